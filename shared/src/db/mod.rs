@@ -1,0 +1,3 @@
+//! Storage on SQLite and PostgreSQL.
+
+pub mod sql_types;

@@ -1,0 +1,9 @@
+//! What auth-service, game-service and every further service build on.
+
+pub mod clock;
+pub mod db;
+pub mod error;
+pub mod ids;
+pub mod page;
+pub mod proto;
+pub mod validate;

@@ -1,0 +1,33 @@
+//! The types that `build.rs` generates from `proto/`, and the descriptor sets of each service.
+#![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic)]
+
+/// `proto/auth/v1`.
+pub mod auth {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("auth.v1");
+        include!(concat!(env!("OUT_DIR"), "/auth.v1.debug.rs"));
+        /// `auth/v1` and everything it imports, encoded, with all options and comments.
+        pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/auth.v1.binpb"));
+    }
+}
+
+/// `proto/game/v1`.
+pub mod game {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("game.v1");
+        include!(concat!(env!("OUT_DIR"), "/game.v1.debug.rs"));
+        /// `game/v1` and everything it imports, encoded, with all options and comments.
+        pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/game.v1.binpb"));
+    }
+}
+
+/// `proto/authz/v1`.
+pub mod authz {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("authz.v1");
+        include!(concat!(env!("OUT_DIR"), "/authz.v1.debug.rs"));
+    }
+}
