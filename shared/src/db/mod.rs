@@ -1,3 +1,99 @@
 //! Storage on SQLite and PostgreSQL.
+//!
+//! A query is written once, in [`query!`], and type-checked for both backends. Writes go through [`write_tx!`]:
+//! `BEGIN IMMEDIATE` on the single writer of SQLite, a plain `BEGIN` (READ COMMITTED) on PostgreSQL. What differs
+//! beyond that (row locks, advisory locks, TLS) has its one place in here.
+//!
+//! Every wait is bounded: for a connection, for a statement, for a commit. A connection whose state is not known,
+//! because a call was cancelled in the middle of a statement or the database did not answer, is closed and not reused.
 
+mod conn;
+mod error;
+mod macros;
+mod migrate;
+mod postgres;
+pub mod prelude;
+mod settings;
 pub mod sql_types;
+mod sqlite;
+mod tls;
+mod transaction;
+
+use std::time::Duration;
+
+pub use self::{
+    conn::{Conn, Raw, Statement, bounded},
+    error::{Error, Result},
+    migrate::{MigrateError, MigrationLock, Migrations, migrate, pending},
+    settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
+    sqlite::OpenError,
+    transaction::Transaction,
+};
+pub use crate::{lock_row, query, write_tx};
+
+/// How long [`Db::ping`] waits, so that readiness follows the database within two seconds.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Which of the two databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// A file that one process serves.
+    Sqlite,
+    /// A server that many processes share.
+    Postgres,
+}
+
+/// A database. Clones share its connections.
+#[derive(Clone)]
+pub enum Db {
+    /// One writer, many readers, in one file.
+    Sqlite(sqlite::Pools),
+    /// A pool of connections to a server.
+    Postgres(postgres::Pool),
+}
+
+impl Db {
+    /// Opens the file, or prepares the pool: PostgreSQL is first spoken to by the first query, so that a service
+    /// can start before its database.
+    pub async fn connect(settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
+        match settings.url.target() {
+            settings::Target::Sqlite(path) => sqlite::Pools::open(&path, settings).await.map(Self::Sqlite),
+            settings::Target::Postgres(server) => postgres::Pool::new(*server, settings).map(Self::Postgres),
+        }
+    }
+
+    /// Which of the two databases it is.
+    pub const fn backend(&self) -> Backend {
+        match self {
+            Self::Sqlite(_) => Backend::Sqlite,
+            Self::Postgres(_) => Backend::Postgres,
+        }
+    }
+
+    /// A connection for queries. On SQLite it cannot write.
+    pub async fn read(&self) -> Result<Conn> {
+        match self {
+            Self::Sqlite(pools) => pools.reader().await,
+            Self::Postgres(pool) => pool.get().await,
+        }
+    }
+
+    /// Begins a write transaction. Use [`write_tx!`], which also ends it.
+    ///
+    /// On SQLite this waits until no other write transaction is open.
+    pub async fn begin(&self) -> Result<Transaction> {
+        let conn = match self {
+            Self::Sqlite(pools) => pools.writer().await?,
+            Self::Postgres(pool) => pool.get().await?,
+        };
+        Transaction::begin(conn).await
+    }
+
+    /// Whether the database answers, within a second.
+    pub async fn ping(&self) -> Result<()> {
+        let answer = async { self.read().await?.ping().await };
+        tokio::time::timeout(PING_TIMEOUT, answer)
+            .await
+            .unwrap_or_else(|_| Err(Error::Unavailable("no answer to a ping".to_owned())))
+    }
+}

@@ -1,0 +1,144 @@
+//! A connection out of a pool, and what is known of its state.
+//!
+//! A statement that was cut off, by a cancelled call or by a time limit, leaves the connection in the middle of
+//! an answer. Such a connection is closed when it is dropped, instead of going back to the pool.
+
+use std::{future::Future, time::Duration};
+
+use diesel::{
+    QueryResult, SqliteConnection,
+    result::{DatabaseErrorKind, Error as DieselError},
+};
+use diesel_async::{
+    AsyncPgConnection, SimpleAsyncConnection as _, pooled_connection::deadpool::Object,
+    sync_connection_wrapper::SyncConnectionWrapper,
+};
+
+use super::{Backend, Error, Result};
+
+/// A connection to either database, on which [`query!`](crate::query) runs.
+pub struct Conn {
+    /// Taken only by `drop`.
+    pooled: Option<Pooled>,
+    state: State,
+}
+
+pub(super) enum Pooled {
+    Sqlite(Object<SyncConnectionWrapper<SqliteConnection>>),
+    Postgres(Box<Object<AsyncPgConnection>>),
+}
+
+struct State {
+    /// A statement began and its end was not seen.
+    unsettled: bool,
+    /// A statement of this transaction failed in the database.
+    failed: bool,
+    limit: Option<Duration>,
+}
+
+/// A connection as diesel-async knows it; for [`query!`](crate::query).
+pub enum Raw<'a> {
+    /// A connection to SQLite.
+    Sqlite(&'a mut SyncConnectionWrapper<SqliteConnection>),
+    /// A connection to PostgreSQL.
+    Postgres(&'a mut AsyncPgConnection),
+}
+
+/// A statement that is on its way; for [`query!`](crate::query).
+pub struct Statement<'a>(&'a mut State);
+
+impl Conn {
+    pub(super) fn new(pooled: Pooled, limit: Option<Duration>) -> Self {
+        Self {
+            pooled: Some(pooled),
+            state: State {
+                unsettled: false,
+                failed: false,
+                limit,
+            },
+        }
+    }
+
+    /// Which of the two databases it speaks to.
+    pub fn backend(&self) -> Backend {
+        match self.pooled {
+            Some(Pooled::Sqlite(_)) => Backend::Sqlite,
+            Some(Pooled::Postgres(_)) | None => Backend::Postgres,
+        }
+    }
+
+    /// Announces a statement; for [`query!`](crate::query), which then runs it and reports its end.
+    #[doc(hidden)]
+    pub fn start(&mut self) -> (Raw<'_>, Statement<'_>) {
+        self.state.unsettled = true;
+        let raw = match self.pooled.as_mut().expect("only drop takes it") {
+            Pooled::Sqlite(object) => Raw::Sqlite(object),
+            Pooled::Postgres(object) => Raw::Postgres(object),
+        };
+        (raw, Statement(&mut self.state))
+    }
+
+    /// A statement of this transaction failed in the database, so that PostgreSQL would turn its commit into a rollback.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.state.failed
+    }
+
+    /// A statement was cut off, so that nothing more can be asked of this connection.
+    pub(super) const fn is_unsettled(&self) -> bool {
+        self.state.unsettled
+    }
+
+    pub(super) async fn ping(&mut self) -> Result<()> {
+        crate::query!(self, |c| c.batch_execute("SELECT 1").await)
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if !self.state.unsettled {
+            return;
+        }
+        match self.pooled.take() {
+            Some(Pooled::Sqlite(object)) => drop(Object::take(object)),
+            Some(Pooled::Postgres(object)) => drop(Object::take(*object)),
+            None => {}
+        }
+    }
+}
+
+impl Statement<'_> {
+    /// How long it may take; `None` where the database itself sees to that.
+    #[doc(hidden)]
+    pub const fn limit(&self) -> Option<Duration> {
+        self.0.limit
+    }
+
+    /// Notes how it ended.
+    #[doc(hidden)]
+    pub fn end<T>(self, result: QueryResult<T>) -> Result<T> {
+        if let Err(DieselError::DatabaseError(kind, _)) = &result {
+            self.0.failed = true;
+            self.0.unsettled = matches!(
+                kind,
+                DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection
+            );
+        } else {
+            self.0.unsettled = false;
+        }
+        result.map_err(Error::from)
+    }
+}
+
+/// Waits for a statement, but not for ever; for [`query!`](crate::query).
+#[doc(hidden)]
+pub async fn bounded<T>(limit: Option<Duration>, statement: impl Future<Output = QueryResult<T>>) -> QueryResult<T> {
+    let Some(limit) = limit else {
+        return statement.await;
+    };
+    tokio::time::timeout(limit, statement).await.unwrap_or_else(|_| {
+        Err(DieselError::DatabaseError(
+            DatabaseErrorKind::UnableToSendCommand,
+            Box::new(format!("no answer within {} ms", limit.as_millis())),
+        ))
+    })
+}

@@ -1,0 +1,172 @@
+//! What can go wrong with a database, sorted by what a caller can do about it.
+
+use std::time::Duration;
+
+use diesel::result::{ConnectionError, DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
+use diesel_async::pooled_connection::deadpool::PoolError;
+use tonic::Code;
+
+use crate::{error::ErrorReply, proto::authz::v1::ErrorReason};
+
+/// When a caller is told to try again.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// What a store function gives.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the database. Its text is for the log; a caller gets the [`ErrorReply`] that it turns into.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be reached, does not answer in time, or has no room left. The same call may work later.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// Another transaction won: a deadlock, a serialization failure, a lock not granted in time. The call may be repeated.
+    #[error("the transaction lost against another: {0}")]
+    Conflict(String),
+    /// There is a row with these values already.
+    #[error("the unique constraint {constraint} is violated")]
+    Unique {
+        /// `<table>_<columns>_key`; on PostgreSQL the constraint's own name.
+        constraint: String,
+    },
+    /// A row that must be there is not.
+    #[error("a row that must be there is not")]
+    NotFound,
+    /// Anything else: a fault of ours.
+    #[error("{0}")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// Whether the unique constraint on these columns of `table` was violated; several columns are joined by `_`.
+    ///
+    /// On PostgreSQL the constraint must be named `<table>_<column>_key`, as the server names it by itself.
+    pub fn is_unique_violation_of(&self, table: &str, column: &str) -> bool {
+        matches!(self, Self::Unique { constraint } if *constraint == format!("{table}_{column}_key"))
+    }
+}
+
+impl From<DieselError> for Error {
+    fn from(error: DieselError) -> Self {
+        match error {
+            DieselError::NotFound => Self::NotFound,
+            DieselError::DatabaseError(kind, information) => match kind {
+                DatabaseErrorKind::UniqueViolation => Self::Unique {
+                    constraint: constraint(&*information),
+                },
+                DatabaseErrorKind::SerializationFailure => Self::Conflict(information.message().to_owned()),
+                DatabaseErrorKind::UnableToSendCommand
+                | DatabaseErrorKind::ClosedConnection
+                // A server that became a read-only replica after a fail-over.
+                | DatabaseErrorKind::ReadOnlyTransaction => Self::Unavailable(information.message().to_owned()),
+                kind => by_message(DieselError::DatabaseError(kind, information)),
+            },
+            other => Self::Internal(Box::new(other)),
+        }
+    }
+}
+
+impl From<ConnectionError> for Error {
+    fn from(error: ConnectionError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<PoolError> for Error {
+    fn from(error: PoolError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<&Error> for ErrorReply {
+    /// Logs what the caller is not told.
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Unavailable(_) => {
+                tracing::warn!(%error, "database unavailable");
+                Self::new(
+                    Code::Unavailable,
+                    ErrorReason::DatabaseUnavailable,
+                    "the database is not available; try again",
+                )
+                .with_retry_after(RETRY_AFTER)
+            }
+            Error::Conflict(_) => {
+                tracing::debug!(%error, "transaction conflict");
+                Self::new(
+                    Code::Aborted,
+                    ErrorReason::TransactionConflict,
+                    "the change lost against another one at the same moment; try again",
+                )
+            }
+            Error::Unique { .. } | Error::NotFound | Error::Internal(_) => {
+                tracing::error!(%error, "database error");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<Error> for ErrorReply {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+/// PostgreSQL gives the name; SQLite `UNIQUE constraint failed: users.login` or `... failed: index 'name'`.
+fn constraint(information: &dyn DatabaseErrorInformation) -> String {
+    if let Some(name) = information.constraint_name() {
+        return name.to_owned();
+    }
+    let message = information.message();
+    let Some((_, columns)) = message.split_once("constraint failed: ") else {
+        return message.to_owned();
+    };
+    if let Some(index) = columns.strip_prefix("index '") {
+        return index.trim_end_matches('\'').to_owned();
+    }
+    let mut name = String::new();
+    for column in columns.split(", ") {
+        let (table, column) = column.split_once('.').unwrap_or(("", column));
+        if name.is_empty() {
+            name.push_str(table);
+        }
+        name.push('_');
+        name.push_str(column);
+    }
+    name + "_key"
+}
+
+/// Neither diesel nor diesel-async hands out the SQLSTATE or SQLite's result code of these, only the message.
+fn by_message(error: DieselError) -> Error {
+    const CONFLICT: [&str; 3] = [
+        "deadlock detected",
+        "canceling statement due to lock timeout",
+        "could not obtain lock on row",
+    ];
+    const UNAVAILABLE: [&str; 12] = [
+        "database is locked",
+        "database table is locked",
+        "database or disk is full",
+        "disk I/O error",
+        "unable to open database file",
+        "No space left on device",
+        "canceling statement due to statement timeout",
+        "canceling statement due to user request",
+        "terminating connection due to",
+        "the database system is",
+        "remaining connection slots are reserved",
+        "too many clients already",
+    ];
+    let DieselError::DatabaseError(_, information) = &error else {
+        return Error::Internal(Box::new(error));
+    };
+    let message = information.message();
+    if CONFLICT.iter().any(|text| message.contains(text)) {
+        Error::Conflict(message.to_owned())
+    } else if UNAVAILABLE.iter().any(|text| message.contains(text)) {
+        Error::Unavailable(message.to_owned())
+    } else {
+        Error::Internal(Box::new(error))
+    }
+}

@@ -1,0 +1,88 @@
+//! The macros that expand one query body once per backend.
+
+/// Runs a query written once on either backend.
+///
+/// `conn` is a `&mut Conn`; the body, with the backend's own connection as `c`, evaluates to diesel's
+/// `QueryResult<T>`, and the macro to [`db::Result<T>`](crate::db::Result). Import
+/// [`shared::db::prelude::*`](crate::db::prelude) for what a body needs.
+///
+/// ```ignore
+/// query!(conn, |c| users::table.find(id).select(UserRow::as_select()).first(c).await.optional())
+/// ```
+#[macro_export]
+macro_rules! query {
+    ($conn:expr, |$c:ident| $body:expr $(,)?) => {{
+        let (raw, statement) = $crate::db::Conn::start($conn);
+        let result = match raw {
+            $crate::db::Raw::Sqlite($c) => $crate::db::bounded(statement.limit(), async { $body }).await,
+            $crate::db::Raw::Postgres($c) => $crate::db::bounded(statement.limit(), async { $body }).await,
+        };
+        statement.end(result)
+    }};
+}
+
+/// Locks the first row of a query until the transaction ends, and reads it.
+///
+/// `SELECT ... FOR UPDATE` on PostgreSQL; on SQLite the plain `SELECT`, whose writer is alone. Evaluates to
+/// `db::Result<Option<T>>`.
+///
+/// ```ignore
+/// lock_row!(tx, users::table.find(id).select(UserRow::as_select()))
+/// ```
+#[macro_export]
+macro_rules! lock_row {
+    ($conn:expr, $query:expr $(,)?) => {{
+        use $crate::db::prelude::{OptionalExtension as _, QueryDsl as _, RunQueryDsl as _};
+        let (raw, statement) = $crate::db::Conn::start($conn);
+        let result = match raw {
+            $crate::db::Raw::Sqlite(c) => {
+                $crate::db::bounded(statement.limit(), async { $query.first(c).await.optional() }).await
+            }
+            $crate::db::Raw::Postgres(c) => {
+                $crate::db::bounded(statement.limit(), async {
+                    $query.for_update().first(c).await.optional()
+                })
+                .await
+            }
+        };
+        statement.end(result)
+    }};
+}
+
+/// Runs one write transaction.
+///
+/// The body, with `tx: &mut Conn`, evaluates to `Result<T, E>` with `E: From<db::Error>`; `?` and `return` leave the
+/// body only. `Ok` commits, in a task of its own, so that a cancelled call cannot tear the commit; `Err` rolls back, and
+/// so does a call that is cancelled before the commit.
+///
+/// ```ignore
+/// let user: Result<User, Error> = write_tx!(db, |tx| {
+///     store::user_insert(tx, &new).await?;
+///     Ok(new)
+/// });
+/// ```
+#[macro_export]
+macro_rules! write_tx {
+    ($db:expr, |$tx:ident| $body:expr $(,)?) => {
+        match $db.begin().await {
+            Err(error) => Err(::core::convert::From::from(error)),
+            Ok(mut transaction) => {
+                let outcome = async {
+                    let $tx: &mut $crate::db::Conn = transaction.conn();
+                    $body
+                }
+                .await;
+                match outcome {
+                    Ok(value) => match transaction.commit().await {
+                        Ok(()) => Ok(value),
+                        Err(error) => Err(::core::convert::From::from(error)),
+                    },
+                    Err(error) => {
+                        transaction.rollback().await;
+                        Err(error)
+                    }
+                }
+            }
+        }
+    };
+}

@@ -1,0 +1,149 @@
+//! Connections to PostgreSQL.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::{
+    AsyncPgConnection, SimpleAsyncConnection as _,
+    pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool},
+};
+use tokio_postgres::{NoTls, config::SslMode as WireSslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{
+    Conn, DatabaseSettings, Error, OpenError, Result,
+    conn::Pooled,
+    tls::{self, SslMode},
+};
+
+/// How much longer than the server this side waits, so that the server's own error arrives where there is one.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A transaction whose owner is stuck must not hold its locks for ever.
+const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A peer that has gone without a word is noticed within a minute.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// What a URL says.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) config: tokio_postgres::Config,
+    pub(super) mode: SslMode,
+    pub(super) root: Option<PathBuf>,
+}
+
+/// A pool of connections to one server.
+#[derive(Clone)]
+pub struct Pool {
+    connections: deadpool::Pool<AsyncPgConnection>,
+    connector: Arc<Connector>,
+    acquire_timeout: Duration,
+    statement_timeout: Duration,
+}
+
+struct Connector {
+    config: tokio_postgres::Config,
+    tls: Option<MakeRustlsConnect>,
+}
+
+impl Pool {
+    pub(super) fn new(server: Server, settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
+        let tls = tls::connector(server.mode, server.root.as_deref()).map_err(OpenError::Tls)?;
+        let mut config = server.config;
+        config
+            .ssl_mode(match server.mode {
+                SslMode::Disable => WireSslMode::Disable,
+                SslMode::Prefer => WireSslMode::Prefer,
+                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => WireSslMode::Require,
+            })
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES)
+            .tcp_user_timeout(settings.statement_timeout + GRACE);
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(settings.acquire_timeout);
+        }
+        let connector = Arc::new(Connector { config, tls });
+
+        let session = format!(
+            "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}",
+            settings.statement_timeout.as_millis(),
+            IDLE_IN_TRANSACTION_TIMEOUT.as_millis(),
+        );
+        let mut manager = ManagerConfig::default();
+        // A closed connection is noticed without a query, and one that hangs would hang the query as well.
+        manager.recycling_method = RecyclingMethod::Fast;
+        manager.custom_setup = Box::new({
+            let connector = Arc::clone(&connector);
+            move |_| {
+                let (connector, session) = (Arc::clone(&connector), session.clone());
+                Box::pin(async move {
+                    let mut conn = connector.connect().await?;
+                    conn.batch_execute(&session)
+                        .await
+                        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+                    Ok(conn)
+                })
+            }
+        });
+        // The manager never sees the URL: the connector has it.
+        let manager = AsyncDieselConnectionManager::new_with_config(String::new(), manager);
+        let connections = deadpool::Pool::builder(manager)
+            .max_size(settings.max_connections.max(1) as usize)
+            .build()
+            .map_err(|error| OpenError::Pool(error.to_string()))?;
+        Ok(Self {
+            connections,
+            connector,
+            acquire_timeout: settings.acquire_timeout,
+            statement_timeout: settings.statement_timeout,
+        })
+    }
+
+    pub(super) async fn get(&self) -> Result<Conn> {
+        let object = tokio::time::timeout(self.acquire_timeout, self.connections.get())
+            .await
+            .map_err(|_| Error::Unavailable("no connection was free or could be made in time".to_owned()))??;
+        Ok(Conn::new(
+            Pooled::Postgres(Box::new(object)),
+            Some(self.statement_timeout + GRACE),
+        ))
+    }
+
+    /// A connection beside the pool, without limits on its statements.
+    pub(super) async fn dedicated(&self) -> Result<AsyncPgConnection> {
+        let conn = tokio::time::timeout(self.acquire_timeout, self.connector.connect())
+            .await
+            .map_err(|_| Error::Unavailable("a connection could not be made in time".to_owned()))??;
+        Ok(conn)
+    }
+}
+
+impl Connector {
+    async fn connect(&self) -> ConnectionResult<AsyncPgConnection> {
+        if let Some(tls) = &self.tls {
+            let (client, connection) = self.config.connect(tls.clone()).await.map_err(refused)?;
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await
+        } else {
+            let (client, connection) = self.config.connect(NoTls).await.map_err(refused)?;
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "map_err gives it by value")]
+fn refused(error: tokio_postgres::Error) -> ConnectionError {
+    use std::error::Error as _;
+
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    ConnectionError::BadConnection(text)
+}

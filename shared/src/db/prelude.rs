@@ -1,0 +1,7 @@
+//! What a store file imports: `use shared::db::prelude::*;`. It is diesel's own prelude, with the asynchronous
+//! `RunQueryDsl` instead of the blocking one.
+
+pub use diesel::{prelude::*, upsert::excluded};
+pub use diesel_async::RunQueryDsl;
+
+pub use super::{Conn, lock_row, query};

@@ -1,0 +1,199 @@
+//! Which database, and how long to wait for it.
+
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio_postgres::config::Host;
+
+use super::{Backend, postgres, tls};
+
+/// How a database is reached and how long it is waited for.
+#[derive(Clone, Debug)]
+pub struct DatabaseSettings {
+    /// Where it is.
+    pub url: DatabaseUrl,
+    /// The most connections at a time, at least 1. On SQLite these read, and one more writes.
+    pub max_connections: u32,
+    /// How long to wait for a connection, made new or given back by others. Also how long a writer waits for its
+    /// turn on SQLite.
+    pub acquire_timeout: Duration,
+    /// How long PostgreSQL may work on one statement. SQLite works in this process and needs no such limit.
+    pub statement_timeout: Duration,
+}
+
+impl DatabaseSettings {
+    /// The usual settings for this database: 16 connections, 5 s to get one, 10 s for a statement.
+    pub const fn new(url: DatabaseUrl) -> Self {
+        Self {
+            url,
+            max_connections: 16,
+            acquire_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `sqlite:<path>` or `postgres://user:password@host:port/database?sslmode=...`.
+///
+/// Its `Display` and `Debug` show no password. Nor does the error of a text that cannot be parsed; but clap repeats a bad
+/// value, so an option should take the text and parse it afterwards.
+///
+/// For PostgreSQL, `sslmode` is one of `disable`, `prefer` (the default), `require`, `verify-ca` and `verify-full`, and
+/// `sslrootcert` names a PEM file, both with libpq's meaning.
+#[derive(Clone)]
+pub struct DatabaseUrl {
+    text: SecretString,
+    target: Target,
+}
+
+#[derive(Clone)]
+pub(super) enum Target {
+    Sqlite(PathBuf),
+    Postgres(Box<postgres::Server>),
+}
+
+/// Why a text is not the URL of a database. It never repeats the text, which may hold a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ParseDatabaseUrlError(&'static str);
+
+impl DatabaseUrl {
+    /// Which of the two databases it names.
+    pub const fn backend(&self) -> Backend {
+        match self.target {
+            Target::Sqlite(_) => Backend::Sqlite,
+            Target::Postgres(_) => Backend::Postgres,
+        }
+    }
+
+    /// The whole text, with the password.
+    pub const fn expose(&self) -> &SecretString {
+        &self.text
+    }
+
+    pub(super) fn target(&self) -> Target {
+        self.target.clone()
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = ParseDatabaseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, ParseDatabaseUrlError> {
+        let target = if let Some(path) = text.strip_prefix("sqlite:") {
+            Target::Sqlite(sqlite_path(path)?)
+        } else if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            Target::Postgres(Box::new(postgres_server(text)?))
+        } else {
+            return Err(ParseDatabaseUrlError(
+                "the database URL must begin with sqlite: or postgres://",
+            ));
+        };
+        Ok(Self {
+            text: SecretString::from(text),
+            target,
+        })
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = match &self.target {
+            Target::Sqlite(path) => return write!(f, "sqlite:{}", path.display()),
+            Target::Postgres(server) => &server.config,
+        };
+        f.write_str("postgres://")?;
+        if let Some(user) = config.get_user() {
+            write!(f, "{user}@")?;
+        }
+        for (index, host) in config.get_hosts().iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            match host {
+                Host::Tcp(name) => f.write_str(name)?,
+                Host::Unix(path) => write!(f, "{}", path.display())?,
+            }
+            if let Some(port) = config.get_ports().get(index).or_else(|| config.get_ports().first()) {
+                write!(f, ":{port}")?;
+            }
+        }
+        write!(f, "/{}", config.get_dbname().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn sqlite_path(path: &str) -> Result<PathBuf, ParseDatabaseUrlError> {
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() {
+        return Err(ParseDatabaseUrlError("sqlite: must be followed by the path of a file"));
+    }
+    if path.starts_with(":memory:") || path.starts_with("file:") || path.contains('?') {
+        return Err(ParseDatabaseUrlError(
+            "sqlite: takes the path of a file, without parameters; a database in memory cannot be shared by connections",
+        ));
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// tokio-postgres knows neither all of `sslmode` nor `sslrootcert`: both are taken out of the text that it gets.
+fn postgres_server(text: &str) -> Result<postgres::Server, ParseDatabaseUrlError> {
+    let (base, query) = text.rsplit_once('?').unwrap_or((text, ""));
+    let mut mode = None;
+    let mut root = None;
+    let mut rest = String::from(base);
+    let mut separator = '?';
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("sslmode", value)) => mode = Some(ssl_mode(value)?),
+            Some(("sslrootcert", value)) => root = Some(PathBuf::from(percent_decoded(value))),
+            _ => {
+                rest.push(separator);
+                rest.push_str(pair);
+                separator = '&';
+            }
+        }
+    }
+    let mode = mode.unwrap_or(tls::SslMode::Prefer);
+    if root.is_some() && matches!(mode, tls::SslMode::Disable | tls::SslMode::Prefer) {
+        return Err(ParseDatabaseUrlError(
+            "sslrootcert has no effect unless sslmode is require, verify-ca or verify-full",
+        ));
+    }
+    // The error's source may repeat pieces of the text, and with them of the password.
+    let config = rest.parse::<tokio_postgres::Config>().map_err(|_| {
+        ParseDatabaseUrlError(
+            "the database URL is not understood; it looks like postgres://user:password@host:port/database?sslmode=require",
+        )
+    })?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err(ParseDatabaseUrlError("the database URL names no host"));
+    }
+    Ok(postgres::Server { config, mode, root })
+}
+
+fn ssl_mode(value: &str) -> Result<tls::SslMode, ParseDatabaseUrlError> {
+    match value {
+        "disable" => Ok(tls::SslMode::Disable),
+        "prefer" => Ok(tls::SslMode::Prefer),
+        "require" => Ok(tls::SslMode::Require),
+        "verify-ca" => Ok(tls::SslMode::VerifyCa),
+        "verify-full" => Ok(tls::SslMode::VerifyFull),
+        _ => Err(ParseDatabaseUrlError(
+            "sslmode must be disable, prefer, require, verify-ca or verify-full",
+        )),
+    }
+}
+
+/// Of a query's value in which, as for libpq, `+` is itself.
+fn percent_decoded(value: &str) -> String {
+    url::form_urlencoded::parse(value.replace('+', "%2B").as_bytes())
+        .next()
+        .map(|(value, _)| value.into_owned())
+        .unwrap_or_default()
+}

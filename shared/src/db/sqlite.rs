@@ -1,0 +1,162 @@
+//! One SQLite file: a writer, readers, and the lock that keeps other processes out.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use diesel::{Connection as _, ConnectionError, SqliteConnection, connection::SimpleConnection as _};
+use diesel_async::{
+    pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool},
+    sync_connection_wrapper::SyncConnectionWrapper,
+};
+
+use super::{Conn, DatabaseSettings, Error, Result, conn::Pooled};
+
+type Pool = deadpool::Pool<SyncConnectionWrapper<SqliteConnection>>;
+
+/// WAL lets readers go on beside the writer; FULL loses no acknowledged commit when the power fails.
+const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                       PRAGMA foreign_keys = ON;";
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process serves the file. Several processes need PostgreSQL.
+    #[error("the database {} is in use by another process, which holds the lock on {}.lock", .0.display(), .0.display())]
+    InUse(PathBuf),
+    /// The file, or the lock beside it, cannot be made or opened.
+    #[error("the database {} cannot be opened", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not a database that can be used.
+    #[error("the database {} cannot be used: {message}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// TLS cannot be set up as the URL asks.
+    #[error("TLS to the database cannot be set up: {0}")]
+    Tls(String),
+    /// The pool refused its settings.
+    #[error("the connection pool cannot be made: {0}")]
+    Pool(String),
+}
+
+/// The connections to one file.
+#[derive(Clone)]
+pub struct Pools {
+    writer: Pool,
+    readers: Pool,
+    acquire_timeout: Duration,
+    /// Locked until the last clone is gone.
+    _lock: Arc<File>,
+}
+
+impl Pools {
+    pub(super) async fn open(path: &Path, settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
+        let (path, lock) = create_and_lock(path)?;
+        let Some(name) = path.to_str() else {
+            return Err(OpenError::Unusable {
+                message: "its path is not UTF-8".to_owned(),
+                path,
+            });
+        };
+        let pools = Self {
+            writer: pool(name, PRAGMAS.to_owned(), 1)?,
+            readers: pool(
+                name,
+                format!("{PRAGMAS} PRAGMA query_only = ON;"),
+                settings.max_connections.max(1) as usize,
+            )?,
+            acquire_timeout: settings.acquire_timeout,
+            _lock: Arc::new(lock),
+        };
+        let usable = async { pools.writer().await?.ping().await };
+        if let Err(error) = usable.await {
+            return Err(OpenError::Unusable {
+                message: error.to_string(),
+                path,
+            });
+        }
+        Ok(pools)
+    }
+
+    pub(super) async fn reader(&self) -> Result<Conn> {
+        self.get(&self.readers).await
+    }
+
+    pub(super) async fn writer(&self) -> Result<Conn> {
+        self.get(&self.writer).await
+    }
+
+    async fn get(&self, pool: &Pool) -> Result<Conn> {
+        let object = tokio::time::timeout(self.acquire_timeout, pool.get())
+            .await
+            .map_err(|_| Error::Unavailable("no connection was free in time".to_owned()))??;
+        Ok(Conn::new(Pooled::Sqlite(object), None))
+    }
+}
+
+/// Only the owner may read the file: it holds the hashes of passwords. SQLite gives its companion files the same mode.
+fn create_and_lock(path: &Path) -> std::result::Result<(PathBuf, File), OpenError> {
+    let failed = |source| OpenError::File {
+        path: path.to_owned(),
+        source,
+    };
+    open_private(path).map_err(failed)?;
+    // By whatever way the file is reached, its lock is the same.
+    let path = path.canonicalize().map_err(failed)?;
+    let mut lock_path = path.clone().into_os_string();
+    lock_path.push(".lock");
+    let lock = open_private(Path::new(&lock_path)).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok((path, lock)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path)),
+        Err(TryLockError::Error(source)) => Err(OpenError::File { path, source }),
+    }
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+fn pool(path: &str, pragmas: String, size: usize) -> std::result::Result<Pool, OpenError> {
+    let mut manager = ManagerConfig::default();
+    // An open file does not go away.
+    manager.recycling_method = RecyclingMethod::Fast;
+    manager.custom_setup = Box::new(move |path| {
+        let (path, pragmas) = (path.to_owned(), pragmas.clone());
+        Box::pin(async move {
+            let connect = move || {
+                let mut conn = SqliteConnection::establish(&path)?;
+                conn.batch_execute(&pragmas)
+                    .map_err(ConnectionError::CouldntSetupConfiguration)?;
+                Ok(SyncConnectionWrapper::new(conn))
+            };
+            tokio::task::spawn_blocking(connect)
+                .await
+                .unwrap_or_else(|error| Err(ConnectionError::BadConnection(error.to_string())))
+        })
+    });
+    deadpool::Pool::builder(AsyncDieselConnectionManager::new_with_config(path, manager))
+        .max_size(size)
+        .build()
+        .map_err(|error| OpenError::Pool(error.to_string()))
+}

@@ -1,0 +1,98 @@
+//! Write transactions that no cancelled call can tear or leave open.
+
+use std::time::Duration;
+
+use diesel::connection::{AnsiTransactionManager as SyncTransactions, TransactionManager as _};
+use diesel_async::{AnsiTransactionManager, TransactionManager as _};
+use tracing::Instrument as _;
+
+use super::{Conn, Error, Raw, Result, bounded};
+
+/// How long an abandoned transaction may take to roll back, before its connection is closed instead.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open write transaction. Dropped without [`commit`](Self::commit), it rolls back.
+pub struct Transaction {
+    /// `None` once it ended.
+    conn: Option<Conn>,
+}
+
+impl Transaction {
+    pub(super) async fn begin(mut conn: Conn) -> Result<Self> {
+        let (raw, statement) = conn.start();
+        let result = match raw {
+            // A deferred transaction that turns into a write can fail with BUSY whatever the timeout.
+            Raw::Sqlite(c) => {
+                c.spawn_blocking(|c| SyncTransactions::begin_transaction_sql(c, "BEGIN IMMEDIATE"))
+                    .await
+            }
+            Raw::Postgres(c) => bounded(statement.limit(), AnsiTransactionManager::begin_transaction(c)).await,
+        };
+        statement.end(result)?;
+        Ok(Self { conn: Some(conn) })
+    }
+
+    /// The connection that the transaction's queries run on.
+    pub fn conn(&mut self) -> &mut Conn {
+        self.conn.as_mut().expect("only commit, rollback and drop take it")
+    }
+
+    /// Commits. The commit goes on when the caller is cancelled meanwhile.
+    ///
+    /// A transaction in which a statement failed cannot be committed, on either backend: PostgreSQL would quietly
+    /// roll it back. It ends with [`Error::Internal`].
+    pub async fn commit(mut self) -> Result<()> {
+        let Some(conn) = self.conn.take() else { return Ok(()) };
+        let commit = async move {
+            if conn.has_failed() || conn.is_unsettled() {
+                roll_back(conn).await;
+                return Err(Error::Internal("a statement failed before the commit".into()));
+            }
+            commit(conn).await
+        };
+        match tokio::spawn(commit.in_current_span()).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::Internal(Box::new(error))),
+        }
+    }
+
+    /// Rolls back. Where that fails, the connection is closed, which comes to the same.
+    pub async fn rollback(mut self) {
+        if let Some(conn) = self.conn.take() {
+            roll_back(conn).await;
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Some(conn) = self.conn.take() else { return };
+        // Without a runtime the open transaction is noticed when the connection is taken from the pool again.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(roll_back(conn).in_current_span());
+        }
+    }
+}
+
+async fn commit(mut conn: Conn) -> Result<()> {
+    let (raw, statement) = conn.start();
+    let result = match raw {
+        Raw::Sqlite(c) => c.spawn_blocking(SyncTransactions::commit_transaction).await,
+        Raw::Postgres(c) => bounded(statement.limit(), AnsiTransactionManager::commit_transaction(c)).await,
+    };
+    statement.end(result)
+}
+
+async fn roll_back(mut conn: Conn) {
+    if conn.is_unsettled() {
+        return;
+    }
+    let (raw, statement) = conn.start();
+    let result = match raw {
+        Raw::Sqlite(c) => c.spawn_blocking(SyncTransactions::rollback_transaction).await,
+        Raw::Postgres(c) => bounded(Some(ROLLBACK_TIMEOUT), AnsiTransactionManager::rollback_transaction(c)).await,
+    };
+    if let Err(error) = statement.end(result) {
+        tracing::debug!(%error, "a transaction was ended by closing its connection");
+    }
+}
