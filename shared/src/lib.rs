@@ -6,4 +6,7 @@ pub mod error;
 pub mod ids;
 pub mod page;
 pub mod proto;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod token;
 pub mod validate;

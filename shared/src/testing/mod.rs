@@ -1,0 +1,3 @@
+//! The testing kit.
+
+pub mod tokens;

@@ -1,0 +1,71 @@
+//! What an access token says (RFC 9068, 2.2), exactly as it is signed.
+
+use std::{fmt::Display, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::ids::{SessionId, UserId};
+
+/// The claims of an access token. Times are whole seconds since 1970-01-01T00:00:00Z (NumericDate).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Who issued it.
+    pub iss: String,
+    /// For whom: one audience per deployment, never a list.
+    pub aud: String,
+    /// The user, or the user that stands for the service.
+    #[serde(serialize_with = "text", deserialize_with = "from_text")]
+    pub sub: UserId,
+    /// Good until then, this second excluded.
+    pub exp: u64,
+    /// Issued then.
+    pub iat: u64,
+    /// Good from then on.
+    pub nbf: u64,
+    /// Names this token among all of the issuer's.
+    pub jti: String,
+    /// [`FIRST_PARTY_CLIENT_ID`](super::FIRST_PARTY_CLIENT_ID) for people, its own for a service.
+    pub client_id: String,
+    /// The session that it belongs to. People's tokens always have one.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "some_text",
+        deserialize_with = "some_from_text"
+    )]
+    pub sid: Option<SessionId>,
+    /// The user's token version at issue, from 0. A lower one than the user has now is stale.
+    #[serde(deserialize_with = "not_negative")]
+    pub ver: i64,
+    /// Names of the user's roles.
+    pub roles: Vec<String>,
+    /// The login.
+    pub preferred_username: String,
+    /// What is granted to the user directly, as `resource:action`; what roles grant is not repeated here.
+    pub permissions: Vec<String>,
+}
+
+fn text<S: Serializer>(id: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+fn some_text<S: Serializer>(id: &Option<SessionId>, serializer: S) -> Result<S::Ok, S::Error> {
+    match id {
+        Some(id) => serializer.collect_str(id),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+}
+
+/// A claim that is present holds a value: `null` is not one.
+fn some_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SessionId>, D::Error> {
+    from_text(deserializer).map(Some)
+}
+
+fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    i64::try_from(u64::deserialize(deserializer)?).map_err(de::Error::custom)
+}

@@ -1,0 +1,83 @@
+//! Keeps a [`KeySet`] as its source has it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{KeySet, KeySource};
+
+/// After the first failure in a row; twice as long after each further one.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+
+/// The longest wait between two tries while there are no keys at all, and so nothing can be served.
+const RETRY_UNLOADED: Duration = Duration::from_secs(5);
+
+/// The shortest time from one reload for a token's unknown `kid` to the next. Anybody can send such a token.
+const BETWEEN_EARLY_RELOADS: Duration = Duration::from_secs(30);
+
+impl KeySource {
+    /// Fills the set and keeps it fresh until `cancel` is called.
+    ///
+    /// It tries until the first keys are there, then again every `refresh`, give or take a tenth. A failure leaves
+    /// the keys as they are and is retried sooner. A token with an unknown `kid` brings the next load forward, at
+    /// most once in 30 s.
+    pub async fn follow(self, keys: KeySet, refresh: Duration, cancel: CancellationToken) {
+        cancel.run_until_cancelled(self.keep_fresh(&keys, refresh)).await;
+    }
+
+    async fn keep_fresh(self, keys: &KeySet, refresh: Duration) {
+        let mut unknown_kids = keys.unknown_kids();
+        let mut early_from = Instant::now();
+        let mut failures = 0;
+        // A file may have been loaded already.
+        let mut next = Instant::now()
+            + if keys.is_empty() {
+                Duration::ZERO
+            } else {
+                around(refresh)
+            };
+        loop {
+            let unknown_kid = async {
+                // While loads fail they are repeated anyway.
+                if failures > 0 || unknown_kids.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                sleep_until(early_from).await;
+            };
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = unknown_kid => {
+                    tracing::info!("a token names an unknown key: loading the keys early");
+                    early_from = Instant::now() + BETWEEN_EARLY_RELOADS;
+                }
+            }
+            // Whatever was asked for so far is answered by this load.
+            unknown_kids.mark_unchanged();
+            let wait = match self.load().await {
+                Ok(loaded) => {
+                    failures = 0;
+                    keys.replace(loaded);
+                    refresh
+                }
+                Err(error) => {
+                    let most = if keys.is_empty() {
+                        RETRY_UNLOADED.min(refresh)
+                    } else {
+                        refresh
+                    };
+                    let wait = RETRY_FIRST.saturating_mul(1 << failures.min(20)).min(most);
+                    failures += 1;
+                    tracing::warn!(%error, failures, "cannot load the verification keys; trying again");
+                    wait
+                }
+            };
+            next = Instant::now() + around(wait);
+        }
+    }
+}
+
+/// Within a tenth of `wait`, so that replicas which started together do not ask together for ever.
+fn around(wait: Duration) -> Duration {
+    wait.mul_f64(rand::random_range(0.9..1.1))
+}

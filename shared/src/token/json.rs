@@ -1,0 +1,47 @@
+//! JSON objects of which every member name stands once. RFC 7515 (4) and RFC 7519 (4) let a parser take the last
+//! of several, and two parsers that take different ones can be played off against each other.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+
+/// An object without duplicate names at its top level.
+pub(super) struct Object(pub(super) Map<String, Value>);
+
+impl Object {
+    /// Reads UTF-8 that holds one object and nothing else.
+    pub(super) fn parse(json: &[u8]) -> Option<Self> {
+        // serde_json checks UTF-8 only in the strings that it keeps; check it all.
+        serde_json::from_str(str::from_utf8(json).ok()?).ok()
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Members)
+    }
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Object, A::Error> {
+        let mut members = Map::new();
+        while let Some((name, value)) = access.next_entry::<String, Value>()? {
+            if members.insert(name, value).is_some() {
+                return Err(de::Error::custom("a member is named twice"));
+            }
+        }
+        Ok(Object(members))
+    }
+}

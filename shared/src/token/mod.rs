@@ -1,0 +1,66 @@
+//! Access tokens: signed JWTs (RFC 7519) of the profile RFC 9068, verified with public keys alone.
+//!
+//! There is one algorithm (EdDSA with Ed25519, RFC 8037), one `typ`, and one spelling of everything: whatever
+//! auth-service would not issue is refused, as RFC 8725 advises. Nothing here can sign.
+//!
+//! A service makes one [`KeySet`], lets a [`KeySource`] fill and refresh it, and asks a [`Verifier`] about each
+//! token. What passes is a [`Principal`], which nothing else can make.
+
+mod claims;
+mod compact;
+mod follow;
+mod header;
+mod json;
+mod jwk;
+mod jwks;
+mod keys;
+mod pem;
+mod principal;
+mod settings;
+mod source;
+mod verifier;
+
+use std::time::Duration;
+
+pub use self::{
+    claims::Claims,
+    jwk::Jwk,
+    jwks::{Jwks, KeyError},
+    keys::KeySet,
+    principal::Principal,
+    settings::VerifierSettings,
+    source::{KeySource, KeySourceError},
+    verifier::Verifier,
+};
+
+/// `client_id` of the tokens that people get by logging in. Tokens of services carry the service's own.
+pub const FIRST_PARTY_CLIENT_ID: &str = "first-party";
+
+/// `typ` of an access token (RFC 9068, 2.1), so that no other token can pass for one.
+pub const TOKEN_TYPE: &str = "at+jwt";
+
+/// `alg` of an access token (RFC 8037, 3.1).
+pub const ALGORITHM: &str = "EdDSA";
+
+/// `iss` where no setting says otherwise.
+pub const DEFAULT_ISSUER: &str = "auth-service";
+
+/// `aud` where no setting says otherwise.
+pub const DEFAULT_AUDIENCE: &str = "game-backend";
+
+/// How far the clocks of the issuer and of a verifier may differ.
+pub const LEEWAY: Duration = Duration::from_secs(30);
+
+/// In bytes. A longer token is refused unread.
+pub const MAX_TOKEN_LEN: usize = 8 * 1024;
+
+/// Why a token is refused, as far as its bearer may know. Which check failed is logged at debug level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Forged, damaged, of another issuer, or for another audience.
+    #[error("the access token is not valid")]
+    Invalid,
+    /// Good but for its age: a new one will do.
+    #[error("the access token has expired")]
+    Expired,
+}

@@ -1,0 +1,85 @@
+//! Who calls.
+
+use super::{Claims, FIRST_PARTY_CLIENT_ID};
+use crate::{
+    clock::Timestamp,
+    ids::{SessionId, UserId},
+};
+
+/// A caller whose access token has been verified. Only [`Verifier`](super::Verifier) makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    user_id: UserId,
+    session_id: Option<SessionId>,
+    client_id: String,
+    login: String,
+    roles: Vec<String>,
+    permissions: Vec<String>,
+    token_version: i64,
+    expires_at: Timestamp,
+}
+
+impl Principal {
+    pub(super) fn new(claims: Claims, expires_at: Timestamp) -> Self {
+        Self {
+            user_id: claims.sub,
+            session_id: claims.sid,
+            client_id: claims.client_id,
+            login: claims.preferred_username,
+            roles: claims.roles,
+            permissions: claims.permissions,
+            token_version: claims.ver,
+            expires_at,
+        }
+    }
+
+    /// The user, or the user that stands for the service.
+    pub const fn user_id(&self) -> UserId {
+        self.user_id
+    }
+
+    /// The session that the token belongs to. A person always has one.
+    pub const fn session_id(&self) -> Option<SessionId> {
+        self.session_id
+    }
+
+    /// [`FIRST_PARTY_CLIENT_ID`] for a person, its own for a service.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// Whether a service calls in its own name, not a person.
+    pub fn is_service(&self) -> bool {
+        self.client_id != FIRST_PARTY_CLIENT_ID
+    }
+
+    /// The login when the token was issued.
+    pub fn login(&self) -> &str {
+        &self.login
+    }
+
+    /// The roles when the token was issued.
+    pub fn roles(&self) -> &[String] {
+        &self.roles
+    }
+
+    /// Whether this is one of the roles.
+    pub fn has_role(&self, name: &str) -> bool {
+        self.roles.iter().any(|role| role == name)
+    }
+
+    /// What was granted to the user directly when the token was issued, as `resource:action`.
+    pub fn permissions(&self) -> &[String] {
+        &self.permissions
+    }
+
+    /// The user's token version when the token was issued, from 0.
+    pub const fn token_version(&self) -> i64 {
+        self.token_version
+    }
+
+    /// When the token ends, without any leeway.
+    pub const fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+}
