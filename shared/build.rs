@@ -15,6 +15,7 @@ const COMMON: [&str; 3] = [
     "google/rpc/error_details.proto",
 ];
 
+#[expect(clippy::disallowed_methods, reason = "how cargo speaks to a build script")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={PROTO}");
     let out = env::var("OUT_DIR")?;

@@ -1,1 +1,129 @@
-//! auth-service
+//! auth-service: issues and rotates tokens; owns users and sessions. It alone holds private keys.
+//!
+//! A request goes `grpc` (parse, one call) -> `domain` (rules, one transaction) -> `store` (SQL); nothing comes back up but
+//! a value or a domain error.
+
+pub mod config;
+mod domain;
+mod grpc;
+mod store;
+
+use std::sync::Arc;
+
+use shared::{
+    clock::Clock,
+    config::StartError,
+    db::{Db, MigrationLock, write_tx},
+    proto::auth::v1::{
+        FILE_DESCRIPTOR_SET, account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
+        key_service_server::KeyServiceServer,
+    },
+    server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings},
+    token::{KeySet, Verifier},
+};
+use tonic::service::Routes;
+
+use self::{
+    config::AuthSettings,
+    domain::{Accounts, HashingPool, Issuer, KeyRing, KeyRingError, RefreshTokens, Sessions},
+    grpc::{AccountRpc, AuthRpc, KeyRpc},
+};
+pub use self::{
+    domain::{FirstAdmin, SecretError, ServerSecrets, ensure_first_admin},
+    store::MIGRATIONS,
+};
+
+/// What auth-service needs to run. The caller has bound the sockets and connected the database.
+#[derive(Debug)]
+pub struct AuthService<'a> {
+    /// Its own settings.
+    pub settings: &'a AuthSettings,
+    /// The settings of its gRPC server.
+    pub server: &'a ServerSettings,
+    /// Its database.
+    pub db: Db,
+    /// The server secret.
+    pub secrets: ServerSecrets,
+    /// What time it is.
+    pub clock: Clock,
+    /// Where it serves gRPC.
+    pub grpc: Listener,
+    /// Where it serves HTTP.
+    pub http: Listener,
+}
+
+impl AuthService<'_> {
+    /// Prepares the database, and serves until the stop token of `running` is cancelled.
+    ///
+    /// `migrate` applies the migrations that are pending; without it they are an error.
+    pub async fn spawn(self, migrate: bool, running: &Running) -> Result<(), StartError> {
+        let keys = Arc::new(self.prepare(migrate).await?);
+        let key_set = KeySet::empty();
+        key_set.replace(keys.jwks().clone());
+
+        let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
+        let sessions = Sessions {
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+            issuer: Issuer {
+                keys: Arc::clone(&keys),
+                name: self.settings.token_issuer.clone(),
+                audience: self.settings.token_audience.clone(),
+                life: self.settings.access_token_life(),
+                clock: self.clock.clone(),
+            },
+            refresh_tokens: RefreshTokens::new(&self.secrets),
+            lives: self.settings.lives(),
+        };
+        let accounts = Accounts {
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+            hashing,
+            sessions: sessions.clone(),
+            registration_open: self.settings.registration_open,
+        };
+        let key_rpc = KeyRpc { keys };
+        let account_rpc = AccountRpc {
+            accounts: accounts.clone(),
+        };
+        let auth_rpc = AuthRpc { accounts, sessions };
+        let routes = Routes::new(AuthServiceServer::new(auth_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
+            .add_service(AccountServiceServer::new(account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
+            .add_service(KeyServiceServer::new(key_rpc.clone()).max_decoding_message_size(MAX_MESSAGE_LEN));
+
+        let server = GrpcServer {
+            settings: self.server,
+            descriptor_set: FILE_DESCRIPTOR_SET,
+            verifier: Verifier::new(
+                &self.settings.token_issuer,
+                &self.settings.token_audience,
+                key_set,
+                self.clock,
+            ),
+            routes,
+        };
+        let health = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
+        HttpServer::new(health.clone())
+            .with(key_rpc.router())
+            .spawn(self.http, running);
+        let db = self.db;
+        let ready = move || {
+            let db = db.clone();
+            async move { db.ping().await.is_ok() }
+        };
+        health.spawn(ready, running);
+        Ok(())
+    }
+
+    /// Brings the database up to date, and opens the keys. Of many replicas that start at once, one does what has to be
+    /// done and the others wait for it.
+    async fn prepare(&self, migrate: bool) -> Result<KeyRing, StartError> {
+        let mut lock = MigrationLock::acquire(&self.db).await.map_err(StartError::failed)?;
+        shared::db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate)
+            .await
+            .map_err(StartError::failed)?;
+        let keys: Result<_, KeyRingError> =
+            write_tx!(self.db, |tx| KeyRing::open(tx, &self.secrets, self.clock.now()).await);
+        keys.map_err(StartError::failed)
+    }
+}

@@ -1,11 +1,15 @@
 //! What auth-service, game-service and every further service build on.
 
+pub mod authz;
 pub mod clock;
+pub mod config;
 pub mod db;
 pub mod error;
 pub mod ids;
 pub mod page;
 pub mod proto;
+pub mod server;
+pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod token;

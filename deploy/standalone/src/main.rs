@@ -1,1 +1,3 @@
+//! Both services in one process.
+
 fn main() {}

@@ -38,6 +38,9 @@ pub enum MigrateError {
         /// The newest migration that this program has.
         program: String,
     },
+    /// The database lacks migrations, and the settings forbid to apply them.
+    #[error("the database lacks the migrations {0}; apply them with the command `migrate`")]
+    Pending(String),
     /// A migration failed, and was rolled back.
     #[error("a migration failed: {0}")]
     Failed(String),
@@ -120,6 +123,35 @@ impl MigrationLock {
 /// Applies the migrations that are not applied yet, under the lock, and gives their versions in order.
 pub async fn migrate(db: &Db, migrations: &'static Migrations) -> Result<Vec<String>, MigrateError> {
     MigrationLock::acquire(db).await?.apply(migrations).await
+}
+
+/// One line about the migrations that were applied, for whoever ran the command.
+pub fn migrations_summary(applied: &[String]) -> String {
+    if applied.is_empty() {
+        "the database is up to date".to_owned()
+    } else {
+        format!("applied {}", applied.join(", "))
+    }
+}
+
+/// What a service does at its start: applies the migrations that are pending, or, told not to, refuses to go on without them.
+pub async fn bring_up_to_date(
+    lock: &mut MigrationLock,
+    migrations: &'static Migrations,
+    migrate: bool,
+) -> Result<(), MigrateError> {
+    if migrate {
+        for version in lock.apply(migrations).await? {
+            tracing::info!(version, "applied a migration");
+        }
+        return Ok(());
+    }
+    let pending = lock.pending(migrations).await?;
+    if pending.is_empty() {
+        Ok(())
+    } else {
+        Err(MigrateError::Pending(pending.join(", ")))
+    }
 }
 
 /// The versions of the migrations that are not applied yet, in order.

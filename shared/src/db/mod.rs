@@ -19,12 +19,12 @@ mod sqlite;
 mod tls;
 mod transaction;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 pub use self::{
     conn::{Conn, Raw, Statement, bounded},
     error::{Error, Result},
-    migrate::{MigrateError, MigrationLock, Migrations, migrate, pending},
+    migrate::{MigrateError, MigrationLock, Migrations, bring_up_to_date, migrate, migrations_summary, pending},
     settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
     sqlite::OpenError,
     transaction::Transaction,
@@ -50,6 +50,12 @@ pub enum Db {
     Sqlite(sqlite::Pools),
     /// A pool of connections to a server.
     Postgres(postgres::Pool),
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Db").field(&self.backend()).finish()
+    }
 }
 
 impl Db {

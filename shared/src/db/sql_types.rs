@@ -20,22 +20,22 @@ use crate::clock;
 #[diesel(postgres_type(oid = 2950, array_oid = 2951), sqlite_type(name = "Binary"))]
 pub struct Uuid;
 
-/// A moment in UTC; [`clock::Timestamp`] in Rust.
+/// A moment in UTC, named so that `table!` does not take it for diesel's own `Timestamp`; [`clock::Timestamp`] in Rust.
 #[derive(Clone, Copy, Debug, Default, QueryId, SqlType)]
 #[diesel(postgres_type(oid = 1184, array_oid = 1185), sqlite_type(name = "Long"))]
-pub struct Timestamp;
+pub struct UtcTimestamp;
 
 /// PostgreSQL counts from 2000-01-01T00:00:00Z.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800 * 1_000_000;
 
-impl FromSql<Timestamp, Pg> for clock::Timestamp {
+impl FromSql<UtcTimestamp, Pg> for clock::Timestamp {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         let micros = <i64 as FromSql<BigInt, Pg>>::from_sql(value)?;
         Ok(Self::from_micros(micros.saturating_add(POSTGRES_EPOCH_MICROS)))
     }
 }
 
-impl ToSql<Timestamp, Pg> for clock::Timestamp {
+impl ToSql<UtcTimestamp, Pg> for clock::Timestamp {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
         let micros = self.as_micros().saturating_sub(POSTGRES_EPOCH_MICROS);
         out.write_all(&micros.to_be_bytes())?;
@@ -43,13 +43,13 @@ impl ToSql<Timestamp, Pg> for clock::Timestamp {
     }
 }
 
-impl FromSql<Timestamp, Sqlite> for clock::Timestamp {
+impl FromSql<UtcTimestamp, Sqlite> for clock::Timestamp {
     fn from_sql(value: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
         <i64 as FromSql<BigInt, Sqlite>>::from_sql(value).map(Self::from_micros)
     }
 }
 
-impl ToSql<Timestamp, Sqlite> for clock::Timestamp {
+impl ToSql<UtcTimestamp, Sqlite> for clock::Timestamp {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
         out.set_value(self.as_micros());
         Ok(IsNull::No)

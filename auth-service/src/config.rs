@@ -1,0 +1,182 @@
+//! The settings of auth-service. `--help` is their reference.
+
+use std::{fs, io, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use shared::{
+    config::StartError,
+    token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER},
+};
+
+use crate::domain::{HashingSettings, ServerSecrets, SessionLives};
+
+/// Where auth-service serves, how long its tokens live, how it treats passwords.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AuthSettings {
+    /// Where gRPC is served.
+    #[arg(long, env = "AUTH_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
+    pub auth_listen: SocketAddr,
+    /// Where HTTP is served: /.well-known/jwks.json, /metrics, /livez, /readyz.
+    #[arg(
+        long,
+        env = "AUTH_HTTP_LISTEN",
+        default_value = "127.0.0.1:8081",
+        value_name = "ADDRESS"
+    )]
+    pub auth_http_listen: SocketAddr,
+
+    /// `iss` of the access tokens.
+    #[arg(long, env = "TOKEN_ISSUER", default_value = DEFAULT_ISSUER, value_name = "NAME", help_heading = "Tokens")]
+    pub token_issuer: String,
+    /// `aud` of the access tokens: one for all services of a deployment.
+    #[arg(long, env = "TOKEN_AUDIENCE", default_value = DEFAULT_AUDIENCE, value_name = "NAME", help_heading = "Tokens")]
+    pub token_audience: String,
+    /// Seconds that an access token lives [60 to 86400].
+    #[arg(
+        long,
+        env = "ACCESS_TOKEN_SECONDS",
+        default_value_t = 1800,
+        value_name = "SECONDS",
+        help_heading = "Tokens"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(60..=86_400))]
+    pub access_token_seconds: u32,
+    /// Seconds that a refresh token lives unless it is rotated [300 to 31536000].
+    #[arg(
+        long,
+        env = "REFRESH_TOKEN_SECONDS",
+        default_value_t = 604_800,
+        value_name = "SECONDS",
+        help_heading = "Tokens"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(300..=31_536_000))]
+    pub refresh_token_seconds: u32,
+    /// Seconds that a session lives, however often it is rotated [300 to 315360000].
+    #[arg(
+        long,
+        env = "SESSION_SECONDS",
+        default_value_t = 7_776_000,
+        value_name = "SECONDS",
+        help_heading = "Tokens"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(300..=315_360_000))]
+    pub session_seconds: u32,
+    /// Seconds after a rotation for which a refresh token gives access tokens without another one [60 to 31536000].
+    #[arg(
+        long,
+        env = "UNROTATED_SECONDS",
+        default_value_t = 86_400,
+        value_name = "SECONDS",
+        help_heading = "Tokens"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(60..=31_536_000))]
+    pub unrotated_seconds: u32,
+
+    /// Whether users may register themselves.
+    #[arg(
+        long,
+        env = "REGISTRATION_OPEN",
+        default_value_t = true,
+        value_name = "BOOL",
+        help_heading = "Passwords"
+    )]
+    #[arg(action = clap::ArgAction::Set)]
+    pub registration_open: bool,
+    /// Passwords hashed at once, each on a core and with 19 MiB [1 to 256] [default: the number of cores]
+    #[arg(long, env = "HASHING_WORKERS", value_name = "N", help_heading = "Passwords")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub hashing_workers: Option<u16>,
+    /// Passwords that may wait to be hashed; more are refused with RESOURCE_EXHAUSTED [0 to 10000].
+    #[arg(
+        long,
+        env = "HASHING_QUEUE",
+        default_value_t = 64,
+        value_name = "N",
+        help_heading = "Passwords"
+    )]
+    #[arg(value_parser = clap::value_parser!(u16).range(0..=10_000))]
+    pub hashing_queue: u16,
+    /// KiB of memory that hashing a password takes (argon2id m) [8 to 1048576].
+    #[arg(
+        long,
+        env = "HASHING_MEMORY_KIB",
+        default_value_t = 19_456,
+        value_name = "KIB",
+        help_heading = "Passwords"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
+    pub hashing_memory_kib: u32,
+    /// Passes over that memory (argon2id t) [1 to 100].
+    #[arg(
+        long,
+        env = "HASHING_PASSES",
+        default_value_t = 2,
+        value_name = "N",
+        help_heading = "Passwords"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub hashing_passes: u32,
+}
+
+/// Where the server secret is.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct SecretSettings {
+    /// File with the server secret, which refresh tokens are signed and signing keys encrypted with: a line of base64 of at
+    /// least 32 random bytes, and while it is being replaced a second line with the one before. Make it with
+    /// `openssl rand -base64 32`.
+    #[arg(long, env = "AUTH_SECRET_FILE", value_name = "FILE")]
+    pub auth_secret_file: Option<PathBuf>,
+    /// The server secret itself; better given by the environment than on the command line, where others can see it.
+    #[arg(long, env = "AUTH_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub auth_secret: Option<SecretString>,
+}
+
+impl AuthSettings {
+    pub(crate) fn hashing(&self) -> HashingSettings {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        HashingSettings {
+            workers: self.hashing_workers.map_or(cores, usize::from),
+            queue: self.hashing_queue.into(),
+            memory_kib: self.hashing_memory_kib,
+            passes: self.hashing_passes,
+        }
+    }
+
+    pub(crate) fn lives(&self) -> SessionLives {
+        SessionLives {
+            idle: seconds(self.refresh_token_seconds),
+            absolute: seconds(self.session_seconds),
+            unrotated: seconds(self.unrotated_seconds),
+        }
+    }
+
+    pub(crate) fn access_token_life(&self) -> Duration {
+        seconds(self.access_token_seconds)
+    }
+}
+
+impl SecretSettings {
+    /// Reads the secret. Says which setting is wrong, and nothing of what it holds.
+    pub fn read(&self) -> Result<ServerSecrets, StartError> {
+        if let Some(text) = &self.auth_secret {
+            let secrets = text.expose_secret().parse();
+            return secrets.map_err(|error| StartError::Setting(format!("--auth-secret: {error}")));
+        }
+        let Some(path) = &self.auth_secret_file else {
+            return Err(StartError::setting("--auth-secret-file or --auth-secret is required"));
+        };
+        let bad = |error: &dyn std::fmt::Display| {
+            StartError::Setting(format!("--auth-secret-file {}: {error}", path.display()))
+        };
+        let text: io::Result<SecretString> = fs::read_to_string(path).map(SecretString::from);
+        text.map_err(|error| bad(&error))?
+            .expose_secret()
+            .parse()
+            .map_err(|error| bad(&error))
+    }
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(count.into())
+}

@@ -1,0 +1,44 @@
+//! What users do with their account.
+
+use shared::{clock::Clock, db::Db, ids::UserId};
+
+use super::{Error, HashingPool, Sessions};
+use crate::store::{self, Role};
+
+/// The use cases of accounts; `registration` and `login` have some of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Accounts {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) hashing: HashingPool,
+    pub(crate) sessions: Sessions,
+    /// Whether users may register themselves.
+    pub(crate) registration_open: bool,
+}
+
+/// A user and what they are.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    pub(crate) user: store::User,
+    /// Code names, sorted.
+    pub(crate) roles: Vec<String>,
+    pub(crate) is_admin: bool,
+}
+
+impl Accounts {
+    /// The profile of a user.
+    pub(crate) async fn profile(&self, user_id: UserId) -> Result<Profile, Error> {
+        let mut conn = self.db.read().await?;
+        let user = store::user_by_id(&mut conn, user_id)
+            .await?
+            .filter(|user| user.is_active);
+        let user = user.ok_or(Error::UserNotFound)?;
+        let roles = store::user_role_names(&mut conn, user_id).await?;
+        let is_admin = roles.iter().any(|role| {
+            [Role::Admin, Role::Superuser]
+                .iter()
+                .any(|admin| admin.code_name() == role)
+        });
+        Ok(Profile { user, roles, is_admin })
+    }
+}

@@ -1,0 +1,193 @@
+//! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a bounded amount of memory and
+//! leaves the other RPCs alone.
+//!
+//! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password Storage Cheat Sheet).
+
+use std::sync::Arc;
+
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version, password_hash::phc::PasswordHash,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{error::Error, password::Password};
+
+/// How many hashes run and wait, and what each costs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HashingSettings {
+    /// At once. Each takes a core, and the memory of the parameters.
+    pub(crate) workers: usize,
+    /// More than these are refused.
+    pub(crate) queue: usize,
+    /// argon2's memory in KiB.
+    pub(crate) memory_kib: u32,
+    /// argon2's passes over it.
+    pub(crate) passes: u32,
+}
+
+/// Hashes and verifies passwords.
+#[derive(Clone, Debug)]
+pub(crate) struct HashingPool {
+    argon2: Argon2<'static>,
+    /// Places for all that run and wait.
+    places: Arc<Semaphore>,
+    workers: Arc<Semaphore>,
+    /// Verified in place of the hash of a user who does not exist.
+    dummy: Arc<SecretString>,
+}
+
+/// Whether a password was right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It was not.
+    Wrong,
+    /// It was.
+    Right,
+    /// It was, and its hash has parameters that are no longer ours.
+    RightButOutdated,
+}
+
+/// A place in the pool. Only [`HashingPool::enter`] makes one, so nothing is hashed without.
+#[derive(Debug)]
+struct Permit {
+    _place: OwnedSemaphorePermit,
+    _worker: OwnedSemaphorePermit,
+}
+
+impl HashingPool {
+    /// A pool with these settings, or the text of what is wrong with them.
+    pub(crate) fn new(settings: HashingSettings) -> Result<Self, Error> {
+        let bad = |error: &dyn std::fmt::Display| Error::Internal(format!("argon2: {error}"));
+        let params = Params::new(settings.memory_kib, settings.passes, 1, None).map_err(|error| bad(&error))?;
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let dummy = argon2
+            .hash_password(b"nobody's")
+            .map_err(|error| bad(&error))?
+            .to_string();
+        Ok(Self {
+            argon2,
+            places: Arc::new(Semaphore::new(settings.workers + settings.queue)),
+            workers: Arc::new(Semaphore::new(settings.workers)),
+            dummy: Arc::new(SecretString::from(dummy)),
+        })
+    }
+
+    /// The PHC string of a password, with a new salt.
+    pub(crate) async fn hash(&self, password: Password) -> Result<SecretString, Error> {
+        let hash = self.run(move |argon2| argon2.hash_password(password.as_bytes()).map(|hash| hash.to_string()));
+        hash.await?
+            .map(SecretString::from)
+            .map_err(|error| Error::Internal(format!("argon2: {error}")))
+    }
+
+    /// Whether the password is the one of this PHC string. `None` stands for a user who does not exist: always wrong,
+    /// after the same work.
+    pub(crate) async fn verify(&self, password: Password, hash: Option<SecretString>) -> Result<Verdict, Error> {
+        let exists = hash.is_some();
+        let hash = hash.unwrap_or_else(|| SecretString::clone(&self.dummy));
+        let verified = self.run(move |argon2| {
+            let hash = PasswordHash::new(hash.expose_secret())?;
+            match argon2.verify_password(password.as_bytes(), &hash) {
+                Ok(()) => {
+                    let current = Params::try_from(&hash).is_ok_and(|params| {
+                        let ours = argon2.params();
+                        (params.m_cost(), params.t_cost(), params.p_cost())
+                            == (ours.m_cost(), ours.t_cost(), ours.p_cost())
+                    });
+                    Ok(if current {
+                        Verdict::Right
+                    } else {
+                        Verdict::RightButOutdated
+                    })
+                }
+                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(Verdict::Wrong),
+                Err(error) => Err(error),
+            }
+        });
+        let verdict: Result<_, argon2::password_hash::Error> = verified.await?;
+        let verdict = verdict.map_err(|error| Error::Internal(format!("argon2: {error}")))?;
+        Ok(if exists { verdict } else { Verdict::Wrong })
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Argon2<'_>) -> T + Send + 'static) -> Result<T, Error> {
+        let permit = self.enter().await?;
+        let argon2 = self.argon2.clone();
+        // The permit goes with the work: a call that is cancelled does not stop its hash.
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&argon2);
+            drop(permit);
+            result
+        });
+        done.await.map_err(|error| Error::Internal(format!("hashing: {error}")))
+    }
+
+    async fn enter(&self) -> Result<Permit, Error> {
+        let place = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| Error::HashingQueueFull)?;
+        let worker = Arc::clone(&self.workers).acquire_owned().await;
+        let worker = worker.map_err(|error| Error::Internal(format!("hashing: {error}")))?;
+        Ok(Permit {
+            _place: place,
+            _worker: worker,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHEAP: HashingSettings = HashingSettings {
+        workers: 1,
+        queue: 1,
+        memory_kib: 8,
+        passes: 1,
+    };
+
+    fn password(text: &str) -> Password {
+        Password::chosen(text).expect("a good password")
+    }
+
+    #[tokio::test]
+    async fn the_right_password_is_told_from_a_wrong_one() {
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let hash = pool.hash(password("correct horse")).await.expect("hashed");
+        let verdict = async |text, hash| pool.verify(password(text), hash).await.expect("verified");
+        assert_eq!(verdict("correct horse", Some(hash.clone())).await, Verdict::Right);
+        assert_eq!(verdict("wrong horse", Some(hash)).await, Verdict::Wrong);
+        assert_eq!(verdict("nobody's", None).await, Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_other_parameters_is_outdated() {
+        let old = HashingPool::new(CHEAP).expect("good settings");
+        let new = HashingPool::new(HashingSettings { passes: 2, ..CHEAP }).expect("good settings");
+        let hash = old.hash(password("correct horse")).await.expect("hashed");
+        let verdict = new
+            .verify(password("correct horse"), Some(hash))
+            .await
+            .expect("verified");
+        assert_eq!(verdict, Verdict::RightButOutdated);
+    }
+
+    #[tokio::test]
+    async fn more_than_the_queue_holds_is_refused() {
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let running = pool.enter().await.expect("a place");
+        let waiting = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.hash(password("correct horse")).await }
+        });
+        while pool.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(
+            pool.hash(password("correct horse")).await,
+            Err(Error::HashingQueueFull)
+        ));
+        drop(running);
+        waiting.await.expect("joined").expect("hashed once there was a worker");
+    }
+}

@@ -1,0 +1,35 @@
+//! The rules of auth-service. A use case is one method of [`Accounts`] or [`Sessions`], and at most one transaction.
+
+mod access_token;
+mod accounts;
+mod error;
+mod first_admin;
+mod hashing;
+mod login;
+mod names;
+mod password;
+mod refresh_token;
+mod registration;
+mod secret;
+mod session;
+mod sessions;
+mod signing_key;
+
+pub(crate) use self::{
+    access_token::{AccessToken, Issuer},
+    accounts::Accounts,
+    error::Error,
+    hashing::{HashingPool, HashingSettings},
+    login::{Credentials, LoggedIn},
+    names::{Email, Login, PersonName},
+    password::Password,
+    refresh_token::RefreshTokens,
+    registration::Registration,
+    session::{SessionLives, TokenPair},
+    sessions::Sessions,
+    signing_key::{KeyRing, KeyRingError},
+};
+pub use self::{
+    first_admin::{FirstAdmin, ensure_first_admin},
+    secret::{SecretError, ServerSecrets},
+};

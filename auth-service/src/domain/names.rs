@@ -1,0 +1,203 @@
+//! What users are called: login, e-mail address, names of persons.
+//!
+//! A login and an address are kept as given and compared folded: NFKC (UAX #15) and lower case, so that no two users
+//! look the same. A login has no `@`, so none can equal an address.
+
+use std::str::FromStr;
+
+use email_address::{EmailAddress, Options};
+use unicode_normalization::UnicodeNormalization as _;
+
+/// Characters of a login, at most.
+const MAX_LOGIN_LEN: usize = 32;
+const MIN_LOGIN_LEN: usize = 3;
+/// Characters of an e-mail address, at most (RFC 5321, section 4.5.3.1.3, less the brackets).
+const MAX_EMAIL_LEN: usize = 254;
+/// Characters of a name of a person, at most.
+const MAX_PERSON_NAME_LEN: usize = 100;
+
+/// A login: 3 to 32 of `A-Z a-z 0-9 _ . -`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Login {
+    given: String,
+    folded: String,
+}
+
+/// An e-mail address.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Email {
+    given: String,
+    folded: String,
+}
+
+/// A given, family or middle name; may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PersonName(String);
+
+/// The text is not such a name. The message completes "the field ...".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct InvalidName(&'static str);
+
+impl FromStr for Login {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if text.is_empty() {
+            return Err(InvalidName("is required"));
+        }
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if !(MIN_LOGIN_LEN..=MAX_LOGIN_LEN).contains(&text.len()) || !text.bytes().all(allowed) {
+            return Err(InvalidName("must be 3 to 32 of the characters A-Z a-z 0-9 _ . -"));
+        }
+        Ok(Self {
+            given: text.to_owned(),
+            folded: fold(text),
+        })
+    }
+}
+
+impl FromStr for Email {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if text.is_empty() {
+            return Err(InvalidName("is required"));
+        }
+        let folded = fold(text);
+        let options = Options::default().without_display_text().without_domain_literal();
+        let valid = |text: &str| {
+            text.chars().count() <= MAX_EMAIL_LEN
+                && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+                && EmailAddress::parse_with_options(text, options).is_ok()
+        };
+        if !valid(text) || !valid(&folded) {
+            return Err(InvalidName("must be an e-mail address of at most 254 characters"));
+        }
+        Ok(Self {
+            given: text.to_owned(),
+            folded,
+        })
+    }
+}
+
+impl FromStr for PersonName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let name: String = text.trim().nfc().collect();
+        if name.chars().count() > MAX_PERSON_NAME_LEN {
+            return Err(InvalidName("must be at most 100 characters"));
+        }
+        if name.chars().any(char::is_control) {
+            return Err(InvalidName("must not contain control characters"));
+        }
+        Ok(Self(name))
+    }
+}
+
+impl Login {
+    /// As given.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.given
+    }
+
+    /// As compared.
+    pub(crate) fn folded(&self) -> &str {
+        &self.folded
+    }
+}
+
+impl Email {
+    /// As given.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.given
+    }
+
+    /// As compared.
+    pub(crate) fn folded(&self) -> &str {
+        &self.folded
+    }
+}
+
+impl std::fmt::Debug for Email {
+    /// An address is personal: it does not belong in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Email(..)")
+    }
+}
+
+impl PersonName {
+    /// The name, without the space around it.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The form in which logins and addresses are compared.
+pub(crate) fn fold(text: &str) -> String {
+    // Lower case may bring forth what NFKC would change again, hence twice.
+    text.nfkc().flat_map(char::to_lowercase).nfkc().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins_are_checked() {
+        for good in ["abc", "A.b-c_9", &"x".repeat(32)] {
+            assert!(good.parse::<Login>().is_ok(), "{good}");
+        }
+        for bad in ["", "ab", "a b", "a@b", "äbc", "abc\0", &"x".repeat(33)] {
+            assert!(bad.parse::<Login>().is_err(), "{bad:?}");
+        }
+        assert_eq!("AbC".parse::<Login>().expect("good").folded(), "abc");
+    }
+
+    #[test]
+    fn addresses_are_checked() {
+        for good in [
+            "a@b.example",
+            "admin@localhost",
+            "Zoë@exämple.test",
+            &format!("{}@{}.example", "a".repeat(60), "b".repeat(60)),
+        ] {
+            assert!(good.parse::<Email>().is_ok(), "{good}");
+        }
+        let long = format!("{}@{}.example", "a".repeat(64), "b.".repeat(100));
+        for bad in [
+            "",
+            "a",
+            "@",
+            "a@",
+            "@b",
+            "a@@b",
+            "a b@c",
+            "a@b c",
+            "A <a@b>",
+            "a@[127.0.0.1]",
+            "a\0@b",
+            "a@b\n",
+            &long,
+        ] {
+            assert!(bad.parse::<Email>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_look_the_same_are_the_same() {
+        let folded = |text: &str| text.parse::<Email>().expect("good").folded().to_owned();
+        assert_eq!(folded("Ann@Example.TEST"), folded("ann@example.test"));
+        // Composed and decomposed, full width and narrow.
+        assert_eq!(folded("zo\u{eb}@b.test"), folded("zoe\u{308}@b.test"));
+        assert_eq!(folded("\u{ff41}nn@b.test"), folded("ann@b.test"));
+    }
+
+    #[test]
+    fn names_of_persons_are_trimmed() {
+        assert_eq!("  Ann ".parse::<PersonName>().expect("good").as_str(), "Ann");
+        assert!("a\nb".parse::<PersonName>().is_err());
+        assert!("x".repeat(101).parse::<PersonName>().is_err());
+    }
+}

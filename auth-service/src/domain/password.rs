@@ -1,0 +1,107 @@
+//! What a password may be (NIST SP 800-63B, section 3.1.1): long enough, and not the name of its owner. No rules of
+//! composition, which make passwords worse.
+
+use secrecy::{ExposeSecret as _, SecretString};
+use unicode_normalization::UnicodeNormalization as _;
+
+use super::names::{Email, Login, fold};
+
+/// Code points, after normalisation.
+pub(crate) const MIN_LEN: usize = 8;
+const MAX_LEN: usize = 128;
+/// Bytes as sent: bounds what normalisation and hashing have to read.
+const MAX_BYTES: usize = 512;
+
+/// A password as it is hashed: in NFKC, so that it is the same from every keyboard.
+#[derive(Clone, Debug)]
+pub(crate) struct Password(SecretString);
+
+/// The text cannot be a password. The message completes "the field ...".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct InvalidPassword(&'static str);
+
+impl Password {
+    /// A password that somebody logs in with: one that could have been set, whatever the present rules are.
+    pub(crate) fn presented(text: &str) -> Result<Self, InvalidPassword> {
+        if text.is_empty() {
+            return Err(InvalidPassword("is required"));
+        }
+        if text.len() > MAX_BYTES {
+            return Err(InvalidPassword("must be at most 512 bytes"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(InvalidPassword("must not contain control characters"));
+        }
+        Ok(Self(SecretString::from(text.nfkc().collect::<String>())))
+    }
+
+    /// A password that somebody sets: also long enough.
+    pub(crate) fn chosen(text: &str) -> Result<Self, InvalidPassword> {
+        let password = Self::presented(text)?;
+        let len = password.0.expose_secret().chars().count();
+        if !(MIN_LEN..=MAX_LEN).contains(&len) {
+            return Err(InvalidPassword("must be 8 to 128 characters"));
+        }
+        Ok(password)
+    }
+
+    /// Whether it is the login or the address of its owner, in any case.
+    pub(crate) fn names(&self, login: Option<&Login>, email: Option<&Email>) -> bool {
+        let folded = fold(self.0.expose_secret());
+        login.is_some_and(|login| login.folded() == folded) || email.is_some_and(|email| email.folded() == folded)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.0.expose_secret().as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_counts_in_characters_and_is_bounded_in_bytes() {
+        for good in ["12345678", "пароль-из-букв", &"x".repeat(128), &"字".repeat(128)] {
+            assert!(Password::chosen(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "1234567",
+            "12345678\0",
+            "line\nbreaks",
+            &"x".repeat(129),
+            &"😀".repeat(129),
+        ] {
+            assert!(Password::chosen(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn composed_and_decomposed_are_the_same() {
+        let composed = Password::chosen("caf\u{e9}-caf\u{e9}").expect("good");
+        let decomposed = Password::chosen("cafe\u{301}-cafe\u{301}").expect("good");
+        assert_eq!(composed.as_bytes(), decomposed.as_bytes());
+    }
+
+    #[test]
+    fn an_owners_name_is_recognised() {
+        let (login, email) = (
+            "Ann.Smith".parse().expect("good"),
+            "ann@example.test".parse().expect("good"),
+        );
+        for (text, named) in [("ANN.smith", true), ("Ann@Example.test", true), ("ann.smith1", false)] {
+            assert_eq!(
+                Password::chosen(text).expect("good").names(Some(&login), Some(&email)),
+                named,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn it_is_not_shown() {
+        assert!(!format!("{:?}", Password::chosen("correct horse").expect("good")).contains("horse"));
+    }
+}

@@ -1,0 +1,149 @@
+//! `auth.v1.AuthService`.
+
+use shared::{
+    authz,
+    proto::auth::v1::{
+        LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshAccessTokenRequest,
+        RefreshAccessTokenResponse, RegisterRequest, RegisterResponse, RotateTokensRequest, RotateTokensResponse,
+        auth_service_server::AuthService,
+    },
+    validate::{Fields, InvalidFields},
+};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::convert;
+use crate::domain::{Accounts, Credentials, Error, Password, Registration, Sessions};
+
+/// Serves `auth.v1.AuthService`.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthRpc {
+    pub(crate) accounts: Accounts,
+    pub(crate) sessions: Sessions,
+}
+
+#[tonic::async_trait]
+impl AuthService for AuthRpc {
+    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
+        let registration = registration(&request.into_inner()).map_err(Error::from)?;
+        let logged_in = self.accounts.register(registration).await?;
+        Ok(Response::new(RegisterResponse {
+            tokens: Some(convert::token_pair(&logged_in.tokens)),
+            user: Some(convert::user(logged_in.user)),
+        }))
+    }
+
+    async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        let credentials = credentials(request.into_inner()).map_err(Error::from)?;
+        let logged_in = self.accounts.login(credentials).await?;
+        Ok(Response::new(LoginResponse {
+            tokens: Some(convert::token_pair(&logged_in.tokens)),
+            user: Some(convert::user(logged_in.user)),
+        }))
+    }
+
+    async fn refresh_access_token(
+        &self,
+        request: Request<RefreshAccessTokenRequest>,
+    ) -> Result<Response<RefreshAccessTokenResponse>, Status> {
+        let token = request.into_inner().refresh_token;
+        if token.is_empty() {
+            return Err(Error::from(InvalidFields::one("refresh_token", "is required")).into());
+        }
+        let access = self.sessions.refresh_access_token(&token).await?;
+        Ok(Response::new(convert::access_token(&access)))
+    }
+
+    async fn rotate_tokens(
+        &self,
+        request: Request<RotateTokensRequest>,
+    ) -> Result<Response<RotateTokensResponse>, Status> {
+        let request = request.into_inner();
+        let request_id = rotation(&request).map_err(Error::from)?;
+        let pair = self
+            .sessions
+            .rotate(&request.refresh_token, request_id.as_deref())
+            .await?;
+        Ok(Response::new(RotateTokensResponse {
+            tokens: Some(convert::token_pair(&pair)),
+        }))
+    }
+
+    async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
+        if request.get_ref().refresh_token.is_empty() {
+            // Public, because a refresh token alone will do; without one the access token has to be good.
+            let principal = authz::principal(&request)?;
+            if let Some(session_id) = principal.session_id() {
+                self.sessions.logout(session_id).await?;
+            }
+        } else {
+            let token = request.into_inner().refresh_token;
+            self.sessions.logout_by_refresh_token(&token).await?;
+        }
+        Ok(Response::new(LogoutResponse {}))
+    }
+}
+
+fn registration(request: &RegisterRequest) -> Result<Registration, InvalidFields> {
+    let mut fields = Fields::new();
+    let email = fields.check("email", request.email.parse());
+    let login = fields.check("login", request.login.parse());
+    let password = fields.check("password", Password::chosen(&request.password));
+    if password
+        .as_ref()
+        .is_some_and(|password| password.names(login.as_ref(), email.as_ref()))
+    {
+        fields.reject("password", "must not be the login or the e-mail address");
+    }
+    if request.password_confirmation.is_empty() {
+        fields.reject("password_confirmation", "is required");
+    } else if request.password != request.password_confirmation {
+        fields.reject("password_confirmation", "must be the same as password");
+    }
+    let first_name = fields.check("first_name", request.first_name.parse());
+    let last_name = fields.check("last_name", request.last_name.parse());
+    let middle_name = fields.check("middle_name", request.middle_name.parse());
+    fields.finish(|| {
+        Some(Registration {
+            email: email?,
+            login: login?,
+            password: password?,
+            first_name: first_name?,
+            last_name: last_name?,
+            middle_name: middle_name?,
+        })
+    })
+}
+
+fn credentials(request: LoginRequest) -> Result<Credentials, InvalidFields> {
+    /// Bytes. Longer than every login and every address.
+    const MAX_IDENTIFIER_LEN: usize = 1024;
+    let mut fields = Fields::new();
+    if request.identifier.is_empty() {
+        fields.reject("identifier", "is required");
+    } else if request.identifier.len() > MAX_IDENTIFIER_LEN {
+        fields.reject("identifier", "must be a login or an e-mail address");
+    }
+    let password = fields.check("password", Password::presented(&request.password));
+    fields.finish(|| {
+        Some(Credentials {
+            identifier: request.identifier,
+            password: password?,
+        })
+    })
+}
+
+/// The request id in one spelling, if there is one.
+fn rotation(request: &RotateTokensRequest) -> Result<Option<String>, InvalidFields> {
+    let mut fields = Fields::new();
+    if request.refresh_token.is_empty() {
+        fields.reject("refresh_token", "is required");
+    }
+    let mut request_id = None;
+    if !request.request_id.is_empty() {
+        let parsed = Uuid::try_parse(&request.request_id).ok();
+        let parsed = parsed.filter(|id| id.get_version_num() == 4).ok_or("must be a UUIDv4");
+        request_id = fields.check("request_id", parsed).map(|id| id.to_string());
+    }
+    fields.finish(|| Some(request_id))
+}

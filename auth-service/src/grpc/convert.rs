@@ -1,0 +1,49 @@
+//! Domain values as messages. Secrets are exposed here, where they leave for the client that they belong to.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use shared::proto::auth::v1 as proto;
+
+use crate::{
+    domain::{AccessToken, TokenPair},
+    store::User,
+};
+
+const TOKEN_TYPE: &str = "Bearer";
+
+pub(super) fn user(user: User) -> proto::User {
+    proto::User {
+        user_id: user.id.to_string(),
+        email: user.email,
+        login: user.login,
+        first_name: user.first_name,
+        last_name: user.last_name,
+        middle_name: user.middle_name,
+        create_time: Some(user.create_time.into()),
+        update_time: Some(user.update_time.into()),
+        last_login_time: user.last_login_time.map(Into::into),
+    }
+}
+
+pub(super) fn token_pair(pair: &TokenPair) -> proto::TokenPair {
+    proto::TokenPair {
+        token_type: TOKEN_TYPE.to_owned(),
+        access_token: pair.access.token.expose_secret().to_owned(),
+        access_expires_in: seconds(pair.access.expires_in),
+        refresh_token: pair.refresh_token.expose_secret().to_owned(),
+        refresh_expires_in: seconds(pair.refresh_expires_in),
+    }
+}
+
+pub(super) fn access_token(access: &AccessToken) -> proto::RefreshAccessTokenResponse {
+    proto::RefreshAccessTokenResponse {
+        token_type: TOKEN_TYPE.to_owned(),
+        access_token: access.token.expose_secret().to_owned(),
+        access_expires_in: seconds(access.expires_in),
+    }
+}
+
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,83 @@
+//! What callers are told of the domain's errors: the one place where these become replies.
+
+use std::time::Duration;
+
+use shared::{error::ErrorReply, proto::auth::v1::ErrorReason};
+use tonic::{Code, Status};
+
+use crate::domain::Error;
+
+/// About as long as a full queue of the default size takes on two cores.
+const HASHING_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl From<Error> for ErrorReply {
+    fn from(error: Error) -> Self {
+        use ErrorReason as R;
+        match error {
+            Error::Fields(fields) => fields.into(),
+            Error::Database(error) => error.into(),
+            Error::Internal(text) => {
+                tracing::error!(error = text, "internal error");
+                Self::internal()
+            }
+            Error::CredentialsInvalid => Self::new(
+                Code::Unauthenticated,
+                R::CredentialsInvalid,
+                "the identifier or the password is wrong",
+            ),
+            Error::UserAlreadyExists(fields) => {
+                let names: Vec<&str> = fields.iter().map(|taken| taken.field.as_ref()).collect();
+                let message = format!("taken by another user: {}", names.join(", "));
+                Self::new(Code::AlreadyExists, R::UserAlreadyExists, message).with_fields(fields)
+            }
+            Error::RegistrationClosed => Self::new(
+                Code::FailedPrecondition,
+                R::RegistrationClosed,
+                "users cannot register themselves here",
+            ),
+            Error::RefreshTokenInvalid => Self::new(
+                Code::Unauthenticated,
+                R::RefreshTokenInvalid,
+                "the refresh token is not valid",
+            ),
+            Error::RefreshTokenExpired => Self::new(
+                Code::Unauthenticated,
+                R::RefreshTokenExpired,
+                "the refresh token has expired; log in again",
+            ),
+            Error::RefreshTokenReused => Self::new(
+                Code::Unauthenticated,
+                R::RefreshTokenReused,
+                "the refresh token had been replaced; somebody else may hold it, so the session was ended; log in again",
+            ),
+            Error::SessionEnded => Self::new(
+                Code::Unauthenticated,
+                R::SessionEnded,
+                "the session has ended; log in again",
+            ),
+            Error::RotationOverlap => Self::new(
+                Code::Aborted,
+                R::RotationOverlap,
+                "another call has just rotated this refresh token; use the tokens that it got",
+            ),
+            Error::RotationRequired => Self::new(
+                Code::FailedPrecondition,
+                R::RotationRequired,
+                "this refresh token was not rotated for too long; call RotateTokens",
+            ),
+            Error::HashingQueueFull => Self::new(
+                Code::ResourceExhausted,
+                R::HashingQueueFull,
+                "too many logins at once; try again in a moment",
+            )
+            .with_retry_after(HASHING_RETRY_AFTER),
+            Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "there is no such user"),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        ErrorReply::from(error).into()
+    }
+}

@@ -1,0 +1,9 @@
+//! The RPCs: one file a service. Each parses its request, makes one call into the domain and converts the answer.
+
+mod account;
+mod auth;
+mod convert;
+mod error;
+mod keys;
+
+pub(crate) use self::{account::AccountRpc, auth::AuthRpc, keys::KeyRpc};

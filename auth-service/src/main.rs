@@ -1,0 +1,110 @@
+//! `auth-service serve` and `auth-service migrate`.
+
+use std::{env, process::ExitCode};
+
+use auth_service::{
+    AuthService, MIGRATIONS,
+    config::{AuthSettings, SecretSettings},
+};
+use clap::{Args, Parser, Subcommand};
+use shared::{
+    clock::Clock,
+    config::{self, DatabaseArgs, StartError},
+    db::{self, Db},
+    server::{Listener, Running, ServerSettings, shutdown_signal},
+    telemetry::{self, TelemetrySettings},
+};
+
+/// Issues and rotates tokens; owns users and sessions.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve gRPC and HTTP until SIGTERM or Ctrl-C.
+    Serve(Box<Serve>),
+    /// Bring the database up to date, and end.
+    Migrate(Migrate),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    settings: AuthSettings,
+    #[command(flatten)]
+    secret: SecretSettings,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    server: ServerSettings,
+    #[command(flatten)]
+    telemetry: TelemetrySettings,
+    /// Whether pending migrations are applied at the start; otherwise they are an error.
+    #[arg(long, env = "MIGRATE", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
+    #[arg(help_heading = "Database")]
+    migrate: bool,
+}
+
+#[derive(Debug, Args)]
+struct Migrate {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    telemetry: TelemetrySettings,
+}
+
+fn main() -> ExitCode {
+    config::run(env::args_os(), async |cli: Cli| match cli.command {
+        Command::Serve(serve) => serve.run().await,
+        Command::Migrate(migrate) => migrate.run().await,
+    })
+}
+
+impl Serve {
+    async fn run(self) -> Result<(), StartError> {
+        telemetry::init(&self.telemetry);
+        let secrets = self.secret.read()?;
+        let database = self.database.settings()?;
+        let grpc = Listener::bind(self.settings.auth_listen, "--auth-listen")
+            .await
+            .map_err(StartError::failed)?;
+        let http = Listener::bind(self.settings.auth_http_listen, "--auth-http-listen")
+            .await
+            .map_err(StartError::failed)?;
+        let running = Running::new(
+            shutdown_signal().map_err(StartError::failed)?,
+            self.server.drain_timeout(),
+        );
+        tracing::info!(grpc = %grpc.address(), http = %http.address(), database = %database.url, "starting");
+        let service = AuthService {
+            settings: &self.settings,
+            server: &self.server,
+            db: Db::connect(&database).await.map_err(StartError::failed)?,
+            secrets,
+            clock: Clock::system(),
+            grpc,
+            http,
+        };
+        service.spawn(self.migrate, &running).await?;
+        running.wait().await
+    }
+}
+
+impl Migrate {
+    async fn run(self) -> Result<(), StartError> {
+        telemetry::init(&self.telemetry);
+        let db = Db::connect(&self.database.settings()?)
+            .await
+            .map_err(StartError::failed)?;
+        let applied = db::migrate(&db, &MIGRATIONS).await.map_err(StartError::failed)?;
+        #[expect(clippy::print_stdout, reason = "what the command answers")]
+        {
+            println!("{}", db::migrations_summary(&applied));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,28 @@
+//! SQL: one file a table, every query written once for both backends.
+
+mod role;
+mod schema;
+mod session;
+mod signing_key;
+mod user;
+
+use diesel_migrations::embed_migrations;
+use shared::db::Migrations;
+
+pub(crate) use self::{
+    role::{Role, user_role_insert, user_role_names, users_with_role_exist},
+    session::{
+        NewSession, Session, SessionEnd, session_by_id, session_end, session_insert, session_mark_used, session_rotate,
+    },
+    signing_key::{KeyState, SigningKeyRow, signing_key_insert, signing_keys_list},
+    user::{
+        NewUser, User, user_by_email, user_by_id, user_by_login, user_insert, user_lock, user_password_rehash,
+        user_record_login,
+    },
+};
+
+/// The migrations of auth-service's database.
+pub const MIGRATIONS: Migrations = Migrations {
+    sqlite: embed_migrations!("migrations/sqlite"),
+    postgres: embed_migrations!("migrations/postgres"),
+};

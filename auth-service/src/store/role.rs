@@ -1,0 +1,64 @@
+//! `roles` and `user_roles`.
+
+use shared::db::{prelude::*, sql_types::Uuid};
+use shared::{db, ids::UserId};
+
+use super::schema::{roles, user_roles};
+
+/// The reserved roles, which the first migration makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Holds every permission.
+    Superuser,
+    /// Administers auth-service.
+    Admin,
+    /// Every registered user.
+    Player,
+}
+
+impl Role {
+    pub(crate) const fn code_name(self) -> &'static str {
+        match self {
+            Self::Superuser => shared::authz::SUPERUSER,
+            Self::Admin => "admin",
+            Self::Player => "player",
+        }
+    }
+}
+
+pub(crate) async fn user_role_insert(conn: &mut Conn, user_id: UserId, role: Role) -> db::Result<()> {
+    query!(conn, |c| {
+        let role_id = roles::table
+            .filter(roles::code_name.eq(role.code_name()))
+            .select(roles::id);
+        let source = role_id.select((user_id.into_sql::<Uuid>(), roles::id));
+        diesel::insert_into(user_roles::table)
+            .values(source)
+            .into_columns((user_roles::user_id, user_roles::role_id))
+            .execute(c)
+            .await
+    })
+    .map(|_| ())
+}
+
+/// Code names of the user's roles, sorted.
+pub(crate) async fn user_role_names(conn: &mut Conn, user_id: UserId) -> db::Result<Vec<String>> {
+    query!(conn, |c| {
+        user_roles::table
+            .inner_join(roles::table)
+            .filter(user_roles::user_id.eq(user_id))
+            .order(roles::code_name)
+            .select(roles::code_name)
+            .load(c)
+            .await
+    })
+}
+
+pub(crate) async fn users_with_role_exist(conn: &mut Conn, role: Role) -> db::Result<bool> {
+    query!(conn, |c| {
+        let holders = user_roles::table
+            .inner_join(roles::table)
+            .filter(roles::code_name.eq(role.code_name()));
+        diesel::select(diesel::dsl::exists(holders)).get_result(c).await
+    })
+}

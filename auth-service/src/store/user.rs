@@ -1,0 +1,112 @@
+//! `users`.
+
+use secrecy::{ExposeSecret as _, SecretString};
+use shared::db::prelude::*;
+use shared::{clock::Timestamp, db, ids::UserId};
+
+use super::schema::users;
+
+/// A user.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = users)]
+pub(crate) struct User {
+    pub(crate) id: UserId,
+    pub(crate) login: String,
+    pub(crate) email: String,
+    #[diesel(deserialize_as = String)]
+    pub(crate) password_hash: SecretString,
+    pub(crate) first_name: String,
+    pub(crate) last_name: String,
+    pub(crate) middle_name: String,
+    pub(crate) is_active: bool,
+    pub(crate) token_version: i64,
+    pub(crate) create_time: Timestamp,
+    pub(crate) update_time: Timestamp,
+    pub(crate) last_login_time: Option<Timestamp>,
+}
+
+/// A user to be.
+#[derive(Debug)]
+pub(crate) struct NewUser<'a> {
+    pub(crate) id: UserId,
+    pub(crate) login: &'a str,
+    pub(crate) login_folded: &'a str,
+    pub(crate) email: &'a str,
+    pub(crate) email_folded: &'a str,
+    pub(crate) password_hash: &'a SecretString,
+    pub(crate) first_name: &'a str,
+    pub(crate) last_name: &'a str,
+    pub(crate) middle_name: &'a str,
+    pub(crate) create_time: Timestamp,
+}
+
+pub(crate) async fn user_insert(conn: &mut Conn, new: &NewUser<'_>) -> db::Result<User> {
+    let values = (
+        users::id.eq(new.id),
+        users::login.eq(new.login),
+        users::login_folded.eq(new.login_folded),
+        users::email.eq(new.email),
+        users::email_folded.eq(new.email_folded),
+        users::password_hash.eq(new.password_hash.expose_secret()),
+        users::first_name.eq(new.first_name),
+        users::last_name.eq(new.last_name),
+        users::middle_name.eq(new.middle_name),
+        users::is_active.eq(true),
+        users::token_version.eq(1),
+        users::create_time.eq(new.create_time),
+        users::update_time.eq(new.create_time),
+    );
+    query!(conn, |c| diesel::insert_into(users::table)
+        .values(values)
+        .returning(User::as_returning())
+        .get_result(c)
+        .await)
+}
+
+pub(crate) async fn user_by_id(conn: &mut Conn, id: UserId) -> db::Result<Option<User>> {
+    query!(conn, |c| users::table
+        .find(id)
+        .select(User::as_select())
+        .first(c)
+        .await
+        .optional())
+}
+
+pub(crate) async fn user_by_login(conn: &mut Conn, folded: &str) -> db::Result<Option<User>> {
+    query!(conn, |c| {
+        users::table
+            .filter(users::login_folded.eq(folded))
+            .select(User::as_select())
+            .first(c)
+            .await
+            .optional()
+    })
+}
+
+pub(crate) async fn user_by_email(conn: &mut Conn, folded: &str) -> db::Result<Option<User>> {
+    query!(conn, |c| {
+        users::table
+            .filter(users::email_folded.eq(folded))
+            .select(User::as_select())
+            .first(c)
+            .await
+            .optional()
+    })
+}
+
+/// Reads the user and locks the row. Whatever creates, rotates or ends sessions does this first, so that none of it
+/// can pass another by.
+pub(crate) async fn user_lock(conn: &mut Conn, id: UserId) -> db::Result<Option<User>> {
+    lock_row!(conn, users::table.find(id).select(User::as_select()))
+}
+
+pub(crate) async fn user_record_login(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
+    let update = diesel::update(users::table.find(id)).set(users::last_login_time.eq(now));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+/// Stores the same password under newer parameters, which changes nothing that a token depends on.
+pub(crate) async fn user_password_rehash(conn: &mut Conn, id: UserId, hash: &SecretString) -> db::Result<()> {
+    let update = diesel::update(users::table.find(id)).set(users::password_hash.eq(hash.expose_secret()));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}

@@ -1,0 +1,102 @@
+//! Who calls: what the interceptor makes of the metadata `authorization` (RFC 6750).
+
+use std::sync::Arc;
+
+use tonic::{Code, Request, Status, metadata::MetadataMap, service::Interceptor};
+
+use crate::{
+    error::ErrorReply,
+    proto::authz::v1::ErrorReason,
+    token::{Principal, TokenError, Verifier},
+};
+
+const AUTHORIZATION: &str = "authorization";
+
+/// Who calls. Every request that went through [`Authenticate`] has one in its extensions.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// No token was sent.
+    Anonymous,
+    /// A good token was sent.
+    Principal(Arc<Principal>),
+    /// A token was sent that is not good.
+    Refused(TokenError),
+}
+
+impl Caller {
+    /// The principal, or why there is none.
+    pub fn principal(&self) -> Result<&Arc<Principal>, ErrorReply> {
+        let (reason, message) = match self {
+            Self::Principal(principal) => return Ok(principal),
+            Self::Anonymous => (
+                ErrorReason::TokenMissing,
+                "sign in first: this call needs the metadata `authorization: Bearer <access token>`",
+            ),
+            Self::Refused(TokenError::Expired) => {
+                (ErrorReason::TokenExpired, "the access token has expired; refresh it")
+            }
+            Self::Refused(TokenError::Invalid) => (
+                ErrorReason::TokenInvalid,
+                "the access token is not one that this service accepts",
+            ),
+        };
+        Err(ErrorReply::new(Code::Unauthenticated, reason, message))
+    }
+}
+
+/// Leaves a [`Caller`] in every request, and refuses none.
+#[derive(Clone, Debug)]
+pub struct Authenticate {
+    verifier: Verifier,
+}
+
+impl Authenticate {
+    /// Verifies with this verifier.
+    pub const fn new(verifier: Verifier) -> Self {
+        Self { verifier }
+    }
+
+    fn caller(&self, metadata: &MetadataMap) -> Caller {
+        let mut values = metadata.get_all(AUTHORIZATION).iter();
+        let Some(value) = values.next() else {
+            return Caller::Anonymous;
+        };
+        // Two tokens are two callers; which one the client meant is not ours to guess.
+        let token = if values.next().is_some() {
+            None
+        } else {
+            value.to_str().ok().and_then(bearer)
+        };
+        match token
+            .ok_or(TokenError::Invalid)
+            .and_then(|token| self.verifier.verify(token))
+        {
+            Ok(principal) => Caller::Principal(principal),
+            Err(error) => Caller::Refused(error),
+        }
+    }
+}
+
+impl Interceptor for Authenticate {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let caller = self.caller(request.metadata());
+        request.extensions_mut().insert(caller);
+        Ok(request)
+    }
+}
+
+/// The principal of a request that the policy layer let through.
+///
+/// # Errors
+///
+/// UNAUTHENTICATED where the caller has no good token, which an RPC with any policy but `public` never sees.
+pub fn principal<T>(request: &Request<T>) -> Result<Arc<Principal>, Status> {
+    let caller = request.extensions().get::<Caller>().unwrap_or(&Caller::Anonymous);
+    caller.principal().cloned().map_err(Status::from)
+}
+
+/// The token of `Bearer <token>`; the scheme's case does not matter (RFC 9110, section 11.1).
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}

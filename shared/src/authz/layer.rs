@@ -1,0 +1,122 @@
+//! May they: the layer that lets a request through to its RPC, or answers in its place.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::Either;
+use http::{Request, Response};
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+use tracing::Span;
+
+use super::{Caller, Grants, Policies, Policy};
+use crate::{error::ErrorReply, proto::authz::v1::ErrorReason};
+
+/// Infrastructure that every gRPC server offers to whoever can reach it. These services are not ours to annotate, so
+/// they are exempt by name.
+const EXEMPT: [&str; 3] = [
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.v1.ServerReflection/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
+];
+
+/// Puts [`PolicyService`] in front of a service.
+#[derive(Clone, Debug)]
+pub struct PolicyLayer {
+    rules: Arc<Rules>,
+}
+
+#[derive(Debug)]
+struct Rules {
+    policies: Arc<Policies>,
+    grants: Grants,
+}
+
+impl PolicyLayer {
+    /// Decides by these policies and grants.
+    pub fn new(policies: Arc<Policies>, grants: Grants) -> Self {
+        Self {
+            rules: Arc::new(Rules { policies, grants }),
+        }
+    }
+}
+
+impl<S> Layer<S> for PolicyLayer {
+    type Service = PolicyService<S>;
+
+    fn layer(&self, inner: S) -> PolicyService<S> {
+        PolicyService {
+            rules: Arc::clone(&self.rules),
+            inner,
+        }
+    }
+}
+
+/// Refuses what the policy of the RPC does not allow.
+#[derive(Clone, Debug)]
+pub struct PolicyService<S> {
+    rules: Arc<Rules>,
+    inner: S,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for PolicyService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error = Infallible>,
+    ResBody: Default,
+{
+    type Response = Response<ResBody>;
+    type Error = Infallible;
+    type Future = Either<S::Future, Ready<Result<Self::Response, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let caller = request.extensions().get::<Caller>().unwrap_or(&Caller::Anonymous);
+        if let Caller::Principal(principal) = caller {
+            Span::current().record("user_id", tracing::field::display(principal.user_id()));
+        }
+        match self.rules.decide(request.uri().path(), caller) {
+            Ok(()) => Either::Left(self.inner.call(request)),
+            Err(reply) => Either::Right(ready(Ok(Status::from(reply).into_http()))),
+        }
+    }
+}
+
+impl Rules {
+    fn decide(&self, path: &str, caller: &Caller) -> Result<(), ErrorReply> {
+        if EXEMPT.iter().any(|service| path.starts_with(service)) {
+            return Ok(());
+        }
+        match self.policies.get(path) {
+            Some(Policy::Public) => Ok(()),
+            Some(Policy::Authenticated) => caller.principal().map(|_| ()),
+            Some(Policy::Permission(permission)) => {
+                if self.grants.allow(caller.principal()?, permission) {
+                    return Ok(());
+                }
+                let message = format!("this call needs the permission {permission}");
+                Err(
+                    ErrorReply::new(Code::PermissionDenied, ErrorReason::PermissionDenied, message)
+                        .with_metadata("permission", permission.to_string()),
+                )
+            }
+            Some(Policy::Missing) => Err(ErrorReply::new(
+                Code::PermissionDenied,
+                ErrorReason::PolicyMissing,
+                "this call declares no policy, so nobody may make it",
+            )),
+            // Not passed on, so that nothing without a policy is ever served.
+            None => Err(ErrorReply::new(
+                Code::Unimplemented,
+                ErrorReason::MethodUnknown,
+                "this server has no such RPC",
+            )),
+        }
+    }
+}

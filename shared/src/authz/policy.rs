@@ -1,0 +1,169 @@
+//! The policies that the RPCs of a service declare, read from its descriptor set.
+
+use std::{collections::HashMap, fmt};
+
+use prost_reflect::{DescriptorPool, MethodDescriptor, Value};
+
+use crate::proto::authz::v1 as proto;
+
+const EXTENSION: &str = "authz.v1.policy";
+
+/// Who may call an RPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Anybody; a token is ignored.
+    Public,
+    /// Anybody with a valid access token.
+    Authenticated,
+    /// Holders of a permission.
+    Permission(Permission),
+    /// The RPC does not say, so nobody.
+    Missing,
+}
+
+/// What a caller may hold: `resource:action`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Permission {
+    /// What is acted on.
+    pub resource: String,
+    /// What is done to it.
+    pub action: String,
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.resource, self.action)
+    }
+}
+
+/// The policies of a service's RPCs, by the path of their requests.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    by_path: HashMap<String, Policy>,
+    services: Vec<String>,
+    default_grants: Vec<(String, Permission)>,
+}
+
+/// The descriptor set cannot be read. Since it is embedded, this is a fault of the build.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the policies from the descriptor set: {0}")]
+pub struct PolicyError(String);
+
+impl Policies {
+    /// Reads the policies of every RPC in an encoded `FileDescriptorSet`.
+    pub fn from_descriptor_set(encoded: &[u8]) -> Result<Self, PolicyError> {
+        let pool = DescriptorPool::decode(encoded).map_err(|error| PolicyError(error.to_string()))?;
+        let mut policies = Self {
+            by_path: HashMap::new(),
+            services: Vec::new(),
+            default_grants: Vec::new(),
+        };
+        for service in pool.services() {
+            policies.services.push(service.full_name().to_owned());
+            for method in service.methods() {
+                let path = format!("/{}/{}", service.full_name(), method.name());
+                let policy = policies.declared(&pool, &method)?;
+                policies.by_path.insert(path, policy);
+            }
+        }
+        Ok(policies)
+    }
+
+    /// The policy of the RPC at `/package.Service/Method`; `None` where there is no such RPC.
+    pub fn get(&self, path: &str) -> Option<&Policy> {
+        self.by_path.get(path)
+    }
+
+    /// Every RPC's path and policy.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Policy)> {
+        self.by_path.iter().map(|(path, policy)| (path.as_str(), policy))
+    }
+
+    /// Full names of the services.
+    pub fn services(&self) -> &[String] {
+        &self.services
+    }
+
+    /// Which role holds which permission from the start.
+    pub fn default_grants(&self) -> impl Iterator<Item = (&str, &Permission)> {
+        self.default_grants
+            .iter()
+            .map(|(role, permission)| (role.as_str(), permission))
+    }
+
+    fn declared(&mut self, pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Policy, PolicyError> {
+        let extension = pool
+            .get_extension_by_name(EXTENSION)
+            .ok_or_else(|| PolicyError(format!("no extension {EXTENSION}")))?;
+        let options = method.options();
+        if !options.has_extension(&extension) {
+            return Ok(Policy::Missing);
+        }
+        let bad = |why: &str| PolicyError(format!("{}: {why}", method.full_name()));
+        let declared = match options.get_extension(&extension).as_ref() {
+            Value::Message(message) => message
+                .transcode_to::<proto::Policy>()
+                .map_err(|error| bad(&error.to_string()))?,
+            _ => return Err(bad("the policy is not a message")),
+        };
+        Ok(match declared.rule {
+            None => Policy::Missing,
+            Some(proto::policy::Rule::Public(_)) => Policy::Public,
+            Some(proto::policy::Rule::Authenticated(_)) => Policy::Authenticated,
+            Some(proto::policy::Rule::Permission(declared)) => {
+                if declared.resource.is_empty() || declared.action.is_empty() {
+                    return Err(bad("a permission needs a resource and an action"));
+                }
+                let permission = Permission {
+                    resource: declared.resource,
+                    action: declared.action,
+                };
+                self.default_grants.extend(
+                    declared
+                        .default_roles
+                        .into_iter()
+                        .map(|role| (role, permission.clone())),
+                );
+                Policy::Permission(permission)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{auth, game};
+
+    #[test]
+    fn every_rpc_declares_a_policy() {
+        for set in [auth::v1::FILE_DESCRIPTOR_SET, game::v1::FILE_DESCRIPTOR_SET] {
+            let policies = Policies::from_descriptor_set(set).expect("readable");
+            assert!(!policies.services().is_empty());
+            for (path, policy) in policies.iter() {
+                assert_ne!(policy, &Policy::Missing, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn policies_are_read_as_declared() {
+        let policies = Policies::from_descriptor_set(game::v1::FILE_DESCRIPTOR_SET).expect("readable");
+        let create = Permission {
+            resource: "games".into(),
+            action: "create".into(),
+        };
+        assert_eq!(
+            policies.get("/game.v1.GameService/CreateGame"),
+            Some(&Policy::Permission(create.clone()))
+        );
+        assert_eq!(policies.get("/game.v1.GameService/Nothing"), None);
+        assert!(policies.default_grants().any(|grant| grant == ("player", &create)));
+        let policies = Policies::from_descriptor_set(auth::v1::FILE_DESCRIPTOR_SET).expect("readable");
+        assert_eq!(policies.get("/auth.v1.AuthService/Login"), Some(&Policy::Public));
+        assert_eq!(
+            policies.get("/auth.v1.AccountService/GetMe"),
+            Some(&Policy::Authenticated)
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! How a program reads its settings and how it ends.
+//!
+//! Settings are clap options that also read the environment, so `--help` is the reference. A bad setting ends the program with
+//! exit code 64 (`EX_USAGE` of sysexits.h), everything else that goes wrong with 1.
+
+use std::{ffi::OsString, fmt, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::db::{DatabaseSettings, DatabaseUrl};
+
+/// `EX_USAGE`.
+const USAGE: u8 = 64;
+
+/// Which database, and how hard it is used.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseArgs {
+    /// `sqlite:<file>`, or `postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=<file>` with sslmode
+    /// disable, prefer, require, verify-ca or verify-full.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: SecretString,
+    /// Connections at a time [1 to 1000].
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub database_connections: u32,
+    /// Seconds to wait for a connection before a call is answered with UNAVAILABLE [1 to 60].
+    #[arg(long, env = "DATABASE_ACQUIRE_SECONDS", default_value_t = 5, value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub database_acquire_seconds: u32,
+    /// Seconds that PostgreSQL may work on one statement [1 to 600].
+    #[arg(
+        long,
+        env = "DATABASE_STATEMENT_SECONDS",
+        default_value_t = 10,
+        value_name = "SECONDS"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub database_statement_seconds: u32,
+}
+
+impl DatabaseArgs {
+    /// The settings, checked. The error repeats nothing of the URL, which may hold a password; clap's would.
+    pub fn settings(&self) -> Result<DatabaseSettings, StartError> {
+        let url: DatabaseUrl = self
+            .database_url
+            .expose_secret()
+            .parse()
+            .map_err(|error| StartError::Setting(format!("--database-url: {error}")))?;
+        Ok(DatabaseSettings {
+            max_connections: self.database_connections,
+            acquire_timeout: Duration::from_secs(self.database_acquire_seconds.into()),
+            statement_timeout: Duration::from_secs(self.database_statement_seconds.into()),
+            ..DatabaseSettings::new(url)
+        })
+    }
+}
+
+/// Why a program did not start, or did not end well.
+#[derive(Debug)]
+pub enum StartError {
+    /// A setting is wrong. Exit code 64.
+    Setting(String),
+    /// Anything else. Exit code 1.
+    Failed(String),
+}
+
+impl StartError {
+    /// A setting is wrong.
+    pub fn setting(error: impl fmt::Display) -> Self {
+        Self::Setting(error.to_string())
+    }
+
+    /// Something else went wrong.
+    pub fn failed(error: impl fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting(text) | Self::Failed(text) => f.write_str(text),
+        }
+    }
+}
+
+/// The body of a `main`: reads the settings, runs, and turns the outcome into an exit code, with one line on standard
+/// error where it is not good.
+pub fn run<P: Parser>(
+    arguments: impl IntoIterator<Item = OsString>,
+    main: impl AsyncFnOnce(P) -> Result<(), StartError>,
+) -> ExitCode {
+    let settings = match P::try_parse_from(arguments) {
+        Ok(settings) => settings,
+        Err(error) => {
+            let wrong = error.use_stderr();
+            // Nobody is left to tell where the terminal is gone.
+            let _ = error.print();
+            return if wrong {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::failed)
+        .and_then(|runtime| runtime.block_on(main(settings)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(
+                clippy::print_stderr,
+                reason = "the one line that a person sees, whatever the log settings"
+            )]
+            {
+                eprintln!("error: {error}");
+            }
+            match error {
+                StartError::Setting(_) => ExitCode::from(USAGE),
+                StartError::Failed(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}

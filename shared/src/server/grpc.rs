@@ -1,0 +1,125 @@
+//! The gRPC server: tonic's, with every limit set that tonic leaves open.
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::{
+    service::{InterceptorLayer, Routes},
+    transport::{Server, server::TcpIncoming},
+};
+
+use super::{Health, Listener, Running, ServerSettings, TlsError, admission::Admission, rpc::RpcLayer};
+use crate::{
+    authz::{Authenticate, Grants, Policies, PolicyError, PolicyLayer},
+    token::Verifier,
+};
+
+/// Bytes of the largest message that an RPC takes. Every service is mounted with it.
+pub const MAX_MESSAGE_LEN: usize = 64 * 1024;
+
+/// Calls that one connection may have open.
+const MAX_STREAMS: u32 = 128;
+/// Bytes of metadata that a call may bring.
+const MAX_METADATA_LEN: u32 = 16 * 1024;
+/// Streams that a client may reset before they were accepted (CVE-2023-44487). tonic's `None` turns hyper's own bound off.
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that a client may make us reset (CVE-2025-8671).
+const MAX_LOCAL_RESETS: usize = 64;
+/// A connection that is silent for this long is asked whether it lives.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// And closed when it does not answer for this long.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A service's gRPC server.
+#[derive(Debug)]
+pub struct GrpcServer<'a> {
+    /// How it bounds its work and how it is reached.
+    pub settings: &'a ServerSettings,
+    /// The service's encoded descriptor set: its policies, and what reflection tells.
+    pub descriptor_set: &'static [u8],
+    /// Verifies access tokens.
+    pub verifier: Verifier,
+    /// The service's RPCs.
+    pub routes: Routes,
+}
+
+/// The server cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The descriptor set is not readable.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A TLS file is not readable.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The TLS files do not make sense.
+    #[error("cannot use the TLS certificate and key: {0}")]
+    TlsConfig(#[source] tonic::transport::Error),
+    /// The descriptor set cannot be reflected.
+    #[error(transparent)]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl GrpcServer<'_> {
+    /// Starts to serve, until the stop token is cancelled; then it drains. Gives the service's health, NOT_SERVING
+    /// until somebody [asks](Health::spawn) for its conditions.
+    pub async fn spawn(self, listener: Listener, running: &Running) -> Result<Health, ServeError> {
+        let policies = Arc::new(Policies::from_descriptor_set(self.descriptor_set)?);
+        let health = Health::new(policies.services()).await;
+        let admission = Admission::new(self.settings.max_concurrent_requests);
+
+        let mut server = Server::builder()
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_max_header_list_size(MAX_METADATA_LEN)
+            .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+            .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+        if let Some(tls) = self.settings.tls()? {
+            server = server.tls_config(tls).map_err(ServeError::TlsConfig)?;
+        }
+        let mut routes = self.routes.add_service(health.service());
+        if self.settings.reflection {
+            let sets = [self.descriptor_set, tonic_health::pb::FILE_DESCRIPTOR_SET];
+            let reflection = || {
+                let builder = tonic_reflection::server::Builder::configure();
+                sets.iter().fold(builder, |builder, set| {
+                    builder.register_encoded_file_descriptor_set(set)
+                })
+            };
+            routes = routes
+                .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_MESSAGE_LEN))
+                .add_service(reflection().build_v1alpha()?.max_decoding_message_size(MAX_MESSAGE_LEN));
+        }
+        let router = server
+            .layer(RpcLayer::new(
+                Arc::clone(&policies),
+                admission,
+                self.settings.request_timeout(),
+            ))
+            .layer(InterceptorLayer::new(Authenticate::new(self.verifier)))
+            .layer(PolicyLayer::new(
+                Arc::clone(&policies),
+                Grants::from_policies(&policies),
+            ))
+            .add_routes(routes);
+
+        let incoming = TcpIncoming::from(listener.socket).with_nodelay(Some(true));
+        let stop = running.stop_token().clone();
+        let drain = running.drain();
+        running.spawn("grpc", async move {
+            let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+            let bound = async {
+                stop.cancelled().await;
+                tokio::time::sleep(drain).await;
+            };
+            tokio::select! {
+                result = served => result,
+                () = bound => {
+                    tracing::warn!("calls were still open when the time to drain was over");
+                    Ok(())
+                }
+            }
+        });
+        Ok(health)
+    }
+}

@@ -1,0 +1,40 @@
+//! Listening sockets, bound before anything else is made, so that a taken port costs nothing.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+
+/// A bound socket that does not accept yet.
+#[derive(Debug)]
+pub struct Listener {
+    pub(super) socket: TcpListener,
+    address: SocketAddr,
+}
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} ({setting}): {source}")]
+pub struct BindError {
+    address: SocketAddr,
+    setting: &'static str,
+    source: std::io::Error,
+}
+
+impl Listener {
+    /// Binds the address that the setting named `setting` gives. Port 0 takes a free one.
+    pub async fn bind(address: SocketAddr, setting: &'static str) -> Result<Self, BindError> {
+        let failed = |source| BindError {
+            address,
+            setting,
+            source,
+        };
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { socket, address })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}

@@ -1,0 +1,24 @@
+//! The server around a service: listeners, limits, tracing, health, reflection, the HTTP port, the drain.
+//!
+//! A request's way: listener -> [`rpc`](self) (request id, span, metrics, admission, deadline) -> who calls -> may they -> the RPC.
+
+mod admission;
+mod deadline;
+mod grpc;
+mod health;
+mod http;
+mod listen;
+mod request_id;
+mod rpc;
+mod settings;
+mod shutdown;
+
+pub use self::{
+    grpc::{GrpcServer, MAX_MESSAGE_LEN, ServeError},
+    health::Health,
+    http::{HttpServer, metrics_recorder},
+    listen::{BindError, Listener},
+    request_id::RequestId,
+    settings::{ServerSettings, TlsError},
+    shutdown::{Running, shutdown_signal},
+};

@@ -1,0 +1,74 @@
+//! The id by which a caller and the log speak of the same request.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use uuid::Uuid;
+
+/// The metadata key, in requests and in answers.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const MAX_LEN: usize = 64;
+
+/// A request's id: the caller's own where it sent a usable one, else a new UUID. In the extensions of every request.
+#[derive(Clone, Debug)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The id that the caller sent in `x-request-id`, if it is 1 to 64 of `A-Z a-z 0-9 . _ -`: it goes to logs
+    /// and back to the caller, so nothing else may be in it.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let usable = |value: &&HeaderValue| {
+            let bytes = value.as_bytes();
+            (1..=MAX_LEN).contains(&bytes.len())
+                && bytes
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
+        };
+        headers
+            .get(REQUEST_ID)
+            .filter(usable)
+            .cloned()
+            .map_or_else(Self::generate, Self)
+    }
+
+    fn generate() -> Self {
+        let mut buffer = Uuid::encode_buffer();
+        let text: &str = Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
+        Self(HeaderValue::from_str(text).expect("hexadecimal digits and hyphens are a header value"))
+    }
+
+    pub(super) fn header_value(&self) -> HeaderValue {
+        self.0.clone()
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_harmless_id_is_taken_over() {
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_str(value).expect("a header value"));
+            RequestId::of(&headers).to_string()
+        };
+        assert_eq!(of("abc-DEF_1.2"), "abc-DEF_1.2");
+        for bad in ["", "a b", "a\"b", "{}", &"a".repeat(65)] {
+            assert_ne!(of(bad), bad);
+            assert_eq!(of(bad).len(), 36);
+        }
+    }
+}

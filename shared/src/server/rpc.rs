@@ -1,0 +1,274 @@
+//! The outermost layer: what every RPC gets, whatever it does.
+//!
+//! A request id, a span with the OpenTelemetry names, one log line and one measurement per call; a place among
+//! the calls in hand; a deadline; an INTERNAL error instead of a torn connection where the code panics; and for every error,
+//! also those that tonic makes, an `ErrorInfo` and the request id to quote.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use http::{Request, Response};
+use tonic::{
+    Code, Status,
+    body::Body,
+    codegen::{Body as HttpBody, Bytes, StdError},
+};
+use tonic_types::StatusExt as _;
+use tower::{Layer, Service};
+use tracing::{Instrument as _, field::Empty};
+
+use super::{
+    admission::Admission,
+    deadline,
+    request_id::{REQUEST_ID, RequestId},
+};
+use crate::{authz::Policies, error::ErrorReply, proto::authz::v1::ErrorReason};
+
+/// Seconds that a call took, by service, method and code.
+pub(super) const DURATION: &str = "rpc_server_call_duration_seconds";
+
+/// Health and reflection.
+const INFRASTRUCTURE: &str = "/grpc.";
+
+/// Puts [`RpcService`] around a service.
+#[derive(Clone, Debug)]
+pub(super) struct RpcLayer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    policies: Arc<Policies>,
+    admission: Admission,
+    timeout: Duration,
+}
+
+impl RpcLayer {
+    /// `policies` says which paths are RPCs: a label is made of no other.
+    pub(super) fn new(policies: Arc<Policies>, admission: Admission, timeout: Duration) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                policies,
+                admission,
+                timeout,
+            }),
+        }
+    }
+}
+
+impl<S> Layer<S> for RpcLayer {
+    type Service = RpcService<S>;
+
+    fn layer(&self, inner: S) -> RpcService<S> {
+        RpcService {
+            shared: Arc::clone(&self.shared),
+            inner,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct RpcService<S> {
+    shared: Arc<Shared>,
+    inner: S,
+}
+
+impl<S, B> Service<Request<Body>> for RpcService<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<StdError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let start = Instant::now();
+        let id = RequestId::of(request.headers());
+        request.extensions_mut().insert(id.clone());
+        let infrastructure = request.uri().path().starts_with(INFRASTRUCTURE);
+        let (service, method) = self.shared.name(request.uri().path());
+        let span = tracing::info_span!(
+            "rpc",
+            rpc.system = "grpc",
+            rpc.service = %service,
+            rpc.method = %method,
+            request_id = %id,
+            user_id = Empty,
+        );
+        let shared = Arc::clone(&self.shared);
+        // The clone is not known to be ready; the one that was asked is.
+        let next = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, next);
+        async move {
+            let response = shared.respond(inner, request).await;
+            let response = complete(response, &id);
+            let code = code(&response);
+            let elapsed = start.elapsed();
+            log(code, elapsed, infrastructure);
+            metrics::histogram!(
+                DURATION,
+                "rpc_service" => service,
+                "rpc_method" => method,
+                "rpc_grpc_status_code" => name(code),
+            )
+            .record(elapsed.as_secs_f64());
+            Ok(response)
+        }
+        .instrument(span)
+        .boxed()
+    }
+}
+
+impl Shared {
+    async fn respond<S, B>(&self, mut inner: S, request: Request<Body>) -> Response<Body>
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError>,
+    {
+        let refused = |reply: ErrorReply| Status::from(reply).into_http();
+        let _place = match self.admission.admit(request.uri().path()) {
+            Ok(place) => place,
+            Err(reply) => return refused(reply),
+        };
+        let timeout = match deadline::of(request.headers(), self.timeout) {
+            Ok(Duration::ZERO) => return refused(deadline::exceeded()),
+            Ok(timeout) => timeout,
+            Err(reply) => return refused(reply),
+        };
+        let answer = AssertUnwindSafe(inner.call(request)).catch_unwind();
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(Ok(response))) => response.map(Body::new),
+            Ok(Err(_panic)) => refused(ErrorReply::internal()),
+            Err(_elapsed) => refused(deadline::exceeded()),
+        }
+    }
+
+    /// Service and method, out of a bounded set: they become labels.
+    fn name(&self, path: &str) -> (String, String) {
+        let infrastructure = path.starts_with(INFRASTRUCTURE);
+        let known = if infrastructure || self.policies.get(path).is_some() {
+            path.strip_prefix('/').and_then(|path| path.split_once('/'))
+        } else {
+            None
+        };
+        match known {
+            Some((service, _)) if infrastructure => (service.chars().take(64).collect(), String::from("*")),
+            Some((service, method)) => (service.to_owned(), method.to_owned()),
+            None => (String::from("unknown"), String::from("unknown")),
+        }
+    }
+}
+
+/// Gives an error the details that every error has, and every answer its request id.
+fn complete(response: Response<Body>, id: &RequestId) -> Response<Body> {
+    let failed = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
+    let mut response = match failed {
+        None => response,
+        Some(status) => {
+            let status = if status.get_details_error_info().is_some() {
+                status
+            } else {
+                tonics_own(&status)
+            };
+            let mut details = status.get_error_details();
+            details.set_request_info(id.as_str(), "");
+            let metadata = status.metadata().clone();
+            Status::with_error_details_and_metadata(status.code(), status.message(), details, metadata).into_http()
+        }
+    };
+    response.headers_mut().insert(REQUEST_ID, id.header_value());
+    response
+}
+
+/// What an error that tonic made means to the caller. Those that it calls INTERNAL are all about how it read the request.
+fn tonics_own(status: &Status) -> Status {
+    let (code, reason, message) = match status.code() {
+        Code::Internal => (
+            Code::InvalidArgument,
+            ErrorReason::MessageMalformed,
+            "the request is not a valid message of this RPC's type".to_owned(),
+        ),
+        Code::OutOfRange => (
+            Code::OutOfRange,
+            ErrorReason::MessageTooLarge,
+            status.message().to_owned(),
+        ),
+        Code::Unimplemented if status.message().to_ascii_lowercase().contains("compress") => (
+            Code::Unimplemented,
+            ErrorReason::CompressionUnsupported,
+            status.message().to_owned(),
+        ),
+        Code::Unimplemented => (
+            Code::Unimplemented,
+            ErrorReason::MethodUnknown,
+            "this server has no such RPC".to_owned(),
+        ),
+        code => {
+            tracing::warn!(%status, "an error without a reason");
+            let reply = ErrorReply::new(code, ErrorReason::Unspecified, status.message().to_owned());
+            return reply.into();
+        }
+    };
+    ErrorReply::new(code, reason, message).into()
+}
+
+fn code(response: &Response<Body>) -> Code {
+    response
+        .headers()
+        .get(Status::GRPC_STATUS)
+        .map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()))
+}
+
+/// The level says whose concern it is: ours, the operator's or the caller's own.
+fn log(code: Code, elapsed: Duration, infrastructure: bool) {
+    let code_name = name(code);
+    let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+    match code {
+        Code::Internal | Code::Unknown | Code::DataLoss => {
+            tracing::error!(rpc.grpc.status_code = code_name, elapsed_us, "call failed");
+        }
+        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => {
+            tracing::warn!(rpc.grpc.status_code = code_name, elapsed_us, "call failed");
+        }
+        // Probes call every few seconds.
+        _ if infrastructure => tracing::debug!(rpc.grpc.status_code = code_name, elapsed_us, "call"),
+        _ => tracing::info!(rpc.grpc.status_code = code_name, elapsed_us, "call"),
+    }
+}
+
+/// The code as gRPC spells it.
+const fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,87 @@
+//! The settings of a server.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
+/// How a server bounds its work and how it is reached.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Server")]
+pub struct ServerSettings {
+    /// Calls in hand at once; more are refused with RESOURCE_EXHAUSTED [1 to 1000000].
+    #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_concurrent_requests: u32,
+    /// Seconds that a call may take where the client sets no shorter deadline [1 to 3600].
+    #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub request_timeout_seconds: u32,
+    /// Seconds that calls in hand may take to end after SIGTERM or Ctrl-C [0 to 600].
+    #[arg(long, env = "DRAIN_TIMEOUT_SECONDS", default_value_t = 15, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=600))]
+    pub drain_timeout_seconds: u32,
+    /// Whether the gRPC ports tell clients what they offer (grpc.reflection.v1 and v1alpha).
+    #[arg(long, env = "REFLECTION", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
+    pub reflection: bool,
+    /// PEM file with the certificate chain of the gRPC ports; with it they speak TLS alone.
+    #[arg(long, env = "TLS_CERT_FILE", value_name = "FILE", requires = "tls_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// PEM file with the private key of that certificate.
+    #[arg(long, env = "TLS_KEY_FILE", value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_key_file: Option<PathBuf>,
+    /// PEM file with the authorities of client certificates; with it clients must bring one.
+    #[arg(long, env = "TLS_CLIENT_CA_FILE", value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_client_ca_file: Option<PathBuf>,
+}
+
+/// A TLS file cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path} ({setting}): {source}")]
+pub struct TlsError {
+    path: PathBuf,
+    setting: &'static str,
+    source: std::io::Error,
+}
+
+impl ServerSettings {
+    pub(super) fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout_seconds.into())
+    }
+
+    /// How long calls in hand may take to end.
+    pub fn drain_timeout(&self) -> Duration {
+        Duration::from_secs(self.drain_timeout_seconds.into())
+    }
+
+    /// What tonic needs to speak TLS; `None` where it is not to.
+    pub(super) fn tls(&self) -> Result<Option<ServerTlsConfig>, TlsError> {
+        let (Some(cert), Some(key)) = (&self.tls_cert_file, &self.tls_key_file) else {
+            return Ok(None);
+        };
+        let read = |path: &PathBuf, setting| {
+            fs::read(path).map_err(|source| TlsError {
+                path: path.clone(),
+                setting,
+                source,
+            })
+        };
+        let identity = Identity::from_pem(read(cert, "--tls-cert-file")?, read(key, "--tls-key-file")?);
+        let mut tls = ServerTlsConfig::new().identity(identity);
+        if let Some(authorities) = &self.tls_client_ca_file {
+            tls = tls.client_ca_root(Certificate::from_pem(read(authorities, "--tls-client-ca-file")?));
+        }
+        Ok(Some(tls))
+    }
+}
+
+impl Default for ServerSettings {
+    /// The defaults of the command line.
+    fn default() -> Self {
+        Self {
+            max_concurrent_requests: 1024,
+            request_timeout_seconds: 30,
+            drain_timeout_seconds: 15,
+            reflection: true,
+            tls_cert_file: None,
+            tls_key_file: None,
+            tls_client_ca_file: None,
+        }
+    }
+}

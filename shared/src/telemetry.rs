@@ -1,0 +1,58 @@
+//! Logs: `tracing`, for people or as JSON, on standard error. Standard output is for what a command answers.
+//!
+//! What may be logged: ids, names of RPCs, codes, durations, addresses. Never a token, a password, a key, an e-mail address
+//! or a request as a whole.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+/// How logs are written.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Logs")]
+pub struct TelemetrySettings {
+    /// What is logged: error, warn, info, debug or trace, also by module (`info,shared::token=debug`).
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = parse_filter)]
+    pub log_level: LogFilter,
+    /// For people or for machines.
+    #[arg(long, env = "LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// A checked filter for logs.
+#[derive(Clone, Debug)]
+pub struct LogFilter(String);
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One readable line an event.
+    Human,
+    /// One JSON object an event.
+    Json,
+}
+
+/// Starts logging for this process. Calling it again changes nothing.
+pub fn init(settings: &TelemetrySettings) {
+    let filter = EnvFilter::new(&settings.log_level.0);
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let started = match settings.log_format {
+        LogFormat::Human => registry
+            .with(lines.with_ansi(std::io::stderr().is_terminal()))
+            .try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    };
+    if started.is_ok() {
+        std::panic::set_hook(Box::new(|panic| {
+            let location = panic.location().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(location, message = panic.payload_as_str().unwrap_or("?"), "panic");
+        }));
+    }
+}
+
+fn parse_filter(text: &str) -> Result<LogFilter, String> {
+    EnvFilter::try_new(text)
+        .map(|_| LogFilter(text.to_owned()))
+        .map_err(|error| error.to_string())
+}
