@@ -6,4 +6,6 @@ pub mod error;
 pub mod ids;
 pub mod page;
 pub mod proto;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod validate;

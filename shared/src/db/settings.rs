@@ -2,7 +2,6 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::config::Host;
 
 use super::{Backend, postgres, tls};
@@ -41,10 +40,7 @@ impl DatabaseSettings {
 /// For PostgreSQL, `sslmode` is one of `disable`, `prefer` (the default), `require`, `verify-ca` and `verify-full`, and
 /// `sslrootcert` names a PEM file, both with libpq's meaning.
 #[derive(Clone)]
-pub struct DatabaseUrl {
-    text: SecretString,
-    target: Target,
-}
+pub struct DatabaseUrl(Target);
 
 #[derive(Clone)]
 pub(super) enum Target {
@@ -60,19 +56,14 @@ pub struct ParseDatabaseUrlError(&'static str);
 impl DatabaseUrl {
     /// Which of the two databases it names.
     pub const fn backend(&self) -> Backend {
-        match self.target {
+        match self.0 {
             Target::Sqlite(_) => Backend::Sqlite,
             Target::Postgres(_) => Backend::Postgres,
         }
     }
 
-    /// The whole text, with the password.
-    pub const fn expose(&self) -> &SecretString {
-        &self.text
-    }
-
     pub(super) fn target(&self) -> Target {
-        self.target.clone()
+        self.0.clone()
     }
 }
 
@@ -89,16 +80,13 @@ impl FromStr for DatabaseUrl {
                 "the database URL must begin with sqlite: or postgres://",
             ));
         };
-        Ok(Self {
-            text: SecretString::from(text),
-            target,
-        })
+        Ok(Self(target))
     }
 }
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let config = match &self.target {
+        let config = match &self.0 {
             Target::Sqlite(path) => return write!(f, "sqlite:{}", path.display()),
             Target::Postgres(server) => &server.config,
         };

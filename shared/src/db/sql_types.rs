@@ -9,7 +9,7 @@ use diesel::{
     pg::{Pg, PgValue},
     query_builder::QueryId,
     serialize::{self, IsNull, Output, ToSql},
-    sql_types::{BigInt, SqlType},
+    sql_types::{BigInt, Interval, SqlType, ops},
     sqlite::Sqlite,
 };
 
@@ -24,6 +24,18 @@ pub struct Uuid;
 #[derive(Clone, Copy, Debug, Default, QueryId, SqlType)]
 #[diesel(postgres_type(oid = 1184, array_oid = 1185), sqlite_type(name = "Long"))]
 pub struct Timestamp;
+
+// `table!` goes by a column type's last name, and wants these of every `Timestamp`. SQLite has no intervals, so that no
+// query which is written once can use them.
+impl ops::Add for Timestamp {
+    type Rhs = Interval;
+    type Output = Self;
+}
+
+impl ops::Sub for Timestamp {
+    type Rhs = Interval;
+    type Output = Self;
+}
 
 /// PostgreSQL counts from 2000-01-01T00:00:00Z.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800 * 1_000_000;
