@@ -1,5 +1,7 @@
 # Runs a throw-away PostgreSQL for the process that holds the other end of standard input.
 # Takes one command a line and answers each with "ok" or "failed".
+# An answer that nobody reads any more must not end this before it has cleaned up.
+trap '' PIPE
 bin=$1
 dir=$2
 data=$dir/data

@@ -1,4 +1,4 @@
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use diesel_async::SimpleAsyncConnection as _;
 
@@ -104,6 +104,23 @@ fn every_connection_has_its_pragmas() {
             assert_eq!(pragma(conn, "synchronous").await, 2);
             assert_eq!(pragma(conn, "foreign_keys").await, 1);
         }
+    });
+}
+
+#[test]
+fn a_lock_held_by_another_program_is_unavailable() {
+    block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("test.db");
+        let mut settings = settings(&path);
+        settings.acquire_timeout = Duration::from_millis(50);
+        let db = Db::connect(&settings).await.unwrap();
+        let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        diesel::connection::SimpleConnection::batch_execute(&mut other, "BEGIN IMMEDIATE").unwrap();
+        let outcome = db.begin().await.map(drop);
+        assert!(matches!(outcome, Err(Error::Unavailable(_))), "{outcome:?}");
+        diesel::connection::SimpleConnection::batch_execute(&mut other, "ROLLBACK").unwrap();
+        db.begin().await.unwrap();
     });
 }
 

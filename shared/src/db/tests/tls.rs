@@ -1,8 +1,13 @@
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
 use super::*;
 use crate::{
-    db::{DatabaseSettings, Db, Error},
+    db::{DatabaseSettings, Db, Error, OpenError},
     testing::{
         block_on,
         postgres::{Cluster, ServerIdentity},
@@ -98,13 +103,36 @@ fn every_sslmode_asks_what_libpq_asks() {
 }
 
 #[test]
-fn a_server_without_tls_is_refused_where_tls_is_required() {
-    let url = crate::testing::postgres::url("postgres");
+fn a_server_without_tls_is_told_nothing_where_tls_is_required() {
     block_on(async {
-        assert!(!connection(&format!("{url}?sslmode=prefer")).await.unwrap());
-        for mode in ["require", "verify-full"] {
-            let outcome = connection(&format!("{url}?sslmode={mode}")).await;
-            assert!(matches!(outcome, Err(Error::Unavailable(_))), "{outcome:?}");
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!(
+                "postgres://kim:s3cret@{}/test?sslmode={mode}",
+                listener.local_addr().unwrap()
+            );
+            let server = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // SSLRequest, and the answer of a server that has no TLS.
+                stream.read_exact(&mut [0; 8]).await.unwrap();
+                stream.write_all(b"N").await.unwrap();
+                stream.read(&mut [0; 8]).await.unwrap()
+            };
+            let (outcome, received) = tokio::join!(connection(&url), server);
+            assert!(matches!(outcome, Err(Error::Unavailable(_))), "{mode}: {outcome:?}");
+            assert_eq!(received, 0, "{mode}");
         }
+    });
+}
+
+#[test]
+fn a_root_certificate_that_cannot_be_read_is_named() {
+    block_on(async {
+        let url = "postgres://kim@localhost/test?sslmode=verify-full&sslrootcert=%2Fno%2Fsuch%20file";
+        let Err(error) = Db::connect(&DatabaseSettings::new(url.parse().unwrap())).await else {
+            panic!("it was read");
+        };
+        assert!(matches!(error, OpenError::Tls(_)), "{error:?}");
+        assert!(error.to_string().contains("/no/such file"), "{error}");
     });
 }
