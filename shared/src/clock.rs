@@ -14,7 +14,7 @@ use crate::db::sql_types;
 
 /// A moment: microseconds since 1970-01-01T00:00:00Z, which is also the precision of both databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
-#[diesel(sql_type = sql_types::UtcTimestamp)]
+#[diesel(sql_type = sql_types::Timestamp)]
 pub struct Timestamp(i64);
 
 impl Timestamp {

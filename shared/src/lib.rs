@@ -10,7 +10,7 @@ pub mod page;
 pub mod proto;
 pub mod server;
 pub mod telemetry;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod token;
 pub mod validate;

@@ -22,7 +22,7 @@ pub(crate) use self::{
 };
 
 /// The migrations of auth-service's database.
-pub const MIGRATIONS: Migrations = Migrations {
+pub static MIGRATIONS: Migrations = Migrations {
     sqlite: embed_migrations!("migrations/sqlite"),
     postgres: embed_migrations!("migrations/postgres"),
 };

@@ -2,7 +2,7 @@
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Nullable, Text};
-    use shared::db::sql_types::{UtcTimestamp, Uuid};
+    use shared::db::sql_types::{Timestamp, Uuid};
 
     users (id) {
         id -> Uuid,
@@ -16,15 +16,15 @@ diesel::table! {
         middle_name -> Text,
         is_active -> Bool,
         token_version -> BigInt,
-        create_time -> UtcTimestamp,
-        update_time -> UtcTimestamp,
-        last_login_time -> Nullable<UtcTimestamp>,
+        create_time -> Timestamp,
+        update_time -> Timestamp,
+        last_login_time -> Nullable<Timestamp>,
     }
 }
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text};
-    use shared::db::sql_types::{UtcTimestamp, Uuid};
+    use shared::db::sql_types::{Timestamp, Uuid};
 
     sessions (id) {
         id -> Uuid,
@@ -32,25 +32,25 @@ diesel::table! {
         counter -> BigInt,
         is_used -> Bool,
         rotation_request -> Nullable<Binary>,
-        create_time -> UtcTimestamp,
-        rotate_time -> UtcTimestamp,
-        expire_time -> UtcTimestamp,
-        absolute_expire_time -> UtcTimestamp,
-        end_time -> Nullable<UtcTimestamp>,
+        create_time -> Timestamp,
+        rotate_time -> Timestamp,
+        expire_time -> Timestamp,
+        absolute_expire_time -> Timestamp,
+        end_time -> Nullable<Timestamp>,
         end_reason -> Nullable<Text>,
     }
 }
 
 diesel::table! {
     use diesel::sql_types::{Binary, Text};
-    use shared::db::sql_types::UtcTimestamp;
+    use shared::db::sql_types::Timestamp;
 
     signing_keys (kid) {
         kid -> Text,
         state -> Text,
         public_key -> Binary,
         encrypted_private_key -> Binary,
-        create_time -> UtcTimestamp,
+        create_time -> Timestamp,
     }
 }
 

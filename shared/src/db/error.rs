@@ -170,3 +170,67 @@ fn by_message(error: DieselError) -> Error {
         Error::Internal(Box::new(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::Status;
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    fn of_sqlite(kind: DatabaseErrorKind, message: &str) -> Error {
+        DieselError::DatabaseError(kind, Box::new(message.to_owned())).into()
+    }
+
+    #[test]
+    fn a_caller_learns_nothing_internal() {
+        let errors = [
+            Error::Unavailable("inner".to_owned()),
+            Error::Conflict("inner".to_owned()),
+            Error::Unique {
+                constraint: "inner".to_owned(),
+            },
+            Error::NotFound,
+            Error::Internal("inner".into()),
+        ];
+        let codes = errors.map(|error| {
+            let status = Status::from(ErrorReply::from(error));
+            assert!(!format!("{status:?}").contains("inner"), "{status:?}");
+            (status.code(), status.get_error_details().retry_info().is_some())
+        });
+        assert_eq!(
+            codes,
+            [
+                (Code::Unavailable, true),
+                (Code::Aborted, false),
+                (Code::Internal, false),
+                (Code::Internal, false),
+                (Code::Internal, false),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_index_of_sqlite_goes_by_its_name() {
+        let error = of_sqlite(
+            DatabaseErrorKind::UniqueViolation,
+            "UNIQUE constraint failed: index 'users_email_key'",
+        );
+        assert!(error.is_unique_violation_of("users", "email"), "{error:?}");
+    }
+
+    #[test]
+    fn what_the_database_says_decides_whether_a_call_may_be_repeated() {
+        for message in [
+            "database is locked",
+            "terminating connection due to administrator command",
+        ] {
+            let error = of_sqlite(DatabaseErrorKind::Unknown, message);
+            assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
+        }
+        let error = of_sqlite(DatabaseErrorKind::Unknown, "no such table: users");
+        assert!(matches!(error, Error::Internal(_)), "{error:?}");
+        let error = of_sqlite(DatabaseErrorKind::SerializationFailure, "could not serialize access");
+        assert!(matches!(error, Error::Conflict(_)), "{error:?}");
+    }
+}

@@ -55,7 +55,7 @@ pub struct MigrationLock(Holder);
 enum Holder {
     Sqlite(sqlite::Pools),
     /// `None` while a migration runs, and after it was cut off.
-    Postgres(Option<AsyncPgConnection>),
+    Postgres(Option<Box<AsyncPgConnection>>),
 }
 
 /// What to do with the migrations that are not applied yet.
@@ -74,7 +74,7 @@ impl MigrationLock {
                 let mut conn = pool.dedicated().await?;
                 conn.batch_execute(&format!("SELECT pg_advisory_lock({LOCK_KEY})"))
                     .await?;
-                Ok(Self(Holder::Postgres(Some(conn))))
+                Ok(Self(Holder::Postgres(Some(Box::new(conn)))))
             }
         }
     }
@@ -108,12 +108,12 @@ impl MigrationLock {
                 };
                 // The harness blocks, which only a thread made for it may do on every kind of runtime.
                 let blocking = tokio::task::spawn_blocking(move || {
-                    let mut harness = AsyncMigrationHarness::new(conn);
+                    let mut harness = AsyncMigrationHarness::new(*conn);
                     let result = run::<Pg>(&mut harness, &migrations.postgres, mode);
                     (harness.into_inner(), result)
                 });
                 let (conn, result) = blocking.await.map_err(|error| Error::Internal(Box::new(error)))?;
-                *slot = Some(conn);
+                *slot = Some(Box::new(conn));
                 result
             }
         }

@@ -16,6 +16,8 @@ pub mod prelude;
 mod settings;
 pub mod sql_types;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod transaction;
 

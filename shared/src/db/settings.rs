@@ -2,7 +2,6 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use secrecy::SecretString;
 use tokio_postgres::config::Host;
 
 use super::{Backend, postgres, tls};
@@ -41,10 +40,7 @@ impl DatabaseSettings {
 /// For PostgreSQL, `sslmode` is one of `disable`, `prefer` (the default), `require`, `verify-ca` and `verify-full`, and
 /// `sslrootcert` names a PEM file, both with libpq's meaning.
 #[derive(Clone)]
-pub struct DatabaseUrl {
-    text: SecretString,
-    target: Target,
-}
+pub struct DatabaseUrl(Target);
 
 #[derive(Clone)]
 pub(super) enum Target {
@@ -60,19 +56,14 @@ pub struct ParseDatabaseUrlError(&'static str);
 impl DatabaseUrl {
     /// Which of the two databases it names.
     pub const fn backend(&self) -> Backend {
-        match self.target {
+        match self.0 {
             Target::Sqlite(_) => Backend::Sqlite,
             Target::Postgres(_) => Backend::Postgres,
         }
     }
 
-    /// The whole text, with the password.
-    pub const fn expose(&self) -> &SecretString {
-        &self.text
-    }
-
     pub(super) fn target(&self) -> Target {
-        self.target.clone()
+        self.0.clone()
     }
 }
 
@@ -89,16 +80,13 @@ impl FromStr for DatabaseUrl {
                 "the database URL must begin with sqlite: or postgres://",
             ));
         };
-        Ok(Self {
-            text: SecretString::from(text),
-            target,
-        })
+        Ok(Self(target))
     }
 }
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let config = match &self.target {
+        let config = match &self.0 {
             Target::Sqlite(path) => return write!(f, "sqlite:{}", path.display()),
             Target::Postgres(server) => &server.config,
         };
@@ -196,4 +184,81 @@ fn percent_decoded(value: &str) -> String {
         .next()
         .map(|(value, _)| value.into_owned())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<DatabaseUrl, ParseDatabaseUrlError> {
+        text.parse()
+    }
+
+    #[test]
+    fn a_sqlite_url_is_the_path_of_a_file() {
+        for (text, path) in [
+            ("sqlite:data/auth.db", "sqlite:data/auth.db"),
+            ("sqlite://data/auth.db", "sqlite:data/auth.db"),
+            ("sqlite:/var/lib/auth.db", "sqlite:/var/lib/auth.db"),
+            ("sqlite:///var/lib/auth.db", "sqlite:/var/lib/auth.db"),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!((url.backend(), url.to_string().as_str()), (Backend::Sqlite, path));
+        }
+        for text in [
+            "sqlite:",
+            "sqlite://",
+            "sqlite::memory:",
+            "sqlite:a.db?mode=ro",
+            "sqlite:file:a.db",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        for text in [
+            "postgres://kim:s3cret@db:5433/auth?sslmode=require",
+            "postgresql://kim:s3cret@db:5433/auth?connect_timeout=3&sslmode=disable",
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(url.backend(), Backend::Postgres);
+            let settings = DatabaseSettings::new(url.clone());
+            assert_eq!(url.to_string(), "postgres://kim@db:5433/auth");
+            assert!(!format!("{url:?} {settings:?}").contains("s3cret"));
+        }
+        let several = parse("postgres://kim:s3cret@one:1,two:2/auth").unwrap();
+        assert_eq!(several.to_string(), "postgres://kim@one:1,two:2/auth");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_without_repeating_it() {
+        for text in [
+            "",
+            "mysql://kim:s3cret@db/auth",
+            "postgres:kim:s3cret@db/auth",
+            "postgres://kim:s3cret@db:port/auth",
+            "postgres://kim:s3cret@db/auth?s3cret=1",
+            "postgres://kim:pass?s3cret@db/auth?x=1",
+            "postgres://kim:s3cret@/auth",
+            "postgres://kim:s3cret@db/auth?sslmode=allow",
+            "postgres://kim:s3cret@db/auth?sslrootcert=s3cret.pem",
+            "postgres://kim:s3cret@db/auth?sslmode=disable&sslrootcert=s3cret.pem",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(!format!("{error:?} {error}").contains("s3cret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_tokio_postgres_does_not_know_is_taken_out() {
+        let url =
+            "postgres://kim@db/auth?application_name=a&sslrootcert=%2Fca+1%20.pem&sslmode=verify-ca&connect_timeout=3";
+        let server = postgres_server(url).unwrap();
+        assert_eq!(server.mode, tls::SslMode::VerifyCa);
+        assert_eq!(server.root, Some(PathBuf::from("/ca+1 .pem")));
+        assert_eq!(server.config.get_application_name(), Some("a"));
+        assert_eq!(server.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+    }
 }

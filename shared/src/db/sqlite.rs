@@ -20,8 +20,7 @@ use super::{Conn, DatabaseSettings, Error, Result, conn::Pooled};
 type Pool = deadpool::Pool<SyncConnectionWrapper<SqliteConnection>>;
 
 /// WAL lets readers go on beside the writer; FULL loses no acknowledged commit when the power fails.
-const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                       PRAGMA foreign_keys = ON;";
+const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
 
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -72,11 +71,16 @@ impl Pools {
                 path,
             });
         };
+        // Before the others, which may have to wait themselves.
+        let pragmas = format!(
+            "PRAGMA busy_timeout = {}; {PRAGMAS}",
+            settings.acquire_timeout.as_millis()
+        );
         let pools = Self {
-            writer: pool(name, PRAGMAS.to_owned(), 1)?,
+            writer: pool(name, pragmas.clone(), 1)?,
             readers: pool(
                 name,
-                format!("{PRAGMAS} PRAGMA query_only = ON;"),
+                format!("{pragmas} PRAGMA query_only = ON;"),
                 settings.max_connections.max(1) as usize,
             )?,
             acquire_timeout: settings.acquire_timeout,

@@ -90,14 +90,14 @@ mod tests {
     #[test]
     fn the_shorter_bound_counts() {
         let server = Duration::from_secs(10);
-        let of = |value: &'static str| {
+        let bound = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(GRPC_TIMEOUT, value.parse().expect("a header value"));
-            super::of(&headers, server).expect("well-formed")
+            of(&headers, server).expect("well-formed")
         };
-        assert_eq!(of("1H"), server);
-        assert!(of("1S") < Duration::from_secs(1));
-        assert_eq!(of("0m"), Duration::ZERO);
-        assert_eq!(super::of(&HeaderMap::new(), server).expect("absent"), server);
+        assert_eq!(bound("1H"), server);
+        assert!(bound("1S") < Duration::from_secs(1));
+        assert_eq!(bound("0m"), Duration::ZERO);
+        assert_eq!(of(&HeaderMap::new(), server).expect("absent"), server);
     }
 }

@@ -1,3 +1,10 @@
-//! The testing kit.
+//! What tests are built from. Behind the feature `testing`, and never part of a service.
 
+pub mod contract;
+mod database;
+pub mod postgres;
+pub mod rpc;
 pub mod tokens;
+
+pub use self::database::{TestDatabase, block_on};
+pub use crate::on_both_backends;

@@ -1,0 +1,11 @@
+//! auth-service as its clients see it, on both databases.
+
+mod account;
+mod contract;
+mod keys;
+mod login;
+mod logout;
+mod program;
+mod registration;
+mod rotation;
+mod support;

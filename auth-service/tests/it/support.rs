@@ -1,0 +1,225 @@
+//! A running auth-service with a database and ports of its own, and clients for it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use auth_service::{AuthService, ServerSecrets, config::AuthSettings};
+use clap::Parser;
+use secrecy::ExposeSecret as _;
+use shared::{
+    clock::{Clock, ClockHand, Timestamp},
+    proto::auth::v1::{
+        LoginRequest, RegisterRequest, RegisterResponse, RotateTokensRequest, TokenPair,
+        account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+        key_service_client::KeyServiceClient,
+    },
+    server::{Running, ServerSettings},
+    testing::{
+        TestDatabase,
+        rpc::{channel, listener},
+    },
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, transport::Channel};
+
+/// 2026-11-21T00:00:00Z
+pub const START: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
+
+pub const PASSWORD: &str = "correct horse";
+
+/// A running auth-service.
+pub struct Server {
+    pub database: TestDatabase,
+    pub running: Running,
+    pub clock: ClockHand,
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    pub secret: String,
+}
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    settings: AuthSettings,
+}
+
+/// Settings under which a password costs next to nothing.
+pub fn settings(arguments: &[&str]) -> AuthSettings {
+    let cheap = ["test", "--hashing-memory-kib", "8", "--hashing-passes", "1"];
+    Cli::try_parse_from(cheap.iter().chain(arguments))
+        .expect("good arguments")
+        .settings
+}
+
+impl Server {
+    pub async fn start(database: TestDatabase) -> Self {
+        Self::start_with(database, &settings(&[])).await
+    }
+
+    pub async fn start_with(database: TestDatabase, settings: &AuthSettings) -> Self {
+        let secret = ServerSecrets::generate().expose_secret().to_owned();
+        let (clock, hand) = Clock::manual(START);
+        let db = database.db().clone();
+        let (running, grpc, http) = spawn(settings, db, &secret, clock).await;
+        Self {
+            database,
+            running,
+            clock: hand,
+            grpc,
+            http,
+            secret,
+        }
+    }
+
+    /// The same service once more, on the same database: what a client finds after a restart, or at another replica.
+    pub async fn replica(&self) -> (Running, AuthServiceClient<Channel>) {
+        let clock = Clock::manual(START).0;
+        let db = self.database.replica().await;
+        let (running, grpc, _) = spawn(&settings(&[]), db, &self.secret, clock).await;
+        (running, AuthServiceClient::new(channel(grpc)))
+    }
+
+    pub fn auth(&self) -> AuthServiceClient<Channel> {
+        AuthServiceClient::new(channel(self.grpc))
+    }
+
+    pub fn account(&self) -> AccountServiceClient<Channel> {
+        AccountServiceClient::new(channel(self.grpc))
+    }
+
+    pub fn keys(&self) -> KeyServiceClient<Channel> {
+        KeyServiceClient::new(channel(self.grpc))
+    }
+
+    /// Registers a user with this login.
+    pub async fn register(&self, login: &str) -> RegisterResponse {
+        self.auth()
+            .register(registration(login))
+            .await
+            .expect("registered")
+            .into_inner()
+    }
+
+    /// Logs a user in.
+    pub async fn login(&self, login: &str) -> TokenPair {
+        let answer = self.auth().login(credentials(login, PASSWORD)).await;
+        answer.expect("logged in").into_inner().tokens.expect("tokens")
+    }
+
+    pub async fn rotate(&self, refresh_token: &str, request_id: &str) -> Result<TokenPair, Status> {
+        rotate(&mut self.auth(), refresh_token, request_id).await
+    }
+}
+
+async fn spawn(
+    settings: &AuthSettings,
+    db: shared::db::Db,
+    secret: &str,
+    clock: Clock,
+) -> (Running, SocketAddr, SocketAddr) {
+    let (grpc, http) = (listener().await, listener().await);
+    let (grpc_address, http_address) = (grpc.address(), http.address());
+    let running = Running::new(CancellationToken::new(), Duration::from_secs(5));
+    let service = AuthService {
+        settings,
+        server: &ServerSettings::default(),
+        db,
+        secrets: secret.parse().expect("a secret"),
+        clock,
+        grpc,
+        http,
+    };
+    service.spawn(true, &running).await.expect("started");
+    (running, grpc_address, http_address)
+}
+
+pub async fn rotate(
+    client: &mut AuthServiceClient<Channel>,
+    refresh_token: &str,
+    request_id: &str,
+) -> Result<TokenPair, Status> {
+    let request = RotateTokensRequest {
+        refresh_token: refresh_token.to_owned(),
+        request_id: request_id.to_owned(),
+    };
+    Ok(client
+        .rotate_tokens(request)
+        .await?
+        .into_inner()
+        .tokens
+        .expect("tokens"))
+}
+
+pub fn registration(login: &str) -> RegisterRequest {
+    RegisterRequest {
+        email: format!("{login}@example.test"),
+        login: login.to_owned(),
+        password: PASSWORD.to_owned(),
+        password_confirmation: PASSWORD.to_owned(),
+        first_name: String::new(),
+        last_name: String::new(),
+        middle_name: String::new(),
+    }
+}
+
+pub fn credentials(identifier: &str, password: &str) -> LoginRequest {
+    LoginRequest {
+        identifier: identifier.to_owned(),
+        password: password.to_owned(),
+    }
+}
+
+/// Everything in the database, as text.
+pub async fn dump(database: &TestDatabase) -> String {
+    match database.backend() {
+        shared::db::Backend::Sqlite => {
+            let path = database.url().trim_start_matches("sqlite:");
+            let files = [path.to_owned(), format!("{path}-wal")];
+            let bytes = files
+                .iter()
+                .filter_map(|file| std::fs::read(file).ok())
+                .flatten()
+                .collect::<Vec<_>>();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        shared::db::Backend::Postgres => {
+            let mut conn = database.db().read().await.expect("a connection");
+            let mut text = String::new();
+            for table in ["users", "sessions", "signing_keys"] {
+                let sql = format!("SELECT coalesce(string_agg(t::text, ' '), '') AS text FROM {table} t");
+                let rows: shared::db::Result<Vec<Row>> =
+                    shared::query!(&mut conn, |c| diesel_async::RunQueryDsl::load(
+                        diesel::sql_query(&sql),
+                        c
+                    )
+                    .await);
+                text.extend(rows.expect("a dump").into_iter().map(|row| row.text));
+            }
+            text
+        }
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Row {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    text: String,
+}
+
+impl Server {
+    /// Waits until health says SERVING.
+    pub async fn serving(&self) {
+        use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+        let mut health = HealthClient::new(channel(self.grpc));
+        let mut changes = health
+            .watch(HealthCheckRequest::default())
+            .await
+            .expect("health")
+            .into_inner();
+        while let Some(change) = changes.message().await.expect("health") {
+            if change.status() == ServingStatus::Serving {
+                return;
+            }
+        }
+        panic!("health ended before it said SERVING");
+    }
+}

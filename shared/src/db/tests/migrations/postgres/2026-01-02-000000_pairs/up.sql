@@ -1,0 +1,6 @@
+CREATE TABLE pairs (
+    id BIGINT PRIMARY KEY,
+    a BIGINT NOT NULL,
+    b BIGINT NOT NULL,
+    UNIQUE (a, b)
+);

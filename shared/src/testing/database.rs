@@ -1,0 +1,193 @@
+//! A fresh, migrated database for every test, on either backend.
+
+use std::{collections::HashMap, future::Future, ptr, time::Duration};
+
+use diesel_async::SimpleAsyncConnection as _;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::postgres;
+use crate::{
+    db::{Backend, DatabaseSettings, Db, Migrations, migrate},
+    query,
+};
+
+/// Names of the PostgreSQL databases that tests are copied from, by the address of their migrations.
+static TEMPLATES: Mutex<Option<HashMap<usize, String>>> = Mutex::const_new(None);
+
+/// A database of one test: a file that goes with it, or a PostgreSQL database that goes with its cluster.
+pub struct TestDatabase {
+    db: Db,
+    settings: DatabaseSettings,
+    url: String,
+    _directory: Option<TempDir>,
+}
+
+impl TestDatabase {
+    /// A new database with these migrations applied.
+    pub async fn create(backend: Backend, migrations: &'static Migrations) -> Self {
+        let database = Self::empty(backend, Some(migrations)).await;
+        if backend == Backend::Sqlite {
+            migrate(&database.db, migrations).await.expect("migrate");
+        }
+        database
+    }
+
+    /// A new database with nothing in it.
+    pub async fn create_empty(backend: Backend) -> Self {
+        Self::empty(backend, None).await
+    }
+
+    async fn empty(backend: Backend, template: Option<&'static Migrations>) -> Self {
+        let (url, directory) = match backend {
+            Backend::Sqlite => {
+                let directory = tempfile::tempdir().expect("a temporary directory");
+                let url = format!("sqlite:{}/test.db", directory.path().display());
+                (url, Some(directory))
+            }
+            Backend::Postgres => {
+                let template = match template {
+                    Some(migrations) => template_with(migrations).await,
+                    None => "template0".to_owned(),
+                };
+                (postgres::url(&copy_of(&template).await), None)
+            }
+        };
+        let settings = settings(&url);
+        let db = Db::connect(&settings).await.expect("connect to the test's database");
+        Self {
+            db,
+            settings,
+            url,
+            _directory: directory,
+        }
+    }
+
+    /// Its connections.
+    pub const fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Its URL, with the password where there is one.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Settings with which it can be connected to, with a small pool.
+    pub const fn settings(&self) -> &DatabaseSettings {
+        &self.settings
+    }
+
+    /// Which backend it is on.
+    pub const fn backend(&self) -> Backend {
+        self.db.backend()
+    }
+
+    /// Connections of their own to the same database, as a second replica has them. On SQLite, whose file one process
+    /// serves, these are the same connections.
+    pub async fn replica(&self) -> Db {
+        match self.backend() {
+            Backend::Sqlite => self.db.clone(),
+            Backend::Postgres => Db::connect(&self.settings).await.expect("connect"),
+        }
+    }
+}
+
+/// Runs a test on a runtime like a service's.
+pub fn block_on<F: Future>(test: F) -> F::Output {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(test)
+}
+
+fn settings(url: &str) -> DatabaseSettings {
+    DatabaseSettings {
+        max_connections: 4,
+        acquire_timeout: Duration::from_secs(20),
+        statement_timeout: Duration::from_secs(30),
+        ..DatabaseSettings::new(url.parse().expect("the URL of a database"))
+    }
+}
+
+/// Migrating once and copying afterwards is several times as fast as migrating for every test.
+async fn template_with(migrations: &'static Migrations) -> String {
+    let key = ptr::from_ref(migrations).addr();
+    let mut templates = TEMPLATES.lock().await;
+    let templates = templates.get_or_insert_default();
+    if let Some(name) = templates.get(&key) {
+        return name.clone();
+    }
+    let name = copy_of("template0").await;
+    let db = Db::connect(&settings(&postgres::url(&name))).await.expect("connect");
+    migrate(&db, migrations).await.expect("migrate");
+    templates.insert(key, name.clone());
+    name
+}
+
+async fn copy_of(template: &str) -> String {
+    let name = format!("test_{}", Uuid::now_v7().simple());
+    let admin = Db::connect(&settings(&postgres::url("postgres")))
+        .await
+        .expect("connect");
+    let mut conn = admin.read().await.expect("a connection to PostgreSQL");
+    let sql = format!("CREATE DATABASE {name} TEMPLATE {template}");
+    query!(&mut conn, |c| c.batch_execute(&sql).await).expect("create a database");
+    name
+}
+
+/// Makes of each `async fn behaviour(database: TestDatabase)` the tests `behaviour::sqlite` and `behaviour::postgres`,
+/// each with a database of its own on a multi-thread runtime.
+///
+/// The databases have the migrations of `crate::store::MIGRATIONS`, a `static` [`Migrations`], or those named first:
+///
+/// ```ignore
+/// on_both_backends! {
+///     migrations = crate::other::MIGRATIONS;
+///
+///     async fn a_login_is_unique(database: TestDatabase) { ... }
+/// }
+/// ```
+#[macro_export]
+#[expect(
+    clippy::crate_in_macro_def,
+    reason = "the migrations are those of the crate that is tested"
+)]
+macro_rules! on_both_backends {
+    (migrations = $migrations:expr; $(
+        $(#[$attribute:meta])*
+        async fn $name:ident($database:ident: $type:ty) $body:block
+    )+) => {$(
+        $(#[$attribute])*
+        async fn $name($database: $type) $body
+
+        mod $name {
+            #[allow(unused_imports, clippy::wildcard_imports)]
+            use super::*;
+
+            #[test]
+            fn sqlite() {
+                $crate::testing::block_on(async {
+                    let database =
+                        $crate::testing::TestDatabase::create($crate::db::Backend::Sqlite, &$migrations).await;
+                    super::$name(database).await;
+                });
+            }
+
+            #[test]
+            fn postgres() {
+                $crate::testing::block_on(async {
+                    let database =
+                        $crate::testing::TestDatabase::create($crate::db::Backend::Postgres, &$migrations).await;
+                    super::$name(database).await;
+                });
+            }
+        }
+    )+};
+    ($($tests:tt)+) => {
+        $crate::on_both_backends! { migrations = crate::store::MIGRATIONS; $($tests)+ }
+    };
+}

@@ -1,0 +1,219 @@
+//! A PostgreSQL for tests: the one that `TEST_POSTGRES_URL` names, else a throw-away cluster made from the installed
+//! binaries, once per test process.
+//!
+//! Nothing tears down after `cargo test`, so a supervisor does: a shell whose standard input is a pipe from this process.
+//! When the pipe closes, in whatever way this process ended, it stops the server and removes the directory.
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, TcpListener},
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Mutex, OnceLock},
+};
+
+use url::Url;
+
+/// Takes commands, one a line, and answers each with one line.
+const SUPERVISOR: &str = include_str!("postgres-supervisor.sh");
+
+/// Another process may take the port between its choice and the server's start.
+const PORT_ATTEMPTS: usize = 5;
+
+/// A private PostgreSQL that ends with this process, or when it is dropped.
+pub struct Cluster {
+    port: u16,
+    directory: PathBuf,
+    supervisor: Mutex<Supervisor>,
+}
+
+struct Supervisor {
+    process: Child,
+    /// `None` once it shall end.
+    commands: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+/// The certificate and key, in PEM, of a server that offers TLS.
+pub struct ServerIdentity<'a> {
+    /// The certificate chain.
+    pub certificate: &'a str,
+    /// Its private key.
+    pub key: &'a str,
+}
+
+/// The URL of a database on the PostgreSQL that all tests of this process share.
+pub fn url(database: &str) -> String {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    #[expect(clippy::disallowed_methods, reason = "a test has no command line to take this from")]
+    let given = env::var("TEST_POSTGRES_URL").ok().filter(|url| !url.is_empty());
+    let Some(given) = given else {
+        return SHARED.get_or_init(|| Cluster::start(None)).url(database);
+    };
+    let mut url = Url::parse(&given).expect("TEST_POSTGRES_URL is a URL");
+    url.set_path(database);
+    url.into()
+}
+
+impl Cluster {
+    /// Starts a cluster. It has the superuser `postgres`, who needs no password.
+    pub fn start(identity: Option<&ServerIdentity<'_>>) -> Self {
+        let binaries = binaries();
+        let directory = tempfile::Builder::new()
+            .prefix("test-postgres-")
+            .tempdir()
+            .expect("a temporary directory")
+            .keep();
+        let mut command = Command::new("sh");
+        let owner = fs::metadata(&directory).expect("its metadata").uid();
+        // PostgreSQL refuses to run as root.
+        if owner == 0 {
+            let (uid, gid) = unprivileged_user();
+            chown(&directory, Some(uid), Some(gid)).expect("give the directory away");
+            command.uid(uid).gid(gid);
+        }
+        let mut process = command
+            .args(["-c", SUPERVISOR, "sh"])
+            .arg(&binaries)
+            .arg(&directory)
+            .current_dir(&directory)
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start sh");
+        let mut cluster = Self {
+            port: 0,
+            directory,
+            supervisor: Mutex::new(Supervisor {
+                commands: process.stdin.take(),
+                answers: BufReader::new(process.stdout.take().expect("it is piped")),
+                process,
+            }),
+        };
+        assert!(cluster.command("init"), "initdb failed:\n{}", cluster.log());
+        if let Some(identity) = identity {
+            cluster.install(identity);
+        }
+        for _ in 0..PORT_ATTEMPTS {
+            cluster.port = free_port();
+            if cluster.command(&format!("start {}", cluster.port)) {
+                return cluster;
+            }
+        }
+        panic!("PostgreSQL does not start:\n{}", cluster.log());
+    }
+
+    /// The URL of one of its databases.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Ends the server, and every connection with it.
+    pub fn stop(&self) {
+        assert!(self.command("stop"), "PostgreSQL does not stop:\n{}", self.log());
+    }
+
+    /// Starts the server again on the port that it had.
+    pub fn start_again(&self) {
+        let started = self.command(&format!("start {}", self.port));
+        assert!(started, "PostgreSQL does not start again:\n{}", self.log());
+    }
+
+    /// Lets every process of the server stand still, so that it neither answers nor hangs up.
+    pub fn pause(&self) {
+        assert!(self.command("pause"), "PostgreSQL cannot be paused");
+    }
+
+    /// Lets them go on.
+    pub fn resume(&self) {
+        assert!(self.command("resume"), "PostgreSQL cannot be resumed");
+    }
+
+    fn command(&self, command: &str) -> bool {
+        let mut supervisor = self.supervisor.lock().expect("no command panics");
+        let commands = supervisor.commands.as_mut().expect("only drop takes it");
+        writeln!(commands, "{command}").expect("the supervisor lives");
+        let mut answer = String::new();
+        supervisor.answers.read_line(&mut answer).expect("the supervisor lives");
+        answer == "ok\n"
+    }
+
+    fn install(&self, identity: &ServerIdentity<'_>) {
+        let owner = fs::metadata(&self.directory).expect("its metadata");
+        for (name, text) in [("server.crt", identity.certificate), ("server.key", identity.key)] {
+            let path = self.directory.join("data").join(name);
+            fs::write(&path, text).expect("write a file");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set its mode");
+            chown(&path, Some(owner.uid()), Some(owner.gid())).expect("set its owner");
+        }
+        assert!(self.command("tls"), "TLS cannot be switched on");
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Ok(supervisor) = self.supervisor.get_mut() {
+            drop(supervisor.commands.take());
+            // It ends by itself, whether or not somebody waits for it.
+            let _ended = supervisor.process.wait();
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// The directory of `initdb`, `pg_ctl` and `postgres`: the one on the PATH, else the newest of Debian's.
+fn binaries() -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "this is how programs are found")]
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).filter_map(|directory| {
+        let program = directory.join("postgres").canonicalize().ok()?;
+        program.parent().map(Path::to_owned)
+    });
+    let mut packaged: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .collect();
+    packaged.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    let complete = |directory: &PathBuf| {
+        ["initdb", "pg_ctl", "postgres"]
+            .iter()
+            .all(|program| directory.join(program).is_file())
+    };
+    on_path
+        .chain(packaged.into_iter().map(|(_, directory)| directory))
+        .find(complete)
+        .expect("tests need PostgreSQL: apt-get install -y postgresql (or set TEST_POSTGRES_URL)")
+}
+
+/// The user and group of `postgres`, else of `nobody`.
+fn unprivileged_user() -> (u32, u32) {
+    let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
+    let ids = |name: &str| {
+        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut ids = line.split(':').skip(2).map_while(|id| id.parse().ok());
+        Some((ids.next()?, ids.next()?))
+    };
+    ids("postgres")
+        .or_else(|| ids("nobody"))
+        .expect("there is a user postgres or nobody")
+}
