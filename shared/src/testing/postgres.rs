@@ -1,5 +1,5 @@
 //! A PostgreSQL for tests: the one that `TEST_POSTGRES_URL` names, else a throw-away cluster made from the installed
-//! binaries, once per test process.
+//! binaries, once per test process. The one that is named must let its user make databases; a few tests need a superuser.
 //!
 //! Nothing tears down after `cargo test`, so a supervisor does: a shell whose standard input is a pipe from this process.
 //! When the pipe closes, in whatever way this process ended, it stops the server and removes the directory.

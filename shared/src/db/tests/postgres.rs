@@ -116,16 +116,21 @@ fn a_connection_cut_off_in_a_statement_is_not_reused() {
         let mut settings = database.settings().clone();
         settings.max_connections = 1;
         let db = Db::connect(&settings).await.unwrap();
-        let mut transaction = db.begin().await.unwrap();
-        let before = pid(transaction.conn()).await;
-        let cut_off = tokio::time::timeout(
-            Duration::from_millis(50),
-            execute(transaction.conn(), "SELECT pg_sleep(60)"),
-        );
+        let mut reader = db.read().await.unwrap();
+        let first = pid(&mut reader).await;
+        let cut_off = tokio::time::timeout(Duration::from_millis(50), execute(&mut reader, "SELECT pg_sleep(60)"));
         assert!(cut_off.await.is_err());
-        drop(transaction);
+        drop(reader);
+
         let start = Instant::now();
-        assert_ne!(pid(&mut db.read().await.unwrap()).await, before);
+        let mut transaction = db.begin().await.unwrap();
+        let second = pid(transaction.conn()).await;
+        assert_ne!(first, second);
+        let sleep = execute(transaction.conn(), "SELECT pg_sleep(60)");
+        assert!(tokio::time::timeout(Duration::from_millis(50), sleep).await.is_err());
+        drop(transaction);
+
+        assert_ne!(pid(&mut db.read().await.unwrap()).await, second);
         assert!(start.elapsed() < Duration::from_secs(5));
     });
 }
@@ -144,6 +149,36 @@ fn an_abandoned_transaction_gives_its_connection_back() {
         let mut conn = db.read().await.unwrap();
         assert_eq!(pid(&mut conn).await, before);
         assert_eq!(account_count(&mut conn).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_moment_is_what_the_server_takes_it_for() {
+    #[derive(QueryableByName)]
+    struct Texts {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        created: String,
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        id: String,
+    }
+
+    block_on(async {
+        let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
+        let mut account = Account::new("kim");
+        account.created = Timestamp::from_micros(1_234_567_890_123_456);
+        let outcome: Result<()> = write_tx!(database.db(), |tx| account_insert(tx, &account).await);
+        outcome.unwrap();
+        let mut conn = database.db().read().await.unwrap();
+        let row: Result<Texts> = query!(&mut conn, |c| diesel::sql_query(
+            "SELECT (created AT TIME ZONE 'UTC')::text AS created, id::text AS id FROM accounts"
+        )
+        .get_result(c)
+        .await);
+        let row = row.unwrap();
+        assert_eq!(
+            (row.created.as_str(), row.id),
+            ("2009-02-13 23:31:30.123456", account.id.to_string())
+        );
     });
 }
 
