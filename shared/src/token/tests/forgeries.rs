@@ -250,7 +250,7 @@ fn base64_other_than_the_canonical_is_refused_though_the_signature_is_right() {
     assert!(standard.contains(['+', '/']));
     bench.refuses(&bench.mint.sign_segments(&url_safe(&header), &standard), "+ and /");
 
-    // Two spaces more at a time, so that every length modulo 3 comes up.
+    // One space more at a time, so that every length modulo 3 comes up.
     for spaces in ["", " ", "  "] {
         let (header, claims) = (format!("{header}{spaces}"), format!("{claims}{spaces}"));
         for (header_segment, claims_segment) in [
@@ -376,39 +376,45 @@ fn a_signature_has_one_form() {
     bench.refuses(&other.sign(&bench.claims), "another key");
 }
 
-proptest! {
-    #[test]
-    fn no_text_makes_the_verifier_panic(text in ".*", segments in "[A-Za-z0-9_=-]{0,99}[.][A-Za-z0-9_-]{0,99}[.].{0,99}") {
-        let bench = Bench::new();
+#[test]
+fn no_text_makes_the_verifier_panic() {
+    let bench = Bench::new();
+    let segments = "[A-Za-z0-9_=-]{0,99}[.][A-Za-z0-9_-]{0,99}[.].{0,99}";
+    proptest!(|(text in ".*", segments in segments)| {
         prop_assert!(bench.verify(&text).is_err());
         prop_assert!(bench.verify(&segments).is_err());
-    }
+    });
+}
 
-    #[test]
-    fn no_signed_text_makes_the_verifier_panic(header in ".{0,200}", claims in ".{0,200}", value in ".{0,9}", claim in 0_usize..13) {
-        let bench = Bench::new();
+#[test]
+fn no_signed_text_makes_the_verifier_panic() {
+    let bench = Bench::new();
+    proptest!(|(header in ".{0,200}", claims in ".{0,200}", value in ".{0,9}", claim in 0_usize..13)| {
         prop_assert!(bench.verify(&bench.sign_header(&header)).is_err());
         prop_assert!(bench.verify(&bench.sign_claims(&claims)).is_err());
-        let mut members = bench.members();
-        let name = members.remove(claim).0;
+        let (name, _) = bench.members().remove(claim);
         // Valid or not: it is enough that there is an answer.
         let _ = bench.verify(&bench.sign_claims(&bench.with(&name, &value)));
-    }
+    });
+}
 
-    #[test]
-    fn no_changed_token_verifies(index in any::<prop::sample::Index>(), new in any::<char>(), how in 0..3) {
-        let bench = Bench::new();
-        let good = bench.good_token();
-        bench.verify(&good).unwrap();
+#[test]
+fn no_changed_token_verifies() {
+    let bench = Bench::new();
+    let good = bench.good_token();
+    bench.verify(&good).unwrap();
+    proptest!(|(index in any::<prop::sample::Index>(), new in any::<char>(), how in 0..3)| {
         let mut chars: Vec<char> = good.chars().collect();
         let index = index.index(chars.len());
         match how {
             0 => chars[index] = new,
             1 => chars.insert(index, new),
-            _ => { chars.remove(index); }
+            _ => {
+                chars.remove(index);
+            }
         }
         let token: String = chars.into_iter().collect();
         prop_assume!(token != good);
         prop_assert!(bench.verify(&token).is_err());
-    }
+    });
 }
