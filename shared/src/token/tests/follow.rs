@@ -16,7 +16,7 @@ use super::{
 use crate::testing::tokens::TokenMint;
 
 const REFRESH: Duration = Duration::from_hours(1);
-const SOON: Duration = Duration::from_millis(1);
+const SOON: Duration = Duration::from_millis(100);
 
 /// Follows a file, which is not there yet.
 struct Follower {
