@@ -66,6 +66,7 @@ impl Cli {
 
         let data = DataFolder::open(&self.data_dir)?;
         places.data = data.path().to_owned();
+        let secrets = data.server_secret()?;
         let running = Running::new(
             shutdown_signal().map_err(StartError::failed)?,
             self.server.drain_timeout(),
