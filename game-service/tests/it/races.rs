@@ -115,7 +115,7 @@ on_both_backends! {
             let mut board = ['.'; 9];
             for (index, made) in game.moves.iter().enumerate() {
                 let (mark, character) = if index % 2 == 0 { (Mark::X, 'X') } else { (Mark::O, 'O') };
-                let cell = usize::try_from(made.cell).expect("on the board");
+                let cell = usize::try_from(made.cell()).expect("on the board");
                 assert_eq!((made.mark(), board[cell]), (mark, '.'), "{game:?}");
                 board[cell] = character;
             }
