@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use shared::{
-    proto::game::v1::{CreateGameRequest, GameState, MakeMoveRequest, Mark, Opponent},
+    proto::game::v1::{CreateGameRequest, GameState, MakeMoveRequest, Mark, Move, Opponent},
     testing::{
         TestDatabase, on_both_backends,
         rpc::{bad_fields, reason},
@@ -42,7 +42,7 @@ on_both_backends! {
         let won = bob.make_move(&game, 2).await.expect("the winning move");
         assert_eq!((won.state(), won.version, won.board.as_str()), (GameState::Won, 7, "XXXOO...."));
         assert_eq!((&won.winner_user_id, won.winner_mark(), won.turn_user_id.as_str()), (&bob.id(), Mark::X, ""));
-        assert_eq!(won.moves.iter().map(|made| made.cell()).collect::<Vec<_>>(), [0, 3, 1, 4, 2]);
+        assert_eq!(won.moves.iter().map(Move::cell).collect::<Vec<_>>(), [0, 3, 1, 4, 2]);
         assert_eq!(won.finish_time.map(|time| time.seconds), won.create_time.map(|time| time.seconds + 1));
         assert_eq!(ann.get(&won.game_id).await.expect("the loser's"), won);
         assert_eq!(refused(ann.make_move(&won, 8).await), failed("GAME_FINISHED"));
