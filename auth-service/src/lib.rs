@@ -29,7 +29,7 @@ use self::{
     grpc::{AccountRpc, AuthRpc, KeyRpc},
 };
 pub use self::{
-    domain::{FirstAdmin, SecretError, ServerSecrets, ensure_first_admin},
+    domain::{SecretError, ServerSecrets, ensure_first_admin, generate_password},
     store::MIGRATIONS,
 };
 
@@ -53,10 +53,10 @@ pub struct AuthService<'a> {
 }
 
 impl AuthService<'_> {
-    /// Prepares the database, and serves until the stop token of `running` is cancelled.
+    /// Prepares the database, and serves until the stop token of `running` is cancelled. Gives the keys that verify its tokens.
     ///
     /// `migrate` applies the migrations that are pending; without it they are an error.
-    pub async fn spawn(self, migrate: bool, running: &Running) -> Result<(), StartError> {
+    pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
         let keys = Arc::new(self.prepare(migrate).await?);
         let key_set = KeySet::empty();
         key_set.replace(keys.jwks().clone());
@@ -97,7 +97,7 @@ impl AuthService<'_> {
             verifier: Verifier::new(
                 &self.settings.token_issuer,
                 &self.settings.token_audience,
-                key_set,
+                key_set.clone(),
                 self.clock,
             ),
             routes,
@@ -112,7 +112,7 @@ impl AuthService<'_> {
             async move { db.ping().await.is_ok() }
         };
         health.spawn(ready, running);
-        Ok(())
+        Ok(key_set)
     }
 
     /// Brings the database up to date, and opens the keys. Of many replicas that start at once, one does what has to be

@@ -9,8 +9,8 @@ use auth_service::{
 use clap::{Args, Parser, Subcommand};
 use shared::{
     clock::Clock,
-    config::{self, DatabaseArgs, StartError},
-    db::{self, Db},
+    config::{self, DatabaseArgs, Migrate, StartError},
+    db::Db,
     server::{Listener, Running, ServerSettings, shutdown_signal},
     telemetry::{self, TelemetrySettings},
 };
@@ -49,18 +49,10 @@ struct Serve {
     migrate: bool,
 }
 
-#[derive(Debug, Args)]
-struct Migrate {
-    #[command(flatten)]
-    database: DatabaseArgs,
-    #[command(flatten)]
-    telemetry: TelemetrySettings,
-}
-
 fn main() -> ExitCode {
     config::run(env::args_os(), async |cli: Cli| match cli.command {
         Command::Serve(serve) => serve.run().await,
-        Command::Migrate(migrate) => migrate.run().await,
+        Command::Migrate(migrate) => migrate.run(&MIGRATIONS).await,
     })
 }
 
@@ -91,20 +83,5 @@ impl Serve {
         };
         service.spawn(self.migrate, &running).await?;
         running.wait().await
-    }
-}
-
-impl Migrate {
-    async fn run(self) -> Result<(), StartError> {
-        telemetry::init(&self.telemetry);
-        let db = Db::connect(&self.database.settings()?)
-            .await
-            .map_err(StartError::failed)?;
-        let applied = db::migrate(&db, &MIGRATIONS).await.map_err(StartError::failed)?;
-        #[expect(clippy::print_stdout, reason = "what the command answers")]
-        {
-            println!("{}", db::migrations_summary(&applied));
-        }
-        Ok(())
     }
 }

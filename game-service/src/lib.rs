@@ -1,1 +1,135 @@
-//! game-service
+//! game-service: plays tic-tac-toe, keeps every finished game and ranks the players. It verifies access tokens by itself, with
+//! auth-service's public keys.
+//!
+//! A request goes `grpc` (parse, one call) -> `domain` (the rules, one transaction) -> `store` (SQL); nothing comes back up but
+//! a value or a domain error.
+
+pub mod config;
+mod domain;
+mod grpc;
+mod ids;
+mod rules;
+mod store;
+
+use std::{convert::Infallible, time::Duration};
+
+use shared::{
+    clock::Clock,
+    config::StartError,
+    db::{self, Db, MigrationLock},
+    proto::game::v1::{
+        FILE_DESCRIPTOR_SET, game_service_server::GameServiceServer, history_service_server::HistoryServiceServer,
+        leaderboard_service_server::LeaderboardServiceServer,
+    },
+    server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings},
+    token::{KeySet, KeySource, Verifier},
+};
+use tonic::service::Routes;
+
+pub use self::store::MIGRATIONS;
+use self::{
+    config::GameSettings,
+    domain::{Games, History, Leaderboard},
+    grpc::{GameRpc, HistoryRpc, LeaderboardRpc},
+};
+
+/// Where the keys come from that verify access tokens.
+#[derive(Debug)]
+pub enum VerificationKeys {
+    /// From this source, again each time that this much time has passed.
+    From(KeySource, Duration),
+    /// From auth-service in the same process, which keeps them up to date.
+    Shared(KeySet),
+}
+
+/// What game-service needs to run. The caller has bound the sockets and connected the database.
+#[derive(Debug)]
+pub struct GameService<'a> {
+    /// Its own settings.
+    pub settings: &'a GameSettings,
+    /// The settings of its gRPC server.
+    pub server: &'a ServerSettings,
+    /// Whose access tokens it accepts: their `iss`.
+    pub token_issuer: &'a str,
+    /// Access tokens for whom it accepts: their `aud`.
+    pub token_audience: &'a str,
+    /// The keys that verify them.
+    pub keys: VerificationKeys,
+    /// Its database.
+    pub db: Db,
+    /// What time it is.
+    pub clock: Clock,
+    /// Where it serves gRPC.
+    pub grpc: Listener,
+    /// Where it serves HTTP.
+    pub http: Listener,
+}
+
+impl GameService<'_> {
+    /// Prepares the database, and serves until the stop token of `running` is cancelled. It is ready when the database and
+    /// the keys are there.
+    ///
+    /// `migrate` applies the migrations that are pending; without it they are an error.
+    pub async fn spawn(self, migrate: bool, running: &Running) -> Result<(), StartError> {
+        let keys = self.keys.open(running).await?;
+        tracing::warn!(
+            "tokens are verified offline: logouts and role changes take effect when an access token expires"
+        );
+        let mut lock = MigrationLock::acquire(&self.db).await.map_err(StartError::failed)?;
+        db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate)
+            .await
+            .map_err(StartError::failed)?;
+        drop(lock);
+
+        let games = Games {
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+        };
+        let history = History { db: self.db.clone() };
+        let leaderboard = Leaderboard {
+            db: self.db.clone(),
+            min_games: self.settings.leaderboard_min_games.into(),
+        };
+        let routes = Routes::new(GameServiceServer::new(GameRpc { games }).max_decoding_message_size(MAX_MESSAGE_LEN))
+            .add_service(HistoryServiceServer::new(HistoryRpc { history }).max_decoding_message_size(MAX_MESSAGE_LEN))
+            .add_service(
+                LeaderboardServiceServer::new(LeaderboardRpc { leaderboard })
+                    .max_decoding_message_size(MAX_MESSAGE_LEN),
+            );
+        let server = GrpcServer {
+            settings: self.server,
+            descriptor_set: FILE_DESCRIPTOR_SET,
+            verifier: Verifier::new(self.token_issuer, self.token_audience, keys.clone(), self.clock),
+            routes,
+        };
+        let health = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
+        HttpServer::new(health.clone()).spawn(self.http, running);
+
+        let db = self.db;
+        let ready = move || {
+            let (db, keys) = (db.clone(), keys.clone());
+            async move { !keys.is_empty() && db.ping().await.is_ok() }
+        };
+        health.spawn(ready, running);
+        Ok(())
+    }
+}
+
+impl VerificationKeys {
+    /// The key set, and a task that keeps it up to date.
+    async fn open(self, running: &Running) -> Result<KeySet, StartError> {
+        let (source, refresh) = match self {
+            Self::Shared(keys) => return Ok(keys),
+            Self::From(source, refresh) => (source, refresh),
+        };
+        let keys = KeySet::empty();
+        // A file that cannot be used is a mistake in the settings; a service that cannot be reached may come.
+        source.prepare(&keys).await.map_err(StartError::setting)?;
+        let (followed, stop) = (keys.clone(), running.stop_token().clone());
+        running.spawn("verification keys", async move {
+            source.follow(followed, refresh, stop).await;
+            Ok::<_, Infallible>(())
+        });
+        Ok(keys)
+    }
+}

@@ -8,7 +8,10 @@ use std::{ffi::OsString, fmt, process::ExitCode, time::Duration};
 use clap::Parser;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::db::{DatabaseSettings, DatabaseUrl};
+use crate::{
+    db::{self, DatabaseSettings, DatabaseUrl, Db, Migrations},
+    telemetry::{self, TelemetrySettings},
+};
 
 /// `EX_USAGE`.
 const USAGE: u8 = 64;
@@ -54,6 +57,33 @@ impl DatabaseArgs {
             statement_timeout: Duration::from_secs(self.database_statement_seconds.into()),
             ..DatabaseSettings::new(url)
         })
+    }
+}
+
+/// The command `migrate`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Migrate {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    telemetry: TelemetrySettings,
+}
+
+impl Migrate {
+    /// Brings the database up to date, and says what was applied.
+    pub async fn run(self, migrations: &'static Migrations) -> Result<(), StartError> {
+        telemetry::init(&self.telemetry);
+        let db = Db::connect(&self.database.settings()?)
+            .await
+            .map_err(StartError::failed)?;
+        let applied = db::migrate(&db, migrations).await.map_err(StartError::failed)?;
+        #[expect(clippy::print_stdout, reason = "what the command answers")]
+        if applied.is_empty() {
+            println!("the database is up to date");
+        } else {
+            println!("applied {}", applied.join(", "));
+        }
+        Ok(())
     }
 }
 

@@ -21,21 +21,21 @@ const EMAIL: &str = "admin@localhost";
 /// Of randomness, so that nobody guesses it whatever the limits.
 const PASSWORD_BYTES: usize = 15;
 
-/// An administrator who was just made.
-#[derive(Debug)]
-pub struct FirstAdmin {
-    /// The login.
-    pub login: &'static str,
-    /// The password, which is stored nowhere else but hashed.
-    pub password: SecretString,
+/// A random password, and one that nobody guesses.
+pub fn generate_password() -> SecretString {
+    let mut bytes = [0; PASSWORD_BYTES];
+    rand::fill(&mut bytes).expect("the operating system gives random bytes");
+    SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Makes the user `admin`, a superuser, with a random password, unless there is a superuser.
+/// Makes the user `admin`, a superuser, unless there is a superuser. Gives the password if it made one. `password` is asked for it
+/// before anything is written, so that it can be kept in time.
 pub async fn ensure_first_admin(
     db: &Db,
     settings: &AuthSettings,
     clock: &Clock,
-) -> Result<Option<FirstAdmin>, StartError> {
+    password: impl FnOnce() -> Result<SecretString, StartError>,
+) -> Result<Option<SecretString>, StartError> {
     let mut conn = db.read().await.map_err(StartError::failed)?;
     let exists = store::users_with_role_exist(&mut conn, Role::Superuser)
         .await
@@ -44,15 +44,13 @@ pub async fn ensure_first_admin(
     if exists {
         return Ok(None);
     }
-    make(db, settings.hashing(), clock)
-        .await
-        .map_err(|error| StartError::failed(format!("cannot make the first administrator: {error}")))
+    let password = password()?;
+    let made = make(db, settings.hashing(), clock, &password).await;
+    let made = made.map_err(|error| StartError::Failed(format!("cannot make the first administrator: {error}")))?;
+    Ok(made.then_some(password))
 }
 
-async fn make(db: &Db, hashing: HashingSettings, clock: &Clock) -> Result<Option<FirstAdmin>, Error> {
-    let mut bytes = [0; PASSWORD_BYTES];
-    rand::fill(&mut bytes).map_err(|_| Error::Internal("no random bytes".to_owned()))?;
-    let password = SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(bytes));
+async fn make(db: &Db, hashing: HashingSettings, clock: &Clock, password: &SecretString) -> Result<bool, Error> {
     let internal = |error: &dyn std::fmt::Display| Error::Internal(error.to_string());
     let chosen = Password::chosen(password.expose_secret()).map_err(|error| internal(&error))?;
     let login: Login = LOGIN.parse().map_err(|error| internal(&error))?;
@@ -60,7 +58,7 @@ async fn make(db: &Db, hashing: HashingSettings, clock: &Clock) -> Result<Option
     let hash = HashingPool::new(hashing)?.hash(chosen).await?;
     write_tx!(db, |tx| {
         if store::users_with_role_exist(tx, Role::Superuser).await? {
-            return Ok(None);
+            return Ok(false);
         }
         let new = NewUser {
             id: UserId::generate(),
@@ -75,6 +73,6 @@ async fn make(db: &Db, hashing: HashingSettings, clock: &Clock) -> Result<Option
             create_time: clock.now(),
         };
         user_create(tx, &new, &[Role::Superuser, Role::Admin, Role::Player]).await?;
-        Ok(Some(FirstAdmin { login: LOGIN, password }))
+        Ok(true)
     })
 }

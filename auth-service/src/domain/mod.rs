@@ -30,6 +30,6 @@ pub(crate) use self::{
     signing_key::{KeyRing, KeyRingError},
 };
 pub use self::{
-    first_admin::{FirstAdmin, ensure_first_admin},
+    first_admin::{ensure_first_admin, generate_password},
     secret::{SecretError, ServerSecrets},
 };

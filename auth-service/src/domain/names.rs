@@ -66,12 +66,11 @@ impl FromStr for Email {
         }
         let folded = fold(text);
         let options = Options::default().without_display_text().without_domain_literal();
-        let valid = |text: &str| {
-            text.chars().count() <= MAX_EMAIL_LEN
-                && !text.chars().any(|c| c.is_control() || c.is_whitespace())
-                && EmailAddress::parse_with_options(text, options).is_ok()
-        };
-        if !valid(text) || !valid(&folded) {
+        let harmless = |c: char| !c.is_control() && !c.is_whitespace();
+        let short = text.chars().count() <= MAX_EMAIL_LEN && folded.chars().count() <= MAX_EMAIL_LEN;
+        // The folded form is the one that counts; the given one may be spelled in ways that the grammar does not know.
+        let valid = EmailAddress::parse_with_options(&folded, options).is_ok();
+        if !short || !valid || !text.chars().all(harmless) {
             return Err(InvalidName("must be an e-mail address of at most 254 characters"));
         }
         Ok(Self {

@@ -88,7 +88,7 @@ on_both_backends! {
     }
 }
 
-pub async fn deactivate_all(server: &Server) {
+pub(crate) async fn deactivate_all(server: &Server) {
     let mut tx = server.database.db().begin().await.expect("a transaction");
     let done: db::Result<()> = query!(tx.conn(), |c| {
         diesel_async::SimpleAsyncConnection::batch_execute(c, "UPDATE users SET is_active = (1 = 0)").await

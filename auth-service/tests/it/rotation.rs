@@ -133,7 +133,7 @@ on_both_backends! {
             let me = server.account().get_me(with_token(GetMeRequest {}, &fresh.access_token)).await;
             me.expect("the access token is good");
         }
-        server.clock.advance(24 * HOUR - SECOND);
+        server.clock.advance(23 * HOUR + 3599 * SECOND);
         refresh(&server, &pair.refresh_token).await.expect("still");
         server.clock.advance(SECOND);
         assert_eq!(refused(refresh(&server, &pair.refresh_token).await), (Code::FailedPrecondition, "ROTATION_REQUIRED".to_owned()));

@@ -22,28 +22,29 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Channel};
 
 /// 2026-11-21T00:00:00Z
-pub const START: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
+pub(crate) const START: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
 
-pub const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct horse";
 
 /// A running auth-service.
-pub struct Server {
-    pub database: TestDatabase,
-    pub running: Running,
-    pub clock: ClockHand,
-    pub grpc: SocketAddr,
-    pub http: SocketAddr,
-    pub secret: String,
+pub(crate) struct Server {
+    pub(crate) database: TestDatabase,
+    pub(crate) running: Running,
+    pub(crate) clock: ClockHand,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) secret: String,
 }
 
 #[derive(Parser)]
+#[command(args_override_self = true)]
 struct Cli {
     #[command(flatten)]
     settings: AuthSettings,
 }
 
 /// Settings under which a password costs next to nothing.
-pub fn settings(arguments: &[&str]) -> AuthSettings {
+pub(crate) fn settings(arguments: &[&str]) -> AuthSettings {
     let cheap = ["test", "--hashing-memory-kib", "8", "--hashing-passes", "1"];
     Cli::try_parse_from(cheap.iter().chain(arguments))
         .expect("good arguments")
@@ -51,11 +52,11 @@ pub fn settings(arguments: &[&str]) -> AuthSettings {
 }
 
 impl Server {
-    pub async fn start(database: TestDatabase) -> Self {
+    pub(crate) async fn start(database: TestDatabase) -> Self {
         Self::start_with(database, &settings(&[])).await
     }
 
-    pub async fn start_with(database: TestDatabase, settings: &AuthSettings) -> Self {
+    pub(crate) async fn start_with(database: TestDatabase, settings: &AuthSettings) -> Self {
         let secret = ServerSecrets::generate().expose_secret().to_owned();
         let (clock, hand) = Clock::manual(START);
         let db = database.db().clone();
@@ -71,27 +72,27 @@ impl Server {
     }
 
     /// The same service once more, on the same database: what a client finds after a restart, or at another replica.
-    pub async fn replica(&self) -> (Running, AuthServiceClient<Channel>) {
+    pub(crate) async fn replica(&self) -> (Running, AuthServiceClient<Channel>) {
         let clock = Clock::manual(START).0;
         let db = self.database.replica().await;
         let (running, grpc, _) = spawn(&settings(&[]), db, &self.secret, clock).await;
         (running, AuthServiceClient::new(channel(grpc)))
     }
 
-    pub fn auth(&self) -> AuthServiceClient<Channel> {
+    pub(crate) fn auth(&self) -> AuthServiceClient<Channel> {
         AuthServiceClient::new(channel(self.grpc))
     }
 
-    pub fn account(&self) -> AccountServiceClient<Channel> {
+    pub(crate) fn account(&self) -> AccountServiceClient<Channel> {
         AccountServiceClient::new(channel(self.grpc))
     }
 
-    pub fn keys(&self) -> KeyServiceClient<Channel> {
+    pub(crate) fn keys(&self) -> KeyServiceClient<Channel> {
         KeyServiceClient::new(channel(self.grpc))
     }
 
     /// Registers a user with this login.
-    pub async fn register(&self, login: &str) -> RegisterResponse {
+    pub(crate) async fn register(&self, login: &str) -> RegisterResponse {
         self.auth()
             .register(registration(login))
             .await
@@ -100,12 +101,12 @@ impl Server {
     }
 
     /// Logs a user in.
-    pub async fn login(&self, login: &str) -> TokenPair {
+    pub(crate) async fn login(&self, login: &str) -> TokenPair {
         let answer = self.auth().login(credentials(login, PASSWORD)).await;
         answer.expect("logged in").into_inner().tokens.expect("tokens")
     }
 
-    pub async fn rotate(&self, refresh_token: &str, request_id: &str) -> Result<TokenPair, Status> {
+    pub(crate) async fn rotate(&self, refresh_token: &str, request_id: &str) -> Result<TokenPair, Status> {
         rotate(&mut self.auth(), refresh_token, request_id).await
     }
 }
@@ -132,7 +133,7 @@ async fn spawn(
     (running, grpc_address, http_address)
 }
 
-pub async fn rotate(
+pub(crate) async fn rotate(
     client: &mut AuthServiceClient<Channel>,
     refresh_token: &str,
     request_id: &str,
@@ -149,7 +150,7 @@ pub async fn rotate(
         .expect("tokens"))
 }
 
-pub fn registration(login: &str) -> RegisterRequest {
+pub(crate) fn registration(login: &str) -> RegisterRequest {
     RegisterRequest {
         email: format!("{login}@example.test"),
         login: login.to_owned(),
@@ -161,7 +162,7 @@ pub fn registration(login: &str) -> RegisterRequest {
     }
 }
 
-pub fn credentials(identifier: &str, password: &str) -> LoginRequest {
+pub(crate) fn credentials(identifier: &str, password: &str) -> LoginRequest {
     LoginRequest {
         identifier: identifier.to_owned(),
         password: password.to_owned(),
@@ -169,7 +170,7 @@ pub fn credentials(identifier: &str, password: &str) -> LoginRequest {
 }
 
 /// Everything in the database, as text.
-pub async fn dump(database: &TestDatabase) -> String {
+pub(crate) async fn dump(database: &TestDatabase) -> String {
     match database.backend() {
         shared::db::Backend::Sqlite => {
             let path = database.url().trim_start_matches("sqlite:");
@@ -207,7 +208,7 @@ struct Row {
 
 impl Server {
     /// Waits until health says SERVING.
-    pub async fn serving(&self) {
+    pub(crate) async fn serving(&self) {
         use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
         let mut health = HealthClient::new(channel(self.grpc));
         let mut changes = health

@@ -1,3 +1,115 @@
-//! Both services in one process.
+//! Both services in one process, on SQLite: what `cargo run` starts.
 
-fn main() {}
+mod banner;
+mod data;
+mod demo;
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use auth_service::{AuthService, config::AuthSettings, ensure_first_admin};
+use clap::Parser;
+use game_service::{GameService, VerificationKeys, config::GameSettings};
+use shared::{
+    clock::Clock,
+    config::{self, StartError},
+    db::Db,
+    server::{Listener, Running, ServerSettings, shutdown_signal},
+    telemetry::{self, TelemetrySettings},
+};
+
+use crate::{
+    banner::{Banner, Places},
+    data::DataFolder,
+};
+
+/// auth-service and game-service in one process, on SQLite. The first start makes everything that they need.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    /// The folder with the databases, the server secret and the first administrator's password. Made if it is not there.
+    #[arg(long, env = "DATA_DIR", default_value = "data", value_name = "FOLDER")]
+    data_dir: PathBuf,
+    /// Add a few players, games and a known account, for trying things out.
+    #[arg(long, env = "DEMO", conflicts_with = "tls_cert_file")]
+    demo: bool,
+    #[command(flatten)]
+    auth: AuthSettings,
+    #[command(flatten)]
+    game: GameSettings,
+    #[command(flatten)]
+    server: ServerSettings,
+    #[command(flatten)]
+    telemetry: TelemetrySettings,
+}
+
+fn main() -> ExitCode {
+    config::run(env::args_os(), async |cli: Cli| cli.run().await)
+}
+
+impl Cli {
+    async fn run(self) -> Result<(), StartError> {
+        telemetry::init(&self.telemetry);
+        // The ports before the data: a start that fails leaves nothing behind.
+        let bind = async |address, setting| Listener::bind(address, setting).await.map_err(StartError::failed);
+        let auth_grpc = bind(self.auth.auth_listen, "--auth-listen").await?;
+        let auth_http = bind(self.auth.auth_http_listen, "--auth-http-listen").await?;
+        let game_grpc = bind(self.game.game_listen, "--game-listen").await?;
+        let game_http = bind(self.game.game_http_listen, "--game-http-listen").await?;
+        let mut places = Places {
+            auth_grpc: auth_grpc.address(),
+            auth_http: auth_http.address(),
+            game_grpc: game_grpc.address(),
+            game_http: game_http.address(),
+            tls: self.server.tls_cert_file.is_some(),
+            data: PathBuf::new(),
+        };
+
+        let data = DataFolder::open(&self.data_dir)?;
+        places.data = data.path().to_owned();
+        let secrets = data.server_secret()?;
+        let running = Running::new(
+            shutdown_signal().map_err(StartError::failed)?,
+            self.server.drain_timeout(),
+        );
+        let clock = Clock::system();
+        let auth_db = Db::connect(&data.database("auth")?).await.map_err(StartError::failed)?;
+        let game_db = Db::connect(&data.database("game")?).await.map_err(StartError::failed)?;
+        let auth = AuthService {
+            settings: &self.auth,
+            server: &self.server,
+            db: auth_db.clone(),
+            secrets,
+            clock: clock.clone(),
+            grpc: auth_grpc,
+            http: auth_http,
+        };
+        let keys = auth.spawn(true, &running).await?;
+        let game = GameService {
+            settings: &self.game,
+            server: &self.server,
+            token_issuer: &self.auth.token_issuer,
+            token_audience: &self.auth.token_audience,
+            keys: VerificationKeys::Shared(keys),
+            db: game_db,
+            clock: clock.clone(),
+            grpc: game_grpc,
+            http: game_http,
+        };
+        game.spawn(true, &running).await?;
+
+        let first_admin = ensure_first_admin(&auth_db, &self.auth, &clock, || data.admin_password()).await?;
+        let demo = if self.demo {
+            Some(demo::play(&places).await?)
+        } else {
+            None
+        };
+        let banner = Banner {
+            places: &places,
+            first_admin: first_admin.as_ref(),
+            admin_password_file: data.admin_password_file(),
+            demo: demo.as_ref(),
+        };
+        banner.print();
+        running.wait().await
+    }
+}

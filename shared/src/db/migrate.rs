@@ -125,15 +125,6 @@ pub async fn migrate(db: &Db, migrations: &'static Migrations) -> Result<Vec<Str
     MigrationLock::acquire(db).await?.apply(migrations).await
 }
 
-/// One line about the migrations that were applied, for whoever ran the command.
-pub fn migrations_summary(applied: &[String]) -> String {
-    if applied.is_empty() {
-        "the database is up to date".to_owned()
-    } else {
-        format!("applied {}", applied.join(", "))
-    }
-}
-
 /// What a service does at its start: applies the migrations that are pending, or, told not to, refuses to go on without them.
 pub async fn bring_up_to_date(
     lock: &mut MigrationLock,

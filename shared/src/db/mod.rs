@@ -26,7 +26,7 @@ use std::{fmt, time::Duration};
 pub use self::{
     conn::{Conn, Raw, Statement, bounded},
     error::{Error, Result},
-    migrate::{MigrateError, MigrationLock, Migrations, bring_up_to_date, migrate, migrations_summary, pending},
+    migrate::{MigrateError, MigrationLock, Migrations, bring_up_to_date, migrate, pending},
     settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
     sqlite::OpenError,
     transaction::Transaction,

@@ -64,3 +64,6 @@ pub enum TokenError {
     #[error("the access token has expired")]
     Expired,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! What a person sees who has just started it.
+
+use std::{fmt, io::Write as _, net::SocketAddr, path::PathBuf};
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::demo::Demo;
+
+/// Where everything is.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    pub(crate) auth_grpc: SocketAddr,
+    pub(crate) auth_http: SocketAddr,
+    pub(crate) game_grpc: SocketAddr,
+    pub(crate) game_http: SocketAddr,
+    pub(crate) tls: bool,
+    pub(crate) data: PathBuf,
+}
+
+/// The banner.
+pub(crate) struct Banner<'a> {
+    pub(crate) places: &'a Places,
+    /// The password of an administrator who was just made.
+    pub(crate) first_admin: Option<&'a SecretString>,
+    pub(crate) admin_password_file: PathBuf,
+    pub(crate) demo: Option<&'a Demo>,
+}
+
+impl Banner<'_> {
+    /// Prints it on standard output.
+    pub(crate) fn print(&self) {
+        // Nobody is left to read it where standard output is gone.
+        let _ = write!(std::io::stdout(), "{self}");
+    }
+}
+
+impl fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Places {
+            auth_grpc,
+            auth_http,
+            game_grpc,
+            game_http,
+            tls,
+            data,
+        } = self.places;
+        writeln!(f)?;
+        writeln!(
+            f,
+            "  auth-service  gRPC {auth_grpc}   HTTP http://{auth_http}  (/.well-known/jwks.json, /metrics)"
+        )?;
+        writeln!(
+            f,
+            "  game-service  gRPC {game_grpc}   HTTP http://{game_http}  (/metrics)"
+        )?;
+        writeln!(f, "  data          {}", data.display())?;
+        if let Some(password) = self.first_admin {
+            writeln!(f)?;
+            writeln!(
+                f,
+                "  First administrator: login admin, password {}",
+                password.expose_secret()
+            )?;
+            writeln!(
+                f,
+                "  It is shown this once, and kept in {}",
+                self.admin_password_file.display()
+            )?;
+        }
+        match self.demo {
+            None => {}
+            Some(Demo::Added { players, games }) => {
+                writeln!(f)?;
+                writeln!(
+                    f,
+                    "  Demo: added {players} players who have finished {games} games against each other."
+                )?;
+                writeln!(
+                    f,
+                    "  Log in as {} with the password {}. Do not keep this on a server that others reach.",
+                    crate::demo::LOGIN,
+                    crate::demo::PASSWORD
+                )?;
+            }
+            Some(Demo::ThereAlready) => {
+                writeln!(f)?;
+                writeln!(
+                    f,
+                    "  Demo: the players and games are there already. Log in as {} with the password {}.",
+                    crate::demo::LOGIN,
+                    crate::demo::PASSWORD
+                )?;
+            }
+        }
+        let plain = if *tls { "" } else { "-plaintext " };
+        writeln!(f)?;
+        writeln!(f, "  Try:")?;
+        writeln!(
+            f,
+            r#"    grpcurl {plain}-d '{{"login":"ann","email":"ann@example.com","password":"correct horse","password_confirmation":"correct horse"}}' {auth_grpc} auth.v1.AuthService/Register"#
+        )?;
+        writeln!(f, r"    TOKEN=<the accessToken of the answer>")?;
+        writeln!(
+            f,
+            r#"    grpcurl {plain}-H "authorization: Bearer $TOKEN" -d '{{"opponent":"OPPONENT_COMPUTER","mark":"MARK_X"}}' {game_grpc} game.v1.GameService/CreateGame"#
+        )?;
+        writeln!(
+            f,
+            r#"    grpcurl {plain}-H "authorization: Bearer $TOKEN" {game_grpc} game.v1.LeaderboardService/GetLeaderboard"#
+        )?;
+        writeln!(f)?;
+        writeln!(f, "  Ctrl-C ends it.")?;
+        writeln!(f)
+    }
+}

@@ -1,0 +1,124 @@
+//! The data folder: databases, the server secret, the first administrator's password. One process at a time.
+
+use std::{
+    fs::{self, DirBuilder, File, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use auth_service::{ServerSecrets, generate_password};
+use secrecy::{ExposeSecret as _, SecretString};
+use shared::{config::StartError, db::DatabaseSettings};
+use tempfile::NamedTempFile;
+
+const SECRET: &str = "server-secret";
+const PASSWORD: &str = "admin-password";
+
+/// An open data folder. Others are kept out while it lives.
+#[derive(Debug)]
+pub(crate) struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Opens the folder, and makes it if it is not there.
+    pub(crate) fn open(path: &Path) -> Result<Self, StartError> {
+        let failed = |error: io::Error| {
+            StartError::Failed(format!(
+                "cannot use the data folder {} (--data-dir): {error}",
+                path.display()
+            ))
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed)?;
+        let path = path.canonicalize().map_err(failed)?;
+        let lock = File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StartError::Failed(format!(
+                "the data folder {} (--data-dir) is in use by another process",
+                path.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The settings of the database with this name.
+    pub(crate) fn database(&self, name: &str) -> Result<DatabaseSettings, StartError> {
+        let url = format!("sqlite:{}", self.database_file(name).display());
+        Ok(DatabaseSettings::new(url.parse().map_err(StartError::failed)?))
+    }
+
+    /// The server secret; made at the first start.
+    pub(crate) fn server_secret(&self) -> Result<ServerSecrets, StartError> {
+        let file = self.path.join(SECRET);
+        let text = match read(&file)? {
+            Some(text) => text,
+            // A new secret could not read what the old one has encrypted.
+            None if self.database_file("auth").exists() => {
+                return Err(StartError::Failed(format!(
+                    "{} is missing; put it back",
+                    file.display()
+                )));
+            }
+            None => self.keep(&file, ServerSecrets::generate())?,
+        };
+        let secrets = text.expose_secret().parse();
+        secrets.map_err(|error| StartError::Failed(format!("{}: {error}", file.display())))
+    }
+
+    /// The password for the first administrator: kept before there is one, so that it cannot be lost.
+    pub(crate) fn admin_password(&self) -> Result<SecretString, StartError> {
+        let file = self.admin_password_file();
+        match read(&file)? {
+            Some(text) => Ok(SecretString::from(text.expose_secret().trim_end())),
+            None => self.keep(&file, generate_password()),
+        }
+    }
+
+    pub(crate) fn admin_password_file(&self) -> PathBuf {
+        self.path.join(PASSWORD)
+    }
+
+    fn database_file(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.db"))
+    }
+
+    /// Writes a file, readable by its owner alone, whole or not at all.
+    fn keep(&self, file: &Path, text: SecretString) -> Result<SecretString, StartError> {
+        let write = || {
+            let mut temporary = NamedTempFile::new_in(&self.path)?;
+            temporary.write_all(text.expose_secret().trim_end().as_bytes())?;
+            temporary.write_all(b"\n")?;
+            temporary.as_file().sync_all()?;
+            temporary.persist_noclobber(file).map_err(|error| error.error)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|error| StartError::Failed(format!("cannot write {}: {error}", file.display())))?;
+        Ok(text)
+    }
+}
+
+/// What a file holds; `None` where there is none.
+fn read(file: &Path) -> Result<Option<SecretString>, StartError> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Some(SecretString::from(text))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StartError::Failed(format!("cannot read {}: {error}", file.display()))),
+    }
+}

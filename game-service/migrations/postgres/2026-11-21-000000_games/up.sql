@@ -1,0 +1,66 @@
+-- Whoever has played, by the login that their last token named.
+CREATE TABLE players (
+    id    uuid PRIMARY KEY,
+    login text NOT NULL
+);
+
+CREATE TABLE games (
+    id          uuid        PRIMARY KEY,
+    opponent    text        NOT NULL CHECK (opponent IN ('computer', 'player')),
+    creator_id  uuid        NOT NULL REFERENCES players (id),
+    -- NULL while nobody plays this mark, and for the computer.
+    x_player_id uuid        REFERENCES players (id),
+    o_player_id uuid        REFERENCES players (id),
+    -- Row by row: X, O, or a dot.
+    board       text        NOT NULL CHECK (length(board) = 9),
+    state       text        NOT NULL CHECK (state IN ('waiting', 'turn', 'won', 'draw', 'cancelled')),
+    winner      text        CHECK (winner IN ('X', 'O')),
+    -- Grows by one with every change.
+    version     bigint      NOT NULL CHECK (version >= 1),
+    create_time timestamptz NOT NULL,
+    update_time timestamptz NOT NULL,
+    finish_time timestamptz,
+    CHECK (x_player_id <> o_player_id),
+    CHECK ((state = 'won') = (winner IS NOT NULL)),
+    CHECK ((state IN ('won', 'draw', 'cancelled')) = (finish_time IS NOT NULL))
+);
+CREATE INDEX games_state_idx ON games (state, create_time, id);
+
+CREATE TABLE moves (
+    game_id     uuid        NOT NULL REFERENCES games (id) ON DELETE CASCADE,
+    -- 0 for the first.
+    ply         integer     NOT NULL CHECK (ply BETWEEN 0 AND 8),
+    cell        integer     NOT NULL CHECK (cell BETWEEN 0 AND 8),
+    mark        text        NOT NULL CHECK (mark IN ('X', 'O')),
+    -- NULL for the computer.
+    player_id   uuid        REFERENCES players (id),
+    -- The version of the game that the move made.
+    version     bigint      NOT NULL,
+    create_time timestamptz NOT NULL,
+    PRIMARY KEY (game_id, ply),
+    UNIQUE (game_id, cell)
+);
+
+-- The history: a row for each player of each finished game that counts.
+CREATE TABLE game_results (
+    user_id     uuid        NOT NULL REFERENCES players (id),
+    game_id     uuid        NOT NULL REFERENCES games (id),
+    result      text        NOT NULL CHECK (result IN ('won', 'lost', 'drawn')),
+    -- NULL for the computer.
+    opponent_id uuid        REFERENCES players (id),
+    finish_time timestamptz NOT NULL,
+    PRIMARY KEY (user_id, game_id)
+);
+CREATE INDEX game_results_newest_idx ON game_results (user_id, finish_time DESC, game_id DESC);
+
+-- What game_results add up to.
+CREATE TABLE player_stats (
+    user_id          uuid             PRIMARY KEY REFERENCES players (id),
+    wins             bigint           NOT NULL CHECK (wins >= 0),
+    losses           bigint           NOT NULL CHECK (losses >= 0),
+    draws            bigint           NOT NULL CHECK (draws >= 0),
+    games_played     bigint           NOT NULL CHECK (games_played = wins + losses + draws),
+    win_ratio        double precision NOT NULL,
+    last_finish_time timestamptz      NOT NULL
+);
+CREATE INDEX player_stats_rank_idx ON player_stats (win_ratio DESC, wins DESC, last_finish_time, user_id);

@@ -1,0 +1,66 @@
+-- Whoever has played, by the login that their last token named.
+CREATE TABLE players (
+    id    BLOB    PRIMARY KEY NOT NULL,
+    login TEXT    NOT NULL
+) STRICT;
+
+CREATE TABLE games (
+    id          BLOB    PRIMARY KEY NOT NULL,
+    opponent    TEXT    NOT NULL CHECK (opponent IN ('computer', 'player')),
+    creator_id  BLOB    NOT NULL REFERENCES players (id),
+    -- NULL while nobody plays this mark, and for the computer.
+    x_player_id BLOB    REFERENCES players (id),
+    o_player_id BLOB    REFERENCES players (id),
+    -- Row by row: X, O, or a dot.
+    board       TEXT    NOT NULL CHECK (length(board) = 9),
+    state       TEXT    NOT NULL CHECK (state IN ('waiting', 'turn', 'won', 'draw', 'cancelled')),
+    winner      TEXT    CHECK (winner IN ('X', 'O')),
+    -- Grows by one with every change.
+    version     INTEGER NOT NULL CHECK (version >= 1),
+    create_time INTEGER NOT NULL,
+    update_time INTEGER NOT NULL,
+    finish_time INTEGER,
+    CHECK (x_player_id <> o_player_id),
+    CHECK ((state = 'won') = (winner IS NOT NULL)),
+    CHECK ((state IN ('won', 'draw', 'cancelled')) = (finish_time IS NOT NULL))
+) STRICT;
+CREATE INDEX games_state_idx ON games (state, create_time, id);
+
+CREATE TABLE moves (
+    game_id     BLOB    NOT NULL REFERENCES games (id) ON DELETE CASCADE,
+    -- 0 for the first.
+    ply         INTEGER NOT NULL CHECK (ply BETWEEN 0 AND 8),
+    cell        INTEGER NOT NULL CHECK (cell BETWEEN 0 AND 8),
+    mark        TEXT    NOT NULL CHECK (mark IN ('X', 'O')),
+    -- NULL for the computer.
+    player_id   BLOB    REFERENCES players (id),
+    -- The version of the game that the move made.
+    version     INTEGER NOT NULL,
+    create_time INTEGER NOT NULL,
+    PRIMARY KEY (game_id, ply),
+    UNIQUE (game_id, cell)
+) STRICT;
+
+-- The history: a row for each player of each finished game that counts.
+CREATE TABLE game_results (
+    user_id     BLOB    NOT NULL REFERENCES players (id),
+    game_id     BLOB    NOT NULL REFERENCES games (id),
+    result      TEXT    NOT NULL CHECK (result IN ('won', 'lost', 'drawn')),
+    -- NULL for the computer.
+    opponent_id BLOB    REFERENCES players (id),
+    finish_time INTEGER NOT NULL,
+    PRIMARY KEY (user_id, game_id)
+) STRICT;
+CREATE INDEX game_results_newest_idx ON game_results (user_id, finish_time DESC, game_id DESC);
+
+-- What game_results add up to.
+CREATE TABLE player_stats (
+    user_id          BLOB    PRIMARY KEY NOT NULL REFERENCES players (id),
+    wins             INTEGER NOT NULL CHECK (wins >= 0),
+    losses           INTEGER NOT NULL CHECK (losses >= 0),
+    draws            INTEGER NOT NULL CHECK (draws >= 0),
+    games_played     INTEGER NOT NULL CHECK (games_played = wins + losses + draws),
+    win_ratio        REAL    NOT NULL,
+    last_finish_time INTEGER NOT NULL
+) STRICT;
+CREATE INDEX player_stats_rank_idx ON player_stats (win_ratio DESC, wins DESC, last_finish_time, user_id);

@@ -1,0 +1,23 @@
+//! The settings of game-service. `--help` is their reference.
+
+use std::net::SocketAddr;
+
+/// Where game-service serves, and how it plays.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GameSettings {
+    /// Where gRPC is served.
+    #[arg(long, env = "GAME_LISTEN", default_value = "127.0.0.1:50052", value_name = "ADDRESS")]
+    pub game_listen: SocketAddr,
+    /// Where HTTP is served: /metrics, /livez, /readyz.
+    #[arg(
+        long,
+        env = "GAME_HTTP_LISTEN",
+        default_value = "127.0.0.1:8082",
+        value_name = "ADDRESS"
+    )]
+    pub game_http_listen: SocketAddr,
+    /// Finished games that a player needs to be ranked [1 to 1000000].
+    #[arg(long, env = "LEADERBOARD_MIN_GAMES", default_value_t = 1, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub leaderboard_min_games: u32,
+}

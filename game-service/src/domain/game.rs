@@ -1,0 +1,320 @@
+//! A game and what may be done to it. Pure; the transactions are in `play`.
+
+use shared::{clock::Timestamp, ids::UserId};
+
+use super::Error;
+use crate::{
+    ids::GameId,
+    rules::{self, Board, Cell, Mark, Outcome},
+};
+
+/// A game with its moves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Game {
+    pub(crate) id: GameId,
+    pub(crate) opponent: Opponent,
+    pub(crate) creator: UserId,
+    /// Who plays X; nobody yet, or the computer.
+    pub(crate) x: Option<UserId>,
+    /// Who plays O; nobody yet, or the computer.
+    pub(crate) o: Option<UserId>,
+    pub(crate) board: Board,
+    pub(crate) state: State,
+    /// Grows by one with every change.
+    pub(crate) version: i64,
+    pub(crate) moves: Vec<Move>,
+    pub(crate) create_time: Timestamp,
+    pub(crate) update_time: Timestamp,
+    pub(crate) finish_time: Option<Timestamp>,
+}
+
+/// Whom a game is played against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opponent {
+    Computer,
+    Player,
+}
+
+/// Where a game stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// For a second player.
+    Waiting,
+    /// This mark moves next.
+    Turn(Mark),
+    Won(Mark),
+    Draw,
+    /// Over before it counted.
+    Cancelled,
+}
+
+/// One mark on the board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Move {
+    pub(crate) cell: Cell,
+    pub(crate) mark: Mark,
+    /// `None` for the computer.
+    pub(crate) player: Option<UserId>,
+    /// The version of the game that the move made.
+    pub(crate) version: i64,
+    pub(crate) time: Timestamp,
+}
+
+/// What became of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Played {
+    /// It was made now.
+    Now,
+    /// It had been made before: its answer was lost, or it came twice.
+    Before,
+}
+
+impl Game {
+    /// A new game in which its creator plays this mark. The computer's first move is made where it plays X.
+    pub(crate) fn new(id: GameId, opponent: Opponent, creator: UserId, mark: Mark, now: Timestamp) -> Self {
+        let mine = |other: Mark| (mark == other).then_some(creator);
+        let mut game = Self {
+            id,
+            opponent,
+            creator,
+            x: mine(Mark::X),
+            o: mine(Mark::O),
+            board: Board::default(),
+            state: match opponent {
+                Opponent::Computer => State::Turn(Mark::X),
+                Opponent::Player => State::Waiting,
+            },
+            version: 1,
+            moves: Vec::new(),
+            create_time: now,
+            update_time: now,
+            finish_time: None,
+        };
+        game.let_the_computer_move(now);
+        game
+    }
+
+    /// Who plays this mark: nobody yet, or the computer, where it is `None`.
+    pub(crate) const fn player(&self, mark: Mark) -> Option<UserId> {
+        match mark {
+            Mark::X => self.x,
+            Mark::O => self.o,
+        }
+    }
+
+    /// The mark that this user plays.
+    pub(crate) fn mark_of(&self, user: UserId) -> Option<Mark> {
+        [Mark::X, Mark::O]
+            .into_iter()
+            .find(|mark| self.player(*mark) == Some(user))
+    }
+
+    /// Whether this user may see the game: everybody one that waits, its two players any other.
+    pub(crate) fn is_visible_to(&self, user: UserId) -> bool {
+        self.state == State::Waiting || self.mark_of(user).is_some()
+    }
+
+    pub(crate) const fn is_over(&self) -> bool {
+        matches!(self.state, State::Won(_) | State::Draw | State::Cancelled)
+    }
+
+    /// Takes the free side for this user. Says whether anything changed: not where they had joined before.
+    pub(crate) fn join(&mut self, user: UserId, now: Timestamp) -> Result<bool, Error> {
+        if user == self.creator {
+            return Err(if self.is_over() {
+                Error::GameFinished
+            } else {
+                Error::GameIsOwn
+            });
+        }
+        if self.mark_of(user).is_some() {
+            return Ok(false);
+        }
+        if self.state != State::Waiting {
+            return Err(Error::GameTaken);
+        }
+        match self.x {
+            None => self.x = Some(user),
+            Some(_) => self.o = Some(user),
+        }
+        self.state = State::Turn(Mark::X);
+        self.change(now);
+        Ok(true)
+    }
+
+    /// Puts the user's mark on a cell of the game as they saw it at `expected_version`, and lets the computer answer.
+    pub(crate) fn play(
+        &mut self,
+        user: UserId,
+        cell: Cell,
+        expected_version: i64,
+        now: Timestamp,
+    ) -> Result<Played, Error> {
+        let is_this =
+            |made: &Move| made.player == Some(user) && made.cell == cell && made.version - 1 == expected_version;
+        if self.moves.iter().any(is_this) {
+            return Ok(Played::Before);
+        }
+        if self.is_over() {
+            return Err(Error::GameFinished);
+        }
+        if self.version != expected_version {
+            return Err(Error::VersionMismatch { version: self.version });
+        }
+        let State::Turn(mark) = self.state else {
+            return Err(Error::GameNotStarted);
+        };
+        if self.player(mark) != Some(user) {
+            return Err(Error::NotYourTurn);
+        }
+        if self.board.get(cell).is_some() {
+            return Err(Error::CellTaken);
+        }
+        self.put(cell, mark, now);
+        self.let_the_computer_move(now);
+        Ok(Played::Now)
+    }
+
+    fn let_the_computer_move(&mut self, now: Timestamp) {
+        if self.opponent == Opponent::Computer
+            && let State::Turn(mark) = self.state
+            && self.player(mark).is_none()
+            && let Some(cell) = rules::best_move(&self.board)
+        {
+            self.put(cell, mark, now);
+        }
+    }
+
+    fn put(&mut self, cell: Cell, mark: Mark, now: Timestamp) {
+        self.board = self.board.with(cell, mark);
+        self.state = match self.board.outcome() {
+            Outcome::Turn(mark) => State::Turn(mark),
+            Outcome::Won(mark) => State::Won(mark),
+            Outcome::Draw => State::Draw,
+        };
+        if self.is_over() {
+            self.finish_time = Some(now);
+        }
+        self.change(now);
+        self.moves.push(Move {
+            cell,
+            mark,
+            player: self.player(mark),
+            version: self.version,
+            time: now,
+        });
+    }
+
+    fn change(&mut self, now: Timestamp) {
+        self.version += 1;
+        self.update_time = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(0);
+
+    fn cell(number: i32) -> Cell {
+        Cell::new(number).expect("on the board")
+    }
+
+    fn started() -> (Game, UserId, UserId) {
+        let (x, o) = (UserId::generate(), UserId::generate());
+        let mut game = Game::new(GameId::generate(), Opponent::Player, x, Mark::X, NOW);
+        assert!(game.join(o, NOW).expect("joined"));
+        (game, x, o)
+    }
+
+    #[test]
+    fn a_game_is_played_to_a_win() {
+        let (mut game, x, o) = started();
+        for (user, number) in [(x, 0), (o, 3), (x, 1), (o, 4), (x, 2)] {
+            let version = game.version;
+            assert_eq!(
+                game.play(user, cell(number), version, NOW).expect("a legal move"),
+                Played::Now
+            );
+            assert_eq!(game.version, version + 1);
+        }
+        assert_eq!(
+            (game.state, game.board.to_string().as_str()),
+            (State::Won(Mark::X), "XXXOO....")
+        );
+        assert_eq!(game.finish_time, Some(NOW));
+    }
+
+    #[test]
+    fn what_is_not_a_legal_move_changes_nothing() {
+        let (mut game, x, o) = started();
+        let version = game.version;
+        game.play(x, cell(0), version, NOW).expect("a legal move");
+        let before = game.clone();
+        assert!(matches!(
+            game.play(x, cell(1), version + 1, NOW),
+            Err(Error::NotYourTurn)
+        ));
+        assert!(matches!(game.play(o, cell(0), version + 1, NOW), Err(Error::CellTaken)));
+        assert!(matches!(
+            game.play(o, cell(1), version, NOW),
+            Err(Error::VersionMismatch { version: 3 })
+        ));
+        assert!(matches!(
+            game.play(o, cell(1), version + 2, NOW),
+            Err(Error::VersionMismatch { version: 3 })
+        ));
+        assert_eq!(game, before);
+        let mut waiting = Game::new(GameId::generate(), Opponent::Player, x, Mark::X, NOW);
+        assert!(matches!(waiting.play(x, cell(0), 1, NOW), Err(Error::GameNotStarted)));
+    }
+
+    #[test]
+    fn a_repeated_move_changes_nothing_also_after_the_answer() {
+        let (mut game, x, o) = started();
+        let version = game.version;
+        game.play(x, cell(0), version, NOW).expect("a legal move");
+        game.play(o, cell(1), version + 1, NOW).expect("a legal move");
+        let before = game.clone();
+        assert_eq!(game.play(x, cell(0), version, NOW).expect("a repeat"), Played::Before);
+        // The same cell for another version, or another cell for the same version, is not a repeat.
+        assert!(matches!(game.play(x, cell(0), version + 2, NOW), Err(Error::CellTaken)));
+        assert!(matches!(
+            game.play(x, cell(5), version, NOW),
+            Err(Error::VersionMismatch { .. })
+        ));
+        assert_eq!(game, before);
+    }
+
+    #[test]
+    fn the_computer_answers_at_once_from_either_side() {
+        let user = UserId::generate();
+        let mut game = Game::new(GameId::generate(), Opponent::Computer, user, Mark::X, NOW);
+        assert_eq!((game.state, game.version), (State::Turn(Mark::X), 1));
+        game.play(user, cell(4), 1, NOW).expect("a legal move");
+        assert_eq!(
+            (game.state, game.version, game.moves.len()),
+            (State::Turn(Mark::X), 3, 2)
+        );
+        let game = Game::new(GameId::generate(), Opponent::Computer, user, Mark::O, NOW);
+        assert_eq!(
+            (game.state, game.version, game.moves.len()),
+            (State::Turn(Mark::O), 2, 1)
+        );
+        assert_eq!(game.moves[0].player, None);
+    }
+
+    #[test]
+    fn a_game_is_joined_once_and_not_by_its_creator() {
+        let (x, o, third) = (UserId::generate(), UserId::generate(), UserId::generate());
+        let mut game = Game::new(GameId::generate(), Opponent::Player, x, Mark::O, NOW);
+        assert!(matches!(game.join(x, NOW), Err(Error::GameIsOwn)));
+        assert!(game.is_visible_to(third));
+        assert!(game.join(o, NOW).expect("joined"));
+        assert_eq!((game.x, game.o, game.version), (Some(o), Some(x), 2));
+        assert!(!game.join(o, NOW).expect("had joined"));
+        assert!(matches!(game.join(third, NOW), Err(Error::GameTaken)));
+        assert!(!game.is_visible_to(third));
+    }
+}

@@ -1,0 +1,143 @@
+//! The use cases of a game: create, look, join, move.
+
+use shared::{
+    clock::Clock,
+    db::{Conn, Db, write_tx},
+    ids::UserId,
+    page::{PageRequest, Position},
+};
+
+use super::{Error, Game, GameView, Opponent, State, finish, game::Played};
+use crate::{
+    ids::{GameId, GameKind},
+    rules::{Cell, Mark},
+    store,
+};
+
+/// The use cases of games.
+#[derive(Clone, Debug)]
+pub(crate) struct Games {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+}
+
+/// Who plays, as their access token names them.
+#[derive(Clone, Debug)]
+pub(crate) struct Player {
+    pub(crate) id: UserId,
+    pub(crate) login: String,
+}
+
+/// Of the page tokens of open games, which are the same for everybody.
+const OPEN_GAMES: &str = "game.v1.GameService/ListOpenGames";
+
+impl Games {
+    /// Starts a game. Without a mark, the players' marks are drawn by lot.
+    pub(crate) async fn create(
+        &self,
+        player: &Player,
+        opponent: Opponent,
+        mark: Option<Mark>,
+    ) -> Result<GameView, Error> {
+        let mark = mark.unwrap_or_else(|| if rand::random() { Mark::X } else { Mark::O });
+        let game = Game::new(GameId::generate(), opponent, player.id, mark, self.clock.now());
+        write_tx!(self.db, |tx| {
+            store::player_upsert(tx, player.id, &player.login).await?;
+            store::game_insert(tx, &game.to_row()).await?;
+            store::moves_insert(tx, &game.move_rows(0)).await?;
+            GameView::of_game(tx, game).await
+        })
+    }
+
+    /// A game that the player may see.
+    pub(crate) async fn get(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
+        let conn = &mut self.db.read().await?;
+        let game = visible(conn, player, id).await?;
+        GameView::of_game(conn, game).await
+    }
+
+    /// The games that wait for a player, oldest first, and the token of the next page.
+    pub(crate) async fn list_open(&self, page: &PageRequest<GameKind>) -> Result<(Vec<GameView>, String), Error> {
+        let conn = &mut self.db.read().await?;
+        let mut rows = store::games_waiting(conn, page.after, page.limit()).await?;
+        let position = |row: &store::GameRow| Position {
+            time: row.create_time,
+            id: row.id,
+        };
+        let next = page.cut(&mut rows, OPEN_GAMES, position);
+        Ok((GameView::of_rows(conn, rows).await?, next))
+    }
+
+    /// What the page tokens of [`list_open`](Self::list_open) are good for.
+    pub(crate) const fn open_games_query() -> &'static str {
+        OPEN_GAMES
+    }
+
+    /// Takes the free side of a game.
+    pub(crate) async fn join(&self, player: &Player, id: GameId) -> Result<GameView, Error> {
+        // Who comes after the game has started must not learn that there was one. Who saw it wait and lost the race may.
+        visible(&mut self.db.read().await?, player.id, id).await?;
+        write_tx!(self.db, |tx| {
+            let mut game = locked(tx, id).await?;
+            let version = game.version;
+            if game.join(player.id, self.clock.now())? {
+                store::player_upsert(tx, player.id, &player.login).await?;
+                save(tx, &game, version).await?;
+            }
+            GameView::of_game(tx, game).await
+        })
+    }
+
+    /// Makes a move, and the computer's answer.
+    pub(crate) async fn make_move(
+        &self,
+        player: UserId,
+        id: GameId,
+        cell: Cell,
+        expected_version: i64,
+    ) -> Result<GameView, Error> {
+        write_tx!(self.db, |tx| {
+            let mut game = locked(tx, id).await?;
+            if !game.is_visible_to(player) || (game.state == State::Waiting && game.creator != player) {
+                return Err(Error::GameNotFound(id));
+            }
+            let (version, made) = (game.version, game.moves.len());
+            let now = self.clock.now();
+            if game.play(player, cell, expected_version, now)? == Played::Now {
+                save(tx, &game, version).await?;
+                store::moves_insert(tx, &game.move_rows(made)).await?;
+                if game.is_over() {
+                    finish::count(tx, &game, now).await?;
+                }
+            }
+            GameView::of_game(tx, game).await
+        })
+    }
+}
+
+/// A game that this user may see; for everybody else there is none.
+async fn visible(conn: &mut Conn, user: UserId, id: GameId) -> Result<Game, Error> {
+    let row = store::game_by_id(conn, id).await?.ok_or(Error::GameNotFound(id))?;
+    let moves = store::moves_by_game(conn, id).await?;
+    let game = Game::from_rows(&row, &moves)?;
+    if game.is_visible_to(user) {
+        Ok(game)
+    } else {
+        Err(Error::GameNotFound(id))
+    }
+}
+
+async fn locked(tx: &mut Conn, id: GameId) -> Result<Game, Error> {
+    let row = store::game_lock(tx, id).await?.ok_or(Error::GameNotFound(id))?;
+    let moves = store::moves_by_game(tx, id).await?;
+    Game::from_rows(&row, &moves)
+}
+
+/// Writes a game that was at `version`. The lock on its row leaves nobody to change it meanwhile; this makes sure.
+async fn save(tx: &mut Conn, game: &Game, version: i64) -> Result<(), Error> {
+    if store::game_update(tx, game.id, version, &game.to_update()).await? {
+        Ok(())
+    } else {
+        Err(Error::VersionMismatch { version })
+    }
+}

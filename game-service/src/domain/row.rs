@@ -1,0 +1,117 @@
+//! Games as rows, and back.
+
+use super::{Error, Game, Opponent, State, game::Move};
+use crate::{
+    rules::{Board, Cell, Mark, Outcome},
+    store::{GameRow, GameUpdate, MoveRow},
+};
+
+impl Game {
+    /// The game in this row, with these moves of it, in order.
+    pub(super) fn from_rows(row: &GameRow, moves: &[MoveRow]) -> Result<Self, Error> {
+        let broken = |what: &str| Error::Internal(format!("game {}: {what} is not readable", row.id));
+        let board: Board = row.board.parse().map_err(|_| broken("board"))?;
+        let state = match (row.state.as_str(), row.winner.as_deref()) {
+            ("waiting", None) => State::Waiting,
+            ("turn", None) => match board.outcome() {
+                Outcome::Turn(mark) => State::Turn(mark),
+                _ => return Err(broken("state")),
+            },
+            ("won", Some(winner)) => State::Won(mark(winner).ok_or_else(|| broken("winner"))?),
+            ("draw", None) => State::Draw,
+            ("cancelled", None) => State::Cancelled,
+            _ => return Err(broken("state")),
+        };
+        let moves = moves.iter().map(|made| {
+            Some(Move {
+                cell: Cell::new(made.cell)?,
+                mark: mark(&made.mark)?,
+                player: made.player_id,
+                version: made.version,
+                time: made.create_time,
+            })
+        });
+        Ok(Self {
+            opponent: match row.opponent.as_str() {
+                "computer" => Opponent::Computer,
+                "player" => Opponent::Player,
+                _ => return Err(broken("opponent")),
+            },
+            moves: moves.collect::<Option<_>>().ok_or_else(|| broken("a move"))?,
+            id: row.id,
+            creator: row.creator_id,
+            x: row.x_player_id,
+            o: row.o_player_id,
+            board,
+            state,
+            version: row.version,
+            create_time: row.create_time,
+            update_time: row.update_time,
+            finish_time: row.finish_time,
+        })
+    }
+
+    pub(super) fn to_row(&self) -> GameRow {
+        let update = self.to_update();
+        GameRow {
+            id: self.id,
+            opponent: match self.opponent {
+                Opponent::Computer => "computer",
+                Opponent::Player => "player",
+            }
+            .to_owned(),
+            creator_id: self.creator,
+            x_player_id: update.x_player_id,
+            o_player_id: update.o_player_id,
+            board: update.board,
+            state: update.state,
+            winner: update.winner,
+            version: update.version,
+            create_time: self.create_time,
+            update_time: update.update_time,
+            finish_time: update.finish_time,
+        }
+    }
+
+    pub(super) fn to_update(&self) -> GameUpdate {
+        let (state, winner) = match self.state {
+            State::Waiting => ("waiting", None),
+            State::Turn(_) => ("turn", None),
+            State::Won(mark) => ("won", Some(mark.as_char().to_string())),
+            State::Draw => ("draw", None),
+            State::Cancelled => ("cancelled", None),
+        };
+        GameUpdate {
+            x_player_id: self.x,
+            o_player_id: self.o,
+            board: self.board.to_string(),
+            state: state.to_owned(),
+            winner,
+            version: self.version,
+            update_time: self.update_time,
+            finish_time: self.finish_time,
+        }
+    }
+
+    /// The moves from the one with this index on.
+    pub(super) fn move_rows(&self, from: usize) -> Vec<MoveRow> {
+        let row = |(index, made): (usize, &Move)| MoveRow {
+            game_id: self.id,
+            ply: i32::try_from(index).unwrap_or(i32::MAX),
+            cell: made.cell.number(),
+            mark: made.mark.as_char().to_string(),
+            player_id: made.player,
+            version: made.version,
+            create_time: made.time,
+        };
+        self.moves.iter().enumerate().skip(from).map(row).collect()
+    }
+}
+
+fn mark(text: &str) -> Option<Mark> {
+    match text {
+        "X" => Some(Mark::X),
+        "O" => Some(Mark::O),
+        _ => None,
+    }
+}

@@ -1,0 +1,79 @@
+//! Domain values as messages.
+
+use shared::{ids::UserId, proto::game::v1 as proto, token::Principal};
+
+use crate::{
+    domain::{GameView, Opponent, Player, RankedPlayer, State},
+    rules::Mark,
+};
+
+pub(super) fn player(principal: &Principal) -> Player {
+    Player {
+        id: principal.user_id(),
+        login: principal.login().to_owned(),
+    }
+}
+
+pub(super) fn game(view: GameView) -> proto::Game {
+    let GameView { game, x_login, o_login } = view;
+    let (state, turn, winner) = match game.state {
+        State::Waiting => (proto::GameState::WaitingForPlayer, None, None),
+        State::Turn(mark) => (proto::GameState::Turn, Some(mark), None),
+        State::Won(mark) => (proto::GameState::Won, None, Some(mark)),
+        State::Draw => (proto::GameState::Draw, None, None),
+        State::Cancelled => (proto::GameState::Cancelled, None, None),
+    };
+    proto::Game {
+        game_id: game.id.to_string(),
+        version: game.version,
+        board: game.board.to_string(),
+        state: state.into(),
+        turn_user_id: user(turn.and_then(|mark| game.player(mark))),
+        winner_user_id: user(winner.and_then(|mark| game.player(mark))),
+        x_user_id: user(game.x),
+        o_user_id: user(game.o),
+        moves: game
+            .moves
+            .iter()
+            .map(|made| proto::Move {
+                cell: made.cell.number(),
+                mark: mark(made.mark).into(),
+                user_id: user(made.player),
+                create_time: Some(made.time.into()),
+            })
+            .collect(),
+        create_time: Some(game.create_time.into()),
+        finish_time: game.finish_time.map(Into::into),
+        opponent: match game.opponent {
+            Opponent::Computer => proto::Opponent::Computer,
+            Opponent::Player => proto::Opponent::Player,
+        }
+        .into(),
+        winner_mark: winner.map_or(proto::Mark::Unspecified, mark).into(),
+        x_login,
+        o_login,
+    }
+}
+
+pub(super) fn entry(ranked: RankedPlayer) -> proto::LeaderboardEntry {
+    proto::LeaderboardEntry {
+        rank: ranked.rank,
+        user_id: ranked.player.user_id.to_string(),
+        login: ranked.player.login,
+        wins: ranked.player.wins,
+        losses: ranked.player.losses,
+        draws: ranked.player.draws,
+        win_ratio: ranked.player.win_ratio,
+    }
+}
+
+fn user(id: Option<UserId>) -> String {
+    id.map(|id| id.to_string()).unwrap_or_default()
+}
+
+const fn mark(mark: Mark) -> proto::Mark {
+    match mark {
+        Mark::X => proto::Mark::X,
+        Mark::O => proto::Mark::O,
+    }
+}

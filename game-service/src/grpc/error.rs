@@ -1,0 +1,43 @@
+//! What callers are told of the domain's errors: the one place where these become replies.
+
+use shared::{error::ErrorReply, proto::game::v1::ErrorReason};
+use tonic::{Code, Status};
+
+use crate::domain::Error;
+
+impl From<Error> for ErrorReply {
+    fn from(error: Error) -> Self {
+        use ErrorReason as R;
+        let failed = |reason, message: &'static str| Self::new(Code::FailedPrecondition, reason, message);
+        match error {
+            Error::Fields(fields) => fields.into(),
+            Error::Database(error) => error.into(),
+            Error::Internal(text) => {
+                tracing::error!(error = text, "internal error");
+                Self::internal()
+            }
+            Error::GameNotFound(id) => Self::new(Code::NotFound, R::GameNotFound, "there is no such game")
+                .with_resource("game", id.to_string()),
+            Error::GameTaken => Self::new(
+                Code::Aborted,
+                R::GameTaken,
+                "somebody else has just joined this game; find another one",
+            ),
+            Error::GameIsOwn => failed(R::GameIsOwn, "this game is your own; somebody else has to join it"),
+            Error::GameNotStarted => failed(R::GameNotStarted, "the game waits for its second player"),
+            Error::GameFinished => failed(R::GameFinished, "the game is over"),
+            Error::NotYourTurn => failed(R::NotYourTurn, "it is your opponent's turn"),
+            Error::CellTaken => failed(R::CellTaken, "the cell holds a mark already"),
+            Error::VersionMismatch { version } => {
+                let message = format!("the game is at version {version}; read it and decide again");
+                Self::new(Code::Aborted, R::VersionMismatch, message).with_metadata("version", version.to_string())
+            }
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        ErrorReply::from(error).into()
+    }
+}

@@ -1,0 +1,86 @@
+//! `game-service serve` and `game-service migrate`.
+
+use std::{env, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use game_service::{GameService, MIGRATIONS, VerificationKeys, config::GameSettings};
+use shared::{
+    clock::Clock,
+    config::{self, DatabaseArgs, Migrate, StartError},
+    db::Db,
+    server::{Listener, Running, ServerSettings, shutdown_signal},
+    telemetry::{self, TelemetrySettings},
+    token::{KeySource, VerifierSettings},
+};
+
+/// Plays tic-tac-toe, keeps every finished game and ranks the players.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve gRPC and HTTP until SIGTERM or Ctrl-C.
+    Serve(Box<Serve>),
+    /// Bring the database up to date, and end.
+    Migrate(Migrate),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    settings: GameSettings,
+    #[command(flatten)]
+    verifier: VerifierSettings,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    server: ServerSettings,
+    #[command(flatten)]
+    telemetry: TelemetrySettings,
+    /// Whether pending migrations are applied at the start; otherwise they are an error.
+    #[arg(long, env = "MIGRATE", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
+    #[arg(help_heading = "Database")]
+    migrate: bool,
+}
+
+fn main() -> ExitCode {
+    config::run(env::args_os(), async |cli: Cli| match cli.command {
+        Command::Serve(serve) => serve.run().await,
+        Command::Migrate(migrate) => migrate.run(&MIGRATIONS).await,
+    })
+}
+
+impl Serve {
+    async fn run(self) -> Result<(), StartError> {
+        telemetry::init(&self.telemetry);
+        let database = self.database.settings()?;
+        let grpc = Listener::bind(self.settings.game_listen, "--game-listen")
+            .await
+            .map_err(StartError::failed)?;
+        let http = Listener::bind(self.settings.game_http_listen, "--game-http-listen")
+            .await
+            .map_err(StartError::failed)?;
+        let running = Running::new(
+            shutdown_signal().map_err(StartError::failed)?,
+            self.server.drain_timeout(),
+        );
+        tracing::info!(grpc = %grpc.address(), http = %http.address(), database = %database.url, "starting");
+        let service = GameService {
+            settings: &self.settings,
+            server: &self.server,
+            token_issuer: &self.verifier.token_issuer,
+            token_audience: &self.verifier.token_audience,
+            keys: VerificationKeys::From(KeySource::from(&self.verifier), self.verifier.keys_refresh()),
+            db: Db::connect(&database).await.map_err(StartError::failed)?,
+            clock: Clock::system(),
+            grpc,
+            http,
+        };
+        service.spawn(self.migrate, &running).await?;
+        running.wait().await
+    }
+}

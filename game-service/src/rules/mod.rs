@@ -1,0 +1,9 @@
+//! The rules of tic-tac-toe, and the computer that never loses. Pure: no clock, no database, no randomness.
+
+mod board;
+mod computer;
+
+pub(crate) use self::{
+    board::{Board, Cell, Mark, Outcome},
+    computer::best_move,
+};

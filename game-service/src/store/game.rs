@@ -1,0 +1,139 @@
+//! `games` and `moves`.
+
+use shared::{
+    clock::Timestamp,
+    db::{self, prelude::*},
+    ids::UserId,
+    page::Position,
+};
+
+use super::schema::{games, moves};
+use crate::ids::{GameId, GameKind};
+
+/// A game, without its moves.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = games)]
+pub(crate) struct GameRow {
+    pub(crate) id: GameId,
+    pub(crate) opponent: String,
+    pub(crate) creator_id: UserId,
+    pub(crate) x_player_id: Option<UserId>,
+    pub(crate) o_player_id: Option<UserId>,
+    pub(crate) board: String,
+    pub(crate) state: String,
+    pub(crate) winner: Option<String>,
+    pub(crate) version: i64,
+    pub(crate) create_time: Timestamp,
+    pub(crate) update_time: Timestamp,
+    pub(crate) finish_time: Option<Timestamp>,
+}
+
+/// What changes in a game.
+#[derive(Debug, AsChangeset)]
+#[diesel(table_name = games, treat_none_as_null = true)]
+pub(crate) struct GameUpdate {
+    pub(crate) x_player_id: Option<UserId>,
+    pub(crate) o_player_id: Option<UserId>,
+    pub(crate) board: String,
+    pub(crate) state: String,
+    pub(crate) winner: Option<String>,
+    pub(crate) version: i64,
+    pub(crate) update_time: Timestamp,
+    pub(crate) finish_time: Option<Timestamp>,
+}
+
+/// A move.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = moves)]
+pub(crate) struct MoveRow {
+    pub(crate) game_id: GameId,
+    pub(crate) ply: i32,
+    pub(crate) cell: i32,
+    pub(crate) mark: String,
+    pub(crate) player_id: Option<UserId>,
+    pub(crate) version: i64,
+    pub(crate) create_time: Timestamp,
+}
+
+/// The state of a game that waits for a player.
+const WAITING: &str = "waiting";
+
+pub(crate) async fn game_insert(conn: &mut Conn, row: &GameRow) -> db::Result<()> {
+    query!(conn, |c| diesel::insert_into(games::table).values(row).execute(c).await).map(|_| ())
+}
+
+pub(crate) async fn game_by_id(conn: &mut Conn, id: GameId) -> db::Result<Option<GameRow>> {
+    query!(conn, |c| games::table
+        .find(id)
+        .select(GameRow::as_select())
+        .first(c)
+        .await
+        .optional())
+}
+
+/// Reads the game and locks its row until the transaction ends.
+pub(crate) async fn game_lock(conn: &mut Conn, id: GameId) -> db::Result<Option<GameRow>> {
+    lock_row!(conn, games::table.find(id).select(GameRow::as_select()))
+}
+
+/// Writes the change if the game is still at `version`; says whether it was.
+pub(crate) async fn game_update(conn: &mut Conn, id: GameId, version: i64, update: &GameUpdate) -> db::Result<bool> {
+    let at_version = games::table.find(id).filter(games::version.eq(version));
+    query!(conn, |c| diesel::update(at_version).set(update).execute(c).await).map(|rows| rows == 1)
+}
+
+/// Games that wait for a player, oldest first.
+pub(crate) async fn games_waiting(
+    conn: &mut Conn,
+    after: Option<Position<GameKind>>,
+    limit: i64,
+) -> db::Result<Vec<GameRow>> {
+    query!(conn, |c| {
+        let mut waiting = games::table
+            .filter(games::state.eq(WAITING))
+            .select(GameRow::as_select())
+            .into_boxed();
+        if let Some(after) = after {
+            let later = games::create_time.gt(after.time);
+            let same_time = games::create_time.eq(after.time).and(games::id.gt(after.id));
+            waiting = waiting.filter(later.or(same_time));
+        }
+        waiting
+            .order((games::create_time, games::id))
+            .limit(limit)
+            .load(c)
+            .await
+    })
+}
+
+pub(crate) async fn games_by_ids(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<GameRow>> {
+    query!(conn, |c| games::table
+        .filter(games::id.eq_any(ids))
+        .select(GameRow::as_select())
+        .load(c)
+        .await)
+}
+
+pub(crate) async fn moves_insert(conn: &mut Conn, rows: &[MoveRow]) -> db::Result<()> {
+    for row in rows {
+        query!(conn, |c| diesel::insert_into(moves::table).values(row).execute(c).await)?;
+    }
+    Ok(())
+}
+
+/// The moves of a game, in order.
+pub(crate) async fn moves_by_game(conn: &mut Conn, id: GameId) -> db::Result<Vec<MoveRow>> {
+    moves_by_games(conn, &[id]).await
+}
+
+/// The moves of these games, each game's in order.
+pub(crate) async fn moves_by_games(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<MoveRow>> {
+    query!(conn, |c| {
+        moves::table
+            .filter(moves::game_id.eq_any(ids))
+            .order((moves::game_id, moves::ply))
+            .select(MoveRow::as_select())
+            .load(c)
+            .await
+    })
+}

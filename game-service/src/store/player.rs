@@ -1,0 +1,33 @@
+//! `players`.
+
+use shared::{
+    db::{self, prelude::*},
+    ids::UserId,
+};
+
+use super::schema::players;
+
+/// Notes that this user plays, and by which login.
+pub(crate) async fn player_upsert(conn: &mut Conn, id: UserId, login: &str) -> db::Result<()> {
+    query!(conn, |c| {
+        diesel::insert_into(players::table)
+            .values((players::id.eq(id), players::login.eq(login)))
+            .on_conflict(players::id)
+            .do_update()
+            .set(players::login.eq(excluded(players::login)))
+            .execute(c)
+            .await
+    })
+    .map(|_| ())
+}
+
+/// Ids and logins of those of these users who have played.
+pub(crate) async fn players_by_ids(conn: &mut Conn, ids: &[UserId]) -> db::Result<Vec<(UserId, String)>> {
+    query!(conn, |c| {
+        players::table
+            .filter(players::id.eq_any(ids))
+            .select((players::id, players::login))
+            .load(c)
+            .await
+    })
+}

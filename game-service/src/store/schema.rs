@@ -1,0 +1,77 @@
+//! The tables, as `migrations/` makes them.
+
+diesel::table! {
+    use diesel::sql_types::Text;
+    use shared::db::sql_types::Uuid;
+
+    players (id) {
+        id -> Uuid,
+        login -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Nullable, Text};
+    use shared::db::sql_types::{Timestamp, Uuid};
+
+    games (id) {
+        id -> Uuid,
+        opponent -> Text,
+        creator_id -> Uuid,
+        x_player_id -> Nullable<Uuid>,
+        o_player_id -> Nullable<Uuid>,
+        board -> Text,
+        state -> Text,
+        winner -> Nullable<Text>,
+        version -> BigInt,
+        create_time -> Timestamp,
+        update_time -> Timestamp,
+        finish_time -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+    use shared::db::sql_types::{Timestamp, Uuid};
+
+    moves (game_id, ply) {
+        game_id -> Uuid,
+        ply -> Integer,
+        cell -> Integer,
+        mark -> Text,
+        player_id -> Nullable<Uuid>,
+        version -> BigInt,
+        create_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{Nullable, Text};
+    use shared::db::sql_types::{Timestamp, Uuid};
+
+    game_results (user_id, game_id) {
+        user_id -> Uuid,
+        game_id -> Uuid,
+        result -> Text,
+        opponent_id -> Nullable<Uuid>,
+        finish_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Double};
+    use shared::db::sql_types::{Timestamp, Uuid};
+
+    player_stats (user_id) {
+        user_id -> Uuid,
+        wins -> BigInt,
+        losses -> BigInt,
+        draws -> BigInt,
+        games_played -> BigInt,
+        win_ratio -> Double,
+        last_finish_time -> Timestamp,
+    }
+}
+
+diesel::joinable!(player_stats -> players (user_id));
+diesel::allow_tables_to_appear_in_same_query!(players, player_stats);
