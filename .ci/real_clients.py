@@ -1,7 +1,7 @@
 """Walks a running deployment as a stranger would: with grpcio, over reflection, with no .proto at hand.
 
     real_clients.py standalone target/debug/standalone
-    real_clients.py separate target/debug/auth-service target/debug/game-service
+    real_clients.py separate target/debug/auth-service target/debug/game-service [--keys jwks]
 
 Starts the program or programs on free ports and a temporary folder, and prints a line for each step. The first wrong
 answer ends it with exit code 1 and the end of the servers' logs.
@@ -213,9 +213,18 @@ class Deployment:
         game = ["--game-listen", self.game, "--game-http-listen", self.game_http]
         if self.arguments.kind == "standalone":
             return [[self.arguments.program, "--data-dir", str(self.folder / "data"), *auth, *game]]
+        # The standalone keeps the default, so that one kind shows what it is.
+        drain = ["--drain-timeout-seconds", "1"]
         auth += ["--database-url", f"sqlite:{self.folder}/auth.db", "--auth-secret-file", f"{self.folder}/auth-secret"]
-        game += ["--database-url", f"sqlite:{self.folder}/game.db", "--keys-from", f"http://{self.auth}"]
-        return [[self.arguments.auth_service, "serve", *auth], [self.arguments.game_service, "serve", *game]]
+        game += ["--database-url", f"sqlite:{self.folder}/game.db"]
+        if self.arguments.keys == "jwks":
+            game += ["--auth-jwks-url", f"http://{self.auth_http}/.well-known/jwks.json"]
+        else:
+            game += ["--auth-grpc-url", f"http://{self.auth}"]
+        return [
+            [self.arguments.auth_service, "serve", *auth, *drain],
+            [self.arguments.game_service, "serve", *game, *drain],
+        ]
 
     def start(self):
         """Starts the programs and waits until every service is SERVING. Returns the seconds that took."""
@@ -661,7 +670,7 @@ def walk(deployment):
 
 
 def stop_and_start(deployment):
-    """SIGTERM while a stream is open, and a second start that finds everything again."""
+    """SIGTERM while streams are open, and a second start that finds everything again."""
     streams = [Server(address, "v1").watch_health() for address in (deployment.auth, deployment.game)]
     for stream in streams:
         next(stream)
@@ -682,6 +691,7 @@ def main():
     separate = kinds.add_parser("separate")
     separate.add_argument("auth_service", type=os.path.abspath)
     separate.add_argument("game_service", type=os.path.abspath)
+    separate.add_argument("--keys", choices=["grpc", "jwks"], default="grpc", help="where game-service gets its keys")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="real-clients-") as folder:
         deployment = Deployment(arguments, pathlib.Path(folder))
