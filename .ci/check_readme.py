@@ -6,7 +6,8 @@ A path counts as existing when git tracks it, so that nothing on one machine alo
 
 - every relative link, with its anchor;
 - every `path/like/this` whose first part is a top-level folder of the repository, and the dotfiles at the top;
-- under a heading that says "map" or "where": every `path` whatever it begins with.
+- under a heading that says "map", "where" or "to change": every `path`, whatever it begins with, and every `file.ext`,
+  wherever that is.
 
 A path may hold `*`, `{a,b}` and `<name>`, which stands for any one name.
 """
@@ -79,6 +80,7 @@ def main():
     text = readme.read_text(encoding="utf-8")
     known = tracked(readme.resolve().parent)
     top = {name for name in known if "/" not in name and name != "."}
+    names = {name.rpartition("/")[2] for name in known}
     wrong, anchors, links, paths = [], {}, [], 0
     fence, in_map, map_depth = None, False, 0
 
@@ -103,7 +105,8 @@ def main():
             path = span[2].strip()
             if is_path(path, top, in_map):
                 paths += 1
-                if not exists(path.partition(":")[0], known):
+                path = path.partition(":")[0]
+                if not exists(path, known) and ("/" in path or path not in names):
                     wrong.append(f"{readme}:{number}: there is no tracked `{path}`")
 
     for number, link in links:
