@@ -205,22 +205,3 @@ struct Row {
     #[diesel(sql_type = diesel::sql_types::Text)]
     text: String,
 }
-
-impl Server {
-    /// Waits until health says SERVING.
-    pub(crate) async fn serving(&self) {
-        use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
-        let mut health = HealthClient::new(channel(self.grpc));
-        let mut changes = health
-            .watch(HealthCheckRequest::default())
-            .await
-            .expect("health")
-            .into_inner();
-        while let Some(change) = changes.message().await.expect("health") {
-            if change.status() == ServingStatus::Serving {
-                return;
-            }
-        }
-        panic!("health ended before it said SERVING");
-    }
-}
