@@ -6,8 +6,8 @@ A path counts as existing when git tracks it, so that nothing on one machine alo
 
 - every relative link, with its anchor;
 - every `path/like/this` whose first part is a top-level folder of the repository, and the dotfiles at the top;
-- under a heading that says "map", "where" or "to change": every `path`, whatever it begins with, and every `file.ext`,
-  wherever that is.
+- under a heading that says "map", "where" or "to change": every `path`, which every service has where it does not begin
+  at the top, every `file.ext`, wherever that is, and the folders that the lines of a drawn tree begin with.
 
 A path may hold `*`, `{a,b}` and `<name>`, which stands for any one name.
 """
@@ -26,6 +26,7 @@ HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
 LINK = re.compile(r"\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|^ {0,3}\[[^\]]+\]:\s*<?([^\s>]+)")
 CODE = re.compile(r"(`+)(.+?)\1")
 MAP = re.compile(r"\b(map|where)\b|\bto change\b", re.IGNORECASE)
+TREE = re.compile(r"^([\w.-]+/[\w./-]*)\s")
 # A file or a folder, maybe with a line number; no command, no RPC and no address.
 PATH = re.compile(r"^[\w.*{},<>-]+(/[\w.*{},<>-]+)*/?(:\d+)?$")
 
@@ -62,6 +63,12 @@ def exists(path, known):
     return True
 
 
+def exists_in_map(path, known, services):
+    if "/" not in path:
+        return any(name.rpartition("/")[2] == path for name in known)
+    return bool(services) and all(exists(f"{service}/{path}", known) for service in services)
+
+
 def is_path(span, top, in_map):
     if not PATH.match(span):
         return False
@@ -80,7 +87,7 @@ def main():
     text = readme.read_text(encoding="utf-8")
     known = tracked(readme.resolve().parent)
     top = {name for name in known if "/" not in name and name != "."}
-    names = {name.rpartition("/")[2] for name in known}
+    services = [name for name in top if name.endswith("-service")]
     wrong, anchors, links, paths = [], {}, [], 0
     fence, in_map, map_depth = None, False, 0
 
@@ -90,6 +97,11 @@ def main():
             fence = mark[1] if fence is None else None
             continue
         if fence is not None:
+            folder = TREE.match(line)
+            if in_map and folder:
+                paths += 1
+                if not exists(folder[1], known):
+                    wrong.append(f"{readme}:{number}: there is no tracked `{folder[1]}`")
             continue
         if heading := HEADING.match(line):
             depth = len(heading[1])
@@ -106,7 +118,7 @@ def main():
             if is_path(path, top, in_map):
                 paths += 1
                 path = path.partition(":")[0]
-                if not exists(path, known) and ("/" in path or path not in names):
+                if not exists(path, known) and not (in_map and exists_in_map(path, known, services)):
                     wrong.append(f"{readme}:{number}: there is no tracked `{path}`")
 
     for number, link in links:
