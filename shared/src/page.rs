@@ -19,6 +19,10 @@ pub const DEFAULT_PAGE_SIZE: i64 = 50;
 /// The size of a page where the request wants more.
 pub const MAX_PAGE_SIZE: i64 = 100;
 
+/// 9999-12-31T23:59:59.999999Z, the last moment of a `google.protobuf.Timestamp`. No item is later, and PostgreSQL fails on some
+/// of the times that an `i64` of microseconds can hold.
+const LATEST_MICROS: i64 = 253_402_300_799_999_999;
+
 const POSITION_LEN: usize = 8 + 16;
 const CHECK_LEN: usize = 8;
 
@@ -105,8 +109,12 @@ fn decode<K: Kind>(token: &str, query: &str) -> Option<Position<K>> {
         return None;
     }
     let (micros, id) = position.split_at_checked(8)?;
+    let micros = i64::from_be_bytes(micros.try_into().ok()?);
+    if !(0..=LATEST_MICROS).contains(&micros) {
+        return None;
+    }
     Some(Position {
-        time: Timestamp::from_micros(i64::from_be_bytes(micros.try_into().ok()?)),
+        time: Timestamp::from_micros(micros),
         id: Id::from_uuid(uuid::Uuid::from_slice(id).ok()?),
     })
 }
@@ -152,6 +160,26 @@ mod tests {
         }
         for forged in ["x", "=", &token[1..], &format!("{token}AAAA")] {
             assert!(parse(1, forged, "ListOpenGames").is_none(), "{forged}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_no_database_takes_is_refused() {
+        for (micros, good) in [
+            (i64::MIN, false),
+            (-1, false),
+            (0, true),
+            (LATEST_MICROS, true),
+            (LATEST_MICROS + 1, false),
+            (i64::MAX, false),
+        ] {
+            let position = Position {
+                time: Timestamp::from_micros(micros),
+                id: UserId::generate(),
+            };
+            // Anybody can compute the digest.
+            let token = encode(&position, "q");
+            assert_eq!(parse(1, &token, "q").is_some(), good, "{micros}");
         }
     }
 

@@ -11,7 +11,7 @@ use super::{Error, Game, GameView, Opponent, State, finish, game::Played};
 use crate::{
     ids::{GameId, GameKind},
     rules::{Cell, Mark},
-    store,
+    store::{self, GameRow},
 };
 
 /// The use cases of games.
@@ -52,7 +52,8 @@ impl Games {
     /// A game that the player may see.
     pub(crate) async fn get(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
         let conn = &mut self.db.read().await?;
-        let game = visible(conn, player, id).await?;
+        let row = visible(player, id, store::game_by_id(conn, id).await?)?;
+        let game = with_moves(conn, &row).await?;
         GameView::of_game(conn, game).await
     }
 
@@ -60,7 +61,7 @@ impl Games {
     pub(crate) async fn list_open(&self, page: &PageRequest<GameKind>) -> Result<(Vec<GameView>, String), Error> {
         let conn = &mut self.db.read().await?;
         let mut rows = store::games_waiting(conn, page.after, page.limit()).await?;
-        let position = |row: &store::GameRow| Position {
+        let position = |row: &GameRow| Position {
             time: row.create_time,
             id: row.id,
         };
@@ -76,9 +77,11 @@ impl Games {
     /// Takes the free side of a game.
     pub(crate) async fn join(&self, player: &Player, id: GameId) -> Result<GameView, Error> {
         // Who comes after the game has started must not learn that there was one. Who saw it wait and lost the race may.
-        visible(&mut self.db.read().await?, player.id, id).await?;
+        let row = store::game_by_id(&mut self.db.read().await?, id).await?;
+        visible(player.id, id, row)?;
         write_tx!(self.db, |tx| {
-            let mut game = locked(tx, id).await?;
+            let row = store::game_lock(tx, id).await?.ok_or(Error::GameNotFound(id))?;
+            let mut game = with_moves(tx, &row).await?;
             let version = game.version;
             if game.join(player.id, self.clock.now())? {
                 store::player_upsert(tx, player.id, &player.login).await?;
@@ -97,8 +100,9 @@ impl Games {
         expected_version: i64,
     ) -> Result<GameView, Error> {
         write_tx!(self.db, |tx| {
-            let mut game = locked(tx, id).await?;
-            if !game.is_visible_to(player) || (game.state == State::Waiting && game.creator != player) {
+            let row = visible(player, id, store::game_lock(tx, id).await?)?;
+            let mut game = with_moves(tx, &row).await?;
+            if game.state == State::Waiting && game.creator != player {
                 return Err(Error::GameNotFound(id));
             }
             let (version, made) = (game.version, game.moves.len());
@@ -115,22 +119,18 @@ impl Games {
     }
 }
 
-/// A game that this user may see; for everybody else there is none.
-async fn visible(conn: &mut Conn, user: UserId, id: GameId) -> Result<Game, Error> {
-    let row = store::game_by_id(conn, id).await?.ok_or(Error::GameNotFound(id))?;
-    let moves = store::moves_by_game(conn, id).await?;
-    let game = Game::from_rows(&row, &moves)?;
-    if game.is_visible_to(user) {
-        Ok(game)
-    } else {
-        Err(Error::GameNotFound(id))
+/// The row of a game, if this user may see it; for everybody else there is none. Nothing more is read of the game before this, so
+/// that the time it takes does not tell one from the other either.
+fn visible(user: UserId, id: GameId, row: Option<GameRow>) -> Result<GameRow, Error> {
+    match row {
+        Some(row) if Game::from_rows(&row, &[])?.is_visible_to(user) => Ok(row),
+        _ => Err(Error::GameNotFound(id)),
     }
 }
 
-async fn locked(tx: &mut Conn, id: GameId) -> Result<Game, Error> {
-    let row = store::game_lock(tx, id).await?.ok_or(Error::GameNotFound(id))?;
-    let moves = store::moves_by_game(tx, id).await?;
-    Game::from_rows(&row, &moves)
+async fn with_moves(conn: &mut Conn, row: &GameRow) -> Result<Game, Error> {
+    let moves = store::moves_by_game(conn, row.id).await?;
+    Game::from_rows(row, &moves)
 }
 
 /// Writes a game that was at `version`. The lock on its row leaves nobody to change it meanwhile; this makes sure.

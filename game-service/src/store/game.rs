@@ -94,9 +94,9 @@ pub(crate) async fn games_waiting(
             .select(GameRow::as_select())
             .into_boxed();
         if let Some(after) = after {
-            let later = games::create_time.gt(after.time);
-            let same_time = games::create_time.eq(after.time).and(games::id.gt(after.id));
-            waiting = waiting.filter(later.or(same_time));
+            // The first condition is where the scan of the index begins; the second one breaks ties.
+            let tie = games::create_time.gt(after.time).or(games::id.gt(after.id));
+            waiting = waiting.filter(games::create_time.ge(after.time)).filter(tie);
         }
         waiting
             .order((games::create_time, games::id))

@@ -40,11 +40,11 @@ pub(crate) async fn results_list(
         let mine = game_results::table.filter(game_results::user_id.eq(user_id));
         let mut mine = mine.select(ResultRow::as_select()).into_boxed();
         if let Some(after) = after {
-            let earlier = game_results::finish_time.lt(after.time);
-            let same_time = game_results::finish_time
-                .eq(after.time)
-                .and(game_results::game_id.lt(after.id));
-            mine = mine.filter(earlier.or(same_time));
+            // The first condition is where the scan of the index begins; the second one breaks ties.
+            let tie = game_results::finish_time
+                .lt(after.time)
+                .or(game_results::game_id.lt(after.id));
+            mine = mine.filter(game_results::finish_time.le(after.time)).filter(tie);
         }
         mine.order((game_results::finish_time.desc(), game_results::game_id.desc()))
             .limit(limit)

@@ -5,6 +5,8 @@ mod history;
 mod leaderboard;
 mod player;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 use diesel_migrations::embed_migrations;
 use shared::db::Migrations;

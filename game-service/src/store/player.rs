@@ -9,12 +9,15 @@ use super::schema::players;
 
 /// Notes that this user plays, and by which login.
 pub(crate) async fn player_upsert(conn: &mut Conn, id: UserId, login: &str) -> db::Result<()> {
+    // The WHERE of an upsert: what has not changed is not written again.
+    use diesel::query_dsl::methods::FilterDsl as _;
     query!(conn, |c| {
         diesel::insert_into(players::table)
             .values((players::id.eq(id), players::login.eq(login)))
             .on_conflict(players::id)
             .do_update()
             .set(players::login.eq(excluded(players::login)))
+            .filter(players::login.ne(login))
             .execute(c)
             .await
     })

@@ -65,6 +65,36 @@ on_both_backends! {
         }
     }
 
+    async fn a_game_that_is_read_while_it_is_played_agrees_with_itself(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let (ann, bob) = (server.player("ann"), server.player("bob"));
+        for _ in 0..10 {
+            let game = server.start_game(&ann, &bob).await;
+            let readers: Vec<_> = (0..4)
+                .map(|_| {
+                    let (ann, id) = (ann.clone(), game.game_id.clone());
+                    tokio::spawn(async move {
+                        loop {
+                            let game = ann.get(&id).await.expect("one's own game");
+                            let marks = game.board.chars().filter(|mark| *mark != '.').count();
+                            assert_eq!(marks, game.moves.len(), "{game:?}");
+                            if game.finish_time.is_some() {
+                                break;
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let mut played = game;
+            for (player, cell) in [&ann, &bob].into_iter().cycle().zip([0, 1, 2, 4, 3, 5, 7, 6, 8]) {
+                played = player.make_move(&played, cell).await.expect("a legal move");
+            }
+            for reader in readers {
+                reader.await.expect("every answer agrees with itself");
+            }
+        }
+    }
+
     async fn games_that_finish_at_once_count_for_the_same_players_without_a_deadlock(database: TestDatabase) {
         let server = Server::start(database).await;
         let (ann, bob) = (server.player("ann"), server.player("bob"));

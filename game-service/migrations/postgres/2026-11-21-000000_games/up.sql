@@ -12,7 +12,7 @@ CREATE TABLE games (
     x_player_id uuid        REFERENCES players (id),
     o_player_id uuid        REFERENCES players (id),
     -- Row by row: X, O, or a dot.
-    board       text        NOT NULL CHECK (length(board) = 9),
+    board       text        NOT NULL CHECK (board ~ '^[XO.]{9}$'),
     state       text        NOT NULL CHECK (state IN ('waiting', 'turn', 'won', 'draw', 'cancelled')),
     winner      text        CHECK (winner IN ('X', 'O')),
     -- Grows by one with every change.
@@ -20,7 +20,15 @@ CREATE TABLE games (
     create_time timestamptz NOT NULL,
     update_time timestamptz NOT NULL,
     finish_time timestamptz,
+    CHECK (creator_id IS NOT DISTINCT FROM x_player_id OR creator_id IS NOT DISTINCT FROM o_player_id),
     CHECK (x_player_id <> o_player_id),
+    -- The computer plays one side, and nobody the free one; in any other game both are taken.
+    CHECK (CASE
+        WHEN opponent = 'computer' OR state = 'waiting' THEN (x_player_id IS NULL) <> (o_player_id IS NULL)
+        WHEN state = 'cancelled' THEN true
+        ELSE x_player_id IS NOT NULL AND o_player_id IS NOT NULL
+    END),
+    CHECK (state <> 'waiting' OR (opponent = 'player' AND board = '.........')),
     CHECK ((state = 'won') = (winner IS NOT NULL)),
     CHECK ((state IN ('won', 'draw', 'cancelled')) = (finish_time IS NOT NULL))
 );
@@ -35,10 +43,13 @@ CREATE TABLE moves (
     -- NULL for the computer.
     player_id   uuid        REFERENCES players (id),
     -- The version of the game that the move made.
-    version     bigint      NOT NULL,
+    version     bigint      NOT NULL CHECK (version > ply + 1),
     create_time timestamptz NOT NULL,
     PRIMARY KEY (game_id, ply),
-    UNIQUE (game_id, cell)
+    UNIQUE (game_id, cell),
+    UNIQUE (game_id, version),
+    -- X has the even ones.
+    CHECK ((ply % 2 = 0) = (mark = 'X'))
 );
 
 -- The history: a row for each player of each finished game that counts.
@@ -49,7 +60,8 @@ CREATE TABLE game_results (
     -- NULL for the computer.
     opponent_id uuid        REFERENCES players (id),
     finish_time timestamptz NOT NULL,
-    PRIMARY KEY (user_id, game_id)
+    PRIMARY KEY (user_id, game_id),
+    CHECK (opponent_id <> user_id)
 );
 CREATE INDEX game_results_newest_idx ON game_results (user_id, finish_time DESC, game_id DESC);
 
@@ -60,7 +72,7 @@ CREATE TABLE player_stats (
     losses           bigint           NOT NULL CHECK (losses >= 0),
     draws            bigint           NOT NULL CHECK (draws >= 0),
     games_played     bigint           NOT NULL CHECK (games_played = wins + losses + draws),
-    win_ratio        double precision NOT NULL,
+    win_ratio        double precision NOT NULL CHECK (win_ratio = wins::double precision / greatest(1, losses + draws)),
     last_finish_time timestamptz      NOT NULL
 );
 CREATE INDEX player_stats_rank_idx ON player_stats (win_ratio DESC, wins DESC, last_finish_time, user_id);

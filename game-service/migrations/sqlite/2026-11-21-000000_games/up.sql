@@ -1,18 +1,18 @@
 -- Whoever has played, by the login that their last token named.
 CREATE TABLE players (
-    id    BLOB    PRIMARY KEY NOT NULL,
+    id    BLOB    PRIMARY KEY NOT NULL CHECK (length(id) = 16),
     login TEXT    NOT NULL
 ) STRICT;
 
 CREATE TABLE games (
-    id          BLOB    PRIMARY KEY NOT NULL,
+    id          BLOB    PRIMARY KEY NOT NULL CHECK (length(id) = 16),
     opponent    TEXT    NOT NULL CHECK (opponent IN ('computer', 'player')),
     creator_id  BLOB    NOT NULL REFERENCES players (id),
     -- NULL while nobody plays this mark, and for the computer.
     x_player_id BLOB    REFERENCES players (id),
     o_player_id BLOB    REFERENCES players (id),
     -- Row by row: X, O, or a dot.
-    board       TEXT    NOT NULL CHECK (length(board) = 9),
+    board       TEXT    NOT NULL CHECK (length(board) = 9 AND board NOT GLOB '*[^XO.]*'),
     state       TEXT    NOT NULL CHECK (state IN ('waiting', 'turn', 'won', 'draw', 'cancelled')),
     winner      TEXT    CHECK (winner IN ('X', 'O')),
     -- Grows by one with every change.
@@ -20,7 +20,15 @@ CREATE TABLE games (
     create_time INTEGER NOT NULL,
     update_time INTEGER NOT NULL,
     finish_time INTEGER,
+    CHECK (creator_id IS x_player_id OR creator_id IS o_player_id),
     CHECK (x_player_id <> o_player_id),
+    -- The computer plays one side, and nobody the free one; in any other game both are taken.
+    CHECK (CASE
+        WHEN opponent = 'computer' OR state = 'waiting' THEN (x_player_id IS NULL) <> (o_player_id IS NULL)
+        WHEN state = 'cancelled' THEN 1
+        ELSE x_player_id IS NOT NULL AND o_player_id IS NOT NULL
+    END),
+    CHECK (state <> 'waiting' OR (opponent = 'player' AND board = '.........')),
     CHECK ((state = 'won') = (winner IS NOT NULL)),
     CHECK ((state IN ('won', 'draw', 'cancelled')) = (finish_time IS NOT NULL))
 ) STRICT;
@@ -35,10 +43,13 @@ CREATE TABLE moves (
     -- NULL for the computer.
     player_id   BLOB    REFERENCES players (id),
     -- The version of the game that the move made.
-    version     INTEGER NOT NULL,
+    version     INTEGER NOT NULL CHECK (version > ply + 1),
     create_time INTEGER NOT NULL,
     PRIMARY KEY (game_id, ply),
-    UNIQUE (game_id, cell)
+    UNIQUE (game_id, cell),
+    UNIQUE (game_id, version),
+    -- X has the even ones.
+    CHECK ((ply % 2 = 0) = (mark = 'X'))
 ) STRICT;
 
 -- The history: a row for each player of each finished game that counts.
@@ -49,7 +60,8 @@ CREATE TABLE game_results (
     -- NULL for the computer.
     opponent_id BLOB    REFERENCES players (id),
     finish_time INTEGER NOT NULL,
-    PRIMARY KEY (user_id, game_id)
+    PRIMARY KEY (user_id, game_id),
+    CHECK (opponent_id <> user_id)
 ) STRICT;
 CREATE INDEX game_results_newest_idx ON game_results (user_id, finish_time DESC, game_id DESC);
 
@@ -60,7 +72,7 @@ CREATE TABLE player_stats (
     losses           INTEGER NOT NULL CHECK (losses >= 0),
     draws            INTEGER NOT NULL CHECK (draws >= 0),
     games_played     INTEGER NOT NULL CHECK (games_played = wins + losses + draws),
-    win_ratio        REAL    NOT NULL,
+    win_ratio        REAL    NOT NULL CHECK (win_ratio = CAST(wins AS REAL) / max(1, losses + draws)),
     last_finish_time INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX player_stats_rank_idx ON player_stats (win_ratio DESC, wins DESC, last_finish_time, user_id);

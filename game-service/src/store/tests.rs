@@ -1,0 +1,203 @@
+//! The constraints of the tables: rows that make no sense cannot be written, whatever the code above does.
+
+use shared::{
+    clock::Timestamp,
+    db,
+    ids::UserId,
+    testing::{TestDatabase, on_both_backends},
+    write_tx,
+};
+
+use super::*;
+use crate::ids::GameId;
+
+const NOW: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
+
+/// What is wrong, and how a row that makes sense becomes so.
+type Wrong<Row> = (&'static str, fn(&mut Row));
+
+struct Seed {
+    ann: UserId,
+    bob: UserId,
+    game: GameRow,
+}
+
+/// Two players who play each other.
+async fn seed(database: &TestDatabase) -> Seed {
+    let [ann, bob] = [(); 2].map(|()| UserId::generate());
+    let game = GameRow {
+        id: GameId::generate(),
+        opponent: "player".to_owned(),
+        creator_id: ann,
+        x_player_id: Some(ann),
+        o_player_id: Some(bob),
+        board: ".........".to_owned(),
+        state: "turn".to_owned(),
+        winner: None,
+        version: 2,
+        create_time: NOW,
+        update_time: NOW,
+        finish_time: None,
+    };
+    let seeded: db::Result<()> = write_tx!(database.db(), |tx| {
+        player_upsert(tx, ann, "ann").await?;
+        player_upsert(tx, bob, "bob").await?;
+        game_insert(tx, &game).await
+    });
+    seeded.expect("seeded");
+    Seed { ann, bob, game }
+}
+
+fn first_move(seed: &Seed) -> MoveRow {
+    MoveRow {
+        game_id: seed.game.id,
+        ply: 0,
+        cell: 4,
+        mark: "X".to_owned(),
+        player_id: Some(seed.ann),
+        version: 3,
+        create_time: NOW,
+    }
+}
+
+fn won_by_ann(seed: &Seed) -> ResultRow {
+    ResultRow {
+        user_id: seed.ann,
+        game_id: seed.game.id,
+        result: "won".to_owned(),
+        opponent_id: Some(seed.bob),
+        finish_time: NOW,
+    }
+}
+
+fn stats_of_ann(seed: &Seed) -> StatsRow {
+    StatsRow {
+        user_id: seed.ann,
+        wins: 1,
+        losses: 2,
+        draws: 1,
+        games_played: 4,
+        win_ratio: 1.0 / 3.0,
+        last_finish_time: NOW,
+    }
+}
+
+async fn replace_stats(database: &TestDatabase, row: &StatsRow) -> db::Result<()> {
+    write_tx!(database.db(), |tx| {
+        stats_lock(tx, row.user_id, NOW).await?;
+        stats_update(tx, row).await
+    })
+}
+
+on_both_backends! {
+    async fn a_game_that_makes_no_sense_cannot_be_written(database: TestDatabase) {
+        let seed = seed(&database).await;
+        let wrong: [Wrong<GameRow>; 17] = [
+            ("opponent", |row| row.opponent = "nobody".to_owned()),
+            ("unknown creator", |row| { row.creator_id = UserId::generate(); row.x_player_id = Some(row.creator_id); }),
+            ("creator does not play", |row| row.creator_id = UserId::generate()),
+            ("against oneself", |row| row.o_player_id = row.x_player_id),
+            ("running without an opponent", |row| row.o_player_id = None),
+            ("two against the computer", |row| row.opponent = "computer".to_owned()),
+            ("waiting for nobody", |row| row.state = "waiting".to_owned()),
+            ("waiting for the computer", |row| { row.state = "waiting".to_owned(); row.opponent = "computer".to_owned(); row.o_player_id = None; }),
+            ("waiting with a mark", |row| { row.state = "waiting".to_owned(); row.board = "X........".to_owned(); row.o_player_id = None; }),
+            ("short board", |row| row.board = "........".to_owned()),
+            ("long board", |row| row.board = "..........".to_owned()),
+            ("strange board", |row| row.board = "x........".to_owned()),
+            ("state", |row| row.state = "strange".to_owned()),
+            ("won by nobody", |row| { row.state = "won".to_owned(); row.finish_time = Some(NOW); }),
+            ("winner of a draw", |row| { row.state = "draw".to_owned(); row.winner = Some("X".to_owned()); row.finish_time = Some(NOW); }),
+            ("over without an end", |row| row.state = "draw".to_owned()),
+            ("version", |row| row.version = 0),
+        ];
+        for (what, change) in wrong {
+            let mut row = GameRow { id: GameId::generate(), ..seed.game.clone() };
+            change(&mut row);
+            let written: db::Result<()> = write_tx!(database.db(), |tx| game_insert(tx, &row).await);
+            assert!(written.is_err(), "{what}");
+        }
+        let row = GameRow { id: GameId::generate(), ..seed.game.clone() };
+        let written: db::Result<()> = write_tx!(database.db(), |tx| game_insert(tx, &row).await);
+        written.expect("a game that makes sense");
+    }
+
+    async fn a_move_that_makes_no_sense_cannot_be_written(database: TestDatabase) {
+        let seed = seed(&database).await;
+        let first = first_move(&seed);
+        let written: db::Result<()> = write_tx!(database.db(), |tx| moves_insert(tx, std::slice::from_ref(&first)).await);
+        written.expect("a move that makes sense");
+        let wrong: [Wrong<MoveRow>; 9] = [
+            ("another first move", |row| { row.ply = 0; row.mark = "X".to_owned(); }),
+            ("a cell twice", |row| row.cell = 4),
+            ("a version twice", |row| row.version = 3),
+            ("no such cell", |row| row.cell = 9),
+            ("an early version", |row| row.version = 2),
+            ("a tenth move", |row| { row.ply = 9; row.mark = "O".to_owned(); row.version = 12; }),
+            ("out of turn", |row| row.mark = "X".to_owned()),
+            ("an unknown player", |row| row.player_id = Some(UserId::generate())),
+            ("an unknown game", |row| row.game_id = GameId::generate()),
+        ];
+        let second = MoveRow { ply: 1, cell: 0, mark: "O".to_owned(), player_id: Some(seed.bob), version: 4, ..first };
+        for (what, change) in wrong {
+            let mut row = second.clone();
+            change(&mut row);
+            let written: db::Result<()> = write_tx!(database.db(), |tx| moves_insert(tx, std::slice::from_ref(&row)).await);
+            assert!(written.is_err(), "{what}");
+        }
+        let written: db::Result<()> = write_tx!(database.db(), |tx| moves_insert(tx, std::slice::from_ref(&second)).await);
+        written.expect("a move that makes sense");
+    }
+
+    async fn a_game_is_counted_once_for_each_player(database: TestDatabase) {
+        let seed = seed(&database).await;
+        let won = won_by_ann(&seed);
+        let written: db::Result<()> = write_tx!(database.db(), |tx| results_insert(tx, &won).await);
+        written.expect("a result");
+        let again: db::Result<()> = write_tx!(database.db(), |tx| results_insert(tx, &won).await);
+        assert!(matches!(again, Err(db::Error::Unique { .. })), "{again:?}");
+        for opponent_id in [Some(seed.bob), Some(UserId::generate())] {
+            let row = ResultRow { user_id: seed.bob, opponent_id, ..won.clone() };
+            let written: db::Result<()> = write_tx!(database.db(), |tx| results_insert(tx, &row).await);
+            assert!(written.is_err(), "{opponent_id:?}");
+        }
+    }
+
+    async fn stats_that_do_not_add_up_cannot_be_written(database: TestDatabase) {
+        let seed = seed(&database).await;
+        let stats = stats_of_ann(&seed);
+        let wrong: [Wrong<StatsRow>; 4] = [
+            ("games", |row| row.games_played = 5),
+            ("ratio", |row| row.win_ratio = 0.333),
+            ("wins", |row| row.wins = 2),
+            ("losses", |row| { row.losses = -1; row.games_played = 1; row.win_ratio = 1.0; }),
+        ];
+        for (what, change) in wrong {
+            let mut row = stats.clone();
+            change(&mut row);
+            assert!(replace_stats(&database, &row).await.is_err(), "{what}");
+        }
+        replace_stats(&database, &stats).await.expect("stats that add up");
+        let unknown: db::Result<StatsRow> = write_tx!(database.db(), |tx| stats_lock(tx, UserId::generate(), NOW).await);
+        assert!(unknown.is_err(), "stats of nobody");
+    }
+
+    async fn a_change_of_a_version_that_has_passed_is_not_written(database: TestDatabase) {
+        let seed = seed(&database).await;
+        let update = GameUpdate {
+            x_player_id: Some(seed.ann),
+            o_player_id: Some(seed.bob),
+            board: "X........".to_owned(),
+            state: "turn".to_owned(),
+            winner: None,
+            version: 3,
+            update_time: NOW,
+            finish_time: None,
+        };
+        let id = seed.game.id;
+        let written: db::Result<(bool, bool)> = write_tx!(database.db(), |tx| {
+            Ok((game_update(tx, id, 2, &update).await?, game_update(tx, id, 2, &update).await?))
+        });
+        assert_eq!(written.expect("written"), (true, false));
+    }
+}
