@@ -53,22 +53,42 @@ pub struct AuthService<'a> {
 }
 
 impl AuthService<'_> {
-    /// Prepares the database, and serves until the stop token of `running` is cancelled. Gives the keys that verify its tokens.
+    /// Waits for the database, prepares it, and serves until the stop token of `running` is cancelled. Gives the keys that verify its tokens.
     ///
     /// `migrate` applies the migrations that are pending; without it they are an error.
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
-        let keys = Arc::new(self.prepare(migrate).await?);
+        let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
         let key_set = KeySet::empty();
+        let (issuer, audience) = (&self.settings.token_issuer, &self.settings.token_audience);
+        let server = GrpcServer {
+            settings: self.server,
+            descriptor_set: FILE_DESCRIPTOR_SET,
+            verifier: Verifier::new(issuer, audience, key_set.clone(), self.clock.clone()),
+        };
+        let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
+        let pages = HttpServer::new(health.clone()).spawn(self.http, running);
+
+        let stop = running.stop_token();
+        let prepared = async {
+            if self.db.wait_until_available(stop).await {
+                prepare(&self.db, &self.secrets, &self.clock, migrate).await.map(Some)
+            } else {
+                Ok(None)
+            }
+        };
+        let Some(keys) = stop.run_until_cancelled(prepared).await.transpose()?.flatten() else {
+            return Ok(key_set);
+        };
+        let keys = Arc::new(keys);
         key_set.replace(keys.jwks().clone());
 
-        let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
         let sessions = Sessions {
             db: self.db.clone(),
             clock: self.clock.clone(),
             issuer: Issuer {
                 keys: Arc::clone(&keys),
-                name: self.settings.token_issuer.clone(),
-                audience: self.settings.token_audience.clone(),
+                name: issuer.clone(),
+                audience: audience.clone(),
                 life: self.settings.access_token_life(),
                 clock: self.clock.clone(),
             },
@@ -77,7 +97,7 @@ impl AuthService<'_> {
         };
         let accounts = Accounts {
             db: self.db.clone(),
-            clock: self.clock.clone(),
+            clock: self.clock,
             hashing,
             sessions: sessions.clone(),
             registration_open: self.settings.registration_open,
@@ -87,25 +107,12 @@ impl AuthService<'_> {
             accounts: accounts.clone(),
         };
         let auth_rpc = AuthRpc { accounts, sessions };
-        let routes = Routes::new(AuthServiceServer::new(auth_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
-            .add_service(AccountServiceServer::new(account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
-            .add_service(KeyServiceServer::new(key_rpc.clone()).max_decoding_message_size(MAX_MESSAGE_LEN));
-
-        let server = GrpcServer {
-            settings: self.server,
-            descriptor_set: FILE_DESCRIPTOR_SET,
-            verifier: Verifier::new(
-                &self.settings.token_issuer,
-                &self.settings.token_audience,
-                key_set.clone(),
-                self.clock,
-            ),
-            routes,
-        };
-        let health = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
-        HttpServer::new(health.clone())
-            .with(key_rpc.router())
-            .spawn(self.http, running);
+        pages.mount(key_rpc.clone().router());
+        rpcs.mount(
+            Routes::new(AuthServiceServer::new(auth_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
+                .add_service(AccountServiceServer::new(account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
+                .add_service(KeyServiceServer::new(key_rpc).max_decoding_message_size(MAX_MESSAGE_LEN)),
+        );
         let db = self.db;
         let ready = move || {
             let db = db.clone();
@@ -114,16 +121,14 @@ impl AuthService<'_> {
         health.spawn(ready, running);
         Ok(key_set)
     }
+}
 
-    /// Brings the database up to date, and opens the keys. Of many replicas that start at once, one does what has to be
-    /// done and the others wait for it.
-    async fn prepare(&self, migrate: bool) -> Result<KeyRing, StartError> {
-        let mut lock = MigrationLock::acquire(&self.db).await.map_err(StartError::failed)?;
-        shared::db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate)
-            .await
-            .map_err(StartError::failed)?;
-        let keys: Result<_, KeyRingError> =
-            write_tx!(self.db, |tx| KeyRing::open(tx, &self.secrets, self.clock.now()).await);
-        keys.map_err(StartError::failed)
-    }
+/// Brings the database up to date, and opens the keys. Of many replicas that start at once, one does what has to be
+/// done and the others wait for it.
+async fn prepare(db: &Db, secrets: &ServerSecrets, clock: &Clock, migrate: bool) -> Result<KeyRing, StartError> {
+    let mut lock = MigrationLock::acquire(db).await.map_err(StartError::failed)?;
+    let migrated = shared::db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await;
+    migrated.map_err(StartError::failed)?;
+    let keys: Result<_, KeyRingError> = write_tx!(db, |tx| KeyRing::open(tx, secrets, clock.now()).await);
+    keys.map_err(StartError::failed)
 }

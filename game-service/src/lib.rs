@@ -75,36 +75,54 @@ impl GameService<'_> {
         tracing::warn!(
             "tokens are verified offline: logouts and role changes take effect when an access token expires"
         );
-        let mut lock = MigrationLock::acquire(&self.db).await.map_err(StartError::failed)?;
-        db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate)
-            .await
-            .map_err(StartError::failed)?;
-        drop(lock);
-
-        let games = Games {
-            db: self.db.clone(),
-            clock: self.clock.clone(),
-        };
-        let history = History { db: self.db.clone() };
-        let leaderboard = Leaderboard {
-            db: self.db.clone(),
-            min_games: self.settings.leaderboard_min_games.into(),
-        };
-        let routes = Routes::new(GameServiceServer::new(GameRpc { games }).max_decoding_message_size(MAX_MESSAGE_LEN))
-            .add_service(HistoryServiceServer::new(HistoryRpc { history }).max_decoding_message_size(MAX_MESSAGE_LEN))
-            .add_service(
-                LeaderboardServiceServer::new(LeaderboardRpc { leaderboard })
-                    .max_decoding_message_size(MAX_MESSAGE_LEN),
-            );
         let server = GrpcServer {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
-            verifier: Verifier::new(self.token_issuer, self.token_audience, keys.clone(), self.clock),
-            routes,
+            verifier: Verifier::new(self.token_issuer, self.token_audience, keys.clone(), self.clock.clone()),
         };
-        let health = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
+        let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
         HttpServer::new(health.clone()).spawn(self.http, running);
 
+        let stop = running.stop_token();
+        let prepared = async {
+            if !self.db.wait_until_available(stop).await {
+                return Ok(false);
+            }
+            let mut lock = MigrationLock::acquire(&self.db).await?;
+            db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate)
+                .await
+                .map(|()| true)
+        };
+        let prepared = stop
+            .run_until_cancelled(prepared)
+            .await
+            .transpose()
+            .map_err(StartError::failed)?;
+        if prepared != Some(true) {
+            return Ok(());
+        }
+
+        let games = GameRpc {
+            games: Games {
+                db: self.db.clone(),
+                clock: self.clock,
+            },
+        };
+        let history = HistoryRpc {
+            history: History { db: self.db.clone() },
+        };
+        let min_games = self.settings.leaderboard_min_games.into();
+        let leaderboard = LeaderboardRpc {
+            leaderboard: Leaderboard {
+                db: self.db.clone(),
+                min_games,
+            },
+        };
+        rpcs.mount(
+            Routes::new(GameServiceServer::new(games).max_decoding_message_size(MAX_MESSAGE_LEN))
+                .add_service(HistoryServiceServer::new(history).max_decoding_message_size(MAX_MESSAGE_LEN))
+                .add_service(LeaderboardServiceServer::new(leaderboard).max_decoding_message_size(MAX_MESSAGE_LEN)),
+        );
         let db = self.db;
         let ready = move || {
             let (db, keys) = (db.clone(), keys.clone());

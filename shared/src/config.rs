@@ -13,6 +13,9 @@ use crate::{
     telemetry::{self, TelemetrySettings},
 };
 
+/// For threads that block when everything else has ended.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
 /// `EX_USAGE`.
 const USAGE: u8 = 64;
 
@@ -135,11 +138,13 @@ pub fn run<P: Parser>(
             };
         }
     };
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::failed)
-        .and_then(|runtime| runtime.block_on(main(settings)));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = runtime.map_err(StartError::failed).and_then(|runtime| {
+        let outcome = runtime.block_on(main(settings));
+        // What still blocks a thread, such as a hash that nobody waits for any more, does not hold up the end.
+        runtime.shutdown_timeout(LAST_WAIT);
+        outcome
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

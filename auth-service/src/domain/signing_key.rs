@@ -66,11 +66,20 @@ impl KeyRing {
                 Ok(Jwk::from_public_key(public)?)
             })
             .collect::<Result<Vec<_>, KeyRingError>>()?;
-        let active = rows
-            .iter()
-            .find(|row| row.state == KeyState::Active.as_str())
-            .ok_or(KeyRingError::NoneActive)?;
-        let private = decrypt(secrets, active)?;
+        let mut active = None;
+        for row in &rows {
+            let (private, is_current) = decrypt(secrets, row)?;
+            if !is_current {
+                // So that the secret before can be given up once this has run.
+                let encrypted = encrypt(secrets, &row.kid, &private)?;
+                store::signing_key_reencrypt(conn, &row.kid, &encrypted).await?;
+                tracing::info!(kid = row.kid, "encrypted a signing key with the current server secret");
+            }
+            if row.state == KeyState::Active.as_str() {
+                active = Some((row, private));
+            }
+        }
+        let (active, private) = active.ok_or(KeyRingError::NoneActive)?;
         Ok(Self {
             active: SigningKey {
                 kid: active.kid.clone(),
@@ -126,7 +135,8 @@ fn encrypt(secrets: &ServerSecrets, kid: &str, private: &[u8]) -> Result<Vec<u8>
     Ok([nonce.as_ref().as_slice(), &sealed].concat())
 }
 
-fn decrypt(secrets: &ServerSecrets, row: &SigningKeyRow) -> Result<Vec<u8>, KeyRingError> {
+/// The private key, and whether it was encrypted with the current secret.
+fn decrypt(secrets: &ServerSecrets, row: &SigningKeyRow) -> Result<(Vec<u8>, bool), KeyRingError> {
     let wrong = || KeyRingError::WrongSecret(row.kid.clone());
     let (nonce, sealed) = row
         .encrypted_private_key
@@ -135,13 +145,14 @@ fn decrypt(secrets: &ServerSecrets, row: &SigningKeyRow) -> Result<Vec<u8>, KeyR
     secrets
         .derive(Purpose::SigningKeys)
         .iter()
-        .find_map(|key| {
+        .enumerate()
+        .find_map(|(index, key)| {
             let key = RandomizedNonceKey::new(&AES_256_GCM, key).ok()?;
             let mut buffer = sealed.to_vec();
             let nonce = Nonce::assume_unique_for_key(*nonce);
             key.open_in_place(nonce, Aad::from(row.kid.as_bytes()), &mut buffer)
                 .ok()
-                .map(|private| private.to_vec())
+                .map(|private| (private.to_vec(), index == 0))
         })
         .ok_or_else(wrong)
 }
@@ -160,7 +171,8 @@ mod tests {
     fn a_key_is_read_with_its_secret_alone() {
         let (mine, other) = (secrets(), secrets());
         let row = generate(&mine, Timestamp::from_micros(0)).expect("a key");
-        let private = decrypt(&mine, &row).expect("the right secret");
+        let (private, is_current) = decrypt(&mine, &row).expect("the right secret");
+        assert!(is_current);
         assert!(Ed25519KeyPair::from_pkcs8(&private).is_ok());
         assert!(
             !row.encrypted_private_key

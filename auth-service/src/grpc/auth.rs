@@ -121,7 +121,7 @@ fn credentials(request: LoginRequest) -> Result<Credentials, InvalidFields> {
     let mut fields = Fields::new();
     if request.identifier.is_empty() {
         fields.reject("identifier", "is required");
-    } else if request.identifier.len() > MAX_IDENTIFIER_LEN {
+    } else if request.identifier.len() > MAX_IDENTIFIER_LEN || request.identifier.chars().any(char::is_control) {
         fields.reject("identifier", "must be a login or an e-mail address");
     }
     let password = fields.check("password", Password::presented(&request.password));

@@ -14,7 +14,7 @@ pub(crate) use self::{
     session::{
         NewSession, Session, SessionEnd, session_by_id, session_end, session_insert, session_mark_used, session_rotate,
     },
-    signing_key::{KeyState, SigningKeyRow, signing_key_insert, signing_keys_list},
+    signing_key::{KeyState, SigningKeyRow, signing_key_insert, signing_key_reencrypt, signing_keys_list},
     user::{
         NewUser, User, user_by_email, user_by_id, user_by_login, user_insert, user_lock, user_password_rehash,
         user_record_login,

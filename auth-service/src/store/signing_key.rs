@@ -41,6 +41,12 @@ pub(crate) async fn signing_keys_list(conn: &mut Conn) -> db::Result<Vec<Signing
     })
 }
 
+/// Stores the same private key under another encryption.
+pub(crate) async fn signing_key_reencrypt(conn: &mut Conn, kid: &str, encrypted: &[u8]) -> db::Result<()> {
+    let update = diesel::update(signing_keys::table.find(kid)).set(signing_keys::encrypted_private_key.eq(encrypted));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
 pub(crate) async fn signing_key_insert(conn: &mut Conn, row: &SigningKeyRow) -> db::Result<()> {
     query!(conn, |c| diesel::insert_into(signing_keys::table)
         .values(row)

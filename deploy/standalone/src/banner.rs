@@ -69,6 +69,10 @@ impl fmt::Display for Banner<'_> {
         }
         match self.demo {
             None => {}
+            Some(Demo::Failed(why)) => {
+                writeln!(f)?;
+                writeln!(f, "  Demo: nothing was added, or not all: {why}")?;
+            }
             Some(Demo::Added { players, games }) => {
                 writeln!(f)?;
                 writeln!(

@@ -2,13 +2,11 @@
 
 use std::net::SocketAddr;
 
-use shared::{
-    config::StartError,
-    proto::{
-        auth::v1::{LoginRequest, RegisterRequest, auth_service_client::AuthServiceClient},
-        game::v1::{
-            CreateGameRequest, JoinGameRequest, MakeMoveRequest, Mark, Opponent, game_service_client::GameServiceClient,
-        },
+use shared::proto::{
+    auth::v1::{LoginRequest, RegisterRequest, auth_service_client::AuthServiceClient},
+    game::v1::{
+        CreateGameRequest, JoinGameRequest, ListFinishedGamesRequest, MakeMoveRequest, Mark, Opponent,
+        game_service_client::GameServiceClient, history_service_client::HistoryServiceClient,
     },
 };
 use tonic::{Code, Request, Status, transport::Channel};
@@ -33,48 +31,39 @@ const GAMES: [(usize, usize, &[i32]); 6] = [
 ];
 
 /// What the demo did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Demo {
     /// It added this.
     Added { players: usize, games: usize },
     /// An earlier start had added it.
     ThereAlready,
+    /// It could not, and why.
+    Failed(String),
 }
 
-/// Adds the demo's players and games, unless the known account can log in.
-pub(crate) async fn play(places: &Places) -> Result<Demo, StartError> {
-    let failed = |status: Status| StartError::Failed(format!("--demo: {}", status.message()));
-    let auth = channel(places.auth_grpc)?;
-    let game = channel(places.game_grpc)?;
-    match AuthServiceClient::new(auth.clone())
-        .login(LoginRequest {
-            identifier: LOGIN.to_owned(),
-            password: PASSWORD.to_owned(),
-        })
-        .await
-    {
-        Ok(_) => return Ok(Demo::ThereAlready),
-        Err(status) if status.code() == Code::Unauthenticated => {}
-        Err(status) => return Err(failed(status)),
+/// Adds the demo's players and games, unless they are there. The services run whatever becomes of it.
+pub(crate) async fn play(places: &Places) -> Demo {
+    match add(places).await {
+        Ok(demo) => demo,
+        Err(status) => Demo::Failed(status.message().to_owned()),
     }
-    add(auth, game).await.map_err(failed)
 }
 
-async fn add(auth: Channel, game: Channel) -> Result<Demo, Status> {
-    let mut auth = AuthServiceClient::new(auth);
+async fn add(places: &Places) -> Result<Demo, Status> {
+    let mut auth = AuthServiceClient::new(channel(places.auth_grpc)?);
     let mut tokens = Vec::new();
     for login in PLAYERS {
-        let request = RegisterRequest {
-            email: format!("{login}@example.com"),
-            login: login.to_owned(),
-            password: PASSWORD.to_owned(),
-            password_confirmation: PASSWORD.to_owned(),
-            ..RegisterRequest::default()
-        };
-        let answer = auth.register(request).await?.into_inner();
-        tokens.push(answer.tokens.unwrap_or_default().access_token);
+        tokens.push(sign_in(&mut auth, login).await?);
     }
-    let mut client = GameServiceClient::new(game);
+    let mut client = GameServiceClient::new(channel(places.game_grpc)?);
+    let mut histories = HistoryServiceClient::new(channel(places.game_grpc)?);
+    // What an earlier start has played stays as it is.
+    let known = histories
+        .list_finished_games(with_token(ListFinishedGamesRequest::default(), &tokens[0])?)
+        .await?;
+    if !known.into_inner().games.is_empty() {
+        return Ok(Demo::ThereAlready);
+    }
     for (x, o, cells) in GAMES {
         let (x, o) = (&tokens[x], &tokens[o]);
         let create = CreateGameRequest {
@@ -113,7 +102,30 @@ async fn add(auth: Channel, game: Channel) -> Result<Demo, Status> {
     })
 }
 
-fn channel(address: SocketAddr) -> Result<Channel, StartError> {
+/// The access token of a demo account, which is registered where it cannot log in.
+async fn sign_in(auth: &mut AuthServiceClient<Channel>, login: &str) -> Result<String, Status> {
+    let credentials = LoginRequest {
+        identifier: login.to_owned(),
+        password: PASSWORD.to_owned(),
+    };
+    let tokens = match auth.login(credentials).await {
+        Ok(answer) => answer.into_inner().tokens,
+        Err(status) if status.code() == Code::Unauthenticated => {
+            let request = RegisterRequest {
+                email: format!("{login}@example.com"),
+                login: login.to_owned(),
+                password: PASSWORD.to_owned(),
+                password_confirmation: PASSWORD.to_owned(),
+                ..RegisterRequest::default()
+            };
+            auth.register(request).await?.into_inner().tokens
+        }
+        Err(status) => return Err(status),
+    };
+    Ok(tokens.unwrap_or_default().access_token)
+}
+
+fn channel(address: SocketAddr) -> Result<Channel, Status> {
     // A server that listens everywhere is reached on this machine.
     let host = if address.ip().is_unspecified() {
         [127, 0, 0, 1].into()
@@ -121,7 +133,9 @@ fn channel(address: SocketAddr) -> Result<Channel, StartError> {
         address.ip()
     };
     let endpoint = Channel::from_shared(format!("http://{}", SocketAddr::new(host, address.port())));
-    Ok(endpoint.map_err(StartError::failed)?.connect_lazy())
+    Ok(endpoint
+        .map_err(|error| Status::internal(error.to_string()))?
+        .connect_lazy())
 }
 
 fn with_token<T>(message: T, token: &str) -> Result<Request<T>, Status> {

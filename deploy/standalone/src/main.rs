@@ -12,7 +12,7 @@ use game_service::{GameService, VerificationKeys, config::GameSettings};
 use shared::{
     clock::Clock,
     config::{self, StartError},
-    db::Db,
+    db::{self, Db},
     server::{Listener, Running, ServerSettings, shutdown_signal},
     telemetry::{self, TelemetrySettings},
 };
@@ -74,6 +74,11 @@ impl Cli {
         let clock = Clock::system();
         let auth_db = Db::connect(&data.database("auth")?).await.map_err(StartError::failed)?;
         let game_db = Db::connect(&data.database("game")?).await.map_err(StartError::failed)?;
+        // Before anybody can register: the login `admin` is for the administrator.
+        db::migrate(&auth_db, &auth_service::MIGRATIONS)
+            .await
+            .map_err(StartError::failed)?;
+        let first_admin = ensure_first_admin(&auth_db, &self.auth, &clock, || data.admin_password()).await?;
         let auth = AuthService {
             settings: &self.auth,
             server: &self.server,
@@ -97,9 +102,8 @@ impl Cli {
         };
         game.spawn(true, &running).await?;
 
-        let first_admin = ensure_first_admin(&auth_db, &self.auth, &clock, || data.admin_password()).await?;
         let demo = if self.demo {
-            Some(demo::play(&places).await?)
+            Some(demo::play(&places).await)
         } else {
             None
         };

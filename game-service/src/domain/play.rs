@@ -2,12 +2,12 @@
 
 use shared::{
     clock::Clock,
-    db::{Conn, Db, write_tx},
+    db::{self, Conn, Db, write_tx},
     ids::UserId,
     page::{PageRequest, Position},
 };
 
-use super::{Error, Game, GameView, Opponent, State, finish, game::Played};
+use super::{Error, Game, GameView, Opponent, finish, game::Played};
 use crate::{
     ids::{GameId, GameKind},
     rules::{Cell, Mark},
@@ -102,9 +102,6 @@ impl Games {
         write_tx!(self.db, |tx| {
             let row = visible(player, id, store::game_lock(tx, id).await?)?;
             let mut game = with_moves(tx, &row).await?;
-            if game.state == State::Waiting && game.creator != player {
-                return Err(Error::GameNotFound(id));
-            }
             let (version, made) = (game.version, game.moves.len());
             let now = self.clock.now();
             if game.play(player, cell, expected_version, now)? == Played::Now {
@@ -138,6 +135,6 @@ async fn save(tx: &mut Conn, game: &Game, version: i64) -> Result<(), Error> {
     if store::game_update(tx, game.id, version, &game.to_update()).await? {
         Ok(())
     } else {
-        Err(Error::VersionMismatch { version })
+        Err(db::Error::Conflict(format!("game {} was no longer at version {version}", game.id)).into())
     }
 }

@@ -140,7 +140,7 @@ on_both_backends! {
         let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
         assert_eq!(eve.get(&waiting.game_id).await.expect("open to all"), waiting);
         // But to see it is not to play it.
-        assert_eq!(refused(eve.make_move(&waiting, 0).await).0, Code::NotFound);
+        assert_eq!(refused(eve.make_move(&waiting, 0).await), failed("GAME_NOT_STARTED"));
         let mine = [
             bob.join(&waiting.game_id).await.expect("joined"),
             ann.create(Opponent::Computer, Mark::X).await.expect("created"),

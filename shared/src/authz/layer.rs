@@ -24,6 +24,11 @@ const EXEMPT: [&str; 3] = [
     "/grpc.reflection.v1alpha.ServerReflection/",
 ];
 
+/// Whether a path is one of health or reflection, which no policy is asked about.
+pub(crate) fn is_infrastructure(path: &str) -> bool {
+    EXEMPT.iter().any(|service| path.starts_with(service))
+}
+
 /// Puts [`PolicyService`] in front of a service.
 #[derive(Clone, Debug)]
 pub struct PolicyLayer {
@@ -90,7 +95,7 @@ where
 
 impl Rules {
     fn decide(&self, path: &str, caller: &Caller) -> Result<(), ErrorReply> {
-        if EXEMPT.iter().any(|service| path.starts_with(service)) {
+        if is_infrastructure(path) {
             return Ok(());
         }
         match self.policies.get(path) {

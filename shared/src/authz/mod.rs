@@ -11,5 +11,6 @@ mod policy;
 
 pub use caller::{Authenticate, Caller, principal};
 pub use grants::{Grants, SUPERUSER};
+pub(crate) use layer::is_infrastructure;
 pub use layer::{PolicyLayer, PolicyService};
 pub use policy::{Permission, Policies, Policy, PolicyError};

@@ -23,6 +23,8 @@ mod transaction;
 
 use std::{fmt, time::Duration};
 
+use tokio_util::sync::CancellationToken;
+
 pub use self::{
     conn::{Conn, Raw, Statement, bounded},
     error::{Error, Result},
@@ -32,6 +34,10 @@ pub use self::{
     transaction::Transaction,
 };
 pub use crate::{lock_row, query, write_tx};
+
+/// From one try to the next while a service starts before its database; twice as long after each.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
 /// How long [`Db::ping`] waits, so that readiness follows the database within two seconds.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -95,6 +101,19 @@ impl Db {
             Self::Postgres(pool) => pool.get().await?,
         };
         Transaction::begin(conn).await
+    }
+
+    /// Waits until the database answers. False where `stop` was cancelled first.
+    pub async fn wait_until_available(&self, stop: &CancellationToken) -> bool {
+        let answers = async {
+            let mut wait = FIRST_WAIT;
+            while let Err(error) = self.ping().await {
+                tracing::warn!(%error, "waiting for the database");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+        };
+        stop.run_until_cancelled(answers).await.is_some()
     }
 
     /// Whether the database answers, within a second.

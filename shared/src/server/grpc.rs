@@ -7,7 +7,12 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-use super::{Health, Listener, Running, ServerSettings, TlsError, admission::Admission, rpc::RpcLayer};
+use super::{
+    Health, Listener, Running, ServerSettings, TlsError,
+    admission::Admission,
+    mount::{Mounted, RpcMount},
+    rpc::RpcLayer,
+};
 use crate::{
     authz::{Authenticate, Grants, Policies, PolicyError, PolicyLayer},
     token::Verifier,
@@ -38,8 +43,6 @@ pub struct GrpcServer<'a> {
     pub descriptor_set: &'static [u8],
     /// Verifies access tokens.
     pub verifier: Verifier,
-    /// The service's RPCs.
-    pub routes: Routes,
 }
 
 /// The server cannot be started.
@@ -60,9 +63,10 @@ pub enum ServeError {
 }
 
 impl GrpcServer<'_> {
-    /// Starts to serve, until the stop token is cancelled; then it drains. Gives the service's health, NOT_SERVING
-    /// until somebody [asks](Health::spawn) for its conditions.
-    pub async fn spawn(self, listener: Listener, running: &Running) -> Result<Health, ServeError> {
+    /// Starts to serve health and reflection, until the stop token is cancelled; then it drains. Gives the service's health,
+    /// NOT_SERVING until somebody [asks](Health::spawn) for its conditions, and where to mount the RPCs when what they
+    /// need is there. Until then they are UNAVAILABLE.
+    pub async fn spawn(self, listener: Listener, running: &Running) -> Result<(Health, RpcMount), ServeError> {
         let policies = Arc::new(Policies::from_descriptor_set(self.descriptor_set)?);
         let health = Health::new(policies.services()).await;
         let admission = Admission::new(self.settings.max_concurrent_requests);
@@ -77,7 +81,7 @@ impl GrpcServer<'_> {
         if let Some(tls) = self.settings.tls()? {
             server = server.tls_config(tls).map_err(ServeError::TlsConfig)?;
         }
-        let mut routes = self.routes.add_service(health.service());
+        let mut infrastructure = Routes::new(health.service());
         if self.settings.reflection {
             let sets = [self.descriptor_set, tonic_health::pb::FILE_DESCRIPTOR_SET];
             let reflection = || {
@@ -86,11 +90,16 @@ impl GrpcServer<'_> {
                     builder.register_encoded_file_descriptor_set(set)
                 })
             };
-            routes = routes
+            infrastructure = infrastructure
                 .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(reflection().build_v1alpha()?.max_decoding_message_size(MAX_MESSAGE_LEN));
         }
-        let router = server
+        let mount = RpcMount::default();
+        let mounted = Mounted {
+            infrastructure: infrastructure.prepare(),
+            rpcs: mount.clone(),
+        };
+        let server = server
             .layer(RpcLayer::new(
                 Arc::clone(&policies),
                 admission,
@@ -100,14 +109,13 @@ impl GrpcServer<'_> {
             .layer(PolicyLayer::new(
                 Arc::clone(&policies),
                 Grants::from_policies(&policies),
-            ))
-            .add_routes(routes);
+            ));
 
         let incoming = TcpIncoming::from(listener.socket).with_nodelay(Some(true));
         let stop = running.stop_token().clone();
         let drain = running.drain();
         running.spawn("grpc", async move {
-            let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+            let served = server.serve_with_incoming_shutdown(mounted, incoming, stop.clone().cancelled_owned());
             let bound = async {
                 stop.cancelled().await;
                 tokio::time::sleep(drain).await;
@@ -120,6 +128,6 @@ impl GrpcServer<'_> {
                 }
             }
         });
-        Ok(health)
+        Ok((health, mount))
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::OnceLock, time::Duration};
 use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse as _, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::{Health, Listener, Running, rpc};
+use super::{Health, Listener, PageMount, Running, rpc};
 
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -45,19 +45,16 @@ impl HttpServer {
         Self { router }
     }
 
-    /// Adds what else the service offers.
-    pub fn with(mut self, router: Router) -> Self {
-        self.router = self.router.merge(router);
-        self
-    }
-
-    /// Serves until the stop token is cancelled.
-    pub fn spawn(self, listener: Listener, running: &Running) {
+    /// Serves until the stop token is cancelled. Gives where to mount what else the service has.
+    pub fn spawn(self, listener: Listener, running: &Running) -> PageMount {
+        let mount = PageMount::default();
+        let late = mount.clone();
+        let router = self.router.fallback(move |request| late.clone().serve(request));
         let stop = running.stop_token().clone();
         let drain = running.drain();
         running.spawn("http", async move {
             let stopped = stop.clone().cancelled_owned();
-            let served = axum::serve(listener.socket, self.router).with_graceful_shutdown(stopped);
+            let served = axum::serve(listener.socket, router).with_graceful_shutdown(stopped);
             let bound = async {
                 stop.cancelled().await;
                 tokio::time::sleep(drain).await;
@@ -79,6 +76,7 @@ impl HttpServer {
             stop.run_until_cancelled(upkeep).await;
             Ok::<_, std::convert::Infallible>(())
         });
+        mount
     }
 }
 

@@ -8,6 +8,7 @@ mod grpc;
 mod health;
 mod http;
 mod listen;
+mod mount;
 mod request_id;
 mod rpc;
 mod settings;
@@ -18,6 +19,7 @@ pub use self::{
     health::Health,
     http::{HttpServer, metrics_recorder},
     listen::{BindError, Listener},
+    mount::{PageMount, RpcMount},
     request_id::RequestId,
     settings::{ServerSettings, TlsError},
     shutdown::{Running, shutdown_signal},

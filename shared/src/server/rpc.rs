@@ -28,13 +28,14 @@ use super::{
     deadline,
     request_id::{REQUEST_ID, RequestId},
 };
-use crate::{authz::Policies, error::ErrorReply, proto::authz::v1::ErrorReason};
+use crate::{
+    authz::{self, Policies},
+    error::ErrorReply,
+    proto::authz::v1::ErrorReason,
+};
 
 /// Seconds that a call took, by service, method and code.
 pub(super) const DURATION: &str = "rpc_server_call_duration_seconds";
-
-/// Health and reflection.
-const INFRASTRUCTURE: &str = "/grpc.";
 
 /// Puts [`RpcService`] around a service.
 #[derive(Clone, Debug)]
@@ -95,10 +96,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let start = Instant::now();
         let id = RequestId::of(request.headers());
         request.extensions_mut().insert(id.clone());
-        let infrastructure = request.uri().path().starts_with(INFRASTRUCTURE);
         let (service, method) = self.shared.name(request.uri().path());
         let span = tracing::info_span!(
             "rpc",
@@ -108,27 +107,48 @@ where
             request_id = %id,
             user_id = Empty,
         );
+        let mut record = Record {
+            infrastructure: authz::is_infrastructure(request.uri().path()),
+            service,
+            method,
+            start: Instant::now(),
+            code: Code::Cancelled,
+        };
         let shared = Arc::clone(&self.shared);
         // The clone is not known to be ready; the one that was asked is.
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
         async move {
-            let response = shared.respond(inner, request).await;
-            let response = complete(response, &id);
-            let code = code(&response);
-            let elapsed = start.elapsed();
-            log(code, elapsed, infrastructure);
-            metrics::histogram!(
-                DURATION,
-                "rpc_service" => service,
-                "rpc_method" => method,
-                "rpc_grpc_status_code" => name(code),
-            )
-            .record(elapsed.as_secs_f64());
+            let response = complete(shared.respond(inner, request).await, &id);
+            record.code = code(&response);
+            drop(record);
             Ok(response)
         }
         .instrument(span)
         .boxed()
+    }
+}
+
+/// What is logged and measured of a call when it is dropped: also where the caller went away before there was an answer.
+struct Record {
+    infrastructure: bool,
+    service: String,
+    method: String,
+    start: Instant,
+    code: Code,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let elapsed = self.start.elapsed();
+        log(self.code, elapsed, self.infrastructure);
+        metrics::histogram!(
+            DURATION,
+            "rpc_service" => std::mem::take(&mut self.service),
+            "rpc_method" => std::mem::take(&mut self.method),
+            "rpc_grpc_status_code" => name(self.code),
+        )
+        .record(elapsed.as_secs_f64());
     }
 }
 
@@ -149,7 +169,8 @@ impl Shared {
             Ok(timeout) => timeout,
             Err(reply) => return refused(reply),
         };
-        let answer = AssertUnwindSafe(inner.call(request)).catch_unwind();
+        // Within the block, so that a panic of the layers inside, which work before they give a future, is caught as well.
+        let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(Ok(response))) => response.map(Body::new),
             Ok(Err(_panic)) => refused(ErrorReply::internal()),
@@ -157,18 +178,14 @@ impl Shared {
         }
     }
 
-    /// Service and method, out of a bounded set: they become labels.
+    /// Service and method, out of a bounded set: they become labels, and whoever can reach the port can make up paths.
     fn name(&self, path: &str) -> (String, String) {
-        let infrastructure = path.starts_with(INFRASTRUCTURE);
-        let known = if infrastructure || self.policies.get(path).is_some() {
-            path.strip_prefix('/').and_then(|path| path.split_once('/'))
-        } else {
-            None
-        };
-        match known {
-            Some((service, _)) if infrastructure => (service.chars().take(64).collect(), String::from("*")),
-            Some((service, method)) => (service.to_owned(), method.to_owned()),
-            None => (String::from("unknown"), String::from("unknown")),
+        let infrastructure = authz::is_infrastructure(path);
+        let known = infrastructure || self.policies.get(path).is_some();
+        match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+            Some((service, _)) if infrastructure => (service.to_owned(), "*".to_owned()),
+            Some((service, method)) if known => (service.to_owned(), method.to_owned()),
+            _ => ("unknown".to_owned(), "unknown".to_owned()),
         }
     }
 }

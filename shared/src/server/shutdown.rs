@@ -1,11 +1,13 @@
 //! How a process ends: it stops taking calls, lets those in hand end, and goes.
 
 use std::{
+    panic::AssertUnwindSafe,
     process,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -73,12 +75,15 @@ impl Running {
         let stop = self.stop.clone();
         let failure = Arc::clone(&self.failure);
         self.tasks.spawn(async move {
-            if let Err(error) = task.await {
-                tracing::error!(%error, task = name, "failed; shutting down");
-                // Only the first one is the cause.
-                let _ = failure.set(format!("{name}: {error}"));
-                stop.cancel();
-            }
+            let error = match AssertUnwindSafe(task).catch_unwind().await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_panic) => "panicked".to_owned(),
+            };
+            tracing::error!(error, task = name, "failed; shutting down");
+            // Only the first one is the cause.
+            let _ = failure.set(format!("{name}: {error}"));
+            stop.cancel();
         });
     }
 
