@@ -3,6 +3,7 @@
 //! A file is read as tokens, so that paths in macros count like any others and comments and strings do not.
 
 use std::{
+    collections::HashMap,
     fmt, fs,
     path::{Path, PathBuf},
 };
@@ -83,13 +84,10 @@ const RULES: &[Rule] = &[
         ),
     },
     Rule {
-        holds_in: |file| !file.ends_with("/build.rs") && !file.starts_with("shared/src/testing/"),
-        forbids: |path| match path {
-            ["env", name, ..] | ["std", "env", name, ..] => *name != "args_os",
-            _ => false,
-        },
+        holds_in: |file| file.ends_with("/src/main.rs"),
+        forbids: |path| matches!(path, ["std", "env", name, ..] if *name != "args_os"),
         because: "a setting is a clap option, so that --help tells of it; main hands the arguments over",
-        broken_by: ("auth-service/src/config.rs", "let secret = std::env::var(NAME);"),
+        broken_by: ("auth-service/src/main.rs", "use std::env; fn f() { env::var(NAME); }"),
     },
     Rule {
         holds_in: |file| {
@@ -128,8 +126,9 @@ const RULES: &[Rule] = &[
     },
 ];
 
-const PRIMITIVES: [&str; 15] = [
-    "bool", "char", "f32", "f64", "i128", "i16", "i32", "i64", "i8", "isize", "str", "u16", "u32", "u64", "usize",
+const PRIMITIVES: [&str; 17] = [
+    "bool", "char", "f32", "f64", "i128", "i16", "i32", "i64", "i8", "isize", "str", "u128", "u16", "u32", "u64", "u8",
+    "usize",
 ];
 
 fn service(file: &str) -> bool {
@@ -294,15 +293,26 @@ fn named_in(file: &str, text: &str) -> Vec<Named> {
     let mut reader = Reader {
         module: ["crate"].into_iter().chain(modules).map(str::to_owned).collect(),
         named: Vec::new(),
+        imported: HashMap::new(),
     };
     reader.read(tokens);
-    reader.named
+    let Reader {
+        mut named, imported, ..
+    } = reader;
+    for Named { path, .. } in &mut named {
+        if let Some(full) = imported.get(&path[0]) {
+            path.splice(..1, full.iter().cloned());
+        }
+    }
+    named
 }
 
 struct Reader {
     /// Where in the crate the tokens are.
     module: Vec<String>,
     named: Vec<Named>,
+    /// What the file's `use` items bind names to. In which module of the file does not matter here.
+    imported: HashMap<String, Vec<String>>,
 }
 
 impl Reader {
@@ -326,7 +336,9 @@ impl Reader {
                     self.module.truncate(depth);
                     at += 1;
                 }
-                TokenTree::Ident(keyword) if keyword == "use" => at = self.tree(&tokens, at + 1, &[]),
+                TokenTree::Ident(keyword) if keyword == "use" && !opens_generics(tokens.get(at + 1)) => {
+                    at = self.tree(&tokens, at + 1, &[]);
+                }
                 TokenTree::Ident(_) if !is_member(&tokens[..at]) => {
                     let (path, next) = path(&tokens, at);
                     self.name(path, &tokens[at]);
@@ -350,7 +362,7 @@ impl Reader {
                 }
                 next += 1;
             }
-            _ => self.name(full, &tokens[at.min(tokens.len() - 1)]),
+            _ => self.import(full, &tokens[at..], next - at),
         }
         // `as name`, `*`, and what separates this tree from the next.
         while let Some(token) = tokens.get(next) {
@@ -360,6 +372,20 @@ impl Reader {
             }
         }
         next
+    }
+
+    /// `tokens` begin with the end of the path, of which this many are its own.
+    fn import(&mut self, path: Vec<String>, tokens: &[TokenTree], own: usize) {
+        let name = match &tokens[own..] {
+            [TokenTree::Ident(keyword), TokenTree::Ident(name), ..] if keyword == "as" => Some(name.to_string()),
+            [TokenTree::Punct(mark), ..] if mark.as_char() == '*' => None,
+            _ => path.iter().rev().find(|name| *name != "self").cloned(),
+        };
+        let before = self.named.len();
+        self.name(path, &tokens[0]);
+        if let (Some(name), Some(named)) = (name, self.named.get(before)) {
+            self.imported.insert(name, named.path.clone());
+        }
     }
 
     fn name(&mut self, path: Vec<String>, token: &TokenTree) {
@@ -403,6 +429,11 @@ fn path(tokens: &[TokenTree], mut at: usize) -> (Vec<String>, usize) {
         at += 2;
     }
     (names, at)
+}
+
+/// As in `impl Trait + use<'a>`.
+fn opens_generics(token: Option<&TokenTree>) -> bool {
+    matches!(token, Some(TokenTree::Punct(mark)) if mark.as_char() == '<')
 }
 
 /// Whether what follows these tokens is a field, a method or a lifetime.

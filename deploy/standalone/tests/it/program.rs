@@ -107,12 +107,12 @@ impl Place {
 impl Banner {
     async fn of(program: &Program) -> Self {
         let text = program.printed("Ctrl-C ends it.").await;
-        let after = |line: &str, label: &str| {
-            let line = text.lines().find(|text| text.trim_start().starts_with(line));
+        let after = |service: &str, label: &str| -> SocketAddr {
+            let line = text.lines().find(|line| line.trim_start().starts_with(service));
             let rest = line.and_then(|line| line.split_once(label));
             let word = rest.and_then(|(_, rest)| rest.split_whitespace().next());
-            word.and_then(|word| word.parse().ok())
-                .unwrap_or_else(|| panic!("no {label} of {line} in:\n{text}"))
+            let address = word.and_then(|word| word.parse().ok());
+            address.unwrap_or_else(|| panic!("no {label} of {service} in:\n{text}"))
         };
         let banner = Self {
             auth_grpc: after("auth-service", "gRPC "),
