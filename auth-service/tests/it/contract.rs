@@ -19,7 +19,7 @@ on_both_backends! {
 
     async fn health_and_reflection_are_served(database: TestDatabase) {
         let server = Server::start(database).await;
-        server.serving().await;
+        contract::serving(server.grpc).await;
         contract::health_and_reflection_are_served(server.grpc, FILE_DESCRIPTOR_SET).await;
     }
 

@@ -8,4 +8,5 @@ mod logout;
 mod program;
 mod registration;
 mod rotation;
+mod server;
 mod support;

@@ -57,10 +57,18 @@ impl Server {
     }
 
     pub(crate) async fn start_with(database: TestDatabase, settings: &AuthSettings) -> Self {
+        Self::start_limited(database, settings, &ServerSettings::default()).await
+    }
+
+    pub(crate) async fn start_limited(
+        database: TestDatabase,
+        settings: &AuthSettings,
+        server: &ServerSettings,
+    ) -> Self {
         let secret = ServerSecrets::generate().expose_secret().to_owned();
         let (clock, hand) = Clock::manual(START);
         let db = database.db().clone();
-        let (running, grpc, http) = spawn(settings, db, &secret, clock).await;
+        let (running, grpc, http) = spawn(settings, server, db, &secret, clock).await;
         Self {
             database,
             running,
@@ -75,7 +83,7 @@ impl Server {
     pub(crate) async fn replica(&self) -> (Running, AuthServiceClient<Channel>) {
         let clock = Clock::manual(START).0;
         let db = self.database.replica().await;
-        let (running, grpc, _) = spawn(&settings(&[]), db, &self.secret, clock).await;
+        let (running, grpc, _) = spawn(&settings(&[]), &ServerSettings::default(), db, &self.secret, clock).await;
         (running, AuthServiceClient::new(channel(grpc)))
     }
 
@@ -111,8 +119,9 @@ impl Server {
     }
 }
 
-async fn spawn(
+pub(crate) async fn spawn(
     settings: &AuthSettings,
+    server: &ServerSettings,
     db: shared::db::Db,
     secret: &str,
     clock: Clock,
@@ -122,7 +131,7 @@ async fn spawn(
     let running = Running::new(CancellationToken::new(), Duration::from_secs(5));
     let service = AuthService {
         settings,
-        server: &ServerSettings::default(),
+        server,
         db,
         secrets: secret.parse().expect("a secret"),
         clock,
@@ -204,23 +213,4 @@ pub(crate) async fn dump(database: &TestDatabase) -> String {
 struct Row {
     #[diesel(sql_type = diesel::sql_types::Text)]
     text: String,
-}
-
-impl Server {
-    /// Waits until health says SERVING.
-    pub(crate) async fn serving(&self) {
-        use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
-        let mut health = HealthClient::new(channel(self.grpc));
-        let mut changes = health
-            .watch(HealthCheckRequest::default())
-            .await
-            .expect("health")
-            .into_inner();
-        while let Some(change) = changes.message().await.expect("health") {
-            if change.status() == ServingStatus::Serving {
-                return;
-            }
-        }
-        panic!("health ended before it said SERVING");
-    }
 }

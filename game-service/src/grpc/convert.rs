@@ -36,7 +36,7 @@ pub(super) fn game(view: GameView) -> proto::Game {
             .moves
             .iter()
             .map(|made| proto::Move {
-                cell: made.cell.number(),
+                cell: Some(made.cell.number()),
                 mark: mark(made.mark).into(),
                 user_id: user(made.player),
                 create_time: Some(made.time.into()),

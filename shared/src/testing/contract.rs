@@ -277,6 +277,22 @@ pub async fn deadlines_are_honoured(address: SocketAddr, path: &str, headers: &[
     assert!(!reason.starts_with("DEADLINE"), "{code:?} {reason}");
 }
 
+/// Waits until health says that the server serves.
+pub async fn serving(address: SocketAddr) {
+    let mut health = HealthClient::new(channel(address));
+    let mut changes = health
+        .watch(HealthCheckRequest::default())
+        .await
+        .expect("health")
+        .into_inner();
+    while let Some(change) = changes.message().await.expect("health") {
+        if change.status() == ServingStatus::Serving {
+            return;
+        }
+    }
+    panic!("health ended before it said SERVING");
+}
+
 /// Health for the server and for each of its services, and reflection in both versions with options and comments.
 pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_set: &[u8]) {
     let policies = Policies::from_descriptor_set(descriptor_set).expect("a descriptor set");

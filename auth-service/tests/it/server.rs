@@ -1,0 +1,195 @@
+//! The server around the RPCs: load, TLS, a database that goes and comes back.
+
+use std::{net::SocketAddr, time::Duration};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use shared::{
+    clock::Clock,
+    db::{DatabaseSettings, Db},
+    proto::auth::v1::{GetJwksRequest, GetMeRequest, key_service_client::KeyServiceClient},
+    server::ServerSettings,
+    testing::{
+        TestDatabase, block_on, contract, on_both_backends,
+        postgres::Cluster,
+        rpc::{channel, reason, with_token},
+    },
+};
+use tonic::{
+    Code,
+    transport::{Certificate, Channel, ClientTlsConfig, Identity},
+};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_types::StatusExt as _;
+
+use crate::support::{START, Server, credentials, registration, settings, spawn};
+
+on_both_backends! {
+    migrations = auth_service::MIGRATIONS;
+
+    async fn what_is_too_much_is_refused_at_once_and_health_is_not(database: TestDatabase) {
+        let slow = settings(&["--hashing-workers", "1", "--hashing-memory-kib", "262144", "--hashing-passes", "8"]);
+        let one = ServerSettings { max_concurrent_requests: 1, ..ServerSettings::default() };
+        let server = Server::start_limited(database, &slow, &one).await;
+        contract::serving(server.grpc).await;
+        let mut busy = server.auth();
+        let hashing = tokio::spawn(async move { busy.login(credentials("nobody", "wrong horse")).await });
+        // Until the login has taken the one place; it keeps it for as long as its hash takes.
+        let overloaded = loop {
+            assert!(!hashing.is_finished(), "the hash was too fast for this test");
+            match server.keys().get_jwks(GetJwksRequest {}).await {
+                Err(status) => break status,
+                Ok(_) => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!((overloaded.code(), reason(&overloaded).as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+        assert!(overloaded.get_details_retry_info().is_some());
+        contract::serving(server.grpc).await;
+        let answer = hashing.await.expect("joined").expect_err("nobody");
+        assert_eq!(reason(&answer), "CREDENTIALS_INVALID");
+        server.keys().get_jwks(GetJwksRequest {}).await.expect("there is room again");
+    }
+
+    async fn with_a_certificate_the_port_speaks_tls_alone(database: TestDatabase) {
+        let pki = Pki::new();
+        let server = Server::start_limited(database, &settings(&[]), &pki.server(false)).await;
+        let trusting = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pki.authority.pem()));
+        let mut keys = KeyServiceClient::new(tls_channel(server.grpc, trusting));
+        keys.get_jwks(GetJwksRequest {}).await.expect("served over TLS");
+        let plain = server.keys().get_jwks(GetJwksRequest {}).await.expect_err("no plain text");
+        assert_ne!(plain.code(), Code::Ok);
+        let stranger = Pki::new().authority.pem();
+        let other = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(stranger));
+        let mut keys = KeyServiceClient::new(tls_channel(server.grpc, other));
+        keys.get_jwks(GetJwksRequest {}).await.expect_err("an authority that did not sign it");
+    }
+
+    async fn with_a_client_authority_clients_must_bring_a_certificate(database: TestDatabase) {
+        let pki = Pki::new();
+        let server = Server::start_limited(database, &settings(&[]), &pki.server(true)).await;
+        let trusting = || ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pki.authority.pem()));
+        let mut anonymous = KeyServiceClient::new(tls_channel(server.grpc, trusting()));
+        anonymous.get_jwks(GetJwksRequest {}).await.expect_err("no certificate");
+        let (certificate, key) = pki.issue();
+        let known = trusting().identity(Identity::from_pem(certificate, key));
+        let mut keys = KeyServiceClient::new(tls_channel(server.grpc, known));
+        keys.get_jwks(GetJwksRequest {}).await.expect("a client of ours");
+    }
+}
+
+#[test]
+fn a_database_that_goes_is_unavailable_and_comes_back() {
+    block_on(async {
+        let cluster = Cluster::start(None);
+        let url = cluster.url("postgres").parse().expect("a URL");
+        let limits = DatabaseSettings {
+            max_connections: 4,
+            acquire_timeout: Duration::from_secs(1),
+            ..DatabaseSettings::new(url)
+        };
+        let db = Db::connect(&limits).await.expect("a pool");
+        let secret = secrecy::ExposeSecret::expose_secret(&auth_service::ServerSecrets::generate()).to_owned();
+        let clock = Clock::manual(START).0;
+        let (_running, grpc, http) = spawn(&settings(&[]), &ServerSettings::default(), db, &secret, clock).await;
+        let mut auth = shared::proto::auth::v1::auth_service_client::AuthServiceClient::new(channel(grpc));
+        let mut account = shared::proto::auth::v1::account_service_client::AccountServiceClient::new(channel(grpc));
+        let tokens = auth
+            .register(registration("ann"))
+            .await
+            .expect("registered")
+            .into_inner()
+            .tokens
+            .expect("tokens");
+        let mut me = async || account.get_me(with_token(GetMeRequest {}, &tokens.access_token)).await;
+        me().await.expect("me");
+
+        let mut health = HealthClient::new(channel(grpc));
+        let mut changes = health
+            .watch(HealthCheckRequest::default())
+            .await
+            .expect("health")
+            .into_inner();
+        let mut becomes = async |wanted: ServingStatus| {
+            while let Some(change) = changes.message().await.expect("health") {
+                if change.status() == wanted {
+                    return;
+                }
+            }
+            panic!("health ended");
+        };
+        becomes(ServingStatus::Serving).await;
+        cluster.stop();
+        becomes(ServingStatus::NotServing).await;
+        let down = me().await.expect_err("the database is down");
+        assert_eq!(
+            (down.code(), reason(&down).as_str()),
+            (Code::Unavailable, "DATABASE_UNAVAILABLE")
+        );
+        assert!(down.get_details_retry_info().is_some());
+        // The keys are in memory, and so tokens verify as ever.
+        let mut keys = KeyServiceClient::new(channel(grpc));
+        keys.get_jwks(GetJwksRequest {}).await.expect("keys");
+        let forged = account_refusal(grpc).await;
+        assert_eq!(forged, "TOKEN_INVALID");
+        assert!(http.port() > 0);
+        cluster.start_again();
+        becomes(ServingStatus::Serving).await;
+        me().await.expect("me again");
+    });
+}
+
+async fn account_refusal(grpc: SocketAddr) -> String {
+    let mut account = shared::proto::auth::v1::account_service_client::AccountServiceClient::new(channel(grpc));
+    reason(
+        &account
+            .get_me(with_token(GetMeRequest {}, "x.y.z"))
+            .await
+            .expect_err("forged"),
+    )
+}
+
+/// An authority, and files with what it has issued.
+struct Pki {
+    authority: CertifiedIssuer<'static, KeyPair>,
+    directory: tempfile::TempDir,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let mut params = CertificateParams::new([]).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority =
+            CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
+        Self {
+            authority,
+            directory: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    /// A certificate for localhost and its key, in PEM.
+    fn issue(&self) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(["localhost".to_owned()]).expect("parameters");
+        let certificate = params.signed_by(&key, &self.authority).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn server(&self, mutual: bool) -> ServerSettings {
+        let file = |name: &str, text: &str| {
+            let path = self.directory.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            Some(path)
+        };
+        let (certificate, key) = self.issue();
+        ServerSettings {
+            tls_cert_file: file("cert.pem", &certificate),
+            tls_key_file: file("key.pem", &key),
+            tls_client_ca_file: mutual.then(|| file("ca.pem", &self.authority.pem())).flatten(),
+            ..ServerSettings::default()
+        }
+    }
+}
+
+fn tls_channel(address: SocketAddr, tls: ClientTlsConfig) -> Channel {
+    let endpoint = Channel::from_shared(format!("https://localhost:{}", address.port())).expect("a URI");
+    endpoint.tls_config(tls).expect("TLS settings").connect_lazy()
+}

@@ -1,0 +1,77 @@
+use shared::{
+    ids::UserId,
+    proto::game::v1::FILE_DESCRIPTOR_SET,
+    testing::{
+        TestDatabase, contract, on_both_backends,
+        rpc::{RawConnection, frame},
+    },
+};
+use tonic::Code;
+
+use crate::support::{START, Server};
+
+const JOIN: &str = "/game.v1.GameService/JoinGame";
+
+on_both_backends! {
+    migrations = game_service::MIGRATIONS;
+
+    async fn every_rpc_wants_a_token(database: TestDatabase) {
+        let server = Server::start(database).await;
+        contract::every_rpc_wants_a_token(server.grpc, FILE_DESCRIPTOR_SET).await;
+    }
+
+    async fn crooked_tokens_are_refused(database: TestDatabase) {
+        let server = Server::start(database).await;
+        contract::crooked_tokens_are_refused(server.grpc, JOIN, &server.mint, START).await;
+    }
+
+    async fn crooked_requests_are_refused(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let value = format!("Bearer {}", server.player("ann").token);
+        contract::crooked_requests_are_refused(server.grpc, JOIN, &[("authorization", &value)]).await;
+    }
+
+    async fn deadlines_are_honoured(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let value = format!("Bearer {}", server.player("ann").token);
+        contract::deadlines_are_honoured(server.grpc, JOIN, &[("authorization", &value)]).await;
+    }
+
+    async fn health_and_reflection_are_served(database: TestDatabase) {
+        let server = Server::start(database).await;
+        contract::serving(server.grpc).await;
+        contract::health_and_reflection_are_served(server.grpc, FILE_DESCRIPTOR_SET).await;
+    }
+
+    async fn a_role_without_the_permission_is_refused_before_the_request_is_read(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let connection = RawConnection::open(server.grpc).await;
+        for (roles, allowed) in [([].as_slice(), false), (&["service"], false), (&["player"], true), (&["superuser"], true)] {
+            let claims = server.mint.claims_for(UserId::generate(), "ann", roles, START);
+            let value = format!("Bearer {}", server.mint.sign(&claims));
+            let answer = connection.call(JOIN, &[("authorization", &value)], frame(&[])).await.expect("an answer");
+            let expected = if allowed {
+                (Code::InvalidArgument, "FIELDS_INVALID".to_owned())
+            } else {
+                (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
+            };
+            assert_eq!(answer.code_and_reason(), expected, "{roles:?}");
+        }
+        // A permission granted to the user directly counts as well.
+        let mut claims = server.mint.claims_for(UserId::generate(), "ann", &[], START);
+        for (permission, allowed) in [("games:update", true), ("games:all", true), ("games:read", false), ("history:update", false)] {
+            claims.permissions = vec![permission.to_owned()];
+            let value = format!("Bearer {}", server.mint.sign(&claims));
+            let answer = connection.call(JOIN, &[("authorization", &value)], frame(&[])).await.expect("an answer");
+            assert_eq!(answer.status.code() != Code::PermissionDenied, allowed, "{permission}");
+        }
+    }
+
+    async fn stopping_drains_and_ends(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let ann = server.player("ann");
+        ann.open_games(0, "").await.expect("served");
+        server.running.stop().await.expect("ended");
+        assert_eq!(ann.open_games(0, "").await.expect_err("gone").code(), Code::Unavailable);
+    }
+}

@@ -1,0 +1,9 @@
+//! game-service as its clients see it, on both databases.
+
+mod contract;
+mod history;
+mod leaderboard;
+mod open_games;
+mod play;
+mod races;
+mod support;

@@ -1,0 +1,153 @@
+//! Many clients at once, and sequences that nobody thought of.
+
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use shared::{
+    proto::game::v1::{Game, GameState, GetLeaderboardRequest, Mark, Opponent},
+    testing::{TestDatabase, on_both_backends, rpc::reason},
+};
+use tonic::{Code, Status};
+
+use crate::support::{Player, Server};
+
+on_both_backends! {
+    migrations = game_service::MIGRATIONS;
+
+    async fn of_twenty_joiners_one_wins(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let game = server.player("ann").create(Opponent::Player, Mark::X).await.expect("created");
+        let joiners = (0..20).map(|index| {
+            let (player, id) = (server.player(&format!("joiner{index}")), game.game_id.clone());
+            tokio::spawn(async move { player.join(&id).await })
+        });
+        let mut joined = 0;
+        for joiner in joiners.collect::<Vec<_>>() {
+            match joiner.await.expect("joined") {
+                Ok(_) => joined += 1,
+                Err(lost) => assert!(matches!(lost.code(), Code::Aborted | Code::NotFound), "{lost}"),
+            }
+        }
+        assert_eq!(joined, 1);
+    }
+
+    async fn a_finishing_move_sent_twenty_times_counts_once(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let (ann, bob) = (server.player("ann"), server.player("bob"));
+        let game = server.play(&ann, &bob, &[0, 3, 1, 4]).await;
+        let moves = (0..20).map(|_| {
+            let (ann, game) = (ann.clone(), game.clone());
+            tokio::spawn(async move { ann.make_move(&game, 2).await })
+        });
+        for made in moves.collect::<Vec<_>>() {
+            let game = made.await.expect("joined").expect("the same answer for each");
+            assert_eq!((game.state(), game.moves.len()), (GameState::Won, 5));
+        }
+        let board = ann.leaderboards().get_leaderboard(ann.ask(GetLeaderboardRequest { limit: 0 })).await;
+        let entries = board.expect("the leaderboard").into_inner().entries;
+        assert_eq!(entries.iter().map(|entry| (entry.wins, entry.losses)).collect::<Vec<_>>(), [(1, 0), (0, 1)]);
+        assert_eq!(ann.finished_games(0, "").await.expect("a page").games.len(), 1);
+    }
+
+    async fn of_two_moves_at_once_one_is_made(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let (ann, bob) = (server.player("ann"), server.player("bob"));
+        for _ in 0..10 {
+            let game = server.start_game(&ann, &bob).await;
+            let (first, second) = tokio::join!(ann.make_move(&game, 0), ann.make_move(&game, 1));
+            let lost = match (first, second) {
+                (Ok(_), Err(lost)) | (Err(lost), Ok(_)) => lost,
+                both => panic!("{both:?}"),
+            };
+            assert_eq!((lost.code(), reason(&lost).as_str()), (Code::Aborted, "VERSION_MISMATCH"));
+        }
+    }
+
+    async fn games_that_finish_at_once_count_for_the_same_players_without_a_deadlock(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let (ann, bob) = (server.player("ann"), server.player("bob"));
+        let mut last_moves = Vec::new();
+        for index in 0..12 {
+            let (x, o) = if index % 2 == 0 { (&ann, &bob) } else { (&bob, &ann) };
+            let game = server.play(x, o, &[0, 3, 1, 4]).await;
+            last_moves.push((x.clone(), game));
+        }
+        let made = last_moves.into_iter().map(|(x, game)| tokio::spawn(async move { x.make_move(&game, 2).await }));
+        for made in made.collect::<Vec<_>>() {
+            made.await.expect("joined").expect("a legal move");
+        }
+        let board = ann.leaderboards().get_leaderboard(ann.ask(GetLeaderboardRequest { limit: 0 })).await;
+        for entry in board.expect("the leaderboard").into_inner().entries {
+            assert_eq!((entry.wins, entry.losses), (6, 6));
+        }
+    }
+
+    async fn whatever_is_tried_boards_histories_and_stats_agree(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let players = ["ann", "bob", "cy"].map(|login| server.player(login));
+        let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+        let steps = prop::collection::vec((0..3usize, 0..8u8, -1..10i32, -2..2i64), 120);
+        let steps = steps.new_tree(&mut runner).expect("steps").current();
+        let mut games: Vec<Game> = Vec::new();
+        for (who, what, cell, off) in steps {
+            let player = &players[who];
+            let latest = games.last().cloned().unwrap_or_default();
+            let outcome = match what {
+                0 => player.create(Opponent::Player, Mark::Unspecified).await,
+                1 | 2 => player.join(&latest.game_id).await,
+                3 => player.make_move(&latest, cell).await,
+                4 => player.move_at(&latest.game_id, cell, latest.version + off).await,
+                // Whoever's turn it is plays on, so that games come to an end.
+                _ => in_turn(&players, &latest, cell).await,
+            };
+            if let Ok(game) = outcome {
+                games.retain(|known| known.game_id != game.game_id);
+                games.push(game);
+            } else if let Err(status) = outcome {
+                let known = [Code::InvalidArgument, Code::NotFound, Code::FailedPrecondition, Code::Aborted];
+                assert!(known.contains(&status.code()), "{status}");
+            }
+        }
+        let mut finished = 0;
+        for game in &games {
+            let mut board = ['.'; 9];
+            for (index, made) in game.moves.iter().enumerate() {
+                let (mark, character) = if index % 2 == 0 { (Mark::X, 'X') } else { (Mark::O, 'O') };
+                let cell = usize::try_from(made.cell()).expect("on the board");
+                assert_eq!((made.mark(), board[cell]), (mark, '.'), "{game:?}");
+                board[cell] = character;
+            }
+            assert_eq!(game.board, board.iter().collect::<String>());
+            finished += usize::from(game.finish_time.is_some());
+        }
+        assert!(finished > 0, "no game came to an end");
+        let mut counted = 0;
+        for player in &players {
+            counted += player.finished_games(100, "").await.expect("a page").games.len();
+        }
+        assert_eq!(counted, finished * 2);
+        let board = players[0].leaderboards().get_leaderboard(players[0].ask(GetLeaderboardRequest { limit: 0 })).await;
+        let entries = board.expect("the leaderboard").into_inner().entries;
+        let total: i64 = entries.iter().map(|entry| entry.wins + entry.losses + entry.draws).sum();
+        assert_eq!(usize::try_from(total).expect("small"), counted);
+        let (wins, losses) = entries.iter().fold((0, 0), |(w, l), entry| (w + entry.wins, l + entry.losses));
+        assert_eq!(wins, losses);
+    }
+}
+
+async fn in_turn(players: &[Player; 3], game: &Game, cell: i32) -> Result<Game, Status> {
+    let player = players
+        .iter()
+        .find(|player| player.id() == game.turn_user_id)
+        .unwrap_or(&players[0]);
+    let free = game
+        .board
+        .match_indices('.')
+        .map(|(index, _)| index)
+        .cycle()
+        .nth(cell.unsigned_abs() as usize);
+    let cell = i32::try_from(free.unwrap_or(0)).expect("small");
+    player.make_move(game, cell).await
+}

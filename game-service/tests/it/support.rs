@@ -1,0 +1,220 @@
+//! A running game-service with a database and ports of its own, and players who call it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Parser;
+use game_service::{GameService, VerificationKeys, config::GameSettings};
+use shared::{
+    clock::{Clock, ClockHand, Timestamp},
+    ids::UserId,
+    proto::game::v1::{
+        CreateGameRequest, Game, GetGameRequest, JoinGameRequest, ListFinishedGamesRequest, ListFinishedGamesResponse,
+        ListOpenGamesRequest, ListOpenGamesResponse, MakeMoveRequest, Mark, Opponent,
+        game_service_client::GameServiceClient, history_service_client::HistoryServiceClient,
+        leaderboard_service_client::LeaderboardServiceClient,
+    },
+    server::{Running, ServerSettings},
+    testing::{
+        TestDatabase,
+        rpc::{channel, listener, with_token},
+        tokens::TokenMint,
+    },
+    token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, transport::Channel};
+
+/// 2026-11-21T00:00:00Z
+pub(crate) const START: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
+
+/// A running game-service, and the mint whose tokens it accepts.
+pub(crate) struct Server {
+    _database: TestDatabase,
+    pub(crate) running: Running,
+    pub(crate) clock: ClockHand,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) mint: TokenMint,
+}
+
+/// A player at a server.
+#[derive(Clone)]
+pub(crate) struct Player {
+    pub(crate) id: UserId,
+    pub(crate) token: String,
+    channel: Channel,
+}
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    settings: GameSettings,
+}
+
+impl Server {
+    pub(crate) async fn start(database: TestDatabase) -> Self {
+        Self::start_with(database, &[]).await
+    }
+
+    pub(crate) async fn start_with(database: TestDatabase, arguments: &[&str]) -> Self {
+        let settings = Cli::try_parse_from(["test"].iter().chain(arguments))
+            .expect("good arguments")
+            .settings;
+        let mint = TokenMint::random();
+        let (clock, hand) = Clock::manual(START);
+        let (grpc, http) = (listener().await, listener().await);
+        let address = grpc.address();
+        let running = Running::new(CancellationToken::new(), Duration::from_secs(5));
+        let service = GameService {
+            settings: &settings,
+            server: &ServerSettings::default(),
+            token_issuer: DEFAULT_ISSUER,
+            token_audience: DEFAULT_AUDIENCE,
+            keys: VerificationKeys::Shared(mint.key_set()),
+            db: database.db().clone(),
+            clock,
+            grpc,
+            http,
+        };
+        service.spawn(true, &running).await.expect("started");
+        Self {
+            _database: database,
+            running,
+            clock: hand,
+            grpc: address,
+            mint,
+        }
+    }
+
+    /// A new player with this login.
+    pub(crate) fn player(&self, login: &str) -> Player {
+        let id = UserId::generate();
+        let token = self.mint.sign(&self.mint.claims_for(id, login, &["player"], START));
+        Player {
+            id,
+            token,
+            channel: channel(self.grpc),
+        }
+    }
+
+    /// Plays a whole game between two players, X first.
+    pub(crate) async fn play(&self, x: &Player, o: &Player, cells: &[i32]) -> Game {
+        let mut game = self.start_game(x, o).await;
+        for (player, cell) in [x, o].into_iter().cycle().zip(cells) {
+            game = player.make_move(&game, *cell).await.expect("a legal move");
+        }
+        game
+    }
+
+    /// A game between two players that waits for X's first move.
+    pub(crate) async fn start_game(&self, x: &Player, o: &Player) -> Game {
+        let game = x.create(Opponent::Player, Mark::X).await.expect("created");
+        o.join(&game.game_id).await.expect("joined")
+    }
+}
+
+impl Player {
+    pub(crate) fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    pub(crate) fn games(&self) -> GameServiceClient<Channel> {
+        GameServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn histories(&self) -> HistoryServiceClient<Channel> {
+        HistoryServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn leaderboards(&self) -> LeaderboardServiceClient<Channel> {
+        LeaderboardServiceClient::new(self.channel.clone())
+    }
+
+    /// A request with the player's token.
+    pub(crate) fn ask<T>(&self, message: T) -> tonic::Request<T> {
+        with_token(message, &self.token)
+    }
+
+    pub(crate) async fn create(&self, opponent: Opponent, mark: Mark) -> Result<Game, Status> {
+        let request = CreateGameRequest {
+            opponent: opponent.into(),
+            mark: mark.into(),
+        };
+        Ok(self
+            .games()
+            .create_game(self.ask(request))
+            .await?
+            .into_inner()
+            .game
+            .expect("a game"))
+    }
+
+    pub(crate) async fn get(&self, game_id: &str) -> Result<Game, Status> {
+        let request = GetGameRequest {
+            game_id: game_id.to_owned(),
+        };
+        Ok(self
+            .games()
+            .get_game(self.ask(request))
+            .await?
+            .into_inner()
+            .game
+            .expect("a game"))
+    }
+
+    pub(crate) async fn join(&self, game_id: &str) -> Result<Game, Status> {
+        let request = JoinGameRequest {
+            game_id: game_id.to_owned(),
+        };
+        Ok(self
+            .games()
+            .join_game(self.ask(request))
+            .await?
+            .into_inner()
+            .game
+            .expect("a game"))
+    }
+
+    /// Moves in a game as the player has seen it.
+    pub(crate) async fn make_move(&self, seen: &Game, cell: i32) -> Result<Game, Status> {
+        self.move_at(&seen.game_id, cell, seen.version).await
+    }
+
+    pub(crate) async fn move_at(&self, game_id: &str, cell: i32, expected_version: i64) -> Result<Game, Status> {
+        let request = MakeMoveRequest {
+            game_id: game_id.to_owned(),
+            cell: Some(cell),
+            expected_version,
+        };
+        Ok(self
+            .games()
+            .make_move(self.ask(request))
+            .await?
+            .into_inner()
+            .game
+            .expect("a game"))
+    }
+
+    pub(crate) async fn open_games(&self, page_size: i32, page_token: &str) -> Result<ListOpenGamesResponse, Status> {
+        let request = ListOpenGamesRequest {
+            page_size,
+            page_token: page_token.to_owned(),
+        };
+        Ok(self.games().list_open_games(self.ask(request)).await?.into_inner())
+    }
+
+    pub(crate) async fn finished_games(
+        &self,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<ListFinishedGamesResponse, Status> {
+        let request = ListFinishedGamesRequest {
+            page_size,
+            page_token: page_token.to_owned(),
+        };
+        Ok(self
+            .histories()
+            .list_finished_games(self.ask(request))
+            .await?
+            .into_inner())
+    }
+}
