@@ -33,3 +33,5 @@ pub use self::{
     first_admin::{ensure_first_admin, generate_password},
     secret::{SecretError, ServerSecrets},
 };
+/// A user is a row as it is: answers hold it, and nothing above needs the store for it.
+pub(crate) use crate::store::User;

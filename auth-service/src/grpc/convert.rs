@@ -5,10 +5,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use shared::proto::auth::v1 as proto;
 
-use crate::{
-    domain::{AccessToken, TokenPair},
-    store::User,
-};
+use crate::domain::{AccessToken, TokenPair, User};
 
 const TOKEN_TYPE: &str = "Bearer";
 

@@ -1,1 +1,494 @@
+//! The program: how it starts, what it says of bad settings, how it ends.
 
+use std::{fs, net::TcpListener, path::PathBuf, time::Duration};
+
+use auth_service::{MIGRATIONS, ServerSecrets};
+use diesel_async::SimpleAsyncConnection as _;
+use secrecy::ExposeSecret as _;
+use shared::{
+    db::{self, Backend, Db, MigrationLock},
+    proto::auth::v1::{RegisterResponse, auth_service_client::AuthServiceClient},
+    query,
+    testing::{
+        TestDatabase, block_on,
+        program::{Addresses, Ended, Program, Signal, get, serving},
+        rpc::channel,
+    },
+};
+use tempfile::TempDir;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::support::{PASSWORD, credentials, registration, rotate};
+
+const AUTH_SERVICE: &str = env!("CARGO_BIN_EXE_auth-service");
+
+/// A database that nobody has opened, and a server secret.
+struct Place {
+    folder: TempDir,
+    url: String,
+    secret_file: PathBuf,
+}
+
+impl Place {
+    async fn new(backend: Backend) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let url = match backend {
+            Backend::Sqlite => format!("sqlite:{}/auth.db", folder.path().display()),
+            Backend::Postgres => TestDatabase::create_empty(backend).await.url().to_owned(),
+        };
+        let place = Self {
+            url,
+            secret_file: folder.path().join("secret"),
+            folder,
+        };
+        place.write("secret", ServerSecrets::generate().expose_secret());
+        place
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).expect("write a file");
+        path
+    }
+
+    fn migrate(&self) -> Program {
+        Program::start(
+            AUTH_SERVICE,
+            ["migrate", "--log-level", "error", "--database-url", &self.url],
+        )
+    }
+
+    /// Serves, and logs in JSON.
+    fn serve(&self, more: &[&str]) -> Program {
+        self.serve_logging(&["--log-format", "json"], more)
+    }
+
+    /// Tries to serve, with a log that only an error is worth.
+    async fn refused(&self, more: &[&str]) -> Ended {
+        self.serve_logging(&["--log-level", "error"], more).ended().await
+    }
+
+    fn serve_logging(&self, log: &[&str], more: &[&str]) -> Program {
+        let secret_file = self.secret_file.to_str().expect("UTF-8");
+        let arguments = [
+            "serve",
+            "--auth-listen",
+            "127.0.0.1:0",
+            "--auth-http-listen",
+            "127.0.0.1:0",
+        ];
+        let cheap = ["--hashing-memory-kib", "8", "--hashing-passes", "1"];
+        let own = ["--database-url", &self.url, "--auth-secret-file", secret_file];
+        Program::start(AUTH_SERVICE, [&arguments[..], &cheap, &own, log, more].concat())
+    }
+
+    async fn database(&self) -> Db {
+        let settings = db::DatabaseSettings::new(self.url.parse().expect("a URL"));
+        Db::connect(&settings).await.expect("connect")
+    }
+
+    async fn count(&self, table: &str) -> i64 {
+        let db = self.database().await;
+        let mut conn = db.read().await.expect("a connection");
+        let sql = format!("SELECT count(*) AS count FROM {table}");
+        let row: db::Result<Count> = query!(&mut conn, |c| diesel_async::RunQueryDsl::get_result(
+            diesel::sql_query(&sql),
+            c
+        )
+        .await);
+        row.expect("a count").count
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Count {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    count: i64,
+}
+
+async fn register(at: Addresses, login: &str) -> RegisterResponse {
+    let mut client = AuthServiceClient::new(channel(at.grpc));
+    let answer = client.register(registration(login)).await;
+    answer.expect("registered").into_inner()
+}
+
+async fn execute(db: &Db, sql: &str) {
+    let mut tx = db.begin().await.expect("a transaction");
+    let done: db::Result<()> = query!(tx.conn(), |c| c.batch_execute(sql).await);
+    done.expect("executed");
+    tx.commit().await.expect("committed");
+}
+
+async fn jwks(at: Addresses) -> String {
+    let (status, body) = get(at.http, "/.well-known/jwks.json").await;
+    assert_eq!(status, 200, "{body}");
+    body
+}
+
+async fn a_second_start_finds_everything_again(backend: Backend) {
+    let place = Place::new(backend).await;
+    let program = place.serve(&[]);
+    let at = program.addresses().await;
+    serving(at.grpc).await;
+    assert_eq!(get(at.http, "/readyz").await, (200, "serving\n".to_owned()));
+    let keys = jwks(at).await;
+    let refresh_token = register(at, "ann").await.tokens.expect("tokens").refresh_token;
+    program.signal(Signal::Terminate);
+    let ended = program.ended_within(Duration::from_secs(20)).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+    assert!(
+        !ended.stderr.contains(PASSWORD) && !ended.stderr.contains(&refresh_token),
+        "{ended:?}"
+    );
+
+    let program = place.serve(&["--migrate", "false"]);
+    let at = program.addresses().await;
+    serving(at.grpc).await;
+    assert_eq!(jwks(at).await, keys);
+    let mut client = AuthServiceClient::new(channel(at.grpc));
+    client.login(credentials("ann", PASSWORD)).await.expect("logged in");
+    rotate(&mut client, &refresh_token, "").await.expect("rotated");
+}
+
+#[test]
+fn a_second_start_finds_everything_again_on_sqlite() {
+    block_on(a_second_start_finds_everything_again(Backend::Sqlite));
+}
+
+#[test]
+fn a_second_start_finds_everything_again_on_postgres() {
+    block_on(a_second_start_finds_everything_again(Backend::Postgres));
+}
+
+/// With the settings as they come: a deployment gives it 20 s and then kills it.
+#[test]
+fn it_ends_in_time_while_somebody_watches() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let program = place.serve(&[]);
+        let at = program.addresses().await;
+        serving(at.grpc).await;
+        let mut client = HealthClient::new(channel(at.grpc));
+        let watch = client.watch(HealthCheckRequest::default()).await.expect("health");
+        let mut watch = watch.into_inner();
+        let mut change = async || watch.message().await.expect("health").expect("a change").status();
+        assert_eq!(change().await, ServingStatus::Serving);
+        program.signal(Signal::Terminate);
+        assert_eq!(change().await, ServingStatus::NotServing);
+        let ended = program.ended_within(Duration::from_secs(20)).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    });
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let program = place.serve(&["--drain-timeout-seconds", "600"]);
+        let at = program.addresses().await;
+        serving(at.grpc).await;
+        let mut client = HealthClient::new(channel(at.grpc));
+        let _watch = client.watch(HealthCheckRequest::default()).await.expect("health");
+        program.signal(Signal::Interrupt);
+        program.logged("shutting down; once more to end at once").await;
+        program.signal(Signal::Interrupt);
+        assert_eq!(program.ended().await.code, Some(130));
+    });
+}
+
+#[test]
+fn migrate_says_what_it_did() {
+    block_on(async {
+        for backend in [Backend::Sqlite, Backend::Postgres] {
+            let place = Place::new(backend).await;
+            let refused = place.refused(&["--migrate", "false"]).await;
+            let line = refused.only_line(1);
+            assert!(line.starts_with("the database lacks the migrations 2"), "{line}");
+            assert!(line.ends_with("; apply them with the command `migrate`"), "{line}");
+            for expected in ["applied 20261121000000", "the database is up to date"] {
+                let ended = place.migrate().ended().await;
+                assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+                assert!(ended.stdout.starts_with(expected), "{ended:?}");
+                assert_eq!(ended.stdout.lines().count(), 1, "{ended:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_bad_setting_ends_it_with_64_and_a_clear_line() {
+    const HIDDEN: &str = "hunter2";
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let short = place.write("short", &format!("{HIDDEN}="));
+        let short = short.to_str().expect("UTF-8");
+        let secret = place.secret_file.to_str().expect("UTF-8");
+        let with = |name: &'static str, value: &str| vec![name.to_owned(), value.to_owned()];
+        let without_secret = || with("--database-url", &place.url);
+        let with_secret = || [without_secret(), with("--auth-secret-file", secret)].concat();
+        let with_database = |url: &str| [with("--database-url", url), with("--auth-secret-file", secret)].concat();
+        let bad = |name: &'static str, value: &str| [with_secret(), with(name, value)].concat();
+        for (arguments, words) in [
+            (bad("--auth-lissen", "127.0.0.1:0"), "--auth-lissen"),
+            (bad("--auth-listen", "127.0.0.1:70000"), "--auth-listen"),
+            (bad("--auth-http-listen", "8081"), "--auth-http-listen"),
+            (bad("--access-token-seconds", "59"), "59 is not in 60..=86400"),
+            (bad("--database-connections", "0"), "0 is not in 1..=1000"),
+            (bad("--hashing-queue", "many"), "--hashing-queue"),
+            (bad("--registration-open", "perhaps"), "--registration-open"),
+            (bad("--log-level", "shared=loud"), "--log-level"),
+            (bad("--log-format", "xml"), "--log-format"),
+            (bad("--tls-cert-file", "cert.pem"), "required arguments"),
+            (bad("--auth-secret", HIDDEN), "cannot be used with"),
+            (without_secret(), "required arguments"),
+            (
+                [without_secret(), with("--auth-secret", HIDDEN)].concat(),
+                "--auth-secret: a server secret is",
+            ),
+            (
+                [without_secret(), with("--auth-secret-file", short)].concat(),
+                "short: a server secret is",
+            ),
+            (
+                [without_secret(), with("--auth-secret-file", "/nowhere/secret")].concat(),
+                "/nowhere/secret: No such file",
+            ),
+            (with("--auth-secret-file", secret), "required arguments"),
+            (
+                with_database(&format!("mysql://kim:{HIDDEN}@db/auth")),
+                "--database-url: the database URL must begin with",
+            ),
+            (
+                with_database(&format!("postgres://kim:{HIDDEN}@db:x/auth")),
+                "--database-url: the database URL is not understood",
+            ),
+            (
+                with_database(&format!("postgres://kim:{HIDDEN}@db/auth?sslmode=on")),
+                "--database-url: sslmode must be",
+            ),
+        ] {
+            let ended = Program::start(AUTH_SERVICE, [vec!["serve".to_owned()], arguments.clone()].concat())
+                .ended()
+                .await;
+            ended.bad_setting();
+            assert!(ended.stderr.contains(words), "{arguments:?}: {ended:?}");
+            assert!(!ended.stderr.contains(HIDDEN), "{arguments:?}: {ended:?}");
+        }
+        assert!(!place.folder.path().join("auth.db").exists());
+    });
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("its address").to_string();
+        for setting in ["--auth-listen", "--auth-http-listen"] {
+            // The one that comes later counts nothing: clap takes an option once.
+            let other = if setting == "--auth-listen" {
+                "--auth-http-listen"
+            } else {
+                "--auth-listen"
+            };
+            let secret = place.secret_file.to_str().expect("UTF-8");
+            let arguments = [
+                "serve",
+                "--database-url",
+                &place.url,
+                "--auth-secret-file",
+                secret,
+                "--log-level",
+                "error",
+            ];
+            let ports = [setting, &address, other, "127.0.0.1:0"];
+            let ended = Program::start(AUTH_SERVICE, [&arguments[..], &ports].concat())
+                .ended()
+                .await;
+            let line = ended.only_line(1);
+            assert!(
+                line.starts_with(&format!(
+                    "cannot listen on {address} ({setting}): Address already in use"
+                )),
+                "{line}"
+            );
+        }
+        assert!(!place.folder.path().join("auth.db").exists());
+    });
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_left_alone() {
+    block_on(async {
+        for backend in [Backend::Sqlite, Backend::Postgres] {
+            let place = Place::new(backend).await;
+            assert_eq!(place.migrate().ended().await.code, Some(0));
+            let later = "INSERT INTO __diesel_schema_migrations (version) VALUES ('29990101000000')";
+            execute(&place.database().await, later).await;
+            for ended in [place.refused(&[]).await, place.migrate().ended().await] {
+                let line = ended.only_line(1);
+                assert!(
+                    line.starts_with("the database was made by a newer version of this program"),
+                    "{line}"
+                );
+            }
+            assert_eq!(place.count("__diesel_schema_migrations").await, 2);
+            assert_eq!(place.count("signing_keys").await, 0);
+        }
+    });
+}
+
+#[test]
+fn a_database_of_another_server_secret_is_left_alone() {
+    block_on(async {
+        for backend in [Backend::Sqlite, Backend::Postgres] {
+            let place = Place::new(backend).await;
+            let program = place.serve(&[]);
+            let at = program.addresses().await;
+            serving(at.grpc).await;
+            let keys = jwks(at).await;
+            program.signal(Signal::Terminate);
+            assert_eq!(program.ended().await.code, Some(0));
+
+            let first = fs::read_to_string(&place.secret_file).expect("the secret");
+            let other = ServerSecrets::generate();
+            place.write("secret", other.expose_secret());
+            let refused = place.refused(&[]).await;
+            let line = refused.only_line(1);
+            assert!(
+                line.contains("the server secret is not the one that it was stored with"),
+                "{line}"
+            );
+
+            // With the secret from before on its second line, the new one will do.
+            place.write("secret", &format!("{}{first}", other.expose_secret()));
+            let program = place.serve(&[]);
+            let at = program.addresses().await;
+            serving(at.grpc).await;
+            assert_eq!(jwks(at).await, keys);
+        }
+    });
+}
+
+#[test]
+fn a_file_that_another_process_serves_is_named() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let program = place.serve(&[]);
+        let at = program.addresses().await;
+        serving(at.grpc).await;
+        for ended in [place.refused(&[]).await, place.migrate().ended().await] {
+            let line = ended.only_line(1);
+            assert!(line.contains("auth.db is in use by another process"), "{line}");
+        }
+        register(at, "ann").await;
+    });
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_is_named_with_the_reason() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let folder = place.folder.path().display();
+        for (url, words) in [
+            (format!("sqlite:{folder}/nowhere/auth.db"), "No such file or directory"),
+            (format!("sqlite:{folder}"), "Is a directory"),
+            (
+                format!(
+                    "sqlite:{}",
+                    place.write("text.db", &"not a database ".repeat(99)).display()
+                ),
+                "not a database",
+            ),
+            (
+                "postgres://kim:hunter2@127.0.0.1:1/auth".to_owned(),
+                "Connection refused",
+            ),
+        ] {
+            let ended = Program::start(
+                AUTH_SERVICE,
+                ["migrate", "--log-level", "error", "--database-url", &url],
+            )
+            .ended()
+            .await;
+            let line = ended.only_line(1);
+            assert!(line.contains(words), "{line}");
+            assert!(!line.contains("hunter2"), "{line}");
+        }
+    });
+}
+
+#[test]
+fn help_names_every_setting_and_tells_no_secret() {
+    block_on(async {
+        let environment = [
+            ("DATABASE_URL", "postgres://kim:hunter2@db/auth"),
+            ("AUTH_SECRET", "hunter2"),
+        ];
+        for command in ["serve", "migrate"] {
+            let ended = Program::start_in(AUTH_SERVICE, [command, "--help"], &environment)
+                .ended()
+                .await;
+            ended.documents_every_option();
+            assert!(!ended.stdout.contains("hunter2"), "{}", ended.stdout);
+        }
+        let ended = Program::start(AUTH_SERVICE, ["--help"]).ended().await;
+        assert_eq!(ended.code, Some(0));
+        assert!(
+            ended.stdout.contains("serve") && ended.stdout.contains("migrate"),
+            "{}",
+            ended.stdout
+        );
+        assert_eq!(Program::start(AUTH_SERVICE, ["--version"]).ended().await.code, Some(0));
+        assert_eq!(Program::start(AUTH_SERVICE, [""; 0]).ended().await.code, Some(64));
+    });
+}
+
+/// One is killed in the middle of the first migration; then eight start at the same moment.
+#[test]
+fn of_eight_that_start_together_one_prepares_the_database() {
+    block_on(async {
+        let place = Place::new(Backend::Postgres).await;
+        let db = place.database().await;
+        let mut tx = db.begin().await.expect("a transaction");
+        let blocked: db::Result<()> = query!(tx.conn(), |c| c.batch_execute("CREATE TABLE users (id int)").await);
+        blocked.expect("a table of that name, not committed");
+        let victim = place.serve(&[]);
+        let migrating = "SELECT 1 FROM pg_stat_activity \
+            WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%CREATE TABLE users%'";
+        let in_mid_migration = async {
+            let mut conn = db.read().await.expect("a connection");
+            loop {
+                let waiting: db::Result<usize> = query!(&mut conn, |c| diesel_async::RunQueryDsl::execute(
+                    diesel::sql_query(migrating),
+                    c
+                )
+                .await);
+                if waiting.expect("an answer") == 1 {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), in_mid_migration).await;
+        waited.expect("it comes to the migration");
+        victim.signal(Signal::Kill);
+        assert_eq!(victim.ended().await.code, None);
+        tx.rollback().await;
+
+        let replicas: Vec<Program> = (0..8).map(|_| place.serve(&[])).collect();
+        let mut keys = Vec::new();
+        for replica in &replicas {
+            let at = replica.addresses().await;
+            serving(at.grpc).await;
+            keys.push(jwks(at).await);
+        }
+        keys.dedup();
+        assert_eq!(keys.len(), 1, "{keys:?}");
+        assert_eq!(place.count("__diesel_schema_migrations").await, 1);
+        assert_eq!(place.count("signing_keys").await, 1);
+        let lock = MigrationLock::acquire(&db).await;
+        let pending = lock.expect("free").pending(&MIGRATIONS).await.expect("an answer");
+        assert_eq!(pending, Vec::<String>::new());
+    });
+}

@@ -29,7 +29,7 @@ pub enum OpenError {
     #[error("the database {} is in use by another process, which holds the lock on {}.lock", .0.display(), .0.display())]
     InUse(PathBuf),
     /// The file, or the lock beside it, cannot be made or opened.
-    #[error("the database {} cannot be opened", path.display())]
+    #[error("the database {} cannot be opened: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,

@@ -3,6 +3,7 @@
 pub mod contract;
 mod database;
 pub mod postgres;
+pub mod program;
 pub mod rpc;
 pub mod tokens;
 

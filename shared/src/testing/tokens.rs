@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 
 use crate::{
     clock::{Clock, Timestamp},
@@ -53,6 +56,13 @@ impl TokenMint {
     /// The public key, as it is published.
     pub fn jwks(&self) -> Jwks {
         self.jwk.clone().into()
+    }
+
+    /// The public key as a PEM file (RFC 8410).
+    pub fn public_pem(&self) -> String {
+        let algorithm = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+        let der = BASE64_STANDARD.encode([&algorithm[..], self.jwk.public_key()].concat());
+        format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n")
     }
 
     /// The public key, for a verifier.

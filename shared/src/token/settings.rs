@@ -1,7 +1,8 @@
 //! What a service that verifies tokens can be told about them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
+use clap::{Arg, Command, builder::TypedValueParser, error::ErrorKind};
 use http::Uri;
 use url::Url;
 
@@ -25,12 +26,12 @@ pub struct VerifierSettings {
 
     /// Take the verification keys from auth-service at this gRPC address. Without this and the next two it is
     /// port 50051 of this machine.
-    #[arg(long, env = "AUTH_GRPC_URL", value_name = "URL", value_parser = grpc_url)]
+    #[arg(long, env = "AUTH_GRPC_URL", value_name = "URL", value_parser = Unrepeated(grpc_url))]
     #[arg(conflicts_with_all = ["auth_jwks_url", "auth_keys_file"])]
     pub auth_grpc_url: Option<Uri>,
 
     /// Take the verification keys from the JSON Web Key Set at this URL.
-    #[arg(long, env = "AUTH_JWKS_URL", value_name = "URL", value_parser = jwks_url)]
+    #[arg(long, env = "AUTH_JWKS_URL", value_name = "URL", value_parser = Unrepeated(jwks_url))]
     #[arg(conflicts_with = "auth_keys_file")]
     pub auth_jwks_url: Option<Url>,
 
@@ -70,6 +71,23 @@ impl From<&VerifierSettings> for KeySource {
                     .unwrap_or_else(|| Uri::from_static(DEFAULT_AUTH_GRPC_URL)),
             }
         }
+    }
+}
+
+/// Parses an address. The error of clap's own parsers repeats the text, which may hold a password where none belongs.
+#[derive(Clone)]
+struct Unrepeated<T>(fn(&str) -> Result<T, String>);
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Unrepeated<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
+        let text = value.to_str().ok_or_else(|| "must be UTF-8".to_owned());
+        text.and_then(self.0).map_err(|why| {
+            let argument = argument.map(ToString::to_string).unwrap_or_default();
+            let message = format!("invalid value for '{argument}': {why}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        })
     }
 }
 

@@ -1,0 +1,5 @@
+//! The program that `cargo run` starts, and what holds for the workspace as a whole.
+
+mod architecture;
+mod program;
+mod protos;

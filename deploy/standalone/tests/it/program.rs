@@ -1,0 +1,380 @@
+//! The program: what its first start makes, what later starts find, what stops it from starting.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use shared::{
+    db::{self, DatabaseSettings, Db, prelude::*},
+    proto::{
+        auth::v1::{
+            GetMeRequest, LoginRequest, LoginResponse, account_service_client::AccountServiceClient,
+            auth_service_client::AuthServiceClient,
+        },
+        game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
+    },
+    testing::{
+        block_on,
+        program::{Ended, Program, Signal, get, serving},
+        rpc::{channel, with_token},
+    },
+};
+use tempfile::TempDir;
+use tonic::Status;
+
+const STANDALONE: &str = env!("CARGO_BIN_EXE_standalone");
+
+const ANY_PORTS: [&str; 8] = [
+    "--auth-listen",
+    "127.0.0.1:0",
+    "--auth-http-listen",
+    "127.0.0.1:0",
+    "--game-listen",
+    "127.0.0.1:0",
+    "--game-http-listen",
+    "127.0.0.1:0",
+];
+
+/// Where a data folder may be made.
+struct Place {
+    parent: TempDir,
+}
+
+/// What the banner tells.
+struct Banner {
+    text: String,
+    auth_grpc: SocketAddr,
+    auth_http: SocketAddr,
+    game_grpc: SocketAddr,
+    game_http: SocketAddr,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            parent: tempfile::tempdir().expect("a temporary directory"),
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.parent.path().join("data")
+    }
+
+    fn start(&self, more: &[&str]) -> Program {
+        let data = self.data();
+        let own = ["--log-level", "error", "--data-dir", data.to_str().expect("UTF-8")];
+        let cheap = ["--hashing-memory-kib", "8", "--hashing-passes", "1"];
+        Program::start(STANDALONE, [&own[..], &cheap, &ANY_PORTS, more].concat())
+    }
+
+    async fn refused(&self) -> Ended {
+        self.start(&[]).ended().await
+    }
+
+    /// Starts it once, and ends it.
+    async fn with_data() -> Self {
+        let place = Self::new();
+        let program = place.start(&[]);
+        Banner::of(&program).await;
+        end(program).await;
+        place
+    }
+
+    /// The files in the data folder. SQLite's companion files come and go.
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let entries = fs::read_dir(self.data()).expect("the data folder");
+        entries
+            .map(|entry| {
+                let entry = entry.expect("a file");
+                let name = entry.file_name().into_string().expect("UTF-8");
+                (name, fs::read(entry.path()).expect("its content"))
+            })
+            .filter(|(name, _)| !name.ends_with("-wal") && !name.ends_with("-shm"))
+            .collect()
+    }
+
+    async fn database(&self, name: &str) -> Db {
+        let url = format!("sqlite:{}/{name}.db", self.data().display());
+        let settings = DatabaseSettings::new(url.parse().expect("a URL"));
+        Db::connect(&settings).await.expect("connect")
+    }
+}
+
+impl Banner {
+    async fn of(program: &Program) -> Self {
+        let text = program.printed("Ctrl-C ends it.").await;
+        let after = |service: &str, label: &str| -> SocketAddr {
+            let line = text.lines().find(|line| line.trim_start().starts_with(service));
+            let rest = line.and_then(|line| line.split_once(label));
+            let word = rest.and_then(|(_, rest)| rest.split_whitespace().next());
+            let address = word.and_then(|word| word.parse().ok());
+            address.unwrap_or_else(|| panic!("no {label} of {service} in:\n{text}"))
+        };
+        let banner = Self {
+            auth_grpc: after("auth-service", "gRPC "),
+            auth_http: after("auth-service", "HTTP http://"),
+            game_grpc: after("game-service", "gRPC "),
+            game_http: after("game-service", "HTTP http://"),
+            text,
+        };
+        serving(banner.auth_grpc).await;
+        serving(banner.game_grpc).await;
+        banner
+    }
+
+    /// The password that it shows, if it shows one.
+    fn password(&self) -> Option<&str> {
+        let (_, rest) = self.text.split_once("login admin, password ")?;
+        rest.lines().next()
+    }
+
+    async fn jwks(&self) -> String {
+        let (status, body) = get(self.auth_http, "/.well-known/jwks.json").await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    async fn login(&self, login: &str, password: &str) -> Result<LoginResponse, Status> {
+        let request = LoginRequest {
+            identifier: login.to_owned(),
+            password: password.to_owned(),
+        };
+        let mut client = AuthServiceClient::new(channel(self.auth_grpc));
+        client.login(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Logs in as the first administrator, and asks who that is. Gives the user id.
+    async fn admin(&self, password: &str) -> String {
+        let tokens = self.login("admin", password).await.expect("logged in").tokens;
+        let request = with_token(GetMeRequest {}, &tokens.expect("tokens").access_token);
+        let mut client = AccountServiceClient::new(channel(self.auth_grpc));
+        let me = client.get_me(request).await.expect("the profile").into_inner();
+        assert!(me.is_admin, "{me:?}");
+        me.user.expect("a user").user_id
+    }
+}
+
+async fn end(program: Program) -> Ended {
+    program.signal(Signal::Interrupt);
+    let ended = program.ended().await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    ended
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("its metadata").permissions().mode() & 0o777
+}
+
+async fn execute(db: &Db, sql: &str) {
+    let mut tx = db.begin().await.expect("a transaction");
+    let done: db::Result<usize> = query!(tx.conn(), |c| diesel::sql_query(sql).execute(c).await);
+    done.expect("executed");
+    tx.commit().await.expect("committed");
+}
+
+#[test]
+fn the_first_start_makes_everything_and_the_second_finds_it() {
+    block_on(async {
+        let place = Place::new();
+        let program = place.start(&[]);
+        let banner = Banner::of(&program).await;
+        let folder = place.data().canonicalize().expect("the data folder");
+        assert!(banner.text.contains(&folder.display().to_string()), "{}", banner.text);
+        assert_eq!(mode(&folder), 0o700);
+        for entry in fs::read_dir(&folder).expect("the data folder") {
+            let path = entry.expect("a file").path();
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+        let names: Vec<String> = place.files().into_keys().collect();
+        for name in ["admin-password", "auth.db", "game.db", "server-secret"] {
+            assert!(names.iter().any(|made| made == name), "{name} is not in {names:?}");
+        }
+        for http in [banner.auth_http, banner.game_http] {
+            assert_eq!(get(http, "/readyz").await.0, 200);
+        }
+        let password = banner.password().expect("the password").to_owned();
+        assert_eq!(banner.text.matches(&password).count(), 1, "{}", banner.text);
+        let kept = fs::read_to_string(folder.join("admin-password")).expect("the password");
+        assert_eq!(kept, format!("{password}\n"));
+        let (admin, keys) = (banner.admin(&password).await, banner.jwks().await);
+        let refused = banner.login("demo", "demo-password").await;
+        refused.expect_err("nobody asked for a demo");
+        end(program).await;
+
+        let program = place.start(&[]);
+        let banner = Banner::of(&program).await;
+        assert_eq!(banner.password(), None, "{}", banner.text);
+        assert!(!banner.text.contains(&password), "{}", banner.text);
+        assert_eq!(banner.admin(&password).await, admin);
+        assert_eq!(banner.jwks().await, keys);
+        end(program).await;
+    });
+}
+
+#[test]
+fn the_demo_is_added_once() {
+    block_on(async {
+        let place = Place::new();
+        let mut leaderboards = Vec::new();
+        for words in ["Demo: added 4 players", "there already"] {
+            let program = place.start(&["--demo"]);
+            let banner = Banner::of(&program).await;
+            assert!(banner.text.contains(words), "{}", banner.text);
+            assert!(
+                banner.text.contains("Log in as demo with the password demo-password"),
+                "{}",
+                banner.text
+            );
+            let tokens = banner.login("demo", "demo-password").await.expect("logged in").tokens;
+            let token = tokens.expect("tokens").access_token;
+            let mut client = LeaderboardServiceClient::new(channel(banner.game_grpc));
+            let request = with_token(GetLeaderboardRequest::default(), &token);
+            let leaderboard = client.get_leaderboard(request).await.expect("the leaderboard");
+            leaderboards.push(leaderboard.into_inner().entries);
+            end(program).await;
+        }
+        assert_eq!(leaderboards[0].len(), 4);
+        assert_eq!(leaderboards[0], leaderboards[1]);
+    });
+}
+
+#[test]
+fn a_taken_port_is_named_and_nothing_is_made() {
+    block_on(async {
+        let place = Place::new();
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("its address").to_string();
+        let data = place.data();
+        for setting in [
+            "--auth-listen",
+            "--auth-http-listen",
+            "--game-listen",
+            "--game-http-listen",
+        ] {
+            let mut ports = ANY_PORTS;
+            let at = ports
+                .iter()
+                .position(|argument| *argument == setting)
+                .expect("it is there");
+            ports[at + 1] = &address;
+            let own = ["--log-level", "error", "--data-dir", data.to_str().expect("UTF-8")];
+            let ended = Program::start(STANDALONE, [&own[..], &ports].concat()).ended().await;
+            let expected = format!("cannot listen on {address} ({setting}): Address already in use");
+            let line = ended.only_line(1);
+            assert!(line.starts_with(&expected), "{line}");
+        }
+        assert!(!data.exists());
+    });
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    block_on(async {
+        let place = Place::new();
+        fs::write(place.data(), "a file").expect("write a file");
+        let ended = place.refused().await;
+        let line = ended.only_line(1);
+        assert!(
+            line.starts_with("cannot use the data folder") && line.contains("(--data-dir)"),
+            "{line}"
+        );
+        assert_eq!(fs::read_to_string(place.data()).expect("the file"), "a file");
+    });
+}
+
+#[test]
+fn a_folder_serves_one_process() {
+    block_on(async {
+        let place = Place::new();
+        let program = place.start(&[]);
+        let banner = Banner::of(&program).await;
+        let files = place.files();
+        let ended = place.refused().await;
+        let line = ended.only_line(1);
+        assert!(line.ends_with("(--data-dir) is in use by another process"), "{line}");
+        assert_eq!(place.files(), files);
+        banner.admin(banner.password().expect("the password")).await;
+        end(program).await;
+    });
+}
+
+#[test]
+fn databases_of_a_newer_version_are_left_alone() {
+    block_on(async {
+        for name in ["auth", "game"] {
+            let place = Place::with_data().await;
+            let later = "INSERT INTO __diesel_schema_migrations (version) VALUES ('29990101000000')";
+            execute(&place.database(name).await, later).await;
+            let files = place.files();
+            let ended = place.refused().await;
+            let line = ended.only_line(1);
+            assert!(
+                line.contains("the database was made by a newer version of this program"),
+                "{line}"
+            );
+            assert_eq!(place.files(), files);
+            let earlier = "DELETE FROM __diesel_schema_migrations WHERE version = '29990101000000'";
+            execute(&place.database(name).await, earlier).await;
+            let program = place.start(&[]);
+            let password = fs::read_to_string(place.data().join("admin-password")).expect("the password");
+            Banner::of(&program).await.admin(password.trim_end()).await;
+        }
+    });
+}
+
+#[test]
+fn a_lost_server_secret_is_not_replaced() {
+    block_on(async {
+        let place = Place::with_data().await;
+        let secret = place.data().join("server-secret");
+        let aside = place.parent.path().join("aside");
+        fs::rename(&secret, &aside).expect("take it away");
+        let files = place.files();
+        let ended = place.refused().await;
+        let line = ended.only_line(1);
+        assert!(line.ends_with("server-secret is missing; put it back"), "{line}");
+        assert_eq!(place.files(), files);
+
+        fs::write(&secret, "c2hvcnQ=").expect("write a file");
+        let ended = place.refused().await;
+        let line = ended.only_line(1);
+        assert!(
+            line.contains("server-secret: a server secret is one line") && !line.contains("c2hvcnQ="),
+            "{line}"
+        );
+
+        fs::copy(&aside, &secret).expect("put it back");
+        let program = place.start(&[]);
+        let password = fs::read_to_string(place.data().join("admin-password")).expect("the password");
+        Banner::of(&program).await.admin(password.trim_end()).await;
+    });
+}
+
+#[test]
+fn bad_settings_end_it_with_64() {
+    block_on(async {
+        let place = Place::new();
+        for arguments in [
+            &["--nothing"][..],
+            &["--auth-listen", "nowhere"],
+            &["--leaderboard-min-games", "0"],
+            &["--demo", "--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"],
+        ] {
+            let data = place.data();
+            let own = ["--data-dir", data.to_str().expect("UTF-8")];
+            Program::start(STANDALONE, [&own[..], arguments].concat())
+                .ended()
+                .await
+                .bad_setting();
+        }
+        assert!(!place.data().exists());
+        Program::start(STANDALONE, ["--help"])
+            .ended()
+            .await
+            .documents_every_option();
+    });
+}

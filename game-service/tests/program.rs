@@ -1,0 +1,254 @@
+//! The program: where it takes its keys from, how it starts, what it says of bad settings, how it ends.
+
+use std::{fs, net::SocketAddr, time::Duration};
+
+use shared::{
+    clock::Clock,
+    db::Backend,
+    ids::UserId,
+    proto::{
+        auth::v1::{
+            GetJwksRequest, GetJwksResponse,
+            key_service_server::{KeyService, KeyServiceServer},
+        },
+        game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
+    },
+    testing::{
+        TestDatabase, block_on,
+        program::{Addresses, Ended, Program, Signal, get, not_serving, serving},
+        rpc::{channel, with_token},
+        tokens::TokenMint,
+    },
+};
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpSocket};
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::TcpIncoming},
+};
+
+const GAME_SERVICE: &str = env!("CARGO_BIN_EXE_game-service");
+
+/// A database that nobody has opened, and room for files.
+struct Place {
+    folder: TempDir,
+    url: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let url = format!("sqlite:{}/game.db", folder.path().display());
+        Self { folder, url }
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).expect("write a file");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
+    /// Serves, and logs in JSON.
+    fn serve(&self, more: &[&str]) -> Program {
+        self.serve_logging(&["--log-format", "json"], more)
+    }
+
+    /// Tries to serve, with a log that only an error is worth.
+    async fn refused(&self, more: &[&str]) -> Ended {
+        self.serve_logging(&["--log-level", "error"], more).ended().await
+    }
+
+    fn serve_logging(&self, log: &[&str], more: &[&str]) -> Program {
+        let arguments = [
+            "serve",
+            "--game-listen",
+            "127.0.0.1:0",
+            "--game-http-listen",
+            "127.0.0.1:0",
+        ];
+        let database = ["--database-url", &self.url];
+        Program::start(GAME_SERVICE, [&arguments[..], &database, log, more].concat())
+    }
+}
+
+/// auth-service, as far as a verifier knows it.
+struct Keys(GetJwksResponse);
+
+#[tonic::async_trait]
+impl KeyService for Keys {
+    async fn get_jwks(&self, _: Request<GetJwksRequest>) -> Result<Response<GetJwksResponse>, Status> {
+        Ok(Response::new(self.0.clone()))
+    }
+}
+
+fn serve_keys(listener: TcpListener, mint: &TokenMint) {
+    let keys = KeyServiceServer::new(Keys((&mint.jwks()).into()));
+    tokio::spawn(
+        Server::builder()
+            .add_service(keys)
+            .serve_with_incoming(TcpIncoming::from(listener)),
+    );
+}
+
+async fn serve_http(body: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    let router = axum::Router::new().route("/jwks.json", axum::routing::get(async || body));
+    tokio::spawn(async { axum::serve(listener, router).await });
+    address
+}
+
+fn jwks_json(mint: &TokenMint) -> String {
+    serde_json::to_string(&mint.jwks()).expect("a key set is JSON")
+}
+
+/// Waits until it serves, and makes a call with a token of this mint.
+async fn believes(at: Addresses, mint: &TokenMint) {
+    serving(at.grpc).await;
+    assert_eq!(get(at.http, "/readyz").await.0, 200);
+    let claims = mint.claims_for(UserId::generate(), "ann", &["player"], Clock::system().now());
+    let call = async |mint: &TokenMint| {
+        let request = with_token(GetLeaderboardRequest::default(), &mint.sign(&claims));
+        let mut client = LeaderboardServiceClient::new(channel(at.grpc));
+        client.get_leaderboard(request).await.map(drop)
+    };
+    call(mint).await.expect("believed");
+    call(&TokenMint::random()).await.expect_err("a foreign key");
+}
+
+#[test]
+fn it_serves_once_auth_service_has_given_it_the_keys() {
+    block_on(async {
+        let (place, mint) = (Place::new(), TokenMint::random());
+        // Bound, and so nobody else's; but it refuses connections until it listens.
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let auth = socket.local_addr().expect("its address");
+        let program = place.serve(&["--auth-grpc-url", &format!("http://{auth}")]);
+        let at = program.addresses().await;
+        program.logged("cannot load the verification keys; trying again").await;
+        not_serving(at.grpc).await;
+        assert_eq!(get(at.http, "/readyz").await.0, 503);
+        assert_eq!(get(at.http, "/livez").await.0, 200);
+        serve_keys(socket.listen(64).expect("listening"), &mint);
+        believes(at, &mint).await;
+        program.signal(Signal::Terminate);
+        let ended = program.ended_within(Duration::from_secs(20)).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+    });
+}
+
+#[test]
+fn it_takes_its_keys_from_a_url_or_a_file() {
+    block_on(async {
+        let (place, mint) = (Place::new(), TokenMint::random());
+        let url = format!("http://{}/jwks.json", serve_http(jwks_json(&mint)).await);
+        let jwks = place.write("jwks.json", &jwks_json(&mint));
+        let pem = place.write("key.pem", &mint.public_pem());
+        for source in [
+            ["--auth-jwks-url", &url],
+            ["--auth-keys-file", &jwks],
+            ["--auth-keys-file", &pem],
+        ] {
+            let program = place.serve(&source);
+            believes(program.addresses().await, &mint).await;
+            program.signal(Signal::Terminate);
+            assert_eq!(program.ended().await.code, Some(0));
+        }
+    });
+}
+
+#[test]
+fn a_bad_key_source_ends_it_with_64_and_a_clear_line() {
+    block_on(async {
+        let (place, mint) = (Place::new(), TokenMint::random());
+        let good = place.write("good.json", &jwks_json(&mint));
+        let garbage = place.write("garbage", "hunter2");
+        let private_pem = place.write("private.pem", &mint.public_pem().replace("PUBLIC", "PRIVATE"));
+        let private_jwk = jwks_json(&mint).replace("\"kty\"", "\"d\":\"hunter2\",\"kty\"");
+        let private_jwk = place.write("private.json", &private_jwk);
+        for (path, words) in [
+            (
+                "/nowhere/keys",
+                "cannot read the key file /nowhere/keys: No such file or directory",
+            ),
+            (&garbage, "it is neither a JSON Web Key Set nor PEM"),
+            (&private_pem, "it holds a private or secret key"),
+            (&private_jwk, "it holds a private or secret key"),
+        ] {
+            let ended = place.refused(&["--auth-keys-file", path]).await;
+            let line = ended.only_line(64);
+            assert!(line.contains(words), "{path}: {line}");
+            assert!(!line.contains("hunter2"), "{line}");
+        }
+        for (source, words) in [
+            (
+                &["--auth-keys-file", &good, "--auth-grpc-url", "http://auth:1"][..],
+                "cannot be used with",
+            ),
+            (
+                &["--auth-keys-file", &good, "--auth-jwks-url", "http://auth/keys"],
+                "cannot be used with",
+            ),
+            (
+                &[
+                    "--auth-grpc-url",
+                    "http://auth:1",
+                    "--auth-jwks-url",
+                    "http://auth/keys",
+                ],
+                "cannot be used with",
+            ),
+            (
+                &["--auth-grpc-url", "http://kim:hunter2@auth:1"],
+                "'--auth-grpc-url <URL>': must not hold a user name",
+            ),
+            (
+                &["--auth-jwks-url", "https://kim:hunter2@auth/"],
+                "'--auth-jwks-url <URL>': must not hold a user name",
+            ),
+            (
+                &["--auth-jwks-url", "ftp://kim:hunter2@auth/"],
+                "'--auth-jwks-url <URL>': must start with http",
+            ),
+            (&["--keys-refresh-seconds", "0"], "0 is not in 1..=86400"),
+        ] {
+            let ended = place.refused(source).await;
+            let line = ended.bad_setting();
+            assert!(line.contains(words), "{source:?}: {line}");
+            assert!(!ended.stderr.contains("hunter2"), "{ended:?}");
+        }
+    });
+}
+
+#[test]
+fn of_eight_that_start_together_one_migrates() {
+    block_on(async {
+        let database = TestDatabase::create_empty(Backend::Postgres).await;
+        let arguments = ["migrate", "--log-level", "error", "--database-url", database.url()];
+        let replicas: Vec<Program> = (0..8).map(|_| Program::start(GAME_SERVICE, arguments)).collect();
+        let mut answers = Vec::new();
+        for replica in replicas {
+            let ended = replica.ended().await;
+            assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+            answers.push(ended.stdout);
+        }
+        answers.sort();
+        assert!(answers[0].starts_with("applied 2026"), "{answers:?}");
+        let rest = &answers[1..];
+        assert!(
+            rest.iter().all(|answer| answer == "the database is up to date\n"),
+            "{rest:?}"
+        );
+    });
+}
+
+#[test]
+fn help_names_every_setting() {
+    block_on(async {
+        for command in ["serve", "migrate"] {
+            let ended = Program::start(GAME_SERVICE, [command, "--help"]).ended().await;
+            ended.documents_every_option();
+        }
+    });
+}
