@@ -2,6 +2,7 @@
 
 use std::{fs, io, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
 
+use clap::builder::NonEmptyStringValueParser;
 use secrecy::{ExposeSecret as _, SecretString};
 use shared::{
     config::StartError,
@@ -26,10 +27,10 @@ pub struct AuthSettings {
     pub auth_http_listen: SocketAddr,
 
     /// `iss` of the access tokens.
-    #[arg(long, env = "TOKEN_ISSUER", default_value = DEFAULT_ISSUER, value_name = "NAME", help_heading = "Tokens")]
+    #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_ISSUER, value_name = "NAME", help_heading = "Tokens")]
     pub token_issuer: String,
     /// `aud` of the access tokens: one for all services of a deployment.
-    #[arg(long, env = "TOKEN_AUDIENCE", default_value = DEFAULT_AUDIENCE, value_name = "NAME", help_heading = "Tokens")]
+    #[arg(long, env = "TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_AUDIENCE, value_name = "NAME", help_heading = "Tokens")]
     pub token_audience: String,
     /// Seconds that an access token lives [60 to 86400].
     #[arg(

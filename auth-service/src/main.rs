@@ -59,6 +59,7 @@ fn main() -> ExitCode {
 impl Serve {
     async fn run(self) -> Result<(), StartError> {
         telemetry::init(&self.telemetry);
+        self.server.check().map_err(StartError::setting)?;
         let secrets = self.secret.read()?;
         let database = self.database.settings()?;
         let grpc = Listener::bind(self.settings.auth_listen, "--auth-listen")

@@ -57,6 +57,7 @@ fn main() -> ExitCode {
 impl Serve {
     async fn run(self) -> Result<(), StartError> {
         telemetry::init(&self.telemetry);
+        self.server.check().map_err(StartError::setting)?;
         let database = self.database.settings()?;
         let grpc = Listener::bind(self.settings.game_listen, "--game-listen")
             .await

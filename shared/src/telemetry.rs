@@ -52,6 +52,15 @@ pub fn init(settings: &TelemetrySettings) {
 }
 
 fn parse_filter(text: &str) -> Result<LogFilter, String> {
+    // A word that is no level would be taken for a module, and silence everything else.
+    let level = |part: &str| {
+        part.contains(['=', '[']) || part.trim().parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
+    };
+    if !text.split(',').all(level) {
+        return Err(
+            "must be error, warn, info, debug, trace or off, or pairs such as info,shared::token=debug".to_owned(),
+        );
+    }
     EnvFilter::try_new(text)
         .map(|_| LogFilter(text.to_owned()))
         .map_err(|error| error.to_string())

@@ -1,17 +1,27 @@
 //! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a bounded amount of memory and
 //! leaves the other RPCs alone.
 //!
+//! The memory of a hash is kept for the next one: giving it back each time leaves the allocator with many times as much, and
+//! costs the pages anew.
+//!
 //! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password Storage Cheat Sheet).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use argon2::{
-    Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version, password_hash::phc::PasswordHash,
+    Algorithm, Argon2, Block, Params, PasswordHasher as _, Version,
+    password_hash::{
+        generate_salt,
+        phc::{Output, ParamsString, PasswordHash, Salt},
+    },
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{error::Error, password::Password};
+
+/// Bytes of a hash.
+const OUTPUT_LEN: usize = 32;
 
 /// How many hashes run and wait, and what each costs.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +40,8 @@ pub(crate) struct HashingSettings {
 #[derive(Clone, Debug)]
 pub(crate) struct HashingPool {
     argon2: Argon2<'static>,
+    /// Of workers that are idle.
+    memory: Arc<Mutex<Vec<Vec<Block>>>>,
     /// Places for all that run and wait.
     places: Arc<Semaphore>,
     workers: Arc<Semaphore>,
@@ -67,6 +79,7 @@ impl HashingPool {
             .to_string();
         Ok(Self {
             argon2,
+            memory: Arc::default(),
             places: Arc::new(Semaphore::new(settings.workers + settings.queue)),
             workers: Arc::new(Semaphore::new(settings.workers)),
             dummy: Arc::new(SecretString::from(dummy)),
@@ -75,10 +88,19 @@ impl HashingPool {
 
     /// The PHC string of a password, with a new salt.
     pub(crate) async fn hash(&self, password: Password) -> Result<SecretString, Error> {
-        let hash = self.run(move |argon2| argon2.hash_password(password.as_bytes()).map(|hash| hash.to_string()));
-        hash.await?
-            .map(SecretString::from)
-            .map_err(|error| Error::Internal(format!("argon2: {error}")))
+        let hash = self.run(move |argon2, memory| {
+            let salt = generate_salt();
+            let output = digest(argon2, &password, &salt, OUTPUT_LEN, memory)?;
+            let hash = PasswordHash {
+                algorithm: Algorithm::Argon2id.ident(),
+                version: Some(Version::V0x13.into()),
+                params: ParamsString::try_from(argon2.params())?,
+                salt: Some(Salt::new(&salt)?),
+                hash: Some(output),
+            };
+            Ok(SecretString::from(hash.to_string()))
+        });
+        hash.await?.map_err(internal)
     }
 
     /// Whether the password is the one of this PHC string. `None` stands for a user who does not exist: always wrong,
@@ -86,36 +108,39 @@ impl HashingPool {
     pub(crate) async fn verify(&self, password: Password, hash: Option<SecretString>) -> Result<Verdict, Error> {
         let exists = hash.is_some();
         let hash = hash.unwrap_or_else(|| SecretString::clone(&self.dummy));
-        let verified = self.run(move |argon2| {
-            let hash = PasswordHash::new(hash.expose_secret())?;
-            match argon2.verify_password(password.as_bytes(), &hash) {
-                Ok(()) => {
-                    let current = Params::try_from(&hash).is_ok_and(|params| {
-                        let ours = argon2.params();
-                        (params.m_cost(), params.t_cost(), params.p_cost())
-                            == (ours.m_cost(), ours.t_cost(), ours.p_cost())
-                    });
-                    Ok(if current {
-                        Verdict::Right
-                    } else {
-                        Verdict::RightButOutdated
-                    })
-                }
-                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(Verdict::Wrong),
-                Err(error) => Err(error),
-            }
+        let verified = self.run(move |ours, memory| {
+            let stored = PasswordHash::new(hash.expose_secret())?;
+            let params = Params::try_from(&stored)?;
+            let (Some(salt), Some(output)) = (stored.salt, stored.hash) else {
+                return Err(argon2::password_hash::Error::EncodingInvalid);
+            };
+            let costs = |params: &Params| (params.m_cost(), params.t_cost(), params.p_cost());
+            let current = costs(&params) == costs(ours.params());
+            let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+            // Compared in constant time.
+            Ok(if digest(&argon2, &password, &salt, output.len(), memory)? != output {
+                Verdict::Wrong
+            } else if current {
+                Verdict::Right
+            } else {
+                Verdict::RightButOutdated
+            })
         });
-        let verdict: Result<_, argon2::password_hash::Error> = verified.await?;
-        let verdict = verdict.map_err(|error| Error::Internal(format!("argon2: {error}")))?;
+        let verdict = verified.await?.map_err(internal)?;
         Ok(if exists { verdict } else { Verdict::Wrong })
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Argon2<'_>) -> T + Send + 'static) -> Result<T, Error> {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Argon2<'_>, &mut Vec<Block>) -> Result<T, argon2::password_hash::Error> + Send + 'static,
+    ) -> Result<Result<T, argon2::password_hash::Error>, Error> {
         let permit = self.enter().await?;
-        let argon2 = self.argon2.clone();
+        let (argon2, idle) = (self.argon2.clone(), Arc::clone(&self.memory));
         // The permit goes with the work: a call that is cancelled does not stop its hash.
         let done = tokio::task::spawn_blocking(move || {
-            let result = work(&argon2);
+            let mut memory = lock(&idle).pop().unwrap_or_default();
+            let result = work(&argon2, &mut memory);
+            lock(&idle).push(memory);
             drop(permit);
             result
         });
@@ -133,6 +158,33 @@ impl HashingPool {
             _worker: worker,
         })
     }
+}
+
+/// The hash itself, in memory that is kept.
+fn digest(
+    argon2: &Argon2<'_>,
+    password: &Password,
+    salt: &[u8],
+    len: usize,
+    memory: &mut Vec<Block>,
+) -> Result<Output, argon2::password_hash::Error> {
+    let blocks = argon2.params().block_count();
+    if memory.len() < blocks {
+        memory.resize(blocks, Block::default());
+    }
+    let mut output = [0; Output::MAX_LENGTH];
+    let output = output.get_mut(..len).ok_or(argon2::password_hash::Error::OutputSize)?;
+    argon2.hash_password_into_with_memory(password.as_bytes(), salt, output, &mut memory[..blocks])?;
+    Ok(Output::new(output)?)
+}
+
+fn lock(memory: &Mutex<Vec<Vec<Block>>>) -> MutexGuard<'_, Vec<Vec<Block>>> {
+    // What it guards is whole whatever panicked.
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn internal(error: argon2::password_hash::Error) -> Error {
+    Error::Internal(format!("argon2: {error}"))
 }
 
 #[cfg(test)]

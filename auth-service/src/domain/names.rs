@@ -66,7 +66,8 @@ impl FromStr for Email {
         }
         let folded = fold(text);
         let options = Options::default().without_display_text().without_domain_literal();
-        let harmless = |c: char| !c.is_control() && !c.is_whitespace();
+        // A quoted local part is another spelling of the same address.
+        let harmless = |c: char| !c.is_control() && !c.is_whitespace() && !is_unseen(c) && c != '"';
         let short = text.chars().count() <= MAX_EMAIL_LEN && folded.chars().count() <= MAX_EMAIL_LEN;
         // The folded form is the one that counts; the given one may be spelled in ways that the grammar does not know.
         let valid = EmailAddress::parse_with_options(&folded, options).is_ok();
@@ -88,8 +89,10 @@ impl FromStr for PersonName {
         if name.chars().count() > MAX_PERSON_NAME_LEN {
             return Err(InvalidName("must be at most 100 characters"));
         }
-        if name.chars().any(char::is_control) {
-            return Err(InvalidName("must not contain control characters"));
+        if name.chars().any(|c| c.is_control() || is_unseen(c)) {
+            return Err(InvalidName(
+                "must not contain control characters or characters that are not seen",
+            ));
         }
         Ok(Self(name))
     }
@@ -131,6 +134,16 @@ impl PersonName {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Characters that show nothing, or turn what follows around: fillers, marks of direction, tags, line separators (UAX #44,
+/// `Default_Ignorable_Code_Point` and `Bidi_Control`; the joiners U+200C and U+200D, which names in some scripts need, aside).
+const fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{ffff}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The form in which logins and addresses are compared.
@@ -178,6 +191,8 @@ mod tests {
             "a@[127.0.0.1]",
             "a\0@b",
             "a@b\n",
+            "bo\u{3164}ss@b.test",
+            "\"a\"@b.test",
             &long,
         ] {
             assert!(bad.parse::<Email>().is_err(), "{bad:?}");
@@ -196,7 +211,9 @@ mod tests {
     #[test]
     fn names_of_persons_are_trimmed() {
         assert_eq!("  Ann ".parse::<PersonName>().expect("good").as_str(), "Ann");
-        assert!("a\nb".parse::<PersonName>().is_err());
+        for bad in ["a\nb", "a\u{202e}b", "\u{200b}", "a\u{2028}b", "\u{e0041}"] {
+            assert!(bad.parse::<PersonName>().is_err(), "{bad:?}");
+        }
         assert!("x".repeat(101).parse::<PersonName>().is_err());
     }
 }

@@ -40,7 +40,8 @@ impl Password {
     pub(crate) fn chosen(text: &str) -> Result<Self, InvalidPassword> {
         let password = Self::presented(text)?;
         let len = password.0.expose_secret().chars().count();
-        if !(MIN_LEN..=MAX_LEN).contains(&len) {
+        // Also as given: one character can stand for many that nobody chose.
+        if text.chars().count() < MIN_LEN || !(MIN_LEN..=MAX_LEN).contains(&len) {
             return Err(InvalidPassword("must be 8 to 128 characters"));
         }
         Ok(password)
@@ -71,6 +72,7 @@ mod tests {
             "1234567",
             "12345678\0",
             "line\nbreaks",
+            "\u{fdfa}",
             &"x".repeat(129),
             &"😀".repeat(129),
         ] {

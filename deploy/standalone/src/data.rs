@@ -9,7 +9,10 @@ use std::{
 
 use auth_service::{ServerSecrets, generate_password};
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::{config::StartError, db::DatabaseSettings};
+use shared::{
+    config::StartError,
+    db::{DatabaseSettings, DatabaseUrl},
+};
 use tempfile::NamedTempFile;
 
 const SECRET: &str = "server-secret";
@@ -31,6 +34,18 @@ impl DataFolder {
                 path.display()
             ))
         };
+        if path.to_str().is_none() {
+            let name = path.display();
+            return Err(StartError::Setting(format!(
+                "the name of the data folder {name} (--data-dir) must be UTF-8"
+            )));
+        }
+        if path.exists() && !path.is_dir() {
+            return Err(StartError::Failed(format!(
+                "{} (--data-dir) is not a folder",
+                path.display()
+            )));
+        }
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -60,8 +75,8 @@ impl DataFolder {
 
     /// The settings of the database with this name.
     pub(crate) fn database(&self, name: &str) -> Result<DatabaseSettings, StartError> {
-        let url = format!("sqlite:{}", self.database_file(name).display());
-        Ok(DatabaseSettings::new(url.parse().map_err(StartError::failed)?))
+        let url = DatabaseUrl::file(&self.database_file(name)).map_err(StartError::failed)?;
+        Ok(DatabaseSettings::new(url))
     }
 
     /// The server secret; made at the first start.

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
 impl Cli {
     async fn run(self) -> Result<(), StartError> {
         telemetry::init(&self.telemetry);
+        self.server.check().map_err(StartError::setting)?;
         // The ports before the data: a start that fails leaves nothing behind.
         let bind = async |address, setting| Listener::bind(address, setting).await.map_err(StartError::failed);
         let auth_grpc = bind(self.auth.auth_listen, "--auth-listen").await?;

@@ -1,6 +1,11 @@
 //! Which database, and how long to wait for it.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use tokio_postgres::config::Host;
 
@@ -54,6 +59,14 @@ pub(super) enum Target {
 pub struct ParseDatabaseUrlError(&'static str);
 
 impl DatabaseUrl {
+    /// The SQLite database in this file.
+    pub fn file(path: &Path) -> Result<Self, ParseDatabaseUrlError> {
+        if path.to_str().is_none() {
+            return Err(ParseDatabaseUrlError("the path of a database must be UTF-8"));
+        }
+        Ok(Self(Target::Sqlite(path.to_owned())))
+    }
+
     /// Which of the two databases it names.
     pub const fn backend(&self) -> Backend {
         match self.0 {

@@ -8,6 +8,7 @@ mod grpc;
 mod health;
 mod http;
 mod listen;
+mod message;
 mod mount;
 mod request_id;
 mod rpc;

@@ -25,7 +25,7 @@ use tracing::{Instrument as _, field::Empty};
 
 use super::{
     admission::Admission,
-    deadline,
+    deadline, message,
     request_id::{REQUEST_ID, RequestId},
 };
 use crate::{
@@ -36,6 +36,9 @@ use crate::{
 
 /// Seconds that a call took, by service, method and code.
 pub(super) const DURATION: &str = "rpc_server_call_duration_seconds";
+
+/// How long a client may take to send a message, which is at most 64 KiB.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Puts [`RpcService`] around a service.
 #[derive(Clone, Debug)]
@@ -160,15 +163,26 @@ impl Shared {
         B::Error: Into<StdError>,
     {
         let refused = |reply: ErrorReply| Status::from(reply).into_http();
-        let _place = match self.admission.admit(request.uri().path()) {
-            Ok(place) => place,
-            Err(reply) => return refused(reply),
-        };
         let timeout = match deadline::of(request.headers(), self.timeout) {
             Ok(Duration::ZERO) => return refused(deadline::exceeded()),
             Ok(timeout) => timeout,
             Err(reply) => return refused(reply),
         };
+        let start = Instant::now();
+        // First the message, then a place: who sends headers and no message holds up nobody else.
+        let request = if authz::is_infrastructure(request.uri().path()) {
+            request
+        } else {
+            match tokio::time::timeout(timeout.min(MESSAGE_TIMEOUT), message::received(request)).await {
+                Ok(request) => request,
+                Err(_elapsed) => return refused(deadline::exceeded()),
+            }
+        };
+        let _place = match self.admission.admit(request.uri().path()) {
+            Ok(place) => place,
+            Err(reply) => return refused(reply),
+        };
+        let timeout = timeout.saturating_sub(start.elapsed());
         // Within the block, so that a panic of the layers inside, which work before they give a future, is caught as well.
         let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
         match tokio::time::timeout(timeout, answer).await {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 /// How a server bounds its work and how it is reached.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,13 +31,30 @@ pub struct ServerSettings {
     pub tls_client_ca_file: Option<PathBuf>,
 }
 
-/// A TLS file cannot be read.
+/// A TLS file cannot be read or used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {path} ({setting}): {source}")]
-pub struct TlsError {
-    path: PathBuf,
-    setting: &'static str,
-    source: std::io::Error,
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {} ({setting}): {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The setting that names it.
+        setting: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The files hold no certificate, no key, or not the key of the certificate.
+    #[error(
+        "{} (--tls-cert-file) and {} (--tls-key-file) are not a certificate and its private key in PEM, or --tls-client-ca-file holds no certificate",
+        cert.display(), key.display()
+    )]
+    Unusable {
+        /// The file with the certificate.
+        cert: PathBuf,
+        /// The file with the key.
+        key: PathBuf,
+    },
 }
 
 impl ServerSettings {
@@ -50,13 +67,25 @@ impl ServerSettings {
         Duration::from_secs(self.drain_timeout_seconds.into())
     }
 
+    /// Finds out before anything is made whether the TLS files can be used.
+    pub fn check(&self) -> Result<(), TlsError> {
+        let Some(tls) = self.tls()? else {
+            return Ok(());
+        };
+        let checked = Server::builder().tls_config(tls);
+        checked.map(|_| ()).map_err(|_| TlsError::Unusable {
+            cert: self.tls_cert_file.clone().unwrap_or_default(),
+            key: self.tls_key_file.clone().unwrap_or_default(),
+        })
+    }
+
     /// What tonic needs to speak TLS; `None` where it is not to.
     pub(super) fn tls(&self) -> Result<Option<ServerTlsConfig>, TlsError> {
         let (Some(cert), Some(key)) = (&self.tls_cert_file, &self.tls_key_file) else {
             return Ok(None);
         };
         let read = |path: &PathBuf, setting| {
-            fs::read(path).map_err(|source| TlsError {
+            fs::read(path).map_err(|source| TlsError::Unreadable {
                 path: path.clone(),
                 setting,
                 source,

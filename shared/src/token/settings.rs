@@ -2,6 +2,7 @@
 
 use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, Command, builder::TypedValueParser, error::ErrorKind};
 use http::Uri;
 use url::Url;
@@ -17,11 +18,11 @@ const DEFAULT_AUTH_GRPC_URL: &str = "http://127.0.0.1:50051";
 #[command(next_help_heading = "Access tokens")]
 pub struct VerifierSettings {
     /// Whose access tokens are accepted: their `iss`.
-    #[arg(long, env = "TOKEN_ISSUER", value_name = "NAME", default_value = DEFAULT_ISSUER)]
+    #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_ISSUER)]
     pub token_issuer: String,
 
     /// Access tokens for whom are accepted: their `aud`.
-    #[arg(long, env = "TOKEN_AUDIENCE", value_name = "NAME", default_value = DEFAULT_AUDIENCE)]
+    #[arg(long, env = "TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_AUDIENCE)]
     pub token_audience: String,
 
     /// Take the verification keys from auth-service at this gRPC address. Without this and the next two it is
