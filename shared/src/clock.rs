@@ -77,6 +77,15 @@ impl Clock {
     }
 
     /// A clock that stands still at `start` until it is steered.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shared::clock::{Clock, Timestamp};
+    ///
+    /// let (clock, hand) = Clock::manual(Timestamp::from_micros(0));
+    /// hand.advance(Duration::from_secs(30));
+    /// assert_eq!(clock.now().as_seconds(), 30);
+    /// ```
     pub fn manual(start: Timestamp) -> (Self, ClockHand) {
         let micros = Arc::new(AtomicI64::new(start.0));
         (Self(Source::Manual(Arc::clone(&micros))), ClockHand(micros))

@@ -11,6 +11,16 @@ use crate::{
 };
 
 /// Collects the bad fields of one request.
+///
+/// ```
+/// use shared::validate::Fields;
+///
+/// let mut fields = Fields::new();
+/// let limit = fields.check("limit", "ten".parse::<u8>());
+/// let cell = fields.check("cell", "4".parse::<u8>());
+/// let refused = fields.finish(|| Some((limit?, cell?)));
+/// assert!(refused.is_err());
+/// ```
 #[derive(Debug, Default)]
 pub struct Fields(Vec<BadField>);
 

@@ -19,6 +19,21 @@ on_both_backends! {
         assert_eq!(by_rpc.keys().len(), 1);
     }
 
+    async fn the_server_secret_can_be_replaced(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let token = server.register("ann").await.tokens.expect("tokens").refresh_token;
+        let before = server.keys().get_jwks(GetJwksRequest {}).await.expect("keys").into_inner();
+        let new = secrecy::ExposeSecret::expose_secret(&auth_service::ServerSecrets::generate()).to_owned();
+        let both = format!("{new}{}", server.secret);
+        // With both, what was made before is good; afterwards the new one is enough for what is stored.
+        let (_running, mut other) = server.replica_with(&both).await;
+        let next = crate::support::rotate(&mut other, &token, "").await.expect("rotated").refresh_token;
+        let (_running, mut other) = server.replica_with(&new).await;
+        crate::support::rotate(&mut other, &next, "").await.expect("rotated with the new secret alone");
+        let after = server.keys().get_jwks(GetJwksRequest {}).await.expect("keys").into_inner();
+        assert_eq!(before, after);
+    }
+
     async fn the_first_key_is_made_once(database: TestDatabase) {
         let server = Server::start(database).await;
         let before = server.keys().get_jwks(GetJwksRequest {}).await.expect("keys").into_inner();

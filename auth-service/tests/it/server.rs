@@ -2,18 +2,21 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use auth_service::{AuthService, ServerSecrets};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use shared::{
     clock::Clock,
     db::{DatabaseSettings, Db},
     proto::auth::v1::{GetJwksRequest, GetMeRequest, key_service_client::KeyServiceClient},
-    server::ServerSettings,
+    server::{Running, ServerSettings},
     testing::{
         TestDatabase, block_on, contract, on_both_backends,
         postgres::Cluster,
-        rpc::{channel, reason, with_token},
+        rpc::{RawConnection, channel, frame, listener, reason, with_token},
     },
+    token::KeySource,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Code,
     transport::{Certificate, Channel, ClientTlsConfig, Identity},
@@ -47,6 +50,36 @@ on_both_backends! {
         let answer = hashing.await.expect("joined").expect_err("nobody");
         assert_eq!(reason(&answer), "CREDENTIALS_INVALID");
         server.keys().get_jwks(GetJwksRequest {}).await.expect("there is room again");
+    }
+
+    async fn calls_without_a_message_take_no_places(database: TestDatabase) {
+        let one = ServerSettings { max_concurrent_requests: 1, ..ServerSettings::default() };
+        let server = Server::start_limited(database, &settings(&[]), &one).await;
+        let connection = RawConnection::open(server.grpc).await;
+        let mut left_open = Vec::new();
+        for _ in 0..100 {
+            left_open.push(connection.leave_open("/auth.v1.AuthService/Login").await);
+        }
+        // On the same connection, and so after the headers of those.
+        let answer = connection.call("/auth.v1.KeyService/GetJwks", &[], frame(&[])).await.expect("an answer");
+        assert_eq!(answer.status.code(), Code::Ok, "{}", answer.status);
+    }
+
+    async fn a_call_in_hand_ends_before_the_server_does(database: TestDatabase) {
+        // One hash at a time, none may wait: that a second login is refused says that the first one is at its hash.
+        let slow = ["--hashing-workers", "1", "--hashing-queue", "0", "--hashing-memory-kib", "262144", "--hashing-passes", "4"];
+        let server = Server::start_with(database, &settings(&slow)).await;
+        let mut first = server.auth();
+        let call = tokio::spawn(async move { first.login(credentials("nobody", "wrong horse")).await });
+        while let Err(status) = server.auth().login(credentials("nobody", "wrong horse")).await {
+            if reason(&status) == "HASHING_QUEUE_FULL" {
+                break;
+            }
+            assert!(!call.is_finished(), "the hash was too fast for this test");
+        }
+        server.running.stop().await.expect("ended");
+        let answer = call.await.expect("joined").expect_err("nobody");
+        assert_eq!(reason(&answer), "CREDENTIALS_INVALID", "{answer}");
     }
 
     async fn with_a_certificate_the_port_speaks_tls_alone(database: TestDatabase) {
@@ -87,7 +120,7 @@ fn a_database_that_goes_is_unavailable_and_comes_back() {
             ..DatabaseSettings::new(url)
         };
         let db = Db::connect(&limits).await.expect("a pool");
-        let secret = secrecy::ExposeSecret::expose_secret(&auth_service::ServerSecrets::generate()).to_owned();
+        let secret = secrecy::ExposeSecret::expose_secret(&ServerSecrets::generate()).to_owned();
         let clock = Clock::manual(START).0;
         let (_running, grpc, http) = spawn(&settings(&[]), &ServerSettings::default(), db, &secret, clock).await;
         let mut auth = shared::proto::auth::v1::auth_service_client::AuthServiceClient::new(channel(grpc));
@@ -134,6 +167,95 @@ fn a_database_that_goes_is_unavailable_and_comes_back() {
         cluster.start_again();
         becomes(ServingStatus::Serving).await;
         me().await.expect("me again");
+    });
+}
+
+#[test]
+fn a_service_starts_before_its_database_and_says_so() {
+    block_on(async {
+        let cluster = Cluster::start(None);
+        let url = cluster.url("postgres").parse().expect("a URL");
+        cluster.stop();
+        let db = Db::connect(&DatabaseSettings::new(url)).await.expect("a pool");
+        let (grpc, http) = (listener().await, listener().await);
+        let (address, http_address) = (grpc.address(), http.address());
+        let running = Running::new(CancellationToken::new(), Duration::from_secs(5));
+        let start = tokio::spawn({
+            let running = running.clone();
+            async move {
+                let (settings, server) = (settings(&[]), ServerSettings::default());
+                let secrets = secrecy::ExposeSecret::expose_secret(&ServerSecrets::generate()).parse();
+                let clock = Clock::manual(START).0;
+                let secrets = secrets.expect("a secret");
+                let service = AuthService {
+                    settings: &settings,
+                    server: &server,
+                    db,
+                    secrets,
+                    clock,
+                    grpc,
+                    http,
+                };
+                service.spawn(true, &running).await.map(|_| ())
+            }
+        });
+        let mut health = HealthClient::new(channel(address));
+        let status = health
+            .check(HealthCheckRequest::default())
+            .await
+            .expect("health")
+            .into_inner();
+        assert_eq!(status.status(), ServingStatus::NotServing);
+        let starting = KeyServiceClient::new(channel(address))
+            .get_jwks(GetJwksRequest {})
+            .await
+            .expect_err("starting");
+        assert_eq!(
+            (starting.code(), reason(&starting).as_str()),
+            (Code::Unavailable, "STARTING")
+        );
+        assert!(starting.get_details_retry_info().is_some());
+        let url = format!("http://{http_address}/.well-known/jwks.json")
+            .parse()
+            .expect("a URL");
+        KeySource::JwksUrl(url).load().await.expect_err("starting");
+
+        cluster.start_again();
+        contract::serving(address).await;
+        start.await.expect("joined").expect("started");
+        KeyServiceClient::new(channel(address))
+            .get_jwks(GetJwksRequest {})
+            .await
+            .expect("keys");
+        running.stop().await.expect("ended");
+    });
+}
+
+#[test]
+fn a_service_that_waits_for_its_database_can_be_stopped() {
+    block_on(async {
+        let nobody = listener().await.address();
+        let url = format!("postgres://nobody@{nobody}/nothing").parse().expect("a URL");
+        let db = Db::connect(&DatabaseSettings::new(url)).await.expect("a pool");
+        let running = Running::new(CancellationToken::new(), Duration::from_secs(5));
+        running.stop_token().cancel();
+        let (settings, server) = (settings(&[]), ServerSettings::default());
+        let secrets = secrecy::ExposeSecret::expose_secret(&ServerSecrets::generate())
+            .parse()
+            .expect("a secret");
+        let (grpc, http) = (listener().await, listener().await);
+        let clock = Clock::manual(START).0;
+        let service = AuthService {
+            settings: &settings,
+            server: &server,
+            db,
+            secrets,
+            clock,
+            grpc,
+            http,
+        };
+        service.spawn(true, &running).await.expect("it just ends");
+        running.stop().await.expect("ended");
     });
 }
 

@@ -41,10 +41,7 @@ impl DataFolder {
             )));
         }
         if path.exists() && !path.is_dir() {
-            return Err(StartError::Failed(format!(
-                "{} (--data-dir) is not a folder",
-                path.display()
-            )));
+            return Err(failed(io::Error::other("it is not a folder")));
         }
         DirBuilder::new()
             .recursive(true)

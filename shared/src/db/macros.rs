@@ -6,7 +6,7 @@
 /// `QueryResult<T>`, and the macro to [`db::Result<T>`](crate::db::Result). Import
 /// [`shared::db::prelude::*`](crate::db::prelude) for what a body needs.
 ///
-/// ```ignore
+/// ```text
 /// query!(conn, |c| users::table.find(id).select(UserRow::as_select()).first(c).await.optional())
 /// ```
 #[macro_export]
@@ -26,7 +26,7 @@ macro_rules! query {
 /// `SELECT ... FOR UPDATE` on PostgreSQL; on SQLite the plain `SELECT`, whose writer is alone. Evaluates to
 /// `db::Result<Option<T>>`.
 ///
-/// ```ignore
+/// ```text
 /// lock_row!(tx, users::table.find(id).select(UserRow::as_select()))
 /// ```
 #[macro_export]
@@ -55,7 +55,7 @@ macro_rules! lock_row {
 /// body only. `Ok` commits, in a task of its own, so that a cancelled call cannot tear the commit; `Err` rolls back, and
 /// so does a call that is cancelled before the commit.
 ///
-/// ```ignore
+/// ```text
 /// let user: Result<User, Error> = write_tx!(db, |tx| {
 ///     store::user_insert(tx, &new).await?;
 ///     Ok(new)

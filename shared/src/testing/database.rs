@@ -144,7 +144,7 @@ async fn copy_of(template: &str) -> String {
 ///
 /// The databases have the migrations of `crate::store::MIGRATIONS`, a `static` [`Migrations`](crate::db::Migrations), or those named first:
 ///
-/// ```ignore
+/// ```text
 /// on_both_backends! {
 ///     migrations = crate::other::MIGRATIONS;
 ///

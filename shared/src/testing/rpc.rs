@@ -78,6 +78,14 @@ impl RawConnection {
         Self(send)
     }
 
+    /// Sends the headers of a call and nothing after them, for as long as what it gives is kept.
+    pub async fn leave_open(&self, path: &str) -> h2::SendStream<Bytes> {
+        let request = Request::post(format!("http://localhost{path}")).header("content-type", "application/grpc");
+        let mut send = self.0.clone().ready().await.expect("a connection");
+        let request = request.body(()).expect("a request");
+        send.send_request(request, false).expect("a stream").1
+    }
+
     /// Calls an RPC with this body, and reads the answer to its end.
     pub async fn call(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<Answer, h2::Error> {
         let mut request = Request::post(format!("http://localhost{path}"))
