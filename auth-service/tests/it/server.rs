@@ -24,7 +24,7 @@ use tonic::{
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
-use crate::support::{START, Server, credentials, registration, settings, spawn};
+use crate::support::{START, Server, registration, settings, spawn};
 
 on_both_backends! {
     migrations = auth_service::MIGRATIONS;
@@ -34,21 +34,11 @@ on_both_backends! {
         let one = ServerSettings { max_concurrent_requests: 1, ..ServerSettings::default() };
         let server = Server::start_limited(database, &slow, &one).await;
         contract::serving(server.grpc).await;
-        let mut busy = server.auth();
-        let hashing = tokio::spawn(async move { busy.login(credentials("nobody", "wrong horse")).await });
-        // Until the login has taken the one place; it keeps it for as long as its hash takes.
-        let overloaded = loop {
-            assert!(!hashing.is_finished(), "the hash was too fast for this test");
-            match server.keys().get_jwks(GetJwksRequest {}).await {
-                Err(status) => break status,
-                Ok(_) => tokio::task::yield_now().await,
-            }
-        };
+        let (overloaded, hashing) = server.one_of_two_logins().await;
         assert_eq!((overloaded.code(), reason(&overloaded).as_str()), (Code::ResourceExhausted, "OVERLOADED"));
         assert!(overloaded.get_details_retry_info().is_some());
         contract::serving(server.grpc).await;
-        let answer = hashing.await.expect("joined").expect_err("nobody");
-        assert_eq!(reason(&answer), "CREDENTIALS_INVALID");
+        assert_eq!(reason(&hashing.await.expect("joined")), "CREDENTIALS_INVALID");
         server.keys().get_jwks(GetJwksRequest {}).await.expect("there is room again");
     }
 
@@ -66,19 +56,11 @@ on_both_backends! {
     }
 
     async fn a_call_in_hand_ends_before_the_server_does(database: TestDatabase) {
-        // One hash at a time, none may wait: that a second login is refused says that the first one is at its hash.
         let slow = ["--hashing-workers", "1", "--hashing-queue", "0", "--hashing-memory-kib", "262144", "--hashing-passes", "4"];
         let server = Server::start_with(database, &settings(&slow)).await;
-        let mut first = server.auth();
-        let call = tokio::spawn(async move { first.login(credentials("nobody", "wrong horse")).await });
-        while let Err(status) = server.auth().login(credentials("nobody", "wrong horse")).await {
-            if reason(&status) == "HASHING_QUEUE_FULL" {
-                break;
-            }
-            assert!(!call.is_finished(), "the hash was too fast for this test");
-        }
+        let (_, hashing) = server.one_of_two_logins().await;
         server.running.stop().await.expect("ended");
-        let answer = call.await.expect("joined").expect_err("nobody");
+        let answer = hashing.await.expect("joined");
         assert_eq!(reason(&answer), "CREDENTIALS_INVALID", "{answer}");
     }
 

@@ -18,8 +18,9 @@ use shared::{
         rpc::{channel, listener},
     },
 };
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
 /// 2026-11-21T00:00:00Z
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
@@ -117,6 +118,27 @@ impl Server {
     pub(crate) async fn login(&self, login: &str) -> TokenPair {
         let answer = self.auth().login(credentials(login, PASSWORD)).await;
         answer.expect("logged in").into_inner().tokens.expect("tokens")
+    }
+
+    /// Two logins at once at a server that has room for one: what the one was refused with, and the other, which is at its
+    /// hash. The settings are to make a hash take long.
+    pub(crate) async fn one_of_two_logins(&self) -> (Status, JoinHandle<Status>) {
+        let login = || {
+            let mut client = self.auth();
+            tokio::spawn(async move { client.login(credentials("nobody", PASSWORD)).await.expect_err("nobody") })
+        };
+        loop {
+            let (mut one, mut two) = (login(), login());
+            let (first, other) = tokio::select! {
+                first = &mut one => (first.expect("joined"), two),
+                first = &mut two => (first.expect("joined"), one),
+            };
+            if first.code() == Code::ResourceExhausted {
+                return (first, other);
+            }
+            // They came one after the other.
+            other.await.expect("joined");
+        }
     }
 
     pub(crate) async fn rotate(&self, refresh_token: &str, request_id: &str) -> Result<TokenPair, Status> {
