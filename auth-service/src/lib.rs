@@ -6,6 +6,7 @@
 pub mod config;
 mod domain;
 mod grpc;
+mod ids;
 mod store;
 
 use std::sync::Arc;
@@ -71,7 +72,9 @@ impl AuthService<'_> {
         let stop = running.stop_token();
         let prepared = async {
             if self.db.wait_until_available(stop).await {
-                prepare(&self.db, &self.secrets, &self.clock, migrate).await.map(Some)
+                prepare(&self.db, &self.secrets, self.settings, &self.clock, migrate)
+                    .await
+                    .map(Some)
             } else {
                 Ok(None)
             }
@@ -125,10 +128,19 @@ impl AuthService<'_> {
 
 /// Brings the database up to date, and opens the keys. Of many replicas that start at once, one does what has to be
 /// done and the others wait for it.
-async fn prepare(db: &Db, secrets: &ServerSecrets, clock: &Clock, migrate: bool) -> Result<KeyRing, StartError> {
+async fn prepare(
+    db: &Db,
+    secrets: &ServerSecrets,
+    settings: &AuthSettings,
+    clock: &Clock,
+    migrate: bool,
+) -> Result<KeyRing, StartError> {
     let mut lock = MigrationLock::acquire(db).await.map_err(StartError::failed)?;
     let migrated = shared::db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await;
     migrated.map_err(StartError::failed)?;
-    let keys: Result<_, KeyRingError> = write_tx!(db, |tx| KeyRing::open(tx, secrets, clock.now()).await);
+    let keys: Result<_, KeyRingError> = write_tx!(db, |tx| {
+        domain::feed::prepare(tx, settings.access_token_life()).await?;
+        KeyRing::open(tx, secrets, clock.now()).await
+    });
     keys.map_err(StartError::failed)
 }

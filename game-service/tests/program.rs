@@ -8,7 +8,8 @@ use shared::{
     ids::UserId,
     proto::{
         auth::v1::{
-            GetJwksRequest, GetJwksResponse,
+            GetJwksRequest, GetJwksResponse, ListSigningKeysRequest, ListSigningKeysResponse, RetireSigningKeyRequest,
+            RetireSigningKeyResponse, RotateSigningKeyRequest, RotateSigningKeyResponse,
             key_service_server::{KeyService, KeyServiceServer},
         },
         game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
@@ -78,6 +79,27 @@ struct Keys(GetJwksResponse);
 impl KeyService for Keys {
     async fn get_jwks(&self, _: Request<GetJwksRequest>) -> Result<Response<GetJwksResponse>, Status> {
         Ok(Response::new(self.0.clone()))
+    }
+
+    async fn list_signing_keys(
+        &self,
+        _: Request<ListSigningKeysRequest>,
+    ) -> Result<Response<ListSigningKeysResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn rotate_signing_key(
+        &self,
+        _: Request<RotateSigningKeyRequest>,
+    ) -> Result<Response<RotateSigningKeyResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn retire_signing_key(
+        &self,
+        _: Request<RetireSigningKeyRequest>,
+    ) -> Result<Response<RetireSigningKeyResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
     }
 }
 

@@ -1,8 +1,10 @@
 //! What users do with their account.
 
+use std::collections::BTreeSet;
+
 use shared::{clock::Clock, db::Db, ids::UserId};
 
-use super::{Error, HashingPool, Sessions};
+use super::{Error, HashingPool, Sessions, authority::Holdings};
 use crate::store::{self, Role};
 
 /// The use cases of accounts; `registration` and `login` have some of them.
@@ -23,6 +25,8 @@ pub(crate) struct Profile {
     /// Code names, sorted.
     pub(crate) roles: Vec<String>,
     pub(crate) is_admin: bool,
+    /// Everything that the user holds, sorted.
+    pub(crate) permissions: Vec<String>,
 }
 
 impl Accounts {
@@ -33,12 +37,24 @@ impl Accounts {
             .await?
             .filter(|user| user.is_active);
         let user = user.ok_or(Error::UserNotFound)?;
-        let roles = store::user_role_names(&mut conn, user_id).await?;
+        let holdings = Holdings::of(&mut conn, user_id).await?;
+        let permissions = if holdings.is_superuser() {
+            store::permission_names(&mut conn).await?
+        } else {
+            let names: BTreeSet<&str> = holdings.names().collect();
+            names.into_iter().map(str::to_owned).collect()
+        };
+        let roles = holdings.roles;
         let is_admin = roles.iter().any(|role| {
             [Role::Admin, Role::Superuser]
                 .iter()
                 .any(|admin| admin.code_name() == role)
         });
-        Ok(Profile { user, roles, is_admin })
+        Ok(Profile {
+            user,
+            roles,
+            is_admin,
+            permissions,
+        })
     }
 }

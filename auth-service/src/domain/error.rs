@@ -1,5 +1,7 @@
 //! What can go wrong in auth-service, in its own terms. `grpc::error` says what a caller is told of it.
 
+use std::time::Duration;
+
 use shared::{db, error::BadField, validate::InvalidFields};
 
 /// Why a use case did not do what was asked.
@@ -41,6 +43,63 @@ pub(crate) enum Error {
     /// The user is no more.
     #[error("no such user")]
     UserNotFound,
+    /// Too many attempts; one is let in after this time.
+    #[error("too many attempts")]
+    TooManyAttempts(Duration),
+    /// The password is right, and has to be changed.
+    #[error("the password must be changed")]
+    PasswordChangeRequired,
+    /// The present password is another one.
+    #[error("wrong current password")]
+    CurrentPasswordWrong,
+    /// The user has no such session.
+    #[error("no such session")]
+    SessionNotFound,
+    /// No active superuser would be left.
+    #[error("the last superuser")]
+    LastAdmin,
+    /// Only a superuser may do this.
+    #[error("not a superuser")]
+    SuperuserRequired,
+    /// There is no such resource.
+    #[error("no such resource")]
+    ResourceNotFound,
+    /// There is no such action.
+    #[error("no such action")]
+    ActionNotFound,
+    /// There is no permission of this name.
+    #[error("no such permission")]
+    PermissionNotFound(String),
+    /// There is no role of this code name.
+    #[error("no such role")]
+    RoleNotFound(String),
+    /// It is built in or declared; the text says what cannot be done.
+    #[error("reserved")]
+    Reserved(&'static str),
+    /// Somebody has it.
+    #[error("in use")]
+    InUse,
+    /// There is no such service account.
+    #[error("no such service account")]
+    ServiceAccountNotFound,
+    /// The client id is taken.
+    #[error("the client id is taken")]
+    ServiceAccountAlreadyExists,
+    /// No active service account has this client id and secret.
+    #[error("invalid client credentials")]
+    ClientCredentialsInvalid,
+    /// There is no such signing key.
+    #[error("no such signing key")]
+    SigningKeyNotFound,
+    /// The actor lacks these permissions, sorted.
+    #[error("the actor lacks what would be given")]
+    GrantExceedsOwn(Vec<String>),
+    /// A name or code name is taken.
+    #[error("the name is taken")]
+    NameTaken(Vec<BadField>),
+    /// Another service has declared this resource.
+    #[error("another service's resource")]
+    ResourceOwned(String),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),

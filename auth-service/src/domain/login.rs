@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret as _;
 use shared::db::write_tx;
 
-use super::{Accounts, Error, Password, TokenPair, hashing::Verdict, names};
+use super::{Accounts, Act, Error, Password, TokenPair, hashing::Verdict, names};
 use crate::store;
 
 /// Who wants to log in.
@@ -24,7 +24,7 @@ pub(crate) struct LoggedIn {
 impl Accounts {
     /// Starts a session. Who does not exist, who is not active and whose password is wrong get the same answer after the
     /// same work.
-    pub(crate) async fn login(&self, credentials: Credentials) -> Result<LoggedIn, Error> {
+    pub(crate) async fn login(&self, act: &Act, credentials: Credentials) -> Result<LoggedIn, Error> {
         let folded = names::fold(credentials.identifier.trim());
         let mut conn = self.db.read().await?;
         // No login has an @, and every address has one.
@@ -58,7 +58,7 @@ impl Accounts {
             }
             store::user_record_login(tx, user.id, now).await?;
             user.last_login_time = Some(now);
-            let tokens = self.sessions.begin(tx, &user, now).await?;
+            let tokens = self.sessions.begin(tx, act, &user, now).await?;
             Ok(LoggedIn { user, tokens })
         })
     }

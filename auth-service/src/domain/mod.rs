@@ -2,7 +2,11 @@
 
 mod access_token;
 mod accounts;
+mod act;
+mod audit;
+mod authority;
 mod error;
+pub(crate) mod feed;
 mod first_admin;
 mod hashing;
 mod login;
@@ -10,6 +14,7 @@ mod names;
 mod password;
 mod refresh_token;
 mod registration;
+mod revocation;
 mod secret;
 mod session;
 mod sessions;
@@ -18,6 +23,7 @@ mod signing_key;
 pub(crate) use self::{
     access_token::{AccessToken, Issuer},
     accounts::Accounts,
+    act::{Act, Actor, Origin},
     error::Error,
     hashing::{HashingPool, HashingSettings},
     login::{Credentials, LoggedIn},

@@ -6,7 +6,7 @@ use shared::{
     ids::UserId,
 };
 
-use super::{Accounts, Email, Error, LoggedIn, Login, Password, PersonName};
+use super::{Accounts, Act, Email, Error, LoggedIn, Login, Password, PersonName};
 use crate::store::{self, NewUser, Role};
 
 /// Who registers.
@@ -22,7 +22,7 @@ pub(crate) struct Registration {
 
 impl Accounts {
     /// Creates a user with the role `player`, and logs them in.
-    pub(crate) async fn register(&self, registration: Registration) -> Result<LoggedIn, Error> {
+    pub(crate) async fn register(&self, act: &Act, registration: Registration) -> Result<LoggedIn, Error> {
         if !self.registration_open {
             return Err(Error::RegistrationClosed);
         }
@@ -43,7 +43,7 @@ impl Accounts {
         };
         write_tx!(self.db, |tx| {
             let mut user = user_create(tx, &new, &[Role::Player]).await?;
-            let session = self.sessions.begin(tx, &user, now).await?;
+            let session = self.sessions.begin(tx, act, &user, now).await?;
             store::user_record_login(tx, user.id, now).await?;
             user.last_login_time = Some(now);
             Ok(LoggedIn { user, tokens: session })

@@ -8,7 +8,7 @@ use shared::{
     ids::{SessionId, UserId},
 };
 
-use super::access_token::AccessToken;
+use super::{access_token::AccessToken, act::Origin};
 use crate::store;
 
 /// A retry with the same `request_id` gets the same pair for this long.
@@ -108,7 +108,7 @@ impl store::Session {
 
 impl SessionLives {
     /// A session that begins now.
-    pub(crate) fn begin(&self, user_id: UserId, now: Timestamp) -> store::NewSession {
+    pub(crate) fn begin(&self, user_id: UserId, origin: &Origin, now: Timestamp) -> store::NewSession {
         let absolute_expire_time = now.plus(self.absolute);
         store::NewSession {
             id: SessionId::generate(),
@@ -119,6 +119,10 @@ impl SessionLives {
             rotate_time: now,
             expire_time: now.plus(self.idle).min(absolute_expire_time),
             absolute_expire_time,
+            device_id: None,
+            ip_address: origin.address_text(),
+            user_agent: origin.user_agent.clone(),
+            last_use_time: now,
         }
     }
 

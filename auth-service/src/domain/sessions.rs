@@ -8,7 +8,7 @@ use shared::{
 };
 
 use super::{
-    Error, Issuer, RefreshTokens, SessionLives, TokenPair, access_token::AccessToken, refresh_token::RefreshClaim,
+    Act, Error, Issuer, RefreshTokens, SessionLives, TokenPair, access_token::AccessToken, refresh_token::RefreshClaim,
     session::Rotation,
 };
 use crate::store::{self, Session, SessionEnd, User};
@@ -31,8 +31,14 @@ enum Outcome<T> {
 
 impl Sessions {
     /// Begins a session in the caller's transaction, which has locked the user's row or made it.
-    pub(super) async fn begin(&self, tx: &mut Conn, user: &User, now: Timestamp) -> Result<TokenPair, Error> {
-        let session = self.lives.begin(user.id, now);
+    pub(super) async fn begin(
+        &self,
+        tx: &mut Conn,
+        act: &Act,
+        user: &User,
+        now: Timestamp,
+    ) -> Result<TokenPair, Error> {
+        let session = self.lives.begin(user.id, &act.origin, now);
         store::session_insert(tx, &session).await?;
         let claim = RefreshClaim {
             session_id: session.id,
@@ -42,7 +48,12 @@ impl Sessions {
     }
 
     /// Replaces a refresh token by its successor, once.
-    pub(crate) async fn rotate(&self, refresh_token: &str, request_id: Option<&str>) -> Result<TokenPair, Error> {
+    pub(crate) async fn rotate(
+        &self,
+        act: &Act,
+        refresh_token: &str,
+        request_id: Option<&str>,
+    ) -> Result<TokenPair, Error> {
         let claim = self.refresh_tokens.read(refresh_token)?;
         let request = request_id.map(|id| digest(&SHA256, id.as_bytes()).as_ref().to_vec());
         let outcome = write_tx!(self.db, |tx| {
@@ -76,7 +87,7 @@ impl Sessions {
     }
 
     /// A new access token for the current refresh token, which stays.
-    pub(crate) async fn refresh_access_token(&self, refresh_token: &str) -> Result<AccessToken, Error> {
+    pub(crate) async fn refresh_access_token(&self, act: &Act, refresh_token: &str) -> Result<AccessToken, Error> {
         let claim = self.refresh_tokens.read(refresh_token)?;
         let outcome = write_tx!(self.db, |tx| {
             let (user, session) = self.lock(tx, claim.session_id).await?;
@@ -100,7 +111,7 @@ impl Sessions {
 
     /// Ends the session of a refresh token. Whoever logs out with a token that was just rotated, or of a session that is
     /// over, gets what they want; only an old token is still a reuse.
-    pub(crate) async fn logout_by_refresh_token(&self, refresh_token: &str) -> Result<(), Error> {
+    pub(crate) async fn logout_by_refresh_token(&self, act: &Act, refresh_token: &str) -> Result<(), Error> {
         let claim = self.refresh_tokens.read(refresh_token)?;
         let outcome = write_tx!(self.db, |tx| {
             let (_, session) = match self.lock(tx, claim.session_id).await {
@@ -121,7 +132,7 @@ impl Sessions {
     }
 
     /// Ends a session whose access token was verified.
-    pub(crate) async fn logout(&self, session_id: SessionId) -> Result<(), Error> {
+    pub(crate) async fn logout(&self, act: &Act, session_id: SessionId) -> Result<(), Error> {
         write_tx!(self.db, |tx| {
             match self.lock(tx, session_id).await {
                 Err(Error::SessionEnded) => Ok(()),

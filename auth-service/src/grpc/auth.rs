@@ -3,7 +3,7 @@
 use shared::{
     authz,
     proto::auth::v1::{
-        LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshAccessTokenRequest,
+        self as proto, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshAccessTokenRequest,
         RefreshAccessTokenResponse, RegisterRequest, RegisterResponse, RotateTokensRequest, RotateTokensResponse,
         auth_service_server::AuthService,
     },
@@ -12,7 +12,7 @@ use shared::{
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::convert;
+use super::{act::act, convert};
 use crate::domain::{Accounts, Credentials, Error, Password, Registration, Sessions};
 
 /// Serves `auth.v1.AuthService`.
@@ -25,20 +25,24 @@ pub(crate) struct AuthRpc {
 #[tonic::async_trait]
 impl AuthService for AuthRpc {
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
+        let act = act(&request);
         let registration = registration(&request.into_inner()).map_err(Error::from)?;
-        let logged_in = self.accounts.register(registration).await?;
+        let logged_in = self.accounts.register(&act, registration).await?;
         Ok(Response::new(RegisterResponse {
             tokens: Some(convert::token_pair(&logged_in.tokens)),
             user: Some(convert::user(logged_in.user)),
+            device_token: String::new(),
         }))
     }
 
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        let act = act(&request);
         let credentials = credentials(request.into_inner()).map_err(Error::from)?;
-        let logged_in = self.accounts.login(credentials).await?;
+        let logged_in = self.accounts.login(&act, credentials).await?;
         Ok(Response::new(LoginResponse {
             tokens: Some(convert::token_pair(&logged_in.tokens)),
             user: Some(convert::user(logged_in.user)),
+            device_token: String::new(),
         }))
     }
 
@@ -46,11 +50,12 @@ impl AuthService for AuthRpc {
         &self,
         request: Request<RefreshAccessTokenRequest>,
     ) -> Result<Response<RefreshAccessTokenResponse>, Status> {
+        let act = act(&request);
         let token = request.into_inner().refresh_token;
         if token.is_empty() {
             return Err(Error::from(InvalidFields::one("refresh_token", "is required")).into());
         }
-        let access = self.sessions.refresh_access_token(&token).await?;
+        let access = self.sessions.refresh_access_token(&act, &token).await?;
         Ok(Response::new(convert::access_token(&access)))
     }
 
@@ -58,11 +63,12 @@ impl AuthService for AuthRpc {
         &self,
         request: Request<RotateTokensRequest>,
     ) -> Result<Response<RotateTokensResponse>, Status> {
+        let act = act(&request);
         let request = request.into_inner();
         let request_id = rotation(&request).map_err(Error::from)?;
         let pair = self
             .sessions
-            .rotate(&request.refresh_token, request_id.as_deref())
+            .rotate(&act, &request.refresh_token, request_id.as_deref())
             .await?;
         Ok(Response::new(RotateTokensResponse {
             tokens: Some(convert::token_pair(&pair)),
@@ -70,17 +76,46 @@ impl AuthService for AuthRpc {
     }
 
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
+        let act = act(&request);
         if request.get_ref().refresh_token.is_empty() {
             // Public, because a refresh token alone will do; without one the access token has to be good.
             let principal = authz::principal(&request)?;
             if let Some(session_id) = principal.session_id() {
-                self.sessions.logout(session_id).await?;
+                self.sessions.logout(&act, session_id).await?;
             }
         } else {
             let token = request.into_inner().refresh_token;
-            self.sessions.logout_by_refresh_token(&token).await?;
+            self.sessions.logout_by_refresh_token(&act, &token).await?;
         }
         Ok(Response::new(LogoutResponse {}))
+    }
+
+    async fn revoke_token(
+        &self,
+        _: Request<proto::RevokeTokenRequest>,
+    ) -> Result<Response<proto::RevokeTokenResponse>, Status> {
+        Err(Status::unimplemented("revoke_token"))
+    }
+
+    async fn revoke_all_tokens(
+        &self,
+        _: Request<proto::RevokeAllTokensRequest>,
+    ) -> Result<Response<proto::RevokeAllTokensResponse>, Status> {
+        Err(Status::unimplemented("revoke_all_tokens"))
+    }
+
+    async fn issue_service_token(
+        &self,
+        _: Request<proto::IssueServiceTokenRequest>,
+    ) -> Result<Response<proto::IssueServiceTokenResponse>, Status> {
+        Err(Status::unimplemented("issue_service_token"))
+    }
+
+    async fn introspect_token(
+        &self,
+        _: Request<proto::IntrospectTokenRequest>,
+    ) -> Result<Response<proto::IntrospectTokenResponse>, Status> {
+        Err(Status::unimplemented("introspect_token"))
     }
 }
 

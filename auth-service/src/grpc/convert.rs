@@ -20,6 +20,9 @@ pub(super) fn user(user: User) -> proto::User {
         create_time: Some(user.create_time.into()),
         update_time: Some(user.update_time.into()),
         last_login_time: user.last_login_time.map(Into::into),
+        is_active: user.is_active,
+        must_change_password: user.must_change_password,
+        force_logout_time: user.force_logout_time.map(Into::into),
     }
 }
 

@@ -71,6 +71,81 @@ impl From<Error> for ErrorReply {
                 "too many logins at once; try again in a moment",
             )
             .with_retry_after(HASHING_RETRY_AFTER),
+            Error::TooManyAttempts(after) => Self::new(
+                Code::ResourceExhausted,
+                R::TooManyAttempts,
+                "too many attempts; try again later",
+            )
+            .with_retry_after(after),
+            Error::PasswordChangeRequired => Self::new(
+                Code::FailedPrecondition,
+                R::PasswordChangeRequired,
+                "the password was set by an administrator; log in again with a new_password",
+            ),
+            Error::CurrentPasswordWrong => Self::new(
+                Code::PermissionDenied,
+                R::CurrentPasswordWrong,
+                "the current password is wrong",
+            ),
+            Error::SessionNotFound => Self::new(Code::NotFound, R::SessionNotFound, "there is no such session"),
+            Error::LastAdmin => Self::new(
+                Code::FailedPrecondition,
+                R::LastAdmin,
+                "this would leave no active superuser",
+            ),
+            Error::SuperuserRequired => Self::new(
+                Code::PermissionDenied,
+                R::SuperuserRequired,
+                "only a superuser may do this",
+            ),
+            Error::ResourceNotFound => Self::new(Code::NotFound, R::ResourceNotFound, "there is no such resource"),
+            Error::ActionNotFound => Self::new(Code::NotFound, R::ActionNotFound, "there is no such action"),
+            Error::PermissionNotFound(name) => Self::new(
+                Code::NotFound,
+                R::PermissionNotFound,
+                format!("there is no permission {name}"),
+            )
+            .with_resource("permission", name),
+            Error::RoleNotFound(name) => Self::new(Code::NotFound, R::RoleNotFound, format!("there is no role {name}"))
+                .with_resource("role", name),
+            Error::Reserved(text) => Self::new(Code::FailedPrecondition, R::Reserved, text),
+            Error::InUse => Self::new(
+                Code::FailedPrecondition,
+                R::InUse,
+                "somebody has it; with force it is taken from them",
+            ),
+            Error::ServiceAccountNotFound => Self::new(
+                Code::NotFound,
+                R::ServiceAccountNotFound,
+                "there is no such service account",
+            ),
+            Error::ServiceAccountAlreadyExists => Self::new(
+                Code::AlreadyExists,
+                R::ServiceAccountAlreadyExists,
+                "the client_id is taken",
+            ),
+            Error::ClientCredentialsInvalid => Self::new(
+                Code::Unauthenticated,
+                R::ClientCredentialsInvalid,
+                "the client_id or the client_secret is wrong",
+            ),
+            Error::SigningKeyNotFound => {
+                Self::new(Code::NotFound, R::SigningKeyNotFound, "there is no such signing key")
+            }
+            Error::GrantExceedsOwn(permissions) => {
+                let names = permissions.join(", ");
+                let message = format!("nobody gives away what they lack: {names}");
+                Self::new(Code::PermissionDenied, R::GrantExceedsOwn, message).with_metadata("permissions", names)
+            }
+            Error::NameTaken(fields) => {
+                let names: Vec<&str> = fields.iter().map(|taken| taken.field.as_ref()).collect();
+                let message = format!("taken already: {}", names.join(", "));
+                Self::new(Code::AlreadyExists, R::NameTaken, message).with_fields(fields)
+            }
+            Error::ResourceOwned(resource) => {
+                let message = format!("another service has declared the resource {resource}");
+                Self::new(Code::PermissionDenied, R::ResourceOwned, message).with_metadata("resource", resource)
+            }
             Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "there is no such user"),
         }
     }

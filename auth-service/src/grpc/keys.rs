@@ -7,7 +7,7 @@ use axum::{
     http::header::{CACHE_CONTROL, CONTENT_TYPE},
     routing::get,
 };
-use shared::proto::auth::v1::{GetJwksRequest, GetJwksResponse, key_service_server::KeyService};
+use shared::proto::auth::v1::{self as proto, GetJwksRequest, GetJwksResponse, key_service_server::KeyService};
 use tonic::{Request, Response, Status};
 
 use crate::domain::KeyRing;
@@ -29,6 +29,27 @@ pub(crate) struct KeyRpc {
 impl KeyService for KeyRpc {
     async fn get_jwks(&self, _request: Request<GetJwksRequest>) -> Result<Response<GetJwksResponse>, Status> {
         Ok(Response::new(self.keys.jwks().into()))
+    }
+
+    async fn list_signing_keys(
+        &self,
+        _: Request<proto::ListSigningKeysRequest>,
+    ) -> Result<Response<proto::ListSigningKeysResponse>, Status> {
+        Err(Status::unimplemented("list_signing_keys"))
+    }
+
+    async fn rotate_signing_key(
+        &self,
+        _: Request<proto::RotateSigningKeyRequest>,
+    ) -> Result<Response<proto::RotateSigningKeyResponse>, Status> {
+        Err(Status::unimplemented("rotate_signing_key"))
+    }
+
+    async fn retire_signing_key(
+        &self,
+        _: Request<proto::RetireSigningKeyRequest>,
+    ) -> Result<Response<proto::RetireSigningKeyResponse>, Status> {
+        Err(Status::unimplemented("retire_signing_key"))
     }
 }
 

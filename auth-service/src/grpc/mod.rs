@@ -1,6 +1,7 @@
 //! The RPCs: one file a service. Each parses its request, makes one call into the domain and converts the answer.
 
 mod account;
+mod act;
 mod auth;
 mod convert;
 mod error;

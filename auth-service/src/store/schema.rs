@@ -19,6 +19,11 @@ diesel::table! {
         create_time -> Timestamp,
         update_time -> Timestamp,
         last_login_time -> Nullable<Timestamp>,
+        must_change_password -> Bool,
+        is_service -> Bool,
+        force_logout_time -> Nullable<Timestamp>,
+        delete_time -> Nullable<Timestamp>,
+        search_folded -> Text,
     }
 }
 
@@ -38,11 +43,15 @@ diesel::table! {
         absolute_expire_time -> Timestamp,
         end_time -> Nullable<Timestamp>,
         end_reason -> Nullable<Text>,
+        device_id -> Nullable<Uuid>,
+        ip_address -> Text,
+        user_agent -> Text,
+        last_use_time -> Timestamp,
     }
 }
 
 diesel::table! {
-    use diesel::sql_types::{Binary, Text};
+    use diesel::sql_types::{Binary, Nullable, Text};
     use shared::db::sql_types::Timestamp;
 
     signing_keys (kid) {
@@ -51,18 +60,22 @@ diesel::table! {
         public_key -> Binary,
         encrypted_private_key -> Binary,
         create_time -> Timestamp,
+        activate_time -> Timestamp,
+        retire_time -> Nullable<Timestamp>,
+        expire_time -> Nullable<Timestamp>,
     }
 }
 
 diesel::table! {
     use diesel::sql_types::Text;
-    use shared::db::sql_types::Uuid;
+    use shared::db::sql_types::{Timestamp, Uuid};
 
     roles (id) {
         id -> Uuid,
         code_name -> Text,
         name -> Text,
         description -> Text,
+        create_time -> Timestamp,
     }
 }
 
@@ -75,7 +88,161 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::{Nullable, Text};
+    use shared::db::sql_types::{Timestamp, Uuid};
+
+    resources (id) {
+        id -> Uuid,
+        code_name -> Text,
+        name -> Text,
+        description -> Text,
+        owner -> Nullable<Text>,
+        create_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::Text;
+    use shared::db::sql_types::{Timestamp, Uuid};
+
+    actions (id) {
+        id -> Uuid,
+        code_name -> Text,
+        name -> Text,
+        description -> Text,
+        create_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{Bool, Text};
+    use shared::db::sql_types::{Timestamp, Uuid};
+
+    permissions (id) {
+        id -> Uuid,
+        resource_id -> Uuid,
+        action_id -> Uuid,
+        name -> Text,
+        description -> Text,
+        is_declared -> Bool,
+        create_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use shared::db::sql_types::Uuid;
+
+    role_permissions (role_id, permission_id) {
+        role_id -> Uuid,
+        permission_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    use shared::db::sql_types::Uuid;
+
+    user_permissions (user_id, permission_id) {
+        user_id -> Uuid,
+        permission_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{Binary, Nullable, Text};
+    use shared::db::sql_types::{Timestamp, Uuid};
+
+    service_accounts (user_id) {
+        user_id -> Uuid,
+        client_id -> Text,
+        description -> Text,
+        secret_hash -> Binary,
+        secret_time -> Timestamp,
+        previous_secret_hash -> Nullable<Binary>,
+        previous_expire_time -> Nullable<Timestamp>,
+        create_time -> Timestamp,
+        last_token_time -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Binary};
+    use shared::db::sql_types::Timestamp;
+
+    login_throttle (key) {
+        key -> Binary,
+        failures -> BigInt,
+        blocked_until -> Timestamp,
+        expire_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, SmallInt};
+    use shared::db::sql_types::Uuid;
+
+    feed_head (id) {
+        id -> SmallInt,
+        epoch -> Uuid,
+        sequence -> BigInt,
+        max_access_token_seconds -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+    use shared::db::sql_types::Timestamp;
+
+    access_feed (sequence) {
+        sequence -> BigInt,
+        kind -> Text,
+        subject -> Text,
+        event -> Binary,
+        expire_time -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{Nullable, Text};
+    use shared::db::sql_types::{Timestamp, Uuid};
+
+    audit_events (id) {
+        id -> Uuid,
+        event_time -> Timestamp,
+        action -> Text,
+        outcome -> Text,
+        reason -> Text,
+        actor_user_id -> Nullable<Uuid>,
+        actor_client_id -> Text,
+        target_type -> Text,
+        target_id -> Text,
+        subject_user_id -> Nullable<Uuid>,
+        ip_address -> Text,
+        user_agent -> Text,
+        request_id -> Text,
+        details -> Text,
+    }
+}
+
+diesel::joinable!(permissions -> resources (resource_id));
+diesel::joinable!(permissions -> actions (action_id));
+diesel::joinable!(role_permissions -> roles (role_id));
+diesel::joinable!(role_permissions -> permissions (permission_id));
+diesel::joinable!(service_accounts -> users (user_id));
+diesel::joinable!(sessions -> users (user_id));
+diesel::joinable!(user_permissions -> permissions (permission_id));
+diesel::joinable!(user_permissions -> users (user_id));
 diesel::joinable!(user_roles -> roles (role_id));
 diesel::joinable!(user_roles -> users (user_id));
-diesel::joinable!(sessions -> users (user_id));
-diesel::allow_tables_to_appear_in_same_query!(users, sessions, roles, user_roles);
+diesel::allow_tables_to_appear_in_same_query!(
+    actions,
+    permissions,
+    resources,
+    role_permissions,
+    roles,
+    service_accounts,
+    sessions,
+    user_permissions,
+    user_roles,
+    users,
+);

@@ -8,6 +8,7 @@ use shared::{
 };
 
 use super::schema::sessions;
+use crate::ids::DeviceId;
 
 /// A session: one device on which a user is logged in.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -22,6 +23,12 @@ pub(crate) struct Session {
     pub(crate) expire_time: Timestamp,
     pub(crate) absolute_expire_time: Timestamp,
     pub(crate) end_time: Option<Timestamp>,
+    pub(crate) end_reason: Option<String>,
+    pub(crate) create_time: Timestamp,
+    pub(crate) device_id: Option<DeviceId>,
+    pub(crate) ip_address: String,
+    pub(crate) user_agent: String,
+    pub(crate) last_use_time: Timestamp,
 }
 
 /// A session to be. Its first refresh token has the counter 1.
@@ -36,6 +43,10 @@ pub(crate) struct NewSession {
     pub(crate) rotate_time: Timestamp,
     pub(crate) expire_time: Timestamp,
     pub(crate) absolute_expire_time: Timestamp,
+    pub(crate) device_id: Option<DeviceId>,
+    pub(crate) ip_address: String,
+    pub(crate) user_agent: String,
+    pub(crate) last_use_time: Timestamp,
 }
 
 /// Why a session ended.
@@ -45,6 +56,22 @@ pub(crate) enum SessionEnd {
     Logout,
     /// An old refresh token came back.
     RefreshTokenReused,
+    /// It was not rotated in time.
+    Expired,
+    /// The user, or an administrator, ended it from elsewhere.
+    Revoked,
+    /// The password changed.
+    PasswordChanged,
+    /// The user was deactivated.
+    UserDeactivated,
+    /// The user was deleted.
+    UserDeleted,
+    /// The user had too many.
+    SessionLimit,
+    /// The same device logged in again.
+    DeviceReplaced,
+    /// The database was put back from a back-up.
+    Restored,
 }
 
 impl SessionEnd {
@@ -52,6 +79,14 @@ impl SessionEnd {
         match self {
             Self::Logout => "logout",
             Self::RefreshTokenReused => "refresh_token_reused",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::PasswordChanged => "password_changed",
+            Self::UserDeactivated => "user_deactivated",
+            Self::UserDeleted => "user_deleted",
+            Self::SessionLimit => "session_limit",
+            Self::DeviceReplaced => "device_replaced",
+            Self::Restored => "restored",
         }
     }
 }
@@ -106,4 +141,22 @@ pub(crate) async fn session_end(conn: &mut Conn, id: SessionId, end: SessionEnd,
     let live = sessions::table.find(id).filter(sessions::end_time.is_null());
     let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end.as_str())));
     query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+/// Ends every live session of the user but `keep`. How many.
+pub(crate) async fn sessions_end_all(
+    conn: &mut Conn,
+    user_id: UserId,
+    keep: Option<SessionId>,
+    end: SessionEnd,
+    now: Timestamp,
+) -> db::Result<usize> {
+    // No session has the nil id.
+    let keep = keep.unwrap_or(SessionId::from_uuid(uuid::Uuid::nil()));
+    let live = sessions::table
+        .filter(sessions::user_id.eq(user_id))
+        .filter(sessions::end_time.is_null())
+        .filter(sessions::id.ne(keep));
+    let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end.as_str())));
+    query!(conn, |c| update.execute(c).await)
 }

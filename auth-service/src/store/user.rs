@@ -23,6 +23,10 @@ pub(crate) struct User {
     pub(crate) create_time: Timestamp,
     pub(crate) update_time: Timestamp,
     pub(crate) last_login_time: Option<Timestamp>,
+    pub(crate) must_change_password: bool,
+    pub(crate) is_service: bool,
+    pub(crate) force_logout_time: Option<Timestamp>,
+    pub(crate) delete_time: Option<Timestamp>,
 }
 
 /// A user to be.
@@ -108,5 +112,16 @@ pub(crate) async fn user_record_login(conn: &mut Conn, id: UserId, now: Timestam
 /// Stores the same password under newer parameters, which changes nothing that a token depends on.
 pub(crate) async fn user_password_rehash(conn: &mut Conn, id: UserId, hash: &SecretString) -> db::Result<()> {
     let update = diesel::update(users::table.find(id)).set(users::password_hash.eq(hash.expose_secret()));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+/// The new version.
+pub(crate) async fn user_raise_token_version(conn: &mut Conn, id: UserId) -> db::Result<i64> {
+    let update = diesel::update(users::table.find(id)).set(users::token_version.eq(users::token_version + 1));
+    query!(conn, |c| update.returning(users::token_version).get_result(c).await)
+}
+
+pub(crate) async fn user_set_force_logout_time(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
+    let update = diesel::update(users::table.find(id)).set(users::force_logout_time.eq(now));
     query!(conn, |c| update.execute(c).await).map(|_| ())
 }

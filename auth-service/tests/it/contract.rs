@@ -43,7 +43,7 @@ on_both_backends! {
         // A hash that takes seconds, so that a deadline of 50 ms is over long before.
         let slow = settings(&["--hashing-memory-kib", "262144", "--hashing-passes", "10"]);
         let server = Server::start_with(database, &slow).await;
-        let login = LoginRequest { identifier: "nobody".to_owned(), password: "whatever".to_owned() };
+        let login = LoginRequest { identifier: "nobody".to_owned(), password: "whatever".to_owned(), ..LoginRequest::default() };
         let connection = RawConnection::open(server.grpc).await;
         let body = frame(&prost::Message::encode_to_vec(&login));
         let answer = connection.call("/auth.v1.AuthService/Login", &[("grpc-timeout", "50m")], body).await;

@@ -202,6 +202,7 @@ pub(crate) fn credentials(identifier: &str, password: &str) -> LoginRequest {
     LoginRequest {
         identifier: identifier.to_owned(),
         password: password.to_owned(),
+        ..LoginRequest::default()
     }
 }
 

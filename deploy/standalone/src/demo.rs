@@ -107,6 +107,7 @@ async fn sign_in(auth: &mut AuthServiceClient<Channel>, login: &str) -> Result<S
     let credentials = LoginRequest {
         identifier: login.to_owned(),
         password: PASSWORD.to_owned(),
+        ..LoginRequest::default()
     };
     let tokens = match auth.login(credentials).await {
         Ok(answer) => answer.into_inner().tokens,

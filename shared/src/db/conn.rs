@@ -34,6 +34,8 @@ struct State {
     /// A statement of this transaction failed in the database.
     failed: bool,
     limit: Option<Duration>,
+    /// Channels to wake when the transaction has committed.
+    wake: Vec<&'static str>,
 }
 
 /// A connection as diesel-async knows it; for [`query!`](crate::query).
@@ -55,6 +57,7 @@ impl Conn {
                 unsettled: false,
                 failed: false,
                 limit,
+                wake: Vec::new(),
             },
         }
     }
@@ -86,6 +89,17 @@ impl Conn {
     /// A statement was cut off, so that nothing more can be asked of this connection.
     pub(super) const fn is_unsettled(&self) -> bool {
         self.state.unsettled
+    }
+
+    pub(super) fn wake_after_commit(&mut self, channel: &'static str) {
+        if !self.state.wake.contains(&channel) {
+            self.state.wake.push(channel);
+        }
+    }
+
+    /// The channels to wake.
+    pub(super) fn take_wake(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.state.wake)
     }
 
     pub(super) async fn ping(&mut self) -> Result<()> {

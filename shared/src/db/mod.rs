@@ -11,6 +11,7 @@ mod conn;
 mod error;
 mod macros;
 mod migrate;
+mod notify;
 mod postgres;
 pub mod prelude;
 mod settings;
@@ -29,9 +30,10 @@ pub use self::{
     conn::{Conn, Raw, Statement, bounded},
     error::{Error, Result},
     migrate::{MigrateError, MigrationLock, Migrations, bring_up_to_date, migrate, pending},
+    notify::{Notifications, notify},
     settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
     sqlite::OpenError,
-    transaction::Transaction,
+    transaction::{Snapshot, Transaction},
 };
 pub use crate::{lock_row, query, write_tx};
 
@@ -100,7 +102,19 @@ impl Db {
             Self::Sqlite(pools) => pools.writer().await?,
             Self::Postgres(pool) => pool.get().await?,
         };
-        Transaction::begin(conn).await
+        Transaction::begin(conn, self.hub().clone()).await
+    }
+
+    /// A connection for queries that all see the database as it is at one moment.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        Snapshot::begin(self.read().await?).await
+    }
+
+    const fn hub(&self) -> &notify::Hub {
+        match self {
+            Self::Sqlite(pools) => pools.hub(),
+            Self::Postgres(pool) => pool.hub(),
+        }
     }
 
     /// Waits until the database answers. False where `stop` was cancelled first.

@@ -13,6 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::{
     Conn, DatabaseSettings, Error, OpenError, Result,
     conn::Pooled,
+    notify::Hub,
     tls::{self, SslMode},
 };
 
@@ -42,6 +43,7 @@ pub struct Pool {
     connector: Arc<Connector>,
     acquire_timeout: Duration,
     statement_timeout: Duration,
+    hub: Hub,
 }
 
 struct Connector {
@@ -100,7 +102,20 @@ impl Pool {
             connector,
             acquire_timeout: settings.acquire_timeout,
             statement_timeout: settings.statement_timeout,
+            hub: Hub::default(),
         })
+    }
+
+    pub(super) const fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The same connections, for a task that must not keep the waiting alive.
+    pub(super) fn clone_without_hub(&self) -> Self {
+        Self {
+            hub: Hub::default(),
+            ..self.clone()
+        }
     }
 
     pub(super) async fn get(&self) -> Result<Conn> {

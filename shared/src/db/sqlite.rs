@@ -15,7 +15,7 @@ use diesel_async::{
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 
-use super::{Conn, DatabaseSettings, Error, Result, conn::Pooled};
+use super::{Conn, DatabaseSettings, Error, Result, conn::Pooled, notify::Hub};
 
 type Pool = deadpool::Pool<SyncConnectionWrapper<SqliteConnection>>;
 
@@ -58,6 +58,7 @@ pub struct Pools {
     writer: Pool,
     readers: Pool,
     acquire_timeout: Duration,
+    hub: Hub,
     /// Locked until the last clone is gone.
     _lock: Arc<File>,
 }
@@ -84,6 +85,7 @@ impl Pools {
                 settings.max_connections.max(1) as usize,
             )?,
             acquire_timeout: settings.acquire_timeout,
+            hub: Hub::default(),
             _lock: Arc::new(lock),
         };
         let usable = async { pools.writer().await?.ping().await };
@@ -94,6 +96,10 @@ impl Pools {
             });
         }
         Ok(pools)
+    }
+
+    pub(super) const fn hub(&self) -> &Hub {
+        &self.hub
     }
 
     pub(super) async fn reader(&self) -> Result<Conn> {

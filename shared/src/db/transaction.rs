@@ -6,7 +6,7 @@ use diesel::connection::{AnsiTransactionManager as SyncTransactions, Transaction
 use diesel_async::{AnsiTransactionManager, TransactionManager as _};
 use tracing::Instrument as _;
 
-use super::{Conn, Error, Raw, Result, bounded};
+use super::{Conn, Error, Raw, Result, bounded, notify::Hub};
 
 /// How long an abandoned transaction may take to roll back, before its connection is closed instead.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,10 +15,14 @@ const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Transaction {
     /// `None` once it ended.
     conn: Option<Conn>,
+    hub: Hub,
 }
 
+/// A connection that sees one moment of the database, and cannot write.
+pub struct Snapshot(Option<Conn>);
+
 impl Transaction {
-    pub(super) async fn begin(mut conn: Conn) -> Result<Self> {
+    pub(super) async fn begin(mut conn: Conn, hub: Hub) -> Result<Self> {
         let (raw, statement) = conn.start();
         let result = match raw {
             // A deferred transaction that turns into a write can fail with BUSY whatever the timeout.
@@ -29,7 +33,7 @@ impl Transaction {
             Raw::Postgres(c) => bounded(statement.limit(), AnsiTransactionManager::begin_transaction(c)).await,
         };
         statement.end(result)?;
-        Ok(Self { conn: Some(conn) })
+        Ok(Self { conn: Some(conn), hub })
     }
 
     /// The connection that the transaction's queries run on.
@@ -43,12 +47,13 @@ impl Transaction {
     /// roll it back. It ends with [`Error::Internal`].
     pub async fn commit(mut self) -> Result<()> {
         let Some(conn) = self.conn.take() else { return Ok(()) };
+        let hub = self.hub.clone();
         let commit = async move {
             if conn.has_failed() || conn.is_unsettled() {
                 roll_back(conn).await;
                 return Err(Error::Internal("a statement failed before the commit".into()));
             }
-            commit(conn).await
+            commit(conn, &hub).await
         };
         match tokio::spawn(commit.in_current_span()).await {
             Ok(result) => result,
@@ -74,13 +79,58 @@ impl Drop for Transaction {
     }
 }
 
-async fn commit(mut conn: Conn) -> Result<()> {
+impl Snapshot {
+    pub(super) async fn begin(mut conn: Conn) -> Result<Self> {
+        let (raw, statement) = conn.start();
+        let result = match raw {
+            // The first read fixes the moment.
+            Raw::Sqlite(c) => c.spawn_blocking(SyncTransactions::begin_transaction).await,
+            Raw::Postgres(c) => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                bounded(
+                    statement.limit(),
+                    AnsiTransactionManager::begin_transaction_sql(c, begin),
+                )
+                .await
+            }
+        };
+        statement.end(result)?;
+        Ok(Self(Some(conn)))
+    }
+
+    /// The connection that the queries run on.
+    pub fn conn(&mut self) -> &mut Conn {
+        self.0.as_mut().expect("only drop takes it")
+    }
+
+    /// Ends it, so that the connection is free again.
+    pub async fn end(mut self) {
+        if let Some(conn) = self.0.take() {
+            roll_back(conn).await;
+        }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if let (Some(conn), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(roll_back(conn).in_current_span());
+        }
+    }
+}
+
+async fn commit(mut conn: Conn, hub: &Hub) -> Result<()> {
+    let wake = conn.take_wake();
     let (raw, statement) = conn.start();
     let result = match raw {
         Raw::Sqlite(c) => c.spawn_blocking(SyncTransactions::commit_transaction).await,
         Raw::Postgres(c) => bounded(statement.limit(), AnsiTransactionManager::commit_transaction(c)).await,
     };
-    statement.end(result)
+    statement.end(result)?;
+    for channel in wake {
+        hub.wake(channel);
+    }
+    Ok(())
 }
 
 async fn roll_back(mut conn: Conn) {

@@ -104,6 +104,7 @@ impl GrpcServer<'_> {
                 Arc::clone(&policies),
                 admission,
                 self.settings.request_timeout(),
+                self.settings.trusted_proxies.clone(),
             ))
             .layer(InterceptorLayer::new(Authenticate::new(self.verifier)))
             .layer(PolicyLayer::new(

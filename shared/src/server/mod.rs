@@ -10,6 +10,7 @@ mod http;
 mod listen;
 mod message;
 mod mount;
+mod peer;
 mod request_id;
 mod rpc;
 mod settings;
@@ -21,6 +22,7 @@ pub use self::{
     http::{HttpServer, metrics_recorder},
     listen::{BindError, Listener},
     mount::{PageMount, RpcMount},
+    peer::ClientAddress,
     request_id::RequestId,
     settings::{ServerSettings, TlsError},
     shutdown::{Running, shutdown_signal},

@@ -14,6 +14,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Request, Response};
+use ipnet::IpNet;
 use tonic::{
     Code, Status,
     body::Body,
@@ -26,6 +27,7 @@ use tracing::{Instrument as _, field::Empty};
 use super::{
     admission::Admission,
     deadline, message,
+    peer::ClientAddress,
     request_id::{REQUEST_ID, RequestId},
 };
 use crate::{
@@ -51,16 +53,23 @@ struct Shared {
     policies: Arc<Policies>,
     admission: Admission,
     timeout: Duration,
+    trusted_proxies: Vec<IpNet>,
 }
 
 impl RpcLayer {
     /// `policies` says which paths are RPCs: a label is made of no other.
-    pub(super) fn new(policies: Arc<Policies>, admission: Admission, timeout: Duration) -> Self {
+    pub(super) fn new(
+        policies: Arc<Policies>,
+        admission: Admission,
+        timeout: Duration,
+        trusted_proxies: Vec<IpNet>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 policies,
                 admission,
                 timeout,
+                trusted_proxies,
             }),
         }
     }
@@ -100,7 +109,9 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let id = RequestId::of(request.headers());
+        let address = ClientAddress::of(&request, &self.shared.trusted_proxies);
         request.extensions_mut().insert(id.clone());
+        request.extensions_mut().insert(address);
         let (service, method) = self.shared.name(request.uri().path());
         let span = tracing::info_span!(
             "rpc",
@@ -109,6 +120,7 @@ where
             rpc.method = %method,
             request_id = %id,
             user_id = Empty,
+            client.address = address.client().map(tracing::field::display),
         );
         let mut record = Record {
             infrastructure: authz::is_infrastructure(request.uri().path()),

@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 /// How a server bounds its work and how it is reached.
@@ -17,6 +18,9 @@ pub struct ServerSettings {
     /// Seconds that calls in hand may take to end after SIGTERM or Ctrl-C [0 to 600].
     #[arg(long, env = "DRAIN_TIMEOUT_SECONDS", default_value_t = 15, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=600))]
     pub drain_timeout_seconds: u32,
+    /// Networks of the proxies whose `X-Forwarded-For` is believed, such as 10.0.0.0/8,fd00::/8. None: nobody's.
+    #[arg(long, env = "TRUSTED_PROXIES", value_name = "CIDR,...", value_delimiter = ',')]
+    pub trusted_proxies: Vec<IpNet>,
     /// Whether the gRPC ports tell clients what they offer (grpc.reflection.v1 and v1alpha).
     #[arg(long, env = "REFLECTION", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     pub reflection: bool,
@@ -107,6 +111,7 @@ impl Default for ServerSettings {
             max_concurrent_requests: 1024,
             request_timeout_seconds: 30,
             drain_timeout_seconds: 15,
+            trusted_proxies: Vec::new(),
             reflection: true,
             tls_cert_file: None,
             tls_key_file: None,

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     proto::auth::v1::{
-        GetJwksRequest, GetJwksResponse, Jwk,
+        GetJwksRequest, GetJwksResponse, Jwk, ListSigningKeysRequest, ListSigningKeysResponse, RetireSigningKeyRequest,
+        RetireSigningKeyResponse, RotateSigningKeyRequest, RotateSigningKeyResponse,
         key_service_server::{KeyService, KeyServiceServer},
     },
     testing::tokens::TokenMint,
@@ -49,6 +50,27 @@ struct Keys(Result<GetJwksResponse, Status>);
 impl KeyService for Keys {
     async fn get_jwks(&self, _: Request<GetJwksRequest>) -> Result<Response<GetJwksResponse>, Status> {
         self.0.clone().map(Response::new)
+    }
+
+    async fn list_signing_keys(
+        &self,
+        _: Request<ListSigningKeysRequest>,
+    ) -> Result<Response<ListSigningKeysResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn rotate_signing_key(
+        &self,
+        _: Request<RotateSigningKeyRequest>,
+    ) -> Result<Response<RotateSigningKeyResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn retire_signing_key(
+        &self,
+        _: Request<RetireSigningKeyRequest>,
+    ) -> Result<Response<RetireSigningKeyResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
     }
 }
 

@@ -1,0 +1,83 @@
+//! Who does something, and from where: what a use case needs to know of a call to judge it and to keep it in the audit log.
+
+use std::{net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+use shared::{
+    ids::{SessionId, UserId},
+    token::Principal,
+};
+
+/// Who does something, and from where.
+#[derive(Clone, Debug)]
+pub(crate) struct Act {
+    pub(crate) actor: Actor,
+    pub(crate) origin: Origin,
+}
+
+/// Who.
+#[derive(Clone, Debug)]
+pub(crate) enum Actor {
+    /// Nobody is signed in.
+    Anonymous,
+    /// Whoever brought this token.
+    Principal(Arc<Principal>),
+    /// Somebody at the server's own command line.
+    CommandLine,
+    /// auth-service by itself.
+    Itself,
+}
+
+/// From where. Empty where it is not known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
+    pub(crate) address: Option<IpAddr>,
+    /// What failures from this address are counted under.
+    pub(crate) bucket: Option<IpNet>,
+    /// At most 256 characters.
+    pub(crate) user_agent: String,
+    pub(crate) request_id: String,
+}
+
+impl Act {
+    /// Of somebody at the command line.
+    pub(crate) fn command_line() -> Self {
+        Self {
+            actor: Actor::CommandLine,
+            origin: Origin::default(),
+        }
+    }
+
+    /// Of auth-service by itself.
+    pub(crate) fn itself() -> Self {
+        Self {
+            actor: Actor::Itself,
+            origin: Origin::default(),
+        }
+    }
+
+    /// The principal, if somebody is signed in.
+    pub(crate) fn principal(&self) -> Option<&Arc<Principal>> {
+        match &self.actor {
+            Actor::Principal(principal) => Some(principal),
+            Actor::Anonymous | Actor::CommandLine | Actor::Itself => None,
+        }
+    }
+
+    /// The user who acts.
+    pub(crate) fn user_id(&self) -> Option<UserId> {
+        self.principal().map(|principal| principal.user_id())
+    }
+
+    /// The session in which the user acts.
+    pub(crate) fn session_id(&self) -> Option<SessionId> {
+        self.principal().and_then(|principal| principal.session_id())
+    }
+}
+
+impl Origin {
+    /// The address as text; empty where it is not known.
+    pub(crate) fn address_text(&self) -> String {
+        self.address.map(|address| address.to_string()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,163 @@
+//! What a user holds, and what therefore they may do to others: nobody gives away what they lack, and only superusers act on
+//! superusers.
+//!
+//! What counts is what the database says now, not what the caller's token said when it was issued.
+
+use std::collections::BTreeSet;
+
+use shared::{
+    db::{self, Conn},
+    ids::UserId,
+};
+
+use super::{
+    Error,
+    act::{Act, Actor},
+};
+use crate::store::{self, Role};
+
+const ALL: &str = "all";
+
+/// What a user holds, and by what.
+#[derive(Clone, Debug)]
+pub(crate) struct Holdings {
+    /// Code names, sorted.
+    pub(crate) roles: Vec<String>,
+    /// Role and permission, sorted.
+    pub(crate) by_role: Vec<(String, String)>,
+    /// Granted directly, sorted.
+    pub(crate) direct: Vec<String>,
+}
+
+impl Holdings {
+    /// Of this user.
+    pub(crate) async fn of(conn: &mut Conn, user_id: UserId) -> db::Result<Self> {
+        Ok(Self {
+            roles: store::user_role_names(conn, user_id).await?,
+            by_role: store::user_role_permissions(conn, user_id).await?,
+            direct: store::user_permission_names(conn, user_id).await?,
+        })
+    }
+
+    /// Whether the user holds everything.
+    pub(crate) fn is_superuser(&self) -> bool {
+        self.roles.iter().any(|role| role == Role::Superuser.code_name())
+    }
+
+    /// Whether the user holds this permission, or the one for every action of its resource.
+    pub(crate) fn holds(&self, permission: &str) -> bool {
+        self.is_superuser() || self.names().any(|held| covers(held, permission))
+    }
+
+    /// The permissions, each at least once, as they were given.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let by_role = self.by_role.iter().map(|(_, permission)| permission);
+        by_role.chain(&self.direct).map(String::as_str)
+    }
+}
+
+/// Whether whoever holds `held` holds `wanted`.
+pub(crate) fn covers(held: &str, wanted: &str) -> bool {
+    held == wanted
+        || matches!((held.split_once(':'), wanted.split_once(':')), (Some((resource, ALL)), Some((of, _))) if resource == of)
+}
+
+/// What the actor holds; `None` for those who answer to nobody: the command line, and the service itself.
+async fn holdings_of_actor(conn: &mut Conn, act: &Act) -> Result<Option<Holdings>, Error> {
+    match &act.actor {
+        Actor::CommandLine | Actor::Itself => Ok(None),
+        Actor::Principal(principal) => Ok(Some(Holdings::of(conn, principal.user_id()).await?)),
+        Actor::Anonymous => Err(Error::SuperuserRequired),
+    }
+}
+
+/// Refuses everybody but superusers.
+pub(super) async fn ensure_superuser(conn: &mut Conn, act: &Act) -> Result<(), Error> {
+    match holdings_of_actor(conn, act).await? {
+        Some(holdings) if !holdings.is_superuser() => Err(Error::SuperuserRequired),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to act on a superuser to everybody but superusers. Users may act on themselves.
+pub(super) async fn ensure_may_touch(conn: &mut Conn, act: &Act, target: UserId) -> Result<(), Error> {
+    let roles = store::user_role_names(conn, target).await?;
+    if act.user_id() == Some(target) || !roles.iter().any(|role| role == Role::Superuser.code_name()) {
+        return Ok(());
+    }
+    ensure_superuser(conn, act).await
+}
+
+/// Refuses to give away permissions that the actor lacks, beyond those that every registered user holds.
+pub(super) async fn ensure_may_give(conn: &mut Conn, act: &Act, permissions: &[String]) -> Result<(), Error> {
+    let Some(holdings) = holdings_of_actor(conn, act).await? else {
+        return Ok(());
+    };
+    let everybodys = store::role_permission_names(conn, Role::Player.code_name()).await?;
+    let lacking: BTreeSet<String> = permissions
+        .iter()
+        .filter(|permission| !holdings.holds(permission) && !everybodys.iter().any(|held| covers(held, permission)))
+        .cloned()
+        .collect();
+    if lacking.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::GrantExceedsOwn(lacking.into_iter().collect()))
+    }
+}
+
+/// Refuses to give away a role that holds what the actor lacks; the role of superusers to everybody but superusers.
+pub(super) async fn ensure_may_give_role(conn: &mut Conn, act: &Act, code_name: &str) -> Result<(), Error> {
+    if code_name == Role::Superuser.code_name() {
+        return ensure_superuser(conn, act).await;
+    }
+    let permissions = store::role_permission_names(conn, code_name).await?;
+    ensure_may_give(conn, act, &permissions).await
+}
+
+/// Refuses what would let the actor act as this user, such as to set the password, where the user holds what the actor lacks.
+pub(super) async fn ensure_may_act_as(conn: &mut Conn, act: &Act, target: UserId) -> Result<(), Error> {
+    if act.user_id() == Some(target) {
+        return Ok(());
+    }
+    let holdings = Holdings::of(conn, target).await?;
+    if holdings.is_superuser() {
+        return ensure_superuser(conn, act).await;
+    }
+    let permissions: Vec<String> = holdings.names().map(str::to_owned).collect();
+    ensure_may_give(conn, act, &permissions).await
+}
+
+/// Refuses to go on where no active superuser but this one is left. To be called before the user is deactivated, deleted or
+/// stripped of the role; those who do so at once wait for each other here.
+pub(super) async fn ensure_superuser_remains_without(tx: &mut Conn, user_id: UserId) -> Result<(), Error> {
+    let roles = store::user_role_names(tx, user_id).await?;
+    if !roles.iter().any(|role| role == Role::Superuser.code_name()) {
+        return Ok(());
+    }
+    store::role_lock(tx, Role::Superuser).await?;
+    if store::other_active_user_has_role(tx, user_id, Role::Superuser).await? {
+        Ok(())
+    } else {
+        Err(Error::LastAdmin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_stands_for_every_action_of_its_resource() {
+        for (held, wanted, expected) in [
+            ("games:read", "games:read", true),
+            ("games:all", "games:read", true),
+            ("games:all", "games:all", true),
+            ("games:read", "games:all", false),
+            ("games:all", "game:read", false),
+            ("all", "games:read", false),
+        ] {
+            assert_eq!(covers(held, wanted), expected, "{held} {wanted}");
+        }
+    }
+}

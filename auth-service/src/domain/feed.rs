@@ -1,0 +1,154 @@
+//! What verifiers of access tokens have to know: written in the transaction of the change, as its last act.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use shared::{
+    clock::Timestamp,
+    db::{self, Conn},
+    feed::Epoch,
+    ids::{SessionId, UserId},
+    proto::auth::v1 as proto,
+    token::{Jwks, LEEWAY},
+};
+
+use crate::store::{self, FeedRow};
+
+/// Woken after every commit that has published something.
+pub(crate) const CHANNEL: &str = "access_feed";
+
+/// A clock may be set back by this much, and no dead token comes back to life.
+const CLOCK_STEP: Duration = Duration::from_mins(5);
+
+/// Something that changed. It replaces what was published before about the same session, user, role, or the keys.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// A session ended: its access tokens are refused.
+    SessionRevoked(SessionId),
+    /// The user's access tokens with a lower version are refused.
+    UserTokensRevoked { user_id: UserId, min_version: i64 },
+    /// A role holds exactly these permissions, sorted.
+    RoleChanged {
+        code_name: String,
+        permissions: Vec<String>,
+    },
+    /// A role is no more.
+    RoleDeleted { code_name: String },
+    /// A user has another login.
+    UserRenamed { user_id: UserId, login: String },
+    /// A user is no more.
+    UserDeleted(UserId),
+    /// Exactly these keys count.
+    KeysChanged(Jwks),
+}
+
+/// Makes the feed where there is none, and notes how long access tokens live. Run under the migration lock.
+pub(crate) async fn prepare(tx: &mut Conn, access_token_life: Duration) -> db::Result<()> {
+    let seconds = i64::try_from(access_token_life.as_secs()).unwrap_or(i64::MAX);
+    match store::feed_head(tx).await? {
+        None => store::feed_head_insert(tx, Epoch::generate(), seconds).await,
+        // A shorter life does not shorten that of tokens which are out.
+        Some(head) if head.max_access_token_seconds < seconds => {
+            store::feed_head_set_max_access_token_seconds(tx, seconds).await
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Publishes the changes, in this order, when the transaction commits. It is the last that a transaction does: from here on
+/// every other one that publishes waits for its end, which makes the order of the numbers that of the commits.
+pub(crate) async fn publish(tx: &mut Conn, changes: Vec<Change>, now: Timestamp) -> db::Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
+    let head = store::feed_head_advance(tx, count).await?;
+    let longest = Duration::from_secs(u64::try_from(head.max_access_token_seconds).unwrap_or(0));
+    let dead = now.plus(longest + LEEWAY + CLOCK_STEP);
+    for (sequence, change) in (head.sequence - count + 1..).zip(changes) {
+        let expire_time = change.expires().then_some(dead);
+        let (kind, subject, event) = change.into_parts();
+        let event = proto::AccessEvent {
+            sequence: 0,
+            expire_time: expire_time.map(Into::into),
+            event: Some(event),
+        };
+        let row = FeedRow {
+            sequence,
+            kind: kind.to_owned(),
+            subject,
+            event: event.encode_to_vec(),
+            expire_time,
+        };
+        store::feed_upsert(tx, &row).await?;
+    }
+    db::notify(tx, CHANNEL).await
+}
+
+impl Change {
+    /// Whether it says nothing more once every token from before is dead.
+    const fn expires(&self) -> bool {
+        matches!(self, Self::SessionRevoked(_) | Self::UserTokensRevoked { .. })
+    }
+
+    /// Kind, subject and message. The kinds are stored.
+    fn into_parts(self) -> (&'static str, String, proto::access_event::Event) {
+        use proto::access_event::Event;
+        match self {
+            Self::SessionRevoked(id) => {
+                let session_id = id.to_string();
+                let event = proto::SessionRevoked {
+                    session_id: session_id.clone(),
+                };
+                ("session_revoked", session_id, Event::SessionRevoked(event))
+            }
+            Self::UserTokensRevoked { user_id, min_version } => {
+                let user_id = user_id.to_string();
+                let event = proto::UserTokensRevoked {
+                    user_id: user_id.clone(),
+                    min_version,
+                };
+                ("user_tokens_revoked", user_id, Event::UserTokensRevoked(event))
+            }
+            Self::RoleChanged { code_name, permissions } => {
+                let event = proto::RoleChanged {
+                    code_name: code_name.clone(),
+                    permissions,
+                    is_deleted: false,
+                };
+                ("role_changed", code_name, Event::RoleChanged(event))
+            }
+            Self::RoleDeleted { code_name } => {
+                let event = proto::RoleChanged {
+                    code_name: code_name.clone(),
+                    permissions: Vec::new(),
+                    is_deleted: true,
+                };
+                ("role_changed", code_name, Event::RoleChanged(event))
+            }
+            Self::UserRenamed { user_id, login } => {
+                let user_id = user_id.to_string();
+                let event = proto::UserRenamed {
+                    user_id: user_id.clone(),
+                    login,
+                };
+                ("user_changed", user_id, Event::UserRenamed(event))
+            }
+            Self::UserDeleted(user_id) => {
+                let user_id = user_id.to_string();
+                let event = proto::UserDeleted {
+                    user_id: user_id.clone(),
+                };
+                ("user_changed", user_id, Event::UserDeleted(event))
+            }
+            Self::KeysChanged(keys) => {
+                let keys = proto::GetJwksResponse::from(&keys).keys;
+                (
+                    "keys_changed",
+                    String::new(),
+                    Event::KeysChanged(proto::KeysChanged { keys }),
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What makes tokens that are out worth nothing. The caller has locked the user's row, and publishes the change that it gets.
+
+use shared::{
+    clock::Timestamp,
+    db::{self, Conn},
+    ids::{SessionId, UserId},
+};
+
+use super::feed::Change;
+use crate::store::{self, SessionEnd};
+
+/// A user whose older tokens are refused.
+#[derive(Debug)]
+pub(super) struct Revoked {
+    /// What the user's next tokens carry.
+    pub(super) token_version: i64,
+    /// How many sessions ended.
+    pub(super) sessions: usize,
+    pub(super) change: Change,
+}
+
+/// Ends every session of the user but `keep`, and refuses every access token from before.
+pub(super) async fn log_out_everywhere(
+    tx: &mut Conn,
+    user_id: UserId,
+    keep: Option<SessionId>,
+    end: SessionEnd,
+    now: Timestamp,
+) -> db::Result<Revoked> {
+    let sessions = store::sessions_end_all(tx, user_id, keep, end, now).await?;
+    store::user_set_force_logout_time(tx, user_id, now).await?;
+    let (token_version, change) = make_stale(tx, user_id).await?;
+    Ok(Revoked {
+        token_version,
+        sessions,
+        change,
+    })
+}
+
+/// Refuses every access token from before, because it says something that is no longer true of the user. The sessions live, and
+/// give new ones.
+pub(super) async fn make_stale(tx: &mut Conn, user_id: UserId) -> db::Result<(i64, Change)> {
+    let min_version = store::user_raise_token_version(tx, user_id).await?;
+    Ok((min_version, Change::UserTokensRevoked { user_id, min_version }))
+}

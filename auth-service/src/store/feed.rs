@@ -1,0 +1,90 @@
+//! `feed_head` and `access_feed`.
+
+use diesel::upsert::excluded;
+use shared::db::prelude::*;
+use shared::{clock::Timestamp, db, feed::Epoch};
+
+use super::schema::{access_feed, feed_head};
+
+/// The one row.
+const HEAD: i16 = 1;
+
+/// How far the feed has come.
+#[derive(Clone, Copy, Debug, Queryable, Selectable)]
+#[diesel(table_name = feed_head)]
+pub(crate) struct FeedHead {
+    pub(crate) epoch: Epoch,
+    pub(crate) sequence: i64,
+    pub(crate) max_access_token_seconds: i64,
+}
+
+/// An event as it is stored. It replaces the one before it of the same kind and subject.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = access_feed)]
+pub(crate) struct FeedRow {
+    pub(crate) sequence: i64,
+    pub(crate) kind: String,
+    pub(crate) subject: String,
+    pub(crate) event: Vec<u8>,
+    pub(crate) expire_time: Option<Timestamp>,
+}
+
+pub(crate) async fn feed_head(conn: &mut Conn) -> db::Result<Option<FeedHead>> {
+    query!(conn, |c| feed_head::table
+        .find(HEAD)
+        .select(FeedHead::as_select())
+        .first(c)
+        .await
+        .optional())
+}
+
+pub(crate) async fn feed_head_insert(conn: &mut Conn, epoch: Epoch, max_access_token_seconds: i64) -> db::Result<()> {
+    let values = (
+        feed_head::id.eq(HEAD),
+        feed_head::epoch.eq(epoch),
+        feed_head::sequence.eq(0),
+        feed_head::max_access_token_seconds.eq(max_access_token_seconds),
+    );
+    query!(conn, |c| diesel::insert_into(feed_head::table)
+        .values(values)
+        .execute(c)
+        .await)
+    .map(|_| ())
+}
+
+pub(crate) async fn feed_head_set_max_access_token_seconds(conn: &mut Conn, seconds: i64) -> db::Result<()> {
+    let update = diesel::update(feed_head::table.find(HEAD)).set(feed_head::max_access_token_seconds.eq(seconds));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+/// Takes this many numbers; the last of them is the new head's. Nobody else gets one before this transaction ends.
+pub(crate) async fn feed_head_advance(conn: &mut Conn, count: i64) -> db::Result<FeedHead> {
+    let update = diesel::update(feed_head::table.find(HEAD)).set(feed_head::sequence.eq(feed_head::sequence + count));
+    query!(conn, |c| update.returning(FeedHead::as_returning()).get_result(c).await)
+}
+
+pub(crate) async fn feed_upsert(conn: &mut Conn, row: &FeedRow) -> db::Result<()> {
+    query!(conn, |c| diesel::insert_into(access_feed::table)
+        .values(row)
+        .on_conflict((access_feed::kind, access_feed::subject))
+        .do_update()
+        .set((
+            access_feed::sequence.eq(excluded(access_feed::sequence)),
+            access_feed::event.eq(excluded(access_feed::event)),
+            access_feed::expire_time.eq(excluded(access_feed::expire_time)),
+        ))
+        .execute(c)
+        .await)
+    .map(|_| ())
+}
+
+/// At most `limit` events after this one, in order.
+pub(crate) async fn feed_after(conn: &mut Conn, sequence: i64, limit: i64) -> db::Result<Vec<FeedRow>> {
+    query!(conn, |c| access_feed::table
+        .filter(access_feed::sequence.gt(sequence))
+        .order(access_feed::sequence)
+        .limit(limit)
+        .select(FeedRow::as_select())
+        .load(c)
+        .await)
+}
