@@ -154,6 +154,12 @@ mod tests {
             expire_time: at(2000),
             absolute_expire_time: at(9000),
             end_time: None,
+            end_reason: None,
+            create_time: at(0),
+            device_id: None,
+            ip_address: String::new(),
+            user_agent: String::new(),
+            last_use_time: at(1000),
         }
     }
 
