@@ -120,6 +120,9 @@ fn generate(secrets: &ServerSecrets, now: Timestamp) -> Result<SigningKeyRow, Ke
         public_key: public.to_vec(),
         encrypted_private_key: encrypt(secrets, &kid, pkcs8.as_ref())?,
         create_time: now,
+        activate_time: now,
+        retire_time: None,
+        expire_time: None,
         kid,
     })
 }

@@ -14,6 +14,9 @@ pub(crate) struct SigningKeyRow {
     pub(crate) public_key: Vec<u8>,
     pub(crate) encrypted_private_key: Vec<u8>,
     pub(crate) create_time: Timestamp,
+    pub(crate) activate_time: Timestamp,
+    pub(crate) retire_time: Option<Timestamp>,
+    pub(crate) expire_time: Option<Timestamp>,
 }
 
 /// What a key is for at present.

@@ -142,6 +142,7 @@ impl Banner {
         let request = LoginRequest {
             identifier: login.to_owned(),
             password: password.to_owned(),
+            ..LoginRequest::default()
         };
         let mut client = AuthServiceClient::new(channel(self.auth_grpc));
         client.login(request).await.map(tonic::Response::into_inner)
