@@ -95,6 +95,11 @@ impl Program {
         }
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Where a service serves, as it logs it in JSON once it has its ports.
     pub async fn addresses(&self) -> Addresses {
         let event = self.logged("starting").await;

@@ -1,0 +1,148 @@
+//! How long a token that is already out is still accepted after the call that makes it worthless was acknowledged.
+
+use std::time::{Duration, Instant};
+
+use shared::{
+    db::Backend,
+    proto::{
+        auth::v1::{DeactivateUserRequest, GetRoleRequest, SetRolePermissionsRequest},
+        game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
+    },
+    testing::rpc::with_token,
+};
+use tokio::sync::oneshot;
+use tonic::{Code, transport::Channel};
+
+use crate::{
+    deployment::{CHEAP_HASHING, Deployment, NO_LIMITS},
+    statistics::Times,
+};
+
+/// Calls that are made after the first refusal. None of them may be accepted.
+const CALLS_AFTER: usize = 20;
+const ROLE: &str = "player";
+const PERMISSION: &str = "leaderboard:read";
+
+/// How often.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Rounds {
+    /// How many rounds [1 to 100000].
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rounds: u32,
+}
+
+/// What a caller saw who called as fast as it was answered.
+struct Seen {
+    refused: Instant,
+    code: Code,
+    accepted_after_refusal: usize,
+}
+
+pub(crate) async fn deactivation(backend: Backend, rounds: &Rounds) {
+    let deployment = Deployment::start(backend, &[&CHEAP_HASHING[..], &NO_LIMITS].concat()).await;
+    let mut times = Vec::new();
+    let mut accepted = 0;
+    for round in 0..rounds.rounds {
+        let registered = deployment.register(&format!("user-{round}")).await;
+        let (token, user_id) = (
+            registered.tokens.expect("tokens").access_token,
+            registered.user.expect("a user").user_id,
+        );
+        let caller = call_until_refused(deployment.leaderboard(), token).await;
+        let request = with_token(DeactivateUserRequest { user_id }, &deployment.admin);
+        deployment.users().deactivate_user(request).await.expect("deactivated");
+        let acknowledged = Instant::now();
+        let seen = caller.await.expect("the caller saw it");
+        assert_eq!(seen.code, Code::Unauthenticated);
+        times.push(seen.refused.saturating_duration_since(acknowledged));
+        accepted += seen.accepted_after_refusal;
+    }
+    report("DeactivateUser", backend, times, accepted);
+}
+
+pub(crate) async fn role_change(backend: Backend, rounds: &Rounds) {
+    let deployment = Deployment::start(backend, &[&CHEAP_HASHING[..], &NO_LIMITS].concat()).await;
+    let token = deployment.register("ann").await.tokens.expect("tokens").access_token;
+    let request = GetRoleRequest {
+        code_name: ROLE.to_owned(),
+    };
+    let role = deployment.rbac().get_role(with_token(request, &deployment.admin)).await;
+    let with = role.expect("the role").into_inner().role.expect("the role").permissions;
+    let without: Vec<_> = with.iter().filter(|name| *name != PERMISSION).cloned().collect();
+    assert!(without.len() < with.len(), "{ROLE} holds {PERMISSION}");
+    let set = async |permissions: &Vec<String>| {
+        let request = SetRolePermissionsRequest {
+            role: ROLE.to_owned(),
+            permissions: permissions.clone(),
+        };
+        let answer = deployment
+            .rbac()
+            .set_role_permissions(with_token(request, &deployment.admin))
+            .await;
+        answer.expect("the role was changed");
+    };
+    let mut times = Vec::new();
+    let mut accepted = 0;
+    for _ in 0..rounds.rounds {
+        let caller = call_until_refused(deployment.leaderboard(), token.clone()).await;
+        set(&without).await;
+        let acknowledged = Instant::now();
+        let seen = caller.await.expect("the caller saw it");
+        assert_eq!(seen.code, Code::PermissionDenied);
+        times.push(seen.refused.saturating_duration_since(acknowledged));
+        accepted += seen.accepted_after_refusal;
+        set(&with).await;
+        while call(&mut deployment.leaderboard(), &token).await != Code::Ok {}
+    }
+    report("SetRolePermissions", backend, times, accepted);
+}
+
+/// Calls time and again from when this returns, and says when it was first refused.
+async fn call_until_refused(
+    mut client: LeaderboardServiceClient<Channel>,
+    token: String,
+) -> tokio::task::JoinHandle<Seen> {
+    let (accepted, first_call) = oneshot::channel();
+    let caller = tokio::spawn(async move {
+        assert_eq!(call(&mut client, &token).await, Code::Ok);
+        let _ = accepted.send(());
+        loop {
+            let code = call(&mut client, &token).await;
+            if code == Code::Ok {
+                continue;
+            }
+            let refused = Instant::now();
+            let mut accepted_after_refusal = 0;
+            for _ in 0..CALLS_AFTER {
+                accepted_after_refusal += usize::from(call(&mut client, &token).await == Code::Ok);
+            }
+            return Seen {
+                refused,
+                code,
+                accepted_after_refusal,
+            };
+        }
+    });
+    first_call.await.expect("the first call is accepted");
+    caller
+}
+
+async fn call(client: &mut LeaderboardServiceClient<Channel>, token: &str) -> Code {
+    let request = GetLeaderboardRequest {
+        limit: 1,
+        ..GetLeaderboardRequest::default()
+    };
+    match client.get_leaderboard(with_token(request, token)).await {
+        Ok(_) => Code::Ok,
+        Err(status) => status.code(),
+    }
+}
+
+fn report(what: &str, backend: Backend, times: Vec<Duration>, accepted: usize) {
+    println!(
+        "{what} acknowledged to first refusal, {backend:?}: {}",
+        Times::new(times)
+    );
+    println!("  accepted after it was once refused: {accepted}");
+    assert_eq!(accepted, 0, "what was refused was accepted again");
+}
