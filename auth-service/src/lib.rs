@@ -12,9 +12,11 @@ mod store;
 use std::sync::Arc;
 
 use shared::{
+    authz::Grants,
     clock::Clock,
     config::StartError,
     db::{Db, MigrationLock, write_tx},
+    feed::AccessView,
     proto::auth::v1::{
         FILE_DESCRIPTOR_SET, account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
         key_service_server::KeyServiceServer,
@@ -65,6 +67,7 @@ impl AuthService<'_> {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
             verifier: Verifier::new(issuer, audience, key_set.clone(), self.clock.clone()),
+            access: AccessView::offline(Grants::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?),
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
         let pages = HttpServer::new(health.clone()).spawn(self.http, running);

@@ -14,9 +14,11 @@ mod store;
 use std::{convert::Infallible, time::Duration};
 
 use shared::{
+    authz::Grants,
     clock::Clock,
     config::StartError,
     db::{self, Db, MigrationLock},
+    feed::AccessView,
     proto::game::v1::{
         FILE_DESCRIPTOR_SET, game_service_server::GameServiceServer, history_service_server::HistoryServiceServer,
         leaderboard_service_server::LeaderboardServiceServer,
@@ -79,6 +81,7 @@ impl GameService<'_> {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
             verifier: Verifier::new(self.token_issuer, self.token_audience, keys.clone(), self.clock.clone()),
+            access: AccessView::offline(Grants::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?),
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
         HttpServer::new(health.clone()).spawn(self.http, running);

@@ -59,6 +59,14 @@ impl From<Timestamp> for prost_types::Timestamp {
     }
 }
 
+impl From<prost_types::Timestamp> for Timestamp {
+    /// Cuts what is finer than a microsecond, and what lies beyond the first or last moment there is.
+    fn from(timestamp: prost_types::Timestamp) -> Self {
+        let micros = timestamp.seconds.saturating_mul(1_000_000);
+        Self(micros.saturating_add((timestamp.nanos / 1_000).into()))
+    }
+}
+
 /// Tells the time.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Source);

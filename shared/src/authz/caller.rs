@@ -6,6 +6,7 @@ use tonic::{Code, Request, Status, metadata::MetadataMap, service::Interceptor};
 
 use crate::{
     error::ErrorReply,
+    feed::AccessView,
     proto::authz::v1::ErrorReason,
     token::{Principal, TokenError, Verifier},
 };
@@ -35,6 +36,14 @@ impl Caller {
             Self::Refused(TokenError::Expired) => {
                 (ErrorReason::TokenExpired, "the access token has expired; refresh it")
             }
+            Self::Refused(TokenError::Stale) => (
+                ErrorReason::TokenStale,
+                "the user has changed since the access token was issued; refresh it",
+            ),
+            Self::Refused(TokenError::Revoked) => (
+                ErrorReason::TokenRevoked,
+                "the session of the access token has ended; log in again",
+            ),
             Self::Refused(TokenError::Invalid) => (
                 ErrorReason::TokenInvalid,
                 "the access token is not one that this service accepts",
@@ -48,12 +57,13 @@ impl Caller {
 #[derive(Clone, Debug)]
 pub struct Authenticate {
     verifier: Verifier,
+    access: AccessView,
 }
 
 impl Authenticate {
-    /// Verifies with this verifier.
-    pub const fn new(verifier: Verifier) -> Self {
-        Self { verifier }
+    /// Verifies with this verifier, and asks the view whether the token is still good.
+    pub const fn new(verifier: Verifier, access: AccessView) -> Self {
+        Self { verifier, access }
     }
 
     fn caller(&self, metadata: &MetadataMap) -> Caller {
@@ -67,10 +77,11 @@ impl Authenticate {
         } else {
             value.to_str().ok().and_then(bearer)
         };
-        match token
+        let principal = token
             .ok_or(TokenError::Invalid)
             .and_then(|token| self.verifier.verify(token))
-        {
+            .and_then(|principal| self.access.check(&principal).map(|()| principal));
+        match principal {
             Ok(principal) => Caller::Principal(principal),
             Err(error) => Caller::Refused(error),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Permission, Policies};
+use super::{Permission, Policies, PolicyError};
 use crate::token::Principal;
 
 /// The reserved role that holds every permission.
@@ -11,43 +11,82 @@ pub const SUPERUSER: &str = "superuser";
 /// The action that stands for every action of its resource.
 const ALL: &str = "all";
 
-/// The permissions that each role holds: those for which the RPCs of a service name it in `default_roles`.
-#[derive(Clone, Debug, Default)]
+/// The permissions that each role holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
-    by_role: HashMap<String, HashSet<Permission>>,
+    by_role: HashMap<String, Held>,
+}
+
+/// The permissions of one role: actions by resource, so that a look-up takes no memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Held {
+    actions: HashMap<String, HashSet<String>>,
 }
 
 impl Grants {
-    /// The grants that the policies declare.
+    /// The grants that the RPCs of a service declare: those for which they name the role in `default_roles`.
     pub fn from_policies(policies: &Policies) -> Self {
-        let mut by_role: HashMap<String, HashSet<Permission>> = HashMap::new();
+        let mut grants = Self::default();
         for (role, permission) in policies.default_grants() {
-            by_role.entry(role.to_owned()).or_default().insert(permission.clone());
+            let held = grants.by_role.entry(role.to_owned()).or_default();
+            held.insert(&permission.resource, &permission.action);
         }
-        Self { by_role }
+        grants
+    }
+
+    /// The same, from the encoded descriptor set of the service.
+    pub fn from_descriptor_set(encoded: &[u8]) -> Result<Self, PolicyError> {
+        Policies::from_descriptor_set(encoded).map(|policies| Self::from_policies(&policies))
+    }
+
+    /// Lets the role hold exactly these permissions, written `resource:action`. Anything else among them grants nothing.
+    pub fn set<'a>(&mut self, role: impl Into<String>, permissions: impl IntoIterator<Item = &'a str>) {
+        let mut held = Held::default();
+        for (resource, action) in permissions.into_iter().filter_map(|name| name.split_once(':')) {
+            held.insert(resource, action);
+        }
+        self.by_role.insert(role.into(), held);
+    }
+
+    /// Lets the role hold nothing.
+    pub fn remove(&mut self, role: &str) {
+        self.by_role.remove(role);
     }
 
     /// Whether the caller holds the permission: by a direct grant in the token, by a role, or as a superuser.
     pub fn allow(&self, principal: &Principal, permission: &Permission) -> bool {
-        let all = Permission {
-            resource: permission.resource.clone(),
-            action: ALL.to_owned(),
-        };
-        let direct = |wanted: &Permission| principal.permissions().iter().any(|held| wanted.is_named(held));
         principal.has_role(SUPERUSER)
-            || direct(permission)
-            || direct(&all)
+            || principal
+                .permissions()
+                .iter()
+                .any(|held| permission.is_granted_by(held))
             || principal
                 .roles()
                 .iter()
                 .filter_map(|role| self.by_role.get(role))
-                .any(|held| held.contains(permission) || held.contains(&all))
+                .any(|held| held.contains(permission))
+    }
+}
+
+impl Held {
+    fn insert(&mut self, resource: &str, action: &str) {
+        self.actions
+            .entry(resource.to_owned())
+            .or_default()
+            .insert(action.to_owned());
+    }
+
+    fn contains(&self, permission: &Permission) -> bool {
+        self.actions
+            .get(&permission.resource)
+            .is_some_and(|actions| actions.contains(&permission.action) || actions.contains(ALL))
     }
 }
 
 impl Permission {
-    /// Whether `name` is this permission written `resource:action`.
-    fn is_named(&self, name: &str) -> bool {
-        name.split_once(':') == Some((&self.resource, &self.action))
+    /// Whether `name` is this permission, written `resource:action`, or every action of its resource.
+    fn is_granted_by(&self, name: &str) -> bool {
+        name.split_once(':')
+            .is_some_and(|(resource, action)| resource == self.resource && (action == self.action || action == ALL))
     }
 }

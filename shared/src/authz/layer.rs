@@ -13,8 +13,8 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Span;
 
-use super::{Caller, Grants, Policies, Policy};
-use crate::{error::ErrorReply, proto::authz::v1::ErrorReason};
+use super::{Caller, Policies, Policy};
+use crate::{error::ErrorReply, feed::AccessView, proto::authz::v1::ErrorReason};
 
 /// Infrastructure that every gRPC server offers to whoever can reach it. These services are not ours to annotate, so
 /// they are exempt by name.
@@ -38,14 +38,14 @@ pub struct PolicyLayer {
 #[derive(Debug)]
 struct Rules {
     policies: Arc<Policies>,
-    grants: Grants,
+    access: AccessView,
 }
 
 impl PolicyLayer {
-    /// Decides by these policies and grants.
-    pub fn new(policies: Arc<Policies>, grants: Grants) -> Self {
+    /// Decides by these policies, and by what the view says that each role holds.
+    pub fn new(policies: Arc<Policies>, access: AccessView) -> Self {
         Self {
-            rules: Arc::new(Rules { policies, grants }),
+            rules: Arc::new(Rules { policies, access }),
         }
     }
 }
@@ -102,7 +102,7 @@ impl Rules {
             Some(Policy::Public) => Ok(()),
             Some(Policy::Authenticated) => caller.principal().map(|_| ()),
             Some(Policy::Permission(permission)) => {
-                if self.grants.allow(caller.principal()?, permission) {
+                if self.access.allow(caller.principal()?, permission) {
                     return Ok(());
                 }
                 let message = format!("this call needs the permission {permission}");

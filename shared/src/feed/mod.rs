@@ -1,5 +1,19 @@
 //! The access feed: how a service learns at once what changes about tokens that are already out.
+//!
+//! auth-service sends what is known and then every change (`proto/auth/v1/access_feed_service.proto`). A service keeps that in an
+//! [`AccessView`], which every request asks: is this token still good, does this role still hold that permission. An
+//! [`AccessIntake`] takes the messages of one stream into the view, whoever reads it.
 
+mod intake;
+mod known;
+mod silence;
+mod view;
+
+pub use self::{
+    intake::{AccessIntake, FeedError},
+    silence::{OnSilence, SilenceRule},
+    view::AccessView,
+};
 use crate::ids::{Id, Kind};
 
 /// Names a life of the feed: a database that was put back from a back-up begins a new one.
@@ -12,3 +26,12 @@ impl Kind for EpochKind {
 
 /// Names a life of the feed.
 pub type Epoch = Id<EpochKind>;
+
+/// How far a consumer of the feed has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// In which life of the feed.
+    pub epoch: Epoch,
+    /// The last change that it knows, from 0.
+    pub sequence: i64,
+}

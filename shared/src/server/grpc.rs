@@ -14,7 +14,8 @@ use super::{
     rpc::RpcLayer,
 };
 use crate::{
-    authz::{Authenticate, Grants, Policies, PolicyError, PolicyLayer},
+    authz::{Authenticate, Policies, PolicyError, PolicyLayer},
+    feed::AccessView,
     token::Verifier,
 };
 
@@ -43,6 +44,8 @@ pub struct GrpcServer<'a> {
     pub descriptor_set: &'static [u8],
     /// Verifies access tokens.
     pub verifier: Verifier,
+    /// Says which of them are good no more, and what each role holds.
+    pub access: AccessView,
 }
 
 /// The server cannot be started.
@@ -106,11 +109,11 @@ impl GrpcServer<'_> {
                 self.settings.request_timeout(),
                 self.settings.trusted_proxies.clone(),
             ))
-            .layer(InterceptorLayer::new(Authenticate::new(self.verifier)))
-            .layer(PolicyLayer::new(
-                Arc::clone(&policies),
-                Grants::from_policies(&policies),
-            ));
+            .layer(InterceptorLayer::new(Authenticate::new(
+                self.verifier,
+                self.access.clone(),
+            )))
+            .layer(PolicyLayer::new(policies, self.access));
 
         let incoming = TcpIncoming::from(listener.socket).with_nodelay(Some(true));
         let stop = running.stop_token().clone();

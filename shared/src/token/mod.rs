@@ -63,6 +63,12 @@ pub enum TokenError {
     /// Good but for its age: a new one will do.
     #[error("the access token has expired")]
     Expired,
+    /// Good until its user changed: other roles, another password, a logout everywhere.
+    #[error("the access token is older than its user's last change")]
+    Stale,
+    /// Good until its session ended.
+    #[error("the access token's session has ended")]
+    Revoked,
 }
 
 #[cfg(test)]

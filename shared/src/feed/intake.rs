@@ -1,0 +1,200 @@
+//! Takes the messages of one stream into the view.
+//!
+//! A snapshot is collected, and then replaces what was known, all at once. Two streams may run at the same time, since a consumer
+//! opens the next one before it leaves the last; so what one of them says late does not undo what the other has already said.
+
+use std::sync::Arc;
+
+use super::{
+    Epoch, Position,
+    known::{Effect, Known},
+    view::Shared,
+};
+use crate::{
+    clock::Timestamp,
+    proto::auth::v1::WatchResponse,
+    token::{Jwks, KeyError},
+};
+
+/// Takes the messages of one stream into an [`AccessView`](super::AccessView).
+pub struct AccessIntake {
+    shared: Arc<Shared>,
+    /// Where the view stood before the stream was asked for.
+    from: Option<Position>,
+    stage: Stage,
+}
+
+enum Stage {
+    Begun,
+    /// A snapshot, or one that is older than what the view knows by another stream.
+    Collecting(Box<Collected>),
+    Live,
+}
+
+struct Collected {
+    known: Known,
+    keys: Option<Jwks>,
+    is_complete: bool,
+}
+
+/// A stream says what it must not. Leave it, and ask for a new one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FeedError {
+    /// The epoch is not a UUID.
+    #[error("the access feed names an epoch that is not a UUID")]
+    BadEpoch,
+    /// An id in an event is not a UUID.
+    #[error("an event of the access feed holds a {0} that is not a UUID")]
+    BadId(&'static str),
+    /// The keys in an event cannot be used.
+    #[error("the access feed holds keys that cannot be used: {0}")]
+    BadKeys(#[source] KeyError),
+    /// Changes before a snapshot, or a snapshot among changes.
+    #[error("the access feed does not begin with a snapshot, or has a second one")]
+    OutOfPlace,
+    /// The feed goes on in another life, or before where it was.
+    #[error("the access feed goes on at another place than where it was")]
+    OtherPlace,
+}
+
+impl AccessIntake {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let from = shared.read().known.position;
+        Self {
+            shared,
+            from,
+            stage: Stage::Begun,
+        }
+    }
+
+    /// Takes in the next message. Says whether the view stands where the stream does: from then on another stream is not needed.
+    ///
+    /// # Errors
+    ///
+    /// The message makes no sense. The view stays at the last event that did.
+    pub fn apply(&mut self, message: WatchResponse) -> Result<bool, FeedError> {
+        let epoch: Epoch = message.epoch.parse().map_err(|_| FeedError::BadEpoch)?;
+        let now = message.server_time.map(Timestamp::from);
+        let mut collected = match std::mem::replace(&mut self.stage, Stage::Begun) {
+            Stage::Begun if message.is_snapshot => Box::new(Collected::new(epoch)),
+            Stage::Collecting(collected) if message.is_snapshot != collected.is_complete => collected,
+            Stage::Live if !message.is_snapshot => {
+                self.follow(epoch, message, now)?;
+                self.stage = Stage::Live;
+                return Ok(true);
+            }
+            Stage::Begun | Stage::Collecting(_) | Stage::Live => return Err(FeedError::OutOfPlace),
+        };
+        collected.add(epoch, message, now)?;
+        let is_swapped = collected.is_complete && self.swap(&mut collected);
+        self.stage = if is_swapped {
+            Stage::Live
+        } else {
+            Stage::Collecting(collected)
+        };
+        Ok(is_swapped)
+    }
+
+    /// Replaces what the view knows, unless another stream has brought it further since this one began.
+    fn swap(&self, collected: &mut Collected) -> bool {
+        {
+            let mut state = self.shared.write();
+            // A database that was put back without a new epoch ends before where the view already was when this began.
+            let was_put_back = self.from.is_some_and(|from| {
+                collected
+                    .known
+                    .position
+                    .is_some_and(|at| at.epoch == from.epoch && at.sequence < from.sequence)
+            });
+            if collected.known.is_behind(&state.known) && !was_put_back {
+                return false;
+            }
+            if let (Some(keys), Some(set)) = (collected.keys.take(), &self.shared.keys) {
+                set.replace(keys);
+            }
+            state.known = std::mem::take(&mut collected.known);
+            state.heard = tokio::time::Instant::now();
+        }
+        self.shared.set_loaded();
+        self.shared.set_revoked();
+        true
+    }
+
+    fn follow(&self, epoch: Epoch, message: WatchResponse, now: Option<Timestamp>) -> Result<(), FeedError> {
+        let mut has_revoked = false;
+        let result = {
+            let mut state = self.shared.write();
+            let known = &mut state.known;
+            let mut follow = || {
+                let position = known.position.filter(|position| position.epoch == epoch);
+                let mut position = position.ok_or(FeedError::OtherPlace)?;
+                for event in message.events {
+                    let sequence = event.sequence;
+                    if sequence <= position.sequence {
+                        continue;
+                    }
+                    match known.apply(event)? {
+                        Effect::None => {}
+                        Effect::Revoked => has_revoked = true,
+                        Effect::Keys(keys) => {
+                            if let Some(set) = &self.shared.keys {
+                                set.replace(keys);
+                            }
+                            has_revoked = true;
+                        }
+                    }
+                    position.sequence = sequence;
+                    known.position = Some(position);
+                }
+                if message.sequence < position.sequence {
+                    return Err(FeedError::OtherPlace);
+                }
+                position.sequence = message.sequence;
+                known.position = Some(position);
+                if let Some(now) = now {
+                    known.forget_before(now);
+                }
+                Ok(())
+            };
+            let result = follow();
+            if result.is_ok() {
+                state.heard = tokio::time::Instant::now();
+            }
+            result
+        };
+        if has_revoked {
+            self.shared.set_revoked();
+        }
+        result
+    }
+}
+
+impl Collected {
+    fn new(epoch: Epoch) -> Self {
+        Self {
+            known: Known::beginning(epoch),
+            keys: None,
+            is_complete: false,
+        }
+    }
+
+    fn add(&mut self, epoch: Epoch, message: WatchResponse, now: Option<Timestamp>) -> Result<(), FeedError> {
+        if self.known.position.is_some_and(|position| position.epoch != epoch) {
+            return Err(FeedError::OtherPlace);
+        }
+        for event in message.events {
+            if let Effect::Keys(keys) = self.known.apply(event)? {
+                self.keys = Some(keys);
+            }
+        }
+        self.known.position = Some(Position {
+            epoch,
+            sequence: message.sequence,
+        });
+        if let Some(now) = now {
+            self.known.forget_before(now);
+        }
+        self.is_complete |= message.is_caught_up;
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! What verification and authorization consult on every request.
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{AccessIntake, Position, SilenceRule, known::Known};
+use crate::{
+    authz::{Grants, Permission},
+    token::{KeySet, Principal, TokenError},
+};
+
+/// Which tokens are good no more, and what each role holds. Clones share it. To ask it takes no memory and waits for nothing.
+#[derive(Clone)]
+pub struct AccessView {
+    shared: Arc<Shared>,
+    silence: SilenceRule,
+}
+
+pub(super) struct Shared {
+    state: RwLock<State>,
+    /// Nothing where no feed is followed.
+    pub(super) keys: Option<KeySet>,
+    loaded: watch::Sender<bool>,
+    revoked: watch::Sender<()>,
+}
+
+pub(super) struct State {
+    pub(super) known: Known,
+    pub(super) heard: Instant,
+}
+
+impl AccessView {
+    /// The view of a service that has keys alone: it goes by these grants, and hears of no revocations.
+    pub fn offline(grants: Grants) -> Self {
+        Self::new(Known::of(grants), None)
+    }
+
+    /// The view of a service that follows the feed, and takes its keys from there. Until the first snapshot nothing is allowed.
+    pub fn following(keys: KeySet) -> Self {
+        Self::new(Known::default(), Some(keys))
+    }
+
+    /// The same view, with this rule for a silent feed in this clone and those made of it.
+    pub fn with_silence(mut self, rule: SilenceRule) -> Self {
+        self.silence = rule;
+        self
+    }
+
+    /// Takes in the messages of one stream, from its first on. Every stream needs its own.
+    pub fn intake(&self) -> AccessIntake {
+        AccessIntake::new(Arc::clone(&self.shared))
+    }
+
+    /// Whether the token with which this principal called is still good.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::Revoked`] where its session has ended, [`TokenError::Stale`] where its user has changed since.
+    pub fn check(&self, principal: &Principal) -> Result<(), TokenError> {
+        self.shared.read().known.check(principal)
+    }
+
+    /// Whether this principal holds the permission.
+    pub fn allow(&self, principal: &Principal, permission: &Permission) -> bool {
+        self.is_loaded() && self.shared.read().known.grants.allow(principal, permission)
+    }
+
+    /// Whether everything is known that has to be known at the start.
+    pub fn is_loaded(&self) -> bool {
+        *self.shared.loaded.borrow()
+    }
+
+    /// Returns once [`is_loaded`](Self::is_loaded).
+    pub async fn wait_until_loaded(&self) {
+        // An error would mean that the sender is gone, and `self` holds it.
+        let _ = self.shared.loaded.subscribe().wait_for(|loaded| *loaded).await;
+    }
+
+    /// For how long nothing was heard from the feed; nothing where none is followed.
+    pub fn silence(&self) -> Option<Duration> {
+        self.shared.keys.as_ref()?;
+        Some(self.shared.read().heard.elapsed())
+    }
+
+    /// Whether an RPC is refused because the feed has been silent for too long.
+    pub fn refuses_in_silence(&self, is_read: bool) -> bool {
+        self.silence()
+            .is_some_and(|silence| self.silence.refuses(silence, is_read))
+    }
+
+    /// The rule for a silent feed.
+    pub const fn silence_rule(&self) -> SilenceRule {
+        self.silence
+    }
+
+    /// How far the view has come; nothing before the first snapshot.
+    pub fn position(&self) -> Option<Position> {
+        self.shared.read().known.position
+    }
+
+    /// Tells of every change after which a token that was good may be refused, until the view is gone.
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.shared.revoked.subscribe()
+    }
+
+    /// Returns as soon as [`check`](Self::check) refuses the principal: for streams, which outlive their first check. It knows nothing of the
+    /// token's own end.
+    pub async fn refused(&self, principal: &Principal) -> TokenError {
+        let mut changed = self.changed();
+        loop {
+            changed.mark_unchanged();
+            if let Err(error) = self.check(principal) {
+                return error;
+            }
+            // An error would mean that the sender is gone, and `self` holds it.
+            let _ = changed.changed().await;
+        }
+    }
+
+    fn new(known: Known, keys: Option<KeySet>) -> Self {
+        let state = State {
+            known,
+            heard: Instant::now(),
+        };
+        Self {
+            shared: Arc::new(Shared {
+                state: RwLock::new(state),
+                loaded: watch::Sender::new(keys.is_none()),
+                keys,
+                revoked: watch::Sender::new(()),
+            }),
+            silence: SilenceRule::default(),
+        }
+    }
+}
+
+impl fmt::Debug for AccessView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.read();
+        f.debug_struct("AccessView")
+            .field("position", &state.known.position)
+            .field("revocations", &state.known.revocations())
+            .field("silence_rule", &self.silence)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    // Nothing in here is left half written by a panic: what changes is built first.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_loaded(&self) {
+        self.loaded.send_replace(true);
+    }
+
+    pub(super) fn set_revoked(&self) {
+        self.revoked.send_replace(());
+    }
+}
