@@ -14,11 +14,11 @@ mod store;
 use std::{convert::Infallible, time::Duration};
 
 use shared::{
-    authz::Grants,
+    authz::{Grants, Policies},
     clock::Clock,
     config::StartError,
     db::{self, Db, MigrationLock},
-    feed::AccessView,
+    feed::{AccessView, Follower, SilenceRule},
     proto::game::v1::{
         FILE_DESCRIPTOR_SET, game_service_server::GameServiceServer, history_service_server::HistoryServiceServer,
         leaderboard_service_server::LeaderboardServiceServer,
@@ -38,9 +38,12 @@ use self::{
 /// Where the keys come from that verify access tokens.
 #[derive(Debug)]
 pub enum VerificationKeys {
-    /// From this source, again each time that this much time has passed.
+    /// From this source, again each time that this much time has passed. Nothing else is known: roles hold what the RPCs
+    /// declare, and a token is good until it expires.
     From(KeySource, Duration),
-    /// From auth-service in the same process, which keeps them up to date.
+    /// From the access feed, and with them revocations and roles.
+    Follow(Box<Follower>, SilenceRule),
+    /// From auth-service in the same process, which keeps them up to date. Nothing else is known.
     Shared(KeySet),
 }
 
@@ -73,15 +76,13 @@ impl GameService<'_> {
     ///
     /// `migrate` applies the migrations that are pending; without it they are an error.
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<(), StartError> {
-        let keys = self.keys.open(running).await?;
-        tracing::warn!(
-            "tokens are verified offline: logouts and role changes take effect when an access token expires"
-        );
+        let mut keys = KeySet::empty();
+        let access = self.keys.open(&mut keys, running).await?;
         let server = GrpcServer {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
             verifier: Verifier::new(self.token_issuer, self.token_audience, keys.clone(), self.clock.clone()),
-            access: AccessView::offline(Grants::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?),
+            access: access.clone(),
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
         HttpServer::new(health.clone()).spawn(self.http, running);
@@ -128,8 +129,8 @@ impl GameService<'_> {
         );
         let db = self.db;
         let ready = move || {
-            let (db, keys) = (db.clone(), keys.clone());
-            async move { !keys.is_empty() && db.ping().await.is_ok() }
+            let (db, keys, access) = (db.clone(), keys.clone(), access.clone());
+            async move { access.is_loaded() && !keys.is_empty() && db.ping().await.is_ok() }
         };
         health.spawn(ready, running);
         Ok(())
@@ -137,20 +138,33 @@ impl GameService<'_> {
 }
 
 impl VerificationKeys {
-    /// The key set, and a task that keeps it up to date.
-    async fn open(self, running: &Running) -> Result<KeySet, StartError> {
-        let (source, refresh) = match self {
-            Self::Shared(keys) => return Ok(keys),
-            Self::From(source, refresh) => (source, refresh),
-        };
-        let keys = KeySet::empty();
-        // A file that cannot be used is a mistake in the settings; a service that cannot be reached may come.
-        source.prepare(&keys).await.map_err(StartError::setting)?;
-        let (followed, stop) = (keys.clone(), running.stop_token().clone());
-        running.spawn("verification keys", async move {
-            source.follow(followed, refresh, stop).await;
-            Ok::<_, Infallible>(())
-        });
-        Ok(keys)
+    /// Lets a task keep the keys up to date. Gives what else is known about tokens.
+    async fn open(self, keys: &mut KeySet, running: &Running) -> Result<AccessView, StartError> {
+        let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?;
+        match self {
+            Self::From(source, refresh) => {
+                tracing::warn!(
+                    "tokens are verified by keys alone (no --auth-client-id): a logout, a deactivation or a change of roles \
+                     counts when the access token expires, and roles hold what this service declares"
+                );
+                // A file that cannot be used is a mistake in the settings; a service that cannot be reached may come.
+                source.prepare(keys).await.map_err(StartError::setting)?;
+                let (followed, stop) = (keys.clone(), running.stop_token().clone());
+                running.spawn("verification keys", async move {
+                    source.follow(followed, refresh, stop).await;
+                    Ok::<_, Infallible>(())
+                });
+                Ok(AccessView::offline(Grants::from_policies(&policies)))
+            }
+            Self::Shared(shared) => {
+                *keys = shared;
+                Ok(AccessView::offline(Grants::from_policies(&policies)))
+            }
+            Self::Follow(follower, rule) => {
+                let access = AccessView::following(keys.clone()).with_silence(rule);
+                follower.spawn(access.clone(), &policies, running);
+                Ok(access)
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use shared::{
     clock::Clock,
     config::{self, DatabaseArgs, Migrate, StartError},
     db::Db,
+    feed::SilenceSettings,
     server::{Listener, Running, ServerSettings, shutdown_signal},
     telemetry::{self, TelemetrySettings},
     token::{KeySource, VerifierSettings},
@@ -36,6 +37,8 @@ struct Serve {
     #[command(flatten)]
     verifier: VerifierSettings,
     #[command(flatten)]
+    silence: SilenceSettings,
+    #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
     server: ServerSettings,
@@ -59,6 +62,7 @@ impl Serve {
         telemetry::init(&self.telemetry);
         self.server.check().map_err(StartError::setting)?;
         let database = self.database.settings()?;
+        let follower = self.verifier.follower()?;
         let grpc = Listener::bind(self.settings.game_listen, "--game-listen")
             .await
             .map_err(StartError::failed)?;
@@ -75,7 +79,10 @@ impl Serve {
             server: &self.server,
             token_issuer: &self.verifier.token_issuer,
             token_audience: &self.verifier.token_audience,
-            keys: VerificationKeys::From(KeySource::from(&self.verifier), self.verifier.keys_refresh()),
+            keys: match follower {
+                Some(follower) => VerificationKeys::Follow(Box::new(follower), self.silence.rule()),
+                None => VerificationKeys::From(KeySource::from(&self.verifier), self.verifier.keys_refresh()),
+            },
             db: Db::connect(&database).await.map_err(StartError::failed)?,
             clock: Clock::system(),
             grpc,

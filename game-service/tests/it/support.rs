@@ -19,7 +19,7 @@ use shared::{
         rpc::{channel, listener, with_token},
         tokens::TokenMint,
     },
-    token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER},
+    token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, KeySource},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Channel};
@@ -60,6 +60,10 @@ impl Server {
             .expect("good arguments")
             .settings;
         let mint = TokenMint::random();
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let public_key = folder.path().join("public.pem");
+        std::fs::write(&public_key, mint.public_pem()).expect("write a file");
+        let keys = VerificationKeys::From(KeySource::File(public_key), Duration::from_hours(1));
         let (clock, hand) = Clock::manual(START);
         let (grpc, http) = (listener().await, listener().await);
         let address = grpc.address();
@@ -69,7 +73,7 @@ impl Server {
             server: &ServerSettings::default(),
             token_issuer: DEFAULT_ISSUER,
             token_audience: DEFAULT_AUDIENCE,
-            keys: VerificationKeys::Shared(mint.key_set()),
+            keys,
             db: database.db().clone(),
             clock,
             grpc,

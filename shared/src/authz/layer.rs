@@ -5,6 +5,7 @@ use std::{
     future::{Ready, ready},
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::future::Either;
@@ -14,7 +15,7 @@ use tower::{Layer, Service};
 use tracing::Span;
 
 use super::{Caller, Policies, Policy};
-use crate::{error::ErrorReply, feed::AccessView, proto::authz::v1::ErrorReason};
+use crate::{error::ErrorReply, feed::AccessView, proto::authz::v1::ErrorReason, token::Principal};
 
 /// Infrastructure that every gRPC server offers to whoever can reach it. These services are not ours to annotate, so
 /// they are exempt by name.
@@ -23,6 +24,12 @@ const EXEMPT: [&str; 3] = [
     "/grpc.reflection.v1.ServerReflection/",
     "/grpc.reflection.v1alpha.ServerReflection/",
 ];
+
+/// For a caller who comes while the server knows too little.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Calls that were refused because the access feed was silent.
+const REFUSED: &str = "access_feed_refused_calls_total";
 
 /// Whether a path is one of health or reflection, which no policy is asked about.
 pub(crate) fn is_infrastructure(path: &str) -> bool {
@@ -100,9 +107,10 @@ impl Rules {
         }
         match self.policies.get(path) {
             Some(Policy::Public) => Ok(()),
-            Some(Policy::Authenticated) => caller.principal().map(|_| ()),
+            Some(Policy::Authenticated) => self.authenticated(path, caller).map(|_| ()),
             Some(Policy::Permission(permission)) => {
-                if self.access.allow(caller.principal()?, permission) {
+                let principal = self.authenticated(path, caller)?;
+                if self.access.allow(principal, permission) {
                     return Ok(());
                 }
                 let message = format!("this call needs the permission {permission}");
@@ -123,5 +131,23 @@ impl Rules {
                 "this server has no such RPC",
             )),
         }
+    }
+    /// Who calls, where the service knows enough to say what they may do.
+    fn authenticated<'a>(&self, path: &str, caller: &'a Caller) -> Result<&'a Principal, ErrorReply> {
+        let sends_token = !matches!(caller, Caller::Anonymous);
+        if sends_token && !self.access.is_loaded() {
+            // Without keys no token is good, and that is not the token's fault.
+            let message = "the server is starting: it waits for its keys, for revocations and for roles";
+            let reply = ErrorReply::new(Code::Unavailable, ErrorReason::Starting, message);
+            return Err(reply.with_retry_after(RETRY_AFTER));
+        }
+        let principal = caller.principal()?;
+        if self.access.refuses_in_silence(self.policies.is_read(path)) {
+            metrics::counter!(REFUSED).increment(1);
+            let message = "the server has not heard of logouts and changes of roles for a while, and waits for them";
+            let reply = ErrorReply::new(Code::Unavailable, ErrorReason::AccessFeedSilent, message);
+            return Err(reply.with_retry_after(RETRY_AFTER));
+        }
+        Ok(principal)
     }
 }

@@ -1,12 +1,18 @@
 //! The policies that the RPCs of a service declare, read from its descriptor set.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
 
 use prost_reflect::{DescriptorPool, MethodDescriptor, Value};
 
 use crate::proto::authz::v1 as proto;
 
 const EXTENSION: &str = "authz.v1.policy";
+const HTTP_RULE: &str = "google.api.http";
+/// What the actions of RPCs that change nothing begin with.
+const READING: [&str; 2] = ["read_", "check"];
 
 /// Who may call an RPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +46,7 @@ impl fmt::Display for Permission {
 #[derive(Clone, Debug)]
 pub struct Policies {
     by_path: HashMap<String, Policy>,
+    reads: HashSet<String>,
     services: Vec<String>,
     default_grants: Vec<(String, Permission)>,
 }
@@ -55,6 +62,7 @@ impl Policies {
         let pool = DescriptorPool::decode(encoded).map_err(|error| PolicyError(error.to_string()))?;
         let mut policies = Self {
             by_path: HashMap::new(),
+            reads: HashSet::new(),
             services: Vec::new(),
             default_grants: Vec::new(),
         };
@@ -63,6 +71,9 @@ impl Policies {
             for method in service.methods() {
                 let path = format!("/{}/{}", service.full_name(), method.name());
                 let policy = policies.declared(&pool, &method)?;
+                if reads(&policy) || is_get(&pool, &method) {
+                    policies.reads.insert(path.clone());
+                }
                 policies.by_path.insert(path, policy);
             }
         }
@@ -72,6 +83,20 @@ impl Policies {
     /// The policy of the RPC at `/package.Service/Method`; `None` where there is no such RPC.
     pub fn get(&self, path: &str) -> Option<&Policy> {
         self.by_path.get(path)
+    }
+
+    /// Whether the RPC at this path changes nothing: HTTP reaches it by GET, or its action is `read`, `read_...` or `check...`.
+    pub fn is_read(&self, path: &str) -> bool {
+        self.reads.contains(path)
+    }
+
+    /// Every permission that an RPC needs, once, by its name.
+    pub fn permissions(&self) -> BTreeMap<String, &Permission> {
+        let declared = self.by_path.values().filter_map(|policy| match policy {
+            Policy::Permission(permission) => Some((permission.to_string(), permission)),
+            _ => None,
+        });
+        declared.collect()
     }
 
     /// Every RPC's path and policy.
@@ -130,6 +155,27 @@ impl Policies {
     }
 }
 
+fn reads(policy: &Policy) -> bool {
+    match policy {
+        Policy::Permission(Permission { action, .. }) => {
+            action == "read" || READING.iter().any(|reading| action.starts_with(reading))
+        }
+        _ => false,
+    }
+}
+
+/// Whether its `google.api.http` rule is a GET.
+fn is_get(pool: &DescriptorPool, method: &MethodDescriptor) -> bool {
+    let Some(extension) = pool.get_extension_by_name(HTTP_RULE) else {
+        return false;
+    };
+    let options = method.options();
+    match options.get_extension(&extension).as_ref() {
+        Value::Message(rule) => rule.has_field_by_name("get"),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,5 +211,36 @@ mod tests {
             policies.get("/auth.v1.AccountService/GetMe"),
             Some(&Policy::Authenticated)
         );
+    }
+
+    #[test]
+    fn an_rpc_that_changes_nothing_is_a_read() {
+        let auth = Policies::from_descriptor_set(auth::v1::FILE_DESCRIPTOR_SET).expect("readable");
+        let game = Policies::from_descriptor_set(game::v1::FILE_DESCRIPTOR_SET).expect("readable");
+        for path in [
+            "/auth.v1.AccountService/GetMe",
+            "/auth.v1.AccessFeedService/Watch",
+            "/auth.v1.RbacService/CheckPermission",
+            "/auth.v1.AuthService/IntrospectToken",
+        ] {
+            assert!(auth.is_read(path), "{path}");
+        }
+        for path in [
+            "/auth.v1.AccountService/UpdateMe",
+            "/auth.v1.RbacService/RegisterPolicies",
+            "/auth.v1.UserService/DeactivateUser",
+        ] {
+            assert!(!auth.is_read(path) && auth.get(path).is_some(), "{path}");
+        }
+        for path in [
+            "/game.v1.GameService/GetGame",
+            "/game.v1.HistoryService/ListFinishedGames",
+            "/game.v1.LeaderboardService/GetLeaderboard",
+        ] {
+            assert!(game.is_read(path), "{path}");
+        }
+        for path in ["/game.v1.GameService/CreateGame", "/game.v1.GameService/MakeMove"] {
+            assert!(!game.is_read(path) && game.get(path).is_some(), "{path}");
+        }
     }
 }

@@ -4,14 +4,21 @@
 //! [`AccessView`], which every request asks: is this token still good, does this role still hold that permission. An
 //! [`AccessIntake`] takes the messages of one stream into the view, whoever reads it.
 
+mod connect;
+mod credentials;
+mod declare;
+mod follower;
 mod intake;
 mod known;
-mod silence;
+pub mod silence;
 mod view;
 
 pub use self::{
+    connect::auth_channel,
+    credentials::{ClientSecret, ServiceCredentials},
+    follower::Follower,
     intake::{AccessIntake, FeedError},
-    silence::{OnSilence, SilenceRule},
+    silence::{OnSilence, SilenceRule, SilenceSettings},
     view::AccessView,
 };
 use crate::ids::{Id, Kind};

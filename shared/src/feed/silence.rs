@@ -1,6 +1,18 @@
 //! What is done while the feed is silent.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::AccessView;
+use crate::server::Running;
+
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Seconds since something was heard from the feed.
+const SILENCE: &str = "access_feed_silence_seconds";
+/// How often the feed fell silent for longer than the rule allows.
+const SILENCES: &str = "access_feed_silences_total";
 
 /// What a service does when it has not heard from the feed for some time, and so may not know of a logout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +34,38 @@ pub enum OnSilence {
     Refuse,
 }
 
+/// What is done while the access feed is silent.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Access feed")]
+pub struct SilenceSettings {
+    /// Seconds without a word from auth-service after which logouts and changes of roles may be missed [1 to 3600].
+    #[arg(
+        long,
+        env = "ACCESS_FEED_SILENCE_SECONDS",
+        default_value_t = 5,
+        value_name = "SECONDS"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub access_feed_silence_seconds: u32,
+    /// What becomes of calls that only read while the feed is silent for longer than that; refused is UNAVAILABLE.
+    #[arg(long, env = "ACCESS_FEED_SILENCE_READS", default_value = "allow")]
+    pub access_feed_silence_reads: OnSilence,
+    /// What becomes of all other calls that need a token.
+    #[arg(long, env = "ACCESS_FEED_SILENCE_WRITES", default_value = "refuse")]
+    pub access_feed_silence_writes: OnSilence,
+}
+
+impl SilenceSettings {
+    /// The rule as set.
+    pub fn rule(&self) -> SilenceRule {
+        SilenceRule {
+            after: Duration::from_secs(self.access_feed_silence_seconds.into()),
+            reads: self.access_feed_silence_reads,
+            writes: self.access_feed_silence_writes,
+        }
+    }
+}
+
 impl Default for SilenceRule {
     /// 5 seconds; reads go on and the rest is refused.
     fn default() -> Self {
@@ -38,5 +82,41 @@ impl SilenceRule {
     pub fn refuses(&self, silence: Duration, is_read: bool) -> bool {
         let rule = if is_read { self.reads } else { self.writes };
         rule == OnSilence::Refuse && silence > self.after
+    }
+}
+
+/// Reports the silence of the feed until the stop token is cancelled: a gauge, and one warning each time that it lasts too long.
+pub fn spawn(view: AccessView, running: &Running) {
+    let stop = running.stop_token().clone();
+    running.spawn("access feed silence", async move {
+        stop.run_until_cancelled(report(view)).await;
+        Ok::<_, Infallible>(())
+    });
+}
+
+async fn report(view: AccessView) {
+    // Before the first snapshot nothing is served at all.
+    view.wait_until_loaded().await;
+    let rule = view.silence_rule();
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    metrics::counter!(SILENCES).increment(0);
+    let mut is_silent = false;
+    loop {
+        ticks.tick().await;
+        let silence = view.silence().unwrap_or_default();
+        metrics::gauge!(SILENCE).set(silence.as_secs_f64());
+        let was_silent = std::mem::replace(&mut is_silent, silence > rule.after);
+        if is_silent && !was_silent {
+            metrics::counter!(SILENCES).increment(1);
+            tracing::warn!(
+                seconds = silence.as_secs(),
+                reads = ?rule.reads,
+                writes = ?rule.writes,
+                "the access feed is silent: logouts and changes of roles are not heard of"
+            );
+        } else if was_silent && !is_silent {
+            tracing::info!("the access feed is heard again");
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! The gRPC server: tonic's, with every limit set that tonic leaves open.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
 use tonic::{
     service::{InterceptorLayer, Routes},
     transport::{Server, server::TcpIncoming},
@@ -74,16 +76,6 @@ impl GrpcServer<'_> {
         let health = Health::new(policies.services()).await;
         let admission = Admission::new(self.settings.max_concurrent_requests);
 
-        let mut server = Server::builder()
-            .max_concurrent_streams(MAX_STREAMS)
-            .http2_max_header_list_size(MAX_METADATA_LEN)
-            .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
-            .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
-        if let Some(tls) = self.settings.tls()? {
-            server = server.tls_config(tls).map_err(ServeError::TlsConfig)?;
-        }
         let mut infrastructure = Routes::new(health.service());
         if self.settings.reflection {
             let sets = [self.descriptor_set, tonic_health::pb::FILE_DESCRIPTOR_SET];
@@ -102,36 +94,66 @@ impl GrpcServer<'_> {
             infrastructure: infrastructure.prepare(),
             rpcs: mount.clone(),
         };
-        let server = server
-            .layer(RpcLayer::new(
-                Arc::clone(&policies),
-                admission,
-                self.settings.request_timeout(),
-                self.settings.trusted_proxies.clone(),
-            ))
+        let layers = RpcLayer::new(
+            Arc::clone(&policies),
+            admission,
+            self.settings.request_timeout(),
+            self.settings.trusted_proxies.clone(),
+        );
+        let server = bounded()
+            .layer(layers)
             .layer(InterceptorLayer::new(Authenticate::new(
                 self.verifier,
                 self.access.clone(),
             )))
             .layer(PolicyLayer::new(policies, self.access));
 
+        if let Some(connections) = listener.local {
+            let incoming = ReceiverStream::new(connections).map(Ok::<_, Infallible>);
+            let stop = running.stop_token().clone();
+            let served =
+                server
+                    .clone()
+                    .serve_with_incoming_shutdown(mounted.clone(), incoming, stop.clone().cancelled_owned());
+            running.spawn("local grpc", drained(served, stop, running.drain()));
+        }
+        let server = match self.settings.tls()? {
+            Some(tls) => server.tls_config(tls).map_err(ServeError::TlsConfig)?,
+            None => server,
+        };
         let incoming = TcpIncoming::from(listener.socket).with_nodelay(Some(true));
         let stop = running.stop_token().clone();
-        let drain = running.drain();
-        running.spawn("grpc", async move {
-            let served = server.serve_with_incoming_shutdown(mounted, incoming, stop.clone().cancelled_owned());
-            let bound = async {
-                stop.cancelled().await;
-                tokio::time::sleep(drain).await;
-            };
-            tokio::select! {
-                result = served => result,
-                () = bound => {
-                    tracing::warn!("calls were still open when the time to drain was over");
-                    Ok(())
-                }
-            }
-        });
+        let served = server.serve_with_incoming_shutdown(mounted, incoming, stop.clone().cancelled_owned());
+        running.spawn("grpc", drained(served, stop, running.drain()));
         Ok((health, mount))
+    }
+}
+
+fn bounded() -> Server {
+    Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_METADATA_LEN)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+}
+
+/// Ends with the server, or when the time to drain is over.
+async fn drained<E>(
+    served: impl Future<Output = Result<(), E>>,
+    stop: CancellationToken,
+    drain: Duration,
+) -> Result<(), E> {
+    let bound = async {
+        stop.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        result = served => result,
+        () = bound => {
+            tracing::warn!("calls were still open when the time to drain was over");
+            Ok(())
+        }
     }
 }

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
+use super::local::{LocalConnections, LocalConnector};
+
 /// A bound socket that does not accept yet.
 #[derive(Debug)]
 pub struct Listener {
     pub(super) socket: TcpListener,
+    pub(super) local: Option<LocalConnections>,
     address: SocketAddr,
 }
 
@@ -30,7 +33,18 @@ impl Listener {
         };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address })
+        Ok(Self {
+            socket,
+            local: None,
+            address,
+        })
+    }
+
+    /// Lets the same process in by memory too, whatever stands between the socket and others.
+    pub fn with_local(self) -> (Self, LocalConnector) {
+        let (connector, connections) = LocalConnector::new();
+        let local = Some(connections);
+        (Self { local, ..self }, connector)
     }
 
     /// Where it listens.

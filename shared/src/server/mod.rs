@@ -8,6 +8,7 @@ mod grpc;
 mod health;
 mod http;
 mod listen;
+mod local;
 mod message;
 mod mount;
 mod peer;
@@ -21,6 +22,7 @@ pub use self::{
     health::Health,
     http::{HttpServer, metrics_recorder},
     listen::{BindError, Listener},
+    local::LocalConnector,
     mount::{PageMount, RpcMount},
     peer::ClientAddress,
     request_id::RequestId,

@@ -22,6 +22,7 @@ mod verifier;
 
 use std::time::Duration;
 
+pub(crate) use self::source::tls_for;
 pub use self::{
     claims::Claims,
     jwk::Jwk,

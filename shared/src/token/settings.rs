@@ -3,19 +3,26 @@
 use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Arg, Command, builder::TypedValueParser, error::ErrorKind};
+use clap::{Arg, ArgGroup, Command, builder::TypedValueParser, error::ErrorKind};
 use http::Uri;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, KeySet, KeySource, Verifier};
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    config::StartError,
+    feed::{ClientSecret, Follower, ServiceCredentials, auth_channel},
+};
 
 /// Where auth-service listens unless it is told otherwise.
 const DEFAULT_AUTH_GRPC_URL: &str = "http://127.0.0.1:50051";
 
-/// Whose tokens count, and where the keys come from. At most one source can be given.
+/// Whose tokens count, and where the keys come from. At most one source can be given. With the credentials of a service
+/// account the keys come by the access feed of auth-service, and with them what else changes about tokens.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Access tokens")]
+#[command(group(ArgGroup::new("auth_client_secret_source").args(["auth_client_secret_file", "auth_client_secret"])))]
 pub struct VerifierSettings {
     /// Whose access tokens are accepted: their `iss`.
     #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_ISSUER)]
@@ -40,6 +47,31 @@ pub struct VerifierSettings {
     #[arg(long, env = "AUTH_KEYS_FILE", value_name = "PATH")]
     pub auth_keys_file: Option<PathBuf>,
 
+    /// Follow the access feed of auth-service as the service account with this client id: logouts, deactivations and changes
+    /// of roles then count at once. Without it the keys are all that is known.
+    #[arg(long, env = "AUTH_CLIENT_ID", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(requires = "auth_client_secret_source", conflicts_with_all = ["auth_jwks_url", "auth_keys_file"])]
+    pub auth_client_id: Option<String>,
+
+    /// File with the secret of the service account. It is read for every new token, so that it can be replaced.
+    #[arg(
+        long,
+        env = "AUTH_CLIENT_SECRET_FILE",
+        value_name = "FILE",
+        requires = "auth_client_id"
+    )]
+    pub auth_client_secret_file: Option<PathBuf>,
+
+    /// The secret itself. Better by the environment than as an argument, which others on the machine can read.
+    #[arg(
+        long,
+        env = "AUTH_CLIENT_SECRET",
+        value_name = "SECRET",
+        requires = "auth_client_id",
+        hide_env_values = true
+    )]
+    pub auth_client_secret: Option<SecretString>,
+
     /// How often the verification keys are loaded again, in seconds, 1 to 86400.
     #[arg(long, env = "KEYS_REFRESH_SECONDS", value_name = "SECONDS", default_value_t = 60)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=86_400))]
@@ -50,6 +82,39 @@ impl VerifierSettings {
     /// A verifier as set, that goes by these keys.
     pub fn verifier(&self, keys: KeySet, clock: Clock) -> Verifier {
         Verifier::new(&self.token_issuer, &self.token_audience, keys, clock)
+    }
+
+    /// What follows the access feed; nothing without the credentials of a service account.
+    ///
+    /// # Errors
+    ///
+    /// The file with the secret cannot be read, or there is no secret in it. What the system trusts cannot be used for `https`.
+    pub fn follower(&self) -> Result<Option<Follower>, StartError> {
+        let Some(client_id) = &self.auth_client_id else {
+            return Ok(None);
+        };
+        let (client_secret, setting) = match (&self.auth_client_secret_file, &self.auth_client_secret) {
+            (Some(file), _) => (ClientSecret::File(file.clone()), "--auth-client-secret-file"),
+            (None, Some(secret)) => (ClientSecret::Given(secret.clone()), "--auth-client-secret"),
+            (None, None) => return Err(StartError::setting("--auth-client-id needs --auth-client-secret-file")),
+        };
+        let secret = client_secret.read();
+        let secret =
+            secret.map_err(|error| StartError::Setting(format!("cannot read the secret ({setting}): {error}")))?;
+        if secret.expose_secret().is_empty() {
+            return Err(StartError::Setting(format!("the secret is empty ({setting})")));
+        }
+        let channel = auth_channel(&self.auth_address()).map_err(StartError::setting)?;
+        let credentials = ServiceCredentials {
+            client_id: client_id.clone(),
+            client_secret,
+        };
+        Ok(Some(Follower::new(channel, credentials)))
+    }
+
+    fn auth_address(&self) -> Uri {
+        let address = self.auth_grpc_url.clone();
+        address.unwrap_or_else(|| Uri::from_static(DEFAULT_AUTH_GRPC_URL))
     }
 
     /// The time from one load of the keys to the next.
@@ -66,10 +131,7 @@ impl From<&VerifierSettings> for KeySource {
             Self::JwksUrl(url.clone())
         } else {
             Self::AuthService {
-                endpoint: settings
-                    .auth_grpc_url
-                    .clone()
-                    .unwrap_or_else(|| Uri::from_static(DEFAULT_AUTH_GRPC_URL)),
+                endpoint: settings.auth_address(),
             }
         }
     }

@@ -93,11 +93,10 @@ impl KeySource {
 
 impl KeySource {
     async fn ask_auth_service(&self, endpoint: &Uri) -> Result<Jwks, KeySourceError> {
+        let tls = tls_for(endpoint);
         let mut endpoint = Endpoint::from(endpoint.clone());
-        if endpoint.uri().scheme_str() == Some("https") {
-            endpoint = endpoint
-                .tls_config(ClientTlsConfig::new().trust_anchors(system_roots()))
-                .map_err(|error| self.unreachable(&error))?;
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls).map_err(|error| self.unreachable(&error))?;
         }
         let channel = endpoint.connect().await.map_err(|error| self.unreachable(&error))?;
         let response = KeyServiceClient::new(channel)
@@ -195,6 +194,12 @@ async fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = tokio::fs::File::open(path).await?;
     file.take(MAX_LEN as u64 + 1).read_to_end(&mut content).await?;
     Ok(content)
+}
+
+/// The TLS of a client of this address; none where it is plain `http`.
+pub(crate) fn tls_for(address: &Uri) -> Option<ClientTlsConfig> {
+    let is_https = address.scheme_str() == Some("https");
+    is_https.then(|| ClientTlsConfig::new().trust_anchors(system_roots()))
 }
 
 /// The root certificates that the machine trusts. Without any, no server is.

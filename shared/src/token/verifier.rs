@@ -1,6 +1,12 @@
 //! Decides about tokens: cheapest checks first, nothing believed before the signature is checked, nothing fetched.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::sync::Cache;
@@ -36,6 +42,9 @@ struct Checked {
     key: Arc<Jwk>,
     not_before: Timestamp,
     issued_at: Timestamp,
+    /// Once it was seen to be over, it stays so, also when the clock is set back: what was said about it, such as that its
+    /// session has ended, may be forgotten by then.
+    is_over: AtomicBool,
 }
 
 /// Names the check that failed, and never anything of the token.
@@ -126,6 +135,7 @@ impl Inner {
             key,
             not_before,
             issued_at,
+            is_over: AtomicBool::new(false),
         })
     }
 }
@@ -136,7 +146,9 @@ impl Checked {
             tracing::debug!(check = "nbf and iat", "access token refused");
             return Err(TokenError::Invalid);
         }
-        if self.principal.expires_at() <= now.minus(LEEWAY) {
+        let is_over = self.principal.expires_at() <= now.minus(LEEWAY);
+        if is_over || self.is_over.load(Ordering::Relaxed) {
+            self.is_over.store(true, Ordering::Relaxed);
             tracing::debug!(check = "exp", "access token refused");
             return Err(TokenError::Expired);
         }

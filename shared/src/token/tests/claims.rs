@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::{
-    super::{Jwks, KeySet, TokenError, Verifier},
+    super::{Claims, Jwks, KeySet, TokenError, Verifier},
     Bench, NOW, object, second,
 };
 use crate::{clock::Clock, testing::tokens::TokenMint};
@@ -186,6 +186,25 @@ fn a_cached_token_expires_like_any_other() {
     assert_eq!(bench.verify(&token), Err(TokenError::Expired));
     bench.hand.set(second(NOW - 31));
     assert_eq!(bench.verify(&token), Err(TokenError::Invalid));
+}
+
+#[test]
+fn a_token_that_was_seen_to_be_over_stays_over_when_the_clock_is_set_back() {
+    let bench = Bench::new();
+    let token = bench.good_token();
+    let before = second(bench.claims.exp).minus(Duration::from_mins(2));
+    bench.hand.set(before);
+    bench.verify(&token).unwrap();
+    let unseen = bench.mint.sign(&Claims {
+        jti: "another".to_owned(),
+        ..bench.claims.clone()
+    });
+    bench.hand.set(before.plus(Duration::from_mins(5)));
+    assert_eq!(bench.verify(&token), Err(TokenError::Expired));
+    bench.hand.set(before);
+    assert_eq!(bench.verify(&token), Err(TokenError::Expired));
+    // What nobody asked about meanwhile was not seen.
+    bench.verify(&unseen).unwrap();
 }
 
 #[test]
