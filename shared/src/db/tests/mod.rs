@@ -1,6 +1,7 @@
 //! A small store, written as a service writes its own, and what it shows of both databases.
 
 mod migrations;
+mod notifications;
 mod postgres;
 mod sqlite;
 mod tls;
@@ -9,7 +10,7 @@ mod values;
 
 use diesel_migrations::embed_migrations;
 
-use super::{Migrations, Result, prelude::*};
+use super::{Error, Migrations, Result, prelude::*};
 use crate::{clock::Timestamp, ids::UserId};
 
 diesel::table! {
