@@ -7,7 +7,7 @@ use tonic::{Code, transport::Channel};
 
 use super::{
     credentials::{Tokens, is_refusal},
-    follower::{FollowError, around, backoff},
+    follower::{FollowError, around},
 };
 use crate::{
     authz::{Policies, SUPERUSER},
@@ -75,7 +75,7 @@ impl Declaration {
             failures += 1;
             // That auth-service is out of reach is said where the feed is followed.
             tracing::debug!(%error, failures, "cannot declare the permissions of this service yet");
-            sleep(around(backoff(failures))).await;
+            sleep(around(error.wait(failures))).await;
         }
     }
 

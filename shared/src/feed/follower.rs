@@ -70,6 +70,21 @@ pub(super) enum FollowError {
     Feed(#[from] FeedError),
 }
 
+impl FollowError {
+    /// The time before the next try after so many failures in a row.
+    pub(super) fn wait(&self, failures: u32) -> Duration {
+        match self {
+            Self::Token(status) if is_refusal(status) => RETRY_REFUSED,
+            // Unlike a refused token, which is replaced.
+            Self::Stream(status) if is_refusal(status) && status.code() != Code::Unauthenticated => RETRY_REFUSED,
+            _ => {
+                let doubled = 1_u32 << failures.saturating_sub(1).min(10);
+                RETRY_FIRST.saturating_mul(doubled).min(RETRY_LAST)
+            }
+        }
+    }
+}
+
 /// A stream whose snapshot the view has.
 struct Live {
     messages: Streaming<WatchResponse>,
@@ -199,14 +214,10 @@ impl Following {
     /// Says what happened, and waits before the next try.
     async fn failed(&mut self, error: &FollowError) {
         self.failures = self.failures.saturating_add(1);
-        let refusal = match error {
-            FollowError::Token(status) | FollowError::Stream(status) => is_refusal(status),
-            _ => false,
-        };
         // The first in a row, and then fewer and fewer.
         if self.failures.is_power_of_two() {
             match error {
-                FollowError::Token(status) if refusal && status.code() == Code::Unauthenticated => tracing::error!(
+                FollowError::Token(status) if status.code() == Code::Unauthenticated => tracing::error!(
                     %error,
                     "check --auth-client-id and --auth-client-secret-file; what needs the access feed waits for it"
                 ),
@@ -217,17 +228,13 @@ impl Following {
                 _ => tracing::warn!(%error, failures = self.failures, "cannot follow the access feed; trying again"),
             }
         }
-        // A token of before a restart of auth-service, or one that was revoked, is replaced at the next try.
-        let is_due_to_token = matches!(error, FollowError::Stream(status) if status.code() == Code::Unauthenticated);
-        if is_due_to_token {
+        // A token that was revoked is replaced at the next try.
+        if let FollowError::Stream(status) = error
+            && status.code() == Code::Unauthenticated
+        {
             self.tokens.forget().await;
         }
-        let wait = if refusal && !is_due_to_token {
-            RETRY_REFUSED
-        } else {
-            backoff(self.failures)
-        };
-        sleep(around(wait)).await;
+        sleep(around(error.wait(self.failures))).await;
     }
 }
 
@@ -250,12 +257,6 @@ async fn next(messages: &mut Streaming<WatchResponse>) -> Result<WatchResponse, 
     let message = timeout(MESSAGE_WITHIN, messages.message()).await;
     let message = message.map_err(|_| FollowError::Silent(MESSAGE_WITHIN))?;
     message.map_err(FollowError::Stream)?.ok_or(FollowError::Ended)
-}
-
-/// The time before the try after so many failures in a row.
-pub(super) fn backoff(failures: u32) -> Duration {
-    let doubled = 1_u32 << failures.saturating_sub(1).min(10);
-    RETRY_FIRST.saturating_mul(doubled).min(RETRY_LAST)
 }
 
 /// Half of `wait` to all of it, so that services which lost auth-service together do not come back together.

@@ -42,3 +42,6 @@ pub struct Position {
     /// The last change that it knows, from 0.
     pub sequence: i64,
 }
+
+#[cfg(test)]
+mod tests;

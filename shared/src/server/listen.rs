@@ -9,7 +9,7 @@ use super::local::{LocalConnections, LocalConnector};
 /// A bound socket that does not accept yet.
 #[derive(Debug)]
 pub struct Listener {
-    pub(super) socket: TcpListener,
+    pub(crate) socket: TcpListener,
     pub(super) local: Option<LocalConnections>,
     address: SocketAddr,
 }

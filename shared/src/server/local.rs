@@ -13,7 +13,7 @@ const BUFFER: usize = 64 * 1024;
 const WAITING: usize = 16;
 
 /// Connections from within the process, on the server's side.
-pub(super) type LocalConnections = mpsc::Receiver<DuplexStream>;
+pub(crate) type LocalConnections = mpsc::Receiver<DuplexStream>;
 
 /// Connects to a gRPC server in the same process.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct LocalConnector {
 }
 
 impl LocalConnector {
-    pub(super) fn new() -> (Self, LocalConnections) {
+    pub(crate) fn new() -> (Self, LocalConnections) {
         let (server, connections) = mpsc::channel(WAITING);
         (Self { server }, connections)
     }

@@ -1,0 +1,404 @@
+//! What the view makes of the messages of a stream, and of two.
+
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+
+use super::{Bench, NOW, named, sid};
+use crate::{
+    authz::Grants,
+    clock::Timestamp,
+    feed::{AccessIntake, AccessView, Epoch, FeedError, Position},
+    ids::{SessionId, UserId},
+    proto::auth::v1::{
+        AccessEvent, GetJwksResponse, KeysChanged, RoleChanged, SessionRevoked, UserDeleted, UserTokensRevoked,
+        WatchResponse, access_event::Event,
+    },
+    testing::tokens::TokenMint,
+    token::TokenError,
+};
+
+const LIFE: Duration = Duration::from_mins(30);
+
+/// Makes the messages of one life of the feed.
+struct Feed {
+    epoch: Epoch,
+}
+
+impl Feed {
+    fn new() -> Self {
+        Self {
+            epoch: Epoch::generate(),
+        }
+    }
+
+    fn at(&self, sequence: i64, now: Timestamp, events: Vec<AccessEvent>) -> WatchResponse {
+        WatchResponse {
+            epoch: self.epoch.to_string(),
+            sequence,
+            events,
+            is_snapshot: false,
+            is_caught_up: true,
+            server_time: Some(now.into()),
+        }
+    }
+
+    fn snapshot(&self, sequence: i64, events: Vec<AccessEvent>) -> WatchResponse {
+        WatchResponse {
+            is_snapshot: true,
+            ..self.at(sequence, NOW, events)
+        }
+    }
+
+    /// Not the last part.
+    fn part(&self, sequence: i64, events: Vec<AccessEvent>) -> WatchResponse {
+        WatchResponse {
+            is_caught_up: false,
+            ..self.snapshot(sequence, events)
+        }
+    }
+}
+
+fn event(sequence: i64, event: Event) -> AccessEvent {
+    let expires = matches!(event, Event::SessionRevoked(_) | Event::UserTokensRevoked(_));
+    AccessEvent {
+        sequence,
+        expire_time: expires.then(|| NOW.plus(LIFE).into()),
+        event: Some(event),
+    }
+}
+
+fn session(id: SessionId) -> Event {
+    let session_id = id.to_string();
+    Event::SessionRevoked(SessionRevoked { session_id })
+}
+
+fn user(id: UserId, min_version: i64) -> Event {
+    let user_id = id.to_string();
+    Event::UserTokensRevoked(UserTokensRevoked { user_id, min_version })
+}
+
+fn role(code_name: &str, permissions: &[&str]) -> Event {
+    Event::RoleChanged(RoleChanged {
+        code_name: code_name.to_owned(),
+        permissions: permissions.iter().map(|&name| name.to_owned()).collect(),
+        is_deleted: false,
+    })
+}
+
+fn keys(mint: &TokenMint) -> Event {
+    let keys = GetJwksResponse::from(&mint.jwks()).keys;
+    Event::KeysChanged(KeysChanged { keys })
+}
+
+fn taken(intake: &mut AccessIntake, message: WatchResponse) {
+    assert_eq!(intake.apply(message), Ok(true));
+}
+
+/// A view that knows the keys and a role.
+fn loaded() -> (Bench, Feed, AccessIntake) {
+    let (bench, feed) = (Bench::new(), Feed::new());
+    let mut intake = bench.view.intake();
+    let known = vec![event(1, keys(&bench.mint)), event(2, role("player", &["games:read"]))];
+    taken(&mut intake, feed.snapshot(2, known));
+    (bench, feed, intake)
+}
+
+#[test]
+fn nothing_is_allowed_before_the_whole_snapshot() {
+    let (bench, feed) = (Bench::new(), Feed::new());
+    let claims = bench.claims();
+    let mut intake = bench.view.intake();
+    let parts = [
+        feed.part(3, vec![event(1, keys(&bench.mint))]),
+        feed.part(3, vec![event(2, role("player", &["games:read"]))]),
+        feed.part(3, Vec::new()),
+    ];
+    for part in parts {
+        assert_eq!(intake.apply(part), Ok(false));
+        assert!(!bench.view.is_loaded() && bench.keys.is_empty());
+        assert!(bench.view.wait_until_loaded().now_or_never().is_none());
+        assert!(!bench.may(&claims, "games:read"));
+        assert_eq!(bench.view.position(), None);
+    }
+    taken(
+        &mut intake,
+        feed.snapshot(3, vec![event(3, session(SessionId::generate()))]),
+    );
+    assert!(bench.view.wait_until_loaded().now_or_never().is_some());
+    assert_eq!(bench.verify(&claims), Ok(()));
+    assert!(bench.may(&claims, "games:read") && !bench.may(&claims, "games:create"));
+    let position = Position {
+        epoch: feed.epoch,
+        sequence: 3,
+    };
+    assert_eq!(bench.view.position(), Some(position));
+}
+
+#[test]
+fn even_a_superuser_waits_for_the_snapshot() {
+    let bench = Bench::new();
+    let mut claims = bench.claims();
+    claims.roles = vec!["superuser".to_owned()];
+    assert!(!bench.may(&claims, "games:read"));
+}
+
+#[test]
+fn an_ended_session_is_refused_and_others_are_not() {
+    let (bench, feed, mut intake) = loaded();
+    let (one, other) = (bench.claims(), bench.claims());
+    taken(&mut intake, feed.at(3, NOW, vec![event(3, session(sid(&one)))]));
+    assert_eq!(bench.verify(&one), Err(TokenError::Revoked));
+    assert_eq!(bench.verify(&other), Ok(()));
+}
+
+#[test]
+fn tokens_of_before_a_change_of_their_user_are_stale() {
+    let (bench, feed, mut intake) = loaded();
+    let mut claims = bench.claims();
+    taken(&mut intake, feed.at(3, NOW, vec![event(3, user(claims.sub, 2))]));
+    for (version, answer) in [
+        (0, Err(TokenError::Stale)),
+        (1, Err(TokenError::Stale)),
+        (2, Ok(())),
+        (3, Ok(())),
+    ] {
+        claims.ver = version;
+        assert_eq!(bench.verify(&claims), answer, "{version}");
+    }
+    assert_eq!(bench.verify(&bench.claims()), Ok(()));
+    // Which of two is later does not matter to a version that only rises.
+    taken(&mut intake, feed.at(4, NOW, vec![event(4, user(claims.sub, 1))]));
+    claims.ver = 1;
+    assert_eq!(bench.verify(&claims), Err(TokenError::Stale));
+}
+
+#[test]
+fn a_role_holds_what_the_last_event_says() {
+    let (bench, feed, mut intake) = loaded();
+    let claims = bench.claims();
+    assert!(bench.may(&claims, "games:read"));
+    taken(
+        &mut intake,
+        feed.at(3, NOW, vec![event(3, role("player", &["history:all", "nonsense"]))]),
+    );
+    assert!(!bench.may(&claims, "games:read"));
+    assert!(bench.may(&claims, "history:read") && bench.may(&claims, "history:read_all"));
+    let deleted = Event::RoleChanged(RoleChanged {
+        code_name: "player".to_owned(),
+        permissions: vec!["games:read".to_owned()],
+        is_deleted: true,
+    });
+    taken(&mut intake, feed.at(4, NOW, vec![event(4, deleted)]));
+    assert!(!bench.may(&claims, "games:read") && !bench.may(&claims, "history:read"));
+}
+
+#[test]
+fn direct_grants_and_superusers_need_no_role_in_the_view() {
+    let (bench, _feed, _intake) = loaded();
+    let mut claims = bench.claims();
+    claims.roles.clear();
+    claims.permissions = vec!["games:create".to_owned(), "history:all".to_owned()];
+    assert!(bench.may(&claims, "games:create") && bench.may(&claims, "history:read"));
+    assert!(!bench.may(&claims, "games:read"));
+    claims.roles = vec!["superuser".to_owned()];
+    assert!(bench.may(&claims, "games:read"));
+}
+
+#[test]
+fn tokens_of_a_withdrawn_key_are_refused_also_from_the_cache() {
+    let (bench, feed, mut intake) = loaded();
+    let claims = bench.claims();
+    assert_eq!(bench.verify(&claims), Ok(()));
+    let other = TokenMint::fixed(2);
+    taken(&mut intake, feed.at(3, NOW, vec![event(3, keys(&other))]));
+    assert_eq!(bench.verify(&claims), Err(TokenError::Invalid));
+    assert!(bench.verifier.verify(&other.sign(&claims)).is_ok());
+}
+
+#[test]
+fn a_revocation_is_kept_until_the_time_of_auth_service_is_past_its_end() {
+    let (bench, feed, mut intake) = loaded();
+    let claims = bench.claims();
+    let both = vec![event(3, session(sid(&claims))), event(4, user(claims.sub, 1))];
+    taken(&mut intake, feed.at(4, NOW, both));
+    let micro = Duration::from_micros(1);
+    taken(&mut intake, feed.at(4, NOW.plus(LIFE).minus(micro), Vec::new()));
+    assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
+    taken(&mut intake, feed.at(4, NOW.plus(LIFE), Vec::new()));
+    assert_eq!(bench.verify(&claims), Ok(()));
+    assert!(format!("{:?}", bench.view).contains("revocations: 0"));
+}
+
+#[test]
+fn a_later_revocation_of_the_same_user_lives_to_its_own_end() {
+    let (bench, feed, mut intake) = loaded();
+    let claims = bench.claims();
+    let later = AccessEvent {
+        expire_time: Some(NOW.plus(LIFE * 2).into()),
+        ..event(4, user(claims.sub, 2))
+    };
+    taken(&mut intake, feed.at(4, NOW, vec![event(3, user(claims.sub, 1)), later]));
+    taken(&mut intake, feed.at(4, NOW.plus(LIFE), Vec::new()));
+    assert_eq!(bench.verify(&claims), Err(TokenError::Stale));
+    taken(&mut intake, feed.at(4, NOW.plus(LIFE * 2), Vec::new()));
+    assert_eq!(bench.verify(&claims), Ok(()));
+}
+
+#[test]
+fn an_event_that_comes_again_changes_nothing() {
+    let (bench, feed, mut intake) = loaded();
+    let claims = bench.claims();
+    taken(
+        &mut intake,
+        feed.at(3, NOW, vec![event(3, role("player", &["games:create"]))]),
+    );
+    let again = vec![
+        event(2, role("player", &["games:read"])),
+        event(3, role("player", &["games:create"])),
+    ];
+    taken(&mut intake, feed.at(3, NOW, again));
+    assert!(bench.may(&claims, "games:create") && !bench.may(&claims, "games:read"));
+}
+
+#[test]
+fn a_snapshot_replaces_everything() {
+    let (bench, feed, mut intake) = loaded();
+    let claims = bench.claims();
+    taken(&mut intake, feed.at(3, NOW, vec![event(3, session(sid(&claims)))]));
+    // Another life, in which there was no such revocation, and another role.
+    let (other, mut intake) = (Feed::new(), bench.view.intake());
+    assert_eq!(
+        intake.apply(other.part(1, vec![event(1, keys(&bench.mint))])),
+        Ok(false)
+    );
+    assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
+    taken(
+        &mut intake,
+        other.snapshot(1, vec![event(1, role("player", &["games:create"]))]),
+    );
+    assert_eq!(bench.verify(&claims), Ok(()));
+    assert!(bench.may(&claims, "games:create") && !bench.may(&claims, "games:read"));
+    assert_eq!(bench.view.position().map(|at| at.epoch), Some(other.epoch));
+}
+
+#[test]
+fn a_slow_second_stream_undoes_nothing_that_the_first_has_said() {
+    let (bench, feed, mut first) = loaded();
+    let claims = bench.claims();
+    let mut second = bench.view.intake();
+    // auth-service took the snapshot for the second stream before the session ended.
+    let old = feed.snapshot(
+        2,
+        vec![event(1, keys(&bench.mint)), event(2, role("player", &["games:read"]))],
+    );
+    taken(&mut first, feed.at(3, NOW, vec![event(3, session(sid(&claims)))]));
+    assert_eq!(second.apply(old), Ok(false));
+    assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
+    assert!(bench.view.is_loaded());
+    taken(&mut second, feed.at(3, NOW, vec![event(3, session(sid(&claims)))]));
+    assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
+    assert!(bench.may(&claims, "games:read"));
+}
+
+#[test]
+fn a_database_that_was_put_back_in_the_same_epoch_is_believed() {
+    let (bench, feed, mut intake) = loaded();
+    taken(&mut intake, feed.at(9, NOW, Vec::new()));
+    let mut intake = bench.view.intake();
+    taken(&mut intake, feed.snapshot(1, vec![event(1, keys(&bench.mint))]));
+    assert_eq!(bench.view.position().map(|at| at.sequence), Some(1));
+}
+
+#[test]
+fn a_stream_that_makes_no_sense_is_left_and_the_view_stays() {
+    let claims = Bench::new().claims();
+    let bad_id = Event::SessionRevoked(SessionRevoked {
+        session_id: "7".to_owned(),
+    });
+    let bad_keys = Event::KeysChanged(KeysChanged { keys: Vec::new() });
+    for (what, message) in [
+        (
+            "another epoch",
+            Feed::new().at(3, NOW, vec![event(3, session(sid(&claims)))]),
+        ),
+        ("no epoch", WatchResponse::default()),
+    ] {
+        let (bench, _feed, mut intake) = loaded();
+        let before = bench.view.position();
+        assert!(intake.apply(message).is_err(), "{what}");
+        assert_eq!(bench.view.position(), before, "{what}");
+    }
+    let (bench, feed, mut intake) = loaded();
+    assert_eq!(intake.apply(feed.snapshot(3, Vec::new())), Err(FeedError::OutOfPlace));
+    let mut intake = bench.view.intake();
+    assert_eq!(intake.apply(feed.at(3, NOW, Vec::new())), Err(FeedError::OutOfPlace));
+
+    let (bench, feed, mut intake) = loaded();
+    let bad = vec![event(3, session(sid(&claims))), event(4, bad_id)];
+    assert_eq!(intake.apply(feed.at(4, NOW, bad)), Err(FeedError::BadId("session_id")));
+    assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
+    assert_eq!(bench.view.position().map(|at| at.sequence), Some(3));
+
+    let (bench, feed, mut intake) = loaded();
+    let refused = intake.apply(feed.at(3, NOW, vec![event(3, bad_keys)]));
+    assert!(matches!(refused, Err(FeedError::BadKeys(_))), "{refused:?}");
+    assert_eq!(bench.verify(&claims), Ok(()));
+}
+
+#[test]
+fn what_a_verifier_need_not_know_is_passed_over() {
+    let (bench, feed, mut intake) = loaded();
+    let deleted = Event::UserDeleted(UserDeleted {
+        user_id: UserId::generate().to_string(),
+    });
+    let unknown = AccessEvent {
+        event: None,
+        ..event(4, deleted.clone())
+    };
+    taken(&mut intake, feed.at(4, NOW, vec![event(3, deleted), unknown]));
+    assert_eq!(bench.view.position().map(|at| at.sequence), Some(4));
+}
+
+#[tokio::test]
+async fn an_open_stream_hears_that_its_caller_is_refused() {
+    let (bench, feed, mut intake) = loaded();
+    let claims = bench.claims();
+    let principal = bench.principal(&claims);
+    let mut refused = std::pin::pin!(bench.view.refused(&principal));
+    assert_eq!(refused.as_mut().now_or_never(), None);
+    taken(
+        &mut intake,
+        feed.at(3, NOW, vec![event(3, session(SessionId::generate()))]),
+    );
+    assert_eq!(refused.as_mut().now_or_never(), None);
+    taken(&mut intake, feed.at(4, NOW, vec![event(4, session(sid(&claims)))]));
+    assert_eq!(refused.await, TokenError::Revoked);
+    assert_eq!(bench.view.refused(&principal).await, TokenError::Revoked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_the_time_since_the_view_was_right() {
+    let (bench, feed, mut intake) = loaded();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(bench.view.silence(), Some(Duration::from_secs(4)));
+    taken(&mut intake, feed.at(2, NOW, Vec::new()));
+    assert_eq!(bench.view.silence(), Some(Duration::ZERO));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    // Half a snapshot says nothing yet.
+    assert_eq!(bench.view.intake().apply(Feed::new().part(1, Vec::new())), Ok(false));
+    assert_eq!(bench.view.silence(), Some(Duration::from_secs(4)));
+}
+
+#[test]
+fn an_offline_view_goes_by_its_grants_and_is_never_silent() {
+    let bench = Bench::new();
+    let mut grants = Grants::default();
+    grants.set("player", ["games:read"]);
+    let view = AccessView::offline(grants);
+    let principal = bench.principal(&bench.claims());
+    assert!(view.is_loaded() && view.silence().is_none() && !view.refuses_in_silence(false));
+    assert_eq!(view.check(&principal), Ok(()));
+    assert!(view.allow(&principal, &named("games:read")));
+    assert!(!view.allow(&principal, &named("games:create")));
+}
