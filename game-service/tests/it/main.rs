@@ -1,5 +1,6 @@
 //! game-service as its clients see it, on both databases.
 
+mod access;
 mod contract;
 mod history;
 mod leaderboard;

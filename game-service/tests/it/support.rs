@@ -6,6 +6,7 @@ use clap::Parser;
 use game_service::{GameService, VerificationKeys, config::GameSettings};
 use shared::{
     clock::{Clock, ClockHand, Timestamp},
+    feed::SilenceRule,
     ids::UserId,
     proto::game::v1::{
         CreateGameRequest, Game, GetGameRequest, JoinGameRequest, ListFinishedGamesRequest, ListFinishedGamesResponse,
@@ -16,6 +17,7 @@ use shared::{
     server::{Running, ServerSettings},
     testing::{
         TestDatabase,
+        feed::FakeAuth,
         rpc::{channel, listener, with_token},
         tokens::TokenMint,
     },
@@ -29,7 +31,7 @@ pub(crate) const START: Timestamp = Timestamp::from_micros(1_795_219_200_000_000
 
 /// A running game-service, and the mint whose tokens it accepts.
 pub(crate) struct Server {
-    _database: TestDatabase,
+    database: TestDatabase,
     pub(crate) running: Running,
     pub(crate) clock: ClockHand,
     pub(crate) grpc: SocketAddr,
@@ -56,14 +58,30 @@ impl Server {
     }
 
     pub(crate) async fn start_with(database: TestDatabase, arguments: &[&str]) -> Self {
-        let settings = Cli::try_parse_from(["test"].iter().chain(arguments))
-            .expect("good arguments")
-            .settings;
         let mint = TokenMint::random();
         let folder = tempfile::tempdir().expect("a temporary directory");
         let public_key = folder.path().join("public.pem");
         std::fs::write(&public_key, mint.public_pem()).expect("write a file");
         let keys = VerificationKeys::From(KeySource::File(public_key), Duration::from_hours(1));
+        Self::spawn(database, arguments, keys, mint).await
+    }
+
+    /// Follows the access feed, by which the mint's key and the roles come.
+    pub(crate) async fn following(database: TestDatabase, auth: &FakeAuth, mint: TokenMint, rule: SilenceRule) -> Self {
+        let keys = VerificationKeys::Follow(Box::new(auth.follower()), rule);
+        Self::spawn(database, &[], keys, mint).await
+    }
+
+    /// Ends, and gives the database back.
+    pub(crate) async fn stop(self) -> (TestDatabase, TokenMint) {
+        self.running.stop().await.expect("ended");
+        (self.database, self.mint)
+    }
+
+    async fn spawn(database: TestDatabase, arguments: &[&str], keys: VerificationKeys, mint: TokenMint) -> Self {
+        let settings = Cli::try_parse_from(["test"].iter().chain(arguments))
+            .expect("good arguments")
+            .settings;
         let (clock, hand) = Clock::manual(START);
         let (grpc, http) = (listener().await, listener().await);
         let address = grpc.address();
@@ -81,7 +99,7 @@ impl Server {
         };
         service.spawn(true, &running).await.expect("started");
         Self {
-            _database: database,
+            database,
             running,
             clock: hand,
             grpc: address,

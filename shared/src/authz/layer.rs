@@ -151,3 +151,96 @@ impl Rules {
         Ok(principal)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+    use crate::{
+        clock::{Clock, Timestamp},
+        feed::{AccessView, Epoch},
+        ids::UserId,
+        proto::auth::v1::{FILE_DESCRIPTOR_SET, WatchResponse},
+        testing::tokens::TokenMint,
+        token::KeySet,
+    };
+
+    const UNARY: &str = "/auth.v1.AccountService/GetMe";
+    const STREAM: &str = "/auth.v1.AccessFeedService/Watch";
+
+    fn superuser() -> Caller {
+        let mint = TokenMint::fixed(1);
+        let now = Timestamp::from_micros(1_795_219_200_000_000);
+        let token = mint.sign(&mint.claims_for(UserId::generate(), "root", &["superuser"], now));
+        let (clock, _hand) = Clock::manual(now);
+        Caller::Principal(mint.verifier(clock).verify(&token).expect("a good token"))
+    }
+
+    fn following() -> AccessView {
+        let view = AccessView::following(KeySet::empty());
+        let snapshot = WatchResponse {
+            epoch: Epoch::generate().to_string(),
+            is_snapshot: true,
+            is_caught_up: true,
+            ..WatchResponse::default()
+        };
+        assert_eq!(view.intake().apply(snapshot), Ok(true));
+        view
+    }
+
+    fn decide(policies: Policies, access: AccessView, path: &str, caller: &Caller) -> Result<(), &'static str> {
+        let policies = Arc::new(policies);
+        let decided = Rules { policies, access }.decide(path, caller);
+        decided.map_err(|reply| reply.reason())
+    }
+
+    fn declared() -> Policies {
+        Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("readable")
+    }
+
+    #[test]
+    fn an_rpc_that_declares_nothing_is_refused_to_everybody() {
+        // The plain types know no extensions, and lose them.
+        let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("a descriptor set");
+        let set = set.encode_to_vec();
+        let undeclared = || Policies::from_descriptor_set(&set).expect("readable");
+        for path in [UNARY, STREAM, "/auth.v1.AuthService/Login"] {
+            for caller in [superuser(), Caller::Anonymous] {
+                let refused = decide(undeclared(), following(), path, &caller);
+                assert_eq!(refused, Err("POLICY_MISSING"), "{path}");
+            }
+        }
+        assert_eq!(decide(declared(), following(), UNARY, &superuser()), Ok(()));
+        assert_eq!(decide(declared(), following(), STREAM, &superuser()), Ok(()));
+    }
+
+    #[test]
+    fn before_the_first_snapshot_a_token_is_told_to_wait() {
+        let starting = || AccessView::following(KeySet::empty());
+        for path in [UNARY, STREAM] {
+            for caller in [superuser(), Caller::Refused(crate::token::TokenError::Invalid)] {
+                assert_eq!(decide(declared(), starting(), path, &caller), Err("STARTING"));
+            }
+            assert_eq!(
+                decide(declared(), starting(), path, &Caller::Anonymous),
+                Err("TOKEN_MISSING")
+            );
+        }
+        let public = "/auth.v1.AuthService/Login";
+        assert_eq!(decide(declared(), starting(), public, &superuser()), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_silence_what_changes_something_is_refused_and_public_rpcs_are_not() {
+        let view = following();
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let decide = |path| decide(declared(), view.clone(), path, &superuser());
+        assert_eq!(decide("/auth.v1.UserService/DeactivateUser"), Err("ACCESS_FEED_SILENT"));
+        assert_eq!(decide("/auth.v1.AccountService/UpdateMe"), Err("ACCESS_FEED_SILENT"));
+        assert_eq!(decide(UNARY), Ok(()));
+        assert_eq!(decide("/auth.v1.RbacService/CheckPermission"), Ok(()));
+        assert_eq!(decide("/auth.v1.AuthService/Login"), Ok(()));
+    }
+}

@@ -64,6 +64,44 @@ pub async fn every_rpc_wants_a_token(address: SocketAddr, descriptor_set: &[u8])
     }
 }
 
+/// What each role may do: what the protos say, whichever RPC it is. A superuser may do everything, and whoever has no role, or one that
+/// nobody knows, nothing that needs a permission.
+pub async fn roles_hold_what_the_protos_say(
+    address: SocketAddr,
+    descriptor_set: &[u8],
+    mint: &TokenMint,
+    now: Timestamp,
+) {
+    let policies = Policies::from_descriptor_set(descriptor_set).expect("a descriptor set");
+    let connection = RawConnection::open(address).await;
+    let roles: [&[&str]; 6] = [&[], &["nobody"], &["superuser"], &["admin"], &["player"], &["service"]];
+    for (roles, (path, policy)) in roles
+        .iter()
+        .flat_map(|roles| policies.iter().map(move |rpc| (*roles, rpc)))
+    {
+        let token = mint.sign(&mint.claims_for(UserId::generate(), "ann", roles, now));
+        let value = format!("Bearer {token}");
+        let headers = [("authorization", value.as_str())];
+        let (code, reason) = connection.begin(path, &headers, frame(&[])).await;
+        let allowed = match policy {
+            Policy::Public | Policy::Authenticated => true,
+            Policy::Permission(permission) => {
+                roles.contains(&"superuser")
+                    || policies
+                        .default_grants()
+                        .any(|(role, granted)| granted == permission && roles.contains(&role))
+            }
+            Policy::Missing => false,
+        };
+        let refused = code == Code::PermissionDenied && reason == "PERMISSION_DENIED";
+        assert_eq!(!refused, allowed, "{path} as {roles:?}: {code:?} {reason}");
+        assert!(
+            code != Code::Unauthenticated || *policy == Policy::Public,
+            "{path} as {roles:?}: {reason}"
+        );
+    }
+}
+
 /// Tokens that are almost good, sent to an RPC of a server that trusts the mint's key.
 pub async fn crooked_tokens_are_refused(address: SocketAddr, path: &str, mint: &TokenMint, now: Timestamp) {
     let good = mint.claims_for(UserId::generate(), "ann", &["player"], now);

@@ -86,6 +86,26 @@ impl RawConnection {
         send.send_request(request, false).expect("a stream").1
     }
 
+    /// Calls an RPC with this body, and reads no further than the headers of the answer, of which a stream may have no end. Code and
+    /// reason are OK and empty where there is more to come.
+    pub async fn begin(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (Code, String) {
+        let mut request = Request::post(format!("http://localhost{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut send = self.0.clone().ready().await.expect("a connection");
+        let request = request.body(()).expect("a request");
+        let (response, mut stream) = send.send_request(request, false).expect("a stream");
+        let _ = stream.send_data(body.into(), true);
+        let response = response.await.expect("an answer");
+        match Status::from_header_map(response.headers()) {
+            Some(status) => (status.code(), reason(&status)),
+            None => (Code::Ok, String::new()),
+        }
+    }
+
     /// Calls an RPC with this body, and reads the answer to its end.
     pub async fn call(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<Answer, h2::Error> {
         let mut request = Request::post(format!("http://localhost{path}"))
