@@ -32,7 +32,7 @@ use self::{
     grpc::{AccountRpc, AuthRpc, KeyRpc},
 };
 pub use self::{
-    domain::{SecretError, ServerSecrets, ensure_first_admin, generate_password},
+    domain::{SecretError, ServerSecrets, ensure_first_admin, generate_password, is_first_admin_password},
     store::MIGRATIONS,
 };
 

@@ -16,8 +16,9 @@ use shared::{
     },
     testing::{
         TestDatabase, block_on,
+        feed::{CLIENT_ID, CLIENT_SECRET, FakeAuth},
         program::{Addresses, Ended, Program, Signal, get, not_serving, serving},
-        rpc::{channel, with_token},
+        rpc::{channel, listener, reason, with_token},
         tokens::TokenMint,
     },
 };
@@ -28,6 +29,8 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
+const KEYS_ALONE: &str = "tokens are verified by keys alone (no --auth-client-id): a logout, a deactivation or a change of roles \
+                          counts when the access token expires, and roles hold what this service declares";
 const GAME_SERVICE: &str = env!("CARGO_BIN_EXE_game-service");
 
 /// A database that nobody has opened, and room for files.
@@ -161,6 +164,89 @@ fn it_serves_once_auth_service_has_given_it_the_keys() {
 }
 
 #[test]
+fn with_a_service_account_it_follows_the_access_feed() {
+    block_on(async {
+        let (place, mint) = (Place::new(), TokenMint::random());
+        let auth = FakeAuth::new();
+        auth.set_keys(&mint.jwks());
+        auth.set_role("player", &["leaderboard:read"]);
+        let listener = listener().await;
+        let url = format!("http://{}", listener.address());
+        auth.serve(listener);
+        let secret = place.write("secret", &format!("{CLIENT_SECRET}\n"));
+        let arguments = [
+            "--auth-grpc-url",
+            &url,
+            "--auth-client-id",
+            CLIENT_ID,
+            "--auth-client-secret-file",
+            &secret,
+        ];
+        let program = place.serve(&arguments);
+        program.logged("following the access feed").await;
+        let at = program.addresses().await;
+        believes(at, &mint).await;
+        let (_, metrics) = get(at.http, "/metrics").await;
+        for name in [
+            "access_feed_silence_seconds",
+            "access_feed_silences_total",
+            "access_feed_streams_total",
+        ] {
+            assert!(metrics.contains(name), "{name} is not in:\n{metrics}");
+        }
+        assert_eq!(auth.declared().len(), 1);
+
+        let claims = mint.claims_for(UserId::generate(), "ann", &["player"], Clock::system().now());
+        auth.revoke_user(claims.sub, 1);
+        let mut client = LeaderboardServiceClient::new(channel(at.grpc));
+        let refused = async {
+            loop {
+                let request = with_token(GetLeaderboardRequest::default(), &mint.sign(&claims));
+                if let Err(status) = client.get_leaderboard(request).await {
+                    return status;
+                }
+                // Nothing tells when the news has come.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let refused = tokio::time::timeout(Duration::from_secs(10), refused)
+            .await
+            .expect("refused");
+        assert_eq!(reason(&refused), "TOKEN_STALE");
+        // The stream is open, and holds nothing up.
+        program.signal(Signal::Terminate);
+        let ended = program.ended_within(Duration::from_secs(5)).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+    });
+}
+
+#[test]
+fn a_wrong_secret_is_said_and_nothing_is_served() {
+    block_on(async {
+        let place = Place::new();
+        let auth = FakeAuth::new();
+        let listener = listener().await;
+        let url = format!("http://{}", listener.address());
+        auth.serve(listener);
+        let program = place.serve(&[
+            "--auth-grpc-url",
+            &url,
+            "--auth-client-id",
+            CLIENT_ID,
+            "--auth-client-secret",
+            "hunter2",
+        ]);
+        let line = program
+            .logged("check --auth-client-id and --auth-client-secret-file; what needs the access feed waits for it")
+            .await;
+        assert!(!line.to_string().contains("hunter2"), "{line}");
+        not_serving(program.addresses().await.grpc).await;
+        program.signal(Signal::Terminate);
+        assert_eq!(program.ended().await.code, Some(0));
+    });
+}
+
+#[test]
 fn it_takes_its_keys_from_a_url_or_a_file() {
     block_on(async {
         let (place, mint) = (Place::new(), TokenMint::random());
@@ -173,6 +259,7 @@ fn it_takes_its_keys_from_a_url_or_a_file() {
             ["--auth-keys-file", &pem],
         ] {
             let program = place.serve(&source);
+            program.logged(KEYS_ALONE).await;
             believes(program.addresses().await, &mint).await;
             program.signal(Signal::Terminate);
             assert_eq!(program.ended().await.code, Some(0));
@@ -234,6 +321,26 @@ fn a_bad_key_source_ends_it_with_64_and_a_clear_line() {
                 "'--auth-jwks-url <URL>': must start with http",
             ),
             (&["--keys-refresh-seconds", "0"], "0 is not in 1..=86400"),
+            (
+                &["--auth-client-id", "game-service"],
+                "the following required arguments were not provided",
+            ),
+            (
+                &["--auth-client-secret", "hunter2"],
+                "the following required arguments were not provided",
+            ),
+            (
+                &[
+                    "--auth-keys-file",
+                    &good,
+                    "--auth-client-id",
+                    "game-service",
+                    "--auth-client-secret",
+                    "hunter2",
+                ],
+                "cannot be used with",
+            ),
+            (&["--access-feed-silence-reads", "perhaps"], "invalid value 'perhaps'"),
         ] {
             let ended = place.refused(source).await;
             let line = ended.bad_setting();

@@ -10,7 +10,7 @@ use shared::{
     ids::UserId,
 };
 
-use super::{Email, Error, HashingPool, HashingSettings, Login, Password, registration::user_create};
+use super::{Email, Error, HashingPool, HashingSettings, Login, Password, hashing::Verdict, registration::user_create};
 use crate::{
     config::AuthSettings,
     store::{self, NewUser, Role},
@@ -48,6 +48,30 @@ pub async fn ensure_first_admin(
     let made = make(db, settings.hashing(), clock, &password).await;
     let made = made.map_err(|error| StartError::Failed(format!("cannot make the first administrator: {error}")))?;
     Ok(made.then_some(password))
+}
+
+/// Whether this may still be the password of the user `admin`: it is, or there is no user of this login any more.
+///
+/// It costs a hash or two, on threads that may block.
+pub async fn is_first_admin_password(
+    db: &Db,
+    settings: &AuthSettings,
+    password: &SecretString,
+) -> Result<bool, StartError> {
+    let mut conn = db.read().await.map_err(StartError::failed)?;
+    let user = store::user_by_login(&mut conn, LOGIN).await;
+    drop(conn);
+    let Some(user) = user.map_err(StartError::failed)? else {
+        return Ok(true);
+    };
+    let Ok(password) = Password::presented(password.expose_secret()) else {
+        return Ok(false);
+    };
+    let settings = settings.hashing();
+    let pool = tokio::task::spawn_blocking(move || HashingPool::new(settings)).await;
+    let pool = pool.map_err(StartError::failed)?.map_err(StartError::failed)?;
+    let verdict = pool.verify(password, Some(user.password_hash)).await;
+    Ok(verdict.map_err(StartError::failed)? != Verdict::Wrong)
 }
 
 async fn make(db: &Db, hashing: HashingSettings, clock: &Clock, password: &SecretString) -> Result<bool, Error> {

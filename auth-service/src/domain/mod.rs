@@ -36,7 +36,7 @@ pub(crate) use self::{
     signing_key::{KeyRing, KeyRingError},
 };
 pub use self::{
-    first_admin::{ensure_first_admin, generate_password},
+    first_admin::{ensure_first_admin, generate_password, is_first_admin_password},
     secret::{SecretError, ServerSecrets},
 };
 /// A user is a row as it is: answers hold it, and nothing above needs the store for it.

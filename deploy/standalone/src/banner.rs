@@ -63,7 +63,7 @@ impl fmt::Display for Banner<'_> {
             )?;
             writeln!(
                 f,
-                "  It is shown this once, and kept in {}",
+                "  It is shown this once, and kept in {} until it is changed",
                 self.admin_password_file.display()
             )?;
         }

@@ -103,6 +103,31 @@ impl DataFolder {
         }
     }
 
+    /// Deletes the first administrator's password where `is_current` says that it is not that any more: whoever reads a back-up of
+    /// the folder need not see it.
+    pub(crate) async fn forget_changed_admin_password(
+        file: PathBuf,
+        is_current: impl AsyncFnOnce(SecretString) -> Result<bool, StartError>,
+    ) {
+        let forgotten = async {
+            let Some(text) = read(&file)? else {
+                return Ok(false);
+            };
+            if is_current(SecretString::from(text.expose_secret().trim_end())).await? {
+                return Ok(false);
+            }
+            fs::remove_file(&file).map(|()| true).map_err(StartError::failed)
+        };
+        let file = file.display();
+        match forgotten.await {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(%file, "deleted: it held a password that the administrator has changed since"),
+            Err(error) => {
+                tracing::warn!(%error, %file, "cannot tell whether this still holds the administrator's password")
+            }
+        }
+    }
+
     pub(crate) fn admin_password_file(&self) -> PathBuf {
         self.path.join(PASSWORD)
     }

@@ -4,9 +4,9 @@ mod banner;
 mod data;
 mod demo;
 
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{convert::Infallible, env, path::PathBuf, process::ExitCode};
 
-use auth_service::{AuthService, config::AuthSettings, ensure_first_admin};
+use auth_service::{AuthService, config::AuthSettings, ensure_first_admin, is_first_admin_password};
 use clap::Parser;
 use game_service::{GameService, VerificationKeys, config::GameSettings};
 use shared::{
@@ -115,6 +115,14 @@ impl Cli {
             demo: demo.as_ref(),
         };
         banner.print();
+        if first_admin.is_none() {
+            let (file, settings) = (data.admin_password_file(), self.auth.clone());
+            running.spawn("admin password", async move {
+                let is_current = async |password| is_first_admin_password(&auth_db, &settings, &password).await;
+                DataFolder::forget_changed_admin_password(file, is_current).await;
+                Ok::<_, Infallible>(())
+            });
+        }
         running.wait().await
     }
 }

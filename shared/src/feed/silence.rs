@@ -2,10 +2,11 @@
 
 use std::{convert::Infallible, time::Duration};
 
+use metrics::Unit;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::AccessView;
-use crate::server::Running;
+use crate::server::{Running, metrics_recorder};
 
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -87,6 +88,14 @@ impl SilenceRule {
 
 /// Reports the silence of the feed until the stop token is cancelled: a gauge, and one warning each time that it lasts too long.
 pub fn spawn(view: AccessView, running: &Running) {
+    // Before anything is measured.
+    metrics_recorder();
+    metrics::describe_gauge!(
+        SILENCE,
+        Unit::Seconds,
+        "Time since something was heard from the access feed."
+    );
+    metrics::describe_counter!(SILENCES, "How often the access feed fell silent for too long.");
     let stop = running.stop_token().clone();
     running.spawn("access feed silence", async move {
         stop.run_until_cancelled(report(view)).await;

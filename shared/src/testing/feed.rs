@@ -40,7 +40,8 @@ use crate::{
 
 /// The client id that it knows.
 pub const CLIENT_ID: &str = "tested-service";
-const CLIENT_SECRET: &str = "secret of the tested service";
+/// The secret that proves it.
+pub const CLIENT_SECRET: &str = "secret of the tested service";
 /// The time from one sign of life to the next.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 

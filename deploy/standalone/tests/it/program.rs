@@ -217,6 +217,39 @@ fn the_first_start_makes_everything_and_the_second_finds_it() {
 }
 
 #[test]
+fn the_kept_password_is_deleted_once_it_was_changed() {
+    block_on(async {
+        let place = Place::new();
+        let program = place.start(&["--demo"]);
+        let banner = Banner::of(&program).await;
+        let password = banner.password().expect("the password").to_owned();
+        end(program).await;
+        let file = place.data().join("admin-password");
+
+        // It ends when it has looked at the file.
+        let program = place.start(&[]);
+        Banner::of(&program).await.admin(&password).await;
+        end(program).await;
+        assert_eq!(fs::read_to_string(&file).expect("kept"), format!("{password}\n"));
+
+        let change = "UPDATE users SET password_hash = (SELECT password_hash FROM users WHERE login = 'demo') \
+                      WHERE login = 'admin'";
+        execute(&place.database("auth").await, change).await;
+        let program = place.start(&[]);
+        let banner = Banner::of(&program).await;
+        assert!(!banner.text.contains("admin-password"), "{}", banner.text);
+        banner.admin("demo-password").await;
+        end(program).await;
+        assert!(!file.exists());
+
+        let program = place.start(&[]);
+        Banner::of(&program).await.admin("demo-password").await;
+        end(program).await;
+        assert!(!file.exists());
+    });
+}
+
+#[test]
 fn the_demo_is_added_once() {
     block_on(async {
         let place = Place::new();

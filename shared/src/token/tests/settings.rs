@@ -3,6 +3,7 @@ use std::time::Duration;
 use clap::{Parser as _, error::ErrorKind};
 
 use super::super::{KeySource, VerifierSettings};
+use crate::config::StartError;
 
 #[derive(Debug, clap::Parser)]
 struct Cli {
@@ -57,6 +58,58 @@ fn one_source_at_a_time() {
     for args in [[grpc, url].concat(), [url, file].concat(), [file, grpc].concat()] {
         assert_eq!(parse(&args).unwrap_err(), ErrorKind::ArgumentConflict, "{args:?}");
     }
+}
+
+#[test]
+fn credentials_come_whole_and_with_auth_service_alone() {
+    let (id, secret, file) = (
+        ["--auth-client-id", "game-service"],
+        ["--auth-client-secret", "s3cret"],
+        ["--auth-client-secret-file", "secret"],
+    );
+    let missing = ErrorKind::MissingRequiredArgument;
+    for (args, kind) in [
+        (id.to_vec(), missing),
+        (secret.to_vec(), missing),
+        (file.to_vec(), missing),
+        ([id, secret, file].concat(), ErrorKind::ArgumentConflict),
+        (
+            [id, secret, ["--auth-keys-file", "keys.pem"]].concat(),
+            ErrorKind::ArgumentConflict,
+        ),
+        (
+            [id, file, ["--auth-jwks-url", "http://auth/"]].concat(),
+            ErrorKind::ArgumentConflict,
+        ),
+    ] {
+        assert_eq!(parse(&args).unwrap_err(), kind, "{args:?}");
+    }
+    let follower = |args: &[&str]| parse(args).unwrap().follower();
+    assert!(follower(&[]).unwrap().is_none());
+    assert!(follower(&["--auth-grpc-url", "http://auth:1"]).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn the_secret_must_be_there_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    let name = path.to_str().unwrap();
+    let args = ["--auth-client-id", "game-service", "--auth-client-secret-file", name];
+    let follower = || parse(&args).unwrap().follower();
+    let why = |text: &str| {
+        let error = follower().unwrap_err();
+        assert!(matches!(error, StartError::Setting(_)), "{error}");
+        assert!(error.to_string().contains(text), "{error}");
+    };
+    why("cannot read the secret (--auth-client-secret-file)");
+    std::fs::write(&path, " \n").unwrap();
+    why("the secret is empty (--auth-client-secret-file)");
+    std::fs::write(&path, "s3cret\n").unwrap();
+    let follower = follower().unwrap().unwrap();
+    assert!(!format!("{follower:?}").contains("s3cret"), "{follower:?}");
+    let settings = parse(&["--auth-client-id", "game-service", "--auth-client-secret", "s3cret"]).unwrap();
+    assert!(!format!("{settings:?}").contains("s3cret"), "{settings:?}");
+    assert!(settings.follower().unwrap().is_some());
 }
 
 #[test]
