@@ -67,7 +67,10 @@ impl AuthService<'_> {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
             verifier: Verifier::new(issuer, audience, key_set.clone(), self.clock.clone()),
-            access: AccessView::offline(Grants::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?),
+            access: AccessView::offline(
+                key_set.clone(),
+                Grants::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?,
+            ),
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
         let pages = HttpServer::new(health.clone()).spawn(self.http, running);

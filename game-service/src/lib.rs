@@ -129,8 +129,8 @@ impl GameService<'_> {
         );
         let db = self.db;
         let ready = move || {
-            let (db, keys, access) = (db.clone(), keys.clone(), access.clone());
-            async move { access.is_loaded() && !keys.is_empty() && db.ping().await.is_ok() }
+            let (db, access) = (db.clone(), access.clone());
+            async move { access.is_loaded() && db.ping().await.is_ok() }
         };
         health.spawn(ready, running);
         Ok(())
@@ -154,11 +154,11 @@ impl VerificationKeys {
                     source.follow(followed, refresh, stop).await;
                     Ok::<_, Infallible>(())
                 });
-                Ok(AccessView::offline(Grants::from_policies(&policies)))
+                Ok(AccessView::offline(keys.clone(), Grants::from_policies(&policies)))
             }
             Self::Shared(shared) => {
                 *keys = shared;
-                Ok(AccessView::offline(Grants::from_policies(&policies)))
+                Ok(AccessView::offline(keys.clone(), Grants::from_policies(&policies)))
             }
             Self::Follow(follower, rule) => {
                 let access = AccessView::following(keys.clone()).with_silence(rule);

@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn following() -> AccessView {
-        let view = AccessView::following(KeySet::empty());
+        let view = AccessView::following(TokenMint::fixed(1).key_set());
         let snapshot = WatchResponse {
             epoch: Epoch::generate().to_string(),
             is_snapshot: true,

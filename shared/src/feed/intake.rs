@@ -109,8 +109,8 @@ impl AccessIntake {
             if collected.known.is_behind(&state.known) && !was_put_back {
                 return false;
             }
-            if let (Some(keys), Some(set)) = (collected.keys.take(), &self.shared.keys) {
-                set.replace(keys);
+            if let Some(keys) = collected.keys.take() {
+                self.shared.keys.replace(keys);
             }
             state.known = std::mem::take(&mut collected.known);
             state.heard = tokio::time::Instant::now();
@@ -137,9 +137,7 @@ impl AccessIntake {
                         Effect::None => {}
                         Effect::Revoked => has_revoked = true,
                         Effect::Keys(keys) => {
-                            if let Some(set) = &self.shared.keys {
-                                set.replace(keys);
-                            }
+                            self.shared.keys.replace(keys);
                             has_revoked = true;
                         }
                     }

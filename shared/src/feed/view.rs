@@ -23,8 +23,8 @@ pub struct AccessView {
 
 pub(super) struct Shared {
     state: RwLock<State>,
-    /// Nothing where no feed is followed.
-    pub(super) keys: Option<KeySet>,
+    pub(super) keys: KeySet,
+    follows: bool,
     loaded: watch::Sender<bool>,
     revoked: watch::Sender<()>,
 }
@@ -35,14 +35,14 @@ pub(super) struct State {
 }
 
 impl AccessView {
-    /// The view of a service that has keys alone: it goes by these grants, and hears of no revocations.
-    pub fn offline(grants: Grants) -> Self {
-        Self::new(Known::of(grants), None)
+    /// The view of a service that has keys alone, which somebody else fills in: it goes by these grants, and hears of no revocations.
+    pub fn offline(keys: KeySet, grants: Grants) -> Self {
+        Self::new(Known::of(grants), keys, false)
     }
 
     /// The view of a service that follows the feed, and takes its keys from there. Until the first snapshot nothing is allowed.
     pub fn following(keys: KeySet) -> Self {
-        Self::new(Known::default(), Some(keys))
+        Self::new(Known::default(), keys, true)
     }
 
     /// The same view, with this rule for a silent feed in this clone and those made of it.
@@ -70,21 +70,21 @@ impl AccessView {
         self.is_loaded() && self.shared.read().known.grants.allow(principal, permission)
     }
 
-    /// Whether everything is known that has to be known at the start.
+    /// Whether everything is known that has to be known at the start: the keys, and where a feed is followed, its first snapshot.
     pub fn is_loaded(&self) -> bool {
-        *self.shared.loaded.borrow()
+        *self.shared.loaded.borrow() && !self.shared.keys.is_empty()
     }
 
     /// Returns once [`is_loaded`](Self::is_loaded).
     pub async fn wait_until_loaded(&self) {
         // An error would mean that the sender is gone, and `self` holds it.
         let _ = self.shared.loaded.subscribe().wait_for(|loaded| *loaded).await;
+        self.shared.keys.wait_until_loaded().await;
     }
 
     /// For how long nothing was heard from the feed; nothing where none is followed.
     pub fn silence(&self) -> Option<Duration> {
-        self.shared.keys.as_ref()?;
-        Some(self.shared.read().heard.elapsed())
+        self.shared.follows.then(|| self.shared.read().heard.elapsed())
     }
 
     /// Whether an RPC is refused because the feed has been silent for too long.
@@ -122,7 +122,7 @@ impl AccessView {
         }
     }
 
-    fn new(known: Known, keys: Option<KeySet>) -> Self {
+    fn new(known: Known, keys: KeySet, follows: bool) -> Self {
         let state = State {
             known,
             heard: Instant::now(),
@@ -130,8 +130,9 @@ impl AccessView {
         Self {
             shared: Arc::new(Shared {
                 state: RwLock::new(state),
-                loaded: watch::Sender::new(keys.is_none()),
+                loaded: watch::Sender::new(!follows),
                 keys,
+                follows,
                 revoked: watch::Sender::new(()),
             }),
             silence: SilenceRule::default(),

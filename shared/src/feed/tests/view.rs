@@ -15,7 +15,7 @@ use crate::{
         WatchResponse, access_event::Event,
     },
     testing::tokens::TokenMint,
-    token::TokenError,
+    token::{KeySet, TokenError},
 };
 
 const LIFE: Duration = Duration::from_mins(30);
@@ -395,8 +395,9 @@ fn an_offline_view_goes_by_its_grants_and_is_never_silent() {
     let bench = Bench::new();
     let mut grants = Grants::default();
     grants.set("player", ["games:read"]);
-    let view = AccessView::offline(grants);
+    let view = AccessView::offline(bench.mint.key_set(), grants);
     let principal = bench.principal(&bench.claims());
+    assert!(!AccessView::offline(KeySet::empty(), Grants::default()).is_loaded());
     assert!(view.is_loaded() && view.silence().is_none() && !view.refuses_in_silence(false));
     assert_eq!(view.check(&principal), Ok(()));
     assert!(view.allow(&principal, &named("games:read")));
