@@ -9,7 +9,7 @@ use shared::{
     token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER},
 };
 
-use crate::domain::{HashingSettings, ServerSecrets, SessionLives};
+use crate::domain::{HashingSettings, ServerSecrets, ServiceAccountSpec, SessionLives};
 
 /// Where auth-service serves, how long its tokens live, how it treats passwords.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,6 +42,16 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(60..=86_400))]
     pub access_token_seconds: u32,
+    /// Seconds that an access token of a service lives [60 to 86400].
+    #[arg(
+        long,
+        env = "SERVICE_TOKEN_SECONDS",
+        default_value_t = 600,
+        value_name = "SECONDS",
+        help_heading = "Tokens"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(60..=86_400))]
+    pub service_token_seconds: u32,
     /// Seconds that a refresh token lives unless it is rotated [300 to 31536000].
     #[arg(
         long,
@@ -72,6 +82,16 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(60..=31_536_000))]
     pub unrotated_seconds: u32,
+
+    /// JSON file with the accounts of other services, which are made or changed at the start: an array of objects with
+    /// client_id, secret or secret_sha256, and optionally description, roles and permissions.
+    #[arg(
+        long,
+        env = "SERVICE_ACCOUNTS_FILE",
+        value_name = "FILE",
+        help_heading = "Service accounts"
+    )]
+    pub service_accounts_file: Option<PathBuf>,
 
     /// Whether users may register themselves.
     #[arg(
@@ -134,6 +154,19 @@ pub struct SecretSettings {
 }
 
 impl AuthSettings {
+    /// The accounts in the file that is given.
+    pub fn service_accounts(&self) -> Result<Vec<ServiceAccountSpec>, StartError> {
+        let Some(path) = &self.service_accounts_file else {
+            return Ok(Vec::new());
+        };
+        let bad = |error: &dyn std::fmt::Display| {
+            StartError::Setting(format!("--service-accounts-file {}: {error}", path.display()))
+        };
+        let text = fs::read_to_string(path).map(SecretString::from);
+        let text = text.map_err(|error| bad(&error))?;
+        ServiceAccountSpec::parse_all(text.expose_secret()).map_err(|error| bad(&error))
+    }
+
     pub(crate) fn hashing(&self) -> HashingSettings {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         HashingSettings {
@@ -154,6 +187,15 @@ impl AuthSettings {
 
     pub(crate) fn access_token_life(&self) -> Duration {
         seconds(self.access_token_seconds)
+    }
+
+    pub(crate) fn service_token_life(&self) -> Duration {
+        seconds(self.service_token_seconds)
+    }
+
+    /// Of the tokens that live longest.
+    pub(crate) fn longest_token_life(&self) -> Duration {
+        self.access_token_life().max(self.service_token_life())
     }
 }
 

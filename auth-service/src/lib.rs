@@ -19,7 +19,7 @@ use shared::{
     feed::AccessView,
     proto::auth::v1::{
         FILE_DESCRIPTOR_SET, account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
-        key_service_server::KeyServiceServer,
+        key_service_server::KeyServiceServer, service_account_service_server::ServiceAccountServiceServer,
     },
     server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings},
     token::{KeySet, Verifier},
@@ -28,11 +28,16 @@ use tonic::service::Routes;
 
 use self::{
     config::AuthSettings,
-    domain::{Accounts, HashingPool, Issuer, KeyRing, KeyRingError, RefreshTokens, Sessions},
-    grpc::{AccountRpc, AuthRpc, KeyRpc},
+    domain::{
+        Accounts, Act, Error, HashingPool, Issuer, KeyRing, KeyRingError, RefreshTokens, ServiceAccounts, Sessions,
+    },
+    grpc::{AccountRpc, AuthRpc, KeyRpc, ServiceAccountRpc},
 };
 pub use self::{
-    domain::{SecretError, ServerSecrets, ensure_first_admin, generate_password, is_first_admin_password},
+    domain::{
+        InvalidServiceAccounts, SecretError, ServerSecrets, ServiceAccountSpec, ensure_first_admin,
+        generate_client_secret, generate_password, is_first_admin_password,
+    },
     store::MIGRATIONS,
 };
 
@@ -47,6 +52,8 @@ pub struct AuthService<'a> {
     pub db: Db,
     /// The server secret.
     pub secrets: ServerSecrets,
+    /// Service accounts that there shall be.
+    pub service_accounts: Vec<ServiceAccountSpec>,
     /// What time it is.
     pub clock: Clock,
     /// Where it serves gRPC.
@@ -78,9 +85,8 @@ impl AuthService<'_> {
         let stop = running.stop_token();
         let prepared = async {
             if self.db.wait_until_available(stop).await {
-                prepare(&self.db, &self.secrets, self.settings, &self.clock, migrate)
-                    .await
-                    .map(Some)
+                let parts = (&self.db, &self.secrets, self.settings, &self.clock);
+                prepare(parts, &self.service_accounts, migrate).await.map(Some)
             } else {
                 Ok(None)
             }
@@ -99,6 +105,7 @@ impl AuthService<'_> {
                 name: issuer.clone(),
                 audience: audience.clone(),
                 life: self.settings.access_token_life(),
+                service_life: self.settings.service_token_life(),
                 clock: self.clock.clone(),
             },
             refresh_tokens: RefreshTokens::new(&self.secrets),
@@ -115,12 +122,27 @@ impl AuthService<'_> {
         let account_rpc = AccountRpc {
             accounts: accounts.clone(),
         };
-        let auth_rpc = AuthRpc { accounts, sessions };
+        let service_accounts = ServiceAccounts {
+            db: self.db.clone(),
+            clock: accounts.clock.clone(),
+            issuer: sessions.issuer.clone(),
+        };
+        let service_account_rpc = ServiceAccountRpc {
+            accounts: service_accounts.clone(),
+        };
+        let auth_rpc = AuthRpc {
+            accounts,
+            sessions,
+            service_accounts,
+        };
         pages.mount(key_rpc.clone().router());
         rpcs.mount(
             Routes::new(AuthServiceServer::new(auth_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(AccountServiceServer::new(account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
-                .add_service(KeyServiceServer::new(key_rpc).max_decoding_message_size(MAX_MESSAGE_LEN)),
+                .add_service(KeyServiceServer::new(key_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
+                .add_service(
+                    ServiceAccountServiceServer::new(service_account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN),
+                ),
         );
         let db = self.db;
         let ready = move || {
@@ -135,18 +157,22 @@ impl AuthService<'_> {
 /// Brings the database up to date, and opens the keys. Of many replicas that start at once, one does what has to be
 /// done and the others wait for it.
 async fn prepare(
-    db: &Db,
-    secrets: &ServerSecrets,
-    settings: &AuthSettings,
-    clock: &Clock,
+    (db, secrets, settings, clock): (&Db, &ServerSecrets, &AuthSettings, &Clock),
+    service_accounts: &[ServiceAccountSpec],
     migrate: bool,
 ) -> Result<KeyRing, StartError> {
     let mut lock = MigrationLock::acquire(db).await.map_err(StartError::failed)?;
     let migrated = shared::db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await;
     migrated.map_err(StartError::failed)?;
     let keys: Result<_, KeyRingError> = write_tx!(db, |tx| {
-        domain::feed::prepare(tx, settings.access_token_life()).await?;
+        domain::feed::prepare(tx, settings.longest_token_life()).await?;
         KeyRing::open(tx, secrets, clock.now()).await
     });
-    keys.map_err(StartError::failed)
+    let keys = keys.map_err(StartError::failed)?;
+    let act = Act::itself();
+    for spec in service_accounts {
+        let ensured: Result<(), Error> = write_tx!(db, |tx| spec.ensure(tx, &act, clock.now()).await);
+        ensured.map_err(|error| StartError::Failed(format!("cannot make a service account: {error}")))?;
+    }
+    Ok(keys)
 }

@@ -78,6 +78,7 @@ impl Serve {
             server: &self.server,
             db: Db::connect(&database).await.map_err(StartError::failed)?,
             secrets,
+            service_accounts: self.settings.service_accounts()?,
             clock: Clock::system(),
             grpc,
             http,

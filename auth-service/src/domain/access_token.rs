@@ -11,7 +11,7 @@ use shared::{
 };
 use uuid::Uuid;
 
-use super::{error::Error, signing_key::KeyRing};
+use super::{authority::Holdings, error::Error, signing_key::KeyRing};
 use crate::store;
 
 /// A signed access token.
@@ -19,6 +19,15 @@ use crate::store;
 pub(crate) struct AccessToken {
     pub(crate) token: SecretString,
     pub(crate) expires_in: Duration,
+}
+
+/// Who bears a token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bearer<'a> {
+    /// A person, in this session.
+    Session(SessionId),
+    /// The service with this client id.
+    Service(&'a str),
 }
 
 /// Signs access tokens.
@@ -29,33 +38,40 @@ pub(crate) struct Issuer {
     pub(crate) name: String,
     /// `aud`.
     pub(crate) audience: String,
+    /// Of people's tokens.
     pub(crate) life: Duration,
+    /// Of services' tokens.
+    pub(crate) service_life: Duration,
     pub(crate) clock: Clock,
 }
 
 impl Issuer {
-    /// A token for this user in this session.
+    /// A token for this user, who holds this.
     pub(crate) fn issue(
         &self,
         user: &store::User,
-        roles: Vec<String>,
-        session_id: SessionId,
+        holdings: &Holdings,
+        bearer: Bearer<'_>,
     ) -> Result<AccessToken, Error> {
         let now = self.clock.now();
+        let (client_id, sid, life) = match bearer {
+            Bearer::Session(id) => (FIRST_PARTY_CLIENT_ID, Some(id), self.life),
+            Bearer::Service(client_id) => (client_id, None, self.service_life),
+        };
         let claims = Claims {
             iss: self.name.clone(),
             aud: self.audience.clone(),
             sub: user.id,
-            exp: seconds(now.plus(self.life)),
+            exp: seconds(now.plus(life)),
             iat: seconds(now),
             nbf: seconds(now),
             jti: Uuid::new_v4().to_string(),
-            client_id: FIRST_PARTY_CLIENT_ID.to_owned(),
-            sid: Some(session_id),
+            client_id: client_id.to_owned(),
+            sid,
             ver: user.token_version,
-            roles,
+            roles: holdings.roles.clone(),
             preferred_username: user.login.clone(),
-            permissions: Vec::new(),
+            permissions: holdings.direct.clone(),
         };
         let signing = self.keys.active();
         let mut header = Header::new(Algorithm::EdDSA);
@@ -65,7 +81,7 @@ impl Issuer {
             .map_err(|error| Error::Internal(format!("cannot sign: {error}")))?;
         Ok(AccessToken {
             token: SecretString::from(token),
-            expires_in: self.life,
+            expires_in: life,
         })
     }
 }

@@ -5,6 +5,8 @@ mod accounts;
 mod act;
 mod audit;
 mod authority;
+mod code_name;
+mod declared_accounts;
 mod error;
 pub(crate) mod feed;
 mod first_admin;
@@ -16,6 +18,7 @@ mod refresh_token;
 mod registration;
 mod revocation;
 mod secret;
+mod service_accounts;
 mod session;
 mod sessions;
 mod signing_key;
@@ -24,6 +27,7 @@ pub(crate) use self::{
     access_token::{AccessToken, Issuer},
     accounts::Accounts,
     act::{Act, Actor, Origin},
+    code_name::{CodeName, PermissionName},
     error::Error,
     hashing::{HashingPool, HashingSettings},
     login::{Credentials, LoggedIn},
@@ -31,13 +35,16 @@ pub(crate) use self::{
     password::Password,
     refresh_token::RefreshTokens,
     registration::Registration,
+    service_accounts::{ClientId, Described, NewServiceAccount, ServiceAccounts},
     session::{SessionLives, TokenPair},
     sessions::Sessions,
     signing_key::{KeyRing, KeyRingError},
 };
 pub use self::{
+    declared_accounts::{InvalidServiceAccounts, ServiceAccountSpec},
     first_admin::{ensure_first_admin, generate_password, is_first_admin_password},
     secret::{SecretError, ServerSecrets},
+    service_accounts::generate_client_secret,
 };
 /// A user is a row as it is: answers hold it, and nothing above needs the store for it.
 pub(crate) use crate::store::User;

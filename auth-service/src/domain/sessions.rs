@@ -8,7 +8,10 @@ use shared::{
 };
 
 use super::{
-    Act, Error, Issuer, RefreshTokens, SessionLives, TokenPair, access_token::AccessToken, refresh_token::RefreshClaim,
+    Act, Error, Issuer, RefreshTokens, SessionLives, TokenPair,
+    access_token::{AccessToken, Bearer},
+    authority::Holdings,
+    refresh_token::RefreshClaim,
     session::Rotation,
 };
 use crate::store::{self, Session, SessionEnd, User};
@@ -100,8 +103,9 @@ impl Sessions {
                     if !session.is_used {
                         store::session_mark_used(tx, session.id).await?;
                     }
-                    let roles = store::user_role_names(tx, user.id).await?;
-                    Ok(Outcome::Done(self.issuer.issue(&user, roles, session.id)?))
+                    let holdings = Holdings::of(tx, user.id).await?;
+                    let bearer = Bearer::Session(session.id);
+                    Ok(Outcome::Done(self.issuer.issue(&user, &holdings, bearer)?))
                 }
                 refused => self.refuse(tx, &session, refused, now).await,
             }
@@ -185,9 +189,9 @@ impl Sessions {
         expire_time: Timestamp,
         now: Timestamp,
     ) -> Result<TokenPair, Error> {
-        let roles = store::user_role_names(tx, user.id).await?;
+        let holdings = Holdings::of(tx, user.id).await?;
         Ok(TokenPair {
-            access: self.issuer.issue(user, roles, claim.session_id)?,
+            access: self.issuer.issue(user, &holdings, Bearer::Session(claim.session_id))?,
             refresh_token: self.refresh_tokens.make(claim),
             refresh_expires_in: expire_time.since(now),
         })

@@ -13,13 +13,14 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::{act::act, convert};
-use crate::domain::{Accounts, Credentials, Error, Password, Registration, Sessions};
+use crate::domain::{Accounts, Credentials, Error, Password, Registration, ServiceAccounts, Sessions};
 
 /// Serves `auth.v1.AuthService`.
 #[derive(Clone, Debug)]
 pub(crate) struct AuthRpc {
     pub(crate) accounts: Accounts,
     pub(crate) sessions: Sessions,
+    pub(crate) service_accounts: ServiceAccounts,
 }
 
 #[tonic::async_trait]
@@ -106,9 +107,23 @@ impl AuthService for AuthRpc {
 
     async fn issue_service_token(
         &self,
-        _: Request<proto::IssueServiceTokenRequest>,
+        request: Request<proto::IssueServiceTokenRequest>,
     ) -> Result<Response<proto::IssueServiceTokenResponse>, Status> {
-        Err(Status::unimplemented("issue_service_token"))
+        let act = act(&request);
+        let request = request.into_inner();
+        let mut fields = Fields::new();
+        if request.client_id.is_empty() {
+            fields.reject("client_id", "is required");
+        }
+        if request.client_secret.is_empty() {
+            fields.reject("client_secret", "is required");
+        }
+        fields.finish(|| Some(())).map_err(Error::from)?;
+        let token = self
+            .service_accounts
+            .issue_token(&act, &request.client_id, &request.client_secret)
+            .await?;
+        Ok(Response::new(convert::service_token(&token)))
     }
 
     async fn introspect_token(

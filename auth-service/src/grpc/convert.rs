@@ -44,6 +44,14 @@ pub(super) fn access_token(access: &AccessToken) -> proto::RefreshAccessTokenRes
     }
 }
 
+pub(super) fn service_token(access: &AccessToken) -> proto::IssueServiceTokenResponse {
+    proto::IssueServiceTokenResponse {
+        token_type: TOKEN_TYPE.to_owned(),
+        access_token: access.token.expose_secret().to_owned(),
+        access_expires_in: seconds(access.expires_in),
+    }
+}
+
 fn seconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
 }

@@ -5,6 +5,8 @@ mod act;
 mod auth;
 mod convert;
 mod error;
+mod fields;
 mod keys;
+mod service_accounts;
 
-pub(crate) use self::{account::AccountRpc, auth::AuthRpc, keys::KeyRpc};
+pub(crate) use self::{account::AccountRpc, auth::AuthRpc, keys::KeyRpc, service_accounts::ServiceAccountRpc};

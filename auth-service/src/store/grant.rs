@@ -7,6 +7,7 @@ use super::{
     Role,
     schema::{permissions, role_permissions, roles, user_permissions, user_roles, users},
 };
+use crate::ids::{PermissionId, RoleId};
 
 /// Role and permission, of every role that the user has; sorted.
 pub(crate) async fn user_role_permissions(conn: &mut Conn, user_id: UserId) -> db::Result<Vec<(String, String)>> {
@@ -73,4 +74,151 @@ pub(crate) async fn other_active_user_has_role(conn: &mut Conn, user_id: UserId,
             .filter(users::id.ne(user_id));
         diesel::select(diesel::dsl::exists(holders)).get_result(c).await
     })
+}
+
+/// Gives the user the role. False where there is no such role. Once more changes nothing.
+pub(crate) async fn user_role_assign(conn: &mut Conn, user_id: UserId, code_name: &str) -> db::Result<bool> {
+    let Some(role_id) = role_id(conn, code_name).await? else {
+        return Ok(false);
+    };
+    let values = (user_roles::user_id.eq(user_id), user_roles::role_id.eq(role_id));
+    query!(conn, |c| diesel::insert_into(user_roles::table)
+        .values(values)
+        .on_conflict_do_nothing()
+        .execute(c)
+        .await)?;
+    Ok(true)
+}
+
+/// Takes the role from the user. Whether they had it.
+pub(crate) async fn user_role_unassign(conn: &mut Conn, user_id: UserId, code_name: &str) -> db::Result<bool> {
+    let role = roles::table.filter(roles::code_name.eq(code_name)).select(roles::id);
+    let delete = diesel::delete(
+        user_roles::table
+            .filter(user_roles::user_id.eq(user_id))
+            .filter(user_roles::role_id.eq_any(role)),
+    );
+    query!(conn, |c| delete.execute(c).await).map(|rows| rows > 0)
+}
+
+/// Grants the permission to the user. False where there is no such permission. Once more changes nothing.
+pub(crate) async fn user_permission_grant(conn: &mut Conn, user_id: UserId, name: &str) -> db::Result<bool> {
+    let Some(permission_id) = permission_id(conn, name).await? else {
+        return Ok(false);
+    };
+    let values = (
+        user_permissions::user_id.eq(user_id),
+        user_permissions::permission_id.eq(permission_id),
+    );
+    query!(conn, |c| diesel::insert_into(user_permissions::table)
+        .values(values)
+        .on_conflict_do_nothing()
+        .execute(c)
+        .await)?;
+    Ok(true)
+}
+
+/// Takes the grant back. Whether there was one.
+pub(crate) async fn user_permission_revoke(conn: &mut Conn, user_id: UserId, name: &str) -> db::Result<bool> {
+    let permission = permissions::table
+        .filter(permissions::name.eq(name))
+        .select(permissions::id);
+    let delete = diesel::delete(
+        user_permissions::table
+            .filter(user_permissions::user_id.eq(user_id))
+            .filter(user_permissions::permission_id.eq_any(permission)),
+    );
+    query!(conn, |c| delete.execute(c).await).map(|rows| rows > 0)
+}
+
+/// Takes every role and grant from the user.
+pub(crate) async fn user_holdings_delete(conn: &mut Conn, user_id: UserId) -> db::Result<()> {
+    query!(conn, |c| diesel::delete(
+        user_roles::table.filter(user_roles::user_id.eq(user_id))
+    )
+    .execute(c)
+    .await)?;
+    query!(conn, |c| diesel::delete(
+        user_permissions::table.filter(user_permissions::user_id.eq(user_id))
+    )
+    .execute(c)
+    .await)
+    .map(|_| ())
+}
+
+/// Users who have the role, in the order of their ids.
+pub(crate) async fn users_with_role(conn: &mut Conn, code_name: &str) -> db::Result<Vec<UserId>> {
+    query!(conn, |c| user_roles::table
+        .inner_join(roles::table)
+        .filter(roles::code_name.eq(code_name))
+        .order(user_roles::user_id)
+        .select(user_roles::user_id)
+        .load(c)
+        .await)
+}
+
+/// Users to whom one of these permissions is granted directly, in the order of their ids.
+pub(crate) async fn users_with_permissions(conn: &mut Conn, names: &[String]) -> db::Result<Vec<UserId>> {
+    query!(conn, |c| user_permissions::table
+        .inner_join(permissions::table)
+        .filter(permissions::name.eq_any(names))
+        .order(user_permissions::user_id)
+        .select(user_permissions::user_id)
+        .distinct()
+        .load(c)
+        .await)
+}
+
+/// Code names of the roles that hold one of these permissions, sorted.
+pub(crate) async fn roles_with_permissions(conn: &mut Conn, names: &[String]) -> db::Result<Vec<String>> {
+    query!(conn, |c| role_permissions::table
+        .inner_join(permissions::table)
+        .inner_join(roles::table)
+        .filter(permissions::name.eq_any(names))
+        .order(roles::code_name)
+        .select(roles::code_name)
+        .distinct()
+        .load(c)
+        .await)
+}
+
+pub(crate) async fn role_permission_insert(conn: &mut Conn, role: RoleId, permission: PermissionId) -> db::Result<()> {
+    let values = (
+        role_permissions::role_id.eq(role),
+        role_permissions::permission_id.eq(permission),
+    );
+    query!(conn, |c| diesel::insert_into(role_permissions::table)
+        .values(values)
+        .on_conflict_do_nothing()
+        .execute(c)
+        .await)
+    .map(|_| ())
+}
+
+/// Takes every permission from the role.
+pub(crate) async fn role_permissions_delete(conn: &mut Conn, role: RoleId) -> db::Result<()> {
+    query!(conn, |c| diesel::delete(
+        role_permissions::table.filter(role_permissions::role_id.eq(role))
+    )
+    .execute(c)
+    .await)
+    .map(|_| ())
+}
+
+pub(crate) async fn role_id(conn: &mut Conn, code_name: &str) -> db::Result<Option<RoleId>> {
+    query!(conn, |c| roles::table
+        .filter(roles::code_name.eq(code_name))
+        .select(roles::id)
+        .first(c)
+        .await
+        .optional())
+}
+
+pub(crate) async fn permission_id(conn: &mut Conn, name: &str) -> db::Result<Option<PermissionId>> {
+    query!(conn, |c| permissions::table
+        .filter(permissions::name.eq(name))
+        .select(permissions::id)
+        .first(c)
+        .await
+        .optional())
 }

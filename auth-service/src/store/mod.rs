@@ -3,8 +3,10 @@
 mod audit;
 mod feed;
 mod grant;
+mod rbac;
 mod role;
 mod schema;
+mod service_account;
 mod session;
 mod signing_key;
 mod user;
@@ -19,18 +21,31 @@ pub(crate) use self::{
         feed_head_set_max_access_token_seconds, feed_upsert,
     },
     grant::{
-        other_active_user_has_role, permission_names, role_lock, role_permission_names, user_permission_names,
-        user_role_permissions,
+        other_active_user_has_role, permission_id, permission_names, role_id, role_lock, role_permission_insert,
+        role_permission_names, role_permissions_delete, roles_with_permissions, user_holdings_delete,
+        user_permission_grant, user_permission_names, user_permission_revoke, user_role_assign, user_role_permissions,
+        user_role_unassign, users_with_permissions, users_with_role,
+    },
+    rbac::{
+        ActionRow, PermissionRow, ResourceRow, RoleRow, action_by_code_name, action_by_name, action_delete,
+        action_describe, action_insert, actions_list, permission_by_name, permission_delete, permission_describe,
+        permission_insert, permission_set_declared, permissions_list, permissions_of, resource_by_code_name,
+        resource_by_name, resource_delete, resource_describe, resource_insert, resource_set_owner, resources_list,
+        role_by_code_name, role_by_name, role_code_names, role_delete, role_describe, role_insert, roles_list,
     },
     role::{Role, user_role_insert, user_role_names, users_with_role_exist},
+    service_account::{
+        ServiceAccount, service_account_by_client_id, service_account_delete, service_account_insert,
+        service_account_record_token, service_account_set_secret, service_accounts_list, service_user_insert,
+    },
     session::{
         NewSession, Session, SessionEnd, session_by_id, session_end, session_insert, session_mark_used, session_rotate,
         sessions_end_all,
     },
     signing_key::{KeyState, SigningKeyRow, signing_key_insert, signing_key_reencrypt, signing_keys_list},
     user::{
-        NewUser, User, user_by_email, user_by_id, user_by_login, user_insert, user_lock, user_password_rehash,
-        user_raise_token_version, user_record_login, user_set_force_logout_time,
+        NewUser, User, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock,
+        user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,
     },
 };
 

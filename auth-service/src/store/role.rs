@@ -14,6 +14,8 @@ pub(crate) enum Role {
     Admin,
     /// Every registered user.
     Player,
+    /// Other services.
+    Service,
 }
 
 impl Role {
@@ -22,6 +24,7 @@ impl Role {
             Self::Superuser => shared::authz::SUPERUSER,
             Self::Admin => "admin",
             Self::Player => "player",
+            Self::Service => "service",
         }
     }
 }

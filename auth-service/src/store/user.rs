@@ -125,3 +125,26 @@ pub(crate) async fn user_set_force_logout_time(conn: &mut Conn, id: UserId, now:
     let update = diesel::update(users::table.find(id)).set(users::force_logout_time.eq(now));
     query!(conn, |c| update.execute(c).await).map(|_| ())
 }
+
+/// Makes the user anonymous for good. Login and address are free for others; the row stays, so that nobody gets its id.
+pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
+    // A colon is in no login and stands in no address.
+    let folded = format!("deleted:{id}");
+    let update = diesel::update(users::table.find(id)).set((
+        users::login.eq(""),
+        users::login_folded.eq(&folded),
+        users::email.eq(""),
+        users::email_folded.eq(&folded),
+        users::password_hash.eq(""),
+        users::first_name.eq(""),
+        users::last_name.eq(""),
+        users::middle_name.eq(""),
+        users::search_folded.eq(""),
+        users::is_active.eq(false),
+        users::must_change_password.eq(false),
+        users::update_time.eq(now),
+        users::delete_time.eq(now),
+    ));
+    query!(conn, |c| update.execute(c).await)?;
+    super::user_holdings_delete(conn, id).await
+}

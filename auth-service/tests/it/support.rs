@@ -161,6 +161,7 @@ pub(crate) async fn spawn(
         server,
         db,
         secrets: secret.parse().expect("a secret"),
+        service_accounts: settings.service_accounts().expect("good accounts"),
         clock,
         grpc,
         http,

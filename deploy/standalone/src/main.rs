@@ -85,6 +85,7 @@ impl Cli {
             server: &self.server,
             db: auth_db.clone(),
             secrets,
+            service_accounts: self.auth.service_accounts()?,
             clock: clock.clone(),
             grpc: auth_grpc,
             http: auth_http,

@@ -1,0 +1,343 @@
+//! The accounts of other services: a client id, and a secret for which a service gets access tokens (RFC 6749, 4.4).
+//!
+//! A secret is 256 random bits, which nobody guesses, so a plain digest keeps it: a slow hash would protect nothing more, and let
+//! anybody keep the hashing pool busy.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
+    digest::{SHA256, digest},
+    rand,
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use secrecy::{ExposeSecret as _, SecretString};
+use shared::{
+    clock::{Clock, Timestamp},
+    db::{Conn, Db, write_tx},
+    ids::{UserId, UserKind},
+    page::{PageRequest, Position},
+    token::FIRST_PARTY_CLIENT_ID,
+};
+
+use super::{
+    Act, Error, Issuer,
+    access_token::{AccessToken, Bearer},
+    audit::AuditEvent,
+    authority::{self, Holdings},
+    feed::{self, Change},
+    revocation,
+};
+use crate::store::{self, Role, ServiceAccount};
+
+const SECRET_BYTES: usize = 32;
+/// The time of the last token is kept as exactly as this, so that not every token costs a write.
+const LAST_TOKEN_PRECISION: Duration = Duration::from_mins(1);
+/// What the audit log calls others by.
+const RESERVED: [&str; 3] = [FIRST_PARTY_CLIENT_ID, "command-line", "auth-service"];
+
+/// What a service calls itself: 3 to 32 of `a-z 0-9 _ -`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientId(String);
+
+/// The text is no client id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 3 to 32 of the characters a-z 0-9 _ -, and not first-party, command-line or auth-service")]
+pub struct InvalidClientId;
+
+/// The use cases of service accounts.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceAccounts {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) issuer: Issuer,
+}
+
+/// An account, and what it holds.
+#[derive(Debug)]
+pub(crate) struct Described {
+    pub(crate) account: ServiceAccount,
+    /// Code names, sorted.
+    pub(crate) roles: Vec<String>,
+    /// Granted directly, sorted.
+    pub(crate) permissions: Vec<String>,
+}
+
+/// An account to be.
+#[derive(Clone, Debug)]
+pub(crate) struct NewServiceAccount {
+    pub(crate) client_id: ClientId,
+    pub(crate) description: String,
+    pub(crate) roles: Vec<String>,
+    pub(crate) permissions: Vec<String>,
+}
+
+impl std::str::FromStr for ClientId {
+    type Err = InvalidClientId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidClientId> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+        if (3..=32).contains(&text.len()) && text.bytes().all(allowed) && !RESERVED.contains(&text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidClientId)
+        }
+    }
+}
+
+impl ClientId {
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl NewServiceAccount {
+    /// What an account holds where nothing else is said.
+    pub(crate) fn default_roles() -> Vec<String> {
+        vec![Role::Service.code_name().to_owned()]
+    }
+}
+
+/// A new secret.
+pub fn generate_client_secret() -> SecretString {
+    let mut bytes = [0; SECRET_BYTES];
+    rand::fill(&mut bytes).expect("the operating system gives random bytes");
+    SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// What is kept of a secret.
+pub(super) fn digest_of(secret: &str) -> Vec<u8> {
+    digest(&SHA256, secret.as_bytes()).as_ref().to_vec()
+}
+
+impl ServiceAccounts {
+    /// An access token for the service with this secret.
+    pub(crate) async fn issue_token(&self, act: &Act, client_id: &str, secret: &str) -> Result<AccessToken, Error> {
+        let presented = digest_of(secret);
+        let now = self.clock.now();
+        let mut conn = self.db.read().await?;
+        let account = store::service_account_by_client_id(&mut conn, client_id).await?;
+        let is_right = account.as_ref().is_some_and(|account| account.accepts(&presented, now));
+        let Some(account) = account.filter(|_| is_right) else {
+            drop(conn);
+            return self.refuse(act, client_id).await;
+        };
+        let user = store::user_by_id(&mut conn, account.user_id).await?;
+        let Some(user) = user.filter(|user| user.is_active) else {
+            drop(conn);
+            return self.refuse(act, client_id).await;
+        };
+        let holdings = Holdings::of(&mut conn, user.id).await?;
+        drop(conn);
+        if account
+            .last_token_time
+            .is_none_or(|last| now.since(last) >= LAST_TOKEN_PRECISION)
+        {
+            let recorded: Result<(), Error> = write_tx!(self.db, |tx| {
+                store::service_account_record_token(tx, user.id, now).await?;
+                Ok(())
+            });
+            recorded?;
+        }
+        self.issuer.issue(&user, &holdings, Bearer::Service(&account.client_id))
+    }
+
+    async fn refuse<T>(&self, act: &Act, client_id: &str) -> Result<T, Error> {
+        let audited: Result<(), Error> = write_tx!(self.db, |tx| {
+            let shown = client_id.parse::<ClientId>().map(|id| id.0).unwrap_or_default();
+            AuditEvent::new("service_account.token")
+                .target("service_account", shown)
+                .refused("CLIENT_CREDENTIALS_INVALID")
+                .record(tx, act, self.clock.now())
+                .await?;
+            Ok(())
+        });
+        audited?;
+        Err(Error::ClientCredentialsInvalid)
+    }
+
+    /// Creates an account, and gives its secret, which is kept nowhere.
+    pub(crate) async fn create(&self, act: &Act, new: NewServiceAccount) -> Result<(Described, SecretString), Error> {
+        let secret = generate_client_secret();
+        let described = write_tx!(self.db, |tx| {
+            if store::service_account_by_client_id(tx, new.client_id.as_str())
+                .await?
+                .is_some()
+            {
+                return Err(Error::ServiceAccountAlreadyExists);
+            }
+            for role in &new.roles {
+                authority::ensure_may_give_role(tx, act, role).await?;
+            }
+            authority::ensure_may_give(tx, act, &new.permissions).await?;
+            let hash = digest_of(secret.expose_secret());
+            service_account_create(tx, act, &new, &hash, self.clock.now()).await
+        });
+        Ok((described?, secret))
+    }
+
+    /// An account by its client id.
+    pub(crate) async fn get(&self, client_id: &str) -> Result<Described, Error> {
+        let mut conn = self.db.read().await?;
+        let account = store::service_account_by_client_id(&mut conn, client_id).await?;
+        describe(&mut conn, account.ok_or(Error::ServiceAccountNotFound)?).await
+    }
+
+    /// A page of accounts and the token of the next one.
+    pub(crate) async fn list(
+        &self,
+        page: &PageRequest<UserKind>,
+        query: &str,
+    ) -> Result<(Vec<Described>, String), Error> {
+        let mut conn = self.db.read().await?;
+        let mut accounts = store::service_accounts_list(&mut conn, page).await?;
+        let next = page.cut(&mut accounts, query, |account| Position {
+            time: account.create_time,
+            id: account.user_id,
+        });
+        let mut described = Vec::with_capacity(accounts.len());
+        for account in accounts {
+            described.push(describe(&mut conn, account).await?);
+        }
+        Ok((described, next))
+    }
+
+    /// A new secret; the present one stays good for a while.
+    pub(crate) async fn rotate_secret(
+        &self,
+        act: &Act,
+        client_id: &str,
+        overlap: Duration,
+    ) -> Result<(Described, SecretString), Error> {
+        let secret = generate_client_secret();
+        let described = write_tx!(self.db, |tx| {
+            let account = self.lock(tx, client_id).await?;
+            authority::ensure_may_act_as(tx, act, account.user_id).await?;
+            let now = self.clock.now();
+            let previous = (!overlap.is_zero()).then(|| (account.secret_hash.as_slice(), now.plus(overlap)));
+            let hash = digest_of(secret.expose_secret());
+            store::service_account_set_secret(tx, account.user_id, &hash, previous, now).await?;
+            AuditEvent::new("service_account.rotate_secret")
+                .target("service_account", client_id)
+                .concerning(account.user_id)
+                .detail("overlap_seconds", overlap.as_secs())
+                .record(tx, act, now)
+                .await?;
+            let account = store::service_account_by_client_id(tx, client_id).await?;
+            describe(tx, account.ok_or(Error::ServiceAccountNotFound)?).await
+        });
+        Ok((described?, secret))
+    }
+
+    /// Deletes an account. Its tokens are refused everywhere.
+    pub(crate) async fn delete(&self, act: &Act, client_id: &str) -> Result<(), Error> {
+        write_tx!(self.db, |tx| {
+            let account = self.lock(tx, client_id).await?;
+            authority::ensure_may_touch(tx, act, account.user_id).await?;
+            authority::ensure_superuser_remains_without(tx, account.user_id).await?;
+            let now = self.clock.now();
+            store::service_account_delete(tx, account.user_id).await?;
+            store::user_anonymize(tx, account.user_id, now).await?;
+            let (_, stale) = revocation::make_stale(tx, account.user_id).await?;
+            AuditEvent::new("service_account.delete")
+                .target("service_account", client_id)
+                .concerning(account.user_id)
+                .record(tx, act, now)
+                .await?;
+            feed::publish(tx, vec![stale, Change::UserDeleted(account.user_id)], now).await?;
+            Ok(())
+        })
+    }
+
+    /// The account, whose user's row is locked.
+    async fn lock(&self, tx: &mut Conn, client_id: &str) -> Result<ServiceAccount, Error> {
+        let account = store::service_account_by_client_id(tx, client_id).await?;
+        let user_id = account.ok_or(Error::ServiceAccountNotFound)?.user_id;
+        store::user_lock(tx, user_id).await?;
+        // Again, since it may have changed before the lock was ours.
+        let account = store::service_account_by_client_id(tx, client_id).await?;
+        account.ok_or(Error::ServiceAccountNotFound)
+    }
+}
+
+impl ServiceAccount {
+    fn accepts(&self, digest: &[u8], now: Timestamp) -> bool {
+        let is = |stored: &[u8]| verify_slices_are_equal(stored, digest).is_ok();
+        let previous = self.previous_secret_hash.as_deref().zip(self.previous_expire_time);
+        is(&self.secret_hash) || previous.is_some_and(|(hash, until)| now < until && is(hash))
+    }
+}
+
+/// Writes an account with this digest of its secret, and the user that stands for it.
+pub(super) async fn service_account_create(
+    tx: &mut Conn,
+    act: &Act,
+    new: &NewServiceAccount,
+    secret_hash: &[u8],
+    now: Timestamp,
+) -> Result<Described, Error> {
+    let account = ServiceAccount {
+        user_id: UserId::generate(),
+        client_id: new.client_id.as_str().to_owned(),
+        description: new.description.clone(),
+        secret_hash: secret_hash.to_vec(),
+        secret_time: now,
+        previous_secret_hash: None,
+        previous_expire_time: None,
+        create_time: now,
+        last_token_time: None,
+    };
+    store::service_user_insert(tx, account.user_id, &account.client_id, now).await?;
+    store::service_account_insert(tx, &account).await.map_err(|error| {
+        if error.is_unique_violation_of("service_accounts", "client_id") {
+            Error::ServiceAccountAlreadyExists
+        } else {
+            error.into()
+        }
+    })?;
+    set_holdings(tx, account.user_id, new).await?;
+    AuditEvent::new("service_account.create")
+        .target("service_account", &account.client_id)
+        .concerning(account.user_id)
+        .detail("roles", new.roles.join(" "))
+        .detail("permissions", new.permissions.join(" "))
+        .record(tx, act, now)
+        .await?;
+    describe(tx, account).await
+}
+
+/// Gives the service exactly these roles and permissions. Whether anything changed.
+pub(super) async fn set_holdings(tx: &mut Conn, user_id: UserId, wanted: &NewServiceAccount) -> Result<bool, Error> {
+    let roles: BTreeSet<&str> = wanted.roles.iter().map(String::as_str).collect();
+    let permissions: BTreeSet<&str> = wanted.permissions.iter().map(String::as_str).collect();
+    let held = Holdings::of(tx, user_id).await?;
+    let held_roles: BTreeSet<&str> = held.roles.iter().map(String::as_str).collect();
+    let held_permissions: BTreeSet<&str> = held.direct.iter().map(String::as_str).collect();
+    for role in roles.difference(&held_roles) {
+        if !store::user_role_assign(tx, user_id, role).await? {
+            return Err(Error::RoleNotFound((*role).to_owned()));
+        }
+    }
+    for role in held_roles.difference(&roles) {
+        store::user_role_unassign(tx, user_id, role).await?;
+    }
+    for permission in permissions.difference(&held_permissions) {
+        if !store::user_permission_grant(tx, user_id, permission).await? {
+            return Err(Error::PermissionNotFound((*permission).to_owned()));
+        }
+    }
+    for permission in held_permissions.difference(&permissions) {
+        store::user_permission_revoke(tx, user_id, permission).await?;
+    }
+    Ok(roles != held_roles || permissions != held_permissions)
+}
+
+async fn describe(conn: &mut Conn, account: ServiceAccount) -> Result<Described, Error> {
+    let holdings = Holdings::of(conn, account.user_id).await?;
+    Ok(Described {
+        account,
+        roles: holdings.roles,
+        permissions: holdings.direct,
+    })
+}

@@ -1,0 +1,99 @@
+//! Checks of fields that several requests have.
+
+use prost_types::FieldMask;
+use shared::validate::Fields;
+
+use crate::domain::{CodeName, PermissionName};
+
+const MAX_NAME_LEN: usize = 100;
+const MAX_DESCRIPTION_LEN: usize = 1000;
+
+/// A description for people: at most 1000 characters.
+pub(super) fn description(fields: &mut Fields, field: &'static str, text: &str) -> Option<String> {
+    let text = text.trim();
+    if text.chars().count() > MAX_DESCRIPTION_LEN || text.contains('\0') {
+        fields.reject(field, "must be at most 1000 characters, none of them NUL");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// A name for people: at most 100 characters.
+pub(super) fn name(fields: &mut Fields, field: &'static str, text: &str) -> Option<String> {
+    let text = text.trim();
+    if text.chars().count() > MAX_NAME_LEN || text.chars().any(char::is_control) {
+        fields.reject(
+            field,
+            "must be at most 100 characters, none of them a control character",
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// The code name in a required field.
+pub(super) fn code_name(fields: &mut Fields, field: &'static str, text: &str) -> Option<String> {
+    if text.is_empty() {
+        fields.reject(field, "is required");
+        return None;
+    }
+    fields.check(field, text.parse::<CodeName>()).map(CodeName::into_string)
+}
+
+/// Code names in a repeated field. The bad ones are named by their index.
+pub(super) fn code_names(fields: &mut Fields, field: &'static str, texts: &[String]) {
+    for (index, text) in texts.iter().enumerate() {
+        if let Err(error) = text.parse::<CodeName>() {
+            fields.reject(format!("{field}[{index}]"), error.to_string());
+        }
+    }
+}
+
+/// The name of a permission in a required field.
+pub(super) fn permission_name(fields: &mut Fields, field: &'static str, text: &str) -> Option<PermissionName> {
+    if text.is_empty() {
+        fields.reject(field, "is required");
+        return None;
+    }
+    fields.check(field, text.parse())
+}
+
+/// Names of permissions in a repeated field. The bad ones are named by their index.
+pub(super) fn permission_names(fields: &mut Fields, field: &'static str, texts: &[String]) {
+    for (index, text) in texts.iter().enumerate() {
+        if let Err(error) = text.parse::<PermissionName>() {
+            fields.reject(format!("{field}[{index}]"), error.to_string());
+        }
+    }
+}
+
+/// Which of the fields that may change do (AIP-161): those in the mask, or without one those that are not empty.
+pub(super) fn update_mask<'a>(
+    fields: &mut Fields,
+    mask: Option<&FieldMask>,
+    changeable: &[(&'a str, bool)],
+) -> Vec<&'a str> {
+    let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    if paths.is_empty() {
+        return changeable
+            .iter()
+            .filter(|(_, is_given)| *is_given)
+            .map(|(name, _)| *name)
+            .collect();
+    }
+    let mut changing = Vec::new();
+    for path in paths {
+        if path == "*" {
+            return changeable.iter().map(|(name, _)| *name).collect();
+        }
+        match changeable.iter().find(|(name, _)| name == path) {
+            Some((name, _)) => changing.push(*name),
+            None => {
+                let names: Vec<&str> = changeable.iter().map(|(name, _)| *name).collect();
+                fields.reject("update_mask", format!("must hold only {}", names.join(", ")));
+                break;
+            }
+        }
+    }
+    changing
+}

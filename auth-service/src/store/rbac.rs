@@ -1,0 +1,250 @@
+//! `resources`, `actions`, `permissions` and `roles`.
+
+use shared::db::prelude::*;
+use shared::page::PageRequest;
+use shared::{clock::Timestamp, db};
+
+use super::schema::{actions, permissions, resources, roles};
+use crate::ids::{ActionId, ActionKind, PermissionId, PermissionKind, ResourceId, ResourceKind, RoleId, RoleKind};
+
+/// A resource.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = resources)]
+pub(crate) struct ResourceRow {
+    pub(crate) id: ResourceId,
+    pub(crate) code_name: String,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) owner: Option<String>,
+    pub(crate) create_time: Timestamp,
+}
+
+/// An action.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = actions)]
+pub(crate) struct ActionRow {
+    pub(crate) id: ActionId,
+    pub(crate) code_name: String,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) create_time: Timestamp,
+}
+
+/// A permission.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = permissions)]
+pub(crate) struct PermissionRow {
+    pub(crate) id: PermissionId,
+    pub(crate) resource_id: ResourceId,
+    pub(crate) action_id: ActionId,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) is_declared: bool,
+    pub(crate) create_time: Timestamp,
+}
+
+/// A role.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = roles)]
+pub(crate) struct RoleRow {
+    pub(crate) id: RoleId,
+    pub(crate) code_name: String,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) create_time: Timestamp,
+}
+
+/// Functions that a table of named things has.
+macro_rules! named {
+    ($table:ident, $row:ident, $id:ident, $kind:ident, $key:ident,
+     $insert:ident, $by_key:ident, $by_name:ident, $list:ident, $describe:ident, $delete:ident) => {
+        pub(crate) async fn $insert(conn: &mut Conn, row: &$row) -> db::Result<()> {
+            query!(conn, |c| diesel::insert_into($table::table)
+                .values(row)
+                .execute(c)
+                .await)
+            .map(|_| ())
+        }
+
+        pub(crate) async fn $by_key(conn: &mut Conn, key: &str) -> db::Result<Option<$row>> {
+            query!(conn, |c| $table::table
+                .filter($table::$key.eq(key))
+                .select($row::as_select())
+                .first(c)
+                .await
+                .optional())
+        }
+
+        /// The name for people may be taken by another one.
+        pub(crate) async fn $by_name(conn: &mut Conn, name: &str) -> db::Result<Option<$row>> {
+            query!(conn, |c| $table::table
+                .filter($table::name.eq(name))
+                .select($row::as_select())
+                .first(c)
+                .await
+                .optional())
+        }
+
+        /// The oldest first.
+        pub(crate) async fn $list(conn: &mut Conn, page: &PageRequest<$kind>) -> db::Result<Vec<$row>> {
+            query!(conn, |c| {
+                let mut listed = $table::table
+                    .order(($table::create_time, $table::id))
+                    .select($row::as_select())
+                    .limit(page.limit())
+                    .into_boxed();
+                if let Some(after) = page.after {
+                    listed = listed.filter(
+                        $table::create_time
+                            .gt(after.time)
+                            .or($table::create_time.eq(after.time).and($table::id.gt(after.id))),
+                    );
+                }
+                listed.load(c).await
+            })
+        }
+
+        pub(crate) async fn $describe(conn: &mut Conn, id: $id, name: &str, description: &str) -> db::Result<()> {
+            let update = diesel::update($table::table.find(id))
+                .set(($table::name.eq(name), $table::description.eq(description)));
+            query!(conn, |c| update.execute(c).await).map(|_| ())
+        }
+
+        /// What belongs to it goes with it.
+        pub(crate) async fn $delete(conn: &mut Conn, id: $id) -> db::Result<()> {
+            query!(conn, |c| diesel::delete($table::table.find(id)).execute(c).await).map(|_| ())
+        }
+    };
+}
+
+named!(
+    resources,
+    ResourceRow,
+    ResourceId,
+    ResourceKind,
+    code_name,
+    resource_insert,
+    resource_by_code_name,
+    resource_by_name,
+    resources_list,
+    resource_describe,
+    resource_delete
+);
+named!(
+    actions,
+    ActionRow,
+    ActionId,
+    ActionKind,
+    code_name,
+    action_insert,
+    action_by_code_name,
+    action_by_name,
+    actions_list,
+    action_describe,
+    action_delete
+);
+named!(
+    roles,
+    RoleRow,
+    RoleId,
+    RoleKind,
+    code_name,
+    role_insert,
+    role_by_code_name,
+    role_by_name,
+    roles_list,
+    role_describe,
+    role_delete
+);
+
+pub(crate) async fn resource_set_owner(conn: &mut Conn, id: ResourceId, owner: &str) -> db::Result<()> {
+    let update = diesel::update(resources::table.find(id)).set(resources::owner.eq(owner));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+/// Code names of all roles, sorted.
+pub(crate) async fn role_code_names(conn: &mut Conn) -> db::Result<Vec<String>> {
+    query!(conn, |c| roles::table
+        .order(roles::code_name)
+        .select(roles::code_name)
+        .load(c)
+        .await)
+}
+
+pub(crate) async fn permission_insert(conn: &mut Conn, row: &PermissionRow) -> db::Result<()> {
+    query!(conn, |c| diesel::insert_into(permissions::table)
+        .values(row)
+        .execute(c)
+        .await)
+    .map(|_| ())
+}
+
+pub(crate) async fn permission_by_name(conn: &mut Conn, name: &str) -> db::Result<Option<PermissionRow>> {
+    query!(conn, |c| permissions::table
+        .filter(permissions::name.eq(name))
+        .select(PermissionRow::as_select())
+        .first(c)
+        .await
+        .optional())
+}
+
+/// The oldest first; of one resource where it is given.
+pub(crate) async fn permissions_list(
+    conn: &mut Conn,
+    page: &PageRequest<PermissionKind>,
+    resource: Option<ResourceId>,
+) -> db::Result<Vec<PermissionRow>> {
+    query!(conn, |c| {
+        let mut listed = permissions::table
+            .order((permissions::create_time, permissions::id))
+            .select(PermissionRow::as_select())
+            .limit(page.limit())
+            .into_boxed();
+        if let Some(resource) = resource {
+            listed = listed.filter(permissions::resource_id.eq(resource));
+        }
+        if let Some(after) = page.after {
+            listed = listed.filter(
+                permissions::create_time.gt(after.time).or(permissions::create_time
+                    .eq(after.time)
+                    .and(permissions::id.gt(after.id))),
+            );
+        }
+        listed.load(c).await
+    })
+}
+
+pub(crate) async fn permission_describe(conn: &mut Conn, id: PermissionId, description: &str) -> db::Result<()> {
+    let update = diesel::update(permissions::table.find(id)).set(permissions::description.eq(description));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+pub(crate) async fn permission_set_declared(conn: &mut Conn, id: PermissionId) -> db::Result<()> {
+    let update = diesel::update(permissions::table.find(id)).set(permissions::is_declared.eq(true));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+pub(crate) async fn permission_delete(conn: &mut Conn, id: PermissionId) -> db::Result<()> {
+    query!(conn, |c| diesel::delete(permissions::table.find(id)).execute(c).await).map(|_| ())
+}
+
+/// The permissions of a resource or of an action, by name.
+pub(crate) async fn permissions_of(
+    conn: &mut Conn,
+    resource: Option<ResourceId>,
+    action: Option<ActionId>,
+) -> db::Result<Vec<PermissionRow>> {
+    query!(conn, |c| {
+        let mut found = permissions::table
+            .order(permissions::name)
+            .select(PermissionRow::as_select())
+            .into_boxed();
+        if let Some(resource) = resource {
+            found = found.filter(permissions::resource_id.eq(resource));
+        }
+        if let Some(action) = action {
+            found = found.filter(permissions::action_id.eq(action));
+        }
+        found.load(c).await
+    })
+}

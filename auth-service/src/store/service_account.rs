@@ -1,0 +1,133 @@
+//! `service_accounts`.
+
+use shared::db::prelude::*;
+use shared::page::PageRequest;
+use shared::{
+    clock::Timestamp,
+    db,
+    ids::{UserId, UserKind},
+};
+
+use super::schema::{service_accounts, users};
+
+/// The account of a service.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = service_accounts)]
+pub(crate) struct ServiceAccount {
+    pub(crate) user_id: UserId,
+    pub(crate) client_id: String,
+    pub(crate) description: String,
+    pub(crate) secret_hash: Vec<u8>,
+    pub(crate) secret_time: Timestamp,
+    pub(crate) previous_secret_hash: Option<Vec<u8>>,
+    pub(crate) previous_expire_time: Option<Timestamp>,
+    pub(crate) create_time: Timestamp,
+    pub(crate) last_token_time: Option<Timestamp>,
+}
+
+pub(crate) async fn service_account_insert(conn: &mut Conn, account: &ServiceAccount) -> db::Result<()> {
+    query!(conn, |c| diesel::insert_into(service_accounts::table)
+        .values(account)
+        .execute(c)
+        .await)
+    .map(|_| ())
+}
+
+/// The account of a service that was not deleted.
+pub(crate) async fn service_account_by_client_id(
+    conn: &mut Conn,
+    client_id: &str,
+) -> db::Result<Option<ServiceAccount>> {
+    query!(conn, |c| service_accounts::table
+        .filter(service_accounts::client_id.eq(client_id))
+        .select(ServiceAccount::as_select())
+        .first(c)
+        .await
+        .optional())
+}
+
+/// The newest first.
+pub(crate) async fn service_accounts_list(
+    conn: &mut Conn,
+    page: &PageRequest<UserKind>,
+) -> db::Result<Vec<ServiceAccount>> {
+    query!(conn, |c| {
+        let mut listed = service_accounts::table
+            .order((service_accounts::create_time.desc(), service_accounts::user_id.desc()))
+            .select(ServiceAccount::as_select())
+            .limit(page.limit())
+            .into_boxed();
+        if let Some(after) = page.after {
+            listed = listed.filter(
+                service_accounts::create_time
+                    .lt(after.time)
+                    .or(service_accounts::create_time
+                        .eq(after.time)
+                        .and(service_accounts::user_id.lt(after.id))),
+            );
+        }
+        listed.load(c).await
+    })
+}
+
+/// A new secret. The one before stays good until `previous_expire_time`.
+pub(crate) async fn service_account_set_secret(
+    conn: &mut Conn,
+    user_id: UserId,
+    secret_hash: &[u8],
+    previous: Option<(&[u8], Timestamp)>,
+    now: Timestamp,
+) -> db::Result<()> {
+    let update = diesel::update(service_accounts::table.find(user_id)).set((
+        service_accounts::secret_hash.eq(secret_hash),
+        service_accounts::secret_time.eq(now),
+        service_accounts::previous_secret_hash.eq(previous.map(|(hash, _)| hash)),
+        service_accounts::previous_expire_time.eq(previous.map(|(_, until)| until)),
+    ));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+pub(crate) async fn service_account_record_token(conn: &mut Conn, user_id: UserId, now: Timestamp) -> db::Result<()> {
+    let update = diesel::update(service_accounts::table.find(user_id)).set(service_accounts::last_token_time.eq(now));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+/// Deletes the account. The user that stood for it stays, as the audit log knows it.
+pub(crate) async fn service_account_delete(conn: &mut Conn, user_id: UserId) -> db::Result<()> {
+    query!(conn, |c| diesel::delete(service_accounts::table.find(user_id))
+        .execute(c)
+        .await)
+    .map(|_| ())
+}
+
+/// Makes the user who stands for a service. Nobody can log in as it.
+pub(crate) async fn service_user_insert(
+    conn: &mut Conn,
+    id: UserId,
+    client_id: &str,
+    now: Timestamp,
+) -> db::Result<()> {
+    // A colon is in no login and stands in no address, so that no person's name is taken by it.
+    let folded = format!("service:{client_id}:{id}");
+    let values = (
+        users::id.eq(id),
+        users::login.eq(client_id),
+        users::login_folded.eq(&folded),
+        users::email.eq(""),
+        users::email_folded.eq(&folded),
+        users::password_hash.eq(""),
+        users::first_name.eq(""),
+        users::last_name.eq(""),
+        users::middle_name.eq(""),
+        users::is_active.eq(true),
+        users::is_service.eq(true),
+        users::token_version.eq(1),
+        users::create_time.eq(now),
+        users::update_time.eq(now),
+    );
+    query!(conn, |c| diesel::insert_into(users::table)
+        .values(&values)
+        .execute(c)
+        .await)
+    .map(|_| ())
+}
