@@ -9,16 +9,17 @@ mod grpc;
 mod ids;
 mod store;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
+use futures_util::FutureExt as _;
 use shared::{
-    authz::Grants,
     clock::Clock,
     config::StartError,
     db::{Db, MigrationLock, write_tx},
-    feed::AccessView,
+    feed::{AccessView, OnSilence, SilenceRule},
     proto::auth::v1::{
-        FILE_DESCRIPTOR_SET, account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
+        FILE_DESCRIPTOR_SET, access_feed_service_server::AccessFeedServiceServer,
+        account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
         key_service_server::KeyServiceServer, service_account_service_server::ServiceAccountServiceServer,
     },
     server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings},
@@ -29,9 +30,10 @@ use tonic::service::Routes;
 use self::{
     config::AuthSettings,
     domain::{
-        Accounts, Act, Error, HashingPool, Issuer, KeyRing, KeyRingError, RefreshTokens, ServiceAccounts, Sessions,
+        Accounts, Act, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError, RefreshTokens, ServiceAccounts,
+        Sessions,
     },
-    grpc::{AccountRpc, AuthRpc, KeyRpc, ServiceAccountRpc},
+    grpc::{AccessFeedRpc, AccountRpc, AuthRpc, KeyRpc, ServiceAccountRpc},
 };
 pub use self::{
     domain::{
@@ -70,14 +72,16 @@ impl AuthService<'_> {
         let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
         let key_set = KeySet::empty();
         let (issuer, audience) = (&self.settings.token_issuer, &self.settings.token_audience);
+        // Where its own database is silent, auth-service says so itself.
+        let access = AccessView::following(key_set.clone()).with_silence(SilenceRule {
+            writes: OnSilence::Allow,
+            ..SilenceRule::default()
+        });
         let server = GrpcServer {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
             verifier: Verifier::new(issuer, audience, key_set.clone(), self.clock.clone()),
-            access: AccessView::offline(
-                key_set.clone(),
-                Grants::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?,
-            ),
+            access: access.clone(),
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
         let pages = HttpServer::new(health.clone()).spawn(self.http, running);
@@ -96,6 +100,18 @@ impl AuthService<'_> {
         };
         let keys = Arc::new(keys);
         key_set.replace(keys.jwks().clone());
+        let tail = FeedTail::new(self.db.clone(), self.clock.clone());
+        for (name, task) in [
+            ("access feed", tail.clone().follow().boxed()),
+            ("access view", tail.clone().fill(access.clone()).boxed()),
+        ] {
+            let stop = stop.clone();
+            running.spawn(name, async move {
+                stop.run_until_cancelled(task).await;
+                Ok::<_, Infallible>(())
+            });
+        }
+        stop.run_until_cancelled(access.wait_until_loaded()).await;
 
         let sessions = Sessions {
             db: self.db.clone(),
@@ -141,13 +157,16 @@ impl AuthService<'_> {
                 .add_service(AccountServiceServer::new(account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(KeyServiceServer::new(key_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(
+                    AccessFeedServiceServer::new(AccessFeedRpc { tail }).max_decoding_message_size(MAX_MESSAGE_LEN),
+                )
+                .add_service(
                     ServiceAccountServiceServer::new(service_account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN),
                 ),
         );
         let db = self.db;
         let ready = move || {
-            let db = db.clone();
-            async move { db.ping().await.is_ok() }
+            let (db, access) = (db.clone(), access.clone());
+            async move { access.is_loaded() && db.ping().await.is_ok() }
         };
         health.spawn(ready, running);
         Ok(key_set)
@@ -164,9 +183,15 @@ async fn prepare(
     let mut lock = MigrationLock::acquire(db).await.map_err(StartError::failed)?;
     let migrated = shared::db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await;
     migrated.map_err(StartError::failed)?;
-    let keys: Result<_, KeyRingError> = write_tx!(db, |tx| {
+    let declared: Result<(), Error> = write_tx!(db, |tx| {
         domain::feed::prepare(tx, settings.longest_token_life()).await?;
-        KeyRing::open(tx, secrets, clock.now()).await
+        domain::declare_own(tx, FILE_DESCRIPTOR_SET, clock.now()).await
+    });
+    declared.map_err(StartError::failed)?;
+    let keys: Result<_, KeyRingError> = write_tx!(db, |tx| {
+        let keys = KeyRing::open(tx, secrets, clock.now()).await?;
+        domain::feed::sync(tx, keys.jwks(), clock.now()).await?;
+        Ok(keys)
     });
     let keys = keys.map_err(StartError::failed)?;
     let act = Act::itself();

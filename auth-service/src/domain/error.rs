@@ -100,6 +100,9 @@ pub(crate) enum Error {
     /// Another service has declared this resource.
     #[error("another service's resource")]
     ResourceOwned(String),
+    /// The access feed has begun a new life.
+    #[error("the access feed has begun anew")]
+    FeedBegunAnew,
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),

@@ -17,6 +17,9 @@ use crate::store::{self, FeedRow};
 /// Woken after every commit that has published something.
 pub(crate) const CHANNEL: &str = "access_feed";
 
+/// The kind of events about what users are called.
+pub(crate) const USER_CHANGED: &str = "user_changed";
+
 /// A clock may be set back by this much, and no dead token comes back to life.
 const CLOCK_STEP: Duration = Duration::from_mins(5);
 
@@ -53,6 +56,26 @@ pub(crate) async fn prepare(tx: &mut Conn, access_token_life: Duration) -> db::R
         }
         Some(_) => Ok(()),
     }
+}
+
+/// Publishes every role and the keys where the feed does not have them as they are. At the start: what was changed by other means, such
+/// as a migration, is made known.
+pub(crate) async fn sync(tx: &mut Conn, keys: &Jwks, now: Timestamp) -> db::Result<()> {
+    let mut changes = vec![Change::KeysChanged(keys.clone())];
+    for code_name in store::role_code_names(tx).await? {
+        let permissions = store::role_permission_names(tx, &code_name).await?;
+        changes.push(Change::RoleChanged { code_name, permissions });
+    }
+    let mut missing = Vec::new();
+    for change in changes {
+        let (kind, subject, event) = change.clone().into_parts();
+        let stored = store::feed_event(tx, kind, &subject).await?;
+        let stored = stored.and_then(|event| proto::AccessEvent::decode(event.as_slice()).ok());
+        if stored.and_then(|stored| stored.event) != Some(event) {
+            missing.push(change);
+        }
+    }
+    publish(tx, missing, now).await
 }
 
 /// Publishes the changes, in this order, when the transaction commits. It is the last that a transaction does: from here on
@@ -132,14 +155,14 @@ impl Change {
                     user_id: user_id.clone(),
                     login,
                 };
-                ("user_changed", user_id, Event::UserRenamed(event))
+                (USER_CHANGED, user_id, Event::UserRenamed(event))
             }
             Self::UserDeleted(user_id) => {
                 let user_id = user_id.to_string();
                 let event = proto::UserDeleted {
                     user_id: user_id.clone(),
                 };
-                ("user_changed", user_id, Event::UserDeleted(event))
+                (USER_CHANGED, user_id, Event::UserDeleted(event))
             }
             Self::KeysChanged(keys) => {
                 let keys = proto::GetJwksResponse::from(&keys).keys;

@@ -7,8 +7,10 @@ mod audit;
 mod authority;
 mod code_name;
 mod declared_accounts;
+mod declared_policies;
 mod error;
 pub(crate) mod feed;
+mod feed_stream;
 mod first_admin;
 mod hashing;
 mod login;
@@ -28,7 +30,9 @@ pub(crate) use self::{
     accounts::Accounts,
     act::{Act, Actor, Origin},
     code_name::{CodeName, PermissionName},
+    declared_policies::{Declared, declare_own},
     error::Error,
+    feed_stream::{FeedEnded, FeedStream, FeedTail, position as feed_position},
     hashing::{HashingPool, HashingSettings},
     login::{Credentials, LoggedIn},
     names::{Email, Login, PersonName},

@@ -146,6 +146,12 @@ impl From<Error> for ErrorReply {
                 let message = format!("another service has declared the resource {resource}");
                 Self::new(Code::PermissionDenied, R::ResourceOwned, message).with_metadata("resource", resource)
             }
+            Error::FeedBegunAnew => Self::new(
+                Code::Unavailable,
+                R::FeedBegunAnew,
+                "the access feed has begun anew; ask again",
+            )
+            .with_retry_after(Duration::ZERO),
             Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "there is no such user"),
         }
     }

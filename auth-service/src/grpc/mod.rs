@@ -1,5 +1,6 @@
 //! The RPCs: one file a service. Each parses its request, makes one call into the domain and converts the answer.
 
+mod access_feed;
 mod account;
 mod act;
 mod auth;
@@ -9,4 +10,6 @@ mod fields;
 mod keys;
 mod service_accounts;
 
-pub(crate) use self::{account::AccountRpc, auth::AuthRpc, keys::KeyRpc, service_accounts::ServiceAccountRpc};
+pub(crate) use self::{
+    access_feed::AccessFeedRpc, account::AccountRpc, auth::AuthRpc, keys::KeyRpc, service_accounts::ServiceAccountRpc,
+};

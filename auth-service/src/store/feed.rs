@@ -88,3 +88,14 @@ pub(crate) async fn feed_after(conn: &mut Conn, sequence: i64, limit: i64) -> db
         .load(c)
         .await)
 }
+
+/// The event of this kind about this subject.
+pub(crate) async fn feed_event(conn: &mut Conn, kind: &str, subject: &str) -> db::Result<Option<Vec<u8>>> {
+    query!(conn, |c| access_feed::table
+        .filter(access_feed::kind.eq(kind))
+        .filter(access_feed::subject.eq(subject))
+        .select(access_feed::event)
+        .first(c)
+        .await
+        .optional())
+}

@@ -17,7 +17,7 @@ use shared::db::Migrations;
 pub(crate) use self::{
     audit::{AuditRow, audit_insert},
     feed::{
-        FeedHead, FeedRow, feed_after, feed_head, feed_head_advance, feed_head_insert,
+        FeedHead, FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert,
         feed_head_set_max_access_token_seconds, feed_upsert,
     },
     grant::{

@@ -1,5 +1,6 @@
 //! auth-service as its clients see it, on both databases.
 
+mod access_feed;
 mod account;
 mod contract;
 mod keys;

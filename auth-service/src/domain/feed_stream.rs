@@ -1,0 +1,318 @@
+//! Reads the access feed: first everything that is known, then every change.
+//!
+//! The log is compacted (one row a subject, the latest), so everything that is known is the log from its beginning. One task a process
+//! reads what is new and how far the log has come; the streams wait for it, and read the log themselves only where they are
+//! further behind than what that task remembers.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use prost::Message as _;
+use shared::{
+    clock::{Clock, Timestamp},
+    db::{self, Db},
+    feed::{AccessView, Epoch, Position},
+    proto::auth::v1::{AccessEvent, WatchResponse},
+};
+use tokio::sync::watch;
+
+use super::feed::{CHANNEL, USER_CHANGED};
+use crate::store::{self, FeedRow};
+
+/// How long the feed is silent at most. Also how soon a change is seen whose notification was lost.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Before a reading that has ended begins anew.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Events of one message.
+const PAGE: usize = 500;
+/// Events that the task remembers.
+const RECENT: usize = 2048;
+
+/// How far the log has come, and its last events. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct FeedTail {
+    state: watch::Sender<Tail>,
+    db: Db,
+    clock: Clock,
+}
+
+/// What is known of the end of the log.
+#[derive(Clone, Debug, Default)]
+struct Tail {
+    /// `None` until the database has answered, and while it does not.
+    head: Option<Head>,
+    recent: Arc<VecDeque<AccessEvent>>,
+    /// Every event after this one is in `recent`.
+    complete_after: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    position: Position,
+    read_time: Timestamp,
+}
+
+/// One consumer's reading of the feed.
+#[derive(Debug)]
+pub(crate) struct FeedStream {
+    tail: FeedTail,
+    changes: watch::Receiver<Tail>,
+    /// Renames and deletions up to here are known to the consumer.
+    known_names: Option<Position>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Everything up to here was sent.
+    Snapshot(Option<Position>),
+    Live(Position),
+}
+
+/// Why a reading ends. The consumer asks again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FeedEnded {
+    /// The database does not answer.
+    #[error(transparent)]
+    Database(#[from] db::Error),
+    /// The feed has begun a new life.
+    #[error("the access feed has begun anew")]
+    NewEpoch,
+}
+
+impl FeedTail {
+    /// Knows nothing yet.
+    pub(crate) fn new(db: Db, clock: Clock) -> Self {
+        Self {
+            state: watch::Sender::new(Tail::default()),
+            db,
+            clock,
+        }
+    }
+
+    /// Follows the end of the log, for ever.
+    pub(crate) async fn follow(self) {
+        let mut news = self.db.subscribe(CHANNEL);
+        loop {
+            match self.read().await {
+                Ok(tail) => {
+                    self.state.send_replace(tail);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read the access feed; trying again");
+                    self.state.send_replace(Tail::default());
+                }
+            }
+            news.notified_within(HEARTBEAT).await;
+        }
+    }
+
+    async fn read(&self) -> db::Result<Tail> {
+        let before = self.state.borrow().clone();
+        let mut conn = self.db.read().await?;
+        // First the head: whatever it counts can be read afterwards.
+        let head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
+        let read_time = self.clock.now();
+        let known = before.head.filter(|known| known.position.epoch == head.epoch);
+        let mut at = Position {
+            epoch: head.epoch,
+            sequence: head.sequence,
+        };
+        let Some(known) = known else {
+            return Ok(Tail {
+                head: Some(Head {
+                    position: at,
+                    read_time,
+                }),
+                recent: Arc::default(),
+                complete_after: head.sequence,
+            });
+        };
+        let mut tail = Tail { head: None, ..before };
+        if head.sequence > known.position.sequence {
+            let rows = store::feed_after(&mut conn, known.position.sequence, limit(RECENT)).await?;
+            let is_all = rows.len() < RECENT;
+            let recent = Arc::make_mut(&mut tail.recent);
+            for row in rows {
+                at.sequence = at.sequence.max(row.sequence);
+                recent.extend(event(row));
+            }
+            if is_all {
+                while recent.len() > RECENT {
+                    if let Some(oldest) = recent.pop_front() {
+                        tail.complete_after = oldest.sequence;
+                    }
+                }
+            } else {
+                // Too much at once: whoever is behind reads the log.
+                recent.clear();
+                tail.complete_after = at.sequence;
+            }
+        }
+        tail.head = Some(Head {
+            position: at,
+            read_time,
+        });
+        Ok(tail)
+    }
+
+    /// Lets this process's own view follow the log, for ever.
+    pub(crate) async fn fill(self, view: AccessView) {
+        loop {
+            let mut stream = self.stream(view.position());
+            let mut intake = view.intake();
+            let ended: Box<dyn std::error::Error + Send> = loop {
+                match stream.next().await {
+                    Ok(message) => {
+                        if let Err(error) = intake.apply(message) {
+                            break Box::new(error);
+                        }
+                    }
+                    Err(ended) => break Box::new(ended),
+                }
+            };
+            tracing::warn!(error = %ended, "reading the access feed anew");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// A reading for a consumer that stands here.
+    pub(crate) fn stream(&self, known: Option<Position>) -> FeedStream {
+        FeedStream {
+            changes: self.state.subscribe(),
+            tail: self.clone(),
+            known_names: known,
+            stage: Stage::Snapshot(None),
+        }
+    }
+}
+
+impl FeedStream {
+    /// The next message. Returns within about a second.
+    pub(crate) async fn next(&mut self) -> Result<WatchResponse, FeedEnded> {
+        match self.stage {
+            Stage::Snapshot(sent) => self.snapshot(sent).await,
+            Stage::Live(sent) => self.live(sent).await,
+        }
+    }
+
+    async fn snapshot(&mut self, sent: Option<Position>) -> Result<WatchResponse, FeedEnded> {
+        let mut conn = self.tail.db.read().await?;
+        let head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
+        let sent = match sent {
+            None => Position {
+                epoch: head.epoch,
+                sequence: 0,
+            },
+            Some(sent) if sent.epoch == head.epoch => sent,
+            Some(_) => return Err(FeedEnded::NewEpoch),
+        };
+        let rows = store::feed_after(&mut conn, sent.sequence, limit(PAGE)).await?;
+        drop(conn);
+        let is_caught_up = rows.len() < PAGE;
+        let mut at = rows.last().map_or(sent.sequence, |row| row.sequence);
+        if is_caught_up {
+            // The numbers in between are of events that others have replaced.
+            at = at.max(head.sequence);
+        }
+        let at = Position {
+            epoch: head.epoch,
+            sequence: at,
+        };
+        let now = self.tail.clock.now();
+        // A cursor past the end is of another life of the database.
+        let known_names = self
+            .known_names
+            .filter(|known| known.epoch == at.epoch && known.sequence <= head.sequence);
+        let is_news = |row: &FeedRow| {
+            row.expire_time.is_none_or(|until| now < until)
+                && !(row.kind == USER_CHANGED && known_names.is_some_and(|known| row.sequence <= known.sequence))
+        };
+        self.stage = if is_caught_up {
+            Stage::Live(at)
+        } else {
+            Stage::Snapshot(Some(at))
+        };
+        Ok(WatchResponse {
+            epoch: at.epoch.to_string(),
+            sequence: at.sequence,
+            events: rows.into_iter().filter(is_news).filter_map(event).collect(),
+            is_snapshot: true,
+            is_caught_up,
+            server_time: Some(now.into()),
+        })
+    }
+
+    async fn live(&mut self, sent: Position) -> Result<WatchResponse, FeedEnded> {
+        // The task that sends lives as long as the process; should it end, there is nothing more to say.
+        if self.changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let tail = self.changes.borrow_and_update().clone();
+        let Some(head) = tail.head else {
+            return Err(db::Error::Unavailable("the access feed cannot be read".to_owned()).into());
+        };
+        if head.position.epoch != sent.epoch {
+            return Err(FeedEnded::NewEpoch);
+        }
+        let mut at = head.position;
+        let mut is_caught_up = true;
+        let events: Vec<AccessEvent> = if at.sequence <= sent.sequence {
+            at = sent;
+            Vec::new()
+        } else if sent.sequence >= tail.complete_after {
+            tail.recent
+                .iter()
+                .filter(|event| event.sequence > sent.sequence)
+                .cloned()
+                .collect()
+        } else {
+            let mut conn = self.tail.db.read().await?;
+            let rows = store::feed_after(&mut conn, sent.sequence, limit(PAGE)).await?;
+            if rows.len() == PAGE {
+                is_caught_up = false;
+                // What follows is there already.
+                self.changes.mark_changed();
+                at.sequence = rows.last().map_or(sent.sequence, |row| row.sequence);
+            } else {
+                at.sequence = rows.last().map_or(at.sequence, |row| row.sequence.max(at.sequence));
+            }
+            rows.into_iter().filter_map(event).collect()
+        };
+        self.stage = Stage::Live(at);
+        Ok(WatchResponse {
+            epoch: at.epoch.to_string(),
+            sequence: at.sequence,
+            events,
+            is_snapshot: false,
+            is_caught_up,
+            server_time: Some(head.read_time.into()),
+        })
+    }
+}
+
+/// The event of a row. One that cannot be read is left out, rather than that nobody hears of anything any more.
+fn event(row: FeedRow) -> Option<AccessEvent> {
+    match AccessEvent::decode(row.event.as_slice()) {
+        Ok(event) => Some(AccessEvent {
+            sequence: row.sequence,
+            ..event
+        }),
+        Err(error) => {
+            tracing::error!(%error, sequence = row.sequence, "an event of the access feed cannot be read");
+            None
+        }
+    }
+}
+
+fn limit(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The place that a consumer names, if it is one.
+pub(crate) fn position(epoch: &str, sequence: i64) -> Result<Option<Position>, shared::ids::ParseIdError> {
+    if epoch.is_empty() {
+        return Ok(None);
+    }
+    let epoch: Epoch = epoch.parse()?;
+    Ok(Some(Position { epoch, sequence }))
+}

@@ -1,0 +1,48 @@
+//! `auth.v1.AccessFeedService`.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, stream};
+use shared::{
+    proto::auth::v1::{WatchRequest, WatchResponse, access_feed_service_server::AccessFeedService},
+    validate::Fields,
+};
+use tonic::{Request, Response, Status};
+
+use crate::domain::{Error, FeedEnded, FeedStream, FeedTail, feed_position};
+
+/// Serves `auth.v1.AccessFeedService`.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessFeedRpc {
+    pub(crate) tail: FeedTail,
+}
+
+#[tonic::async_trait]
+impl AccessFeedService for AccessFeedRpc {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let mut fields = Fields::new();
+        let known = fields.check("epoch", feed_position(&request.epoch, request.after_sequence));
+        if request.after_sequence < 0 {
+            fields.reject("after_sequence", "must not be negative");
+        }
+        let known = fields.finish(|| known).map_err(Error::from)?;
+        let messages = stream::unfold(Some(self.tail.stream(known)), |reading: Option<FeedStream>| async {
+            let mut reading = reading?;
+            Some(match reading.next().await {
+                Ok(message) => (Ok(message), Some(reading)),
+                Err(ended) => (Err(status(ended)), None),
+            })
+        });
+        Ok(Response::new(Box::pin(messages)))
+    }
+}
+
+fn status(ended: FeedEnded) -> Status {
+    match ended {
+        FeedEnded::Database(error) => Error::from(error).into(),
+        FeedEnded::NewEpoch => Error::FeedBegunAnew.into(),
+    }
+}

@@ -1,0 +1,136 @@
+use std::{collections::BTreeSet, time::Duration};
+
+use shared::{
+    proto::auth::v1::{
+        AccessEvent, IssueServiceTokenRequest, LogoutRequest, WatchRequest, WatchResponse, access_event::Event,
+        access_feed_service_client::AccessFeedServiceClient, auth_service_client::AuthServiceClient,
+    },
+    testing::{
+        TestDatabase, on_both_backends,
+        rpc::{channel, reason, with_token},
+    },
+};
+use tempfile::NamedTempFile;
+use tonic::{Code, Streaming};
+
+use crate::support::{Server, settings};
+
+/// Used up only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+const SECRET: &str = "a secret of at least thirty-two characters";
+
+/// A server with the service account `game-service`.
+async fn server(database: TestDatabase) -> Server {
+    let file = NamedTempFile::new().expect("a temporary file");
+    let accounts = format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#);
+    std::fs::write(file.path(), accounts).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    Server::start_with(database, &settings(&["--service-accounts-file", path])).await
+}
+
+async fn service_token(client: &mut AuthServiceClient<tonic::transport::Channel>) -> String {
+    let request = IssueServiceTokenRequest {
+        client_id: "game-service".to_owned(),
+        client_secret: SECRET.to_owned(),
+    };
+    client
+        .issue_service_token(request)
+        .await
+        .expect("a token")
+        .into_inner()
+        .access_token
+}
+
+async fn watch(at: std::net::SocketAddr, epoch: &str, after_sequence: i64) -> Streaming<WatchResponse> {
+    let token = service_token(&mut AuthServiceClient::new(channel(at))).await;
+    let request = WatchRequest {
+        epoch: epoch.to_owned(),
+        after_sequence,
+    };
+    let mut client = AccessFeedServiceClient::new(channel(at));
+    client
+        .watch(with_token(request, &token))
+        .await
+        .expect("a stream")
+        .into_inner()
+}
+
+async fn message(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
+    let next = tokio::time::timeout(PATIENCE, stream.message())
+        .await
+        .expect("within a second");
+    next.expect("a message").expect("it goes on")
+}
+
+/// The whole snapshot as one message.
+async fn snapshot(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
+    let mut whole = WatchResponse::default();
+    loop {
+        let part = message(stream).await;
+        assert!(part.is_snapshot);
+        whole.events.extend(part.events);
+        (whole.epoch, whole.sequence) = (part.epoch, part.sequence);
+        if part.is_caught_up {
+            return whole;
+        }
+    }
+}
+
+fn sessions(events: &[AccessEvent]) -> BTreeSet<String> {
+    let revoked = events.iter().filter_map(|event| match &event.event {
+        Some(Event::SessionRevoked(revoked)) => Some(revoked.session_id.clone()),
+        _ => None,
+    });
+    revoked.collect()
+}
+
+on_both_backends! {
+    migrations = auth_service::MIGRATIONS;
+
+    async fn a_snapshot_has_every_role_and_the_keys(database: TestDatabase) {
+        let server = server(database).await;
+        let snapshot = snapshot(&mut watch(server.grpc, "", 0).await).await;
+        let mut roles = BTreeSet::new();
+        let mut keys = 0;
+        for event in &snapshot.events {
+            match event.event.as_ref().expect("an event") {
+                Event::RoleChanged(role) => {
+                    assert_eq!(role.permissions.contains(&"users:create".to_owned()), role.code_name == "admin");
+                    roles.insert(role.code_name.clone());
+                }
+                Event::KeysChanged(changed) => keys += changed.keys.len(),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(roles.into_iter().collect::<Vec<_>>(), ["admin", "player", "service", "superuser"]);
+        assert_eq!(keys, 1);
+    }
+
+    async fn a_person_may_not_watch(database: TestDatabase) {
+        let server = server(database).await;
+        let token = server.register("ann").await.tokens.expect("tokens").access_token;
+        let mut client = AccessFeedServiceClient::new(channel(server.grpc));
+        let refused = client.watch(with_token(WatchRequest::default(), &token)).await.expect_err("refused");
+        assert_eq!((refused.code(), reason(&refused)), (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
+    }
+
+    async fn a_quiet_feed_gives_signs_of_life(database: TestDatabase) {
+        let server = server(database).await;
+        let mut stream = watch(server.grpc, "", 0).await;
+        let snapshot = snapshot(&mut stream).await;
+        for _ in 0..2 {
+            let sign = message(&mut stream).await;
+            assert!(!sign.is_snapshot && sign.events.is_empty() && sign.is_caught_up);
+            assert_eq!((sign.epoch, sign.sequence), (snapshot.epoch.clone(), snapshot.sequence));
+        }
+    }
+
+    async fn a_crooked_position_is_refused(database: TestDatabase) {
+        let server = server(database).await;
+        let token = service_token(&mut server.auth()).await;
+        let mut client = AccessFeedServiceClient::new(channel(server.grpc));
+        let request = WatchRequest { epoch: "x".to_owned(), after_sequence: -1 };
+        let refused = client.watch(with_token(request, &token)).await.expect_err("refused");
+        assert_eq!(shared::testing::rpc::bad_fields(&refused), ["epoch", "after_sequence"]);
+    }
+}
