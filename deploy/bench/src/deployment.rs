@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -48,8 +49,13 @@ pub(crate) struct Deployment {
     pub(crate) admin: String,
 }
 
-/// Builds the services as they are released.
-pub(crate) fn build() {
+/// Where the programs are.
+static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+
+/// Builds the services as they are released, into the folder of this program.
+pub(crate) fn build(own: &Path) {
+    let folder = own.parent().unwrap_or(Path::new(".")).to_owned();
+    let _ = PROGRAMS.set(folder);
     let built = Command::new(env!("CARGO"))
         .args([
             "build",
@@ -222,7 +228,6 @@ fn free_address() -> SocketAddr {
 
 /// A program in the folder of this one.
 fn executable(name: &str) -> String {
-    let own = std::env::current_exe().expect("this program");
-    let path: PathBuf = own.parent().unwrap_or(Path::new(".")).join(name);
+    let path: PathBuf = PROGRAMS.get().map_or(Path::new("."), PathBuf::as_path).join(name);
     path.to_str().expect("UTF-8").to_owned()
 }

@@ -6,6 +6,8 @@ mod deployment;
 mod scenario;
 mod statistics;
 
+use std::env;
+
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::{db::Backend, testing::block_on};
 
@@ -60,7 +62,7 @@ enum Scenario {
 
 fn main() {
     let cli = Cli::parse();
-    deployment::build();
+    deployment::build(&env::current_exe().expect("this program"));
     for database in &cli.database {
         let backend = match database {
             Database::Sqlite => Backend::Sqlite,
