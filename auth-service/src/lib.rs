@@ -20,7 +20,8 @@ use shared::{
     proto::auth::v1::{
         FILE_DESCRIPTOR_SET, access_feed_service_server::AccessFeedServiceServer,
         account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
-        key_service_server::KeyServiceServer, service_account_service_server::ServiceAccountServiceServer,
+        key_service_server::KeyServiceServer, rbac_service_server::RbacServiceServer,
+        service_account_service_server::ServiceAccountServiceServer,
     },
     server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings},
     token::{KeySet, Verifier},
@@ -30,10 +31,10 @@ use tonic::service::Routes;
 use self::{
     config::AuthSettings,
     domain::{
-        Accounts, Act, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError, RefreshTokens, ServiceAccounts,
-        Sessions,
+        Accounts, Act, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError, Rbac, RefreshTokens,
+        ServiceAccounts, Sessions,
     },
-    grpc::{AccessFeedRpc, AccountRpc, AuthRpc, KeyRpc, ServiceAccountRpc},
+    grpc::{AccessFeedRpc, AccountRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc},
 };
 pub use self::{
     domain::{
@@ -146,6 +147,12 @@ impl AuthService<'_> {
         let service_account_rpc = ServiceAccountRpc {
             accounts: service_accounts.clone(),
         };
+        let rbac_rpc = RbacRpc {
+            rbac: Rbac {
+                db: self.db.clone(),
+                clock: accounts.clock.clone(),
+            },
+        };
         let auth_rpc = AuthRpc {
             accounts,
             sessions,
@@ -159,6 +166,7 @@ impl AuthService<'_> {
                 .add_service(
                     AccessFeedServiceServer::new(AccessFeedRpc { tail }).max_decoding_message_size(MAX_MESSAGE_LEN),
                 )
+                .add_service(RbacServiceServer::new(rbac_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(
                     ServiceAccountServiceServer::new(service_account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN),
                 ),

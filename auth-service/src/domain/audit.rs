@@ -2,12 +2,15 @@
 //! tells of, and never holds a secret.
 
 use shared::{
-    clock::Timestamp,
-    db::{self, Conn},
+    clock::{Clock, Timestamp},
+    db::{self, Conn, Db, write_tx},
     ids::UserId,
 };
 
-use super::act::{Act, Actor};
+use super::{
+    Error,
+    act::{Act, Actor},
+};
 use crate::{
     ids::AuditEventId,
     store::{self, AuditRow},
@@ -103,4 +106,32 @@ impl AuditEvent {
         };
         store::audit_insert(tx, &row).await
     }
+}
+
+/// What writes to the audit log by itself.
+pub(super) trait Records {
+    fn db(&self) -> &Db;
+    fn clock(&self) -> &Clock;
+}
+
+/// Writes the event down where the use case was refused for want of authority. What it had done is rolled back by then.
+pub(super) async fn recording_refusals<T>(
+    of: &impl Records,
+    act: &Act,
+    event: AuditEvent,
+    use_case: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let result = use_case.await;
+    let reason = match &result {
+        Err(Error::SuperuserRequired) => "SUPERUSER_REQUIRED",
+        Err(Error::GrantExceedsOwn(_)) => "GRANT_EXCEEDS_OWN",
+        Err(Error::LastAdmin) => "LAST_ADMIN",
+        _ => return result,
+    };
+    let recorded: Result<(), Error> = write_tx!(of.db(), |tx| {
+        event.refused(reason).record(tx, act, of.clock().now()).await?;
+        Ok(())
+    });
+    recorded?;
+    result
 }

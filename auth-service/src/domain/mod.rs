@@ -12,10 +12,12 @@ mod error;
 pub(crate) mod feed;
 mod feed_stream;
 mod first_admin;
+mod grants;
 mod hashing;
 mod login;
 mod names;
 mod password;
+mod rbac;
 mod refresh_token;
 mod registration;
 mod revocation;
@@ -33,10 +35,12 @@ pub(crate) use self::{
     declared_policies::{Declared, declare_own},
     error::Error,
     feed_stream::{FeedEnded, FeedStream, FeedTail, position as feed_position},
+    grants::{Decision, Decisions, Held},
     hashing::{HashingPool, HashingSettings},
     login::{Credentials, LoggedIn},
     names::{Email, Login, PersonName},
     password::Password,
+    rbac::{Named, Rbac, Renaming, RoleWithPermissions, is_reserved_action, is_reserved_role},
     refresh_token::RefreshTokens,
     registration::Registration,
     service_accounts::{ClientId, Described, NewServiceAccount, ServiceAccounts},
@@ -50,5 +54,5 @@ pub use self::{
     secret::{SecretError, ServerSecrets},
     service_accounts::generate_client_secret,
 };
-/// A user is a row as it is: answers hold it, and nothing above needs the store for it.
-pub(crate) use crate::store::User;
+/// A user is a row as it is, and so are others: answers hold them, and nothing above needs the store for it.
+pub(crate) use crate::store::{ActionRow, PermissionRow, ResourceRow, User};

@@ -8,8 +8,11 @@ mod convert;
 mod error;
 mod fields;
 mod keys;
+mod rbac;
+mod rbac_messages;
 mod service_accounts;
 
 pub(crate) use self::{
-    access_feed::AccessFeedRpc, account::AccountRpc, auth::AuthRpc, keys::KeyRpc, service_accounts::ServiceAccountRpc,
+    access_feed::AccessFeedRpc, account::AccountRpc, auth::AuthRpc, keys::KeyRpc, rbac::RbacRpc,
+    service_accounts::ServiceAccountRpc,
 };

@@ -222,3 +222,24 @@ pub(crate) async fn permission_id(conn: &mut Conn, name: &str) -> db::Result<Opt
         .await
         .optional())
 }
+
+/// Locks the role's row until the transaction ends. False where there is no such role.
+pub(crate) async fn role_lock_by_code_name(conn: &mut Conn, code_name: &str) -> db::Result<bool> {
+    let row = lock_row!(
+        conn,
+        roles::table
+            .filter(roles::code_name.eq(code_name))
+            .select(roles::code_name)
+    )?;
+    Ok(row.is_some_and(|_: String| true))
+}
+
+/// Takes the role from everybody.
+pub(crate) async fn role_holders_delete(conn: &mut Conn, role: RoleId) -> db::Result<()> {
+    query!(conn, |c| diesel::delete(
+        user_roles::table.filter(user_roles::role_id.eq(role))
+    )
+    .execute(c)
+    .await)
+    .map(|_| ())
+}

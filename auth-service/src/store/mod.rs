@@ -21,10 +21,11 @@ pub(crate) use self::{
         feed_head_set_max_access_token_seconds, feed_upsert,
     },
     grant::{
-        other_active_user_has_role, permission_id, permission_names, role_id, role_lock, role_permission_insert,
-        role_permission_names, role_permissions_delete, roles_with_permissions, user_holdings_delete,
-        user_permission_grant, user_permission_names, user_permission_revoke, user_role_assign, user_role_permissions,
-        user_role_unassign, users_with_permissions, users_with_role,
+        other_active_user_has_role, permission_id, permission_names, role_holders_delete, role_id, role_lock,
+        role_lock_by_code_name, role_permission_insert, role_permission_names, role_permissions_delete,
+        roles_with_permissions, user_holdings_delete, user_permission_grant, user_permission_names,
+        user_permission_revoke, user_role_assign, user_role_permissions, user_role_unassign, users_with_permissions,
+        users_with_role,
     },
     rbac::{
         ActionRow, PermissionRow, ResourceRow, RoleRow, action_by_code_name, action_by_name, action_delete,

@@ -1,0 +1,630 @@
+//! `auth.v1.RbacService`.
+
+use std::collections::BTreeSet;
+
+use shared::{
+    ids::{Kind, UserId, UserKind},
+    page::PageRequest,
+    proto::auth::v1::{self as proto, rbac_service_server::RbacService},
+    validate::{Fields, InvalidFields},
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    act::act,
+    fields,
+    rbac_messages::{action_message, decision_message, permission_message, resource_message, role_message},
+};
+use crate::domain::{CodeName, Declared, Error, Held, Named, PermissionName, Rbac, Renaming};
+
+const MAX_ROLE_PERMISSIONS: usize = 1000;
+const MAX_CHECKS: usize = 100;
+const MAX_DECLARED: usize = 500;
+
+/// Serves `auth.v1.RbacService`.
+#[derive(Clone, Debug)]
+pub(crate) struct RbacRpc {
+    pub(crate) rbac: Rbac,
+}
+
+#[tonic::async_trait]
+impl RbacService for RbacRpc {
+    async fn create_resource(
+        &self,
+        request: Request<proto::CreateResourceRequest>,
+    ) -> Result<Response<proto::CreateResourceResponse>, Status> {
+        let act = act(&request);
+        let resource = request.into_inner().resource.unwrap_or_default();
+        let new = named("resource", &resource.code_name, &resource.name, &resource.description).map_err(Error::from)?;
+        let resource = self.rbac.create_resource(&act, new).await?;
+        Ok(Response::new(proto::CreateResourceResponse {
+            resource: Some(resource_message(resource)),
+        }))
+    }
+
+    async fn get_resource(
+        &self,
+        request: Request<proto::GetResourceRequest>,
+    ) -> Result<Response<proto::GetResourceResponse>, Status> {
+        let code_name = code_name(&request.into_inner().code_name).map_err(Error::from)?;
+        let resource = self.rbac.resource(&code_name).await?;
+        Ok(Response::new(proto::GetResourceResponse {
+            resource: Some(resource_message(resource)),
+        }))
+    }
+
+    async fn list_resources(
+        &self,
+        request: Request<proto::ListResourcesRequest>,
+    ) -> Result<Response<proto::ListResourcesResponse>, Status> {
+        const LIST: &str = "ListResources";
+        let request = request.into_inner();
+        let page = page(request.page_size, &request.page_token, LIST).map_err(Error::from)?;
+        let (rows, next_page_token) = self.rbac.resources(&page, LIST).await?;
+        Ok(Response::new(proto::ListResourcesResponse {
+            resources: rows.into_iter().map(resource_message).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn update_resource(
+        &self,
+        request: Request<proto::UpdateResourceRequest>,
+    ) -> Result<Response<proto::UpdateResourceResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let resource = request.resource.unwrap_or_default();
+        let mask = request.update_mask.as_ref();
+        let (code_name, change) = renaming(
+            "resource",
+            mask,
+            &resource.code_name,
+            &resource.name,
+            &resource.description,
+        )
+        .map_err(Error::from)?;
+        let resource = self.rbac.update_resource(&act, &code_name, &change).await?;
+        Ok(Response::new(proto::UpdateResourceResponse {
+            resource: Some(resource_message(resource)),
+        }))
+    }
+
+    async fn delete_resource(
+        &self,
+        request: Request<proto::DeleteResourceRequest>,
+    ) -> Result<Response<proto::DeleteResourceResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let code_name = code_name(&request.code_name).map_err(Error::from)?;
+        self.rbac.delete_resource(&act, &code_name, request.force).await?;
+        Ok(Response::new(proto::DeleteResourceResponse {}))
+    }
+
+    async fn create_action(
+        &self,
+        request: Request<proto::CreateActionRequest>,
+    ) -> Result<Response<proto::CreateActionResponse>, Status> {
+        let act = act(&request);
+        let action = request.into_inner().action.unwrap_or_default();
+        let new = named("action", &action.code_name, &action.name, &action.description).map_err(Error::from)?;
+        let action = self.rbac.create_action(&act, new).await?;
+        Ok(Response::new(proto::CreateActionResponse {
+            action: Some(action_message(action)),
+        }))
+    }
+
+    async fn get_action(
+        &self,
+        request: Request<proto::GetActionRequest>,
+    ) -> Result<Response<proto::GetActionResponse>, Status> {
+        let code_name = code_name(&request.into_inner().code_name).map_err(Error::from)?;
+        let action = self.rbac.action(&code_name).await?;
+        Ok(Response::new(proto::GetActionResponse {
+            action: Some(action_message(action)),
+        }))
+    }
+
+    async fn list_actions(
+        &self,
+        request: Request<proto::ListActionsRequest>,
+    ) -> Result<Response<proto::ListActionsResponse>, Status> {
+        const LIST: &str = "ListActions";
+        let request = request.into_inner();
+        let page = page(request.page_size, &request.page_token, LIST).map_err(Error::from)?;
+        let (rows, next_page_token) = self.rbac.actions(&page, LIST).await?;
+        Ok(Response::new(proto::ListActionsResponse {
+            actions: rows.into_iter().map(action_message).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn update_action(
+        &self,
+        request: Request<proto::UpdateActionRequest>,
+    ) -> Result<Response<proto::UpdateActionResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let action = request.action.unwrap_or_default();
+        let mask = request.update_mask.as_ref();
+        let (code_name, change) =
+            renaming("action", mask, &action.code_name, &action.name, &action.description).map_err(Error::from)?;
+        let action = self.rbac.update_action(&act, &code_name, &change).await?;
+        Ok(Response::new(proto::UpdateActionResponse {
+            action: Some(action_message(action)),
+        }))
+    }
+
+    async fn delete_action(
+        &self,
+        request: Request<proto::DeleteActionRequest>,
+    ) -> Result<Response<proto::DeleteActionResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let code_name = code_name(&request.code_name).map_err(Error::from)?;
+        self.rbac.delete_action(&act, &code_name, request.force).await?;
+        Ok(Response::new(proto::DeleteActionResponse {}))
+    }
+
+    async fn create_permission(
+        &self,
+        request: Request<proto::CreatePermissionRequest>,
+    ) -> Result<Response<proto::CreatePermissionResponse>, Status> {
+        let act = act(&request);
+        let (name, description) = new_permission(request.into_inner()).map_err(Error::from)?;
+        let permission = self.rbac.create_permission(&act, &name, description).await?;
+        Ok(Response::new(proto::CreatePermissionResponse {
+            permission: Some(permission_message(permission)),
+        }))
+    }
+
+    async fn get_permission(
+        &self,
+        request: Request<proto::GetPermissionRequest>,
+    ) -> Result<Response<proto::GetPermissionResponse>, Status> {
+        let name = permission_name("name", &request.into_inner().name).map_err(Error::from)?;
+        let permission = self.rbac.permission(&name).await?;
+        Ok(Response::new(proto::GetPermissionResponse {
+            permission: Some(permission_message(permission)),
+        }))
+    }
+
+    async fn list_permissions(
+        &self,
+        request: Request<proto::ListPermissionsRequest>,
+    ) -> Result<Response<proto::ListPermissionsResponse>, Status> {
+        let request = request.into_inner();
+        let list = format!("ListPermissions {}", request.resource);
+        let mut fields = Fields::new();
+        let page = PageRequest::parse(&mut fields, request.page_size, &request.page_token, &list);
+        let resource = (!request.resource.is_empty()).then_some(request.resource.as_str());
+        if let Some(resource) = resource {
+            fields::code_name(&mut fields, "resource", resource);
+        }
+        let page = fields.finish(|| page).map_err(Error::from)?;
+        let (rows, next_page_token) = self.rbac.permissions(&page, &list, resource).await?;
+        Ok(Response::new(proto::ListPermissionsResponse {
+            permissions: rows.into_iter().map(permission_message).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn update_permission(
+        &self,
+        request: Request<proto::UpdatePermissionRequest>,
+    ) -> Result<Response<proto::UpdatePermissionResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let permission = request.permission.unwrap_or_default();
+        let mut fields = Fields::new();
+        let name = fields::permission_name(&mut fields, "permission.name", &permission.name);
+        let changeable = [("description", !permission.description.is_empty())];
+        let changing = fields::update_mask(&mut fields, request.update_mask.as_ref(), &changeable);
+        let description = fields::description(&mut fields, "permission.description", &permission.description);
+        let (name, description) = fields.finish(|| Some((name?, description?))).map_err(Error::from)?;
+        let description = changing.contains(&"description").then_some(description.as_str());
+        let permission = self.rbac.update_permission(&act, &name, description).await?;
+        Ok(Response::new(proto::UpdatePermissionResponse {
+            permission: Some(permission_message(permission)),
+        }))
+    }
+
+    async fn delete_permission(
+        &self,
+        request: Request<proto::DeletePermissionRequest>,
+    ) -> Result<Response<proto::DeletePermissionResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let name = permission_name("name", &request.name).map_err(Error::from)?;
+        self.rbac.delete_permission(&act, &name, request.force).await?;
+        Ok(Response::new(proto::DeletePermissionResponse {}))
+    }
+
+    async fn create_role(
+        &self,
+        request: Request<proto::CreateRoleRequest>,
+    ) -> Result<Response<proto::CreateRoleResponse>, Status> {
+        let act = act(&request);
+        let role = request.into_inner().role.unwrap_or_default();
+        let mut bad = Fields::new();
+        let new = named_in(&mut bad, "role", &role.code_name, &role.name, &role.description);
+        permissions_of_role(&mut bad, "role.permissions", &role.permissions);
+        let new = bad.finish(|| new).map_err(Error::from)?;
+        let role = self.rbac.create_role(&act, new, distinct(role.permissions)).await?;
+        Ok(Response::new(proto::CreateRoleResponse {
+            role: Some(role_message(role)),
+        }))
+    }
+
+    async fn get_role(
+        &self,
+        request: Request<proto::GetRoleRequest>,
+    ) -> Result<Response<proto::GetRoleResponse>, Status> {
+        let code_name = code_name(&request.into_inner().code_name).map_err(Error::from)?;
+        let role = self.rbac.role(&code_name).await?;
+        Ok(Response::new(proto::GetRoleResponse {
+            role: Some(role_message(role)),
+        }))
+    }
+
+    async fn list_roles(
+        &self,
+        request: Request<proto::ListRolesRequest>,
+    ) -> Result<Response<proto::ListRolesResponse>, Status> {
+        const LIST: &str = "ListRoles";
+        let request = request.into_inner();
+        let page = page(request.page_size, &request.page_token, LIST).map_err(Error::from)?;
+        let (rows, next_page_token) = self.rbac.roles(&page, LIST).await?;
+        Ok(Response::new(proto::ListRolesResponse {
+            roles: rows.into_iter().map(role_message).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn update_role(
+        &self,
+        request: Request<proto::UpdateRoleRequest>,
+    ) -> Result<Response<proto::UpdateRoleResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let role = request.role.unwrap_or_default();
+        let mask = request.update_mask.as_ref();
+        let (code_name, change) =
+            renaming("role", mask, &role.code_name, &role.name, &role.description).map_err(Error::from)?;
+        let role = self.rbac.update_role(&act, &code_name, &change).await?;
+        Ok(Response::new(proto::UpdateRoleResponse {
+            role: Some(role_message(role)),
+        }))
+    }
+
+    async fn delete_role(
+        &self,
+        request: Request<proto::DeleteRoleRequest>,
+    ) -> Result<Response<proto::DeleteRoleResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let code_name = code_name(&request.code_name).map_err(Error::from)?;
+        self.rbac.delete_role(&act, &code_name, request.force).await?;
+        Ok(Response::new(proto::DeleteRoleResponse {}))
+    }
+
+    async fn set_role_permissions(
+        &self,
+        request: Request<proto::SetRolePermissionsRequest>,
+    ) -> Result<Response<proto::SetRolePermissionsResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let mut bad = Fields::new();
+        let role = fields::code_name(&mut bad, "role", &request.role);
+        permissions_of_role(&mut bad, "permissions", &request.permissions);
+        let role = bad.finish(|| role).map_err(Error::from)?;
+        let role = self
+            .rbac
+            .set_role_permissions(&act, &role, distinct(request.permissions))
+            .await?;
+        Ok(Response::new(proto::SetRolePermissionsResponse {
+            role: Some(role_message(role)),
+        }))
+    }
+
+    async fn assign_role(
+        &self,
+        request: Request<proto::AssignRoleRequest>,
+    ) -> Result<Response<proto::AssignRoleResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let mut bad = Fields::new();
+        let user_id = bad.id::<UserKind>("user_id", &request.user_id);
+        let role = fields::code_name(&mut bad, "role", &request.role);
+        let (user_id, role) = bad.finish(|| Some((user_id?, role?))).map_err(Error::from)?;
+        let roles = self.rbac.assign_role(&act, user_id, &role).await?;
+        Ok(Response::new(proto::AssignRoleResponse { roles }))
+    }
+
+    async fn unassign_role(
+        &self,
+        request: Request<proto::UnassignRoleRequest>,
+    ) -> Result<Response<proto::UnassignRoleResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let mut bad = Fields::new();
+        let user_id = bad.id::<UserKind>("user_id", &request.user_id);
+        let role = fields::code_name(&mut bad, "role", &request.role);
+        let (user_id, role) = bad.finish(|| Some((user_id?, role?))).map_err(Error::from)?;
+        let roles = self.rbac.unassign_role(&act, user_id, &role).await?;
+        Ok(Response::new(proto::UnassignRoleResponse { roles }))
+    }
+
+    async fn grant_permission(
+        &self,
+        request: Request<proto::GrantPermissionRequest>,
+    ) -> Result<Response<proto::GrantPermissionResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let mut bad = Fields::new();
+        let user_id = bad.id::<UserKind>("user_id", &request.user_id);
+        let permission = fields::permission_name(&mut bad, "permission", &request.permission);
+        let (user_id, permission) = bad.finish(|| Some((user_id?, permission?))).map_err(Error::from)?;
+        let permissions = self.rbac.grant_permission(&act, user_id, &permission).await?;
+        Ok(Response::new(proto::GrantPermissionResponse { permissions }))
+    }
+
+    async fn revoke_permission(
+        &self,
+        request: Request<proto::RevokePermissionRequest>,
+    ) -> Result<Response<proto::RevokePermissionResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let mut bad = Fields::new();
+        let user_id = bad.id::<UserKind>("user_id", &request.user_id);
+        let permission = fields::permission_name(&mut bad, "permission", &request.permission);
+        let (user_id, permission) = bad.finish(|| Some((user_id?, permission?))).map_err(Error::from)?;
+        let permissions = self.rbac.revoke_permission(&act, user_id, &permission).await?;
+        Ok(Response::new(proto::RevokePermissionResponse { permissions }))
+    }
+
+    async fn list_user_permissions(
+        &self,
+        request: Request<proto::ListUserPermissionsRequest>,
+    ) -> Result<Response<proto::ListUserPermissionsResponse>, Status> {
+        let mut bad = Fields::new();
+        let user_id = bad.id::<UserKind>("user_id", &request.into_inner().user_id);
+        let user_id = bad.finish(|| user_id).map_err(Error::from)?;
+        let (roles, held) = self.rbac.user_permissions(user_id).await?;
+        let permissions = held
+            .into_iter()
+            .map(|(permission, Held { roles, is_direct })| proto::HeldPermission {
+                permission,
+                roles,
+                is_direct,
+            });
+        Ok(Response::new(proto::ListUserPermissionsResponse {
+            roles,
+            permissions: permissions.collect(),
+        }))
+    }
+
+    async fn check_permission(
+        &self,
+        request: Request<proto::CheckPermissionRequest>,
+    ) -> Result<Response<proto::CheckPermissionResponse>, Status> {
+        let request = request.into_inner();
+        let mut bad = Fields::new();
+        let user_id = bad.id::<UserKind>("user_id", &request.user_id);
+        let permission = fields::permission_name(&mut bad, "permission", &request.permission);
+        let check = bad.finish(|| Some((user_id?, permission?))).map_err(Error::from)?;
+        let checked = self.rbac.check(std::slice::from_ref(&check)).await?;
+        let decision = checked.decisions.into_iter().next();
+        Ok(Response::new(proto::CheckPermissionResponse {
+            decision: decision.map(|decision| decision_message(&decision, &check.1)),
+            epoch: checked.head.epoch.to_string(),
+            sequence: checked.head.sequence,
+        }))
+    }
+
+    async fn batch_check_permissions(
+        &self,
+        request: Request<proto::BatchCheckPermissionsRequest>,
+    ) -> Result<Response<proto::BatchCheckPermissionsResponse>, Status> {
+        let checks = checks(&request.into_inner().checks).map_err(Error::from)?;
+        let checked = self.rbac.check(&checks).await?;
+        let decisions = checked.decisions.iter().zip(&checks);
+        Ok(Response::new(proto::BatchCheckPermissionsResponse {
+            decisions: decisions
+                .map(|(decision, (_, permission))| decision_message(decision, permission))
+                .collect(),
+            epoch: checked.head.epoch.to_string(),
+            sequence: checked.head.sequence,
+        }))
+    }
+
+    async fn register_policies(
+        &self,
+        request: Request<proto::RegisterPoliciesRequest>,
+    ) -> Result<Response<proto::RegisterPoliciesResponse>, Status> {
+        let act = act(&request);
+        let declared = declared(request.into_inner().permissions).map_err(Error::from)?;
+        let created_permissions = self.rbac.register_policies(&act, &declared).await?;
+        Ok(Response::new(proto::RegisterPoliciesResponse { created_permissions }))
+    }
+}
+
+fn code_name(text: &str) -> Result<String, InvalidFields> {
+    let mut bad = Fields::new();
+    let code_name = fields::code_name(&mut bad, "code_name", text);
+    bad.finish(|| code_name)
+}
+
+fn permission_name(field: &'static str, text: &str) -> Result<PermissionName, InvalidFields> {
+    let mut bad = Fields::new();
+    let name = fields::permission_name(&mut bad, field, text);
+    bad.finish(|| name)
+}
+
+fn page<K: Kind>(size: i32, token: &str, list: &str) -> Result<PageRequest<K>, InvalidFields> {
+    let mut bad = Fields::new();
+    let page = PageRequest::parse(&mut bad, size, token, list);
+    bad.finish(|| page)
+}
+
+/// The names of the fields of a thing that is nested in the request.
+struct Paths {
+    code_name: &'static str,
+    name: &'static str,
+    description: &'static str,
+}
+
+fn paths(of: &str) -> Paths {
+    match of {
+        "resource" => Paths {
+            code_name: "resource.code_name",
+            name: "resource.name",
+            description: "resource.description",
+        },
+        "action" => Paths {
+            code_name: "action.code_name",
+            name: "action.name",
+            description: "action.description",
+        },
+        _ => Paths {
+            code_name: "role.code_name",
+            name: "role.name",
+            description: "role.description",
+        },
+    }
+}
+
+fn named_in(bad: &mut Fields, of: &str, code_name: &str, name: &str, description: &str) -> Option<Named> {
+    let paths = paths(of);
+    let code_name = fields::code_name(bad, paths.code_name, code_name);
+    let name = fields::name(bad, paths.name, name);
+    let description = fields::description(bad, paths.description, description);
+    Some(Named {
+        code_name: code_name?,
+        name: name?,
+        description: description?,
+    })
+}
+
+fn named(of: &str, code_name: &str, name: &str, description: &str) -> Result<Named, InvalidFields> {
+    let mut bad = Fields::new();
+    let named = named_in(&mut bad, of, code_name, name, description);
+    bad.finish(|| named)
+}
+
+fn renaming(
+    of: &str,
+    mask: Option<&prost_types::FieldMask>,
+    code_name: &str,
+    name: &str,
+    description: &str,
+) -> Result<(String, Renaming), InvalidFields> {
+    let mut bad = Fields::new();
+    let new = named_in(&mut bad, of, code_name, name, description);
+    let changeable = [("name", !name.is_empty()), ("description", !description.is_empty())];
+    let changing = fields::update_mask(&mut bad, mask, &changeable);
+    bad.finish(|| {
+        let new = new?;
+        let change = Renaming {
+            name: changing.contains(&"name").then_some(new.name),
+            description: changing.contains(&"description").then_some(new.description),
+        };
+        Some((new.code_name, change))
+    })
+}
+
+fn new_permission(request: proto::CreatePermissionRequest) -> Result<(PermissionName, String), InvalidFields> {
+    let permission = request.permission.unwrap_or_default();
+    let mut bad = Fields::new();
+    let description = fields::description(&mut bad, "permission.description", &permission.description);
+    let name = if permission.name.is_empty() {
+        let resource = fields::code_name(&mut bad, "permission.resource", &permission.resource);
+        let action = fields::code_name(&mut bad, "permission.action", &permission.action);
+        resource
+            .zip(action)
+            .map(|(resource, action)| PermissionName { resource, action })
+    } else {
+        let name = fields::permission_name(&mut bad, "permission.name", &permission.name);
+        let agrees = |part: &str, given: &str| given.is_empty() || given == part;
+        if name.as_ref().is_some_and(|name| {
+            !agrees(&name.resource, &permission.resource) || !agrees(&name.action, &permission.action)
+        }) {
+            bad.reject("permission.name", "must agree with resource and action");
+        }
+        name
+    };
+    bad.finish(|| Some((name?, description?)))
+}
+
+fn permissions_of_role(bad: &mut Fields, field: &'static str, names: &[String]) {
+    if names.len() > MAX_ROLE_PERMISSIONS {
+        bad.reject(field, "must be at most 1000");
+    } else {
+        fields::permission_names(bad, field, names);
+    }
+}
+
+fn distinct(names: Vec<String>) -> Vec<String> {
+    let names: BTreeSet<String> = names.into_iter().collect();
+    names.into_iter().collect()
+}
+
+fn checks(checks: &[proto::PermissionCheck]) -> Result<Vec<(UserId, PermissionName)>, InvalidFields> {
+    let mut bad = Fields::new();
+    if !(1..=MAX_CHECKS).contains(&checks.len()) {
+        bad.reject("checks", "must be 1 to 100");
+        return bad.finish(|| None);
+    }
+    let mut parsed = Vec::with_capacity(checks.len());
+    for (index, check) in checks.iter().enumerate() {
+        let user_id = check.user_id.parse().map_err(|error| format!("{error}"));
+        let permission = check.permission.parse::<PermissionName>();
+        if let Err(error) = &user_id {
+            bad.reject(format!("checks[{index}].user_id"), error.clone());
+        }
+        if let Err(error) = &permission {
+            bad.reject(format!("checks[{index}].permission"), error.to_string());
+        }
+        if let (Ok(user_id), Ok(permission)) = (user_id, permission) {
+            parsed.push((user_id, permission));
+        }
+    }
+    bad.finish(|| Some(parsed))
+}
+
+fn declared(permissions: Vec<proto::DeclaredPermission>) -> Result<Vec<Declared>, InvalidFields> {
+    let mut bad = Fields::new();
+    if !(1..=MAX_DECLARED).contains(&permissions.len()) {
+        bad.reject("permissions", "must be 1 to 500");
+        return bad.finish(|| None);
+    }
+    let mut parsed = Vec::with_capacity(permissions.len());
+    for (index, declared) in permissions.into_iter().enumerate() {
+        let mut check = |field: &str, text: &str| {
+            text.parse::<CodeName>()
+                .map(CodeName::into_string)
+                .map_err(|error| bad.reject(format!("permissions[{index}].{field}"), error.to_string()))
+                .ok()
+        };
+        let (resource, action) = (check("resource", &declared.resource), check("action", &declared.action));
+        for role in &declared.default_roles {
+            check("default_roles", role);
+        }
+        if declared.action == "all" {
+            bad.reject(
+                format!("permissions[{index}].action"),
+                "must be one action: all stands for every one",
+            );
+        }
+        if declared.default_roles.iter().any(|role| role == "superuser") {
+            let field = format!("permissions[{index}].default_roles");
+            bad.reject(field, "must not name superuser, which holds everything");
+        }
+        if let (Some(resource), Some(action)) = (resource, action) {
+            parsed.push(Declared {
+                permission: PermissionName { resource, action },
+                default_roles: declared.default_roles.into_iter().collect(),
+            });
+        }
+    }
+    bad.finish(|| Some(parsed))
+}
