@@ -1,6 +1,13 @@
 //! The settings of auth-service. `--help` is their reference.
 
-use std::{fs, io, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    num::NonZero,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use clap::builder::NonEmptyStringValueParser;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -93,6 +100,26 @@ pub struct AuthSettings {
     )]
     pub service_accounts_file: Option<PathBuf>,
 
+    /// File with the password of the first administrator: where there is none yet, the user `admin` is made at the start, and changes
+    /// the password at the first login. Afterwards it is ignored.
+    #[arg(
+        long,
+        env = "BOOTSTRAP_ADMIN_PASSWORD_FILE",
+        value_name = "FILE",
+        help_heading = "First administrator"
+    )]
+    pub bootstrap_admin_password_file: Option<PathBuf>,
+    /// That password itself; better given by the environment than on the command line, where others can see it.
+    #[arg(
+        long,
+        env = "BOOTSTRAP_ADMIN_PASSWORD",
+        value_name = "PASSWORD",
+        hide_env_values = true,
+        conflicts_with = "bootstrap_admin_password_file",
+        help_heading = "First administrator"
+    )]
+    pub bootstrap_admin_password: Option<SecretString>,
+
     /// Whether users may register themselves.
     #[arg(
         long,
@@ -167,6 +194,21 @@ impl AuthSettings {
         ServiceAccountSpec::parse_all(text.expose_secret()).map_err(|error| bad(&error))
     }
 
+    pub(crate) const fn has_bootstrap_password(&self) -> bool {
+        self.bootstrap_admin_password.is_some() || self.bootstrap_admin_password_file.is_some()
+    }
+
+    /// The password of the first administrator.
+    pub(crate) fn bootstrap_password(&self) -> Result<SecretString, StartError> {
+        match (&self.bootstrap_admin_password, &self.bootstrap_admin_password_file) {
+            (Some(password), _) => Ok(password.clone()),
+            (None, Some(path)) => read_password(path).map_err(|error| {
+                StartError::Setting(format!("--bootstrap-admin-password-file {}: {error}", path.display()))
+            }),
+            (None, None) => Err(StartError::setting("--bootstrap-admin-password-file is required")),
+        }
+    }
+
     pub(crate) fn hashing(&self) -> HashingSettings {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         HashingSettings {
@@ -218,6 +260,18 @@ impl SecretSettings {
             .parse()
             .map_err(|error| bad(&error))
     }
+}
+
+/// The password in a file, without the end of its line.
+pub(crate) fn read_password(path: &Path) -> io::Result<SecretString> {
+    let text = SecretString::from(fs::read_to_string(path)?);
+    Ok(SecretString::from(first_line(text.expose_secret())))
+}
+
+/// Text without the end of the line that an editor or a shell puts there.
+pub(crate) fn first_line(text: &str) -> &str {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.strip_suffix('\r').unwrap_or(text)
 }
 
 fn seconds(count: u32) -> Duration {

@@ -21,7 +21,7 @@ use shared::{
         FILE_DESCRIPTOR_SET, access_feed_service_server::AccessFeedServiceServer,
         account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
         key_service_server::KeyServiceServer, rbac_service_server::RbacServiceServer,
-        service_account_service_server::ServiceAccountServiceServer,
+        service_account_service_server::ServiceAccountServiceServer, user_service_server::UserServiceServer,
     },
     server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings},
     token::{KeySet, Verifier},
@@ -34,7 +34,7 @@ use self::{
         Accounts, Act, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError, Rbac, RefreshTokens,
         ServiceAccounts, Sessions,
     },
-    grpc::{AccessFeedRpc, AccountRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc},
+    grpc::{AccessFeedRpc, AccountRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, UserRpc},
 };
 pub use self::{
     domain::{
@@ -96,6 +96,13 @@ impl AuthService<'_> {
                 Ok(None)
             }
         };
+        let prepared = async {
+            let keys = prepared.await?;
+            if keys.is_some() {
+                domain::bootstrap(&self.db, self.settings, &hashing, &self.clock).await?;
+            }
+            Ok(keys)
+        };
         let Some(keys) = stop.run_until_cancelled(prepared).await.transpose()?.flatten() else {
             return Ok(key_set);
         };
@@ -139,6 +146,9 @@ impl AuthService<'_> {
         let account_rpc = AccountRpc {
             accounts: accounts.clone(),
         };
+        let user_rpc = UserRpc {
+            accounts: accounts.clone(),
+        };
         let service_accounts = ServiceAccounts {
             db: self.db.clone(),
             clock: accounts.clock.clone(),
@@ -162,6 +172,7 @@ impl AuthService<'_> {
         rpcs.mount(
             Routes::new(AuthServiceServer::new(auth_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(AccountServiceServer::new(account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
+                .add_service(UserServiceServer::new(user_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(KeyServiceServer::new(key_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(
                     AccessFeedServiceServer::new(AccessFeedRpc { tail }).max_decoding_message_size(MAX_MESSAGE_LEN),

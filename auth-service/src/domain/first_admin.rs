@@ -6,14 +6,19 @@ use secrecy::{ExposeSecret as _, SecretString};
 use shared::{
     clock::Clock,
     config::StartError,
-    db::{Db, write_tx},
+    db::{Conn, Db, write_tx},
     ids::UserId,
 };
 
-use super::{Email, Error, HashingPool, HashingSettings, Login, Password, hashing::Verdict, registration::user_create};
+use super::{
+    Act, Email, Error, HashingPool, Login, Password, PersonName, Registration,
+    audit::AuditEvent,
+    hashing::Verdict,
+    registration::{NewPassword, user_create},
+};
 use crate::{
     config::AuthSettings,
-    store::{self, NewUser, Role},
+    store::{self, Role},
 };
 
 const LOGIN: &str = "admin";
@@ -36,17 +41,12 @@ pub async fn ensure_first_admin(
     clock: &Clock,
     password: impl FnOnce() -> Result<SecretString, StartError>,
 ) -> Result<Option<SecretString>, StartError> {
-    let mut conn = db.read().await.map_err(StartError::failed)?;
-    let exists = store::users_with_role_exist(&mut conn, Role::Superuser)
-        .await
-        .map_err(StartError::failed)?;
-    drop(conn);
-    if exists {
+    if superuser_exists(db).await? {
         return Ok(None);
     }
     let password = password()?;
-    let made = make(db, settings.hashing(), clock, &password).await;
-    let made = made.map_err(|error| StartError::Failed(format!("cannot make the first administrator: {error}")))?;
+    let hashing = HashingPool::new(settings.hashing()).map_err(StartError::setting)?;
+    let made = make_first(db, &hashing, clock, &password, false).await?;
     Ok(made.then_some(password))
 }
 
@@ -74,29 +74,129 @@ pub async fn is_first_admin_password(
     Ok(verdict.map_err(StartError::failed)? != Verdict::Wrong)
 }
 
-async fn make(db: &Db, hashing: HashingSettings, clock: &Clock, password: &SecretString) -> Result<bool, Error> {
-    let internal = |error: &dyn std::fmt::Display| Error::Internal(error.to_string());
-    let chosen = Password::chosen(password.expose_secret()).map_err(|error| internal(&error))?;
-    let login: Login = LOGIN.parse().map_err(|error| internal(&error))?;
-    let email: Email = EMAIL.parse().map_err(|error| internal(&error))?;
-    let hash = HashingPool::new(hashing)?.hash(chosen).await?;
-    write_tx!(db, |tx| {
+/// The same as [`ensure_first_admin`] with a password that the settings give, which the first login has to change. Where there is a superuser already, the
+/// setting is ignored.
+pub(crate) async fn bootstrap(
+    db: &Db,
+    settings: &AuthSettings,
+    hashing: &HashingPool,
+    clock: &Clock,
+) -> Result<(), StartError> {
+    if !settings.has_bootstrap_password() {
+        return Ok(());
+    }
+    if superuser_exists(db).await? {
+        tracing::info!("there is an administrator; the bootstrap password is ignored");
+        return Ok(());
+    }
+    let password = settings.bootstrap_password()?;
+    if make_first(db, hashing, clock, &password, true).await? {
+        tracing::info!(
+            login = LOGIN,
+            "made the first administrator, whose first login changes the password"
+        );
+    }
+    Ok(())
+}
+
+/// Makes a superuser of this login, whatever others there are.
+pub(crate) async fn create_admin(
+    db: &Db,
+    hashing: &HashingPool,
+    clock: &Clock,
+    (login, email): (Login, Email),
+    password: Password,
+) -> Result<UserId, Error> {
+    let registration = admin(login, email, password);
+    let hash = hashing.hash(registration.password.clone()).await?;
+    write_tx!(db, |tx| make(
+        tx,
+        &Act::command_line(),
+        &registration,
+        &hash,
+        false,
+        clock
+    )
+    .await)
+}
+
+async fn superuser_exists(db: &Db) -> Result<bool, StartError> {
+    let mut conn = db.read().await.map_err(StartError::failed)?;
+    store::users_with_role_exist(&mut conn, Role::Superuser)
+        .await
+        .map_err(StartError::failed)
+}
+
+/// Makes the user `admin` unless there is a superuser. Of many who do so at once, one makes it.
+async fn make_first(
+    db: &Db,
+    hashing: &HashingPool,
+    clock: &Clock,
+    password: &SecretString,
+    is_temporary: bool,
+) -> Result<bool, StartError> {
+    let failed = |why: &dyn std::fmt::Display| {
+        StartError::Failed(format!(
+            "cannot make the first administrator, with the login {LOGIN}: {why}"
+        ))
+    };
+    let login: Login = LOGIN.parse().map_err(|error| failed(&error))?;
+    let email: Email = EMAIL.parse().map_err(|error| failed(&error))?;
+    let password = Password::chosen(password.expose_secret())
+        .map_err(|error| StartError::Setting(format!("the password of the first administrator {error}")))?;
+    if password.names(Some(&login), Some(&email)) {
+        return Err(StartError::setting(
+            "the password of the first administrator must not be the login",
+        ));
+    }
+    let registration = admin(login, email, password);
+    let hash = hashing.hash(registration.password.clone()).await;
+    let hash = hash.map_err(|error| failed(&error))?;
+    let made: Result<bool, Error> = write_tx!(db, |tx| {
+        store::role_lock(tx, Role::Superuser).await?;
         if store::users_with_role_exist(tx, Role::Superuser).await? {
             return Ok(false);
         }
-        let new = NewUser {
-            id: UserId::generate(),
-            login: login.as_str(),
-            login_folded: login.folded(),
-            email: email.as_str(),
-            email_folded: email.folded(),
-            password_hash: &hash,
-            first_name: "",
-            last_name: "",
-            middle_name: "",
-            create_time: clock.now(),
-        };
-        user_create(tx, &new, &[Role::Superuser, Role::Admin, Role::Player]).await?;
+        make(tx, &Act::itself(), &registration, &hash, is_temporary, clock).await?;
         Ok(true)
+    });
+    made.map_err(|error| match error {
+        Error::UserAlreadyExists(_) => {
+            failed(&"another user has the login or the address; use `auth-service create-admin`")
+        }
+        error => failed(&error),
     })
+}
+
+fn admin(login: Login, email: Email, password: Password) -> Registration {
+    Registration {
+        email,
+        login,
+        password,
+        first_name: PersonName::default(),
+        last_name: PersonName::default(),
+        middle_name: PersonName::default(),
+    }
+}
+
+async fn make(
+    tx: &mut Conn,
+    act: &Act,
+    registration: &Registration,
+    hash: &SecretString,
+    is_temporary: bool,
+    clock: &Clock,
+) -> Result<UserId, Error> {
+    let now = clock.now();
+    let password = NewPassword { hash, is_temporary };
+    let user = user_create(tx, registration, password, now).await?;
+    for role in [Role::Superuser, Role::Admin, Role::Player] {
+        store::user_role_insert(tx, user.id, role).await?;
+    }
+    AuditEvent::new("user.create")
+        .user(user.id)
+        .detail("roles", "admin, player, superuser")
+        .record(tx, act, now)
+        .await?;
+    Ok(user.id)
 }

@@ -3,8 +3,13 @@
 use secrecy::ExposeSecret as _;
 use shared::db::write_tx;
 
-use super::{Accounts, Act, Error, Password, TokenPair, hashing::Verdict, names};
-use crate::store;
+use super::{
+    Accounts, Act, Error, Password, TokenPair, feed,
+    hashing::Verdict,
+    names,
+    passwords::{ensure_fit, replace_at_login},
+};
+use crate::store::{self, User};
 
 /// Who wants to log in.
 #[derive(Debug)]
@@ -12,6 +17,8 @@ pub(crate) struct Credentials {
     /// The login or the e-mail address, as typed.
     pub(crate) identifier: String,
     pub(crate) password: Password,
+    /// Replaces the password.
+    pub(crate) new_password: Option<Password>,
 }
 
 /// A user with a new session.
@@ -33,6 +40,8 @@ impl Accounts {
         } else {
             store::user_by_login(&mut conn, &folded).await?
         };
+        // A service has its own way in, and nobody is left who was deleted.
+        let found = found.filter(User::is_person);
         // Hashing takes long; somebody else can use the connection meanwhile.
         drop(conn);
 
@@ -41,8 +50,17 @@ impl Accounts {
         let (Some(found), Verdict::Right | Verdict::RightButOutdated) = (found, verdict) else {
             return Err(Error::CredentialsInvalid);
         };
+        // Whoever has got here knows the password, and may learn more.
+        let new_hash = match credentials.new_password {
+            Some(new) => {
+                ensure_fit(&new, &found, "new_password")?;
+                Some(self.hashing.hash(new).await?)
+            }
+            None if found.must_change_password => return Err(Error::PasswordChangeRequired),
+            None => None,
+        };
         let rehash = match verdict {
-            Verdict::RightButOutdated => Some(self.hashing.hash(credentials.password).await?),
+            Verdict::RightButOutdated if new_hash.is_none() => Some(self.hashing.hash(credentials.password).await?),
             _ => None,
         };
         write_tx!(self.db, |tx| {
@@ -53,12 +71,17 @@ impl Accounts {
                 return Err(Error::CredentialsInvalid);
             }
             let now = self.clock.now();
+            let mut published = Vec::new();
+            if let Some(hash) = &new_hash {
+                published.push(replace_at_login(tx, act, &mut user, hash, now).await?);
+            }
             if let Some(hash) = &rehash {
                 store::user_password_rehash(tx, user.id, hash).await?;
             }
             store::user_record_login(tx, user.id, now).await?;
             user.last_login_time = Some(now);
             let tokens = self.sessions.begin(tx, act, &user, now).await?;
+            feed::publish(tx, published, now).await?;
             Ok(LoggedIn { user, tokens })
         })
     }

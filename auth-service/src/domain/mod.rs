@@ -8,6 +8,7 @@ mod authority;
 mod code_name;
 mod declared_accounts;
 mod declared_policies;
+mod deletion;
 mod error;
 pub(crate) mod feed;
 mod feed_stream;
@@ -17,6 +18,8 @@ mod hashing;
 mod login;
 mod names;
 mod password;
+mod passwords;
+mod profile;
 mod rbac;
 mod refresh_token;
 mod registration;
@@ -26,6 +29,7 @@ mod service_accounts;
 mod session;
 mod sessions;
 mod signing_key;
+mod users;
 
 pub(crate) use self::{
     access_token::{AccessToken, Issuer},
@@ -35,11 +39,14 @@ pub(crate) use self::{
     declared_policies::{Declared, declare_own},
     error::Error,
     feed_stream::{FeedEnded, FeedStream, FeedTail, position as feed_position},
+    first_admin::{bootstrap, create_admin},
     grants::{Decision, Decisions, Held},
     hashing::{HashingPool, HashingSettings},
     login::{Credentials, LoggedIn},
-    names::{Email, Login, PersonName},
+    names::{Email, Login, PersonName, fold},
     password::Password,
+    passwords::PasswordChange,
+    profile::ProfileChanges,
     rbac::{Named, Rbac, Renaming, RoleWithPermissions, is_reserved_action, is_reserved_role},
     refresh_token::RefreshTokens,
     registration::Registration,
@@ -47,6 +54,7 @@ pub(crate) use self::{
     session::{SessionLives, TokenPair},
     sessions::Sessions,
     signing_key::{KeyRing, KeyRingError},
+    users::{NewAccount, UserWithRoles},
 };
 pub use self::{
     declared_accounts::{InvalidServiceAccounts, ServiceAccountSpec},
@@ -55,4 +63,4 @@ pub use self::{
     service_accounts::generate_client_secret,
 };
 /// A user is a row as it is, and so are others: answers hold them, and nothing above needs the store for it.
-pub(crate) use crate::store::{ActionRow, PermissionRow, ResourceRow, User};
+pub(crate) use crate::store::{ActionRow, PermissionRow, ResourceRow, User, UserFilter};

@@ -53,6 +53,16 @@ impl Password {
         login.is_some_and(|login| login.folded() == folded) || email.is_some_and(|email| email.folded() == folded)
     }
 
+    /// Whether it is one of these names, which are folded.
+    pub(super) fn is_one_of(&self, folded: [String; 2]) -> bool {
+        folded.contains(&fold(self.0.expose_secret()))
+    }
+
+    /// Whether it is the same password.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.0.expose_secret().as_bytes()
     }

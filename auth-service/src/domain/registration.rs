@@ -1,12 +1,17 @@
 //! Registration.
 
+use secrecy::SecretString;
 use shared::{
+    clock::Timestamp,
     db::{Conn, write_tx},
-    error::BadField,
     ids::UserId,
 };
 
-use super::{Accounts, Act, Email, Error, LoggedIn, Login, Password, PersonName};
+use super::{
+    Accounts, Act, Email, Error, LoggedIn, Login, Password, PersonName,
+    audit::AuditEvent,
+    profile::{ensure_free, search_folded, taken},
+};
 use crate::store::{self, NewUser, Role};
 
 /// Who registers.
@@ -20,6 +25,14 @@ pub(crate) struct Registration {
     pub(crate) middle_name: PersonName,
 }
 
+/// A password as it is stored with a new user.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewPassword<'a> {
+    pub(super) hash: &'a SecretString,
+    /// The first login has to change it.
+    pub(super) is_temporary: bool,
+}
+
 impl Accounts {
     /// Creates a user with the role `player`, and logs them in.
     pub(crate) async fn register(&self, act: &Act, registration: Registration) -> Result<LoggedIn, Error> {
@@ -29,59 +42,53 @@ impl Accounts {
         // Before the look-up, so that a taken name costs as long to find out as a free one.
         let hash = self.hashing.hash(registration.password.clone()).await?;
         let now = self.clock.now();
-        let new = NewUser {
-            id: UserId::generate(),
-            login: registration.login.as_str(),
-            login_folded: registration.login.folded(),
-            email: registration.email.as_str(),
-            email_folded: registration.email.folded(),
-            password_hash: &hash,
-            first_name: registration.first_name.as_str(),
-            last_name: registration.last_name.as_str(),
-            middle_name: registration.middle_name.as_str(),
-            create_time: now,
-        };
         write_tx!(self.db, |tx| {
-            let mut user = user_create(tx, &new, &[Role::Player]).await?;
+            let password = NewPassword {
+                hash: &hash,
+                is_temporary: false,
+            };
+            let mut user = user_create(tx, &registration, password, now).await?;
+            store::user_role_insert(tx, user.id, Role::Player).await?;
             let session = self.sessions.begin(tx, act, &user, now).await?;
             store::user_record_login(tx, user.id, now).await?;
             user.last_login_time = Some(now);
+            AuditEvent::new("user.register")
+                .user(user.id)
+                .record(tx, act, now)
+                .await?;
             Ok(LoggedIn { user, tokens: session })
         })
     }
 }
 
-/// Inserts the user with these roles, or says which names are taken.
-pub(super) async fn user_create(tx: &mut Conn, new: &NewUser<'_>, roles: &[Role]) -> Result<store::User, Error> {
-    let mut taken = Vec::new();
-    if store::user_by_login(tx, new.login_folded).await?.is_some() {
-        taken.push(taken_field("login"));
-    }
-    if store::user_by_email(tx, new.email_folded).await?.is_some() {
-        taken.push(taken_field("email"));
-    }
-    if !taken.is_empty() {
-        return Err(Error::UserAlreadyExists(taken));
-    }
-    // Another transaction may have taken a name since; then the constraint says which.
-    let user = store::user_insert(tx, new).await.map_err(|error| {
-        if error.is_unique_violation_of("users", "login_folded") {
-            Error::UserAlreadyExists(vec![taken_field("login")])
-        } else if error.is_unique_violation_of("users", "email_folded") {
-            Error::UserAlreadyExists(vec![taken_field("email")])
-        } else {
-            error.into()
-        }
-    })?;
-    for role in roles {
-        store::user_role_insert(tx, user.id, *role).await?;
-    }
-    Ok(user)
-}
-
-fn taken_field(field: &'static str) -> BadField {
-    BadField {
-        field: field.into(),
-        description: "is taken".into(),
-    }
+/// Inserts the user, without any role, or says which names are taken.
+pub(super) async fn user_create(
+    tx: &mut Conn,
+    registration: &Registration,
+    password: NewPassword<'_>,
+    now: Timestamp,
+) -> Result<store::User, Error> {
+    let (login, email) = (&registration.login, &registration.email);
+    ensure_free(tx, None, Some(login.folded()), Some(email.folded())).await?;
+    let [first, middle, last] = [
+        &registration.first_name,
+        &registration.middle_name,
+        &registration.last_name,
+    ]
+    .map(PersonName::as_str);
+    let new = NewUser {
+        id: UserId::generate(),
+        login: login.as_str(),
+        login_folded: login.folded(),
+        email: email.as_str(),
+        email_folded: email.folded(),
+        password_hash: password.hash,
+        first_name: first,
+        last_name: last,
+        middle_name: middle,
+        search_folded: &search_folded(login.folded(), email.folded(), [first, middle, last]),
+        must_change_password: password.is_temporary,
+        create_time: now,
+    };
+    store::user_insert(tx, &new).await.map_err(taken)
 }

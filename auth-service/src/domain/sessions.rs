@@ -50,6 +50,26 @@ impl Sessions {
         self.pair(tx, user, claim, session.expire_time, now).await
     }
 
+    /// Replaces the tokens of a live session, whichever of them are out, in the caller's transaction, which has locked the user's
+    /// row.
+    pub(super) async fn replace_tokens(
+        &self,
+        tx: &mut Conn,
+        user: &User,
+        session: &Session,
+        now: Timestamp,
+    ) -> Result<TokenPair, Error> {
+        let expire_time = self.lives.renewed(session, now);
+        if !store::session_rotate(tx, session, None, now, expire_time).await? {
+            return Err(Error::SessionEnded);
+        }
+        let claim = RefreshClaim {
+            session_id: session.id,
+            counter: session.counter + 1,
+        };
+        self.pair(tx, user, claim, expire_time, now).await
+    }
+
     /// Replaces a refresh token by its successor, once.
     pub(crate) async fn rotate(
         &self,

@@ -2,12 +2,16 @@
 
 use shared::{
     authz,
-    proto::auth::v1::{self as proto, GetMeRequest, GetMeResponse, account_service_server::AccountService},
+    proto::auth::v1::{
+        self as proto, ChangePasswordRequest, ChangePasswordResponse, DeleteMeRequest, DeleteMeResponse, GetMeRequest,
+        GetMeResponse, UpdateMeRequest, UpdateMeResponse, account_service_server::AccountService,
+    },
+    validate::{Fields, InvalidFields},
 };
 use tonic::{Request, Response, Status};
 
-use super::convert;
-use crate::domain::Accounts;
+use super::{act::act, convert, passwords, profile};
+use crate::domain::{Accounts, Error, Password, PasswordChange};
 
 /// Serves `auth.v1.AccountService`.
 #[derive(Clone, Debug)]
@@ -28,19 +32,36 @@ impl AccountService for AccountRpc {
         }))
     }
 
-    async fn update_me(&self, _: Request<proto::UpdateMeRequest>) -> Result<Response<proto::UpdateMeResponse>, Status> {
-        Err(Status::unimplemented("update_me"))
+    async fn update_me(&self, request: Request<UpdateMeRequest>) -> Result<Response<UpdateMeResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let changes = profile::changes(Fields::new(), request.user.as_ref(), request.update_mask.as_ref());
+        let user = self.accounts.update_me(&act, changes.map_err(Error::from)?).await?;
+        Ok(Response::new(UpdateMeResponse {
+            user: Some(convert::user(user)),
+        }))
     }
 
     async fn change_password(
         &self,
-        _: Request<proto::ChangePasswordRequest>,
-    ) -> Result<Response<proto::ChangePasswordResponse>, Status> {
-        Err(Status::unimplemented("change_password"))
+        request: Request<ChangePasswordRequest>,
+    ) -> Result<Response<ChangePasswordResponse>, Status> {
+        let act = act(&request);
+        let change = password_change(&request.into_inner()).map_err(Error::from)?;
+        let tokens = self.accounts.change_password(&act, change).await?;
+        Ok(Response::new(ChangePasswordResponse {
+            tokens: Some(convert::token_pair(&tokens)),
+        }))
     }
 
-    async fn delete_me(&self, _: Request<proto::DeleteMeRequest>) -> Result<Response<proto::DeleteMeResponse>, Status> {
-        Err(Status::unimplemented("delete_me"))
+    async fn delete_me(&self, request: Request<DeleteMeRequest>) -> Result<Response<DeleteMeResponse>, Status> {
+        let act = act(&request);
+        let mut fields = Fields::new();
+        let presented = Password::presented(&request.into_inner().current_password);
+        let password = fields.check("current_password", presented);
+        let password = fields.finish(|| password).map_err(Error::from)?;
+        self.accounts.delete_me(&act, password).await?;
+        Ok(Response::new(DeleteMeResponse {}))
     }
 
     async fn list_my_sessions(
@@ -63,4 +84,21 @@ impl AccountService for AccountRpc {
     ) -> Result<Response<proto::GetClientAddressResponse>, Status> {
         Err(Status::unimplemented("get_client_address"))
     }
+}
+
+fn password_change(request: &ChangePasswordRequest) -> Result<PasswordChange, InvalidFields> {
+    let mut fields = Fields::new();
+    let current = fields.check("current_password", Password::presented(&request.current_password));
+    let new = passwords::replacing(
+        &mut fields,
+        current.as_ref(),
+        &request.new_password,
+        &request.new_password_confirmation,
+    );
+    fields.finish(|| {
+        Some(PasswordChange {
+            current: current?,
+            new: new?,
+        })
+    })
 }

@@ -12,7 +12,7 @@ use shared::{
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{act::act, convert};
+use super::{act::act, convert, passwords};
 use crate::domain::{Accounts, Credentials, Error, Password, Registration, ServiceAccounts, Sessions};
 
 /// Serves `auth.v1.AuthService`.
@@ -138,17 +138,16 @@ fn registration(request: &RegisterRequest) -> Result<Registration, InvalidFields
     let mut fields = Fields::new();
     let email = fields.check("email", request.email.parse());
     let login = fields.check("login", request.login.parse());
-    let password = fields.check("password", Password::chosen(&request.password));
+    let password = passwords::confirmed(
+        &mut fields,
+        ["password", "password_confirmation"],
+        [&request.password, &request.password_confirmation],
+    );
     if password
         .as_ref()
         .is_some_and(|password| password.names(login.as_ref(), email.as_ref()))
     {
         fields.reject("password", "must not be the login or the e-mail address");
-    }
-    if request.password_confirmation.is_empty() {
-        fields.reject("password_confirmation", "is required");
-    } else if request.password != request.password_confirmation {
-        fields.reject("password_confirmation", "must be the same as password");
     }
     let first_name = fields.check("first_name", request.first_name.parse());
     let last_name = fields.check("last_name", request.last_name.parse());
@@ -175,10 +174,20 @@ fn credentials(request: LoginRequest) -> Result<Credentials, InvalidFields> {
         fields.reject("identifier", "must be a login or an e-mail address");
     }
     let password = fields.check("password", Password::presented(&request.password));
+    let mut new_password = None;
+    if !(request.new_password.is_empty() && request.new_password_confirmation.is_empty()) {
+        new_password = passwords::replacing(
+            &mut fields,
+            password.as_ref(),
+            &request.new_password,
+            &request.new_password_confirmation,
+        );
+    }
     fields.finish(|| {
         Some(Credentials {
             identifier: request.identifier,
             password: password?,
+            new_password,
         })
     })
 }

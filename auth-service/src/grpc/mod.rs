@@ -8,11 +8,14 @@ mod convert;
 mod error;
 mod fields;
 mod keys;
+mod passwords;
+mod profile;
 mod rbac;
 mod rbac_messages;
 mod service_accounts;
+mod users;
 
 pub(crate) use self::{
     access_feed::AccessFeedRpc, account::AccountRpc, auth::AuthRpc, keys::KeyRpc, rbac::RbacRpc,
-    service_accounts::ServiceAccountRpc,
+    service_accounts::ServiceAccountRpc, users::UserRpc,
 };

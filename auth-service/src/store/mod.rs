@@ -3,6 +3,7 @@
 mod audit;
 mod feed;
 mod grant;
+mod profile;
 mod rbac;
 mod role;
 mod schema;
@@ -27,6 +28,7 @@ pub(crate) use self::{
         user_permission_revoke, user_role_assign, user_role_permissions, user_role_unassign, users_with_permissions,
         users_with_role,
     },
+    profile::{ProfileValues, UserFilter, user_set_active, user_set_password, user_set_profile, users_list},
     rbac::{
         ActionRow, PermissionRow, ResourceRow, RoleRow, action_by_code_name, action_by_name, action_delete,
         action_describe, action_insert, actions_list, permission_by_name, permission_delete, permission_describe,
@@ -41,7 +43,7 @@ pub(crate) use self::{
     },
     session::{
         NewSession, Session, SessionEnd, session_by_id, session_end, session_insert, session_mark_used, session_rotate,
-        sessions_end_all,
+        sessions_end_all, sessions_forget_origins,
     },
     signing_key::{KeyState, SigningKeyRow, signing_key_insert, signing_key_reencrypt, signing_keys_list},
     user::{

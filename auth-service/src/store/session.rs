@@ -160,3 +160,13 @@ pub(crate) async fn sessions_end_all(
     let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end.as_str())));
     query!(conn, |c| update.execute(c).await)
 }
+
+/// Forgets where the user's sessions were used, and by which devices.
+pub(crate) async fn sessions_forget_origins(conn: &mut Conn, user_id: UserId) -> db::Result<()> {
+    let update = diesel::update(sessions::table.filter(sessions::user_id.eq(user_id))).set((
+        sessions::device_id.eq(None::<DeviceId>),
+        sessions::ip_address.eq(""),
+        sessions::user_agent.eq(""),
+    ));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}

@@ -41,6 +41,9 @@ pub(crate) struct NewUser<'a> {
     pub(crate) first_name: &'a str,
     pub(crate) last_name: &'a str,
     pub(crate) middle_name: &'a str,
+    /// What a search finds the user by.
+    pub(crate) search_folded: &'a str,
+    pub(crate) must_change_password: bool,
     pub(crate) create_time: Timestamp,
 }
 
@@ -59,6 +62,8 @@ pub(crate) async fn user_insert(conn: &mut Conn, new: &NewUser<'_>) -> db::Resul
         users::token_version.eq(1),
         users::create_time.eq(new.create_time),
         users::update_time.eq(new.create_time),
+        users::search_folded.eq(new.search_folded),
+        users::must_change_password.eq(new.must_change_password),
     );
     query!(conn, |c| diesel::insert_into(users::table)
         .values(values)

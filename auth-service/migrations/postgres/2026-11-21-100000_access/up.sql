@@ -6,8 +6,10 @@ ALTER TABLE users
     ADD COLUMN force_logout_time timestamptz,
     ADD COLUMN delete_time timestamptz,
     ADD COLUMN search_folded text NOT NULL DEFAULT '';
--- Logins, addresses and names as they are searched.
-UPDATE users SET search_folded = login_folded || ' ' || email_folded || ' ' || lower(first_name || ' ' || middle_name || ' ' || last_name);
+-- Login, address and name as they are searched, a line each.
+UPDATE users SET search_folded = login_folded || chr(10) || email_folded || chr(10)
+    || lower(trim(replace(first_name || ' ' || middle_name || ' ' || last_name, '  ', ' ')));
+CREATE INDEX users_create_time_idx ON users (create_time, id);
 
 -- Sessions know their device, and where they were used. Why a session ended is for the service to name.
 ALTER TABLE sessions DROP CONSTRAINT sessions_end_reason_check;

@@ -18,6 +18,7 @@ ALTER TABLE sessions DROP COLUMN ip_address;
 ALTER TABLE sessions DROP COLUMN user_agent;
 ALTER TABLE sessions DROP COLUMN last_use_time;
 DROP INDEX sessions_absolute_expire_time_idx;
+DROP INDEX users_create_time_idx;
 ALTER TABLE users DROP COLUMN must_change_password;
 ALTER TABLE users DROP COLUMN is_service;
 ALTER TABLE users DROP COLUMN force_logout_time;

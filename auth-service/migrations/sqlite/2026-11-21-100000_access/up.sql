@@ -5,8 +5,10 @@ ALTER TABLE users ADD COLUMN is_service INTEGER NOT NULL DEFAULT 0 CHECK (is_ser
 ALTER TABLE users ADD COLUMN force_logout_time INTEGER;
 ALTER TABLE users ADD COLUMN delete_time INTEGER;
 ALTER TABLE users ADD COLUMN search_folded TEXT NOT NULL DEFAULT '';
--- Logins, addresses and names as they are searched.
-UPDATE users SET search_folded = login_folded || ' ' || email_folded || ' ' || lower(first_name || ' ' || middle_name || ' ' || last_name);
+-- Login, address and name as they are searched, a line each.
+UPDATE users SET search_folded = login_folded || char(10) || email_folded || char(10)
+    || lower(trim(replace(first_name || ' ' || middle_name || ' ' || last_name, '  ', ' ')));
+CREATE INDEX users_create_time_idx ON users (create_time, id);
 
 -- Sessions know their device, and where they were used. Why a session ended is for the service to name.
 CREATE TABLE sessions_new (

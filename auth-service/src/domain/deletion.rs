@@ -1,0 +1,56 @@
+//! The end of a user: the row stays, anonymous, so that nobody ever gets its id; login and address are free for others.
+//!
+//! Other services hear of it by the access feed and make what the user did there anonymous.
+
+use secrecy::ExposeSecret as _;
+use shared::{
+    db::{Conn, write_tx},
+    ids::UserId,
+};
+
+use super::{
+    Accounts, Act, Error, Password,
+    audit::AuditEvent,
+    authority,
+    feed::{self, Change},
+    profile::user_lock_person,
+    revocation,
+};
+use crate::store::{self, SessionEnd};
+
+const ACTION: &str = "user.delete";
+
+impl Accounts {
+    /// Deletes the actor, whose password this is to be.
+    pub(crate) async fn delete_me(&self, act: &Act, password: Password) -> Result<(), Error> {
+        let found = self.verify_actor(act, password, ACTION).await?;
+        write_tx!(self.db, |tx| {
+            let (user, _) = self.lock_actor(tx, act).await?;
+            if user.password_hash.expose_secret() != found.password_hash.expose_secret() {
+                return Err(Error::CurrentPasswordWrong);
+            }
+            self.delete(tx, act, user.id).await
+        })
+    }
+
+    /// Deletes a user.
+    pub(crate) async fn delete_user(&self, act: &Act, id: UserId) -> Result<(), Error> {
+        write_tx!(self.db, |tx| {
+            let user = user_lock_person(tx, id).await?;
+            authority::ensure_may_touch(tx, act, id).await?;
+            self.delete(tx, act, user.id).await
+        })
+    }
+
+    /// Of a user whose row is locked.
+    async fn delete(&self, tx: &mut Conn, act: &Act, id: UserId) -> Result<(), Error> {
+        authority::ensure_superuser_remains_without(tx, id).await?;
+        let now = self.clock.now();
+        let revoked = revocation::log_out_everywhere(tx, id, None, SessionEnd::UserDeleted, now).await?;
+        store::sessions_forget_origins(tx, id).await?;
+        store::user_anonymize(tx, id, now).await?;
+        AuditEvent::new(ACTION).user(id).record(tx, act, now).await?;
+        feed::publish(tx, vec![revoked.change, Change::UserDeleted(id)], now).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! Passwords as they change: by their owner, who knows the present one, or by an administrator, for one login.
+//!
+//! A hash takes long, so it is made outside of the transaction, which then looks whether what was verified is still so.
+
+use secrecy::{ExposeSecret as _, SecretString};
+use shared::{
+    clock::Timestamp,
+    db::{Conn, write_tx},
+    ids::UserId,
+    validate::InvalidFields,
+};
+
+use super::{
+    Accounts, Act, Error, Password, TokenPair,
+    audit::AuditEvent,
+    authority,
+    feed::{self, Change},
+    hashing::Verdict,
+    names,
+    profile::user_lock_person,
+    revocation,
+};
+use crate::store::{self, Session, SessionEnd, User};
+
+/// The present password and the next one.
+#[derive(Debug)]
+pub(crate) struct PasswordChange {
+    pub(crate) current: Password,
+    pub(crate) new: Password,
+}
+
+impl Accounts {
+    /// Changes the actor's password, ends the other sessions, and gives this one new tokens.
+    pub(crate) async fn change_password(&self, act: &Act, change: PasswordChange) -> Result<TokenPair, Error> {
+        let found = self.verify_actor(act, change.current, "user.change_password").await?;
+        ensure_fit(&change.new, &found, "new_password")?;
+        let hash = self.hashing.hash(change.new).await?;
+        write_tx!(self.db, |tx| {
+            let (mut user, session) = self.lock_actor(tx, act).await?;
+            if user.password_hash.expose_secret() != found.password_hash.expose_secret() {
+                return Err(Error::CurrentPasswordWrong);
+            }
+            let now = self.clock.now();
+            let end = SessionEnd::PasswordChanged;
+            let revoked = revocation::log_out_everywhere(tx, user.id, Some(session.id), end, now).await?;
+            store::user_set_password(tx, user.id, &hash, false).await?;
+            user.token_version = revoked.token_version;
+            let tokens = self.sessions.replace_tokens(tx, &user, &session, now).await?;
+            AuditEvent::new("user.change_password")
+                .user(user.id)
+                .record(tx, act, now)
+                .await?;
+            feed::publish(tx, vec![revoked.change], now).await?;
+            Ok(tokens)
+        })
+    }
+
+    /// Sets a password that the next login has to change, and ends every session of the user.
+    pub(crate) async fn set_password(&self, act: &Act, id: UserId, password: Password) -> Result<(), Error> {
+        let mut conn = self.db.read().await?;
+        let found = store::user_by_id(&mut conn, id).await?.filter(User::is_person);
+        let found = found.ok_or(Error::UserNotFound)?;
+        // Before the hash, which is dear; and once more below, where it counts.
+        authority::ensure_may_act_as(&mut conn, act, id).await?;
+        drop(conn);
+        ensure_fit(&password, &found, "password")?;
+        let hash = self.hashing.hash(password).await?;
+        write_tx!(self.db, |tx| {
+            let user = user_lock_person(tx, id).await?;
+            authority::ensure_may_act_as(tx, act, id).await?;
+            let now = self.clock.now();
+            let revoked = revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
+            store::user_set_password(tx, user.id, &hash, true).await?;
+            AuditEvent::new("user.set_password")
+                .user(user.id)
+                .record(tx, act, now)
+                .await?;
+            feed::publish(tx, vec![revoked.change], now).await?;
+            Ok(())
+        })
+    }
+
+    /// The actor, whose password this is. A wrong one is kept in the audit log as a refusal of `action`.
+    pub(super) async fn verify_actor(
+        &self,
+        act: &Act,
+        password: Password,
+        action: &'static str,
+    ) -> Result<User, Error> {
+        let id = act.user_id().ok_or(Error::UserNotFound)?;
+        let mut conn = self.db.read().await?;
+        let found = store::user_by_id(&mut conn, id).await?;
+        let found = found.filter(|user| user.is_active && user.is_person());
+        let found = found.ok_or(Error::UserNotFound)?;
+        drop(conn);
+        let hash = Some(found.password_hash.clone());
+        if self.hashing.verify(password, hash).await? != Verdict::Wrong {
+            return Ok(found);
+        }
+        let refused: Result<(), Error> = write_tx!(self.db, |tx| {
+            AuditEvent::new(action)
+                .user(id)
+                .refused("CURRENT_PASSWORD_WRONG")
+                .record(tx, act, self.clock.now())
+                .await?;
+            Ok(())
+        });
+        refused?;
+        Err(Error::CurrentPasswordWrong)
+    }
+
+    /// The actor, whose row is locked, and the session in which they act. A token outlives both; what is done here is not to.
+    pub(super) async fn lock_actor(&self, tx: &mut Conn, act: &Act) -> Result<(User, Session), Error> {
+        let id = act.user_id().ok_or(Error::UserNotFound)?;
+        let user = user_lock_person(tx, id).await?;
+        if !user.is_active {
+            return Err(Error::UserNotFound);
+        }
+        let session_id = act.session_id().ok_or(Error::SessionEnded)?;
+        let session = store::session_by_id(tx, session_id).await?;
+        let now = self.clock.now();
+        let live = |session: &Session| session.user_id == id && session.end_time.is_none() && now < session.expire_time;
+        let session = session.filter(live).ok_or(Error::SessionEnded)?;
+        Ok((user, session))
+    }
+}
+
+/// Replaces the password at a login whose old password was verified, in its transaction. Every session and token from before ends; the
+/// change is for the caller to publish.
+pub(super) async fn replace_at_login(
+    tx: &mut Conn,
+    act: &Act,
+    user: &mut User,
+    hash: &SecretString,
+    now: Timestamp,
+) -> Result<Change, Error> {
+    let revoked = revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
+    store::user_set_password(tx, user.id, hash, false).await?;
+    user.token_version = revoked.token_version;
+    user.must_change_password = false;
+    user.force_logout_time = Some(now);
+    AuditEvent::new("user.change_password")
+        .user(user.id)
+        .record(tx, act, now)
+        .await?;
+    Ok(revoked.change)
+}
+
+/// Refuses a password that is the login or the address of its owner.
+pub(super) fn ensure_fit(password: &Password, owner: &User, field: &'static str) -> Result<(), InvalidFields> {
+    if password.is_one_of([&owner.login, &owner.email].map(|name| names::fold(name))) {
+        return Err(InvalidFields::one(field, "must not be the login or the e-mail address"));
+    }
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! What a user is called, and how it changes.
+
+use shared::{
+    db::{Conn, write_tx},
+    error::BadField,
+    ids::UserId,
+};
+
+use super::{
+    Accounts, Act, Email, Error, Login, PersonName,
+    audit::AuditEvent,
+    authority,
+    feed::{self, Change},
+    names, revocation,
+};
+use crate::store::{self, ProfileValues, User};
+
+/// What changes; `None` stays.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProfileChanges {
+    pub(crate) login: Option<Login>,
+    pub(crate) email: Option<Email>,
+    pub(crate) first_name: Option<PersonName>,
+    pub(crate) last_name: Option<PersonName>,
+    pub(crate) middle_name: Option<PersonName>,
+}
+
+impl User {
+    /// Whether this is a person, and not deleted.
+    pub(super) const fn is_person(&self) -> bool {
+        !self.is_service && self.delete_time.is_none()
+    }
+}
+
+impl Accounts {
+    /// Changes the actor's own profile.
+    pub(crate) async fn update_me(&self, act: &Act, changes: ProfileChanges) -> Result<User, Error> {
+        write_tx!(self.db, |tx| {
+            let (user, _) = self.lock_actor(tx, act).await?;
+            self.update(tx, act, user, &changes).await
+        })
+    }
+
+    /// Changes another user's profile. Whoever sets the login or the address of a user could have a password reset by it, and so
+    /// has to hold what the user holds.
+    pub(crate) async fn update_user(&self, act: &Act, id: UserId, changes: ProfileChanges) -> Result<User, Error> {
+        write_tx!(self.db, |tx| {
+            let user = user_lock_person(tx, id).await?;
+            authority::ensure_may_touch(tx, act, id).await?;
+            if changes.login.is_some() || changes.email.is_some() {
+                authority::ensure_may_act_as(tx, act, id).await?;
+            }
+            self.update(tx, act, user, &changes).await
+        })
+    }
+
+    /// Of a user whose row is locked. What is as it was is no change.
+    async fn update(&self, tx: &mut Conn, act: &Act, user: User, changes: &ProfileChanges) -> Result<User, Error> {
+        let mut changed = Vec::new();
+        let login = changes.login.as_ref().filter(|login| login.as_str() != user.login);
+        let email = changes.email.as_ref().filter(|email| email.as_str() != user.email);
+        changed.extend(login.map(|_| "login"));
+        changed.extend(email.map(|_| "email"));
+        let mut name = |field: &'static str, given: &Option<PersonName>, present: &str| {
+            let new = given.as_ref().map(PersonName::as_str).filter(|new| *new != present);
+            changed.extend(new.map(|_| field));
+            new.unwrap_or(present).to_owned()
+        };
+        let first_name = name("first_name", &changes.first_name, &user.first_name);
+        let last_name = name("last_name", &changes.last_name, &user.last_name);
+        let middle_name = name("middle_name", &changes.middle_name, &user.middle_name);
+        if changed.is_empty() {
+            return Ok(user);
+        }
+        let login_folded = login.map_or_else(|| names::fold(&user.login), |login| login.folded().to_owned());
+        let email_folded = email.map_or_else(|| names::fold(&user.email), |email| email.folded().to_owned());
+        ensure_free(tx, Some(user.id), login.map(Login::folded), email.map(Email::folded)).await?;
+        let now = self.clock.now();
+        let values = ProfileValues {
+            search_folded: search_folded(&login_folded, &email_folded, [&first_name, &middle_name, &last_name]),
+            login: login.map_or(user.login, |login| login.as_str().to_owned()),
+            login_folded,
+            email: email.map_or(user.email, |email| email.as_str().to_owned()),
+            email_folded,
+            first_name,
+            last_name,
+            middle_name,
+            update_time: now,
+        };
+        let mut user = store::user_set_profile(tx, user.id, &values).await.map_err(taken)?;
+        let mut published = Vec::new();
+        if login.is_some() {
+            let (version, stale) = revocation::make_stale(tx, user.id).await?;
+            user.token_version = version;
+            let renamed = Change::UserRenamed {
+                user_id: user.id,
+                login: user.login.clone(),
+            };
+            published = vec![stale, renamed];
+        }
+        AuditEvent::new("user.update")
+            .user(user.id)
+            .detail("fields", changed.join(", "))
+            .record(tx, act, now)
+            .await?;
+        feed::publish(tx, published, now).await?;
+        Ok(user)
+    }
+}
+
+/// A person who is not deleted, whose row is locked. Users who stand for services are looked after elsewhere.
+pub(super) async fn user_lock_person(tx: &mut Conn, id: UserId) -> Result<User, Error> {
+    let user = store::user_lock(tx, id).await?.filter(User::is_person);
+    user.ok_or(Error::UserNotFound)
+}
+
+/// What a search finds the user by: the names are folded here, the others come folded. No search spans two lines.
+pub(super) fn search_folded(login_folded: &str, email_folded: &str, person_names: [&str; 3]) -> String {
+    let given: Vec<&str> = person_names.into_iter().filter(|name| !name.is_empty()).collect();
+    format!("{login_folded}\n{email_folded}\n{}", names::fold(&given.join(" ")))
+}
+
+/// Refuses names that another user than this one has, and says which.
+pub(super) async fn ensure_free(
+    tx: &mut Conn,
+    owner: Option<UserId>,
+    login_folded: Option<&str>,
+    email_folded: Option<&str>,
+) -> Result<(), Error> {
+    let mut fields = Vec::new();
+    if let Some(folded) = login_folded {
+        let found = store::user_by_login(tx, folded).await?;
+        fields.extend(
+            found
+                .filter(|found| owner != Some(found.id))
+                .map(|_| taken_field("login")),
+        );
+    }
+    if let Some(folded) = email_folded {
+        let found = store::user_by_email(tx, folded).await?;
+        fields.extend(
+            found
+                .filter(|found| owner != Some(found.id))
+                .map(|_| taken_field("email")),
+        );
+    }
+    if fields.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::UserAlreadyExists(fields))
+    }
+}
+
+/// Another transaction may have taken a name since [`ensure_free`]; then the constraint says which.
+pub(super) fn taken(error: shared::db::Error) -> Error {
+    if error.is_unique_violation_of("users", "login_folded") {
+        Error::UserAlreadyExists(vec![taken_field("login")])
+    } else if error.is_unique_violation_of("users", "email_folded") {
+        Error::UserAlreadyExists(vec![taken_field("email")])
+    } else {
+        error.into()
+    }
+}
+
+fn taken_field(field: &'static str) -> BadField {
+    BadField {
+        field: field.into(),
+        description: "is taken".into(),
+    }
+}

@@ -1,0 +1,132 @@
+//! What administrators do with users.
+
+use shared::{
+    db::write_tx,
+    ids::{UserId, UserKind},
+    page::{PageRequest, Position},
+};
+
+use super::{
+    Accounts, Act, Error, Registration,
+    audit::AuditEvent,
+    authority, feed,
+    profile::user_lock_person,
+    registration::{NewPassword, user_create},
+    revocation,
+};
+use crate::store::{self, Role, SessionEnd, User, UserFilter};
+
+/// Who is created.
+#[derive(Debug)]
+pub(crate) struct NewAccount {
+    /// The password in it is temporary.
+    pub(crate) registration: Registration,
+    /// Code names. Empty: `player`.
+    pub(crate) roles: Vec<String>,
+}
+
+/// A user and the code names of their roles, sorted.
+#[derive(Debug)]
+pub(crate) struct UserWithRoles {
+    pub(crate) user: User,
+    pub(crate) roles: Vec<String>,
+}
+
+impl Accounts {
+    /// Creates a user with a temporary password.
+    pub(crate) async fn create_user(&self, act: &Act, new: NewAccount) -> Result<UserWithRoles, Error> {
+        let roles = if new.roles.is_empty() {
+            vec![Role::Player.code_name().to_owned()]
+        } else {
+            new.roles
+        };
+        let mut conn = self.db.read().await?;
+        // Before the hash, which is dear; and once more below, where it counts.
+        for role in &roles {
+            authority::ensure_may_give_role(&mut conn, act, role).await?;
+        }
+        drop(conn);
+        let hash = self.hashing.hash(new.registration.password.clone()).await?;
+        write_tx!(self.db, |tx| {
+            let now = self.clock.now();
+            let password = NewPassword {
+                hash: &hash,
+                is_temporary: true,
+            };
+            let user = user_create(tx, &new.registration, password, now).await?;
+            for role in &roles {
+                authority::ensure_may_give_role(tx, act, role).await?;
+                if !store::user_role_assign(tx, user.id, role).await? {
+                    return Err(Error::RoleNotFound(role.clone()));
+                }
+            }
+            let roles = store::user_role_names(tx, user.id).await?;
+            AuditEvent::new("user.create")
+                .user(user.id)
+                .detail("roles", roles.join(", "))
+                .record(tx, act, now)
+                .await?;
+            Ok(UserWithRoles { user, roles })
+        })
+    }
+
+    /// A user who is not deleted.
+    pub(crate) async fn user(&self, id: UserId) -> Result<UserWithRoles, Error> {
+        let mut conn = self.db.read().await?;
+        let user = store::user_by_id(&mut conn, id).await?.filter(User::is_person);
+        let user = user.ok_or(Error::UserNotFound)?;
+        let roles = store::user_role_names(&mut conn, id).await?;
+        Ok(UserWithRoles { user, roles })
+    }
+
+    /// A page of users, the newest first, and the token of the next page. `query` is what the list depends on.
+    pub(crate) async fn users(
+        &self,
+        page: &PageRequest<UserKind>,
+        filter: &UserFilter,
+        query: &str,
+    ) -> Result<(Vec<User>, String), Error> {
+        let mut conn = self.db.read().await?;
+        let mut users = store::users_list(&mut conn, page, filter).await?;
+        let next = page.cut(&mut users, query, |user| Position {
+            time: user.create_time,
+            id: user.id,
+        });
+        Ok((users, next))
+    }
+
+    /// Ends every session of the user, and refuses every token and login.
+    pub(crate) async fn deactivate_user(&self, act: &Act, id: UserId) -> Result<User, Error> {
+        write_tx!(self.db, |tx| {
+            let user = user_lock_person(tx, id).await?;
+            authority::ensure_may_touch(tx, act, id).await?;
+            if !user.is_active {
+                return Ok(user);
+            }
+            authority::ensure_superuser_remains_without(tx, id).await?;
+            let now = self.clock.now();
+            let revoked = revocation::log_out_everywhere(tx, id, None, SessionEnd::UserDeactivated, now).await?;
+            let user = store::user_set_active(tx, id, false).await?;
+            AuditEvent::new("user.deactivate").user(id).record(tx, act, now).await?;
+            feed::publish(tx, vec![revoked.change], now).await?;
+            Ok(user)
+        })
+    }
+
+    /// Lets the user log in again. Tokens and sessions from before stay dead.
+    pub(crate) async fn reactivate_user(&self, act: &Act, id: UserId) -> Result<User, Error> {
+        write_tx!(self.db, |tx| {
+            let user = user_lock_person(tx, id).await?;
+            authority::ensure_may_touch(tx, act, id).await?;
+            if user.is_active {
+                return Ok(user);
+            }
+            let user = store::user_set_active(tx, id, true).await?;
+            AuditEvent::new("user.reactivate")
+                .user(id)
+                .record(tx, act, self.clock.now())
+                .await?;
+            Ok(user)
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! What a request changes in a profile.
+
+use prost_types::FieldMask;
+use shared::{
+    proto::auth::v1::User,
+    validate::{Fields, InvalidFields},
+};
+
+use super::fields;
+use crate::domain::ProfileChanges;
+
+/// What the mask names of `user`; without a mask, what is not empty. `fields` are those of the request that were looked at before.
+pub(super) fn changes(
+    mut fields: Fields,
+    user: Option<&User>,
+    mask: Option<&FieldMask>,
+) -> Result<ProfileChanges, InvalidFields> {
+    let Some(user) = user else {
+        fields.reject("user", "is required");
+        return fields.finish(|| None);
+    };
+    let changeable = [
+        ("email", !user.email.is_empty()),
+        ("login", !user.login.is_empty()),
+        ("first_name", !user.first_name.is_empty()),
+        ("last_name", !user.last_name.is_empty()),
+        ("middle_name", !user.middle_name.is_empty()),
+    ];
+    let mut changes = ProfileChanges::default();
+    for field in fields::update_mask(&mut fields, mask, &changeable) {
+        match field {
+            "email" => changes.email = fields.check(field, user.email.parse()),
+            "login" => changes.login = fields.check(field, user.login.parse()),
+            "first_name" => changes.first_name = fields.check(field, user.first_name.parse()),
+            "last_name" => changes.last_name = fields.check(field, user.last_name.parse()),
+            _ => changes.middle_name = fields.check("middle_name", user.middle_name.parse()),
+        }
+    }
+    fields.finish(|| Some(changes))
+}

@@ -1,0 +1,203 @@
+//! `auth.v1.UserService`.
+
+use shared::{
+    ids::{UserId, UserKind},
+    page::PageRequest,
+    proto::auth::v1::{
+        self as proto, CreateUserRequest, CreateUserResponse, DeactivateUserRequest, DeactivateUserResponse,
+        DeleteUserRequest, DeleteUserResponse, GetUserRequest, GetUserResponse, ListUsersRequest, ListUsersResponse,
+        ReactivateUserRequest, ReactivateUserResponse, SetPasswordRequest, SetPasswordResponse, UpdateUserRequest,
+        UpdateUserResponse, user_service_server::UserService,
+    },
+    validate::{Fields, InvalidFields},
+};
+use tonic::{Request, Response, Status};
+
+use super::{act::act, convert, fields, profile};
+use crate::domain::{Accounts, Error, NewAccount, Password, Registration, UserFilter, fold};
+
+const MAX_QUERY_LEN: usize = 100;
+
+/// Serves `auth.v1.UserService`.
+#[derive(Clone, Debug)]
+pub(crate) struct UserRpc {
+    pub(crate) accounts: Accounts,
+}
+
+#[tonic::async_trait]
+impl UserService for UserRpc {
+    async fn create_user(&self, request: Request<CreateUserRequest>) -> Result<Response<CreateUserResponse>, Status> {
+        let act = act(&request);
+        let new = new_account(request.into_inner()).map_err(Error::from)?;
+        let created = self.accounts.create_user(&act, new).await?;
+        Ok(Response::new(CreateUserResponse {
+            user: Some(convert::user(created.user)),
+            roles: created.roles,
+        }))
+    }
+
+    async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<GetUserResponse>, Status> {
+        let id = user_id(&request.into_inner().user_id).map_err(Error::from)?;
+        let found = self.accounts.user(id).await?;
+        Ok(Response::new(GetUserResponse {
+            user: Some(convert::user(found.user)),
+            roles: found.roles,
+        }))
+    }
+
+    async fn list_users(&self, request: Request<ListUsersRequest>) -> Result<Response<ListUsersResponse>, Status> {
+        let (page, filter, list) = listing(&request.into_inner()).map_err(Error::from)?;
+        let (users, next_page_token) = self.accounts.users(&page, &filter, &list).await?;
+        Ok(Response::new(ListUsersResponse {
+            users: users.into_iter().map(convert::user).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn update_user(&self, request: Request<UpdateUserRequest>) -> Result<Response<UpdateUserResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let mut fields = Fields::new();
+        let id = fields.id("user_id", &request.user_id);
+        let changes = profile::changes(fields, request.user.as_ref(), request.update_mask.as_ref());
+        let changes = changes.map_err(Error::from)?;
+        let user = self
+            .accounts
+            .update_user(&act, id.ok_or(Error::UserNotFound)?, changes)
+            .await?;
+        Ok(Response::new(UpdateUserResponse {
+            user: Some(convert::user(user)),
+        }))
+    }
+
+    async fn set_password(
+        &self,
+        request: Request<SetPasswordRequest>,
+    ) -> Result<Response<SetPasswordResponse>, Status> {
+        let act = act(&request);
+        let request = request.into_inner();
+        let mut fields = Fields::new();
+        let id = fields.id("user_id", &request.user_id);
+        let password = fields.check("password", Password::chosen(&request.password));
+        let (id, password) = fields.finish(|| Some((id?, password?))).map_err(Error::from)?;
+        self.accounts.set_password(&act, id, password).await?;
+        Ok(Response::new(SetPasswordResponse {}))
+    }
+
+    async fn deactivate_user(
+        &self,
+        request: Request<DeactivateUserRequest>,
+    ) -> Result<Response<DeactivateUserResponse>, Status> {
+        let act = act(&request);
+        let id = user_id(&request.into_inner().user_id).map_err(Error::from)?;
+        let user = self.accounts.deactivate_user(&act, id).await?;
+        Ok(Response::new(DeactivateUserResponse {
+            user: Some(convert::user(user)),
+        }))
+    }
+
+    async fn reactivate_user(
+        &self,
+        request: Request<ReactivateUserRequest>,
+    ) -> Result<Response<ReactivateUserResponse>, Status> {
+        let act = act(&request);
+        let id = user_id(&request.into_inner().user_id).map_err(Error::from)?;
+        let user = self.accounts.reactivate_user(&act, id).await?;
+        Ok(Response::new(ReactivateUserResponse {
+            user: Some(convert::user(user)),
+        }))
+    }
+
+    async fn delete_user(&self, request: Request<DeleteUserRequest>) -> Result<Response<DeleteUserResponse>, Status> {
+        let act = act(&request);
+        let id = user_id(&request.into_inner().user_id).map_err(Error::from)?;
+        self.accounts.delete_user(&act, id).await?;
+        Ok(Response::new(DeleteUserResponse {}))
+    }
+
+    async fn unlock_user(
+        &self,
+        _: Request<proto::UnlockUserRequest>,
+    ) -> Result<Response<proto::UnlockUserResponse>, Status> {
+        Err(Status::unimplemented("unlock_user"))
+    }
+
+    async fn list_user_sessions(
+        &self,
+        _: Request<proto::ListUserSessionsRequest>,
+    ) -> Result<Response<proto::ListUserSessionsResponse>, Status> {
+        Err(Status::unimplemented("list_user_sessions"))
+    }
+
+    async fn revoke_user_session(
+        &self,
+        _: Request<proto::RevokeUserSessionRequest>,
+    ) -> Result<Response<proto::RevokeUserSessionResponse>, Status> {
+        Err(Status::unimplemented("revoke_user_session"))
+    }
+
+    async fn revoke_user_tokens(
+        &self,
+        _: Request<proto::RevokeUserTokensRequest>,
+    ) -> Result<Response<proto::RevokeUserTokensResponse>, Status> {
+        Err(Status::unimplemented("revoke_user_tokens"))
+    }
+}
+
+fn user_id(text: &str) -> Result<UserId, InvalidFields> {
+    let mut fields = Fields::new();
+    let id = fields.id("user_id", text);
+    fields.finish(|| id)
+}
+
+fn new_account(request: CreateUserRequest) -> Result<NewAccount, InvalidFields> {
+    let mut fields = Fields::new();
+    let email = fields.check("email", request.email.parse());
+    let login = fields.check("login", request.login.parse());
+    let password = fields.check("password", Password::chosen(&request.password));
+    if password
+        .as_ref()
+        .is_some_and(|password| password.names(login.as_ref(), email.as_ref()))
+    {
+        fields.reject("password", "must not be the login or the e-mail address");
+    }
+    let first_name = fields.check("first_name", request.first_name.parse());
+    let last_name = fields.check("last_name", request.last_name.parse());
+    let middle_name = fields.check("middle_name", request.middle_name.parse());
+    fields::code_names(&mut fields, "roles", &request.roles);
+    fields.finish(|| {
+        Some(NewAccount {
+            registration: Registration {
+                email: email?,
+                login: login?,
+                password: password?,
+                first_name: first_name?,
+                last_name: last_name?,
+                middle_name: middle_name?,
+            },
+            roles: request.roles,
+        })
+    })
+}
+
+/// The page, the filter, and what the list depends on.
+fn listing(request: &ListUsersRequest) -> Result<(PageRequest<UserKind>, UserFilter, String), InvalidFields> {
+    let mut fields = Fields::new();
+    if request.query.chars().count() > MAX_QUERY_LEN || request.query.chars().any(char::is_control) {
+        fields.reject(
+            "query",
+            "must be at most 100 characters, none of them a control character",
+        );
+    }
+    if !request.role.is_empty() {
+        fields::code_name(&mut fields, "role", &request.role);
+    }
+    let filter = UserFilter {
+        query: fold(request.query.trim()),
+        show_inactive: request.show_inactive,
+        role: request.role.clone(),
+    };
+    let list = format!("ListUsers\n{}\n{}\n{}", filter.query, filter.show_inactive, filter.role);
+    let page = PageRequest::parse(&mut fields, request.page_size, &request.page_token, &list);
+    fields.finish(|| Some((page?, filter, list)))
+}

@@ -1,0 +1,136 @@
+//! `users`, as they change and as they are listed.
+
+use secrecy::{ExposeSecret as _, SecretString};
+use shared::db::prelude::*;
+use shared::{
+    clock::Timestamp,
+    db,
+    ids::{UserId, UserKind},
+    page::PageRequest,
+};
+
+use super::{
+    User,
+    schema::{roles, user_roles, users},
+};
+
+/// Stands before a wildcard of LIKE that is meant as it is written.
+const ESCAPE: char = '\\';
+
+/// What a profile holds, all of it.
+#[derive(Clone, Debug, AsChangeset)]
+#[diesel(table_name = users)]
+pub(crate) struct ProfileValues {
+    pub(crate) login: String,
+    pub(crate) login_folded: String,
+    pub(crate) email: String,
+    pub(crate) email_folded: String,
+    pub(crate) first_name: String,
+    pub(crate) last_name: String,
+    pub(crate) middle_name: String,
+    pub(crate) search_folded: String,
+    pub(crate) update_time: Timestamp,
+}
+
+/// Which users are listed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UserFilter {
+    /// Login, address or name contain this, which is folded. Empty: any do.
+    pub(crate) query: String,
+    /// Those who are not active, too.
+    pub(crate) show_inactive: bool,
+    /// They have the role with this code name. Empty: whatever roles they have.
+    pub(crate) role: String,
+}
+
+pub(crate) async fn user_set_profile(conn: &mut Conn, id: UserId, values: &ProfileValues) -> db::Result<User> {
+    query!(conn, |c| diesel::update(users::table.find(id))
+        .set(values)
+        .returning(User::as_returning())
+        .get_result(c)
+        .await)
+}
+
+/// Stores another password. `is_temporary`: the next login has to change it.
+pub(crate) async fn user_set_password(
+    conn: &mut Conn,
+    id: UserId,
+    hash: &SecretString,
+    is_temporary: bool,
+) -> db::Result<()> {
+    let update = diesel::update(users::table.find(id)).set((
+        users::password_hash.eq(hash.expose_secret()),
+        users::must_change_password.eq(is_temporary),
+    ));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+pub(crate) async fn user_set_active(conn: &mut Conn, id: UserId, is_active: bool) -> db::Result<User> {
+    query!(conn, |c| diesel::update(users::table.find(id))
+        .set(users::is_active.eq(is_active))
+        .returning(User::as_returning())
+        .get_result(c)
+        .await)
+}
+
+/// Users, the newest first. Never those who were deleted, and those who stand for services.
+pub(crate) async fn users_list(
+    conn: &mut Conn,
+    page: &PageRequest<UserKind>,
+    filter: &UserFilter,
+) -> db::Result<Vec<User>> {
+    let pattern = contains(&filter.query);
+    query!(conn, |c| {
+        let mut found = users::table
+            .filter(users::is_service.eq(false))
+            .filter(users::delete_time.is_null())
+            .into_boxed();
+        if !filter.show_inactive {
+            found = found.filter(users::is_active.eq(true));
+        }
+        if !filter.query.is_empty() {
+            found = found.filter(users::search_folded.like(&pattern).escape(ESCAPE));
+        }
+        if !filter.role.is_empty() {
+            let holders = user_roles::table
+                .inner_join(roles::table)
+                .filter(roles::code_name.eq(&filter.role))
+                .select(user_roles::user_id);
+            found = found.filter(users::id.eq_any(holders));
+        }
+        if let Some(after) = page.after {
+            let tie = users::create_time.lt(after.time).or(users::id.lt(after.id));
+            found = found.filter(users::create_time.le(after.time).and(tie));
+        }
+        found
+            .order((users::create_time.desc(), users::id.desc()))
+            .limit(page.limit())
+            .select(User::as_select())
+            .load(c)
+            .await
+    })
+}
+
+/// The pattern of texts that contain this one.
+fn contains(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | ESCAPE) {
+            pattern.push(ESCAPE);
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_stand_for_themselves() {
+        assert_eq!(contains(r"50%_\o"), r"%50\%\_\\o%");
+    }
+}
