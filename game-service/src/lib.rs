@@ -17,7 +17,7 @@ use shared::{
     authz::{Grants, Policies},
     clock::Clock,
     config::StartError,
-    db::{self, Db, MigrationLock},
+    db::{self, Db, MigrateError, MigrationLock},
     feed::{AccessView, Follower, SilenceRule},
     proto::game::v1::{
         FILE_DESCRIPTOR_SET, game_service_server::GameServiceServer, history_service_server::HistoryServiceServer,
@@ -43,8 +43,6 @@ pub enum VerificationKeys {
     From(KeySource, Duration),
     /// From the access feed, and with them revocations and roles.
     Follow(Box<Follower>, SilenceRule),
-    /// From auth-service in the same process, which keeps them up to date. Nothing else is known.
-    Shared(KeySet),
 }
 
 /// What game-service needs to run. The caller has bound the sockets and connected the database.
@@ -71,13 +69,13 @@ pub struct GameService<'a> {
 }
 
 impl GameService<'_> {
-    /// Prepares the database, and serves until the stop token of `running` is cancelled. It is ready when the database and
-    /// the keys are there.
+    /// Prepares the database, and serves until the stop token of `running` is cancelled. Returns when it is ready: when the
+    /// database and the keys are there, and where it follows the access feed, all that is known of revocations and roles.
     ///
     /// `migrate` applies the migrations that are pending; without it they are an error.
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<(), StartError> {
-        let mut keys = KeySet::empty();
-        let access = self.keys.open(&mut keys, running).await?;
+        let keys = KeySet::empty();
+        let access = self.keys.open(&keys, running).await?;
         let server = GrpcServer {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
@@ -93,9 +91,10 @@ impl GameService<'_> {
                 return Ok(false);
             }
             let mut lock = MigrationLock::acquire(&self.db).await?;
-            db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate)
-                .await
-                .map(|()| true)
+            db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await?;
+            drop(lock);
+            access.wait_until_loaded().await;
+            Ok::<_, MigrateError>(true)
         };
         let prepared = stop
             .run_until_cancelled(prepared)
@@ -139,7 +138,7 @@ impl GameService<'_> {
 
 impl VerificationKeys {
     /// Lets a task keep the keys up to date. Gives what else is known about tokens.
-    async fn open(self, keys: &mut KeySet, running: &Running) -> Result<AccessView, StartError> {
+    async fn open(self, keys: &KeySet, running: &Running) -> Result<AccessView, StartError> {
         let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?;
         match self {
             Self::From(source, refresh) => {
@@ -154,10 +153,6 @@ impl VerificationKeys {
                     source.follow(followed, refresh, stop).await;
                     Ok::<_, Infallible>(())
                 });
-                Ok(AccessView::offline(keys.clone(), Grants::from_policies(&policies)))
-            }
-            Self::Shared(shared) => {
-                *keys = shared;
                 Ok(AccessView::offline(keys.clone(), Grants::from_policies(&policies)))
             }
             Self::Follow(follower, rule) => {

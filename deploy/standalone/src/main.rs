@@ -6,13 +6,17 @@ mod demo;
 
 use std::{convert::Infallible, env, path::PathBuf, process::ExitCode};
 
-use auth_service::{AuthService, config::AuthSettings, ensure_first_admin, is_first_admin_password};
+use auth_service::{
+    AuthService, ServiceAccountSpec, config::AuthSettings, ensure_first_admin, generate_client_secret,
+    is_first_admin_password,
+};
 use clap::Parser;
 use game_service::{GameService, VerificationKeys, config::GameSettings};
 use shared::{
     clock::Clock,
     config::{self, StartError},
     db::{self, Db},
+    feed::{ClientSecret, Follower, ServiceCredentials, SilenceSettings},
     server::{Listener, Running, ServerSettings, shutdown_signal},
     telemetry::{self, TelemetrySettings},
 };
@@ -21,6 +25,9 @@ use crate::{
     banner::{Banner, Places},
     data::DataFolder,
 };
+
+/// As whom game-service follows the access feed.
+const GAME_CLIENT_ID: &str = "game-service";
 
 /// auth-service and game-service in one process, on SQLite. The first start makes everything that they need.
 #[derive(Debug, Parser)]
@@ -36,6 +43,8 @@ struct Cli {
     auth: AuthSettings,
     #[command(flatten)]
     game: GameSettings,
+    #[command(flatten)]
+    silence: SilenceSettings,
     #[command(flatten)]
     server: ServerSettings,
     #[command(flatten)]
@@ -79,24 +88,33 @@ impl Cli {
         db::migrate(&auth_db, &auth_service::MIGRATIONS)
             .await
             .map_err(StartError::failed)?;
+        let (auth_grpc, auth_local) = auth_grpc.with_local();
+        // Of this start alone, and in memory alone.
+        let credentials = ServiceCredentials {
+            client_id: GAME_CLIENT_ID.to_owned(),
+            client_secret: ClientSecret::Given(generate_client_secret()),
+        };
         let first_admin = ensure_first_admin(&auth_db, &self.auth, &clock, || data.admin_password()).await?;
+        let mut service_accounts = self.auth.service_accounts()?;
+        service_accounts.push(game_account(&credentials)?);
         let auth = AuthService {
             settings: &self.auth,
             server: &self.server,
             db: auth_db.clone(),
             secrets,
-            service_accounts: self.auth.service_accounts()?,
+            service_accounts,
             clock: clock.clone(),
             grpc: auth_grpc,
             http: auth_http,
         };
-        let keys = auth.spawn(true, &running).await?;
+        auth.spawn(true, &running).await?;
+        let follower = Follower::new(auth_local.channel(), credentials);
         let game = GameService {
             settings: &self.game,
             server: &self.server,
             token_issuer: &self.auth.token_issuer,
             token_audience: &self.auth.token_audience,
-            keys: VerificationKeys::Shared(keys),
+            keys: VerificationKeys::Follow(Box::new(follower), self.silence.rule()),
             db: game_db,
             clock: clock.clone(),
             grpc: game_grpc,
@@ -126,4 +144,10 @@ impl Cli {
         }
         running.wait().await
     }
+}
+
+/// The account that game-service uses, with the secret of this start.
+fn game_account(credentials: &ServiceCredentials) -> Result<ServiceAccountSpec, StartError> {
+    let secret = credentials.client_secret.read().map_err(StartError::failed)?;
+    ServiceAccountSpec::new(&credentials.client_id, &secret, &["service"]).map_err(StartError::failed)
 }

@@ -16,7 +16,7 @@ use shared::{
     },
     server::{Running, ServerSettings},
     testing::{
-        TestDatabase,
+        TestDatabase, contract,
         feed::FakeAuth,
         rpc::{channel, listener, with_token},
         tokens::TokenMint,
@@ -63,7 +63,9 @@ impl Server {
         let public_key = folder.path().join("public.pem");
         std::fs::write(&public_key, mint.public_pem()).expect("write a file");
         let keys = VerificationKeys::From(KeySource::File(public_key), Duration::from_hours(1));
-        Self::spawn(database, arguments, keys, mint).await
+        let server = Self::spawn(database, arguments, keys, mint).await;
+        contract::serving(server.grpc).await;
+        server
     }
 
     /// Follows the access feed, by which the mint's key and the roles come.
@@ -78,6 +80,7 @@ impl Server {
         (self.database, self.mint)
     }
 
+    /// Starts it. When it is ready, health tells.
     async fn spawn(database: TestDatabase, arguments: &[&str], keys: VerificationKeys, mint: TokenMint) -> Self {
         let settings = Cli::try_parse_from(["test"].iter().chain(arguments))
             .expect("good arguments")
@@ -86,18 +89,21 @@ impl Server {
         let (grpc, http) = (listener().await, listener().await);
         let address = grpc.address();
         let running = Running::new(CancellationToken::new(), Duration::from_secs(5));
-        let service = GameService {
-            settings: &settings,
-            server: &ServerSettings::default(),
-            token_issuer: DEFAULT_ISSUER,
-            token_audience: DEFAULT_AUDIENCE,
-            keys,
-            db: database.db().clone(),
-            clock,
-            grpc,
-            http,
-        };
-        service.spawn(true, &running).await.expect("started");
+        let (db, tasks) = (database.db().clone(), running.clone());
+        tokio::spawn(async move {
+            let service = GameService {
+                settings: &settings,
+                server: &ServerSettings::default(),
+                token_issuer: DEFAULT_ISSUER,
+                token_audience: DEFAULT_AUDIENCE,
+                keys,
+                db,
+                clock,
+                grpc,
+                http,
+            };
+            service.spawn(true, &tasks).await.expect("started");
+        });
         Self {
             database,
             running,

@@ -125,7 +125,7 @@ impl AccessIntake {
         let result = {
             let mut state = self.shared.write();
             let known = &mut state.known;
-            let mut follow = || {
+            let follow = || {
                 let position = known.position.filter(|position| position.epoch == epoch);
                 let mut position = position.ok_or(FeedError::OtherPlace)?;
                 for event in message.events {
