@@ -3,6 +3,7 @@
 //! A request goes `grpc` (parse, one call) -> `domain` (rules, one transaction) -> `store` (SQL); nothing comes back up but
 //! a value or a domain error.
 
+pub mod commands;
 pub mod config;
 mod domain;
 mod grpc;

@@ -4,6 +4,7 @@ use std::{env, process::ExitCode};
 
 use auth_service::{
     AuthService, MIGRATIONS,
+    commands::CreateAdmin,
     config::{AuthSettings, SecretSettings},
 };
 use clap::{Args, Parser, Subcommand};
@@ -29,6 +30,8 @@ enum Command {
     Serve(Box<Serve>),
     /// Bring the database up to date, and end.
     Migrate(Migrate),
+    /// Make an administrator: the first one, or one more.
+    CreateAdmin(CreateAdmin),
 }
 
 #[derive(Debug, Args)]
@@ -52,6 +55,7 @@ struct Serve {
 fn main() -> ExitCode {
     config::run(env::args_os(), async |cli: Cli| match cli.command {
         Command::Serve(serve) => serve.run().await,
+        Command::CreateAdmin(create) => create.run().await,
         Command::Migrate(migrate) => migrate.run(&MIGRATIONS).await,
     })
 }

@@ -36,6 +36,18 @@ pub(crate) struct HashingSettings {
     pub(crate) passes: u32,
 }
 
+impl Default for HashingSettings {
+    /// For one hash at a time. Where a service has other parameters, it hashes the password anew at the next login.
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            queue: 0,
+            memory_kib: 19_456,
+            passes: 2,
+        }
+    }
+}
+
 /// Hashes and verifies passwords.
 #[derive(Clone, Debug)]
 pub(crate) struct HashingPool {

@@ -11,3 +11,4 @@ mod registration;
 mod rotation;
 mod server;
 mod support;
+mod users;

@@ -1,0 +1,93 @@
+//! `auth-service create-admin`: an administrator made by whoever can reach the database, such as the first one.
+
+use std::{io, path::PathBuf};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use shared::{
+    clock::Clock,
+    config::{DatabaseArgs, StartError},
+    db::{Db, MigrationLock, bring_up_to_date},
+};
+
+use crate::{
+    MIGRATIONS,
+    config::{first_line, read_password},
+    domain::{Email, Error, HashingPool, HashingSettings, Login, Password, create_admin},
+    generate_password,
+};
+
+/// The command `create-admin`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CreateAdmin {
+    /// The administrator's login.
+    #[arg(long)]
+    login: String,
+    /// The administrator's e-mail address.
+    #[arg(long)]
+    email: String,
+    /// File with the password; `-` stands for standard input. Without it one is made, and printed once.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+impl CreateAdmin {
+    /// Makes the user, who holds `superuser`, `admin` and `player`, and says which id it got. Works beside services that run on the same
+    /// PostgreSQL.
+    pub async fn run(self) -> Result<(), StartError> {
+        let login: Login = self.login.parse().map_err(|error| setting("--login", &error))?;
+        let email: Email = self.email.parse().map_err(|error| setting("--email", &error))?;
+        let (text, is_generated) = self.password()?;
+        let password = Password::chosen(text.expose_secret()).map_err(|error| setting("the password", &error))?;
+        if password.names(Some(&login), Some(&email)) {
+            return Err(setting("the password", &"must not be the login or the e-mail address"));
+        }
+        let db = Db::connect(&self.database.settings()?)
+            .await
+            .map_err(StartError::failed)?;
+        let mut lock = MigrationLock::acquire(&db).await.map_err(StartError::failed)?;
+        let current = bring_up_to_date(&mut lock, &MIGRATIONS, false).await;
+        current.map_err(StartError::failed)?;
+        drop(lock);
+        let hashing = HashingPool::new(HashingSettings::default()).map_err(StartError::failed)?;
+        let made = create_admin(&db, &hashing, &Clock::system(), (login, email), password).await;
+        let id = made.map_err(|error| match error {
+            Error::UserAlreadyExists(fields) => {
+                let names: Vec<&str> = fields.iter().map(|taken| taken.field.as_ref()).collect();
+                StartError::Failed(format!("taken by another user: {}", names.join(", ")))
+            }
+            error => StartError::Failed(format!("cannot make the administrator: {error}")),
+        })?;
+        #[expect(clippy::print_stdout, reason = "what the command answers")]
+        if is_generated {
+            println!(
+                "made {} with the id {id} and the password {}",
+                self.login,
+                text.expose_secret()
+            );
+        } else {
+            println!("made {} with the id {id}", self.login);
+        }
+        Ok(())
+    }
+
+    /// The password, and whether it was made here.
+    fn password(&self) -> Result<(SecretString, bool), StartError> {
+        let Some(path) = &self.password_file else {
+            return Ok((generate_password(), true));
+        };
+        let text = if path.as_os_str() == "-" {
+            let text = io::read_to_string(io::stdin()).map(SecretString::from);
+            text.map(|text| SecretString::from(first_line(text.expose_secret())))
+        } else {
+            read_password(path)
+        };
+        let text = text.map_err(|error| setting(&format!("--password-file {}", path.display()), &error))?;
+        Ok((text, false))
+    }
+}
+
+fn setting(what: &str, error: &dyn std::fmt::Display) -> StartError {
+    StartError::Setting(format!("{what}: {error}"))
+}

@@ -1,0 +1,555 @@
+use std::{sync::Arc, time::Duration};
+
+use prost_types::FieldMask;
+use shared::{
+    proto::auth::v1::{
+        ChangePasswordRequest, CreateRoleRequest, CreateUserRequest, DeactivateUserRequest, DeleteMeRequest,
+        DeleteUserRequest, GetMeRequest, GetUserRequest, ListUsersRequest, LoginRequest, ReactivateUserRequest,
+        RefreshAccessTokenRequest, Role, SetPasswordRequest, TokenPair, UpdateMeRequest, UpdateUserRequest, User,
+        account_service_client::AccountServiceClient, rbac_service_client::RbacServiceClient,
+        user_service_client::UserServiceClient,
+    },
+    server::ServerSettings,
+    testing::{
+        TestDatabase, on_both_backends,
+        rpc::{bad_fields, channel, reason, with_token},
+    },
+};
+use tokio::sync::Barrier;
+use tonic::{Code, Response, Status, transport::Channel};
+
+use crate::support::{PASSWORD, START, Server, credentials, rotate, settings, spawn};
+
+const TEMPORARY: &str = "temporary horse";
+const NEW: &str = "another horse";
+
+/// A service with the administrator `admin`, and the administrator's access token.
+async fn administered(database: TestDatabase) -> (Server, String) {
+    let server = Server::start_with(database, &settings(&["--bootstrap-admin-password", TEMPORARY])).await;
+    let tokens = first_login(&server, "admin", TEMPORARY, PASSWORD)
+        .await
+        .expect("logged in");
+    (server, tokens.access_token)
+}
+
+/// A login that changes the password.
+async fn first_login(server: &Server, login: &str, old: &str, new: &str) -> Result<TokenPair, Status> {
+    let request = LoginRequest {
+        new_password: new.to_owned(),
+        new_password_confirmation: new.to_owned(),
+        ..credentials(login, old)
+    };
+    Ok(server.auth().login(request).await?.into_inner().tokens.expect("tokens"))
+}
+
+async fn login(server: &Server, login: &str, password: &str) -> Result<TokenPair, Status> {
+    let answer = server.auth().login(credentials(login, password)).await?;
+    Ok(answer.into_inner().tokens.expect("tokens"))
+}
+
+async fn refresh(server: &Server, token: &str) -> Result<String, Status> {
+    let request = RefreshAccessTokenRequest {
+        refresh_token: token.to_owned(),
+    };
+    Ok(server
+        .auth()
+        .refresh_access_token(request)
+        .await?
+        .into_inner()
+        .access_token)
+}
+
+async fn me(server: &Server, token: &str) -> Result<User, Status> {
+    let answer = server.account().get_me(with_token(GetMeRequest {}, token)).await?;
+    Ok(answer.into_inner().user.expect("a user"))
+}
+
+/// Waits until an access token is refused, which the access feed has to say first.
+async fn refused_everywhere(server: &Server, token: &str) {
+    let refused = async {
+        while me(server, token).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), refused)
+        .await
+        .expect("refused within a second");
+}
+
+fn users(server: &Server) -> UserServiceClient<Channel> {
+    UserServiceClient::new(channel(server.grpc))
+}
+
+fn kind<T>(outcome: Result<T, Status>) -> (Code, String) {
+    let status = outcome.map(|_| ()).expect_err("refused");
+    (status.code(), reason(&status))
+}
+
+fn is(code: Code, reason: &str) -> (Code, String) {
+    (code, reason.to_owned())
+}
+
+fn mask(paths: &[&str]) -> Option<FieldMask> {
+    Some(FieldMask {
+        paths: paths.iter().map(|&path| path.to_owned()).collect(),
+    })
+}
+
+fn update(user: User, paths: &[&str]) -> UpdateMeRequest {
+    UpdateMeRequest {
+        user: Some(user),
+        update_mask: mask(paths),
+    }
+}
+
+fn change(current: &str, new: &str) -> ChangePasswordRequest {
+    ChangePasswordRequest {
+        current_password: current.to_owned(),
+        new_password: new.to_owned(),
+        new_password_confirmation: new.to_owned(),
+    }
+}
+
+fn new_user(login: &str, roles: &[&str]) -> CreateUserRequest {
+    CreateUserRequest {
+        email: format!("{login}@example.test"),
+        login: login.to_owned(),
+        password: TEMPORARY.to_owned(),
+        roles: roles.iter().map(|&role| role.to_owned()).collect(),
+        ..CreateUserRequest::default()
+    }
+}
+
+async fn create(server: &Server, admin: &str, login: &str, roles: &[&str]) -> String {
+    let created = users(server)
+        .create_user(with_token(new_user(login, roles), admin))
+        .await;
+    created.expect("created").into_inner().user.expect("a user").user_id
+}
+
+async fn deactivate(server: &Server, token: &str, user_id: &str) -> Result<User, Status> {
+    let request = DeactivateUserRequest {
+        user_id: user_id.to_owned(),
+    };
+    let answer = users(server).deactivate_user(with_token(request, token)).await?;
+    Ok(answer.into_inner().user.expect("a user"))
+}
+
+async fn reactivate(server: &Server, token: &str, user_id: &str) -> Result<User, Status> {
+    let request = ReactivateUserRequest {
+        user_id: user_id.to_owned(),
+    };
+    let answer = users(server).reactivate_user(with_token(request, token)).await?;
+    Ok(answer.into_inner().user.expect("a user"))
+}
+
+async fn delete(server: &Server, token: &str, user_id: &str) -> Result<(), Status> {
+    let request = DeleteUserRequest {
+        user_id: user_id.to_owned(),
+    };
+    users(server).delete_user(with_token(request, token)).await.map(|_| ())
+}
+
+async fn set_password(server: &Server, token: &str, user_id: &str) -> Result<(), Status> {
+    let request = SetPasswordRequest {
+        user_id: user_id.to_owned(),
+        password: TEMPORARY.to_owned(),
+    };
+    users(server).set_password(with_token(request, token)).await.map(|_| ())
+}
+
+async fn list(server: &Server, token: &str, request: ListUsersRequest) -> Vec<String> {
+    let answer = users(server)
+        .list_users(with_token(request, token))
+        .await
+        .expect("a list");
+    answer.into_inner().users.into_iter().map(|user| user.login).collect()
+}
+
+on_both_backends! {
+    migrations = auth_service::MIGRATIONS;
+
+    async fn a_profile_changes_where_the_mask_says_so(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let tokens = server.register("ann").await.tokens.expect("tokens");
+        let update_me = async |request: UpdateMeRequest| {
+            let answer = server.account().update_me(with_token(request, &tokens.access_token)).await;
+            answer.map(|answer| answer.into_inner().user.expect("a user"))
+        };
+        let names = User { first_name: "Ann".to_owned(), last_name: "Lee".to_owned(), ..User::default() };
+        let changed = update_me(UpdateMeRequest { user: Some(names.clone()), update_mask: None }).await.expect("changed");
+        assert_eq!((changed.login.as_str(), changed.first_name.as_str(), changed.last_name.as_str()), ("ann", "Ann", "Lee"));
+        let changed = update_me(update(User::default(), &["first_name"])).await.expect("emptied");
+        assert_eq!((changed.first_name.as_str(), changed.last_name.as_str()), ("", "Lee"));
+        let changed = update_me(update(User { email: "b@example.test".to_owned(), ..names }, &["email"])).await.expect("changed");
+        assert_eq!((changed.email.as_str(), changed.first_name.as_str()), ("b@example.test", ""));
+        // Nothing of this touched a token.
+        assert_eq!(me(&server, &tokens.access_token).await.expect("me"), changed);
+
+        let unknown = update_me(update(User::default(), &["is_active"])).await.expect_err("refused");
+        assert_eq!((unknown.code(), bad_fields(&unknown)), (Code::InvalidArgument, vec!["update_mask".to_owned()]));
+        let bad = User { login: "x".to_owned(), email: "x".to_owned(), first_name: "\0".to_owned(), ..User::default() };
+        let bad = update_me(UpdateMeRequest { user: Some(bad), update_mask: None }).await.expect_err("refused");
+        assert_eq!(bad_fields(&bad), ["email", "login", "first_name"]);
+        assert_eq!(bad_fields(&update_me(UpdateMeRequest::default()).await.expect_err("refused")), ["user"]);
+    }
+
+    async fn names_of_others_are_taken_and_all_of_them_named(database: TestDatabase) {
+        let server = Server::start(database).await;
+        server.register("bob").await;
+        let tokens = server.register("ann").await.tokens.expect("tokens");
+        let taken = User { login: "BOB".to_owned(), email: "Bob@example.test".to_owned(), ..User::default() };
+        let request = with_token(UpdateMeRequest { user: Some(taken), update_mask: None }, &tokens.access_token);
+        let refused = server.account().update_me(request).await.expect_err("taken");
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::AlreadyExists, "USER_ALREADY_EXISTS"));
+        assert_eq!(bad_fields(&refused), ["login", "email"]);
+        // One's own in other letters is free.
+        let own = User { email: "ANN@example.test".to_owned(), ..User::default() };
+        let request = with_token(UpdateMeRequest { user: Some(own), update_mask: None }, &tokens.access_token);
+        server.account().update_me(request).await.expect("changed");
+    }
+
+    async fn another_login_makes_older_access_tokens_stale(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let tokens = server.register("ann").await.tokens.expect("tokens");
+        let user = User { login: "Eve".to_owned(), ..User::default() };
+        let request = with_token(UpdateMeRequest { user: Some(user), update_mask: None }, &tokens.access_token);
+        server.account().update_me(request).await.expect("changed");
+        refused_everywhere(&server, &tokens.access_token).await;
+        assert_eq!(kind(me(&server, &tokens.access_token).await), is(Code::Unauthenticated, "TOKEN_STALE"));
+        let fresh = refresh(&server, &tokens.refresh_token).await.expect("the session lives");
+        assert_eq!(me(&server, &fresh).await.expect("me").login, "Eve");
+        assert_eq!(kind(login(&server, "ann", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+        login(&server, "eve", PASSWORD).await.expect("logged in");
+    }
+
+    async fn a_changed_password_ends_the_other_sessions_and_renews_this_one(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let tokens = server.register("ann").await.tokens.expect("tokens");
+        let other = server.login("ann").await;
+        let change_password = async |request: ChangePasswordRequest, token: &str| {
+            server.account().change_password(with_token(request, token)).await.map(Response::into_inner)
+        };
+        let wrong = change_password(change("wrong horse", NEW), &tokens.access_token).await;
+        assert_eq!(kind(wrong), is(Code::PermissionDenied, "CURRENT_PASSWORD_WRONG"));
+        for (new, fields) in [(PASSWORD, vec!["new_password"]), ("short", vec!["new_password"]), ("ann@example.test", vec!["new_password"])] {
+            let refused = change_password(change(PASSWORD, new), &tokens.access_token).await.expect_err("refused");
+            assert_eq!(bad_fields(&refused), fields, "{new}");
+        }
+        let nothing = change_password(ChangePasswordRequest::default(), &tokens.access_token).await.expect_err("refused");
+        assert_eq!(bad_fields(&nothing), ["current_password", "new_password", "new_password_confirmation"]);
+        // Nothing has changed so far.
+        assert!(me(&server, &other.access_token).await.is_ok());
+
+        let new = change_password(change(PASSWORD, NEW), &tokens.access_token).await.expect("changed").tokens.expect("tokens");
+        assert_eq!(kind(rotate(&mut server.auth(), &other.refresh_token, "").await), is(Code::Unauthenticated, "SESSION_ENDED"));
+        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Aborted, "ROTATION_OVERLAP"));
+        refused_everywhere(&server, &other.access_token).await;
+        refused_everywhere(&server, &tokens.access_token).await;
+        me(&server, &new.access_token).await.expect("the new one is good");
+        assert_eq!(kind(login(&server, "ann", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+        login(&server, "ann", NEW).await.expect("logged in");
+        server.rotate(&new.refresh_token, "").await.expect("this session lives");
+        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "REFRESH_TOKEN_REUSED"));
+    }
+
+    async fn whoever_leaves_is_gone_and_the_names_are_free(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let registered = server.register("ann").await;
+        let (tokens, id) = (registered.tokens.expect("tokens"), registered.user.expect("a user").user_id);
+        let delete_me = async |password: &str| {
+            let request = DeleteMeRequest { current_password: password.to_owned() };
+            server.account().delete_me(with_token(request, &tokens.access_token)).await
+        };
+        assert_eq!(kind(delete_me("wrong horse").await), is(Code::PermissionDenied, "CURRENT_PASSWORD_WRONG"));
+        assert_eq!(bad_fields(&delete_me("").await.expect_err("refused")), ["current_password"]);
+        delete_me(PASSWORD).await.expect("deleted");
+        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
+        refused_everywhere(&server, &tokens.access_token).await;
+        for identifier in ["ann".to_owned(), "ann@example.test".to_owned(), format!("deleted:{id}"), String::from(" ")] {
+            let refused = login(&server, &identifier, PASSWORD).await;
+            assert_eq!(kind(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"), "{identifier}");
+        }
+        let dump = crate::support::dump(&server.database).await;
+        if server.database.backend() == shared::db::Backend::Postgres {
+            assert!(!dump.contains("ann@example.test"));
+        }
+        // Somebody else has the names now, and not the tokens.
+        let other = server.register("ann").await.user.expect("a user");
+        assert_ne!(other.user_id, id);
+        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
+        assert!(me(&server, &tokens.access_token).await.is_err());
+    }
+
+    async fn a_temporary_password_is_good_for_changing_it(database: TestDatabase) {
+        let (server, admin) = administered(database).await;
+        create(&server, &admin, "ann", &[]).await;
+        assert_eq!(kind(login(&server, "ann", TEMPORARY).await), is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED"));
+        // Who does not know it learns nothing.
+        for (identifier, password) in [("ann", "wrong horse"), ("nobody", TEMPORARY)] {
+            let refused = first_login(&server, identifier, password, NEW).await;
+            assert_eq!(kind(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+        }
+        assert_eq!(bad_fields(&first_login(&server, "ann", TEMPORARY, TEMPORARY).await.expect_err("refused")), ["new_password"]);
+        assert_eq!(bad_fields(&first_login(&server, "ann", TEMPORARY, "ann@example.test").await.expect_err("refused")), ["new_password"]);
+        let typo = LoginRequest { new_password: NEW.to_owned(), ..credentials("ann", TEMPORARY) };
+        assert_eq!(bad_fields(&server.auth().login(typo).await.expect_err("refused")), ["new_password_confirmation"]);
+        let tokens = first_login(&server, "ann", TEMPORARY, NEW).await.expect("logged in");
+        assert!(!me(&server, &tokens.access_token).await.expect("me").must_change_password);
+        assert_eq!(kind(login(&server, "ann", TEMPORARY).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+        // Once more, because one wants to: the session before ends.
+        let again = first_login(&server, "ann", NEW, "third horse").await.expect("logged in");
+        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
+        me(&server, &again.access_token).await.expect("me");
+    }
+
+    async fn users_are_created_found_and_listed(database: TestDatabase) {
+        let (server, admin) = administered(database).await;
+        let created = users(&server).create_user(with_token(new_user("ann", &[]), &admin)).await.expect("created").into_inner();
+        assert_eq!(created.roles, ["player"]);
+        assert!(created.user.as_ref().is_some_and(|user| user.must_change_password && user.is_active));
+        let id = created.user.expect("a user").user_id;
+        let request = GetUserRequest { user_id: id.clone() };
+        let found = users(&server).get_user(with_token(request, &admin)).await.expect("found").into_inner();
+        assert_eq!((found.roles, found.user.expect("a user").login), (vec!["player".to_owned()], "ann".to_owned()));
+        for (request, fields) in [
+            (CreateUserRequest::default(), vec!["email", "login", "password"]),
+            (new_user("bob", &["No Role"]), vec!["roles[0]"]),
+            (CreateUserRequest { password: "bob@example.test".to_owned(), ..new_user("bob", &[]) }, vec!["password"]),
+        ] {
+            let refused = users(&server).create_user(with_token(request, &admin)).await.expect_err("refused");
+            assert_eq!(bad_fields(&refused), fields);
+        }
+        let taken = users(&server).create_user(with_token(new_user("ANN", &[]), &admin)).await.expect_err("taken");
+        assert_eq!((taken.code(), bad_fields(&taken)), (Code::AlreadyExists, vec!["login".to_owned(), "email".to_owned()]));
+        let unknown = users(&server).create_user(with_token(new_user("bob", &["no_such_role"]), &admin)).await;
+        assert_eq!(kind(unknown), is(Code::NotFound, "ROLE_NOT_FOUND"));
+
+        server.clock.advance(Duration::from_secs(1));
+        let named = CreateUserRequest { first_name: "Zoe\u{308}".to_owned(), last_name: "O_Hara%".to_owned(), ..new_user("bob", &["admin"]) };
+        let bob = users(&server).create_user(with_token(named, &admin)).await.expect("created").into_inner().user.expect("a user").user_id;
+        let query = |query: &str| ListUsersRequest { query: query.to_owned(), ..ListUsersRequest::default() };
+        assert_eq!(list(&server, &admin, ListUsersRequest::default()).await, ["bob", "ann", "admin"]);
+        for (text, found) in [("NN@EX", vec!["ann"]), ("ZO\u{cb} o_h", vec!["bob"]), ("%", vec!["bob"]), ("_", vec!["bob"]), ("\\", vec![]), ("test zo", vec![])] {
+            assert_eq!(list(&server, &admin, query(text)).await, found, "{text}");
+        }
+        let role = ListUsersRequest { role: "admin".to_owned(), ..ListUsersRequest::default() };
+        assert_eq!(list(&server, &admin, role).await, ["bob", "admin"]);
+        deactivate(&server, &admin, &bob).await.expect("deactivated");
+        assert_eq!(list(&server, &admin, ListUsersRequest::default()).await, ["ann", "admin"]);
+        let all = ListUsersRequest { show_inactive: true, ..ListUsersRequest::default() };
+        assert_eq!(list(&server, &admin, all.clone()).await, ["bob", "ann", "admin"]);
+        let mut page = ListUsersRequest { page_size: 2, ..all.clone() };
+        let first = users(&server).list_users(with_token(page.clone(), &admin)).await.expect("a page").into_inner();
+        page.page_token = first.next_page_token;
+        assert_eq!(list(&server, &admin, page.clone()).await, ["admin"]);
+        page.show_inactive = false;
+        let foreign = users(&server).list_users(with_token(page, &admin)).await.expect_err("another list");
+        assert_eq!(bad_fields(&foreign), ["page_token"]);
+        delete(&server, &admin, &bob).await.expect("deleted");
+        assert_eq!(list(&server, &admin, all).await, ["ann", "admin"]);
+        for user_id in [&bob, "0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42"] {
+            let request = GetUserRequest { user_id: user_id.to_owned() };
+            assert_eq!(kind(users(&server).get_user(with_token(request, &admin)).await), is(Code::NotFound, "USER_NOT_FOUND"));
+            assert_eq!(kind(deactivate(&server, &admin, user_id).await), is(Code::NotFound, "USER_NOT_FOUND"));
+            assert_eq!(kind(reactivate(&server, &admin, user_id).await), is(Code::NotFound, "USER_NOT_FOUND"));
+            assert_eq!(kind(delete(&server, &admin, user_id).await), is(Code::NotFound, "USER_NOT_FOUND"));
+            assert_eq!(kind(set_password(&server, &admin, user_id).await), is(Code::NotFound, "USER_NOT_FOUND"));
+        }
+    }
+
+    async fn a_deactivated_user_has_nothing_that_works_and_reactivation_revives_none_of_it(database: TestDatabase) {
+        let (server, admin) = administered(database).await;
+        let registered = server.register("ann").await;
+        let (tokens, id) = (registered.tokens.expect("tokens"), registered.user.expect("a user").user_id);
+        assert!(!deactivate(&server, &admin, &id).await.expect("deactivated").is_active);
+        let ended = is(Code::Unauthenticated, "SESSION_ENDED");
+        assert_eq!(kind(login(&server, "ann", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), ended);
+        assert_eq!(kind(server.rotate(&tokens.refresh_token, "").await), ended);
+        refused_everywhere(&server, &tokens.access_token).await;
+        let once_more = deactivate(&server, &admin, &id).await.expect("the same");
+        assert!(reactivate(&server, &admin, &id).await.expect("reactivated").is_active);
+        let again = reactivate(&server, &admin, &id).await.expect("the same");
+        assert_eq!(once_more.force_logout_time, again.force_logout_time);
+        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), ended);
+        assert_eq!(kind(me(&server, &tokens.access_token).await), is(Code::Unauthenticated, "TOKEN_STALE"));
+        let new = login(&server, "ann", PASSWORD).await.expect("logged in");
+        me(&server, &new.access_token).await.expect("me");
+    }
+
+    async fn a_set_password_logs_out_and_is_temporary(database: TestDatabase) {
+        let (server, admin) = administered(database).await;
+        let registered = server.register("ann").await;
+        let (tokens, id) = (registered.tokens.expect("tokens"), registered.user.expect("a user").user_id);
+        set_password(&server, &admin, &id).await.expect("set");
+        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
+        refused_everywhere(&server, &tokens.access_token).await;
+        assert_eq!(kind(login(&server, "ann", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+        assert_eq!(kind(login(&server, "ann", TEMPORARY).await), is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED"));
+        first_login(&server, "ann", TEMPORARY, NEW).await.expect("logged in");
+    }
+
+    async fn nobody_gets_at_those_who_hold_more(database: TestDatabase) {
+        let (server, admin) = administered(database).await;
+        let mut rbac = RbacServiceClient::new(channel(server.grpc));
+        let role = Role {
+            code_name: "support".to_owned(),
+            name: "Support".to_owned(),
+            permissions: ["users:create", "users:read", "users:update", "users:delete"].map(str::to_owned).to_vec(),
+            ..Role::default()
+        };
+        rbac.create_role(with_token(CreateRoleRequest { role: Some(role) }, &admin)).await.expect("a role");
+        create(&server, &admin, "helper", &["player", "support"]).await;
+        let chief = create(&server, &admin, "chief", &["player", "admin"]).await;
+        let ann = create(&server, &admin, "ann", &[]).await;
+        let root = me(&server, &admin).await.expect("me").user_id;
+        let helper = first_login(&server, "helper", TEMPORARY, NEW).await.expect("logged in").access_token;
+        let exceeds = is(Code::PermissionDenied, "GRANT_EXCEEDS_OWN");
+        let superuser = is(Code::PermissionDenied, "SUPERUSER_REQUIRED");
+        let rename = async |user_id: &str, user: User| {
+            let request = UpdateUserRequest { user_id: user_id.to_owned(), user: Some(user), update_mask: None };
+            users(&server).update_user(with_token(request, &helper)).await
+        };
+        let email = |text: &str| User { email: text.to_owned(), ..User::default() };
+        assert_eq!(kind(set_password(&server, &helper, &chief).await), exceeds);
+        assert_eq!(kind(rename(&chief, email("mine@example.test")).await), exceeds);
+        assert_eq!(kind(rename(&chief, User { login: "mine".to_owned(), ..User::default() }).await), exceeds);
+        assert_eq!(kind(set_password(&server, &helper, &root).await), superuser);
+        assert_eq!(kind(rename(&root, User { first_name: "X".to_owned(), ..User::default() }).await), superuser);
+        assert_eq!(kind(deactivate(&server, &helper, &root).await), superuser);
+        assert_eq!(kind(reactivate(&server, &helper, &root).await), superuser);
+        assert_eq!(kind(delete(&server, &helper, &root).await), superuser);
+        for (role, refused) in [("admin", &exceeds), ("superuser", &superuser)] {
+            let made = users(&server).create_user(with_token(new_user("puppet", &[role]), &helper)).await;
+            assert_eq!(kind(made), *refused, "{role}");
+        }
+        assert_eq!(list(&server, &admin, ListUsersRequest { query: "puppet".to_owned(), ..ListUsersRequest::default() }).await, [""; 0]);
+        // Those who hold no more than every player are theirs to look after.
+        set_password(&server, &helper, &ann).await.expect("set");
+        rename(&ann, email("ann2@example.test")).await.expect("changed");
+        deactivate(&server, &helper, &ann).await.expect("deactivated");
+        delete(&server, &helper, &ann).await.expect("deleted");
+    }
+
+    async fn the_last_superuser_stays(database: TestDatabase) {
+        let (server, admin) = administered(database).await;
+        let root = me(&server, &admin).await.expect("me").user_id;
+        let last = is(Code::FailedPrecondition, "LAST_ADMIN");
+        assert_eq!(kind(deactivate(&server, &admin, &root).await), last);
+        assert_eq!(kind(delete(&server, &admin, &root).await), last);
+        let request = DeleteMeRequest { current_password: PASSWORD.to_owned() };
+        assert_eq!(kind(server.account().delete_me(with_token(request, &admin)).await), last);
+        me(&server, &admin).await.expect("nothing happened");
+        // One who is not active does not count.
+        let other = create(&server, &admin, "other", &["superuser"]).await;
+        deactivate(&server, &admin, &other).await.expect("deactivated");
+        assert_eq!(kind(deactivate(&server, &admin, &root).await), last);
+        reactivate(&server, &admin, &other).await.expect("reactivated");
+        deactivate(&server, &admin, &root).await.expect("somebody is left");
+    }
+
+    async fn two_superusers_who_remove_each_other_at_once_leave_one(database: TestDatabase) {
+        let (server, admin) = administered(database).await;
+        let replica = server.database.replica().await;
+        let (_running, grpc, _) = spawn(&settings(&[]), &ServerSettings::default(), replica, &server.secret, shared::clock::Clock::manual(START).0).await;
+        let mut root = (me(&server, &admin).await.expect("me").user_id, admin);
+        for round in 0..8 {
+            let login = format!("root{round}");
+            let id = create(&server, &root.1, &login, &["superuser"]).await;
+            let other = (id, first_login(&server, &login, TEMPORARY, NEW).await.expect("logged in").access_token);
+            let barrier = Arc::new(Barrier::new(2));
+            let race = |address, token: String, target: String| {
+                let barrier = Arc::clone(&barrier);
+                tokio::spawn(async move {
+                    let mut client = UserServiceClient::new(channel(address));
+                    barrier.wait().await;
+                    if round % 2 == 0 {
+                        client.delete_user(with_token(DeleteUserRequest { user_id: target }, &token)).await.map(|_| ())
+                    } else {
+                        client.deactivate_user(with_token(DeactivateUserRequest { user_id: target }, &token)).await.map(|_| ())
+                    }
+                })
+            };
+            let one = race(server.grpc, root.1.clone(), other.0.clone());
+            let two = race(grpc, other.1.clone(), root.0.clone());
+            let outcomes = (one.await.expect("joined"), two.await.expect("joined"));
+            assert_eq!(u8::from(outcomes.0.is_ok()) + u8::from(outcomes.1.is_ok()), 1, "{outcomes:?}");
+            if outcomes.1.is_ok() {
+                root = other;
+            }
+        }
+    }
+
+    async fn nothing_from_before_outlives_a_changed_password_or_a_deactivation(database: TestDatabase) {
+        let (server, admin) = administered(database).await;
+        let (_running, replica) = server.replica().await;
+        for round in 0..6 {
+            let name = format!("ann{round}");
+            let registered = server.register(&name).await;
+            let (tokens, id) = (registered.tokens.expect("tokens"), registered.user.expect("a user").user_id);
+            let here = server.login(&name).await;
+            let barrier = Arc::new(Barrier::new(3));
+            let racer = |kind: bool| {
+                let (mut client, barrier, name, token) = (replica.clone(), Arc::clone(&barrier), name.clone(), tokens.refresh_token.clone());
+                tokio::spawn(async move {
+                    barrier.wait().await;
+                    if kind {
+                        rotate(&mut client, &token, "").await
+                    } else {
+                        client.login(credentials(&name, PASSWORD)).await.map(|answer| answer.into_inner().tokens.expect("tokens"))
+                    }
+                })
+            };
+            let (rotation, entry) = (racer(true), racer(false));
+            barrier.wait().await;
+            if round % 2 == 0 {
+                let mut client = AccountServiceClient::new(channel(server.grpc));
+                client.change_password(with_token(change(PASSWORD, NEW), &here.access_token)).await.expect("changed");
+            } else {
+                deactivate(&server, &admin, &id).await.expect("deactivated");
+            }
+            for got in [rotation.await.expect("joined"), entry.await.expect("joined")].into_iter().flatten() {
+                assert_eq!(kind(refresh(&server, &got.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
+                refused_everywhere(&server, &got.access_token).await;
+            }
+            assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
+        }
+    }
+
+    async fn of_many_first_administrators_there_is_one(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let bootstrap = Arc::new(settings(&["--bootstrap-admin-password", TEMPORARY]));
+        let starts = (0..20).map(|_| {
+            let (bootstrap, secret) = (Arc::clone(&bootstrap), server.secret.clone());
+            let db = server.database.db().clone();
+            tokio::spawn(async move { spawn(&bootstrap, &ServerSettings::default(), db, &secret, shared::clock::Clock::manual(START).0).await })
+        });
+        for start in starts.collect::<Vec<_>>() {
+            start.await.expect("started");
+        }
+        assert_eq!(kind(login(&server, "admin", TEMPORARY).await), is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED"));
+        let admin = first_login(&server, "admin", TEMPORARY, NEW).await.expect("logged in").access_token;
+        let superusers = ListUsersRequest { role: "superuser".to_owned(), show_inactive: true, ..ListUsersRequest::default() };
+        assert_eq!(list(&server, &admin, superusers).await, ["admin"]);
+        // Once there is one, the setting is ignored.
+        let db = server.database.replica().await;
+        let (_running, ..) = spawn(&settings(&["--bootstrap-admin-password", "x"]), &ServerSettings::default(), db, &server.secret, shared::clock::Clock::manual(START).0).await;
+        login(&server, "admin", NEW).await.expect("unchanged");
+    }
+
+    async fn those_who_stand_for_services_are_no_users(database: TestDatabase) {
+        let (server, admin) = administered(database).await;
+        let mut accounts = shared::proto::auth::v1::service_account_service_client::ServiceAccountServiceClient::new(channel(server.grpc));
+        let request = shared::proto::auth::v1::CreateServiceAccountRequest { client_id: "shop".to_owned(), ..Default::default() };
+        let made = accounts.create_service_account(with_token(request, &admin)).await.expect("made").into_inner();
+        let id = made.service_account.expect("an account").user_id;
+        let not_found = is(Code::NotFound, "USER_NOT_FOUND");
+        assert_eq!(kind(users(&server).get_user(with_token(GetUserRequest { user_id: id.clone() }, &admin)).await), not_found);
+        assert_eq!(kind(set_password(&server, &admin, &id).await), not_found);
+        assert_eq!(kind(deactivate(&server, &admin, &id).await), not_found);
+        assert_eq!(kind(delete(&server, &admin, &id).await), not_found);
+        assert_eq!(kind(login(&server, "shop", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+        assert_eq!(list(&server, &admin, ListUsersRequest { show_inactive: true, ..ListUsersRequest::default() }).await, ["admin"]);
+    }
+}
