@@ -16,7 +16,7 @@ use shared::{
     token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER},
 };
 
-use crate::domain::{HashingSettings, ServerSecrets, ServiceAccountSpec, SessionLives};
+use crate::domain::{HashingSettings, KeySchedule, ServerSecrets, ServiceAccountSpec, SessionLives};
 
 /// Where auth-service serves, how long its tokens live, how it treats passwords.
 #[derive(Clone, Debug, clap::Args)]
@@ -89,6 +89,27 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(60..=31_536_000))]
     pub unrotated_seconds: u32,
+
+    /// Seconds for which a signing key is published before it signs: at least two refreshes of every verifier [2 to 604800].
+    #[arg(
+        long,
+        env = "KEY_PREPUBLISH_SECONDS",
+        default_value_t = 3600,
+        value_name = "SECONDS",
+        help_heading = "Signing keys"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=604_800))]
+    pub key_prepublish_seconds: u32,
+    /// Days after which another key signs; 0 for only when it is asked for [0 to 3650].
+    #[arg(
+        long,
+        env = "KEY_ROTATION_DAYS",
+        default_value_t = 90,
+        value_name = "DAYS",
+        help_heading = "Signing keys"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=3650))]
+    pub key_rotation_days: u32,
 
     /// JSON file with the accounts of other services, which are made or changed at the start: an array of objects with
     /// client_id, secret or secret_sha256, and optionally description, roles and permissions.
@@ -233,6 +254,14 @@ impl AuthSettings {
 
     pub(crate) fn service_token_life(&self) -> Duration {
         seconds(self.service_token_seconds)
+    }
+
+    pub(crate) fn key_schedule(&self) -> KeySchedule {
+        const DAY: Duration = Duration::from_hours(24);
+        KeySchedule {
+            prepublish: seconds(self.key_prepublish_seconds),
+            rotation: (self.key_rotation_days > 0).then(|| DAY * self.key_rotation_days),
+        }
     }
 
     /// Of the tokens that live longest.

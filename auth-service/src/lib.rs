@@ -8,11 +8,9 @@ pub mod config;
 mod domain;
 mod grpc;
 mod ids;
+mod jobs;
 mod store;
 
-use std::{convert::Infallible, sync::Arc};
-
-use futures_util::FutureExt as _;
 use shared::{
     clock::Clock,
     config::StartError,
@@ -36,6 +34,7 @@ use self::{
         ServiceAccounts, Sessions,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, UserRpc},
+    jobs::Jobs,
 };
 pub use self::{
     domain::{
@@ -107,26 +106,22 @@ impl AuthService<'_> {
         let Some(keys) = stop.run_until_cancelled(prepared).await.transpose()?.flatten() else {
             return Ok(key_set);
         };
-        let keys = Arc::new(keys);
-        key_set.replace(keys.jwks().clone());
+        key_set.replace(keys.jwks());
         let tail = FeedTail::new(self.db.clone(), self.clock.clone());
-        for (name, task) in [
-            ("access feed", tail.clone().follow().boxed()),
-            ("access view", tail.clone().fill(access.clone()).boxed()),
-        ] {
-            let stop = stop.clone();
-            running.spawn(name, async move {
-                stop.run_until_cancelled(task).await;
-                Ok::<_, Infallible>(())
-            });
-        }
+        jobs::follow("access feed", running, tail.clone().follow());
+        jobs::follow("access view", running, tail.clone().fill(access.clone()));
+        let jobs = Jobs {
+            keys: keys.clone(),
+            feed: tail.clone(),
+        };
+        jobs.spawn(running);
         stop.run_until_cancelled(access.wait_until_loaded()).await;
 
         let sessions = Sessions {
             db: self.db.clone(),
             clock: self.clock.clone(),
             issuer: Issuer {
-                keys: Arc::clone(&keys),
+                keys: keys.clone(),
                 name: issuer.clone(),
                 audience: audience.clone(),
                 life: self.settings.access_token_life(),
@@ -209,8 +204,8 @@ async fn prepare(
     });
     declared.map_err(StartError::failed)?;
     let keys: Result<_, KeyRingError> = write_tx!(db, |tx| {
-        let keys = KeyRing::open(tx, secrets, clock.now()).await?;
-        domain::feed::sync(tx, keys.jwks(), clock.now()).await?;
+        let keys = KeyRing::open(tx, (db.clone(), clock.clone()), secrets, settings.key_schedule()).await?;
+        domain::feed::sync(tx, &keys.jwks(), clock.now()).await?;
         Ok(keys)
     });
     let keys = keys.map_err(StartError::failed)?;

@@ -1,6 +1,6 @@
 //! Issues access tokens: JWTs of the profile RFC 9068.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, Header};
 use secrecy::SecretString;
@@ -11,7 +11,7 @@ use shared::{
 };
 use uuid::Uuid;
 
-use super::{authority::Holdings, error::Error, signing_key::KeyRing};
+use super::{authority::Holdings, error::Error, key_ring::KeyRing};
 use crate::store;
 
 /// A signed access token.
@@ -33,7 +33,7 @@ pub(crate) enum Bearer<'a> {
 /// Signs access tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Issuer {
-    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) keys: KeyRing,
     /// `iss`.
     pub(crate) name: String,
     /// `aud`.

@@ -9,13 +9,16 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use prost::Message as _;
 use shared::{
     clock::{Clock, Timestamp},
-    db::{self, Db},
+    db::{self, Db, write_tx},
     feed::{AccessView, Epoch, Position},
     proto::auth::v1::{AccessEvent, WatchResponse},
 };
 use tokio::sync::watch;
 
-use super::feed::{CHANNEL, USER_CHANGED};
+use super::{
+    Error,
+    feed::{CHANNEL, USER_CHANGED},
+};
 use crate::store::{self, FeedRow};
 
 /// How long the feed is silent at most. Also how soon a change is seen whose notification was lost.
@@ -104,6 +107,14 @@ impl FeedTail {
             }
             news.notified_within(HEARTBEAT).await;
         }
+    }
+
+    /// Deletes what says nothing more.
+    pub(crate) async fn purge(&self) -> Result<(), Error> {
+        write_tx!(self.db, |tx| {
+            store::feed_purge(tx, self.clock.now()).await?;
+            Ok(())
+        })
     }
 
     async fn read(&self) -> db::Result<Tail> {

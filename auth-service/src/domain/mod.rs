@@ -15,6 +15,7 @@ mod feed_stream;
 mod first_admin;
 mod grants;
 mod hashing;
+mod key_ring;
 mod login;
 mod names;
 mod password;
@@ -42,6 +43,7 @@ pub(crate) use self::{
     first_admin::{bootstrap, create_admin},
     grants::{Decision, Decisions, Held},
     hashing::{HashingPool, HashingSettings},
+    key_ring::{KeyRing, KeySchedule},
     login::{Credentials, LoggedIn},
     names::{Email, Login, PersonName, fold},
     password::Password,
@@ -53,7 +55,7 @@ pub(crate) use self::{
     service_accounts::{ClientId, Described, NewServiceAccount, ServiceAccounts},
     session::{SessionLives, TokenPair},
     sessions::Sessions,
-    signing_key::{KeyRing, KeyRingError},
+    signing_key::KeyRingError,
     users::{NewAccount, UserWithRoles},
 };
 pub use self::{
@@ -63,4 +65,4 @@ pub use self::{
     service_accounts::generate_client_secret,
 };
 /// A user is a row as it is, and so are others: answers hold them, and nothing above needs the store for it.
-pub(crate) use crate::store::{ActionRow, PermissionRow, ResourceRow, User, UserFilter};
+pub(crate) use crate::store::{ActionRow, PermissionRow, ResourceRow, SigningKeyRow, User, UserFilter};

@@ -1,65 +1,120 @@
 //! `auth.v1.KeyService`, and the same key set on the HTTP port.
 
-use std::sync::Arc;
-
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
-    Json, Router,
-    http::header::{CACHE_CONTROL, CONTENT_TYPE},
+    Router,
+    http::{
+        HeaderMap, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+    },
+    response::IntoResponse as _,
     routing::get,
 };
-use shared::proto::auth::v1::{self as proto, GetJwksRequest, GetJwksResponse, key_service_server::KeyService};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use shared::{
+    proto::auth::v1::{
+        GetJwksRequest, GetJwksResponse, ListSigningKeysRequest, ListSigningKeysResponse, RetireSigningKeyRequest,
+        RetireSigningKeyResponse, RotateSigningKeyRequest, RotateSigningKeyResponse, SigningKey,
+        key_service_server::KeyService, signing_key,
+    },
+    validate::InvalidFields,
+};
 use tonic::{Request, Response, Status};
 
-use crate::domain::KeyRing;
+use super::act::act;
+use crate::domain::{Error, KeyRing, SigningKeyRow};
 
 /// Where verifiers look for the keys (RFC 8414, `jwks_uri`).
 const JWKS_PATH: &str = "/.well-known/jwks.json";
 /// RFC 7517, section 8.5.2.
 const MEDIA_TYPE: &str = "application/jwk-set+json";
-/// A verifier may keep the set this long.
-const CACHE: &str = "public, max-age=300";
 
 /// Serves `auth.v1.KeyService`.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyRpc {
-    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) keys: KeyRing,
 }
 
 #[tonic::async_trait]
 impl KeyService for KeyRpc {
     async fn get_jwks(&self, _request: Request<GetJwksRequest>) -> Result<Response<GetJwksResponse>, Status> {
-        Ok(Response::new(self.keys.jwks().into()))
+        Ok(Response::new(GetJwksResponse::from(&self.keys.jwks())))
     }
 
     async fn list_signing_keys(
         &self,
-        _: Request<proto::ListSigningKeysRequest>,
-    ) -> Result<Response<proto::ListSigningKeysResponse>, Status> {
-        Err(Status::unimplemented("list_signing_keys"))
+        _request: Request<ListSigningKeysRequest>,
+    ) -> Result<Response<ListSigningKeysResponse>, Status> {
+        let keys = self.keys.list().await?;
+        Ok(Response::new(ListSigningKeysResponse {
+            signing_keys: keys.into_iter().map(message).collect(),
+        }))
     }
 
     async fn rotate_signing_key(
         &self,
-        _: Request<proto::RotateSigningKeyRequest>,
-    ) -> Result<Response<proto::RotateSigningKeyResponse>, Status> {
-        Err(Status::unimplemented("rotate_signing_key"))
+        request: Request<RotateSigningKeyRequest>,
+    ) -> Result<Response<RotateSigningKeyResponse>, Status> {
+        let key = self.keys.rotate(&act(&request)).await?;
+        Ok(Response::new(RotateSigningKeyResponse {
+            signing_key: Some(message(key)),
+        }))
     }
 
     async fn retire_signing_key(
         &self,
-        _: Request<proto::RetireSigningKeyRequest>,
-    ) -> Result<Response<proto::RetireSigningKeyResponse>, Status> {
-        Err(Status::unimplemented("retire_signing_key"))
+        request: Request<RetireSigningKeyRequest>,
+    ) -> Result<Response<RetireSigningKeyResponse>, Status> {
+        let act = act(&request);
+        let kid = request.into_inner().kid;
+        if kid.is_empty() {
+            return Err(Error::from(InvalidFields::one("kid", "is required")).into());
+        }
+        let active = self.keys.retire(&act, &kid).await?;
+        Ok(Response::new(RetireSigningKeyResponse {
+            active_key: Some(message(active)),
+        }))
     }
 }
 
 impl KeyRpc {
     /// The key set over HTTP.
     pub(crate) fn router(self) -> Router {
-        let document = async move || {
-            let headers = [(CACHE_CONTROL, CACHE), (CONTENT_TYPE, MEDIA_TYPE)];
-            (headers, Json(self.keys.jwks().clone()))
+        let document = async move |request: HeaderMap| {
+            let body = serde_json::to_vec(&self.keys.jwks()).unwrap_or_default();
+            let tag = format!("\"{}\"", BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, &body)));
+            let cache = format!("public, max-age={}", self.keys.cache_time().as_secs());
+            let is_known = request
+                .get(IF_NONE_MATCH)
+                .is_some_and(|known| known.as_bytes() == tag.as_bytes());
+            let headers = [
+                (CACHE_CONTROL, cache),
+                (CONTENT_TYPE, MEDIA_TYPE.to_owned()),
+                (ETAG, tag),
+            ];
+            if is_known {
+                (StatusCode::NOT_MODIFIED, headers).into_response()
+            } else {
+                (headers, body).into_response()
+            }
         };
         Router::new().route(JWKS_PATH, get(document))
+    }
+}
+
+fn message(row: SigningKeyRow) -> SigningKey {
+    let state = match row.state.as_str() {
+        "next" => signing_key::State::Next,
+        "active" => signing_key::State::Active,
+        "retired" => signing_key::State::Retired,
+        _ => signing_key::State::Unspecified,
+    };
+    SigningKey {
+        kid: row.kid,
+        state: state.into(),
+        create_time: Some(row.create_time.into()),
+        activate_time: Some(row.activate_time.into()),
+        retire_time: row.retire_time.map(Into::into),
+        expire_time: row.expire_time.map(Into::into),
     }
 }

@@ -99,3 +99,26 @@ pub(crate) async fn feed_event(conn: &mut Conn, kind: &str, subject: &str) -> db
         .await
         .optional())
 }
+
+/// Reads the head and locks it until the transaction ends: nobody else publishes meanwhile.
+pub(crate) async fn feed_head_lock(conn: &mut Conn) -> db::Result<FeedHead> {
+    let head = lock_row!(conn, feed_head::table.find(HEAD).select(FeedHead::as_select()))?;
+    head.ok_or(db::Error::NotFound)
+}
+
+/// Begins a new life of the feed.
+pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch) -> db::Result<()> {
+    query!(conn, |c| diesel::delete(access_feed::table).execute(c).await)?;
+    let update =
+        diesel::update(feed_head::table.find(HEAD)).set((feed_head::epoch.eq(epoch), feed_head::sequence.eq(0)));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+/// Deletes events that say nothing more. How many.
+pub(crate) async fn feed_purge(conn: &mut Conn, now: Timestamp) -> db::Result<usize> {
+    query!(conn, |c| diesel::delete(
+        access_feed::table.filter(access_feed::expire_time.le(now))
+    )
+    .execute(c)
+    .await)
+}

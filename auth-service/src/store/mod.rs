@@ -18,8 +18,8 @@ use shared::db::Migrations;
 pub(crate) use self::{
     audit::{AuditRow, audit_insert},
     feed::{
-        FeedHead, FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert,
-        feed_head_set_max_access_token_seconds, feed_upsert,
+        FeedHead, FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert, feed_head_lock,
+        feed_head_set_max_access_token_seconds, feed_purge, feed_restart, feed_upsert,
     },
     grant::{
         other_active_user_has_role, permission_id, permission_names, role_holders_delete, role_id, role_lock,
@@ -45,7 +45,10 @@ pub(crate) use self::{
         NewSession, Session, SessionEnd, session_by_id, session_end, session_insert, session_mark_used, session_rotate,
         sessions_end_all, sessions_forget_origins,
     },
-    signing_key::{KeyState, SigningKeyRow, signing_key_insert, signing_key_reencrypt, signing_keys_list},
+    signing_key::{
+        KeyState, SigningKeyRow, signing_key_activate, signing_key_delete, signing_key_insert, signing_key_reencrypt,
+        signing_key_retire, signing_keys_list,
+    },
     user::{
         NewUser, User, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock,
         user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,

@@ -22,22 +22,29 @@ pub(crate) struct SigningKeyRow {
 /// What a key is for at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyState {
+    /// It is published, and does not sign yet.
+    Next,
     /// It signs.
     Active,
+    /// It signs no more.
+    Retired,
 }
 
 impl KeyState {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
+            Self::Next => "next",
             Self::Active => "active",
+            Self::Retired => "retired",
         }
     }
 }
 
+/// The oldest first.
 pub(crate) async fn signing_keys_list(conn: &mut Conn) -> db::Result<Vec<SigningKeyRow>> {
     query!(conn, |c| {
         signing_keys::table
-            .order(signing_keys::create_time)
+            .order((signing_keys::create_time, signing_keys::kid))
             .select(SigningKeyRow::as_select())
             .load(c)
             .await
@@ -56,4 +63,32 @@ pub(crate) async fn signing_key_insert(conn: &mut Conn, row: &SigningKeyRow) -> 
         .execute(c)
         .await)
     .map(|_| ())
+}
+
+pub(crate) async fn signing_key_delete(conn: &mut Conn, kid: &str) -> db::Result<()> {
+    query!(conn, |c| diesel::delete(signing_keys::table.find(kid)).execute(c).await).map(|_| ())
+}
+
+/// Lets the key sign. No other may at that moment.
+pub(crate) async fn signing_key_activate(conn: &mut Conn, kid: &str, now: Timestamp) -> db::Result<()> {
+    let update = diesel::update(signing_keys::table.find(kid)).set((
+        signing_keys::state.eq(KeyState::Active.as_str()),
+        signing_keys::activate_time.eq(now),
+    ));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+/// Lets the key sign no more. It is published until its last token is dead.
+pub(crate) async fn signing_key_retire(
+    conn: &mut Conn,
+    kid: &str,
+    now: Timestamp,
+    expire_time: Timestamp,
+) -> db::Result<()> {
+    let update = diesel::update(signing_keys::table.find(kid)).set((
+        signing_keys::state.eq(KeyState::Retired.as_str()),
+        signing_keys::retire_time.eq(now),
+        signing_keys::expire_time.eq(expire_time),
+    ));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
 }

@@ -1,0 +1,447 @@
+//! The signing keys in use, and how one follows the other: next, active, retired, gone.
+//!
+//! A key is published before it signs, so that every verifier knows it by then, and stays published after it has signed until its
+//! last token is dead. So a rotation makes no good token bad. Where a key has come into other hands, it goes at once.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use jsonwebtoken::EncodingKey;
+use shared::{
+    clock::{Clock, Timestamp},
+    db::{Conn, Db, write_tx},
+    token::{Jwk, Jwks, LEEWAY},
+};
+use tokio::sync::watch;
+
+use super::{
+    Act, Error,
+    audit::AuditEvent,
+    feed::{self, CHANNEL, Change},
+    secret::ServerSecrets,
+    signing_key::{KeyRingError, decrypt, encrypt},
+};
+use crate::store::{self, KeyState, SigningKeyRow};
+
+/// What was changed elsewhere is seen within this time, also where the word of it was lost.
+const POLL: Duration = Duration::from_secs(5);
+
+/// How keys follow each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeySchedule {
+    /// How long a key is published before it signs.
+    pub(crate) prepublish: Duration,
+    /// How long a key signs; `None`: until somebody rotates it.
+    pub(crate) rotation: Option<Duration>,
+}
+
+/// The keys in use. Clones share them.
+#[derive(Clone)]
+pub(crate) struct KeyRing {
+    keys: watch::Sender<Arc<Keys>>,
+    secrets: ServerSecrets,
+    schedule: KeySchedule,
+    db: Db,
+    clock: Clock,
+}
+
+/// The keys at one moment.
+struct Keys {
+    rows: Vec<SigningKeyRow>,
+    active: Arc<SigningKey>,
+    jwks: Jwks,
+}
+
+/// The key that signs.
+pub(crate) struct SigningKey {
+    pub(crate) kid: String,
+    pub(crate) key: EncodingKey,
+}
+
+/// Something that is due.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    /// Make the next key.
+    Publish,
+    /// Let the next key sign.
+    Activate,
+    /// Delete the retired key of this name.
+    Expire(String),
+}
+
+impl KeyRing {
+    /// Reads the keys; makes the first one where there is none. Run under the migration lock, so that of many replicas on a new
+    /// database one makes it.
+    pub(crate) async fn open(
+        tx: &mut Conn,
+        (db, clock): (Db, Clock),
+        secrets: &ServerSecrets,
+        schedule: KeySchedule,
+    ) -> Result<Self, KeyRingError> {
+        let mut rows = store::signing_keys_list(tx).await?;
+        if rows.is_empty() {
+            let now = clock.now();
+            let row = generate(secrets, KeyState::Active, now, now)?;
+            store::signing_key_insert(tx, &row).await?;
+            tracing::info!(kid = row.kid, "made the first signing key");
+            rows.push(row);
+        }
+        for row in &rows {
+            let (private, is_current) = decrypt(secrets, row)?;
+            if !is_current {
+                // So that the secret before can be given up once this has run.
+                let encrypted = encrypt(secrets, &row.kid, &private)?;
+                store::signing_key_reencrypt(tx, &row.kid, &encrypted).await?;
+                tracing::info!(kid = row.kid, "encrypted a signing key with the current server secret");
+            }
+        }
+        Ok(Self {
+            keys: watch::Sender::new(Arc::new(Keys::of(rows, secrets)?)),
+            secrets: secrets.clone(),
+            schedule,
+            db,
+            clock,
+        })
+    }
+
+    /// The key that signs.
+    pub(crate) fn active(&self) -> Arc<SigningKey> {
+        Arc::clone(&self.keys.borrow().active)
+    }
+
+    /// The public keys of every token that may still be good.
+    pub(crate) fn jwks(&self) -> Jwks {
+        self.keys.borrow().jwks.clone()
+    }
+
+    /// How long verifiers and caches may keep the public keys without asking again.
+    pub(crate) fn cache_time(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_mins(5);
+        LONGEST.min(self.schedule.prepublish / 2)
+    }
+
+    /// Every key, the newest first.
+    pub(crate) async fn list(&self) -> Result<Vec<SigningKeyRow>, Error> {
+        let mut rows = store::signing_keys_list(&mut self.db.read().await?).await?;
+        rows.reverse();
+        Ok(rows)
+    }
+
+    /// Publishes the next key, or gives the one that is published already.
+    pub(crate) async fn rotate(&self, act: &Act) -> Result<SigningKeyRow, Error> {
+        let row = write_tx!(self.db, |tx| {
+            store::feed_head_lock(tx).await?;
+            let rows = store::signing_keys_list(tx).await?;
+            if let Some(next) = rows.into_iter().find(|row| row.state == KeyState::Next.as_str()) {
+                return Ok(next);
+            }
+            let now = self.clock.now();
+            let row = self.publish_next(tx, act, now).await?;
+            self.announce(tx, now).await?;
+            Ok(row)
+        });
+        self.reload().await?;
+        row
+    }
+
+    /// Withdraws a key at once. Gives the one that signs from now on.
+    pub(crate) async fn retire(&self, act: &Act, kid: &str) -> Result<SigningKeyRow, Error> {
+        let active: Result<_, Error> = write_tx!(self.db, |tx| {
+            store::feed_head_lock(tx).await?;
+            let rows = store::signing_keys_list(tx).await?;
+            let row = rows
+                .iter()
+                .find(|row| row.kid == kid)
+                .ok_or(Error::SigningKeyNotFound)?;
+            let now = self.clock.now();
+            store::signing_key_delete(tx, kid).await?;
+            AuditEvent::new("signing_key.retire")
+                .target("signing_key", kid)
+                .record(tx, act, now)
+                .await?;
+            if row.state == KeyState::Active.as_str() {
+                match rows.iter().find(|row| row.state == KeyState::Next.as_str()) {
+                    Some(next) => store::signing_key_activate(tx, &next.kid, now).await?,
+                    None => {
+                        let row = generate(&self.secrets, KeyState::Active, now, now).map_err(internal)?;
+                        store::signing_key_insert(tx, &row).await?;
+                    }
+                }
+            }
+            self.announce(tx, now).await?;
+            let rows = store::signing_keys_list(tx).await?;
+            let active = rows.into_iter().find(|row| row.state == KeyState::Active.as_str());
+            active.ok_or_else(|| Error::Internal("no key signs".to_owned()))
+        });
+        self.reload().await?;
+        active
+    }
+
+    /// Does what is due.
+    pub(crate) async fn tend(&self) -> Result<(), Error> {
+        let rows = store::signing_keys_list(&mut self.db.read().await?).await?;
+        if self.schedule.due(&rows, self.clock.now()).is_empty() {
+            return Ok(());
+        }
+        let act = Act::itself();
+        let done: Result<(), Error> = write_tx!(self.db, |tx| {
+            let head = store::feed_head_lock(tx).await?;
+            let rows = store::signing_keys_list(tx).await?;
+            let now = self.clock.now();
+            // Again, since another replica may have done it before the lock was ours.
+            let due = self.schedule.due(&rows, now);
+            for due in &due {
+                match due {
+                    Due::Publish => {
+                        self.publish_next(tx, &act, now).await?;
+                    }
+                    Due::Activate => {
+                        let longest = Duration::from_secs(u64::try_from(head.max_access_token_seconds).unwrap_or(0));
+                        // Another replica may sign with it until it has heard of this.
+                        let dead = now.plus(longest + LEEWAY + POLL * 2);
+                        activate_next(tx, &act, &rows, now, dead).await?;
+                    }
+                    Due::Expire(kid) => {
+                        store::signing_key_delete(tx, kid).await?;
+                        AuditEvent::new("signing_key.expire")
+                            .target("signing_key", kid)
+                            .record(tx, &act, now)
+                            .await?;
+                    }
+                }
+            }
+            if !due.is_empty() {
+                self.announce(tx, now).await?;
+            }
+            Ok(())
+        });
+        done?;
+        self.reload().await
+    }
+
+    /// Uses the keys as they are in the database, whoever has changed them, for ever.
+    pub(crate) async fn follow(&self) {
+        let mut news = self.db.subscribe(CHANNEL);
+        loop {
+            news.notified_within(POLL).await;
+            if let Err(error) = self.reload().await {
+                tracing::warn!(%error, "cannot read the signing keys; going on with those in use");
+            }
+        }
+    }
+
+    async fn reload(&self) -> Result<(), Error> {
+        let rows = store::signing_keys_list(&mut self.db.read().await?).await?;
+        let is_new = |rows: &[SigningKeyRow]| {
+            let used = &self.keys.borrow().rows;
+            used.len() != rows.len()
+                || used
+                    .iter()
+                    .zip(rows)
+                    .any(|(used, row)| used.kid != row.kid || used.state != row.state)
+        };
+        if is_new(&rows) {
+            let keys = Keys::of(rows, &self.secrets).map_err(internal)?;
+            tracing::info!(
+                active = keys.active.kid,
+                published = keys.rows.len(),
+                "the signing keys have changed"
+            );
+            self.keys.send_replace(Arc::new(keys));
+        }
+        Ok(())
+    }
+
+    async fn publish_next(&self, tx: &mut Conn, act: &Act, now: Timestamp) -> Result<SigningKeyRow, Error> {
+        let activate_time = now.plus(self.schedule.prepublish);
+        let row = generate(&self.secrets, KeyState::Next, now, activate_time).map_err(internal)?;
+        store::signing_key_insert(tx, &row).await?;
+        AuditEvent::new("signing_key.rotate")
+            .target("signing_key", &row.kid)
+            .record(tx, act, now)
+            .await?;
+        Ok(row)
+    }
+
+    /// Tells every verifier which keys count. The last act of the transaction.
+    async fn announce(&self, tx: &mut Conn, now: Timestamp) -> Result<(), Error> {
+        let rows = store::signing_keys_list(tx).await?;
+        let keys = jwks_of(&rows).map_err(internal)?;
+        feed::publish(tx, vec![Change::KeysChanged(keys)], now).await?;
+        Ok(())
+    }
+}
+
+impl KeySchedule {
+    fn due(&self, rows: &[SigningKeyRow], now: Timestamp) -> Vec<Due> {
+        let of = |state: KeyState| rows.iter().filter(move |row| row.state == state.as_str());
+        let mut due = Vec::new();
+        match of(KeyState::Next).next() {
+            Some(next) if now >= next.activate_time => due.push(Due::Activate),
+            Some(_) => {}
+            None => {
+                let active = of(KeyState::Active).next();
+                let is_old = active.zip(self.rotation).is_some_and(|(active, rotation)| {
+                    now >= active.activate_time.plus(rotation.saturating_sub(self.prepublish))
+                });
+                if is_old {
+                    due.push(Due::Publish);
+                }
+            }
+        }
+        let dead = of(KeyState::Retired).filter(|row| row.expire_time.is_some_and(|until| now >= until));
+        due.extend(dead.map(|row| Due::Expire(row.kid.clone())));
+        due
+    }
+}
+
+impl Keys {
+    fn of(rows: Vec<SigningKeyRow>, secrets: &ServerSecrets) -> Result<Self, KeyRingError> {
+        let active = rows.iter().find(|row| row.state == KeyState::Active.as_str());
+        let active = active.ok_or(KeyRingError::NoneActive)?;
+        let (private, _) = decrypt(secrets, active)?;
+        let signing = SigningKey {
+            kid: active.kid.clone(),
+            key: EncodingKey::from_ed_der(&private),
+        };
+        Ok(Self {
+            active: Arc::new(signing),
+            jwks: jwks_of(&rows)?,
+            rows,
+        })
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRing")
+            .field("active", &self.keys.borrow().active.kid)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Replaces every key by a new one that signs at once. For a database that was put back: whatever tokens were issued, none is good
+/// any more.
+pub(super) async fn replace_all(tx: &mut Conn, secrets: &ServerSecrets, now: Timestamp) -> Result<Jwks, Error> {
+    for row in store::signing_keys_list(tx).await? {
+        store::signing_key_delete(tx, &row.kid).await?;
+    }
+    let row = generate(secrets, KeyState::Active, now, now).map_err(internal)?;
+    store::signing_key_insert(tx, &row).await?;
+    jwks_of(std::slice::from_ref(&row)).map_err(internal)
+}
+
+async fn activate_next(
+    tx: &mut Conn,
+    act: &Act,
+    rows: &[SigningKeyRow],
+    now: Timestamp,
+    dead: Timestamp,
+) -> Result<(), Error> {
+    for row in rows.iter().filter(|row| row.state == KeyState::Active.as_str()) {
+        store::signing_key_retire(tx, &row.kid, now, dead).await?;
+    }
+    for row in rows.iter().filter(|row| row.state == KeyState::Next.as_str()) {
+        store::signing_key_activate(tx, &row.kid, now).await?;
+        AuditEvent::new("signing_key.activate")
+            .target("signing_key", &row.kid)
+            .record(tx, act, now)
+            .await?;
+    }
+    Ok(())
+}
+
+fn generate(
+    secrets: &ServerSecrets,
+    state: KeyState,
+    now: Timestamp,
+    activate_time: Timestamp,
+) -> Result<SigningKeyRow, KeyRingError> {
+    let pair = Ed25519KeyPair::generate().map_err(|_| KeyRingError::Crypto)?;
+    let pkcs8 = pair.to_pkcs8().map_err(|_| KeyRingError::Crypto)?;
+    let public = pair.public_key().as_ref();
+    let kid = Jwk::from_public_key(public.try_into().map_err(|_| KeyRingError::Crypto)?)?
+        .kid()
+        .to_owned();
+    Ok(SigningKeyRow {
+        state: state.as_str().to_owned(),
+        public_key: public.to_vec(),
+        encrypted_private_key: encrypt(secrets, &kid, pkcs8.as_ref())?,
+        create_time: now,
+        activate_time,
+        retire_time: None,
+        expire_time: None,
+        kid,
+    })
+}
+
+fn jwks_of(rows: &[SigningKeyRow]) -> Result<Jwks, KeyRingError> {
+    let keys = rows.iter().map(|row| {
+        let public: &[u8; 32] = row.public_key.as_slice().try_into().map_err(|_| KeyRingError::Crypto)?;
+        Ok(Jwk::from_public_key(public)?)
+    });
+    Ok(Jwks::new(keys.collect::<Result<Vec<_>, KeyRingError>>()?)?)
+}
+
+fn internal(error: KeyRingError) -> Error {
+    match error {
+        KeyRingError::Database(error) => Error::Database(error),
+        error => Error::Internal(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEDULE: KeySchedule = KeySchedule {
+        prepublish: Duration::from_secs(100),
+        rotation: Some(Duration::from_secs(1000)),
+    };
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_micros(0).plus(Duration::from_secs(seconds))
+    }
+
+    fn row(state: KeyState, activate: u64, expire: Option<u64>) -> SigningKeyRow {
+        SigningKeyRow {
+            kid: format!("{state:?}"),
+            state: state.as_str().to_owned(),
+            public_key: Vec::new(),
+            encrypted_private_key: Vec::new(),
+            create_time: at(0),
+            activate_time: at(activate),
+            retire_time: None,
+            expire_time: expire.map(at),
+        }
+    }
+
+    #[test]
+    fn each_step_is_due_in_its_time_and_not_before() {
+        let active = || row(KeyState::Active, 0, None);
+        let next = || row(KeyState::Next, 1000, None);
+        let retired = || row(KeyState::Retired, 0, Some(3000));
+        for (rows, now, due) in [
+            (vec![active()], 899, vec![]),
+            (vec![active()], 900, vec![Due::Publish]),
+            (vec![active(), next()], 999, vec![]),
+            (vec![active(), next()], 1000, vec![Due::Activate]),
+            (vec![active(), retired()], 850, vec![]),
+            (vec![row(KeyState::Active, 2500, None), retired()], 2999, vec![]),
+            (
+                vec![row(KeyState::Active, 2500, None), retired()],
+                3000,
+                vec![Due::Expire("Retired".to_owned())],
+            ),
+        ] {
+            assert_eq!(SCHEDULE.due(&rows, at(now)), due, "{now}");
+        }
+        let never = KeySchedule {
+            rotation: None,
+            ..SCHEDULE
+        };
+        assert_eq!(never.due(&[active()], at(1_000_000)), []);
+        // One that was asked for signs all the same.
+        assert_eq!(never.due(&[active(), next()], at(1000)), [Due::Activate]);
+    }
+}
