@@ -1,8 +1,17 @@
+use std::time::Duration;
+
 use shared::{
-    proto::auth::v1::GetJwksRequest,
-    testing::{TestDatabase, on_both_backends},
+    proto::auth::v1::{
+        GetJwksRequest, GetMeRequest, RefreshAccessTokenRequest, RetireSigningKeyRequest, RotateSigningKeyRequest,
+        SigningKey, signing_key::State,
+    },
+    testing::{
+        TestDatabase, on_both_backends,
+        rpc::{reason, with_token},
+    },
     token::{Jwks, KeySource},
 };
+use tonic::{Code, Status};
 
 use crate::support::Server;
 
@@ -43,5 +52,119 @@ on_both_backends! {
         crate::support::rotate(&mut other, &token, "").await.expect("rotated");
         let after = server.keys().get_jwks(GetJwksRequest {}).await.expect("keys").into_inner();
         assert_eq!(before, after);
+    }
+
+    async fn a_rotated_key_is_published_then_signs_and_then_goes(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let admin = server.superuser().await;
+        let old = kid(&admin);
+        let rotate = || server.rotate_signing_key(&admin);
+        let next = rotate().await;
+        assert_eq!(next.state(), State::Next);
+        assert_eq!(rotate().await.kid, next.kid, "there is one next key");
+        assert_eq!(server.kids().await, [old.clone(), next.kid.clone()]);
+        assert_eq!(kid(&server.login("root").await.access_token), old, "it does not sign yet");
+
+        server.clock.advance(Duration::from_secs(3600));
+        let signed = until(async || {
+            let token = server.login("root").await.access_token;
+            (kid(&token) == next.kid).then_some(token)
+        });
+        let token = signed.await;
+        server.me(&token).await.expect("good");
+        assert_eq!(server.kids().await, [old.clone(), next.kid.clone()], "what the old one signed is still good");
+
+        server.clock.advance(Duration::from_secs(1800 + 60));
+        until(async || (server.kids().await == [next.kid.clone()]).then_some(())).await;
+    }
+
+    async fn a_withdrawn_key_is_worth_nothing_at_once(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let admin = server.superuser().await;
+        let session = server.login("root").await;
+        let (_running, other) = server.replica().await;
+        let request = RetireSigningKeyRequest { kid: kid(&admin) };
+        let retired = server.keys().retire_signing_key(with_token(request, &admin)).await;
+        let active = retired.expect("retired").into_inner().active_key.expect("a key");
+        assert_eq!(server.kids().await, [active.kid.clone()]);
+        let refused = until(async || server.me(&session.access_token).await.err()).await;
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, "TOKEN_INVALID"));
+        // The session lives, and another replica knows of the new key as well.
+        let fresh = until(async || {
+            let request = RefreshAccessTokenRequest { refresh_token: session.refresh_token.clone() };
+            let token = other.clone().refresh_access_token(request).await.expect("refreshed").into_inner().access_token;
+            (kid(&token) == active.kid).then_some(token)
+        });
+        server.me(&fresh.await).await.expect("good");
+        let again = RetireSigningKeyRequest { kid: kid(&admin) };
+        let token = server.login("root").await.access_token;
+        let unknown = server.keys().retire_signing_key(with_token(again, &token)).await.expect_err("gone");
+        assert_eq!((unknown.code(), reason(&unknown).as_str()), (Code::NotFound, "SIGNING_KEY_NOT_FOUND"));
+    }
+
+    async fn the_key_set_over_http_can_be_cached(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let url = format!("http://{}/.well-known/jwks.json", server.http);
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
+        let answer = client.get(&url).send().await.expect("an answer");
+        assert_eq!(answer.headers()["cache-control"], "public, max-age=300");
+        assert_eq!(answer.headers()["content-type"], "application/jwk-set+json");
+        let tag = answer.headers()["etag"].clone();
+        let again = client.get(&url).header("if-none-match", tag).send().await.expect("an answer");
+        assert_eq!(again.status(), 304);
+        let text = answer.text().await.expect("a text");
+        assert!(!text.contains("\"d\""), "{text}");
+    }
+}
+
+/// The key that signed the token.
+fn kid(token: &str) -> String {
+    let header = token.split('.').next().expect("a header");
+    let header = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, header).expect("base64url");
+    let header: serde_json::Value = serde_json::from_slice(&header).expect("JSON");
+    header["kid"].as_str().expect("a kid").to_owned()
+}
+
+/// Asks until there is an answer; for what the service does by itself within seconds.
+async fn until<T>(ask: impl AsyncFn() -> Option<T>) -> T {
+    let asked = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asked)
+        .await
+        .expect("in time")
+}
+
+impl Server {
+    async fn rotate_signing_key(&self, token: &str) -> SigningKey {
+        let answer = self
+            .keys()
+            .rotate_signing_key(with_token(RotateSigningKeyRequest {}, token))
+            .await;
+        answer.expect("rotated").into_inner().signing_key.expect("a key")
+    }
+
+    /// In the order in which they were made.
+    async fn kids(&self) -> Vec<String> {
+        let keys = self
+            .keys()
+            .get_jwks(GetJwksRequest {})
+            .await
+            .expect("keys")
+            .into_inner()
+            .keys;
+        keys.into_iter().map(|key| key.kid).collect()
+    }
+
+    async fn me(&self, token: &str) -> Result<(), Status> {
+        self.account()
+            .get_me(with_token(GetMeRequest {}, token))
+            .await
+            .map(drop)
     }
 }

@@ -243,3 +243,18 @@ struct Row {
     #[diesel(sql_type = diesel::sql_types::Text)]
     text: String,
 }
+
+impl Server {
+    /// The access token of a new superuser.
+    pub(crate) async fn superuser(&self) -> String {
+        let user = self.register("root").await.user.expect("a user");
+        let sql = "INSERT INTO user_roles (user_id, role_id) \
+            SELECT users.id, roles.id FROM users, roles WHERE users.login = 'root' AND roles.code_name IN ('superuser', 'admin')";
+        let granted: shared::db::Result<usize> = shared::write_tx!(self.database.db(), |tx| {
+            shared::query!(tx, |c| diesel_async::RunQueryDsl::execute(diesel::sql_query(sql), c)
+                .await)
+        });
+        assert_eq!(granted.expect("granted"), 2, "{user:?}");
+        self.login("root").await.access_token
+    }
+}
