@@ -56,7 +56,7 @@ pub(crate) use self::{
     session::{SessionLives, TokenPair},
     sessions::Sessions,
     signing_key::KeyRingError,
-    users::{NewAccount, UserWithRoles},
+    users::NewAccount,
 };
 pub use self::{
     declared_accounts::{InvalidServiceAccounts, ServiceAccountSpec},

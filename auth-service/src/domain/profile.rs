@@ -56,20 +56,20 @@ impl Accounts {
 
     /// Of a user whose row is locked. What is as it was is no change.
     async fn update(&self, tx: &mut Conn, act: &Act, user: User, changes: &ProfileChanges) -> Result<User, Error> {
-        let mut changed = Vec::new();
+        let mut fields = Vec::new();
         let login = changes.login.as_ref().filter(|login| login.as_str() != user.login);
         let email = changes.email.as_ref().filter(|email| email.as_str() != user.email);
-        changed.extend(login.map(|_| "login"));
-        changed.extend(email.map(|_| "email"));
+        fields.extend(login.map(|_| "login"));
+        fields.extend(email.map(|_| "email"));
         let mut name = |field: &'static str, given: &Option<PersonName>, present: &str| {
             let new = given.as_ref().map(PersonName::as_str).filter(|new| *new != present);
-            changed.extend(new.map(|_| field));
+            fields.extend(new.map(|_| field));
             new.unwrap_or(present).to_owned()
         };
         let first_name = name("first_name", &changes.first_name, &user.first_name);
         let last_name = name("last_name", &changes.last_name, &user.last_name);
         let middle_name = name("middle_name", &changes.middle_name, &user.middle_name);
-        if changed.is_empty() {
+        if fields.is_empty() {
             return Ok(user);
         }
         let login_folded = login.map_or_else(|| names::fold(&user.login), |login| login.folded().to_owned());
@@ -100,7 +100,7 @@ impl Accounts {
         }
         AuditEvent::new("user.update")
             .user(user.id)
-            .detail("fields", changed.join(", "))
+            .detail("fields", fields.join(", "))
             .record(tx, act, now)
             .await?;
         feed::publish(tx, published, now).await?;
