@@ -1,5 +1,6 @@
 //! The program that `cargo run` starts, and what holds for the workspace as a whole.
 
+mod access_feed;
 mod architecture;
 mod program;
 mod protos;

@@ -1,0 +1,241 @@
+//! auth-service and game-service as two programs: what the one decides, the other knows, whichever of them was started again.
+
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
+
+use auth_service::ServerSecrets;
+use secrecy::ExposeSecret as _;
+use shared::{
+    proto::{
+        auth::v1::{
+            DeactivateUserRequest, LoginRequest, RegisterRequest, RegisterResponse,
+            auth_service_client::AuthServiceClient, user_service_client::UserServiceClient,
+        },
+        game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
+    },
+    testing::{
+        block_on,
+        program::{Program, Signal, serving},
+        rpc::{channel, listener, reason, with_token},
+    },
+};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Status};
+
+const PASSWORD: &str = "correct horse";
+const FIRST_PASSWORD: &str = "the first of the administrator";
+const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789a";
+
+/// Room for the databases and secrets of both programs.
+struct Place {
+    folder: TempDir,
+    auth: SocketAddr,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let place = Self {
+            folder: tempfile::tempdir().expect("a temporary directory"),
+            // Free when it was looked for; auth-service must come back to where it was.
+            auth: listener().await.address(),
+        };
+        let accounts = format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#);
+        let server_secret = ServerSecrets::generate();
+        for (name, text) in [
+            ("accounts.json", accounts.as_str()),
+            ("client-secret", SECRET),
+            ("admin-password", FIRST_PASSWORD),
+            ("server-secret", server_secret.expose_secret()),
+        ] {
+            fs::write(place.path(name), text).expect("write a file");
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> String {
+        let path = self.folder.path().join(name);
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
+    async fn auth_service(&self) -> Program {
+        let arguments = [
+            "serve".to_owned(),
+            format!("--auth-listen={}", self.auth),
+            "--auth-http-listen=127.0.0.1:0".to_owned(),
+            format!("--database-url=sqlite:{}", self.path("auth.db")),
+            format!("--auth-secret-file={}", self.path("server-secret")),
+            format!("--service-accounts-file={}", self.path("accounts.json")),
+            format!("--bootstrap-admin-password-file={}", self.path("admin-password")),
+            "--hashing-memory-kib=8".to_owned(),
+            "--hashing-passes=1".to_owned(),
+            "--log-format=json".to_owned(),
+        ];
+        let program = Program::start(&executable("auth-service"), arguments);
+        program.addresses().await;
+        serving(self.auth).await;
+        program
+    }
+
+    async fn game_service(&self) -> (Program, SocketAddr) {
+        let arguments = [
+            "serve".to_owned(),
+            "--game-listen=127.0.0.1:0".to_owned(),
+            "--game-http-listen=127.0.0.1:0".to_owned(),
+            format!("--database-url=sqlite:{}", self.path("game.db")),
+            format!("--auth-grpc-url=http://{}", self.auth),
+            "--auth-client-id=game-service".to_owned(),
+            format!("--auth-client-secret-file={}", self.path("client-secret")),
+            "--log-format=json".to_owned(),
+        ];
+        let program = Program::start(&executable("game-service"), arguments);
+        let grpc = program.addresses().await.grpc;
+        (program, grpc)
+    }
+
+    async fn register(&self, login: &str) -> Person {
+        let request = RegisterRequest {
+            email: format!("{login}@example.com"),
+            login: login.to_owned(),
+            password: PASSWORD.to_owned(),
+            password_confirmation: PASSWORD.to_owned(),
+            ..RegisterRequest::default()
+        };
+        let mut client = AuthServiceClient::new(channel(self.auth));
+        client.register(request).await.expect("registered").into_inner().into()
+    }
+
+    /// The token of the administrator, who changes the first password by the first login.
+    async fn admin(&self) -> String {
+        let mut client = AuthServiceClient::new(channel(self.auth));
+        let mut login = async |password: &str, new_password: &str| {
+            let request = LoginRequest {
+                identifier: "admin".to_owned(),
+                password: password.to_owned(),
+                new_password: new_password.to_owned(),
+                new_password_confirmation: new_password.to_owned(),
+                ..LoginRequest::default()
+            };
+            let answer = client.login(request).await.map(|answer| answer.into_inner().tokens);
+            answer.map(|tokens| tokens.expect("tokens").access_token)
+        };
+        match login(PASSWORD, "").await {
+            Ok(token) => token,
+            Err(_) => login(FIRST_PASSWORD, PASSWORD).await.expect("logged in"),
+        }
+    }
+
+    async fn deactivate(&self, person: &Person) {
+        let request = DeactivateUserRequest {
+            user_id: person.id.clone(),
+        };
+        let token = self.admin().await;
+        let mut users = UserServiceClient::new(channel(self.auth));
+        users
+            .deactivate_user(with_token(request, &token))
+            .await
+            .expect("deactivated");
+    }
+}
+
+/// A user, and the access token of before whatever happens.
+struct Person {
+    id: String,
+    token: String,
+}
+
+impl From<RegisterResponse> for Person {
+    fn from(response: RegisterResponse) -> Self {
+        Self {
+            id: response.user.expect("a user").user_id,
+            token: response.tokens.expect("tokens").access_token,
+        }
+    }
+}
+
+impl Person {
+    async fn reads_at(&self, game: SocketAddr) -> Result<(), Status> {
+        let mut client = LeaderboardServiceClient::new(channel(game));
+        let request = with_token(GetLeaderboardRequest::default(), &self.token);
+        client.get_leaderboard(request).await.map(drop)
+    }
+
+    /// How long it takes until this person is refused.
+    async fn time_until_refused_at(&self, game: SocketAddr) -> Duration {
+        let start = Instant::now();
+        let refused = async {
+            // Nothing tells when the news has come.
+            while self.reads_at(game).await.is_ok() {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), refused).await.expect("refused");
+        self.is_refused_at(game).await;
+        start.elapsed()
+    }
+
+    async fn is_refused_at(&self, game: SocketAddr) {
+        let status = self.reads_at(game).await.expect_err("refused");
+        assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+        let why = reason(&status);
+        assert!(why == "TOKEN_REVOKED" || why == "TOKEN_STALE", "{why}");
+    }
+}
+
+/// Another program of the workspace. `cargo test --workspace` builds them all.
+fn executable(name: &str) -> String {
+    let path = Path::new(env!("CARGO_BIN_EXE_standalone")).with_file_name(name);
+    assert!(path.exists(), "{} is not there: build the workspace", path.display());
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+async fn end(program: Program) {
+    program.signal(Signal::Terminate);
+    let ended = program.ended().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_deactivation_counts_at_once_and_whichever_program_is_started_again() {
+    block_on(async {
+        let place = Place::new().await;
+        let auth = place.auth_service().await;
+        let (game, at) = place.game_service().await;
+        serving(at).await;
+
+        let (ann, bob) = (place.register("ann").await, place.register("bob").await);
+        ann.reads_at(at).await.expect("let in");
+        bob.reads_at(at).await.expect("let in");
+        place.deactivate(&ann).await;
+        let took = ann.time_until_refused_at(at).await;
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        bob.reads_at(at).await.expect("still let in");
+
+        // A new process knows it from its first answer on.
+        end(game).await;
+        let (game, at) = place.game_service().await;
+        let first = async {
+            loop {
+                match ann.reads_at(at).await {
+                    Err(status) if status.code() == Code::Unavailable => sleep(Duration::from_millis(2)).await,
+                    answer => return answer,
+                }
+            }
+        };
+        let first = timeout(Duration::from_secs(20), first).await.expect("an answer");
+        assert_eq!(first.expect_err("refused").code(), Code::Unauthenticated);
+        ann.is_refused_at(at).await;
+        bob.reads_at(at).await.expect("let in");
+
+        // While auth-service is away, what was known counts on; when it is back, the feed goes on.
+        end(auth).await;
+        ann.is_refused_at(at).await;
+        bob.reads_at(at).await.expect("reads go on");
+        let auth = place.auth_service().await;
+        place.deactivate(&bob).await;
+        bob.time_until_refused_at(at).await;
+        ann.is_refused_at(at).await;
+        place.register("cleo").await.reads_at(at).await.expect("let in");
+        end(game).await;
+        end(auth).await;
+    });
+}
