@@ -1,5 +1,7 @@
 //! The settings of auth-service. `--help` is their reference.
 
+mod attempts;
+
 use std::{
     fs, io,
     net::SocketAddr,
@@ -16,6 +18,7 @@ use shared::{
     token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER},
 };
 
+pub use self::attempts::AttemptSettings;
 use crate::domain::{HashingSettings, KeySchedule, ServerSecrets, ServiceAccountSpec, SessionLives};
 
 /// Where auth-service serves, how long its tokens live, how it treats passwords.
@@ -185,6 +188,10 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
     pub hashing_passes: u32,
+
+    /// How often passwords may be guessed.
+    #[command(flatten)]
+    pub attempts: AttemptSettings,
 }
 
 /// Where the server secret is.

@@ -30,7 +30,7 @@ use tonic::service::Routes;
 use self::{
     config::AuthSettings,
     domain::{
-        Accounts, Act, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError, Rbac, RefreshTokens,
+        Accounts, Act, Attempts, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError, Rbac, RefreshTokens,
         ServiceAccounts, Sessions,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, UserRpc},
@@ -131,11 +131,18 @@ impl AuthService<'_> {
             refresh_tokens: RefreshTokens::new(&self.secrets),
             lives: self.settings.lives(),
         };
+        let attempts = Attempts::new(
+            self.db.clone(),
+            self.clock.clone(),
+            &self.secrets,
+            self.settings.attempts.rules(),
+        );
         let accounts = Accounts {
             db: self.db.clone(),
             clock: self.clock,
             hashing,
             sessions: sessions.clone(),
+            attempts: attempts.clone(),
             registration_open: self.settings.registration_open,
         };
         let key_rpc = KeyRpc { keys };
@@ -149,6 +156,7 @@ impl AuthService<'_> {
             db: self.db.clone(),
             clock: accounts.clock.clone(),
             issuer: sessions.issuer.clone(),
+            attempts,
         };
         let service_account_rpc = ServiceAccountRpc {
             accounts: service_accounts.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use shared::{clock::Clock, db::Db, ids::UserId};
 
-use super::{Error, HashingPool, Sessions, authority::Holdings};
+use super::{Attempts, Error, HashingPool, Sessions, authority::Holdings};
 use crate::store::{self, Role};
 
 /// The use cases of accounts; `registration` and `login` have some of them.
@@ -14,6 +14,7 @@ pub(crate) struct Accounts {
     pub(crate) clock: Clock,
     pub(crate) hashing: HashingPool,
     pub(crate) sessions: Sessions,
+    pub(crate) attempts: Attempts,
     /// Whether users may register themselves.
     pub(crate) registration_open: bool,
 }

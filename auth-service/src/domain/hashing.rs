@@ -72,10 +72,14 @@ pub(crate) enum Verdict {
     RightButOutdated,
 }
 
-/// A place in the pool. Only [`HashingPool::enter`] makes one, so nothing is hashed without.
+/// A place in the pool, to wait or to work.
+#[derive(Debug)]
+pub(crate) struct Place(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+
+/// A place in the pool and a worker. Only [`HashingPool::enter`] makes one, so nothing is hashed without.
 #[derive(Debug)]
 struct Permit {
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     _worker: OwnedSemaphorePermit,
 }
 
@@ -100,7 +104,7 @@ impl HashingPool {
 
     /// The PHC string of a password, with a new salt.
     pub(crate) async fn hash(&self, password: Password) -> Result<SecretString, Error> {
-        let hash = self.run(move |argon2, memory| {
+        let hash = self.run(self.reserve()?, move |argon2, memory| {
             let salt = generate_salt();
             let output = digest(argon2, &password, &salt, OUTPUT_LEN, memory)?;
             let hash = PasswordHash {
@@ -118,9 +122,25 @@ impl HashingPool {
     /// Whether the password is the one of this PHC string. `None` stands for a user who does not exist: always wrong,
     /// after the same work.
     pub(crate) async fn verify(&self, password: Password, hash: Option<SecretString>) -> Result<Verdict, Error> {
+        self.verify_at(self.reserve()?, password, hash).await
+    }
+
+    /// A place in the pool. Who counts attempts takes it first, so that one which is refused for want of a place does not count.
+    pub(crate) fn reserve(&self) -> Result<Place, Error> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        place.map(Place).map_err(|_| Error::HashingQueueFull)
+    }
+
+    /// The same as [`verify`](Self::verify), at a place that was taken before.
+    pub(crate) async fn verify_at(
+        &self,
+        place: Place,
+        password: Password,
+        hash: Option<SecretString>,
+    ) -> Result<Verdict, Error> {
         let exists = hash.is_some();
         let hash = hash.unwrap_or_else(|| SecretString::clone(&self.dummy));
-        let verified = self.run(move |ours, memory| {
+        let verified = self.run(place, move |ours, memory| {
             let stored = PasswordHash::new(hash.expose_secret())?;
             let params = Params::try_from(&stored)?;
             let (Some(salt), Some(output)) = (stored.salt, stored.hash) else {
@@ -144,9 +164,10 @@ impl HashingPool {
 
     async fn run<T: Send + 'static>(
         &self,
+        place: Place,
         work: impl FnOnce(&Argon2<'_>, &mut Vec<Block>) -> Result<T, argon2::password_hash::Error> + Send + 'static,
     ) -> Result<Result<T, argon2::password_hash::Error>, Error> {
-        let permit = self.enter().await?;
+        let permit = self.enter(place).await?;
         let (argon2, idle) = (self.argon2.clone(), Arc::clone(&self.memory));
         // The permit goes with the work: a call that is cancelled does not stop its hash.
         let done = tokio::task::spawn_blocking(move || {
@@ -159,10 +180,7 @@ impl HashingPool {
         done.await.map_err(|error| Error::Internal(format!("hashing: {error}")))
     }
 
-    async fn enter(&self) -> Result<Permit, Error> {
-        let place = Arc::clone(&self.places)
-            .try_acquire_owned()
-            .map_err(|_| Error::HashingQueueFull)?;
+    async fn enter(&self, place: Place) -> Result<Permit, Error> {
         let worker = Arc::clone(&self.workers).acquire_owned().await;
         let worker = worker.map_err(|error| Error::Internal(format!("hashing: {error}")))?;
         Ok(Permit {
@@ -239,7 +257,8 @@ mod tests {
     #[tokio::test]
     async fn more_than_the_queue_holds_is_refused() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
-        let running = pool.enter().await.expect("a place");
+        let place = pool.reserve().expect("a place");
+        let running = pool.enter(place).await.expect("a worker");
         let waiting = tokio::spawn({
             let pool = pool.clone();
             async move { pool.hash(password("correct horse")).await }

@@ -1,10 +1,13 @@
 //! Login.
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use shared::db::write_tx;
 
 use super::{
-    Accounts, Act, Error, Password, TokenPair, feed,
+    Accounts, Act, Error, Password, TokenPair,
+    attempts::{Attempt, Guess},
+    audit::AuditEvent,
+    feed,
     hashing::Verdict,
     names,
     passwords::{ensure_fit, replace_at_login},
@@ -24,14 +27,23 @@ pub(crate) struct Credentials {
 /// A user with a new session.
 #[derive(Debug)]
 pub(crate) struct LoggedIn {
-    pub(crate) user: store::User,
+    pub(crate) user: User,
     pub(crate) tokens: TokenPair,
+}
+
+/// What a login stores in place of the hash that there is.
+struct Hashes {
+    /// Of another password.
+    new: Option<SecretString>,
+    /// Of the same password, with the parameters of today.
+    rehash: Option<SecretString>,
 }
 
 impl Accounts {
     /// Starts a session. Who does not exist, who is not active and whose password is wrong get the same answer after the
     /// same work.
     pub(crate) async fn login(&self, act: &Act, credentials: Credentials) -> Result<LoggedIn, Error> {
+        self.attempts.admit_login(act)?;
         let folded = names::fold(credentials.identifier.trim());
         let mut conn = self.db.read().await?;
         // No login has an @, and every address has one.
@@ -45,31 +57,33 @@ impl Accounts {
         // Hashing takes long; somebody else can use the connection meanwhile.
         drop(conn);
 
+        let place = self.hashing.reserve()?;
+        let attempt = self.attempts.count(act, Guess::Identifier(&folded)).await?;
         let hash = found.as_ref().map(|user| user.password_hash.clone());
-        let verdict = self.hashing.verify(credentials.password.clone(), hash).await?;
-        let (Some(found), Verdict::Right | Verdict::RightButOutdated) = (found, verdict) else {
-            return Err(Error::CredentialsInvalid);
+        let verdict = self
+            .hashing
+            .verify_at(place, credentials.password.clone(), hash)
+            .await?;
+        let found = match (&found, verdict) {
+            (Some(found), Verdict::Right | Verdict::RightButOutdated) if found.is_active => found,
+            _ => return Err(self.refuse_login(act, found.as_ref(), &attempt).await),
         };
         // Whoever has got here knows the password, and may learn more.
-        let new_hash = match credentials.new_password {
-            Some(new) => {
-                ensure_fit(&new, &found, "new_password")?;
-                Some(self.hashing.hash(new).await?)
+        let hashes = self.hashes_to_store(found, verdict, credentials.password, credentials.new_password);
+        let Hashes { new: new_hash, rehash } = match hashes.await {
+            Ok(hashes) => hashes,
+            Err(error) => {
+                self.attempts.settle(&attempt).await?;
+                return Err(error);
             }
-            None if found.must_change_password => return Err(Error::PasswordChangeRequired),
-            None => None,
         };
-        let rehash = match verdict {
-            Verdict::RightButOutdated if new_hash.is_none() => Some(self.hashing.hash(credentials.password).await?),
-            _ => None,
-        };
-        write_tx!(self.db, |tx| {
+        let logged_in = write_tx!(self.db, |tx| {
             let user = store::user_lock(tx, found.id).await?.filter(|user| user.is_active);
-            let mut user = user.ok_or(Error::CredentialsInvalid)?;
             // The password may have been changed while this one was verified.
-            if user.password_hash.expose_secret() != found.password_hash.expose_secret() {
-                return Err(Error::CredentialsInvalid);
-            }
+            let unchanged = |user: &User| user.password_hash.expose_secret() == found.password_hash.expose_secret();
+            let Some(mut user) = user.filter(unchanged) else {
+                return Ok(None);
+            };
             let now = self.clock.now();
             let mut published = Vec::new();
             if let Some(hash) = &new_hash {
@@ -81,8 +95,60 @@ impl Accounts {
             store::user_record_login(tx, user.id, now).await?;
             user.last_login_time = Some(now);
             let tokens = self.sessions.begin(tx, act, &user, now).await?;
+            self.attempts.succeeded(tx, &attempt, now).await?;
+            AuditEvent::new("session.login")
+                .user(user.id)
+                .record(tx, act, now)
+                .await?;
             feed::publish(tx, published, now).await?;
-            Ok(LoggedIn { user, tokens })
-        })
+            Ok::<_, Error>(Some(LoggedIn { user, tokens }))
+        });
+        match logged_in? {
+            Some(logged_in) => Ok(logged_in),
+            None => Err(self.refuse_login(act, Some(found), &attempt).await),
+        }
+    }
+
+    async fn hashes_to_store(
+        &self,
+        found: &User,
+        verdict: Verdict,
+        password: Password,
+        new_password: Option<Password>,
+    ) -> Result<Hashes, Error> {
+        if let Some(new) = new_password {
+            ensure_fit(&new, found, "new_password")?;
+            return Ok(Hashes {
+                new: Some(self.hashing.hash(new).await?),
+                rehash: None,
+            });
+        }
+        if found.must_change_password {
+            return Err(Error::PasswordChangeRequired);
+        }
+        let rehash = match verdict {
+            Verdict::RightButOutdated => match self.hashing.hash(password).await {
+                // There will be another login.
+                Err(Error::HashingQueueFull) => None,
+                hash => Some(hash?),
+            },
+            Verdict::Right | Verdict::Wrong => None,
+        };
+        Ok(Hashes { new: None, rehash })
+    }
+
+    /// Keeps a failed login in the audit log, in a transaction that is the same whoever was meant. What was typed as
+    /// identifier is not kept: it may be a password.
+    async fn refuse_login(&self, act: &Act, found: Option<&User>, attempt: &Attempt) -> Error {
+        let audited: Result<(), Error> = write_tx!(self.db, |tx| {
+            let event = AuditEvent::new("session.login").refused("CREDENTIALS_INVALID");
+            let event = match found {
+                Some(user) => event.user(user.id),
+                None => event.target("user", ""),
+            };
+            attempt.note(event).record(tx, act, self.clock.now()).await?;
+            Ok(())
+        });
+        audited.err().unwrap_or(Error::CredentialsInvalid)
     }
 }

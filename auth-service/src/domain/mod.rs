@@ -3,6 +3,8 @@
 mod access_token;
 mod accounts;
 mod act;
+mod address_limit;
+mod attempts;
 mod audit;
 mod authority;
 mod code_name;
@@ -36,6 +38,8 @@ pub(crate) use self::{
     access_token::{AccessToken, Issuer},
     accounts::Accounts,
     act::{Act, Actor, Origin},
+    address_limit::{AddressLimit, RateRule},
+    attempts::{AttemptRules, Attempts},
     code_name::{CodeName, PermissionName},
     declared_policies::{Declared, declare_own},
     error::Error,

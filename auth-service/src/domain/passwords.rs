@@ -12,6 +12,7 @@ use shared::{
 
 use super::{
     Accounts, Act, Error, Password, TokenPair,
+    attempts::Guess,
     audit::AuditEvent,
     authority,
     feed::{self, Change},
@@ -80,29 +81,30 @@ impl Accounts {
         })
     }
 
-    /// The actor, whose password this is. A wrong one is kept in the audit log as a refusal of `action`.
+    /// The actor, whose password this is. Guesses are bounded as at a login. A wrong one is kept in the audit log as a refusal of `action`.
     pub(super) async fn verify_actor(
         &self,
         act: &Act,
         password: Password,
         action: &'static str,
     ) -> Result<User, Error> {
+        self.attempts.admit_login(act)?;
         let id = act.user_id().ok_or(Error::UserNotFound)?;
         let mut conn = self.db.read().await?;
         let found = store::user_by_id(&mut conn, id).await?;
         let found = found.filter(|user| user.is_active && user.is_person());
         let found = found.ok_or(Error::UserNotFound)?;
         drop(conn);
+        let place = self.hashing.reserve()?;
+        let attempt = self.attempts.count(act, Guess::Current(id)).await?;
         let hash = Some(found.password_hash.clone());
-        if self.hashing.verify(password, hash).await? != Verdict::Wrong {
+        if self.hashing.verify_at(place, password, hash).await? != Verdict::Wrong {
+            self.attempts.settle(&attempt).await?;
             return Ok(found);
         }
         let refused: Result<(), Error> = write_tx!(self.db, |tx| {
-            AuditEvent::new(action)
-                .user(id)
-                .refused("CURRENT_PASSWORD_WRONG")
-                .record(tx, act, self.clock.now())
-                .await?;
+            let event = AuditEvent::new(action).user(id).refused("CURRENT_PASSWORD_WRONG");
+            attempt.note(event).record(tx, act, self.clock.now()).await?;
             Ok(())
         });
         refused?;

@@ -36,6 +36,7 @@ pub(super) struct NewPassword<'a> {
 impl Accounts {
     /// Creates a user with the role `player`, and logs them in.
     pub(crate) async fn register(&self, act: &Act, registration: Registration) -> Result<LoggedIn, Error> {
+        self.attempts.admit_registration(act)?;
         if !self.registration_open {
             return Err(Error::RegistrationClosed);
         }

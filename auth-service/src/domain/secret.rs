@@ -34,6 +34,8 @@ pub(super) enum Purpose {
     RefreshTokens,
     /// The encryption of signing keys at rest.
     SigningKeys,
+    /// The keys of counted attempts.
+    Attempts,
 }
 
 impl ServerSecrets {
@@ -93,6 +95,7 @@ fn derive(secret: &[u8], purpose: Purpose) -> [u8; 32] {
     let info = match purpose {
         Purpose::RefreshTokens => b"auth-service refresh tokens v1".as_slice(),
         Purpose::SigningKeys => b"auth-service signing keys v1".as_slice(),
+        Purpose::Attempts => b"auth-service attempts v1".as_slice(),
     };
     let mut key = [0; 32];
     Salt::new(HKDF_SHA256, &[])

@@ -21,7 +21,7 @@ use shared::{
 };
 
 use super::{
-    Act, Error, Issuer,
+    Act, Attempts, Error, Issuer,
     access_token::{AccessToken, Bearer},
     audit::AuditEvent,
     authority::{self, Holdings},
@@ -51,6 +51,7 @@ pub(crate) struct ServiceAccounts {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
     pub(crate) issuer: Issuer,
+    pub(crate) attempts: Attempts,
 }
 
 /// An account, and what it holds.
@@ -114,6 +115,8 @@ pub(super) fn digest_of(secret: &str) -> Vec<u8> {
 impl ServiceAccounts {
     /// An access token for the service with this secret.
     pub(crate) async fn issue_token(&self, act: &Act, client_id: &str, secret: &str) -> Result<AccessToken, Error> {
+        // Nobody guesses a secret. What is bounded is the work.
+        self.attempts.admit_login(act)?;
         let presented = digest_of(secret);
         let now = self.clock.now();
         let mut conn = self.db.read().await?;

@@ -95,6 +95,19 @@ impl Accounts {
         Ok((users, next))
     }
 
+    /// Lets the next login of a user in, whatever was counted against them.
+    pub(crate) async fn unlock_user(&self, act: &Act, id: UserId) -> Result<(), Error> {
+        write_tx!(self.db, |tx| {
+            let user = user_lock_person(tx, id).await?;
+            self.attempts.forget(tx, &user).await?;
+            AuditEvent::new("user.unlock")
+                .user(id)
+                .record(tx, act, self.clock.now())
+                .await?;
+            Ok(())
+        })
+    }
+
     /// Ends every session of the user, and refuses every token and login.
     pub(crate) async fn deactivate_user(&self, act: &Act, id: UserId) -> Result<User, Error> {
         write_tx!(self.db, |tx| {

@@ -1,11 +1,13 @@
 //! `auth.v1.AccountService`.
 
+use ipnet::IpNet;
 use shared::{
     authz,
     proto::auth::v1::{
         self as proto, ChangePasswordRequest, ChangePasswordResponse, DeleteMeRequest, DeleteMeResponse, GetMeRequest,
         GetMeResponse, UpdateMeRequest, UpdateMeResponse, account_service_server::AccountService,
     },
+    server::ClientAddress,
     validate::{Fields, InvalidFields},
 };
 use tonic::{Request, Response, Status};
@@ -80,10 +82,29 @@ impl AccountService for AccountRpc {
 
     async fn get_client_address(
         &self,
-        _: Request<proto::GetClientAddressRequest>,
+        request: Request<proto::GetClientAddressRequest>,
     ) -> Result<Response<proto::GetClientAddressResponse>, Status> {
-        Err(Status::unimplemented("get_client_address"))
+        let address = request.extensions().get::<ClientAddress>().copied().unwrap_or_default();
+        Ok(Response::new(proto::GetClientAddressResponse {
+            ip_address: text(address.client()),
+            limiter_bucket: text(address.bucket().map(bucket)),
+            peer_address: text(address.peer()),
+        }))
     }
+}
+
+/// A network of one address is that address.
+fn bucket(network: IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() {
+        network.addr().to_string()
+    } else {
+        network.to_string()
+    }
+}
+
+/// Empty where there is none.
+fn text(address: Option<impl ToString>) -> String {
+    address.map(|address| address.to_string()).unwrap_or_default()
 }
 
 fn password_change(request: &ChangePasswordRequest) -> Result<PasswordChange, InvalidFields> {

@@ -117,9 +117,12 @@ impl UserService for UserRpc {
 
     async fn unlock_user(
         &self,
-        _: Request<proto::UnlockUserRequest>,
+        request: Request<proto::UnlockUserRequest>,
     ) -> Result<Response<proto::UnlockUserResponse>, Status> {
-        Err(Status::unimplemented("unlock_user"))
+        let act = act(&request);
+        let id = user_id(&request.into_inner().user_id).map_err(Error::from)?;
+        self.accounts.unlock_user(&act, id).await?;
+        Ok(Response::new(proto::UnlockUserResponse {}))
     }
 
     async fn list_user_sessions(

@@ -10,6 +10,7 @@ mod schema;
 mod service_account;
 mod session;
 mod signing_key;
+mod throttle;
 mod user;
 
 use diesel_migrations::embed_migrations;
@@ -48,6 +49,10 @@ pub(crate) use self::{
     signing_key::{
         KeyState, SigningKeyRow, signing_key_activate, signing_key_delete, signing_key_insert, signing_key_reencrypt,
         signing_key_retire, signing_keys_list,
+    },
+    throttle::{
+        Throttle, throttle_delete, throttle_delete_expired, throttle_lock, throttle_take_back, throttle_update,
+        throttles_by_keys, throttles_expired,
     },
     user::{
         NewUser, User, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock,

@@ -2,6 +2,7 @@
 
 mod access_feed;
 mod account;
+mod attempts;
 mod contract;
 mod keys;
 mod login;

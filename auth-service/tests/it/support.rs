@@ -223,7 +223,15 @@ pub(crate) async fn dump(database: &TestDatabase) -> String {
         shared::db::Backend::Postgres => {
             let mut conn = database.db().read().await.expect("a connection");
             let mut text = String::new();
-            for table in ["users", "sessions", "signing_keys"] {
+            for table in [
+                "users",
+                "sessions",
+                "signing_keys",
+                "service_accounts",
+                "login_throttle",
+                "access_feed",
+                "audit_events",
+            ] {
                 let sql = format!("SELECT coalesce(string_agg(t::text, ' '), '') AS text FROM {table} t");
                 let rows: shared::db::Result<Vec<Row>> =
                     shared::query!(&mut conn, |c| diesel_async::RunQueryDsl::load(

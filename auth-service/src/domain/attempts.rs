@@ -1,0 +1,298 @@
+//! Bounds how often passwords are guessed.
+//!
+//! First an address has only so many calls ([`AddressLimit`]). Then failures are counted, in the database and so over restarts
+//! and replicas, and before the password is looked at, so that of many guesses at once no more get in than one after the other:
+//! per account and per address, or in place of both per device where the call comes from a device that the user has logged in
+//! from. So nobody who guesses at somebody's password keeps them out of their own device. Some failures are free; then each
+//! doubles the wait until the next attempt is let in.
+//!
+//! What is counted is an *identifier*, not a user: a login and the address of one user count apart, and so does what is
+//! nobody's. Counting them as one would tell that both exist. A key is an HMAC, so the table names nobody.
+//!
+//! OWASP Authentication Cheat Sheet, "Login Throttling"; NIST SP 800-63B, section 3.2.2.
+
+use std::time::Duration;
+
+use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
+use shared::{
+    clock::{Clock, Timestamp},
+    db::{self, Conn, Db, write_tx},
+    ids::UserId,
+};
+
+use super::{Act, AddressLimit, Error, RateRule, ServerSecrets, audit::AuditEvent, secret::Purpose};
+use crate::{
+    ids::DeviceId,
+    store::{self, Throttle, User},
+};
+
+/// How long failures count.
+const MEMORY: Duration = Duration::from_hours(24);
+/// The longest that an address has to wait: others may be behind it, who did nothing.
+const MAX_DELAY_OF_ADDRESS: Duration = Duration::from_mins(1);
+/// Rows that a purge deletes in one transaction.
+const PURGE_BATCH: i64 = 500;
+
+/// How many attempts there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AttemptRules {
+    /// Logins and other proofs of a secret, of an address.
+    pub(crate) logins: RateRule,
+    /// Registrations of an address.
+    pub(crate) registrations: RateRule,
+    /// Failures of an account or a device that bring no wait.
+    pub(crate) free: i64,
+    /// The longest wait of an account or a device.
+    pub(crate) max_delay: Duration,
+    /// Failures of an address that bring no wait.
+    pub(crate) free_of_address: i64,
+}
+
+/// Counts attempts.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempts {
+    db: Db,
+    clock: Clock,
+    key: Key,
+    rules: AttemptRules,
+    logins: AddressLimit,
+    registrations: AddressLimit,
+}
+
+/// Whose password is guessed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Guess<'a> {
+    /// That of whoever has this login or address, folded, or of nobody.
+    Identifier(&'a str),
+    /// That of the user who has logged in from this device before.
+    Device(DeviceId),
+    /// That of the user who is signed in.
+    Current(UserId),
+}
+
+/// An attempt that was let in and counted as a failure, until [`Attempts::succeeded`] takes it back.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// Sorted by key, in which order rows are locked.
+    counters: Vec<Counter>,
+}
+
+#[derive(Debug)]
+struct Counter {
+    key: Vec<u8>,
+    scope: Scope,
+    /// How long the next attempt has to wait.
+    delay: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    Account,
+    Device,
+    Address,
+}
+
+impl Attempts {
+    pub(crate) fn new(db: Db, clock: Clock, secrets: &ServerSecrets, rules: AttemptRules) -> Self {
+        // Counters made under an older secret are forgotten with it.
+        let key = Key::new(HMAC_SHA256, &secrets.derive(Purpose::Attempts)[0]);
+        Self {
+            db,
+            clock,
+            key,
+            rules,
+            logins: AddressLimit::new(rules.logins),
+            registrations: AddressLimit::new(rules.registrations),
+        }
+    }
+
+    /// Lets a login, or another proof of a secret, in by its address.
+    pub(crate) fn admit_login(&self, act: &Act) -> Result<(), Error> {
+        self.logins.admit(act.origin.bucket)
+    }
+
+    /// Lets a registration in by its address.
+    pub(crate) fn admit_registration(&self, act: &Act) -> Result<(), Error> {
+        self.registrations.admit(act.origin.bucket)
+    }
+
+    /// Lets a guess in and counts it, or says how long to wait. One that has to wait is not counted.
+    pub(super) async fn count(&self, act: &Act, guess: Guess<'_>) -> Result<Attempt, Error> {
+        let mut counters = self.counters(act, guess);
+        let keys: Vec<Vec<u8>> = counters.iter().map(|counter| counter.key.clone()).collect();
+        // Those who have to wait take no turn at writing.
+        let mut conn = self.db.read().await?;
+        let rows = store::throttles_by_keys(&mut conn, &keys).await?;
+        drop(conn);
+        refuse_blocked(&rows, self.clock.now())?;
+        write_tx!(self.db, |tx| {
+            let mut rows = Vec::with_capacity(keys.len());
+            for key in &keys {
+                rows.push(store::throttle_lock(tx, key, self.clock.now()).await?);
+            }
+            let now = self.clock.now();
+            refuse_blocked(&rows, now)?;
+            for (counter, row) in counters.iter_mut().zip(rows) {
+                let failures = if now < row.expire_time { row.failures } else { 0 } + 1;
+                counter.delay = self.delay(counter.scope, failures);
+                let counted = Throttle {
+                    failures,
+                    blocked_until: now.plus(counter.delay),
+                    expire_time: now.plus(MEMORY),
+                    ..row
+                };
+                store::throttle_update(tx, &counted).await?;
+            }
+            Ok(Attempt { counters })
+        })
+    }
+
+    /// The password was right: nothing counts against the account or the device any more, and the address has its attempt back.
+    /// In the transaction of what the password was for.
+    pub(super) async fn succeeded(&self, tx: &mut Conn, attempt: &Attempt, now: Timestamp) -> db::Result<()> {
+        for counter in &attempt.counters {
+            match counter.scope {
+                Scope::Account | Scope::Device => store::throttle_delete(tx, &counter.key).await?,
+                Scope::Address => store::throttle_take_back(tx, &counter.key, now).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The same in a transaction of its own, where the password was right and nothing came of it.
+    pub(super) async fn settle(&self, attempt: &Attempt) -> Result<(), Error> {
+        write_tx!(self.db, |tx| Ok(self.succeeded(tx, attempt, self.clock.now()).await?))
+    }
+
+    /// Forgets what was counted for the identifiers of a user, and for their present password.
+    pub(super) async fn forget(&self, tx: &mut Conn, user: &User) -> db::Result<()> {
+        let login = super::names::fold(&user.login);
+        let email = super::names::fold(&user.email);
+        let mut keys = [
+            self.key_of("identifier", login.as_bytes()),
+            self.key_of("identifier", email.as_bytes()),
+            self.key_of("current", user.id.as_uuid().as_bytes()),
+        ];
+        keys.sort_unstable();
+        for key in &keys {
+            store::throttle_delete(tx, key).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what counts no longer. How many rows, of a bounded number; more may be left.
+    pub(crate) async fn purge(&self) -> Result<usize, Error> {
+        let now = self.clock.now();
+        let mut conn = self.db.read().await?;
+        let keys = store::throttles_expired(&mut conn, now, PURGE_BATCH).await?;
+        drop(conn);
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        write_tx!(self.db, |tx| {
+            for key in &keys {
+                store::throttle_delete_expired(tx, key, now).await?;
+            }
+            Ok(keys.len())
+        })
+    }
+
+    fn counters(&self, act: &Act, guess: Guess<'_>) -> Vec<Counter> {
+        let (name, value, scope) = match guess {
+            Guess::Identifier(identifier) => ("identifier", identifier.as_bytes(), Scope::Account),
+            Guess::Device(ref device) => ("device", device.as_uuid().as_bytes().as_slice(), Scope::Device),
+            Guess::Current(ref user) => ("current", user.as_uuid().as_bytes().as_slice(), Scope::Account),
+        };
+        let mut counters = vec![Counter {
+            key: self.key_of(name, value),
+            scope,
+            delay: Duration::ZERO,
+        }];
+        if let (Guess::Identifier(_), Some(bucket)) = (guess, act.origin.bucket) {
+            counters.push(Counter {
+                key: self.key_of("address", bucket.to_string().as_bytes()),
+                scope: Scope::Address,
+                delay: Duration::ZERO,
+            });
+        }
+        counters.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        counters
+    }
+
+    fn key_of(&self, name: &str, value: &[u8]) -> Vec<u8> {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(name.as_bytes());
+        context.update(b":");
+        context.update(value);
+        context.sign().as_ref().to_vec()
+    }
+
+    fn delay(&self, scope: Scope, failures: i64) -> Duration {
+        let (free, max) = match scope {
+            Scope::Account | Scope::Device => (self.rules.free, self.rules.max_delay),
+            Scope::Address => (self.rules.free_of_address, MAX_DELAY_OF_ADDRESS),
+        };
+        delay(failures, free, max)
+    }
+}
+
+impl Attempt {
+    /// Adds to the event of a failure how long the next attempt has to wait for it.
+    pub(super) fn note(&self, event: AuditEvent) -> AuditEvent {
+        let blocked = self.counters.iter().filter(|counter| !counter.delay.is_zero());
+        blocked.fold(event, |event, counter| {
+            let detail = match counter.scope {
+                Scope::Account => "account_blocked_seconds",
+                Scope::Device => "device_blocked_seconds",
+                Scope::Address => "address_blocked_seconds",
+            };
+            event.detail(detail, counter.delay.as_secs())
+        })
+    }
+}
+
+/// How long the next attempt waits after this many failures.
+fn delay(failures: i64, free: i64, max: Duration) -> Duration {
+    if failures < free {
+        return Duration::ZERO;
+    }
+    let doublings = u32::try_from(failures - free).unwrap_or(u32::MAX);
+    let seconds = 2_u64.checked_pow(doublings);
+    seconds.map_or(max, |seconds| Duration::from_secs(seconds).min(max))
+}
+
+fn refuse_blocked(rows: &[Throttle], now: Timestamp) -> Result<(), Error> {
+    let until = rows
+        .iter()
+        .filter(|row| now < row.expire_time)
+        .map(|row| row.blocked_until);
+    match until.max() {
+        Some(until) if now < until => Err(Error::TooManyAttempts(until.since(now))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_once_the_free_failures_are_used_up() {
+        let max = Duration::from_mins(15);
+        for (failures, seconds) in [
+            (1, 0),
+            (9, 0),
+            (10, 1),
+            (11, 2),
+            (12, 4),
+            (19, 512),
+            (20, 900),
+            (73, 900),
+            (74, 900),
+            (75, 900),
+            (i64::MAX, 900),
+        ] {
+            assert_eq!(delay(failures, 10, max).as_secs(), seconds, "{failures}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! How guessing is bounded.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use auth_service::config::AuthSettings;
+use shared::{
+    proto::auth::v1::{GetClientAddressRequest, LoginResponse, auth_service_client::AuthServiceClient},
+    server::ServerSettings,
+    testing::{TestDatabase, on_both_backends, rpc::reason},
+};
+use tonic::{Code, Request, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+
+use crate::support::{PASSWORD, Server, credentials, dump, registration, settings};
+
+const WRONG: &str = "wrong horse";
+
+/// Settings under which addresses have no limit of calls.
+fn no_address_limit(arguments: &[&str]) -> AuthSettings {
+    let unlimited = ["--login-rate-per-minute", "0", "--hashing-queue", "1000"];
+    settings(&[unlimited.as_slice(), arguments].concat())
+}
+
+async fn try_login(
+    client: &mut AuthServiceClient<Channel>,
+    identifier: &str,
+    password: &str,
+) -> Result<LoginResponse, Status> {
+    Ok(client.login(credentials(identifier, password)).await?.into_inner())
+}
+
+/// Which reasons, how often.
+async fn guesses(server: &Server, identifier: &str, count: usize) -> BTreeMap<String, usize> {
+    let mut reasons = BTreeMap::new();
+    for _ in 0..count {
+        let refused = try_login(&mut server.auth(), identifier, WRONG)
+            .await
+            .expect_err("refused");
+        *reasons.entry(reason(&refused)).or_default() += 1;
+    }
+    reasons
+}
+
+/// How long to wait, as a refusal says.
+fn wait(refused: &Status) -> Duration {
+    assert_eq!(
+        (refused.code(), reason(refused)),
+        (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS".to_owned())
+    );
+    let info = refused.get_details_retry_info().expect("a RetryInfo");
+    info.retry_delay.expect("a delay")
+}
+
+on_both_backends! {
+    migrations = auth_service::MIGRATIONS;
+
+    async fn a_blocked_account_refuses_the_right_password_until_the_time_is_over(database: TestDatabase) {
+        let server = Server::start_with(database, &no_address_limit(&[])).await;
+        server.register("ann").await;
+        assert_eq!(guesses(&server, "ann", 10).await, BTreeMap::from([("CREDENTIALS_INVALID".to_owned(), 10)]));
+        for seconds in [1, 2, 4, 8] {
+            let refused = try_login(&mut server.auth(), "Ann", PASSWORD).await.expect_err("blocked");
+            assert_eq!(wait(&refused), Duration::from_secs(seconds));
+            server.clock.advance(Duration::from_secs(seconds) - Duration::from_millis(1));
+            let refused = try_login(&mut server.auth(), "ann", PASSWORD).await.expect_err("blocked");
+            assert_eq!(wait(&refused), Duration::from_millis(1));
+            server.clock.advance(Duration::from_millis(1));
+            let refused = try_login(&mut server.auth(), "ann", WRONG).await.expect_err("wrong");
+            assert_eq!(reason(&refused), "CREDENTIALS_INVALID");
+        }
+        server.clock.advance(Duration::from_secs(16));
+        try_login(&mut server.auth(), "ann", PASSWORD).await.expect("let in");
+        // Nothing counts any more.
+        assert_eq!(guesses(&server, "ann", 10).await, BTreeMap::from([("CREDENTIALS_INVALID".to_owned(), 10)]));
+    }
+
+    async fn the_wait_has_an_end(database: TestDatabase) {
+        let server = Server::start_with(database, &no_address_limit(&["--login-free-attempts", "1", "--login-max-delay-seconds", "3"])).await;
+        server.register("ann").await;
+        for seconds in [1, 2, 3, 3] {
+            guesses(&server, "ann", 1).await;
+            let refused = try_login(&mut server.auth(), "ann", PASSWORD).await.expect_err("blocked");
+            assert_eq!(wait(&refused), Duration::from_secs(seconds));
+            server.clock.advance(Duration::from_secs(seconds));
+        }
+        try_login(&mut server.auth(), "ann", PASSWORD).await.expect("let in");
+    }
+
+    async fn failures_are_forgotten_after_a_day(database: TestDatabase) {
+        let server = Server::start_with(database, &no_address_limit(&[])).await;
+        guesses(&server, "nobody", 9).await;
+        server.clock.advance(Duration::from_hours(24));
+        assert_eq!(guesses(&server, "nobody", 11).await.get("CREDENTIALS_INVALID"), Some(&10));
+    }
+
+    async fn of_many_guesses_at_once_no_more_get_in_than_one_after_the_other(database: TestDatabase) {
+        let server = Server::start_with(database, &no_address_limit(&[])).await;
+        server.register("ann").await;
+        let storm: Vec<_> = (0..200).map(|_| {
+            let mut client = server.auth();
+            tokio::spawn(async move { try_login(&mut client, "ann", WRONG).await.expect_err("refused") })
+        }).collect();
+        let mut reasons = BTreeMap::<String, usize>::new();
+        for guess in storm {
+            *reasons.entry(reason(&guess.await.expect("joined"))).or_default() += 1;
+        }
+        let expected = BTreeMap::from([("CREDENTIALS_INVALID".to_owned(), 10), ("TOO_MANY_ATTEMPTS".to_owned(), 190)]);
+        assert_eq!(reasons, expected);
+    }
+
+    async fn failures_count_over_a_restart_and_over_replicas(database: TestDatabase) {
+        let server = Server::start_with(database, &no_address_limit(&[])).await;
+        server.register("ann").await;
+        guesses(&server, "ann", 5).await;
+        let (_running, mut replica) = server.replica().await;
+        for _ in 0..5 {
+            assert_eq!(reason(&try_login(&mut replica, "ann", WRONG).await.expect_err("wrong")), "CREDENTIALS_INVALID");
+        }
+        for client in [&mut replica, &mut server.auth()] {
+            wait(&try_login(client, "ann", PASSWORD).await.expect_err("blocked"));
+        }
+    }
+
+    async fn who_does_not_exist_is_blocked_like_who_does(database: TestDatabase) {
+        let server = Server::start_with(database, &no_address_limit(&[])).await;
+        server.register("ann").await;
+        let mut answers = Vec::new();
+        for identifier in ["ann", "ann@example.test", "nobody", "nobody@example.test"] {
+            // Each has attempts of its own: that two belong together would tell that both exist.
+            assert_eq!(guesses(&server, identifier, 10).await.len(), 1, "{identifier}");
+            let refused = try_login(&mut server.auth(), identifier, WRONG).await.expect_err("blocked");
+            answers.push((wait(&refused), refused.message().to_owned()));
+        }
+        answers.dedup();
+        assert_eq!(answers.len(), 1, "{answers:?}");
+    }
+
+    async fn an_address_has_more_failures_than_an_account_and_gets_back_what_was_right(database: TestDatabase) {
+        let server = Server::start_with(database, &no_address_limit(&["--login-address-free-attempts", "12"])).await;
+        server.register("ann").await;
+        for _ in 0..20 {
+            try_login(&mut server.auth(), "ann", PASSWORD).await.expect("logged in");
+        }
+        for number in 0..12 {
+            guesses(&server, &format!("nobody-{number}"), 1).await;
+        }
+        wait(&try_login(&mut server.auth(), "ann", PASSWORD).await.expect_err("blocked"));
+        server.clock.advance(Duration::from_secs(1));
+        try_login(&mut server.auth(), "ann", PASSWORD).await.expect("let in");
+        // It had only that one attempt more, and has it back.
+        try_login(&mut server.auth(), "ann", PASSWORD).await.expect("let in");
+        for number in 0..9 {
+            guesses(&server, &format!("somebody-{number}"), 1).await;
+            server.clock.advance(Duration::from_mins(1));
+        }
+        // However many there were, it never waits longer than a minute.
+        try_login(&mut server.auth(), "ann", PASSWORD).await.expect("let in");
+    }
+
+    async fn an_address_may_call_only_so_often(database: TestDatabase) {
+        let narrow = settings(&["--login-rate-per-minute", "1", "--login-burst", "2", "--registration-rate-per-minute", "1", "--registration-burst", "1"]);
+        let behind = ServerSettings { trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")], ..ServerSettings::default() };
+        let server = Server::start_limited(database, &narrow, &behind).await;
+        let from = |address: &str, login: &str| {
+            let mut request = Request::new(credentials(login, WRONG));
+            request.metadata_mut().insert("x-forwarded-for", address.parse().expect("ASCII"));
+            request
+        };
+        for (address, expected) in [
+            ("192.0.2.1", "CREDENTIALS_INVALID"),
+            ("192.0.2.1", "CREDENTIALS_INVALID"),
+            ("192.0.2.1", "TOO_MANY_ATTEMPTS"),
+            ("6.6.6.6, 192.0.2.1", "TOO_MANY_ATTEMPTS"),
+            ("192.0.2.2", "CREDENTIALS_INVALID"),
+            ("2001:db8:1:2::1", "CREDENTIALS_INVALID"),
+            ("2001:db8:1:2::2", "CREDENTIALS_INVALID"),
+            ("2001:db8:1:2:ffff::3", "TOO_MANY_ATTEMPTS"),
+            ("2001:db8:1:3::1", "CREDENTIALS_INVALID"),
+        ] {
+            let refused = server.auth().login(from(address, "nobody")).await.expect_err("refused");
+            assert_eq!(reason(&refused), expected, "{address}");
+        }
+        server.register("ann").await;
+        let refused = server.auth().register(registration("bob")).await.expect_err("refused");
+        assert!(wait(&refused) > Duration::from_secs(30));
+    }
+
+    async fn a_forged_address_is_ignored_where_no_proxy_is_trusted(database: TestDatabase) {
+        let server = Server::start_with(database, &settings(&["--login-rate-per-minute", "1", "--login-burst", "2"])).await;
+        let mut last = String::new();
+        for number in 0..3 {
+            let mut request = Request::new(credentials("nobody", WRONG));
+            request.metadata_mut().insert("x-forwarded-for", format!("192.0.2.{number}").parse().expect("ASCII"));
+            last = reason(&server.auth().login(request).await.expect_err("refused"));
+        }
+        assert_eq!(last, "TOO_MANY_ATTEMPTS");
+    }
+
+    async fn what_is_counted_names_nobody(database: TestDatabase) {
+        let server = Server::start_with(database, &settings(&[])).await;
+        guesses(&server, "somebody.else", 3).await;
+        let dump = dump(&server.database).await;
+        assert!(dump.contains("CREDENTIALS_INVALID"), "the dump has the audit log");
+        assert!(!dump.contains("somebody.else"));
+    }
+
+    async fn a_caller_learns_what_address_it_has(database: TestDatabase) {
+        let behind = ServerSettings { trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")], ..ServerSettings::default() };
+        let trusting = Server::start_limited(database, &settings(&[]), &behind).await;
+        let plain = Server::start(TestDatabase::create(trusting.database.backend(), &auth_service::MIGRATIONS).await).await;
+        for (server, forwarded, address, bucket) in [
+            (&plain, "192.0.2.7", "127.0.0.1", "127.0.0.1"),
+            (&trusting, "192.0.2.7", "192.0.2.7", "192.0.2.7"),
+            (&trusting, "6.6.6.6, 192.0.2.7, 127.0.0.9", "192.0.2.7", "192.0.2.7"),
+            (&trusting, "2001:db8:1:2:3:4:5:6", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+            (&trusting, "nonsense", "127.0.0.1", "127.0.0.1"),
+        ] {
+            let mut request = Request::new(GetClientAddressRequest {});
+            request.metadata_mut().insert("x-forwarded-for", forwarded.parse().expect("ASCII"));
+            let answer = server.account().get_client_address(request).await.expect("an answer").into_inner();
+            assert_eq!((answer.ip_address.as_str(), answer.limiter_bucket.as_str(), answer.peer_address.as_str()), (address, bucket, "127.0.0.1"), "{forwarded}");
+        }
+    }
+}
