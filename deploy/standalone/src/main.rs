@@ -88,6 +88,10 @@ impl Cli {
         db::migrate(&auth_db, &auth_service::MIGRATIONS)
             .await
             .map_err(StartError::failed)?;
+        // Before auth-service writes anything: a start that fails for the other's sake changes nothing.
+        db::migrate(&game_db, &game_service::MIGRATIONS)
+            .await
+            .map_err(StartError::failed)?;
         let (auth_grpc, auth_local) = auth_grpc.with_local();
         // Of this start alone, and in memory alone.
         let credentials = ServiceCredentials {
