@@ -15,7 +15,9 @@ use tower::{Layer, Service};
 use tracing::Span;
 
 use super::{Caller, Policies, Policy};
-use crate::{error::ErrorReply, feed::AccessView, proto::authz::v1::ErrorReason, token::Principal};
+use crate::{
+    error::ErrorReply, feed::AccessView, proto::authz::v1::ErrorReason, server::StreamCaller, token::Principal,
+};
 
 /// Infrastructure that every gRPC server offers to whoever can reach it. These services are not ours to annotate, so
 /// they are exempt by name.
@@ -92,6 +94,9 @@ where
         let caller = request.extensions().get::<Caller>().unwrap_or(&Caller::Anonymous);
         if let Caller::Principal(principal) = caller {
             Span::current().record("user_id", tracing::field::display(principal.user_id()));
+            if let Some(stream) = request.extensions().get::<StreamCaller>() {
+                stream.set(principal);
+            }
         }
         match self.rules.decide(request.uri().path(), caller) {
             Ok(()) => Either::Left(self.inner.call(request)),

@@ -47,6 +47,7 @@ impl fmt::Display for Permission {
 pub struct Policies {
     by_path: HashMap<String, Policy>,
     reads: HashSet<String>,
+    streams: HashSet<String>,
     services: Vec<String>,
     default_grants: Vec<(String, Permission)>,
 }
@@ -63,6 +64,7 @@ impl Policies {
         let mut policies = Self {
             by_path: HashMap::new(),
             reads: HashSet::new(),
+            streams: HashSet::new(),
             services: Vec::new(),
             default_grants: Vec::new(),
         };
@@ -70,6 +72,9 @@ impl Policies {
             policies.services.push(service.full_name().to_owned());
             for method in service.methods() {
                 let path = format!("/{}/{}", service.full_name(), method.name());
+                if method.is_server_streaming() {
+                    policies.streams.insert(path.clone());
+                }
                 let policy = policies.declared(&pool, &method)?;
                 if reads(&policy) || is_get(&pool, &method) {
                     policies.reads.insert(path.clone());
@@ -97,6 +102,11 @@ impl Policies {
             _ => None,
         });
         declared.collect()
+    }
+
+    /// Whether the answer of the RPC is a stream.
+    pub fn is_stream(&self, path: &str) -> bool {
+        self.streams.contains(path)
     }
 
     /// Every RPC's path and policy.

@@ -34,6 +34,11 @@ pub(super) fn of(headers: &HeaderMap, server: Duration) -> Result<Duration, Erro
     Ok(timeout.saturating_sub(HEAD_START).min(server))
 }
 
+/// How long the caller gives the call, where it says so in a form that can be read.
+pub(super) fn given(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(GRPC_TIMEOUT).and_then(|value| parse(value.as_bytes()))
+}
+
 pub(super) fn exceeded() -> ErrorReply {
     ErrorReply::new(
         Code::DeadlineExceeded,

@@ -14,6 +14,7 @@ use super::{
     admission::Admission,
     mount::{Mounted, RpcMount},
     rpc::RpcLayer,
+    stream::StreamRules,
 };
 use crate::{
     authz::{Authenticate, Policies, PolicyError, PolicyLayer},
@@ -99,6 +100,14 @@ impl GrpcServer<'_> {
             admission,
             self.settings.request_timeout(),
             self.settings.trusted_proxies.clone(),
+            (
+                Admission::new(self.settings.max_concurrent_streams),
+                StreamRules {
+                    verifier: self.verifier.clone(),
+                    access: self.access.clone(),
+                    stop: running.stop_token().clone(),
+                },
+            ),
         );
         let server = bounded()
             .layer(layers)

@@ -16,7 +16,9 @@ mod request_id;
 mod rpc;
 mod settings;
 mod shutdown;
+mod stream;
 
+pub(crate) use self::stream::StreamCaller;
 pub use self::{
     grpc::{GrpcServer, MAX_MESSAGE_LEN, ServeError},
     health::Health,

@@ -13,8 +13,9 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use ipnet::IpNet;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{
     Code, Status,
     body::Body,
@@ -29,6 +30,7 @@ use super::{
     deadline, message,
     peer::ClientAddress,
     request_id::{REQUEST_ID, RequestId},
+    stream::{StreamBody, StreamCaller, StreamRules},
 };
 use crate::{
     authz::{self, Policies},
@@ -42,6 +44,9 @@ pub(super) const DURATION: &str = "rpc_server_call_duration_seconds";
 /// How long a client may take to send a message, which is at most 64 KiB.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Streams of health and reflection.
+const INFRASTRUCTURE_STREAMS: [&str; 2] = ["grpc.health.v1.Health/Watch", "/ServerReflectionInfo"];
+
 /// Puts [`RpcService`] around a service.
 #[derive(Clone, Debug)]
 pub(super) struct RpcLayer {
@@ -54,6 +59,9 @@ struct Shared {
     admission: Admission,
     timeout: Duration,
     trusted_proxies: Vec<IpNet>,
+    /// Streams stay for long, and take no place from the other calls.
+    stream_admission: Admission,
+    streams: StreamRules,
 }
 
 impl RpcLayer {
@@ -63,6 +71,7 @@ impl RpcLayer {
         admission: Admission,
         timeout: Duration,
         trusted_proxies: Vec<IpNet>,
+        (stream_admission, streams): (Admission, StreamRules),
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -70,6 +79,8 @@ impl RpcLayer {
                 admission,
                 timeout,
                 trusted_proxies,
+                stream_admission,
+                streams,
             }),
         }
     }
@@ -133,10 +144,25 @@ where
         // The clone is not known to be ready; the one that was asked is.
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
+        let caller = StreamCaller::default();
+        let is_stream = shared.is_stream(request.uri().path());
+        if is_stream {
+            request.extensions_mut().insert(caller.clone());
+        }
+        let deadline = deadline::given(request.headers());
+        let of_span = span.clone();
         async move {
-            let response = complete(shared.respond(inner, request).await, &id);
+            let (response, place) = shared.respond(inner, request, is_stream).await;
+            let response = complete(response, &id);
             record.code = code(&response);
-            drop(record);
+            if is_stream && !response.headers().contains_key(Status::GRPC_STATUS) {
+                // It has only begun: a client that goes away before its end has cancelled it.
+                record.code = Code::Cancelled;
+                let left = deadline.map(|deadline| deadline.saturating_sub(record.start.elapsed()));
+                let end = shared.streams.end(&caller, left, record.infrastructure);
+                return Ok(response.map(|body| Body::new(StreamBody::new(body, end, (id, record, of_span), place))));
+            }
+            drop((record, place));
             Ok(response)
         }
         .instrument(span)
@@ -145,12 +171,12 @@ where
 }
 
 /// What is logged and measured of a call when it is dropped: also where the caller went away before there was an answer.
-struct Record {
+pub(super) struct Record {
     infrastructure: bool,
     service: String,
     method: String,
     start: Instant,
-    code: Code,
+    pub(super) code: Code,
 }
 
 impl Drop for Record {
@@ -168,7 +194,40 @@ impl Drop for Record {
 }
 
 impl Shared {
-    async fn respond<S, B>(&self, mut inner: S, request: Request<Body>) -> Response<Body>
+    /// Whether the answer goes on.
+    fn is_stream(&self, path: &str) -> bool {
+        self.policies.is_stream(path) || INFRASTRUCTURE_STREAMS.iter().any(|stream| path.ends_with(stream))
+    }
+
+    /// The answer, and the place of a call that goes on.
+    async fn respond<S, B>(
+        &self,
+        inner: S,
+        request: Request<Body>,
+        is_stream: bool,
+    ) -> (Response<Body>, Option<OwnedSemaphorePermit>)
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError>,
+    {
+        let admission = if is_stream {
+            &self.stream_admission
+        } else {
+            &self.admission
+        };
+        let mut place = None;
+        let response = self.respond_within(inner, request, admission, &mut place).await;
+        (response, place)
+    }
+
+    async fn respond_within<S, B>(
+        &self,
+        mut inner: S,
+        request: Request<Body>,
+        admission: &Admission,
+        place: &mut Option<OwnedSemaphorePermit>,
+    ) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -190,10 +249,10 @@ impl Shared {
                 Err(_elapsed) => return refused(deadline::exceeded()),
             }
         };
-        let _place = match self.admission.admit(request.uri().path()) {
-            Ok(place) => place,
+        match admission.admit(request.uri().path()) {
+            Ok(admitted) => *place = admitted,
             Err(reply) => return refused(reply),
-        };
+        }
         let timeout = timeout.saturating_sub(start.elapsed());
         // Within the block, so that a panic of the layers inside, which work before they give a future, is caught as well.
         let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
@@ -217,7 +276,7 @@ impl Shared {
 }
 
 /// Gives an error the details that every error has, and every answer its request id.
-fn complete(response: Response<Body>, id: &RequestId) -> Response<Body> {
+pub(super) fn complete(response: Response<Body>, id: &RequestId) -> Response<Body> {
     let failed = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
     let mut response = match failed {
         None => response,
@@ -270,8 +329,12 @@ fn tonics_own(status: &Status) -> Status {
 }
 
 fn code(response: &Response<Body>) -> Code {
-    response
-        .headers()
+    code_of(response.headers())
+}
+
+/// The code in the headers, or in the trailers.
+pub(super) fn code_of(headers: &HeaderMap) -> Code {
+    headers
         .get(Status::GRPC_STATUS)
         .map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()))
 }

@@ -12,6 +12,9 @@ pub struct ServerSettings {
     /// Calls in hand at once; more are refused with RESOURCE_EXHAUSTED [1 to 1000000].
     #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_requests: u32,
+    /// Streams open at once, beside those calls; more are refused with RESOURCE_EXHAUSTED [1 to 1000000].
+    #[arg(long, env = "MAX_CONCURRENT_STREAMS", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_concurrent_streams: u32,
     /// Seconds that a call may take where the client sets no shorter deadline [1 to 3600].
     #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub request_timeout_seconds: u32,
@@ -109,6 +112,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             max_concurrent_requests: 1024,
+            max_concurrent_streams: 10_000,
             request_timeout_seconds: 30,
             drain_timeout_seconds: 15,
             trusted_proxies: Vec::new(),

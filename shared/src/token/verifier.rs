@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -69,6 +70,14 @@ impl Verifier {
             TokenError::Invalid
         })?;
         checked.at(self.0.clock.now())
+    }
+}
+
+impl Verifier {
+    /// How long the principal's token is still good; `None` where its time is over.
+    pub fn time_left(&self, principal: &Principal) -> Option<Duration> {
+        let left = principal.expires_at().plus(LEEWAY).since(self.0.clock.now());
+        (!left.is_zero()).then_some(left)
     }
 }
 
