@@ -4,7 +4,7 @@ use std::{env, process::ExitCode};
 
 use auth_service::{
     AuthService, MIGRATIONS,
-    commands::CreateAdmin,
+    commands::{AfterRestore, CreateAdmin},
     config::{AuthSettings, SecretSettings},
 };
 use clap::{Args, Parser, Subcommand};
@@ -32,6 +32,8 @@ enum Command {
     Migrate(Migrate),
     /// Make an administrator: the first one, or one more.
     CreateAdmin(CreateAdmin),
+    /// Make a database safe that was put back from a back-up: end every session, refuse every token from before.
+    AfterRestore(AfterRestore),
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
     config::run(env::args_os(), async |cli: Cli| match cli.command {
         Command::Serve(serve) => serve.run().await,
         Command::CreateAdmin(create) => create.run().await,
+        Command::AfterRestore(restore) => restore.run().await,
         Command::Migrate(migrate) => migrate.run(&MIGRATIONS).await,
     })
 }

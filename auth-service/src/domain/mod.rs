@@ -26,6 +26,7 @@ mod profile;
 mod rbac;
 mod refresh_token;
 mod registration;
+mod restore;
 mod revocation;
 mod secret;
 mod service_accounts;
@@ -56,6 +57,7 @@ pub(crate) use self::{
     rbac::{Named, Rbac, Renaming, RoleWithPermissions, is_reserved_action, is_reserved_role},
     refresh_token::RefreshTokens,
     registration::Registration,
+    restore::after_restore,
     service_accounts::{ClientId, Described, NewServiceAccount, ServiceAccounts},
     session::{SessionLives, TokenPair},
     sessions::Sessions,

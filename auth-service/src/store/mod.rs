@@ -44,7 +44,7 @@ pub(crate) use self::{
     },
     session::{
         NewSession, Session, SessionEnd, session_by_id, session_end, session_insert, session_mark_used, session_rotate,
-        sessions_end_all, sessions_forget_origins,
+        sessions_end_all, sessions_end_everybodys, sessions_forget_origins,
     },
     signing_key::{
         KeyState, SigningKeyRow, signing_key_activate, signing_key_delete, signing_key_insert, signing_key_reencrypt,

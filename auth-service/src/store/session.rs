@@ -170,3 +170,10 @@ pub(crate) async fn sessions_forget_origins(conn: &mut Conn, user_id: UserId) ->
     ));
     query!(conn, |c| update.execute(c).await).map(|_| ())
 }
+
+/// Ends every live session of everybody. How many.
+pub(crate) async fn sessions_end_everybodys(conn: &mut Conn, end: SessionEnd, now: Timestamp) -> db::Result<usize> {
+    let live = sessions::table.filter(sessions::end_time.is_null());
+    let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end.as_str())));
+    query!(conn, |c| update.execute(c).await)
+}

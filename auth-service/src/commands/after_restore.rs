@@ -1,0 +1,43 @@
+//! `auth-service after-restore`: what has to be done once a database was put back from a back-up, before anything serves it.
+
+use shared::{
+    clock::Clock,
+    config::{DatabaseArgs, StartError},
+    db::{Db, MigrationLock, bring_up_to_date},
+};
+
+use crate::{MIGRATIONS, config::SecretSettings, domain::after_restore};
+
+/// The command `after-restore`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AfterRestore {
+    #[command(flatten)]
+    secret: SecretSettings,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+impl AfterRestore {
+    /// Ends every session and makes every access token worthless that was issued before.
+    pub async fn run(self) -> Result<(), StartError> {
+        let secrets = self.secret.read()?;
+        let db = Db::connect(&self.database.settings()?)
+            .await
+            .map_err(StartError::failed)?;
+        let mut lock = MigrationLock::acquire(&db).await.map_err(StartError::failed)?;
+        let current = bring_up_to_date(&mut lock, &MIGRATIONS, false).await;
+        current.map_err(StartError::failed)?;
+        drop(lock);
+        let restored = after_restore(&db, &secrets, &Clock::system()).await;
+        let restored = restored.map_err(|error| {
+            StartError::Failed(format!("nothing was changed, since it cannot be done whole: {error}"))
+        })?;
+        #[expect(clippy::print_stdout, reason = "what the command answers")]
+        {
+            println!("ended {} sessions", restored.sessions);
+            println!("replaced the signing keys: every access token from before is refused");
+            println!("began a new epoch of the access feed: services that follow it start from a snapshot");
+        }
+        Ok(())
+    }
+}

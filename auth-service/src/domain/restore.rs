@@ -1,0 +1,37 @@
+//! After a database was put back from a back-up: what has happened since the back-up is not in it, such as logouts and rotations, so nothing
+//! that was issued before is trusted.
+
+use shared::{
+    clock::Clock,
+    db::{Db, write_tx},
+    feed::Epoch,
+};
+
+use super::{Act, Error, audit::AuditEvent, feed, key_ring, secret::ServerSecrets};
+use crate::store::{self, SessionEnd};
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Restored {
+    /// How many sessions ended.
+    pub(crate) sessions: usize,
+}
+
+/// Begins a new life of the access feed, ends every session, and replaces the signing keys, so that no access token from before is good
+/// whatever it says. All of it, or nothing.
+pub(crate) async fn after_restore(db: &Db, secrets: &ServerSecrets, clock: &Clock) -> Result<Restored, Error> {
+    let act = Act::command_line();
+    write_tx!(db, |tx| {
+        store::feed_head_lock(tx).await?;
+        let now = clock.now();
+        let sessions = store::sessions_end_everybodys(tx, SessionEnd::Restored, now).await?;
+        let keys = key_ring::replace_all(tx, secrets, now).await?;
+        AuditEvent::new("deployment.restore")
+            .detail("sessions", sessions)
+            .record(tx, &act, now)
+            .await?;
+        store::feed_restart(tx, Epoch::generate()).await?;
+        feed::sync(tx, &keys, now).await?;
+        Ok(Restored { sessions })
+    })
+}
