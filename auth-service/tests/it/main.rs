@@ -3,10 +3,12 @@
 mod access_feed;
 mod account;
 mod attempts;
+mod callers;
 mod contract;
 mod keys;
 mod login;
 mod logout;
+mod policy_matrix;
 mod program;
 mod registration;
 mod rotation;
