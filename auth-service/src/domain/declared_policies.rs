@@ -9,10 +9,10 @@ use shared::{
     db::Conn,
 };
 
-use super::{Error, code_name::PermissionName};
+use super::{Error, code_name::PermissionName, rbac::lock_policies};
 use crate::{
     ids::{ActionId, PermissionId, ResourceId},
-    store::{self, ActionRow, PermissionRow, ResourceRow, Role},
+    store::{self, ActionRow, PermissionRow, ResourceRow},
 };
 
 /// The owner of what auth-service declares itself.
@@ -75,7 +75,7 @@ pub(super) async fn declare(
     declared: &[Declared],
     now: Timestamp,
 ) -> Result<Declaration, Error> {
-    store::role_lock(tx, Role::Service).await?;
+    lock_policies(tx).await?;
     let mut declaration = Declaration::default();
     for Declared {
         permission,

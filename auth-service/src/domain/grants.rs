@@ -15,7 +15,7 @@ use super::{
     code_name::PermissionName,
     declared_policies::{self, Declared},
     feed::{self, Change},
-    rbac::Rbac,
+    rbac::{Rbac, lock_policies},
     revocation,
 };
 use crate::store::{self, FeedHead, Role};
@@ -117,6 +117,8 @@ impl Rbac {
         recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let before = lock(tx, user_id).await?;
+                // Nobody deletes the permission meanwhile: the grant would be gone, and the user's tokens good.
+                lock_policies(tx).await?;
                 authority::ensure_may_touch(tx, act, user_id).await?;
                 if store::permission_id(tx, &name).await?.is_none() {
                     return Err(Error::PermissionNotFound(name.clone()));
@@ -204,6 +206,7 @@ impl Rbac {
             .ok_or(Error::Reserved("only services declare policies"))?
             .client_id();
         write_tx!(self.db, |tx| {
+            lock_policies(tx).await?;
             let now = self.clock.now();
             let declaration = declared_policies::declare(tx, owner, declared, now).await?;
             if declaration.created.is_empty() {

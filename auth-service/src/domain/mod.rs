@@ -24,6 +24,7 @@ mod password;
 mod passwords;
 mod profile;
 mod rbac;
+mod rbac_deletion;
 mod refresh_token;
 mod registration;
 mod restore;

@@ -15,7 +15,6 @@ use super::{
     code_name::PermissionName,
     declared_policies::ALL,
     feed::{self, Change},
-    revocation,
 };
 use crate::{
     ids::{ActionId, ActionKind, PermissionId, PermissionKind, ResourceId, ResourceKind, RoleId, RoleKind},
@@ -66,6 +65,12 @@ pub(crate) fn is_reserved_role(code_name: &str) -> bool {
     RESERVED_ROLES.iter().any(|role| role.code_name() == code_name)
 }
 
+/// Locks what there is to be held and what each role holds until the transaction ends, so that what the feed says of a role is what
+/// the tables say. To be called after the rows of users are locked.
+pub(super) async fn lock_policies(tx: &mut Conn) -> db::Result<()> {
+    store::role_lock(tx, Role::Service).await
+}
+
 impl Named {
     fn display_name(&self) -> &str {
         if self.name.is_empty() {
@@ -105,7 +110,7 @@ impl Rbac {
         recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 authority::ensure_superuser(tx, act).await?;
-                store::role_lock(tx, Role::Service).await?;
+                lock_policies(tx).await?;
                 let code_name = store::resource_by_code_name(tx, &new.code_name).await?.is_some();
                 let name = store::resource_by_name(tx, new.display_name()).await?.is_some();
                 ensure_free(code_name, name)?;
@@ -160,7 +165,7 @@ impl Rbac {
         recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 authority::ensure_superuser(tx, act).await?;
-                store::role_lock(tx, Role::Service).await?;
+                lock_policies(tx).await?;
                 let row = store::resource_by_code_name(tx, code_name).await?;
                 let row = row.ok_or(Error::ResourceNotFound)?;
                 let (name, description) = change.of(&row.code_name, &row.name, &row.description);
@@ -176,33 +181,13 @@ impl Rbac {
         .await
     }
 
-    /// Deletes a resource with its permissions.
-    pub(crate) async fn delete_resource(&self, act: &Act, code_name: &str, force: bool) -> Result<(), Error> {
-        let event = AuditEvent::new("resource.delete").target("resource", code_name);
-        recording_refusals(self, act, event.clone(), async {
-            write_tx!(self.db, |tx| {
-                authority::ensure_superuser(tx, act).await?;
-                let row = store::resource_by_code_name(tx, code_name).await?;
-                let row = row.ok_or(Error::ResourceNotFound)?;
-                if row.owner.is_some() {
-                    return Err(Error::Reserved("a service has declared this resource"));
-                }
-                let permissions = store::permissions_of(tx, Some(row.id), None).await?;
-                let lost = Loss::prepare(tx, &permissions, force).await?;
-                store::resource_delete(tx, row.id).await?;
-                lost.finish(tx, act, event, self.clock.now()).await
-            })
-        })
-        .await
-    }
-
     /// Creates an action.
     pub(crate) async fn create_action(&self, act: &Act, new: Named) -> Result<ActionRow, Error> {
         let event = AuditEvent::new("action.create").target("action", &new.code_name);
         recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 authority::ensure_superuser(tx, act).await?;
-                store::role_lock(tx, Role::Service).await?;
+                lock_policies(tx).await?;
                 let code_name = store::action_by_code_name(tx, &new.code_name).await?.is_some();
                 let name = store::action_by_name(tx, new.display_name()).await?.is_some();
                 ensure_free(code_name, name)?;
@@ -251,7 +236,7 @@ impl Rbac {
         recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 authority::ensure_superuser(tx, act).await?;
-                store::role_lock(tx, Role::Service).await?;
+                lock_policies(tx).await?;
                 let row = store::action_by_code_name(tx, code_name)
                     .await?
                     .ok_or(Error::ActionNotFound)?;
@@ -268,27 +253,6 @@ impl Rbac {
         .await
     }
 
-    /// Deletes an action with its permissions.
-    pub(crate) async fn delete_action(&self, act: &Act, code_name: &str, force: bool) -> Result<(), Error> {
-        let event = AuditEvent::new("action.delete").target("action", code_name);
-        recording_refusals(self, act, event.clone(), async {
-            write_tx!(self.db, |tx| {
-                authority::ensure_superuser(tx, act).await?;
-                let row = store::action_by_code_name(tx, code_name)
-                    .await?
-                    .ok_or(Error::ActionNotFound)?;
-                let permissions = store::permissions_of(tx, None, Some(row.id)).await?;
-                if is_reserved_action(code_name) || permissions.iter().any(|permission| permission.is_declared) {
-                    return Err(Error::Reserved("the action is built in, or a service has declared it"));
-                }
-                let lost = Loss::prepare(tx, &permissions, force).await?;
-                store::action_delete(tx, row.id).await?;
-                lost.finish(tx, act, event, self.clock.now()).await
-            })
-        })
-        .await
-    }
-
     /// Creates a permission.
     pub(crate) async fn create_permission(
         &self,
@@ -297,7 +261,7 @@ impl Rbac {
         description: String,
     ) -> Result<PermissionRow, Error> {
         write_tx!(self.db, |tx| {
-            store::role_lock(tx, Role::Service).await?;
+            lock_policies(tx).await?;
             let resource = store::resource_by_code_name(tx, &name.resource).await?;
             let resource = resource.ok_or(Error::ResourceNotFound)?;
             let action = store::action_by_code_name(tx, &name.action)
@@ -362,22 +326,6 @@ impl Rbac {
         })
     }
 
-    /// Deletes a permission.
-    pub(crate) async fn delete_permission(&self, act: &Act, name: &PermissionName, force: bool) -> Result<(), Error> {
-        let name = name.to_string();
-        write_tx!(self.db, |tx| {
-            let row = store::permission_by_name(tx, &name).await?;
-            let row = row.ok_or_else(|| Error::PermissionNotFound(name.clone()))?;
-            if row.is_declared {
-                return Err(Error::Reserved("a service has declared this permission"));
-            }
-            let lost = Loss::prepare(tx, std::slice::from_ref(&row), force).await?;
-            store::permission_delete(tx, row.id).await?;
-            let event = AuditEvent::new("permission.delete").target("permission", &name);
-            lost.finish(tx, act, event, self.clock.now()).await
-        })
-    }
-
     /// Creates a role that holds these permissions.
     pub(crate) async fn create_role(
         &self,
@@ -390,7 +338,7 @@ impl Rbac {
             .detail("permissions", permissions.join(" "));
         recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
-                store::role_lock(tx, Role::Service).await?;
+                lock_policies(tx).await?;
                 let code_name = store::role_by_code_name(tx, &new.code_name).await?.is_some();
                 let name = store::role_by_name(tx, new.display_name()).await?.is_some();
                 ensure_free(code_name, name)?;
@@ -448,7 +396,7 @@ impl Rbac {
         change: &Renaming,
     ) -> Result<RoleWithPermissions, Error> {
         write_tx!(self.db, |tx| {
-            store::role_lock(tx, Role::Service).await?;
+            lock_policies(tx).await?;
             let row = store::role_by_code_name(tx, code_name).await?;
             let row = row.ok_or_else(|| Error::RoleNotFound(code_name.to_owned()))?;
             if is_reserved_role(code_name) {
@@ -461,42 +409,6 @@ impl Rbac {
             let event = AuditEvent::new("role.update").target("role", code_name);
             event.record(tx, act, self.clock.now()).await?;
             role_with_permissions(tx, code_name).await
-        })
-    }
-
-    /// Deletes a role. With `force` it is taken from everybody who has it.
-    pub(crate) async fn delete_role(&self, act: &Act, code_name: &str, force: bool) -> Result<(), Error> {
-        write_tx!(self.db, |tx| {
-            let row = store::role_by_code_name(tx, code_name).await?;
-            let row = row.ok_or_else(|| Error::RoleNotFound(code_name.to_owned()))?;
-            if is_reserved_role(code_name) {
-                return Err(Error::Reserved("the role is built in"));
-            }
-            let holders = store::users_with_role(tx, code_name).await?;
-            if !holders.is_empty() && !force {
-                return Err(Error::InUse);
-            }
-            for holder in &holders {
-                store::user_lock(tx, *holder).await?;
-            }
-            store::role_lock_by_code_name(tx, code_name).await?;
-            if store::users_with_role(tx, code_name).await? != holders {
-                return Err(db::Error::Conflict("the role was given or taken meanwhile".to_owned()).into());
-            }
-            let mut changes = Vec::new();
-            for holder in holders {
-                changes.push(revocation::make_stale(tx, holder).await?.1);
-            }
-            store::role_holders_delete(tx, row.id).await?;
-            store::role_delete(tx, row.id).await?;
-            let now = self.clock.now();
-            let event = AuditEvent::new("role.delete").target("role", code_name);
-            event.detail("holders", changes.len()).record(tx, act, now).await?;
-            changes.push(Change::RoleDeleted {
-                code_name: code_name.to_owned(),
-            });
-            feed::publish(tx, changes, now).await?;
-            Ok(())
         })
     }
 
@@ -513,9 +425,7 @@ impl Rbac {
                 if code_name == Role::Superuser.code_name() {
                     return Err(Error::Reserved("superusers hold everything"));
                 }
-                if !store::role_lock_by_code_name(tx, code_name).await? {
-                    return Err(Error::RoleNotFound(code_name.to_owned()));
-                }
+                lock_policies(tx).await?;
                 let before = role_with_permissions(tx, code_name).await?;
                 let gained = difference(&permissions, &before.permissions);
                 let lost = difference(&before.permissions, &permissions);
@@ -540,41 +450,6 @@ impl Rbac {
             })
         })
         .await
-    }
-}
-
-/// Who loses what when permissions are deleted.
-struct Loss {
-    changes: Vec<Change>,
-    roles: Vec<String>,
-}
-
-impl Loss {
-    /// Locks the users who hold one of them directly, and makes their tokens stale.
-    async fn prepare(tx: &mut Conn, permissions: &[PermissionRow], force: bool) -> Result<Self, Error> {
-        let names: Vec<String> = permissions.iter().map(|permission| permission.name.clone()).collect();
-        let users = store::users_with_permissions(tx, &names).await?;
-        let roles = store::roles_with_permissions(tx, &names).await?;
-        if !force && !(users.is_empty() && roles.is_empty()) {
-            return Err(Error::InUse);
-        }
-        let mut changes = Vec::new();
-        for user in users {
-            store::user_lock(tx, user).await?;
-            changes.push(revocation::make_stale(tx, user).await?.1);
-        }
-        Ok(Self { changes, roles })
-    }
-
-    /// After the deletion.
-    async fn finish(mut self, tx: &mut Conn, act: &Act, event: AuditEvent, now: Timestamp) -> Result<(), Error> {
-        event.detail("roles", self.roles.join(" ")).record(tx, act, now).await?;
-        for code_name in self.roles {
-            let permissions = store::role_permission_names(tx, &code_name).await?;
-            self.changes.push(Change::RoleChanged { code_name, permissions });
-        }
-        feed::publish(tx, self.changes, now).await?;
-        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ mod passwords;
 mod profile;
 mod rbac;
 mod rbac_messages;
+mod rbac_requests;
 mod service_accounts;
 mod users;
 

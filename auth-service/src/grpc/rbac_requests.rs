@@ -1,0 +1,198 @@
+//! What the requests of `auth.v1.RbacService` ask for: every bad field is named at once.
+
+use std::collections::BTreeSet;
+
+use shared::{
+    ids::{Kind, UserId},
+    page::PageRequest,
+    proto::auth::v1 as proto,
+    validate::{Fields, InvalidFields},
+};
+
+use super::fields;
+use crate::domain::{CodeName, Declared, Named, PermissionName, Renaming};
+
+const MAX_ROLE_PERMISSIONS: usize = 1000;
+const MAX_CHECKS: usize = 100;
+const MAX_DECLARED: usize = 500;
+
+pub(super) fn code_name(text: &str) -> Result<String, InvalidFields> {
+    let mut bad = Fields::new();
+    let code_name = fields::code_name(&mut bad, "code_name", text);
+    bad.finish(|| code_name)
+}
+
+pub(super) fn permission_name(field: &'static str, text: &str) -> Result<PermissionName, InvalidFields> {
+    let mut bad = Fields::new();
+    let name = fields::permission_name(&mut bad, field, text);
+    bad.finish(|| name)
+}
+
+pub(super) fn page<K: Kind>(size: i32, token: &str, list: &str) -> Result<PageRequest<K>, InvalidFields> {
+    let mut bad = Fields::new();
+    let page = PageRequest::parse(&mut bad, size, token, list);
+    bad.finish(|| page)
+}
+
+/// The names of the fields of a thing that is nested in the request.
+struct Paths {
+    code_name: &'static str,
+    name: &'static str,
+    description: &'static str,
+}
+
+fn paths(of: &str) -> Paths {
+    match of {
+        "resource" => Paths {
+            code_name: "resource.code_name",
+            name: "resource.name",
+            description: "resource.description",
+        },
+        "action" => Paths {
+            code_name: "action.code_name",
+            name: "action.name",
+            description: "action.description",
+        },
+        _ => Paths {
+            code_name: "role.code_name",
+            name: "role.name",
+            description: "role.description",
+        },
+    }
+}
+
+pub(super) fn named_in(bad: &mut Fields, of: &str, code_name: &str, name: &str, description: &str) -> Option<Named> {
+    let paths = paths(of);
+    let code_name = fields::code_name(bad, paths.code_name, code_name);
+    let name = fields::name(bad, paths.name, name);
+    let description = fields::description(bad, paths.description, description);
+    Some(Named {
+        code_name: code_name?,
+        name: name?,
+        description: description?,
+    })
+}
+
+pub(super) fn named(of: &str, code_name: &str, name: &str, description: &str) -> Result<Named, InvalidFields> {
+    let mut bad = Fields::new();
+    let named = named_in(&mut bad, of, code_name, name, description);
+    bad.finish(|| named)
+}
+
+pub(super) fn renaming(
+    of: &str,
+    mask: Option<&prost_types::FieldMask>,
+    code_name: &str,
+    name: &str,
+    description: &str,
+) -> Result<(String, Renaming), InvalidFields> {
+    let mut bad = Fields::new();
+    let new = named_in(&mut bad, of, code_name, name, description);
+    let changeable = [("name", !name.is_empty()), ("description", !description.is_empty())];
+    let changing = fields::update_mask(&mut bad, mask, &changeable);
+    bad.finish(|| {
+        let new = new?;
+        let change = Renaming {
+            name: changing.contains(&"name").then_some(new.name),
+            description: changing.contains(&"description").then_some(new.description),
+        };
+        Some((new.code_name, change))
+    })
+}
+
+pub(super) fn new_permission(request: proto::CreatePermissionRequest) -> Result<(PermissionName, String), InvalidFields> {
+    let permission = request.permission.unwrap_or_default();
+    let mut bad = Fields::new();
+    let description = fields::description(&mut bad, "permission.description", &permission.description);
+    let name = if permission.name.is_empty() {
+        let resource = fields::code_name(&mut bad, "permission.resource", &permission.resource);
+        let action = fields::code_name(&mut bad, "permission.action", &permission.action);
+        resource
+            .zip(action)
+            .map(|(resource, action)| PermissionName { resource, action })
+    } else {
+        let name = fields::permission_name(&mut bad, "permission.name", &permission.name);
+        let agrees = |part: &str, given: &str| given.is_empty() || given == part;
+        if name.as_ref().is_some_and(|name| {
+            !agrees(&name.resource, &permission.resource) || !agrees(&name.action, &permission.action)
+        }) {
+            bad.reject("permission.name", "must agree with resource and action");
+        }
+        name
+    };
+    bad.finish(|| Some((name?, description?)))
+}
+
+pub(super) fn permissions_of_role(bad: &mut Fields, field: &'static str, names: &[String]) {
+    if names.len() > MAX_ROLE_PERMISSIONS {
+        bad.reject(field, "must be at most 1000");
+    } else {
+        fields::permission_names(bad, field, names);
+    }
+}
+
+pub(super) fn distinct(names: Vec<String>) -> Vec<String> {
+    let names: BTreeSet<String> = names.into_iter().collect();
+    names.into_iter().collect()
+}
+
+pub(super) fn checks(checks: &[proto::PermissionCheck]) -> Result<Vec<(UserId, PermissionName)>, InvalidFields> {
+    let mut bad = Fields::new();
+    if !(1..=MAX_CHECKS).contains(&checks.len()) {
+        bad.reject("checks", "must be 1 to 100");
+        return bad.finish(|| None);
+    }
+    let mut parsed = Vec::with_capacity(checks.len());
+    for (index, check) in checks.iter().enumerate() {
+        let user_id = check.user_id.parse().map_err(|error| format!("{error}"));
+        let permission = check.permission.parse::<PermissionName>();
+        if let Err(error) = &user_id {
+            bad.reject(format!("checks[{index}].user_id"), error.clone());
+        }
+        if let Err(error) = &permission {
+            bad.reject(format!("checks[{index}].permission"), error.to_string());
+        }
+        if let (Ok(user_id), Ok(permission)) = (user_id, permission) {
+            parsed.push((user_id, permission));
+        }
+    }
+    bad.finish(|| Some(parsed))
+}
+
+pub(super) fn declared(permissions: Vec<proto::DeclaredPermission>) -> Result<Vec<Declared>, InvalidFields> {
+    let mut bad = Fields::new();
+    if !(1..=MAX_DECLARED).contains(&permissions.len()) {
+        bad.reject("permissions", "must be 1 to 500");
+        return bad.finish(|| None);
+    }
+    let mut parsed = Vec::with_capacity(permissions.len());
+    for (index, declared) in permissions.into_iter().enumerate() {
+        let mut check = |field: &str, text: &str| {
+            text.parse::<CodeName>()
+                .map(CodeName::into_string)
+                .map_err(|error| bad.reject(format!("permissions[{index}].{field}"), error.to_string()))
+                .ok()
+        };
+        let (resource, action) = (check("resource", &declared.resource), check("action", &declared.action));
+        for role in &declared.default_roles {
+            check("default_roles", role);
+        }
+        if declared.action == "all" {
+            bad.reject(
+                format!("permissions[{index}].action"),
+                "must be one action: all stands for every one",
+            );
+        }
+        if declared.default_roles.iter().any(|role| role == "superuser") {
+            let field = format!("permissions[{index}].default_roles");
+            bad.reject(field, "must not name superuser, which holds everything");
+        }
+        if let (Some(resource), Some(action)) = (resource, action) {
+            parsed.push(Declared {
+                permission: PermissionName { resource, action },
+                default_roles: declared.default_roles.into_iter().collect(),
+            });
+        }
+    }
+    bad.finish(|| Some(parsed))
+}
