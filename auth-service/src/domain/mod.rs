@@ -47,7 +47,7 @@ pub(crate) use self::{
     error::Error,
     feed_stream::{FeedEnded, FeedStream, FeedTail, position as feed_position},
     first_admin::{bootstrap, create_admin},
-    grants::{Decision, Decisions, Held},
+    grants::{Decision, Held},
     hashing::{HashingPool, HashingSettings},
     key_ring::{KeyRing, KeySchedule},
     login::{Credentials, LoggedIn},

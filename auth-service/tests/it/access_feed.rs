@@ -1,4 +1,7 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use shared::{
     proto::auth::v1::{
@@ -43,13 +46,22 @@ async fn service_token(client: &mut AuthServiceClient<tonic::transport::Channel>
 
 async fn watch(at: std::net::SocketAddr, epoch: &str, after_sequence: i64) -> Streaming<WatchResponse> {
     let token = service_token(&mut AuthServiceClient::new(channel(at))).await;
+    watch_with(at, &token, epoch, after_sequence).await
+}
+
+async fn watch_with(
+    at: std::net::SocketAddr,
+    token: &str,
+    epoch: &str,
+    after_sequence: i64,
+) -> Streaming<WatchResponse> {
     let request = WatchRequest {
         epoch: epoch.to_owned(),
         after_sequence,
     };
     let mut client = AccessFeedServiceClient::new(channel(at));
     client
-        .watch(with_token(request, &token))
+        .watch(with_token(request, token))
         .await
         .expect("a stream")
         .into_inner()
@@ -74,6 +86,22 @@ async fn snapshot(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
             return whole;
         }
     }
+}
+
+/// What the feed says that each role holds.
+pub(crate) async fn roles(at: std::net::SocketAddr, token: &str) -> BTreeMap<String, Vec<String>> {
+    let snapshot = snapshot(&mut watch_with(at, token, "", 0).await).await;
+    let roles = snapshot.events.into_iter().filter_map(|event| match event.event {
+        Some(Event::RoleChanged(role)) => Some((role.code_name, role.permissions)),
+        _ => None,
+    });
+    roles.collect()
+}
+
+/// How far the feed has come.
+pub(crate) async fn position(at: std::net::SocketAddr, token: &str) -> (String, i64) {
+    let snapshot = snapshot(&mut watch_with(at, token, "", 0).await).await;
+    (snapshot.epoch, snapshot.sequence)
 }
 
 fn sessions(events: &[AccessEvent]) -> BTreeSet<String> {

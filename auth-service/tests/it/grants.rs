@@ -1,0 +1,265 @@
+//! Who holds what: roles and direct grants, given and taken, and that nobody gives away what they lack.
+
+use std::sync::Arc;
+
+use shared::{
+    proto::auth::v1::{
+        CreateActionRequest, CreatePermissionRequest, CreateRoleRequest, DeclaredPermission, DeletePermissionRequest,
+        DeleteRoleRequest, ListUserPermissionsRequest, Permission, RegisterPoliciesRequest, Role,
+    },
+    testing::{
+        TestDatabase, on_both_backends,
+        rpc::{bad_fields, channel, with_token},
+    },
+};
+use tonic::Code;
+
+use crate::{
+    callers::{Caller, eventually, names, refusal, server_with_root},
+    support::Server,
+};
+
+const NOBODY: &str = "00000000-0000-7000-8000-0000000000ff";
+
+fn no(code: Code, reason: &str) -> (Code, String) {
+    (code, reason.to_owned())
+}
+
+/// Waits until this token is refused as stale, and makes sure that it stays so.
+async fn stale(server: &Server, token: &str) {
+    let me = || server.account();
+    let get = |mut client: shared::proto::auth::v1::account_service_client::AccountServiceClient<_>| async move {
+        client.get_me(with_token(shared::proto::auth::v1::GetMeRequest {}, token)).await
+    };
+    eventually(|| async { get(me()).await.err().filter(|status| shared::testing::rpc::reason(status) == "TOKEN_STALE") }).await;
+    for _ in 0..20 {
+        assert_eq!(refusal(get(me()).await), no(Code::Unauthenticated, "TOKEN_STALE"));
+    }
+}
+
+on_both_backends! {
+    migrations = auth_service::MIGRATIONS;
+
+    async fn a_role_is_given_and_taken(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        let ann = server.register("ann").await;
+        let (id, tokens) = (ann.user.expect("ann").user_id, ann.tokens.expect("tokens"));
+        assert_eq!(root.assign(&id, "admin").await.expect("given"), ["admin", "player"]);
+        stale(&server, &tokens.access_token).await;
+        // The session lives, and gives tokens that say it.
+        let rotated = server.rotate(&tokens.refresh_token, "").await.expect("tokens");
+        let ann = Caller::with_token(&server, &rotated.access_token, &id);
+        assert!(ann.permissions_of("admin").await.contains(&"rbac:update".to_owned()));
+        // Once more changes nothing: the token stays good.
+        assert_eq!(root.assign(&id, "admin").await.expect("given"), ["admin", "player"]);
+        assert_eq!(root.unassign(&id, "service").await.expect("nothing to take"), ["admin", "player"]);
+        ann.permissions_of("admin").await;
+        assert_eq!(root.unassign(&id, "admin").await.expect("taken"), ["player"]);
+        stale(&server, &rotated.access_token).await;
+        for (id, role, expected) in [(NOBODY, "admin", "USER_NOT_FOUND"), (id.as_str(), "nothing", "ROLE_NOT_FOUND")] {
+            assert_eq!(refusal(root.assign(id, role).await), no(Code::NotFound, expected));
+            assert_eq!(refusal(root.unassign(id, role).await), no(Code::NotFound, expected));
+        }
+        for refused in [root.assign("x", "A").await, root.unassign("x", "A").await] {
+            assert_eq!(bad_fields(&refused.expect_err("refused")), ["user_id", "role"]);
+        }
+    }
+
+    async fn a_permission_is_granted_and_revoked(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        let ann = server.register("ann").await;
+        let (id, tokens) = (ann.user.expect("ann").user_id, ann.tokens.expect("tokens"));
+        assert_eq!(root.grant(&id, "rbac:read").await.expect("given"), ["rbac:read"]);
+        stale(&server, &tokens.access_token).await;
+        let rotated = server.rotate(&tokens.refresh_token, "").await.expect("tokens");
+        let ann = Caller::with_token(&server, &rotated.access_token, &id);
+        ann.permissions_of("player").await;
+        assert_eq!(root.grant(&id, "rbac:read").await.expect("given"), ["rbac:read"]);
+        assert_eq!(root.revoke(&id, "users:read").await.expect("nothing to take"), ["rbac:read"]);
+        ann.permissions_of("player").await;
+        let held = root.list_user_permissions(ListUserPermissionsRequest { user_id: id.clone() }).await.expect("held");
+        assert_eq!(held.roles, ["player"]);
+        let direct = held.permissions.iter().filter(|held| held.is_direct).map(|held| held.permission.as_str());
+        assert_eq!(direct.collect::<Vec<_>>(), ["rbac:read"]);
+        assert_eq!(root.revoke(&id, "rbac:read").await.expect("taken"), names(&[]));
+        stale(&server, &rotated.access_token).await;
+        for (id, permission, expected) in [(NOBODY, "rbac:read", "USER_NOT_FOUND"), (id.as_str(), "rbac:nothing", "PERMISSION_NOT_FOUND")] {
+            assert_eq!(refusal(root.grant(id, permission).await), no(Code::NotFound, expected));
+            assert_eq!(refusal(root.revoke(id, permission).await), no(Code::NotFound, expected));
+        }
+        let unknown = root.list_user_permissions(ListUserPermissionsRequest { user_id: NOBODY.to_owned() }).await;
+        assert_eq!(refusal(unknown), no(Code::NotFound, "USER_NOT_FOUND"));
+        assert_eq!(bad_fields(&root.grant("", "x").await.expect_err("refused")), ["user_id", "permission"]);
+    }
+
+    async fn a_user_holds_at_most_a_hundred_direct_grants(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        let id = server.register("ann").await.user.expect("ann").user_id;
+        let actions: Vec<String> = (0..101).map(|number| format!("act_{number}")).collect();
+        root.make_permissions("invoices", &actions.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        for action in &actions[..100] {
+            root.grant(&id, &format!("invoices:{action}")).await.expect("granted");
+        }
+        let refused = root.grant(&id, "invoices:act_100").await.expect_err("one too many");
+        assert_eq!(bad_fields(&refused), ["permission"]);
+        assert_eq!(root.grant(&id, "invoices:act_0").await.expect("held already").len(), 100);
+    }
+
+    async fn what_a_role_holds_acts_on_tokens_already_out(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        root.make_role("clerk", &["rbac:read"]).await;
+        let clerk = root.service(&server, "the-clerk", &["clerk"], &[]).await;
+        let read = || clerk.list_roles(shared::proto::auth::v1::ListRolesRequest::default());
+        eventually(|| async { read().await.ok() }).await;
+        for _ in 0..3 {
+            root.set("clerk", &["users:read"]).await.expect("set");
+            eventually(|| async { read().await.err() }).await;
+            for _ in 0..10 {
+                assert_eq!(refusal(read().await), no(Code::PermissionDenied, "PERMISSION_DENIED"));
+            }
+            root.set("clerk", &["rbac:all"]).await.expect("set");
+            eventually(|| async { read().await.ok() }).await;
+        }
+        root.delete_role(DeleteRoleRequest { code_name: "clerk".to_owned(), force: true }).await.expect("deleted");
+        eventually(|| async { read().await.err() }).await;
+        for _ in 0..10 {
+            assert!(read().await.is_err());
+        }
+    }
+
+    async fn who_had_a_deleted_permission_directly_has_a_stale_token(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        root.make_permissions("invoices", &["approve"]).await;
+        let ann = server.register("ann").await;
+        let (id, refresh) = (ann.user.expect("ann").user_id, ann.tokens.expect("tokens").refresh_token);
+        root.grant(&id, "invoices:approve").await.expect("granted");
+        let token = server.rotate(&refresh, "").await.expect("tokens").access_token;
+        let request = DeletePermissionRequest { name: "invoices:approve".to_owned(), force: true };
+        root.delete_permission(request).await.expect("deleted");
+        stale(&server, &token).await;
+    }
+
+    async fn setting_a_role_is_checked(database: TestDatabase) {
+        let (_server, root) = server_with_root(database).await;
+        assert_eq!(refusal(root.set("superuser", &[]).await), no(Code::FailedPrecondition, "RESERVED"));
+        assert_eq!(refusal(root.set("nothing", &[]).await), no(Code::NotFound, "ROLE_NOT_FOUND"));
+        assert_eq!(refusal(root.set("player", &["users:nothing"]).await), no(Code::NotFound, "PERMISSION_NOT_FOUND"));
+        assert_eq!(bad_fields(&root.set("X", &["x"]).await.expect_err("refused")), ["role", "permissions[0]"]);
+        let role = root.set("admin", &["users:read", "audit:read", "users:read"]).await.expect("set");
+        assert_eq!(role.permissions, ["audit:read", "users:read"]);
+        assert_eq!(root.permissions_of("admin").await, role.permissions);
+    }
+
+    async fn a_role_editor_cannot_enrich_himself(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        root.make_role("editor", &["rbac:update", "rbac:assign", "rbac:read"]).await;
+        root.make_permissions("invoices", &["approve"]).await;
+        let editor = root.service(&server, "the-editor", &["editor"], &[]).await;
+        let friend = root.service(&server, "the-friend", &["admin"], &[]).await;
+        eventually(|| async { editor.permissions_ok().await }).await;
+        let exceeds = no(Code::PermissionDenied, "GRANT_EXCEEDS_OWN");
+        let superuser = no(Code::PermissionDenied, "SUPERUSER_REQUIRED");
+
+        let own = ["rbac:update", "rbac:assign", "rbac:read"];
+        for more in ["users:read", "rbac:all", "invoices:all", "invoices:approve", "rbac:check"] {
+            assert_eq!(refusal(editor.set("editor", &[&own[..], &[more]].concat()).await), exceeds, "{more}");
+            assert_eq!(refusal(editor.set("player", &[more]).await), exceeds, "{more}");
+            assert_eq!(refusal(editor.grant(&editor.user_id, more).await), exceeds, "{more}");
+            assert_eq!(refusal(editor.grant(&friend.user_id, more).await), exceeds, "{more}");
+            let role = Role { code_name: "mine".to_owned(), permissions: names(&[more]), ..Role::default() };
+            assert_eq!(refusal(editor.create_role(CreateRoleRequest { role: Some(role) }).await), exceeds, "{more}");
+        }
+        assert_eq!(refusal(editor.assign(&editor.user_id, "admin").await), exceeds);
+        assert_eq!(refusal(editor.assign(&editor.user_id, "service").await), exceeds);
+        assert_eq!(refusal(editor.assign(&editor.user_id, "superuser").await), superuser);
+        assert_eq!(refusal(friend.assign(&friend.user_id, "superuser").await), superuser);
+        // Nobody touches a superuser.
+        assert_eq!(refusal(editor.unassign(&root.user_id, "superuser").await), superuser);
+        assert_eq!(refusal(editor.assign(&root.user_id, "player").await), superuser);
+        assert_eq!(refusal(editor.grant(&root.user_id, "rbac:read").await), superuser);
+        assert_eq!(refusal(editor.revoke(&root.user_id, "rbac:read").await), superuser);
+        // Nor does a new permission bring anything: it is nobody's.
+        let made = Permission { name: "users:approve".to_owned(), ..Permission::default() };
+        editor.create_permission(CreatePermissionRequest { permission: Some(made) }).await.expect("made");
+        assert_eq!(refusal(editor.grant(&editor.user_id, "users:approve").await), exceeds);
+        let made = shared::proto::auth::v1::Action { code_name: "mine".to_owned(), ..Default::default() };
+        assert_eq!(refusal(editor.create_action(CreateActionRequest { action: Some(made) }).await), superuser);
+        // Policies are declared by services that may, which this one may not.
+        let declared = DeclaredPermission { resource: "mine".to_owned(), action: "read".to_owned(), default_roles: names(&["editor"]) };
+        let refused = editor.register_policies(RegisterPoliciesRequest { permissions: vec![declared] }).await;
+        assert_eq!(refusal(refused), no(Code::PermissionDenied, "PERMISSION_DENIED"));
+
+        // What he holds he may give, and so may he what every player holds.
+        editor.set("player", &["rbac:read"]).await.expect("set");
+        editor.grant(&friend.user_id, "rbac:update").await.expect("granted");
+        // And after all that he holds what he held.
+        let held = root.list_user_permissions(ListUserPermissionsRequest { user_id: editor.user_id.clone() }).await.expect("held");
+        let held: Vec<String> = held.permissions.into_iter().map(|held| held.permission).collect();
+        assert_eq!(held, ["rbac:assign", "rbac:read", "rbac:update"]);
+    }
+
+    async fn refusals_and_successes_are_in_the_audit_log(database: TestDatabase) {
+        use diesel_async::RunQueryDsl as _;
+        let (server, root) = server_with_root(database).await;
+        let admin = root.service(&server, "the-admin", &["admin"], &[]).await;
+        let id = server.register("ann").await.user.expect("ann").user_id;
+        let _ = admin.assign(&id, "superuser").await.expect_err("refused");
+        let _ = admin.grant(&id, "access_feed:read").await.expect_err("refused");
+        admin.grant(&id, "users:read").await.expect("granted");
+        let mut conn = server.database.db().read().await.expect("a connection");
+        let sql = "SELECT action || ' ' || outcome || ' ' || reason AS text FROM audit_events WHERE actor_client_id = 'the-admin' ORDER BY event_time, id";
+        let rows: shared::db::Result<Vec<Text>> = shared::query!(&mut conn, |c| diesel::sql_query(sql).load(c).await);
+        let rows: Vec<String> = rows.expect("rows").into_iter().map(|row| row.text).collect();
+        assert_eq!(rows, ["role.assign failure SUPERUSER_REQUIRED", "permission.grant failure GRANT_EXCEEDS_OWN", "permission.grant success "]);
+    }
+
+    async fn the_last_superuser_stays(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        assert_eq!(refusal(root.unassign(&root.user_id, "superuser").await), no(Code::FailedPrecondition, "LAST_ADMIN"));
+        // Of two who leave at once, one stays.
+        let second = root.service(&server, "second", &["superuser"], &[]).await;
+        let (one, other) = tokio::join!(root.unassign(&root.user_id, "superuser"), second.unassign(&second.user_id, "superuser"));
+        assert_eq!(usize::from(one.is_ok()) + usize::from(other.is_ok()), 1, "{one:?} {other:?}");
+    }
+
+    async fn the_feed_says_what_the_roles_hold(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        root.make_role("clerk", &["rbac:read", "users:read"]).await;
+        let declarer = Arc::new(root.service(&server, "declarer", &["service"], &[]).await);
+        let mut tasks = Vec::new();
+        for number in 0..12 {
+            let (root, declarer) = (root.clone(), Arc::clone(&declarer));
+            tasks.push(tokio::spawn(async move {
+                let action = format!("act_{number}");
+                let declared = DeclaredPermission { resource: "things".to_owned(), action, default_roles: names(&["clerk"]) };
+                declarer.register_policies(RegisterPoliciesRequest { permissions: vec![declared] }).await.map(|_| ())
+            }));
+            tasks.push(tokio::spawn(async move {
+                let mine = if number % 2 == 0 { ["rbac:read"] } else { ["users:read"] };
+                root.set("clerk", &mine).await.map(|_| ())
+            }));
+        }
+        for task in tasks {
+            let done = task.await.expect("joined");
+            // Another change may have been in the way; then nothing was done.
+            assert!(done.as_ref().is_ok_and(|()| true) || done.as_ref().is_err_and(|status| status.code() == Code::Aborted), "{done:?}");
+        }
+        let holds = root.permissions_of("clerk").await;
+        let watched = crate::access_feed::roles(server.grpc, &declarer.token).await;
+        assert_eq!(watched.get("clerk"), Some(&holds));
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Text {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    text: String,
+}
+
+impl Caller {
+    /// Whether the layer knows already that this caller may read.
+    async fn permissions_ok(&self) -> Option<()> {
+        let request = shared::proto::auth::v1::ListRolesRequest::default();
+        self.list_roles(request).await.ok().map(|_| ())
+    }
+}
