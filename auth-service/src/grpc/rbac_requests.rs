@@ -100,7 +100,9 @@ pub(super) fn renaming(
     })
 }
 
-pub(super) fn new_permission(request: proto::CreatePermissionRequest) -> Result<(PermissionName, String), InvalidFields> {
+pub(super) fn new_permission(
+    request: proto::CreatePermissionRequest,
+) -> Result<(PermissionName, String), InvalidFields> {
     let permission = request.permission.unwrap_or_default();
     let mut bad = Fields::new();
     let description = fields::description(&mut bad, "permission.description", &permission.description);

@@ -64,7 +64,12 @@ pub(crate) async fn server_with_root(database: TestDatabase) -> (Server, Caller)
         client_id: "root".to_owned(),
     };
     let account = accounts.get_service_account(with_token(request, &root.token)).await;
-    root.user_id = account.expect("an account").into_inner().service_account.expect("it").user_id;
+    root.user_id = account
+        .expect("an account")
+        .into_inner()
+        .service_account
+        .expect("it")
+        .user_id;
     (server, root)
 }
 
@@ -78,7 +83,9 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(mut ask: impl F
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.expect("it never became so")
+    tokio::time::timeout(PATIENCE, asking)
+        .await
+        .expect("it never became so")
 }
 
 /// Code and reason of a refusal.
@@ -117,7 +124,10 @@ impl Caller {
                 user_id: user_id.clone(),
                 role: "service".to_owned(),
             };
-            assert_eq!(self.unassign_role(unassign).await.expect("taken").roles, Vec::<String>::new());
+            assert_eq!(
+                self.unassign_role(unassign).await.expect("taken").roles,
+                Vec::<String>::new()
+            );
         }
         let mut caller = Self {
             client: self.client.clone(),
@@ -180,7 +190,12 @@ impl Caller {
         let request = GetRoleRequest {
             code_name: role.to_owned(),
         };
-        self.get_role(request).await.expect("a role").role.expect("it").permissions
+        self.get_role(request)
+            .await
+            .expect("a role")
+            .role
+            .expect("it")
+            .permissions
     }
 
     pub(crate) async fn set(&self, role: &str, permissions: &[&str]) -> Result<Role, Status> {
@@ -203,13 +218,17 @@ impl Caller {
 
     pub(crate) async fn grant(&self, user_id: &str, permission: &str) -> Result<Vec<String>, Status> {
         let (user_id, permission) = (user_id.to_owned(), permission.to_owned());
-        let answer = self.grant_permission(GrantPermissionRequest { user_id, permission }).await?;
+        let answer = self
+            .grant_permission(GrantPermissionRequest { user_id, permission })
+            .await?;
         Ok(answer.permissions)
     }
 
     pub(crate) async fn revoke(&self, user_id: &str, permission: &str) -> Result<Vec<String>, Status> {
         let (user_id, permission) = (user_id.to_owned(), permission.to_owned());
-        let answer = self.revoke_permission(RevokePermissionRequest { user_id, permission }).await?;
+        let answer = self
+            .revoke_permission(RevokePermissionRequest { user_id, permission })
+            .await?;
         Ok(answer.permissions)
     }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use shared::{
     proto::auth::v1::{
         CreateActionRequest, CreatePermissionRequest, CreateRoleRequest, DeclaredPermission, DeletePermissionRequest,
-        DeleteRoleRequest, ListUserPermissionsRequest, Permission, RegisterPoliciesRequest, Role,
+        DeleteRoleRequest, IntrospectTokenRequest, ListUserPermissionsRequest, Permission, RegisterPoliciesRequest,
+        Role,
     },
     testing::{
         TestDatabase, on_both_backends,
-        rpc::{bad_fields, channel, with_token},
+        rpc::{bad_fields, with_token},
     },
 };
 use tonic::Code;
@@ -29,9 +30,17 @@ fn no(code: Code, reason: &str) -> (Code, String) {
 async fn stale(server: &Server, token: &str) {
     let me = || server.account();
     let get = |mut client: shared::proto::auth::v1::account_service_client::AccountServiceClient<_>| async move {
-        client.get_me(with_token(shared::proto::auth::v1::GetMeRequest {}, token)).await
+        client
+            .get_me(with_token(shared::proto::auth::v1::GetMeRequest {}, token))
+            .await
     };
-    eventually(|| async { get(me()).await.err().filter(|status| shared::testing::rpc::reason(status) == "TOKEN_STALE") }).await;
+    eventually(|| async {
+        get(me())
+            .await
+            .err()
+            .filter(|status| shared::testing::rpc::reason(status) == "TOKEN_STALE")
+    })
+    .await;
     for _ in 0..20 {
         assert_eq!(refusal(get(me()).await), no(Code::Unauthenticated, "TOKEN_STALE"));
     }
@@ -124,6 +133,24 @@ on_both_backends! {
         eventually(|| async { read().await.err() }).await;
         for _ in 0..10 {
             assert!(read().await.is_err());
+        }
+    }
+
+    async fn what_a_role_holds_acts_at_every_replica(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        let (_running, replica) = server.replica().await;
+        root.make_role("clerk", &["tokens:read"]).await;
+        let clerk = root.service(&server, "the-clerk", &["clerk"], &[]).await;
+        let is_let_in = async || {
+            let request = with_token(IntrospectTokenRequest::default(), &clerk.token);
+            let answer = replica.clone().introspect_token(request).await;
+            answer.err().is_none_or(|status| !matches!(status.code(), Code::PermissionDenied | Code::Unavailable))
+        };
+        eventually(|| async { is_let_in().await.then_some(()) }).await;
+        root.set("clerk", &[]).await.expect("set");
+        eventually(|| async { (!is_let_in().await).then_some(()) }).await;
+        for _ in 0..20 {
+            assert!(!is_let_in().await);
         }
     }
 

@@ -20,11 +20,17 @@ use crate::callers::{Caller, names, refusal, server_with_root};
 const NOBODY: &str = "00000000-0000-7000-8000-0000000000ff";
 
 fn declared(resource: &str, action: &str, default_roles: &[&str]) -> DeclaredPermission {
-    DeclaredPermission { resource: resource.to_owned(), action: action.to_owned(), default_roles: names(default_roles) }
+    DeclaredPermission {
+        resource: resource.to_owned(),
+        action: action.to_owned(),
+        default_roles: names(default_roles),
+    }
 }
 
 async fn register(service: &Caller, permissions: &[DeclaredPermission]) -> Result<Vec<String>, tonic::Status> {
-    let request = RegisterPoliciesRequest { permissions: permissions.to_vec() };
+    let request = RegisterPoliciesRequest {
+        permissions: permissions.to_vec(),
+    };
     Ok(service.register_policies(request).await?.created_permissions)
 }
 
