@@ -123,7 +123,7 @@ impl DataFolder {
             Ok(false) => {}
             Ok(true) => tracing::info!(%file, "deleted: it held a password that the administrator has changed since"),
             Err(error) => {
-                tracing::warn!(%error, %file, "cannot tell whether this still holds the administrator's password")
+                tracing::warn!(%error, %file, "cannot tell whether this still holds the administrator's password");
             }
         }
     }

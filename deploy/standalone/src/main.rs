@@ -52,7 +52,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    config::run(env::args_os(), async |cli: Cli| cli.run().await)
+    config::run(env::args_os(), async |cli: Cli| Box::pin(cli.run()).await)
 }
 
 impl Cli {
@@ -111,7 +111,7 @@ impl Cli {
             grpc: auth_grpc,
             http: auth_http,
         };
-        auth.spawn(true, &running).await?;
+        Box::pin(auth.spawn(true, &running)).await?;
         let follower = Follower::new(auth_local.channel(), credentials);
         let game = GameService {
             settings: &self.game,

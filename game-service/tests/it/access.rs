@@ -177,7 +177,7 @@ on_both_backends! {
         contract::serving(server.grpc).await;
         // Who has no token is told so, silence or not.
         let mut nobody = Caller::of(&server);
-        nobody.player.token = "none".to_owned();
+        "none".clone_into(&mut nobody.player.token);
         assert_eq!(nobody.write().await.expect_err("refused").code(), Code::Unauthenticated);
         auth.set_silent(false);
         becomes(Code::Ok, "", async || ann.write().await).await;

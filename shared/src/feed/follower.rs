@@ -112,7 +112,7 @@ impl Follower {
         };
         let stop = running.stop_token().clone();
         running.spawn("access feed", async move {
-            stop.run_until_cancelled(following.run(declaration)).await;
+            stop.run_until_cancelled(Box::pin(following.run(declaration))).await;
             Ok::<_, Infallible>(())
         });
     }
@@ -138,7 +138,7 @@ impl Following {
             }
         };
         if is_declared {
-            follow.await
+            follow.await;
         } else {
             let ((), ()) = tokio::join!(declaring, follow);
         }

@@ -92,7 +92,10 @@ impl Known {
         Ok(match event {
             Event::SessionRevoked(revoked) => {
                 let id: SessionId = revoked.session_id.parse().map_err(|_| FeedError::BadId("session_id"))?;
-                let until = latest(self.sessions.get(&id).copied(), until);
+                let until = match self.sessions.get(&id) {
+                    Some(before) => later(*before, until),
+                    None => until,
+                };
                 self.sessions.insert(id, until);
                 self.expires(until, Subject::Session(id));
                 Effect::Revoked
@@ -101,7 +104,7 @@ impl Known {
                 let id: UserId = revoked.user_id.parse().map_err(|_| FeedError::BadId("user_id"))?;
                 let before = self.users.get(&id);
                 let version = before.map_or(revoked.min_version, |min| min.version.max(revoked.min_version));
-                let until = latest(before.map(|min| min.until), until);
+                let until = before.map_or(until, |min| later(min.until, until));
                 self.users.insert(id, MinVersion { version, until });
                 self.expires(until, Subject::User(id));
                 Effect::Revoked
@@ -159,9 +162,6 @@ impl Known {
 }
 
 /// The later end of two revocations of one subject; none is the latest.
-fn latest(before: Option<Option<Timestamp>>, until: Option<Timestamp>) -> Option<Timestamp> {
-    match before {
-        None => until,
-        Some(before) => Some(before?.max(until?)),
-    }
+fn later(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    Some(one?.max(other?))
 }
