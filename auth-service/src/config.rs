@@ -19,7 +19,7 @@ use shared::{
 };
 
 pub use self::attempts::AttemptSettings;
-use crate::domain::{HashingSettings, KeySchedule, ServerSecrets, ServiceAccountSpec, SessionLives};
+use crate::domain::{HashingSettings, KeySchedule, PasswordRules, ServerSecrets, ServiceAccountSpec, SessionLives};
 
 /// Where auth-service serves, how long its tokens live, how it treats passwords.
 #[derive(Clone, Debug, clap::Args)]
@@ -188,6 +188,27 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
     pub hashing_passes: u32,
+    /// Characters of a password that is chosen, at least [8 to 64].
+    #[arg(
+        long,
+        env = "PASSWORD_MIN_LENGTH",
+        default_value_t = 8,
+        value_name = "N",
+        help_heading = "Passwords"
+    )]
+    #[arg(value_parser = clap::value_parser!(u8).range(8..=64))]
+    pub password_min_length: u8,
+
+    /// Days for which events of the audit log are kept; 0 is for ever [0 to 36500].
+    #[arg(
+        long,
+        env = "AUDIT_RETENTION_DAYS",
+        default_value_t = 365,
+        value_name = "DAYS",
+        help_heading = "Audit log"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=36_500))]
+    pub audit_retention_days: u32,
 
     /// How often passwords may be guessed.
     #[command(flatten)]
@@ -253,6 +274,17 @@ impl AuthSettings {
             absolute: seconds(self.session_seconds),
             unrotated: seconds(self.unrotated_seconds),
         }
+    }
+
+    pub(crate) fn password_rules(&self) -> PasswordRules {
+        PasswordRules {
+            min_len: self.password_min_length.into(),
+        }
+    }
+
+    /// How long the audit log keeps events; `None`: for ever.
+    pub(crate) fn audit_retention(&self) -> Option<Duration> {
+        (self.audit_retention_days > 0).then(|| Duration::from_hours(24 * u64::from(self.audit_retention_days)))
     }
 
     pub(crate) fn access_token_life(&self) -> Duration {

@@ -18,9 +18,10 @@ use shared::{
     feed::{AccessView, OnSilence, SilenceRule},
     proto::auth::v1::{
         FILE_DESCRIPTOR_SET, access_feed_service_server::AccessFeedServiceServer,
-        account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
-        key_service_server::KeyServiceServer, rbac_service_server::RbacServiceServer,
-        service_account_service_server::ServiceAccountServiceServer, user_service_server::UserServiceServer,
+        account_service_server::AccountServiceServer, audit_service_server::AuditServiceServer,
+        auth_service_server::AuthServiceServer, key_service_server::KeyServiceServer,
+        rbac_service_server::RbacServiceServer, service_account_service_server::ServiceAccountServiceServer,
+        user_service_server::UserServiceServer,
     },
     server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings},
     token::{KeySet, Verifier},
@@ -30,10 +31,10 @@ use tonic::service::Routes;
 use self::{
     config::AuthSettings,
     domain::{
-        Accounts, Act, Attempts, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError, Rbac, RefreshTokens,
-        ServiceAccounts, Sessions,
+        Accounts, Act, Attempts, AuditLog, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError, Rbac,
+        RefreshTokens, ServiceAccounts, Sessions,
     },
-    grpc::{AccessFeedRpc, AccountRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, UserRpc},
+    grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, UserRpc},
     jobs::Jobs,
 };
 pub use self::{
@@ -110,11 +111,6 @@ impl AuthService<'_> {
         let tail = FeedTail::new(self.db.clone(), self.clock.clone());
         jobs::follow("access feed", running, tail.clone().follow());
         jobs::follow("access view", running, tail.clone().fill(access.clone()));
-        let jobs = Jobs {
-            keys: keys.clone(),
-            feed: tail.clone(),
-        };
-        jobs.spawn(running);
         stop.run_until_cancelled(access.wait_until_loaded()).await;
 
         let sessions = Sessions {
@@ -137,12 +133,25 @@ impl AuthService<'_> {
             &self.secrets,
             self.settings.attempts.rules(),
         );
+        let audit_log = AuditLog {
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+            retention: self.settings.audit_retention(),
+        };
+        let jobs = Jobs {
+            keys: keys.clone(),
+            feed: tail.clone(),
+            attempts: attempts.clone(),
+            audit_log: audit_log.clone(),
+        };
+        jobs.spawn(running);
         let accounts = Accounts {
             db: self.db.clone(),
             clock: self.clock,
             hashing,
             sessions: sessions.clone(),
             attempts: attempts.clone(),
+            password_rules: self.settings.password_rules(),
             registration_open: self.settings.registration_open,
         };
         let key_rpc = KeyRpc { keys };
@@ -180,6 +189,9 @@ impl AuthService<'_> {
                 .add_service(KeyServiceServer::new(key_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(
                     AccessFeedServiceServer::new(AccessFeedRpc { tail }).max_decoding_message_size(MAX_MESSAGE_LEN),
+                )
+                .add_service(
+                    AuditServiceServer::new(AuditRpc { log: audit_log }).max_decoding_message_size(MAX_MESSAGE_LEN),
                 )
                 .add_service(RbacServiceServer::new(rbac_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(

@@ -12,7 +12,7 @@ use shared::{
 use crate::{
     MIGRATIONS,
     config::{first_line, read_password},
-    domain::{Email, Error, HashingPool, HashingSettings, Login, Password, create_admin},
+    domain::{Email, Error, HashingPool, HashingSettings, Login, Password, PasswordRules, create_admin},
     generate_password,
 };
 
@@ -39,7 +39,8 @@ impl CreateAdmin {
         let login: Login = self.login.parse().map_err(|error| setting("--login", &error))?;
         let email: Email = self.email.parse().map_err(|error| setting("--email", &error))?;
         let (text, is_generated) = self.password()?;
-        let password = Password::chosen(text.expose_secret()).map_err(|error| setting("the password", &error))?;
+        let password = Password::chosen(text.expose_secret(), PasswordRules::default())
+            .map_err(|error| setting("the password", &error))?;
         if password.names(Some(&login), Some(&email)) {
             return Err(setting("the password", &"must not be the login or the e-mail address"));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use shared::{clock::Clock, db::Db, ids::UserId};
 
-use super::{Attempts, Error, HashingPool, Sessions, authority::Holdings};
+use super::{Attempts, Error, HashingPool, PasswordRules, Sessions, authority::Holdings};
 use crate::store::{self, Role};
 
 /// The use cases of accounts; `registration` and `login` have some of them.
@@ -15,6 +15,8 @@ pub(crate) struct Accounts {
     pub(crate) hashing: HashingPool,
     pub(crate) sessions: Sessions,
     pub(crate) attempts: Attempts,
+    /// What passwords must be.
+    pub(crate) password_rules: PasswordRules,
     /// Whether users may register themselves.
     pub(crate) registration_open: bool,
 }

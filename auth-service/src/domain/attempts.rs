@@ -180,21 +180,24 @@ impl Attempts {
         Ok(())
     }
 
-    /// Deletes what counts no longer. How many rows, of a bounded number; more may be left.
-    pub(crate) async fn purge(&self) -> Result<usize, Error> {
-        let now = self.clock.now();
-        let mut conn = self.db.read().await?;
-        let keys = store::throttles_expired(&mut conn, now, PURGE_BATCH).await?;
-        drop(conn);
-        if keys.is_empty() {
-            return Ok(0);
-        }
-        write_tx!(self.db, |tx| {
-            for key in &keys {
-                store::throttle_delete_expired(tx, key, now).await?;
+    /// Deletes what counts no longer, batch by batch.
+    pub(crate) async fn purge(&self) -> Result<(), Error> {
+        loop {
+            let now = self.clock.now();
+            let mut conn = self.db.read().await?;
+            let keys = store::throttles_expired(&mut conn, now, PURGE_BATCH).await?;
+            drop(conn);
+            if keys.is_empty() {
+                return Ok(());
             }
-            Ok(keys.len())
-        })
+            let deleted: Result<(), Error> = write_tx!(self.db, |tx| {
+                for key in &keys {
+                    store::throttle_delete_expired(tx, key, now).await?;
+                }
+                Ok(())
+            });
+            deleted?;
+        }
     }
 
     fn counters(&self, act: &Act, guess: Guess<'_>) -> Vec<Counter> {

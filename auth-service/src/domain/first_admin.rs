@@ -11,7 +11,7 @@ use shared::{
 };
 
 use super::{
-    Act, Email, Error, HashingPool, Login, Password, PersonName, Registration,
+    Act, Email, Error, HashingPool, Login, Password, PasswordRules, PersonName, Registration,
     audit::AuditEvent,
     hashing::Verdict,
     registration::{NewPassword, user_create},
@@ -46,7 +46,7 @@ pub async fn ensure_first_admin(
     }
     let password = password()?;
     let hashing = HashingPool::new(settings.hashing()).map_err(StartError::setting)?;
-    let made = make_first(db, &hashing, clock, &password, false).await?;
+    let made = make_first(db, &hashing, clock, (&password, PasswordRules::default()), false).await?;
     Ok(made.then_some(password))
 }
 
@@ -90,7 +90,7 @@ pub(crate) async fn bootstrap(
         return Ok(());
     }
     let password = settings.bootstrap_password()?;
-    if make_first(db, hashing, clock, &password, true).await? {
+    if make_first(db, hashing, clock, (&password, settings.password_rules()), true).await? {
         tracing::info!(
             login = LOGIN,
             "made the first administrator, whose first login changes the password"
@@ -132,7 +132,7 @@ async fn make_first(
     db: &Db,
     hashing: &HashingPool,
     clock: &Clock,
-    password: &SecretString,
+    (password, rules): (&SecretString, PasswordRules),
     is_temporary: bool,
 ) -> Result<bool, StartError> {
     let failed = |why: &dyn std::fmt::Display| {
@@ -142,7 +142,7 @@ async fn make_first(
     };
     let login: Login = LOGIN.parse().map_err(|error| failed(&error))?;
     let email: Email = EMAIL.parse().map_err(|error| failed(&error))?;
-    let password = Password::chosen(password.expose_secret())
+    let password = Password::chosen(password.expose_secret(), rules)
         .map_err(|error| StartError::Setting(format!("the password of the first administrator {error}")))?;
     if password.names(Some(&login), Some(&email)) {
         return Err(StartError::setting(

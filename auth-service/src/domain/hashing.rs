@@ -229,7 +229,7 @@ mod tests {
     };
 
     fn password(text: &str) -> Password {
-        Password::chosen(text).expect("a good password")
+        Password::presented(text).expect("a good password")
     }
 
     #[tokio::test]

@@ -6,8 +6,10 @@ mod act;
 mod address_limit;
 mod attempts;
 mod audit;
+mod audit_log;
 mod authority;
 mod code_name;
+mod common_passwords;
 mod declared_accounts;
 mod declared_policies;
 mod deletion;
@@ -42,6 +44,7 @@ pub(crate) use self::{
     act::{Act, Actor, Origin},
     address_limit::{AddressLimit, RateRule},
     attempts::{AttemptRules, Attempts},
+    audit_log::AuditLog,
     code_name::{CodeName, PermissionName},
     declared_policies::{Declared, declare_own},
     error::Error,
@@ -52,7 +55,7 @@ pub(crate) use self::{
     key_ring::{KeyRing, KeySchedule},
     login::{Credentials, LoggedIn},
     names::{Email, Login, PersonName, fold},
-    password::Password,
+    password::{Password, PasswordRules},
     passwords::PasswordChange,
     profile::ProfileChanges,
     rbac::{Named, Rbac, Renaming, RoleWithPermissions, is_reserved_action, is_reserved_role},
@@ -72,4 +75,6 @@ pub use self::{
     service_accounts::generate_client_secret,
 };
 /// A user is a row as it is, and so are others: answers hold them, and nothing above needs the store for it.
-pub(crate) use crate::store::{ActionRow, PermissionRow, ResourceRow, SigningKeyRow, User, UserFilter};
+pub(crate) use crate::store::{
+    ActionRow, AuditFilter, AuditRow, PermissionRow, ResourceRow, SigningKeyRow, User, UserFilter,
+};

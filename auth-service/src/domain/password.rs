@@ -1,10 +1,15 @@
-//! What a password may be (NIST SP 800-63B, section 3.1.1): long enough, and not the name of its owner. No rules of
-//! composition, which make passwords worse.
+//! What a password may be (NIST SP 800-63B, section 3.1.1): long enough, not a common one, and not the name of its owner. No rules
+//! of composition, which make passwords worse.
+
+use std::borrow::Cow;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::names::{Email, Login, fold};
+use super::{
+    common_passwords::is_common,
+    names::{Email, Login, fold},
+};
 
 /// Code points, after normalisation.
 pub(crate) const MIN_LEN: usize = 8;
@@ -17,32 +22,50 @@ const MAX_BYTES: usize = 512;
 pub(crate) struct Password(SecretString);
 
 /// The text cannot be a password. The message completes "the field ...".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct InvalidPassword(&'static str);
+pub(crate) struct InvalidPassword(Cow<'static, str>);
+
+/// What a password must be that somebody sets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PasswordRules {
+    /// Code points, [`MIN_LEN`] to 64.
+    pub(crate) min_len: usize,
+}
+
+impl Default for PasswordRules {
+    fn default() -> Self {
+        Self { min_len: MIN_LEN }
+    }
+}
 
 impl Password {
     /// A password that somebody logs in with: one that could have been set, whatever the present rules are.
     pub(crate) fn presented(text: &str) -> Result<Self, InvalidPassword> {
         if text.is_empty() {
-            return Err(InvalidPassword("is required"));
+            return Err(InvalidPassword("is required".into()));
         }
         if text.len() > MAX_BYTES {
-            return Err(InvalidPassword("must be at most 512 bytes"));
+            return Err(InvalidPassword("must be at most 512 bytes".into()));
         }
         if text.chars().any(char::is_control) {
-            return Err(InvalidPassword("must not contain control characters"));
+            return Err(InvalidPassword("must not contain control characters".into()));
         }
         Ok(Self(SecretString::from(text.nfkc().collect::<String>())))
     }
 
-    /// A password that somebody sets: also long enough.
-    pub(crate) fn chosen(text: &str) -> Result<Self, InvalidPassword> {
+    /// A password that somebody sets: also long enough, and not a common one.
+    pub(crate) fn chosen(text: &str, rules: PasswordRules) -> Result<Self, InvalidPassword> {
         let password = Self::presented(text)?;
         let len = password.0.expose_secret().chars().count();
+        let min_len = rules.min_len;
         // Also as given: one character can stand for many that nobody chose.
-        if text.chars().count() < MIN_LEN || !(MIN_LEN..=MAX_LEN).contains(&len) {
-            return Err(InvalidPassword("must be 8 to 128 characters"));
+        if text.chars().count() < min_len || !(min_len..=MAX_LEN).contains(&len) {
+            let text = format!("must be {min_len} to {MAX_LEN} characters");
+            return Err(InvalidPassword(text.into()));
+        }
+        if is_common(password.0.expose_secret()) {
+            return Err(InvalidPassword("must not be one of the most common passwords".into()));
         }
         Ok(password)
     }
@@ -75,7 +98,7 @@ mod tests {
     #[test]
     fn length_counts_in_characters_and_is_bounded_in_bytes() {
         for good in ["12345678", "пароль-из-букв", &"x".repeat(128), &"字".repeat(128)] {
-            assert!(Password::chosen(good).is_ok(), "{good}");
+            assert!(Password::chosen(good, PasswordRules::default()).is_ok(), "{good}");
         }
         for bad in [
             "",
@@ -86,14 +109,14 @@ mod tests {
             &"x".repeat(129),
             &"😀".repeat(129),
         ] {
-            assert!(Password::chosen(bad).is_err(), "{bad:?}");
+            assert!(Password::chosen(bad, PasswordRules::default()).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn composed_and_decomposed_are_the_same() {
-        let composed = Password::chosen("caf\u{e9}-caf\u{e9}").expect("good");
-        let decomposed = Password::chosen("cafe\u{301}-cafe\u{301}").expect("good");
+        let composed = Password::chosen("caf\u{e9}-caf\u{e9}", PasswordRules::default()).expect("good");
+        let decomposed = Password::chosen("cafe\u{301}-cafe\u{301}", PasswordRules::default()).expect("good");
         assert_eq!(composed.as_bytes(), decomposed.as_bytes());
     }
 
@@ -105,7 +128,9 @@ mod tests {
         );
         for (text, named) in [("ANN.smith", true), ("Ann@Example.test", true), ("ann.smith1", false)] {
             assert_eq!(
-                Password::chosen(text).expect("good").names(Some(&login), Some(&email)),
+                Password::chosen(text, PasswordRules::default())
+                    .expect("good")
+                    .names(Some(&login), Some(&email)),
                 named,
                 "{text}"
             );
@@ -114,6 +139,12 @@ mod tests {
 
     #[test]
     fn it_is_not_shown() {
-        assert!(!format!("{:?}", Password::chosen("correct horse").expect("good")).contains("horse"));
+        assert!(
+            !format!(
+                "{:?}",
+                Password::chosen("correct horse", PasswordRules::default()).expect("good")
+            )
+            .contains("horse")
+        );
     }
 }

@@ -13,7 +13,7 @@ use shared::{
 use tonic::{Request, Response, Status};
 
 use super::{act::act, convert, passwords, profile};
-use crate::domain::{Accounts, Error, Password, PasswordChange};
+use crate::domain::{Accounts, Error, Password, PasswordChange, PasswordRules};
 
 /// Serves `auth.v1.AccountService`.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl AccountService for AccountRpc {
         request: Request<ChangePasswordRequest>,
     ) -> Result<Response<ChangePasswordResponse>, Status> {
         let act = act(&request);
-        let change = password_change(&request.into_inner()).map_err(Error::from)?;
+        let change = password_change(&request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
         let tokens = self.accounts.change_password(&act, change).await?;
         Ok(Response::new(ChangePasswordResponse {
             tokens: Some(convert::token_pair(&tokens)),
@@ -107,11 +107,12 @@ fn text(address: Option<impl ToString>) -> String {
     address.map(|address| address.to_string()).unwrap_or_default()
 }
 
-fn password_change(request: &ChangePasswordRequest) -> Result<PasswordChange, InvalidFields> {
+fn password_change(request: &ChangePasswordRequest, rules: PasswordRules) -> Result<PasswordChange, InvalidFields> {
     let mut fields = Fields::new();
     let current = fields.check("current_password", Password::presented(&request.current_password));
     let new = passwords::replacing(
         &mut fields,
+        rules,
         current.as_ref(),
         &request.new_password,
         &request.new_password_confirmation,

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::{act::act, convert, passwords};
-use crate::domain::{Accounts, Credentials, Error, Password, Registration, ServiceAccounts, Sessions};
+use crate::domain::{Accounts, Credentials, Error, Password, PasswordRules, Registration, ServiceAccounts, Sessions};
 
 /// Serves `auth.v1.AuthService`.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct AuthRpc {
 impl AuthService for AuthRpc {
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
         let act = act(&request);
-        let registration = registration(&request.into_inner()).map_err(Error::from)?;
+        let registration = registration(&request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
         let logged_in = self.accounts.register(&act, registration).await?;
         Ok(Response::new(RegisterResponse {
             tokens: Some(convert::token_pair(&logged_in.tokens)),
@@ -38,7 +38,7 @@ impl AuthService for AuthRpc {
 
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
         let act = act(&request);
-        let credentials = credentials(request.into_inner()).map_err(Error::from)?;
+        let credentials = credentials(request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
         let logged_in = self.accounts.login(&act, credentials).await?;
         Ok(Response::new(LoginResponse {
             tokens: Some(convert::token_pair(&logged_in.tokens)),
@@ -134,12 +134,13 @@ impl AuthService for AuthRpc {
     }
 }
 
-fn registration(request: &RegisterRequest) -> Result<Registration, InvalidFields> {
+fn registration(request: &RegisterRequest, rules: PasswordRules) -> Result<Registration, InvalidFields> {
     let mut fields = Fields::new();
     let email = fields.check("email", request.email.parse());
     let login = fields.check("login", request.login.parse());
     let password = passwords::confirmed(
         &mut fields,
+        rules,
         ["password", "password_confirmation"],
         [&request.password, &request.password_confirmation],
     );
@@ -164,7 +165,7 @@ fn registration(request: &RegisterRequest) -> Result<Registration, InvalidFields
     })
 }
 
-fn credentials(request: LoginRequest) -> Result<Credentials, InvalidFields> {
+fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<Credentials, InvalidFields> {
     /// Bytes. Longer than every login and every address.
     const MAX_IDENTIFIER_LEN: usize = 1024;
     let mut fields = Fields::new();
@@ -178,6 +179,7 @@ fn credentials(request: LoginRequest) -> Result<Credentials, InvalidFields> {
     if !(request.new_password.is_empty() && request.new_password_confirmation.is_empty()) {
         new_password = passwords::replacing(
             &mut fields,
+            rules,
             password.as_ref(),
             &request.new_password,
             &request.new_password_confirmation,

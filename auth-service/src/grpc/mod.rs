@@ -3,6 +3,7 @@
 mod access_feed;
 mod account;
 mod act;
+mod audit;
 mod auth;
 mod convert;
 mod error;
@@ -17,6 +18,6 @@ mod service_accounts;
 mod users;
 
 pub(crate) use self::{
-    access_feed::AccessFeedRpc, account::AccountRpc, auth::AuthRpc, keys::KeyRpc, rbac::RbacRpc,
+    access_feed::AccessFeedRpc, account::AccountRpc, audit::AuditRpc, auth::AuthRpc, keys::KeyRpc, rbac::RbacRpc,
     service_accounts::ServiceAccountRpc, users::UserRpc,
 };

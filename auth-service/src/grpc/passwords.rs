@@ -2,15 +2,16 @@
 
 use shared::validate::Fields;
 
-use crate::domain::Password;
+use crate::domain::{Password, PasswordRules};
 
 /// A new password that is given twice: the names of the two fields, and what is in them.
 pub(super) fn confirmed(
     fields: &mut Fields,
+    rules: PasswordRules,
     [field, confirmation_field]: [&'static str; 2],
     [text, confirmation]: [&str; 2],
 ) -> Option<Password> {
-    let password = fields.check(field, Password::chosen(text));
+    let password = fields.check(field, Password::chosen(text, rules));
     if confirmation.is_empty() {
         fields.reject(confirmation_field, "is required");
     } else if text != confirmation {
@@ -22,12 +23,13 @@ pub(super) fn confirmed(
 /// The fields `new_password` and `new_password_confirmation`, which replace the present password.
 pub(super) fn replacing(
     fields: &mut Fields,
+    rules: PasswordRules,
     present: Option<&Password>,
     text: &str,
     confirmation: &str,
 ) -> Option<Password> {
     let names = ["new_password", "new_password_confirmation"];
-    let password = confirmed(fields, names, [text, confirmation])?;
+    let password = confirmed(fields, rules, names, [text, confirmation])?;
     if present.is_some_and(|present| present.is(&password)) {
         fields.reject("new_password", "must differ from the present password");
         return None;

@@ -14,7 +14,7 @@ use shared::{
 use tonic::{Request, Response, Status};
 
 use super::{act::act, convert, fields, profile};
-use crate::domain::{Accounts, Error, NewAccount, Password, Registration, UserFilter, fold};
+use crate::domain::{Accounts, Error, NewAccount, Password, PasswordRules, Registration, UserFilter, fold};
 
 const MAX_QUERY_LEN: usize = 100;
 
@@ -28,7 +28,7 @@ pub(crate) struct UserRpc {
 impl UserService for UserRpc {
     async fn create_user(&self, request: Request<CreateUserRequest>) -> Result<Response<CreateUserResponse>, Status> {
         let act = act(&request);
-        let new = new_account(request.into_inner()).map_err(Error::from)?;
+        let new = new_account(request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
         let created = self.accounts.create_user(&act, new).await?;
         Ok(Response::new(CreateUserResponse {
             user: Some(convert::user(created.user)),
@@ -78,7 +78,10 @@ impl UserService for UserRpc {
         let request = request.into_inner();
         let mut fields = Fields::new();
         let id = fields.id("user_id", &request.user_id);
-        let password = fields.check("password", Password::chosen(&request.password));
+        let password = fields.check(
+            "password",
+            Password::chosen(&request.password, self.accounts.password_rules),
+        );
         let (id, password) = fields.finish(|| Some((id?, password?))).map_err(Error::from)?;
         self.accounts.set_password(&act, id, password).await?;
         Ok(Response::new(SetPasswordResponse {}))
@@ -153,11 +156,11 @@ fn user_id(text: &str) -> Result<UserId, InvalidFields> {
     fields.finish(|| id)
 }
 
-fn new_account(request: CreateUserRequest) -> Result<NewAccount, InvalidFields> {
+fn new_account(request: CreateUserRequest, rules: PasswordRules) -> Result<NewAccount, InvalidFields> {
     let mut fields = Fields::new();
     let email = fields.check("email", request.email.parse());
     let login = fields.check("login", request.login.parse());
-    let password = fields.check("password", Password::chosen(&request.password));
+    let password = fields.check("password", Password::chosen(&request.password, rules));
     if password
         .as_ref()
         .is_some_and(|password| password.names(login.as_ref(), email.as_ref()))

@@ -8,7 +8,7 @@ use std::{convert::Infallible, fmt::Display, time::Duration};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use shared::server::Running;
 
-use crate::domain::{FeedTail, KeyRing};
+use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing};
 
 /// Keys are looked after this often: read, and written where something is due.
 const KEYS: Duration = Duration::from_secs(5);
@@ -20,6 +20,8 @@ const PURGE: Duration = Duration::from_mins(10);
 pub(crate) struct Jobs {
     pub(crate) keys: KeyRing,
     pub(crate) feed: FeedTail,
+    pub(crate) attempts: Attempts,
+    pub(crate) audit_log: AuditLog,
 }
 
 impl Jobs {
@@ -36,6 +38,16 @@ impl Jobs {
         every(PURGE, "access feed purge", running, move || {
             let feed = feed.clone();
             async move { feed.purge().await }.boxed()
+        });
+        let attempts = self.attempts;
+        every(PURGE, "attempts purge", running, move || {
+            let attempts = attempts.clone();
+            async move { attempts.purge().await }.boxed()
+        });
+        let audit_log = self.audit_log;
+        every(PURGE, "audit log purge", running, move || {
+            let audit_log = audit_log.clone();
+            async move { audit_log.purge().await }.boxed()
         });
     }
 }

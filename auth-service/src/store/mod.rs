@@ -17,7 +17,7 @@ use diesel_migrations::embed_migrations;
 use shared::db::Migrations;
 
 pub(crate) use self::{
-    audit::{AuditRow, audit_insert},
+    audit::{AuditFilter, AuditRow, audit_delete_before, audit_insert, audit_list},
     feed::{
         FeedHead, FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert, feed_head_lock,
         feed_head_set_max_access_token_seconds, feed_purge, feed_restart, feed_upsert,

@@ -3,6 +3,7 @@
 mod access_feed;
 mod account;
 mod attempts;
+mod audit;
 mod callers;
 mod contract;
 mod grants;
