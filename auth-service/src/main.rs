@@ -4,7 +4,7 @@ use std::{env, process::ExitCode};
 
 use auth_service::{
     AuthService, MIGRATIONS,
-    commands::{AfterRestore, CreateAdmin},
+    commands::{AfterRestore, CreateAdmin, CreateServiceAccount},
     config::{AuthSettings, SecretSettings},
 };
 use clap::{Args, Parser, Subcommand};
@@ -12,7 +12,7 @@ use shared::{
     clock::Clock,
     config::{self, DatabaseArgs, Migrate, StartError},
     db::Db,
-    server::{Listener, Running, ServerSettings, shutdown_signal},
+    server::{Listener, Probe, Running, ServerSettings, shutdown_signal},
     telemetry::{self, TelemetrySettings},
 };
 
@@ -30,10 +30,14 @@ enum Command {
     Serve(Box<Serve>),
     /// Bring the database up to date, and end.
     Migrate(Migrate),
+    /// Ask a running service whether it serves; the exit code is the answer: 0 serving, 2 not reachable, 3 unknown, 4 not serving.
+    Probe(Probe),
     /// Make an administrator: the first one, or one more.
     CreateAdmin(CreateAdmin),
     /// Make a database safe that was put back from a back-up: end every session, refuse every token from before.
     AfterRestore(AfterRestore),
+    /// Make an account for another service, and print its secret.
+    CreateServiceAccount(CreateServiceAccount),
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +63,8 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve.run().await,
         Command::CreateAdmin(create) => create.run().await,
         Command::AfterRestore(restore) => restore.run().await,
+        Command::CreateServiceAccount(create) => create.run().await,
+        Command::Probe(probe) => probe.run("http://127.0.0.1:50051").await,
         Command::Migrate(migrate) => migrate.run(&MIGRATIONS).await,
     })
 }

@@ -9,7 +9,7 @@ use shared::{
     config::{self, DatabaseArgs, Migrate, StartError},
     db::Db,
     feed::SilenceSettings,
-    server::{Listener, Running, ServerSettings, shutdown_signal},
+    server::{Listener, Probe, Running, ServerSettings, shutdown_signal},
     telemetry::{self, TelemetrySettings},
     token::{KeySource, VerifierSettings},
 };
@@ -28,6 +28,8 @@ enum Command {
     Serve(Box<Serve>),
     /// Bring the database up to date, and end.
     Migrate(Migrate),
+    /// Ask a running service whether it serves; the exit code is the answer: 0 serving, 2 not reachable, 3 unknown, 4 not serving.
+    Probe(Probe),
 }
 
 #[derive(Debug, Args)]
@@ -53,6 +55,7 @@ struct Serve {
 fn main() -> ExitCode {
     config::run(env::args_os(), async |cli: Cli| match cli.command {
         Command::Serve(serve) => serve.run().await,
+        Command::Probe(probe) => probe.run("http://127.0.0.1:50052").await,
         Command::Migrate(migrate) => migrate.run(&MIGRATIONS).await,
     })
 }

@@ -97,6 +97,8 @@ pub enum StartError {
     Setting(String),
     /// Anything else. Exit code 1.
     Failed(String),
+    /// What a command answers by its exit code.
+    Code(u8, String),
 }
 
 impl StartError {
@@ -114,7 +116,7 @@ impl StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Setting(text) | Self::Failed(text) => f.write_str(text),
+            Self::Setting(text) | Self::Failed(text) | Self::Code(_, text) => f.write_str(text),
         }
     }
 }
@@ -158,6 +160,7 @@ pub fn run<P: Parser>(
             match error {
                 StartError::Setting(_) => ExitCode::from(USAGE),
                 StartError::Failed(_) => ExitCode::FAILURE,
+                StartError::Code(code, _) => ExitCode::from(code),
             }
         }
     }

@@ -2,5 +2,6 @@
 
 mod after_restore;
 mod create_admin;
+mod create_service_account;
 
-pub use self::{after_restore::AfterRestore, create_admin::CreateAdmin};
+pub use self::{after_restore::AfterRestore, create_admin::CreateAdmin, create_service_account::CreateServiceAccount};

@@ -62,7 +62,7 @@ pub(crate) use self::{
     refresh_token::RefreshTokens,
     registration::Registration,
     restore::after_restore,
-    service_accounts::{ClientId, Described, NewServiceAccount, ServiceAccounts},
+    service_accounts::{ClientId, Described, NewServiceAccount, ServiceAccounts, create_service_account},
     session::{SessionLives, TokenPair},
     sessions::Sessions,
     signing_key::KeyRingError,

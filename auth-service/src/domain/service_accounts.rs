@@ -162,22 +162,7 @@ impl ServiceAccounts {
 
     /// Creates an account, and gives its secret, which is kept nowhere.
     pub(crate) async fn create(&self, act: &Act, new: NewServiceAccount) -> Result<(Described, SecretString), Error> {
-        let secret = generate_client_secret();
-        let described = write_tx!(self.db, |tx| {
-            if store::service_account_by_client_id(tx, new.client_id.as_str())
-                .await?
-                .is_some()
-            {
-                return Err(Error::ServiceAccountAlreadyExists);
-            }
-            for role in &new.roles {
-                authority::ensure_may_give_role(tx, act, role).await?;
-            }
-            authority::ensure_may_give(tx, act, &new.permissions).await?;
-            let hash = digest_of(secret.expose_secret());
-            service_account_create(tx, act, &new, &hash, self.clock.now()).await
-        });
-        Ok((described?, secret))
+        create(&self.db, &self.clock, act, new).await
     }
 
     /// An account by its client id.
@@ -262,6 +247,36 @@ impl ServiceAccounts {
         let account = store::service_account_by_client_id(tx, client_id).await?;
         account.ok_or(Error::ServiceAccountNotFound)
     }
+}
+
+/// Creates an account, and gives its secret, which is kept nowhere.
+async fn create(db: &Db, clock: &Clock, act: &Act, new: NewServiceAccount) -> Result<(Described, SecretString), Error> {
+    let secret = generate_client_secret();
+    let described = write_tx!(db, |tx| {
+        if store::service_account_by_client_id(tx, new.client_id.as_str())
+            .await?
+            .is_some()
+        {
+            return Err(Error::ServiceAccountAlreadyExists);
+        }
+        for role in &new.roles {
+            authority::ensure_may_give_role(tx, act, role).await?;
+        }
+        authority::ensure_may_give(tx, act, &new.permissions).await?;
+        let hash = digest_of(secret.expose_secret());
+        service_account_create(tx, act, &new, &hash, clock.now()).await
+    });
+    Ok((described?, secret))
+}
+
+/// Creates an account from the command line, and gives its secret.
+pub(crate) async fn create_service_account(
+    db: &Db,
+    clock: &Clock,
+    act: &Act,
+    new: NewServiceAccount,
+) -> Result<SecretString, Error> {
+    create(db, clock, act, new).await.map(|(_, secret)| secret)
 }
 
 impl ServiceAccount {

@@ -41,7 +41,8 @@ async fn list(server: &Server, token: &str, request: ListAuditEventsRequest) -> 
 /// Actions with how they went, the oldest first.
 fn told(events: &[AuditEvent]) -> Vec<(&str, &str)> {
     let told = events.iter().rev();
-    told.map(|event| (event.action.as_str(), event.reason.as_str())).collect()
+    told.map(|event| (event.action.as_str(), event.reason.as_str()))
+        .collect()
 }
 
 on_both_backends! {

@@ -7,7 +7,7 @@ use diesel_async::SimpleAsyncConnection as _;
 use secrecy::ExposeSecret as _;
 use shared::{
     db::{self, Backend, Db, MigrationLock},
-    proto::auth::v1::{RegisterResponse, auth_service_client::AuthServiceClient},
+    proto::auth::v1::{IssueServiceTokenRequest, RegisterResponse, auth_service_client::AuthServiceClient},
     query,
     testing::{
         TestDatabase, block_on,
@@ -497,4 +497,92 @@ fn of_eight_that_start_together_one_prepares_the_database() {
         let pending = lock.expect("free").pending(&MIGRATIONS).await.expect("an answer");
         assert_eq!(pending, Vec::<String>::new());
     });
+}
+
+async fn a_probe_answers_by_its_exit_code(backend: Backend) {
+    let place = Place::new(backend).await;
+    let program = place.serve(&[]);
+    let at = program.addresses().await;
+    serving(at.grpc).await;
+    let url = format!("http://{}", at.grpc);
+    for (address, service, code, words) in [
+        (url.as_str(), "", 0, "serving"),
+        (&url, "auth.v1.AuthService", 0, "serving"),
+        (&url, "auth.v1.NoService", 3, "does not know"),
+        ("http://127.0.0.1:1", "", 2, "cannot reach"),
+        ("ftp://127.0.0.1", "", 64, "--address"),
+    ] {
+        let ended = Program::start(AUTH_SERVICE, ["probe", "--address", address, "--service", service])
+            .ended()
+            .await;
+        assert_eq!(ended.code, Some(code), "{address} {service}: {ended:?}");
+        let said = if code == 0 { &ended.stdout } else { &ended.stderr };
+        assert!(said.contains(words) && said.lines().count() == 1, "{ended:?}");
+    }
+    let unreachable = Place {
+        url: "postgres://nobody@127.0.0.1:1/none".to_owned(),
+        ..place
+    };
+    let waiting = unreachable.serve(&[]);
+    let address = format!("http://{}", waiting.addresses().await.grpc);
+    let ended = Program::start(AUTH_SERVICE, ["probe", "--address", &address])
+        .ended()
+        .await;
+    assert!(ended.only_line(4).contains("not serving"));
+}
+
+async fn a_service_account_made_by_the_command_gets_tokens(backend: Backend) {
+    let place = Place::new(backend).await;
+    let create = |arguments: &[&str]| {
+        let own = ["create-service-account", "--database-url", &place.url];
+        Program::start(AUTH_SERVICE, [&own[..], arguments].concat())
+    };
+    // The roles and permissions are there once the service has run.
+    let program = place.serve(&[]);
+    serving(program.addresses().await.grpc).await;
+    program.signal(Signal::Terminate);
+    program.ended().await;
+    let made = create(&["--client-id", "courses", "--permission", "users:read"])
+        .ended()
+        .await;
+    assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""));
+    for (arguments, code, words) in [
+        (["--client-id", "courses", "--role", "service"], 1, "exists already"),
+        (["--client-id", "A", "--role", "service"], 64, "--client-id"),
+        (["--client-id", "others", "--role", "nobody"], 1, "no role nobody"),
+        (
+            ["--client-id", "others", "--permission", "none"],
+            64,
+            "--permission none",
+        ),
+    ] {
+        let ended = create(&arguments).ended().await;
+        assert!(ended.only_line(code).contains(words), "{ended:?}");
+    }
+    let program = place.serve(&[]);
+    let at = program.addresses().await;
+    serving(at.grpc).await;
+    let request = IssueServiceTokenRequest {
+        client_id: "courses".to_owned(),
+        client_secret: made.stdout.trim().to_owned(),
+    };
+    let token = AuthServiceClient::new(channel(at.grpc))
+        .issue_service_token(request)
+        .await;
+    assert!(!token.expect("a token").into_inner().access_token.is_empty());
+}
+
+#[test]
+fn a_probe_answers_by_its_exit_code_on_sqlite() {
+    block_on(a_probe_answers_by_its_exit_code(Backend::Sqlite));
+}
+
+#[test]
+fn a_service_account_made_by_the_command_gets_tokens_on_sqlite() {
+    block_on(a_service_account_made_by_the_command_gets_tokens(Backend::Sqlite));
+}
+
+#[test]
+fn a_service_account_made_by_the_command_gets_tokens_on_postgres() {
+    block_on(a_service_account_made_by_the_command_gets_tokens(Backend::Postgres));
 }

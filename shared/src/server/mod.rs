@@ -12,6 +12,7 @@ mod local;
 mod message;
 mod mount;
 mod peer;
+mod probe;
 mod request_id;
 mod rpc;
 mod settings;
@@ -27,6 +28,7 @@ pub use self::{
     local::LocalConnector,
     mount::{PageMount, RpcMount},
     peer::ClientAddress,
+    probe::Probe,
     request_id::RequestId,
     settings::{ServerSettings, TlsError},
     shutdown::{Running, shutdown_signal},

@@ -1,0 +1,85 @@
+//! `auth-service create-service-account`: an account for another service, made by whoever can reach the database.
+
+use secrecy::ExposeSecret as _;
+use shared::{
+    clock::Clock,
+    config::{DatabaseArgs, StartError},
+    db::{Db, MigrationLock, bring_up_to_date},
+};
+
+use crate::{
+    MIGRATIONS,
+    domain::{Act, ClientId, CodeName, Error, NewServiceAccount, PermissionName, create_service_account},
+};
+
+/// The command `create-service-account`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CreateServiceAccount {
+    /// What the service calls itself: 3 to 32 of `a-z 0-9 _ -`.
+    #[arg(long, value_name = "ID")]
+    client_id: String,
+    /// What it is, for people.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    description: String,
+    /// Code name of a role that it has; may be given several times [default: service]
+    #[arg(long, value_name = "ROLE")]
+    role: Vec<String>,
+    /// A permission that it has besides, `resource:action`; may be given several times.
+    #[arg(long, value_name = "PERMISSION")]
+    permission: Vec<String>,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+impl CreateServiceAccount {
+    /// Makes the account, and prints its secret, which is kept nowhere. Works beside services that run on the same PostgreSQL.
+    pub async fn run(self) -> Result<(), StartError> {
+        let new = self.account()?;
+        let db = Db::connect(&self.database.settings()?)
+            .await
+            .map_err(StartError::failed)?;
+        let mut lock = MigrationLock::acquire(&db).await.map_err(StartError::failed)?;
+        let current = bring_up_to_date(&mut lock, &MIGRATIONS, false).await;
+        current.map_err(StartError::failed)?;
+        drop(lock);
+        let made = create_service_account(&db, &Clock::system(), &Act::command_line(), new).await;
+        let secret = made.map_err(|error| match error {
+            Error::ServiceAccountAlreadyExists => StartError::Failed(format!("{} exists already", self.client_id)),
+            Error::RoleNotFound(role) => StartError::Failed(format!("there is no role {role}")),
+            Error::PermissionNotFound(name) => StartError::Failed(format!("there is no permission {name}")),
+            error => StartError::Failed(format!("cannot make the service account: {error}")),
+        })?;
+        #[expect(clippy::print_stdout, reason = "what the command answers")]
+        {
+            println!("{}", secret.expose_secret());
+        }
+        Ok(())
+    }
+
+    fn account(&self) -> Result<NewServiceAccount, StartError> {
+        let client_id: ClientId = self.client_id.parse().map_err(|error| bad("--client-id", &error))?;
+        for role in &self.role {
+            role.parse::<CodeName>()
+                .map_err(|error| bad(&format!("--role {role}"), &error))?;
+        }
+        for permission in &self.permission {
+            permission
+                .parse::<PermissionName>()
+                .map_err(|error| bad(&format!("--permission {permission}"), &error))?;
+        }
+        Ok(NewServiceAccount {
+            client_id,
+            description: self.description.clone(),
+            roles: if self.role.is_empty() {
+                NewServiceAccount::default_roles()
+            } else {
+                self.role.clone()
+            },
+            permissions: self.permission.clone(),
+        })
+    }
+}
+
+fn bad(what: &str, error: &dyn std::fmt::Display) -> StartError {
+    StartError::Setting(format!("{what}: {error}"))
+}
