@@ -30,8 +30,8 @@ use tonic::service::Routes;
 use self::{
     config::AuthSettings,
     domain::{
-        Accounts, Act, Attempts, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError, Rbac, RefreshTokens,
-        ServiceAccounts, Sessions,
+        Accounts, Act, Attempts, DeviceTokens, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError, Rbac,
+        RefreshTokens, ServiceAccounts, Sessions,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, UserRpc},
     jobs::Jobs,
@@ -78,10 +78,11 @@ impl AuthService<'_> {
             writes: OnSilence::Allow,
             ..SilenceRule::default()
         });
+        let verifier = Verifier::new(issuer, audience, key_set.clone(), self.clock.clone());
         let server = GrpcServer {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
-            verifier: Verifier::new(issuer, audience, key_set.clone(), self.clock.clone()),
+            verifier: verifier.clone(),
             access: access.clone(),
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
@@ -110,11 +111,6 @@ impl AuthService<'_> {
         let tail = FeedTail::new(self.db.clone(), self.clock.clone());
         jobs::follow("access feed", running, tail.clone().follow());
         jobs::follow("access view", running, tail.clone().fill(access.clone()));
-        let jobs = Jobs {
-            keys: keys.clone(),
-            feed: tail.clone(),
-        };
-        jobs.spawn(running);
         stop.run_until_cancelled(access.wait_until_loaded()).await;
 
         let sessions = Sessions {
@@ -129,8 +125,17 @@ impl AuthService<'_> {
                 clock: self.clock.clone(),
             },
             refresh_tokens: RefreshTokens::new(&self.secrets),
+            device_tokens: DeviceTokens::new(&self.secrets),
+            verifier,
             lives: self.settings.lives(),
+            max_per_user: self.settings.max_sessions_per_user.into(),
         };
+        let jobs = Jobs {
+            keys: keys.clone(),
+            feed: tail.clone(),
+            sessions: sessions.clone(),
+        };
+        jobs.spawn(running);
         let attempts = Attempts::new(
             self.db.clone(),
             self.clock.clone(),

@@ -11,12 +11,14 @@ mod code_name;
 mod declared_accounts;
 mod declared_policies;
 mod deletion;
+mod device_token;
 mod error;
 pub(crate) mod feed;
 mod feed_stream;
 mod first_admin;
 mod grants;
 mod hashing;
+mod introspection;
 mod key_ring;
 mod login;
 mod names;
@@ -31,8 +33,10 @@ mod revocation;
 mod secret;
 mod service_accounts;
 mod session;
+mod session_ends;
 mod sessions;
 mod signing_key;
+mod user_sessions;
 mod users;
 
 pub(crate) use self::{
@@ -43,11 +47,13 @@ pub(crate) use self::{
     attempts::{AttemptRules, Attempts},
     code_name::{CodeName, PermissionName},
     declared_policies::{Declared, declare_own},
+    device_token::DeviceTokens,
     error::Error,
     feed_stream::{FeedEnded, FeedStream, FeedTail, position as feed_position},
     first_admin::{bootstrap, create_admin},
     grants::{Decision, Decisions, Held},
     hashing::{HashingPool, HashingSettings},
+    introspection::Introspection,
     key_ring::{KeyRing, KeySchedule},
     login::{Credentials, LoggedIn},
     names::{Email, Login, PersonName, fold},
@@ -71,4 +77,4 @@ pub use self::{
     service_accounts::generate_client_secret,
 };
 /// A user is a row as it is, and so are others: answers hold them, and nothing above needs the store for it.
-pub(crate) use crate::store::{ActionRow, PermissionRow, ResourceRow, SigningKeyRow, User, UserFilter};
+pub(crate) use crate::store::{ActionRow, PermissionRow, ResourceRow, Session, SigningKeyRow, User, UserFilter};

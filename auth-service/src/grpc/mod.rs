@@ -13,6 +13,7 @@ mod profile;
 mod rbac;
 mod rbac_messages;
 mod service_accounts;
+mod sessions;
 mod users;
 
 pub(crate) use self::{

@@ -8,7 +8,7 @@ use std::{convert::Infallible, fmt::Display, time::Duration};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use shared::server::Running;
 
-use crate::domain::{FeedTail, KeyRing};
+use crate::domain::{FeedTail, KeyRing, Sessions};
 
 /// Keys are looked after this often: read, and written where something is due.
 const KEYS: Duration = Duration::from_secs(5);
@@ -20,6 +20,7 @@ const PURGE: Duration = Duration::from_mins(10);
 pub(crate) struct Jobs {
     pub(crate) keys: KeyRing,
     pub(crate) feed: FeedTail,
+    pub(crate) sessions: Sessions,
 }
 
 impl Jobs {
@@ -36,6 +37,11 @@ impl Jobs {
         every(PURGE, "access feed purge", running, move || {
             let feed = feed.clone();
             async move { feed.purge().await }.boxed()
+        });
+        let sessions = self.sessions;
+        every(PURGE, "session purge", running, move || {
+            let sessions = sessions.clone();
+            async move { sessions.purge().await.map(drop) }.boxed()
         });
     }
 }
