@@ -11,5 +11,6 @@ mod program;
 mod registration;
 mod rotation;
 mod server;
+mod sessions;
 mod support;
 mod users;
