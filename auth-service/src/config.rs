@@ -113,6 +113,26 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=3650))]
     pub key_rotation_days: u32,
+    /// Live sessions of a user; at another login the longest idle one ends [1 to 1000].
+    #[arg(
+        long,
+        env = "MAX_SESSIONS_PER_USER",
+        default_value_t = 20,
+        value_name = "N",
+        help_heading = "Tokens"
+    )]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub max_sessions_per_user: u16,
+    /// Days that a session is kept once it has ended or expired [1 to 3650].
+    #[arg(
+        long,
+        env = "SESSION_RETENTION_DAYS",
+        default_value_t = 30,
+        value_name = "DAYS",
+        help_heading = "Tokens"
+    )]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub session_retention_days: u16,
 
     /// JSON file with the accounts of other services, which are made or changed at the start: an array of objects with
     /// client_id, secret or secret_sha256, and optionally description, roles and permissions.
@@ -273,6 +293,7 @@ impl AuthSettings {
             idle: seconds(self.refresh_token_seconds),
             absolute: seconds(self.session_seconds),
             unrotated: seconds(self.unrotated_seconds),
+            kept: Duration::from_hours(24 * u64::from(self.session_retention_days)),
         }
     }
 

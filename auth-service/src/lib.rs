@@ -31,8 +31,8 @@ use tonic::service::Routes;
 use self::{
     config::AuthSettings,
     domain::{
-        Accounts, Act, Attempts, AuditLog, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError, Rbac,
-        RefreshTokens, ServiceAccounts, Sessions,
+        Accounts, Act, Attempts, AuditLog, DeviceTokens, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError,
+        Rbac, RefreshTokens, ServiceAccounts, Sessions,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, UserRpc},
     jobs::Jobs,
@@ -79,10 +79,11 @@ impl AuthService<'_> {
             writes: OnSilence::Allow,
             ..SilenceRule::default()
         });
+        let verifier = Verifier::new(issuer, audience, key_set.clone(), self.clock.clone());
         let server = GrpcServer {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
-            verifier: Verifier::new(issuer, audience, key_set.clone(), self.clock.clone()),
+            verifier: verifier.clone(),
             access: access.clone(),
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
@@ -125,7 +126,10 @@ impl AuthService<'_> {
                 clock: self.clock.clone(),
             },
             refresh_tokens: RefreshTokens::new(&self.secrets),
+            device_tokens: DeviceTokens::new(&self.secrets),
+            verifier,
             lives: self.settings.lives(),
+            max_per_user: self.settings.max_sessions_per_user.into(),
         };
         let attempts = Attempts::new(
             self.db.clone(),
@@ -141,6 +145,7 @@ impl AuthService<'_> {
         let jobs = Jobs {
             keys: keys.clone(),
             feed: tail.clone(),
+            sessions: sessions.clone(),
             attempts: attempts.clone(),
             audit_log: audit_log.clone(),
         };

@@ -4,9 +4,12 @@ use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use shared::{
+    clock::Timestamp,
     ids::{SessionId, UserId},
     token::Principal,
 };
+
+use crate::store::SessionUse;
 
 /// Who does something, and from where.
 #[derive(Clone, Debug)]
@@ -79,5 +82,14 @@ impl Origin {
     /// The address as text; empty where it is not known.
     pub(crate) fn address_text(&self) -> String {
         self.address.map(|address| address.to_string()).unwrap_or_default()
+    }
+
+    /// A session is used from here now.
+    pub(crate) fn session_use(&self, now: Timestamp) -> SessionUse {
+        SessionUse {
+            last_use_time: now,
+            ip_address: self.address_text(),
+            user_agent: self.user_agent.clone(),
+        }
     }
 }

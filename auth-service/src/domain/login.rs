@@ -22,6 +22,8 @@ pub(crate) struct Credentials {
     pub(crate) password: Password,
     /// Replaces the password.
     pub(crate) new_password: Option<Password>,
+    /// What an earlier login on this device has left; empty where there was none.
+    pub(crate) device_token: String,
 }
 
 /// A user with a new session.
@@ -29,6 +31,8 @@ pub(crate) struct Credentials {
 pub(crate) struct LoggedIn {
     pub(crate) user: User,
     pub(crate) tokens: TokenPair,
+    /// For later logins on the same device.
+    pub(crate) device_token: SecretString,
 }
 
 /// What a login stores in place of the hash that there is.
@@ -57,8 +61,12 @@ impl Accounts {
         // Hashing takes long; somebody else can use the connection meanwhile.
         drop(conn);
 
+        let device = found
+            .as_ref()
+            .and_then(|user| self.sessions.device_tokens.read(&credentials.device_token, user.id));
+        let guess = device.map_or(Guess::Identifier(&folded), Guess::Device);
         let place = self.hashing.reserve()?;
-        let attempt = self.attempts.count(act, Guess::Identifier(&folded)).await?;
+        let attempt = self.attempts.count(act, guess).await?;
         let hash = found.as_ref().map(|user| user.password_hash.clone());
         let verdict = self
             .hashing
@@ -94,14 +102,20 @@ impl Accounts {
             }
             store::user_record_login(tx, user.id, now).await?;
             user.last_login_time = Some(now);
-            let tokens = self.sessions.begin(tx, act, &user, now).await?;
+            let begun = self.sessions.begin(tx, act, &user, device, now).await?;
+            published.extend(begun.changes);
             self.attempts.succeeded(tx, &attempt, now).await?;
             AuditEvent::new("session.login")
                 .user(user.id)
+                .detail("session_id", begun.session_id)
                 .record(tx, act, now)
                 .await?;
             feed::publish(tx, published, now).await?;
-            Ok::<_, Error>(Some(LoggedIn { user, tokens }))
+            Ok::<_, Error>(Some(LoggedIn {
+                user,
+                tokens: begun.tokens,
+                device_token: begun.device_token,
+            }))
         });
         match logged_in? {
             Some(logged_in) => Ok(logged_in),

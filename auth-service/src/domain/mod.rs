@@ -13,12 +13,14 @@ mod common_passwords;
 mod declared_accounts;
 mod declared_policies;
 mod deletion;
+mod device_token;
 mod error;
 pub(crate) mod feed;
 mod feed_stream;
 mod first_admin;
 mod grants;
 mod hashing;
+mod introspection;
 mod key_ring;
 mod login;
 mod names;
@@ -34,8 +36,10 @@ mod revocation;
 mod secret;
 mod service_accounts;
 mod session;
+mod session_ends;
 mod sessions;
 mod signing_key;
+mod user_sessions;
 mod users;
 
 pub(crate) use self::{
@@ -47,11 +51,13 @@ pub(crate) use self::{
     audit_log::AuditLog,
     code_name::{CodeName, PermissionName},
     declared_policies::{Declared, declare_own},
+    device_token::DeviceTokens,
     error::Error,
     feed_stream::{FeedEnded, FeedStream, FeedTail, position as feed_position},
     first_admin::{bootstrap, create_admin},
     grants::{Decision, Held},
     hashing::{HashingPool, HashingSettings},
+    introspection::Introspection,
     key_ring::{KeyRing, KeySchedule},
     login::{Credentials, LoggedIn},
     names::{Email, Login, PersonName, fold},
@@ -76,5 +82,5 @@ pub use self::{
 };
 /// A user is a row as it is, and so are others: answers hold them, and nothing above needs the store for it.
 pub(crate) use crate::store::{
-    ActionRow, AuditFilter, AuditRow, PermissionRow, ResourceRow, SigningKeyRow, User, UserFilter,
+    ActionRow, AuditFilter, AuditRow, PermissionRow, ResourceRow, Session, SigningKeyRow, User, UserFilter,
 };

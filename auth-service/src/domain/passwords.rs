@@ -46,7 +46,7 @@ impl Accounts {
             let revoked = revocation::log_out_everywhere(tx, user.id, Some(session.id), end, now).await?;
             store::user_set_password(tx, user.id, &hash, false).await?;
             user.token_version = revoked.token_version;
-            let tokens = self.sessions.replace_tokens(tx, &user, &session, now).await?;
+            let tokens = self.sessions.replace_tokens(tx, act, &user, &session, now).await?;
             AuditEvent::new("user.change_password")
                 .user(user.id)
                 .record(tx, act, now)

@@ -10,6 +10,7 @@ use shared::{
 use super::{
     Accounts, Act, Email, Error, LoggedIn, Login, Password, PersonName,
     audit::AuditEvent,
+    feed,
     profile::{ensure_free, search_folded, taken},
 };
 use crate::store::{self, NewUser, Role};
@@ -50,14 +51,19 @@ impl Accounts {
             };
             let mut user = user_create(tx, &registration, password, now).await?;
             store::user_role_insert(tx, user.id, Role::Player).await?;
-            let session = self.sessions.begin(tx, act, &user, now).await?;
+            let begun = self.sessions.begin(tx, act, &user, None, now).await?;
             store::user_record_login(tx, user.id, now).await?;
             user.last_login_time = Some(now);
             AuditEvent::new("user.register")
                 .user(user.id)
                 .record(tx, act, now)
                 .await?;
-            Ok(LoggedIn { user, tokens: session })
+            feed::publish(tx, begun.changes, now).await?;
+            Ok(LoggedIn {
+                user,
+                tokens: begun.tokens,
+                device_token: begun.device_token,
+            })
         })
     }
 }

@@ -32,6 +32,8 @@ pub struct SecretError;
 pub(super) enum Purpose {
     /// The MAC of refresh tokens.
     RefreshTokens,
+    /// The MAC of device tokens.
+    DeviceTokens,
     /// The encryption of signing keys at rest.
     SigningKeys,
     /// The keys of counted attempts.
@@ -94,6 +96,7 @@ impl KeyType for Len32 {
 fn derive(secret: &[u8], purpose: Purpose) -> [u8; 32] {
     let info = match purpose {
         Purpose::RefreshTokens => b"auth-service refresh tokens v1".as_slice(),
+        Purpose::DeviceTokens => b"auth-service device tokens v1".as_slice(),
         Purpose::SigningKeys => b"auth-service signing keys v1".as_slice(),
         Purpose::Attempts => b"auth-service attempts v1".as_slice(),
     };

@@ -9,7 +9,10 @@ use shared::{
 };
 
 use super::{access_token::AccessToken, act::Origin};
-use crate::store;
+use crate::{
+    ids::DeviceId,
+    store::{self, SessionEnd},
+};
 
 /// A retry with the same `request_id` gets the same pair for this long.
 const RETRY_WINDOW: Duration = Duration::from_mins(1);
@@ -25,6 +28,8 @@ pub(crate) struct SessionLives {
     pub(crate) absolute: Duration,
     /// How long after a rotation a refresh token gives access tokens without being rotated.
     pub(crate) unrotated: Duration,
+    /// How long a session is kept once it has ended or expired.
+    pub(crate) kept: Duration,
 }
 
 /// What a client keeps of a session.
@@ -45,7 +50,7 @@ pub(crate) enum Standing {
     JustReplaced(Duration),
     /// It is an old one: whoever sends it is not whoever holds the current one.
     Reused,
-    /// The session was not rotated in time.
+    /// The session was not rotated in time. Once that was seen it stays so, whatever the clock says later.
     Expired,
     /// The session has ended.
     Ended,
@@ -71,7 +76,9 @@ pub(crate) enum Rotation {
 impl store::Session {
     /// What the refresh token with this counter is worth now.
     pub(crate) fn standing(&self, counter: i64, now: Timestamp) -> Standing {
-        if self.end_time.is_some() {
+        if self.end_reason.as_deref() == Some(SessionEnd::Expired.as_str()) {
+            Standing::Expired
+        } else if self.end_time.is_some() {
             Standing::Ended
         } else if now >= self.expire_time {
             Standing::Expired
@@ -108,7 +115,13 @@ impl store::Session {
 
 impl SessionLives {
     /// A session that begins now.
-    pub(crate) fn begin(&self, user_id: UserId, origin: &Origin, now: Timestamp) -> store::NewSession {
+    pub(crate) fn begin(
+        &self,
+        user_id: UserId,
+        device: DeviceId,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> store::NewSession {
         let absolute_expire_time = now.plus(self.absolute);
         store::NewSession {
             id: SessionId::generate(),
@@ -119,7 +132,7 @@ impl SessionLives {
             rotate_time: now,
             expire_time: now.plus(self.idle).min(absolute_expire_time),
             absolute_expire_time,
-            device_id: None,
+            device_id: Some(device),
             ip_address: origin.address_text(),
             user_agent: origin.user_agent.clone(),
             last_use_time: now,
@@ -202,6 +215,18 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_was_seen_to_have_expired_stays_so() {
+        let session = store::Session {
+            end_time: Some(at(2000)),
+            end_reason: Some("expired".to_owned()),
+            ..session()
+        };
+        for counter in [3, 4, 5] {
+            assert_eq!(session.rotation(counter, None, at(1500)), Rotation::Expired);
+        }
+    }
+
+    #[test]
     fn a_session_without_a_request_id_knows_no_retry() {
         let session = store::Session {
             rotation_request: None,
@@ -227,6 +252,7 @@ mod tests {
             idle: 1000 * SECOND,
             absolute: 9000 * SECOND,
             unrotated: SECOND,
+            kept: SECOND,
         };
         assert_eq!(lives.renewed(&session(), at(1500)), at(2500));
         assert_eq!(lives.renewed(&session(), at(8500)), at(9000));

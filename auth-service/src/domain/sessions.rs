@@ -1,20 +1,28 @@
 //! The use cases of sessions: begin, refresh, rotate, end. Each transaction locks the user's row first.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use secrecy::SecretString;
 use shared::{
     clock::{Clock, Timestamp},
     db::{Conn, Db, write_tx},
     ids::SessionId,
+    token::Verifier,
 };
 
 use super::{
-    Act, Error, Issuer, RefreshTokens, SessionLives, TokenPair,
+    Act, DeviceTokens, Error, Issuer, RefreshTokens, SessionLives, TokenPair,
     access_token::{AccessToken, Bearer},
+    audit::AuditEvent,
     authority::Holdings,
+    feed::{self, Change},
     refresh_token::RefreshClaim,
     session::Rotation,
+    session_ends,
 };
-use crate::store::{self, Session, SessionEnd, User};
+use crate::{
+    ids::DeviceId,
+    store::{self, Session, SessionEnd, User},
+};
 
 /// The use cases of sessions.
 #[derive(Clone, Debug)]
@@ -23,7 +31,21 @@ pub(crate) struct Sessions {
     pub(crate) clock: Clock,
     pub(crate) issuer: Issuer,
     pub(crate) refresh_tokens: RefreshTokens,
+    pub(crate) device_tokens: DeviceTokens,
+    pub(crate) verifier: Verifier,
     pub(crate) lives: SessionLives,
+    /// Live sessions of a user, at most.
+    pub(crate) max_per_user: usize,
+}
+
+/// A session that has begun.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) session_id: SessionId,
+    pub(super) tokens: TokenPair,
+    pub(super) device_token: SecretString,
+    /// What the caller publishes: the ends of the sessions that made room.
+    pub(super) changes: Vec<Change>,
 }
 
 /// What a transaction found. An `Err` would roll back, and the end of a session has to stay.
@@ -33,21 +55,30 @@ enum Outcome<T> {
 }
 
 impl Sessions {
-    /// Begins a session in the caller's transaction, which has locked the user's row or made it.
+    /// Begins a session in the caller's transaction, which has locked the user's row or made it. `device` has a genuine token of
+    /// this user's.
     pub(super) async fn begin(
         &self,
         tx: &mut Conn,
         act: &Act,
         user: &User,
+        device: Option<DeviceId>,
         now: Timestamp,
-    ) -> Result<TokenPair, Error> {
-        let session = self.lives.begin(user.id, &act.origin, now);
+    ) -> Result<Begun, Error> {
+        let device = device.unwrap_or_else(DeviceId::generate);
+        let changes = self.make_room(tx, act, user.id, device, now).await?;
+        let session = self.lives.begin(user.id, device, &act.origin, now);
         store::session_insert(tx, &session).await?;
         let claim = RefreshClaim {
             session_id: session.id,
             counter: session.counter,
         };
-        self.pair(tx, user, claim, session.expire_time, now).await
+        Ok(Begun {
+            session_id: session.id,
+            tokens: self.pair(tx, user, claim, session.expire_time, now).await?,
+            device_token: self.device_tokens.make(device, user.id),
+            changes,
+        })
     }
 
     /// Replaces the tokens of a live session, whichever of them are out, in the caller's transaction, which has locked the user's
@@ -55,12 +86,13 @@ impl Sessions {
     pub(super) async fn replace_tokens(
         &self,
         tx: &mut Conn,
+        act: &Act,
         user: &User,
         session: &Session,
         now: Timestamp,
     ) -> Result<TokenPair, Error> {
         let expire_time = self.lives.renewed(session, now);
-        if !store::session_rotate(tx, session, None, now, expire_time).await? {
+        if !store::session_rotate(tx, session, None, expire_time, &act.origin.session_use(now)).await? {
             return Err(Error::SessionEnded);
         }
         let claim = RefreshClaim {
@@ -90,7 +122,8 @@ impl Sessions {
             let pair = match session.rotation(claim.counter, request.as_deref(), now) {
                 Rotation::Rotate => {
                     let expire_time = self.lives.renewed(&session, now);
-                    if !store::session_rotate(tx, &session, request.as_deref(), now, expire_time).await? {
+                    let by = act.origin.session_use(now);
+                    if !store::session_rotate(tx, &session, request.as_deref(), expire_time, &by).await? {
                         return Err(Error::RotationOverlap);
                     }
                     self.pair(tx, &user, successor, expire_time, now).await?
@@ -100,9 +133,14 @@ impl Sessions {
                         counter: session.counter,
                         ..claim
                     };
+                    AuditEvent::new("session.rotate_retry")
+                        .target("session", session.id)
+                        .concerning(user.id)
+                        .record(tx, act, now)
+                        .await?;
                     self.pair(tx, &user, current, session.expire_time, now).await?
                 }
-                refused => return self.refuse(tx, &session, refused, now).await,
+                refused => return refuse(tx, act, &session, refused, now).await,
             };
             Ok(Outcome::Done(pair))
         });
@@ -120,23 +158,26 @@ impl Sessions {
                     Err(Error::RotationRequired)
                 }
                 Rotation::Rotate => {
-                    if !session.is_used {
-                        store::session_mark_used(tx, session.id).await?;
-                    }
+                    store::session_record_use(tx, session.id, &act.origin.session_use(now)).await?;
                     let holdings = Holdings::of(tx, user.id).await?;
                     let bearer = Bearer::Session(session.id);
                     Ok(Outcome::Done(self.issuer.issue(&user, &holdings, bearer)?))
                 }
-                refused => self.refuse(tx, &session, refused, now).await,
+                refused => refuse(tx, act, &session, refused, now).await,
             }
         });
         outcome?.into_result()
     }
 
-    /// Ends the session of a refresh token. Whoever logs out with a token that was just rotated, or of a session that is
-    /// over, gets what they want; only an old token is still a reuse.
+    /// Logs out by a refresh token.
     pub(crate) async fn logout_by_refresh_token(&self, act: &Act, refresh_token: &str) -> Result<(), Error> {
-        let claim = self.refresh_tokens.read(refresh_token)?;
+        self.end_by_refresh_token(act, refresh_token, SessionEnd::Logout).await
+    }
+
+    /// Ends the session of a refresh token. Whoever brings a token that was just rotated, or of a session that is over, gets what
+    /// they want; only an old token is still a reuse.
+    pub(super) async fn end_by_refresh_token(&self, act: &Act, token: &str, end: SessionEnd) -> Result<(), Error> {
+        let claim = self.refresh_tokens.read(token)?;
         let outcome = write_tx!(self.db, |tx| {
             let (_, session) = match self.lock(tx, claim.session_id).await {
                 Err(Error::SessionEnded) => return Ok(Outcome::Done(())),
@@ -145,11 +186,16 @@ impl Sessions {
             let now = self.clock.now();
             match session.use_without_rotation(claim.counter, now) {
                 Rotation::Rotate | Rotation::Repeat | Rotation::Overlap => {
-                    store::session_end(tx, session.id, SessionEnd::Logout, now).await?;
+                    let change = session_ends::end(tx, act, &session, end, now).await?;
+                    feed::publish(tx, vec![change], now).await?;
                     Ok(Outcome::Done(()))
                 }
-                Rotation::Expired | Rotation::Ended => Ok(Outcome::Done(())),
-                Rotation::Reuse => self.refuse(tx, &session, Rotation::Reuse, now).await,
+                Rotation::Ended => Ok(Outcome::Done(())),
+                Rotation::Expired => {
+                    end_expired(tx, act, &session, now).await?;
+                    Ok(Outcome::Done(()))
+                }
+                Rotation::Reuse => refuse(tx, act, &session, Rotation::Reuse, now).await,
             }
         });
         outcome?.into_result()
@@ -158,19 +204,21 @@ impl Sessions {
     /// Ends a session whose access token was verified.
     pub(crate) async fn logout(&self, act: &Act, session_id: SessionId) -> Result<(), Error> {
         write_tx!(self.db, |tx| {
-            match self.lock(tx, session_id).await {
-                Err(Error::SessionEnded) => Ok(()),
-                Err(error) => Err(error),
-                Ok((_, session)) => {
-                    store::session_end(tx, session.id, SessionEnd::Logout, self.clock.now()).await?;
-                    Ok(())
-                }
+            let (_, session) = match self.lock(tx, session_id).await {
+                Err(Error::SessionEnded) => return Ok(()),
+                locked => locked?,
+            };
+            if session.end_time.is_none() {
+                let now = self.clock.now();
+                let change = session_ends::end(tx, act, &session, SessionEnd::Logout, now).await?;
+                feed::publish(tx, vec![change], now).await?;
             }
+            Ok(())
         })
     }
 
     /// The session and its user, whose row is locked. A session that is not there has ended: it was once issued a token.
-    async fn lock(&self, tx: &mut Conn, id: SessionId) -> Result<(User, Session), Error> {
+    pub(super) async fn lock(&self, tx: &mut Conn, id: SessionId) -> Result<(User, Session), Error> {
         let user_id = store::session_by_id(tx, id).await?.ok_or(Error::SessionEnded)?.user_id;
         let user = store::user_lock(tx, user_id)
             .await?
@@ -179,26 +227,6 @@ impl Sessions {
         // Again, since it may have changed before the lock was ours.
         let session = store::session_by_id(tx, id).await?.ok_or(Error::SessionEnded)?;
         Ok((user, session))
-    }
-
-    /// Refuses a token that is not current, and ends the session where it was reused.
-    async fn refuse<T>(
-        &self,
-        tx: &mut Conn,
-        session: &Session,
-        rotation: Rotation,
-        now: Timestamp,
-    ) -> Result<Outcome<T>, Error> {
-        Err(match rotation {
-            Rotation::Reuse => {
-                store::session_end(tx, session.id, SessionEnd::RefreshTokenReused, now).await?;
-                tracing::warn!(session_id = %session.id, user_id = %session.user_id, "a refresh token was reused; the session has ended");
-                return Ok(Outcome::Refused(Error::RefreshTokenReused));
-            }
-            Rotation::Expired => Error::RefreshTokenExpired,
-            Rotation::Ended => Error::SessionEnded,
-            Rotation::Rotate | Rotation::Repeat | Rotation::Overlap => Error::RotationOverlap,
-        })
     }
 
     async fn pair(
@@ -225,4 +253,45 @@ impl<T> Outcome<T> {
             Self::Refused(error) => Err(error),
         }
     }
+}
+
+/// Refuses a token that is not current. Ends the session where the token was reused or has expired.
+async fn refuse<T>(
+    tx: &mut Conn,
+    act: &Act,
+    session: &Session,
+    rotation: Rotation,
+    now: Timestamp,
+) -> Result<Outcome<T>, Error> {
+    match rotation {
+        Rotation::Reuse => {
+            let change = session_ends::end(tx, act, session, SessionEnd::RefreshTokenReused, now).await?;
+            feed::publish(tx, vec![change], now).await?;
+            tracing::warn!(session_id = %session.id, user_id = %session.user_id, "a refresh token was reused; the session has ended");
+            Ok(Outcome::Refused(Error::RefreshTokenReused))
+        }
+        Rotation::Expired => {
+            end_expired(tx, act, session, now).await?;
+            Ok(Outcome::Refused(Error::RefreshTokenExpired))
+        }
+        Rotation::Ended => Err(Error::SessionEnded),
+        Rotation::Rotate | Rotation::Repeat | Rotation::Overlap => {
+            AuditEvent::new("session.rotate_overlap")
+                .target("session", session.id)
+                .concerning(session.user_id)
+                .refused("ROTATION_OVERLAP")
+                .record(tx, act, now)
+                .await?;
+            Ok(Outcome::Refused(Error::RotationOverlap))
+        }
+    }
+}
+
+/// Ends a session that has expired for good, so that it stays over when the clock is set back.
+async fn end_expired(tx: &mut Conn, act: &Act, session: &Session, now: Timestamp) -> Result<(), Error> {
+    if session.end_time.is_none() {
+        let change = session_ends::end(tx, act, session, SessionEnd::Expired, now).await?;
+        feed::publish(tx, vec![change], now).await?;
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use shared::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{act::act, convert, passwords, profile};
+use super::{act::act, convert, passwords, profile, sessions};
 use crate::domain::{Accounts, Error, Password, PasswordChange, PasswordRules};
 
 /// Serves `auth.v1.AccountService`.
@@ -68,16 +68,16 @@ impl AccountService for AccountRpc {
 
     async fn list_my_sessions(
         &self,
-        _: Request<proto::ListMySessionsRequest>,
+        request: Request<proto::ListMySessionsRequest>,
     ) -> Result<Response<proto::ListMySessionsResponse>, Status> {
-        Err(Status::unimplemented("list_my_sessions"))
+        sessions::list_my_sessions(&self.accounts.sessions, request).await
     }
 
     async fn revoke_my_session(
         &self,
-        _: Request<proto::RevokeMySessionRequest>,
+        request: Request<proto::RevokeMySessionRequest>,
     ) -> Result<Response<proto::RevokeMySessionResponse>, Status> {
-        Err(Status::unimplemented("revoke_my_session"))
+        sessions::revoke_my_session(&self.accounts.sessions, request).await
     }
 
     async fn get_client_address(

@@ -1,11 +1,13 @@
 //! `auth.v1.AuthService`.
 
+use secrecy::ExposeSecret as _;
 use shared::{
     authz,
     proto::auth::v1::{
-        self as proto, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshAccessTokenRequest,
-        RefreshAccessTokenResponse, RegisterRequest, RegisterResponse, RotateTokensRequest, RotateTokensResponse,
-        auth_service_server::AuthService,
+        self as proto, IntrospectTokenRequest, IntrospectTokenResponse, LoginRequest, LoginResponse, LogoutRequest,
+        LogoutResponse, RefreshAccessTokenRequest, RefreshAccessTokenResponse, RegisterRequest, RegisterResponse,
+        RevokeAllTokensRequest, RevokeAllTokensResponse, RevokeTokenRequest, RevokeTokenResponse, RotateTokensRequest,
+        RotateTokensResponse, auth_service_server::AuthService,
     },
     validate::{Fields, InvalidFields},
 };
@@ -32,7 +34,7 @@ impl AuthService for AuthRpc {
         Ok(Response::new(RegisterResponse {
             tokens: Some(convert::token_pair(&logged_in.tokens)),
             user: Some(convert::user(logged_in.user)),
-            device_token: String::new(),
+            device_token: logged_in.device_token.expose_secret().to_owned(),
         }))
     }
 
@@ -43,7 +45,7 @@ impl AuthService for AuthRpc {
         Ok(Response::new(LoginResponse {
             tokens: Some(convert::token_pair(&logged_in.tokens)),
             user: Some(convert::user(logged_in.user)),
-            device_token: String::new(),
+            device_token: logged_in.device_token.expose_secret().to_owned(),
         }))
     }
 
@@ -93,16 +95,26 @@ impl AuthService for AuthRpc {
 
     async fn revoke_token(
         &self,
-        _: Request<proto::RevokeTokenRequest>,
-    ) -> Result<Response<proto::RevokeTokenResponse>, Status> {
-        Err(Status::unimplemented("revoke_token"))
+        request: Request<RevokeTokenRequest>,
+    ) -> Result<Response<RevokeTokenResponse>, Status> {
+        let act = act(&request);
+        // The hint is not needed: neither kind of token can be taken for the other.
+        let token = request.into_inner().token;
+        if token.is_empty() {
+            return Err(Error::from(InvalidFields::one("token", "is required")).into());
+        }
+        self.sessions.revoke_token(&act, &token).await?;
+        Ok(Response::new(RevokeTokenResponse {}))
     }
 
     async fn revoke_all_tokens(
         &self,
-        _: Request<proto::RevokeAllTokensRequest>,
-    ) -> Result<Response<proto::RevokeAllTokensResponse>, Status> {
-        Err(Status::unimplemented("revoke_all_tokens"))
+        request: Request<RevokeAllTokensRequest>,
+    ) -> Result<Response<RevokeAllTokensResponse>, Status> {
+        let ended = self.sessions.revoke_all_own(&act(&request)).await?;
+        Ok(Response::new(RevokeAllTokensResponse {
+            session_count: i32::try_from(ended).unwrap_or(i32::MAX),
+        }))
     }
 
     async fn issue_service_token(
@@ -128,9 +140,14 @@ impl AuthService for AuthRpc {
 
     async fn introspect_token(
         &self,
-        _: Request<proto::IntrospectTokenRequest>,
-    ) -> Result<Response<proto::IntrospectTokenResponse>, Status> {
-        Err(Status::unimplemented("introspect_token"))
+        request: Request<IntrospectTokenRequest>,
+    ) -> Result<Response<IntrospectTokenResponse>, Status> {
+        let token = request.into_inner().token;
+        if token.is_empty() {
+            return Err(Error::from(InvalidFields::one("token", "is required")).into());
+        }
+        let found = self.sessions.introspect(&token).await?;
+        Ok(Response::new(found.map(convert::introspection).unwrap_or_default()))
     }
 }
 
@@ -188,6 +205,7 @@ fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<Credential
     fields.finish(|| {
         Some(Credentials {
             identifier: request.identifier,
+            device_token: request.device_token,
             password: password?,
             new_password,
         })

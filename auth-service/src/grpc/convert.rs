@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use shared::proto::auth::v1 as proto;
+use shared::{ids::SessionId, proto::auth::v1 as proto};
 
-use crate::domain::{AccessToken, TokenPair, User};
+use crate::domain::{AccessToken, Introspection, Session, TokenPair, User};
 
 const TOKEN_TYPE: &str = "Bearer";
 
@@ -49,6 +49,43 @@ pub(super) fn service_token(access: &AccessToken) -> proto::IssueServiceTokenRes
         token_type: TOKEN_TYPE.to_owned(),
         access_token: access.token.expose_secret().to_owned(),
         access_expires_in: seconds(access.expires_in),
+    }
+}
+
+/// `current`: the session of the caller.
+pub(super) fn session(session: Session, current: Option<SessionId>) -> proto::Session {
+    proto::Session {
+        session_id: session.id.to_string(),
+        user_id: session.user_id.to_string(),
+        ip_address: session.ip_address,
+        user_agent: session.user_agent,
+        create_time: Some(session.create_time.into()),
+        last_use_time: Some(session.last_use_time.into()),
+        expire_time: Some(session.expire_time.into()),
+        absolute_expire_time: Some(session.absolute_expire_time.into()),
+        is_current: current == Some(session.id),
+        end_time: session.end_time.map(Into::into),
+        end_reason: session.end_reason.unwrap_or_default(),
+    }
+}
+
+pub(super) fn introspection(found: Introspection) -> proto::IntrospectTokenResponse {
+    let token_type = if found.issue_time.is_some() {
+        "access_token"
+    } else {
+        "refresh_token"
+    };
+    proto::IntrospectTokenResponse {
+        active: true,
+        token_type: token_type.to_owned(),
+        user_id: found.user_id.to_string(),
+        login: found.login,
+        client_id: found.client_id,
+        session_id: found.session_id.map(|id| id.to_string()).unwrap_or_default(),
+        roles: found.roles,
+        permissions: found.permissions,
+        issue_time: found.issue_time.map(Into::into),
+        expire_time: Some(found.expire_time.into()),
     }
 }
 

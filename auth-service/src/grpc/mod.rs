@@ -15,6 +15,7 @@ mod rbac;
 mod rbac_messages;
 mod rbac_requests;
 mod service_accounts;
+mod sessions;
 mod users;
 
 pub(crate) use self::{

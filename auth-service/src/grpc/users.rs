@@ -13,7 +13,7 @@ use shared::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{act::act, convert, fields, profile};
+use super::{act::act, convert, fields, profile, sessions};
 use crate::domain::{Accounts, Error, NewAccount, Password, PasswordRules, Registration, UserFilter, fold};
 
 const MAX_QUERY_LEN: usize = 100;
@@ -130,23 +130,23 @@ impl UserService for UserRpc {
 
     async fn list_user_sessions(
         &self,
-        _: Request<proto::ListUserSessionsRequest>,
+        request: Request<proto::ListUserSessionsRequest>,
     ) -> Result<Response<proto::ListUserSessionsResponse>, Status> {
-        Err(Status::unimplemented("list_user_sessions"))
+        sessions::list_user_sessions(&self.accounts.sessions, request).await
     }
 
     async fn revoke_user_session(
         &self,
-        _: Request<proto::RevokeUserSessionRequest>,
+        request: Request<proto::RevokeUserSessionRequest>,
     ) -> Result<Response<proto::RevokeUserSessionResponse>, Status> {
-        Err(Status::unimplemented("revoke_user_session"))
+        sessions::revoke_user_session(&self.accounts.sessions, request).await
     }
 
     async fn revoke_user_tokens(
         &self,
-        _: Request<proto::RevokeUserTokensRequest>,
+        request: Request<proto::RevokeUserTokensRequest>,
     ) -> Result<Response<proto::RevokeUserTokensResponse>, Status> {
-        Err(Status::unimplemented("revoke_user_tokens"))
+        sessions::revoke_user_tokens(&self.accounts.sessions, request).await
     }
 }
 

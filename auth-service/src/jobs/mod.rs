@@ -8,7 +8,7 @@ use std::{convert::Infallible, fmt::Display, time::Duration};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use shared::server::Running;
 
-use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing};
+use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Sessions};
 
 /// Keys are looked after this often: read, and written where something is due.
 const KEYS: Duration = Duration::from_secs(5);
@@ -22,6 +22,7 @@ pub(crate) struct Jobs {
     pub(crate) feed: FeedTail,
     pub(crate) attempts: Attempts,
     pub(crate) audit_log: AuditLog,
+    pub(crate) sessions: Sessions,
 }
 
 impl Jobs {
@@ -48,6 +49,11 @@ impl Jobs {
         every(PURGE, "audit log purge", running, move || {
             let audit_log = audit_log.clone();
             async move { audit_log.purge().await }.boxed()
+        });
+        let sessions = self.sessions;
+        every(PURGE, "session purge", running, move || {
+            let sessions = sessions.clone();
+            async move { sessions.purge().await.map(drop) }.boxed()
         });
     }
 }

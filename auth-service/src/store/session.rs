@@ -4,7 +4,8 @@ use shared::db::prelude::*;
 use shared::{
     clock::Timestamp,
     db,
-    ids::{SessionId, UserId},
+    ids::{SessionId, SessionKind, UserId},
+    page::PageRequest,
 };
 
 use super::schema::sessions;
@@ -49,6 +50,15 @@ pub(crate) struct NewSession {
     pub(crate) last_use_time: Timestamp,
 }
 
+/// The last use of a session.
+#[derive(Debug, AsChangeset)]
+#[diesel(table_name = sessions)]
+pub(crate) struct SessionUse {
+    pub(crate) last_use_time: Timestamp,
+    pub(crate) ip_address: String,
+    pub(crate) user_agent: String,
+}
+
 /// Why a session ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SessionEnd {
@@ -75,7 +85,7 @@ pub(crate) enum SessionEnd {
 }
 
 impl SessionEnd {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Logout => "logout",
             Self::RefreshTokenReused => "refresh_token_reused",
@@ -114,8 +124,8 @@ pub(crate) async fn session_rotate(
     conn: &mut Conn,
     session: &Session,
     request: Option<&[u8]>,
-    now: Timestamp,
     expire_time: Timestamp,
+    by: &SessionUse,
 ) -> db::Result<bool> {
     let current = sessions::table
         .find(session.id)
@@ -125,14 +135,16 @@ pub(crate) async fn session_rotate(
         sessions::counter.eq(session.counter + 1),
         sessions::is_used.eq(false),
         sessions::rotation_request.eq(request),
-        sessions::rotate_time.eq(now),
+        sessions::rotate_time.eq(by.last_use_time),
         sessions::expire_time.eq(expire_time),
+        by,
     ));
     query!(conn, |c| update.execute(c).await).map(|rows| rows == 1)
 }
 
-pub(crate) async fn session_mark_used(conn: &mut Conn, id: SessionId) -> db::Result<()> {
-    let update = diesel::update(sessions::table.find(id)).set(sessions::is_used.eq(true));
+/// The session's current refresh token was used, and stays.
+pub(crate) async fn session_record_use(conn: &mut Conn, id: SessionId, by: &SessionUse) -> db::Result<()> {
+    let update = diesel::update(sessions::table.find(id)).set((sessions::is_used.eq(true), by));
     query!(conn, |c| update.execute(c).await).map(|_| ())
 }
 
@@ -176,4 +188,70 @@ pub(crate) async fn sessions_end_everybodys(conn: &mut Conn, end: SessionEnd, no
     let live = sessions::table.filter(sessions::end_time.is_null());
     let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end.as_str())));
     query!(conn, |c| update.execute(c).await)
+}
+
+/// The sessions of the user that have not ended, the longest idle one first.
+pub(crate) async fn sessions_unended(conn: &mut Conn, user_id: UserId) -> db::Result<Vec<Session>> {
+    query!(conn, |c| sessions::table
+        .filter(sessions::user_id.eq(user_id))
+        .filter(sessions::end_time.is_null())
+        .order((sessions::last_use_time, sessions::id))
+        .select(Session::as_select())
+        .load(c)
+        .await)
+}
+
+/// A page of the user's sessions, the one used last first: those that live at this moment, or all.
+pub(crate) async fn sessions_list(
+    conn: &mut Conn,
+    user_id: UserId,
+    live_at: Option<Timestamp>,
+    page: &PageRequest<SessionKind>,
+) -> db::Result<Vec<Session>> {
+    query!(conn, |c| {
+        let mut listed = sessions::table
+            .filter(sessions::user_id.eq(user_id))
+            .order((sessions::last_use_time.desc(), sessions::id.desc()))
+            .select(Session::as_select())
+            .limit(page.limit())
+            .into_boxed();
+        if let Some(now) = live_at {
+            listed = listed
+                .filter(sessions::end_time.is_null())
+                .filter(sessions::expire_time.gt(now));
+        }
+        if let Some(after) = page.after {
+            listed = listed.filter(
+                sessions::last_use_time
+                    .lt(after.time)
+                    .or(sessions::last_use_time.eq(after.time).and(sessions::id.lt(after.id))),
+            );
+        }
+        listed.load(c).await
+    })
+}
+
+/// At most `limit` sessions that ended or expired before this moment.
+pub(crate) async fn sessions_dead(conn: &mut Conn, dead_before: Timestamp, limit: i64) -> db::Result<Vec<SessionId>> {
+    // One after the other: each has an index.
+    let mut dead: Vec<SessionId> = query!(conn, |c| sessions::table
+        .filter(sessions::end_time.lt(dead_before))
+        .select(sessions::id)
+        .limit(limit)
+        .load(c)
+        .await)?;
+    if dead.is_empty() {
+        dead = query!(conn, |c| sessions::table
+            .filter(sessions::expire_time.lt(dead_before))
+            .select(sessions::id)
+            .limit(limit)
+            .load(c)
+            .await)?;
+    }
+    Ok(dead)
+}
+
+pub(crate) async fn session_delete(conn: &mut Conn, id: SessionId) -> db::Result<()> {
+    let delete = diesel::delete(sessions::table.find(id));
+    query!(conn, |c| delete.execute(c).await).map(|_| ())
 }

@@ -16,6 +16,8 @@ mod program;
 mod rbac;
 mod registration;
 mod rotation;
+mod rotation_races;
 mod server;
+mod sessions;
 mod support;
 mod users;

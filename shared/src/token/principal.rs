@@ -16,11 +16,12 @@ pub struct Principal {
     roles: Vec<String>,
     permissions: Vec<String>,
     token_version: i64,
+    issued_at: Timestamp,
     expires_at: Timestamp,
 }
 
 impl Principal {
-    pub(super) fn new(claims: Claims, expires_at: Timestamp) -> Self {
+    pub(super) fn new(claims: Claims, issued_at: Timestamp, expires_at: Timestamp) -> Self {
         Self {
             user_id: claims.sub,
             session_id: claims.sid,
@@ -29,6 +30,7 @@ impl Principal {
             roles: claims.roles,
             permissions: claims.permissions,
             token_version: claims.ver,
+            issued_at,
             expires_at,
         }
     }
@@ -76,6 +78,11 @@ impl Principal {
     /// The user's token version when the token was issued, from 0.
     pub const fn token_version(&self) -> i64 {
         self.token_version
+    }
+
+    /// When the token was issued.
+    pub const fn issued_at(&self) -> Timestamp {
+        self.issued_at
     }
 
     /// When the token ends, without any leeway.

@@ -40,7 +40,10 @@ INSERT INTO sessions_new
 DROP TABLE sessions;
 ALTER TABLE sessions_new RENAME TO sessions;
 CREATE INDEX sessions_user_id_idx ON sessions (user_id);
-CREATE INDEX sessions_absolute_expire_time_idx ON sessions (absolute_expire_time);
+CREATE INDEX sessions_unended_user_id_idx ON sessions (user_id) WHERE end_time IS NULL;
+-- Sessions that are long dead are deleted.
+CREATE INDEX sessions_end_time_idx ON sessions (end_time);
+CREATE INDEX sessions_expire_time_idx ON sessions (expire_time);
 
 -- Keys are published before they sign, and stay for as long as what they signed.
 -- From when on it signs.

@@ -1,0 +1,141 @@
+//! Tokens of either kind, by trial: what one is worth at this moment (RFC 7662), and its end (RFC 7009).
+
+use shared::{
+    clock::Timestamp,
+    db::{self, Conn, write_tx},
+    ids::{SessionId, UserId},
+    token::{FIRST_PARTY_CLIENT_ID, Principal},
+};
+
+use super::{
+    Act, Error, Sessions, authority::Holdings, feed, refresh_token::RefreshClaim, session::Standing, session_ends,
+};
+use crate::store::{self, SessionEnd, User};
+
+/// A token that could be used now.
+#[derive(Debug)]
+pub(crate) struct Introspection {
+    /// `None`: a refresh token, which does not tell.
+    pub(crate) issue_time: Option<Timestamp>,
+    pub(crate) user_id: UserId,
+    pub(crate) login: String,
+    pub(crate) client_id: String,
+    /// `None`: a service's.
+    pub(crate) session_id: Option<SessionId>,
+    pub(crate) roles: Vec<String>,
+    /// Granted directly.
+    pub(crate) permissions: Vec<String>,
+    pub(crate) expire_time: Timestamp,
+}
+
+impl Sessions {
+    /// What the token is worth, by what the database says now; `None` where it could not be used. Nothing is used up by it, and
+    /// nothing ends.
+    pub(crate) async fn introspect(&self, token: &str) -> Result<Option<Introspection>, Error> {
+        let refresh = self.refresh_tokens.read(token).ok();
+        let access = match refresh {
+            Some(_) => None,
+            None => self.verifier.verify(token).ok(),
+        };
+        if refresh.is_none() && access.is_none() {
+            return Ok(None);
+        }
+        let mut snapshot = self.db.snapshot().await?;
+        let now = self.clock.now();
+        let found = match (refresh, access) {
+            (Some(claim), _) => self.introspect_refresh(snapshot.conn(), claim, now).await,
+            (None, Some(principal)) => introspect_access(snapshot.conn(), &principal, now).await,
+            (None, None) => Ok(None),
+        };
+        snapshot.end().await;
+        Ok(found?)
+    }
+
+    /// Ends the session of the token. A token of which no session lives is no error: there is nothing left to revoke.
+    pub(crate) async fn revoke_token(&self, act: &Act, token: &str) -> Result<(), Error> {
+        if self.refresh_tokens.read(token).is_ok() {
+            return self.end_by_refresh_token(act, token, SessionEnd::Revoked).await;
+        }
+        let Ok(principal) = self.verifier.verify(token) else {
+            return Ok(());
+        };
+        // The token of a service belongs to no session.
+        let Some(session_id) = principal.session_id() else {
+            return Ok(());
+        };
+        write_tx!(self.db, |tx| {
+            let (user, session) = match self.lock(tx, session_id).await {
+                Err(Error::SessionEnded) => return Ok(()),
+                locked => locked?,
+            };
+            // One that is dead is nobody's to log somebody out with.
+            if session.end_time.is_none() && principal.token_version() >= user.token_version {
+                let now = self.clock.now();
+                let change = session_ends::end(tx, act, &session, SessionEnd::Revoked, now).await?;
+                feed::publish(tx, vec![change], now).await?;
+            }
+            Ok(())
+        })
+    }
+
+    async fn introspect_refresh(
+        &self,
+        conn: &mut Conn,
+        claim: RefreshClaim,
+        now: Timestamp,
+    ) -> db::Result<Option<Introspection>> {
+        let Some(session) = store::session_by_id(conn, claim.session_id).await? else {
+            return Ok(None);
+        };
+        if session.standing(claim.counter, now) != Standing::Current {
+            return Ok(None);
+        }
+        let Some(user) = active_user(conn, session.user_id).await? else {
+            return Ok(None);
+        };
+        let holdings = Holdings::of(conn, user.id).await?;
+        Ok(Some(Introspection {
+            issue_time: None,
+            user_id: user.id,
+            login: user.login,
+            client_id: FIRST_PARTY_CLIENT_ID.to_owned(),
+            session_id: Some(session.id),
+            roles: holdings.roles,
+            permissions: holdings.direct,
+            expire_time: session.expire_time,
+        }))
+    }
+}
+
+async fn introspect_access(
+    conn: &mut Conn,
+    principal: &Principal,
+    now: Timestamp,
+) -> db::Result<Option<Introspection>> {
+    let Some(user) = active_user(conn, principal.user_id()).await? else {
+        return Ok(None);
+    };
+    if principal.token_version() < user.token_version {
+        return Ok(None);
+    }
+    if let Some(id) = principal.session_id() {
+        let session = store::session_by_id(conn, id).await?;
+        if session.is_none_or(|session| session.end_time.is_some() || now >= session.expire_time) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Introspection {
+        issue_time: Some(principal.issued_at()),
+        user_id: user.id,
+        login: user.login,
+        client_id: principal.client_id().to_owned(),
+        session_id: principal.session_id(),
+        roles: principal.roles().to_vec(),
+        permissions: principal.permissions().to_vec(),
+        expire_time: principal.expires_at(),
+    }))
+}
+
+async fn active_user(conn: &mut Conn, id: UserId) -> db::Result<Option<User>> {
+    Ok(store::user_by_id(conn, id).await?.filter(|user| user.is_active))
+}

@@ -1,0 +1,71 @@
+//! How sessions end: each end is written, kept in the audit log and made known to those who verify the session's access tokens. The
+//! caller has locked the user's row, and publishes the change that it gets as the last of its transaction.
+
+use shared::{
+    clock::Timestamp,
+    db::{self, Conn},
+    ids::UserId,
+};
+
+use super::{Act, Sessions, audit::AuditEvent, feed::Change};
+use crate::{
+    ids::DeviceId,
+    store::{self, Session, SessionEnd},
+};
+
+/// Ends a live session.
+pub(super) async fn end(
+    tx: &mut Conn,
+    act: &Act,
+    session: &Session,
+    end: SessionEnd,
+    now: Timestamp,
+) -> db::Result<Change> {
+    store::session_end(tx, session.id, end, now).await?;
+    let event = match end {
+        SessionEnd::Logout => AuditEvent::new("session.logout"),
+        SessionEnd::Revoked => AuditEvent::new("session.revoke"),
+        SessionEnd::RefreshTokenReused => {
+            AuditEvent::new("session.refresh_token_reused").refused("REFRESH_TOKEN_REUSED")
+        }
+        _ => AuditEvent::new("session.end").detail("reason", end.as_str()),
+    };
+    event
+        .target("session", session.id)
+        .concerning(session.user_id)
+        .record(tx, act, now)
+        .await?;
+    Ok(Change::SessionRevoked(session.id))
+}
+
+impl Sessions {
+    /// Makes room for a new session on this device: ends the one that the device had, those that were found to have expired,
+    /// and of too many the longest idle ones.
+    pub(super) async fn make_room(
+        &self,
+        tx: &mut Conn,
+        act: &Act,
+        user_id: UserId,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> db::Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        let mut others = Vec::new();
+        for session in store::sessions_unended(tx, user_id).await? {
+            let reason = if session.device_id == Some(device) {
+                SessionEnd::DeviceReplaced
+            } else if now >= session.expire_time {
+                SessionEnd::Expired
+            } else {
+                others.push(session);
+                continue;
+            };
+            changes.push(end(tx, act, &session, reason, now).await?);
+        }
+        let too_many = (others.len() + 1).saturating_sub(self.max_per_user);
+        for session in &others[..too_many.min(others.len())] {
+            changes.push(end(tx, act, session, SessionEnd::SessionLimit, now).await?);
+        }
+        Ok(changes)
+    }
+}
