@@ -105,7 +105,12 @@ impl AuthService<'_> {
             }
             Ok(keys)
         };
-        let Some(keys) = stop.run_until_cancelled(prepared).await.transpose()?.flatten() else {
+        let Some(keys) = stop
+            .run_until_cancelled(Box::pin(prepared))
+            .await
+            .transpose()?
+            .flatten()
+        else {
             return Ok(key_set);
         };
         key_set.replace(keys.jwks());

@@ -26,10 +26,10 @@ pub struct AttemptSettings {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub registration_burst: u32,
     /// Wrong passwords for an account, or from a device that is known, before the next attempt has to wait 1 s, then 2 s, 4 s and
-    /// so on [1 to 1000].
+    /// so on [1 to 1000000].
     #[arg(long, env = "LOGIN_FREE_ATTEMPTS", default_value_t = 10, value_name = "N")]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub login_free_attempts: u16,
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub login_free_attempts: u32,
     /// The longest that an account or a device has to wait, in seconds [1 to 86400].
     #[arg(long, env = "LOGIN_MAX_DELAY_SECONDS", default_value_t = 900, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=86_400))]

@@ -1,6 +1,8 @@
 //! The audit log: who did what to whom, when, from where, with which outcome. An event is written in the transaction of what it
 //! tells of, and never holds a secret.
 
+use std::fmt::Display;
+
 use shared::{
     clock::{Clock, Timestamp},
     db::{self, Conn, Db, write_tx},
@@ -46,9 +48,9 @@ impl AuditEvent {
     }
 
     /// It was done to this thing.
-    pub(crate) fn target(mut self, target_type: &'static str, id: impl ToString) -> Self {
+    pub(crate) fn target(mut self, target_type: &'static str, id: impl Display) -> Self {
         self.target_type = target_type;
-        self.target_id = id.to_string();
+        self.target_id = format!("{id}");
         self
     }
 
@@ -70,8 +72,8 @@ impl AuditEvent {
     }
 
     /// What else there is to know. Never a secret.
-    pub(crate) fn detail(mut self, key: &'static str, value: impl ToString) -> Self {
-        self.details.push((key, value.to_string()));
+    pub(crate) fn detail(mut self, key: &'static str, value: impl Display) -> Self {
+        self.details.push((key, format!("{value}")));
         self
     }
 

@@ -107,32 +107,30 @@ pub(super) async fn declare(
 }
 
 async fn resource(tx: &mut Conn, owner: &str, code_name: &str, now: Timestamp) -> Result<ResourceId, Error> {
-    match store::resource_by_code_name(tx, code_name).await? {
-        Some(row) => match row.owner.as_deref() {
+    if let Some(row) = store::resource_by_code_name(tx, code_name).await? {
+        return match row.owner.as_deref() {
             Some(theirs) if theirs != owner => Err(Error::ResourceOwned(code_name.to_owned())),
             Some(_) => Ok(row.id),
             None => {
                 store::resource_set_owner(tx, row.id, owner).await?;
                 Ok(row.id)
             }
-        },
-        None => {
-            let row = ResourceRow {
-                id: ResourceId::generate(),
-                code_name: code_name.to_owned(),
-                name: code_name.to_owned(),
-                description: String::new(),
-                owner: Some(owner.to_owned()),
-                create_time: now,
-            };
-            // Somebody may have given the name to another one.
-            if store::resource_by_name(tx, &row.name).await?.is_some() {
-                return Err(Error::ResourceOwned(code_name.to_owned()));
-            }
-            store::resource_insert(tx, &row).await?;
-            Ok(row.id)
-        }
+        };
     }
+    let row = ResourceRow {
+        id: ResourceId::generate(),
+        code_name: code_name.to_owned(),
+        name: code_name.to_owned(),
+        description: String::new(),
+        owner: Some(owner.to_owned()),
+        create_time: now,
+    };
+    // Somebody may have given the name to another one.
+    if store::resource_by_name(tx, &row.name).await?.is_some() {
+        return Err(Error::ResourceOwned(code_name.to_owned()));
+    }
+    store::resource_insert(tx, &row).await?;
+    Ok(row.id)
 }
 
 async fn action(tx: &mut Conn, code_name: &str, now: Timestamp) -> Result<ActionId, Error> {

@@ -143,7 +143,7 @@ impl FeedTail {
             let rows = store::feed_after(&mut conn, known.position.sequence, limit(RECENT)).await?;
             let is_all = rows.len() < RECENT;
             let recent = Arc::make_mut(&mut tail.recent);
-            for row in rows {
+            for row in &rows {
                 at.sequence = at.sequence.max(row.sequence);
                 recent.extend(event(row));
             }
@@ -246,7 +246,7 @@ impl FeedStream {
         Ok(WatchResponse {
             epoch: at.epoch.to_string(),
             sequence: at.sequence,
-            events: rows.into_iter().filter(is_news).filter_map(event).collect(),
+            events: rows.iter().filter(|row| is_news(row)).filter_map(event).collect(),
             is_snapshot: true,
             is_caught_up,
             server_time: Some(now.into()),
@@ -287,7 +287,7 @@ impl FeedStream {
             } else {
                 at.sequence = rows.last().map_or(at.sequence, |row| row.sequence.max(at.sequence));
             }
-            rows.into_iter().filter_map(event).collect()
+            rows.iter().filter_map(event).collect()
         };
         self.stage = Stage::Live(at);
         Ok(WatchResponse {
@@ -302,7 +302,7 @@ impl FeedStream {
 }
 
 /// The event of a row. One that cannot be read is left out, rather than that nobody hears of anything any more.
-fn event(row: FeedRow) -> Option<AccessEvent> {
+fn event(row: &FeedRow) -> Option<AccessEvent> {
     match AccessEvent::decode(row.event.as_slice()) {
         Ok(event) => Some(AccessEvent {
             sequence: row.sequence,

@@ -160,12 +160,11 @@ impl KeyRing {
                 .record(tx, act, now)
                 .await?;
             if row.state == KeyState::Active.as_str() {
-                match rows.iter().find(|row| row.state == KeyState::Next.as_str()) {
-                    Some(next) => store::signing_key_activate(tx, &next.kid, now).await?,
-                    None => {
-                        let row = generate(&self.secrets, KeyState::Active, now, now).map_err(internal)?;
-                        store::signing_key_insert(tx, &row).await?;
-                    }
+                if let Some(next) = rows.iter().find(|row| row.state == KeyState::Next.as_str()) {
+                    store::signing_key_activate(tx, &next.kid, now).await?;
+                } else {
+                    let row = generate(&self.secrets, KeyState::Active, now, now).map_err(internal)?;
+                    store::signing_key_insert(tx, &row).await?;
                 }
             }
             self.announce(tx, now).await?;

@@ -498,7 +498,8 @@ fn difference(of: &[String], without: &[String]) -> Vec<String> {
 fn ensure_free(is_code_name_taken: bool, is_name_taken: bool) -> Result<(), Error> {
     let taken: Vec<BadField> = [(is_code_name_taken, "code_name"), (is_name_taken, "name")]
         .into_iter()
-        .filter_map(|(is_taken, field)| is_taken.then(|| taken(field)))
+        .filter(|(is_taken, _)| *is_taken)
+        .map(|(_, field)| taken(field))
         .collect();
     if taken.is_empty() {
         Ok(())

@@ -130,7 +130,8 @@ impl Loss {
             return Err(meanwhile());
         }
         let roles = store::roles_with_permissions(tx, &names).await?;
-        if !force && !(holders.is_empty() && roles.is_empty()) {
+        let is_held = !(holders.is_empty() && roles.is_empty());
+        if is_held && !force {
             return Err(Error::InUse);
         }
         let mut changes = Vec::new();

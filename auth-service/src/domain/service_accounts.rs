@@ -38,12 +38,12 @@ const RESERVED: [&str; 3] = [FIRST_PARTY_CLIENT_ID, "command-line", "auth-servic
 
 /// What a service calls itself: 3 to 32 of `a-z 0-9 _ -`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientId(String);
+pub(crate) struct ClientId(String);
 
 /// The text is no client id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 3 to 32 of the characters a-z 0-9 _ -, and not first-party, command-line or auth-service")]
-pub struct InvalidClientId;
+pub(crate) struct InvalidClientId;
 
 /// The use cases of service accounts.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ impl std::str::FromStr for ClientId {
 
 impl ClientId {
     /// As it is written.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

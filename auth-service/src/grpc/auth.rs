@@ -2,13 +2,14 @@
 
 use secrecy::ExposeSecret as _;
 use shared::{
-    authz,
+    authz::{self, Caller},
     proto::auth::v1::{
         self as proto, IntrospectTokenRequest, IntrospectTokenResponse, LoginRequest, LoginResponse, LogoutRequest,
         LogoutResponse, RefreshAccessTokenRequest, RefreshAccessTokenResponse, RegisterRequest, RegisterResponse,
         RevokeAllTokensRequest, RevokeAllTokensResponse, RevokeTokenRequest, RevokeTokenResponse, RotateTokensRequest,
         RotateTokensResponse, auth_service_server::AuthService,
     },
+    token::TokenError,
     validate::{Fields, InvalidFields},
 };
 use tonic::{Request, Response, Status};
@@ -81,6 +82,10 @@ impl AuthService for AuthRpc {
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
         let act = act(&request);
         if request.get_ref().refresh_token.is_empty() {
+            if let Some(Caller::Refused(TokenError::Revoked)) = request.extensions().get::<Caller>() {
+                // It has ended already, which is what was asked for.
+                return Ok(Response::new(LogoutResponse {}));
+            }
             // Public, because a refresh token alone will do; without one the access token has to be good.
             let principal = authz::principal(&request)?;
             if let Some(session_id) = principal.session_id() {

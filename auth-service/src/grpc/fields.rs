@@ -86,14 +86,12 @@ pub(super) fn update_mask<'a>(
         if path == "*" {
             return changeable.iter().map(|(name, _)| *name).collect();
         }
-        match changeable.iter().find(|(name, _)| name == path) {
-            Some((name, _)) => changing.push(*name),
-            None => {
-                let names: Vec<&str> = changeable.iter().map(|(name, _)| *name).collect();
-                fields.reject("update_mask", format!("must hold only {}", names.join(", ")));
-                break;
-            }
-        }
+        let Some((name, _)) = changeable.iter().find(|(name, _)| name == path) else {
+            let names: Vec<&str> = changeable.iter().map(|(name, _)| *name).collect();
+            fields.reject("update_mask", format!("must hold only {}", names.join(", ")));
+            break;
+        };
+        changing.push(*name);
     }
     changing
 }

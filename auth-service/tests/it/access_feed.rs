@@ -161,4 +161,35 @@ on_both_backends! {
         let refused = client.watch(with_token(request, &token)).await.expect_err("refused");
         assert_eq!(shared::testing::rpc::bad_fields(&refused), ["epoch", "after_sequence"]);
     }
+
+    async fn a_change_arrives_after_the_snapshot_and_once(database: TestDatabase) {
+        let server = server(database).await;
+        let mut stream = watch(server.grpc, "", 0).await;
+        let begun = snapshot(&mut stream).await;
+        assert!(sessions(&begun.events).is_empty());
+        // 20 logins that end at the same time, each with a transaction of its own.
+        let mut logins = Vec::new();
+        for index in 0..20 {
+            logins.push(server.register(&format!("user-{index}")).await.tokens.expect("tokens"));
+        }
+        let logouts = logins.iter().map(|tokens| async {
+            let request = LogoutRequest { refresh_token: tokens.refresh_token.clone() };
+            server.auth().logout(request).await.expect("logged out");
+        });
+        futures_util::future::join_all(logouts).await;
+        let mut at = begun.sequence;
+        let mut seen = BTreeSet::new();
+        while seen.len() < 20 {
+            let news = message(&mut stream).await;
+            for event in &news.events {
+                assert_eq!(event.sequence, at + 1, "in order, and without a gap");
+                at = event.sequence;
+            }
+            seen.extend(sessions(&news.events));
+        }
+        // Whoever comes later gets the same in the snapshot.
+        let later = snapshot(&mut watch(server.grpc, &begun.epoch, begun.sequence).await).await;
+        assert_eq!(sessions(&later.events), seen);
+        assert_eq!((later.epoch, later.sequence), (begun.epoch, at));
+    }
 }

@@ -61,7 +61,7 @@ on_both_backends! {
         for seconds in [1, 2, 4, 8] {
             let refused = try_login(&mut server.auth(), "Ann", PASSWORD).await.expect_err("blocked");
             assert_eq!(wait(&refused), Duration::from_secs(seconds));
-            server.clock.advance(Duration::from_secs(seconds) - Duration::from_millis(1));
+            server.clock.advance(Duration::from_millis(seconds * 1000 - 1));
             let refused = try_login(&mut server.auth(), "ann", PASSWORD).await.expect_err("blocked");
             assert_eq!(wait(&refused), Duration::from_millis(1));
             server.clock.advance(Duration::from_millis(1));

@@ -53,7 +53,7 @@ on_both_backends! {
         let direct_all = root.service(&server, "direct-all", &[], &["invoices:all"]).await.user_id;
         let gone = server.register("ann").await.user.expect("ann").user_id;
         root.grant(&gone, "invoices:read").await.expect("granted");
-        let deactivate = DeactivateUserRequest { user_id: gone.clone(), ..DeactivateUserRequest::default() };
+        let deactivate = DeactivateUserRequest { user_id: gone.clone() };
         UserServiceClient::new(channel(server.grpc)).deactivate_user(with_token(deactivate, &root.token)).await.expect("deactivated");
         let cases = [
             (root.user_id.as_str(), "invoices:approve", Reason::Superuser, "superuser", "invoices:approve"),

@@ -64,8 +64,8 @@ fn role(code_name: &str, name: &str) -> CreateRoleRequest {
     }
 }
 
-fn mask(paths: &[&str]) -> Option<FieldMask> {
-    Some(FieldMask { paths: names(paths) })
+fn mask(paths: &[&str]) -> FieldMask {
+    FieldMask { paths: names(paths) }
 }
 
 fn no(code: Code, reason: &str) -> (Code, String) {
@@ -86,19 +86,19 @@ on_both_backends! {
         assert!(!all.permission.expect("it").is_declared);
 
         let new = Resource { code_name: "invoices".to_owned(), name: "Bills".to_owned(), description: "What is owed".to_owned(), ..Resource::default() };
-        let only_name = UpdateResourceRequest { resource: Some(new.clone()), update_mask: mask(&["name"]) };
+        let only_name = UpdateResourceRequest { resource: Some(new.clone()), update_mask: Some(mask(&["name"])) };
         let changed = root.update_resource(only_name).await.expect("changed").resource.expect("it");
         assert_eq!((changed.name.as_str(), changed.description.as_str()), ("Bills", ""));
         let what_is_given = UpdateResourceRequest { resource: Some(Resource { name: String::new(), ..new.clone() }), update_mask: None };
         let changed = root.update_resource(what_is_given).await.expect("changed").resource.expect("it");
         assert_eq!((changed.name.as_str(), changed.description.as_str()), ("Bills", "What is owed"));
-        let code_name = UpdateResourceRequest { resource: Some(new.clone()), update_mask: mask(&["code_name"]) };
+        let code_name = UpdateResourceRequest { resource: Some(new.clone()), update_mask: Some(mask(&["code_name"])) };
         assert_eq!(bad_fields(&root.update_resource(code_name).await.expect_err("refused")), ["update_mask"]);
 
         for (code_name, name) in [("invoices", "Other"), ("other", "Bills")] {
             assert_eq!(refusal(root.create_resource(resource(code_name, name)).await), no(Code::AlreadyExists, "NAME_TAKEN"));
         }
-        let taken = UpdateResourceRequest { resource: Some(Resource { name: "users".to_owned(), ..new }), update_mask: mask(&["name"]) };
+        let taken = UpdateResourceRequest { resource: Some(Resource { name: "users".to_owned(), ..new }), update_mask: Some(mask(&["name"])) };
         assert_eq!(refusal(root.update_resource(taken).await), no(Code::AlreadyExists, "NAME_TAKEN"));
 
         let delete = |code_name: &str| root.delete_resource(DeleteResourceRequest { code_name: code_name.to_owned(), force: false });
@@ -117,7 +117,7 @@ on_both_backends! {
         let get = || root.get_action(GetActionRequest { code_name: "approve".to_owned() });
         assert_eq!(get().await.expect("it").action.expect("it"), made);
         let new = Action { name: "Approve".to_owned(), ..made };
-        let update = UpdateActionRequest { action: Some(new.clone()), update_mask: mask(&["name"]) };
+        let update = UpdateActionRequest { action: Some(new.clone()), update_mask: Some(mask(&["name"])) };
         assert_eq!(root.update_action(update).await.expect("changed").action.expect("it"), new);
         for (code_name, name) in [("approve", "Other"), ("other", "Approve")] {
             assert_eq!(refusal(root.create_action(action(code_name, name)).await), no(Code::AlreadyExists, "NAME_TAKEN"));
@@ -139,7 +139,7 @@ on_both_backends! {
         let made = get().await.expect("it").permission.expect("it");
         assert_eq!((made.resource.as_str(), made.action.as_str(), made.is_declared), ("invoices", "approve", false));
         let new = Permission { description: "May approve".to_owned(), ..made };
-        let update = UpdatePermissionRequest { permission: Some(new.clone()), update_mask: mask(&["description"]) };
+        let update = UpdatePermissionRequest { permission: Some(new.clone()), update_mask: Some(mask(&["description"])) };
         assert_eq!(root.update_permission(update).await.expect("changed").permission.expect("it"), new);
         for (name, expected) in [
             ("invoices:approve", no(Code::AlreadyExists, "NAME_TAKEN")),

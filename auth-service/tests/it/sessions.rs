@@ -88,7 +88,7 @@ on_both_backends! {
         for _ in 0..2 {
             server.account().revoke_my_session(with_token(request.clone(), &here.access_token)).await.expect("revoked");
         }
-        refused_for(&server, &there.access_token, "SESSION_ENDED").await;
+        refused_for(&server, &there.access_token, "TOKEN_REVOKED").await;
         assert_eq!(reason(&server.rotate(&there.refresh_token, "").await.expect_err("ended")), "SESSION_ENDED");
         assert_eq!(listed(&server, &here.access_token).await.len(), 1);
     }
@@ -100,7 +100,7 @@ on_both_backends! {
         let again = login_on(&server, "ann", &device).await;
         assert_eq!(again.device_token, device);
         assert_eq!(reason(&server.rotate(&first.refresh_token, "").await.expect_err("replaced")), "SESSION_ENDED");
-        refused_for(&server, &first.access_token, "SESSION_ENDED").await;
+        refused_for(&server, &first.access_token, "TOKEN_REVOKED").await;
         // One of another user or forged names no device.
         let bobs = server.register("bob").await.device_token;
         for foreign in [bobs.as_str(), "x", &again.tokens.clone().expect("tokens").refresh_token] {
@@ -128,7 +128,7 @@ on_both_backends! {
         assert_eq!(listed(&server, &last.access_token).await.len(), 20);
         for gone in [first, used] {
             assert_eq!(reason(&server.rotate(&gone.refresh_token, "").await.expect_err("gone")), "SESSION_ENDED");
-            refused_for(&server, &gone.access_token, "SESSION_ENDED").await;
+            refused_for(&server, &gone.access_token, "TOKEN_REVOKED").await;
         }
     }
 
@@ -139,7 +139,7 @@ on_both_backends! {
         assert_eq!(reason(&server.rotate(&pair.refresh_token, "").await.expect_err("expired")), "REFRESH_TOKEN_EXPIRED");
         server.clock.set(crate::support::START);
         assert_eq!(reason(&server.rotate(&pair.refresh_token, "").await.expect_err("still")), "REFRESH_TOKEN_EXPIRED");
-        refused_for(&server, &pair.access_token, "SESSION_ENDED").await;
+        refused_for(&server, &pair.access_token, "TOKEN_REVOKED").await;
     }
 
     async fn either_token_revokes_its_session(database: TestDatabase) {
@@ -151,7 +151,7 @@ on_both_backends! {
         }
         for pair in [one, two] {
             assert_eq!(reason(&server.rotate(&pair.refresh_token, "").await.expect_err("ended")), "SESSION_ENDED");
-            refused_for(&server, &pair.access_token, "SESSION_ENDED").await;
+            refused_for(&server, &pair.access_token, "TOKEN_REVOKED").await;
         }
         let first = server.login("ann").await;
         let second = server.rotate(&first.refresh_token, "").await.expect("rotated");

@@ -89,16 +89,16 @@ fn is(code: Code, reason: &str) -> (Code, String) {
     (code, reason.to_owned())
 }
 
-fn mask(paths: &[&str]) -> Option<FieldMask> {
-    Some(FieldMask {
+fn mask(paths: &[&str]) -> FieldMask {
+    FieldMask {
         paths: paths.iter().map(|&path| path.to_owned()).collect(),
-    })
+    }
 }
 
 fn update(user: User, paths: &[&str]) -> UpdateMeRequest {
     UpdateMeRequest {
         user: Some(user),
-        update_mask: mask(paths),
+        update_mask: Some(mask(paths)),
     }
 }
 

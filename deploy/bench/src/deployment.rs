@@ -35,7 +35,16 @@ pub(crate) const PASSWORD: &str = "a long enough password";
 pub(crate) const CHEAP_HASHING: [&str; 4] = ["--hashing-memory-kib", "8", "--hashing-passes", "1"];
 
 /// Limits that no scenario reaches.
-pub(crate) const NO_LIMITS: [&str; 0] = [];
+pub(crate) const NO_LIMITS: [&str; 8] = [
+    "--login-rate-per-minute",
+    "0",
+    "--registration-rate-per-minute",
+    "0",
+    "--login-free-attempts",
+    "1000000",
+    "--login-address-free-attempts",
+    "1000000",
+];
 
 /// Both services, which end with it.
 pub(crate) struct Deployment {

@@ -6,7 +6,7 @@ mod deployment;
 mod scenario;
 mod statistics;
 
-use std::env;
+use std::{env, path::Path};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::{db::Backend, testing::block_on};
@@ -62,7 +62,7 @@ enum Scenario {
 
 fn main() {
     let cli = Cli::parse();
-    deployment::build(&env::current_exe().expect("this program"));
+    deployment::build(Path::new(&env::args_os().next().unwrap_or_default()));
     for database in &cli.database {
         let backend = match database {
             Database::Sqlite => Backend::Sqlite,

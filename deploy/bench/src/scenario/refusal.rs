@@ -128,10 +128,7 @@ async fn call_until_refused(
 }
 
 async fn call(client: &mut LeaderboardServiceClient<Channel>, token: &str) -> Code {
-    let request = GetLeaderboardRequest {
-        limit: 1,
-        ..GetLeaderboardRequest::default()
-    };
+    let request = GetLeaderboardRequest { limit: 1 };
     match client.get_leaderboard(with_token(request, token)).await {
         Ok(_) => Code::Ok,
         Err(status) => status.code(),
