@@ -142,7 +142,7 @@ async fn copy_of(template: &str) -> String {
 /// Makes of each `async fn behaviour(database: TestDatabase)` the tests `behaviour::sqlite` and `behaviour::postgres`,
 /// each with a database of its own on a multi-thread runtime.
 ///
-/// The databases have the migrations of `crate::store::MIGRATIONS`, a `static` [`Migrations`](crate::db::Migrations), or those named first:
+/// The databases have the migrations of `crate::store::MIGRATIONS`, a `static` [`Migrations`], or those named first:
 ///
 /// ```text
 /// on_both_backends! {
