@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use shared::{
     db::{self, Conn},
     ids::UserId,
+    token::MAX_TOKEN_LEN,
+    validate::InvalidFields,
 };
 
 use super::{
@@ -17,6 +19,10 @@ use super::{
 use crate::store::{self, Role};
 
 const ALL: &str = "all";
+
+/// Bytes of the names of roles and direct grants in an access token: in base64 and with all else that it says, less than verifiers take
+/// ([`MAX_TOKEN_LEN`]).
+const MAX_HOLDINGS_LEN: usize = MAX_TOKEN_LEN * 5 / 8;
 
 /// What a user holds, and by what.
 #[derive(Clone, Debug)]
@@ -69,6 +75,24 @@ async fn holdings_of_actor(conn: &mut Conn, act: &Act) -> Result<Option<Holdings
         Actor::Principal(principal) => Ok(Some(Holdings::of(conn, principal.user_id()).await?)),
         Actor::Anonymous => Err(Error::SuperuserRequired),
     }
+}
+
+/// Refuses roles and direct grants whose names no access token has room for: it carries them all, and verifiers refuse a long one. `field`
+/// is what the request calls the last of them.
+pub(super) async fn ensure_fits_token(tx: &mut Conn, user_id: UserId, field: &'static str) -> Result<(), Error> {
+    let holdings = Holdings::of(tx, user_id).await?;
+    // Each stands in quotes and is followed by a comma.
+    let len: usize = holdings
+        .roles
+        .iter()
+        .chain(&holdings.direct)
+        .map(|name| name.len() + 3)
+        .sum();
+    if len > MAX_HOLDINGS_LEN {
+        let why = "would make the user's access tokens too long; give one role that holds all of it";
+        return Err(InvalidFields::one(field, why).into());
+    }
+    Ok(())
 }
 
 /// Refuses everybody but superusers.

@@ -72,6 +72,7 @@ impl Rbac {
                 authority::ensure_may_give_role(tx, act, role).await?;
                 if !before.roles.iter().any(|held| held == role) {
                     store::user_role_assign(tx, user_id, role).await?;
+                    authority::ensure_fits_token(tx, user_id, "role").await?;
                     self.changed(tx, act, user_id, event).await?;
                 }
                 Ok(store::user_role_names(tx, user_id).await?)
@@ -130,6 +131,7 @@ impl Rbac {
                         return Err(InvalidFields::one("permission", why).into());
                     }
                     store::user_permission_grant(tx, user_id, &name).await?;
+                    authority::ensure_fits_token(tx, user_id, "permission").await?;
                     self.changed(tx, act, user_id, event).await?;
                 }
                 Ok(store::user_permission_names(tx, user_id).await?)

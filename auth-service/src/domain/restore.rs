@@ -1,6 +1,8 @@
 //! After a database was put back from a back-up: what has happened since the back-up is not in it, such as logouts and rotations, so nothing
 //! that was issued before is trusted.
 
+use std::time::Duration;
+
 use shared::{
     clock::Clock,
     db::{Db, write_tx},
@@ -22,6 +24,8 @@ pub(crate) struct Restored {
 pub(crate) async fn after_restore(db: &Db, secrets: &ServerSecrets, clock: &Clock) -> Result<Restored, Error> {
     let act = Act::command_line();
     write_tx!(db, |tx| {
+        // Also where nothing has served this database yet. How long tokens live is for whoever serves it to say.
+        feed::prepare(tx, Duration::ZERO).await?;
         store::feed_head_lock(tx).await?;
         let now = clock.now();
         let sessions = store::sessions_end_everybodys(tx, SessionEnd::Restored, now).await?;

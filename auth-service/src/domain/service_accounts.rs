@@ -348,6 +348,7 @@ pub(super) async fn set_holdings(tx: &mut Conn, user_id: UserId, wanted: &NewSer
     for permission in held_permissions.difference(&permissions) {
         store::user_permission_revoke(tx, user_id, permission).await?;
     }
+    authority::ensure_fits_token(tx, user_id, "permissions").await?;
     Ok(roles != held_roles || permissions != held_permissions)
 }
 

@@ -60,6 +60,7 @@ impl Accounts {
                     return Err(Error::RoleNotFound(role.clone()));
                 }
             }
+            authority::ensure_fits_token(tx, user.id, "roles").await?;
             let roles = store::user_role_names(tx, user.id).await?;
             AuditEvent::new("user.create")
                 .user(user.id)

@@ -114,6 +114,28 @@ on_both_backends! {
         assert_eq!(root.grant(&id, "invoices:act_0").await.expect("held already").len(), 100);
     }
 
+    async fn whatever_is_granted_the_token_is_one_that_verifiers_take(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        let id = server.register("ann").await.user.expect("ann").user_id;
+        // As long as names can be.
+        let resource = "r".repeat(64);
+        let actions: Vec<String> = (0..60).map(|number| format!("{}{number:02}", "a".repeat(62))).collect();
+        root.make_permissions(&resource, &actions.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let mut granted = 0;
+        let refused = loop {
+            match root.grant(&id, &format!("{resource}:{}", actions[granted])).await {
+                Ok(_) => granted += 1,
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(bad_fields(&refused), ["permission"]);
+        assert!(granted > 30, "{granted}");
+        let token = server.login("ann").await.access_token;
+        assert!(token.len() < shared::token::MAX_TOKEN_LEN, "{}", token.len());
+        let me = server.account().get_me(with_token(shared::proto::auth::v1::GetMeRequest {}, &token)).await;
+        assert_eq!(me.expect("the token is good").into_inner().permissions.len(), granted);
+    }
+
     async fn what_a_role_holds_acts_on_tokens_already_out(database: TestDatabase) {
         let (server, root) = server_with_root(database).await;
         root.make_role("clerk", &["rbac:read"]).await;

@@ -15,6 +15,7 @@ mod policy_matrix;
 mod program;
 mod rbac;
 mod registration;
+mod restore;
 mod rotation;
 mod rotation_races;
 mod server;

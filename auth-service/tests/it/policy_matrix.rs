@@ -54,7 +54,9 @@ async fn call(connection: &RawConnection, path: &str, token: &str) -> (Code, Str
 
 fn is_past_the_layer((code, reason): &(Code, String)) -> bool {
     // Behind the layer is the decoder, which nobody gets past.
-    !matches!(code, Code::Ok | Code::Unauthenticated) && reason != "PERMISSION_DENIED" && reason != "POLICY_MISSING"
+    !matches!(code, Code::Ok | Code::Unauthenticated | Code::Unimplemented)
+        && reason != "PERMISSION_DENIED"
+        && reason != "POLICY_MISSING"
 }
 
 fn kind(name: &str, caller: &Caller, role: &'static str, granted: &[&str]) -> Kind {

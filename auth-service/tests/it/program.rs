@@ -20,17 +20,17 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 
 use crate::support::{PASSWORD, credentials, registration, rotate};
 
-const AUTH_SERVICE: &str = env!("CARGO_BIN_EXE_auth-service");
+pub(crate) const AUTH_SERVICE: &str = env!("CARGO_BIN_EXE_auth-service");
 
 /// A database that nobody has opened, and a server secret.
-struct Place {
+pub(crate) struct Place {
     folder: TempDir,
-    url: String,
-    secret_file: PathBuf,
+    pub(crate) url: String,
+    pub(crate) secret_file: PathBuf,
 }
 
 impl Place {
-    async fn new(backend: Backend) -> Self {
+    pub(crate) async fn new(backend: Backend) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let url = match backend {
             Backend::Sqlite => format!("sqlite:{}/auth.db", folder.path().display()),
@@ -59,7 +59,7 @@ impl Place {
     }
 
     /// Serves, and logs in JSON.
-    fn serve(&self, more: &[&str]) -> Program {
+    pub(crate) fn serve(&self, more: &[&str]) -> Program {
         self.serve_logging(&["--log-format", "json"], more)
     }
 
@@ -112,7 +112,7 @@ fn migrations() -> i64 {
     i64::try_from(folders.expect("the migrations").count()).expect("few")
 }
 
-async fn register(at: Addresses, login: &str) -> RegisterResponse {
+pub(crate) async fn register(at: Addresses, login: &str) -> RegisterResponse {
     let mut client = AuthServiceClient::new(channel(at.grpc));
     let answer = client.register(registration(login)).await;
     answer.expect("registered").into_inner()
