@@ -117,6 +117,7 @@ impl AuthService<'_> {
         let tail = FeedTail::new(self.db.clone(), self.clock.clone());
         jobs::follow("access feed", running, tail.clone().follow());
         jobs::follow("access view", running, tail.clone().fill(access.clone()));
+        tail.settle_commits(&access);
         stop.run_until_cancelled(access.wait_until_loaded()).await;
 
         let sessions = Sessions {

@@ -105,7 +105,7 @@ pub(crate) async fn publish(tx: &mut Conn, changes: Vec<Change>, now: Timestamp)
         };
         store::feed_upsert(tx, &row).await?;
     }
-    db::notify(tx, CHANNEL).await
+    db::notify(tx, CHANNEL, head.sequence).await
 }
 
 impl Change {

@@ -25,6 +25,8 @@ use crate::store::{self, FeedRow};
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Before a reading that has ended begins anew.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a change waits to be seen by this process before it is acknowledged nevertheless.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Events of one message.
 const PAGE: usize = 500;
 /// Events that the task remembers.
@@ -184,6 +186,18 @@ impl FeedTail {
             tracing::warn!(error = %ended, "reading the access feed anew");
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// From now on a change is acknowledged once this process goes by it: whoever was told that a token is worthless shall not see it accepted here.
+    pub(crate) fn settle_commits(&self, view: &AccessView) {
+        let view = view.clone();
+        self.db.settle_commits(CHANNEL, move |sequence| {
+            let view = view.clone();
+            async move {
+                // A view that is stuck says so itself, and the change is made.
+                let _ = tokio::time::timeout(SETTLE_TIMEOUT, view.reached(sequence)).await;
+            }
+        });
     }
 
     /// A reading for a consumer that stands here.

@@ -12,6 +12,7 @@ mod login;
 mod logout;
 mod policies;
 mod policy_matrix;
+mod processes;
 mod program;
 mod rbac;
 mod registration;

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
+    time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -26,6 +27,10 @@ use shared::{
     },
 };
 use tempfile::TempDir;
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 use tonic::transport::Channel;
 use uuid::Uuid;
 
@@ -127,7 +132,7 @@ impl Deployment {
             "warn",
         ];
         let auth = Program::start(&executable("auth-service"), own.iter().chain(auth_arguments));
-        serving(auth_grpc).await;
+        started(auth_grpc).await;
         let game = Program::start(
             &executable("game-service"),
             [
@@ -148,7 +153,7 @@ impl Deployment {
                 "warn",
             ],
         );
-        serving(game_grpc).await;
+        started(game_grpc).await;
 
         let auth_channel = channel(auth_grpc);
         let login = LoginRequest {
@@ -211,6 +216,18 @@ impl Deployment {
     pub(crate) fn auth_memory(&self) -> f64 {
         memory(self.auth.id(), "VmRSS")
     }
+}
+
+/// Returns once the service at this address serves.
+async fn started(grpc: SocketAddr) {
+    let listens = async {
+        while TcpStream::connect(grpc).await.is_err() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let listens = timeout(Duration::from_secs(60), listens).await;
+    listens.expect("the service has not opened its port within a minute");
+    serving(grpc).await;
 }
 
 fn memory(process: u32, field: &str) -> f64 {

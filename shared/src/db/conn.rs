@@ -34,8 +34,8 @@ struct State {
     /// A statement of this transaction failed in the database.
     failed: bool,
     limit: Option<Duration>,
-    /// Channels to wake when the transaction has committed.
-    wake: Vec<&'static str>,
+    /// Channels to wake when the transaction has committed, and the number that each was notified of last.
+    wake: Vec<(&'static str, i64)>,
 }
 
 /// A connection as diesel-async knows it; for [`query!`](crate::query).
@@ -91,14 +91,13 @@ impl Conn {
         self.state.unsettled
     }
 
-    pub(super) fn wake_after_commit(&mut self, channel: &'static str) {
-        if !self.state.wake.contains(&channel) {
-            self.state.wake.push(channel);
-        }
+    pub(super) fn wake_after_commit(&mut self, channel: &'static str, number: i64) {
+        self.state.wake.retain(|(noted, _)| *noted != channel);
+        self.state.wake.push((channel, number));
     }
 
     /// The channels to wake.
-    pub(super) fn take_wake(&mut self) -> Vec<&'static str> {
+    pub(super) fn take_wake(&mut self) -> Vec<(&'static str, i64)> {
         std::mem::take(&mut self.state.wake)
     }
 

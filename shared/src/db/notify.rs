@@ -6,14 +6,15 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl as _;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use tokio::sync::watch;
 
 use super::{Conn, Db, Raw, Result, postgres::Pool};
@@ -27,7 +28,25 @@ const PROBE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hub(Arc<Channels>);
 
-type Channels = Mutex<HashMap<&'static str, watch::Sender<()>>>;
+type Channels = Mutex<HashMap<&'static str, Channel>>;
+
+#[derive(Default)]
+struct Channel {
+    waiting: watch::Sender<()>,
+    /// Somebody in this process has subscribed.
+    is_listened_to: bool,
+    settle: Option<Arc<Settle>>,
+}
+
+type Settle = dyn Fn(i64) -> BoxFuture<'static, ()> + Send + Sync;
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("waiting", &self.waiting.receiver_count())
+            .finish_non_exhaustive()
+    }
+}
 
 /// Wakes its holder after commits that notified the channel.
 #[derive(Clone, Debug)]
@@ -50,21 +69,29 @@ impl Notifications {
 
 impl Hub {
     pub(super) fn wake(&self, channel: &'static str) {
-        let channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(waiting) = channels.get(channel) {
-            waiting.send_replace(());
+        if let Some(channel) = self.channels().get(channel) {
+            channel.waiting.send_replace(());
+        }
+    }
+
+    /// Waits for what [`Db::settle_commits`] was told to wait for.
+    pub(super) async fn settle(&self, channel: &'static str, number: i64) {
+        let settle = self.channels().get(channel).and_then(|channel| channel.settle.clone());
+        if let Some(settle) = settle {
+            settle(number).await;
         }
     }
 
     /// The subscription, and whether it is the first to its channel.
     fn subscribe(&self, channel: &'static str) -> (Notifications, bool) {
-        let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut first = false;
-        let sender = channels.entry(channel).or_insert_with(|| {
-            first = true;
-            watch::Sender::new(())
-        });
-        (Notifications(sender.subscribe()), first)
+        let mut channels = self.channels();
+        let channel = channels.entry(channel).or_default();
+        let first = !std::mem::replace(&mut channel.is_listened_to, true);
+        (Notifications(channel.waiting.subscribe()), first)
+    }
+
+    fn channels(&self) -> MutexGuard<'_, HashMap<&'static str, Channel>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,11 +106,22 @@ impl Db {
         }
         notifications
     }
+
+    /// From now on whoever commits in this process a transaction that has [notified](notify) the channel also waits for this future, which is
+    /// given the number that was notified. It must end by itself, and must not hold this database: that would keep it open for ever.
+    pub fn settle_commits<F>(&self, channel: &'static str, settle: impl Fn(i64) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let settle = move |number| settle(number).boxed();
+        self.hub().channels().entry(channel).or_default().settle = Some(Arc::new(settle));
+    }
 }
 
-/// Wakes the channel's subscribers when the transaction commits.
-pub async fn notify(conn: &mut Conn, channel: &'static str) -> Result<()> {
-    conn.wake_after_commit(channel);
+/// Wakes the channel's subscribers when the transaction commits. The number is for whoever [settles](Db::settle_commits) commits; of several in
+/// one transaction the last one counts.
+pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Result<()> {
+    conn.wake_after_commit(channel, number);
     let (raw, statement) = conn.start();
     let result = match raw {
         Raw::Sqlite(_) => Ok(()),

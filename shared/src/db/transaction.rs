@@ -127,8 +127,13 @@ async fn commit(mut conn: Conn, hub: &Hub) -> Result<()> {
         Raw::Postgres(c) => bounded(statement.limit(), AnsiTransactionManager::commit_transaction(c)).await,
     };
     statement.end(result)?;
-    for channel in wake {
+    // Whoever is woken may need the connection.
+    drop(conn);
+    for (channel, _) in &wake {
         hub.wake(channel);
+    }
+    for (channel, number) in wake {
+        hub.settle(channel, number).await;
     }
     Ok(())
 }

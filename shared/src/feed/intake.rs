@@ -117,6 +117,7 @@ impl AccessIntake {
         }
         self.shared.set_loaded();
         self.shared.set_revoked();
+        self.shared.set_moved();
         true
     }
 
@@ -163,6 +164,7 @@ impl AccessIntake {
         if has_revoked {
             self.shared.set_revoked();
         }
+        self.shared.set_moved();
         result
     }
 }

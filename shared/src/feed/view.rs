@@ -27,6 +27,7 @@ pub(super) struct Shared {
     follows: bool,
     loaded: watch::Sender<bool>,
     revoked: watch::Sender<()>,
+    moved: watch::Sender<()>,
 }
 
 pub(super) struct State {
@@ -103,6 +104,15 @@ impl AccessView {
         self.shared.read().known.position
     }
 
+    /// Returns as soon as the view has come to this change or beyond.
+    pub async fn reached(&self, sequence: i64) {
+        let mut moved = self.shared.moved.subscribe();
+        while self.position().is_none_or(|position| position.sequence < sequence) {
+            // An error would mean that the sender is gone, and `self` holds it.
+            let _ = moved.changed().await;
+        }
+    }
+
     /// Tells of every change after which a token that was good may be refused, until the view is gone.
     pub fn changed(&self) -> watch::Receiver<()> {
         self.shared.revoked.subscribe()
@@ -134,6 +144,7 @@ impl AccessView {
                 keys,
                 follows,
                 revoked: watch::Sender::new(()),
+                moved: watch::Sender::new(()),
             }),
             silence: SilenceRule::default(),
         }
@@ -163,6 +174,10 @@ impl Shared {
 
     pub(super) fn set_loaded(&self) {
         self.loaded.send_replace(true);
+    }
+
+    pub(super) fn set_moved(&self) {
+        self.moved.send_replace(());
     }
 
     pub(super) fn set_revoked(&self) {

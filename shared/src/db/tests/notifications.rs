@@ -12,7 +12,7 @@ const CHANNEL: &str = "news";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn announce(db: &Db) -> Result<()> {
-    write_tx!(db, |tx| notify(tx, CHANNEL).await)
+    write_tx!(db, |tx| notify(tx, CHANNEL, 0).await)
 }
 
 async fn hears(news: &mut Notifications) {
@@ -45,11 +45,38 @@ on_both_backends! {
         hears(&mut two).await;
     }
 
+    async fn a_commit_waits_for_what_settles_it(database: TestDatabase) {
+        let (numbers, mut settled) = tokio::sync::mpsc::unbounded_channel();
+        database.db().settle_commits(CHANNEL, move |number| {
+            let numbers = numbers.clone();
+            // Not at once, so that a commit that does not wait is seen.
+            async move {
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                let _ = numbers.send(number);
+            }
+        });
+        let committed: Result<()> = write_tx!(database.db(), |tx| {
+            notify(tx, CHANNEL, 1).await?;
+            notify(tx, "elsewhere", 3).await?;
+            notify(tx, CHANNEL, 2).await
+        });
+        committed.unwrap();
+        assert_eq!(settled.try_recv(), Ok(2));
+        let rolled_back: Result<()> = write_tx!(database.db(), |tx| {
+            notify(tx, CHANNEL, 4).await?;
+            Err(Error::NotFound)
+        });
+        rolled_back.unwrap_err();
+        assert!(settled.try_recv().is_err());
+    }
+
     async fn what_was_committed_can_be_read_by_whoever_is_woken(database: TestDatabase) {
         let mut news = database.db().subscribe(CHANNEL);
         let account = Account::new("kim");
         let committed: Result<()> = write_tx!(database.db(), |tx| {
-            notify(tx, CHANNEL).await?;
+            notify(tx, CHANNEL, 0).await?;
             account_insert(tx, &account).await
         });
         committed.unwrap();
@@ -63,11 +90,11 @@ on_both_backends! {
         announce(database.db()).await.unwrap();
         settled(database.db(), &mut news).await;
         let rolled_back: Result<()> = write_tx!(database.db(), |tx| {
-            notify(tx, CHANNEL).await?;
+            notify(tx, CHANNEL, 0).await?;
             Err(Error::NotFound)
         });
         assert!(rolled_back.is_err());
-        let elsewhere: Result<()> = write_tx!(database.db(), |tx| notify(tx, "elsewhere").await);
+        let elsewhere: Result<()> = write_tx!(database.db(), |tx| notify(tx, "elsewhere", 0).await);
         elsewhere.unwrap();
         let woken = tokio::time::timeout(Duration::from_millis(300), news.notified()).await;
         assert!(woken.is_err());
