@@ -8,7 +8,8 @@ use shared::{
 };
 
 use super::{
-    Act, Error, Sessions, authority::Holdings, feed, refresh_token::RefreshClaim, session::Standing, session_ends,
+    Act, Error, Sessions, audit::AuditEvent, authority::Holdings, feed, refresh_token::RefreshClaim, revocation,
+    session::Standing, session_ends,
 };
 use crate::store::{self, SessionEnd, User};
 
@@ -59,9 +60,8 @@ impl Sessions {
         let Ok(principal) = self.verifier.verify(token) else {
             return Ok(());
         };
-        // The token of a service belongs to no session.
         let Some(session_id) = principal.session_id() else {
-            return Ok(());
+            return self.revoke_service_tokens(act, &principal).await;
         };
         write_tx!(self.db, |tx| {
             let (user, session) = match self.lock(tx, session_id).await {
@@ -73,6 +73,25 @@ impl Sessions {
                 let now = self.clock.now();
                 let change = session_ends::end(tx, act, &session, SessionEnd::Revoked, now).await?;
                 feed::publish(tx, vec![change], now).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The token of a service belongs to no session: with it go the others that the service has.
+    async fn revoke_service_tokens(&self, act: &Act, principal: &Principal) -> Result<(), Error> {
+        let user_id = principal.user_id();
+        write_tx!(self.db, |tx| {
+            let user = store::user_lock(tx, user_id).await?;
+            if user.is_some_and(|user| principal.token_version() >= user.token_version) {
+                let now = self.clock.now();
+                let (_, stale) = revocation::make_stale(tx, user_id).await?;
+                AuditEvent::new("service_account.revoke_tokens")
+                    .target("service_account", principal.client_id())
+                    .concerning(user_id)
+                    .record(tx, act, now)
+                    .await?;
+                feed::publish(tx, vec![stale], now).await?;
             }
             Ok(())
         })

@@ -93,6 +93,15 @@ impl Server {
         (running, AuthServiceClient::new(channel(grpc)))
     }
 
+    /// The same with these settings, after this much time.
+    pub(crate) async fn restarted_after(&self, time: Duration, settings: &AuthSettings) -> Running {
+        let clock = Clock::manual(START.plus(time)).0;
+        let db = self.database.replica().await;
+        spawn(settings, &ServerSettings::default(), db, &self.secret, clock)
+            .await
+            .0
+    }
+
     pub(crate) fn auth(&self) -> AuthServiceClient<Channel> {
         AuthServiceClient::new(channel(self.grpc))
     }
