@@ -118,6 +118,11 @@ impl Clock {
 pub struct ClockHand(Arc<AtomicI64>);
 
 impl ClockHand {
+    /// Another clock that it steers.
+    pub fn clock(&self) -> Clock {
+        Clock(Source::Manual(Arc::clone(&self.0)))
+    }
+
     /// Lets this much time pass.
     pub fn advance(&self, duration: Duration) {
         self.0.fetch_add(micros(duration), Ordering::SeqCst);

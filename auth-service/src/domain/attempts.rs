@@ -164,15 +164,21 @@ impl Attempts {
         write_tx!(self.db, |tx| Ok(self.succeeded(tx, attempt, self.clock.now()).await?))
     }
 
-    /// Forgets what was counted for the identifiers of a user, and for their present password.
+    /// Forgets what was counted for the identifiers of a user, for their devices, and for their present password.
     pub(super) async fn forget(&self, tx: &mut Conn, user: &User) -> db::Result<()> {
         let login = super::names::fold(&user.login);
         let email = super::names::fold(&user.email);
-        let mut keys = [
+        let mut keys = vec![
             self.key_of("identifier", login.as_bytes()),
             self.key_of("identifier", email.as_bytes()),
             self.key_of("current", user.id.as_uuid().as_bytes()),
         ];
+        let devices = store::devices_of_user(tx, user.id).await?;
+        keys.extend(
+            devices
+                .iter()
+                .map(|device| self.key_of("device", device.as_uuid().as_bytes())),
+        );
         keys.sort_unstable();
         for key in &keys {
             store::throttle_delete(tx, key).await?;

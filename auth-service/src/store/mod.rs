@@ -43,8 +43,8 @@ pub(crate) use self::{
         service_account_record_token, service_account_set_secret, service_accounts_list, service_user_insert,
     },
     session::{
-        NewSession, Session, SessionEnd, SessionUse, session_by_id, session_delete, session_end, session_insert,
-        session_record_use, session_rotate, sessions_dead, sessions_end_all, sessions_end_everybodys,
+        NewSession, Session, SessionEnd, SessionUse, devices_of_user, session_by_id, session_delete, session_end,
+        session_insert, session_record_use, session_rotate, sessions_dead, sessions_end_all, sessions_end_everybodys,
         sessions_forget_origins, sessions_list, sessions_unended,
     },
     signing_key::{

@@ -183,6 +183,18 @@ pub(crate) async fn sessions_forget_origins(conn: &mut Conn, user_id: UserId) ->
     query!(conn, |c| update.execute(c).await).map(|_| ())
 }
 
+/// The devices from which the user has logged in, as long as their sessions are kept.
+pub(crate) async fn devices_of_user(conn: &mut Conn, user_id: UserId) -> db::Result<Vec<DeviceId>> {
+    let devices: Vec<Option<DeviceId>> = query!(conn, |c| sessions::table
+        .filter(sessions::user_id.eq(user_id))
+        .filter(sessions::device_id.is_not_null())
+        .select(sessions::device_id)
+        .distinct()
+        .load(c)
+        .await)?;
+    Ok(devices.into_iter().flatten().collect())
+}
+
 /// Ends every live session of everybody. How many.
 pub(crate) async fn sessions_end_everybodys(conn: &mut Conn, end: SessionEnd, now: Timestamp) -> db::Result<usize> {
     let live = sessions::table.filter(sessions::end_time.is_null());

@@ -3,10 +3,12 @@ use std::{
     time::Duration,
 };
 
+use prost_types::FieldMask;
 use shared::{
     proto::auth::v1::{
-        AccessEvent, IssueServiceTokenRequest, LogoutRequest, WatchRequest, WatchResponse, access_event::Event,
-        access_feed_service_client::AccessFeedServiceClient, auth_service_client::AuthServiceClient,
+        AccessEvent, DeleteServiceAccountRequest, IssueServiceTokenRequest, LogoutRequest, UpdateMeRequest, User,
+        WatchRequest, WatchResponse, access_event::Event, access_feed_service_client::AccessFeedServiceClient,
+        auth_service_client::AuthServiceClient, service_account_service_client::ServiceAccountServiceClient,
     },
     testing::{
         TestDatabase, on_both_backends,
@@ -14,13 +16,13 @@ use shared::{
     },
 };
 use tempfile::NamedTempFile;
-use tonic::{Code, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::support::{Server, settings};
 
 /// Used up only by a test that fails.
 const PATIENCE: Duration = Duration::from_secs(30);
-const SECRET: &str = "a secret of at least thirty-two characters";
+pub(crate) const SECRET: &str = "a secret of at least thirty-two characters";
 
 /// A server with the service account `game-service`.
 async fn server(database: TestDatabase) -> Server {
@@ -44,7 +46,7 @@ async fn service_token(client: &mut AuthServiceClient<tonic::transport::Channel>
         .access_token
 }
 
-async fn watch(at: std::net::SocketAddr, epoch: &str, after_sequence: i64) -> Streaming<WatchResponse> {
+pub(crate) async fn watch(at: std::net::SocketAddr, epoch: &str, after_sequence: i64) -> Streaming<WatchResponse> {
     let token = service_token(&mut AuthServiceClient::new(channel(at))).await;
     watch_with(at, &token, epoch, after_sequence).await
 }
@@ -72,6 +74,18 @@ async fn message(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
         .await
         .expect("within a second");
     next.expect("a message").expect("it goes on")
+}
+
+/// How the stream ends.
+async fn end(stream: &mut Streaming<WatchResponse>) -> Status {
+    let end = async {
+        loop {
+            if let Err(status) = stream.message().await {
+                return status;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, end).await.expect("in time")
 }
 
 /// The whole snapshot as one message.
@@ -160,6 +174,64 @@ on_both_backends! {
         let request = WatchRequest { epoch: "x".to_owned(), after_sequence: -1 };
         let refused = client.watch(with_token(request, &token)).await.expect_err("refused");
         assert_eq!(shared::testing::rpc::bad_fields(&refused), ["epoch", "after_sequence"]);
+    }
+
+    async fn names_come_once_to_a_consumer_that_keeps_its_place(database: TestDatabase) {
+        let server = server(database).await;
+        let token = server.register("ann").await.tokens.expect("tokens").access_token;
+        let rename = UpdateMeRequest {
+            user: Some(User { login: "anna".to_owned(), ..User::default() }),
+            update_mask: Some(FieldMask { paths: vec!["login".to_owned()] }),
+        };
+        server.account().update_me(with_token(rename, &token)).await.expect("renamed");
+        let renamed = |snapshot: &WatchResponse| {
+            let logins = snapshot.events.iter().filter_map(|event| match event.event.as_ref()? {
+                Event::UserRenamed(renamed) => Some(renamed.login.clone()),
+                _ => None,
+            });
+            logins.collect::<Vec<_>>()
+        };
+        let first = snapshot(&mut watch(server.grpc, "", 0).await).await;
+        assert_eq!(renamed(&first), ["anna"]);
+        let other_epoch = "00000000-0000-4000-8000-000000000000";
+        for (epoch, after, expected) in [
+            (first.epoch.as_str(), first.sequence, 0),
+            (&first.epoch, 0, 1),
+            // Of another life of the database, or of one that went on further than this: nothing that it knows counts.
+            (other_epoch, first.sequence, 1),
+            (&first.epoch, first.sequence + 1, 1),
+        ] {
+            let again = snapshot(&mut watch(server.grpc, epoch, after).await).await;
+            assert_eq!(renamed(&again).len(), expected, "{epoch} {after}");
+            // The rest is always whole.
+            assert_eq!((again.epoch.as_str(), again.sequence), (first.epoch.as_str(), first.sequence));
+            assert_eq!(again.events.len(), first.events.len() - 1 + expected);
+        }
+    }
+
+    async fn a_stream_ends_when_its_caller_is_refused(database: TestDatabase) {
+        let server = server(database).await;
+        let admin = server.superuser().await;
+        let mut stream = watch(server.grpc, "", 0).await;
+        snapshot(&mut stream).await;
+        let delete = DeleteServiceAccountRequest { client_id: "game-service".to_owned() };
+        let mut accounts = ServiceAccountServiceClient::new(channel(server.grpc));
+        accounts.delete_service_account(with_token(delete, &admin)).await.expect("deleted");
+        let ended = end(&mut stream).await;
+        assert_eq!((ended.code(), reason(&ended)), (Code::Unauthenticated, "TOKEN_STALE".to_owned()));
+    }
+
+    async fn a_stream_does_not_outlive_its_token(database: TestDatabase) {
+        let server = server(database).await;
+        let request = IssueServiceTokenRequest { client_id: "game-service".to_owned(), client_secret: SECRET.to_owned() };
+        let issued = server.auth().issue_service_token(request).await.expect("a token").into_inner();
+        // The token is good for another half second, with the leeway that it is given.
+        let life = Duration::from_secs(u64::try_from(issued.access_expires_in).expect("positive"));
+        server.clock.advance(life + Duration::from_millis(29_500));
+        let mut stream = watch_with(server.grpc, &issued.access_token, "", 0).await;
+        snapshot(&mut stream).await;
+        let ended = end(&mut stream).await;
+        assert_eq!((ended.code(), reason(&ended)), (Code::Unauthenticated, "TOKEN_EXPIRED".to_owned()));
     }
 
     async fn a_change_arrives_after_the_snapshot_and_once(database: TestDatabase) {

@@ -4,9 +4,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use auth_service::config::AuthSettings;
 use shared::{
-    proto::auth::v1::{GetClientAddressRequest, LoginResponse, auth_service_client::AuthServiceClient},
+    proto::auth::v1::{
+        GetClientAddressRequest, LoginRequest, LoginResponse, UnlockUserRequest,
+        auth_service_client::AuthServiceClient, user_service_client::UserServiceClient,
+    },
     server::ServerSettings,
-    testing::{TestDatabase, on_both_backends, rpc::reason},
+    testing::{
+        TestDatabase, on_both_backends,
+        rpc::{channel, reason, with_token},
+    },
 };
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_types::StatusExt as _;
@@ -72,6 +78,36 @@ on_both_backends! {
         try_login(&mut server.auth(), "ann", PASSWORD).await.expect("let in");
         // Nothing counts any more.
         assert_eq!(guesses(&server, "ann", 10).await, BTreeMap::from([("CREDENTIALS_INVALID".to_owned(), 10)]));
+    }
+
+    async fn nobody_keeps_a_user_out_of_their_own_device(database: TestDatabase) {
+        let server = Server::start_with(database, &no_address_limit(&[])).await;
+        let admin = server.superuser().await;
+        let registered = server.register("ann").await;
+        let (ann, device) = (registered.user.expect("a user").user_id, registered.device_token);
+        let bobs = server.register("bob").await.device_token;
+        let from = async |device_token: &str, password: &str| {
+            let request = LoginRequest { device_token: device_token.to_owned(), ..credentials("ann", password) };
+            server.auth().login(request).await.map(drop)
+        };
+        // Somebody guesses from elsewhere, with no device, one that is made up, or one of their own.
+        guesses(&server, "ann", 50).await;
+        for foreign in ["", "x", &bobs] {
+            wait(&from(foreign, PASSWORD).await.expect_err("blocked"));
+        }
+        for _ in 0..3 {
+            from(&device, PASSWORD).await.expect("let in on the known device");
+        }
+        wait(&from("", PASSWORD).await.expect_err("elsewhere it is still blocked"));
+        // The device has a counter of its own, which an administrator clears with the others.
+        for _ in 0..10 {
+            assert_eq!(reason(&from(&device, WRONG).await.expect_err("wrong")), "CREDENTIALS_INVALID");
+        }
+        wait(&from(&device, PASSWORD).await.expect_err("blocked on the device, too"));
+        let mut users = UserServiceClient::new(channel(server.grpc));
+        users.unlock_user(with_token(UnlockUserRequest { user_id: ann }, &admin)).await.expect("unlocked");
+        from(&device, PASSWORD).await.expect("let in");
+        from("", PASSWORD).await.expect("let in");
     }
 
     async fn the_wait_has_an_end(database: TestDatabase) {

@@ -2,8 +2,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use shared::{
     proto::auth::v1::{
-        GetJwksRequest, GetMeRequest, RefreshAccessTokenRequest, RetireSigningKeyRequest, RotateSigningKeyRequest,
-        SigningKey, signing_key::State,
+        GetJwksRequest, GetMeRequest, IntrospectTokenRequest, RefreshAccessTokenRequest, RetireSigningKeyRequest,
+        RotateSigningKeyRequest, SigningKey, signing_key::State,
     },
     testing::{
         TestDatabase, on_both_backends,
@@ -13,7 +13,7 @@ use shared::{
 };
 use tonic::{Code, Status};
 
-use crate::support::Server;
+use crate::support::{Server, rotate, settings};
 
 on_both_backends! {
     migrations = auth_service::MIGRATIONS;
@@ -36,9 +36,9 @@ on_both_backends! {
         let both = format!("{new}{}", server.secret);
         // With both, what was made before is good; afterwards the new one is enough for what is stored.
         let (_running, mut other) = server.replica_with(&both).await;
-        let next = crate::support::rotate(&mut other, &token, "").await.expect("rotated").refresh_token;
+        let next = rotate(&mut other, &token, "").await.expect("rotated").refresh_token;
         let (_running, mut other) = server.replica_with(&new).await;
-        crate::support::rotate(&mut other, &next, "").await.expect("rotated with the new secret alone");
+        rotate(&mut other, &next, "").await.expect("rotated with the new secret alone");
         let after = server.keys().get_jwks(GetJwksRequest {}).await.expect("keys").into_inner();
         assert_eq!(before, after);
     }
@@ -49,7 +49,7 @@ on_both_backends! {
         let token = server.register("ann").await.tokens.expect("tokens").refresh_token;
         // Another replica, or the same one after a restart, has the same keys and knows the same sessions.
         let (_running, mut other) = server.replica().await;
-        crate::support::rotate(&mut other, &token, "").await.expect("rotated");
+        rotate(&mut other, &token, "").await.expect("rotated");
         let after = server.keys().get_jwks(GetJwksRequest {}).await.expect("keys").into_inner();
         assert_eq!(before, after);
     }
@@ -76,6 +76,31 @@ on_both_backends! {
 
         server.clock.advance(Duration::from_secs(1800 + 60));
         until(async || (server.kids().await == BTreeSet::from([next.kid.clone()])).then_some(())).await;
+    }
+
+    async fn nobody_is_refused_while_keys_are_rotated(database: TestDatabase) {
+        let server = Server::start_with(database, &settings(&["--login-rate-per-minute", "0"])).await;
+        let (_running, replica) = server.replica().await;
+        let admin = server.superuser().await;
+        let mut newest = kid(&admin);
+        for _ in 0..3 {
+            server.rotate_signing_key(&server.login("root").await.access_token).await;
+            server.clock.advance(Duration::from_secs(3600));
+            // Tokens are got and used at either replica, all the while that one after the other begins to sign with the next key.
+            let signed = until(async || {
+                let here = server.login("root").await;
+                let there = rotate(&mut replica.clone(), &here.refresh_token, "").await.expect("rotated");
+                for token in [&here.access_token, &there.access_token] {
+                    server.me(token).await.expect("good here");
+                    let request = IntrospectTokenRequest { token: token.clone() };
+                    let answer = replica.clone().introspect_token(with_token(request, token)).await;
+                    assert!(answer.expect("good there").into_inner().active);
+                }
+                let kids = [kid(&here.access_token), kid(&there.access_token)];
+                kids.iter().all(|kid| *kid != newest).then(|| kids[0].clone())
+            });
+            newest = signed.await;
+        }
     }
 
     async fn a_withdrawn_key_is_worth_nothing_at_once(database: TestDatabase) {

@@ -12,13 +12,16 @@ use shared::{
     testing::{
         TestDatabase, block_on,
         program::{Addresses, Ended, Program, Signal, get, serving},
-        rpc::channel,
+        rpc::{channel, reason},
     },
 };
 use tempfile::TempDir;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use crate::support::{PASSWORD, credentials, registration, rotate};
+use crate::{
+    access_feed::SECRET,
+    support::{PASSWORD, credentials, registration, rotate},
+};
 
 pub(crate) const AUTH_SERVICE: &str = env!("CARGO_BIN_EXE_auth-service");
 
@@ -181,6 +184,35 @@ fn it_ends_in_time_while_somebody_watches() {
         assert_eq!(change().await, ServingStatus::Serving);
         program.signal(Signal::Terminate);
         assert_eq!(change().await, ServingStatus::NotServing);
+        let ended = program.ended_within(Duration::from_secs(20)).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    });
+}
+
+/// Whoever follows the feed is told at once, and not when the time to drain is over.
+#[test]
+fn it_ends_at_once_while_the_feed_is_followed() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let accounts = format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#);
+        let accounts = place.write("accounts", &accounts);
+        let arguments = ["--service-accounts-file", accounts.to_str().expect("UTF-8")];
+        let program = place.serve(&[&arguments[..], &["--drain-timeout-seconds", "600"]].concat());
+        let at = program.addresses().await;
+        serving(at.grpc).await;
+        let mut stream = crate::access_feed::watch(at.grpc, "", 0).await;
+        stream.message().await.expect("a message").expect("a snapshot");
+        program.signal(Signal::Terminate);
+        let ended = loop {
+            match stream.message().await {
+                Ok(message) => assert!(message.is_some(), "it ends with a status"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(
+            (ended.code(), reason(&ended)),
+            (tonic::Code::Unavailable, "SHUTTING_DOWN".to_owned())
+        );
         let ended = program.ended_within(Duration::from_secs(20)).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
     });

@@ -80,16 +80,23 @@ impl Server {
         }
     }
 
-    /// The same service once more, on the same database: what a client finds after a restart, or at another replica.
+    /// The same service once more, on the same database: what a client finds after a restart, or at another
+    /// replica. It goes by the same clock.
     pub(crate) async fn replica(&self) -> (Running, AuthServiceClient<Channel>) {
         self.replica_with(&self.secret).await
     }
 
     /// The same with this secret.
     pub(crate) async fn replica_with(&self, secret: &str) -> (Running, AuthServiceClient<Channel>) {
-        let clock = Clock::manual(START).0;
         let db = self.database.replica().await;
-        let (running, grpc, _) = spawn(&settings(&[]), &ServerSettings::default(), db, secret, clock).await;
+        let (running, grpc, _) = spawn(
+            &settings(&[]),
+            &ServerSettings::default(),
+            db,
+            secret,
+            self.clock.clock(),
+        )
+        .await;
         (running, AuthServiceClient::new(channel(grpc)))
     }
 
