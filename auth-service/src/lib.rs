@@ -235,6 +235,7 @@ async fn prepare(
     });
     declared.map_err(StartError::failed)?;
     let keys: Result<_, KeyRingError> = write_tx!(db, |tx| {
+        domain::feed::hold(tx).await?;
         let keys = KeyRing::open(tx, (db.clone(), clock.clone()), secrets, settings.key_schedule()).await?;
         domain::feed::sync(tx, &keys.jwks(), clock.now()).await?;
         Ok(keys)

@@ -10,6 +10,9 @@ use crate::{
     proto::authz::v1::ErrorReason,
 };
 
+/// Bad fields that an error names.
+const MAX_NAMED: usize = 50;
+
 /// Collects the bad fields of one request.
 ///
 /// ```
@@ -76,7 +79,14 @@ impl InvalidFields {
 }
 
 impl From<InvalidFields> for ErrorReply {
-    fn from(InvalidFields(fields): InvalidFields) -> Self {
+    fn from(InvalidFields(mut fields): InvalidFields) -> Self {
+        let more = fields.len().saturating_sub(MAX_NAMED);
+        if more > 0 {
+            // What is wrong travels in headers, which have a limit.
+            fields.truncate(MAX_NAMED);
+            let (field, description) = ("...".into(), format!("and {more} more").into());
+            fields.push(BadField { field, description });
+        }
         let mut message = String::from("invalid request");
         for (index, bad) in fields.iter().enumerate() {
             message.push_str(if index == 0 { ": " } else { "; " });

@@ -27,8 +27,9 @@ impl AfterRestore {
         let mut lock = MigrationLock::acquire(&db).await.map_err(StartError::failed)?;
         let current = bring_up_to_date(&mut lock, &MIGRATIONS, false).await;
         current.map_err(StartError::failed)?;
-        drop(lock);
         let restored = after_restore(&db, &secrets, &Clock::system()).await;
+        // A replica that starts at this moment waits until now, and finds the new keys.
+        drop(lock);
         let restored = restored.map_err(|error| {
             StartError::Failed(format!("nothing was changed, since it cannot be done whole: {error}"))
         })?;

@@ -116,6 +116,36 @@ pub(super) trait Records {
     fn clock(&self) -> &Clock;
 }
 
+impl Records for super::Accounts {
+    fn db(&self) -> &Db {
+        &self.db
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+impl Records for super::ServiceAccounts {
+    fn db(&self) -> &Db {
+        &self.db
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+impl Records for super::Sessions {
+    fn db(&self) -> &Db {
+        &self.db
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
 /// Writes the event down where the use case was refused for want of authority. What it had done is rolled back by then.
 pub(super) async fn recording_refusals<T>(
     of: &impl Records,

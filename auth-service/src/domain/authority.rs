@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use shared::{
     db::{self, Conn},
     ids::UserId,
-    token::MAX_TOKEN_LEN,
+    token::{MAX_TOKEN_LEN, TokenError},
     validate::InvalidFields,
 };
 
@@ -68,8 +68,29 @@ pub(crate) fn covers(held: &str, wanted: &str) -> bool {
         || matches!((held.split_once(':'), wanted.split_once(':')), (Some((resource, ALL)), Some((of, _))) if resource == of)
 }
 
+/// Refuses an actor whose token has become worthless since the call was let in: this replica may not have heard of it yet, or it happened
+/// while the call waited.
+pub(super) async fn ensure_still_good(conn: &mut Conn, act: &Act) -> Result<(), Error> {
+    let Some(principal) = act.principal() else {
+        return Ok(());
+    };
+    let user = store::user_by_id(conn, principal.user_id()).await?;
+    let user = user.filter(|user| user.is_active && user.delete_time.is_none());
+    if user.is_none_or(|user| principal.token_version() < user.token_version) {
+        return Err(TokenError::Stale.into());
+    }
+    if let Some(id) = principal.session_id() {
+        let session = store::session_by_id(conn, id).await?;
+        if session.is_none_or(|session| session.end_time.is_some()) {
+            return Err(TokenError::Revoked.into());
+        }
+    }
+    Ok(())
+}
+
 /// What the actor holds; `None` for those who answer to nobody: the command line, and the service itself.
 async fn holdings_of_actor(conn: &mut Conn, act: &Act) -> Result<Option<Holdings>, Error> {
+    ensure_still_good(conn, act).await?;
     match &act.actor {
         Actor::CommandLine | Actor::Itself => Ok(None),
         Actor::Principal(principal) => Ok(Some(Holdings::of(conn, principal.user_id()).await?)),
@@ -105,6 +126,7 @@ pub(super) async fn ensure_superuser(conn: &mut Conn, act: &Act) -> Result<(), E
 
 /// Refuses to act on a superuser to everybody but superusers. Users may act on themselves.
 pub(super) async fn ensure_may_touch(conn: &mut Conn, act: &Act, target: UserId) -> Result<(), Error> {
+    ensure_still_good(conn, act).await?;
     let roles = store::user_role_names(conn, target).await?;
     if act.user_id() == Some(target) || !roles.iter().any(|role| role == Role::Superuser.code_name()) {
         return Ok(());
@@ -114,10 +136,20 @@ pub(super) async fn ensure_may_touch(conn: &mut Conn, act: &Act, target: UserId)
 
 /// Refuses to give away permissions that the actor lacks, beyond those that every registered user holds.
 pub(super) async fn ensure_may_give(conn: &mut Conn, act: &Act, permissions: &[String]) -> Result<(), Error> {
+    ensure_may_give_beyond(conn, act, permissions, Role::Player).await
+}
+
+/// Refuses to give away permissions that the actor lacks, beyond those of this role.
+pub(super) async fn ensure_may_give_beyond(
+    conn: &mut Conn,
+    act: &Act,
+    permissions: &[String],
+    usual: Role,
+) -> Result<(), Error> {
     let Some(holdings) = holdings_of_actor(conn, act).await? else {
         return Ok(());
     };
-    let everybodys = store::role_permission_names(conn, Role::Player.code_name()).await?;
+    let everybodys = store::role_permission_names(conn, usual.code_name()).await?;
     let lacking: BTreeSet<String> = permissions
         .iter()
         .filter(|permission| !holdings.holds(permission) && !everybodys.iter().any(|held| covers(held, permission)))
@@ -141,6 +173,16 @@ pub(super) async fn ensure_may_give_role(conn: &mut Conn, act: &Act, code_name: 
 
 /// Refuses what would let the actor act as this user, such as to set the password, where the user holds what the actor lacks.
 pub(super) async fn ensure_may_act_as(conn: &mut Conn, act: &Act, target: UserId) -> Result<(), Error> {
+    ensure_may_act_beyond(conn, act, target, Role::Player).await
+}
+
+/// The same of a service, which usually holds what its role says.
+pub(super) async fn ensure_may_act_as_service(conn: &mut Conn, act: &Act, target: UserId) -> Result<(), Error> {
+    ensure_may_act_beyond(conn, act, target, Role::Service).await
+}
+
+async fn ensure_may_act_beyond(conn: &mut Conn, act: &Act, target: UserId, usual: Role) -> Result<(), Error> {
+    ensure_still_good(conn, act).await?;
     if act.user_id() == Some(target) {
         return Ok(());
     }
@@ -149,7 +191,7 @@ pub(super) async fn ensure_may_act_as(conn: &mut Conn, act: &Act, target: UserId
         return ensure_superuser(conn, act).await;
     }
     let permissions: Vec<String> = holdings.names().map(str::to_owned).collect();
-    ensure_may_give(conn, act, &permissions).await
+    ensure_may_give_beyond(conn, act, &permissions, usual).await
 }
 
 /// Refuses to go on where no active superuser but this one is left. To be called before the user is deactivated, deleted or

@@ -10,7 +10,9 @@ use super::{
     Act, Error,
     audit::AuditEvent,
     code_name::{CodeName, PermissionName},
-    feed, revocation,
+    feed,
+    rbac::lock_policies,
+    revocation,
     service_accounts::{ClientId, NewServiceAccount, digest_of, service_account_create, set_holdings},
 };
 use crate::store;
@@ -103,6 +105,7 @@ impl ServiceAccountSpec {
             return Ok(());
         };
         store::user_lock(tx, account.user_id).await?;
+        lock_policies(tx).await?;
         if account.secret_hash != self.secret_hash {
             store::service_account_set_secret(tx, account.user_id, &self.secret_hash, None, now).await?;
             AuditEvent::new("service_account.rotate_secret")

@@ -7,6 +7,7 @@ use shared::{
     authz::{Policies, Policy},
     clock::Timestamp,
     db::Conn,
+    validate::InvalidFields,
 };
 
 use super::{Error, code_name::PermissionName, rbac::lock_policies};
@@ -28,6 +29,11 @@ pub(crate) struct Declared {
     pub(crate) default_roles: BTreeSet<String>,
 }
 
+/// Resources that one service declares, at most.
+const MAX_RESOURCES: i64 = 200;
+/// Permissions of one resource, at most.
+const MAX_PERMISSIONS: usize = 200;
+
 /// What a declaration has changed.
 #[derive(Debug, Default)]
 pub(super) struct Declaration {
@@ -35,6 +41,8 @@ pub(super) struct Declaration {
     pub(super) created: BTreeSet<String>,
     /// Code names of the roles that got something.
     pub(super) changed_roles: BTreeSet<String>,
+    /// Code names of the resources that were there and nobody's.
+    pub(super) adopted: BTreeSet<String>,
 }
 
 /// Declares what auth-service's own RPCs need. Run under the migration lock.
@@ -82,7 +90,7 @@ pub(super) async fn declare(
         default_roles,
     } in declared
     {
-        let resource = resource(tx, owner, &permission.resource, now).await?;
+        let resource = resource(tx, owner, &permission.resource, &mut declaration, now).await?;
         let action = action(tx, &permission.action, now).await?;
         // Comes with every resource, and is given to nobody.
         let every = self::action(tx, ALL, now).await?;
@@ -106,18 +114,32 @@ pub(super) async fn declare(
     Ok(declaration)
 }
 
-async fn resource(tx: &mut Conn, owner: &str, code_name: &str, now: Timestamp) -> Result<ResourceId, Error> {
+async fn resource(
+    tx: &mut Conn,
+    owner: &str,
+    code_name: &str,
+    declaration: &mut Declaration,
+    now: Timestamp,
+) -> Result<ResourceId, Error> {
     if let Some(row) = store::resource_by_code_name(tx, code_name).await? {
         return match row.owner.as_deref() {
             Some(theirs) if theirs != owner => Err(Error::ResourceOwned(code_name.to_owned())),
             Some(_) => Ok(row.id),
             None => {
                 store::resource_set_owner(tx, row.id, owner).await?;
+                declaration.adopted.insert(code_name.to_owned());
                 Ok(row.id)
             }
         };
     }
-    let row = ResourceRow {
+    if store::resources_count_of(tx, owner).await? >= MAX_RESOURCES {
+        return Err(InvalidFields::one(
+            "permissions",
+            "would be of more than the 200 resources that one service declares",
+        )
+        .into());
+    }
+    let mut row = ResourceRow {
         id: ResourceId::generate(),
         code_name: code_name.to_owned(),
         name: code_name.to_owned(),
@@ -125,9 +147,9 @@ async fn resource(tx: &mut Conn, owner: &str, code_name: &str, now: Timestamp) -
         owner: Some(owner.to_owned()),
         create_time: now,
     };
-    // Somebody may have given the name to another one.
+    // A name for people stands in nobody's way.
     if store::resource_by_name(tx, &row.name).await?.is_some() {
-        return Err(Error::ResourceOwned(code_name.to_owned()));
+        row.name = row.id.to_string();
     }
     store::resource_insert(tx, &row).await?;
     Ok(row.id)
@@ -165,6 +187,9 @@ async fn permission(
             store::permission_set_declared(tx, row.id).await?;
         }
         return Ok(None);
+    }
+    if store::permissions_of(tx, Some(resource_id), None).await?.len() >= MAX_PERMISSIONS {
+        return Err(InvalidFields::one("permissions", "would be more than the 200 permissions of one resource").into());
     }
     let row = PermissionRow {
         id: PermissionId::generate(),

@@ -10,7 +10,7 @@ use shared::{
 
 use super::{
     Accounts, Act, Error, Password,
-    audit::AuditEvent,
+    audit::{AuditEvent, recording_refusals},
     authority,
     feed::{self, Change},
     profile::user_lock_person,
@@ -35,11 +35,18 @@ impl Accounts {
 
     /// Deletes a user.
     pub(crate) async fn delete_user(&self, act: &Act, id: UserId) -> Result<(), Error> {
-        write_tx!(self.db, |tx| {
-            let user = user_lock_person(tx, id).await?;
-            authority::ensure_may_touch(tx, act, id).await?;
-            self.delete(tx, act, user.id).await
+        let event = AuditEvent::new(ACTION).user(id);
+        recording_refusals(self, act, event, async {
+            if act.user_id() == Some(id) {
+                return Err(Error::OwnAccount);
+            }
+            write_tx!(self.db, |tx| {
+                let user = user_lock_person(tx, id).await?;
+                authority::ensure_may_touch(tx, act, id).await?;
+                self.delete(tx, act, user.id).await
+            })
         })
+        .await
     }
 
     /// Of a user whose row is locked.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::{db, error::BadField, validate::InvalidFields};
+use shared::{db, error::BadField, token::TokenError, validate::InvalidFields};
 
 /// Why a use case did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,12 @@ pub(crate) enum Error {
     /// Too many passwords wait to be hashed.
     #[error("the hashing queue is full")]
     HashingQueueFull,
+    /// The caller's token is good no more.
+    #[error("the caller is refused: {0}")]
+    Refused(#[from] TokenError),
+    /// An administrator's call about the administrator's own account.
+    #[error("one's own account")]
+    OwnAccount,
     /// The user is no more.
     #[error("no such user")]
     UserNotFound,

@@ -12,6 +12,7 @@ use shared::{
     token::{Jwks, LEEWAY},
 };
 
+use super::rbac::lock_policies;
 use crate::store::{self, FeedRow};
 
 /// Woken after every commit that has published something.
@@ -58,8 +59,15 @@ pub(crate) async fn prepare(tx: &mut Conn, access_token_life: Duration) -> db::R
     }
 }
 
+/// Nobody else changes what roles hold or publishes anything before this transaction ends: what is read in it from here on is what
+/// [`sync`] publishes, and not something that a replica has just withdrawn.
+pub(crate) async fn hold(tx: &mut Conn) -> db::Result<()> {
+    lock_policies(tx).await?;
+    store::feed_head_lock(tx).await.map(|_| ())
+}
+
 /// Publishes every role and the keys where the feed does not have them as they are. At the start: what was changed by other means, such
-/// as a migration, is made known.
+/// as a migration, is made known. The caller [holds](hold) the feed.
 pub(crate) async fn sync(tx: &mut Conn, keys: &Jwks, now: Timestamp) -> db::Result<()> {
     let mut changes = vec![Change::KeysChanged(keys.clone())];
     for code_name in store::role_code_names(tx).await? {

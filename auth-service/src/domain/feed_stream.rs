@@ -29,6 +29,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Events of one message.
 const PAGE: usize = 500;
+/// Bytes of the events of one message, but for a single one that is longer. Followers take 16 MiB.
+const PAGE_BYTES: usize = 1024 * 1024;
 /// Events that the task remembers.
 const RECENT: usize = 2048;
 
@@ -48,6 +50,8 @@ struct Tail {
     recent: Arc<VecDeque<AccessEvent>>,
     /// Every event after this one is in `recent`.
     complete_after: i64,
+    /// Counts how often the log was found to have begun anew, or to have lost its end, as by a fail-over.
+    lives: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +68,8 @@ pub(crate) struct FeedStream {
     /// Renames and deletions up to here are known to the consumer.
     known_names: Option<Position>,
     stage: Stage,
+    /// The life of the log in which the reading began.
+    life: u64,
 }
 
 #[derive(Debug)]
@@ -79,7 +85,7 @@ pub(crate) enum FeedEnded {
     /// The database does not answer.
     #[error(transparent)]
     Database(#[from] db::Error),
-    /// The feed has begun a new life.
+    /// The feed has begun a new life, or has lost its end.
     #[error("the access feed has begun anew")]
     NewEpoch,
 }
@@ -102,10 +108,8 @@ impl FeedTail {
                 Ok(tail) => {
                     self.state.send_replace(tail);
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot read the access feed; trying again");
-                    self.state.send_replace(Tail::default());
-                }
+                // The streams fall silent, which tells their consumers, and go on where they were.
+                Err(error) => tracing::warn!(%error, "cannot read the access feed; trying again"),
             }
             news.notified_within(HEARTBEAT).await;
         }
@@ -114,6 +118,8 @@ impl FeedTail {
     /// Deletes what says nothing more.
     pub(crate) async fn purge(&self) -> Result<(), Error> {
         write_tx!(self.db, |tx| {
+            // First the head, as whoever publishes.
+            store::feed_head_lock(tx).await?;
             store::feed_purge(tx, self.clock.now()).await?;
             Ok(())
         })
@@ -125,7 +131,8 @@ impl FeedTail {
         // First the head: whatever it counts can be read afterwards.
         let head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
         let read_time = self.clock.now();
-        let known = before.head.filter(|known| known.position.epoch == head.epoch);
+        let goes_on = |known: &Head| known.position.epoch == head.epoch && known.position.sequence <= head.sequence;
+        let known = before.head.filter(goes_on);
         let mut at = Position {
             epoch: head.epoch,
             sequence: head.sequence,
@@ -138,6 +145,7 @@ impl FeedTail {
                 }),
                 recent: Arc::default(),
                 complete_after: head.sequence,
+                lives: before.lives + u64::from(before.head.is_some()),
             });
         };
         let mut tail = Tail { head: None, ..before };
@@ -202,11 +210,14 @@ impl FeedTail {
 
     /// A reading for a consumer that stands here.
     pub(crate) fn stream(&self, known: Option<Position>) -> FeedStream {
+        let changes = self.state.subscribe();
+        let life = changes.borrow().lives;
         FeedStream {
-            changes: self.state.subscribe(),
+            changes,
             tail: self.clone(),
             known_names: known,
             stage: Stage::Snapshot(None),
+            life,
         }
     }
 }
@@ -231,9 +242,10 @@ impl FeedStream {
             Some(sent) if sent.epoch == head.epoch => sent,
             Some(_) => return Err(FeedEnded::NewEpoch),
         };
-        let rows = store::feed_after(&mut conn, sent.sequence, limit(PAGE)).await?;
+        let mut rows = store::feed_after(&mut conn, sent.sequence, limit(PAGE)).await?;
         drop(conn);
-        let is_caught_up = rows.len() < PAGE;
+        let is_full = rows.len() == PAGE;
+        let is_caught_up = !cut(&mut rows) && !is_full;
         let mut at = rows.last().map_or(sent.sequence, |row| row.sequence);
         if is_caught_up {
             // The numbers in between are of events that others have replaced.
@@ -276,7 +288,7 @@ impl FeedStream {
         let Some(head) = tail.head else {
             return Err(db::Error::Unavailable("the access feed cannot be read".to_owned()).into());
         };
-        if head.position.epoch != sent.epoch {
+        if tail.lives != self.life || head.position.epoch != sent.epoch {
             return Err(FeedEnded::NewEpoch);
         }
         let mut at = head.position;
@@ -292,8 +304,9 @@ impl FeedStream {
                 .collect()
         } else {
             let mut conn = self.tail.db.read().await?;
-            let rows = store::feed_after(&mut conn, sent.sequence, limit(PAGE)).await?;
-            if rows.len() == PAGE {
+            let mut rows = store::feed_after(&mut conn, sent.sequence, limit(PAGE)).await?;
+            let is_full = rows.len() == PAGE;
+            if cut(&mut rows) || is_full {
                 is_caught_up = false;
                 // What follows is there already.
                 self.changes.mark_changed();
@@ -313,6 +326,20 @@ impl FeedStream {
             server_time: Some(head.read_time.into()),
         })
     }
+}
+
+/// Leaves out the last rows where they are too much for one message. Whether it did.
+fn cut(rows: &mut Vec<FeedRow>) -> bool {
+    let mut bytes = 0;
+    let fits = rows.iter().take_while(|row| {
+        bytes += row.event.len();
+        bytes <= PAGE_BYTES
+    });
+    // One at least, or it never ends.
+    let kept = fits.count().max(1);
+    let is_cut = kept < rows.len();
+    rows.truncate(kept);
+    is_cut
 }
 
 /// The event of a row. One that cannot be read is left out, rather than that nobody hears of anything any more.

@@ -65,6 +65,8 @@ impl Rbac {
         recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let before = lock(tx, user_id).await?;
+                // Nobody deletes the role meanwhile, or makes more of it.
+                lock_policies(tx).await?;
                 authority::ensure_may_touch(tx, act, user_id).await?;
                 if store::role_id(tx, role).await?.is_none() {
                     return Err(Error::RoleNotFound(role.to_owned()));
@@ -209,8 +211,19 @@ impl Rbac {
             .client_id();
         write_tx!(self.db, |tx| {
             lock_policies(tx).await?;
+            authority::ensure_still_good(tx, act).await?;
             let now = self.clock.now();
             let declaration = declared_policies::declare(tx, owner, declared, now).await?;
+            if !declaration.adopted.is_empty() {
+                AuditEvent::new("policies.adopt")
+                    .target("service_account", owner)
+                    .detail(
+                        "resources",
+                        declaration.adopted.iter().cloned().collect::<Vec<_>>().join(" "),
+                    )
+                    .record(tx, act, now)
+                    .await?;
+            }
             if declaration.created.is_empty() {
                 return Ok(Vec::new());
             }

@@ -79,7 +79,7 @@ impl Sessions {
     }
 
     /// The token of a service belongs to no session: with it go the others that the service has.
-    async fn revoke_service_tokens(&self, act: &Act, principal: &Principal) -> Result<(), Error> {
+    pub(crate) async fn revoke_service_tokens(&self, act: &Act, principal: &Principal) -> Result<(), Error> {
         let user_id = principal.user_id();
         write_tx!(self.db, |tx| {
             let user = store::user_lock(tx, user_id).await?;
@@ -106,7 +106,7 @@ impl Sessions {
         let Some(session) = store::session_by_id(conn, claim.session_id).await? else {
             return Ok(None);
         };
-        if session.standing(claim.counter, now) != Standing::Current {
+        if session.standing(claim.counter, (now, now)) != Standing::Current {
             return Ok(None);
         }
         let Some(user) = active_user(conn, session.user_id).await? else {

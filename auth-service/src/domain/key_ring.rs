@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::{
     Act, Error,
     audit::AuditEvent,
+    authority,
     feed::{self, CHANNEL, Change},
     secret::ServerSecrets,
     signing_key::{KeyRingError, decrypt, encrypt},
@@ -39,6 +40,7 @@ pub(crate) struct KeySchedule {
 #[derive(Clone)]
 pub(crate) struct KeyRing {
     keys: watch::Sender<Arc<Keys>>,
+    reloading: Arc<tokio::sync::Mutex<()>>,
     secrets: ServerSecrets,
     schedule: KeySchedule,
     db: Db,
@@ -97,6 +99,7 @@ impl KeyRing {
         }
         Ok(Self {
             keys: watch::Sender::new(Arc::new(Keys::of(rows, secrets)?)),
+            reloading: Arc::default(),
             secrets: secrets.clone(),
             schedule,
             db,
@@ -131,6 +134,7 @@ impl KeyRing {
     pub(crate) async fn rotate(&self, act: &Act) -> Result<SigningKeyRow, Error> {
         let row = write_tx!(self.db, |tx| {
             store::feed_head_lock(tx).await?;
+            authority::ensure_still_good(tx, act).await?;
             let rows = store::signing_keys_list(tx).await?;
             if let Some(next) = rows.into_iter().find(|row| row.state == KeyState::Next.as_str()) {
                 return Ok(next);
@@ -148,6 +152,7 @@ impl KeyRing {
     pub(crate) async fn retire(&self, act: &Act, kid: &str) -> Result<SigningKeyRow, Error> {
         let active: Result<_, Error> = write_tx!(self.db, |tx| {
             store::feed_head_lock(tx).await?;
+            authority::ensure_still_good(tx, act).await?;
             let rows = store::signing_keys_list(tx).await?;
             let row = rows
                 .iter()
@@ -230,6 +235,8 @@ impl KeyRing {
     }
 
     async fn reload(&self) -> Result<(), Error> {
+        // One after the other: what was read later is not replaced by what was read before.
+        let _turn = self.reloading.lock().await;
         let rows = store::signing_keys_list(&mut self.db.read().await?).await?;
         let is_new = |rows: &[SigningKeyRow]| {
             let used = &self.keys.borrow().rows;

@@ -61,9 +61,10 @@ impl Accounts {
         // Hashing takes long; somebody else can use the connection meanwhile.
         drop(conn);
 
-        let device = found
-            .as_ref()
-            .and_then(|user| self.sessions.device_tokens.read(&credentials.device_token, user.id));
+        let device = match &found {
+            Some(user) => self.sessions.known_device(user, &credentials.device_token).await?,
+            None => None,
+        };
         let guess = device.map_or(Guess::Identifier(&folded), Guess::Device);
         let place = self.hashing.reserve()?;
         let attempt = self.attempts.count(act, guess).await?;

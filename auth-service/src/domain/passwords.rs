@@ -13,7 +13,7 @@ use shared::{
 use super::{
     Accounts, Act, Error, Password, TokenPair,
     attempts::Guess,
-    audit::AuditEvent,
+    audit::{AuditEvent, recording_refusals},
     authority,
     feed::{self, Change},
     hashing::Verdict,
@@ -58,27 +58,35 @@ impl Accounts {
 
     /// Sets a password that the next login has to change, and ends every session of the user.
     pub(crate) async fn set_password(&self, act: &Act, id: UserId, password: Password) -> Result<(), Error> {
-        let mut conn = self.db.read().await?;
-        let found = store::user_by_id(&mut conn, id).await?.filter(User::is_person);
-        let found = found.ok_or(Error::UserNotFound)?;
-        // Before the hash, which is dear; and once more below, where it counts.
-        authority::ensure_may_act_as(&mut conn, act, id).await?;
-        drop(conn);
-        ensure_fit(&password, &found, "password")?;
-        let hash = self.hashing.hash(password).await?;
-        write_tx!(self.db, |tx| {
-            let user = user_lock_person(tx, id).await?;
-            authority::ensure_may_act_as(tx, act, id).await?;
-            let now = self.clock.now();
-            let revoked = revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
-            store::user_set_password(tx, user.id, &hash, true).await?;
-            AuditEvent::new("user.set_password")
-                .user(user.id)
-                .record(tx, act, now)
-                .await?;
-            feed::publish(tx, vec![revoked.change], now).await?;
-            Ok(())
+        let event = AuditEvent::new("user.set_password").user(id);
+        recording_refusals(self, act, event, async {
+            let mut conn = self.db.read().await?;
+            let found = store::user_by_id(&mut conn, id).await?.filter(User::is_person);
+            let found = found.ok_or(Error::UserNotFound)?;
+            if act.user_id() == Some(id) {
+                return Err(Error::OwnAccount);
+            }
+            // Before the hash, which is dear; and once more below, where it counts.
+            authority::ensure_may_act_as(&mut conn, act, id).await?;
+            drop(conn);
+            ensure_fit(&password, &found, "password")?;
+            let hash = self.hashing.hash(password).await?;
+            write_tx!(self.db, |tx| {
+                let user = user_lock_person(tx, id).await?;
+                authority::ensure_may_act_as(tx, act, id).await?;
+                let now = self.clock.now();
+                let revoked =
+                    revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
+                store::user_set_password(tx, user.id, &hash, true).await?;
+                AuditEvent::new("user.set_password")
+                    .user(user.id)
+                    .record(tx, act, now)
+                    .await?;
+                feed::publish(tx, vec![revoked.change], now).await?;
+                Ok(())
+            })
         })
+        .await
     }
 
     /// The actor, whose password this is. Guesses are bounded as at a login. A wrong one is kept in the audit log as a refusal of `action`.

@@ -8,7 +8,7 @@ use shared::{
 
 use super::{
     Accounts, Act, Email, Error, Login, PersonName,
-    audit::AuditEvent,
+    audit::{AuditEvent, recording_refusals},
     authority,
     feed::{self, Change},
     names, revocation,
@@ -35,6 +35,10 @@ impl User {
 impl Accounts {
     /// Changes the actor's own profile.
     pub(crate) async fn update_me(&self, act: &Act, changes: ProfileChanges) -> Result<User, Error> {
+        if changes.login.is_some() || changes.email.is_some() {
+            // Tells whether a name is taken, as a registration does.
+            self.attempts.admit_registration(act)?;
+        }
         write_tx!(self.db, |tx| {
             let (user, _) = self.lock_actor(tx, act).await?;
             self.update(tx, act, user, &changes).await
@@ -44,14 +48,18 @@ impl Accounts {
     /// Changes another user's profile. Whoever sets the login or the address of a user could have a password reset by it, and so
     /// has to hold what the user holds.
     pub(crate) async fn update_user(&self, act: &Act, id: UserId, changes: ProfileChanges) -> Result<User, Error> {
-        write_tx!(self.db, |tx| {
-            let user = user_lock_person(tx, id).await?;
-            authority::ensure_may_touch(tx, act, id).await?;
-            if changes.login.is_some() || changes.email.is_some() {
-                authority::ensure_may_act_as(tx, act, id).await?;
-            }
-            self.update(tx, act, user, &changes).await
+        let event = AuditEvent::new("user.update").user(id);
+        recording_refusals(self, act, event, async {
+            write_tx!(self.db, |tx| {
+                let user = user_lock_person(tx, id).await?;
+                authority::ensure_may_touch(tx, act, id).await?;
+                if changes.login.is_some() || changes.email.is_some() {
+                    authority::ensure_may_act_as(tx, act, id).await?;
+                }
+                self.update(tx, act, user, &changes).await
+            })
         })
+        .await
     }
 
     /// Of a user whose row is locked. What is as it was is no change.

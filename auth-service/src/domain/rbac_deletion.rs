@@ -31,7 +31,7 @@ impl Rbac {
                 let (_, permissions) = resource(tx, code_name).await?;
                 let holders = lock(tx, &permissions).await?;
                 let (row, permissions) = resource(tx, code_name).await?;
-                let loss = Loss::prepare(tx, &permissions, holders, force).await?;
+                let loss = Loss::prepare(tx, act, &permissions, holders, force).await?;
                 store::resource_delete(tx, row.id).await?;
                 loss.finish(tx, act, event, self.clock.now()).await
             })
@@ -48,7 +48,7 @@ impl Rbac {
                 let (_, permissions) = action(tx, code_name).await?;
                 let holders = lock(tx, &permissions).await?;
                 let (row, permissions) = action(tx, code_name).await?;
-                let loss = Loss::prepare(tx, &permissions, holders, force).await?;
+                let loss = Loss::prepare(tx, act, &permissions, holders, force).await?;
                 store::action_delete(tx, row.id).await?;
                 loss.finish(tx, act, event, self.clock.now()).await
             })
@@ -58,56 +58,66 @@ impl Rbac {
 
     /// Deletes a permission.
     pub(crate) async fn delete_permission(&self, act: &Act, name: &PermissionName, force: bool) -> Result<(), Error> {
-        let name = name.to_string();
-        write_tx!(self.db, |tx| {
-            let row = permission(tx, &name).await?;
-            let holders = lock(tx, &[row]).await?;
-            let row = permission(tx, &name).await?;
-            let id = row.id;
-            let loss = Loss::prepare(tx, &[row], holders, force).await?;
-            store::permission_delete(tx, id).await?;
-            let event = AuditEvent::new("permission.delete").target("permission", &name);
-            loss.finish(tx, act, event, self.clock.now()).await
+        let event = AuditEvent::new("permission.delete").target("permission", name);
+        recording_refusals(self, act, event, async {
+            let name = name.to_string();
+            write_tx!(self.db, |tx| {
+                let row = permission(tx, &name).await?;
+                let holders = lock(tx, &[row]).await?;
+                let row = permission(tx, &name).await?;
+                let id = row.id;
+                let loss = Loss::prepare(tx, act, &[row], holders, force).await?;
+                store::permission_delete(tx, id).await?;
+                let event = AuditEvent::new("permission.delete").target("permission", &name);
+                loss.finish(tx, act, event, self.clock.now()).await
+            })
         })
+        .await
     }
 
     /// Deletes a role. With `force` it is taken from everybody who has it.
     pub(crate) async fn delete_role(&self, act: &Act, code_name: &str, force: bool) -> Result<(), Error> {
-        write_tx!(self.db, |tx| {
-            let row = store::role_by_code_name(tx, code_name).await?;
-            let row = row.ok_or_else(|| Error::RoleNotFound(code_name.to_owned()))?;
-            if is_reserved_role(code_name) {
-                return Err(Error::Reserved("the role is built in"));
-            }
-            let holders = store::users_with_role(tx, code_name).await?;
-            if !holders.is_empty() && !force {
-                return Err(Error::InUse);
-            }
-            for holder in &holders {
-                store::user_lock(tx, *holder).await?;
-            }
-            lock_policies(tx).await?;
-            // Whoever gives the role to somebody waits here.
-            if !store::role_lock_by_code_name(tx, code_name).await?
-                || store::users_with_role(tx, code_name).await? != holders
-            {
-                return Err(meanwhile());
-            }
-            let mut changes = Vec::new();
-            for holder in holders {
-                changes.push(revocation::make_stale(tx, holder).await?.1);
-            }
-            store::role_holders_delete(tx, row.id).await?;
-            store::role_delete(tx, row.id).await?;
-            let now = self.clock.now();
-            let event = AuditEvent::new("role.delete").target("role", code_name);
-            event.detail("holders", changes.len()).record(tx, act, now).await?;
-            changes.push(Change::RoleDeleted {
-                code_name: code_name.to_owned(),
-            });
-            feed::publish(tx, changes, now).await?;
-            Ok(())
+        let event = AuditEvent::new("role.delete").target("role", code_name);
+        recording_refusals(self, act, event, async {
+            write_tx!(self.db, |tx| {
+                let row = store::role_by_code_name(tx, code_name).await?;
+                let row = row.ok_or_else(|| Error::RoleNotFound(code_name.to_owned()))?;
+                if is_reserved_role(code_name) {
+                    return Err(Error::Reserved("the role is built in"));
+                }
+                let holders = store::users_with_role(tx, code_name).await?;
+                if !holders.is_empty() && !force {
+                    return Err(Error::InUse);
+                }
+                for holder in &holders {
+                    store::user_lock(tx, *holder).await?;
+                }
+                lock_policies(tx).await?;
+                // Whoever gives the role to somebody waits here.
+                if !store::role_lock_by_code_name(tx, code_name).await?
+                    || store::users_with_role(tx, code_name).await? != holders
+                {
+                    return Err(meanwhile());
+                }
+                let mut changes = Vec::new();
+                authority::ensure_still_good(tx, act).await?;
+                for holder in holders {
+                    authority::ensure_may_touch(tx, act, holder).await?;
+                    changes.push(revocation::make_stale(tx, holder).await?.1);
+                }
+                store::role_holders_delete(tx, row.id).await?;
+                store::role_delete(tx, row.id).await?;
+                let now = self.clock.now();
+                let event = AuditEvent::new("role.delete").target("role", code_name);
+                event.detail("holders", changes.len()).record(tx, act, now).await?;
+                changes.push(Change::RoleDeleted {
+                    code_name: code_name.to_owned(),
+                });
+                feed::publish(tx, changes, now).await?;
+                Ok(())
+            })
         })
+        .await
     }
 }
 
@@ -121,6 +131,7 @@ impl Loss {
     /// Makes the tokens of those stale who hold one of them directly: these users, whose rows are locked.
     async fn prepare(
         tx: &mut Conn,
+        act: &Act,
         permissions: &[PermissionRow],
         holders: Vec<UserId>,
         force: bool,
@@ -135,7 +146,9 @@ impl Loss {
             return Err(Error::InUse);
         }
         let mut changes = Vec::new();
+        authority::ensure_still_good(tx, act).await?;
         for holder in holders {
+            authority::ensure_may_touch(tx, act, holder).await?;
             changes.push(revocation::make_stale(tx, holder).await?.1);
         }
         Ok(Self { changes, roles })

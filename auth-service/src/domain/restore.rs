@@ -26,7 +26,7 @@ pub(crate) async fn after_restore(db: &Db, secrets: &ServerSecrets, clock: &Cloc
     write_tx!(db, |tx| {
         // Also where nothing has served this database yet. How long tokens live is for whoever serves it to say.
         feed::prepare(tx, Duration::ZERO).await?;
-        store::feed_head_lock(tx).await?;
+        feed::hold(tx).await?;
         let now = clock.now();
         let sessions = store::sessions_end_everybodys(tx, SessionEnd::Restored, now).await?;
         let keys = key_ring::replace_all(tx, secrets, now).await?;
@@ -34,7 +34,7 @@ pub(crate) async fn after_restore(db: &Db, secrets: &ServerSecrets, clock: &Cloc
             .detail("sessions", sessions)
             .record(tx, &act, now)
             .await?;
-        store::feed_restart(tx, Epoch::generate()).await?;
+        store::feed_restart(tx, Epoch::generate(), feed::USER_CHANGED).await?;
         feed::sync(tx, &keys, now).await?;
         Ok(Restored { sessions })
     })

@@ -23,9 +23,10 @@ use shared::{
 use super::{
     Act, Attempts, Error, Issuer,
     access_token::{AccessToken, Bearer},
-    audit::AuditEvent,
+    audit::{AuditEvent, recording_refusals},
     authority::{self, Holdings},
     feed::{self, Change},
+    rbac::lock_policies,
     revocation,
 };
 use crate::store::{self, Role, ServiceAccount};
@@ -117,6 +118,9 @@ impl ServiceAccounts {
     pub(crate) async fn issue_token(&self, act: &Act, client_id: &str, secret: &str) -> Result<AccessToken, Error> {
         // Nobody guesses a secret. What is bounded is the work.
         self.attempts.admit_login(act)?;
+        if client_id.parse::<ClientId>().is_err() {
+            return self.refuse(act, client_id).await;
+        }
         let presented = digest_of(secret);
         let now = self.clock.now();
         let mut conn = self.db.read().await?;
@@ -162,7 +166,11 @@ impl ServiceAccounts {
 
     /// Creates an account, and gives its secret, which is kept nowhere.
     pub(crate) async fn create(&self, act: &Act, new: NewServiceAccount) -> Result<(Described, SecretString), Error> {
-        create(&self.db, &self.clock, act, new).await
+        let event = AuditEvent::new("service_account.create").target("service_account", new.client_id.as_str());
+        recording_refusals(self, act, event, async {
+            create(&self.db, &self.clock, act, new).await
+        })
+        .await
     }
 
     /// An account by its client id.
@@ -198,44 +206,62 @@ impl ServiceAccounts {
         client_id: &str,
         overlap: Duration,
     ) -> Result<(Described, SecretString), Error> {
-        let secret = generate_client_secret();
-        let described = write_tx!(self.db, |tx| {
-            let account = self.lock(tx, client_id).await?;
-            authority::ensure_may_act_as(tx, act, account.user_id).await?;
-            let now = self.clock.now();
-            let previous = (!overlap.is_zero()).then(|| (account.secret_hash.as_slice(), now.plus(overlap)));
-            let hash = digest_of(secret.expose_secret());
-            store::service_account_set_secret(tx, account.user_id, &hash, previous, now).await?;
-            AuditEvent::new("service_account.rotate_secret")
-                .target("service_account", client_id)
-                .concerning(account.user_id)
-                .detail("overlap_seconds", overlap.as_secs())
-                .record(tx, act, now)
-                .await?;
-            let account = store::service_account_by_client_id(tx, client_id).await?;
-            describe(tx, account.ok_or(Error::ServiceAccountNotFound)?).await
-        });
-        Ok((described?, secret))
+        let event = AuditEvent::new("service_account.rotate_secret").target("service_account", client_id);
+        recording_refusals(self, act, event, async {
+            let secret = generate_client_secret();
+            let described: Result<_, Error> = write_tx!(self.db, |tx| {
+                let account = self.lock(tx, client_id).await?;
+                authority::ensure_may_act_as_service(tx, act, account.user_id).await?;
+                let now = self.clock.now();
+                let previous = (!overlap.is_zero()).then(|| (account.secret_hash.as_slice(), now.plus(overlap)));
+                let hash = digest_of(secret.expose_secret());
+                store::service_account_set_secret(tx, account.user_id, &hash, previous, now).await?;
+                AuditEvent::new("service_account.rotate_secret")
+                    .target("service_account", client_id)
+                    .concerning(account.user_id)
+                    .detail("overlap_seconds", overlap.as_secs())
+                    .record(tx, act, now)
+                    .await?;
+                let user_id = account.user_id;
+                let account = store::service_account_by_client_id(tx, client_id).await?;
+                let described = describe(tx, account.ok_or(Error::ServiceAccountNotFound)?).await?;
+                if overlap.is_zero() {
+                    // Whoever knew the secret has tokens, too.
+                    let (_, stale) = revocation::make_stale(tx, user_id).await?;
+                    feed::publish(tx, vec![stale], now).await?;
+                }
+                Ok(described)
+            });
+            Ok((described?, secret))
+        })
+        .await
     }
 
     /// Deletes an account. Its tokens are refused everywhere.
     pub(crate) async fn delete(&self, act: &Act, client_id: &str) -> Result<(), Error> {
-        write_tx!(self.db, |tx| {
-            let account = self.lock(tx, client_id).await?;
-            authority::ensure_may_touch(tx, act, account.user_id).await?;
-            authority::ensure_superuser_remains_without(tx, account.user_id).await?;
-            let now = self.clock.now();
-            store::service_account_delete(tx, account.user_id).await?;
-            store::user_anonymize(tx, account.user_id, now).await?;
-            let (_, stale) = revocation::make_stale(tx, account.user_id).await?;
-            AuditEvent::new("service_account.delete")
-                .target("service_account", client_id)
-                .concerning(account.user_id)
-                .record(tx, act, now)
-                .await?;
-            feed::publish(tx, vec![stale, Change::UserDeleted(account.user_id)], now).await?;
-            Ok(())
+        let event = AuditEvent::new("service_account.delete").target("service_account", client_id);
+        recording_refusals(self, act, event, async {
+            write_tx!(self.db, |tx| {
+                let account = self.lock(tx, client_id).await?;
+                authority::ensure_may_touch(tx, act, account.user_id).await?;
+                authority::ensure_superuser_remains_without(tx, account.user_id).await?;
+                lock_policies(tx).await?;
+                let now = self.clock.now();
+                // Whoever has the name next did not declare what this one did.
+                store::resources_release(tx, client_id).await?;
+                store::service_account_delete(tx, account.user_id).await?;
+                store::user_anonymize(tx, account.user_id, now).await?;
+                let (_, stale) = revocation::make_stale(tx, account.user_id).await?;
+                AuditEvent::new("service_account.delete")
+                    .target("service_account", client_id)
+                    .concerning(account.user_id)
+                    .record(tx, act, now)
+                    .await?;
+                feed::publish(tx, vec![stale, Change::UserDeleted(account.user_id)], now).await?;
+                Ok(())
+            })
         })
+        .await
     }
 
     /// The account, whose user's row is locked.
@@ -253,6 +279,8 @@ impl ServiceAccounts {
 async fn create(db: &Db, clock: &Clock, act: &Act, new: NewServiceAccount) -> Result<(Described, SecretString), Error> {
     let secret = generate_client_secret();
     let described = write_tx!(db, |tx| {
+        // Nobody makes, changes or deletes the roles and permissions meanwhile.
+        lock_policies(tx).await?;
         if store::service_account_by_client_id(tx, new.client_id.as_str())
             .await?
             .is_some()
@@ -260,9 +288,11 @@ async fn create(db: &Db, clock: &Clock, act: &Act, new: NewServiceAccount) -> Re
             return Err(Error::ServiceAccountAlreadyExists);
         }
         for role in &new.roles {
-            authority::ensure_may_give_role(tx, act, role).await?;
+            if role != Role::Service.code_name() {
+                authority::ensure_may_give_role(tx, act, role).await?;
+            }
         }
-        authority::ensure_may_give(tx, act, &new.permissions).await?;
+        authority::ensure_may_give_beyond(tx, act, &new.permissions, Role::Service).await?;
         let hash = digest_of(secret.expose_secret());
         service_account_create(tx, act, &new, &hash, clock.now()).await
     });
@@ -332,6 +362,9 @@ pub(super) async fn set_holdings(tx: &mut Conn, user_id: UserId, wanted: &NewSer
     let held = Holdings::of(tx, user_id).await?;
     let held_roles: BTreeSet<&str> = held.roles.iter().map(String::as_str).collect();
     let held_permissions: BTreeSet<&str> = held.direct.iter().map(String::as_str).collect();
+    if held.is_superuser() && !roles.contains(Role::Superuser.code_name()) {
+        authority::ensure_superuser_remains_without(tx, user_id).await?;
+    }
     for role in roles.difference(&held_roles) {
         if !store::user_role_assign(tx, user_id, role).await? {
             return Err(Error::RoleNotFound((*role).to_owned()));

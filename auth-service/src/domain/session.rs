@@ -74,8 +74,9 @@ pub(crate) enum Rotation {
 }
 
 impl store::Session {
-    /// What the refresh token with this counter is worth now.
-    pub(crate) fn standing(&self, counter: i64, now: Timestamp) -> Standing {
+    /// What the refresh token with this counter is worth now. How long ago it was replaced is counted to when the call arrived: one that had
+    /// to wait for the database is no theft.
+    pub(crate) fn standing(&self, counter: i64, (arrival, now): (Timestamp, Timestamp)) -> Standing {
         if self.end_reason.as_deref() == Some(SessionEnd::Expired.as_str()) {
             Standing::Expired
         } else if self.end_time.is_some() {
@@ -85,15 +86,15 @@ impl store::Session {
         } else if counter == self.counter {
             Standing::Current
         } else if counter == self.counter - 1 && !self.is_used {
-            Standing::JustReplaced(now.since(self.rotate_time))
+            Standing::JustReplaced(arrival.min(now).since(self.rotate_time))
         } else {
             Standing::Reused
         }
     }
 
     /// What to do with a rotation of the token with this counter. `request` is the digest of its `request_id`.
-    pub(crate) fn rotation(&self, counter: i64, request: Option<&[u8]>, now: Timestamp) -> Rotation {
-        match self.standing(counter, now) {
+    pub(crate) fn rotation(&self, counter: i64, request: Option<&[u8]>, at: (Timestamp, Timestamp)) -> Rotation {
+        match self.standing(counter, at) {
             Standing::Current => Rotation::Rotate,
             Standing::JustReplaced(age)
                 if age <= RETRY_WINDOW && request.is_some() && request == self.rotation_request.as_deref() =>
@@ -108,8 +109,8 @@ impl store::Session {
     }
 
     /// What a use other than rotation makes of the token: like a rotation that is never a retry.
-    pub(crate) fn use_without_rotation(&self, counter: i64, now: Timestamp) -> Rotation {
-        self.rotation(counter, None, now)
+    pub(crate) fn use_without_rotation(&self, counter: i64, at: (Timestamp, Timestamp)) -> Rotation {
+        self.rotation(counter, None, at)
     }
 }
 
@@ -177,6 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn who_had_to_wait_for_the_database_is_no_thief() {
+        // It arrived within the time, and its turn came long after.
+        assert_eq!(session().rotation(4, None, (at(1001), at(1500))), Rotation::Overlap);
+        assert_eq!(session().rotation(4, None, (at(990), at(1500))), Rotation::Overlap);
+        assert_eq!(
+            session().rotation(4, Some(b"abc"), (at(1059), at(1500))),
+            Rotation::Repeat
+        );
+        assert_eq!(session().rotation(4, None, (at(1011), at(1500))), Rotation::Reuse);
+        // What has expired meanwhile is over.
+        assert_eq!(session().rotation(5, None, (at(1999), at(2000))), Rotation::Expired);
+    }
+
+    #[test]
     fn the_three_cases_of_an_old_token_are_told_apart() {
         let unused = session();
         let used = store::Session {
@@ -207,7 +222,7 @@ mod tests {
             (&unused, 4, same, 2000, Rotation::Expired),
         ] {
             assert_eq!(
-                session.rotation(counter, request, at(now)),
+                session.rotation(counter, request, (at(now), at(now))),
                 expected,
                 "counter {counter} at {now}"
             );
@@ -222,7 +237,7 @@ mod tests {
             ..session()
         };
         for counter in [3, 4, 5] {
-            assert_eq!(session.rotation(counter, None, at(1500)), Rotation::Expired);
+            assert_eq!(session.rotation(counter, None, (at(1500), at(1500))), Rotation::Expired);
         }
     }
 
@@ -232,7 +247,7 @@ mod tests {
             rotation_request: None,
             ..session()
         };
-        assert_eq!(session.rotation(4, None, at(1011)), Rotation::Reuse);
+        assert_eq!(session.rotation(4, None, (at(1011), at(1011))), Rotation::Reuse);
     }
 
     #[test]
@@ -242,7 +257,7 @@ mod tests {
             ..session()
         };
         for counter in [3, 4, 5, 6] {
-            assert_eq!(session.rotation(counter, None, at(1001)), Rotation::Ended);
+            assert_eq!(session.rotation(counter, None, (at(1001), at(1001))), Rotation::Ended);
         }
     }
 

@@ -10,7 +10,7 @@ use shared::{
 use super::{Act, Sessions, audit::AuditEvent, feed::Change};
 use crate::{
     ids::DeviceId,
-    store::{self, Session, SessionEnd},
+    store::{self, Session, SessionEnd, User},
 };
 
 /// Ends a live session.
@@ -38,7 +38,36 @@ pub(super) async fn end(
     Ok(Change::SessionRevoked(session.id))
 }
 
+/// Sessions that are looked at for the device that a login comes from.
+const DEVICE_USES: i64 = 200;
+
 impl Sessions {
+    /// The device that this token names, if the user is known to use it: a session from there lives or was ended in peace, and since the user
+    /// was last logged out everywhere. So whoever has once known a password does not keep any number of devices with attempts of their own.
+    pub(super) async fn known_device(&self, user: &User, token: &str) -> db::Result<Option<DeviceId>> {
+        let Some(device) = self.device_tokens.read(token, user.id) else {
+            return Ok(None);
+        };
+        let uses = store::device_uses(&mut self.db.read().await?, user.id, DEVICE_USES).await?;
+        let mut known = Vec::new();
+        for used in uses {
+            let is_peaceful = match used.end_reason.as_deref() {
+                None => true,
+                Some(reason) => {
+                    [SessionEnd::Logout, SessionEnd::Expired, SessionEnd::DeviceReplaced]
+                        .iter()
+                        .any(|end| end.as_str() == reason)
+                        && user.force_logout_time.is_none_or(|time| used.last_use_time > time)
+                }
+            };
+            if is_peaceful && !known.contains(&used.device_id) {
+                known.push(used.device_id);
+            }
+        }
+        known.truncate(self.max_per_user);
+        Ok(known.contains(&Some(device)).then_some(device))
+    }
+
     /// Makes room for a new session on this device: ends the one that the device had, those that were found to have expired,
     /// and of too many the longest idle ones.
     pub(super) async fn make_room(

@@ -111,6 +111,7 @@ impl Sessions {
     ) -> Result<TokenPair, Error> {
         let claim = self.refresh_tokens.read(refresh_token)?;
         let request = request_id.map(|id| digest(&SHA256, id.as_bytes()).as_ref().to_vec());
+        let arrival = self.clock.now();
         let outcome = write_tx!(self.db, |tx| {
             let (user, session) = self.lock(tx, claim.session_id).await?;
             // Only now: racers queue for the lock, and the last of them may have waited long.
@@ -119,7 +120,7 @@ impl Sessions {
                 counter: session.counter + 1,
                 ..claim
             };
-            let pair = match session.rotation(claim.counter, request.as_deref(), now) {
+            let pair = match session.rotation(claim.counter, request.as_deref(), (arrival, now)) {
                 Rotation::Rotate => {
                     let expire_time = self.lives.renewed(&session, now);
                     let by = act.origin.session_use(now);
@@ -150,15 +151,18 @@ impl Sessions {
     /// A new access token for the current refresh token, which stays.
     pub(crate) async fn refresh_access_token(&self, act: &Act, refresh_token: &str) -> Result<AccessToken, Error> {
         let claim = self.refresh_tokens.read(refresh_token)?;
+        let arrival = self.clock.now();
         let outcome = write_tx!(self.db, |tx| {
             let (user, session) = self.lock(tx, claim.session_id).await?;
             let now = self.clock.now();
-            match session.use_without_rotation(claim.counter, now) {
+            match session.use_without_rotation(claim.counter, (arrival, now)) {
                 Rotation::Rotate if now.since(session.rotate_time) >= self.lives.unrotated => {
                     Err(Error::RotationRequired)
                 }
                 Rotation::Rotate => {
-                    store::session_record_use(tx, session.id, &act.origin.session_use(now)).await?;
+                    if !store::session_record_use(tx, session.id, &act.origin.session_use(now)).await? {
+                        return Err(Error::SessionEnded);
+                    }
                     let holdings = Holdings::of(tx, user.id).await?;
                     let bearer = Bearer::Session(session.id);
                     Ok(Outcome::Done(self.issuer.issue(&user, &holdings, bearer)?))
@@ -178,13 +182,14 @@ impl Sessions {
     /// they want; only an old token is still a reuse.
     pub(super) async fn end_by_refresh_token(&self, act: &Act, token: &str, end: SessionEnd) -> Result<(), Error> {
         let claim = self.refresh_tokens.read(token)?;
+        let arrival = self.clock.now();
         let outcome = write_tx!(self.db, |tx| {
             let (_, session) = match self.lock(tx, claim.session_id).await {
                 Err(Error::SessionEnded) => return Ok(Outcome::Done(())),
                 locked => locked?,
             };
             let now = self.clock.now();
-            match session.use_without_rotation(claim.counter, now) {
+            match session.use_without_rotation(claim.counter, (arrival, now)) {
                 Rotation::Rotate | Rotation::Repeat | Rotation::Overlap => {
                     let change = session_ends::end(tx, act, &session, end, now).await?;
                     feed::publish(tx, vec![change], now).await?;

@@ -7,7 +7,11 @@ use shared::{
     page::{PageRequest, Position},
 };
 
-use super::{Act, Error, Sessions, audit::AuditEvent, authority, feed, revocation, session_ends};
+use super::{
+    Act, Error, Sessions,
+    audit::{AuditEvent, recording_refusals},
+    authority, feed, revocation, session_ends,
+};
 use crate::store::{self, Session, SessionEnd, User};
 
 /// Sessions that a purge deletes in one transaction.
@@ -59,12 +63,18 @@ impl Sessions {
 
     /// Ends a session of a user's.
     pub(crate) async fn revoke_of_user(&self, act: &Act, user_id: UserId, id: SessionId) -> Result<(), Error> {
-        write_tx!(self.db, |tx| {
-            let user = store::user_lock(tx, user_id).await?;
-            user.filter(User::is_person).ok_or(Error::UserNotFound)?;
-            authority::ensure_may_touch(tx, act, user_id).await?;
-            self.revoke_locked(tx, act, user_id, id).await
+        let event = AuditEvent::new("session.revoke")
+            .target("session", id)
+            .concerning(user_id);
+        recording_refusals(self, act, event, async {
+            write_tx!(self.db, |tx| {
+                let user = store::user_lock(tx, user_id).await?;
+                user.filter(User::is_person).ok_or(Error::UserNotFound)?;
+                authority::ensure_may_touch(tx, act, user_id).await?;
+                self.revoke_locked(tx, act, user_id, id).await
+            })
         })
+        .await
     }
 
     /// Logs the actor out everywhere. How many sessions ended.
@@ -78,12 +88,16 @@ impl Sessions {
 
     /// Logs a user out everywhere. How many sessions ended.
     pub(crate) async fn revoke_all_of_user(&self, act: &Act, user_id: UserId) -> Result<usize, Error> {
-        write_tx!(self.db, |tx| {
-            let user = store::user_lock(tx, user_id).await?;
-            user.filter(User::is_person).ok_or(Error::UserNotFound)?;
-            authority::ensure_may_touch(tx, act, user_id).await?;
-            revoke_all_locked(tx, act, user_id, self.clock.now()).await
+        let event = AuditEvent::new("session.revoke_all").user(user_id);
+        recording_refusals(self, act, event, async {
+            write_tx!(self.db, |tx| {
+                let user = store::user_lock(tx, user_id).await?;
+                user.filter(User::is_person).ok_or(Error::UserNotFound)?;
+                authority::ensure_may_touch(tx, act, user_id).await?;
+                revoke_all_locked(tx, act, user_id, self.clock.now()).await
+            })
         })
+        .await
     }
 
     /// Deletes the sessions that have been dead for as long as they are kept. How many.

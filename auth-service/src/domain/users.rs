@@ -8,9 +8,10 @@ use shared::{
 
 use super::{
     Accounts, Act, Error, Registration,
-    audit::AuditEvent,
+    audit::{AuditEvent, recording_refusals},
     authority, feed,
     profile::user_lock_person,
+    rbac::lock_policies,
     registration::{NewPassword, user_create},
     revocation,
 };
@@ -35,40 +36,46 @@ pub(crate) struct UserWithRoles {
 impl Accounts {
     /// Creates a user with a temporary password.
     pub(crate) async fn create_user(&self, act: &Act, new: NewAccount) -> Result<UserWithRoles, Error> {
-        let roles = if new.roles.is_empty() {
-            vec![Role::Player.code_name().to_owned()]
-        } else {
-            new.roles
-        };
-        let mut conn = self.db.read().await?;
-        // Before the hash, which is dear; and once more below, where it counts.
-        for role in &roles {
-            authority::ensure_may_give_role(&mut conn, act, role).await?;
-        }
-        drop(conn);
-        let hash = self.hashing.hash(new.registration.password.clone()).await?;
-        write_tx!(self.db, |tx| {
-            let now = self.clock.now();
-            let password = NewPassword {
-                hash: &hash,
-                is_temporary: true,
+        let event = AuditEvent::new("user.create").target("user", "");
+        recording_refusals(self, act, event, async {
+            let roles = if new.roles.is_empty() {
+                vec![Role::Player.code_name().to_owned()]
+            } else {
+                new.roles
             };
-            let user = user_create(tx, &new.registration, password, now).await?;
+            let mut conn = self.db.read().await?;
+            // Before the hash, which is dear; and once more below, where it counts.
             for role in &roles {
-                authority::ensure_may_give_role(tx, act, role).await?;
-                if !store::user_role_assign(tx, user.id, role).await? {
-                    return Err(Error::RoleNotFound(role.clone()));
-                }
+                authority::ensure_may_give_role(&mut conn, act, role).await?;
             }
-            authority::ensure_fits_token(tx, user.id, "roles").await?;
-            let roles = store::user_role_names(tx, user.id).await?;
-            AuditEvent::new("user.create")
-                .user(user.id)
-                .detail("roles", roles.join(", "))
-                .record(tx, act, now)
-                .await?;
-            Ok(UserWithRoles { user, roles })
+            drop(conn);
+            let hash = self.hashing.hash(new.registration.password.clone()).await?;
+            write_tx!(self.db, |tx| {
+                let now = self.clock.now();
+                let password = NewPassword {
+                    hash: &hash,
+                    is_temporary: true,
+                };
+                let user = user_create(tx, &new.registration, password, now).await?;
+                // Nobody makes, changes or deletes the roles meanwhile.
+                lock_policies(tx).await?;
+                for role in &roles {
+                    authority::ensure_may_give_role(tx, act, role).await?;
+                    if !store::user_role_assign(tx, user.id, role).await? {
+                        return Err(Error::RoleNotFound(role.clone()));
+                    }
+                }
+                authority::ensure_fits_token(tx, user.id, "roles").await?;
+                let roles = store::user_role_names(tx, user.id).await?;
+                AuditEvent::new("user.create")
+                    .user(user.id)
+                    .detail("roles", roles.join(", "))
+                    .record(tx, act, now)
+                    .await?;
+                Ok(UserWithRoles { user, roles })
+            })
         })
+        .await
     }
 
     /// A user who is not deleted.
@@ -98,49 +105,63 @@ impl Accounts {
 
     /// Lets the next login of a user in, whatever was counted against them.
     pub(crate) async fn unlock_user(&self, act: &Act, id: UserId) -> Result<(), Error> {
-        write_tx!(self.db, |tx| {
-            let user = user_lock_person(tx, id).await?;
-            self.attempts.forget(tx, &user).await?;
-            AuditEvent::new("user.unlock")
-                .user(id)
-                .record(tx, act, self.clock.now())
-                .await?;
-            Ok(())
+        let event = AuditEvent::new("user.unlock").user(id);
+        recording_refusals(self, act, event, async {
+            write_tx!(self.db, |tx| {
+                let user = user_lock_person(tx, id).await?;
+                // Whoever may clear the counters may guess on: that is a step towards being this user.
+                authority::ensure_may_act_as(tx, act, id).await?;
+                self.attempts.forget(tx, &user).await?;
+                AuditEvent::new("user.unlock")
+                    .user(id)
+                    .record(tx, act, self.clock.now())
+                    .await?;
+                Ok(())
+            })
         })
+        .await
     }
 
     /// Ends every session of the user, and refuses every token and login.
     pub(crate) async fn deactivate_user(&self, act: &Act, id: UserId) -> Result<User, Error> {
-        write_tx!(self.db, |tx| {
-            let user = user_lock_person(tx, id).await?;
-            authority::ensure_may_touch(tx, act, id).await?;
-            if !user.is_active {
-                return Ok(user);
-            }
-            authority::ensure_superuser_remains_without(tx, id).await?;
-            let now = self.clock.now();
-            let revoked = revocation::log_out_everywhere(tx, id, None, SessionEnd::UserDeactivated, now).await?;
-            let user = store::user_set_active(tx, id, false).await?;
-            AuditEvent::new("user.deactivate").user(id).record(tx, act, now).await?;
-            feed::publish(tx, vec![revoked.change], now).await?;
-            Ok(user)
+        let event = AuditEvent::new("user.deactivate").user(id);
+        recording_refusals(self, act, event, async {
+            write_tx!(self.db, |tx| {
+                let user = user_lock_person(tx, id).await?;
+                authority::ensure_may_touch(tx, act, id).await?;
+                if !user.is_active {
+                    return Ok(user);
+                }
+                authority::ensure_superuser_remains_without(tx, id).await?;
+                let now = self.clock.now();
+                let revoked = revocation::log_out_everywhere(tx, id, None, SessionEnd::UserDeactivated, now).await?;
+                let user = store::user_set_active(tx, id, false).await?;
+                AuditEvent::new("user.deactivate").user(id).record(tx, act, now).await?;
+                feed::publish(tx, vec![revoked.change], now).await?;
+                Ok(user)
+            })
         })
+        .await
     }
 
     /// Lets the user log in again. Tokens and sessions from before stay dead.
     pub(crate) async fn reactivate_user(&self, act: &Act, id: UserId) -> Result<User, Error> {
-        write_tx!(self.db, |tx| {
-            let user = user_lock_person(tx, id).await?;
-            authority::ensure_may_touch(tx, act, id).await?;
-            if user.is_active {
-                return Ok(user);
-            }
-            let user = store::user_set_active(tx, id, true).await?;
-            AuditEvent::new("user.reactivate")
-                .user(id)
-                .record(tx, act, self.clock.now())
-                .await?;
-            Ok(user)
+        let event = AuditEvent::new("user.reactivate").user(id);
+        recording_refusals(self, act, event, async {
+            write_tx!(self.db, |tx| {
+                let user = user_lock_person(tx, id).await?;
+                authority::ensure_may_touch(tx, act, id).await?;
+                if user.is_active {
+                    return Ok(user);
+                }
+                let user = store::user_set_active(tx, id, true).await?;
+                AuditEvent::new("user.reactivate")
+                    .user(id)
+                    .record(tx, act, self.clock.now())
+                    .await?;
+                Ok(user)
+            })
         })
+        .await
     }
 }

@@ -88,8 +88,9 @@ impl AuthService for AuthRpc {
             }
             // Public, because a refresh token alone will do; without one the access token has to be good.
             let principal = authz::principal(&request)?;
-            if let Some(session_id) = principal.session_id() {
-                self.sessions.logout(&act, session_id).await?;
+            match principal.session_id() {
+                Some(session_id) => self.sessions.logout(&act, session_id).await?,
+                None => self.sessions.revoke_service_tokens(&act, &principal).await?,
             }
         } else {
             let token = request.into_inner().refresh_token;

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use shared::{error::ErrorReply, proto::auth::v1::ErrorReason};
+use shared::{authz::Caller, error::ErrorReply, proto::auth::v1::ErrorReason};
 use tonic::{Code, Status};
 
 use crate::domain::Error;
 
 /// About as long as a full queue of the default size takes on two cores.
 const HASHING_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Permissions that an error names.
+const MAX_NAMED: usize = 20;
 
 impl From<Error> for ErrorReply {
     fn from(error: Error) -> Self {
@@ -133,7 +136,12 @@ impl From<Error> for ErrorReply {
                 Self::new(Code::NotFound, R::SigningKeyNotFound, "there is no such signing key")
             }
             Error::GrantExceedsOwn(permissions) => {
-                let names = permissions.join(", ");
+                // Error details travel in headers, which have a limit.
+                let more = permissions.len().saturating_sub(MAX_NAMED);
+                let mut names = permissions;
+                names.truncate(MAX_NAMED);
+                names.extend((more > 0).then(|| format!("and {more} more")));
+                let names = names.join(", ");
                 let message = format!("nobody gives away what they lack: {names}");
                 Self::new(Code::PermissionDenied, R::GrantExceedsOwn, message).with_metadata("permissions", names)
             }
@@ -152,6 +160,15 @@ impl From<Error> for ErrorReply {
                 "the access feed has begun anew; ask again",
             )
             .with_retry_after(Duration::ZERO),
+            Error::Refused(error) => match Caller::Refused(error).principal() {
+                Err(reply) => reply,
+                Ok(_) => Self::internal(),
+            },
+            Error::OwnAccount => Self::new(
+                Code::FailedPrecondition,
+                R::OwnAccount,
+                "this is your own account; use AccountService, which asks for your password",
+            ),
             Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "there is no such user"),
         }
     }

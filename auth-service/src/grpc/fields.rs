@@ -49,6 +49,17 @@ pub(super) fn code_names(fields: &mut Fields, field: &'static str, texts: &[Stri
     }
 }
 
+/// The same, at most this many, each once and sorted.
+pub(super) fn distinct(fields: &mut Fields, field: &'static str, mut texts: Vec<String>, max: usize) -> Vec<String> {
+    texts.sort();
+    texts.dedup();
+    if texts.len() > max {
+        fields.reject(field, format!("must be at most {max}"));
+        texts.clear();
+    }
+    texts
+}
+
 /// The name of a permission in a required field.
 pub(super) fn permission_name(fields: &mut Fields, field: &'static str, text: &str) -> Option<PermissionName> {
     if text.is_empty() {

@@ -1,6 +1,6 @@
 //! What the requests of `auth.v1.RbacService` ask for: every bad field is named at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::{
     ids::{Kind, UserId},
@@ -167,7 +167,8 @@ pub(super) fn declared(permissions: Vec<proto::DeclaredPermission>) -> Result<Ve
         bad.reject("permissions", "must be 1 to 500");
         return bad.finish(|| None);
     }
-    let mut parsed = Vec::with_capacity(permissions.len());
+    // Of an RPC each: several may need the same permission, and each may say who has it at first.
+    let mut parsed: BTreeMap<String, Declared> = BTreeMap::new();
     for (index, declared) in permissions.into_iter().enumerate() {
         let mut check = |field: &str, text: &str| {
             text.parse::<CodeName>()
@@ -190,11 +191,13 @@ pub(super) fn declared(permissions: Vec<proto::DeclaredPermission>) -> Result<Ve
             bad.reject(field, "must not name superuser, which holds everything");
         }
         if let (Some(resource), Some(action)) = (resource, action) {
-            parsed.push(Declared {
-                permission: PermissionName { resource, action },
-                default_roles: declared.default_roles.into_iter().collect(),
+            let permission = PermissionName { resource, action };
+            let entry = parsed.entry(permission.to_string()).or_insert_with(|| Declared {
+                permission,
+                default_roles: BTreeSet::new(),
             });
+            entry.default_roles.extend(declared.default_roles);
         }
     }
-    bad.finish(|| Some(parsed))
+    bad.finish(|| Some(parsed.into_values().collect()))
 }

@@ -20,6 +20,10 @@ use crate::domain::{ClientId, Described, Error, NewServiceAccount, ServiceAccoun
 
 /// What a page token of the list belongs to.
 const LIST: &str = "ListServiceAccounts";
+/// Roles of a new account.
+const MAX_ROLES: usize = 50;
+/// Direct grants of a new account.
+const MAX_PERMISSIONS: usize = 100;
 const MAX_OVERLAP_SECONDS: i32 = 604_800;
 
 /// Serves `auth.v1.ServiceAccountService`.
@@ -108,16 +112,18 @@ fn new_account(request: CreateServiceAccountRequest) -> Result<NewServiceAccount
     let description = fields::description(&mut fields, "description", &request.description);
     fields::code_names(&mut fields, "roles", &request.roles);
     fields::permission_names(&mut fields, "permissions", &request.permissions);
+    let roles = fields::distinct(&mut fields, "roles", request.roles, MAX_ROLES);
+    let permissions = fields::distinct(&mut fields, "permissions", request.permissions, MAX_PERMISSIONS);
     fields.finish(|| {
         Some(NewServiceAccount {
             client_id: client_id?,
             description: description?,
-            roles: if request.roles.is_empty() {
+            roles: if roles.is_empty() {
                 NewServiceAccount::default_roles()
             } else {
-                request.roles
+                roles
             },
-            permissions: request.permissions,
+            permissions,
         })
     })
 }

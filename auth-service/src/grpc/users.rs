@@ -16,6 +16,8 @@ use tonic::{Request, Response, Status};
 use super::{act::act, convert, fields, profile, sessions};
 use crate::domain::{Accounts, Error, NewAccount, Password, PasswordRules, Registration, UserFilter, fold};
 
+/// Roles of a new user.
+const MAX_ROLES: usize = 50;
 const MAX_QUERY_LEN: usize = 100;
 
 /// Serves `auth.v1.UserService`.
@@ -171,6 +173,7 @@ fn new_account(request: CreateUserRequest, rules: PasswordRules) -> Result<NewAc
     let last_name = fields.check("last_name", request.last_name.parse());
     let middle_name = fields.check("middle_name", request.middle_name.parse());
     fields::code_names(&mut fields, "roles", &request.roles);
+    let roles = fields::distinct(&mut fields, "roles", request.roles, MAX_ROLES);
     fields.finish(|| {
         Some(NewAccount {
             registration: Registration {
@@ -181,7 +184,7 @@ fn new_account(request: CreateUserRequest, rules: PasswordRules) -> Result<NewAc
                 last_name: last_name?,
                 middle_name: middle_name?,
             },
-            roles: request.roles,
+            roles,
         })
     })
 }

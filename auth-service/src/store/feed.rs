@@ -106,11 +106,28 @@ pub(crate) async fn feed_head_lock(conn: &mut Conn) -> db::Result<FeedHead> {
     head.ok_or(db::Error::NotFound)
 }
 
-/// Begins a new life of the feed.
-pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch) -> db::Result<()> {
-    query!(conn, |c| diesel::delete(access_feed::table).execute(c).await)?;
+/// Begins a new life of the feed. Of the one before stays only what this kind of events says.
+pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch, kept: &str) -> db::Result<()> {
+    query!(conn, |c| diesel::delete(
+        access_feed::table.filter(access_feed::kind.ne(kept))
+    )
+    .execute(c)
+    .await)?;
+    let sequences: Vec<i64> = query!(conn, |c| access_feed::table
+        .order(access_feed::sequence)
+        .select(access_feed::sequence)
+        .load(c)
+        .await)?;
+    let mut head = 0;
+    for sequence in sequences {
+        // Never above what it was, so no two meet.
+        head += 1;
+        let row = access_feed::table.filter(access_feed::sequence.eq(sequence));
+        let update = diesel::update(row).set(access_feed::sequence.eq(head));
+        query!(conn, |c| update.execute(c).await)?;
+    }
     let update =
-        diesel::update(feed_head::table.find(HEAD)).set((feed_head::epoch.eq(epoch), feed_head::sequence.eq(0)));
+        diesel::update(feed_head::table.find(HEAD)).set((feed_head::epoch.eq(epoch), feed_head::sequence.eq(head)));
     query!(conn, |c| update.execute(c).await).map(|_| ())
 }
 

@@ -34,8 +34,9 @@ pub(crate) use self::{
         ActionRow, PermissionRow, ResourceRow, RoleRow, action_by_code_name, action_by_name, action_delete,
         action_describe, action_insert, actions_list, permission_by_name, permission_delete, permission_describe,
         permission_insert, permission_set_declared, permissions_list, permissions_of, resource_by_code_name,
-        resource_by_name, resource_delete, resource_describe, resource_insert, resource_set_owner, resources_list,
-        role_by_code_name, role_by_name, role_code_names, role_delete, role_describe, role_insert, roles_list,
+        resource_by_name, resource_delete, resource_describe, resource_insert, resource_set_owner, resources_count_of,
+        resources_list, resources_release, role_by_code_name, role_by_name, role_code_names, role_delete,
+        role_describe, role_insert, roles_list,
     },
     role::{Role, user_role_insert, user_role_names, users_with_role_exist},
     service_account::{
@@ -43,9 +44,9 @@ pub(crate) use self::{
         service_account_record_token, service_account_set_secret, service_accounts_list, service_user_insert,
     },
     session::{
-        NewSession, Session, SessionEnd, SessionUse, devices_of_user, session_by_id, session_delete, session_end,
-        session_insert, session_record_use, session_rotate, sessions_dead, sessions_end_all, sessions_end_everybodys,
-        sessions_forget_origins, sessions_list, sessions_unended,
+        NewSession, Session, SessionEnd, SessionUse, device_uses, devices_of_user, session_by_id, session_delete,
+        session_end, session_insert, session_record_use, session_rotate, sessions_dead, sessions_end_all,
+        sessions_end_everybodys, sessions_forget_origins, sessions_list, sessions_unended,
     },
     signing_key::{
         KeyState, SigningKeyRow, signing_key_activate, signing_key_delete, signing_key_insert, signing_key_reencrypt,

@@ -162,6 +162,30 @@ pub(crate) async fn resource_set_owner(conn: &mut Conn, id: ResourceId, owner: &
     query!(conn, |c| update.execute(c).await).map(|_| ())
 }
 
+/// How many resources this owner has declared.
+pub(crate) async fn resources_count_of(conn: &mut Conn, owner: &str) -> db::Result<i64> {
+    query!(conn, |c| resources::table
+        .filter(resources::owner.eq(owner))
+        .count()
+        .get_result(c)
+        .await)
+}
+
+/// What this owner has declared is nobody's.
+pub(crate) async fn resources_release(conn: &mut Conn, owner: &str) -> db::Result<()> {
+    let owned: Vec<ResourceId> = query!(conn, |c| resources::table
+        .filter(resources::owner.eq(owner))
+        .select(resources::id)
+        .load(c)
+        .await)?;
+    let permissions = permissions::table.filter(permissions::resource_id.eq_any(&owned));
+    let update = diesel::update(permissions).set(permissions::is_declared.eq(false));
+    query!(conn, |c| update.execute(c).await)?;
+    let update =
+        diesel::update(resources::table.filter(resources::owner.eq(owner))).set(resources::owner.eq(None::<String>));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
 /// Code names of all roles, sorted.
 pub(crate) async fn role_code_names(conn: &mut Conn) -> db::Result<Vec<String>> {
     query!(conn, |c| roles::table

@@ -142,10 +142,11 @@ pub(crate) async fn session_rotate(
     query!(conn, |c| update.execute(c).await).map(|rows| rows == 1)
 }
 
-/// The session's current refresh token was used, and stays.
-pub(crate) async fn session_record_use(conn: &mut Conn, id: SessionId, by: &SessionUse) -> db::Result<()> {
-    let update = diesel::update(sessions::table.find(id)).set((sessions::is_used.eq(true), by));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+/// The session's current refresh token was used, and stays. False where the session has ended.
+pub(crate) async fn session_record_use(conn: &mut Conn, id: SessionId, by: &SessionUse) -> db::Result<bool> {
+    let live = sessions::table.find(id).filter(sessions::end_time.is_null());
+    let update = diesel::update(live).set((sessions::is_used.eq(true), by));
+    query!(conn, |c| update.execute(c).await).map(|rows| rows == 1)
 }
 
 /// Ends a session; one that has already ended keeps its first reason.
@@ -181,6 +182,27 @@ pub(crate) async fn sessions_forget_origins(conn: &mut Conn, user_id: UserId) ->
         sessions::user_agent.eq(""),
     ));
     query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
+/// A session, as far as it says that its user has logged in from a device.
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = sessions)]
+pub(crate) struct DeviceUse {
+    pub(crate) device_id: Option<DeviceId>,
+    pub(crate) last_use_time: Timestamp,
+    pub(crate) end_reason: Option<String>,
+}
+
+/// At most `limit` sessions of the user, the one used last first.
+pub(crate) async fn device_uses(conn: &mut Conn, user_id: UserId, limit: i64) -> db::Result<Vec<DeviceUse>> {
+    query!(conn, |c| sessions::table
+        .filter(sessions::user_id.eq(user_id))
+        .filter(sessions::device_id.is_not_null())
+        .order((sessions::last_use_time.desc(), sessions::id.desc()))
+        .select(DeviceUse::as_select())
+        .limit(limit)
+        .load(c)
+        .await)
 }
 
 /// The devices from which the user has logged in, as long as their sessions are kept.
@@ -248,6 +270,7 @@ pub(crate) async fn sessions_dead(conn: &mut Conn, dead_before: Timestamp, limit
     // One after the other: each has an index.
     let mut dead: Vec<SessionId> = query!(conn, |c| sessions::table
         .filter(sessions::end_time.lt(dead_before))
+        .order(sessions::id)
         .select(sessions::id)
         .limit(limit)
         .load(c)
@@ -255,6 +278,7 @@ pub(crate) async fn sessions_dead(conn: &mut Conn, dead_before: Timestamp, limit
     if dead.is_empty() {
         dead = query!(conn, |c| sessions::table
             .filter(sessions::expire_time.lt(dead_before))
+            .order(sessions::id)
             .select(sessions::id)
             .limit(limit)
             .load(c)

@@ -3,17 +3,21 @@ use std::{
     time::Duration,
 };
 
+use diesel_async::SimpleAsyncConnection as _;
 use prost_types::FieldMask;
 use shared::{
     proto::auth::v1::{
-        AccessEvent, DeleteServiceAccountRequest, IssueServiceTokenRequest, LogoutRequest, UpdateMeRequest, User,
-        WatchRequest, WatchResponse, access_event::Event, access_feed_service_client::AccessFeedServiceClient,
-        auth_service_client::AuthServiceClient, service_account_service_client::ServiceAccountServiceClient,
+        AccessEvent, DeleteServiceAccountRequest, IssueServiceTokenRequest, LogoutRequest, SetRolePermissionsRequest,
+        UpdateMeRequest, User, WatchRequest, WatchResponse, access_event::Event,
+        access_feed_service_client::AccessFeedServiceClient, auth_service_client::AuthServiceClient,
+        rbac_service_client::RbacServiceClient, service_account_service_client::ServiceAccountServiceClient,
     },
+    query,
     testing::{
         TestDatabase, on_both_backends,
         rpc::{channel, reason, with_token},
     },
+    write_tx,
 };
 use tempfile::NamedTempFile;
 use tonic::{Code, Status, Streaming};
@@ -221,15 +225,43 @@ on_both_backends! {
         assert_eq!((ended.code(), reason(&ended)), (Code::Unauthenticated, "TOKEN_STALE".to_owned()));
     }
 
+    async fn a_stream_ends_with_the_permission_to_watch(database: TestDatabase) {
+        let server = server(database).await;
+        let admin = server.superuser().await;
+        let mut stream = watch(server.grpc, "", 0).await;
+        snapshot(&mut stream).await;
+        let set = SetRolePermissionsRequest { role: "service".to_owned(), permissions: Vec::new() };
+        RbacServiceClient::new(channel(server.grpc)).set_role_permissions(with_token(set, &admin)).await.expect("set");
+        let ended = end(&mut stream).await;
+        assert_eq!((ended.code(), reason(&ended)), (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
+    }
+
+    async fn a_feed_that_has_lost_its_end_is_read_anew(database: TestDatabase) {
+        let server = server(database).await;
+        let token = server.register("ann").await.tokens.expect("tokens");
+        let mut stream = watch(server.grpc, "", 0).await;
+        let before = snapshot(&mut stream).await;
+        server.auth().logout(LogoutRequest { refresh_token: token.refresh_token }).await.expect("logged out");
+        while sessions(&message(&mut stream).await.events).is_empty() {}
+        // As after a fail-over to a server that had not heard of the last commits.
+        let lost = format!("DELETE FROM access_feed WHERE sequence > {0}; UPDATE feed_head SET sequence = {0}", before.sequence);
+        let done: shared::db::Result<()> = write_tx!(server.database.db(), |tx| query!(tx, |c| c.batch_execute(&lost).await));
+        done.expect("lost");
+        let ended = end(&mut stream).await;
+        assert_eq!((ended.code(), reason(&ended)), (Code::Unavailable, "FEED_BEGUN_ANEW".to_owned()));
+        let again = snapshot(&mut watch(server.grpc, &before.epoch, before.sequence + 1).await).await;
+        assert_eq!(again.sequence, before.sequence);
+    }
+
     async fn a_stream_does_not_outlive_its_token(database: TestDatabase) {
         let server = server(database).await;
         let request = IssueServiceTokenRequest { client_id: "game-service".to_owned(), client_secret: SECRET.to_owned() };
         let issued = server.auth().issue_service_token(request).await.expect("a token").into_inner();
-        // The token is good for another half second, with the leeway that it is given.
-        let life = Duration::from_secs(u64::try_from(issued.access_expires_in).expect("positive"));
-        server.clock.advance(life + Duration::from_millis(29_500));
         let mut stream = watch_with(server.grpc, &issued.access_token, "", 0).await;
         snapshot(&mut stream).await;
+        // With the leeway that it is given.
+        let life = Duration::from_secs(u64::try_from(issued.access_expires_in).expect("positive"));
+        server.clock.advance(life + Duration::from_secs(30));
         let ended = end(&mut stream).await;
         assert_eq!((ended.code(), reason(&ended)), (Code::Unauthenticated, "TOKEN_EXPIRED".to_owned()));
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use auth_service::config::AuthSettings;
 use shared::{
     proto::auth::v1::{
-        GetClientAddressRequest, LoginRequest, LoginResponse, UnlockUserRequest,
+        ChangePasswordRequest, GetClientAddressRequest, LoginRequest, LoginResponse, UnlockUserRequest,
         auth_service_client::AuthServiceClient, user_service_client::UserServiceClient,
     },
     server::ServerSettings,
@@ -108,6 +108,35 @@ on_both_backends! {
         users.unlock_user(with_token(UnlockUserRequest { user_id: ann }, &admin)).await.expect("unlocked");
         from(&device, PASSWORD).await.expect("let in");
         from("", PASSWORD).await.expect("let in");
+    }
+
+    async fn who_once_knew_a_password_has_no_stock_of_devices(database: TestDatabase) {
+        let server = Server::start_with(database, &no_address_limit(&["--max-sessions-per-user", "3"])).await;
+        server.register("ann").await;
+        let login = async |device_token: &str, password: &str| {
+            let request = LoginRequest { device_token: device_token.to_owned(), ..credentials("ann", password) };
+            server.auth().login(request).await.map(tonic::Response::into_inner)
+        };
+        let mut devices = Vec::new();
+        for _ in 0..6 {
+            server.clock.advance(Duration::from_secs(1));
+            devices.push(login("", PASSWORD).await.expect("logged in"));
+        }
+        guesses(&server, "ann", 10).await;
+        // Only as many as there may be sessions have attempts of their own.
+        for (index, device) in devices.iter().enumerate() {
+            let refused = reason(&login(&device.device_token, WRONG).await.expect_err("wrong"));
+            assert_eq!(refused, if index < 3 { "TOO_MANY_ATTEMPTS" } else { "CREDENTIALS_INVALID" }, "{index}");
+        }
+        // With the password the devices of before go, too; the one in use stays.
+        let current = devices.last().expect("six");
+        let change = ChangePasswordRequest { current_password: PASSWORD.to_owned(), new_password: "another horse".to_owned(), new_password_confirmation: "another horse".to_owned() };
+        let token = &current.tokens.as_ref().expect("tokens").access_token;
+        server.account().change_password(with_token(change, token)).await.expect("changed");
+        for device in &devices[..5] {
+            wait(&login(&device.device_token, "another horse").await.expect_err("blocked like everybody else"));
+        }
+        login(&current.device_token, "another horse").await.expect("let in");
     }
 
     async fn the_wait_has_an_end(database: TestDatabase) {

@@ -123,6 +123,31 @@ on_both_backends! {
         assert_ne!(account.secret_time, account.create_time);
     }
 
+    async fn a_secret_that_has_leaked_goes_with_its_tokens(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        // An administrator looks after ordinary services, though their role holds what an administrator's does not.
+        let admin = root.service(&server, "the-admin", &["admin"], &[]).await;
+        let (_, leaked) = create(&server, &admin, "courses", &[], &[]).await.expect("made");
+        let out = token(&server, "courses", &leaked).await.expect("a token");
+        let me = async |token: &str| server.account().get_me(with_token(GetMeRequest {}, token)).await.map(drop);
+        let next = rotate(&server, &admin, "courses", 60).await.expect("rotated");
+        me(&out).await.expect("goes on");
+        let last = rotate(&server, &admin, "courses", 0).await.expect("rotated");
+        assert_eq!(refusal(me(&out).await), (Code::Unauthenticated, "TOKEN_STALE".to_owned()));
+        for gone in [leaked, next] {
+            assert_eq!(refusal(token(&server, "courses", &gone).await), (Code::Unauthenticated, "CLIENT_CREDENTIALS_INVALID".to_owned()));
+        }
+        me(&token(&server, "courses", &last).await.expect("a token")).await.expect("good");
+    }
+
+    async fn nonsense_for_a_client_id_is_refused_like_any_other(database: TestDatabase) {
+        let server = Server::start(database).await;
+        for nonsense in ["a\0b", "A B", &"x".repeat(40_000)] {
+            let refused = refusal(token(&server, nonsense, SECRET).await);
+            assert_eq!(refused, (Code::Unauthenticated, "CLIENT_CREDENTIALS_INVALID".to_owned()));
+        }
+    }
+
     async fn what_is_deleted_is_refused_everywhere(database: TestDatabase) {
         let (server, root) = server_with_root(database).await;
         let reader = root.service(&server, "reader", &[], &["tokens:read"]).await;
@@ -181,7 +206,6 @@ on_both_backends! {
         assert!((60..=3600).contains(&issued.access_expires_in), "{issued:?}");
         let access = &issued.access_token;
         // Nothing to log out from, and no way to a longer life.
-        server.auth().logout(with_token(LogoutRequest::default(), access)).await.expect("nothing to do");
         let refresh = server.auth().refresh_access_token(RefreshAccessTokenRequest { refresh_token: access.clone() }).await;
         assert_eq!(refusal(refresh), (Code::Unauthenticated, "REFRESH_TOKEN_INVALID".to_owned()));
         // Its tokens are revoked by any of them.
@@ -197,6 +221,9 @@ on_both_backends! {
             assert_eq!(refusal(me(dead).await), (Code::Unauthenticated, "TOKEN_STALE".to_owned()));
         }
         me(&next).await.expect("the dead one revokes nothing more");
+        server.auth().logout(with_token(LogoutRequest::default(), &next)).await.expect("logged out");
+        assert_eq!(refusal(me(&next).await), (Code::Unauthenticated, "TOKEN_STALE".to_owned()));
+        let next = token(&server, "courses", &request.client_secret).await.expect("a token");
         let all = server.auth().revoke_all_tokens(with_token(RevokeAllTokensRequest {}, &next)).await;
         assert_eq!(all.expect("revoked").into_inner().session_count, 0);
         assert_eq!(refusal(me(&next).await), (Code::Unauthenticated, "TOKEN_STALE".to_owned()));

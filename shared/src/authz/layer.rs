@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Span;
 
-use super::{Caller, Policies, Policy};
+use super::{Caller, Permission, Policies, Policy};
 use crate::{
     error::ErrorReply, feed::AccessView, proto::authz::v1::ErrorReason, server::StreamCaller, token::Principal,
 };
@@ -95,7 +95,11 @@ where
         if let Caller::Principal(principal) = caller {
             Span::current().record("user_id", tracing::field::display(principal.user_id()));
             if let Some(stream) = request.extensions().get::<StreamCaller>() {
-                stream.set(principal);
+                let permission = match self.rules.policies.get(request.uri().path()) {
+                    Some(Policy::Permission(permission)) => Some(permission),
+                    _ => None,
+                };
+                stream.set(principal, permission);
             }
         }
         match self.rules.decide(request.uri().path(), caller) {
@@ -118,11 +122,7 @@ impl Rules {
                 if self.access.allow(principal, permission) {
                     return Ok(());
                 }
-                let message = format!("this call needs the permission {permission}");
-                Err(
-                    ErrorReply::new(Code::PermissionDenied, ErrorReason::PermissionDenied, message)
-                        .with_metadata("permission", permission.to_string()),
-                )
+                Err(permission_denied(permission))
             }
             Some(Policy::Missing) => Err(ErrorReply::new(
                 Code::PermissionDenied,
@@ -155,6 +155,13 @@ impl Rules {
         }
         Ok(principal)
     }
+}
+
+/// The reply to a caller who lacks this permission.
+pub(crate) fn permission_denied(permission: &Permission) -> ErrorReply {
+    let message = format!("this call needs the permission {permission}");
+    ErrorReply::new(Code::PermissionDenied, ErrorReason::PermissionDenied, message)
+        .with_metadata("permission", permission.to_string())
 }
 
 #[cfg(test)]

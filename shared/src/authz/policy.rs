@@ -12,7 +12,7 @@ use crate::proto::authz::v1 as proto;
 const EXTENSION: &str = "authz.v1.policy";
 const HTTP_RULE: &str = "google.api.http";
 /// What the actions of RPCs that change nothing begin with.
-const READING: [&str; 2] = ["read_", "check"];
+const READING: [&str; 2] = ["read_", "check_"];
 
 /// Who may call an RPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,7 +168,7 @@ impl Policies {
 fn reads(policy: &Policy) -> bool {
     match policy {
         Policy::Permission(Permission { action, .. }) => {
-            action == "read" || READING.iter().any(|reading| action.starts_with(reading))
+            matches!(action.as_str(), "read" | "check") || READING.iter().any(|reading| action.starts_with(reading))
         }
         _ => false,
     }

@@ -54,7 +54,10 @@ impl From<DieselError> for Error {
                 DatabaseErrorKind::UniqueViolation => Self::Unique {
                     constraint: constraint(&*information),
                 },
-                DatabaseErrorKind::SerializationFailure => Self::Conflict(information.message().to_owned()),
+                // What a row refers to was deleted meanwhile: it had been looked up before.
+                DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ForeignKeyViolation => {
+                    Self::Conflict(information.message().to_owned())
+                }
                 DatabaseErrorKind::UnableToSendCommand
                 | DatabaseErrorKind::ClosedConnection
                 // A server that became a read-only replica after a fail-over.

@@ -40,7 +40,7 @@ enum Subject {
 pub(super) enum Effect {
     /// Nothing more.
     None,
-    /// Tokens that were good are refused.
+    /// Tokens that were good may be refused, or what they are good for may be less.
     Revoked,
     /// These keys count.
     Keys(Jwks),
@@ -111,12 +111,12 @@ impl Known {
             }
             Event::RoleChanged(role) if role.is_deleted => {
                 self.grants.remove(&role.code_name);
-                Effect::None
+                Effect::Revoked
             }
             Event::RoleChanged(role) => {
                 let permissions = role.permissions.iter().map(String::as_str);
                 self.grants.set(&role.code_name, permissions);
-                Effect::None
+                Effect::Revoked
             }
             Event::KeysChanged(changed) => {
                 let keys = GetJwksResponse { keys: changed.keys };

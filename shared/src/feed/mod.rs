@@ -19,7 +19,7 @@ pub use self::{
     follower::Follower,
     intake::{AccessIntake, FeedError},
     silence::{OnSilence, SilenceRule, SilenceSettings},
-    view::AccessView,
+    view::{AccessView, Refused},
 };
 use crate::ids::{Id, Kind};
 

@@ -21,6 +21,15 @@ pub struct AccessView {
     silence: SilenceRule,
 }
 
+/// Why whoever called is refused now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The token is good no more.
+    Token(TokenError),
+    /// The permission was taken away.
+    Permission,
+}
+
 pub(super) struct Shared {
     state: RwLock<State>,
     pub(super) keys: KeySet,
@@ -118,14 +127,20 @@ impl AccessView {
         self.shared.revoked.subscribe()
     }
 
-    /// Returns as soon as [`check`](Self::check) refuses the principal: for streams, which outlive their first check. It knows nothing of the
-    /// token's own end.
-    pub async fn refused(&self, principal: &Principal) -> TokenError {
+    /// Returns as soon as the principal would be refused that called with the need of this permission: for streams, which outlive their first
+    /// check. It knows nothing of the token's own end.
+    pub async fn refused(&self, principal: &Principal, permission: Option<&Permission>) -> Refused {
         let mut changed = self.changed();
         loop {
             changed.mark_unchanged();
+            if !self.shared.keys.is_empty() && !self.shared.keys.has(principal.key_id()) {
+                return Refused::Token(TokenError::Invalid);
+            }
             if let Err(error) = self.check(principal) {
-                return error;
+                return Refused::Token(error);
+            }
+            if permission.is_some_and(|permission| !self.allow(principal, permission)) {
+                return Refused::Permission;
             }
             // An error would mean that the sender is gone, and `self` holds it.
             let _ = changed.changed().await;

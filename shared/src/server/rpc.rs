@@ -45,7 +45,11 @@ pub(super) const DURATION: &str = "rpc_server_call_duration_seconds";
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Streams of health and reflection.
-const INFRASTRUCTURE_STREAMS: [&str; 2] = ["grpc.health.v1.Health/Watch", "/ServerReflectionInfo"];
+const INFRASTRUCTURE_STREAMS: [&str; 2] = ["grpc.health.v1.Health/Watch", REFLECTION];
+const REFLECTION: &str = "/ServerReflectionInfo";
+/// Whoever reads the reflection is done soon, and anybody may: it takes no place for long, and none from those who are known.
+const REFLECTION_STREAMS: u32 = 200;
+const REFLECTION_LIFE: Duration = Duration::from_secs(30);
 
 /// Puts [`RpcService`] around a service.
 #[derive(Clone, Debug)]
@@ -61,6 +65,7 @@ struct Shared {
     trusted_proxies: Vec<IpNet>,
     /// Streams stay for long, and take no place from the other calls.
     stream_admission: Admission,
+    reflection_admission: Admission,
     streams: StreamRules,
 }
 
@@ -80,6 +85,7 @@ impl RpcLayer {
                 timeout,
                 trusted_proxies,
                 stream_admission,
+                reflection_admission: Admission::new(REFLECTION_STREAMS),
                 streams,
             }),
         }
@@ -149,7 +155,10 @@ where
         if is_stream {
             request.extensions_mut().insert(caller.clone());
         }
-        let deadline = deadline::given(request.headers());
+        let mut deadline = deadline::given(request.headers());
+        if request.uri().path().ends_with(REFLECTION) {
+            deadline = Some(deadline.map_or(REFLECTION_LIFE, |given| given.min(REFLECTION_LIFE)));
+        }
         let of_span = span.clone();
         async move {
             let (response, place) = shared.respond(inner, request, is_stream).await;
@@ -211,7 +220,9 @@ impl Shared {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError>,
     {
-        let admission = if is_stream {
+        let admission = if request.uri().path().ends_with(REFLECTION) {
+            &self.reflection_admission
+        } else if is_stream {
             &self.stream_admission
         } else {
             &self.admission

@@ -22,9 +22,9 @@ use tracing::Span;
 
 use super::{deadline, request_id::RequestId, rpc::Record};
 use crate::{
-    authz::Caller,
+    authz::{self, Caller, Permission},
     error::ErrorReply,
-    feed::AccessView,
+    feed::{AccessView, Refused},
     proto::authz::v1::ErrorReason,
     token::{Principal, TokenError, Verifier},
 };
@@ -37,12 +37,12 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Who made the call, left by the layer that let it through.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct StreamCaller(Arc<OnceLock<Arc<Principal>>>);
+pub(crate) struct StreamCaller(Arc<OnceLock<(Arc<Principal>, Option<Permission>)>>);
 
 impl StreamCaller {
-    /// Notes the caller.
-    pub(crate) fn set(&self, principal: &Arc<Principal>) {
-        let _ = self.0.set(Arc::clone(principal));
+    /// Notes the caller, and the permission that the RPC needs.
+    pub(crate) fn set(&self, principal: &Arc<Principal>, permission: Option<&Permission>) {
+        let _ = self.0.set((Arc::clone(principal), permission.cloned()));
     }
 }
 
@@ -73,7 +73,7 @@ impl StreamRules {
         deadline: Option<Duration>,
         is_infrastructure: bool,
     ) -> BoxFuture<'static, ErrorReply> {
-        let (rules, principal) = (self.clone(), caller.0.get().cloned());
+        let (rules, caller) = (self.clone(), caller.0.get().cloned());
         Box::pin(async move {
             tokio::select! {
                 () = rules.stopped(is_infrastructure) => ErrorReply::new(
@@ -82,7 +82,7 @@ impl StreamRules {
                     "the server is shutting down; call again",
                 )
                 .with_retry_after(RETRY_AFTER),
-                error = rules.refused(principal.as_deref()) => refusal(error),
+                reply = rules.refused(caller) => reply,
                 () = passed(deadline) => deadline::exceeded(),
             }
         })
@@ -95,19 +95,24 @@ impl StreamRules {
         }
     }
 
-    /// Why the caller's token is good no more.
-    async fn refused(&self, principal: Option<&Principal>) -> TokenError {
-        let Some(principal) = principal else {
+    /// Why the caller would be refused now.
+    async fn refused(&self, caller: Option<(Arc<Principal>, Option<Permission>)>) -> ErrorReply {
+        let Some((principal, permission)) = caller else {
             return std::future::pending().await;
         };
         let expired = async {
-            while let Some(left) = self.verifier.time_left(principal) {
+            while let Some(left) = self.verifier.time_left(&principal) {
                 sleep(left.min(LOOK)).await;
             }
         };
-        tokio::select! {
-            () = expired => TokenError::Expired,
-            error = self.access.refused(principal) => error,
+        let refused = tokio::select! {
+            () = expired => Refused::Token(TokenError::Expired),
+            refused = self.access.refused(&principal, permission.as_ref()) => refused,
+        };
+        match (refused, permission) {
+            (Refused::Permission, Some(permission)) => authz::permission_denied(&permission),
+            (Refused::Permission, None) => ErrorReply::internal(),
+            (Refused::Token(error), _) => refusal(error),
         }
     }
 }

@@ -56,6 +56,11 @@ impl KeySet {
         self.keys.borrow().get(key.kid()).is_some_and(|held| **held == *key)
     }
 
+    /// Whether there is a key of this name.
+    pub(crate) fn has(&self, kid: &str) -> bool {
+        self.keys.borrow().contains_key(kid)
+    }
+
     pub(super) fn unknown_kids(&self) -> watch::Receiver<()> {
         self.unknown_kid.subscribe()
     }

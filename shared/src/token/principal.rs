@@ -16,12 +16,13 @@ pub struct Principal {
     roles: Vec<String>,
     permissions: Vec<String>,
     token_version: i64,
+    key_id: String,
     issued_at: Timestamp,
     expires_at: Timestamp,
 }
 
 impl Principal {
-    pub(super) fn new(claims: Claims, issued_at: Timestamp, expires_at: Timestamp) -> Self {
+    pub(super) fn new(claims: Claims, key_id: &str, issued_at: Timestamp, expires_at: Timestamp) -> Self {
         Self {
             user_id: claims.sub,
             session_id: claims.sid,
@@ -30,6 +31,7 @@ impl Principal {
             roles: claims.roles,
             permissions: claims.permissions,
             token_version: claims.ver,
+            key_id: key_id.to_owned(),
             issued_at,
             expires_at,
         }
@@ -78,6 +80,11 @@ impl Principal {
     /// The user's token version when the token was issued, from 0.
     pub const fn token_version(&self) -> i64 {
         self.token_version
+    }
+
+    /// The key that signed the token.
+    pub(crate) fn key_id(&self) -> &str {
+        &self.key_id
     }
 
     /// When the token was issued.

@@ -140,7 +140,7 @@ impl Inner {
         let issued_at = moment(claims.iat).ok_or("iat")?;
         let expires_at = moment(claims.exp).ok_or("exp")?;
         Ok(Checked {
-            principal: Arc::new(Principal::new(claims, issued_at, expires_at)),
+            principal: Arc::new(Principal::new(claims, key.kid(), issued_at, expires_at)),
             key,
             not_before,
             issued_at,

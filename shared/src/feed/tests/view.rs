@@ -8,7 +8,7 @@ use super::{Bench, NOW, named, sid};
 use crate::{
     authz::Grants,
     clock::Timestamp,
-    feed::{AccessIntake, AccessView, Epoch, FeedError, Position},
+    feed::{AccessIntake, AccessView, Epoch, FeedError, Position, Refused},
     ids::{SessionId, UserId},
     proto::auth::v1::{
         AccessEvent, GetJwksResponse, KeysChanged, RoleChanged, SessionRevoked, UserDeleted, UserTokensRevoked,
@@ -365,7 +365,7 @@ async fn an_open_stream_hears_that_its_caller_is_refused() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     let principal = bench.principal(&claims);
-    let mut refused = std::pin::pin!(bench.view.refused(&principal));
+    let mut refused = std::pin::pin!(bench.view.refused(&principal, None));
     assert_eq!(refused.as_mut().now_or_never(), None);
     taken(
         &mut intake,
@@ -373,8 +373,42 @@ async fn an_open_stream_hears_that_its_caller_is_refused() {
     );
     assert_eq!(refused.as_mut().now_or_never(), None);
     taken(&mut intake, feed.at(4, NOW, vec![event(4, session(sid(&claims)))]));
-    assert_eq!(refused.await, TokenError::Revoked);
-    assert_eq!(bench.view.refused(&principal).await, TokenError::Revoked);
+    assert_eq!(refused.await, Refused::Token(TokenError::Revoked));
+    assert_eq!(
+        bench.view.refused(&principal, None).await,
+        Refused::Token(TokenError::Revoked)
+    );
+}
+
+#[tokio::test]
+async fn an_open_stream_ends_with_the_permission_and_with_the_key() {
+    let (bench, feed, mut intake) = loaded();
+    let principal = bench.principal(&bench.claims());
+    let role = |permissions: &[&str]| {
+        Event::RoleChanged(RoleChanged {
+            code_name: "player".to_owned(),
+            permissions: permissions.iter().map(|name| (*name).to_owned()).collect(),
+            is_deleted: false,
+        })
+    };
+    taken(&mut intake, feed.at(3, NOW, vec![event(3, role(&["games:read"]))]));
+    let needed = named("games:read");
+    let mut refused = std::pin::pin!(bench.view.refused(&principal, Some(&needed)));
+    assert_eq!(refused.as_mut().now_or_never(), None);
+    taken(&mut intake, feed.at(4, NOW, vec![event(4, role(&[]))]));
+    assert_eq!(refused.await, Refused::Permission);
+
+    let mut refused = std::pin::pin!(bench.view.refused(&principal, None));
+    assert_eq!(refused.as_mut().now_or_never(), None);
+    let other = TokenMint::fixed(2).jwks();
+    let changed = KeysChanged {
+        keys: GetJwksResponse::from(&other).keys,
+    };
+    taken(
+        &mut intake,
+        feed.at(5, NOW, vec![event(5, Event::KeysChanged(changed))]),
+    );
+    assert_eq!(refused.await, Refused::Token(TokenError::Invalid));
 }
 
 #[tokio::test(start_paused = true)]
