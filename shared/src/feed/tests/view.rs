@@ -408,7 +408,10 @@ async fn an_open_stream_ends_with_the_permission_and_with_the_key() {
         &mut intake,
         feed.at(5, NOW, vec![event(5, Event::KeysChanged(changed))]),
     );
-    assert_eq!(refused.as_mut().now_or_never(), Some(Refused::Token(TokenError::Invalid)));
+    assert_eq!(
+        refused.as_mut().now_or_never(),
+        Some(Refused::Token(TokenError::Invalid))
+    );
 }
 
 #[tokio::test(start_paused = true)]
