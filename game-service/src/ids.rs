@@ -12,3 +12,14 @@ impl Kind for GameKind {
 
 /// Names a game.
 pub(crate) type GameId = Id<GameKind>;
+
+/// Names a request that makes something, so that it makes it once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum RequestKind {}
+
+impl Kind for RequestKind {
+    const NAME: &'static str = "request";
+}
+
+/// Names a request that makes something, so that it makes it once.
+pub(crate) type RequestId = Id<RequestKind>;

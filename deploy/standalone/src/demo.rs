@@ -69,6 +69,7 @@ async fn add(places: &Places) -> Result<Demo, Status> {
         let create = CreateGameRequest {
             opponent: Opponent::Player.into(),
             mark: Mark::X.into(),
+            ..CreateGameRequest::default()
         };
         let created = client
             .create_game(with_token(create, x)?)

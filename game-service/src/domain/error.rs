@@ -37,6 +37,15 @@ pub(crate) enum Error {
         /// The present one.
         version: i64,
     },
+    /// Somebody else made the game.
+    #[error("the game is not the caller's own")]
+    GameNotOwn,
+    /// The game waits no longer.
+    #[error("the game has started")]
+    GameStarted,
+    /// The id of the request has made another game than this one asks for.
+    #[error("the request id is in use")]
+    RequestIdReused,
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),

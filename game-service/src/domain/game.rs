@@ -26,6 +26,8 @@ pub(crate) struct Game {
     pub(crate) create_time: Timestamp,
     pub(crate) update_time: Timestamp,
     pub(crate) finish_time: Option<Timestamp>,
+    /// Why it is over.
+    pub(crate) end: Option<End>,
 }
 
 /// Whom a game is played against.
@@ -46,6 +48,17 @@ pub(crate) enum State {
     Draw,
     /// Over before it counted.
     Cancelled,
+}
+
+/// Why a game is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Line,
+    FullBoard,
+    Resignation,
+    Cancellation,
+    Timeout,
+    Expiry,
 }
 
 /// One mark on the board.
@@ -89,6 +102,7 @@ impl Game {
             create_time: now,
             update_time: now,
             finish_time: None,
+            end: None,
         };
         game.let_the_computer_move(now);
         game
@@ -175,6 +189,62 @@ impl Game {
         Ok(Played::Now)
     }
 
+    /// Gives the game up for this user. Says whether anything changed: not where they had given it up before.
+    pub(crate) fn resign(&mut self, user: UserId, now: Timestamp) -> Result<bool, Error> {
+        let Some(mark) = self.mark_of(user) else {
+            return Err(Error::GameNotFound(self.id));
+        };
+        match self.state {
+            State::Waiting => Err(Error::GameNotStarted),
+            State::Turn(_) => {
+                self.give_to(mark.other(), End::Resignation, now);
+                Ok(true)
+            }
+            // Who has won did not resign; of a game that counts for nobody nobody asks who did.
+            State::Won(winner) if self.end == Some(End::Resignation) && winner != mark => Ok(false),
+            State::Cancelled if self.end == Some(End::Resignation) => Ok(false),
+            State::Won(_) | State::Draw | State::Cancelled => Err(Error::GameFinished),
+        }
+    }
+
+    /// Calls a game off that waits. Says whether anything changed: not where it was called off before.
+    pub(crate) fn cancel(&mut self, user: UserId, now: Timestamp) -> Result<bool, Error> {
+        if user != self.creator {
+            return Err(Error::GameNotOwn);
+        }
+        match self.state {
+            State::Waiting => {
+                self.finish(State::Cancelled, End::Cancellation, now);
+                Ok(true)
+            }
+            State::Turn(_) => Err(Error::GameStarted),
+            State::Cancelled if self.end == Some(End::Cancellation) => Ok(false),
+            State::Won(_) | State::Draw | State::Cancelled => Err(Error::GameFinished),
+        }
+    }
+
+    /// Ends the game in favour of this mark. Before both have moved it counts for nobody.
+    fn give_to(&mut self, winner: Mark, end: End, now: Timestamp) {
+        let state = if self.moves.len() < 2 {
+            State::Cancelled
+        } else {
+            State::Won(winner)
+        };
+        self.finish(state, end, now);
+    }
+
+    fn finish(&mut self, state: State, end: End, now: Timestamp) {
+        self.state = state;
+        self.end = Some(end);
+        self.finish_time = Some(now);
+        self.change(now);
+    }
+
+    /// When the last move was made.
+    pub(crate) fn last_move_time(&self) -> Option<Timestamp> {
+        self.moves.last().map(|made| made.time)
+    }
+
     fn let_the_computer_move(&mut self, now: Timestamp) {
         if self.opponent == Opponent::Computer
             && let State::Turn(mark) = self.state
@@ -192,9 +262,12 @@ impl Game {
             Outcome::Won(mark) => State::Won(mark),
             Outcome::Draw => State::Draw,
         };
-        if self.is_over() {
-            self.finish_time = Some(now);
-        }
+        self.end = match self.state {
+            State::Won(_) => Some(End::Line),
+            State::Draw => Some(End::FullBoard),
+            State::Waiting | State::Turn(_) | State::Cancelled => None,
+        };
+        self.finish_time = self.end.map(|_| now);
         self.change(now);
         self.moves.push(Move {
             cell,
@@ -303,6 +376,51 @@ mod tests {
             (State::Turn(Mark::O), 2, 1)
         );
         assert_eq!(game.moves[0].player, None);
+    }
+
+    #[test]
+    fn who_resigns_has_lost_and_before_both_have_moved_nobody_has() {
+        let (mut game, x, o) = started();
+        let version = game.version;
+        game.play(x, cell(0), version, NOW).expect("a legal move");
+        let mut early = game.clone();
+        assert!(early.resign(o, NOW).expect("resigned"));
+        assert_eq!((early.state, early.end), (State::Cancelled, Some(End::Resignation)));
+        game.play(o, cell(1), version + 1, NOW).expect("a legal move");
+        assert!(game.resign(x, NOW).expect("resigned"));
+        assert_eq!(
+            (game.state, game.end, game.finish_time),
+            (State::Won(Mark::O), Some(End::Resignation), Some(NOW))
+        );
+        let over = game.clone();
+        assert!(!game.resign(x, NOW).expect("once more"));
+        assert!(matches!(game.resign(o, NOW), Err(Error::GameFinished)));
+        assert!(matches!(
+            game.resign(UserId::generate(), NOW),
+            Err(Error::GameNotFound(_))
+        ));
+        assert!(matches!(
+            game.play(o, cell(5), game.version, NOW),
+            Err(Error::GameFinished)
+        ));
+        assert_eq!(game, over);
+    }
+
+    #[test]
+    fn a_game_that_waits_is_called_off_by_its_creator() {
+        let (x, o) = (UserId::generate(), UserId::generate());
+        let mut game = Game::new(GameId::generate(), Opponent::Player, x, Mark::X, NOW);
+        assert!(matches!(game.cancel(o, NOW), Err(Error::GameNotOwn)));
+        assert!(matches!(game.resign(x, NOW), Err(Error::GameNotStarted)));
+        assert!(game.cancel(x, NOW).expect("called off"));
+        assert_eq!(
+            (game.state, game.end, game.version),
+            (State::Cancelled, Some(End::Cancellation), 2)
+        );
+        assert!(!game.cancel(x, NOW).expect("once more"));
+        assert!(matches!(game.join(o, NOW), Err(Error::GameTaken)));
+        let (mut started, x, _) = started();
+        assert!(matches!(started.cancel(x, NOW), Err(Error::GameStarted)));
     }
 
     #[test]

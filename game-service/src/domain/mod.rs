@@ -11,7 +11,7 @@ mod view;
 
 pub(crate) use self::{
     error::Error,
-    game::{Game, Opponent, State},
+    game::{End, Game, Opponent, State},
     history::History,
     leaderboard::{Leaderboard, RankedPlayer},
     play::{Games, Player},

@@ -1,7 +1,7 @@
 //! The use cases of a game: create, look, join, move.
 
 use shared::{
-    clock::Clock,
+    clock::{Clock, Timestamp},
     db::{self, Conn, Db, write_tx},
     ids::UserId,
     page::{PageRequest, Position},
@@ -9,7 +9,7 @@ use shared::{
 
 use super::{Error, Game, GameView, Opponent, finish, game::Played};
 use crate::{
-    ids::{GameId, GameKind},
+    ids::{GameId, GameKind, RequestId},
     rules::{Cell, Mark},
     store::{self, GameRow},
 };
@@ -32,18 +32,31 @@ pub(crate) struct Player {
 const OPEN_GAMES: &str = "game.v1.GameService/ListOpenGames";
 
 impl Games {
-    /// Starts a game. Without a mark, the players' marks are drawn by lot.
+    /// Starts a game. Without a mark, the players' marks are drawn by lot. A request of the same id once more gives its game as it is now.
     pub(crate) async fn create(
         &self,
         player: &Player,
         opponent: Opponent,
         mark: Option<Mark>,
+        request: Option<RequestId>,
     ) -> Result<GameView, Error> {
+        let wanted = mark;
         let mark = mark.unwrap_or_else(|| if rand::random() { Mark::X } else { Mark::O });
         let game = Game::new(GameId::generate(), opponent, player.id, mark, self.clock.now());
         write_tx!(self.db, |tx| {
+            // First, and locked by that: of two requests with one id the second finds the first one's game.
             store::player_upsert(tx, player.id, &player.login).await?;
-            store::game_insert(tx, &game.to_row()).await?;
+            if let Some(request) = request {
+                store::player_lock(tx, player.id).await?;
+                if let Some(row) = store::game_by_request(tx, player.id, request).await? {
+                    let made = with_moves(tx, &row).await?;
+                    if made.opponent != opponent || wanted.is_some_and(|mark| made.mark_of(player.id) != Some(mark)) {
+                        return Err(Error::RequestIdReused);
+                    }
+                    return GameView::of_game(tx, made).await;
+                }
+            }
+            store::game_insert(tx, &game.to_row(request)).await?;
             store::moves_insert(tx, &game.move_rows(0)).await?;
             GameView::of_game(tx, game).await
         })
@@ -72,6 +85,56 @@ impl Games {
     /// What the page tokens of [`list_open`](Self::list_open) are good for.
     pub(crate) const fn open_games_query() -> &'static str {
         OPEN_GAMES
+    }
+
+    /// The player's games that are not over, the newest first, and the token of the next page.
+    pub(crate) async fn list_mine(
+        &self,
+        player: UserId,
+        page: &PageRequest<GameKind>,
+    ) -> Result<(Vec<GameView>, String), Error> {
+        let conn = &mut self.db.read().await?;
+        let mut rows = store::games_running(conn, player, page.after, page.limit()).await?;
+        let position = |row: &GameRow| Position {
+            time: row.create_time,
+            id: row.id,
+        };
+        let next = page.cut(&mut rows, &Self::my_games_query(player), position);
+        Ok((GameView::of_rows(conn, rows).await?, next))
+    }
+
+    /// What the page tokens of [`list_mine`](Self::list_mine) are good for.
+    pub(crate) fn my_games_query(player: UserId) -> String {
+        format!("game.v1.GameService/ListMyGames {player}")
+    }
+
+    /// Gives a game up.
+    pub(crate) async fn resign(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
+        self.end(player, id, Game::resign).await
+    }
+
+    /// Calls a game off that waits.
+    pub(crate) async fn cancel(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
+        self.end(player, id, Game::cancel).await
+    }
+
+    /// Ends a game that the player may see in this way, and counts it.
+    async fn end(
+        &self,
+        player: UserId,
+        id: GameId,
+        end: fn(&mut Game, UserId, Timestamp) -> Result<bool, Error>,
+    ) -> Result<GameView, Error> {
+        write_tx!(self.db, |tx| {
+            let row = visible(player, id, store::game_lock(tx, id).await?)?;
+            let mut game = with_moves(tx, &row).await?;
+            let (version, now) = (game.version, self.clock.now());
+            if end(&mut game, player, now)? {
+                save(tx, &game, version).await?;
+                finish::count(tx, &game, now).await?;
+            }
+            GameView::of_game(tx, game).await
+        })
     }
 
     /// Takes the free side of a game.

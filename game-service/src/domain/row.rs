@@ -1,7 +1,8 @@
 //! Games as rows, and back.
 
-use super::{Error, Game, Opponent, State, game::Move};
+use super::{End, Error, Game, Opponent, State, game::Move};
 use crate::{
+    ids::RequestId,
     rules::{Board, Cell, Mark, Outcome},
     store::{GameRow, GameUpdate, MoveRow},
 };
@@ -50,10 +51,15 @@ impl Game {
             create_time: row.create_time,
             update_time: row.update_time,
             finish_time: row.finish_time,
+            end: match row.end_reason.as_deref() {
+                None => None,
+                Some(text) => Some(End::parse(text).ok_or_else(|| broken("end reason"))?),
+            },
         })
     }
 
-    pub(super) fn to_row(&self) -> GameRow {
+    /// The row of a new game, made by this request.
+    pub(super) fn to_row(&self, request: Option<RequestId>) -> GameRow {
         let update = self.to_update();
         GameRow {
             id: self.id,
@@ -72,6 +78,8 @@ impl Game {
             create_time: self.create_time,
             update_time: update.update_time,
             finish_time: update.finish_time,
+            end_reason: update.end_reason,
+            create_request: request,
         }
     }
 
@@ -92,6 +100,7 @@ impl Game {
             version: self.version,
             update_time: self.update_time,
             finish_time: self.finish_time,
+            end_reason: self.end.map(|end| end.as_str().to_owned()),
         }
     }
 
@@ -107,6 +116,32 @@ impl Game {
             create_time: made.time,
         };
         self.moves.iter().enumerate().skip(from).map(row).collect()
+    }
+}
+
+impl End {
+    const ALL: [Self; 6] = [
+        Self::Line,
+        Self::FullBoard,
+        Self::Resignation,
+        Self::Cancellation,
+        Self::Timeout,
+        Self::Expiry,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Line => "line",
+            Self::FullBoard => "full_board",
+            Self::Resignation => "resignation",
+            Self::Cancellation => "cancellation",
+            Self::Timeout => "timeout",
+            Self::Expiry => "expiry",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.as_str() == text)
     }
 }
 

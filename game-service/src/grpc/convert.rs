@@ -3,7 +3,7 @@
 use shared::{ids::UserId, proto::game::v1 as proto, token::Principal};
 
 use crate::{
-    domain::{GameView, Opponent, Player, RankedPlayer, State},
+    domain::{End, GameView, Opponent, Player, RankedPlayer, State},
     rules::Mark,
 };
 
@@ -52,6 +52,8 @@ pub(super) fn game(view: GameView) -> proto::Game {
         winner_mark: winner.map_or(proto::Mark::Unspecified, mark).into(),
         x_login,
         o_login,
+        last_move_time: game.last_move_time().map(Into::into),
+        end_reason: game.end.map_or(proto::EndReason::Unspecified, end_reason).into(),
     }
 }
 
@@ -69,6 +71,17 @@ pub(super) fn entry(ranked: RankedPlayer) -> proto::LeaderboardEntry {
 
 fn user(id: Option<UserId>) -> String {
     id.map(|id| id.to_string()).unwrap_or_default()
+}
+
+const fn end_reason(end: End) -> proto::EndReason {
+    match end {
+        End::Line => proto::EndReason::Line,
+        End::FullBoard => proto::EndReason::FullBoard,
+        End::Resignation => proto::EndReason::Resignation,
+        End::Cancellation => proto::EndReason::Cancellation,
+        End::Timeout => proto::EndReason::Timeout,
+        End::Expiry => proto::EndReason::Expiry,
+    }
 }
 
 const fn mark(mark: Mark) -> proto::Mark {

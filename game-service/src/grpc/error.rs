@@ -26,6 +26,17 @@ impl From<Error> for ErrorReply {
             Error::GameIsOwn => failed(R::GameIsOwn, "this game is your own; somebody else has to join it"),
             Error::GameNotStarted => failed(R::GameNotStarted, "the game waits for its second player"),
             Error::GameFinished => failed(R::GameFinished, "the game is over"),
+            Error::GameNotOwn => Self::new(
+                Code::PermissionDenied,
+                R::GameNotOwn,
+                "only the creator of a game calls it off",
+            ),
+            Error::GameStarted => failed(R::GameStarted, "the game has started; it can be resigned"),
+            Error::RequestIdReused => Self::new(
+                Code::AlreadyExists,
+                R::RequestIdReused,
+                "the request_id has made another game; make a new one for each",
+            ),
             Error::NotYourTurn => failed(R::NotYourTurn, "it is your opponent's turn"),
             Error::CellTaken => failed(R::CellTaken, "the cell holds a mark already"),
             Error::VersionMismatch { version } => {

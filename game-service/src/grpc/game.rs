@@ -4,9 +4,10 @@ use shared::{
     authz,
     page::PageRequest,
     proto::game::v1::{
-        self as proto, CreateGameRequest, CreateGameResponse, GetGameRequest, GetGameResponse, JoinGameRequest,
-        JoinGameResponse, ListOpenGamesRequest, ListOpenGamesResponse, MakeMoveRequest, MakeMoveResponse,
-        game_service_server::GameService,
+        self as proto, CancelGameRequest, CancelGameResponse, CreateGameRequest, CreateGameResponse, GetGameRequest,
+        GetGameResponse, JoinGameRequest, JoinGameResponse, ListMyGamesRequest, ListMyGamesResponse,
+        ListOpenGamesRequest, ListOpenGamesResponse, MakeMoveRequest, MakeMoveResponse, ResignGameRequest,
+        ResignGameResponse, game_service_server::GameService,
     },
     validate::{Fields, InvalidFields},
 };
@@ -15,7 +16,7 @@ use tonic::{Request, Response, Status};
 use super::convert;
 use crate::{
     domain::{Error, Games, Opponent},
-    ids::{GameId, GameKind},
+    ids::{GameId, GameKind, RequestId},
     rules::{Cell, Mark},
 };
 
@@ -29,8 +30,9 @@ pub(crate) struct GameRpc {
 impl GameService for GameRpc {
     async fn create_game(&self, request: Request<CreateGameRequest>) -> Result<Response<CreateGameResponse>, Status> {
         let principal = authz::principal(&request)?;
-        let (opponent, mark) = new_game(request.into_inner()).map_err(Error::from)?;
-        let game = self.games.create(&convert::player(&principal), opponent, mark).await?;
+        let (opponent, mark, request) = new_game(request.into_inner()).map_err(Error::from)?;
+        let player = convert::player(&principal);
+        let game = self.games.create(&player, opponent, mark, request).await?;
         Ok(Response::new(CreateGameResponse {
             game: Some(convert::game(game)),
         }))
@@ -49,7 +51,9 @@ impl GameService for GameRpc {
         &self,
         request: Request<ListOpenGamesRequest>,
     ) -> Result<Response<ListOpenGamesResponse>, Status> {
-        let page = page(request.get_ref()).map_err(Error::from)?;
+        let request = request.into_inner();
+        let query = Games::open_games_query();
+        let page = page(request.page_size, &request.page_token, query).map_err(Error::from)?;
         let (games, next_page_token) = self.games.list_open(&page).await?;
         let games = games.into_iter().map(convert::game).collect();
         Ok(Response::new(ListOpenGamesResponse { games, next_page_token }))
@@ -64,6 +68,37 @@ impl GameService for GameRpc {
         }))
     }
 
+    async fn list_my_games(
+        &self,
+        request: Request<ListMyGamesRequest>,
+    ) -> Result<Response<ListMyGamesResponse>, Status> {
+        let user = authz::principal(&request)?.user_id();
+        let request = request.into_inner();
+        let query = Games::my_games_query(user);
+        let page = page(request.page_size, &request.page_token, &query).map_err(Error::from)?;
+        let (games, next_page_token) = self.games.list_mine(user, &page).await?;
+        let games = games.into_iter().map(convert::game).collect();
+        Ok(Response::new(ListMyGamesResponse { games, next_page_token }))
+    }
+
+    async fn resign_game(&self, request: Request<ResignGameRequest>) -> Result<Response<ResignGameResponse>, Status> {
+        let principal = authz::principal(&request)?;
+        let id = game_id(&request.get_ref().game_id).map_err(Error::from)?;
+        let game = self.games.resign(principal.user_id(), id).await?;
+        Ok(Response::new(ResignGameResponse {
+            game: Some(convert::game(game)),
+        }))
+    }
+
+    async fn cancel_game(&self, request: Request<CancelGameRequest>) -> Result<Response<CancelGameResponse>, Status> {
+        let principal = authz::principal(&request)?;
+        let id = game_id(&request.get_ref().game_id).map_err(Error::from)?;
+        let game = self.games.cancel(principal.user_id(), id).await?;
+        Ok(Response::new(CancelGameResponse {
+            game: Some(convert::game(game)),
+        }))
+    }
+
     async fn make_move(&self, request: Request<MakeMoveRequest>) -> Result<Response<MakeMoveResponse>, Status> {
         let principal = authz::principal(&request)?;
         let (id, cell, version) = game_move(request.get_ref()).map_err(Error::from)?;
@@ -74,7 +109,7 @@ impl GameService for GameRpc {
     }
 }
 
-fn new_game(request: CreateGameRequest) -> Result<(Opponent, Option<Mark>), InvalidFields> {
+fn new_game(request: CreateGameRequest) -> Result<(Opponent, Option<Mark>, Option<RequestId>), InvalidFields> {
     let mut fields = Fields::new();
     let opponent = match proto::Opponent::try_from(request.opponent) {
         Ok(proto::Opponent::Computer) => Ok(Opponent::Computer),
@@ -89,7 +124,11 @@ fn new_game(request: CreateGameRequest) -> Result<(Opponent, Option<Mark>), Inva
         Err(_) => Err("must be MARK_X, MARK_O or MARK_UNSPECIFIED"),
     };
     let mark = fields.check("mark", mark);
-    fields.finish(|| Some((opponent?, mark?)))
+    let request = match request.request_id.as_str() {
+        "" => Some(None),
+        id => fields.check("request_id", id.parse()).map(Some),
+    };
+    fields.finish(|| Some((opponent?, mark?, request?)))
 }
 
 fn game_id(text: &str) -> Result<GameId, InvalidFields> {
@@ -98,14 +137,9 @@ fn game_id(text: &str) -> Result<GameId, InvalidFields> {
     fields.finish(|| id)
 }
 
-fn page(request: &ListOpenGamesRequest) -> Result<PageRequest<GameKind>, InvalidFields> {
+fn page(size: i32, token: &str, query: &str) -> Result<PageRequest<GameKind>, InvalidFields> {
     let mut fields = Fields::new();
-    let page = PageRequest::parse(
-        &mut fields,
-        request.page_size,
-        &request.page_token,
-        Games::open_games_query(),
-    );
+    let page = PageRequest::parse(&mut fields, size, token, query);
     fields.finish(|| page)
 }
 

@@ -8,7 +8,7 @@ use shared::{
 };
 
 use super::schema::{games, moves};
-use crate::ids::{GameId, GameKind};
+use crate::ids::{GameId, GameKind, RequestId};
 
 /// A game, without its moves.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
@@ -26,6 +26,8 @@ pub(crate) struct GameRow {
     pub(crate) create_time: Timestamp,
     pub(crate) update_time: Timestamp,
     pub(crate) finish_time: Option<Timestamp>,
+    pub(crate) end_reason: Option<String>,
+    pub(crate) create_request: Option<RequestId>,
 }
 
 /// What changes in a game.
@@ -40,6 +42,7 @@ pub(crate) struct GameUpdate {
     pub(crate) version: i64,
     pub(crate) update_time: Timestamp,
     pub(crate) finish_time: Option<Timestamp>,
+    pub(crate) end_reason: Option<String>,
 }
 
 /// A move.
@@ -69,6 +72,57 @@ pub(crate) async fn game_by_id(conn: &mut Conn, id: GameId) -> db::Result<Option
         .first(c)
         .await
         .optional())
+}
+
+/// The game that this user has made by this request.
+pub(crate) async fn game_by_request(
+    conn: &mut Conn,
+    creator: UserId,
+    request: RequestId,
+) -> db::Result<Option<GameRow>> {
+    query!(conn, |c| games::table
+        .filter(games::creator_id.eq(creator))
+        .filter(games::create_request.eq(request))
+        .select(GameRow::as_select())
+        .first(c)
+        .await
+        .optional())
+}
+
+/// The games of this user that are not over, the newest first.
+pub(crate) async fn games_running(
+    conn: &mut Conn,
+    user: UserId,
+    after: Option<Position<GameKind>>,
+    limit: i64,
+) -> db::Result<Vec<GameRow>> {
+    let mut running = Vec::new();
+    // One side after the other: each has an index.
+    for is_x in [true, false] {
+        let rows: Vec<GameRow> = query!(conn, |c| {
+            let mut side = games::table
+                .filter(games::finish_time.is_null())
+                .select(GameRow::as_select())
+                .into_boxed();
+            side = if is_x {
+                side.filter(games::x_player_id.eq(user))
+            } else {
+                side.filter(games::o_player_id.eq(user))
+            };
+            if let Some(after) = after {
+                let tie = games::create_time.lt(after.time).or(games::id.lt(after.id));
+                side = side.filter(games::create_time.le(after.time)).filter(tie);
+            }
+            side.order((games::create_time.desc(), games::id.desc()))
+                .limit(limit)
+                .load(c)
+                .await
+        })?;
+        running.extend(rows);
+    }
+    running.sort_unstable_by_key(|row| std::cmp::Reverse((row.create_time, row.id)));
+    running.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(running)
 }
 
 /// Reads the game and locks its row until the transaction ends.

@@ -24,6 +24,12 @@ pub(crate) async fn player_upsert(conn: &mut Conn, id: UserId, login: &str) -> d
     .map(|_| ())
 }
 
+/// Locks the player's row until the transaction ends.
+pub(crate) async fn player_lock(conn: &mut Conn, id: UserId) -> db::Result<()> {
+    let locked: Option<UserId> = lock_row!(conn, players::table.find(id).select(players::id))?;
+    locked.map(|_| ()).ok_or(db::Error::NotFound)
+}
+
 /// Ids and logins of those of these users who have played.
 pub(crate) async fn players_by_ids(conn: &mut Conn, ids: &[UserId]) -> db::Result<Vec<(UserId, String)>> {
     query!(conn, |c| {

@@ -27,6 +27,8 @@ diesel::table! {
         create_time -> Timestamp,
         update_time -> Timestamp,
         finish_time -> Nullable<Timestamp>,
+        end_reason -> Nullable<Text>,
+        create_request -> Nullable<Uuid>,
     }
 }
 

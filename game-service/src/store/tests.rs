@@ -38,6 +38,8 @@ async fn seed(database: &TestDatabase) -> Seed {
         create_time: NOW,
         update_time: NOW,
         finish_time: None,
+        end_reason: None,
+        create_request: None,
     };
     let seeded: db::Result<()> = write_tx!(database.db(), |tx| {
         player_upsert(tx, ann, "ann").await?;
@@ -193,6 +195,7 @@ on_both_backends! {
             version: 3,
             update_time: NOW,
             finish_time: None,
+            end_reason: None,
         };
         let id = seed.game.id;
         let written: db::Result<(bool, bool)> = write_tx!(database.db(), |tx| {

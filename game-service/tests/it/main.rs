@@ -2,6 +2,7 @@
 
 mod access;
 mod contract;
+mod ends;
 mod history;
 mod leaderboard;
 mod open_games;

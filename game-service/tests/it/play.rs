@@ -114,7 +114,7 @@ on_both_backends! {
             }
         }
         for (opponent, mark, bad) in [(0, 1, vec!["opponent"]), (3, 9, vec!["opponent", "mark"]), (1, -1, vec!["mark"])] {
-            let request = CreateGameRequest { opponent, mark };
+            let request = CreateGameRequest { opponent, mark, ..CreateGameRequest::default() };
             let refused = ann.games().create_game(ann.ask(request)).await.expect_err("refused");
             assert_eq!(bad_fields(&refused), bad);
         }

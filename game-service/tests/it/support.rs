@@ -9,8 +9,9 @@ use shared::{
     feed::SilenceRule,
     ids::UserId,
     proto::game::v1::{
-        CreateGameRequest, Game, GetGameRequest, JoinGameRequest, ListFinishedGamesRequest, ListFinishedGamesResponse,
-        ListOpenGamesRequest, ListOpenGamesResponse, MakeMoveRequest, Mark, Opponent,
+        CancelGameRequest, CreateGameRequest, Game, GetGameRequest, GetLeaderboardRequest, JoinGameRequest,
+        ListFinishedGamesRequest, ListFinishedGamesResponse, ListMyGamesRequest, ListMyGamesResponse,
+        ListOpenGamesRequest, ListOpenGamesResponse, MakeMoveRequest, Mark, Opponent, ResignGameRequest,
         game_service_client::GameServiceClient, history_service_client::HistoryServiceClient,
         leaderboard_service_client::LeaderboardServiceClient,
     },
@@ -124,6 +125,18 @@ impl Server {
         }
     }
 
+    /// Login, wins and losses of everybody on the leaderboard.
+    pub(crate) async fn standings(&self, player: &Player) -> Vec<(String, i64, i64)> {
+        let request = player.ask(GetLeaderboardRequest { limit: 0 });
+        let board = player
+            .leaderboards()
+            .get_leaderboard(request)
+            .await
+            .expect("the leaderboard");
+        let entries = board.into_inner().entries.into_iter();
+        entries.map(|entry| (entry.login, entry.wins, entry.losses)).collect()
+    }
+
     /// Plays a whole game between two players, X first.
     pub(crate) async fn play(&self, x: &Player, o: &Player, cells: &[i32]) -> Game {
         let mut game = self.start_game(x, o).await;
@@ -163,9 +176,15 @@ impl Player {
     }
 
     pub(crate) async fn create(&self, opponent: Opponent, mark: Mark) -> Result<Game, Status> {
+        self.create_once(opponent, mark, "").await
+    }
+
+    /// A game that is made once for this request id.
+    pub(crate) async fn create_once(&self, opponent: Opponent, mark: Mark, request_id: &str) -> Result<Game, Status> {
         let request = CreateGameRequest {
             opponent: opponent.into(),
             mark: mark.into(),
+            request_id: request_id.to_owned(),
         };
         Ok(self
             .games()
@@ -200,6 +219,30 @@ impl Player {
             .into_inner()
             .game
             .expect("a game"))
+    }
+
+    pub(crate) async fn resign(&self, game_id: &str) -> Result<Game, Status> {
+        let request = ResignGameRequest {
+            game_id: game_id.to_owned(),
+        };
+        let answer = self.games().resign_game(self.ask(request)).await?;
+        Ok(answer.into_inner().game.expect("a game"))
+    }
+
+    pub(crate) async fn cancel(&self, game_id: &str) -> Result<Game, Status> {
+        let request = CancelGameRequest {
+            game_id: game_id.to_owned(),
+        };
+        let answer = self.games().cancel_game(self.ask(request)).await?;
+        Ok(answer.into_inner().game.expect("a game"))
+    }
+
+    pub(crate) async fn my_games(&self, page_size: i32, page_token: &str) -> Result<ListMyGamesResponse, Status> {
+        let request = ListMyGamesRequest {
+            page_size,
+            page_token: page_token.to_owned(),
+        };
+        Ok(self.games().list_my_games(self.ask(request)).await?.into_inner())
     }
 
     /// Moves in a game as the player has seen it.
