@@ -31,7 +31,7 @@ pub(crate) struct Introspection {
 
 impl Sessions {
     /// What the token is worth, by what the database says now; `None` where it could not be used. Nothing is used up by it, and
-    /// nothing ends.
+    /// nothing ends but what has expired: that was said now, and stays true when the clock is set back.
     pub(crate) async fn introspect(&self, token: &str) -> Result<Option<Introspection>, Error> {
         let refresh = self.refresh_tokens.read(token).ok();
         let access = match refresh {
@@ -48,7 +48,16 @@ impl Sessions {
             (None, Some(principal)) => introspect_access(snapshot.conn(), &principal, now).await,
             (None, None) => Ok(None),
         };
+        let is_over = match refresh {
+            Some(claim) => store::session_by_id(snapshot.conn(), claim.session_id)
+                .await?
+                .filter(|session| session.end_time.is_none() && now >= session.expire_time),
+            None => None,
+        };
         snapshot.end().await;
+        if let Some(session) = is_over {
+            self.end_if_expired(&Act::itself(), session.id).await?;
+        }
         Ok(found?)
     }
 

@@ -128,6 +128,12 @@ impl ServiceAccounts {
         let is_right = account.as_ref().is_some_and(|account| account.accepts(&presented, now));
         let Some(account) = account.filter(|_| is_right) else {
             drop(conn);
+            // Of a secret whose time is over nothing is kept: the clock may be set back.
+            let forgotten: Result<(), Error> = write_tx!(self.db, |tx| {
+                store::service_account_forget_previous(tx, client_id, now).await?;
+                Ok(())
+            });
+            forgotten?;
             return self.refuse(act, client_id).await;
         };
         let user = store::user_by_id(&mut conn, account.user_id).await?;

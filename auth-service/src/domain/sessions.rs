@@ -222,6 +222,21 @@ impl Sessions {
         })
     }
 
+    /// Ends the session where it has expired.
+    pub(super) async fn end_if_expired(&self, act: &Act, id: SessionId) -> Result<(), Error> {
+        write_tx!(self.db, |tx| {
+            let (_, session) = match self.lock(tx, id).await {
+                Err(Error::SessionEnded) => return Ok(()),
+                locked => locked?,
+            };
+            let now = self.clock.now();
+            if now >= session.expire_time {
+                end_expired(tx, act, &session, now).await?;
+            }
+            Ok(())
+        })
+    }
+
     /// The session and its user, whose row is locked. A session that is not there has ended: it was once issued a token.
     pub(super) async fn lock(&self, tx: &mut Conn, id: SessionId) -> Result<(User, Session), Error> {
         let user_id = store::session_by_id(tx, id).await?.ok_or(Error::SessionEnded)?.user_id;

@@ -100,6 +100,24 @@ impl Sessions {
         .await
     }
 
+    /// Ends the sessions that have expired, so that they stay over when the clock is set back.
+    pub(crate) async fn end_expired(&self) -> Result<(), Error> {
+        let mut before = Vec::new();
+        loop {
+            let mut conn = self.db.read().await?;
+            let expired = store::sessions_expired(&mut conn, self.clock.now(), PURGE_BATCH).await?;
+            drop(conn);
+            // Some may be ended by others at the same time; those that stay are tried again the next time.
+            if expired.is_empty() || expired == before {
+                return Ok(());
+            }
+            for id in &expired {
+                self.end_if_expired(&Act::itself(), *id).await?;
+            }
+            before = expired;
+        }
+    }
+
     /// Deletes the sessions that have been dead for as long as they are kept. How many.
     pub(crate) async fn purge(&self) -> Result<usize, Error> {
         let mut purged = 0;

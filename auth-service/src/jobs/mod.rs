@@ -53,7 +53,11 @@ impl Jobs {
         let sessions = self.sessions;
         every(PURGE, "session purge", running, move || {
             let sessions = sessions.clone();
-            async move { sessions.purge().await.map(drop) }.boxed()
+            async move {
+                sessions.end_expired().await?;
+                sessions.purge().await.map(drop)
+            }
+            .boxed()
         });
     }
 }

@@ -40,13 +40,14 @@ pub(crate) use self::{
     },
     role::{Role, user_role_insert, user_role_names, users_with_role_exist},
     service_account::{
-        ServiceAccount, service_account_by_client_id, service_account_delete, service_account_insert,
-        service_account_record_token, service_account_set_secret, service_accounts_list, service_user_insert,
+        ServiceAccount, service_account_by_client_id, service_account_delete, service_account_forget_previous,
+        service_account_insert, service_account_record_token, service_account_set_secret, service_accounts_list,
+        service_user_insert,
     },
     session::{
         NewSession, Session, SessionEnd, SessionUse, device_uses, devices_of_user, session_by_id, session_delete,
         session_end, session_insert, session_record_use, session_rotate, sessions_dead, sessions_end_all,
-        sessions_end_everybodys, sessions_forget_origins, sessions_list, sessions_unended,
+        sessions_end_everybodys, sessions_expired, sessions_forget_origins, sessions_list, sessions_unended,
     },
     signing_key::{
         KeyState, SigningKeyRow, signing_key_activate, signing_key_delete, signing_key_insert, signing_key_reencrypt,

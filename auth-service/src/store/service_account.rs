@@ -87,6 +87,22 @@ pub(crate) async fn service_account_set_secret(
     query!(conn, |c| update.execute(c).await).map(|_| ())
 }
 
+/// Forgets the secret before the present one where its time is over.
+pub(crate) async fn service_account_forget_previous(
+    conn: &mut Conn,
+    client_id: &str,
+    now: Timestamp,
+) -> db::Result<()> {
+    let over = service_accounts::table
+        .filter(service_accounts::client_id.eq(client_id))
+        .filter(service_accounts::previous_expire_time.le(now));
+    let update = diesel::update(over).set((
+        service_accounts::previous_secret_hash.eq(None::<Vec<u8>>),
+        service_accounts::previous_expire_time.eq(None::<Timestamp>),
+    ));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
+}
+
 pub(crate) async fn service_account_record_token(conn: &mut Conn, user_id: UserId, now: Timestamp) -> db::Result<()> {
     let update = diesel::update(service_accounts::table.find(user_id)).set(service_accounts::last_token_time.eq(now));
     query!(conn, |c| update.execute(c).await).map(|_| ())

@@ -265,6 +265,17 @@ pub(crate) async fn sessions_list(
     })
 }
 
+/// At most `limit` sessions that have expired, and of which nobody has said so.
+pub(crate) async fn sessions_expired(conn: &mut Conn, now: Timestamp, limit: i64) -> db::Result<Vec<SessionId>> {
+    query!(conn, |c| sessions::table
+        .filter(sessions::expire_time.le(now))
+        .filter(sessions::end_time.is_null())
+        .select(sessions::id)
+        .limit(limit)
+        .load(c)
+        .await)
+}
+
 /// At most `limit` sessions that ended or expired before this moment.
 pub(crate) async fn sessions_dead(conn: &mut Conn, dead_before: Timestamp, limit: i64) -> db::Result<Vec<SessionId>> {
     // One after the other: each has an index.

@@ -3,14 +3,21 @@
 use std::time::Duration;
 
 use shared::{
-    proto::auth::v1::{GetMeRequest, LogoutRequest, RefreshAccessTokenRequest},
+    proto::auth::v1::{
+        CreateServiceAccountRequest, GetMeRequest, IntrospectTokenRequest, IssueServiceTokenRequest, LogoutRequest,
+        RefreshAccessTokenRequest, RotateServiceAccountSecretRequest,
+        service_account_service_client::ServiceAccountServiceClient,
+    },
     testing::{
         TestDatabase, on_both_backends,
-        rpc::{reason, with_token},
+        rpc::{channel, reason, with_token},
     },
 };
 
-use crate::support::{PASSWORD, START, Server, credentials, settings};
+use crate::{
+    callers::{eventually, server_with_root},
+    support::{PASSWORD, START, Server, credentials, settings},
+};
 
 const STEP: Duration = Duration::from_mins(5);
 const ACCESS_TOKEN_LIFE: Duration = Duration::from_mins(30);
@@ -59,6 +66,48 @@ on_both_backends! {
         assert_eq!(reason(&server.rotate(&first.refresh_token, "").await.expect_err("old")), "REFRESH_TOKEN_REUSED");
         server.clock.set(START.plus(STEP));
         assert_eq!(reason(&server.rotate(&second.refresh_token, "").await.expect_err("ended")), "SESSION_ENDED");
+    }
+
+    async fn what_was_said_to_have_expired_stays_so(database: TestDatabase) {
+        const IDLE: Duration = Duration::from_hours(7 * 24);
+        let (server, root) = server_with_root(database).await;
+        let pair = server.register("ann").await.tokens.expect("tokens");
+        let other = server.login("ann").await;
+        server.clock.advance(IDLE);
+        let mut root = root;
+        root.sign_in(&server).await;
+        let request = IntrospectTokenRequest { token: pair.refresh_token.clone() };
+        let answer = server.auth().introspect_token(with_token(request, &root.token)).await.expect("an answer");
+        assert!(!answer.into_inner().active);
+        // One that nobody asked about is found by the next round of the purge.
+        let running = server.restarted_after(IDLE, &settings(&[])).await;
+        eventually(|| async {
+            let ended = "sessions WHERE end_reason = 'expired'";
+            (crate::purges::count(server.database.db(), ended).await == 2).then_some(())
+        }).await;
+        running.stop_token().cancel();
+        server.clock.set(START.plus(IDLE).minus(STEP));
+        for pair in [pair, other] {
+            assert_eq!(reason(&server.rotate(&pair.refresh_token, "").await.expect_err("over")), "REFRESH_TOKEN_EXPIRED");
+        }
+    }
+
+    async fn a_secret_whose_time_was_over_stays_so(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        let mut accounts = ServiceAccountServiceClient::new(channel(server.grpc));
+        let create = CreateServiceAccountRequest { client_id: "courses".to_owned(), ..CreateServiceAccountRequest::default() };
+        let first = accounts.create_service_account(with_token(create, &root.token)).await.expect("made").into_inner().client_secret;
+        let rotate = RotateServiceAccountSecretRequest { client_id: "courses".to_owned(), overlap_seconds: 60 };
+        accounts.rotate_service_account_secret(with_token(rotate, &root.token)).await.expect("rotated");
+        let token = async || {
+            let request = IssueServiceTokenRequest { client_id: "courses".to_owned(), client_secret: first.clone() };
+            server.auth().issue_service_token(request).await.map(drop).map_err(|status| reason(&status))
+        };
+        assert_eq!(token().await, Ok(()));
+        server.clock.advance(Duration::from_secs(60));
+        assert_eq!(token().await, Err("CLIENT_CREDENTIALS_INVALID".to_owned()));
+        server.clock.set(START.minus(STEP));
+        assert_eq!(token().await, Err("CLIENT_CREDENTIALS_INVALID".to_owned()));
     }
 
     async fn who_has_to_wait_waits(database: TestDatabase) {

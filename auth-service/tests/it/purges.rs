@@ -28,7 +28,7 @@ struct Count {
 }
 
 /// How many rows there are of this.
-async fn count(db: &Db, what: &str) -> i64 {
+pub(crate) async fn count(db: &Db, what: &str) -> i64 {
     let mut conn = db.read().await.expect("a connection");
     let sql = format!("SELECT count(*) AS count FROM {what}");
     let row: db::Result<Count> = query!(&mut conn, |c| diesel::sql_query(&sql).get_result(c).await);
