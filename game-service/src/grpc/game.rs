@@ -30,7 +30,7 @@ pub(crate) struct GameRpc {
 impl GameService for GameRpc {
     async fn create_game(&self, request: Request<CreateGameRequest>) -> Result<Response<CreateGameResponse>, Status> {
         let principal = authz::principal(&request)?;
-        let (opponent, mark, request) = new_game(request.into_inner()).map_err(Error::from)?;
+        let (opponent, mark, request) = new_game(request.get_ref()).map_err(Error::from)?;
         let player = convert::player(&principal);
         let game = self.games.create(&player, opponent, mark, request).await?;
         Ok(Response::new(CreateGameResponse {
@@ -109,7 +109,7 @@ impl GameService for GameRpc {
     }
 }
 
-fn new_game(request: CreateGameRequest) -> Result<(Opponent, Option<Mark>, Option<RequestId>), InvalidFields> {
+fn new_game(request: &CreateGameRequest) -> Result<(Opponent, Option<Mark>, Option<RequestId>), InvalidFields> {
     let mut fields = Fields::new();
     let opponent = match proto::Opponent::try_from(request.opponent) {
         Ok(proto::Opponent::Computer) => Ok(Opponent::Computer),
