@@ -43,7 +43,7 @@ on_both_backends! {
         assert_eq!(kind(ann.resign(&game.game_id).await), is(Code::FailedPrecondition, "GAME_FINISHED"));
         assert_eq!(kind(cy.resign(&game.game_id).await), is(Code::NotFound, "GAME_NOT_FOUND"));
         for player in [&ann, &bob] {
-            assert_eq!(player.finished_games(0, "").await.expect("a page").games, [over.clone()]);
+            assert_eq!(player.finished_games(0, "").await.expect("a page").games, std::slice::from_ref(&over));
         }
         assert_eq!(server.standings(&ann).await, [("ann".to_owned(), 1, 0), ("bob".to_owned(), 0, 1)]);
         // Against the computer, too.
