@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -196,6 +197,53 @@ def free_ports(count):
     return ports
 
 
+class Postgres:
+    """A private PostgreSQL, run by the script that runs those of the tests; it ends with this process."""
+
+    SUPERVISOR = pathlib.Path(__file__).parent.parent / "shared/src/testing/postgres-supervisor.sh"
+
+    def __init__(self):
+        found = shutil.which("initdb")
+        binaries = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb")) if found is None else [pathlib.Path(found).resolve()]
+        expect(binaries, "there is no initdb; on Debian: apt-get install -y postgresql")
+        self.binaries = binaries[-1].parent
+        folder = tempfile.mkdtemp(prefix="real-clients-postgres-")
+        # PostgreSQL refuses to run as root.
+        owner = "postgres" if os.getuid() == 0 else None
+        if owner:
+            shutil.chown(folder, owner, owner)
+        self.process = subprocess.Popen(
+            ["sh", "-c", self.SUPERVISOR.read_text(), "sh", str(self.binaries), folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            bufsize=1,
+            cwd="/",
+            user=owner,
+            group=owner,
+            extra_groups=[] if owner else None,
+        )
+        self._command("init")
+        (self.port,) = free_ports(1)
+        self._command(f"start {self.port}")
+
+    def _command(self, command):
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        expect_equal(self.process.stdout.readline().strip(), "ok", f"PostgreSQL: {command}")
+
+    def database(self, name):
+        """The URL of a new database."""
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
+        subprocess.run([self.binaries / "createdb", *where, name], check=True)
+        return f"postgres://postgres@127.0.0.1:{self.port}/{name}?sslmode=disable"
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
 class Deployment:
     """Both services, started in one way or the other, on ports and with data that outlive a restart."""
 
@@ -205,6 +253,11 @@ class Deployment:
         self.programs = []
         self.auth, self.game, self.auth_http, self.game_http = (f"127.0.0.1:{port}" for port in free_ports(4))
         if arguments.kind == "separate":
+            self.postgres = Postgres() if arguments.database == "postgres" else None
+            names = ("auth", "game")
+            self.databases = [
+                self.postgres.database(name) if self.postgres else f"sqlite:{folder}/{name}.db" for name in names
+            ]
             secret = folder / "auth-secret"
             secret.write_text(base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
             secret.chmod(0o600)
@@ -232,10 +285,10 @@ class Deployment:
             return [[self.arguments.program, "--data-dir", str(self.folder / "data"), *auth, *game]]
         # The standalone keeps the default, so that one kind shows what it is.
         drain = ["--drain-timeout-seconds", "1"]
-        auth += ["--database-url", f"sqlite:{self.folder}/auth.db", "--auth-secret-file", f"{self.folder}/auth-secret"]
+        auth += ["--database-url", self.databases[0], "--auth-secret-file", f"{self.folder}/auth-secret"]
         auth += ["--service-accounts-file", f"{self.folder}/accounts.json"]
         auth += ["--bootstrap-admin-password-file", f"{self.folder}/admin-password"]
-        game += ["--database-url", f"sqlite:{self.folder}/game.db"]
+        game += ["--database-url", self.databases[1]]
         if self.arguments.keys == "jwks":
             game += ["--auth-jwks-url", f"http://{self.auth_http}/.well-known/jwks.json"]
         else:
@@ -872,6 +925,7 @@ def main():
     separate.add_argument("auth_service", type=os.path.abspath)
     separate.add_argument("game_service", type=os.path.abspath)
     separate.add_argument("--keys", choices=["grpc", "jwks", "feed"], default="grpc", help="where game-service gets its keys")
+    separate.add_argument("--database", choices=["sqlite", "postgres"], default="sqlite", help="where they keep their data")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="real-clients-") as folder:
         deployment = Deployment(arguments, pathlib.Path(folder))
@@ -885,6 +939,8 @@ def main():
             return 1
         finally:
             deployment.kill()
+            if arguments.kind == "separate" and deployment.postgres:
+                deployment.postgres.stop()
     return 0
 
 

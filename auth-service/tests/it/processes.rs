@@ -171,8 +171,9 @@ fn reuse_is_caught_by_the_other_process_and_after_a_kill() {
 #[test]
 fn what_is_in_flight_at_one_process_does_not_outlive_a_deactivation_at_the_other() {
     block_on(async {
-        let pair = Pair::start().await;
+        let mut pair = Pair::start().await;
         let admin = pair.admin().await;
+        let mut dead = Vec::new();
         for round in 0..8 {
             let name = format!("ann{round}");
             let registered = register(pair.at[1], &name).await;
@@ -211,7 +212,17 @@ fn what_is_in_flight_at_one_process_does_not_outlive_a_deactivation_at_the_other
                     timeout(SOON, refused).await.expect("refused within a second");
                     me(*at, &tokens.access_token).await.expect_err("refused for good");
                 }
+                dead.push(tokens);
             }
+        }
+        // Nor does it come back to life with another process.
+        pair.kill_and_restart(0).await;
+        for tokens in dead {
+            let refused = rotate(&mut pair.auth(0), &tokens.refresh_token, "")
+                .await
+                .expect_err("ended");
+            assert_eq!(reason(&refused), "SESSION_ENDED");
+            me(pair.at[0], &tokens.access_token).await.expect_err("refused");
         }
     });
 }
