@@ -118,6 +118,23 @@ mod tests {
     }
 
     #[test]
+    fn of_very_many_bad_fields_the_first_are_named() {
+        let mut fields = Fields::new();
+        for index in 0..500 {
+            fields.reject(format!("names[{index}]"), "must not be empty");
+        }
+        let status = tonic::Status::from(ErrorReply::from(fields.finish(|| Some(())).expect_err("bad")));
+        assert!(
+            status
+                .message()
+                .ends_with("names[49] must not be empty; ... and 450 more"),
+            "{status}"
+        );
+        // Clients take 16 KiB of headers, in which this travels as base64.
+        assert!(status.details().len() + status.message().len() < 8 * 1024);
+    }
+
+    #[test]
     fn good_fields_are_built() {
         let id = UserId::generate();
         let mut fields = Fields::new();

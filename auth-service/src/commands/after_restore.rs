@@ -3,10 +3,9 @@
 use shared::{
     clock::Clock,
     config::{DatabaseArgs, StartError},
-    db::{Db, MigrationLock, bring_up_to_date},
 };
 
-use crate::{MIGRATIONS, config::SecretSettings, domain::after_restore};
+use crate::{config::SecretSettings, domain::after_restore};
 
 /// The command `after-restore`.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,12 +20,7 @@ impl AfterRestore {
     /// Ends every session and makes every access token worthless that was issued before.
     pub async fn run(self) -> Result<(), StartError> {
         let secrets = self.secret.read()?;
-        let db = Db::connect(&self.database.settings()?)
-            .await
-            .map_err(StartError::failed)?;
-        let mut lock = MigrationLock::acquire(&db).await.map_err(StartError::failed)?;
-        let current = bring_up_to_date(&mut lock, &MIGRATIONS, false).await;
-        current.map_err(StartError::failed)?;
+        let (db, lock) = super::open(&self.database).await?;
         let restored = after_restore(&db, &secrets, &Clock::system()).await;
         // A replica that starts at this moment waits until now, and finds the new keys.
         drop(lock);

@@ -6,11 +6,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use shared::{
     clock::Clock,
     config::{DatabaseArgs, StartError},
-    db::{Db, MigrationLock, bring_up_to_date},
 };
 
+use super::bad;
 use crate::{
-    MIGRATIONS,
     config::{first_line, read_password},
     domain::{Email, Error, HashingPool, HashingSettings, Login, Password, PasswordRules, create_admin},
     generate_password,
@@ -36,21 +35,15 @@ impl CreateAdmin {
     /// Makes the user, who holds `superuser`, `admin` and `player`, and says which id it got. Works beside services that run on the same
     /// PostgreSQL.
     pub async fn run(self) -> Result<(), StartError> {
-        let login: Login = self.login.parse().map_err(|error| setting("--login", &error))?;
-        let email: Email = self.email.parse().map_err(|error| setting("--email", &error))?;
+        let login: Login = self.login.parse().map_err(|error| bad("--login", &error))?;
+        let email: Email = self.email.parse().map_err(|error| bad("--email", &error))?;
         let (text, is_generated) = self.password()?;
         let password = Password::chosen(text.expose_secret(), PasswordRules::default())
-            .map_err(|error| setting("the password", &error))?;
+            .map_err(|error| bad("the password", &error))?;
         if password.names(Some(&login), Some(&email)) {
-            return Err(setting("the password", &"must not be the login or the e-mail address"));
+            return Err(bad("the password", &"must not be the login or the e-mail address"));
         }
-        let db = Db::connect(&self.database.settings()?)
-            .await
-            .map_err(StartError::failed)?;
-        let mut lock = MigrationLock::acquire(&db).await.map_err(StartError::failed)?;
-        let current = bring_up_to_date(&mut lock, &MIGRATIONS, false).await;
-        current.map_err(StartError::failed)?;
-        drop(lock);
+        let (db, _) = super::open(&self.database).await?;
         let hashing = HashingPool::new(HashingSettings::default()).map_err(StartError::failed)?;
         let made = create_admin(&db, &hashing, &Clock::system(), (login, email), password).await;
         let id = made.map_err(|error| match error {
@@ -84,11 +77,7 @@ impl CreateAdmin {
         } else {
             read_password(path)
         };
-        let text = text.map_err(|error| setting(&format!("--password-file {}", path.display()), &error))?;
+        let text = text.map_err(|error| bad(&format!("--password-file {}", path.display()), &error))?;
         Ok((text, false))
     }
-}
-
-fn setting(what: &str, error: &dyn std::fmt::Display) -> StartError {
-    StartError::Setting(format!("{what}: {error}"))
 }

@@ -4,13 +4,10 @@ use secrecy::ExposeSecret as _;
 use shared::{
     clock::Clock,
     config::{DatabaseArgs, StartError},
-    db::{Db, MigrationLock, bring_up_to_date},
 };
 
-use crate::{
-    MIGRATIONS,
-    domain::{Act, ClientId, CodeName, Error, NewServiceAccount, PermissionName, create_service_account},
-};
+use super::bad;
+use crate::domain::{Act, ClientId, CodeName, Error, NewServiceAccount, PermissionName, create_service_account};
 
 /// The command `create-service-account`.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,13 +32,7 @@ impl CreateServiceAccount {
     /// Makes the account, and prints its secret, which is kept nowhere. Works beside services that run on the same PostgreSQL.
     pub async fn run(self) -> Result<(), StartError> {
         let new = self.account()?;
-        let db = Db::connect(&self.database.settings()?)
-            .await
-            .map_err(StartError::failed)?;
-        let mut lock = MigrationLock::acquire(&db).await.map_err(StartError::failed)?;
-        let current = bring_up_to_date(&mut lock, &MIGRATIONS, false).await;
-        current.map_err(StartError::failed)?;
-        drop(lock);
+        let (db, _) = super::open(&self.database).await?;
         let made = create_service_account(&db, &Clock::system(), &Act::command_line(), new).await;
         let secret = made.map_err(|error| match error {
             Error::ServiceAccountAlreadyExists => StartError::Failed(format!("{} exists already", self.client_id)),
@@ -78,8 +69,4 @@ impl CreateServiceAccount {
             permissions: self.permission.clone(),
         })
     }
-}
-
-fn bad(what: &str, error: &dyn std::fmt::Display) -> StartError {
-    StartError::Setting(format!("{what}: {error}"))
 }

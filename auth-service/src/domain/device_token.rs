@@ -4,55 +4,38 @@
 //! counter failures of this device count, so that nobody else can lock it out. Like a refresh token it is keyed by a secret outside the
 //! database, so that a stolen database gives none, and the same device and user always give the same token.
 
-use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use secrecy::SecretString;
 use shared::ids::UserId;
 
-use super::secret::{Purpose, ServerSecrets};
+use super::{
+    mac_keys::MacKeys,
+    secret::{Purpose, ServerSecrets},
+};
 use crate::ids::DeviceId;
 
 const VERSION: &str = "d1";
-/// Longer than any token that we make.
-const MAX_LEN: usize = 128;
 
 /// Makes and reads device tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceTokens {
-    /// The current key first; never empty.
-    keys: Vec<Key>,
+    keys: MacKeys,
 }
 
 impl DeviceTokens {
     pub(crate) fn new(secrets: &ServerSecrets) -> Self {
-        let keys = secrets.derive(Purpose::DeviceTokens);
         Self {
-            keys: keys.iter().map(|key| Key::new(HMAC_SHA256, key)).collect(),
+            keys: MacKeys::new(secrets, Purpose::DeviceTokens),
         }
     }
 
     /// The token of this device of this user.
     pub(super) fn make(&self, device_id: DeviceId, user_id: UserId) -> SecretString {
-        let body = format!("{VERSION}.{device_id}.{user_id}");
-        let mac = hmac::sign(&self.keys[0], body.as_bytes());
-        SecretString::from(format!("{body}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac)))
+        self.keys.seal(&format!("{VERSION}.{device_id}.{user_id}"))
     }
 
     /// The device, if we made the token, and for this user.
     pub(super) fn read(&self, token: &str, user_id: UserId) -> Option<DeviceId> {
-        if token.len() > MAX_LEN {
-            return None;
-        }
-        let (body, mac) = token.rsplit_once('.')?;
-        let mac = BASE64_URL_SAFE_NO_PAD.decode(mac).ok()?;
-        if !self
-            .keys
-            .iter()
-            .any(|key| hmac::verify(key, body.as_bytes(), &mac).is_ok())
-        {
-            return None;
-        }
-        let mut parts = body.split('.');
+        let mut parts = self.keys.open(token)?.split('.');
         let (VERSION, device_id, owner, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
             return None;
         };
@@ -76,7 +59,7 @@ mod tests {
         let tokens = DeviceTokens::new(&secrets(ServerSecrets::generate().expose_secret()));
         let (device, user) = (DeviceId::generate(), UserId::generate());
         let token = tokens.make(device, user);
-        assert!(token.expose_secret().len() <= MAX_LEN);
+        assert!(token.expose_secret().len() <= crate::domain::mac_keys::MAX_LEN);
         assert_eq!(tokens.read(token.expose_secret(), user), Some(device));
         assert_eq!(tokens.read(token.expose_secret(), UserId::generate()), None);
         assert_eq!(tokens.make(device, user).expose_secret(), token.expose_secret());

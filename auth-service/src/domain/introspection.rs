@@ -11,7 +11,7 @@ use super::{
     Act, Error, Sessions, audit::AuditEvent, authority::Holdings, feed, refresh_token::RefreshClaim, revocation,
     session::Standing, session_ends,
 };
-use crate::store::{self, SessionEnd, User};
+use crate::store::{self, Session, SessionEnd, User};
 
 /// A token that could be used now.
 #[derive(Debug)]
@@ -43,19 +43,17 @@ impl Sessions {
         }
         let mut snapshot = self.db.snapshot().await?;
         let now = self.clock.now();
+        let session = match refresh {
+            Some(claim) => store::session_by_id(snapshot.conn(), claim.session_id).await?,
+            None => None,
+        };
         let found = match (refresh, access) {
-            (Some(claim), _) => self.introspect_refresh(snapshot.conn(), claim, now).await,
+            (Some(claim), _) => introspect_refresh(snapshot.conn(), claim, session.as_ref(), now).await,
             (None, Some(principal)) => introspect_access(snapshot.conn(), &principal, now).await,
             (None, None) => Ok(None),
         };
-        let is_over = match refresh {
-            Some(claim) => store::session_by_id(snapshot.conn(), claim.session_id)
-                .await?
-                .filter(|session| session.end_time.is_none() && now >= session.expire_time),
-            None => None,
-        };
         snapshot.end().await;
-        if let Some(session) = is_over {
+        if let Some(session) = session.filter(|session| session.end_time.is_none() && now >= session.expire_time) {
             self.end_if_expired(&Act::itself(), session.id).await?;
         }
         Ok(found?)
@@ -105,34 +103,32 @@ impl Sessions {
             Ok(())
         })
     }
+}
 
-    async fn introspect_refresh(
-        &self,
-        conn: &mut Conn,
-        claim: RefreshClaim,
-        now: Timestamp,
-    ) -> db::Result<Option<Introspection>> {
-        let Some(session) = store::session_by_id(conn, claim.session_id).await? else {
-            return Ok(None);
-        };
-        if session.standing(claim.counter, (now, now)) != Standing::Current {
-            return Ok(None);
-        }
-        let Some(user) = active_user(conn, session.user_id).await? else {
-            return Ok(None);
-        };
-        let holdings = Holdings::of(conn, user.id).await?;
-        Ok(Some(Introspection {
-            issue_time: None,
-            user_id: user.id,
-            login: user.login,
-            client_id: FIRST_PARTY_CLIENT_ID.to_owned(),
-            session_id: Some(session.id),
-            roles: holdings.roles,
-            permissions: holdings.direct,
-            expire_time: session.expire_time,
-        }))
-    }
+async fn introspect_refresh(
+    conn: &mut Conn,
+    claim: RefreshClaim,
+    session: Option<&Session>,
+    now: Timestamp,
+) -> db::Result<Option<Introspection>> {
+    let is_current = |session: &&Session| session.standing(claim.counter, (now, now)) == Standing::Current;
+    let Some(session) = session.filter(is_current) else {
+        return Ok(None);
+    };
+    let Some(user) = active_user(conn, session.user_id).await? else {
+        return Ok(None);
+    };
+    let holdings = Holdings::of(conn, user.id).await?;
+    Ok(Some(Introspection {
+        issue_time: None,
+        user_id: user.id,
+        login: user.login,
+        client_id: FIRST_PARTY_CLIENT_ID.to_owned(),
+        session_id: Some(session.id),
+        roles: holdings.roles,
+        permissions: holdings.direct,
+        expire_time: session.expire_time,
+    }))
 }
 
 async fn introspect_access(

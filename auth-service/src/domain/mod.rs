@@ -23,6 +23,7 @@ mod hashing;
 mod introspection;
 mod key_ring;
 mod login;
+mod mac_keys;
 mod names;
 mod password;
 mod passwords;

@@ -59,7 +59,7 @@ impl Accounts {
     /// Sets a password that the next login has to change, and ends every session of the user.
     pub(crate) async fn set_password(&self, act: &Act, id: UserId, password: Password) -> Result<(), Error> {
         let event = AuditEvent::new("user.set_password").user(id);
-        recording_refusals(self, act, event, async {
+        recording_refusals(self, act, event.clone(), async {
             let mut conn = self.db.read().await?;
             let found = store::user_by_id(&mut conn, id).await?.filter(User::is_person);
             let found = found.ok_or(Error::UserNotFound)?;
@@ -78,10 +78,7 @@ impl Accounts {
                 let revoked =
                     revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
                 store::user_set_password(tx, user.id, &hash, true).await?;
-                AuditEvent::new("user.set_password")
-                    .user(user.id)
-                    .record(tx, act, now)
-                    .await?;
+                event.record(tx, act, now).await?;
                 feed::publish(tx, vec![revoked.change], now).await?;
                 Ok(())
             })

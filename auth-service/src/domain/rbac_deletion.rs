@@ -59,7 +59,7 @@ impl Rbac {
     /// Deletes a permission.
     pub(crate) async fn delete_permission(&self, act: &Act, name: &PermissionName, force: bool) -> Result<(), Error> {
         let event = AuditEvent::new("permission.delete").target("permission", name);
-        recording_refusals(self, act, event, async {
+        recording_refusals(self, act, event.clone(), async {
             let name = name.to_string();
             write_tx!(self.db, |tx| {
                 let row = permission(tx, &name).await?;
@@ -68,7 +68,6 @@ impl Rbac {
                 let id = row.id;
                 let loss = Loss::prepare(tx, act, &[row], holders, force).await?;
                 store::permission_delete(tx, id).await?;
-                let event = AuditEvent::new("permission.delete").target("permission", &name);
                 loss.finish(tx, act, event, self.clock.now()).await
             })
         })
@@ -78,7 +77,7 @@ impl Rbac {
     /// Deletes a role. With `force` it is taken from everybody who has it.
     pub(crate) async fn delete_role(&self, act: &Act, code_name: &str, force: bool) -> Result<(), Error> {
         let event = AuditEvent::new("role.delete").target("role", code_name);
-        recording_refusals(self, act, event, async {
+        recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let row = store::role_by_code_name(tx, code_name).await?;
                 let row = row.ok_or_else(|| Error::RoleNotFound(code_name.to_owned()))?;
@@ -108,7 +107,6 @@ impl Rbac {
                 store::role_holders_delete(tx, row.id).await?;
                 store::role_delete(tx, row.id).await?;
                 let now = self.clock.now();
-                let event = AuditEvent::new("role.delete").target("role", code_name);
                 event.detail("holders", changes.len()).record(tx, act, now).await?;
                 changes.push(Change::RoleDeleted {
                     code_name: code_name.to_owned(),

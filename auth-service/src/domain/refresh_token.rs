@@ -4,25 +4,21 @@
 //! stolen database gives no token and a forged token costs no query. The same session and counter always give the
 //! same token, which is how a lost answer can be given again.
 
-use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use secrecy::SecretString;
 use shared::ids::SessionId;
 
 use super::{
     error::Error,
+    mac_keys::MacKeys,
     secret::{Purpose, ServerSecrets},
 };
 
 const VERSION: &str = "v1";
-/// Longer than any token that we make.
-const MAX_LEN: usize = 128;
 
 /// Makes and reads refresh tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct RefreshTokens {
-    /// The current key first; never empty.
-    keys: Vec<Key>,
+    keys: MacKeys,
 }
 
 /// What a genuine refresh token says. Whether it is still good is for its session to say.
@@ -34,17 +30,15 @@ pub(crate) struct RefreshClaim {
 
 impl RefreshTokens {
     pub(crate) fn new(secrets: &ServerSecrets) -> Self {
-        let keys = secrets.derive(Purpose::RefreshTokens);
         Self {
-            keys: keys.iter().map(|key| Key::new(HMAC_SHA256, key)).collect(),
+            keys: MacKeys::new(secrets, Purpose::RefreshTokens),
         }
     }
 
     /// The token of this session and counter.
     pub(crate) fn make(&self, claim: RefreshClaim) -> SecretString {
-        let body = format!("{VERSION}.{}.{}", claim.session_id, claim.counter);
-        let mac = hmac::sign(&self.keys[0], body.as_bytes());
-        SecretString::from(format!("{body}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac)))
+        self.keys
+            .seal(&format!("{VERSION}.{}.{}", claim.session_id, claim.counter))
     }
 
     /// What the token says, if we made it.
@@ -53,19 +47,7 @@ impl RefreshTokens {
     }
 
     fn parse(&self, token: &str) -> Option<RefreshClaim> {
-        if token.len() > MAX_LEN {
-            return None;
-        }
-        let (body, mac) = token.rsplit_once('.')?;
-        let mac = BASE64_URL_SAFE_NO_PAD.decode(mac).ok()?;
-        if !self
-            .keys
-            .iter()
-            .any(|key| hmac::verify(key, body.as_bytes(), &mac).is_ok())
-        {
-            return None;
-        }
-        let mut parts = body.split('.');
+        let mut parts = self.keys.open(token)?.split('.');
         let (VERSION, session_id, counter, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
             return None;
         };
@@ -94,7 +76,7 @@ mod tests {
             counter: i64::MAX,
         };
         let token = tokens.make(claim);
-        assert!(token.expose_secret().len() <= MAX_LEN);
+        assert!(token.expose_secret().len() <= crate::domain::mac_keys::MAX_LEN);
         assert_eq!(tokens.read(token.expose_secret()).expect("genuine"), claim);
         assert_eq!(tokens.make(claim).expose_secret(), token.expose_secret());
     }

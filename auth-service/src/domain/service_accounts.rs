@@ -118,9 +118,10 @@ impl ServiceAccounts {
     pub(crate) async fn issue_token(&self, act: &Act, client_id: &str, secret: &str) -> Result<AccessToken, Error> {
         // Nobody guesses a secret. What is bounded is the work.
         self.attempts.admit_login(act)?;
-        if client_id.parse::<ClientId>().is_err() {
-            return self.refuse(act, client_id).await;
-        }
+        let Ok(client_id) = client_id.parse::<ClientId>() else {
+            return self.refuse(act, None).await;
+        };
+        let client_id = client_id.as_str();
         let presented = digest_of(secret);
         let now = self.clock.now();
         let mut conn = self.db.read().await?;
@@ -128,18 +129,12 @@ impl ServiceAccounts {
         let is_right = account.as_ref().is_some_and(|account| account.accepts(&presented, now));
         let Some(account) = account.filter(|_| is_right) else {
             drop(conn);
-            // Of a secret whose time is over nothing is kept: the clock may be set back.
-            let forgotten: Result<(), Error> = write_tx!(self.db, |tx| {
-                store::service_account_forget_previous(tx, client_id, now).await?;
-                Ok(())
-            });
-            forgotten?;
-            return self.refuse(act, client_id).await;
+            return self.refuse(act, Some(client_id)).await;
         };
         let user = store::user_by_id(&mut conn, account.user_id).await?;
         let Some(user) = user.filter(|user| user.is_active) else {
             drop(conn);
-            return self.refuse(act, client_id).await;
+            return self.refuse(act, Some(client_id)).await;
         };
         let holdings = Holdings::of(&mut conn, user.id).await?;
         drop(conn);
@@ -156,13 +151,18 @@ impl ServiceAccounts {
         self.issuer.issue(&user, &holdings, Bearer::Service(&account.client_id))
     }
 
-    async fn refuse<T>(&self, act: &Act, client_id: &str) -> Result<T, Error> {
+    /// Refuses whoever is not the service of this client id; `None` where it is none.
+    async fn refuse<T>(&self, act: &Act, client_id: Option<&str>) -> Result<T, Error> {
         let audited: Result<(), Error> = write_tx!(self.db, |tx| {
-            let shown = client_id.parse::<ClientId>().map(|id| id.0).unwrap_or_default();
+            let now = self.clock.now();
+            if let Some(client_id) = client_id {
+                // Of a secret whose time is over nothing is kept: the clock may be set back.
+                store::service_account_forget_previous(tx, client_id, now).await?;
+            }
             AuditEvent::new("service_account.token")
-                .target("service_account", shown)
+                .target("service_account", client_id.unwrap_or_default())
                 .refused("CLIENT_CREDENTIALS_INVALID")
-                .record(tx, act, self.clock.now())
+                .record(tx, act, now)
                 .await?;
             Ok(())
         });
@@ -213,7 +213,7 @@ impl ServiceAccounts {
         overlap: Duration,
     ) -> Result<(Described, SecretString), Error> {
         let event = AuditEvent::new("service_account.rotate_secret").target("service_account", client_id);
-        recording_refusals(self, act, event, async {
+        recording_refusals(self, act, event.clone(), async {
             let secret = generate_client_secret();
             let described: Result<_, Error> = write_tx!(self.db, |tx| {
                 let account = self.lock(tx, client_id).await?;
@@ -222,8 +222,7 @@ impl ServiceAccounts {
                 let previous = (!overlap.is_zero()).then(|| (account.secret_hash.as_slice(), now.plus(overlap)));
                 let hash = digest_of(secret.expose_secret());
                 store::service_account_set_secret(tx, account.user_id, &hash, previous, now).await?;
-                AuditEvent::new("service_account.rotate_secret")
-                    .target("service_account", client_id)
+                event
                     .concerning(account.user_id)
                     .detail("overlap_seconds", overlap.as_secs())
                     .record(tx, act, now)
@@ -246,7 +245,7 @@ impl ServiceAccounts {
     /// Deletes an account. Its tokens are refused everywhere.
     pub(crate) async fn delete(&self, act: &Act, client_id: &str) -> Result<(), Error> {
         let event = AuditEvent::new("service_account.delete").target("service_account", client_id);
-        recording_refusals(self, act, event, async {
+        recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let account = self.lock(tx, client_id).await?;
                 authority::ensure_may_touch(tx, act, account.user_id).await?;
@@ -258,11 +257,7 @@ impl ServiceAccounts {
                 store::service_account_delete(tx, account.user_id).await?;
                 store::user_anonymize(tx, account.user_id, now).await?;
                 let (_, stale) = revocation::make_stale(tx, account.user_id).await?;
-                AuditEvent::new("service_account.delete")
-                    .target("service_account", client_id)
-                    .concerning(account.user_id)
-                    .record(tx, act, now)
-                    .await?;
+                event.concerning(account.user_id).record(tx, act, now).await?;
                 feed::publish(tx, vec![stale, Change::UserDeleted(account.user_id)], now).await?;
                 Ok(())
             })

@@ -106,16 +106,13 @@ impl Accounts {
     /// Lets the next login of a user in, whatever was counted against them.
     pub(crate) async fn unlock_user(&self, act: &Act, id: UserId) -> Result<(), Error> {
         let event = AuditEvent::new("user.unlock").user(id);
-        recording_refusals(self, act, event, async {
+        recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
                 // Whoever may clear the counters may guess on: that is a step towards being this user.
                 authority::ensure_may_act_as(tx, act, id).await?;
                 self.attempts.forget(tx, &user).await?;
-                AuditEvent::new("user.unlock")
-                    .user(id)
-                    .record(tx, act, self.clock.now())
-                    .await?;
+                event.record(tx, act, self.clock.now()).await?;
                 Ok(())
             })
         })
@@ -125,7 +122,7 @@ impl Accounts {
     /// Ends every session of the user, and refuses every token and login.
     pub(crate) async fn deactivate_user(&self, act: &Act, id: UserId) -> Result<User, Error> {
         let event = AuditEvent::new("user.deactivate").user(id);
-        recording_refusals(self, act, event, async {
+        recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
                 authority::ensure_may_touch(tx, act, id).await?;
@@ -136,7 +133,7 @@ impl Accounts {
                 let now = self.clock.now();
                 let revoked = revocation::log_out_everywhere(tx, id, None, SessionEnd::UserDeactivated, now).await?;
                 let user = store::user_set_active(tx, id, false).await?;
-                AuditEvent::new("user.deactivate").user(id).record(tx, act, now).await?;
+                event.record(tx, act, now).await?;
                 feed::publish(tx, vec![revoked.change], now).await?;
                 Ok(user)
             })
@@ -147,7 +144,7 @@ impl Accounts {
     /// Lets the user log in again. Tokens and sessions from before stay dead.
     pub(crate) async fn reactivate_user(&self, act: &Act, id: UserId) -> Result<User, Error> {
         let event = AuditEvent::new("user.reactivate").user(id);
-        recording_refusals(self, act, event, async {
+        recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
                 authority::ensure_may_touch(tx, act, id).await?;
@@ -155,10 +152,7 @@ impl Accounts {
                     return Ok(user);
                 }
                 let user = store::user_set_active(tx, id, true).await?;
-                AuditEvent::new("user.reactivate")
-                    .user(id)
-                    .record(tx, act, self.clock.now())
-                    .await?;
+                event.record(tx, act, self.clock.now()).await?;
                 Ok(user)
             })
         })

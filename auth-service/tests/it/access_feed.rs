@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use auth_service::config::AuthSettings;
 use diesel_async::SimpleAsyncConnection as _;
 use prost_types::FieldMask;
 use shared::{
@@ -30,11 +31,18 @@ pub(crate) const SECRET: &str = "a secret of at least thirty-two characters";
 
 /// A server with the service account `game-service`.
 async fn server(database: TestDatabase) -> Server {
+    let (_file, settings) = game_service_account();
+    Server::start_with(database, &settings).await
+}
+
+/// Settings with the service account `game-service`, in a file.
+fn game_service_account() -> (NamedTempFile, AuthSettings) {
     let file = NamedTempFile::new().expect("a temporary file");
     let accounts = format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#);
     std::fs::write(file.path(), accounts).expect("written");
     let path = file.path().to_str().expect("UTF-8");
-    Server::start_with(database, &settings(&["--service-accounts-file", path])).await
+    let settings = settings(&["--service-accounts-file", path]);
+    (file, settings)
 }
 
 async fn service_token(client: &mut AuthServiceClient<tonic::transport::Channel>) -> String {
@@ -93,7 +101,7 @@ async fn end(stream: &mut Streaming<WatchResponse>) -> Status {
 }
 
 /// The whole snapshot as one message.
-async fn snapshot(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
+pub(crate) async fn snapshot(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
     let mut whole = WatchResponse::default();
     loop {
         let part = message(stream).await;
@@ -150,6 +158,14 @@ on_both_backends! {
         }
         assert_eq!(roles.into_iter().collect::<Vec<_>>(), ["admin", "player", "service", "superuser"]);
         assert_eq!(keys, 1);
+    }
+
+    async fn who_reads_the_reflection_takes_no_place_from_the_feed(database: TestDatabase) {
+        let few = shared::server::ServerSettings { max_concurrent_streams: 1, ..shared::server::ServerSettings::default() };
+        let (_file, settings) = game_service_account();
+        let server = Server::start_limited(database, &settings, &few).await;
+        let _held = shared::testing::contract::take_every_place_of_reflection(server.grpc).await;
+        snapshot(&mut watch(server.grpc, "", 0).await).await;
     }
 
     async fn a_person_may_not_watch(database: TestDatabase) {

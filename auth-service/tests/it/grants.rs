@@ -167,6 +167,27 @@ on_both_backends! {
         }
     }
 
+    async fn nothing_is_taken_from_superusers_by_force_but_by_superusers(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        root.make_role("editor", &["rbac:update"]).await;
+        root.make_role("clerk", &["rbac:update"]).await;
+        root.make_permissions("invoices", &["approve"]).await;
+        let editor = root.service(&server, "the-editor", &["editor"], &[]).await;
+        root.assign(&root.user_id, "clerk").await.expect("assigned");
+        let required = no(Code::PermissionDenied, "SUPERUSER_REQUIRED");
+        let mut root = root;
+        root.sign_in(&server).await;
+        root.grant(&root.user_id, "invoices:approve").await.expect("granted");
+        root.sign_in(&server).await;
+        let role = || DeleteRoleRequest { code_name: "clerk".to_owned(), force: true };
+        let permission = || DeletePermissionRequest { name: "invoices:approve".to_owned(), force: true };
+        assert_eq!(refusal(editor.delete_role(role()).await), required);
+        assert_eq!(refusal(editor.delete_permission(permission()).await), required);
+        root.delete_role(role()).await.expect("deleted");
+        root.sign_in(&server).await;
+        root.delete_permission(permission()).await.expect("deleted");
+    }
+
     async fn who_had_a_deleted_permission_directly_has_a_stale_token(database: TestDatabase) {
         let (server, root) = server_with_root(database).await;
         root.make_permissions("invoices", &["approve"]).await;

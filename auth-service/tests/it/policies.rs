@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use shared::{
     proto::auth::v1::{
         BatchCheckPermissionsRequest, DeactivateUserRequest, DeclaredPermission, DeleteResourceRequest,
-        GetResourceRequest, PermissionCheck, RegisterPoliciesRequest, permission_decision::Reason,
+        DeleteServiceAccountRequest, GetResourceRequest, PermissionCheck, RegisterPoliciesRequest,
+        permission_decision::Reason, service_account_service_client::ServiceAccountServiceClient,
         user_service_client::UserServiceClient,
     },
     testing::{
@@ -156,6 +157,25 @@ on_both_backends! {
         assert_eq!(bad.into_iter().collect::<Vec<_>>(), expected);
         assert_eq!(bad_fields(&register(&service, &[]).await.expect_err("refused")), ["permissions"]);
         assert_eq!(root.permissions_of("service").await, before);
+    }
+
+    async fn a_service_declares_only_so_much_and_leaves_nothing_behind(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        let shop = root.service(&server, "the-shop", &["service"], &[]).await;
+        let wares: Vec<_> = (0..200).map(|index| declared("wares", &format!("act_{index}"), &[])).collect();
+        let others: Vec<_> = (0..200).map(|index| declared(&format!("wares_{index}"), "read", &[])).collect();
+        // `wares:all` counts, too, and so does the resource `wares`.
+        for kind in [&wares, &others] {
+            register(&shop, &kind[..199]).await.expect("declared");
+            assert_eq!(bad_fields(&register(&shop, &kind[199..]).await.expect_err("too many")), ["permissions"]);
+        }
+        // What is declared stays, until the service is no more.
+        let delete = || DeleteResourceRequest { code_name: "wares".to_owned(), force: true };
+        assert_eq!(refusal(root.delete_resource(delete()).await), no(Code::FailedPrecondition, "RESERVED"));
+        let mut accounts = ServiceAccountServiceClient::new(channel(server.grpc));
+        let gone = DeleteServiceAccountRequest { client_id: "the-shop".to_owned() };
+        accounts.delete_service_account(with_token(gone, &root.token)).await.expect("deleted");
+        root.delete_resource(delete()).await.expect("deleted");
     }
 
     async fn many_replicas_declare_at_once(database: TestDatabase) {

@@ -3,7 +3,8 @@
 use shared::{
     db::Backend,
     proto::auth::v1::{
-        GetMeRequest, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+        AccessEvent, DeleteMeRequest, GetMeRequest, access_event::Event, account_service_client::AccountServiceClient,
+        auth_service_client::AuthServiceClient,
     },
     testing::{
         block_on,
@@ -13,6 +14,7 @@ use shared::{
 };
 
 use crate::{
+    access_feed::{SECRET, snapshot, watch},
     program::{AUTH_SERVICE, Place, register},
     support::{PASSWORD, credentials, rotate},
 };
@@ -36,10 +38,21 @@ fn nothing_from_before_a_restore_is_good_after_it() {
     block_on(async {
         for backend in [Backend::Sqlite, Backend::Postgres] {
             let place = Place::new(backend).await;
-            let service = place.serve(&[]);
+            let accounts = place.write(
+                "accounts",
+                &format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#),
+            );
+            let accounts = ["--service-accounts-file", accounts.to_str().expect("UTF-8")];
+            let service = place.serve(&accounts);
             let at = service.addresses().await;
             serving(at.grpc).await;
             let tokens = register(at, "ann").await.tokens.expect("tokens");
+            let bob = register(at, "bob").await.tokens.expect("tokens").access_token;
+            let request = DeleteMeRequest {
+                current_password: PASSWORD.to_owned(),
+            };
+            let mut account = AccountServiceClient::new(channel(at.grpc));
+            account.delete_me(with_token(request, &bob)).await.expect("deleted");
             service.signal(Signal::Terminate);
             assert_eq!(service.ended().await.code, Some(0));
 
@@ -47,7 +60,7 @@ fn nothing_from_before_a_restore_is_good_after_it() {
             assert_eq!((restored.code, restored.stderr.as_str()), (Some(0), ""));
             assert!(restored.stdout.starts_with("ended 1 sessions\n"), "{}", restored.stdout);
 
-            let service = place.serve(&[]);
+            let service = place.serve(&accounts);
             let at = service.addresses().await;
             serving(at.grpc).await;
             let mut account = AccountServiceClient::new(channel(at.grpc));
@@ -57,6 +70,14 @@ fn nothing_from_before_a_restore_is_good_after_it() {
             let rotated = rotate(&mut auth, &tokens.refresh_token, "").await;
             assert_eq!(reason(&rotated.expect_err("refused")), "SESSION_ENDED");
             auth.login(credentials("ann", PASSWORD)).await.expect("logged in");
+            // Of the feed's life before stays who is gone: consumers may have been away.
+            let snapshot = snapshot(&mut watch(at.grpc, "", 0).await).await;
+            let deleted = |event: &AccessEvent| matches!(event.event, Some(Event::UserDeleted(_)));
+            assert_eq!(snapshot.events.iter().filter(|event| deleted(event)).count(), 1);
+            assert!(
+                snapshot.events.iter().all(|event| event.expire_time.is_none()),
+                "{snapshot:?}"
+            );
         }
     });
 }

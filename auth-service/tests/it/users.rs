@@ -511,6 +511,18 @@ on_both_backends! {
         assert_eq!(kind(users(&server).unlock_user(with_token(unlock, &anns)).await), stale);
     }
 
+    async fn names_are_tried_no_faster_than_by_registering(database: TestDatabase) {
+        let server = Server::start_with(database, &settings(&["--registration-rate-per-minute", "1", "--registration-burst", "3"])).await;
+        let ann = server.register("ann").await.tokens.expect("tokens").access_token;
+        let rename = async |login: &str| {
+            let request = UpdateMeRequest { user: Some(User { login: login.to_owned(), ..User::default() }), update_mask: None };
+            server.account().update_me(with_token(request, &ann)).await.map(drop)
+        };
+        server.register("bob").await;
+        assert_eq!(kind(rename("bob").await), is(Code::AlreadyExists, "USER_ALREADY_EXISTS"));
+        assert_eq!(kind(rename("cyd").await), is(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"));
+    }
+
     async fn one_is_not_an_administrator_to_oneself(database: TestDatabase) {
         let (server, admin) = administered(database).await;
         let id = me(&server, &admin).await.expect("me").user_id;

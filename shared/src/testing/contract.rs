@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tonic::Code;
+use tonic::{Code, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::{v1, v1alpha};
 
@@ -395,5 +395,25 @@ pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_se
             assert!(listed.contains(service), "{service} is not in {listed:?}");
         }
         assert!(listed.iter().any(|name| name == "grpc.health.v1.Health"), "{listed:?}");
+    }
+}
+
+/// Takes every place that there is for reading the reflection, and makes sure that their number is bounded. They are free again when
+/// what this gives is dropped.
+pub async fn take_every_place_of_reflection(address: SocketAddr) -> Vec<Streaming<v1::ServerReflectionResponse>> {
+    let mut taken = Vec::new();
+    loop {
+        // A connection has 128 streams.
+        let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel(address));
+        for _ in 0..100 {
+            match client.server_reflection_info(tokio_stream::pending()).await {
+                Ok(stream) => taken.push(stream.into_inner()),
+                Err(status) => {
+                    assert_eq!((status.code(), taken.len()), (Code::ResourceExhausted, 200), "{status}");
+                    return taken;
+                }
+            }
+        }
+        assert!(taken.len() < 1000, "nothing bounds them");
     }
 }
