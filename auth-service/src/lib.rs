@@ -115,8 +115,8 @@ impl AuthService<'_> {
         };
         key_set.replace(keys.jwks());
         let tail = FeedTail::new(self.db.clone(), self.clock.clone());
-        jobs::follow("access feed", running, tail.clone().follow());
-        jobs::follow("access view", running, tail.clone().fill(access.clone()));
+        running.follow("access feed", tail.clone().follow());
+        running.follow("access view", tail.clone().fill(access.clone()));
         tail.settle_commits(&access);
         stop.run_until_cancelled(access.wait_until_loaded()).await;
 

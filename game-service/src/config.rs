@@ -16,6 +16,14 @@ pub struct GameSettings {
         value_name = "ADDRESS"
     )]
     pub game_http_listen: SocketAddr,
+    /// Seconds after which a game ends that nobody has joined [60 to 31536000].
+    #[arg(long, env = "OPEN_GAME_SECONDS", default_value_t = 86_400, value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(60..=31_536_000))]
+    pub open_game_seconds: u32,
+    /// Seconds after which a player who has not moved loses [10 to 31536000].
+    #[arg(long, env = "TURN_SECONDS", default_value_t = 86_400, value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(10..=31_536_000))]
+    pub turn_seconds: u32,
     /// Finished games that a player needs to be ranked [1 to 1000000].
     #[arg(long, env = "LEADERBOARD_MIN_GAMES", default_value_t = 1, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

@@ -8,17 +8,18 @@ pub mod config;
 mod domain;
 mod grpc;
 mod ids;
+mod jobs;
 mod rules;
 mod store;
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use shared::{
     authz::{Grants, Policies},
     clock::Clock,
     config::StartError,
-    db::{self, Db, MigrateError, MigrationLock},
-    feed::{AccessView, Follower, SilenceRule},
+    db::{self, Db, MigrationLock},
+    feed::{AccessView, Follower, NameFeed, SilenceRule},
     proto::game::v1::{
         FILE_DESCRIPTOR_SET, game_service_server::GameServiceServer, history_service_server::HistoryServiceServer,
         leaderboard_service_server::LeaderboardServiceServer,
@@ -31,7 +32,7 @@ use tonic::service::Routes;
 pub use self::store::MIGRATIONS;
 use self::{
     config::GameSettings,
-    domain::{Games, History, Leaderboard},
+    domain::{Games, History, Leaderboard, Names, PlayRules, Watchers},
     grpc::{GameRpc, HistoryRpc, LeaderboardRpc},
 };
 
@@ -75,7 +76,8 @@ impl GameService<'_> {
     /// `migrate` applies the migrations that are pending; without it they are an error.
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<(), StartError> {
         let keys = KeySet::empty();
-        let access = self.keys.open(&keys, running).await?;
+        let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?;
+        let (access, follower) = self.keys.open(&keys, &policies, running).await?;
         let server = GrpcServer {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
@@ -85,42 +87,55 @@ impl GameService<'_> {
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
         HttpServer::new(health.clone()).spawn(self.http, running);
 
+        let leaderboard = Leaderboard {
+            db: self.db.clone(),
+            min_games: self.settings.leaderboard_min_games.into(),
+        };
         let stop = running.stop_token();
         let prepared = async {
             if !self.db.wait_until_available(stop).await {
                 return Ok(false);
             }
-            let mut lock = MigrationLock::acquire(&self.db).await?;
-            db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await?;
+            let mut lock = MigrationLock::acquire(&self.db).await.map_err(StartError::failed)?;
+            db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate)
+                .await
+                .map_err(StartError::failed)?;
+            leaderboard.prepare().await.map_err(StartError::failed)?;
             drop(lock);
-            access.wait_until_loaded().await;
-            Ok::<_, MigrateError>(true)
+            Ok::<_, StartError>(true)
         };
-        let prepared = stop
-            .run_until_cancelled(prepared)
-            .await
-            .transpose()
-            .map_err(StartError::failed)?;
-        if prepared != Some(true) {
+        if stop.run_until_cancelled(prepared).await.transpose()? != Some(true) {
             return Ok(());
         }
 
-        let games = GameRpc {
-            games: Games {
-                db: self.db.clone(),
-                clock: self.clock,
+        let settings = self.settings;
+        let games = Games {
+            db: self.db.clone(),
+            clock: self.clock,
+            watchers: Watchers::default(),
+            rules: PlayRules {
+                open_for: Duration::from_secs(settings.open_game_seconds.into()),
+                turn_for: Duration::from_secs(settings.turn_seconds.into()),
+                hears_of_names: follower.is_some(),
             },
         };
+        jobs::spawn(&games, running);
+        if let Some(follower) = follower {
+            let after = Names::position(&self.db).await.map_err(StartError::failed)?;
+            let (feed, changes) = NameFeed::new(after);
+            jobs::follow_names(&games, after, changes, running);
+            follower.with_names(feed).spawn(access.clone(), &policies, running);
+        }
+        if stop.run_until_cancelled(access.wait_until_loaded()).await.is_none() {
+            return Ok(());
+        }
+
+        let games = GameRpc { games };
         let history = HistoryRpc {
             history: History { db: self.db.clone() },
+            access: access.clone(),
         };
-        let min_games = self.settings.leaderboard_min_games.into();
-        let leaderboard = LeaderboardRpc {
-            leaderboard: Leaderboard {
-                db: self.db.clone(),
-                min_games,
-            },
-        };
+        let leaderboard = LeaderboardRpc { leaderboard };
         rpcs.mount(
             Routes::new(GameServiceServer::new(games).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(HistoryServiceServer::new(history).max_decoding_message_size(MAX_MESSAGE_LEN))
@@ -137,9 +152,13 @@ impl GameService<'_> {
 }
 
 impl VerificationKeys {
-    /// Lets a task keep the keys up to date. Gives what else is known about tokens.
-    async fn open(self, keys: &KeySet, running: &Running) -> Result<AccessView, StartError> {
-        let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?;
+    /// Lets a task keep the keys up to date. Gives what else is known about tokens, and who is yet to fill it in.
+    async fn open(
+        self,
+        keys: &KeySet,
+        policies: &Policies,
+        running: &Running,
+    ) -> Result<(AccessView, Option<Box<Follower>>), StartError> {
         match self {
             Self::From(source, refresh) => {
                 tracing::warn!(
@@ -149,16 +168,15 @@ impl VerificationKeys {
                 // A file that cannot be used is a mistake in the settings; a service that cannot be reached may come.
                 source.prepare(keys).await.map_err(StartError::setting)?;
                 let (followed, stop) = (keys.clone(), running.stop_token().clone());
-                running.spawn("verification keys", async move {
+                running.follow("verification keys", async move {
                     source.follow(followed, refresh, stop).await;
-                    Ok::<_, Infallible>(())
                 });
-                Ok(AccessView::offline(keys.clone(), Grants::from_policies(&policies)))
+                let access = AccessView::offline(keys.clone(), Grants::from_policies(policies));
+                Ok((access, None))
             }
             Self::Follow(follower, rule) => {
                 let access = AccessView::following(keys.clone()).with_silence(rule);
-                follower.spawn(access.clone(), &policies, running);
-                Ok(access)
+                Ok((access, Some(follower)))
             }
         }
     }

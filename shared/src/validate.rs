@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt};
 use tonic::Code;
 
 use crate::{
+    clock::Timestamp,
     error::{BadField, ErrorReply},
     ids::{Id, Kind},
     proto::authz::v1::ErrorReason,
@@ -12,6 +13,8 @@ use crate::{
 
 /// Bad fields that an error names.
 const MAX_NAMED: usize = 50;
+/// The last second of a `google.protobuf.Timestamp`.
+const LAST_SECOND: i64 = 253_402_300_799;
 
 /// Collects the bad fields of one request.
 ///
@@ -57,6 +60,16 @@ impl Fields {
             return None;
         }
         self.check(field, text.parse())
+    }
+
+    /// The time in a field that may be left out.
+    pub fn time(&mut self, field: &'static str, time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
+        let time = time?;
+        if !(0..=LAST_SECOND).contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos) {
+            self.reject(field, "must be a time of the years 1970 to 9999");
+            return None;
+        }
+        Some(time.into())
     }
 
     /// What `build` makes of the checked values where no field is bad. It is to return `None` only where a

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use shared::{
-    clock::Timestamp,
     page::PageRequest,
     proto::auth::v1::{
         AuditEvent, ListAuditEventsRequest, ListAuditEventsResponse, audit_event::Outcome,
@@ -21,8 +20,6 @@ use crate::{
 const SUCCESS: &str = "success";
 const FAILURE: &str = "failure";
 const MAX_ACTION_LEN: usize = 100;
-/// The last second of a `google.protobuf.Timestamp`.
-const LAST_SECOND: i64 = 253_402_300_799;
 
 /// Serves `auth.v1.AuditService`.
 #[derive(Clone, Debug)]
@@ -75,8 +72,8 @@ fn listing(
             None
         }
     };
-    filter.start = time(&mut fields, "start_time", request.start_time);
-    filter.end = time(&mut fields, "end_time", request.end_time);
+    filter.start = fields.time("start_time", request.start_time);
+    filter.end = fields.time("end_time", request.end_time);
     if !request.ip_address.is_empty() {
         let address = request.ip_address.parse::<IpAddr>();
         let address = fields.check("ip_address", address.map_err(|_| "must be an IP address"));
@@ -87,15 +84,6 @@ fn listing(
     let query = format!("ListAuditEvents {filter:?}");
     let page = PageRequest::parse(&mut fields, request.page_size, &request.page_token, &query);
     fields.finish(|| Some((page?, filter, query)))
-}
-
-fn time(fields: &mut Fields, field: &'static str, time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
-    let time = time?;
-    if !(0..=LAST_SECOND).contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos) {
-        fields.reject(field, "must be a time of the years 1970 to 9999");
-        return None;
-    }
-    Some(time.into())
 }
 
 fn event(row: AuditRow) -> Result<AuditEvent, Error> {

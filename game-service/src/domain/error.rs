@@ -1,6 +1,6 @@
 //! What can go wrong in game-service, in its own terms. `grpc::error` says what a caller is told of it.
 
-use shared::{db, validate::InvalidFields};
+use shared::{db, ids::UserId, validate::InvalidFields};
 
 use crate::ids::GameId;
 
@@ -46,6 +46,12 @@ pub(crate) enum Error {
     /// The id of the request has made another game than this one asks for.
     #[error("the request id is in use")]
     RequestIdReused,
+    /// Nobody with this id has played, or what they did is not the caller's to see.
+    #[error("no such user")]
+    UserNotFound(UserId),
+    /// The caller's account is deleted.
+    #[error("the user is deleted")]
+    UserDeleted,
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),

@@ -1,71 +1,154 @@
-//! What the end of a game does to its players: a row of history each, and their stats, in the transaction of the last move.
+//! What the end of a game does to its players: a row of history each, their stats, and how many stand where, in the transaction of the
+//! last move.
+//!
+//! Locks are taken in one order everywhere, so that games that end at once wait for each other and never in a circle: the game, the
+//! players' stats by user id, the groups by games played and wins.
+
+use std::collections::BTreeMap;
 
 use shared::{clock::Timestamp, db::Conn, ids::UserId};
 
 use super::{Error, Game, State};
 use crate::{
     rules::Mark,
-    store::{self, ResultRow, StatsRow},
+    store::{self, GroupRow, ResultRow, StatsRow},
 };
 
 /// How a game went for one player.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum GameResult {
+pub(crate) enum GameResult {
     Won,
     Lost,
     Drawn,
 }
 
+/// By how much the number of players who have finished this many games and won this many of them changes. The two say everything that a
+/// group has in common.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Groups(BTreeMap<(i64, i64), i64>);
+
 /// Counts a finished game for each of its players. The computer has no stats. A second time would violate the primary key of the
 /// history, and so undo the transaction.
-pub(super) async fn count(tx: &mut Conn, game: &Game, now: Timestamp) -> Result<(), Error> {
+pub(super) async fn count(tx: &mut Conn, game: &Game) -> Result<(), Error> {
+    let mut groups = Groups::default();
+    for row in results(game)? {
+        store::results_insert(tx, &row).await?;
+        let result = GameResult::parse(&row.result).ok_or_else(|| Error::Internal("a result of no kind".to_owned()))?;
+        let one = result.stats(row.user_id, row.finish_time);
+        let sum = store::stats_add(tx, &one).await?;
+        groups.leave(sum.games_played - 1, sum.wins - one.wins);
+        groups.join(sum.games_played, sum.wins);
+    }
+    groups.write(tx).await
+}
+
+/// The rows of history that a game makes, by user id: none where it is not over or counts for nobody.
+pub(super) fn results(game: &Game) -> Result<Vec<ResultRow>, Error> {
     let result = |mark: Mark| match game.state {
         State::Won(winner) if winner == mark => Some(GameResult::Won),
         State::Won(_) => Some(GameResult::Lost),
         State::Draw => Some(GameResult::Drawn),
         State::Waiting | State::Turn(_) | State::Cancelled => None,
     };
-    let mut results: Vec<(UserId, GameResult, Option<UserId>)> = [Mark::X, Mark::O]
-        .into_iter()
-        .filter_map(|mark| Some((game.player(mark)?, result(mark)?, game.player(mark.other()))))
-        .collect();
-    // In one order everywhere, so that two games that end at once cannot wait for each other.
-    results.sort_unstable_by_key(|(user, ..)| *user);
-    for (user_id, result, opponent_id) in results {
-        let row = ResultRow {
+    let mut rows = Vec::new();
+    for mark in [Mark::X, Mark::O] {
+        let (Some(user_id), Some(result)) = (game.player(mark), result(mark)) else {
+            continue;
+        };
+        let (Some(finish_time), Some(end)) = (game.finish_time, game.end) else {
+            return Err(Error::Internal(format!(
+                "game {} is over and does not say when or why",
+                game.id
+            )));
+        };
+        rows.push(ResultRow {
             user_id,
             game_id: game.id,
             result: result.as_str().to_owned(),
-            opponent_id,
-            finish_time: now,
-        };
-        store::results_insert(tx, &row).await?;
-        let mut stats = store::stats_lock(tx, user_id, now).await?;
-        add(&mut stats, result, now);
-        store::stats_update(tx, &stats).await?;
+            opponent_id: game.player(mark.other()),
+            finish_time,
+            end_reason: end.as_str().to_owned(),
+        });
     }
-    Ok(())
+    rows.sort_unstable_by_key(|row| row.user_id);
+    Ok(rows)
 }
 
 impl GameResult {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Won => "won",
             Self::Lost => "lost",
             Self::Drawn => "drawn",
         }
     }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Won, Self::Lost, Self::Drawn]
+            .into_iter()
+            .find(|result| result.as_str() == text)
+    }
+
+    /// The stats of somebody who has finished nothing but one game.
+    pub(super) fn stats(self, user_id: UserId, finish_time: Timestamp) -> StatsRow {
+        let is = |result| i64::from(self == result);
+        let [wins, losses, draws] = [Self::Won, Self::Lost, Self::Drawn].map(is);
+        StatsRow {
+            user_id,
+            wins,
+            losses,
+            draws,
+            games_played: 1,
+            win_ratio: win_ratio(wins, losses, draws),
+            last_finish_time: finish_time,
+        }
+    }
 }
 
-fn add(stats: &mut StatsRow, result: GameResult, now: Timestamp) {
-    match result {
-        GameResult::Won => stats.wins += 1,
-        GameResult::Lost => stats.losses += 1,
-        GameResult::Drawn => stats.draws += 1,
+impl Groups {
+    /// One player more. Who has finished nothing is in no group.
+    pub(super) fn join(&mut self, games_played: i64, wins: i64) {
+        self.add(games_played, wins, 1);
     }
-    stats.games_played += 1;
-    stats.win_ratio = win_ratio(stats.wins, stats.losses, stats.draws);
-    stats.last_finish_time = stats.last_finish_time.max(now);
+
+    /// One player less.
+    pub(super) fn leave(&mut self, games_played: i64, wins: i64) {
+        self.add(games_played, wins, -1);
+    }
+
+    fn add(&mut self, games_played: i64, wins: i64, players: i64) {
+        if games_played > 0 {
+            *self.0.entry((games_played, wins)).or_default() += players;
+        }
+    }
+
+    /// Changes the groups.
+    pub(super) async fn write(self, tx: &mut Conn) -> Result<(), Error> {
+        for ((games_played, wins), players) in self.0 {
+            let row = group(games_played, wins, players.abs());
+            if players > 0 {
+                store::group_add(tx, &row).await?;
+            } else if players < 0 && !store::group_take(tx, &row).await? {
+                // A game must come to its end all the same.
+                tracing::error!(
+                    games_played,
+                    wins,
+                    "fewer players stand here than should: run recompute-leaderboard"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// So many players who have finished this many games and won this many of them.
+pub(super) fn group(games_played: i64, wins: i64, players: i64) -> GroupRow {
+    GroupRow {
+        win_ratio: win_ratio(wins, games_played - wins, 0),
+        wins,
+        games_played,
+        players,
+    }
 }
 
 /// `wins / max(1, losses + draws)`.
@@ -73,7 +156,7 @@ fn add(stats: &mut StatsRow, result: GameResult, now: Timestamp) {
 /// As a double this orders players exactly: the quotient is rounded correctly, so equal ratios are equal, and two different ratios of
 /// counts below 2^26 differ by more than one unit in the last of the 53 bits.
 #[expect(clippy::cast_precision_loss, reason = "nobody plays 2^53 games")]
-fn win_ratio(wins: i64, losses: i64, draws: i64) -> f64 {
+pub(super) fn win_ratio(wins: i64, losses: i64, draws: i64) -> f64 {
     wins as f64 / (losses + draws).max(1) as f64
 }
 

@@ -1,5 +1,7 @@
 //! A game and what may be done to it. Pure; the transactions are in `play`.
 
+use std::time::Duration;
+
 use shared::{clock::Timestamp, ids::UserId};
 
 use super::Error;
@@ -28,6 +30,18 @@ pub(crate) struct Game {
     pub(crate) finish_time: Option<Timestamp>,
     /// Why it is over.
     pub(crate) end: Option<End>,
+    /// When it ends by itself; nothing once it is over.
+    pub(crate) expire_time: Option<Timestamp>,
+}
+
+/// When something happens to a game, and how long the game may lie from then on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Timestamp,
+    /// Until nobody can join any more.
+    pub(crate) open_for: Duration,
+    /// Until whose turn it is has lost.
+    pub(crate) turn_for: Duration,
 }
 
 /// Whom a game is played against.
@@ -84,7 +98,7 @@ pub(crate) enum Played {
 
 impl Game {
     /// A new game in which its creator plays this mark. The computer's first move is made where it plays X.
-    pub(crate) fn new(id: GameId, opponent: Opponent, creator: UserId, mark: Mark, now: Timestamp) -> Self {
+    pub(crate) fn new(id: GameId, opponent: Opponent, creator: UserId, mark: Mark, moment: Moment) -> Self {
         let mine = |other: Mark| (mark == other).then_some(creator);
         let mut game = Self {
             id,
@@ -99,12 +113,14 @@ impl Game {
             },
             version: 1,
             moves: Vec::new(),
-            create_time: now,
-            update_time: now,
+            create_time: moment.now,
+            update_time: moment.now,
             finish_time: None,
             end: None,
+            expire_time: None,
         };
-        game.let_the_computer_move(now);
+        game.expire_time = game.expires(moment);
+        game.let_the_computer_move(moment);
         game
     }
 
@@ -133,7 +149,7 @@ impl Game {
     }
 
     /// Takes the free side for this user. Says whether anything changed: not where they had joined before.
-    pub(crate) fn join(&mut self, user: UserId, now: Timestamp) -> Result<bool, Error> {
+    pub(crate) fn join(&mut self, user: UserId, moment: Moment) -> Result<bool, Error> {
         if user == self.creator {
             return Err(if self.is_over() {
                 Error::GameFinished
@@ -144,15 +160,18 @@ impl Game {
         if self.mark_of(user).is_some() {
             return Ok(false);
         }
-        if self.state != State::Waiting {
-            return Err(Error::GameTaken);
+        match self.state {
+            State::Waiting => {}
+            // Nobody else was faster: there is nothing to join any more.
+            State::Cancelled if self.moves.is_empty() => return Err(Error::GameNotFound(self.id)),
+            State::Turn(_) | State::Won(_) | State::Draw | State::Cancelled => return Err(Error::GameTaken),
         }
         match self.x {
             None => self.x = Some(user),
             Some(_) => self.o = Some(user),
         }
         self.state = State::Turn(Mark::X);
-        self.change(now);
+        self.change(moment);
         Ok(true)
     }
 
@@ -162,7 +181,7 @@ impl Game {
         user: UserId,
         cell: Cell,
         expected_version: i64,
-        now: Timestamp,
+        moment: Moment,
     ) -> Result<Played, Error> {
         let is_this =
             |made: &Move| made.player == Some(user) && made.cell == cell && made.version - 1 == expected_version;
@@ -184,20 +203,20 @@ impl Game {
         if self.board.get(cell).is_some() {
             return Err(Error::CellTaken);
         }
-        self.put(cell, mark, now);
-        self.let_the_computer_move(now);
+        self.put(cell, mark, moment);
+        self.let_the_computer_move(moment);
         Ok(Played::Now)
     }
 
     /// Gives the game up for this user. Says whether anything changed: not where they had given it up before.
-    pub(crate) fn resign(&mut self, user: UserId, now: Timestamp) -> Result<bool, Error> {
+    pub(crate) fn resign(&mut self, user: UserId, moment: Moment) -> Result<bool, Error> {
         let Some(mark) = self.mark_of(user) else {
             return Err(Error::GameNotFound(self.id));
         };
         match self.state {
             State::Waiting => Err(Error::GameNotStarted),
             State::Turn(_) => {
-                self.give_to(mark.other(), End::Resignation, now);
+                self.give_to(mark.other(), End::Resignation, moment);
                 Ok(true)
             }
             // Who has won did not resign; of a game that counts for nobody nobody asks who did.
@@ -208,13 +227,13 @@ impl Game {
     }
 
     /// Calls a game off that waits. Says whether anything changed: not where it was called off before.
-    pub(crate) fn cancel(&mut self, user: UserId, now: Timestamp) -> Result<bool, Error> {
+    pub(crate) fn cancel(&mut self, user: UserId, moment: Moment) -> Result<bool, Error> {
         if user != self.creator {
             return Err(Error::GameNotOwn);
         }
         match self.state {
             State::Waiting => {
-                self.finish(State::Cancelled, End::Cancellation, now);
+                self.finish(State::Cancelled, End::Cancellation, moment);
                 Ok(true)
             }
             State::Turn(_) => Err(Error::GameStarted),
@@ -223,21 +242,44 @@ impl Game {
         }
     }
 
+    /// Ends the game if its time has run out: nobody has joined, or who had to move did not. Says whether anything changed.
+    pub(crate) fn run_out(&mut self, moment: Moment) -> bool {
+        if self.expire_time.is_none_or(|time| moment.now < time) {
+            return false;
+        }
+        match self.state {
+            State::Waiting => self.finish(State::Cancelled, End::Expiry, moment),
+            State::Turn(mark) => self.give_to(mark.other(), End::Timeout, moment),
+            State::Won(_) | State::Draw | State::Cancelled => return false,
+        }
+        true
+    }
+
+    /// Ends the game of a user who is no more, as if they had called it off or given it up. Says whether anything changed.
+    pub(crate) fn abandon(&mut self, user: UserId, moment: Moment) -> bool {
+        match (self.state, self.mark_of(user)) {
+            (State::Waiting, Some(_)) => self.finish(State::Cancelled, End::Cancellation, moment),
+            (State::Turn(_), Some(mark)) => self.give_to(mark.other(), End::Resignation, moment),
+            _ => return false,
+        }
+        true
+    }
+
     /// Ends the game in favour of this mark. Before both have moved it counts for nobody.
-    fn give_to(&mut self, winner: Mark, end: End, now: Timestamp) {
+    fn give_to(&mut self, winner: Mark, end: End, moment: Moment) {
         let state = if self.moves.len() < 2 {
             State::Cancelled
         } else {
             State::Won(winner)
         };
-        self.finish(state, end, now);
+        self.finish(state, end, moment);
     }
 
-    fn finish(&mut self, state: State, end: End, now: Timestamp) {
+    fn finish(&mut self, state: State, end: End, moment: Moment) {
         self.state = state;
         self.end = Some(end);
-        self.finish_time = Some(now);
-        self.change(now);
+        self.finish_time = Some(moment.now);
+        self.change(moment);
     }
 
     /// When the last move was made.
@@ -245,17 +287,17 @@ impl Game {
         self.moves.last().map(|made| made.time)
     }
 
-    fn let_the_computer_move(&mut self, now: Timestamp) {
+    fn let_the_computer_move(&mut self, moment: Moment) {
         if self.opponent == Opponent::Computer
             && let State::Turn(mark) = self.state
             && self.player(mark).is_none()
             && let Some(cell) = rules::best_move(&self.board)
         {
-            self.put(cell, mark, now);
+            self.put(cell, mark, moment);
         }
     }
 
-    fn put(&mut self, cell: Cell, mark: Mark, now: Timestamp) {
+    fn put(&mut self, cell: Cell, mark: Mark, moment: Moment) {
         self.board = self.board.with(cell, mark);
         self.state = match self.board.outcome() {
             Outcome::Turn(mark) => State::Turn(mark),
@@ -267,20 +309,29 @@ impl Game {
             State::Draw => Some(End::FullBoard),
             State::Waiting | State::Turn(_) | State::Cancelled => None,
         };
-        self.finish_time = self.end.map(|_| now);
-        self.change(now);
+        self.finish_time = self.end.map(|_| moment.now);
+        self.change(moment);
         self.moves.push(Move {
             cell,
             mark,
             player: self.player(mark),
             version: self.version,
-            time: now,
+            time: moment.now,
         });
     }
 
-    fn change(&mut self, now: Timestamp) {
+    fn change(&mut self, moment: Moment) {
         self.version += 1;
-        self.update_time = now;
+        self.update_time = moment.now;
+        self.expire_time = self.expires(moment);
+    }
+
+    fn expires(&self, moment: Moment) -> Option<Timestamp> {
+        match self.state {
+            State::Waiting => Some(self.create_time.plus(moment.open_for)),
+            State::Turn(_) => Some(moment.now.plus(moment.turn_for)),
+            State::Won(_) | State::Draw | State::Cancelled => None,
+        }
     }
 }
 
@@ -288,7 +339,11 @@ impl Game {
 mod tests {
     use super::*;
 
-    const NOW: Timestamp = Timestamp::from_micros(0);
+    const NOW: Moment = Moment {
+        now: Timestamp::from_micros(0),
+        open_for: Duration::from_hours(1),
+        turn_for: Duration::from_mins(1),
+    };
 
     fn cell(number: i32) -> Cell {
         Cell::new(number).expect("on the board")
@@ -316,7 +371,7 @@ mod tests {
             (game.state, game.board.to_string().as_str()),
             (State::Won(Mark::X), "XXXOO....")
         );
-        assert_eq!(game.finish_time, Some(NOW));
+        assert_eq!(game.finish_time, Some(NOW.now));
     }
 
     #[test]
@@ -390,7 +445,7 @@ mod tests {
         assert!(game.resign(x, NOW).expect("resigned"));
         assert_eq!(
             (game.state, game.end, game.finish_time),
-            (State::Won(Mark::O), Some(End::Resignation), Some(NOW))
+            (State::Won(Mark::O), Some(End::Resignation), Some(NOW.now))
         );
         let over = game.clone();
         assert!(!game.resign(x, NOW).expect("once more"));
@@ -418,7 +473,7 @@ mod tests {
             (State::Cancelled, Some(End::Cancellation), 2)
         );
         assert!(!game.cancel(x, NOW).expect("once more"));
-        assert!(matches!(game.join(o, NOW), Err(Error::GameTaken)));
+        assert!(matches!(game.join(o, NOW), Err(Error::GameNotFound(_))));
         let (mut started, x, _) = started();
         assert!(matches!(started.cancel(x, NOW), Err(Error::GameStarted)));
     }

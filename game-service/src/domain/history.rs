@@ -1,17 +1,18 @@
 //! Looking back at finished games.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Write as _};
 
 use shared::{
+    clock::Timestamp,
     db::Db,
     ids::UserId,
     page::{PageRequest, Position},
 };
 
-use super::{Error, GameView};
+use super::{End, Error, GameResult, GameView, Opponent};
 use crate::{
     ids::{GameId, GameKind},
-    store,
+    store::{self, ResultFilter},
 };
 
 /// The use cases of the history.
@@ -20,20 +21,69 @@ pub(crate) struct History {
     pub(crate) db: Db,
 }
 
+/// Whose finished games, and which of them; what is `None` does not matter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HistoryQuery {
+    pub(crate) user: UserId,
+    pub(crate) result: Option<GameResult>,
+    pub(crate) opponent: Option<Opponent>,
+    pub(crate) opponent_id: Option<UserId>,
+    pub(crate) end: Option<End>,
+    /// Finished then or later.
+    pub(crate) from: Option<Timestamp>,
+    /// Finished earlier than that.
+    pub(crate) before: Option<Timestamp>,
+}
+
+/// What two users' games against each other add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeadToHead {
+    pub(crate) wins: i64,
+    pub(crate) losses: i64,
+    pub(crate) draws: i64,
+    pub(crate) last_finish_time: Option<Timestamp>,
+}
+
+impl HistoryQuery {
+    /// What the page tokens of this list are good for.
+    pub(crate) fn name(&self) -> String {
+        let mut name = format!("game.v1.HistoryService/ListFinishedGames {}", self.user);
+        let filters = (
+            self.result,
+            self.opponent,
+            self.opponent_id,
+            self.end,
+            self.from,
+            self.before,
+        );
+        // Writing to a string does not fail.
+        let _ = write!(name, " {filters:?}");
+        name
+    }
+}
+
 impl History {
-    /// A user's finished games, newest first, and the token of the next page.
+    /// Finished games, newest first, and the token of the next page.
     pub(crate) async fn list(
         &self,
-        user: UserId,
+        query: &HistoryQuery,
         page: &PageRequest<GameKind>,
     ) -> Result<(Vec<GameView>, String), Error> {
+        let filter = ResultFilter {
+            result: query.result.map(GameResult::as_str),
+            is_against_computer: query.opponent.map(|opponent| opponent == Opponent::Computer),
+            opponent_id: query.opponent_id,
+            end_reason: query.end.map(End::as_str),
+            from: query.from,
+            before: query.before,
+        };
         let conn = &mut self.db.read().await?;
-        let mut results = store::results_list(conn, user, page.after, page.limit()).await?;
+        let mut results = store::results_list(conn, query.user, filter, page.after, page.limit()).await?;
         let position = |row: &store::ResultRow| Position {
             time: row.finish_time,
             id: row.game_id,
         };
-        let next = page.cut(&mut results, &Self::query(user), position);
+        let next = page.cut(&mut results, &query.name(), position);
         let ids: Vec<GameId> = results.iter().map(|row| row.game_id).collect();
         let games = store::games_by_ids(conn, &ids).await?;
         let mut games: HashMap<GameId, store::GameRow> = games.into_iter().map(|row| (row.id, row)).collect();
@@ -41,8 +91,28 @@ impl History {
         Ok((GameView::of_rows(conn, in_order).await?, next))
     }
 
-    /// What the page tokens of this user's list are good for.
-    pub(crate) fn query(user: UserId) -> String {
-        format!("game.v1.HistoryService/ListFinishedGames {user}")
+    /// How a user's games against another one went.
+    pub(crate) async fn head_to_head(&self, user: UserId, opponent: UserId) -> Result<HeadToHead, Error> {
+        let conn = &mut self.db.read().await?;
+        let mut sum = HeadToHead::default();
+        for (result, games, last) in store::results_against(conn, user, opponent).await? {
+            match GameResult::parse(&result) {
+                Some(GameResult::Won) => sum.wins = games,
+                Some(GameResult::Lost) => sum.losses = games,
+                Some(GameResult::Drawn) => sum.draws = games,
+                None => return Err(Error::Internal(format!("{result} is no result"))),
+            }
+            sum.last_finish_time = sum.last_finish_time.max(last);
+        }
+        Ok(sum)
+    }
+
+    /// Makes sure that this user has played.
+    pub(crate) async fn ensure_known(&self, user: UserId) -> Result<(), Error> {
+        let known = store::players_by_ids(&mut self.db.read().await?, &[user]).await?;
+        if known.is_empty() {
+            return Err(Error::UserNotFound(user));
+        }
+        Ok(())
     }
 }

@@ -5,15 +5,21 @@ mod finish;
 mod game;
 mod history;
 mod leaderboard;
+mod names;
+mod overdue;
 mod play;
 mod row;
 mod view;
+mod watch;
 
 pub(crate) use self::{
     error::Error,
+    finish::GameResult,
     game::{End, Game, Opponent, State},
-    history::History,
-    leaderboard::{Leaderboard, RankedPlayer},
-    play::{Games, Player},
+    history::{History, HistoryQuery},
+    leaderboard::{Leaderboard, RankedPlayer, Whose},
+    names::Names,
+    play::{Games, PlayRules, Player},
     view::GameView,
+    watch::{GameWatch, Watchers},
 };

@@ -1,13 +1,19 @@
-//! The use cases of a game: create, look, join, move.
+//! The use cases of a game: create, look, join, move, give up.
+
+use std::time::Duration;
 
 use shared::{
-    clock::{Clock, Timestamp},
+    clock::Clock,
     db::{self, Conn, Db, write_tx},
     ids::UserId,
     page::{PageRequest, Position},
 };
 
-use super::{Error, Game, GameView, Opponent, finish, game::Played};
+use super::{
+    Error, Game, GameView, Opponent, finish,
+    game::{Moment, Played},
+    watch::{CHANNEL, Watchers},
+};
 use crate::{
     ids::{GameId, GameKind, RequestId},
     rules::{Cell, Mark},
@@ -19,6 +25,19 @@ use crate::{
 pub(crate) struct Games {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
+    pub(crate) watchers: Watchers,
+    pub(crate) rules: PlayRules,
+}
+
+/// What the settings say about games.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlayRules {
+    /// How long a game waits for a second player.
+    pub(crate) open_for: Duration,
+    /// How long a player may take for a move.
+    pub(crate) turn_for: Duration,
+    /// Whether the logins of players come from the access feed, and not from their tokens.
+    pub(crate) hears_of_names: bool,
 }
 
 /// Who plays, as their access token names them.
@@ -42,19 +61,18 @@ impl Games {
     ) -> Result<GameView, Error> {
         let wanted = mark;
         let mark = mark.unwrap_or_else(|| if rand::random() { Mark::X } else { Mark::O });
-        let game = Game::new(GameId::generate(), opponent, player.id, mark, self.clock.now());
+        let game = Game::new(GameId::generate(), opponent, player.id, mark, self.moment());
         write_tx!(self.db, |tx| {
             // First, and locked by that: of two requests with one id the second finds the first one's game.
-            store::player_upsert(tx, player.id, &player.login).await?;
-            if let Some(request) = request {
-                store::player_lock(tx, player.id).await?;
-                if let Some(row) = store::game_by_request(tx, player.id, request).await? {
-                    let made = with_moves(tx, &row).await?;
-                    if made.opponent != opponent || wanted.is_some_and(|mark| made.mark_of(player.id) != Some(mark)) {
-                        return Err(Error::RequestIdReused);
-                    }
-                    return GameView::of_game(tx, made).await;
+            self.admit(tx, player).await?;
+            if let Some(request) = request
+                && let Some(row) = store::game_by_request(tx, player.id, request).await?
+            {
+                let made = with_moves(tx, &row).await?;
+                if made.opponent != opponent || wanted.is_some_and(|mark| made.mark_of(player.id) != Some(mark)) {
+                    return Err(Error::RequestIdReused);
                 }
+                return GameView::of_game(tx, made).await;
             }
             store::game_insert(tx, &game.to_row(request)).await?;
             store::moves_insert(tx, &game.move_rows(0)).await?;
@@ -73,7 +91,7 @@ impl Games {
     /// The games that wait for a player, oldest first, and the token of the next page.
     pub(crate) async fn list_open(&self, page: &PageRequest<GameKind>) -> Result<(Vec<GameView>, String), Error> {
         let conn = &mut self.db.read().await?;
-        let mut rows = store::games_waiting(conn, page.after, page.limit()).await?;
+        let mut rows = store::games_waiting(conn, self.clock.now(), page.after, page.limit()).await?;
         let position = |row: &GameRow| Position {
             time: row.create_time,
             id: row.id,
@@ -110,48 +128,14 @@ impl Games {
 
     /// Gives a game up.
     pub(crate) async fn resign(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
-        self.end(player, id, Game::resign).await
+        self.change_own(player, id, |game, moment| game.resign(player, moment).map(drop))
+            .await
     }
 
     /// Calls a game off that waits.
     pub(crate) async fn cancel(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
-        self.end(player, id, Game::cancel).await
-    }
-
-    /// Ends a game that the player may see in this way, and counts it.
-    async fn end(
-        &self,
-        player: UserId,
-        id: GameId,
-        end: fn(&mut Game, UserId, Timestamp) -> Result<bool, Error>,
-    ) -> Result<GameView, Error> {
-        write_tx!(self.db, |tx| {
-            let row = visible(player, id, store::game_lock(tx, id).await?)?;
-            let mut game = with_moves(tx, &row).await?;
-            let (version, now) = (game.version, self.clock.now());
-            if end(&mut game, player, now)? {
-                save(tx, &game, version).await?;
-                finish::count(tx, &game, now).await?;
-            }
-            GameView::of_game(tx, game).await
-        })
-    }
-
-    /// Takes the free side of a game.
-    pub(crate) async fn join(&self, player: &Player, id: GameId) -> Result<GameView, Error> {
-        // Who comes after the game has started must not learn that there was one. Who saw it wait and lost the race may.
-        let row = store::game_by_id(&mut self.db.read().await?, id).await?;
-        visible(player.id, id, row)?;
-        write_tx!(self.db, |tx| {
-            let row = store::game_lock(tx, id).await?.ok_or(Error::GameNotFound(id))?;
-            let mut game = with_moves(tx, &row).await?;
-            let version = game.version;
-            if game.join(player.id, self.clock.now())? {
-                store::player_upsert(tx, player.id, &player.login).await?;
-                save(tx, &game, version).await?;
-            }
-            GameView::of_game(tx, game).await
-        })
+        self.change_own(player, id, |game, moment| game.cancel(player, moment).map(drop))
+            .await
     }
 
     /// Makes a move, and the computer's answer.
@@ -162,21 +146,132 @@ impl Games {
         cell: Cell,
         expected_version: i64,
     ) -> Result<GameView, Error> {
-        write_tx!(self.db, |tx| {
-            let row = visible(player, id, store::game_lock(tx, id).await?)?;
-            let mut game = with_moves(tx, &row).await?;
-            let (version, made) = (game.version, game.moves.len());
-            let now = self.clock.now();
-            if game.play(player, cell, expected_version, now)? == Played::Now {
-                save(tx, &game, version).await?;
-                store::moves_insert(tx, &game.move_rows(made)).await?;
-                if game.is_over() {
-                    finish::count(tx, &game, now).await?;
-                }
-            }
-            GameView::of_game(tx, game).await
-        })
+        let play = |game: &mut Game, moment| game.play(player, cell, expected_version, moment).map(|_: Played| ());
+        self.change_own(player, id, play).await
     }
+
+    /// Takes the free side of a game.
+    pub(crate) async fn join(&self, player: &Player, id: GameId) -> Result<GameView, Error> {
+        // Who comes after the game has started must not learn that there was one. Who saw it wait and lost the race may.
+        let row = store::game_by_id(&mut self.db.read().await?, id).await?;
+        visible(player.id, id, row)?;
+        let joined: Result<_, Error> = write_tx!(self.db, |tx| {
+            let row = store::game_lock(tx, id).await?.ok_or(Error::GameNotFound(id))?;
+            self.admit(tx, player).await?;
+            self.change(tx, &row, |game, moment| game.join(player.id, moment).map(drop))
+                .await
+        });
+        self.changed(joined?)
+    }
+
+    /// Ends a game whose time has run out, unless it has changed meanwhile.
+    pub(super) async fn end_overdue(&self, id: GameId) -> Result<(), Error> {
+        self.change_any(id, |_, _| Ok(())).await
+    }
+
+    /// Ends a game of a user who is no more.
+    pub(super) async fn abandon(&self, user: UserId, id: GameId) -> Result<(), Error> {
+        let abandon = |game: &mut Game, moment| {
+            game.abandon(user, moment);
+            Ok(())
+        };
+        self.change_any(id, abandon).await
+    }
+
+    /// Changes a game for one who may see it.
+    async fn change_own(
+        &self,
+        player: UserId,
+        id: GameId,
+        act: impl FnOnce(&mut Game, Moment) -> Result<(), Error>,
+    ) -> Result<GameView, Error> {
+        let changed: Result<_, Error> = write_tx!(self.db, |tx| {
+            let row = visible(player, id, store::game_lock(tx, id).await?)?;
+            self.change(tx, &row, act).await
+        });
+        self.changed(changed?)
+    }
+
+    /// Changes a game for nobody in particular.
+    async fn change_any(
+        &self,
+        id: GameId,
+        act: impl FnOnce(&mut Game, Moment) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let changed: Result<_, Error> = write_tx!(self.db, |tx| {
+            let row = store::game_lock(tx, id).await?.ok_or(Error::GameNotFound(id))?;
+            self.change(tx, &row, act).await
+        });
+        self.changed(changed?).map(drop)
+    }
+
+    /// Ends the game in this locked row if its time has run out, then lets `act` change it, writes what has changed, and counts the game
+    /// once it is over. What `act` refuses is given back as a value: that the time has run out stays true all the same.
+    async fn change(
+        &self,
+        tx: &mut Conn,
+        row: &GameRow,
+        act: impl FnOnce(&mut Game, Moment) -> Result<(), Error>,
+    ) -> Result<Changed, Error> {
+        let mut game = with_moves(tx, row).await?;
+        let (was_over, made) = (game.is_over(), game.moves.len());
+        let moment = self.moment();
+        game.run_out(moment);
+        let acted = act(&mut game, moment);
+        let is_new = game.version != row.version;
+        if is_new {
+            save(tx, &game, row.version).await?;
+            store::moves_insert(tx, &game.move_rows(made)).await?;
+            if game.is_over() && !was_over {
+                finish::count(tx, &game).await?;
+            }
+        }
+        let id = game.id;
+        let view = match acted {
+            Ok(()) => Ok(GameView::of_game(tx, game).await?),
+            Err(refused) => Err(refused),
+        };
+        Ok(Changed { id, is_new, view })
+    }
+
+    /// Lets whoever watches the game know.
+    fn changed(&self, changed: Changed) -> Result<GameView, Error> {
+        if changed.is_new {
+            self.db.announce(CHANNEL, *changed.id.as_uuid());
+        }
+        changed.view
+    }
+
+    /// Lets a user play, whose row stays locked until the transaction ends.
+    async fn admit(&self, tx: &mut Conn, player: &Player) -> Result<(), Error> {
+        if self.rules.hears_of_names {
+            // The login of the token may be older than what the feed has said.
+            store::player_insert(tx, player.id, &player.login).await?;
+        } else {
+            store::player_rename(tx, player.id, &player.login).await?;
+        }
+        if store::player_lock(tx, player.id).await? {
+            return Err(Error::UserDeleted);
+        }
+        Ok(())
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            now: self.clock.now(),
+            open_for: self.rules.open_for,
+            turn_for: self.rules.turn_for,
+        }
+    }
+}
+
+/// What became of a game.
+struct Changed {
+    id: GameId,
+    /// Whether it is another one than before.
+    is_new: bool,
+    /// The game, or why it is not as the caller wants it.
+    view: Result<GameView, Error>,
 }
 
 /// The row of a game, if this user may see it; for everybody else there is none. Nothing more is read of the game before this, so

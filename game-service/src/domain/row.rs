@@ -55,6 +55,7 @@ impl Game {
                 None => None,
                 Some(text) => Some(End::parse(text).ok_or_else(|| broken("end reason"))?),
             },
+            expire_time: row.expire_time,
         })
     }
 
@@ -80,6 +81,7 @@ impl Game {
             finish_time: update.finish_time,
             end_reason: update.end_reason,
             create_request: request,
+            expire_time: update.expire_time,
         }
     }
 
@@ -101,6 +103,7 @@ impl Game {
             update_time: self.update_time,
             finish_time: self.finish_time,
             end_reason: self.end.map(|end| end.as_str().to_owned()),
+            expire_time: self.expire_time,
         }
     }
 
@@ -129,7 +132,7 @@ impl End {
         Self::Expiry,
     ];
 
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Line => "line",
             Self::FullBoard => "full_board",

@@ -54,6 +54,7 @@ pub(super) fn game(view: GameView) -> proto::Game {
         o_login,
         last_move_time: game.last_move_time().map(Into::into),
         end_reason: game.end.map_or(proto::EndReason::Unspecified, end_reason).into(),
+        expire_time: game.expire_time.map(Into::into),
     }
 }
 

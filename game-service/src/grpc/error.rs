@@ -37,6 +37,9 @@ impl From<Error> for ErrorReply {
                 R::RequestIdReused,
                 "the request_id has made another game; make a new one for each",
             ),
+            Error::UserNotFound(id) => Self::new(Code::NotFound, R::UserNotFound, "there is no such player")
+                .with_resource("user", id.to_string()),
+            Error::UserDeleted => Self::new(Code::Unauthenticated, R::UserDeleted, "this account is deleted"),
             Error::NotYourTurn => failed(R::NotYourTurn, "it is your opponent's turn"),
             Error::CellTaken => failed(R::CellTaken, "the cell holds a mark already"),
             Error::VersionMismatch { version } => {

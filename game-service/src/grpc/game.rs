@@ -1,5 +1,8 @@
 //! `game.v1.GameService`.
 
+use std::pin::Pin;
+
+use futures_util::{Stream, stream};
 use shared::{
     authz,
     page::PageRequest,
@@ -7,7 +10,7 @@ use shared::{
         self as proto, CancelGameRequest, CancelGameResponse, CreateGameRequest, CreateGameResponse, GetGameRequest,
         GetGameResponse, JoinGameRequest, JoinGameResponse, ListMyGamesRequest, ListMyGamesResponse,
         ListOpenGamesRequest, ListOpenGamesResponse, MakeMoveRequest, MakeMoveResponse, ResignGameRequest,
-        ResignGameResponse, game_service_server::GameService,
+        ResignGameResponse, WatchGameRequest, WatchGameResponse, game_service_server::GameService,
     },
     validate::{Fields, InvalidFields},
 };
@@ -15,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert;
 use crate::{
-    domain::{Error, Games, Opponent},
+    domain::{Error, GameWatch, Games, Opponent},
     ids::{GameId, GameKind, RequestId},
     rules::{Cell, Mark},
 };
@@ -28,6 +31,8 @@ pub(crate) struct GameRpc {
 
 #[tonic::async_trait]
 impl GameService for GameRpc {
+    type WatchGameStream = Pin<Box<dyn Stream<Item = Result<WatchGameResponse, Status>> + Send>>;
+
     async fn create_game(&self, request: Request<CreateGameRequest>) -> Result<Response<CreateGameResponse>, Status> {
         let principal = authz::principal(&request)?;
         let (opponent, mark, request) = new_game(request.get_ref()).map_err(Error::from)?;
@@ -107,6 +112,23 @@ impl GameService for GameRpc {
             game: Some(convert::game(game)),
         }))
     }
+
+    async fn watch_game(&self, request: Request<WatchGameRequest>) -> Result<Response<Self::WatchGameStream>, Status> {
+        let principal = authz::principal(&request)?;
+        let id = game_id(&request.get_ref().game_id).map_err(Error::from)?;
+        let watch = self.games.watch(principal.user_id(), id).await?;
+        Ok(Response::new(Box::pin(states(watch))))
+    }
+}
+
+fn states(watch: GameWatch) -> impl Stream<Item = Result<WatchGameResponse, Status>> + Send {
+    stream::unfold(watch, |mut watch| async {
+        let next = watch.next().await?;
+        let message = next.map(|view| WatchGameResponse {
+            game: Some(convert::game(view)),
+        });
+        Some((message.map_err(Status::from), watch))
+    })
 }
 
 fn new_game(request: &CreateGameRequest) -> Result<(Opponent, Option<Mark>, Option<RequestId>), InvalidFields> {

@@ -1,15 +1,21 @@
 //! `game.v1.LeaderboardService`.
 
 use shared::{
-    proto::game::v1::{GetLeaderboardRequest, GetLeaderboardResponse, leaderboard_service_server::LeaderboardService},
-    validate::InvalidFields,
+    authz,
+    proto::game::v1::{
+        GetLeaderboardRequest, GetLeaderboardResponse, GetPlayerRankRequest, GetPlayerRankResponse,
+        ListAroundPlayerRequest, ListAroundPlayerResponse, leaderboard_service_server::LeaderboardService,
+    },
+    token::Principal,
+    validate::{Fields, InvalidFields},
 };
 use tonic::{Request, Response, Status};
 
 use super::convert;
-use crate::domain::{Error, Leaderboard};
+use crate::domain::{Error, Leaderboard, Whose};
 
 const DEFAULT_LIMIT: i64 = 10;
+const DEFAULT_AROUND: usize = 10;
 
 /// Serves `game.v1.LeaderboardService`.
 #[derive(Clone, Debug)]
@@ -28,13 +34,57 @@ impl LeaderboardService for LeaderboardRpc {
             limit @ 1..=1000 => limit.into(),
             _ => return Err(Error::from(InvalidFields::one("limit", "must be 1 to 1000")).into()),
         };
-        let entries = self
-            .leaderboard
-            .top(limit)
-            .await?
-            .into_iter()
-            .map(convert::entry)
-            .collect();
-        Ok(Response::new(GetLeaderboardResponse { entries }))
+        let entries = self.leaderboard.top(limit).await?;
+        Ok(Response::new(GetLeaderboardResponse {
+            entries: entries.into_iter().map(convert::entry).collect(),
+        }))
     }
+
+    async fn get_player_rank(
+        &self,
+        request: Request<GetPlayerRankRequest>,
+    ) -> Result<Response<GetPlayerRankResponse>, Status> {
+        let principal = authz::principal(&request)?;
+        let mut fields = Fields::new();
+        let whose = whose(&mut fields, &principal, &request.get_ref().user_id);
+        let whose = fields.finish(|| whose).map_err(Error::from)?;
+        let (entry, games_needed) = self.leaderboard.place(whose).await?;
+        Ok(Response::new(GetPlayerRankResponse {
+            entry: Some(convert::entry(entry)),
+            games_needed,
+        }))
+    }
+
+    async fn list_around_player(
+        &self,
+        request: Request<ListAroundPlayerRequest>,
+    ) -> Result<Response<ListAroundPlayerResponse>, Status> {
+        let principal = authz::principal(&request)?;
+        let request = request.get_ref();
+        let mut fields = Fields::new();
+        let whose = whose(&mut fields, &principal, &request.user_id);
+        let limit = match usize::try_from(request.limit) {
+            Ok(0) => Ok(DEFAULT_AROUND),
+            Ok(limit @ 1..=100) => Ok(limit),
+            _ => Err("must be 1 to 100"),
+        };
+        let limit = fields.check("limit", limit);
+        let (whose, limit) = fields.finish(|| Some((whose?, limit?))).map_err(Error::from)?;
+        let entries = self.leaderboard.around(whose, limit).await?;
+        Ok(Response::new(ListAroundPlayerResponse {
+            entries: entries.into_iter().map(convert::entry).collect(),
+        }))
+    }
+}
+
+fn whose(fields: &mut Fields, caller: &Principal, user_id: &str) -> Option<Whose> {
+    if user_id.is_empty() {
+        return Some(Whose::Own(convert::player(caller)));
+    }
+    let user = fields.id("user_id", user_id)?;
+    Some(if user == caller.user_id() {
+        Whose::Own(convert::player(caller))
+    } else {
+        Whose::Of(user)
+    })
 }

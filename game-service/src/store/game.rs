@@ -12,7 +12,7 @@ use crate::ids::{GameId, GameKind, RequestId};
 
 /// A game, without its moves.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = games)]
+#[diesel(table_name = games, treat_none_as_default_value = false)]
 pub(crate) struct GameRow {
     pub(crate) id: GameId,
     pub(crate) opponent: String,
@@ -28,6 +28,7 @@ pub(crate) struct GameRow {
     pub(crate) finish_time: Option<Timestamp>,
     pub(crate) end_reason: Option<String>,
     pub(crate) create_request: Option<RequestId>,
+    pub(crate) expire_time: Option<Timestamp>,
 }
 
 /// What changes in a game.
@@ -43,11 +44,12 @@ pub(crate) struct GameUpdate {
     pub(crate) update_time: Timestamp,
     pub(crate) finish_time: Option<Timestamp>,
     pub(crate) end_reason: Option<String>,
+    pub(crate) expire_time: Option<Timestamp>,
 }
 
 /// A move.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = moves)]
+#[diesel(table_name = moves, treat_none_as_default_value = false)]
 pub(crate) struct MoveRow {
     pub(crate) game_id: GameId,
     pub(crate) ply: i32,
@@ -136,15 +138,29 @@ pub(crate) async fn game_update(conn: &mut Conn, id: GameId, version: i64, updat
     query!(conn, |c| diesel::update(at_version).set(update).execute(c).await).map(|rows| rows == 1)
 }
 
-/// Games that wait for a player, oldest first.
+/// Games whose time has run out, the longest first.
+pub(crate) async fn games_overdue(conn: &mut Conn, now: Timestamp, limit: i64) -> db::Result<Vec<GameId>> {
+    query!(conn, |c| games::table
+        .filter(games::finish_time.is_null())
+        .filter(games::expire_time.le(now))
+        .order(games::expire_time)
+        .limit(limit)
+        .select(games::id)
+        .load(c)
+        .await)
+}
+
+/// Games that wait for a player and still do so now, oldest first.
 pub(crate) async fn games_waiting(
     conn: &mut Conn,
+    now: Timestamp,
     after: Option<Position<GameKind>>,
     limit: i64,
 ) -> db::Result<Vec<GameRow>> {
     query!(conn, |c| {
         let mut waiting = games::table
             .filter(games::state.eq(WAITING))
+            .filter(games::expire_time.gt(now))
             .select(GameRow::as_select())
             .into_boxed();
         if let Some(after) = after {

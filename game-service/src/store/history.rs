@@ -11,14 +11,29 @@ use super::schema::game_results;
 use crate::ids::{GameId, GameKind};
 
 /// How a finished game went for one of its players.
-#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = game_results)]
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = game_results, treat_none_as_default_value = false)]
 pub(crate) struct ResultRow {
     pub(crate) user_id: UserId,
     pub(crate) game_id: GameId,
     pub(crate) result: String,
     pub(crate) opponent_id: Option<UserId>,
     pub(crate) finish_time: Timestamp,
+    pub(crate) end_reason: String,
+}
+
+/// Which of a user's results are wanted; what is `None` does not matter.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ResultFilter<'a> {
+    pub(crate) result: Option<&'a str>,
+    /// Against the computer, or not.
+    pub(crate) is_against_computer: Option<bool>,
+    pub(crate) opponent_id: Option<UserId>,
+    pub(crate) end_reason: Option<&'a str>,
+    /// Then or later.
+    pub(crate) from: Option<Timestamp>,
+    /// Earlier than that.
+    pub(crate) before: Option<Timestamp>,
 }
 
 pub(crate) async fn results_insert(conn: &mut Conn, row: &ResultRow) -> db::Result<()> {
@@ -33,12 +48,33 @@ pub(crate) async fn results_insert(conn: &mut Conn, row: &ResultRow) -> db::Resu
 pub(crate) async fn results_list(
     conn: &mut Conn,
     user_id: UserId,
+    filter: ResultFilter<'_>,
     after: Option<Position<GameKind>>,
     limit: i64,
 ) -> db::Result<Vec<ResultRow>> {
     query!(conn, |c| {
         let mine = game_results::table.filter(game_results::user_id.eq(user_id));
         let mut mine = mine.select(ResultRow::as_select()).into_boxed();
+        if let Some(result) = filter.result {
+            mine = mine.filter(game_results::result.eq(result));
+        }
+        if let Some(opponent) = filter.opponent_id {
+            mine = mine.filter(game_results::opponent_id.eq(opponent));
+        }
+        mine = match filter.is_against_computer {
+            Some(true) => mine.filter(game_results::opponent_id.is_null()),
+            Some(false) => mine.filter(game_results::opponent_id.is_not_null()),
+            None => mine,
+        };
+        if let Some(reason) = filter.end_reason {
+            mine = mine.filter(game_results::end_reason.eq(reason));
+        }
+        if let Some(from) = filter.from {
+            mine = mine.filter(game_results::finish_time.ge(from));
+        }
+        if let Some(before) = filter.before {
+            mine = mine.filter(game_results::finish_time.lt(before));
+        }
         if let Some(after) = after {
             // The first condition is where the scan of the index begins; the second one breaks ties.
             let tie = game_results::finish_time
@@ -51,4 +87,20 @@ pub(crate) async fn results_list(
             .load(c)
             .await
     })
+}
+
+/// How often a user had each result against another one, and when last.
+pub(crate) async fn results_against(
+    conn: &mut Conn,
+    user_id: UserId,
+    opponent_id: UserId,
+) -> db::Result<Vec<(String, i64, Option<Timestamp>)>> {
+    use diesel::dsl::{count_star, max};
+    query!(conn, |c| game_results::table
+        .filter(game_results::user_id.eq(user_id))
+        .filter(game_results::opponent_id.eq(opponent_id))
+        .group_by(game_results::result)
+        .select((game_results::result, count_star(), max(game_results::finish_time)))
+        .load(c)
+        .await)
 }

@@ -7,8 +7,20 @@ use shared::{
 
 use super::schema::players;
 
-/// Notes that this user plays, and by which login.
-pub(crate) async fn player_upsert(conn: &mut Conn, id: UserId, login: &str) -> db::Result<()> {
+/// Notes that this user plays. What is known of them stays as it is.
+pub(crate) async fn player_insert(conn: &mut Conn, id: UserId, login: &str) -> db::Result<()> {
+    query!(conn, |c| {
+        diesel::insert_into(players::table)
+            .values((players::id.eq(id), players::login.eq(login)))
+            .on_conflict_do_nothing()
+            .execute(c)
+            .await
+    })
+    .map(|_| ())
+}
+
+/// Notes that this user has this login, unless they are deleted.
+pub(crate) async fn player_rename(conn: &mut Conn, id: UserId, login: &str) -> db::Result<()> {
     // The WHERE of an upsert: what has not changed is not written again.
     use diesel::query_dsl::methods::FilterDsl as _;
     query!(conn, |c| {
@@ -17,17 +29,32 @@ pub(crate) async fn player_upsert(conn: &mut Conn, id: UserId, login: &str) -> d
             .on_conflict(players::id)
             .do_update()
             .set(players::login.eq(excluded(players::login)))
-            .filter(players::login.ne(login))
+            .filter(players::login.ne(login).and(players::is_deleted.eq(false)))
             .execute(c)
             .await
     })
     .map(|_| ())
 }
 
-/// Locks the player's row until the transaction ends.
-pub(crate) async fn player_lock(conn: &mut Conn, id: UserId) -> db::Result<()> {
-    let locked: Option<UserId> = lock_row!(conn, players::table.find(id).select(players::id))?;
-    locked.map(|_| ()).ok_or(db::Error::NotFound)
+/// Notes that this user is no more.
+pub(crate) async fn player_delete(conn: &mut Conn, id: UserId) -> db::Result<()> {
+    let gone = (players::login.eq(""), players::is_deleted.eq(true));
+    query!(conn, |c| {
+        diesel::insert_into(players::table)
+            .values((players::id.eq(id), players::login.eq(""), players::is_deleted.eq(true)))
+            .on_conflict(players::id)
+            .do_update()
+            .set(gone)
+            .execute(c)
+            .await
+    })
+    .map(|_| ())
+}
+
+/// Locks the player's row until the transaction ends. Says whether the user is deleted.
+pub(crate) async fn player_lock(conn: &mut Conn, id: UserId) -> db::Result<bool> {
+    let locked: Option<bool> = lock_row!(conn, players::table.find(id).select(players::is_deleted))?;
+    locked.ok_or(db::Error::NotFound)
 }
 
 /// Ids and logins of those of these users who have played.

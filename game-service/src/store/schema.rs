@@ -1,12 +1,13 @@
 //! The tables, as `migrations/` makes them.
 
 diesel::table! {
-    use diesel::sql_types::Text;
+    use diesel::sql_types::{Bool, Text};
     use shared::db::sql_types::Uuid;
 
     players (id) {
         id -> Uuid,
         login -> Text,
+        is_deleted -> Bool,
     }
 }
 
@@ -29,6 +30,7 @@ diesel::table! {
         finish_time -> Nullable<Timestamp>,
         end_reason -> Nullable<Text>,
         create_request -> Nullable<Uuid>,
+        expire_time -> Nullable<Timestamp>,
     }
 }
 
@@ -57,6 +59,7 @@ diesel::table! {
         result -> Text,
         opponent_id -> Nullable<Uuid>,
         finish_time -> Timestamp,
+        end_reason -> Text,
     }
 }
 
@@ -72,6 +75,28 @@ diesel::table! {
         games_played -> BigInt,
         win_ratio -> Double,
         last_finish_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Double};
+
+    rank_groups (win_ratio, wins, games_played) {
+        win_ratio -> Double,
+        wins -> BigInt,
+        games_played -> BigInt,
+        players -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Integer};
+    use shared::db::sql_types::Uuid;
+
+    feed_cursor (id) {
+        id -> Integer,
+        epoch -> Uuid,
+        sequence -> BigInt,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use shared::{
     clock::Timestamp,
-    db,
+    db::{self, prelude::*},
     ids::UserId,
     testing::{TestDatabase, on_both_backends},
     write_tx,
@@ -40,10 +40,11 @@ async fn seed(database: &TestDatabase) -> Seed {
         finish_time: None,
         end_reason: None,
         create_request: None,
+        expire_time: Some(NOW),
     };
     let seeded: db::Result<()> = write_tx!(database.db(), |tx| {
-        player_upsert(tx, ann, "ann").await?;
-        player_upsert(tx, bob, "bob").await?;
+        player_insert(tx, ann, "ann").await?;
+        player_insert(tx, bob, "bob").await?;
         game_insert(tx, &game).await
     });
     seeded.expect("seeded");
@@ -69,6 +70,7 @@ fn won_by_ann(seed: &Seed) -> ResultRow {
         result: "won".to_owned(),
         opponent_id: Some(seed.bob),
         finish_time: NOW,
+        end_reason: "line".to_owned(),
     }
 }
 
@@ -84,11 +86,8 @@ fn stats_of_ann(seed: &Seed) -> StatsRow {
     }
 }
 
-async fn replace_stats(database: &TestDatabase, row: &StatsRow) -> db::Result<()> {
-    write_tx!(database.db(), |tx| {
-        stats_lock(tx, row.user_id, NOW).await?;
-        stats_update(tx, row).await
-    })
+async fn add_stats(database: &TestDatabase, row: &StatsRow) -> db::Result<StatsRow> {
+    write_tx!(database.db(), |tx| stats_add(tx, row).await)
 }
 
 on_both_backends! {
@@ -177,11 +176,33 @@ on_both_backends! {
         for (what, change) in wrong {
             let mut row = stats.clone();
             change(&mut row);
-            assert!(replace_stats(&database, &row).await.is_err(), "{what}");
+            assert!(add_stats(&database, &row).await.is_err(), "{what}");
         }
-        replace_stats(&database, &stats).await.expect("stats that add up");
-        let unknown: db::Result<StatsRow> = write_tx!(database.db(), |tx| stats_lock(tx, UserId::generate(), NOW).await);
-        assert!(unknown.is_err(), "stats of nobody");
+        assert_eq!(add_stats(&database, &stats).await.expect("stats that add up"), stats);
+        // Half as many wins, no loss, and later.
+        let more = StatsRow { wins: 3, losses: 0, draws: 0, games_played: 3, win_ratio: 3.0, last_finish_time: Timestamp::from_micros(NOW.as_micros() + 1), ..stats.clone() };
+        let sum = StatsRow { wins: 4, games_played: 7, win_ratio: 4.0 / 3.0, last_finish_time: more.last_finish_time, ..stats.clone() };
+        assert_eq!(add_stats(&database, &more).await.expect("the sum"), sum);
+        // What is counted late does not turn the time back.
+        let late = StatsRow { last_finish_time: NOW, ..more };
+        assert_eq!(add_stats(&database, &late).await.expect("the sum").last_finish_time, sum.last_finish_time);
+        let of_nobody = StatsRow { user_id: UserId::generate(), ..stats };
+        assert!(add_stats(&database, &of_nobody).await.is_err(), "stats of nobody");
+    }
+
+    async fn a_group_goes_with_its_last_player(database: TestDatabase) {
+        let group = |players| GroupRow { win_ratio: 1.0 / 3.0, wins: 1, games_played: 4, players };
+        let moved: db::Result<[bool; 4]> = write_tx!(database.db(), |tx| {
+            let none = group_take(tx, &group(1)).await?;
+            group_add(tx, &group(1)).await?;
+            group_add(tx, &group(2)).await?;
+            let too_many = group_take(tx, &group(4)).await?;
+            Ok([none, too_many, group_take(tx, &group(2)).await?, group_take(tx, &group(1)).await?])
+        });
+        assert_eq!(moved.expect("moved"), [false, false, true, true]);
+        let conn = &mut database.db().read().await.expect("a connection");
+        let left: db::Result<i64> = query!(conn, |c| schema::rank_groups::table.count().get_result(c).await);
+        assert_eq!(left.expect("a number"), 0);
     }
 
     async fn a_change_of_a_version_that_has_passed_is_not_written(database: TestDatabase) {
@@ -196,6 +217,7 @@ on_both_backends! {
             update_time: NOW,
             finish_time: None,
             end_reason: None,
+            expire_time: Some(NOW),
         };
         let id = seed.game.id;
         let written: db::Result<(bool, bool)> = write_tx!(database.db(), |tx| {

@@ -40,14 +40,14 @@ impl Caller {
 }
 
 /// An auth-service that publishes the mint's key and the roles as they are declared.
-fn auth(mint: &TokenMint) -> FakeAuth {
+pub(crate) fn auth(mint: &TokenMint) -> FakeAuth {
     let auth = FakeAuth::new();
     auth.set_time(START);
     publish(&auth, mint);
     auth
 }
 
-fn publish(auth: &FakeAuth, mint: &TokenMint) {
+pub(crate) fn publish(auth: &FakeAuth, mint: &TokenMint) {
     auth.set_keys(&mint.jwks());
     let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("a descriptor set");
     let mut roles = std::collections::BTreeMap::<&str, Vec<String>>::new();
@@ -60,7 +60,7 @@ fn publish(auth: &FakeAuth, mint: &TokenMint) {
     }
 }
 
-async fn following(database: TestDatabase) -> (FakeAuth, Server) {
+pub(crate) async fn following(database: TestDatabase) -> (FakeAuth, Server) {
     let mint = TokenMint::random();
     let auth = auth(&mint);
     let server = Server::following(database, &auth, mint, SilenceRule::default()).await;
@@ -69,7 +69,7 @@ async fn following(database: TestDatabase) -> (FakeAuth, Server) {
 }
 
 /// Calls until the answer is this one. The news takes its way of a few milliseconds, and nothing tells when it is there.
-async fn becomes(code: Code, why: &str, call: impl AsyncFn() -> Result<(), Status>) {
+pub(crate) async fn becomes(code: Code, why: &str, call: impl AsyncFn() -> Result<(), Status>) {
     let until = async {
         loop {
             let answer = call().await;

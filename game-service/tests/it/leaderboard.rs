@@ -2,8 +2,12 @@ use std::time::Duration;
 
 use shared::{
     proto::game::v1::{GameState, GetLeaderboardRequest, LeaderboardEntry, Mark, Opponent},
-    testing::{TestDatabase, on_both_backends, rpc::bad_fields},
+    testing::{
+        TestDatabase, on_both_backends,
+        rpc::{bad_fields, reason},
+    },
 };
+use uuid::Uuid;
 
 use crate::support::{Player, Server};
 
@@ -81,5 +85,68 @@ on_both_backends! {
             assert_eq!(bad_fields(&refused.expect_err("refused")), ["limit"]);
         }
         assert!(top(&ann, 1000).await.is_empty());
+    }
+
+    async fn everybodys_place_is_the_one_that_the_whole_leaderboard_says(database: TestDatabase) {
+        let server = Server::start_with(database, &["--leaderboard-min-games", "2"]).await;
+        let players: Vec<Player> = (0..9).map(|index| server.player(&format!("player{index}"))).collect();
+        // Each plays some others, so that there are equals in the middle and at both ends; the last one plays once, and is not ranked.
+        for (x, o, cells) in [
+            (0, 1, X_WINS), (0, 2, X_WINS), (3, 1, X_WINS), (3, 2, X_WINS), (4, 5, DRAW), (5, 6, DRAW), (6, 4, DRAW),
+            (7, 4, X_WINS), (7, 5, X_WINS), (0, 6, X_WINS), (3, 6, X_WINS), (2, 8, X_WINS),
+        ] {
+            // Some at the same moment.
+            if x % 2 == 0 {
+                server.clock.advance(Duration::from_secs(1));
+            }
+            server.play(&players[x], &players[o], cells).await;
+        }
+        let all = top(&players[0], 1000).await;
+        assert_eq!(all.len(), 8);
+        assert!(all.windows(2).any(|pair| pair[0].rank == pair[1].rank));
+        for (place, expected) in all.iter().enumerate() {
+            let player = players.iter().find(|player| player.id() == expected.user_id).expect("a player");
+            for asker in [player, &players[8]] {
+                let id = if asker.id == player.id { String::new() } else { player.id() };
+                let rank = asker.rank(&id).await.expect("a rank");
+                assert_eq!((rank.entry.as_ref(), rank.games_needed), (Some(expected), 0));
+                for limit in 1..=10_usize {
+                    // As many above as below, and where there are too few on one side more on the other.
+                    let others = limit - 1;
+                    let above = place.min((others / 2).max(others.saturating_sub(all.len() - place - 1)));
+                    let below = (all.len() - place - 1).min(others - above);
+                    let around = asker.around(&id, i32::try_from(limit).expect("small")).await.expect("a part");
+                    assert_eq!(around, all[place - above..=place + below], "{limit} around {place}");
+                }
+            }
+        }
+        // Who is not ranked has a place to come.
+        let rank = players[8].rank("").await.expect("a rank");
+        let entry = rank.entry.expect("an entry");
+        assert_eq!((entry.rank, entry.login.as_str(), entry.losses, rank.games_needed), (0, "player8", 1, 1));
+        assert_eq!(players[0].around(&players[8].id(), 5).await.expect("nobody"), []);
+        let nobody = server.player("nobody");
+        let rank = nobody.rank("").await.expect("a rank");
+        let entry = rank.entry.expect("an entry");
+        assert_eq!((entry.rank, entry.login.as_str(), rank.games_needed), (0, "nobody", 2));
+        assert_eq!(nobody.around("", 0).await.expect("nobody"), []);
+    }
+
+    async fn a_player_who_is_not_there_is_not_found(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let ann = server.player("ann");
+        let unknown = Uuid::new_v4().to_string();
+        assert_eq!(reason(&ann.rank(&unknown).await.expect_err("nobody")), "USER_NOT_FOUND");
+        assert_eq!(reason(&ann.around(&unknown, 1).await.expect_err("nobody")), "USER_NOT_FOUND");
+        assert_eq!(bad_fields(&ann.rank("x").await.expect_err("bad")), ["user_id"]);
+        for limit in [-1, 101] {
+            assert_eq!(bad_fields(&ann.around("x", limit).await.expect_err("bad")), ["user_id", "limit"]);
+        }
+        // Who waits for an opponent has an id that is known, and no place yet.
+        let bob = server.player("bob");
+        bob.create(Opponent::Player, Mark::X).await.expect("created");
+        let rank = ann.rank(&bob.id()).await.expect("a rank");
+        assert_eq!((rank.entry.expect("an entry").login.as_str(), rank.games_needed), ("bob", 1));
+        assert_eq!(ann.around(&bob.id(), 1).await.expect("nobody"), []);
     }
 }

@@ -6,12 +6,14 @@ use clap::Parser;
 use game_service::{GameService, VerificationKeys, config::GameSettings};
 use shared::{
     clock::{Clock, ClockHand, Timestamp},
+    db::Db,
     feed::SilenceRule,
     ids::UserId,
     proto::game::v1::{
-        CancelGameRequest, CreateGameRequest, Game, GetGameRequest, GetLeaderboardRequest, JoinGameRequest,
-        ListFinishedGamesRequest, ListFinishedGamesResponse, ListMyGamesRequest, ListMyGamesResponse,
-        ListOpenGamesRequest, ListOpenGamesResponse, MakeMoveRequest, Mark, Opponent, ResignGameRequest,
+        CancelGameRequest, CreateGameRequest, Game, GetGameRequest, GetLeaderboardRequest, GetPlayerRankRequest,
+        GetPlayerRankResponse, JoinGameRequest, LeaderboardEntry, ListAroundPlayerRequest, ListFinishedGamesRequest,
+        ListFinishedGamesResponse, ListMyGamesRequest, ListMyGamesResponse, ListOpenGamesRequest,
+        ListOpenGamesResponse, MakeMoveRequest, Mark, Opponent, ResignGameRequest, WatchGameRequest, WatchGameResponse,
         game_service_client::GameServiceClient, history_service_client::HistoryServiceClient,
         leaderboard_service_client::LeaderboardServiceClient,
     },
@@ -25,18 +27,24 @@ use shared::{
     token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, KeySource},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, transport::Channel};
+use tonic::{Status, Streaming, transport::Channel};
 
 /// 2026-11-21T00:00:00Z
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
 
 /// A running game-service, and the mint whose tokens it accepts.
 pub(crate) struct Server {
-    database: TestDatabase,
+    pub(crate) database: TestDatabase,
     pub(crate) running: Running,
     pub(crate) clock: ClockHand,
     pub(crate) grpc: SocketAddr,
     pub(crate) mint: TokenMint,
+}
+
+/// One more process that serves the same database.
+pub(crate) struct Replica {
+    pub(crate) running: Running,
+    pub(crate) grpc: SocketAddr,
 }
 
 /// A player at a server.
@@ -75,6 +83,19 @@ impl Server {
         Self::spawn(database, &[], keys, mint).await
     }
 
+    /// Another process that serves the same database, or on SQLite, which has one process, another server in the same one. It goes by the
+    /// same clock and takes the same tokens.
+    pub(crate) async fn replica(&self) -> Replica {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let public_key = folder.path().join("public.pem");
+        std::fs::write(&public_key, self.mint.public_pem()).expect("write a file");
+        let keys = VerificationKeys::From(KeySource::File(public_key), Duration::from_hours(1));
+        let db = self.database.replica().await;
+        let (running, grpc) = serve(db, self.clock.clock(), &[], keys).await;
+        contract::serving(grpc).await;
+        Replica { running, grpc }
+    }
+
     /// Ends, and gives the database back.
     pub(crate) async fn stop(self) -> (TestDatabase, TokenMint) {
         self.running.stop().await.expect("ended");
@@ -83,33 +104,13 @@ impl Server {
 
     /// Starts it. When it is ready, health tells.
     async fn spawn(database: TestDatabase, arguments: &[&str], keys: VerificationKeys, mint: TokenMint) -> Self {
-        let settings = Cli::try_parse_from(["test"].iter().chain(arguments))
-            .expect("good arguments")
-            .settings;
         let (clock, hand) = Clock::manual(START);
-        let (grpc, http) = (listener().await, listener().await);
-        let address = grpc.address();
-        let running = Running::new(CancellationToken::new(), Duration::from_secs(5));
-        let (db, tasks) = (database.db().clone(), running.clone());
-        tokio::spawn(async move {
-            let service = GameService {
-                settings: &settings,
-                server: &ServerSettings::default(),
-                token_issuer: DEFAULT_ISSUER,
-                token_audience: DEFAULT_AUDIENCE,
-                keys,
-                db,
-                clock,
-                grpc,
-                http,
-            };
-            service.spawn(true, &tasks).await.expect("started");
-        });
+        let (running, grpc) = serve(database.db().clone(), clock, arguments, keys).await;
         Self {
             database,
             running,
             clock: hand,
-            grpc: address,
+            grpc,
             mint,
         }
     }
@@ -117,7 +118,10 @@ impl Server {
     /// A new player with this login.
     pub(crate) fn player(&self, login: &str) -> Player {
         let id = UserId::generate();
-        let token = self.mint.sign(&self.mint.claims_for(id, login, &["player"], START));
+        let mut claims = self.mint.claims_for(id, login, &["player"], START);
+        // Turns may lie for days.
+        claims.exp += 365 * 24 * 3600;
+        let token = self.mint.sign(&claims);
         Player {
             id,
             token,
@@ -153,7 +157,49 @@ impl Server {
     }
 }
 
+/// Starts to serve. When it is ready, health tells.
+async fn serve(db: Db, clock: Clock, arguments: &[&str], keys: VerificationKeys) -> (Running, SocketAddr) {
+    let settings = Cli::try_parse_from(["test"].iter().chain(arguments))
+        .expect("good arguments")
+        .settings;
+    let (grpc, http) = (listener().await, listener().await);
+    let address = grpc.address();
+    let running = Running::new(CancellationToken::new(), Duration::from_secs(5));
+    let tasks = running.clone();
+    tokio::spawn(async move {
+        let service = GameService {
+            settings: &settings,
+            server: &ServerSettings::default(),
+            token_issuer: DEFAULT_ISSUER,
+            token_audience: DEFAULT_AUDIENCE,
+            keys,
+            db,
+            clock,
+            grpc,
+            http,
+        };
+        service.spawn(true, &tasks).await.expect("started");
+    });
+    (running, address)
+}
+
 impl Player {
+    /// The same player, who calls a server that was started again.
+    pub(crate) fn anew(&self, server: &Server) -> Self {
+        Self {
+            channel: channel(server.grpc),
+            ..self.clone()
+        }
+    }
+
+    /// The same player, who calls another server.
+    pub(crate) fn at(&self, replica: &Replica) -> Self {
+        Self {
+            channel: channel(replica.grpc),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn id(&self) -> String {
         self.id.to_string()
     }
@@ -273,6 +319,42 @@ impl Player {
         Ok(self.games().list_open_games(self.ask(request)).await?.into_inner())
     }
 
+    /// Watches a game. An error of the call comes here, one of the stream by the stream.
+    pub(crate) async fn watch(&self, game_id: &str) -> Result<Streaming<WatchGameResponse>, Status> {
+        let request = WatchGameRequest {
+            game_id: game_id.to_owned(),
+        };
+        Ok(self.games().watch_game(self.ask(request)).await?.into_inner())
+    }
+
+    pub(crate) async fn history(&self, request: ListFinishedGamesRequest) -> Result<ListFinishedGamesResponse, Status> {
+        Ok(self
+            .histories()
+            .list_finished_games(self.ask(request))
+            .await?
+            .into_inner())
+    }
+
+    pub(crate) async fn rank(&self, user_id: &str) -> Result<GetPlayerRankResponse, Status> {
+        let request = GetPlayerRankRequest {
+            user_id: user_id.to_owned(),
+        };
+        Ok(self
+            .leaderboards()
+            .get_player_rank(self.ask(request))
+            .await?
+            .into_inner())
+    }
+
+    pub(crate) async fn around(&self, user_id: &str, limit: i32) -> Result<Vec<LeaderboardEntry>, Status> {
+        let request = ListAroundPlayerRequest {
+            user_id: user_id.to_owned(),
+            limit,
+        };
+        let answer = self.leaderboards().list_around_player(self.ask(request)).await?;
+        Ok(answer.into_inner().entries)
+    }
+
     pub(crate) async fn finished_games(
         &self,
         page_size: i32,
@@ -281,6 +363,7 @@ impl Player {
         let request = ListFinishedGamesRequest {
             page_size,
             page_token: page_token.to_owned(),
+            ..ListFinishedGamesRequest::default()
         };
         Ok(self
             .histories()

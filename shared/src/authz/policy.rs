@@ -11,6 +11,7 @@ use crate::proto::authz::v1 as proto;
 
 const EXTENSION: &str = "authz.v1.policy";
 const HTTP_RULE: &str = "google.api.http";
+const UNNAMED: &str = "a permission needs a resource and an action";
 /// What the actions of RPCs that change nothing begin with.
 const READING: [&str; 2] = ["read_", "check_"];
 
@@ -49,6 +50,7 @@ pub struct Policies {
     reads: HashSet<String>,
     streams: HashSet<String>,
     services: Vec<String>,
+    conditional: Vec<Permission>,
     default_grants: Vec<(String, Permission)>,
 }
 
@@ -66,6 +68,7 @@ impl Policies {
             reads: HashSet::new(),
             streams: HashSet::new(),
             services: Vec::new(),
+            conditional: Vec::new(),
             default_grants: Vec::new(),
         };
         for service in pool.services() {
@@ -95,13 +98,14 @@ impl Policies {
         self.reads.contains(path)
     }
 
-    /// Every permission that an RPC needs, once, by its name.
+    /// Every permission that an RPC needs, or may need, once, by its name.
     pub fn permissions(&self) -> BTreeMap<String, &Permission> {
         let declared = self.by_path.values().filter_map(|policy| match policy {
-            Policy::Permission(permission) => Some((permission.to_string(), permission)),
+            Policy::Permission(permission) => Some(permission),
             _ => None,
         });
-        declared.collect()
+        let all = declared.chain(&self.conditional);
+        all.map(|permission| (permission.to_string(), permission)).collect()
     }
 
     /// Whether the answer of the RPC is a stream.
@@ -141,27 +145,32 @@ impl Policies {
                 .map_err(|error| bad(&error.to_string()))?,
             _ => return Err(bad("the policy is not a message")),
         };
+        for permission in declared.conditional {
+            let permission = self.granted(permission).ok_or_else(|| bad(UNNAMED))?;
+            self.conditional.push(permission);
+        }
         Ok(match declared.rule {
             None => Policy::Missing,
             Some(proto::policy::Rule::Public(_)) => Policy::Public,
             Some(proto::policy::Rule::Authenticated(_)) => Policy::Authenticated,
-            Some(proto::policy::Rule::Permission(declared)) => {
-                if declared.resource.is_empty() || declared.action.is_empty() {
-                    return Err(bad("a permission needs a resource and an action"));
-                }
-                let permission = Permission {
-                    resource: declared.resource,
-                    action: declared.action,
-                };
-                self.default_grants.extend(
-                    declared
-                        .default_roles
-                        .into_iter()
-                        .map(|role| (role, permission.clone())),
-                );
-                Policy::Permission(permission)
+            Some(proto::policy::Rule::Permission(permission)) => {
+                Policy::Permission(self.granted(permission).ok_or_else(|| bad(UNNAMED))?)
             }
         })
+    }
+
+    /// Notes who holds a permission from the start. `None` where it is incomplete.
+    fn granted(&mut self, declared: proto::Permission) -> Option<Permission> {
+        if declared.resource.is_empty() || declared.action.is_empty() {
+            return None;
+        }
+        let permission = Permission {
+            resource: declared.resource,
+            action: declared.action,
+        };
+        let roles = declared.default_roles.into_iter();
+        self.default_grants.extend(roles.map(|role| (role, permission.clone())));
+        Some(permission)
     }
 }
 
@@ -214,6 +223,7 @@ mod tests {
             Some(&Policy::Permission(create.clone()))
         );
         assert_eq!(policies.get("/game.v1.GameService/Nothing"), None);
+        assert!(policies.permissions().contains_key("history:read_all"));
         assert!(policies.default_grants().any(|grant| grant == ("player", &create)));
         let policies = Policies::from_descriptor_set(auth::v1::FILE_DESCRIPTOR_SET).expect("readable");
         assert_eq!(policies.get("/auth.v1.AuthService/Login"), Some(&Policy::Public));

@@ -9,6 +9,7 @@
 
 mod conn;
 mod error;
+mod lease;
 mod macros;
 mod migrate;
 mod notify;
@@ -29,8 +30,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     conn::{Conn, Raw, Statement, bounded},
     error::{Error, Result},
+    lease::Lease,
     migrate::{MigrateError, MigrationLock, Migrations, bring_up_to_date, migrate, pending},
-    notify::{Notifications, notify},
+    notify::{Announced, Announcements, Notifications, notify},
     settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
     sqlite::OpenError,
     transaction::{Snapshot, Transaction},

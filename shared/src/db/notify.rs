@@ -3,19 +3,27 @@
 //!
 //! A notification says only that there may be something to read. One can be lost with a connection, so whoever waits also
 //! looks by itself now and then.
+//!
+//! There are two kinds. [`notify`] is part of a transaction, and says that something has changed. [`Db::announce`] comes after one, and
+//! says what: PostgreSQL lets transactions that notify commit one after the other only, which is too dear for what happens all the
+//! time. Announcements are gathered and sent beside the transactions.
 
 use std::{
     collections::HashMap,
     fmt,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl as _;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, mpsc, watch};
+use uuid::Uuid;
 
 use super::{Conn, Db, Raw, Result, postgres::Pool};
 
@@ -23,6 +31,12 @@ const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_LONGEST: Duration = Duration::from_secs(2);
 /// A connection on which nothing comes is asked this often whether it lives.
 const PROBE: Duration = Duration::from_secs(5);
+/// Announcements that wait for one subscriber. Whoever falls further behind looks at everything.
+const HEARD: usize = 4096;
+/// Announcements that wait to be sent to other processes. What comes beyond is sent as one that is about everything.
+const UNSENT: usize = 4096;
+/// Keys in one message: of 33 bytes each, and a message has at most 8000.
+const KEYS: usize = 200;
 
 /// Who waits in this process, by channel.
 #[derive(Clone, Debug, Default)]
@@ -30,15 +44,61 @@ pub(super) struct Hub(Arc<Channels>);
 
 type Channels = Mutex<HashMap<&'static str, Channel>>;
 
-#[derive(Default)]
 struct Channel {
     waiting: watch::Sender<()>,
+    heard: broadcast::Sender<Announced>,
     /// Somebody in this process has subscribed.
     is_listened_to: bool,
     settle: Option<Arc<Settle>>,
+    outbox: Option<Outbox>,
 }
 
 type Settle = dyn Fn(i64) -> BoxFuture<'static, ()> + Send + Sync;
+
+/// What other processes are still to be told.
+struct Outbox {
+    /// Of this process, which hears its own messages and has no need of them.
+    origin: Uuid,
+    unsent: mpsc::Sender<Uuid>,
+    overflown: Arc<AtomicBool>,
+}
+
+/// What has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// What has this key.
+    About(Uuid),
+    /// Something may have been missed, so anything.
+    Anything,
+}
+
+/// What has been announced on a channel.
+#[derive(Debug)]
+pub struct Announcements(broadcast::Receiver<Announced>);
+
+impl Announcements {
+    /// The next one.
+    pub async fn next(&mut self) -> Announced {
+        match self.0.recv().await {
+            Ok(announced) => announced,
+            Err(broadcast::error::RecvError::Lagged(_)) => Announced::Anything,
+            // The database is closed: nobody commits any more.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self {
+            waiting: watch::Sender::new(()),
+            heard: broadcast::Sender::new(HEARD),
+            is_listened_to: false,
+            settle: None,
+            outbox: None,
+        }
+    }
+}
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,12 +142,38 @@ impl Hub {
         }
     }
 
-    /// The subscription, and whether it is the first to its channel.
-    fn subscribe(&self, channel: &'static str) -> (Notifications, bool) {
+    /// What this makes of the channel, and whether it is the first subscription to it.
+    fn subscribe<T>(&self, channel: &'static str, subscribe: impl FnOnce(&Channel) -> T) -> (T, bool) {
         let mut channels = self.channels();
         let channel = channels.entry(channel).or_default();
         let first = !std::mem::replace(&mut channel.is_listened_to, true);
-        (Notifications(channel.waiting.subscribe()), first)
+        (subscribe(channel), first)
+    }
+
+    /// Takes in what the server says: nothing but that there is something, or who announces what.
+    fn heard(&self, channel: &'static str, payload: &str) {
+        let channels = self.channels();
+        let Some(channel) = channels.get(channel) else { return };
+        let mut words = payload.split(' ').map(str::parse::<Uuid>);
+        let Some(Ok(origin)) = words.next() else {
+            channel.waiting.send_replace(());
+            return;
+        };
+        if channel.outbox.as_ref().is_some_and(|outbox| outbox.origin == origin) {
+            return;
+        }
+        for word in words {
+            // An error means that nobody has subscribed.
+            let _ = channel.heard.send(word.map_or(Announced::Anything, Announced::About));
+        }
+    }
+
+    /// Something may have been missed.
+    fn lost_touch(&self, channel: &'static str) {
+        if let Some(channel) = self.channels().get(channel) {
+            channel.waiting.send_replace(());
+            let _ = channel.heard.send(Announced::Anything);
+        }
     }
 
     fn channels(&self) -> MutexGuard<'_, HashMap<&'static str, Channel>> {
@@ -98,13 +184,46 @@ impl Hub {
 impl Db {
     /// Word of every commit that [notifies](notify) this channel from now on.
     pub fn subscribe(&self, channel: &'static str) -> Notifications {
-        let (notifications, first) = self.hub().subscribe(channel);
+        Notifications(self.listen(channel, |channel| channel.waiting.subscribe()))
+    }
+
+    /// What is [announced](Self::announce) on this channel from now on, here or by another process.
+    pub fn announcements(&self, channel: &'static str) -> Announcements {
+        Announcements(self.listen(channel, |channel| channel.heard.subscribe()))
+    }
+
+    /// Tells whoever listens to this channel that what has this key has changed. To be called after the commit. It waits for nothing; other
+    /// processes hear of it a moment later, unless this one ends before.
+    pub fn announce(&self, channel: &'static str, key: Uuid) {
+        let mut channels = self.hub().channels();
+        let entry = channels.entry(channel).or_default();
+        let _ = entry.heard.send(Announced::About(key));
+        if let Self::Postgres(pool) = self {
+            let outbox = entry.outbox.get_or_insert_with(|| {
+                let (unsent, queue) = mpsc::channel(UNSENT);
+                let (origin, overflown) = (Uuid::new_v4(), Arc::<AtomicBool>::default());
+                let pool = pool.clone_without_hub();
+                tokio::spawn(send(channel, origin, pool, queue, Arc::clone(&overflown)));
+                Outbox {
+                    origin,
+                    unsent,
+                    overflown,
+                }
+            });
+            if outbox.unsent.try_send(key).is_err() {
+                outbox.overflown.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn listen<T>(&self, channel: &'static str, subscribe: impl FnOnce(&Channel) -> T) -> T {
+        let (subscription, first) = self.hub().subscribe(channel, subscribe);
         if let (Self::Postgres(pool), true) = (self, first) {
             // Weak: the task ends with the database's last handle.
             let (hub, pool) = (Arc::downgrade(&self.hub().0), pool.clone_without_hub());
             tokio::spawn(listen(channel, pool, hub));
         }
-        notifications
+        subscription
     }
 
     /// From now on whoever commits in this process a transaction that has [notified](notify) the channel also waits for this future, which is
@@ -133,6 +252,54 @@ pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Resu
     statement.end(result)
 }
 
+/// Tells the other processes what this one announces: as much at a time as has gathered meanwhile.
+async fn send(
+    channel: &'static str,
+    origin: Uuid,
+    pool: Pool,
+    mut queue: mpsc::Receiver<Uuid>,
+    overflown: Arc<AtomicBool>,
+) {
+    let mut keys = Vec::new();
+    while queue.recv_many(&mut keys, KEYS).await > 0 {
+        keys.sort_unstable();
+        keys.dedup();
+        let mut payload = origin.simple().to_string();
+        if overflown.swap(false, Ordering::SeqCst) {
+            payload.push_str(" *");
+        } else {
+            for key in keys.drain(..) {
+                payload.push(' ');
+                payload.push_str(key.simple().encode_lower(&mut Uuid::encode_buffer()));
+            }
+        }
+        keys.clear();
+        let mut wait = RECONNECT_FIRST;
+        while let Err(error) = sent(channel, &pool, &payload).await {
+            if queue.is_closed() {
+                return;
+            }
+            tracing::debug!(channel, %error, "cannot announce; trying again");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RECONNECT_LONGEST);
+        }
+    }
+}
+
+async fn sent(channel: &'static str, pool: &Pool, payload: &str) -> Result<()> {
+    let conn = &mut pool.get().await?;
+    let (raw, statement) = conn.start();
+    let result = match raw {
+        Raw::Sqlite(_) => Ok(()),
+        Raw::Postgres(c) => {
+            let notify = diesel::sql_query("SELECT pg_notify($1, $2)").bind::<Text, _>(channel);
+            let notify = notify.bind::<Text, _>(payload).execute(c);
+            super::bounded(statement.limit(), notify).await.map(|_| ())
+        }
+    };
+    statement.end(result)
+}
+
 /// Passes on what the server says, from one connection after the other.
 async fn listen(channel: &'static str, pool: Pool, hub: Weak<Channels>) {
     let mut wait = RECONNECT_FIRST;
@@ -141,13 +308,15 @@ async fn listen(channel: &'static str, pool: Pool, hub: Weak<Channels>) {
         match listening(channel, &pool).await {
             Ok(mut conn) => {
                 wait = RECONNECT_FIRST;
-                // Something may have been missed before.
-                hub_now.wake(channel);
+                hub_now.lost_touch(channel);
                 drop(hub_now);
                 loop {
                     let next = async { pin!(conn.notifications_stream()).next().await };
                     match tokio::time::timeout(PROBE, next).await {
-                        Ok(Some(Ok(_))) => {}
+                        Ok(Some(Ok(said))) => {
+                            let Some(channels) = hub.upgrade() else { return };
+                            Hub(channels).heard(channel, &said.payload);
+                        }
                         Ok(Some(Err(_)) | None) => break,
                         Err(_elapsed) => {
                             let probe = diesel::sql_query("SELECT 1");
@@ -157,11 +326,8 @@ async fn listen(channel: &'static str, pool: Pool, hub: Weak<Channels>) {
                             if hub.strong_count() == 0 {
                                 return;
                             }
-                            continue;
                         }
                     }
-                    let Some(channels) = hub.upgrade() else { return };
-                    Hub(channels).wake(channel);
                 }
                 tracing::debug!(channel, "the connection that listens is gone; making another");
             }

@@ -67,3 +67,6 @@ impl ToSql<Timestamp, Sqlite> for clock::Timestamp {
         Ok(IsNull::No)
     }
 }
+
+/// So that the database can say which one is the latest.
+impl diesel::sql_types::SqlOrd for Timestamp {}

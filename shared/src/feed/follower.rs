@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Code, Status, Streaming, transport::Channel};
 
 use super::{
-    AccessIntake, AccessView, FeedError, ServiceCredentials,
+    AccessIntake, AccessView, FeedError, NameFeed, ServiceCredentials,
     credentials::{Tokens, is_refusal},
     declare::Declaration,
-    silence,
+    names, silence,
 };
 use crate::{
     authz::Policies,
@@ -42,6 +42,7 @@ const STREAMS: &str = "access_feed_streams_total";
 pub struct Follower {
     channel: Channel,
     credentials: ServiceCredentials,
+    names: Option<NameFeed>,
 }
 
 /// Why there is no stream.
@@ -89,6 +90,8 @@ impl FollowError {
 struct Live {
     messages: Streaming<WatchResponse>,
     intake: AccessIntake,
+    names: Option<Arc<NameFeed>>,
+    collected: names::Collected,
     since: Instant,
     renew_at: Instant,
 }
@@ -96,7 +99,18 @@ struct Live {
 impl Follower {
     /// Follows the feed of auth-service at the other end of this channel.
     pub const fn new(channel: Channel, credentials: ServiceCredentials) -> Self {
-        Self { channel, credentials }
+        Self {
+            channel,
+            credentials,
+            names: None,
+        }
+    }
+
+    /// Also passes on the renames and deletions of users.
+    #[must_use]
+    pub fn with_names(mut self, names: NameFeed) -> Self {
+        self.names = Some(names);
+        self
     }
 
     /// Keeps the view until the stop token is cancelled, reports its silence, and declares the policies of the service, once.
@@ -108,6 +122,7 @@ impl Follower {
             channel: self.channel,
             tokens,
             view,
+            names: self.names.map(Arc::new),
             failures: 0,
         };
         let stop = running.stop_token().clone();
@@ -122,6 +137,7 @@ struct Following {
     channel: Channel,
     tokens: Arc<Tokens>,
     view: AccessView,
+    names: Option<Arc<NameFeed>>,
     /// In a row.
     failures: u32,
 }
@@ -190,9 +206,10 @@ impl Following {
 
     /// A stream whose snapshot the view has taken over.
     async fn open(&mut self) -> Result<Live, FollowError> {
-        let mut intake = self.view.intake();
+        let intake = self.view.intake();
         let token = self.tokens.get().await?;
-        let position = self.view.position();
+        let kept = || self.names.as_ref().and_then(|names| names.after);
+        let position = self.view.position().or_else(kept);
         let request = WatchRequest {
             epoch: position.map(|at| at.epoch.to_string()).unwrap_or_default(),
             after_sequence: position.map_or(0, |at| at.sequence),
@@ -201,14 +218,16 @@ impl Following {
         metrics::counter!(STREAMS).increment(1);
         let answer = timeout(ANSWER_WITHIN, client.watch(token.request(request))).await;
         let answer = answer.map_err(|_| FollowError::Silent(ANSWER_WITHIN))?;
-        let mut messages = answer.map_err(FollowError::Stream)?.into_inner();
-        while !intake.apply(next(&mut messages).await?)? {}
-        Ok(Live {
-            messages,
+        let mut live = Live {
+            messages: answer.map_err(FollowError::Stream)?.into_inner(),
             intake,
+            names: self.names.clone(),
+            collected: names::Collected::default(),
             since: Instant::now(),
             renew_at: token.renew_at,
-        })
+        };
+        while !live.take_in().await? {}
+        Ok(live)
     }
 
     /// Says what happened, and waits before the next try.
@@ -242,14 +261,19 @@ impl Live {
     /// Takes in what comes, until nothing does.
     async fn follow(&mut self) -> FollowError {
         loop {
-            let message = match next(&mut self.messages).await {
-                Ok(message) => message,
-                Err(error) => return error,
-            };
-            if let Err(error) = self.intake.apply(message) {
-                return error.into();
+            if let Err(error) = self.take_in().await {
+                return error;
             }
         }
+    }
+
+    /// Takes in the next message. Says whether the view stands where the stream does.
+    async fn take_in(&mut self) -> Result<bool, FollowError> {
+        let message = next(&mut self.messages).await?;
+        if let Some(names) = &self.names {
+            names.pass_on(&message, &mut self.collected);
+        }
+        Ok(self.intake.apply(message)?)
     }
 }
 

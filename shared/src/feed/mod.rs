@@ -10,6 +10,7 @@ mod declare;
 mod follower;
 mod intake;
 mod known;
+mod names;
 pub mod silence;
 mod view;
 
@@ -18,6 +19,7 @@ pub use self::{
     credentials::{ClientSecret, ServiceCredentials},
     follower::Follower,
     intake::{AccessIntake, FeedError},
+    names::{NameChange, NameChanges, NameFeed},
     silence::{OnSilence, SilenceRule, SilenceSettings},
     view::{AccessView, Refused},
 };

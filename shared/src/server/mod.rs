@@ -7,6 +7,7 @@ mod deadline;
 mod grpc;
 mod health;
 mod http;
+mod jobs;
 mod listen;
 mod local;
 mod message;

@@ -1,5 +1,6 @@
 //! A small store, written as a service writes its own, and what it shows of both databases.
 
+mod announcements;
 mod migrations;
 mod notifications;
 mod postgres;

@@ -1,0 +1,39 @@
+//! `feed_cursor`.
+
+use shared::{
+    db::{self, prelude::*},
+    feed::{Epoch, Position},
+};
+
+use super::schema::feed_cursor;
+
+/// Up to where the names of the access feed are known; `None` at the beginning.
+pub(crate) async fn feed_cursor_get(conn: &mut Conn) -> db::Result<Option<Position>> {
+    let found: Option<(Epoch, i64)> = query!(conn, |c| feed_cursor::table
+        .select((feed_cursor::epoch, feed_cursor::sequence))
+        .first(c)
+        .await
+        .optional())?;
+    Ok(found.map(|(epoch, sequence)| Position { epoch, sequence }))
+}
+
+/// Notes up to where they are known. Within one life of the feed it never goes back.
+pub(crate) async fn feed_cursor_set(conn: &mut Conn, position: Position) -> db::Result<()> {
+    use diesel::query_dsl::methods::FilterDsl as _;
+    let Position { epoch, sequence } = position;
+    query!(conn, |c| {
+        diesel::insert_into(feed_cursor::table)
+            .values((
+                feed_cursor::id.eq(1),
+                feed_cursor::epoch.eq(epoch),
+                feed_cursor::sequence.eq(sequence),
+            ))
+            .on_conflict(feed_cursor::id)
+            .do_update()
+            .set((feed_cursor::epoch.eq(epoch), feed_cursor::sequence.eq(sequence)))
+            .filter(feed_cursor::epoch.ne(epoch).or(feed_cursor::sequence.lt(sequence)))
+            .execute(c)
+            .await
+    })
+    .map(|_| ())
+}
