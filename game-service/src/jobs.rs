@@ -3,23 +3,34 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use shared::{feed::NameChanges, feed::Position, server::Running};
+use shared::{
+    feed::{NameChanges, Position},
+    server::Running,
+};
 use tokio::sync::mpsc;
 
-use crate::domain::{Games, Names};
+use crate::domain::{Games, Leaderboard, Names};
 
 /// Games whose time has run out are looked for this often.
 const OVERDUE: Duration = Duration::from_secs(1);
+/// Groups that nobody is in any more are forgotten this often.
+const CLEAN: Duration = Duration::from_mins(10);
 /// Before what the feed has said is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Starts what ends games whose time has run out, and what wakes those who watch a game. They end with the service.
-pub(crate) fn spawn(games: &Games, running: &Running) {
+/// Starts what ends games whose time has run out, what wakes those who watch a game, and what keeps the leaderboard small. They end with the
+/// service.
+pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running) {
     running.follow("watched games", games.watchers.clone().wake(games.db.clone()));
     let games = games.clone();
     running.every(OVERDUE, "overdue games", move || {
         let games = games.clone();
         async move { games.end_all_overdue().await }.boxed()
+    });
+    let leaderboard = leaderboard.clone();
+    running.every(CLEAN, "empty groups", move || {
+        let leaderboard = leaderboard.clone();
+        async move { leaderboard.clean().await }.boxed()
     });
 }
 

@@ -4,6 +4,7 @@
 //! A request goes `grpc` (parse, one call) -> `domain` (the rules, one transaction) -> `store` (SQL); nothing comes back up but
 //! a value or a domain error.
 
+pub mod commands;
 pub mod config;
 mod domain;
 mod grpc;
@@ -100,7 +101,10 @@ impl GameService<'_> {
             db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate)
                 .await
                 .map_err(StartError::failed)?;
-            leaderboard.prepare().await.map_err(StartError::failed)?;
+            leaderboard
+                .prepare(&mut lock, migrate)
+                .await
+                .map_err(StartError::failed)?;
             drop(lock);
             Ok::<_, StartError>(true)
         };
@@ -119,7 +123,7 @@ impl GameService<'_> {
                 hears_of_names: follower.is_some(),
             },
         };
-        jobs::spawn(&games, running);
+        jobs::spawn(&games, &leaderboard, running);
         if let Some(follower) = follower {
             let after = Names::position(&self.db).await.map_err(StartError::failed)?;
             let (feed, changes) = NameFeed::new(after);

@@ -1,9 +1,13 @@
-//! `game-service serve` and `game-service migrate`.
+//! `game-service`: serves, and the commands around it.
 
 use std::{env, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use game_service::{GameService, MIGRATIONS, VerificationKeys, config::GameSettings};
+use game_service::{
+    GameService, MIGRATIONS, VerificationKeys,
+    commands::{RecomputeLeaderboard, SeedPlayers},
+    config::GameSettings,
+};
 use shared::{
     clock::Clock,
     config::{self, DatabaseArgs, Migrate, StartError},
@@ -30,6 +34,10 @@ enum Command {
     Migrate(Migrate),
     /// Ask a running service whether it serves; the exit code is the answer: 0 serving, 2 not reachable, 3 unknown, 4 not serving.
     Probe(Probe),
+    /// Compare the leaderboard with the finished games, and repair it; the service may run meanwhile.
+    RecomputeLeaderboard(RecomputeLeaderboard),
+    /// Add players and finished games, for a demonstration or a measurement.
+    Seed(SeedPlayers),
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +65,8 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve.run().await,
         Command::Probe(probe) => probe.run("http://127.0.0.1:50052").await,
         Command::Migrate(migrate) => migrate.run(&MIGRATIONS).await,
+        Command::RecomputeLeaderboard(recompute) => recompute.run().await,
+        Command::Seed(seed) => seed.run().await,
     })
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 
 use shared::{
     proto::auth::v1::TokenPair,
-    testing::{TestDatabase, on_both_backends, rpc::reason},
+    testing::{TestDatabase, on_both_backends, rounds, rpc::reason},
 };
 
 use crate::support::{Server, rotate, settings};
@@ -45,12 +45,6 @@ impl fmt::Display for Count {
     }
 }
 
-fn rounds() -> usize {
-    #[expect(clippy::disallowed_methods, reason = "a test has no settings")]
-    let given = std::env::var("RACE_ROUNDS");
-    given.ok().and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_ROUNDS)
-}
-
 on_both_backends! {
     migrations = auth_service::MIGRATIONS;
 
@@ -58,7 +52,7 @@ on_both_backends! {
         let backend = database.backend();
         let server = Server::start_with(database, &settings(&["--login-burst", "10000"])).await;
         let (_running, replica) = server.replica().await;
-        let mut count = Count { rounds: rounds(), ..Count::default() };
+        let mut count = Count { rounds: rounds("RACE_ROUNDS", DEFAULT_ROUNDS), ..Count::default() };
         server.register("ann").await;
         for _ in 0..count.rounds {
             let first = server.login("ann").await;

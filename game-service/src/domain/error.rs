@@ -52,6 +52,9 @@ pub(crate) enum Error {
     /// The caller's account is deleted.
     #[error("the user is deleted")]
     UserDeleted,
+    /// The caller watches this many games, and may watch no more.
+    #[error("too many games are watched")]
+    TooManyWatched(usize),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),

@@ -2,7 +2,7 @@
 //! last move.
 //!
 //! Locks are taken in one order everywhere, so that games that end at once wait for each other and never in a circle: the game, the
-//! players' stats by user id, the groups by games played and wins.
+//! players' stats by user id, the groups by games played and wins, the bands.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use shared::{clock::Timestamp, db::Conn, ids::UserId};
 use super::{Error, Game, State};
 use crate::{
     rules::Mark,
-    store::{self, GroupRow, ResultRow, StatsRow},
+    store::{self, BandRow, GroupRow, ResultRow, StatsRow},
 };
 
 /// How a game went for one player.
@@ -122,20 +122,30 @@ impl Groups {
         }
     }
 
-    /// Changes the groups.
+    /// Changes the groups, and the bands that they are in.
     pub(super) async fn write(self, tx: &mut Conn) -> Result<(), Error> {
+        let mut bands: BTreeMap<i32, i64> = BTreeMap::new();
+        let mut is_whole = true;
         for ((games_played, wins), players) in self.0 {
             let row = group(games_played, wins, players.abs());
+            *bands.entry(row.band).or_default() += players;
             if players > 0 {
                 store::group_add(tx, &row).await?;
-            } else if players < 0 && !store::group_take(tx, &row).await? {
-                // A game must come to its end all the same.
-                tracing::error!(
-                    games_played,
-                    wins,
-                    "fewer players stand here than should: run recompute-leaderboard"
-                );
+            } else if players < 0 {
+                is_whole &= store::group_take(tx, &row).await?;
             }
+        }
+        for (band, change) in bands {
+            let players = change.abs();
+            if change > 0 {
+                store::band_add(tx, BandRow { band, players }).await?;
+            } else if change < 0 {
+                is_whole &= store::band_take(tx, BandRow { band, players }).await?;
+            }
+        }
+        if !is_whole {
+            // A game must come to its end all the same.
+            tracing::error!("fewer players are noted than have left: run recompute-leaderboard");
         }
         Ok(())
     }
@@ -144,6 +154,7 @@ impl Groups {
 /// So many players who have finished this many games and won this many of them.
 pub(super) fn group(games_played: i64, wins: i64, players: i64) -> GroupRow {
     GroupRow {
+        band: store::band(wins, games_played - wins),
         win_ratio: win_ratio(wins, games_played - wins, 0),
         wins,
         games_played,

@@ -1,11 +1,11 @@
 //! The leaderboard.
 //!
-//! A rank is one more than the number of players above. Players of equal ratio and wins share it, so it is a sum over groups, of which there
-//! are far fewer than players (`rank_groups`).
+//! A rank is one more than the number of players above. Players of equal ratio and wins share it, so it is a sum over groups of players, and over
+//! bands of groups (`rank_groups`, `rank_bands`).
 
 use shared::{
     clock::Timestamp,
-    db::{Db, write_tx},
+    db::{Db, MigrationLock, write_tx},
     ids::UserId,
 };
 
@@ -38,9 +38,29 @@ pub(crate) enum Whose {
 }
 
 impl Leaderboard {
-    /// Makes it fast for the number of games that a player needs.
-    pub(crate) async fn prepare(&self) -> Result<(), Error> {
-        write_tx!(self.db, |tx| Ok(store::leaderboard_prepare(tx, self.min_games).await?))
+    /// Looks for the index by which it is read, and with `may_change` makes it, in the place of one for another number of games.
+    pub(crate) async fn prepare(&self, lock: &mut MigrationLock, may_change: bool) -> Result<(), Error> {
+        let wanted = store::leaderboard_index(self.min_games);
+        let there = store::leaderboard_indexes(&mut self.db.read().await?).await?;
+        if let Some(name) = wanted.as_ref().filter(|name| !there.contains(name)) {
+            if !may_change {
+                tracing::warn!(
+                    index = name,
+                    "the leaderboard is slow without this index, which a start with --migrate makes"
+                );
+                return Ok(());
+            }
+            store::leaderboard_index_create(lock, name, self.min_games).await?;
+        }
+        for other in there.iter().filter(|name| may_change && Some(*name) != wanted.as_ref()) {
+            store::leaderboard_index_drop(lock, other).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the groups that nobody is in any more.
+    pub(crate) async fn clean(&self) -> Result<(), Error> {
+        write_tx!(self.db, |tx| Ok(store::groups_clean(tx).await.map(drop)?))
     }
 
     /// The best players.

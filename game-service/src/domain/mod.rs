@@ -8,7 +8,9 @@ mod leaderboard;
 mod names;
 mod overdue;
 mod play;
+mod recompute;
 mod row;
+mod seed;
 mod view;
 mod watch;
 
@@ -20,6 +22,8 @@ pub(crate) use self::{
     leaderboard::{Leaderboard, RankedPlayer, Whose},
     names::Names,
     play::{Games, PlayRules, Player},
+    recompute::{Drift, Recompute, Watch},
+    seed::Seed,
     view::GameView,
     watch::{GameWatch, Watchers},
 };

@@ -4,12 +4,15 @@ use shared::{
     db::{Db, write_tx},
     feed::{NameChange, NameChanges, Position},
     ids::UserId,
-    page::MAX_PAGE_SIZE,
+    page::{self, MAX_PAGE_SIZE},
 };
 use tokio::sync::mpsc;
 
 use super::{Error, Games};
 use crate::store;
+
+/// Changes of one transaction: others wait for it.
+const CHUNK: usize = 200;
 
 /// Keeps the names of players.
 #[derive(Clone, Debug)]
@@ -51,34 +54,47 @@ impl Names {
     /// A renamed player has another name; a deleted one has none, and gives up every game. To do it twice changes nothing.
     async fn apply(&self, next: &NameChanges) -> Result<(), Error> {
         let db = &self.games.db;
-        // First the rows, so that nobody who is deleted begins another game.
-        let written: Result<(), Error> = write_tx!(db, |tx| {
-            for (_, change) in &next.changes {
-                match change {
-                    NameChange::Renamed(user, login) => store::player_rename(tx, *user, login).await?,
-                    NameChange::Deleted(user) => store::player_delete(tx, *user).await?,
+        let epoch = next.position.epoch;
+        for changes in next.changes.chunks(CHUNK) {
+            // First the rows, so that nobody who is deleted begins another game.
+            let written: Result<(), Error> = write_tx!(db, |tx| {
+                for (sequence, change) in changes {
+                    let sequence = *sequence;
+                    match change {
+                        NameChange::Renamed(user, login) => {
+                            store::player_rename(tx, *user, login, Position { epoch, sequence }).await?;
+                        }
+                        NameChange::Deleted(user) => store::player_delete(tx, *user).await?,
+                    }
                 }
-            }
-            Ok(())
-        });
-        written?;
-        for (_, change) in &next.changes {
-            if let NameChange::Deleted(user) = change {
-                self.end_games_of(*user).await?;
+                Ok(())
+            });
+            written?;
+            for (_, change) in changes {
+                if let NameChange::Deleted(user) = change {
+                    self.end_games_of(*user).await?;
+                }
             }
         }
         write_tx!(db, |tx| Ok(store::feed_cursor_set(tx, next.position).await?))
     }
 
     async fn end_games_of(&self, user: UserId) -> Result<(), Error> {
+        let mut after = None;
         loop {
-            let conn = &mut self.games.db.read().await?;
-            let running = store::games_running(conn, user, None, MAX_PAGE_SIZE).await?;
-            if running.is_empty() {
-                return Ok(());
-            }
+            let running = store::games_running(&mut self.games.db.read().await?, user, after, MAX_PAGE_SIZE).await?;
+            let Some(last) = running.last() else { return Ok(()) };
+            after = Some(page::Position {
+                time: last.create_time,
+                id: last.id,
+            });
             for game in running {
-                self.games.abandon(user, game.id).await?;
+                match self.games.abandon(user, game.id).await {
+                    Err(error @ Error::Database(_)) => return Err(error),
+                    // What is wrong with one game keeps nobody else from a name.
+                    Err(error) => tracing::error!(game = %game.id, %error, "cannot end a game of a deleted user"),
+                    Ok(()) => {}
+                }
             }
         }
     }

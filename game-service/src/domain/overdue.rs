@@ -13,29 +13,27 @@ const BATCH: i64 = 100;
 impl Games {
     /// Ends every game whose time has run out, unless another replica is at it. A game that cannot be ended does not keep the others from it.
     pub(crate) async fn end_all_overdue(&self) -> Result<(), Error> {
-        let mut lease = None;
+        let (mut lease, mut after, mut failed) = (None, None, None);
+        let now = self.clock.now();
         loop {
-            let overdue = store::games_overdue(&mut self.db.read().await?, self.clock.now(), BATCH).await?;
-            if overdue.is_empty() {
-                return Ok(());
-            }
+            let overdue = store::games_overdue(&mut self.db.read().await?, now, after, BATCH).await?;
+            let Some(last) = overdue.last() else {
+                return failed.map_or(Ok(()), Err);
+            };
+            after = Some(*last);
             if lease.is_none() {
                 lease = self.db.try_lease(LEASE).await?;
             }
             if lease.is_none() {
                 return Ok(());
             }
-            let mut failed = None;
-            for id in &overdue {
+            for (_, id) in &overdue {
                 if let Err(error) = self.end_overdue(*id).await {
                     tracing::warn!(game = %id, %error, "cannot end a game whose time has run out");
                     failed = Some(error);
                 }
             }
             tracing::info!(games = overdue.len(), "ended games whose time has run out");
-            if let Some(error) = failed {
-                return Err(error);
-            }
         }
     }
 }

@@ -155,13 +155,13 @@ impl Games {
         // Who comes after the game has started must not learn that there was one. Who saw it wait and lost the race may.
         let row = store::game_by_id(&mut self.db.read().await?, id).await?;
         visible(player.id, id, row)?;
-        let joined: Result<_, Error> = write_tx!(self.db, |tx| {
+        let joined: Result<Changed, Error> = write_tx!(self.db, |tx| {
             let row = store::game_lock(tx, id).await?.ok_or(Error::GameNotFound(id))?;
             self.admit(tx, player).await?;
             self.change(tx, &row, |game, moment| game.join(player.id, moment).map(drop))
                 .await
         });
-        self.changed(joined?)
+        joined?
     }
 
     /// Ends a game whose time has run out, unless it has changed meanwhile.
@@ -185,11 +185,11 @@ impl Games {
         id: GameId,
         act: impl FnOnce(&mut Game, Moment) -> Result<(), Error>,
     ) -> Result<GameView, Error> {
-        let changed: Result<_, Error> = write_tx!(self.db, |tx| {
+        let changed: Result<Changed, Error> = write_tx!(self.db, |tx| {
             let row = visible(player, id, store::game_lock(tx, id).await?)?;
             self.change(tx, &row, act).await
         });
-        self.changed(changed?)
+        changed?
     }
 
     /// Changes a game for nobody in particular.
@@ -198,11 +198,11 @@ impl Games {
         id: GameId,
         act: impl FnOnce(&mut Game, Moment) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let changed: Result<_, Error> = write_tx!(self.db, |tx| {
+        let changed: Result<Changed, Error> = write_tx!(self.db, |tx| {
             let row = store::game_lock(tx, id).await?.ok_or(Error::GameNotFound(id))?;
             self.change(tx, &row, act).await
         });
-        self.changed(changed?).map(drop)
+        changed?.map(drop)
     }
 
     /// Ends the game in this locked row if its time has run out, then lets `act` change it, writes what has changed, and counts the game
@@ -218,28 +218,18 @@ impl Games {
         let moment = self.moment();
         game.run_out(moment);
         let acted = act(&mut game, moment);
-        let is_new = game.version != row.version;
-        if is_new {
+        if game.version != row.version {
             save(tx, &game, row.version).await?;
             store::moves_insert(tx, &game.move_rows(made)).await?;
+            db::announce(tx, CHANNEL, *game.id.as_uuid());
             if game.is_over() && !was_over {
                 finish::count(tx, &game).await?;
             }
         }
-        let id = game.id;
-        let view = match acted {
+        Ok(match acted {
             Ok(()) => Ok(GameView::of_game(tx, game).await?),
             Err(refused) => Err(refused),
-        };
-        Ok(Changed { id, is_new, view })
-    }
-
-    /// Lets whoever watches the game know.
-    fn changed(&self, changed: Changed) -> Result<GameView, Error> {
-        if changed.is_new {
-            self.db.announce(CHANNEL, *changed.id.as_uuid());
-        }
-        changed.view
+        })
     }
 
     /// Lets a user play, whose row stays locked until the transaction ends.
@@ -248,7 +238,7 @@ impl Games {
             // The login of the token may be older than what the feed has said.
             store::player_insert(tx, player.id, &player.login).await?;
         } else {
-            store::player_rename(tx, player.id, &player.login).await?;
+            store::player_called(tx, player.id, &player.login).await?;
         }
         if store::player_lock(tx, player.id).await? {
             return Err(Error::UserDeleted);
@@ -265,14 +255,8 @@ impl Games {
     }
 }
 
-/// What became of a game.
-struct Changed {
-    id: GameId,
-    /// Whether it is another one than before.
-    is_new: bool,
-    /// The game, or why it is not as the caller wants it.
-    view: Result<GameView, Error>,
-}
+/// The game after a change, or why it is not as the caller wants it.
+type Changed = Result<GameView, Error>;
 
 /// The row of a game, if this user may see it; for everybody else there is none. Nothing more is read of the game before this, so
 /// that the time it takes does not tell one from the other either.

@@ -1,7 +1,8 @@
 //! Watching a game: who waits for its next state, and what they are sent.
 //!
 //! A state is read when it is sent, so whoever reads slowly is sent the latest one and nothing gathers. That a game has changed is announced
-//! after the commit, here and to the other replicas; an announcement can be lost, so a watcher also looks now and then.
+//! with the commit, here and to the other replicas. An announcement can be lost, so every replica also looks now and then whether one of the
+//! games that are watched there has another version, for all its watchers at once.
 
 use std::{
     collections::HashMap,
@@ -13,41 +14,57 @@ use shared::{
     db::{Announced, Db},
     ids::UserId,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::{Error, GameView, Games};
-use crate::ids::GameId;
+use crate::{ids::GameId, store};
 
 /// On which games that have changed are announced.
 pub(super) const CHANNEL: &str = "games";
 
-/// How often a watcher looks, announced or not.
+/// How often the versions of watched games are looked at, announced or not.
 const LOOK: Duration = Duration::from_secs(5);
+/// Versions that are looked at in one query.
+const BATCH: usize = 1000;
 /// How often a game is sent that has not changed.
 const REPEAT: Duration = Duration::from_secs(30);
+/// Games that one user may watch at a time, at each replica: streams have a bound that all users share.
+const GAMES_PER_USER: usize = 20;
 
 /// Who watches which game in this process.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Watchers(Arc<Mutex<HashMap<GameId, watch::Sender<()>>>>);
+pub(crate) struct Watchers(Arc<Mutex<Watched>>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// The last version of each game that is known to be there.
+    games: HashMap<GameId, watch::Sender<i64>>,
+    /// How many games each user watches.
+    users: HashMap<UserId, usize>,
+}
 
 /// Somebody who watches a game.
 #[derive(Debug)]
 struct Watcher {
     watchers: Watchers,
+    user: UserId,
     id: GameId,
-    changed: watch::Receiver<()>,
+    /// `None` only while it is dropped.
+    changed: Option<watch::Receiver<i64>>,
 }
 
 /// A game as it goes on, for one who may see it.
 #[derive(Debug)]
 pub(crate) struct GameWatch {
     games: Games,
-    user: UserId,
     watcher: Watcher,
-    /// What was read first, which is sent first.
-    first: Option<GameView>,
-    /// The version that was sent last, and when.
-    sent: Option<(i64, Instant)>,
+    /// What was read last.
+    latest: GameView,
+    /// When it was sent.
+    sent: Option<Instant>,
     has_ended: bool,
 }
 
@@ -55,13 +72,13 @@ impl Games {
     /// A game from now on.
     pub(crate) async fn watch(&self, user: UserId, id: GameId) -> Result<GameWatch, Error> {
         // Before the first look, so that no change is missed after it.
-        let watcher = self.watchers.add(id);
-        let first = self.get(user, id).await?;
+        let watcher = self.watchers.add(user, id)?;
+        let latest = self.get(user, id).await?;
+        watcher.knows(latest.game.version);
         Ok(GameWatch {
             games: self.clone(),
-            user,
             watcher,
-            first: Some(first),
+            latest,
             sent: None,
             has_ended: false,
         })
@@ -76,75 +93,163 @@ impl GameWatch {
         }
         let next = self.next_state().await;
         self.has_ended = next.as_ref().map_or(true, |view| view.game.is_over());
+        self.sent = Some(Instant::now());
         Some(next)
     }
 
     async fn next_state(&mut self) -> Result<GameView, Error> {
-        if let Some(first) = self.first.take() {
-            self.sent = Some((first.game.version, Instant::now()));
-            return Ok(first);
-        }
-        loop {
-            // An error would mean that the sender is gone, which stays while somebody watches.
-            let _ = tokio::time::timeout(LOOK, self.watcher.changed.changed()).await;
-            let view = self.games.get(self.user, self.watcher.id).await?;
-            let is_news = self
-                .sent
-                .is_none_or(|(version, at)| version != view.game.version || at.elapsed() >= REPEAT);
-            if is_news {
-                self.sent = Some((view.game.version, Instant::now()));
-                return Ok(view);
+        let Some(sent) = self.sent else {
+            return Ok(self.latest.clone());
+        };
+        while timeout_at(sent + REPEAT, self.watcher.changed()).await.is_ok() {
+            let view = self.games.get(self.watcher.user, self.watcher.id).await?;
+            self.watcher.knows(view.game.version);
+            if view.game.version != self.latest.game.version {
+                self.latest = view;
+                break;
             }
         }
+        Ok(self.latest.clone())
     }
 }
 
 impl Watchers {
-    /// Wakes watchers, for as long as the database is open.
+    /// Wakes watchers, for as long as the service runs.
     pub(crate) async fn wake(self, db: Db) {
         let mut announcements = db.announcements(CHANNEL);
-        // The task must not keep open what it waits for.
-        drop(db);
+        let mut look_at = Instant::now() + LOOK;
         loop {
-            let announced = announcements.next().await;
-            let watched = self.watched();
-            match announced {
-                Announced::About(id) => {
-                    if let Some(changed) = watched.get(&GameId::from_uuid(id)) {
-                        changed.send_replace(());
+            match timeout_at(look_at, announcements.next()).await {
+                Ok(Announced::About(id)) => {
+                    if let Some(changed) = self.watched().games.get(&GameId::from_uuid(id)) {
+                        changed.send_modify(|_| {});
                     }
                 }
-                Announced::Anything => watched.values().for_each(|changed| {
-                    changed.send_replace(());
-                }),
+                Ok(Announced::Anything) | Err(_) => {
+                    if let Err(error) = self.look(&db).await {
+                        tracing::warn!(%error, "cannot look at the games that are watched; trying again later");
+                    }
+                    look_at = Instant::now() + LOOK;
+                }
             }
         }
     }
 
-    fn add(&self, id: GameId) -> Watcher {
-        let changed = self.watched().entry(id).or_default().subscribe();
-        Watcher {
-            watchers: self.clone(),
-            id,
-            changed,
+    /// Wakes who watches a game that has another version than is known.
+    async fn look(&self, db: &Db) -> Result<(), Error> {
+        let ids: Vec<GameId> = self.watched().games.keys().copied().collect();
+        for ids in ids.chunks(BATCH) {
+            let versions = store::game_versions(&mut db.read().await?, ids).await?;
+            let watched = self.watched();
+            for (id, version) in versions {
+                if let Some(changed) = watched.games.get(&id) {
+                    changed.send_if_modified(|known| std::mem::replace(known, version.max(*known)) < version);
+                }
+            }
         }
+        Ok(())
+    }
+
+    fn add(&self, user: UserId, id: GameId) -> Result<Watcher, Error> {
+        let mut watched = self.watched();
+        let games = watched.users.entry(user).or_default();
+        if *games >= GAMES_PER_USER {
+            return Err(Error::TooManyWatched(GAMES_PER_USER));
+        }
+        *games += 1;
+        let changed = watched.games.entry(id).or_default().subscribe();
+        Ok(Watcher {
+            watchers: self.clone(),
+            user,
+            id,
+            changed: Some(changed),
+        })
     }
 
     // Nothing in here is left half written by a panic.
-    fn watched(&self) -> MutexGuard<'_, HashMap<GameId, watch::Sender<()>>> {
+    fn watched(&self) -> MutexGuard<'_, Watched> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watcher {
+    async fn changed(&mut self) {
+        let changed = match &mut self.changed {
+            Some(changed) => changed.changed().await.is_ok(),
+            None => false,
+        };
+        // The sender stays while somebody watches.
+        if !changed {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Notes that this version was read, and wakes nobody.
+    fn knows(&self, version: i64) {
+        if let Some(changed) = self.watchers.watched().games.get(&self.id) {
+            changed.send_if_modified(|known| {
+                *known = version.max(*known);
+                false
+            });
+        }
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
         let mut watched = self.watchers.watched();
-        // This one is still counted.
+        // Under the lock, so that of two who leave at once the second one sees that it is the last.
+        drop(self.changed.take());
         if watched
+            .games
             .get(&self.id)
-            .is_some_and(|changed| changed.receiver_count() <= 1)
+            .is_some_and(|changed| changed.receiver_count() == 0)
         {
-            watched.remove(&self.id);
+            watched.games.remove(&self.id);
         }
+        if let Some(games) = watched.users.get_mut(&self.user) {
+            *games -= 1;
+            if *games == 0 {
+                watched.users.remove(&self.user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_have_left_are_forgotten() {
+        let watchers = Watchers::default();
+        let (ann, bob, game) = (UserId::generate(), UserId::generate(), GameId::generate());
+        let left = || {
+            let watched = watchers.watched();
+            (watched.games.len(), watched.users.len())
+        };
+        let both = [watchers.add(ann, game), watchers.add(bob, game)].map(|watcher| watcher.expect("not too many"));
+        assert_eq!(left(), (1, 2));
+        let [first, second] = both;
+        drop(first);
+        assert_eq!(left(), (1, 1));
+        drop(second);
+        assert_eq!(left(), (0, 0));
+    }
+
+    #[test]
+    fn nobody_watches_more_games_than_a_few() {
+        let watchers = Watchers::default();
+        let (ann, bob) = (UserId::generate(), UserId::generate());
+        let mut watched: Vec<Watcher> = (0..GAMES_PER_USER)
+            .map(|_| watchers.add(ann, GameId::generate()).expect("not too many"))
+            .collect();
+        assert!(matches!(
+            watchers.add(ann, GameId::generate()),
+            Err(Error::TooManyWatched(_))
+        ));
+        watchers.add(bob, GameId::generate()).expect("another's");
+        watched.pop();
+        watchers.add(ann, GameId::generate()).expect("one has left");
     }
 }

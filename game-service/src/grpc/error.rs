@@ -1,9 +1,14 @@
 //! What callers are told of the domain's errors: the one place where these become replies.
 
+use std::time::Duration;
+
 use shared::{error::ErrorReply, proto::game::v1::ErrorReason};
 use tonic::{Code, Status};
 
 use crate::domain::Error;
+
+/// Before another try to watch a game.
+const WATCH_AGAIN: Duration = Duration::from_secs(1);
 
 impl From<Error> for ErrorReply {
     fn from(error: Error) -> Self {
@@ -40,6 +45,12 @@ impl From<Error> for ErrorReply {
             Error::UserNotFound(id) => Self::new(Code::NotFound, R::UserNotFound, "there is no such player")
                 .with_resource("user", id.to_string()),
             Error::UserDeleted => Self::new(Code::Unauthenticated, R::UserDeleted, "this account is deleted"),
+            Error::TooManyWatched(most) => Self::new(
+                Code::ResourceExhausted,
+                R::TooManyGamesWatched,
+                format!("you watch {most} games already; close one of the streams"),
+            )
+            .with_retry_after(WATCH_AGAIN),
             Error::NotYourTurn => failed(R::NotYourTurn, "it is your opponent's turn"),
             Error::CellTaken => failed(R::CellTaken, "the cell holds a mark already"),
             Error::VersionMismatch { version } => {

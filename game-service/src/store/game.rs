@@ -138,14 +138,36 @@ pub(crate) async fn game_update(conn: &mut Conn, id: GameId, version: i64, updat
     query!(conn, |c| diesel::update(at_version).set(update).execute(c).await).map(|rows| rows == 1)
 }
 
-/// Games whose time has run out, the longest first.
-pub(crate) async fn games_overdue(conn: &mut Conn, now: Timestamp, limit: i64) -> db::Result<Vec<GameId>> {
+/// Games whose time had run out by now, and when it did, the longest first.
+pub(crate) async fn games_overdue(
+    conn: &mut Conn,
+    now: Timestamp,
+    after: Option<(Timestamp, GameId)>,
+    limit: i64,
+) -> db::Result<Vec<(Timestamp, GameId)>> {
+    query!(conn, |c| {
+        let mut overdue = games::table
+            .filter(games::finish_time.is_null())
+            .filter(games::expire_time.le(now))
+            .select((games::expire_time.assume_not_null(), games::id))
+            .into_boxed();
+        if let Some((time, id)) = after {
+            let tie = games::expire_time.gt(time).or(games::id.gt(id).nullable());
+            overdue = overdue.filter(games::expire_time.ge(time)).filter(tie);
+        }
+        overdue
+            .order((games::expire_time, games::id))
+            .limit(limit)
+            .load(c)
+            .await
+    })
+}
+
+/// The versions of these games.
+pub(crate) async fn game_versions(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<(GameId, i64)>> {
     query!(conn, |c| games::table
-        .filter(games::finish_time.is_null())
-        .filter(games::expire_time.le(now))
-        .order(games::expire_time)
-        .limit(limit)
-        .select(games::id)
+        .filter(games::id.eq_any(ids))
+        .select((games::id, games::version))
         .load(c)
         .await)
 }

@@ -1,17 +1,20 @@
-//! `player_stats` and `rank_groups`.
+//! `player_stats`: the leaderboard.
 
 use diesel::{dsl::sql, expression::SqlLiteral, sql_types as types};
 use shared::{
     clock::Timestamp,
-    db::{self, Backend, prelude::*, sql_types},
+    db::{self, Backend, MigrationLock, prelude::*, sql_types},
     ids::UserId,
 };
 
-use super::schema::{player_stats, players, rank_groups};
+use super::{
+    ranks::band,
+    schema::{player_stats, players, rank_groups},
+};
 
 /// What a player's results add up to.
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = player_stats)]
+#[diesel(table_name = player_stats, treat_none_as_default_value = false)]
 pub(crate) struct StatsRow {
     pub(crate) user_id: UserId,
     pub(crate) wins: i64,
@@ -34,15 +37,8 @@ pub(crate) struct RankedRow {
     pub(crate) last_finish_time: Timestamp,
 }
 
-/// All players with these stats: they share a rank, together with those of equal ratio and wins.
-#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
-#[diesel(table_name = rank_groups)]
-pub(crate) struct GroupRow {
-    pub(crate) win_ratio: f64,
-    pub(crate) wins: i64,
-    pub(crate) games_played: i64,
-    pub(crate) players: i64,
-}
+/// What the names of indexes begin with that are for one number of games.
+const INDEX: &str = "player_stats_rank_of_";
 
 /// Which neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +70,10 @@ macro_rules! worst_first {
         )
     };
 }
+
+/// The band of a player: [`band`] in SQL.
+const BAND: &str = "512 * player_stats.wins / (player_stats.wins + CASE \
+    WHEN player_stats.losses + player_stats.draws = 0 THEN 1 ELSE player_stats.losses + player_stats.draws END)";
 
 /// The columns of a [`RankedRow`].
 macro_rules! ranked_columns {
@@ -120,56 +120,41 @@ pub(crate) async fn stats_add(conn: &mut Conn, row: &StatsRow) -> db::Result<Sta
     })
 }
 
-/// Adds players to a group, which may not be there yet.
-pub(crate) async fn group_add(conn: &mut Conn, row: &GroupRow) -> db::Result<()> {
-    query!(conn, |c| {
-        diesel::insert_into(rank_groups::table)
-            .values(row)
-            .on_conflict((rank_groups::win_ratio, rank_groups::wins, rank_groups::games_played))
-            .do_update()
-            .set(rank_groups::players.eq(rank_groups::players + excluded(rank_groups::players)))
-            .execute(c)
-            .await
-    })
-    .map(|_| ())
+/// The index that the leaderboard is read by where a player needs more than one game; `None` where the one of all players does.
+pub(crate) fn leaderboard_index(min_games: i64) -> Option<String> {
+    (min_games > 1).then(|| format!("{INDEX}{min_games}_idx"))
 }
 
-/// Takes players out of a group, which goes with the last one. Says whether it had that many.
-pub(crate) async fn group_take(conn: &mut Conn, row: &GroupRow) -> db::Result<bool> {
-    let group = (row.win_ratio, row.wins, row.games_played);
-    let left: Option<i64> = query!(conn, |c| {
-        diesel::update(rank_groups::table.find(group))
-            .filter(rank_groups::players.ge(row.players))
-            .set(rank_groups::players.eq(rank_groups::players - row.players))
-            .returning(rank_groups::players)
-            .get_result(c)
-            .await
-            .optional()
-    })?;
-    if left == Some(0) {
-        query!(conn, |c| diesel::delete(rank_groups::table.find(group))
-            .execute(c)
-            .await)?;
+/// Such indexes as are there.
+pub(crate) async fn leaderboard_indexes(conn: &mut Conn) -> db::Result<Vec<String>> {
+    #[derive(diesel::QueryableByName)]
+    struct Index {
+        #[diesel(sql_type = types::Text)]
+        name: String,
     }
-    Ok(left.is_some())
+    let names = match conn.backend() {
+        Backend::Sqlite => "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'player_stats'",
+        Backend::Postgres => {
+            "SELECT CAST(indexname AS text) AS name FROM pg_indexes \
+             WHERE tablename = 'player_stats' AND schemaname = current_schema()"
+        }
+    };
+    let found: Vec<Index> = query!(conn, |c| diesel::sql_query(names).load(c).await)?;
+    let names = found.into_iter().map(|index| index.name);
+    Ok(names.filter(|name| name.starts_with(INDEX)).collect())
 }
 
-/// Lets the leaderboard be read by an index alone where it is for players who have finished more than one game.
-pub(crate) async fn leaderboard_prepare(conn: &mut Conn, min_games: i64) -> db::Result<()> {
-    if min_games <= 1 {
-        return Ok(());
-    }
-    if conn.backend() == Backend::Postgres {
-        // It takes as long as it takes.
-        query!(conn, |c| diesel::sql_query("SET LOCAL statement_timeout = 0")
-            .execute(c)
-            .await)?;
-    }
+/// Makes the index for this number of games. Games come to their end when it is there: 1 s for a million players.
+pub(crate) async fn leaderboard_index_create(lock: &mut MigrationLock, name: &str, min_games: i64) -> db::Result<()> {
     let index = format!(
-        "CREATE INDEX IF NOT EXISTS player_stats_rank_of_{min_games}_idx \
-         ON player_stats (win_ratio DESC, wins DESC, last_finish_time, user_id) WHERE games_played >= {min_games}"
+        "CREATE INDEX {name} ON player_stats (win_ratio DESC, wins DESC, last_finish_time, user_id) \
+         WHERE games_played >= {min_games}"
     );
-    query!(conn, |c| diesel::sql_query(index).execute(c).await).map(|_| ())
+    lock.execute(&index).await
+}
+
+pub(crate) async fn leaderboard_index_drop(lock: &mut MigrationLock, name: &str) -> db::Result<()> {
+    lock.execute(&format!("DROP INDEX {name}")).await
 }
 
 /// The best players who have finished enough games.
@@ -186,22 +171,35 @@ pub(crate) async fn leaderboard_top(conn: &mut Conn, min_games: i64, limit: i64)
     })
 }
 
-/// A player's stats, and how many players with enough games are above, whether or not this one has.
+/// A player's stats, and how many players with enough games are above, whether or not this one has. One statement, so that it is about one moment.
 pub(crate) async fn leaderboard_place(
     conn: &mut Conn,
     user_id: UserId,
     min_games: i64,
 ) -> db::Result<Option<(RankedRow, i64)>> {
     let above = sql::<types::BigInt>(
-        "(SELECT CAST(COALESCE(SUM(rank_groups.players), 0) AS BIGINT) FROM rank_groups \
-         WHERE (rank_groups.win_ratio, rank_groups.wins) > (player_stats.win_ratio, player_stats.wins) \
-         AND rank_groups.games_played >= ",
+        "(SELECT CAST(COALESCE(SUM(rank_bands.players), 0) AS BIGINT) FROM rank_bands WHERE rank_bands.band > ",
     );
+    let above = above.sql(BAND).sql(
+        ") + (SELECT CAST(COALESCE(SUM(rank_groups.players), 0) AS BIGINT) FROM rank_groups \
+         WHERE (rank_groups.win_ratio, rank_groups.wins) > (player_stats.win_ratio, player_stats.wins) \
+         AND rank_groups.band = ",
+    );
+    // In the bands above are also those who are not ranked yet.
+    let unranked = if min_games > 1 {
+        format!(
+            " AND rank_groups.games_played >= {min_games}) - \
+             (SELECT CAST(COALESCE(SUM(rank_groups.players), 0) AS BIGINT) FROM rank_groups \
+             WHERE rank_groups.games_played < {min_games} AND rank_groups.band > {BAND})"
+        )
+    } else {
+        ")".to_owned()
+    };
     query!(conn, |c| {
         player_stats::table
             .inner_join(players::table)
             .filter(player_stats::user_id.eq(user_id))
-            .select((ranked_columns!(), above.bind::<types::BigInt, _>(min_games).sql(")")))
+            .select((ranked_columns!(), above.sql(BAND).sql(&unranked)))
             .first(c)
             .await
             .optional()
@@ -279,6 +277,7 @@ pub(crate) async fn group_sizes(
     worst: &RankedRow,
     min_games: i64,
 ) -> db::Result<Vec<(f64, i64, i64)>> {
+    let [highest, lowest] = [best, worst].map(|row| band(row.wins, row.losses + row.draws));
     let place = |sign: &str, row: &RankedRow| {
         sql::<types::Bool>("(rank_groups.win_ratio, rank_groups.wins) ")
             .sql(sign)
@@ -290,6 +289,8 @@ pub(crate) async fn group_sizes(
     };
     query!(conn, |c| rank_groups::table
         .filter(rank_groups::games_played.ge(min_games))
+        .filter(rank_groups::band.le(highest))
+        .filter(rank_groups::band.ge(lowest))
         .filter(place("<=", best))
         .filter(place(">=", worst))
         .group_by((rank_groups::win_ratio, rank_groups::wins))

@@ -5,7 +5,10 @@ mod game;
 mod history;
 mod leaderboard;
 mod player;
+mod ranks;
+mod recompute;
 mod schema;
+mod seed;
 #[cfg(test)]
 mod tests;
 
@@ -15,15 +18,22 @@ use shared::db::Migrations;
 pub(crate) use self::{
     feed_cursor::{feed_cursor_get, feed_cursor_set},
     game::{
-        GameRow, GameUpdate, MoveRow, game_by_id, game_by_request, game_insert, game_lock, game_update, games_by_ids,
-        games_overdue, games_running, games_waiting, moves_by_game, moves_by_games, moves_insert,
+        GameRow, GameUpdate, MoveRow, game_by_id, game_by_request, game_insert, game_lock, game_update, game_versions,
+        games_by_ids, games_overdue, games_running, games_waiting, moves_by_game, moves_by_games, moves_insert,
     },
     history::{ResultFilter, ResultRow, results_against, results_insert, results_list},
     leaderboard::{
-        GroupRow, RankedRow, Side, StatsRow, group_add, group_sizes, group_take, leaderboard_next_to,
-        leaderboard_place, leaderboard_prepare, leaderboard_top, stats_add,
+        RankedRow, Side, StatsRow, group_sizes, leaderboard_index, leaderboard_index_create, leaderboard_index_drop,
+        leaderboard_indexes, leaderboard_next_to, leaderboard_place, leaderboard_top, stats_add,
     },
-    player::{player_delete, player_insert, player_lock, player_rename, players_by_ids},
+    player::{player_called, player_delete, player_insert, player_lock, player_rename, players_by_ids},
+    ranks::{BandRow, GroupRow, band, band_add, band_take, group_add, group_take, groups_clean},
+    recompute::{
+        band_count, band_lock, bands_counted, bands_noted, counts, game_ids_after, group_count, group_lock,
+        groups_counted, groups_noted, player_ids_after, result_delete, results_by_games, results_summed, stats_by_ids,
+        stats_delete, stats_lock, stats_replace,
+    },
+    seed::{PlayerRow, games_insert, many_moves_insert, many_results_insert, players_insert, stats_insert},
 };
 
 /// The migrations of game-service's database.

@@ -2,6 +2,7 @@
 
 use shared::{
     db::{self, prelude::*},
+    feed::Position,
     ids::UserId,
 };
 
@@ -19,8 +20,8 @@ pub(crate) async fn player_insert(conn: &mut Conn, id: UserId, login: &str) -> d
     .map(|_| ())
 }
 
-/// Notes that this user has this login, unless they are deleted.
-pub(crate) async fn player_rename(conn: &mut Conn, id: UserId, login: &str) -> db::Result<()> {
+/// Notes that this user has this login, as their token says, unless they are deleted.
+pub(crate) async fn player_called(conn: &mut Conn, id: UserId, login: &str) -> db::Result<()> {
     // The WHERE of an upsert: what has not changed is not written again.
     use diesel::query_dsl::methods::FilterDsl as _;
     query!(conn, |c| {
@@ -30,6 +31,31 @@ pub(crate) async fn player_rename(conn: &mut Conn, id: UserId, login: &str) -> d
             .do_update()
             .set(players::login.eq(excluded(players::login)))
             .filter(players::login.ne(login).and(players::is_deleted.eq(false)))
+            .execute(c)
+            .await
+    })
+    .map(|_| ())
+}
+
+/// Notes that this user has this login, as the access feed has said at this position, unless they are deleted or it has said another one since.
+pub(crate) async fn player_rename(conn: &mut Conn, id: UserId, login: &str, at: Position) -> db::Result<()> {
+    use diesel::query_dsl::methods::FilterDsl as _;
+    let said = (
+        players::login.eq(login),
+        players::name_epoch.eq(at.epoch),
+        players::name_sequence.eq(at.sequence),
+    );
+    let is_newer = players::name_epoch
+        .is_null()
+        .or(players::name_epoch.ne(at.epoch))
+        .or(players::name_sequence.lt(at.sequence));
+    query!(conn, |c| {
+        diesel::insert_into(players::table)
+            .values((players::id.eq(id), said))
+            .on_conflict(players::id)
+            .do_update()
+            .set(said)
+            .filter(players::is_deleted.eq(false).and(is_newer.assume_not_null()))
             .execute(c)
             .await
     })

@@ -1,13 +1,15 @@
 //! The tables, as `migrations/` makes them.
 
 diesel::table! {
-    use diesel::sql_types::{Bool, Text};
+    use diesel::sql_types::{BigInt, Bool, Nullable, Text};
     use shared::db::sql_types::Uuid;
 
     players (id) {
         id -> Uuid,
         login -> Text,
         is_deleted -> Bool,
+        name_epoch -> Nullable<Uuid>,
+        name_sequence -> Nullable<BigInt>,
     }
 }
 
@@ -79,12 +81,22 @@ diesel::table! {
 }
 
 diesel::table! {
-    use diesel::sql_types::{BigInt, Double};
+    use diesel::sql_types::{BigInt, Double, Integer};
 
-    rank_groups (win_ratio, wins, games_played) {
+    rank_groups (band, win_ratio, wins, games_played) {
+        band -> Integer,
         win_ratio -> Double,
         wins -> BigInt,
         games_played -> BigInt,
+        players -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Integer};
+
+    rank_bands (band) {
+        band -> Integer,
         players -> BigInt,
     }
 }

@@ -2,7 +2,7 @@
 
 use shared::{
     clock::Timestamp,
-    db::{self, prelude::*},
+    db,
     ids::UserId,
     testing::{TestDatabase, on_both_backends},
     write_tx,
@@ -190,8 +190,8 @@ on_both_backends! {
         assert!(add_stats(&database, &of_nobody).await.is_err(), "stats of nobody");
     }
 
-    async fn a_group_goes_with_its_last_player(database: TestDatabase) {
-        let group = |players| GroupRow { win_ratio: 1.0 / 3.0, wins: 1, games_played: 4, players };
+    async fn nobody_leaves_a_group_who_is_not_in_it(database: TestDatabase) {
+        let group = |players| GroupRow { band: 128, win_ratio: 1.0 / 3.0, wins: 1, games_played: 4, players };
         let moved: db::Result<[bool; 4]> = write_tx!(database.db(), |tx| {
             let none = group_take(tx, &group(1)).await?;
             group_add(tx, &group(1)).await?;
@@ -200,9 +200,19 @@ on_both_backends! {
             Ok([none, too_many, group_take(tx, &group(2)).await?, group_take(tx, &group(1)).await?])
         });
         assert_eq!(moved.expect("moved"), [false, false, true, true]);
-        let conn = &mut database.db().read().await.expect("a connection");
-        let left: db::Result<i64> = query!(conn, |c| schema::rank_groups::table.count().get_result(c).await);
-        assert_eq!(left.expect("a number"), 0);
+        let moved: db::Result<[bool; 3]> = write_tx!(database.db(), |tx| {
+            let of = |players| BandRow { band: 7, players };
+            let none = band_take(tx, of(1)).await?;
+            band_add(tx, of(2)).await?;
+            band_add(tx, of(1)).await?;
+            Ok([none, band_take(tx, of(4)).await?, band_take(tx, of(3)).await?])
+        });
+        assert_eq!(moved.expect("moved"), [false, false, true]);
+        let cleaned: db::Result<usize> = write_tx!(database.db(), |tx| groups_clean(tx).await);
+        assert_eq!(cleaned.expect("cleaned"), 1);
+        let crooked = GroupRow { band: 1, ..group(1) };
+        let written: db::Result<()> = write_tx!(database.db(), |tx| group_add(tx, &crooked).await);
+        assert!(written.is_err(), "a group in another band");
     }
 
     async fn a_change_of_a_version_that_has_passed_is_not_written(database: TestDatabase) {

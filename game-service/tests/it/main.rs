@@ -2,9 +2,12 @@
 
 mod access;
 mod contract;
+mod crashes;
 mod ends;
 mod history;
+mod interleavings;
 mod leaderboard;
+mod model;
 mod names;
 mod open_games;
 mod overdue;

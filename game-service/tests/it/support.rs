@@ -39,6 +39,7 @@ pub(crate) struct Server {
     pub(crate) clock: ClockHand,
     pub(crate) grpc: SocketAddr,
     pub(crate) mint: TokenMint,
+    arguments: Vec<String>,
 }
 
 /// One more process that serves the same database.
@@ -83,15 +84,16 @@ impl Server {
         Self::spawn(database, &[], keys, mint).await
     }
 
-    /// Another process that serves the same database, or on SQLite, which has one process, another server in the same one. It goes by the
-    /// same clock and takes the same tokens.
+    /// Another process that serves the same database, or on SQLite, which has one process, another server in the same one. It has the
+    /// same settings, goes by the same clock and takes the same tokens.
     pub(crate) async fn replica(&self) -> Replica {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let public_key = folder.path().join("public.pem");
         std::fs::write(&public_key, self.mint.public_pem()).expect("write a file");
         let keys = VerificationKeys::From(KeySource::File(public_key), Duration::from_hours(1));
         let db = self.database.replica().await;
-        let (running, grpc) = serve(db, self.clock.clock(), &[], keys).await;
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let (running, grpc) = serve(db, self.clock.clock(), &arguments, keys).await;
         contract::serving(grpc).await;
         Replica { running, grpc }
     }
@@ -112,21 +114,13 @@ impl Server {
             clock: hand,
             grpc,
             mint,
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
         }
     }
 
     /// A new player with this login.
     pub(crate) fn player(&self, login: &str) -> Player {
-        let id = UserId::generate();
-        let mut claims = self.mint.claims_for(id, login, &["player"], START);
-        // Turns may lie for days.
-        claims.exp += 365 * 24 * 3600;
-        let token = self.mint.sign(&claims);
-        Player {
-            id,
-            token,
-            channel: channel(self.grpc),
-        }
+        Player::new(&self.mint, login, START, self.grpc)
     }
 
     /// Login, wins and losses of everybody on the leaderboard.
@@ -184,20 +178,43 @@ async fn serve(db: Db, clock: Clock, arguments: &[&str], keys: VerificationKeys)
 }
 
 impl Player {
-    /// The same player, who calls a server that was started again.
-    pub(crate) fn anew(&self, server: &Server) -> Self {
+    /// A new player with a token of this mint, issued now.
+    pub(crate) fn new(mint: &TokenMint, login: &str, now: Timestamp, at: SocketAddr) -> Self {
+        let id = UserId::generate();
+        let mut claims = mint.claims_for(id, login, &["player"], now);
+        // Turns may lie for days.
+        claims.exp += 365 * 24 * 3600;
         Self {
-            channel: channel(server.grpc),
+            id,
+            token: mint.sign(&claims),
+            channel: channel(at),
+        }
+    }
+
+    /// The same player, who calls by this channel.
+    pub(crate) fn through(&self, channel: Channel) -> Self {
+        Self {
+            channel,
             ..self.clone()
         }
     }
 
-    /// The same player, who calls another server.
-    pub(crate) fn at(&self, replica: &Replica) -> Self {
+    /// The same player, who calls this address.
+    pub(crate) fn calling(&self, at: SocketAddr) -> Self {
         Self {
-            channel: channel(replica.grpc),
+            channel: channel(at),
             ..self.clone()
         }
+    }
+
+    /// The same player, who calls a server that was started again.
+    pub(crate) fn anew(&self, server: &Server) -> Self {
+        self.calling(server.grpc)
+    }
+
+    /// The same player, who calls another server.
+    pub(crate) fn at(&self, replica: &Replica) -> Self {
+        self.calling(replica.grpc)
     }
 
     pub(crate) fn id(&self) -> String {

@@ -13,6 +13,7 @@ use diesel_async::{
     AsyncPgConnection, SimpleAsyncConnection as _, pooled_connection::deadpool::Object,
     sync_connection_wrapper::SyncConnectionWrapper,
 };
+use uuid::Uuid;
 
 use super::{Backend, Error, Result};
 
@@ -36,6 +37,8 @@ struct State {
     limit: Option<Duration>,
     /// Channels to wake when the transaction has committed, and the number that each was notified of last.
     wake: Vec<(&'static str, i64)>,
+    /// What to announce when the transaction has committed.
+    announce: Vec<(&'static str, Uuid)>,
 }
 
 /// A connection as diesel-async knows it; for [`query!`](crate::query).
@@ -58,6 +61,7 @@ impl Conn {
                 failed: false,
                 limit,
                 wake: Vec::new(),
+                announce: Vec::new(),
             },
         }
     }
@@ -94,6 +98,15 @@ impl Conn {
     pub(super) fn wake_after_commit(&mut self, channel: &'static str, number: i64) {
         self.state.wake.retain(|(noted, _)| *noted != channel);
         self.state.wake.push((channel, number));
+    }
+
+    pub(super) fn announce_after_commit(&mut self, channel: &'static str, key: Uuid) {
+        self.state.announce.push((channel, key));
+    }
+
+    /// What to announce.
+    pub(super) fn take_announcements(&mut self) -> Vec<(&'static str, Uuid)> {
+        std::mem::take(&mut self.state.announce)
     }
 
     /// The channels to wake.

@@ -1,9 +1,13 @@
 //! What one process at a time does.
 
+use std::time::Duration;
+
 use diesel::sql_types::{BigInt, Bool};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 
-use super::{Db, Result};
+use super::{Db, Error, Result};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The right to do something that one process at a time shall do. It ends when it is dropped, and with the process.
 ///
@@ -25,7 +29,8 @@ impl Db {
         // An advisory lock of the session (manual, "Advisory Locks"), which a connection of the pool would keep.
         let mut conn = pool.dedicated().await?;
         let lock = diesel::sql_query("SELECT pg_try_advisory_lock($1) AS locked").bind::<BigInt, _>(key);
-        let Locked { locked } = lock.get_result(&mut conn).await?;
+        let answer = tokio::time::timeout(ANSWER_WITHIN, lock.get_result(&mut conn)).await;
+        let Locked { locked } = answer.map_err(|_| Error::Unavailable("no answer to a lease".to_owned()))??;
         Ok(locked.then(|| Lease(Some(Box::new(conn)))))
     }
 }

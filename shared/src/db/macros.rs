@@ -49,6 +49,43 @@ macro_rules! lock_row {
     }};
 }
 
+/// Inserts rows by as few statements as either backend takes them in.
+///
+/// `rows` is a slice of what derives `Insertable` with `treat_none_as_default_value = false`, of at most 16 columns. Evaluates to
+/// `db::Result<()>`.
+///
+/// ```text
+/// insert_rows!(tx, moves::table, &rows)
+/// ```
+#[macro_export]
+macro_rules! insert_rows {
+    ($conn:expr, $table:expr, $rows:expr $(,)?) => {{
+        let mut inserted = Ok(());
+        for rows in $rows.chunks($crate::db::MAX_ROWS) {
+            let (raw, statement) = $crate::db::Conn::start($conn);
+            let result = match raw {
+                // diesel-async has no way of its own for many rows on SQLite.
+                $crate::db::Raw::Sqlite(c) => {
+                    let rows = rows.to_vec();
+                    c.spawn_blocking(move |c| {
+                        ::diesel::RunQueryDsl::execute(::diesel::insert_into($table).values(&rows), c)
+                    })
+                    .await
+                }
+                $crate::db::Raw::Postgres(c) => {
+                    let insert = ::diesel::insert_into($table).values(rows);
+                    $crate::db::bounded(statement.limit(), $crate::db::prelude::RunQueryDsl::execute(insert, c)).await
+                }
+            };
+            inserted = statement.end(result).map(|_| ());
+            if inserted.is_err() {
+                break;
+            }
+        }
+        inserted
+    }};
+}
+
 /// Runs one write transaction.
 ///
 /// The body, with `tx: &mut Conn`, evaluates to `Result<T, E>` with `E: From<db::Error>`; `?` and `return` leave the

@@ -32,16 +32,20 @@ pub use self::{
     error::{Error, Result},
     lease::Lease,
     migrate::{MigrateError, MigrationLock, Migrations, bring_up_to_date, migrate, pending},
-    notify::{Announced, Announcements, Notifications, notify},
+    notify::{Announced, Announcements, Notifications, announce, notify},
     settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
     sqlite::OpenError,
     transaction::{Snapshot, Transaction},
 };
-pub use crate::{lock_row, query, write_tx};
+pub use crate::{insert_rows, lock_row, query, write_tx};
 
 /// From one try to the next while a service starts before its database; twice as long after each.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
+
+/// Rows of one statement: SQLite takes 32,766 values and PostgreSQL 65,535.
+#[doc(hidden)]
+pub const MAX_ROWS: usize = 2000;
 
 /// How long [`Db::ping`] waits, so that readiness follows the database within two seconds.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -80,6 +84,15 @@ impl Db {
         }
     }
 
+    /// Opens a database that is there for a command that works on it beside the service: on SQLite without the lock by which one process alone
+    /// serves the file. Such a command hears of nothing, and does nothing that the service goes by without a look into the database.
+    pub async fn connect_beside(settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
+        match settings.url.target() {
+            settings::Target::Sqlite(path) => sqlite::Pools::open_beside(&path, settings).await.map(Self::Sqlite),
+            settings::Target::Postgres(_) => Self::connect(settings).await,
+        }
+    }
+
     /// Which of the two databases it is.
     pub const fn backend(&self) -> Backend {
         match self {
@@ -104,7 +117,7 @@ impl Db {
             Self::Sqlite(pools) => pools.writer().await?,
             Self::Postgres(pool) => pool.get().await?,
         };
-        Transaction::begin(conn, self.hub().clone()).await
+        Transaction::begin(conn, self.clone()).await
     }
 
     /// A connection for queries that all see the database as it is at one moment.

@@ -4,7 +4,7 @@
 //! A notification says only that there may be something to read. One can be lost with a connection, so whoever waits also
 //! looks by itself now and then.
 //!
-//! There are two kinds. [`notify`] is part of a transaction, and says that something has changed. [`Db::announce`] comes after one, and
+//! There are two kinds. [`notify`] is part of a transaction, and says that something has changed. [`announce`] comes after one, and
 //! says what: PostgreSQL lets transactions that notify commit one after the other only, which is too dear for what happens all the
 //! time. Announcements are gathered and sent beside the transactions.
 
@@ -187,14 +187,13 @@ impl Db {
         Notifications(self.listen(channel, |channel| channel.waiting.subscribe()))
     }
 
-    /// What is [announced](Self::announce) on this channel from now on, here or by another process.
+    /// What is [announced](announce()) on this channel from now on, here or by another process.
     pub fn announcements(&self, channel: &'static str) -> Announcements {
         Announcements(self.listen(channel, |channel| channel.heard.subscribe()))
     }
 
-    /// Tells whoever listens to this channel that what has this key has changed. To be called after the commit. It waits for nothing; other
-    /// processes hear of it a moment later, unless this one ends before.
-    pub fn announce(&self, channel: &'static str, key: Uuid) {
+    /// Tells whoever listens to this channel that what has this key has changed. It waits for nothing.
+    pub(super) fn announce(&self, channel: &'static str, key: Uuid) {
         let mut channels = self.hub().channels();
         let entry = channels.entry(channel).or_default();
         let _ = entry.heard.send(Announced::About(key));
@@ -250,6 +249,12 @@ pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Resu
         }
     };
     statement.end(result)
+}
+
+/// Tells whoever listens to this channel, once the transaction has committed, that what has this key has changed. Other processes hear of it a
+/// moment later, unless this one ends before.
+pub fn announce(conn: &mut Conn, channel: &'static str, key: Uuid) {
+    conn.announce_after_commit(channel, key);
 }
 
 /// Tells the other processes what this one announces: as much at a time as has gathered meanwhile.
@@ -344,8 +349,7 @@ async fn listen(channel: &'static str, pool: Pool, hub: Weak<Channels>) {
 async fn listening(channel: &'static str, pool: &Pool) -> Result<diesel_async::AsyncPgConnection> {
     let mut conn = pool.dedicated().await?;
     // The name is one of ours, and an identifier cannot be bound.
-    diesel::sql_query(format!("LISTEN \"{channel}\""))
-        .execute(&mut conn)
-        .await?;
+    let listen = diesel::sql_query(format!("LISTEN \"{channel}\""));
+    super::bounded(Some(PROBE), listen.execute(&mut conn)).await?;
     Ok(conn)
 }

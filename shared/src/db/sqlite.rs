@@ -59,13 +59,30 @@ pub struct Pools {
     readers: Pool,
     acquire_timeout: Duration,
     hub: Hub,
-    /// Locked until the last clone is gone.
-    _lock: Arc<File>,
+    /// Locked until the last clone is gone. `None` beside the process that serves the file.
+    _lock: Option<Arc<File>>,
 }
 
 impl Pools {
     pub(super) async fn open(path: &Path, settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
         let (path, lock) = create_and_lock(path)?;
+        Self::connect(path, Some(Arc::new(lock)), settings).await
+    }
+
+    /// Opens a file that is there, and that another process may serve.
+    pub(super) async fn open_beside(path: &Path, settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
+        let failed = |source| OpenError::File {
+            path: path.to_owned(),
+            source,
+        };
+        Self::connect(path.canonicalize().map_err(failed)?, None, settings).await
+    }
+
+    async fn connect(
+        path: PathBuf,
+        lock: Option<Arc<File>>,
+        settings: &DatabaseSettings,
+    ) -> std::result::Result<Self, OpenError> {
         let Some(name) = path.to_str() else {
             return Err(OpenError::Unusable {
                 message: "its path is not UTF-8".to_owned(),
@@ -86,7 +103,7 @@ impl Pools {
             )?,
             acquire_timeout: settings.acquire_timeout,
             hub: Hub::default(),
-            _lock: Arc::new(lock),
+            _lock: lock,
         };
         let usable = async { pools.writer().await?.ping().await };
         if let Err(error) = usable.await {

@@ -6,7 +6,7 @@ use diesel::connection::{AnsiTransactionManager as SyncTransactions, Transaction
 use diesel_async::{AnsiTransactionManager, TransactionManager as _};
 use tracing::Instrument as _;
 
-use super::{Conn, Error, Raw, Result, bounded, notify::Hub};
+use super::{Conn, Db, Error, Raw, Result, bounded};
 
 /// How long an abandoned transaction may take to roll back, before its connection is closed instead.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,14 +15,14 @@ const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Transaction {
     /// `None` once it ended.
     conn: Option<Conn>,
-    hub: Hub,
+    db: Db,
 }
 
 /// A connection that sees one moment of the database, and cannot write.
 pub struct Snapshot(Option<Conn>);
 
 impl Transaction {
-    pub(super) async fn begin(mut conn: Conn, hub: Hub) -> Result<Self> {
+    pub(super) async fn begin(mut conn: Conn, db: Db) -> Result<Self> {
         let (raw, statement) = conn.start();
         let result = match raw {
             // A deferred transaction that turns into a write can fail with BUSY whatever the timeout.
@@ -33,7 +33,7 @@ impl Transaction {
             Raw::Postgres(c) => bounded(statement.limit(), AnsiTransactionManager::begin_transaction(c)).await,
         };
         statement.end(result)?;
-        Ok(Self { conn: Some(conn), hub })
+        Ok(Self { conn: Some(conn), db })
     }
 
     /// The connection that the transaction's queries run on.
@@ -47,13 +47,13 @@ impl Transaction {
     /// roll it back. It ends with [`Error::Internal`].
     pub async fn commit(mut self) -> Result<()> {
         let Some(conn) = self.conn.take() else { return Ok(()) };
-        let hub = self.hub.clone();
+        let db = self.db.clone();
         let commit = async move {
             if conn.has_failed() || conn.is_unsettled() {
                 roll_back(conn).await;
                 return Err(Error::Internal("a statement failed before the commit".into()));
             }
-            commit(conn, &hub).await
+            commit(conn, &db).await
         };
         match tokio::spawn(commit.in_current_span()).await {
             Ok(result) => result,
@@ -119,8 +119,8 @@ impl Drop for Snapshot {
     }
 }
 
-async fn commit(mut conn: Conn, hub: &Hub) -> Result<()> {
-    let wake = conn.take_wake();
+async fn commit(mut conn: Conn, db: &Db) -> Result<()> {
+    let (wake, announcements) = (conn.take_wake(), conn.take_announcements());
     let (raw, statement) = conn.start();
     let result = match raw {
         Raw::Sqlite(c) => c.spawn_blocking(SyncTransactions::commit_transaction).await,
@@ -129,11 +129,14 @@ async fn commit(mut conn: Conn, hub: &Hub) -> Result<()> {
     statement.end(result)?;
     // Whoever is woken may need the connection.
     drop(conn);
+    for (channel, key) in announcements {
+        db.announce(channel, key);
+    }
     for (channel, _) in &wake {
-        hub.wake(channel);
+        db.hub().wake(channel);
     }
     for (channel, number) in wake {
-        hub.settle(channel, number).await;
+        db.hub().settle(channel, number).await;
     }
     Ok(())
 }

@@ -10,3 +10,10 @@ pub mod tokens;
 
 pub use self::database::{TestDatabase, block_on};
 pub use crate::on_both_backends;
+
+/// How often a test goes round that can go on for long: so often as this environment variable says, and otherwise a few times.
+pub fn rounds(variable: &str, otherwise: usize) -> usize {
+    #[expect(clippy::disallowed_methods, reason = "a test has no settings")]
+    let given = std::env::var(variable);
+    given.ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}

@@ -1,0 +1,35 @@
+//! What the program does besides serving: one file a command.
+
+mod recompute_leaderboard;
+mod seed;
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use shared::{
+    config::{DatabaseArgs, StartError},
+    db::{Db, MigrationLock, bring_up_to_date},
+};
+
+pub use self::{recompute_leaderboard::RecomputeLeaderboard, seed::SeedPlayers};
+use crate::MIGRATIONS;
+
+/// A database that a command works on beside the service: it is there, and up to date.
+async fn open(database: &DatabaseArgs) -> Result<Db, StartError> {
+    let db = Db::connect_beside(&database.settings()?)
+        .await
+        .map_err(StartError::failed)?;
+    let mut lock = MigrationLock::acquire(&db).await.map_err(StartError::failed)?;
+    let current = bring_up_to_date(&mut lock, &MIGRATIONS, false).await;
+    current.map_err(StartError::failed)?;
+    Ok(db)
+}
+
+/// Shows on standard error how far something is. Where that is no terminal it shows nothing.
+fn progress_bar(length: u64) -> Result<ProgressBar, StartError> {
+    let style = ProgressStyle::with_template("{msg} [{bar:40}] {human_pos}/{human_len} {per_sec} {eta} left");
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(5))
+        .with_style(style.map_err(StartError::failed)?.progress_chars("=> "));
+    bar.enable_steady_tick(Duration::from_millis(500));
+    Ok(bar)
+}

@@ -1,0 +1,109 @@
+//! `game-service recompute-leaderboard`.
+
+use indicatif::ProgressBar;
+use shared::config::{DatabaseArgs, StartError};
+
+use crate::domain::{Drift, Recompute, Watch};
+
+/// What does not agree is printed up to this many times, and then counted.
+const SHOWN: u64 = 100;
+
+/// The command `recompute-leaderboard`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RecomputeLeaderboard {
+    /// Change nothing; exit with 1 where something does not agree.
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Default)]
+struct Report {
+    bar: Option<ProgressBar>,
+    size: (u64, u64),
+    histories: u64,
+    stats: u64,
+    groups: u64,
+}
+
+impl RecomputeLeaderboard {
+    /// Compares history, stats and ranks with the finished games, and repairs them. The service may run meanwhile.
+    pub async fn run(self) -> Result<(), StartError> {
+        let recompute = Recompute {
+            db: super::open(&self.database).await?,
+            repairs: !self.check,
+        };
+        let mut report = Report::default();
+        let done = recompute.run(&mut report).await;
+        report.end();
+        done.map_err(StartError::failed)?;
+        let (games, players) = report.size;
+        let found = report.found();
+        print(&format!(
+            "compared {games} games and {players} players: {} games whose history, {} players whose stats, and {} groups whose size did not agree",
+            report.histories, report.stats, report.groups
+        ));
+        if found == 0 {
+            print("the leaderboard is what the finished games say");
+        } else if self.check {
+            return Err(StartError::Failed(format!(
+                "{found} things do not agree; nothing was changed, and recompute-leaderboard without --check repairs them"
+            )));
+        } else {
+            print("repaired: the leaderboard is what the finished games say");
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    const fn found(&self) -> u64 {
+        self.histories + self.stats + self.groups
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Watch for Report {
+    fn begins(&mut self, games: u64, players: u64) {
+        self.size = (games, players);
+        self.bar = super::progress_bar(games + players).ok();
+        if let Some(bar) = &self.bar {
+            bar.set_message("games and players");
+        }
+    }
+
+    fn compared(&mut self, more: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc(more);
+        }
+    }
+
+    fn found(&mut self, drift: &Drift) {
+        match drift {
+            Drift::History(..) => self.histories += 1,
+            Drift::Stats(..) => self.stats += 1,
+            Drift::Group(..) | Drift::Band(..) => self.groups += 1,
+        }
+        let found = Self::found(self);
+        let line = match found {
+            ..=SHOWN => drift.to_string(),
+            _ if found == SHOWN + 1 => "there is more; it is counted and not shown".to_owned(),
+            _ => return,
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(|| print(&line)),
+            None => print(&line),
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what the command answers")]
+fn print(line: &str) {
+    println!("{line}");
+}

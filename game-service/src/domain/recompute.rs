@@ -1,0 +1,322 @@
+//! Whether the history is what the finished games say, the stats what the history says, and the groups what the stats say; and making it so.
+//!
+//! It works while the service does. What is compared is read in one snapshot, so a game that finishes meanwhile is no drift. What does not agree
+//! is looked at once more under the lock that a finishing game takes, and then repaired.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+use shared::{
+    db::{Conn, Db, write_tx},
+    ids::UserId,
+};
+
+use super::{
+    Error, Game, GameResult,
+    finish::{self, Groups},
+};
+use crate::{
+    ids::GameId,
+    store::{self, BandRow, GroupRow, ResultRow, StatsRow},
+};
+
+/// Games or players that are compared at a time.
+const BATCH: i64 = 1000;
+
+/// Compares what is derived with what it is derived from.
+#[derive(Clone, Debug)]
+pub(crate) struct Recompute {
+    pub(crate) db: Db,
+    /// Whether it is repaired as well.
+    pub(crate) repairs: bool,
+}
+
+/// What does not agree.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Drift {
+    /// The history of a game: what it is, and what it should be.
+    History(GameId, Vec<ResultRow>, Vec<ResultRow>),
+    /// The stats of a player: what they are, and what they should be.
+    Stats(UserId, Option<StatsRow>, Option<StatsRow>),
+    /// How many players stand in a group, and how many should.
+    Group(GroupRow, i64),
+    /// How many players stand in a band, and how many should.
+    Band(BandRow, i64),
+}
+
+/// Who is told of the progress, and of what does not agree.
+pub(crate) trait Watch {
+    /// So much is to be done in all.
+    fn begins(&mut self, games: u64, players: u64);
+    /// So many more were compared.
+    fn compared(&mut self, more: u64);
+    /// This does not agree.
+    fn found(&mut self, drift: &Drift);
+}
+
+impl Recompute {
+    /// Goes through everything.
+    pub(crate) async fn run(&self, watch: &mut impl Watch) -> Result<(), Error> {
+        let (games, players) = store::counts(&mut self.db.read().await?).await?;
+        let size = |count: i64| u64::try_from(count).unwrap_or(0);
+        watch.begins(size(games), size(players));
+        self.histories(watch).await?;
+        self.stats(watch).await?;
+        self.groups(watch).await?;
+        self.bands(watch).await
+    }
+
+    async fn histories(&self, watch: &mut impl Watch) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let mut snapshot = self.db.snapshot().await?;
+            let ids = store::game_ids_after(snapshot.conn(), after, BATCH).await?;
+            let drifts = histories_of(snapshot.conn(), &ids).await?;
+            snapshot.end().await;
+            let Some(last) = ids.last() else { return Ok(()) };
+            after = Some(*last);
+            for drift in drifts {
+                watch.found(&drift);
+                if let Drift::History(id, ..) = drift
+                    && self.repairs
+                {
+                    self.repair_history(id).await?;
+                }
+            }
+            watch.compared(ids.len() as u64);
+        }
+    }
+
+    async fn repair_history(&self, id: GameId) -> Result<(), Error> {
+        write_tx!(self.db, |tx| {
+            store::game_lock(tx, id).await?;
+            for drift in histories_of(tx, &[id]).await? {
+                let Drift::History(_, noted, expected) = drift else {
+                    continue;
+                };
+                for row in &noted {
+                    store::result_delete(tx, row).await?;
+                }
+                for row in &expected {
+                    store::results_insert(tx, row).await?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn stats(&self, watch: &mut impl Watch) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let mut snapshot = self.db.snapshot().await?;
+            let ids = store::player_ids_after(snapshot.conn(), after, BATCH).await?;
+            let noted = store::stats_by_ids(snapshot.conn(), &ids).await?;
+            let mut summed = sums(snapshot.conn(), &ids).await?;
+            snapshot.end().await;
+            let Some(last) = ids.last() else { return Ok(()) };
+            after = Some(*last);
+            let mut noted: HashMap<UserId, StatsRow> = noted.into_iter().map(|row| (row.user_id, row)).collect();
+            for id in &ids {
+                let (noted, expected) = (noted.remove(id), summed.remove(id));
+                if noted != expected {
+                    watch.found(&Drift::Stats(*id, noted, expected));
+                    if self.repairs {
+                        self.repair_stats(*id).await?;
+                    }
+                }
+            }
+            watch.compared(ids.len() as u64);
+        }
+    }
+
+    async fn repair_stats(&self, id: UserId) -> Result<(), Error> {
+        write_tx!(self.db, |tx| {
+            let noted = store::stats_lock(tx, id).await?;
+            let mut groups = Groups::default();
+            groups.leave(noted.games_played, noted.wins);
+            match sums(tx, &[id]).await?.remove(&id) {
+                None => store::stats_delete(tx, id).await?,
+                Some(expected) => {
+                    store::stats_replace(tx, &expected).await?;
+                    groups.join(expected.games_played, expected.wins);
+                }
+            }
+            groups.write(tx).await
+        })
+    }
+
+    async fn groups(&self, watch: &mut impl Watch) -> Result<(), Error> {
+        let mut snapshot = self.db.snapshot().await?;
+        let counted = store::groups_counted(snapshot.conn()).await?;
+        let noted = store::groups_noted(snapshot.conn()).await?;
+        snapshot.end().await;
+        // By everything but the number of players; the bits, since rows of a ratio that no game gives may be there.
+        let key = |row: &GroupRow| (row.games_played, row.wins, row.win_ratio.to_bits());
+        let mut both: BTreeMap<_, (Option<GroupRow>, i64)> = BTreeMap::new();
+        for row in counted {
+            let none = GroupRow {
+                players: 0,
+                ..row.clone()
+            };
+            both.insert(key(&row), (Some(none), row.players));
+        }
+        for row in noted {
+            both.entry(key(&row)).or_default().0 = Some(row.clone());
+        }
+        for (noted, expected) in both.into_values() {
+            let Some(noted) = noted.filter(|noted| noted.players != expected) else {
+                continue;
+            };
+            watch.found(&Drift::Group(noted.clone(), expected));
+            if self.repairs {
+                self.repair_group(&noted).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn repair_group(&self, group: &GroupRow) -> Result<(), Error> {
+        write_tx!(self.db, |tx| {
+            let noted = store::group_lock(tx, group).await?;
+            let expected = store::group_count(tx, group).await?;
+            let by = |players| GroupRow {
+                players,
+                ..group.clone()
+            };
+            if expected > noted {
+                store::group_add(tx, &by(expected - noted)).await?;
+            } else {
+                store::group_take(tx, &by(noted - expected)).await?;
+            }
+            Ok(())
+        })
+    }
+
+    async fn bands(&self, watch: &mut impl Watch) -> Result<(), Error> {
+        let mut snapshot = self.db.snapshot().await?;
+        let counted = store::bands_counted(snapshot.conn()).await?;
+        let noted = store::bands_noted(snapshot.conn()).await?;
+        snapshot.end().await;
+        let mut both: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
+        for row in counted {
+            both.entry(row.band).or_default().1 = row.players;
+        }
+        for row in noted {
+            both.entry(row.band).or_default().0 = row.players;
+        }
+        for (band, (players, expected)) in both.into_iter().filter(|(_, (noted, expected))| noted != expected) {
+            watch.found(&Drift::Band(BandRow { band, players }, expected));
+            if self.repairs {
+                self.repair_band(band).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn repair_band(&self, band: i32) -> Result<(), Error> {
+        write_tx!(self.db, |tx| {
+            let noted = store::band_lock(tx, band).await?;
+            let expected = store::band_count(tx, band).await?;
+            let by = |players| BandRow { band, players };
+            if expected > noted {
+                store::band_add(tx, by(expected - noted)).await?;
+            } else {
+                store::band_take(tx, by(noted - expected)).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Which of these games have another history than they should.
+async fn histories_of(conn: &mut Conn, ids: &[GameId]) -> Result<Vec<Drift>, Error> {
+    let rows = store::games_by_ids(conn, ids).await?;
+    let mut noted: HashMap<GameId, Vec<ResultRow>> = HashMap::new();
+    for row in store::results_by_games(conn, ids).await? {
+        noted.entry(row.game_id).or_default().push(row);
+    }
+    let mut drifts = Vec::new();
+    for row in rows {
+        let expected = finish::results(&Game::from_rows(&row, &[])?)?;
+        let noted = noted.remove(&row.id).unwrap_or_default();
+        if noted != expected {
+            drifts.push(Drift::History(row.id, noted, expected));
+        }
+    }
+    Ok(drifts)
+}
+
+/// What the history of these players adds up to.
+async fn sums(conn: &mut Conn, ids: &[UserId]) -> Result<HashMap<UserId, StatsRow>, Error> {
+    let mut sums: HashMap<UserId, StatsRow> = HashMap::new();
+    for (user, result, games, last) in store::results_summed(conn, ids).await? {
+        let (Some(result), Some(last)) = (GameResult::parse(&result), last) else {
+            return Err(Error::Internal(format!(
+                "the history of {user} has a result that is none"
+            )));
+        };
+        let one = result.stats(user, last);
+        let sum = sums.entry(user).or_insert_with(|| StatsRow {
+            wins: 0,
+            losses: 0,
+            draws: 0,
+            games_played: 0,
+            win_ratio: 0.0,
+            ..one.clone()
+        });
+        sum.wins += one.wins * games;
+        sum.losses += one.losses * games;
+        sum.draws += one.draws * games;
+        sum.games_played += games;
+        sum.win_ratio = finish::win_ratio(sum.wins, sum.losses, sum.draws);
+        sum.last_finish_time = sum.last_finish_time.max(last);
+    }
+    Ok(sums)
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let history = |rows: &[ResultRow]| match rows {
+            [] => "nothing".to_owned(),
+            rows => rows
+                .iter()
+                .map(|row| format!("{} {} ({})", row.user_id, row.result, row.end_reason))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        let stats = |row: Option<&StatsRow>| match row {
+            None => "nothing".to_owned(),
+            Some(row) => format!("{} won, {} lost, {} drawn", row.wins, row.losses, row.draws),
+        };
+        match self {
+            Self::History(id, noted, expected) => {
+                write!(
+                    f,
+                    "game {id}: the history says {}, the game {}",
+                    history(noted),
+                    history(expected)
+                )
+            }
+            Self::Stats(id, noted, expected) => {
+                let (noted, expected) = (stats(noted.as_ref()), stats(expected.as_ref()));
+                write!(f, "player {id}: the stats say {noted}, the history {expected}")?;
+                if noted == expected {
+                    write!(f, ", by another ratio or at another time")?;
+                }
+                Ok(())
+            }
+            Self::Group(group, expected) => write!(
+                f,
+                "players with {} of {} games won: {} are noted, {expected} there",
+                group.wins, group.games_played, group.players
+            ),
+            Self::Band(band, expected) => write!(
+                f,
+                "players who win {} of 512 games: {} are noted, {expected} there",
+                band.band, band.players
+            ),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Many rows at once.
+
+use shared::{
+    db::{self, insert_rows, prelude::*},
+    ids::UserId,
+};
+
+use super::{
+    GameRow, MoveRow, ResultRow, StatsRow,
+    schema::{game_results, games, moves, player_stats, players},
+};
+
+/// A player who is new.
+#[derive(Clone, Debug, Insertable)]
+#[diesel(table_name = players, treat_none_as_default_value = false)]
+pub(crate) struct PlayerRow {
+    pub(crate) id: UserId,
+    pub(crate) login: String,
+}
+
+pub(crate) async fn players_insert(conn: &mut Conn, rows: &[PlayerRow]) -> db::Result<()> {
+    insert_rows!(conn, players::table, rows)
+}
+
+pub(crate) async fn games_insert(conn: &mut Conn, rows: &[GameRow]) -> db::Result<()> {
+    insert_rows!(conn, games::table, rows)
+}
+
+pub(crate) async fn many_moves_insert(conn: &mut Conn, rows: &[MoveRow]) -> db::Result<()> {
+    insert_rows!(conn, moves::table, rows)
+}
+
+pub(crate) async fn many_results_insert(conn: &mut Conn, rows: &[ResultRow]) -> db::Result<()> {
+    insert_rows!(conn, game_results::table, rows)
+}
+
+pub(crate) async fn stats_insert(conn: &mut Conn, rows: &[StatsRow]) -> db::Result<()> {
+    insert_rows!(conn, player_stats::table, rows)
+}

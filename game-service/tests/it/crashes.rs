@@ -1,0 +1,129 @@
+//! game-service is killed in the middle of whatever it does, again and again. `KILL_ROUNDS` says how often (6 for each backend).
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use shared::{
+    clock::Clock,
+    db::Backend,
+    testing::{
+        TestDatabase, on_both_backends,
+        program::{Program, Signal, serving},
+        rounds,
+        tokens::TokenMint,
+    },
+};
+use tempfile::TempDir;
+use tonic::{Code, Status};
+
+use crate::{
+    interleavings::{Client, report},
+    model::{Ledger, has_no_drift},
+    support::Player,
+};
+
+const PLAYERS: usize = 4;
+const CLIENTS: usize = 6;
+
+/// Where the program finds what it needs.
+struct Place {
+    folder: TempDir,
+    url: String,
+    mint: TokenMint,
+}
+
+impl Place {
+    async fn serve(&self) -> (Program, SocketAddr) {
+        let key = self.folder.path().join("public.pem");
+        std::fs::write(&key, self.mint.public_pem()).expect("write a file");
+        let key = key.to_str().expect("UTF-8");
+        let arguments = [
+            "serve",
+            "--game-listen",
+            "127.0.0.1:0",
+            "--game-http-listen",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+            "--log-level",
+            "info",
+            "--database-url",
+            &self.url,
+            "--auth-keys-file",
+            key,
+        ];
+        let program = Program::start(env!("CARGO_BIN_EXE_game-service"), arguments);
+        let grpc = program.addresses().await.grpc;
+        serving(grpc).await;
+        (program, grpc)
+    }
+}
+
+/// Whether this is what a client sees when the server dies.
+fn is_cut_off(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal
+    )
+}
+
+on_both_backends! {
+    migrations = game_service::MIGRATIONS;
+
+    async fn nothing_that_was_acknowledged_is_lost_and_nothing_counts_twice(database: TestDatabase) {
+        let rounds = rounds("KILL_ROUNDS", 6);
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        // A file has one process, and a server may have two, of which one is killed at a time.
+        let url = match database.backend() {
+            Backend::Sqlite => format!("sqlite:{}/game.db", folder.path().display()),
+            Backend::Postgres => database.url().to_owned(),
+        };
+        let place = Place { folder, url, mint: TokenMint::random() };
+        let is_pair = database.backend() == Backend::Postgres;
+        let ledger = Arc::new(Ledger::default());
+        let mut random = StdRng::from_rng(&mut rand::rng());
+        let (mut victim, mut grpc) = place.serve().await;
+        let mut other = if is_pair { Some(place.serve().await) } else { None };
+        let players: Vec<Player> = (0..PLAYERS).map(|index| Player::new(&place.mint, &format!("player{index}"), Clock::system().now(), grpc)).collect();
+        for _ in 0..rounds {
+            let at_other = other.as_ref().map_or(grpc, |(_, address)| *address);
+            let mut clients = tokio::task::JoinSet::new();
+            for index in 0..CLIENTS {
+                let player = &players[index % PLAYERS];
+                let mut client = Client {
+                    here: player.calling(grpc),
+                    there: player.calling(at_other),
+                    random: StdRng::from_rng(&mut random),
+                    ledger: Arc::clone(&ledger),
+                };
+                clients.spawn(async move {
+                    loop {
+                        if let Err(status) = client.step().await {
+                            assert!(is_cut_off(&status), "{status:?}");
+                            return;
+                        }
+                    }
+                });
+            }
+            // When it dies is up to chance; that nobody waits for it is the point.
+            tokio::time::sleep(Duration::from_millis(random.random_range(20..400))).await;
+            victim.signal(Signal::Kill);
+            victim.ended().await;
+            while let Some(ended) = clients.join_next().await {
+                ended.expect("a client to the end");
+            }
+            (victim, grpc) = place.serve().await;
+            if let Some((second, address)) = other.take() {
+                // The next one to die is the other one.
+                other = Some((std::mem::replace(&mut victim, second), std::mem::replace(&mut grpc, address)));
+            }
+        }
+        let players: Vec<Player> = players.iter().map(|player| player.calling(grpc)).collect();
+        let counted = ledger.verify(&players).await;
+        report(&format!("{:?}: killed {rounds} times; {} games were told of, and {counted} count", database.backend(), ledger.games().len()));
+        assert!(counted > 0, "no game came to an end that counts");
+        has_no_drift(&place.url);
+        victim.signal(Signal::Terminate);
+        assert_eq!(victim.ended().await.code, Some(0));
+    }
+}

@@ -1,0 +1,214 @@
+//! Many clients at two replicas do whatever they like at the same time, and send it again. `MODEL_ROUNDS` says how often (3).
+
+use std::{sync::Arc, time::Duration};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use shared::{
+    proto::game::v1::{Game, GameState, Mark, Opponent},
+    testing::{TestDatabase, on_both_backends, rounds},
+};
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use crate::{
+    model::{Ledger, has_no_drift},
+    support::{Player, Server},
+};
+
+const PLAYERS: usize = 4;
+const CLIENTS: usize = 8;
+const STEPS: usize = 40;
+
+/// Somebody who calls now the one replica, now the other.
+pub(crate) struct Client {
+    pub(crate) here: Player,
+    pub(crate) there: Player,
+    pub(crate) random: StdRng,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+/// What a client may be told instead of a game. Anything else is a fault.
+fn is_expected(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::NotFound | Code::FailedPrecondition | Code::Aborted | Code::PermissionDenied
+    )
+}
+
+impl Client {
+    /// Does something. Gives the error that was not to be expected.
+    pub(crate) async fn step(&mut self) -> Result<(), Status> {
+        let own = self.here.my_games(100, "").await?.games;
+        // Whoever has much to play plays, so that games come to an end.
+        let result = match self.random.random_range(0..100) {
+            0..30 if own.len() < 4 => self.create().await,
+            30..60 if own.len() < 8 => self.join().await,
+            _ => self.play(own).await,
+        };
+        result.or_else(|status| if is_expected(&status) { Ok(()) } else { Err(status) })
+    }
+
+    /// Once or twice, the second time somewhere else, one after the other or at the same time.
+    async fn perhaps_again<T>(&mut self, call: impl AsyncFn(&Player) -> Result<T, Status>) -> Vec<Result<T, Status>> {
+        match self.random.random_range(0..10) {
+            0..6 => vec![call(&self.here).await],
+            6..8 => vec![call(&self.here).await, call(&self.there).await],
+            _ => {
+                let (one, other) = tokio::join!(call(&self.here), call(&self.there));
+                vec![one, other]
+            }
+        }
+    }
+
+    async fn create(&mut self) -> Result<(), Status> {
+        let request_id = Uuid::new_v4().to_string();
+        let opponent = if self.random.random_bool(0.2) {
+            Opponent::Computer
+        } else {
+            Opponent::Player
+        };
+        let mark = [Mark::Unspecified, Mark::X, Mark::O][self.random.random_range(0..3)];
+        let id = request_id.clone();
+        for made in self
+            .perhaps_again(async move |player| player.create_once(opponent, mark, &id).await)
+            .await
+        {
+            self.ledger.created(&request_id, &made?);
+        }
+        Ok(())
+    }
+
+    async fn join(&mut self) -> Result<(), Status> {
+        let open = self.here.open_games(0, "").await?.games;
+        if open.is_empty() {
+            return Ok(());
+        }
+        let id = open[self.random.random_range(0..open.len())].game_id.clone();
+        for joined in self.perhaps_again(async move |player| player.join(&id).await).await {
+            self.ledger.told(&joined?);
+        }
+        Ok(())
+    }
+
+    async fn play(&mut self, mut own: Vec<Game>) -> Result<(), Status> {
+        for game in &own {
+            self.ledger.told(game);
+        }
+        // Mostly where it is one's turn.
+        if self.random.random_bool(0.8) && own.iter().any(|game| game.turn_user_id == self.here.id()) {
+            own.retain(|game| game.turn_user_id == self.here.id());
+        }
+        if own.is_empty() {
+            return Ok(());
+        }
+        let seen = own.swap_remove(self.random.random_range(0..own.len()));
+        let id = seen.game_id.clone();
+        match self.random.random_range(0..100) {
+            0..4 => {
+                for over in self.perhaps_again(async move |player| player.resign(&id).await).await {
+                    self.ledger.told(&over?);
+                }
+            }
+            4..8 => {
+                for over in self.perhaps_again(async move |player| player.cancel(&id).await).await {
+                    self.ledger.told(&over?);
+                }
+            }
+            8..12 => self.ledger.told(&self.there.get(&id).await?),
+            chance => self.make_move(&seen, chance >= 20).await?,
+        }
+        Ok(())
+    }
+
+    /// A move on a free cell of the game as it was seen, or any move at all.
+    async fn make_move(&mut self, seen: &Game, is_sensible: bool) -> Result<(), Status> {
+        let latest = seen.version;
+        let mut seen = seen.clone();
+        let mut cell = self.random.random_range(0..9);
+        if is_sensible {
+            let free: Vec<usize> = seen.board.match_indices('.').map(|(cell, _)| cell).collect();
+            if free.is_empty() {
+                return Ok(());
+            }
+            cell = i32::try_from(free[self.random.random_range(0..free.len())]).expect("small");
+        } else {
+            seen.version = (seen.version + self.random.random_range(-2..=1)).max(1);
+        }
+        let asked = seen.clone();
+        let answers = self
+            .perhaps_again(async move |player| player.make_move(&asked, cell).await)
+            .await;
+        // Of two that are the same either none is legal, or whoever is answered is told that it is made, however late. (For a version that is yet
+        // to come it may be too early for the first one.)
+        let is_refused = |answer: &Result<Game, Status>| answer.as_ref().is_err_and(is_expected);
+        let is_made = answers.iter().any(Result::is_ok);
+        assert!(
+            seen.version > latest || !is_made || !answers.iter().any(is_refused),
+            "{answers:?}"
+        );
+        for now in answers.iter().flatten() {
+            self.ledger.moved(&self.here, &seen, cell, now);
+        }
+        if let Some(Err(status)) = answers.into_iter().find(Result::is_err) {
+            return Err(status);
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "figures, with --nocapture")]
+pub(crate) fn report(line: &str) {
+    println!("{line}");
+}
+
+on_both_backends! {
+    migrations = game_service::MIGRATIONS;
+
+    async fn whatever_clients_do_at_once_agrees_with_the_rules(database: TestDatabase) {
+        let rounds = rounds("MODEL_ROUNDS", 3);
+        let server = Server::start_with(database, &["--turn-seconds", "60", "--open-game-seconds", "60"]).await;
+        let replica = server.replica().await;
+        let ledger = Arc::new(Ledger::default());
+        let players: Vec<Player> = (0..PLAYERS).map(|index| server.player(&format!("player{index}"))).collect();
+        for _ in 0..rounds {
+            let seed: u64 = rand::random();
+            let mut clients = tokio::task::JoinSet::new();
+            for index in 0..CLIENTS {
+                let (mut here, mut there) = (players[index % PLAYERS].clone(), players[index % PLAYERS].at(&replica));
+                if index % 2 == 1 {
+                    std::mem::swap(&mut here, &mut there);
+                }
+                let mut client = Client { here, there, random: StdRng::seed_from_u64(seed ^ index as u64), ledger: Arc::clone(&ledger) };
+                let clock = server.clock.clone();
+                clients.spawn(async move {
+                    for step in 0..STEPS {
+                        client.step().await.expect("an answer that is to be expected");
+                        // Now and then time passes, and sometimes so much that turns and waiting games run out.
+                        if step % 10 == index {
+                            clock.advance(Duration::from_secs(if client.random.random_bool(0.2) { 60 } else { 1 }));
+                        }
+                    }
+                });
+            }
+            while let Some(ended) = clients.join_next().await {
+                ended.expect("a client to the end");
+            }
+        }
+        // Nothing changes any more once all that is open has run out.
+        server.clock.advance(Duration::from_mins(1));
+        for player in &players {
+            while let games = player.my_games(0, "").await.expect("a page").games && !games.is_empty() {
+                for game in games {
+                    // Whoever touches it ends it.
+                    let refused = player.resign(&game.game_id).await.expect_err("its time has run out");
+                    assert!(is_expected(&refused), "{refused}");
+                }
+            }
+        }
+        let counted = ledger.verify(&players).await;
+        report(&format!("{:?}: {} games were told of, and {counted} count", server.database.backend(), ledger.games().len()));
+        assert!(counted > 0, "no game came to an end that counts");
+        assert_eq!(players[0].my_games(0, "").await.expect("a page").games.iter().filter(|game| game.state() == GameState::Turn).count(), 0);
+        has_no_drift(server.database.url());
+    }
+}
