@@ -105,15 +105,18 @@ class Server:
         metadata = [("authorization", f"Bearer {token}")] if token is not None else []
         return stub(json_format.ParseDict(fields, request()), timeout=CALL_SECONDS, metadata=metadata)
 
+    def stream(self, path, token=None, **fields):
+        """Calls `package.Service/Method` with these fields and returns the answers as they come."""
+        request, response = self._method(path)
+        stub = self.channel.unary_stream(
+            f"/{path}", request_serializer=request.SerializeToString, response_deserializer=response.FromString
+        )
+        metadata = [("authorization", f"Bearer {token}")] if token is not None else []
+        return stub(json_format.ParseDict(fields, request()), metadata=metadata)
+
     def watch_health(self):
         """Opens a stream that stays open."""
-        request, response = self._method("grpc.health.v1.Health/Watch")
-        stub = self.channel.unary_stream(
-            "/grpc.health.v1.Health/Watch",
-            request_serializer=request.SerializeToString,
-            response_deserializer=response.FromString,
-        )
-        return stub(request())
+        return self.stream("grpc.health.v1.Health/Watch")
 
     def refused(self, path, code, reason, token=None, **fields):
         """Calls and expects this code and `domain/REASON`. Returns the names of the bad fields."""
@@ -827,8 +830,13 @@ def walk_game(game, players):
     expect_equal(len(carol.call(f"{HISTORY}/ListFinishedGames").games), 0, "the number of carol's games")
     step("ListFinishedGames in pages of 1, newest first; each player's own alone")
 
-    check_leaderboard(carol)
+    check_leaderboard(carol, [(1, "alice", 1, 1, 1, 0.5), (2, "bob", 0, 1, 0, 0.0)])
     step("GetLeaderboard")
+
+    watched = check_watch(alice, bob)
+    step("WatchGame from the first state to the last")
+    check_looking_back(alice, bob, watched)
+    step("ListFinishedGames by filters, GetHeadToHead, GetPlayerRank, ListAroundPlayer")
 
 
 def win(alice, bob, game):
@@ -857,6 +865,45 @@ def win(alice, bob, game):
     return won
 
 
+def check_watch(alice, bob):
+    """A game, watched by one who joins it, from its beginning to its end; the stream then ends OK."""
+    request = {"opponent": "OPPONENT_PLAYER", "mark": "MARK_X"}
+    created = alice.call(f"{GAME}/CreateGame", **request).game
+    states = bob.server.stream(f"{GAME}/WatchGame", bob.token, gameId=created.game_id)
+    expect_equal(next(states).game, created, "the first state of a watched game")
+    game = bob.call(f"{GAME}/JoinGame", gameId=created.game_id).game
+    for player, cell in zip([alice, bob] * 3, [0, 3, 1, 4, 2]):
+        game = player.move(game, cell)
+    versions = [created.version]
+    for state in states:
+        versions.append(state.game.version)
+        last = state.game
+    expect_equal(last, game, "the last state of a watched game")
+    expect_equal(versions, sorted(set(versions)), "the versions that were sent")
+    return game
+
+
+def check_looking_back(alice, bob, game):
+    """Filters, head-to-head, and places on the leaderboard."""
+    path = f"{HISTORY}/ListFinishedGames"
+    won = alice.call(path, opponentUserId=bob.user_id, result="GAME_RESULT_WON").games
+    expect_equal(won[0], game, "the last game that alice won against bob")
+    expect_equal(len(alice.call(path, endReason="END_REASON_TIMEOUT").games), 0, "the number of games that ran out of time")
+    alice.refused(path, Code.NOT_FOUND, "game.v1/USER_NOT_FOUND", userId=bob.user_id)
+    bad = alice.refused(path, Code.INVALID_ARGUMENT, "authz.v1/FIELDS_INVALID", opponentUserId="bob", endReason=99)
+    expect_equal(bad, ["end_reason", "opponent_user_id"], "the bad fields of two bad filters")
+    mine = alice.call(f"{HISTORY}/GetHeadToHead", opponentUserId=bob.user_id)
+    his = bob.call(f"{HISTORY}/GetHeadToHead", opponentUserId=alice.user_id)
+    expect_equal((mine.wins, mine.losses), (len(won), 0), "alice's games against bob")
+    expect_equal((mine.wins, mine.losses, mine.draws), (his.losses, his.wins, his.draws), "both sides of the same games")
+    entries = list(alice.call(f"{LEADERBOARD}/GetLeaderboard").entries)
+    for player in (alice, bob):
+        own = player.call(f"{LEADERBOARD}/GetPlayerRank").entry
+        expect(own in entries, f"the leaderboard has no {own!r}")
+        around = list(player.call(f"{LEADERBOARD}/ListAroundPlayer", limit=2).entries)
+        expect_equal(around, entries, "the two players around either of them")
+
+
 def check_history(player, games):
     """Every page of one game, in this order."""
     path, token, found = f"{HISTORY}/ListFinishedGames", "", []
@@ -875,14 +922,13 @@ def check_history(player, games):
         expect_equal(bad, wanted, f"the bad fields of {fields}")
 
 
-def check_leaderboard(player):
+def check_leaderboard(player, wanted):
     def line(entry):
         return (entry.rank, entry.login, entry.wins, entry.losses, entry.draws, entry.win_ratio)
 
-    path, best = f"{LEADERBOARD}/GetLeaderboard", (1, "alice", 1, 1, 1, 0.5)
-    everybody = [line(entry) for entry in player.call(path).entries]
-    expect_equal(everybody, [best, (2, "bob", 0, 1, 0, 0.0)], "the leaderboard")
-    expect_equal([line(entry) for entry in player.call(path, limit=1).entries], [best], "the best player")
+    path = f"{LEADERBOARD}/GetLeaderboard"
+    expect_equal([line(entry) for entry in player.call(path).entries], wanted, "the leaderboard")
+    expect_equal([line(entry) for entry in player.call(path, limit=1).entries], wanted[:1], "the best player")
     bad = player.refused(path, Code.INVALID_ARGUMENT, "authz.v1/FIELDS_INVALID", limit=1001)
     expect_equal(bad, ["limit"], "the bad fields of a limit of 1001")
 
@@ -912,7 +958,7 @@ def stop_and_start(deployment):
     deployment.start()
     auth, game = Server(deployment.auth, "v1"), Server(deployment.game, "v1alpha")
     login = auth.call(f"{AUTH}/Login", identifier="carol", password=PASSWORD)
-    check_leaderboard(Player(game, login.user.user_id, login.tokens.access_token))
+    check_leaderboard(Player(game, login.user.user_id, login.tokens.access_token), [(1, "alice", 2, 1, 1, 1.0), (2, "bob", 0, 2, 0, 0.0)])
     step("a second start finds users and games again")
     deployment.stop()
 

@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use shared::{
     clock::Clock,
-    db::Backend,
+    db::{Backend, DatabaseSettings, Db},
     ids::UserId,
     proto::{
         auth::v1::{
@@ -379,5 +379,121 @@ fn help_names_every_setting() {
             let ended = Program::start(GAME_SERVICE, [command, "--help"]).ended().await;
             ended.documents_every_option();
         }
+    });
+}
+
+/// What a command printed that was to end with this exit code.
+async fn ran(place: &Place, code: i32, arguments: &[&str]) -> String {
+    let program = Program::start(GAME_SERVICE, [arguments, &["--database-url", &place.url]].concat());
+    let ended = program.ended().await;
+    assert_eq!(ended.code, Some(code), "{ended:?}");
+    // Nobody draws a bar for what is no terminal.
+    assert!(!ended.stderr.contains("games and players"), "{ended:?}");
+    ended.stdout + &ended.stderr
+}
+
+async fn change(place: &Place, statement: &str) {
+    let settings = DatabaseSettings::new(place.url.parse().expect("a URL"));
+    let db = Db::connect_beside(&settings).await.expect("connected");
+    let changed: shared::db::Result<usize> = shared::write_tx!(db, |tx| shared::query!(tx, |c| {
+        diesel_async::RunQueryDsl::execute(diesel::sql_query(statement), c).await
+    }));
+    assert!(changed.expect("changed") > 0, "{statement}");
+}
+
+async fn drift_is_found_and_repaired(place: &Place) {
+    let check = ["recompute-leaderboard", "--check"];
+    assert!(
+        ran(place, 1, &check)
+            .await
+            .contains("the database lacks the migrations")
+    );
+    ran(place, 0, &["migrate"]).await;
+    let mint = TokenMint::random();
+    let key = place.write("key.pem", &mint.public_pem());
+    let program = place.serve(&["--auth-keys-file", &key]);
+    let at = program.addresses().await;
+    believes(at, &mint).await;
+
+    // Both while the service runs.
+    let ids = place.write("ids", "");
+    let seeded = ran(
+        place,
+        0,
+        &["seed", "--players", "50", "--games", "400", "--players-file", &ids],
+    )
+    .await;
+    assert!(seeded.starts_with("added 50 players and 400 games in "), "{seeded}");
+    let ids = fs::read_to_string(ids).expect("the ids");
+    assert_eq!(ids.lines().filter(|id| id.parse::<UserId>().is_ok()).count(), 50);
+    let sound = "compared 400 games and 50 players: 0 games whose history, 0 players whose stats, and 0 groups whose size did not agree\n\
+                 the leaderboard is what the finished games say\n";
+    assert_eq!(ran(place, 0, &check).await, sound);
+
+    // One fault of every kind.
+    for statement in [
+        "DELETE FROM game_results WHERE game_id IN (SELECT id FROM games WHERE state = 'draw' LIMIT 1)",
+        "UPDATE game_results SET result = 'lost' WHERE game_id IN (SELECT game_id FROM game_results WHERE result = 'drawn' LIMIT 1)",
+        "UPDATE player_stats SET last_finish_time = last_finish_time WHERE user_id IN (SELECT user_id FROM player_stats LIMIT 1)",
+        "DELETE FROM player_stats WHERE user_id IN (SELECT user_id FROM player_stats ORDER BY user_id LIMIT 1)",
+        "UPDATE rank_groups SET players = players + 1 WHERE wins IN (SELECT min(wins) FROM rank_groups)",
+        "DELETE FROM rank_bands WHERE band IN (SELECT max(band) FROM rank_bands)",
+    ] {
+        change(place, statement).await;
+    }
+    let found = ran(place, 1, &check).await;
+    for words in [
+        "the history says nothing",
+        "the stats say nothing",
+        "are noted",
+        "nothing was changed",
+    ] {
+        assert!(found.contains(words), "{words} is not in {found}");
+    }
+    // A check changes nothing.
+    assert_eq!(ran(place, 1, &check).await, found);
+    assert!(
+        ran(place, 0, &["recompute-leaderboard"])
+            .await
+            .ends_with("repaired: the leaderboard is what the finished games say\n")
+    );
+    assert_eq!(ran(place, 0, &check).await, sound);
+    for (arguments, words) in [
+        (
+            &["seed", "--players", "1", "--games", "1"][..],
+            "1 is not in 2..=10000000",
+        ),
+        (&["seed", "--players", "2"], "--games <N>"),
+    ] {
+        assert!(ran(place, 64, arguments).await.contains(words), "{arguments:?}");
+    }
+    program.signal(Signal::Terminate);
+    assert_eq!(program.ended().await.code, Some(0));
+}
+
+#[test]
+fn drift_of_the_leaderboard_is_found_and_repaired_on_sqlite() {
+    block_on(async {
+        let place = Place::new();
+        // Nothing is made where there is nothing.
+        assert!(
+            ran(&place, 1, &["recompute-leaderboard"])
+                .await
+                .contains("cannot be opened")
+        );
+        fs::write(place.folder.path().join("game.db"), "").expect("write a file");
+        drift_is_found_and_repaired(&place).await;
+    });
+}
+
+#[test]
+fn drift_of_the_leaderboard_is_found_and_repaired_on_postgres() {
+    block_on(async {
+        let database = TestDatabase::create_empty(Backend::Postgres).await;
+        let place = Place {
+            url: database.url().to_owned(),
+            ..Place::new()
+        };
+        drift_is_found_and_repaired(&place).await;
     });
 }

@@ -219,7 +219,7 @@ impl Deployment {
 }
 
 /// Returns once the service at this address serves.
-async fn started(grpc: SocketAddr) {
+pub(crate) async fn started(grpc: SocketAddr) {
     let listens = async {
         while TcpStream::connect(grpc).await.is_err() {
             sleep(Duration::from_millis(10)).await;
@@ -230,7 +230,7 @@ async fn started(grpc: SocketAddr) {
     serving(grpc).await;
 }
 
-fn memory(process: u32, field: &str) -> f64 {
+pub(crate) fn memory(process: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("Linux tells");
     let line = status
         .lines()
@@ -247,13 +247,13 @@ fn random() -> [u8; 32] {
 }
 
 /// An address that nobody listens on at this moment.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address")
 }
 
 /// A program in the folder of this one.
-fn executable(name: &str) -> String {
+pub(crate) fn executable(name: &str) -> String {
     let path: PathBuf = PROGRAMS.get().map_or(Path::new("."), PathBuf::as_path).join(name);
     path.to_str().expect("UTF-8").to_owned()
 }

@@ -2,6 +2,7 @@
 //! what it saw. Nothing here fails because a machine is slow; what is never allowed to happen does fail.
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 
+mod cpu;
 mod deployment;
 mod scenario;
 mod statistics;
@@ -11,7 +12,7 @@ use std::{env, path::Path};
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::{db::Backend, testing::block_on};
 
-use crate::scenario::{enumeration, login_storm, refusal};
+use crate::scenario::{enumeration, leaderboard, login_storm, refusal};
 
 /// Measures auth-service and game-service. Every scenario starts both anew, on a database of its own.
 #[derive(Debug, Parser)]
@@ -53,6 +54,11 @@ enum Scenario {
         #[command(flatten)]
         samples: enumeration::Samples,
     },
+    /// What the leaderboard costs with more and more players: its top, a player's rank, those around a player.
+    Leaderboard {
+        #[command(flatten)]
+        size: leaderboard::Size,
+    },
     /// Many logins at once, and what they do to the calls beside them.
     LoginStorm {
         #[command(flatten)]
@@ -73,6 +79,7 @@ fn main() {
                 Scenario::Revocation { rounds } => refusal::deactivation(backend, rounds).await,
                 Scenario::RoleChange { rounds } => refusal::role_change(backend, rounds).await,
                 Scenario::Enumeration { samples } => enumeration::run(backend, samples).await,
+                Scenario::Leaderboard { size } => leaderboard::run(backend, size).await,
                 Scenario::LoginStorm { storm } => login_storm::run(backend, storm).await,
             }
         });

@@ -1,5 +1,11 @@
 //! `game-service seed`.
 
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
 use rand::{SeedableRng as _, rngs::StdRng};
 use shared::{
     clock::Clock,
@@ -17,9 +23,12 @@ pub struct SeedPlayers {
     /// How many finished games between them, and some against the computer [0 to 100000000].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
     games: u64,
-    /// The same number makes the same players play the same games, a second time on another database. By default one is drawn by lot.
+    /// The same number makes as skilled players play the same moves once more. By default one is drawn by lot.
     #[arg(long, value_name = "N")]
     random_seed: Option<u64>,
+    /// Write the ids of the players there, one a line, for whoever signs tokens for them.
+    #[arg(long, value_name = "FILE")]
+    players_file: Option<PathBuf>,
     #[command(flatten)]
     database: DatabaseArgs,
 }
@@ -35,9 +44,34 @@ impl SeedPlayers {
             players: self.players,
             games: self.games,
         };
+        let failed =
+            |error: io::Error, file: &Path| StartError::Failed(format!("cannot write {}: {error}", file.display()));
+        let mut ids = match &self.players_file {
+            Some(path) => Some(
+                File::create(path)
+                    .map(BufWriter::new)
+                    .map_err(|error| failed(error, path))?,
+            ),
+            None => None,
+        };
+        let mut unwritten = None;
         let bar = super::progress_bar(self.games)?;
         bar.set_message("games");
-        let done = seed.run(|games| bar.inc(games)).await;
+        let done = seed
+            .run(|players, games| {
+                bar.inc(games);
+                if let Some(ids) = &mut ids {
+                    let written = players.iter().try_for_each(|id| writeln!(ids, "{id}"));
+                    unwritten = unwritten.take().or(written.err());
+                }
+            })
+            .await;
+        if let (Some(path), Some(mut ids)) = (&self.players_file, ids) {
+            unwritten = unwritten.or(ids.flush().err());
+            if let Some(error) = unwritten {
+                return Err(failed(error, path));
+            }
+        }
         let elapsed = bar.elapsed();
         bar.finish_and_clear();
         done.map_err(StartError::failed)?;

@@ -72,8 +72,8 @@ struct Block {
 }
 
 impl<R: Rng> Seed<R> {
-    /// Writes everything, and says after each block how many games are there.
-    pub(crate) async fn run(mut self, mut progress: impl FnMut(u64)) -> Result<(), Error> {
+    /// Writes everything, and says after each block which players and how many games are there.
+    pub(crate) async fn run(mut self, mut progress: impl FnMut(&[UserId], u64)) -> Result<(), Error> {
         let blocks = self
             .players
             .div_ceil(PLAYERS)
@@ -85,15 +85,22 @@ impl<R: Rng> Seed<R> {
             let share = |all: u64| all / blocks + u64::from(index < all % blocks);
             let (players, games) = (share(self.players), share(self.games));
             let first = self.players / blocks * index + index.min(self.players % blocks);
-            let block = self.block(first, players, games)?;
+            let block = self.block((index, blocks), first, players, games)?;
             self.write(&block).await?;
-            progress(games);
+            let ids: Vec<UserId> = block.players.iter().map(|player| player.id).collect();
+            progress(&ids, games);
         }
         Ok(())
     }
 
-    fn block(&mut self, first: u64, players: u64, games: u64) -> Result<Block, Error> {
-        let start = self.now.minus(PAST);
+    fn block(&mut self, (index, blocks): (u64, u64), first: u64, players: u64, games: u64) -> Result<Block, Error> {
+        // Each block has a part of the time, so that ids grow as they do in life, which keeps an index small and fast. The last game is over by
+        // now even if a turn lies for a day in it.
+        let span = PAST.saturating_sub(2 * LIE) / u32::try_from(blocks).unwrap_or(u32::MAX);
+        let start = self
+            .now
+            .minus(PAST)
+            .plus(span * u32::try_from(index).unwrap_or(u32::MAX));
         let mut block = Block::default();
         let people: Vec<Person> = (first..first + players)
             .map(|number| self.person(start, number))
@@ -103,8 +110,6 @@ impl<R: Rng> Seed<R> {
             login: person.login.clone(),
         };
         block.players = people.iter().map(row).collect();
-        // The last game is over by now even if a turn lies for a day in it.
-        let span = PAST.saturating_sub(2 * LIE);
         for _ in 0..games {
             let time = start.plus(span.mul_f64(self.random.random()));
             let game = self.game(&people, time)?;

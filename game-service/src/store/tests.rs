@@ -3,6 +3,7 @@
 use shared::{
     clock::Timestamp,
     db,
+    feed::{Epoch, Position},
     ids::UserId,
     testing::{TestDatabase, on_both_backends},
     write_tx,
@@ -188,6 +189,52 @@ on_both_backends! {
         assert_eq!(add_stats(&database, &late).await.expect("the sum").last_finish_time, sum.last_finish_time);
         let of_nobody = StatsRow { user_id: UserId::generate(), ..stats };
         assert!(add_stats(&database, &of_nobody).await.is_err(), "stats of nobody");
+    }
+
+    async fn an_older_name_does_not_come_back(database: TestDatabase) {
+        let ann = UserId::generate();
+        let (one, other) = (Epoch::generate(), Epoch::generate());
+        let mut names = Vec::new();
+        for (login, epoch, sequence) in [("ann", one, 5), ("late", one, 4), ("again", one, 5), ("anna", one, 6), ("anew", other, 1)] {
+            let renamed: db::Result<Vec<(UserId, String)>> = write_tx!(database.db(), |tx| {
+                player_rename(tx, ann, login, Position { epoch, sequence }).await?;
+                players_by_ids(tx, &[ann]).await
+            });
+            names.push(renamed.expect("renamed").remove(0).1);
+        }
+        assert_eq!(names, ["ann", "ann", "ann", "anna", "anew"]);
+        let deleted: db::Result<(bool, Vec<(UserId, String)>)> = write_tx!(database.db(), |tx| {
+            player_delete(tx, ann).await?;
+            player_rename(tx, ann, "back", Position { epoch: other, sequence: 2 }).await?;
+            player_called(tx, ann, "back").await?;
+            Ok((player_lock(tx, ann).await?, players_by_ids(tx, &[ann]).await?))
+        });
+        assert_eq!(deleted.expect("deleted"), (true, vec![(ann, String::new())]));
+    }
+
+    async fn the_cursor_of_the_feed_goes_forward(database: TestDatabase) {
+        let (one, other) = (Epoch::generate(), Epoch::generate());
+        let mut known = Vec::new();
+        for (epoch, sequence) in [(one, 5), (one, 4), (one, 6), (other, 1)] {
+            let set: db::Result<Option<Position>> = write_tx!(database.db(), |tx| {
+                feed_cursor_set(tx, Position { epoch, sequence }).await?;
+                feed_cursor_get(tx).await
+            });
+            known.push(set.expect("set").expect("a position").sequence);
+        }
+        assert_eq!(known, [5, 5, 6, 1]);
+    }
+
+    async fn an_index_is_made_for_the_number_of_games_that_a_player_needs(database: TestDatabase) {
+        assert_eq!(leaderboard_index(1), None);
+        let name = leaderboard_index(7).expect("an index");
+        let mut lock = db::MigrationLock::acquire(database.db()).await.expect("the lock");
+        leaderboard_index_create(&mut lock, &name, 7).await.expect("made");
+        let there = leaderboard_indexes(&mut database.db().read().await.expect("a connection")).await;
+        assert_eq!(there.expect("the indexes"), std::slice::from_ref(&name));
+        leaderboard_index_drop(&mut lock, &name).await.expect("dropped");
+        let there = leaderboard_indexes(&mut database.db().read().await.expect("a connection")).await;
+        assert!(there.expect("the indexes").is_empty());
     }
 
     async fn nobody_leaves_a_group_who_is_not_in_it(database: TestDatabase) {

@@ -125,6 +125,22 @@ on_both_backends! {
         assert_eq!(bad_fields(&eve.watch("x").await.expect_err("refused")), ["game_id"]);
     }
 
+    async fn one_user_watches_a_few_games_at_a_time(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let (ann, bob) = (server.player("ann"), server.player("bob"));
+        let game = server.start_game(&ann, &bob).await;
+        let mut open = Vec::new();
+        for _ in 0..20 {
+            open.push(ann.watch(&game.game_id).await.expect("watched"));
+        }
+        let refused = ann.watch(&game.game_id).await.expect_err("too many");
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY_GAMES_WATCHED"));
+        bob.watch(&game.game_id).await.expect("another's");
+        open.pop();
+        let again = async { while ann.watch(&game.game_id).await.is_err() {} };
+        timeout(Duration::from_secs(10), again).await.expect("one has left");
+    }
+
     async fn a_lost_announcement_is_made_up_for(database: TestDatabase) {
         let server = Server::start(database).await;
         let (ann, bob) = (server.player("ann"), server.player("bob"));

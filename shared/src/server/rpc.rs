@@ -188,6 +188,20 @@ pub(super) struct Record {
     pub(super) code: Code,
 }
 
+#[cfg(test)]
+impl Record {
+    /// Of a call that no client has made.
+    pub(super) fn of_test() -> Self {
+        Self {
+            infrastructure: true,
+            service: "test".to_owned(),
+            method: "*".to_owned(),
+            start: Instant::now(),
+            code: Code::Cancelled,
+        }
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         let elapsed = self.start.elapsed();

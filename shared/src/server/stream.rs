@@ -3,22 +3,22 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, OnceLock},
-    task::{Context, Poll},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Response, header::CONTENT_TYPE};
 use http_body::Frame;
-use tokio::time::sleep;
+use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
     body::Body,
     codegen::{Body as HttpBody, Bytes},
 };
-use tracing::Span;
+use tracing::{Instrument as _, Span};
 
 use super::{deadline, request_id::RequestId, rpc::Record};
 use crate::{
@@ -55,14 +55,33 @@ pub(super) struct StreamRules {
 }
 
 /// The body of an answer that goes on.
+///
+/// Whether it has to end is watched by a task of its own: hyper does not ask a body for more while the client takes nothing in, and such a client
+/// must not keep its place, or what the RPC holds for it.
 pub(super) struct StreamBody {
-    inner: Body,
-    /// `None` once it has ended.
-    end: Option<BoxFuture<'static, ErrorReply>>,
+    stream: Arc<Mutex<Stream>>,
+    watch: AbortHandle,
     id: RequestId,
-    record: Record,
     span: Span,
-    _place: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
+struct Stream {
+    state: State,
+    /// Of whoever asked for a frame that was not there.
+    waker: Option<Waker>,
+}
+
+enum State {
+    Live(Box<Live>),
+    /// It had to end, which the client has not been told yet.
+    Ended(Box<ErrorReply>),
+    Over,
+}
+
+struct Live {
+    inner: Body,
+    record: Record,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl StreamRules {
@@ -136,17 +155,47 @@ impl StreamBody {
         inner: Body,
         end: BoxFuture<'static, ErrorReply>,
         (id, record, span): (RequestId, Record, Span),
-        place: Option<tokio::sync::OwnedSemaphorePermit>,
+        place: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        Self {
+        let live = Live {
             inner,
-            end: Some(end),
-            id,
             record,
-            span,
             _place: place,
+        };
+        let stream = Arc::new(Mutex::new(Stream {
+            state: State::Live(Box::new(live)),
+            waker: None,
+        }));
+        let watched = Arc::clone(&stream);
+        let watch = async move {
+            let reply = end.await;
+            lock(&watched).end(reply);
+        };
+        Self {
+            stream,
+            watch: tokio::spawn(watch.instrument(span.clone())).abort_handle(),
+            id,
+            span,
         }
     }
+}
+
+impl Stream {
+    /// Lets go of everything, and tells the client why as soon as it listens.
+    fn end(&mut self, reply: ErrorReply) {
+        if let State::Live(live) = &mut self.state {
+            live.record.code = reply.code();
+            self.state = State::Ended(Box::new(reply));
+        }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+// Nothing in here is left half written by a panic.
+fn lock(stream: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
+    stream.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl HttpBody for StreamBody {
@@ -156,26 +205,37 @@ impl HttpBody for StreamBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
         let _entered = this.span.clone().entered();
-        let Some(end) = &mut this.end else {
-            return Poll::Ready(None);
+        let mut stream = lock(&this.stream);
+        let live = match &mut stream.state {
+            State::Live(live) => live,
+            State::Ended(reply) => {
+                let told = Frame::trailers(trailers((**reply).clone(), &this.id));
+                stream.state = State::Over;
+                return Poll::Ready(Some(Ok(told)));
+            }
+            State::Over => return Poll::Ready(None),
         };
-        if let Poll::Ready(reply) = end.as_mut().poll(cx) {
-            this.end = None;
-            this.record.code = reply.code();
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers(reply, &this.id)))));
-        }
-        let frame = Pin::new(&mut this.inner).poll_frame(cx);
+        let frame = Pin::new(&mut live.inner).poll_frame(cx);
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    this.record.code = super::rpc::code_of(trailers);
+                    live.record.code = super::rpc::code_of(trailers);
                 }
             }
-            Poll::Ready(Some(Err(status))) => this.record.code = status.code(),
-            Poll::Ready(None) => this.end = None,
-            Poll::Pending => {}
+            Poll::Ready(Some(Err(status))) => live.record.code = status.code(),
+            Poll::Ready(None) => {
+                this.watch.abort();
+                stream.state = State::Over;
+            }
+            Poll::Pending => stream.waker = Some(cx.waker().clone()),
         }
         frame
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.watch.abort();
     }
 }
 
@@ -184,4 +244,36 @@ fn trailers(reply: ErrorReply, id: &RequestId) -> HeaderMap {
     let mut headers = super::rpc::complete(response, id).into_parts().0.headers;
     headers.remove(CONTENT_TYPE);
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_takes_nothing_in_keeps_no_place_once_it_is_over() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).acquire_owned().await.expect("a place");
+        let (end, ended) = oneshot::channel();
+        let ended = async { ended.await.expect("a reply") };
+        let (id, record) = (RequestId::of(&HeaderMap::new()), Record::of_test());
+        // A body that is never asked for anything.
+        let body = StreamBody::new(Body::empty(), Box::pin(ended), (id, record, Span::none()), Some(place));
+        assert_eq!(places.available_permits(), 0);
+        let _ = end.send(deadline::exceeded());
+        let freed = tokio::time::timeout(Duration::from_secs(10), places.acquire()).await;
+        drop(freed.expect("in time").expect("a place"));
+        // Once it listens again it is told.
+        let mut body = Box::pin(body);
+        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        let trailers = frame
+            .expect("a frame")
+            .expect("no error")
+            .into_trailers()
+            .expect("trailers");
+        assert_eq!(super::super::rpc::code_of(&trailers), Code::DeadlineExceeded);
+        assert!(std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await.is_none());
+    }
 }

@@ -1,5 +1,6 @@
 //! What is measured: one file a subject.
 
 pub(crate) mod enumeration;
+pub(crate) mod leaderboard;
 pub(crate) mod login_storm;
 pub(crate) mod refusal;

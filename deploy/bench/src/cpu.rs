@@ -1,0 +1,43 @@
+//! The processor time that processes have used, as Linux tells.
+
+use std::fs;
+
+/// Ticks of `/proc/<id>/stat` in a second: the kernel's `USER_HZ`, which is 100 everywhere.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Which processes' time is meant.
+#[derive(Clone, Debug)]
+pub(crate) enum Processes {
+    /// This one.
+    One(u32),
+    /// PostgreSQL's, one a connection, to this database.
+    Backends(String),
+}
+
+impl Processes {
+    /// The processor time used so far, in microseconds.
+    pub(crate) fn micros(&self) -> f64 {
+        match self {
+            Self::One(id) => micros(*id).unwrap_or(0.0),
+            Self::Backends(database) => {
+                let Ok(processes) = fs::read_dir("/proc") else {
+                    return 0.0;
+                };
+                let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+                let is_meant = |id: &u32| {
+                    let title = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+                    title.starts_with("postgres:") && title.split([' ', '\0']).any(|word| word == database)
+                };
+                ids.filter(is_meant).filter_map(micros).sum()
+            }
+        }
+    }
+}
+
+fn micros(id: u32) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name in parentheses may hold spaces; utime and stime are the 12th and 13th field after it.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
+    Some((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND * 1e6)
+}
