@@ -14,6 +14,7 @@ use shared::{
     },
 };
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
 use crate::{
@@ -88,6 +89,7 @@ on_both_backends! {
         for _ in 0..rounds {
             let at_other = other.as_ref().map_or(grpc, |(_, address)| *address);
             let mut clients = tokio::task::JoinSet::new();
+            let steps = Arc::new(Semaphore::new(0));
             for index in 0..CLIENTS {
                 let player = &players[index % PLAYERS];
                 let mut client = Client {
@@ -96,17 +98,20 @@ on_both_backends! {
                     random: StdRng::from_rng(&mut random),
                     ledger: Arc::clone(&ledger),
                 };
+                let steps = Arc::clone(&steps);
                 clients.spawn(async move {
                     loop {
                         if let Err(status) = client.step().await {
                             assert!(is_cut_off(&status), "{status:?}");
                             return;
                         }
+                        steps.add_permits(1);
                     }
                 });
             }
-            // When it dies is up to chance; that nobody waits for it is the point.
-            tokio::time::sleep(Duration::from_millis(random.random_range(20..400))).await;
+            // When it dies is up to chance: after so many steps of one client, in the middle of a step of every other.
+            let enough = steps.acquire_many(random.random_range(20..150));
+            drop(tokio::time::timeout(Duration::from_secs(60), enough).await.expect("the clients go on").expect("open"));
             victim.signal(Signal::Kill);
             victim.ended().await;
             while let Some(ended) = clients.join_next().await {
