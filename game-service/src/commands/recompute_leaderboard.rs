@@ -3,7 +3,7 @@
 use indicatif::ProgressBar;
 use shared::config::{DatabaseArgs, StartError};
 
-use crate::domain::{Drift, Recompute, Watch};
+use crate::domain::{Drift, Progress, Recompute};
 
 /// What does not agree is printed up to this many times, and then counted.
 const SHOWN: u64 = 100;
@@ -69,7 +69,7 @@ impl Report {
     }
 }
 
-impl Watch for Report {
+impl Progress for Report {
     fn begins(&mut self, games: u64, players: u64) {
         self.size = (games, players);
         self.bar = super::progress_bar(games + players).ok();

@@ -33,13 +33,34 @@ pub(super) async fn count(tx: &mut Conn, game: &Game) -> Result<(), Error> {
     let mut groups = Groups::default();
     for row in results(game)? {
         store::results_insert(tx, &row).await?;
-        let result = GameResult::parse(&row.result).ok_or_else(|| Error::Internal("a result of no kind".to_owned()))?;
-        let one = result.stats(row.user_id, row.finish_time);
-        let sum = store::stats_add(tx, &one).await?;
-        groups.leave(sum.games_played - 1, sum.wins - one.wins);
-        groups.join(sum.games_played, sum.wins);
+        add_stats(tx, &stats_of(&row)?, &mut groups).await?;
     }
     groups.write(tx).await
+}
+
+/// Adds these stats to what the player has, and notes from which group they go to which.
+pub(super) async fn add_stats(tx: &mut Conn, more: &StatsRow, groups: &mut Groups) -> Result<(), Error> {
+    let sum = store::stats_add(tx, more).await?;
+    groups.leave(sum.games_played - more.games_played, sum.wins - more.wins);
+    groups.join(sum.games_played, sum.wins);
+    Ok(())
+}
+
+/// What one row of history alone adds up to.
+pub(super) fn stats_of(row: &ResultRow) -> Result<StatsRow, Error> {
+    let result = GameResult::parse(&row.result);
+    let result = result.ok_or_else(|| Error::Internal(format!("{} is no result", row.result)))?;
+    Ok(result.stats(row.user_id, row.finish_time))
+}
+
+/// Adds the stats of so many games like one to a sum.
+pub(super) fn add_games(sum: &mut StatsRow, one: &StatsRow, games: i64) {
+    sum.wins += one.wins * games;
+    sum.losses += one.losses * games;
+    sum.draws += one.draws * games;
+    sum.games_played += one.games_played * games;
+    sum.win_ratio = win_ratio(sum.wins, sum.losses, sum.draws);
+    sum.last_finish_time = sum.last_finish_time.max(one.last_finish_time);
 }
 
 /// The rows of history that a game makes, by user id: none where it is not over or counts for nobody.
@@ -167,7 +188,7 @@ pub(super) fn group(games_played: i64, wins: i64, players: i64) -> GroupRow {
 /// As a double this orders players exactly: the quotient is rounded correctly, so equal ratios are equal, and two different ratios of
 /// counts below 2^26 differ by more than one unit in the last of the 53 bits.
 #[expect(clippy::cast_precision_loss, reason = "nobody plays 2^53 games")]
-pub(super) fn win_ratio(wins: i64, losses: i64, draws: i64) -> f64 {
+fn win_ratio(wins: i64, losses: i64, draws: i64) -> f64 {
     wins as f64 / (losses + draws).max(1) as f64
 }
 

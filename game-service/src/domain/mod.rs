@@ -22,7 +22,7 @@ pub(crate) use self::{
     leaderboard::{Leaderboard, RankedPlayer, Whose},
     names::Names,
     play::{Games, PlayRules, Player},
-    recompute::{Drift, Recompute, Watch},
+    recompute::{Drift, Progress, Recompute},
     seed::Seed,
     view::GameView,
     watch::{GameWatch, Watchers},

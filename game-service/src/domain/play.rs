@@ -214,7 +214,7 @@ impl Games {
         act: impl FnOnce(&mut Game, Moment) -> Result<(), Error>,
     ) -> Result<Changed, Error> {
         let mut game = with_moves(tx, row).await?;
-        let (was_over, made) = (game.is_over(), game.moves.len());
+        let made = game.moves.len();
         let moment = self.moment();
         game.run_out(moment);
         let acted = act(&mut game, moment);
@@ -222,7 +222,7 @@ impl Games {
             save(tx, &game, row.version).await?;
             store::moves_insert(tx, &game.move_rows(made)).await?;
             db::announce(tx, CHANNEL, *game.id.as_uuid());
-            if game.is_over() && !was_over {
+            if game.is_over() {
                 finish::count(tx, &game).await?;
             }
         }

@@ -4,7 +4,7 @@
 //! is looked at once more under the lock that a finishing game takes, and then repaired.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     fmt,
 };
 
@@ -47,7 +47,7 @@ pub(crate) enum Drift {
 }
 
 /// Who is told of the progress, and of what does not agree.
-pub(crate) trait Watch {
+pub(crate) trait Progress {
     /// So much is to be done in all.
     fn begins(&mut self, games: u64, players: u64);
     /// So many more were compared.
@@ -58,17 +58,17 @@ pub(crate) trait Watch {
 
 impl Recompute {
     /// Goes through everything.
-    pub(crate) async fn run(&self, watch: &mut impl Watch) -> Result<(), Error> {
+    pub(crate) async fn run(&self, progress: &mut impl Progress) -> Result<(), Error> {
         let (games, players) = store::counts(&mut self.db.read().await?).await?;
         let size = |count: i64| u64::try_from(count).unwrap_or(0);
-        watch.begins(size(games), size(players));
-        self.histories(watch).await?;
-        self.stats(watch).await?;
-        self.groups(watch).await?;
-        self.bands(watch).await
+        progress.begins(size(games), size(players));
+        self.histories(progress).await?;
+        self.stats(progress).await?;
+        self.groups(progress).await?;
+        self.bands(progress).await
     }
 
-    async fn histories(&self, watch: &mut impl Watch) -> Result<(), Error> {
+    async fn histories(&self, progress: &mut impl Progress) -> Result<(), Error> {
         let mut after = None;
         loop {
             let mut snapshot = self.db.snapshot().await?;
@@ -78,14 +78,14 @@ impl Recompute {
             let Some(last) = ids.last() else { return Ok(()) };
             after = Some(*last);
             for drift in drifts {
-                watch.found(&drift);
+                progress.found(&drift);
                 if let Drift::History(id, ..) = drift
                     && self.repairs
                 {
                     self.repair_history(id).await?;
                 }
             }
-            watch.compared(ids.len() as u64);
+            progress.compared(ids.len() as u64);
         }
     }
 
@@ -107,7 +107,7 @@ impl Recompute {
         })
     }
 
-    async fn stats(&self, watch: &mut impl Watch) -> Result<(), Error> {
+    async fn stats(&self, progress: &mut impl Progress) -> Result<(), Error> {
         let mut after = None;
         loop {
             let mut snapshot = self.db.snapshot().await?;
@@ -121,13 +121,13 @@ impl Recompute {
             for id in &ids {
                 let (noted, expected) = (noted.remove(id), summed.remove(id));
                 if noted != expected {
-                    watch.found(&Drift::Stats(*id, noted, expected));
+                    progress.found(&Drift::Stats(*id, noted, expected));
                     if self.repairs {
                         self.repair_stats(*id).await?;
                     }
                 }
             }
-            watch.compared(ids.len() as u64);
+            progress.compared(ids.len() as u64);
         }
     }
 
@@ -147,7 +147,7 @@ impl Recompute {
         })
     }
 
-    async fn groups(&self, watch: &mut impl Watch) -> Result<(), Error> {
+    async fn groups(&self, progress: &mut impl Progress) -> Result<(), Error> {
         let mut snapshot = self.db.snapshot().await?;
         let counted = store::groups_counted(snapshot.conn()).await?;
         let noted = store::groups_noted(snapshot.conn()).await?;
@@ -169,7 +169,7 @@ impl Recompute {
             let Some(noted) = noted.filter(|noted| noted.players != expected) else {
                 continue;
             };
-            watch.found(&Drift::Group(noted.clone(), expected));
+            progress.found(&Drift::Group(noted.clone(), expected));
             if self.repairs {
                 self.repair_group(&noted).await?;
             }
@@ -194,7 +194,7 @@ impl Recompute {
         })
     }
 
-    async fn bands(&self, watch: &mut impl Watch) -> Result<(), Error> {
+    async fn bands(&self, progress: &mut impl Progress) -> Result<(), Error> {
         let mut snapshot = self.db.snapshot().await?;
         let counted = store::bands_counted(snapshot.conn()).await?;
         let noted = store::bands_noted(snapshot.conn()).await?;
@@ -207,7 +207,7 @@ impl Recompute {
             both.entry(row.band).or_default().0 = row.players;
         }
         for (band, (players, expected)) in both.into_iter().filter(|(_, (noted, expected))| noted != expected) {
-            watch.found(&Drift::Band(BandRow { band, players }, expected));
+            progress.found(&Drift::Band(BandRow { band, players }, expected));
             if self.repairs {
                 self.repair_band(band).await?;
             }
@@ -258,20 +258,10 @@ async fn sums(conn: &mut Conn, ids: &[UserId]) -> Result<HashMap<UserId, StatsRo
             )));
         };
         let one = result.stats(user, last);
-        let sum = sums.entry(user).or_insert_with(|| StatsRow {
-            wins: 0,
-            losses: 0,
-            draws: 0,
-            games_played: 0,
-            win_ratio: 0.0,
-            ..one.clone()
-        });
-        sum.wins += one.wins * games;
-        sum.losses += one.losses * games;
-        sum.draws += one.draws * games;
-        sum.games_played += games;
-        sum.win_ratio = finish::win_ratio(sum.wins, sum.losses, sum.draws);
-        sum.last_finish_time = sum.last_finish_time.max(last);
+        match sums.entry(user) {
+            Entry::Occupied(mut sum) => finish::add_games(sum.get_mut(), &one, games),
+            Entry::Vacant(sum) => finish::add_games(sum.insert(one.clone()), &one, games - 1),
+        }
     }
     Ok(sums)
 }

@@ -1,9 +1,12 @@
 //! Players and finished games that nobody has played: for demonstrations and for measurements.
 //!
-//! Every game goes by the same rules as one that is played. Players are made in blocks, who play each other; a block is one transaction, so that
-//! at any moment what is there is whole.
+//! Every game goes by the same rules as one that is played. Players are made in cohorts, who play each other. Their games are written with
+//! everything that they count for, some in each transaction, so that at any moment what is there is whole.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
 
 use rand::{Rng, RngExt as _};
 use shared::{
@@ -14,7 +17,7 @@ use shared::{
 use uuid::Builder;
 
 use super::{
-    Error, Game, GameResult, Opponent,
+    Error, Game, Opponent,
     finish::{self, Groups},
     game::Moment,
 };
@@ -23,9 +26,9 @@ use crate::{
     store::{self, GameRow, MoveRow, PlayerRow, ResultRow, StatsRow},
 };
 
-/// Games of a block, about: a transaction of less than a second.
+/// Games of a transaction: others wait for it.
 const GAMES: u64 = 2000;
-/// Players of a block, at most.
+/// Players of a cohort, at most.
 const PLAYERS: u64 = 2000;
 /// The time in which the games were played, up to now.
 const PAST: Duration = Duration::from_hours(30 * 24);
@@ -72,51 +75,56 @@ struct Block {
 }
 
 impl<R: Rng> Seed<R> {
-    /// Writes everything, and says after each block which players and how many games are there.
+    /// Writes everything, and says after each transaction which players and how many games it has added.
     pub(crate) async fn run(mut self, mut progress: impl FnMut(&[UserId], u64)) -> Result<(), Error> {
-        let blocks = self
-            .players
-            .div_ceil(PLAYERS)
-            .max(self.games.div_ceil(GAMES))
-            .min(self.players / 2)
-            .max(1);
-        for index in 0..blocks {
+        // Nobody plays alone.
+        let cohorts = self.players.div_ceil(PLAYERS).min(self.players / 2).max(1);
+        // Each cohort has a part of the time, so that ids grow as they do in life, which keeps an index small and fast. The last game is over by
+        // now even if a turn lies for a day in it.
+        let span = PAST.saturating_sub(2 * LIE) / u32::try_from(cohorts).unwrap_or(u32::MAX);
+        let (mut start, mut first) = (self.now.minus(PAST), 0);
+        for index in 0..cohorts {
             // What does not divide goes to the first ones.
-            let share = |all: u64| all / blocks + u64::from(index < all % blocks);
-            let (players, games) = (share(self.players), share(self.games));
-            let first = self.players / blocks * index + index.min(self.players % blocks);
-            let block = self.block((index, blocks), first, players, games)?;
-            self.write(&block).await?;
-            let ids: Vec<UserId> = block.players.iter().map(|player| player.id).collect();
-            progress(&ids, games);
+            let share = |all: u64| all / cohorts + u64::from(index < all % cohorts);
+            let (players, mut games) = (share(self.players), share(self.games));
+            let people: Vec<Person> = (first..first + players)
+                .map(|number| self.person(start, number))
+                .collect();
+            let mut ids: Vec<UserId> = people.iter().map(|person| person.id).collect();
+            loop {
+                let some = games.min(GAMES);
+                let mut block = self.block(&people, (start, span), some)?;
+                if !ids.is_empty() {
+                    block.players = people.iter().map(Person::row).collect();
+                }
+                self.write(&block).await?;
+                progress(&std::mem::take(&mut ids), some);
+                games -= some;
+                if games == 0 {
+                    break;
+                }
+            }
+            first += players;
+            start = start.plus(span);
         }
         Ok(())
     }
 
-    fn block(&mut self, (index, blocks): (u64, u64), first: u64, players: u64, games: u64) -> Result<Block, Error> {
-        // Each block has a part of the time, so that ids grow as they do in life, which keeps an index small and fast. The last game is over by
-        // now even if a turn lies for a day in it.
-        let span = PAST.saturating_sub(2 * LIE) / u32::try_from(blocks).unwrap_or(u32::MAX);
-        let start = self
-            .now
-            .minus(PAST)
-            .plus(span * u32::try_from(index).unwrap_or(u32::MAX));
+    fn block(&mut self, people: &[Person], (start, span): (Timestamp, Duration), games: u64) -> Result<Block, Error> {
         let mut block = Block::default();
-        let people: Vec<Person> = (first..first + players)
-            .map(|number| self.person(start, number))
-            .collect();
-        let row = |person: &Person| PlayerRow {
-            id: person.id,
-            login: person.login.clone(),
-        };
-        block.players = people.iter().map(row).collect();
         for _ in 0..games {
             let time = start.plus(span.mul_f64(self.random.random()));
-            let game = self.game(&people, time)?;
+            let game = self.game(people, time)?;
             block.games.push(game.to_row(None));
             block.moves.extend(game.move_rows(0));
             for row in finish::results(&game)? {
-                block.count(&row)?;
+                let one = finish::stats_of(&row)?;
+                match block.stats.entry(row.user_id) {
+                    Entry::Occupied(mut sum) => finish::add_games(sum.get_mut(), &one, 1),
+                    Entry::Vacant(sum) => {
+                        sum.insert(one);
+                    }
+                }
                 block.results.push(row);
             }
         }
@@ -140,21 +148,17 @@ impl<R: Rng> Seed<R> {
 
     /// A game that two of these people, or one and the computer, have played to its end.
     fn game(&mut self, people: &[Person], time: Timestamp) -> Result<Game, Error> {
-        let none = || Error::Internal("a block without players".to_owned());
         // Some play much more than others.
-        let mut somebody = || {
-            let most = self.random.random_range(0..people.len().max(1));
-            people.get(self.random.random_range(0..=most)).ok_or_else(none)
+        let mut somebody = |people: usize| {
+            let most = self.random.random_range(0..people);
+            self.random.random_range(0..=most)
         };
-        let (creator, mut other) = (somebody()?, somebody()?);
-        if creator.id == other.id {
-            let next = people
-                .iter()
-                .position(|person| person.id == creator.id)
-                .map_or(0, |at| at + 1);
-            other = &people[next % people.len()];
+        let (first, mut second) = (somebody(people.len()), somebody(people.len() - 1));
+        if second >= first {
+            second += 1;
         }
-        let is_alone = creator.id == other.id || self.random.random_bool(0.05);
+        let (creator, other) = (&people[first], &people[second]);
+        let is_alone = self.random.random_bool(0.05);
         let opponent = if is_alone { Opponent::Computer } else { Opponent::Player };
         let mark = if self.random.random() { Mark::X } else { Mark::O };
         let mut moment = Moment {
@@ -189,59 +193,56 @@ impl<R: Rng> Seed<R> {
                 moment.now = moment.now.plus(LIE);
                 game.run_out(moment);
             } else {
-                let cell = self.choose(&game.board, turn, person.skill).ok_or_else(none)?;
+                let cell = self.choose(&game.board, turn, person.skill);
                 game.play(person.id, cell, game.version, moment)?;
             }
         }
         Ok(game)
     }
 
-    /// A move: one that wins or saves, where it is seen, or any.
-    fn choose(&mut self, board: &Board, mark: Mark, skill: f64) -> Option<Cell> {
+    /// A move on a board that is not full: one that wins or saves, where it is seen, or any.
+    fn choose(&mut self, board: &Board, mark: Mark, skill: f64) -> Cell {
         let cells: Vec<Cell> = board.empty_cells().collect();
         if self.random.random_bool(skill) {
             for mark in [mark, mark.other()] {
                 let wins = |cell: &&Cell| board.with(**cell, mark).outcome() == Outcome::Won(mark);
                 if let Some(cell) = cells.iter().find(wins) {
-                    return Some(*cell);
+                    return *cell;
                 }
             }
         }
-        let any = self.random.random_range(0..cells.len().max(1));
-        cells.get(any).copied()
+        cells[self.random.random_range(0..cells.len())]
     }
 
     async fn write(&self, block: &Block) -> Result<(), Error> {
         let mut groups = Groups::default();
-        for row in block.stats.values() {
-            groups.join(row.games_played, row.wins);
-        }
-        let stats: Vec<StatsRow> = block.stats.values().cloned().collect();
         write_tx!(self.db, |tx| {
             store::players_insert(tx, &block.players).await?;
             store::games_insert(tx, &block.games).await?;
             store::many_moves_insert(tx, &block.moves).await?;
             store::many_results_insert(tx, &block.results).await?;
-            store::stats_insert(tx, &stats).await?;
+            if block.players.is_empty() {
+                for more in block.stats.values() {
+                    finish::add_stats(tx, more, &mut groups).await?;
+                }
+            } else {
+                // Nobody of them has any yet.
+                let stats: Vec<StatsRow> = block.stats.values().cloned().collect();
+                store::stats_insert(tx, &stats).await?;
+                for row in stats {
+                    groups.join(row.games_played, row.wins);
+                }
+            }
             groups.write(tx).await
         })
     }
 }
 
-impl Block {
-    fn count(&mut self, row: &ResultRow) -> Result<(), Error> {
-        let result = GameResult::parse(&row.result).ok_or_else(|| Error::Internal("a result of no kind".to_owned()))?;
-        let one = result.stats(row.user_id, row.finish_time);
-        let Some(sum) = self.stats.get_mut(&row.user_id) else {
-            self.stats.insert(row.user_id, one);
-            return Ok(());
-        };
-        sum.wins += one.wins;
-        sum.losses += one.losses;
-        sum.draws += one.draws;
-        sum.games_played += 1;
-        sum.win_ratio = finish::win_ratio(sum.wins, sum.losses, sum.draws);
-        sum.last_finish_time = sum.last_finish_time.max(one.last_finish_time);
-        Ok(())
+impl Person {
+    fn row(&self) -> PlayerRow {
+        PlayerRow {
+            id: self.id,
+            login: self.login.clone(),
+        }
     }
 }

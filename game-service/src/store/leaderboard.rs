@@ -144,7 +144,7 @@ pub(crate) async fn leaderboard_indexes(conn: &mut Conn) -> db::Result<Vec<Strin
     Ok(names.filter(|name| name.starts_with(INDEX)).collect())
 }
 
-/// Makes the index for this number of games. Games come to their end when it is there: 1 s for a million players.
+/// Makes the index for this number of games. Games come to their end when it is there.
 pub(crate) async fn leaderboard_index_create(lock: &mut MigrationLock, name: &str, min_games: i64) -> db::Result<()> {
     let index = format!(
         "CREATE INDEX {name} ON player_stats (win_ratio DESC, wins DESC, last_finish_time, user_id) \

@@ -1,4 +1,4 @@
-//! Many rows at once.
+//! Many rows at once: for a few, a statement a row is faster, since it is prepared once.
 
 use shared::{
     db::{self, insert_rows, prelude::*},

@@ -4,26 +4,14 @@ use std::time::Duration;
 
 use shared::{
     proto::game::v1::{EndReason, GameState, Mark, Opponent},
-    testing::{
-        TestDatabase, on_both_backends,
-        rpc::{bad_fields, reason},
-    },
+    testing::{TestDatabase, on_both_backends, rpc::bad_fields},
 };
-use tonic::{Code, Status};
+use tonic::Code;
 use uuid::Uuid;
 
-use crate::support::Server;
+use crate::support::{Server, is, kind};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn kind<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String) {
-    let status = result.expect_err("refused");
-    (status.code(), reason(&status))
-}
-
-fn is(code: Code, reason: &str) -> (Code, String) {
-    (code, reason.to_owned())
-}
 
 on_both_backends! {
     migrations = game_service::MIGRATIONS;

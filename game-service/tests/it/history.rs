@@ -6,14 +6,11 @@ use shared::{
         EndReason, Game, GameResult, GameState, GetHeadToHeadRequest, GetHeadToHeadResponse, ListFinishedGamesRequest,
         Mark, Opponent,
     },
-    testing::{
-        TestDatabase, on_both_backends,
-        rpc::{bad_fields, reason},
-    },
+    testing::{TestDatabase, on_both_backends, rpc::bad_fields},
 };
 use tonic::{Code, Status};
 
-use crate::support::{Player, START, Server};
+use crate::support::{Player, START, Server, is, kind};
 
 const X_WINS: &[i32] = &[0, 3, 1, 4, 2];
 const O_WINS: &[i32] = &[0, 4, 1, 2, 3, 6];
@@ -44,11 +41,6 @@ async fn head_to_head(player: &Player, user_id: &str, opponent: &str) -> Result<
     };
     let answer = player.histories().get_head_to_head(player.ask(request)).await?;
     Ok(answer.into_inner())
-}
-
-fn kind<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String) {
-    let status = result.expect_err("refused");
-    (status.code(), reason(&status))
 }
 
 /// So many seconds after the start.
@@ -244,7 +236,7 @@ on_both_backends! {
         let game = server.play(&ann, &bob, X_WINS).await;
         let of = |user_id: &str| ListFinishedGamesRequest { user_id: user_id.to_owned(), ..ListFinishedGamesRequest::default() };
         let unknown = UserId::generate().to_string();
-        let not_found = (Code::NotFound, "USER_NOT_FOUND".to_owned());
+        let not_found = is(Code::NotFound, "USER_NOT_FOUND");
         // In the words of one who does not exist, and before anything is said about the other fields.
         for id in [ann.id(), unknown.clone()] {
             assert_eq!(kind(eve.history(of(&id)).await), not_found);

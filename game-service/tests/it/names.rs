@@ -46,15 +46,6 @@ async fn login_becomes(asker: &Player, of: &Player, login: &str) {
         .unwrap_or_else(|_| panic!("never {login:?}"));
 }
 
-/// Watches a game until it is over.
-async fn watch_to_the_end(player: &Player, game_id: &str) {
-    let mut states = player.watch(game_id).await.expect("watched");
-    let until_over = async { while states.message().await.expect("a state").is_some() {} };
-    tokio::time::timeout(std::time::Duration::from_secs(20), until_over)
-        .await
-        .expect("it is over");
-}
-
 on_both_backends! {
     migrations = game_service::MIGRATIONS;
 
@@ -89,11 +80,11 @@ on_both_backends! {
         let waiting = ann.create(Opponent::Player, Mark::O).await.expect("created");
         delete(&auth, ann.id);
         login_becomes(&bob, &ann, "").await;
-        watch_to_the_end(&bob, &running.game_id).await;
+        bob.watch_to_the_end(&running.game_id).await;
         assert_eq!(bob.end_of(&running.game_id).await, (GameState::Won, EndReason::Resignation));
         let game = bob.get(&running.game_id).await.expect("one's own");
         assert_eq!((game.winner_user_id, game.o_login.as_str(), game.o_user_id), (bob.id(), "", ann.id()));
-        watch_to_the_end(&bob, &begun.game_id).await;
+        bob.watch_to_the_end(&begun.game_id).await;
         assert_eq!(bob.end_of(&begun.game_id).await, (GameState::Cancelled, EndReason::Resignation));
         let gone = async { while bob.get(&waiting.game_id).await.is_ok() {} };
         tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("called off");

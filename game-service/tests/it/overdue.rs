@@ -4,38 +4,19 @@ use std::time::Duration;
 
 use shared::{
     proto::game::v1::{EndReason, GameState, Mark, Opponent},
-    testing::{TestDatabase, on_both_backends, rpc::reason},
+    testing::{TestDatabase, on_both_backends},
 };
-use tonic::{Code, Status};
+use tonic::Code;
 
-use crate::support::{Player, Server};
+use crate::support::{Player, Server, is, kind};
 
 const DAY: Duration = Duration::from_hours(24);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Looks until the game is over, and how. Nobody touches it meanwhile.
+/// How the game ends that nobody touches meanwhile.
 async fn end(player: &Player, game_id: &str) -> (GameState, EndReason) {
-    let ended = async {
-        loop {
-            let (state, end) = player.end_of(game_id).await;
-            if end != EndReason::Unspecified {
-                return (state, end);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), ended)
-        .await
-        .expect("an end in time")
-}
-
-fn kind<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String) {
-    let status = result.expect_err("refused");
-    (status.code(), reason(&status))
-}
-
-fn is(code: Code, reason: &str) -> (Code, String) {
-    (code, reason.to_owned())
+    let game = player.watch_to_the_end(game_id).await;
+    (game.state(), game.end_reason())
 }
 
 on_both_backends! {

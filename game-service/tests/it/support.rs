@@ -21,13 +21,13 @@ use shared::{
     testing::{
         TestDatabase, contract,
         feed::FakeAuth,
-        rpc::{channel, listener, with_token},
+        rpc::{channel, listener, reason, with_token},
         tokens::TokenMint,
     },
     token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, KeySource},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming, transport::Channel};
 
 /// 2026-11-21T00:00:00Z
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
@@ -344,6 +344,20 @@ impl Player {
         Ok(self.games().watch_game(self.ask(request)).await?.into_inner())
     }
 
+    /// Watches a game until it is over.
+    pub(crate) async fn watch_to_the_end(&self, game_id: &str) -> Game {
+        let watching = async {
+            let (mut states, mut last) = (self.watch(game_id).await.expect("watched"), None);
+            while let Some(state) = states.message().await.expect("a state") {
+                last = state.game;
+            }
+            last.expect("a game")
+        };
+        tokio::time::timeout(Duration::from_secs(30), watching)
+            .await
+            .expect("it ends in time")
+    }
+
     pub(crate) async fn history(&self, request: ListFinishedGamesRequest) -> Result<ListFinishedGamesResponse, Status> {
         Ok(self
             .histories()
@@ -388,4 +402,15 @@ impl Player {
             .await?
             .into_inner())
     }
+}
+
+/// Why a call was refused.
+pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String) {
+    let status = result.expect_err("refused");
+    (status.code(), reason(&status))
+}
+
+/// What [`kind`] is compared with.
+pub(crate) fn is(code: Code, reason: &str) -> (Code, String) {
+    (code, reason.to_owned())
 }

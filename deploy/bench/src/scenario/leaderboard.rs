@@ -41,7 +41,8 @@ pub(crate) struct Size {
 /// game-service alone, whose tokens are ours.
 struct Game {
     program: Program,
-    database: Processes,
+    /// Where it is not part of the service.
+    database: Option<Processes>,
     mint: TokenMint,
     players: Vec<String>,
     client: LeaderboardServiceClient<Channel>,
@@ -96,8 +97,10 @@ impl Game {
         let name = url.rsplit('/').next().unwrap_or_default();
         Self {
             database: match backend {
-                Backend::Sqlite => Processes::One(0),
-                Backend::Postgres => Processes::Backends(name.split('?').next().unwrap_or_default().to_owned()),
+                Backend::Sqlite => None,
+                Backend::Postgres => Some(Processes::Backends(
+                    name.split('?').next().unwrap_or_default().to_owned(),
+                )),
             },
             program,
             mint,
@@ -130,7 +133,8 @@ impl Game {
             call(self.client.clone(), token).await.expect("an answer");
         }
         let service = Processes::One(self.program.id());
-        let before = (service.micros(), self.database.micros());
+        let of_database = || self.database.as_ref().map_or(0.0, Processes::micros);
+        let before = (service.micros(), of_database());
         let mut times = Vec::new();
         let mut entries = 0;
         for token in tokens.iter().cycle().take(calls as usize) {
@@ -143,7 +147,7 @@ impl Game {
             "  {what:<16} {}; CPU {:.0} us service, {:.0} us database; {entries} entries",
             Times::new(times),
             per_call(service.micros() - before.0),
-            per_call(self.database.micros() - before.1),
+            per_call(of_database() - before.1),
         );
     }
 }
