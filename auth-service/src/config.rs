@@ -1,6 +1,7 @@
 //! The settings of auth-service. `--help` is their reference.
 
 mod attempts;
+mod cookies;
 
 use std::{
     fs, io,
@@ -18,7 +19,10 @@ use shared::{
     token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER},
 };
 
-pub use self::attempts::AttemptSettings;
+pub use self::{
+    attempts::AttemptSettings,
+    cookies::{CookieOrigin, CookieSettings},
+};
 use crate::domain::{HashingSettings, KeySchedule, PasswordRules, ServerSecrets, ServiceAccountSpec, SessionLives};
 
 /// Where auth-service serves, how long its tokens live, how it treats passwords.
@@ -233,6 +237,9 @@ pub struct AuthSettings {
     /// How often passwords may be guessed.
     #[command(flatten)]
     pub attempts: AttemptSettings,
+    /// Whose refresh tokens travel in a cookie.
+    #[command(flatten)]
+    pub cookies: CookieSettings,
 }
 
 /// Where the server secret is.

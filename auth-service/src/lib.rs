@@ -34,7 +34,7 @@ use self::{
         Accounts, Act, Attempts, AuditLog, DeviceTokens, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError,
         Rbac, RefreshTokens, ServiceAccounts, Sessions,
     },
-    grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, UserRpc},
+    grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
 };
 pub use self::{
@@ -71,6 +71,9 @@ impl AuthService<'_> {
     ///
     /// `migrate` applies the migrations that are pending; without it they are an error.
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
+        for origin in self.settings.cookies.exposed() {
+            tracing::warn!(%origin, "refresh tokens travel to this origin in a cookie without TLS");
+        }
         let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
         let key_set = KeySet::empty();
         let (issuer, audience) = (&self.settings.token_issuer, &self.settings.token_audience);
@@ -166,8 +169,10 @@ impl AuthService<'_> {
             registration_open: self.settings.registration_open,
         };
         let key_rpc = KeyRpc { keys };
+        let transports = Transports::new(self.settings.cookies.clone());
         let account_rpc = AccountRpc {
             accounts: accounts.clone(),
+            transports: transports.clone(),
         };
         let user_rpc = UserRpc {
             accounts: accounts.clone(),
@@ -191,6 +196,7 @@ impl AuthService<'_> {
             accounts,
             sessions,
             service_accounts,
+            transports,
         };
         pages.mount(key_rpc.clone().router());
         rpcs.mount(

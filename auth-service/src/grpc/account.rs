@@ -12,13 +12,14 @@ use shared::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{act::act, convert, passwords, profile, sessions};
+use super::{act::act, convert, passwords, profile, sessions, transport::Transports};
 use crate::domain::{Accounts, Error, Password, PasswordChange, PasswordRules};
 
 /// Serves `auth.v1.AccountService`.
 #[derive(Clone, Debug)]
 pub(crate) struct AccountRpc {
     pub(crate) accounts: Accounts,
+    pub(crate) transports: Transports,
 }
 
 #[tonic::async_trait]
@@ -49,21 +50,25 @@ impl AccountService for AccountRpc {
         request: Request<ChangePasswordRequest>,
     ) -> Result<Response<ChangePasswordResponse>, Status> {
         let act = act(&request);
+        let transport = self.transports.of(&request)?;
         let change = password_change(&request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
         let tokens = self.accounts.change_password(&act, change).await?;
-        Ok(Response::new(ChangePasswordResponse {
-            tokens: Some(convert::token_pair(&tokens)),
-        }))
+        Ok(
+            transport.deliver(convert::token_pair(&tokens), |tokens| ChangePasswordResponse {
+                tokens: Some(tokens),
+            }),
+        )
     }
 
     async fn delete_me(&self, request: Request<DeleteMeRequest>) -> Result<Response<DeleteMeResponse>, Status> {
         let act = act(&request);
+        let transport = self.transports.of(&request)?;
         let mut fields = Fields::new();
         let presented = Password::presented(&request.into_inner().current_password);
         let password = fields.check("current_password", presented);
         let password = fields.finish(|| password).map_err(Error::from)?;
         self.accounts.delete_me(&act, password).await?;
-        Ok(Response::new(DeleteMeResponse {}))
+        Ok(transport.clear(DeleteMeResponse {}))
     }
 
     async fn list_my_sessions(

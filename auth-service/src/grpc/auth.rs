@@ -15,7 +15,7 @@ use shared::{
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{act::act, convert, passwords};
+use super::{act::act, convert, passwords, transport::Transports};
 use crate::domain::{Accounts, Credentials, Error, Password, PasswordRules, Registration, ServiceAccounts, Sessions};
 
 /// Serves `auth.v1.AuthService`.
@@ -24,30 +24,37 @@ pub(crate) struct AuthRpc {
     pub(crate) accounts: Accounts,
     pub(crate) sessions: Sessions,
     pub(crate) service_accounts: ServiceAccounts,
+    pub(crate) transports: Transports,
 }
 
 #[tonic::async_trait]
 impl AuthService for AuthRpc {
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
         let act = act(&request);
+        let transport = self.transports.of(&request)?;
         let registration = registration(&request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
         let logged_in = self.accounts.register(&act, registration).await?;
-        Ok(Response::new(RegisterResponse {
-            tokens: Some(convert::token_pair(&logged_in.tokens)),
-            user: Some(convert::user(logged_in.user)),
-            device_token: logged_in.device_token.expose_secret().to_owned(),
-        }))
+        Ok(
+            transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| RegisterResponse {
+                tokens: Some(tokens),
+                user: Some(convert::user(logged_in.user)),
+                device_token: logged_in.device_token.expose_secret().to_owned(),
+            }),
+        )
     }
 
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
         let act = act(&request);
+        let transport = self.transports.of(&request)?;
         let credentials = credentials(request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
         let logged_in = self.accounts.login(&act, credentials).await?;
-        Ok(Response::new(LoginResponse {
-            tokens: Some(convert::token_pair(&logged_in.tokens)),
-            user: Some(convert::user(logged_in.user)),
-            device_token: logged_in.device_token.expose_secret().to_owned(),
-        }))
+        Ok(
+            transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| LoginResponse {
+                tokens: Some(tokens),
+                user: Some(convert::user(logged_in.user)),
+                device_token: logged_in.device_token.expose_secret().to_owned(),
+            }),
+        )
     }
 
     async fn refresh_access_token(
@@ -55,11 +62,14 @@ impl AuthService for AuthRpc {
         request: Request<RefreshAccessTokenRequest>,
     ) -> Result<Response<RefreshAccessTokenResponse>, Status> {
         let act = act(&request);
-        let token = request.into_inner().refresh_token;
+        let mut transport = self.transports.of(&request)?;
+        let mut token = request.into_inner().refresh_token;
+        transport.fill(&mut token);
         if token.is_empty() {
             return Err(Error::from(InvalidFields::one("refresh_token", "is required")).into());
         }
-        let access = self.sessions.refresh_access_token(&act, &token).await?;
+        let access = self.sessions.refresh_access_token(&act, &token).await;
+        let access = access.map_err(|error| transport.refuse(error))?;
         Ok(Response::new(convert::access_token(&access)))
     }
 
@@ -68,23 +78,31 @@ impl AuthService for AuthRpc {
         request: Request<RotateTokensRequest>,
     ) -> Result<Response<RotateTokensResponse>, Status> {
         let act = act(&request);
-        let request = request.into_inner();
+        let mut transport = self.transports.of(&request)?;
+        let mut request = request.into_inner();
+        transport.fill(&mut request.refresh_token);
         let request_id = rotation(&request).map_err(Error::from)?;
         let pair = self
             .sessions
             .rotate(&act, &request.refresh_token, request_id.as_deref())
-            .await?;
-        Ok(Response::new(RotateTokensResponse {
-            tokens: Some(convert::token_pair(&pair)),
-        }))
+            .await
+            .map_err(|error| transport.refuse(error))?;
+        Ok(
+            transport.deliver(convert::token_pair(&pair), |tokens| RotateTokensResponse {
+                tokens: Some(tokens),
+            }),
+        )
     }
 
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
         let act = act(&request);
-        if request.get_ref().refresh_token.is_empty() {
+        let mut transport = self.transports.of(&request)?;
+        let mut token = request.get_ref().refresh_token.clone();
+        transport.fill(&mut token);
+        if token.is_empty() {
             if let Some(Caller::Refused(TokenError::Revoked)) = request.extensions().get::<Caller>() {
                 // It has ended already, which is what was asked for.
-                return Ok(Response::new(LogoutResponse {}));
+                return Ok(transport.clear(LogoutResponse {}));
             }
             // Public, because a refresh token alone will do; without one the access token has to be good.
             let principal = authz::principal(&request)?;
@@ -93,10 +111,10 @@ impl AuthService for AuthRpc {
                 None => self.sessions.revoke_service_tokens(&act, &principal).await?,
             }
         } else {
-            let token = request.into_inner().refresh_token;
-            self.sessions.logout_by_refresh_token(&act, &token).await?;
+            let ended = self.sessions.logout_by_refresh_token(&act, &token).await;
+            ended.map_err(|error| transport.refuse(error))?;
         }
-        Ok(Response::new(LogoutResponse {}))
+        Ok(transport.clear(LogoutResponse {}))
     }
 
     async fn revoke_token(
@@ -104,12 +122,19 @@ impl AuthService for AuthRpc {
         request: Request<RevokeTokenRequest>,
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         let act = act(&request);
+        let mut transport = self.transports.of(&request)?;
         // The hint is not needed: neither kind of token can be taken for the other.
-        let token = request.into_inner().token;
+        let mut token = request.into_inner().token;
+        let is_own = token.is_empty();
+        transport.fill(&mut token);
         if token.is_empty() {
             return Err(Error::from(InvalidFields::one("token", "is required")).into());
         }
-        self.sessions.revoke_token(&act, &token).await?;
+        let revoked = self.sessions.revoke_token(&act, &token).await;
+        revoked.map_err(|error| transport.refuse(error))?;
+        if is_own {
+            return Ok(transport.clear(RevokeTokenResponse {}));
+        }
         Ok(Response::new(RevokeTokenResponse {}))
     }
 
@@ -117,8 +142,9 @@ impl AuthService for AuthRpc {
         &self,
         request: Request<RevokeAllTokensRequest>,
     ) -> Result<Response<RevokeAllTokensResponse>, Status> {
+        let transport = self.transports.of(&request)?;
         let ended = self.sessions.revoke_all_own(&act(&request)).await?;
-        Ok(Response::new(RevokeAllTokensResponse {
+        Ok(transport.clear(RevokeAllTokensResponse {
             session_count: i32::try_from(ended).unwrap_or(i32::MAX),
         }))
     }

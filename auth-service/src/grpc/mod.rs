@@ -16,9 +16,10 @@ mod rbac_messages;
 mod rbac_requests;
 mod service_accounts;
 mod sessions;
+mod transport;
 mod users;
 
 pub(crate) use self::{
     access_feed::AccessFeedRpc, account::AccountRpc, audit::AuditRpc, auth::AuthRpc, keys::KeyRpc, rbac::RbacRpc,
-    service_accounts::ServiceAccountRpc, users::UserRpc,
+    service_accounts::ServiceAccountRpc, transport::Transports, users::UserRpc,
 };

@@ -7,6 +7,7 @@ mod audit;
 mod callers;
 mod clock_steps;
 mod contract;
+mod cookies;
 mod grants;
 mod interleavings;
 mod keys;

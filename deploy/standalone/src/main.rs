@@ -7,8 +7,9 @@ mod demo;
 use std::{convert::Infallible, env, path::PathBuf, process::ExitCode};
 
 use auth_service::{
-    AuthService, ServiceAccountSpec, config::AuthSettings, ensure_first_admin, generate_client_secret,
-    is_first_admin_password,
+    AuthService, ServiceAccountSpec,
+    config::{AuthSettings, CookieOrigin},
+    ensure_first_admin, generate_client_secret, is_first_admin_password,
 };
 use clap::Parser;
 use game_service::{GameService, VerificationKeys, config::GameSettings};
@@ -56,8 +57,9 @@ fn main() -> ExitCode {
 }
 
 impl Cli {
-    async fn run(self) -> Result<(), StartError> {
+    async fn run(mut self) -> Result<(), StartError> {
         telemetry::init(&self.telemetry);
+        self.auth.cookies.cookie_origins.get_or_insert_with(local_gateway);
         self.server.check().map_err(StartError::setting)?;
         // The ports before the data: a start that fails leaves nothing behind.
         let bind = async |address, setting| Listener::bind(address, setting).await.map_err(StartError::failed);
@@ -148,6 +150,12 @@ impl Cli {
         }
         running.wait().await
     }
+}
+
+/// The pages behind the gateway that is started beside this process for development.
+fn local_gateway() -> Vec<CookieOrigin> {
+    let origins = ["http://127.0.0.1:8080", "http://localhost:8080"].into_iter();
+    origins.filter_map(|origin| origin.parse().ok()).collect()
 }
 
 /// The account that game-service uses, with the secret of this start.

@@ -1,0 +1,116 @@
+//! The setting that says whose pages get their refresh tokens in a cookie.
+
+use std::{fmt, str::FromStr};
+
+use url::{Origin, Url};
+
+/// The pages whose refresh tokens travel in a cookie.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Cookies")]
+pub struct CookieSettings {
+    /// Origins of the pages that may keep their refresh token in an HttpOnly cookie, such as https://play.example.com. The cookie of an
+    /// origin with http:// is not Secure: for development alone. None: nobody's [default of the standalone: the gateway on this machine,
+    /// http://127.0.0.1:8080,http://localhost:8080]
+    #[arg(long, env = "COOKIE_ORIGINS", value_name = "ORIGIN,...", value_delimiter = ',')]
+    pub cookie_origins: Option<Vec<CookieOrigin>>,
+}
+
+/// An origin as browsers write it: scheme, host, and the port where it is not the scheme's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieOrigin(String);
+
+impl CookieSettings {
+    /// Whether pages of this origin get cookies.
+    pub(crate) fn allows(&self, origin: &str) -> bool {
+        let mut allowed = self.cookie_origins.iter().flatten();
+        allowed.any(|CookieOrigin(allowed)| allowed == origin)
+    }
+
+    /// Origins over plain HTTP that are not this machine: what is sent there can be read on the way.
+    pub(crate) fn exposed(&self) -> impl Iterator<Item = &CookieOrigin> {
+        let is_exposed = |CookieOrigin(origin): &&CookieOrigin| {
+            Url::parse(origin).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url))
+        };
+        self.cookie_origins.iter().flatten().filter(is_exposed)
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+impl FromStr for CookieOrigin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const BAD: &str = "must be http:// or https:// and a host, without a path, such as https://play.example.com";
+        let url = Url::parse(text).map_err(|_| BAD)?;
+        let is_bare = matches!(url.scheme(), "http" | "https")
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        match url.origin() {
+            origin @ Origin::Tuple(..) if is_bare => Ok(Self(origin.ascii_serialization())),
+            _ => Err(BAD),
+        }
+    }
+}
+
+impl fmt::Display for CookieOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_written_as_browsers_write_it() {
+        for (text, origin) in [
+            ("https://play.example.com", "https://play.example.com"),
+            ("https://Play.Example.com:443/", "https://play.example.com"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ] {
+            assert_eq!(text.parse::<CookieOrigin>().expect(text).to_string(), origin);
+        }
+        for text in [
+            "",
+            "*",
+            "null",
+            "play.example.com",
+            "https://",
+            "ftp://example.com",
+            "https://example.com/login",
+            "https://example.com?",
+            "https://ann@example.com",
+            "file:///",
+        ] {
+            assert!(text.parse::<CookieOrigin>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn plain_http_to_another_machine_is_exposed() {
+        let origins = [
+            "http://localhost:8080",
+            "http://127.0.0.1",
+            "http://[::1]:8080",
+            "http://example.com",
+            "https://example.org",
+        ];
+        let settings = CookieSettings {
+            cookie_origins: Some(origins.map(|origin| origin.parse().expect("an origin")).to_vec()),
+        };
+        let exposed: Vec<_> = settings.exposed().map(ToString::to_string).collect();
+        assert_eq!(exposed, ["http://example.com"]);
+    }
+}
