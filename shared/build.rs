@@ -25,6 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let game = files_of("game/v1")?;
     descriptor_set(&auth, &out.join("auth.v1.binpb"))?;
     descriptor_set(&game, &out.join("game.v1.binpb"))?;
+    fs::write(
+        out.join("api_files.rs"),
+        format!("&{:?}", [auth.clone(), game.clone()].concat()),
+    )?;
 
     let mut compiler = Compiler::new([PROTO])?;
     compiler.include_imports(true).include_source_info(true);

@@ -18,6 +18,7 @@ use shared::{
     config::StartError,
     token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER},
 };
+use url::Url;
 
 pub use self::{
     attempts::AttemptSettings,
@@ -31,7 +32,7 @@ pub struct AuthSettings {
     /// Where gRPC is served.
     #[arg(long, env = "AUTH_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
     pub auth_listen: SocketAddr,
-    /// Where HTTP is served: /.well-known/jwks.json, /metrics, /livez, /readyz.
+    /// Where HTTP is served: /.well-known/jwks.json, /docs, /redoc, /openapi.json, /metrics, /livez, /readyz.
     #[arg(
         long,
         env = "AUTH_HTTP_LISTEN",
@@ -39,6 +40,14 @@ pub struct AuthSettings {
         value_name = "ADDRESS"
     )]
     pub auth_http_listen: SocketAddr,
+    /// Where clients find the REST gateway: what the API pages of the HTTP port call.
+    #[arg(
+        long,
+        env = "GATEWAY_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
+    pub gateway_url: Url,
 
     /// `iss` of the access tokens.
     #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_ISSUER, value_name = "NAME", help_heading = "Tokens")]

@@ -5,6 +5,7 @@
 
 pub mod commands;
 pub mod config;
+mod docs;
 mod domain;
 mod grpc;
 mod ids;
@@ -198,7 +199,7 @@ impl AuthService<'_> {
             service_accounts,
             transports,
         };
-        pages.mount(key_rpc.clone().router());
+        pages.mount(key_rpc.clone().router().merge(docs::router(&self.settings.gateway_url)));
         rpcs.mount(
             Routes::new(AuthServiceServer::new(auth_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(AccountServiceServer::new(account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))

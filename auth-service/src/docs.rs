@@ -1,0 +1,51 @@
+//! Pages about the REST API on the HTTP port: the OpenAPI document, and two that show it. They need no other host.
+
+use std::sync::LazyLock;
+
+use aide::{redoc::Redoc, swagger::Swagger};
+use axum::{
+    Router,
+    http::{HeaderMap, header::CONTENT_TYPE},
+    response::{Html, IntoResponse, Redirect},
+    routing::get,
+};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use url::Url;
+
+const TITLE: &str = "Identity and games: API";
+const DOCUMENT_PATH: &str = "/openapi.json";
+/// Written by every proxy, and by nobody else.
+const FORWARDED: &str = "x-forwarded-proto";
+
+static DOCUMENT: &str = include_str!("../../proto/openapi.json");
+static SWAGGER: LazyLock<Bytes> = LazyLock::new(|| Swagger::new(DOCUMENT_PATH).with_title(TITLE).html().into());
+static REDOC: LazyLock<Bytes> = LazyLock::new(|| Redoc::new(DOCUMENT_PATH).with_title(TITLE).html().into());
+
+/// `/openapi.json`, `/docs` (Swagger UI, to try calls) and `/redoc` (to read).
+pub(crate) fn router(gateway: &Url) -> Router {
+    let elsewhere = Bytes::from(naming(gateway));
+    let document = async move |headers: HeaderMap| {
+        // Behind the gateway the document's own server, `/`, is right: it is where the document came from. Here REST is
+        // somewhere else.
+        let text = if headers.contains_key(FORWARDED) {
+            Bytes::from_static(DOCUMENT.as_bytes())
+        } else {
+            elsewhere
+        };
+        ([(CONTENT_TYPE, "application/json")], text).into_response()
+    };
+    Router::new()
+        .route(DOCUMENT_PATH, get(document))
+        .route("/docs", get(async || Html(SWAGGER.clone())))
+        .route("/docs/", get(async || Redirect::permanent("/docs")))
+        .route("/redoc", get(async || Html(REDOC.clone())))
+}
+
+/// The document with this server.
+fn naming(gateway: &Url) -> String {
+    let mut document: Value =
+        serde_json::from_str(DOCUMENT).expect("the document is JSON; a test of its crate says so");
+    document["servers"] = json!([{"url": gateway.as_str().trim_end_matches('/'), "description": "the gateway"}]);
+    document.to_string()
+}

@@ -1,0 +1,18 @@
+//! `cargo run -p rest`: writes the OpenAPI document and the descriptor set that are made of the protos.
+
+use std::{error::Error, fs};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for file in rest::files()? {
+        let is_new = fs::read(&file.path).ok().as_deref() != Some(&file.content);
+        if is_new {
+            fs::write(&file.path, &file.content)?;
+        }
+        #[expect(clippy::print_stdout, reason = "what the command answers")]
+        {
+            let state = if is_new { "written" } else { "up to date" };
+            println!("{}: {state}", file.path.display());
+        }
+    }
+    Ok(())
+}

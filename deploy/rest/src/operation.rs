@@ -1,0 +1,199 @@
+//! An RPC as an operation of OpenAPI.
+
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    comments::{comment, summary},
+    document::{BEARER, COOKIE, ERROR, TRANSPORT},
+    rpc::{CallerRule, HttpRule, Rpc},
+    schema::Schemas,
+};
+
+/// RPCs whose refresh token may travel in a cookie: those that answer with one.
+const GIVES_COOKIE: [&str; 4] = [
+    "auth.v1.AuthService.Register",
+    "auth.v1.AuthService.Login",
+    "auth.v1.AuthService.RotateTokens",
+    "auth.v1.AccountService.ChangePassword",
+];
+/// Those that go by one.
+const TAKES_COOKIE: [&str; 4] = [
+    "auth.v1.AuthService.RefreshAccessToken",
+    "auth.v1.AuthService.RotateTokens",
+    "auth.v1.AuthService.Logout",
+    "auth.v1.AuthService.RevokeToken",
+];
+/// Those that take it away.
+const CLEARS_COOKIE: [&str; 2] = ["auth.v1.AuthService.RevokeAllTokens", "auth.v1.AccountService.DeleteMe"];
+
+/// The path of a rule with the names that JSON has.
+pub(crate) fn path(rpc: &Rpc, rule: &HttpRule) -> String {
+    let mut path = rule.path.clone();
+    for name in rule.path_fields() {
+        let fields = resolve(&rpc.method.input(), name);
+        path = path.replace(&format!("{{{name}}}"), &format!("{{{}}}", json_path(&fields)));
+    }
+    path
+}
+
+/// The operation.
+pub(crate) fn operation(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Value {
+    let method = &rpc.method;
+    let service = method.parent_service();
+    let text = comment(&service.parent_file(), method.path());
+    let mut operation = Map::new();
+    let mut set = |name: &str, value: Value| operation.insert(name.to_owned(), value);
+
+    set("tags", json!([service.name()]));
+    set("summary", json!(summary(&text)));
+    set("description", json!(description(rpc, &text)));
+    set("operationId", json!(format!("{}_{}", service.name(), method.name())));
+    set("security", security(rpc));
+    let parameters = parameters(rpc, rule, schemas);
+    if !parameters.is_empty() {
+        set("parameters", parameters.into());
+    }
+    if let Some(schema) = body(&method.input(), rule, schemas) {
+        set(
+            "requestBody",
+            json!({"required": true, "content": {"application/json": {"schema": schema}}}),
+        );
+    }
+    let answer = schemas.message(&method.output());
+    let of_answer = summary(&comment(&method.output().parent_file(), method.output().path()));
+    let success = if method.is_server_streaming() {
+        json!({
+            "description": format!("{of_answer}. One server-sent event for each, whose `data` is the JSON of a message; the answer ends when the stream does."),
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "x-event-data": answer}},
+        })
+    } else {
+        let mut success = json!({"description": of_answer, "content": {"application/json": {"schema": answer}}});
+        if GIVES_COOKIE.contains(&method.full_name()) {
+            success["headers"] = json!({"set-cookie": {
+                "description": format!("With `{TRANSPORT}: cookie`, the refresh token."),
+                "schema": {"type": "string"},
+            }});
+        }
+        success
+    };
+    set(
+        "responses",
+        json!({"200": success, "default": {"$ref": format!("#/components/responses/{ERROR}")}}),
+    );
+    operation.into()
+}
+
+fn description(rpc: &Rpc, text: &str) -> String {
+    let who = match &rpc.caller {
+        CallerRule::Public => "Anybody may call this.".to_owned(),
+        CallerRule::Authenticated => "Needs an access token.".to_owned(),
+        CallerRule::Permission { name, default_roles } if default_roles.is_empty() => {
+            format!("Needs the permission `{name}`.")
+        }
+        CallerRule::Permission { name, default_roles } => format!(
+            "Needs the permission `{name}`, which the role{} `{}` {} from the start.",
+            if default_roles.len() == 1 { "" } else { "s" },
+            default_roles.join("`, `"),
+            if default_roles.len() == 1 { "has" } else { "have" },
+        ),
+    };
+    let grpc = rpc.grpc_path();
+    format!("{text}\n\n{who} gRPC: `{}`", grpc.trim_start_matches('/'))
+}
+
+fn security(rpc: &Rpc) -> Value {
+    let name = rpc.method.full_name();
+    let mut schemes = Vec::new();
+    if !matches!(rpc.caller, CallerRule::Public) || name == "auth.v1.AuthService.Logout" {
+        schemes.push(json!({BEARER: []}));
+    }
+    if TAKES_COOKIE.contains(&name) {
+        schemes.push(json!({COOKIE: []}));
+    }
+    if matches!(rpc.caller, CallerRule::Public) {
+        schemes.push(json!({}));
+    }
+    schemes.into()
+}
+
+fn parameters(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Vec<Value> {
+    let input = rpc.method.input();
+    let in_path = rule.path_fields();
+    let mut parameters: Vec<Value> = in_path
+        .iter()
+        .map(|name| {
+            let fields = resolve(&input, name);
+            let mut parameter = parameter("path", &json_path(&fields), &fields, schemas);
+            parameter["required"] = json!(true);
+            parameter
+        })
+        .collect();
+    if rule.body != "*" {
+        let queried = input
+            .fields()
+            .filter(|field| field.name() != rule.body && !in_path.contains(&field.name()));
+        for field in queried {
+            let fields = [field];
+            parameters.push(parameter("query", &json_path(&fields), &fields, schemas));
+        }
+    }
+    let name = rpc.method.full_name();
+    if GIVES_COOKIE.contains(&name) || TAKES_COOKIE.contains(&name) || CLEARS_COOKIE.contains(&name) {
+        parameters.push(json!({"$ref": format!("#/components/parameters/{TRANSPORT}")}));
+    }
+    parameters
+}
+
+fn parameter(place: &str, name: &str, fields: &[FieldDescriptor], schemas: &mut Schemas) -> Value {
+    let field = fields.last().expect("a path has a field");
+    let mut schema = schemas.field(field);
+    let description = schema
+        .as_object_mut()
+        .and_then(|schema| schema.shift_remove("description"));
+    let mut parameter = json!({"name": name, "in": place});
+    if let Some(description) = description {
+        parameter["description"] = description;
+    }
+    parameter["schema"] = schema;
+    parameter
+}
+
+fn body(input: &MessageDescriptor, rule: &HttpRule, schemas: &mut Schemas) -> Option<Value> {
+    match rule.body.as_str() {
+        "" => None,
+        "*" => {
+            let in_path = rule.path_fields();
+            Some(if in_path.is_empty() {
+                schemas.message(input)
+            } else {
+                schemas.object(input, &in_path)
+            })
+        }
+        name => Some(schemas.field(&input.get_field_by_name(name)?)),
+    }
+}
+
+/// The fields on the way to `role.code_name`.
+fn resolve(message: &MessageDescriptor, path: &str) -> Vec<FieldDescriptor> {
+    let mut fields: Vec<FieldDescriptor> = Vec::new();
+    let mut next = Some(message.clone());
+    for name in path.split('.') {
+        let field = next.and_then(|message| message.get_field_by_name(name));
+        let field = field.unwrap_or_else(|| panic!("{} has no field {path}", message.full_name()));
+        next = match field.kind() {
+            Kind::Message(message) => Some(message),
+            _ => None,
+        };
+        fields.push(field);
+    }
+    fields
+}
+
+fn json_path(fields: &[FieldDescriptor]) -> String {
+    fields
+        .iter()
+        .map(FieldDescriptor::json_name)
+        .collect::<Vec<_>>()
+        .join(".")
+}
