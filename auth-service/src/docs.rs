@@ -5,8 +5,11 @@ use std::sync::LazyLock;
 use aide::{redoc::Redoc, swagger::Swagger};
 use axum::{
     Router,
-    http::{HeaderMap, header::CONTENT_TYPE},
-    response::{Html, IntoResponse, Redirect},
+    http::{
+        HeaderMap, HeaderValue,
+        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE},
+    },
+    response::{Html, IntoResponse},
     routing::get,
 };
 use bytes::Bytes;
@@ -25,6 +28,10 @@ static REDOC: LazyLock<Bytes> = LazyLock::new(|| Redoc::new(DOCUMENT_PATH).with_
 /// `/openapi.json`, `/docs` (Swagger UI, to try calls) and `/redoc` (to read).
 pub(crate) fn router(gateway: &Url) -> Router {
     let elsewhere = Bytes::from(naming(gateway));
+    let policy = HeaderValue::try_from(policy(gateway)).expect("a URL is ASCII");
+    let page = move |page: &'static LazyLock<Bytes>| {
+        get(async move || ([(CONTENT_SECURITY_POLICY, policy)], Html(Bytes::clone(page))))
+    };
     let document = async move |headers: HeaderMap| {
         // Behind the gateway the document's own server, `/`, is right: it is where the document came from. Here REST is
         // somewhere else.
@@ -37,9 +44,17 @@ pub(crate) fn router(gateway: &Url) -> Router {
     };
     Router::new()
         .route(DOCUMENT_PATH, get(document))
-        .route("/docs", get(async || Html(SWAGGER.clone())))
-        .route("/docs/", get(async || Redirect::permanent("/docs")))
-        .route("/redoc", get(async || Html(REDOC.clone())))
+        .route("/docs", page.clone()(&SWAGGER))
+        .route("/redoc", page(&REDOC))
+}
+
+/// The pages bring their scripts and styles with them, and call nobody but the API.
+fn policy(gateway: &Url) -> String {
+    let gateway = gateway.origin().ascii_serialization();
+    format!(
+        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+         worker-src blob:; connect-src 'self' {gateway}; frame-ancestors 'none'"
+    )
 }
 
 /// The document with this server.

@@ -1,0 +1,95 @@
+"""gRPC without generated code: every message and RPC out of the descriptor set that the gateway has too."""
+
+import pathlib
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+
+DESCRIPTOR_SET = pathlib.Path(__file__).resolve().parent.parent / "envoy" / "api.binpb"
+
+
+def _pool():
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTOR_SET.read_bytes()).file:
+        pool.Add(file)
+    return pool
+
+
+POOL = _pool()
+
+
+def rpcs():
+    """`/package.Service/Method` of every RPC, and its descriptor."""
+    found = {}
+    for file in descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTOR_SET.read_bytes()).file:
+        for service in file.service:
+            descriptor = POOL.FindServiceByName(f"{file.package}.{service.name}")
+            for method in descriptor.methods:
+                found[f"/{descriptor.full_name}/{method.name}"] = method
+    return found
+
+
+RPCS = rpcs()
+
+
+def message(descriptor, fields):
+    """A message out of JSON."""
+    return json_format.ParseDict(fields, message_factory.GetMessageClass(descriptor)(), descriptor_pool=POOL)
+
+
+def to_json(value):
+    """JSON out of a message, in the way of the gateway: with every field."""
+    return json_format.MessageToDict(value, always_print_fields_with_no_presence=True, descriptor_pool=POOL)
+
+
+class Client:
+    """Calls RPCs by their path, with JSON in and out."""
+
+    def __init__(self, channel):
+        self.channel = channel
+
+    def call(self, path, fields=None, token=None, metadata=(), timeout=20):
+        method = RPCS[path]
+        unary = self.channel.unary_unary(
+            path,
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
+        )
+        answer = unary(message(method.input_type, fields or {}), metadata=_metadata(token, metadata), timeout=timeout)
+        return to_json(answer)
+
+    def stream(self, path, fields, token, timeout=60):
+        """The call, whose messages are JSON."""
+        method = RPCS[path]
+        stream = self.channel.unary_stream(
+            path,
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=lambda data: to_json(message_factory.GetMessageClass(method.output_type).FromString(data)),
+        )
+        return stream(message(method.input_type, fields), metadata=_metadata(token, ()), timeout=timeout)
+
+    def refused(self, *call, **options):
+        """The error that a call ends with."""
+        try:
+            answer = self.call(*call, **options)
+        except grpc.RpcError as error:
+            return error
+        raise AssertionError(f"not refused: {answer}")
+
+
+def _metadata(token, more):
+    return [*more, *([("authorization", f"Bearer {token}")] if token else [])]
+
+
+def reason(details):
+    """`ErrorInfo.reason` among the details of an error in JSON."""
+    return next((each["reason"] for each in details if each["@type"].endswith("/google.rpc.ErrorInfo")), None)
+
+
+def status_of(error):
+    """The google.rpc.Status that a gRPC error carries, as JSON."""
+    for key, value in error.trailing_metadata():
+        if key == "grpc-status-details-bin":
+            status = message_factory.GetMessageClass(POOL.FindMessageTypeByName("google.rpc.Status")).FromString(value)
+            return to_json(status)
+    return {"code": error.code().value[0], "message": error.details(), "details": []}

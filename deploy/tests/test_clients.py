@@ -1,0 +1,217 @@
+"""Who calls: what a client can say of itself, from which pages it may call, and the cookie of a page."""
+
+import http.server
+import json
+import threading
+import uuid
+
+import httpx
+import pytest
+from conftest import PASSWORD, free_ports, start_envoy, until
+
+import api
+
+PAGE = "http://127.0.0.1:8081"
+
+
+def client_address(gateway, **headers):
+    return gateway.rest().get("/v1/client-address", headers=headers).json()
+
+
+def test_a_forged_forwarded_for_changes_nothing(gateway):
+    plain = client_address(gateway)
+    assert plain["limiterBucket"] == plain["ipAddress"]
+    for forged in ["6.6.6.6", "6.6.6.6, 7.7.7.7", "2001:db8::1", "nonsense"]:
+        assert client_address(gateway, **{"x-forwarded-for": forged}) == plain, forged
+        assert client_address(gateway, **{"x-real-ip": forged, "forwarded": f"for={forged}", "x-envoy-external-address": forged}) == plain
+    over_grpc = gateway.grpc().call("/auth.v1.AccountService/GetClientAddress", metadata=[("x-forwarded-for", "6.6.6.6")])
+    assert over_grpc == plain
+
+
+def test_behind_another_proxy_the_last_hop_before_it_counts(own_gateway):
+    # This machine is proxy and gateway at once. The gateway writes a peer on the loopback interface as another address of it.
+    machine = client_address(own_gateway())["ipAddress"]
+    gateway = own_gateway(gateway=["--trusted-hops", "1"], standalone=["--trusted-proxies", f"{machine}/32"])
+    seen = client_address(gateway, **{"x-forwarded-for": "6.6.6.6, 203.0.113.9"})
+    assert (seen["ipAddress"], seen["limiterBucket"]) == ("203.0.113.9", "203.0.113.9")
+    seen = client_address(gateway, **{"x-forwarded-for": "2001:db8:1:2:3:4:5:6"})
+    assert (seen["ipAddress"], seen["limiterBucket"]) == ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64")
+
+
+def test_an_account_of_an_address_is_what_the_session_shows(gateway):
+    registered = gateway.rest().post(
+        "/v1/auth/register",
+        json={"login": (login := f"p{uuid.uuid4().hex[:10]}"), "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD},
+        headers={"x-forwarded-for": "6.6.6.6", "user-agent": "a phone"},
+    ).json()
+    [session] = gateway.rest(registered["tokens"]["accessToken"]).get("/v1/me/sessions").json()["sessions"]
+    assert (session["ipAddress"], session["userAgent"]) == (client_address(gateway)["ipAddress"], "a phone")
+
+
+def test_headers_that_a_client_must_not_set_do_not_arrive(gateway, tmp_path):
+    """Before an upstream that says what it got."""
+
+    class Echo(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    ports = dict(zip(["port", "metrics", "admin"], free_ports(3), strict=True))
+    upstreams = ["--auth-http", f"127.0.0.1:{server.server_port}", "--auth", gateway.at("auth"), "--game", gateway.at("game")]
+    envoy = start_envoy(tmp_path, ports, upstreams)
+    try:
+        forged = {
+            "x-request-id": "mine",
+            "x-forwarded-proto": "https",
+            "x-forwarded-host": "evil.example",
+            "x-forwarded-port": "443",
+            "x-forwarded-client-cert": "By=me",
+            "x-real-ip": "6.6.6.6",
+            "forwarded": "for=6.6.6.6",
+            "x-envoy-retry-on": "5xx",
+            "x-envoy-attempt-count": "9",
+            "x-envoy-original-path": "/evil",
+            "x-envoy-anything": "1",
+            "baggage": "a=b",
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        }
+        answer = httpx.get(f"http://127.0.0.1:{ports['port']}/docs", headers=forged)
+        arrived = answer.json()
+        for name, value in forged.items():
+            assert arrived.get(name) != value, name
+        assert not [name for name in arrived if name.startswith("x-envoy-") and name != "x-envoy-expected-rq-timeout-ms"]
+        assert uuid.UUID(arrived["x-request-id"]).version == 4
+        assert answer.headers["x-request-id"] == arrived["x-request-id"]
+        assert arrived["x-forwarded-proto"] == "http"
+    finally:
+        envoy.stop()
+        server.shutdown()
+
+
+def preflight(gateway, origin, path="/v1/auth/login", method="POST", headers="content-type,x-token-transport"):
+    asked = {"origin": origin, "access-control-request-method": method, "access-control-request-headers": headers}
+    return gateway.rest().options(path, headers=asked)
+
+
+@pytest.mark.parametrize("path", ["/v1/auth/login", "/v1/games/x:watch", "/game.v1.GameService/GetGame", "/nowhere"])
+def test_pages_of_allowed_origins_may_call_and_no_others(gateway, path):
+    allowed = preflight(gateway, PAGE, path).headers
+    assert allowed["access-control-allow-origin"] == PAGE
+    assert allowed["access-control-allow-credentials"] == "true"
+    assert {"authorization", "content-type", "x-token-transport", "x-grpc-web"} <= set(allowed["access-control-allow-headers"].split(", "))
+    assert {"POST", "PATCH", "DELETE"} <= set(allowed["access-control-allow-methods"].split(", "))
+    for origin in ["http://evil.example", "null", "http://127.0.0.1:8081.evil.example", "https://127.0.0.1:8081"]:
+        assert "access-control-allow-origin" not in preflight(gateway, origin, path).headers, origin
+
+
+def test_answers_and_errors_tell_the_page_that_it_may_read_them(gateway):
+    for path, status in [("/v1/client-address", 200), ("/v1/me", 401), ("/nowhere", 404)]:
+        answer = gateway.rest().get(path, headers={"origin": PAGE})
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, PAGE), path
+        assert "x-request-id" in answer.headers["access-control-expose-headers"]
+        other = gateway.rest().get(path, headers={"origin": "http://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+class Browser(httpx.Client):
+    """Keeps cookies, and says where its page is from."""
+
+    def __init__(self, gateway, origin=None):
+        headers = {"origin": origin or gateway.origin, "x-token-transport": "cookie"}
+        super().__init__(base_url=gateway.origin, headers=headers, timeout=20)
+
+    def cookie(self):
+        """The refresh token; None where there is none."""
+        return next((each for each in self.cookies.jar if each.name.endswith("refresh_token")), None)
+
+
+def register(browser):
+    login = f"p{uuid.uuid4().hex[:10]}"
+    account = {"login": login, "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
+    return browser.post("/v1/auth/register", json=account)
+
+
+def test_a_page_stays_logged_in_by_a_cookie_that_it_never_sees(gateway):
+    browser = Browser(gateway)
+    registered = register(browser)
+    assert registered.status_code == 200, registered.text
+    assert registered.json()["tokens"]["refreshToken"] == ""
+    cookie = browser.cookie()
+    assert (cookie.path, cookie.has_nonstandard_attr("HttpOnly")) == ("/v1/auth", True)
+    assert cookie.value not in registered.text
+
+    refreshed = browser.post("/v1/auth/refresh", json={})
+    assert (refreshed.status_code, browser.cookie().value) == (200, cookie.value)
+    rotated = browser.post("/v1/auth/rotate", json={})
+    assert rotated.status_code == 200
+    assert browser.cookie().value not in ("", cookie.value)
+    token = rotated.json()["tokens"]["accessToken"]
+    assert gateway.rest(token).get("/v1/me").status_code == 200
+
+    assert browser.post("/v1/auth/logout", json={}).status_code == 200
+    assert browser.cookie() is None
+    until(lambda: gateway.rest(token).get("/v1/leaderboard").status_code == 401, "game-service refuses", seconds=1)
+
+
+def test_a_reused_cookie_ends_the_session_and_goes(gateway):
+    browser = Browser(gateway)
+    register(browser)
+    first = browser.cookie().value
+    for _ in range(2):
+        assert browser.post("/v1/auth/rotate", json={}).status_code == 200
+    thief = Browser(gateway)
+    stolen = thief.post("/v1/auth/rotate", json={}, headers={"cookie": f"refresh_token={first}"})
+    assert (stolen.status_code, api.reason(stolen.json()["details"])) == (401, "REFRESH_TOKEN_REUSED")
+    assert "Max-Age=0" in stolen.headers["set-cookie"]
+    ended = browser.post("/v1/auth/rotate", json={})
+    assert (ended.status_code, api.reason(ended.json()["details"])) == (401, "SESSION_ENDED")
+    assert browser.cookie() is None
+
+
+def test_the_page_of_another_site_cannot_use_the_cookie(gateway):
+    browser = Browser(gateway)
+    register(browser)
+    cookie = browser.cookie().value
+    evil = Browser(gateway, origin="http://evil.example")
+    refused = evil.post("/v1/auth/logout", json={}, headers={"cookie": f"refresh_token={cookie}"})
+    assert (refused.status_code, api.reason(refused.json()["details"])) == (403, "ORIGIN_NOT_ALLOWED")
+    # Without the header, as a form would send it, nothing is read from a cookie.
+    form = httpx.post(f"{gateway.origin}/v1/auth/rotate", content="{}", headers={"cookie": f"refresh_token={cookie}", "origin": gateway.origin})
+    assert form.status_code == 400
+    assert browser.post("/v1/auth/rotate", json={}).status_code == 200
+
+
+def test_the_pages_about_the_api_are_there(gateway):
+    document = gateway.rest().get("/openapi.json")
+    assert document.json()["servers"] == [{"url": "/"}], "REST is where the document came from"
+    elsewhere = httpx.get(f"http://{gateway.at('auth_http')}/openapi.json").json()
+    assert elsewhere["servers"][0]["url"] == "http://127.0.0.1:8080"
+    for path, word in [("/docs", "swagger-ui"), ("/redoc", "Redoc")]:
+        page = gateway.rest().get(path)
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert word in page.text
+        assert "default-src 'self'" in page.headers["content-security-policy"], "no other host"
+
+
+def test_jwt_authn_refuses_first_what_the_services_would_refuse(own_gateway):
+    gateway = own_gateway(gateway=["--jwt-authn"])
+    token = gateway.player()
+    assert gateway.rest(token).get("/v1/leaderboard").status_code == 200
+    for wrong in [None, "x.y.z", token[:-4] + "AAAA"]:
+        answer = gateway.rest(wrong).get("/v1/leaderboard")
+        [info] = [each for each in answer.json()["details"] if each["@type"].endswith("/google.rpc.ErrorInfo")]
+        assert (answer.status_code, info["reason"], info["domain"]) == (401, "TOKEN_INVALID", "gateway")
+    error = gateway.grpc().refused("/auth.v1.AccountService/GetMe", {})
+    assert error.code().name == "UNAUTHENTICATED"
+    # What it cannot know, the service does.
+    assert gateway.rest(token).post("/v1/auth/logout", json={}).status_code == 200
+    answer = gateway.rest(token).get("/v1/me")
+    assert (answer.status_code, api.reason(answer.json()["details"])) == (401, "TOKEN_REVOKED")

@@ -1,0 +1,121 @@
+"""What the gateway itself refuses, and in which words: those of every other error, with a reason and a request id."""
+
+import json
+import struct
+
+import grpc
+import httpx
+import pytest
+
+import api
+
+REGISTER = "/v1/auth/register"
+
+
+def refused(answer, http_status, code, reason):
+    assert answer.status_code == http_status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    status = answer.json()
+    assert (status["code"], api.reason(status["details"])) == (code, reason), status
+    assert status["message"]
+    [info] = [each for each in status["details"] if each["@type"].endswith("/google.rpc.ErrorInfo")]
+    assert info["domain"] == "gateway"
+    [request] = [each for each in status["details"] if each["@type"].endswith("/google.rpc.RequestInfo")]
+    assert request["requestId"] == answer.headers["x-request-id"]
+    return status["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ("{", "Unexpected end"),
+        ("[]", ""),
+        ('{"login": {}}', "login"),
+        ('{"login": "a" "b"}', ""),
+    ],
+)
+def test_a_body_that_cannot_be_read(gateway, body, word):
+    message = refused(gateway.rest().post(REGISTER, content=body), 400, 3, "BAD_REQUEST")
+    assert word in message
+
+
+def test_a_value_of_the_wrong_type(gateway):
+    token = gateway.player()
+    refused(gateway.rest(token).get("/v1/leaderboard", params={"limit": "many"}), 400, 3, "BAD_REQUEST")
+    refused(gateway.rest(token).post("/v1/games", json={"opponent": "OPPONENT_NOBODY"}), 400, 3, "BAD_REQUEST")
+    message = refused(gateway.rest(token).get("/v1/leaderboard", params={"limitt": 3}), 400, 3, "BAD_REQUEST")
+    assert "limitt" in message
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1"),
+        ("GET", "/v1/auth/login"),
+        ("POST", "/v1/leaderboard"),
+        ("DELETE", "/docs"),
+        ("GET", "/app.js/../../etc/passwd"),
+        ("GET", "/.well-known/openid-configuration"),
+        ("POST", "/game.v1.GameService/GetGame"),
+    ],
+)
+def test_a_path_or_method_that_is_not_there(gateway, method, path):
+    refused(gateway.rest().request(method, path), 404, 5, "ROUTE_NOT_FOUND")
+
+
+def test_more_than_a_message_may_be(gateway):
+    refused(gateway.rest().post(REGISTER, json={"login": "a" * 1_000_000}), 413, 3, "BODY_TOO_LARGE")
+    by_service = gateway.rest().post(REGISTER, json={"login": "a" * 66_000})
+    assert by_service.status_code in (400, 413), "whose limit is met first depends on how the body comes"
+    error = gateway.grpc().refused("/auth.v1.AuthService/Register", {"login": "a" * 70_000})
+    assert error.code() == grpc.StatusCode.OUT_OF_RANGE, "by the service itself"
+
+
+def test_more_than_headers_may_be(gateway):
+    answer = gateway.rest().get("/v1/client-address", headers={"x-long": "a" * 20_000})
+    assert (answer.status_code, answer.json()["code"], api.reason(answer.json()["details"])) == (431, 3, "HEADERS_TOO_LARGE")
+    answer = gateway.rest().get("/v1/client%2Faddress")
+    assert (answer.status_code, api.reason(answer.json()["details"])) == (400, "BAD_REQUEST")
+
+
+def test_too_many_requests_of_one_address(own_gateway):
+    gateway = own_gateway()
+    rest, grpc_client = gateway.rest(), gateway.grpc()
+    answers = [rest.get("/v1/client-address") for _ in range(400)]
+    limited = [answer for answer in answers if answer.status_code != 200]
+    assert 100 < len(limited) < 250
+    refused(limited[0], 429, 8, "RATE_LIMITED")
+    assert int(limited[0].headers["retry-after"]) >= 1
+
+    def until_limited(call):
+        return next(found for _ in range(1000) if (found := call()))
+
+    def by_grpc():
+        try:
+            grpc_client.call("/auth.v1.AccountService/GetClientAddress")
+        except grpc.RpcError as error:
+            return error
+
+    assert until_limited(by_grpc).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def by_grpc_web():
+        path = "/auth.v1.AccountService/GetClientAddress"
+        answer = rest.post(path, content=struct.pack(">BI", 0, 0), headers={"content-type": "application/grpc-web+proto"})
+        return answer if answer.headers.get("grpc-status") else None
+
+    limited = until_limited(by_grpc_web)
+    assert (limited.status_code, limited.headers["grpc-status"]) == (200, "8")
+    # Somebody else is not limited.
+    with httpx.Client(base_url=gateway.origin, transport=httpx.HTTPTransport(local_address="127.0.0.2")) as other:
+        assert other.get("/v1/client-address").status_code == 200
+
+
+def test_passwords_have_a_limit_of_their_own(own_gateway):
+    gateway = own_gateway()
+    attempt = {"identifier": "nobody", "password": "correct horse"}
+    answers = [gateway.rest().post("/v1/auth/login", json=attempt) for _ in range(60)]
+    codes = [answer.status_code for answer in answers]
+    assert codes[:10] == [401] * 10
+    limited = [answer for answer in answers if api.reason(answer.json()["details"]) == "RATE_LIMITED"]
+    assert limited, json.dumps(codes)
+    assert gateway.rest().get("/v1/client-address").status_code == 200

@@ -1,0 +1,245 @@
+"""Every REST route of the OpenAPI document against its gRPC twin: the same answers, the same errors, and the schemas that are promised."""
+
+import re
+import uuid
+
+import grpc
+import jsonschema
+import pytest
+from conftest import PASSWORD
+
+import api
+
+# As the OpenAPI document tells clients.
+HTTP_STATUS = {3: 400, 9: 400, 11: 400, 16: 401, 7: 403, 5: 404, 6: 409, 10: 409, 8: 429, 13: 500, 12: 501, 14: 503, 4: 504}
+
+
+class Operation:
+    def __init__(self, document, method, path, operation):
+        self.document, self.method, self.path, self.operation = document, method, path, operation
+        self.id = operation["operationId"]
+        self.rpc = "/" + re.findall(r"gRPC: `([^`]+)`$", operation["description"])[0]
+        self.is_public = {} in operation["security"]
+        self.is_stream = "text/event-stream" in operation["responses"]["200"]["content"]
+        names = [each.get("name") for each in operation.get("parameters", []) if each.get("in") == "path"]
+        assert names == re.findall(r"\{([^}]+)\}", path)
+
+    def url(self, fields):
+        return re.sub(r"\{([^}]+)\}", lambda found: str(fields[found[1]]), self.path)
+
+    def validate(self, answer):
+        """Against the schema, with no field that it does not have."""
+        schema = self.operation["responses"]["200"]["content"]["application/json"]["schema"]
+        jsonschema.validate(answer, {**schema, "components": self.document["components"]})
+        api.message(api.RPCS[self.rpc].output_type, answer)
+
+
+def operations(document):
+    return {
+        operation["operationId"]: Operation(document, method, path, operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def every(openapi):
+    return operations(openapi)
+
+
+def service(gateway, rpc):
+    return gateway.grpc("auth" if rpc.startswith("/auth.") else "game")
+
+
+def without_request_id(status):
+    details = [each for each in status["details"] if not each["@type"].endswith("/google.rpc.RequestInfo")]
+    return {**status, "details": sorted(details, key=lambda each: each["@type"])}
+
+
+def test_without_a_token_every_route_refuses_as_its_rpc_does(gateway, every):
+    nobody = str(uuid.uuid4())
+    for operation in every.values():
+        if operation.id in ("KeyService_GetJwks", "AccountService_GetClientAddress"):
+            continue
+        names = re.findall(r"\{([^}]+)\}", operation.path)
+        url = operation.url(dict.fromkeys(names, nobody))
+        body = {"json": {}} if "requestBody" in operation.operation else {}
+        answer = gateway.rest().request(operation.method, url, **body)
+        fields = {}
+        for name in names:
+            _set(fields, name, nobody)
+        if operation.is_stream:
+            with pytest.raises(grpc.RpcError) as refused:
+                next(service(gateway, operation.rpc).stream(operation.rpc, fields, None))
+            error = refused.value
+        else:
+            error = service(gateway, operation.rpc).refused(operation.rpc, fields)
+        status = api.status_of(error)
+        assert answer.status_code == HTTP_STATUS[error.code().value[0]], (operation.id, answer.text)
+        assert without_request_id(answer.json()) == without_request_id(status), operation.id
+        assert answer.headers["x-request-id"]
+        if not operation.is_public:
+            assert api.reason(status["details"]) == "TOKEN_MISSING", operation.id
+
+
+def _set(fields, path, value):
+    *outer, name = path.split(".")
+    for each in outer:
+        fields = fields.setdefault(each, {})
+    fields[name] = value
+
+
+def test_every_route_does_what_its_rpc_does(gateway, every):
+    """A life of everything: made, read, changed and deleted by REST, and whatever is read is read by gRPC too."""
+    called = set()
+
+    def call(operation_id, token, path=None, query=None, body=None):
+        operation = every[operation_id]
+        called.add(operation_id)
+        answer = gateway.rest(token).request(operation.method, operation.url(path or {}), params=query, json=body)
+        assert answer.status_code == 200, (operation_id, answer.status_code, answer.text)
+        operation.validate(answer.json())
+        if operation.method == "get":
+            fields = dict(query or {})
+            for name, value in (path or {}).items():
+                _set(fields, name, value)
+            twin = service(gateway, operation.rpc).call(operation.rpc, fields, token)
+            assert answer.json() == twin, operation_id
+        return answer.json()
+
+    root = gateway.administrator()
+    name = f"rest_{uuid.uuid4().hex[:8]}"
+
+    # Somebody registers, and looks after the account.
+    login = f"r{uuid.uuid4().hex[:10]}"
+    account = {"login": login, "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
+    me = call("AuthService_Register", None, body=account)
+    user_id, token = me["user"]["userId"], me["tokens"]["accessToken"]
+    second = call("AuthService_Login", None, body={"identifier": login, "password": PASSWORD})
+    call("AuthService_RefreshAccessToken", None, body={"refreshToken": second["tokens"]["refreshToken"]})
+    rotated = call("AuthService_RotateTokens", None, body={"refreshToken": second["tokens"]["refreshToken"], "requestId": str(uuid.uuid4())})
+    call("AuthService_RevokeToken", None, body={"token": rotated["tokens"]["refreshToken"], "tokenTypeHint": "refresh_token"})
+    call("AccountService_GetMe", token)
+    call("AccountService_GetMe", token)
+    changed = call("AccountService_UpdateMe", token, query={"updateMask": "firstName,lastName"}, body={"firstName": "Ann", "middleName": "no"})
+    assert (changed["user"]["firstName"], changed["user"]["middleName"]) == ("Ann", "")
+    third = call("AuthService_Login", None, body={"identifier": login, "password": PASSWORD})
+    sessions = call("AccountService_ListMySessions", token, query={"pageSize": 1})
+    assert len(sessions["sessions"]) == 1 and sessions["nextPageToken"]
+    call("AccountService_ListMySessions", token, query={"pageSize": 1, "pageToken": sessions["nextPageToken"]})
+    mine = call("AccountService_ListMySessions", third["tokens"]["accessToken"])["sessions"]
+    [current] = [each for each in mine if each["isCurrent"]]
+    call("AccountService_RevokeMySession", token, path={"sessionId": current["sessionId"]})
+    call("AccountService_ChangePassword", token, body={"currentPassword": PASSWORD, "newPassword": "battery staple", "newPasswordConfirmation": "battery staple"})
+    token = call("AuthService_Login", None, body={"identifier": login, "password": "battery staple"})["tokens"]["accessToken"]
+
+    # Two play.
+    other = gateway.register()
+    other_id, other_token = other["user"]["userId"], other["tokens"]["accessToken"]
+    game = call("GameService_CreateGame", token, body={"opponent": "OPPONENT_PLAYER", "mark": "MARK_X"})["game"]
+    game_id = game["gameId"]
+    assert game_id in [each["gameId"] for each in call("GameService_ListOpenGames", other_token)["games"]]
+    game = call("GameService_JoinGame", other_token, path={"gameId": game_id}, body={})["game"]
+    for turn, cell in enumerate([0, 3, 1, 4, 2]):
+        mover = [token, other_token][turn % 2]
+        game = call("GameService_MakeMove", mover, path={"gameId": game_id}, body={"cell": cell, "expectedVersion": game["version"]})["game"]
+    assert (game["state"], game["winnerUserId"]) == ("GAME_STATE_WON", user_id)
+    call("GameService_GetGame", other_token, path={"gameId": game_id})
+    won = call("HistoryService_ListFinishedGames", token, query={"result": "GAME_RESULT_WON", "startTime": "2026-01-01T00:00:00Z", "opponentUserId": other_id})
+    assert [each["gameId"] for each in won["games"]] == [game_id]
+    lost = call("HistoryService_ListFinishedGames", token, query={"result": "GAME_RESULT_LOST"})
+    assert lost == {"games": [], "nextPageToken": ""}
+    assert call("HistoryService_GetHeadToHead", other_token, path={"opponentUserId": user_id})["losses"] == "1"
+    assert call("LeaderboardService_GetLeaderboard", token, query={"limit": 3})["entries"]
+    call("LeaderboardService_GetPlayerRank", token)
+    call("LeaderboardService_GetPlayerRank", token, query={"userId": other_id})
+    call("LeaderboardService_ListAroundPlayer", token, query={"limit": 3})
+    game_id = call("GameService_CreateGame", token, body={"opponent": "OPPONENT_COMPUTER", "mark": "MARK_X", "requestId": str(uuid.uuid4())})["game"]["gameId"]
+    call("GameService_ListMyGames", token)
+    call("GameService_ResignGame", token, path={"gameId": game_id}, body={})
+    game_id = call("GameService_CreateGame", token, body={"opponent": "OPPONENT_PLAYER"})["game"]["gameId"]
+    call("GameService_CancelGame", token, path={"gameId": game_id}, body={})
+
+    # An administrator makes roles.
+    call("RbacService_CreateResource", root, body={"codeName": name, "name": f"Resource {name}"})
+    call("RbacService_GetResource", root, path={"codeName": name})
+    call("RbacService_ListResources", root)
+    updated = call("RbacService_UpdateResource", root, path={"resource.codeName": name}, query={"updateMask": "description"}, body={"description": "new"})
+    assert updated["resource"]["description"] == "new"
+    call("RbacService_CreateAction", root, body={"codeName": name, "name": f"Action {name}"})
+    call("RbacService_GetAction", root, path={"codeName": name})
+    call("RbacService_ListActions", root)
+    call("RbacService_UpdateAction", root, path={"action.codeName": name}, body={"description": "new"})
+    permission = f"{name}:{name}"
+    call("RbacService_CreatePermission", root, body={"resource": name, "action": name})
+    call("RbacService_GetPermission", root, path={"name": permission})
+    call("RbacService_ListPermissions", root, query={"resource": name})
+    call("RbacService_UpdatePermission", root, path={"permission.name": permission}, body={"description": "new"})
+    call("RbacService_CreateRole", root, body={"codeName": name, "name": f"Role {name}"})
+    call("RbacService_GetRole", root, path={"codeName": name})
+    call("RbacService_ListRoles", root)
+    call("RbacService_UpdateRole", root, path={"role.codeName": name}, body={"description": "new"})
+    call("RbacService_SetRolePermissions", root, path={"role": name}, body={"permissions": [permission]})
+    call("RbacService_AssignRole", root, path={"userId": other_id}, body={"role": name})
+    call("RbacService_GrantPermission", root, path={"userId": other_id}, body={"permission": permission})
+    held = call("RbacService_ListUserPermissions", root, path={"userId": other_id})
+    assert permission in str(held)
+    call("RbacService_RevokePermission", root, path={"userId": other_id}, body={"permission": permission})
+    call("RbacService_UnassignRole", root, path={"userId": other_id}, body={"role": name})
+    call("RbacService_DeleteRole", root, path={"codeName": name})
+    call("RbacService_DeletePermission", root, path={"name": permission})
+    call("RbacService_DeleteAction", root, path={"codeName": name})
+    call("RbacService_DeleteResource", root, path={"codeName": name}, query={"force": True})
+
+    # And looks after users, services and keys.
+    made = call("UserService_CreateUser", root, body={"login": name, "email": f"{name}@example.com", "password": PASSWORD, "roles": ["player"]})
+    made_id = made["user"]["userId"]
+    call("UserService_GetUser", root, path={"userId": made_id})
+    call("UserService_ListUsers", root, query={"query": name})
+    call("UserService_UpdateUser", root, path={"userId": made_id}, query={"updateMask": "lastName"}, body={"lastName": "New"})
+    call("UserService_SetPassword", root, path={"userId": made_id}, body={"password": "another password"})
+    call("UserService_UnlockUser", root, path={"userId": made_id}, body={})
+    sessions = call("UserService_ListUserSessions", root, path={"userId": other_id}, query={"showEnded": True})["sessions"]
+    call("UserService_RevokeUserSession", root, path={"userId": other_id, "sessionId": sessions[0]["sessionId"]})
+    call("UserService_RevokeUserTokens", root, path={"userId": other_id}, body={})
+    call("UserService_DeactivateUser", root, path={"userId": made_id}, body={})
+    call("UserService_ReactivateUser", root, path={"userId": made_id}, body={})
+    call("UserService_DeleteUser", root, path={"userId": made_id})
+    client = name.replace("_", "-")
+    call("ServiceAccountService_CreateServiceAccount", root, body={"clientId": client, "roles": ["service"]})
+    call("ServiceAccountService_GetServiceAccount", root, path={"clientId": client})
+    call("ServiceAccountService_ListServiceAccounts", root)
+    call("ServiceAccountService_RotateServiceAccountSecret", root, path={"clientId": client}, body={"overlapSeconds": 10})
+    call("ServiceAccountService_DeleteServiceAccount", root, path={"clientId": client})
+    call("AuditService_ListAuditEvents", root, query={"subjectUserId": user_id, "action": "session.login", "pageSize": 2})
+    call("KeyService_ListSigningKeys", root)
+    call("KeyService_RotateSigningKey", root, body={})
+    [kid] = [each["kid"] for each in call("KeyService_ListSigningKeys", root)["signingKeys"] if each["state"] == "STATE_NEXT"]
+    call("KeyService_RetireSigningKey", root, path={"kid": kid}, body={})
+
+    # The end.
+    call("AuthService_Logout", token, body={})
+    token = call("AuthService_Login", None, body={"identifier": login, "password": "battery staple"})["tokens"]["accessToken"]
+    call("AuthService_RevokeAllTokens", token, body={})
+    token = call("AuthService_Login", None, body={"identifier": login, "password": "battery staple"})["tokens"]["accessToken"]
+    call("AccountService_DeleteMe", token, body={"currentPassword": "battery staple"})
+
+    # In other tests: streams, and two answers that say who asked and by which server.
+    elsewhere = {"GameService_WatchGame", "AccountService_GetClientAddress", "KeyService_GetJwks"}
+    assert set(every) - called == elsewhere
+
+
+def test_the_keys_are_those_of_the_rpc(gateway):
+    answer = gateway.rest().get("/.well-known/jwks.json")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/jwk-set+json")
+    assert "max-age" in answer.headers["cache-control"]
+    keys = gateway.grpc().call("/auth.v1.KeyService/GetJwks")["keys"]
+    assert [each["kid"] for each in answer.json()["keys"]] == [each["kid"] for each in keys]
+
+
+def test_bad_fields_are_all_named(gateway):
+    account = {"login": "a", "email": "x", "password": "c", "password_confirmation": "d"}
+    answer = gateway.rest().post("/v1/auth/register", json=account)
+    assert answer.status_code == 400
+    [bad] = [each for each in answer.json()["details"] if each["@type"].endswith("BadRequest")]
+    assert {each["field"] for each in bad["fieldViolations"]} == {"login", "email", "password", "password_confirmation"}
