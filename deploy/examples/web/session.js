@@ -1,0 +1,141 @@
+// A session of a page: who is logged in, and calls that go on working while the access token is renewed.
+//
+// The access token lives in this variable alone and is gone with the page. The refresh token is in an HttpOnly cookie that no script
+// can read: with `x-token-transport: cookie` the server sets it at the login, replaces it at each rotation and takes it away at the logout.
+// So whatever is injected into a page can act while the page is open, and carries nothing away that is good for longer than half an hour.
+
+let accessToken = null;
+const listeners = new Set();
+const tabs = new BroadcastChannel("session");
+
+// An error of the API: a google.rpc.Status, with the reason that the code can go by.
+export class ApiError extends Error {
+  constructor(httpStatus, status) {
+    super(status?.message || `HTTP ${httpStatus}`);
+    this.httpStatus = httpStatus;
+    const detail = (type) => status?.details?.find((each) => each["@type"].endsWith(`google.rpc.${type}`));
+    this.reason = detail("ErrorInfo")?.reason ?? "";
+    this.fields = detail("BadRequest")?.fieldViolations ?? [];
+  }
+}
+
+// Calls the listener with the user, or with null and the reason when nobody is logged in any more.
+export const onChange = (listener) => listeners.add(listener);
+
+export async function register(account) {
+  return begin(await post("/v1/auth/register", account));
+}
+
+export async function login(identifier, password) {
+  // What this device got at an earlier login: it replaces that session, and nobody else's wrong guesses lock it out.
+  const deviceToken = localStorage.getItem(`device ${identifier}`) ?? "";
+  return begin(await post("/v1/auth/login", { identifier, password, deviceToken }), identifier);
+}
+
+// After a reload: the cookie says who is logged in.
+export async function restore() {
+  try {
+    await renew(null);
+    tell((await call("GET", "/v1/me")).user);
+  } catch (error) {
+    end(error instanceof ApiError && error.httpStatus < 500 ? "" : "The server cannot be reached.");
+  }
+}
+
+export async function logout() {
+  await post("/v1/auth/logout", {}).catch(() => {});
+  tabs.postMessage("ended");
+  end("You are logged out.");
+}
+
+// Calls the API as the user who is logged in.
+export async function call(method, path, body) {
+  return (await send(method, path, body)).json();
+}
+
+// Gives each message of a stream to the listener until it ends. EventSource cannot send an access token, fetch can.
+export async function watch(path, listener, signal) {
+  const response = await send("GET", path, undefined, signal);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let text = ""; ; ) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (text + value).split("\n\n");
+    text = events.pop();
+    for (const event of events) listener(JSON.parse(event.replace(/^data: ?/, "")));
+  }
+}
+
+async function send(method, path, body, signal) {
+  const used = accessToken;
+  const attempt = () =>
+    fetch(path, {
+      method,
+      signal,
+      headers: { authorization: `Bearer ${accessToken}`, "content-type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  let response = await attempt();
+  if (response.status === 401) {
+    const error = await errorOf(response);
+    // Too old, or issued before the roles changed: the session lives. Anything else says that it is over.
+    if (!["TOKEN_EXPIRED", "TOKEN_STALE"].includes(error.reason)) {
+      end("You were logged out.");
+      throw error;
+    }
+    await renew(used);
+    response = await attempt();
+  }
+  if (!response.ok) throw await errorOf(response);
+  return response;
+}
+
+// Replaces the tokens, unless that was done since this access token was used. One tab at a time: a refresh token is good for
+// one rotation, and two at once would look like a theft.
+function renew(used) {
+  return navigator.locks.request("rotate", async () => {
+    if (accessToken !== used) return;
+    // Kept until the answer is here: sent once more with the same id, a rotation whose answer was lost gives the same token.
+    const requestId = localStorage.getItem("rotation") ?? crypto.randomUUID();
+    localStorage.setItem("rotation", requestId);
+    try {
+      accessToken = (await post("/v1/auth/rotate", { requestId })).tokens.accessToken;
+      localStorage.removeItem("rotation");
+    } catch (error) {
+      if (error instanceof ApiError && error.httpStatus < 500) {
+        localStorage.removeItem("rotation");
+        end("You were logged out.");
+      }
+      throw error;
+    }
+  });
+}
+
+async function post(path, body) {
+  const headers = { "content-type": "application/json", "x-token-transport": "cookie" };
+  if (accessToken) headers.authorization = `Bearer ${accessToken}`;
+  const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
+  if (!response.ok) throw await errorOf(response);
+  return response.json();
+}
+
+async function errorOf(response) {
+  return new ApiError(response.status, await response.json().catch(() => null));
+}
+
+function begin({ user, tokens, deviceToken }, identifier = user.login) {
+  accessToken = tokens.accessToken;
+  localStorage.setItem(`device ${identifier}`, deviceToken);
+  tell(user);
+}
+
+function end(reason) {
+  accessToken = null;
+  tell(null, reason);
+}
+
+function tell(user, reason = "") {
+  for (const listener of listeners) listener(user, reason);
+}
+
+tabs.onmessage = () => end("You are logged out.");
