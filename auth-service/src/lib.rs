@@ -92,6 +92,8 @@ impl AuthService<'_> {
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
         let pages = HttpServer::new(health.clone()).spawn(self.http, running);
+        domain::counts::describe();
+        self.db.report(running);
 
         let stop = running.stop_token();
         let prepared = async {

@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 
 impl Serve {
     async fn run(self) -> Result<(), StartError> {
-        telemetry::init(&self.telemetry);
+        telemetry::init(&self.telemetry, "auth-service")?;
         self.server.check().map_err(StartError::setting)?;
         let secrets = self.secret.read()?;
         let database = self.database.settings()?;

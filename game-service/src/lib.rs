@@ -87,6 +87,8 @@ impl GameService<'_> {
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
         HttpServer::new(health.clone()).spawn(self.http, running);
+        domain::counts::describe();
+        self.db.report(running);
 
         let leaderboard = Leaderboard {
             db: self.db.clone(),
@@ -108,7 +110,7 @@ impl GameService<'_> {
             drop(lock);
             Ok::<_, StartError>(true)
         };
-        if stop.run_until_cancelled(prepared).await.transpose()? != Some(true) {
+        if stop.run_until_cancelled(Box::pin(prepared)).await.transpose()? != Some(true) {
             return Ok(());
         }
 

@@ -72,7 +72,7 @@ fn main() -> ExitCode {
 
 impl Serve {
     async fn run(self) -> Result<(), StartError> {
-        telemetry::init(&self.telemetry);
+        telemetry::init(&self.telemetry, "game-service")?;
         self.server.check().map_err(StartError::setting)?;
         let database = self.database.settings()?;
         let follower = self.verifier.follower()?;

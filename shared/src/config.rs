@@ -3,7 +3,7 @@
 //! Settings are clap options that also read the environment, so `--help` is the reference. A bad setting ends the program with
 //! exit code 64 (`EX_USAGE` of sysexits.h), everything else that goes wrong with 1.
 
-use std::{ffi::OsString, fmt, process::ExitCode, time::Duration};
+use std::{ffi::OsString, fmt, fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -27,6 +27,9 @@ pub struct DatabaseArgs {
     /// disable, prefer, require, verify-ca or verify-full.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: SecretString,
+    /// File with the password for PostgreSQL, where the URL has none: a line of text.
+    #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
     /// Connections at a time [1 to 1000].
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -49,11 +52,20 @@ pub struct DatabaseArgs {
 impl DatabaseArgs {
     /// The settings, checked. The error repeats nothing of the URL, which may hold a password; clap's would.
     pub fn settings(&self) -> Result<DatabaseSettings, StartError> {
-        let url: DatabaseUrl = self
+        let mut url: DatabaseUrl = self
             .database_url
             .expose_secret()
             .parse()
             .map_err(|error| StartError::Setting(format!("--database-url: {error}")))?;
+        if let Some(path) = &self.database_password_file {
+            let bad = |error: &dyn fmt::Display| {
+                StartError::Setting(format!("--database-password-file {}: {error}", path.display()))
+            };
+            let text = fs::read_to_string(path).map(SecretString::from);
+            let text = text.map_err(|error| bad(&error))?;
+            url.set_password(text.expose_secret().trim_end_matches(['\r', '\n']))
+                .map_err(|error| bad(&error))?;
+        }
         Ok(DatabaseSettings {
             max_connections: self.database_connections,
             acquire_timeout: Duration::from_secs(self.database_acquire_seconds.into()),
@@ -75,7 +87,7 @@ pub struct Migrate {
 impl Migrate {
     /// Brings the database up to date, and says what was applied.
     pub async fn run(self, migrations: &'static Migrations) -> Result<(), StartError> {
-        telemetry::init(&self.telemetry);
+        telemetry::init(&self.telemetry, "migrate")?;
         let db = Db::connect(&self.database.settings()?)
             .await
             .map_err(StartError::failed)?;
@@ -142,7 +154,11 @@ pub fn run<P: Parser>(
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = runtime.map_err(StartError::failed).and_then(|runtime| {
-        let outcome = runtime.block_on(main(settings));
+        let outcome = runtime.block_on(async {
+            let outcome = main(settings).await;
+            telemetry::traces::flush().await;
+            outcome
+        });
         // What still blocks a thread, such as a hash that nobody waits for any more, does not hold up the end.
         runtime.shutdown_timeout(LAST_WAIT);
         outcome

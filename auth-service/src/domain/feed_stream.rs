@@ -16,7 +16,7 @@ use shared::{
 use tokio::sync::watch;
 
 use super::{
-    Error,
+    Error, counts,
     feed::{CHANNEL, USER_CHANGED},
 };
 use crate::store::{self, FeedRow};
@@ -106,6 +106,7 @@ impl FeedTail {
         loop {
             match self.read().await {
                 Ok(tail) => {
+                    counts::feed_head(tail.head.map_or(0, |head| head.position.sequence));
                     self.state.send_replace(tail);
                 }
                 // The streams fall silent, which tells their consumers, and go on where they were.

@@ -6,7 +6,10 @@
 //!
 //! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password Storage Cheat Sheet).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use argon2::{
     Algorithm, Argon2, Block, Params, PasswordHasher as _, Version,
@@ -15,10 +18,12 @@ use argon2::{
         phc::{Output, ParamsString, PasswordHash, Salt},
     },
 };
+use metrics::histogram;
 use secrecy::{ExposeSecret as _, SecretString};
+use shared::telemetry::metrics::InHand;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{error::Error, password::Password};
+use super::{counts, error::Error, password::Password};
 
 /// Bytes of a hash.
 const OUTPUT_LEN: usize = 32;
@@ -74,13 +79,19 @@ pub(crate) enum Verdict {
 
 /// A place in the pool, to wait or to work.
 #[derive(Debug)]
-pub(crate) struct Place(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+pub(crate) struct Place {
+    permit: OwnedSemaphorePermit,
+    waiting: InHand,
+    since: Instant,
+}
 
 /// A place in the pool and a worker. Only [`HashingPool::enter`] makes one, so nothing is hashed without.
 #[derive(Debug)]
 struct Permit {
-    _place: Place,
+    _place: OwnedSemaphorePermit,
     _worker: OwnedSemaphorePermit,
+    _running: InHand,
+    since: Instant,
 }
 
 impl HashingPool {
@@ -128,7 +139,15 @@ impl HashingPool {
     /// A place in the pool. Who counts attempts takes it first, so that one which is refused for want of a place does not count.
     pub(crate) fn reserve(&self) -> Result<Place, Error> {
         let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map(Place).map_err(|_| Error::HashingQueueFull)
+        let permit = place.map_err(|_| {
+            counts::hash_refused();
+            Error::HashingQueueFull
+        })?;
+        Ok(Place {
+            permit,
+            waiting: counts::hash_waiting(),
+            since: Instant::now(),
+        })
     }
 
     /// The same as [`verify`](Self::verify), at a place that was taken before.
@@ -174,6 +193,7 @@ impl HashingPool {
             let mut memory = lock(&idle).pop().unwrap_or_default();
             let result = work(&argon2, &mut memory);
             lock(&idle).push(memory);
+            histogram!(counts::HASH_DURATION).record(permit.since.elapsed().as_secs_f64());
             drop(permit);
             result
         });
@@ -183,9 +203,12 @@ impl HashingPool {
     async fn enter(&self, place: Place) -> Result<Permit, Error> {
         let worker = Arc::clone(&self.workers).acquire_owned().await;
         let worker = worker.map_err(|error| Error::Internal(format!("hashing: {error}")))?;
+        drop(place.waiting);
         Ok(Permit {
-            _place: place,
+            _place: place.permit,
             _worker: worker,
+            _running: counts::hash_running(),
+            since: place.since,
         })
     }
 }

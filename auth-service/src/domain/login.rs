@@ -7,7 +7,7 @@ use super::{
     Accounts, Act, Error, Password, TokenPair,
     attempts::{Attempt, Guess},
     audit::AuditEvent,
-    feed,
+    counts, feed,
     hashing::Verdict,
     names,
     passwords::{ensure_fit, replace_at_login},
@@ -47,6 +47,12 @@ impl Accounts {
     /// Starts a session. Who does not exist, who is not active and whose password is wrong get the same answer after the
     /// same work.
     pub(crate) async fn login(&self, act: &Act, credentials: Credentials) -> Result<LoggedIn, Error> {
+        let outcome = self.attempt_login(act, credentials).await;
+        counts::login(&outcome);
+        outcome
+    }
+
+    async fn attempt_login(&self, act: &Act, credentials: Credentials) -> Result<LoggedIn, Error> {
         self.attempts.admit_login(act)?;
         let folded = names::fold(credentials.identifier.trim());
         let mut conn = self.db.read().await?;

@@ -10,6 +10,7 @@ mod audit_log;
 mod authority;
 mod code_name;
 mod common_passwords;
+pub(crate) mod counts;
 mod declared_accounts;
 mod declared_policies;
 mod deletion;

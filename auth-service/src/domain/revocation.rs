@@ -6,7 +6,7 @@ use shared::{
     ids::{SessionId, UserId},
 };
 
-use super::feed::Change;
+use super::{counts, feed::Change};
 use crate::store::{self, SessionEnd};
 
 /// A user whose older tokens are refused.
@@ -28,6 +28,7 @@ pub(super) async fn log_out_everywhere(
     now: Timestamp,
 ) -> db::Result<Revoked> {
     let sessions = store::sessions_end_all(tx, user_id, keep, end, now).await?;
+    counts::sessions_ended(end, sessions);
     store::user_set_force_logout_time(tx, user_id, now).await?;
     let (token_version, change) = make_stale(tx, user_id).await?;
     Ok(Revoked {

@@ -7,7 +7,7 @@ use shared::{
     ids::UserId,
 };
 
-use super::{Act, Sessions, audit::AuditEvent, feed::Change};
+use super::{Act, Sessions, audit::AuditEvent, counts, feed::Change};
 use crate::{
     ids::DeviceId,
     store::{self, Session, SessionEnd, User},
@@ -22,6 +22,7 @@ pub(super) async fn end(
     now: Timestamp,
 ) -> db::Result<Change> {
     store::session_end(tx, session.id, end, now).await?;
+    counts::sessions_ended(end, 1);
     let event = match end {
         SessionEnd::Logout => AuditEvent::new("session.logout"),
         SessionEnd::Revoked => AuditEvent::new("session.revoke"),

@@ -14,6 +14,7 @@ use super::{
     access_token::{AccessToken, Bearer},
     audit::AuditEvent,
     authority::Holdings,
+    counts,
     feed::{self, Change},
     refresh_token::RefreshClaim,
     session::Rotation,
@@ -69,6 +70,7 @@ impl Sessions {
         let changes = self.make_room(tx, act, user.id, device, now).await?;
         let session = self.lives.begin(user.id, device, &act.origin, now);
         store::session_insert(tx, &session).await?;
+        counts::session_begun();
         let claim = RefreshClaim {
             session_id: session.id,
             counter: session.counter,
@@ -109,6 +111,21 @@ impl Sessions {
         refresh_token: &str,
         request_id: Option<&str>,
     ) -> Result<TokenPair, Error> {
+        let mut is_repeated = false;
+        let outcome = self
+            .attempt_rotation(act, refresh_token, request_id, &mut is_repeated)
+            .await;
+        counts::refresh("RotateTokens", if is_repeated { "repeated" } else { "ok" }, &outcome);
+        outcome
+    }
+
+    async fn attempt_rotation(
+        &self,
+        act: &Act,
+        refresh_token: &str,
+        request_id: Option<&str>,
+        is_repeated: &mut bool,
+    ) -> Result<TokenPair, Error> {
         let claim = self.refresh_tokens.read(refresh_token)?;
         let request = request_id.map(|id| digest(&SHA256, id.as_bytes()).as_ref().to_vec());
         let arrival = self.clock.now();
@@ -130,6 +147,7 @@ impl Sessions {
                     self.pair(tx, &user, successor, expire_time, now).await?
                 }
                 Rotation::Repeat => {
+                    *is_repeated = true;
                     let current = RefreshClaim {
                         counter: session.counter,
                         ..claim
@@ -150,6 +168,18 @@ impl Sessions {
 
     /// A new access token for the current refresh token, which stays.
     pub(crate) async fn refresh_access_token(&self, act: &Act, refresh_token: &str) -> Result<AccessToken, Error> {
+        let outcome = self.attempt_refresh(act, refresh_token).await;
+        counts::refresh("RefreshAccessToken", "ok", &outcome);
+        outcome
+    }
+
+    /// Notes how many sessions have not ended.
+    pub(crate) async fn report(&self) -> Result<(), Error> {
+        counts::sessions(store::sessions_count_unended(&mut self.db.read().await?).await?);
+        Ok(())
+    }
+
+    async fn attempt_refresh(&self, act: &Act, refresh_token: &str) -> Result<AccessToken, Error> {
         let claim = self.refresh_tokens.read(refresh_token)?;
         let arrival = self.clock.now();
         let outcome = write_tx!(self.db, |tx| {

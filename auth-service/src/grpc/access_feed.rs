@@ -9,7 +9,7 @@ use shared::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::domain::{Error, FeedEnded, FeedStream, FeedTail, feed_position};
+use crate::domain::{Error, FeedEnded, FeedStream, FeedTail, counts, feed_position};
 
 /// Serves `auth.v1.AccessFeedService`.
 #[derive(Clone, Debug)]
@@ -29,10 +29,11 @@ impl AccessFeedService for AccessFeedRpc {
             fields.reject("after_sequence", "must not be negative");
         }
         let known = fields.finish(|| known).map_err(Error::from)?;
-        let messages = stream::unfold(Some(self.tail.stream(known)), |reading: Option<FeedStream>| async {
-            let mut reading = reading?;
+        let reading = (self.tail.stream(known), counts::feed_follower());
+        let messages = stream::unfold(Some(reading), |reading: Option<(FeedStream, _)>| async {
+            let (mut reading, follower) = reading?;
             Some(match reading.next().await {
-                Ok(message) => (Ok(message), Some(reading)),
+                Ok(message) => (Ok(message), Some((reading, follower))),
                 Err(ended) => (Err(status(ended)), None),
             })
         });

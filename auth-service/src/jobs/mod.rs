@@ -14,6 +14,9 @@ const KEYS: Duration = Duration::from_secs(5);
 /// What is long dead is deleted this often.
 const PURGE: Duration = Duration::from_mins(10);
 
+/// What operators are told that has to be counted in the database.
+const REPORT: Duration = Duration::from_secs(30);
+
 /// What the jobs work on.
 #[derive(Clone, Debug)]
 pub(crate) struct Jobs {
@@ -48,6 +51,11 @@ impl Jobs {
         running.every(PURGE, "audit log purge", move || {
             let audit_log = audit_log.clone();
             async move { audit_log.purge().await }.boxed()
+        });
+        let sessions = self.sessions.clone();
+        running.every(REPORT, "session count", move || {
+            let sessions = sessions.clone();
+            async move { sessions.report().await }.boxed()
         });
         let sessions = self.sessions;
         running.every(PURGE, "session purge", move || {

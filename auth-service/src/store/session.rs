@@ -149,6 +149,15 @@ pub(crate) async fn session_record_use(conn: &mut Conn, id: SessionId, by: &Sess
     query!(conn, |c| update.execute(c).await).map(|rows| rows == 1)
 }
 
+/// How many sessions have not ended.
+pub(crate) async fn sessions_count_unended(conn: &mut Conn) -> db::Result<i64> {
+    query!(conn, |c| sessions::table
+        .filter(sessions::end_time.is_null())
+        .count()
+        .get_result(c)
+        .await)
+}
+
 /// Ends a session; one that has already ended keeps its first reason.
 pub(crate) async fn session_end(conn: &mut Conn, id: SessionId, end: SessionEnd, now: Timestamp) -> db::Result<()> {
     let live = sessions::table.find(id).filter(sessions::end_time.is_null());

@@ -59,7 +59,7 @@ fn services(pool: &DescriptorPool) -> Vec<ServiceDescriptor> {
     services
 }
 
-/// The document, with paths in the order of the protos.
+/// The document.
 pub(crate) fn document(pool: &DescriptorPool) -> Result<Value, String> {
     let mut schemas = Schemas::default();
     let mut tags = Vec::new();

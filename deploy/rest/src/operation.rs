@@ -148,9 +148,7 @@ fn parameters(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Vec<Value> {
 fn parameter(place: &str, name: &str, fields: &[FieldDescriptor], schemas: &mut Schemas) -> Value {
     let field = fields.last().expect("a path has a field");
     let mut schema = schemas.field(field);
-    let description = schema
-        .as_object_mut()
-        .and_then(|schema| schema.shift_remove("description"));
+    let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
     let mut parameter = json!({"name": name, "in": place});
     if let Some(description) = description {
         parameter["description"] = description;

@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 
 impl Cli {
     async fn run(mut self) -> Result<(), StartError> {
-        telemetry::init(&self.telemetry);
+        telemetry::init(&self.telemetry, "standalone")?;
         self.auth.cookies.cookie_origins.get_or_insert_with(local_gateway);
         self.server.check().map_err(StartError::setting)?;
         // The ports before the data: a start that fails leaves nothing behind.

@@ -1,5 +1,6 @@
 //! What game-service does. A use case is one method of [`Games`], [`History`] or [`Leaderboard`], and at most one transaction.
 
+pub(crate) mod counts;
 mod error;
 mod finish;
 mod game;

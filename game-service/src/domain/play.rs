@@ -10,7 +10,7 @@ use shared::{
 };
 
 use super::{
-    Error, Game, GameView, Opponent, finish,
+    Error, Game, GameView, Opponent, counts, finish,
     game::{Moment, Played},
     watch::{CHANNEL, Watchers},
 };
@@ -76,6 +76,7 @@ impl Games {
             }
             store::game_insert(tx, &game.to_row(request)).await?;
             store::moves_insert(tx, &game.move_rows(0)).await?;
+            counts::created(&game);
             GameView::of_game(tx, game).await
         })
     }
@@ -224,7 +225,9 @@ impl Games {
             db::announce(tx, CHANNEL, *game.id.as_uuid());
             if game.is_over() {
                 finish::count(tx, &game).await?;
+                counts::finished(&game);
             }
+            counts::moved(game.moves.len() - made);
         }
         Ok(match acted {
             Ok(()) => Ok(GameView::of_game(tx, game).await?),

@@ -13,13 +13,14 @@ use std::{
 use shared::{
     db::{Announced, Db},
     ids::UserId,
+    telemetry::metrics::InHand,
 };
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
 
-use super::{Error, GameView, Games};
+use super::{Error, GameView, Games, counts};
 use crate::{ids::GameId, store};
 
 /// On which games that have changed are announced.
@@ -52,6 +53,7 @@ struct Watcher {
     watchers: Watchers,
     user: UserId,
     id: GameId,
+    _counted: InHand,
     /// `None` only while it is dropped.
     changed: Option<watch::Receiver<i64>>,
 }
@@ -162,6 +164,7 @@ impl Watchers {
             watchers: self.clone(),
             user,
             id,
+            _counted: counts::watcher(),
             changed: Some(changed),
         })
     }

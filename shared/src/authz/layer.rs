@@ -53,6 +53,7 @@ struct Rules {
 impl PolicyLayer {
     /// Decides by these policies, and by what the view says that each role holds.
     pub fn new(policies: Arc<Policies>, access: AccessView) -> Self {
+        metrics::counter!(REFUSED).increment(0);
         Self {
             rules: Arc::new(Rules { policies, access }),
         }

@@ -13,9 +13,12 @@ use diesel_async::{
     AsyncPgConnection, SimpleAsyncConnection as _, pooled_connection::deadpool::Object,
     sync_connection_wrapper::SyncConnectionWrapper,
 };
+use futures_util::{FutureExt as _, future::Either};
+use tracing::{Instrument as _, Span, field::Empty};
 use uuid::Uuid;
 
 use super::{Backend, Error, Result};
+use crate::telemetry::traces;
 
 /// A connection to either database, on which [`query!`](crate::query) runs.
 pub struct Conn {
@@ -50,7 +53,10 @@ pub enum Raw<'a> {
 }
 
 /// A statement that is on its way; for [`query!`](crate::query).
-pub struct Statement<'a>(&'a mut State);
+pub struct Statement<'a> {
+    state: &'a mut State,
+    span: Span,
+}
 
 impl Conn {
     pub(super) fn new(pooled: Pooled, limit: Option<Duration>) -> Self {
@@ -74,15 +80,34 @@ impl Conn {
         }
     }
 
-    /// Announces a statement; for [`query!`](crate::query), which then runs it and reports its end.
+    /// Announces a statement of the function with this path; for [`query!`](crate::query), which then runs it and reports its end.
     #[doc(hidden)]
-    pub fn start(&mut self) -> (Raw<'_>, Statement<'_>) {
+    pub fn start(&mut self, name: impl FnOnce() -> &'static str) -> (Raw<'_>, Statement<'_>) {
         self.state.unsettled = true;
+        let span = tracing::debug_span!(
+            target: traces::SQL,
+            "sql",
+            otel.name = Empty,
+            otel.kind = "client",
+            otel.status_code = Empty,
+            db.system.name = Empty,
+            db.query.summary = Empty,
+        );
+        if !span.is_disabled() {
+            let name = function(name());
+            span.record("otel.name", name);
+            span.record("db.query.summary", name);
+            span.record("db.system.name", self.backend().system_name());
+        }
         let raw = match self.pooled.as_mut().expect("only drop takes it") {
             Pooled::Sqlite(object) => Raw::Sqlite(object),
             Pooled::Postgres(object) => Raw::Postgres(object),
         };
-        (raw, Statement(&mut self.state))
+        let statement = Statement {
+            state: &mut self.state,
+            span,
+        };
+        (raw, statement)
     }
 
     /// A statement of this transaction failed in the database, so that PostgreSQL would turn its commit into a rollback.
@@ -133,38 +158,62 @@ impl Drop for Conn {
 }
 
 impl Statement<'_> {
-    /// How long it may take; `None` where the database itself sees to that.
+    /// Runs it, within its time.
     #[doc(hidden)]
-    pub const fn limit(&self) -> Option<Duration> {
-        self.0.limit
+    pub fn run<T, F: Future<Output = QueryResult<T>>>(
+        &self,
+        statement: F,
+    ) -> impl Future<Output = QueryResult<T>> + use<T, F> {
+        self.run_within(self.state.limit, statement)
+    }
+
+    /// Runs it, within this time; `None` where the database itself sees to that.
+    pub(super) fn run_within<T, F: Future<Output = QueryResult<T>>>(
+        &self,
+        limit: Option<Duration>,
+        statement: F,
+    ) -> impl Future<Output = QueryResult<T>> + use<T, F> {
+        bounded(limit, statement).instrument(self.span.clone())
     }
 
     /// Notes how it ended.
     #[doc(hidden)]
     pub fn end<T>(self, result: QueryResult<T>) -> Result<T> {
         if let Err(DieselError::DatabaseError(kind, _)) = &result {
-            self.0.failed = true;
-            self.0.unsettled = matches!(
+            self.span.record("otel.status_code", "ERROR");
+            self.state.failed = true;
+            self.state.unsettled = matches!(
                 kind,
                 DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection
             );
         } else {
-            self.0.unsettled = false;
+            self.state.unsettled = false;
         }
         result.map_err(Error::from)
     }
 }
 
-/// Waits for a statement, but not for ever; for [`query!`](crate::query).
-#[doc(hidden)]
-pub async fn bounded<T>(limit: Option<Duration>, statement: impl Future<Output = QueryResult<T>>) -> QueryResult<T> {
+/// The function that a name like `store::user_by_id::{{closure}}::here` lies in.
+fn function(path: &'static str) -> &'static str {
+    let outer = path.split("::{{closure}}").next().unwrap_or(path);
+    let outer = outer.strip_suffix("::here").unwrap_or(outer);
+    outer.rsplit("::").next().unwrap_or(outer)
+}
+
+/// Waits for a statement, but not for ever. Not an `async fn`, which would keep the statement's future twice.
+pub(super) fn bounded<T, F: Future<Output = QueryResult<T>>>(
+    limit: Option<Duration>,
+    statement: F,
+) -> impl Future<Output = QueryResult<T>> {
     let Some(limit) = limit else {
-        return statement.await;
+        return Either::Left(statement);
     };
-    tokio::time::timeout(limit, statement).await.unwrap_or_else(|_| {
-        Err(DieselError::DatabaseError(
-            DatabaseErrorKind::UnableToSendCommand,
-            Box::new(format!("no answer within {} ms", limit.as_millis())),
-        ))
-    })
+    Either::Right(tokio::time::timeout(limit, statement).map(move |answer| {
+        answer.unwrap_or_else(|_| {
+            Err(DieselError::DatabaseError(
+                DatabaseErrorKind::UnableToSendCommand,
+                Box::new(format!("no answer within {} ms", limit.as_millis())),
+            ))
+        })
+    }))
 }

@@ -12,13 +12,25 @@
 #[macro_export]
 macro_rules! query {
     ($conn:expr, |$c:ident| $body:expr $(,)?) => {{
-        let (raw, statement) = $crate::db::Conn::start($conn);
+        let (raw, statement) = $crate::db::Conn::start($conn, $crate::here!());
         let result = match raw {
-            $crate::db::Raw::Sqlite($c) => $crate::db::bounded(statement.limit(), async { $body }).await,
-            $crate::db::Raw::Postgres($c) => $crate::db::bounded(statement.limit(), async { $body }).await,
+            $crate::db::Raw::Sqlite($c) => statement.run(async { $body }).await,
+            $crate::db::Raw::Postgres($c) => statement.run(async { $body }).await,
         };
         statement.end(result)
     }};
+}
+
+/// Names the function that it stands in.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! here {
+    () => {
+        || {
+            const fn here() {}
+            ::core::any::type_name_of_val(&here)
+        }
+    };
 }
 
 /// Locks the first row of a query until the transaction ends, and reads it.
@@ -33,16 +45,13 @@ macro_rules! query {
 macro_rules! lock_row {
     ($conn:expr, $query:expr $(,)?) => {{
         use $crate::db::prelude::{OptionalExtension as _, QueryDsl as _, RunQueryDsl as _};
-        let (raw, statement) = $crate::db::Conn::start($conn);
+        let (raw, statement) = $crate::db::Conn::start($conn, $crate::here!());
         let result = match raw {
-            $crate::db::Raw::Sqlite(c) => {
-                $crate::db::bounded(statement.limit(), async { $query.first(c).await.optional() }).await
-            }
+            $crate::db::Raw::Sqlite(c) => statement.run(async { $query.first(c).await.optional() }).await,
             $crate::db::Raw::Postgres(c) => {
-                $crate::db::bounded(statement.limit(), async {
-                    $query.for_update().first(c).await.optional()
-                })
-                .await
+                statement
+                    .run(async { $query.for_update().first(c).await.optional() })
+                    .await
             }
         };
         statement.end(result)
@@ -62,19 +71,21 @@ macro_rules! insert_rows {
     ($conn:expr, $table:expr, $rows:expr $(,)?) => {{
         let mut inserted = Ok(());
         for rows in $rows.chunks($crate::db::MAX_ROWS) {
-            let (raw, statement) = $crate::db::Conn::start($conn);
+            let (raw, statement) = $crate::db::Conn::start($conn, $crate::here!());
             let result = match raw {
                 // diesel-async has no way of its own for many rows on SQLite.
                 $crate::db::Raw::Sqlite(c) => {
                     let rows = rows.to_vec();
-                    c.spawn_blocking(move |c| {
+                    let insert = c.spawn_blocking(move |c| {
                         ::diesel::RunQueryDsl::execute(::diesel::insert_into($table).values(&rows), c)
-                    })
-                    .await
+                    });
+                    statement.run(insert).await
                 }
                 $crate::db::Raw::Postgres(c) => {
                     let insert = ::diesel::insert_into($table).values(rows);
-                    $crate::db::bounded(statement.limit(), $crate::db::prelude::RunQueryDsl::execute(insert, c)).await
+                    statement
+                        .run($crate::db::prelude::RunQueryDsl::execute(insert, c))
+                        .await
                 }
             };
             inserted = statement.end(result).map(|_| ());

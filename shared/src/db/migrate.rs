@@ -105,7 +105,7 @@ impl MigrationLock {
         match &mut self.0 {
             Holder::Sqlite(pools) => {
                 let mut conn = pools.writer().await?;
-                let (raw, statement) = conn.start();
+                let (raw, statement) = conn.start(|| "migrate");
                 let Raw::Sqlite(c) = raw else {
                     unreachable!("the lock of SQLite holds its writer")
                 };

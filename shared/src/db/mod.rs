@@ -13,6 +13,7 @@ mod lease;
 mod macros;
 mod migrate;
 mod notify;
+mod pool;
 mod postgres;
 pub mod prelude;
 mod settings;
@@ -28,7 +29,7 @@ use std::{fmt, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    conn::{Conn, Raw, Statement, bounded},
+    conn::{Conn, Raw, Statement},
     error::{Error, Result},
     lease::Lease,
     migrate::{MigrateError, MigrationLock, Migrations, bring_up_to_date, migrate, pending},
@@ -57,6 +58,16 @@ pub enum Backend {
     Sqlite,
     /// A server that many processes share.
     Postgres,
+}
+
+impl Backend {
+    /// `db.system.name` of OpenTelemetry.
+    const fn system_name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgresql",
+        }
+    }
 }
 
 /// A database. Clones share its connections.

@@ -240,12 +240,12 @@ impl Db {
 /// one transaction the last one counts.
 pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Result<()> {
     conn.wake_after_commit(channel, number);
-    let (raw, statement) = conn.start();
+    let (raw, statement) = conn.start(|| "NOTIFY");
     let result = match raw {
         Raw::Sqlite(_) => Ok(()),
         Raw::Postgres(c) => {
             let notify = diesel::sql_query("SELECT pg_notify($1, '')").bind::<Text, _>(channel);
-            super::bounded(statement.limit(), notify.execute(c)).await.map(|_| ())
+            statement.run(notify.execute(c)).await.map(|_| ())
         }
     };
     statement.end(result)
@@ -293,13 +293,13 @@ async fn send(
 
 async fn sent(channel: &'static str, pool: &Pool, payload: &str) -> Result<()> {
     let conn = &mut pool.get().await?;
-    let (raw, statement) = conn.start();
+    let (raw, statement) = conn.start(|| "NOTIFY");
     let result = match raw {
         Raw::Sqlite(_) => Ok(()),
         Raw::Postgres(c) => {
             let notify = diesel::sql_query("SELECT pg_notify($1, $2)").bind::<Text, _>(channel);
             let notify = notify.bind::<Text, _>(payload).execute(c);
-            super::bounded(statement.limit(), notify).await.map(|_| ())
+            statement.run(notify).await.map(|_| ())
         }
     };
     statement.end(result)
@@ -325,7 +325,10 @@ async fn listen(channel: &'static str, pool: Pool, hub: Weak<Channels>) {
                         Ok(Some(Err(_)) | None) => break,
                         Err(_elapsed) => {
                             let probe = diesel::sql_query("SELECT 1");
-                            if super::bounded(Some(PROBE), probe.execute(&mut conn)).await.is_err() {
+                            if super::conn::bounded(Some(PROBE), probe.execute(&mut conn))
+                                .await
+                                .is_err()
+                            {
                                 break;
                             }
                             if hub.strong_count() == 0 {
@@ -350,6 +353,6 @@ async fn listening(channel: &'static str, pool: &Pool) -> Result<diesel_async::A
     let mut conn = pool.dedicated().await?;
     // The name is one of ours, and an identifier cannot be bound.
     let listen = diesel::sql_query(format!("LISTEN \"{channel}\""));
-    super::bounded(Some(PROBE), listen.execute(&mut conn)).await?;
+    super::conn::bounded(Some(PROBE), listen.execute(&mut conn)).await?;
     Ok(conn)
 }

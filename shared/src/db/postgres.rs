@@ -14,6 +14,7 @@ use super::{
     Conn, DatabaseSettings, Error, OpenError, Result,
     conn::Pooled,
     notify::Hub,
+    pool::PoolMetrics,
     tls::{self, SslMode},
 };
 
@@ -40,6 +41,7 @@ pub(super) struct Server {
 #[derive(Clone)]
 pub struct Pool {
     connections: deadpool::Pool<AsyncPgConnection>,
+    metrics: Arc<PoolMetrics>,
     connector: Arc<Connector>,
     acquire_timeout: Duration,
     statement_timeout: Duration,
@@ -97,8 +99,10 @@ impl Pool {
             .max_size(settings.max_connections.max(1) as usize)
             .build()
             .map_err(|error| OpenError::Pool(error.to_string()))?;
+        let name = connector.config.get_dbname().unwrap_or("postgres");
         Ok(Self {
             connections,
+            metrics: Arc::new(PoolMetrics::new(name)),
             connector,
             acquire_timeout: settings.acquire_timeout,
             statement_timeout: settings.statement_timeout,
@@ -118,10 +122,13 @@ impl Pool {
         }
     }
 
+    pub(super) fn report(&self) {
+        let now = self.connections.status();
+        self.metrics.set([now.max_size, now.size, now.available, now.waiting]);
+    }
+
     pub(super) async fn get(&self) -> Result<Conn> {
-        let object = tokio::time::timeout(self.acquire_timeout, self.connections.get())
-            .await
-            .map_err(|_| Error::Unavailable("no connection was free or could be made in time".to_owned()))??;
+        let object = self.metrics.get(self.acquire_timeout, self.connections.get()).await?;
         Ok(Conn::new(
             Pooled::Postgres(Box::new(object)),
             Some(self.statement_timeout + GRACE),

@@ -75,6 +75,21 @@ impl DatabaseUrl {
         }
     }
 
+    /// Gives the URL of a PostgreSQL that has none a password.
+    pub fn set_password(&mut self, password: &str) -> Result<(), ParseDatabaseUrlError> {
+        match &mut self.0 {
+            Target::Sqlite(_) => Err(ParseDatabaseUrlError("SQLite has no passwords")),
+            Target::Postgres(server) if server.config.get_password().is_some() => {
+                Err(ParseDatabaseUrlError("the database URL has a password already"))
+            }
+            Target::Postgres(_) if password.is_empty() => Err(ParseDatabaseUrlError("the password is empty")),
+            Target::Postgres(server) => {
+                server.config.password(password);
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn target(&self) -> Target {
         self.0.clone()
     }
@@ -227,6 +242,17 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_password_is_given_once_and_to_postgres_alone() {
+        let mut url = parse("postgres://ann@db/auth").unwrap();
+        assert!(url.set_password("").is_err());
+        url.set_password("secret").unwrap();
+        assert_eq!(url.to_string(), "postgres://ann@db:5432/auth");
+        assert!(url.set_password("another").is_err());
+        assert!(parse("postgres://ann:secret@db/auth").unwrap().set_password("another").is_err());
+        assert!(parse("sqlite:auth.db").unwrap().set_password("secret").is_err());
     }
 
     #[test]

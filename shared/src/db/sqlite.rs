@@ -15,9 +15,15 @@ use diesel_async::{
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 
-use super::{Conn, DatabaseSettings, Error, Result, conn::Pooled, notify::Hub};
+use super::{Conn, DatabaseSettings, Result, conn::Pooled, notify::Hub, pool::PoolMetrics};
 
-type Pool = deadpool::Pool<SyncConnectionWrapper<SqliteConnection>>;
+type Connections = deadpool::Pool<SyncConnectionWrapper<SqliteConnection>>;
+
+#[derive(Clone)]
+struct Pool {
+    connections: Connections,
+    metrics: Arc<PoolMetrics>,
+}
 
 /// WAL lets readers go on beside the writer; FULL loses no acknowledged commit when the power fails.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
@@ -94,10 +100,17 @@ impl Pools {
             "PRAGMA busy_timeout = {}; {PRAGMAS}",
             settings.acquire_timeout.as_millis()
         );
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let pool = |role, pragmas, size| {
+            Ok::<_, OpenError>(Pool {
+                connections: connections(name, pragmas, size)?,
+                metrics: Arc::new(PoolMetrics::new(&format!("{stem} {role}"))),
+            })
+        };
         let pools = Self {
-            writer: pool(name, pragmas.clone(), 1)?,
+            writer: pool("writer", pragmas.clone(), 1)?,
             readers: pool(
-                name,
+                "readers",
                 format!("{pragmas} PRAGMA query_only = ON;"),
                 settings.max_connections.max(1) as usize,
             )?,
@@ -127,10 +140,15 @@ impl Pools {
         self.get(&self.writer).await
     }
 
+    pub(super) fn report(&self) {
+        for pool in [&self.writer, &self.readers] {
+            let now = pool.connections.status();
+            pool.metrics.set([now.max_size, now.size, now.available, now.waiting]);
+        }
+    }
+
     async fn get(&self, pool: &Pool) -> Result<Conn> {
-        let object = tokio::time::timeout(self.acquire_timeout, pool.get())
-            .await
-            .map_err(|_| Error::Unavailable("no connection was free in time".to_owned()))??;
+        let object = pool.metrics.get(self.acquire_timeout, pool.connections.get()).await?;
         Ok(Conn::new(Pooled::Sqlite(object), None))
     }
 }
@@ -164,7 +182,7 @@ fn open_private(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn pool(path: &str, pragmas: String, size: usize) -> std::result::Result<Pool, OpenError> {
+fn connections(path: &str, pragmas: String, size: usize) -> std::result::Result<Connections, OpenError> {
     let mut manager = ManagerConfig::default();
     // An open file does not go away.
     manager.recycling_method = RecyclingMethod::Fast;

@@ -6,7 +6,7 @@ use diesel::connection::{AnsiTransactionManager as SyncTransactions, Transaction
 use diesel_async::{AnsiTransactionManager, TransactionManager as _};
 use tracing::Instrument as _;
 
-use super::{Conn, Db, Error, Raw, Result, bounded};
+use super::{Conn, Db, Error, Raw, Result};
 
 /// How long an abandoned transaction may take to roll back, before its connection is closed instead.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,14 +23,14 @@ pub struct Snapshot(Option<Conn>);
 
 impl Transaction {
     pub(super) async fn begin(mut conn: Conn, db: Db) -> Result<Self> {
-        let (raw, statement) = conn.start();
+        let (raw, statement) = conn.start(|| "BEGIN");
         let result = match raw {
             // A deferred transaction that turns into a write can fail with BUSY whatever the timeout.
             Raw::Sqlite(c) => {
-                c.spawn_blocking(|c| SyncTransactions::begin_transaction_sql(c, "BEGIN IMMEDIATE"))
-                    .await
+                let begin = c.spawn_blocking(|c| SyncTransactions::begin_transaction_sql(c, "BEGIN IMMEDIATE"));
+                statement.run(begin).await
             }
-            Raw::Postgres(c) => bounded(statement.limit(), AnsiTransactionManager::begin_transaction(c)).await,
+            Raw::Postgres(c) => statement.run(AnsiTransactionManager::begin_transaction(c)).await,
         };
         statement.end(result)?;
         Ok(Self { conn: Some(conn), db })
@@ -81,17 +81,15 @@ impl Drop for Transaction {
 
 impl Snapshot {
     pub(super) async fn begin(mut conn: Conn) -> Result<Self> {
-        let (raw, statement) = conn.start();
+        let (raw, statement) = conn.start(|| "BEGIN");
         let result = match raw {
             // The first read fixes the moment.
             Raw::Sqlite(c) => c.spawn_blocking(SyncTransactions::begin_transaction).await,
             Raw::Postgres(c) => {
                 let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                bounded(
-                    statement.limit(),
-                    AnsiTransactionManager::begin_transaction_sql(c, begin),
-                )
-                .await
+                statement
+                    .run(AnsiTransactionManager::begin_transaction_sql(c, begin))
+                    .await
             }
         };
         statement.end(result)?;
@@ -121,10 +119,14 @@ impl Drop for Snapshot {
 
 async fn commit(mut conn: Conn, db: &Db) -> Result<()> {
     let (wake, announcements) = (conn.take_wake(), conn.take_announcements());
-    let (raw, statement) = conn.start();
+    let (raw, statement) = conn.start(|| "COMMIT");
     let result = match raw {
-        Raw::Sqlite(c) => c.spawn_blocking(SyncTransactions::commit_transaction).await,
-        Raw::Postgres(c) => bounded(statement.limit(), AnsiTransactionManager::commit_transaction(c)).await,
+        Raw::Sqlite(c) => {
+            statement
+                .run(c.spawn_blocking(SyncTransactions::commit_transaction))
+                .await
+        }
+        Raw::Postgres(c) => statement.run(AnsiTransactionManager::commit_transaction(c)).await,
     };
     statement.end(result)?;
     // Whoever is woken may need the connection.
@@ -145,10 +147,13 @@ async fn roll_back(mut conn: Conn) {
     if conn.is_unsettled() {
         return;
     }
-    let (raw, statement) = conn.start();
+    let (raw, statement) = conn.start(|| "ROLLBACK");
     let result = match raw {
         Raw::Sqlite(c) => c.spawn_blocking(SyncTransactions::rollback_transaction).await,
-        Raw::Postgres(c) => bounded(Some(ROLLBACK_TIMEOUT), AnsiTransactionManager::rollback_transaction(c)).await,
+        Raw::Postgres(c) => {
+            let rollback = AnsiTransactionManager::rollback_transaction(c);
+            statement.run_within(Some(ROLLBACK_TIMEOUT), rollback).await
+        }
     };
     if let Err(error) = statement.end(result) {
         tracing::debug!(%error, "a transaction was ended by closing its connection");

@@ -6,12 +6,14 @@ use metrics::Unit;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::AccessView;
-use crate::server::{Running, metrics_recorder};
+use crate::{server::Running, telemetry};
 
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Seconds since something was heard from the feed.
 const SILENCE: &str = "access_feed_silence_seconds";
+/// Number of the last event that this process goes by.
+const POSITION: &str = "access_feed_position";
 /// How often the feed fell silent for longer than the rule allows.
 const SILENCES: &str = "access_feed_silences_total";
 
@@ -89,11 +91,15 @@ impl SilenceRule {
 /// Reports the silence of the feed until the stop token is cancelled: a gauge, and one warning each time that it lasts too long.
 pub fn spawn(view: AccessView, running: &Running) {
     // Before anything is measured.
-    metrics_recorder();
+    telemetry::metrics::recorder();
     metrics::describe_gauge!(
         SILENCE,
         Unit::Seconds,
         "Time since something was heard from the access feed."
+    );
+    metrics::describe_gauge!(
+        POSITION,
+        "Number of the last event of the access feed that this process goes by."
     );
     metrics::describe_counter!(SILENCES, "How often the access feed fell silent for too long.");
     let stop = running.stop_token().clone();
@@ -115,6 +121,10 @@ async fn report(view: AccessView) {
         ticks.tick().await;
         let silence = view.silence().unwrap_or_default();
         metrics::gauge!(SILENCE).set(silence.as_secs_f64());
+        if let Some(position) = view.position() {
+            #[expect(clippy::cast_precision_loss, reason = "a gauge is an f64, exact up to 2^53")]
+            metrics::gauge!(POSITION).set(position.sequence as f64);
+        }
         let was_silent = std::mem::replace(&mut is_silent, silence > rule.after);
         if is_silent && !was_silent {
             metrics::counter!(SILENCES).increment(1);

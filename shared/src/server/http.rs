@@ -1,18 +1,13 @@
 //! The HTTP port: metrics for Prometheus, liveness and readiness for whoever does not speak gRPC, and what a service adds.
 
-use std::{sync::OnceLock, time::Duration};
+use std::time::Duration;
 
 use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse as _, routing::get};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::{Health, Listener, PageMount, Running, rpc};
+use crate::telemetry::metrics;
 
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// From 100 us, where a call does nothing, to 10 s, where its caller has given up.
-const BUCKETS: [f64; 12] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 2.0, 10.0,
-];
 
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -25,6 +20,8 @@ pub struct HttpServer {
 impl HttpServer {
     /// `/metrics`, `/livez` (200 while the process runs) and `/readyz` (200 while the service serves, else 503).
     pub fn new(health: Health) -> Self {
+        metrics::recorder();
+        rpc::describe_metrics();
         let ready = move || {
             let serving = health.is_serving();
             async move {
@@ -40,7 +37,7 @@ impl HttpServer {
             .route("/readyz", get(ready))
             .route(
                 "/metrics",
-                get(async || ([(CONTENT_TYPE, PROMETHEUS_TEXT)], metrics_recorder().render()).into_response()),
+                get(async || ([(CONTENT_TYPE, PROMETHEUS_TEXT)], metrics::render()).into_response()),
             );
         Self { router }
     }
@@ -70,7 +67,7 @@ impl HttpServer {
                 let mut ticks = tokio::time::interval(UPKEEP);
                 loop {
                     ticks.tick().await;
-                    metrics_recorder().run_upkeep();
+                    metrics::recorder().run_upkeep();
                 }
             };
             stop.run_until_cancelled(upkeep).await;
@@ -78,22 +75,4 @@ impl HttpServer {
         });
         mount
     }
-}
-
-/// The process's metrics. The first call installs the recorder, so make it before anything is measured.
-pub fn metrics_recorder() -> &'static PrometheusHandle {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    HANDLE.get_or_init(|| {
-        let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Full(rpc::DURATION.to_owned()), &BUCKETS)
-            .expect("the buckets are not empty");
-        let recorder = builder.build_recorder();
-        let handle = recorder.handle();
-        // Another recorder can only be there if somebody embeds us; then theirs is the one that counts.
-        if metrics::set_global_recorder(recorder).is_err() {
-            tracing::warn!("another metrics recorder is installed; /metrics stays empty");
-        }
-        metrics::describe_histogram!(rpc::DURATION, metrics::Unit::Seconds, "Duration of the calls served.");
-        handle
-    })
 }

@@ -24,7 +24,7 @@ pub(crate) use self::stream::StreamCaller;
 pub use self::{
     grpc::{GrpcServer, MAX_MESSAGE_LEN, ServeError},
     health::Health,
-    http::{HttpServer, metrics_recorder},
+    http::HttpServer,
     listen::{BindError, Listener},
     local::LocalConnector,
     mount::{PageMount, RpcMount},

@@ -15,6 +15,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use ipnet::IpNet;
+use metrics::Gauge;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::{
     Code, Status,
@@ -23,7 +24,7 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
-use tracing::{Instrument as _, field::Empty};
+use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
     admission::Admission,
@@ -36,10 +37,15 @@ use crate::{
     authz::{self, Policies},
     error::ErrorReply,
     proto::authz::v1::ErrorReason,
+    telemetry::{self, metrics::InHand, traces},
 };
 
 /// Seconds that a call took, by service, method and code.
-pub(super) const DURATION: &str = "rpc_server_call_duration_seconds";
+const DURATION: &str = "rpc_server_call_duration_seconds";
+/// Calls and streams that are being served.
+const IN_HAND: &str = "rpc_server_in_hand";
+/// Calls that found no place.
+const OVERLOADED: &str = "rpc_server_overloaded_total";
 
 /// How long a client may take to send a message, which is at most 64 KiB.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,6 +56,15 @@ const REFLECTION: &str = "/ServerReflectionInfo";
 /// Whoever reads the reflection is done soon, and anybody may: it takes no place for long, and none from those who are known.
 const REFLECTION_STREAMS: u32 = 200;
 const REFLECTION_LIFE: Duration = Duration::from_secs(30);
+
+/// Says what the metrics of calls mean.
+pub(super) fn describe_metrics() {
+    metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "Duration of the calls served.");
+    metrics::describe_gauge!(IN_HAND, "Calls and streams that are being served.");
+    metrics::describe_counter!(OVERLOADED, "Calls that were refused because the server was busy.");
+    // There from the start: an alert sees the first one.
+    metrics::counter!(OVERLOADED).increment(0);
+}
 
 /// Puts [`RpcService`] around a service.
 #[derive(Clone, Debug)]
@@ -67,6 +82,7 @@ struct Shared {
     stream_admission: Admission,
     reflection_admission: Admission,
     streams: StreamRules,
+    in_hand: Gauge,
 }
 
 impl RpcLayer {
@@ -78,6 +94,8 @@ impl RpcLayer {
         trusted_proxies: Vec<IpNet>,
         (stream_admission, streams): (Admission, StreamRules),
     ) -> Self {
+        // Before anything is measured.
+        telemetry::metrics::recorder();
         Self {
             shared: Arc::new(Shared {
                 policies,
@@ -87,6 +105,7 @@ impl RpcLayer {
                 stream_admission,
                 reflection_admission: Admission::new(REFLECTION_STREAMS),
                 streams,
+                in_hand: metrics::gauge!(IN_HAND),
             }),
         }
     }
@@ -135,16 +154,24 @@ where
             rpc.system = "grpc",
             rpc.service = %service,
             rpc.method = %method,
+            otel.name = %format_args!("{service}/{method}"),
+            otel.kind = "server",
+            otel.status_code = Empty,
+            rpc.grpc.status_code = Empty,
             request_id = %id,
+            trace_id = Empty,
             user_id = Empty,
             client.address = address.client().map(tracing::field::display),
         );
+        traces::continue_trace(&span, request.headers());
         let mut record = Record {
             infrastructure: authz::is_infrastructure(request.uri().path()),
             service,
             method,
             start: Instant::now(),
             code: Code::Cancelled,
+            span: span.clone(),
+            _in_hand: InHand::new(self.shared.in_hand.clone()),
         };
         let shared = Arc::clone(&self.shared);
         // The clone is not known to be ready; the one that was asked is.
@@ -186,6 +213,8 @@ pub(super) struct Record {
     method: String,
     start: Instant,
     pub(super) code: Code,
+    span: Span,
+    _in_hand: InHand,
 }
 
 #[cfg(test)]
@@ -198,6 +227,8 @@ impl Record {
             method: "*".to_owned(),
             start: Instant::now(),
             code: Code::Cancelled,
+            span: Span::none(),
+            _in_hand: InHand::new(Gauge::noop()),
         }
     }
 }
@@ -206,6 +237,10 @@ impl Drop for Record {
     fn drop(&mut self) {
         let elapsed = self.start.elapsed();
         log(self.code, elapsed, self.infrastructure);
+        self.span.record("rpc.grpc.status_code", i32::from(self.code));
+        if is_fault(self.code) {
+            self.span.record("otel.status_code", "ERROR");
+        }
         metrics::histogram!(
             DURATION,
             "rpc_service" => std::mem::take(&mut self.service),
@@ -276,7 +311,10 @@ impl Shared {
         };
         match admission.admit(request.uri().path()) {
             Ok(admitted) => *place = admitted,
-            Err(reply) => return refused(reply),
+            Err(reply) => {
+                metrics::counter!(OVERLOADED).increment(1);
+                return refused(reply);
+            }
         }
         let timeout = timeout.saturating_sub(start.elapsed());
         // Within the block, so that a panic of the layers inside, which work before they give a future, is caught as well.
@@ -379,6 +417,19 @@ fn log(code: Code, elapsed: Duration, infrastructure: bool) {
         _ if infrastructure => tracing::debug!(rpc.grpc.status_code = code_name, elapsed_us, "call"),
         _ => tracing::info!(rpc.grpc.status_code = code_name, elapsed_us, "call"),
     }
+}
+
+/// Whether the code is a fault of the server (OpenTelemetry's conventions for gRPC).
+const fn is_fault(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
 }
 
 /// The code as gRPC spells it.

@@ -1,11 +1,19 @@
+//! What operators see: logs, [metrics] and [traces].
+//!
 //! Logs: `tracing`, for people or as JSON, on standard error. Standard output is for what a command answers.
 //!
 //! What may be logged: ids, names of RPCs, codes, durations, addresses. Never a token, a password, a key, an e-mail address
 //! or a request as a whole.
 
+pub mod metrics;
+pub mod traces;
+
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use self::traces::TraceSettings;
+use crate::config::StartError;
 
 /// How logs are written.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,6 +25,9 @@ pub struct TelemetrySettings {
     /// For people or for machines.
     #[arg(long, env = "LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
     pub log_format: LogFormat,
+    /// Where traces go.
+    #[command(flatten)]
+    pub traces: TraceSettings,
 }
 
 /// A checked filter for logs.
@@ -32,16 +43,18 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging for this process. Calling it again changes nothing.
-pub fn init(settings: &TelemetrySettings) {
+/// Starts logs and traces for this process, which others know as `service`. Calling it again changes nothing. Needs a runtime.
+pub fn init(settings: &TelemetrySettings, service: &'static str) -> Result<(), StartError> {
     let filter = EnvFilter::new(&settings.log_level.0);
-    let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
-    let started = match settings.log_format {
-        LogFormat::Human => registry
-            .with(lines.with_ansi(std::io::stderr().is_terminal()))
-            .try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    let lines = match settings.log_format {
+        LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let registry = tracing_subscriber::registry();
+    let started = match traces::layer(&settings.traces, service)? {
+        None => registry.with(lines.with_filter(filter)).try_init(),
+        Some(spans) => registry.with(lines.with_filter(filter)).with(spans).try_init(),
     };
     if started.is_ok() {
         std::panic::set_hook(Box::new(|panic| {
@@ -49,6 +62,7 @@ pub fn init(settings: &TelemetrySettings) {
             tracing::error!(location, message = panic.payload_as_str().unwrap_or("?"), "panic");
         }));
     }
+    Ok(())
 }
 
 fn parse_filter(text: &str) -> Result<LogFilter, String> {

@@ -1,0 +1,113 @@
+//! What is counted for operators.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use shared::telemetry::metrics::InHand;
+
+use super::Error;
+use crate::store::SessionEnd;
+
+const LOGINS: &str = "auth_logins_total";
+const REFRESHES: &str = "auth_refreshes_total";
+const SESSIONS_BEGUN: &str = "auth_sessions_begun_total";
+const SESSIONS_ENDED: &str = "auth_sessions_ended_total";
+const SESSIONS: &str = "auth_sessions";
+const HASHES_WAITING: &str = "auth_hashes_waiting";
+const HASHES_RUNNING: &str = "auth_hashes_running";
+const HASHES_REFUSED: &str = "auth_hashes_refused_total";
+/// From the place in the queue to the hash.
+pub(super) const HASH_DURATION: &str = "auth_hash_duration_seconds";
+const FEED_HEAD: &str = "access_feed_head";
+const FEED_FOLLOWERS: &str = "access_feed_followers";
+
+/// Says what they mean, and starts those at zero that are watched for their first change.
+pub(crate) fn describe() {
+    describe_counter!(LOGINS, "Logins, by outcome.");
+    describe_counter!(REFRESHES, "Uses of refresh tokens, by RPC and outcome.");
+    describe_counter!(SESSIONS_BEGUN, "Sessions that began.");
+    describe_counter!(SESSIONS_ENDED, "Sessions that ended, by reason.");
+    describe_gauge!(SESSIONS, "Sessions that have not ended.");
+    describe_gauge!(HASHES_WAITING, "Passwords that wait to be hashed.");
+    describe_gauge!(HASHES_RUNNING, "Passwords that are being hashed.");
+    describe_counter!(
+        HASHES_REFUSED,
+        "Passwords that were not hashed because the queue was full."
+    );
+    describe_histogram!(
+        HASH_DURATION,
+        Unit::Seconds,
+        "Time that a password waited and was hashed."
+    );
+    describe_gauge!(FEED_HEAD, "Number of the last event of the access feed.");
+    describe_gauge!(FEED_FOLLOWERS, "Streams of the access feed that this process serves.");
+    counter!(HASHES_REFUSED).increment(0);
+    gauge!(FEED_FOLLOWERS).increment(0.0);
+    gauge!(HASHES_WAITING).increment(0.0);
+    gauge!(HASHES_RUNNING).increment(0.0);
+    counter!(REFRESHES, "rpc" => "RotateTokens", "outcome" => outcome(&Error::RefreshTokenReused)).increment(0);
+}
+
+pub(super) fn login<T>(result: &Result<T, Error>) {
+    counter!(LOGINS, "outcome" => result.as_ref().map_or_else(outcome, |_| "ok")).increment(1);
+}
+
+/// `ok`: what a use that succeeded is called.
+pub(super) fn refresh<T>(rpc: &'static str, ok: &'static str, result: &Result<T, Error>) {
+    counter!(REFRESHES, "rpc" => rpc, "outcome" => result.as_ref().map_or_else(outcome, |_| ok)).increment(1);
+}
+
+pub(super) fn session_begun() {
+    counter!(SESSIONS_BEGUN).increment(1);
+}
+
+pub(super) fn sessions_ended(end: SessionEnd, count: usize) {
+    counter!(SESSIONS_ENDED, "reason" => end.as_str()).increment(u64::try_from(count).unwrap_or(u64::MAX));
+}
+
+pub(super) fn sessions(count: i64) {
+    gauge!(SESSIONS).set(number(count));
+}
+
+pub(super) fn hash_waiting() -> InHand {
+    InHand::new(gauge!(HASHES_WAITING))
+}
+
+pub(super) fn hash_running() -> InHand {
+    InHand::new(gauge!(HASHES_RUNNING))
+}
+
+pub(super) fn hash_refused() {
+    counter!(HASHES_REFUSED).increment(1);
+}
+
+pub(super) fn feed_head(sequence: i64) {
+    gauge!(FEED_HEAD).set(number(sequence));
+}
+
+/// A follower for as long as this lives.
+pub(crate) fn feed_follower() -> InHand {
+    InHand::new(gauge!(FEED_FOLLOWERS))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is an f64, exact up to 2^53")]
+const fn number(count: i64) -> f64 {
+    count as f64
+}
+
+/// What an error is called among the outcomes: a bounded set.
+const fn outcome(error: &Error) -> &'static str {
+    match error {
+        Error::CredentialsInvalid => "credentials_invalid",
+        Error::TooManyAttempts(_) => "too_many_attempts",
+        Error::HashingQueueFull => "hashing_queue_full",
+        Error::PasswordChangeRequired => "password_change_required",
+        Error::RefreshTokenInvalid => "invalid",
+        Error::RefreshTokenExpired => "expired",
+        Error::RefreshTokenReused => "reused",
+        Error::RotationOverlap => "overlap",
+        Error::RotationRequired => "rotation_required",
+        Error::SessionEnded => "session_ended",
+        Error::Fields(_) => "invalid_argument",
+        Error::Database(_) => "database",
+        _ => "other",
+    }
+}

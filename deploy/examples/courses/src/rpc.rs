@@ -1,0 +1,70 @@
+//! `courses.v1.CoursesService`. Whoever gets here may.
+
+use shared::{
+    db::Db,
+    error::{ErrorReply, Reason},
+    validate::InvalidFields,
+};
+use tonic::{Code, Request, Response, Status};
+
+use self::proto::{
+    Course, ErrorReason, GetCourseRequest, GetCourseResponse, ListCoursesRequest, ListCoursesResponse,
+    courses_service_server::CoursesService,
+};
+use crate::catalogue::{self, CourseRow};
+
+/// What `build.rs` makes of the proto.
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic)]
+pub(crate) mod proto {
+    tonic::include_proto!("courses.v1");
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/courses.binpb"));
+}
+
+/// Serves the catalogue.
+#[derive(Clone, Debug)]
+pub(crate) struct CoursesRpc {
+    pub(crate) db: Db,
+}
+
+#[tonic::async_trait]
+impl CoursesService for CoursesRpc {
+    async fn list_courses(&self, _: Request<ListCoursesRequest>) -> Result<Response<ListCoursesResponse>, Status> {
+        let mut conn = self.db.read().await.map_err(ErrorReply::from)?;
+        let courses = catalogue::courses_list(&mut conn).await.map_err(ErrorReply::from)?;
+        Ok(Response::new(ListCoursesResponse {
+            courses: courses.into_iter().map(message).collect(),
+        }))
+    }
+
+    async fn get_course(&self, request: Request<GetCourseRequest>) -> Result<Response<GetCourseResponse>, Status> {
+        let id = request.into_inner().course_id;
+        if id.is_empty() {
+            return Err(ErrorReply::from(InvalidFields::one("course_id", "is required")).into());
+        }
+        let mut conn = self.db.read().await.map_err(ErrorReply::from)?;
+        let course = catalogue::course_by_id(&mut conn, &id)
+            .await
+            .map_err(ErrorReply::from)?;
+        let not_found = || ErrorReply::new(Code::NotFound, ErrorReason::CourseNotFound, "there is no such course");
+        let course = course.ok_or_else(|| not_found().with_resource("course", id))?;
+        Ok(Response::new(GetCourseResponse {
+            course: Some(message(course)),
+        }))
+    }
+}
+
+impl Reason for ErrorReason {
+    const DOMAIN: &'static str = "courses.v1";
+
+    fn enum_name(self) -> &'static str {
+        self.as_str_name()
+    }
+}
+
+fn message(row: CourseRow) -> Course {
+    Course {
+        course_id: row.course_id,
+        title: row.title,
+        duration_minutes: row.duration_minutes,
+    }
+}

