@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -33,6 +32,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf import descriptor_pool, json_format, message_factory
 from google.rpc import error_details_pb2, status_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "deploy" / "tests"))
+
+from postgres import Postgres  # noqa: E402
 
 Code = grpc.StatusCode
 
@@ -198,53 +201,6 @@ def free_ports(count):
     for listener in listeners:
         listener.close()
     return ports
-
-
-class Postgres:
-    """A private PostgreSQL, run by the script that runs those of the tests; it ends with this process."""
-
-    SUPERVISOR = pathlib.Path(__file__).parent.parent / "shared/src/testing/postgres-supervisor.sh"
-
-    def __init__(self):
-        found = shutil.which("initdb")
-        binaries = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb")) if found is None else [pathlib.Path(found).resolve()]
-        expect(binaries, "there is no initdb; on Debian: apt-get install -y postgresql")
-        self.binaries = binaries[-1].parent
-        folder = tempfile.mkdtemp(prefix="real-clients-postgres-")
-        # PostgreSQL refuses to run as root.
-        owner = "postgres" if os.getuid() == 0 else None
-        if owner:
-            shutil.chown(folder, owner, owner)
-        self.process = subprocess.Popen(
-            ["sh", "-c", self.SUPERVISOR.read_text(), "sh", str(self.binaries), folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            bufsize=1,
-            cwd="/",
-            user=owner,
-            group=owner,
-            extra_groups=[] if owner else None,
-        )
-        self._command("init")
-        (self.port,) = free_ports(1)
-        self._command(f"start {self.port}")
-
-    def _command(self, command):
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        expect_equal(self.process.stdout.readline().strip(), "ok", f"PostgreSQL: {command}")
-
-    def database(self, name):
-        """The URL of a new database."""
-        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
-        subprocess.run([self.binaries / "createdb", *where, name], check=True)
-        return f"postgres://postgres@127.0.0.1:{self.port}/{name}?sslmode=disable"
-
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 class Deployment:
@@ -986,7 +942,7 @@ def main():
         finally:
             deployment.kill()
             if arguments.kind == "separate" and deployment.postgres:
-                deployment.postgres.stop()
+                deployment.postgres.end()
     return 0
 
 

@@ -109,6 +109,7 @@ fn event(row: AuditRow) -> Result<AuditEvent, Error> {
         ip_address: row.ip_address,
         user_agent: row.user_agent,
         request_id: row.request_id,
-        details: details.into_iter().collect(),
+        // An empty one says nothing, and would be the end of a gateway: see `ErrorReply`.
+        details: details.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
     })
 }

@@ -251,7 +251,12 @@ mod tests {
         url.set_password("secret").unwrap();
         assert_eq!(url.to_string(), "postgres://ann@db:5432/auth");
         assert!(url.set_password("another").is_err());
-        assert!(parse("postgres://ann:secret@db/auth").unwrap().set_password("another").is_err());
+        assert!(
+            parse("postgres://ann:secret@db/auth")
+                .unwrap()
+                .set_password("another")
+                .is_err()
+        );
         assert!(parse("sqlite:auth.db").unwrap().set_password("secret").is_err());
     }
 

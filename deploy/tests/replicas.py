@@ -1,0 +1,118 @@
+"""Replicas of both services as programs of their own, begun as the runbook says, and the gateway in front of them."""
+
+import contextlib
+import secrets
+import signal
+import subprocess
+
+import api
+import grpc
+import httpx
+from conftest import CHEAP, PASSWORD, PROGRAMS, UNLIMITED, Program, answers, free_ports, start_envoy, until
+
+
+class Replica:
+    """One process of one service, which can be stopped and started again at its addresses."""
+
+    def __init__(self, deployment, service, number):
+        self.deployment, self.service, self.number = deployment, service, number
+        self.grpc, self.http = (f"127.0.0.1:{port}" for port in free_ports(2))
+        self.program = None
+
+    def start(self, wait=True):
+        letter = self.service.split("-")[0]
+        command = [PROGRAMS / self.service, "serve", "--database-url", self.deployment.urls[self.service]]
+        command += [f"--{letter}-listen", self.grpc, f"--{letter}-http-listen", self.http, "--trusted-proxies", "127.0.0.0/8"]
+        command += self.deployment.arguments(self.service)
+        self.program = Program(command, self.deployment.folder / f"{self.service}-{self.number}.log")
+        if wait:
+            self.wait()
+        return self
+
+    def wait(self):
+        self.program.ready(f"http://{self.http}/readyz")
+
+    def stop(self, number=signal.SIGTERM):
+        return self.program.stop(number)
+
+    def is_ready(self):
+        return answers(f"http://{self.http}/readyz")
+
+
+class Replicas:
+    """So many of each service. `urls` are the databases."""
+
+    def __init__(self, folder, urls, count=2, auth=(), game=(), gateway=()):
+        self.folder, self.urls = folder, dict(zip(["auth-service", "game-service"], urls, strict=True))
+        self.more = {"auth-service": list(auth), "game-service": list(game)}
+        self.gateway_arguments = list(gateway)
+        self.ports = dict(zip(["port", "metrics", "admin"], free_ports(3), strict=True))
+        self.origin = f"http://127.0.0.1:{self.ports['port']}"
+        self.secret_file, self.game_secret_file = folder / "auth-secret", folder / "game-secret"
+        self.auth = [Replica(self, "auth-service", number) for number in range(count)]
+        self.game = [Replica(self, "game-service", number) for number in range(count)]
+        self.envoy = None
+
+    def arguments(self, service):
+        if service == "auth-service":
+            return [*CHEAP, *UNLIMITED, "--auth-secret-file", self.secret_file, "--cookie-origins", self.origin, *self.more[service]]
+        # The first one for as long as it lives: the others serve the same.
+        follow = ["--auth-grpc-url", f"http://{self.auth[0].grpc}", "--auth-client-id", "game-service"]
+        return [*follow, "--auth-client-secret-file", self.game_secret_file, *self.more[service]]
+
+    def run(self, program, *arguments):
+        done = subprocess.run([str(part) for part in [PROGRAMS / program, *arguments]], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def begin(self):
+        """What an operator does once."""
+        import base64
+
+        self.secret_file.write_text(base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
+        for service, url in self.urls.items():
+            self.run(service, "migrate", "--database-url", url)
+        url = ["--database-url", self.urls["auth-service"]]
+        self.game_secret_file.write_text(self.run("auth-service", "create-service-account", "--client-id", "game-service", *url))
+        (self.folder / "password").write_text(PASSWORD)
+        self.run("auth-service", "create-admin", "--login", "root", "--email", "root@example.com", "--password-file", self.folder / "password", *url)
+
+    def start(self):
+        if not self.secret_file.exists():
+            self.begin()
+        for replica in [*self.auth, *self.game]:
+            replica.start(wait=False)
+        for replica in [*self.auth, *self.game]:
+            replica.wait()
+        upstreams = ["--auth", *(each.grpc for each in self.auth), "--auth-http", self.auth[0].http, "--game", *(each.grpc for each in self.game)]
+        self.envoy = start_envoy(self.folder, self.ports, upstreams, self.gateway_arguments)
+        until(lambda: answers(f"{self.origin}/v1/client-address"), "auth-service behind the gateway")
+        until(lambda: self.rest().get("/v1/leaderboard").status_code == 401, "game-service behind the gateway")
+        return self
+
+    def stop(self):
+        for program in [self.envoy, *(each.program for each in [*self.game, *self.auth])]:
+            if program:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    program.stop()
+
+    def rest(self, token=None, **options):
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        return httpx.Client(base_url=self.origin, headers=headers, timeout=20, **options)
+
+    def grpc(self):
+        return api.Client(grpc.insecure_channel(f"127.0.0.1:{self.ports['port']}"))
+
+    def register(self, login=None):
+        login = login or f"p{secrets.token_hex(6)}"
+        account = {"login": login, "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
+        answer = self.rest().post("/v1/auth/register", json=account)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def login(self, identifier):
+        return self.rest().post("/v1/auth/login", json={"identifier": identifier, "password": PASSWORD})
+
+    def administrator(self):
+        """A client with the rights of an administrator."""
+        return self.rest(self.login("root").json()["tokens"]["accessToken"])

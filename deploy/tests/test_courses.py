@@ -1,0 +1,87 @@
+"""The example: a third service, as its README says, under the same logins, roles and logouts."""
+
+import grpc
+import pytest
+from conftest import PROGRAMS, Program, free_ports, until
+from google.protobuf import json_format, message_factory
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+import api
+
+
+class Courses:
+    """A client that learns by reflection what there is."""
+
+    def __init__(self, address):
+        self.channel = grpc.insecure_channel(address)
+        self.pool = DescriptorPool(ProtoReflectionDescriptorDatabase(self.channel))
+        self.service = self.pool.FindServiceByName("courses.v1.CoursesService")
+
+    def call(self, name, fields=None, token=None):
+        method = self.service.FindMethodByName(name)
+        call = self.channel.unary_unary(
+            f"/courses.v1.CoursesService/{name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
+        )
+        request = json_format.ParseDict(fields or {}, message_factory.GetMessageClass(method.input_type)())
+        return json_format.MessageToDict(call(request, metadata=[("authorization", f"Bearer {token}")] if token else [], timeout=10))
+
+    def refusal(self, *call, **options):
+        try:
+            self.call(*call, **options)
+        except grpc.RpcError as error:
+            return error.code().name, api.reason(api.status_of(error)["details"])
+        return None
+
+
+@pytest.fixture
+def courses(gateway, tmp_path):
+    root = gateway.rest(gateway.administrator())
+    made = root.post("/v1/service-accounts", json={"clientId": "courses", "roles": ["service"]})
+    assert made.status_code == 200, made.text
+    secret = tmp_path / "courses-secret"
+    secret.write_text(made.json()["clientSecret"] + "\n")
+    grpc_port, http_port = free_ports(2)
+    program = Program(
+        [
+            *[PROGRAMS / "courses", "--database-url", f"sqlite:{tmp_path / 'courses.db'}", "--auth-grpc-url", f"http://{gateway.at('auth')}"],
+            *["--auth-client-id", "courses", "--auth-client-secret-file", secret],
+            *["--listen", f"127.0.0.1:{grpc_port}", "--http-listen", f"127.0.0.1:{http_port}"],
+        ],
+        tmp_path / "courses.log",
+    )
+    try:
+        program.ready(f"http://127.0.0.1:{http_port}/readyz")
+        yield Courses(f"127.0.0.1:{grpc_port}")
+    finally:
+        program.stop()
+
+
+def test_who_is_logged_in_learns_and_who_is_not_does_not(gateway, courses):
+    token = gateway.player()
+    listed = courses.call("ListCourses", token=token)["courses"]
+    assert [each["courseId"] for each in listed] == ["forks", "openings", "perfect-play"]
+    assert courses.call("GetCourse", {"courseId": "openings"}, token)["course"]["durationMinutes"] == 25
+    assert courses.refusal("GetCourse", {"courseId": "endings"}, token) == ("NOT_FOUND", "COURSE_NOT_FOUND")
+    assert courses.refusal("GetCourse", {}, token) == ("INVALID_ARGUMENT", "FIELDS_INVALID")
+    assert courses.refusal("ListCourses") == ("UNAUTHENTICATED", "TOKEN_MISSING")
+    assert courses.refusal("ListCourses", token=token[:-4] + "AAAA") == ("UNAUTHENTICATED", "TOKEN_INVALID")
+
+    # Its permission is known, and an administrator decides who has it.
+    root = gateway.rest(gateway.administrator())
+    permission = root.get("/v1/permissions/courses:read").json()["permission"]
+    assert permission["isDeclared"] is True
+    held = root.get("/v1/roles/player").json()["role"]["permissions"]
+    assert "courses:read" in held
+    without = [each for each in held if each != "courses:read"]
+    try:
+        assert root.post("/v1/roles/player:setPermissions", json={"permissions": without}).status_code == 200
+        until(lambda: courses.refusal("ListCourses", token=token) == ("PERMISSION_DENIED", "PERMISSION_DENIED"), "refused at once", 1)
+    finally:
+        root.post("/v1/roles/player:setPermissions", json={"permissions": held})
+    until(lambda: courses.refusal("ListCourses", token=token) is None, "and given back", 1)
+
+    assert gateway.rest(token).post("/v1/auth/logout", json={}).status_code == 200
+    until(lambda: courses.refusal("ListCourses", token=token) == ("UNAUTHENTICATED", "TOKEN_REVOKED"), "logged out here too", 1)

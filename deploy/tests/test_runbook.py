@@ -1,0 +1,232 @@
+"""The commands of the runbook, run as they stand there."""
+
+import re
+import sqlite3
+import subprocess
+import uuid
+
+import pytest
+from conftest import PASSWORD, PROGRAMS, ROOT, executable
+from postgres import Postgres
+from replicas import Replicas
+
+import api
+
+RUNBOOK = (ROOT / "deploy" / "RUNBOOK.md").read_text()
+BLOCKS = dict(re.findall(r"^```sh ([a-z-]+)\n(.*?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL))
+RUN = set()
+
+
+def run(block, folder, **variables):
+    """Runs a block of the runbook in a folder."""
+    RUN.add(block)
+    paths = f"{PROGRAMS}:{_postgres_binaries()}"
+    environment = {"PATH": f"{paths}:/usr/local/bin:/usr/bin:/bin", "HOME": str(folder), **{name: str(value) for name, value in variables.items()}}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", BLOCKS[block]], cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def _postgres_binaries():
+    import pathlib
+
+    return sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    server = Postgres()
+    yield server
+    server.end()
+
+
+def refusal(answer):
+    return answer.status_code, api.reason(answer.json()["details"])
+
+
+class Life:
+    """A user with a session and a finished game."""
+
+    def __init__(self, deployment):
+        self.deployment = deployment
+        self.user = deployment.register()
+        self.login = self.user["user"]["login"]
+        self.tokens = self.user["tokens"]
+        self.play()
+
+    def play(self):
+        rest = self.deployment.rest(self.tokens["accessToken"])
+        game = rest.post("/v1/games", json={"opponent": "OPPONENT_COMPUTER", "mark": "MARK_X", "requestId": str(uuid.uuid4())}).json()["game"]
+        rest.post(f"/v1/games/{game['gameId']}:move", json={"cell": 4, "expectedVersion": game["version"]})
+        assert rest.post(f"/v1/games/{game['gameId']}:resign", json={}).status_code == 200
+
+    def games(self, token):
+        return len(self.deployment.rest(token).get("/v1/finished-games").json()["games"])
+
+
+def restored(deployment, back_up, restore):
+    """What happened before the back-up is there, what happened after it is not, and nothing from before is good any more."""
+    before = Life(deployment)
+    back_up()
+    before.play()
+    after = deployment.register()
+    rotated = deployment.rest().post("/v1/auth/rotate", json={"refreshToken": before.tokens["refreshToken"]}).json()["tokens"]
+
+    for replica in [*deployment.game, *deployment.auth]:
+        replica.stop()
+    output = restore()
+    assert "the leaderboard is what the finished games say" in output
+    for replica in [*deployment.auth, *deployment.game]:
+        replica.start()
+
+    # Not the one of the back-up, which was replaced since, nor its successor, which the back-up does not know.
+    for token in [before.tokens["refreshToken"], rotated["refreshToken"], after["tokens"]["refreshToken"]]:
+        answer = deployment.rest().post("/v1/auth/rotate", json={"refreshToken": token})
+        assert (answer.status_code, refusal(answer)[1]) in [(401, "SESSION_ENDED"), (401, "REFRESH_TOKEN_REUSED")]
+    for token in [before.tokens["accessToken"], rotated["accessToken"], after["tokens"]["accessToken"]]:
+        for path in ["/v1/me", "/v1/leaderboard"]:
+            assert deployment.rest(token).get(path).status_code == 401, path
+    assert refusal(deployment.login(after["user"]["login"])) == (401, "CREDENTIALS_INVALID")
+    again = deployment.login(before.login)
+    assert again.status_code == 200, again.text
+    assert before.games(again.json()["tokens"]["accessToken"]) == 1
+
+
+def test_sqlite_is_backed_up_while_it_serves_and_restored(tmp_path):
+    executable("sqlite3", "sqlite3")
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    data.mkdir()
+    backup.mkdir()
+    deployment = Replicas(tmp_path, [f"sqlite:{data / 'auth.db'}", f"sqlite:{data / 'game.db'}"], count=1)
+    try:
+        deployment.start()
+        (data / "auth-secret").write_text(deployment.secret_file.read_text())
+        variables = {"DATA": data, "BACKUP": backup}
+
+        def restore():
+            return run("restore-sqlite", tmp_path, **variables)
+
+        restored(deployment, lambda: run("backup-sqlite", tmp_path, **variables), restore)
+        with sqlite3.connect(backup / "auth.db") as copy:
+            assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    finally:
+        deployment.stop()
+
+
+def test_postgres_is_backed_up_while_it_serves_and_restored(tmp_path, postgres):
+    urls = [postgres.database("auth_restored"), postgres.database("game_restored")]
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    deployment = Replicas(tmp_path, urls, count=1)
+    try:
+        deployment.start()
+        variables = {"AUTH_URL": urls[0], "GAME_URL": urls[1], "BACKUP": backup}
+        restored(deployment, lambda: run("backup-postgres", tmp_path, **variables), lambda: run("restore-postgres", tmp_path, **variables))
+    finally:
+        deployment.stop()
+
+
+def test_a_deployment_begins_and_goes_on_as_the_runbook_says(tmp_path, postgres):
+    urls = [postgres.database("auth_begun"), postgres.database("game_begun")]
+    variables = {"AUTH_URL": urls[0], "GAME_URL": urls[1]}
+    run("begin", tmp_path, **variables)
+    for name in ["auth-secret", "game-secret"]:
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+    (tmp_path / "first-password").write_text(PASSWORD + "\n")
+    run("first-admin", tmp_path, **variables)
+    deployment = Replicas(tmp_path, urls, count=1)
+    deployment.begin = None
+    try:
+        deployment.start()
+        root = deployment.administrator()
+        assert root.get("/v1/me").json()["isAdmin"] is True
+        run("upgrade", tmp_path, AUTH_ADDRESS=f"http://{deployment.auth[0].grpc}", **variables)
+
+        # A new server secret beside the old one: who is logged in stays so, also once the old one is gone.
+        user = deployment.register()
+        old = (tmp_path / "auth-secret").read_text()
+        run("rotate-secret", tmp_path)
+        lines = (tmp_path / "auth-secret").read_text().splitlines()
+        assert len(lines) == 2 and lines[1] == old.strip() and lines[0] != lines[1]
+        deployment.auth[0].stop()
+        deployment.auth[0].start()
+        rotated = deployment.rest().post("/v1/auth/rotate", json={"refreshToken": user["tokens"]["refreshToken"]})
+        assert rotated.status_code == 200, rotated.text
+        (tmp_path / "auth-secret").write_text(lines[0] + "\n")
+        deployment.auth[0].stop()
+        deployment.auth[0].start()
+        rotated = deployment.rest().post("/v1/auth/rotate", json={"refreshToken": rotated.json()["tokens"]["refreshToken"]})
+        assert rotated.status_code == 200, rotated.text
+
+        # Nobody can log in as administrator: beside the running service another one is made.
+        run("lock-out", tmp_path, **variables)
+        rescue = deployment.rest(deployment.login("rescue").json()["tokens"]["accessToken"])
+        assert rescue.get("/v1/me").json()["isAdmin"] is True
+        events = rescue.get("/v1/audit-events", params={"pageSize": 100}).json()["events"]
+        assert [each for each in events if each["action"] == "user.create_admin" or "admin" in each["action"]]
+    finally:
+        deployment.stop()
+
+
+def test_a_leaked_server_secret_is_replaced_without_the_old_one(tmp_path):
+    deployment = Replicas(tmp_path, [f"sqlite:{tmp_path / 'auth.db'}", f"sqlite:{tmp_path / 'game.db'}"], count=1)
+    try:
+        deployment.start()
+        user = deployment.register()
+        deployment.auth[0].stop()
+        deployment.secret_file.write_text("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
+        deployment.run("auth-service", "after-restore", "--database-url", deployment.urls["auth-service"], "--auth-secret-file", deployment.secret_file)
+        deployment.auth[0].start()
+        answer = deployment.rest().post("/v1/auth/rotate", json={"refreshToken": user["tokens"]["refreshToken"]})
+        assert answer.status_code == 401
+        assert deployment.rest(user["tokens"]["accessToken"]).get("/v1/me").status_code == 401
+        assert deployment.login(user["user"]["login"]).status_code == 200
+    finally:
+        deployment.stop()
+
+
+def test_pgbouncer_in_session_mode_carries_both_services(tmp_path, postgres):
+    from conftest import Program, free_ports, until
+
+    program = executable("pgbouncer", "pgbouncer")
+    names = ["auth_pooled", "game_pooled"]
+    for name in names:
+        postgres.database(name)
+    [port] = free_ports(1)
+    (tmp_path / "users.txt").write_text('"postgres" ""\n')
+    (tmp_path / "pgbouncer.ini").write_text(
+        f"""[databases]
+* = host=127.0.0.1 port={postgres.port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {tmp_path / "users.txt"}
+pool_mode = session
+default_pool_size = 100
+"""
+    )
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if str(parent).startswith("/tmp/pytest"):
+            parent.chmod(0o755)
+    command = [program, *(["-u", "postgres"] if __import__("os").getuid() == 0 else []), tmp_path / "pgbouncer.ini"]
+    bouncer = Program(command, tmp_path / "pgbouncer.log")
+    urls = [f"postgres://postgres@127.0.0.1:{port}/{name}?sslmode=disable" for name in names]
+    deployment = Replicas(tmp_path, urls, count=2)
+    try:
+        until(lambda: "process up" in bouncer.log(), f"PgBouncer\n{bouncer.log()}")
+        deployment.start()
+        life = Life(deployment)
+        assert life.games(life.tokens["accessToken"]) == 1
+        # Word between the replicas goes by LISTEN/NOTIFY.
+        assert deployment.rest(life.tokens["accessToken"]).post("/v1/auth/logout", json={}).status_code == 200
+        until(lambda: deployment.rest(life.tokens["accessToken"]).get("/v1/leaderboard").status_code == 401, "refused", 1)
+    finally:
+        deployment.stop()
+        bouncer.stop()
+
+
+def test_every_command_of_the_runbook_was_run():
+    assert set(BLOCKS) == RUN
