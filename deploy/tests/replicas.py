@@ -96,7 +96,10 @@ class Replicas:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     program.stop()
 
-    def rest(self, token=None, **options):
+    def rest(self, token=None, address=None, **options):
+        """A client of the gateway; from this address, which has its own limits."""
+        if address:
+            options["transport"] = httpx.HTTPTransport(local_address=address)
         headers = {"authorization": f"Bearer {token}"} if token else {}
         return httpx.Client(base_url=self.origin, headers=headers, timeout=20, **options)
 

@@ -34,7 +34,8 @@ while read -r command port; do
         "$bin/pg_ctl" stop -s -w -m fast -D "$data"
         ;;
     pause)
-        kill -STOP $(pids)
+        # First the one that makes more of them.
+        kill -STOP "$(head -n 1 "$data/postmaster.pid")" && kill -STOP $(pids)
         ;;
     resume)
         kill -CONT $(pids)
