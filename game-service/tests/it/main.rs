@@ -4,6 +4,7 @@ mod access;
 mod contract;
 mod crashes;
 mod ends;
+mod full_disk;
 mod history;
 mod interleavings;
 mod leaderboard;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::postgres;
 use crate::{
     db::{Backend, DatabaseSettings, Db, Migrations, migrate},
-    query,
+    query, write_tx,
 };
 
 /// Names of the PostgreSQL databases that tests are copied from, by the address of their migrations.
@@ -91,6 +91,29 @@ impl TestDatabase {
             Backend::Sqlite => self.db.clone(),
             Backend::Postgres => Db::connect(&self.settings).await.expect("connect"),
         }
+    }
+}
+
+impl TestDatabase {
+    /// As on a full disk: an SQLite file may have no more pages than it has.
+    pub async fn fill_up(&self) {
+        self.limit_pages(1).await;
+    }
+
+    /// There is room again.
+    pub async fn make_room(&self) {
+        self.limit_pages(u32::MAX - 1).await;
+    }
+
+    /// A limit below the size of the file is the size of the file. It is the connection's own, and there is one that writes.
+    async fn limit_pages(&self, pages: u32) {
+        assert_eq!(self.backend(), Backend::Sqlite, "PostgreSQL has a disk of its own");
+        let limited: crate::db::Result<()> = write_tx!(self.db, |tx| {
+            query!(tx, |c| c
+                .batch_execute(&format!("PRAGMA max_page_count = {pages}"))
+                .await)
+        });
+        limited.expect("limited");
     }
 }
 
