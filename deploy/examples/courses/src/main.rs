@@ -59,6 +59,11 @@ fn main() -> ExitCode {
 impl Courses {
     async fn serve(self) -> Result<(), StartError> {
         telemetry::init(&self.telemetry, "courses")?;
+        // As whom this service is known to auth-service.
+        let follower = self
+            .verifier
+            .follower()?
+            .ok_or_else(|| StartError::setting("--auth-client-id is required"))?;
         let db = Db::connect(&self.database.settings()?)
             .await
             .map_err(StartError::failed)?;
@@ -96,10 +101,6 @@ impl Courses {
         // Keys, logouts and roles come by the access feed, at once and for as long as this runs. The permissions of the .proto are made
         // known at the start, so that administrators can give them to others.
         let policies = Policies::from_descriptor_set(proto::FILE_DESCRIPTOR_SET).map_err(StartError::failed)?;
-        let follower = self
-            .verifier
-            .follower()?
-            .ok_or_else(|| StartError::setting("--auth-client-id is required"))?;
         follower.spawn(access.clone(), &policies, &running);
 
         let courses = CoursesRpc { db: db.clone() };
