@@ -36,7 +36,7 @@ static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Traces")]
 pub struct TraceSettings {
-    /// Collector that traces are sent to by OTLP over gRPC, such as http://127.0.0.1:4317. None: there are no traces.
+    /// Collector that traces are sent to by OTLP over gRPC, such as `http://127.0.0.1:4317`. None: there are no traces.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<Url>,
     /// Part of the calls that are traced where their caller does not say [0 to 1].
