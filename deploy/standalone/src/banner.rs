@@ -47,12 +47,13 @@ impl fmt::Display for Banner<'_> {
         writeln!(f)?;
         writeln!(
             f,
-            "  auth-service  gRPC {auth_grpc}   HTTP http://{auth_http}  (/.well-known/jwks.json, /metrics)"
+            "  auth-service  gRPC {auth_grpc}   HTTP http://{auth_http}  (/docs, /.well-known/jwks.json, /metrics)"
         )?;
         writeln!(
             f,
             "  game-service  gRPC {game_grpc}   HTTP http://{game_http}  (/metrics)"
         )?;
+        writeln!(f, "  gateway       started by deploy/envoy/run: REST, and a page to play on")?;
         writeln!(f, "  data          {}", data.display())?;
         if let Some(password) = self.first_admin {
             writeln!(f)?;
