@@ -173,3 +173,20 @@ def test_every_file_is_checked_by_something():
     files = {file.removeprefix("deploy/") for file in listed}
     assert {file for file in files - known if not file.startswith(folders)} == set()
     assert known <= files
+
+
+def test_the_image_is_built_of_a_whole_workspace(tmp_path):
+    """What .dockerignore lets through is all that cargo asks for, and all that the sources include."""
+    let_in = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    tracked = run("git", "ls-files", cwd=ROOT).split()
+    for file in tracked:
+        if any(file == each or file.startswith(f"{each}/") for each in let_in):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_bytes((ROOT / file).read_bytes())
+    packages = json.loads(run("cargo", "metadata", "--locked", "--offline", "--no-deps", "--format-version", "1", cwd=tmp_path))["packages"]
+    assert {"auth-service", "game-service"} <= {each["name"] for each in packages}
+    for source in tmp_path.rglob("*.rs"):
+        for included in re.findall(r'include_(?:str|bytes)!\("([^"]+)"\)', source.read_text()):
+            assert (source.parent / included).exists(), (source, included)
+    # The user's data and secrets stay outside.
+    assert not {"data", "deploy/secrets", "target"} & set(let_in)
