@@ -168,13 +168,16 @@ def find(gateway, login):
     return user["userId"]
 
 
-@pytest.mark.parametrize("in_a_game", [False, True])
-def test_who_is_logged_out_elsewhere_is_thrown_out_within_a_second(person, gateway, in_a_game):
+@pytest.mark.parametrize("at", ["the lobby", "a game", "the end of a game"])
+def test_who_is_logged_out_elsewhere_is_thrown_out_within_a_second(person, gateway, at):
     page = person()
     user_id = find(gateway, register(page))
-    if in_a_game:
+    if at != "the lobby":
         page.get_by_role("button", name="Open a game for a friend").click()
         expect(page.locator("#turn")).to_have_text("Waiting for somebody to join …")
+    if at == "the end of a game":
+        page.get_by_role("button", name="Call it off").click()
+        expect(page.locator("#turn")).to_have_text("The game was called off.")
     root = gateway.rest(gateway.administrator())
     # On the page's own clock, since this one's polling takes time as well.
     page.evaluate("new MutationObserver(() => { window.thrownOut ??= document.querySelector('#entry').hidden ? undefined : Date.now() }).observe(document.body, {subtree: true, attributes: true})")
@@ -183,6 +186,67 @@ def test_who_is_logged_out_elsewhere_is_thrown_out_within_a_second(person, gatew
     expect(page.locator("#entry")).to_be_visible()
     expect(page.locator("#message")).to_have_text("You were logged out.")
     assert page.evaluate("window.thrownOut") - acknowledged < 1000
+
+
+def test_a_logout_that_did_not_happen_is_not_said_to_have(person):
+    page = person()
+    login = register(page)
+    page.route("**/v1/auth/logout", lambda route: route.abort())
+    page.get_by_role("button", name="Log out").click()
+    expect(page.locator("#message")).to_have_text("The server cannot be reached.")
+    expect(page.locator("#login-name")).to_have_text(login)
+    page.unroute("**/v1/auth/logout")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.locator("#message")).to_have_text("You are logged out.")
+    page.reload()
+    expect(page.locator("#entry")).to_be_visible()
+
+
+def test_a_rotation_whose_answer_is_lost_is_made_again_with_the_same_id(person):
+    """Also where the next answer is that there are too many: the session would end as a theft otherwise."""
+    page = person()
+    login = register(page)
+    ids = []
+
+    def lose(route):
+        ids.append(route.request.post_data_json["requestId"])
+        if len(ids) == 1:
+            # Made, but the answer does not arrive: the cookie stays the old one.
+            cookies = page.context.cookies()
+            route.fetch()
+            page.context.clear_cookies()
+            page.context.add_cookies(cookies)
+            route.abort()
+        elif len(ids) == 2:
+            route.fulfill(status=429, json={"code": 8, "message": "too many requests", "details": []})
+        else:
+            route.continue_()
+
+    page.route("**/v1/auth/rotate", lose)
+    page.reload()
+    expect(page.locator("#login-name")).to_have_text(login)
+    assert len(ids) == 3 and len(set(ids)) == 1
+
+
+def test_another_user_in_another_tab_ends_this_one(person):
+    page = person()
+    login = register(page)
+    other = page.context.new_page()
+    person.watch(other)
+    other.goto(page.url)
+    expect(other.locator("#login-name")).to_have_text(login)
+    other.get_by_role("button", name="Log out").click()
+    expect(page.locator("#entry")).to_be_visible()
+    second = register(other)
+    expect(other.locator("#history")).to_have_text("No finished game yet.")
+    # The first tab logs the first one in again: the second tab is out.
+    form = page.locator("#login-form")
+    form.get_by_label("Login or e-mail").fill(login)
+    form.get_by_label("Password").fill(PASSWORD)
+    form.get_by_role("button").click()
+    expect(page.locator("#login-name")).to_have_text(login)
+    expect(other.locator("#message")).to_have_text("Somebody else has logged in in this browser.")
+    assert second != login
 
 
 def test_all_of_it_works_by_keyboard_on_a_narrow_screen(person):

@@ -189,6 +189,16 @@ def test_the_page_of_another_site_cannot_use_the_cookie(gateway):
     assert browser.post("/v1/auth/rotate", json={}).status_code == 200
 
 
+def test_nothing_that_is_somebodys_own_is_kept_by_a_cache(gateway):
+    token = gateway.player()
+    for path in ["/v1/me", "/v1/leaderboard", "/nowhere"]:
+        answer = gateway.rest(token).get(path)
+        assert (answer.headers["cache-control"], answer.headers["x-content-type-options"]) == ("no-store", "nosniff"), path
+        assert "origin" in answer.headers["vary"]
+    assert gateway.rest().post("/v1/auth/login", json={}).headers["cache-control"] == "no-store"
+    assert "public" in gateway.rest().get("/.well-known/jwks.json").headers["cache-control"]
+
+
 def test_the_pages_about_the_api_are_there(gateway):
     document = gateway.rest().get("/openapi.json")
     assert document.json()["servers"] == [{"url": "/"}], "REST is where the document came from"

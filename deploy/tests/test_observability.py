@@ -113,11 +113,11 @@ def test_every_rule_is_evaluated_over_metrics_that_are_there(prometheus):
         return all(rule["health"] != "unknown" for group in found for rule in group["rules"]) and found
 
     rules = [rule for group in until(groups, "the rules were evaluated") for rule in group["rules"]]
-    assert len(rules) == 12
+    assert len(rules) == 13
     for rule in rules:
         assert rule["health"] == "ok", rule
         names = set(re.findall(r"\b(?:up|[a-z]+(?:_[a-z]+)+)\b(?=[{\[ )]|$)", rule["query"]))
-        names -= {"histogram_quantile", "rpc_service", "on"}
+        names -= {"histogram_quantile", "rpc_service", "rpc_method", "on"}
         assert names, rule["query"]
         for name in names:
             assert query(prometheus, f"count({name})"), f"{rule['name']}: nobody has {name}"
@@ -145,7 +145,7 @@ def test_the_rules_fire_when_they_should():
 class Collector:
     """Takes spans by OTLP."""
 
-    def __init__(self):
+    def __init__(self, certificate=None):
         self.spans = []
         self.lock = threading.Lock()
         self.server = grpc.server(futures.ThreadPoolExecutor(2))
@@ -156,7 +156,11 @@ class Collector:
         )
         service = "opentelemetry.proto.collector.trace.v1.TraceService"
         self.server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {"Export": handler})])
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        if certificate:
+            credentials = grpc.ssl_server_credentials([tuple(file.read_bytes() for file in certificate)])
+            self.port = self.server.add_secure_port("127.0.0.1:0", credentials)
+        else:
+            self.port = self.server.add_insecure_port("127.0.0.1:0")
         self.server.start()
 
     def export(self, request, _context):
@@ -215,6 +219,29 @@ def test_a_trace_goes_from_the_gateway_through_the_service_into_its_sql(own_gate
         everything = b"".join(span.SerializeToString() for _, span in collector.spans) + gateway.standalone.log().encode()
         for value in [secret, token, registered.json()["tokens"]["refreshToken"]]:
             assert value.encode() not in everything
+    finally:
+        gateway.stop()
+        collector.server.stop(None)
+
+
+def test_traces_reach_a_collector_behind_tls_which_the_gateway_leaves_to_the_services(own_gateway, tmp_path, monkeypatch):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    # A server's own certificate, not an authority's, is what rustls takes for one.
+    request += ["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate]
+    subprocess.run([str(part) for part in request], check=True, capture_output=True)
+    collector = Collector((key, certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    gateway = own_gateway(standalone=["--otlp-endpoint", f"https://localhost:{collector.port}"])
+    try:
+        gateway.rest(gateway.player()).get("/v1/leaderboard/rank")
+        [call] = until(lambda: collector.named("game.v1.LeaderboardService/GetPlayerRank"), "the span of the call", seconds=20)
+        assert call.parent_span_id == b"", "the gateway traces nothing, and decides nothing"
+        gateway.standalone.stop()
+        # Neither jobs nor health checks are calls.
+        with collector.lock:
+            roots = {span.name for _, span in collector.spans if not span.parent_span_id}
+        assert {name.split(".")[0] for name in roots} <= {"auth", "game"}, roots
     finally:
         gateway.stop()
         collector.server.stop(None)

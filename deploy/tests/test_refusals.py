@@ -78,6 +78,27 @@ def test_more_than_headers_may_be(gateway):
     assert (answer.status_code, api.reason(answer.json()["details"])) == (400, "BAD_REQUEST")
 
 
+def test_what_is_no_request_of_ours(gateway):
+    import socket
+
+    def answer(text):
+        with socket.create_connection(("127.0.0.1", gateway.ports["port"]), timeout=10) as connection:
+            connection.sendall(text.encode())
+            received = b""
+            while b"\r\n\r\n" not in received or not received.endswith(b"}"):
+                part = connection.recv(65536)
+                if not part:
+                    break
+                received += part
+        head, body = received.split(b"\r\n\r\n", 1)
+        return int(head.split()[1]), json.loads(body)
+
+    status, body = answer("GET /v1/me HTTP/1.0\r\n\r\n")
+    assert (status, body["code"], api.reason(body["details"])) == (426, 3, "HTTP_VERSION_TOO_OLD")
+    status, body = answer("GET /v1/me HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+    assert (status, body["code"], body["message"], api.reason(body["details"])) == (403, 7, "this is not allowed", "FORBIDDEN")
+
+
 def test_too_many_requests_of_one_address(own_gateway):
     gateway = own_gateway()
     rest, grpc_client = gateway.rest(), gateway.grpc()

@@ -142,22 +142,6 @@ def test_a_deployment_begins_and_goes_on_as_the_runbook_says(tmp_path, postgres)
         assert root.get("/v1/me").json()["isAdmin"] is True
         run("upgrade", tmp_path, AUTH_ADDRESS=f"http://{deployment.auth[0].grpc}", **variables)
 
-        # A new server secret beside the old one: who is logged in stays so, also once the old one is gone.
-        user = deployment.register()
-        old = (tmp_path / "auth-secret").read_text()
-        run("rotate-secret", tmp_path)
-        lines = (tmp_path / "auth-secret").read_text().splitlines()
-        assert len(lines) == 2 and lines[1] == old.strip() and lines[0] != lines[1]
-        deployment.auth[0].stop()
-        deployment.auth[0].start()
-        rotated = deployment.rest().post("/v1/auth/rotate", json={"refreshToken": user["tokens"]["refreshToken"]})
-        assert rotated.status_code == 200, rotated.text
-        (tmp_path / "auth-secret").write_text(lines[0] + "\n")
-        deployment.auth[0].stop()
-        deployment.auth[0].start()
-        rotated = deployment.rest().post("/v1/auth/rotate", json={"refreshToken": rotated.json()["tokens"]["refreshToken"]})
-        assert rotated.status_code == 200, rotated.text
-
         # Nobody can log in as administrator: beside the running service another one is made.
         run("lock-out", tmp_path, **variables)
         rescue = deployment.rest(deployment.login("rescue").json()["tokens"]["accessToken"])
@@ -165,6 +149,38 @@ def test_a_deployment_begins_and_goes_on_as_the_runbook_says(tmp_path, postgres)
         events = rescue.get("/v1/audit-events", params={"pageSize": 100}).json()["events"]
         made = [each["actorClientId"] for each in events if each["action"] == "user.create"]
         assert made == ["command-line", "command-line"], "the log knows how both administrators came about"
+    finally:
+        deployment.stop()
+
+
+def test_the_server_secret_is_replaced_replica_by_replica_and_nobody_is_logged_out(tmp_path, postgres):
+    urls = [postgres.database("auth_secrets"), postgres.database("game_secrets")]
+    deployment = Replicas(tmp_path, urls, count=2)
+    try:
+        deployment.start()
+        users = [deployment.register() for _ in range(3)]
+        tokens = [user["tokens"]["refreshToken"] for user in users]
+
+        def everybody_goes_on():
+            # More often than there are replicas, so that each is asked for what the other has made.
+            for _ in range(4):
+                for number, token in enumerate(tokens):
+                    rotated = deployment.rest().post("/v1/auth/rotate", json={"refreshToken": token})
+                    assert rotated.status_code == 200, rotated.text
+                    tokens[number] = rotated.json()["tokens"]["refreshToken"]
+
+        first = deployment.secret_file.read_text().strip()
+        for step in ["learn-secret", "use-secret", None]:
+            if step:
+                run(step, tmp_path)
+            else:
+                deployment.secret_file.write_text(deployment.secret_file.read_text().splitlines()[0] + "\n")
+            for replica in deployment.auth:
+                replica.stop()
+                replica.start()
+                everybody_goes_on()
+        assert deployment.secret_file.read_text().strip() != first
+        assert deployment.administrator().post("/v1/signing-keys:rotate", json={}).status_code == 200
     finally:
         deployment.stop()
 

@@ -127,6 +127,7 @@ def test_a_service_that_is_cut_off_ends_its_streams_and_comes_back(own_gateway):
     assert ended.wait(10), "the reader still waits"
     refused = gateway.rest(x).get(f"/v1/games/{game_id}")
     assert (refused.status_code, api.reason(refused.json()["details"])) == (503, "UPSTREAM_UNAVAILABLE")
+    assert [each["retryDelay"] for each in refused.json()["details"] if each["@type"].endswith("/google.rpc.RetryInfo")] == ["1s"]
     error = gateway.grpc().refused("/game.v1.GameService/GetGame", {"gameId": game_id}, token=x)
     assert error.code() == grpc.StatusCode.UNAVAILABLE
     gateway.start_standalone()

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     db::{self, DatabaseSettings, DatabaseUrl, Db, Migrations},
+    server::shutdown_signal,
     telemetry::{self, TelemetrySettings},
 };
 
@@ -91,6 +92,11 @@ impl Migrate {
         let db = Db::connect(&self.database.settings()?)
             .await
             .map_err(StartError::failed)?;
+        // It may be started beside its database.
+        let stop = shutdown_signal().map_err(StartError::failed)?;
+        if !db.wait_until_available(&stop).await {
+            return Err(StartError::failed("stopped before the database was there"));
+        }
         let applied = db::migrate(&db, migrations).await.map_err(StartError::failed)?;
         #[expect(clippy::print_stdout, reason = "what the command answers")]
         if applied.is_empty() {

@@ -1,4 +1,4 @@
-//! What is counted for operators.
+//! What is counted for operators. Sessions are counted where they are written: one whose transaction fails afterwards counts too.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use shared::telemetry::metrics::InHand;
@@ -43,7 +43,12 @@ pub(crate) fn describe() {
     gauge!(FEED_FOLLOWERS).increment(0.0);
     gauge!(HASHES_WAITING).increment(0.0);
     gauge!(HASHES_RUNNING).increment(0.0);
-    counter!(REFRESHES, "rpc" => "RotateTokens", "outcome" => outcome(&Error::RefreshTokenReused)).increment(0);
+    for outcome in ["ok", outcome(&Error::CredentialsInvalid)] {
+        counter!(LOGINS, "outcome" => outcome).increment(0);
+    }
+    for rpc in ["RotateTokens", "RefreshAccessToken"] {
+        counter!(REFRESHES, "rpc" => rpc, "outcome" => outcome(&Error::RefreshTokenReused)).increment(0);
+    }
 }
 
 pub(super) fn login<T>(result: &Result<T, Error>) {

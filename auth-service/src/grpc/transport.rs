@@ -26,9 +26,9 @@ const COOKIE: &str = "cookie";
 const SET_COOKIE: &str = "set-cookie";
 
 const NAME: &str = "refresh_token";
-/// Browsers take a cookie of such a name over TLS alone, so none can be planted without it (RFC 6265bis, 4.1.3.1).
+/// Browsers take a cookie of such a name over TLS alone (RFC 6265bis, 4.1.3.1).
 const SECURE_NAME: &str = "__Secure-refresh_token";
-/// The calls that read it, and no others: /v1/auth/login, refresh, rotate, logout, revoke.
+/// The calls that read it (refresh, rotate, logout, revoke), and a few beside them.
 const PATH: &str = "/v1/auth";
 
 /// Which transports there are.
@@ -70,7 +70,7 @@ impl Transports {
                 let secure = origin.starts_with("https://");
                 Ok(Transport::Cookie {
                     secure,
-                    presented: presented(metadata, name(secure)),
+                    presented: presented(metadata, name(secure)).map_err(Error::from)?,
                     used: false,
                 })
             }
@@ -140,17 +140,22 @@ const fn name(secure: bool) -> &'static str {
     if secure { SECURE_NAME } else { NAME }
 }
 
-/// The first cookie of this name: where there are several, the one of the longest path comes first (RFC 6265, 5.4).
-fn presented(metadata: &MetadataMap, name: &str) -> Option<String> {
+/// The cookie of this name. A second one was planted by a site of a neighbouring name, which can choose a path by which its own comes
+/// first (RFC 6265, 5.4, 8.6): which of them is ours cannot be told, so none is.
+fn presented(metadata: &MetadataMap, name: &str) -> Result<Option<String>, InvalidFields> {
     // HTTP/2 may split the header (RFC 9113, 8.2.3).
     let headers = metadata.get_all(COOKIE).into_iter();
-    headers
+    let mut values = headers
         .filter_map(|header| header.to_str().ok())
         .flat_map(Cookie::split_parse)
         .filter_map(Result::ok)
-        .find(|cookie| cookie.name() == name)
-        .map(|cookie| cookie.value().to_owned())
-        .filter(|value| !value.is_empty())
+        .filter(|cookie| cookie.name() == name)
+        .map(|cookie| cookie.value().to_owned());
+    let first = values.next().filter(|value| !value.is_empty());
+    if values.next().is_some() {
+        return Err(InvalidFields::one(COOKIE, "must hold the refresh token once"));
+    }
+    Ok(first)
 }
 
 fn set_cookie(secure: bool, value: &str, life: Duration) -> MetadataValue<Ascii> {

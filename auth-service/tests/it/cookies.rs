@@ -226,6 +226,17 @@ on_both_backends! {
         server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect("rotated");
     }
 
+    async fn of_two_cookies_none_counts(database: TestDatabase) {
+        let server = start(database).await;
+        let (cookie, _) = registered(&server).await;
+        let planted = format!("{COOKIE}=v1.planted");
+        for cookies in [[planted.as_str(), &cookie], [&cookie, &planted], [&cookie, &cookie]] {
+            let refused = server.auth().rotate_tokens(from_page(rotation(), PAGE, &cookies)).await.expect_err("two cookies");
+            assert_eq!((refused.code(), bad_fields(&refused)), (Code::InvalidArgument, vec!["cookie".to_owned()]));
+        }
+        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect("the session lives");
+    }
+
     async fn nobody_gets_a_cookie_unless_a_setting_says_so(database: TestDatabase) {
         let server = Server::start(database).await;
         let refused = server.auth().register(from_page(registration("ann"), PAGE, &[])).await.expect_err("no origins");

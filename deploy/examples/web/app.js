@@ -1,6 +1,6 @@
 // The page: what is shown, and what a click does. Who is logged in is session.js's.
 
-import { ApiError, call, login, logout, onChange, register, restore, watch } from "./session.js";
+import { ApiError, call, login, logout, onChange, register, restore, wait, watch } from "./session.js";
 
 const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]];
 // Milliseconds after which the games are looked for again; also how soon a page without a game notices a logout from elsewhere.
@@ -47,6 +47,11 @@ onChange((user, reason) => {
   me = user;
   $("who").hidden = !user;
   $("login-name").textContent = user?.login ?? "";
+  // Nothing of one user is left for the next.
+  for (const id of ["my-games", "open-games", "history", "leaderboard"]) {
+    $(id).replaceChildren();
+    delete $(id).dataset.key;
+  }
   if (user) return leave();
   watching?.abort();
   game = null;
@@ -66,13 +71,13 @@ $("register-form").onsubmit = (event) => {
   attempt(async () => { await register({ ...account, passwordConfirmation: account.password }); event.target.reset(); });
 };
 
-$("logout").onclick = () => attempt(logout);
+$("logout").onclick = () => attempt(() => (watching?.abort(), logout()));
 $("leave").onclick = () => leave();
 $("play-computer").onclick = () => attempt(() => create("OPPONENT_COMPUTER"));
 $("open-game").onclick = () => attempt(() => create("OPPONENT_PLAYER"));
 $("give-up").onclick = () => {
   const verb = game.state === "GAME_STATE_WAITING_FOR_PLAYER" ? "cancel" : "resign";
-  attempt(async () => draw((await call("POST", `/v1/games/${game.gameId}:${verb}`, {})).game));
+  attempt(async () => update((await call("POST", `/v1/games/${game.gameId}:${verb}`, {})).game));
 };
 
 async function create(opponent) {
@@ -83,7 +88,6 @@ async function create(opponent) {
 // --- A game ---
 
 function play(opened) {
-  game = null;
   show("game");
   draw(opened);
   $("game-title").focus();
@@ -95,22 +99,38 @@ async function follow(id) {
   watching?.abort();
   watching = new AbortController();
   const { signal } = watching;
-  while (!signal.aborted && me && !isOver(game)) {
+  for (let began = 0; !signal.aborted && me && !isOver(game); ) {
+    // At once, for it may be a logout that ended it; but not again and again.
+    if (Date.now() - began < 1000) await wait(400 + 200 * Math.random());
+    if (signal.aborted) return;
+    began = Date.now();
     try {
-      await watch(`/v1/games/${id}:watch`, ({ game: next }) => signal.aborted || draw(next), signal);
+      await watch(`/v1/games/${id}:watch`, ({ game: next }) => signal.aborted || update(next), signal);
     } catch (error) {
-      if (signal.aborted || (error instanceof ApiError && error.httpStatus < 500)) return;
+      if (signal.aborted || !me) return;
+      if (error instanceof ApiError && error.httpStatus < 500 && error.httpStatus !== 429) {
+        leave();
+        return say(`${error.message}.`, true);
+      }
       say("The connection is lost; trying again.", true);
-      await new Promise((resolve) => setTimeout(resolve, 1000));
     }
   }
 }
 
+// A page that nobody looks at needs no stream.
+document.onvisibilitychange = () => {
+  if (document.hidden) watching?.abort();
+  else if (me && game && !isOver(game)) follow(game.gameId);
+};
+
 const isOver = ({ state }) => !["GAME_STATE_WAITING_FOR_PLAYER", "GAME_STATE_TURN"].includes(state);
 
+// What an answer or the stream tells of the game that is shown. The older of the two changes nothing, nor does one of another game.
+function update(next) {
+  if (me && game?.gameId === next.gameId && Number(next.version) >= Number(game.version)) draw(next);
+}
+
 function draw(next) {
-  // The answer to a move and the stream tell the same; the older of the two changes nothing.
-  if (game?.gameId === next.gameId && Number(next.version) < Number(game.version)) return;
   game = next;
   const mine = game.xUserId === me.userId ? "X" : "O";
   const other = game.opponent === "OPPONENT_COMPUTER" ? "the computer" : (mine === "X" ? game.oLogin : game.xLogin) || "a friend";
@@ -143,7 +163,7 @@ function outcome(isMyTurn, mine) {
 
 async function move(cell) {
   try {
-    draw((await call("POST", `/v1/games/${game.gameId}:move`, { cell, expectedVersion: game.version })).game);
+    update((await call("POST", `/v1/games/${game.gameId}:move`, { cell, expectedVersion: game.version })).game);
   } catch (error) {
     // Somebody was quicker, or another tab: what is true now comes by the stream.
     if (error.reason !== "VERSION_MISMATCH") throw error;
@@ -215,7 +235,9 @@ function fill(id, rows, parts, none) {
 }
 
 const inLobby = () => me && !$("lobby").hidden && !document.hidden;
+const isFinished = () => me && game && isOver(game) && !document.hidden;
 setInterval(() => inLobby() && readGames().catch(() => {}), GAMES);
+setInterval(() => isFinished() && call("GET", "/v1/me").catch(() => {}), GAMES);
 setInterval(() => inLobby() && readStandings().catch(() => {}), STANDINGS);
 
 restore();

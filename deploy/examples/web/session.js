@@ -2,9 +2,13 @@
 //
 // The access token lives in this variable alone and is gone with the page. The refresh token is in an HttpOnly cookie that no script
 // can read: with `x-token-transport: cookie` the server sets it at the login, replaces it at each rotation and takes it away at the logout.
-// So whatever is injected into a page can act while the page is open, and carries nothing away that is good for longer than half an hour.
+// So whatever is injected into a page can act while the page is open, and carries away no token that is good for longer than half an hour. (The
+// device token stays in localStorage. It opens nothing: it only keeps other people's wrong guesses from locking this device out.)
+// Over plain HTTP a browser has six connections for a host, and each open stream takes one: put TLS, and so HTTP/2, in front.
 
 let accessToken = null;
+// Whose it is. Another tab may log somebody else in, and the cookie is everybody's.
+let userId = null;
 const listeners = new Set();
 const tabs = new BroadcastChannel("session");
 
@@ -38,15 +42,24 @@ export async function restore() {
     await renew(null);
     tell((await call("GET", "/v1/me")).user);
   } catch (error) {
-    end(error instanceof ApiError && error.httpStatus < 500 ? "" : "The server cannot be reached.");
+    if (isOver(error)) return end("");
+    end("The server cannot be reached; trying again.");
+    setTimeout(restore, 3000);
   }
 }
 
+// Rejects where the server could not be told: the session lives on then, and so does its cookie.
 export async function logout() {
-  await post("/v1/auth/logout", {}).catch(() => {});
-  tabs.postMessage("ended");
+  await post("/v1/auth/logout", {}).catch((error) => {
+    if (!isOver(error)) throw error;
+  });
+  tabs.postMessage(null);
   end("You are logged out.");
 }
+
+// Whether an error says that there is no session: anything else may be tried again.
+const isOver = (error) => error instanceof ApiError && [400, 401].includes(error.httpStatus);
+export const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 // Calls the API as the user who is logged in.
 export async function call(method, path, body) {
@@ -68,6 +81,7 @@ export async function watch(path, listener, signal) {
 
 async function send(method, path, body, signal) {
   const used = accessToken;
+  const user = userId;
   const attempt = () =>
     fetch(path, {
       method,
@@ -80,10 +94,12 @@ async function send(method, path, body, signal) {
     const error = await errorOf(response);
     // Too old, or issued before the roles changed: the session lives. Anything else says that it is over.
     if (!["TOKEN_EXPIRED", "TOKEN_STALE"].includes(error.reason)) {
-      end("You were logged out.");
+      // A late answer says nothing of whoever has logged in since.
+      if (accessToken === used) end("You were logged out.");
       throw error;
     }
     await renew(used);
+    if (userId !== user) throw error;
     response = await attempt();
   }
   if (!response.ok) throw await errorOf(response);
@@ -98,15 +114,24 @@ function renew(used) {
     // Kept until the answer is here: sent once more with the same id, a rotation whose answer was lost gives the same token.
     const requestId = localStorage.getItem("rotation") ?? crypto.randomUUID();
     localStorage.setItem("rotation", requestId);
-    try {
-      accessToken = (await post("/v1/auth/rotate", { requestId })).tokens.accessToken;
-      localStorage.removeItem("rotation");
-    } catch (error) {
-      if (error instanceof ApiError && error.httpStatus < 500) {
+    for (let tries = 1; ; tries++) {
+      try {
+        const { accessToken: renewed } = (await post("/v1/auth/rotate", { requestId })).tokens;
         localStorage.removeItem("rotation");
-        end("You were logged out.");
+        const owner = JSON.parse(atob(renewed.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"))).sub;
+        if (userId && owner !== userId) return end("Somebody else has logged in in this browser.");
+        [accessToken, userId] = [renewed, owner];
+        return;
+      } catch (error) {
+        if (isOver(error)) {
+          localStorage.removeItem("rotation");
+          end("You were logged out.");
+          throw error;
+        }
+        // Busy, out of reach, or the answer was lost: the same again, with the same id.
+        if (tries === 3) throw error;
+        await wait(1000 * tries);
       }
-      throw error;
     }
   });
 }
@@ -124,13 +149,14 @@ async function errorOf(response) {
 }
 
 function begin({ user, tokens, deviceToken }, identifier = user.login) {
-  accessToken = tokens.accessToken;
+  [accessToken, userId] = [tokens.accessToken, user.userId];
+  tabs.postMessage(userId);
   localStorage.setItem(`device ${identifier}`, deviceToken);
   tell(user);
 }
 
 function end(reason) {
-  accessToken = null;
+  accessToken = userId = null;
   tell(null, reason);
 }
 
@@ -138,4 +164,8 @@ function tell(user, reason = "") {
   for (const listener of listeners) listener(user, reason);
 }
 
-tabs.onmessage = () => end("You are logged out.");
+// Another tab has logged out, or somebody in.
+tabs.onmessage = ({ data }) => {
+  if (!data) end("You are logged out.");
+  else if (userId && data !== userId) end("Somebody else has logged in in this browser.");
+};

@@ -31,8 +31,8 @@ const CLEARS_COOKIE: [&str; 2] = ["auth.v1.AuthService.RevokeAllTokens", "auth.v
 pub(crate) fn path(rpc: &Rpc, rule: &HttpRule) -> String {
     let mut path = rule.path.clone();
     for name in rule.path_fields() {
-        let fields = resolve(&rpc.method.input(), name);
-        path = path.replace(&format!("{{{name}}}"), &format!("{{{}}}", json_path(&fields)));
+        let label = label(&resolve(&rpc.method.input(), name));
+        path = path.replace(&format!("{{{name}}}"), &format!("{{{label}}}"));
     }
     path
 }
@@ -124,7 +124,7 @@ fn parameters(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Vec<Value> {
         .iter()
         .map(|name| {
             let fields = resolve(&input, name);
-            let mut parameter = parameter("path", &json_path(&fields), &fields, schemas);
+            let mut parameter = parameter("path", &label(&fields), &fields, schemas);
             parameter["required"] = json!(true);
             parameter
         })
@@ -135,7 +135,7 @@ fn parameters(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Vec<Value> {
             .filter(|field| field.name() != rule.body && !in_path.contains(&field.name()));
         for field in queried {
             let fields = [field];
-            parameters.push(parameter("query", &json_path(&fields), &fields, schemas));
+            parameters.push(parameter("query", &label(&fields), &fields, schemas));
         }
     }
     let name = rpc.method.full_name();
@@ -188,10 +188,11 @@ fn resolve(message: &MessageDescriptor, path: &str) -> Vec<FieldDescriptor> {
     fields
 }
 
-fn json_path(fields: &[FieldDescriptor]) -> String {
+/// What a path or a query calls the field. `role.code_name` is `codeName`, as where the role is read: two templates that differ in their names
+/// alone are the same path.
+fn label(fields: &[FieldDescriptor]) -> String {
     fields
-        .iter()
-        .map(FieldDescriptor::json_name)
-        .collect::<Vec<_>>()
-        .join(".")
+        .last()
+        .map(|field| field.json_name().to_owned())
+        .unwrap_or_default()
 }

@@ -53,7 +53,10 @@ impl fmt::Display for Banner<'_> {
             f,
             "  game-service  gRPC {game_grpc}   HTTP http://{game_http}  (/metrics)"
         )?;
-        writeln!(f, "  gateway       started by deploy/envoy/run: REST, and a page to play on")?;
+        writeln!(
+            f,
+            "  gateway       started by deploy/envoy/run: REST, and a page to play on"
+        )?;
         writeln!(f, "  data          {}", data.display())?;
         if let Some(password) = self.first_admin {
             writeln!(f)?;

@@ -1,4 +1,4 @@
-//! What is counted for operators.
+//! What is counted for operators, where it is written: a game whose transaction fails afterwards counts too.
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use shared::telemetry::metrics::InHand;

@@ -14,7 +14,7 @@ use diesel_async::{
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 use futures_util::{FutureExt as _, future::Either};
-use tracing::{Instrument as _, Span, field::Empty};
+use tracing::{Instrument as _, Level, Span, field::Empty};
 use uuid::Uuid;
 
 use super::{Backend, Error, Result};
@@ -84,15 +84,21 @@ impl Conn {
     #[doc(hidden)]
     pub fn start(&mut self, name: impl FnOnce() -> &'static str) -> (Raw<'_>, Statement<'_>) {
         self.state.unsettled = true;
-        let span = tracing::debug_span!(
+        // What a job does by itself is part of no call, and would be a trace of its own each time.
+        let is_traced = tracing::enabled!(target: traces::SQL, Level::DEBUG) && !Span::current().is_disabled();
+        let span = if is_traced {
+            tracing::debug_span!(
             target: traces::SQL,
-            "sql",
-            otel.name = Empty,
-            otel.kind = "client",
-            otel.status_code = Empty,
-            db.system.name = Empty,
-            db.query.summary = Empty,
-        );
+                "sql",
+                otel.name = Empty,
+                otel.kind = "client",
+                otel.status_code = Empty,
+                db.system.name = Empty,
+                db.query.summary = Empty,
+            )
+        } else {
+            Span::none()
+        };
         if !span.is_disabled() {
             let name = function(name());
             span.record("otel.name", name);

@@ -149,23 +149,34 @@ where
         request.extensions_mut().insert(id.clone());
         request.extensions_mut().insert(address);
         let (service, method) = self.shared.name(request.uri().path());
-        let span = tracing::info_span!(
-            "rpc",
-            rpc.system = "grpc",
-            rpc.service = %service,
-            rpc.method = %method,
-            otel.name = %format_args!("{service}/{method}"),
-            otel.kind = "server",
-            otel.status_code = Empty,
-            rpc.grpc.status_code = Empty,
-            request_id = %id,
-            trace_id = Empty,
-            user_id = Empty,
-            client.address = address.client().map(tracing::field::display),
-        );
+        let infrastructure = authz::is_infrastructure(request.uri().path());
+        macro_rules! span {
+            ($target:expr) => {
+                tracing::info_span!(
+                    target: $target,
+                    "rpc",
+                    rpc.system = "grpc",
+                    rpc.service = %service,
+                    rpc.method = %method,
+                    otel.name = %format_args!("{service}/{method}"),
+                    otel.kind = "server",
+                    otel.status_code = Empty,
+                    rpc.grpc.status_code = Empty,
+                    request_id = %id,
+                    trace_id = Empty,
+                    user_id = Empty,
+                    client.address = address.client().map(tracing::field::display),
+                )
+            };
+        }
+        let span = if infrastructure {
+            span!(traces::INFRASTRUCTURE)
+        } else {
+            span!(module_path!())
+        };
         traces::continue_trace(&span, request.headers());
         let mut record = Record {
-            infrastructure: authz::is_infrastructure(request.uri().path()),
+            infrastructure,
             service,
             method,
             start: Instant::now(),

@@ -45,7 +45,7 @@ pub enum LogFormat {
 
 /// Starts logs and traces for this process, which others know as `service`. Calling it again changes nothing. Needs a runtime.
 pub fn init(settings: &TelemetrySettings, service: &'static str) -> Result<(), StartError> {
-    let filter = EnvFilter::new(&settings.log_level.0);
+    let filter = EnvFilter::new(format!("{},{}=off", settings.log_level.0, traces::SQL));
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match settings.log_format {
         LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),

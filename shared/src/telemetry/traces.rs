@@ -5,13 +5,13 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use opentelemetry::{
     propagation::TextMapPropagator as _,
     trace::{TraceContextExt as _, TracerProvider as _},
 };
 use opentelemetry_http::HeaderExtractor;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
@@ -22,10 +22,12 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 use url::Url;
 
-use crate::config::StartError;
+use crate::{config::StartError, token::tls_for};
 
-/// The target of the spans of statements. They are for traces alone: no log level shows them.
+/// The target of the spans of statements. They are for traces alone.
 pub const SQL: &str = "sql";
+/// The target of the spans of health checks and reflection. They are for logs alone.
+pub const INFRASTRUCTURE: &str = "infrastructure";
 
 /// How long the last spans may take to leave.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -39,7 +41,7 @@ pub struct TraceSettings {
     /// Collector that traces are sent to by OTLP over gRPC, such as `http://127.0.0.1:4317`. None: there are no traces.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<Url>,
-    /// Part of the calls that are traced where their caller does not say [0 to 1].
+    /// Part of the calls that are traced, beside those whose caller is [0 to 1].
     #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_name = "RATIO", value_parser = parse_ratio)]
     pub trace_ratio: f64,
 }
@@ -57,11 +59,13 @@ where
     let Some(endpoint) = &settings.otlp_endpoint else {
         return Ok(None);
     };
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint.as_str())
-        .build()
-        .map_err(|error| StartError::Setting(format!("--otlp-endpoint: {error}")))?;
+    let bad = |error: &dyn std::fmt::Display| StartError::Setting(format!("--otlp-endpoint: {error}"));
+    let address: Uri = endpoint.as_str().parse().map_err(|error| bad(&error))?;
+    let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint.as_str());
+    if let Some(tls) = tls_for(&address) {
+        exporter = exporter.with_tls_config(tls);
+    }
+    let exporter = exporter.build().map_err(|error| bad(&error))?;
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
@@ -76,6 +80,7 @@ where
     let spans = Targets::new()
         .with_default(tracing::Level::INFO)
         .with_target(SQL, tracing::Level::DEBUG)
+        .with_target(INFRASTRUCTURE, tracing::level_filters::LevelFilter::OFF)
         // What the exporter itself does.
         .with_target("opentelemetry", tracing::level_filters::LevelFilter::OFF)
         .with_target("h2", tracing::level_filters::LevelFilter::OFF);
@@ -94,7 +99,8 @@ pub(crate) fn continue_trace(span: &Span, headers: &HeaderMap) {
         return;
     }
     let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-    if span.set_parent(caller).is_err() {
+    // A caller who is not traced, such as a gateway that leaves it to the services, decides nothing.
+    if caller.span().span_context().is_sampled() && span.set_parent(caller).is_err() {
         return;
     }
     let trace_id = span.context().span().span_context().trace_id();

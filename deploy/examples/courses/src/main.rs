@@ -64,10 +64,8 @@ impl Courses {
             .verifier
             .follower()?
             .ok_or_else(|| StartError::setting("--auth-client-id is required"))?;
+        self.server.check().map_err(StartError::setting)?;
         let db = Db::connect(&self.database.settings()?)
-            .await
-            .map_err(StartError::failed)?;
-        db::migrate(&db, &catalogue::MIGRATIONS)
             .await
             .map_err(StartError::failed)?;
         let grpc = Listener::bind(self.listen, "--listen")
@@ -78,6 +76,13 @@ impl Courses {
             .map_err(StartError::failed)?;
         let stop = shutdown_signal().map_err(StartError::failed)?;
         let running = Running::new(stop, self.server.drain_timeout());
+        db.report(&running);
+        if !db.wait_until_available(running.stop_token()).await {
+            return Ok(());
+        }
+        db::migrate(&db, &catalogue::MIGRATIONS)
+            .await
+            .map_err(StartError::failed)?;
 
         // The protection. What is known of tokens and roles: nothing yet, and so nobody may do anything.
         let keys = KeySet::empty();
