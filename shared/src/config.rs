@@ -81,6 +81,16 @@ impl DatabaseArgs {
 pub struct Migrate {
     #[command(flatten)]
     database: DatabaseArgs,
+    /// Seconds to wait for a database that is not there yet [0 to 3600].
+    #[arg(
+        long,
+        env = "MIGRATE_WAIT_SECONDS",
+        default_value_t = 0,
+        value_name = "SECONDS",
+        help_heading = "Database"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=3600))]
+    wait_seconds: u32,
     #[command(flatten)]
     telemetry: TelemetrySettings,
 }
@@ -92,9 +102,10 @@ impl Migrate {
         let db = Db::connect(&self.database.settings()?)
             .await
             .map_err(StartError::failed)?;
-        // It may be started beside its database.
         let stop = shutdown_signal().map_err(StartError::failed)?;
-        if !db.wait_until_available(&stop).await {
+        let patience = Duration::from_secs(self.wait_seconds.into());
+        // Where it is not there by then, the migration says why.
+        if let Ok(false) = tokio::time::timeout(patience, db.wait_until_available(&stop)).await {
             return Err(StartError::failed("stopped before the database was there"));
         }
         let applied = db::migrate(&db, migrations).await.map_err(StartError::failed)?;

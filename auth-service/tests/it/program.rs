@@ -424,6 +424,41 @@ fn a_file_that_another_process_serves_is_named() {
 }
 
 #[test]
+fn a_migration_waits_for_its_database_where_it_is_told_to() {
+    block_on(async {
+        let place = Place::new(Backend::Postgres).await;
+        // Nobody answers at the door until somebody opens it.
+        let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = door.local_addr().expect("an address");
+        drop(door);
+        let real: url::Url = place.url.parse().expect("a URL");
+        let mut behind = real.clone();
+        behind.set_port(Some(address.port())).expect("a port");
+        let started = Program::start(
+            AUTH_SERVICE,
+            ["migrate", "--wait-seconds", "60", "--database-url", behind.as_str()],
+        );
+        let door = tokio::net::TcpListener::bind(address).await.expect("the port again");
+        let target = (
+            real.host_str().expect("a host").to_owned(),
+            real.port().expect("a port"),
+        );
+        let carry = tokio::spawn(async move {
+            loop {
+                let (mut client, _) = door.accept().await.expect("a connection");
+                let mut server = tokio::net::TcpStream::connect(target.clone())
+                    .await
+                    .expect("the database");
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+            }
+        });
+        let ended = started.ended().await;
+        carry.abort();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    });
+}
+
+#[test]
 fn a_database_that_cannot_be_opened_is_named_with_the_reason() {
     block_on(async {
         let place = Place::new(Backend::Sqlite).await;
