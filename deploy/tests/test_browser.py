@@ -128,7 +128,16 @@ def test_many_tabs_renew_one_at_a_time_and_log_out_together(person):
         tab = page.context.new_page()
         person.watch(tab)
         tabs.append(tab)
-    refused = []
+    refused, under_way, at_once = [], set(), []
+
+    def began(request):
+        if request.url.endswith("/v1/auth/rotate"):
+            under_way.add(request)
+            at_once.append(len(under_way))
+
+    page.context.on("request", began)
+    page.context.on("requestfinished", lambda request: under_way.discard(request))
+    page.context.on("requestfailed", lambda request: under_way.discard(request))
     for tab in tabs:
         tab.on("response", lambda response: response.status >= 400 and refused.append((response.url, response.status)))
     for _ in range(3):
@@ -139,9 +148,12 @@ def test_many_tabs_renew_one_at_a_time_and_log_out_together(person):
             tab.wait_for_url(re.compile(r"\?"))
             expect(tab.locator("#login-name")).to_have_text(login)
     assert refused == [], "no rotation met another"
+    assert len(at_once) == 15 and set(at_once) == {1}, at_once
     tabs[2].get_by_role("button", name="Log out").click()
     for tab in tabs:
         expect(tab.locator("#entry")).to_be_visible()
+        # By word from the other tab, not by being refused.
+        expect(tab.locator("#message")).to_have_text("You are logged out.")
     assert [each for each in page.context.cookies() if each["name"].endswith("refresh_token")] == []
     page.reload()
     expect(page.locator("#entry")).to_be_visible()
