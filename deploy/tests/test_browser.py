@@ -33,6 +33,9 @@ def person(chromium, gateway):
         page = context.new_page()
         watch(page)
         page.goto(gateway.origin + path)
+        if path == "/":
+            # It asks first whether somebody is logged in.
+            expect(page.locator("#entry")).to_be_visible()
         return page
 
     def watch(page):

@@ -144,6 +144,13 @@ def test_the_addresses_are_those_that_the_others_look_for():
     assert set(images) == {f"envoyproxy/envoy:v{version}"}
 
 
+def test_the_page_is_small_and_needs_nothing_else():
+    page = DEPLOY / "examples" / "web"
+    assert sum(len(file.read_text().splitlines()) for file in page.iterdir()) < 500
+    for file in page.iterdir():
+        assert not re.search(r"(src|href)=\"https?:|@import|from \"(?!\./)", file.read_text()), file
+
+
 def test_secrets_are_made_once_and_for_their_owner_alone(tmp_path):
     script = tmp_path / "make-secrets"
     script.write_text((DEPLOY / "make-secrets").read_text())
