@@ -15,7 +15,6 @@ import os
 import pathlib
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "deploy" / "tests"))
 
+from ports import free_ports  # noqa: E402
 from postgres import Postgres  # noqa: E402
 
 Code = grpc.StatusCode
@@ -192,15 +192,6 @@ class Program:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-
-
-def free_ports(count):
-    """Ports that nothing listens on. Found together, so that they differ."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 class Deployment:

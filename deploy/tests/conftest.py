@@ -12,7 +12,6 @@ import pathlib
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 
 import api  # noqa: E402
+from ports import free_ports  # noqa: E402
 
 PROGRAMS = pathlib.Path(os.environ.get("PROGRAMS", ROOT / "target" / "debug"))
 # Seconds that a program may take to start and to end.
@@ -35,15 +35,6 @@ STOP_SECONDS = 25
 CHEAP = ["--hashing-memory-kib", "8", "--hashing-passes", "1"]
 UNLIMITED = ["--login-rate-per-minute", "0", "--registration-rate-per-minute", "0"]
 PASSWORD = "correct horse"
-
-
-def free_ports(count):
-    """Ports that nobody has at the moment."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def until(condition, what, seconds=START_SECONDS):

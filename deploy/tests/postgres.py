@@ -3,9 +3,10 @@
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import tempfile
+
+from ports import free_ports
 
 SUPERVISOR = pathlib.Path(__file__).resolve().parent.parent.parent / "shared/src/testing/postgres-supervisor.sh"
 
@@ -35,8 +36,7 @@ class Postgres:
             extra_groups=[] if owner else None,
         )
         self.command("init")
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
+        [self.port] = free_ports(1)
         self.start()
 
     def command(self, command):
