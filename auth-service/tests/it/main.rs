@@ -18,6 +18,7 @@ mod policies;
 mod policy_matrix;
 mod processes;
 mod program;
+mod program_database;
 mod purges;
 mod rbac;
 mod registration;

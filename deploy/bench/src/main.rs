@@ -1,20 +1,48 @@
-//! Measures the services from outside: it builds and starts them as separate processes, drives them by gRPC over loopback, and says
-//! what it saw. Nothing here fails because a machine is slow; what is never allowed to happen does fail.
+//! Measures the services from outside: it builds and starts them as separate processes, drives them by gRPC over loopback, and sets each
+//! figure beside a baseline that is taken in the same run, in turns. Nothing here fails because a machine is slow; what is never allowed to
+//! happen does fail.
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 
-mod cpu;
+mod baseline;
 mod deployment;
+mod engine;
+mod load;
+mod process;
+mod report;
+mod rpc;
 mod scenario;
 mod statistics;
 
-use std::{env, path::Path};
+use std::{
+    env,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, resume_unwind},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Mutex,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use shared::{db::Backend, testing::block_on};
+use futures_util::FutureExt as _;
+use shared::testing::{block_on, postgres::Cluster};
+use url::Url;
 
-use crate::scenario::{enumeration, leaderboard, login_storm, refusal};
+use crate::{
+    engine::Engine,
+    load::Time,
+    report::Report,
+    scenario::{
+        Setup, connections, enumeration, feed, footprint, leaderboard, login, login_storm, moves, overload, reads,
+        refusal, rotation, verification,
+    },
+};
 
-/// Measures auth-service and game-service. Every scenario starts both anew, on a database of its own.
+/// Before anything counts: connections are made, statements are prepared.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Measures auth-service and game-service. Every scenario starts them anew, on databases of their own, and says what they take beside what
+/// the same takes without them.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {
@@ -27,11 +55,30 @@ struct Cli {
         global = true
     )]
     database: Vec<Database>,
+    /// A PostgreSQL to make databases on, which are removed afterwards. By default a private one is started from the installed
+    /// binaries. To tell its processor time it has to run on this machine.
+    #[arg(long, value_name = "URL", global = true)]
+    database_url: Option<Url>,
+    /// Seconds of each measurement [1 to 60].
+    #[arg(long, default_value_t = 3, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60), global = true)]
+    duration: u64,
+    /// Connections, each with one call in hand [1 to 256].
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), global = true)]
+    connections: u16,
+    /// How often ours and the baseline are measured in turns [1 to 100].
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100), global = true)]
+    rounds: u16,
+    /// Write everything there as JSON.
+    #[arg(long, value_name = "FILE", global = true)]
+    json: Option<PathBuf>,
+    /// Draw every figure beside its goal, as SVG.
+    #[arg(long, value_name = "FILE", global = true)]
+    chart: Option<PathBuf>,
     #[command(subcommand)]
     scenario: Scenario,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Database {
     Sqlite,
     Postgres,
@@ -39,7 +86,33 @@ enum Database {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
-    /// From the acknowledged DeactivateUser to the first refusal by game-service.
+    /// Everything, with the defaults of each.
+    All,
+    /// An RPC without a database, against a tonic server without any layer.
+    Rpc,
+    /// To verify an access token, against its signature alone.
+    Verification,
+    /// GetMe, against its SELECT in a loop and a bare RPC.
+    GetMe,
+    /// GetGame, against its SELECT in a loop and a bare RPC.
+    GetGame,
+    /// The leaderboard's top, a player's rank and those around a player, against the bare RPC, and with more players.
+    Leaderboard {
+        #[command(flatten)]
+        size: leaderboard::Size,
+    },
+    /// Login, against raw argon2 on all cores.
+    Login,
+    /// RotateTokens, against its transaction in a loop.
+    Rotation,
+    /// Whole games, against their transactions in a loop.
+    Moves,
+    /// GetMe, RotateTokens and MakeMove beside many logins, against the same without.
+    LoginStorm {
+        #[command(flatten)]
+        storm: login_storm::Storm,
+    },
+    /// From the acknowledged DeactivateUser to the first refusal by each of 10 game-services.
     Revocation {
         #[command(flatten)]
         rounds: refusal::Rounds,
@@ -49,39 +122,159 @@ enum Scenario {
         #[command(flatten)]
         rounds: refusal::Rounds,
     },
+    /// Ten times as many callers as there are places, against the peak without them.
+    Overload,
+    /// What many revocations take in many verifiers.
+    Feed {
+        #[command(flatten)]
+        feed: feed::Feed,
+    },
+    /// What idle clients take.
+    Connections {
+        #[command(flatten)]
+        clients: connections::Clients,
+    },
+    /// How soon it serves, how much memory it takes at rest, how large it is.
+    Footprint,
     /// Whether the time of a failed login tells that a user exists.
     Enumeration {
         #[command(flatten)]
         samples: enumeration::Samples,
     },
-    /// What the leaderboard costs with more and more players: its top, a player's rank, those around a player.
-    Leaderboard {
-        #[command(flatten)]
-        size: leaderboard::Size,
-    },
-    /// Many logins at once, and what they do to the calls beside them.
-    LoginStorm {
-        #[command(flatten)]
-        storm: login_storm::Storm,
+    /// The baseline of an RPC: for this program's own use.
+    #[command(hide = true)]
+    BareServer { listen: SocketAddr, answers: PathBuf },
+    /// Many that follow the feed: for this program's own use.
+    #[command(hide = true)]
+    Verifiers {
+        auth: String,
+        count: u32,
+        #[arg(env = "CLIENT_SECRET", hide_env_values = true)]
+        client_secret: String,
     },
 }
 
-fn main() {
+fn main() -> ExitCode {
     let cli = Cli::parse();
+    match &cli.scenario {
+        Scenario::BareServer { listen, answers } => {
+            baseline::bare_rpc::serve(*listen, answers);
+            return ExitCode::SUCCESS;
+        }
+        Scenario::Verifiers {
+            auth,
+            count,
+            client_secret,
+        } => {
+            feed::verifiers(auth, *count, client_secret);
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
     deployment::build(Path::new(&env::args_os().next().unwrap_or_default()));
-    for database in &cli.database {
-        let backend = match database {
-            Database::Sqlite => Backend::Sqlite,
-            Database::Postgres => Backend::Postgres,
+    let mut report = Report::new();
+    for (number, database) in cli.database.iter().enumerate() {
+        let engine = cli.engine(*database);
+        let setup = Setup {
+            engine: &engine,
+            time: Time {
+                warm_up: WARM_UP,
+                measured: Duration::from_secs(cli.duration),
+            },
+            connections: cli.connections.into(),
+            rounds: cli.rounds.into(),
         };
         block_on(async {
-            match &cli.scenario {
-                Scenario::Revocation { rounds } => refusal::deactivation(backend, rounds).await,
-                Scenario::RoleChange { rounds } => refusal::role_change(backend, rounds).await,
-                Scenario::Enumeration { samples } => enumeration::run(backend, samples).await,
-                Scenario::Leaderboard { size } => leaderboard::run(backend, size).await,
-                Scenario::LoginStorm { storm } => login_storm::run(backend, storm).await,
+            let ran = AssertUnwindSafe(cli.scenario.run(&setup, number == 0, &mut report))
+                .catch_unwind()
+                .await;
+            engine.clean_up().await;
+            if let Err(panic) = ran {
+                resume_unwind(panic);
             }
         });
+    }
+    report.print();
+    cli.write(&report)
+}
+
+impl Cli {
+    fn engine(&self, database: Database) -> Engine {
+        match (database, &self.database_url) {
+            (Database::Sqlite, _) => Engine::Sqlite,
+            (Database::Postgres, Some(url)) => Engine::Given(url.clone(), Mutex::default()),
+            (Database::Postgres, None) => Engine::Private(Cluster::start_durable()),
+        }
+    }
+
+    #[expect(clippy::print_stderr, reason = "an error")]
+    fn write(&self, report: &Report) -> ExitCode {
+        let json = self
+            .json
+            .as_ref()
+            .map(|path| (path, report.write_json(path).map_err(Into::into)));
+        let chart = self.chart.as_ref().map(|path| (path, report.write_chart(path)));
+        let mut code = ExitCode::SUCCESS;
+        for (path, written) in [json, chart].into_iter().flatten() {
+            if let Err(error) = written {
+                eprintln!("error: cannot write {}: {error}", path.display());
+                code = ExitCode::FAILURE;
+            }
+        }
+        code
+    }
+}
+
+impl Scenario {
+    /// What no database takes part in is measured once.
+    async fn run(&self, setup: &Setup<'_>, is_first: bool, report: &mut Report) {
+        match self {
+            Self::All => {
+                for scenario in Self::all() {
+                    Box::pin(scenario.run(setup, is_first, report)).await;
+                }
+            }
+            Self::Rpc => reads::without_database(setup, report).await,
+            Self::Verification if is_first => verification::run(setup, report),
+            Self::GetMe => reads::get_me(setup, report).await,
+            Self::GetGame => reads::get_game(setup, report).await,
+            Self::Leaderboard { size } => leaderboard::run(setup, size, report).await,
+            Self::Login => login::run(setup, report).await,
+            Self::Rotation => rotation::run(setup, report).await,
+            Self::Moves => moves::run(setup, report).await,
+            Self::LoginStorm { storm } => login_storm::run(setup, storm, report).await,
+            Self::Revocation { rounds } => refusal::deactivation(setup, rounds, report).await,
+            Self::RoleChange { rounds } => refusal::role_change(setup, rounds, report).await,
+            Self::Overload => overload::run(setup, report).await,
+            Self::Feed { feed } => feed::run(setup, feed, report).await,
+            Self::Connections { clients } if is_first => connections::run(setup, clients, report).await,
+            Self::Footprint if is_first => footprint::run(setup, report).await,
+            Self::Enumeration { samples } => enumeration::run(setup, samples, report).await,
+            Self::Verification
+            | Self::Connections { .. }
+            | Self::Footprint
+            | Self::BareServer { .. }
+            | Self::Verifiers { .. } => {}
+        }
+    }
+
+    /// Every one, as it is without further words on the command line.
+    fn all() -> Vec<Self> {
+        let names = Cli::command_names();
+        names
+            .iter()
+            .filter(|name| *name != "all")
+            .filter_map(|name| Cli::try_parse_from(["bench", name]).ok())
+            .map(|cli| cli.scenario)
+            .collect()
+    }
+}
+
+impl Cli {
+    fn command_names() -> Vec<String> {
+        use clap::CommandFactory as _;
+        let command = Self::command();
+        let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
+        shown.map(|command| command.get_name().to_owned()).collect()
     }
 }

@@ -4,9 +4,9 @@ use prost_reflect::{DescriptorPool, ServiceDescriptor};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    Api,
     comments::comment,
-    operation::{operation, path},
-    rpc::Rpc,
+    operation::{ensure_known, operation, path},
     schema::Schemas,
 };
 
@@ -60,17 +60,18 @@ fn services(pool: &DescriptorPool) -> Vec<ServiceDescriptor> {
 }
 
 /// The document.
-pub(crate) fn document(pool: &DescriptorPool) -> Result<Value, String> {
+pub(crate) fn document(api: &Api) -> Result<Value, String> {
+    let pool = &api.pool;
+    ensure_known(pool)?;
     let mut schemas = Schemas::default();
     let mut tags = Vec::new();
     let mut paths: Map<String, Value> = Map::new();
     for service in services(pool) {
         let mut is_outside = false;
-        for method in service.methods() {
-            let rpc = Rpc::of(pool, &method)?;
+        for rpc in api.rpcs(&service)? {
             let Some(rule) = &rpc.http else { continue };
             is_outside = true;
-            let operation = operation(&rpc, rule, &mut schemas);
+            let operation = operation(api, &rpc, rule, &mut schemas);
             let item = paths.entry(path(&rpc, rule)).or_insert_with(|| json!({}));
             item[rule.method] = operation;
         }

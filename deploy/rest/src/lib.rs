@@ -15,8 +15,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, ServiceDescriptor};
 use protox::Compiler;
+use shared::authz::Policies;
 
 pub use self::rpc::{HttpRule, Rpc};
 
@@ -32,10 +33,19 @@ pub struct GeneratedFile {
     pub content: Vec<u8>,
 }
 
+/// The protos, and what is declared in them.
+struct Api {
+    /// With their comments.
+    pool: DescriptorPool,
+    policies: Policies,
+    /// Without.
+    encoded: Vec<u8>,
+}
+
 /// What is committed.
 pub fn files() -> Result<[GeneratedFile; 2], Box<dyn Error>> {
-    let (pool, encoded) = compile()?;
-    let mut openapi = serde_json::to_vec_pretty(&document::document(&pool)?)?;
+    let api = Api::compile()?;
+    let mut openapi = serde_json::to_vec_pretty(&document::document(&api)?)?;
     openapi.push(b'\n');
     Ok([
         GeneratedFile {
@@ -44,19 +54,19 @@ pub fn files() -> Result<[GeneratedFile; 2], Box<dyn Error>> {
         },
         GeneratedFile {
             path: root().join("deploy/envoy/api.binpb"),
-            content: encoded,
+            content: api.encoded,
         },
     ])
 }
 
 /// Every RPC of every service, in the order of the protos.
 pub fn rpcs() -> Result<Vec<Rpc>, Box<dyn Error>> {
-    let (pool, _) = compile()?;
-    Ok(pool
-        .services()
-        .flat_map(|service| service.methods().collect::<Vec<_>>())
-        .map(|method| Rpc::of(&pool, &method))
-        .collect::<Result<_, _>>()?)
+    let api = Api::compile()?;
+    let mut rpcs = Vec::new();
+    for service in api.pool.services() {
+        rpcs.extend(api.rpcs(&service)?);
+    }
+    Ok(rpcs)
 }
 
 /// The top of the workspace.
@@ -65,17 +75,28 @@ pub fn root() -> PathBuf {
     crate_folder.ancestors().nth(2).unwrap_or(crate_folder).to_owned()
 }
 
-/// The protos with their comments, and encoded without.
-fn compile() -> Result<(DescriptorPool, Vec<u8>), Box<dyn Error>> {
-    let protos = root().join("proto");
-    let files = shared::proto::API_FILES;
-    let mut compiler = Compiler::new([&protos])?;
-    compiler.include_imports(true).include_source_info(true);
-    compiler.open_files(files)?.open_files(ERRORS)?;
-    let pool = compiler.descriptor_pool();
-    // Not the typed set, which would lose the extensions and with them the HTTP rules.
-    let mut compiler = Compiler::new([&protos])?;
-    compiler.include_imports(true).include_source_info(false);
-    compiler.open_files(files)?.open_files(ERRORS)?;
-    Ok((pool, compiler.encode_file_descriptor_set()))
+impl Api {
+    fn compile() -> Result<Self, Box<dyn Error>> {
+        let compile = |with_comments| {
+            let mut compiler = Compiler::new([root().join("proto")])?;
+            compiler.include_imports(true).include_source_info(with_comments);
+            compiler.open_files(shared::proto::API_FILES)?.open_files(ERRORS)?;
+            Ok::<_, protox::Error>(compiler)
+        };
+        // Not the typed set, which would lose the extensions and with them the HTTP rules.
+        let encoded = compile(false)?.encode_file_descriptor_set();
+        Ok(Self {
+            pool: compile(true)?.descriptor_pool(),
+            policies: Policies::from_descriptor_set(&encoded)?,
+            encoded,
+        })
+    }
+
+    /// The RPCs of a service.
+    fn rpcs(&self, service: &ServiceDescriptor) -> Result<Vec<Rpc>, String> {
+        service
+            .methods()
+            .map(|method| Rpc::of(&self.pool, &self.policies, &method))
+            .collect()
+    }
 }

@@ -1,12 +1,14 @@
 //! An RPC as an operation of OpenAPI.
 
-use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
+use shared::authz::Policy;
 
 use crate::{
+    Api,
     comments::{comment, summary},
     document::{BEARER, COOKIE, ERROR, TRANSPORT},
-    rpc::{CallerRule, HttpRule, Rpc},
+    rpc::{HttpRule, Rpc},
     schema::Schemas,
 };
 
@@ -27,6 +29,21 @@ const TAKES_COOKIE: [&str; 4] = [
 /// Those that take it away.
 const CLEARS_COOKIE: [&str; 2] = ["auth.v1.AuthService.RevokeAllTokens", "auth.v1.AccountService.DeleteMe"];
 
+/// An RPC that is named above and is not there has another name by now.
+pub(crate) fn ensure_known(pool: &DescriptorPool) -> Result<(), String> {
+    let known = |name: &str| {
+        let methods = pool
+            .services()
+            .flat_map(|service| service.methods().collect::<Vec<_>>());
+        methods.into_iter().any(|method| method.full_name() == name)
+    };
+    let mut named = GIVES_COOKIE.iter().chain(&TAKES_COOKIE).chain(&CLEARS_COOKIE);
+    match named.find(|name| !known(name)) {
+        None => Ok(()),
+        Some(name) => Err(format!("there is no RPC {name}")),
+    }
+}
+
 /// The path of a rule with the names that JSON has.
 pub(crate) fn path(rpc: &Rpc, rule: &HttpRule) -> String {
     let mut path = rule.path.clone();
@@ -38,7 +55,7 @@ pub(crate) fn path(rpc: &Rpc, rule: &HttpRule) -> String {
 }
 
 /// The operation.
-pub(crate) fn operation(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Value {
+pub(crate) fn operation(api: &Api, rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Value {
     let method = &rpc.method;
     let service = method.parent_service();
     let text = comment(&service.parent_file(), method.path());
@@ -47,7 +64,7 @@ pub(crate) fn operation(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Va
 
     set("tags", json!([service.name()]));
     set("summary", json!(summary(&text)));
-    set("description", json!(description(rpc, &text)));
+    set("description", json!(description(api, rpc, &text)));
     set("operationId", json!(format!("{}_{}", service.name(), method.name())));
     set("security", security(rpc));
     let parameters = parameters(rpc, rule, schemas);
@@ -84,19 +101,28 @@ pub(crate) fn operation(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Va
     operation.into()
 }
 
-fn description(rpc: &Rpc, text: &str) -> String {
-    let who = match &rpc.caller {
-        CallerRule::Public => "Anybody may call this.".to_owned(),
-        CallerRule::Authenticated => "Needs an access token.".to_owned(),
-        CallerRule::Permission { name, default_roles } if default_roles.is_empty() => {
-            format!("Needs the permission `{name}`.")
+fn description(api: &Api, rpc: &Rpc, text: &str) -> String {
+    let who = match &rpc.policy {
+        Policy::Public => "Anybody may call this.".to_owned(),
+        Policy::Authenticated => "Needs an access token.".to_owned(),
+        Policy::Missing => "Nobody may call this.".to_owned(),
+        Policy::Permission(permission) => {
+            let grants = api.policies.default_grants();
+            let mut roles: Vec<&str> = grants
+                .filter(|grant| grant.1 == permission)
+                .map(|grant| grant.0)
+                .collect();
+            roles.sort_unstable();
+            roles.dedup();
+            match roles[..] {
+                [] => format!("Needs the permission `{permission}`."),
+                [role] => format!("Needs the permission `{permission}`, which the role `{role}` has from the start."),
+                _ => format!(
+                    "Needs the permission `{permission}`, which the roles `{}` have from the start.",
+                    roles.join("`, `")
+                ),
+            }
         }
-        CallerRule::Permission { name, default_roles } => format!(
-            "Needs the permission `{name}`, which the role{} `{}` {} from the start.",
-            if default_roles.len() == 1 { "" } else { "s" },
-            default_roles.join("`, `"),
-            if default_roles.len() == 1 { "has" } else { "have" },
-        ),
     };
     let grpc = rpc.grpc_path();
     format!("{text}\n\n{who} gRPC: `{}`", grpc.trim_start_matches('/'))
@@ -105,13 +131,13 @@ fn description(rpc: &Rpc, text: &str) -> String {
 fn security(rpc: &Rpc) -> Value {
     let name = rpc.method.full_name();
     let mut schemes = Vec::new();
-    if !matches!(rpc.caller, CallerRule::Public) || name == "auth.v1.AuthService.Logout" {
+    if rpc.policy != Policy::Public || name == "auth.v1.AuthService.Logout" {
         schemes.push(json!({BEARER: []}));
     }
     if TAKES_COOKIE.contains(&name) {
         schemes.push(json!({COOKIE: []}));
     }
-    if matches!(rpc.caller, CallerRule::Public) {
+    if rpc.policy == Policy::Public {
         schemes.push(json!({}));
     }
     schemes.into()

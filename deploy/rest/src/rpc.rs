@@ -1,9 +1,9 @@
 //! What the options of an RPC say: how HTTP reaches it, and who may call it.
 
-use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage as _, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
+use shared::authz::{Policies, Policy};
 
 const HTTP_RULE: &str = "google.api.http";
-const POLICY: &str = "authz.v1.policy";
 const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
 /// An RPC.
@@ -14,7 +14,7 @@ pub struct Rpc {
     /// How HTTP reaches it; `None` where no client outside may call it.
     pub http: Option<HttpRule>,
     /// Who may call it.
-    pub(crate) caller: CallerRule,
+    pub(crate) policy: Policy,
 }
 
 /// A `google.api.http` rule.
@@ -28,27 +28,23 @@ pub struct HttpRule {
     pub body: String,
 }
 
-/// An `authz.v1.policy`.
-#[derive(Clone, Debug)]
-pub(crate) enum CallerRule {
-    Public,
-    Authenticated,
-    Permission { name: String, default_roles: Vec<String> },
-}
-
 impl Rpc {
-    pub(crate) fn of(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Self, String> {
-        let bad = |why: &str| format!("{}: {why}", method.full_name());
-        let http = match option(pool, method, HTTP_RULE) {
-            Some(rule) => Some(HttpRule::of(&rule).ok_or_else(|| bad("no HTTP method"))?),
+    pub(crate) fn of(pool: &DescriptorPool, policies: &Policies, method: &MethodDescriptor) -> Result<Self, String> {
+        let http = match http_rule(pool, method) {
+            Some(rule) => {
+                let rule = HttpRule::of(&rule);
+                Some(rule.ok_or_else(|| format!("{}: no HTTP method", method.full_name()))?)
+            }
             None => None,
         };
-        let policy = option(pool, method, POLICY).ok_or_else(|| bad("no policy"))?;
-        Ok(Self {
+        let mut rpc = Self {
             method: method.clone(),
             http,
-            caller: CallerRule::of(&policy),
-        })
+            policy: Policy::Missing,
+        };
+        let policy = policies.get(&rpc.grpc_path());
+        rpc.policy = policy.cloned().unwrap_or(Policy::Missing);
+        Ok(rpc)
     }
 
     /// `/package.Service/Method`, which is what every request for it is routed by.
@@ -70,37 +66,13 @@ impl HttpRule {
 
     /// Paths of the fields that are in the path, such as `game_id` or `role.code_name`.
     pub fn path_fields(&self) -> Vec<&str> {
-        let mut parts = self.path.split('{').skip(1);
-        parts
-            .by_ref()
-            .filter_map(|part| Some(part.split_once('}')?.0))
-            .collect()
+        let parts = self.path.split('{').skip(1);
+        parts.filter_map(|part| Some(part.split_once('}')?.0)).collect()
     }
 }
 
-impl CallerRule {
-    fn of(policy: &DynamicMessage) -> Self {
-        if policy.has_field_by_name("public") {
-            return Self::Public;
-        }
-        match policy.get_field_by_name("permission").as_deref() {
-            Some(Value::Message(permission)) if policy.has_field_by_name("permission") => Self::Permission {
-                name: format!("{}:{}", text(permission, "resource"), text(permission, "action")),
-                default_roles: match permission.get_field_by_name("default_roles").as_deref() {
-                    Some(Value::List(roles)) => roles
-                        .iter()
-                        .filter_map(|role| Some(role.as_str()?.to_owned()))
-                        .collect(),
-                    _ => Vec::new(),
-                },
-            },
-            _ => Self::Authenticated,
-        }
-    }
-}
-
-fn option(pool: &DescriptorPool, method: &MethodDescriptor, name: &str) -> Option<DynamicMessage> {
-    let extension = pool.get_extension_by_name(name)?;
+fn http_rule(pool: &DescriptorPool, method: &MethodDescriptor) -> Option<DynamicMessage> {
+    let extension = pool.get_extension_by_name(HTTP_RULE)?;
     let options = method.options();
     if !options.has_extension(&extension) {
         return None;
@@ -109,9 +81,8 @@ fn option(pool: &DescriptorPool, method: &MethodDescriptor, name: &str) -> Optio
     Some(value.as_message()?.clone())
 }
 
-fn text(message: &DynamicMessage, field: &str) -> String {
-    debug_assert!(message.descriptor().get_field_by_name(field).is_some(), "{field}");
-    let value = message.get_field_by_name(field);
+fn text(rule: &DynamicMessage, field: &str) -> String {
+    let value = rule.get_field_by_name(field);
     value
         .and_then(|value| Some(value.as_str()?.to_owned()))
         .unwrap_or_default()

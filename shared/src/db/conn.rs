@@ -84,27 +84,7 @@ impl Conn {
     #[doc(hidden)]
     pub fn start(&mut self, name: impl FnOnce() -> &'static str) -> (Raw<'_>, Statement<'_>) {
         self.state.unsettled = true;
-        // What a job does by itself is part of no call, and would be a trace of its own each time.
-        let is_traced = tracing::enabled!(target: traces::SQL, Level::DEBUG) && !Span::current().is_disabled();
-        let span = if is_traced {
-            tracing::debug_span!(
-            target: traces::SQL,
-                "sql",
-                otel.name = Empty,
-                otel.kind = "client",
-                otel.status_code = Empty,
-                db.system.name = Empty,
-                db.query.summary = Empty,
-            )
-        } else {
-            Span::none()
-        };
-        if !span.is_disabled() {
-            let name = function(name());
-            span.record("otel.name", name);
-            span.record("db.query.summary", name);
-            span.record("db.system.name", self.backend().system_name());
-        }
+        let span = span(self.backend(), name);
         let raw = match self.pooled.as_mut().expect("only drop takes it") {
             Pooled::Sqlite(object) => Raw::Sqlite(object),
             Pooled::Postgres(object) => Raw::Postgres(object),
@@ -197,6 +177,24 @@ impl Statement<'_> {
         }
         result.map_err(Error::from)
     }
+}
+
+/// The span of a statement of the function with this path. What a job does by itself is part of no call, and would be a trace of its own each
+/// time.
+fn span(backend: Backend, path: impl FnOnce() -> &'static str) -> Span {
+    if !tracing::enabled!(target: traces::SQL, Level::DEBUG) || Span::current().is_disabled() {
+        return Span::none();
+    }
+    let name = function(path());
+    tracing::debug_span!(
+        target: traces::SQL,
+        "sql",
+        otel.name = name,
+        otel.kind = "client",
+        otel.status_code = Empty,
+        db.system.name = backend.system_name(),
+        db.query.summary = name,
+    )
 }
 
 /// The function that a name like `store::user_by_id::{{closure}}::here` lies in.

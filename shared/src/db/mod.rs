@@ -16,6 +16,7 @@ mod notify;
 mod pool;
 mod postgres;
 pub mod prelude;
+mod prepared;
 mod settings;
 pub mod sql_types;
 mod sqlite;
@@ -34,6 +35,7 @@ pub use self::{
     lease::Lease,
     migrate::{MigrateError, MigrationLock, Migrations, bring_up_to_date, migrate, pending},
     notify::{Announced, Announcements, Notifications, announce, notify},
+    prepared::{Prepared, prepared},
     settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
     sqlite::OpenError,
     transaction::{Snapshot, Transaction},

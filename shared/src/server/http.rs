@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse as _, routing::get};
 
-use super::{Health, Listener, PageMount, Running, rpc};
+use super::{Health, Listener, PageMount, Running};
 use crate::telemetry::metrics;
 
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -20,8 +20,6 @@ pub struct HttpServer {
 impl HttpServer {
     /// `/metrics`, `/livez` (200 while the process runs) and `/readyz` (200 while the service serves, else 503).
     pub fn new(health: Health) -> Self {
-        metrics::recorder();
-        rpc::describe_metrics();
         let ready = move || {
             let serving = health.is_serving();
             async move {

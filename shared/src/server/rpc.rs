@@ -58,7 +58,7 @@ const REFLECTION_STREAMS: u32 = 200;
 const REFLECTION_LIFE: Duration = Duration::from_secs(30);
 
 /// Says what the metrics of calls mean.
-pub(super) fn describe_metrics() {
+fn describe_metrics() {
     metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "Duration of the calls served.");
     metrics::describe_gauge!(IN_HAND, "Calls and streams that are being served.");
     metrics::describe_counter!(OVERLOADED, "Calls that were refused because the server was busy.");
@@ -96,6 +96,7 @@ impl RpcLayer {
     ) -> Self {
         // Before anything is measured.
         telemetry::metrics::recorder();
+        describe_metrics();
         Self {
             shared: Arc::new(Shared {
                 policies,

@@ -4,6 +4,7 @@
 trap '' PIPE
 bin=$1
 dir=$2
+options=$3
 data=$dir/data
 
 pids() {
@@ -25,10 +26,9 @@ while read -r command port; do
         echo "ssl = on" >>"$data/postgresql.conf"
         ;;
     start)
-        # Durability is for data that somebody wants to keep.
         "$bin/pg_ctl" start -s -w -t 60 -D "$data" -l "$dir/log" -o "-p $port \
             -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=300 \
-            -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+            $options"
         ;;
     stop)
         "$bin/pg_ctl" stop -s -w -m fast -D "$data"

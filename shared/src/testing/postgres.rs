@@ -22,6 +22,9 @@ use url::Url;
 /// Takes commands, one a line, and answers each with one line.
 const SUPERVISOR: &str = include_str!("postgres-supervisor.sh");
 
+/// Durability is for data that somebody wants to keep.
+const THROW_AWAY: &str = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off";
+
 /// Another process may take the port between its choice and the server's start.
 const PORT_ATTEMPTS: usize = 5;
 
@@ -63,6 +66,15 @@ pub fn url(database: &str) -> String {
 impl Cluster {
     /// Starts a cluster. It has the superuser `postgres`, who needs no password.
     pub fn start(identity: Option<&ServerIdentity<'_>>) -> Self {
+        Self::start_with(identity, THROW_AWAY)
+    }
+
+    /// Starts a cluster that writes as one does whose data somebody wants to keep: for what is measured.
+    pub fn start_durable() -> Self {
+        Self::start_with(None, "")
+    }
+
+    fn start_with(identity: Option<&ServerIdentity<'_>>, options: &str) -> Self {
         let binaries = binaries();
         let directory = tempfile::Builder::new()
             .prefix("test-postgres-")
@@ -81,6 +93,7 @@ impl Cluster {
             .args(["-c", SUPERVISOR, "sh"])
             .arg(&binaries)
             .arg(&directory)
+            .arg(options)
             .current_dir(&directory)
             .process_group(0)
             .stdin(Stdio::piped())

@@ -1,201 +1,163 @@
-//! What the leaderboard costs with so many players, for one client that calls again and again.
+//! The leaderboard with many players and with very many.
 
-use std::{
-    fs,
-    process::Command,
-    time::{Duration, Instant},
-};
-
+use prost::Message;
 use shared::{
-    clock::Clock,
     db::Backend,
     proto::game::v1::{
-        GetLeaderboardRequest, GetPlayerRankRequest, ListAroundPlayerRequest,
-        leaderboard_service_client::LeaderboardServiceClient,
+        GetLeaderboardRequest, GetLeaderboardResponse, GetPlayerRankRequest, GetPlayerRankResponse,
+        ListAroundPlayerRequest, ListAroundPlayerResponse,
     },
-    testing::{TestDatabase, program::Program, rpc::with_token, tokens::TokenMint},
 };
-use tempfile::TempDir;
-use tonic::{Status, transport::Channel};
 
-use crate::{
-    cpu::Processes,
-    deployment::{executable, free_address, memory, started},
-    statistics::Times,
+use super::{
+    Setup,
+    nakama::{self, Nakama},
 };
+use crate::{
+    baseline::bare_rpc::{BareServer, GET_LEADERBOARD, GET_PLAYER_RANK, LIST_AROUND_PLAYER},
+    deployment::Game,
+    process::Processes,
+    report::{Goal, Report, Rounds, Row, Spread, Unit},
+    rpc::Rpc,
+};
+
+/// Players that each connection calls for, in turns.
+const PLAYERS: usize = 64;
 
 /// How much of it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Size {
     /// How many players, one measurement after the other.
-    #[arg(long, value_delimiter = ',', default_value = "1000,100000", value_name = "N,...")]
-    players: Vec<u32>,
+    #[arg(long, value_delimiter = ',', default_value = "100000,1000000", value_name = "N,...")]
+    pub(crate) players: Vec<u32>,
     /// How many games for each two players [1 to 1000].
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    games_per_pair: u32,
-    /// How many calls of each kind [100 to 1000000].
-    #[arg(long, default_value_t = 2000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
-    calls: u32,
+    pub(crate) games_per_pair: u32,
 }
 
-/// game-service alone, whose tokens are ours.
-struct Game {
-    program: Program,
-    /// Where it is not part of the service.
-    database: Option<Processes>,
-    mint: TokenMint,
-    players: Vec<String>,
-    client: LeaderboardServiceClient<Channel>,
-    seeding: Duration,
-    /// They go with it.
-    _folder: TempDir,
-    _database: Option<TestDatabase>,
+/// What one RPC takes with the smallest number of players.
+struct Before {
+    players: u32,
+    micros: [f64; 3],
 }
 
-impl Game {
-    async fn start(backend: Backend, players: u32, games: u64) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
-        let database = match backend {
-            Backend::Sqlite => None,
-            Backend::Postgres => Some(TestDatabase::create_empty(backend).await),
-        };
-        let url = database.as_ref().map_or_else(
-            || format!("sqlite:{}", path("game.db")),
-            |database| database.url().to_owned(),
-        );
-        let mint = TokenMint::random();
-        fs::write(path("key.pem"), mint.public_pem()).expect("write a file");
-        let (grpc, http) = (free_address(), free_address());
-        let (at, http_at, key) = (grpc.to_string(), http.to_string(), path("key.pem"));
-        let program = Program::start(
-            &executable("game-service"),
-            [
-                "serve",
-                "--game-listen",
-                &at,
-                "--game-http-listen",
-                &http_at,
-                "--database-url",
-                &url,
-                "--auth-keys-file",
-                &key,
-                "--log-level",
-                "error",
-            ],
-        );
-        started(grpc).await;
-        let start = Instant::now();
-        let seeded = Command::new(executable("game-service"))
-            .args(["seed", "--players", &players.to_string(), "--games", &games.to_string()])
-            .args(["--players-file", &path("players"), "--database-url", &url])
-            .output()
-            .expect("run the program");
-        assert!(seeded.status.success(), "{seeded:?}");
-        let seeding = start.elapsed();
-        let ids = fs::read_to_string(path("players")).expect("the players");
-        let name = url.rsplit('/').next().unwrap_or_default();
-        Self {
-            database: match backend {
-                Backend::Sqlite => None,
-                Backend::Postgres => Some(Processes::Backends(
-                    name.split('?').next().unwrap_or_default().to_owned(),
-                )),
-            },
-            program,
-            mint,
-            players: ids.lines().map(str::to_owned).collect(),
-            client: LeaderboardServiceClient::new(shared::testing::rpc::channel(grpc)),
-            seeding,
-            _folder: folder,
-            _database: database,
-        }
-    }
-
-    /// The token of the player that a call of this number is about.
-    fn token(&self, number: u32) -> String {
-        // A stride that shares no factor with most sizes, so that the calls are spread over all players.
-        let index = (number as usize).wrapping_mul(7919) % self.players.len();
-        let id = self.players[index].parse().expect("an id");
-        self.mint
-            .sign(&self.mint.claims_for(id, "somebody", &["player"], Clock::system().now()))
-    }
-
-    async fn measure(
-        &self,
-        what: &str,
-        calls: u32,
-        call: impl AsyncFn(LeaderboardServiceClient<Channel>, &str) -> Result<usize, Status>,
-    ) {
-        // Signing is not what is measured.
-        let tokens: Vec<String> = (0..calls.min(1000)).map(|number| self.token(number)).collect();
-        for token in tokens.iter().take(100) {
-            call(self.client.clone(), token).await.expect("an answer");
-        }
-        let service = Processes::One(self.program.id());
-        let of_database = || self.database.as_ref().map_or(0.0, Processes::micros);
-        let before = (service.micros(), of_database());
-        let mut times = Vec::new();
-        let mut entries = 0;
-        for token in tokens.iter().cycle().take(calls as usize) {
-            let start = Instant::now();
-            entries += call(self.client.clone(), token).await.expect("an answer");
-            times.push(start.elapsed());
-        }
-        let per_call = |micros: f64| micros / f64::from(calls);
-        println!(
-            "  {what:<16} {}; CPU {:.0} us service, {:.0} us database; {entries} entries",
-            Times::new(times),
-            per_call(service.micros() - before.0),
-            per_call(of_database() - before.1),
-        );
-    }
-}
-
-pub(crate) async fn run(backend: Backend, size: &Size) {
+pub(crate) async fn run(setup: &Setup<'_>, size: &Size, report: &mut Report) {
+    let mut before: Option<Before> = None;
     for players in &size.players {
         let games = u64::from(*players) * u64::from(size.games_per_pair) / 2;
-        let game = Game::start(backend, *players, games.max(1)).await;
+        let game = Game::start_with(setup.engine, *players, games.max(1)).await;
         println!(
-            "{backend:?}, {players} players, {games} games: seeded in {:.1} s; game-service has {:.1} MiB",
-            game.seeding.as_secs_f64(),
-            memory(game.program.id(), "VmRSS")
+            "       seeded {players} players and {games} games in {:.0} s",
+            game.seeding.as_secs_f64()
         );
-        for (what, limit) in [("top 10", 10), ("top 1000", 1000)] {
-            let calls = if limit == 1000 {
-                (size.calls / 10).max(100)
-            } else {
-                size.calls
-            };
-            let top = async |mut client: LeaderboardServiceClient<Channel>, token: &str| {
-                let answer = client
-                    .get_leaderboard(with_token(GetLeaderboardRequest { limit }, token))
-                    .await?;
-                Ok(answer.into_inner().entries.len())
-            };
-            game.measure(what, calls, top).await;
+        let around = ListAroundPlayerRequest {
+            limit: 10,
+            ..ListAroundPlayerRequest::default()
+        };
+        let top =
+            Board::<_, GetLeaderboardResponse>::new("top 10", GET_LEADERBOARD, GetLeaderboardRequest { limit: 10 });
+        let rank = Board::<_, GetPlayerRankResponse>::new("my rank", GET_PLAYER_RANK, GetPlayerRankRequest::default());
+        let around = Board::<_, ListAroundPlayerResponse>::new("10 around me", LIST_AROUND_PLAYER, around);
+        let micros = [
+            top.measure(setup, &game, *players, nakama::TOP, report).await,
+            rank.measure(setup, &game, *players, nakama::RANK, report).await,
+            around.measure(setup, &game, *players, nakama::AROUND, report).await,
+        ];
+        if let Some(before) = &before {
+            for ((name, micros), then) in ["top 10", "my rank", "10 around me"]
+                .iter()
+                .zip(micros)
+                .zip(before.micros)
+            {
+                let scenario = format!("{name} of {players} against {}", before.players);
+                let what = "CPU of a call, service + database, with more players";
+                let figure = (Spread::once(micros / then), Unit::Times);
+                report.add(Row::new(
+                    scenario,
+                    Some(setup.engine.backend()),
+                    what,
+                    figure,
+                    Goal::AtMost(1.5),
+                ));
+            }
+        } else {
+            before = Some(Before {
+                players: *players,
+                micros,
+            });
         }
-        let rank = async |mut client: LeaderboardServiceClient<Channel>, token: &str| {
-            let answer = client
-                .get_player_rank(with_token(GetPlayerRankRequest::default(), token))
-                .await?;
-            Ok(usize::from(
-                answer.into_inner().entry.is_some_and(|entry| entry.rank > 0),
-            ))
-        };
-        game.measure("my rank", size.calls, rank).await;
-        let around = async |mut client: LeaderboardServiceClient<Channel>, token: &str| {
-            let request = ListAroundPlayerRequest {
-                limit: 10,
-                ..ListAroundPlayerRequest::default()
-            };
-            let answer = client.list_around_player(with_token(request, token)).await?;
-            Ok(answer.into_inner().entries.len())
-        };
-        game.measure("10 around me", size.calls, around).await;
+        let memory = game.processors().service;
         println!(
-            "  afterwards game-service has {:.1} MiB",
-            memory(game.program.id(), "VmRSS")
+            "       game-service has {:.0} MiB, {:.0} at most",
+            Processes::memory(&memory),
+            memory.peak_memory()
         );
     }
+}
+
+struct Board<Req, Res> {
+    name: &'static str,
+    path: &'static str,
+    request: Req,
+    response: std::marker::PhantomData<Res>,
+}
+
+impl<Req, Res> Board<Req, Res>
+where
+    Req: Message + Clone + Default + 'static,
+    Res: Message + Default + 'static,
+{
+    const fn new(name: &'static str, path: &'static str, request: Req) -> Self {
+        Self {
+            name,
+            path,
+            request,
+            response: std::marker::PhantomData,
+        }
+    }
+
+    /// Microseconds of a call.
+    async fn measure(self, setup: &Setup<'_>, game: &Game, players: u32, nakama: Nakama, report: &mut Report) -> f64 {
+        let mut ours: Vec<Rpc<Req, Res>> = Vec::new();
+        for number in 0..setup.connections {
+            let tokens = tokens(game, number);
+            ours.push(Rpc::new(game.channel(), self.path, &tokens, self.request.clone()));
+        }
+        let answer = ours[0].answer().await.expect("an answer");
+        let bare = BareServer::start(self.path, &answer).await;
+        let mut theirs: Vec<Rpc<Req, Res>> = Vec::new();
+        for number in 0..setup.connections {
+            let tokens = tokens(game, number);
+            theirs.push(Rpc::new(bare.channel(), self.path, &tokens, self.request.clone()));
+        }
+        let (mut us, mut them, mut ratios) = (Rounds::default(), Rounds::default(), Vec::new());
+        for _ in 0..setup.rounds {
+            us.push(setup.time.drive(&mut ours, &game.processors()).await);
+            them.push(setup.time.drive(&mut theirs, &bare.processors()).await);
+            ratios.push(us.last().cpu_per_call().server() / them.last().cpu_per_call().service);
+        }
+        let what = "CPU of a call, service + database, against the bare RPC";
+        let backend = setup.engine.backend();
+        let scenario = format!("{} of {players}", self.name);
+        let row = Row::new(
+            scenario,
+            Some(backend),
+            what,
+            (Spread::of(ratios), Unit::Times),
+            Goal::AtMost(3.0),
+        );
+        report.add(row.with("ours", &us).with("bare tonic", &them));
+        // What it is set beside had so many.
+        if backend == Backend::Postgres && players == 100_000 {
+            report.add(nakama.beside(self.name, &us));
+        }
+        Spread::of(us.each(|slice| slice.cpu_per_call().server())).median
+    }
+}
+
+/// Of the players that one connection calls for.
+fn tokens(game: &Game, connection: usize) -> Vec<String> {
+    (0..PLAYERS)
+        .map(|number| game.player(connection * PLAYERS + number))
+        .collect()
 }

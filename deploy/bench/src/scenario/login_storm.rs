@@ -1,152 +1,111 @@
-//! Many logins at once: what they cost, who is turned away, and what the calls beside them feel of it.
+//! Many logins at once, and what they do to the calls beside them.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use shared::proto::auth::v1::{GetMeRequest, GetMeResponse};
 
-use shared::{
-    db::Backend,
-    proto::auth::v1::{GetMeRequest, LoginRequest, RotateTokensRequest},
-    testing::rpc::with_token,
-};
-use tokio::task::JoinSet;
-use tonic::Code;
-
+use super::{Setup, login::Login, moves::Pair, rotation::Rotate};
 use crate::{
-    deployment::{Deployment, NO_LIMITS, PASSWORD},
-    statistics::Times,
+    baseline::bare_rpc::GET_ME,
+    deployment::{Deployment, Game, NO_LIMITS},
+    load::{Patient, Slice},
+    report::{Goal, Report, Rounds, Row, Spread, Unit},
+    rpc::Rpc,
 };
-
-/// Calls of the idle measurement, of each kind.
-const IDLE_CALLS: usize = 1000;
 
 /// How many.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Storm {
-    /// Logins at once [1 to 10000].
+    /// Logins at once, who wait as they are told when they are turned away [1 to 10000].
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    logins: u32,
-    /// Storms, one after the other [1 to 100].
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    storms: u32,
+    pub(crate) logins: u32,
 }
+
+/// Connections of each kind of call beside the storm: enough to be a load, and not so many that they wait for each other.
+const BESIDE: usize = 2;
 
 struct Beside {
-    get_me: Vec<Duration>,
-    rotate: Vec<Duration>,
+    get_me: Vec<Rpc<GetMeRequest, GetMeResponse>>,
+    rotate: Vec<Rotate>,
+    moves: Vec<Pair>,
 }
 
-pub(crate) async fn run(backend: Backend, storm: &Storm) {
-    let deployment = Arc::new(Deployment::start(backend, &NO_LIMITS).await);
-    deployment.register("stormy").await;
-    let mut tokens = deployment.register("calm").await.tokens.expect("tokens");
-
-    let idle = calls(&deployment, &mut tokens.refresh_token, &tokens.access_token, |made| {
-        made < IDLE_CALLS
-    })
-    .await;
-    let before = deployment.auth_memory();
-    let (mut let_in, mut turned_away, mut other) = (0, 0, 0);
-    let mut during = Beside {
-        get_me: Vec::new(),
-        rotate: Vec::new(),
-    };
-    for _ in 0..storm.storms {
-        let over = Arc::new(AtomicBool::new(false));
-        let mut logins = JoinSet::new();
-        for _ in 0..storm.logins {
-            let deployment = Arc::clone(&deployment);
-            logins.spawn(async move {
-                let request = LoginRequest {
-                    identifier: "stormy".to_owned(),
-                    password: PASSWORD.to_owned(),
-                    ..LoginRequest::default()
-                };
-                deployment
-                    .auth()
-                    .login(request)
-                    .await
-                    .map_or_else(|status| status.code(), |_| Code::Ok)
-            });
-        }
-        let counted = {
-            let over = Arc::clone(&over);
-            async move {
-                let codes = logins.join_all().await;
-                over.store(true, Ordering::Relaxed);
-                codes
-            }
-        };
-        let beside = calls(&deployment, &mut tokens.refresh_token, &tokens.access_token, |_| {
-            !over.load(Ordering::Relaxed)
-        });
-        let (codes, beside) = tokio::join!(counted, beside);
-        for code in codes {
-            match code {
-                Code::Ok => let_in += 1,
-                Code::ResourceExhausted => turned_away += 1,
-                _ => other += 1,
-            }
-        }
-        during.get_me.extend(beside.get_me);
-        during.rotate.extend(beside.rotate);
-    }
-    let share =
-        |times: &Times, idle: &Times| times.percentile(0.99).as_secs_f64() / idle.percentile(0.99).as_secs_f64();
-    println!(
-        "{} storms of {} logins at once, {backend:?}:",
-        storm.storms, storm.logins
-    );
-    println!("  logged in {let_in}, RESOURCE_EXHAUSTED {turned_away}, anything else {other}");
-    println!(
-        "  memory of auth-service: {before:.0} MiB before, {:.0} MiB at its peak",
-        deployment.auth_peak_memory()
-    );
-    for (name, idle, during) in [
-        ("GetMe", idle.get_me, during.get_me),
-        ("RotateTokens", idle.rotate, during.rotate),
-    ] {
-        let (idle, during) = (Times::new(idle), Times::new(during));
-        println!("  {name:<12} idle:   {idle}");
-        println!(
-            "  {name:<12} beside: {during}, p99 {:.1} times that of idle",
-            share(&during, &idle)
-        );
-    }
-    assert_eq!(other, 0, "a login was neither let in nor turned away");
-}
-
-/// Calls in turns, one at a time, for as long as `go_on` says of the number made.
-async fn calls(
-    deployment: &Deployment,
-    refresh_token: &mut String,
-    access_token: &str,
-    go_on: impl Fn(usize) -> bool,
-) -> Beside {
-    let (mut account, mut auth) = (deployment.account(), deployment.auth());
+pub(crate) async fn run(setup: &Setup<'_>, storm: &Storm, report: &mut Report) {
+    let deployment = Deployment::start(setup.engine, &NO_LIMITS).await;
+    let game = Game::start(setup.engine).await;
+    let stormy = deployment.register("stormy").await;
+    drop(stormy);
+    let mut logins: Vec<_> = (0..storm.logins)
+        .map(|_| Patient(Login::new(&deployment, "stormy")))
+        .collect();
+    let mut users = deployment.register_users(2 * BESIDE).await;
     let mut beside = Beside {
         get_me: Vec::new(),
-        rotate: Vec::new(),
+        rotate: users.split_off(BESIDE).into_iter().map(Rotate).collect(),
+        moves: (0..BESIDE).map(|number| Pair::new(&game, number)).collect(),
     };
-    while go_on(beside.get_me.len()) {
-        let start = Instant::now();
-        account
-            .get_me(with_token(GetMeRequest {}, access_token))
-            .await
-            .expect("the profile");
-        beside.get_me.push(start.elapsed());
-        let request = RotateTokensRequest {
-            refresh_token: refresh_token.clone(),
-            ..RotateTokensRequest::default()
-        };
-        let start = Instant::now();
-        let answer = auth.rotate_tokens(request).await.expect("rotated");
-        beside.rotate.push(start.elapsed());
-        *refresh_token = answer.into_inner().tokens.expect("tokens").refresh_token;
+    for user in users {
+        let token = std::slice::from_ref(&user.access_token);
+        beside
+            .get_me
+            .push(Rpc::new(user.channel.clone(), GET_ME, token, GetMeRequest {}));
     }
-    beside
+    let mut rounds = [(); 3].map(|()| (Rounds::default(), Rounds::default()));
+    let (mut p99, mut goodput) = ([(); 3].map(|()| Vec::new()), [(); 3].map(|()| Vec::new()));
+    let mut storms = Rounds::default();
+    for _ in 0..setup.rounds {
+        let calm = beside.drive(setup, &deployment, &game).await;
+        let auth = deployment.auth_processors();
+        let (stormy, storm) = tokio::join!(
+            beside.drive(setup, &deployment, &game),
+            setup.time.drive(&mut logins, &auth)
+        );
+        storms.push(storm);
+        for (kind, (calm, stormy)) in calm.into_iter().zip(stormy).enumerate() {
+            p99[kind].push(stormy.percentile(0.99) / calm.percentile(0.99));
+            goodput[kind].push(stormy.goodput() / calm.goodput());
+            rounds[kind].0.push(stormy);
+            rounds[kind].1.push(calm);
+        }
+    }
+    let backend = Some(setup.engine.backend());
+    let kinds = ["GetMe", "RotateTokens", "MakeMove"]
+        .into_iter()
+        .zip(rounds)
+        .zip(p99.into_iter().zip(goodput));
+    for ((name, (stormy, calm)), (p99, goodput)) in kinds {
+        let what = format!("p99 beside {} logins at once, against the same without", storm.logins);
+        let figure = (Spread::of(p99), Unit::Times);
+        let row = Row::new(
+            format!("login storm, p99 of {name}"),
+            backend,
+            what,
+            figure,
+            Goal::AtMost(3.0),
+        );
+        let row = row.with("in the storm", &stormy).with("without", &calm);
+        report.add(row.with("the logins", &storms));
+        let figure = (Spread::of(goodput), Unit::Times);
+        let what = format!(
+            "calls/s beside {} logins at once, against the same without",
+            storm.logins
+        );
+        report.add(Row::new(
+            format!("login storm, goodput of {name}"),
+            backend,
+            what,
+            figure,
+            Goal::AtLeast(0.5),
+        ));
+    }
+}
+
+impl Beside {
+    async fn drive(&mut self, setup: &Setup<'_>, deployment: &Deployment, game: &Game) -> [Slice; 3] {
+        let (auth, game) = (deployment.auth_processors(), game.processors());
+        let (get_me, rotate, moves) = tokio::join!(
+            setup.time.drive(&mut self.get_me, &auth),
+            setup.time.drive(&mut self.rotate, &auth),
+            setup.time.drive(&mut self.moves, &game)
+        );
+        [get_me, rotate, moves]
+    }
 }

@@ -1,6 +1,28 @@
-//! What is measured: one file a subject.
+//! What is measured.
 
+pub(crate) mod connections;
 pub(crate) mod enumeration;
+pub(crate) mod feed;
+pub(crate) mod footprint;
 pub(crate) mod leaderboard;
+pub(crate) mod login;
 pub(crate) mod login_storm;
+pub(crate) mod moves;
+pub(crate) mod nakama;
+pub(crate) mod overload;
+pub(crate) mod reads;
 pub(crate) mod refusal;
+pub(crate) mod rotation;
+pub(crate) mod verification;
+
+use crate::{engine::Engine, load::Time};
+
+/// On what, how long and how often.
+pub(crate) struct Setup<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) time: Time,
+    /// Each with one call in hand.
+    pub(crate) connections: usize,
+    /// One is ours and the baseline, one after the other.
+    pub(crate) rounds: usize,
+}

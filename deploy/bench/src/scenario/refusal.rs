@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use shared::{
-    db::Backend,
     proto::{
         auth::v1::{DeactivateUserRequest, GetRoleRequest, SetRolePermissionsRequest},
         game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
@@ -13,11 +13,15 @@ use shared::{
 use tokio::sync::oneshot;
 use tonic::{Code, transport::Channel};
 
+use super::Setup;
 use crate::{
     deployment::{CHEAP_HASHING, Deployment, NO_LIMITS},
+    report::{Goal, Report, Row, Spread, Unit},
     statistics::Times,
 };
 
+/// Services that verify tokens, each a process.
+const VERIFIERS: usize = 10;
 /// Calls that are made after the first refusal. None of them may be accepted.
 const CALLS_AFTER: usize = 20;
 const ROLE: &str = "player";
@@ -27,7 +31,7 @@ const PERMISSION: &str = "leaderboard:read";
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Rounds {
     /// How many rounds [1 to 100000].
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rounds: u32,
 }
 
@@ -38,8 +42,9 @@ struct Seen {
     accepted_after_refusal: usize,
 }
 
-pub(crate) async fn deactivation(backend: Backend, rounds: &Rounds) {
-    let deployment = Deployment::start(backend, &[&CHEAP_HASHING[..], &NO_LIMITS].concat()).await;
+pub(crate) async fn deactivation(setup: &Setup<'_>, rounds: &Rounds, out: &mut Report) {
+    let deployment = Deployment::start(setup.engine, &[&CHEAP_HASHING[..], &NO_LIMITS].concat()).await;
+    let verifiers = deployment.verifiers(setup.engine, VERIFIERS).await;
     let mut times = Vec::new();
     let mut accepted = 0;
     for round in 0..rounds.rounds {
@@ -48,20 +53,25 @@ pub(crate) async fn deactivation(backend: Backend, rounds: &Rounds) {
             registered.tokens.expect("tokens").access_token,
             registered.user.expect("a user").user_id,
         );
-        let caller = call_until_refused(deployment.leaderboard(), token).await;
+        let callers = verifiers
+            .iter()
+            .map(|verifier| call_until_refused(verifier.leaderboard(), token.clone()));
+        let callers = join_all(callers).await;
         let request = with_token(DeactivateUserRequest { user_id }, &deployment.admin);
         deployment.users().deactivate_user(request).await.expect("deactivated");
         let acknowledged = Instant::now();
-        let seen = caller.await.expect("the caller saw it");
-        assert_eq!(seen.code, Code::Unauthenticated);
-        times.push(seen.refused.saturating_duration_since(acknowledged));
-        accepted += seen.accepted_after_refusal;
+        for caller in callers {
+            let seen = caller.await.expect("the caller saw it");
+            assert_eq!(seen.code, Code::Unauthenticated);
+            times.push(seen.refused.saturating_duration_since(acknowledged));
+            accepted += seen.accepted_after_refusal;
+        }
     }
-    report("DeactivateUser", backend, times, accepted);
+    report("revocation", "DeactivateUser", setup, times, accepted, out);
 }
 
-pub(crate) async fn role_change(backend: Backend, rounds: &Rounds) {
-    let deployment = Deployment::start(backend, &[&CHEAP_HASHING[..], &NO_LIMITS].concat()).await;
+pub(crate) async fn role_change(setup: &Setup<'_>, rounds: &Rounds, out: &mut Report) {
+    let deployment = Deployment::start(setup.engine, &[&CHEAP_HASHING[..], &NO_LIMITS].concat()).await;
     let token = deployment.register("ann").await.tokens.expect("tokens").access_token;
     let request = GetRoleRequest {
         code_name: ROLE.to_owned(),
@@ -94,7 +104,7 @@ pub(crate) async fn role_change(backend: Backend, rounds: &Rounds) {
         set(&with).await;
         while call(&mut deployment.leaderboard(), &token).await != Code::Ok {}
     }
-    report("SetRolePermissions", backend, times, accepted);
+    report("change of a role", "SetRolePermissions", setup, times, accepted, out);
 }
 
 /// Calls time and again from when this returns, and says when it was first refused.
@@ -135,11 +145,23 @@ async fn call(client: &mut LeaderboardServiceClient<Channel>, token: &str) -> Co
     }
 }
 
-fn report(what: &str, backend: Backend, times: Vec<Duration>, accepted: usize) {
-    println!(
-        "{what} acknowledged to first refusal, {backend:?}: {}",
-        Times::new(times)
-    );
-    println!("  accepted after it was once refused: {accepted}");
+fn report(scenario: &str, rpc: &str, setup: &Setup<'_>, times: Vec<Duration>, accepted: usize, out: &mut Report) {
     assert_eq!(accepted, 0, "what was refused was accepted again");
+    let times = Times::new(times);
+    let what =
+        format!("p99 from the acknowledged {rpc} to the first refusal by a verifier; 0 accepted after it; {times}");
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let figure = Spread {
+        median: millis(times.percentile(0.99)),
+        min: millis(times.percentile(0.0)),
+        max: millis(times.max()),
+    };
+    let row = Row::new(
+        scenario,
+        Some(setup.engine.backend()),
+        what,
+        (figure, Unit::Millis),
+        Goal::AtMost(50.0),
+    );
+    out.add(row);
 }

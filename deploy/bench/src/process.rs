@@ -1,20 +1,27 @@
-//! The processor time that processes have used, as Linux tells.
+//! What processes use, as Linux tells: processor time and memory.
 
 use std::fs;
 
 /// Ticks of `/proc/<id>/stat` in a second: the kernel's `USER_HZ`, which is 100 everywhere.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Which processes' time is meant.
+/// Which processes are meant.
 #[derive(Clone, Debug)]
 pub(crate) enum Processes {
     /// This one.
     One(u32),
     /// PostgreSQL's, one a connection, to this database.
     Backends(String),
+    /// None: what would be there is part of another process.
+    None,
 }
 
 impl Processes {
+    /// This program.
+    pub(crate) fn own() -> Self {
+        Self::One(std::process::id())
+    }
+
     /// The processor time used so far, in microseconds.
     pub(crate) fn micros(&self) -> f64 {
         match self {
@@ -30,7 +37,28 @@ impl Processes {
                 };
                 ids.filter(is_meant).filter_map(micros).sum()
             }
+            Self::None => 0.0,
         }
+    }
+
+    /// The memory that the one process has now, in MiB.
+    pub(crate) fn memory(&self) -> f64 {
+        self.status("VmRSS")
+    }
+
+    /// The most that it has had so far, in MiB.
+    pub(crate) fn peak_memory(&self) -> f64 {
+        self.status("VmHWM")
+    }
+
+    fn status(&self, field: &str) -> f64 {
+        let Self::One(id) = self else { return 0.0 };
+        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("Linux tells");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+        kib.expect("a number of KiB") / 1024.0
     }
 }
 

@@ -1,4 +1,7 @@
-//! The two services as their operators run them: separate processes with a database each, the one following the other's feed.
+//! The services as their operators run them: separate processes with a database each.
+
+mod game;
+mod users;
 
 use std::{
     fs,
@@ -11,17 +14,14 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use shared::{
-    db::Backend,
     proto::{
         auth::v1::{
-            LoginRequest, RegisterRequest, RegisterResponse, account_service_client::AccountServiceClient,
-            auth_service_client::AuthServiceClient, rbac_service_client::RbacServiceClient,
+            LoginRequest, auth_service_client::AuthServiceClient, rbac_service_client::RbacServiceClient,
             user_service_client::UserServiceClient,
         },
         game::v1::leaderboard_service_client::LeaderboardServiceClient,
     },
     testing::{
-        TestDatabase,
         program::{Program, serving},
         rpc::channel,
     },
@@ -33,6 +33,13 @@ use tokio::{
 };
 use tonic::transport::Channel;
 use uuid::Uuid;
+
+pub(crate) use self::{game::Game, users::User};
+use crate::{
+    engine::{Database, Engine},
+    load::Processors,
+    process::Processes,
+};
 
 pub(crate) const PASSWORD: &str = "a long enough password";
 
@@ -51,14 +58,17 @@ pub(crate) const NO_LIMITS: [&str; 8] = [
     "1000000",
 ];
 
-/// Both services, which end with it.
+/// Both services, which end with it. The one follows the other's feed.
 pub(crate) struct Deployment {
     auth: Program,
-    _game: Program,
-    _folder: TempDir,
-    _databases: Vec<TestDatabase>,
+    game: Verifier,
+    folder: TempDir,
+    client_secret_file: String,
+    pub(crate) auth_database: Database,
+    pub(crate) auth_address: SocketAddr,
     pub(crate) auth_channel: Channel,
-    pub(crate) game_channel: Channel,
+    /// The secret of the service account `game-service`.
+    pub(crate) client_secret: String,
     /// The access token of a superuser.
     pub(crate) admin: String,
 }
@@ -70,35 +80,20 @@ static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
 pub(crate) fn build(own: &Path) {
     let folder = own.parent().unwrap_or(Path::new(".")).to_owned();
     let _ = PROGRAMS.set(folder);
-    let built = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--release",
-            "--quiet",
-            "--package",
-            "auth-service",
-            "--package",
-            "game-service",
-        ])
-        .status()
-        .expect("run cargo");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--quiet"]);
+    for package in ["auth-service", "game-service", "standalone"] {
+        cargo.args(["--package", package]);
+    }
+    let built = cargo.status().expect("run cargo");
     assert!(built.success(), "the services cannot be built");
 }
 
 impl Deployment {
-    pub(crate) async fn start(backend: Backend, auth_arguments: &[&str]) -> Self {
+    pub(crate) async fn start(engine: &Engine, auth_arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut databases = Vec::new();
-        let mut urls = Vec::new();
-        for name in ["auth", "game"] {
-            urls.push(match backend {
-                Backend::Sqlite => format!("sqlite:{}/{name}.db", folder.path().display()),
-                Backend::Postgres => {
-                    databases.push(TestDatabase::create_empty(backend).await);
-                    databases[databases.len() - 1].url().to_owned()
-                }
-            });
-        }
+        let auth_database = engine.database(folder.path()).await;
+        let game_database = engine.database(folder.path()).await;
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
             fs::write(&path, text).expect("write a file");
@@ -110,10 +105,10 @@ impl Deployment {
             { "client_id": "game-service", "secret": client_secret, "roles": ["service"] }
         ]);
         let accounts = write("service-accounts.json", &accounts.to_string());
-        let client_secret = write("client-secret", &client_secret);
+        let client_secret_file = write("client-secret", &client_secret);
         let admin_password = write("admin-password", PASSWORD);
 
-        let [auth_grpc, auth_http, game_grpc, game_http] = [(); 4].map(|()| free_address());
+        let [auth_grpc, auth_http] = [(); 2].map(|()| free_address());
         let own = [
             "serve",
             "--auth-listen",
@@ -121,7 +116,7 @@ impl Deployment {
             "--auth-http-listen",
             &auth_http.to_string(),
             "--database-url",
-            &urls[0],
+            &auth_database.url,
             "--auth-secret-file",
             &server_secret,
             "--service-accounts-file",
@@ -133,27 +128,7 @@ impl Deployment {
         ];
         let auth = Program::start(&executable("auth-service"), own.iter().chain(auth_arguments));
         started(auth_grpc).await;
-        let game = Program::start(
-            &executable("game-service"),
-            [
-                "serve",
-                "--game-listen",
-                &game_grpc.to_string(),
-                "--game-http-listen",
-                &game_http.to_string(),
-                "--database-url",
-                &urls[1],
-                "--auth-grpc-url",
-                &format!("http://{auth_grpc}"),
-                "--auth-client-id",
-                "game-service",
-                "--auth-client-secret-file",
-                &client_secret,
-                "--log-level",
-                "warn",
-            ],
-        );
-        started(game_grpc).await;
+        let game = start_game(&game_database.url, auth_grpc, &client_secret_file).await;
 
         let auth_channel = channel(auth_grpc);
         let login = LoginRequest {
@@ -167,21 +142,19 @@ impl Deployment {
         let tokens = answer.expect("the administrator logs in").into_inner().tokens;
         Self {
             auth,
-            _game: game,
-            _folder: folder,
-            _databases: databases,
+            game,
+            folder,
+            client_secret_file,
+            auth_database,
+            auth_address: auth_grpc,
             auth_channel,
-            game_channel: channel(game_grpc),
+            client_secret,
             admin: tokens.expect("tokens").access_token,
         }
     }
 
     pub(crate) fn auth(&self) -> AuthServiceClient<Channel> {
         AuthServiceClient::new(self.auth_channel.clone())
-    }
-
-    pub(crate) fn account(&self) -> AccountServiceClient<Channel> {
-        AccountServiceClient::new(self.auth_channel.clone())
     }
 
     pub(crate) fn users(&self) -> UserServiceClient<Channel> {
@@ -193,28 +166,66 @@ impl Deployment {
     }
 
     pub(crate) fn leaderboard(&self) -> LeaderboardServiceClient<Channel> {
-        LeaderboardServiceClient::new(self.game_channel.clone())
+        self.game.leaderboard()
     }
 
-    pub(crate) async fn register(&self, login: &str) -> RegisterResponse {
-        let request = RegisterRequest {
-            email: format!("{login}@example.test"),
-            login: login.to_owned(),
-            password: PASSWORD.to_owned(),
-            password_confirmation: PASSWORD.to_owned(),
-            ..RegisterRequest::default()
-        };
-        self.auth().register(request).await.expect("registered").into_inner()
+    /// So many game-services beside the one that is there.
+    pub(crate) async fn verifiers(&self, engine: &Engine, count: usize) -> Vec<Verifier> {
+        let mut verifiers = Vec::new();
+        for _ in 0..count {
+            let database = engine.database(self.folder.path()).await;
+            verifiers.push(start_game(&database.url, self.auth_address, &self.client_secret_file).await);
+        }
+        verifiers
     }
 
-    /// The most memory that auth-service has had so far, in MiB.
-    pub(crate) fn auth_peak_memory(&self) -> f64 {
-        memory(self.auth.id(), "VmHWM")
+    /// auth-service and its database.
+    pub(crate) fn auth_processors(&self) -> Processors {
+        Processors {
+            service: Processes::One(self.auth.id()),
+            database: self.auth_database.processes.clone(),
+        }
     }
+}
 
-    /// The memory that auth-service has now, in MiB.
-    pub(crate) fn auth_memory(&self) -> f64 {
-        memory(self.auth.id(), "VmRSS")
+/// A game-service that follows the feed.
+pub(crate) struct Verifier {
+    _program: Program,
+    channel: Channel,
+}
+
+impl Verifier {
+    pub(crate) fn leaderboard(&self) -> LeaderboardServiceClient<Channel> {
+        LeaderboardServiceClient::new(self.channel.clone())
+    }
+}
+
+async fn start_game(database_url: &str, auth: SocketAddr, client_secret_file: &str) -> Verifier {
+    let [grpc, http] = [(); 2].map(|()| free_address());
+    let program = Program::start(
+        &executable("game-service"),
+        [
+            "serve",
+            "--game-listen",
+            &grpc.to_string(),
+            "--game-http-listen",
+            &http.to_string(),
+            "--database-url",
+            database_url,
+            "--auth-grpc-url",
+            &format!("http://{auth}"),
+            "--auth-client-id",
+            "game-service",
+            "--auth-client-secret-file",
+            client_secret_file,
+            "--log-level",
+            "warn",
+        ],
+    );
+    started(grpc).await;
+    Verifier {
+        _program: program,
+        channel: channel(grpc),
     }
 }
 
@@ -222,21 +233,12 @@ impl Deployment {
 pub(crate) async fn started(grpc: SocketAddr) {
     let listens = async {
         while TcpStream::connect(grpc).await.is_err() {
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     };
     let listens = timeout(Duration::from_secs(60), listens).await;
     listens.expect("the service has not opened its port within a minute");
     serving(grpc).await;
-}
-
-pub(crate) fn memory(process: u32, field: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("Linux tells");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.expect("a number of KiB") / 1024.0
 }
 
 fn random() -> [u8; 32] {

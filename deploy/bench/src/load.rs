@@ -1,0 +1,255 @@
+//! Load in a closed loop: each connection has one call in hand, and makes the next one when it is answered.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use tokio::task::JoinSet;
+use tonic::Code;
+
+use crate::process::Processes;
+
+/// Significant digits of a time.
+const DIGITS: u8 = 3;
+
+const WARM_UP: u8 = 0;
+const MEASURED: u8 = 1;
+const OVER: u8 = 2;
+
+/// One who calls.
+pub(crate) trait Caller: Send + 'static {
+    /// Makes the next call.
+    fn call(&mut self) -> impl Future<Output = Code> + Send;
+
+    /// How long to wait after this answer before the next call.
+    fn pause(&self, _code: Code) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Waits as long as the server asks for before it tries again.
+pub(crate) struct Patient<C>(pub(crate) C);
+
+impl<C: Caller> Caller for Patient<C> {
+    fn call(&mut self) -> impl Future<Output = Code> + Send {
+        self.0.call()
+    }
+
+    fn pause(&self, code: Code) -> Duration {
+        if code == Code::ResourceExhausted {
+            RETRY_AFTER
+        } else {
+            Duration::ZERO
+        }
+    }
+}
+
+/// What the services say in `RetryInfo` when they are busy.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a measurement takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time {
+    /// Before anything counts.
+    pub(crate) warm_up: Duration,
+    pub(crate) measured: Duration,
+}
+
+/// Whose processor time is meant.
+#[derive(Clone, Debug)]
+pub(crate) struct Processors {
+    pub(crate) service: Processes,
+    pub(crate) database: Processes,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Slice {
+    pub(crate) seconds: f64,
+    /// In nanoseconds, of the calls that were answered OK.
+    pub(crate) times: Histogram<u64>,
+    /// Of those that were not.
+    pub(crate) refusals: Histogram<u64>,
+    pub(crate) codes: BTreeMap<String, u64>,
+    pub(crate) cpu: Cpu,
+    /// Of the service, in MiB.
+    pub(crate) memory: f64,
+    pub(crate) peak_memory: f64,
+}
+
+/// Processor time in microseconds: in all, or of a call.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub(crate) struct Cpu {
+    pub(crate) service: f64,
+    pub(crate) database: f64,
+    pub(crate) client: f64,
+}
+
+struct Seen {
+    times: Histogram<u64>,
+    refusals: Histogram<u64>,
+    codes: HashMap<Code, u64>,
+}
+
+impl Processors {
+    /// Of this program alone, and of a database where that is a process of its own.
+    pub(crate) fn own(database: Processes) -> Self {
+        Self {
+            service: Processes::own(),
+            database,
+        }
+    }
+
+    fn cpu(&self) -> Cpu {
+        Cpu {
+            service: self.service.micros(),
+            database: self.database.micros(),
+            client: Processes::own().micros(),
+        }
+    }
+}
+
+impl Time {
+    /// Lets them all call, and gives them back.
+    pub(crate) async fn drive<C: Caller>(self, callers: &mut Vec<C>, processors: &Processors) -> Slice {
+        let phase = Arc::new(AtomicU8::new(WARM_UP));
+        let mut tasks = JoinSet::new();
+        for mut caller in callers.drain(..) {
+            let phase = Arc::clone(&phase);
+            tasks.spawn(async move {
+                let mut seen = Seen::default();
+                loop {
+                    let start = Instant::now();
+                    let code = caller.call().await;
+                    match phase.load(Ordering::Relaxed) {
+                        WARM_UP => {}
+                        MEASURED => seen.note(code, start.elapsed()),
+                        _ => return (caller, seen),
+                    }
+                    let pause = caller.pause(code);
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
+                }
+            });
+        }
+        tokio::time::sleep(self.warm_up).await;
+        let (start, before) = (Instant::now(), processors.cpu());
+        phase.store(MEASURED, Ordering::Relaxed);
+        tokio::time::sleep(self.measured).await;
+        phase.store(OVER, Ordering::Relaxed);
+        let (seconds, after) = (start.elapsed().as_secs_f64(), processors.cpu());
+        let mut all = Seen::default();
+        while let Some(task) = tasks.join_next().await {
+            let (caller, seen) = task.expect("no caller panics");
+            callers.push(caller);
+            all.times.add(seen.times).expect("the same precision");
+            all.refusals.add(seen.refusals).expect("the same precision");
+            for (code, calls) in seen.codes {
+                *all.codes.entry(code).or_default() += calls;
+            }
+        }
+        Slice {
+            seconds,
+            times: all.times,
+            refusals: all.refusals,
+            codes: all
+                .codes
+                .into_iter()
+                .map(|(code, calls)| (format!("{code:?}"), calls))
+                .collect(),
+            cpu: after.minus(before),
+            memory: processors.service.memory(),
+            peak_memory: processors.service.peak_memory(),
+        }
+    }
+}
+
+/// It grows with the times that are noted.
+fn times() -> Histogram<u64> {
+    Histogram::new(DIGITS).expect("a number of digits that it takes")
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            times: times(),
+            refusals: times(),
+            codes: HashMap::new(),
+        }
+    }
+}
+
+impl Seen {
+    fn note(&mut self, code: Code, time: Duration) {
+        *self.codes.entry(code).or_default() += 1;
+        let times = if code == Code::Ok {
+            &mut self.times
+        } else {
+            &mut self.refusals
+        };
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        times.record(nanos).expect("it grows");
+    }
+}
+
+impl Slice {
+    /// Calls that were answered OK.
+    pub(crate) fn good(&self) -> f64 {
+        as_f64(self.times.len())
+    }
+
+    /// Those in a second.
+    pub(crate) fn goodput(&self) -> f64 {
+        self.good() / self.seconds
+    }
+
+    /// Of each call that was answered OK.
+    pub(crate) fn cpu_per_call(&self) -> Cpu {
+        self.cpu.over(self.good().max(1.0))
+    }
+
+    /// Of the times until a refusal, in milliseconds.
+    pub(crate) fn refused_within(&self, share: f64) -> f64 {
+        as_f64(self.refusals.value_at_quantile(share)) / 1e6
+    }
+
+    /// Of the times until a good answer, in milliseconds.
+    pub(crate) fn percentile(&self, share: f64) -> f64 {
+        as_f64(self.times.value_at_quantile(share)) / 1e6
+    }
+}
+
+impl Cpu {
+    /// Of service and database.
+    pub(crate) fn server(self) -> f64 {
+        self.service + self.database
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            service: self.service - other.service,
+            database: self.database - other.database,
+            client: self.client - other.client,
+        }
+    }
+
+    fn over(self, calls: f64) -> Self {
+        Self {
+            service: self.service / calls,
+            database: self.database / calls,
+            client: self.client / calls,
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and times far below 2^52")]
+pub(crate) const fn as_f64(count: u64) -> f64 {
+    count as f64
+}

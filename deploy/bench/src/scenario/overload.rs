@@ -1,0 +1,68 @@
+//! Ten times as many callers as there are places.
+
+use shared::proto::game::v1::{GetLeaderboardRequest, GetLeaderboardResponse};
+
+use super::{Setup, moves::Pair};
+use crate::{
+    baseline::bare_rpc::GET_LEADERBOARD,
+    deployment::Game,
+    load::{Caller, Patient},
+    report::{Goal, Report, Rounds, Row, Spread, Unit},
+    rpc::Rpc,
+};
+
+/// `--max-concurrent-requests` as it is by default.
+const PLACES: usize = 1024;
+
+const PLAYERS: u32 = 10_000;
+
+pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
+    let game = Game::start_with(setup.engine, PLAYERS, u64::from(PLAYERS)).await;
+    let board = |number| {
+        let request = GetLeaderboardRequest { limit: 10 };
+        let token = game.player(number);
+        Rpc::<_, GetLeaderboardResponse>::new(game.channel(), GET_LEADERBOARD, &[token], request)
+    };
+    compare(setup, &game, "GetLeaderboard", board, report).await;
+    compare(
+        setup,
+        &game,
+        "MakeMove, whole games",
+        |number| Pair::new(&game, number),
+        report,
+    )
+    .await;
+}
+
+async fn compare<C: Caller>(
+    setup: &Setup<'_>,
+    game: &Game,
+    name: &str,
+    caller: impl Fn(usize) -> C,
+    report: &mut Report,
+) {
+    let mut few: Vec<C> = (0..setup.connections).map(&caller).collect();
+    let mut many: Vec<Patient<C>> = (0..10 * PLACES).map(|number| Patient(caller(number))).collect();
+    let (mut peak, mut overload, mut ratios, mut refusals) =
+        (Rounds::default(), Rounds::default(), Vec::new(), Vec::new());
+    for _ in 0..setup.rounds {
+        peak.push(setup.time.drive(&mut few, &game.processors()).await);
+        overload.push(setup.time.drive(&mut many, &game.processors()).await);
+        ratios.push(overload.last().goodput() / peak.last().goodput());
+        refusals.push(overload.last().refused_within(0.5));
+    }
+    let codes = overload.codes();
+    let others = codes
+        .iter()
+        .any(|code| !["Ok", "ResourceExhausted"].contains(&code.as_str()));
+    assert!(!others, "whoever is not served is told RESOURCE_EXHAUSTED: {codes:?}");
+    let what = format!(
+        "calls/s with {} callers who wait as they are told, against its peak; refused within {:.1} ms (median)",
+        10 * PLACES,
+        Spread::of(refusals).median
+    );
+    let figure = (Spread::of(ratios), Unit::Times);
+    let scenario = format!("10x overload of {name}");
+    let row = Row::new(scenario, Some(setup.engine.backend()), what, figure, Goal::AtLeast(0.9));
+    report.add(row.with("overloaded", &overload).with("at its peak", &peak));
+}
