@@ -12,10 +12,11 @@ mod ids;
 mod jobs;
 mod store;
 
+use futures_util::FutureExt as _;
 use shared::{
     clock::Clock,
     config::StartError,
-    db::{Db, MigrationLock, write_tx},
+    db::{Db, Loader, MigrationLock, write_tx},
     feed::{AccessView, OnSilence, SilenceRule},
     proto::auth::v1::{
         FILE_DESCRIPTOR_SET, access_feed_service_server::AccessFeedServiceServer,
@@ -141,6 +142,9 @@ impl AuthService<'_> {
             device_tokens: DeviceTokens::new(&self.secrets),
             verifier,
             lives: self.settings.lives(),
+            live: Loader::new(self.db.clone(), |conn, ids| {
+                store::sessions_with_holdings(conn, ids).boxed()
+            }),
             max_per_user: self.settings.max_sessions_per_user.into(),
         };
         let attempts = Attempts::new(
@@ -167,6 +171,9 @@ impl AuthService<'_> {
             clock: self.clock,
             hashing,
             sessions: sessions.clone(),
+            profiles: Loader::new(self.db.clone(), |conn, ids| {
+                store::users_with_holdings(conn, ids).boxed()
+            }),
             attempts: attempts.clone(),
             password_rules: self.settings.password_rules(),
             registration_open: self.settings.registration_open,

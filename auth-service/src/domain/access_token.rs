@@ -11,7 +11,7 @@ use shared::{
 };
 use uuid::Uuid;
 
-use super::{authority::Holdings, error::Error, key_ring::KeyRing};
+use super::{error::Error, key_ring::KeyRing};
 use crate::store;
 
 /// A signed access token.
@@ -50,7 +50,7 @@ impl Issuer {
     pub(crate) fn issue(
         &self,
         user: &store::User,
-        holdings: &Holdings,
+        holdings: &store::TokenHoldings,
         bearer: Bearer<'_>,
     ) -> Result<AccessToken, Error> {
         let now = self.clock.now();

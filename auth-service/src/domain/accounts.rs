@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use shared::{clock::Clock, db::Db, ids::UserId};
+use shared::{
+    clock::Clock,
+    db::{Db, Loader},
+    ids::UserId,
+};
 
-use super::{Attempts, Error, HashingPool, PasswordRules, Sessions, authority::Holdings};
-use crate::store::{self, Role};
+use super::{Attempts, Error, HashingPool, PasswordRules, Sessions};
+use crate::store::{self, Role, UserWithHoldings};
 
 /// The use cases of accounts; `registration` and `login` have some of them.
 #[derive(Clone, Debug)]
@@ -14,6 +18,8 @@ pub(crate) struct Accounts {
     pub(crate) clock: Clock,
     pub(crate) hashing: HashingPool,
     pub(crate) sessions: Sessions,
+    /// Users and what they hold.
+    pub(crate) profiles: Loader<UserId, UserWithHoldings>,
     pub(crate) attempts: Attempts,
     /// What passwords must be.
     pub(crate) password_rules: PasswordRules,
@@ -35,14 +41,11 @@ pub(crate) struct Profile {
 impl Accounts {
     /// The profile of a user.
     pub(crate) async fn profile(&self, user_id: UserId) -> Result<Profile, Error> {
-        let mut conn = self.db.read().await?;
-        let user = store::user_by_id(&mut conn, user_id)
-            .await?
-            .filter(|user| user.is_active);
-        let user = user.ok_or(Error::UserNotFound)?;
-        let holdings = Holdings::of(&mut conn, user_id).await?;
+        let found = self.profiles.get(user_id).await?;
+        let found = found.filter(|(user, _)| user.is_active);
+        let (user, holdings) = found.ok_or(Error::UserNotFound)?;
         let permissions = if holdings.is_superuser() {
-            store::permission_names(&mut conn).await?
+            store::permission_names(&mut self.db.read().await?).await?
         } else {
             let names: BTreeSet<&str> = holdings.names().collect();
             names.into_iter().map(str::to_owned).collect()

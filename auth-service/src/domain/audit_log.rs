@@ -34,7 +34,7 @@ impl AuditLog {
         filter: &AuditFilter,
         query: &str,
     ) -> Result<(Vec<AuditRow>, String), Error> {
-        let mut conn = self.db.read().await?;
+        let mut conn = self.db.scan().await?;
         let mut events = store::audit_list(&mut conn, page, filter).await?;
         let next = page.cut(&mut events, query, |event| Position {
             time: event.event_time,

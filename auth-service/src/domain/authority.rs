@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use shared::{
-    db::{self, Conn},
+    db::Conn,
     ids::UserId,
     token::{MAX_TOKEN_LEN, TokenError},
     validate::InvalidFields,
@@ -16,7 +16,7 @@ use super::{
     Error,
     act::{Act, Actor},
 };
-use crate::store::{self, Role};
+use crate::store::{self, Holdings, Role};
 
 const ALL: &str = "all";
 
@@ -24,27 +24,7 @@ const ALL: &str = "all";
 /// ([`MAX_TOKEN_LEN`]).
 const MAX_HOLDINGS_LEN: usize = MAX_TOKEN_LEN * 5 / 8;
 
-/// What a user holds, and by what.
-#[derive(Clone, Debug)]
-pub(crate) struct Holdings {
-    /// Code names, sorted.
-    pub(crate) roles: Vec<String>,
-    /// Role and permission, sorted.
-    pub(crate) by_role: Vec<(String, String)>,
-    /// Granted directly, sorted.
-    pub(crate) direct: Vec<String>,
-}
-
 impl Holdings {
-    /// Of this user.
-    pub(crate) async fn of(conn: &mut Conn, user_id: UserId) -> db::Result<Self> {
-        Ok(Self {
-            roles: store::user_role_names(conn, user_id).await?,
-            by_role: store::user_role_permissions(conn, user_id).await?,
-            direct: store::user_permission_names(conn, user_id).await?,
-        })
-    }
-
     /// Whether the user holds everything.
     pub(crate) fn is_superuser(&self) -> bool {
         self.roles.iter().any(|role| role == Role::Superuser.code_name())
@@ -93,7 +73,7 @@ async fn holdings_of_actor(conn: &mut Conn, act: &Act) -> Result<Option<Holdings
     ensure_still_good(conn, act).await?;
     match &act.actor {
         Actor::CommandLine | Actor::Itself => Ok(None),
-        Actor::Principal(principal) => Ok(Some(Holdings::of(conn, principal.user_id()).await?)),
+        Actor::Principal(principal) => Ok(Some(store::holdings(conn, principal.user_id()).await?)),
         Actor::Anonymous => Err(Error::SuperuserRequired),
     }
 }
@@ -101,7 +81,7 @@ async fn holdings_of_actor(conn: &mut Conn, act: &Act) -> Result<Option<Holdings
 /// Refuses roles and direct grants whose names no access token has room for: it carries them all, and verifiers refuse a long one. `field`
 /// is what the request calls the last of them.
 pub(super) async fn ensure_fits_token(tx: &mut Conn, user_id: UserId, field: &'static str) -> Result<(), Error> {
-    let holdings = Holdings::of(tx, user_id).await?;
+    let holdings = store::holdings(tx, user_id).await?;
     // Each stands in quotes and is followed by a comma.
     let len: usize = holdings
         .roles
@@ -186,7 +166,7 @@ async fn ensure_may_act_beyond(conn: &mut Conn, act: &Act, target: UserId, usual
     if act.user_id() == Some(target) {
         return Ok(());
     }
-    let holdings = Holdings::of(conn, target).await?;
+    let holdings = store::holdings(conn, target).await?;
     if holdings.is_superuser() {
         return ensure_superuser(conn, act).await;
     }

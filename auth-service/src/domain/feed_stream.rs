@@ -128,7 +128,7 @@ impl FeedTail {
 
     async fn read(&self) -> db::Result<Tail> {
         let before = self.state.borrow().clone();
-        let mut conn = self.db.read().await?;
+        let mut conn = self.db.scan().await?;
         // First the head: whatever it counts can be read afterwards.
         let head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
         let read_time = self.clock.now();
@@ -233,7 +233,7 @@ impl FeedStream {
     }
 
     async fn snapshot(&mut self, sent: Option<Position>) -> Result<WatchResponse, FeedEnded> {
-        let mut conn = self.tail.db.read().await?;
+        let mut conn = self.tail.db.scan().await?;
         let head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
         let sent = match sent {
             None => Position {
@@ -304,7 +304,7 @@ impl FeedStream {
                 .cloned()
                 .collect()
         } else {
-            let mut conn = self.tail.db.read().await?;
+            let mut conn = self.tail.db.scan().await?;
             let mut rows = store::feed_after(&mut conn, sent.sequence, limit(PAGE)).await?;
             let is_full = rows.len() == PAGE;
             if cut(&mut rows) || is_full {

@@ -11,14 +11,14 @@ use shared::{
 use super::{
     Act, Error,
     audit::{AuditEvent, recording_refusals},
-    authority::{self, Holdings, covers},
+    authority::{self, covers},
     code_name::PermissionName,
     declared_policies::{self, Declared},
     feed::{self, Change},
     rbac::{Rbac, lock_policies},
     revocation,
 };
-use crate::store::{self, FeedHead, Role};
+use crate::store::{self, FeedHead, Holdings, Role};
 
 /// Permissions that are granted to one user directly, at most: an access token carries them.
 const MAX_DIRECT_GRANTS: usize = 100;
@@ -178,7 +178,7 @@ impl Rbac {
         let user = store::user_by_id(&mut conn, user_id).await?;
         user.filter(|user| user.delete_time.is_none())
             .ok_or(Error::UserNotFound)?;
-        let holdings = Holdings::of(&mut conn, user_id).await?;
+        let holdings = store::holdings(&mut conn, user_id).await?;
         let mut held: BTreeMap<String, Held> = BTreeMap::new();
         for (role, permission) in holdings.by_role {
             held.entry(permission).or_default().roles.push(role);
@@ -258,7 +258,7 @@ async fn lock(tx: &mut Conn, user_id: UserId) -> Result<Holdings, Error> {
     let user = store::user_lock(tx, user_id).await?;
     user.filter(|user| user.delete_time.is_none())
         .ok_or(Error::UserNotFound)?;
-    Ok(Holdings::of(tx, user_id).await?)
+    Ok(store::holdings(tx, user_id).await?)
 }
 
 async fn decide(conn: &mut Conn, user_id: UserId, permission: &str) -> Result<Decision, Error> {
@@ -274,7 +274,7 @@ async fn decide(conn: &mut Conn, user_id: UserId, permission: &str) -> Result<De
     if store::permission_id(conn, permission).await?.is_none() {
         return Ok(Decision::PermissionUnknown);
     }
-    let holdings = Holdings::of(conn, user_id).await?;
+    let holdings = store::holdings(conn, user_id).await?;
     if holdings.is_superuser() {
         return Ok(Decision::Superuser);
     }

@@ -1,18 +1,21 @@
 //! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a bounded amount of memory and
 //! leaves the other RPCs alone.
 //!
-//! The memory of a hash is kept for the next one: giving it back each time leaves the allocator with many times as much, and
-//! costs the pages anew.
+//! The threads that hash are their own, and leave the processors to whatever else wants them. Each keeps its memory for the next hash: giving it back
+//! each time costs the pages anew.
 //!
 //! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password Storage Cheat Sheet).
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
     time::Instant,
 };
 
 use argon2::{
-    Algorithm, Argon2, Block, Params, PasswordHasher as _, Version,
+    Algorithm, Argon2, Block, Params, Version,
     password_hash::{
         generate_salt,
         phc::{Output, ParamsString, PasswordHash, Salt},
@@ -21,12 +24,18 @@ use argon2::{
 use metrics::histogram;
 use secrecy::{ExposeSecret as _, SecretString};
 use shared::telemetry::metrics::InHand;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{counts, error::Error, password::Password};
 
 /// Bytes of a hash.
 const OUTPUT_LEN: usize = 32;
+
+/// A thread that hashes gets about a tenth of a processor that something else wants as well, and all of one that is idle.
+const NICENESS: i32 = 10;
+
+/// Something to do with the memory of a thread.
+type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
 
 /// How many hashes run and wait, and what each costs.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +66,7 @@ impl Default for HashingSettings {
 #[derive(Clone, Debug)]
 pub(crate) struct HashingPool {
     argon2: Argon2<'static>,
-    /// Of workers that are idle.
-    memory: Arc<Mutex<Vec<Vec<Block>>>>,
+    threads: mpsc::Sender<Job>,
     /// Places for all that run and wait.
     places: Arc<Semaphore>,
     workers: Arc<Semaphore>,
@@ -100,13 +108,10 @@ impl HashingPool {
         let bad = |error: &dyn std::fmt::Display| Error::Internal(format!("argon2: {error}"));
         let params = Params::new(settings.memory_kib, settings.passes, 1, None).map_err(|error| bad(&error))?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let dummy = argon2
-            .hash_password(b"nobody's")
-            .map_err(|error| bad(&error))?
-            .to_string();
+        let dummy = dummy(&argon2).map_err(|error| bad(&error))?;
         Ok(Self {
             argon2,
-            memory: Arc::default(),
+            threads: spawn(settings.workers).map_err(|error| bad(&error))?,
             places: Arc::new(Semaphore::new(settings.workers + settings.queue)),
             workers: Arc::new(Semaphore::new(settings.workers)),
             dummy: Arc::new(SecretString::from(dummy)),
@@ -118,14 +123,7 @@ impl HashingPool {
         let hash = self.run(self.reserve()?, move |argon2, memory| {
             let salt = generate_salt();
             let output = digest(argon2, &password, &salt, OUTPUT_LEN, memory)?;
-            let hash = PasswordHash {
-                algorithm: Algorithm::Argon2id.ident(),
-                version: Some(Version::V0x13.into()),
-                params: ParamsString::try_from(argon2.params())?,
-                salt: Some(Salt::new(&salt)?),
-                hash: Some(output),
-            };
-            Ok(SecretString::from(hash.to_string()))
+            phc(argon2, &salt, output).map(SecretString::from)
         });
         hash.await?.map_err(internal)
     }
@@ -187,17 +185,19 @@ impl HashingPool {
         work: impl FnOnce(&Argon2<'_>, &mut Vec<Block>) -> Result<T, argon2::password_hash::Error> + Send + 'static,
     ) -> Result<Result<T, argon2::password_hash::Error>, Error> {
         let permit = self.enter(place).await?;
-        let (argon2, idle) = (self.argon2.clone(), Arc::clone(&self.memory));
+        let argon2 = self.argon2.clone();
+        let (answer, answered) = oneshot::channel();
         // The permit goes with the work: a call that is cancelled does not stop its hash.
-        let done = tokio::task::spawn_blocking(move || {
-            let mut memory = lock(&idle).pop().unwrap_or_default();
-            let result = work(&argon2, &mut memory);
-            lock(&idle).push(memory);
+        let job = Box::new(move |memory: &mut Vec<Block>| {
+            let result = work(&argon2, memory);
             histogram!(counts::HASH_DURATION).record(permit.since.elapsed().as_secs_f64());
             drop(permit);
-            result
+            // Whoever waited for it may be gone.
+            let _ = answer.send(result);
         });
-        done.await.map_err(|error| Error::Internal(format!("hashing: {error}")))
+        let gone = || Error::Internal("a thread that hashes has ended".to_owned());
+        self.threads.send(job).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())
     }
 
     async fn enter(&self, place: Place) -> Result<Permit, Error> {
@@ -231,9 +231,46 @@ fn digest(
     Ok(Output::new(output)?)
 }
 
-fn lock(memory: &Mutex<Vec<Vec<Block>>>) -> MutexGuard<'_, Vec<Vec<Block>>> {
-    // What it guards is whole whatever panicked.
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
+/// The PHC string.
+fn phc(argon2: &Argon2<'_>, salt: &[u8], output: Output) -> Result<String, argon2::password_hash::Error> {
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(argon2.params())?,
+        salt: Some(Salt::new(salt)?),
+        hash: Some(output),
+    };
+    Ok(hash.to_string())
+}
+
+/// The PHC string of no password that anybody will ever find: its hash is drawn by lot.
+fn dummy(argon2: &Argon2<'_>) -> Result<String, argon2::password_hash::Error> {
+    let mut output = [0; OUTPUT_LEN];
+    rand::fill(&mut output[..]);
+    phc(argon2, &generate_salt(), Output::new(&output)?)
+}
+
+/// So many threads that do what is sent, until nobody can send any more.
+fn spawn(threads: usize) -> io::Result<mpsc::Sender<Job>> {
+    let (sender, jobs) = mpsc::channel::<Job>();
+    let jobs = Arc::new(Mutex::new(jobs));
+    for number in 0..threads {
+        let jobs = Arc::clone(&jobs);
+        let thread = thread::Builder::new().name(format!("hashing-{number}"));
+        thread.spawn(move || {
+            // Where it cannot be had, the threads compete with the others.
+            let _ = rustix::process::nice(NICENESS);
+            let mut memory = Vec::new();
+            loop {
+                // What it guards is whole whatever panicked.
+                let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok(job) = job else { return };
+                // Who waits for it sees that there is no answer.
+                let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
+            }
+        })?;
+    }
+    Ok(sender)
 }
 
 fn internal(error: argon2::password_hash::Error) -> Error {

@@ -8,8 +8,8 @@ use shared::{
 };
 
 use super::{
-    Act, Error, Sessions, audit::AuditEvent, authority::Holdings, feed, refresh_token::RefreshClaim, revocation,
-    session::Standing, session_ends,
+    Act, Error, Sessions, audit::AuditEvent, feed, refresh_token::RefreshClaim, revocation, session::Standing,
+    session_ends,
 };
 use crate::store::{self, Session, SessionEnd, User};
 
@@ -118,7 +118,7 @@ async fn introspect_refresh(
     let Some(user) = active_user(conn, session.user_id).await? else {
         return Ok(None);
     };
-    let holdings = Holdings::of(conn, user.id).await?;
+    let holdings = store::holdings(conn, user.id).await?;
     Ok(Some(Introspection {
         issue_time: None,
         user_id: user.id,

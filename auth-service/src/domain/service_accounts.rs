@@ -24,7 +24,7 @@ use super::{
     Act, Attempts, Error, Issuer,
     access_token::{AccessToken, Bearer},
     audit::{AuditEvent, recording_refusals},
-    authority::{self, Holdings},
+    authority,
     feed::{self, Change},
     rbac::lock_policies,
     revocation,
@@ -136,7 +136,7 @@ impl ServiceAccounts {
             drop(conn);
             return self.refuse(act, Some(client_id)).await;
         };
-        let holdings = Holdings::of(&mut conn, user.id).await?;
+        let holdings = store::token_holdings(&mut conn, user.id).await?;
         drop(conn);
         if account
             .last_token_time
@@ -360,7 +360,7 @@ pub(super) async fn service_account_create(
 pub(super) async fn set_holdings(tx: &mut Conn, user_id: UserId, wanted: &NewServiceAccount) -> Result<bool, Error> {
     let roles: BTreeSet<&str> = wanted.roles.iter().map(String::as_str).collect();
     let permissions: BTreeSet<&str> = wanted.permissions.iter().map(String::as_str).collect();
-    let held = Holdings::of(tx, user_id).await?;
+    let held = store::holdings(tx, user_id).await?;
     let held_roles: BTreeSet<&str> = held.roles.iter().map(String::as_str).collect();
     let held_permissions: BTreeSet<&str> = held.direct.iter().map(String::as_str).collect();
     if held.is_superuser() && !roles.contains(Role::Superuser.code_name()) {
@@ -387,7 +387,7 @@ pub(super) async fn set_holdings(tx: &mut Conn, user_id: UserId, wanted: &NewSer
 }
 
 async fn describe(conn: &mut Conn, account: ServiceAccount) -> Result<Described, Error> {
-    let holdings = Holdings::of(conn, account.user_id).await?;
+    let holdings = store::holdings(conn, account.user_id).await?;
     Ok(Described {
         account,
         roles: holdings.roles,

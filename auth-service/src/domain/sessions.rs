@@ -1,10 +1,12 @@
 //! The use cases of sessions: begin, refresh, rotate, end. Each transaction locks the user's row first.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::SecretString;
 use shared::{
     clock::{Clock, Timestamp},
-    db::{Conn, Db, write_tx},
+    db::{Conn, Db, Loader, write_tx},
     ids::SessionId,
     token::Verifier,
 };
@@ -13,7 +15,6 @@ use super::{
     Act, DeviceTokens, Error, Issuer, RefreshTokens, SessionLives, TokenPair,
     access_token::{AccessToken, Bearer},
     audit::AuditEvent,
-    authority::Holdings,
     counts,
     feed::{self, Change},
     refresh_token::RefreshClaim,
@@ -22,8 +23,11 @@ use super::{
 };
 use crate::{
     ids::DeviceId,
-    store::{self, Session, SessionEnd, User},
+    store::{self, Session, SessionEnd, SessionWithHoldings, User},
 };
+
+/// How exact the time of a session's last use is where nothing else changes.
+const LAST_USE_PRECISION: Duration = Duration::from_mins(1);
 
 /// The use cases of sessions.
 #[derive(Clone, Debug)]
@@ -35,6 +39,8 @@ pub(crate) struct Sessions {
     pub(crate) device_tokens: DeviceTokens,
     pub(crate) verifier: Verifier,
     pub(crate) lives: SessionLives,
+    /// Sessions with their users and what they hold.
+    pub(crate) live: Loader<SessionId, SessionWithHoldings>,
     /// Live sessions of a user, at most.
     pub(crate) max_per_user: usize,
 }
@@ -129,6 +135,9 @@ impl Sessions {
         let claim = self.refresh_tokens.read(refresh_token)?;
         let request = request_id.map(|id| digest(&SHA256, id.as_bytes()).as_ref().to_vec());
         let arrival = self.clock.now();
+        if let Some(pair) = self.rotate_current(act, claim, request.as_deref()).await? {
+            return Ok(pair);
+        }
         let outcome = write_tx!(self.db, |tx| {
             let (user, session) = self.lock(tx, claim.session_id).await?;
             // Only now: racers queue for the lock, and the last of them may have waited long.
@@ -166,6 +175,44 @@ impl Sessions {
         outcome?.into_result()
     }
 
+    /// Rotates the current token of a live session by one statement beside the one that reads it; `None` where it is not that simple.
+    ///
+    /// It takes no lock on the user's row. What is published of the user meanwhile has another token version than the one that was read,
+    /// or ends this session, and both make the new access token worthless; and the session's row takes one rotation or end after the other.
+    async fn rotate_current(
+        &self,
+        act: &Act,
+        claim: RefreshClaim,
+        request: Option<&[u8]>,
+    ) -> Result<Option<TokenPair>, Error> {
+        let Some((session, user, holdings)) = self.read(claim.session_id).await? else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        if session.rotation(claim.counter, request, (now, now)) != Rotation::Rotate {
+            return Ok(None);
+        }
+        let expire_time = self.lives.renewed(&session, now);
+        let by = act.origin.session_use(now);
+        let mut conn = self.db.write().await?;
+        if !store::session_rotate(&mut conn, &session, request, expire_time, &by).await? {
+            return Ok(None);
+        }
+        drop(conn);
+        let successor = RefreshClaim {
+            counter: session.counter + 1,
+            ..claim
+        };
+        let access = self.issuer.issue(&user, &holdings, Bearer::Session(session.id))?;
+        Ok(Some(self.pair_with(access, successor, expire_time, now)))
+    }
+
+    /// The session with its user and what they hold, all as of one moment; `None` where the user is not active.
+    async fn read(&self, id: SessionId) -> Result<Option<SessionWithHoldings>, Error> {
+        let found = self.live.get(id).await?;
+        Ok(found.filter(|(_, user, _)| user.is_active))
+    }
+
     /// A new access token for the current refresh token, which stays.
     pub(crate) async fn refresh_access_token(&self, act: &Act, refresh_token: &str) -> Result<AccessToken, Error> {
         let outcome = self.attempt_refresh(act, refresh_token).await;
@@ -175,13 +222,16 @@ impl Sessions {
 
     /// Notes how many sessions have not ended.
     pub(crate) async fn report(&self) -> Result<(), Error> {
-        counts::sessions(store::sessions_count_unended(&mut self.db.read().await?).await?);
+        counts::sessions(store::sessions_count_unended(&mut self.db.scan().await?).await?);
         Ok(())
     }
 
     async fn attempt_refresh(&self, act: &Act, refresh_token: &str) -> Result<AccessToken, Error> {
         let claim = self.refresh_tokens.read(refresh_token)?;
         let arrival = self.clock.now();
+        if let Some(access) = self.refresh_current(act, claim).await? {
+            return Ok(access);
+        }
         let outcome = write_tx!(self.db, |tx| {
             let (user, session) = self.lock(tx, claim.session_id).await?;
             let now = self.clock.now();
@@ -193,7 +243,7 @@ impl Sessions {
                     if !store::session_record_use(tx, session.id, &act.origin.session_use(now)).await? {
                         return Err(Error::SessionEnded);
                     }
-                    let holdings = Holdings::of(tx, user.id).await?;
+                    let holdings = store::token_holdings(tx, user.id).await?;
                     let bearer = Bearer::Session(session.id);
                     Ok(Outcome::Done(self.issuer.issue(&user, &holdings, bearer)?))
                 }
@@ -201,6 +251,25 @@ impl Sessions {
             }
         });
         outcome?.into_result()
+    }
+
+    /// The same for a session that has noted a use like this one a moment ago, which takes no more than a look; `None` where it is not that
+    /// simple. It takes no lock, for the reason that [`rotate_current`](Self::rotate_current) takes none.
+    async fn refresh_current(&self, act: &Act, claim: RefreshClaim) -> Result<Option<AccessToken>, Error> {
+        let Some((session, user, holdings)) = self.read(claim.session_id).await? else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        let by = act.origin.session_use(now);
+        let is_noted = session.is_used
+            && now.since(session.last_use_time) < LAST_USE_PRECISION
+            && (session.ip_address == by.ip_address && session.user_agent == by.user_agent);
+        let is_current = session.use_without_rotation(claim.counter, (now, now)) == Rotation::Rotate;
+        if !is_noted || !is_current || now.since(session.rotate_time) >= self.lives.unrotated {
+            return Ok(None);
+        }
+        let access = self.issuer.issue(&user, &holdings, Bearer::Session(session.id))?;
+        Ok(Some(access))
     }
 
     /// Logs out by a refresh token.
@@ -274,8 +343,8 @@ impl Sessions {
             .await?
             .filter(|user| user.is_active)
             .ok_or(Error::SessionEnded)?;
-        // Again, since it may have changed before the lock was ours.
-        let session = store::session_by_id(tx, id).await?.ok_or(Error::SessionEnded)?;
+        // Again, since it may have changed before the lock was ours; and locked, since a rotation may go without the user's row.
+        let session = store::session_lock(tx, id).await?.ok_or(Error::SessionEnded)?;
         Ok((user, session))
     }
 
@@ -287,12 +356,17 @@ impl Sessions {
         expire_time: Timestamp,
         now: Timestamp,
     ) -> Result<TokenPair, Error> {
-        let holdings = Holdings::of(tx, user.id).await?;
-        Ok(TokenPair {
-            access: self.issuer.issue(user, &holdings, Bearer::Session(claim.session_id))?,
+        let holdings = store::token_holdings(tx, user.id).await?;
+        let access = self.issuer.issue(user, &holdings, Bearer::Session(claim.session_id))?;
+        Ok(self.pair_with(access, claim, expire_time, now))
+    }
+
+    fn pair_with(&self, access: AccessToken, claim: RefreshClaim, expire_time: Timestamp, now: Timestamp) -> TokenPair {
+        TokenPair {
+            access,
             refresh_token: self.refresh_tokens.make(claim),
             refresh_expires_in: expire_time.since(now),
-        })
+        }
     }
 }
 

@@ -94,7 +94,7 @@ impl Accounts {
         filter: &UserFilter,
         query: &str,
     ) -> Result<(Vec<User>, String), Error> {
-        let mut conn = self.db.read().await?;
+        let mut conn = self.db.scan().await?;
         let mut users = store::users_list(&mut conn, page, filter).await?;
         let next = page.cut(&mut users, query, |user| Position {
             time: user.create_time,

@@ -8,7 +8,7 @@ use crate::ids::{AuditEventId, AuditEventKind};
 
 /// An event.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = audit_events)]
+#[diesel(table_name = audit_events, treat_none_as_default_value = false)]
 pub(crate) struct AuditRow {
     pub(crate) id: AuditEventId,
     pub(crate) event_time: Timestamp,

@@ -20,7 +20,7 @@ pub(crate) struct FeedHead {
 
 /// An event as it is stored. It replaces the one before it of the same kind and subject.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = access_feed)]
+#[diesel(table_name = access_feed, treat_none_as_default_value = false)]
 pub(crate) struct FeedRow {
     pub(crate) sequence: i64,
     pub(crate) kind: String,
@@ -54,13 +54,17 @@ pub(crate) async fn feed_head_insert(conn: &mut Conn, epoch: Epoch, max_access_t
 
 pub(crate) async fn feed_head_set_max_access_token_seconds(conn: &mut Conn, seconds: i64) -> db::Result<()> {
     let update = diesel::update(feed_head::table.find(HEAD)).set(feed_head::max_access_token_seconds.eq(seconds));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// Takes this many numbers; the last of them is the new head's. Nobody else gets one before this transaction ends.
 pub(crate) async fn feed_head_advance(conn: &mut Conn, count: i64) -> db::Result<FeedHead> {
     let update = diesel::update(feed_head::table.find(HEAD)).set(feed_head::sequence.eq(feed_head::sequence + count));
-    query!(conn, |c| update.returning(FeedHead::as_returning()).get_result(c).await)
+    query!(conn, |c| update
+        .returning(FeedHead::as_returning())
+        .cached()
+        .get_result(c)
+        .await)
 }
 
 pub(crate) async fn feed_upsert(conn: &mut Conn, row: &FeedRow) -> db::Result<()> {
@@ -73,6 +77,7 @@ pub(crate) async fn feed_upsert(conn: &mut Conn, row: &FeedRow) -> db::Result<()
             access_feed::event.eq(excluded(access_feed::event)),
             access_feed::expire_time.eq(excluded(access_feed::expire_time)),
         ))
+        .cached()
         .execute(c)
         .await)
     .map(|_| ())
@@ -124,11 +129,11 @@ pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch, kept: &str) -> d
         head += 1;
         let row = access_feed::table.filter(access_feed::sequence.eq(sequence));
         let update = diesel::update(row).set(access_feed::sequence.eq(head));
-        query!(conn, |c| update.execute(c).await)?;
+        query!(conn, |c| update.cached().execute(c).await)?;
     }
     let update =
         diesel::update(feed_head::table.find(HEAD)).set((feed_head::epoch.eq(epoch), feed_head::sequence.eq(head)));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// Deletes events that say nothing more. How many.

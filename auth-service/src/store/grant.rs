@@ -9,17 +9,6 @@ use super::{
 };
 use crate::ids::{PermissionId, RoleId};
 
-/// Role and permission, of every role that the user has; sorted.
-pub(crate) async fn user_role_permissions(conn: &mut Conn, user_id: UserId) -> db::Result<Vec<(String, String)>> {
-    query!(conn, |c| user_roles::table
-        .inner_join(roles::table.inner_join(role_permissions::table.inner_join(permissions::table)))
-        .filter(user_roles::user_id.eq(user_id))
-        .order((roles::code_name, permissions::name))
-        .select((roles::code_name, permissions::name))
-        .load(c)
-        .await)
-}
-
 /// Names of the permissions that are granted to the user directly, sorted.
 pub(crate) async fn user_permission_names(conn: &mut Conn, user_id: UserId) -> db::Result<Vec<String>> {
     query!(conn, |c| user_permissions::table

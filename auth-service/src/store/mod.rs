@@ -3,6 +3,7 @@
 mod audit;
 mod feed;
 mod grant;
+mod holding;
 mod profile;
 mod rbac;
 mod role;
@@ -26,8 +27,11 @@ pub(crate) use self::{
         other_active_user_has_role, permission_id, permission_names, role_holders_delete, role_id, role_lock,
         role_lock_by_code_name, role_permission_insert, role_permission_names, role_permissions_delete,
         roles_with_permissions, user_holdings_delete, user_permission_grant, user_permission_names,
-        user_permission_revoke, user_role_assign, user_role_permissions, user_role_unassign, users_with_permissions,
-        users_with_role,
+        user_permission_revoke, user_role_assign, user_role_unassign, users_with_permissions, users_with_role,
+    },
+    holding::{
+        Holdings, SessionWithHoldings, TokenHoldings, UserWithHoldings, holdings, sessions_with_holdings,
+        token_holdings, users_with_holdings,
     },
     profile::{ProfileValues, UserFilter, user_set_active, user_set_password, user_set_profile, users_list},
     rbac::{
@@ -46,9 +50,9 @@ pub(crate) use self::{
     },
     session::{
         NewSession, Session, SessionEnd, SessionUse, device_uses, devices_of_user, session_by_id, session_delete,
-        session_end, session_insert, session_record_use, session_rotate, sessions_count_unended, sessions_dead,
-        sessions_end_all, sessions_end_everybodys, sessions_expired, sessions_forget_origins, sessions_list,
-        sessions_unended,
+        session_end, session_insert, session_lock, session_record_use, session_rotate, sessions_count_unended,
+        sessions_dead, sessions_end_all, sessions_end_everybodys, sessions_expired, sessions_forget_origins,
+        sessions_list, sessions_unended,
     },
     signing_key::{
         KeyState, SigningKeyRow, signing_key_activate, signing_key_delete, signing_key_insert, signing_key_reencrypt,

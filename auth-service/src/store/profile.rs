@@ -62,7 +62,7 @@ pub(crate) async fn user_set_password(
         users::password_hash.eq(hash.expose_secret()),
         users::must_change_password.eq(is_temporary),
     ));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 pub(crate) async fn user_set_active(conn: &mut Conn, id: UserId, is_active: bool) -> db::Result<User> {

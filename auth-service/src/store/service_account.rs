@@ -84,7 +84,7 @@ pub(crate) async fn service_account_set_secret(
         service_accounts::previous_secret_hash.eq(previous.map(|(hash, _)| hash)),
         service_accounts::previous_expire_time.eq(previous.map(|(_, until)| until)),
     ));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// Forgets the secret before the present one where its time is over.
@@ -100,12 +100,12 @@ pub(crate) async fn service_account_forget_previous(
         service_accounts::previous_secret_hash.eq(None::<Vec<u8>>),
         service_accounts::previous_expire_time.eq(None::<Timestamp>),
     ));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 pub(crate) async fn service_account_record_token(conn: &mut Conn, user_id: UserId, now: Timestamp) -> db::Result<()> {
     let update = diesel::update(service_accounts::table.find(user_id)).set(service_accounts::last_token_time.eq(now));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// Deletes the account. The user that stood for it stays, as the audit log knows it.

@@ -34,7 +34,7 @@ pub(crate) struct Session {
 
 /// A session to be. Its first refresh token has the counter 1.
 #[derive(Debug, Insertable)]
-#[diesel(table_name = sessions)]
+#[diesel(table_name = sessions, treat_none_as_default_value = false)]
 pub(crate) struct NewSession {
     pub(crate) id: SessionId,
     pub(crate) user_id: UserId,
@@ -118,6 +118,11 @@ pub(crate) async fn session_by_id(conn: &mut Conn, id: SessionId) -> db::Result<
         .optional())
 }
 
+/// Reads the session and locks its row until the transaction ends.
+pub(crate) async fn session_lock(conn: &mut Conn, id: SessionId) -> db::Result<Option<Session>> {
+    lock_row!(conn, sessions::table.find(id).select(Session::as_select()))
+}
+
 /// Replaces the refresh token of `session.counter` by its successor. False where the session has moved on since it was
 /// read.
 pub(crate) async fn session_rotate(
@@ -139,14 +144,14 @@ pub(crate) async fn session_rotate(
         sessions::expire_time.eq(expire_time),
         by,
     ));
-    query!(conn, |c| update.execute(c).await).map(|rows| rows == 1)
+    query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
 
 /// The session's current refresh token was used, and stays. False where the session has ended.
 pub(crate) async fn session_record_use(conn: &mut Conn, id: SessionId, by: &SessionUse) -> db::Result<bool> {
     let live = sessions::table.find(id).filter(sessions::end_time.is_null());
     let update = diesel::update(live).set((sessions::is_used.eq(true), by));
-    query!(conn, |c| update.execute(c).await).map(|rows| rows == 1)
+    query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
 
 /// How many sessions have not ended.
@@ -162,7 +167,7 @@ pub(crate) async fn sessions_count_unended(conn: &mut Conn) -> db::Result<i64> {
 pub(crate) async fn session_end(conn: &mut Conn, id: SessionId, end: SessionEnd, now: Timestamp) -> db::Result<()> {
     let live = sessions::table.find(id).filter(sessions::end_time.is_null());
     let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end.as_str())));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// Ends every live session of the user but `keep`. How many.
@@ -180,7 +185,7 @@ pub(crate) async fn sessions_end_all(
         .filter(sessions::end_time.is_null())
         .filter(sessions::id.ne(keep));
     let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end.as_str())));
-    query!(conn, |c| update.execute(c).await)
+    query!(conn, |c| update.cached().execute(c).await)
 }
 
 /// Forgets where the user's sessions were used, and by which devices.
@@ -190,7 +195,7 @@ pub(crate) async fn sessions_forget_origins(conn: &mut Conn, user_id: UserId) ->
         sessions::ip_address.eq(""),
         sessions::user_agent.eq(""),
     ));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// A session, as far as it says that its user has logged in from a device.
@@ -230,7 +235,7 @@ pub(crate) async fn devices_of_user(conn: &mut Conn, user_id: UserId) -> db::Res
 pub(crate) async fn sessions_end_everybodys(conn: &mut Conn, end: SessionEnd, now: Timestamp) -> db::Result<usize> {
     let live = sessions::table.filter(sessions::end_time.is_null());
     let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end.as_str())));
-    query!(conn, |c| update.execute(c).await)
+    query!(conn, |c| update.cached().execute(c).await)
 }
 
 /// The sessions of the user that have not ended, the longest idle one first.

@@ -42,6 +42,7 @@ pub(crate) async fn throttle_lock(conn: &mut Conn, key: &[u8], now: Timestamp) -
         // Changes nothing: it is what locks the row.
         .set(login_throttle::key.eq(excluded(login_throttle::key)))
         .returning(Throttle::as_returning())
+        .cached()
         .get_result(c)
         .await)
 }
@@ -52,7 +53,7 @@ pub(crate) async fn throttle_update(conn: &mut Conn, row: &Throttle) -> db::Resu
         login_throttle::blocked_until.eq(row.blocked_until),
         login_throttle::expire_time.eq(row.expire_time),
     ));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// Takes one failure back, and the wait that it brought.
@@ -62,7 +63,7 @@ pub(crate) async fn throttle_take_back(conn: &mut Conn, key: &[u8], now: Timesta
         login_throttle::failures.eq(login_throttle::failures - 1),
         login_throttle::blocked_until.eq(now),
     ));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 pub(crate) async fn throttle_delete(conn: &mut Conn, key: &[u8]) -> db::Result<()> {

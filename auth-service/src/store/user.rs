@@ -111,13 +111,13 @@ pub(crate) async fn user_lock(conn: &mut Conn, id: UserId) -> db::Result<Option<
 
 pub(crate) async fn user_record_login(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
     let update = diesel::update(users::table.find(id)).set(users::last_login_time.eq(now));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// Stores the same password under newer parameters, which changes nothing that a token depends on.
 pub(crate) async fn user_password_rehash(conn: &mut Conn, id: UserId, hash: &SecretString) -> db::Result<()> {
     let update = diesel::update(users::table.find(id)).set(users::password_hash.eq(hash.expose_secret()));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// The new version.
@@ -128,7 +128,7 @@ pub(crate) async fn user_raise_token_version(conn: &mut Conn, id: UserId) -> db:
 
 pub(crate) async fn user_set_force_logout_time(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
     let update = diesel::update(users::table.find(id)).set(users::force_logout_time.eq(now));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// Makes the user anonymous for good. Login and address are free for others; the row stays, so that nobody gets its id.
@@ -150,6 +150,6 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
         users::update_time.eq(now),
         users::delete_time.eq(now),
     ));
-    query!(conn, |c| update.execute(c).await)?;
+    query!(conn, |c| update.cached().execute(c).await)?;
     super::user_holdings_delete(conn, id).await
 }

@@ -11,7 +11,8 @@ use std::{
 
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::process::Processes;
 
@@ -25,10 +26,10 @@ const OVER: u8 = 2;
 /// One who calls.
 pub(crate) trait Caller: Send + 'static {
     /// Makes the next call.
-    fn call(&mut self) -> impl Future<Output = Code> + Send;
+    fn call(&mut self) -> impl Future<Output = Result<(), Status>> + Send;
 
-    /// How long to wait after this answer before the next call.
-    fn pause(&self, _code: Code) -> Duration {
+    /// How long to wait after this refusal before the next call.
+    fn pause(&self, _refusal: &Status) -> Duration {
         Duration::ZERO
     }
 }
@@ -37,21 +38,15 @@ pub(crate) trait Caller: Send + 'static {
 pub(crate) struct Patient<C>(pub(crate) C);
 
 impl<C: Caller> Caller for Patient<C> {
-    fn call(&mut self) -> impl Future<Output = Code> + Send {
+    fn call(&mut self) -> impl Future<Output = Result<(), Status>> + Send {
         self.0.call()
     }
 
-    fn pause(&self, code: Code) -> Duration {
-        if code == Code::ResourceExhausted {
-            RETRY_AFTER
-        } else {
-            Duration::ZERO
-        }
+    fn pause(&self, refusal: &Status) -> Duration {
+        let told = refusal.get_details_retry_info();
+        told.and_then(|told| told.retry_delay).unwrap_or_default()
     }
 }
-
-/// What the services say in `RetryInfo` when they are busy.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a measurement takes.
 #[derive(Clone, Copy, Debug)]
@@ -126,13 +121,14 @@ impl Time {
                 let mut seen = Seen::default();
                 loop {
                     let start = Instant::now();
-                    let code = caller.call().await;
+                    let answer = caller.call().await;
+                    let code = answer.as_ref().map_or_else(Status::code, |()| Code::Ok);
                     match phase.load(Ordering::Relaxed) {
                         WARM_UP => {}
                         MEASURED => seen.note(code, start.elapsed()),
                         _ => return (caller, seen),
                     }
-                    let pause = caller.pause(code);
+                    let pause = answer.err().map(|refusal| caller.pause(&refusal)).unwrap_or_default();
                     if !pause.is_zero() {
                         tokio::time::sleep(pause).await;
                     }

@@ -115,12 +115,12 @@ enum Scenario {
     /// From the acknowledged DeactivateUser to the first refusal by each of 10 game-services.
     Revocation {
         #[command(flatten)]
-        rounds: refusal::Rounds,
+        repeats: refusal::Repeats,
     },
     /// From the acknowledged SetRolePermissions to the first refusal by game-service of a token that is already out.
     RoleChange {
         #[command(flatten)]
-        rounds: refusal::Rounds,
+        repeats: refusal::Repeats,
     },
     /// Ten times as many callers as there are places, against the peak without them.
     Overload,
@@ -172,7 +172,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     deployment::build(Path::new(&env::args_os().next().unwrap_or_default()));
-    let mut report = Report::new();
+    let mut report = Report::new(env::args_os());
     for (number, database) in cli.database.iter().enumerate() {
         let engine = cli.engine(*database);
         let setup = Setup {
@@ -243,8 +243,8 @@ impl Scenario {
             Self::Rotation => rotation::run(setup, report).await,
             Self::Moves => moves::run(setup, report).await,
             Self::LoginStorm { storm } => login_storm::run(setup, storm, report).await,
-            Self::Revocation { rounds } => refusal::deactivation(setup, rounds, report).await,
-            Self::RoleChange { rounds } => refusal::role_change(setup, rounds, report).await,
+            Self::Revocation { repeats } => refusal::deactivation(setup, repeats, report).await,
+            Self::RoleChange { repeats } => refusal::role_change(setup, repeats, report).await,
             Self::Overload => overload::run(setup, report).await,
             Self::Feed { feed } => feed::run(setup, feed, report).await,
             Self::Connections { clients } if is_first => connections::run(setup, clients, report).await,

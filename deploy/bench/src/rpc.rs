@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::{
-    Code, Request, Status,
+    Request, Status,
     client::Grpc,
     metadata::{Ascii, MetadataValue},
     transport::Channel,
@@ -66,7 +66,7 @@ where
     Req: Message + Clone + Default + 'static,
     Res: Message + Default + 'static,
 {
-    async fn call(&mut self) -> Code {
-        self.answer().await.map_or_else(|status| status.code(), |_| Code::Ok)
+    async fn call(&mut self) -> Result<(), Status> {
+        self.answer().await.map(drop)
     }
 }

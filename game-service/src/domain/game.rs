@@ -139,11 +139,6 @@ impl Game {
             .find(|mark| self.player(*mark) == Some(user))
     }
 
-    /// Whether this user may see the game: everybody one that waits, its two players any other.
-    pub(crate) fn is_visible_to(&self, user: UserId) -> bool {
-        self.state == State::Waiting || self.mark_of(user).is_some()
-    }
-
     pub(crate) const fn is_over(&self) -> bool {
         matches!(self.state, State::Won(_) | State::Draw | State::Cancelled)
     }
@@ -483,11 +478,9 @@ mod tests {
         let (x, o, third) = (UserId::generate(), UserId::generate(), UserId::generate());
         let mut game = Game::new(GameId::generate(), Opponent::Player, x, Mark::O, NOW);
         assert!(matches!(game.join(x, NOW), Err(Error::GameIsOwn)));
-        assert!(game.is_visible_to(third));
         assert!(game.join(o, NOW).expect("joined"));
         assert_eq!((game.x, game.o, game.version), (Some(o), Some(x), 2));
         assert!(!game.join(o, NOW).expect("had joined"));
         assert!(matches!(game.join(third, NOW), Err(Error::GameTaken)));
-        assert!(!game.is_visible_to(third));
     }
 }

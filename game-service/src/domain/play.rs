@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::{
     clock::Clock,
-    db::{self, Conn, Db, write_tx},
+    db::{self, Backend, Conn, Db, write_tx},
     ids::UserId,
     page::{PageRequest, Position},
 };
@@ -47,6 +47,9 @@ pub(crate) struct Player {
     pub(crate) login: String,
 }
 
+/// How often a change is tried that others forestall.
+const TRIES: usize = 10;
+
 /// Of the page tokens of open games, which are the same for everybody.
 const OPEN_GAMES: &str = "game.v1.GameService/ListOpenGames";
 
@@ -64,29 +67,31 @@ impl Games {
         let game = Game::new(GameId::generate(), opponent, player.id, mark, self.moment());
         write_tx!(self.db, |tx| {
             // First, and locked by that: of two requests with one id the second finds the first one's game.
-            self.admit(tx, player).await?;
+            let login = self.admit(tx, player).await?;
             if let Some(request) = request
-                && let Some(row) = store::game_by_request(tx, player.id, request).await?
+                && let Some(id) = store::game_by_request(tx, player.id, request).await?
             {
-                let made = with_moves(tx, &row).await?;
-                if made.opponent != opponent || wanted.is_some_and(|mark| made.mark_of(player.id) != Some(mark)) {
+                let found = store::game_with_moves(tx, id, None).await?;
+                let made = GameView::of_played(&found.ok_or(Error::GameNotFound(id))?)?;
+                let is_other = wanted.is_some_and(|mark| made.game.mark_of(player.id) != Some(mark));
+                if made.game.opponent != opponent || is_other {
                     return Err(Error::RequestIdReused);
                 }
-                return GameView::of_game(tx, made).await;
+                return Ok(made);
             }
             store::game_insert(tx, &game.to_row(request)).await?;
             store::moves_insert(tx, &game.move_rows(0)).await?;
+            let login_of = |side: Option<UserId>| if side.is_some() { login.clone() } else { String::new() };
+            let (x_login, o_login) = (login_of(game.x), login_of(game.o));
             counts::created(&game);
-            GameView::of_game(tx, game).await
+            Ok(GameView { game, x_login, o_login })
         })
     }
 
     /// A game that the player may see.
     pub(crate) async fn get(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
-        let conn = &mut self.db.read().await?;
-        let row = visible(player, id, store::game_by_id(conn, id).await?)?;
-        let game = with_moves(conn, &row).await?;
-        GameView::of_game(conn, game).await
+        let found = store::game_with_moves(&mut self.db.read().await?, id, Some(player)).await?;
+        GameView::of_played(&found.ok_or(Error::GameNotFound(id))?)
     }
 
     /// The games that wait for a player, oldest first, and the token of the next page.
@@ -129,14 +134,14 @@ impl Games {
 
     /// Gives a game up.
     pub(crate) async fn resign(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
-        self.change_own(player, id, |game, moment| game.resign(player, moment).map(drop))
-            .await
+        let resign = |game: &mut Game, moment| game.resign(player, moment).map(drop);
+        self.change(id, Some(player), None, resign).await
     }
 
     /// Calls a game off that waits.
     pub(crate) async fn cancel(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
-        self.change_own(player, id, |game, moment| game.cancel(player, moment).map(drop))
-            .await
+        let cancel = |game: &mut Game, moment| game.cancel(player, moment).map(drop);
+        self.change(id, Some(player), None, cancel).await
     }
 
     /// Makes a move, and the computer's answer.
@@ -148,26 +153,18 @@ impl Games {
         expected_version: i64,
     ) -> Result<GameView, Error> {
         let play = |game: &mut Game, moment| game.play(player, cell, expected_version, moment).map(|_: Played| ());
-        self.change_own(player, id, play).await
+        self.change(id, Some(player), None, play).await
     }
 
     /// Takes the free side of a game.
     pub(crate) async fn join(&self, player: &Player, id: GameId) -> Result<GameView, Error> {
-        // Who comes after the game has started must not learn that there was one. Who saw it wait and lost the race may.
-        let row = store::game_by_id(&mut self.db.read().await?, id).await?;
-        visible(player.id, id, row)?;
-        let joined: Result<Changed, Error> = write_tx!(self.db, |tx| {
-            let row = store::game_lock(tx, id).await?.ok_or(Error::GameNotFound(id))?;
-            self.admit(tx, player).await?;
-            self.change(tx, &row, |game, moment| game.join(player.id, moment).map(drop))
-                .await
-        });
-        joined?
+        let join = |game: &mut Game, moment| game.join(player.id, moment).map(drop);
+        self.change(id, Some(player.id), Some(player), join).await
     }
 
     /// Ends a game whose time has run out, unless it has changed meanwhile.
     pub(super) async fn end_overdue(&self, id: GameId) -> Result<(), Error> {
-        self.change_any(id, |_, _| Ok(())).await
+        self.change(id, None, None, |_, _| Ok(())).await.map(drop)
     }
 
     /// Ends a game of a user who is no more.
@@ -176,77 +173,98 @@ impl Games {
             game.abandon(user, moment);
             Ok(())
         };
-        self.change_any(id, abandon).await
+        self.change(id, None, None, abandon).await.map(drop)
     }
 
-    /// Changes a game for one who may see it.
-    async fn change_own(
-        &self,
-        player: UserId,
-        id: GameId,
-        act: impl FnOnce(&mut Game, Moment) -> Result<(), Error>,
-    ) -> Result<GameView, Error> {
-        let changed: Result<Changed, Error> = write_tx!(self.db, |tx| {
-            let row = visible(player, id, store::game_lock(tx, id).await?)?;
-            self.change(tx, &row, act).await
-        });
-        changed?
-    }
-
-    /// Changes a game for nobody in particular.
-    async fn change_any(
-        &self,
-        id: GameId,
-        act: impl FnOnce(&mut Game, Moment) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let changed: Result<Changed, Error> = write_tx!(self.db, |tx| {
-            let row = store::game_lock(tx, id).await?.ok_or(Error::GameNotFound(id))?;
-            self.change(tx, &row, act).await
-        });
-        changed?.map(drop)
-    }
-
-    /// Ends the game in this locked row if its time has run out, then lets `act` change it, writes what has changed, and counts the game
-    /// once it is over. What `act` refuses is given back as a value: that the time has run out stays true all the same.
+    /// Reads a game, ends it if its time has run out, lets `act` change it, and writes what has changed if nobody else has changed the game
+    /// meanwhile; else all of it again. What `act` refuses does not undo that the time has run out.
+    ///
+    /// For whoever may not see the game there is none. They are asked once: who comes after a game has started must not learn that there was one,
+    /// who saw it wait and lost the race may.
     async fn change(
         &self,
-        tx: &mut Conn,
-        row: &GameRow,
-        act: impl FnOnce(&mut Game, Moment) -> Result<(), Error>,
-    ) -> Result<Changed, Error> {
-        let mut game = with_moves(tx, row).await?;
-        let made = game.moves.len();
-        let moment = self.moment();
-        game.run_out(moment);
-        let acted = act(&mut game, moment);
-        if game.version != row.version {
-            save(tx, &game, row.version).await?;
-            store::moves_insert(tx, &game.move_rows(made)).await?;
-            db::announce(tx, CHANNEL, *game.id.as_uuid());
-            if game.is_over() {
-                finish::count(tx, &game).await?;
-                counts::finished(&game);
+        id: GameId,
+        mut seen_by: Option<UserId>,
+        joining: Option<&Player>,
+        act: impl Fn(&mut Game, Moment) -> Result<(), Error>,
+    ) -> Result<GameView, Error> {
+        for _ in 0..TRIES {
+            let found = store::game_with_moves(&mut self.db.read().await?, id, seen_by.take()).await?;
+            let mut view = GameView::of_played(&found.ok_or(Error::GameNotFound(id))?)?;
+            let before = (view.game.version, view.game.moves.len());
+            let moment = self.moment();
+            view.game.run_out(moment);
+            let acted = act(&mut view.game, moment);
+            if view.game.version == before.0 || self.write(&mut view, before, joining.filter(|_| acted.is_ok())).await?
+            {
+                return acted.map(|()| view);
             }
-            counts::moved(game.moves.len() - made);
         }
-        Ok(match acted {
-            Ok(()) => Ok(GameView::of_game(tx, game).await?),
-            Err(refused) => Err(refused),
-        })
+        Err(db::Error::Conflict(format!("game {id} was changed by others again and again")).into())
     }
 
-    /// Lets a user play, whose row stays locked until the transaction ends.
-    async fn admit(&self, tx: &mut Conn, player: &Player) -> Result<(), Error> {
+    /// Writes a game that had this version and so many moves, and counts it once it is over. False where it has another version by now.
+    async fn write(
+        &self,
+        view: &mut GameView,
+        (version, moves): (i64, usize),
+        joining: Option<&Player>,
+    ) -> Result<bool, Error> {
+        let game = &view.game;
+        let (update, made) = (game.to_update(), game.move_rows(moves));
+        let goes_on = !game.is_over() && !made.is_empty();
+        let written = if goes_on && self.db.backend() == Backend::Postgres {
+            let conn = &mut self.db.write().await?;
+            store::game_go_on(conn, game.id, version, &update, &made).await?
+        } else {
+            let login: Result<Option<String>, Error> = write_tx!(self.db, |tx| {
+                let login = match joining {
+                    None => String::new(),
+                    Some(player) => self.admit(tx, player).await?,
+                };
+                if !store::game_update(tx, game.id, version, &update).await? {
+                    return Ok(None);
+                }
+                store::moves_insert(tx, &made).await?;
+                if game.is_over() {
+                    finish::count(tx, game).await?;
+                }
+                Ok(Some(login))
+            });
+            let login = login?;
+            if let (Some(login), Some(player)) = (&login, joining) {
+                let side = if game.x == Some(player.id) {
+                    &mut view.x_login
+                } else {
+                    &mut view.o_login
+                };
+                side.clone_from(login);
+            }
+            login.is_some()
+        };
+        if written {
+            self.db.announce(CHANNEL, *view.game.id.as_uuid());
+            if view.game.is_over() {
+                counts::finished(&view.game);
+            }
+            counts::moved(made.len());
+        }
+        Ok(written)
+    }
+
+    /// Lets a user play, whose row stays locked until the transaction ends. Gives the login that they are known by.
+    async fn admit(&self, tx: &mut Conn, player: &Player) -> Result<String, Error> {
         if self.rules.hears_of_names {
             // The login of the token may be older than what the feed has said.
             store::player_insert(tx, player.id, &player.login).await?;
         } else {
             store::player_called(tx, player.id, &player.login).await?;
         }
-        if store::player_lock(tx, player.id).await? {
+        let (login, is_deleted) = store::player_lock(tx, player.id).await?;
+        if is_deleted {
             return Err(Error::UserDeleted);
         }
-        Ok(())
+        Ok(login)
     }
 
     fn moment(&self) -> Moment {
@@ -255,31 +273,5 @@ impl Games {
             open_for: self.rules.open_for,
             turn_for: self.rules.turn_for,
         }
-    }
-}
-
-/// The game after a change, or why it is not as the caller wants it.
-type Changed = Result<GameView, Error>;
-
-/// The row of a game, if this user may see it; for everybody else there is none. Nothing more is read of the game before this, so
-/// that the time it takes does not tell one from the other either.
-fn visible(user: UserId, id: GameId, row: Option<GameRow>) -> Result<GameRow, Error> {
-    match row {
-        Some(row) if Game::from_rows(&row, &[])?.is_visible_to(user) => Ok(row),
-        _ => Err(Error::GameNotFound(id)),
-    }
-}
-
-async fn with_moves(conn: &mut Conn, row: &GameRow) -> Result<Game, Error> {
-    let moves = store::moves_by_game(conn, row.id).await?;
-    Game::from_rows(row, &moves)
-}
-
-/// Writes a game that was at `version`. The lock on its row leaves nobody to change it meanwhile; this makes sure.
-async fn save(tx: &mut Conn, game: &Game, version: i64) -> Result<(), Error> {
-    if store::game_update(tx, game.id, version, &game.to_update()).await? {
-        Ok(())
-    } else {
-        Err(db::Error::Conflict(format!("game {} was no longer at version {version}", game.id)).into())
     }
 }

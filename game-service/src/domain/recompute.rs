@@ -59,7 +59,7 @@ pub(crate) trait Progress {
 impl Recompute {
     /// Goes through everything.
     pub(crate) async fn run(&self, progress: &mut impl Progress) -> Result<(), Error> {
-        let (games, players) = store::counts(&mut self.db.read().await?).await?;
+        let (games, players) = store::counts(&mut self.db.scan().await?).await?;
         let size = |count: i64| u64::try_from(count).unwrap_or(0);
         progress.begins(size(games), size(players));
         self.histories(progress).await?;
@@ -71,7 +71,7 @@ impl Recompute {
     async fn histories(&self, progress: &mut impl Progress) -> Result<(), Error> {
         let mut after = None;
         loop {
-            let mut snapshot = self.db.snapshot().await?;
+            let mut snapshot = self.db.long_snapshot().await?;
             let ids = store::game_ids_after(snapshot.conn(), after, BATCH).await?;
             let drifts = histories_of(snapshot.conn(), &ids).await?;
             snapshot.end().await;
@@ -110,7 +110,7 @@ impl Recompute {
     async fn stats(&self, progress: &mut impl Progress) -> Result<(), Error> {
         let mut after = None;
         loop {
-            let mut snapshot = self.db.snapshot().await?;
+            let mut snapshot = self.db.long_snapshot().await?;
             let ids = store::player_ids_after(snapshot.conn(), after, BATCH).await?;
             let noted = store::stats_by_ids(snapshot.conn(), &ids).await?;
             let mut summed = sums(snapshot.conn(), &ids).await?;
@@ -148,7 +148,7 @@ impl Recompute {
     }
 
     async fn groups(&self, progress: &mut impl Progress) -> Result<(), Error> {
-        let mut snapshot = self.db.snapshot().await?;
+        let mut snapshot = self.db.long_snapshot().await?;
         let counted = store::groups_counted(snapshot.conn()).await?;
         let noted = store::groups_noted(snapshot.conn()).await?;
         snapshot.end().await;
@@ -195,7 +195,7 @@ impl Recompute {
     }
 
     async fn bands(&self, progress: &mut impl Progress) -> Result<(), Error> {
-        let mut snapshot = self.db.snapshot().await?;
+        let mut snapshot = self.db.long_snapshot().await?;
         let counted = store::bands_counted(snapshot.conn()).await?;
         let noted = store::bands_noted(snapshot.conn()).await?;
         snapshot.end().await;

@@ -7,7 +7,7 @@ use shared::{db::Conn, ids::UserId};
 use super::{Error, Game};
 use crate::{
     ids::GameId,
-    store::{self, GameRow, MoveRow},
+    store::{self, GameRow, MoveRow, PlayedRows},
 };
 
 /// A game and the logins of its players.
@@ -35,12 +35,13 @@ impl GameView {
         Ok(games.into_iter().map(view).collect())
     }
 
-    /// This game as it is seen.
-    pub(super) async fn of_game(conn: &mut Conn, game: Game) -> Result<Self, Error> {
-        let mut views = Self::of_games(conn, vec![game]).await?;
-        views
-            .pop()
-            .ok_or_else(|| Error::Internal("one game has no view".to_owned()))
+    /// The game in these rows as it is seen.
+    pub(super) fn of_played(rows: &PlayedRows) -> Result<Self, Error> {
+        Ok(Self {
+            game: Game::from_rows(&rows.game, &rows.moves)?,
+            x_login: rows.x_login.clone(),
+            o_login: rows.o_login.clone(),
+        })
     }
 
     /// The games in these rows, in the same order, read in two queries however many they are.

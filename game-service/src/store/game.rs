@@ -1,11 +1,14 @@
 //! `games` and `moves`.
 
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 use shared::{
     clock::Timestamp,
-    db::{self, prelude::*},
+    db::{self, Raw, prelude::*, prepared, sql_types},
     ids::UserId,
     page::Position,
 };
+
+use uuid::Uuid;
 
 use super::schema::{games, moves};
 use crate::ids::{GameId, GameKind, RequestId};
@@ -60,6 +63,18 @@ pub(crate) struct MoveRow {
     pub(crate) create_time: Timestamp,
 }
 
+/// A game as its players see it.
+#[derive(Clone, Debug)]
+pub(crate) struct PlayedRows {
+    pub(crate) game: GameRow,
+    /// In order.
+    pub(crate) moves: Vec<MoveRow>,
+    /// Empty where nobody plays X, and for the computer.
+    pub(crate) x_login: String,
+    /// Empty where nobody plays O, and for the computer.
+    pub(crate) o_login: String,
+}
+
 /// The state of a game that waits for a player.
 const WAITING: &str = "waiting";
 
@@ -67,25 +82,16 @@ pub(crate) async fn game_insert(conn: &mut Conn, row: &GameRow) -> db::Result<()
     query!(conn, |c| diesel::insert_into(games::table).values(row).execute(c).await).map(|_| ())
 }
 
-pub(crate) async fn game_by_id(conn: &mut Conn, id: GameId) -> db::Result<Option<GameRow>> {
-    query!(conn, |c| games::table
-        .find(id)
-        .select(GameRow::as_select())
-        .first(c)
-        .await
-        .optional())
-}
-
 /// The game that this user has made by this request.
 pub(crate) async fn game_by_request(
     conn: &mut Conn,
     creator: UserId,
     request: RequestId,
-) -> db::Result<Option<GameRow>> {
+) -> db::Result<Option<GameId>> {
     query!(conn, |c| games::table
         .filter(games::creator_id.eq(creator))
         .filter(games::create_request.eq(request))
-        .select(GameRow::as_select())
+        .select(games::id)
         .first(c)
         .await
         .optional())
@@ -127,15 +133,105 @@ pub(crate) async fn games_running(
     Ok(running)
 }
 
+/// A game with its moves, in order, and the logins of its players. Where somebody is named who may not see it, there is none: everybody may see one
+/// that waits, its two players any other. What is not seen is not read, so that the time it takes does not tell that there is something.
+pub(crate) async fn game_with_moves(
+    conn: &mut Conn,
+    id: GameId,
+    seen_by: Option<UserId>,
+) -> db::Result<Option<PlayedRows>> {
+    type Row = (GameRow, Option<MoveRow>, Option<String>, Option<String>);
+    let login = |text| prepared::<Nullable<Text>>(text);
+    // No player has the nil id.
+    let user = seen_by.unwrap_or(UserId::from_uuid(Uuid::nil()));
+    let is_seen = seen_by.is_none().into_sql::<Bool>().or(games::state.eq(WAITING));
+    let rows: Vec<Row> = query!(conn, |c| games::table
+        .left_join(moves::table)
+        .filter(games::id.eq(id))
+        .filter(is_seen.or(games::x_player_id.eq(user)).or(games::o_player_id.eq(user)))
+        .order(moves::ply)
+        .select((
+            GameRow::as_select(),
+            Option::<MoveRow>::as_select(),
+            login("(SELECT login FROM players WHERE players.id = games.x_player_id)"),
+            login("(SELECT login FROM players WHERE players.id = games.o_player_id)"),
+        ))
+        .load(c)
+        .await)?;
+    let mut played: Option<PlayedRows> = None;
+    for (game, made, x_login, o_login) in rows {
+        let played = played.get_or_insert_with(|| PlayedRows {
+            game,
+            moves: Vec::new(),
+            x_login: x_login.unwrap_or_default(),
+            o_login: o_login.unwrap_or_default(),
+        });
+        played.moves.extend(made);
+    }
+    Ok(played)
+}
+
 /// Reads the game and locks its row until the transaction ends.
 pub(crate) async fn game_lock(conn: &mut Conn, id: GameId) -> db::Result<Option<GameRow>> {
     lock_row!(conn, games::table.find(id).select(GameRow::as_select()))
 }
 
+/// Writes a change after which the game goes on, and the moves that made it, if the game is still at `version`; says whether it was. By one
+/// statement, which PostgreSQL alone has.
+pub(crate) async fn game_go_on(
+    conn: &mut Conn,
+    id: GameId,
+    version: i64,
+    update: &GameUpdate,
+    made: &[MoveRow],
+) -> db::Result<bool> {
+    let column = |of: fn(&MoveRow) -> i32| -> Vec<i32> { made.iter().map(of).collect() };
+    let write = prepared::<()>("WITH changed AS (UPDATE games SET board = ")
+        .bind::<Text, _>(&update.board)
+        .text(", version = ")
+        .bind::<BigInt, _>(update.version)
+        .text(", update_time = ")
+        .bind::<sql_types::Timestamp, _>(update.update_time)
+        .text(", expire_time = ")
+        .bind::<Nullable<sql_types::Timestamp>, _>(update.expire_time)
+        .text(" WHERE id = ")
+        .bind::<sql_types::Uuid, _>(id)
+        .text(" AND version = ")
+        .bind::<BigInt, _>(version)
+        .text(
+            " RETURNING id) INSERT INTO moves (game_id, ply, cell, mark, player_id, version, create_time) \
+             SELECT changed.id, made.ply, made.cell, made.mark, made.player_id, made.version, made.time \
+             FROM changed CROSS JOIN unnest(",
+        )
+        .bind::<Array<Integer>, _>(column(|made| made.ply))
+        .text(", ")
+        .bind::<Array<Integer>, _>(column(|made| made.cell))
+        .text(", ")
+        .bind::<Array<Text>, _>(made.iter().map(|made| &made.mark).collect::<Vec<_>>())
+        .text(", ")
+        .bind::<Array<Nullable<sql_types::Uuid>>, _>(made.iter().map(|made| made.player_id).collect::<Vec<_>>())
+        .text(", ")
+        .bind::<Array<BigInt>, _>(made.iter().map(|made| made.version).collect::<Vec<_>>())
+        .text(", ")
+        .bind::<Array<sql_types::Timestamp>, _>(made.iter().map(|made| made.create_time).collect::<Vec<_>>())
+        .text(") AS made (ply, cell, mark, player_id, version, time)");
+    let (raw, statement) = conn.start(|| "game_go_on");
+    let result = match raw {
+        Raw::Sqlite(_) => Ok(0),
+        Raw::Postgres(c) => statement.run(write.execute(c)).await,
+    };
+    statement.end(result).map(|rows| rows == made.len() && !made.is_empty())
+}
+
 /// Writes the change if the game is still at `version`; says whether it was.
 pub(crate) async fn game_update(conn: &mut Conn, id: GameId, version: i64, update: &GameUpdate) -> db::Result<bool> {
     let at_version = games::table.find(id).filter(games::version.eq(version));
-    query!(conn, |c| diesel::update(at_version).set(update).execute(c).await).map(|rows| rows == 1)
+    query!(conn, |c| diesel::update(at_version)
+        .set(update)
+        .cached()
+        .execute(c)
+        .await)
+    .map(|rows| rows == 1)
 }
 
 /// Games whose time had run out by now, and when it did, the longest first.
@@ -211,11 +307,6 @@ pub(crate) async fn moves_insert(conn: &mut Conn, rows: &[MoveRow]) -> db::Resul
         query!(conn, |c| diesel::insert_into(moves::table).values(row).execute(c).await)?;
     }
     Ok(())
-}
-
-/// The moves of a game, in order.
-pub(crate) async fn moves_by_game(conn: &mut Conn, id: GameId) -> db::Result<Vec<MoveRow>> {
-    moves_by_games(conn, &[id]).await
 }
 
 /// The moves of these games, each game's in order.

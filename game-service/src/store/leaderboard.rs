@@ -1,9 +1,9 @@
 //! `player_stats`: the leaderboard.
 
-use diesel::{dsl::sql, expression::SqlLiteral, sql_types as types};
+use diesel::sql_types as types;
 use shared::{
     clock::Timestamp,
-    db::{self, Backend, MigrationLock, prelude::*, sql_types},
+    db::{self, Backend, MigrationLock, Prepared, Words, prelude::*, prepared, sql_types},
     ids::UserId,
 };
 
@@ -92,12 +92,12 @@ macro_rules! ranked_columns {
 
 /// Adds what `row` holds to what the player has, who may have nothing yet. Gives the sum. The row stays locked until the transaction ends.
 pub(crate) async fn stats_add(conn: &mut Conn, row: &StatsRow) -> db::Result<StatsRow> {
-    let ratio = sql::<types::Double>(
+    let ratio = prepared::<types::Double>(
         "CAST(player_stats.wins + excluded.wins AS DOUBLE PRECISION) / CASE \
          WHEN player_stats.losses + player_stats.draws + excluded.losses + excluded.draws = 0 THEN 1 \
          ELSE player_stats.losses + player_stats.draws + excluded.losses + excluded.draws END",
     );
-    let last = sql::<sql_types::Timestamp>(
+    let last = prepared::<sql_types::Timestamp>(
         "CASE WHEN player_stats.last_finish_time > excluded.last_finish_time \
          THEN player_stats.last_finish_time ELSE excluded.last_finish_time END",
     );
@@ -115,6 +115,7 @@ pub(crate) async fn stats_add(conn: &mut Conn, row: &StatsRow) -> db::Result<Sta
                 player_stats::last_finish_time.eq(last),
             ))
             .returning(StatsRow::as_returning())
+            .cached()
             .get_result(c)
             .await
     })
@@ -177,10 +178,10 @@ pub(crate) async fn leaderboard_place(
     user_id: UserId,
     min_games: i64,
 ) -> db::Result<Option<(RankedRow, i64)>> {
-    let above = sql::<types::BigInt>(
+    let above = prepared::<types::BigInt>(
         "(SELECT CAST(COALESCE(SUM(rank_bands.players), 0) AS BIGINT) FROM rank_bands WHERE rank_bands.band > ",
     );
-    let above = above.sql(BAND).sql(
+    let above = above.text(BAND).text(
         ") + (SELECT CAST(COALESCE(SUM(rank_groups.players), 0) AS BIGINT) FROM rank_groups \
          WHERE (rank_groups.win_ratio, rank_groups.wins) > (player_stats.win_ratio, player_stats.wins) \
          AND rank_groups.band = ",
@@ -199,7 +200,7 @@ pub(crate) async fn leaderboard_place(
         player_stats::table
             .inner_join(players::table)
             .filter(player_stats::user_id.eq(user_id))
-            .select((ranked_columns!(), above.sql(BAND).sql(&unranked)))
+            .select((ranked_columns!(), above.text(BAND).text(unranked)))
             .first(c)
             .await
             .optional()
@@ -223,13 +224,13 @@ pub(crate) async fn leaderboard_next_to(
             .filter(player_stats::win_ratio.eq(of.win_ratio))
             .filter(player_stats::wins.eq(of.wins))
             .filter(
-                sql::<types::Bool>("(player_stats.last_finish_time, player_stats.user_id) ")
-                    .sql(sign)
-                    .sql(" (")
+                prepared::<types::Bool>("(player_stats.last_finish_time, player_stats.user_id) ")
+                    .text(sign)
+                    .text(" (")
                     .bind::<sql_types::Timestamp, _>(of.last_finish_time)
-                    .sql(", ")
+                    .text(", ")
                     .bind::<sql_types::Uuid, _>(of.user_id)
-                    .sql(")"),
+                    .text(")"),
             )
             .limit(limit)
             .select(ranked_columns!())
@@ -248,13 +249,13 @@ pub(crate) async fn leaderboard_next_to(
                 .inner_join(players::table)
                 .filter(ranked(min_games))
                 .filter(
-                    sql::<types::Bool>("(player_stats.win_ratio, player_stats.wins) ")
-                        .sql(sign)
-                        .sql(" (")
+                    prepared::<types::Bool>("(player_stats.win_ratio, player_stats.wins) ")
+                        .text(sign)
+                        .text(" (")
                         .bind::<types::Double, _>(of.win_ratio)
-                        .sql(", ")
+                        .text(", ")
                         .bind::<types::BigInt, _>(of.wins)
-                        .sql(")"),
+                        .text(")"),
                 )
                 .limit(missing)
                 .select(ranked_columns!())
@@ -278,14 +279,14 @@ pub(crate) async fn group_sizes(
     min_games: i64,
 ) -> db::Result<Vec<(f64, i64, i64)>> {
     let [highest, lowest] = [best, worst].map(|row| band(row.wins, row.losses + row.draws));
-    let place = |sign: &str, row: &RankedRow| {
-        sql::<types::Bool>("(rank_groups.win_ratio, rank_groups.wins) ")
-            .sql(sign)
-            .sql(" (")
+    let place = |sign: &'static str, row: &RankedRow| {
+        prepared::<types::Bool>("(rank_groups.win_ratio, rank_groups.wins) ")
+            .text(sign)
+            .text(" (")
             .bind::<types::Double, _>(row.win_ratio)
-            .sql(", ")
+            .text(", ")
             .bind::<types::BigInt, _>(row.wins)
-            .sql(")")
+            .text(")")
     };
     query!(conn, |c| rank_groups::table
         .filter(rank_groups::games_played.ge(min_games))
@@ -298,13 +299,13 @@ pub(crate) async fn group_sizes(
         .select((
             rank_groups::win_ratio,
             rank_groups::wins,
-            sql::<types::BigInt>("CAST(SUM(rank_groups.players) AS BIGINT)")
+            prepared::<types::BigInt>("CAST(SUM(rank_groups.players) AS BIGINT)")
         ))
         .load(c)
         .await)
 }
 
 /// Who is ranked. A literal, so that the database sees which index it is about.
-fn ranked(min_games: i64) -> SqlLiteral<types::Bool> {
-    sql(&format!("player_stats.games_played >= {min_games}"))
+fn ranked(min_games: i64) -> Prepared<types::Bool, Words> {
+    prepared(format!("player_stats.games_played >= {min_games}"))
 }

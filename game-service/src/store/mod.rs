@@ -18,8 +18,9 @@ use shared::db::Migrations;
 pub(crate) use self::{
     feed_cursor::{feed_cursor_get, feed_cursor_set},
     game::{
-        GameRow, GameUpdate, MoveRow, game_by_id, game_by_request, game_insert, game_lock, game_update, game_versions,
-        games_by_ids, games_overdue, games_running, games_waiting, moves_by_game, moves_by_games, moves_insert,
+        GameRow, GameUpdate, MoveRow, PlayedRows, game_by_request, game_go_on, game_insert, game_lock, game_update,
+        game_versions, game_with_moves, games_by_ids, games_overdue, games_running, games_waiting, moves_by_games,
+        moves_insert,
     },
     history::{ResultFilter, ResultRow, results_against, results_insert, results_list},
     leaderboard::{

@@ -31,6 +31,7 @@ pub(crate) async fn player_called(conn: &mut Conn, id: UserId, login: &str) -> d
             .do_update()
             .set(players::login.eq(excluded(players::login)))
             .filter(players::login.ne(login).and(players::is_deleted.eq(false)))
+            .cached()
             .execute(c)
             .await
     })
@@ -56,6 +57,7 @@ pub(crate) async fn player_rename(conn: &mut Conn, id: UserId, login: &str, at: 
             .do_update()
             .set(said)
             .filter(players::is_deleted.eq(false).and(is_newer.assume_not_null()))
+            .cached()
             .execute(c)
             .await
     })
@@ -71,15 +73,17 @@ pub(crate) async fn player_delete(conn: &mut Conn, id: UserId) -> db::Result<()>
             .on_conflict(players::id)
             .do_update()
             .set(gone)
+            .cached()
             .execute(c)
             .await
     })
     .map(|_| ())
 }
 
-/// Locks the player's row until the transaction ends. Says whether the user is deleted.
-pub(crate) async fn player_lock(conn: &mut Conn, id: UserId) -> db::Result<bool> {
-    let locked: Option<bool> = lock_row!(conn, players::table.find(id).select(players::is_deleted))?;
+/// Locks the player's row until the transaction ends. Gives the login, and whether the user is deleted.
+pub(crate) async fn player_lock(conn: &mut Conn, id: UserId) -> db::Result<(String, bool)> {
+    let player = players::table.find(id).select((players::login, players::is_deleted));
+    let locked: Option<(String, bool)> = lock_row!(conn, player)?;
     locked.ok_or(db::Error::NotFound)
 }
 

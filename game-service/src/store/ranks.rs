@@ -42,6 +42,7 @@ pub(crate) async fn group_add(conn: &mut Conn, row: &GroupRow) -> db::Result<()>
             ))
             .do_update()
             .set(rank_groups::players.eq(rank_groups::players + excluded(rank_groups::players)))
+            .cached()
             .execute(c)
             .await
     })
@@ -55,6 +56,7 @@ pub(crate) async fn group_take(conn: &mut Conn, row: &GroupRow) -> db::Result<bo
         diesel::update(rank_groups::table.find(group))
             .filter(rank_groups::players.ge(row.players))
             .set(rank_groups::players.eq(rank_groups::players - row.players))
+            .cached()
             .execute(c)
             .await
     })
@@ -75,6 +77,7 @@ pub(crate) async fn band_add(conn: &mut Conn, row: BandRow) -> db::Result<()> {
             .on_conflict(rank_bands::band)
             .do_update()
             .set(rank_bands::players.eq(rank_bands::players + excluded(rank_bands::players)))
+            .cached()
             .execute(c)
             .await
     })
@@ -87,6 +90,7 @@ pub(crate) async fn band_take(conn: &mut Conn, row: BandRow) -> db::Result<bool>
         diesel::update(rank_bands::table.find(row.band))
             .filter(rank_bands::players.ge(row.players))
             .set(rank_bands::players.eq(rank_bands::players - row.players))
+            .cached()
             .execute(c)
             .await
     })

@@ -1,8 +1,9 @@
 //! What `recompute-leaderboard` reads and repairs.
 
+use diesel::sql_types::BigInt;
 use shared::{
     clock::Timestamp,
-    db::{self, prelude::*},
+    db::{self, Prepared, Words, prelude::*, prepared},
     ids::UserId,
 };
 
@@ -177,8 +178,8 @@ pub(crate) async fn band_count(conn: &mut Conn, band: i32) -> db::Result<i64> {
         .await)
 }
 
-fn summed() -> diesel::expression::SqlLiteral<diesel::sql_types::BigInt> {
-    diesel::dsl::sql("CAST(COALESCE(SUM(rank_groups.players), 0) AS BIGINT)")
+fn summed() -> Prepared<BigInt, Words> {
+    prepared("CAST(COALESCE(SUM(rank_groups.players), 0) AS BIGINT)")
 }
 
 /// The groups as they are noted.

@@ -113,4 +113,6 @@ diesel::table! {
 }
 
 diesel::joinable!(player_stats -> players (user_id));
+diesel::joinable!(moves -> games (game_id));
 diesel::allow_tables_to_appear_in_same_query!(players, player_stats);
+diesel::allow_tables_to_appear_in_same_query!(games, moves);

@@ -21,7 +21,7 @@ use crate::{
 
 /// Infrastructure that every gRPC server offers to whoever can reach it. These services are not ours to annotate, so
 /// they are exempt by name.
-const EXEMPT: [&str; 3] = [
+pub(crate) const INFRASTRUCTURE: [&str; 3] = [
     "/grpc.health.v1.Health/",
     "/grpc.reflection.v1.ServerReflection/",
     "/grpc.reflection.v1alpha.ServerReflection/",
@@ -35,7 +35,7 @@ const REFUSED: &str = "access_feed_refused_calls_total";
 
 /// Whether a path is one of health or reflection, which no policy is asked about.
 pub(crate) fn is_infrastructure(path: &str) -> bool {
-    EXEMPT.iter().any(|service| path.starts_with(service))
+    INFRASTRUCTURE.iter().any(|service| path.starts_with(service))
 }
 
 /// Puts [`PolicyService`] in front of a service.

@@ -11,6 +11,6 @@ mod policy;
 
 pub use caller::{Authenticate, Caller, principal};
 pub use grants::{Grants, SUPERUSER};
+pub(crate) use layer::{INFRASTRUCTURE, is_infrastructure, permission_denied};
 pub use layer::{PolicyLayer, PolicyService};
-pub(crate) use layer::{is_infrastructure, permission_denied};
 pub use policy::{Permission, Policies, Policy, PolicyError};

@@ -6,18 +6,15 @@
 use std::{future::Future, time::Duration};
 
 use diesel::{
-    QueryResult, SqliteConnection,
+    QueryResult,
     result::{DatabaseErrorKind, Error as DieselError},
 };
-use diesel_async::{
-    AsyncPgConnection, SimpleAsyncConnection as _, pooled_connection::deadpool::Object,
-    sync_connection_wrapper::SyncConnectionWrapper,
-};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _, pooled_connection::deadpool::Object};
 use futures_util::{FutureExt as _, future::Either};
 use tracing::{Instrument as _, Level, Span, field::Empty};
 use uuid::Uuid;
 
-use super::{Backend, Error, Result};
+use super::{Backend, Error, Result, in_place::Waiting, sqlite::Connection as SqliteConn};
 use crate::telemetry::traces;
 
 /// A connection to either database, on which [`query!`](crate::query) runs.
@@ -28,7 +25,7 @@ pub struct Conn {
 }
 
 pub(super) enum Pooled {
-    Sqlite(Object<SyncConnectionWrapper<SqliteConnection>>),
+    Sqlite(Object<SqliteConn>),
     Postgres(Box<Object<AsyncPgConnection>>),
 }
 
@@ -38,6 +35,8 @@ struct State {
     /// A statement of this transaction failed in the database.
     failed: bool,
     limit: Option<Duration>,
+    /// Whether its statements may read much.
+    is_long: bool,
     /// Channels to wake when the transaction has committed, and the number that each was notified of last.
     wake: Vec<(&'static str, i64)>,
     /// What to announce when the transaction has committed.
@@ -47,7 +46,7 @@ struct State {
 /// A connection as diesel-async knows it; for [`query!`](crate::query).
 pub enum Raw<'a> {
     /// A connection to SQLite.
-    Sqlite(&'a mut SyncConnectionWrapper<SqliteConnection>),
+    Sqlite(&'a mut SqliteConn),
     /// A connection to PostgreSQL.
     Postgres(&'a mut AsyncPgConnection),
 }
@@ -66,10 +65,17 @@ impl Conn {
                 unsettled: false,
                 failed: false,
                 limit,
+                is_long: false,
                 wake: Vec::new(),
                 announce: Vec::new(),
             },
         }
+    }
+
+    /// The same for statements that may read much.
+    pub(super) const fn long(mut self) -> Self {
+        self.state.is_long = true;
+        self
     }
 
     /// Which of the two databases it speaks to.
@@ -159,7 +165,7 @@ impl Statement<'_> {
         limit: Option<Duration>,
         statement: F,
     ) -> impl Future<Output = QueryResult<T>> + use<T, F> {
-        bounded(limit, statement).instrument(self.span.clone())
+        Waiting::new(bounded(limit, statement), self.state.is_long).instrument(self.span.clone())
     }
 
     /// Notes how it ended.

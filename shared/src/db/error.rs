@@ -46,6 +46,21 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The same error for another call that met with it.
+    pub(super) fn repeated(&self) -> Self {
+        match self {
+            Self::Unavailable(text) => Self::Unavailable(text.clone()),
+            Self::Conflict(text) => Self::Conflict(text.clone()),
+            Self::Unique { constraint } => Self::Unique {
+                constraint: constraint.clone(),
+            },
+            Self::NotFound => Self::NotFound,
+            Self::Internal(error) => Self::Internal(error.to_string().into()),
+        }
+    }
+}
+
 impl From<DieselError> for Error {
     fn from(error: DieselError) -> Self {
         match error {

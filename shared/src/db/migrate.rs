@@ -12,7 +12,7 @@ use diesel::{
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 
-use super::{Db, Error, Raw, sqlite};
+use super::{Db, Error, Raw, in_place, sqlite};
 
 /// The key of the lock: "rustauth" in ASCII. Each service has a database of its own, and advisory locks are a database's.
 const LOCK_KEY: i64 = i64::from_be_bytes(*b"rustauth");
@@ -110,7 +110,7 @@ impl MigrationLock {
                     unreachable!("the lock of SQLite holds its writer")
                 };
                 let result = c
-                    .spawn_blocking(move |c| Ok(run::<Sqlite>(c, &migrations.sqlite, mode)))
+                    .spawn_blocking(move |c| Ok(in_place::waiting(|| run::<Sqlite>(c, &migrations.sqlite, mode))))
                     .await;
                 statement.end(result)?
             }

@@ -9,7 +9,9 @@
 
 mod conn;
 mod error;
+mod in_place;
 mod lease;
+mod loader;
 mod macros;
 mod migrate;
 mod notify;
@@ -33,9 +35,10 @@ pub use self::{
     conn::{Conn, Raw, Statement},
     error::{Error, Result},
     lease::Lease,
+    loader::Loader,
     migrate::{MigrateError, MigrationLock, Migrations, bring_up_to_date, migrate, pending},
     notify::{Announced, Announcements, Notifications, announce, notify},
-    prepared::{Prepared, prepared},
+    prepared::{Cached, CachedDsl, Prepared, Words, prepared},
     settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
     sqlite::OpenError,
     transaction::{Snapshot, Transaction},
@@ -122,6 +125,24 @@ impl Db {
         }
     }
 
+    /// The same for queries that may read much: of all users, or of a whole table. Other calls go on meanwhile.
+    pub async fn scan(&self) -> Result<Conn> {
+        let conn = self.read().await?;
+        Ok(match self {
+            Self::Sqlite(_) => conn.long(),
+            Self::Postgres(_) => conn,
+        })
+    }
+
+    /// A connection for one statement that writes, which is a transaction of its own. On SQLite this waits until nobody else writes.
+    pub async fn write(&self) -> Result<Conn> {
+        match self {
+            // It waits for the disk.
+            Self::Sqlite(pools) => Ok(pools.writer().await?.long()),
+            Self::Postgres(pool) => pool.get().await,
+        }
+    }
+
     /// Begins a write transaction. Use [`write_tx!`], which also ends it.
     ///
     /// On SQLite this waits until no other write transaction is open.
@@ -136,6 +157,11 @@ impl Db {
     /// A connection for queries that all see the database as it is at one moment.
     pub async fn snapshot(&self) -> Result<Snapshot> {
         Snapshot::begin(self.read().await?).await
+    }
+
+    /// The same for queries that may read much.
+    pub async fn long_snapshot(&self) -> Result<Snapshot> {
+        Snapshot::begin(self.scan().await?).await
     }
 
     const fn hub(&self) -> &notify::Hub {

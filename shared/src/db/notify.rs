@@ -25,7 +25,7 @@ use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use tokio::sync::{broadcast, mpsc, watch};
 use uuid::Uuid;
 
-use super::{Conn, Db, Raw, Result, postgres::Pool};
+use super::{Conn, Db, Raw, Result, postgres::Pool, prepared};
 
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_LONGEST: Duration = Duration::from_secs(2);
@@ -193,7 +193,7 @@ impl Db {
     }
 
     /// Tells whoever listens to this channel that what has this key has changed. It waits for nothing.
-    pub(super) fn announce(&self, channel: &'static str, key: Uuid) {
+    pub fn announce(&self, channel: &'static str, key: Uuid) {
         let mut channels = self.hub().channels();
         let entry = channels.entry(channel).or_default();
         let _ = entry.heard.send(Announced::About(key));
@@ -244,7 +244,9 @@ pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Resu
     let result = match raw {
         Raw::Sqlite(_) => Ok(()),
         Raw::Postgres(c) => {
-            let notify = diesel::sql_query("SELECT pg_notify($1, '')").bind::<Text, _>(channel);
+            let notify = prepared::<()>("SELECT pg_notify(")
+                .bind::<Text, _>(channel)
+                .text(", '')");
             statement.run(notify.execute(c)).await.map(|_| ())
         }
     };
@@ -297,9 +299,9 @@ async fn sent(channel: &'static str, pool: &Pool, payload: &str) -> Result<()> {
     let result = match raw {
         Raw::Sqlite(_) => Ok(()),
         Raw::Postgres(c) => {
-            let notify = diesel::sql_query("SELECT pg_notify($1, $2)").bind::<Text, _>(channel);
-            let notify = notify.bind::<Text, _>(payload).execute(c);
-            statement.run(notify).await.map(|_| ())
+            let notify = prepared::<()>("SELECT pg_notify(").bind::<Text, _>(channel).text(", ");
+            let notify = notify.bind::<Text, _>(payload).text(")");
+            statement.run(notify.execute(c)).await.map(|_| ())
         }
     };
     statement.end(result)

@@ -4,4 +4,4 @@
 pub use diesel::{prelude::*, upsert::excluded};
 pub use diesel_async::RunQueryDsl;
 
-pub use super::{Conn, lock_row, query};
+pub use super::{CachedDsl as _, Conn, lock_row, query};

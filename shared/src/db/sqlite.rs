@@ -15,9 +15,12 @@ use diesel_async::{
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 
-use super::{Conn, DatabaseSettings, Result, conn::Pooled, notify::Hub, pool::PoolMetrics};
+use super::{Conn, DatabaseSettings, Result, conn::Pooled, in_place::InPlace, notify::Hub, pool::PoolMetrics};
 
-type Connections = deadpool::Pool<SyncConnectionWrapper<SqliteConnection>>;
+/// A connection to a file.
+pub(super) type Connection = SyncConnectionWrapper<SqliteConnection, InPlace>;
+
+type Connections = deadpool::Pool<Connection>;
 
 #[derive(Clone)]
 struct Pool {

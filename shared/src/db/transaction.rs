@@ -6,7 +6,7 @@ use diesel::connection::{AnsiTransactionManager as SyncTransactions, Transaction
 use diesel_async::{AnsiTransactionManager, TransactionManager as _};
 use tracing::Instrument as _;
 
-use super::{Conn, Db, Error, Raw, Result};
+use super::{Conn, Db, Error, Raw, Result, in_place};
 
 /// How long an abandoned transaction may take to roll back, before its connection is closed instead.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -123,7 +123,7 @@ async fn commit(mut conn: Conn, db: &Db) -> Result<()> {
     let result = match raw {
         Raw::Sqlite(c) => {
             statement
-                .run(c.spawn_blocking(SyncTransactions::commit_transaction))
+                .run(c.spawn_blocking(|c| in_place::waiting(|| SyncTransactions::commit_transaction(c))))
                 .await
         }
         Raw::Postgres(c) => statement.run(AnsiTransactionManager::commit_transaction(c)).await,

@@ -96,7 +96,7 @@ impl GrpcServer<'_> {
             rpcs: mount.clone(),
         };
         let layers = RpcLayer::new(
-            Arc::clone(&policies),
+            &policies,
             admission,
             self.settings.request_timeout(),
             self.settings.trusted_proxies.clone(),

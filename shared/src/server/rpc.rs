@@ -5,9 +5,10 @@
 //! also those that tonic makes, an `ErrorInfo` and the request id to quote.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use ipnet::IpNet;
-use metrics::Gauge;
+use metrics::{Gauge, Histogram};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::{
     Code, Status,
@@ -47,6 +48,9 @@ const IN_HAND: &str = "rpc_server_in_hand";
 /// Calls that found no place.
 const OVERLOADED: &str = "rpc_server_overloaded_total";
 
+/// How many gRPC codes there are.
+const CODES: usize = 17;
+
 /// How long a client may take to send a message, which is at most 64 KiB.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -74,7 +78,11 @@ pub(super) struct RpcLayer {
 
 #[derive(Debug)]
 struct Shared {
-    policies: Arc<Policies>,
+    /// By their paths.
+    rpcs: HashMap<String, Arc<Rpc>>,
+    /// Of health and reflection, by the services' names, which stand for all of their methods.
+    infrastructure: Vec<Arc<Rpc>>,
+    unknown: Arc<Rpc>,
     admission: Admission,
     timeout: Duration,
     trusted_proxies: Vec<IpNet>,
@@ -88,7 +96,7 @@ struct Shared {
 impl RpcLayer {
     /// `policies` says which paths are RPCs: a label is made of no other.
     pub(super) fn new(
-        policies: Arc<Policies>,
+        policies: &Policies,
         admission: Admission,
         timeout: Duration,
         trusted_proxies: Vec<IpNet>,
@@ -97,9 +105,18 @@ impl RpcLayer {
         // Before anything is measured.
         telemetry::metrics::recorder();
         describe_metrics();
+        let rpcs = policies.iter().map(|(path, _)| {
+            let rpc = Rpc::of(path, policies.is_stream(path));
+            (path.to_owned(), Arc::new(rpc))
+        });
         Self {
             shared: Arc::new(Shared {
-                policies,
+                rpcs: rpcs.collect(),
+                infrastructure: authz::INFRASTRUCTURE
+                    .iter()
+                    .map(|service| Arc::new(Rpc::infrastructure(service)))
+                    .collect(),
+                unknown: Arc::new(Rpc::new("unknown", "unknown")),
                 admission,
                 timeout,
                 trusted_proxies,
@@ -121,6 +138,19 @@ impl<S> Layer<S> for RpcLayer {
             inner,
         }
     }
+}
+
+/// An RPC, or several that are measured as one.
+#[derive(Debug)]
+struct Rpc {
+    /// `service/method`.
+    name: String,
+    service: String,
+    method: String,
+    is_infrastructure: bool,
+    is_stream: bool,
+    /// By gRPC code; each is there from its first call on.
+    durations: [OnceLock<Histogram>; CODES],
 }
 
 #[derive(Clone, Debug)]
@@ -149,17 +179,16 @@ where
         let address = ClientAddress::of(&request, &self.shared.trusted_proxies);
         request.extensions_mut().insert(id.clone());
         request.extensions_mut().insert(address);
-        let (service, method) = self.shared.name(request.uri().path());
-        let infrastructure = authz::is_infrastructure(request.uri().path());
+        let rpc = Arc::clone(self.shared.rpc(request.uri().path()));
         macro_rules! span {
             ($target:expr) => {
                 tracing::info_span!(
                     target: $target,
                     "rpc",
                     rpc.system = "grpc",
-                    rpc.service = %service,
-                    rpc.method = %method,
-                    otel.name = %format_args!("{service}/{method}"),
+                    rpc.service = rpc.service,
+                    rpc.method = rpc.method,
+                    otel.name = rpc.name,
                     otel.kind = "server",
                     otel.status_code = Empty,
                     rpc.grpc.status_code = Empty,
@@ -170,16 +199,15 @@ where
                 )
             };
         }
-        let span = if infrastructure {
+        let span = if rpc.is_infrastructure {
             span!(traces::INFRASTRUCTURE)
         } else {
             span!(module_path!())
         };
         traces::continue_trace(&span, request.headers());
+        let is_stream = rpc.is_stream || (rpc.is_infrastructure && is_infrastructure_stream(request.uri().path()));
         let mut record = Record {
-            infrastructure,
-            service,
-            method,
+            rpc,
             start: Instant::now(),
             code: Code::Cancelled,
             span: span.clone(),
@@ -190,7 +218,6 @@ where
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
         let caller = StreamCaller::default();
-        let is_stream = shared.is_stream(request.uri().path());
         if is_stream {
             request.extensions_mut().insert(caller.clone());
         }
@@ -207,7 +234,7 @@ where
                 // It has only begun: a client that goes away before its end has cancelled it.
                 record.code = Code::Cancelled;
                 let left = deadline.map(|deadline| deadline.saturating_sub(record.start.elapsed()));
-                let end = shared.streams.end(&caller, left, record.infrastructure);
+                let end = shared.streams.end(&caller, left, record.rpc.is_infrastructure);
                 return Ok(response.map(|body| Body::new(StreamBody::new(body, end, (id, record, of_span), place))));
             }
             drop((record, place));
@@ -220,9 +247,7 @@ where
 
 /// What is logged and measured of a call when it is dropped: also where the caller went away before there was an answer.
 pub(super) struct Record {
-    infrastructure: bool,
-    service: String,
-    method: String,
+    rpc: Arc<Rpc>,
     start: Instant,
     pub(super) code: Code,
     span: Span,
@@ -234,9 +259,7 @@ impl Record {
     /// Of a call that no client has made.
     pub(super) fn of_test() -> Self {
         Self {
-            infrastructure: true,
-            service: "test".to_owned(),
-            method: "*".to_owned(),
+            rpc: Arc::new(Rpc::infrastructure("/test/")),
             start: Instant::now(),
             code: Code::Cancelled,
             span: Span::none(),
@@ -248,27 +271,16 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let elapsed = self.start.elapsed();
-        log(self.code, elapsed, self.infrastructure);
+        log(self.code, elapsed, self.rpc.is_infrastructure);
         self.span.record("rpc.grpc.status_code", i32::from(self.code));
         if is_fault(self.code) {
             self.span.record("otel.status_code", "ERROR");
         }
-        metrics::histogram!(
-            DURATION,
-            "rpc_service" => std::mem::take(&mut self.service),
-            "rpc_method" => std::mem::take(&mut self.method),
-            "rpc_grpc_status_code" => name(self.code),
-        )
-        .record(elapsed.as_secs_f64());
+        self.rpc.durations(self.code).record(elapsed.as_secs_f64());
     }
 }
 
 impl Shared {
-    /// Whether the answer goes on.
-    fn is_stream(&self, path: &str) -> bool {
-        self.policies.is_stream(path) || INFRASTRUCTURE_STREAMS.iter().any(|stream| path.ends_with(stream))
-    }
-
     /// The answer, and the place of a call that goes on.
     async fn respond<S, B>(
         &self,
@@ -338,16 +350,66 @@ impl Shared {
         }
     }
 
-    /// Service and method, out of a bounded set: they become labels, and whoever can reach the port can make up paths.
-    fn name(&self, path: &str) -> (String, String) {
-        let infrastructure = authz::is_infrastructure(path);
-        let known = infrastructure || self.policies.get(path).is_some();
-        match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
-            Some((service, _)) if infrastructure => (service.to_owned(), "*".to_owned()),
-            Some((service, method)) if known => (service.to_owned(), method.to_owned()),
-            _ => ("unknown".to_owned(), "unknown".to_owned()),
+    /// Which RPC is at this path, out of a bounded set: they become labels, and whoever can reach the port can make up paths.
+    fn rpc(&self, path: &str) -> &Arc<Rpc> {
+        let infrastructure = || self.infrastructure.iter().find(|rpc| rpc.is_at(path));
+        self.rpcs.get(path).or_else(infrastructure).unwrap_or(&self.unknown)
+    }
+}
+
+impl Rpc {
+    fn new(service: &str, method: &str) -> Self {
+        Self {
+            name: format!("{service}/{method}"),
+            service: service.to_owned(),
+            method: method.to_owned(),
+            is_infrastructure: false,
+            is_stream: false,
+            durations: [const { OnceLock::new() }; CODES],
         }
     }
+
+    /// At this path.
+    fn of(path: &str, is_stream: bool) -> Self {
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+        Self {
+            is_stream,
+            ..Self::new(service, method)
+        }
+    }
+
+    /// All of a service whose paths begin like this.
+    fn infrastructure(prefix: &str) -> Self {
+        Self {
+            is_infrastructure: true,
+            ..Self::new(prefix.trim_matches('/'), "*")
+        }
+    }
+
+    fn is_at(&self, path: &str) -> bool {
+        let rest = path
+            .strip_prefix('/')
+            .and_then(|path| path.strip_prefix(self.service.as_str()));
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// Where the calls are measured that end with this code.
+    fn durations(&self, code: Code) -> &Histogram {
+        let index = usize::try_from(i32::from(code)).unwrap_or_default();
+        self.durations[index.min(CODES - 1)].get_or_init(|| {
+            metrics::histogram!(
+                DURATION,
+                "rpc_service" => self.service.clone(),
+                "rpc_method" => self.method.clone(),
+                "rpc_grpc_status_code" => name(code),
+            )
+        })
+    }
+}
+
+/// Whether the answer goes on.
+fn is_infrastructure_stream(path: &str) -> bool {
+    INFRASTRUCTURE_STREAMS.iter().any(|stream| path.ends_with(stream))
 }
 
 /// Gives an error the details that every error has, and every answer its request id.

@@ -7,8 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
 use shared::{
     clock::Clock,
+    db::{Backend, prepared, sql_types},
     ids::UserId,
     testing::{program::Program, rpc::channel, tokens::TokenMint},
 };
@@ -17,6 +19,7 @@ use tonic::transport::Channel;
 
 use super::{executable, free_address, started};
 use crate::{
+    baseline::bare_sql::{BareConn, on},
     engine::{Database, Engine},
     load::Processors,
     process::Processes,
@@ -86,6 +89,53 @@ impl Game {
         game.seeding = start.elapsed();
         let ids = fs::read_to_string(file).expect("the players");
         game.players = ids.lines().map(|id| id.parse().expect("an id")).collect();
+        game
+    }
+
+    /// With so many players whose stats are as if they had played, 1 to 100 games each. The games are not there: nothing that ranks them reads games,
+    /// and to write them would take longer than everything else.
+    pub(crate) async fn start_ranked(engine: &Engine, players: u32) -> Self {
+        let mut game = Self::start(engine).await;
+        let start = Instant::now();
+        let mut conn = BareConn::open(&game.database.url).await;
+        let numbers = match engine.backend() {
+            Backend::Sqlite => {
+                format!(
+                    "WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < {players}) \
+                     INSERT INTO players (id, login) SELECT randomblob(16), 'player-' || number FROM numbers;"
+                )
+            }
+            Backend::Postgres => format!(
+                "INSERT INTO players (id, login) SELECT gen_random_uuid(), 'player-' || number \
+                 FROM generate_series(1, {players}) AS numbers (number);"
+            ),
+        };
+        // Up to so many, by lot; and the time of the last game.
+        let (lot, time) = match engine.backend() {
+            Backend::Sqlite => (
+                "abs(random() % (",
+                "unixepoch() * 1000000 - abs(random() % 2592000000000)",
+            ),
+            Backend::Postgres => ("floor(random() * (", "now() - random() * interval '30 days'"),
+        };
+        let stats = format!(
+            "INSERT INTO player_stats (user_id, wins, losses, draws, games_played, win_ratio, last_finish_time) \
+             SELECT id, wins, others - draws, draws, wins + others, \
+             CAST(wins AS DOUBLE PRECISION) / CASE WHEN others = 0 THEN 1 ELSE others END, {time} \
+             FROM (SELECT id, wins, games - wins AS others, CAST({lot}games - wins + 1)) AS BIGINT) AS draws \
+             FROM (SELECT id, games, CAST({lot}games + 1)) AS BIGINT) AS wins \
+             FROM (SELECT id, CAST(1 + {lot}100)) AS BIGINT) AS games FROM players) AS a) AS b) AS c; \
+             INSERT INTO rank_groups (band, win_ratio, wins, games_played, players) \
+             SELECT 512 * wins / (wins + CASE WHEN games_played = wins THEN 1 ELSE games_played - wins END), \
+             win_ratio, wins, games_played, count(*) FROM player_stats GROUP BY win_ratio, wins, games_played; \
+             INSERT INTO rank_bands (band, players) SELECT band, sum(players) FROM rank_groups GROUP BY band; ANALYZE;"
+        );
+        for statements in [&numbers, &stats] {
+            on!(&mut conn, |c| c.batch_execute(statements).await).expect("seeded");
+        }
+        game.seeding = start.elapsed();
+        let ids = prepared::<sql_types::Uuid>("SELECT id FROM players ORDER BY id LIMIT 5000");
+        game.players = on!(&mut conn, |c| ids.load(c).await).expect("the players");
         game
     }
 

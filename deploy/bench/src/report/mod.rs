@@ -5,6 +5,7 @@ mod table;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     fs, io,
     path::Path,
 };
@@ -97,9 +98,10 @@ pub(crate) struct Load {
 pub(crate) struct Rounds(Vec<Slice>);
 
 impl Report {
-    pub(crate) fn new() -> Self {
+    /// Of what this command line asks for.
+    pub(crate) fn new(command_line: impl Iterator<Item = OsString>) -> Self {
         Self {
-            machine: Machine::this(),
+            machine: Machine::this(command_line),
             rows: Vec::new(),
         }
     }
@@ -127,7 +129,7 @@ impl Report {
 }
 
 impl Machine {
-    fn this() -> Self {
+    fn this(command_line: impl Iterator<Item = OsString>) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| {
             let line = text.lines().find(|line| line.starts_with(name));
@@ -139,8 +141,10 @@ impl Machine {
             .next()
             .and_then(|kib| kib.parse().ok())
             .unwrap_or(0.0);
-        let arguments = std::env::args_os().skip(1);
-        let arguments: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
+        let arguments: Vec<String> = command_line
+            .skip(1)
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
         Self {
             processor: field(&read("/proc/cpuinfo"), "model name"),
             cores: std::thread::available_parallelism().map_or(1, Into::into),

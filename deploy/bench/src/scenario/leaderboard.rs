@@ -30,9 +30,6 @@ pub(crate) struct Size {
     /// How many players, one measurement after the other.
     #[arg(long, value_delimiter = ',', default_value = "100000,1000000", value_name = "N,...")]
     pub(crate) players: Vec<u32>,
-    /// How many games for each two players [1 to 1000].
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) games_per_pair: u32,
 }
 
 /// What one RPC takes with the smallest number of players.
@@ -44,12 +41,8 @@ struct Before {
 pub(crate) async fn run(setup: &Setup<'_>, size: &Size, report: &mut Report) {
     let mut before: Option<Before> = None;
     for players in &size.players {
-        let games = u64::from(*players) * u64::from(size.games_per_pair) / 2;
-        let game = Game::start_with(setup.engine, *players, games.max(1)).await;
-        println!(
-            "       seeded {players} players and {games} games in {:.0} s",
-            game.seeding.as_secs_f64()
-        );
+        let game = Game::start_ranked(setup.engine, *players).await;
+        println!("       seeded {players} players in {:.0} s", game.seeding.as_secs_f64());
         let around = ListAroundPlayerRequest {
             limit: 10,
             ..ListAroundPlayerRequest::default()

@@ -11,7 +11,7 @@ use shared::{
     proto::auth::v1::{LoginRequest, auth_service_client::AuthServiceClient},
     testing::rpc::channel,
 };
-use tonic::{Code, transport::Channel};
+use tonic::{Status, transport::Channel};
 
 use super::{Setup, nakama};
 use crate::{
@@ -40,16 +40,13 @@ impl Login {
 }
 
 impl Caller for Login {
-    async fn call(&mut self) -> Code {
+    async fn call(&mut self) -> Result<(), Status> {
         let request = LoginRequest {
             identifier: self.login.clone(),
             password: PASSWORD.to_owned(),
             ..LoginRequest::default()
         };
-        self.client
-            .login(request)
-            .await
-            .map_or_else(|status| status.code(), |_| Code::Ok)
+        self.client.login(request).await.map(drop)
     }
 }
 

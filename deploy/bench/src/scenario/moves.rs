@@ -14,7 +14,7 @@ use shared::{
     testing::rpc::with_token,
 };
 use tokio::sync::Mutex;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Status, transport::Channel};
 
 use super::{Setup, nakama};
 use crate::{
@@ -96,8 +96,8 @@ impl Pair {
 }
 
 impl Caller for Pair {
-    async fn call(&mut self) -> Code {
-        self.next().await.map_or_else(|status| status.code(), |()| Code::Ok)
+    async fn call(&mut self) -> Result<(), Status> {
+        self.next().await
     }
 }
 
@@ -408,7 +408,7 @@ fn band(games: i64, wins: i64) -> i32 {
 }
 
 impl Caller for BarePair {
-    async fn call(&mut self) -> Code {
+    async fn call(&mut self) -> Result<(), Status> {
         let conn = Arc::clone(&self.conn);
         let mut conn = conn.lock().await;
         let now = Clock::system().now();
@@ -420,6 +420,6 @@ impl Caller for BarePair {
         }
         conn.commit().await;
         self.step = (self.step + 1) % (CELLS.len() + 2);
-        Code::Ok
+        Ok(())
     }
 }

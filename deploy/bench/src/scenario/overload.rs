@@ -1,12 +1,15 @@
 //! Ten times as many callers as there are places.
 
+use std::time::Duration;
+
 use shared::proto::game::v1::{GetLeaderboardRequest, GetLeaderboardResponse};
+use tonic::transport::Channel;
 
 use super::{Setup, moves::Pair};
 use crate::{
     baseline::bare_rpc::GET_LEADERBOARD,
     deployment::Game,
-    load::{Caller, Patient},
+    load::{Caller, Patient, Time},
     report::{Goal, Report, Rounds, Row, Spread, Unit},
     rpc::Rpc,
 };
@@ -16,38 +19,42 @@ const PLACES: usize = 1024;
 
 const PLAYERS: u32 = 10_000;
 
+/// Until those who were turned away at the beginning have spread themselves.
+const WARM_UP: Duration = Duration::from_secs(4);
+
 pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     let game = Game::start_with(setup.engine, PLAYERS, u64::from(PLAYERS)).await;
-    let board = |number| {
+    let board = |channel, number| {
         let request = GetLeaderboardRequest { limit: 10 };
         let token = game.player(number);
-        Rpc::<_, GetLeaderboardResponse>::new(game.channel(), GET_LEADERBOARD, &[token], request)
+        Rpc::<_, GetLeaderboardResponse>::new(channel, GET_LEADERBOARD, &[token], request)
     };
     compare(setup, &game, "GetLeaderboard", board, report).await;
-    compare(
-        setup,
-        &game,
-        "MakeMove, whole games",
-        |number| Pair::new(&game, number),
-        report,
-    )
-    .await;
+    let pair = |channel, number| Pair::on(channel, &game, number);
+    compare(setup, &game, "MakeMove, whole games", pair, report).await;
 }
 
 async fn compare<C: Caller>(
     setup: &Setup<'_>,
     game: &Game,
     name: &str,
-    caller: impl Fn(usize) -> C,
+    caller: impl Fn(Channel, usize) -> C,
     report: &mut Report,
 ) {
-    let mut few: Vec<C> = (0..setup.connections).map(&caller).collect();
-    let mut many: Vec<Patient<C>> = (0..10 * PLACES).map(|number| Patient(caller(number))).collect();
-    let (mut peak, mut overload, mut ratios, mut refusals) =
-        (Rounds::default(), Rounds::default(), Vec::new(), Vec::new());
+    let few = (0..setup.connections).map(|number| caller(game.channel(), number));
+    let mut few: Vec<C> = few.collect();
+    let channels: Vec<Channel> = (0..10 * setup.connections).map(|_| game.channel()).collect();
+    let many = (0..10 * PLACES).map(|number| caller(channels[number % channels.len()].clone(), number));
+    let mut many: Vec<Patient<C>> = many.map(Patient).collect();
+    let time = Time {
+        warm_up: WARM_UP,
+        ..setup.time
+    };
+    let (mut peak, mut overload) = (Rounds::default(), Rounds::default());
+    let (mut ratios, mut refusals) = (Vec::new(), Vec::new());
     for _ in 0..setup.rounds {
         peak.push(setup.time.drive(&mut few, &game.processors()).await);
-        overload.push(setup.time.drive(&mut many, &game.processors()).await);
+        overload.push(time.drive(&mut many, &game.processors()).await);
         ratios.push(overload.last().goodput() / peak.last().goodput());
         refusals.push(overload.last().refused_within(0.5));
     }

@@ -14,7 +14,7 @@ use shared::{
         game::v1::{GetGameRequest, GetGameResponse},
     },
 };
-use tonic::Code;
+use tonic::Status;
 
 use super::{Setup, nakama};
 use crate::{
@@ -215,7 +215,7 @@ type Profile = (
 );
 
 impl Caller for SelectProfile {
-    async fn call(&mut self) -> Code {
+    async fn call(&mut self) -> Result<(), Status> {
         type Row = (
             (UserId, String, String, String, String, String),
             (Timestamp, Timestamp, Option<Timestamp>),
@@ -237,7 +237,7 @@ impl Caller for SelectProfile {
         )
         .bind::<sql_types::Uuid, _>(self.id);
         let found: QueryResult<Row> = on!(&mut self.conn, |c| select.get_result(c).await);
-        found.map_or(Code::Internal, |_| Code::Ok)
+        found.map(drop).map_err(|error| Status::internal(error.to_string()))
     }
 }
 
@@ -275,7 +275,7 @@ type GameAndMove = (
 );
 
 impl Caller for SelectGame {
-    async fn call(&mut self) -> Code {
+    async fn call(&mut self) -> Result<(), Status> {
         type Row = (
             (UserId, String, UserId, Option<UserId>, Option<UserId>),
             (String, String, Option<String>, i64, Option<String>),
@@ -295,9 +295,7 @@ impl Caller for SelectGame {
         .bind::<sql_types::Uuid, _>(self.id)
         .text(" ORDER BY moves.ply");
         let found: QueryResult<Vec<Row>> = on!(&mut self.conn, |c| select.load(c).await);
-        found
-            .ok()
-            .filter(|rows| !rows.is_empty())
-            .map_or(Code::Internal, |_| Code::Ok)
+        assert_ne!(found.map_or(0, |rows| rows.len()), 0, "the game has moves");
+        Ok(())
     }
 }

@@ -29,10 +29,10 @@ const PERMISSION: &str = "leaderboard:read";
 
 /// How often.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct Rounds {
-    /// How many rounds [1 to 100000].
+pub(crate) struct Repeats {
+    /// How often [1 to 100000].
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    rounds: u32,
+    repeats: u32,
 }
 
 /// What a caller saw who called as fast as it was answered.
@@ -42,12 +42,12 @@ struct Seen {
     accepted_after_refusal: usize,
 }
 
-pub(crate) async fn deactivation(setup: &Setup<'_>, rounds: &Rounds, out: &mut Report) {
+pub(crate) async fn deactivation(setup: &Setup<'_>, repeats: &Repeats, out: &mut Report) {
     let deployment = Deployment::start(setup.engine, &[&CHEAP_HASHING[..], &NO_LIMITS].concat()).await;
     let verifiers = deployment.verifiers(setup.engine, VERIFIERS).await;
     let mut times = Vec::new();
     let mut accepted = 0;
-    for round in 0..rounds.rounds {
+    for round in 0..repeats.repeats {
         let registered = deployment.register(&format!("user-{round}")).await;
         let (token, user_id) = (
             registered.tokens.expect("tokens").access_token,
@@ -70,7 +70,7 @@ pub(crate) async fn deactivation(setup: &Setup<'_>, rounds: &Rounds, out: &mut R
     report("revocation", "DeactivateUser", setup, times, accepted, out);
 }
 
-pub(crate) async fn role_change(setup: &Setup<'_>, rounds: &Rounds, out: &mut Report) {
+pub(crate) async fn role_change(setup: &Setup<'_>, repeats: &Repeats, out: &mut Report) {
     let deployment = Deployment::start(setup.engine, &[&CHEAP_HASHING[..], &NO_LIMITS].concat()).await;
     let token = deployment.register("ann").await.tokens.expect("tokens").access_token;
     let request = GetRoleRequest {
@@ -93,7 +93,7 @@ pub(crate) async fn role_change(setup: &Setup<'_>, rounds: &Rounds, out: &mut Re
     };
     let mut times = Vec::new();
     let mut accepted = 0;
-    for _ in 0..rounds.rounds {
+    for _ in 0..repeats.repeats {
         let caller = call_until_refused(deployment.leaderboard(), token.clone()).await;
         set(&without).await;
         let acknowledged = Instant::now();

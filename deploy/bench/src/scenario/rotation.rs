@@ -11,7 +11,7 @@ use shared::{
     proto::auth::v1::{RefreshAccessTokenRequest, RotateTokensRequest},
 };
 use tokio::sync::Mutex;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::{Setup, nakama};
 use crate::{
@@ -40,18 +40,17 @@ impl Rotate {
 }
 
 impl Caller for Rotate {
-    async fn call(&mut self) -> Code {
-        self.next().await.map_or_else(|status| status.code(), |()| Code::Ok)
+    async fn call(&mut self) -> Result<(), Status> {
+        self.next().await
     }
 }
 
 impl Caller for Refresh {
-    async fn call(&mut self) -> Code {
+    async fn call(&mut self) -> Result<(), Status> {
         let request = RefreshAccessTokenRequest {
             refresh_token: self.0.refresh_token.clone(),
         };
-        let answer = self.0.auth().refresh_access_token(request).await;
-        answer.map_or_else(|status| status.code(), |_| Code::Ok)
+        self.0.auth().refresh_access_token(request).await.map(drop)
     }
 }
 
@@ -115,7 +114,7 @@ struct BareRotation {
 }
 
 impl Caller for BareRotation {
-    async fn call(&mut self) -> Code {
+    async fn call(&mut self) -> Result<(), Status> {
         type Row = (i64, String, i64, Option<String>, Option<String>);
         let session = self.session;
         let mut conn = self.conn.lock().await;
@@ -151,6 +150,6 @@ impl Caller for BareRotation {
             .bind::<BigInt, _>(found.0);
         let rows = on!(&mut *conn, |c| update.execute(c).await).expect("rotated");
         conn.commit().await;
-        if rows == 1 { Code::Ok } else { Code::Aborted }
+        if rows == 1 { Ok(()) } else { Err(Status::aborted("")) }
     }
 }

@@ -1,9 +1,11 @@
 //! A small store, written as a service writes its own, and what it shows of both databases.
 
 mod announcements;
+mod loader;
 mod migrations;
 mod notifications;
 mod postgres;
+mod prepared;
 mod sqlite;
 mod tls;
 mod transactions;

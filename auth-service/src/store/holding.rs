@@ -1,0 +1,197 @@
+//! What a user holds, beside what else is asked of them: one statement, and one line of text for each list.
+
+use diesel::sql_types::{Nullable, Text};
+use shared::db::prelude::*;
+use shared::{
+    db::{self, Prepared, prepared},
+    ids::{SessionId, UserId},
+};
+
+use super::{
+    Session, User,
+    schema::{sessions, users},
+};
+
+/// Of the code names of roles and the names of permissions, none of which has it in it.
+const SEPARATOR: char = ',';
+
+/// A list in one text; `None` where it is empty.
+type List = Prepared<Nullable<Text>, db::Words>;
+
+/// The roles of the row of `users` beside which this is selected.
+fn roles() -> List {
+    prepared(
+        "(SELECT string_agg(roles.code_name, ',') FROM user_roles \
+         JOIN roles ON roles.id = user_roles.role_id WHERE user_roles.user_id = users.id)",
+    )
+}
+
+/// Each of them with each of its permissions: `role permission`, or `role ` where it has none.
+fn by_role() -> List {
+    prepared(
+        "(SELECT string_agg(roles.code_name || ' ' || COALESCE(permissions.name, ''), ',') FROM user_roles \
+         JOIN roles ON roles.id = user_roles.role_id \
+         LEFT JOIN role_permissions ON role_permissions.role_id = roles.id \
+         LEFT JOIN permissions ON permissions.id = role_permissions.permission_id \
+         WHERE user_roles.user_id = users.id)",
+    )
+}
+
+/// The permissions that are granted to the user directly.
+fn direct() -> List {
+    prepared(
+        "(SELECT string_agg(permissions.name, ',') FROM user_permissions \
+         JOIN permissions ON permissions.id = user_permissions.permission_id WHERE user_permissions.user_id = users.id)",
+    )
+}
+
+/// What an access token says that a user holds. Sorted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TokenHoldings {
+    /// Code names.
+    pub(crate) roles: Vec<String>,
+    /// Granted directly.
+    pub(crate) direct: Vec<String>,
+}
+
+/// What a user holds, and by what. Sorted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Holdings {
+    /// Code names.
+    pub(crate) roles: Vec<String>,
+    /// Role and permission.
+    pub(crate) by_role: Vec<(String, String)>,
+    /// Granted directly.
+    pub(crate) direct: Vec<String>,
+}
+
+/// A user, and what they hold.
+pub(crate) type UserWithHoldings = (User, Holdings);
+
+/// A session, its user, and what a token says that they hold.
+pub(crate) type SessionWithHoldings = (Session, User, TokenHoldings);
+
+/// These users, and what they hold.
+pub(crate) async fn users_with_holdings(
+    conn: &mut Conn,
+    ids: &[UserId],
+) -> db::Result<Vec<(UserId, UserWithHoldings)>> {
+    let found: Vec<(User, Option<String>, Option<String>)> = query!(conn, |c| users::table
+        .filter(users::id.eq_any(ids))
+        .select((User::as_select(), by_role(), direct()))
+        .cached()
+        .load(c)
+        .await)?;
+    let parsed = found.into_iter().map(|(user, by_role, direct)| {
+        let holdings = Holdings::parse(by_role.as_deref(), direct.as_deref());
+        (user.id, (user, holdings))
+    });
+    Ok(parsed.collect())
+}
+
+/// What this user holds; nothing where there is no such user.
+pub(crate) async fn holdings(conn: &mut Conn, id: UserId) -> db::Result<Holdings> {
+    let found: Option<(Option<String>, Option<String>)> = query!(conn, |c| users::table
+        .find(id)
+        .select((by_role(), direct()))
+        .first(c)
+        .await
+        .optional())?;
+    let (by_role, direct) = found.unwrap_or_default();
+    Ok(Holdings::parse(by_role.as_deref(), direct.as_deref()))
+}
+
+/// What a token says that this user holds; nothing where there is no such user.
+pub(crate) async fn token_holdings(conn: &mut Conn, id: UserId) -> db::Result<TokenHoldings> {
+    let found: Option<(Option<String>, Option<String>)> = query!(conn, |c| users::table
+        .find(id)
+        .select((roles(), direct()))
+        .first(c)
+        .await
+        .optional())?;
+    let (roles, direct) = found.unwrap_or_default();
+    Ok(TokenHoldings::parse(roles.as_deref(), direct.as_deref()))
+}
+
+/// These sessions, their users, and what a token says that they hold: all as of one moment.
+pub(crate) async fn sessions_with_holdings(
+    conn: &mut Conn,
+    ids: &[SessionId],
+) -> db::Result<Vec<(SessionId, SessionWithHoldings)>> {
+    let found: Vec<(Session, User, Option<String>, Option<String>)> = query!(conn, |c| sessions::table
+        .inner_join(users::table)
+        .filter(sessions::id.eq_any(ids))
+        .select((Session::as_select(), User::as_select(), roles(), direct()))
+        .cached()
+        .load(c)
+        .await)?;
+    let parsed = found.into_iter().map(|(session, user, roles, direct)| {
+        let holdings = TokenHoldings::parse(roles.as_deref(), direct.as_deref());
+        (session.id, (session, user, holdings))
+    });
+    Ok(parsed.collect())
+}
+
+impl TokenHoldings {
+    fn parse(roles: Option<&str>, direct: Option<&str>) -> Self {
+        Self {
+            roles: sorted(roles),
+            direct: sorted(direct),
+        }
+    }
+}
+
+impl Holdings {
+    fn parse(by_role: Option<&str>, direct: Option<&str>) -> Self {
+        let mut holdings = Self {
+            direct: sorted(direct),
+            ..Self::default()
+        };
+        for pair in sorted(by_role) {
+            let (role, permission) = pair.split_once(' ').unwrap_or((&pair, ""));
+            if holdings.roles.last().is_none_or(|last| last != role) {
+                holdings.roles.push(role.to_owned());
+            }
+            if !permission.is_empty() {
+                holdings.by_role.push((role.to_owned(), permission.to_owned()));
+            }
+        }
+        holdings
+    }
+}
+
+fn sorted(list: Option<&str>) -> Vec<String> {
+    let mut names: Vec<String> = list
+        .into_iter()
+        .flat_map(|list| list.split(SEPARATOR))
+        .map(str::to_owned)
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_taken_apart_and_sorted() {
+        let holdings = Holdings::parse(
+            Some("player games:play,admin users:read,player games:create,idle "),
+            Some("b:c,a:b"),
+        );
+        assert_eq!(holdings.roles, ["admin", "idle", "player"]);
+        let pair = |role: &str, permission: &str| (role.to_owned(), permission.to_owned());
+        assert_eq!(
+            holdings.by_role,
+            [
+                pair("admin", "users:read"),
+                pair("player", "games:create"),
+                pair("player", "games:play")
+            ]
+        );
+        assert_eq!(holdings.direct, ["a:b", "b:c"]);
+        let nothing = Holdings::parse(None, None);
+        assert!(nothing.roles.is_empty() && nothing.by_role.is_empty() && nothing.direct.is_empty());
+    }
+}
