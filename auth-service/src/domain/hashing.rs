@@ -303,6 +303,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_threads_leave_the_processors_to_others() {
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let (sender, nice) = oneshot::channel();
+        let job = Box::new(move |_: &mut Vec<Block>| {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux tells");
+            // The 17th field after the name in parentheses.
+            let nice = stat
+                .rsplit_once(')')
+                .and_then(|(_, rest)| rest.split_whitespace().nth(16)?.parse().ok());
+            sender.send(nice).expect("the test waits");
+        });
+        pool.threads.send(job).expect("a thread");
+        assert_eq!(nice.await.expect("an answer"), Some(NICENESS));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_takes_no_thread_along() {
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let panicked = pool
+            .run::<()>(pool.reserve().expect("a place"), |_, _| panic!("on purpose"))
+            .await;
+        assert!(matches!(panicked, Err(Error::Internal(_))));
+        pool.hash(password("correct horse"))
+            .await
+            .expect("the only thread goes on");
+    }
+
+    #[tokio::test]
     async fn a_hash_of_other_parameters_is_outdated() {
         let old = HashingPool::new(CHEAP).expect("good settings");
         let new = HashingPool::new(HashingSettings { passes: 2, ..CHEAP }).expect("good settings");

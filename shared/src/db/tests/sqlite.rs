@@ -135,3 +135,45 @@ fn a_full_disk_is_unavailable() {
         assert!(matches!(outcome, Err(Error::Unavailable(_))), "{outcome:?}");
     });
 }
+
+#[test]
+fn a_plan_does_not_depend_on_what_is_bound() {
+    block_on(async {
+        let database = TestDatabase::create_empty(Backend::Sqlite).await;
+        let conn = &mut database.db().read().await.unwrap();
+        let option =
+            crate::db::prepared::<diesel::sql_types::Integer>("SELECT sqlite_compileoption_used('ENABLE_QPSG')");
+        let is_used: Result<i32> = query!(conn, |c| option.get_result(c).await);
+        assert_eq!(
+            is_used.unwrap(),
+            1,
+            "LIBSQLITE3_FLAGS of .cargo/config.toml did not reach the build"
+        );
+    });
+}
+
+#[test]
+fn what_reads_much_leaves_a_thread_to_the_others() {
+    block_on(async {
+        let database = TestDatabase::create_empty(Backend::Sqlite).await;
+        let long = async |db: Db| {
+            let sum = crate::db::prepared::<diesel::sql_types::BigInt>(
+                "WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 3000000) \
+                 SELECT sum(number) FROM numbers",
+            );
+            let conn = &mut db.scan().await.unwrap();
+            let sum: Result<i64> = query!(conn, |c| sum.get_result(c).await);
+            sum.unwrap()
+        };
+        // As many as the runtime has threads.
+        let reads = [(); 2].map(|()| tokio::spawn(long(database.db().clone())));
+        let mut turns = 0;
+        while !reads.iter().all(tokio::task::JoinHandle::is_finished) {
+            // On whichever thread is free.
+            tokio::spawn(std::future::ready(())).await.unwrap();
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
+        assert!(turns > 100, "{turns}");
+    });
+}
