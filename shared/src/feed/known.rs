@@ -1,6 +1,6 @@
 //! What is known at one point of the feed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{collections::HashMap, time::Duration};
 
 use super::{Epoch, FeedError, Position};
 use crate::{
@@ -12,28 +12,41 @@ use crate::{
 };
 
 /// Roles and live revocations.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) grants: Grants,
     pub(super) position: Option<Position>,
-    sessions: HashMap<SessionId, Option<Timestamp>>,
+    /// Until when each is refused.
+    sessions: HashMap<SessionId, Timestamp>,
     users: HashMap<UserId, MinVersion>,
-    /// When each revocation says nothing more, the earliest first.
-    expiries: BTreeSet<(Timestamp, Subject)>,
+    /// Before then there is nothing to forget.
+    next_sweep: Timestamp,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            grants: Grants::default(),
+            position: None,
+            sessions: HashMap::new(),
+            users: HashMap::new(),
+            next_sweep: NEVER,
+        }
+    }
 }
 
 /// Tokens with a lower `ver` are refused until then.
 #[derive(Clone, Copy, Debug)]
 struct MinVersion {
     version: i64,
-    until: Option<Timestamp>,
+    until: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Subject {
-    Session(SessionId),
-    User(UserId),
-}
+/// The end of what has none.
+const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
+
+/// At least so long from one look at all revocations to the next.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What an event means beyond what is known here.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,7 +97,7 @@ impl Known {
     }
 
     pub(super) fn apply(&mut self, event: AccessEvent) -> Result<Effect, FeedError> {
-        let until = event.expire_time.map(Timestamp::from);
+        let until = event.expire_time.map_or(NEVER, Timestamp::from);
         // An event that this version does not know is about something that it does not do.
         let Some(event) = event.event else {
             return Ok(Effect::None);
@@ -92,21 +105,18 @@ impl Known {
         Ok(match event {
             Event::SessionRevoked(revoked) => {
                 let id: SessionId = revoked.session_id.parse().map_err(|_| FeedError::BadId("session_id"))?;
-                let until = match self.sessions.get(&id) {
-                    Some(before) => later(*before, until),
-                    None => until,
-                };
-                self.sessions.insert(id, until);
-                self.expires(until, Subject::Session(id));
+                let end = self.sessions.entry(id).or_insert(until);
+                *end = until.max(*end);
+                self.next_sweep = self.next_sweep.min(until);
                 Effect::Revoked
             }
             Event::UserTokensRevoked(revoked) => {
                 let id: UserId = revoked.user_id.parse().map_err(|_| FeedError::BadId("user_id"))?;
-                let before = self.users.get(&id);
-                let version = before.map_or(revoked.min_version, |min| min.version.max(revoked.min_version));
-                let until = before.map_or(until, |min| later(min.until, until));
-                self.users.insert(id, MinVersion { version, until });
-                self.expires(until, Subject::User(id));
+                let version = revoked.min_version;
+                let min = self.users.entry(id).or_insert(MinVersion { version, until });
+                min.version = version.max(min.version);
+                min.until = until.max(min.until);
+                self.next_sweep = self.next_sweep.min(until);
                 Effect::Revoked
             }
             Event::RoleChanged(role) if role.is_deleted => {
@@ -127,41 +137,26 @@ impl Known {
         })
     }
 
-    /// Forgets what says nothing more at this time.
+    /// Forgets what says nothing more at this time: at once where it was not looked at lately, else within a minute.
     pub(super) fn forget_before(&mut self, now: Timestamp) {
-        while let Some(&(until, subject)) = self.expiries.first()
-            && until <= now
-        {
-            self.expiries.pop_first();
-            // It may have been revoked once more since, until later.
-            match subject {
-                Subject::Session(id) => {
-                    if self.sessions.get(&id) == Some(&Some(until)) {
-                        self.sessions.remove(&id);
-                    }
-                }
-                Subject::User(id) => {
-                    if self.users.get(&id).is_some_and(|min| min.until == Some(until)) {
-                        self.users.remove(&id);
-                    }
-                }
-            }
+        if now < self.next_sweep {
+            return;
         }
+        let mut next = NEVER;
+        let mut is_live = |until: Timestamp| {
+            let is_live = until > now;
+            if is_live {
+                next = until.min(next);
+            }
+            is_live
+        };
+        self.sessions.retain(|_, until| is_live(*until));
+        self.users.retain(|_, min| is_live(min.until));
+        self.next_sweep = next.max(now.plus(SWEEP_INTERVAL));
     }
 
     /// How many revocations are kept.
     pub(super) fn revocations(&self) -> usize {
         self.sessions.len() + self.users.len()
     }
-
-    fn expires(&mut self, until: Option<Timestamp>, subject: Subject) {
-        if let Some(until) = until {
-            self.expiries.insert((until, subject));
-        }
-    }
-}
-
-/// The later end of two revocations of one subject; none is the latest.
-fn later(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
-    Some(one?.max(other?))
 }

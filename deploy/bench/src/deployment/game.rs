@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::SocketAddr,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -34,33 +33,36 @@ pub(crate) struct Game {
     players: Vec<UserId>,
     address: SocketAddr,
     pub(crate) seeding: Duration,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Game {
     pub(crate) async fn start(engine: &Engine) -> Self {
+        Self::start_as(engine, &[]).await
+    }
+
+    /// With these options beside those that it needs.
+    pub(crate) async fn start_as(engine: &Engine, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let database = engine.database(folder.path()).await;
         let mint = TokenMint::random();
         let key = folder.path().join("key.pem");
         fs::write(&key, mint.public_pem()).expect("write a file");
         let (grpc, http) = (free_address(), free_address());
-        let program = Program::start(
-            &executable("game-service"),
-            [
-                "serve",
-                "--game-listen",
-                &grpc.to_string(),
-                "--game-http-listen",
-                &http.to_string(),
-                "--database-url",
-                &database.url,
-                "--auth-keys-file",
-                key.to_str().expect("UTF-8"),
-                "--log-level",
-                "error",
-            ],
-        );
+        let needed = [
+            "serve",
+            "--game-listen",
+            &grpc.to_string(),
+            "--game-http-listen",
+            &http.to_string(),
+            "--database-url",
+            &database.url,
+            "--auth-keys-file",
+            key.to_str().expect("UTF-8"),
+            "--log-level",
+            "error",
+        ];
+        let program = Program::start(&executable("game-service"), needed.iter().chain(options));
         started(grpc).await;
         Self {
             program,
@@ -69,33 +71,14 @@ impl Game {
             players: Vec::new(),
             address: grpc,
             seeding: Duration::ZERO,
-            folder,
+            _folder: folder,
         }
-    }
-
-    /// With so many players who have played so many games.
-    pub(crate) async fn start_with(engine: &Engine, players: u32, games: u64) -> Self {
-        let mut game = Self::start(engine).await;
-        let file = game.folder.path().join("players");
-        let start = Instant::now();
-        let seeded = Command::new(executable("game-service"))
-            .args(["seed", "--players", &players.to_string(), "--games", &games.to_string()])
-            .args(["--random-seed", "1", "--database-url", &game.database.url])
-            .arg("--players-file")
-            .arg(&file)
-            .status()
-            .expect("run the program");
-        assert!(seeded.success(), "{seeded:?}");
-        game.seeding = start.elapsed();
-        let ids = fs::read_to_string(file).expect("the players");
-        game.players = ids.lines().map(|id| id.parse().expect("an id")).collect();
-        game
     }
 
     /// With so many players whose stats are as if they had played, 1 to 100 games each. The games are not there: nothing that ranks them reads games,
     /// and to write them would take longer than everything else.
-    pub(crate) async fn start_ranked(engine: &Engine, players: u32) -> Self {
-        let mut game = Self::start(engine).await;
+    pub(crate) async fn start_ranked(engine: &Engine, players: u32, options: &[&str]) -> Self {
+        let mut game = Self::start_as(engine, options).await;
         let start = Instant::now();
         let mut conn = BareConn::open(&game.database.url).await;
         let numbers = match engine.backend() {

@@ -41,7 +41,7 @@ struct Before {
 pub(crate) async fn run(setup: &Setup<'_>, size: &Size, report: &mut Report) {
     let mut before: Option<Before> = None;
     for players in &size.players {
-        let game = Game::start_ranked(setup.engine, *players).await;
+        let game = Game::start_ranked(setup.engine, *players, &[]).await;
         println!("       seeded {players} players in {:.0} s", game.seeding.as_secs_f64());
         let around = ListAroundPlayerRequest {
             limit: 10,

@@ -14,16 +14,15 @@ use crate::{
     rpc::Rpc,
 };
 
-/// `--max-concurrent-requests` as it is by default.
-const PLACES: usize = 1024;
-
 const PLAYERS: u32 = 10_000;
 
 /// Until those who were turned away at the beginning have spread themselves.
 const WARM_UP: Duration = Duration::from_secs(4);
 
+/// The service has as many places as the peak needs: with more of them, those who call take more of the machine than it does.
 pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
-    let game = Game::start_with(setup.engine, PLAYERS, u64::from(PLAYERS)).await;
+    let places = setup.connections.to_string();
+    let game = Game::start_ranked(setup.engine, PLAYERS, &["--max-concurrent-requests", &places]).await;
     let board = |channel, number| {
         let request = GetLeaderboardRequest { limit: 10 };
         let token = game.player(number);
@@ -44,7 +43,10 @@ async fn compare<C: Caller>(
     let few = (0..setup.connections).map(|number| caller(game.channel(), number));
     let mut few: Vec<C> = few.collect();
     let channels: Vec<Channel> = (0..10 * setup.connections).map(|_| game.channel()).collect();
-    let many = (0..10 * PLACES).map(|number| caller(channels[number % channels.len()].clone(), number));
+    let many = channels
+        .into_iter()
+        .enumerate()
+        .map(|(number, channel)| caller(channel, number));
     let mut many: Vec<Patient<C>> = many.map(Patient).collect();
     let time = Time {
         warm_up: WARM_UP,
@@ -64,8 +66,9 @@ async fn compare<C: Caller>(
         .any(|code| !["Ok", "ResourceExhausted"].contains(&code.as_str()));
     assert!(!others, "whoever is not served is told RESOURCE_EXHAUSTED: {codes:?}");
     let what = format!(
-        "calls/s with {} callers who wait as they are told, against its peak; refused within {:.1} ms (median)",
-        10 * PLACES,
+        "calls/s with {} callers for {} places, who wait as they are told, against its peak; refused within {:.1} ms (median)",
+        10 * setup.connections,
+        setup.connections,
         Spread::of(refusals).median
     );
     let figure = (Spread::of(ratios), Unit::Times);
