@@ -190,6 +190,7 @@ def test_the_image_is_built_of_a_whole_workspace(tmp_path):
         if any(file == each or file.startswith(f"{each}/") for each in let_in):
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).write_bytes((ROOT / file).read_bytes())
+    assert (tmp_path / ".cargo" / "config.toml").is_file(), "SQLite is built as it says"
     packages = json.loads(run("cargo", "metadata", "--locked", "--offline", "--no-deps", "--format-version", "1", cwd=tmp_path))["packages"]
     assert {"auth-service", "game-service"} <= {each["name"] for each in packages}
     for source in tmp_path.rglob("*.rs"):

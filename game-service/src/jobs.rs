@@ -13,13 +13,13 @@ use crate::domain::{Games, Leaderboard, Names};
 
 /// Games whose time has run out are looked for this often.
 const OVERDUE: Duration = Duration::from_secs(1);
-/// Groups that nobody is in any more are forgotten this often.
-const CLEAN: Duration = Duration::from_mins(10);
+/// The leaderboard in memory follows the database this often where nobody asks for it, so that whoever does finds little to catch up on.
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// Before what the feed has said is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Starts what ends games whose time has run out, what wakes those who watch a game, and what keeps the leaderboard small. They end with the
-/// service.
+/// Starts what ends games whose time has run out, what wakes those who watch a game, and what keeps the leaderboard in memory. They end with
+/// the service.
 pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running) {
     running.follow("watched games", games.watchers.clone().wake(games.db.clone()));
     let games = games.clone();
@@ -28,9 +28,9 @@ pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running)
         async move { games.end_all_overdue().await }.boxed()
     });
     let leaderboard = leaderboard.clone();
-    running.every(CLEAN, "empty groups", move || {
+    running.every(CATCH_UP, "leaderboard", move || {
         let leaderboard = leaderboard.clone();
-        async move { leaderboard.clean().await }.boxed()
+        async move { leaderboard.catch_up().await }.boxed()
     });
 }
 

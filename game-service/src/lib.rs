@@ -2,7 +2,7 @@
 //! auth-service's public keys.
 //!
 //! A request goes `grpc` (parse, one call) -> `domain` (the rules, one transaction) -> `store` (SQL); nothing comes back up but
-//! a value or a domain error.
+//! a value or a domain error. [`rules`] and [`ranks`] know of nothing but themselves.
 
 pub mod commands;
 pub mod config;
@@ -10,7 +10,8 @@ mod domain;
 mod grpc;
 mod ids;
 mod jobs;
-mod rules;
+pub mod ranks;
+pub mod rules;
 mod store;
 
 use std::time::Duration;
@@ -90,10 +91,6 @@ impl GameService<'_> {
         domain::counts::describe();
         self.db.report(running);
 
-        let leaderboard = Leaderboard {
-            db: self.db.clone(),
-            min_games: self.settings.leaderboard_min_games.into(),
-        };
         let stop = running.stop_token();
         let prepared = async {
             if !self.db.wait_until_available(stop).await {
@@ -103,11 +100,6 @@ impl GameService<'_> {
             db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate)
                 .await
                 .map_err(StartError::failed)?;
-            leaderboard
-                .prepare(&mut lock, migrate)
-                .await
-                .map_err(StartError::failed)?;
-            drop(lock);
             Ok::<_, StartError>(true)
         };
         if stop.run_until_cancelled(Box::pin(prepared)).await.transpose()? != Some(true) {
@@ -125,6 +117,7 @@ impl GameService<'_> {
                 hears_of_names: follower.is_some(),
             },
         };
+        let leaderboard = Leaderboard::new(self.db.clone(), settings.leaderboard_min_games.into());
         jobs::spawn(&games, &leaderboard, running);
         if let Some(follower) = follower {
             let after = Names::position(&self.db).await.map_err(StartError::failed)?;

@@ -31,7 +31,8 @@ use super::{counts, error::Error, password::Password};
 /// Bytes of a hash.
 const OUTPUT_LEN: usize = 32;
 
-/// A thread that hashes gets about a tenth of a processor that something else wants as well, and all of one that is idle.
+/// Of the threads that hash: by Linux's weights (110 to 1024) each gets about a tenth of a processor that something else wants as well, and all of
+/// one that is idle.
 const NICENESS: i32 = 10;
 
 /// Something to do with the memory of a thread.

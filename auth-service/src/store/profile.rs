@@ -47,6 +47,7 @@ pub(crate) async fn user_set_profile(conn: &mut Conn, id: UserId, values: &Profi
     query!(conn, |c| diesel::update(users::table.find(id))
         .set(values)
         .returning(User::as_returning())
+        .cached()
         .get_result(c)
         .await)
 }
@@ -69,6 +70,7 @@ pub(crate) async fn user_set_active(conn: &mut Conn, id: UserId, is_active: bool
     query!(conn, |c| diesel::update(users::table.find(id))
         .set(users::is_active.eq(is_active))
         .returning(User::as_returning())
+        .cached()
         .get_result(c)
         .await)
 }

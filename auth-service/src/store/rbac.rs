@@ -107,7 +107,7 @@ macro_rules! named {
         pub(crate) async fn $describe(conn: &mut Conn, id: $id, name: &str, description: &str) -> db::Result<()> {
             let update = diesel::update($table::table.find(id))
                 .set(($table::name.eq(name), $table::description.eq(description)));
-            query!(conn, |c| update.execute(c).await).map(|_| ())
+            query!(conn, |c| update.cached().execute(c).await).map(|_| ())
         }
 
         /// What belongs to it goes with it.
@@ -159,7 +159,7 @@ named!(
 
 pub(crate) async fn resource_set_owner(conn: &mut Conn, id: ResourceId, owner: &str) -> db::Result<()> {
     let update = diesel::update(resources::table.find(id)).set(resources::owner.eq(owner));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// How many resources this owner has declared.
@@ -180,10 +180,10 @@ pub(crate) async fn resources_release(conn: &mut Conn, owner: &str) -> db::Resul
         .await)?;
     let permissions = permissions::table.filter(permissions::resource_id.eq_any(&owned));
     let update = diesel::update(permissions).set(permissions::is_declared.eq(false));
-    query!(conn, |c| update.execute(c).await)?;
+    query!(conn, |c| update.cached().execute(c).await)?;
     let update =
         diesel::update(resources::table.filter(resources::owner.eq(owner))).set(resources::owner.eq(None::<String>));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// Code names of all roles, sorted.
@@ -240,12 +240,12 @@ pub(crate) async fn permissions_list(
 
 pub(crate) async fn permission_describe(conn: &mut Conn, id: PermissionId, description: &str) -> db::Result<()> {
     let update = diesel::update(permissions::table.find(id)).set(permissions::description.eq(description));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 pub(crate) async fn permission_set_declared(conn: &mut Conn, id: PermissionId) -> db::Result<()> {
     let update = diesel::update(permissions::table.find(id)).set(permissions::is_declared.eq(true));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 pub(crate) async fn permission_delete(conn: &mut Conn, id: PermissionId) -> db::Result<()> {

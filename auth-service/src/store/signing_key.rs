@@ -54,7 +54,7 @@ pub(crate) async fn signing_keys_list(conn: &mut Conn) -> db::Result<Vec<Signing
 /// Stores the same private key under another encryption.
 pub(crate) async fn signing_key_reencrypt(conn: &mut Conn, kid: &str, encrypted: &[u8]) -> db::Result<()> {
     let update = diesel::update(signing_keys::table.find(kid)).set(signing_keys::encrypted_private_key.eq(encrypted));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 pub(crate) async fn signing_key_insert(conn: &mut Conn, row: &SigningKeyRow) -> db::Result<()> {
@@ -75,7 +75,7 @@ pub(crate) async fn signing_key_activate(conn: &mut Conn, kid: &str, now: Timest
         signing_keys::state.eq(KeyState::Active.as_str()),
         signing_keys::activate_time.eq(now),
     ));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
 /// Lets the key sign no more. It is published until its last token is dead.
@@ -90,5 +90,5 @@ pub(crate) async fn signing_key_retire(
         signing_keys::retire_time.eq(now),
         signing_keys::expire_time.eq(expire_time),
     ));
-    query!(conn, |c| update.execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }

@@ -123,7 +123,11 @@ pub(crate) async fn user_password_rehash(conn: &mut Conn, id: UserId, hash: &Sec
 /// The new version.
 pub(crate) async fn user_raise_token_version(conn: &mut Conn, id: UserId) -> db::Result<i64> {
     let update = diesel::update(users::table.find(id)).set(users::token_version.eq(users::token_version + 1));
-    query!(conn, |c| update.returning(users::token_version).get_result(c).await)
+    query!(conn, |c| update
+        .returning(users::token_version)
+        .cached()
+        .get_result(c)
+        .await)
 }
 
 pub(crate) async fn user_set_force_logout_time(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use shared::{
     proto::auth::v1::{
-        GetMeRequest, IntrospectTokenRequest, ListMySessionsRequest, LoginResponse, RevokeAllTokensRequest,
-        RevokeMySessionRequest, RevokeTokenRequest, Session,
+        GetMeRequest, IntrospectTokenRequest, ListMySessionsRequest, LoginResponse, RefreshAccessTokenRequest,
+        RevokeAllTokensRequest, RevokeMySessionRequest, RevokeTokenRequest, Session,
     },
     testing::{
         TestDatabase, on_both_backends,
@@ -67,6 +67,21 @@ on_both_backends! {
         let two = server.account().list_my_sessions(page(one.next_page_token)).await.expect("a page").into_inner();
         assert_eq!(two.next_page_token, "");
         assert_eq!([&one.sessions[..], &two.sessions[..]].concat(), sessions);
+    }
+
+    async fn the_last_use_is_exact_to_a_minute(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let tokens = server.register("ann").await.tokens.expect("tokens");
+        let mut noted = Vec::new();
+        for seconds in [1, 30, 29, 1, 59, 1] {
+            server.clock.advance(SECOND * seconds);
+            let request = RefreshAccessTokenRequest { refresh_token: tokens.refresh_token.clone() };
+            let fresh = server.auth().refresh_access_token(request).await.expect("a token").into_inner();
+            let session = listed(&server, &fresh.access_token).await.remove(0);
+            noted.push(session.last_use_time.expect("a time").seconds - session.create_time.expect("a time").seconds);
+        }
+        // After 1, 31, 60, 61, 120 and 121 seconds.
+        assert_eq!(noted, [1, 1, 1, 61, 61, 121]);
     }
 
     async fn a_session_is_revoked_by_its_user_alone(database: TestDatabase) {

@@ -9,15 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::process::Processes;
-
-/// Significant digits of a time.
-const DIGITS: u8 = 3;
+use crate::{
+    process::Processes,
+    statistics::{Times, millis},
+};
 
 const WARM_UP: u8 = 0;
 const MEASURED: u8 = 1;
@@ -67,10 +66,10 @@ pub(crate) struct Processors {
 #[derive(Clone, Debug)]
 pub(crate) struct Slice {
     pub(crate) seconds: f64,
-    /// In nanoseconds, of the calls that were answered OK.
-    pub(crate) times: Histogram<u64>,
+    /// Of the calls that were answered OK.
+    pub(crate) times: Times,
     /// Of those that were not.
-    pub(crate) refusals: Histogram<u64>,
+    pub(crate) refusals: Times,
     pub(crate) codes: BTreeMap<String, u64>,
     pub(crate) cpu: Cpu,
     /// Of the service, in MiB.
@@ -86,9 +85,10 @@ pub(crate) struct Cpu {
     pub(crate) client: f64,
 }
 
+#[derive(Default)]
 struct Seen {
-    times: Histogram<u64>,
-    refusals: Histogram<u64>,
+    times: Times,
+    refusals: Times,
     codes: HashMap<Code, u64>,
 }
 
@@ -145,8 +145,8 @@ impl Time {
         while let Some(task) = tasks.join_next().await {
             let (caller, seen) = task.expect("no caller panics");
             callers.push(caller);
-            all.times.add(seen.times).expect("the same precision");
-            all.refusals.add(seen.refusals).expect("the same precision");
+            all.times.add(&seen.times);
+            all.refusals.add(&seen.refusals);
             for (code, calls) in seen.codes {
                 *all.codes.entry(code).or_default() += calls;
             }
@@ -167,21 +167,6 @@ impl Time {
     }
 }
 
-/// It grows with the times that are noted.
-fn times() -> Histogram<u64> {
-    Histogram::new(DIGITS).expect("a number of digits that it takes")
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Self {
-            times: times(),
-            refusals: times(),
-            codes: HashMap::new(),
-        }
-    }
-}
-
 impl Seen {
     fn note(&mut self, code: Code, time: Duration) {
         *self.codes.entry(code).or_default() += 1;
@@ -190,8 +175,7 @@ impl Seen {
         } else {
             &mut self.refusals
         };
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        times.record(nanos).expect("it grows");
+        times.note(time);
     }
 }
 
@@ -213,12 +197,12 @@ impl Slice {
 
     /// Of the times until a refusal, in milliseconds.
     pub(crate) fn refused_within(&self, share: f64) -> f64 {
-        as_f64(self.refusals.value_at_quantile(share)) / 1e6
+        millis(self.refusals.percentile(share))
     }
 
     /// Of the times until a good answer, in milliseconds.
     pub(crate) fn percentile(&self, share: f64) -> f64 {
-        as_f64(self.times.value_at_quantile(share)) / 1e6
+        millis(self.times.percentile(share))
     }
 }
 

@@ -127,7 +127,7 @@ enum Scenario {
     /// What many revocations take in many verifiers.
     Feed {
         #[command(flatten)]
-        feed: feed::Feed,
+        amount: feed::Amount,
     },
     /// What idle clients take.
     Connections {
@@ -246,7 +246,7 @@ impl Scenario {
             Self::Revocation { repeats } => refusal::deactivation(setup, repeats, report).await,
             Self::RoleChange { repeats } => refusal::role_change(setup, repeats, report).await,
             Self::Overload => overload::run(setup, report).await,
-            Self::Feed { feed } => feed::run(setup, feed, report).await,
+            Self::Feed { amount } => feed::run(setup, amount, report).await,
             Self::Connections { clients } if is_first => connections::run(setup, clients, report).await,
             Self::Footprint if is_first => footprint::run(setup, report).await,
             Self::Enumeration { samples } => enumeration::run(setup, samples, report).await,
@@ -264,8 +264,7 @@ impl Scenario {
         names
             .iter()
             .filter(|name| *name != "all")
-            .filter_map(|name| Cli::try_parse_from(["bench", name]).ok())
-            .map(|cli| cli.scenario)
+            .map(|name| Cli::parse_from(["bench", name]).scenario)
             .collect()
     }
 }
@@ -276,5 +275,23 @@ impl Cli {
         let command = Self::command();
         let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
         shown.map(|command| command.get_name().to_owned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_all_is_everything() {
+        Cli::command().debug_assert();
+        let shown = Cli::command_names();
+        assert_eq!(Scenario::all().len() + 1, shown.len());
+        // What a default does not fit is refused only when it is taken out.
+        for name in shown {
+            Cli::try_parse_from(["bench", &name]).expect("it needs nothing more");
+        }
     }
 }

@@ -2,49 +2,68 @@
 
 use std::{fmt, time::Duration};
 
-/// Sorted times.
+use hdrhistogram::Histogram;
+
+/// Significant digits of a time.
+const DIGITS: u8 = 3;
+
+/// How long things took, to three digits.
 #[derive(Clone, Debug)]
-pub(crate) struct Times(Vec<Duration>);
+pub(crate) struct Times(Histogram<u64>);
+
+impl Default for Times {
+    fn default() -> Self {
+        Self(Histogram::new(DIGITS).expect("a number of digits that it takes"))
+    }
+}
+
+impl FromIterator<Duration> for Times {
+    fn from_iter<I: IntoIterator<Item = Duration>>(times: I) -> Self {
+        let mut all = Self::default();
+        times.into_iter().for_each(|time| all.note(time));
+        all
+    }
+}
 
 impl Times {
-    pub(crate) fn new(mut times: Vec<Duration>) -> Self {
-        times.sort_unstable();
-        Self(times)
+    pub(crate) fn note(&mut self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.record(nanos).expect("it grows");
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn add(&mut self, others: &Self) {
+        self.0.add(&others.0).expect("it grows");
+    }
+
+    pub(crate) fn len(&self) -> u64 {
         self.0.len()
     }
 
-    /// The smallest time that this share of the samples does not exceed (nearest rank). `share` is 0 to 1.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        clippy::cast_sign_loss,
-        reason = "a rank is between 0 and the number of samples"
-    )]
+    /// The smallest time that this share of the samples does not exceed. `share` is 0 to 1.
     pub(crate) fn percentile(&self, share: f64) -> Duration {
-        let rank = (share * self.0.len() as f64).ceil() as usize;
-        self.0.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+        Duration::from_nanos(self.0.value_at_quantile(share))
     }
 
     pub(crate) fn max(&self) -> Duration {
-        self.0.last().copied().unwrap_or_default()
+        Duration::from_nanos(self.0.max())
     }
 }
 
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
         write!(
             f,
             "p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms (n = {})",
-            ms(self.percentile(0.5)),
-            ms(self.percentile(0.99)),
-            ms(self.max()),
+            millis(self.percentile(0.5)),
+            millis(self.percentile(0.99)),
+            millis(self.max()),
             self.len()
         )
     }
+}
+
+pub(crate) fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// The chance that a random sample of `b` is longer than one of `a`; ties count half. 0.5 where the two cannot be told
@@ -74,11 +93,12 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_by_nearest_rank() {
-        let times = Times::new(ms(&[5, 1, 4, 2, 3]));
-        assert_eq!(times.percentile(0.5), Duration::from_millis(3));
-        assert_eq!(times.percentile(0.99), Duration::from_millis(5));
-        assert_eq!(times.max(), Duration::from_millis(5));
+    fn percentiles_are_those_of_the_samples() {
+        let times: Times = ms(&[5, 1, 4, 2, 3]).into_iter().collect();
+        for (share, median) in [(0.5, 3.0), (0.99, 5.0), (0.0, 1.0)] {
+            assert!((millis(times.percentile(share)) / median - 1.0).abs() < 1e-3);
+        }
+        assert!((millis(times.max()) / 5.0 - 1.0).abs() < 1e-3);
     }
 
     #[test]

@@ -52,10 +52,6 @@ struct Cli {
     telemetry: TelemetrySettings,
 }
 
-/// Takes less time and gives more memory back than the system's, which keeps an arena for each thread.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     config::run(env::args_os(), async |cli: Cli| Box::pin(cli.run()).await)
 }

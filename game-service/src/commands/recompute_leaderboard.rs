@@ -24,11 +24,10 @@ struct Report {
     size: (u64, u64),
     histories: u64,
     stats: u64,
-    groups: u64,
 }
 
 impl RecomputeLeaderboard {
-    /// Compares history, stats and ranks with the finished games, and repairs them. The service may run meanwhile.
+    /// Compares history and stats with the finished games, and repairs them. The service may run meanwhile.
     pub async fn run(self) -> Result<(), StartError> {
         let recompute = Recompute {
             db: super::open(&self.database).await?,
@@ -41,8 +40,8 @@ impl RecomputeLeaderboard {
         let (games, players) = report.size;
         let found = report.found();
         print(&format!(
-            "compared {games} games and {players} players: {} games whose history, {} players whose stats, and {} groups whose size did not agree",
-            report.histories, report.stats, report.groups
+            "compared {games} games and {players} players: {} games whose history and {} players whose stats did not agree",
+            report.histories, report.stats
         ));
         if found == 0 {
             print("the leaderboard is what the finished games say");
@@ -59,7 +58,7 @@ impl RecomputeLeaderboard {
 
 impl Report {
     const fn found(&self) -> u64 {
-        self.histories + self.stats + self.groups
+        self.histories + self.stats
     }
 
     fn end(&mut self) {
@@ -88,7 +87,6 @@ impl Progress for Report {
         match drift {
             Drift::History(..) => self.histories += 1,
             Drift::Stats(..) => self.stats += 1,
-            Drift::Group(..) | Drift::Band(..) => self.groups += 1,
         }
         let found = Self::found(self);
         let line = match found {

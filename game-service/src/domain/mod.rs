@@ -20,7 +20,7 @@ pub(crate) use self::{
     finish::GameResult,
     game::{End, Game, Opponent, State},
     history::{History, HistoryQuery},
-    leaderboard::{Leaderboard, RankedPlayer, Whose},
+    leaderboard::{Leaderboard, Whose},
     names::Names,
     play::{Games, PlayRules, Player},
     recompute::{Drift, Progress, Recompute},

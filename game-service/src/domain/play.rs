@@ -9,6 +9,8 @@ use shared::{
     page::{PageRequest, Position},
 };
 
+use tracing::Instrument as _;
+
 use super::{
     Error, Game, GameView, Opponent, counts, finish,
     game::{Moment, Played},
@@ -17,7 +19,7 @@ use super::{
 use crate::{
     ids::{GameId, GameKind, RequestId},
     rules::{Cell, Mark},
-    store::{self, GameRow},
+    store::{self, GameRow, GameUpdate, MoveRow},
 };
 
 /// The use cases of games.
@@ -72,7 +74,7 @@ impl Games {
                 && let Some(id) = store::game_by_request(tx, player.id, request).await?
             {
                 let found = store::game_with_moves(tx, id, None).await?;
-                let made = GameView::of_played(&found.ok_or(Error::GameNotFound(id))?)?;
+                let made = GameView::of_played(found.ok_or(Error::GameNotFound(id))?)?;
                 let is_other = wanted.is_some_and(|mark| made.game.mark_of(player.id) != Some(mark));
                 if made.game.opponent != opponent || is_other {
                     return Err(Error::RequestIdReused);
@@ -91,7 +93,7 @@ impl Games {
     /// A game that the player may see.
     pub(crate) async fn get(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
         let found = store::game_with_moves(&mut self.db.read().await?, id, Some(player)).await?;
-        GameView::of_played(&found.ok_or(Error::GameNotFound(id))?)
+        GameView::of_played(found.ok_or(Error::GameNotFound(id))?)
     }
 
     /// The games that wait for a player, oldest first, and the token of the next page.
@@ -190,7 +192,7 @@ impl Games {
     ) -> Result<GameView, Error> {
         for _ in 0..TRIES {
             let found = store::game_with_moves(&mut self.db.read().await?, id, seen_by.take()).await?;
-            let mut view = GameView::of_played(&found.ok_or(Error::GameNotFound(id))?)?;
+            let mut view = GameView::of_played(found.ok_or(Error::GameNotFound(id))?)?;
             let before = (view.game.version, view.game.moves.len());
             let moment = self.moment();
             view.game.run_out(moment);
@@ -214,8 +216,7 @@ impl Games {
         let (update, made) = (game.to_update(), game.move_rows(moves));
         let goes_on = !game.is_over() && !made.is_empty();
         let written = if goes_on && self.db.backend() == Backend::Postgres {
-            let conn = &mut self.db.write().await?;
-            store::game_go_on(conn, game.id, version, &update, &made).await?
+            self.go_on(game.id, version, update, made.clone()).await?
         } else {
             let login: Result<Option<String>, Error> = write_tx!(self.db, |tx| {
                 let login = match joining {
@@ -229,6 +230,7 @@ impl Games {
                 if game.is_over() {
                     finish::count(tx, game).await?;
                 }
+                db::announce(tx, CHANNEL, *game.id.as_uuid());
                 Ok(Some(login))
             });
             let login = login?;
@@ -243,13 +245,27 @@ impl Games {
             login.is_some()
         };
         if written {
-            self.db.announce(CHANNEL, *view.game.id.as_uuid());
             if view.game.is_over() {
                 counts::finished(&view.game);
             }
             counts::moved(made.len());
         }
         Ok(written)
+    }
+
+    /// Writes by one statement a change after which the game goes on. False where it has another version by now.
+    async fn go_on(&self, id: GameId, version: i64, update: GameUpdate, made: Vec<MoveRow>) -> Result<bool, Error> {
+        let db = self.db.clone();
+        // In a task of its own: what was written is announced, also when the caller is gone meanwhile.
+        let write = async move {
+            let written = store::game_go_on(&mut db.write().await?, id, version, &update, &made).await?;
+            if written {
+                db.announce(CHANNEL, *id.as_uuid());
+            }
+            Ok(written)
+        };
+        let written = tokio::spawn(write.in_current_span()).await;
+        written.unwrap_or_else(|error| Err(Error::Internal(format!("a move: {error}"))))
     }
 
     /// Lets a user play, whose row stays locked until the transaction ends. Gives the login that they are known by.

@@ -1,10 +1,10 @@
-//! Whether the history is what the finished games say, the stats what the history says, and the groups what the stats say; and making it so.
+//! Whether the history is what the finished games say, and the stats what the history says; and making it so.
 //!
 //! It works while the service does. What is compared is read in one snapshot, so a game that finishes meanwhile is no drift. What does not agree
 //! is looked at once more under the lock that a finishing game takes, and then repaired.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{HashMap, hash_map::Entry},
     fmt,
 };
 
@@ -13,13 +13,10 @@ use shared::{
     ids::UserId,
 };
 
-use super::{
-    Error, Game, GameResult,
-    finish::{self, Groups},
-};
+use super::{Error, Game, GameResult, finish};
 use crate::{
     ids::GameId,
-    store::{self, BandRow, GroupRow, ResultRow, StatsRow},
+    store::{self, ResultRow, StatsRow},
 };
 
 /// Games or players that are compared at a time.
@@ -40,10 +37,6 @@ pub(crate) enum Drift {
     History(GameId, Vec<ResultRow>, Vec<ResultRow>),
     /// The stats of a player: what they are, and what they should be.
     Stats(UserId, Option<StatsRow>, Option<StatsRow>),
-    /// How many players stand in a group, and how many should.
-    Group(GroupRow, i64),
-    /// How many players stand in a band, and how many should.
-    Band(BandRow, i64),
 }
 
 /// Who is told of the progress, and of what does not agree.
@@ -63,9 +56,7 @@ impl Recompute {
         let size = |count: i64| u64::try_from(count).unwrap_or(0);
         progress.begins(size(games), size(players));
         self.histories(progress).await?;
-        self.stats(progress).await?;
-        self.groups(progress).await?;
-        self.bands(progress).await
+        self.stats(progress).await
     }
 
     async fn histories(&self, progress: &mut impl Progress) -> Result<(), Error> {
@@ -133,97 +124,10 @@ impl Recompute {
 
     async fn repair_stats(&self, id: UserId) -> Result<(), Error> {
         write_tx!(self.db, |tx| {
-            let noted = store::stats_lock(tx, id).await?;
-            let mut groups = Groups::default();
-            groups.leave(noted.games_played, noted.wins);
+            store::stats_lock(tx, id).await?;
             match sums(tx, &[id]).await?.remove(&id) {
                 None => store::stats_delete(tx, id).await?,
-                Some(expected) => {
-                    store::stats_replace(tx, &expected).await?;
-                    groups.join(expected.games_played, expected.wins);
-                }
-            }
-            groups.write(tx).await
-        })
-    }
-
-    async fn groups(&self, progress: &mut impl Progress) -> Result<(), Error> {
-        let mut snapshot = self.db.long_snapshot().await?;
-        let counted = store::groups_counted(snapshot.conn()).await?;
-        let noted = store::groups_noted(snapshot.conn()).await?;
-        snapshot.end().await;
-        // By everything but the number of players; the bits, since rows of a ratio that no game gives may be there.
-        let key = |row: &GroupRow| (row.games_played, row.wins, row.win_ratio.to_bits());
-        let mut both: BTreeMap<_, (Option<GroupRow>, i64)> = BTreeMap::new();
-        for row in counted {
-            let none = GroupRow {
-                players: 0,
-                ..row.clone()
-            };
-            both.insert(key(&row), (Some(none), row.players));
-        }
-        for row in noted {
-            both.entry(key(&row)).or_default().0 = Some(row.clone());
-        }
-        for (noted, expected) in both.into_values() {
-            let Some(noted) = noted.filter(|noted| noted.players != expected) else {
-                continue;
-            };
-            progress.found(&Drift::Group(noted.clone(), expected));
-            if self.repairs {
-                self.repair_group(&noted).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn repair_group(&self, group: &GroupRow) -> Result<(), Error> {
-        write_tx!(self.db, |tx| {
-            let noted = store::group_lock(tx, group).await?;
-            let expected = store::group_count(tx, group).await?;
-            let by = |players| GroupRow {
-                players,
-                ..group.clone()
-            };
-            if expected > noted {
-                store::group_add(tx, &by(expected - noted)).await?;
-            } else {
-                store::group_take(tx, &by(noted - expected)).await?;
-            }
-            Ok(())
-        })
-    }
-
-    async fn bands(&self, progress: &mut impl Progress) -> Result<(), Error> {
-        let mut snapshot = self.db.long_snapshot().await?;
-        let counted = store::bands_counted(snapshot.conn()).await?;
-        let noted = store::bands_noted(snapshot.conn()).await?;
-        snapshot.end().await;
-        let mut both: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
-        for row in counted {
-            both.entry(row.band).or_default().1 = row.players;
-        }
-        for row in noted {
-            both.entry(row.band).or_default().0 = row.players;
-        }
-        for (band, (players, expected)) in both.into_iter().filter(|(_, (noted, expected))| noted != expected) {
-            progress.found(&Drift::Band(BandRow { band, players }, expected));
-            if self.repairs {
-                self.repair_band(band).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn repair_band(&self, band: i32) -> Result<(), Error> {
-        write_tx!(self.db, |tx| {
-            let noted = store::band_lock(tx, band).await?;
-            let expected = store::band_count(tx, band).await?;
-            let by = |players| BandRow { band, players };
-            if expected > noted {
-                store::band_add(tx, by(expected - noted)).await?;
-            } else {
-                store::band_take(tx, by(noted - expected)).await?;
+                Some(expected) => store::stats_replace(tx, &expected).await?,
             }
             Ok(())
         })
@@ -293,20 +197,10 @@ impl fmt::Display for Drift {
                 let (noted, expected) = (stats(noted.as_ref()), stats(expected.as_ref()));
                 write!(f, "player {id}: the stats say {noted}, the history {expected}")?;
                 if noted == expected {
-                    write!(f, ", by another ratio or at another time")?;
+                    write!(f, ", at another time")?;
                 }
                 Ok(())
             }
-            Self::Group(group, expected) => write!(
-                f,
-                "players with {} of {} games won: {} are noted, {expected} there",
-                group.wins, group.games_played, group.players
-            ),
-            Self::Band(band, expected) => write!(
-                f,
-                "players who win {} of 512 games: {} are noted, {expected} there",
-                band.band, band.players
-            ),
         }
     }
 }

@@ -16,11 +16,7 @@ use shared::{
 };
 use uuid::Builder;
 
-use super::{
-    Error, Game, Opponent,
-    finish::{self, Groups},
-    game::Moment,
-};
+use super::{Error, Game, Opponent, finish, game::Moment};
 use crate::{
     rules::{Board, Cell, Mark, Outcome},
     store::{self, GameRow, MoveRow, PlayerRow, ResultRow, StatsRow},
@@ -215,7 +211,6 @@ impl<R: Rng> Seed<R> {
     }
 
     async fn write(&self, block: &Block) -> Result<(), Error> {
-        let mut groups = Groups::default();
         write_tx!(self.db, |tx| {
             store::players_insert(tx, &block.players).await?;
             store::games_insert(tx, &block.games).await?;
@@ -223,17 +218,14 @@ impl<R: Rng> Seed<R> {
             store::many_results_insert(tx, &block.results).await?;
             if block.players.is_empty() {
                 for more in block.stats.values() {
-                    finish::add_stats(tx, more, &mut groups).await?;
+                    store::stats_add(tx, more).await?;
                 }
             } else {
                 // Nobody of them has any yet.
                 let stats: Vec<StatsRow> = block.stats.values().cloned().collect();
                 store::stats_insert(tx, &stats).await?;
-                for row in stats {
-                    groups.join(row.games_played, row.wins);
-                }
             }
-            groups.write(tx).await
+            Ok(())
         })
     }
 }

@@ -36,11 +36,11 @@ impl GameView {
     }
 
     /// The game in these rows as it is seen.
-    pub(super) fn of_played(rows: &PlayedRows) -> Result<Self, Error> {
+    pub(super) fn of_played(rows: PlayedRows) -> Result<Self, Error> {
         Ok(Self {
             game: Game::from_rows(&rows.game, &rows.moves)?,
-            x_login: rows.x_login.clone(),
-            o_login: rows.o_login.clone(),
+            x_login: rows.x_login,
+            o_login: rows.o_login,
         })
     }
 

@@ -3,7 +3,8 @@
 use shared::{ids::UserId, proto::game::v1 as proto, token::Principal};
 
 use crate::{
-    domain::{End, GameView, Opponent, Player, RankedPlayer, State},
+    domain::{End, GameView, Opponent, Player, State},
+    ranks::RankedPlayer,
     rules::Mark,
 };
 
@@ -61,12 +62,12 @@ pub(super) fn game(view: GameView) -> proto::Game {
 pub(super) fn entry(ranked: RankedPlayer) -> proto::LeaderboardEntry {
     proto::LeaderboardEntry {
         rank: ranked.rank,
-        user_id: ranked.player.user_id.to_string(),
-        login: ranked.player.login,
-        wins: ranked.player.wins,
-        losses: ranked.player.losses,
-        draws: ranked.player.draws,
-        win_ratio: ranked.player.win_ratio,
+        user_id: ranked.user_id.to_string(),
+        win_ratio: ranked.win_ratio(),
+        login: ranked.login,
+        wins: ranked.wins,
+        losses: ranked.losses,
+        draws: ranked.draws,
     }
 }
 

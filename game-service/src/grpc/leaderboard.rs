@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use super::convert;
 use crate::domain::{Error, Leaderboard, Whose};
 
-const DEFAULT_LIMIT: i64 = 10;
+const DEFAULT_LIMIT: usize = 10;
 const DEFAULT_AROUND: usize = 10;
 
 /// Serves `game.v1.LeaderboardService`.
@@ -29,9 +29,9 @@ impl LeaderboardService for LeaderboardRpc {
         &self,
         request: Request<GetLeaderboardRequest>,
     ) -> Result<Response<GetLeaderboardResponse>, Status> {
-        let limit = match request.get_ref().limit {
-            0 => DEFAULT_LIMIT,
-            limit @ 1..=1000 => limit.into(),
+        let limit = match usize::try_from(request.get_ref().limit) {
+            Ok(0) => DEFAULT_LIMIT,
+            Ok(limit @ 1..=1000) => limit,
             _ => return Err(Error::from(InvalidFields::one("limit", "must be 1 to 1000")).into()),
         };
         let entries = self.leaderboard.top(limit).await?;

@@ -4,24 +4,26 @@ use std::{fmt, str::FromStr};
 
 /// What a player puts on the board. X moves first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Mark {
+pub enum Mark {
+    /// Of whoever moves first.
     X,
+    /// Of whoever moves second.
     O,
 }
 
 /// A cell, 0 to 8, row by row from the top left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Cell(u8);
+pub struct Cell(u8);
 
 /// A position: what each cell holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Board {
+pub struct Board {
     cells: [Option<Mark>; 9],
 }
 
 /// What a position means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// This mark moves next.
     Turn(Mark),
     /// This mark has a line.
@@ -43,14 +45,16 @@ const LINES: [[usize; 3]; 8] = [
 ];
 
 impl Mark {
-    pub(crate) const fn other(self) -> Self {
+    /// The opponent's.
+    pub const fn other(self) -> Self {
         match self {
             Self::X => Self::O,
             Self::O => Self::X,
         }
     }
 
-    pub(crate) const fn as_char(self) -> char {
+    /// `X` or `O`.
+    pub const fn as_char(self) -> char {
         match self {
             Self::X => 'X',
             Self::O => 'O',
@@ -60,11 +64,12 @@ impl Mark {
 
 impl Cell {
     /// The cell with this number; `None` outside the board.
-    pub(crate) fn new(number: i32) -> Option<Self> {
+    pub fn new(number: i32) -> Option<Self> {
         u8::try_from(number).ok().filter(|number| *number < 9).map(Self)
     }
 
-    pub(crate) fn number(self) -> i32 {
+    /// 0 to 8.
+    pub fn number(self) -> i32 {
         self.0.into()
     }
 
@@ -74,23 +79,25 @@ impl Cell {
 }
 
 impl Board {
-    pub(crate) fn get(&self, cell: Cell) -> Option<Mark> {
+    /// Whose mark is on the cell; `None` where it is empty.
+    pub fn get(&self, cell: Cell) -> Option<Mark> {
         self.cells[cell.index()]
     }
 
     /// The board with this mark on this cell, which the caller knows to be empty.
-    pub(crate) fn with(mut self, cell: Cell, mark: Mark) -> Self {
+    pub fn with(mut self, cell: Cell, mark: Mark) -> Self {
         self.cells[cell.index()] = Some(mark);
         self
     }
 
     /// The cells that are empty, in order.
-    pub(crate) fn empty_cells(&self) -> impl Iterator<Item = Cell> + use<> {
+    pub fn empty_cells(&self) -> impl Iterator<Item = Cell> + use<> {
         let cells = self.cells;
         (0..9).map(Cell).filter(move |cell| cells[cell.index()].is_none())
     }
 
-    pub(crate) fn outcome(&self) -> Outcome {
+    /// Who moves next, or how it ended.
+    pub fn outcome(&self) -> Outcome {
         let line = |[a, b, c]: &[usize; 3]| {
             self.cells[*a].filter(|_| self.cells[*a] == self.cells[*b] && self.cells[*b] == self.cells[*c])
         };
@@ -117,7 +124,7 @@ impl fmt::Display for Board {
 
 /// The text is not nine of `X`, `O` and `.`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ParseBoardError;
+pub struct ParseBoardError;
 
 impl FromStr for Board {
     type Err = ParseBoardError;

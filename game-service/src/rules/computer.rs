@@ -6,7 +6,7 @@
 use super::{Board, Cell, Mark, Outcome};
 
 /// The best cell for the mark whose turn it is; `None` where the game is over.
-pub(crate) fn best_move(board: &Board) -> Option<Cell> {
+pub fn best_move(board: &Board) -> Option<Cell> {
     let Outcome::Turn(mark) = board.outcome() else {
         return None;
     };

@@ -3,7 +3,7 @@
 mod board;
 mod computer;
 
-pub(crate) use self::{
+pub use self::{
     board::{Board, Cell, Mark, Outcome},
     computer::best_move,
 };

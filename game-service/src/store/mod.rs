@@ -5,7 +5,6 @@ mod game;
 mod history;
 mod leaderboard;
 mod player;
-mod ranks;
 mod recompute;
 mod schema;
 mod seed;
@@ -24,14 +23,11 @@ pub(crate) use self::{
     },
     history::{ResultFilter, ResultRow, results_against, results_insert, results_list},
     leaderboard::{
-        RankedRow, Side, StatsRow, group_sizes, leaderboard_index, leaderboard_index_create, leaderboard_index_drop,
-        leaderboard_indexes, leaderboard_next_to, leaderboard_place, leaderboard_top, stats_add,
+        Horizon, StatsRow, standings_changed, standings_horizon, standings_list, standings_settle, stats_add,
     },
     player::{player_called, player_delete, player_insert, player_lock, player_rename, players_by_ids},
-    ranks::{BandRow, GroupRow, band, band_add, band_take, group_add, group_take, groups_clean},
     recompute::{
-        band_count, band_lock, bands_counted, bands_noted, counts, game_ids_after, group_count, group_lock,
-        groups_counted, groups_noted, player_ids_after, result_delete, results_by_games, results_summed, stats_by_ids,
+        counts, game_ids_after, player_ids_after, result_delete, results_by_games, results_summed, stats_by_ids,
         stats_delete, stats_lock, stats_replace,
     },
     seed::{PlayerRow, games_insert, many_moves_insert, many_results_insert, players_insert, stats_insert},

@@ -4,6 +4,7 @@ diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Nullable, Text};
     use shared::db::sql_types::Uuid;
 
+    // `revision` is written by triggers.
     players (id) {
         id -> Uuid,
         login -> Text,
@@ -66,38 +67,16 @@ diesel::table! {
 }
 
 diesel::table! {
-    use diesel::sql_types::{BigInt, Double};
+    use diesel::sql_types::BigInt;
     use shared::db::sql_types::{Timestamp, Uuid};
 
+    // `revision` is written by triggers.
     player_stats (user_id) {
         user_id -> Uuid,
         wins -> BigInt,
         losses -> BigInt,
         draws -> BigInt,
-        games_played -> BigInt,
-        win_ratio -> Double,
         last_finish_time -> Timestamp,
-    }
-}
-
-diesel::table! {
-    use diesel::sql_types::{BigInt, Double, Integer};
-
-    rank_groups (band, win_ratio, wins, games_played) {
-        band -> Integer,
-        win_ratio -> Double,
-        wins -> BigInt,
-        games_played -> BigInt,
-        players -> BigInt,
-    }
-}
-
-diesel::table! {
-    use diesel::sql_types::{BigInt, Integer};
-
-    rank_bands (band) {
-        band -> Integer,
-        players -> BigInt,
     }
 }
 

@@ -2,9 +2,10 @@
 
 use shared::{
     clock::Timestamp,
-    db,
+    db::{self, Backend, prelude::*},
     feed::{Epoch, Position},
     ids::UserId,
+    query,
     testing::{TestDatabase, on_both_backends},
     write_tx,
 };
@@ -81,14 +82,16 @@ fn stats_of_ann(seed: &Seed) -> StatsRow {
         wins: 1,
         losses: 2,
         draws: 1,
-        games_played: 4,
-        win_ratio: 1.0 / 3.0,
         last_finish_time: NOW,
     }
 }
 
+/// The sum.
 async fn add_stats(database: &TestDatabase, row: &StatsRow) -> db::Result<StatsRow> {
-    write_tx!(database.db(), |tx| stats_add(tx, row).await)
+    write_tx!(database.db(), |tx| {
+        stats_add(tx, row).await?;
+        Ok(stats_by_ids(tx, &[row.user_id]).await?.remove(0))
+    })
 }
 
 on_both_backends! {
@@ -165,14 +168,13 @@ on_both_backends! {
         }
     }
 
-    async fn stats_that_do_not_add_up_cannot_be_written(database: TestDatabase) {
+    async fn stats_that_make_no_sense_cannot_be_written(database: TestDatabase) {
         let seed = seed(&database).await;
         let stats = stats_of_ann(&seed);
-        let wrong: [Wrong<StatsRow>; 4] = [
-            ("games", |row| row.games_played = 5),
-            ("ratio", |row| row.win_ratio = 0.333),
-            ("wins", |row| row.wins = 2),
-            ("losses", |row| { row.losses = -1; row.games_played = 1; row.win_ratio = 1.0; }),
+        let wrong: [Wrong<StatsRow>; 3] = [
+            ("wins", |row| row.wins = -1),
+            ("losses", |row| row.losses = -1),
+            ("draws", |row| row.draws = -1),
         ];
         for (what, change) in wrong {
             let mut row = stats.clone();
@@ -180,9 +182,9 @@ on_both_backends! {
             assert!(add_stats(&database, &row).await.is_err(), "{what}");
         }
         assert_eq!(add_stats(&database, &stats).await.expect("stats that add up"), stats);
-        // Half as many wins, no loss, and later.
-        let more = StatsRow { wins: 3, losses: 0, draws: 0, games_played: 3, win_ratio: 3.0, last_finish_time: Timestamp::from_micros(NOW.as_micros() + 1), ..stats.clone() };
-        let sum = StatsRow { wins: 4, games_played: 7, win_ratio: 4.0 / 3.0, last_finish_time: more.last_finish_time, ..stats.clone() };
+        // More wins, no loss, and later.
+        let more = StatsRow { wins: 3, losses: 0, draws: 0, last_finish_time: Timestamp::from_micros(NOW.as_micros() + 1), ..stats.clone() };
+        let sum = StatsRow { wins: 4, last_finish_time: more.last_finish_time, ..stats.clone() };
         assert_eq!(add_stats(&database, &more).await.expect("the sum"), sum);
         // What is counted late does not turn the time back.
         let late = StatsRow { last_finish_time: NOW, ..more };
@@ -228,41 +230,86 @@ on_both_backends! {
         assert_eq!(known, [5, 5, 6, 1]);
     }
 
-    async fn an_index_is_made_for_the_number_of_games_that_a_player_needs(database: TestDatabase) {
-        assert_eq!(leaderboard_index(1), None);
-        let name = leaderboard_index(7).expect("an index");
-        let mut lock = db::MigrationLock::acquire(database.db()).await.expect("the lock");
-        leaderboard_index_create(&mut lock, &name, 7).await.expect("made");
-        let there = leaderboard_indexes(&mut database.db().read().await.expect("a connection")).await;
-        assert_eq!(there.expect("the indexes"), std::slice::from_ref(&name));
-        leaderboard_index_drop(&mut lock, &name).await.expect("dropped");
-        let there = leaderboard_indexes(&mut database.db().read().await.expect("a connection")).await;
-        assert!(there.expect("the indexes").is_empty());
+    async fn every_change_of_a_standing_is_seen_once(database: TestDatabase) {
+        let seed = seed(&database).await;
+        let db = database.db();
+        let mut horizon = standings_horizon(&mut db.read().await.expect("a connection")).await.expect("a horizon");
+        let ann = |wins, login: &str| (login.to_owned(), wins);
+        let run = async |statement: &'static str| {
+            let changed: db::Result<usize> = write_tx!(db, |tx| query!(tx, |c| diesel::sql_query(statement).execute(c).await));
+            assert_eq!(changed.expect("changed"), 1, "{statement}");
+        };
+        let mut changes = async || {
+            let changed = standings_changed(&mut db.read().await.expect("a connection"), &horizon, 10).await;
+            let (now, rows) = changed.expect("read").expect("the same database");
+            horizon = now;
+            rows.into_iter().map(|(_, standing)| (standing.login.to_string(), standing.wins)).collect::<Vec<_>>()
+        };
+        // A player without stats stands nowhere.
+        assert_eq!(changes().await, []);
+        add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
+        assert_eq!(changes().await, [ann(1, "ann")]);
+        assert_eq!(changes().await, []);
+        add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
+        let renamed: db::Result<()> = write_tx!(db, |tx| {
+            player_called(tx, seed.ann, "anna").await?;
+            // What is as it was is not written.
+            player_called(tx, seed.bob, "bob").await
+        });
+        renamed.expect("renamed");
+        assert_eq!(changes().await, [ann(2, "anna")]);
+        // By hand.
+        run("UPDATE player_stats SET wins = 7").await;
+        assert_eq!(changes().await, [ann(7, "anna")]);
+        run("UPDATE players SET login = 'anne' WHERE login = 'anna'").await;
+        assert_eq!(changes().await, [ann(7, "anne")]);
+        run("DELETE FROM player_stats").await;
+        assert_eq!(changes().await, [ann(0, "anne")]);
+        assert_eq!(changes().await, []);
     }
 
-    async fn nobody_leaves_a_group_who_is_not_in_it(database: TestDatabase) {
-        let group = |players| GroupRow { band: 128, win_ratio: 1.0 / 3.0, wins: 1, games_played: 4, players };
-        let moved: db::Result<[bool; 4]> = write_tx!(database.db(), |tx| {
-            let none = group_take(tx, &group(1)).await?;
-            group_add(tx, &group(1)).await?;
-            group_add(tx, &group(2)).await?;
-            let too_many = group_take(tx, &group(4)).await?;
-            Ok([none, too_many, group_take(tx, &group(2)).await?, group_take(tx, &group(1)).await?])
+    async fn what_is_not_yet_committed_is_seen_once_it_is(database: TestDatabase) {
+        let seed = seed(&database).await;
+        let db = database.db();
+        let bob = StatsRow { user_id: seed.bob, ..stats_of_ann(&seed) };
+        let horizon = async || standings_horizon(&mut db.read().await.expect("a connection")).await.expect("a horizon");
+        let changed = async |since: &Horizon| {
+            let changed = standings_changed(&mut db.read().await.expect("a connection"), since, 10).await;
+            let (now, rows) = changed.expect("read").expect("the same database");
+            (now, rows.into_iter().map(|(_, standing)| standing.login.to_string()).collect::<Vec<_>>())
+        };
+        let before = horizon().await;
+        let written: db::Result<Horizon> = write_tx!(db, |tx| {
+            stats_add(tx, &stats_of_ann(&seed)).await?;
+            // On PostgreSQL another one begins later and commits earlier.
+            if tx.backend() == Backend::Postgres {
+                add_stats(&database, &bob).await?;
+            }
+            let (since, seen) = changed(&before).await;
+            assert_eq!(seen, if tx.backend() == Backend::Postgres { vec!["bob"] } else { vec![] });
+            Ok(since)
         });
-        assert_eq!(moved.expect("moved"), [false, false, true, true]);
-        let moved: db::Result<[bool; 3]> = write_tx!(database.db(), |tx| {
-            let of = |players| BandRow { band: 7, players };
-            let none = band_take(tx, of(1)).await?;
-            band_add(tx, of(2)).await?;
-            band_add(tx, of(1)).await?;
-            Ok([none, band_take(tx, of(4)).await?, band_take(tx, of(3)).await?])
-        });
-        assert_eq!(moved.expect("moved"), [false, false, true]);
-        let cleaned: db::Result<usize> = write_tx!(database.db(), |tx| groups_clean(tx).await);
-        assert_eq!(cleaned.expect("cleaned"), 1);
-        let crooked = GroupRow { band: 1, ..group(1) };
-        let written: db::Result<()> = write_tx!(database.db(), |tx| group_add(tx, &crooked).await);
-        assert!(written.is_err(), "a group in another band");
+        let (since, seen) = changed(&written.expect("written")).await;
+        assert_eq!(seen, ["ann"]);
+        assert_eq!(changed(&since).await.1, Vec::<String>::new());
+    }
+
+    async fn where_too_much_has_changed_or_it_is_another_database_nothing_is_said(database: TestDatabase) {
+        let seed = seed(&database).await;
+        let db = database.db();
+        let horizon = standings_horizon(&mut db.read().await.expect("a connection")).await.expect("a horizon");
+        for user_id in [seed.ann, seed.bob] {
+            add_stats(&database, &StatsRow { user_id, ..stats_of_ann(&seed) }).await.expect("added");
+        }
+        let conn = &mut db.read().await.expect("a connection");
+        for (limit, is_said) in [(1, false), (2, false), (3, true)] {
+            assert_eq!(standings_changed(conn, &horizon, limit).await.expect("read").is_some(), is_said, "{limit}");
+        }
+        let other = horizon.clone().of_another_database();
+        assert!(standings_changed(conn, &other, 10).await.expect("read").is_none());
+        let all = standings_list(conn, None, 1).await.expect("the first");
+        let rest = standings_list(conn, Some(all[0].0), 10).await.expect("the others");
+        assert_eq!((all.len(), rest.len()), (1, 1));
     }
 
     async fn a_change_of_a_version_that_has_passed_is_not_written(database: TestDatabase) {

@@ -44,9 +44,7 @@ impl Error {
     pub fn is_unique_violation_of(&self, table: &str, column: &str) -> bool {
         matches!(self, Self::Unique { constraint } if *constraint == format!("{table}_{column}_key"))
     }
-}
 
-impl Error {
     /// The same error for another call that met with it.
     pub(super) fn repeated(&self) -> Self {
         match self {

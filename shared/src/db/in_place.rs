@@ -1,7 +1,7 @@
 //! Where statements of SQLite run: on the thread that asks for them.
 //!
-//! A statement takes less than it takes to wake another thread, whose answer would have to wake this one. What waits for the disk or may read much
-//! [waits](Waiting): the runtime then gets another thread in the place of this one.
+//! On a thread for what blocks, each statement would wake that thread, and its end this one. What waits for the disk or may read much does so
+//! [announced](Waiting): the runtime then gets another thread in the place of this one.
 
 use std::{
     error::Error,

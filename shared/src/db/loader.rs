@@ -30,10 +30,10 @@ pub struct Loader<K, V> {
 }
 
 /// Who waits, and for what.
-type Waiting<K, V> = Vec<(K, oneshot::Sender<Result<Option<V>>>)>;
+type Asked<K, V> = Vec<(K, oneshot::Sender<Result<Option<V>>>)>;
 
 struct Queue<K, V> {
-    waiting: Waiting<K, V>,
+    waiting: Asked<K, V>,
     /// Tasks that read.
     readers: usize,
     max_readers: usize,
@@ -131,7 +131,7 @@ struct Reader<K, V> {
 
 impl<K, V> Reader<K, V> {
     /// Who waits now. Where nobody does, this reader is done: who comes from then on starts another one.
-    fn next(&mut self) -> Option<Waiting<K, V>> {
+    fn next(&mut self) -> Option<Asked<K, V>> {
         let mut queue = lock(&self.queue);
         if queue.waiting.is_empty() {
             queue.readers -= 1;

@@ -89,18 +89,6 @@ impl MigrationLock {
         self.run(migrations, Mode::List).await
     }
 
-    /// Runs a statement that takes as long as it takes, such as one that makes an index.
-    pub async fn execute(&mut self, statement: &str) -> Result<(), Error> {
-        match &mut self.0 {
-            Holder::Sqlite(pools) => {
-                let conn = &mut pools.writer().await?;
-                crate::query!(conn, |c| c.batch_execute(statement).await)
-            }
-            Holder::Postgres(Some(conn)) => Ok(conn.batch_execute(statement).await?),
-            Holder::Postgres(None) => Err(Error::Unavailable("the migration lock was lost".to_owned())),
-        }
-    }
-
     async fn run(&mut self, migrations: &'static Migrations, mode: Mode) -> Result<Vec<String>, MigrateError> {
         match &mut self.0 {
             Holder::Sqlite(pools) => {

@@ -4,4 +4,6 @@
 pub use diesel::{prelude::*, upsert::excluded};
 pub use diesel_async::RunQueryDsl;
 
-pub use super::{CachedDsl as _, Conn, lock_row, query};
+/// diesel prepares an update anew each time, and so an insert that may update: each is `.cached()`.
+pub use super::CachedDsl as _;
+pub use super::{Conn, lock_row, query};

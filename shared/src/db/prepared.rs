@@ -49,15 +49,20 @@ impl<ST, P> Prepared<ST, P> {
         T: SqlType + TypedExpressionType,
         V: AsExpression<T>,
     {
-        self.then(value.as_expression())
+        self.and(value.as_expression())
     }
 
     /// Goes on with this text.
     pub fn text(self, text: impl Into<Cow<'static, str>>) -> Prepared<ST, Then<P, Words>> {
-        self.then(Words(text.into()))
+        self.and(Words(text.into()))
     }
 
-    fn then<B>(self, next: B) -> Prepared<ST, Then<P, B>> {
+    /// Goes on with another piece.
+    pub fn then<T, B>(self, piece: Prepared<T, B>) -> Prepared<ST, Then<P, B>> {
+        self.and(piece.parts)
+    }
+
+    fn and<B>(self, next: B) -> Prepared<ST, Then<P, B>> {
         Prepared {
             parts: Then(self.parts, next),
             sql_type: PhantomData,

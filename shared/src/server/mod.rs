@@ -16,6 +16,7 @@ mod peer;
 mod probe;
 mod request_id;
 mod rpc;
+mod rpcs;
 mod settings;
 mod shutdown;
 mod stream;

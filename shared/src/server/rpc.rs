@@ -5,10 +5,9 @@
 //! also those that tonic makes, an `ErrorInfo` and the request id to quote.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     panic::AssertUnwindSafe,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -16,7 +15,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use ipnet::IpNet;
-use metrics::{Gauge, Histogram};
+use metrics::Gauge;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::{
     Code, Status,
@@ -32,6 +31,7 @@ use super::{
     deadline, message,
     peer::ClientAddress,
     request_id::{REQUEST_ID, RequestId},
+    rpcs::{Rpc, Rpcs, name},
     stream::{StreamBody, StreamCaller, StreamRules},
 };
 use crate::{
@@ -41,21 +41,14 @@ use crate::{
     telemetry::{self, metrics::InHand, traces},
 };
 
-/// Seconds that a call took, by service, method and code.
-const DURATION: &str = "rpc_server_call_duration_seconds";
 /// Calls and streams that are being served.
 const IN_HAND: &str = "rpc_server_in_hand";
 /// Calls that found no place.
 const OVERLOADED: &str = "rpc_server_overloaded_total";
 
-/// How many gRPC codes there are.
-const CODES: usize = 17;
-
 /// How long a client may take to send a message, which is at most 64 KiB.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Streams of health and reflection.
-const INFRASTRUCTURE_STREAMS: [&str; 2] = ["grpc.health.v1.Health/Watch", REFLECTION];
 const REFLECTION: &str = "/ServerReflectionInfo";
 /// Whoever reads the reflection is done soon, and anybody may: it takes no place for long, and none from those who are known.
 const REFLECTION_STREAMS: u32 = 200;
@@ -63,7 +56,6 @@ const REFLECTION_LIFE: Duration = Duration::from_secs(30);
 
 /// Says what the metrics of calls mean.
 fn describe_metrics() {
-    metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "Duration of the calls served.");
     metrics::describe_gauge!(IN_HAND, "Calls and streams that are being served.");
     metrics::describe_counter!(OVERLOADED, "Calls that were refused because the server was busy.");
     // There from the start: an alert sees the first one.
@@ -78,11 +70,7 @@ pub(super) struct RpcLayer {
 
 #[derive(Debug)]
 struct Shared {
-    /// By their paths.
-    rpcs: HashMap<String, Arc<Rpc>>,
-    /// Of health and reflection, by the services' names, which stand for all of their methods.
-    infrastructure: Vec<Arc<Rpc>>,
-    unknown: Arc<Rpc>,
+    rpcs: Rpcs,
     admission: Admission,
     timeout: Duration,
     trusted_proxies: Vec<IpNet>,
@@ -105,18 +93,9 @@ impl RpcLayer {
         // Before anything is measured.
         telemetry::metrics::recorder();
         describe_metrics();
-        let rpcs = policies.iter().map(|(path, _)| {
-            let rpc = Rpc::of(path, policies.is_stream(path));
-            (path.to_owned(), Arc::new(rpc))
-        });
         Self {
             shared: Arc::new(Shared {
-                rpcs: rpcs.collect(),
-                infrastructure: authz::INFRASTRUCTURE
-                    .iter()
-                    .map(|service| Arc::new(Rpc::infrastructure(service)))
-                    .collect(),
-                unknown: Arc::new(Rpc::new("unknown", "unknown")),
+                rpcs: Rpcs::new(policies),
                 admission,
                 timeout,
                 trusted_proxies,
@@ -138,19 +117,6 @@ impl<S> Layer<S> for RpcLayer {
             inner,
         }
     }
-}
-
-/// An RPC, or several that are measured as one.
-#[derive(Debug)]
-struct Rpc {
-    /// `service/method`.
-    name: String,
-    service: String,
-    method: String,
-    is_infrastructure: bool,
-    is_stream: bool,
-    /// By gRPC code; each is there from its first call on.
-    durations: [OnceLock<Histogram>; CODES],
 }
 
 #[derive(Clone, Debug)]
@@ -179,7 +145,7 @@ where
         let address = ClientAddress::of(&request, &self.shared.trusted_proxies);
         request.extensions_mut().insert(id.clone());
         request.extensions_mut().insert(address);
-        let rpc = Arc::clone(self.shared.rpc(request.uri().path()));
+        let rpc = Arc::clone(self.shared.rpcs.at(request.uri().path()));
         macro_rules! span {
             ($target:expr) => {
                 tracing::info_span!(
@@ -205,7 +171,7 @@ where
             span!(module_path!())
         };
         traces::continue_trace(&span, request.headers());
-        let is_stream = rpc.is_stream || (rpc.is_infrastructure && is_infrastructure_stream(request.uri().path()));
+        let is_stream = rpc.is_stream_at(request.uri().path());
         let mut record = Record {
             rpc,
             start: Instant::now(),
@@ -349,67 +315,6 @@ impl Shared {
             Err(_elapsed) => refused(deadline::exceeded()),
         }
     }
-
-    /// Which RPC is at this path, out of a bounded set: they become labels, and whoever can reach the port can make up paths.
-    fn rpc(&self, path: &str) -> &Arc<Rpc> {
-        let infrastructure = || self.infrastructure.iter().find(|rpc| rpc.is_at(path));
-        self.rpcs.get(path).or_else(infrastructure).unwrap_or(&self.unknown)
-    }
-}
-
-impl Rpc {
-    fn new(service: &str, method: &str) -> Self {
-        Self {
-            name: format!("{service}/{method}"),
-            service: service.to_owned(),
-            method: method.to_owned(),
-            is_infrastructure: false,
-            is_stream: false,
-            durations: [const { OnceLock::new() }; CODES],
-        }
-    }
-
-    /// At this path.
-    fn of(path: &str, is_stream: bool) -> Self {
-        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
-        Self {
-            is_stream,
-            ..Self::new(service, method)
-        }
-    }
-
-    /// All of a service whose paths begin like this.
-    fn infrastructure(prefix: &str) -> Self {
-        Self {
-            is_infrastructure: true,
-            ..Self::new(prefix.trim_matches('/'), "*")
-        }
-    }
-
-    fn is_at(&self, path: &str) -> bool {
-        let rest = path
-            .strip_prefix('/')
-            .and_then(|path| path.strip_prefix(self.service.as_str()));
-        rest.is_some_and(|rest| rest.starts_with('/'))
-    }
-
-    /// Where the calls are measured that end with this code.
-    fn durations(&self, code: Code) -> &Histogram {
-        let index = usize::try_from(i32::from(code)).unwrap_or_default();
-        self.durations[index.min(CODES - 1)].get_or_init(|| {
-            metrics::histogram!(
-                DURATION,
-                "rpc_service" => self.service.clone(),
-                "rpc_method" => self.method.clone(),
-                "rpc_grpc_status_code" => name(code),
-            )
-        })
-    }
-}
-
-/// Whether the answer goes on.
-fn is_infrastructure_stream(path: &str) -> bool {
-    INFRASTRUCTURE_STREAMS.iter().any(|stream| path.ends_with(stream))
 }
 
 /// Gives an error the details that every error has, and every answer its request id.
@@ -504,27 +409,4 @@ const fn is_fault(code: Code) -> bool {
             | Code::Unavailable
             | Code::DataLoss
     )
-}
-
-/// The code as gRPC spells it.
-const fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }

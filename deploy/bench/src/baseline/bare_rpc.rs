@@ -9,7 +9,6 @@ use shared::{
     testing::{block_on, program::Program, rpc::channel},
 };
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tonic::{
     Request, Response, Status,
     server::Grpc,
@@ -20,7 +19,7 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 use crate::{
-    deployment::{executable, free_address},
+    deployment::{executable, free_address, listening},
     load::Processors,
     process::Processes,
 };
@@ -54,9 +53,7 @@ impl BareServer {
                 folder.path().to_str().expect("UTF-8"),
             ],
         );
-        while TcpStream::connect(address).await.is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
+        listening(address).await;
         Self {
             program,
             address,

@@ -16,7 +16,7 @@ use shared::{
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
-use super::{executable, free_address, started};
+use super::serve_game;
 use crate::{
     baseline::bare_sql::{BareConn, on},
     engine::{Database, Engine},
@@ -48,22 +48,9 @@ impl Game {
         let mint = TokenMint::random();
         let key = folder.path().join("key.pem");
         fs::write(&key, mint.public_pem()).expect("write a file");
-        let (grpc, http) = (free_address(), free_address());
-        let needed = [
-            "serve",
-            "--game-listen",
-            &grpc.to_string(),
-            "--game-http-listen",
-            &http.to_string(),
-            "--database-url",
-            &database.url,
-            "--auth-keys-file",
-            key.to_str().expect("UTF-8"),
-            "--log-level",
-            "error",
-        ];
-        let program = Program::start(&executable("game-service"), needed.iter().chain(options));
-        started(grpc).await;
+        let key = key.to_str().expect("UTF-8");
+        let options = [&["--auth-keys-file", key], options].concat();
+        let (program, grpc) = serve_game(&database.url, &options).await;
         Self {
             program,
             database,
@@ -102,16 +89,11 @@ impl Game {
             Backend::Postgres => ("floor(random() * (", "now() - random() * interval '30 days'"),
         };
         let stats = format!(
-            "INSERT INTO player_stats (user_id, wins, losses, draws, games_played, win_ratio, last_finish_time) \
-             SELECT id, wins, others - draws, draws, wins + others, \
-             CAST(wins AS DOUBLE PRECISION) / CASE WHEN others = 0 THEN 1 ELSE others END, {time} \
-             FROM (SELECT id, wins, games - wins AS others, CAST({lot}games - wins + 1)) AS BIGINT) AS draws \
-             FROM (SELECT id, games, CAST({lot}games + 1)) AS BIGINT) AS wins \
-             FROM (SELECT id, CAST(1 + {lot}100)) AS BIGINT) AS games FROM players) AS a) AS b) AS c; \
-             INSERT INTO rank_groups (band, win_ratio, wins, games_played, players) \
-             SELECT 512 * wins / (wins + CASE WHEN games_played = wins THEN 1 ELSE games_played - wins END), \
-             win_ratio, wins, games_played, count(*) FROM player_stats GROUP BY win_ratio, wins, games_played; \
-             INSERT INTO rank_bands (band, players) SELECT band, sum(players) FROM rank_groups GROUP BY band; ANALYZE;"
+            "WITH played AS MATERIALIZED (SELECT id, CAST(1 + {lot}100)) AS BIGINT) AS games FROM players), \
+             won AS MATERIALIZED (SELECT id, games, CAST({lot}games + 1)) AS BIGINT) AS wins FROM played), \
+             drawn AS MATERIALIZED (SELECT id, games, wins, CAST({lot}games - wins + 1)) AS BIGINT) AS draws FROM won) \
+             INSERT INTO player_stats (user_id, wins, losses, draws, last_finish_time) \
+             SELECT id, wins, games - wins - draws, draws, {time} FROM drawn; ANALYZE;"
         );
         for statements in [&numbers, &stats] {
             on!(&mut conn, |c| c.batch_execute(statements).await).expect("seeded");

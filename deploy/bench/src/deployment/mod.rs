@@ -201,44 +201,57 @@ impl Verifier {
 }
 
 async fn start_game(database_url: &str, auth: SocketAddr, client_secret_file: &str) -> Verifier {
-    let [grpc, http] = [(); 2].map(|()| free_address());
-    let program = Program::start(
-        &executable("game-service"),
-        [
-            "serve",
-            "--game-listen",
-            &grpc.to_string(),
-            "--game-http-listen",
-            &http.to_string(),
-            "--database-url",
-            database_url,
-            "--auth-grpc-url",
-            &format!("http://{auth}"),
-            "--auth-client-id",
-            "game-service",
-            "--auth-client-secret-file",
-            client_secret_file,
-            "--log-level",
-            "warn",
-        ],
-    );
-    started(grpc).await;
+    let auth = format!("http://{auth}");
+    let follow = [
+        "--auth-grpc-url",
+        &auth,
+        "--auth-client-id",
+        "game-service",
+        "--auth-client-secret-file",
+        client_secret_file,
+    ];
+    let (program, grpc) = serve_game(database_url, &follow).await;
     Verifier {
         _program: program,
         channel: channel(grpc),
     }
 }
 
+/// Starts game-service, and gives it with the address at which it serves.
+async fn serve_game(database_url: &str, options: &[&str]) -> (Program, SocketAddr) {
+    let [grpc, http] = [(); 2].map(|()| free_address());
+    let (at, http) = (grpc.to_string(), http.to_string());
+    let needed = [
+        "serve",
+        "--game-listen",
+        &at,
+        "--game-http-listen",
+        &http,
+        "--database-url",
+        database_url,
+    ];
+    let needed = needed.iter().chain(&["--log-level", "warn"]);
+    let program = Program::start(&executable("game-service"), needed.chain(options));
+    started(grpc).await;
+    (program, grpc)
+}
+
 /// Returns once the service at this address serves.
 pub(crate) async fn started(grpc: SocketAddr) {
+    listening(grpc).await;
+    serving(grpc).await;
+}
+
+/// Returns once somebody listens at this address.
+pub(crate) async fn listening(address: SocketAddr) {
     let listens = async {
-        while TcpStream::connect(grpc).await.is_err() {
+        // Nothing tells when it does.
+        while TcpStream::connect(address).await.is_err() {
             sleep(Duration::from_millis(1)).await;
         }
     };
     let listens = timeout(Duration::from_secs(60), listens).await;
-    listens.expect("the service has not opened its port within a minute");
-    serving(grpc).await;
+    listens.expect("nobody has opened the port within a minute");
 }
 
 fn random() -> [u8; 32] {

@@ -56,8 +56,8 @@ pub(crate) async fn run(setup: &Setup<'_>, samples: &Samples, report: &mut Repor
     let what = format!(
         "how well the time of a failed login tells a user who is there (0.5 is not at all, 1 is always; area under the curve): {area:.3}; \
          known user {}, unknown user {}",
-        Times::new(known),
-        Times::new(unknown)
+        known.into_iter().collect::<Times>(),
+        unknown.into_iter().collect::<Times>()
     );
     let figure = (Spread::once((area - 0.5).abs()), Unit::Share);
     let backend = Some(setup.engine.backend());

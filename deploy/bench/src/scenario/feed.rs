@@ -29,7 +29,7 @@ use crate::{
 
 /// How much of it.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct Feed {
+pub(crate) struct Amount {
     /// Revocations that are live [1000 to 1000000].
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1000..=1_000_000))]
     pub(crate) revocations: u32,
@@ -38,28 +38,28 @@ pub(crate) struct Feed {
     pub(crate) verifiers: u32,
 }
 
-/// Of the one statement of a revocation.
+/// For how long a revocation says something.
 const LIFE: Duration = Duration::from_hours(1);
 
-pub(crate) async fn run(setup: &Setup<'_>, feed: &Feed, report: &mut Report) {
+pub(crate) async fn run(setup: &Setup<'_>, amount: &Amount, report: &mut Report) {
     let deployment = Deployment::start(setup.engine, &[&CHEAP_HASHING[..], &NO_LIMITS].concat()).await;
     let service = deployment.auth_processors().service;
     // With nothing but what is there from the start, and with everything.
-    let empty = follow(&deployment, feed.verifiers).await;
+    let empty = follow(&deployment, amount.verifiers).await;
     let memory_before = service.memory();
-    let head = revoke(&deployment, feed.revocations).await;
+    let head = revoke(&deployment, amount.revocations).await;
     let cpu_before = service.micros();
-    let full = follow(&deployment, feed.verifiers).await;
-    let of_service = (service.micros() - cpu_before) / 1e3 / f64::from(feed.verifiers);
+    let full = follow(&deployment, amount.verifiers).await;
+    let of_service = (service.micros() - cpu_before) / 1e3 / f64::from(amount.verifiers);
     assert_eq!(full.sequence, head, "they know of everything");
-    let each = f64::from(feed.verifiers) * f64::from(feed.revocations);
+    let each = f64::from(amount.verifiers) * f64::from(amount.revocations);
     let bytes = (full.memory - empty.memory) * 1024.0 * 1024.0 / each;
     let what = format!(
         "memory of each of {} verifiers for each of {} live revocations; to take them in takes a verifier {:.0} ms of CPU, and auth-service \
          {of_service:.0} ms, which has {:.0} MiB then and had {memory_before:.0}",
-        feed.verifiers,
-        feed.revocations,
-        (full.cpu - empty.cpu) / 1e3 / f64::from(feed.verifiers),
+        amount.verifiers,
+        amount.revocations,
+        (full.cpu - empty.cpu) / 1e3 / f64::from(amount.verifiers),
         service.memory(),
     );
     let figure = (Spread::once(bytes), Unit::Bytes);
@@ -124,7 +124,7 @@ pub(crate) fn verifiers(auth: &str, count: u32, client_secret: &str) {
     });
 }
 
-/// Ends sessions as a statement beside the service, which is quicker than to begin them first. Gives the head of the feed.
+/// Ends sessions as a statement beside the service, which is quicker than to begin them first. Gives the head of the amount.
 async fn revoke(deployment: &Deployment, count: u32) -> i64 {
     let mut conn = BareConn::open(&deployment.auth_database.url).await;
     let now = Clock::system().now();

@@ -7,17 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::testing::program::{Program, Signal, serving};
-use tokio::net::TcpStream;
+use shared::testing::program::{Program, Signal};
 
 use super::Setup;
 use crate::{
-    deployment::{executable, free_address},
+    deployment::{executable, free_address, started},
     process::Processes,
     report::{Goal, Report, Row, Spread, Unit},
 };
 
-/// Nakama's, and what it is less than half of.
+/// After which it is at rest.
 const IDLE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
@@ -92,10 +91,7 @@ async fn start(data: &Path) -> (Program, Duration) {
         ],
     );
     for address in [auth, game] {
-        while TcpStream::connect(address).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        serving(address).await;
+        started(address).await;
     }
     (program, begin.elapsed())
 }

@@ -31,8 +31,7 @@ struct Beside {
 pub(crate) async fn run(setup: &Setup<'_>, storm: &Storm, report: &mut Report) {
     let deployment = Deployment::start(setup.engine, &NO_LIMITS).await;
     let game = Game::start(setup.engine).await;
-    let stormy = deployment.register("stormy").await;
-    drop(stormy);
+    deployment.register("stormy").await;
     let mut logins: Vec<_> = (0..storm.logins)
         .map(|_| Patient(Login::new(&deployment, "stormy")))
         .collect();

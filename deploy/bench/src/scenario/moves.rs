@@ -1,8 +1,8 @@
 //! Whole games: made, joined, and played to the end.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use diesel::sql_types::{BigInt, Double, Integer, Text};
+use diesel::sql_types::{BigInt, Integer, Text};
 use diesel_async::RunQueryDsl as _;
 use shared::{
     clock::{Clock, Timestamp},
@@ -156,7 +156,6 @@ struct BarePair {
     /// Whatever it names.
     game: UserId,
     step: usize,
-    games: i64,
 }
 
 macro_rules! run {
@@ -174,7 +173,6 @@ impl BarePair {
             players: [UserId::generate(), UserId::generate()],
             game: UserId::generate(),
             step: 0,
-            games: 0,
         }
     }
 
@@ -307,8 +305,8 @@ impl BarePair {
         }
     }
 
-    /// Two rows of history, two sums, and how many players stand where.
-    async fn count(&mut self, conn: &mut BareConn, now: Timestamp) {
+    /// Two rows of history and two sums.
+    async fn count(&self, conn: &mut BareConn, now: Timestamp) {
         for place in [0, 1] {
             let (user, opponent) = (self.players[place], self.players[1 - place]);
             let (result, wins) = if place == 0 { ("won", 1) } else { ("lost", 0) };
@@ -328,83 +326,23 @@ impl BarePair {
                 .bind::<sql_types::Timestamp, _>(now)
                 .text(", 'line')")
             );
-            let upsert = prepared::<(BigInt, BigInt)>(
-                "INSERT INTO player_stats (user_id, wins, losses, draws, games_played, win_ratio, last_finish_time) VALUES (",
-            )
-            .bind::<sql_types::Uuid, _>(user)
-            .text(", ")
-            .bind::<BigInt, _>(wins)
-            .text(", ")
-            .bind::<BigInt, _>(1 - wins)
-            .text(", 0, 1, ")
-            .bind::<Double, _>(if place == 0 { 1.0 } else { 0.0 })
-            .text(", ")
-            .bind::<sql_types::Timestamp, _>(now)
-            .text(
-                ") ON CONFLICT (user_id) DO UPDATE SET wins = player_stats.wins + excluded.wins, \
-                 losses = player_stats.losses + excluded.losses, games_played = player_stats.games_played + 1, \
-                 win_ratio = CAST(player_stats.wins + excluded.wins AS DOUBLE PRECISION) \
-                 / CASE WHEN player_stats.losses + excluded.losses = 0 THEN 1 ELSE player_stats.losses + excluded.losses END, \
-                 last_finish_time = excluded.last_finish_time RETURNING wins, games_played",
+            run!(
+                conn,
+                prepared::<()>("INSERT INTO player_stats (user_id, wins, losses, draws, last_finish_time) VALUES (")
+                    .bind::<sql_types::Uuid, _>(user)
+                    .text(", ")
+                    .bind::<BigInt, _>(wins)
+                    .text(", ")
+                    .bind::<BigInt, _>(1 - wins)
+                    .text(", 0, ")
+                    .bind::<sql_types::Timestamp, _>(now)
+                    .text(
+                        ") ON CONFLICT (user_id) DO UPDATE SET wins = player_stats.wins + excluded.wins, \
+                     losses = player_stats.losses + excluded.losses, last_finish_time = excluded.last_finish_time"
+                    )
             );
-            let (wins, games): (i64, i64) = on!(conn, |c| upsert.get_result(c).await).expect("the sum");
-            assert_eq!((wins == 0, games > self.games), (place == 1, true));
         }
-        // In the order in which everybody locks them: groups by games and wins, then bands.
-        let (before, after) = (self.games, self.games + 1);
-        let groups = [(before, 0, -1), (before, before, -1), (after, 0, 1), (after, after, 1)];
-        let groups = groups.into_iter().filter(|(games, ..)| *games > 0);
-        let mut bands = BTreeMap::new();
-        for (games, wins, players) in groups {
-            *bands.entry(band(games, wins)).or_default() += players;
-            Self::change_group(conn, games, wins, players).await;
-        }
-        for (band, players) in bands {
-            if players != 0 {
-                Self::change_band(conn, band, players).await;
-            }
-        }
-        self.games += 1;
     }
-
-    #[expect(clippy::cast_precision_loss, reason = "few games")]
-    async fn change_group(conn: &mut BareConn, games: i64, wins: i64, players: i64) {
-        let ratio = wins as f64 / (games - wins).max(1) as f64;
-        run!(
-            conn,
-            prepared::<()>("INSERT INTO rank_groups (band, win_ratio, wins, games_played, players) VALUES (")
-                .bind::<Integer, _>(band(games, wins))
-                .text(", ")
-                .bind::<Double, _>(ratio)
-                .text(", ")
-                .bind::<BigInt, _>(wins)
-                .text(", ")
-                .bind::<BigInt, _>(games)
-                .text(", ")
-                .bind::<BigInt, _>(players.max(0))
-                .text(
-                    ") ON CONFLICT (band, win_ratio, wins, games_played) DO UPDATE SET players = rank_groups.players + "
-                )
-                .bind::<BigInt, _>(players)
-        );
-    }
-
-    async fn change_band(conn: &mut BareConn, band: i32, players: i64) {
-        run!(
-            conn,
-            prepared::<()>("INSERT INTO rank_bands (band, players) VALUES (")
-                .bind::<Integer, _>(band)
-                .text(", ")
-                .bind::<BigInt, _>(players.max(0))
-                .text(") ON CONFLICT (band) DO UPDATE SET players = rank_bands.players + ")
-                .bind::<BigInt, _>(players)
-        );
-    }
-}
-
-/// As `rank_bands` has it.
-fn band(games: i64, wins: i64) -> i32 {
-    i32::try_from(512 * wins / (wins + (games - wins).max(1))).unwrap_or(0)
 }
 
 impl Caller for BarePair {

@@ -36,7 +36,7 @@ impl Nakama {
             "CPU of a call, service + database; goal: half of Nakama's {} + {} for {}",
             self.server, self.database, self.what
         );
-        let goal = Goal::AtMost(f64::midpoint(0.0, self.server + self.database));
+        let goal = Goal::AtMost(f64::midpoint(self.server, self.database));
         Row::new(
             format!("{scenario} beside Nakama"),
             Some(Backend::Postgres),

@@ -17,7 +17,7 @@ use super::Setup;
 use crate::{
     deployment::{CHEAP_HASHING, Deployment, NO_LIMITS},
     report::{Goal, Report, Row, Spread, Unit},
-    statistics::Times,
+    statistics::{Times, millis},
 };
 
 /// Services that verify tokens, each a process.
@@ -147,10 +147,9 @@ async fn call(client: &mut LeaderboardServiceClient<Channel>, token: &str) -> Co
 
 fn report(scenario: &str, rpc: &str, setup: &Setup<'_>, times: Vec<Duration>, accepted: usize, out: &mut Report) {
     assert_eq!(accepted, 0, "what was refused was accepted again");
-    let times = Times::new(times);
+    let times: Times = times.into_iter().collect();
     let what =
         format!("p99 from the acknowledged {rpc} to the first refusal by a verifier; 0 accepted after it; {times}");
-    let millis = |time: Duration| time.as_secs_f64() * 1e3;
     let figure = Spread {
         median: millis(times.percentile(0.99)),
         min: millis(times.percentile(0.0)),

@@ -1,0 +1,65 @@
+//! What a question about the leaderboard takes, with few players and with many.
+
+use divan::{Bencher, black_box};
+use game_service::ranks::{Ranks, Standing};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use shared::{clock::Timestamp, ids::UserId};
+
+fn main() {
+    divan::main();
+}
+
+const PLAYERS: [usize; 3] = [1_000, 100_000, 1_000_000];
+
+/// Players who have played up to a hundred games, the same ones each time.
+fn leaderboard(players: usize) -> (Ranks, Vec<UserId>, StdRng) {
+    let (mut ranks, mut random) = (Ranks::new(1), StdRng::seed_from_u64(7));
+    let ids: Vec<UserId> = (0..players).map(|_| UserId::generate()).collect();
+    for id in &ids {
+        ranks.set(*id, standing(&mut random));
+    }
+    (ranks, ids, random)
+}
+
+fn standing(random: &mut StdRng) -> Standing {
+    let games = random.random_range(1..=100);
+    let wins = random.random_range(0..=games);
+    let losses = random.random_range(0..=games - wins);
+    Standing {
+        login: "somebody".into(),
+        wins,
+        losses,
+        draws: games - wins - losses,
+        last_finish_time: Timestamp::from_micros(random.random_range(0..1 << 50)),
+    }
+}
+
+#[divan::bench(args = PLAYERS)]
+fn top_10(bencher: Bencher<'_, '_>, players: usize) {
+    let (ranks, ..) = leaderboard(players);
+    bencher.bench(|| ranks.top(black_box(10)));
+}
+
+#[divan::bench(args = PLAYERS)]
+fn rank_of_one(bencher: Bencher<'_, '_>, players: usize) {
+    let (ranks, ids, mut random) = leaderboard(players);
+    bencher
+        .with_inputs(|| ids[random.random_range(0..ids.len())])
+        .bench_local_values(|id| ranks.player(id));
+}
+
+#[divan::bench(args = PLAYERS)]
+fn ten_around_one(bencher: Bencher<'_, '_>, players: usize) {
+    let (ranks, ids, mut random) = leaderboard(players);
+    bencher
+        .with_inputs(|| ids[random.random_range(0..ids.len())])
+        .bench_local_values(|id| ranks.around(id, 10));
+}
+
+#[divan::bench(args = PLAYERS)]
+fn a_finished_game(bencher: Bencher<'_, '_>, players: usize) {
+    let (mut ranks, ids, mut random) = leaderboard(players);
+    bencher
+        .with_inputs(|| (ids[random.random_range(0..ids.len())], standing(&mut random)))
+        .bench_local_values(|(id, standing)| ranks.set(id, standing));
+}

@@ -1,0 +1,39 @@
+-- Ranks are counted in memory, from what has changed here since it was last looked at. So nothing that follows from wins, losses and draws is kept,
+-- nor how many players stand where, which made finishing games wait for each other.
+DROP TABLE rank_groups;
+DROP TABLE rank_bands;
+
+CREATE TABLE player_stats_next (
+    user_id          BLOB    PRIMARY KEY NOT NULL REFERENCES players (id),
+    wins             INTEGER NOT NULL CHECK (wins >= 0),
+    losses           INTEGER NOT NULL CHECK (losses >= 0),
+    draws            INTEGER NOT NULL CHECK (draws >= 0),
+    last_finish_time INTEGER NOT NULL,
+    -- Grows with each change of any player's stats or login, in the order of the commits, since one transaction writes at a time.
+    revision         INTEGER NOT NULL DEFAULT 0
+) STRICT;
+INSERT INTO player_stats_next (user_id, wins, losses, draws, last_finish_time)
+    SELECT user_id, wins, losses, draws, last_finish_time FROM player_stats;
+DROP TABLE player_stats;
+ALTER TABLE player_stats_next RENAME TO player_stats;
+CREATE INDEX player_stats_revision_idx ON player_stats (revision);
+
+ALTER TABLE players ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX players_revision_idx ON players (revision);
+
+CREATE VIEW next_revision (value) AS
+    SELECT 1 + max((SELECT coalesce(max(revision), 0) FROM player_stats), (SELECT coalesce(max(revision), 0) FROM players));
+
+-- Whoever writes: this service, its commands, or somebody by hand.
+CREATE TRIGGER player_stats_inserted AFTER INSERT ON player_stats BEGIN
+    UPDATE player_stats SET revision = (SELECT value FROM next_revision) WHERE user_id = new.user_id;
+END;
+CREATE TRIGGER player_stats_updated AFTER UPDATE OF user_id, wins, losses, draws, last_finish_time ON player_stats BEGIN
+    UPDATE player_stats SET revision = (SELECT value FROM next_revision) WHERE user_id = new.user_id;
+END;
+CREATE TRIGGER player_stats_deleted AFTER DELETE ON player_stats BEGIN
+    UPDATE players SET revision = (SELECT value FROM next_revision) WHERE id = old.user_id;
+END;
+CREATE TRIGGER players_renamed AFTER UPDATE OF login ON players BEGIN
+    UPDATE players SET revision = (SELECT value FROM next_revision) WHERE id = new.id;
+END;

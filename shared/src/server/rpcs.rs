@@ -1,0 +1,143 @@
+//! The RPCs that there are: what a call is called in logs, traces and metrics.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
+
+use metrics::Histogram;
+use tonic::Code;
+
+use crate::authz::{self, Policies};
+
+/// Seconds that a call took, by service, method and code.
+const DURATION: &str = "rpc_server_call_duration_seconds";
+
+/// How many gRPC codes there are.
+const CODES: usize = 17;
+
+/// Streams of health and reflection.
+const INFRASTRUCTURE_STREAMS: [&str; 2] = ["grpc.health.v1.Health/Watch", "/ServerReflectionInfo"];
+
+/// All of them, a bounded set: they become labels, and whoever can reach the port can make up paths.
+#[derive(Debug)]
+pub(super) struct Rpcs {
+    by_path: HashMap<String, Arc<Rpc>>,
+    /// Health and reflection: a service stands for all of its methods.
+    infrastructure: Vec<Arc<Rpc>>,
+    unknown: Arc<Rpc>,
+}
+
+/// An RPC, or several that are measured as one.
+#[derive(Debug)]
+pub(super) struct Rpc {
+    /// `service/method`.
+    pub(super) name: String,
+    pub(super) service: String,
+    pub(super) method: String,
+    pub(super) is_infrastructure: bool,
+    is_stream: bool,
+    /// By gRPC code; each is there from its first call on.
+    durations: [OnceLock<Histogram>; CODES],
+}
+
+impl Rpcs {
+    pub(super) fn new(policies: &Policies) -> Self {
+        metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "Duration of the calls served.");
+        let by_path = policies.iter().map(|(path, _)| {
+            let rpc = Rpc::of(path, policies.is_stream(path));
+            (path.to_owned(), Arc::new(rpc))
+        });
+        let infrastructure = authz::INFRASTRUCTURE.iter();
+        Self {
+            by_path: by_path.collect(),
+            infrastructure: infrastructure
+                .map(|prefix| Arc::new(Rpc::infrastructure(prefix)))
+                .collect(),
+            unknown: Arc::new(Rpc::new("unknown", "unknown")),
+        }
+    }
+
+    /// The one at this path.
+    pub(super) fn at(&self, path: &str) -> &Arc<Rpc> {
+        let infrastructure = || self.infrastructure.iter().find(|rpc| rpc.is_at(path));
+        self.by_path.get(path).or_else(infrastructure).unwrap_or(&self.unknown)
+    }
+}
+
+impl Rpc {
+    fn new(service: &str, method: &str) -> Self {
+        Self {
+            name: format!("{service}/{method}"),
+            service: service.to_owned(),
+            method: method.to_owned(),
+            is_infrastructure: false,
+            is_stream: false,
+            durations: [const { OnceLock::new() }; CODES],
+        }
+    }
+
+    fn of(path: &str, is_stream: bool) -> Self {
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+        Self {
+            is_stream,
+            ..Self::new(service, method)
+        }
+    }
+
+    /// All of a service whose paths begin like this.
+    pub(super) fn infrastructure(prefix: &str) -> Self {
+        Self {
+            is_infrastructure: true,
+            ..Self::new(prefix.trim_matches('/'), "*")
+        }
+    }
+
+    fn is_at(&self, path: &str) -> bool {
+        let rest = path
+            .strip_prefix('/')
+            .and_then(|path| path.strip_prefix(self.service.as_str()));
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// Whether the answer to a call of this path, which is one of its own, goes on.
+    pub(super) fn is_stream_at(&self, path: &str) -> bool {
+        self.is_stream || (self.is_infrastructure && INFRASTRUCTURE_STREAMS.iter().any(|stream| path.ends_with(stream)))
+    }
+
+    /// Where the calls are measured that end with this code.
+    pub(super) fn durations(&self, code: Code) -> &Histogram {
+        let index = usize::try_from(i32::from(code)).unwrap_or_default();
+        self.durations[index.min(CODES - 1)].get_or_init(|| {
+            metrics::histogram!(
+                DURATION,
+                "rpc_service" => self.service.clone(),
+                "rpc_method" => self.method.clone(),
+                "rpc_grpc_status_code" => name(code),
+            )
+        })
+    }
+}
+
+/// The code as gRPC spells it.
+pub(super) const fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
