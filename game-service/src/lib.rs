@@ -16,11 +16,13 @@ mod store;
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use shared::{
     authz::{Grants, Policies},
     clock::Clock,
     config::StartError,
-    db::{self, Db, MigrationLock},
+    db::{self, Db, Loader, MigrationLock},
     feed::{AccessView, Follower, NameFeed, SilenceRule},
     proto::game::v1::{
         FILE_DESCRIPTOR_SET, game_service_server::GameServiceServer, history_service_server::HistoryServiceServer,
@@ -116,6 +118,9 @@ impl GameService<'_> {
                 turn_for: Duration::from_secs(settings.turn_seconds.into()),
                 hears_of_names: follower.is_some(),
             },
+            played: Loader::new(self.db.clone(), |conn, sights| {
+                store::games_with_moves(conn, sights).boxed()
+            }),
         };
         let leaderboard = Leaderboard::new(self.db.clone(), settings.leaderboard_min_games.into());
         jobs::spawn(&games, &leaderboard, running);

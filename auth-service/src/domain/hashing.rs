@@ -31,9 +31,9 @@ use super::{counts, error::Error, password::Password};
 /// Bytes of a hash.
 const OUTPUT_LEN: usize = 32;
 
-/// Of the threads that hash: by Linux's weights (110 to 1024) each gets about a tenth of a processor that something else wants as well, and all of
-/// one that is idle.
-const NICENESS: i32 = 10;
+/// Of the threads that hash. By Linux's weights (15 to 1024) each gets little of a processor that something else wants as well, and all of one that
+/// is idle: a login can wait, and takes a thousand times as long as any other call.
+const NICENESS: i32 = 19;
 
 /// Something to do with the memory of a thread.
 type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;

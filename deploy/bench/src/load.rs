@@ -2,14 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -18,9 +14,12 @@ use crate::{
     statistics::{Times, millis},
 };
 
-const WARM_UP: u8 = 0;
-const MEASURED: u8 = 1;
-const OVER: u8 = 2;
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    WarmUp,
+    Measured,
+    Over,
+}
 
 /// One who calls.
 pub(crate) trait Caller: Send + 'static {
@@ -113,33 +112,35 @@ impl Processors {
 impl Time {
     /// Lets them all call, and gives them back.
     pub(crate) async fn drive<C: Caller>(self, callers: &mut Vec<C>, processors: &Processors) -> Slice {
-        let phase = Arc::new(AtomicU8::new(WARM_UP));
+        let (phase, now) = watch::channel(Phase::WarmUp);
         let mut tasks = JoinSet::new();
         for mut caller in callers.drain(..) {
-            let phase = Arc::clone(&phase);
+            let mut phase = now.clone();
             tasks.spawn(async move {
                 let mut seen = Seen::default();
                 loop {
                     let start = Instant::now();
                     let answer = caller.call().await;
                     let code = answer.as_ref().map_or_else(Status::code, |()| Code::Ok);
-                    match phase.load(Ordering::Relaxed) {
-                        WARM_UP => {}
-                        MEASURED => seen.note(code, start.elapsed()),
-                        _ => return (caller, seen),
+                    let now = *phase.borrow();
+                    match now {
+                        Phase::WarmUp => {}
+                        Phase::Measured => seen.note(code, start.elapsed()),
+                        Phase::Over => return (caller, seen),
                     }
                     let pause = answer.err().map(|refusal| caller.pause(&refusal)).unwrap_or_default();
-                    if !pause.is_zero() {
-                        tokio::time::sleep(pause).await;
+                    let over = phase.wait_for(|phase| *phase == Phase::Over);
+                    if !pause.is_zero() && timeout(pause, over).await.is_ok() {
+                        return (caller, seen);
                     }
                 }
             });
         }
         tokio::time::sleep(self.warm_up).await;
         let (start, before) = (Instant::now(), processors.cpu());
-        phase.store(MEASURED, Ordering::Relaxed);
+        phase.send_replace(Phase::Measured);
         tokio::time::sleep(self.measured).await;
-        phase.store(OVER, Ordering::Relaxed);
+        phase.send_replace(Phase::Over);
         let (seconds, after) = (start.elapsed().as_secs_f64(), processors.cpu());
         let mut all = Seen::default();
         while let Some(task) = tasks.join_next().await {

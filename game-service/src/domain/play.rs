@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::{
     clock::Clock,
-    db::{self, Backend, Conn, Db, write_tx},
+    db::{self, Backend, Conn, Db, Loader, write_tx},
     ids::UserId,
     page::{PageRequest, Position},
 };
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     ids::{GameId, GameKind, RequestId},
     rules::{Cell, Mark},
-    store::{self, GameRow, GameUpdate, MoveRow},
+    store::{self, GameRow, GameUpdate, MoveRow, PlayedRows, Sight},
 };
 
 /// The use cases of games.
@@ -29,6 +29,8 @@ pub(crate) struct Games {
     pub(crate) clock: Clock,
     pub(crate) watchers: Watchers,
     pub(crate) rules: PlayRules,
+    /// Games as they are read by themselves.
+    pub(crate) played: Loader<Sight, PlayedRows>,
 }
 
 /// What the settings say about games.
@@ -73,7 +75,7 @@ impl Games {
             if let Some(request) = request
                 && let Some(id) = store::game_by_request(tx, player.id, request).await?
             {
-                let found = store::game_with_moves(tx, id, None).await?;
+                let found = store::game_with_moves(tx, Sight { game: id, user: None }).await?;
                 let made = GameView::of_played(found.ok_or(Error::GameNotFound(id))?)?;
                 let is_other = wanted.is_some_and(|mark| made.game.mark_of(player.id) != Some(mark));
                 if made.game.opponent != opponent || is_other {
@@ -92,7 +94,13 @@ impl Games {
 
     /// A game that the player may see.
     pub(crate) async fn get(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
-        let found = store::game_with_moves(&mut self.db.read().await?, id, Some(player)).await?;
+        let found = self
+            .played
+            .get(Sight {
+                game: id,
+                user: Some(player),
+            })
+            .await?;
         GameView::of_played(found.ok_or(Error::GameNotFound(id))?)
     }
 
@@ -191,7 +199,13 @@ impl Games {
         act: impl Fn(&mut Game, Moment) -> Result<(), Error>,
     ) -> Result<GameView, Error> {
         for _ in 0..TRIES {
-            let found = store::game_with_moves(&mut self.db.read().await?, id, seen_by.take()).await?;
+            let found = self
+                .played
+                .get(Sight {
+                    game: id,
+                    user: seen_by.take(),
+                })
+                .await?;
             let mut view = GameView::of_played(found.ok_or(Error::GameNotFound(id))?)?;
             let before = (view.game.version, view.game.moves.len());
             let moment = self.moment();

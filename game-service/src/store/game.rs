@@ -1,14 +1,12 @@
 //! `games` and `moves`.
 
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 use shared::{
     clock::Timestamp,
     db::{self, Raw, prelude::*, prepared, sql_types},
     ids::UserId,
     page::Position,
 };
-
-use uuid::Uuid;
 
 use super::schema::{games, moves};
 use crate::ids::{GameId, GameKind, RequestId};
@@ -63,20 +61,8 @@ pub(crate) struct MoveRow {
     pub(crate) create_time: Timestamp,
 }
 
-/// A game as its players see it.
-#[derive(Clone, Debug)]
-pub(crate) struct PlayedRows {
-    pub(crate) game: GameRow,
-    /// In order.
-    pub(crate) moves: Vec<MoveRow>,
-    /// Empty where nobody plays X, and for the computer.
-    pub(crate) x_login: String,
-    /// Empty where nobody plays O, and for the computer.
-    pub(crate) o_login: String,
-}
-
 /// The state of a game that waits for a player.
-const WAITING: &str = "waiting";
+pub(super) const WAITING: &str = "waiting";
 
 pub(crate) async fn game_insert(conn: &mut Conn, row: &GameRow) -> db::Result<()> {
     query!(conn, |c| diesel::insert_into(games::table).values(row).execute(c).await).map(|_| ())
@@ -131,44 +117,6 @@ pub(crate) async fn games_running(
     running.sort_unstable_by_key(|row| std::cmp::Reverse((row.create_time, row.id)));
     running.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(running)
-}
-
-/// A game with its moves, in order, and the logins of its players. Where somebody is named who may not see it, there is none: everybody may see one
-/// that waits, its two players any other. What is not seen is not read, so that the time it takes does not tell that there is something.
-pub(crate) async fn game_with_moves(
-    conn: &mut Conn,
-    id: GameId,
-    seen_by: Option<UserId>,
-) -> db::Result<Option<PlayedRows>> {
-    type Row = (GameRow, Option<MoveRow>, Option<String>, Option<String>);
-    let login = |text| prepared::<Nullable<Text>>(text);
-    // No player has the nil id.
-    let user = seen_by.unwrap_or(UserId::from_uuid(Uuid::nil()));
-    let is_seen = seen_by.is_none().into_sql::<Bool>().or(games::state.eq(WAITING));
-    let rows: Vec<Row> = query!(conn, |c| games::table
-        .left_join(moves::table)
-        .filter(games::id.eq(id))
-        .filter(is_seen.or(games::x_player_id.eq(user)).or(games::o_player_id.eq(user)))
-        .order(moves::ply)
-        .select((
-            GameRow::as_select(),
-            Option::<MoveRow>::as_select(),
-            login("(SELECT login FROM players WHERE players.id = games.x_player_id)"),
-            login("(SELECT login FROM players WHERE players.id = games.o_player_id)"),
-        ))
-        .load(c)
-        .await)?;
-    let mut played: Option<PlayedRows> = None;
-    for (game, made, x_login, o_login) in rows {
-        let played = played.get_or_insert_with(|| PlayedRows {
-            game,
-            moves: Vec::new(),
-            x_login: x_login.unwrap_or_default(),
-            o_login: o_login.unwrap_or_default(),
-        });
-        played.moves.extend(made);
-    }
-    Ok(played)
 }
 
 /// Reads the game and locks its row until the transaction ends.

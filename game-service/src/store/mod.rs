@@ -4,6 +4,7 @@ mod feed_cursor;
 mod game;
 mod history;
 mod leaderboard;
+mod played;
 mod player;
 mod recompute;
 mod schema;
@@ -17,14 +18,14 @@ use shared::db::Migrations;
 pub(crate) use self::{
     feed_cursor::{feed_cursor_get, feed_cursor_set},
     game::{
-        GameRow, GameUpdate, MoveRow, PlayedRows, game_by_request, game_go_on, game_insert, game_lock, game_update,
-        game_versions, game_with_moves, games_by_ids, games_overdue, games_running, games_waiting, moves_by_games,
-        moves_insert,
+        GameRow, GameUpdate, MoveRow, game_by_request, game_go_on, game_insert, game_lock, game_update, game_versions,
+        games_by_ids, games_overdue, games_running, games_waiting, moves_by_games, moves_insert,
     },
     history::{ResultFilter, ResultRow, results_against, results_insert, results_list},
     leaderboard::{
         Horizon, StatsRow, standings_changed, standings_horizon, standings_list, standings_settle, stats_add,
     },
+    played::{PlayedRows, Sight, game_with_moves, games_with_moves},
     player::{player_called, player_delete, player_insert, player_lock, player_rename, players_by_ids},
     recompute::{
         counts, game_ids_after, player_ids_after, result_delete, results_by_games, results_summed, stats_by_ids,

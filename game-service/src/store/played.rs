@@ -1,0 +1,149 @@
+//! Games as their players see them: with their moves and the players' logins, by one statement.
+//!
+//! Everybody may see a game that waits, its two players any other. What is not seen is not read, so that the time it takes does not tell that there
+//! is something.
+
+use diesel::sql_types::{Array, Bool, Nullable, Text};
+use shared::{
+    db::{self, Prepared, Raw, Words, prelude::*, prepared, sql_types},
+    ids::UserId,
+};
+
+use super::{
+    GameRow, MoveRow,
+    game::WAITING,
+    schema::{games, moves},
+};
+use crate::ids::GameId;
+
+/// A game as its players see it.
+#[derive(Clone, Debug)]
+pub(crate) struct PlayedRows {
+    pub(crate) game: GameRow,
+    /// In order.
+    pub(crate) moves: Vec<MoveRow>,
+    /// Empty where nobody plays X, and for the computer.
+    pub(crate) x_login: String,
+    /// Empty where nobody plays O, and for the computer.
+    pub(crate) o_login: String,
+}
+
+/// Which game, and who is to see it: where nobody is named, whoever asks may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sight {
+    pub(crate) game: GameId,
+    pub(crate) user: Option<UserId>,
+}
+
+type Row = (GameRow, Option<MoveRow>, Option<String>, Option<String>);
+
+/// The columns of a [`Row`].
+macro_rules! columns {
+    () => {
+        (
+            GameRow::as_select(),
+            Option::<MoveRow>::as_select(),
+            login("(SELECT login FROM players WHERE players.id = games.x_player_id)"),
+            login("(SELECT login FROM players WHERE players.id = games.o_player_id)"),
+        )
+    };
+}
+
+/// The game, if it is there and may be seen.
+pub(crate) async fn game_with_moves(conn: &mut Conn, sight: Sight) -> db::Result<Option<PlayedRows>> {
+    // No player has the nil id.
+    let user = sight.user.unwrap_or(UserId::from_uuid(uuid::Uuid::nil()));
+    let is_seen = sight.user.is_none().into_sql::<Bool>().or(games::state.eq(WAITING));
+    let rows: Vec<Row> = query!(conn, |c| games::table
+        .left_join(moves::table)
+        .filter(games::id.eq(sight.game))
+        .filter(is_seen.or(games::x_player_id.eq(user)).or(games::o_player_id.eq(user)))
+        .order(moves::ply)
+        .select(columns!())
+        .load(c)
+        .await)?;
+    Ok(by_game(rows).pop())
+}
+
+/// Those of these games that are there and may be seen. PostgreSQL reads them by one statement.
+pub(crate) async fn games_with_moves(conn: &mut Conn, sights: &[Sight]) -> db::Result<Vec<(Sight, PlayedRows)>> {
+    let many = match sights {
+        [_] => None,
+        many => games_of_many(conn, many).await?,
+    };
+    let mut found = Vec::with_capacity(sights.len());
+    match many {
+        Some(played) => {
+            for sight in sights {
+                let seen = played.iter().find(|played| sight.sees(&played.game));
+                found.extend(seen.map(|played| (*sight, played.clone())));
+            }
+        }
+        None => {
+            for sight in sights {
+                let played = game_with_moves(conn, *sight).await?;
+                found.extend(played.map(|played| (*sight, played)));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// All games of these that somebody who asks for them may see. `None` on SQLite, which has no arrays.
+async fn games_of_many(conn: &mut Conn, sights: &[Sight]) -> db::Result<Option<Vec<PlayedRows>>> {
+    let games: Vec<GameId> = sights.iter().map(|sight| sight.game).collect();
+    let users: Vec<Option<UserId>> = sights.iter().map(|sight| sight.user).collect();
+    let is_seen = prepared::<Bool>("EXISTS (SELECT 1 FROM unnest(")
+        .bind::<Array<sql_types::Uuid>, _>(&games)
+        .text(", ")
+        .bind::<Array<Nullable<sql_types::Uuid>>, _>(users)
+        .text(
+            ") AS sight (game_id, user_id) WHERE sight.game_id = games.id AND (sight.user_id IS NULL \
+             OR games.state = 'waiting' OR sight.user_id IN (games.x_player_id, games.o_player_id)))",
+        );
+    let (raw, statement) = conn.start(|| "games_with_moves");
+    let result: QueryResult<Option<Vec<Row>>> = match raw {
+        Raw::Sqlite(_) => Ok(None),
+        Raw::Postgres(c) => {
+            let query = games::table
+                .left_join(moves::table)
+                .filter(games::id.eq_any(&games))
+                .filter(is_seen)
+                .order((games::id, moves::ply))
+                .select(columns!())
+                .cached()
+                .load(c);
+            statement.run(query).await.map(Some)
+        }
+    };
+    Ok(statement.end(result)?.map(by_game))
+}
+
+fn login(text: &'static str) -> Prepared<Nullable<Text>, Words> {
+    prepared(text)
+}
+
+/// Rows of one game follow each other.
+fn by_game(rows: Vec<Row>) -> Vec<PlayedRows> {
+    let mut all: Vec<PlayedRows> = Vec::new();
+    for (game, made, x_login, o_login) in rows {
+        match all.last_mut() {
+            Some(played) if played.game.id == game.id => played.moves.extend(made),
+            _ => all.push(PlayedRows {
+                game,
+                moves: made.into_iter().collect(),
+                x_login: x_login.unwrap_or_default(),
+                o_login: o_login.unwrap_or_default(),
+            }),
+        }
+    }
+    all
+}
+
+impl Sight {
+    /// Whether this is the game, and may be seen.
+    fn sees(&self, game: &GameRow) -> bool {
+        let is_player = |user| [game.x_player_id, game.o_player_id].contains(&Some(user));
+        self.game == game.id && (game.state == WAITING || self.user.is_none_or(is_player))
+    }
+}
