@@ -74,6 +74,9 @@ struct Cli {
     /// Draw every figure beside its goal, as SVG.
     #[arg(long, value_name = "FILE", global = true)]
     chart: Option<PathBuf>,
+    /// Write the figures as a short table in Markdown.
+    #[arg(long, value_name = "FILE", global = true)]
+    markdown: Option<PathBuf>,
     #[command(subcommand)]
     scenario: Scenario,
 }
@@ -173,6 +176,7 @@ fn main() -> ExitCode {
     }
     deployment::build(Path::new(&env::args_os().next().unwrap_or_default()));
     let mut report = Report::new(env::args_os());
+    let mut panicked = None;
     for (number, database) in cli.database.iter().enumerate() {
         let engine = cli.engine(*database);
         let setup = Setup {
@@ -189,13 +193,16 @@ fn main() -> ExitCode {
                 .catch_unwind()
                 .await;
             engine.clean_up().await;
-            if let Err(panic) = ran {
-                resume_unwind(panic);
-            }
+            panicked = ran.err();
         });
+        if panicked.is_some() {
+            break;
+        }
     }
     report.print();
-    cli.write(&report)
+    let code = cli.write(&report);
+    // What was measured until then is told all the same.
+    panicked.map_or(code, |panic| resume_unwind(panic))
 }
 
 impl Cli {
@@ -213,9 +220,13 @@ impl Cli {
             .json
             .as_ref()
             .map(|path| (path, report.write_json(path).map_err(Into::into)));
+        let markdown = self
+            .markdown
+            .as_ref()
+            .map(|path| (path, report.write_markdown(path).map_err(Into::into)));
         let chart = self.chart.as_ref().map(|path| (path, report.write_chart(path)));
         let mut code = ExitCode::SUCCESS;
-        for (path, written) in [json, chart].into_iter().flatten() {
+        for (path, written) in [json, markdown, chart].into_iter().flatten() {
             if let Err(error) = written {
                 eprintln!("error: cannot write {}: {error}", path.display());
                 code = ExitCode::FAILURE;

@@ -138,7 +138,7 @@ impl Leaderboard {
     async fn load(&self, known: &mut Known) -> Result<(), Error> {
         let start = Instant::now();
         known.horizon = None;
-        store::standings_settle(&mut self.db.write().await?).await?;
+        while store::standings_settle(&mut self.db.write().await?, BATCH).await? > 0 {}
         loop {
             let horizon = store::standings_horizon(&mut self.db.read().await?).await?;
             let mut ranks = Ranks::new(self.min_games);

@@ -269,10 +269,10 @@ impl Games {
 
     /// Writes by one statement a change after which the game goes on. False where it has another version by now.
     async fn go_on(&self, id: GameId, version: i64, update: GameUpdate, made: Vec<MoveRow>) -> Result<bool, Error> {
-        let db = self.db.clone();
+        let (db, mut conn) = (self.db.clone(), self.db.write().await?);
         // In a task of its own: what was written is announced, also when the caller is gone meanwhile.
         let write = async move {
-            let written = store::game_go_on(&mut db.write().await?, id, version, &update, &made).await?;
+            let written = store::game_go_on(&mut conn, id, version, &update, &made).await?;
             if written {
                 db.announce(CHANNEL, *id.as_uuid());
             }

@@ -24,7 +24,7 @@ pub(crate) struct StatsRow {
 /// Up to where the changes of a database are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Horizon {
-    /// Of which database: on PostgreSQL of which table of which start of the server, since another one may lack what this one has.
+    /// Of which database: on PostgreSQL of which file of the table, and of which start of the server, since another one may lack what this one has.
     database: String,
     /// On SQLite the last revision, on PostgreSQL a snapshot.
     seen: String,
@@ -64,7 +64,7 @@ const CHANGED: &str = ", players.id, players.login, player_stats.wins, player_st
 const THEIR_STATS: &str = " LEFT JOIN player_stats ON player_stats.user_id = players.id";
 
 const SQLITE_HORIZON: &str = "'', CAST((SELECT value - 1 FROM next_revision) AS TEXT)";
-const POSTGRES_HORIZON: &str = "CAST(pg_postmaster_start_time() AS text) || ' ' || CAST(CAST('player_stats' AS regclass) AS oid), \
+const POSTGRES_HORIZON: &str = "CAST(pg_postmaster_start_time() AS text) || ' ' || pg_relation_filenode('player_stats'), \
     CAST(pg_current_snapshot() AS text)";
 
 /// Adds what `row` holds to what the player has, who may have nothing yet. The row stays locked until the transaction ends.
@@ -103,18 +103,27 @@ pub(crate) async fn standings_horizon(conn: &mut Conn) -> db::Result<Horizon> {
 }
 
 /// Changes what claims to be changed by transactions that are yet to come, as where the tables were restored from a dump of another server: each
-/// would be read again and again until they have come.
-pub(crate) async fn standings_settle(conn: &mut Conn) -> db::Result<()> {
+/// would be read again and again until they have come. At most so many; says how many.
+pub(crate) async fn standings_settle(conn: &mut Conn, limit: i64) -> db::Result<usize> {
     if conn.backend() == Backend::Sqlite {
-        return Ok(());
+        return Ok(0);
     }
-    for table in ["player_stats", "players"] {
+    let mut settled = 0;
+    for (table, id) in [("player_stats", "user_id"), ("players", "id")] {
         let settle = prepared::<()>("UPDATE ")
             .text(table)
-            .text(" SET revision = pg_current_xact_id() WHERE revision >= pg_snapshot_xmax(pg_current_snapshot())");
-        query!(conn, |c| settle.execute(c).await)?;
+            .text(" SET revision = pg_current_xact_id() WHERE ");
+        let settle = settle
+            .text(id)
+            .text(" = ANY (ARRAY(SELECT ")
+            .text(id)
+            .text(" FROM ")
+            .text(table)
+            .text(" WHERE revision >= pg_snapshot_xmax(pg_current_snapshot()) ORDER BY revision LIMIT ");
+        let settle = settle.bind::<BigInt, _>(limit).text("))");
+        settled += query!(conn, |c| settle.execute(c).await)?;
     }
-    Ok(())
+    Ok(settled)
 }
 
 /// Everybody who has finished a game, by id.

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::{Backend, Conn, Db, Error, Result};
 
@@ -30,7 +30,7 @@ pub struct Loader<K, V> {
 }
 
 /// Who waits, and for what.
-type Asked<K, V> = Vec<(K, oneshot::Sender<Result<Option<V>>>)>;
+type Asked<K, V> = Vec<(K, Span, oneshot::Sender<Result<Option<V>>>)>;
 
 struct Queue<K, V> {
     waiting: Asked<K, V>,
@@ -68,14 +68,14 @@ where
         let (sender, answer) = oneshot::channel();
         let is_reader_needed = {
             let mut queue = lock(&self.queue);
-            queue.waiting.push((key, sender));
+            queue.waiting.push((key, Span::current(), sender));
             let is_needed = queue.readers < queue.max_readers;
             queue.readers += usize::from(is_needed);
             is_needed
         };
         if is_reader_needed {
             // In a task of its own: others wait for it, whatever becomes of this call.
-            tokio::spawn(self.clone().read().in_current_span());
+            tokio::spawn(self.clone().read());
         }
         answer
             .await
@@ -89,14 +89,19 @@ where
             is_counted: true,
         };
         while let Some(waiting) = reader.next() {
-            let keys: HashSet<K> = waiting.iter().map(|(key, _)| key.clone()).collect();
+            let keys: HashSet<K> = waiting.iter().map(|(key, ..)| key.clone()).collect();
             let keys: Vec<K> = keys.into_iter().collect();
-            let found = match self.db.read().await {
-                Ok(mut conn) => (self.load)(&mut conn, &keys).await,
-                Err(error) => Err(error),
+            // In the trace it is the first one's.
+            let span = waiting.first().map_or_else(Span::none, |(_, span, _)| span.clone());
+            let read = async {
+                match self.db.read().await {
+                    Ok(mut conn) => (self.load)(&mut conn, &keys).await,
+                    Err(error) => Err(error),
+                }
             };
+            let found = read.instrument(span).await;
             let found = found.map(|found| found.into_iter().collect::<HashMap<K, V>>());
-            for (key, sender) in waiting {
+            for (key, _, sender) in waiting {
                 // Whoever waited may be gone.
                 let _ = sender.send(match &found {
                     Ok(found) => Ok(found.get(&key).cloned()),

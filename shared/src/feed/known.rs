@@ -160,3 +160,55 @@ impl Known {
         self.sessions.len() + self.users.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::auth::v1::{SessionRevoked, UserTokensRevoked};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    fn revoke(known: &mut Known, event: Event, until: Option<i64>) {
+        let event = AccessEvent {
+            expire_time: until.map(|until| at(until).into()),
+            event: Some(event),
+            ..AccessEvent::default()
+        };
+        assert_eq!(known.apply(event).expect("applied"), Effect::Revoked);
+    }
+
+    fn session(id: SessionId) -> Event {
+        Event::SessionRevoked(SessionRevoked {
+            session_id: id.to_string(),
+        })
+    }
+
+    #[test]
+    fn what_says_nothing_more_is_forgotten_and_nothing_else() {
+        let mut known = Known::default();
+        let id = SessionId::generate();
+        revoke(&mut known, session(SessionId::generate()), Some(10));
+        let user = UserTokensRevoked {
+            user_id: UserId::generate().to_string(),
+            min_version: 3,
+        };
+        revoke(&mut known, Event::UserTokensRevoked(user), Some(20));
+        // Revoked once more, it counts until the later of the two.
+        revoke(&mut known, session(id), Some(15));
+        revoke(&mut known, session(id), Some(500));
+        revoke(&mut known, session(SessionId::generate()), None);
+        let mut left = Vec::new();
+        for seconds in [9, 10, 69, 70, 499, 500] {
+            known.forget_before(at(seconds));
+            left.push(known.revocations());
+        }
+        // All are looked at after 10 s, when the first is over, then after a minute at the earliest, and when the next one is over.
+        assert_eq!(left, [4, 3, 3, 2, 2, 1]);
+        // A new one that is over sooner is not waited for.
+        revoke(&mut known, session(SessionId::generate()), Some(510));
+        known.forget_before(at(510));
+        assert_eq!(known.revocations(), 1);
+    }
+}

@@ -123,6 +123,10 @@ impl Report {
         fs::write(path, text)
     }
 
+    pub(crate) fn write_markdown(&self, path: &Path) -> io::Result<()> {
+        fs::write(path, table::short(self))
+    }
+
     pub(crate) fn write_chart(&self, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
         chart::write(self, path)
     }

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
-use super::{Goal, Load, Report, Row};
+use shared::db::Backend;
+
+use super::{Goal, Load, Report, Row, name};
 
 /// One row as soon as it is there.
 pub(super) fn line(row: &Row) -> String {
@@ -106,6 +108,36 @@ pub(super) fn table(report: &Report) -> String {
         machine.kernel,
         machine.command,
     )
+}
+
+/// The figures alone, those that miss their goals in bold.
+pub(super) fn short(report: &Report) -> String {
+    let mut table = Table::new();
+    let [sqlite, postgres] = [Backend::Sqlite, Backend::Postgres].map(name);
+    table
+        .load_style(ASCII_MARKDOWN)
+        .set_header(["what", sqlite, postgres, "goal"]);
+    let mut scenarios: Vec<(&str, [Vec<String>; 2], String)> = Vec::new();
+    for row in &report.rows {
+        let place = usize::from(row.database == postgres);
+        let figure = if row.is_met {
+            figure(row)
+        } else {
+            format!("**{}**", figure(row))
+        };
+        if let Some((_, figures, _)) = scenarios.iter_mut().find(|(scenario, ..)| *scenario == row.scenario) {
+            figures[place].push(figure);
+        } else {
+            let mut figures = [Vec::new(), Vec::new()];
+            figures[place].push(figure);
+            scenarios.push((&row.scenario, figures, goal(row)));
+        }
+    }
+    for (scenario, figures, goal) in scenarios {
+        let [sqlite, postgres] = figures.map(|figures| figures.join(", "));
+        table.add_row([scenario.to_owned(), sqlite, postgres, goal]);
+    }
+    format!("{table}\n")
 }
 
 fn figure(row: &Row) -> String {

@@ -32,7 +32,8 @@ CREATE TRIGGER player_stats_updated AFTER UPDATE OF user_id, wins, losses, draws
     UPDATE player_stats SET revision = (SELECT value FROM next_revision) WHERE user_id = new.user_id;
 END;
 CREATE TRIGGER player_stats_deleted AFTER DELETE ON player_stats BEGIN
-    UPDATE players SET revision = (SELECT value FROM next_revision) WHERE id = old.user_id;
+    -- The last revision of all may have been that of the row which is gone.
+    UPDATE players SET revision = max((SELECT value FROM next_revision), old.revision + 1) WHERE id = old.user_id;
 END;
 CREATE TRIGGER players_renamed AFTER UPDATE OF login ON players BEGIN
     UPDATE players SET revision = (SELECT value FROM next_revision) WHERE id = new.id;
