@@ -24,6 +24,9 @@ use crate::{
     process::Processes,
 };
 
+/// Players that are made at a time.
+const BATCH: u32 = 50_000;
+
 /// game-service alone.
 pub(crate) struct Game {
     program: Program,
@@ -68,36 +71,51 @@ impl Game {
         let mut game = Self::start_as(engine, options).await;
         let start = Instant::now();
         let mut conn = BareConn::open(&game.database.url).await;
-        let numbers = match engine.backend() {
-            Backend::Sqlite => {
-                format!(
-                    "WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < {players}) \
+        let bar = super::progress("players", 2 * u64::from(players));
+        let mut first = 1;
+        while first <= players {
+            let last = players.min(first + BATCH - 1);
+            let insert = match engine.backend() {
+                Backend::Sqlite => format!(
+                    "WITH RECURSIVE numbers (number) AS (SELECT {first} UNION ALL SELECT number + 1 FROM numbers WHERE number < {last}) \
                      INSERT INTO players (id, login) SELECT randomblob(16), 'player-' || number FROM numbers;"
-                )
-            }
-            Backend::Postgres => format!(
-                "INSERT INTO players (id, login) SELECT gen_random_uuid(), 'player-' || number \
-                 FROM generate_series(1, {players}) AS numbers (number);"
-            ),
-        };
-        // Up to so many, by lot; and the time of the last game.
-        let (lot, time) = match engine.backend() {
+                ),
+                Backend::Postgres => format!(
+                    "INSERT INTO players (id, login) SELECT gen_random_uuid(), 'player-' || number \
+                     FROM generate_series({first}, {last}) AS numbers (number);"
+                ),
+            };
+            on!(&mut conn, |c| c.batch_execute(&insert).await).expect("players");
+            bar.inc((last - first + 1).into());
+            first = last + 1;
+        }
+        // Up to so many, by lot; the time of the last game; and an id.
+        let (lot, time, id) = match engine.backend() {
             Backend::Sqlite => (
                 "abs(random() % (",
                 "unixepoch() * 1000000 - abs(random() % 2592000000000)",
+                "hex(id)",
             ),
-            Backend::Postgres => ("floor(random() * (", "now() - random() * interval '30 days'"),
+            Backend::Postgres => (
+                "floor(random() * (",
+                "now() - random() * interval '30 days'",
+                "upper(CAST(id AS text))",
+            ),
         };
-        let stats = format!(
-            "WITH played AS MATERIALIZED (SELECT id, CAST(1 + {lot}100)) AS BIGINT) AS games FROM players), \
-             won AS MATERIALIZED (SELECT id, games, CAST({lot}games + 1)) AS BIGINT) AS wins FROM played), \
-             drawn AS MATERIALIZED (SELECT id, games, wins, CAST({lot}games - wins + 1)) AS BIGINT) AS draws FROM won) \
-             INSERT INTO player_stats (user_id, wins, losses, draws, last_finish_time) \
-             SELECT id, wins, games - wins - draws, draws, {time} FROM drawn; ANALYZE;"
-        );
-        for statements in [&numbers, &stats] {
-            on!(&mut conn, |c| c.batch_execute(statements).await).expect("seeded");
+        // By the first digit of their ids.
+        for digit in "0123456789ABCDEF".chars() {
+            let insert = format!(
+                "WITH played AS MATERIALIZED (SELECT id, CAST(1 + {lot}100)) AS BIGINT) AS games FROM players WHERE {id} LIKE '{digit}%'), \
+                 won AS MATERIALIZED (SELECT id, games, CAST({lot}games + 1)) AS BIGINT) AS wins FROM played), \
+                 drawn AS MATERIALIZED (SELECT id, games, wins, CAST({lot}games - wins + 1)) AS BIGINT) AS draws FROM won) \
+                 INSERT INTO player_stats (user_id, wins, losses, draws, last_finish_time) \
+                 SELECT id, wins, games - wins - draws, draws, {time} FROM drawn;"
+            );
+            on!(&mut conn, |c| c.batch_execute(&insert).await).expect("stats");
+            bar.inc(u64::from(players) / 16);
         }
+        on!(&mut conn, |c| c.batch_execute("ANALYZE").await).expect("analysed");
+        bar.finish_and_clear();
         game.seeding = start.elapsed();
         let ids = prepared::<sql_types::Uuid>("SELECT id FROM players ORDER BY id LIMIT 5000");
         game.players = on!(&mut conn, |c| ids.load(c).await).expect("the players");

@@ -13,6 +13,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use indicatif::{ProgressBar, ProgressStyle};
 use shared::{
     proto::{
         auth::v1::{
@@ -234,6 +235,13 @@ async fn serve_game(database_url: &str, options: &[&str]) -> (Program, SocketAdd
     let program = Program::start(&executable("game-service"), needed.chain(options));
     started(grpc).await;
     (program, grpc)
+}
+
+/// A bar that grows to so many of these, where somebody watches.
+fn progress(what: &'static str, length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("       {msg} [{bar:40}] {human_pos}/{human_len} {eta} left");
+    let bar = ProgressBar::new(length).with_message(what);
+    bar.with_style(style.expect("a template").progress_chars("=> "))
 }
 
 /// Returns once the service at this address serves.

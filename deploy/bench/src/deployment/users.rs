@@ -34,6 +34,7 @@ impl Deployment {
     /// So many of them.
     pub(crate) async fn register_users(&self, count: usize) -> Vec<User> {
         let mut users = Vec::new();
+        let bar = super::progress("users", u64::try_from(count).unwrap_or(0));
         for number in 0..count {
             let login = format!("user-{number}");
             let registered = self.register(&login).await;
@@ -45,7 +46,9 @@ impl Deployment {
                 refresh_token: tokens.refresh_token,
                 channel: channel(self.auth_address),
             });
+            bar.inc(1);
         }
+        bar.finish_and_clear();
         users
     }
 }
