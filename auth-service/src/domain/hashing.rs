@@ -32,7 +32,7 @@ use super::{counts, error::Error, password::Password};
 const OUTPUT_LEN: usize = 32;
 
 /// Of the threads that hash. By Linux's weights (15 to 1024) each gets little of a processor that something else wants as well, and all of one that
-/// is idle: a login can wait, and takes a thousand times as long as any other call.
+/// is idle: a login takes tens of milliseconds in any case.
 const NICENESS: i32 = 19;
 
 /// Something to do with the memory of a thread.

@@ -5,7 +5,6 @@ use std::{
 
 use auth_service::config::AuthSettings;
 use diesel_async::SimpleAsyncConnection as _;
-use prost_types::FieldMask;
 use shared::{
     proto::auth::v1::{
         AccessEvent, DeleteServiceAccountRequest, IssueServiceTokenRequest, LogoutRequest, SetRolePermissionsRequest,
@@ -23,7 +22,7 @@ use shared::{
 use tempfile::NamedTempFile;
 use tonic::{Code, Status, Streaming};
 
-use crate::support::{Server, settings};
+use crate::support::{Server, mask, settings};
 
 /// Used up only by a test that fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -201,7 +200,7 @@ on_both_backends! {
         let token = server.register("ann").await.tokens.expect("tokens").access_token;
         let rename = UpdateMeRequest {
             user: Some(User { login: "anna".to_owned(), ..User::default() }),
-            update_mask: Some(FieldMask { paths: vec!["login".to_owned()] }),
+            update_mask: Some(mask(&["login"])),
         };
         server.account().update_me(with_token(rename, &token)).await.expect("renamed");
         let renamed = |snapshot: &WatchResponse| {

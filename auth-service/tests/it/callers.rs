@@ -80,7 +80,7 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(mut ask: impl F
             if let Some(answer) = ask().await {
                 return answer;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     tokio::time::timeout(PATIENCE, asking)
@@ -92,6 +92,11 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(mut ask: impl F
 pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String) {
     let status = result.expect_err("refused");
     (status.code(), reason(&status))
+}
+
+/// What [`refusal`] is to be.
+pub(crate) fn is(code: Code, reason: &str) -> (Code, String) {
+    (code, reason.to_owned())
 }
 
 impl Caller {

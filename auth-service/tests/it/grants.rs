@@ -16,15 +16,11 @@ use shared::{
 use tonic::Code;
 
 use crate::{
-    callers::{Caller, eventually, names, refusal, server_with_root},
+    callers::{Caller, eventually, is, names, refusal, server_with_root},
     support::Server,
 };
 
 const NOBODY: &str = "00000000-0000-7000-8000-0000000000ff";
-
-fn no(code: Code, reason: &str) -> (Code, String) {
-    (code, reason.to_owned())
-}
 
 /// Makes sure that this token is refused as stale, at once and from then on: the change is acknowledged.
 async fn stale(server: &Server, token: &str) {
@@ -35,7 +31,7 @@ async fn stale(server: &Server, token: &str) {
             .await
     };
     for _ in 0..20 {
-        assert_eq!(refusal(get(me()).await), no(Code::Unauthenticated, "TOKEN_STALE"));
+        assert_eq!(refusal(get(me()).await), is(Code::Unauthenticated, "TOKEN_STALE"));
     }
 }
 
@@ -59,8 +55,8 @@ on_both_backends! {
         assert_eq!(root.unassign(&id, "admin").await.expect("taken"), ["player"]);
         stale(&server, &rotated.access_token).await;
         for (id, role, expected) in [(NOBODY, "admin", "USER_NOT_FOUND"), (id.as_str(), "nothing", "ROLE_NOT_FOUND")] {
-            assert_eq!(refusal(root.assign(id, role).await), no(Code::NotFound, expected));
-            assert_eq!(refusal(root.unassign(id, role).await), no(Code::NotFound, expected));
+            assert_eq!(refusal(root.assign(id, role).await), is(Code::NotFound, expected));
+            assert_eq!(refusal(root.unassign(id, role).await), is(Code::NotFound, expected));
         }
         for refused in [root.assign("x", "A").await, root.unassign("x", "A").await] {
             assert_eq!(bad_fields(&refused.expect_err("refused")), ["user_id", "role"]);
@@ -86,11 +82,11 @@ on_both_backends! {
         assert_eq!(root.revoke(&id, "rbac:read").await.expect("taken"), names(&[]));
         stale(&server, &rotated.access_token).await;
         for (id, permission, expected) in [(NOBODY, "rbac:read", "USER_NOT_FOUND"), (id.as_str(), "rbac:nothing", "PERMISSION_NOT_FOUND")] {
-            assert_eq!(refusal(root.grant(id, permission).await), no(Code::NotFound, expected));
-            assert_eq!(refusal(root.revoke(id, permission).await), no(Code::NotFound, expected));
+            assert_eq!(refusal(root.grant(id, permission).await), is(Code::NotFound, expected));
+            assert_eq!(refusal(root.revoke(id, permission).await), is(Code::NotFound, expected));
         }
         let unknown = root.list_user_permissions(ListUserPermissionsRequest { user_id: NOBODY.to_owned() }).await;
-        assert_eq!(refusal(unknown), no(Code::NotFound, "USER_NOT_FOUND"));
+        assert_eq!(refusal(unknown), is(Code::NotFound, "USER_NOT_FOUND"));
         assert_eq!(bad_fields(&root.grant("", "x").await.expect_err("refused")), ["user_id", "permission"]);
     }
 
@@ -138,7 +134,7 @@ on_both_backends! {
         for _ in 0..3 {
             root.set("clerk", &["users:read"]).await.expect("set");
             for _ in 0..10 {
-                assert_eq!(refusal(read().await), no(Code::PermissionDenied, "PERMISSION_DENIED"));
+                assert_eq!(refusal(read().await), is(Code::PermissionDenied, "PERMISSION_DENIED"));
             }
             root.set("clerk", &["rbac:all"]).await.expect("set");
             read().await.expect("the clerk reads again");
@@ -174,7 +170,7 @@ on_both_backends! {
         root.make_permissions("invoices", &["approve"]).await;
         let editor = root.service(&server, "the-editor", &["editor"], &[]).await;
         root.assign(&root.user_id, "clerk").await.expect("assigned");
-        let required = no(Code::PermissionDenied, "SUPERUSER_REQUIRED");
+        let required = is(Code::PermissionDenied, "SUPERUSER_REQUIRED");
         let mut root = root;
         root.sign_in(&server).await;
         root.grant(&root.user_id, "invoices:approve").await.expect("granted");
@@ -202,9 +198,9 @@ on_both_backends! {
 
     async fn setting_a_role_is_checked(database: TestDatabase) {
         let (_server, root) = server_with_root(database).await;
-        assert_eq!(refusal(root.set("superuser", &[]).await), no(Code::FailedPrecondition, "RESERVED"));
-        assert_eq!(refusal(root.set("nothing", &[]).await), no(Code::NotFound, "ROLE_NOT_FOUND"));
-        assert_eq!(refusal(root.set("player", &["users:nothing"]).await), no(Code::NotFound, "PERMISSION_NOT_FOUND"));
+        assert_eq!(refusal(root.set("superuser", &[]).await), is(Code::FailedPrecondition, "RESERVED"));
+        assert_eq!(refusal(root.set("nothing", &[]).await), is(Code::NotFound, "ROLE_NOT_FOUND"));
+        assert_eq!(refusal(root.set("player", &["users:nothing"]).await), is(Code::NotFound, "PERMISSION_NOT_FOUND"));
         assert_eq!(bad_fields(&root.set("X", &["x"]).await.expect_err("refused")), ["role", "permissions[0]"]);
         let role = root.set("admin", &["users:read", "audit:read", "users:read"]).await.expect("set");
         assert_eq!(role.permissions, ["audit:read", "users:read"]);
@@ -217,8 +213,8 @@ on_both_backends! {
         root.make_permissions("invoices", &["approve"]).await;
         let editor = root.service(&server, "the-editor", &["editor"], &[]).await;
         let friend = root.service(&server, "the-friend", &["admin"], &[]).await;
-        let exceeds = no(Code::PermissionDenied, "GRANT_EXCEEDS_OWN");
-        let superuser = no(Code::PermissionDenied, "SUPERUSER_REQUIRED");
+        let exceeds = is(Code::PermissionDenied, "GRANT_EXCEEDS_OWN");
+        let superuser = is(Code::PermissionDenied, "SUPERUSER_REQUIRED");
 
         let own = ["rbac:update", "rbac:assign", "rbac:read"];
         for more in ["users:read", "rbac:all", "invoices:all", "invoices:approve", "rbac:check"] {
@@ -247,7 +243,7 @@ on_both_backends! {
         // Policies are declared by services that may, which this one may not.
         let declared = DeclaredPermission { resource: "mine".to_owned(), action: "read".to_owned(), default_roles: names(&["editor"]) };
         let refused = editor.register_policies(RegisterPoliciesRequest { permissions: vec![declared] }).await;
-        assert_eq!(refusal(refused), no(Code::PermissionDenied, "PERMISSION_DENIED"));
+        assert_eq!(refusal(refused), is(Code::PermissionDenied, "PERMISSION_DENIED"));
 
         // What he holds he may give, and so may he what every player holds.
         editor.set("player", &["rbac:read"]).await.expect("set");
@@ -275,7 +271,7 @@ on_both_backends! {
 
     async fn the_last_superuser_stays(database: TestDatabase) {
         let (server, root) = server_with_root(database).await;
-        assert_eq!(refusal(root.unassign(&root.user_id, "superuser").await), no(Code::FailedPrecondition, "LAST_ADMIN"));
+        assert_eq!(refusal(root.unassign(&root.user_id, "superuser").await), is(Code::FailedPrecondition, "LAST_ADMIN"));
         // Of two who leave at once, one stays.
         let second = root.service(&server, "second", &["superuser"], &[]).await;
         let (one, other) = tokio::join!(root.unassign(&root.user_id, "superuser"), second.unassign(&second.user_id, "superuser"));

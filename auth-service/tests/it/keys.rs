@@ -13,7 +13,10 @@ use shared::{
 };
 use tonic::{Code, Status};
 
-use crate::support::{Server, rotate, settings};
+use crate::{
+    callers::eventually,
+    support::{Server, rotate, settings},
+};
 
 on_both_backends! {
     migrations = auth_service::MIGRATIONS;
@@ -66,7 +69,7 @@ on_both_backends! {
         assert_eq!(kid(&server.login("root").await.access_token), old, "it does not sign yet");
 
         server.clock.advance(Duration::from_secs(3600));
-        let signed = until(async || {
+        let signed = eventually(async || {
             let token = server.login("root").await.access_token;
             (kid(&token) == next.kid).then_some(token)
         });
@@ -75,7 +78,7 @@ on_both_backends! {
         assert_eq!(server.kids().await, BTreeSet::from([old.clone(), next.kid.clone()]), "what the old one signed is still good");
 
         server.clock.advance(Duration::from_secs(1800 + 60));
-        until(async || (server.kids().await == BTreeSet::from([next.kid.clone()])).then_some(())).await;
+        eventually(async || (server.kids().await == BTreeSet::from([next.kid.clone()])).then_some(())).await;
     }
 
     async fn nobody_is_refused_while_keys_are_rotated(database: TestDatabase) {
@@ -87,7 +90,7 @@ on_both_backends! {
             server.rotate_signing_key(&server.login("root").await.access_token).await;
             server.clock.advance(Duration::from_secs(3600));
             // Tokens are got and used at either replica, all the while that one after the other begins to sign with the next key.
-            let signed = until(async || {
+            let signed = eventually(async || {
                 let here = server.login("root").await;
                 let there = rotate(&mut replica.clone(), &here.refresh_token, "").await.expect("rotated");
                 for token in [&here.access_token, &there.access_token] {
@@ -112,10 +115,10 @@ on_both_backends! {
         let retired = server.keys().retire_signing_key(with_token(request, &admin)).await;
         let active = retired.expect("retired").into_inner().active_key.expect("a key");
         assert_eq!(server.kids().await, BTreeSet::from([active.kid.clone()]));
-        let refused = until(async || server.me(&session.access_token).await.err()).await;
+        let refused = eventually(async || server.me(&session.access_token).await.err()).await;
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, "TOKEN_INVALID"));
         // The session lives, and another replica knows of the new key as well.
-        let fresh = until(async || {
+        let fresh = eventually(async || {
             let request = RefreshAccessTokenRequest { refresh_token: session.refresh_token.clone() };
             let token = other.clone().refresh_access_token(request).await.expect("refreshed").into_inner().access_token;
             (kid(&token) == active.kid).then_some(token)
@@ -148,21 +151,6 @@ fn kid(token: &str) -> String {
     let header = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, header).expect("base64url");
     let header: serde_json::Value = serde_json::from_slice(&header).expect("JSON");
     header["kid"].as_str().expect("a kid").to_owned()
-}
-
-/// Asks until there is an answer; for what the service does by itself within seconds.
-async fn until<T>(ask: impl AsyncFn() -> Option<T>) -> T {
-    let asked = async {
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), asked)
-        .await
-        .expect("in time")
 }
 
 impl Server {

@@ -16,7 +16,7 @@ use shared::{
 };
 use tonic::Code;
 
-use crate::callers::{Caller, names, refusal, server_with_root};
+use crate::callers::{Caller, is, names, refusal, server_with_root};
 
 const NOBODY: &str = "00000000-0000-7000-8000-0000000000ff";
 
@@ -33,10 +33,6 @@ async fn register(service: &Caller, permissions: &[DeclaredPermission]) -> Resul
         permissions: permissions.to_vec(),
     };
     Ok(service.register_policies(request).await?.created_permissions)
-}
-
-fn no(code: Code, reason: &str) -> (Code, String) {
-    (code, reason.to_owned())
 }
 
 on_both_backends! {
@@ -124,7 +120,7 @@ on_both_backends! {
         assert_eq!(register(&service, &mine).await.expect("declared"), names(&[]));
         assert_eq!(root.permissions_of("player").await, names(&[]));
         let delete = DeleteResourceRequest { code_name: "wares".to_owned(), force: true };
-        assert_eq!(refusal(root.delete_resource(delete).await), no(Code::FailedPrecondition, "RESERVED"));
+        assert_eq!(refusal(root.delete_resource(delete).await), is(Code::FailedPrecondition, "RESERVED"));
     }
 
     async fn a_declaration_gives_nobody_what_is_there(database: TestDatabase) {
@@ -137,16 +133,16 @@ on_both_backends! {
         // Ours, another service's, and an administrator's, which becomes its own but is given to nobody.
         for (resource, action) in [("users", "read"), ("rbac", "anything"), ("others", "read"), ("others", "more")] {
             let refused = register(&service, &[declared("wares", "read", &["service"]), declared(resource, action, &["service"])]).await;
-            assert_eq!(refusal(refused), no(Code::PermissionDenied, "RESOURCE_OWNED"), "{resource}:{action}");
+            assert_eq!(refusal(refused), is(Code::PermissionDenied, "RESOURCE_OWNED"), "{resource}:{action}");
         }
         // All or nothing.
         let wares = root.get_resource(GetResourceRequest { code_name: "wares".to_owned() }).await;
-        assert_eq!(refusal(wares), no(Code::NotFound, "RESOURCE_NOT_FOUND"));
+        assert_eq!(refusal(wares), is(Code::NotFound, "RESOURCE_NOT_FOUND"));
         assert_eq!(register(&service, &[declared("invoices", "approve", &["service"])]).await.expect("declared"), names(&[]));
         assert_eq!(root.permissions_of("service").await, before);
 
         let unknown = register(&service, &[declared("wares", "read", &["nothing"])]).await;
-        assert_eq!(refusal(unknown), no(Code::NotFound, "ROLE_NOT_FOUND"));
+        assert_eq!(refusal(unknown), is(Code::NotFound, "ROLE_NOT_FOUND"));
         let refused = register(&service, &[
             declared("wares", "all", &[]),
             declared("A", "b-c", &["X"]),
@@ -171,7 +167,7 @@ on_both_backends! {
         }
         // What is declared stays, until the service is no more.
         let delete = || DeleteResourceRequest { code_name: "wares".to_owned(), force: true };
-        assert_eq!(refusal(root.delete_resource(delete()).await), no(Code::FailedPrecondition, "RESERVED"));
+        assert_eq!(refusal(root.delete_resource(delete()).await), is(Code::FailedPrecondition, "RESERVED"));
         let mut accounts = ServiceAccountServiceClient::new(channel(server.grpc));
         let gone = DeleteServiceAccountRequest { client_id: "the-shop".to_owned() };
         accounts.delete_service_account(with_token(gone, &root.token)).await.expect("deleted");

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use prost_types::FieldMask;
 use shared::{
     proto::auth::v1::{
         Action, CreateActionRequest, CreatePermissionRequest, CreateResourceRequest, CreateRoleRequest,
@@ -15,7 +14,10 @@ use shared::{
 };
 use tonic::Code;
 
-use crate::callers::{names, refusal, server_with_root};
+use crate::{
+    callers::{is, names, refusal, server_with_root},
+    support::mask,
+};
 
 fn resource(code_name: &str, name: &str) -> CreateResourceRequest {
     let (code_name, name) = (code_name.to_owned(), name.to_owned());
@@ -64,14 +66,6 @@ fn role(code_name: &str, name: &str) -> CreateRoleRequest {
     }
 }
 
-fn mask(paths: &[&str]) -> FieldMask {
-    FieldMask { paths: names(paths) }
-}
-
-fn no(code: Code, reason: &str) -> (Code, String) {
-    (code, reason.to_owned())
-}
-
 on_both_backends! {
     migrations = auth_service::MIGRATIONS;
 
@@ -96,18 +90,18 @@ on_both_backends! {
         assert_eq!(bad_fields(&root.update_resource(code_name).await.expect_err("refused")), ["update_mask"]);
 
         for (code_name, name) in [("invoices", "Other"), ("other", "Bills")] {
-            assert_eq!(refusal(root.create_resource(resource(code_name, name)).await), no(Code::AlreadyExists, "NAME_TAKEN"));
+            assert_eq!(refusal(root.create_resource(resource(code_name, name)).await), is(Code::AlreadyExists, "NAME_TAKEN"));
         }
         let taken = UpdateResourceRequest { resource: Some(Resource { name: "users".to_owned(), ..new }), update_mask: Some(mask(&["name"])) };
-        assert_eq!(refusal(root.update_resource(taken).await), no(Code::AlreadyExists, "NAME_TAKEN"));
+        assert_eq!(refusal(root.update_resource(taken).await), is(Code::AlreadyExists, "NAME_TAKEN"));
 
         let delete = |code_name: &str| root.delete_resource(DeleteResourceRequest { code_name: code_name.to_owned(), force: false });
         delete("invoices").await.expect("deleted");
-        assert_eq!(refusal(get().await), no(Code::NotFound, "RESOURCE_NOT_FOUND"));
-        assert_eq!(refusal(delete("invoices").await), no(Code::NotFound, "RESOURCE_NOT_FOUND"));
-        assert_eq!(refusal(delete("users").await), no(Code::FailedPrecondition, "RESERVED"));
+        assert_eq!(refusal(get().await), is(Code::NotFound, "RESOURCE_NOT_FOUND"));
+        assert_eq!(refusal(delete("invoices").await), is(Code::NotFound, "RESOURCE_NOT_FOUND"));
+        assert_eq!(refusal(delete("users").await), is(Code::FailedPrecondition, "RESERVED"));
         let all = root.get_permission(GetPermissionRequest { name: "invoices:all".to_owned() }).await;
-        assert_eq!(refusal(all), no(Code::NotFound, "PERMISSION_NOT_FOUND"));
+        assert_eq!(refusal(all), is(Code::NotFound, "PERMISSION_NOT_FOUND"));
     }
 
     async fn an_action_lives_from_creation_to_deletion(database: TestDatabase) {
@@ -120,15 +114,15 @@ on_both_backends! {
         let update = UpdateActionRequest { action: Some(new.clone()), update_mask: Some(mask(&["name"])) };
         assert_eq!(root.update_action(update).await.expect("changed").action.expect("it"), new);
         for (code_name, name) in [("approve", "Other"), ("other", "Approve")] {
-            assert_eq!(refusal(root.create_action(action(code_name, name)).await), no(Code::AlreadyExists, "NAME_TAKEN"));
+            assert_eq!(refusal(root.create_action(action(code_name, name)).await), is(Code::AlreadyExists, "NAME_TAKEN"));
         }
         let delete = |code_name: &str| root.delete_action(DeleteActionRequest { code_name: code_name.to_owned(), force: true });
         delete("approve").await.expect("deleted");
-        assert_eq!(refusal(get().await), no(Code::NotFound, "ACTION_NOT_FOUND"));
-        assert_eq!(refusal(delete("approve").await), no(Code::NotFound, "ACTION_NOT_FOUND"));
+        assert_eq!(refusal(get().await), is(Code::NotFound, "ACTION_NOT_FOUND"));
+        assert_eq!(refusal(delete("approve").await), is(Code::NotFound, "ACTION_NOT_FOUND"));
         // Built in, and what our own RPCs declare.
         for reserved in ["all", "read", "create", "update", "delete", "assign"] {
-            assert_eq!(refusal(delete(reserved).await), no(Code::FailedPrecondition, "RESERVED"), "{reserved}");
+            assert_eq!(refusal(delete(reserved).await), is(Code::FailedPrecondition, "RESERVED"), "{reserved}");
         }
     }
 
@@ -142,9 +136,9 @@ on_both_backends! {
         let update = UpdatePermissionRequest { permission: Some(new.clone()), update_mask: Some(mask(&["description"])) };
         assert_eq!(root.update_permission(update).await.expect("changed").permission.expect("it"), new);
         for (name, expected) in [
-            ("invoices:approve", no(Code::AlreadyExists, "NAME_TAKEN")),
-            ("nothing:approve", no(Code::NotFound, "RESOURCE_NOT_FOUND")),
-            ("invoices:nothing", no(Code::NotFound, "ACTION_NOT_FOUND")),
+            ("invoices:approve", is(Code::AlreadyExists, "NAME_TAKEN")),
+            ("nothing:approve", is(Code::NotFound, "RESOURCE_NOT_FOUND")),
+            ("invoices:nothing", is(Code::NotFound, "ACTION_NOT_FOUND")),
         ] {
             assert_eq!(refusal(root.create_permission(permission(name)).await), expected, "{name}");
         }
@@ -153,12 +147,12 @@ on_both_backends! {
         assert_eq!(bad_fields(&crooked.expect_err("refused")), ["permission.name"]);
         let delete = |name: &str, force| root.delete_permission(DeletePermissionRequest { name: name.to_owned(), force });
         root.make_role("clerk", &["invoices:approve"]).await;
-        assert_eq!(refusal(delete("invoices:approve", false).await), no(Code::FailedPrecondition, "IN_USE"));
+        assert_eq!(refusal(delete("invoices:approve", false).await), is(Code::FailedPrecondition, "IN_USE"));
         delete("invoices:approve", true).await.expect("deleted");
         assert_eq!(root.permissions_of("clerk").await, names(&[]));
-        assert_eq!(refusal(get().await), no(Code::NotFound, "PERMISSION_NOT_FOUND"));
-        assert_eq!(refusal(delete("invoices:approve", true).await), no(Code::NotFound, "PERMISSION_NOT_FOUND"));
-        assert_eq!(refusal(delete("users:read", true).await), no(Code::FailedPrecondition, "RESERVED"));
+        assert_eq!(refusal(get().await), is(Code::NotFound, "PERMISSION_NOT_FOUND"));
+        assert_eq!(refusal(delete("invoices:approve", true).await), is(Code::NotFound, "PERMISSION_NOT_FOUND"));
+        assert_eq!(refusal(delete("users:read", true).await), is(Code::FailedPrecondition, "RESERVED"));
     }
 
     async fn a_role_lives_from_creation_to_deletion(database: TestDatabase) {
@@ -172,25 +166,25 @@ on_both_backends! {
         let update = UpdateRoleRequest { role: Some(new.clone()), update_mask: None };
         assert_eq!(root.update_role(update).await.expect("changed").role.expect("it"), new);
         for (code_name, name) in [("clerk", "Other"), ("other", "Clerk"), ("admin", "Other")] {
-            assert_eq!(refusal(root.create_role(role(code_name, name)).await), no(Code::AlreadyExists, "NAME_TAKEN"));
+            assert_eq!(refusal(root.create_role(role(code_name, name)).await), is(Code::AlreadyExists, "NAME_TAKEN"));
         }
         let unknown = Role { code_name: "other".to_owned(), permissions: names(&["users:nothing"]), ..Role::default() };
         let unknown = root.create_role(CreateRoleRequest { role: Some(unknown) }).await;
-        assert_eq!(refusal(unknown), no(Code::NotFound, "PERMISSION_NOT_FOUND"));
+        assert_eq!(refusal(unknown), is(Code::NotFound, "PERMISSION_NOT_FOUND"));
 
         let delete = |code_name: &str, force| root.delete_role(DeleteRoleRequest { code_name: code_name.to_owned(), force });
         let holder = root.service(&server, "holder", &["clerk"], &[]).await;
-        assert_eq!(refusal(delete("clerk", false).await), no(Code::FailedPrecondition, "IN_USE"));
+        assert_eq!(refusal(delete("clerk", false).await), is(Code::FailedPrecondition, "IN_USE"));
         delete("clerk", true).await.expect("deleted");
-        assert_eq!(refusal(get().await), no(Code::NotFound, "ROLE_NOT_FOUND"));
-        assert_eq!(refusal(delete("clerk", true).await), no(Code::NotFound, "ROLE_NOT_FOUND"));
+        assert_eq!(refusal(get().await), is(Code::NotFound, "ROLE_NOT_FOUND"));
+        assert_eq!(refusal(delete("clerk", true).await), is(Code::NotFound, "ROLE_NOT_FOUND"));
         let check = root.check(&holder.user_id, "users:read").await.decision.expect("one");
         assert!(!check.allowed);
         for reserved in ["superuser", "admin", "player", "service"] {
-            assert_eq!(refusal(delete(reserved, true).await), no(Code::FailedPrecondition, "RESERVED"), "{reserved}");
+            assert_eq!(refusal(delete(reserved, true).await), is(Code::FailedPrecondition, "RESERVED"), "{reserved}");
             let new = Role { code_name: reserved.to_owned(), name: "Mine".to_owned(), ..Role::default() };
             let update = root.update_role(UpdateRoleRequest { role: Some(new), update_mask: None }).await;
-            assert_eq!(refusal(update), no(Code::FailedPrecondition, "RESERVED"), "{reserved}");
+            assert_eq!(refusal(update), is(Code::FailedPrecondition, "RESERVED"), "{reserved}");
         }
     }
 
@@ -198,7 +192,7 @@ on_both_backends! {
         let (server, root) = server_with_root(database).await;
         let admin = root.service(&server, "the-admin", &["admin"], &[]).await;
         root.make_permissions("invoices", &["approve"]).await;
-        let required = no(Code::PermissionDenied, "SUPERUSER_REQUIRED");
+        let required = is(Code::PermissionDenied, "SUPERUSER_REQUIRED");
         let of = |code_name: &str| Resource { code_name: code_name.to_owned(), ..Resource::default() };
         assert_eq!(refusal(admin.create_resource(resource("new", "")).await), required);
         assert_eq!(refusal(admin.update_resource(UpdateResourceRequest { resource: Some(of("invoices")), update_mask: None }).await), required);
@@ -207,7 +201,7 @@ on_both_backends! {
         let approve = Action { code_name: "approve".to_owned(), ..Action::default() };
         assert_eq!(refusal(admin.update_action(UpdateActionRequest { action: Some(approve), update_mask: None }).await), required);
         assert_eq!(refusal(admin.delete_action(DeleteActionRequest { code_name: "approve".to_owned(), force: true }).await), required);
-        assert_eq!(refusal(admin.get_resource(GetResourceRequest { code_name: "new".to_owned() }).await), no(Code::NotFound, "RESOURCE_NOT_FOUND"));
+        assert_eq!(refusal(admin.get_resource(GetResourceRequest { code_name: "new".to_owned() }).await), is(Code::NotFound, "RESOURCE_NOT_FOUND"));
     }
 
     async fn every_bad_field_is_named(database: TestDatabase) {

@@ -282,3 +282,10 @@ impl Server {
         self.login("root").await.access_token
     }
 }
+
+/// Of an update.
+pub(crate) fn mask(paths: &[&str]) -> prost_types::FieldMask {
+    prost_types::FieldMask {
+        paths: paths.iter().map(|&path| path.to_owned()).collect(),
+    }
+}

@@ -1,6 +1,5 @@
 use std::{sync::Arc, time::Duration};
 
-use prost_types::FieldMask;
 use shared::{
     proto::auth::v1::{
         ChangePasswordRequest, CreateRoleRequest, CreateUserRequest, DeactivateUserRequest, DeleteMeRequest,
@@ -12,16 +11,19 @@ use shared::{
     server::ServerSettings,
     testing::{
         TestDatabase, on_both_backends,
-        rpc::{bad_fields, channel, reason, with_token},
+        rpc::{bad_fields, channel, with_token},
     },
 };
 use tokio::sync::Barrier;
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
-use crate::support::{PASSWORD, START, Server, credentials, rotate, settings, spawn};
+use crate::{
+    callers::{is, refusal},
+    support::{PASSWORD, START, Server, credentials, rotate, settings, spawn},
+};
 
 const TEMPORARY: &str = "temporary horse";
-const NEW: &str = "another horse";
+pub(crate) const NEW: &str = "another horse";
 
 /// A service with the administrator `admin`, and the administrator's access token.
 async fn administered(database: TestDatabase) -> (Server, String) {
@@ -42,12 +44,12 @@ async fn first_login(server: &Server, login: &str, old: &str, new: &str) -> Resu
     Ok(server.auth().login(request).await?.into_inner().tokens.expect("tokens"))
 }
 
-async fn login(server: &Server, login: &str, password: &str) -> Result<TokenPair, Status> {
+pub(crate) async fn login(server: &Server, login: &str, password: &str) -> Result<TokenPair, Status> {
     let answer = server.auth().login(credentials(login, password)).await?;
     Ok(answer.into_inner().tokens.expect("tokens"))
 }
 
-async fn refresh(server: &Server, token: &str) -> Result<String, Status> {
+pub(crate) async fn refresh(server: &Server, token: &str) -> Result<String, Status> {
     let request = RefreshAccessTokenRequest {
         refresh_token: token.to_owned(),
     };
@@ -59,13 +61,13 @@ async fn refresh(server: &Server, token: &str) -> Result<String, Status> {
         .access_token)
 }
 
-async fn me(server: &Server, token: &str) -> Result<User, Status> {
+pub(crate) async fn me(server: &Server, token: &str) -> Result<User, Status> {
     let answer = server.account().get_me(with_token(GetMeRequest {}, token)).await?;
     Ok(answer.into_inner().user.expect("a user"))
 }
 
 /// Makes sure that an access token is refused where its end was acknowledged, from then on.
-async fn refused_from_now_on(server: &Server, token: &str) {
+pub(crate) async fn refused_from_now_on(server: &Server, token: &str) {
     for _ in 0..5 {
         me(server, token).await.expect_err("refused");
     }
@@ -75,29 +77,7 @@ fn users(server: &Server) -> UserServiceClient<Channel> {
     UserServiceClient::new(channel(server.grpc))
 }
 
-fn kind<T>(outcome: Result<T, Status>) -> (Code, String) {
-    let status = outcome.map(|_| ()).expect_err("refused");
-    (status.code(), reason(&status))
-}
-
-fn is(code: Code, reason: &str) -> (Code, String) {
-    (code, reason.to_owned())
-}
-
-fn mask(paths: &[&str]) -> FieldMask {
-    FieldMask {
-        paths: paths.iter().map(|&path| path.to_owned()).collect(),
-    }
-}
-
-fn update(user: User, paths: &[&str]) -> UpdateMeRequest {
-    UpdateMeRequest {
-        user: Some(user),
-        update_mask: Some(mask(paths)),
-    }
-}
-
-fn change(current: &str, new: &str) -> ChangePasswordRequest {
+pub(crate) fn change(current: &str, new: &str) -> ChangePasswordRequest {
     ChangePasswordRequest {
         current_password: current.to_owned(),
         new_password: new.to_owned(),
@@ -164,126 +144,14 @@ async fn list(server: &Server, token: &str, request: ListUsersRequest) -> Vec<St
 on_both_backends! {
     migrations = auth_service::MIGRATIONS;
 
-    async fn a_profile_changes_where_the_mask_says_so(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let tokens = server.register("ann").await.tokens.expect("tokens");
-        let update_me = async |request: UpdateMeRequest| {
-            let answer = server.account().update_me(with_token(request, &tokens.access_token)).await;
-            answer.map(|answer| answer.into_inner().user.expect("a user"))
-        };
-        let names = User { first_name: "Ann".to_owned(), last_name: "Lee".to_owned(), ..User::default() };
-        let changed = update_me(UpdateMeRequest { user: Some(names.clone()), update_mask: None }).await.expect("changed");
-        assert_eq!((changed.login.as_str(), changed.first_name.as_str(), changed.last_name.as_str()), ("ann", "Ann", "Lee"));
-        let changed = update_me(update(User::default(), &["first_name"])).await.expect("emptied");
-        assert_eq!((changed.first_name.as_str(), changed.last_name.as_str()), ("", "Lee"));
-        let changed = update_me(update(User { email: "b@example.test".to_owned(), ..names }, &["email"])).await.expect("changed");
-        assert_eq!((changed.email.as_str(), changed.first_name.as_str()), ("b@example.test", ""));
-        // Nothing of this touched a token.
-        assert_eq!(me(&server, &tokens.access_token).await.expect("me"), changed);
-
-        let unknown = update_me(update(User::default(), &["is_active"])).await.expect_err("refused");
-        assert_eq!((unknown.code(), bad_fields(&unknown)), (Code::InvalidArgument, vec!["update_mask".to_owned()]));
-        let bad = User { login: "x".to_owned(), email: "x".to_owned(), first_name: "\0".to_owned(), ..User::default() };
-        let bad = update_me(UpdateMeRequest { user: Some(bad), update_mask: None }).await.expect_err("refused");
-        assert_eq!(bad_fields(&bad), ["email", "login", "first_name"]);
-        assert_eq!(bad_fields(&update_me(UpdateMeRequest::default()).await.expect_err("refused")), ["user"]);
-    }
-
-    async fn names_of_others_are_taken_and_all_of_them_named(database: TestDatabase) {
-        let server = Server::start(database).await;
-        server.register("bob").await;
-        let tokens = server.register("ann").await.tokens.expect("tokens");
-        let taken = User { login: "BOB".to_owned(), email: "Bob@example.test".to_owned(), ..User::default() };
-        let request = with_token(UpdateMeRequest { user: Some(taken), update_mask: None }, &tokens.access_token);
-        let refused = server.account().update_me(request).await.expect_err("taken");
-        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::AlreadyExists, "USER_ALREADY_EXISTS"));
-        assert_eq!(bad_fields(&refused), ["login", "email"]);
-        // One's own in other letters is free.
-        let own = User { email: "ANN@example.test".to_owned(), ..User::default() };
-        let request = with_token(UpdateMeRequest { user: Some(own), update_mask: None }, &tokens.access_token);
-        server.account().update_me(request).await.expect("changed");
-    }
-
-    async fn another_login_makes_older_access_tokens_stale(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let tokens = server.register("ann").await.tokens.expect("tokens");
-        let user = User { login: "Eve".to_owned(), ..User::default() };
-        let request = with_token(UpdateMeRequest { user: Some(user), update_mask: None }, &tokens.access_token);
-        server.account().update_me(request).await.expect("changed");
-        refused_from_now_on(&server, &tokens.access_token).await;
-        assert_eq!(kind(me(&server, &tokens.access_token).await), is(Code::Unauthenticated, "TOKEN_STALE"));
-        let fresh = refresh(&server, &tokens.refresh_token).await.expect("the session lives");
-        assert_eq!(me(&server, &fresh).await.expect("me").login, "Eve");
-        assert_eq!(kind(login(&server, "ann", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
-        login(&server, "eve", PASSWORD).await.expect("logged in");
-    }
-
-    async fn a_changed_password_ends_the_other_sessions_and_renews_this_one(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let tokens = server.register("ann").await.tokens.expect("tokens");
-        let other = server.login("ann").await;
-        let change_password = async |request: ChangePasswordRequest, token: &str| {
-            server.account().change_password(with_token(request, token)).await.map(Response::into_inner)
-        };
-        let wrong = change_password(change("wrong horse", NEW), &tokens.access_token).await;
-        assert_eq!(kind(wrong), is(Code::PermissionDenied, "CURRENT_PASSWORD_WRONG"));
-        for (new, fields) in [(PASSWORD, vec!["new_password"]), ("short", vec!["new_password"]), ("ann@example.test", vec!["new_password"])] {
-            let refused = change_password(change(PASSWORD, new), &tokens.access_token).await.expect_err("refused");
-            assert_eq!(bad_fields(&refused), fields, "{new}");
-        }
-        let nothing = change_password(ChangePasswordRequest::default(), &tokens.access_token).await.expect_err("refused");
-        assert_eq!(bad_fields(&nothing), ["current_password", "new_password", "new_password_confirmation"]);
-        // Nothing has changed so far.
-        assert!(me(&server, &other.access_token).await.is_ok());
-
-        let new = change_password(change(PASSWORD, NEW), &tokens.access_token).await.expect("changed").tokens.expect("tokens");
-        assert_eq!(kind(rotate(&mut server.auth(), &other.refresh_token, "").await), is(Code::Unauthenticated, "SESSION_ENDED"));
-        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Aborted, "ROTATION_OVERLAP"));
-        refused_from_now_on(&server, &other.access_token).await;
-        refused_from_now_on(&server, &tokens.access_token).await;
-        me(&server, &new.access_token).await.expect("the new one is good");
-        assert_eq!(kind(login(&server, "ann", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
-        login(&server, "ann", NEW).await.expect("logged in");
-        server.rotate(&new.refresh_token, "").await.expect("this session lives");
-        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "REFRESH_TOKEN_REUSED"));
-    }
-
-    async fn whoever_leaves_is_gone_and_the_names_are_free(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let registered = server.register("ann").await;
-        let (tokens, id) = (registered.tokens.expect("tokens"), registered.user.expect("a user").user_id);
-        let delete_me = async |password: &str| {
-            let request = DeleteMeRequest { current_password: password.to_owned() };
-            server.account().delete_me(with_token(request, &tokens.access_token)).await
-        };
-        assert_eq!(kind(delete_me("wrong horse").await), is(Code::PermissionDenied, "CURRENT_PASSWORD_WRONG"));
-        assert_eq!(bad_fields(&delete_me("").await.expect_err("refused")), ["current_password"]);
-        delete_me(PASSWORD).await.expect("deleted");
-        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
-        refused_from_now_on(&server, &tokens.access_token).await;
-        for identifier in ["ann".to_owned(), "ann@example.test".to_owned(), format!("deleted:{id}"), String::from(" ")] {
-            let refused = login(&server, &identifier, PASSWORD).await;
-            assert_eq!(kind(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"), "{identifier}");
-        }
-        let dump = crate::support::dump(&server.database).await;
-        if server.database.backend() == shared::db::Backend::Postgres {
-            assert!(!dump.contains("ann@example.test"));
-        }
-        // Somebody else has the names now, and not the tokens.
-        let other = server.register("ann").await.user.expect("a user");
-        assert_ne!(other.user_id, id);
-        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
-        assert!(me(&server, &tokens.access_token).await.is_err());
-    }
-
     async fn a_temporary_password_is_good_for_changing_it(database: TestDatabase) {
         let (server, admin) = administered(database).await;
         create(&server, &admin, "ann", &[]).await;
-        assert_eq!(kind(login(&server, "ann", TEMPORARY).await), is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED"));
+        assert_eq!(refusal(login(&server, "ann", TEMPORARY).await), is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED"));
         // Who does not know it learns nothing.
         for (identifier, password) in [("ann", "wrong horse"), ("nobody", TEMPORARY)] {
             let refused = first_login(&server, identifier, password, NEW).await;
-            assert_eq!(kind(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+            assert_eq!(refusal(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
         }
         assert_eq!(bad_fields(&first_login(&server, "ann", TEMPORARY, TEMPORARY).await.expect_err("refused")), ["new_password"]);
         assert_eq!(bad_fields(&first_login(&server, "ann", TEMPORARY, "ann@example.test").await.expect_err("refused")), ["new_password"]);
@@ -291,10 +159,10 @@ on_both_backends! {
         assert_eq!(bad_fields(&server.auth().login(typo).await.expect_err("refused")), ["new_password_confirmation"]);
         let tokens = first_login(&server, "ann", TEMPORARY, NEW).await.expect("logged in");
         assert!(!me(&server, &tokens.access_token).await.expect("me").must_change_password);
-        assert_eq!(kind(login(&server, "ann", TEMPORARY).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+        assert_eq!(refusal(login(&server, "ann", TEMPORARY).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
         // Once more, because one wants to: the session before ends.
         let again = first_login(&server, "ann", NEW, "third horse").await.expect("logged in");
-        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
+        assert_eq!(refusal(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
         me(&server, &again.access_token).await.expect("me");
     }
 
@@ -318,7 +186,7 @@ on_both_backends! {
         let taken = users(&server).create_user(with_token(new_user("ANN", &[]), &admin)).await.expect_err("taken");
         assert_eq!((taken.code(), bad_fields(&taken)), (Code::AlreadyExists, vec!["login".to_owned(), "email".to_owned()]));
         let unknown = users(&server).create_user(with_token(new_user("bob", &["no_such_role"]), &admin)).await;
-        assert_eq!(kind(unknown), is(Code::NotFound, "ROLE_NOT_FOUND"));
+        assert_eq!(refusal(unknown), is(Code::NotFound, "ROLE_NOT_FOUND"));
 
         server.clock.advance(Duration::from_secs(1));
         let named = CreateUserRequest { first_name: "Zoe\u{308}".to_owned(), last_name: "O_Hara%".to_owned(), ..new_user("bob", &["admin"]) };
@@ -345,11 +213,11 @@ on_both_backends! {
         assert_eq!(list(&server, &admin, all).await, ["ann", "admin"]);
         for user_id in [&bob, "0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42"] {
             let request = GetUserRequest { user_id: user_id.to_owned() };
-            assert_eq!(kind(users(&server).get_user(with_token(request, &admin)).await), is(Code::NotFound, "USER_NOT_FOUND"));
-            assert_eq!(kind(deactivate(&server, &admin, user_id).await), is(Code::NotFound, "USER_NOT_FOUND"));
-            assert_eq!(kind(reactivate(&server, &admin, user_id).await), is(Code::NotFound, "USER_NOT_FOUND"));
-            assert_eq!(kind(delete(&server, &admin, user_id).await), is(Code::NotFound, "USER_NOT_FOUND"));
-            assert_eq!(kind(set_password(&server, &admin, user_id).await), is(Code::NotFound, "USER_NOT_FOUND"));
+            assert_eq!(refusal(users(&server).get_user(with_token(request, &admin)).await), is(Code::NotFound, "USER_NOT_FOUND"));
+            assert_eq!(refusal(deactivate(&server, &admin, user_id).await), is(Code::NotFound, "USER_NOT_FOUND"));
+            assert_eq!(refusal(reactivate(&server, &admin, user_id).await), is(Code::NotFound, "USER_NOT_FOUND"));
+            assert_eq!(refusal(delete(&server, &admin, user_id).await), is(Code::NotFound, "USER_NOT_FOUND"));
+            assert_eq!(refusal(set_password(&server, &admin, user_id).await), is(Code::NotFound, "USER_NOT_FOUND"));
         }
     }
 
@@ -359,16 +227,16 @@ on_both_backends! {
         let (tokens, id) = (registered.tokens.expect("tokens"), registered.user.expect("a user").user_id);
         assert!(!deactivate(&server, &admin, &id).await.expect("deactivated").is_active);
         let ended = is(Code::Unauthenticated, "SESSION_ENDED");
-        assert_eq!(kind(login(&server, "ann", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
-        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), ended);
-        assert_eq!(kind(server.rotate(&tokens.refresh_token, "").await), ended);
+        assert_eq!(refusal(login(&server, "ann", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+        assert_eq!(refusal(refresh(&server, &tokens.refresh_token).await), ended);
+        assert_eq!(refusal(server.rotate(&tokens.refresh_token, "").await), ended);
         refused_from_now_on(&server, &tokens.access_token).await;
         let once_more = deactivate(&server, &admin, &id).await.expect("the same");
         assert!(reactivate(&server, &admin, &id).await.expect("reactivated").is_active);
         let again = reactivate(&server, &admin, &id).await.expect("the same");
         assert_eq!(once_more.force_logout_time, again.force_logout_time);
-        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), ended);
-        assert_eq!(kind(me(&server, &tokens.access_token).await), is(Code::Unauthenticated, "TOKEN_STALE"));
+        assert_eq!(refusal(refresh(&server, &tokens.refresh_token).await), ended);
+        assert_eq!(refusal(me(&server, &tokens.access_token).await), is(Code::Unauthenticated, "TOKEN_STALE"));
         let new = login(&server, "ann", PASSWORD).await.expect("logged in");
         me(&server, &new.access_token).await.expect("me");
     }
@@ -378,10 +246,10 @@ on_both_backends! {
         let registered = server.register("ann").await;
         let (tokens, id) = (registered.tokens.expect("tokens"), registered.user.expect("a user").user_id);
         set_password(&server, &admin, &id).await.expect("set");
-        assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
+        assert_eq!(refusal(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
         refused_from_now_on(&server, &tokens.access_token).await;
-        assert_eq!(kind(login(&server, "ann", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
-        assert_eq!(kind(login(&server, "ann", TEMPORARY).await), is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED"));
+        assert_eq!(refusal(login(&server, "ann", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+        assert_eq!(refusal(login(&server, "ann", TEMPORARY).await), is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED"));
         first_login(&server, "ann", TEMPORARY, NEW).await.expect("logged in");
     }
 
@@ -407,21 +275,21 @@ on_both_backends! {
             users(&server).update_user(with_token(request, &helper)).await
         };
         let email = |text: &str| User { email: text.to_owned(), ..User::default() };
-        assert_eq!(kind(set_password(&server, &helper, &chief).await), exceeds);
-        assert_eq!(kind(rename(&chief, email("mine@example.test")).await), exceeds);
-        assert_eq!(kind(rename(&chief, User { login: "mine".to_owned(), ..User::default() }).await), exceeds);
-        assert_eq!(kind(set_password(&server, &helper, &root).await), superuser);
-        assert_eq!(kind(rename(&root, User { first_name: "X".to_owned(), ..User::default() }).await), superuser);
-        assert_eq!(kind(deactivate(&server, &helper, &root).await), superuser);
-        assert_eq!(kind(reactivate(&server, &helper, &root).await), superuser);
-        assert_eq!(kind(delete(&server, &helper, &root).await), superuser);
+        assert_eq!(refusal(set_password(&server, &helper, &chief).await), exceeds);
+        assert_eq!(refusal(rename(&chief, email("mine@example.test")).await), exceeds);
+        assert_eq!(refusal(rename(&chief, User { login: "mine".to_owned(), ..User::default() }).await), exceeds);
+        assert_eq!(refusal(set_password(&server, &helper, &root).await), superuser);
+        assert_eq!(refusal(rename(&root, User { first_name: "X".to_owned(), ..User::default() }).await), superuser);
+        assert_eq!(refusal(deactivate(&server, &helper, &root).await), superuser);
+        assert_eq!(refusal(reactivate(&server, &helper, &root).await), superuser);
+        assert_eq!(refusal(delete(&server, &helper, &root).await), superuser);
         for (role, refused) in [("admin", &exceeds), ("superuser", &superuser)] {
             let made = users(&server).create_user(with_token(new_user("puppet", &[role]), &helper)).await;
-            assert_eq!(kind(made), *refused, "{role}");
+            assert_eq!(refusal(made), *refused, "{role}");
         }
         assert_eq!(list(&server, &admin, ListUsersRequest { query: "puppet".to_owned(), ..ListUsersRequest::default() }).await, [""; 0]);
         let unlock = shared::proto::auth::v1::UnlockUserRequest { user_id: root.clone() };
-        assert_eq!(kind(users(&server).unlock_user(with_token(unlock, &helper)).await), superuser);
+        assert_eq!(refusal(users(&server).unlock_user(with_token(unlock, &helper)).await), superuser);
         // Each attempt is in the audit log.
         let tried = shared::proto::auth::v1::ListAuditEventsRequest { action: "user.*".to_owned(), outcome: shared::proto::auth::v1::audit_event::Outcome::Failure.into(), ..Default::default() };
         let mut audit = shared::proto::auth::v1::audit_service_client::AuditServiceClient::new(channel(server.grpc));
@@ -441,14 +309,14 @@ on_both_backends! {
         let (server, admin) = administered(database).await;
         let root = me(&server, &admin).await.expect("me").user_id;
         let last = is(Code::FailedPrecondition, "LAST_ADMIN");
-        assert_eq!(kind(deactivate(&server, &admin, &root).await), last);
+        assert_eq!(refusal(deactivate(&server, &admin, &root).await), last);
         let request = DeleteMeRequest { current_password: PASSWORD.to_owned() };
-        assert_eq!(kind(server.account().delete_me(with_token(request, &admin)).await), last);
+        assert_eq!(refusal(server.account().delete_me(with_token(request, &admin)).await), last);
         me(&server, &admin).await.expect("nothing happened");
         // One who is not active does not count.
         let other = create(&server, &admin, "other", &["superuser"]).await;
         deactivate(&server, &admin, &other).await.expect("deactivated");
-        assert_eq!(kind(deactivate(&server, &admin, &root).await), last);
+        assert_eq!(refusal(deactivate(&server, &admin, &root).await), last);
         reactivate(&server, &admin, &other).await.expect("reactivated");
         deactivate(&server, &admin, &root).await.expect("somebody is left");
     }
@@ -502,13 +370,13 @@ on_both_backends! {
         assert_eq!(done.expect("done"), 1);
         me(&server, &anns).await.expect("not heard of");
         let stale = is(Code::Unauthenticated, "TOKEN_STALE");
-        assert_eq!(kind(deactivate(&server, &anns, &bob).await), stale);
-        assert_eq!(kind(set_password(&server, &anns, &bob).await), stale);
-        assert_eq!(kind(delete(&server, &anns, &bob).await), stale);
+        assert_eq!(refusal(deactivate(&server, &anns, &bob).await), stale);
+        assert_eq!(refusal(set_password(&server, &anns, &bob).await), stale);
+        assert_eq!(refusal(delete(&server, &anns, &bob).await), stale);
         let assign = shared::proto::auth::v1::AssignRoleRequest { user_id: bob.clone(), role: "admin".to_owned() };
-        assert_eq!(kind(rbac.assign_role(with_token(assign, &anns)).await), stale);
+        assert_eq!(refusal(rbac.assign_role(with_token(assign, &anns)).await), stale);
         let unlock = shared::proto::auth::v1::UnlockUserRequest { user_id: bob };
-        assert_eq!(kind(users(&server).unlock_user(with_token(unlock, &anns)).await), stale);
+        assert_eq!(refusal(users(&server).unlock_user(with_token(unlock, &anns)).await), stale);
     }
 
     async fn names_are_tried_no_faster_than_by_registering(database: TestDatabase) {
@@ -519,16 +387,16 @@ on_both_backends! {
             server.account().update_me(with_token(request, &ann)).await.map(drop)
         };
         server.register("bob").await;
-        assert_eq!(kind(rename("bob").await), is(Code::AlreadyExists, "USER_ALREADY_EXISTS"));
-        assert_eq!(kind(rename("cyd").await), is(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"));
+        assert_eq!(refusal(rename("bob").await), is(Code::AlreadyExists, "USER_ALREADY_EXISTS"));
+        assert_eq!(refusal(rename("cyd").await), is(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"));
     }
 
     async fn one_is_not_an_administrator_to_oneself(database: TestDatabase) {
         let (server, admin) = administered(database).await;
         let id = me(&server, &admin).await.expect("me").user_id;
         let own = is(Code::FailedPrecondition, "OWN_ACCOUNT");
-        assert_eq!(kind(set_password(&server, &admin, &id).await), own);
-        assert_eq!(kind(delete(&server, &admin, &id).await), own);
+        assert_eq!(refusal(set_password(&server, &admin, &id).await), own);
+        assert_eq!(refusal(delete(&server, &admin, &id).await), own);
     }
 
     async fn nothing_from_before_outlives_a_changed_password_or_a_deactivation(database: TestDatabase) {
@@ -560,10 +428,10 @@ on_both_backends! {
                 deactivate(&server, &admin, &id).await.expect("deactivated");
             }
             for got in [rotation.await.expect("joined"), entry.await.expect("joined")].into_iter().flatten() {
-                assert_eq!(kind(refresh(&server, &got.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
+                assert_eq!(refusal(refresh(&server, &got.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
                 refused_from_now_on(&server, &got.access_token).await;
             }
-            assert_eq!(kind(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
+            assert_eq!(refusal(refresh(&server, &tokens.refresh_token).await), is(Code::Unauthenticated, "SESSION_ENDED"));
         }
     }
 
@@ -578,7 +446,7 @@ on_both_backends! {
         for start in starts.collect::<Vec<_>>() {
             start.await.expect("started");
         }
-        assert_eq!(kind(login(&server, "admin", TEMPORARY).await), is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED"));
+        assert_eq!(refusal(login(&server, "admin", TEMPORARY).await), is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED"));
         let admin = first_login(&server, "admin", TEMPORARY, NEW).await.expect("logged in").access_token;
         let superusers = ListUsersRequest { role: "superuser".to_owned(), show_inactive: true, ..ListUsersRequest::default() };
         assert_eq!(list(&server, &admin, superusers).await, ["admin"]);
@@ -595,11 +463,11 @@ on_both_backends! {
         let made = accounts.create_service_account(with_token(request, &admin)).await.expect("made").into_inner();
         let id = made.service_account.expect("an account").user_id;
         let not_found = is(Code::NotFound, "USER_NOT_FOUND");
-        assert_eq!(kind(users(&server).get_user(with_token(GetUserRequest { user_id: id.clone() }, &admin)).await), not_found);
-        assert_eq!(kind(set_password(&server, &admin, &id).await), not_found);
-        assert_eq!(kind(deactivate(&server, &admin, &id).await), not_found);
-        assert_eq!(kind(delete(&server, &admin, &id).await), not_found);
-        assert_eq!(kind(login(&server, "shop", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+        assert_eq!(refusal(users(&server).get_user(with_token(GetUserRequest { user_id: id.clone() }, &admin)).await), not_found);
+        assert_eq!(refusal(set_password(&server, &admin, &id).await), not_found);
+        assert_eq!(refusal(deactivate(&server, &admin, &id).await), not_found);
+        assert_eq!(refusal(delete(&server, &admin, &id).await), not_found);
+        assert_eq!(refusal(login(&server, "shop", PASSWORD).await), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
         assert_eq!(list(&server, &admin, ListUsersRequest { show_inactive: true, ..ListUsersRequest::default() }).await, ["admin"]);
     }
 }

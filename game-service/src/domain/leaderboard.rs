@@ -97,14 +97,11 @@ impl Leaderboard {
     /// A player and their neighbours, so many in all. Nobody where the player is not ranked.
     pub(crate) async fn around(&self, whose: Whose, limit: usize) -> Result<Vec<RankedPlayer>, Error> {
         self.catch_up().await?;
-        let user = whose.user();
-        let (around, is_known) = {
-            let ranks = self.ranks();
-            (ranks.around(user, limit), ranks.player(user).is_some())
-        };
-        if let Whose::Of(user) = whose
-            && !is_known
+        let around = self.ranks().around(whose.user(), limit);
+        if around.is_empty()
+            && let Whose::Of(user) = whose
         {
+            // Somebody at least.
             self.player(user).await?;
         }
         Ok(around)
@@ -181,7 +178,7 @@ impl Leaderboard {
         self.memory.ranks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody who plays and has finished nothing.
+    /// Somebody who plays, and need not have finished anything.
     async fn player(&self, user: UserId) -> Result<(UserId, String), Error> {
         let mut known = store::players_by_ids(&mut self.db.read().await?, &[user]).await?;
         known.pop().ok_or(Error::UserNotFound(user))

@@ -17,7 +17,7 @@ pub(super) struct Sorted<T> {
 
 impl<T: Ord> Sorted<T> {
     pub(super) const fn new() -> Self {
-        // A few pages, and no more blocks of a million than are counted in a microsecond.
+        // A change moves a few pages at most, and a million elements have a few thousand blocks.
         Self::with_max_block(512)
     }
 

@@ -176,57 +176,54 @@ pub(crate) async fn standings_changed(
     since: &Horizon,
     limit: i64,
 ) -> db::Result<Option<(Horizon, Vec<(UserId, Standing)>)>> {
-    // In both, the ids come from the indexes of revisions and the rows from those of ids, whatever the planner thinks of how many there may be.
-    let (raw, statement) = conn.start(|| "standings_changed");
-    let result: QueryResult<Vec<Changed>> = match raw {
-        Raw::Sqlite(c) => {
-            let changed = |column: &'static str, of: &'static str| {
+    // The ids come from the indexes of revisions and the rows from those of ids, whatever the planner thinks of how many there may be.
+    macro_rules! changed {
+        ($horizon:ident, $is_one:literal, $is_later:expr, $of_them:literal) => {{
+            let ids = |column: &'static str, table: &'static str| {
                 let ids = prepared::<()>("SELECT ")
                     .text(column)
                     .text(" FROM (SELECT ")
-                    .text(column)
-                    .text(" FROM ");
-                let ids = ids
-                    .text(of)
-                    .text(" WHERE revision > CAST(")
-                    .bind::<Text, _>(&since.seen);
-                ids.text(" AS INTEGER) ORDER BY revision LIMIT ")
+                    .text(column);
+                let ids = ids.text(" FROM ").text(table).text(" WHERE ").then($is_later);
+                ids.text(" ORDER BY revision LIMIT ")
                     .bind::<BigInt, _>(limit)
-                    .text(")")
+                    .text(") AS changed")
             };
-            let query = prepared::<ChangedColumns>("SELECT ")
-                .text(SQLITE_HORIZON)
+            prepared::<ChangedColumns>("SELECT ")
+                .text($horizon)
                 .text(CHANGED)
-                .text("IN (")
-                .then(changed("user_id", "player_stats"))
+                .text($is_one)
+                .then(ids("user_id", "player_stats"))
                 .text(" UNION ALL ")
-                .then(changed("id", "players"))
-                .text(")")
-                .text(THEIR_STATS);
-            statement.run(query.load(c)).await
+                .then(ids("id", "players"))
+                .text($of_them)
+                .text(THEIR_STATS)
+        }};
+    }
+    let seen = &since.seen;
+    let (raw, statement) = conn.start(|| "standings_changed");
+    let result: QueryResult<Vec<Changed>> = match raw {
+        Raw::Sqlite(c) => {
+            let is_later = || {
+                prepared::<()>("revision > CAST(")
+                    .bind::<Text, _>(seen)
+                    .text(" AS INTEGER)")
+            };
+            statement
+                .run(changed!(SQLITE_HORIZON, "IN (", is_later(), ")").load(c))
+                .await
         }
         Raw::Postgres(c) => {
-            let changed = |column: &'static str, of: &'static str| {
-                let ids = prepared::<()>("(SELECT ").text(column).text(" FROM ").text(of);
-                let ids = ids
-                    .text(" WHERE revision >= pg_snapshot_xmin(CAST(")
-                    .bind::<Text, _>(&since.seen);
-                let ids = ids.text(" AS pg_snapshot)) AND NOT pg_visible_in_snapshot(revision, CAST(");
-                let ids = ids
-                    .bind::<Text, _>(&since.seen)
-                    .text(" AS pg_snapshot)) ORDER BY revision LIMIT ");
-                ids.bind::<BigInt, _>(limit).text(")")
+            let is_later = || {
+                prepared::<()>("revision >= pg_snapshot_xmin(CAST(")
+                    .bind::<Text, _>(seen)
+                    .text(" AS pg_snapshot)) AND NOT pg_visible_in_snapshot(revision, CAST(")
+                    .bind::<Text, _>(seen)
+                    .text(" AS pg_snapshot))")
             };
-            let query = prepared::<ChangedColumns>("SELECT ")
-                .text(POSTGRES_HORIZON)
-                .text(CHANGED)
-                .text("= ANY (ARRAY(")
-                .then(changed("user_id", "player_stats"))
-                .text(" UNION ALL ")
-                .then(changed("id", "players"))
-                .text("))")
-                .text(THEIR_STATS);
-            statement.run(query.load(c)).await
+            statement
+                .run(changed!(POSTGRES_HORIZON, "= ANY (ARRAY(", is_later(), "))").load(c))
+                .await
         }
     };
     let rows = statement.end(result)?;

@@ -5,7 +5,7 @@
 
 use diesel::sql_types::{Array, Bool, Nullable, Text};
 use shared::{
-    db::{self, Prepared, Raw, Words, prelude::*, prepared, sql_types},
+    db::{self, Backend, Prepared, Raw, Words, prelude::*, prepared, sql_types},
     ids::UserId,
 };
 
@@ -65,32 +65,26 @@ pub(crate) async fn game_with_moves(conn: &mut Conn, sight: Sight) -> db::Result
     Ok(by_game(rows).pop())
 }
 
-/// Those of these games that are there and may be seen. PostgreSQL reads them by one statement.
+/// Those of these games that are there and may be seen. PostgreSQL reads many by one statement.
 pub(crate) async fn games_with_moves(conn: &mut Conn, sights: &[Sight]) -> db::Result<Vec<(Sight, PlayedRows)>> {
-    let many = match sights {
-        [_] => None,
-        many => games_of_many(conn, many).await?,
-    };
     let mut found = Vec::with_capacity(sights.len());
-    match many {
-        Some(played) => {
-            for sight in sights {
-                let seen = played.iter().find(|played| sight.sees(&played.game));
-                found.extend(seen.map(|played| (*sight, played.clone())));
-            }
+    if sights.len() > 1 && conn.backend() == Backend::Postgres {
+        let played = games_of_many(conn, sights).await?;
+        for sight in sights {
+            let seen = played.iter().find(|played| sight.sees(&played.game));
+            found.extend(seen.map(|played| (*sight, played.clone())));
         }
-        None => {
-            for sight in sights {
-                let played = game_with_moves(conn, *sight).await?;
-                found.extend(played.map(|played| (*sight, played)));
-            }
+    } else {
+        for sight in sights {
+            let played = game_with_moves(conn, *sight).await?;
+            found.extend(played.map(|played| (*sight, played)));
         }
     }
     Ok(found)
 }
 
-/// All games of these that somebody who asks for them may see. `None` on SQLite, which has no arrays.
-async fn games_of_many(conn: &mut Conn, sights: &[Sight]) -> db::Result<Option<Vec<PlayedRows>>> {
+/// All games of these that somebody who asks for them may see. SQLite has no arrays.
+async fn games_of_many(conn: &mut Conn, sights: &[Sight]) -> db::Result<Vec<PlayedRows>> {
     let games: Vec<GameId> = sights.iter().map(|sight| sight.game).collect();
     let users: Vec<Option<UserId>> = sights.iter().map(|sight| sight.user).collect();
     let is_seen = prepared::<Bool>("EXISTS (SELECT 1 FROM unnest(")
@@ -102,8 +96,8 @@ async fn games_of_many(conn: &mut Conn, sights: &[Sight]) -> db::Result<Option<V
              OR games.state = 'waiting' OR sight.user_id IN (games.x_player_id, games.o_player_id)))",
         );
     let (raw, statement) = conn.start(|| "games_with_moves");
-    let result: QueryResult<Option<Vec<Row>>> = match raw {
-        Raw::Sqlite(_) => Ok(None),
+    let result: QueryResult<Vec<Row>> = match raw {
+        Raw::Sqlite(_) => Ok(Vec::new()),
         Raw::Postgres(c) => {
             let query = games::table
                 .left_join(moves::table)
@@ -113,10 +107,10 @@ async fn games_of_many(conn: &mut Conn, sights: &[Sight]) -> db::Result<Option<V
                 .select(columns!())
                 .cached()
                 .load(c);
-            statement.run(query).await.map(Some)
+            statement.run(query).await
         }
     };
-    Ok(statement.end(result)?.map(by_game))
+    statement.end(result).map(by_game)
 }
 
 fn login(text: &'static str) -> Prepared<Nullable<Text>, Words> {

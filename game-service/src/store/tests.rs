@@ -348,6 +348,35 @@ on_both_backends! {
         assert_eq!((all.len(), rest.len()), (1, 1));
     }
 
+    async fn many_games_are_seen_as_each_alone(database: TestDatabase) {
+        let seed = seed(&database).await;
+        let waiting = GameRow { id: GameId::generate(), o_player_id: None, state: "waiting".to_owned(), version: 1, ..seed.game.clone() };
+        let other = GameRow { id: GameId::generate(), ..seed.game.clone() };
+        let written: db::Result<()> = write_tx!(database.db(), |tx| {
+            game_insert(tx, &waiting).await?;
+            game_insert(tx, &other).await?;
+            moves_insert(tx, &[first_move(&seed)]).await
+        });
+        written.expect("games");
+        let (stranger, gone) = (UserId::generate(), GameId::generate());
+        let sights: Vec<Sight> = [gone, other.id, seed.game.id, waiting.id]
+            .into_iter()
+            .flat_map(|game| [Some(stranger), Some(seed.bob), None].map(|user| Sight { game, user }))
+            .collect();
+        let conn = &mut database.db().read().await.expect("a connection");
+        let shown = |sight: Sight, played: PlayedRows| {
+            (sight, played.game.id, played.moves.len(), played.x_login, played.o_login)
+        };
+        let mut alone = Vec::new();
+        for sight in &sights {
+            alone.extend(game_with_moves(conn, *sight).await.expect("read").map(|played| shown(*sight, played)));
+        }
+        // Two of the three see a running game, and everybody one that waits.
+        assert_eq!(alone.len(), 2 + 2 + 3);
+        let together = games_with_moves(conn, &sights).await.expect("read");
+        assert_eq!(together.into_iter().map(|(sight, played)| shown(sight, played)).collect::<Vec<_>>(), alone);
+    }
+
     async fn a_change_of_a_version_that_has_passed_is_not_written(database: TestDatabase) {
         let seed = seed(&database).await;
         let update = GameUpdate {

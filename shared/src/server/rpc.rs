@@ -31,7 +31,7 @@ use super::{
     deadline, message,
     peer::ClientAddress,
     request_id::{REQUEST_ID, RequestId},
-    rpcs::{Rpc, Rpcs, name},
+    rpcs::{REFLECTION, Rpc, Rpcs, name},
     stream::{StreamBody, StreamCaller, StreamRules},
 };
 use crate::{
@@ -49,7 +49,6 @@ const OVERLOADED: &str = "rpc_server_overloaded_total";
 /// How long a client may take to send a message, which is at most 64 KiB.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-const REFLECTION: &str = "/ServerReflectionInfo";
 /// Whoever reads the reflection is done soon, and anybody may: it takes no place for long, and none from those who are known.
 const REFLECTION_STREAMS: u32 = 200;
 const REFLECTION_LIFE: Duration = Duration::from_secs(30);

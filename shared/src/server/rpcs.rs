@@ -16,8 +16,11 @@ const DURATION: &str = "rpc_server_call_duration_seconds";
 /// How many gRPC codes there are.
 const CODES: usize = 17;
 
+/// Where the paths of reflection end.
+pub(super) const REFLECTION: &str = "/ServerReflectionInfo";
+
 /// Streams of health and reflection.
-const INFRASTRUCTURE_STREAMS: [&str; 2] = ["grpc.health.v1.Health/Watch", "/ServerReflectionInfo"];
+const INFRASTRUCTURE_STREAMS: [&str; 2] = ["grpc.health.v1.Health/Watch", REFLECTION];
 
 /// All of them, a bounded set: they become labels, and whoever can reach the port can make up paths.
 #[derive(Debug)]
