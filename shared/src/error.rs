@@ -106,6 +106,11 @@ impl ErrorReply {
         self
     }
 
+    /// The same with about this delay: half of it to one and a half, by lot. For what befalls many at once, who are not to come back together.
+    pub fn with_retry_about(self, delay: Duration) -> Self {
+        self.with_retry_after(spread(delay))
+    }
+
     /// Adds a `google.rpc.ResourceInfo`: a type, such as `game`, and a name, such as the game's id.
     pub fn with_resource(mut self, resource_type: &'static str, name: impl Into<String>) -> Self {
         self.resource = Some((resource_type, name.into()));
@@ -121,6 +126,11 @@ impl ErrorReply {
     pub const fn reason(&self) -> &'static str {
         self.reason
     }
+}
+
+/// Half of this time to one and a half, by lot.
+pub(crate) fn spread(time: Duration) -> Duration {
+    time.mul_f64(0.5 + rand::random::<f64>())
 }
 
 impl From<ErrorReply> for Status {

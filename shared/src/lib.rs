@@ -8,6 +8,7 @@ pub mod error;
 pub mod feed;
 pub mod ids;
 pub mod page;
+pub mod places;
 pub mod proto;
 pub mod server;
 pub mod telemetry;

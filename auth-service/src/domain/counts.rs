@@ -103,7 +103,7 @@ const fn outcome(error: &Error) -> &'static str {
     match error {
         Error::CredentialsInvalid => "credentials_invalid",
         Error::TooManyAttempts(_) => "too_many_attempts",
-        Error::HashingQueueFull => "hashing_queue_full",
+        Error::HashingQueueFull(_) => "hashing_queue_full",
         Error::PasswordChangeRequired => "password_change_required",
         Error::RefreshTokenInvalid => "invalid",
         Error::RefreshTokenExpired => "expired",

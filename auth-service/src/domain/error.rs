@@ -37,9 +37,9 @@ pub(crate) enum Error {
     /// Too long unrotated to give access tokens.
     #[error("rotation required")]
     RotationRequired,
-    /// Too many passwords wait to be hashed.
+    /// Too many passwords wait to be hashed; the caller is to wait for this time.
     #[error("the hashing queue is full")]
-    HashingQueueFull,
+    HashingQueueFull(Duration),
     /// The caller's token is good no more.
     #[error("the caller is refused: {0}")]
     Refused(#[from] TokenError),

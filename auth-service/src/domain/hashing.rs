@@ -1,8 +1,7 @@
 //! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a bounded amount of memory and
 //! leaves the other RPCs alone.
 //!
-//! The threads that hash are their own, and leave the processors to whatever else wants them. Each keeps its memory for the next hash: giving it back
-//! each time costs the pages anew.
+//! The threads that hash are their own. Each keeps its memory for the next hash: giving it back each time costs the pages anew.
 //!
 //! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password Storage Cheat Sheet).
 
@@ -23,17 +22,13 @@ use argon2::{
 };
 use metrics::histogram;
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::telemetry::metrics::InHand;
+use shared::{db::Backend, places::Places, telemetry::metrics::InHand};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{counts, error::Error, password::Password};
 
 /// Bytes of a hash.
 const OUTPUT_LEN: usize = 32;
-
-/// Of the threads that hash. By Linux's weights (15 to 1024) each gets little of a processor that something else wants as well, and all of one that
-/// is idle: a login takes tens of milliseconds in any case.
-const NICENESS: i32 = 19;
 
 /// Something to do with the memory of a thread.
 type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
@@ -49,6 +44,22 @@ pub(crate) struct HashingSettings {
     pub(crate) memory_kib: u32,
     /// argon2's passes over it.
     pub(crate) passes: u32,
+    /// How nice the threads are to whatever else wants the processors [0 to 19].
+    pub(crate) niceness: i32,
+}
+
+impl HashingSettings {
+    /// How nice it is best to be beside this database.
+    ///
+    /// Where the database works in this process, at 19 a thread gets little of a processor that something else wants as well, by Linux's weights
+    /// (15 to 1024), and all of one that is idle. Beside the processes of PostgreSQL that is no kindness: one that sleeps and wakes on a processor
+    /// with so light a thread may be made to wait for hundreds of milliseconds (Linux 6.18, by `perf sched`), holding locks.
+    pub(crate) const fn niceness_beside(backend: Backend) -> i32 {
+        match backend {
+            Backend::Sqlite => 19,
+            Backend::Postgres => 0,
+        }
+    }
 }
 
 impl Default for HashingSettings {
@@ -59,6 +70,7 @@ impl Default for HashingSettings {
             queue: 0,
             memory_kib: 19_456,
             passes: 2,
+            niceness: 0,
         }
     }
 }
@@ -68,8 +80,8 @@ impl Default for HashingSettings {
 pub(crate) struct HashingPool {
     argon2: Argon2<'static>,
     threads: mpsc::Sender<Job>,
-    /// Places for all that run and wait.
-    places: Arc<Semaphore>,
+    /// For all that run and wait.
+    places: Places,
     workers: Arc<Semaphore>,
     /// Verified in place of the hash of a user who does not exist.
     dummy: Arc<SecretString>,
@@ -112,8 +124,8 @@ impl HashingPool {
         let dummy = dummy(&argon2).map_err(|error| bad(&error))?;
         Ok(Self {
             argon2,
-            threads: spawn(settings.workers).map_err(|error| bad(&error))?,
-            places: Arc::new(Semaphore::new(settings.workers + settings.queue)),
+            threads: spawn(settings.workers, settings.niceness).map_err(|error| bad(&error))?,
+            places: Places::new(u32::try_from(settings.workers + settings.queue).unwrap_or(u32::MAX)),
             workers: Arc::new(Semaphore::new(settings.workers)),
             dummy: Arc::new(SecretString::from(dummy)),
         })
@@ -137,10 +149,9 @@ impl HashingPool {
 
     /// A place in the pool. Who counts attempts takes it first, so that one which is refused for want of a place does not count.
     pub(crate) fn reserve(&self) -> Result<Place, Error> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let permit = place.map_err(|_| {
+        let permit = self.places.take().map_err(|wait| {
             counts::hash_refused();
-            Error::HashingQueueFull
+            Error::HashingQueueFull(wait)
         })?;
         Ok(Place {
             permit,
@@ -251,8 +262,8 @@ fn dummy(argon2: &Argon2<'_>) -> Result<String, argon2::password_hash::Error> {
     phc(argon2, &generate_salt(), Output::new(&output)?)
 }
 
-/// So many threads that do what is sent, until nobody can send any more.
-fn spawn(threads: usize) -> io::Result<mpsc::Sender<Job>> {
+/// So many threads of this niceness that do what is sent, until nobody can send any more.
+fn spawn(threads: usize, niceness: i32) -> io::Result<mpsc::Sender<Job>> {
     let (sender, jobs) = mpsc::channel::<Job>();
     let jobs = Arc::new(Mutex::new(jobs));
     for number in 0..threads {
@@ -260,7 +271,7 @@ fn spawn(threads: usize) -> io::Result<mpsc::Sender<Job>> {
         let thread = thread::Builder::new().name(format!("hashing-{number}"));
         thread.spawn(move || {
             // Where it cannot be had, the threads compete with the others.
-            let _ = rustix::process::nice(NICENESS);
+            let _ = rustix::process::nice(niceness);
             let mut memory = Vec::new();
             loop {
                 // What it guards is whole whatever panicked.
@@ -287,6 +298,7 @@ mod tests {
         queue: 1,
         memory_kib: 8,
         passes: 1,
+        niceness: 7,
     };
 
     fn password(text: &str) -> Password {
@@ -316,7 +328,7 @@ mod tests {
             sender.send(nice).expect("the test waits");
         });
         pool.threads.send(job).expect("a thread");
-        assert_eq!(nice.await.expect("an answer"), Some(NICENESS));
+        assert_eq!(nice.await.expect("an answer"), Some(CHEAP.niceness));
     }
 
     #[tokio::test]
@@ -352,12 +364,12 @@ mod tests {
             let pool = pool.clone();
             async move { pool.hash(password("correct horse")).await }
         });
-        while pool.places.available_permits() > 0 {
+        while pool.places.free() > 0 {
             tokio::task::yield_now().await;
         }
         assert!(matches!(
             pool.hash(password("correct horse")).await,
-            Err(Error::HashingQueueFull)
+            Err(Error::HashingQueueFull(_))
         ));
         drop(running);
         waiting.await.expect("joined").expect("hashed once there was a worker");

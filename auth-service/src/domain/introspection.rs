@@ -78,7 +78,7 @@ impl Sessions {
             // One that is dead is nobody's to log somebody out with.
             if session.end_time.is_none() && principal.token_version() >= user.token_version {
                 let now = self.clock.now();
-                let change = session_ends::end(tx, act, &session, SessionEnd::Revoked, now).await?;
+                let change = session_ends::end(tx, act, session.key(), SessionEnd::Revoked, now).await?;
                 feed::publish(tx, vec![change], now).await?;
             }
             Ok(())

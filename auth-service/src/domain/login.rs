@@ -1,6 +1,6 @@
 //! Login.
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use shared::db::write_tx;
 
 use super::{
@@ -54,6 +54,8 @@ impl Accounts {
 
     async fn attempt_login(&self, act: &Act, credentials: Credentials) -> Result<LoggedIn, Error> {
         self.attempts.admit_login(act)?;
+        // Who is turned away costs no statement, however many they are.
+        let place = self.hashing.reserve()?;
         let folded = names::fold(credentials.identifier.trim());
         let mut conn = self.db.read().await?;
         // No login has an @, and every address has one.
@@ -72,7 +74,6 @@ impl Accounts {
             None => None,
         };
         let guess = device.map_or(Guess::Identifier(&folded), Guess::Device);
-        let place = self.hashing.reserve()?;
         let attempt = self.attempts.count(act, guess).await?;
         let hash = found.as_ref().map(|user| user.password_hash.clone());
         let verdict = self
@@ -93,12 +94,12 @@ impl Accounts {
             }
         };
         let logged_in = write_tx!(self.db, |tx| {
-            let user = store::user_lock(tx, found.id).await?.filter(|user| user.is_active);
             // The password may have been changed while this one was verified.
-            let unchanged = |user: &User| user.password_hash.expose_secret() == found.password_hash.expose_secret();
-            let Some(mut user) = user.filter(unchanged) else {
+            let recorded = store::user_record_login(tx, found.id, &found.password_hash, self.clock.now()).await?;
+            let Some(mut user) = recorded else {
                 return Ok(None);
             };
+            // Anew: somebody else may have held the row for long.
             let now = self.clock.now();
             let mut published = Vec::new();
             if let Some(hash) = &new_hash {
@@ -107,8 +108,6 @@ impl Accounts {
             if let Some(hash) = &rehash {
                 store::user_password_rehash(tx, user.id, hash).await?;
             }
-            store::user_record_login(tx, user.id, now).await?;
-            user.last_login_time = Some(now);
             let begun = self.sessions.begin(tx, act, &user, device, now).await?;
             published.extend(begun.changes);
             self.attempts.succeeded(tx, &attempt, now).await?;
@@ -150,7 +149,7 @@ impl Accounts {
         let rehash = match verdict {
             Verdict::RightButOutdated => match self.hashing.hash(password).await {
                 // There will be another login.
-                Err(Error::HashingQueueFull) => None,
+                Err(Error::HashingQueueFull(_)) => None,
                 hash => Some(hash?),
             },
             Verdict::Right | Verdict::Wrong => None,

@@ -49,11 +49,11 @@ impl Accounts {
                 hash: &hash,
                 is_temporary: false,
             };
-            let mut user = user_create(tx, &registration, password, now).await?;
+            let user = user_create(tx, &registration, password, now).await?;
             store::user_role_insert(tx, user.id, Role::Player).await?;
             let begun = self.sessions.begin(tx, act, &user, None, now).await?;
-            store::user_record_login(tx, user.id, now).await?;
-            user.last_login_time = Some(now);
+            let recorded = store::user_record_login(tx, user.id, &hash, now).await?;
+            let user = recorded.ok_or(Error::UserNotFound)?;
             AuditEvent::new("user.register")
                 .user(user.id)
                 .record(tx, act, now)

@@ -170,7 +170,6 @@ mod tests {
             end_time: None,
             end_reason: None,
             create_time: at(0),
-            device_id: None,
             ip_address: String::new(),
             user_agent: String::new(),
             last_use_time: at(1000),

@@ -4,24 +4,24 @@
 use shared::{
     clock::Timestamp,
     db::{self, Conn},
-    ids::UserId,
+    ids::{SessionId, UserId},
 };
 
 use super::{Act, Sessions, audit::AuditEvent, counts, feed::Change};
 use crate::{
     ids::DeviceId,
-    store::{self, Session, SessionEnd, User},
+    store::{self, SessionEnd, User},
 };
 
-/// Ends a live session.
+/// Ends a live session of this user's.
 pub(super) async fn end(
     tx: &mut Conn,
     act: &Act,
-    session: &Session,
+    (session, user): (SessionId, UserId),
     end: SessionEnd,
     now: Timestamp,
 ) -> db::Result<Change> {
-    store::session_end(tx, session.id, end, now).await?;
+    store::session_end(tx, session, end, now).await?;
     counts::sessions_ended(end, 1);
     let event = match end {
         SessionEnd::Logout => AuditEvent::new("session.logout"),
@@ -32,11 +32,11 @@ pub(super) async fn end(
         _ => AuditEvent::new("session.end").detail("reason", end.as_str()),
     };
     event
-        .target("session", session.id)
-        .concerning(session.user_id)
+        .target("session", session)
+        .concerning(user)
         .record(tx, act, now)
         .await?;
-    Ok(Change::SessionRevoked(session.id))
+    Ok(Change::SessionRevoked(session))
 }
 
 /// Sessions that are looked at for the device that a login comes from.
@@ -81,20 +81,20 @@ impl Sessions {
     ) -> db::Result<Vec<Change>> {
         let mut changes = Vec::new();
         let mut others = Vec::new();
-        for session in store::sessions_unended(tx, user_id).await? {
-            let reason = if session.device_id == Some(device) {
+        for (session, on, expire_time) in store::sessions_unended(tx, user_id).await? {
+            let reason = if on == Some(device) {
                 SessionEnd::DeviceReplaced
-            } else if now >= session.expire_time {
+            } else if now >= expire_time {
                 SessionEnd::Expired
             } else {
                 others.push(session);
                 continue;
             };
-            changes.push(end(tx, act, &session, reason, now).await?);
+            changes.push(end(tx, act, (session, user_id), reason, now).await?);
         }
         let too_many = (others.len() + 1).saturating_sub(self.max_per_user);
         for session in &others[..too_many.min(others.len())] {
-            changes.push(end(tx, act, session, SessionEnd::SessionLimit, now).await?);
+            changes.push(end(tx, act, (*session, user_id), SessionEnd::SessionLimit, now).await?);
         }
         Ok(changes)
     }

@@ -290,7 +290,7 @@ impl Sessions {
             let now = self.clock.now();
             match session.use_without_rotation(claim.counter, (arrival, now)) {
                 Rotation::Rotate | Rotation::Repeat | Rotation::Overlap => {
-                    let change = session_ends::end(tx, act, &session, end, now).await?;
+                    let change = session_ends::end(tx, act, session.key(), end, now).await?;
                     feed::publish(tx, vec![change], now).await?;
                     Ok(Outcome::Done(()))
                 }
@@ -314,7 +314,7 @@ impl Sessions {
             };
             if session.end_time.is_none() {
                 let now = self.clock.now();
-                let change = session_ends::end(tx, act, &session, SessionEnd::Logout, now).await?;
+                let change = session_ends::end(tx, act, session.key(), SessionEnd::Logout, now).await?;
                 feed::publish(tx, vec![change], now).await?;
             }
             Ok(())
@@ -389,7 +389,7 @@ async fn refuse<T>(
 ) -> Result<Outcome<T>, Error> {
     match rotation {
         Rotation::Reuse => {
-            let change = session_ends::end(tx, act, session, SessionEnd::RefreshTokenReused, now).await?;
+            let change = session_ends::end(tx, act, session.key(), SessionEnd::RefreshTokenReused, now).await?;
             feed::publish(tx, vec![change], now).await?;
             tracing::warn!(session_id = %session.id, user_id = %session.user_id, "a refresh token was reused; the session has ended");
             Ok(Outcome::Refused(Error::RefreshTokenReused))
@@ -414,7 +414,7 @@ async fn refuse<T>(
 /// Ends a session that has expired for good, so that it stays over when the clock is set back.
 async fn end_expired(tx: &mut Conn, act: &Act, session: &Session, now: Timestamp) -> Result<(), Error> {
     if session.end_time.is_none() {
-        let change = session_ends::end(tx, act, session, SessionEnd::Expired, now).await?;
+        let change = session_ends::end(tx, act, session.key(), SessionEnd::Expired, now).await?;
         feed::publish(tx, vec![change], now).await?;
     }
     Ok(())

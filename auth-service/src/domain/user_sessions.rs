@@ -143,7 +143,7 @@ impl Sessions {
         let session = session.ok_or(Error::SessionNotFound)?;
         if session.end_time.is_none() {
             let now = self.clock.now();
-            let change = session_ends::end(tx, act, &session, SessionEnd::Revoked, now).await?;
+            let change = session_ends::end(tx, act, session.key(), SessionEnd::Revoked, now).await?;
             feed::publish(tx, vec![change], now).await?;
         }
         Ok(())

@@ -7,9 +7,6 @@ use tonic::{Code, Status};
 
 use crate::domain::Error;
 
-/// About as long as a full queue of the default size takes on two cores.
-const HASHING_RETRY_AFTER: Duration = Duration::from_secs(1);
-
 /// Permissions that an error names.
 const MAX_NAMED: usize = 20;
 
@@ -68,12 +65,12 @@ impl From<Error> for ErrorReply {
                 R::RotationRequired,
                 "this refresh token was not rotated for too long; call RotateTokens",
             ),
-            Error::HashingQueueFull => Self::new(
+            Error::HashingQueueFull(after) => Self::new(
                 Code::ResourceExhausted,
                 R::HashingQueueFull,
                 "too many logins at once; try again in a moment",
             )
-            .with_retry_after(HASHING_RETRY_AFTER),
+            .with_retry_after(after),
             Error::TooManyAttempts(after) => Self::new(
                 Code::ResourceExhausted,
                 R::TooManyAttempts,

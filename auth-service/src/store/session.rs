@@ -26,10 +26,16 @@ pub(crate) struct Session {
     pub(crate) end_time: Option<Timestamp>,
     pub(crate) end_reason: Option<String>,
     pub(crate) create_time: Timestamp,
-    pub(crate) device_id: Option<DeviceId>,
     pub(crate) ip_address: String,
     pub(crate) user_agent: String,
     pub(crate) last_use_time: Timestamp,
+}
+
+impl Session {
+    /// Which one it is, and whose.
+    pub(crate) const fn key(&self) -> (SessionId, UserId) {
+        (self.id, self.user_id)
+    }
 }
 
 /// A session to be. Its first refresh token has the counter 1.
@@ -238,13 +244,16 @@ pub(crate) async fn sessions_end_everybodys(conn: &mut Conn, end: SessionEnd, no
     query!(conn, |c| update.cached().execute(c).await)
 }
 
-/// The sessions of the user that have not ended, the longest idle one first.
-pub(crate) async fn sessions_unended(conn: &mut Conn, user_id: UserId) -> db::Result<Vec<Session>> {
+/// The sessions of the user that have not ended, the longest idle one first: which they are, their devices, and when they expire.
+pub(crate) async fn sessions_unended(
+    conn: &mut Conn,
+    user_id: UserId,
+) -> db::Result<Vec<(SessionId, Option<DeviceId>, Timestamp)>> {
     query!(conn, |c| sessions::table
         .filter(sessions::user_id.eq(user_id))
         .filter(sessions::end_time.is_null())
         .order((sessions::last_use_time, sessions::id))
-        .select(Session::as_select())
+        .select((sessions::id, sessions::device_id, sessions::expire_time))
         .load(c)
         .await)
 }

@@ -109,9 +109,24 @@ pub(crate) async fn user_lock(conn: &mut Conn, id: UserId) -> db::Result<Option<
     lock_row!(conn, users::table.find(id).select(User::as_select()))
 }
 
-pub(crate) async fn user_record_login(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
-    let update = diesel::update(users::table.find(id)).set(users::last_login_time.eq(now));
-    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
+/// Notes a login of the user, and locks the row as [`user_lock`] does. `None` where the user is not active, or has another password by now.
+pub(crate) async fn user_record_login(
+    conn: &mut Conn,
+    id: UserId,
+    password_hash: &SecretString,
+    now: Timestamp,
+) -> db::Result<Option<User>> {
+    let unchanged = users::table
+        .find(id)
+        .filter(users::is_active.eq(true))
+        .filter(users::password_hash.eq(password_hash.expose_secret()));
+    let update = diesel::update(unchanged).set(users::last_login_time.eq(now));
+    query!(conn, |c| update
+        .returning(User::as_returning())
+        .cached()
+        .get_result(c)
+        .await
+        .optional())
 }
 
 /// Stores the same password under newer parameters, which changes nothing that a token depends on.

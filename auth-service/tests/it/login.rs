@@ -6,6 +6,7 @@ use shared::{
         TestDatabase, on_both_backends,
         rpc::{bad_fields, reason},
     },
+    write_tx,
 };
 use tonic::Code;
 
@@ -71,6 +72,20 @@ on_both_backends! {
         hashing.await.expect("joined");
     }
 
+    async fn who_finds_no_place_costs_no_statement(database: TestDatabase) {
+        let slow = ["--hashing-workers", "1", "--hashing-queue", "0", "--hashing-memory-kib", "262144", "--hashing-passes", "8"];
+        let server = Server::start_with(database, &settings(&slow)).await;
+        let (_, hashing) = server.one_of_two_logins().await;
+        let hidden: db::Result<()> = write_tx!(server.database.db(), |tx| {
+            query!(tx, |c| diesel_async::SimpleAsyncConnection::batch_execute(c, "ALTER TABLE users RENAME TO hidden").await)
+        });
+        hidden.expect("hidden");
+        let refused = server.auth().login(credentials("nobody", "wrong horse")).await.expect_err("refused");
+        assert_eq!(reason(&refused), "HASHING_QUEUE_FULL");
+        assert!(!hashing.is_finished(), "the hash was too fast for this test");
+        hashing.await.expect("joined");
+    }
+
     async fn a_full_hashing_queue_says_when_to_come_back(database: TestDatabase) {
         let narrow = settings(&["--hashing-workers", "1", "--hashing-queue", "0", "--hashing-memory-kib", "65536"]);
         let server = Server::start_with(database, &narrow).await;
@@ -85,7 +100,8 @@ on_both_backends! {
                 "CREDENTIALS_INVALID" => {}
                 "HASHING_QUEUE_FULL" => {
                     assert_eq!(status.code(), Code::ResourceExhausted);
-                    assert!(tonic_types::StatusExt::get_details_retry_info(&status).is_some());
+                    let told = tonic_types::StatusExt::get_details_retry_info(&status).and_then(|told| told.retry_delay);
+                    assert!((500..1500).contains(&told.expect("a delay").as_millis()));
                     refused += 1;
                 }
                 other => panic!("{other}"),

@@ -245,7 +245,7 @@ impl Scenario {
                     Box::pin(scenario.run(setup, is_first, report)).await;
                 }
             }
-            Self::Rpc => reads::without_database(setup, report).await,
+            Self::Rpc if is_first => reads::without_database(setup, report).await,
             Self::Verification if is_first => verification::run(setup, report),
             Self::GetMe => reads::get_me(setup, report).await,
             Self::GetGame => reads::get_game(setup, report).await,
@@ -261,7 +261,8 @@ impl Scenario {
             Self::Connections { clients } if is_first => connections::run(setup, clients, report).await,
             Self::Footprint if is_first => footprint::run(setup, report).await,
             Self::Enumeration { samples } => enumeration::run(setup, samples, report).await,
-            Self::Verification
+            Self::Rpc
+            | Self::Verification
             | Self::Connections { .. }
             | Self::Footprint
             | Self::BareServer { .. }

@@ -115,6 +115,8 @@ impl Leaderboard {
         if known.asked > begun {
             return Ok(());
         }
+        // Whoever is about to come has no need of a question of their own.
+        tokio::task::yield_now().await;
         let asked = self.memory.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let changed = match &known.horizon {
             Some(since) => store::standings_changed(&mut self.db.read().await?, since, MAX_CHANGES).await?,

@@ -145,14 +145,14 @@ impl Rules {
             // Without keys no token is good, and that is not the token's fault.
             let message = "the server is starting: it waits for its keys, for revocations and for roles";
             let reply = ErrorReply::new(Code::Unavailable, ErrorReason::Starting, message);
-            return Err(reply.with_retry_after(RETRY_AFTER));
+            return Err(reply.with_retry_about(RETRY_AFTER));
         }
         let principal = caller.principal()?;
         if self.access.refuses_in_silence(self.policies.is_read(path)) {
             metrics::counter!(REFUSED).increment(1);
             let message = "the server has not heard of logouts and changes of roles for a while, and waits for them";
             let reply = ErrorReply::new(Code::Unavailable, ErrorReason::AccessFeedSilent, message);
-            return Err(reply.with_retry_after(RETRY_AFTER));
+            return Err(reply.with_retry_about(RETRY_AFTER));
         }
         Ok(principal)
     }

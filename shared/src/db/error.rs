@@ -105,7 +105,7 @@ impl From<&Error> for ErrorReply {
                     ErrorReason::DatabaseUnavailable,
                     "the database is not available; try again",
                 )
-                .with_retry_after(RETRY_AFTER)
+                .with_retry_about(RETRY_AFTER)
             }
             Error::Conflict(_) => {
                 tracing::debug!(%error, "transaction conflict");

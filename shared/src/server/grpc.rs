@@ -11,7 +11,6 @@ use tonic::{
 
 use super::{
     Health, Listener, Running, ServerSettings, TlsError,
-    admission::Admission,
     mount::{Mounted, RpcMount},
     rpc::RpcLayer,
     stream::StreamRules,
@@ -19,6 +18,7 @@ use super::{
 use crate::{
     authz::{Authenticate, Policies, PolicyError, PolicyLayer},
     feed::AccessView,
+    places::Places,
     token::Verifier,
 };
 
@@ -75,7 +75,7 @@ impl GrpcServer<'_> {
     pub async fn spawn(self, listener: Listener, running: &Running) -> Result<(Health, RpcMount), ServeError> {
         let policies = Arc::new(Policies::from_descriptor_set(self.descriptor_set)?);
         let health = Health::new(policies.services()).await;
-        let admission = Admission::new(self.settings.max_concurrent_requests);
+        let places = Places::new(self.settings.max_concurrent_requests);
 
         let mut infrastructure = Routes::new(health.service());
         if self.settings.reflection {
@@ -97,11 +97,11 @@ impl GrpcServer<'_> {
         };
         let layers = RpcLayer::new(
             &policies,
-            admission,
+            places,
             self.settings.request_timeout(),
             self.settings.trusted_proxies.clone(),
             (
-                Admission::new(self.settings.max_concurrent_streams),
+                Places::new(self.settings.max_concurrent_streams),
                 StreamRules {
                     verifier: self.verifier.clone(),
                     access: self.access.clone(),

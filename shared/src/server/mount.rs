@@ -79,7 +79,7 @@ impl Service<Request<Body>> for Mounted {
         }
         let starting = ErrorReply::new(Code::Unavailable, ErrorReason::Starting, "the server is starting");
         Either::Right(ready(Ok(
-            Status::from(starting.with_retry_after(RETRY_AFTER)).into_http()
+            Status::from(starting.with_retry_about(RETRY_AFTER)).into_http()
         )))
     }
 }

@@ -27,7 +27,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
-    admission::Admission,
+    admission::admit,
     deadline, message,
     peer::ClientAddress,
     request_id::{REQUEST_ID, RequestId},
@@ -37,6 +37,7 @@ use super::{
 use crate::{
     authz::{self, Policies},
     error::ErrorReply,
+    places::Places,
     proto::authz::v1::ErrorReason,
     telemetry::{self, metrics::InHand, traces},
 };
@@ -70,12 +71,12 @@ pub(super) struct RpcLayer {
 #[derive(Debug)]
 struct Shared {
     rpcs: Rpcs,
-    admission: Admission,
+    places: Places,
     timeout: Duration,
     trusted_proxies: Vec<IpNet>,
     /// Streams stay for long, and take no place from the other calls.
-    stream_admission: Admission,
-    reflection_admission: Admission,
+    stream_places: Places,
+    reflection_places: Places,
     streams: StreamRules,
     in_hand: Gauge,
 }
@@ -84,10 +85,10 @@ impl RpcLayer {
     /// `policies` says which paths are RPCs: a label is made of no other.
     pub(super) fn new(
         policies: &Policies,
-        admission: Admission,
+        places: Places,
         timeout: Duration,
         trusted_proxies: Vec<IpNet>,
-        (stream_admission, streams): (Admission, StreamRules),
+        (stream_places, streams): (Places, StreamRules),
     ) -> Self {
         // Before anything is measured.
         telemetry::metrics::recorder();
@@ -95,11 +96,11 @@ impl RpcLayer {
         Self {
             shared: Arc::new(Shared {
                 rpcs: Rpcs::new(policies),
-                admission,
+                places,
                 timeout,
                 trusted_proxies,
-                stream_admission,
-                reflection_admission: Admission::new(REFLECTION_STREAMS),
+                stream_places,
+                reflection_places: Places::new(REFLECTION_STREAMS),
                 streams,
                 in_hand: metrics::gauge!(IN_HAND),
             }),
@@ -258,15 +259,15 @@ impl Shared {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError>,
     {
-        let admission = if request.uri().path().ends_with(REFLECTION) {
-            &self.reflection_admission
+        let places = if request.uri().path().ends_with(REFLECTION) {
+            &self.reflection_places
         } else if is_stream {
-            &self.stream_admission
+            &self.stream_places
         } else {
-            &self.admission
+            &self.places
         };
         let mut place = None;
-        let response = self.respond_within(inner, request, admission, &mut place).await;
+        let response = self.respond_within(inner, request, places, &mut place).await;
         (response, place)
     }
 
@@ -274,7 +275,7 @@ impl Shared {
         &self,
         mut inner: S,
         request: Request<Body>,
-        admission: &Admission,
+        places: &Places,
         place: &mut Option<OwnedSemaphorePermit>,
     ) -> Response<Body>
     where
@@ -298,7 +299,7 @@ impl Shared {
                 Err(_elapsed) => return refused(deadline::exceeded()),
             }
         };
-        match admission.admit(request.uri().path()) {
+        match admit(places, request.uri().path()) {
             Ok(admitted) => *place = admitted,
             Err(reply) => {
                 metrics::counter!(OVERLOADED).increment(1);

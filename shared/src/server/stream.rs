@@ -100,7 +100,7 @@ impl StreamRules {
                     ErrorReason::ShuttingDown,
                     "the server is shutting down; call again",
                 )
-                .with_retry_after(RETRY_AFTER),
+                .with_retry_about(RETRY_AFTER),
                 reply = rules.refused(caller) => reply,
                 () = passed(deadline) => deadline::exceeded(),
             }

@@ -148,7 +148,7 @@ where
         report.add(row.with("ours", &us).with("bare tonic", &them));
         // What it is set beside had so many.
         if backend == Backend::Postgres && players == 100_000 {
-            report.add(nakama.beside(self.name, &us));
+            report.add(nakama.beside(self.name, Some(Backend::Postgres), &us));
         }
         Spread::of(us.each(|slice| slice.cpu_per_call().server())).median
     }

@@ -72,7 +72,7 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     );
     report.add(row.with("ours", &us));
     if setup.engine.backend() == Backend::Postgres {
-        report.add(nakama::LOGIN.beside("Login", &us));
+        report.add(nakama::LOGIN.beside("Login", Some(Backend::Postgres), &us));
     }
 }
 

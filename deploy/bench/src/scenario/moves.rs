@@ -145,7 +145,7 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     );
     report.add(row.with("ours", &us).with("bare transactions", &bare));
     if setup.engine.backend() == Backend::Postgres {
-        report.add(nakama::SCORE.beside("MakeMove, whole games", &us));
+        report.add(nakama::SCORE.beside("MakeMove, whole games", Some(Backend::Postgres), &us));
     }
 }
 

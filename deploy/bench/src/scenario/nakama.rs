@@ -30,7 +30,7 @@ pub(crate) const LOGIN: Nakama = nakama("e-mail login, bcrypt of cost 13", 450_0
 
 impl Nakama {
     /// The row that sets our calls beside it: at most half of its sum.
-    pub(crate) fn beside(self, scenario: &str, rounds: &Rounds) -> Row {
+    pub(crate) fn beside(self, scenario: &str, backend: Option<Backend>, rounds: &Rounds) -> Row {
         let figure = Spread::of(rounds.each(|slice| slice.cpu_per_call().server()));
         let what = format!(
             "CPU of a call, service + database; goal: half of Nakama's {} + {} for {}",
@@ -39,7 +39,7 @@ impl Nakama {
         let goal = Goal::AtMost(f64::midpoint(self.server, self.database));
         Row::new(
             format!("{scenario} beside Nakama"),
-            Some(Backend::Postgres),
+            backend,
             what,
             (figure, Unit::Micros),
             goal,

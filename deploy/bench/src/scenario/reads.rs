@@ -64,9 +64,7 @@ pub(crate) async fn without_database(setup: &Setup<'_>, report: &mut Report) {
     let figure = (Spread::of(ratios), Unit::Times);
     let row = Row::new("RPC without a database", None, what, figure, Goal::AtMost(1.25));
     report.add(row.with("ours", &us).with("bare tonic", &them));
-    if setup.engine.backend() == Backend::Postgres {
-        report.add(nakama::HEALTH.beside("RPC without a database", &us));
-    }
+    report.add(nakama::HEALTH.beside("RPC without a database", None, &us));
 }
 
 /// What it costs to read one's own profile.
@@ -108,7 +106,7 @@ pub(crate) async fn get_me(setup: &Setup<'_>, report: &mut Report) {
     };
     let us = read.compare(setup, report, "GetMe").await;
     if setup.engine.backend() == Backend::Postgres {
-        report.add(nakama::ACCOUNT.beside("GetMe", &us));
+        report.add(nakama::ACCOUNT.beside("GetMe", Some(Backend::Postgres), &us));
     }
 }
 

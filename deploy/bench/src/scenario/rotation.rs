@@ -101,7 +101,7 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
         }
         report.add(
             nakama::SESSION_REFRESH
-                .beside("RefreshAccessToken", &us)
+                .beside("RefreshAccessToken", Some(Backend::Postgres), &us)
                 .with("ours", &us),
         );
     }
