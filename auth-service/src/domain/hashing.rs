@@ -30,6 +30,9 @@ use super::{counts, error::Error, password::Password};
 /// Bytes of a hash.
 const OUTPUT_LEN: usize = 32;
 
+/// Hashes that a thread has before it: the one it works at, and the next, so that it need not wait for anybody to hand it over.
+const IN_HAND: usize = 2;
+
 /// Something to do with the memory of a thread.
 type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
 
@@ -82,7 +85,8 @@ pub(crate) struct HashingPool {
     threads: mpsc::Sender<Job>,
     /// For all that run and wait.
     places: Places,
-    workers: Arc<Semaphore>,
+    /// [`IN_HAND`] of each thread.
+    turns: Arc<Semaphore>,
     /// Verified in place of the hash of a user who does not exist.
     dummy: Arc<SecretString>,
 }
@@ -106,13 +110,11 @@ pub(crate) struct Place {
     since: Instant,
 }
 
-/// A place in the pool and a worker. Only [`HashingPool::enter`] makes one, so nothing is hashed without.
+/// A place in the pool whose turn has come.
 #[derive(Debug)]
 struct Permit {
-    _place: OwnedSemaphorePermit,
-    _worker: OwnedSemaphorePermit,
-    _running: InHand,
-    since: Instant,
+    place: Place,
+    turn: OwnedSemaphorePermit,
 }
 
 impl HashingPool {
@@ -126,7 +128,7 @@ impl HashingPool {
             argon2,
             threads: spawn(settings.workers, settings.niceness).map_err(|error| bad(&error))?,
             places: Places::new(u32::try_from(settings.workers + settings.queue).unwrap_or(u32::MAX)),
-            workers: Arc::new(Semaphore::new(settings.workers)),
+            turns: Arc::new(Semaphore::new(IN_HAND * settings.workers)),
             dummy: Arc::new(SecretString::from(dummy)),
         })
     }
@@ -196,14 +198,21 @@ impl HashingPool {
         place: Place,
         work: impl FnOnce(&Argon2<'_>, &mut Vec<Block>) -> Result<T, argon2::password_hash::Error> + Send + 'static,
     ) -> Result<Result<T, argon2::password_hash::Error>, Error> {
-        let permit = self.enter(place).await?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = turn.map_err(|error| Error::Internal(format!("hashing: {error}")))?;
+        let permit = Permit { place, turn };
         let argon2 = self.argon2.clone();
         let (answer, answered) = oneshot::channel();
         // The permit goes with the work: a call that is cancelled does not stop its hash.
         let job = Box::new(move |memory: &mut Vec<Block>| {
+            if answer.is_closed() {
+                return;
+            }
+            let since = permit.place.since;
+            let running = permit.begin();
             let result = work(&argon2, memory);
-            histogram!(counts::HASH_DURATION).record(permit.since.elapsed().as_secs_f64());
-            drop(permit);
+            histogram!(counts::HASH_DURATION).record(since.elapsed().as_secs_f64());
+            drop(running);
             // Whoever waited for it may be gone.
             let _ = answer.send(result);
         });
@@ -211,17 +220,13 @@ impl HashingPool {
         self.threads.send(job).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())
     }
+}
 
-    async fn enter(&self, place: Place) -> Result<Permit, Error> {
-        let worker = Arc::clone(&self.workers).acquire_owned().await;
-        let worker = worker.map_err(|error| Error::Internal(format!("hashing: {error}")))?;
-        drop(place.waiting);
-        Ok(Permit {
-            _place: place.permit,
-            _worker: worker,
-            _running: counts::hash_running(),
-            since: place.since,
-        })
+impl Permit {
+    /// What is kept until the hash is there.
+    fn begin(self) -> impl Send {
+        drop(self.place.waiting);
+        (self.place.permit, self.turn, counts::hash_running())
     }
 }
 
@@ -291,6 +296,8 @@ fn internal(error: argon2::password_hash::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const CHEAP: HashingSettings = HashingSettings {
@@ -356,10 +363,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_hashed_for_who_has_gone() {
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let (end, ended) = mpsc::channel::<()>();
+        let mut running = Box::pin(pool.run(pool.reserve().expect("a place"), move |_, _| Ok(ended.recv().is_err())));
+        let (hashed, mut has_hashed) = oneshot::channel();
+        let hash = pool.run(pool.reserve().expect("a place"), move |_, _| Ok(hashed.send(())));
+        // Both are with the thread now.
+        assert!(futures_util::poll!(&mut running).is_pending());
+        assert!(tokio::time::timeout(Duration::ZERO, hash).await.is_err());
+        drop(end);
+        running.await.expect("no panic").expect("ended");
+        // The thread is there for the next one, and so are both places.
+        pool.hash(password("correct horse")).await.expect("hashed");
+        assert!(has_hashed.try_recv().is_err());
+        assert_eq!(pool.places.free(), 2);
+    }
+
+    #[tokio::test]
     async fn more_than_the_queue_holds_is_refused() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
-        let place = pool.reserve().expect("a place");
-        let running = pool.enter(place).await.expect("a worker");
+        let (end, ended) = mpsc::channel::<()>();
+        let running = tokio::spawn({
+            let pool = pool.clone();
+            let place = pool.reserve().expect("a place");
+            async move { pool.run(place, move |_, _| Ok(ended.recv().is_err())).await }
+        });
         let waiting = tokio::spawn({
             let pool = pool.clone();
             async move { pool.hash(password("correct horse")).await }
@@ -371,7 +400,8 @@ mod tests {
             pool.hash(password("correct horse")).await,
             Err(Error::HashingQueueFull(_))
         ));
-        drop(running);
+        drop(end);
+        running.await.expect("joined").expect("no panic").expect("ended");
         waiting.await.expect("joined").expect("hashed once there was a worker");
     }
 }
