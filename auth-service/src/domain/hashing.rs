@@ -1,5 +1,5 @@
 //! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a bounded amount of memory and
-//! leaves the other RPCs alone.
+//! takes no more than a fair share from the other RPCs.
 //!
 //! The threads that hash are their own. Each keeps its memory for the next hash: giving it back each time costs the pages anew.
 //!
@@ -33,6 +33,9 @@ const OUTPUT_LEN: usize = 32;
 /// Hashes that a thread has before it: the one it works at, and the next, so that it need not wait for anybody to hand it over.
 const IN_HAND: usize = 2;
 
+/// Those in a second who are told that there is no place, before they are told to wait for longer: a fiftieth of a processor, at about 100 us each.
+const REFUSALS: u32 = 200;
+
 /// Something to do with the memory of a thread.
 type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
 
@@ -47,7 +50,7 @@ pub(crate) struct HashingSettings {
     pub(crate) memory_kib: u32,
     /// argon2's passes over it.
     pub(crate) passes: u32,
-    /// How nice the threads are to whatever else wants the processors [0 to 19].
+    /// How much nicer the threads are than the process to whatever else wants the processors [0 to 19].
     pub(crate) niceness: i32,
 }
 
@@ -127,7 +130,10 @@ impl HashingPool {
         Ok(Self {
             argon2,
             threads: spawn(settings.workers, settings.niceness).map_err(|error| bad(&error))?,
-            places: Places::new(u32::try_from(settings.workers + settings.queue).unwrap_or(u32::MAX)),
+            places: Places::new(
+                u32::try_from(settings.workers + settings.queue).unwrap_or(u32::MAX),
+                REFUSALS,
+            ),
             turns: Arc::new(Semaphore::new(IN_HAND * settings.workers)),
             dummy: Arc::new(SecretString::from(dummy)),
         })
@@ -147,6 +153,14 @@ impl HashingPool {
     /// after the same work.
     pub(crate) async fn verify(&self, password: Password, hash: Option<SecretString>) -> Result<Verdict, Error> {
         self.verify_at(self.reserve()?, password, hash).await
+    }
+
+    /// Refuses as [`reserve`](Self::reserve) does where there is no place now: for those who are turned away before they cost anything.
+    pub(crate) fn glance(&self) -> Result<(), Error> {
+        if self.places.free() > 0 {
+            return Ok(());
+        }
+        self.reserve().map(drop)
     }
 
     /// A place in the pool. Who counts attempts takes it first, so that one which is refused for want of a place does not count.
@@ -325,17 +339,17 @@ mod tests {
     #[tokio::test]
     async fn the_threads_leave_the_processors_to_others() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
-        let (sender, nice) = oneshot::channel();
-        let job = Box::new(move |_: &mut Vec<Block>| {
+        let niceness = || -> i32 {
             let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux tells");
             // The 17th field after the name in parentheses.
-            let nice = stat
-                .rsplit_once(')')
-                .and_then(|(_, rest)| rest.split_whitespace().nth(16)?.parse().ok());
-            sender.send(nice).expect("the test waits");
-        });
+            let (_, rest) = stat.rsplit_once(')').expect("a name");
+            let field = rest.split_whitespace().nth(16).expect("many fields");
+            field.parse().expect("a number")
+        };
+        let (sender, nice) = oneshot::channel();
+        let job = Box::new(move |_: &mut Vec<Block>| sender.send(niceness()).expect("the test waits"));
         pool.threads.send(job).expect("a thread");
-        assert_eq!(nice.await.expect("an answer"), Some(CHEAP.niceness));
+        assert_eq!(nice.await.expect("an answer"), (niceness() + CHEAP.niceness).min(19));
     }
 
     #[tokio::test]

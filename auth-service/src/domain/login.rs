@@ -54,8 +54,8 @@ impl Accounts {
 
     async fn attempt_login(&self, act: &Act, credentials: Credentials) -> Result<LoggedIn, Error> {
         self.attempts.admit_login(act)?;
-        // Who is turned away costs no statement, however many they are.
-        let place = self.hashing.reserve()?;
+        // Who is turned away costs no statement, however many they are. The place itself is for those who have been read.
+        self.hashing.glance()?;
         let folded = names::fold(credentials.identifier.trim());
         let mut conn = self.db.read().await?;
         // No login has an @, and every address has one.
@@ -74,6 +74,7 @@ impl Accounts {
             None => None,
         };
         let guess = device.map_or(Guess::Identifier(&folded), Guess::Device);
+        let place = self.hashing.reserve()?;
         let attempt = self.attempts.count(act, guess).await?;
         let hash = found.as_ref().map(|user| user.password_hash.clone());
         let verdict = self

@@ -94,13 +94,14 @@ impl Accounts {
         action: &'static str,
     ) -> Result<User, Error> {
         self.attempts.admit_login(act)?;
-        let place = self.hashing.reserve()?;
+        self.hashing.glance()?;
         let id = act.user_id().ok_or(Error::UserNotFound)?;
         let mut conn = self.db.read().await?;
         let found = store::user_by_id(&mut conn, id).await?;
         let found = found.filter(|user| user.is_active && user.is_person());
         let found = found.ok_or(Error::UserNotFound)?;
         drop(conn);
+        let place = self.hashing.reserve()?;
         let attempt = self.attempts.count(act, Guess::Current(id)).await?;
         let hash = Some(found.password_hash.clone());
         if self.hashing.verify_at(place, password, hash).await? != Verdict::Wrong {

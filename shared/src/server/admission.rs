@@ -5,6 +5,11 @@ use tonic::Code;
 
 use crate::{error::ErrorReply, places::Places, proto::authz::v1::ErrorReason};
 
+/// So many places for calls. To refuse half as many a second costs little beside them.
+pub(super) fn places(count: u32) -> Places {
+    Places::new(count, count.div_ceil(2))
+}
+
 /// A place, kept until it is dropped; or the refusal.
 ///
 /// Health checks need none: a busy server is not a dead one, and restarting it would make things worse.

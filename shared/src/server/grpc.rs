@@ -10,7 +10,7 @@ use tonic::{
 };
 
 use super::{
-    Health, Listener, Running, ServerSettings, TlsError,
+    Health, Listener, Running, ServerSettings, TlsError, admission,
     mount::{Mounted, RpcMount},
     rpc::RpcLayer,
     stream::StreamRules,
@@ -18,7 +18,6 @@ use super::{
 use crate::{
     authz::{Authenticate, Policies, PolicyError, PolicyLayer},
     feed::AccessView,
-    places::Places,
     token::Verifier,
 };
 
@@ -75,7 +74,7 @@ impl GrpcServer<'_> {
     pub async fn spawn(self, listener: Listener, running: &Running) -> Result<(Health, RpcMount), ServeError> {
         let policies = Arc::new(Policies::from_descriptor_set(self.descriptor_set)?);
         let health = Health::new(policies.services()).await;
-        let places = Places::new(self.settings.max_concurrent_requests);
+        let places = admission::places(self.settings.max_concurrent_requests);
 
         let mut infrastructure = Routes::new(health.service());
         if self.settings.reflection {
@@ -101,7 +100,7 @@ impl GrpcServer<'_> {
             self.settings.request_timeout(),
             self.settings.trusted_proxies.clone(),
             (
-                Places::new(self.settings.max_concurrent_streams),
+                admission::places(self.settings.max_concurrent_streams),
                 StreamRules {
                     verifier: self.verifier.clone(),
                     access: self.access.clone(),

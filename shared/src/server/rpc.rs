@@ -27,7 +27,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
-    admission::admit,
+    admission::{self, admit},
     deadline, message,
     peer::ClientAddress,
     request_id::{REQUEST_ID, RequestId},
@@ -100,7 +100,7 @@ impl RpcLayer {
                 timeout,
                 trusted_proxies,
                 stream_places,
-                reflection_places: Places::new(REFLECTION_STREAMS),
+                reflection_places: admission::places(REFLECTION_STREAMS),
                 streams,
                 in_hand: metrics::gauge!(IN_HAND),
             }),
