@@ -31,10 +31,10 @@ pub struct DatabaseArgs {
     /// File with the password for PostgreSQL, where the URL has none: a line of text.
     #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
-    /// Connections at a time [1 to 1000].
-    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16, value_name = "N")]
+    /// Connections at a time [1 to 1000] [default: 4 for each core, at least 8 and at most 32].
+    #[arg(long, env = "DATABASE_CONNECTIONS", value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub database_connections: u32,
+    pub database_connections: Option<u32>,
     /// Seconds to wait for a connection before a call is answered with UNAVAILABLE [1 to 60].
     #[arg(long, env = "DATABASE_ACQUIRE_SECONDS", default_value_t = 5, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=60))]
@@ -67,11 +67,12 @@ impl DatabaseArgs {
             url.set_password(text.expose_secret().trim_end_matches(['\r', '\n']))
                 .map_err(|error| bad(&error))?;
         }
+        let usual = DatabaseSettings::new(url);
         Ok(DatabaseSettings {
-            max_connections: self.database_connections,
+            max_connections: self.database_connections.unwrap_or(usual.max_connections),
             acquire_timeout: Duration::from_secs(self.database_acquire_seconds.into()),
             statement_timeout: Duration::from_secs(self.database_statement_seconds.into()),
-            ..DatabaseSettings::new(url)
+            ..usual
         })
     }
 }

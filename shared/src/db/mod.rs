@@ -134,7 +134,7 @@ impl Db {
         })
     }
 
-    /// A connection for one statement that writes, which is a transaction of its own. On SQLite this waits until nobody else writes.
+    /// A connection for statements that write, each of which is a transaction of its own. On SQLite this waits until nobody else writes.
     pub async fn write(&self) -> Result<Conn> {
         match self {
             // It waits for the disk.

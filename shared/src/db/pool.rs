@@ -2,11 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use deadpool::managed::QueueMode;
 use diesel_async::pooled_connection::deadpool::PoolError;
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 
 use super::{Db, Error, Result};
 use crate::{server::Running, telemetry};
+
+/// Which connection is taken: the one that was given back last. It has warm caches, on PostgreSQL's side as well, and those that are too many rest.
+pub(super) const QUEUE_MODE: QueueMode = QueueMode::Lifo;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 

@@ -14,7 +14,7 @@ use super::{
     Conn, DatabaseSettings, Error, OpenError, Result,
     conn::Pooled,
     notify::Hub,
-    pool::PoolMetrics,
+    pool::{PoolMetrics, QUEUE_MODE},
     tls::{self, SslMode},
 };
 
@@ -97,6 +97,7 @@ impl Pool {
         let manager = AsyncDieselConnectionManager::new_with_config(String::new(), manager);
         let connections = deadpool::Pool::builder(manager)
             .max_size(settings.max_connections.max(1) as usize)
+            .queue_mode(QUEUE_MODE)
             .build()
             .map_err(|error| OpenError::Pool(error.to_string()))?;
         let name = connector.config.get_dbname().unwrap_or("postgres");

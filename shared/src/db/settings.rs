@@ -2,8 +2,10 @@
 
 use std::{
     fmt,
+    num::NonZero,
     path::{Path, PathBuf},
     str::FromStr,
+    thread,
     time::Duration,
 };
 
@@ -26,11 +28,12 @@ pub struct DatabaseSettings {
 }
 
 impl DatabaseSettings {
-    /// The usual settings for this database: 16 connections, 5 s to get one, 10 s for a statement.
-    pub const fn new(url: DatabaseUrl) -> Self {
+    /// The usual settings for this database: 4 connections for each core, at least 8 and at most 32; 5 s to get one, 10 s for a statement.
+    pub fn new(url: DatabaseUrl) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             url,
-            max_connections: 16,
+            max_connections: u32::try_from(4 * cores).unwrap_or(u32::MAX).clamp(8, 32),
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
         }

@@ -15,7 +15,13 @@ use diesel_async::{
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 
-use super::{Conn, DatabaseSettings, Result, conn::Pooled, in_place::InPlace, notify::Hub, pool::PoolMetrics};
+use super::{
+    Conn, DatabaseSettings, Result,
+    conn::Pooled,
+    in_place::InPlace,
+    notify::Hub,
+    pool::{PoolMetrics, QUEUE_MODE},
+};
 
 /// A connection to a file.
 pub(super) type Connection = SyncConnectionWrapper<SqliteConnection, InPlace>;
@@ -205,6 +211,7 @@ fn connections(path: &str, pragmas: String, size: usize) -> std::result::Result<
     });
     deadpool::Pool::builder(AsyncDieselConnectionManager::new_with_config(path, manager))
         .max_size(size)
+        .queue_mode(QUEUE_MODE)
         .build()
         .map_err(|error| OpenError::Pool(error.to_string()))
 }

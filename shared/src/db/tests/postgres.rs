@@ -136,6 +136,22 @@ fn a_connection_cut_off_in_a_statement_is_not_reused() {
 }
 
 #[test]
+fn the_connection_that_was_given_back_last_is_taken_first() {
+    block_on(async {
+        let database = TestDatabase::create_empty(Backend::Postgres).await;
+        let db = database.db();
+        let (mut one, mut other) = (db.read().await.unwrap(), db.read().await.unwrap());
+        let last = pid(&mut other).await;
+        assert_ne!(pid(&mut one).await, last);
+        drop(one);
+        drop(other);
+        for _ in 0..3 {
+            assert_eq!(pid(&mut db.read().await.unwrap()).await, last);
+        }
+    });
+}
+
+#[test]
 fn an_abandoned_transaction_gives_its_connection_back() {
     block_on(async {
         let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
