@@ -16,7 +16,6 @@ use clap::builder::NonEmptyStringValueParser;
 use secrecy::{ExposeSecret as _, SecretString};
 use shared::{
     config::StartError,
-    db::Backend,
     token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER},
 };
 use url::Url;
@@ -295,14 +294,13 @@ impl AuthSettings {
         }
     }
 
-    pub(crate) fn hashing(&self, backend: Backend) -> HashingSettings {
+    pub(crate) fn hashing(&self) -> HashingSettings {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         HashingSettings {
             workers: self.hashing_workers.map_or(cores, usize::from),
             queue: self.hashing_queue.into(),
             memory_kib: self.hashing_memory_kib,
             passes: self.hashing_passes,
-            niceness: HashingSettings::niceness_beside(backend),
         }
     }
 

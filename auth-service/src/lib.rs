@@ -76,7 +76,7 @@ impl AuthService<'_> {
         for origin in self.settings.cookies.exposed() {
             tracing::warn!(%origin, "refresh tokens travel to this origin in a cookie without TLS");
         }
-        let hashing = HashingPool::new(self.settings.hashing(self.db.backend())).map_err(StartError::setting)?;
+        let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
         let key_set = KeySet::empty();
         let (issuer, audience) = (&self.settings.token_issuer, &self.settings.token_audience);
         // Where its own database is silent, auth-service says so itself.

@@ -23,7 +23,7 @@ use shared::{
 use super::{Act, AddressLimit, Error, RateRule, ServerSecrets, audit::AuditEvent, secret::Purpose};
 use crate::{
     ids::DeviceId,
-    store::{self, Throttle, User},
+    store::{self, Failure, Throttle, User},
 };
 
 /// How long failures count.
@@ -125,6 +125,9 @@ impl Attempts {
         let rows = store::throttles_by_keys(&mut conn, &keys).await?;
         drop(conn);
         refuse_blocked(&rows, self.clock.now())?;
+        if self.count_freely(&counters, &rows).await? {
+            return Ok(Attempt { counters });
+        }
         write_tx!(self.db, |tx| {
             let mut rows = Vec::with_capacity(keys.len());
             for key in &keys {
@@ -133,7 +136,7 @@ impl Attempts {
             let now = self.clock.now();
             refuse_blocked(&rows, now)?;
             for (counter, row) in counters.iter_mut().zip(rows) {
-                let failures = if now < row.expire_time { row.failures } else { 0 } + 1;
+                let failures = next_failure(Some(&row), now);
                 counter.delay = self.delay(counter.scope, failures);
                 let counted = Throttle {
                     failures,
@@ -147,14 +150,44 @@ impl Attempts {
         })
     }
 
+    /// Counts an attempt by one statement, where its failure brings no wait by these rows. False where it is not counted: others have counted since
+    /// the rows were read.
+    async fn count_freely(&self, counters: &[Counter], rows: &[Throttle]) -> Result<bool, Error> {
+        let mut conn = self.db.write().await?;
+        // Only now: there may have been others before this one.
+        let now = self.clock.now();
+        let mut failures = Vec::with_capacity(counters.len());
+        for counter in counters {
+            let row = rows.iter().find(|row| row.key == counter.key);
+            let (free, _) = self.limits(counter.scope);
+            if next_failure(row, now) >= free {
+                return Ok(false);
+            }
+            failures.push(Failure {
+                key: &counter.key,
+                free,
+            });
+        }
+        let counted = store::throttles_count(&mut conn, &failures, now, now.plus(MEMORY)).await?;
+        if counted.len() == counters.len() {
+            return Ok(true);
+        }
+        for key in &counted {
+            store::throttle_take_back(&mut conn, key).await?;
+        }
+        Ok(false)
+    }
+
     /// The password was right: nothing counts against the account or the device any more, and the address has its attempt back.
     /// In the transaction of what the password was for.
     pub(super) async fn succeeded(&self, tx: &mut Conn, attempt: &Attempt, now: Timestamp) -> db::Result<()> {
-        for counter in &attempt.counters {
-            match counter.scope {
-                Scope::Account | Scope::Device => store::throttle_delete(tx, &counter.key).await?,
-                Scope::Address => store::throttle_take_back(tx, &counter.key, now).await?,
-            }
+        let is_address = |counter: &&Counter| counter.scope == Scope::Address;
+        let (address, own): (Vec<_>, Vec<_>) = attempt.counters.iter().partition(is_address);
+        if let ([address], [own]) = (&address[..], &own[..]) {
+            return store::throttles_settle(tx, &address.key, &own.key, now).await;
+        }
+        for counter in own {
+            store::throttle_delete(tx, &counter.key).await?;
         }
         Ok(())
     }
@@ -236,11 +269,16 @@ impl Attempts {
         context.sign().as_ref().to_vec()
     }
 
-    fn delay(&self, scope: Scope, failures: i64) -> Duration {
-        let (free, max) = match scope {
+    /// Failures that bring no wait, and the longest wait.
+    const fn limits(&self, scope: Scope) -> (i64, Duration) {
+        match scope {
             Scope::Account | Scope::Device => (self.rules.free, self.rules.max_delay),
             Scope::Address => (self.rules.free_of_address, MAX_DELAY_OF_ADDRESS),
-        };
+        }
+    }
+
+    fn delay(&self, scope: Scope, failures: i64) -> Duration {
+        let (free, max) = self.limits(scope);
         delay(failures, free, max)
     }
 }
@@ -260,6 +298,12 @@ impl Attempt {
     }
 }
 
+/// Which failure the next one is under the key of this row.
+fn next_failure(row: Option<&Throttle>, now: Timestamp) -> i64 {
+    let counted = row.filter(|row| now < row.expire_time);
+    counted.map_or(0, |row| row.failures) + 1
+}
+
 /// How long the next attempt waits after this many failures.
 fn delay(failures: i64, free: i64, max: Duration) -> Duration {
     if failures < free {
@@ -273,7 +317,7 @@ fn delay(failures: i64, free: i64, max: Duration) -> Duration {
 fn refuse_blocked(rows: &[Throttle], now: Timestamp) -> Result<(), Error> {
     let until = rows
         .iter()
-        .filter(|row| now < row.expire_time)
+        .filter(|row| row.failures > 0 && now < row.expire_time)
         .map(|row| row.blocked_until);
     match until.max() {
         Some(until) if now < until => Err(Error::TooManyAttempts(until.since(now))),

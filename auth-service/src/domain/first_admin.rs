@@ -45,7 +45,7 @@ pub async fn ensure_first_admin(
         return Ok(None);
     }
     let password = password()?;
-    let hashing = HashingPool::new(settings.hashing(db.backend())).map_err(StartError::setting)?;
+    let hashing = HashingPool::new(settings.hashing()).map_err(StartError::setting)?;
     let made = make_first(db, &hashing, clock, (&password, PasswordRules::default()), false).await?;
     Ok(made.then_some(password))
 }
@@ -67,7 +67,7 @@ pub async fn is_first_admin_password(
     let Ok(password) = Password::presented(password.expose_secret()) else {
         return Ok(false);
     };
-    let settings = settings.hashing(db.backend());
+    let settings = settings.hashing();
     let pool = tokio::task::spawn_blocking(move || HashingPool::new(settings)).await;
     let pool = pool.map_err(StartError::failed)?.map_err(StartError::failed)?;
     let verdict = pool.verify(password, Some(user.password_hash)).await;

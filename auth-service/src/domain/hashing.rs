@@ -22,7 +22,7 @@ use argon2::{
 };
 use metrics::histogram;
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::{db::Backend, places::Places, telemetry::metrics::InHand};
+use shared::{places::Places, telemetry::metrics::InHand};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{counts, error::Error, password::Password};
@@ -35,6 +35,11 @@ const IN_HAND: usize = 2;
 
 /// Those in a second who are told that there is no place, before they are told to wait for longer: a fiftieth of a processor, at about 100 us each.
 const REFUSALS: u32 = 200;
+
+/// How much nicer the threads are than the rest of the process: as nice as there is. By Linux's weights (15 to 1024) a thread gets little of a
+/// processor that something else wants as well, and all of one that is idle. Where Linux shares the processors out by containers or sessions, that
+/// goes for what else is in the service's own; the others have their share beside it.
+const NICENESS: i32 = 19;
 
 /// Something to do with the memory of a thread.
 type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
@@ -50,22 +55,6 @@ pub(crate) struct HashingSettings {
     pub(crate) memory_kib: u32,
     /// argon2's passes over it.
     pub(crate) passes: u32,
-    /// How much nicer the threads are than the process to whatever else wants the processors [0 to 19].
-    pub(crate) niceness: i32,
-}
-
-impl HashingSettings {
-    /// How nice it is best to be beside this database.
-    ///
-    /// Where the database works in this process, at 19 a thread gets little of a processor that something else wants as well, by Linux's weights
-    /// (15 to 1024), and all of one that is idle. Beside the processes of PostgreSQL that is no kindness: one that sleeps and wakes on a processor
-    /// with so light a thread may be made to wait for hundreds of milliseconds (Linux 6.18, by `perf sched`), holding locks.
-    pub(crate) const fn niceness_beside(backend: Backend) -> i32 {
-        match backend {
-            Backend::Sqlite => 19,
-            Backend::Postgres => 0,
-        }
-    }
 }
 
 impl Default for HashingSettings {
@@ -76,7 +65,6 @@ impl Default for HashingSettings {
             queue: 0,
             memory_kib: 19_456,
             passes: 2,
-            niceness: 0,
         }
     }
 }
@@ -129,7 +117,7 @@ impl HashingPool {
         let dummy = dummy(&argon2).map_err(|error| bad(&error))?;
         Ok(Self {
             argon2,
-            threads: spawn(settings.workers, settings.niceness).map_err(|error| bad(&error))?,
+            threads: spawn(settings.workers).map_err(|error| bad(&error))?,
             places: Places::new(
                 u32::try_from(settings.workers + settings.queue).unwrap_or(u32::MAX),
                 REFUSALS,
@@ -281,8 +269,8 @@ fn dummy(argon2: &Argon2<'_>) -> Result<String, argon2::password_hash::Error> {
     phc(argon2, &generate_salt(), Output::new(&output)?)
 }
 
-/// So many threads of this niceness that do what is sent, until nobody can send any more.
-fn spawn(threads: usize, niceness: i32) -> io::Result<mpsc::Sender<Job>> {
+/// So many threads that do what is sent, until nobody can send any more.
+fn spawn(threads: usize) -> io::Result<mpsc::Sender<Job>> {
     let (sender, jobs) = mpsc::channel::<Job>();
     let jobs = Arc::new(Mutex::new(jobs));
     for number in 0..threads {
@@ -290,7 +278,7 @@ fn spawn(threads: usize, niceness: i32) -> io::Result<mpsc::Sender<Job>> {
         let thread = thread::Builder::new().name(format!("hashing-{number}"));
         thread.spawn(move || {
             // Where it cannot be had, the threads compete with the others.
-            let _ = rustix::process::nice(niceness);
+            let _ = rustix::process::nice(NICENESS);
             let mut memory = Vec::new();
             loop {
                 // What it guards is whole whatever panicked.
@@ -319,7 +307,6 @@ mod tests {
         queue: 1,
         memory_kib: 8,
         passes: 1,
-        niceness: 7,
     };
 
     fn password(text: &str) -> Password {
@@ -349,7 +336,7 @@ mod tests {
         let (sender, nice) = oneshot::channel();
         let job = Box::new(move |_: &mut Vec<Block>| sender.send(niceness()).expect("the test waits"));
         pool.threads.send(job).expect("a thread");
-        assert_eq!(nice.await.expect("an answer"), (niceness() + CHEAP.niceness).min(19));
+        assert_eq!(nice.await.expect("an answer"), NICENESS);
     }
 
     #[tokio::test]

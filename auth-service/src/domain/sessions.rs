@@ -75,15 +75,16 @@ impl Sessions {
         let device = device.unwrap_or_else(DeviceId::generate);
         let changes = self.make_room(tx, act, user.id, device, now).await?;
         let session = self.lives.begin(user.id, device, &act.origin, now);
-        store::session_insert(tx, &session).await?;
+        let holdings = store::session_insert(tx, &session).await?;
         counts::session_begun();
         let claim = RefreshClaim {
             session_id: session.id,
             counter: session.counter,
         };
+        let access = self.issuer.issue(user, &holdings, Bearer::Session(session.id))?;
         Ok(Begun {
             session_id: session.id,
-            tokens: self.pair(tx, user, claim, session.expire_time, now).await?,
+            tokens: self.pair_with(access, claim, session.expire_time, now),
             device_token: self.device_tokens.make(device, user.id),
             changes,
         })

@@ -8,7 +8,7 @@ use shared::{
 };
 
 use super::{
-    Session, User,
+    NewSession, Session, User,
     schema::{sessions, users},
 };
 
@@ -18,12 +18,33 @@ const SEPARATOR: char = ',';
 /// A list in one text; `None` where it is empty.
 type List = Prepared<Nullable<Text>, db::Words>;
 
+/// The roles of the user in this column.
+macro_rules! roles_of {
+    ($user_id:literal) => {
+        prepared(concat!(
+            "(SELECT string_agg(roles.code_name, ',') FROM user_roles ",
+            "JOIN roles ON roles.id = user_roles.role_id WHERE user_roles.user_id = ",
+            $user_id,
+            ")"
+        ))
+    };
+}
+
+/// The permissions that are granted directly to the user in this column.
+macro_rules! direct_of {
+    ($user_id:literal) => {
+        prepared(concat!(
+            "(SELECT string_agg(permissions.name, ',') FROM user_permissions ",
+            "JOIN permissions ON permissions.id = user_permissions.permission_id WHERE user_permissions.user_id = ",
+            $user_id,
+            ")"
+        ))
+    };
+}
+
 /// The roles of the row of `users` beside which this is selected.
 fn roles() -> List {
-    prepared(
-        "(SELECT string_agg(roles.code_name, ',') FROM user_roles \
-         JOIN roles ON roles.id = user_roles.role_id WHERE user_roles.user_id = users.id)",
-    )
+    roles_of!("users.id")
 }
 
 /// Each of them with each of its permissions: `role permission`, or `role ` where it has none.
@@ -39,10 +60,7 @@ fn by_role() -> List {
 
 /// The permissions that are granted to the user directly.
 fn direct() -> List {
-    prepared(
-        "(SELECT string_agg(permissions.name, ',') FROM user_permissions \
-         JOIN permissions ON permissions.id = user_permissions.permission_id WHERE user_permissions.user_id = users.id)",
-    )
+    direct_of!("users.id")
 }
 
 /// What an access token says that a user holds. Sorted.
@@ -110,6 +128,19 @@ pub(crate) async fn token_holdings(conn: &mut Conn, id: UserId) -> db::Result<To
         .await
         .optional())?;
     let (roles, direct) = found.unwrap_or_default();
+    Ok(TokenHoldings::parse(roles.as_deref(), direct.as_deref()))
+}
+
+/// Begins a session: what a token says that its user holds.
+pub(crate) async fn session_insert(conn: &mut Conn, new: &NewSession) -> db::Result<TokenHoldings> {
+    let held_roles: List = roles_of!("sessions.user_id");
+    let held_directly: List = direct_of!("sessions.user_id");
+    let (roles, direct): (Option<String>, Option<String>) = query!(conn, |c| diesel::insert_into(sessions::table)
+        .values(new)
+        .returning((held_roles, held_directly))
+        .cached()
+        .get_result(c)
+        .await)?;
     Ok(TokenHoldings::parse(roles.as_deref(), direct.as_deref()))
 }
 

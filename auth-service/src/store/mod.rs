@@ -30,8 +30,8 @@ pub(crate) use self::{
         user_permission_revoke, user_role_assign, user_role_unassign, users_with_permissions, users_with_role,
     },
     holding::{
-        Holdings, SessionWithHoldings, TokenHoldings, UserWithHoldings, holdings, sessions_with_holdings,
-        token_holdings, users_with_holdings,
+        Holdings, SessionWithHoldings, TokenHoldings, UserWithHoldings, holdings, session_insert,
+        sessions_with_holdings, token_holdings, users_with_holdings,
     },
     profile::{ProfileValues, UserFilter, user_set_active, user_set_password, user_set_profile, users_list},
     rbac::{
@@ -50,17 +50,17 @@ pub(crate) use self::{
     },
     session::{
         NewSession, Session, SessionEnd, SessionUse, device_uses, devices_of_user, session_by_id, session_delete,
-        session_end, session_insert, session_lock, session_record_use, session_rotate, sessions_count_unended,
-        sessions_dead, sessions_end_all, sessions_end_everybodys, sessions_expired, sessions_forget_origins,
-        sessions_list, sessions_unended,
+        session_end, session_lock, session_record_use, session_rotate, sessions_count_unended, sessions_dead,
+        sessions_end_all, sessions_end_everybodys, sessions_expired, sessions_forget_origins, sessions_list,
+        sessions_unended,
     },
     signing_key::{
         KeyState, SigningKeyRow, signing_key_activate, signing_key_delete, signing_key_insert, signing_key_reencrypt,
         signing_key_retire, signing_keys_list,
     },
     throttle::{
-        Throttle, throttle_delete, throttle_delete_expired, throttle_lock, throttle_take_back, throttle_update,
-        throttles_by_keys, throttles_expired,
+        Failure, Throttle, throttle_delete, throttle_delete_expired, throttle_lock, throttle_take_back,
+        throttle_update, throttles_by_keys, throttles_count, throttles_expired, throttles_settle,
     },
     user::{
         NewUser, User, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock,

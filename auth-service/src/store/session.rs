@@ -107,14 +107,6 @@ impl SessionEnd {
     }
 }
 
-pub(crate) async fn session_insert(conn: &mut Conn, new: &NewSession) -> db::Result<()> {
-    query!(conn, |c| diesel::insert_into(sessions::table)
-        .values(new)
-        .execute(c)
-        .await)
-    .map(|_| ())
-}
-
 pub(crate) async fn session_by_id(conn: &mut Conn, id: SessionId) -> db::Result<Option<Session>> {
     query!(conn, |c| sessions::table
         .find(id)

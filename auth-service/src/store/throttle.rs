@@ -1,8 +1,14 @@
 //! `login_throttle`.
 
-use diesel::upsert::excluded;
+use diesel::{
+    sql_types::{BigInt, Binary, Nullable},
+    upsert::excluded,
+};
 use shared::db::prelude::*;
-use shared::{clock::Timestamp, db};
+use shared::{
+    clock::Timestamp,
+    db::{self, prepared, sql_types},
+};
 
 use super::schema::login_throttle;
 
@@ -23,8 +29,55 @@ pub(crate) async fn throttles_by_keys(conn: &mut Conn, keys: &[Vec<u8>]) -> db::
     query!(conn, |c| login_throttle::table
         .filter(login_throttle::key.eq_any(keys))
         .select(Throttle::as_select())
+        .cached()
         .load(c)
         .await)
+}
+
+/// One more failure under a key, which brings no wait as long as fewer than so many are counted there with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) free: i64,
+}
+
+/// Counts one or two failures, each where it brings no wait and none is on. Under which keys: the others are as they were.
+pub(crate) async fn throttles_count(
+    conn: &mut Conn,
+    failures: &[Failure<'_>],
+    now: Timestamp,
+    expire_time: Timestamp,
+) -> db::Result<Vec<Vec<u8>>> {
+    let [one, other @ ..] = failures else {
+        return Ok(Vec::new());
+    };
+    let other = other.first();
+    // In the order of the keys, in which everybody locks them.
+    let count =
+        prepared::<Binary>("INSERT INTO login_throttle (key, failures, blocked_until, expire_time) SELECT key, 1, ")
+            .bind::<sql_types::Timestamp, _>(now)
+            .text(", ")
+            .bind::<sql_types::Timestamp, _>(expire_time)
+            .text(" FROM (SELECT ")
+            .bind::<Binary, _>(one.key)
+            .text(" AS key UNION ALL SELECT ")
+            .bind::<Nullable<Binary>, _>(other.map(|other| other.key))
+            .text(
+                ") AS counted WHERE key IS NOT NULL ORDER BY key ON CONFLICT (key) DO UPDATE SET \
+                 failures = CASE WHEN login_throttle.expire_time > excluded.blocked_until \
+                 THEN login_throttle.failures ELSE 0 END + 1, \
+                 blocked_until = excluded.blocked_until, expire_time = excluded.expire_time \
+                 WHERE login_throttle.expire_time <= excluded.blocked_until \
+                 OR (login_throttle.blocked_until <= excluded.blocked_until \
+                 AND login_throttle.failures + 1 < CASE WHEN login_throttle.key = ",
+            )
+            .bind::<Binary, _>(one.key)
+            .text(" THEN ")
+            .bind::<BigInt, _>(one.free)
+            .text(" ELSE ")
+            .bind::<BigInt, _>(other.map_or(0, |other| other.free))
+            .text(" END) RETURNING key");
+    query!(conn, |c| count.load(c).await)
 }
 
 /// Reads the row of this key, which is made where there is none, and locks it.
@@ -56,14 +109,41 @@ pub(crate) async fn throttle_update(conn: &mut Conn, row: &Throttle) -> db::Resu
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Takes one failure back, and the wait that it brought.
-pub(crate) async fn throttle_take_back(conn: &mut Conn, key: &[u8], now: Timestamp) -> db::Result<()> {
+/// Takes back a failure that brought no wait.
+pub(crate) async fn throttle_take_back(conn: &mut Conn, key: &[u8]) -> db::Result<()> {
     let counted = login_throttle::table.find(key).filter(login_throttle::failures.gt(0));
-    let update = diesel::update(counted).set((
-        login_throttle::failures.eq(login_throttle::failures - 1),
-        login_throttle::blocked_until.eq(now),
-    ));
+    let update = diesel::update(counted).set(login_throttle::failures.eq(login_throttle::failures - 1));
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
+}
+
+/// Takes back one failure under the one key, and the wait that it brought, and forgets all under the other.
+pub(crate) async fn throttles_settle(
+    conn: &mut Conn,
+    taken_back: &[u8],
+    forgotten: &[u8],
+    now: Timestamp,
+) -> db::Result<()> {
+    let settle =
+        prepared::<()>("INSERT INTO login_throttle (key, failures, blocked_until, expire_time) SELECT key, 0, ")
+            .bind::<sql_types::Timestamp, _>(now)
+            .text(", ")
+            .bind::<sql_types::Timestamp, _>(now)
+            .text(" FROM (SELECT ")
+            .bind::<Binary, _>(taken_back)
+            .text(" AS key UNION ALL SELECT ")
+            .bind::<Binary, _>(forgotten)
+            .text(
+                ") AS settled WHERE key IS NOT NULL ORDER BY key ON CONFLICT (key) DO UPDATE SET \
+             failures = CASE WHEN login_throttle.failures > 0 AND login_throttle.key = ",
+            )
+            .bind::<Binary, _>(taken_back)
+            .text(
+                " THEN login_throttle.failures - 1 ELSE 0 END, blocked_until = excluded.blocked_until, \
+             expire_time = CASE WHEN login_throttle.key = ",
+            )
+            .bind::<Binary, _>(taken_back)
+            .text(" THEN login_throttle.expire_time ELSE excluded.expire_time END");
+    query!(conn, |c| settle.execute(c).await).map(|_| ())
 }
 
 pub(crate) async fn throttle_delete(conn: &mut Conn, key: &[u8]) -> db::Result<()> {

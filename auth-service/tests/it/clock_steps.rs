@@ -56,6 +56,15 @@ on_both_backends! {
         assert_eq!(me(&server, &ended.access_token).await, Err("TOKEN_REVOKED".to_owned()));
     }
 
+    async fn who_had_the_right_password_waits_for_nothing(database: TestDatabase) {
+        let server = Server::start(database).await;
+        server.register("ann").await;
+        server.clock.advance(STEP);
+        server.login("ann").await;
+        server.clock.set(START);
+        server.login("ann").await;
+    }
+
     async fn a_reuse_stays_a_reuse(database: TestDatabase) {
         let server = Server::start(database).await;
         let first = server.register("ann").await.tokens.expect("tokens");
