@@ -25,7 +25,10 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 use futures_util::FutureExt as _;
-use shared::testing::{block_on, postgres::Cluster};
+use shared::{
+    server::shutdown_signal,
+    testing::{block_on, postgres::Cluster},
+};
 use url::Url;
 
 use crate::{
@@ -40,6 +43,9 @@ use crate::{
 
 /// Before anything counts: connections are made, statements are prepared.
 const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Exit code after Ctrl-C, as of shells.
+const INTERRUPTED: u8 = 130;
 
 /// Measures auth-service and game-service. Every scenario starts them anew, on databases of their own, and says what they take beside what
 /// the same takes without them.
@@ -177,6 +183,7 @@ fn main() -> ExitCode {
     deployment::build(Path::new(&env::args_os().next().unwrap_or_default()));
     let mut report = Report::new(env::args_os());
     let mut panicked = None;
+    let mut is_interrupted = false;
     for (number, database) in cli.database.iter().enumerate() {
         let engine = cli.engine(*database);
         let setup = Setup {
@@ -189,20 +196,26 @@ fn main() -> ExitCode {
             rounds: cli.rounds.into(),
         };
         block_on(async {
-            let ran = AssertUnwindSafe(cli.scenario.run(&setup, number == 0, &mut report))
-                .catch_unwind()
-                .await;
+            let stop = shutdown_signal().expect("signals can be heard");
+            let run = AssertUnwindSafe(cli.scenario.run(&setup, number == 0, &mut report)).catch_unwind();
+            // What was started ends with what started it.
+            let ran = stop.run_until_cancelled(run).await;
             engine.clean_up().await;
-            panicked = ran.err();
+            is_interrupted = ran.is_none();
+            panicked = ran.and_then(Result::err);
         });
-        if panicked.is_some() {
+        if panicked.is_some() || is_interrupted {
             break;
         }
     }
     report.print();
     let code = cli.write(&report);
     // What was measured until then is told all the same.
-    panicked.map_or(code, |panic| resume_unwind(panic))
+    match panicked {
+        Some(panic) => resume_unwind(panic),
+        None if is_interrupted => ExitCode::from(INTERRUPTED),
+        None => code,
+    }
 }
 
 impl Cli {

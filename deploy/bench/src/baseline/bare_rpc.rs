@@ -19,7 +19,7 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 use crate::{
-    deployment::{executable, free_address, listening},
+    deployment::{free_address, listening, start_apart},
     load::Processors,
     process::Processes,
 };
@@ -45,8 +45,8 @@ impl BareServer {
         let file = file(folder.path(), path);
         fs::write(file, answer.encode_to_vec()).expect("write a file");
         let address = free_address();
-        let program = Program::start(
-            &executable("bench"),
+        let program = start_apart(
+            "bench",
             [
                 "bare-server",
                 &address.to_string(),

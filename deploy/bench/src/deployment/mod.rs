@@ -4,7 +4,8 @@ mod game;
 mod users;
 
 use std::{
-    fs,
+    ffi::OsStr,
+    fs, iter,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
@@ -127,7 +128,7 @@ impl Deployment {
             "--log-level",
             "warn",
         ];
-        let auth = Program::start(&executable("auth-service"), own.iter().chain(auth_arguments));
+        let auth = start_apart("auth-service", own.iter().chain(auth_arguments));
         started(auth_grpc).await;
         let game = start_game(&game_database.url, auth_grpc, &client_secret_file).await;
 
@@ -232,9 +233,16 @@ async fn serve_game(database_url: &str, options: &[&str]) -> (Program, SocketAdd
         database_url,
     ];
     let needed = needed.iter().chain(&["--log-level", "warn"]);
-    let program = Program::start(&executable("game-service"), needed.chain(options));
+    let program = start_apart("game-service", needed.chain(options));
     started(grpc).await;
     (program, grpc)
+}
+
+/// Starts a program in a session of its own, as whatever manages services does. Where Linux shares the processors out by sessions (autogroup), the
+/// services and those who call them would else be as one.
+pub(crate) fn start_apart(name: &str, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Program {
+    let arguments = arguments.into_iter().map(|argument| argument.as_ref().to_owned());
+    Program::start("setsid", iter::once(executable(name).into()).chain(arguments))
 }
 
 /// A bar that grows to so many of these, where somebody watches.

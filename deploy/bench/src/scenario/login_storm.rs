@@ -1,12 +1,14 @@
 //! Many logins at once, and what they do to the calls beside them.
 
+use std::time::Duration;
+
 use shared::proto::auth::v1::{GetMeRequest, GetMeResponse};
 
 use super::{Setup, login::Login, moves::Pair, rotation::Rotate};
 use crate::{
     baseline::bare_rpc::GET_ME,
     deployment::{Deployment, Game, NO_LIMITS},
-    load::{Patient, Slice},
+    load::{Patient, Slice, Time},
     report::{Goal, Report, Rounds, Row, Spread, Unit},
     rpc::Rpc,
 };
@@ -18,6 +20,9 @@ pub(crate) struct Storm {
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) logins: u32,
 }
+
+/// Until those who were turned away at the beginning have spread themselves.
+const WARM_UP: Duration = Duration::from_secs(4);
 
 /// Connections of each kind of call beside the storm: enough to be a load, and not so many that they wait for each other.
 const BESIDE: usize = 2;
@@ -50,13 +55,14 @@ pub(crate) async fn run(setup: &Setup<'_>, storm: &Storm, report: &mut Report) {
     let mut rounds = [(); 3].map(|()| (Rounds::default(), Rounds::default()));
     let (mut p99, mut goodput) = ([(); 3].map(|()| Vec::new()), [(); 3].map(|()| Vec::new()));
     let mut storms = Rounds::default();
+    let time = Time {
+        warm_up: WARM_UP,
+        ..setup.time
+    };
     for _ in 0..setup.rounds {
-        let calm = beside.drive(setup, &deployment, &game).await;
+        let calm = beside.drive(setup.time, &deployment, &game).await;
         let auth = deployment.auth_processors();
-        let (stormy, storm) = tokio::join!(
-            beside.drive(setup, &deployment, &game),
-            setup.time.drive(&mut logins, &auth)
-        );
+        let (stormy, storm) = tokio::join!(beside.drive(time, &deployment, &game), time.drive(&mut logins, &auth));
         storms.push(storm);
         for (kind, (calm, stormy)) in calm.into_iter().zip(stormy).enumerate() {
             p99[kind].push(stormy.percentile(0.99) / calm.percentile(0.99));
@@ -98,12 +104,12 @@ pub(crate) async fn run(setup: &Setup<'_>, storm: &Storm, report: &mut Report) {
 }
 
 impl Beside {
-    async fn drive(&mut self, setup: &Setup<'_>, deployment: &Deployment, game: &Game) -> [Slice; 3] {
+    async fn drive(&mut self, time: Time, deployment: &Deployment, game: &Game) -> [Slice; 3] {
         let (auth, game) = (deployment.auth_processors(), game.processors());
         let (get_me, rotate, moves) = tokio::join!(
-            setup.time.drive(&mut self.get_me, &auth),
-            setup.time.drive(&mut self.rotate, &auth),
-            setup.time.drive(&mut self.moves, &game)
+            time.drive(&mut self.get_me, &auth),
+            time.drive(&mut self.rotate, &auth),
+            time.drive(&mut self.moves, &game)
         );
         [get_me, rotate, moves]
     }
