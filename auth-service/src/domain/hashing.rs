@@ -1,7 +1,7 @@
 //! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a bounded amount of memory and
 //! takes no more than a fair share from the other RPCs.
 //!
-//! The threads that hash are their own. Each keeps its memory for the next hash: giving it back each time costs the pages anew.
+//! The threads that hash are their own, as nice as there is, and one half of them stands aside where others want the processors. Each keeps its memory for the next hash: giving it back each time costs the pages anew.
 //!
 //! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password Storage Cheat Sheet).
 
@@ -10,7 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use argon2::{
@@ -21,6 +21,7 @@ use argon2::{
     },
 };
 use metrics::histogram;
+use rustix::time::{ClockId, clock_gettime};
 use secrecy::{ExposeSecret as _, SecretString};
 use shared::{places::Places, telemetry::metrics::InHand};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -40,6 +41,12 @@ const REFUSALS: u32 = 200;
 /// processor that something else wants as well, and all of one that is idle. Where Linux shares the processors out by containers or sessions, that
 /// goes for what else is in the service's own; the others have their share beside it.
 const NICENESS: i32 = 19;
+
+/// How long one half of the threads stand aside where others want the processors, the first time and at most: twice as long each time in a row.
+const ASIDE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(3200));
+
+/// What took less says nothing of the processors: nobody waited for its answer any more.
+const SHORTEST_JOB: Duration = Duration::from_millis(1);
 
 /// Something to do with the memory of a thread.
 type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
@@ -280,16 +287,48 @@ fn spawn(threads: usize) -> io::Result<mpsc::Sender<Job>> {
             // Where it cannot be had, the threads compete with the others.
             let _ = rustix::process::nice(NICENESS);
             let mut memory = Vec::new();
+            let mut aside = (number >= threads.div_ceil(2)).then(Aside::default);
             loop {
                 // What it guards is whole whatever panicked.
                 let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(job) = job else { return };
+                let (start, before) = (Instant::now(), processor_time());
                 // Who waits for it sees that there is no answer.
                 let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
+                let worked = processor_time().saturating_sub(before);
+                if let Some(aside) = &mut aside {
+                    thread::sleep(aside.after(start.elapsed(), worked));
+                }
             }
         })?;
     }
     Ok(sender)
+}
+
+/// What this thread has had of the processors so far.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// How a thread leaves its processor to others. The niceness alone does not: where Linux shares the processors out by containers or sessions, what a
+/// thread takes is taken from the share of the calls beside it, and each of them that wakes waits for its turn.
+#[derive(Debug, Default)]
+struct Aside {
+    last: Duration,
+}
+
+impl Aside {
+    /// How long to stand aside after a job that took so long, and had a processor for so much of it: not at all where it had one half of the time.
+    fn after(&mut self, elapsed: Duration, worked: Duration) -> Duration {
+        let (first, longest) = ASIDE;
+        self.last = if elapsed < SHORTEST_JOB || elapsed <= 2 * worked {
+            Duration::ZERO
+        } else {
+            (2 * self.last).clamp(first, longest)
+        };
+        self.last
+    }
 }
 
 fn internal(error: argon2::password_hash::Error) -> Error {
@@ -337,6 +376,21 @@ mod tests {
         let job = Box::new(move |_: &mut Vec<Block>| sender.send(niceness()).expect("the test waits"));
         pool.threads.send(job).expect("a thread");
         assert_eq!(nice.await.expect("an answer"), NICENESS);
+    }
+
+    #[test]
+    fn a_thread_stands_aside_for_longer_and_longer_while_others_want_its_processor() {
+        let after = |aside: &mut Aside, elapsed, worked| {
+            let [elapsed, worked] = [elapsed, worked].map(Duration::from_micros);
+            aside.after(elapsed, worked).as_millis()
+        };
+        let mut aside = Aside::default();
+        assert_eq!(after(&mut aside, 30_000, 16_000), 0);
+        let contended = [(); 7].map(|()| after(&mut aside, 80_000, 16_000));
+        assert_eq!(contended, [100, 200, 400, 800, 1600, 3200, 3200]);
+        assert_eq!(after(&mut aside, 17_000, 16_000), 0);
+        assert_eq!(after(&mut aside, 80_000, 16_000), 100);
+        assert_eq!(after(&mut aside, 900, 10), 0);
     }
 
     #[tokio::test]
