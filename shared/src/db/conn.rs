@@ -3,7 +3,7 @@
 //! A statement that was cut off, by a cancelled call or by a time limit, leaves the connection in the middle of
 //! an answer. Such a connection is closed when it is dropped, instead of going back to the pool.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use diesel::{
     QueryResult,
@@ -14,7 +14,11 @@ use futures_util::{FutureExt as _, future::Either};
 use tracing::{Instrument as _, Level, Span, field::Empty};
 use uuid::Uuid;
 
-use super::{Backend, Error, Result, in_place::Waiting, sqlite::Connection as SqliteConn};
+use super::{
+    Backend, Error, Result,
+    in_place::{Disk, Wait, Waiting},
+    sqlite::Connection as SqliteConn,
+};
 use crate::telemetry::traces;
 
 /// A connection to either database, on which [`query!`](crate::query) runs.
@@ -35,8 +39,8 @@ struct State {
     /// A statement of this transaction failed in the database.
     failed: bool,
     limit: Option<Duration>,
-    /// Whether its statements may read much.
-    is_long: bool,
+    /// Where its statements wait.
+    wait: Wait,
     /// Channels to wake when the transaction has committed, and the number that each was notified of last.
     wake: Vec<(&'static str, i64)>,
     /// What to announce when the transaction has committed.
@@ -65,7 +69,7 @@ impl Conn {
                 unsettled: false,
                 failed: false,
                 limit,
-                is_long: false,
+                wait: Wait::Nowhere,
                 wake: Vec::new(),
                 announce: Vec::new(),
             },
@@ -73,8 +77,14 @@ impl Conn {
     }
 
     /// The same for statements that may read much.
-    pub(super) const fn long(mut self) -> Self {
-        self.state.is_long = true;
+    pub(super) fn long(mut self) -> Self {
+        self.state.wait = Wait::Long;
+        self
+    }
+
+    /// The same for statements each of which this disk has to keep.
+    pub(super) fn kept_by(mut self, disk: &Arc<Disk>) -> Self {
+        self.state.wait = Wait::Disk(Arc::clone(disk));
         self
     }
 
@@ -165,7 +175,7 @@ impl Statement<'_> {
         limit: Option<Duration>,
         statement: F,
     ) -> impl Future<Output = QueryResult<T>> + use<T, F> {
-        Waiting::new(bounded(limit, statement), self.state.is_long).instrument(self.span.clone())
+        Waiting::new(bounded(limit, statement), self.state.wait.clone()).instrument(self.span.clone())
     }
 
     /// Notes how it ended.

@@ -137,8 +137,7 @@ impl Db {
     /// A connection for statements that write, each of which is a transaction of its own. On SQLite this waits until nobody else writes.
     pub async fn write(&self) -> Result<Conn> {
         match self {
-            // It waits for the disk.
-            Self::Sqlite(pools) => Ok(pools.writer().await?.long()),
+            Self::Sqlite(pools) => Ok(pools.writer().await?.kept_by(pools.disk())),
             Self::Postgres(pool) => pool.get().await,
         }
     }

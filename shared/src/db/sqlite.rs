@@ -18,7 +18,7 @@ use diesel_async::{
 use super::{
     Conn, DatabaseSettings, Result,
     conn::Pooled,
-    in_place::InPlace,
+    in_place::{Disk, InPlace},
     notify::Hub,
     pool::{PoolMetrics, QUEUE_MODE},
 };
@@ -74,6 +74,7 @@ pub struct Pools {
     readers: Pool,
     acquire_timeout: Duration,
     hub: Hub,
+    disk: Arc<Disk>,
     /// Locked until the last clone is gone. `None` beside the process that serves the file.
     _lock: Option<Arc<File>>,
 }
@@ -125,6 +126,7 @@ impl Pools {
             )?,
             acquire_timeout: settings.acquire_timeout,
             hub: Hub::default(),
+            disk: Arc::default(),
             _lock: lock,
         };
         let usable = async { pools.writer().await?.ping().await };
@@ -139,6 +141,11 @@ impl Pools {
 
     pub(super) const fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// Of the file.
+    pub(super) const fn disk(&self) -> &Arc<Disk> {
+        &self.disk
     }
 
     pub(super) async fn reader(&self) -> Result<Conn> {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use diesel::connection::{AnsiTransactionManager as SyncTransactions, TransactionManager as _};
 use diesel_async::{AnsiTransactionManager, TransactionManager as _};
+use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
-use super::{Conn, Db, Error, Raw, Result, in_place};
+use super::{Backend, Conn, Db, Error, Raw, Result};
 
 /// How long an abandoned transaction may take to roll back, before its connection is closed instead.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,13 +42,15 @@ impl Transaction {
         self.conn.as_mut().expect("only commit, rollback and drop take it")
     }
 
-    /// Commits. The commit goes on when the caller is cancelled meanwhile.
+    /// Commits. Once begun, the commit goes on when the caller is cancelled.
     ///
     /// A transaction in which a statement failed cannot be committed, on either backend: PostgreSQL would quietly
     /// roll it back. It ends with [`Error::Internal`].
     pub async fn commit(mut self) -> Result<()> {
         let Some(conn) = self.conn.take() else { return Ok(()) };
         let db = self.db.clone();
+        // Where it runs in place there is nothing to wait for, unless others are told of it.
+        let db_is_here = db.backend() == Backend::Sqlite;
         let commit = async move {
             if conn.has_failed() || conn.is_unsettled() {
                 roll_back(conn).await;
@@ -55,7 +58,11 @@ impl Transaction {
             }
             commit(conn, &db).await
         };
-        match tokio::spawn(commit.in_current_span()).await {
+        let mut commit = Box::pin(commit.in_current_span());
+        if db_is_here && let Some(result) = commit.as_mut().now_or_never() {
+            return result;
+        }
+        match tokio::spawn(commit).await {
             Ok(result) => result,
             Err(error) => Err(Error::Internal(Box::new(error))),
         }
@@ -117,13 +124,17 @@ impl Drop for Snapshot {
     }
 }
 
-async fn commit(mut conn: Conn, db: &Db) -> Result<()> {
+async fn commit(conn: Conn, db: &Db) -> Result<()> {
+    let mut conn = match db {
+        Db::Sqlite(pools) => conn.kept_by(pools.disk()),
+        Db::Postgres(_) => conn,
+    };
     let (wake, announcements) = (conn.take_wake(), conn.take_announcements());
     let (raw, statement) = conn.start(|| "COMMIT");
     let result = match raw {
         Raw::Sqlite(c) => {
             statement
-                .run(c.spawn_blocking(|c| in_place::waiting(|| SyncTransactions::commit_transaction(c))))
+                .run(c.spawn_blocking(SyncTransactions::commit_transaction))
                 .await
         }
         Raw::Postgres(c) => statement.run(AnsiTransactionManager::commit_transaction(c)).await,
