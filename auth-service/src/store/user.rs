@@ -109,7 +109,8 @@ pub(crate) async fn user_lock(conn: &mut Conn, id: UserId) -> db::Result<Option<
     lock_row!(conn, users::table.find(id).select(User::as_select()))
 }
 
-/// Notes a login of the user, and locks the row against whoever else [locks](user_lock) it. `None` where the user is not active, or has another password by now.
+/// Notes a login of the user, and locks the row against whoever else [locks](user_lock) it. `None` where the user is not active, or has another
+/// password by now.
 pub(crate) async fn user_record_login(
     conn: &mut Conn,
     id: UserId,
