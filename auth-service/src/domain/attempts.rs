@@ -236,6 +236,7 @@ impl Attempts {
                 Ok(())
             });
             deleted?;
+            tokio::task::yield_now().await;
         }
     }
 

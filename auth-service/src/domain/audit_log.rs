@@ -57,6 +57,7 @@ impl AuditLog {
             if deleted? == 0 {
                 return Ok(());
             }
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -134,6 +134,7 @@ impl Sessions {
                 0 => return Ok(purged),
                 batch => purged += batch,
             }
+            tokio::task::yield_now().await;
         }
     }
 

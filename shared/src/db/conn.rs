@@ -82,7 +82,7 @@ impl Conn {
         self
     }
 
-    /// The same for statements each of which this disk has to keep.
+    /// The same for statements each of which this disk keeps before it ends, if it writes anything.
     pub(super) fn kept_by(mut self, disk: &Arc<Disk>) -> Self {
         self.state.wait = Wait::Disk(Arc::clone(disk));
         self

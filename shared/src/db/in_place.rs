@@ -6,7 +6,7 @@
 use std::{
     error::Error,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -81,33 +81,27 @@ impl<F: Future> Future for Waiting<F> {
 /// How quickly a disk keeps what is written.
 ///
 /// To put another thread in the place of one that waits takes two changes of threads, during which the turn to write is held; with every
-/// processor busy each of them waits for one. A disk that answers sooner than that is waited for without.
-#[derive(Debug)]
+/// processor busy each of them waits for one. So a disk that answers soon is waited for without, where there are other threads that go on. Its price
+/// is what the processor could have done meanwhile.
+#[derive(Debug, Default)]
 pub(super) struct Disk(Mutex<Pace>);
 
-/// The quickest of the last writes: how long it took tells of the disk, where the others' also tell of how long they waited for a processor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Pace {
-    quickest: Duration,
-    quickest_now: Duration,
-    writes_now: u32,
+    /// By the last [`WRITES`] that are complete.
+    is_quick: bool,
+    writes: u32,
+    quick_writes: u32,
 }
 
-/// Writes of which the quickest counts.
+/// Writes that are looked at together.
 const WRITES: u32 = 16;
 
-/// A thread of the runtime may be held by a disk that is as quick as this.
-const QUICK: Duration = Duration::from_millis(1);
+/// So many quick ones of them are enough to tell that the disk is: the others may have waited for a processor. Fewer may have had nothing to write.
+const ENOUGH: u32 = 4;
 
-impl Default for Disk {
-    fn default() -> Self {
-        Self(Mutex::new(Pace {
-            quickest: Duration::MAX,
-            quickest_now: Duration::MAX,
-            writes_now: 0,
-        }))
-    }
-}
+/// A thread of the runtime may be held by a disk for so long.
+const QUICK: Duration = Duration::from_millis(1);
 
 impl Disk {
     fn write<R>(&self, write: impl FnOnce() -> R) -> R {
@@ -117,27 +111,26 @@ impl Disk {
         result
     }
 
-    fn is_quick(&self) -> bool {
-        self.pace(|pace| pace.quickest <= QUICK)
+    /// Whether it is waited for on the thread that writes.
+    pub(super) fn is_quick(&self) -> bool {
+        self.pace().is_quick && Handle::current().metrics().num_workers() > 1
     }
 
     fn took(&self, time: Duration) {
-        self.pace(|pace| {
-            pace.quickest_now = pace.quickest_now.min(time);
-            pace.writes_now += 1;
-            if pace.writes_now == WRITES {
-                *pace = Pace {
-                    quickest: pace.quickest_now,
-                    quickest_now: Duration::MAX,
-                    writes_now: 0,
-                };
-            }
-        });
+        let mut pace = self.pace();
+        pace.writes += 1;
+        pace.quick_writes += u32::from(time <= QUICK);
+        if pace.writes == WRITES {
+            *pace = Pace {
+                is_quick: pace.quick_writes >= ENOUGH,
+                ..Pace::default()
+            };
+        }
     }
 
-    fn pace<R>(&self, look: impl FnOnce(&mut Pace) -> R) -> R {
-        // A duration is whole whatever panicked.
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        // Whole whatever panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -152,29 +145,83 @@ pub(super) fn waiting<R>(task: impl FnOnce() -> R) -> R {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    };
+
     use super::*;
 
-    fn take(disk: &Disk, time: Duration) {
-        for _ in 0..WRITES {
-            disk.took(time);
-        }
+    /// Passed only where a test fails.
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn disk(times: [Duration; 2], [quick, slow]: [u32; 2]) -> Arc<Disk> {
+        let disk = Arc::<Disk>::default();
+        (0..quick).for_each(|_| disk.took(times[0]));
+        (0..slow).for_each(|_| disk.took(times[1]));
+        disk
     }
 
-    #[test]
-    fn a_disk_is_quick_by_its_quickest_writes() {
-        let disk = Disk::default();
-        assert!(!disk.is_quick(), "nothing is known of it");
-        take(&disk, QUICK);
-        assert!(disk.is_quick());
-        // Those who wait for a processor say nothing of the disk.
-        for _ in 1..WRITES {
-            disk.took(50 * QUICK);
+    /// Whether another task runs while so many wait for the disk.
+    async fn others_go_on(disk: &Arc<Disk>, waiting: usize) -> bool {
+        let begun = Arc::<AtomicUsize>::default();
+        let (mut senders, mut waits) = (Vec::new(), Vec::new());
+        for _ in 0..waiting {
+            let (sender, receiver) = mpsc::channel::<()>();
+            let (disk, begun) = (Arc::clone(disk), Arc::clone(&begun));
+            senders.push(sender);
+            waits.push(tokio::spawn(async move {
+                disk.write(|| {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    receiver.recv_timeout(LONG).is_ok()
+                })
+            }));
         }
-        disk.took(QUICK);
-        assert!(disk.is_quick());
-        take(&disk, 2 * QUICK);
-        assert!(!disk.is_quick());
-        take(&disk, QUICK);
-        assert!(disk.is_quick());
+        let other = tokio::spawn(async move {
+            while begun.load(Ordering::SeqCst) < waiting {
+                tokio::task::yield_now().await;
+            }
+            for sender in senders {
+                let _ = sender.send(());
+            }
+        });
+        let mut all = true;
+        for wait in waits {
+            all &= wait.await.expect("no panic");
+        }
+        other.await.expect("no panic");
+        all
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_disk_is_quick_by_a_quarter_of_its_last_writes() {
+        let times = [QUICK, 50 * QUICK];
+        assert!(!disk(times, [WRITES - 1, 0]).is_quick(), "not enough is known of it");
+        assert!(disk(times, [WRITES, 0]).is_quick());
+        assert!(
+            disk(times, [ENOUGH, WRITES - ENOUGH]).is_quick(),
+            "who waits for a processor says nothing of the disk"
+        );
+        assert!(
+            !disk(times, [ENOUGH - 1, WRITES - ENOUGH + 1]).is_quick(),
+            "nor who has nothing to write"
+        );
+        assert!(!disk(times, [WRITES, WRITES]).is_quick());
+        assert!(disk([50 * QUICK, QUICK], [WRITES, WRITES]).is_quick());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_slow_disk_holds_no_thread() {
+        let slow = disk([2 * QUICK; 2], [WRITES, 0]);
+        assert!(others_go_on(&slow, 2).await);
+        let quick = disk([QUICK; 2], [WRITES, 0]);
+        assert!(others_go_on(&quick, 1).await, "on the other thread");
+        (0..WRITES).for_each(|_| quick.write(|| std::thread::sleep(2 * QUICK)));
+        assert!(!quick.is_quick(), "what is written is timed");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn no_disk_holds_the_only_thread() {
+        assert!(others_go_on(&disk([QUICK; 2], [WRITES, 0]), 1).await);
     }
 }

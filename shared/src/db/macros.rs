@@ -100,8 +100,8 @@ macro_rules! insert_rows {
 /// Runs one write transaction.
 ///
 /// The body, with `tx: &mut Conn`, evaluates to `Result<T, E>` with `E: From<db::Error>`; `?` and `return` leave the
-/// body only. `Ok` commits, in a task of its own, so that a cancelled call cannot tear the commit; `Err` rolls back, and
-/// so does a call that is cancelled before the commit.
+/// body only. `Ok` commits, which no cancelled call can tear; `Err` rolls back, and so does a call that is cancelled before the
+/// commit.
 ///
 /// ```text
 /// let user: Result<User, Error> = write_tx!(db, |tx| {

@@ -7,7 +7,7 @@ use diesel_async::{AnsiTransactionManager, TransactionManager as _};
 use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
-use super::{Backend, Conn, Db, Error, Raw, Result};
+use super::{Conn, Db, Error, Raw, Result};
 
 /// How long an abandoned transaction may take to roll back, before its connection is closed instead.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,8 +49,8 @@ impl Transaction {
     pub async fn commit(mut self) -> Result<()> {
         let Some(conn) = self.conn.take() else { return Ok(()) };
         let db = self.db.clone();
-        // Where it runs in place there is nothing to wait for, unless others are told of it.
-        let db_is_here = db.backend() == Backend::Sqlite;
+        // Then there is nothing to wait for elsewhere, unless others are told of it.
+        let is_quick = matches!(&db, Db::Sqlite(pools) if pools.disk().is_quick());
         let commit = async move {
             if conn.has_failed() || conn.is_unsettled() {
                 roll_back(conn).await;
@@ -59,7 +59,7 @@ impl Transaction {
             commit(conn, &db).await
         };
         let mut commit = Box::pin(commit.in_current_span());
-        if db_is_here && let Some(result) = commit.as_mut().now_or_never() {
+        if is_quick && let Some(result) = commit.as_mut().now_or_never() {
             return result;
         }
         match tokio::spawn(commit).await {
