@@ -236,6 +236,7 @@ impl Attempts {
                 Ok(())
             });
             deleted?;
+            // A quick disk is waited for in place: without this, nothing else had this thread until the last batch.
             tokio::task::yield_now().await;
         }
     }

@@ -134,6 +134,7 @@ impl Sessions {
                 0 => return Ok(purged),
                 batch => purged += batch,
             }
+            // A quick disk is waited for in place: without this, nothing else had this thread until the last batch.
             tokio::task::yield_now().await;
         }
     }

@@ -49,7 +49,7 @@ impl Transaction {
     pub async fn commit(mut self) -> Result<()> {
         let Some(conn) = self.conn.take() else { return Ok(()) };
         let db = self.db.clone();
-        // Then there is nothing to wait for elsewhere, unless others are told of it.
+        // Then only what comes after the commit, that others have heard of it, may have to be waited for elsewhere.
         let is_quick = matches!(&db, Db::Sqlite(pools) if pools.disk().is_quick());
         let commit = async move {
             if conn.has_failed() || conn.is_unsettled() {
