@@ -176,7 +176,9 @@ pub(crate) async fn standings_changed(
     since: &Horizon,
     limit: i64,
 ) -> db::Result<Option<(Horizon, Vec<(UserId, Standing)>)>> {
-    // The ids come from the indexes of revisions and the rows from those of ids, whatever the planner thinks of how many there may be.
+    // The ids come from the indexes of revisions and the rows from those of ids, whatever the planner thinks of how many there may be. PostgreSQL
+    // plans a prepared statement anew at each execution, for several times what it takes to run, where the plan for these values seems cheaper than
+    // one for any: what stands in a SELECT of its own is no value to the planner, and a range, be it without an end, few rows.
     macro_rules! changed {
         ($horizon:ident, $is_one:literal, $is_later:expr, $of_them:literal) => {{
             let ids = |column: &'static str, table: &'static str| {
@@ -185,9 +187,9 @@ pub(crate) async fn standings_changed(
                     .text(" FROM (SELECT ")
                     .text(column);
                 let ids = ids.text(" FROM ").text(table).text(" WHERE ").then($is_later);
-                ids.text(" ORDER BY revision LIMIT ")
+                ids.text(" ORDER BY revision LIMIT (SELECT ")
                     .bind::<BigInt, _>(limit)
-                    .text(") AS changed")
+                    .text(")) AS changed")
             };
             prepared::<ChangedColumns>("SELECT ")
                 .text($horizon)
@@ -215,11 +217,14 @@ pub(crate) async fn standings_changed(
         }
         Raw::Postgres(c) => {
             let is_later = || {
-                prepared::<()>("revision >= pg_snapshot_xmin(CAST(")
+                prepared::<()>("revision >= (SELECT pg_snapshot_xmin(CAST(")
                     .bind::<Text, _>(seen)
-                    .text(" AS pg_snapshot)) AND NOT pg_visible_in_snapshot(revision, CAST(")
+                    .text(
+                        " AS pg_snapshot))) AND revision <= (SELECT CAST('18446744073709551615' AS xid8)) \
+                           AND NOT pg_visible_in_snapshot(revision, (SELECT CAST(",
+                    )
                     .bind::<Text, _>(seen)
-                    .text(" AS pg_snapshot))")
+                    .text(" AS pg_snapshot)))")
             };
             statement
                 .run(changed!(POSTGRES_HORIZON, "= ANY (ARRAY(", is_later(), "))").load(c))

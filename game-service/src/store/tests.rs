@@ -1,8 +1,9 @@
 //! The constraints of the tables: rows that make no sense cannot be written, whatever the code above does.
 
+use diesel::sql_types::BigInt;
 use shared::{
     clock::Timestamp,
-    db::{self, Backend, prelude::*},
+    db::{self, Backend, prelude::*, prepared},
     feed::{Epoch, Position},
     ids::UserId,
     query,
@@ -346,6 +347,36 @@ on_both_backends! {
         let all = standings_list(conn, None, 1).await.expect("the first");
         let rest = standings_list(conn, Some(all[0].0), 10).await.expect("the others");
         assert_eq!((all.len(), rest.len()), (1, 1));
+    }
+
+    async fn what_has_changed_is_not_planned_for_each_time_it_is_asked(database: TestDatabase) {
+        let db = database.db();
+        if db.backend() == Backend::Sqlite {
+            // Prepares a statement once, and knows no values then.
+            return;
+        }
+        // Enough for a plan for one horizon to look cheaper than a plan for any.
+        let many = [
+            "INSERT INTO players (id, login) SELECT gen_random_uuid(), 'player' || n FROM generate_series(1, 20000) AS n",
+            "INSERT INTO player_stats (user_id, wins, losses, draws, last_finish_time) SELECT id, 1, 0, 0, now() FROM players",
+            "ANALYZE",
+        ];
+        for statement in many {
+            let written: db::Result<usize> = write_tx!(db, |tx| query!(tx, |c| diesel::sql_query(statement).execute(c).await));
+            written.expect(statement);
+        }
+        let conn = &mut db.read().await.expect("a connection");
+        let horizon = standings_horizon(conn).await.expect("a horizon");
+        for _ in 0..20 {
+            assert!(standings_changed(conn, &horizon, 1_000).await.expect("read").is_some());
+        }
+        let plans = prepared::<BigInt>(
+            "SELECT custom_plans FROM pg_prepared_statements WHERE statement LIKE '%pg_visible_in_snapshot%' \
+             AND statement NOT LIKE '%pg_prepared_statements%'",
+        );
+        let plans: db::Result<i64> = query!(conn, |c| plans.get_result(c).await);
+        // PostgreSQL tries five before it makes one for any.
+        assert_eq!(plans.expect("the only one"), 5);
     }
 
     async fn many_games_are_seen_as_each_alone(database: TestDatabase) {
