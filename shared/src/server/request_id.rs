@@ -38,8 +38,12 @@ impl RequestId {
         Self(HeaderValue::from_str(text).expect("hexadecimal digits and hyphens are a header value"))
     }
 
+    /// The id as the header of an answer. It is no secret: what is marked so stays out of the table of headers that both ends of a connection keep
+    /// (HPACK), where an id that never comes again would push out what does, and be compared with all those before it.
     pub(super) fn header_value(&self) -> HeaderValue {
-        self.0.clone()
+        let mut value = self.0.clone();
+        value.set_sensitive(true);
+        value
     }
 
     /// The id as text.
