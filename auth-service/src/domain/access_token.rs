@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, Header};
 use secrecy::SecretString;
 use shared::{
     clock::{Clock, Timestamp},
     ids::SessionId,
-    token::{Claims, FIRST_PARTY_CLIENT_ID, TOKEN_TYPE},
+    token::{Claims, FIRST_PARTY_CLIENT_ID},
 };
 use uuid::Uuid;
 
@@ -73,14 +72,9 @@ impl Issuer {
             preferred_username: user.login.clone(),
             permissions: holdings.direct.clone(),
         };
-        let signing = self.keys.active();
-        let mut header = Header::new(Algorithm::EdDSA);
-        header.typ = Some(TOKEN_TYPE.to_owned());
-        header.kid = Some(signing.kid.clone());
-        let token = jsonwebtoken::encode(&header, &claims, &signing.key)
-            .map_err(|error| Error::Internal(format!("cannot sign: {error}")))?;
+        let token = self.keys.active().sign(&claims);
         Ok(AccessToken {
-            token: SecretString::from(token),
+            token: token.map_err(|error| Error::Internal(format!("cannot sign: {error}")))?,
             expires_in: life,
         })
     }

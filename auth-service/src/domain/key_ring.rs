@@ -6,7 +6,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use jsonwebtoken::EncodingKey;
 use shared::{
     clock::{Clock, Timestamp},
     db::{Conn, Db, write_tx},
@@ -20,7 +19,7 @@ use super::{
     authority,
     feed::{self, CHANNEL, Change},
     secret::ServerSecrets,
-    signing_key::{KeyRingError, decrypt, encrypt},
+    signing_key::{KeyRingError, SigningKey, decrypt, encrypt},
 };
 use crate::store::{self, KeyState, SigningKeyRow};
 
@@ -52,12 +51,6 @@ struct Keys {
     rows: Vec<SigningKeyRow>,
     active: Arc<SigningKey>,
     jwks: Jwks,
-}
-
-/// The key that signs.
-pub(crate) struct SigningKey {
-    pub(crate) kid: String,
-    pub(crate) key: EncodingKey,
 }
 
 /// Something that is due.
@@ -108,7 +101,7 @@ impl KeyRing {
     }
 
     /// The key that signs.
-    pub(crate) fn active(&self) -> Arc<SigningKey> {
+    pub(super) fn active(&self) -> Arc<SigningKey> {
         Arc::clone(&self.keys.borrow().active)
     }
 
@@ -249,7 +242,7 @@ impl KeyRing {
         if is_new(&rows) {
             let keys = Keys::of(rows, &self.secrets).map_err(internal)?;
             tracing::info!(
-                active = keys.active.kid,
+                active = keys.active.kid(),
                 published = keys.rows.len(),
                 "the signing keys have changed"
             );
@@ -306,12 +299,8 @@ impl Keys {
         let active = rows.iter().find(|row| row.state == KeyState::Active.as_str());
         let active = active.ok_or(KeyRingError::NoneActive)?;
         let (private, _) = decrypt(secrets, active)?;
-        let signing = SigningKey {
-            kid: active.kid.clone(),
-            key: EncodingKey::from_ed_der(&private),
-        };
         Ok(Self {
-            active: Arc::new(signing),
+            active: Arc::new(SigningKey::new(&active.kid, &private)?),
             jwks: jwks_of(&rows)?,
             rows,
         })
@@ -321,7 +310,7 @@ impl Keys {
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyRing")
-            .field("active", &self.keys.borrow().active.kid)
+            .field("active", &self.keys.borrow().active.kid())
             .finish_non_exhaustive()
     }
 }

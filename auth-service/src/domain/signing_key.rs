@@ -1,7 +1,16 @@
-//! How private keys lie in the database: Ed25519 (RFC 8037) in PKCS#8, encrypted with a key that is not in it.
+//! The key that signs, Ed25519 (RFC 8037), and how private keys lie in the database: in PKCS#8, encrypted with a key that is not in it.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use shared::{db, token::KeyError};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    signature::Ed25519KeyPair,
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, Header};
+use secrecy::SecretString;
+use shared::{
+    db,
+    token::{Claims, KeyError, TOKEN_TYPE},
+};
 
 use super::secret::{Purpose, ServerSecrets};
 use crate::store::SigningKeyRow;
@@ -24,6 +33,47 @@ pub(crate) enum KeyRingError {
     /// The library failed.
     #[error("cannot make a signing key")]
     Crypto,
+}
+
+/// The key that signs.
+pub(super) struct SigningKey {
+    kid: String,
+    /// Of each of its tokens, as it is in them.
+    header: String,
+    /// `jsonwebtoken` would read it anew for each token, and compute its public key, for as long as the signature takes.
+    pair: Ed25519KeyPair,
+}
+
+impl SigningKey {
+    /// The key of this name, out of its PKCS#8.
+    pub(super) fn new(kid: &str, private: &[u8]) -> Result<Self, KeyRingError> {
+        let pair = Ed25519KeyPair::from_pkcs8(private)
+            .map_err(|_| KeyError::BadKey("its private key is not an Ed25519 key in PKCS#8"))?;
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some(TOKEN_TYPE.to_owned());
+        header.kid = Some(kid.to_owned());
+        let header = serde_json::to_vec(&header).map_err(|_| KeyRingError::Crypto)?;
+        Ok(Self {
+            kid: kid.to_owned(),
+            header: BASE64_URL_SAFE_NO_PAD.encode(header),
+            pair,
+        })
+    }
+
+    pub(super) fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The token that says this: a JWS in its compact form (RFC 7515).
+    pub(super) fn sign(&self, claims: &Claims) -> serde_json::Result<SecretString> {
+        let mut token = self.header.clone();
+        token.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(claims)?, &mut token);
+        let signature = self.pair.sign(token.as_bytes());
+        token.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(SecretString::from(token))
+    }
 }
 
 /// AES-256-GCM: the nonce, then the ciphertext. The key id is authenticated with it, so that no row can pass for another.
@@ -61,8 +111,14 @@ pub(super) fn decrypt(secrets: &ServerSecrets, row: &SigningKeyRow) -> Result<(V
 
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::signature::KeyPair as _;
+    use jsonwebtoken::{DecodingKey, Validation};
     use secrecy::ExposeSecret as _;
-    use shared::clock::Timestamp;
+    use shared::{
+        clock::{Clock, Timestamp},
+        ids::UserId,
+        testing::tokens::TokenMint,
+    };
 
     use super::*;
 
@@ -99,6 +155,26 @@ mod tests {
                 .any(|window| PRIVATE.windows(8).any(|plain| plain == window))
         );
         assert!(matches!(decrypt(&other, &row), Err(KeyRingError::WrongSecret(_))));
+    }
+
+    #[test]
+    fn a_token_is_what_other_libraries_take_for_one() {
+        let pair = Ed25519KeyPair::generate().expect("a key");
+        let key = SigningKey::new("a name", pair.to_pkcs8().expect("PKCS#8").as_ref()).expect("a key that signs");
+        let claims = TokenMint::fixed(1).claims_for(UserId::generate(), "ann", &["player"], Clock::system().now());
+        let token = key.sign(&claims).expect("signed");
+        let public = DecodingKey::from_ed_der(pair.public_key().as_ref());
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_audience(&[&claims.aud]);
+        validation.set_issuer(&[&claims.iss]);
+        let read = jsonwebtoken::decode::<Claims>(token.expose_secret(), &public, &validation).expect("a token");
+        assert_eq!(read.claims, claims);
+        assert_eq!(read.header.typ.as_deref(), Some(TOKEN_TYPE));
+        assert_eq!(read.header.kid.as_deref(), Some("a name"));
+        assert!(matches!(
+            SigningKey::new("a name", PRIVATE),
+            Err(KeyRingError::Unusable(_))
+        ));
     }
 
     #[test]

@@ -54,10 +54,13 @@ async fn compare<C: Caller>(
     };
     let (mut peak, mut overload) = (Rounds::default(), Rounds::default());
     let (mut ratios, mut refusals) = (Vec::new(), Vec::new());
+    peak.push(setup.time.drive(&mut few, &game.processors()).await);
     for _ in 0..setup.rounds {
-        peak.push(setup.time.drive(&mut few, &game.processors()).await);
+        // The peak before and the one after: the seconds in between are many enough for the machine to become another.
+        let before = peak.last().goodput();
         overload.push(time.drive(&mut many, &game.processors()).await);
-        ratios.push(overload.last().goodput() / peak.last().goodput());
+        peak.push(setup.time.drive(&mut few, &game.processors()).await);
+        ratios.push(2.0 * overload.last().goodput() / (before + peak.last().goodput()));
         refusals.push(overload.last().refused_within(0.5));
     }
     let codes = overload.codes();
