@@ -27,6 +27,9 @@ pub(crate) enum KeyRingError {
     /// There is none that signs.
     #[error("the database holds no active signing key")]
     NoneActive,
+    /// A stored private key is none that signs.
+    #[error("the stored signing key {0} is not an Ed25519 key in PKCS#8")]
+    NotPrivate(String),
     /// A stored public key is not one.
     #[error("a stored signing key cannot be used: {0}")]
     Unusable(#[from] KeyError),
@@ -47,8 +50,7 @@ pub(super) struct SigningKey {
 impl SigningKey {
     /// The key of this name, out of its PKCS#8.
     pub(super) fn new(kid: &str, private: &[u8]) -> Result<Self, KeyRingError> {
-        let pair = Ed25519KeyPair::from_pkcs8(private)
-            .map_err(|_| KeyError::BadKey("its private key is not an Ed25519 key in PKCS#8"))?;
+        let pair = Ed25519KeyPair::from_pkcs8(private).map_err(|_| KeyRingError::NotPrivate(kid.to_owned()))?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(TOKEN_TYPE.to_owned());
         header.kid = Some(kid.to_owned());
@@ -173,7 +175,7 @@ mod tests {
         assert_eq!(read.header.kid.as_deref(), Some("a name"));
         assert!(matches!(
             SigningKey::new("a name", PRIVATE),
-            Err(KeyRingError::Unusable(_))
+            Err(KeyRingError::NotPrivate(_))
         ));
     }
 
