@@ -63,6 +63,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_id_that_never_comes_again_is_kept_in_no_table() {
+        let id = RequestId::of(&HeaderMap::new());
+        assert!(id.header_value().is_sensitive());
+        assert_eq!(id.header_value(), id.as_str());
+    }
+
+    #[test]
     fn only_a_harmless_id_is_taken_over() {
         let of = |value: &str| {
             let mut headers = HeaderMap::new();
