@@ -120,7 +120,7 @@ impl Attempts {
     pub(super) async fn count(&self, act: &Act, guess: Guess<'_>) -> Result<Attempt, Error> {
         let mut counters = self.counters(act, guess);
         let keys: Vec<Vec<u8>> = counters.iter().map(|counter| counter.key.clone()).collect();
-        // Those who have to wait take no turn at writing. Were there more than two keys, all would be read under their locks below.
+        // Those who have to wait take no turn at writing.
         let mut conn = self.db.read().await?;
         let rows = store::throttles_by_keys(&mut conn, &keys).await?;
         drop(conn);

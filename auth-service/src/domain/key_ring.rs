@@ -83,8 +83,6 @@ impl KeyRing {
         }
         for row in &rows {
             let (private, is_current) = decrypt(secrets, row)?;
-            // One that cannot sign is told of now, not when its turn comes.
-            SigningKey::new(&row.kid, &private)?;
             if !is_current {
                 // So that the secret before can be given up once this has run.
                 let encrypted = encrypt(secrets, &row.kid, &private)?;

@@ -25,11 +25,12 @@ pub(crate) struct Throttle {
     pub(crate) expire_time: Timestamp,
 }
 
-/// What is counted under one key or two: the first and the last. For a list of them PostgreSQL would plan the statement anew at each execution.
+/// What is counted under one key or two. For a list of them PostgreSQL would plan the statement anew at each execution.
 pub(crate) async fn throttles_by_keys(conn: &mut Conn, keys: &[Vec<u8>]) -> db::Result<Vec<Throttle>> {
-    let (Some(one), Some(other)) = (keys.first(), keys.last()) else {
+    let [one, other @ ..] = keys else {
         return Ok(Vec::new());
     };
+    let other = other.first().unwrap_or(one);
     query!(conn, |c| login_throttle::table
         .filter(login_throttle::key.eq(one).or(login_throttle::key.eq(other)))
         .select(Throttle::as_select())
