@@ -92,7 +92,7 @@ impl AuthService<'_> {
             access: access.clone(),
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
-        let pages = HttpServer::new(health.clone()).spawn(self.http, running);
+        let pages = HttpServer::new(health.clone()).spawn(self.server, self.http, running);
         domain::counts::describe();
         self.db.report(running);
 

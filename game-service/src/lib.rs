@@ -89,7 +89,7 @@ impl GameService<'_> {
             access: access.clone(),
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
-        HttpServer::new(health.clone()).spawn(self.http, running);
+        HttpServer::new(health.clone()).spawn(self.server, self.http, running);
         domain::counts::describe();
         self.db.report(running);
 

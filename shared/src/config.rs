@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     db::{self, DatabaseSettings, DatabaseUrl, Db, Migrations},
-    server::shutdown_signal,
+    server::{raise_descriptor_limit, shutdown_signal},
     telemetry::{self, TelemetrySettings},
 };
 
@@ -170,6 +170,7 @@ pub fn run<P: Parser>(
             };
         }
     };
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = runtime.map_err(StartError::failed).and_then(|runtime| {
         let outcome = runtime.block_on(async {

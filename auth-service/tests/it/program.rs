@@ -14,6 +14,7 @@ use shared::{
     },
 };
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
@@ -74,6 +75,29 @@ impl Place {
         let cheap = ["--hashing-memory-kib", "8", "--hashing-passes", "1"];
         let own = ["--database-url", &self.url, "--auth-secret-file", secret_file];
         Program::start(AUTH_SERVICE, [&arguments[..], &cheap, &own, log, more].concat())
+    }
+
+    /// Serves with so many file descriptors, and logs in JSON.
+    fn serve_with_descriptors(&self, limit: u32) -> Program {
+        let secret_file = self.secret_file.to_str().expect("UTF-8");
+        let limited = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+        let arguments = [
+            "-c",
+            &limited,
+            AUTH_SERVICE,
+            "serve",
+            "--auth-listen",
+            "127.0.0.1:0",
+            "--auth-http-listen",
+            "127.0.0.1:0",
+            "--database-url",
+            &self.url,
+            "--auth-secret-file",
+            secret_file,
+            "--log-format",
+            "json",
+        ];
+        Program::start("sh", arguments)
     }
 }
 
@@ -170,6 +194,34 @@ fn it_ends_at_once_while_the_feed_is_followed() {
         );
         let ended = program.ended_within(Duration::from_secs(20)).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
+    });
+}
+
+#[test]
+fn it_serves_on_when_clients_take_all_descriptors() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let program = place.serve_with_descriptors(256);
+        let at = program.addresses().await;
+        serving(at.grpc).await;
+        let mut silent = Vec::new();
+        for _ in 0..300 {
+            silent.push(TcpStream::connect(at.grpc).await.expect("connected"));
+        }
+        // The port for calls is full; operators still see what goes on, and why.
+        for _ in 0..10 {
+            assert_eq!(get(at.http, "/readyz").await.0, 200);
+        }
+        let (_, metrics) = get(at.http, "/metrics").await;
+        let refused = metrics.lines().find_map(|line| {
+            line.strip_prefix("server_connections_refused_total{port=\"grpc\",reason=\"descriptors\"} ")
+        });
+        let refused: u32 = refused.expect("some were refused").parse().expect("a number");
+        assert!(refused >= 300 - 256 + 64, "{refused}");
+        drop(silent);
+        register(at, "ann").await;
+        program.signal(Signal::Terminate);
+        assert_eq!(program.ended().await.code, Some(0));
     });
 }
 

@@ -37,7 +37,7 @@ use crate::{
     report::Report,
     scenario::{
         Setup, connections, enumeration, feed, footprint, leaderboard, login, login_storm, moves, overload, reads,
-        refusal, rotation, verification,
+        refusal, rotation, unfinished, verification,
     },
 };
 
@@ -142,6 +142,11 @@ enum Scenario {
     Connections {
         #[command(flatten)]
         clients: connections::Clients,
+    },
+    /// Memory, and reads, beside calls whose message never arrives completely.
+    Unfinished {
+        #[command(flatten)]
+        attack: unfinished::Attack,
     },
     /// How soon it serves, how much memory it takes at rest, how large it is.
     Footprint,
@@ -272,11 +277,13 @@ impl Scenario {
             Self::Overload => overload::run(setup, report).await,
             Self::Feed { amount } => feed::run(setup, amount, report).await,
             Self::Connections { clients } if is_first => connections::run(setup, clients, report).await,
+            Self::Unfinished { attack } if is_first => unfinished::run(setup, attack, report).await,
             Self::Footprint if is_first => footprint::run(setup, report).await,
             Self::Enumeration { samples } => enumeration::run(setup, samples, report).await,
             Self::Rpc
             | Self::Verification
             | Self::Connections { .. }
+            | Self::Unfinished { .. }
             | Self::Footprint
             | Self::BareServer { .. }
             | Self::Verifiers { .. } => {}

@@ -9,9 +9,8 @@ use crate::{error::ErrorReply, proto::authz::v1::ErrorReason};
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
-/// tonic has a timer of its own for `grpc-timeout` around ours, whose answer is CANCELLED. Ours has to be first, by more than
-/// a tick of the timer wheel (1 ms).
-const HEAD_START: Duration = Duration::from_millis(2);
+/// A tick of the timer. What is shorter has passed before an answer could be out.
+const TICK: Duration = Duration::from_millis(1);
 
 /// How long the call may take: the caller's bound or the server's, whichever is shorter.
 pub(super) fn of(headers: &HeaderMap, server: Duration) -> Result<Duration, ErrorReply> {
@@ -31,7 +30,11 @@ pub(super) fn of(headers: &HeaderMap, server: Duration) -> Result<Duration, Erro
             "the metadata grpc-timeout must be 1 to 8 digits and one of the units H, M, S, m, u, n",
         )
     })?;
-    Ok(timeout.saturating_sub(HEAD_START).min(server))
+    Ok(if timeout < TICK {
+        Duration::ZERO
+    } else {
+        timeout.min(server)
+    })
 }
 
 /// How long the caller gives the call, where it says so in a form that can be read.
@@ -101,8 +104,10 @@ mod tests {
             of(&headers, server).expect("well-formed")
         };
         assert_eq!(bound("1H"), server);
-        assert!(bound("1S") < Duration::from_secs(1));
+        assert_eq!(bound("1S"), Duration::from_secs(1));
         assert_eq!(bound("0m"), Duration::ZERO);
+        assert_eq!(bound("999u"), Duration::ZERO);
+        assert_eq!(bound("1m"), Duration::from_millis(1));
         assert_eq!(of(&HeaderMap::new(), server).expect("absent"), server);
     }
 }

@@ -1,18 +1,15 @@
-//! The gRPC server: tonic's, with every limit set that tonic leaves open.
+//! The gRPC server of a service: its RPCs, health and reflection behind the layers that every call passes.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::{InterceptorLayer, Routes},
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::service::{InterceptorLayer, Routes};
+use tower::ServiceBuilder;
 
 use super::{
-    Health, Listener, Running, ServerSettings, TlsError, admission,
+    Health, Listener, Running, ServerSettings, TlsError,
     mount::{Mounted, RpcMount},
     rpc::RpcLayer,
+    serve::{ConnectionLimits, Port, Protocol, serve_local},
     stream::StreamRules,
 };
 use crate::{
@@ -23,19 +20,6 @@ use crate::{
 
 /// Bytes of the largest message that an RPC takes. Every service is mounted with it.
 pub const MAX_MESSAGE_LEN: usize = 64 * 1024;
-
-/// Calls that one connection may have open.
-const MAX_STREAMS: u32 = 128;
-/// Bytes of metadata that a call may bring.
-const MAX_METADATA_LEN: u32 = 16 * 1024;
-/// Streams that a client may reset before they were accepted (CVE-2023-44487). tonic's `None` turns hyper's own bound off.
-const MAX_PENDING_RESETS: usize = 20;
-/// Streams that a client may make us reset (CVE-2025-8671).
-const MAX_LOCAL_RESETS: usize = 64;
-/// A connection that is silent for this long is asked whether it lives.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// And closed when it does not answer for this long.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A service's gRPC server.
 #[derive(Debug)]
@@ -59,9 +43,6 @@ pub enum ServeError {
     /// A TLS file is not readable.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The TLS files do not make sense.
-    #[error("cannot use the TLS certificate and key: {0}")]
-    TlsConfig(#[source] tonic::transport::Error),
     /// The descriptor set cannot be reflected.
     #[error(transparent)]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -74,7 +55,6 @@ impl GrpcServer<'_> {
     pub async fn spawn(self, listener: Listener, running: &Running) -> Result<(Health, RpcMount), ServeError> {
         let policies = Arc::new(Policies::from_descriptor_set(self.descriptor_set)?);
         let health = Health::new(policies.services()).await;
-        let places = admission::places(self.settings.max_concurrent_requests);
 
         let mut infrastructure = Routes::new(health.service());
         if self.settings.reflection {
@@ -94,74 +74,31 @@ impl GrpcServer<'_> {
             infrastructure: infrastructure.prepare(),
             rpcs: mount.clone(),
         };
-        let layers = RpcLayer::new(
-            &policies,
-            places,
-            self.settings.request_timeout(),
-            self.settings.trusted_proxies.clone(),
-            (
-                admission::places(self.settings.max_concurrent_streams),
-                StreamRules {
-                    verifier: self.verifier.clone(),
-                    access: self.access.clone(),
-                    stop: running.stop_token().clone(),
-                },
-            ),
-        );
-        let server = bounded()
-            .layer(layers)
+        let streams = StreamRules {
+            verifier: self.verifier.clone(),
+            access: self.access.clone(),
+            stop: running.stop_token().clone(),
+        };
+        let service = ServiceBuilder::new()
+            .layer(RpcLayer::new(&policies, self.settings, streams, running))
             .layer(InterceptorLayer::new(Authenticate::new(
                 self.verifier,
                 self.access.clone(),
             )))
-            .layer(PolicyLayer::new(policies, self.access));
-
-        if let Some(connections) = listener.local {
-            let incoming = ReceiverStream::new(connections).map(Ok::<_, Infallible>);
-            let stop = running.stop_token().clone();
-            let served =
-                server
-                    .clone()
-                    .serve_with_incoming_shutdown(mounted.clone(), incoming, stop.clone().cancelled_owned());
-            running.spawn("local grpc", drained(served, stop, running.drain()));
-        }
-        let server = match self.settings.tls()? {
-            Some(tls) => server.tls_config(tls).map_err(ServeError::TlsConfig)?,
-            None => server,
+            .layer(PolicyLayer::new(policies, self.access))
+            .service(mounted);
+        let port = Port {
+            protocol: Protocol::Grpc,
+            limits: ConnectionLimits::new("grpc", self.settings),
+            tls: self.settings.tls()?,
+            idle: self.settings.connection_idle(),
         };
-        let incoming = TcpIncoming::from(listener.socket).with_nodelay(Some(true));
-        let stop = running.stop_token().clone();
-        let served = server.serve_with_incoming_shutdown(mounted, incoming, stop.clone().cancelled_owned());
-        running.spawn("grpc", drained(served, stop, running.drain()));
-        Ok((health, mount))
-    }
-}
-
-fn bounded() -> Server {
-    Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_METADATA_LEN)
-        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
-        .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-}
-
-/// Ends with the server, or when the time to drain is over.
-async fn drained<E>(
-    served: impl Future<Output = Result<(), E>>,
-    stop: CancellationToken,
-    drain: Duration,
-) -> Result<(), E> {
-    let bound = async {
-        stop.cancelled().await;
-        tokio::time::sleep(drain).await;
-    };
-    tokio::select! {
-        result = served => result,
-        () = bound => {
-            tracing::warn!("calls were still open when the time to drain was over");
-            Ok(())
+        if let Some(connections) = listener.local {
+            let served = serve_local(connections, service.clone(), port.idle, running.clone());
+            running.spawn("local grpc", served);
         }
+        let served = port.serve(listener.socket, service, running.clone());
+        running.spawn("grpc", served);
+        Ok((health, mount))
     }
 }

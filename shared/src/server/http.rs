@@ -1,10 +1,16 @@
 //! The HTTP port: metrics for Prometheus, liveness and readiness for whoever does not speak gRPC, and what a service adds.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse as _, routing::get};
+use http::Request;
+use tonic::body::Body;
+use tower::ServiceBuilder;
 
-use super::{Health, Listener, PageMount, Running};
+use super::{
+    Health, Listener, PageMount, Running, ServerSettings,
+    serve::{ConnectionLimits, Port, Protocol},
+};
 use crate::telemetry::metrics;
 
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -41,24 +47,22 @@ impl HttpServer {
     }
 
     /// Serves until the stop token is cancelled. Gives where to mount what else the service has.
-    pub fn spawn(self, listener: Listener, running: &Running) -> PageMount {
+    pub fn spawn(self, settings: &ServerSettings, listener: Listener, running: &Running) -> PageMount {
         let mount = PageMount::default();
         let late = mount.clone();
         let router = self.router.fallback(move |request| late.clone().serve(request));
-        let stop = running.stop_token().clone();
-        let drain = running.drain();
-        running.spawn("http", async move {
-            let stopped = stop.clone().cancelled_owned();
-            let served = axum::serve(listener.socket, router).with_graceful_shutdown(stopped);
-            let bound = async {
-                stop.cancelled().await;
-                tokio::time::sleep(drain).await;
-            };
-            tokio::select! {
-                result = served => result,
-                () = bound => Ok(()),
-            }
-        });
+        let port = Port {
+            protocol: Protocol::Http,
+            limits: ConnectionLimits::new("http", settings),
+            tls: None,
+            idle: settings.connection_idle(),
+        };
+        let service = ServiceBuilder::new()
+            .map_request(|request: Request<Body>| request.map(axum::body::Body::new))
+            .map_response(|response: axum::response::Response| response.map(Body::new))
+            .service(router);
+        let served = port.serve(listener.socket, service, running.clone());
+        running.spawn("http", served);
         let stop = running.stop_token().clone();
         running.spawn("metrics upkeep", async move {
             let upkeep = async {
@@ -69,7 +73,7 @@ impl HttpServer {
                 }
             };
             stop.run_until_cancelled(upkeep).await;
-            Ok::<_, std::convert::Infallible>(())
+            Ok::<_, Infallible>(())
         });
         mount
     }

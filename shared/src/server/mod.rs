@@ -14,14 +14,20 @@ mod message;
 mod mount;
 mod peer;
 mod probe;
+mod refusals;
 mod request_id;
 mod rpc;
 mod rpcs;
+mod serve;
 mod settings;
+mod shares;
 mod shutdown;
 mod stream;
+mod unfinished;
 
-pub(crate) use self::stream::StreamCaller;
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     grpc::{GrpcServer, MAX_MESSAGE_LEN, ServeError},
     health::Health,
@@ -35,3 +41,4 @@ pub use self::{
     settings::{ServerSettings, TlsError},
     shutdown::{Running, shutdown_signal},
 };
+pub(crate) use self::{serve::raise_descriptor_limit, stream::StreamCaller};

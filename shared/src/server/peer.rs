@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderMap, Request};
 use ipnet::{IpNet, Ipv6Net};
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+
+use super::serve::Connection;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// Bits of the network that one household or machine has (RFC 6177).
@@ -22,14 +23,11 @@ pub struct ClientAddress {
 
 impl ClientAddress {
     pub(super) fn of<B>(request: &Request<B>, trusted: &[IpNet]) -> Self {
-        let extensions = request.extensions();
-        let peer = extensions.get::<TcpConnectInfo>().or_else(|| {
-            let tls = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
-            tls.map(TlsConnectInfo::get_ref)
-        });
-        let peer = peer
-            .and_then(TcpConnectInfo::remote_addr)
-            .map(|address| plain(address.ip()));
+        let peer = request
+            .extensions()
+            .get()
+            .and_then(|connection: &Connection| connection.peer);
+        let peer = peer.map(|address| plain(address.ip()));
         Self {
             client: peer.map(|peer| client(peer, request.headers(), trusted)),
             peer,
@@ -48,11 +46,16 @@ impl ClientAddress {
 
     /// What counts as one client: an IPv4 address, or the /64 network of an IPv6 address.
     pub fn bucket(&self) -> Option<IpNet> {
-        self.client.map(|address| match address {
+        self.client.map(Self::network_of)
+    }
+
+    /// What counts as one client where connections are counted: the same.
+    pub(super) fn network_of(address: IpAddr) -> IpNet {
+        match address {
             IpAddr::V4(_) => IpNet::from(address),
             IpAddr::V6(address) => Ipv6Net::new(address, IPV6_NETWORK_BITS)
                 .map_or(IpNet::from(IpAddr::V6(address)), |net| net.trunc().into()),
-        })
+        }
     }
 }
 

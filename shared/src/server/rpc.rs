@@ -16,7 +16,6 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use ipnet::IpNet;
 use metrics::Gauge;
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::{
     Code, Status,
     body::Body,
@@ -27,39 +26,31 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
-    admission::{self, admit},
+    Running, ServerSettings,
+    admission::{Admission, Place},
     deadline, message,
     peer::ClientAddress,
+    refusals::Refusals,
     request_id::{REQUEST_ID, RequestId},
     rpcs::{REFLECTION, Rpc, Rpcs, name},
     stream::{StreamBody, StreamCaller, StreamRules},
+    unfinished::Unfinished,
 };
 use crate::{
-    authz::{self, Policies},
+    authz::Policies,
     error::ErrorReply,
-    places::Places,
     proto::authz::v1::ErrorReason,
     telemetry::{self, metrics::InHand, traces},
 };
 
 /// Calls and streams that are being served.
 const IN_HAND: &str = "rpc_server_in_hand";
-/// Calls that found no place.
-const OVERLOADED: &str = "rpc_server_overloaded_total";
-
-/// How long a client may take to send a message, which is at most 64 KiB.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Whoever reads the reflection is done soon, and anybody may: it takes no place for long, and none from those who are known.
-const REFLECTION_STREAMS: u32 = 200;
+/// The longest that a stream of reflection may stay open: clients read it and are done.
 const REFLECTION_LIFE: Duration = Duration::from_secs(30);
 
 /// Says what the metrics of calls mean.
 fn describe_metrics() {
     metrics::describe_gauge!(IN_HAND, "Calls and streams that are being served.");
-    metrics::describe_counter!(OVERLOADED, "Calls that were refused because the server was busy.");
-    // There from the start: an alert sees the first one.
-    metrics::counter!(OVERLOADED).increment(0);
 }
 
 /// Puts [`RpcService`] around a service.
@@ -70,37 +61,33 @@ pub(super) struct RpcLayer {
 
 #[derive(Debug)]
 struct Shared {
-    rpcs: Rpcs,
-    places: Places,
+    rpcs: Arc<Rpcs>,
+    refusals: Arc<Refusals>,
+    admission: Admission,
+    unfinished: Unfinished,
     timeout: Duration,
     trusted_proxies: Vec<IpNet>,
-    /// Streams stay for long, and take no place from the other calls.
-    stream_places: Places,
-    reflection_places: Places,
     streams: StreamRules,
     in_hand: Gauge,
 }
 
 impl RpcLayer {
     /// `policies` says which paths are RPCs: a label is made of no other.
-    pub(super) fn new(
-        policies: &Policies,
-        places: Places,
-        timeout: Duration,
-        trusted_proxies: Vec<IpNet>,
-        (stream_places, streams): (Places, StreamRules),
-    ) -> Self {
+    pub(super) fn new(policies: &Policies, settings: &ServerSettings, streams: StreamRules, running: &Running) -> Self {
         // Before anything is measured.
         telemetry::metrics::recorder();
         describe_metrics();
+        let rpcs = Arc::new(Rpcs::new(policies));
+        let refusals = Arc::new(Refusals::new(Arc::clone(&rpcs)));
+        Arc::clone(&refusals).spawn(running);
         Self {
             shared: Arc::new(Shared {
-                rpcs: Rpcs::new(policies),
-                places,
-                timeout,
-                trusted_proxies,
-                stream_places,
-                reflection_places: admission::places(REFLECTION_STREAMS),
+                rpcs,
+                refusals,
+                admission: Admission::new(settings),
+                unfinished: Unfinished::new(settings.unfinished_calls_bytes()),
+                timeout: settings.request_timeout(),
+                trusted_proxies: settings.trusted_proxies.clone(),
                 streams,
                 in_hand: metrics::gauge!(IN_HAND),
             }),
@@ -177,6 +164,8 @@ where
             start: Instant::now(),
             code: Code::Cancelled,
             span: span.clone(),
+            refusals: Arc::clone(&self.shared.refusals),
+            is_anonymous: true,
             _in_hand: InHand::new(self.shared.in_hand.clone()),
         };
         let shared = Arc::clone(&self.shared);
@@ -193,7 +182,13 @@ where
         }
         let of_span = span.clone();
         async move {
-            let (response, place) = shared.respond(inner, request, is_stream).await;
+            let (response, place) = match shared.admit(request, is_stream).await {
+                Ok((request, place, timeout)) => {
+                    record.is_anonymous = record.rpc.is_public;
+                    (respond(inner, request, timeout).await, place)
+                }
+                Err(reply) => (refused(reply), Place::default()),
+            };
             let response = complete(response, &id);
             record.code = code(&response);
             if is_stream && !response.headers().contains_key(Status::GRPC_STATUS) {
@@ -217,6 +212,9 @@ pub(super) struct Record {
     start: Instant,
     pub(super) code: Code,
     span: Span,
+    refusals: Arc<Refusals>,
+    /// Whether the call may be that of a stranger. Without a token, the code says so too.
+    is_anonymous: bool,
     _in_hand: InHand,
 }
 
@@ -229,6 +227,8 @@ impl Record {
             start: Instant::now(),
             code: Code::Cancelled,
             span: Span::none(),
+            refusals: Arc::new(Refusals::new(Arc::new(Rpcs::of_test()))),
+            is_anonymous: true,
             _in_hand: InHand::new(Gauge::noop()),
         }
     }
@@ -237,7 +237,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let elapsed = self.start.elapsed();
-        log(self.code, elapsed, self.rpc.is_infrastructure);
+        let is_anonymous = self.is_anonymous || self.code == Code::Unauthenticated;
+        if self.code == Code::Ok || !is_anonymous || self.refusals.is_logged(&self.rpc, self.code) {
+            log(self.code, elapsed, self.rpc.is_infrastructure);
+        }
         self.span.record("rpc.grpc.status_code", i32::from(self.code));
         if is_fault(self.code) {
             self.span.record("otel.status_code", "ERROR");
@@ -247,74 +250,47 @@ impl Drop for Record {
 }
 
 impl Shared {
-    /// The answer, and the place of a call that goes on.
-    async fn respond<S, B>(
+    /// The request with its message, a place for the call, and the time that it may take.
+    async fn admit(
         &self,
-        inner: S,
         request: Request<Body>,
         is_stream: bool,
-    ) -> (Response<Body>, Option<OwnedSemaphorePermit>)
-    where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<StdError>,
-    {
-        let places = if request.uri().path().ends_with(REFLECTION) {
-            &self.reflection_places
-        } else if is_stream {
-            &self.stream_places
-        } else {
-            &self.places
-        };
-        let mut place = None;
-        let response = self.respond_within(inner, request, places, &mut place).await;
-        (response, place)
-    }
-
-    async fn respond_within<S, B>(
-        &self,
-        mut inner: S,
-        request: Request<Body>,
-        places: &Places,
-        place: &mut Option<OwnedSemaphorePermit>,
-    ) -> Response<Body>
-    where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<StdError>,
-    {
-        let refused = |reply: ErrorReply| Status::from(reply).into_http();
-        let timeout = match deadline::of(request.headers(), self.timeout) {
-            Ok(Duration::ZERO) => return refused(deadline::exceeded()),
-            Ok(timeout) => timeout,
-            Err(reply) => return refused(reply),
-        };
+    ) -> Result<(Request<Body>, Place, Duration), ErrorReply> {
+        let timeout = deadline::of(request.headers(), self.timeout)?;
+        if timeout.is_zero() {
+            return Err(deadline::exceeded());
+        }
         let start = Instant::now();
-        // First the message, then a place: who sends headers and no message holds up nobody else.
-        let request = if authz::is_infrastructure(request.uri().path()) {
+        // First the message, then a place: a client that sends headers and no message takes none.
+        // Reflection alone takes a stream of messages.
+        let request = if request.uri().path().ends_with(REFLECTION) {
             request
         } else {
-            match tokio::time::timeout(timeout.min(MESSAGE_TIMEOUT), message::received(request)).await {
-                Ok(request) => request,
-                Err(_elapsed) => return refused(deadline::exceeded()),
-            }
+            message::received(request, &self.unfinished, timeout).await?
         };
-        match admit(places, request.uri().path()) {
-            Ok(admitted) => *place = admitted,
-            Err(reply) => {
-                metrics::counter!(OVERLOADED).increment(1);
-                return refused(reply);
-            }
-        }
-        let timeout = timeout.saturating_sub(start.elapsed());
-        // Within the block, so that a panic of the layers inside, which work before they give a future, is caught as well.
-        let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
-        match tokio::time::timeout(timeout, answer).await {
-            Ok(Ok(Ok(response))) => response.map(Body::new),
-            Ok(Err(_panic)) => refused(ErrorReply::internal()),
-            Err(_elapsed) => refused(deadline::exceeded()),
-        }
+        let place = self.admission.admit(&request, is_stream)?;
+        Ok((request, place, timeout.saturating_sub(start.elapsed())))
     }
+}
+
+/// Calls the service inside, for as long as the call may take.
+async fn respond<S, B>(mut inner: S, request: Request<Body>, timeout: Duration) -> Response<Body>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<StdError>,
+{
+    // Within the block, so that a panic of the layers inside, which work before they give a future, is caught as well.
+    let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
+    match tokio::time::timeout(timeout, answer).await {
+        Ok(Ok(Ok(response))) => response.map(Body::new),
+        Ok(Err(_panic)) => refused(ErrorReply::internal()),
+        Err(_elapsed) => refused(deadline::exceeded()),
+    }
+}
+
+fn refused(reply: ErrorReply) -> Response<Body> {
+    Status::from(reply).into_http()
 }
 
 /// Gives an error the details that every error has, and every answer its request id.

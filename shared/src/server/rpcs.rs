@@ -8,13 +8,14 @@ use std::{
 use metrics::Histogram;
 use tonic::Code;
 
-use crate::authz::{self, Policies};
+use super::refusals::RefusalCounts;
+use crate::authz::{self, Policies, Policy};
 
 /// Seconds that a call took, by service, method and code.
 const DURATION: &str = "rpc_server_call_duration_seconds";
 
 /// How many gRPC codes there are.
-const CODES: usize = 17;
+pub(super) const CODES: usize = 17;
 
 /// Where the paths of reflection end.
 pub(super) const REFLECTION: &str = "/ServerReflectionInfo";
@@ -40,6 +41,9 @@ pub(super) struct Rpc {
     pub(super) method: String,
     pub(super) is_infrastructure: bool,
     is_stream: bool,
+    /// Whether anybody may call it.
+    pub(super) is_public: bool,
+    pub(super) refusals: RefusalCounts,
     /// By gRPC code; each is there from its first call on.
     durations: [OnceLock<Histogram>; CODES],
 }
@@ -47,8 +51,12 @@ pub(super) struct Rpc {
 impl Rpcs {
     pub(super) fn new(policies: &Policies) -> Self {
         metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "Duration of the calls served.");
-        let by_path = policies.iter().map(|(path, _)| {
-            let rpc = Rpc::of(path, policies.is_stream(path));
+        let by_path = policies.iter().map(|(path, policy)| {
+            let rpc = Rpc {
+                is_stream: policies.is_stream(path),
+                is_public: *policy == Policy::Public,
+                ..Rpc::of(path)
+            };
             (path.to_owned(), Arc::new(rpc))
         });
         let infrastructure = authz::INFRASTRUCTURE.iter();
@@ -57,8 +65,27 @@ impl Rpcs {
             infrastructure: infrastructure
                 .map(|prefix| Arc::new(Rpc::infrastructure(prefix)))
                 .collect(),
+            unknown: Arc::new(Rpc {
+                is_public: true,
+                ..Rpc::new("unknown", "unknown")
+            }),
+        }
+    }
+
+    /// None.
+    #[cfg(test)]
+    pub(super) fn of_test() -> Self {
+        Self {
+            by_path: HashMap::new(),
+            infrastructure: Vec::new(),
             unknown: Arc::new(Rpc::new("unknown", "unknown")),
         }
+    }
+
+    /// Each of them, once.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Rpc> {
+        let more = self.infrastructure.iter().chain([&self.unknown]);
+        self.by_path.values().chain(more).map(Arc::as_ref)
     }
 
     /// The one at this path.
@@ -76,22 +103,22 @@ impl Rpc {
             method: method.to_owned(),
             is_infrastructure: false,
             is_stream: false,
+            is_public: false,
+            refusals: RefusalCounts::default(),
             durations: [const { OnceLock::new() }; CODES],
         }
     }
 
-    fn of(path: &str, is_stream: bool) -> Self {
+    fn of(path: &str) -> Self {
         let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
-        Self {
-            is_stream,
-            ..Self::new(service, method)
-        }
+        Self::new(service, method)
     }
 
     /// All of a service whose paths begin like this.
     pub(super) fn infrastructure(prefix: &str) -> Self {
         Self {
             is_infrastructure: true,
+            is_public: true,
             ..Self::new(prefix.trim_matches('/'), "*")
         }
     }

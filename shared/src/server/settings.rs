@@ -1,9 +1,11 @@
 //! The settings of a server.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use rustls::ServerConfig;
+
+use super::serve;
 
 /// How a server bounds its work and how it is reached.
 #[derive(Clone, Debug, clap::Args)]
@@ -15,6 +17,18 @@ pub struct ServerSettings {
     /// Streams open at once, beside those calls; more are refused with RESOURCE_EXHAUSTED [1 to 1000000].
     #[arg(long, env = "MAX_CONCURRENT_STREAMS", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_streams: u32,
+    /// Connections open at once on each port; more are closed. Those of trusted proxies and of this machine do not count [1 to 1000000].
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
+    /// The same for each client address; an IPv6 /64 network counts as one address [1 to 1000000].
+    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections_per_address: u32,
+    /// Seconds after which a connection without a call is asked to close; clients reconnect by themselves [10 to 86400].
+    #[arg(long, env = "CONNECTION_IDLE_SECONDS", default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(10..=86_400))]
+    pub connection_idle_seconds: u32,
+    /// MiB of memory for calls whose message has not arrived completely. If it is used up, the call that has stalled longest is refused with RESOURCE_EXHAUSTED; one client address gets at most an eighth [1 to 65536].
+    #[arg(long, env = "UNFINISHED_CALLS_MIB", default_value_t = 32, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub unfinished_calls_mib: u32,
     /// Seconds that a call may take where the client sets no shorter deadline [1 to 3600].
     #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub request_timeout_seconds: u32,
@@ -76,18 +90,11 @@ impl ServerSettings {
 
     /// Finds out before anything is made whether the TLS files can be used.
     pub fn check(&self) -> Result<(), TlsError> {
-        let Some(tls) = self.tls()? else {
-            return Ok(());
-        };
-        let checked = Server::builder().tls_config(tls);
-        checked.map(|_| ()).map_err(|_| TlsError::Unusable {
-            cert: self.tls_cert_file.clone().unwrap_or_default(),
-            key: self.tls_key_file.clone().unwrap_or_default(),
-        })
+        self.tls().map(|_| ())
     }
 
-    /// What tonic needs to speak TLS; `None` where it is not to.
-    pub(super) fn tls(&self) -> Result<Option<ServerTlsConfig>, TlsError> {
+    /// The TLS configuration of the gRPC ports; `None` if they speak plain text.
+    pub(super) fn tls(&self) -> Result<Option<Arc<ServerConfig>>, TlsError> {
         let (Some(cert), Some(key)) = (&self.tls_cert_file, &self.tls_key_file) else {
             return Ok(None);
         };
@@ -98,12 +105,27 @@ impl ServerSettings {
                 source,
             })
         };
-        let identity = Identity::from_pem(read(cert, "--tls-cert-file")?, read(key, "--tls-key-file")?);
-        let mut tls = ServerTlsConfig::new().identity(identity);
-        if let Some(authorities) = &self.tls_client_ca_file {
-            tls = tls.client_ca_root(Certificate::from_pem(read(authorities, "--tls-client-ca-file")?));
-        }
-        Ok(Some(tls))
+        let client_ca = self.tls_client_ca_file.as_ref();
+        let client_ca = client_ca.map(|file| read(file, "--tls-client-ca-file")).transpose()?;
+        let config = serve::server_config(
+            &read(cert, "--tls-cert-file")?,
+            &read(key, "--tls-key-file")?,
+            client_ca.as_deref(),
+        );
+        config.map(Some).ok_or_else(|| TlsError::Unusable {
+            cert: cert.clone(),
+            key: key.clone(),
+        })
+    }
+
+    /// The longest time that a connection may be without a call.
+    pub(super) fn connection_idle(&self) -> Duration {
+        Duration::from_secs(self.connection_idle_seconds.into())
+    }
+
+    /// Bytes for calls whose message has not arrived completely.
+    pub(super) fn unfinished_calls_bytes(&self) -> usize {
+        usize::try_from(self.unfinished_calls_mib).map_or(usize::MAX, |mib| mib.saturating_mul(1024 * 1024))
     }
 }
 
@@ -113,6 +135,10 @@ impl Default for ServerSettings {
         Self {
             max_concurrent_requests: 1024,
             max_concurrent_streams: 10_000,
+            max_connections: 10_000,
+            max_connections_per_address: 256,
+            connection_idle_seconds: 300,
+            unfinished_calls_mib: 32,
             request_timeout_seconds: 30,
             drain_timeout_seconds: 15,
             trusted_proxies: Vec::new(),

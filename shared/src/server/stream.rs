@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Response, header::CONTENT_TYPE};
 use http_body::Frame;
-use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::sleep};
+use tokio::{task::AbortHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
@@ -20,7 +20,7 @@ use tonic::{
 };
 use tracing::{Instrument as _, Span};
 
-use super::{deadline, request_id::RequestId, rpc::Record};
+use super::{admission::Place, deadline, request_id::RequestId, rpc::Record};
 use crate::{
     authz::{self, Caller, Permission},
     error::ErrorReply,
@@ -81,7 +81,7 @@ enum State {
 struct Live {
     inner: Body,
     record: Record,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Place,
 }
 
 impl StreamRules {
@@ -155,7 +155,7 @@ impl StreamBody {
         inner: Body,
         end: BoxFuture<'static, ErrorReply>,
         (id, record, span): (RequestId, Record, Span),
-        place: Option<OwnedSemaphorePermit>,
+        place: Place,
     ) -> Self {
         let live = Live {
             inner,
@@ -248,23 +248,31 @@ fn trailers(reply: ErrorReply, id: &RequestId) -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::{Semaphore, oneshot};
+    use tokio::sync::oneshot;
 
     use super::*;
+    use crate::server::shares::Shares;
 
     #[tokio::test]
     async fn who_takes_nothing_in_keeps_no_place_once_it_is_over() {
-        let places = Arc::new(Semaphore::new(1));
-        let place = Arc::clone(&places).acquire_owned().await.expect("a place");
+        let shares = Shares::new(1);
+        let place = Place::of_test(shares.take(1).expect("a place"));
         let (end, ended) = oneshot::channel();
         let ended = async { ended.await.expect("a reply") };
         let (id, record) = (RequestId::of(&HeaderMap::new()), Record::of_test());
         // A body that is never asked for anything.
-        let body = StreamBody::new(Body::empty(), Box::pin(ended), (id, record, Span::none()), Some(place));
-        assert_eq!(places.available_permits(), 0);
+        let body = StreamBody::new(Body::empty(), Box::pin(ended), (id, record, Span::none()), place);
+        assert!(shares.take(1).is_none());
         let _ = end.send(deadline::exceeded());
-        let freed = tokio::time::timeout(Duration::from_secs(10), places.acquire()).await;
-        drop(freed.expect("in time").expect("a place"));
+        // The task that ends it runs while this one yields.
+        let freed = async {
+            while shares.take(1).is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), freed)
+            .await
+            .expect("in time");
         // Once it listens again it is told.
         let mut body = Box::pin(body);
         let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;

@@ -7,7 +7,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 use tonic_reflection::pb::{v1, v1alpha};
 
 use super::{
-    rpc::{RawConnection, channel, frame, frame_declaring},
+    rpc::{RawConnection, channel, frame, frame_declaring, reason},
     tokens::TokenMint,
 };
 use crate::{
@@ -398,22 +398,30 @@ pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_se
     }
 }
 
-/// Takes every place that there is for reading the reflection, and makes sure that their number is bounded. They are free again when
-/// what this gives is dropped.
+/// Takes every place that this machine may have for reading the reflection, and makes sure that neither a connection nor an
+/// address may have all that there are. They are free again when what this gives is dropped.
 pub async fn take_every_place_of_reflection(address: SocketAddr) -> Vec<Streaming<v1::ServerReflectionResponse>> {
     let mut taken = Vec::new();
     loop {
-        // A connection has 128 streams.
+        let before = taken.len();
         let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel(address));
-        for _ in 0..100 {
+        let refused = loop {
             match client.server_reflection_info(tokio_stream::pending()).await {
                 Ok(stream) => taken.push(stream.into_inner()),
-                Err(status) => {
-                    assert_eq!((status.code(), taken.len()), (Code::ResourceExhausted, 200), "{status}");
-                    return taken;
-                }
+                Err(status) => break status,
             }
+        };
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::ResourceExhausted, "OVERLOADED"),
+            "{refused}"
+        );
+        match taken.len() - before {
+            // The address has its share.
+            0 => break,
+            of_connection => assert_eq!(of_connection, 16),
         }
-        assert!(taken.len() < 1000, "nothing bounds them");
     }
+    assert_eq!(taken.len(), 64);
+    taken
 }

@@ -86,6 +86,24 @@ impl RawConnection {
         send.send_request(request, false).expect("a stream").1
     }
 
+    /// Begins a call, sends these bytes and leaves it open. Gives the answer that comes nevertheless, and what keeps the call open.
+    pub async fn begin_and_stall(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        sent: Vec<u8>,
+    ) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+        let mut request = Request::post(format!("http://localhost{path}")).header("content-type", "application/grpc");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut send = self.0.clone().ready().await.expect("a connection");
+        let request = request.body(()).expect("a request");
+        let (response, mut stream) = send.send_request(request, false).expect("a stream");
+        stream.send_data(sent.into(), false).expect("sent");
+        (response, stream)
+    }
+
     /// Calls an RPC with this body, and reads no further than the headers of the answer, of which a stream may have no end. Code and
     /// reason are OK and empty where there is more to come.
     pub async fn begin(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (Code, String) {

@@ -13,6 +13,7 @@ pub(crate) mod overload;
 pub(crate) mod reads;
 pub(crate) mod refusal;
 pub(crate) mod rotation;
+pub(crate) mod unfinished;
 pub(crate) mod verification;
 
 use crate::{engine::Engine, load::Time};

@@ -102,7 +102,7 @@ impl Courses {
             access: access.clone(),
         };
         let (health, rpcs) = server.spawn(grpc, &running).await.map_err(StartError::setting)?;
-        HttpServer::new(health.clone()).spawn(http, &running);
+        HttpServer::new(health.clone()).spawn(&self.server, http, &running);
         // Keys, logouts and roles come by the access feed, at once and for as long as this runs. The permissions of the .proto are made
         // known at the start, so that administrators can give them to others.
         let policies = Policies::from_descriptor_set(proto::FILE_DESCRIPTOR_SET).map_err(StartError::failed)?;

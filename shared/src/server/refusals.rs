@@ -1,0 +1,133 @@
+//! Keeps the refusals of anonymous calls from filling the log: a few of each kind are logged one by
+//! one, the rest as a count.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tonic::Code;
+
+use super::{
+    Running,
+    rpcs::{CODES, Rpc, Rpcs, name},
+};
+
+/// The time from one report to the next.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Refusals that are logged one by one in that time: of one RPC with one code, and of all.
+const OF_A_KIND: u32 = 10;
+const IN_ALL: u32 = 100;
+
+/// The refusals of one RPC since the last report, by gRPC code.
+#[derive(Debug, Default)]
+pub(super) struct RefusalCounts {
+    logged: [AtomicU32; CODES],
+    unlogged: [AtomicU32; CODES],
+}
+
+/// The refusals of a server.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    rpcs: Arc<Rpcs>,
+    logged: AtomicU32,
+}
+
+impl Refusals {
+    pub(super) fn new(rpcs: Arc<Rpcs>) -> Self {
+        Self {
+            rpcs,
+            logged: AtomicU32::new(0),
+        }
+    }
+
+    /// Counts a refusal. Whether it is to be logged by itself.
+    pub(super) fn is_logged(&self, rpc: &Rpc, code: Code) -> bool {
+        let (counts, index) = (&rpc.refusals, index(code));
+        let is_logged =
+            counts.logged[index].fetch_add(1, Relaxed) < OF_A_KIND && self.logged.fetch_add(1, Relaxed) < IN_ALL;
+        if !is_logged {
+            counts.unlogged[index].fetch_add(1, Relaxed);
+        }
+        is_logged
+    }
+
+    /// Logs the counts at intervals, until the service stops.
+    pub(super) fn spawn(self: Arc<Self>, running: &Running) {
+        let stop = running.stop_token().clone();
+        running.spawn("refusals", async move {
+            let report = async {
+                loop {
+                    tokio::time::sleep(INTERVAL).await;
+                    self.report();
+                }
+            };
+            stop.run_until_cancelled(report).await;
+            self.report();
+            Ok::<_, Infallible>(())
+        });
+    }
+
+    fn report(&self) {
+        self.logged.store(0, Relaxed);
+        for rpc in self.rpcs.iter() {
+            for code in 0..CODES {
+                rpc.refusals.logged[code].store(0, Relaxed);
+                let unlogged = rpc.refusals.unlogged[code].swap(0, Relaxed);
+                if unlogged > 0 {
+                    tracing::warn!(
+                        rpc.service,
+                        rpc.method,
+                        rpc.grpc.status_code = name(Code::from(i32::try_from(code).unwrap_or_default())),
+                        count = unlogged,
+                        "refused calls without a log line each"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn index(code: Code) -> usize {
+    usize::try_from(i32::from(code)).unwrap_or_default().min(CODES - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{authz::Policies, proto::game::v1::FILE_DESCRIPTOR_SET};
+
+    #[test]
+    fn a_flood_of_refusals_is_logged_as_a_sample_and_a_count() {
+        let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("a descriptor set");
+        let rpcs = Arc::new(Rpcs::new(&policies));
+        let refusals = Refusals::new(Arc::clone(&rpcs));
+        let logged = |path: &str, code| {
+            let rpc = rpcs.at(path);
+            (0..1000).filter(|_| refusals.is_logged(rpc, code)).count()
+        };
+        assert_eq!(logged("/game.v1.GameService/CreateGame", Code::Unauthenticated), 10);
+        assert_eq!(logged("/game.v1.GameService/CreateGame", Code::InvalidArgument), 10);
+        assert_eq!(logged("/nothing", Code::Unimplemented), 10);
+        let unlogged = &rpcs.at("/nothing").refusals.unlogged[index(Code::Unimplemented)];
+        assert_eq!(unlogged.load(Relaxed), 990);
+        refusals.report();
+        assert_eq!(unlogged.load(Relaxed), 0);
+        assert_eq!(
+            logged("/nothing", Code::Unimplemented),
+            10,
+            "after a report it begins anew"
+        );
+        let many = rpcs.iter().map(|rpc| refusals.is_logged(rpc, Code::Unavailable));
+        let more = (1..8).flat_map(|code| rpcs.iter().map(move |rpc| (rpc, code)));
+        let more = more.map(|(rpc, code)| refusals.is_logged(rpc, Code::from(code)));
+        assert!(
+            many.chain(more).filter(|logged| *logged).count() <= 100,
+            "all kinds together"
+        );
+    }
+}

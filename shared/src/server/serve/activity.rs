@@ -1,0 +1,216 @@
+//! How far a connection has got, and when it has to end.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use tokio::time::{Duration, Instant};
+
+/// How long a client may take for each step of opening a connection: the TLS handshake, the
+/// HTTP/2 preface, the headers of an HTTP/1 request.
+pub(super) const OPENING: Duration = Duration::from_secs(5);
+/// How long a client may leave everything unread that we write to its socket.
+const UNREAD: Duration = Duration::from_secs(30);
+/// How long a client that was told to go may keep its connection without a call.
+const LEAVING: Duration = Duration::from_secs(30);
+/// The longest time between two looks at a connection.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// The state of one connection. Shared by its socket, its calls and the task that ends it.
+#[derive(Debug)]
+pub(super) struct Activity {
+    started: Instant,
+    is_open: AtomicBool,
+    calls: AtomicUsize,
+    /// Since when there is no call, the request being read has been arriving, or the socket has
+    /// taken nothing, in milliseconds after the start, and one more. Zero: it is not so.
+    idle_since: AtomicU64,
+    head_since: AtomicU64,
+    blocked_since: AtomicU64,
+}
+
+/// A call that is being served on a connection, its answer included.
+#[derive(Debug)]
+pub(super) struct OpenCall(std::sync::Arc<Activity>);
+
+/// The decision about a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It may go on; look again then.
+    LookIn(Duration),
+    /// The client is to be asked to go (GOAWAY; `connection: close`).
+    AskToGo,
+    /// It ends now.
+    Close(&'static str),
+}
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            is_open: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
+            idle_since: AtomicU64::new(1),
+            head_since: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
+        }
+    }
+
+    /// The connection is set up: from now on it may wait for calls.
+    pub(super) fn open(&self) {
+        self.is_open.store(true, Relaxed);
+        self.idle_since.store(self.mark(), Relaxed);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open.load(Relaxed)
+    }
+
+    /// Bytes of a request have arrived. Only for HTTP/1, where there is one at a time.
+    pub(super) fn head_arrives(&self) {
+        if self.calls.load(Relaxed) == 0 {
+            let _ = self.head_since.compare_exchange(0, self.mark(), Relaxed, Relaxed);
+        }
+    }
+
+    /// The socket has taken bytes.
+    pub(super) fn written(&self) {
+        if self.blocked_since.load(Relaxed) != 0 {
+            self.blocked_since.store(0, Relaxed);
+        }
+    }
+
+    /// The socket takes no bytes.
+    pub(super) fn write_blocked(&self) {
+        let _ = self.blocked_since.compare_exchange(0, self.mark(), Relaxed, Relaxed);
+    }
+
+    /// A call has begun. It has ended when what this gives is dropped.
+    pub(super) fn call(self: &std::sync::Arc<Self>) -> OpenCall {
+        self.is_open.store(true, Relaxed);
+        self.head_since.store(0, Relaxed);
+        self.calls.fetch_add(1, Relaxed);
+        OpenCall(std::sync::Arc::clone(self))
+    }
+
+    /// What is to become of the connection. `idle` bounds the time without a call; `asked` says
+    /// since when the client has been asked to go.
+    pub(super) fn verdict(&self, idle: Duration, asked: Option<Instant>) -> Verdict {
+        let since = |mark: &AtomicU64| match mark.load(Relaxed) {
+            0 => None,
+            mark => Some(Duration::from_millis(self.mark().saturating_sub(mark))),
+        };
+        if !self.is_open() {
+            return within(
+                self.started.elapsed(),
+                OPENING,
+                Verdict::Close("it was not set up in time"),
+            );
+        }
+        let mut next = LOOK;
+        if let Some(blocked) = since(&self.blocked_since) {
+            match within(blocked, UNREAD, Verdict::Close("the client reads nothing")) {
+                Verdict::LookIn(left) => next = next.min(left),
+                verdict => return verdict,
+            }
+        }
+        if let Some(arriving) = since(&self.head_since) {
+            match within(arriving, OPENING, Verdict::Close("a request did not arrive in time")) {
+                Verdict::LookIn(left) => next = next.min(left),
+                verdict => return verdict,
+            }
+        }
+        if self.calls.load(Relaxed) > 0 {
+            return Verdict::LookIn(next);
+        }
+        let idle_for = since(&self.idle_since).unwrap_or_default();
+        let verdict = match asked {
+            None => within(idle_for, idle, Verdict::AskToGo),
+            Some(asked) => within(
+                asked.elapsed().min(idle_for),
+                LEAVING,
+                Verdict::Close("the client did not go"),
+            ),
+        };
+        match verdict {
+            Verdict::LookIn(left) => Verdict::LookIn(next.min(left)),
+            verdict => verdict,
+        }
+    }
+
+    /// The present moment. Never zero.
+    fn mark(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).map_or(u64::MAX, |elapsed| elapsed.saturating_add(1))
+    }
+}
+
+/// The verdict where something has taken this long and may take no longer than its limit.
+fn within(taken: Duration, limit: Duration, over: Verdict) -> Verdict {
+    match limit.checked_sub(taken) {
+        None | Some(Duration::ZERO) => over,
+        Some(left) => Verdict::LookIn(left),
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        if self.0.calls.fetch_sub(1, Relaxed) == 1 {
+            self.0.idle_since.store(self.0.mark(), Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(300);
+
+    async fn after(activity: &Activity, seconds: u64) -> Verdict {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        activity.verdict(IDLE, None)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_not_set_up_ends_soon() {
+        let activity = Activity::new();
+        assert_eq!(after(&activity, 0).await, Verdict::LookIn(OPENING));
+        assert!(matches!(after(&activity, 5).await, Verdict::Close(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_call_is_asked_to_go() {
+        let activity = Arc::new(Activity::new());
+        activity.open();
+        assert_eq!(after(&activity, 299).await, Verdict::LookIn(Duration::from_secs(1)));
+        let call = activity.call();
+        assert_eq!(after(&activity, 3600).await, Verdict::LookIn(LOOK));
+        drop(call);
+        assert_eq!(after(&activity, 299).await, Verdict::LookIn(Duration::from_secs(1)));
+        assert_eq!(after(&activity, 1).await, Verdict::AskToGo);
+        let asked = Some(Instant::now());
+        assert!(matches!(activity.verdict(IDLE, asked), Verdict::LookIn(_)));
+        tokio::time::advance(LEAVING).await;
+        assert!(matches!(activity.verdict(IDLE, asked), Verdict::Close(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_headers_and_unread_answers_end_the_connection() {
+        let activity = Arc::new(Activity::new());
+        drop(activity.call());
+        activity.head_arrives();
+        assert_eq!(after(&activity, 4).await, Verdict::LookIn(Duration::from_secs(1)));
+        activity.head_arrives();
+        assert!(matches!(after(&activity, 1).await, Verdict::Close(_)));
+        // The request is there in the end.
+        let _call = activity.call();
+        assert!(matches!(after(&activity, 0).await, Verdict::LookIn(_)));
+        activity.write_blocked();
+        assert!(matches!(after(&activity, 29).await, Verdict::LookIn(_)));
+        activity.written();
+        activity.write_blocked();
+        assert!(matches!(after(&activity, 29).await, Verdict::LookIn(_)));
+        activity.write_blocked();
+        assert!(matches!(after(&activity, 1).await, Verdict::Close(_)));
+    }
+}

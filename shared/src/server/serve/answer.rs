@@ -1,0 +1,189 @@
+//! Answers, sent in pieces, and let go of when their client does not read them.
+//!
+//! hyper asks a body for more only once the client has room for what it was given, so a body
+//! cannot time itself: nobody asks it. The task of the call can, and when it gives up, its stream
+//! is reset and all that was kept for it is free.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http_body::{Frame, SizeHint};
+use hyper::rt::Executor;
+use pin_project_lite::pin_project;
+use tokio::{
+    task::futures::TaskLocalFuture,
+    time::{Sleep, sleep},
+};
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{Body as HttpBody, Bytes},
+};
+
+use super::activity::OpenCall;
+
+/// How long a client may take to make room for the next piece.
+const UNREAD: Duration = Duration::from_secs(30);
+/// Bytes of a piece.
+const PIECE_LEN: usize = 16 * 1024;
+/// Bytes of a message's last piece. hyper queues it and the trailers whether or not the client
+/// has room, and is then done with the call: so little is kept for a client that does not read.
+const LAST_PIECE_LEN: usize = 2 * 1024;
+
+/// Answers that were given up because nobody read them.
+const UNREAD_ANSWERS: &str = "rpc_server_unread_answers_total";
+
+tokio::task_local! {
+    /// The answer of the call that the current task serves.
+    static ANSWER: Arc<Progress>;
+}
+
+/// How far an answer has got: zero while it waits for the server, otherwise a number that grows
+/// with each piece that is on its way to the client.
+#[derive(Debug, Default)]
+struct Progress(AtomicU32);
+
+/// Spawns the calls of HTTP/2 connections.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Calls;
+
+impl<F> Executor<F> for Calls
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, call: F) {
+        let progress = Arc::new(Progress::default());
+        tokio::spawn(Answering {
+            call: ANSWER.scope(Arc::clone(&progress), call),
+            progress,
+            timer: None,
+        });
+    }
+}
+
+pin_project! {
+    /// The task of a call, which ends when the answer lies unread for too long.
+    struct Answering<F> {
+        #[pin]
+        call: TaskLocalFuture<Arc<Progress>, F>,
+        progress: Arc<Progress>,
+        timer: Option<(u32, Pin<Box<Sleep>>)>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Answering<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.call.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let piece = this.progress.0.load(Relaxed);
+        if piece == 0 {
+            *this.timer = None;
+            return Poll::Pending;
+        }
+        let timer = match this.timer {
+            Some((timed, timer)) if *timed == piece => timer,
+            timer => &mut timer.insert((piece, Box::pin(sleep(UNREAD)))).1,
+        };
+        ready!(timer.as_mut().poll(cx));
+        metrics::counter!(UNREAD_ANSWERS).increment(1);
+        tracing::debug!("an answer was given up: its client does not read it");
+        Poll::Ready(())
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    body: Body,
+    /// The rest of a message that was sent in part.
+    rest: Bytes,
+    progress: Option<Arc<Progress>>,
+    _call: OpenCall,
+}
+
+impl Answer {
+    /// An answer with this body. The call counts as open until it is sent.
+    pub(super) fn new(body: Body, call: OpenCall) -> Self {
+        Self {
+            body,
+            rest: Bytes::new(),
+            progress: ANSWER.try_with(Arc::clone).ok(),
+            _call: call,
+        }
+    }
+
+    /// Describes the metrics of this room.
+    pub(super) fn describe_metrics() {
+        metrics::describe_counter!(
+            UNREAD_ANSWERS,
+            "Answers that were given up because their client did not read them."
+        );
+        metrics::counter!(UNREAD_ANSWERS).increment(0);
+    }
+
+    fn next_piece(&mut self) -> Bytes {
+        let len = match self.rest.len() {
+            len if len > PIECE_LEN + LAST_PIECE_LEN => PIECE_LEN,
+            len if len > LAST_PIECE_LEN => len - LAST_PIECE_LEN,
+            len => len,
+        };
+        // A copy: a slice would keep the whole message for as long as this piece is queued.
+        Bytes::copy_from_slice(&self.rest.split_to(len))
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        let frame = if this.rest.is_empty() {
+            match Pin::new(&mut this.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        this.rest = data;
+                        Poll::Ready(Some(Ok(Frame::data(this.next_piece()))))
+                    }
+                    Err(frame) => Poll::Ready(Some(Ok(frame))),
+                },
+                frame => frame,
+            }
+        } else {
+            Poll::Ready(Some(Ok(Frame::data(this.next_piece()))))
+        };
+        if let Some(progress) = &this.progress {
+            let piece = if frame.is_pending() {
+                0
+            } else {
+                progress.0.load(Relaxed).wrapping_add(1).max(1)
+            };
+            progress.0.store(piece, Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let hint = self.body.size_hint();
+        if self.rest.is_empty() {
+            hint
+        } else {
+            SizeHint::default()
+        }
+    }
+}

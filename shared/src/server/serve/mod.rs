@@ -1,0 +1,27 @@
+//! The serving loop of every port: accepts connections, bounds their number, and ends those that
+//! stall, idle or flood.
+//!
+//! HTTP itself is hyper's. This room adds what hyper leaves open: who may connect, how long a
+//! connection may take to get going, what a client may send beside its calls, and how long an
+//! answer may lie unread.
+
+mod accept;
+mod activity;
+mod answer;
+mod connection;
+mod descriptors;
+mod frames;
+mod guard;
+mod limits;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::descriptors::raise_descriptor_limit;
+pub(super) use self::{
+    accept::{Port, Protocol, serve_local},
+    connection::Connection,
+    limits::ConnectionLimits,
+    tls::server_config,
+};

@@ -1,0 +1,84 @@
+//! Bounds how much of something each key may hold: connections by address, streams by connection.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Counts by key, each bounded by the same limit.
+#[derive(Debug)]
+pub(super) struct Shares<K: Hash + Eq> {
+    limit: u32,
+    held: Arc<Mutex<HashMap<K, u32>>>,
+}
+
+/// One that a key holds, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Share<K: Hash + Eq> {
+    key: K,
+    held: Arc<Mutex<HashMap<K, u32>>>,
+}
+
+impl<K: Hash + Eq + Clone> Shares<K> {
+    pub(super) fn new(limit: u32) -> Self {
+        Self {
+            limit,
+            held: Arc::default(),
+        }
+    }
+
+    /// One more for this key; `None` if it holds as many as it may.
+    pub(super) fn take(&self, key: K) -> Option<Share<K>> {
+        let mut held = lock(&self.held);
+        let count = held.entry(key.clone()).or_default();
+        if *count >= self.limit {
+            if *count == 0 {
+                held.remove(&key);
+            }
+            return None;
+        }
+        *count += 1;
+        Some(Share {
+            key,
+            held: Arc::clone(&self.held),
+        })
+    }
+}
+
+impl<K: Hash + Eq> Drop for Share<K> {
+    fn drop(&mut self) {
+        let mut held = lock(&self.held);
+        if let Some(count) = held.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.key);
+            }
+        }
+    }
+}
+
+// A panic leaves nothing half written in here.
+fn lock<K>(held: &Mutex<HashMap<K, u32>>) -> MutexGuard<'_, HashMap<K, u32>> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_holds_no_more_than_its_share() {
+        let shares = Shares::new(2);
+        let (first, second) = (shares.take("a"), shares.take("a"));
+        assert!(first.is_some() && second.is_some() && shares.take("a").is_none());
+        let other = shares.take("b");
+        assert!(other.is_some());
+        drop(first);
+        let third = shares.take("a");
+        assert!(third.is_some());
+        drop((second, third, other));
+        assert!(lock(&shares.held).is_empty(), "keys that hold nothing are forgotten");
+        assert!(Shares::new(0).take("a").is_none());
+    }
+}

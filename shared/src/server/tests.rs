@@ -1,0 +1,165 @@
+//! What a server bears before anybody has signed in.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::{GrpcServer, Running, ServerSettings};
+use crate::{
+    authz::Grants,
+    clock::Clock,
+    feed::AccessView,
+    proto::game::v1::FILE_DESCRIPTOR_SET,
+    testing::{
+        contract::take_every_place_of_reflection,
+        rpc::{RawConnection, channel, listener, reason},
+        tokens::TokenMint,
+    },
+    token::KeySet,
+};
+
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// A server with health and reflection alone.
+async fn spawn(settings: &ServerSettings) -> (std::net::SocketAddr, Running) {
+    let listener = listener().await;
+    let address = listener.address();
+    let running = Running::new(CancellationToken::new(), Duration::from_secs(5));
+    let server = GrpcServer {
+        settings,
+        descriptor_set: FILE_DESCRIPTOR_SET,
+        verifier: TokenMint::fixed(1).verifier(Clock::system()),
+        access: AccessView::offline(KeySet::empty(), Grants::default()),
+    };
+    server.spawn(listener, &running).await.expect("a server");
+    (address, running)
+}
+
+fn behind_a_proxy() -> ServerSettings {
+    let loopback: IpNet = "127.0.0.0/8".parse().expect("a network");
+    ServerSettings {
+        unfinished_calls_mib: 1,
+        trusted_proxies: vec![loopback],
+        ..ServerSettings::default()
+    }
+}
+
+/// The codes and reasons of the first so many answers to calls that are left open.
+async fn first_answers(
+    answers: &mut FuturesUnordered<h2::client::ResponseFuture>,
+    count: usize,
+) -> Vec<(Code, String)> {
+    let mut first = Vec::new();
+    while first.len() < count {
+        let answer = answers
+            .next()
+            .await
+            .expect("more answers")
+            .expect("no broken connection");
+        let status = tonic::Status::from_header_map(answer.headers());
+        first.push(status.map_or((Code::Ok, String::new()), |status| (status.code(), reason(&status))));
+    }
+    first
+}
+
+#[tokio::test]
+async fn unfinished_messages_make_room_for_others() {
+    let (address, _running) = spawn(&behind_a_proxy()).await;
+    // Of a budget of 1 MiB one address has 128 KiB: one such call and not two.
+    let connection = RawConnection::open(address).await;
+    let forwarded = [("x-forwarded-for", "192.0.2.1")];
+    let (mut answers, mut streams) = (FuturesUnordered::new(), Vec::new());
+    for _ in 0..10 {
+        let (answer, stream) = connection.begin_and_stall(CHECK, &forwarded, vec![0; 60_000]).await;
+        answers.push(answer);
+        streams.push(stream);
+    }
+    for refusal in first_answers(&mut answers, 9).await {
+        assert_eq!(refusal, (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+    }
+    // Other clients are not touched by it, nor is the call that is left.
+    let good = HealthClient::new(channel(address))
+        .check(HealthCheckRequest::default())
+        .await;
+    good.expect("served");
+    for stream in &mut streams {
+        let _ = stream.send_data(vec![0; 10].into(), true);
+    }
+    let last = first_answers(&mut answers, 1).await;
+    assert_ne!(last[0].0, Code::ResourceExhausted, "{last:?}");
+}
+
+#[tokio::test]
+async fn many_addresses_share_the_budget() {
+    let (address, _running) = spawn(&behind_a_proxy()).await;
+    let connection = RawConnection::open(address).await;
+    let (mut answers, mut streams) = (FuturesUnordered::new(), Vec::new());
+    for number in 0..40 {
+        let from = format!("192.0.2.{number}");
+        let forwarded = [("x-forwarded-for", from.as_str())];
+        let (answer, stream) = connection.begin_and_stall(CHECK, &forwarded, vec![0; 60_000]).await;
+        answers.push(answer);
+        streams.push(stream);
+    }
+    // About 68 KiB each: 1 MiB has room for fifteen.
+    for (code, _) in first_answers(&mut answers, 25).await {
+        assert_eq!(code, Code::ResourceExhausted);
+    }
+}
+
+#[tokio::test]
+async fn a_message_in_many_frames_arrives_whole() {
+    let (address, _running) = spawn(&ServerSettings::default()).await;
+    let connection = RawConnection::open(address).await;
+    // The name of a service that is not there, one byte in a frame.
+    let name = "x".repeat(500);
+    let message = prost::Message::encode_to_vec(&HealthCheckRequest { service: name });
+    let mut bytes = crate::testing::rpc::frame(&message);
+    let last = bytes.pop().expect("a byte");
+    let (answer, mut stream) = connection.begin_and_stall(CHECK, &[], bytes.drain(..1).collect()).await;
+    for byte in bytes {
+        stream.send_data(vec![byte].into(), false).expect("sent");
+        tokio::task::yield_now().await;
+    }
+    stream.send_data(vec![last].into(), true).expect("sent");
+    let answer = answer.await.expect("an answer");
+    let status = tonic::Status::from_header_map(answer.headers()).expect("a status");
+    assert_eq!(status.code(), Code::NotFound, "{status}");
+}
+
+#[tokio::test]
+async fn streams_that_anybody_may_open_are_shared_out() {
+    let (address, _running) = spawn(&ServerSettings::default()).await;
+    let _held = take_every_place_of_reflection(address).await;
+    let mut watching = Vec::new();
+    let mut refused = 0;
+    for _ in 0..5 {
+        let mut health = HealthClient::new(channel(address));
+        for _ in 0..17 {
+            match health.watch(HealthCheckRequest::default()).await {
+                Ok(stream) => watching.push(stream),
+                Err(status) => {
+                    assert_eq!(reason(&status), "OVERLOADED", "{status}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert_eq!((watching.len(), refused), (64, 21));
+    // A single check is always answered.
+    let mut health = HealthClient::new(channel(address));
+    health.check(HealthCheckRequest::default()).await.expect("served");
+    drop(watching);
+    let again = async {
+        while health.watch(HealthCheckRequest::default()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again)
+        .await
+        .expect("the places are free again");
+}
