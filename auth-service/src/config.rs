@@ -116,7 +116,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=604_800))]
     pub key_prepublish_seconds: u32,
-    /// Days after which another key signs; 0 for only when it is asked for [0 to 3650].
+    /// Days after which another key signs; 0 for only when it is asked for [0 to 3650]. Like everything that time does by itself, not
+    /// within 15 minutes of a start or of a jump of the clock.
     #[arg(
         long,
         env = "KEY_ROTATION_DAYS",
@@ -136,7 +137,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub max_sessions_per_user: u16,
-    /// Days that a session is kept once it has ended or expired [1 to 3650].
+    /// Days that a session is kept once it has ended or expired [1 to 3650]. Nothing is deleted within 15 minutes of a start or of a
+    /// jump of the clock.
     #[arg(
         long,
         env = "SESSION_RETENTION_DAYS",
@@ -232,7 +234,8 @@ pub struct AuthSettings {
     #[arg(value_parser = clap::value_parser!(u8).range(8..=64))]
     pub password_min_length: u8,
 
-    /// Days for which events of the audit log are kept; 0 is for ever [0 to 36500].
+    /// Days for which events of the audit log are kept; 0 is for ever [0 to 36500]. Nothing is deleted within 15 minutes of a start or
+    /// of a jump of the clock.
     #[arg(
         long,
         env = "AUDIT_RETENTION_DAYS",

@@ -80,7 +80,7 @@ impl AuthService<'_> {
         let key_set = KeySet::empty();
         let (issuer, audience) = (&self.settings.token_issuer, &self.settings.token_audience);
         // Where its own database is silent, auth-service says so itself.
-        let access = AccessView::following(key_set.clone()).with_silence(SilenceRule {
+        let access = AccessView::following(key_set.clone(), self.clock.clone()).with_silence(SilenceRule {
             writes: OnSilence::Allow,
             ..SilenceRule::default()
         });
@@ -95,6 +95,7 @@ impl AuthService<'_> {
         let pages = HttpServer::new(health.clone()).spawn(self.server, self.http, running);
         domain::counts::describe();
         self.db.report(running);
+        self.db.watch_clock(&self.clock, running);
 
         let stop = running.stop_token();
         let prepared = async {
@@ -164,6 +165,7 @@ impl AuthService<'_> {
             sessions: sessions.clone(),
             attempts: attempts.clone(),
             audit_log: audit_log.clone(),
+            clock: self.clock.clone(),
         };
         jobs.spawn(running);
         let accounts = Accounts {

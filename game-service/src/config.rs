@@ -16,11 +16,12 @@ pub struct GameSettings {
         value_name = "ADDRESS"
     )]
     pub game_http_listen: SocketAddr,
-    /// Seconds after which a game ends that nobody has joined [60 to 31536000].
+    /// Seconds after which a game ends that nobody has joined [60 to 31536000]. It ends 30 seconds later, as clocks differ, and not
+    /// within 15 minutes of a start or of a jump of the clock.
     #[arg(long, env = "OPEN_GAME_SECONDS", default_value_t = 86_400, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u32).range(60..=31_536_000))]
     pub open_game_seconds: u32,
-    /// Seconds after which a player who has not moved loses [10 to 31536000].
+    /// Seconds after which a player who has not moved loses [10 to 31536000]. From then on moves are refused; the game ends as above.
     #[arg(long, env = "TURN_SECONDS", default_value_t = 86_400, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u32).range(10..=31_536_000))]
     pub turn_seconds: u32,

@@ -81,7 +81,7 @@ impl GameService<'_> {
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<(), StartError> {
         let keys = KeySet::empty();
         let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?;
-        let (access, follower) = self.keys.open(&keys, &policies, running).await?;
+        let (access, follower) = self.keys.open(&keys, &policies, &self.clock, running).await?;
         let server = GrpcServer {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
@@ -92,6 +92,7 @@ impl GameService<'_> {
         HttpServer::new(health.clone()).spawn(self.server, self.http, running);
         domain::counts::describe();
         self.db.report(running);
+        self.db.watch_clock(&self.clock, running);
 
         let stop = running.stop_token();
         let prepared = async {
@@ -161,6 +162,7 @@ impl VerificationKeys {
         self,
         keys: &KeySet,
         policies: &Policies,
+        clock: &Clock,
         running: &Running,
     ) -> Result<(AccessView, Option<Box<Follower>>), StartError> {
         match self {
@@ -179,7 +181,7 @@ impl VerificationKeys {
                 Ok((access, None))
             }
             Self::Follow(follower, rule) => {
-                let access = AccessView::following(keys.clone()).with_silence(rule);
+                let access = AccessView::following(keys.clone(), clock.clone()).with_silence(rule);
                 Ok((access, Some(follower)))
             }
         }

@@ -1,15 +1,25 @@
 //! The one clock. Everything that asks what time it is asks here, so that a test can steer it.
+//!
+//! Two rules hold everywhere. Times of different processes are never compared without an
+//! [`ALLOWANCE`]. Nothing is thrown away because a clock said so once: what cannot be taken back
+//! (deleting, ending, forfeiting) takes its time from a [`Settled`], and refuses nothing by it. A
+//! refusal by time takes effect at once, because it can be taken back.
+
+mod course;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use diesel::{deserialize::FromSqlRow, expression::AsExpression};
+use tokio::sync::watch;
 
+pub(crate) use self::course::Course;
+pub use self::course::{ALLOWANCE, SETTLING, Settled};
 use crate::db::sql_types;
 
 /// A moment: microseconds since 1970-01-01T00:00:00Z, which is also the precision of both databases.
@@ -67,21 +77,42 @@ impl From<prost_types::Timestamp> for Timestamp {
     }
 }
 
-/// Tells the time.
+/// Tells the time: the wall clock's, which an operator or NTP may set, and a monotonic one, which
+/// nobody sets. Clones share what was noticed about the wall clock.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Source);
+pub struct Clock {
+    source: Source,
+    course: Arc<Course>,
+}
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 enum Source {
-    #[default]
-    System,
-    Manual(Arc<AtomicI64>),
+    /// The machine's clocks. The monotonic one counts from this moment.
+    System(Instant),
+    Manual(Arc<Hands>),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::System(Instant::now())
+    }
+}
+
+/// The positions of a manual clock's hands, in microseconds.
+#[derive(Debug)]
+struct Hands {
+    wall: AtomicI64,
+    monotonic: AtomicI64,
+    /// How far the clock of a database server is ahead of the wall clock.
+    server_lead: AtomicI64,
+    is_settled: AtomicBool,
+    moved: watch::Sender<()>,
 }
 
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self::default()
     }
 
     /// A clock that stands still at `start` until it is steered.
@@ -95,47 +126,142 @@ impl Clock {
     /// assert_eq!(clock.now().as_seconds(), 30);
     /// ```
     pub fn manual(start: Timestamp) -> (Self, ClockHand) {
-        let micros = Arc::new(AtomicI64::new(start.0));
-        (Self(Source::Manual(Arc::clone(&micros))), ClockHand(micros))
+        let hand = ClockHand(Arc::new(Hands {
+            wall: AtomicI64::new(start.0),
+            monotonic: AtomicI64::new(0),
+            server_lead: AtomicI64::new(0),
+            is_settled: AtomicBool::new(false),
+            moved: watch::Sender::new(()),
+        }));
+        (hand.clock(), hand)
     }
 
-    /// The present moment.
+    /// The present moment, by the wall clock.
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
+        match &self.source {
             #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
-            Source::System => {
+            Source::System(_) => {
                 // A machine set to before 1970 gets 1970: every token is then from the future and refused.
                 let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp(micros(elapsed))
             }
-            Source::Manual(micros) => Timestamp(micros.load(Ordering::SeqCst)),
+            Source::Manual(hands) => Timestamp(hands.wall.load(Ordering::SeqCst)),
         }
+    }
+
+    /// Time since some moment before the first call, by the monotonic clock. Differences between two
+    /// readings are right whatever happens to the wall clock.
+    pub fn monotonic(&self) -> Duration {
+        match &self.source {
+            Source::System(start) => start.elapsed(),
+            Source::Manual(hands) => duration(hands.monotonic.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Waits this long, by the monotonic clock. A manual clock has to be advanced.
+    pub async fn sleep(&self, time: Duration) {
+        match &self.source {
+            Source::System(_) => tokio::time::sleep(time).await,
+            Source::Manual(hands) => {
+                let until = self.monotonic() + time;
+                let is_over = |(): &()| duration(hands.monotonic.load(Ordering::SeqCst)) >= until;
+                // An error would mean that the sender is gone, and `self` holds it.
+                let _ = hands.moved.subscribe().wait_for(is_over).await;
+            }
+        }
+    }
+
+    /// The present moment if the wall clock can be relied on for what cannot be taken back, as far as
+    /// this process can tell by itself: it has run for [`SETTLING`], and as long has passed since the
+    /// wall clock last jumped by more than [`ALLOWANCE`]. On PostgreSQL the server has a say as well,
+    /// so callers ask [`Conn::settled`](crate::db::Conn::settled).
+    pub(crate) fn steady(&self) -> Option<Settled> {
+        let is_settled_by_hand = match &self.source {
+            Source::System(_) => false,
+            Source::Manual(hands) => hands.is_settled.load(Ordering::SeqCst),
+        };
+        let (now, is_steady) = self.course.read(|| (self.now(), self.monotonic()), is_settled_by_hand);
+        is_steady.then(|| Settled::new(now))
+    }
+
+    /// How often the wall clock was seen to jump. Looks, and warns of a new jump.
+    pub fn steps(&self) -> u64 {
+        self.course.read(|| (self.now(), self.monotonic()), false);
+        self.course.steps()
+    }
+
+    /// What a database server says that the time is, where a test says so in its place.
+    pub(crate) fn steered_server_time(&self) -> Option<Timestamp> {
+        match &self.source {
+            Source::System(_) => None,
+            Source::Manual(hands) => {
+                let lead = hands.server_lead.load(Ordering::SeqCst);
+                Some(Timestamp(self.now().0.saturating_add(lead)))
+            }
+        }
+    }
+
+    pub(crate) fn course(&self) -> &Course {
+        &self.course
+    }
+
+    fn with_source(source: Source) -> Self {
+        let clock = Self {
+            source,
+            course: Arc::default(),
+        };
+        clock.course.begin(clock.now(), clock.monotonic());
+        clock
     }
 }
 
-/// Steers a manual [`Clock`].
+/// Steers manual [`Clock`]s.
 #[derive(Clone, Debug)]
-pub struct ClockHand(Arc<AtomicI64>);
+pub struct ClockHand(Arc<Hands>);
 
 impl ClockHand {
-    /// Another clock that it steers.
+    /// Another clock that it steers: that of another process, which starts now.
     pub fn clock(&self) -> Clock {
-        Clock(Source::Manual(Arc::clone(&self.0)))
+        Clock::with_source(Source::Manual(Arc::clone(&self.0)))
     }
 
     /// Lets this much time pass.
-    pub fn advance(&self, duration: Duration) {
-        self.0.fetch_add(micros(duration), Ordering::SeqCst);
+    pub fn advance(&self, time: Duration) {
+        self.0.wall.fetch_add(micros(time), Ordering::SeqCst);
+        self.0.monotonic.fetch_add(micros(time), Ordering::SeqCst);
+        self.0.moved.send_replace(());
     }
 
-    /// Sets the clock, also back.
+    /// Sets the wall clock, also back, as an operator or a wrong time server does. No time passes.
     pub fn set(&self, to: Timestamp) {
-        self.0.store(to.0, Ordering::SeqCst);
+        self.0.wall.store(to.0, Ordering::SeqCst);
+    }
+
+    /// Lets every clock that it steers count as settled until its next jump, as if it had run right for
+    /// long. For tests of what happens in time, and not of the waiting.
+    pub fn settle(&self) {
+        self.0.is_settled.store(true, Ordering::SeqCst);
+    }
+
+    /// The present moment, as a check that finds the clock settled gives it. For tests of what takes one.
+    pub fn settled(&self) -> Settled {
+        Settled::new(Timestamp(self.0.wall.load(Ordering::SeqCst)))
+    }
+
+    /// Lets database servers be this many seconds ahead of the wall clock, or behind.
+    pub fn set_server_lead(&self, seconds: i64) {
+        self.0
+            .server_lead
+            .store(seconds.saturating_mul(1_000_000), Ordering::SeqCst);
     }
 }
 
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn duration(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
 #[cfg(test)]

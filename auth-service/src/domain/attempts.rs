@@ -222,7 +222,10 @@ impl Attempts {
     /// Deletes what counts no longer, batch by batch.
     pub(crate) async fn purge(&self) -> Result<(), Error> {
         loop {
-            let now = self.clock.now();
+            let Some(settled) = self.db.settled(&self.clock).await? else {
+                return Ok(());
+            };
+            let now = settled.past();
             let mut conn = self.db.read().await?;
             let keys = store::throttles_expired(&mut conn, now, PURGE_BATCH).await?;
             drop(conn);

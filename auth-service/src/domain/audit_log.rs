@@ -49,7 +49,10 @@ impl AuditLog {
             return Ok(());
         };
         loop {
-            let before = self.clock.now().minus(retention);
+            let Some(settled) = self.db.settled(&self.clock).await? else {
+                return Ok(());
+            };
+            let before = settled.past().minus(retention);
             let deleted: Result<usize, Error> =
                 write_tx!(self.db, |tx| Ok(
                     store::audit_delete_before(tx, before, PURGE_BATCH).await?

@@ -13,7 +13,7 @@ use shared::{
 };
 
 use super::rbac::lock_policies;
-use crate::store::{self, FeedRow};
+use crate::store::{self, FeedHead, FeedRow};
 
 /// Woken after every commit that has published something.
 pub(crate) const CHANNEL: &str = "access_feed";
@@ -21,8 +21,13 @@ pub(crate) const CHANNEL: &str = "access_feed";
 /// The kind of events about what users are called.
 pub(crate) const USER_CHANGED: &str = "user_changed";
 
-/// A clock may be set back by this much, and no dead token comes back to life.
-const CLOCK_STEP: Duration = Duration::from_mins(5);
+/// How long a revocation is kept beyond the life and the leeway of the tokens that it is about.
+const MARGIN: Duration = Duration::from_mins(5);
+
+/// How long a revocation is kept: by then every token that it refuses is dead.
+pub(super) fn revocation_life(head: &FeedHead) -> Duration {
+    Duration::from_secs(u64::try_from(head.max_access_token_seconds).unwrap_or(0)) + LEEWAY + MARGIN
+}
 
 /// Something that changed. It replaces what was published before about the same session, user, role, or the keys.
 #[derive(Clone, Debug)]
@@ -94,8 +99,7 @@ pub(crate) async fn publish(tx: &mut Conn, changes: Vec<Change>, now: Timestamp)
     }
     let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
     let head = store::feed_head_advance(tx, count).await?;
-    let longest = Duration::from_secs(u64::try_from(head.max_access_token_seconds).unwrap_or(0));
-    let dead = now.plus(longest + LEEWAY + CLOCK_STEP);
+    let dead = now.plus(revocation_life(&head));
     for (sequence, change) in (head.sequence - count + 1..).zip(changes) {
         let expire_time = change.expires().then_some(dead);
         let (kind, subject, event) = change.into_parts();

@@ -4,7 +4,11 @@
 //! reads what is new and how far the log has come; the streams wait for it, and read the log themselves only where they are
 //! further behind than what that task remembers.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use prost::Message as _;
 use shared::{
@@ -17,9 +21,9 @@ use tokio::sync::watch;
 
 use super::{
     Error, counts,
-    feed::{CHANNEL, USER_CHANGED},
+    feed::{CHANNEL, USER_CHANGED, revocation_life},
 };
-use crate::store::{self, FeedRow};
+use crate::store::{self, FeedHead, FeedRow};
 
 /// How long the feed is silent at most. Also how soon a change is seen whose notification was lost.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -38,6 +42,7 @@ const RECENT: usize = 2048;
 #[derive(Clone, Debug)]
 pub(crate) struct FeedTail {
     state: watch::Sender<Tail>,
+    marks: Arc<Mutex<Marks>>,
     db: Db,
     clock: Clock,
 }
@@ -58,6 +63,20 @@ struct Tail {
 struct Head {
     position: Position,
     read_time: Timestamp,
+    revocation_life: Duration,
+}
+
+/// How far the log had come at the last passes of the purge, and when by the monotonic clock: the oldest
+/// first. What a clock says once deletes nothing: an event goes only once this process itself has seen
+/// it for as long as it has to be kept.
+#[derive(Debug, Default)]
+struct Marks(VecDeque<Mark>);
+
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    position: Position,
+    life: u64,
+    at: Duration,
 }
 
 /// One consumer's reading of the feed.
@@ -95,6 +114,7 @@ impl FeedTail {
     pub(crate) fn new(db: Db, clock: Clock) -> Self {
         Self {
             state: watch::Sender::new(Tail::default()),
+            marks: Arc::default(),
             db,
             clock,
         }
@@ -116,12 +136,30 @@ impl FeedTail {
         }
     }
 
-    /// Deletes what says nothing more.
+    /// Notes how far the log has come, and deletes what says nothing more of what this process has
+    /// seen for as long as it has to be kept.
     pub(crate) async fn purge(&self) -> Result<(), Error> {
+        let life = self.state.borrow().lives;
+        let head = store::feed_head(&mut self.db.read().await?).await?;
+        let head = head.ok_or(db::Error::NotFound)?;
+        let mark = Mark {
+            position: position_of(&head),
+            life,
+            at: self.clock.monotonic(),
+        };
+        let marks = || self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(seen) = marks().pass(mark, revocation_life(&head)) else {
+            return Ok(());
+        };
+        let Some(settled) = self.db.settled(&self.clock).await? else {
+            return Ok(());
+        };
         write_tx!(self.db, |tx| {
             // First the head, as whoever publishes.
-            store::feed_head_lock(tx).await?;
-            store::feed_purge(tx, self.clock.now()).await?;
+            let head = store::feed_head_lock(tx).await?;
+            if seen.goes_on_in(position_of(&head), self.state.borrow().lives) {
+                store::feed_purge(tx, settled.past(), seen.position.sequence).await?;
+            }
             Ok(())
         })
     }
@@ -132,17 +170,16 @@ impl FeedTail {
         // First the head: whatever it counts can be read afterwards.
         let head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
         let read_time = self.clock.now();
+        let revocation_life = revocation_life(&head);
         let goes_on = |known: &Head| known.position.epoch == head.epoch && known.position.sequence <= head.sequence;
         let known = before.head.filter(goes_on);
-        let mut at = Position {
-            epoch: head.epoch,
-            sequence: head.sequence,
-        };
+        let mut at = position_of(&head);
         let Some(known) = known else {
             return Ok(Tail {
                 head: Some(Head {
                     position: at,
                     read_time,
+                    revocation_life,
                 }),
                 recent: Arc::default(),
                 complete_after: head.sequence,
@@ -173,6 +210,7 @@ impl FeedTail {
         tail.head = Some(Head {
             position: at,
             read_time,
+            revocation_life,
         });
         Ok(tail)
     }
@@ -261,9 +299,9 @@ impl FeedStream {
         let known_names = self
             .known_names
             .filter(|known| known.epoch == at.epoch && known.sequence <= head.sequence);
+        // Whatever the clock says of an event, it is sent as long as it is there: the purge knows when it is over.
         let is_news = |row: &FeedRow| {
-            row.expire_time.is_none_or(|until| now < until)
-                && !(row.kind == USER_CHANGED && known_names.is_some_and(|known| row.sequence <= known.sequence))
+            !(row.kind == USER_CHANGED && known_names.is_some_and(|known| row.sequence <= known.sequence))
         };
         self.stage = if is_caught_up {
             Stage::Live(at)
@@ -277,6 +315,7 @@ impl FeedStream {
             is_snapshot: true,
             is_caught_up,
             server_time: Some(now.into()),
+            revocation_seconds: whole_seconds(revocation_life(&head)),
         })
     }
 
@@ -325,8 +364,42 @@ impl FeedStream {
             is_snapshot: false,
             is_caught_up,
             server_time: Some(head.read_time.into()),
+            revocation_seconds: whole_seconds(head.revocation_life),
         })
     }
+}
+
+impl Marks {
+    /// Notes where the log stands. Gives the latest point that this process has seen for this long.
+    fn pass(&mut self, mark: Mark, kept: Duration) -> Option<Mark> {
+        if (self.0.back()).is_some_and(|last| !last.goes_on_in(mark.position, mark.life)) {
+            self.0.clear();
+        }
+        self.0.push_back(mark);
+        let is_old = |seen: &&Mark| mark.at.saturating_sub(seen.at) >= kept;
+        let old = self.0.iter().take_while(is_old).count();
+        // The one that counts is kept: a pass that deletes nothing, as the clock is not settled, is made up for.
+        self.0.drain(..old.saturating_sub(1));
+        self.0.front().filter(is_old).copied()
+    }
+}
+
+impl Mark {
+    /// Whether the log that stands here now is the one that was seen, and has lost nothing since.
+    fn goes_on_in(&self, now: Position, life: u64) -> bool {
+        self.life == life && self.position.epoch == now.epoch && self.position.sequence <= now.sequence
+    }
+}
+
+const fn position_of(head: &FeedHead) -> Position {
+    Position {
+        epoch: head.epoch,
+        sequence: head.sequence,
+    }
+}
+
+fn whole_seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Leaves out the last rows where they are too much for one message. Whether it did.
@@ -368,4 +441,76 @@ pub(crate) fn position(epoch: &str, sequence: i64) -> Result<Option<Position>, s
     }
     let epoch: Epoch = epoch.parse()?;
     Ok(Some(Position { epoch, sequence }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEPT: Duration = Duration::from_mins(35);
+
+    fn mark(epoch: Epoch, sequence: i64, minutes: u64) -> Mark {
+        Mark {
+            position: Position { epoch, sequence },
+            life: 0,
+            at: Duration::from_mins(minutes),
+        }
+    }
+
+    fn up_to(marks: &mut Marks, mark: Mark) -> Option<i64> {
+        marks.pass(mark, KEPT).map(|seen| seen.position.sequence)
+    }
+
+    #[test]
+    fn an_event_goes_once_this_process_has_seen_it_for_as_long_as_it_is_kept() {
+        let (mut marks, epoch) = (Marks::default(), Epoch::generate());
+        for (minutes, sequence, gone) in [
+            (0, 5, None),
+            (10, 7, None),
+            (34, 8, None),
+            (35, 9, Some(5)),
+            (44, 9, Some(5)),
+            (45, 9, Some(7)),
+            // Long after, when passes in between have failed.
+            (200, 9, Some(9)),
+        ] {
+            assert_eq!(up_to(&mut marks, mark(epoch, sequence, minutes)), gone, "{minutes}");
+        }
+        assert!(marks.0.len() <= 2, "{marks:?}");
+    }
+
+    #[test]
+    fn what_was_seen_of_another_history_counts_for_nothing() {
+        let epoch = Epoch::generate();
+        let later = |mark: Mark| Mark {
+            at: mark.at + KEPT,
+            ..mark
+        };
+        for other in [
+            mark(Epoch::generate(), 9, 10),
+            // It went back, and came as far again or not.
+            mark(epoch, 4, 10),
+            Mark {
+                life: 1,
+                ..mark(epoch, 9, 10)
+            },
+        ] {
+            let mut marks = Marks::default();
+            assert_eq!(up_to(&mut marks, mark(epoch, 5, 0)), None);
+            assert_eq!(up_to(&mut marks, other), None, "{other:?}");
+            assert_eq!(up_to(&mut marks, mark_at(other, 36)), None, "{other:?}");
+            assert_eq!(
+                up_to(&mut marks, later(other)),
+                Some(other.position.sequence),
+                "{other:?}"
+            );
+        }
+    }
+
+    fn mark_at(mark: Mark, minutes: u64) -> Mark {
+        Mark {
+            at: Duration::from_mins(minutes),
+            ..mark
+        }
+    }
 }

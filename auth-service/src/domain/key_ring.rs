@@ -2,13 +2,21 @@
 //!
 //! A key is published before it signs, so that every verifier knows it by then, and stays published after it has signed until its
 //! last token is dead. So a rotation makes no good token bad. Where a key has come into other hands, it goes at once.
+//!
+//! A wrong clock moves no key: a retired one is deleted only once this process itself has seen it retired for as long as its
+//! tokens may live, and the next one signs once this process has seen it published for long enough.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use shared::{
-    clock::{Clock, Timestamp},
-    db::{Conn, Db, write_tx},
+    clock::{Clock, Settled, Timestamp},
+    db::{self, Conn, Db, write_tx},
     token::{Jwk, Jwks, LEEWAY},
 };
 use tokio::sync::watch;
@@ -21,7 +29,7 @@ use super::{
     secret::ServerSecrets,
     signing_key::{KeyRingError, SigningKey, decrypt, encrypt},
 };
-use crate::store::{self, KeyState, SigningKeyRow};
+use crate::store::{self, FeedHead, KeyState, SigningKeyRow};
 
 /// What was changed elsewhere is seen within this time, also where the word of it was lost.
 const POLL: Duration = Duration::from_secs(5);
@@ -40,6 +48,7 @@ pub(crate) struct KeySchedule {
 pub(crate) struct KeyRing {
     keys: watch::Sender<Arc<Keys>>,
     reloading: Arc<tokio::sync::Mutex<()>>,
+    sightings: Arc<Mutex<Sightings>>,
     secrets: ServerSecrets,
     schedule: KeySchedule,
     db: Db,
@@ -51,6 +60,21 @@ struct Keys {
     rows: Vec<SigningKeyRow>,
     active: Arc<SigningKey>,
     jwks: Jwks,
+}
+
+/// Since when, by the monotonic clock, this process has seen each key in its present state.
+#[derive(Debug, Default)]
+struct Sightings(HashMap<(String, String), Duration>);
+
+/// The time, as far as keys go by it.
+#[derive(Clone, Copy)]
+struct KeyTime<'a> {
+    /// `None` while the wall clock cannot be relied on.
+    settled: Option<Settled>,
+    monotonic: Duration,
+    sightings: &'a Sightings,
+    /// How long a key is kept that signs no more.
+    kept: Duration,
 }
 
 /// Something that is due.
@@ -93,6 +117,7 @@ impl KeyRing {
         Ok(Self {
             keys: watch::Sender::new(Arc::new(Keys::of(rows, secrets)?)),
             reloading: Arc::default(),
+            sightings: Arc::default(),
             secrets: secrets.clone(),
             schedule,
             db,
@@ -151,21 +176,7 @@ impl KeyRing {
                 .iter()
                 .find(|row| row.kid == kid)
                 .ok_or(Error::SigningKeyNotFound)?;
-            let now = self.clock.now();
-            store::signing_key_delete(tx, kid).await?;
-            AuditEvent::new("signing_key.retire")
-                .target("signing_key", kid)
-                .record(tx, act, now)
-                .await?;
-            if row.state == KeyState::Active.as_str() {
-                if let Some(next) = rows.iter().find(|row| row.state == KeyState::Next.as_str()) {
-                    store::signing_key_activate(tx, &next.kid, now).await?;
-                } else {
-                    let row = generate(&self.secrets, KeyState::Active, now, now).map_err(internal)?;
-                    store::signing_key_insert(tx, &row).await?;
-                }
-            }
-            self.announce(tx, now).await?;
+            self.withdraw(tx, act, row, &rows).await?;
             let rows = store::signing_keys_list(tx).await?;
             let active = rows.into_iter().find(|row| row.state == KeyState::Active.as_str());
             active.ok_or_else(|| Error::Internal("no key signs".to_owned()))
@@ -174,10 +185,39 @@ impl KeyRing {
         active
     }
 
+    /// Deletes a key and lets another one sign if it did. The last act of the transaction, which holds the feed.
+    async fn withdraw(
+        &self,
+        tx: &mut Conn,
+        act: &Act,
+        row: &SigningKeyRow,
+        rows: &[SigningKeyRow],
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        store::signing_key_delete(tx, &row.kid).await?;
+        AuditEvent::new("signing_key.retire")
+            .target("signing_key", &row.kid)
+            .record(tx, act, now)
+            .await?;
+        if row.state == KeyState::Active.as_str() {
+            if let Some(next) = rows.iter().find(|row| row.state == KeyState::Next.as_str()) {
+                store::signing_key_activate(tx, &next.kid, now).await?;
+            } else {
+                let row = generate(&self.secrets, KeyState::Active, now, now).map_err(internal)?;
+                store::signing_key_insert(tx, &row).await?;
+            }
+        }
+        self.announce(tx, now).await
+    }
+
     /// Does what is due.
     pub(crate) async fn tend(&self) -> Result<(), Error> {
-        let rows = store::signing_keys_list(&mut self.db.read().await?).await?;
-        if self.schedule.due(&rows, self.clock.now()).is_empty() {
+        let mut conn = self.db.read().await?;
+        let rows = store::signing_keys_list(&mut conn).await?;
+        let head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
+        let settled = conn.settled(&self.clock).await?;
+        drop(conn);
+        if self.due(&rows, settled, &head).is_empty() {
             return Ok(());
         }
         let act = Act::itself();
@@ -186,7 +226,7 @@ impl KeyRing {
             let rows = store::signing_keys_list(tx).await?;
             let now = self.clock.now();
             // Again, since another replica may have done it before the lock was ours.
-            let due = self.schedule.due(&rows, now);
+            let due = self.due(&rows, settled, &head);
             for due in &due {
                 match due {
                     Due::Publish => {
@@ -227,10 +267,26 @@ impl KeyRing {
         }
     }
 
+    fn due(&self, rows: &[SigningKeyRow], settled: Option<Settled>, head: &FeedHead) -> Vec<Due> {
+        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+        let monotonic = self.clock.monotonic();
+        sightings.note(rows, monotonic);
+        let time = KeyTime {
+            settled,
+            monotonic,
+            sightings: &sightings,
+            // Another replica may sign with it until it has heard of this.
+            kept: feed::revocation_life(head) + POLL * 2,
+        };
+        self.schedule.due(rows, time)
+    }
+
     async fn reload(&self) -> Result<(), Error> {
         // One after the other: what was read later is not replaced by what was read before.
         let _turn = self.reloading.lock().await;
         let rows = store::signing_keys_list(&mut self.db.read().await?).await?;
+        let sightings = || self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+        sightings().note(&rows, self.clock.monotonic());
         let is_new = |rows: &[SigningKeyRow]| {
             let used = &self.keys.borrow().rows;
             used.len() != rows.len()
@@ -272,25 +328,44 @@ impl KeyRing {
 }
 
 impl KeySchedule {
-    fn due(&self, rows: &[SigningKeyRow], now: Timestamp) -> Vec<Due> {
+    fn due(&self, rows: &[SigningKeyRow], time: KeyTime<'_>) -> Vec<Due> {
         let of = |state: KeyState| rows.iter().filter(move |row| row.state == state.as_str());
+        let is_past = |at: Timestamp| time.settled.is_some_and(|settled| settled.past() >= at);
         let mut due = Vec::new();
         match of(KeyState::Next).next() {
-            Some(next) if now >= next.activate_time => due.push(Due::Activate),
+            Some(next) if is_past(next.activate_time) || time.seen(next) >= self.prepublish => due.push(Due::Activate),
             Some(_) => {}
             None => {
                 let active = of(KeyState::Active).next();
                 let is_old = active.zip(self.rotation).is_some_and(|(active, rotation)| {
-                    now >= active.activate_time.plus(rotation.saturating_sub(self.prepublish))
+                    is_past(active.activate_time.plus(rotation.saturating_sub(self.prepublish)))
                 });
                 if is_old {
                     due.push(Due::Publish);
                 }
             }
         }
-        let dead = of(KeyState::Retired).filter(|row| row.expire_time.is_some_and(|until| now >= until));
+        let is_dead = |row: &&SigningKeyRow| row.expire_time.is_some_and(is_past) && time.seen(row) >= time.kept;
+        let dead = of(KeyState::Retired).filter(is_dead);
         due.extend(dead.map(|row| Due::Expire(row.kid.clone())));
         due
+    }
+}
+
+impl Sightings {
+    /// Notes the keys that are there now, and forgets others.
+    fn note(&mut self, rows: &[SigningKeyRow], monotonic: Duration) {
+        let name = |row: &SigningKeyRow| (row.kid.clone(), row.state.clone());
+        let seen = |row: &SigningKeyRow| self.0.get(&name(row)).copied().unwrap_or(monotonic);
+        self.0 = rows.iter().map(|row| (name(row), seen(row))).collect();
+    }
+}
+
+impl KeyTime<'_> {
+    /// For how long this process has seen the key in its state.
+    fn seen(&self, row: &SigningKeyRow) -> Duration {
+        let since = self.sightings.0.get(&(row.kid.clone(), row.state.clone()));
+        since.map_or(Duration::ZERO, |since| self.monotonic.saturating_sub(*since))
     }
 }
 
@@ -337,7 +412,8 @@ async fn activate_next(
         store::signing_key_retire(tx, &row.kid, now, dead).await?;
     }
     for row in rows.iter().filter(|row| row.state == KeyState::Next.as_str()) {
-        store::signing_key_activate(tx, &row.kid, now).await?;
+        // As planned where the clock is ahead of that: the time of the next rotation is counted from here.
+        store::signing_key_activate(tx, &row.kid, now.min(row.activate_time)).await?;
         AuditEvent::new("signing_key.activate")
             .target("signing_key", &row.kid)
             .record(tx, act, now)
@@ -411,32 +487,72 @@ mod tests {
         }
     }
 
+    /// What is due at this second of a wall clock that can be relied on, if this process has seen the keys for so long.
+    fn due(schedule: KeySchedule, rows: &[SigningKeyRow], now: u64, seen: u64) -> Vec<Due> {
+        due_by(Some(now), schedule, rows, seen)
+    }
+
+    fn due_by(now: Option<u64>, schedule: KeySchedule, rows: &[SigningKeyRow], seen: u64) -> Vec<Due> {
+        let mut sightings = Sightings::default();
+        sightings.note(rows, Duration::ZERO);
+        let settled = now.map(|now| Clock::manual(at(now)).1.settled());
+        let time = KeyTime {
+            settled,
+            monotonic: Duration::from_secs(seen),
+            sightings: &sightings,
+            kept: Duration::from_secs(500),
+        };
+        schedule.due(rows, time)
+    }
+
     #[test]
     fn each_step_is_due_in_its_time_and_not_before() {
         let active = || row(KeyState::Active, 0, None);
         let next = || row(KeyState::Next, 1000, None);
         let retired = || row(KeyState::Retired, 0, Some(3000));
-        for (rows, now, due) in [
-            (vec![active()], 899, vec![]),
-            (vec![active()], 900, vec![Due::Publish]),
-            (vec![active(), next()], 999, vec![]),
-            (vec![active(), next()], 1000, vec![Due::Activate]),
+        // 30 s later than the times say, which another process wrote.
+        for (rows, now, expected) in [
+            (vec![active()], 929, vec![]),
+            (vec![active()], 930, vec![Due::Publish]),
+            (vec![active(), next()], 1029, vec![]),
+            (vec![active(), next()], 1030, vec![Due::Activate]),
             (vec![active(), retired()], 850, vec![]),
-            (vec![row(KeyState::Active, 2500, None), retired()], 2999, vec![]),
+            (vec![row(KeyState::Active, 2500, None), retired()], 3029, vec![]),
             (
                 vec![row(KeyState::Active, 2500, None), retired()],
-                3000,
+                3030,
                 vec![Due::Expire("Retired".to_owned())],
             ),
         ] {
-            assert_eq!(SCHEDULE.due(&rows, at(now)), due, "{now}");
+            let seen = if rows.len() == 2 && rows[1].state == "next" {
+                99
+            } else {
+                500
+            };
+            assert_eq!(due(SCHEDULE, &rows, now, seen), expected, "{now}");
         }
         let never = KeySchedule {
             rotation: None,
             ..SCHEDULE
         };
-        assert_eq!(never.due(&[active()], at(1_000_000)), []);
+        assert_eq!(due(never, &[active()], 1_000_000, 0), []);
         // One that was asked for signs all the same.
-        assert_eq!(never.due(&[active(), next()], at(1000)), [Due::Activate]);
+        assert_eq!(due(never, &[active(), next()], 1030, 0), [Due::Activate]);
+    }
+
+    #[test]
+    fn a_wrong_clock_moves_no_key() {
+        let rows = [row(KeyState::Active, 2500, None), row(KeyState::Retired, 0, Some(3000))];
+        // A year ahead for a moment: nothing is settled. Once it is, the process has to have seen the key itself.
+        assert_eq!(due_by(None, SCHEDULE, &rows, 1_000_000), []);
+        assert_eq!(due(SCHEDULE, &rows, 3400, 499), []);
+        assert_eq!(due(SCHEDULE, &rows, 3400, 500), [Due::Expire("Retired".to_owned())]);
+    }
+
+    #[test]
+    fn the_next_key_signs_once_it_was_seen_for_long_enough_whatever_the_clock_says() {
+        let rows = [row(KeyState::Active, 0, None), row(KeyState::Next, 1000, None)];
+        assert_eq!(due_by(None, SCHEDULE, &rows, 99), []);
+        assert_eq!(due_by(None, SCHEDULE, &rows, 100), [Due::Activate]);
     }
 }

@@ -155,9 +155,11 @@ impl ServiceAccounts {
     async fn refuse<T>(&self, act: &Act, client_id: Option<&str>) -> Result<T, Error> {
         let audited: Result<(), Error> = write_tx!(self.db, |tx| {
             let now = self.clock.now();
-            if let Some(client_id) = client_id {
+            if let Some(client_id) = client_id
+                && let Some(settled) = tx.settled(&self.clock).await?
+            {
                 // Of a secret whose time is over nothing is kept: the clock may be set back.
-                store::service_account_forget_previous(tx, client_id, now).await?;
+                store::service_account_forget_previous(tx, client_id, settled.past()).await?;
             }
             AuditEvent::new("service_account.token")
                 .target("service_account", client_id.unwrap_or_default())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use shared::{
-    clock::Timestamp,
+    clock::{ALLOWANCE, Timestamp},
     ids::{SessionId, UserId},
 };
 
@@ -16,7 +16,8 @@ use crate::{
 
 /// A retry with the same `request_id` gets the same pair for this long.
 const RETRY_WINDOW: Duration = Duration::from_mins(1);
-/// A second call with a token that was just rotated is taken for a race, not for theft, for this long.
+/// A second call with a token that was just rotated is taken for a race, not for theft, for this long, and
+/// for the [`ALLOWANCE`] by which the clock of the process that rotated it may differ.
 const OVERLAP_WINDOW: Duration = Duration::from_secs(10);
 
 /// How long sessions and their tokens live.
@@ -67,6 +68,9 @@ pub(crate) enum Rotation {
     Overlap,
     /// Ends the session.
     Reuse,
+    /// Ends the session as well, but only the time says so: the successor was not used. It was
+    /// rotated by another process, perhaps, whose clock may differ, or before the clock was set.
+    LateReuse,
     /// Nothing: it is over.
     Expired,
     /// Nothing: it is over.
@@ -101,8 +105,16 @@ impl store::Session {
             {
                 Rotation::Repeat
             }
-            Standing::JustReplaced(age) if age <= OVERLAP_WINDOW => Rotation::Overlap,
-            Standing::JustReplaced(_) | Standing::Reused => Rotation::Reuse,
+            Standing::JustReplaced(age) => {
+                let is_repeated = request.is_some() && request == self.rotation_request.as_deref();
+                let window = if is_repeated { RETRY_WINDOW } else { OVERLAP_WINDOW };
+                if age <= window + ALLOWANCE {
+                    Rotation::Overlap
+                } else {
+                    Rotation::LateReuse
+                }
+            }
+            Standing::Reused => Rotation::Reuse,
             Standing::Expired => Rotation::Expired,
             Standing::Ended => Rotation::Ended,
         }
@@ -185,7 +197,7 @@ mod tests {
             session().rotation(4, Some(b"abc"), (at(1059), at(1500))),
             Rotation::Repeat
         );
-        assert_eq!(session().rotation(4, None, (at(1011), at(1500))), Rotation::Reuse);
+        assert_eq!(session().rotation(4, None, (at(1041), at(1500))), Rotation::LateReuse);
         // What has expired meanwhile is over.
         assert_eq!(session().rotation(5, None, (at(1999), at(2000))), Rotation::Expired);
     }
@@ -205,12 +217,14 @@ mod tests {
             // Retry: the same request, within 60 s, the successor unused.
             (&unused, 4, same, 1000, Rotation::Repeat),
             (&unused, 4, same, 1060, Rotation::Repeat),
-            (&unused, 4, same, 1061, Rotation::Reuse),
+            (&unused, 4, same, 1061, Rotation::Overlap),
+            (&unused, 4, same, 1090, Rotation::Overlap),
+            (&unused, 4, same, 1091, Rotation::LateReuse),
             (&used, 4, same, 1001, Rotation::Reuse),
             // Overlap: any other request, within 10 s, the successor unused.
             (&unused, 4, other, 1010, Rotation::Overlap),
-            (&unused, 4, None, 1010, Rotation::Overlap),
-            (&unused, 4, other, 1011, Rotation::Reuse),
+            (&unused, 4, None, 1040, Rotation::Overlap),
+            (&unused, 4, other, 1041, Rotation::LateReuse),
             (&used, 4, None, 1001, Rotation::Reuse),
             // The clock was set back, or the racer read it first.
             (&unused, 4, None, 990, Rotation::Overlap),
@@ -246,7 +260,7 @@ mod tests {
             rotation_request: None,
             ..session()
         };
-        assert_eq!(session.rotation(4, None, (at(1011), at(1011))), Rotation::Reuse);
+        assert_eq!(session.rotation(4, None, (at(1041), at(1041))), Rotation::LateReuse);
     }
 
     #[test]

@@ -81,10 +81,14 @@ impl Sessions {
     ) -> db::Result<Vec<Change>> {
         let mut changes = Vec::new();
         let mut others = Vec::new();
+        let mut settled = None;
         for (session, on, expire_time) in store::sessions_unended(tx, user_id).await? {
+            if settled.is_none() && now >= expire_time {
+                settled = tx.settled(&self.clock).await?;
+            }
             let reason = if on == Some(device) {
                 SessionEnd::DeviceReplaced
-            } else if now >= expire_time {
+            } else if settled.is_some_and(|settled| settled.past() >= expire_time) {
                 SessionEnd::Expired
             } else {
                 others.push(session);

@@ -169,7 +169,7 @@ impl Sessions {
                         .await?;
                     self.pair(tx, &user, current, session.expire_time, now).await?
                 }
-                refused => return refuse(tx, act, &session, refused, now).await,
+                refused => return self.refuse(tx, act, &session, refused, now).await,
             };
             Ok(Outcome::Done(pair))
         });
@@ -248,7 +248,7 @@ impl Sessions {
                     let bearer = Bearer::Session(session.id);
                     Ok(Outcome::Done(self.issuer.issue(&user, &holdings, bearer)?))
                 }
-                refused => refuse(tx, act, &session, refused, now).await,
+                refused => self.refuse(tx, act, &session, refused, now).await,
             }
         });
         outcome?.into_result()
@@ -297,10 +297,14 @@ impl Sessions {
                 }
                 Rotation::Ended => Ok(Outcome::Done(())),
                 Rotation::Expired => {
-                    end_expired(tx, act, &session, now).await?;
+                    // Out is out, also if the clock is wrong and the session would have lived on.
+                    if !self.expire(tx, act, &session).await? {
+                        let change = session_ends::end(tx, act, session.key(), end, now).await?;
+                        feed::publish(tx, vec![change], now).await?;
+                    }
                     Ok(Outcome::Done(()))
                 }
-                Rotation::Reuse => refuse(tx, act, &session, Rotation::Reuse, now).await,
+                reuse @ (Rotation::Reuse | Rotation::LateReuse) => self.refuse(tx, act, &session, reuse, now).await,
             }
         });
         outcome?.into_result()
@@ -322,16 +326,15 @@ impl Sessions {
         })
     }
 
-    /// Ends the session where it has expired.
+    /// Ends the session if it has expired, as soon as the clock can be relied on.
     pub(super) async fn end_if_expired(&self, act: &Act, id: SessionId) -> Result<(), Error> {
         write_tx!(self.db, |tx| {
             let (_, session) = match self.lock(tx, id).await {
                 Err(Error::SessionEnded) => return Ok(()),
                 locked => locked?,
             };
-            let now = self.clock.now();
-            if now >= session.expire_time {
-                end_expired(tx, act, &session, now).await?;
+            if self.clock.now() >= session.expire_time {
+                self.expire(tx, act, &session).await?;
             }
             Ok(())
         })
@@ -347,6 +350,61 @@ impl Sessions {
         // Again, since it may have changed before the lock was ours; and locked, since a rotation may go without the user's row.
         let session = store::session_lock(tx, id).await?.ok_or(Error::SessionEnded)?;
         Ok((user, session))
+    }
+
+    /// Refuses a token that is not current. Ends the session if the token was reused or has expired.
+    async fn refuse<T>(
+        &self,
+        tx: &mut Conn,
+        act: &Act,
+        session: &Session,
+        rotation: Rotation,
+        now: Timestamp,
+    ) -> Result<Outcome<T>, Error> {
+        let is_reuse = match rotation {
+            Rotation::Reuse => true,
+            // By a clock that may be wrong, nobody is called a thief.
+            Rotation::LateReuse => tx.settled(&self.clock).await?.is_some(),
+            _ => false,
+        };
+        if is_reuse {
+            let change = session_ends::end(tx, act, session.key(), SessionEnd::RefreshTokenReused, now).await?;
+            feed::publish(tx, vec![change], now).await?;
+            tracing::warn!(session_id = %session.id, user_id = %session.user_id, "a refresh token was reused; the session has ended");
+            return Ok(Outcome::Refused(Error::RefreshTokenReused));
+        }
+        match rotation {
+            Rotation::Expired => {
+                self.expire(tx, act, session).await?;
+                Ok(Outcome::Refused(Error::RefreshTokenExpired))
+            }
+            Rotation::Ended => Err(Error::SessionEnded),
+            _ => {
+                AuditEvent::new("session.rotate_overlap")
+                    .target("session", session.id)
+                    .concerning(session.user_id)
+                    .refused("ROTATION_OVERLAP")
+                    .record(tx, act, now)
+                    .await?;
+                Ok(Outcome::Refused(Error::RotationOverlap))
+            }
+        }
+    }
+
+    /// Ends a session that has expired for good, so that it stays over when the clock is set back. Waits
+    /// until the clock can be relied on. Says whether the session has ended, now or before.
+    async fn expire(&self, tx: &mut Conn, act: &Act, session: &Session) -> Result<bool, Error> {
+        if session.end_time.is_some() {
+            return Ok(true);
+        }
+        let settled = tx.settled(&self.clock).await?;
+        let Some(settled) = settled.filter(|settled| settled.past() >= session.expire_time) else {
+            return Ok(false);
+        };
+        let now = settled.now();
+        let change = session_ends::end(tx, act, session.key(), SessionEnd::Expired, now).await?;
+        feed::publish(tx, vec![change], now).await?;
+        Ok(true)
     }
 
     async fn pair(
@@ -378,45 +436,4 @@ impl<T> Outcome<T> {
             Self::Refused(error) => Err(error),
         }
     }
-}
-
-/// Refuses a token that is not current. Ends the session where the token was reused or has expired.
-async fn refuse<T>(
-    tx: &mut Conn,
-    act: &Act,
-    session: &Session,
-    rotation: Rotation,
-    now: Timestamp,
-) -> Result<Outcome<T>, Error> {
-    match rotation {
-        Rotation::Reuse => {
-            let change = session_ends::end(tx, act, session.key(), SessionEnd::RefreshTokenReused, now).await?;
-            feed::publish(tx, vec![change], now).await?;
-            tracing::warn!(session_id = %session.id, user_id = %session.user_id, "a refresh token was reused; the session has ended");
-            Ok(Outcome::Refused(Error::RefreshTokenReused))
-        }
-        Rotation::Expired => {
-            end_expired(tx, act, session, now).await?;
-            Ok(Outcome::Refused(Error::RefreshTokenExpired))
-        }
-        Rotation::Ended => Err(Error::SessionEnded),
-        Rotation::Rotate | Rotation::Repeat | Rotation::Overlap => {
-            AuditEvent::new("session.rotate_overlap")
-                .target("session", session.id)
-                .concerning(session.user_id)
-                .refused("ROTATION_OVERLAP")
-                .record(tx, act, now)
-                .await?;
-            Ok(Outcome::Refused(Error::RotationOverlap))
-        }
-    }
-}
-
-/// Ends a session that has expired for good, so that it stays over when the clock is set back.
-async fn end_expired(tx: &mut Conn, act: &Act, session: &Session, now: Timestamp) -> Result<(), Error> {
-    if session.end_time.is_none() {
-        let change = session_ends::end(tx, act, session.key(), SessionEnd::Expired, now).await?;
-        feed::publish(tx, vec![change], now).await?;
-    }
-    Ok(())
 }

@@ -105,7 +105,10 @@ impl Sessions {
         let mut before = Vec::new();
         loop {
             let mut conn = self.db.read().await?;
-            let expired = store::sessions_expired(&mut conn, self.clock.now(), PURGE_BATCH).await?;
+            let Some(settled) = conn.settled(&self.clock).await? else {
+                return Ok(());
+            };
+            let expired = store::sessions_expired(&mut conn, settled.past(), PURGE_BATCH).await?;
             drop(conn);
             // Some may be ended by others at the same time; those that stay are tried again the next time.
             if expired.is_empty() || expired == before {
@@ -122,7 +125,10 @@ impl Sessions {
     pub(crate) async fn purge(&self) -> Result<usize, Error> {
         let mut purged = 0;
         loop {
-            let dead_before = self.clock.now().minus(self.lives.kept);
+            let Some(settled) = self.db.settled(&self.clock).await? else {
+                return Ok(purged);
+            };
+            let dead_before = settled.past().minus(self.lives.kept);
             let batch: Result<_, Error> = write_tx!(self.db, |tx| {
                 let dead = store::sessions_dead(tx, dead_before, PURGE_BATCH).await?;
                 for id in &dead {

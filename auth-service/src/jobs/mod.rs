@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use shared::server::Running;
+use shared::{clock::Clock, server::Running};
 
 use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Sessions};
 
@@ -25,6 +25,8 @@ pub(crate) struct Jobs {
     pub(crate) attempts: Attempts,
     pub(crate) audit_log: AuditLog,
     pub(crate) sessions: Sessions,
+    /// By which the time between two purges passes.
+    pub(crate) clock: Clock,
 }
 
 impl Jobs {
@@ -38,17 +40,17 @@ impl Jobs {
             async move { keys.tend().await }.boxed()
         });
         let feed = self.feed;
-        running.every(PURGE, "access feed purge", move || {
+        running.every_by(&self.clock, PURGE, "access feed purge", move || {
             let feed = feed.clone();
             async move { feed.purge().await }.boxed()
         });
         let attempts = self.attempts;
-        running.every(PURGE, "attempts purge", move || {
+        running.every_by(&self.clock, PURGE, "attempts purge", move || {
             let attempts = attempts.clone();
             async move { attempts.purge().await }.boxed()
         });
         let audit_log = self.audit_log;
-        running.every(PURGE, "audit log purge", move || {
+        running.every_by(&self.clock, PURGE, "audit log purge", move || {
             let audit_log = audit_log.clone();
             async move { audit_log.purge().await }.boxed()
         });
@@ -58,7 +60,7 @@ impl Jobs {
             async move { sessions.report().await }.boxed()
         });
         let sessions = self.sessions;
-        running.every(PURGE, "session purge", move || {
+        running.every_by(&self.clock, PURGE, "session purge", move || {
             let sessions = sessions.clone();
             async move {
                 sessions.end_expired().await?;

@@ -136,10 +136,12 @@ pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch, kept: &str) -> d
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Deletes events that say nothing more. How many.
-pub(crate) async fn feed_purge(conn: &mut Conn, now: Timestamp) -> db::Result<usize> {
+/// Deletes events up to this one that say nothing more at this time. How many.
+pub(crate) async fn feed_purge(conn: &mut Conn, past: Timestamp, up_to: i64) -> db::Result<usize> {
     query!(conn, |c| diesel::delete(
-        access_feed::table.filter(access_feed::expire_time.le(now))
+        access_feed::table
+            .filter(access_feed::expire_time.le(past))
+            .filter(access_feed::sequence.le(up_to))
     )
     .execute(c)
     .await)

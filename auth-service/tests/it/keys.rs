@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use crate::{
     callers::eventually,
-    support::{Server, rotate, settings},
+    support::{START, Server, rotate, settings},
 };
 
 on_both_backends! {
@@ -77,8 +77,16 @@ on_both_backends! {
         server.me(&token).await.expect("good");
         assert_eq!(server.kids().await, BTreeSet::from([old.clone(), next.kid.clone()]), "what the old one signed is still good");
 
-        server.clock.advance(Duration::from_secs(1800 + 60));
-        eventually(async || (server.kids().await == BTreeSet::from([next.kid.clone()])).then_some(())).await;
+        // The life of its last token, and what is added to be sure; by a clock that is set ahead it stays, and by one that is right it goes.
+        server.clock.advance(Duration::from_mins(15));
+        server.clock.set(START.plus(Duration::from_hours(100)));
+        server.clock.advance(Duration::from_mins(16));
+        server.me(&server.login("root").await.access_token).await.expect("good");
+        assert_eq!(server.kids().await, BTreeSet::from([old.clone(), next.kid.clone()]), "by this process's own time it is too early");
+        eventually(async || {
+            server.clock.advance(Duration::from_mins(1));
+            (server.kids().await == BTreeSet::from([next.kid.clone()])).then_some(())
+        }).await;
     }
 
     async fn nobody_is_refused_while_keys_are_rotated(database: TestDatabase) {

@@ -66,8 +66,23 @@ impl Server {
         settings: &AuthSettings,
         server: &ServerSettings,
     ) -> Self {
-        let secret = ServerSecrets::generate().expose_secret().to_owned();
         let (clock, hand) = Clock::manual(START);
+        hand.settle();
+        Self::start_by(database, settings, server, (clock, hand)).await
+    }
+
+    /// A server that does not rely on its clock yet, as after every start.
+    pub(crate) async fn start_unsettled(database: TestDatabase, settings: &AuthSettings) -> Self {
+        Self::start_by(database, settings, &ServerSettings::default(), Clock::manual(START)).await
+    }
+
+    async fn start_by(
+        database: TestDatabase,
+        settings: &AuthSettings,
+        server: &ServerSettings,
+        (clock, hand): (Clock, ClockHand),
+    ) -> Self {
+        let secret = ServerSecrets::generate().expose_secret().to_owned();
         let db = database.db().clone();
         let (running, grpc, http) = spawn(settings, server, db, &secret, clock).await;
         Self {
@@ -102,9 +117,19 @@ impl Server {
 
     /// The same with these settings, after this much time.
     pub(crate) async fn restarted_after(&self, time: Duration, settings: &AuthSettings) -> Running {
-        let clock = Clock::manual(START.plus(time)).0;
+        let (clock, hand) = Clock::manual(START.plus(time));
+        hand.settle();
         let db = self.database.replica().await;
         spawn(settings, &ServerSettings::default(), db, &self.secret, clock)
+            .await
+            .0
+    }
+
+    /// The same as a process that does not rely on its clock yet.
+    pub(crate) async fn restarted_unsettled_after(&self, time: Duration) -> Running {
+        let clock = Clock::manual(START.plus(time)).0;
+        let db = self.database.replica().await;
+        spawn(&settings(&[]), &ServerSettings::default(), db, &self.secret, clock)
             .await
             .0
     }

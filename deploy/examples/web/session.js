@@ -57,8 +57,10 @@ export async function logout() {
   end("You are logged out.");
 }
 
-// Whether an error says that there is no session: anything else may be tried again.
-const isOver = (error) => error instanceof ApiError && [400, 401].includes(error.httpStatus);
+// Whether an error says that there is no session: anything else may be tried again. A token that is not valid yet is none: a server's
+// clock is wrong, and the session lives.
+const isOver = (error) =>
+  error instanceof ApiError && [400, 401].includes(error.httpStatus) && error.reason !== "TOKEN_NOT_YET_VALID";
 export const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 // Calls the API as the user who is logged in.
@@ -92,6 +94,7 @@ async function send(method, path, body, signal) {
   let response = await attempt();
   if (response.status === 401) {
     const error = await errorOf(response);
+    if (!isOver(error)) throw error;
     // Too old, or issued before the roles changed: the session lives. Anything else says that it is over.
     if (!["TOKEN_EXPIRED", "TOKEN_STALE"].includes(error.reason)) {
       // A late answer says nothing of whoever has logged in since.

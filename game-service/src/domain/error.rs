@@ -25,6 +25,9 @@ pub(crate) enum Error {
     /// The game is over.
     #[error("the game is over")]
     GameFinished,
+    /// The game's time has run out, and it will be ended once the clock can be relied on.
+    #[error("the time of the game has run out")]
+    GameOverdue,
     /// It is the opponent's turn.
     #[error("not the caller's turn")]
     NotYourTurn,

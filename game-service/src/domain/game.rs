@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use shared::{clock::Timestamp, ids::UserId};
+use shared::{
+    clock::{ALLOWANCE, Timestamp},
+    ids::UserId,
+};
 
 use super::Error;
 use crate::{
@@ -156,6 +159,7 @@ impl Game {
             return Ok(false);
         }
         match self.state {
+            State::Waiting if self.is_overdue(moment) => return Err(Error::GameNotFound(self.id)),
             State::Waiting => {}
             // Nobody else was faster: there is nothing to join any more.
             State::Cancelled if self.moves.is_empty() => return Err(Error::GameNotFound(self.id)),
@@ -186,6 +190,9 @@ impl Game {
         if self.is_over() {
             return Err(Error::GameFinished);
         }
+        if self.is_overdue(moment) {
+            return Err(Error::GameOverdue);
+        }
         if self.version != expected_version {
             return Err(Error::VersionMismatch { version: self.version });
         }
@@ -210,6 +217,7 @@ impl Game {
         };
         match self.state {
             State::Waiting => Err(Error::GameNotStarted),
+            State::Turn(_) if self.is_overdue(moment) => Err(Error::GameOverdue),
             State::Turn(_) => {
                 self.give_to(mark.other(), End::Resignation, moment);
                 Ok(true)
@@ -237,9 +245,22 @@ impl Game {
         }
     }
 
+    /// Whether the game's time has run out. Nothing can be done in it from then on, which can be taken back if the
+    /// clock was wrong.
+    fn is_overdue(&self, moment: Moment) -> bool {
+        self.expire_time.is_some_and(|time| moment.now >= time)
+    }
+
+    /// Whether the game's time has run out by every right clock: another process may have said when it does. It
+    /// ends as soon as the clock can be relied on.
+    pub(crate) fn has_run_out(&self, moment: Moment) -> bool {
+        self.expire_time.is_some_and(|time| moment.now.minus(ALLOWANCE) >= time)
+    }
+
     /// Ends the game if its time has run out: nobody has joined, or who had to move did not. Says whether anything changed.
+    /// The caller has seen that the clock can be relied on.
     pub(crate) fn run_out(&mut self, moment: Moment) -> bool {
-        if self.expire_time.is_none_or(|time| moment.now < time) {
+        if !self.has_run_out(moment) {
             return false;
         }
         match self.state {

@@ -12,11 +12,14 @@ const BATCH: i64 = 100;
 
 impl Games {
     /// Ends every game whose time has run out, unless another replica is at it. A game that cannot be ended does not keep the others from it.
+    /// Waits while the clock cannot be relied on: a game that was ended by a wrong one is lost for good.
     pub(crate) async fn end_all_overdue(&self) -> Result<(), Error> {
         let (mut lease, mut after, mut failed) = (None, None, None);
-        let now = self.clock.now();
+        let Some(settled) = self.db.settled(&self.clock).await? else {
+            return Ok(());
+        };
         loop {
-            let overdue = store::games_overdue(&mut self.db.read().await?, now, after, BATCH).await?;
+            let overdue = store::games_overdue(&mut self.db.read().await?, settled.past(), after, BATCH).await?;
             let Some(last) = overdue.last() else {
                 return failed.map_or(Ok(()), Err);
             };

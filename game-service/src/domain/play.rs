@@ -186,7 +186,7 @@ impl Games {
         self.change(id, None, None, abandon).await.map(drop)
     }
 
-    /// Reads a game, ends it if its time has run out, lets `act` change it, and writes what has changed if nobody else has changed the game
+    /// Reads a game, ends it if its time has run out and the clock can be relied on, lets `act` change it, and writes what has changed if nobody else has changed the game
     /// meanwhile; else all of it again. What `act` refuses does not undo that the time has run out.
     ///
     /// For whoever may not see the game there is none. They are asked once: who comes after a game has started must not learn that there was one,
@@ -209,7 +209,14 @@ impl Games {
             let mut view = GameView::of_played(found.ok_or(Error::GameNotFound(id))?)?;
             let before = (view.game.version, view.game.moves.len());
             let moment = self.moment();
-            view.game.run_out(moment);
+            if view.game.has_run_out(moment)
+                && let Some(settled) = self.db.settled(&self.clock).await?
+            {
+                view.game.run_out(Moment {
+                    now: settled.now(),
+                    ..moment
+                });
+            }
             let acted = act(&mut view.game, moment);
             if view.game.version == before.0 || self.write(&mut view, before, joining.filter(|_| acted.is_ok())).await?
             {

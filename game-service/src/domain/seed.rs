@@ -10,7 +10,7 @@ use std::{
 
 use rand::{Rng, RngExt as _};
 use shared::{
-    clock::Timestamp,
+    clock::{ALLOWANCE, Timestamp},
     db::{Db, write_tx},
     ids::{Id, Kind, UserId},
 };
@@ -186,7 +186,7 @@ impl<R: Rng> Seed<R> {
             if moves >= 2 && chance < 0.01 {
                 game.resign(person.id, moment)?;
             } else if moves >= 2 && chance < 0.012 {
-                moment.now = moment.now.plus(LIE);
+                moment.now = moment.now.plus(LIE + ALLOWANCE);
                 game.run_out(moment);
             } else {
                 let cell = self.choose(&game.board, turn, person.skill);

@@ -7,6 +7,8 @@ use tonic::{Code, Status};
 
 use crate::domain::Error;
 
+/// Before another look at a game whose time has run out.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// Before another try to watch a game.
 const WATCH_AGAIN: Duration = Duration::from_secs(1);
 
@@ -31,6 +33,11 @@ impl From<Error> for ErrorReply {
             Error::GameIsOwn => failed(R::GameIsOwn, "this game is your own; somebody else has to join it"),
             Error::GameNotStarted => failed(R::GameNotStarted, "the game waits for its second player"),
             Error::GameFinished => failed(R::GameFinished, "the game is over"),
+            Error::GameOverdue => failed(
+                R::GameOverdue,
+                "the time of this game has run out; the server ends it as soon as it is sure of its clock",
+            )
+            .with_retry_after(LOOK_AGAIN),
             Error::GameNotOwn => Self::new(
                 Code::PermissionDenied,
                 R::GameNotOwn,

@@ -185,7 +185,7 @@ on_both_backends! {
                         client.step().await.expect("an answer that is to be expected");
                         // Now and then time passes, and sometimes so much that turns and waiting games run out.
                         if step % 10 == index {
-                            clock.advance(Duration::from_secs(if client.random.random_bool(0.2) { 60 } else { 1 }));
+                            clock.advance(Duration::from_secs(if client.random.random_bool(0.2) { 90 } else { 1 }));
                         }
                     }
                 });
@@ -195,7 +195,7 @@ on_both_backends! {
             }
         }
         // Nothing changes any more once all that is open has run out.
-        server.clock.advance(Duration::from_mins(1));
+        server.clock.advance(Duration::from_secs(90));
         for player in &players {
             for game in player.my_games(100, "").await.expect("a page").games {
                 // Whoever touches it ends it.

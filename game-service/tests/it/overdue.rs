@@ -3,15 +3,21 @@
 use std::time::Duration;
 
 use shared::{
-    proto::game::v1::{EndReason, GameState, Mark, Opponent},
-    testing::{TestDatabase, on_both_backends},
+    db::Backend,
+    proto::game::v1::{EndReason, Game, GameState, Mark, Opponent},
+    testing::{
+        TestDatabase, on_both_backends,
+        rpc::{reason, retry_after},
+    },
 };
 use tonic::Code;
 
-use crate::support::{Player, Server, is, kind};
+use crate::support::{Player, START, Server, is, kind};
 
 const DAY: Duration = Duration::from_hours(24);
 const SECOND: Duration = Duration::from_secs(1);
+/// How much later than it says a game ends, as the clock of the process that said so may differ.
+const ALLOWANCE: Duration = Duration::from_secs(30);
 
 /// How the game ends that nobody touches meanwhile.
 async fn end(player: &Player, game_id: &str) -> (GameState, EndReason) {
@@ -34,7 +40,7 @@ on_both_backends! {
             let seconds = |time: &Option<prost_types::Timestamp>| time.as_ref().expect("a time").seconds;
             assert_eq!(seconds(&game.expire_time), seconds(&game.create_time) + 24 * 3600);
         }
-        server.clock.advance(DAY);
+        server.clock.advance(DAY + ALLOWANCE);
         assert_eq!(end(&ann, &waiting.game_id).await, (GameState::Cancelled, EndReason::Expiry));
         assert_eq!(end(&ann, &unmoved.game_id).await, (GameState::Cancelled, EndReason::Timeout));
         assert_eq!(end(&ann, &moved.game_id).await, (GameState::Won, EndReason::Timeout));
@@ -56,7 +62,7 @@ on_both_backends! {
             server.clock.advance(59 * SECOND);
             game = player.make_move(&game, cell).await.expect("in time");
         }
-        server.clock.advance(59 * SECOND);
+        server.clock.advance(59 * SECOND + ALLOWANCE);
         assert_eq!(ann.end_of(&game.game_id).await, (GameState::Turn, EndReason::Unspecified));
         server.clock.advance(SECOND);
         assert_eq!(end(&ann, &game.game_id).await, (GameState::Won, EndReason::Timeout));
@@ -69,7 +75,7 @@ on_both_backends! {
         for _ in 0..5 {
             let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
             let game = server.play(&ann, &bob, &[0, 1]).await;
-            server.clock.advance(DAY);
+            server.clock.advance(DAY + ALLOWANCE);
             assert_eq!(kind(ann.make_move(&game, 2).await), is(Code::FailedPrecondition, "GAME_FINISHED"));
             assert_eq!(bob.end_of(&game.game_id).await, (GameState::Won, EndReason::Timeout));
             assert_eq!(kind(ann.resign(&game.game_id).await), is(Code::FailedPrecondition, "GAME_FINISHED"));
@@ -85,7 +91,7 @@ on_both_backends! {
         let (ann, bob) = (server.player("ann"), server.player("bob"));
         let game = server.play(&ann, &bob, &[0, 1]).await;
         let moved = ann.make_move(&game, 2).await.expect("in time");
-        server.clock.advance(DAY);
+        server.clock.advance(DAY + ALLOWANCE);
         let again = ann.make_move(&game, 2).await.expect("the move was made");
         assert_eq!((again.end_reason(), again.moves), (EndReason::Timeout, moved.moves));
         assert_eq!(again.winner_user_id, ann.id());
@@ -99,7 +105,7 @@ on_both_backends! {
         for _ in 0..30 {
             games.push(server.play(&ann, &bob, &[0, 1]).await.game_id);
         }
-        server.clock.advance(DAY);
+        server.clock.advance(DAY + ALLOWANCE);
         // The players, too, come at the same moment.
         let late = games.iter().enumerate().map(|(index, id)| {
             let (player, id) = (ann.at(&replicas[index % 2]), id.clone());
@@ -115,5 +121,62 @@ on_both_backends! {
         for replica in replicas {
             replica.running.stop().await.expect("ended");
         }
+    }
+
+    async fn a_clock_that_is_wrong_for_a_minute_ends_no_game(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let (ann, bob) = (server.player("ann"), server.player("bob"));
+        let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
+        let game = server.play(&ann, &bob, &[0, 1]).await;
+        server.clock.set(START.plus(300 * DAY));
+        // What was refused by it can be done later.
+        assert_eq!(kind(ann.make_move(&game, 2).await), is(Code::FailedPrecondition, "GAME_OVERDUE"));
+        let refused = bob.resign(&game.game_id).await.expect_err("overdue");
+        assert_eq!(reason(&refused), "GAME_OVERDUE");
+        assert_eq!(retry_after(&refused), Some(Duration::from_mins(1)));
+        assert_eq!(kind(bob.join(&waiting.game_id).await), is(Code::NotFound, "GAME_NOT_FOUND"));
+        assert_eq!(bob.open_games(0, "").await.expect("a page").games, []);
+        server.clock.advance(Duration::from_mins(1));
+        server.clock.set(START.plus(Duration::from_mins(1)));
+        assert_eq!(bob.open_games(0, "").await.expect("a page").games, std::slice::from_ref(&waiting));
+        bob.join(&waiting.game_id).await.expect("joined");
+        ann.make_move(&game, 2).await.expect("in time");
+        assert_eq!(server.standings(&ann).await, []);
+    }
+
+    async fn what_is_overdue_at_the_start_ends_once_the_clock_has_settled(database: TestDatabase) {
+        let server = Server::start_unsettled(database, &["--turn-seconds", "60"]).await;
+        let (ann, bob) = (server.player("ann"), server.player("bob"));
+        let game = server.play(&ann, &bob, &[0, 1]).await;
+        server.clock.advance(Duration::from_mins(14));
+        assert_eq!(kind(ann.make_move(&game, 2).await), is(Code::FailedPrecondition, "GAME_OVERDUE"));
+        assert_eq!(ann.end_of(&game.game_id).await, (GameState::Turn, EndReason::Unspecified));
+        let mine = ann.my_games(0, "").await.expect("a page").games;
+        assert_eq!(mine.iter().map(Game::state).collect::<Vec<_>>(), [GameState::Turn]);
+        server.clock.advance(Duration::from_mins(1));
+        assert_eq!(end(&ann, &game.game_id).await, (GameState::Won, EndReason::Timeout));
+        assert_eq!(kind(ann.make_move(&game, 2).await), is(Code::FailedPrecondition, "GAME_FINISHED"));
+    }
+
+    async fn a_game_that_waits_for_its_end_can_be_called_off(database: TestDatabase) {
+        let server = Server::start_unsettled(database, &["--open-game-seconds", "60"]).await;
+        let ann = server.player("ann");
+        let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
+        server.clock.advance(Duration::from_mins(2));
+        let over = ann.cancel(&waiting.game_id).await.expect("called off");
+        assert_eq!((over.state(), over.end_reason()), (GameState::Cancelled, EndReason::Cancellation));
+    }
+
+    async fn where_the_database_server_has_another_time_nothing_is_ended(database: TestDatabase) {
+        let server = Server::start_with(database, &["--turn-seconds", "60"]).await;
+        let (ann, bob) = (server.player("ann"), server.player("bob"));
+        let game = server.play(&ann, &bob, &[0, 1]).await;
+        server.clock.set_server_lead(-31);
+        server.clock.advance(Duration::from_mins(2));
+        if server.database.backend() == Backend::Postgres {
+            assert_eq!(kind(ann.make_move(&game, 2).await), is(Code::FailedPrecondition, "GAME_OVERDUE"));
+            server.clock.set_server_lead(-30);
+        }
+        assert_eq!(end(&ann, &game.game_id).await, (GameState::Won, EndReason::Timeout));
     }
 }

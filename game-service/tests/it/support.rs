@@ -68,6 +68,13 @@ impl Server {
     }
 
     pub(crate) async fn start_with(database: TestDatabase, arguments: &[&str]) -> Self {
+        let server = Self::start_unsettled(database, arguments).await;
+        server.clock.settle();
+        server
+    }
+
+    /// A server that does not rely on its clock yet, as after every start.
+    pub(crate) async fn start_unsettled(database: TestDatabase, arguments: &[&str]) -> Self {
         let mint = TokenMint::random();
         let folder = tempfile::tempdir().expect("a temporary directory");
         let public_key = folder.path().join("public.pem");

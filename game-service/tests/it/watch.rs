@@ -177,7 +177,7 @@ on_both_backends! {
         let game = server.play(&ann, &bob, &[0, 1]).await;
         let mut states = bob.watch(&game.game_id).await.expect("watched");
         next(&mut states).await.expect("a state");
-        server.clock.advance(Duration::from_hours(24));
+        server.clock.advance(Duration::from_hours(24) + Duration::from_secs(30));
         let over = next(&mut states).await.expect("a state").expect("a game");
         assert_eq!((over.state(), over.end_reason(), over.winner_user_id), (GameState::Won, EndReason::Timeout, bob.id()));
         assert_eq!(next(&mut states).await.expect("the end"), None);

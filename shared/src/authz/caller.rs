@@ -1,6 +1,6 @@
 //! Who calls: what the interceptor makes of the metadata `authorization` (RFC 6750).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tonic::{Code, Request, Status, metadata::MetadataMap, service::Interceptor};
 
@@ -35,6 +35,16 @@ impl Caller {
             ),
             Self::Refused(TokenError::Expired) => {
                 (ErrorReason::TokenExpired, "the access token has expired; refresh it")
+            }
+            Self::Refused(TokenError::NotYetValid(early)) => {
+                // Later by a second at most, and not before its time.
+                let wait = Duration::from_secs(early.as_secs() + 1);
+                return Err(ErrorReply::new(
+                    Code::Unauthenticated,
+                    ErrorReason::TokenNotYetValid,
+                    "the access token is from the future by this server's clock; try again later with the same token",
+                )
+                .with_retry_after(wait));
             }
             Self::Refused(TokenError::Stale) => (
                 ErrorReason::TokenStale,

@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn following() -> AccessView {
-        let view = AccessView::following(TokenMint::fixed(1).key_set());
+        let view = AccessView::following(TokenMint::fixed(1).key_set(), Clock::system());
         let snapshot = WatchResponse {
             epoch: Epoch::generate().to_string(),
             is_snapshot: true,
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn before_the_first_snapshot_a_token_is_told_to_wait() {
-        let starting = || AccessView::following(KeySet::empty());
+        let starting = || AccessView::following(KeySet::empty(), Clock::system());
         for path in [UNARY, STREAM] {
             for caller in [superuser(), Caller::Refused(crate::token::TokenError::Invalid)] {
                 assert_eq!(decide(declared(), starting(), path, &caller), Err("STARTING"));

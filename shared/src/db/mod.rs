@@ -20,6 +20,7 @@ mod postgres;
 pub mod prelude;
 mod prepared;
 mod settings;
+mod settled;
 pub mod sql_types;
 mod sqlite;
 #[cfg(test)]

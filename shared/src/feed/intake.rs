@@ -1,17 +1,19 @@
 //! Takes the messages of one stream into the view.
 //!
-//! A snapshot is collected, and then replaces what was known, all at once. Two streams may run at the same time, since a consumer
-//! opens the next one before it leaves the last; so what one of them says late does not undo what the other has already said.
+//! A snapshot is collected, and then replaces what was known of roles and keys, all at once. Revocations that were known stay,
+//! and a key that was withdrawn stays withdrawn, whatever a snapshot says: the database behind it may have lost them. Two
+//! streams may run at the same time, since a consumer opens the next one before it leaves the last; so what one of them says
+//! late does not undo what the other has already said.
 
 use std::sync::Arc;
 
 use super::{
     Epoch, Position,
-    known::{Effect, Known},
+    known::{Effect, Keep, Known},
     view::Shared,
 };
 use crate::{
-    clock::Timestamp,
+    clock::{ALLOWANCE, Timestamp},
     proto::auth::v1::WatchResponse,
     token::{Jwks, KeyError},
 };
@@ -34,6 +36,8 @@ enum Stage {
 struct Collected {
     known: Known,
     keys: Option<Jwks>,
+    /// When the last part was sent, by the server's clock.
+    server_time: Option<Timestamp>,
     is_complete: bool,
 }
 
@@ -74,18 +78,20 @@ impl AccessIntake {
     /// The message makes no sense. The view stays at the last event that did.
     pub fn apply(&mut self, message: WatchResponse) -> Result<bool, FeedError> {
         let epoch: Epoch = message.epoch.parse().map_err(|_| FeedError::BadEpoch)?;
-        let now = message.server_time.map(Timestamp::from);
+        let server_time = message.server_time.map(Timestamp::from);
+        let keep = Keep::new(self.shared.clock.monotonic(), message.revocation_seconds, server_time);
         let mut collected = match std::mem::replace(&mut self.stage, Stage::Begun) {
             Stage::Begun if message.is_snapshot => Box::new(Collected::new(epoch)),
             Stage::Collecting(collected) if message.is_snapshot != collected.is_complete => collected,
             Stage::Live if !message.is_snapshot => {
-                self.follow(epoch, message, now)?;
+                self.follow(epoch, message, &keep)?;
                 self.stage = Stage::Live;
                 return Ok(true);
             }
             Stage::Begun | Stage::Collecting(_) | Stage::Live => return Err(FeedError::OutOfPlace),
         };
-        collected.add(epoch, message, now)?;
+        collected.server_time = server_time;
+        collected.add(epoch, message, &keep)?;
         let is_swapped = collected.is_complete && self.swap(&mut collected);
         self.stage = if is_swapped {
             Stage::Live
@@ -95,8 +101,10 @@ impl AccessIntake {
         Ok(is_swapped)
     }
 
-    /// Replaces what the view knows, unless another stream has brought it further since this one began.
+    /// Replaces what the view knows of roles and keys, and keeps the revocations, unless another stream has brought the view
+    /// further since this one began.
     fn swap(&self, collected: &mut Collected) -> bool {
+        let went_back;
         {
             let mut state = self.shared.write();
             // A database that was put back without a new epoch ends before where the view already was when this began.
@@ -110,10 +118,20 @@ impl AccessIntake {
                 return false;
             }
             if let Some(keys) = collected.keys.take() {
-                self.shared.keys.replace(keys);
+                self.shared.replace_keys_of(&mut state.withdrawn, keys);
             }
-            state.known = std::mem::take(&mut collected.known);
+            let before = std::mem::replace(&mut state.known, std::mem::take(&mut collected.known));
+            let own = self.shared.clock.now();
+            let taken = collected.server_time.unwrap_or(own).max(own);
+            went_back = before
+                .position
+                .is_some_and(|position| !state.known.goes_on_from(position));
+            state.known.keep_all(before, taken.plus(ALLOWANCE));
+            state.known.forget_before(self.shared.clock.monotonic());
             state.heard = tokio::time::Instant::now();
+        }
+        if went_back {
+            self.shared.set_back();
         }
         self.shared.set_loaded();
         self.shared.set_revoked();
@@ -121,12 +139,13 @@ impl AccessIntake {
         true
     }
 
-    fn follow(&self, epoch: Epoch, message: WatchResponse, now: Option<Timestamp>) -> Result<(), FeedError> {
+    fn follow(&self, epoch: Epoch, message: WatchResponse, keep: &Keep) -> Result<(), FeedError> {
         let mut has_revoked = false;
         let result = {
             let mut state = self.shared.write();
-            let known = &mut state.known;
+            let state = &mut *state;
             let follow = || {
+                let known = &mut state.known;
                 let position = known.position.filter(|position| position.epoch == epoch);
                 let mut position = position.ok_or(FeedError::OtherPlace)?;
                 for event in message.events {
@@ -134,25 +153,20 @@ impl AccessIntake {
                     if sequence <= position.sequence {
                         continue;
                     }
-                    match known.apply(event)? {
-                        Effect::None => {}
-                        Effect::Revoked => has_revoked = true,
-                        Effect::Keys(keys) => {
-                            self.shared.keys.replace(keys);
-                            has_revoked = true;
-                        }
-                    }
+                    let effect = known.apply(event, keep)?;
                     position.sequence = sequence;
                     known.position = Some(position);
+                    has_revoked |= effect != Effect::None;
+                    if let Effect::Keys(keys) = effect {
+                        self.shared.replace_keys_of(&mut state.withdrawn, keys);
+                    }
                 }
                 if message.sequence < position.sequence {
                     return Err(FeedError::OtherPlace);
                 }
                 position.sequence = message.sequence;
                 known.position = Some(position);
-                if let Some(now) = now {
-                    known.forget_before(now);
-                }
+                known.forget_before(self.shared.clock.monotonic());
                 Ok(())
             };
             let result = follow();
@@ -174,16 +188,17 @@ impl Collected {
         Self {
             known: Known::beginning(epoch),
             keys: None,
+            server_time: None,
             is_complete: false,
         }
     }
 
-    fn add(&mut self, epoch: Epoch, message: WatchResponse, now: Option<Timestamp>) -> Result<(), FeedError> {
+    fn add(&mut self, epoch: Epoch, message: WatchResponse, keep: &Keep) -> Result<(), FeedError> {
         if self.known.position.is_some_and(|position| position.epoch != epoch) {
             return Err(FeedError::OtherPlace);
         }
         for event in message.events {
-            if let Effect::Keys(keys) = self.known.apply(event)? {
+            if let Effect::Keys(keys) = self.known.apply(event, keep)? {
                 self.keys = Some(keys);
             }
         }
@@ -191,9 +206,6 @@ impl Collected {
             epoch,
             sequence: message.sequence,
         });
-        if let Some(now) = now {
-            self.known.forget_before(now);
-        }
         self.is_complete |= message.is_caught_up;
         Ok(())
     }

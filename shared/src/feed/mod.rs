@@ -19,6 +19,7 @@ pub use self::{
     credentials::{ClientSecret, ServiceCredentials},
     follower::Follower,
     intake::{AccessIntake, FeedError},
+    known::LostRevocations,
     names::{NameChange, NameChanges, NameFeed},
     silence::{OnSilence, SilenceRule, SilenceSettings},
     view::{AccessView, Refused},

@@ -1,6 +1,7 @@
 //! What verification and authorization consult on every request.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
@@ -8,11 +9,19 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{AccessIntake, Position, SilenceRule, known::Known};
+use super::{
+    AccessIntake, Position, SilenceRule,
+    known::{Known, LostRevocations},
+};
 use crate::{
     authz::{Grants, Permission},
-    token::{KeySet, Principal, TokenError},
+    clock::Clock,
+    telemetry,
+    token::{Jwks, KeySet, Principal, TokenError},
 };
+
+/// How often the feed went back to before what was known.
+const WENT_BACK: &str = "access_feed_went_back_total";
 
 /// Which tokens are good no more, and what each role holds. Clones share it. To ask it takes no memory and waits for nothing.
 #[derive(Clone)]
@@ -33,26 +42,48 @@ pub enum Refused {
 pub(super) struct Shared {
     state: RwLock<State>,
     pub(super) keys: KeySet,
+    pub(super) clock: Clock,
     follows: bool,
     loaded: watch::Sender<bool>,
     revoked: watch::Sender<()>,
     moved: watch::Sender<()>,
+    /// How often the feed went back.
+    back: watch::Sender<u64>,
 }
 
 pub(super) struct State {
     pub(super) known: Known,
+    pub(super) withdrawn: Withdrawn,
     pub(super) heard: Instant,
+}
+
+/// Keys that counted once and were taken out. They never count again: a database that lost the withdrawal of
+/// a leaked key offers it anew.
+#[derive(Debug, Default)]
+pub(super) struct Withdrawn {
+    kids: BTreeSet<String>,
+    /// Those of them that the feed offers now.
+    offered: BTreeSet<String>,
 }
 
 impl AccessView {
     /// The view of a service that has keys alone, which somebody else fills in: it goes by these grants, and hears of no revocations.
     pub fn offline(keys: KeySet, grants: Grants) -> Self {
-        Self::new(Known::of(grants), keys, false)
+        Self::new(Known::of(grants), keys, Clock::system(), false)
     }
 
     /// The view of a service that follows the feed, and takes its keys from there. Until the first snapshot nothing is allowed.
-    pub fn following(keys: KeySet) -> Self {
-        Self::new(Known::default(), keys, true)
+    /// Revocations are kept by this clock's monotonic side.
+    pub fn following(keys: KeySet, clock: Clock) -> Self {
+        // Before anything is measured. From zero on, so that the first change is seen.
+        telemetry::metrics::recorder();
+        metrics::describe_counter!(
+            WENT_BACK,
+            "How often the access feed went back to before what this process knew: the database was put back, or has lost its last \
+             commits."
+        );
+        metrics::counter!(WENT_BACK).increment(0);
+        Self::new(Known::default(), keys, clock, true)
     }
 
     /// The same view, with this rule for a silent feed in this clone and those made of it.
@@ -113,6 +144,20 @@ impl AccessView {
         self.shared.read().known.position
     }
 
+    /// What was known and the present history of the feed lacks. It is refused all the same, as far as tokens from before go.
+    pub fn lost(&self) -> LostRevocations {
+        let state = self.shared.read();
+        LostRevocations {
+            keys: state.withdrawn.offered.iter().cloned().collect(),
+            ..state.known.lost()
+        }
+    }
+
+    /// Counts how often the feed went back to before what was known: to another life, or to a lower number.
+    pub fn went_back(&self) -> watch::Receiver<u64> {
+        self.shared.back.subscribe()
+    }
+
     /// Returns as soon as the view has come to this change or beyond.
     pub async fn reached(&self, sequence: i64) {
         let mut moved = self.shared.moved.subscribe();
@@ -147,9 +192,10 @@ impl AccessView {
         }
     }
 
-    fn new(known: Known, keys: KeySet, follows: bool) -> Self {
+    fn new(known: Known, keys: KeySet, clock: Clock, follows: bool) -> Self {
         let state = State {
             known,
+            withdrawn: Withdrawn::default(),
             heard: Instant::now(),
         };
         Self {
@@ -157,9 +203,11 @@ impl AccessView {
                 state: RwLock::new(state),
                 loaded: watch::Sender::new(!follows),
                 keys,
+                clock,
                 follows,
                 revoked: watch::Sender::new(()),
                 moved: watch::Sender::new(()),
+                back: watch::Sender::new(0),
             }),
             silence: SilenceRule::default(),
         }
@@ -197,5 +245,33 @@ impl Shared {
 
     pub(super) fn set_revoked(&self) {
         self.revoked.send_replace(());
+    }
+
+    /// Notes that the feed went back.
+    pub(super) fn set_back(&self) {
+        self.back.send_modify(|times| *times += 1);
+        metrics::counter!(WENT_BACK).increment(1);
+        tracing::error!(
+            "the access feed went back to before what this process knows: auth-service's database was put back, or a standby \
+             was promoted that lacked the last commits; what is known stays refused for tokens from before"
+        );
+    }
+
+    /// Lets these keys count, but for those that were withdrawn.
+    pub(super) fn replace_keys_of(&self, withdrawn: &mut Withdrawn, keys: Jwks) {
+        let offered: BTreeSet<String> = keys.keys().iter().map(|key| key.kid().to_owned()).collect();
+        let gone = self.keys.names().into_iter().filter(|kid| !offered.contains(kid));
+        withdrawn.kids.extend(gone);
+        let again: BTreeSet<String> = withdrawn.kids.intersection(&offered).cloned().collect();
+        for kid in again.difference(&withdrawn.offered) {
+            tracing::error!(
+                kid,
+                "the access feed offers a signing key that it had withdrawn: its tokens stay refused; if the database was put \
+                 back from a back-up, run `auth-service after-restore`"
+            );
+        }
+        self.keys
+            .replace_with(keys.into_keys().filter(|key| !again.contains(key.kid())));
+        withdrawn.offered = again;
     }
 }

@@ -7,6 +7,7 @@ use std::{convert::Infallible, fmt::Display, time::Duration};
 use futures_util::future::BoxFuture;
 
 use super::Running;
+use crate::clock::Clock;
 
 impl Running {
     /// Runs a task that has no end of its own.
@@ -26,12 +27,24 @@ impl Running {
         name: &'static str,
         job: impl Fn() -> BoxFuture<'static, Result<(), E>> + Send + 'static,
     ) {
+        self.every_by(&Clock::system(), interval, name, job);
+    }
+
+    /// The same with an interval that passes by this clock.
+    pub fn every_by<E: Display + Send + 'static>(
+        &self,
+        clock: &Clock,
+        interval: Duration,
+        name: &'static str,
+        job: impl Fn() -> BoxFuture<'static, Result<(), E>> + Send + 'static,
+    ) {
+        let clock = clock.clone();
         self.follow(name, async move {
             loop {
                 if let Err(error) = job().await {
                     tracing::warn!(job = name, %error, "failed; trying again later");
                 }
-                tokio::time::sleep(interval.mul_f64(rand::random_range(0.9..1.1))).await;
+                clock.sleep(interval.mul_f64(rand::random_range(0.9..1.1))).await;
             }
         });
     }

@@ -58,6 +58,7 @@ struct State {
     epoch: Epoch,
     log: Vec<AccessEvent>,
     now: Timestamp,
+    revocation_life: Duration,
     is_silent: bool,
     is_down: bool,
     /// Streams of before the last cut end.
@@ -96,6 +97,7 @@ impl FakeAuth {
             epoch: Epoch::generate(),
             log: Vec::new(),
             now: Timestamp::from_micros(0),
+            revocation_life: Duration::from_secs(1800 + 330),
             is_silent: false,
             is_down: false,
             cuts: 0,
@@ -284,6 +286,7 @@ impl State {
             is_snapshot,
             is_caught_up,
             server_time: Some(self.now.into()),
+            revocation_seconds: self.revocation_life.as_secs().try_into().expect("a short life"),
         }
     }
 

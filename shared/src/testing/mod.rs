@@ -2,6 +2,7 @@
 
 pub mod contract;
 mod database;
+pub mod faketime;
 pub mod feed;
 pub mod postgres;
 pub mod program;

@@ -120,6 +120,15 @@ impl Program {
         self.stderr.find(message, |text| text.lines().find_map(event)).await
     }
 
+    /// The first event whose message has these words in the JSON log.
+    pub async fn logged_containing(&self, words: &str) -> Value {
+        let event = |line: &str| {
+            let event = serde_json::from_str::<Value>(line).ok()?;
+            event["message"].as_str()?.contains(words).then_some(event)
+        };
+        self.stderr.find(words, |text| text.lines().find_map(event)).await
+    }
+
     /// What the program has printed once this is in it.
     pub async fn printed(&self, words: &str) -> String {
         let whole = |text: &str| text.contains(words).then(|| text.to_owned());

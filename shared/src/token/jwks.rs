@@ -80,7 +80,7 @@ impl Jwks {
         &self.keys
     }
 
-    pub(super) fn into_keys(self) -> impl Iterator<Item = Jwk> {
+    pub(crate) fn into_keys(self) -> impl Iterator<Item = Jwk> {
         self.keys.into_iter()
     }
 }

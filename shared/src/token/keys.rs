@@ -27,8 +27,17 @@ impl KeySet {
 
     /// Lets these keys count, and no others, from the next token on.
     pub fn replace(&self, keys: Jwks) {
-        let keys = keys.into_keys().map(|key| (key.kid().to_owned(), Arc::new(key)));
+        self.replace_with(keys.into_keys());
+    }
+
+    pub(crate) fn replace_with(&self, keys: impl Iterator<Item = Jwk>) {
+        let keys = keys.map(|key| (key.kid().to_owned(), Arc::new(key)));
         self.keys.send_replace(keys.collect());
+    }
+
+    /// The names of the keys.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.keys.borrow().keys().cloned().collect()
     }
 
     /// Whether there is no key at all.

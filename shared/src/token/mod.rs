@@ -50,7 +50,7 @@ pub const DEFAULT_ISSUER: &str = "auth-service";
 pub const DEFAULT_AUDIENCE: &str = "game-backend";
 
 /// How far the clocks of the issuer and of a verifier may differ.
-pub const LEEWAY: Duration = Duration::from_secs(30);
+pub const LEEWAY: Duration = crate::clock::ALLOWANCE;
 
 /// In bytes. A longer token is refused unread.
 pub const MAX_TOKEN_LEN: usize = 8 * 1024;
@@ -64,6 +64,9 @@ pub enum TokenError {
     /// Good but for its age: a new one will do.
     #[error("the access token has expired")]
     Expired,
+    /// Good after this time: it was issued by a clock that is ahead of this one by more than the leeway.
+    #[error("the access token is not valid yet")]
+    NotYetValid(Duration),
     /// Good until its user changed: other roles, another password, a logout everywhere.
     #[error("the access token is older than its user's last change")]
     Stale,

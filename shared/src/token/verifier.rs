@@ -3,8 +3,8 @@
 use std::{
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -35,6 +35,8 @@ struct Inner {
     clock: Clock,
     /// By the hash of the whole token, so that nothing in memory can be used as one.
     cache: Cache<[u8; 32], Arc<Checked>>,
+    /// The last time that a token was from the future: after how many jumps of the clock, and when.
+    last_early: Mutex<Option<(u64, Duration)>>,
 }
 
 /// A token that passed every check that time and key changes cannot undo.
@@ -43,10 +45,17 @@ struct Checked {
     key: Arc<Jwk>,
     not_before: Timestamp,
     issued_at: Timestamp,
-    /// Once it was seen to be over, it stays so, also when the clock is set back: what was said about it, such as that its
+    /// When its life is over by the monotonic clock, in microseconds; [`UNKNOWN`] until it is first
+    /// accepted. The wall clock may be set back, and what was said about the token, such as that its
     /// session has ended, may be forgotten by then.
-    is_over: AtomicBool,
+    over_at: AtomicU64,
 }
+
+/// The end of a token that was not accepted yet.
+const UNKNOWN: u64 = u64::MAX;
+
+/// Between warnings of tokens from the future, unless the clock jumps.
+const EARLY_WARNING_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Names the check that failed, and never anything of the token.
 type Refusal = &'static str;
@@ -60,6 +69,7 @@ impl Verifier {
             keys,
             clock,
             cache: Cache::new(CACHE_CAPACITY),
+            last_early: Mutex::new(None),
         }))
     }
 
@@ -69,14 +79,24 @@ impl Verifier {
             tracing::debug!(check, "access token refused");
             TokenError::Invalid
         })?;
-        checked.at(self.0.clock.now())
+        let verdict = checked.at(self.0.clock.now(), self.0.clock.monotonic());
+        if let Err(TokenError::NotYetValid(early)) = verdict {
+            self.0.note_early(early);
+        }
+        verdict
     }
-}
 
-impl Verifier {
-    /// How long the principal's token is still good; `None` where its time is over.
-    pub fn time_left(&self, principal: &Principal) -> Option<Duration> {
+    /// When the principal's token is over by the monotonic clock, whatever happens to the wall clock.
+    pub fn over_at(&self, principal: &Principal) -> Duration {
         let left = principal.expires_at().plus(LEEWAY).since(self.0.clock.now());
+        self.0.clock.monotonic() + left
+    }
+
+    /// How long the principal's token is still good; `None` once its time is over by the wall clock, or by
+    /// the monotonic one, by which it ends at `over_at`.
+    pub fn time_left(&self, principal: &Principal, over_at: Duration) -> Option<Duration> {
+        let left = principal.expires_at().plus(LEEWAY).since(self.0.clock.now());
+        let left = left.min(over_at.saturating_sub(self.0.clock.monotonic()));
         (!left.is_zero()).then_some(left)
     }
 }
@@ -106,6 +126,27 @@ impl Inner {
         let checked = Arc::new(self.check(&segments)?);
         self.cache.insert(hash, Arc::clone(&checked));
         Ok(checked)
+    }
+
+    /// Warns that good tokens come from the future. A jump of this machine's clock, which the clock has
+    /// warned of itself, is not reported twice.
+    fn note_early(&self, early: Duration) {
+        let (steps, now) = (self.clock.steps(), self.clock.monotonic());
+        let mut last = self.last_early.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = match *last {
+            None => steps == 0,
+            Some((known, at)) => steps == known && now.saturating_sub(at) >= EARLY_WARNING_INTERVAL,
+        };
+        if is_new {
+            tracing::warn!(
+                seconds = (early + LEEWAY).as_secs(),
+                "access tokens are refused as TOKEN_NOT_YET_VALID: this machine's clock is behind auth-service's; find \
+                 out which of the two is wrong"
+            );
+        }
+        if is_new || last.is_none_or(|(known, _)| known != steps) {
+            *last = Some((steps, now));
+        }
     }
 
     fn check(&self, segments: &Segments<'_>) -> Result<Checked, Refusal> {
@@ -144,25 +185,38 @@ impl Inner {
             key,
             not_before,
             issued_at,
-            is_over: AtomicBool::new(false),
+            over_at: AtomicU64::new(UNKNOWN),
         })
     }
 }
 
 impl Checked {
-    fn at(&self, now: Timestamp) -> Result<Arc<Principal>, TokenError> {
-        if self.not_before > now.plus(LEEWAY) || self.issued_at > now.plus(LEEWAY) {
-            tracing::debug!(check = "nbf and iat", "access token refused");
-            return Err(TokenError::Invalid);
-        }
-        let is_over = self.principal.expires_at() <= now.minus(LEEWAY);
-        if is_over || self.is_over.load(Ordering::Relaxed) {
-            self.is_over.store(true, Ordering::Relaxed);
+    fn at(&self, now: Timestamp, monotonic: Duration) -> Result<Arc<Principal>, TokenError> {
+        let monotonic = micros(monotonic);
+        let over_at = self.over_at.load(Ordering::Relaxed);
+        let left = self.principal.expires_at().plus(LEEWAY).since(now);
+        if left.is_zero() || (over_at != UNKNOWN && monotonic >= over_at) {
             tracing::debug!(check = "exp", "access token refused");
             return Err(TokenError::Expired);
         }
+        let begins = self.not_before.max(self.issued_at).minus(LEEWAY);
+        if begins > now {
+            tracing::debug!(check = "nbf and iat", "access token refused");
+            return Err(TokenError::NotYetValid(begins.since(now)));
+        }
+        if over_at == UNKNOWN {
+            let over_at = monotonic.saturating_add(micros(left));
+            // Whoever accepts it first says when it is over.
+            let _ = self
+                .over_at
+                .compare_exchange(UNKNOWN, over_at, Ordering::Relaxed, Ordering::Relaxed);
+        }
         Ok(Arc::clone(&self.principal))
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(UNKNOWN - 1)
 }
 
 /// Nothing if it lies beyond what a [`Timestamp`] can hold.

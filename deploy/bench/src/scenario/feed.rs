@@ -109,7 +109,7 @@ pub(crate) fn verifiers(auth: &str, count: u32, client_secret: &str) {
                 client_id: "game-service".to_owned(),
                 client_secret: ClientSecret::Given(client_secret.to_owned().into()),
             };
-            let view = AccessView::following(KeySet::empty());
+            let view = AccessView::following(KeySet::empty(), Clock::system());
             Follower::new(channel, credentials).spawn(view.clone(), &policies, &running);
             view.wait_until_loaded().await;
             views.push(view);

@@ -86,7 +86,7 @@ impl Courses {
 
         // The protection. What is known of tokens and roles: nothing yet, and so nobody may do anything.
         let keys = KeySet::empty();
-        let access = AccessView::following(keys.clone()).with_silence(self.silence.rule());
+        let access = AccessView::following(keys.clone(), Clock::system()).with_silence(self.silence.rule());
         // Who calls: tokens are verified here, without a call to anybody.
         let verifier = Verifier::new(
             &self.verifier.token_issuer,

@@ -5,6 +5,7 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 use auth_service::ServerSecrets;
 use secrecy::ExposeSecret as _;
 use shared::{
+    db::Backend,
     proto::{
         auth::v1::{
             DeactivateUserRequest, LoginRequest, RegisterRequest, RegisterResponse,
@@ -13,8 +14,8 @@ use shared::{
         game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
     },
     testing::{
-        block_on,
-        program::{Program, Signal, serving},
+        TestDatabase, block_on,
+        program::{Addresses, Program, Signal, serving},
         rpc::{channel, listener, reason, with_token},
     },
 };
@@ -22,20 +23,36 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 
-const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct horse";
 const FIRST_PASSWORD: &str = "the first of the administrator";
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789a";
 
 /// Room for the databases and secrets of both programs.
-struct Place {
+pub(crate) struct Place {
     folder: TempDir,
-    auth: SocketAddr,
+    pub(crate) auth: SocketAddr,
+    databases: [String; 2],
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let databases = ["auth", "game"].map(|name| format!("sqlite:{}/{name}.db", folder.path().display()));
+        Self::on(folder, databases).await
+    }
+
+    /// On two empty databases of a PostgreSQL server.
+    pub(crate) async fn on_postgres() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let auth = TestDatabase::create_empty(Backend::Postgres).await;
+        let game = TestDatabase::create_empty(Backend::Postgres).await;
+        Self::on(folder, [auth.url().to_owned(), game.url().to_owned()]).await
+    }
+
+    async fn on(folder: TempDir, databases: [String; 2]) -> Self {
         let place = Self {
-            folder: tempfile::tempdir().expect("a temporary directory"),
+            folder,
+            databases,
             // Free when it was looked for; auth-service must come back to where it was.
             auth: listener().await.address(),
         };
@@ -58,11 +75,16 @@ impl Place {
     }
 
     async fn auth_service(&self) -> Program {
+        self.auth_service_at(self.auth, &[]).await
+    }
+
+    /// auth-service at this address, in this environment.
+    pub(crate) async fn auth_service_at(&self, address: SocketAddr, environment: &[(String, String)]) -> Program {
         let arguments = [
             "serve".to_owned(),
-            format!("--auth-listen={}", self.auth),
+            format!("--auth-listen={address}"),
             "--auth-http-listen=127.0.0.1:0".to_owned(),
-            format!("--database-url=sqlite:{}", self.path("auth.db")),
+            format!("--database-url={}", self.databases[0]),
             format!("--auth-secret-file={}", self.path("server-secret")),
             format!("--service-accounts-file={}", self.path("accounts.json")),
             format!("--bootstrap-admin-password-file={}", self.path("admin-password")),
@@ -70,26 +92,36 @@ impl Place {
             "--hashing-passes=1".to_owned(),
             "--log-format=json".to_owned(),
         ];
-        let program = Program::start(&executable("auth-service"), arguments);
+        let program = start("auth-service", arguments.to_vec(), environment);
         program.addresses().await;
-        serving(self.auth).await;
+        serving(address).await;
         program
     }
 
     async fn game_service(&self) -> (Program, SocketAddr) {
+        let (program, at) = self.game_service_of(self.auth, &[]).await;
+        (program, at.grpc)
+    }
+
+    /// game-service that follows the auth-service at this address, in this environment.
+    pub(crate) async fn game_service_of(
+        &self,
+        auth: SocketAddr,
+        environment: &[(String, String)],
+    ) -> (Program, Addresses) {
         let arguments = [
             "serve".to_owned(),
             "--game-listen=127.0.0.1:0".to_owned(),
             "--game-http-listen=127.0.0.1:0".to_owned(),
-            format!("--database-url=sqlite:{}", self.path("game.db")),
-            format!("--auth-grpc-url=http://{}", self.auth),
+            format!("--database-url={}", self.databases[1]),
+            format!("--auth-grpc-url=http://{auth}"),
             "--auth-client-id=game-service".to_owned(),
             format!("--auth-client-secret-file={}", self.path("client-secret")),
             "--log-format=json".to_owned(),
         ];
-        let program = Program::start(&executable("game-service"), arguments);
-        let grpc = program.addresses().await.grpc;
-        (program, grpc)
+        let program = start("game-service", arguments.to_vec(), environment);
+        let at = program.addresses().await;
+        (program, at)
     }
 
     async fn register(&self, login: &str) -> Person {
@@ -181,6 +213,14 @@ impl Person {
     }
 }
 
+fn start(name: &str, arguments: Vec<String>, environment: &[(String, String)]) -> Program {
+    let environment: Vec<(&str, &str)> = environment
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    Program::start_in(&executable(name), arguments, &environment)
+}
+
 /// Another program of the workspace. `cargo test --workspace` builds them all.
 fn executable(name: &str) -> String {
     let path = Path::new(env!("CARGO_BIN_EXE_standalone")).with_file_name(name);
@@ -188,7 +228,7 @@ fn executable(name: &str) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
-async fn end(program: Program) {
+pub(crate) async fn end(program: Program) {
     program.signal(Signal::Terminate);
     let ended = program.ended().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");

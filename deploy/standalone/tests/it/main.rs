@@ -2,5 +2,6 @@
 
 mod access_feed;
 mod architecture;
+mod clocks;
 mod program;
 mod protos;

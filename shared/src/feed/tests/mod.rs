@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::AccessView;
 use crate::{
     authz::Permission,
-    clock::{Clock, Timestamp},
+    clock::{Clock, ClockHand, Timestamp},
     ids::{SessionId, UserId},
     testing::tokens::TokenMint,
     token::{Claims, KeySet, Principal, TokenError, Verifier},
@@ -21,17 +21,19 @@ struct Bench {
     view: AccessView,
     verifier: Verifier,
     mint: TokenMint,
+    hand: ClockHand,
 }
 
 impl Bench {
     fn new() -> Self {
         let keys = KeySet::empty();
-        let (clock, _hand) = Clock::manual(NOW);
+        let (clock, hand) = Clock::manual(NOW);
         Self {
-            view: AccessView::following(keys.clone()),
+            view: AccessView::following(keys.clone(), clock.clone()),
             verifier: Verifier::new("auth-service", "game-backend", keys.clone(), clock),
             keys,
             mint: TokenMint::fixed(1),
+            hand,
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
         WatchResponse, access_event::Event,
     },
     testing::tokens::TokenMint,
-    token::{KeySet, TokenError},
+    token::{Jwks, KeySet, TokenError},
 };
 
 const LIFE: Duration = Duration::from_mins(30);
@@ -40,6 +40,7 @@ impl Feed {
             is_snapshot: false,
             is_caught_up: true,
             server_time: Some(now.into()),
+            revocation_seconds: LIFE.as_secs().try_into().expect("a short life"),
         }
     }
 
@@ -217,15 +218,24 @@ fn tokens_of_a_withdrawn_key_are_refused_also_from_the_cache() {
 }
 
 #[test]
-fn a_revocation_is_kept_until_the_time_of_auth_service_is_past_its_end() {
+fn a_revocation_is_kept_for_its_time_by_the_monotonic_clock_whatever_any_clock_says() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     let both = vec![event(3, session(sid(&claims))), event(4, user(claims.sub, 1))];
     taken(&mut intake, feed.at(4, NOW, both));
-    let micro = Duration::from_micros(1);
-    taken(&mut intake, feed.at(4, NOW.plus(LIFE).minus(micro), Vec::new()));
+    // auth-service is a year ahead, or the follower itself, for a while.
+    let year = Duration::from_hours(365 * 24);
+    taken(&mut intake, feed.at(4, NOW.plus(year), Vec::new()));
+    bench.hand.set(NOW.plus(year));
+    taken(&mut intake, feed.at(4, NOW, Vec::new()));
+    bench.hand.set(NOW);
     assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
-    taken(&mut intake, feed.at(4, NOW.plus(LIFE), Vec::new()));
+
+    bench.hand.advance(Duration::from_micros(30 * 60 * 1_000_000 - 1));
+    taken(&mut intake, feed.at(4, NOW, Vec::new()));
+    assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
+    bench.hand.advance(Duration::from_micros(1));
+    taken(&mut intake, feed.at(4, NOW, Vec::new()));
     assert_eq!(bench.verify(&claims), Ok(()));
     assert!(format!("{:?}", bench.view).contains("revocations: 0"));
 }
@@ -233,16 +243,111 @@ fn a_revocation_is_kept_until_the_time_of_auth_service_is_past_its_end() {
 #[test]
 fn a_later_revocation_of_the_same_user_lives_to_its_own_end() {
     let (bench, feed, mut intake) = loaded();
-    let claims = bench.claims();
-    let later = AccessEvent {
-        expire_time: Some(NOW.plus(LIFE * 2).into()),
-        ..event(4, user(claims.sub, 2))
-    };
-    taken(&mut intake, feed.at(4, NOW, vec![event(3, user(claims.sub, 1)), later]));
-    taken(&mut intake, feed.at(4, NOW.plus(LIFE), Vec::new()));
+    let mut claims = bench.claims();
+    claims.exp += 2 * LIFE.as_secs();
+    taken(&mut intake, feed.at(3, NOW, vec![event(3, user(claims.sub, 1))]));
+    bench.hand.advance(LIFE / 2);
+    taken(&mut intake, feed.at(4, NOW, vec![event(4, user(claims.sub, 2))]));
+    bench.hand.advance(LIFE / 2);
+    taken(&mut intake, feed.at(4, NOW, Vec::new()));
     assert_eq!(bench.verify(&claims), Err(TokenError::Stale));
-    taken(&mut intake, feed.at(4, NOW.plus(LIFE * 2), Vec::new()));
+    bench.hand.advance(LIFE / 2);
+    taken(&mut intake, feed.at(4, NOW, Vec::new()));
     assert_eq!(bench.verify(&claims), Ok(()));
+}
+
+#[test]
+fn a_revocation_that_a_new_history_lacks_refuses_the_tokens_from_before_it() {
+    let (bench, feed, mut intake) = loaded();
+    let (mut ended, mut stale) = (bench.claims(), bench.claims());
+    stale.ver = 6;
+    let both = vec![event(3, session(sid(&ended))), event(4, user(stale.sub, 7))];
+    taken(&mut intake, feed.at(4, NOW, both));
+    let mut went_back = bench.view.went_back();
+    went_back.mark_unchanged();
+    // A standby was promoted that lacks both, and a role that was changed with them.
+    let known = || vec![event(1, keys(&bench.mint)), event(2, role("player", &["games:read"]))];
+    let mut intake = bench.view.intake();
+    taken(&mut intake, feed.snapshot(2, known()));
+    assert!(went_back.has_changed().expect("a view"));
+    assert_eq!(bench.view.position().map(|at| at.sequence), Some(2));
+    assert_eq!(bench.verify(&ended), Err(TokenError::Revoked));
+    assert_eq!(bench.verify(&stale), Err(TokenError::Stale));
+    let lost = bench.view.lost();
+    assert_eq!((lost.sessions, lost.users), (vec![sid(&ended)], vec![(stale.sub, 7)]));
+
+    // Tokens of the new history are good, although the user's version fell back: 30 s later, as clocks differ.
+    for claims in [&mut ended, &mut stale] {
+        claims.iat += 30;
+        claims.nbf = claims.iat;
+        claims.jti = "of the new history".to_owned();
+    }
+    assert_eq!(bench.verify(&ended), Ok(()));
+    assert_eq!(bench.verify(&stale), Ok(()));
+    for claims in [&mut ended, &mut stale] {
+        claims.iat -= 1;
+        claims.jti = "of a second before".to_owned();
+    }
+    assert_eq!(bench.verify(&ended), Err(TokenError::Revoked));
+    assert_eq!(bench.verify(&stale), Err(TokenError::Stale));
+
+    // Another snapshot, of yet another history, forgets nothing either.
+    let (other, mut third) = (Feed::new(), bench.view.intake());
+    taken(&mut third, other.snapshot(2, known()));
+    assert_eq!(bench.verify(&ended), Err(TokenError::Revoked));
+
+    // Once the new history has them too, nothing is lost, and they refuse without a condition.
+    let both = vec![event(3, session(sid(&ended))), event(4, user(stale.sub, 7))];
+    taken(&mut third, other.at(4, NOW, both));
+    assert!(bench.view.lost().is_empty());
+    for claims in [&mut ended, &mut stale] {
+        claims.iat += 1;
+        claims.jti = "of the new history, once more".to_owned();
+    }
+    assert_eq!(bench.verify(&ended), Err(TokenError::Revoked));
+    assert_eq!(bench.verify(&stale), Err(TokenError::Stale));
+}
+
+#[test]
+fn what_a_new_history_lacks_is_forgotten_in_its_time() {
+    let (bench, feed, mut intake) = loaded();
+    let claims = bench.claims();
+    let both = vec![event(3, session(sid(&claims))), event(4, user(claims.sub, 1))];
+    taken(&mut intake, feed.at(4, NOW, both));
+    bench.hand.advance(LIFE / 2);
+    let mut intake = bench.view.intake();
+    taken(&mut intake, feed.snapshot(1, vec![event(1, keys(&bench.mint))]));
+    bench.hand.advance(LIFE / 2);
+    taken(&mut intake, feed.at(1, NOW, Vec::new()));
+    assert!(bench.view.lost().is_empty());
+    assert!(format!("{:?}", bench.view).contains("revocations: 0"));
+}
+
+#[test]
+fn a_withdrawn_key_stays_withdrawn_whatever_a_snapshot_says() {
+    let (bench, feed, mut intake) = loaded();
+    let claims = bench.claims();
+    let other = TokenMint::fixed(2);
+    taken(&mut intake, feed.at(3, NOW, vec![event(3, keys(&other))]));
+    assert_eq!(bench.verify(&claims), Err(TokenError::Invalid));
+    // The new history has the leaked key again, beside the new one or alone.
+    let again = [bench.mint.jwk().clone(), other.jwk().clone()];
+    let both = KeysChanged {
+        keys: GetJwksResponse::from(&Jwks::new(again.to_vec()).expect("keys")).keys,
+    };
+    for offered in [Event::KeysChanged(both), keys(&bench.mint)] {
+        let mut intake = bench.view.intake();
+        taken(&mut intake, Feed::new().snapshot(1, vec![event(1, offered)]));
+        assert_eq!(bench.verify(&claims), Err(TokenError::Invalid));
+        assert_eq!(bench.view.lost().keys, [bench.mint.jwk().kid()]);
+    }
+    let mut intake = bench.view.intake();
+    taken(
+        &mut intake,
+        Feed::new().snapshot(1, vec![event(1, keys(&TokenMint::fixed(3)))]),
+    );
+    assert!(bench.view.lost().is_empty());
+    assert!(bench.view.is_loaded());
 }
 
 #[test]
@@ -262,7 +367,7 @@ fn an_event_that_comes_again_changes_nothing() {
 }
 
 #[test]
-fn a_snapshot_replaces_everything() {
+fn a_snapshot_replaces_roles_and_adds_to_revocations() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     taken(&mut intake, feed.at(3, NOW, vec![event(3, session(sid(&claims)))]));
@@ -277,7 +382,7 @@ fn a_snapshot_replaces_everything() {
         &mut intake,
         other.snapshot(1, vec![event(1, role("player", &["games:create"]))]),
     );
-    assert_eq!(bench.verify(&claims), Ok(()));
+    assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
     assert!(bench.may(&claims, "games:create") && !bench.may(&claims, "games:read"));
     assert_eq!(bench.view.position().map(|at| at.epoch), Some(other.epoch));
 }

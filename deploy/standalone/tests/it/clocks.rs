@@ -1,0 +1,229 @@
+//! Both services as real programs, under wall clocks that are wrong for a while.
+
+use std::{net::SocketAddr, time::Duration};
+
+use shared::{
+    proto::{
+        auth::v1::{
+            GetMeRequest, LogoutRequest, RefreshAccessTokenRequest, RegisterRequest, RevokeAllTokensRequest, TokenPair,
+            account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+        },
+        game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
+    },
+    testing::{
+        block_on,
+        faketime::WallClock,
+        program::get,
+        rpc::{channel, listener, reason, retry_after, with_token},
+    },
+};
+use tokio::time::{sleep, timeout};
+use tonic::Status;
+
+use crate::access_feed::{PASSWORD, Place, end};
+
+const AHEAD: i64 = 2 * 3600;
+/// Used up only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn eventually(is_so: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !is_so().await {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.expect("it never became so");
+}
+
+/// Two users of whom nothing may be accepted any more, and one who is still logged in.
+struct People {
+    out: TokenPair,
+    everywhere: TokenPair,
+    in_peace: TokenPair,
+}
+
+async fn register(auth: SocketAddr, login: &str) -> TokenPair {
+    let request = RegisterRequest {
+        email: format!("{login}@example.com"),
+        login: login.to_owned(),
+        password: PASSWORD.to_owned(),
+        password_confirmation: PASSWORD.to_owned(),
+        ..RegisterRequest::default()
+    };
+    let answer = AuthServiceClient::new(channel(auth)).register(request).await;
+    answer.expect("registered").into_inner().tokens.expect("tokens")
+}
+
+async fn logout(auth: SocketAddr, pair: &TokenPair) {
+    let request = LogoutRequest {
+        refresh_token: pair.refresh_token.clone(),
+    };
+    AuthServiceClient::new(channel(auth))
+        .logout(request)
+        .await
+        .expect("logged out");
+}
+
+async fn at_auth(auth: SocketAddr, pair: &TokenPair) -> Result<(), Status> {
+    let request = with_token(GetMeRequest {}, &pair.access_token);
+    AccountServiceClient::new(channel(auth)).get_me(request).await.map(drop)
+}
+
+async fn at_game(game: SocketAddr, pair: &TokenPair) -> Result<(), Status> {
+    let request = with_token(GetLeaderboardRequest::default(), &pair.access_token);
+    LeaderboardServiceClient::new(channel(game))
+        .get_leaderboard(request)
+        .await
+        .map(drop)
+}
+
+async fn refreshed(auth: SocketAddr, pair: &TokenPair) -> Result<(), Status> {
+    let request = RefreshAccessTokenRequest {
+        refresh_token: pair.refresh_token.clone(),
+    };
+    AuthServiceClient::new(channel(auth))
+        .refresh_access_token(request)
+        .await
+        .map(drop)
+}
+
+fn why(answer: Result<(), Status>) -> String {
+    answer
+        .err()
+        .map_or_else(|| "accepted".to_owned(), |status| reason(&status))
+}
+
+impl People {
+    async fn new(auth: SocketAddr) -> Self {
+        let people = Self {
+            out: register(auth, "ann").await,
+            everywhere: register(auth, "bob").await,
+            in_peace: register(auth, "eve").await,
+        };
+        logout(auth, &people.out).await;
+        let request = with_token(RevokeAllTokensRequest {}, &people.everywhere.access_token);
+        AuthServiceClient::new(channel(auth))
+            .revoke_all_tokens(request)
+            .await
+            .expect("revoked");
+        people
+    }
+
+    /// Those who logged out are refused by both services, and nobody else is.
+    async fn are_as_they_were(&self, auth: SocketAddr, game: SocketAddr) {
+        assert_eq!(why(at_auth(auth, &self.out).await), "TOKEN_REVOKED");
+        assert_eq!(why(at_auth(auth, &self.everywhere).await), "TOKEN_STALE");
+        assert_eq!(why(at_game(game, &self.out).await), "TOKEN_REVOKED");
+        assert_eq!(why(at_game(game, &self.everywhere).await), "TOKEN_STALE");
+        for pair in [&self.out, &self.everywhere] {
+            assert_eq!(why(refreshed(auth, pair).await), "SESSION_ENDED");
+        }
+        assert_eq!(why(at_auth(auth, &self.in_peace).await), "accepted");
+        assert_eq!(why(at_game(game, &self.in_peace).await), "accepted");
+        assert_eq!(why(refreshed(auth, &self.in_peace).await), "accepted");
+    }
+}
+
+#[test]
+fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
+    block_on(async {
+        let place = Place::new().await;
+        let clock = WallClock::new();
+        let auth_program = place.auth_service_at(place.auth, &clock.environment()).await;
+        let auth = place.auth;
+        let (game_program, at) = place.game_service_of(auth, &clock.environment()).await;
+        let game = at.grpc;
+        shared::testing::program::serving(game).await;
+        let people = People::new(auth).await;
+        eventually(async || at_game(game, &people.everywhere).await.is_err()).await;
+        people.are_as_they_were(auth, game).await;
+
+        // Long enough that what is said by the wrong clocks has gone through both: a session that begins and ends by them.
+        clock.set(AHEAD);
+        let later = register(auth, "ida").await;
+        eventually(async || at_game(game, &later).await.is_ok()).await;
+        assert_eq!(why(at_game(game, &people.in_peace).await), "TOKEN_EXPIRED");
+        logout(auth, &later).await;
+        eventually(async || at_game(game, &later).await.is_err()).await;
+        for _ in 0..3 {
+            // A sign of life each.
+            let heard = access_feed_messages(at.http).await;
+            eventually(async || access_feed_messages(at.http).await != heard).await;
+        }
+        clock.set(0);
+        people.are_as_they_were(auth, game).await;
+        // What was issued by them waits for its time.
+        let early = at_game(game, &later).await.expect_err("from the future");
+        assert_eq!(reason(&early), "TOKEN_NOT_YET_VALID");
+        assert!(
+            retry_after(&early).is_some_and(|wait| wait > Duration::from_secs(6000)),
+            "{early:?}"
+        );
+
+        // auth-service starts with its purges, two hours ahead, and so does game-service with its snapshot.
+        end(auth_program).await;
+        clock.set(AHEAD);
+        let auth_program = place.auth_service_at(auth, &clock.environment()).await;
+        register(auth, "max").await;
+        end(game_program).await;
+        let (game_program, at) = place.game_service_of(auth, &clock.environment()).await;
+        shared::testing::program::serving(at.grpc).await;
+        clock.set(0);
+        people.are_as_they_were(auth, at.grpc).await;
+        // An operator is told of the steps once each.
+        let metrics = get(at.http, "/metrics").await.1;
+        assert!(metrics.contains("clock_settled 0"), "{metrics}");
+        eventually(async || get(at.http, "/metrics").await.1.contains("clock_steps_total 1")).await;
+        let warning = game_program
+            .logged_containing("this machine's clock was set back")
+            .await;
+        assert_eq!(warning["seconds"], -AHEAD);
+        end(game_program).await;
+        end(auth_program).await;
+    });
+}
+
+/// For how long the follower has heard nothing: another number after each message.
+async fn access_feed_messages(http: SocketAddr) -> String {
+    let metrics = get(http, "/metrics").await.1;
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("access_feed_silence_seconds"));
+    line.unwrap_or_default().to_owned()
+}
+
+#[test]
+fn one_replica_with_a_wrong_clock_makes_nobody_forget() {
+    block_on(async {
+        let place = Place::on_postgres().await;
+        let (right, wrong) = (WallClock::new(), WallClock::new());
+        let auth = place.auth;
+        let auth_program = place.auth_service_at(auth, &right.environment()).await;
+        wrong.set(AHEAD);
+        let other = listener().await.address();
+        let people = People::new(auth).await;
+        // It starts with its purges.
+        let wrong_program = place.auth_service_at(other, &wrong.environment()).await;
+        // And this one follows it, by messages with a wrong time.
+        let (game_program, at) = place.game_service_of(other, &right.environment()).await;
+        shared::testing::program::serving(at.grpc).await;
+        people.are_as_they_were(auth, at.grpc).await;
+        let later = register(auth, "ida").await;
+        eventually(async || at_game(at.grpc, &later).await.is_ok()).await;
+        logout(auth, &later).await;
+        eventually(async || at_game(at.grpc, &later).await.is_err()).await;
+        for _ in 0..3 {
+            let heard = access_feed_messages(at.http).await;
+            eventually(async || access_feed_messages(at.http).await != heard).await;
+        }
+        people.are_as_they_were(auth, at.grpc).await;
+        // Whoever uses the wrong one is refused, and has lost nothing by it.
+        assert_eq!(why(refreshed(other, &people.in_peace).await), "accepted");
+        wrong.set(400 * 24 * 3600);
+        assert_eq!(why(refreshed(other, &people.in_peace).await), "REFRESH_TOKEN_EXPIRED");
+        end(wrong_program).await;
+        people.are_as_they_were(auth, at.grpc).await;
+        end(game_program).await;
+        end(auth_program).await;
+    });
+}

@@ -1,0 +1,218 @@
+//! Whether the wall clock can be relied on.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use super::Timestamp;
+
+/// How far the right clocks of two machines may differ.
+pub const ALLOWANCE: Duration = Duration::from_secs(30);
+
+/// How long the wall clock has to go right before something is done by it that cannot be taken back:
+/// time enough for NTP to correct it, or for a person to see the warning.
+pub const SETTLING: Duration = Duration::from_mins(15);
+
+/// A moment that may be used for what cannot be taken back. Only a check that the wall clock is right
+/// makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled(Timestamp);
+
+impl Settled {
+    pub(super) const fn new(now: Timestamp) -> Self {
+        Self(now)
+    }
+
+    /// The present moment.
+    pub const fn now(self) -> Timestamp {
+        self.0
+    }
+
+    /// The last moment that is past by every right clock. What another process wrote to be over by
+    /// then is over.
+    pub fn past(self) -> Timestamp {
+        self.0.minus(ALLOWANCE)
+    }
+}
+
+/// How the wall clock has gone beside the monotonic one.
+#[derive(Debug, Default)]
+pub(crate) struct Course {
+    state: Mutex<State>,
+    /// Whether the database server was last found to have another time.
+    is_disputed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How far the wall clock was ahead of the monotonic one when it was last set, in microseconds.
+    lead: i128,
+    /// Since when it has gone on from there, by the monotonic clock.
+    since: Duration,
+    steps: u64,
+    has_begun: bool,
+}
+
+impl Course {
+    /// Begins the course where the clocks stand now.
+    pub(super) fn begin(&self, now: Timestamp, monotonic: Duration) {
+        *self.lock() = State {
+            lead: lead(now, monotonic),
+            since: monotonic,
+            steps: 0,
+            has_begun: true,
+        };
+    }
+
+    /// Reads the clocks and looks for a jump. Says whether the wall clock has gone right for long.
+    ///
+    /// `is_settled_by_hand` stands for the time before the first jump.
+    pub(super) fn read(
+        &self,
+        clocks: impl FnOnce() -> (Timestamp, Duration),
+        is_settled_by_hand: bool,
+    ) -> (Timestamp, bool) {
+        let mut state = self.lock();
+        let (now, monotonic) = clocks();
+        let lead = lead(now, monotonic);
+        if !state.has_begun {
+            state.lead = lead;
+            state.has_begun = true;
+        }
+        let by = lead - state.lead;
+        // The reference stays until it is left, so that many small steps add up to a jump.
+        if by.unsigned_abs() > ALLOWANCE.as_micros() {
+            state.lead = lead;
+            state.since = monotonic;
+            state.steps += 1;
+            let seconds = i64::try_from(by / 1_000_000).unwrap_or(i64::MAX);
+            let settling_seconds = SETTLING.as_secs();
+            if by > 0 {
+                tracing::warn!(
+                    seconds,
+                    settling_seconds,
+                    "this machine's clock was set ahead: tokens expire by the new time at once, but nothing is deleted, \
+                     ended or forfeited by it before it has gone on for a while; find out who sets the clock"
+                );
+            } else {
+                tracing::warn!(
+                    seconds,
+                    settling_seconds,
+                    "this machine's clock was set back: access tokens from before are refused as TOKEN_NOT_YET_VALID \
+                     until their time comes, and nothing is deleted, ended or forfeited by time for a while; find out \
+                     who sets the clock"
+                );
+            }
+        }
+        let is_steady = monotonic.saturating_sub(state.since) >= SETTLING || (is_settled_by_hand && state.steps == 0);
+        (now, is_steady)
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.lock().steps
+    }
+
+    /// Notes how far the database server's clock is ahead of the wall clock, if they do not agree.
+    /// Warns when that changes.
+    pub(crate) fn compare(&self, disagreement: Option<i64>) {
+        let was_disputed = self.is_disputed.swap(disagreement.is_some(), Ordering::Relaxed);
+        match disagreement {
+            Some(micros) if !was_disputed => tracing::warn!(
+                seconds = micros / 1_000_000,
+                "the database server's clock differs from this machine's: until they agree, nothing is deleted, ended \
+                 or forfeited by time; find out which of the two is wrong"
+            ),
+            None if was_disputed => tracing::info!("the database server's clock agrees with this machine's again"),
+            _ => {}
+        }
+    }
+
+    // Nothing in here is left half written by a panic.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn lead(now: Timestamp, monotonic: Duration) -> i128 {
+    i128::from(now.as_micros()) - i128::try_from(monotonic.as_micros()).unwrap_or(i128::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    const START: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
+    const SECOND: Duration = Duration::from_secs(1);
+    /// A second less than it takes.
+    const ALMOST: Duration = Duration::from_secs(15 * 60 - 1);
+
+    #[test]
+    fn nothing_is_settled_within_fifteen_minutes_of_the_start() {
+        let (clock, hand) = Clock::manual(START);
+        hand.advance(ALMOST);
+        assert_eq!(clock.steady(), None);
+        hand.advance(SECOND);
+        assert_eq!(clock.steady().map(Settled::now), Some(START.plus(SETTLING)));
+        // Another process that starts now waits as long.
+        let other = hand.clock();
+        assert_eq!(other.steady(), None);
+        hand.advance(SETTLING);
+        assert!(other.steady().is_some());
+    }
+
+    #[test]
+    fn a_jump_in_either_direction_unsettles_the_clock() {
+        for seconds in [31, -31, 7200, -7200, 31_536_000, -31_536_000] {
+            let (clock, hand) = Clock::manual(START);
+            hand.advance(SETTLING);
+            let before = clock.now();
+            assert!(clock.steady().is_some());
+            hand.set(Timestamp::from_micros(before.as_micros() + seconds * 1_000_000));
+            assert_eq!(clock.steady(), None, "{seconds} s");
+            // Back where it was after a minute, which is a jump as well.
+            hand.advance(Duration::from_mins(1));
+            hand.set(before.plus(Duration::from_mins(1)));
+            assert_eq!(clock.steady(), None, "{seconds} s");
+            hand.advance(ALMOST);
+            assert_eq!(clock.steady(), None, "{seconds} s");
+            hand.advance(SECOND);
+            assert!(clock.steady().is_some(), "{seconds} s");
+            assert_eq!(clock.steps(), 2, "{seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_correction_within_the_allowance_is_no_jump_but_many_add_up() {
+        let (clock, hand) = Clock::manual(START);
+        hand.advance(SETTLING);
+        for is_steady in [true, true, true, false] {
+            hand.set(clock.now().plus(10 * SECOND));
+            assert_eq!(clock.steady().is_some(), is_steady);
+        }
+        assert_eq!(clock.steps(), 1);
+    }
+
+    #[test]
+    fn a_clock_settled_by_hand_is_unsettled_by_a_jump() {
+        let (clock, hand) = Clock::manual(START);
+        hand.settle();
+        assert!(clock.steady().is_some() && hand.clock().steady().is_some());
+        hand.set(START.plus(SETTLING));
+        assert_eq!(clock.steady(), None);
+        hand.advance(SETTLING);
+        assert!(clock.steady().is_some());
+    }
+
+    #[test]
+    fn what_is_past_is_past_by_every_right_clock() {
+        let (clock, hand) = Clock::manual(START);
+        hand.settle();
+        let settled = clock.steady().expect("settled");
+        assert_eq!(settled.past(), START.minus(ALLOWANCE));
+    }
+}
