@@ -34,7 +34,7 @@ use self::{
     config::AuthSettings,
     domain::{
         Accounts, Act, Attempts, AuditLog, DeviceTokens, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError,
-        Rbac, RefreshTokens, ServiceAccounts, Sessions,
+        LostRevocations, Rbac, RefreshTokens, ServiceAccounts, Sessions,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
@@ -127,6 +127,14 @@ impl AuthService<'_> {
         running.follow("access view", tail.clone().fill(access.clone()));
         tail.settle_commits(&access);
         stop.run_until_cancelled(access.wait_until_loaded()).await;
+
+        let lost = LostRevocations {
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+            keys: keys.clone(),
+            access: access.clone(),
+        };
+        running.follow("lost revocations", lost.follow());
 
         let sessions = Sessions {
             db: self.db.clone(),

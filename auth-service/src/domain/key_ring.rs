@@ -185,6 +185,21 @@ impl KeyRing {
         active
     }
 
+    /// Withdraws a key that was withdrawn before, if the database has it again: it has lost that.
+    pub(crate) async fn withdraw_again(&self, kid: &str) -> Result<(), Error> {
+        let act = Act::itself();
+        let withdrawn: Result<(), Error> = write_tx!(self.db, |tx| {
+            store::feed_head_lock(tx).await?;
+            let rows = store::signing_keys_list(tx).await?;
+            match rows.iter().find(|row| row.kid == kid) {
+                Some(row) => self.withdraw(tx, &act, row, &rows).await,
+                None => Ok(()),
+            }
+        });
+        withdrawn?;
+        self.reload().await
+    }
+
     /// Deletes a key and lets another one sign if it did. The last act of the transaction, which holds the feed.
     async fn withdraw(
         &self,

@@ -24,6 +24,7 @@ mod hashing;
 mod introspection;
 mod key_ring;
 mod login;
+mod lost_revocations;
 mod mac_keys;
 mod names;
 mod password;
@@ -62,6 +63,7 @@ pub(crate) use self::{
     introspection::Introspection,
     key_ring::{KeyRing, KeySchedule},
     login::{Credentials, LoggedIn},
+    lost_revocations::LostRevocations,
     names::{Email, Login, PersonName, fold},
     password::{Password, PasswordRules},
     passwords::PasswordChange,

@@ -136,6 +136,12 @@ pub(crate) async fn user_password_rehash(conn: &mut Conn, id: UserId, hash: &Sec
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
+/// Sets the version to this one.
+pub(crate) async fn user_set_token_version(conn: &mut Conn, id: UserId, version: i64) -> db::Result<()> {
+    let update = diesel::update(users::table.find(id)).set(users::token_version.eq(version));
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
+}
+
 /// The new version.
 pub(crate) async fn user_raise_token_version(conn: &mut Conn, id: UserId) -> db::Result<i64> {
     let update = diesel::update(users::table.find(id)).set(users::token_version.eq(users::token_version + 1));

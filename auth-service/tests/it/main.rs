@@ -14,6 +14,7 @@ mod interleavings;
 mod keys;
 mod login;
 mod logout;
+mod lossy_promotion;
 mod policies;
 mod policy_matrix;
 mod processes;
