@@ -15,7 +15,7 @@ mod store;
 use futures_util::FutureExt as _;
 use shared::{
     clock::Clock,
-    config::StartError,
+    config::{StartError, when_available},
     db::{Db, Loader, MigrationLock, write_tx},
     feed::{AccessView, OnSilence, SilenceRule},
     proto::auth::v1::{
@@ -98,27 +98,15 @@ impl AuthService<'_> {
         self.db.watch_clock(&self.clock, running);
 
         let stop = running.stop_token();
-        let prepared = async {
-            if self.db.wait_until_available(stop).await {
-                let parts = (&self.db, &self.secrets, self.settings, &self.clock);
-                prepare(parts, &self.service_accounts, migrate).await.map(Some)
-            } else {
-                Ok(None)
-            }
-        };
-        let prepared = async {
-            let keys = prepared.await?;
-            if keys.is_some() {
-                domain::bootstrap(&self.db, self.settings, &hashing, &self.clock).await?;
-            }
+        let parts = (&self.db, &self.secrets, self.settings, &self.clock);
+        let (service_accounts, hashing_pool) = (self.service_accounts.as_slice(), &hashing);
+        let prepare = || async move {
+            let keys = prepare(parts, service_accounts, migrate).await?;
+            let (db, _, settings, clock) = parts;
+            domain::bootstrap(db, settings, hashing_pool, clock).await?;
             Ok(keys)
         };
-        let Some(keys) = stop
-            .run_until_cancelled(Box::pin(prepared))
-            .await
-            .transpose()?
-            .flatten()
-        else {
+        let Some(keys) = Box::pin(when_available(&self.db, stop, prepare)).await? else {
             return Ok(key_set);
         };
         key_set.replace(keys.jwks());
@@ -252,25 +240,37 @@ async fn prepare(
     service_accounts: &[ServiceAccountSpec],
     migrate: bool,
 ) -> Result<KeyRing, StartError> {
-    let mut lock = MigrationLock::acquire(db).await.map_err(StartError::failed)?;
-    let migrated = shared::db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await;
-    migrated.map_err(StartError::failed)?;
+    let mut lock = MigrationLock::acquire(db).await?;
+    shared::db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await?;
     let declared: Result<(), Error> = write_tx!(db, |tx| {
         domain::feed::prepare(tx, settings.longest_token_life()).await?;
         domain::declare_own(tx, FILE_DESCRIPTOR_SET, clock.now()).await
     });
-    declared.map_err(StartError::failed)?;
+    declared.map_err(start_error)?;
     let keys: Result<_, KeyRingError> = write_tx!(db, |tx| {
         domain::feed::hold(tx).await?;
         let keys = KeyRing::open(tx, (db.clone(), clock.clone()), secrets, settings.key_schedule()).await?;
         domain::feed::sync(tx, &keys.jwks(), clock.now()).await?;
         Ok(keys)
     });
-    let keys = keys.map_err(StartError::failed)?;
+    let keys = keys.map_err(|error| match error {
+        KeyRingError::Database(error) => error.into(),
+        error => StartError::failed(error),
+    })?;
     let act = Act::itself();
     for spec in service_accounts {
         let ensured: Result<(), Error> = write_tx!(db, |tx| spec.ensure(tx, &act, clock.now()).await);
-        ensured.map_err(|error| StartError::Failed(format!("cannot make a service account: {error}")))?;
+        ensured.map_err(|error| match start_error(error) {
+            error @ StartError::Outage(_) => error,
+            error => StartError::Failed(format!("cannot make a service account: {error}")),
+        })?;
     }
     Ok(keys)
+}
+
+fn start_error(error: Error) -> StartError {
+    match error {
+        Error::Database(error) => error.into(),
+        error => StartError::failed(error),
+    }
 }

@@ -21,7 +21,7 @@ use futures_util::FutureExt as _;
 use shared::{
     authz::{Grants, Policies},
     clock::Clock,
-    config::StartError,
+    config::{StartError, when_available},
     db::{self, Db, Loader, MigrationLock},
     feed::{AccessView, Follower, NameFeed, SilenceRule},
     proto::game::v1::{
@@ -36,7 +36,7 @@ use tonic::service::Routes;
 pub use self::store::MIGRATIONS;
 use self::{
     config::GameSettings,
-    domain::{Games, History, Leaderboard, Names, PlayRules, Watchers},
+    domain::{Error, Games, History, Leaderboard, Names, PlayRules, Watchers},
     grpc::{GameRpc, HistoryRpc, LeaderboardRpc},
 };
 
@@ -95,19 +95,18 @@ impl GameService<'_> {
         self.db.watch_clock(&self.clock, running);
 
         let stop = running.stop_token();
-        let prepared = async {
-            if !self.db.wait_until_available(stop).await {
-                return Ok(false);
-            }
-            let mut lock = MigrationLock::acquire(&self.db).await.map_err(StartError::failed)?;
-            db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate)
-                .await
-                .map_err(StartError::failed)?;
-            Ok::<_, StartError>(true)
+        let db = &self.db;
+        let prepare = || async move {
+            let mut lock = MigrationLock::acquire(db).await?;
+            db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await?;
+            Names::position(db).await.map_err(|error| match error {
+                Error::Database(error) => error.into(),
+                error => StartError::failed(error),
+            })
         };
-        if stop.run_until_cancelled(Box::pin(prepared)).await.transpose()? != Some(true) {
+        let Some(after) = Box::pin(when_available(db, stop, prepare)).await? else {
             return Ok(());
-        }
+        };
 
         let settings = self.settings;
         let games = Games {
@@ -126,7 +125,6 @@ impl GameService<'_> {
         let leaderboard = Leaderboard::new(self.db.clone(), settings.leaderboard_min_games.into());
         jobs::spawn(&games, &leaderboard, running);
         if let Some(follower) = follower {
-            let after = Names::position(&self.db).await.map_err(StartError::failed)?;
             let (feed, changes) = NameFeed::new(after);
             jobs::follow_names(&games, after, changes, running);
             follower.with_names(feed).spawn(access.clone(), &policies, running);

@@ -3,19 +3,23 @@
 //! Settings are clap options that also read the environment, so `--help` is the reference. A bad setting ends the program with
 //! exit code 64 (`EX_USAGE` of sysexits.h), everything else that goes wrong with 1.
 
-use std::{ffi::OsString, fmt, fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{env, ffi::OsString, fmt, fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    db::{self, DatabaseSettings, DatabaseUrl, Db, Migrations},
+    db::{self, DatabaseSettings, DatabaseUrl, Db, MigrateError, Migrations},
     server::{raise_descriptor_limit, shutdown_signal},
     telemetry::{self, TelemetrySettings},
 };
 
 /// For threads that block when everything else has ended.
 const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// Pause before a start goes on whose database went away.
+const OUTAGE_PAUSE: Duration = Duration::from_millis(250);
 
 /// `EX_USAGE`.
 const USAGE: u8 = 64;
@@ -127,6 +131,8 @@ pub enum StartError {
     Setting(String),
     /// Anything else. Exit code 1.
     Failed(String),
+    /// The database is out of reach, or takes no writes now. A service waits and tries again; a command ends with exit code 1.
+    Outage(String),
     /// What a command answers by its exit code.
     Code(u8, String),
 }
@@ -143,12 +149,81 @@ impl StartError {
     }
 }
 
+impl From<&db::Error> for StartError {
+    fn from(error: &db::Error) -> Self {
+        if error.is_outage() {
+            Self::Outage(error.to_string())
+        } else {
+            Self::failed(error)
+        }
+    }
+}
+
+impl From<db::Error> for StartError {
+    fn from(error: db::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<MigrateError> for StartError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Database(error) => error.into(),
+            error => Self::failed(error),
+        }
+    }
+}
+
+/// Waits until the database takes writes, and prepares it; once more if the database goes away meanwhile. `None` if `stop` was
+/// cancelled first.
+pub async fn when_available<T, F: Future<Output = Result<T, StartError>>>(
+    db: &Db,
+    stop: &CancellationToken,
+    prepare: impl Fn() -> F,
+) -> Result<Option<T>, StartError> {
+    while db.wait_until_available(stop).await {
+        let Some(outcome) = stop.run_until_cancelled(prepare()).await else {
+            break;
+        };
+        match outcome {
+            Err(StartError::Outage(error)) => {
+                tracing::warn!(error, "the database went away during the start");
+                tokio::time::sleep(OUTAGE_PAUSE).await;
+            }
+            outcome => return outcome.map(Some),
+        }
+    }
+    Ok(None)
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Setting(text) | Self::Failed(text) | Self::Code(_, text) => f.write_str(text),
+            Self::Setting(text) | Self::Failed(text) | Self::Outage(text) | Self::Code(_, text) => f.write_str(text),
         }
     }
+}
+
+/// Reads the settings. An environment variable that is empty counts as one that is not set, as templates of deployments leave it where
+/// there is nothing to say.
+fn parse<P: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<P, clap::Error> {
+    let mut command = without_empty_variables(P::command());
+    let mut matches = command.try_get_matches_from_mut(arguments)?;
+    P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(without_empty_variables).mut_args(|argument| {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "clap tells an empty variable from a missing one, and deployments do not"
+        )]
+        let is_empty = argument
+            .get_env()
+            .and_then(env::var_os)
+            .is_some_and(|value| value.is_empty());
+        if is_empty { argument.env(None) } else { argument }
+    })
 }
 
 /// The body of a `main`: reads the settings, runs, and turns the outcome into an exit code, with one line on standard
@@ -157,7 +232,7 @@ pub fn run<P: Parser>(
     arguments: impl IntoIterator<Item = OsString>,
     main: impl AsyncFnOnce(P) -> Result<(), StartError>,
 ) -> ExitCode {
-    let settings = match P::try_parse_from(arguments) {
+    let settings = match parse::<P>(arguments) {
         Ok(settings) => settings,
         Err(error) => {
             let wrong = error.use_stderr();
@@ -194,7 +269,7 @@ pub fn run<P: Parser>(
             }
             match error {
                 StartError::Setting(_) => ExitCode::from(USAGE),
-                StartError::Failed(_) => ExitCode::FAILURE,
+                StartError::Failed(_) | StartError::Outage(_) => ExitCode::FAILURE,
                 StartError::Code(code, _) => ExitCode::from(code),
             }
         }

@@ -129,6 +129,14 @@ impl FeedTail {
                     counts::feed_head(tail.head.map_or(0, |head| head.position.sequence));
                     self.state.send_replace(tail);
                 }
+                // What a standby says may be old, and what comes after it another history: the streams end.
+                Err(error @ db::Error::ReadOnly(_)) => {
+                    tracing::warn!(%error, "cannot read the access feed; trying again");
+                    self.state.send_modify(|tail| {
+                        tail.lives += u64::from(tail.head.is_some());
+                        tail.head = None;
+                    });
+                }
                 // The streams fall silent, which tells their consumers, and go on where they were.
                 Err(error) => tracing::warn!(%error, "cannot read the access feed; trying again"),
             }

@@ -121,10 +121,8 @@ pub(crate) async fn create_admin(
 }
 
 async fn superuser_exists(db: &Db) -> Result<bool, StartError> {
-    let mut conn = db.read().await.map_err(StartError::failed)?;
-    store::users_with_role_exist(&mut conn, Role::Superuser)
-        .await
-        .map_err(StartError::failed)
+    let mut conn = db.read().await?;
+    Ok(store::users_with_role_exist(&mut conn, Role::Superuser).await?)
 }
 
 /// Makes the user `admin` unless there is a superuser. Of many who do so at once, one makes it.
@@ -164,6 +162,7 @@ async fn make_first(
         Error::UserAlreadyExists(_) => {
             failed(&"another user has the login or the address; use `auth-service create-admin`")
         }
+        Error::Database(error) if error.is_outage() => error.into(),
         error => failed(&error),
     })
 }

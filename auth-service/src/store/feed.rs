@@ -1,8 +1,12 @@
 //! `feed_head` and `access_feed`.
 
-use diesel::upsert::excluded;
+use diesel::{sql_types::Bool, upsert::excluded};
 use shared::db::prelude::*;
-use shared::{clock::Timestamp, db, feed::Epoch};
+use shared::{
+    clock::Timestamp,
+    db::{self, Backend, prepared},
+    feed::Epoch,
+};
 
 use super::schema::{access_feed, feed_head};
 
@@ -29,13 +33,22 @@ pub(crate) struct FeedRow {
     pub(crate) expire_time: Option<Timestamp>,
 }
 
+/// Reads how far the feed has come. On a server in recovery this is an error: it may lag behind, and nobody can publish there.
 pub(crate) async fn feed_head(conn: &mut Conn) -> db::Result<Option<FeedHead>> {
-    query!(conn, |c| feed_head::table
+    let is_in_recovery = match conn.backend() {
+        Backend::Sqlite => "FALSE",
+        Backend::Postgres => "pg_is_in_recovery()",
+    };
+    let head: Option<(FeedHead, bool)> = query!(conn, |c| feed_head::table
         .find(HEAD)
-        .select(FeedHead::as_select())
+        .select((FeedHead::as_select(), prepared::<Bool>(is_in_recovery)))
         .first(c)
         .await
-        .optional())
+        .optional())?;
+    match head {
+        Some((_, true)) => Err(conn.takes_no_writes()),
+        head => Ok(head.map(|(head, _)| head)),
+    }
 }
 
 pub(crate) async fn feed_head_insert(conn: &mut Conn, epoch: Epoch, max_access_token_seconds: i64) -> db::Result<()> {

@@ -80,7 +80,7 @@ async fn watch_with(
         .into_inner()
 }
 
-async fn message(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
+pub(crate) async fn message(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
     let next = tokio::time::timeout(PATIENCE, stream.message())
         .await
         .expect("within a second");
@@ -88,7 +88,7 @@ async fn message(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
 }
 
 /// How the stream ends.
-async fn end(stream: &mut Streaming<WatchResponse>) -> Status {
+pub(crate) async fn end(stream: &mut Streaming<WatchResponse>) -> Status {
     let end = async {
         loop {
             if let Err(status) = stream.message().await {

@@ -8,6 +8,7 @@ mod callers;
 mod clock_steps;
 mod contract;
 mod cookies;
+mod fail_over;
 mod full_disk;
 mod grants;
 mod interleavings;

@@ -33,11 +33,17 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) async fn new(backend: Backend) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary directory");
-        let url = match backend {
-            Backend::Sqlite => format!("sqlite:{}/auth.db", folder.path().display()),
+        let mut place = Self::at(String::new());
+        place.url = match backend {
+            Backend::Sqlite => format!("sqlite:{}/auth.db", place.folder.path().display()),
             Backend::Postgres => TestDatabase::create_empty(backend).await.url().to_owned(),
         };
+        place
+    }
+
+    /// A server secret for a database that is there.
+    pub(crate) fn at(url: String) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
         let place = Self {
             url,
             secret_file: folder.path().join("secret"),
@@ -63,7 +69,20 @@ impl Place {
         self.serve_logging(&["--log-level", "error"], more).ended().await
     }
 
+    /// Serves, and logs in JSON, in this environment.
+    pub(crate) fn serve_in(&self, environment: &[(&str, &str)]) -> Program {
+        Program::start_in(
+            AUTH_SERVICE,
+            self.arguments(&["--log-format", "json"], &[]),
+            environment,
+        )
+    }
+
     fn serve_logging(&self, log: &[&str], more: &[&str]) -> Program {
+        Program::start(AUTH_SERVICE, self.arguments(log, more))
+    }
+
+    fn arguments<'a>(&'a self, log: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
         let secret_file = self.secret_file.to_str().expect("UTF-8");
         let arguments = [
             "serve",
@@ -74,7 +93,7 @@ impl Place {
         ];
         let cheap = ["--hashing-memory-kib", "8", "--hashing-passes", "1"];
         let own = ["--database-url", &self.url, "--auth-secret-file", secret_file];
-        Program::start(AUTH_SERVICE, [&arguments[..], &cheap, &own, log, more].concat())
+        [&arguments[..], &cheap, &own, log, more].concat()
     }
 
     /// Serves with so many file descriptors, and logs in JSON.
@@ -455,4 +474,26 @@ fn a_service_account_made_by_the_command_gets_tokens_on_sqlite() {
 #[test]
 fn a_service_account_made_by_the_command_gets_tokens_on_postgres() {
     block_on(a_service_account_made_by_the_command_gets_tokens(Backend::Postgres));
+}
+
+/// As a template of a deployment leaves variables for which it has nothing to say.
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    block_on(async {
+        let help = Program::start(AUTH_SERVICE, ["serve", "--help"]).ended().await.stdout;
+        let names = help
+            .split("[env: ")
+            .skip(1)
+            .filter_map(|rest| rest.split(['=', ']']).next());
+        let empty: Vec<(&str, &str)> = names.map(|name| (name, "")).collect();
+        assert!(
+            empty.len() > 50 && empty.contains(&("TRUSTED_PROXIES", "")),
+            "{empty:?}"
+        );
+        let place = Place::new(Backend::Sqlite).await;
+        let program = place.serve_in(&empty);
+        serving(program.addresses().await.grpc).await;
+        let ended = Program::start_in(AUTH_SERVICE, ["serve"], &empty).ended().await;
+        assert!(ended.bad_setting().contains("required"), "{ended:?}");
+    });
 }

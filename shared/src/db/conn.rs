@@ -3,20 +3,29 @@
 //! A statement that was cut off, by a cancelled call or by a time limit, leaves the connection in the middle of
 //! an answer. Such a connection is closed when it is dropped, instead of going back to the pool.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use diesel::{
     QueryResult,
     result::{DatabaseErrorKind, Error as DieselError},
+    sql_types::Bool,
 };
-use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _, pooled_connection::deadpool::Object};
+use diesel_async::{
+    AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _, pooled_connection::deadpool::Object,
+};
 use futures_util::{FutureExt as _, future::Either};
 use tracing::{Instrument as _, Level, Span, field::Empty};
 use uuid::Uuid;
 
 use super::{
     Backend, Error, Result,
+    connector::STANDBY,
     in_place::{Disk, Wait, Waiting},
+    prepared::prepared,
     sqlite::Connection as SqliteConn,
 };
 use crate::telemetry::traces;
@@ -45,6 +54,29 @@ struct State {
     wake: Vec<(&'static str, i64)>,
     /// What to announce when the transaction has committed.
     announce: Vec<(&'static str, Uuid)>,
+    /// Where it is reported that the server takes no writes.
+    distrust: Option<Arc<Distrust>>,
+}
+
+/// Notes when a server was last found to take no writes. Connections made before that moment are not reused: after a
+/// fail-over they all lead to the same place.
+#[derive(Debug, Default)]
+pub(super) struct Distrust(Mutex<Option<Instant>>);
+
+impl Distrust {
+    fn begin(&self) {
+        *self.since() = Some(Instant::now());
+    }
+
+    /// Whether a connection made at this moment must be closed.
+    pub(super) fn includes(&self, made: Instant) -> bool {
+        self.since().is_some_and(|since| made <= since)
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        // Whole whatever panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A connection as diesel-async knows it; for [`query!`](crate::query).
@@ -72,8 +104,15 @@ impl Conn {
                 wait: Wait::Nowhere,
                 wake: Vec::new(),
                 announce: Vec::new(),
+                distrust: None,
             },
         }
+    }
+
+    /// The same, with a place to report that the server takes no writes.
+    pub(super) fn reporting_to(mut self, distrust: &Arc<Distrust>) -> Self {
+        self.state.distrust = Some(Arc::clone(distrust));
+        self
     }
 
     /// The same for statements that may read much.
@@ -141,8 +180,40 @@ impl Conn {
         std::mem::take(&mut self.state.wake)
     }
 
+    /// Asks whether the database answers and takes writes.
     pub(super) async fn ping(&mut self) -> Result<()> {
-        crate::query!(self, |c| c.batch_execute("SELECT 1").await)
+        let (raw, statement) = self.start(|| "ping");
+        let is_read_only = match raw {
+            Raw::Sqlite(c) => statement.run(c.batch_execute("SELECT 1")).await.map(|()| false),
+            Raw::Postgres(c) => statement.run(read_only(c)).await,
+        };
+        if statement.end(is_read_only)? {
+            return Err(self.takes_no_writes());
+        }
+        Ok(())
+    }
+
+    /// Notes that its server is in recovery, which a query of the caller has found out: neither this connection nor one that
+    /// was made before is used again.
+    pub fn takes_no_writes(&mut self) -> Error {
+        self.state.is_read_only();
+        Error::ReadOnly(STANDBY.to_owned())
+    }
+}
+
+/// Whether the server is in recovery, or its transactions are read-only for another reason.
+pub(super) async fn read_only(conn: &mut AsyncPgConnection) -> QueryResult<bool> {
+    let question = prepared::<Bool>("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool");
+    question.get_result(conn).await
+}
+
+impl State {
+    /// Closes this connection once it is dropped, and all others of its pool that were made before.
+    fn is_read_only(&mut self) {
+        self.unsettled = true;
+        if let Some(distrust) = &self.distrust {
+            distrust.begin();
+        }
     }
 }
 
@@ -188,6 +259,9 @@ impl Statement<'_> {
                 kind,
                 DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection
             );
+            if matches!(kind, DatabaseErrorKind::ReadOnlyTransaction) {
+                self.state.is_read_only();
+            }
         } else {
             self.state.unsettled = false;
         }

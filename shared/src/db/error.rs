@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use diesel::result::{ConnectionError, DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
-use diesel_async::pooled_connection::deadpool::PoolError;
+use diesel_async::pooled_connection::{PoolError as Refused, deadpool::PoolError};
 use tonic::Code;
 
 use crate::{error::ErrorReply, proto::authz::v1::ErrorReason};
@@ -20,6 +20,9 @@ pub enum Error {
     /// The database cannot be reached, does not answer in time, or has no room left. The same call may work later.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// The server takes no writes: a standby, or one that was made read-only. After a fail-over the same call may work.
+    #[error("the database takes no writes: {0}")]
+    ReadOnly(String),
     /// Another transaction won: a deadlock, a serialization failure, a lock not granted in time. The call may be repeated.
     #[error("the transaction lost against another: {0}")]
     Conflict(String),
@@ -45,10 +48,16 @@ impl Error {
         matches!(self, Self::Unique { constraint } if *constraint == format!("{table}_{column}_key"))
     }
 
+    /// Whether the database is out of reach or takes no writes now, so that the same may work later.
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::ReadOnly(_))
+    }
+
     /// The same error for another call that met with it.
     pub(super) fn repeated(&self) -> Self {
         match self {
             Self::Unavailable(text) => Self::Unavailable(text.clone()),
+            Self::ReadOnly(text) => Self::ReadOnly(text.clone()),
             Self::Conflict(text) => Self::Conflict(text.clone()),
             Self::Unique { constraint } => Self::Unique {
                 constraint: constraint.clone(),
@@ -71,10 +80,10 @@ impl From<DieselError> for Error {
                 DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ForeignKeyViolation => {
                     Self::Conflict(information.message().to_owned())
                 }
-                DatabaseErrorKind::UnableToSendCommand
-                | DatabaseErrorKind::ClosedConnection
-                // A server that became a read-only replica after a fail-over.
-                | DatabaseErrorKind::ReadOnlyTransaction => Self::Unavailable(information.message().to_owned()),
+                DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection => {
+                    Self::Unavailable(information.message().to_owned())
+                }
+                DatabaseErrorKind::ReadOnlyTransaction => Self::ReadOnly(information.message().to_owned()),
                 kind => by_message(DieselError::DatabaseError(kind, information)),
             },
             other => Self::Internal(Box::new(other)),
@@ -84,13 +93,24 @@ impl From<DieselError> for Error {
 
 impl From<ConnectionError> for Error {
     fn from(error: ConnectionError) -> Self {
-        Self::Unavailable(error.to_string())
+        match error {
+            ConnectionError::CouldntSetupConfiguration(error @ DieselError::DatabaseError(..)) => {
+                match Self::from(error) {
+                    error @ Self::ReadOnly(_) => error,
+                    error => Self::Unavailable(error.to_string()),
+                }
+            }
+            error => Self::Unavailable(error.to_string()),
+        }
     }
 }
 
 impl From<PoolError> for Error {
     fn from(error: PoolError) -> Self {
-        Self::Unavailable(error.to_string())
+        match error {
+            PoolError::Backend(Refused::ConnectionError(error)) => error.into(),
+            error => Self::Unavailable(error.to_string()),
+        }
     }
 }
 
@@ -98,7 +118,7 @@ impl From<&Error> for ErrorReply {
     /// Logs what the caller is not told.
     fn from(error: &Error) -> Self {
         match error {
-            Error::Unavailable(_) => {
+            Error::Unavailable(_) | Error::ReadOnly(_) => {
                 tracing::warn!(%error, "database unavailable");
                 Self::new(
                     Code::Unavailable,
@@ -202,6 +222,7 @@ mod tests {
     fn a_caller_learns_nothing_internal() {
         let errors = [
             Error::Unavailable("inner".to_owned()),
+            Error::ReadOnly("inner".to_owned()),
             Error::Conflict("inner".to_owned()),
             Error::Unique {
                 constraint: "inner".to_owned(),
@@ -217,6 +238,7 @@ mod tests {
         assert_eq!(
             codes,
             [
+                (Code::Unavailable, true),
                 (Code::Unavailable, true),
                 (Code::Aborted, false),
                 (Code::Internal, false),

@@ -7,12 +7,13 @@
 use diesel::{
     migration::{Migration, MigrationSource},
     pg::Pg,
+    sql_types::Text,
     sqlite::Sqlite,
 };
-use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 
-use super::{Db, Error, Raw, in_place, sqlite};
+use super::{Db, Error, Raw, in_place, prepared, sqlite};
 
 /// The key of the lock: "rustauth" in ASCII. Each service has a database of its own, and advisory locks are a database's.
 const LOCK_KEY: i64 = i64::from_be_bytes(*b"rustauth");
@@ -41,6 +42,22 @@ pub enum MigrateError {
     /// The database lacks migrations, and the settings forbid to apply them.
     #[error("the database lacks the migrations {0}; apply them with the command `migrate`")]
     Pending(String),
+    /// The database is another service's. Nothing was changed.
+    #[error(
+        "the database belongs to another service: it has had the migration {applied}, which this program does not know, and \
+         lacks {missing}; each service needs a database of its own (--database-url)"
+    )]
+    Foreign {
+        /// A migration that was applied and that this program does not have.
+        applied: String,
+        /// A migration of this program that was not applied.
+        missing: String,
+    },
+    /// The database cannot hold every text.
+    #[error(
+        "the encoding of the database is {0}, and must be UTF8: make one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+    )]
+    Encoding(String),
     /// A migration failed, and was rolled back.
     #[error("a migration failed: {0}")]
     Failed(String),
@@ -66,14 +83,20 @@ enum Mode {
 }
 
 impl MigrationLock {
-    /// Waits until no other process holds the lock.
-    pub async fn acquire(db: &Db) -> Result<Self, Error> {
+    /// Waits until no other process holds the lock. Refuses a database that is not encoded in UTF-8.
+    pub async fn acquire(db: &Db) -> Result<Self, MigrateError> {
         match db {
             Db::Sqlite(pools) => Ok(Self(Holder::Sqlite(pools.clone()))),
             Db::Postgres(pool) => {
                 let mut conn = pool.dedicated().await?;
+                let encoding = prepared::<Text>("SELECT current_setting('server_encoding')");
+                let encoding: String = encoding.get_result(&mut conn).await.map_err(Error::from)?;
+                if encoding != "UTF8" {
+                    return Err(MigrateError::Encoding(encoding));
+                }
                 conn.batch_execute(&format!("SELECT pg_advisory_lock({LOCK_KEY})"))
-                    .await?;
+                    .await
+                    .map_err(Error::from)?;
                 Ok(Self(Holder::Postgres(Some(Box::new(conn)))))
             }
         }
@@ -162,8 +185,18 @@ fn run<DB: diesel::backend::Backend>(
         .map(|migration| migration.name().version().to_string())
         .collect();
     let applied = harness.applied_migrations().map_err(failed)?;
-    let applied = applied.iter().map(ToString::to_string).max();
-    if let Some(database) = applied
+    let applied: Vec<String> = applied.iter().map(ToString::to_string).collect();
+    // A newer version of this program knows all that this one knows; another service does not, though some of its versions
+    // may have the same name.
+    let foreign = applied.iter().filter(|version| !known.contains(version)).min();
+    let missing = known.iter().filter(|version| !applied.contains(version)).min();
+    if let (Some(applied), Some(missing)) = (foreign, missing) {
+        return Err(MigrateError::Foreign {
+            applied: applied.clone(),
+            missing: missing.clone(),
+        });
+    }
+    if let Some(database) = applied.into_iter().max()
         && !known.contains(&database)
     {
         let program = known.into_iter().max().unwrap_or_default();

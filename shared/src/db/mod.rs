@@ -8,6 +8,7 @@
 //! because a call was cancelled in the middle of a statement or the database did not answer, is closed and not reused.
 
 mod conn;
+mod connector;
 mod error;
 mod in_place;
 mod lease;
@@ -171,12 +172,20 @@ impl Db {
         }
     }
 
-    /// Waits until the database answers. False where `stop` was cancelled first.
+    /// Waits until the database answers and takes writes. False if `stop` was cancelled first.
     pub async fn wait_until_available(&self, stop: &CancellationToken) -> bool {
         let answers = async {
             let mut wait = FIRST_WAIT;
+            let mut said = Vec::new();
             while let Err(error) = self.ping().await {
-                tracing::warn!(%error, "waiting for the database");
+                let why = error.to_string();
+                // Once for each reason: a standby may be waited on for a long time.
+                if said.contains(&why) {
+                    tracing::debug!(%error, "waiting for the database");
+                } else {
+                    tracing::warn!(%error, "waiting for the database");
+                    said.push(why);
+                }
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
@@ -184,7 +193,7 @@ impl Db {
         stop.run_until_cancelled(answers).await.is_some()
     }
 
-    /// Whether the database answers, within a second.
+    /// Asks whether the database answers and takes writes, within a second.
     pub async fn ping(&self) -> Result<()> {
         let answer = async { self.read().await?.ping().await };
         tokio::time::timeout(PING_TIMEOUT, answer)

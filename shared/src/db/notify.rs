@@ -25,7 +25,7 @@ use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use tokio::sync::{broadcast, mpsc, watch};
 use uuid::Uuid;
 
-use super::{Conn, Db, Raw, Result, postgres::Pool, prepared};
+use super::{Conn, Db, Raw, Result, conn::read_only, postgres::Pool, prepared};
 
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_LONGEST: Duration = Duration::from_secs(2);
@@ -326,11 +326,9 @@ async fn listen(channel: &'static str, pool: Pool, hub: Weak<Channels>) {
                         }
                         Ok(Some(Err(_)) | None) => break,
                         Err(_elapsed) => {
-                            let probe = diesel::sql_query("SELECT 1");
-                            if super::conn::bounded(Some(PROBE), probe.execute(&mut conn))
-                                .await
-                                .is_err()
-                            {
+                            // A server in recovery tells nothing: nobody can notify there.
+                            let probe = super::conn::bounded(Some(PROBE), read_only(&mut conn));
+                            if probe.await.unwrap_or(true) {
                                 break;
                             }
                             if hub.strong_count() == 0 {

@@ -2,17 +2,20 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use diesel::{ConnectionError, ConnectionResult};
+use diesel::ConnectionError;
 use diesel_async::{
     AsyncPgConnection, SimpleAsyncConnection as _,
-    pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool},
+    pooled_connection::{
+        AsyncDieselConnectionManager, ManagerConfig, PoolError as Refused, RecyclingMethod,
+        deadpool::{self, Hook, HookError, PoolError},
+    },
 };
-use tokio_postgres::{NoTls, config::SslMode as WireSslMode};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::config::SslMode as WireSslMode;
 
 use super::{
     Conn, DatabaseSettings, Error, OpenError, Result,
-    conn::Pooled,
+    conn::{Distrust, Pooled},
+    connector::{self, Connector},
     notify::Hub,
     pool::{PoolMetrics, QUEUE_MODE},
     tls::{self, SslMode},
@@ -29,6 +32,9 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 
+/// Pause before the server is asked again after it refused a connection because it has too many.
+const LIMIT_PAUSE: Duration = Duration::from_millis(50);
+
 /// What a URL says.
 #[derive(Clone)]
 pub(super) struct Server {
@@ -43,14 +49,10 @@ pub struct Pool {
     connections: deadpool::Pool<AsyncPgConnection>,
     metrics: Arc<PoolMetrics>,
     connector: Arc<Connector>,
+    distrust: Arc<Distrust>,
     acquire_timeout: Duration,
     statement_timeout: Duration,
     hub: Hub,
-}
-
-struct Connector {
-    config: tokio_postgres::Config,
-    tls: Option<MakeRustlsConnect>,
 }
 
 impl Pool {
@@ -70,7 +72,9 @@ impl Pool {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(settings.acquire_timeout);
         }
-        let connector = Arc::new(Connector { config, tls });
+        let name = config.get_dbname().unwrap_or("postgres").to_owned();
+        let connector = Arc::new(Connector::new(&config, tls));
+        let distrust = Arc::<Distrust>::default();
 
         let session = format!(
             "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}",
@@ -98,13 +102,22 @@ impl Pool {
         let connections = deadpool::Pool::builder(manager)
             .max_size(settings.max_connections.max(1) as usize)
             .queue_mode(QUEUE_MODE)
+            .pre_recycle(Hook::sync_fn({
+                let distrust = Arc::clone(&distrust);
+                move |_, connection| {
+                    if distrust.includes(connection.created) {
+                        return Err(HookError::message("its server takes no writes"));
+                    }
+                    Ok(())
+                }
+            }))
             .build()
             .map_err(|error| OpenError::Pool(error.to_string()))?;
-        let name = connector.config.get_dbname().unwrap_or("postgres");
         Ok(Self {
             connections,
-            metrics: Arc::new(PoolMetrics::new(name)),
+            metrics: Arc::new(PoolMetrics::new(&name)),
             connector,
+            distrust,
             acquire_timeout: settings.acquire_timeout,
             statement_timeout: settings.statement_timeout,
             hub: Hub::default(),
@@ -129,44 +142,36 @@ impl Pool {
     }
 
     pub(super) async fn get(&self) -> Result<Conn> {
-        let object = self.metrics.get(self.acquire_timeout, self.connections.get()).await?;
-        Ok(Conn::new(
-            Pooled::Postgres(Box::new(object)),
-            Some(self.statement_timeout + GRACE),
-        ))
+        let object = async {
+            loop {
+                match self.connections.get().await {
+                    Err(PoolError::Backend(Refused::ConnectionError(error))) if connector::is_at_limit(&error) => {
+                        tracing::debug!(%error, "waiting for a connection");
+                    }
+                    result => break result,
+                }
+                // Meanwhile others may give one back, or the server have room for another.
+                tokio::time::sleep(LIMIT_PAUSE).await;
+            }
+        };
+        let object = self.metrics.get(self.acquire_timeout, object).await?;
+        let conn = Conn::new(Pooled::Postgres(Box::new(object)), Some(self.statement_timeout + GRACE));
+        Ok(conn.reporting_to(&self.distrust))
     }
 
     /// A connection beside the pool, without limits on its statements.
     pub(super) async fn dedicated(&self) -> Result<AsyncPgConnection> {
-        let conn = tokio::time::timeout(self.acquire_timeout, self.connector.connect())
+        let made = async {
+            loop {
+                match self.connector.connect().await {
+                    Err(error) if connector::is_at_limit(&error) => tokio::time::sleep(LIMIT_PAUSE).await,
+                    result => break result,
+                }
+            }
+        };
+        let conn = tokio::time::timeout(self.acquire_timeout, made)
             .await
             .map_err(|_| Error::Unavailable("a connection could not be made in time".to_owned()))??;
         Ok(conn)
     }
-}
-
-impl Connector {
-    async fn connect(&self) -> ConnectionResult<AsyncPgConnection> {
-        if let Some(tls) = &self.tls {
-            let (client, connection) = self.config.connect(tls.clone()).await.map_err(refused)?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await
-        } else {
-            let (client, connection) = self.config.connect(NoTls).await.map_err(refused)?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await
-        }
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "map_err gives it by value")]
-fn refused(error: tokio_postgres::Error) -> ConnectionError {
-    use std::error::Error as _;
-
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    ConnectionError::BadConnection(text)
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, TargetSessionAttrs};
 
 use super::{Backend, postgres, tls};
 
@@ -46,7 +46,9 @@ impl DatabaseSettings {
 /// value, so an option should take the text and parse it afterwards.
 ///
 /// For PostgreSQL, `sslmode` is one of `disable`, `prefer` (the default), `require`, `verify-ca` and `verify-full`, and
-/// `sslrootcert` names a PEM file, both with libpq's meaning.
+/// `sslrootcert` names a PEM file, both with libpq's meaning. Several hosts, separated by commas, are the servers of one
+/// cluster: the one that takes writes is used. `target_session_attrs` is `read-write` (the default), `primary`, which
+/// means the same here, or `any`, which connects to whichever server answers first.
 #[derive(Clone)]
 pub struct DatabaseUrl(Target);
 
@@ -160,17 +162,20 @@ fn sqlite_path(path: &str) -> Result<PathBuf, ParseDatabaseUrlError> {
     Ok(PathBuf::from(path))
 }
 
-/// tokio-postgres knows neither all of `sslmode` nor `sslrootcert`: both are taken out of the text that it gets.
+/// Reads the URL of a server. tokio-postgres knows neither `sslrootcert` nor all values of `sslmode` and
+/// `target_session_attrs`, so these are taken out of the text that it gets.
 fn postgres_server(text: &str) -> Result<postgres::Server, ParseDatabaseUrlError> {
     let (base, query) = text.rsplit_once('?').unwrap_or((text, ""));
     let mut mode = None;
     let mut root = None;
+    let mut sessions = TargetSessionAttrs::ReadWrite;
     let mut rest = String::from(base);
     let mut separator = '?';
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
             Some(("sslmode", value)) => mode = Some(ssl_mode(value)?),
             Some(("sslrootcert", value)) => root = Some(PathBuf::from(percent_decoded(value))),
+            Some(("target_session_attrs", value)) => sessions = session_attributes(value)?,
             _ => {
                 rest.push(separator);
                 rest.push_str(pair);
@@ -185,7 +190,7 @@ fn postgres_server(text: &str) -> Result<postgres::Server, ParseDatabaseUrlError
         ));
     }
     // The error's source may repeat pieces of the text, and with them of the password.
-    let config = rest.parse::<tokio_postgres::Config>().map_err(|_| {
+    let mut config = rest.parse::<tokio_postgres::Config>().map_err(|_| {
         ParseDatabaseUrlError(
             "the database URL is not understood; it looks like postgres://user:password@host:port/database?sslmode=require",
         )
@@ -193,7 +198,19 @@ fn postgres_server(text: &str) -> Result<postgres::Server, ParseDatabaseUrlError
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(ParseDatabaseUrlError("the database URL names no host"));
     }
+    config.target_session_attrs(sessions);
     Ok(postgres::Server { config, mode, root })
+}
+
+/// Reads `target_session_attrs`. A service writes, so it cannot ask for a standby.
+fn session_attributes(value: &str) -> Result<TargetSessionAttrs, ParseDatabaseUrlError> {
+    match value {
+        "read-write" | "primary" => Ok(TargetSessionAttrs::ReadWrite),
+        "any" => Ok(TargetSessionAttrs::Any),
+        _ => Err(ParseDatabaseUrlError(
+            "target_session_attrs must be read-write (the default), primary or any: the database is written to",
+        )),
+    }
 }
 
 fn ssl_mode(value: &str) -> Result<tls::SslMode, ParseDatabaseUrlError> {
@@ -292,9 +309,25 @@ mod tests {
             "postgres://kim:s3cret@db/auth?sslmode=allow",
             "postgres://kim:s3cret@db/auth?sslrootcert=s3cret.pem",
             "postgres://kim:s3cret@db/auth?sslmode=disable&sslrootcert=s3cret.pem",
+            "postgres://kim:s3cret@db/auth?target_session_attrs=standby",
+            "postgres://kim:s3cret@db/auth?target_session_attrs=read-only",
         ] {
             let error = parse(text).unwrap_err();
             assert!(!format!("{error:?} {error}").contains("s3cret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_must_take_writes_unless_the_url_says_otherwise() {
+        for (parameters, expected) in [
+            ("", TargetSessionAttrs::ReadWrite),
+            ("?sslmode=disable", TargetSessionAttrs::ReadWrite),
+            ("?target_session_attrs=read-write", TargetSessionAttrs::ReadWrite),
+            ("?target_session_attrs=primary", TargetSessionAttrs::ReadWrite),
+            ("?connect_timeout=3&target_session_attrs=any", TargetSessionAttrs::Any),
+        ] {
+            let server = postgres_server(&format!("postgres://kim@one,two/auth{parameters}")).unwrap();
+            assert_eq!(server.config.get_target_session_attrs(), expected, "{parameters}");
         }
     }
 

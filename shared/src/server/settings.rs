@@ -1,6 +1,6 @@
 //! The settings of a server.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use rustls::ServerConfig;
@@ -35,8 +35,8 @@ pub struct ServerSettings {
     /// Seconds that calls in hand may take to end after SIGTERM or Ctrl-C [0 to 600].
     #[arg(long, env = "DRAIN_TIMEOUT_SECONDS", default_value_t = 15, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=600))]
     pub drain_timeout_seconds: u32,
-    /// Networks of the proxies whose `X-Forwarded-For` is believed, such as 10.0.0.0/8,fd00::/8. None: nobody's.
-    #[arg(long, env = "TRUSTED_PROXIES", value_name = "CIDR,...", value_delimiter = ',')]
+    /// Networks and addresses of the proxies whose `X-Forwarded-For` is believed, such as 10.0.0.0/8,192.0.2.7,fd00::/8. None: nobody's.
+    #[arg(long, env = "TRUSTED_PROXIES", value_name = "CIDR,...", value_delimiter = ',', value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
     /// Whether the gRPC ports tell clients what they offer (grpc.reflection.v1 and v1alpha).
     #[arg(long, env = "REFLECTION", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
@@ -76,6 +76,19 @@ pub enum TlsError {
         /// The file with the key.
         key: PathBuf,
     },
+}
+
+/// Reads a network, or an address, which is a network of its own.
+fn network(text: &str) -> Result<IpNet, &'static str> {
+    let text = text.trim();
+    let whole = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| whole()).map_err(|_| {
+        if text.is_empty() {
+            "there is nothing between two commas, or nothing at all; without the option nobody is trusted"
+        } else {
+            "must be a network, such as 10.0.0.0/8 or fd00::/8, or an address, such as 10.0.0.1"
+        }
+    })
 }
 
 impl ServerSettings {
@@ -146,6 +159,51 @@ impl Default for ServerSettings {
             tls_cert_file: None,
             tls_key_file: None,
             tls_client_ca_file: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        server: ServerSettings,
+    }
+
+    fn trusted(text: &str) -> Result<Vec<String>, String> {
+        let cli = Cli::try_parse_from(["server", "--trusted-proxies", text]).map_err(|error| error.to_string())?;
+        Ok(cli.server.trusted_proxies.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_proxy_is_a_network_or_an_address() {
+        for (text, networks) in [
+            ("10.0.0.0/8,fd00::/8", vec!["10.0.0.0/8", "fd00::/8"]),
+            ("10.0.0.1", vec!["10.0.0.1/32"]),
+            (
+                "10.0.0.0/8, fd00::1 ,192.0.2.7",
+                vec!["10.0.0.0/8", "fd00::1/128", "192.0.2.7/32"],
+            ),
+        ] {
+            assert_eq!(trusted(text).expect(text), networks);
+        }
+        for (text, words) in [
+            ("", "nothing at all"),
+            ("10.0.0.0/8,", "between two commas"),
+            ("10.0.0.0/33", "10.0.0.0/33"),
+            ("proxy.example.com", "or an address, such as 10.0.0.1"),
+            ("10.0.0.1:8080", "or an address"),
+        ] {
+            let error = trusted(text).expect_err(text);
+            assert!(
+                error.contains(words) && error.contains("--trusted-proxies"),
+                "{text}: {error}"
+            );
         }
     }
 }

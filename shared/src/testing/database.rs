@@ -54,6 +54,16 @@ impl TestDatabase {
                 (postgres::url(&copy_of(&template).await), None)
             }
         };
+        Self::at(url, directory).await
+    }
+
+    /// A new PostgreSQL database with nothing in it, in this encoding.
+    pub async fn create_encoded(encoding: &str) -> Self {
+        let template = format!("template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'");
+        Self::at(postgres::url(&copy_of(&template).await), None).await
+    }
+
+    async fn at(url: String, directory: Option<TempDir>) -> Self {
         let settings = settings(&url);
         let db = Db::connect(&settings).await.expect("connect to the test's database");
         Self {

@@ -2,9 +2,11 @@
 
 pub mod contract;
 mod database;
+pub mod endpoint;
 pub mod faketime;
 pub mod feed;
 pub mod postgres;
+mod postgres_programs;
 pub mod program;
 pub mod rpc;
 pub mod tokens;

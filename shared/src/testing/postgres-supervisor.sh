@@ -22,8 +22,21 @@ while read -r command port; do
     init)
         "$bin/initdb" -D "$data" -A trust -U postgres -E UTF8 --locale=C -N
         ;;
+    standby)
+        # A hot standby of the server on this port. It has the settings that this one has now.
+        "$bin/pg_basebackup" -D "$data" -h 127.0.0.1 -p "$port" -U postgres -X stream -c fast -N -R
+        ;;
+    promote)
+        "$bin/pg_ctl" promote -s -w -D "$data"
+        ;;
+    synchronous)
+        # A commit is acknowledged once a standby has it.
+        echo "synchronous_standby_names = '*'" >>"$data/postgresql.conf" && "$bin/pg_ctl" reload -s -D "$data"
+        ;;
     tls)
-        echo "ssl = on" >>"$data/postgresql.conf"
+        # Not all programs of PostgreSQL were built with TLS.
+        built=$("$bin/pg_config" --configure || echo ssl)
+        test "${built#*ssl}" != "$built" && echo "ssl = on" >>"$data/postgresql.conf"
         ;;
     start)
         "$bin/pg_ctl" start -s -w -t 60 -D "$data" -l "$dir/log" -o "-p $port \
@@ -32,6 +45,15 @@ while read -r command port; do
         ;;
     stop)
         "$bin/pg_ctl" stop -s -w -m fast -D "$data"
+        ;;
+    kill)
+        # As a machine that loses power: nothing is written any more, and nobody is told.
+        victims=$(pids)
+        segment=$(sed -n 7p "$data/postmaster.pid" | awk '{ print $2 }')
+        kill -KILL $victims
+        while kill -0 $victims; do sleep 0.01; done
+        ipcrm -m "$segment"
+        rm -f "$data/postmaster.pid"
         ;;
     pause)
         # First the one that makes more of them.

@@ -1,5 +1,6 @@
-//! A PostgreSQL for tests: the one that `TEST_POSTGRES_URL` names, else a throw-away cluster made from the installed
-//! binaries, once per test process. The one that is named must let its user make databases; a few tests need a superuser.
+//! A PostgreSQL for tests: the one that `TEST_POSTGRES_URL` names, else a throw-away cluster, once per test process, made with
+//! the programs that are installed or fetched. The one that is named must let its user make databases; a few tests need a
+//! superuser.
 //!
 //! Nothing tears down after `cargo test`, so a supervisor does: a shell whose standard input is a pipe from this process.
 //! When the pipe closes, in whatever way this process ended, it stops the server and removes the directory.
@@ -7,23 +8,37 @@
 use std::{
     env, fs,
     io::{BufRead as _, BufReader, Write as _},
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::{
         fs::{MetadataExt as _, PermissionsExt as _, chown},
         process::CommandExt as _,
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Mutex, OnceLock},
+    time::Duration,
 };
 
+use diesel_async::SimpleAsyncConnection as _;
 use url::Url;
+
+use super::postgres_programs;
+use crate::{
+    db::{DatabaseSettings, Db},
+    query,
+};
 
 /// Takes commands, one a line, and answers each with one line.
 const SUPERVISOR: &str = include_str!("postgres-supervisor.sh");
 
 /// Durability is for data that somebody wants to keep.
 const THROW_AWAY: &str = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off";
+
+/// Commits wait for the standby where there is one that they must wait for, but not for the disk.
+const REPLICATED: &str = "-c fsync=off -c full_page_writes=off -c wal_receiver_status_interval=1s";
+
+/// Used up only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Another process may take the port between its choice and the server's start.
 const PORT_ATTEMPTS: usize = 5;
@@ -74,8 +89,28 @@ impl Cluster {
         Self::start_with(None, "")
     }
 
+    /// Starts a server and a hot standby that follows it by streaming replication.
+    pub fn start_with_standby() -> (Self, Self) {
+        let primary = Self::start_with(None, REPLICATED);
+        let mut standby = Self::prepare(REPLICATED);
+        let copied = standby.command(&format!("standby {}", primary.port));
+        assert!(copied, "the server cannot be copied:\n{}", standby.log());
+        standby.start_somewhere();
+        (primary, standby)
+    }
+
     fn start_with(identity: Option<&ServerIdentity<'_>>, options: &str) -> Self {
-        let binaries = binaries();
+        let mut cluster = Self::prepare(options);
+        assert!(cluster.command("init"), "initdb failed:\n{}", cluster.log());
+        if let Some(identity) = identity {
+            cluster.install(identity);
+        }
+        cluster.start_somewhere();
+        cluster
+    }
+
+    /// Makes a directory for a cluster, and the supervisor that removes it again.
+    fn prepare(options: &str) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("test-postgres-")
             .tempdir()
@@ -84,14 +119,17 @@ impl Cluster {
         let mut command = Command::new("sh");
         let owner = fs::metadata(&directory).expect("its metadata").uid();
         // PostgreSQL refuses to run as root.
-        if owner == 0 {
+        let programs = if owner == 0 {
             let (uid, gid) = unprivileged_user();
             chown(&directory, Some(uid), Some(gid)).expect("give the directory away");
             command.uid(uid).gid(gid);
-        }
+            postgres_programs::folder_for((uid, gid), &directory)
+        } else {
+            postgres_programs::folder().to_owned()
+        };
         let mut process = command
             .args(["-c", SUPERVISOR, "sh"])
-            .arg(&binaries)
+            .arg(&programs)
             .arg(&directory)
             .arg(options)
             .current_dir(&directory)
@@ -101,7 +139,7 @@ impl Cluster {
             .stderr(Stdio::null())
             .spawn()
             .expect("start sh");
-        let mut cluster = Self {
+        Self {
             port: 0,
             directory,
             supervisor: Mutex::new(Supervisor {
@@ -109,23 +147,49 @@ impl Cluster {
                 answers: BufReader::new(process.stdout.take().expect("it is piped")),
                 process,
             }),
-        };
-        assert!(cluster.command("init"), "initdb failed:\n{}", cluster.log());
-        if let Some(identity) = identity {
-            cluster.install(identity);
         }
+    }
+
+    fn start_somewhere(&mut self) {
         for _ in 0..PORT_ATTEMPTS {
-            cluster.port = free_port();
-            if cluster.command(&format!("start {}", cluster.port)) {
-                return cluster;
+            self.port = free_port();
+            if self.command(&format!("start {}", self.port)) {
+                return;
             }
         }
-        panic!("PostgreSQL does not start:\n{}", cluster.log());
+        panic!("PostgreSQL does not start:\n{}", self.log());
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// The URL of one of its databases.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Makes an empty database.
+    pub async fn create_database(&self, name: &str) {
+        let settings = DatabaseSettings::new(self.url("postgres").parse().expect("a URL"));
+        let db = Db::connect(&settings).await.expect("a pool");
+        let mut conn = db.read().await.expect("a connection");
+        let sql = format!("CREATE DATABASE {name} TEMPLATE template0");
+        query!(&mut conn, |c| c.batch_execute(&sql).await).expect("created");
+    }
+
+    /// Waits until this standby has a database.
+    pub async fn has_database(&self, name: &str) {
+        let url = format!("{}?target_session_attrs=any", self.url(name));
+        let settings = DatabaseSettings::new(url.parse().expect("a URL"));
+        let db = Db::connect(&settings).await.expect("a pool");
+        let has = async {
+            while db.read().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, has).await.expect("it follows");
     }
 
     /// Ends the server, and every connection with it.
@@ -137,6 +201,25 @@ impl Cluster {
     pub fn start_again(&self) {
         let started = self.command(&format!("start {}", self.port));
         assert!(started, "PostgreSQL does not start again:\n{}", self.log());
+    }
+
+    /// Ends every process of the server as a loss of power does: nothing more is written, and nobody is told.
+    pub fn kill(&self) {
+        assert!(self.command("kill"), "PostgreSQL cannot be killed:\n{}", self.log());
+    }
+
+    /// Makes a standby a primary. Returns when it takes writes.
+    pub fn promote(&self) {
+        assert!(self.command("promote"), "PostgreSQL is not promoted:\n{}", self.log());
+    }
+
+    /// Lets every commit from now on wait until a standby has it.
+    pub fn make_synchronous(&self) {
+        assert!(
+            self.command("synchronous"),
+            "PostgreSQL does not reload:\n{}",
+            self.log()
+        );
     }
 
     /// Lets every process of the server stand still, so that it neither answers nor hangs up.
@@ -166,7 +249,11 @@ impl Cluster {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set its mode");
             chown(&path, Some(owner.uid()), Some(owner.gid())).expect("set its owner");
         }
-        assert!(self.command("tls"), "TLS cannot be switched on");
+        let offered = self.command("tls");
+        assert!(
+            offered,
+            "these programs of PostgreSQL were built without TLS: apt-get install -y postgresql"
+        );
     }
 
     fn log(&self) -> String {
@@ -187,35 +274,6 @@ impl Drop for Cluster {
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("its address").port()
-}
-
-/// The directory of `initdb`, `pg_ctl` and `postgres`: the one on the PATH, else the newest of Debian's.
-fn binaries() -> PathBuf {
-    #[expect(clippy::disallowed_methods, reason = "this is how programs are found")]
-    let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&path).filter_map(|directory| {
-        let program = directory.join("postgres").canonicalize().ok()?;
-        program.parent().map(Path::to_owned)
-    });
-    let mut packaged: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let version = entry.file_name().to_str()?.parse().ok()?;
-            Some((version, entry.path().join("bin")))
-        })
-        .collect();
-    packaged.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
-    let complete = |directory: &PathBuf| {
-        ["initdb", "pg_ctl", "postgres"]
-            .iter()
-            .all(|program| directory.join(program).is_file())
-    };
-    on_path
-        .chain(packaged.into_iter().map(|(_, directory)| directory))
-        .find(complete)
-        .expect("tests need PostgreSQL: apt-get install -y postgresql (or set TEST_POSTGRES_URL)")
 }
 
 /// The user and group of `postgres`, else of `nobody`.

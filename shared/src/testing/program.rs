@@ -129,6 +129,15 @@ impl Program {
         self.stderr.find(words, |text| text.lines().find_map(event)).await
     }
 
+    /// Counts the lines of the log so far that hold all of these words.
+    pub fn times_logged(&self, words: &[&str]) -> usize {
+        let written = self.stderr.0.borrow();
+        let lines = written.text.lines();
+        lines
+            .filter(|line| words.iter().all(|words| line.contains(words)))
+            .count()
+    }
+
     /// What the program has printed once this is in it.
     pub async fn printed(&self, words: &str) -> String {
         let whole = |text: &str| text.contains(words).then(|| text.to_owned());

@@ -8,6 +8,7 @@ use http::{HeaderMap, Request};
 use tokio::net::TcpStream;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
+use uuid::Uuid;
 
 use crate::server::Listener;
 
@@ -30,6 +31,11 @@ pub fn with_token<T>(message: T, token: &str) -> tonic::Request<T> {
     let value = format!("Bearer {token}").parse().expect("a token is ASCII");
     request.metadata_mut().insert("authorization", value);
     request
+}
+
+/// A new id for a request that may be sent more than once.
+pub fn request_id() -> String {
+    Uuid::new_v4().to_string()
 }
 
 /// `ErrorInfo.reason` of an error; empty where there is none.

@@ -9,7 +9,7 @@ use clap::Parser;
 use shared::{
     authz::Policies,
     clock::Clock,
-    config::{self, DatabaseArgs, StartError},
+    config::{self, DatabaseArgs, StartError, when_available},
     db::{self, Db},
     feed::{AccessView, SilenceSettings},
     server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings, shutdown_signal},
@@ -77,12 +77,10 @@ impl Courses {
         let stop = shutdown_signal().map_err(StartError::failed)?;
         let running = Running::new(stop, self.server.drain_timeout());
         db.report(&running);
-        if !db.wait_until_available(running.stop_token()).await {
+        let migrate = || async { Ok(db::migrate(&db, &catalogue::MIGRATIONS).await?) };
+        if when_available(&db, running.stop_token(), migrate).await?.is_none() {
             return Ok(());
         }
-        db::migrate(&db, &catalogue::MIGRATIONS)
-            .await
-            .map_err(StartError::failed)?;
 
         // The protection. What is known of tokens and roles: nothing yet, and so nobody may do anything.
         let keys = KeySet::empty();

@@ -49,7 +49,7 @@ impl Place {
         Self::on(folder, [auth.url().to_owned(), game.url().to_owned()]).await
     }
 
-    async fn on(folder: TempDir, databases: [String; 2]) -> Self {
+    pub(crate) async fn on(folder: TempDir, databases: [String; 2]) -> Self {
         let place = Self {
             folder,
             databases,
@@ -74,7 +74,7 @@ impl Place {
         path.to_str().expect("UTF-8").to_owned()
     }
 
-    async fn auth_service(&self) -> Program {
+    pub(crate) async fn auth_service(&self) -> Program {
         self.auth_service_at(self.auth, &[]).await
     }
 
@@ -90,6 +90,7 @@ impl Place {
             format!("--bootstrap-admin-password-file={}", self.path("admin-password")),
             "--hashing-memory-kib=8".to_owned(),
             "--hashing-passes=1".to_owned(),
+            "--registration-rate-per-minute=0".to_owned(),
             "--log-format=json".to_owned(),
         ];
         let program = start("auth-service", arguments.to_vec(), environment);
@@ -98,7 +99,7 @@ impl Place {
         program
     }
 
-    async fn game_service(&self) -> (Program, SocketAddr) {
+    pub(crate) async fn game_service(&self) -> (Program, SocketAddr) {
         let (program, at) = self.game_service_of(self.auth, &[]).await;
         (program, at.grpc)
     }
@@ -125,6 +126,10 @@ impl Place {
     }
 
     async fn register(&self, login: &str) -> Person {
+        self.registered(login).await.into()
+    }
+
+    pub(crate) async fn registered(&self, login: &str) -> RegisterResponse {
         let request = RegisterRequest {
             email: format!("{login}@example.com"),
             login: login.to_owned(),
@@ -133,7 +138,7 @@ impl Place {
             ..RegisterRequest::default()
         };
         let mut client = AuthServiceClient::new(channel(self.auth));
-        client.register(request).await.expect("registered").into_inner().into()
+        client.register(request).await.expect("registered").into_inner()
     }
 
     /// The token of the administrator, who changes the first password by the first login.
@@ -222,7 +227,7 @@ fn start(name: &str, arguments: Vec<String>, environment: &[(String, String)]) -
 }
 
 /// Another program of the workspace. `cargo test --workspace` builds them all.
-fn executable(name: &str) -> String {
+pub(crate) fn executable(name: &str) -> String {
     let path = Path::new(env!("CARGO_BIN_EXE_standalone")).with_file_name(name);
     assert!(path.exists(), "{} is not there: build the workspace", path.display());
     path.to_str().expect("UTF-8").to_owned()

@@ -3,5 +3,7 @@
 mod access_feed;
 mod architecture;
 mod clocks;
+mod databases;
+mod fail_over;
 mod program;
 mod protos;

@@ -12,6 +12,12 @@ static OLDER: Migrations = Migrations {
     postgres: embed_migrations!("src/db/tests/older/postgres"),
 };
 
+/// What another service has: one of its versions has the name of one of ours.
+static ANOTHER: Migrations = Migrations {
+    sqlite: embed_migrations!("src/db/tests/another/sqlite"),
+    postgres: embed_migrations!("src/db/tests/another/postgres"),
+};
+
 const VERSIONS: [&str; 2] = ["20260101000000", "20260102000000"];
 
 on_both_backends! {
@@ -24,7 +30,19 @@ on_both_backends! {
             assert_eq!(
                 error.to_string(),
                 "the database was made by a newer version of this program \
-                 (schema 20260102000000, this program knows up to 20250101000000)"
+                 (schema 20260102000000, this program knows up to 20260101000000)"
+            );
+        }
+    }
+
+    async fn a_database_of_another_service_is_refused_untouched(database: TestDatabase) {
+        for result in [migrate(database.db(), &ANOTHER).await, pending(database.db(), &ANOTHER).await] {
+            let error = result.unwrap_err();
+            assert!(matches!(error, MigrateError::Foreign { .. }), "{error:?}");
+            assert_eq!(
+                error.to_string(),
+                "the database belongs to another service: it has had the migration 20260102000000, which this program does \
+                 not know, and lacks 20250101000000; each service needs a database of its own (--database-url)"
             );
         }
         let mut conn = database.db().read().await.unwrap();
@@ -91,5 +109,24 @@ fn the_lock_of_a_replica_that_died_is_free() {
         assert!(!waiting.is_finished());
         drop(held);
         assert_eq!(waiting.await.unwrap().unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_database_that_cannot_hold_every_text_is_refused() {
+    block_on(async {
+        for encoding in ["LATIN1", "SQL_ASCII"] {
+            let database = TestDatabase::create_encoded(encoding).await;
+            for result in [
+                migrate(database.db(), &MIGRATIONS).await.map(drop),
+                MigrationLock::acquire(database.db()).await.map(drop),
+            ] {
+                let error = result.unwrap_err().to_string();
+                assert!(
+                    error.starts_with(&format!("the encoding of the database is {encoding}")),
+                    "{error}"
+                );
+            }
+        }
     });
 }

@@ -1,6 +1,7 @@
 //! A small store, written as a service writes its own, and what it shows of both databases.
 
 mod announcements;
+mod fail_over;
 mod loader;
 mod migrations;
 mod notifications;

@@ -198,6 +198,47 @@ fn a_moment_is_what_the_server_takes_it_for() {
     });
 }
 
+/// A role that may have two connections, of which somebody else has one.
+#[test]
+fn at_the_limit_of_the_server_a_call_waits_for_a_connection() {
+    async fn work(db: Db) -> Result<()> {
+        let mut conn = db.read().await?;
+        execute(&mut conn, "SELECT pg_sleep(0.01)").await
+    }
+
+    block_on(async {
+        let cluster = Cluster::start(None);
+        let admin = Db::connect(&DatabaseSettings::new(cluster.url("postgres").parse().unwrap()))
+            .await
+            .unwrap();
+        let mut conn = admin.read().await.unwrap();
+        execute(&mut conn, "CREATE ROLE few LOGIN CONNECTION LIMIT 2")
+            .await
+            .unwrap();
+        let url = cluster.url("postgres").replace("postgres@", "few@");
+        let settings = |seconds| DatabaseSettings {
+            acquire_timeout: Duration::from_secs(seconds),
+            ..DatabaseSettings::new(url.parse().unwrap())
+        };
+        let db = Db::connect(&settings(20)).await.unwrap();
+        let calls: Vec<_> = (0..100).map(|_| tokio::spawn(work(db.clone()))).collect();
+        for call in calls {
+            call.await.unwrap().expect("it waits for a connection");
+        }
+        let held = [db.read().await.unwrap(), db.read().await.unwrap()];
+        // Another process gets one only once one of the two is given up, and waits for as long as it was told to.
+        let other = Db::connect(&settings(1)).await.unwrap();
+        let start = Instant::now();
+        for outcome in [other.read().await.map(drop), other.try_lease(7).await.map(drop)] {
+            assert!(matches!(outcome, Err(Error::Unavailable(_))), "{outcome:?}");
+        }
+        assert!(start.elapsed() >= Duration::from_secs(2), "{:?}", start.elapsed());
+        drop(held);
+        drop(db);
+        other.read().await.expect("the others are gone");
+    });
+}
+
 #[test]
 fn a_locked_row_is_a_conflict_for_who_does_not_wait() {
     block_on(async {

@@ -1,0 +1,246 @@
+//! Both programs under load, whose primary is killed and whose hot standby is promoted.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use shared::{
+    proto::{
+        auth::v1::{RefreshAccessTokenRequest, RotateTokensRequest, TokenPair, auth_service_client::AuthServiceClient},
+        game::v1::{
+            CreateGameRequest, Game, GameState, GetGameRequest, MakeMoveRequest, Mark, Opponent,
+            game_service_client::GameServiceClient,
+        },
+    },
+    testing::{
+        block_on,
+        postgres::Cluster,
+        program::serving,
+        rpc::{channel, reason, request_id, with_token},
+    },
+};
+use tokio::time::{sleep, timeout};
+use tonic::{Code, Status, transport::Channel};
+
+use crate::access_feed::Place;
+
+/// Used up only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PLAYERS: usize = 6;
+/// Moves acknowledged before the primary is killed, and after the standby is promoted.
+const MOVES: usize = 300;
+/// Commits younger than this may be lost by an asynchronous standby.
+const LAG: Duration = Duration::from_secs(2);
+/// A retry of a call that was not acknowledged comes this much later.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A version of a game that the player was told of.
+struct Acknowledged {
+    player: usize,
+    game: Game,
+    at: Instant,
+}
+
+/// What all players have been told.
+#[derive(Default)]
+struct Record {
+    acknowledged: Mutex<Vec<Acknowledged>>,
+    count: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+impl Record {
+    fn note(&self, player: usize, game: &Game) {
+        let acknowledged = Acknowledged {
+            player,
+            game: game.clone(),
+            at: Instant::now(),
+        };
+        self.acknowledged.lock().expect("no panic").push(acknowledged);
+        self.count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    async fn reaches(&self, count: usize) {
+        let reached = async {
+            while self.count.load(Ordering::SeqCst) < count {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, reached).await.expect("they play");
+    }
+}
+
+/// Plays one game after the other against the computer. A game whose call failed is given up.
+async fn play(mut client: GameServiceClient<Channel>, token: String, player: usize, record: Arc<Record>) {
+    while !record.is_over.load(Ordering::SeqCst) {
+        let request = CreateGameRequest {
+            opponent: Opponent::Computer.into(),
+            mark: Mark::X.into(),
+            ..CreateGameRequest::default()
+        };
+        let created = client.create_game(with_token(request, &token)).await;
+        let mut game = created.map(|answer| answer.into_inner().game.expect("a game"));
+        while let Ok(now) = &game {
+            record.note(player, now);
+            if now.state() != GameState::Turn {
+                break;
+            }
+            let request = MakeMoveRequest {
+                game_id: now.game_id.clone(),
+                cell: now.board.find('.').and_then(|cell| i32::try_from(cell).ok()),
+                expected_version: now.version,
+            };
+            let moved = client.make_move(with_token(request, &token)).await;
+            game = moved.map(|answer| answer.into_inner().game.expect("a game"));
+        }
+        if let Err(status) = game {
+            is_outage(&status);
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+fn is_outage(status: &Status) {
+    assert!(
+        matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded),
+        "{}: {status}",
+        reason(status)
+    );
+}
+
+/// Rotates one session time and again, as a careful client does: what was not answered is asked again with the same request id.
+async fn rotate(mut client: AuthServiceClient<Channel>, mut tokens: TokenPair, record: Arc<Record>) -> TokenPair {
+    while !record.is_over.load(Ordering::SeqCst) {
+        let request = RotateTokensRequest {
+            refresh_token: tokens.refresh_token.clone(),
+            request_id: request_id(),
+        };
+        tokens = loop {
+            match client.rotate_tokens(request.clone()).await {
+                Ok(answer) => break answer.into_inner().tokens.expect("tokens"),
+                Err(status) => {
+                    is_outage(&status);
+                    sleep(PAUSE).await;
+                }
+            }
+        };
+        sleep(PAUSE).await;
+    }
+    tokens
+}
+
+async fn survives(is_synchronous: bool) {
+    let (primary, standby) = Cluster::start_with_standby();
+    for name in ["auth", "game"] {
+        primary.create_database(name).await;
+    }
+    if is_synchronous {
+        primary.make_synchronous();
+    }
+    let hosts = format!("{},{}", primary.address(), standby.address());
+    let databases = ["auth", "game"].map(|name| format!("postgres://postgres@{hosts}/{name}"));
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let place = Place::on(folder, databases).await;
+    let _auth = place.auth_service().await;
+    let (_game, at) = place.game_service().await;
+    serving(at).await;
+
+    let record = Arc::<Record>::default();
+    let (mut playing, mut rotating, mut people) = (Vec::new(), Vec::new(), Vec::new());
+    for player in 0..PLAYERS {
+        let tokens = place.registered(&format!("ann{player}")).await.tokens.expect("tokens");
+        let client = GameServiceClient::new(channel(at));
+        playing.push(tokio::spawn(play(
+            client,
+            tokens.access_token.clone(),
+            player,
+            Arc::clone(&record),
+        )));
+        people.push(tokens);
+        if is_synchronous {
+            let tokens = place.registered(&format!("bob{player}")).await.tokens.expect("tokens");
+            let client = AuthServiceClient::new(channel(place.auth));
+            rotating.push(tokio::spawn(rotate(client, tokens, Arc::clone(&record))));
+        }
+    }
+    record.reaches(MOVES).await;
+    primary.kill();
+    let killed = Instant::now();
+    standby.promote();
+    let promoted = Instant::now();
+    let before = record.count.load(Ordering::SeqCst);
+    record.reaches(before + 1).await;
+    let first = promoted.elapsed();
+    record.reaches(before + MOVES).await;
+    record.is_over.store(true, Ordering::SeqCst);
+    for player in playing {
+        player.await.expect("no call failed but by the outage");
+    }
+
+    let acknowledged = std::mem::take(&mut *record.acknowledged.lock().expect("no panic"));
+    let mut client = GameServiceClient::new(channel(at));
+    let mut lost = 0;
+    for told in &acknowledged {
+        let request = GetGameRequest {
+            game_id: told.game.game_id.clone(),
+        };
+        let found = client
+            .get_game(with_token(request, &people[told.player].access_token))
+            .await;
+        let is_there = match found.map(|answer| answer.into_inner().game.expect("a game")) {
+            Ok(game) => game.version >= told.game.version && game.moves.starts_with(&told.game.moves),
+            Err(status) if status.code() == Code::NotFound => false,
+            Err(status) => panic!("{status}"),
+        };
+        if !is_there {
+            lost += 1;
+            assert!(!is_synchronous, "{:?} is lost", told.game);
+            let is_young = told.at < promoted && told.at + LAG > killed;
+            assert!(
+                is_young,
+                "{:?}, acknowledged {:?} before the end, is lost",
+                told.game,
+                killed - told.at
+            );
+        }
+    }
+    let count = acknowledged.len();
+    #[expect(
+        clippy::print_stderr,
+        reason = "the figures, for whoever asks for them with --nocapture"
+    )]
+    {
+        eprintln!(
+            "{count} answers, {lost} of them lost; the first {} ms after the promotion",
+            first.as_millis()
+        );
+    }
+    assert!(first < Duration::from_secs(5), "{first:?}");
+
+    // Sessions that were there before go on, also those that were rotated meanwhile.
+    for session in rotating {
+        people.push(session.await.expect("no rotation failed but by the outage"));
+    }
+    let mut client = AuthServiceClient::new(channel(place.auth));
+    for tokens in people {
+        let refresh_token = tokens.refresh_token;
+        let refreshed = client
+            .refresh_access_token(RefreshAccessTokenRequest { refresh_token })
+            .await;
+        refreshed.expect("the session lives");
+    }
+}
+
+#[test]
+fn nothing_that_was_acknowledged_is_lost_with_a_synchronous_standby() {
+    block_on(survives(true));
+}
+
+#[test]
+fn the_last_moments_alone_are_lost_with_an_asynchronous_standby() {
+    block_on(survives(false));
+}
