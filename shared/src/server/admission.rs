@@ -110,8 +110,12 @@ impl OpenStreams {
 
     fn take<B>(&self, request: &Request<B>) -> Result<Place, ErrorReply> {
         let extensions = request.extensions();
+        let address: Option<&ClientAddress> = extensions.get();
+        // A proxy brings many clients by one connection.
+        let is_forwarded = address.is_some_and(|address| address.client() != address.peer());
         let connection = extensions.get().map(|connection: &Connection| connection.id);
-        let address = extensions.get().and_then(ClientAddress::bucket);
+        let connection = connection.filter(|_| !is_forwarded);
+        let address = address.and_then(ClientAddress::bucket);
         let too_many = |of: &str| overloaded(format!("this {of} has too many open streams of this kind"));
         let of_connection = connection.map(|id| self.by_connection.take(id).ok_or_else(|| too_many("connection")));
         let of_address = address.map(|address| self.by_address.take(address).ok_or_else(|| too_many("address")));

@@ -7,24 +7,27 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, request::Parts};
 use http_body_util::{BodyExt as _, Full};
-use ipnet::IpNet;
 use tonic::{
     Code,
     body::Body,
     codegen::{Body as _, Bytes},
 };
 
-use super::{MAX_MESSAGE_LEN, deadline, peer::ClientAddress, unfinished::Unfinished};
+use super::{
+    MAX_MESSAGE_LEN, deadline,
+    peer::ClientAddress,
+    unfinished::{Claim, Unfinished},
+};
 use crate::{error::ErrorReply, proto::authz::v1::ErrorReason};
 
 /// Flag and length of a message (gRPC over HTTP/2, "Length-Prefixed-Message").
 const PREFIX_LEN: usize = 5;
 /// How long a message may take to arrive.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// What a header takes beside its name and value (RFC 9113, section 10.5.1).
-const HEADER_OVERHEAD: usize = 32;
+/// Bytes of an entry in a table of headers, beside the texts.
+const TABLE_ENTRY: usize = 128;
 /// What an unfinished call takes beside its headers and its message.
 const CALL_OVERHEAD: usize = 4 * 1024;
 
@@ -35,86 +38,109 @@ struct Received {
     bytes: Vec<u8>,
 }
 
-/// The request with its message in memory. Of a message that is too large, only as much as the
-/// decoder needs to see that.
-///
-/// # Errors
-///
-/// DEADLINE_EXCEEDED if it takes longer than `patience` or ten seconds, RESOURCE_EXHAUSTED if others
-/// need the memory.
-pub(super) async fn received(
-    request: Request<Body>,
-    unfinished: &Unfinished,
-    patience: Duration,
-) -> Result<Request<Body>, ErrorReply> {
-    let (head, mut body) = request.into_parts();
-    let mut received = Received::default();
-    // Most messages are there with their headers, and take nothing from the budget.
-    let is_complete = loop {
-        match body.frame().now_or_never() {
-            // A body that breaks off is as good as one that ends: the decoder says what is missing.
-            Some(None | Some(Err(_))) => break true,
-            Some(Some(Ok(frame))) => {
-                let Ok(data) = frame.into_data() else { continue };
-                if received.bytes.is_empty() && body.is_end_stream() {
-                    return Ok(Request::from_parts(head, Body::new(Full::new(data))));
+/// A request whose message has arrived, as far as it was there with the headers.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    /// All of it. Most messages are, and take nothing from the budget.
+    Complete(Request<Body>),
+    /// Not all of it.
+    Partial(Box<Partial>),
+    /// Its memory is needed for others.
+    Refused,
+}
+
+#[derive(Debug)]
+pub(super) struct Partial {
+    head: Parts,
+    body: Body,
+    received: Received,
+    /// Bytes that the call takes beside its message.
+    fixed: usize,
+    claim: Claim,
+}
+
+impl Arrival {
+    /// Takes in what is there of a message. This is done at once for each call that a connection
+    /// brings, so that however many there are, those that have to wait count from the beginning.
+    pub(super) fn begin(request: Request<Body>, unfinished: &Unfinished) -> Self {
+        let (head, mut body) = request.into_parts();
+        let mut received = Received::default();
+        loop {
+            match body.frame().now_or_never() {
+                // A body that breaks off is as good as one that ends: the decoder says what is missing.
+                Some(None | Some(Err(_))) => break,
+                Some(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    if received.bytes.is_empty() && body.is_end_stream() {
+                        return Self::Complete(Request::from_parts(head, Body::new(Full::new(data))));
+                    }
+                    if received.take(&data) {
+                        break;
+                    }
                 }
-                if received.take(&data) {
-                    break true;
+                None => {
+                    let fixed = CALL_OVERHEAD + memory_of(&head.headers);
+                    let address = head.extensions.get().and_then(ClientAddress::bucket);
+                    let Some(claim) = unfinished.claim(address, fixed + received.bytes.capacity()) else {
+                        return Self::Refused;
+                    };
+                    return Self::Partial(Box::new(Partial {
+                        head,
+                        body,
+                        received,
+                        fixed,
+                        claim,
+                    }));
                 }
             }
-            None => break false,
         }
-    };
-    if !is_complete {
-        // Boxed: what follows is rare, and would make every call larger.
-        let rest = rest(
-            &head.headers,
-            address(&head.extensions),
-            body,
-            &mut received,
-            unfinished,
-        );
-        Box::pin(tokio::time::timeout(patience.min(TIMEOUT), rest))
-            .await
-            .unwrap_or_else(|_elapsed| Err(deadline::exceeded()))?;
+        Self::Complete(Request::from_parts(head, received.into_body()))
     }
-    Ok(Request::from_parts(head, received.into_body()))
 }
 
-fn address(extensions: &Extensions) -> Option<IpNet> {
-    extensions.get().and_then(ClientAddress::bucket)
-}
+impl Partial {
+    /// Waits for the rest of the message. Of one that is too large, for as much as the decoder needs
+    /// to see that.
+    ///
+    /// # Errors
+    ///
+    /// DEADLINE_EXCEEDED if it takes longer than `patience` or ten seconds, RESOURCE_EXHAUSTED if
+    /// others need the memory.
+    pub(super) async fn complete(self: Box<Self>, patience: Duration) -> Result<Request<Body>, ErrorReply> {
+        tokio::time::timeout(patience.min(TIMEOUT), self.rest())
+            .await
+            .unwrap_or_else(|_elapsed| Err(deadline::exceeded()))
+    }
 
-/// Receives the rest of a message.
-async fn rest(
-    headers: &HeaderMap,
-    address: Option<IpNet>,
-    mut body: Body,
-    received: &mut Received,
-    unfinished: &Unfinished,
-) -> Result<(), ErrorReply> {
-    let fixed = CALL_OVERHEAD + len(headers);
-    let mut claim = unfinished.claim(address, fixed + received.bytes.capacity());
-    let refused = claim.refused();
-    let mut refused = pin!(refused.cancelled());
-    loop {
-        let frame = std::future::poll_fn(|cx| match refused.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(())),
-            Poll::Pending => Pin::new(&mut body).poll_frame(cx).map(Ok),
-        })
-        .await;
-        match frame {
-            Err(()) => return Err(stalled()),
-            Ok(None | Some(Err(_))) => return Ok(()),
-            Ok(Some(Ok(frame))) => {
-                let Ok(data) = frame.into_data() else { continue };
-                if received.take(&data) {
-                    return Ok(());
+    async fn rest(self: Box<Self>) -> Result<Request<Body>, ErrorReply> {
+        let Self {
+            head,
+            mut body,
+            mut received,
+            fixed,
+            mut claim,
+        } = *self;
+        let refused = claim.refused();
+        let mut refused = pin!(refused.cancelled());
+        loop {
+            let frame = std::future::poll_fn(|cx| match refused.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Err(())),
+                Poll::Pending => Pin::new(&mut body).poll_frame(cx).map(Ok),
+            })
+            .await;
+            match frame {
+                Err(()) => return Err(stalled()),
+                Ok(None | Some(Err(_))) => break,
+                Ok(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    if received.take(&data) {
+                        break;
+                    }
+                    claim.grow_to(fixed + received.bytes.capacity());
                 }
-                claim.grow_to(fixed + received.bytes.capacity());
             }
         }
+        Ok(Request::from_parts(head, received.into_body()))
     }
 }
 
@@ -141,13 +167,16 @@ impl Received {
     }
 }
 
-/// The length of a header list as HTTP/2 counts it.
-fn len(headers: &HeaderMap) -> usize {
-    let of = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + HEADER_OVERHEAD;
-    headers.iter().map(of).sum()
+/// The memory that a header list takes: its table, and the texts in it. The length by which HTTP/2
+/// bounds it says little of that, for many small headers fill a large table.
+fn memory_of(headers: &HeaderMap) -> usize {
+    let texts = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    let repeated = headers.len() - headers.keys_len();
+    headers.capacity() * TABLE_ENTRY + repeated * TABLE_ENTRY + headers.iter().map(texts).sum::<usize>()
 }
 
-fn stalled() -> ErrorReply {
+/// The refusal of a call that has to make room for others.
+pub(super) fn stalled() -> ErrorReply {
     ErrorReply::new(
         Code::ResourceExhausted,
         ErrorReason::Overloaded,

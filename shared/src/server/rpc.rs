@@ -28,7 +28,8 @@ use tracing::{Instrument as _, Span, field::Empty};
 use super::{
     Running, ServerSettings,
     admission::{Admission, Place},
-    deadline, message,
+    deadline,
+    message::{self, Arrival},
     peer::ClientAddress,
     refusals::Refusals,
     request_id::{REQUEST_ID, RequestId},
@@ -181,8 +182,17 @@ where
             deadline = Some(deadline.map_or(REFLECTION_LIFE, |given| given.min(REFLECTION_LIFE)));
         }
         let of_span = span.clone();
-        async move {
-            let (response, place) = match shared.admit(request, is_stream).await {
+        let timeout = deadline::of(request.headers(), shared.timeout);
+        let patience = timeout.as_ref().copied().unwrap_or_default();
+        // Reflection alone takes a stream of messages.
+        let arrival = if request.uri().path().ends_with(REFLECTION) {
+            Arrival::Complete(request)
+        } else {
+            Arrival::begin(request, &shared.unfinished)
+        };
+        let answer = move |request: Result<Request<Body>, ErrorReply>| async move {
+            let admitted = request.and_then(|request| shared.admit(request, timeout?, is_stream, record.start));
+            let (response, place) = match admitted {
                 Ok((request, place, timeout)) => {
                     record.is_anonymous = record.rpc.is_public;
                     (respond(inner, request, timeout).await, place)
@@ -200,9 +210,20 @@ where
             }
             drop((record, place));
             Ok(response)
+        };
+        match arrival {
+            Arrival::Complete(request) => answer(Ok(request)).instrument(span).boxed(),
+            // What it takes to serve the call is made once there is something to serve.
+            Arrival::Partial(partial) => async move {
+                let request = partial.complete(patience).await;
+                Box::pin(answer(request)).await
+            }
+            .instrument(span)
+            .boxed(),
+            Arrival::Refused => async move { Box::pin(answer(Err(message::stalled()))).await }
+                .instrument(span)
+                .boxed(),
         }
-        .instrument(span)
-        .boxed()
     }
 }
 
@@ -250,24 +271,18 @@ impl Drop for Record {
 }
 
 impl Shared {
-    /// The request with its message, a place for the call, and the time that it may take.
-    async fn admit(
+    /// The request, a place for the call, and what is left of the time that it may take.
+    fn admit(
         &self,
         request: Request<Body>,
+        timeout: Duration,
         is_stream: bool,
+        start: Instant,
     ) -> Result<(Request<Body>, Place, Duration), ErrorReply> {
-        let timeout = deadline::of(request.headers(), self.timeout)?;
         if timeout.is_zero() {
             return Err(deadline::exceeded());
         }
-        let start = Instant::now();
         // First the message, then a place: a client that sends headers and no message takes none.
-        // Reflection alone takes a stream of messages.
-        let request = if request.uri().path().ends_with(REFLECTION) {
-            request
-        } else {
-            message::received(request, &self.unfinished, timeout).await?
-        };
         let place = self.admission.admit(&request, is_stream)?;
         Ok((request, place, timeout.saturating_sub(start.elapsed())))
     }

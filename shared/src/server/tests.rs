@@ -94,6 +94,25 @@ async fn unfinished_messages_make_room_for_others() {
 }
 
 #[tokio::test]
+async fn many_small_headers_count_by_the_memory_that_they_take() {
+    let (address, _running) = spawn(&behind_a_proxy()).await;
+    let connection = RawConnection::open(address).await;
+    let names: Vec<String> = (0..400).map(|number| format!("x{number}")).collect();
+    let mut headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    headers.push(("x-forwarded-for", "192.0.2.1"));
+    let (mut answers, mut streams) = (FuturesUnordered::new(), Vec::new());
+    for _ in 0..5 {
+        let (answer, stream) = connection.begin_and_stall(CHECK, &headers, Vec::new()).await;
+        answers.push(answer);
+        streams.push(stream);
+    }
+    // 15 KiB by HPACK, but over 64 KiB in memory: an address has room for one.
+    for (code, _) in first_answers(&mut answers, 4).await {
+        assert_eq!(code, Code::ResourceExhausted);
+    }
+}
+
+#[tokio::test]
 async fn many_addresses_share_the_budget() {
     let (address, _running) = spawn(&behind_a_proxy()).await;
     let connection = RawConnection::open(address).await;

@@ -21,6 +21,8 @@ const REFUSED: &str = "rpc_server_unfinished_refused_total";
 
 /// The part of the budget that one client address may hold.
 const ADDRESS_SHARE: usize = 8;
+/// The part of the budget that calls may hold beyond it while they are on their way out.
+const LEAVING_SHARE: usize = 16;
 
 /// The budget.
 #[derive(Clone, Debug)]
@@ -35,7 +37,10 @@ struct Budget {
 
 #[derive(Debug, Default)]
 struct State {
+    /// What the calls hold that may go on.
     used: usize,
+    /// The same, and what those hold that were refused and are not gone yet.
+    held: usize,
     /// Numbers the moments at which calls made progress.
     moment: u64,
     calls: BTreeMap<u64, Held>,
@@ -53,6 +58,8 @@ struct Held {
 #[derive(Debug, Default)]
 struct Address {
     used: usize,
+    /// See [`State::held`].
+    held: usize,
     /// The moments of its calls.
     calls: BTreeSet<u64>,
 }
@@ -62,6 +69,8 @@ struct Address {
 pub(super) struct Claim {
     budget: Arc<Budget>,
     moment: u64,
+    address: Option<IpNet>,
+    bytes: usize,
     refused: CancellationToken,
 }
 
@@ -84,8 +93,9 @@ impl Unfinished {
         }))
     }
 
-    /// Takes bytes for a call from this address. It may be refused at once, like any other.
-    pub(super) fn claim(&self, address: Option<IpNet>, bytes: usize) -> Claim {
+    /// Takes bytes for a call from this address. `None` if it has to go at once: it alone is more
+    /// than its address may hold, or too many that were refused are still on their way out.
+    pub(super) fn claim(&self, address: Option<IpNet>, bytes: usize) -> Option<Claim> {
         let refused = CancellationToken::new();
         let mut state = self.0.lock();
         let held = Held {
@@ -94,13 +104,21 @@ impl Unfinished {
             refused: refused.clone(),
         };
         let moment = state.insert(held);
+        state.holds_more(address, bytes);
         self.0.make_room(&mut state, address);
+        if self.0.has_too_many_leaving(&state, address) {
+            state.refuse(moment);
+        }
         drop(state);
-        Claim {
+        // Dropped, it holds nothing any more.
+        let claim = Claim {
             budget: Arc::clone(&self.0),
             moment,
+            address,
+            bytes,
             refused,
-        }
+        };
+        (!claim.refused.is_cancelled()).then_some(claim)
     }
 }
 
@@ -112,9 +130,11 @@ impl Claim {
         let Some(held) = state.remove(self.moment) else {
             return;
         };
-        let address = held.address;
         self.moment = state.insert(Held { bytes, ..held });
-        self.budget.make_room(&mut state, address);
+        state.holds_more(self.address, bytes);
+        state.holds_less(self.address, self.bytes);
+        self.bytes = bytes;
+        self.budget.make_room(&mut state, self.address);
     }
 
     /// Cancelled when the call has to make room for others.
@@ -127,6 +147,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let mut state = self.budget.lock();
         state.remove(self.moment);
+        state.holds_less(self.address, self.bytes);
         self.budget.report(&state);
     }
 }
@@ -155,9 +176,17 @@ impl Budget {
         self.report(state);
     }
 
+    /// Whether calls that were refused and are not gone yet hold too much.
+    fn has_too_many_leaving(&self, state: &State, address: Option<IpNet>) -> bool {
+        let is_over = |held: usize, limit: usize| held > limit + limit / LEAVING_SHARE;
+        let of_address = address.and_then(|address| state.addresses.get(&address));
+        is_over(state.held, self.total)
+            || of_address.is_some_and(|address| is_over(address.held, self.total / ADDRESS_SHARE))
+    }
+
     fn report(&self, state: &State) {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        self.bytes.set(state.used as f64);
+        self.bytes.set(state.held as f64);
     }
 }
 
@@ -189,11 +218,27 @@ impl State {
         {
             address.used -= held.bytes;
             address.calls.remove(&moment);
-            if address.calls.is_empty() {
+        }
+        Some(held)
+    }
+
+    fn holds_more(&mut self, address: Option<IpNet>, bytes: usize) {
+        self.held += bytes;
+        if let Some(address) = address {
+            self.addresses.entry(address).or_default().held += bytes;
+        }
+    }
+
+    fn holds_less(&mut self, address: Option<IpNet>, bytes: usize) {
+        self.held -= bytes;
+        if let Some(key) = address
+            && let Some(address) = self.addresses.get_mut(&key)
+        {
+            address.held -= bytes;
+            if address.held == 0 {
                 self.addresses.remove(&key);
             }
         }
-        Some(held)
     }
 
     fn refuse(&mut self, moment: u64) {
@@ -210,48 +255,62 @@ mod tests {
 
     const KIB: usize = 1024;
 
-    fn claim(budget: &Unfinished, address: &str, bytes: usize) -> Claim {
+    fn claim(budget: &Unfinished, address: &str, bytes: usize) -> Option<Claim> {
         budget.claim(Some(address.parse().expect("a network")), bytes)
     }
 
-    fn used(budget: &Unfinished) -> usize {
-        budget.0.lock().used
+    fn used(budget: &Unfinished) -> (usize, usize) {
+        let state = budget.0.lock();
+        (state.used / KIB, state.held / KIB)
     }
 
     #[test]
     fn the_call_that_has_stalled_longest_makes_room() {
-        let budget = Unfinished::new(80 * KIB);
+        let budget = Unfinished::new(160 * KIB);
         let mut claims: Vec<_> = (0..8)
-            .map(|number| claim(&budget, &format!("192.0.2.{number}/32"), 10 * KIB))
+            .map(|number| claim(&budget, &format!("192.0.2.{number}/32"), 20 * KIB).expect("room"))
             .collect();
-        assert_eq!(used(&budget), 80 * KIB);
+        assert_eq!(used(&budget), (160, 160));
         // The first has made progress since, so the second is the one that has stalled longest.
-        claims[0].grow_to(10 * KIB);
-        let last = claim(&budget, "192.0.2.9/32", 10 * KIB);
+        claims[0].grow_to(20 * KIB);
+        let last = claim(&budget, "192.0.2.9/32", 10 * KIB).expect("room");
         let refused: Vec<_> = claims.iter().map(|claim| claim.refused.is_cancelled()).collect();
         assert_eq!(refused, [false, true, false, false, false, false, false, false]);
-        assert_eq!(used(&budget), 80 * KIB);
-        // What is refused changes nothing any more.
+        // The second is not gone yet. What it does changes nothing any more.
+        assert_eq!(used(&budget), (150, 170));
         claims[1].grow_to(70 * KIB);
-        assert_eq!(used(&budget), 80 * KIB);
+        assert_eq!(used(&budget), (150, 170));
         drop((claims, last));
-        assert_eq!(used(&budget), 0);
+        assert_eq!(used(&budget), (0, 0));
         assert!(budget.0.lock().addresses.is_empty());
     }
 
     #[test]
+    fn a_newcomer_goes_at_once_while_too_many_are_on_their_way_out() {
+        let budget = Unfinished::new(160 * KIB);
+        let claims: Vec<_> = (0..20)
+            .map(|number| claim(&budget, &format!("192.0.2.{number}/32"), 10 * KIB))
+            .collect();
+        // Sixteen, and a sixteenth more.
+        assert_eq!(claims.iter().flatten().count(), 17);
+        assert_eq!(used(&budget).1, 170);
+        drop(claims);
+        assert!(claim(&budget, "192.0.2.1/32", 10 * KIB).is_some());
+    }
+
+    #[test]
     fn an_address_holds_no_more_than_an_eighth() {
-        let budget = Unfinished::new(80 * KIB);
+        let budget = Unfinished::new(160 * KIB);
         let one = "192.0.2.1/32";
-        let (first, second) = (claim(&budget, one, 6 * KIB), claim(&budget, one, 5 * KIB));
+        let first = claim(&budget, one, 12 * KIB).expect("room");
+        let second = claim(&budget, one, 9 * KIB).expect("room");
         assert!(first.refused.is_cancelled() && !second.refused.is_cancelled());
-        let other = claim(&budget, "192.0.2.2/32", 10 * KIB);
+        let other = claim(&budget, "192.0.2.2/32", 20 * KIB).expect("room");
         assert!(!other.refused.is_cancelled());
         // One call alone may not either.
-        let large = claim(&budget, "192.0.2.3/32", 11 * KIB);
-        assert!(large.refused.is_cancelled());
+        assert!(claim(&budget, "192.0.2.3/32", 21 * KIB).is_none());
         // The process itself has no address.
-        let inside = budget.claim(None, 60 * KIB);
+        let inside = budget.claim(None, 60 * KIB).expect("room");
         assert!(!inside.refused.is_cancelled() && !second.refused.is_cancelled());
     }
 }

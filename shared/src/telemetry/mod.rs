@@ -48,7 +48,8 @@ pub enum LogFormat {
 
 /// Starts logs and traces for this process, which others know as `service`. Calling it again changes nothing. Needs a runtime.
 pub fn init(settings: &TelemetrySettings, service: &'static str) -> Result<(), StartError> {
-    let filter = EnvFilter::new(format!("{},{}=off", settings.log_level.0, traces::SQL));
+    // h2 warns of each connection that it ends for what its client does, which may be without end.
+    let filter = EnvFilter::new(format!("h2=error,{},{}=off", settings.log_level.0, traces::SQL));
     let registry = tracing_subscriber::registry();
     let started = match traces::layer(&settings.traces, service)? {
         // One filter for everything costs a call less than one for each layer.

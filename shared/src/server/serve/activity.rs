@@ -1,6 +1,9 @@
 //! How far a connection has got, and when it has to end.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use tokio::time::{Duration, Instant};
 
@@ -9,8 +12,10 @@ use tokio::time::{Duration, Instant};
 pub(super) const OPENING: Duration = Duration::from_secs(5);
 /// How long a client may leave everything unread that we write to its socket.
 const UNREAD: Duration = Duration::from_secs(30);
-/// How long a client that was told to go may keep its connection without a call.
-const LEAVING: Duration = Duration::from_secs(30);
+/// How long a client that was asked to go may keep its connection without a call: as a rule, and
+/// when the server stops.
+pub(super) const LEAVING: Duration = Duration::from_secs(30);
+pub(super) const STOPPING: Duration = Duration::from_secs(3);
 /// The longest time between two looks at a connection.
 const LOOK: Duration = Duration::from_secs(15);
 
@@ -30,6 +35,13 @@ pub(super) struct Activity {
 /// A call that is being served on a connection, its answer included.
 #[derive(Debug)]
 pub(super) struct OpenCall(std::sync::Arc<Activity>);
+
+/// A client that has been asked to go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    at: Instant,
+    patience: Duration,
+}
 
 /// The decision about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +103,8 @@ impl Activity {
         OpenCall(std::sync::Arc::clone(self))
     }
 
-    /// What is to become of the connection. `idle` bounds the time without a call; `asked` says
-    /// since when the client has been asked to go.
-    pub(super) fn verdict(&self, idle: Duration, asked: Option<Instant>) -> Verdict {
+    /// What is to become of the connection. `idle` bounds the time without a call.
+    pub(super) fn verdict(&self, idle: Duration, asked: Option<Asked>) -> Verdict {
         let since = |mark: &AtomicU64| match mark.load(Relaxed) {
             0 => None,
             mark => Some(Duration::from_millis(self.mark().saturating_sub(mark))),
@@ -118,15 +129,15 @@ impl Activity {
                 verdict => return verdict,
             }
         }
-        if self.calls.load(Relaxed) > 0 {
+        if self.calls.load(Acquire) > 0 {
             return Verdict::LookIn(next);
         }
         let idle_for = since(&self.idle_since).unwrap_or_default();
         let verdict = match asked {
             None => within(idle_for, idle, Verdict::AskToGo),
             Some(asked) => within(
-                asked.elapsed().min(idle_for),
-                LEAVING,
+                asked.at.elapsed().min(idle_for),
+                asked.patience,
                 Verdict::Close("the client did not go"),
             ),
         };
@@ -150,11 +161,21 @@ fn within(taken: Duration, limit: Duration, over: Verdict) -> Verdict {
     }
 }
 
+impl Asked {
+    /// Now, and it has so long.
+    pub(super) fn to_leave_within(patience: Duration) -> Self {
+        Self {
+            at: Instant::now(),
+            patience,
+        }
+    }
+}
+
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        if self.0.calls.fetch_sub(1, Relaxed) == 1 {
-            self.0.idle_since.store(self.0.mark(), Relaxed);
-        }
+        // First the time: who sees that there is no call goes by it.
+        self.0.idle_since.store(self.0.mark(), Relaxed);
+        self.0.calls.fetch_sub(1, Release);
     }
 }
 
@@ -188,7 +209,7 @@ mod tests {
         drop(call);
         assert_eq!(after(&activity, 299).await, Verdict::LookIn(Duration::from_secs(1)));
         assert_eq!(after(&activity, 1).await, Verdict::AskToGo);
-        let asked = Some(Instant::now());
+        let asked = Some(Asked::to_leave_within(LEAVING));
         assert!(matches!(activity.verdict(IDLE, asked), Verdict::LookIn(_)));
         tokio::time::advance(LEAVING).await;
         assert!(matches!(activity.verdict(IDLE, asked), Verdict::Close(_)));

@@ -35,7 +35,7 @@ const UNREAD: Duration = Duration::from_secs(30);
 const PIECE_LEN: usize = 16 * 1024;
 /// Bytes of a message's last piece. hyper queues it and the trailers whether or not the client
 /// has room, and is then done with the call: so little is kept for a client that does not read.
-const LAST_PIECE_LEN: usize = 2 * 1024;
+pub(super) const LAST_PIECE_LEN: usize = 2 * 1024;
 
 /// Answers that were given up because nobody read them.
 const UNREAD_ANSWERS: &str = "rpc_server_unread_answers_total";

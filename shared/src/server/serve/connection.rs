@@ -11,16 +11,16 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Duration, Instant, sleep},
+    time::{Duration, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 
 use super::{
     accept::Protocol,
-    activity::{Activity, Verdict},
-    answer::{Answer, Calls},
+    activity::{Activity, Asked, LEAVING, STOPPING, Verdict},
+    answer::{Answer, Calls, LAST_PIECE_LEN},
     guard::Guarded,
 };
 
@@ -34,8 +34,9 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// Streams that a client may reset before they were accepted (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 20;
-/// Streams that a client may make us reset (CVE-2025-8671).
-const MAX_LOCAL_RESETS: usize = 64;
+/// Streams that a client may make us reset (CVE-2025-8671), over the life of its connection. Those
+/// that it opens beyond MAX_STREAMS before it has read our SETTINGS count as well.
+const MAX_LOCAL_RESETS: usize = 1024;
 /// A connection that is silent for this long is asked whether it lives.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// A connection that does not answer for this long is closed.
@@ -88,6 +89,8 @@ where
                 .max_header_list_size(MAX_METADATA_LEN)
                 .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
                 .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+                // Little more than the last piece of an answer is queued for a client that does not read.
+                .max_send_buf_size(LAST_PIECE_LEN)
                 .keep_alive_interval(KEEPALIVE_INTERVAL)
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                 .serve_connection(io, service);
@@ -98,6 +101,8 @@ where
                 .timer(TokioTimer::new())
                 // Ours does not close a connection that only waits for its next request.
                 .header_read_timeout(None)
+                // A client may close its side once it has asked.
+                .half_close(true)
                 .max_buf_size(MAX_HEAD_LEN)
                 .serve_connection(io, service);
             drive(served, &activity, rules).await;
@@ -118,7 +123,7 @@ where
             Verdict::LookIn(time) => time,
             Verdict::AskToGo => {
                 served.as_mut().graceful_shutdown();
-                asked = Some(Instant::now());
+                asked = Some(Asked::to_leave_within(LEAVING));
                 continue;
             }
             Verdict::Close(why) => {
@@ -135,7 +140,7 @@ where
             }
             () = rules.stop.cancelled(), if asked.is_none() => {
                 served.as_mut().graceful_shutdown();
-                asked = Some(Instant::now());
+                asked = Some(Asked::to_leave_within(STOPPING));
             }
             () = rules.kill.cancelled() => return,
             () = sleep(look) => {}
@@ -164,7 +169,9 @@ where
         let call = self.activity.call();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.connection.clone());
-        let answered = self.service.clone().oneshot(request);
+        // At once, and not when the call's task runs: what the call takes counts from now on. Both
+        // services, the RPCs' layers and axum's router, are always ready.
+        let answered = self.service.clone().call(request);
         Box::pin(async move {
             let response = answered.await?;
             Ok(response.map(|body| Answer::new(body, call)))

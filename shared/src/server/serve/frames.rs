@@ -50,6 +50,9 @@ pub(super) struct ControlFrames {
     by_time: f64,
     filled_at: Instant,
     earned: u64,
+    /// Ends of streams that the client may still send: for each stream an empty last frame and a
+    /// reset.
+    ends: u64,
 }
 
 impl Frames {
@@ -104,13 +107,18 @@ impl Frames {
 }
 
 impl FrameHeader {
-    /// Whether the frame carries no part of a call. Resets and new streams are bounded by hyper.
+    /// Whether the frame carries no part of a call. New streams are bounded by hyper.
     const fn is_control(self) -> bool {
         match self.kind {
-            DATA => self.len == 0 && self.flags & END_STREAM == 0,
-            HEADERS | RST_STREAM | CONTINUATION => false,
+            DATA => self.len == 0,
+            HEADERS | CONTINUATION => false,
             _ => true,
         }
+    }
+
+    /// Whether the frame does nothing but end a stream.
+    const fn is_end(self) -> bool {
+        self.kind == RST_STREAM || (self.kind == DATA && self.len == 0 && self.flags & END_STREAM != 0)
     }
 
     const fn is_acknowledgement(self) -> bool {
@@ -124,6 +132,7 @@ impl ControlFrames {
             by_time: CONTROL_BURST,
             filled_at: Instant::now(),
             earned: 0,
+            ends: 0,
         }
     }
 
@@ -136,6 +145,13 @@ impl ControlFrames {
 
     /// Notes a frame that the client sent. False if it was one too many.
     pub(super) fn received(&mut self, frame: FrameHeader) -> bool {
+        if frame.kind == HEADERS {
+            self.ends = self.ends.saturating_add(2);
+        }
+        if frame.is_end() && self.ends > 0 {
+            self.ends -= 1;
+            return true;
+        }
         if !frame.is_control() {
             return true;
         }
@@ -194,11 +210,11 @@ mod tests {
     fn frames_of_calls_are_no_control_frames() {
         for (frame, control) in [
             (frame(DATA, 0, 1), false),
-            (frame(DATA, END_STREAM, 0), false),
+            (frame(DATA, END_STREAM, 0), true),
             (frame(DATA, 0, 0), true),
             (frame(HEADERS, 0, 0), false),
             (frame(CONTINUATION, 0, 0), false),
-            (frame(RST_STREAM, 0, 4), false),
+            (frame(RST_STREAM, 0, 4), true),
             (frame(0x2, 0, 5), true),
             (frame(0x4, 0, 0), true),
             (frame(PING, 0, 8), true),
@@ -229,7 +245,11 @@ mod tests {
         control.sent(frame(DATA, 0, 100));
         assert!(control.received(ping) && control.received(ping));
         assert!(!control.received(ping));
+        // Each stream may end twice, by its last frame and by a reset.
+        assert!(!control.received(frame(RST_STREAM, 0, 4)));
         assert!(control.received(frame(HEADERS, 0, 10)));
+        assert!(control.received(frame(DATA, END_STREAM, 0)) && control.received(frame(RST_STREAM, 0, 4)));
+        assert!(!control.received(frame(RST_STREAM, 0, 4)));
         // A ping every 10 ms for an hour.
         for _ in 0..360_000 {
             tokio::time::advance(Duration::from_millis(10)).await;

@@ -1,6 +1,10 @@
 //! Connections that stall, flood or read nothing, and those that do none of it.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{Request, Response};
@@ -182,6 +186,75 @@ async fn an_answer_that_nobody_reads_is_given_up() {
     let (response, _) = send.send_request(get(), true).expect("a stream");
     let mut body = response.await.expect("an answer").into_body();
     body.data().await.expect("data").expect("no error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn little_is_queued_for_a_client_with_a_window_that_reads_nothing() {
+    const PIECE: usize = 16 * 1024;
+    static ASKED_FOR: AtomicUsize = AtomicUsize::new(0);
+    let endless = service_fn(|_| async {
+        let pieces = futures_util::stream::repeat_with(|| {
+            ASKED_FOR.fetch_add(PIECE, Relaxed);
+            Ok::<_, Infallible>(http_body::Frame::data(Bytes::from(vec![0; PIECE])))
+        });
+        Ok(Response::new(Body::new(http_body_util::StreamBody::new(pieces))))
+    });
+    let (mut client, socket) = duplex(PIECE);
+    let connection = Connection { id: 1, peer: None };
+    let served = tokio::spawn(serve(socket, connection, endless, rules(Protocol::Grpc)));
+    // The largest windows that there are, of the stream and of the connection, and one request.
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff];
+    let window = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0xff, 0, 0];
+    let request = [0, 0, 4, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x86, 0x01];
+    let authority = [1, b'x'];
+    let mut bytes = [PREFACE, &settings, &window, &request, &authority].concat();
+    let at = PREFACE.len() + settings.len() + window.len() + 2;
+    bytes[at] = 6;
+    client.write_all(&bytes).await.expect("sent");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let asked_for = ASKED_FOR.load(Relaxed);
+    assert!((PIECE..=8 * PIECE).contains(&asked_for), "{asked_for} bytes");
+    timeout(Duration::from_secs(60), served)
+        .await
+        .expect("ended")
+        .expect("no panic");
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_side_is_answered() {
+    for _ in 0..50 {
+        let (mut client, socket) = duplex(1 << 16);
+        client
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .expect("sent");
+        client.shutdown().await.expect("closed");
+        let connection = Connection { id: 1, peer: None };
+        tokio::spawn(serve(socket, connection, answering(1), rules(Protocol::Http)));
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_does_not_hold_up_the_end() {
+    let (mut client, socket) = duplex(1 << 16);
+    let connection = Connection { id: 1, peer: None };
+    let rules = rules(Protocol::Grpc);
+    let stop = rules.stop.clone();
+    let served = tokio::spawn(serve(socket, connection, answering(1), rules));
+    client
+        .write_all(&[PREFACE, EMPTY_SETTINGS].concat())
+        .await
+        .expect("sent");
+    // Its client answers nothing: not the SETTINGS, not the GOAWAY.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stop.cancel();
+    timeout(Duration::from_secs(5), served)
+        .await
+        .expect("ended")
+        .expect("no panic");
 }
 
 #[tokio::test(start_paused = true)]
