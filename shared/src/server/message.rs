@@ -40,6 +40,7 @@ struct Received {
 
 /// A request whose message has arrived, as far as it was there with the headers.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives for as long as a call takes to begin")]
 pub(super) enum Arrival {
     /// All of it. Most messages are, and take nothing from the budget.
     Complete(Request<Body>),
