@@ -36,8 +36,8 @@ use crate::{
     load::Time,
     report::Report,
     scenario::{
-        Setup, connections, enumeration, feed, footprint, leaderboard, login, login_storm, moves, overload, reads,
-        refusal, rotation, unfinished, verification,
+        Setup, connections, enumeration, feed, footprint, guessing, invalid, leaderboard, login, login_storm, moves,
+        overload, reads, refusal, rotation, unfinished, verification,
     },
 };
 
@@ -155,6 +155,13 @@ enum Scenario {
         #[command(flatten)]
         samples: enumeration::Samples,
     },
+    /// Correct logins beside many guessers from one IPv6 network.
+    Guessing {
+        #[command(flatten)]
+        attack: guessing::Attack,
+    },
+    /// GetMe beside calls that are refused as invalid, against the same without.
+    InvalidFlood,
     /// The baseline of an RPC: for this program's own use.
     #[command(hide = true)]
     BareServer { listen: SocketAddr, answers: PathBuf },
@@ -280,6 +287,8 @@ impl Scenario {
             Self::Unfinished { attack } if is_first => unfinished::run(setup, attack, report).await,
             Self::Footprint if is_first => footprint::run(setup, report).await,
             Self::Enumeration { samples } => enumeration::run(setup, samples, report).await,
+            Self::Guessing { attack } => guessing::run(setup, attack, report).await,
+            Self::InvalidFlood => invalid::run(setup, report).await,
             Self::Rpc
             | Self::Verification
             | Self::Connections { .. }

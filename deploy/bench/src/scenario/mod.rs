@@ -4,6 +4,8 @@ pub(crate) mod connections;
 pub(crate) mod enumeration;
 pub(crate) mod feed;
 pub(crate) mod footprint;
+pub(crate) mod guessing;
+pub(crate) mod invalid;
 pub(crate) mod leaderboard;
 pub(crate) mod login;
 pub(crate) mod login_storm;
