@@ -89,7 +89,11 @@ pub struct Clock {
 enum Source {
     /// The machine's clocks. The monotonic one counts from this moment.
     System(Instant),
-    Manual(Arc<Hands>),
+    Manual {
+        hands: Arc<Hands>,
+        /// Microseconds by which the wall clock of this process is ahead of the hand's.
+        ahead: i64,
+    },
 }
 
 impl Default for Source {
@@ -101,6 +105,7 @@ impl Default for Source {
 /// The positions of a manual clock's hands, in microseconds.
 #[derive(Debug)]
 struct Hands {
+    start: Timestamp,
     wall: AtomicI64,
     monotonic: AtomicI64,
     /// How far the clock of a database server is ahead of the wall clock.
@@ -127,6 +132,7 @@ impl Clock {
     /// ```
     pub fn manual(start: Timestamp) -> (Self, ClockHand) {
         let hand = ClockHand(Arc::new(Hands {
+            start,
             wall: AtomicI64::new(start.0),
             monotonic: AtomicI64::new(0),
             server_lead: AtomicI64::new(0),
@@ -145,7 +151,15 @@ impl Clock {
                 let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp(micros(elapsed))
             }
-            Source::Manual(hands) => Timestamp(hands.wall.load(Ordering::SeqCst)),
+            Source::Manual { hands, ahead } => Timestamp(hands.wall.load(Ordering::SeqCst).saturating_add(*ahead)),
+        }
+    }
+
+    /// The time by a clock that is never wrong. Only manual clocks have one, for tests in place of the database's.
+    pub(crate) fn true_time(&self) -> Option<Timestamp> {
+        match &self.source {
+            Source::System(_) => None,
+            Source::Manual { hands, .. } => Some(hands.start.plus(self.monotonic())),
         }
     }
 
@@ -154,7 +168,7 @@ impl Clock {
     pub fn monotonic(&self) -> Duration {
         match &self.source {
             Source::System(start) => start.elapsed(),
-            Source::Manual(hands) => duration(hands.monotonic.load(Ordering::SeqCst)),
+            Source::Manual { hands, .. } => duration(hands.monotonic.load(Ordering::SeqCst)),
         }
     }
 
@@ -162,7 +176,7 @@ impl Clock {
     pub async fn sleep(&self, time: Duration) {
         match &self.source {
             Source::System(_) => tokio::time::sleep(time).await,
-            Source::Manual(hands) => {
+            Source::Manual { hands, .. } => {
                 let until = self.monotonic() + time;
                 let is_over = |(): &()| duration(hands.monotonic.load(Ordering::SeqCst)) >= until;
                 // An error would mean that the sender is gone, and `self` holds it.
@@ -178,7 +192,7 @@ impl Clock {
     pub(crate) fn steady(&self) -> Option<Settled> {
         let is_settled_by_hand = match &self.source {
             Source::System(_) => false,
-            Source::Manual(hands) => hands.is_settled.load(Ordering::SeqCst),
+            Source::Manual { hands, .. } => hands.is_settled.load(Ordering::SeqCst),
         };
         let (now, is_steady) = self.course.read(|| (self.now(), self.monotonic()), is_settled_by_hand);
         is_steady.then(|| Settled::new(now))
@@ -194,7 +208,7 @@ impl Clock {
     pub(crate) fn steered_server_time(&self) -> Option<Timestamp> {
         match &self.source {
             Source::System(_) => None,
-            Source::Manual(hands) => {
+            Source::Manual { hands, .. } => {
                 let lead = hands.server_lead.load(Ordering::SeqCst);
                 Some(Timestamp(self.now().0.saturating_add(lead)))
             }
@@ -222,7 +236,15 @@ pub struct ClockHand(Arc<Hands>);
 impl ClockHand {
     /// Another clock that it steers: that of another process, which starts now.
     pub fn clock(&self) -> Clock {
-        Clock::with_source(Source::Manual(Arc::clone(&self.0)))
+        self.clock_ahead(0)
+    }
+
+    /// The same with a wall clock that is always this many seconds ahead of the hand's, or behind.
+    pub fn clock_ahead(&self, seconds: i64) -> Clock {
+        Clock::with_source(Source::Manual {
+            hands: Arc::clone(&self.0),
+            ahead: seconds.saturating_mul(1_000_000),
+        })
     }
 
     /// Lets this much time pass.
@@ -276,6 +298,17 @@ mod tests {
         assert_eq!(clock.now(), Timestamp::from_micros(12));
         hand.set(Timestamp::from_micros(1));
         assert_eq!(clock.now(), Timestamp::from_micros(1));
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_stays_so_and_true_time_does_not_jump() {
+        let (clock, hand) = Clock::manual(Timestamp::from_micros(60_000_000));
+        let behind = hand.clock_ahead(-5);
+        hand.set(Timestamp::from_micros(10_000_000));
+        assert_eq!(clock.true_time(), Some(Timestamp::from_micros(60_000_000)));
+        hand.advance(Duration::from_secs(1));
+        assert_eq!((clock.now().as_seconds(), behind.now().as_seconds()), (11, 6));
+        assert_eq!(behind.true_time(), clock.true_time());
     }
 
     #[test]

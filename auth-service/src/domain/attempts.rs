@@ -9,21 +9,30 @@
 //! What is counted is an *identifier*, not a user: a login and the address of one user count apart, and so does what is
 //! nobody's. Counting them as one would tell that both exist. A key is an HMAC, so the table names nobody.
 //!
+//! Times in the table are the database's ([`DatabaseTime`]), so that neither replicas whose clocks differ nor a clock that is
+//! set wrong makes a wait longer. A row blocks only while its failures bring a wait, and never for longer than that wait.
+//!
 //! OWASP Authentication Cheat Sheet, "Login Throttling"; NIST SP 800-63B, section 3.2.2.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use shared::{
     clock::{Clock, Timestamp},
-    db::{self, Conn, Db, write_tx},
+    db::{self, Conn, DatabaseTime, Db, write_tx},
     ids::UserId,
 };
 
 use super::{Act, AddressLimit, Error, RateRule, ServerSecrets, audit::AuditEvent, secret::Purpose};
 use crate::{
     ids::DeviceId,
-    store::{self, Failure, Throttle, User},
+    store::{self, Failure, Throttle, UNBLOCKED, User},
 };
 
 /// How long failures count.
@@ -32,6 +41,8 @@ const MEMORY: Duration = Duration::from_hours(24);
 const MAX_DELAY_OF_ADDRESS: Duration = Duration::from_mins(1);
 /// Rows that a purge deletes in one transaction.
 const PURGE_BATCH: i64 = 500;
+/// How far replicas may differ in what they take for the database's time.
+const ALLOWANCE: Duration = Duration::from_secs(1);
 
 /// How many attempts there are.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +64,9 @@ pub(crate) struct AttemptRules {
 pub(crate) struct Attempts {
     db: Db,
     clock: Clock,
+    time: Arc<DatabaseTime>,
+    /// No row is from the future by the clock that this process started with.
+    is_past: Arc<AtomicBool>,
     key: Key,
     rules: AttemptRules,
     logins: AddressLimit,
@@ -97,8 +111,10 @@ impl Attempts {
         // Counters made under an older secret are forgotten with it.
         let key = Key::new(HMAC_SHA256, &secrets.derive(Purpose::Attempts)[0]);
         Self {
-            db,
+            time: Arc::new(DatabaseTime::new(db.clone(), clock.clone())),
             clock,
+            is_past: Arc::default(),
+            db,
             key,
             rules,
             logins: AddressLimit::new(rules.logins),
@@ -120,27 +136,33 @@ impl Attempts {
     pub(super) async fn count(&self, act: &Act, guess: Guess<'_>) -> Result<Attempt, Error> {
         let mut counters = self.counters(act, guess);
         let keys: Vec<Vec<u8>> = counters.iter().map(|counter| counter.key.clone()).collect();
+        self.time.refresh().await?;
+        self.end_blocks_of_the_future().await?;
         // Those who have to wait take no turn at writing.
         let mut conn = self.db.read().await?;
         let rows = store::throttles_by_keys(&mut conn, &keys).await?;
         drop(conn);
-        refuse_blocked(&rows, self.clock.now())?;
+        self.refuse_blocked(&counters, &rows, self.time.now())?;
         if self.count_freely(&counters, &rows).await? {
             return Ok(Attempt { counters });
         }
         write_tx!(self.db, |tx| {
             let mut rows = Vec::with_capacity(keys.len());
             for key in &keys {
-                rows.push(store::throttle_lock(tx, key, self.clock.now()).await?);
+                rows.push(store::throttle_lock(tx, key, self.time.now()).await?);
             }
-            let now = self.clock.now();
-            refuse_blocked(&rows, now)?;
+            let now = self.time.now();
+            self.refuse_blocked(&counters, &rows, now)?;
             for (counter, row) in counters.iter_mut().zip(rows) {
                 let failures = next_failure(Some(&row), now);
                 counter.delay = self.delay(counter.scope, failures);
+                let blocked_until = match counter.delay {
+                    Duration::ZERO => UNBLOCKED,
+                    delay => now.plus(delay),
+                };
                 let counted = Throttle {
                     failures,
-                    blocked_until: now.plus(counter.delay),
+                    blocked_until,
                     expire_time: now.plus(MEMORY),
                     ..row
                 };
@@ -150,12 +172,57 @@ impl Attempts {
         })
     }
 
+    /// Ends all blocks if the database's clock was set back, or if at the start there are rows from the future: by the
+    /// present time they would last for longer than their delay. What was counted stays.
+    async fn end_blocks_of_the_future(&self) -> Result<(), Error> {
+        let (went_back, is_past) = (self.time.take_went_back(), self.is_past.swap(true, Ordering::SeqCst));
+        if is_past && !went_back {
+            return Ok(());
+        }
+        let ended = self.try_end_blocks_of_the_future(went_back).await;
+        if ended.is_err() {
+            self.is_past.store(false, Ordering::SeqCst);
+            if went_back {
+                self.time.put_went_back();
+            }
+        }
+        ended
+    }
+
+    async fn try_end_blocks_of_the_future(&self, went_back: bool) -> Result<(), Error> {
+        let now = self.time.now();
+        // Every row counts for this long after it was written.
+        let latest = now.plus(MEMORY);
+        let mut conn = self.db.read().await?;
+        if !went_back && !store::throttles_outlast(&mut conn, latest.plus(ALLOWANCE)).await? {
+            return Ok(());
+        }
+        drop(conn);
+        tracing::warn!("the clock was set back: no account or address has to wait for it any longer");
+        loop {
+            let mut conn = self.db.read().await?;
+            let keys = store::throttles_beyond(&mut conn, now, latest, PURGE_BATCH).await?;
+            drop(conn);
+            if keys.is_empty() {
+                return Ok(());
+            }
+            let unblocked: Result<(), Error> = write_tx!(self.db, |tx| {
+                for key in &keys {
+                    store::throttle_unblock(tx, key, latest).await?;
+                }
+                Ok(())
+            });
+            unblocked?;
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Counts an attempt by one statement, where its failure brings no wait by these rows. False where it is not counted: others have counted since
     /// the rows were read.
     async fn count_freely(&self, counters: &[Counter], rows: &[Throttle]) -> Result<bool, Error> {
         let mut conn = self.db.write().await?;
         // Only now: there may have been others before this one.
-        let now = self.clock.now();
+        let now = self.time.now();
         let mut failures = Vec::with_capacity(counters.len());
         for counter in counters {
             let row = rows.iter().find(|row| row.key == counter.key);
@@ -180,11 +247,11 @@ impl Attempts {
 
     /// The password was right: nothing counts against the account or the device any more, and the address has its attempt back.
     /// In the transaction of what the password was for.
-    pub(super) async fn succeeded(&self, tx: &mut Conn, attempt: &Attempt, now: Timestamp) -> db::Result<()> {
+    pub(super) async fn succeeded(&self, tx: &mut Conn, attempt: &Attempt) -> db::Result<()> {
         let is_address = |counter: &&Counter| counter.scope == Scope::Address;
         let (address, own): (Vec<_>, Vec<_>) = attempt.counters.iter().partition(is_address);
         if let ([address], [own]) = (&address[..], &own[..]) {
-            return store::throttles_settle(tx, &address.key, &own.key, now).await;
+            return store::throttles_settle(tx, &address.key, &own.key).await;
         }
         for counter in own {
             store::throttle_delete(tx, &counter.key).await?;
@@ -194,7 +261,7 @@ impl Attempts {
 
     /// The same in a transaction of its own, where the password was right and nothing came of it.
     pub(super) async fn settle(&self, attempt: &Attempt) -> Result<(), Error> {
-        write_tx!(self.db, |tx| Ok(self.succeeded(tx, attempt, self.clock.now()).await?))
+        write_tx!(self.db, |tx| Ok(self.succeeded(tx, attempt).await?))
     }
 
     /// Forgets what was counted for the identifiers of a user, for their devices, and for their present password.
@@ -286,6 +353,22 @@ impl Attempts {
         let (free, max) = self.limits(scope);
         delay(failures, free, max)
     }
+
+    /// Refuses an attempt under one of these rows that has to wait: for the delay of its failures at most, whatever the
+    /// row says.
+    fn refuse_blocked(&self, counters: &[Counter], rows: &[Throttle], now: Timestamp) -> Result<(), Error> {
+        let waits = rows.iter().filter(|row| now < row.expire_time).filter_map(|row| {
+            let counter = counters.iter().find(|counter| counter.key == row.key)?;
+            let delay = self.delay(counter.scope, row.failures);
+            let left = row.blocked_until.since(now);
+            // A block that has not begun is of a clock that was ahead.
+            (left <= delay.saturating_add(ALLOWANCE)).then_some(left.min(delay))
+        });
+        match waits.max() {
+            Some(wait) if !wait.is_zero() => Err(Error::TooManyAttempts(wait)),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Attempt {
@@ -317,17 +400,6 @@ fn delay(failures: i64, free: i64, max: Duration) -> Duration {
     let doublings = u32::try_from(failures - free).unwrap_or(u32::MAX);
     let seconds = 2_u64.checked_pow(doublings);
     seconds.map_or(max, |seconds| Duration::from_secs(seconds).min(max))
-}
-
-fn refuse_blocked(rows: &[Throttle], now: Timestamp) -> Result<(), Error> {
-    let until = rows
-        .iter()
-        .filter(|row| row.failures > 0 && now < row.expire_time)
-        .map(|row| row.blocked_until);
-    match until.max() {
-        Some(until) if now < until => Err(Error::TooManyAttempts(until.since(now))),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

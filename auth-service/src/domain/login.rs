@@ -111,7 +111,7 @@ impl Accounts {
             }
             let begun = self.sessions.begin(tx, act, &user, device, now).await?;
             published.extend(begun.changes);
-            self.attempts.succeeded(tx, &attempt, now).await?;
+            self.attempts.succeeded(tx, &attempt).await?;
             AuditEvent::new("session.login")
                 .user(user.id)
                 .detail("session_id", begun.session_id)

@@ -59,8 +59,9 @@ pub(crate) use self::{
         signing_key_retire, signing_keys_list,
     },
     throttle::{
-        Failure, Throttle, throttle_delete, throttle_delete_expired, throttle_lock, throttle_take_back,
-        throttle_update, throttles_by_keys, throttles_count, throttles_expired, throttles_settle,
+        Failure, Throttle, UNBLOCKED, throttle_delete, throttle_delete_expired, throttle_lock, throttle_take_back,
+        throttle_unblock, throttle_update, throttles_beyond, throttles_by_keys, throttles_count, throttles_expired,
+        throttles_outlast, throttles_settle,
     },
     user::{
         NewUser, User, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock,

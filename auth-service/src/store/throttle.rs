@@ -19,11 +19,14 @@ pub(crate) struct Throttle {
     /// An HMAC of what is counted.
     pub(crate) key: Vec<u8>,
     pub(crate) failures: i64,
-    /// No attempt is let in before.
+    /// No attempt is let in before; [`UNBLOCKED`] while failures bring no wait.
     pub(crate) blocked_until: Timestamp,
     /// From then on nothing counts.
     pub(crate) expire_time: Timestamp,
 }
+
+/// `blocked_until` of a row that blocks nothing: a time that is over by every clock.
+pub(crate) const UNBLOCKED: Timestamp = Timestamp::from_micros(0);
 
 /// What is counted under one key or two. For a list of them PostgreSQL would plan the statement anew at each execution.
 pub(crate) async fn throttles_by_keys(conn: &mut Conn, keys: &[Vec<u8>]) -> db::Result<Vec<Throttle>> {
@@ -45,7 +48,8 @@ pub(crate) struct Failure<'a> {
     pub(crate) free: i64,
 }
 
-/// Counts one or two failures, each where it brings no wait and none is on. Under which keys: the others are as they were.
+/// Counts one or two failures, each where it brings no wait. Returns the keys that were counted under; the others are as they
+/// were.
 pub(crate) async fn throttles_count(
     conn: &mut Conn,
     failures: &[Failure<'_>],
@@ -59,7 +63,7 @@ pub(crate) async fn throttles_count(
     // In the order of the keys, in which everybody locks them.
     let count =
         prepared::<Binary>("INSERT INTO login_throttle (key, failures, blocked_until, expire_time) SELECT key, 1, ")
-            .bind::<sql_types::Timestamp, _>(now)
+            .bind::<sql_types::Timestamp, _>(UNBLOCKED)
             .text(", ")
             .bind::<sql_types::Timestamp, _>(expire_time)
             .text(" FROM (SELECT ")
@@ -68,19 +72,22 @@ pub(crate) async fn throttles_count(
             .bind::<Nullable<Binary>, _>(other.map(|other| other.key))
             .text(
                 ") AS counted WHERE key IS NOT NULL ORDER BY key ON CONFLICT (key) DO UPDATE SET \
-                 failures = CASE WHEN login_throttle.expire_time > excluded.blocked_until \
-                 THEN login_throttle.failures ELSE 0 END + 1, \
-                 blocked_until = excluded.blocked_until, expire_time = excluded.expire_time \
-                 WHERE login_throttle.expire_time <= excluded.blocked_until \
-                 OR (login_throttle.blocked_until <= excluded.blocked_until \
-                 AND login_throttle.failures + 1 < CASE WHEN login_throttle.key = ",
+                 failures = CASE WHEN login_throttle.expire_time > ",
             )
+            .bind::<sql_types::Timestamp, _>(now)
+            .text(
+                " THEN login_throttle.failures ELSE 0 END + 1, \
+                 blocked_until = excluded.blocked_until, expire_time = excluded.expire_time \
+                 WHERE login_throttle.expire_time <= ",
+            )
+            .bind::<sql_types::Timestamp, _>(now)
+            .text(" OR login_throttle.failures + 1 < CASE WHEN login_throttle.key = ")
             .bind::<Binary, _>(one.key)
             .text(" THEN ")
             .bind::<BigInt, _>(one.free)
             .text(" ELSE ")
             .bind::<BigInt, _>(other.map_or(0, |other| other.free))
-            .text(" END) RETURNING key");
+            .text(" END RETURNING key");
     query!(conn, |c| count.load(c).await)
 }
 
@@ -89,7 +96,7 @@ pub(crate) async fn throttle_lock(conn: &mut Conn, key: &[u8], now: Timestamp) -
     let none = Throttle {
         key: key.to_vec(),
         failures: 0,
-        blocked_until: now,
+        blocked_until: UNBLOCKED,
         expire_time: now,
     };
     query!(conn, |c| diesel::insert_into(login_throttle::table)
@@ -121,17 +128,13 @@ pub(crate) async fn throttle_take_back(conn: &mut Conn, key: &[u8]) -> db::Resul
 }
 
 /// Takes back one failure under the one key, and the wait that it brought, and forgets all under the other.
-pub(crate) async fn throttles_settle(
-    conn: &mut Conn,
-    taken_back: &[u8],
-    forgotten: &[u8],
-    now: Timestamp,
-) -> db::Result<()> {
+pub(crate) async fn throttles_settle(conn: &mut Conn, taken_back: &[u8], forgotten: &[u8]) -> db::Result<()> {
     let settle =
         prepared::<()>("INSERT INTO login_throttle (key, failures, blocked_until, expire_time) SELECT key, 0, ")
-            .bind::<sql_types::Timestamp, _>(now)
+            .bind::<sql_types::Timestamp, _>(UNBLOCKED)
             .text(", ")
-            .bind::<sql_types::Timestamp, _>(now)
+            // Such a row is over from the start.
+            .bind::<sql_types::Timestamp, _>(UNBLOCKED)
             .text(" FROM (SELECT ")
             .bind::<Binary, _>(taken_back)
             .text(" AS key UNION ALL SELECT ")
@@ -153,6 +156,47 @@ pub(crate) async fn throttles_settle(
 pub(crate) async fn throttle_delete(conn: &mut Conn, key: &[u8]) -> db::Result<()> {
     let delete = diesel::delete(login_throttle::table.find(key));
     query!(conn, |c| delete.execute(c).await).map(|_| ())
+}
+
+/// Whether a row counts until after `latest`, as none does by the present clock.
+pub(crate) async fn throttles_outlast(conn: &mut Conn, latest: Timestamp) -> db::Result<bool> {
+    let row: Option<i64> = query!(conn, |c| login_throttle::table
+        .filter(login_throttle::expire_time.gt(latest))
+        .select(login_throttle::failures)
+        .first(c)
+        .await
+        .optional())?;
+    Ok(row.is_some())
+}
+
+/// Keys of rows that block or count until after these moments, at most `limit`, sorted.
+pub(crate) async fn throttles_beyond(
+    conn: &mut Conn,
+    blocked: Timestamp,
+    expire: Timestamp,
+    limit: i64,
+) -> db::Result<Vec<Vec<u8>>> {
+    query!(conn, |c| login_throttle::table
+        .filter(
+            login_throttle::blocked_until
+                .gt(blocked)
+                .or(login_throttle::expire_time.gt(expire))
+        )
+        .order(login_throttle::key)
+        .limit(limit)
+        .select(login_throttle::key)
+        .load(c)
+        .await)
+}
+
+/// Ends the block under this key, and lets the row count until `expire` at most.
+pub(crate) async fn throttle_unblock(conn: &mut Conn, key: &[u8], expire: Timestamp) -> db::Result<()> {
+    let row = login_throttle::table.find(key);
+    let unblock = diesel::update(row).set(login_throttle::blocked_until.eq(UNBLOCKED));
+    query!(conn, |c| unblock.execute(c).await)?;
+    let later = row.filter(login_throttle::expire_time.gt(expire));
+    let shorten = diesel::update(later).set(login_throttle::expire_time.eq(expire));
+    query!(conn, |c| shorten.execute(c).await).map(|_| ())
 }
 
 /// Keys of rows that count no longer, at most `limit`, sorted.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use shared::{
+    clock::Timestamp,
     db::Backend,
     proto::auth::v1::{
         CreateServiceAccountRequest, GetMeRequest, IntrospectTokenRequest, IssueServiceTokenRequest, LogoutRequest,
         RefreshAccessTokenRequest, RevokeAllTokensRequest, RotateServiceAccountSecretRequest,
-        service_account_service_client::ServiceAccountServiceClient,
+        auth_service_client::AuthServiceClient, service_account_service_client::ServiceAccountServiceClient,
     },
     testing::{
         TestDatabase, on_both_backends,
@@ -15,7 +16,7 @@ use shared::{
     },
 };
 
-use tonic::Code;
+use tonic::{Code, transport::Channel};
 
 use crate::{
     callers::{eventually, server_with_root},
@@ -23,10 +24,18 @@ use crate::{
 };
 
 const STEP: Duration = Duration::from_mins(5);
+/// Seconds.
+const HOUR: i64 = 3600;
+const YEAR: i64 = 365 * 24 * HOUR;
 const ACCESS_TOKEN_LIFE: Duration = Duration::from_mins(30);
 
 async fn me(server: &Server, token: &str) -> Result<(), String> {
     let answer = server.account().get_me(with_token(GetMeRequest {}, token)).await;
+    answer.map(drop).map_err(|status| reason(&status))
+}
+
+async fn try_login(client: &mut AuthServiceClient<Channel>, password: &str) -> Result<(), String> {
+    let answer = client.login(credentials("ann", password)).await;
     answer.map(drop).map_err(|status| reason(&status))
 }
 
@@ -254,13 +263,89 @@ on_both_backends! {
         assert_eq!(token().await, Err("CLIENT_CREDENTIALS_INVALID".to_owned()));
     }
 
-    async fn who_has_to_wait_waits(database: TestDatabase) {
+    async fn a_wait_is_as_long_as_it_was_when_it_began(database: TestDatabase) {
         let server = Server::start_with(database, &settings(&["--login-free-attempts", "1"])).await;
         server.register("ann").await;
-        assert_eq!(reason(&server.auth().login(credentials("ann", "wrong horse")).await.expect_err("wrong")), "CREDENTIALS_INVALID");
-        server.clock.set(START.minus(STEP));
-        assert_eq!(reason(&server.auth().login(credentials("ann", PASSWORD)).await.expect_err("blocked")), "TOO_MANY_ATTEMPTS");
-        server.clock.set(START.plus(Duration::from_secs(1)));
-        server.login("ann").await;
+        let from_now = |seconds: i64| Timestamp::from_micros(START.as_micros() + seconds * 1_000_000);
+        for (failures, step) in [-5, -HOUR, -YEAR, 5, HOUR, YEAR].into_iter().enumerate() {
+            assert_eq!(try_login(&mut server.auth(), "wrong horse").await, Err("CREDENTIALS_INVALID".to_owned()));
+            let wait = Duration::from_secs(1 << failures);
+            assert_eq!(try_login(&mut server.auth(), PASSWORD).await, Err("TOO_MANY_ATTEMPTS".to_owned()));
+            server.clock.set(from_now(step));
+            assert_eq!(try_login(&mut server.auth(), PASSWORD).await, Err("TOO_MANY_ATTEMPTS".to_owned()), "{step}");
+            server.clock.advance(wait - Duration::from_millis(1));
+            assert_eq!(try_login(&mut server.auth(), PASSWORD).await, Err("TOO_MANY_ATTEMPTS".to_owned()), "{step}");
+            server.clock.advance(Duration::from_millis(1));
+        }
+        assert_eq!(try_login(&mut server.auth(), PASSWORD).await, Ok(()));
+    }
+
+    async fn a_wrong_password_blocks_nobody_whatever_the_clock_does_next(database: TestDatabase) {
+        let server = Server::start(database).await;
+        server.register("ann").await;
+        let mut now = START;
+        for step in [-5, -HOUR, -YEAR, 5, HOUR, YEAR] {
+            for _ in 0..9 {
+                assert_eq!(try_login(&mut server.auth(), "wrong horse").await, Err("CREDENTIALS_INVALID".to_owned()));
+            }
+            now = Timestamp::from_micros(now.as_micros() + step * 1_000_000);
+            server.clock.set(now);
+            assert_eq!(try_login(&mut server.auth(), PASSWORD).await, Ok(()), "{step}");
+        }
+    }
+
+    async fn replicas_whose_clocks_differ_agree_on_every_wait(database: TestDatabase) {
+        let few = settings(&["--login-free-attempts", "3"]);
+        let server = Server::start_with(database, &few).await;
+        server.register("ann").await;
+        for ahead in [-5, 5, -HOUR, HOUR, -YEAR, YEAR] {
+            let (running, mut other) = server.replica_ahead(ahead, &few).await;
+            let mut one = server.auth();
+            for (wrong, right) in [(one.clone(), other.clone()), (other.clone(), one.clone())] {
+                let (mut wrong, mut right) = (wrong, right);
+                for _ in 0..2 {
+                    assert_eq!(try_login(&mut wrong, "wrong horse").await, Err("CREDENTIALS_INVALID".to_owned()));
+                    assert_eq!(try_login(&mut wrong, "wrong horse").await, Err("CREDENTIALS_INVALID".to_owned()));
+                    assert_eq!(try_login(&mut right, PASSWORD).await, Ok(()), "{ahead}");
+                }
+                for _ in 0..3 {
+                    assert_eq!(try_login(&mut wrong, "wrong horse").await, Err("CREDENTIALS_INVALID".to_owned()));
+                }
+                for client in [&mut wrong, &mut right] {
+                    assert_eq!(try_login(client, PASSWORD).await, Err("TOO_MANY_ATTEMPTS".to_owned()), "{ahead}");
+                }
+                server.clock.advance(Duration::from_secs(1));
+                assert_eq!(try_login(&mut right, PASSWORD).await, Ok(()), "{ahead}");
+            }
+            for client in [&mut one, &mut other] {
+                assert_eq!(try_login(client, PASSWORD).await, Ok(()), "{ahead}");
+            }
+            running.stop_token().cancel();
+        }
+    }
+
+    async fn a_start_ends_the_waits_that_a_clock_ahead_has_left(database: TestDatabase) {
+        let few = settings(&["--login-free-attempts", "1"]);
+        let server = Server::start_with(database, &few).await;
+        server.register("ann").await;
+        assert_eq!(try_login(&mut server.auth(), "wrong horse").await, Err("CREDENTIALS_INVALID".to_owned()));
+        // The database's time as it would be if the server's clock had been a year ahead.
+        let sql = "UPDATE login_throttle SET blocked_until = expire_time, expire_time = expire_time + ";
+        let year = match server.database.backend() {
+            Backend::Sqlite => "31536000000000",
+            Backend::Postgres => "interval '1 year'",
+        };
+        let moved: shared::db::Result<usize> = shared::write_tx!(server.database.db(), |tx| {
+            shared::query!(tx, |c| diesel_async::RunQueryDsl::execute(diesel::sql_query(format!("{sql}{year}")), c).await)
+        });
+        assert_eq!(moved.expect("moved"), 2);
+        let (running, mut replica) = server.replica_ahead(0, &few).await;
+        assert_eq!(try_login(&mut replica, PASSWORD).await, Ok(()));
+        let unblocked = match server.database.backend() {
+            Backend::Sqlite => "login_throttle WHERE blocked_until = 0",
+            Backend::Postgres => "login_throttle WHERE blocked_until = to_timestamp(0)",
+        };
+        assert_eq!(crate::purges::count(server.database.db(), unblocked).await, 2);
+        running.stop_token().cancel();
     }
 }

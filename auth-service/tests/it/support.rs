@@ -101,6 +101,18 @@ impl Server {
         self.replica_with(&self.secret).await
     }
 
+    /// The same with a clock that is this many seconds ahead, or behind, and with these settings.
+    pub(crate) async fn replica_ahead(
+        &self,
+        seconds: i64,
+        settings: &AuthSettings,
+    ) -> (Running, AuthServiceClient<Channel>) {
+        let db = self.database.replica().await;
+        let clock = self.clock.clock_ahead(seconds);
+        let (running, grpc, _) = spawn(settings, &ServerSettings::default(), db, &self.secret, clock).await;
+        (running, AuthServiceClient::new(channel(grpc)))
+    }
+
     /// The same with this secret.
     pub(crate) async fn replica_with(&self, secret: &str) -> (Running, AuthServiceClient<Channel>) {
         let db = self.database.replica().await;

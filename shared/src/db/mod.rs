@@ -26,6 +26,7 @@ pub mod sql_types;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod time;
 mod tls;
 mod transaction;
 
@@ -43,6 +44,7 @@ pub use self::{
     prepared::{Cached, CachedDsl, Prepared, Words, prepared},
     settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
     sqlite::OpenError,
+    time::DatabaseTime,
     transaction::{Snapshot, Transaction},
 };
 pub use crate::{insert_rows, lock_row, query, write_tx};

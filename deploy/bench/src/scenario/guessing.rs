@@ -109,7 +109,11 @@ impl Guesses {
 }
 
 /// Guesses for ever, each time from another /64 and at another account.
-async fn guess(mut client: AuthServiceClient<tonic::transport::Channel>, guesses: Arc<Guesses>, stop: CancellationToken) {
+async fn guess(
+    mut client: AuthServiceClient<tonic::transport::Channel>,
+    guesses: Arc<Guesses>,
+    stop: CancellationToken,
+) {
     while !stop.is_cancelled() {
         let (network, account): (u16, u64) = (rand::random(), rand::random());
         let request = LoginRequest {

@@ -46,7 +46,12 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     let mut reads = Vec::new();
     for user in deployment.register_users(BESIDE).await {
         let token = std::slice::from_ref(&user.access_token);
-        reads.push(Rpc::<_, GetMeResponse>::new(user.channel.clone(), GET_ME, token, GetMeRequest {}));
+        reads.push(Rpc::<_, GetMeResponse>::new(
+            user.channel.clone(),
+            GET_ME,
+            token,
+            GetMeRequest {},
+        ));
     }
     let email = format!("{}@example.test", EXPANDING.repeat(LEN / EXPANDING.len()));
     let mut flood: Vec<Flood> = (0..setup.connections)
@@ -81,5 +86,11 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     report.add(row.with("the flood", &floods));
     let what = "processor time of auth-service for each such call, with that of the GetMe calls beside it";
     let figure = (Spread::of(cpu), Unit::Micros);
-    report.add(Row::new("invalid flood, a refusal", backend, what, figure, Goal::AtMost(1000.0)));
+    report.add(Row::new(
+        "invalid flood, a refusal",
+        backend,
+        what,
+        figure,
+        Goal::AtMost(1000.0),
+    ));
 }
