@@ -10,6 +10,7 @@ pub mod ids;
 pub mod page;
 pub mod places;
 pub mod proto;
+pub mod rate;
 pub mod server;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]

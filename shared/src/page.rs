@@ -25,6 +25,8 @@ const LATEST_MICROS: i64 = 253_402_300_799_999_999;
 
 const POSITION_LEN: usize = 8 + 16;
 const CHECK_LEN: usize = 8;
+/// Characters of a token: base64 without padding.
+const TOKEN_LEN: usize = (4 * (POSITION_LEN + CHECK_LEN)).div_ceil(3);
 
 /// Where a page ended: the time by which the list is ordered, and the id that breaks ties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,9 @@ fn encode<K: Kind>(position: &Position<K>, query: &str) -> String {
 }
 
 fn decode<K: Kind>(token: &str, query: &str) -> Option<Position<K>> {
+    if token.len() != TOKEN_LEN {
+        return None;
+    }
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
     let (position, found) = bytes.split_at_checked(POSITION_LEN)?;
     if found != check(position, query) {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::domain::{AttemptRules, RateRule};
+use shared::rate::RateRule;
+
+use crate::domain::AttemptRules;
 
 /// How many attempts an address, an account and a device have.
 #[derive(Clone, Debug, clap::Args)]

@@ -27,9 +27,10 @@ use shared::{
     clock::{Clock, Timestamp},
     db::{self, Conn, DatabaseTime, Db, write_tx},
     ids::UserId,
+    rate::{AddressLimit, RateRule},
 };
 
-use super::{Act, AddressLimit, Error, RateRule, ServerSecrets, audit::AuditEvent, secret::Purpose};
+use super::{Act, Error, ServerSecrets, audit::AuditEvent, secret::Purpose};
 use crate::{
     ids::DeviceId,
     store::{self, Failure, Throttle, UNBLOCKED, User},
@@ -124,12 +125,14 @@ impl Attempts {
 
     /// Lets a login, or another proof of a secret, in by its address.
     pub(crate) fn admit_login(&self, act: &Act) -> Result<(), Error> {
-        self.logins.admit(act.origin.bucket)
+        self.logins.admit(act.origin.bucket).map_err(Error::TooManyAttempts)
     }
 
     /// Lets a registration in by its address.
     pub(crate) fn admit_registration(&self, act: &Act) -> Result<(), Error> {
-        self.registrations.admit(act.origin.bucket)
+        self.registrations
+            .admit(act.origin.bucket)
+            .map_err(Error::TooManyAttempts)
     }
 
     /// Lets a guess in and counts it, or says how long to wait. One that has to wait is not counted.

@@ -3,7 +3,6 @@
 mod access_token;
 mod accounts;
 mod act;
-mod address_limit;
 mod attempts;
 mod audit;
 mod audit_log;
@@ -49,7 +48,6 @@ pub(crate) use self::{
     access_token::{AccessToken, Issuer},
     accounts::Accounts,
     act::{Act, Actor, Origin},
-    address_limit::{AddressLimit, RateRule},
     attempts::{AttemptRules, Attempts},
     audit_log::AuditLog,
     code_name::{CodeName, PermissionName},
@@ -64,7 +62,7 @@ pub(crate) use self::{
     key_ring::{KeyRing, KeySchedule},
     login::{Credentials, LoggedIn},
     lost_revocations::LostRevocations,
-    names::{Email, Login, PersonName, fold},
+    names::{Email, Login, MAX_IDENTIFIER_BYTES, PersonName, fold},
     password::{Password, PasswordRules},
     passwords::PasswordChange,
     profile::ProfileChanges,

@@ -15,6 +15,13 @@ const MIN_LOGIN_LEN: usize = 3;
 const MAX_EMAIL_LEN: usize = 254;
 /// Characters of a name of a person, at most.
 const MAX_PERSON_NAME_LEN: usize = 100;
+/// Bytes of a character in UTF-8, at most. A text of more bytes than its characters can have is refused before it is folded: a character
+/// may become 18 of them.
+const MAX_CHAR_LEN: usize = 4;
+/// Bytes of what may be folded: a password of 512 bytes may have become 18 times as many characters.
+const MAX_FOLDED_BYTES: usize = 32 * 1024;
+/// Bytes of a login or an e-mail address, at most.
+pub(crate) const MAX_IDENTIFIER_BYTES: usize = MAX_EMAIL_LEN * MAX_CHAR_LEN;
 
 /// A login: 3 to 32 of `A-Z a-z 0-9 _ . -`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +71,10 @@ impl FromStr for Email {
         if text.is_empty() {
             return Err(InvalidName("is required"));
         }
+        let bad = InvalidName("must be an e-mail address of at most 254 characters");
+        if text.len() > MAX_IDENTIFIER_BYTES {
+            return Err(bad);
+        }
         let folded = fold(text);
         let options = Options::default().without_display_text().without_domain_literal();
         // A quoted local part is another spelling of the same address.
@@ -72,7 +83,7 @@ impl FromStr for Email {
         // The folded form is the one that counts; the given one may be spelled in ways that the grammar does not know.
         let valid = EmailAddress::parse_with_options(&folded, options).is_ok();
         if !short || !valid || !text.chars().all(harmless) {
-            return Err(InvalidName("must be an e-mail address of at most 254 characters"));
+            return Err(bad);
         }
         Ok(Self {
             given: text.to_owned(),
@@ -85,9 +96,13 @@ impl FromStr for PersonName {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let bad = InvalidName("must be at most 100 characters");
+        if text.len() > MAX_PERSON_NAME_LEN * MAX_CHAR_LEN {
+            return Err(bad);
+        }
         let name: String = text.trim().nfc().collect();
         if name.chars().count() > MAX_PERSON_NAME_LEN {
-            return Err(InvalidName("must be at most 100 characters"));
+            return Err(bad);
         }
         if name.chars().any(|c| c.is_control() || is_unseen(c)) {
             return Err(InvalidName(
@@ -148,6 +163,7 @@ const fn is_unseen(c: char) -> bool {
 
 /// The form in which logins and addresses are compared.
 pub(crate) fn fold(text: &str) -> String {
+    debug_assert!(text.len() <= MAX_FOLDED_BYTES, "a text is checked before it is folded");
     // Lower case may bring forth what NFKC would change again, hence twice.
     text.nfkc().flat_map(char::to_lowercase).nfkc().collect()
 }

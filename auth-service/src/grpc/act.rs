@@ -8,7 +8,7 @@ use tonic::Request;
 
 use crate::domain::{Act, Actor, Origin};
 
-/// Characters of a user agent that are kept.
+/// Bytes of a user agent that are kept, and looked at.
 const MAX_USER_AGENT_LEN: usize = 256;
 /// A browser cannot set `user-agent`; gRPC-Web has this instead.
 const USER_AGENTS: [&str; 2] = ["x-user-agent", "user-agent"];
@@ -20,20 +20,18 @@ pub(super) fn act<T>(request: &Request<T>) -> Act {
         _ => Actor::Anonymous,
     };
     let address = extensions.get::<ClientAddress>().copied().unwrap_or_default();
-    let user_agent = USER_AGENTS
-        .iter()
-        .find_map(|name| request.metadata().get(*name)?.to_str().ok());
+    let user_agent = USER_AGENTS.iter().find_map(|name| {
+        let bytes = request.metadata().get(*name)?.as_bytes();
+        let kept = bytes.get(..MAX_USER_AGENT_LEN).unwrap_or(bytes);
+        str::from_utf8(kept).ok().filter(|text| text.is_ascii())
+    });
     let user_agent = user_agent.unwrap_or_default();
     Act {
         actor,
         origin: Origin {
             address: address.client(),
             bucket: address.bucket(),
-            user_agent: user_agent
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(MAX_USER_AGENT_LEN)
-                .collect(),
+            user_agent: user_agent.chars().filter(|c| !c.is_control()).collect(),
             request_id: extensions
                 .get::<RequestId>()
                 .map(|id| id.as_str().to_owned())

@@ -61,8 +61,9 @@ fn listing(
             "action",
             "must be an action such as user.delete, or the beginning of one and a *",
         );
+    } else {
+        filter.action.clone_from(&request.action);
     }
-    filter.action.clone_from(&request.action);
     filter.outcome = match Outcome::try_from(request.outcome) {
         Ok(Outcome::Unspecified) => None,
         Ok(Outcome::Success) => Some(SUCCESS),

@@ -16,7 +16,13 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::{act::act, convert, passwords, transport::Transports};
-use crate::domain::{Accounts, Credentials, Error, Password, PasswordRules, Registration, ServiceAccounts, Sessions};
+use crate::domain::{
+    Accounts, Credentials, Error, MAX_IDENTIFIER_BYTES, Password, PasswordRules, Registration, ServiceAccounts,
+    Sessions,
+};
+
+/// Bytes of a client id or a client secret, at most.
+const MAX_CLIENT_CREDENTIAL_BYTES: usize = 1024;
 
 /// Serves `auth.v1.AuthService`.
 #[derive(Clone, Debug)]
@@ -156,11 +162,15 @@ impl AuthService for AuthRpc {
         let act = act(&request);
         let request = request.into_inner();
         let mut fields = Fields::new();
-        if request.client_id.is_empty() {
-            fields.reject("client_id", "is required");
-        }
-        if request.client_secret.is_empty() {
-            fields.reject("client_secret", "is required");
+        for (field, text) in [
+            ("client_id", &request.client_id),
+            ("client_secret", &request.client_secret),
+        ] {
+            if text.is_empty() {
+                fields.reject(field, "is required");
+            } else if text.len() > MAX_CLIENT_CREDENTIAL_BYTES {
+                fields.reject(field, "must be at most 1024 bytes");
+            }
         }
         fields.finish(|| Some(())).map_err(Error::from)?;
         let token = self
@@ -215,12 +225,10 @@ fn registration(request: &RegisterRequest, rules: PasswordRules) -> Result<Regis
 }
 
 fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<Credentials, InvalidFields> {
-    /// Bytes. Longer than every login and every address.
-    const MAX_IDENTIFIER_LEN: usize = 1024;
     let mut fields = Fields::new();
     if request.identifier.is_empty() {
         fields.reject("identifier", "is required");
-    } else if request.identifier.len() > MAX_IDENTIFIER_LEN || request.identifier.chars().any(char::is_control) {
+    } else if request.identifier.len() > MAX_IDENTIFIER_BYTES || request.identifier.chars().any(char::is_control) {
         fields.reject("identifier", "must be a login or an e-mail address");
     }
     let password = fields.check("password", Password::presented(&request.password));

@@ -7,11 +7,16 @@ use crate::domain::{CodeName, PermissionName};
 
 const MAX_NAME_LEN: usize = 100;
 const MAX_DESCRIPTION_LEN: usize = 1000;
+/// Bytes of a character in UTF-8, at most.
+const MAX_CHAR_LEN: usize = 4;
+/// Values of a repeated field, at most, whatever they are. The limits of each field are lower, and count distinct values.
+const MAX_VALUES: usize = 1000;
 
 /// A description for people: at most 1000 characters.
 pub(super) fn description(fields: &mut Fields, field: &'static str, text: &str) -> Option<String> {
+    let is_long = text.len() > MAX_DESCRIPTION_LEN * MAX_CHAR_LEN;
     let text = text.trim();
-    if text.chars().count() > MAX_DESCRIPTION_LEN || text.contains('\0') {
+    if is_long || text.chars().count() > MAX_DESCRIPTION_LEN || text.contains('\0') {
         fields.reject(field, "must be at most 1000 characters, none of them NUL");
         return None;
     }
@@ -20,8 +25,9 @@ pub(super) fn description(fields: &mut Fields, field: &'static str, text: &str) 
 
 /// A name for people: at most 100 characters.
 pub(super) fn name(fields: &mut Fields, field: &'static str, text: &str) -> Option<String> {
+    let is_long = text.len() > MAX_NAME_LEN * MAX_CHAR_LEN;
     let text = text.trim();
-    if text.chars().count() > MAX_NAME_LEN || text.chars().any(char::is_control) {
+    if is_long || text.chars().count() > MAX_NAME_LEN || text.chars().any(char::is_control) {
         fields.reject(
             field,
             "must be at most 100 characters, none of them a control character",
@@ -42,6 +48,9 @@ pub(super) fn code_name(fields: &mut Fields, field: &'static str, text: &str) ->
 
 /// Code names in a repeated field. The bad ones are named by their index.
 pub(super) fn code_names(fields: &mut Fields, field: &'static str, texts: &[String]) {
+    if is_too_many(fields, field, texts.len()) {
+        return;
+    }
     for (index, text) in texts.iter().enumerate() {
         if let Err(error) = text.parse::<CodeName>() {
             fields.reject(format!("{field}[{index}]"), error.to_string());
@@ -49,8 +58,21 @@ pub(super) fn code_names(fields: &mut Fields, field: &'static str, texts: &[Stri
     }
 }
 
+/// Rejects a repeated field that holds more values than any may.
+fn is_too_many(fields: &mut Fields, field: &'static str, count: usize) -> bool {
+    let is_too_many = count > MAX_VALUES;
+    if is_too_many {
+        fields.reject(field, format!("must be at most {MAX_VALUES}"));
+    }
+    is_too_many
+}
+
 /// The same, at most this many, each once and sorted.
 pub(super) fn distinct(fields: &mut Fields, field: &'static str, mut texts: Vec<String>, max: usize) -> Vec<String> {
+    if texts.len() > MAX_VALUES {
+        // It was rejected when the values were looked at.
+        return Vec::new();
+    }
     texts.sort();
     texts.dedup();
     if texts.len() > max {
@@ -71,6 +93,9 @@ pub(super) fn permission_name(fields: &mut Fields, field: &'static str, text: &s
 
 /// Names of permissions in a repeated field. The bad ones are named by their index.
 pub(super) fn permission_names(fields: &mut Fields, field: &'static str, texts: &[String]) {
+    if is_too_many(fields, field, texts.len()) {
+        return;
+    }
     for (index, text) in texts.iter().enumerate() {
         if let Err(error) = text.parse::<PermissionName>() {
             fields.reject(format!("{field}[{index}]"), error.to_string());
@@ -93,6 +118,9 @@ pub(super) fn update_mask<'a>(
             .collect();
     }
     let mut changing = Vec::new();
+    if is_too_many(fields, "update_mask", paths.len()) {
+        return changing;
+    }
     for path in paths {
         if path == "*" {
             return changeable.iter().map(|(name, _)| *name).collect();

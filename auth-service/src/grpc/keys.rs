@@ -26,6 +26,8 @@ use crate::domain::{Error, KeyRing, SigningKeyRow};
 
 /// Where verifiers look for the keys (RFC 8414, `jwks_uri`).
 const JWKS_PATH: &str = "/.well-known/jwks.json";
+/// Bytes of a key id, at most. Ours have 43.
+const MAX_KID_LEN: usize = 128;
 /// RFC 7517, section 8.5.2.
 const MEDIA_TYPE: &str = "application/jwk-set+json";
 
@@ -69,6 +71,9 @@ impl KeyService for KeyRpc {
         let kid = request.into_inner().kid;
         if kid.is_empty() {
             return Err(Error::from(InvalidFields::one("kid", "is required")).into());
+        }
+        if kid.len() > MAX_KID_LEN {
+            return Err(Error::from(InvalidFields::one("kid", "must be at most 128 bytes")).into());
         }
         let active = self.keys.retire(&act, &kid).await?;
         Ok(Response::new(RetireSigningKeyResponse {

@@ -191,15 +191,16 @@ impl RbacService for RbacRpc {
         request: Request<proto::ListPermissionsRequest>,
     ) -> Result<Response<proto::ListPermissionsResponse>, Status> {
         let request = request.into_inner();
-        let list = format!("ListPermissions {}", request.resource);
         let mut fields = Fields::new();
+        let resource = if request.resource.is_empty() {
+            None
+        } else {
+            fields::code_name(&mut fields, "resource", &request.resource)
+        };
+        let list = format!("ListPermissions {}", resource.as_deref().unwrap_or_default());
         let page = PageRequest::parse(&mut fields, request.page_size, &request.page_token, &list);
-        let resource = (!request.resource.is_empty()).then_some(request.resource.as_str());
-        if let Some(resource) = resource {
-            fields::code_name(&mut fields, "resource", resource);
-        }
         let page = fields.finish(|| page).map_err(Error::from)?;
-        let (rows, next_page_token) = self.rbac.permissions(&page, &list, resource).await?;
+        let (rows, next_page_token) = self.rbac.permissions(&page, &list, resource.as_deref()).await?;
         Ok(Response::new(proto::ListPermissionsResponse {
             permissions: rows.into_iter().map(permission_message).collect(),
             next_page_token,

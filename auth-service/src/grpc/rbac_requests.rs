@@ -15,6 +15,7 @@ use crate::domain::{CodeName, Declared, Named, PermissionName, Renaming};
 const MAX_ROLE_PERMISSIONS: usize = 1000;
 const MAX_CHECKS: usize = 100;
 const MAX_DECLARED: usize = 500;
+const MAX_DEFAULT_ROLES: usize = 100;
 
 pub(super) fn code_name(text: &str) -> Result<String, InvalidFields> {
     let mut bad = Fields::new();
@@ -177,8 +178,14 @@ pub(super) fn declared(permissions: Vec<proto::DeclaredPermission>) -> Result<Ve
                 .ok()
         };
         let (resource, action) = (check("resource", &declared.resource), check("action", &declared.action));
-        for role in &declared.default_roles {
-            check("default_roles", role);
+        if declared.default_roles.len() <= MAX_DEFAULT_ROLES {
+            for role in &declared.default_roles {
+                check("default_roles", role);
+            }
+        } else {
+            let field = format!("permissions[{index}].default_roles");
+            bad.reject(field, "must be at most 100");
+            continue;
         }
         if declared.action == "all" {
             bad.reject(

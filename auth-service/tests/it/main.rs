@@ -12,6 +12,7 @@ mod fail_over;
 mod full_disk;
 mod grants;
 mod interleavings;
+mod invalid;
 mod keys;
 mod login;
 mod logout;

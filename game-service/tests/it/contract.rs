@@ -2,7 +2,7 @@ use shared::{
     ids::UserId,
     proto::game::v1::FILE_DESCRIPTOR_SET,
     testing::{
-        TestDatabase, contract, on_both_backends,
+        TestDatabase, contract, invalid, on_both_backends,
         rpc::{RawConnection, frame},
     },
 };
@@ -29,6 +29,22 @@ on_both_backends! {
         let server = Server::start(database).await;
         let value = format!("Bearer {}", server.player("ann").token);
         contract::crooked_requests_are_refused(server.grpc, JOIN, &[("authorization", &value)]).await;
+    }
+
+    async fn a_text_that_is_too_long_is_refused_before_anything_is_done_with_it(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let token = server.player("ann").token;
+        invalid::long_texts_are_refused(server.grpc, FILE_DESCRIPTOR_SET, &token, &[]).await;
+    }
+
+    async fn invalid_calls_have_a_limit(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let token = server.player("ann").token;
+        invalid::so_many_invalid_calls_are_answered(server.grpc, JOIN, Some(&token), "192.0.2.1", 300).await;
+        // Others, and what is valid, are served as before.
+        let other = server.player("bob").token;
+        invalid::so_many_invalid_calls_are_answered(server.grpc, JOIN, Some(&other), "192.0.2.1", 300).await;
+        server.player("cat").open_games(0, "").await.expect("served");
     }
 
     async fn deadlines_are_honoured(database: TestDatabase) {

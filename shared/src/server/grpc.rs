@@ -7,6 +7,7 @@ use tower::ServiceBuilder;
 
 use super::{
     Health, Listener, Running, ServerSettings, TlsError,
+    invalid::InvalidCallsLayer,
     mount::{Mounted, RpcMount},
     rpc::RpcLayer,
     serve::{ConnectionLimits, Port, Protocol, serve_local},
@@ -85,6 +86,7 @@ impl GrpcServer<'_> {
                 self.verifier,
                 self.access.clone(),
             )))
+            .layer(InvalidCallsLayer::new(self.settings.invalid_calls_per_minute))
             .layer(PolicyLayer::new(policies, self.access))
             .service(mounted);
         let port = Port {

@@ -7,6 +7,7 @@ mod deadline;
 mod grpc;
 mod health;
 mod http;
+mod invalid;
 mod jobs;
 mod listen;
 mod local;

@@ -29,6 +29,11 @@ pub struct ServerSettings {
     /// MiB of memory for calls whose message has not arrived completely. If it is used up, the call that has stalled longest is refused with RESOURCE_EXHAUSTED; one client address gets at most an eighth [1 to 65536].
     #[arg(long, env = "UNFINISHED_CALLS_MIB", default_value_t = 32, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub unfinished_calls_mib: u32,
+    /// Calls refused as invalid that a client address, or a user who is signed in, may make a minute and at once; further ones are
+    /// answered with RESOURCE_EXHAUSTED. An IPv6 /64 counts as one address, a /56 has 4 times as many, a /48 16 times. 0 is any number
+    /// [0 to 1000000].
+    #[arg(long, env = "INVALID_CALLS_PER_MINUTE", default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub invalid_calls_per_minute: u32,
     /// Seconds that a call may take where the client sets no shorter deadline [1 to 3600].
     #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub request_timeout_seconds: u32,
@@ -152,6 +157,7 @@ impl Default for ServerSettings {
             max_connections_per_address: 256,
             connection_idle_seconds: 300,
             unfinished_calls_mib: 32,
+            invalid_calls_per_minute: 300,
             request_timeout_seconds: 30,
             drain_timeout_seconds: 15,
             trusted_proxies: Vec::new(),

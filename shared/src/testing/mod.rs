@@ -5,6 +5,7 @@ mod database;
 pub mod endpoint;
 pub mod faketime;
 pub mod feed;
+pub mod invalid;
 pub mod postgres;
 mod postgres_programs;
 pub mod program;
