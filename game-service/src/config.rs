@@ -25,6 +25,10 @@ pub struct GameSettings {
     #[arg(long, env = "TURN_SECONDS", default_value_t = 86_400, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u32).range(10..=31_536_000))]
     pub turn_seconds: u32,
+    /// Games of one player that are not over, created or joined; another one is refused with RESOURCE_EXHAUSTED [1 to 100000].
+    #[arg(long, env = "MAX_RUNNING_GAMES", default_value_t = 100, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_running_games: u32,
     /// Finished games that a player needs to be ranked [1 to 1000000].
     #[arg(long, env = "LEADERBOARD_MIN_GAMES", default_value_t = 1, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

@@ -117,6 +117,7 @@ impl GameService<'_> {
                 open_for: Duration::from_secs(settings.open_game_seconds.into()),
                 turn_for: Duration::from_secs(settings.turn_seconds.into()),
                 hears_of_names: follower.is_some(),
+                max_running: settings.max_running_games,
             },
             played: Loader::new(self.db.clone(), |conn, sights| {
                 store::games_with_moves(conn, sights).boxed()

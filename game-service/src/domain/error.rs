@@ -58,6 +58,9 @@ pub(crate) enum Error {
     /// The caller watches this many games, and may watch no more.
     #[error("too many games are watched")]
     TooManyWatched(usize),
+    /// The caller has this many games that are not over, and may have no more.
+    #[error("too many games")]
+    TooManyGames(u32),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),

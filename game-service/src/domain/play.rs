@@ -42,6 +42,8 @@ pub(crate) struct PlayRules {
     pub(crate) turn_for: Duration,
     /// Whether the logins of players come from the access feed, and not from their tokens.
     pub(crate) hears_of_names: bool,
+    /// How many games of one player may be running, or wait for a second player.
+    pub(crate) max_running: u32,
 }
 
 /// Who plays, as their access token names them.
@@ -83,6 +85,7 @@ impl Games {
                 }
                 return Ok(made);
             }
+            self.ensure_may_play_another(tx, player.id).await?;
             store::game_insert(tx, &game.to_row(request)).await?;
             store::moves_insert(tx, &game.move_rows(0)).await?;
             let login_of = |side: Option<UserId>| if side.is_some() { login.clone() } else { String::new() };
@@ -242,7 +245,11 @@ impl Games {
             let login: Result<Option<String>, Error> = write_tx!(self.db, |tx| {
                 let login = match joining {
                     None => String::new(),
-                    Some(player) => self.admit(tx, player).await?,
+                    Some(player) => {
+                        let login = self.admit(tx, player).await?;
+                        self.ensure_may_play_another(tx, player.id).await?;
+                        login
+                    }
                 };
                 if !store::game_update(tx, game.id, version, &update).await? {
                     return Ok(None);
@@ -302,6 +309,15 @@ impl Games {
             return Err(Error::UserDeleted);
         }
         Ok(login)
+    }
+
+    /// Refuses one more game of a player who has as many as they may. Their row is locked, so that of many calls at once none slips through.
+    async fn ensure_may_play_another(&self, tx: &mut Conn, player: UserId) -> Result<(), Error> {
+        let most = self.rules.max_running;
+        if store::games_running_count(tx, player).await? >= i64::from(most) {
+            return Err(Error::TooManyGames(most));
+        }
+        Ok(())
     }
 
     fn moment(&self) -> Moment {

@@ -58,6 +58,14 @@ impl From<Error> for ErrorReply {
                 format!("you watch {most} games already; close one of the streams"),
             )
             .with_retry_after(WATCH_AGAIN),
+            Error::TooManyGames(most) => Self::new(
+                Code::ResourceExhausted,
+                R::TooManyGames,
+                format!(
+                    "you have {most} games that are not over, as many as one player may; finish or cancel one first"
+                ),
+            )
+            .with_metadata("limit", most.to_string()),
             Error::NotYourTurn => failed(R::NotYourTurn, "it is your opponent's turn"),
             Error::CellTaken => failed(R::CellTaken, "the cell holds a mark already"),
             Error::VersionMismatch { version } => {

@@ -13,6 +13,13 @@ use tonic::{Code, Status};
 
 use crate::support::{Player, Server};
 
+fn is_too_many(refused: &Status) {
+    assert_eq!(
+        (refused.code(), reason(refused).as_str()),
+        (Code::ResourceExhausted, "TOO_MANY_GAMES")
+    );
+}
+
 on_both_backends! {
     migrations = game_service::MIGRATIONS;
 
@@ -31,6 +38,63 @@ on_both_backends! {
             }
         }
         assert_eq!(joined, 1);
+    }
+
+    async fn fifty_games_at_once_do_not_pass_the_quota(database: TestDatabase) {
+        let server = Server::start_with(database, &["--max-running-games", "10"]).await;
+        let (ann, bob) = (server.player("ann"), server.player("bob"));
+        let waiting = bob.create(Opponent::Player, Mark::X).await.expect("created");
+        let creators = (0..50).map(|index| {
+            let ann = ann.clone();
+            let opponent = if index % 2 == 0 { Opponent::Player } else { Opponent::Computer };
+            tokio::spawn(async move { ann.create(opponent, Mark::X).await })
+        });
+        let mut created = Vec::new();
+        for creator in creators.collect::<Vec<_>>() {
+            match creator.await.expect("joined") {
+                Ok(game) => created.push(game),
+                Err(refused) => is_too_many(&refused),
+            }
+        }
+        assert_eq!(created.len(), 10);
+        // Games of others count where the player joins them, and a request that was answered before is answered again.
+        is_too_many(&ann.join(&waiting.game_id).await.expect_err("too many"));
+        assert_eq!(ann.my_games(100, "").await.expect("a page").games.len(), 10);
+        let request = uuid::Uuid::new_v4().to_string();
+        let first = bob.create_once(Opponent::Computer, Mark::X, &request).await.expect("created");
+        for _ in 0..8 {
+            bob.create(Opponent::Computer, Mark::X).await.expect("created");
+        }
+        is_too_many(&bob.create(Opponent::Computer, Mark::X).await.expect_err("too many"));
+        let again = bob.create_once(Opponent::Computer, Mark::X, &request).await.expect("the same game");
+        assert_eq!(again.game_id, first.game_id);
+        // One that is over makes room for one other.
+        let over = created.iter().find(|game| game.state() == GameState::WaitingForPlayer).expect("half of them");
+        ann.cancel(&over.game_id).await.expect("cancelled");
+        ann.join(&waiting.game_id).await.expect("joined");
+        ann.join(&waiting.game_id).await.expect("the same game");
+        is_too_many(&ann.create(Opponent::Player, Mark::O).await.expect_err("too many"));
+    }
+
+    async fn twenty_games_joined_at_once_do_not_pass_the_quota(database: TestDatabase) {
+        let server = Server::start_with(database, &["--max-running-games", "5"]).await;
+        let mut open = Vec::new();
+        for index in 0..20 {
+            open.push(server.player(&format!("creator{index}")).create(Opponent::Player, Mark::X).await.expect("created"));
+        }
+        let ann = server.player("ann");
+        let joins = open.into_iter().map(|game| {
+            let ann = ann.clone();
+            tokio::spawn(async move { ann.join(&game.game_id).await })
+        });
+        let mut joined = 0;
+        for join in joins.collect::<Vec<_>>() {
+            match join.await.expect("ended") {
+                Ok(_) => joined += 1,
+                Err(refused) => is_too_many(&refused),
+            }
+        }
+        assert_eq!(joined, 5);
     }
 
     async fn a_finishing_move_sent_twenty_times_counts_once(database: TestDatabase) {
