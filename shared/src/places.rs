@@ -23,8 +23,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Places {
     free: Arc<Semaphore>,
-    wait: Arc<Mutex<Wait>>,
+    refusals: Refusals,
 }
+
+/// Tells those who are refused how long to wait, so that they come back a few at a time.
+#[derive(Clone, Debug)]
+pub struct Refusals(Arc<Mutex<Wait>>);
 
 /// How long to wait for a place. As long as it takes for those who wait to come back a few at a time: to refuse somebody costs next to nothing, but
 /// to refuse very many leaves nothing for those who have a place.
@@ -45,12 +49,7 @@ impl Places {
             free: Arc::new(Semaphore::new(
                 usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS),
             )),
-            wait: Arc::new(Mutex::new(Wait {
-                average: WAIT_MIN,
-                since: Instant::now(),
-                refused: 0,
-                target: refusals.max(1),
-            })),
+            refusals: Refusals::new(refusals),
         }
     }
 
@@ -61,15 +60,33 @@ impl Places {
     ///
     /// All of them are taken.
     pub fn take(&self) -> Result<OwnedSemaphorePermit, Duration> {
-        Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
-            let wait = self.wait.lock().unwrap_or_else(PoisonError::into_inner).refuse();
-            spread(wait)
-        })
+        Arc::clone(&self.free)
+            .try_acquire_owned()
+            .map_err(|_| self.refusals.refuse())
     }
 
     /// How many are free.
     pub fn free(&self) -> usize {
         self.free.available_permits()
+    }
+}
+
+impl Refusals {
+    /// Creates a counter that aims at so many refusals a second, or fewer.
+    pub fn new(target: u32) -> Self {
+        Self(Arc::new(Mutex::new(Wait {
+            average: WAIT_MIN,
+            since: Instant::now(),
+            refused: 0,
+            target: target.max(1),
+        })))
+    }
+
+    /// Counts a refusal, and returns how long to wait before asking again: half of the average to one and a half, by lot, so that who was
+    /// refused together does not come back together.
+    pub fn refuse(&self) -> Duration {
+        let wait = self.0.lock().unwrap_or_else(PoisonError::into_inner).refuse();
+        spread(wait)
     }
 }
 
@@ -93,7 +110,7 @@ mod tests {
     use super::*;
 
     fn wait(places: &Places) -> Duration {
-        places.wait.lock().expect("nobody panics").average
+        places.refusals.0.lock().expect("nobody panics").average
     }
 
     /// So many wait, and come back when they are told to. How many are refused in each second in the end.
@@ -104,7 +121,7 @@ mod tests {
             let due = waiting / wait(&places).div_duration_f64(INTERVAL);
             refused = 0.0;
             while refused < due {
-                places.wait.lock().expect("nobody panics").refuse();
+                places.refusals.0.lock().expect("nobody panics").refuse();
                 refused += 1.0;
             }
             tokio::time::advance(INTERVAL).await;

@@ -1,6 +1,6 @@
 //! Bounds how often passwords are guessed.
 //!
-//! First an address has only so many calls ([`AddressLimit`]). Then failures are counted, in the database and so over restarts
+//! First an address has only so many calls ([`AddressLimit`]), or in its place a device that is known. Then failures are counted, in the database and so over restarts
 //! and replicas, and before the password is looked at, so that of many guesses at once no more get in than one after the other:
 //! per account and per address, or in place of both per device where the call comes from a device that the user has logged in
 //! from. So nobody who guesses at somebody's password keeps them out of their own device. Some failures are free; then each
@@ -27,7 +27,7 @@ use shared::{
     clock::{Clock, Timestamp},
     db::{self, Conn, DatabaseTime, Db, write_tx},
     ids::UserId,
-    rate::{AddressLimit, RateRule},
+    rate::{AddressLimit, KeyedLimit, RateRule},
 };
 
 use super::{Act, Error, ServerSecrets, audit::AuditEvent, secret::Purpose};
@@ -72,6 +72,8 @@ pub(crate) struct Attempts {
     rules: AttemptRules,
     logins: AddressLimit,
     registrations: AddressLimit,
+    /// Logins of users who bring the token of one of their devices.
+    device_logins: KeyedLimit<UserId>,
 }
 
 /// Whose password is guessed.
@@ -83,6 +85,14 @@ pub(crate) enum Guess<'a> {
     Device(DeviceId),
     /// That of the user who is signed in.
     Current(UserId),
+}
+
+/// An attempt that need not wait, before it is counted.
+#[derive(Debug)]
+pub(super) struct Uncounted {
+    counters: Vec<Counter>,
+    /// What was counted when they were looked at.
+    rows: Vec<Throttle>,
 }
 
 /// An attempt that was let in and counted as a failure, until [`Attempts::succeeded`] takes it back.
@@ -120,12 +130,19 @@ impl Attempts {
             rules,
             logins: AddressLimit::new(rules.logins),
             registrations: AddressLimit::new(rules.registrations),
+            device_logins: KeyedLimit::new(rules.logins),
         }
     }
 
     /// Lets a login, or another proof of a secret, in by its address.
     pub(crate) fn admit_login(&self, act: &Act) -> Result<(), Error> {
         self.logins.admit(act.origin.bucket).map_err(Error::TooManyAttempts)
+    }
+
+    /// Lets a login in by the owner of the device token that it brings, in place of its address: whoever floods the network that a user
+    /// is in does not keep them out of their own device.
+    pub(super) fn admit_device_login(&self, owner: UserId) -> Result<(), Error> {
+        self.device_logins.admit(&owner).map_err(Error::TooManyAttempts)
     }
 
     /// Lets a registration in by its address.
@@ -135,9 +152,9 @@ impl Attempts {
             .map_err(Error::TooManyAttempts)
     }
 
-    /// Lets a guess in and counts it, or says how long to wait. One that has to wait is not counted.
-    pub(super) async fn count(&self, act: &Act, guess: Guess<'_>) -> Result<Attempt, Error> {
-        let mut counters = self.counters(act, guess);
+    /// Refuses a guess that has to wait, and says how long. It is not counted.
+    pub(super) async fn look(&self, act: &Act, guess: Guess<'_>) -> Result<Uncounted, Error> {
+        let counters = self.counters(act, guess);
         let keys: Vec<Vec<u8>> = counters.iter().map(|counter| counter.key.clone()).collect();
         self.time.refresh().await?;
         self.end_blocks_of_the_future().await?;
@@ -146,9 +163,16 @@ impl Attempts {
         let rows = store::throttles_by_keys(&mut conn, &keys).await?;
         drop(conn);
         self.refuse_blocked(&counters, &rows, self.time.now())?;
+        Ok(Uncounted { counters, rows })
+    }
+
+    /// Lets a guess in and counts it, or says how long to wait. One that has to wait is not counted.
+    pub(super) async fn count(&self, guess: Uncounted) -> Result<Attempt, Error> {
+        let Uncounted { mut counters, rows } = guess;
         if self.count_freely(&counters, &rows).await? {
             return Ok(Attempt { counters });
         }
+        let keys: Vec<Vec<u8>> = counters.iter().map(|counter| counter.key.clone()).collect();
         write_tx!(self.db, |tx| {
             let mut rows = Vec::with_capacity(keys.len());
             for key in &keys {

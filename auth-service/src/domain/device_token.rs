@@ -35,11 +35,21 @@ impl DeviceTokens {
 
     /// The device, if we made the token, and for this user.
     pub(super) fn read(&self, token: &str, user_id: UserId) -> Option<DeviceId> {
+        let (device, owner) = self.open(token)?;
+        (owner == user_id).then_some(device)
+    }
+
+    /// The user for whom we made the token. It may not be good any more.
+    pub(super) fn owner(&self, token: &str) -> Option<UserId> {
+        self.open(token).map(|(_, owner)| owner)
+    }
+
+    fn open(&self, token: &str) -> Option<(DeviceId, UserId)> {
         let mut parts = self.keys.open(token)?.split('.');
-        let (VERSION, device_id, owner, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
+        let (VERSION, device, owner, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
             return None;
         };
-        (owner.parse() == Ok(user_id)).then(|| device_id.parse().ok()).flatten()
+        Some((device.parse().ok()?, owner.parse().ok()?))
     }
 }
 

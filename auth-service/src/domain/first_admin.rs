@@ -14,6 +14,7 @@ use super::{
     Act, Email, Error, HashingPool, Login, Password, PasswordRules, PersonName, Registration,
     audit::AuditEvent,
     hashing::Verdict,
+    hashing_queue::Client,
     registration::{NewPassword, user_create},
 };
 use crate::{
@@ -70,7 +71,8 @@ pub async fn is_first_admin_password(
     let settings = settings.hashing();
     let pool = tokio::task::spawn_blocking(move || HashingPool::new(settings)).await;
     let pool = pool.map_err(StartError::failed)?.map_err(StartError::failed)?;
-    let verdict = pool.verify(password, Some(user.password_hash)).await;
+    let permit = pool.permit(&Client::Own).await.map_err(StartError::failed)?;
+    let verdict = pool.verify(permit, password, Some(user.password_hash)).await;
     Ok(verdict.map_err(StartError::failed)? != Verdict::Wrong)
 }
 
@@ -108,7 +110,7 @@ pub(crate) async fn create_admin(
     password: Password,
 ) -> Result<UserId, Error> {
     let registration = admin(login, email, password);
-    let hash = hashing.hash(registration.password.clone()).await?;
+    let hash = hashing.hash(&Client::Own, registration.password.clone()).await?;
     write_tx!(db, |tx| make(
         tx,
         &Act::command_line(),
@@ -148,7 +150,7 @@ async fn make_first(
         ));
     }
     let registration = admin(login, email, password);
-    let hash = hashing.hash(registration.password.clone()).await;
+    let hash = hashing.hash(&Client::Own, registration.password.clone()).await;
     let hash = hash.map_err(|error| failed(&error))?;
     let made: Result<bool, Error> = write_tx!(db, |tx| {
         store::role_lock(tx, Role::Superuser).await?;

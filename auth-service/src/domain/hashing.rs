@@ -24,10 +24,15 @@ use argon2::{
 use metrics::histogram;
 use rustix::time::{ClockId, clock_gettime};
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::{places::Places, telemetry::metrics::InHand};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use shared::places::Refusals;
+use tokio::sync::oneshot;
 
-use super::{counts, error::Error, password::Password};
+use super::{
+    counts,
+    error::Error,
+    hashing_queue::{Client, FairQueue, Full, Turn},
+    password::Password,
+};
 
 /// Bytes of a hash.
 const OUTPUT_LEN: usize = 32;
@@ -82,10 +87,9 @@ impl Default for HashingSettings {
 pub(crate) struct HashingPool {
     argon2: Argon2<'static>,
     threads: mpsc::Sender<Job>,
-    /// For all that run and wait.
-    places: Places,
-    /// [`IN_HAND`] of each thread.
-    turns: Arc<Semaphore>,
+    /// Has [`IN_HAND`] turns for each thread.
+    queue: FairQueue,
+    refusals: Refusals,
     /// Verified in place of the hash of a user who does not exist.
     dummy: Arc<SecretString>,
 }
@@ -101,19 +105,12 @@ pub(crate) enum Verdict {
     RightButOutdated,
 }
 
-/// A place in the pool, to wait or to work.
+/// The right to hash one password.
 #[derive(Debug)]
-pub(crate) struct Place {
-    permit: OwnedSemaphorePermit,
-    waiting: InHand,
+pub(crate) struct Permit {
+    turn: Turn,
+    /// When the wait for the turn began.
     since: Instant,
-}
-
-/// A place in the pool whose turn has come.
-#[derive(Debug)]
-struct Permit {
-    place: Place,
-    turn: OwnedSemaphorePermit,
 }
 
 impl HashingPool {
@@ -123,21 +120,22 @@ impl HashingPool {
         let params = Params::new(settings.memory_kib, settings.passes, 1, None).map_err(|error| bad(&error))?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let dummy = dummy(&argon2).map_err(|error| bad(&error))?;
+        // Those who have their turn and those who wait together.
+        let places = settings.workers + settings.queue;
+        let turns = places.min(IN_HAND * settings.workers);
         Ok(Self {
             argon2,
             threads: spawn(settings.workers).map_err(|error| bad(&error))?,
-            places: Places::new(
-                u32::try_from(settings.workers + settings.queue).unwrap_or(u32::MAX),
-                REFUSALS,
-            ),
-            turns: Arc::new(Semaphore::new(IN_HAND * settings.workers)),
+            queue: FairQueue::new(turns, places - turns),
+            refusals: Refusals::new(REFUSALS),
             dummy: Arc::new(SecretString::from(dummy)),
         })
     }
 
     /// The PHC string of a password, with a new salt.
-    pub(crate) async fn hash(&self, password: Password) -> Result<SecretString, Error> {
-        let hash = self.run(self.reserve()?, move |argon2, memory| {
+    pub(crate) async fn hash(&self, client: &Client<'_>, password: Password) -> Result<SecretString, Error> {
+        let permit = self.permit(client).await?;
+        let hash = self.run(permit, move |argon2, memory| {
             let salt = generate_salt();
             let output = digest(argon2, &password, &salt, OUTPUT_LEN, memory)?;
             phc(argon2, &salt, output).map(SecretString::from)
@@ -145,43 +143,40 @@ impl HashingPool {
         hash.await?.map_err(internal)
     }
 
-    /// Whether the password is the one of this PHC string. `None` stands for a user who does not exist: always wrong,
-    /// after the same work.
-    pub(crate) async fn verify(&self, password: Password, hash: Option<SecretString>) -> Result<Verdict, Error> {
-        self.verify_at(self.reserve()?, password, hash).await
-    }
-
-    /// Refuses as [`reserve`](Self::reserve) does where there is no place now: for those who are turned away before they cost anything.
-    pub(crate) fn glance(&self) -> Result<(), Error> {
-        if self.places.free() > 0 {
+    /// Refuses as [`permit`](Self::permit) does where there is no place now: for those who are turned away before they cost anything.
+    pub(crate) fn glance(&self, client: &Client<'_>) -> Result<(), Error> {
+        if self.queue.has_place(client) {
             return Ok(());
         }
-        self.reserve().map(drop)
+        Err(self.refuse(Full))
     }
 
-    /// A place in the pool. Who counts attempts takes it first, so that one which is refused for want of a place does not count.
-    pub(crate) fn reserve(&self) -> Result<Place, Error> {
-        let permit = self.places.take().map_err(|wait| {
-            counts::hash_refused();
-            Error::HashingQueueFull(wait)
-        })?;
-        Ok(Place {
-            permit,
-            waiting: counts::hash_waiting(),
-            since: Instant::now(),
-        })
+    /// Waits for the turn to hash. Who counts attempts waits first, so that one which is refused for want of a place does not count.
+    pub(crate) async fn permit(&self, client: &Client<'_>) -> Result<Permit, Error> {
+        let since = Instant::now();
+        let waiting = counts::hash_waiting();
+        let place = self.queue.enter(client).map_err(|full| self.refuse(full))?;
+        let turn = place.turn().await.map_err(|full| self.refuse(full))?;
+        drop(waiting);
+        Ok(Permit { turn, since })
     }
 
-    /// The same as [`verify`](Self::verify), at a place that was taken before.
-    pub(crate) async fn verify_at(
+    fn refuse(&self, _: Full) -> Error {
+        counts::hash_refused();
+        Error::HashingQueueFull(self.refusals.refuse())
+    }
+
+    /// Whether the password is the one of this PHC string. `None` stands for a user who does not exist: always wrong,
+    /// after the same work.
+    pub(crate) async fn verify(
         &self,
-        place: Place,
+        permit: Permit,
         password: Password,
         hash: Option<SecretString>,
     ) -> Result<Verdict, Error> {
         let exists = hash.is_some();
         let hash = hash.unwrap_or_else(|| SecretString::clone(&self.dummy));
-        let verified = self.run(place, move |ours, memory| {
+        let verified = self.run(permit, move |ours, memory| {
             let stored = PasswordHash::new(hash.expose_secret())?;
             let params = Params::try_from(&stored)?;
             let (Some(salt), Some(output)) = (stored.salt, stored.hash) else {
@@ -205,12 +200,9 @@ impl HashingPool {
 
     async fn run<T: Send + 'static>(
         &self,
-        place: Place,
+        permit: Permit,
         work: impl FnOnce(&Argon2<'_>, &mut Vec<Block>) -> Result<T, argon2::password_hash::Error> + Send + 'static,
     ) -> Result<Result<T, argon2::password_hash::Error>, Error> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let turn = turn.map_err(|error| Error::Internal(format!("hashing: {error}")))?;
-        let permit = Permit { place, turn };
         let argon2 = self.argon2.clone();
         let (answer, answered) = oneshot::channel();
         // The permit goes with the work: a call that is cancelled does not stop its hash.
@@ -218,25 +210,16 @@ impl HashingPool {
             if answer.is_closed() {
                 return;
             }
-            let since = permit.place.since;
-            let running = permit.begin();
+            let running = counts::hash_running();
             let result = work(&argon2, memory);
-            histogram!(counts::HASH_DURATION).record(since.elapsed().as_secs_f64());
-            drop(running);
+            histogram!(counts::HASH_DURATION).record(permit.since.elapsed().as_secs_f64());
+            drop((running, permit.turn));
             // Whoever waited for it may be gone.
             let _ = answer.send(result);
         });
         let gone = || Error::Internal("a thread that hashes has ended".to_owned());
         self.threads.send(job).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())
-    }
-}
-
-impl Permit {
-    /// What is kept until the hash is there.
-    fn begin(self) -> impl Send {
-        drop(self.place.waiting);
-        (self.place.permit, self.turn, counts::hash_running())
     }
 }
 
@@ -356,8 +339,14 @@ mod tests {
     #[tokio::test]
     async fn the_right_password_is_told_from_a_wrong_one() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
-        let hash = pool.hash(password("correct horse")).await.expect("hashed");
-        let verdict = async |text, hash| pool.verify(password(text), hash).await.expect("verified");
+        let hash = pool
+            .hash(&Client::Own, password("correct horse"))
+            .await
+            .expect("hashed");
+        let verdict = async |text, hash| {
+            let permit = pool.permit(&Client::Own).await.expect("a turn");
+            pool.verify(permit, password(text), hash).await.expect("verified")
+        };
         assert_eq!(verdict("correct horse", Some(hash.clone())).await, Verdict::Right);
         assert_eq!(verdict("wrong horse", Some(hash)).await, Verdict::Wrong);
         assert_eq!(verdict("nobody's", None).await, Verdict::Wrong);
@@ -397,11 +386,10 @@ mod tests {
     #[tokio::test]
     async fn a_job_that_panics_takes_no_thread_along() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
-        let panicked = pool
-            .run::<()>(pool.reserve().expect("a place"), |_, _| panic!("on purpose"))
-            .await;
+        let permit = pool.permit(&Client::Own).await.expect("a turn");
+        let panicked = pool.run::<()>(permit, |_, _| panic!("on purpose")).await;
         assert!(matches!(panicked, Err(Error::Internal(_))));
-        pool.hash(password("correct horse"))
+        pool.hash(&Client::Own, password("correct horse"))
             .await
             .expect("the only thread goes on");
     }
@@ -410,9 +398,10 @@ mod tests {
     async fn a_hash_of_other_parameters_is_outdated() {
         let old = HashingPool::new(CHEAP).expect("good settings");
         let new = HashingPool::new(HashingSettings { passes: 2, ..CHEAP }).expect("good settings");
-        let hash = old.hash(password("correct horse")).await.expect("hashed");
+        let hash = old.hash(&Client::Own, password("correct horse")).await.expect("hashed");
+        let permit = new.permit(&Client::Own).await.expect("a turn");
         let verdict = new
-            .verify(password("correct horse"), Some(hash))
+            .verify(permit, password("correct horse"), Some(hash))
             .await
             .expect("verified");
         assert_eq!(verdict, Verdict::RightButOutdated);
@@ -422,18 +411,21 @@ mod tests {
     async fn nothing_is_hashed_for_who_has_gone() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
         let (end, ended) = mpsc::channel::<()>();
-        let mut running = Box::pin(pool.run(pool.reserve().expect("a place"), move |_, _| Ok(ended.recv().is_err())));
+        let permit = async || pool.permit(&Client::Own).await.expect("a turn");
+        let mut running = Box::pin(pool.run(permit().await, move |_, _| Ok(ended.recv().is_err())));
         let (hashed, mut has_hashed) = oneshot::channel();
-        let hash = pool.run(pool.reserve().expect("a place"), move |_, _| Ok(hashed.send(())));
+        let hash = pool.run(permit().await, move |_, _| Ok(hashed.send(())));
         // Both are with the thread now.
         assert!(futures_util::poll!(&mut running).is_pending());
         assert!(tokio::time::timeout(Duration::ZERO, hash).await.is_err());
         drop(end);
         running.await.expect("no panic").expect("ended");
         // The thread is there for the next one, and so are both places.
-        pool.hash(password("correct horse")).await.expect("hashed");
+        pool.hash(&Client::Own, password("correct horse"))
+            .await
+            .expect("hashed");
         assert!(has_hashed.try_recv().is_err());
-        assert_eq!(pool.places.free(), 2);
+        assert_eq!(pool.queue.free_places(), 2);
     }
 
     #[tokio::test]
@@ -442,18 +434,18 @@ mod tests {
         let (end, ended) = mpsc::channel::<()>();
         let running = tokio::spawn({
             let pool = pool.clone();
-            let place = pool.reserve().expect("a place");
-            async move { pool.run(place, move |_, _| Ok(ended.recv().is_err())).await }
+            let permit = pool.permit(&Client::Own).await.expect("a turn");
+            async move { pool.run(permit, move |_, _| Ok(ended.recv().is_err())).await }
         });
         let waiting = tokio::spawn({
             let pool = pool.clone();
-            async move { pool.hash(password("correct horse")).await }
+            async move { pool.hash(&Client::Own, password("correct horse")).await }
         });
-        while pool.places.free() > 0 {
+        while pool.queue.free_places() > 0 {
             tokio::task::yield_now().await;
         }
         assert!(matches!(
-            pool.hash(password("correct horse")).await,
+            pool.hash(&Client::Own, password("correct horse")).await,
             Err(Error::HashingQueueFull(_))
         ));
         drop(end);

@@ -9,6 +9,7 @@ use super::{
     audit::AuditEvent,
     counts, feed,
     hashing::Verdict,
+    hashing_queue::Client,
     names,
     passwords::{ensure_fit, replace_at_login},
 };
@@ -53,10 +54,20 @@ impl Accounts {
     }
 
     async fn attempt_login(&self, act: &Act, credentials: Credentials) -> Result<LoggedIn, Error> {
-        self.attempts.admit_login(act)?;
-        // Who is turned away costs no statement, however many they are. The place itself is for those who have been read.
-        self.hashing.glance()?;
+        // Ours and for this user, or for another one: that is seen once the user is read.
+        let owner = self.sessions.device_tokens.owner(&credentials.device_token);
+        match owner {
+            Some(owner) => self.attempts.admit_device_login(owner)?,
+            None => self.attempts.admit_login(act)?,
+        }
         let folded = names::fold(credentials.identifier.trim());
+        let unknown = Client::Unknown {
+            bucket: act.origin.bucket,
+            name: &folded,
+        };
+        // Who is turned away costs no statement, however many they are. The turn itself is for those who have been read.
+        self.hashing
+            .glance(&owner.map_or_else(|| unknown.clone(), Client::Known))?;
         let mut conn = self.db.read().await?;
         // No login has an @, and every address has one.
         let found = if folded.contains('@') {
@@ -73,14 +84,19 @@ impl Accounts {
             Some(user) => self.sessions.known_device(user, &credentials.device_token).await?,
             None => None,
         };
-        let guess = device.map_or(Guess::Identifier(&folded), Guess::Device);
-        let place = self.hashing.reserve()?;
-        let attempt = self.attempts.count(act, guess).await?;
+        if owner.is_some() && device.is_none() {
+            // Somebody else's token, or an old one, spares nobody the limits of the address.
+            self.attempts.admit_login(act)?;
+        }
+        let (guess, client) = match (device, &found) {
+            (Some(device), Some(user)) => (Guess::Device(device), Client::Known(user.id)),
+            _ => (Guess::Identifier(&folded), unknown),
+        };
+        let guess = self.attempts.look(act, guess).await?;
+        let permit = self.hashing.permit(&client).await?;
+        let attempt = self.attempts.count(guess).await?;
         let hash = found.as_ref().map(|user| user.password_hash.clone());
-        let verdict = self
-            .hashing
-            .verify_at(place, credentials.password.clone(), hash)
-            .await?;
+        let verdict = self.hashing.verify(permit, credentials.password.clone(), hash).await?;
         let found = match (&found, verdict) {
             (Some(found), Verdict::Right | Verdict::RightButOutdated) if found.is_active => found,
             _ => return Err(self.refuse_login(act, found.as_ref(), &attempt).await),
@@ -140,7 +156,7 @@ impl Accounts {
         if let Some(new) = new_password {
             ensure_fit(&new, found, "new_password")?;
             return Ok(Hashes {
-                new: Some(self.hashing.hash(new).await?),
+                new: Some(self.hashing.hash(&Client::Known(found.id), new).await?),
                 rehash: None,
             });
         }
@@ -148,7 +164,7 @@ impl Accounts {
             return Err(Error::PasswordChangeRequired);
         }
         let rehash = match verdict {
-            Verdict::RightButOutdated => match self.hashing.hash(password).await {
+            Verdict::RightButOutdated => match self.hashing.hash(&Client::Known(found.id), password).await {
                 // There will be another login.
                 Err(Error::HashingQueueFull(_)) => None,
                 hash => Some(hash?),

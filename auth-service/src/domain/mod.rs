@@ -20,6 +20,7 @@ mod feed_stream;
 mod first_admin;
 mod grants;
 mod hashing;
+mod hashing_queue;
 mod introspection;
 mod key_ring;
 mod login;

@@ -17,6 +17,7 @@ use super::{
     authority,
     feed::{self, Change},
     hashing::Verdict,
+    hashing_queue::Client,
     names,
     profile::user_lock_person,
     revocation,
@@ -35,7 +36,7 @@ impl Accounts {
     pub(crate) async fn change_password(&self, act: &Act, change: PasswordChange) -> Result<TokenPair, Error> {
         let found = self.verify_actor(act, change.current, "user.change_password").await?;
         ensure_fit(&change.new, &found, "new_password")?;
-        let hash = self.hashing.hash(change.new).await?;
+        let hash = self.hashing.hash(&Client::Known(found.id), change.new).await?;
         write_tx!(self.db, |tx| {
             let (mut user, session) = self.lock_actor(tx, act).await?;
             if user.password_hash.expose_secret() != found.password_hash.expose_secret() {
@@ -70,7 +71,8 @@ impl Accounts {
             authority::ensure_may_act_as(&mut conn, act, id).await?;
             drop(conn);
             ensure_fit(&password, &found, "password")?;
-            let hash = self.hashing.hash(password).await?;
+            let client = act.user_id().map_or(Client::Own, Client::Known);
+            let hash = self.hashing.hash(&client, password).await?;
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
                 authority::ensure_may_act_as(tx, act, id).await?;
@@ -94,17 +96,18 @@ impl Accounts {
         action: &'static str,
     ) -> Result<User, Error> {
         self.attempts.admit_login(act)?;
-        self.hashing.glance()?;
         let id = act.user_id().ok_or(Error::UserNotFound)?;
+        self.hashing.glance(&Client::Known(id))?;
         let mut conn = self.db.read().await?;
         let found = store::user_by_id(&mut conn, id).await?;
         let found = found.filter(|user| user.is_active && user.is_person());
         let found = found.ok_or(Error::UserNotFound)?;
         drop(conn);
-        let place = self.hashing.reserve()?;
-        let attempt = self.attempts.count(act, Guess::Current(id)).await?;
+        let guess = self.attempts.look(act, Guess::Current(id)).await?;
+        let permit = self.hashing.permit(&Client::Known(id)).await?;
+        let attempt = self.attempts.count(guess).await?;
         let hash = Some(found.password_hash.clone());
-        if self.hashing.verify_at(place, password, hash).await? != Verdict::Wrong {
+        if self.hashing.verify(permit, password, hash).await? != Verdict::Wrong {
             self.attempts.settle(&attempt).await?;
             return Ok(found);
         }

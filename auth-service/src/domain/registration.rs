@@ -11,6 +11,7 @@ use super::{
     Accounts, Act, Email, Error, LoggedIn, Login, Password, PersonName,
     audit::AuditEvent,
     feed,
+    hashing_queue::Client,
     profile::{ensure_free, search_folded, taken},
 };
 use crate::store::{self, NewUser, Role};
@@ -42,7 +43,11 @@ impl Accounts {
             return Err(Error::RegistrationClosed);
         }
         // Before the look-up, so that a taken name costs as long to find out as a free one.
-        let hash = self.hashing.hash(registration.password.clone()).await?;
+        let client = Client::Unknown {
+            bucket: act.origin.bucket,
+            name: registration.login.folded(),
+        };
+        let hash = self.hashing.hash(&client, registration.password.clone()).await?;
         let now = self.clock.now();
         write_tx!(self.db, |tx| {
             let password = NewPassword {

@@ -10,6 +10,7 @@ use super::{
     Accounts, Act, Error, Registration,
     audit::{AuditEvent, recording_refusals},
     authority, feed,
+    hashing_queue::Client,
     profile::user_lock_person,
     rbac::lock_policies,
     registration::{NewPassword, user_create},
@@ -49,7 +50,8 @@ impl Accounts {
                 authority::ensure_may_give_role(&mut conn, act, role).await?;
             }
             drop(conn);
-            let hash = self.hashing.hash(new.registration.password.clone()).await?;
+            let client = act.user_id().map_or(Client::Own, Client::Known);
+            let hash = self.hashing.hash(&client, new.registration.password.clone()).await?;
             write_tx!(self.db, |tx| {
                 let now = self.clock.now();
                 let password = NewPassword {

@@ -14,6 +14,8 @@ use shared::{
         rpc::{channel, reason, with_token},
     },
 };
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
@@ -55,6 +57,21 @@ fn wait(refused: &Status) -> Duration {
     );
     let info = refused.get_details_retry_info().expect("a RetryInfo");
     info.retry_delay.expect("a delay")
+}
+
+fn behind_a_proxy() -> ServerSettings {
+    ServerSettings {
+        trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")],
+        ..ServerSettings::default()
+    }
+}
+
+fn from<T>(address: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("x-forwarded-for", address.parse().expect("ASCII"));
+    request
 }
 
 on_both_backends! {
@@ -241,6 +258,9 @@ on_both_backends! {
             ("2001:db8:1:2::2", "CREDENTIALS_INVALID"),
             ("2001:db8:1:2:ffff::3", "TOO_MANY_ATTEMPTS"),
             ("2001:db8:1:3::1", "CREDENTIALS_INVALID"),
+            // Behind NAT64 the IPv4 address inside counts.
+            ("64:ff9b::192.0.2.1", "TOO_MANY_ATTEMPTS"),
+            ("64:ff9b::192.0.2.3", "CREDENTIALS_INVALID"),
         ] {
             let refused = server.auth().login(from(address, "nobody")).await.expect_err("refused");
             assert_eq!(reason(&refused), expected, "{address}");
@@ -248,6 +268,82 @@ on_both_backends! {
         server.register("ann").await;
         let refused = server.auth().register(registration("bob")).await.expect_err("refused");
         assert!(wait(&refused) > Duration::from_secs(30));
+    }
+
+    async fn a_network_of_many_addresses_has_an_end_and_known_devices_in_it_have_none(database: TestDatabase) {
+        let narrow = settings(&["--login-rate-per-minute", "1", "--login-burst", "1", "--login-address-free-attempts", "1000"]);
+        let server = Server::start_limited(database, &narrow, &behind_a_proxy()).await;
+        let mut devices = Vec::new();
+        for login in ["ann", "bob"] {
+            let registered = server.auth().register(from("198.51.100.1", registration(login))).await.expect("registered");
+            devices.push(registered.into_inner().device_token);
+        }
+        let try_from = async |address: &str, credentials: LoginRequest| {
+            let answer = server.auth().login(from(address, credentials)).await;
+            answer.map_or_else(|status| reason(&status), |_| "OK".to_owned())
+        };
+        // Guesses at once from more networks /56 than the /48 has calls for, and returns as soon as one is refused.
+        let exhaust = async |round: u32| {
+            let mut guesses = JoinSet::new();
+            for number in 0..40 {
+                let mut client = server.auth();
+                let address = format!("2001:db8:bad:{:x}::1", (round * 40 + number) * 0x100);
+                guesses.spawn(async move { client.login(from(&address, credentials("nobody", WRONG))).await.expect_err("nobody") });
+            }
+            while let Some(refused) = guesses.join_next().await {
+                if reason(&refused.expect("joined")) == "TOO_MANY_ATTEMPTS" {
+                    // The others go on, and take what calls there are.
+                    return guesses.detach_all();
+                }
+            }
+            panic!("the network has no limit");
+        };
+        exhaust(0).await;
+        let inside = |number: u32| format!("2001:db8:bad:f{number:03x}::1");
+        assert_eq!(try_from(&inside(1), credentials("ann", PASSWORD)).await, "TOO_MANY_ATTEMPTS");
+        let with = |device: &str| LoginRequest { device_token: device.to_owned(), ..credentials("ann", PASSWORD) };
+        assert_eq!(try_from(&inside(2), with(&devices[0])).await, "OK");
+        // The device has a limit of its own, and somebody else's token spares nobody the limits of the network.
+        assert_eq!(try_from(&inside(3), with(&devices[0])).await, "TOO_MANY_ATTEMPTS");
+        exhaust(1).await;
+        assert_eq!(try_from(&inside(4), with(&devices[1])).await, "TOO_MANY_ATTEMPTS");
+        assert_eq!(try_from("198.51.100.2", credentials("ann", PASSWORD)).await, "OK");
+    }
+
+    async fn guessers_of_one_network_keep_nobody_else_out_of_the_queue(database: TestDatabase) {
+        // A hash that takes some milliseconds, one at a time, and a queue that the guessers fill many times over.
+        let small = ["--login-rate-per-minute", "0", "--login-address-free-attempts", "100000", "--hashing-workers", "1", "--hashing-queue", "4", "--hashing-memory-kib", "4096"];
+        let server = Server::start_limited(database, &settings(&small), &behind_a_proxy()).await;
+        for login in ["ann", "bob"] {
+            server.auth().register(from("198.51.100.1", registration(login))).await.expect("registered");
+        }
+        let stop = CancellationToken::new();
+        let guessers: Vec<_> = (0..16).map(|guesser| {
+            let (mut client, stop) = (server.auth(), stop.clone());
+            tokio::spawn(async move {
+                let mut full = 0;
+                for guess in 0.. {
+                    if stop.is_cancelled() {
+                        break;
+                    }
+                    let (address, name) = (format!("2001:db8:bad:{:x}::1", guesser * 1000 + guess), format!("guessed-{guesser}-{guess}"));
+                    let refused = client.login(from(&address, credentials(&name, WRONG))).await.expect_err("nobody");
+                    full += u32::from(reason(&refused) == "HASHING_QUEUE_FULL");
+                }
+                full
+            })
+        }).collect();
+        for number in 0..6 {
+            let (address, login) = if number % 2 == 0 { ("198.51.100.7", "ann") } else { ("2001:db8:1:1::1", "bob") };
+            let answer = server.auth().login(from(address, credentials(login, PASSWORD))).await;
+            answer.unwrap_or_else(|status| panic!("{number}: {status}"));
+        }
+        stop.cancel();
+        let mut full = 0;
+        for guesser in guessers {
+            full += guesser.await.expect("joined");
+        }
+        assert!(full > 0, "the guessers have filled the queue");
     }
 
     async fn a_forged_address_is_ignored_where_no_proxy_is_trusted(database: TestDatabase) {
@@ -278,6 +374,7 @@ on_both_backends! {
             (&trusting, "192.0.2.7", "192.0.2.7", "192.0.2.7"),
             (&trusting, "6.6.6.6, 192.0.2.7, 127.0.0.9", "192.0.2.7", "192.0.2.7"),
             (&trusting, "2001:db8:1:2:3:4:5:6", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+            (&trusting, "64:ff9b::192.0.2.7", "64:ff9b::c000:207", "192.0.2.7"),
             (&trusting, "nonsense", "127.0.0.1", "127.0.0.1"),
         ] {
             let mut request = Request::new(GetClientAddressRequest {});

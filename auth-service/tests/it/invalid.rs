@@ -18,7 +18,7 @@ use crate::{
 const LOGIN: &str = "/auth.v1.AuthService/Login";
 
 /// Texts that are not refused as invalid where they are too long.
-const UNREAD: [&str; 9] = [
+const UNREAD: [&str; 11] = [
     // Tokens are refused as such.
     "refresh_token",
     "token",
@@ -30,6 +30,9 @@ const UNREAD: [&str; 9] = [
     "UpdatePermission permission.resource",
     "UpdatePermission permission.action",
     "UpdateRole role.permissions",
+    // Nor is the mask read where there is nothing to change.
+    "UpdateMe update_mask.paths",
+    "UpdateUser update_mask.paths",
 ];
 
 /// A server behind a proxy that says where calls come from, at which this many invalid calls a minute are answered.

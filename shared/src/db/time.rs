@@ -170,7 +170,7 @@ mod tests {
         // The server's clock is 5 ms slower than thought: not a step.
         assert_eq!(estimate.learn(ms(1000), ms(1001), server(1_995)), ms(5));
         assert_eq!(estimate.offset, 995_000);
-        assert_eq!(estimate.learn(ms(2000), ms(2001), server(-3_598_000)), ms(3_600_994));
+        assert_eq!(estimate.learn(ms(2000), ms(2001), server(-3_598_000)), ms(3_600_995));
         // Forward again.
         assert_eq!(estimate.learn(ms(3000), ms(3000), server(9_000)), Duration::ZERO);
         assert_eq!(estimate.offset, 6_000_000);

@@ -3,7 +3,7 @@
 //! Anybody can write `X-Forwarded-For`, so it counts only as far as proxies that are trusted have written it: from the right,
 //! where each hop adds the address that it saw, up to the first that is not a trusted proxy.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderMap, Request};
 use ipnet::{IpNet, Ipv6Net};
@@ -44,7 +44,8 @@ impl ClientAddress {
         self.peer
     }
 
-    /// What counts as one client: an IPv4 address, or the /64 network of an IPv6 address.
+    /// What counts as one client: an IPv4 address, also the one inside of an address that a NAT64 gateway made, or the /64 network of
+    /// any other IPv6 address.
     pub fn bucket(&self) -> Option<IpNet> {
         self.client.map(Self::network_of)
     }
@@ -53,8 +54,13 @@ impl ClientAddress {
     pub(super) fn network_of(address: IpAddr) -> IpNet {
         match address {
             IpAddr::V4(_) => IpNet::from(address),
-            IpAddr::V6(address) => Ipv6Net::new(address, IPV6_NETWORK_BITS)
-                .map_or(IpNet::from(IpAddr::V6(address)), |net| net.trunc().into()),
+            IpAddr::V6(address) => translated(address).map_or_else(
+                || {
+                    Ipv6Net::new(address, IPV6_NETWORK_BITS)
+                        .map_or(IpNet::from(IpAddr::V6(address)), |net| net.trunc().into())
+                },
+                |inside| IpNet::from(IpAddr::V4(inside)),
+            ),
         }
     }
 }
@@ -94,6 +100,16 @@ fn hop(text: &[u8]) -> Option<IpAddr> {
 /// An IPv4 address that arrives in the clothes of IPv6 is the same one (RFC 4291, 2.5.5.2).
 fn plain(address: IpAddr) -> IpAddr {
     address.to_canonical()
+}
+
+/// The IPv4 address inside of an address with the well-known prefix of NAT64, 64:ff9b::/96 (RFC 6052).
+///
+/// It says who counts as one client, and never who is trusted.
+fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = address.segments() else {
+        return None;
+    };
+    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
 #[cfg(test)]
@@ -148,5 +164,26 @@ mod tests {
         };
         assert_eq!(bucket("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
         assert_eq!(bucket("192.0.2.7"), "192.0.2.7/32");
+    }
+
+    #[test]
+    fn behind_nat64_the_ipv4_address_is_the_client() {
+        let bucket = |address: &str| {
+            let client = Some(address.parse().expect("an address"));
+            ClientAddress { client, peer: client }
+                .bucket()
+                .expect("one")
+                .to_string()
+        };
+        assert_eq!(bucket("64:ff9b::192.0.2.7"), "192.0.2.7/32");
+        assert_eq!(bucket("64:ff9b::c000:208"), "192.0.2.8/32");
+        // Other prefixes may hold anything.
+        assert_eq!(bucket("64:ff9b:1::c000:207"), "64:ff9b:1::/64");
+        assert_eq!(bucket("64:ff9b::1:c000:207"), "64:ff9b::/64");
+        // It is trusted as little as any other address.
+        assert_eq!(
+            derived("64:ff9b::10.0.0.1", &["1.1.1.1"], "10.0.0.0/8"),
+            "64:ff9b::a00:1"
+        );
     }
 }
