@@ -57,8 +57,7 @@ export async function logout() {
   end("You are logged out.");
 }
 
-// Whether an error says that there is no session: anything else may be tried again. A token that is not valid yet is none: a server's
-// clock is wrong, and the session lives.
+// Whether an error says that there is no session: anything else may be tried again, also a token that is not valid yet by a wrong clock.
 const isOver = (error) =>
   error instanceof ApiError && [400, 401].includes(error.httpStatus) && error.reason !== "TOKEN_NOT_YET_VALID";
 export const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));

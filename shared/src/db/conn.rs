@@ -272,7 +272,9 @@ impl Statement<'_> {
 /// The span of a statement of the function with this path. What a job does by itself is part of no call, and would be a trace of its own each
 /// time.
 fn span(backend: Backend, path: impl FnOnce() -> &'static str) -> Span {
-    if !tracing::enabled!(target: traces::SQL, Level::DEBUG) || Span::current().is_disabled() {
+    // In this order: `enabled!` leaves its verdict with the thread for the span that comes next, and
+    // if that is another one than ours, such as a call's, the log has lost it.
+    if Span::current().is_disabled() || !tracing::enabled!(target: traces::SQL, Level::DEBUG) {
         return Span::none();
     }
     let name = function(path());
