@@ -142,10 +142,13 @@ on_both_backends! {
 
     async fn nonsense_for_a_client_id_is_refused_like_any_other(database: TestDatabase) {
         let server = Server::start(database).await;
-        for nonsense in ["a\0b", "A B", &"x".repeat(40_000)] {
+        for nonsense in ["a\0b", "A B"] {
             let refused = refusal(token(&server, nonsense, SECRET).await);
             assert_eq!(refused, (Code::Unauthenticated, "CLIENT_CREDENTIALS_INVALID".to_owned()));
         }
+        // No client id is this long, whichever there are.
+        let refused = refusal(token(&server, &"x".repeat(40_000), SECRET).await);
+        assert_eq!(refused, (Code::InvalidArgument, "FIELDS_INVALID".to_owned()));
     }
 
     async fn what_is_deleted_is_refused_everywhere(database: TestDatabase) {
