@@ -184,8 +184,8 @@ where
         let of_span = span.clone();
         let timeout = deadline::of(request.headers(), shared.timeout);
         let patience = timeout.as_ref().copied().unwrap_or_default();
-        // Reflection alone takes a stream of messages.
-        let arrival = if request.uri().path().ends_with(REFLECTION) {
+        // Reflection alone takes a stream of messages. And no message is needed to refuse a deadline.
+        let arrival = if request.uri().path().ends_with(REFLECTION) || timeout.is_err() {
             Arrival::Complete(request)
         } else {
             Arrival::begin(request, &shared.unfinished)
