@@ -204,7 +204,7 @@ impl Clock {
         self.course.steps()
     }
 
-    /// What a database server says that the time is, where a test says so in its place.
+    /// Time of a simulated database server. Only tests set it.
     pub(crate) fn steered_server_time(&self) -> Option<Timestamp> {
         match &self.source {
             Source::System(_) => None,

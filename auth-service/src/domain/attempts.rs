@@ -91,7 +91,7 @@ pub(crate) enum Guess<'a> {
 #[derive(Debug)]
 pub(super) struct Uncounted {
     counters: Vec<Counter>,
-    /// What was counted when they were looked at.
+    /// Counters as they were read when the attempt was let through.
     rows: Vec<Throttle>,
 }
 

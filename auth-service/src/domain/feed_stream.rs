@@ -129,7 +129,7 @@ impl FeedTail {
                     counts::feed_head(tail.head.map_or(0, |head| head.position.sequence));
                     self.state.send_replace(tail);
                 }
-                // What a standby says may be old, and what comes after it another history: the streams end.
+                // A standby may lag, and its history may be replaced after a promotion: the streams end.
                 Err(error @ db::Error::ReadOnly(_)) => {
                     tracing::warn!(%error, "cannot read the access feed; trying again");
                     self.state.send_modify(|tail| {

@@ -109,7 +109,7 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Permit {
     turn: Turn,
-    /// When the wait for the turn began.
+    /// Start of the wait for a turn.
     since: Instant,
 }
 

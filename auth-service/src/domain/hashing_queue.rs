@@ -20,14 +20,14 @@ use tokio::{sync::oneshot, time::Instant};
 
 /// How fast turns are forgotten: after this time they count for 1/e.
 const MEMORY: Duration = Duration::from_secs(10);
-/// What a turn counts for the narrower prefixes of an IPv6 address, beside 1 for the widest: it orders those of one network, and weighs
+/// Weight of a turn for the narrower prefixes of an IPv6 address, beside 1 for the widest: it orders those of one network, and weighs
 /// little against others.
 const NARROW_SHARE: f64 = 1.0 / 16.0;
 /// The known have this part of the places.
 const KNOWN_SHARE: usize = 4;
 /// After this many entries, groups that have had next to nothing lately are dropped.
 const FORGET_EVERY: u32 = 1024;
-/// What is dropped.
+/// Turns below which a group is dropped.
 const NEXT_TO_NOTHING: f64 = 0.05;
 
 /// The one for whom a password is hashed.
@@ -35,7 +35,7 @@ const NEXT_TO_NOTHING: f64 = 0.05;
 pub(crate) enum Client<'a> {
     /// A user who is signed in, or whose device is known.
     Known(UserId),
-    /// Somebody at this network bucket who gives this name.
+    /// A client without a known device: its network, and the name it gives.
     Unknown { bucket: Option<IpNet>, name: &'a str },
     /// The service itself, or its command line.
     Own,
@@ -85,7 +85,7 @@ struct Waiting {
     number: u64,
     is_known: bool,
     groups: Vec<Group>,
-    /// What its groups have had, with this turn, when it came.
+    /// Turns that its groups had taken when it came, this one included.
     attained: Attained,
     turn: oneshot::Sender<Turn>,
 }
@@ -211,7 +211,7 @@ impl FairQueue {
             };
             state.free_turns -= 1;
             drop(state);
-            // Whoever is gone gives the turn back as it is dropped here.
+            // If the client has gone, the turn is dropped here and so given back.
             let _ = next.turn.send(Turn(Some(self.clone())));
         }
     }
@@ -236,13 +236,13 @@ impl FairQueue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whoever panicked left it whole: nothing in here does halfway.
+        // A panic leaves nothing half written in here.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// What these groups have had, and `more`.
+    /// Turns that these groups have taken lately, plus `more`.
     fn score(&self, groups: &[Group], now: Instant, more: f64) -> f64 {
         let of = |group: &Group| self.attained.get(group).map_or(0.0, |attained| attained.at(now)) + more;
         weighted(groups).map(|(group, weight)| weight * of(group)).sum()
@@ -301,7 +301,7 @@ impl Attained {
         self.turns * self.decay(now)
     }
 
-    /// What is left of a turn of that time.
+    /// Fraction of a turn from that time that still counts.
     fn decay(&self, now: Instant) -> f64 {
         let age = now.saturating_duration_since(self.since);
         (-age.div_duration_f64(MEMORY)).exp()

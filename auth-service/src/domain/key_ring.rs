@@ -502,7 +502,7 @@ mod tests {
         }
     }
 
-    /// What is due at this second of a wall clock that can be relied on, if this process has seen the keys for so long.
+    /// Lists the steps that are due at this second, for keys that this process has seen for so long.
     fn due(schedule: KeySchedule, rows: &[SigningKeyRow], now: u64, seen: u64) -> Vec<Due> {
         due_by(Some(now), schedule, rows, seen)
     }

@@ -65,7 +65,7 @@ impl Accounts {
             bucket: act.origin.bucket,
             name: &folded,
         };
-        // Who is turned away costs no statement, however many they are. The turn itself is for those who have been read.
+        // A refusal here costs no statement. The turn itself is taken once the user has been read.
         self.hashing
             .glance(&owner.map_or_else(|| unknown.clone(), Client::Known))?;
         let mut conn = self.db.read().await?;
@@ -85,7 +85,7 @@ impl Accounts {
             None => None,
         };
         if owner.is_some() && device.is_none() {
-            // Somebody else's token, or an old one, spares nobody the limits of the address.
+            // A device token of another user, or an old one, does not spare the caller the limits of the address.
             self.attempts.admit_login(act)?;
         }
         let (guess, client) = match (device, &found) {

@@ -120,7 +120,7 @@ impl LostRevocations {
     }
 }
 
-/// What the feed says of this kind about this subject.
+/// Reads the event of this kind that the feed has about this subject.
 async fn published(tx: &mut Conn, kind: &str, subject: &str) -> db::Result<Option<proto::access_event::Event>> {
     let stored = store::feed_event(tx, kind, subject).await?;
     let stored = stored.and_then(|event| proto::AccessEvent::decode(event.as_slice()).ok());

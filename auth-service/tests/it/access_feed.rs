@@ -269,7 +269,7 @@ on_both_backends! {
         done.expect("lost");
         let ended = end(&mut stream).await;
         assert_eq!((ended.code(), reason(&ended)), (Code::Unavailable, "FEED_BEGUN_ANEW".to_owned()));
-        // What it has lost is written once more.
+        // The lost revocations are written again.
         crate::callers::eventually(|| async {
             let again = snapshot(&mut watch(server.grpc, &before.epoch, before.sequence + 1).await).await;
             (again.sequence > before.sequence && sessions(&again.events) == revoked).then_some(())

@@ -94,7 +94,7 @@ on_both_backends! {
         assert_eq!(me(&server, &everywhere.access_token).await, Err("TOKEN_STALE".to_owned()));
         let request = RefreshAccessTokenRequest { refresh_token: out.refresh_token.clone() };
         assert_eq!(reason(&replica.clone().refresh_access_token(request).await.expect_err("ended")), "SESSION_ENDED");
-        // Whoever starts now still learns of both.
+        // A follower that starts now still learns of both.
         assert_eq!(crate::purges::count(server.database.db(), "access_feed WHERE kind IN ('session_revoked', 'user_tokens_revoked')").await, 2);
     }
 

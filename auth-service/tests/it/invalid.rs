@@ -24,7 +24,7 @@ const UNREAD: [&str; 11] = [
     "token",
     "token_type_hint",
     "device_token",
-    // Nobody can set these.
+    // No setting changes these.
     "user.user_id",
     "resource.owner",
     "UpdatePermission permission.resource",
@@ -67,7 +67,7 @@ on_both_backends! {
         let token = ann.tokens.expect("tokens").access_token;
         for (address, token) in [
             ("192.0.2.1", None),
-            // Whoever is signed in is counted apart, wherever they are.
+            // Signed-in users are counted apart, from whichever address they call.
             ("192.0.2.1", Some(token.as_str())),
             ("192.0.2.2", None),
             ("2001:db8:1:1::1", None),

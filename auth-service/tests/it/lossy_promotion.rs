@@ -107,14 +107,14 @@ on_both_backends! {
         for pair in [&out, &everywhere] {
             assert_eq!(refreshed(&server, pair).await, Err("SESSION_ENDED".to_owned()));
         }
-        // Whoever starts now, and remembers nothing, refuses them as well.
+        // A replica that starts now and remembers nothing refuses them as well.
         let (_running, replica) = server.replica().await;
         for pair in [&out, &everywhere] {
             let refused = rotate(&mut replica.clone(), &pair.refresh_token, "").await.expect_err("ended");
             assert_eq!(reason(&refused), "SESSION_ENDED");
         }
         assert_eq!(count(server.database.db(), "users WHERE login = 'bob' AND token_version >= 3").await, 1);
-        // Nobody is locked out, and nobody else was logged out.
+        // The user is not locked out, and no other user was logged out.
         server.clock.advance(std::time::Duration::from_secs(30));
         let back = server.login("bob").await;
         eventually(|| async { me(&server, &back.access_token).await.ok() }).await;

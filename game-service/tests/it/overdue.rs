@@ -129,7 +129,7 @@ on_both_backends! {
         let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
         let game = server.play(&ann, &bob, &[0, 1]).await;
         server.clock.set(START.plus(300 * DAY));
-        // What was refused by it can be done later.
+        // Refused steps can be done later.
         assert_eq!(kind(ann.make_move(&game, 2).await), is(Code::FailedPrecondition, "GAME_OVERDUE"));
         let refused = bob.resign(&game.game_id).await.expect_err("overdue");
         assert_eq!(reason(&refused), "GAME_OVERDUE");

@@ -89,7 +89,7 @@ impl Course {
             state.lead = lead;
             state.since = monotonic;
             state.steps += 1;
-            // To the nearest second: a moment passes between the reading of one clock and the other.
+            // Rounded to the nearest second: a moment passes between the reading of one clock and the other.
             let seconds = i64::try_from((by + by.signum() * 500_000) / 1_000_000).unwrap_or(i64::MAX);
             let settling_seconds = SETTLING.as_secs();
             if by > 0 {

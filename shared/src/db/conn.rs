@@ -54,7 +54,7 @@ struct State {
     wake: Vec<(&'static str, i64)>,
     /// What to announce when the transaction has committed.
     announce: Vec<(&'static str, Uuid)>,
-    /// Where it is reported that the server takes no writes.
+    /// Flag that is raised when the server turns out to take no writes.
     distrust: Option<Arc<Distrust>>,
 }
 

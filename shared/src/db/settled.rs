@@ -55,7 +55,7 @@ impl Conn {
         Ok(clock.steady())
     }
 
-    /// What time it is at the PostgreSQL server.
+    /// Reads the clock of the PostgreSQL server.
     pub(super) async fn server_time(&mut self) -> Result<Timestamp> {
         let (raw, statement) = self.start(here!());
         let result = match raw {

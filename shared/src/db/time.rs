@@ -36,7 +36,7 @@ pub struct DatabaseTime {
 struct Estimate {
     /// Microseconds.
     offset: i64,
-    /// When it was learned, or is being learned; `None` before the first answer.
+    /// Moment of the last answer; `None` before the first one.
     refreshed: Option<Duration>,
 }
 

@@ -36,7 +36,7 @@ enum Stage {
 struct Collected {
     known: Known,
     keys: Option<Jwks>,
-    /// When the last part was sent, by the server's clock.
+    /// Time at which the last part was sent, by the server's clock.
     server_time: Option<Timestamp>,
     is_complete: bool,
 }

@@ -66,7 +66,7 @@ struct Outdated {
     issued_before: Timestamp,
 }
 
-/// What the present history lacks of what was known.
+/// Revocations and keys that were known and that the present history lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LostRevocations {
     /// Sessions that ended.
@@ -225,7 +225,7 @@ impl Known {
         }
     }
 
-    /// What the present history lacks, keys aside.
+    /// Revocations that the present history lacks.
     pub(super) fn lost(&self) -> LostRevocations {
         LostRevocations {
             sessions: self.lost.sessions.keys().copied().collect(),

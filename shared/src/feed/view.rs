@@ -144,7 +144,7 @@ impl AccessView {
         self.shared.read().known.position
     }
 
-    /// What was known and the present history of the feed lacks. It is refused all the same, as far as tokens from before go.
+    /// Revocations that were known and that the present history of the feed lacks. They still refuse tokens issued before it.
     pub fn lost(&self) -> LostRevocations {
         let state = self.shared.read();
         LostRevocations {

@@ -28,7 +28,7 @@ const PREFIX_LEN: usize = 5;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an entry in a table of headers, beside the texts.
 const TABLE_ENTRY: usize = 128;
-/// What an unfinished call takes beside its headers and its message.
+/// Bytes that an unfinished call takes beside its headers and its message.
 const CALL_OVERHEAD: usize = 4 * 1024;
 
 /// Bytes of a message that have arrived. Frames are copied into a buffer of the call's own: a frame

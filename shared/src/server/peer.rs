@@ -50,7 +50,7 @@ impl ClientAddress {
         self.client.map(Self::network_of)
     }
 
-    /// What counts as one client where connections are counted: the same.
+    /// The same bucket for the peer of a connection.
     pub(super) fn network_of(address: IpAddr) -> IpNet {
         match address {
             IpAddr::V4(_) => IpNet::from(address),

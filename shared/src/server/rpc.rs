@@ -213,7 +213,7 @@ where
         };
         match arrival {
             Arrival::Complete(request) => answer(Ok(request)).instrument(span).boxed(),
-            // What it takes to serve the call is made once there is something to serve.
+            // The state that serving takes is allocated once the message has arrived.
             Arrival::Partial(partial) => async move {
                 let request = partial.complete(patience).await;
                 Box::pin(answer(request)).await

@@ -1,4 +1,4 @@
-//! What a server bears before anybody has signed in.
+//! Limits on what clients can take before they sign in.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ async fn first_answers(
 #[tokio::test]
 async fn unfinished_messages_make_room_for_others() {
     let (address, _running) = spawn(&behind_a_proxy()).await;
-    // Of a budget of 1 MiB one address has 128 KiB: one such call and not two.
+    // One address may hold 128 KiB of the 1 MiB budget: one such call and not two.
     let connection = RawConnection::open(address).await;
     let forwarded = [("x-forwarded-for", "192.0.2.1")];
     let (mut answers, mut streams) = (FuturesUnordered::new(), Vec::new());

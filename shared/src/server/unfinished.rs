@@ -37,7 +37,7 @@ struct Budget {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the calls hold that may go on.
+    /// Bytes of the calls that may go on.
     used: usize,
     /// The same, and what those hold that were refused and are not gone yet.
     held: usize,
@@ -47,7 +47,7 @@ struct State {
     addresses: HashMap<IpNet, Address>,
 }
 
-/// What a call holds, filed under the moment of its last progress.
+/// Bytes of one call, filed under the moment of its last progress.
 #[derive(Debug)]
 struct Held {
     bytes: usize,

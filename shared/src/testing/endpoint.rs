@@ -36,7 +36,7 @@ impl Endpoint {
                 cut.mark_unchanged();
                 tokio::spawn(async move {
                     let carry = async {
-                        // Where nothing listens, the client is hung up on.
+                        // If nothing listens there, the client's connection is closed.
                         if let Ok(mut server) = TcpStream::connect(target).await {
                             let _ = copy_bidirectional(&mut client, &mut server).await;
                         }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
-/// Where Debian's package has it.
+/// Paths at which Debian's package installs it.
 const LIBRARIES: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
@@ -44,7 +44,7 @@ impl WallClock {
         fs::rename(new, self.file()).expect("rename a file");
     }
 
-    /// What a program is started with to go by this clock.
+    /// Environment that makes a program go by this clock.
     pub fn environment(&self) -> Vec<(String, String)> {
         [
             ("LD_PRELOAD", self.library),

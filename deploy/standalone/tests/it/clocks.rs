@@ -152,7 +152,7 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
         }
         clock.set(0);
         people.are_as_they_were(auth, game).await;
-        // What was issued by them waits for its time.
+        // A token issued by the wrong clocks is not valid before its time.
         let early = at_game(game, &later).await.expect_err("from the future");
         assert_eq!(reason(&early), "TOKEN_NOT_YET_VALID");
         assert!(
@@ -217,7 +217,7 @@ fn one_replica_with_a_wrong_clock_makes_nobody_forget() {
             eventually(async || access_feed_messages(at.http).await != heard).await;
         }
         people.are_as_they_were(auth, at.grpc).await;
-        // Whoever uses the wrong one is refused, and has lost nothing by it.
+        // A service with the wrong database is refused, and the database is unchanged.
         assert_eq!(why(refreshed(other, &people.in_peace).await), "accepted");
         wrong.set(400 * 24 * 3600);
         assert_eq!(why(refreshed(other, &people.in_peace).await), "REFRESH_TOKEN_EXPIRED");

@@ -1,4 +1,4 @@
-//! What the two programs make of each other's database.
+//! Each program refuses the other's database.
 
 use shared::{
     db::Backend,

@@ -45,7 +45,7 @@ struct Acknowledged {
     at: Instant,
 }
 
-/// What all players have been told.
+/// Acknowledged results of all players.
 #[derive(Default)]
 struct Record {
     acknowledged: Mutex<Vec<Acknowledged>>,

@@ -121,7 +121,7 @@ fn writes_come_back_when_the_address_leads_to_the_primary_again() {
         db.ping().await.unwrap();
         assert!(db.try_lease(7).await.unwrap().is_some());
         MigrationLock::acquire(&db).await.unwrap();
-        // What is committed elsewhere is heard of again.
+        // Commits of other processes are announced again.
         while tokio::time::timeout(Duration::from_millis(300), news.notified())
             .await
             .is_ok()

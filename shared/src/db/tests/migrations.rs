@@ -12,7 +12,7 @@ static OLDER: Migrations = Migrations {
     postgres: embed_migrations!("src/db/tests/older/postgres"),
 };
 
-/// What another service has: one of its versions has the name of one of ours.
+/// Migrations of another service, one of which shares a version name with ours.
 static ANOTHER: Migrations = Migrations {
     sqlite: embed_migrations!("src/db/tests/another/sqlite"),
     postgres: embed_migrations!("src/db/tests/another/postgres"),

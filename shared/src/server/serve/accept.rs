@@ -39,7 +39,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(60);
 const GRPC_RESERVE: u64 = 64;
 const HTTP_RESERVE: u64 = 16;
 
-/// What a port speaks.
+/// The protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Protocol {
     /// HTTP/2 alone.

@@ -103,7 +103,7 @@ impl Activity {
         OpenCall(std::sync::Arc::clone(self))
     }
 
-    /// What is to become of the connection. `idle` bounds the time without a call.
+    /// Decides about the connection. `idle` bounds the time without a call.
     pub(super) fn verdict(&self, idle: Duration, asked: Option<Asked>) -> Verdict {
         let since = |mark: &AtomicU64| match mark.load(Relaxed) {
             0 => None,
