@@ -26,6 +26,7 @@ sys.path.insert(0, str(HERE))
 
 import api  # noqa: E402
 from ports import free_ports  # noqa: E402
+from postgres import Postgres  # noqa: E402
 
 PROGRAMS = pathlib.Path(os.environ.get("PROGRAMS", ROOT / "target" / "debug"))
 # Seconds that a program may take to start and to end.
@@ -214,6 +215,14 @@ def own_gateway(tmp_path):
     yield make
     for deployment in made:
         deployment.stop()
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """One that the tests of a file share."""
+    server = Postgres()
+    yield server
+    server.end()
 
 
 @pytest.fixture(scope="session")

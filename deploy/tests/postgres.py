@@ -55,6 +55,11 @@ class Postgres:
         subprocess.run([self.binaries / "createdb", *where, name], check=True)
         return f"postgres://postgres@127.0.0.1:{self.port}/{name}?sslmode=disable"
 
+    def sql(self, name, statement):
+        """Runs a statement on a database."""
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
+        subprocess.run([self.binaries / "psql", *where, "-q", "-d", name, "-c", statement], check=True)
+
     def end(self):
         """The server and its data are gone afterwards."""
         self.process.stdin.close()

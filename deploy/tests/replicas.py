@@ -21,7 +21,7 @@ class Replica:
 
     def start(self, wait=True):
         letter = self.service.split("-")[0]
-        command = [PROGRAMS / self.service, "serve", "--database-url", self.deployment.urls[self.service]]
+        command = [PROGRAMS / self.service, "serve", *self.deployment.database(self.service)]
         command += [f"--{letter}-listen", self.grpc, f"--{letter}-http-listen", self.http, "--trusted-proxies", "127.0.0.0/8"]
         command += self.deployment.arguments(self.service)
         self.program = Program(command, self.deployment.folder / f"{self.service}-{self.number}.log")
@@ -40,10 +40,12 @@ class Replica:
 
 
 class Replicas:
-    """So many of each service. `urls` are the databases."""
+    """So many of each service. `urls` are the databases, `direct_urls` the same ones past a pooler."""
 
-    def __init__(self, folder, urls, count=2, auth=(), game=(), gateway=()):
-        self.folder, self.urls = folder, dict(zip(["auth-service", "game-service"], urls, strict=True))
+    def __init__(self, folder, urls, count=2, auth=(), game=(), gateway=(), direct_urls=(None, None)):
+        services = ["auth-service", "game-service"]
+        self.folder, self.urls = folder, dict(zip(services, urls, strict=True))
+        self.direct_urls = dict(zip(services, direct_urls, strict=True))
         self.more = {"auth-service": list(auth), "game-service": list(game)}
         self.gateway_arguments = list(gateway)
         self.ports = dict(zip(["port", "metrics", "admin"], free_ports(3), strict=True))
@@ -60,6 +62,11 @@ class Replicas:
         follow = ["--auth-grpc-url", f"http://{self.auth[0].grpc}", "--auth-client-id", "game-service"]
         return [*follow, "--auth-client-secret-file", self.game_secret_file, *self.more[service]]
 
+    def database(self, service):
+        """The options that name a service's database."""
+        direct = self.direct_urls[service]
+        return ["--database-url", self.urls[service], *(["--database-direct-url", direct] if direct else [])]
+
     def run(self, program, *arguments):
         done = subprocess.run([str(part) for part in [PROGRAMS / program, *arguments]], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -70,9 +77,9 @@ class Replicas:
         import base64
 
         self.secret_file.write_text(base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
-        for service, url in self.urls.items():
-            self.run(service, "migrate", "--database-url", url)
-        url = ["--database-url", self.urls["auth-service"]]
+        for service in self.urls:
+            self.run(service, "migrate", *self.database(service))
+        url = self.database("auth-service")
         self.game_secret_file.write_text(self.run("auth-service", "create-service-account", "--client-id", "game-service", *url))
         (self.folder / "password").write_text(PASSWORD)
         self.run("auth-service", "create-admin", "--login", "root", "--email", "root@example.com", "--password-file", self.folder / "password", *url)
@@ -106,10 +113,10 @@ class Replicas:
     def grpc(self):
         return api.Client(grpc.insecure_channel(f"127.0.0.1:{self.ports['port']}"))
 
-    def register(self, login=None):
+    def register(self, login=None, address=None):
         login = login or f"p{secrets.token_hex(6)}"
         account = {"login": login, "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
-        answer = self.rest().post("/v1/auth/register", json=account)
+        answer = self.rest(address=address).post("/v1/auth/register", json=account)
         assert answer.status_code == 200, answer.text
         return answer.json()
 

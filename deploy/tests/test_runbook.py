@@ -5,9 +5,7 @@ import sqlite3
 import subprocess
 import uuid
 
-import pytest
 from conftest import PASSWORD, PROGRAMS, ROOT, executable
-from postgres import Postgres
 from replicas import Replicas
 
 import api
@@ -31,13 +29,6 @@ def _postgres_binaries():
     import pathlib
 
     return sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    server = Postgres()
-    yield server
-    server.end()
 
 
 def refusal(answer):
@@ -200,49 +191,6 @@ def test_a_leaked_server_secret_is_replaced_without_the_old_one(tmp_path):
         assert deployment.login(user["user"]["login"]).status_code == 200
     finally:
         deployment.stop()
-
-
-def test_pgbouncer_in_session_mode_carries_both_services(tmp_path, postgres):
-    from conftest import Program, free_ports, until
-
-    program = executable("pgbouncer", "pgbouncer")
-    names = ["auth_pooled", "game_pooled"]
-    for name in names:
-        postgres.database(name)
-    [port] = free_ports(1)
-    (tmp_path / "users.txt").write_text('"postgres" ""\n')
-    (tmp_path / "pgbouncer.ini").write_text(
-        f"""[databases]
-* = host=127.0.0.1 port={postgres.port}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = trust
-auth_file = {tmp_path / "users.txt"}
-pool_mode = session
-default_pool_size = 100
-"""
-    )
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if str(parent).startswith("/tmp/pytest"):
-            parent.chmod(0o755)
-    command = [program, *(["-u", "postgres"] if __import__("os").getuid() == 0 else []), tmp_path / "pgbouncer.ini"]
-    bouncer = Program(command, tmp_path / "pgbouncer.log")
-    urls = [f"postgres://postgres@127.0.0.1:{port}/{name}?sslmode=disable" for name in names]
-    deployment = Replicas(tmp_path, urls, count=2)
-    try:
-        until(lambda: "process up" in bouncer.log(), f"PgBouncer\n{bouncer.log()}")
-        deployment.start()
-        life = Life(deployment)
-        assert life.games(life.tokens["accessToken"]) == 1
-        # Word between the replicas goes by LISTEN/NOTIFY.
-        assert deployment.rest(life.tokens["accessToken"]).post("/v1/auth/logout", json={}).status_code == 200
-        until(lambda: deployment.rest(life.tokens["accessToken"]).get("/v1/leaderboard").status_code == 401, "refused", 1)
-    finally:
-        deployment.stop()
-        bouncer.stop()
 
 
 def test_every_command_of_the_runbook_was_run():

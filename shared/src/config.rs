@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    db::{self, DatabaseSettings, DatabaseUrl, Db, MigrateError, Migrations},
+    db::{self, Backend, DatabaseSettings, DatabaseUrl, Db, MigrateError, Migrations},
     server::{raise_descriptor_limit, shutdown_signal},
     telemetry::{self, TelemetrySettings},
 };
@@ -32,7 +32,11 @@ pub struct DatabaseArgs {
     /// disable, prefer, require, verify-ca or verify-full.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: SecretString,
-    /// File with the password for PostgreSQL, where the URL has none: a line of text.
+    /// URL of the same PostgreSQL database past the pooler, if `--database-url` leads to one that shares connections between
+    /// transactions, such as PgBouncer in transaction mode. LISTEN, migrations and leases use it.
+    #[arg(long, env = "DATABASE_DIRECT_URL", value_name = "URL", hide_env_values = true)]
+    pub database_direct_url: Option<SecretString>,
+    /// File with the password for PostgreSQL, if the URL has none: a line of text.
     #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
     /// Connections at a time [1 to 1000] [default: 4 for each core, at least 8 and at most 32].
@@ -57,22 +61,36 @@ pub struct DatabaseArgs {
 impl DatabaseArgs {
     /// The settings, checked. The error repeats nothing of the URL, which may hold a password; clap's would.
     pub fn settings(&self) -> Result<DatabaseSettings, StartError> {
-        let mut url: DatabaseUrl = self
-            .database_url
-            .expose_secret()
-            .parse()
-            .map_err(|error| StartError::Setting(format!("--database-url: {error}")))?;
+        let parse = |option: &str, text: &SecretString| {
+            text.expose_secret()
+                .parse::<DatabaseUrl>()
+                .map_err(|error| StartError::Setting(format!("{option}: {error}")))
+        };
+        let mut url = parse("--database-url", &self.database_url)?;
+        let direct = self.database_direct_url.as_ref();
+        let mut direct_url = direct.map(|text| parse("--database-direct-url", text)).transpose()?;
+        if let Some(direct) = &direct_url
+            && (url.backend(), direct.backend()) != (Backend::Postgres, Backend::Postgres)
+        {
+            return Err(StartError::Setting(
+                "--database-direct-url: this URL and --database-url must both be of PostgreSQL".to_owned(),
+            ));
+        }
         if let Some(path) = &self.database_password_file {
             let bad = |error: &dyn fmt::Display| {
                 StartError::Setting(format!("--database-password-file {}: {error}", path.display()))
             };
             let text = fs::read_to_string(path).map(SecretString::from);
             let text = text.map_err(|error| bad(&error))?;
-            url.set_password(text.expose_secret().trim_end_matches(['\r', '\n']))
-                .map_err(|error| bad(&error))?;
+            let password = text.expose_secret().trim_end_matches(['\r', '\n']);
+            url.set_password(password).map_err(|error| bad(&error))?;
+            if let Some(direct) = direct_url.as_mut().filter(|direct| !direct.has_password()) {
+                direct.set_password(password).map_err(|error| bad(&error))?;
+            }
         }
         let usual = DatabaseSettings::new(url);
         Ok(DatabaseSettings {
+            direct_url,
             max_connections: self.database_connections.unwrap_or(usual.max_connections),
             acquire_timeout: Duration::from_secs(self.database_acquire_seconds.into()),
             statement_timeout: Duration::from_secs(self.database_statement_seconds.into()),
@@ -113,7 +131,7 @@ impl Migrate {
         if let Ok(false) = tokio::time::timeout(patience, db.wait_until_available(&stop)).await {
             return Err(StartError::failed("stopped before the database was there"));
         }
-        let applied = db::migrate(&db, migrations).await.map_err(StartError::failed)?;
+        let applied = db::migrate(&db, migrations).await?;
         #[expect(clippy::print_stdout, reason = "what the command answers")]
         if applied.is_empty() {
             println!("the database is up to date");
@@ -169,6 +187,7 @@ impl From<MigrateError> for StartError {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Database(error) => error.into(),
+            MigrateError::Pooler(error) => Self::setting(error),
             error => Self::failed(error),
         }
     }
@@ -272,6 +291,54 @@ pub fn run<P: Parser>(
                 StartError::Failed(_) | StartError::Outage(_) => ExitCode::FAILURE,
                 StartError::Code(code, _) => ExitCode::from(code),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        database: DatabaseArgs,
+    }
+
+    fn settings(arguments: &[&str]) -> Result<DatabaseSettings, StartError> {
+        let arguments = [&["program"], arguments].concat();
+        Program::try_parse_from(arguments)
+            .expect("known options")
+            .database
+            .settings()
+    }
+
+    #[test]
+    fn the_password_of_a_file_is_that_of_both_urls() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        fs::write(&file, "s3cret\n").unwrap();
+        let file = file.to_str().unwrap();
+        for direct in ["postgres://kim@db/auth", "postgres://kim:other@db/auth"] {
+            let urls = [
+                "--database-url=postgres://kim@pooler/auth",
+                "--database-direct-url",
+                direct,
+            ];
+            let both = settings(&[&urls[..], &["--database-password-file", file]].concat()).unwrap();
+            assert!(both.url.has_password());
+            assert!(both.direct_url.unwrap().has_password());
+            let neither = settings(&urls).unwrap();
+            assert!(!neither.url.has_password());
+        }
+    }
+
+    #[test]
+    fn there_is_nothing_past_a_file() {
+        let (file, server) = ("sqlite:auth.db", "postgres://kim@db/auth");
+        for (url, direct) in [(file, server), (server, file), (file, file)] {
+            let error = settings(&["--database-url", url, "--database-direct-url", direct]).unwrap_err();
+            assert!(matches!(&error, StartError::Setting(_)), "{error}");
         }
     }
 }

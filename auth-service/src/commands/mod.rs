@@ -17,9 +17,8 @@ use crate::MIGRATIONS;
 /// A database that a command may write to: it is there, and up to date. Whoever migrates or starts waits for the lock.
 async fn open(database: &DatabaseArgs) -> Result<(Db, MigrationLock), StartError> {
     let db = Db::connect(&database.settings()?).await.map_err(StartError::failed)?;
-    let mut lock = MigrationLock::acquire(&db).await.map_err(StartError::failed)?;
-    let current = bring_up_to_date(&mut lock, &MIGRATIONS, false).await;
-    current.map_err(StartError::failed)?;
+    let mut lock = MigrationLock::acquire(&db).await?;
+    bring_up_to_date(&mut lock, &MIGRATIONS, false).await?;
     Ok((db, lock))
 }
 

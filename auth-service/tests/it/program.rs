@@ -311,6 +311,14 @@ fn a_bad_setting_ends_it_with_64_and_a_clear_line() {
                 with_database(&format!("postgres://kim:{HIDDEN}@db/auth?sslmode=on")),
                 "--database-url: sslmode must be",
             ),
+            (
+                bad("--database-direct-url", &format!("postgres://kim:{HIDDEN}@db/auth")),
+                "--database-direct-url: this URL and --database-url must both be of PostgreSQL",
+            ),
+            (
+                bad("--database-direct-url", &format!("postgres://kim:{HIDDEN}@/auth")),
+                "--database-direct-url: the database URL names no host",
+            ),
         ] {
             let ended = Program::start(AUTH_SERVICE, [vec!["serve".to_owned()], arguments.clone()].concat())
                 .ended()

@@ -19,9 +19,8 @@ async fn open(database: &DatabaseArgs) -> Result<Db, StartError> {
     let db = Db::connect_beside(&database.settings()?)
         .await
         .map_err(StartError::failed)?;
-    let mut lock = MigrationLock::acquire(&db).await.map_err(StartError::failed)?;
-    let current = bring_up_to_date(&mut lock, &MIGRATIONS, false).await;
-    current.map_err(StartError::failed)?;
+    let mut lock = MigrationLock::acquire(&db).await?;
+    bring_up_to_date(&mut lock, &MIGRATIONS, false).await?;
     Ok(db)
 }
 

@@ -4,6 +4,7 @@
 //! an answer. Such a connection is closed when it is dropped, instead of going back to the pool.
 
 use std::{
+    borrow::Cow,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -56,6 +57,8 @@ struct State {
     announce: Vec<(&'static str, Uuid)>,
     /// Flag that is raised when the server turns out to take no writes.
     distrust: Option<Arc<Distrust>>,
+    /// Statements that give a transaction its time limits, if the connection itself has none.
+    local_limits: Option<Arc<str>>,
 }
 
 /// Notes when a server was last found to take no writes. Connections made before that moment are not reused: after a
@@ -105,7 +108,22 @@ impl Conn {
                 wake: Vec::new(),
                 announce: Vec::new(),
                 distrust: None,
+                local_limits: None,
             },
+        }
+    }
+
+    /// The same, with statements that each transaction begins with.
+    pub(super) fn with_local_limits(mut self, limits: Option<&Arc<str>>) -> Self {
+        self.state.local_limits = limits.cloned();
+        self
+    }
+
+    /// `begin`, followed by the time limits of the transaction if the connection itself has none: in one round trip.
+    pub(super) fn beginning(&self, begin: &'static str) -> Cow<'static, str> {
+        match &self.state.local_limits {
+            Some(limits) => Cow::Owned(format!("{begin}; {limits}")),
+            None => Cow::Borrowed(begin),
         }
     }
 

@@ -23,6 +23,9 @@ pub enum Error {
     /// The server takes no writes: a standby, or one that was made read-only. After a fail-over the same call may work.
     #[error("the database takes no writes: {0}")]
     ReadOnly(String),
+    /// A pooler gave a connection the session of another one. See [`PoolerError::NoPreparedStatements`](super::PoolerError).
+    #[error("{why}: {0}", why = super::PoolerError::NoPreparedStatements)]
+    StatementLost(String),
     /// Another transaction won: a deadlock, a serialization failure, a lock not granted in time. The call may be repeated.
     #[error("the transaction lost against another: {0}")]
     Conflict(String),
@@ -58,6 +61,7 @@ impl Error {
         match self {
             Self::Unavailable(text) => Self::Unavailable(text.clone()),
             Self::ReadOnly(text) => Self::ReadOnly(text.clone()),
+            Self::StatementLost(text) => Self::StatementLost(text.clone()),
             Self::Conflict(text) => Self::Conflict(text.clone()),
             Self::Unique { constraint } => Self::Unique {
                 constraint: constraint.clone(),
@@ -96,7 +100,7 @@ impl From<ConnectionError> for Error {
         match error {
             ConnectionError::CouldntSetupConfiguration(error @ DieselError::DatabaseError(..)) => {
                 match Self::from(error) {
-                    error @ Self::ReadOnly(_) => error,
+                    error @ (Self::ReadOnly(_) | Self::StatementLost(_)) => error,
                     error => Self::Unavailable(error.to_string()),
                 }
             }
@@ -118,7 +122,7 @@ impl From<&Error> for ErrorReply {
     /// Logs what the caller is not told.
     fn from(error: &Error) -> Self {
         match error {
-            Error::Unavailable(_) | Error::ReadOnly(_) => {
+            Error::Unavailable(_) | Error::ReadOnly(_) | Error::StatementLost(_) => {
                 tracing::warn!(%error, "database unavailable");
                 Self::new(
                     Code::Unavailable,
@@ -180,7 +184,7 @@ fn by_message(error: DieselError) -> Error {
         "canceling statement due to lock timeout",
         "could not obtain lock on row",
     ];
-    const UNAVAILABLE: [&str; 12] = [
+    const UNAVAILABLE: [&str; 17] = [
         "database is locked",
         "database table is locked",
         "database or disk is full",
@@ -193,6 +197,12 @@ fn by_message(error: DieselError) -> Error {
         "the database system is",
         "remaining connection slots are reserved",
         "too many clients already",
+        // PgBouncer, whose errors have no codes of their own.
+        "query_wait_timeout",
+        "query timeout",
+        "server conn crashed",
+        "server login has been failing",
+        "server shutting down",
     ];
     let DieselError::DatabaseError(_, information) = &error else {
         return Error::Internal(Box::new(error));
@@ -202,6 +212,8 @@ fn by_message(error: DieselError) -> Error {
         Error::Conflict(message.to_owned())
     } else if UNAVAILABLE.iter().any(|text| message.contains(text)) {
         Error::Unavailable(message.to_owned())
+    } else if message.starts_with("prepared statement ") {
+        Error::StatementLost(message.to_owned())
     } else {
         Error::Internal(Box::new(error))
     }

@@ -13,7 +13,7 @@ use diesel::{
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 
-use super::{Db, Error, Raw, in_place, prepared, sqlite};
+use super::{Db, Error, PoolerError, Raw, in_place, pooler, prepared, sqlite};
 
 /// The key of the lock: "rustauth" in ASCII. Each service has a database of its own, and advisory locks are a database's.
 const LOCK_KEY: i64 = i64::from_be_bytes(*b"rustauth");
@@ -58,6 +58,9 @@ pub enum MigrateError {
         "the encoding of the database is {0}, and must be UTF8: make one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
     )]
     Encoding(String),
+    /// The database is reached through a pooler that does not fit.
+    #[error(transparent)]
+    Pooler(#[from] PoolerError),
     /// A migration failed, and was rolled back.
     #[error("a migration failed: {0}")]
     Failed(String),
@@ -83,12 +86,13 @@ enum Mode {
 }
 
 impl MigrationLock {
-    /// Waits until no other process holds the lock. Refuses a database that is not encoded in UTF-8.
+    /// Waits until no other process holds the lock. Refuses a database that is not encoded in UTF-8, and a pooler that
+    /// does not keep what the services rely on.
     pub async fn acquire(db: &Db) -> Result<Self, MigrateError> {
         match db {
             Db::Sqlite(pools) => Ok(Self(Holder::Sqlite(pools.clone()))),
             Db::Postgres(pool) => {
-                let mut conn = pool.dedicated().await?;
+                let mut conn = pooler::own_session(pool).await?;
                 let encoding = prepared::<Text>("SELECT current_setting('server_encoding')");
                 let encoding: String = encoding.get_result(&mut conn).await.map_err(Error::from)?;
                 if encoding != "UTF8" {

@@ -17,6 +17,7 @@ mod macros;
 mod migrate;
 mod notify;
 mod pool;
+mod pooler;
 mod postgres;
 pub mod prelude;
 mod prepared;
@@ -41,6 +42,7 @@ pub use self::{
     loader::Loader,
     migrate::{MigrateError, MigrationLock, Migrations, bring_up_to_date, migrate, pending},
     notify::{Announced, Announcements, Notifications, announce, notify},
+    pooler::PoolerError,
     prepared::{Cached, CachedDsl, Prepared, Words, prepared},
     settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
     sqlite::OpenError,
@@ -100,7 +102,13 @@ impl Db {
     pub async fn connect(settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
         match settings.url.target() {
             settings::Target::Sqlite(path) => sqlite::Pools::open(&path, settings).await.map(Self::Sqlite),
-            settings::Target::Postgres(server) => postgres::Pool::new(*server, settings).map(Self::Postgres),
+            settings::Target::Postgres(server) => {
+                let direct = match settings.direct_url.as_ref().map(DatabaseUrl::target) {
+                    Some(settings::Target::Postgres(direct)) => Some(*direct),
+                    Some(settings::Target::Sqlite(_)) | None => None,
+                };
+                postgres::Pool::new(*server, direct, settings).map(Self::Postgres)
+            }
         }
     }
 
@@ -179,7 +187,11 @@ impl Db {
         let answers = async {
             let mut wait = FIRST_WAIT;
             let mut said = Vec::new();
-            while let Err(error) = self.ping().await {
+            while let Err(error) = self.reach().await {
+                // Waiting does not help. What comes next says more of it.
+                if matches!(error, Error::StatementLost(_)) {
+                    break;
+                }
                 let why = error.to_string();
                 // Once for each reason: a standby may be waited on for a long time.
                 if said.contains(&why) {
@@ -201,5 +213,14 @@ impl Db {
         tokio::time::timeout(PING_TIMEOUT, answer)
             .await
             .unwrap_or_else(|_| Err(Error::Unavailable("no answer to a ping".to_owned())))
+    }
+
+    /// The same past the pooler as well, if there is one.
+    async fn reach(&self) -> Result<()> {
+        self.ping().await?;
+        match self {
+            Self::Postgres(pool) if pool.has_direct() => pool.dedicated().await.map(drop),
+            Self::Postgres(_) | Self::Sqlite(_) => Ok(()),
+        }
     }
 }

@@ -14,7 +14,7 @@ use tokio_postgres::config::SslMode as WireSslMode;
 
 use super::{
     Conn, DatabaseSettings, Error, OpenError, Result,
-    conn::{Distrust, Pooled},
+    conn::{Distrust, Pooled, bounded},
     connector::{self, Connector},
     notify::Hub,
     pool::{PoolMetrics, QUEUE_MODE},
@@ -49,6 +49,10 @@ pub struct Pool {
     connections: deadpool::Pool<AsyncPgConnection>,
     metrics: Arc<PoolMetrics>,
     connector: Arc<Connector>,
+    /// Connects to the server itself, if `connector` leads to a pooler.
+    direct: Option<Arc<Connector>>,
+    /// Statements that set a transaction's time limits, if sessions are shared and cannot keep any.
+    local_limits: Option<Arc<str>>,
     distrust: Arc<Distrust>,
     acquire_timeout: Duration,
     statement_timeout: Duration,
@@ -56,31 +60,29 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(server: Server, settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
-        let tls = tls::connector(server.mode, server.root.as_deref()).map_err(OpenError::Tls)?;
-        let mut config = server.config;
-        config
-            .ssl_mode(match server.mode {
-                SslMode::Disable => WireSslMode::Disable,
-                SslMode::Prefer => WireSslMode::Prefer,
-                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => WireSslMode::Require,
-            })
-            .keepalives_idle(KEEPALIVE_IDLE)
-            .keepalives_interval(KEEPALIVE_INTERVAL)
-            .keepalives_retries(KEEPALIVE_RETRIES)
-            .tcp_user_timeout(settings.statement_timeout + GRACE);
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(settings.acquire_timeout);
-        }
-        let name = config.get_dbname().unwrap_or("postgres").to_owned();
-        let connector = Arc::new(Connector::new(&config, tls));
+    /// A pool of connections to `server`. With `direct`, that is a pooler, and `direct` the server behind it.
+    pub(super) fn new(
+        server: Server,
+        direct: Option<Server>,
+        settings: &DatabaseSettings,
+    ) -> std::result::Result<Self, OpenError> {
+        let name = server.config.get_dbname().unwrap_or("postgres").to_owned();
+        let connector = Arc::new(server.connector(settings)?);
+        let direct = direct.map(|server| server.connector(settings)).transpose()?;
         let distrust = Arc::<Distrust>::default();
 
-        let session = format!(
-            "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}",
-            settings.statement_timeout.as_millis(),
-            IDLE_IN_TRANSACTION_TIMEOUT.as_millis(),
-        );
+        let set = |scope: &str| {
+            format!(
+                "SET {scope} statement_timeout = {}; SET {scope} idle_in_transaction_session_timeout = {}",
+                settings.statement_timeout.as_millis(),
+                IDLE_IN_TRANSACTION_TIMEOUT.as_millis(),
+            )
+        };
+        // A pooler may give the session, with what was set on it, to somebody else.
+        let (session, local_limits) = match direct {
+            None => (Some(set("SESSION")), None),
+            Some(_) => (None, Some(Arc::from(set("LOCAL")))),
+        };
         let mut manager = ManagerConfig::default();
         // A closed connection is noticed without a query, and one that hangs would hang the query as well.
         manager.recycling_method = RecyclingMethod::Fast;
@@ -90,9 +92,11 @@ impl Pool {
                 let (connector, session) = (Arc::clone(&connector), session.clone());
                 Box::pin(async move {
                     let mut conn = connector.connect().await?;
-                    conn.batch_execute(&session)
-                        .await
-                        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+                    if let Some(session) = session {
+                        conn.batch_execute(&session)
+                            .await
+                            .map_err(ConnectionError::CouldntSetupConfiguration)?;
+                    }
                     Ok(conn)
                 })
             }
@@ -117,6 +121,8 @@ impl Pool {
             connections,
             metrics: Arc::new(PoolMetrics::new(&name)),
             connector,
+            direct: direct.map(Arc::new),
+            local_limits,
             distrust,
             acquire_timeout: settings.acquire_timeout,
             statement_timeout: settings.statement_timeout,
@@ -156,14 +162,29 @@ impl Pool {
         };
         let object = self.metrics.get(self.acquire_timeout, object).await?;
         let conn = Conn::new(Pooled::Postgres(Box::new(object)), Some(self.statement_timeout + GRACE));
-        Ok(conn.reporting_to(&self.distrust))
+        Ok(conn
+            .reporting_to(&self.distrust)
+            .with_local_limits(self.local_limits.as_ref()))
     }
 
-    /// A connection beside the pool, without limits on its statements.
+    /// A connection beside the pool with a session of its own, without limits on its statements.
     pub(super) async fn dedicated(&self) -> Result<AsyncPgConnection> {
+        let mut conn = self.beside(self.direct.as_ref().unwrap_or(&self.connector)).await?;
+        // The role may have limits of its own.
+        let unlimited = conn.batch_execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0");
+        bounded(Some(self.acquire_timeout), unlimited).await?;
+        Ok(conn)
+    }
+
+    /// A connection as those of the pool are made, beside the pool.
+    pub(super) async fn extra(&self) -> Result<AsyncPgConnection> {
+        self.beside(&self.connector).await
+    }
+
+    async fn beside(&self, connector: &Connector) -> Result<AsyncPgConnection> {
         let made = async {
             loop {
-                match self.connector.connect().await {
+                match connector.connect().await {
                     Err(error) if connector::is_at_limit(&error) => tokio::time::sleep(LIMIT_PAUSE).await,
                     result => break result,
                 }
@@ -173,5 +194,36 @@ impl Pool {
             .await
             .map_err(|_| Error::Unavailable("a connection could not be made in time".to_owned()))??;
         Ok(conn)
+    }
+
+    /// Whether the server is reached past a pooler.
+    pub(super) const fn has_direct(&self) -> bool {
+        self.direct.is_some()
+    }
+
+    pub(super) const fn statement_timeout(&self) -> Duration {
+        self.statement_timeout
+    }
+}
+
+impl Server {
+    /// Makes connections to it.
+    fn connector(self, settings: &DatabaseSettings) -> std::result::Result<Connector, OpenError> {
+        let tls = tls::connector(self.mode, self.root.as_deref()).map_err(OpenError::Tls)?;
+        let mut config = self.config;
+        config
+            .ssl_mode(match self.mode {
+                SslMode::Disable => WireSslMode::Disable,
+                SslMode::Prefer => WireSslMode::Prefer,
+                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => WireSslMode::Require,
+            })
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES)
+            .tcp_user_timeout(settings.statement_timeout + GRACE);
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(settings.acquire_timeout);
+        }
+        Ok(Connector::new(&config, tls))
     }
 }

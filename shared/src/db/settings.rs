@@ -18,6 +18,9 @@ use super::{Backend, postgres, tls};
 pub struct DatabaseSettings {
     /// Where it is.
     pub url: DatabaseUrl,
+    /// The same PostgreSQL database without a pooler in between, for what needs a session of its own: LISTEN, migrations
+    /// and leases. With it, `url` may lead to a pooler that shares connections between transactions.
+    pub direct_url: Option<DatabaseUrl>,
     /// The most connections at a time, at least 1. On SQLite these read, and one more writes.
     pub max_connections: u32,
     /// How long to wait for a connection, made new or given back by others. Also how long a writer waits for its
@@ -33,6 +36,7 @@ impl DatabaseSettings {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             url,
+            direct_url: None,
             max_connections: u32::try_from(4 * cores).unwrap_or(u32::MAX).clamp(8, 32),
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
@@ -78,6 +82,11 @@ impl DatabaseUrl {
             Target::Sqlite(_) => Backend::Sqlite,
             Target::Postgres(_) => Backend::Postgres,
         }
+    }
+
+    /// Whether it names a password.
+    pub fn has_password(&self) -> bool {
+        matches!(&self.0, Target::Postgres(server) if server.config.get_password().is_some())
     }
 
     /// Gives the URL of a PostgreSQL that has none a password.

@@ -24,6 +24,7 @@ pub struct Snapshot(Option<Conn>);
 
 impl Transaction {
     pub(super) async fn begin(mut conn: Conn, db: Db) -> Result<Self> {
+        let begin = conn.beginning("BEGIN");
         let (raw, statement) = conn.start(|| "BEGIN");
         let result = match raw {
             // A deferred transaction that turns into a write can fail with BUSY whatever the timeout.
@@ -31,7 +32,11 @@ impl Transaction {
                 let begin = c.spawn_blocking(|c| SyncTransactions::begin_transaction_sql(c, "BEGIN IMMEDIATE"));
                 statement.run(begin).await
             }
-            Raw::Postgres(c) => statement.run(AnsiTransactionManager::begin_transaction(c)).await,
+            Raw::Postgres(c) => {
+                statement
+                    .run(AnsiTransactionManager::begin_transaction_sql(c, &begin))
+                    .await
+            }
         };
         statement.end(result)?;
         Ok(Self { conn: Some(conn), db })
@@ -88,14 +93,14 @@ impl Drop for Transaction {
 
 impl Snapshot {
     pub(super) async fn begin(mut conn: Conn) -> Result<Self> {
+        let begin = conn.beginning("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
         let (raw, statement) = conn.start(|| "BEGIN");
         let result = match raw {
             // The first read fixes the moment.
             Raw::Sqlite(c) => c.spawn_blocking(SyncTransactions::begin_transaction).await,
             Raw::Postgres(c) => {
-                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
                 statement
-                    .run(AnsiTransactionManager::begin_transaction_sql(c, begin))
+                    .run(AnsiTransactionManager::begin_transaction_sql(c, &begin))
                     .await
             }
         };

@@ -5,6 +5,7 @@ mod fail_over;
 mod loader;
 mod migrations;
 mod notifications;
+mod pooler;
 mod postgres;
 mod prepared;
 mod sqlite;

@@ -18,14 +18,14 @@ struct Pid {
     pid: i32,
 }
 
-async fn pid(conn: &mut Conn) -> i32 {
+pub(super) async fn pid(conn: &mut Conn) -> i32 {
     let row: Result<Pid> = query!(conn, |c| diesel::sql_query("SELECT pg_backend_pid() AS pid")
         .get_result(c)
         .await);
     row.unwrap().pid
 }
 
-async fn execute(conn: &mut Conn, sql: &str) -> Result<()> {
+pub(super) async fn execute(conn: &mut Conn, sql: &str) -> Result<()> {
     query!(conn, |c| c.batch_execute(sql).await)
 }
 
