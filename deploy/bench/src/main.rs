@@ -37,7 +37,7 @@ use crate::{
     report::Report,
     scenario::{
         Setup, connections, enumeration, feed, footprint, guessing, invalid, leaderboard, login, login_storm, moves,
-        overload, reads, refusal, rotation, unfinished, verification,
+        overload, reads, refusal, rotation, soak, unfinished, verification,
     },
 };
 
@@ -95,7 +95,7 @@ enum Database {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
-    /// Everything, with the defaults of each.
+    /// Everything but `soak`, with the defaults of each.
     All,
     /// An RPC without a database, against a tonic server without any layer.
     Rpc,
@@ -162,6 +162,11 @@ enum Scenario {
     },
     /// GetMe beside calls that are refused as invalid, against the same without.
     InvalidFlood,
+    /// An hour of mixed calls at a steady rate: memory, descriptors and response times from minute to minute.
+    Soak {
+        #[command(flatten)]
+        length: soak::Length,
+    },
     /// The baseline of an RPC: for this program's own use.
     #[command(hide = true)]
     BareServer { listen: SocketAddr, answers: PathBuf },
@@ -289,6 +294,7 @@ impl Scenario {
             Self::Enumeration { samples } => enumeration::run(setup, samples, report).await,
             Self::Guessing { attack } => guessing::run(setup, attack, report).await,
             Self::InvalidFlood => invalid::run(setup, report).await,
+            Self::Soak { length } => soak::run(setup, length, report).await,
             Self::Rpc
             | Self::Verification
             | Self::Connections { .. }
@@ -304,7 +310,7 @@ impl Scenario {
         let names = Cli::command_names();
         names
             .iter()
-            .filter(|name| *name != "all")
+            .filter(|name| !["all", "soak"].contains(&name.as_str()))
             .map(|name| Cli::parse_from(["bench", name]).scenario)
             .collect()
     }
@@ -329,7 +335,7 @@ mod tests {
     fn the_command_line_is_sound_and_all_is_everything() {
         Cli::command().debug_assert();
         let shown = Cli::command_names();
-        assert_eq!(Scenario::all().len() + 1, shown.len());
+        assert_eq!(Scenario::all().len() + 2, shown.len());
         // What a default does not fit is refused only when it is taken out.
         for name in shown {
             Cli::try_parse_from(["bench", &name]).expect("it needs nothing more");

@@ -51,6 +51,13 @@ impl Processes {
         self.status("VmHWM")
     }
 
+    /// The descriptors that the one process has open.
+    pub(crate) fn descriptors(&self) -> f64 {
+        let Self::One(id) = self else { return 0.0 };
+        let open = fs::read_dir(format!("/proc/{id}/fd")).expect("Linux tells").count();
+        crate::load::as_f64(open.try_into().unwrap_or(u64::MAX))
+    }
+
     fn status(&self, field: &str) -> f64 {
         let Self::One(id) = self else { return 0.0 };
         let status = fs::read_to_string(format!("/proc/{id}/status")).expect("Linux tells");

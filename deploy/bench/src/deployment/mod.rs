@@ -64,6 +64,7 @@ pub(crate) const NO_LIMITS: [&str; 8] = [
 pub(crate) struct Deployment {
     auth: Program,
     game: Verifier,
+    game_database: Database,
     folder: TempDir,
     client_secret_file: String,
     pub(crate) auth_database: Database,
@@ -145,6 +146,7 @@ impl Deployment {
         Self {
             auth,
             game,
+            game_database,
             folder,
             client_secret_file,
             auth_database,
@@ -181,6 +183,19 @@ impl Deployment {
         verifiers
     }
 
+    /// A connection to game-service.
+    pub(crate) fn game_channel(&self) -> Channel {
+        self.game.channel.clone()
+    }
+
+    /// game-service and its database.
+    pub(crate) fn game_processors(&self) -> Processors {
+        Processors {
+            service: Processes::One(self.game.program.id()),
+            database: self.game_database.processes.clone(),
+        }
+    }
+
     /// auth-service and its database.
     pub(crate) fn auth_processors(&self) -> Processors {
         Processors {
@@ -192,7 +207,7 @@ impl Deployment {
 
 /// A game-service that follows the feed.
 pub(crate) struct Verifier {
-    _program: Program,
+    program: Program,
     channel: Channel,
 }
 
@@ -214,7 +229,7 @@ async fn start_game(database_url: &str, auth: SocketAddr, client_secret_file: &s
     ];
     let (program, grpc) = serve_game(database_url, &follow).await;
     Verifier {
-        _program: program,
+        program,
         channel: channel(grpc),
     }
 }

@@ -5,8 +5,9 @@ use std::{net::SocketAddr, time::Duration};
 use shared::{
     proto::{
         auth::v1::{
-            GetMeRequest, LogoutRequest, RefreshAccessTokenRequest, RegisterRequest, RevokeAllTokensRequest, TokenPair,
-            account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+            GetMeRequest, LoginRequest, LogoutRequest, RefreshAccessTokenRequest, RegisterRequest,
+            RevokeAllTokensRequest, TokenPair, account_service_client::AccountServiceClient,
+            auth_service_client::AuthServiceClient,
         },
         game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
     },
@@ -85,6 +86,15 @@ async fn refreshed(auth: SocketAddr, pair: &TokenPair) -> Result<(), Status> {
         .refresh_access_token(request)
         .await
         .map(drop)
+}
+
+async fn login(auth: SocketAddr, login: &str, password: &str) -> Result<(), Status> {
+    let request = LoginRequest {
+        identifier: login.to_owned(),
+        password: password.to_owned(),
+        ..LoginRequest::default()
+    };
+    AuthServiceClient::new(channel(auth)).login(request).await.map(drop)
 }
 
 fn why(answer: Result<(), Status>) -> String {
@@ -224,6 +234,31 @@ fn one_replica_with_a_wrong_clock_makes_nobody_forget() {
         end(wrong_program).await;
         people.are_as_they_were(auth, at.grpc).await;
         end(game_program).await;
+        end(auth_program).await;
+    });
+}
+
+#[test]
+fn a_wrong_password_blocks_no_login_by_a_clock_that_is_behind() {
+    block_on(async {
+        let place = Place::on_postgres().await;
+        let (right, behind) = (WallClock::new(), WallClock::new());
+        let auth = place.auth;
+        let auth_program = place.auth_service_at(auth, &right.environment()).await;
+        let other = listener().await.address();
+        let behind_program = place.auth_service_at(other, &behind.environment()).await;
+        register(auth, "ann").await;
+        for seconds in [-5, -3600] {
+            behind.set(seconds);
+            assert_eq!(why(login(auth, "ann", "not it").await), "CREDENTIALS_INVALID");
+            assert_eq!(why(login(other, "ann", PASSWORD).await), "accepted", "{seconds} s");
+        }
+        // The same in one process, whose clock is set back between the two calls.
+        behind.set(0);
+        assert_eq!(why(login(other, "ann", "not it").await), "CREDENTIALS_INVALID");
+        behind.set(-3600);
+        assert_eq!(why(login(other, "ann", PASSWORD).await), "accepted");
+        end(behind_program).await;
         end(auth_program).await;
     });
 }
