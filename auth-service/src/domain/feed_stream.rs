@@ -37,6 +37,8 @@ const PAGE: usize = 500;
 const PAGE_BYTES: usize = 1024 * 1024;
 /// Events that the task remembers.
 const RECENT: usize = 2048;
+/// Numbers whose events are read again each time. If one of them is another event than before, the database has another history.
+const OVERLAP: i64 = 8;
 
 /// How far the log has come, and its last events. Clones share it.
 #[derive(Clone, Debug)]
@@ -50,8 +52,10 @@ pub(crate) struct FeedTail {
 /// What is known of the end of the log.
 #[derive(Clone, Debug, Default)]
 struct Tail {
-    /// `None` until the database has answered, and while it does not.
+    /// `None` until the database has answered, and while it takes no writes.
     head: Option<Head>,
+    /// How far the log was read. Stays while the database takes no writes.
+    known: Option<Position>,
     recent: Arc<VecDeque<AccessEvent>>,
     /// Every event after this one is in `recent`.
     complete_after: i64,
@@ -176,30 +180,39 @@ impl FeedTail {
         let before = self.state.borrow().clone();
         let mut conn = self.db.scan().await?;
         // First the head: whatever it counts can be read afterwards.
-        let head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
+        let mut head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
+        let known = before.known.filter(|known| known.epoch == head.epoch);
+        let after = known.map_or(head.sequence, |known| known.sequence) - OVERLAP;
+        let mut rows = store::feed_after(&mut conn, after, limit(RECENT)).await?;
+        if let Some(known) = known
+            && !before.goes_on_in(&head, &rows, known.sequence)
+        {
+            drop(conn);
+            head = self.begin_history(known.epoch).await?;
+            rows = store::feed_after(&mut self.db.scan().await?, head.sequence - OVERLAP, limit(RECENT)).await?;
+        }
         let read_time = self.clock.now();
         let revocation_life = revocation_life(&head);
-        let goes_on = |known: &Head| known.position.epoch == head.epoch && known.position.sequence <= head.sequence;
-        let known = before.head.filter(goes_on);
         let mut at = position_of(&head);
-        let Some(known) = known else {
+        let Some(known) = known.filter(|known| known.epoch == head.epoch) else {
             return Ok(Tail {
                 head: Some(Head {
                     position: at,
                     read_time,
                     revocation_life,
                 }),
-                recent: Arc::default(),
-                complete_after: head.sequence,
-                lives: before.lives + u64::from(before.head.is_some()),
+                known: Some(at),
+                recent: Arc::new(rows.iter().filter_map(event).collect()),
+                complete_after: head.sequence - OVERLAP,
+                lives: before.lives + u64::from(before.known.is_some()),
             });
         };
         let mut tail = Tail { head: None, ..before };
-        if head.sequence > known.position.sequence {
-            let rows = store::feed_after(&mut conn, known.position.sequence, limit(RECENT)).await?;
+        let news = || rows.iter().filter(|row| row.sequence > known.sequence);
+        if head.sequence > known.sequence {
             let is_all = rows.len() < RECENT;
             let recent = Arc::make_mut(&mut tail.recent);
-            for row in &rows {
+            for row in news() {
                 at.sequence = at.sequence.max(row.sequence);
                 recent.extend(event(row));
             }
@@ -220,7 +233,24 @@ impl FeedTail {
             read_time,
             revocation_life,
         });
+        tail.known = Some(at);
         Ok(tail)
+    }
+
+    /// Gives the log another epoch if it has this one, whose history is not that of the database any more: a database was put
+    /// back, or a standby was promoted that lacked the last commits. All who follow the log then read it from its beginning, also
+    /// those who cannot tell one history from the other.
+    async fn begin_history(&self, epoch: Epoch) -> db::Result<FeedHead> {
+        write_tx!(self.db, |tx| {
+            let head = store::feed_head_lock(tx).await?;
+            if head.epoch != epoch {
+                return Ok(head);
+            }
+            tracing::warn!(
+                "the access feed goes on from an earlier point than this process knows; it gets a new epoch"
+            );
+            store::feed_head_set_epoch(tx, Epoch::generate()).await
+        })
     }
 
     /// Lets this process's own view follow the log, for ever.
@@ -266,6 +296,18 @@ impl FeedTail {
             stage: Stage::Snapshot(None),
             life,
         }
+    }
+}
+
+impl Tail {
+    /// Whether the log that ends here, and begins with these rows after [`OVERLAP`], contains everything up to `known`.
+    fn goes_on_in(&self, head: &FeedHead, rows: &[FeedRow], known: i64) -> bool {
+        let is_known = |row: &FeedRow| {
+            row.sequence > known
+                || row.sequence <= self.complete_after
+                || event(row).is_none_or(|event| self.recent.iter().rev().any(|known| *known == event))
+        };
+        head.sequence >= known && rows.iter().all(is_known)
     }
 }
 

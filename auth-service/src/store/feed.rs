@@ -80,6 +80,16 @@ pub(crate) async fn feed_head_advance(conn: &mut Conn, count: i64) -> db::Result
         .await)
 }
 
+/// Gives the feed another epoch.
+pub(crate) async fn feed_head_set_epoch(conn: &mut Conn, epoch: Epoch) -> db::Result<FeedHead> {
+    let update = diesel::update(feed_head::table.find(HEAD)).set(feed_head::epoch.eq(epoch));
+    query!(conn, |c| update
+        .returning(FeedHead::as_returning())
+        .cached()
+        .get_result(c)
+        .await)
+}
+
 pub(crate) async fn feed_upsert(conn: &mut Conn, row: &FeedRow) -> db::Result<()> {
     query!(conn, |c| diesel::insert_into(access_feed::table)
         .values(row)

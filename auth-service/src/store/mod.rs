@@ -21,7 +21,7 @@ pub(crate) use self::{
     audit::{AuditFilter, AuditRow, audit_delete_before, audit_insert, audit_list},
     feed::{
         FeedHead, FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert, feed_head_lock,
-        feed_head_set_max_access_token_seconds, feed_purge, feed_restart, feed_upsert,
+        feed_head_set_epoch, feed_head_set_max_access_token_seconds, feed_purge, feed_restart, feed_upsert,
     },
     grant::{
         other_active_user_has_role, permission_id, permission_names, role_holders_delete, role_id, role_lock,

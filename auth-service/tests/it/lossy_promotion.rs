@@ -44,6 +44,11 @@ async fn replicate(database: &TestDatabase) {
 
 /// From one moment to the next the database is what the standby has.
 async fn promote(database: &TestDatabase) {
+    promote_and(database, "").await;
+}
+
+/// The same, with what has happened there already.
+async fn promote_and(database: &TestDatabase, happened: &str) {
     let whole = ["access_feed", "signing_keys", "audit_events", "feed_head"];
     let mut sql: String = whole.map(|table| format!("DELETE FROM {table};")).concat();
     sql += &whole
@@ -53,6 +58,7 @@ async fn promote(database: &TestDatabase) {
         UPDATE users SET
             token_version = (SELECT s.token_version FROM standby_users s WHERE s.id = users.id),
             force_logout_time = (SELECT s.force_logout_time FROM standby_users s WHERE s.id = users.id);";
+    sql += happened;
     run(database, &sql).await;
 }
 
@@ -120,6 +126,30 @@ on_both_backends! {
         eventually(|| async { me(&server, &back.access_token).await.ok() }).await;
         assert_eq!(me(&server, &other.access_token).await, Ok(()));
         refreshed(&server, &other).await.expect("eve's session lives");
+    }
+
+    async fn a_new_history_that_has_come_as_far_as_the_old_one_is_told_from_it(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let out = server.register("ann").await.tokens.expect("tokens");
+        let later = server.register("bob").await.tokens.expect("tokens");
+        replicate(&server.database).await;
+        server.auth().logout(LogoutRequest { refresh_token: out.refresh_token.clone() }).await.expect("logged out");
+        assert_eq!(me(&server, &out.access_token).await, Err("TOKEN_REVOKED".to_owned()));
+
+        // In the new history something else has the number of the logout, before any replica has looked at it.
+        let overtake = "
+            UPDATE access_feed SET sequence = (SELECT MAX(sequence) + 1 FROM standby_access_feed)
+                WHERE sequence = (SELECT MAX(sequence) FROM standby_access_feed);
+            UPDATE feed_head SET sequence = sequence + 1;";
+        promote_and(&server.database, overtake).await;
+        eventually(|| async {
+            assert_eq!(me(&server, &out.access_token).await, Err("TOKEN_REVOKED".to_owned()));
+            (refreshed(&server, &out).await == Err("SESSION_ENDED".to_owned())).then_some(())
+        }).await;
+        refreshed(&server, &later).await.expect("bob's session lives");
+        // What is published from now on is heard.
+        server.auth().logout(LogoutRequest { refresh_token: later.refresh_token.clone() }).await.expect("logged out");
+        assert_eq!(me(&server, &later.access_token).await, Err("TOKEN_REVOKED".to_owned()));
     }
 
     async fn a_key_whose_withdrawal_a_promoted_standby_lacks_is_withdrawn_anew(database: TestDatabase) {
