@@ -72,8 +72,8 @@ pub(crate) struct Attempts {
     rules: AttemptRules,
     logins: AddressLimit,
     registrations: AddressLimit,
-    /// Logins of users who bring the token of one of their devices.
-    device_logins: KeyedLimit<UserId>,
+    /// Logins that bring the token of a device.
+    device_logins: KeyedLimit<DeviceId>,
 }
 
 /// Whose password is guessed.
@@ -139,10 +139,10 @@ impl Attempts {
         self.logins.admit(act.origin.bucket).map_err(Error::TooManyAttempts)
     }
 
-    /// Lets a login in by the owner of the device token that it brings, in place of its address: whoever floods the network that a user
-    /// is in does not keep them out of their own device.
-    pub(super) fn admit_device_login(&self, owner: UserId) -> Result<(), Error> {
-        self.device_logins.admit(&owner).map_err(Error::TooManyAttempts)
+    /// Whether a login is let in by the device token that it brings, and not by its address: a flood from the user's network
+    /// does not lock the user out, nor does one with the token of another device of theirs.
+    pub(super) fn admits_device_login(&self, device: DeviceId) -> bool {
+        self.device_logins.admit(&device).is_ok()
     }
 
     /// Lets a registration in by its address.
@@ -206,14 +206,16 @@ impl Attempts {
         if is_past && !went_back {
             return Ok(());
         }
-        let ended = self.try_end_blocks_of_the_future(went_back).await;
-        if ended.is_err() {
+        // The call may be cancelled in the middle. Then the next one does it.
+        let again = scopeguard::guard((), |()| {
             self.is_past.store(false, Ordering::SeqCst);
             if went_back {
                 self.time.put_went_back();
             }
-        }
-        ended
+        });
+        self.try_end_blocks_of_the_future(went_back).await?;
+        scopeguard::ScopeGuard::into_inner(again);
+        Ok(())
     }
 
     async fn try_end_blocks_of_the_future(&self, went_back: bool) -> Result<(), Error> {
@@ -226,13 +228,13 @@ impl Attempts {
         }
         drop(conn);
         tracing::warn!("the clock was set back: no account or address has to wait for it any longer");
+        let mut after = Vec::new();
         loop {
             let mut conn = self.db.read().await?;
-            let keys = store::throttles_beyond(&mut conn, now, latest, PURGE_BATCH).await?;
+            let keys = store::throttles_beyond(&mut conn, now, latest, &after, PURGE_BATCH).await?;
             drop(conn);
-            if keys.is_empty() {
-                return Ok(());
-            }
+            let Some(last) = keys.last() else { return Ok(()) };
+            after.clone_from(last);
             let unblocked: Result<(), Error> = write_tx!(self.db, |tx| {
                 for key in &keys {
                     store::throttle_unblock(tx, key, latest).await?;

@@ -39,12 +39,8 @@ impl DeviceTokens {
         (owner == user_id).then_some(device)
     }
 
-    /// The user for whom we made the token. It may not be good any more.
-    pub(super) fn owner(&self, token: &str) -> Option<UserId> {
-        self.open(token).map(|(_, owner)| owner)
-    }
-
-    fn open(&self, token: &str) -> Option<(DeviceId, UserId)> {
+    /// The device and the user for whom we made the token. It may not be good any more.
+    pub(super) fn open(&self, token: &str) -> Option<(DeviceId, UserId)> {
         let mut parts = self.keys.open(token)?.split('.');
         let (VERSION, device, owner, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
             return None;

@@ -137,8 +137,7 @@ impl KeyRing {
 
     /// How long verifiers and caches may keep the public keys without asking again.
     pub(crate) fn cache_time(&self) -> Duration {
-        const LONGEST: Duration = Duration::from_mins(5);
-        LONGEST.min(self.schedule.prepublish / 2)
+        self.schedule.cache_time()
     }
 
     /// Every key, the newest first.
@@ -343,13 +342,23 @@ impl KeyRing {
 }
 
 impl KeySchedule {
+    fn cache_time(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_mins(5);
+        LONGEST.min(self.prepublish / 2)
+    }
+
     fn due(&self, rows: &[SigningKeyRow], time: KeyTime<'_>) -> Vec<Due> {
         let of = |state: KeyState| rows.iter().filter(move |row| row.state == state.as_str());
         let is_past = |at: Timestamp| time.settled.is_some_and(|settled| settled.past() >= at);
         let mut due = Vec::new();
         match of(KeyState::Next).next() {
-            Some(next) if is_past(next.activate_time) || time.seen(next) >= self.prepublish => due.push(Due::Activate),
-            Some(_) => {}
+            Some(next) => {
+                // The time may be of a replica whose clock was behind. By now every cache has the key in any case.
+                let is_due = is_past(next.activate_time) && time.seen(next) >= self.cache_time();
+                if is_due || time.seen(next) >= self.prepublish {
+                    due.push(Due::Activate);
+                }
+            }
             None => {
                 let active = of(KeyState::Active).next();
                 let is_old = active.zip(self.rotation).is_some_and(|(active, rotation)| {
@@ -552,7 +561,7 @@ mod tests {
         };
         assert_eq!(due(never, &[active()], 1_000_000, 0), []);
         // One that was asked for signs all the same.
-        assert_eq!(due(never, &[active(), next()], 1030, 0), [Due::Activate]);
+        assert_eq!(due(never, &[active(), next()], 1030, 50), [Due::Activate]);
     }
 
     #[test]
@@ -562,6 +571,10 @@ mod tests {
         assert_eq!(due_by(None, SCHEDULE, &rows, 1_000_000), []);
         assert_eq!(due(SCHEDULE, &rows, 3400, 499), []);
         assert_eq!(due(SCHEDULE, &rows, 3400, 500), [Due::Expire("Retired".to_owned())]);
+        // Published by a replica whose clock was behind: caches may not have it yet.
+        let rows = [row(KeyState::Active, 2500, None), row(KeyState::Next, 1000, None)];
+        assert_eq!(due(SCHEDULE, &rows, 2600, 49), []);
+        assert_eq!(due(SCHEDULE, &rows, 2600, 50), [Due::Activate]);
     }
 
     #[test]

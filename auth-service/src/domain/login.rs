@@ -54,11 +54,11 @@ impl Accounts {
     }
 
     async fn attempt_login(&self, act: &Act, credentials: Credentials) -> Result<LoggedIn, Error> {
-        // Ours and for this user, or for another one: that is seen once the user is read.
-        let owner = self.sessions.device_tokens.owner(&credentials.device_token);
-        match owner {
-            Some(owner) => self.attempts.admit_device_login(owner)?,
-            None => self.attempts.admit_login(act)?,
+        // Made by us, for this user or for another one: that is seen once the user is read.
+        let named = self.sessions.device_tokens.open(&credentials.device_token);
+        let is_by_device = named.is_some_and(|(device, _)| self.attempts.admits_device_login(device));
+        if !is_by_device {
+            self.attempts.admit_login(act)?;
         }
         let folded = names::fold(credentials.identifier.trim());
         let unknown = Client::Unknown {
@@ -67,7 +67,7 @@ impl Accounts {
         };
         // A refusal here costs no statement. The turn itself is taken once the user has been read.
         self.hashing
-            .glance(&owner.map_or_else(|| unknown.clone(), Client::Known))?;
+            .glance(&named.map_or_else(|| unknown.clone(), |(_, owner)| Client::Known(owner)))?;
         let mut conn = self.db.read().await?;
         // No login has an @, and every address has one.
         let found = if folded.contains('@') {
@@ -84,7 +84,7 @@ impl Accounts {
             Some(user) => self.sessions.known_device(user, &credentials.device_token).await?,
             None => None,
         };
-        if owner.is_some() && device.is_none() {
+        if is_by_device && device.is_none() {
             // A device token of another user, or an old one, does not spare the caller the limits of the address.
             self.attempts.admit_login(act)?;
         }

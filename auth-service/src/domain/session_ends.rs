@@ -2,7 +2,7 @@
 //! caller has locked the user's row, and publishes the change that it gets as the last of its transaction.
 
 use shared::{
-    clock::Timestamp,
+    clock::{ALLOWANCE, Timestamp},
     db::{self, Conn},
     ids::{SessionId, UserId},
 };
@@ -41,6 +41,8 @@ pub(super) async fn end(
 
 /// Sessions that are looked at for the device that a login comes from.
 const DEVICE_USES: i64 = 200;
+/// Ended sessions of a user that are kept at most. Each login reads them.
+const MAX_ENDED: i64 = 500;
 
 impl Sessions {
     /// The device that this token names, if the user is known to use it: a session from there lives or was ended in peace, and since the user
@@ -58,7 +60,9 @@ impl Sessions {
                     [SessionEnd::Logout, SessionEnd::Expired, SessionEnd::DeviceReplaced]
                         .iter()
                         .any(|end| end.as_str() == reason)
-                        && user.force_logout_time.is_none_or(|time| used.last_use_time > time)
+                        && user
+                            .force_logout_time
+                            .is_none_or(|time| used.last_use_time > time.plus(ALLOWANCE))
                 }
             };
             if is_peaceful && !known.contains(&used.device_id) {
@@ -100,6 +104,7 @@ impl Sessions {
         for session in &others[..too_many.min(others.len())] {
             changes.push(end(tx, act, (*session, user_id), SessionEnd::SessionLimit, now).await?);
         }
+        store::sessions_forget_ended(tx, user_id, MAX_ENDED).await?;
         Ok(changes)
     }
 }

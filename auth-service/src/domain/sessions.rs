@@ -304,6 +304,11 @@ impl Sessions {
                     }
                     Ok(Outcome::Done(()))
                 }
+                Rotation::LateReuse if tx.settled(&self.clock).await?.is_none() => {
+                    let change = session_ends::end(tx, act, session.key(), end, now).await?;
+                    feed::publish(tx, vec![change], now).await?;
+                    Ok(Outcome::Done(()))
+                }
                 reuse @ (Rotation::Reuse | Rotation::LateReuse) => self.refuse(tx, act, &session, reuse, now).await,
             }
         });

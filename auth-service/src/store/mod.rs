@@ -51,8 +51,8 @@ pub(crate) use self::{
     session::{
         NewSession, Session, SessionEnd, SessionUse, device_uses, devices_of_user, session_by_id, session_delete,
         session_end, session_lock, session_record_use, session_rotate, sessions_count_unended, sessions_dead,
-        sessions_end_all, sessions_end_everybodys, sessions_expired, sessions_forget_origins, sessions_list,
-        sessions_unended,
+        sessions_end_all, sessions_end_everybodys, sessions_expired, sessions_forget_ended, sessions_forget_origins,
+        sessions_list, sessions_unended,
     },
     signing_key::{
         KeyState, SigningKeyRow, signing_key_activate, signing_key_delete, signing_key_insert, signing_key_reencrypt,

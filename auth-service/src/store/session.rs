@@ -11,6 +11,9 @@ use shared::{
 use super::schema::sessions;
 use crate::ids::DeviceId;
 
+/// Ended sessions that one login deletes.
+const FORGOTTEN: i64 = 100;
+
 /// A session: one device on which a user is logged in.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = sessions)]
@@ -248,6 +251,23 @@ pub(crate) async fn sessions_unended(
         .select((sessions::id, sessions::device_id, sessions::expire_time))
         .load(c)
         .await)
+}
+
+/// Deletes the sessions of the user that ended before the last `kept` ones.
+pub(crate) async fn sessions_forget_ended(conn: &mut Conn, user_id: UserId, kept: i64) -> db::Result<()> {
+    let ended: Vec<SessionId> = query!(conn, |c| sessions::table
+        .filter(sessions::user_id.eq(user_id))
+        .filter(sessions::end_time.is_not_null())
+        .order((sessions::end_time.desc(), sessions::id.desc()))
+        .select(sessions::id)
+        .offset(kept)
+        .limit(FORGOTTEN)
+        .load(c)
+        .await)?;
+    for id in ended {
+        session_delete(conn, id).await?;
+    }
+    Ok(())
 }
 
 /// A page of the user's sessions, the one used last first: those that live at this moment, or all.

@@ -169,14 +169,16 @@ pub(crate) async fn throttles_outlast(conn: &mut Conn, latest: Timestamp) -> db:
     Ok(row.is_some())
 }
 
-/// Keys of rows that block or count until after these moments, at most `limit`, sorted.
+/// Keys after this one of rows that block or count until after these moments, at most `limit`, sorted.
 pub(crate) async fn throttles_beyond(
     conn: &mut Conn,
     blocked: Timestamp,
     expire: Timestamp,
+    after: &[u8],
     limit: i64,
 ) -> db::Result<Vec<Vec<u8>>> {
     query!(conn, |c| login_throttle::table
+        .filter(login_throttle::key.gt(after))
         .filter(
             login_throttle::blocked_until
                 .gt(blocked)

@@ -303,6 +303,9 @@ on_both_backends! {
         assert_eq!(try_from(&inside(1), credentials("ann", PASSWORD)).await, "TOO_MANY_ATTEMPTS");
         let with = |device: &str| LoginRequest { device_token: device.to_owned(), ..credentials("ann", PASSWORD) };
         assert_eq!(try_from(&inside(2), with(&devices[0])).await, "OK");
+        // A second device of the same user is not kept out by what the first one does.
+        let second = server.auth().login(from("198.51.100.3", credentials("ann", PASSWORD))).await.expect("let in").into_inner();
+        assert_eq!(try_from(&inside(2), with(&second.device_token)).await, "OK");
         // The device has a limit of its own, and somebody else's token spares nobody the limits of the network.
         assert_eq!(try_from(&inside(3), with(&devices[0])).await, "TOO_MANY_ATTEMPTS");
         exhaust(1).await;

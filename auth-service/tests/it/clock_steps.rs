@@ -158,6 +158,13 @@ on_both_backends! {
         assert_eq!(reason(&server.rotate(&first.refresh_token, "").await.expect_err("overlap")), "ROTATION_OVERLAP");
         server.clock.set(START);
         server.rotate(&second.refresh_token, "").await.expect("the session lives");
+        // Whoever wants out gets out, also with the old token.
+        let third = server.register("bob").await.tokens.expect("tokens");
+        let fourth = server.rotate(&third.refresh_token, "").await.expect("rotated");
+        server.clock.set(START.plus(Duration::from_hours(1)));
+        server.auth().logout(LogoutRequest { refresh_token: third.refresh_token.clone() }).await.expect("logged out");
+        server.clock.set(START);
+        assert_eq!(reason(&server.rotate(&fourth.refresh_token, "").await.expect_err("ended")), "SESSION_ENDED");
     }
 
     async fn after_a_start_nothing_ends_by_time_for_a_quarter_of_an_hour(database: TestDatabase) {

@@ -314,7 +314,8 @@ impl Games {
     /// Refuses one more game of a player who has as many as they may. Their row is locked, so that of many calls at once none slips through.
     async fn ensure_may_play_another(&self, tx: &mut Conn, player: UserId) -> Result<(), Error> {
         let most = self.rules.max_running;
-        if store::games_running_count(tx, player).await? >= i64::from(most) {
+        // Overdue games are as good as over, though nobody can end them yet.
+        if store::games_running_count(tx, player, self.clock.now()).await? >= i64::from(most) {
             return Err(Error::TooManyGames(most));
         }
         Ok(())

@@ -120,11 +120,15 @@ pub(crate) async fn games_running(
 }
 
 /// How many games of this user are not over.
-pub(crate) async fn games_running_count(conn: &mut Conn, user: UserId) -> db::Result<i64> {
+pub(crate) async fn games_running_count(conn: &mut Conn, user: UserId, now: Timestamp) -> db::Result<i64> {
     // One side after the other: each has an index.
-    let count = prepared::<BigInt>("SELECT (SELECT count(*) FROM games WHERE finish_time IS NULL AND x_player_id = ")
+    let count = prepared::<BigInt>("SELECT (SELECT count(*) FROM games WHERE finish_time IS NULL AND expire_time > ")
+        .bind::<sql_types::Timestamp, _>(now)
+        .text(" AND x_player_id = ")
         .bind::<sql_types::Uuid, _>(user)
-        .text(") + (SELECT count(*) FROM games WHERE finish_time IS NULL AND o_player_id = ")
+        .text(") + (SELECT count(*) FROM games WHERE finish_time IS NULL AND expire_time > ")
+        .bind::<sql_types::Timestamp, _>(now)
+        .text(" AND o_player_id = ")
         .bind::<sql_types::Uuid, _>(user)
         .text(")");
     let rows: Vec<i64> = query!(conn, |c| count.load(c).await)?;

@@ -1,5 +1,7 @@
 //! Many clients at once, and sequences that nobody thought of.
 
+use std::time::Duration;
+
 use proptest::{
     prelude::*,
     strategy::ValueTree,
@@ -11,7 +13,7 @@ use shared::{
 };
 use tonic::{Code, Status};
 
-use crate::support::{Player, Server};
+use crate::support::{Player, START, Server};
 
 fn is_too_many(refused: &Status) {
     assert_eq!(
@@ -74,6 +76,17 @@ on_both_backends! {
         ann.join(&waiting.game_id).await.expect("joined");
         ann.join(&waiting.game_id).await.expect("the same game");
         is_too_many(&ann.create(Opponent::Player, Mark::O).await.expect_err("too many"));
+    }
+
+    async fn overdue_games_count_for_no_quota(database: TestDatabase) {
+        let server = Server::start_with(database, &["--max-running-games", "1"]).await;
+        let ann = server.player("ann");
+        ann.create(Opponent::Player, Mark::X).await.expect("created");
+        is_too_many(&ann.create(Opponent::Player, Mark::X).await.expect_err("too many"));
+        // A jump of the clock ends no game for a quarter of an hour, though it can no longer be played.
+        server.clock.set(START.plus(Duration::from_hours(25)));
+        let ann = server.player("ann");
+        ann.create(Opponent::Player, Mark::X).await.expect("created");
     }
 
     async fn twenty_games_joined_at_once_do_not_pass_the_quota(database: TestDatabase) {

@@ -2,8 +2,11 @@
 
 use std::{
     error::Error as _,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use diesel::{
@@ -19,6 +22,11 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// time that a caller waits nor that of a readiness probe.
 const HEAD_START: Duration = Duration::from_millis(250);
 
+/// Pause between two attempts while the server is at its limit.
+const PACE: Duration = Duration::from_millis(50);
+/// Time after which a server that refused nobody is not at its limit any more.
+const AT_EASE: Duration = Duration::from_secs(1);
+
 /// Refusal by a server that has as many connections as it takes.
 const AT_LIMIT: &str = "the server takes no more connections";
 
@@ -31,7 +39,15 @@ pub(super) struct Connector {
     servers: Vec<Config>,
     /// Server to which the last connection was made: it is tried first.
     preferred: AtomicUsize,
+    /// Spaces the attempts out while the server is at its limit.
+    pace: Mutex<Option<Pace>>,
     tls: Option<MakeRustlsConnect>,
+}
+
+/// Attempts while the server is at its limit: every refused one costs it a process.
+struct Pace {
+    next: Instant,
+    refused: Instant,
 }
 
 impl Connector {
@@ -44,12 +60,53 @@ impl Connector {
                 (0..count).map(|index| single(config, index)).collect()
             },
             preferred: AtomicUsize::new(0),
+            pace: Mutex::default(),
             tls,
         }
     }
 
-    /// Connects to the first server that accepts. Each gets a head start before the next one.
+    /// Connects to the first server that accepts. While the server is at its limit, most attempts are refused here.
     pub(super) async fn connect(&self) -> ConnectionResult<AsyncPgConnection> {
+        if !self.is_due() {
+            return Err(ConnectionError::BadConnection(AT_LIMIT.to_owned()));
+        }
+        let made = self.connect_to_any().await;
+        if let Err(error) = &made
+            && is_at_limit(error)
+        {
+            let now = Instant::now();
+            *self.pace() = Some(Pace {
+                next: now + PACE,
+                refused: now,
+            });
+        }
+        made
+    }
+
+    /// Whether an attempt may be made now.
+    fn is_due(&self) -> bool {
+        let (now, mut pace) = (Instant::now(), self.pace());
+        match &mut *pace {
+            None => true,
+            Some(at_limit) if now.duration_since(at_limit.refused) >= AT_EASE => {
+                *pace = None;
+                true
+            }
+            Some(at_limit) if now >= at_limit.next => {
+                at_limit.next = now + PACE;
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Option<Pace>> {
+        // Whole whatever panicked.
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connects to the first server that accepts. Each gets a head start before the next one.
+    async fn connect_to_any(&self) -> ConnectionResult<AsyncPgConnection> {
         let count = self.servers.len();
         let first = self.preferred.load(Ordering::Relaxed);
         let mut begun = 0;

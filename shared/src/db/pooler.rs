@@ -63,23 +63,21 @@ pub(super) async fn own_session(pool: &Pool) -> Result<AsyncPgConnection, Migrat
 }
 
 async fn checked(pool: &Pool) -> Result<AsyncPgConnection, MigrateError> {
-    let mut own = pool.dedicated().await?;
+    let mut own = pool.direct().await?;
     let pooled = &mut pool.extra().await?;
     let is_shared = share_sessions(pooled, &mut pool.extra().await?).await?;
-    if !pool.has_direct() {
-        return if is_shared {
-            Err(PoolerError::NoDirectUrl.into())
-        } else {
-            Ok(own)
-        };
+    if pool.has_direct() {
+        if share_sessions(&mut own, &mut pool.direct().await?).await? {
+            return Err(PoolerError::DirectIsPooled.into());
+        }
+        if !is_same_database(pooled, &mut own).await? {
+            return Err(PoolerError::OtherDatabase.into());
+        }
+        warn_without_limit(pool, pooled).await?;
+    } else if is_shared {
+        return Err(PoolerError::NoDirectUrl.into());
     }
-    if share_sessions(&mut own, &mut pool.dedicated().await?).await? {
-        return Err(PoolerError::DirectIsPooled.into());
-    }
-    if !is_same_database(pooled, &mut own).await? {
-        return Err(PoolerError::OtherDatabase.into());
-    }
-    warn_without_limit(pool, pooled).await?;
+    pool.set_unlimited(&mut own).await?;
     Ok(own)
 }
 
@@ -87,8 +85,12 @@ async fn checked(pool: &Pool) -> Result<AsyncPgConnection, MigrateError> {
 /// that `first` used before. Now `first` must use another one, on which its statement was never prepared, and fails with
 /// [`Error::StatementLost`] if the pooler does not see to that.
 async fn share_sessions(first: &mut AsyncPgConnection, second: &mut AsyncPgConnection) -> Result<bool, Error> {
+    let only = process(first).await?;
     for _ in 0..ATTEMPTS {
         let before = process(first).await?;
+        if before != only {
+            return Ok(true);
+        }
         second.batch_execute("BEGIN").await?;
         if process(second).await? != before {
             second.batch_execute("COMMIT").await?;

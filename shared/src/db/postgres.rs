@@ -169,11 +169,20 @@ impl Pool {
 
     /// A connection beside the pool with a session of its own, without limits on its statements.
     pub(super) async fn dedicated(&self) -> Result<AsyncPgConnection> {
-        let mut conn = self.beside(self.direct.as_ref().unwrap_or(&self.connector)).await?;
-        // The role may have limits of its own.
-        let unlimited = conn.batch_execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0");
-        bounded(Some(self.acquire_timeout), unlimited).await?;
+        let mut conn = self.direct().await?;
+        self.set_unlimited(&mut conn).await?;
         Ok(conn)
+    }
+
+    /// The same, with the limits that the role has.
+    pub(super) async fn direct(&self) -> Result<AsyncPgConnection> {
+        self.beside(self.direct.as_ref().unwrap_or(&self.connector)).await
+    }
+
+    /// Frees the session from the limits that the role has.
+    pub(super) async fn set_unlimited(&self, conn: &mut AsyncPgConnection) -> Result<()> {
+        let set = conn.batch_execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0");
+        Ok(bounded(Some(self.acquire_timeout), set).await?)
     }
 
     /// A connection as those of the pool are made, beside the pool.

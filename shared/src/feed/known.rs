@@ -206,7 +206,10 @@ impl Known {
     }
 
     fn keep_session(&mut self, id: SessionId, ended: Ended) {
-        if !self.sessions.contains_key(&id) {
+        if let Some(until) = self.sessions.get_mut(&id) {
+            // The snapshot may be of a database that keeps revocations for a shorter time.
+            *until = (*until).max(ended.until);
+        } else {
             self.next_sweep = self.next_sweep.min(ended.until);
             let kept = self.lost.sessions.entry(id).or_insert(ended);
             kept.until = kept.until.max(ended.until);
@@ -215,8 +218,10 @@ impl Known {
     }
 
     fn keep_user(&mut self, id: UserId, outdated: Outdated) {
-        let covers = |min: &MinVersion| min.version >= outdated.min.version;
-        if !self.users.get(&id).is_some_and(covers) {
+        let covers = |min: &&mut MinVersion| min.version >= outdated.min.version;
+        if let Some(min) = self.users.get_mut(&id).filter(covers) {
+            min.until = min.until.max(outdated.min.until);
+        } else {
             self.next_sweep = self.next_sweep.min(outdated.min.until);
             let kept = self.lost.users.entry(id).or_insert(outdated);
             kept.min.version = kept.min.version.max(outdated.min.version);
@@ -358,6 +363,27 @@ mod tests {
         revoke(&mut known, session(SessionId::generate()), Some(510));
         known.forget_before(at(510));
         assert_eq!(known.revocations(), 1);
+    }
+
+    #[test]
+    fn a_snapshot_does_not_shorten_what_was_known() {
+        let (mut before, mut snapshot) = (Known::default(), Known::default());
+        let (id, user_id) = (SessionId::generate(), UserId::generate());
+        let user = || {
+            Event::UserTokensRevoked(UserTokensRevoked {
+                user_id: user_id.to_string(),
+                min_version: 3,
+            })
+        };
+        for (known, seconds) in [(&mut before, 500), (&mut snapshot, 10)] {
+            revoke(known, session(id), Some(seconds));
+            revoke(known, user(), Some(seconds));
+        }
+        snapshot.keep_all(before, Timestamp::from_micros(0));
+        snapshot.forget_before(at(499));
+        assert_eq!(snapshot.revocations(), 2);
+        snapshot.forget_before(at(600));
+        assert_eq!(snapshot.revocations(), 0);
     }
 
     #[test]

@@ -119,9 +119,8 @@ impl StreamRules {
         let Some((principal, permission)) = caller else {
             return std::future::pending().await;
         };
-        let over_at = self.verifier.over_at(&principal);
         let expired = async {
-            while let Some(left) = self.verifier.time_left(&principal, over_at) {
+            while let Some(left) = self.verifier.time_left(&principal) {
                 sleep(left.min(LOOK)).await;
             }
         };

@@ -1,5 +1,7 @@
 //! Who calls.
 
+use std::{sync::OnceLock, time::Duration};
+
 use super::{Claims, FIRST_PARTY_CLIENT_ID};
 use crate::{
     clock::Timestamp,
@@ -19,6 +21,8 @@ pub struct Principal {
     key_id: String,
     issued_at: Timestamp,
     expires_at: Timestamp,
+    /// When the token's life is over by the monotonic clock; fixed when the token is first accepted.
+    over_at: OnceLock<Duration>,
 }
 
 impl Principal {
@@ -34,7 +38,19 @@ impl Principal {
             key_id: key_id.to_owned(),
             issued_at,
             expires_at,
+            over_at: OnceLock::new(),
         }
+    }
+
+    /// When the token's life is over by the monotonic clock; `None` until the token is first accepted. The wall clock may be
+    /// set back, and what was said about the token, such as that its session has ended, may be forgotten by then.
+    pub(super) fn over_at(&self) -> Option<Duration> {
+        self.over_at.get().copied()
+    }
+
+    /// Fixes the end of the token's life. Only the first call counts.
+    pub(super) fn set_over_at(&self, over_at: Duration) {
+        let _ = self.over_at.set(over_at);
     }
 
     /// The user, or the user that stands for the service.

@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -45,14 +42,7 @@ struct Checked {
     key: Arc<Jwk>,
     not_before: Timestamp,
     issued_at: Timestamp,
-    /// When its life is over by the monotonic clock, in microseconds; [`UNKNOWN`] until it is first
-    /// accepted. The wall clock may be set back, and what was said about the token, such as that its
-    /// session has ended, may be forgotten by then.
-    over_at: AtomicU64,
 }
-
-/// The end of a token that was not accepted yet.
-const UNKNOWN: u64 = u64::MAX;
 
 /// Between warnings of tokens from the future, unless the clock jumps.
 const EARLY_WARNING_INTERVAL: Duration = Duration::from_hours(1);
@@ -86,17 +76,13 @@ impl Verifier {
         verdict
     }
 
-    /// When the principal's token is over by the monotonic clock, whatever happens to the wall clock.
-    pub fn over_at(&self, principal: &Principal) -> Duration {
-        let left = principal.expires_at().plus(LEEWAY).since(self.0.clock.now());
-        self.0.clock.monotonic() + left
-    }
-
-    /// How long the principal's token is still good; `None` once its time is over by the wall clock, or by
-    /// the monotonic one, by which it ends at `over_at`.
-    pub fn time_left(&self, principal: &Principal, over_at: Duration) -> Option<Duration> {
-        let left = principal.expires_at().plus(LEEWAY).since(self.0.clock.now());
-        let left = left.min(over_at.saturating_sub(self.0.clock.monotonic()));
+    /// How long the principal's token is still good; `None` once its time is over by the wall clock, or the life that it had
+    /// left when it was first accepted has passed by the monotonic one.
+    pub fn time_left(&self, principal: &Principal) -> Option<Duration> {
+        let mut left = principal.expires_at().plus(LEEWAY).since(self.0.clock.now());
+        if let Some(over_at) = principal.over_at() {
+            left = left.min(over_at.saturating_sub(self.0.clock.monotonic()));
+        }
         (!left.is_zero()).then_some(left)
     }
 }
@@ -185,17 +171,15 @@ impl Inner {
             key,
             not_before,
             issued_at,
-            over_at: AtomicU64::new(UNKNOWN),
         })
     }
 }
 
 impl Checked {
     fn at(&self, now: Timestamp, monotonic: Duration) -> Result<Arc<Principal>, TokenError> {
-        let monotonic = micros(monotonic);
-        let over_at = self.over_at.load(Ordering::Relaxed);
+        let over_at = self.principal.over_at();
         let left = self.principal.expires_at().plus(LEEWAY).since(now);
-        if left.is_zero() || (over_at != UNKNOWN && monotonic >= over_at) {
+        if left.is_zero() || over_at.is_some_and(|over_at| monotonic >= over_at) {
             tracing::debug!(check = "exp", "access token refused");
             return Err(TokenError::Expired);
         }
@@ -204,19 +188,11 @@ impl Checked {
             tracing::debug!(check = "nbf and iat", "access token refused");
             return Err(TokenError::NotYetValid(begins.since(now)));
         }
-        if over_at == UNKNOWN {
-            let over_at = monotonic.saturating_add(micros(left));
-            // The first acceptance fixes the end of its life.
-            let _ = self
-                .over_at
-                .compare_exchange(UNKNOWN, over_at, Ordering::Relaxed, Ordering::Relaxed);
+        if over_at.is_none() {
+            self.principal.set_over_at(monotonic.saturating_add(left));
         }
         Ok(Arc::clone(&self.principal))
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(UNKNOWN - 1)
 }
 
 /// Nothing if it lies beyond what a [`Timestamp`] can hold.
