@@ -1,7 +1,8 @@
-//! What a user holds, and what therefore they may do to others: nobody gives away what they lack, and only superusers act on
-//! superusers.
+//! The authority that one user has over others: you cannot give or take away a permission that you do not hold, nor act on a user
+//! or a role that holds more than you do. Only superusers act on superusers.
 //!
-//! What counts is what the database says now, not what the caller's token said when it was issued.
+//! Permissions that every registered user holds are left out of the comparison, so that support staff can act on players.
+//! The database decides, not the caller's token.
 
 use std::collections::BTreeSet;
 
@@ -151,21 +152,24 @@ pub(super) async fn ensure_may_give_role(conn: &mut Conn, act: &Act, code_name: 
     ensure_may_give(conn, act, &permissions).await
 }
 
-/// Refuses what would let the actor act as this user, such as to set the password, where the user holds what the actor lacks.
-pub(super) async fn ensure_may_act_as(conn: &mut Conn, act: &Act, target: UserId) -> Result<(), Error> {
-    ensure_may_act_beyond(conn, act, target, Role::Player).await
+/// Refuses to change a role that holds what the actor lacks.
+pub(super) async fn ensure_may_change_role(conn: &mut Conn, act: &Act, code_name: &str) -> Result<(), Error> {
+    ensure_may_give_role(conn, act, code_name).await
 }
 
-/// The same of a service, which usually holds what its role says.
-pub(super) async fn ensure_may_act_as_service(conn: &mut Conn, act: &Act, target: UserId) -> Result<(), Error> {
-    ensure_may_act_beyond(conn, act, target, Role::Service).await
-}
-
-async fn ensure_may_act_beyond(conn: &mut Conn, act: &Act, target: UserId, usual: Role) -> Result<(), Error> {
+/// Refuses to act on a user or a service account that holds what the actor lacks: to set a password or a secret, to edit,
+/// deactivate, delete or log out, or to take a role or permission away. Users may act on themselves.
+pub(super) async fn ensure_may_act_on(conn: &mut Conn, act: &Act, target: UserId) -> Result<(), Error> {
     ensure_still_good(conn, act).await?;
     if act.user_id() == Some(target) {
         return Ok(());
     }
+    let user = store::user_by_id(conn, target).await?;
+    let usual = if user.is_some_and(|user| user.is_service) {
+        Role::Service
+    } else {
+        Role::Player
+    };
     let holdings = store::holdings(conn, target).await?;
     if holdings.is_superuser() {
         return ensure_superuser(conn, act).await;

@@ -42,7 +42,7 @@ impl Accounts {
             }
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
-                authority::ensure_may_touch(tx, act, id).await?;
+                authority::ensure_may_act_on(tx, act, id).await?;
                 self.delete(tx, act, user.id).await
             })
         })

@@ -97,8 +97,8 @@ pub(crate) enum Error {
     /// There is no such signing key.
     #[error("no such signing key")]
     SigningKeyNotFound,
-    /// The actor lacks these permissions, sorted.
-    #[error("the actor lacks what would be given")]
+    /// The actor lacks these permissions, sorted: the call gives them or takes them away, or its target holds them.
+    #[error("the actor lacks permissions of the target")]
     GrantExceedsOwn(Vec<String>),
     /// A name or code name is taken.
     #[error("the name is taken")]

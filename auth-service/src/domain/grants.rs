@@ -89,7 +89,7 @@ impl Rbac {
         recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let before = lock(tx, user_id).await?;
-                authority::ensure_may_touch(tx, act, user_id).await?;
+                authority::ensure_may_act_on(tx, act, user_id).await?;
                 if store::role_id(tx, role).await?.is_none() {
                     return Err(Error::RoleNotFound(role.to_owned()));
                 }
@@ -156,7 +156,7 @@ impl Rbac {
         recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 lock(tx, user_id).await?;
-                authority::ensure_may_touch(tx, act, user_id).await?;
+                authority::ensure_may_act_on(tx, act, user_id).await?;
                 if store::permission_id(tx, &name).await?.is_none() {
                     return Err(Error::PermissionNotFound(name.clone()));
                 }

@@ -68,14 +68,14 @@ impl Accounts {
                 return Err(Error::OwnAccount);
             }
             // Before the hash, which is dear; and once more below, where it counts.
-            authority::ensure_may_act_as(&mut conn, act, id).await?;
+            authority::ensure_may_act_on(&mut conn, act, id).await?;
             drop(conn);
             ensure_fit(&password, &found, "password")?;
             let client = act.user_id().map_or(Client::Own, Client::Known);
             let hash = self.hashing.hash(&client, password).await?;
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
-                authority::ensure_may_act_as(tx, act, id).await?;
+                authority::ensure_may_act_on(tx, act, id).await?;
                 let now = self.clock.now();
                 let revoked =
                     revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;

@@ -45,17 +45,13 @@ impl Accounts {
         })
     }
 
-    /// Changes another user's profile. Whoever sets the login or the address of a user could have a password reset by it, and so
-    /// has to hold what the user holds.
+    /// Changes another user's profile.
     pub(crate) async fn update_user(&self, act: &Act, id: UserId, changes: ProfileChanges) -> Result<User, Error> {
         let event = AuditEvent::new("user.update").user(id);
         recording_refusals(self, act, event, async {
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
-                authority::ensure_may_touch(tx, act, id).await?;
-                if changes.login.is_some() || changes.email.is_some() {
-                    authority::ensure_may_act_as(tx, act, id).await?;
-                }
+                authority::ensure_may_act_on(tx, act, id).await?;
                 self.update(tx, act, user, &changes).await
             })
         })

@@ -318,6 +318,7 @@ impl Rbac {
             let missing = || Error::PermissionNotFound(name.clone());
             let row = store::permission_by_name(tx, &name).await?.ok_or_else(missing)?;
             if let Some(description) = description {
+                authority::ensure_may_give(tx, act, std::slice::from_ref(&name)).await?;
                 store::permission_describe(tx, row.id, description).await?;
                 let event = AuditEvent::new("permission.update").target("permission", &name);
                 event.record(tx, act, self.clock.now()).await?;
@@ -402,6 +403,7 @@ impl Rbac {
             if is_reserved_role(code_name) {
                 return Err(Error::Reserved("the role is built in"));
             }
+            authority::ensure_may_change_role(tx, act, code_name).await?;
             let (name, description) = change.of(&row.code_name, &row.name, &row.description);
             let other = store::role_by_name(tx, name).await?;
             ensure_free(false, other.is_some_and(|other| other.id != row.id))?;
@@ -432,6 +434,7 @@ impl Rbac {
                 if gained.is_empty() && lost.is_empty() {
                     return Ok(before);
                 }
+                authority::ensure_may_change_role(tx, act, code_name).await?;
                 authority::ensure_may_give(tx, act, &gained).await?;
                 set_permissions(tx, before.role.id, &permissions).await?;
                 let after = role_with_permissions(tx, code_name).await?;

@@ -99,9 +99,11 @@ impl Rbac {
                     return Err(meanwhile());
                 }
                 let mut changes = Vec::new();
-                authority::ensure_still_good(tx, act).await?;
+                for holder in &holders {
+                    authority::ensure_may_act_on(tx, act, *holder).await?;
+                }
+                authority::ensure_may_change_role(tx, act, code_name).await?;
                 for holder in holders {
-                    authority::ensure_may_touch(tx, act, holder).await?;
                     changes.push(revocation::make_stale(tx, holder).await?.1);
                 }
                 store::role_holders_delete(tx, row.id).await?;
@@ -144,9 +146,15 @@ impl Loss {
             return Err(Error::InUse);
         }
         let mut changes = Vec::new();
-        authority::ensure_still_good(tx, act).await?;
+        // Every check comes first: the actor may be one of the holders.
+        for holder in &holders {
+            authority::ensure_may_act_on(tx, act, *holder).await?;
+        }
+        authority::ensure_may_give(tx, act, &names).await?;
+        for role in &roles {
+            authority::ensure_may_change_role(tx, act, role).await?;
+        }
         for holder in holders {
-            authority::ensure_may_touch(tx, act, holder).await?;
             changes.push(revocation::make_stale(tx, holder).await?.1);
         }
         Ok(Self { changes, roles })

@@ -219,7 +219,7 @@ impl ServiceAccounts {
             let secret = generate_client_secret();
             let described: Result<_, Error> = write_tx!(self.db, |tx| {
                 let account = self.lock(tx, client_id).await?;
-                authority::ensure_may_act_as_service(tx, act, account.user_id).await?;
+                authority::ensure_may_act_on(tx, act, account.user_id).await?;
                 let now = self.clock.now();
                 let previous = (!overlap.is_zero()).then(|| (account.secret_hash.as_slice(), now.plus(overlap)));
                 let hash = digest_of(secret.expose_secret());
@@ -250,7 +250,7 @@ impl ServiceAccounts {
         recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let account = self.lock(tx, client_id).await?;
-                authority::ensure_may_touch(tx, act, account.user_id).await?;
+                authority::ensure_may_act_on(tx, act, account.user_id).await?;
                 authority::ensure_superuser_remains_without(tx, account.user_id).await?;
                 lock_policies(tx).await?;
                 let now = self.clock.now();

@@ -70,7 +70,7 @@ impl Sessions {
             write_tx!(self.db, |tx| {
                 let user = store::user_lock(tx, user_id).await?;
                 user.filter(User::is_person).ok_or(Error::UserNotFound)?;
-                authority::ensure_may_touch(tx, act, user_id).await?;
+                authority::ensure_may_act_on(tx, act, user_id).await?;
                 self.revoke_locked(tx, act, user_id, id).await
             })
         })
@@ -93,7 +93,7 @@ impl Sessions {
             write_tx!(self.db, |tx| {
                 let user = store::user_lock(tx, user_id).await?;
                 user.filter(User::is_person).ok_or(Error::UserNotFound)?;
-                authority::ensure_may_touch(tx, act, user_id).await?;
+                authority::ensure_may_act_on(tx, act, user_id).await?;
                 revoke_all_locked(tx, act, user_id, self.clock.now()).await
             })
         })

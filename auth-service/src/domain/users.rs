@@ -112,7 +112,7 @@ impl Accounts {
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
                 // Whoever may clear the counters may guess on: that is a step towards being this user.
-                authority::ensure_may_act_as(tx, act, id).await?;
+                authority::ensure_may_act_on(tx, act, id).await?;
                 self.attempts.forget(tx, &user).await?;
                 event.record(tx, act, self.clock.now()).await?;
                 Ok(())
@@ -127,7 +127,7 @@ impl Accounts {
         recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
-                authority::ensure_may_touch(tx, act, id).await?;
+                authority::ensure_may_act_on(tx, act, id).await?;
                 if !user.is_active {
                     return Ok(user);
                 }
@@ -149,7 +149,7 @@ impl Accounts {
         recording_refusals(self, act, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
-                authority::ensure_may_touch(tx, act, id).await?;
+                authority::ensure_may_act_on(tx, act, id).await?;
                 if user.is_active {
                     return Ok(user);
                 }

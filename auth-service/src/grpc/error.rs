@@ -139,7 +139,7 @@ impl From<Error> for ErrorReply {
                 names.truncate(MAX_NAMED);
                 names.extend((more > 0).then(|| format!("and {more} more")));
                 let names = names.join(", ");
-                let message = format!("nobody gives away what they lack: {names}");
+                let message = format!("you do not hold what this gives, takes away or acts on: {names}");
                 Self::new(Code::PermissionDenied, R::GrantExceedsOwn, message).with_metadata("permissions", names)
             }
             Error::NameTaken(fields) => {

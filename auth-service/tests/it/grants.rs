@@ -1,4 +1,4 @@
-//! Who holds what: roles and direct grants, given and taken, and that nobody gives away what they lack.
+//! Roles and direct grants: given, taken away, and asked about. You cannot give or take away what you do not hold.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use shared::{
     proto::auth::v1::{
         CreateActionRequest, CreatePermissionRequest, CreateRoleRequest, DeclaredPermission, DeletePermissionRequest,
         DeleteRoleRequest, IntrospectTokenRequest, ListUserPermissionsRequest, Permission, RegisterPoliciesRequest,
-        Role,
+        Role, UpdatePermissionRequest, UpdateRoleRequest,
     },
     testing::{
         TestDatabase, on_both_backends,
@@ -252,6 +252,46 @@ on_both_backends! {
         let held = root.list_user_permissions(ListUserPermissionsRequest { user_id: editor.user_id.clone() }).await.expect("held");
         let held: Vec<String> = held.permissions.into_iter().map(|held| held.permission).collect();
         assert_eq!(held, ["rbac:assign", "rbac:read", "rbac:update"]);
+    }
+
+    async fn nobody_takes_away_what_they_do_not_hold(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        let own = ["rbac:all"];
+        root.make_role("janitor", &own).await;
+        root.make_permissions("invoices", &["approve"]).await;
+        root.make_role("clerk", &["invoices:approve", "rbac:read"]).await;
+        let janitor = root.service(&server, "the-janitor", &["janitor"], &[]).await;
+        let chief = root.service(&server, "the-chief", &["admin"], &["invoices:approve", "rbac:read"]).await;
+        let exceeds = is(Code::PermissionDenied, "GRANT_EXCEEDS_OWN");
+        let held_by_admins = root.permissions_of("admin").await;
+
+        // First the role of administrators is emptied, then taken: neither is to be had.
+        assert_eq!(refusal(janitor.set("admin", &[]).await), exceeds);
+        assert_eq!(refusal(janitor.set("clerk", &["invoices:approve"]).await), exceeds);
+        assert_eq!(refusal(janitor.set("clerk", &["rbac:read"]).await), exceeds);
+        let renamed = Role { code_name: "clerk".to_owned(), name: "X".to_owned(), ..Role::default() };
+        assert_eq!(refusal(janitor.update_role(UpdateRoleRequest { role: Some(renamed), update_mask: None }).await), exceeds);
+        assert_eq!(refusal(janitor.delete_role(DeleteRoleRequest { code_name: "clerk".to_owned(), force: true }).await), exceeds);
+        let gone = DeletePermissionRequest { name: "invoices:approve".to_owned(), force: true };
+        assert_eq!(refusal(janitor.delete_permission(gone).await), exceeds);
+        let described = Permission { name: "invoices:approve".to_owned(), description: "X".to_owned(), ..Permission::default() };
+        let update = UpdatePermissionRequest { permission: Some(described), update_mask: None };
+        assert_eq!(refusal(janitor.update_permission(update).await), exceeds);
+        // Not even what one holds is taken from somebody who holds more.
+        assert_eq!(refusal(janitor.unassign(&chief.user_id, "admin").await), exceeds);
+        assert_eq!(refusal(janitor.revoke(&chief.user_id, "invoices:approve").await), exceeds);
+        assert_eq!(refusal(janitor.revoke(&chief.user_id, "rbac:read").await), exceeds);
+        assert_eq!(root.permissions_of("admin").await, held_by_admins);
+        assert_eq!(root.permissions_of("clerk").await, ["invoices:approve", "rbac:read"]);
+
+        // What one holds one may take away, and oneself may give up everything.
+        root.make_role("reader", &["rbac:read"]).await;
+        let peer = root.service(&server, "the-peer", &["reader"], &["rbac:read"]).await;
+        janitor.revoke(&peer.user_id, "rbac:read").await.expect("taken");
+        janitor.unassign(&peer.user_id, "reader").await.expect("taken");
+        janitor.set("reader", &[]).await.expect("emptied");
+        janitor.delete_role(DeleteRoleRequest { code_name: "reader".to_owned(), force: false }).await.expect("deleted");
+        janitor.unassign(&janitor.user_id, "janitor").await.expect("given up");
     }
 
     async fn refusals_and_successes_are_in_the_audit_log(database: TestDatabase) {

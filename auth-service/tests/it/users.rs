@@ -4,8 +4,8 @@ use shared::{
     proto::auth::v1::{
         ChangePasswordRequest, CreateRoleRequest, CreateUserRequest, DeactivateUserRequest, DeleteMeRequest,
         DeleteUserRequest, GetMeRequest, GetUserRequest, ListUsersRequest, LoginRequest, ReactivateUserRequest,
-        RefreshAccessTokenRequest, Role, SetPasswordRequest, TokenPair, UpdateMeRequest, UpdateUserRequest, User,
-        account_service_client::AccountServiceClient, rbac_service_client::RbacServiceClient,
+        RefreshAccessTokenRequest, RevokeUserTokensRequest, Role, SetPasswordRequest, TokenPair, UpdateMeRequest,
+        UpdateUserRequest, User, account_service_client::AccountServiceClient, rbac_service_client::RbacServiceClient,
         user_service_client::UserServiceClient,
     },
     server::ServerSettings,
@@ -259,7 +259,7 @@ on_both_backends! {
         let role = Role {
             code_name: "support".to_owned(),
             name: "Support".to_owned(),
-            permissions: ["users:create", "users:read", "users:update", "users:delete"].map(str::to_owned).to_vec(),
+            permissions: ["users:create", "users:read", "users:update", "users:delete", "sessions:delete"].map(str::to_owned).to_vec(),
             ..Role::default()
         };
         rbac.create_role(with_token(CreateRoleRequest { role: Some(role) }, &admin)).await.expect("a role");
@@ -278,6 +278,12 @@ on_both_backends! {
         assert_eq!(refusal(set_password(&server, &helper, &chief).await), exceeds);
         assert_eq!(refusal(rename(&chief, email("mine@example.test")).await), exceeds);
         assert_eq!(refusal(rename(&chief, User { login: "mine".to_owned(), ..User::default() }).await), exceeds);
+        assert_eq!(refusal(rename(&chief, User { first_name: "X".to_owned(), ..User::default() }).await), exceeds);
+        assert_eq!(refusal(deactivate(&server, &helper, &chief).await), exceeds);
+        assert_eq!(refusal(reactivate(&server, &helper, &chief).await), exceeds);
+        assert_eq!(refusal(delete(&server, &helper, &chief).await), exceeds);
+        let revoke = RevokeUserTokensRequest { user_id: chief.clone() };
+        assert_eq!(refusal(users(&server).revoke_user_tokens(with_token(revoke, &helper)).await), exceeds);
         assert_eq!(refusal(set_password(&server, &helper, &root).await), superuser);
         assert_eq!(refusal(rename(&root, User { first_name: "X".to_owned(), ..User::default() }).await), superuser);
         assert_eq!(refusal(deactivate(&server, &helper, &root).await), superuser);

@@ -82,7 +82,7 @@ pub(crate) async fn becomes(code: Code, why: &str, call: impl AsyncFn() -> Resul
             sleep(Duration::from_millis(5)).await;
         }
     };
-    let came = timeout(Duration::from_secs(10), until).await;
+    let came = timeout(Duration::from_secs(60), until).await;
     came.unwrap_or_else(|_| panic!("never {code:?} {why}"));
 }
 
