@@ -351,22 +351,19 @@ impl KeySchedule {
         let of = |state: KeyState| rows.iter().filter(move |row| row.state == state.as_str());
         let is_past = |at: Timestamp| time.settled.is_some_and(|settled| settled.past() >= at);
         let mut due = Vec::new();
-        match of(KeyState::Next).next() {
-            Some(next) => {
-                // The time may be of a replica whose clock was behind. By now every cache has the key in any case.
-                let is_due = is_past(next.activate_time) && time.seen(next) >= self.cache_time();
-                if is_due || time.seen(next) >= self.prepublish {
-                    due.push(Due::Activate);
-                }
+        if let Some(next) = of(KeyState::Next).next() {
+            // The time may be of a replica whose clock was behind. By now every cache has the key in any case.
+            let is_due = is_past(next.activate_time) && time.seen(next) >= self.cache_time();
+            if is_due || time.seen(next) >= self.prepublish {
+                due.push(Due::Activate);
             }
-            None => {
-                let active = of(KeyState::Active).next();
-                let is_old = active.zip(self.rotation).is_some_and(|(active, rotation)| {
-                    is_past(active.activate_time.plus(rotation.saturating_sub(self.prepublish)))
-                });
-                if is_old {
-                    due.push(Due::Publish);
-                }
+        } else {
+            let active = of(KeyState::Active).next();
+            let is_old = active.zip(self.rotation).is_some_and(|(active, rotation)| {
+                is_past(active.activate_time.plus(rotation.saturating_sub(self.prepublish)))
+            });
+            if is_old {
+                due.push(Due::Publish);
             }
         }
         let is_dead = |row: &&SigningKeyRow| row.expire_time.is_some_and(is_past) && time.seen(row) >= time.kept;

@@ -285,7 +285,6 @@ impl Pair {
             *own = self.call(auth.rotate_tokens(rotate)).await?.tokens.unwrap_or_default();
             let refresh = RefreshAccessTokenRequest {
                 refresh_token: own.refresh_token.clone(),
-                ..RefreshAccessTokenRequest::default()
             };
             self.call(auth.refresh_access_token(refresh)).await?;
         }
@@ -326,8 +325,7 @@ impl Pair {
             game_id: game_id.clone(),
         };
         let mut watched = self.call(game.watch_game(with_token(watch, access[1]))).await?;
-        let mut version = 2;
-        for (number, cell) in CELLS.into_iter().enumerate() {
+        for (number, (cell, version)) in CELLS.into_iter().zip(2..).enumerate() {
             let make_move = MakeMoveRequest {
                 game_id: game_id.clone(),
                 cell: Some(cell),
@@ -335,7 +333,6 @@ impl Pair {
             };
             self.call(game.make_move(with_token(make_move, access[number % 2])))
                 .await?;
-            version += 1;
         }
         // The stream ends by itself after the last move.
         while watched.message().await?.is_some() {}
