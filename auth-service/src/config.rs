@@ -137,6 +137,18 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub max_sessions_per_user: u16,
+    /// Streams of the access feed that one account may have open at once, and never more than half of --max-concurrent-streams;
+    /// more are refused with RESOURCE_EXHAUSTED. Each replica of a service has one, and two while it renews its token
+    /// [2 to 100000].
+    #[arg(
+        long,
+        env = "MAX_FEED_STREAMS_PER_ACCOUNT",
+        default_value_t = 256,
+        value_name = "N",
+        help_heading = "Tokens"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    pub max_feed_streams_per_account: u32,
     /// Days that a session is kept once it has ended or expired [1 to 3650]. Nothing is deleted within 15 minutes of a start or of a
     /// jump of the clock.
     #[arg(

@@ -12,6 +12,8 @@ mod ids;
 mod jobs;
 mod store;
 
+use std::sync::Arc;
+
 use futures_util::FutureExt as _;
 use shared::{
     clock::Clock,
@@ -25,7 +27,9 @@ use shared::{
         rbac_service_server::RbacServiceServer, service_account_service_server::ServiceAccountServiceServer,
         user_service_server::UserServiceServer,
     },
+    rate::KeyedLimit,
     server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings},
+    shares::Shares,
     token::{KeySet, Verifier},
 };
 use tonic::service::Routes;
@@ -33,8 +37,8 @@ use tonic::service::Routes;
 use self::{
     config::AuthSettings,
     domain::{
-        Accounts, Act, Attempts, AuditLog, DeviceTokens, Error, FeedTail, HashingPool, Issuer, KeyRing, KeyRingError,
-        LostRevocations, Rbac, RefreshTokens, ServiceAccounts, Sessions,
+        Accounts, Act, Attempts, AuditLog, DECLARATIONS, DeviceTokens, Error, FeedTail, HashingPool, Issuer, KeyRing,
+        KeyRingError, LostRevocations, Rbac, RefreshTokens, ServiceAccounts, Sessions,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
@@ -198,7 +202,13 @@ impl AuthService<'_> {
             rbac: Rbac {
                 db: self.db.clone(),
                 clock: accounts.clock.clone(),
+                declarations: KeyedLimit::new(DECLARATIONS),
             },
+        };
+        let most = self.settings.max_feed_streams_per_account;
+        let feed_rpc = AccessFeedRpc {
+            tail,
+            streams: Arc::new(Shares::new(most.min(self.server.max_concurrent_streams / 2).max(1))),
         };
         let auth_rpc = AuthRpc {
             accounts,
@@ -212,9 +222,7 @@ impl AuthService<'_> {
                 .add_service(AccountServiceServer::new(account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(UserServiceServer::new(user_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(KeyServiceServer::new(key_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
-                .add_service(
-                    AccessFeedServiceServer::new(AccessFeedRpc { tail }).max_decoding_message_size(MAX_MESSAGE_LEN),
-                )
+                .add_service(AccessFeedServiceServer::new(feed_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
                 .add_service(
                     AuditServiceServer::new(AuditRpc { log: audit_log }).max_decoding_message_size(MAX_MESSAGE_LEN),
                 )

@@ -12,6 +12,7 @@ pub mod places;
 pub mod proto;
 pub mod rate;
 pub mod server;
+pub mod shares;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -10,7 +10,11 @@ use shared::{
     validate::InvalidFields,
 };
 
-use super::{Error, code_name::PermissionName, rbac::lock_policies};
+use super::{
+    Error,
+    code_name::PermissionName,
+    rbac::{MAX_ROLE_PERMISSIONS, lock_policies},
+};
 use crate::{
     ids::{ActionId, PermissionId, ResourceId},
     store::{self, ActionRow, PermissionRow, ResourceRow},
@@ -29,10 +33,10 @@ pub(crate) struct Declared {
     pub(crate) default_roles: BTreeSet<String>,
 }
 
-/// Resources that one service declares, at most.
+/// Resources that one service may own.
 const MAX_RESOURCES: i64 = 200;
-/// Permissions of one resource, at most.
-const MAX_PERMISSIONS: usize = 200;
+/// Permissions of all resources that one service owns, without those for every action. As many as one declaration may name.
+const MAX_PERMISSIONS: i64 = 500;
 
 /// What a declaration has changed.
 #[derive(Debug, Default)]
@@ -103,10 +107,19 @@ pub(super) async fn declare(
         let Some(id) = self::permission(tx, permission, resource, action, now).await? else {
             continue;
         };
+        if store::permissions_count_of(tx, owner, ALL).await? > MAX_PERMISSIONS {
+            let why = "would be more than the 500 permissions that one service may own";
+            return Err(InvalidFields::one("permissions", why).into());
+        }
         for role in default_roles {
             let role_id = store::role_id(tx, role).await?;
             let role_id = role_id.ok_or_else(|| Error::RoleNotFound(role.clone()))?;
             store::role_permission_insert(tx, role_id, id).await?;
+            if store::role_permissions_count(tx, role_id).await? > MAX_ROLE_PERMISSIONS {
+                let why =
+                    format!("would be more than the {MAX_ROLE_PERMISSIONS} permissions that the role {role} may hold");
+                return Err(InvalidFields::one("permissions", why).into());
+            }
             declaration.changed_roles.insert(role.clone());
         }
         declaration.created.insert(name);
@@ -125,6 +138,14 @@ async fn resource(
         return match row.owner.as_deref() {
             Some(theirs) if theirs != owner => Err(Error::ResourceOwned(code_name.to_owned())),
             Some(_) => Ok(row.id),
+            // An administrator made it.
+            None if !(store::permissions_of(tx, Some(row.id), None).await?)
+                .iter()
+                .any(|permission| permission.is_declared) =>
+            {
+                Err(Error::ResourceOwned(code_name.to_owned()))
+            }
+            // The account that declared it was deleted.
             None => {
                 store::resource_set_owner(tx, row.id, owner).await?;
                 declaration.adopted.insert(code_name.to_owned());
@@ -187,9 +208,6 @@ async fn permission(
             store::permission_set_declared(tx, row.id).await?;
         }
         return Ok(None);
-    }
-    if store::permissions_of(tx, Some(resource_id), None).await?.len() >= MAX_PERMISSIONS {
-        return Err(InvalidFields::one("permissions", "would be more than the 200 permissions of one resource").into());
     }
     let row = PermissionRow {
         id: PermissionId::generate(),

@@ -106,6 +106,9 @@ pub(crate) enum Error {
     /// Another service has declared this resource.
     #[error("another service's resource")]
     ResourceOwned(String),
+    /// The account has as many streams of the access feed open as it may.
+    #[error("too many streams of the access feed")]
+    TooManyFeedStreams,
     /// The access feed has begun a new life.
     #[error("the access feed has begun anew")]
     FeedBegunAnew,

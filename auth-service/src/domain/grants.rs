@@ -209,6 +209,9 @@ impl Rbac {
         let owner = owner
             .ok_or(Error::Reserved("only services declare policies"))?
             .client_id();
+        if let Some(service) = act.user_id() {
+            self.declarations.admit(&service).map_err(Error::TooManyAttempts)?;
+        }
         write_tx!(self.db, |tx| {
             lock_policies(tx).await?;
             authority::ensure_still_good(tx, act).await?;

@@ -67,7 +67,10 @@ pub(crate) use self::{
     password::{Password, PasswordRules},
     passwords::PasswordChange,
     profile::ProfileChanges,
-    rbac::{Named, Rbac, Renaming, RoleWithPermissions, is_reserved_action, is_reserved_role},
+    rbac::{
+        DECLARATIONS, MAX_ROLE_PERMISSIONS, Named, Rbac, Renaming, RoleWithPermissions, is_reserved_action,
+        is_reserved_role,
+    },
     refresh_token::RefreshTokens,
     registration::Registration,
     restore::after_restore,

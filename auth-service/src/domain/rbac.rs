@@ -4,8 +4,9 @@ use shared::{
     clock::{Clock, Timestamp},
     db::{self, Conn, Db, write_tx},
     error::BadField,
-    ids::{Id, Kind},
+    ids::{Id, Kind, UserId},
     page::{PageRequest, Position},
+    rate::{KeyedLimit, RateRule},
 };
 
 use super::{
@@ -21,6 +22,9 @@ use crate::{
     store::{self, ActionRow, PermissionRow, ResourceRow, Role, RoleRow},
 };
 
+/// Permissions that one role may hold. GetMe and the access feed carry them.
+pub(crate) const MAX_ROLE_PERMISSIONS: i64 = 1000;
+
 const RESERVED_ACTIONS: [&str; 5] = [ALL, "create", "read", "update", "delete"];
 const RESERVED_ROLES: [Role; 4] = [Role::Superuser, Role::Admin, Role::Player, Role::Service];
 
@@ -29,7 +33,15 @@ const RESERVED_ROLES: [Role; 4] = [Role::Superuser, Role::Admin, Role::Player, R
 pub(crate) struct Rbac {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
+    /// Declarations of each service.
+    pub(crate) declarations: KeyedLimit<UserId>,
 }
+
+/// The rate at which one service may declare its permissions: each replica does it at its start.
+pub(crate) const DECLARATIONS: RateRule = RateRule {
+    per_minute: 60,
+    burst: 60,
+};
 
 /// What something is called, by policies and by people.
 #[derive(Clone, Debug)]

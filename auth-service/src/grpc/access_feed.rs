@@ -1,10 +1,13 @@
 //! `auth.v1.AccessFeedService`.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, stream};
 use shared::{
+    authz,
+    ids::UserId,
     proto::auth::v1::{WatchRequest, WatchResponse, access_feed_service_server::AccessFeedService},
+    shares::Shares,
     validate::Fields,
 };
 use tonic::{Request, Response, Status};
@@ -15,6 +18,8 @@ use crate::domain::{Error, FeedEnded, FeedStream, FeedTail, counts, feed_positio
 #[derive(Clone, Debug)]
 pub(crate) struct AccessFeedRpc {
     pub(crate) tail: FeedTail,
+    /// Open streams by account, so that none takes the places of the others.
+    pub(crate) streams: Arc<Shares<UserId>>,
 }
 
 #[tonic::async_trait]
@@ -22,6 +27,7 @@ impl AccessFeedService for AccessFeedRpc {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let account = authz::principal(&request)?.user_id();
         let request = request.into_inner();
         let mut fields = Fields::new();
         let known = fields.check("epoch", feed_position(&request.epoch, request.after_sequence));
@@ -29,11 +35,12 @@ impl AccessFeedService for AccessFeedRpc {
             fields.reject("after_sequence", "must not be negative");
         }
         let known = fields.finish(|| known).map_err(Error::from)?;
-        let reading = (self.tail.stream(known), counts::feed_follower());
+        let share = self.streams.take(account).ok_or(Error::TooManyFeedStreams)?;
+        let reading = (self.tail.stream(known), (share, counts::feed_follower()));
         let messages = stream::unfold(Some(reading), |reading: Option<(FeedStream, _)>| async {
-            let (mut reading, follower) = reading?;
+            let (mut reading, held) = reading?;
             Some(match reading.next().await {
-                Ok(message) => (Ok(message), Some((reading, follower))),
+                Ok(message) => (Ok(message), Some((reading, held))),
                 Err(ended) => (Err(status(ended)), None),
             })
         });

@@ -7,6 +7,9 @@ use tonic::{Code, Status};
 
 use crate::domain::Error;
 
+/// Pause before another try to follow the access feed.
+const FEED_RETRY: Duration = Duration::from_secs(5);
+
 /// Permissions that an error names.
 const MAX_NAMED: usize = 20;
 
@@ -148,9 +151,15 @@ impl From<Error> for ErrorReply {
                 Self::new(Code::AlreadyExists, R::NameTaken, message).with_fields(fields)
             }
             Error::ResourceOwned(resource) => {
-                let message = format!("another service has declared the resource {resource}");
+                let message = format!("the resource {resource} belongs to another service, or to the administrators");
                 Self::new(Code::PermissionDenied, R::ResourceOwned, message).with_metadata("resource", resource)
             }
+            Error::TooManyFeedStreams => Self::new(
+                Code::ResourceExhausted,
+                R::TooManyFeedStreams,
+                "this account has too many streams of the access feed open; close one, or raise --max-feed-streams-per-account",
+            )
+            .with_retry_about(FEED_RETRY),
             Error::FeedBegunAnew => Self::new(
                 Code::Unavailable,
                 R::FeedBegunAnew,

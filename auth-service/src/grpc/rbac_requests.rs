@@ -10,9 +10,8 @@ use shared::{
 };
 
 use super::fields;
-use crate::domain::{CodeName, Declared, Named, PermissionName, Renaming};
+use crate::domain::{CodeName, Declared, MAX_ROLE_PERMISSIONS, Named, PermissionName, Renaming};
 
-const MAX_ROLE_PERMISSIONS: usize = 1000;
 const MAX_CHECKS: usize = 100;
 const MAX_DECLARED: usize = 500;
 const MAX_DEFAULT_ROLES: usize = 100;
@@ -127,8 +126,8 @@ pub(super) fn new_permission(
 }
 
 pub(super) fn permissions_of_role(bad: &mut Fields, field: &'static str, names: &[String]) {
-    if names.len() > MAX_ROLE_PERMISSIONS {
-        bad.reject(field, "must be at most 1000");
+    if i64::try_from(names.len()).is_ok_and(|count| count > MAX_ROLE_PERMISSIONS) {
+        bad.reject(field, format!("must be at most {MAX_ROLE_PERMISSIONS}"));
     } else {
         fields::permission_names(bad, field, names);
     }

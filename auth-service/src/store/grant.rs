@@ -171,6 +171,15 @@ pub(crate) async fn roles_with_permissions(conn: &mut Conn, names: &[String]) ->
         .await)
 }
 
+/// Counts the permissions that a role holds.
+pub(crate) async fn role_permissions_count(conn: &mut Conn, role: RoleId) -> db::Result<i64> {
+    query!(conn, |c| role_permissions::table
+        .filter(role_permissions::role_id.eq(role))
+        .count()
+        .get_result(c)
+        .await)
+}
+
 pub(crate) async fn role_permission_insert(conn: &mut Conn, role: RoleId, permission: PermissionId) -> db::Result<()> {
     let values = (
         role_permissions::role_id.eq(role),

@@ -25,9 +25,10 @@ pub(crate) use self::{
     },
     grant::{
         other_active_user_has_role, permission_id, permission_names, role_holders_delete, role_id, role_lock,
-        role_lock_by_code_name, role_permission_insert, role_permission_names, role_permissions_delete,
-        roles_with_permissions, user_holdings_delete, user_permission_grant, user_permission_names,
-        user_permission_revoke, user_role_assign, user_role_unassign, users_with_permissions, users_with_role,
+        role_lock_by_code_name, role_permission_insert, role_permission_names, role_permissions_count,
+        role_permissions_delete, roles_with_permissions, user_holdings_delete, user_permission_grant,
+        user_permission_names, user_permission_revoke, user_role_assign, user_role_unassign, users_with_permissions,
+        users_with_role,
     },
     holding::{
         Holdings, SessionWithHoldings, TokenHoldings, UserWithHoldings, holdings, session_insert,
@@ -37,10 +38,10 @@ pub(crate) use self::{
     rbac::{
         ActionRow, PermissionRow, ResourceRow, RoleRow, action_by_code_name, action_by_name, action_delete,
         action_describe, action_insert, actions_list, permission_by_name, permission_delete, permission_describe,
-        permission_insert, permission_set_declared, permissions_list, permissions_of, resource_by_code_name,
-        resource_by_name, resource_delete, resource_describe, resource_insert, resource_set_owner, resources_count_of,
-        resources_list, resources_release, role_by_code_name, role_by_name, role_code_names, role_delete,
-        role_describe, role_insert, roles_list,
+        permission_insert, permission_set_declared, permissions_count_of, permissions_list, permissions_of,
+        resource_by_code_name, resource_by_name, resource_delete, resource_describe, resource_insert,
+        resource_set_owner, resources_count_of, resources_list, resources_release, role_by_code_name, role_by_name,
+        role_code_names, role_delete, role_describe, role_insert, roles_list,
     },
     role::{Role, user_role_insert, user_role_names, users_with_role_exist},
     service_account::{

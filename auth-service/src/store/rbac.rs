@@ -171,6 +171,18 @@ pub(crate) async fn resources_count_of(conn: &mut Conn, owner: &str) -> db::Resu
         .await)
 }
 
+/// Counts the permissions of the resources that this owner has, without those for the action `all`.
+pub(crate) async fn permissions_count_of(conn: &mut Conn, owner: &str, all: &str) -> db::Result<i64> {
+    query!(conn, |c| permissions::table
+        .inner_join(resources::table)
+        .inner_join(actions::table)
+        .filter(resources::owner.eq(owner))
+        .filter(actions::code_name.ne(all))
+        .count()
+        .get_result(c)
+        .await)
+}
+
 /// What this owner has declared is nobody's.
 pub(crate) async fn resources_release(conn: &mut Conn, owner: &str) -> db::Result<()> {
     let owned: Vec<ResourceId> = query!(conn, |c| resources::table

@@ -15,7 +15,7 @@ use shared::{
     query,
     testing::{
         TestDatabase, on_both_backends,
-        rpc::{channel, reason, with_token},
+        rpc::{channel, reason, retry_after, with_token},
     },
     write_tx,
 };
@@ -36,11 +36,16 @@ async fn server(database: TestDatabase) -> Server {
 
 /// Settings with the service account `game-service`, in a file.
 fn game_service_account() -> (NamedTempFile, AuthSettings) {
+    game_service_account_with(&[])
+}
+
+/// The same with more options.
+fn game_service_account_with(more: &[&str]) -> (NamedTempFile, AuthSettings) {
     let file = NamedTempFile::new().expect("a temporary file");
     let accounts = format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#);
     std::fs::write(file.path(), accounts).expect("written");
     let path = file.path().to_str().expect("UTF-8");
-    let settings = settings(&["--service-accounts-file", path]);
+    let settings = settings(&[&["--service-accounts-file", path], more].concat());
     (file, settings)
 }
 
@@ -173,6 +178,27 @@ on_both_backends! {
         let mut client = AccessFeedServiceClient::new(channel(server.grpc));
         let refused = client.watch(with_token(WatchRequest::default(), &token)).await.expect_err("refused");
         assert_eq!((refused.code(), reason(&refused)), (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
+    }
+
+    async fn one_account_does_not_take_the_streams_of_the_others(database: TestDatabase) {
+        let (_file, settings) = game_service_account_with(&["--max-feed-streams-per-account", "2"]);
+        let server = Server::start_with(database, &settings).await;
+        let token = service_token(&mut server.auth()).await;
+        let first = watch_with(server.grpc, &token, "", 0).await;
+        // Another token of the same account.
+        let _second = watch(server.grpc, "", 0).await;
+        let another = async || {
+            let mut client = AccessFeedServiceClient::new(channel(server.grpc));
+            client.watch(with_token(WatchRequest::default(), &token)).await
+        };
+        let refused = another().await.expect_err("too many");
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY_FEED_STREAMS"));
+        assert!(retry_after(&refused).is_some());
+        let admin = server.superuser().await;
+        let mut client = AccessFeedServiceClient::new(channel(server.grpc));
+        client.watch(with_token(WatchRequest::default(), &admin)).await.expect("another account");
+        drop(first);
+        crate::callers::eventually(|| async { another().await.ok() }).await;
     }
 
     async fn a_quiet_feed_gives_signs_of_life(database: TestDatabase) {

@@ -11,7 +11,7 @@ use shared::{
     },
     testing::{
         TestDatabase, on_both_backends,
-        rpc::{bad_fields, channel, with_token},
+        rpc::{bad_fields, channel, reason, with_token},
     },
 };
 use tonic::Code;
@@ -37,6 +37,49 @@ async fn register(service: &Caller, permissions: &[DeclaredPermission]) -> Resul
 
 on_both_backends! {
     migrations = auth_service::MIGRATIONS;
+
+    async fn what_one_service_may_own_is_bounded(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        let rogue = root.service(&server, "rogue", &["service"], &[]).await;
+        let many = |resource: &str, from: usize, count: usize, roles: &[&str]| {
+            (from..from + count).map(|number| declared(resource, &format!("act_{number}"), roles)).collect::<Vec<_>>()
+        };
+        register(&rogue, &many("mine", 0, 499, &["player"])).await.expect("registered");
+        register(&rogue, &many("other", 0, 1, &["player"])).await.expect("registered");
+        let refused = register(&rogue, &many("other", 1, 1, &[])).await.expect_err("too many");
+        assert_eq!(bad_fields(&refused), ["permissions"]);
+        // What is there already may be declared again.
+        register(&rogue, &many("mine", 0, 499, &["player"])).await.expect("registered");
+
+        // Nor do several of them fill a role that everybody has.
+        let second = root.service(&server, "second", &["service"], &[]).await;
+        register(&second, &many("second", 0, 400, &["player"])).await.expect("registered");
+        let third = root.service(&server, "third", &["service"], &[]).await;
+        let refused = register(&third, &many("third", 0, 400, &["player"])).await.expect_err("too many");
+        assert_eq!(bad_fields(&refused), ["permissions"]);
+        assert!(refused.message().contains("the role player may hold"), "{refused:?}");
+        assert!(root.permissions_of("player").await.len() <= 1000);
+        assert_eq!(register(&third, &many("third", 0, 400, &[])).await.expect("registered").len(), 400);
+
+        // A declaration locks what all roles hold, so they are few.
+        let mut answers = std::collections::BTreeSet::new();
+        for _ in 0..70 {
+            answers.insert(register(&third, &many("third", 0, 1, &[])).await.map_or_else(|status| reason(&status), |_| "OK".to_owned()));
+        }
+        assert_eq!(answers.into_iter().collect::<Vec<_>>(), ["OK", "TOO_MANY_ATTEMPTS"]);
+        register(&second, &many("second", 0, 1, &[])).await.expect("registered");
+    }
+
+    async fn what_an_administrator_made_becomes_no_services(database: TestDatabase) {
+        let (server, root) = server_with_root(database).await;
+        root.make_permissions("invoices", &["approve"]).await;
+        let rogue = root.service(&server, "rogue", &["service"], &[]).await;
+        for action in ["approve", "refund"] {
+            let refused = register(&rogue, &[declared("invoices", action, &["player"])]).await;
+            assert_eq!(refusal(refused), is(Code::PermissionDenied, "RESOURCE_OWNED"), "{action}");
+        }
+        assert!(!root.permissions_of("player").await.iter().any(|held| held.starts_with("invoices:")));
+    }
 
     async fn a_check_says_why(database: TestDatabase) {
         let (server, root) = server_with_root(database).await;

@@ -5,14 +5,13 @@ use ipnet::IpNet;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Code;
 
-use super::{
-    ServerSettings,
-    peer::ClientAddress,
-    rpcs::REFLECTION,
-    serve::Connection,
+use super::{ServerSettings, peer::ClientAddress, rpcs::REFLECTION, serve::Connection};
+use crate::{
+    error::ErrorReply,
+    places::Places,
+    proto::authz::v1::ErrorReason,
     shares::{Share, Shares},
 };
-use crate::{error::ErrorReply, places::Places, proto::authz::v1::ErrorReason};
 
 /// Calls that found no place.
 const OVERLOADED: &str = "rpc_server_overloaded_total";

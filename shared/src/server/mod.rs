@@ -21,7 +21,6 @@ mod rpc;
 mod rpcs;
 mod serve;
 mod settings;
-mod shares;
 mod shutdown;
 mod stream;
 mod unfinished;

@@ -251,7 +251,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::server::shares::Shares;
+    use crate::shares::Shares;
 
     #[tokio::test]
     async fn who_takes_nothing_in_keeps_no_place_once_it_is_over() {

@@ -8,11 +8,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     places::Places,
-    server::{
-        ServerSettings,
-        peer::ClientAddress,
-        shares::{Share, Shares},
-    },
+    server::{ServerSettings, peer::ClientAddress},
+    shares::{Share, Shares},
     telemetry::metrics::InHand,
 };
 

@@ -1,4 +1,4 @@
-//! Bounds how much of something each key may hold: connections by address, streams by connection.
+//! Bounds how much of something each key may hold: connections by address, streams by connection or by account.
 
 use std::{
     collections::HashMap,
@@ -8,20 +8,21 @@ use std::{
 
 /// Counts by key, each bounded by the same limit.
 #[derive(Debug)]
-pub(super) struct Shares<K: Hash + Eq> {
+pub struct Shares<K: Hash + Eq> {
     limit: u32,
     held: Arc<Mutex<HashMap<K, u32>>>,
 }
 
 /// One that a key holds, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Share<K: Hash + Eq> {
+pub struct Share<K: Hash + Eq> {
     key: K,
     held: Arc<Mutex<HashMap<K, u32>>>,
 }
 
 impl<K: Hash + Eq + Clone> Shares<K> {
-    pub(super) fn new(limit: u32) -> Self {
+    /// Lets each key hold this many.
+    pub fn new(limit: u32) -> Self {
         Self {
             limit,
             held: Arc::default(),
@@ -29,7 +30,7 @@ impl<K: Hash + Eq + Clone> Shares<K> {
     }
 
     /// One more for this key; `None` if it holds as many as it may.
-    pub(super) fn take(&self, key: K) -> Option<Share<K>> {
+    pub fn take(&self, key: K) -> Option<Share<K>> {
         let mut held = lock(&self.held);
         let count = held.entry(key.clone()).or_default();
         if *count >= self.limit {
