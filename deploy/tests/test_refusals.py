@@ -43,7 +43,7 @@ def test_a_value_of_the_wrong_type(gateway):
     token = gateway.player()
     refused(gateway.rest(token).get("/v1/leaderboard", params={"limit": "many"}), 400, 3, "BAD_REQUEST")
     refused(gateway.rest(token).post("/v1/games", json={"opponent": "OPPONENT_NOBODY"}), 400, 3, "BAD_REQUEST")
-    message = refused(gateway.rest(token).get("/v1/leaderboard", params={"limitt": 3}), 400, 3, "BAD_REQUEST")
+    message = refused(gateway.rest(token).get("/v1/leaderboard", params={"limitt": 3}), 400, 3, "QUERY_INVALID")
     assert "limitt" in message
 
 
@@ -153,3 +153,19 @@ def test_no_answer_ends_the_gateway(gateway):
         if not token:
             break
     assert gateway.envoy.is_running()
+
+
+def test_a_query_does_not_take_the_place_of_the_path(gateway):
+    """Envoy's transcoder would let it, whatever it is told about unknown parameters."""
+    root = gateway.rest(gateway.administrator())
+    victims = [gateway.register()["user"]["userId"] for _ in range(2)]
+    for name in ["user_id", "userId", "user%5Fid", "%75serId"]:
+        answer = root.request("DELETE", f"/v1/users/{victims[0]}?{name}={victims[1]}")
+        assert (answer.status_code, api.reason(answer.json()["details"])) == (400, "QUERY_INVALID"), name
+        message = "the query has a parameter that this path and method do not take"
+        assert answer.json()["message"] == f"{message}: /v1/users/{victims[0]}?{name}={victims[1]}"
+        answer = root.get(f"/v1/users/{victims[0]}?{name}={victims[1]}")
+        assert answer.status_code == 400, name
+    for victim in victims:
+        assert root.get(f"/v1/users/{victim}").json()["user"]["userId"] == victim
+    assert root.request("DELETE", f"/v1/users/{victims[0]}").status_code == 200

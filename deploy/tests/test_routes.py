@@ -86,3 +86,45 @@ def test_neither_feed_nor_reflection_nor_health_nor_metrics_are_there(gateway):
     for path in ["/metrics", "/readyz", "/livez", "/stats", "/config_dump", "/ready"]:
         answer = gateway.rest().get(path)
         assert (answer.status_code, api.reason(answer.json()["details"])) == (404, "ROUTE_NOT_FOUND"), path
+
+
+def query_is_let_through(method, path):
+    """What the filter in front of the transcoder says, by its configuration."""
+    [policy] = http_filter("envoy.filters.http.rbac")["rules"]["policies"].values()
+    [rules] = [each["and_rules"]["rules"] for each in policy["permissions"]]
+    has_query, allowed = rules[0]["header"]["string_match"], rules[1]["not_rule"]["or_rules"]["rules"]
+    if not re.fullmatch(has_query["safe_regex"]["regex"], path):
+        return True
+    for rule in allowed:
+        by_method, by_path = (each["header"]["string_match"] for each in rule["and_rules"]["rules"])
+        if by_method["exact"] == method and re.fullmatch(by_path["safe_regex"]["regex"], path):
+            return True
+    return False
+
+
+def test_a_query_may_hold_what_the_openapi_document_lists_and_nothing_else(openapi):
+    def spellings(name):
+        return {name, re.sub("([A-Z])", lambda letter: f"_{letter[1].lower()}", name)}
+
+    def named(operation):
+        # Those that are referred to are headers.
+        return [each for each in operation.get("parameters", []) if "name" in each]
+
+    every = {each["name"] for item in openapi["paths"].values() for operation in item.values() for each in named(operation)}
+    cases = 0
+    for template, item in openapi["paths"].items():
+        if not template.startswith("/v1/"):
+            continue  # served as a page
+        path = re.sub(r"\{[^}]*\}", "an-id", template)
+        for method, operation in item.items():
+            listed = {each["name"] for each in named(operation) if each["in"] == "query"}
+            assert query_is_let_through(method.upper(), path)
+            for name in every:
+                for spelt in spellings(name):
+                    assert query_is_let_through(method.upper(), f"{path}?{spelt}=x") == (name in listed), f"{method} {path}?{spelt}"
+                    cases += 1
+            for name in listed:
+                assert query_is_let_through(method.upper(), f"{path}?{name}=a%20b&{name}=2&")
+                for bad in [f"{name}=x&unknown=1", f"%{ord(name[0]):x}{name[1:]}=x", f"{name}.x=1", f"x&{name}=1"]:
+                    assert not query_is_let_through(method.upper(), f"{path}?{bad}"), f"{method} {path}?{bad}"
+    assert cases > 2000
