@@ -91,6 +91,12 @@ pub(crate) async fn sync(tx: &mut Conn, keys: &Jwks, now: Timestamp) -> db::Resu
     publish(tx, missing, now).await
 }
 
+/// Whether the feed has an event of this kind about this subject.
+pub(crate) async fn is_published(tx: &mut Conn, change: &Change) -> db::Result<bool> {
+    let (kind, subject, _) = change.clone().into_parts();
+    Ok(store::feed_event(tx, kind, &subject).await?.is_some())
+}
+
 /// Publishes the changes, in this order, when the transaction commits. It is the last that a transaction does: from here on
 /// every other one that publishes waits for its end, which makes the order of the numbers that of the commits.
 pub(crate) async fn publish(tx: &mut Conn, changes: Vec<Change>, now: Timestamp) -> db::Result<()> {

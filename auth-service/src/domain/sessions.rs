@@ -285,7 +285,10 @@ impl Sessions {
         let arrival = self.clock.now();
         let outcome = write_tx!(self.db, |tx| {
             let (_, session) = match self.lock(tx, claim.session_id).await {
-                Err(Error::SessionEnded) => return Ok(Outcome::Done(())),
+                Err(Error::SessionEnded) => {
+                    self.end_lost(tx, claim.session_id).await?;
+                    return Ok(Outcome::Done(()));
+                }
                 locked => locked?,
             };
             let now = self.clock.now();
@@ -319,7 +322,7 @@ impl Sessions {
     pub(crate) async fn logout(&self, act: &Act, session_id: SessionId) -> Result<(), Error> {
         write_tx!(self.db, |tx| {
             let (_, session) = match self.lock(tx, session_id).await {
-                Err(Error::SessionEnded) => return Ok(()),
+                Err(Error::SessionEnded) => return self.end_lost(tx, session_id).await,
                 locked => locked?,
             };
             if session.end_time.is_none() {
@@ -329,6 +332,16 @@ impl Sessions {
             }
             Ok(())
         })
+    }
+
+    /// Makes the end of a session known that is not there, though one of its tokens was verified: a fail-over may have lost it, and
+    /// verifiers would go on accepting its access tokens.
+    async fn end_lost(&self, tx: &mut Conn, id: SessionId) -> Result<(), Error> {
+        let change = Change::SessionRevoked(id);
+        if store::session_by_id(tx, id).await?.is_none() && !feed::is_published(tx, &change).await? {
+            feed::publish(tx, vec![change], self.clock.now()).await?;
+        }
+        Ok(())
     }
 
     /// Ends the session if it has expired, as soon as the clock can be relied on.

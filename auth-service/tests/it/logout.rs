@@ -1,5 +1,5 @@
 use shared::{
-    proto::auth::v1::LogoutRequest,
+    proto::auth::v1::{GetMeRequest, LogoutRequest},
     testing::{
         TestDatabase, on_both_backends,
         rpc::{reason, with_token},
@@ -17,6 +17,24 @@ fn by_refresh_token(token: &str) -> LogoutRequest {
 
 on_both_backends! {
     migrations = auth_service::MIGRATIONS;
+
+    async fn a_session_that_the_database_has_lost_is_out_nevertheless(database: TestDatabase) {
+        use diesel_async::SimpleAsyncConnection as _;
+        let server = Server::start(database).await;
+        let (ann, bob) = (server.register("ann").await.tokens.expect("tokens"), server.register("bob").await.tokens.expect("tokens"));
+        let lost: shared::db::Result<()> = shared::write_tx!(server.database.db(), |tx| shared::query!(tx, |c| c.batch_execute("DELETE FROM sessions").await));
+        lost.expect("deleted");
+        server.auth().logout(with_token(LogoutRequest::default(), &ann.access_token)).await.expect("logged out");
+        server.auth().logout(by_refresh_token(&bob.refresh_token)).await.expect("logged out");
+        for token in [&ann.access_token, &bob.access_token] {
+            let refused = server.account().get_me(with_token(GetMeRequest {}, token)).await.expect_err("refused");
+            assert_eq!(reason(&refused), "TOKEN_REVOKED");
+        }
+        // Once more is a success, and makes nothing known a second time.
+        let events = crate::purges::count(server.database.db(), "access_feed").await;
+        server.auth().logout(by_refresh_token(&bob.refresh_token)).await.expect("logged out");
+        assert_eq!(crate::purges::count(server.database.db(), "access_feed").await, events);
+    }
 
     async fn a_refresh_token_ends_its_session_and_no_other(database: TestDatabase) {
         let server = Server::start(database).await;

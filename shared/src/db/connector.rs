@@ -18,6 +18,8 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio_postgres::{Config, NoTls, config::Host, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::Error;
+
 /// Head start of one server before the next is tried as well. A host that is down without a word must use up neither the
 /// time that a caller waits nor that of a readiness probe.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -75,10 +77,13 @@ impl Connector {
             && is_at_limit(error)
         {
             let now = Instant::now();
-            *self.pace() = Some(Pace {
+            let before = self.pace().replace(Pace {
                 next: now + PACE,
                 refused: now,
             });
+            if before.is_none() {
+                tracing::warn!(error = words(error), "waiting for a connection");
+            }
         }
         made
     }
@@ -98,6 +103,12 @@ impl Connector {
             }
             Some(_) => false,
         }
+    }
+
+    /// Whether the server refused a connection a moment ago because it has as many as it takes.
+    pub(super) fn is_refused(&self) -> bool {
+        let pace = self.pace();
+        pace.as_ref().is_some_and(|pace| pace.refused.elapsed() < AT_EASE)
     }
 
     fn pace(&self) -> MutexGuard<'_, Option<Pace>> {
@@ -180,6 +191,11 @@ impl Connector {
             (None, None) => String::new(),
         }
     }
+}
+
+/// The error of a call that waited for a connection in vain.
+pub(super) fn at_limit() -> Error {
+    Error::Unavailable(AT_LIMIT.to_owned())
 }
 
 /// Whether the server refused because it has as many connections as it takes.

@@ -210,9 +210,12 @@ impl Db {
     /// Asks whether the database answers and takes writes, within a second.
     pub async fn ping(&self) -> Result<()> {
         let answer = async { self.read().await?.ping().await };
-        tokio::time::timeout(PING_TIMEOUT, answer)
-            .await
-            .unwrap_or_else(|_| Err(Error::Unavailable("no answer to a ping".to_owned())))
+        tokio::time::timeout(PING_TIMEOUT, answer).await.unwrap_or_else(|_| {
+            Err(match self {
+                Self::Postgres(pool) if pool.is_at_limit() => connector::at_limit(),
+                Self::Postgres(_) | Self::Sqlite(_) => Error::Unavailable("no answer to a ping".to_owned()),
+            })
+        })
     }
 
     /// The same past the pooler as well, if there is one.

@@ -41,6 +41,16 @@ pub enum PoolerError {
     /// The two URLs lead to different databases.
     #[error("--database-direct-url leads to another database than --database-url")]
     OtherDatabase,
+    /// The two URLs name different users.
+    #[error(
+        "--database-direct-url logs in as the user {direct}, and --database-url as {pooled}: it must be the same user"
+    )]
+    OtherUser {
+        /// The user of the URL that leads to the pooler.
+        pooled: String,
+        /// The user of the direct URL.
+        direct: String,
+    },
     /// The pooler loses prepared statements.
     #[error(
         "the pooler does not carry prepared statements over from one connection to another: \
@@ -72,6 +82,16 @@ async fn checked(pool: &Pool) -> Result<AsyncPgConnection, MigrateError> {
         }
         if !is_same_database(pooled, &mut own).await? {
             return Err(PoolerError::OtherDatabase.into());
+        }
+        let (pooled_user, direct_user) = (
+            user(pooled).await.map_err(Error::from)?,
+            user(&mut own).await.map_err(Error::from)?,
+        );
+        if pooled_user != direct_user {
+            return Err(MigrateError::Pooler(PoolerError::OtherUser {
+                pooled: pooled_user,
+                direct: direct_user,
+            }));
         }
         warn_without_limit(pool, pooled).await?;
     } else if is_shared {
@@ -112,6 +132,12 @@ async fn share_sessions(first: &mut AsyncPgConnection, second: &mut AsyncPgConne
 async fn process(conn: &mut AsyncPgConnection) -> QueryResult<i32> {
     let process = prepared::<Integer>("SELECT pg_backend_pid()");
     bounded(Some(ANSWER), process.get_result(conn)).await
+}
+
+/// The role that a connection has.
+async fn user(conn: &mut AsyncPgConnection) -> QueryResult<String> {
+    let user = prepared::<Text>("SELECT current_user::text");
+    bounded(Some(ANSWER), user.get_result(conn)).await
 }
 
 /// Whether a lock taken on one connection is seen on the other.

@@ -160,7 +160,14 @@ impl Pool {
                 tokio::time::sleep(LIMIT_PAUSE).await;
             }
         };
-        let object = self.metrics.get(self.acquire_timeout, object).await?;
+        let object = self.metrics.get(self.acquire_timeout, object).await;
+        let object = object.map_err(|error| {
+            if self.is_at_limit() {
+                connector::at_limit()
+            } else {
+                error
+            }
+        })?;
         let conn = Conn::new(Pooled::Postgres(Box::new(object)), Some(self.statement_timeout + GRACE));
         Ok(conn
             .reporting_to(&self.distrust)
@@ -199,10 +206,19 @@ impl Pool {
                 }
             }
         };
-        let conn = tokio::time::timeout(self.acquire_timeout, made)
-            .await
-            .map_err(|_| Error::Unavailable("a connection could not be made in time".to_owned()))??;
+        let conn = tokio::time::timeout(self.acquire_timeout, made).await.map_err(|_| {
+            if connector.is_refused() {
+                connector::at_limit()
+            } else {
+                Error::Unavailable("a connection could not be made in time".to_owned())
+            }
+        })??;
         Ok(conn)
+    }
+
+    /// Whether the server takes no more connections.
+    pub(super) fn is_at_limit(&self) -> bool {
+        self.connector.is_refused()
     }
 
     /// Whether the server is reached past a pooler.

@@ -29,10 +29,16 @@ impl Conn {
     /// gone right for [`SETTLING`](crate::clock::SETTLING), and on PostgreSQL the server's clock agrees
     /// within [`ALLOWANCE`]. Costs one query there, which may run in a transaction.
     pub async fn settled(&mut self, clock: &Clock) -> Result<Option<Settled>> {
-        let before = clock.now();
-        if clock.steady().is_none() {
+        if clock.steady().is_none() || !self.agrees(clock).await? {
             return Ok(None);
         }
+        // Once more, since the clock may have been set meanwhile.
+        Ok(clock.steady())
+    }
+
+    /// Whether the server's clock agrees within [`ALLOWANCE`]. Warns if it begins to differ, and if it agrees again.
+    async fn agrees(&mut self, clock: &Clock) -> Result<bool> {
+        let before = clock.now();
         if self.backend() == Backend::Postgres {
             let server = match clock.steered_server_time() {
                 Some(time) => time,
@@ -47,12 +53,9 @@ impl Conn {
                 None
             };
             clock.course().compare(disagreement);
-            if disagreement.is_some() {
-                return Ok(None);
-            }
+            return Ok(disagreement.is_none());
         }
-        // Once more, since the clock may have been set meanwhile.
-        Ok(clock.steady())
+        Ok(true)
     }
 
     /// Reads the clock of the PostgreSQL server.
@@ -94,8 +97,11 @@ impl Db {
             loop {
                 counter!(STEPS).absolute(clock.steps());
                 // A database that does not answer says nothing about the clock; others report it.
-                if let Ok(settled) = db.settled(&clock).await {
-                    gauge!(SETTLED).set(if settled.is_some() { 1.0 } else { 0.0 });
+                // The server's clock is asked also while this one has not settled: a wrong clock is told of from the start.
+                let agrees = async { db.read().await?.agrees(&clock).await };
+                if let Ok(agrees) = agrees.await {
+                    let is_settled = agrees && clock.steady().is_some();
+                    gauge!(SETTLED).set(if is_settled { 1.0 } else { 0.0 });
                 }
                 tokio::time::sleep(INTERVAL).await;
             }
