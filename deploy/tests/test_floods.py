@@ -98,3 +98,59 @@ def test_unfinished_messages_take_bounded_memory(own_gateway, path, addresses):
     for attacker in attackers:
         attacker.socket.close()
     print(f"{peak_memory(process) - idle:.0f} MiB above idle, the slowest of 20 reads took {slowest * 1000:.0f} ms")
+
+
+class Unread(threading.Thread):
+    """A connection with as many complete calls as it may have, which gives no room for the answers."""
+
+    def __init__(self, address, source):
+        super().__init__(daemon=True)
+        self.socket = socket.socket()
+        self.socket.bind((source, 0))
+        host, port = address.split(":")
+        self.socket.connect((host, int(port)))
+        self.socket.settimeout(20)
+        self.given_up = 0
+        self.http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        self.http2.local_settings.initial_window_size = 0
+
+    def run(self):
+        with contextlib.suppress(OSError, h2.exceptions.H2Error):
+            self.http2.initiate_connection()
+            for _ in range(CALLS):
+                stream = self.http2.get_next_available_stream_id()
+                headers = [
+                    (":method", "POST"),
+                    (":scheme", "http"),
+                    (":authority", "localhost"),
+                    (":path", "/auth.v1.AccountService/GetClientAddress"),
+                    ("content-type", "application/grpc"),
+                    ("te", "trailers"),
+                ]
+                self.http2.send_headers(stream, headers)
+                self.http2.send_data(stream, bytes(5), end_stream=True)
+            while True:
+                self.socket.sendall(self.http2.data_to_send())
+                if not (received := self.socket.recv(1 << 16)):
+                    return
+                for event in self.http2.receive_data(received):
+                    if isinstance(event, h2.events.StreamReset):
+                        self.given_up += 1
+
+
+@pytest.mark.parametrize("addresses", [1, 50])
+def test_answers_that_nobody_reads_take_bounded_memory(own_gateway, addresses):
+    deployment = own_gateway()
+    token = deployment.player()
+    process = deployment.standalone.process
+    idle = peak_memory(process)
+    attackers = [Unread(deployment.at("auth"), f"127.0.1.{1 + number % addresses}") for number in range(150)]
+    for attacker in attackers:
+        attacker.start()
+    # An address has room for 1,600 such answers, and all together for 6,500; the others are given up at once, and the rest in 30 s.
+    until(lambda: sum(attacker.given_up for attacker in attackers) >= 150 * CALLS - 7000, "answers are given up", seconds=25)
+    assert deployment.rest(token).get("/v1/me").status_code == 200
+    assert peak_memory(process) < idle + MEMORY_MIB, f"{peak_memory(process) - idle:.0f} MiB above idle"
+    for attacker in attackers:
+        attacker.socket.close()
+    print(f"{peak_memory(process) - idle:.0f} MiB above idle")

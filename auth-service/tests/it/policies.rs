@@ -62,7 +62,7 @@ on_both_backends! {
         assert_eq!(register(&third, &many("third", 0, 400, &[])).await.expect("registered").len(), 400);
 
         // A declaration locks what all roles hold, so they are few.
-        let mut answers = std::collections::BTreeSet::new();
+        let mut answers = BTreeSet::new();
         for _ in 0..70 {
             answers.insert(register(&third, &many("third", 0, 1, &[])).await.map_or_else(|status| reason(&status), |_| "OK".to_owned()));
         }

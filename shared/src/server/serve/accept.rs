@@ -27,6 +27,7 @@ use super::{
     connection::{self, Connection, Rules},
     descriptors::is_reserved,
     limits::{Admitted, ConnectionLimits},
+    unread::Unread,
 };
 use crate::server::{Running, local::LocalConnections};
 
@@ -109,7 +110,11 @@ impl Port {
                     continue;
                 };
                 let _ = socket.set_nodelay(true);
-                served.spawn(Connection::new(Some(peer)), socket, tls.clone(), admitted);
+                let connection = Connection {
+                    client: self.limits.client_of(peer),
+                    ..Connection::new(Some(peer))
+                };
+                served.spawn(connection, socket, tls.clone(), admitted);
             }
         };
         stop.run_until_cancelled(accept).await;
@@ -156,6 +161,7 @@ where
             rules: Rules {
                 protocol,
                 idle,
+                unread: Unread::default(),
                 stop: running.stop_token().clone(),
                 kill: CancellationToken::new(),
             },
@@ -199,11 +205,12 @@ where
 }
 
 impl Connection {
-    fn new(peer: Option<std::net::SocketAddr>) -> Self {
+    pub(super) fn new(peer: Option<std::net::SocketAddr>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT.fetch_add(1, Relaxed),
             peer,
+            client: None,
         }
     }
 }

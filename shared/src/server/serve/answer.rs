@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -27,7 +27,10 @@ use tonic::{
     codegen::{Body as HttpBody, Bytes},
 };
 
-use super::activity::OpenCall;
+use super::{
+    activity::OpenCall,
+    unread::{Room, UnreadOf},
+};
 
 /// How long a client may take to make room for the next piece.
 const UNREAD: Duration = Duration::from_secs(30);
@@ -45,14 +48,18 @@ tokio::task_local! {
     static ANSWER: Arc<Progress>;
 }
 
-/// How far an answer has got: zero while it waits for the server, otherwise a number that grows
-/// with each piece that is on its way to the client.
+/// How far an answer has got.
 #[derive(Debug, Default)]
-struct Progress(AtomicU32);
+struct Progress {
+    /// Zero while it waits for the server, otherwise a number that grows with each piece that is on its way to the client.
+    piece: AtomicU32,
+    /// Bytes that are still to be sent.
+    rest: AtomicUsize,
+}
 
-/// Spawns the calls of HTTP/2 connections.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Calls;
+/// Spawns the calls of an HTTP/2 connection.
+#[derive(Clone, Debug)]
+pub(super) struct Calls(pub(super) UnreadOf);
 
 impl<F> Executor<F> for Calls
 where
@@ -64,6 +71,8 @@ where
             call: ANSWER.scope(Arc::clone(&progress), call),
             progress,
             timer: None,
+            unread: self.0.clone(),
+            room: None,
         });
     }
 }
@@ -75,6 +84,8 @@ pin_project! {
         call: TaskLocalFuture<Arc<Progress>, F>,
         progress: Arc<Progress>,
         timer: Option<(u32, Pin<Box<Sleep>>)>,
+        unread: UnreadOf,
+        room: Option<Room>,
     }
 }
 
@@ -86,10 +97,19 @@ impl<F: Future<Output = ()>> Future for Answering<F> {
         if this.call.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let piece = this.progress.0.load(Relaxed);
+        let piece = this.progress.piece.load(Relaxed);
         if piece == 0 {
             *this.timer = None;
+            *this.room = None;
             return Poll::Pending;
+        }
+        if this.room.is_none() {
+            *this.room = this.unread.take(this.progress.rest.load(Relaxed));
+        }
+        if this.room.is_none() {
+            metrics::counter!(UNREAD_ANSWERS).increment(1);
+            tracing::debug!("an answer was given up: too many lie unread");
+            return Poll::Ready(());
         }
         let timer = match this.timer {
             Some((timed, timer)) if *timed == piece => timer,
@@ -167,9 +187,10 @@ impl HttpBody for Answer {
             let piece = if frame.is_pending() {
                 0
             } else {
-                progress.0.load(Relaxed).wrapping_add(1).max(1)
+                progress.piece.load(Relaxed).wrapping_add(1).max(1)
             };
-            progress.0.store(piece, Relaxed);
+            progress.rest.store(this.rest.len(), Relaxed);
+            progress.piece.store(piece, Relaxed);
         }
         frame
     }

@@ -9,6 +9,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
+use ipnet::IpNet;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Duration, sleep},
@@ -22,6 +23,7 @@ use super::{
     activity::{Activity, Asked, LEAVING, STOPPING, Verdict},
     answer::{Answer, Calls, LAST_PIECE_LEN},
     guard::Guarded,
+    unread::Unread,
 };
 
 /// Calls that one connection may have open.
@@ -51,6 +53,8 @@ pub(in crate::server) struct Connection {
     pub(in crate::server) id: u64,
     /// The other end. `None` within the process.
     pub(in crate::server) peer: Option<SocketAddr>,
+    /// Network of the client; `None` if many clients stand behind a trusted proxy, and within the process.
+    pub(in crate::server) client: Option<IpNet>,
 }
 
 /// The rules that every connection of a port goes by.
@@ -59,6 +63,8 @@ pub(super) struct Rules {
     pub(super) protocol: Protocol,
     /// The longest time without a call.
     pub(super) idle: Duration,
+    /// Memory of answers that lie unread.
+    pub(super) unread: Unread,
     /// Cancelled when clients are to be asked to go.
     pub(super) stop: CancellationToken,
     /// Cancelled when connections are to end whatever they do.
@@ -72,6 +78,7 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
+    let calls = Calls(rules.unread.of(connection.client));
     let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Guarded::new(socket, rules.protocol, Arc::clone(&activity)));
     let service = Requests {
@@ -81,7 +88,7 @@ where
     };
     match rules.protocol {
         Protocol::Grpc => {
-            let served = hyper::server::conn::http2::Builder::new(Calls)
+            let served = hyper::server::conn::http2::Builder::new(calls)
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)

@@ -77,6 +77,13 @@ impl ConnectionLimits {
         })
     }
 
+    /// The network of a client; `None` for a trusted proxy.
+    pub(super) fn client_of(&self, peer: SocketAddr) -> Option<IpNet> {
+        let address = peer.ip().to_canonical();
+        let is_proxy = self.trusted.iter().any(|net| net.contains(&address));
+        (!is_proxy).then(|| ClientAddress::network_of(address))
+    }
+
     /// Notes a connection that was closed at once.
     pub(super) fn refused(&self, reason: &'static str) {
         metrics::counter!(REFUSED, "port" => self.port, "reason" => reason).increment(1);

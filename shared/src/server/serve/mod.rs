@@ -14,6 +14,7 @@ mod frames;
 mod guard;
 mod limits;
 mod tls;
+mod unread;
 
 #[cfg(test)]
 mod tests;

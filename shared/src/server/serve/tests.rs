@@ -45,6 +45,7 @@ fn rules(protocol: Protocol) -> Rules {
     Rules {
         protocol,
         idle: IDLE,
+        unread: super::unread::Unread::default(),
         stop: CancellationToken::new(),
         kill: CancellationToken::new(),
     }
@@ -53,7 +54,7 @@ fn rules(protocol: Protocol) -> Rules {
 /// The client's end of an HTTP/2 connection in memory.
 fn served(len: usize) -> DuplexStream {
     let (client, socket) = duplex(1 << 20);
-    let connection = Connection { id: 1, peer: None };
+    let connection = Connection::new(None);
     tokio::spawn(serve(socket, connection, answering(len), rules(Protocol::Grpc)));
     client
 }
@@ -109,7 +110,7 @@ async fn connections_that_are_not_set_up_in_time_are_closed() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_trickles_in_after_another_is_closed() {
     let (mut client, socket) = duplex(1 << 16);
-    let connection = Connection { id: 1, peer: None };
+    let connection = Connection::new(None);
     tokio::spawn(serve(socket, connection, answering(1), rules(Protocol::Http)));
     client
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -200,7 +201,7 @@ async fn little_is_queued_for_a_client_with_a_window_that_reads_nothing() {
         Ok(Response::new(Body::new(http_body_util::StreamBody::new(pieces))))
     });
     let (mut client, socket) = duplex(PIECE);
-    let connection = Connection { id: 1, peer: None };
+    let connection = Connection::new(None);
     let served = tokio::spawn(serve(socket, connection, endless, rules(Protocol::Grpc)));
     // The largest windows that there are, of the stream and of the connection, and one request.
     let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff];
@@ -229,7 +230,7 @@ async fn a_client_that_closes_its_side_is_answered() {
             .await
             .expect("sent");
         client.shutdown().await.expect("closed");
-        let connection = Connection { id: 1, peer: None };
+        let connection = Connection::new(None);
         tokio::spawn(serve(socket, connection, answering(1), rules(Protocol::Http)));
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.expect("an answer");
@@ -240,7 +241,7 @@ async fn a_client_that_closes_its_side_is_answered() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_connection_does_not_hold_up_the_end() {
     let (mut client, socket) = duplex(1 << 16);
-    let connection = Connection { id: 1, peer: None };
+    let connection = Connection::new(None);
     let rules = rules(Protocol::Grpc);
     let stop = rules.stop.clone();
     let served = tokio::spawn(serve(socket, connection, answering(1), rules));

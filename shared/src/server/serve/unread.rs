@@ -1,0 +1,118 @@
+//! Bounds the memory of answers that their clients do not read.
+//!
+//! A client that gives no room on its streams makes us keep the rest of each answer, and what HTTP/2 keeps of the stream, until
+//! the answer is given up. An answer that finds no room in this budget is given up at once.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ipnet::IpNet;
+
+/// Memory of all answers of a port that lie unread.
+const TOTAL: usize = 64 * 1024 * 1024;
+/// The part of one client address. Trusted proxies, behind which stand many clients, have all of it.
+const OF_CLIENT: usize = TOTAL / 4;
+/// Memory that a stream and its task keep beside the rest of the answer (measured: 8 KiB).
+const OF_STREAM: usize = 10 * 1024;
+
+/// The budget of a port. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unread(Arc<Mutex<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    total: usize,
+    by_client: HashMap<IpNet, usize>,
+}
+
+/// The budget as one connection has it.
+#[derive(Clone, Debug)]
+pub(super) struct UnreadOf {
+    unread: Unread,
+    client: Option<IpNet>,
+}
+
+/// Room for an answer, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Room {
+    of: UnreadOf,
+    bytes: usize,
+}
+
+impl Unread {
+    /// The budget for a connection of this client; `None` for a proxy, and within the process.
+    pub(super) fn of(&self, client: Option<IpNet>) -> UnreadOf {
+        UnreadOf {
+            unread: self.clone(),
+            client,
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // A panic leaves nothing half written in here.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl UnreadOf {
+    /// Room for an answer of which so many bytes are left; `None` if there is none.
+    pub(super) fn take(&self, rest: usize) -> Option<Room> {
+        let bytes = OF_STREAM + rest;
+        let mut held = self.unread.held();
+        let of_client = self.client.and_then(|client| held.by_client.get(&client)).copied();
+        if held.total + bytes > TOTAL || of_client.unwrap_or_default() + bytes > OF_CLIENT && self.client.is_some() {
+            return None;
+        }
+        held.total += bytes;
+        if let Some(client) = self.client {
+            *held.by_client.entry(client).or_default() += bytes;
+        }
+        Some(Room {
+            of: self.clone(),
+            bytes,
+        })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut held = self.of.unread.held();
+        held.total -= self.bytes;
+        if let Some(client) = self.of.client
+            && let Some(of_client) = held.by_client.get_mut(&client)
+        {
+            *of_client -= self.bytes;
+            if *of_client == 0 {
+                held.by_client.remove(&client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_client_takes_the_room_of_the_others_and_what_is_read_makes_room() {
+        let unread = Unread::default();
+        let client = |address: &str| unread.of(Some(address.parse().expect("a network")));
+        let fill = |of: &UnreadOf| std::iter::from_fn(|| of.take(90 * 1024)).collect::<Vec<_>>();
+        let (ann, bob) = (client("192.0.2.1/32"), client("192.0.2.2/32"));
+        let anns = fill(&ann);
+        assert!((160..=165).contains(&anns.len()), "{}", anns.len());
+        let bobs = fill(&bob);
+        assert_eq!(bobs.len(), anns.len());
+        // A proxy has what is left.
+        let others = fill(&unread.of(None));
+        assert!(others.len() > anns.len());
+        assert!(client("192.0.2.3/32").take(0).is_none() || client("192.0.2.3/32").take(90 * 1024).is_none());
+        drop(anns);
+        assert!(ann.take(0).is_some() && bob.take(0).is_none());
+        drop((bobs, others));
+        let held = unread.held();
+        assert_eq!((held.total, held.by_client.len()), (0, 0));
+    }
+}
