@@ -9,6 +9,7 @@ import time
 import h2.config
 import h2.connection
 import h2.exceptions
+import h2.settings
 import pytest
 
 from conftest import until
@@ -112,7 +113,8 @@ class Unread(threading.Thread):
         self.socket.settimeout(20)
         self.given_up = 0
         self.http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
-        self.http2.local_settings.initial_window_size = 0
+        no_room = {h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0}
+        self.http2.local_settings = h2.settings.Settings(client=True, initial_values=no_room)
 
     def run(self):
         with contextlib.suppress(OSError, h2.exceptions.H2Error):

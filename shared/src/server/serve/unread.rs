@@ -110,7 +110,7 @@ mod tests {
         assert!(others.len() > anns.len());
         assert!(client("192.0.2.3/32").take(0).is_none() || client("192.0.2.3/32").take(90 * 1024).is_none());
         drop(anns);
-        assert!(ann.take(0).is_some() && bob.take(0).is_none());
+        assert!(ann.take(0).is_some() && bob.take(90 * 1024).is_none());
         drop((bobs, others));
         let held = unread.held();
         assert_eq!((held.total, held.by_client.len()), (0, 0));
