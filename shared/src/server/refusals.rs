@@ -1,5 +1,6 @@
-//! Keeps the refusals of anonymous calls from filling the log: a few of each kind are logged one by
-//! one, the rest as a count.
+//! Keeps calls that anybody can make again and again from filling the log: a few of each kind are logged one by one, the rest as
+//! a count. These are the refusals of anonymous calls, and in larger numbers anonymous calls that succeed and refusals of calls
+//! that are signed in.
 
 use std::{
     convert::Infallible,
@@ -22,11 +23,15 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Refusals that are logged one by one in that time: of one RPC with one code, and of all.
 const OF_A_KIND: u32 = 10;
 const IN_ALL: u32 = 100;
+/// The same for anonymous calls that succeed, and for refusals of calls that are signed in: of one RPC with one code.
+const OF_A_COMMON_KIND: u32 = 1000;
 
-/// The refusals of one RPC since the last report, by gRPC code.
+/// The calls of one RPC since the last report, by gRPC code.
 #[derive(Debug, Default)]
 pub(super) struct RefusalCounts {
     logged: [AtomicU32; CODES],
+    /// Those of the common kinds.
+    logged_common: [AtomicU32; CODES],
     unlogged: [AtomicU32; CODES],
 }
 
@@ -45,11 +50,16 @@ impl Refusals {
         }
     }
 
-    /// Counts a refusal. Whether it is to be logged by itself.
-    pub(super) fn is_logged(&self, rpc: &Rpc, code: Code) -> bool {
+    /// Counts a call that ended with this code. Whether it is to be logged by itself.
+    pub(super) fn is_logged(&self, rpc: &Rpc, code: Code, is_anonymous: bool) -> bool {
         let (counts, index) = (&rpc.refusals, index(code));
-        let is_logged =
-            counts.logged[index].fetch_add(1, Relaxed) < OF_A_KIND && self.logged.fetch_add(1, Relaxed) < IN_ALL;
+        let is_logged = match (code == Code::Ok, is_anonymous) {
+            (true, false) => return true,
+            (false, true) => {
+                counts.logged[index].fetch_add(1, Relaxed) < OF_A_KIND && self.logged.fetch_add(1, Relaxed) < IN_ALL
+            }
+            (true, true) | (false, false) => counts.logged_common[index].fetch_add(1, Relaxed) < OF_A_COMMON_KIND,
+        };
         if !is_logged {
             counts.unlogged[index].fetch_add(1, Relaxed);
         }
@@ -77,6 +87,7 @@ impl Refusals {
         for rpc in self.rpcs.iter() {
             for code in 0..CODES {
                 rpc.refusals.logged[code].store(0, Relaxed);
+                rpc.refusals.logged_common[code].store(0, Relaxed);
                 let unlogged = rpc.refusals.unlogged[code].swap(0, Relaxed);
                 if unlogged > 0 {
                     tracing::warn!(
@@ -84,7 +95,7 @@ impl Refusals {
                         rpc.method,
                         rpc.grpc.status_code = name(Code::from(i32::try_from(code).unwrap_or_default())),
                         count = unlogged,
-                        "refused calls without a log line each"
+                        "calls without a log line each"
                     );
                 }
             }
@@ -108,7 +119,7 @@ mod tests {
         let refusals = Refusals::new(Arc::clone(&rpcs));
         let logged = |path: &str, code| {
             let rpc = rpcs.at(path);
-            (0..1000).filter(|_| refusals.is_logged(rpc, code)).count()
+            (0..1000).filter(|_| refusals.is_logged(rpc, code, true)).count()
         };
         assert_eq!(logged("/game.v1.GameService/CreateGame", Code::Unauthenticated), 10);
         assert_eq!(logged("/game.v1.GameService/CreateGame", Code::InvalidArgument), 10);
@@ -122,9 +133,21 @@ mod tests {
             10,
             "after a report it begins anew"
         );
-        let many = rpcs.iter().map(|rpc| refusals.is_logged(rpc, Code::Unavailable));
+        // What is common is logged more often, whatever strangers are refused; and what users do, always.
+        let rpc = rpcs.at("/game.v1.GameService/CreateGame");
+        for (code, is_anonymous, expected) in [
+            (Code::Ok, true, 1000),
+            (Code::Unauthenticated, false, 1000),
+            (Code::Ok, false, 5000),
+        ] {
+            let logged = (0..5000)
+                .filter(|_| refusals.is_logged(rpc, code, is_anonymous))
+                .count();
+            assert_eq!(logged, expected, "{code:?} {is_anonymous}");
+        }
+        let many = rpcs.iter().map(|rpc| refusals.is_logged(rpc, Code::Unavailable, true));
         let more = (1..8).flat_map(|code| rpcs.iter().map(move |rpc| (rpc, code)));
-        let more = more.map(|(rpc, code)| refusals.is_logged(rpc, Code::from(code)));
+        let more = more.map(|(rpc, code)| refusals.is_logged(rpc, Code::from(code), true));
         assert!(
             many.chain(more).filter(|logged| *logged).count() <= 100,
             "all kinds together"

@@ -259,7 +259,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let elapsed = self.start.elapsed();
         let is_anonymous = self.is_anonymous || self.code == Code::Unauthenticated;
-        if self.code == Code::Ok || !is_anonymous || self.refusals.is_logged(&self.rpc, self.code) {
+        if self.refusals.is_logged(&self.rpc, self.code, is_anonymous) {
             log(self.code, elapsed, self.rpc.is_infrastructure);
         }
         self.span.record("rpc.grpc.status_code", i32::from(self.code));
