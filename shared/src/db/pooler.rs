@@ -105,6 +105,8 @@ async fn checked(pool: &Pool) -> Result<AsyncPgConnection, MigrateError> {
 /// that `first` used before. Now `first` must use another one, on which its statement was never prepared, and fails with
 /// [`Error::StatementLost`] if the pooler does not see to that.
 async fn share_sessions(first: &mut AsyncPgConnection, second: &mut AsyncPgConnection) -> Result<bool, Error> {
+    let probe = Uuid::new_v4().simple().to_string();
+    let process = async |conn: &mut AsyncPgConnection| process(conn, &probe).await;
     let only = process(first).await?;
     for _ in 0..ATTEMPTS {
         let before = process(first).await?;
@@ -128,10 +130,18 @@ async fn share_sessions(first: &mut AsyncPgConnection, second: &mut AsyncPgConne
     Ok(false)
 }
 
-/// The server's process behind a connection, asked by a statement that the connection prepares once.
-async fn process(conn: &mut AsyncPgConnection) -> QueryResult<i32> {
-    let process = prepared::<Integer>("SELECT pg_backend_pid()");
-    bounded(Some(ANSWER), process.get_result(conn)).await
+/// The server's process behind a connection, asked by a statement that the connection prepares once. The answer repeats the
+/// probe: without it, the statement was one of the same name that another process had left behind.
+async fn process(conn: &mut AsyncPgConnection, probe: &str) -> Result<i32, Error> {
+    let process = prepared::<(Integer, Text)>(format!("SELECT pg_backend_pid(), '{probe}'"));
+    let (process, answer): (i32, String) = bounded(Some(ANSWER), process.get_result(conn)).await?;
+    if answer == probe {
+        Ok(process)
+    } else {
+        Err(Error::StatementLost(
+            "it answered another statement's question".to_owned(),
+        ))
+    }
 }
 
 /// The role that a connection has.
