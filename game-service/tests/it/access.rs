@@ -79,7 +79,8 @@ pub(crate) async fn becomes(code: Code, why: &str, call: impl AsyncFn() -> Resul
             if got == (code, why.to_owned()) {
                 return;
             }
-            sleep(Duration::from_millis(5)).await;
+            // Each call may make a game, of which a player may have 100: the wait for a silent feed is a second or two.
+            sleep(Duration::from_millis(50)).await;
         }
     };
     let came = timeout(Duration::from_secs(60), until).await;
