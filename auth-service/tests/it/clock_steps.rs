@@ -158,7 +158,7 @@ on_both_backends! {
         assert_eq!(reason(&server.rotate(&first.refresh_token, "").await.expect_err("overlap")), "ROTATION_OVERLAP");
         server.clock.set(START);
         server.rotate(&second.refresh_token, "").await.expect("the session lives");
-        // Whoever wants out gets out, also with the old token.
+        // A logout works also with the token before.
         let third = server.register("bob").await.tokens.expect("tokens");
         let fourth = server.rotate(&third.refresh_token, "").await.expect("rotated");
         server.clock.set(START.plus(Duration::from_hours(1)));

@@ -277,14 +277,14 @@ on_both_backends! {
         let described = Permission { name: "invoices:approve".to_owned(), description: "X".to_owned(), ..Permission::default() };
         let update = UpdatePermissionRequest { permission: Some(described), update_mask: None };
         assert_eq!(refusal(janitor.update_permission(update).await), exceeds);
-        // Not even what one holds is taken from somebody who holds more.
+        // A permission that the caller holds is not taken from a user who holds more either.
         assert_eq!(refusal(janitor.unassign(&chief.user_id, "admin").await), exceeds);
         assert_eq!(refusal(janitor.revoke(&chief.user_id, "invoices:approve").await), exceeds);
         assert_eq!(refusal(janitor.revoke(&chief.user_id, "rbac:read").await), exceeds);
         assert_eq!(root.permissions_of("admin").await, held_by_admins);
         assert_eq!(root.permissions_of("clerk").await, ["invoices:approve", "rbac:read"]);
 
-        // What one holds one may take away, and oneself may give up everything.
+        // A caller may take away what they hold, and give up everything of their own.
         root.make_role("reader", &["rbac:read"]).await;
         let peer = root.service(&server, "the-peer", &["reader"], &["rbac:read"]).await;
         janitor.revoke(&peer.user_id, "rbac:read").await.expect("taken");

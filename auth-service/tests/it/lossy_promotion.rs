@@ -147,7 +147,7 @@ on_both_backends! {
             (refreshed(&server, &out).await == Err("SESSION_ENDED".to_owned())).then_some(())
         }).await;
         refreshed(&server, &later).await.expect("bob's session lives");
-        // What is published from now on is heard.
+        // Later revocations are heard.
         server.auth().logout(LogoutRequest { refresh_token: later.refresh_token.clone() }).await.expect("logged out");
         assert_eq!(me(&server, &later.access_token).await, Err("TOKEN_REVOKED".to_owned()));
     }

@@ -48,10 +48,10 @@ on_both_backends! {
         register(&rogue, &many("other", 0, 1, &["player"])).await.expect("registered");
         let refused = register(&rogue, &many("other", 1, 1, &[])).await.expect_err("too many");
         assert_eq!(bad_fields(&refused), ["permissions"]);
-        // What is there already may be declared again.
+        // Declaring the same permissions again is allowed.
         register(&rogue, &many("mine", 0, 499, &["player"])).await.expect("registered");
 
-        // Nor do several of them fill a role that everybody has.
+        // Several services together cannot fill a role that everybody has.
         let second = root.service(&server, "second", &["service"], &[]).await;
         register(&second, &many("second", 0, 400, &["player"])).await.expect("registered");
         let third = root.service(&server, "third", &["service"], &[]).await;

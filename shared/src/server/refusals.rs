@@ -133,7 +133,7 @@ mod tests {
             10,
             "after a report it begins anew"
         );
-        // What is common is logged more often, whatever strangers are refused; and what users do, always.
+        // Common kinds have a larger limit of their own; successful calls of users are always logged.
         let rpc = rpcs.at("/game.v1.GameService/CreateGame");
         for (code, is_anonymous, expected) in [
             (Code::Ok, true, 1000),

@@ -21,7 +21,7 @@ pub struct Principal {
     key_id: String,
     issued_at: Timestamp,
     expires_at: Timestamp,
-    /// When the token's life is over by the monotonic clock; fixed when the token is first accepted.
+    /// End of the token's life by the monotonic clock; fixed when the token is first accepted.
     over_at: OnceLock<Duration>,
 }
 
@@ -42,7 +42,7 @@ impl Principal {
         }
     }
 
-    /// When the token's life is over by the monotonic clock; `None` until the token is first accepted. The wall clock may be
+    /// End of the token's life by the monotonic clock; `None` until the token is first accepted. The wall clock may be
     /// set back, and what was said about the token, such as that its session has ended, may be forgotten by then.
     pub(super) fn over_at(&self) -> Option<Duration> {
         self.over_at.get().copied()

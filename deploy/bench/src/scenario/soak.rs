@@ -1,4 +1,4 @@
-//! Hours of what clients do all day, at a steady rate: whether memory, descriptors and response times stay where they are.
+//! Mixed calls at a steady rate for an hour or more: do memory, descriptors and response times stay where they are?
 
 use std::{
     collections::BTreeMap,
@@ -58,7 +58,7 @@ const CELLS: [i32; 7] = [0, 1, 2, 3, 4, 5, 6];
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// What happened since the last look.
+/// Calls since the last report.
 #[derive(Default)]
 struct Seen {
     times: Times,
@@ -67,7 +67,7 @@ struct Seen {
     failures: BTreeMap<String, u64>,
 }
 
-/// What is shared by those who call.
+/// State that all pairs of players share.
 struct Soak {
     auth: Channel,
     game: Channel,
@@ -114,7 +114,7 @@ pub(crate) async fn run(setup: &Setup<'_>, length: &Length, report: &mut Report)
         };
         pairs.spawn(async move {
             loop {
-                // What failed is counted; the next visit begins anew.
+                // Failures are counted; the next visit begins anew.
                 let _ = pair.visit().await;
             }
         });
