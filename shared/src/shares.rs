@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Counts by key, each bounded by the same limit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Shares<K: Hash + Eq> {
     limit: u32,
     held: Arc<Mutex<HashMap<K, u32>>>,

@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use shared::{
     clock::Clock,
     db::{DatabaseSettings, Db},
-    proto::auth::v1::{GetJwksRequest, GetMeRequest, key_service_client::KeyServiceClient},
+    proto::auth::v1::{ChangePasswordRequest, GetJwksRequest, GetMeRequest, key_service_client::KeyServiceClient},
     server::{Running, ServerSettings},
     testing::{
         TestDatabase, block_on, contract, on_both_backends,
@@ -24,7 +24,7 @@ use tonic::{
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
-use crate::support::{START, Server, registration, settings, spawn};
+use crate::support::{START, Server, one_of_two, registration, settings, spawn};
 
 on_both_backends! {
     migrations = auth_service::MIGRATIONS;
@@ -40,6 +40,32 @@ on_both_backends! {
         contract::serving(server.grpc).await;
         assert_eq!(reason(&hashing.await.expect("joined")), "CREDENTIALS_INVALID");
         server.keys().get_jwks(GetJwksRequest {}).await.expect("there is room again");
+    }
+
+    async fn a_user_may_have_only_so_many_calls_in_hand(database: TestDatabase) {
+        let slow = settings(&["--hashing-workers", "1", "--hashing-memory-kib", "262144", "--hashing-passes", "8"]);
+        let one = ServerSettings { max_concurrent_requests_per_user: 1, ..ServerSettings::default() };
+        let server = Server::start_limited(database, &slow, &one).await;
+        let tokens = server.register("ann").await.tokens.expect("tokens");
+        let others = server.register("bob").await.tokens.expect("tokens");
+        let me = async |token: &str| server.account().get_me(with_token(GetMeRequest {}, token)).await;
+        let (refused, hashing) = one_of_two(|| {
+            let (mut account, token) = (server.account(), tokens.access_token.clone());
+            let change = ChangePasswordRequest {
+                current_password: "not hers".to_owned(),
+                new_password: "correct horse battery".to_owned(),
+                new_password_confirmation: "correct horse battery".to_owned(),
+            };
+            async move { account.change_password(with_token(change, &token)).await.expect_err("not her password") }
+        })
+        .await;
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY_CONCURRENT_CALLS"));
+        assert!(refused.get_details_retry_info().is_some());
+        let second = me(&tokens.access_token).await.expect_err("a second call of hers");
+        assert_eq!(reason(&second), "TOO_MANY_CONCURRENT_CALLS");
+        me(&others.access_token).await.expect("another user is served");
+        assert_eq!(reason(&hashing.await.expect("joined")), "CREDENTIALS_INVALID");
+        me(&tokens.access_token).await.expect("there is room again");
     }
 
     async fn calls_without_a_message_take_no_places(database: TestDatabase) {

@@ -176,26 +176,34 @@ impl Server {
     /// Two logins at once at a server that has room for one: what the one was refused with, and the other, which is at its
     /// hash. The settings are to make a hash take long.
     pub(crate) async fn one_of_two_logins(&self) -> (Status, JoinHandle<Status>) {
-        let login = || {
+        one_of_two(|| {
             let mut client = self.auth();
-            tokio::spawn(async move { client.login(credentials("nobody", PASSWORD)).await.expect_err("nobody") })
-        };
-        loop {
-            let (mut one, mut two) = (login(), login());
-            let (first, other) = tokio::select! {
-                first = &mut one => (first.expect("joined"), two),
-                first = &mut two => (first.expect("joined"), one),
-            };
-            if first.code() == Code::ResourceExhausted {
-                return (first, other);
-            }
-            // They came one after the other.
-            other.await.expect("joined");
-        }
+            async move { client.login(credentials("nobody", PASSWORD)).await.expect_err("nobody") }
+        })
+        .await
     }
 
     pub(crate) async fn rotate(&self, refresh_token: &str, request_id: &str) -> Result<TokenPair, Status> {
         rotate(&mut self.auth(), refresh_token, request_id).await
+    }
+}
+
+/// Makes two calls at once, until one of them is refused while the other is in hand. Gives the refusal, and the other.
+pub(crate) async fn one_of_two<F>(call: impl Fn() -> F) -> (Status, JoinHandle<Status>)
+where
+    F: Future<Output = Status> + Send + 'static,
+{
+    loop {
+        let (mut one, mut two) = (tokio::spawn(call()), tokio::spawn(call()));
+        let (first, other) = tokio::select! {
+            first = &mut one => (first.expect("joined"), two),
+            first = &mut two => (first.expect("joined"), one),
+        };
+        if first.code() == Code::ResourceExhausted {
+            return (first, other);
+        }
+        // They came one after the other.
+        other.await.expect("joined");
     }
 }
 

@@ -7,6 +7,7 @@ use tower::ServiceBuilder;
 
 use super::{
     Health, Listener, Running, ServerSettings, TlsError,
+    concurrency::ConcurrencyLayer,
     invalid::InvalidCallsLayer,
     mount::{Mounted, RpcMount},
     rpc::RpcLayer,
@@ -86,6 +87,7 @@ impl GrpcServer<'_> {
                 self.verifier,
                 self.access.clone(),
             )))
+            .layer(ConcurrencyLayer::new(self.settings))
             .layer(InvalidCallsLayer::new(self.settings.invalid_calls_per_minute))
             .layer(PolicyLayer::new(policies, self.access))
             .service(mounted);

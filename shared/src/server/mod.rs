@@ -3,6 +3,7 @@
 //! A request's way: listener -> [`rpc`](self) (request id, span, metrics, admission, deadline) -> who calls -> may they -> the RPC.
 
 mod admission;
+mod concurrency;
 mod deadline;
 mod grpc;
 mod health;

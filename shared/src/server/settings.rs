@@ -14,6 +14,9 @@ pub struct ServerSettings {
     /// Calls in hand at once; more are refused with RESOURCE_EXHAUSTED [1 to 1000000].
     #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_requests: u32,
+    /// How many of those one user may have in hand, and never more than half; a service account may have half [1 to 1000000].
+    #[arg(long, env = "MAX_CONCURRENT_REQUESTS_PER_USER", default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_concurrent_requests_per_user: u32,
     /// Streams open at once, beside those calls; more are refused with RESOURCE_EXHAUSTED [1 to 1000000].
     #[arg(long, env = "MAX_CONCURRENT_STREAMS", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_streams: u32,
@@ -152,6 +155,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             max_concurrent_requests: 1024,
+            max_concurrent_requests_per_user: 64,
             max_concurrent_streams: 10_000,
             max_connections: 10_000,
             max_connections_per_address: 256,

@@ -1,0 +1,156 @@
+//! Bounds how many calls of one user are served at once, so that nobody takes the places of all others.
+//!
+//! Streams are not counted here: each RPC that gives one has a limit of its own.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::Either;
+use http::{Request, Response};
+use metrics::Counter;
+use pin_project_lite::pin_project;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use super::{ServerSettings, stream::StreamCaller};
+use crate::{
+    authz::{self, Caller},
+    error::ErrorReply,
+    ids::UserId,
+    proto::authz::v1::ErrorReason,
+    shares::{Share, Shares},
+};
+
+/// Calls that were refused because their user had too many in hand.
+const EXCEEDED: &str = "rpc_server_concurrent_calls_exceeded_total";
+
+/// How long a refused call is told to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Puts [`ConcurrencyService`] around a service, inside of what authenticates the caller.
+#[derive(Clone, Debug)]
+pub(super) struct ConcurrencyLayer(Limits);
+
+#[derive(Clone, Debug)]
+struct Limits {
+    people: Shares<UserId>,
+    /// A service calls for many users, from several replicas, by one account.
+    services: Shares<UserId>,
+    exceeded: Counter,
+}
+
+impl ConcurrencyLayer {
+    /// Gives a person what the settings say, and a service half of the places of the server.
+    pub(super) fn new(settings: &ServerSettings) -> Self {
+        metrics::describe_counter!(
+            EXCEEDED,
+            "Calls that were refused because their user had too many calls in hand."
+        );
+        let exceeded = metrics::counter!(EXCEEDED);
+        exceeded.increment(0);
+        let half = settings.max_concurrent_requests.div_ceil(2);
+        Self(Limits {
+            people: Shares::new(settings.max_concurrent_requests_per_user.min(half)),
+            services: Shares::new(half),
+            exceeded,
+        })
+    }
+}
+
+impl<S> Layer<S> for ConcurrencyLayer {
+    type Service = ConcurrencyService<S>;
+
+    fn layer(&self, inner: S) -> ConcurrencyService<S> {
+        ConcurrencyService {
+            limits: self.0.clone(),
+            inner,
+        }
+    }
+}
+
+/// Refuses calls of a user who has too many in hand.
+#[derive(Clone, Debug)]
+pub(super) struct ConcurrencyService<S> {
+    limits: Limits,
+    inner: S,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ConcurrencyService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error = Infallible>,
+    ResBody: Default,
+{
+    type Response = Response<ResBody>;
+    type Error = Infallible;
+    type Future = Either<Counted<S::Future>, Ready<Result<Response<ResBody>, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        match self.limits.admit(&request) {
+            Ok(share) => Either::Left(Counted {
+                inner: self.inner.call(request),
+                _share: share,
+            }),
+            Err(reply) => Either::Right(ready(Ok(Status::from(reply).into_http()))),
+        }
+    }
+}
+
+pin_project! {
+    /// A call that counts among those of its user.
+    pub(super) struct Counted<F> {
+        #[pin]
+        inner: F,
+        _share: Option<Share<UserId>>,
+    }
+}
+
+impl<F: Future> Future for Counted<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().inner.poll(cx)
+    }
+}
+
+impl Limits {
+    fn admit<B>(&self, request: &Request<B>) -> Result<Option<Share<UserId>>, ErrorReply> {
+        let extensions = request.extensions();
+        let is_stream = extensions.get::<StreamCaller>().is_some();
+        let Some(Caller::Principal(principal)) = extensions.get() else {
+            return Ok(None);
+        };
+        if is_stream || authz::is_infrastructure(request.uri().path()) {
+            return Ok(None);
+        }
+        let shares = if principal.is_service() {
+            &self.services
+        } else {
+            &self.people
+        };
+        match shares.take(principal.user_id()) {
+            Some(share) => Ok(Some(share)),
+            None => {
+                self.exceeded.increment(1);
+                Err(refusal())
+            }
+        }
+    }
+}
+
+fn refusal() -> ErrorReply {
+    ErrorReply::new(
+        Code::ResourceExhausted,
+        ErrorReason::TooManyConcurrentCalls,
+        "you have too many calls in hand at once; wait until some of them are answered",
+    )
+    .with_retry_about(RETRY_AFTER)
+}
