@@ -208,13 +208,17 @@ class Deployment:
             self.databases = [
                 self.postgres.database(name) if self.postgres else f"sqlite:{folder}/{name}.db" for name in names
             ]
-            secret = folder / "auth-secret"
-            secret.write_text(base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
-            secret.chmod(0o600)
+            self.write_secret("auth-secret", base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
             for name in ("client-secret", "admin-password"):
-                (folder / name).write_text(secrets.token_urlsafe(32) + "\n")
+                self.write_secret(name, secrets.token_urlsafe(32) + "\n")
             accounts = [{"client_id": "game-service", "secret": self.client_secret(), "roles": ["service"]}]
-            (folder / "accounts.json").write_text(json.dumps(accounts))
+            self.write_secret("accounts.json", json.dumps(accounts))
+
+    def write_secret(self, name, text):
+        """The services take no secret from a file that others can read."""
+        path = self.folder / name
+        path.touch(mode=0o600)
+        path.write_text(text)
 
     def client_secret(self):
         return (self.folder / "client-secret").read_text().strip()
@@ -585,20 +589,16 @@ def http_status(url, token):
 def walk_admin(deployment, auth, game, players):
     """What an administrator can do, and how fast game-service hears of it where it follows the feed."""
     password, new = deployment.admin_password(), "a new long password"
-    if deployment.arguments.kind == "separate":
-        auth.refused(
-            f"{AUTH}/Login",
-            Code.FAILED_PRECONDITION,
-            "auth.v1/PASSWORD_CHANGE_REQUIRED",
-            identifier="admin",
-            password=password,
-        )
-        auth.call(
-            f"{AUTH}/Login", identifier="admin", password=password, newPassword=new, newPasswordConfirmation=new
-        )
-        password = new
-        step("a temporary password has to be changed at the first login")
-    admin = auth.call(f"{AUTH}/Login", identifier="admin", password=password).tokens.access_token
+    auth.refused(
+        f"{AUTH}/Login",
+        Code.FAILED_PRECONDITION,
+        "auth.v1/PASSWORD_CHANGE_REQUIRED",
+        identifier="admin",
+        password=password,
+    )
+    auth.call(f"{AUTH}/Login", identifier="admin", password=password, newPassword=new, newPasswordConfirmation=new)
+    step("a temporary password has to be changed at the first login")
+    admin = auth.call(f"{AUTH}/Login", identifier="admin", password=new).tokens.access_token
     bob, token = players["bob"]
     leaderboard = f"{LEADERBOARD}/GetLeaderboard"
     auth.refused(f"{USERS}/ListUsers", Code.PERMISSION_DENIED, "authz.v1/PERMISSION_DENIED", token)

@@ -190,6 +190,17 @@ pub struct AuthSettings {
         help_heading = "First administrator"
     )]
     pub bootstrap_admin_password: Option<SecretString>,
+    /// Whether the first login of an administrator whom a start has made has to change the password. Without it, for
+    /// set-ups that nobody attends to, the password stays as it was made.
+    #[arg(
+        long,
+        env = "FIRST_ADMIN_MUST_CHANGE_PASSWORD",
+        default_value_t = true,
+        value_name = "BOOL",
+        help_heading = "First administrator"
+    )]
+    #[arg(action = clap::ArgAction::Set)]
+    pub first_admin_must_change_password: bool,
 
     /// Whether users may register themselves.
     #[arg(
@@ -281,6 +292,17 @@ pub struct SecretSettings {
 }
 
 impl AuthSettings {
+    /// The files that hold secrets, with their settings.
+    pub fn secret_files(&self) -> [(&'static str, Option<&Path>); 2] {
+        [
+            ("--service-accounts-file", self.service_accounts_file.as_deref()),
+            (
+                "--bootstrap-admin-password-file",
+                self.bootstrap_admin_password_file.as_deref(),
+            ),
+        ]
+    }
+
     /// The accounts in the file that is given.
     pub fn service_accounts(&self) -> Result<Vec<ServiceAccountSpec>, StartError> {
         let Some(path) = &self.service_accounts_file else {
@@ -362,6 +384,11 @@ impl AuthSettings {
 }
 
 impl SecretSettings {
+    /// The file that holds the secret, with its setting.
+    pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
+        ("--auth-secret-file", self.auth_secret_file.as_deref())
+    }
+
     /// Reads the secret. Says which setting is wrong, and nothing of what it holds.
     pub fn read(&self) -> Result<ServerSecrets, StartError> {
         if let Some(text) = &self.auth_secret {

@@ -46,7 +46,7 @@ use self::{
 pub use self::{
     domain::{
         InvalidServiceAccounts, SecretError, ServerSecrets, ServiceAccountSpec, ensure_first_admin,
-        generate_client_secret, generate_password, is_first_admin_password,
+        first_admin_password_changed, generate_client_secret, generate_password,
     },
     store::MIGRATIONS,
 };
@@ -265,15 +265,20 @@ async fn prepare(
         KeyRingError::Database(error) => error.into(),
         error => StartError::failed(error),
     })?;
-    let act = Act::itself();
     for spec in service_accounts {
-        let ensured: Result<(), Error> = write_tx!(db, |tx| spec.ensure(tx, &act, clock.now()).await);
-        ensured.map_err(|error| match start_error(error) {
-            error @ StartError::Outage(_) => error,
-            error => StartError::Failed(format!("cannot make a service account: {error}")),
-        })?;
+        ensure_service_account(db, clock, spec).await?;
     }
     Ok(keys)
+}
+
+/// Makes a service account, or brings it to what it shall be.
+pub async fn ensure_service_account(db: &Db, clock: &Clock, spec: &ServiceAccountSpec) -> Result<(), StartError> {
+    let act = Act::itself();
+    let ensured: Result<(), Error> = write_tx!(db, |tx| spec.ensure(tx, &act, clock.now()).await);
+    ensured.map_err(|error| match start_error(error) {
+        error @ StartError::Outage(_) => error,
+        error => StartError::Failed(format!("cannot make a service account: {error}")),
+    })
 }
 
 fn start_error(error: Error) -> StartError {

@@ -12,6 +12,7 @@ use shared::{
     clock::Clock,
     config::{self, DatabaseArgs, Migrate, StartError},
     db::Db,
+    secret_files::SecretFiles,
     server::{Listener, Probe, Running, ServerSettings, shutdown_signal},
     telemetry::{self, TelemetrySettings},
 };
@@ -49,6 +50,8 @@ struct Serve {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
+    secret_files: SecretFiles,
+    #[command(flatten)]
     server: ServerSettings,
     #[command(flatten)]
     telemetry: TelemetrySettings,
@@ -72,6 +75,13 @@ fn main() -> ExitCode {
 impl Serve {
     async fn run(self) -> Result<(), StartError> {
         telemetry::init(&self.telemetry, "auth-service")?;
+        let files = [
+            self.secret.secret_file(),
+            self.database.secret_file(),
+            self.server.secret_file(),
+        ];
+        self.secret_files
+            .check(files.into_iter().chain(self.settings.secret_files()))?;
         self.server.check().map_err(StartError::setting)?;
         let secrets = self.secret.read()?;
         let database = self.database.settings()?;

@@ -100,7 +100,7 @@ class Deployment:
         self.folder = folder
         names = ["auth", "game", "auth_http", "game_http", "port", "metrics", "admin"]
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
-        self.arguments = [*CHEAP, *UNLIMITED, *standalone]
+        self.arguments = [*CHEAP, *UNLIMITED, "--first-admin-must-change-password", "false", *standalone]
         self.gateway_arguments = list(gateway)
         self.origin = f"http://127.0.0.1:{self.ports['port']}"
         self.programs = []

@@ -11,6 +11,12 @@ import httpx
 from conftest import CHEAP, PASSWORD, PROGRAMS, UNLIMITED, Program, answers, free_ports, start_envoy, until
 
 
+def write_secret(path, text):
+    """Writes a file that its owner alone may read: the services take no secret from another."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
 class Replica:
     """One process of one service, which can be stopped and started again at its addresses."""
 
@@ -76,12 +82,12 @@ class Replicas:
         """What an operator does once."""
         import base64
 
-        self.secret_file.write_text(base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
+        write_secret(self.secret_file, base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
         for service in self.urls:
             self.run(service, "migrate", *self.database(service))
         url = self.database("auth-service")
-        self.game_secret_file.write_text(self.run("auth-service", "create-service-account", "--client-id", "game-service", *url))
-        (self.folder / "password").write_text(PASSWORD)
+        write_secret(self.game_secret_file, self.run("auth-service", "create-service-account", "--client-id", "game-service", *url))
+        write_secret(self.folder / "password", PASSWORD)
         self.run("auth-service", "create-admin", "--login", "root", "--email", "root@example.com", "--password-file", self.folder / "password", *url)
 
     def start(self):

@@ -4,6 +4,7 @@ import grpc
 import pytest
 from conftest import PROGRAMS, Program, free_ports, until
 from google.protobuf import json_format, message_factory
+from replicas import write_secret
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -42,7 +43,7 @@ def courses(gateway, tmp_path):
     made = root.post("/v1/service-accounts", json={"clientId": "courses", "roles": ["service"]})
     assert made.status_code == 200, made.text
     secret = tmp_path / "courses-secret"
-    secret.write_text(made.json()["clientSecret"] + "\n")
+    write_secret(secret, made.json()["clientSecret"] + "\n")
     grpc_port, http_port = free_ports(2)
     program = Program(
         [

@@ -110,6 +110,8 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     call("AccountService_GetMe", token)
     changed = call("AccountService_UpdateMe", token, query={"updateMask": "firstName,lastName"}, body={"firstName": "Ann", "middleName": "no"})
     assert (changed["user"]["firstName"], changed["user"]["middleName"]) == ("Ann", "")
+    changed = call("AccountService_UpdateMe_update", token, body={"user": {"email": f"2{login}@example.com"}, "currentPassword": PASSWORD})
+    assert changed["user"]["email"] == f"2{login}@example.com"
     third = call("AuthService_Login", None, body={"identifier": login, "password": PASSWORD})
     sessions = call("AccountService_ListMySessions", token, query={"pageSize": 1})
     assert len(sessions["sessions"]) == 1 and sessions["nextPageToken"]

@@ -6,7 +6,7 @@ import subprocess
 import uuid
 
 from conftest import PASSWORD, PROGRAMS, ROOT, executable
-from replicas import Replicas
+from replicas import Replicas, write_secret
 
 import api
 
@@ -91,7 +91,7 @@ def test_sqlite_is_backed_up_while_it_serves_and_restored(tmp_path):
     deployment = Replicas(tmp_path, [f"sqlite:{data / 'auth.db'}", f"sqlite:{data / 'game.db'}"], count=1)
     try:
         deployment.start()
-        (data / "auth-secret").write_text(deployment.secret_file.read_text())
+        write_secret(data / "auth-secret", deployment.secret_file.read_text())
         variables = {"DATA": data, "BACKUP": backup}
 
         def restore():
@@ -123,7 +123,7 @@ def test_a_deployment_begins_and_goes_on_as_the_runbook_says(tmp_path, postgres)
     run("begin", tmp_path, **variables)
     for name in ["auth-secret", "game-secret"]:
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
-    (tmp_path / "first-password").write_text(PASSWORD + "\n")
+    write_secret(tmp_path / "first-password", PASSWORD + "\n")
     run("first-admin", tmp_path, **variables)
     deployment = Replicas(tmp_path, urls, count=1)
     deployment.begin = None

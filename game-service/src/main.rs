@@ -13,6 +13,7 @@ use shared::{
     config::{self, DatabaseArgs, Migrate, StartError},
     db::Db,
     feed::SilenceSettings,
+    secret_files::SecretFiles,
     server::{Listener, Probe, Running, ServerSettings, shutdown_signal},
     telemetry::{self, TelemetrySettings},
     token::{KeySource, VerifierSettings},
@@ -51,6 +52,8 @@ struct Serve {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
+    secret_files: SecretFiles,
+    #[command(flatten)]
     server: ServerSettings,
     #[command(flatten)]
     telemetry: TelemetrySettings,
@@ -73,6 +76,12 @@ fn main() -> ExitCode {
 impl Serve {
     async fn run(self) -> Result<(), StartError> {
         telemetry::init(&self.telemetry, "game-service")?;
+        let files = [
+            self.verifier.secret_file(),
+            self.database.secret_file(),
+            self.server.secret_file(),
+        ];
+        self.secret_files.check(files)?;
         self.server.check().map_err(StartError::setting)?;
         let database = self.database.settings()?;
         let follower = self.verifier.follower()?;

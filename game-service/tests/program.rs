@@ -20,6 +20,7 @@ use shared::{
         program::{Addresses, Ended, Program, Signal, get, not_serving, serving},
         rpc::{channel, listener, reason, with_token},
         tokens::TokenMint,
+        write_secret,
     },
 };
 use tempfile::TempDir;
@@ -48,7 +49,7 @@ impl Place {
 
     fn write(&self, name: &str, text: &str) -> String {
         let path = self.folder.path().join(name);
-        fs::write(&path, text).expect("write a file");
+        write_secret(&path, text);
         path.to_str().expect("UTF-8").to_owned()
     }
 

@@ -3,7 +3,14 @@
 //! Settings are clap options that also read the environment, so `--help` is the reference. A bad setting ends the program with
 //! exit code 64 (`EX_USAGE` of sysexits.h), everything else that goes wrong with 1.
 
-use std::{env, ffi::OsString, fmt, fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    env,
+    ffi::OsString,
+    fmt, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -11,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     db::{self, Backend, DatabaseSettings, DatabaseUrl, Db, MigrateError, Migrations},
+    secret_files::SecretFiles,
     server::{raise_descriptor_limit, shutdown_signal},
     telemetry::{self, TelemetrySettings},
 };
@@ -59,6 +67,11 @@ pub struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
+    /// The file that holds a secret, with its setting.
+    pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
+        ("--database-password-file", self.database_password_file.as_deref())
+    }
+
     /// The settings, checked. The error repeats nothing of the URL, which may hold a password; clap's would.
     pub fn settings(&self) -> Result<DatabaseSettings, StartError> {
         let parse = |option: &str, text: &SecretString| {
@@ -115,6 +128,8 @@ pub struct Migrate {
     #[arg(value_parser = clap::value_parser!(u32).range(0..=3600))]
     wait_seconds: u32,
     #[command(flatten)]
+    secret_files: SecretFiles,
+    #[command(flatten)]
     telemetry: TelemetrySettings,
 }
 
@@ -122,6 +137,7 @@ impl Migrate {
     /// Brings the database up to date, and says what was applied.
     pub async fn run(self, migrations: &'static Migrations) -> Result<(), StartError> {
         telemetry::init(&self.telemetry, "migrate")?;
+        self.secret_files.check([self.database.secret_file()])?;
         let db = Db::connect(&self.database.settings()?)
             .await
             .map_err(StartError::failed)?;

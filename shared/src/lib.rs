@@ -11,6 +11,7 @@ pub mod page;
 pub mod places;
 pub mod proto;
 pub mod rate;
+pub mod secret_files;
 pub mod server;
 pub mod shares;
 pub mod telemetry;

@@ -3,6 +3,7 @@
 use shared::{
     clock::Clock,
     config::{DatabaseArgs, StartError},
+    secret_files::SecretFiles,
 };
 
 use crate::{config::SecretSettings, domain::after_restore};
@@ -14,13 +15,16 @@ pub struct AfterRestore {
     secret: SecretSettings,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    secret_files: SecretFiles,
 }
 
 impl AfterRestore {
     /// Ends every session and makes every access token worthless that was issued before.
     pub async fn run(self) -> Result<(), StartError> {
+        self.secret_files.check([self.secret.secret_file()])?;
         let secrets = self.secret.read()?;
-        let (db, lock) = super::open(&self.database).await?;
+        let (db, lock) = super::open(&self.database, self.secret_files).await?;
         let restored = after_restore(&db, &secrets, &Clock::system()).await;
         // A replica that starts at this moment waits until now, and finds the new keys.
         drop(lock);

@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use shared::{
     clock::Clock,
     config::{DatabaseArgs, StartError},
+    secret_files::SecretFiles,
 };
 
 use super::bad;
@@ -29,12 +30,16 @@ pub struct CreateAdmin {
     password_file: Option<PathBuf>,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    secret_files: SecretFiles,
 }
 
 impl CreateAdmin {
     /// Makes the user, who holds `superuser`, `admin` and `player`, and says which id it got. Works beside services that run on the same
     /// PostgreSQL.
     pub async fn run(self) -> Result<(), StartError> {
+        let file = self.password_file.as_deref();
+        self.secret_files.check([("--password-file", file)])?;
         let login: Login = self.login.parse().map_err(|error| bad("--login", &error))?;
         let email: Email = self.email.parse().map_err(|error| bad("--email", &error))?;
         let (text, is_generated) = self.password()?;
@@ -43,7 +48,7 @@ impl CreateAdmin {
         if password.names(Some(&login), Some(&email)) {
             return Err(bad("the password", &"must not be the login or the e-mail address"));
         }
-        let (db, _) = super::open(&self.database).await?;
+        let (db, _) = super::open(&self.database, self.secret_files).await?;
         let hashing = HashingPool::new(HashingSettings::default()).map_err(StartError::failed)?;
         let made = create_admin(&db, &hashing, &Clock::system(), (login, email), password).await;
         let id = made.map_err(|error| match error {

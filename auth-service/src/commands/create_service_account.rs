@@ -4,6 +4,7 @@ use secrecy::ExposeSecret as _;
 use shared::{
     clock::Clock,
     config::{DatabaseArgs, StartError},
+    secret_files::SecretFiles,
 };
 
 use super::bad;
@@ -26,13 +27,15 @@ pub struct CreateServiceAccount {
     permission: Vec<String>,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    secret_files: SecretFiles,
 }
 
 impl CreateServiceAccount {
     /// Makes the account, and prints its secret, which is kept nowhere. Works beside services that run on the same PostgreSQL.
     pub async fn run(self) -> Result<(), StartError> {
         let new = self.account()?;
-        let (db, _) = super::open(&self.database).await?;
+        let (db, _) = super::open(&self.database, self.secret_files).await?;
         let made = create_service_account(&db, &Clock::system(), &Act::command_line(), new).await;
         let secret = made.map_err(|error| match error {
             Error::ServiceAccountAlreadyExists => StartError::Failed(format!("{} exists already", self.client_id)),

@@ -2,7 +2,6 @@
 //!
 //! Other services hear of it by the access feed and make what the user did there anonymous.
 
-use secrecy::ExposeSecret as _;
 use shared::{
     db::{Conn, write_tx},
     ids::UserId,
@@ -13,6 +12,7 @@ use super::{
     audit::{AuditEvent, recording_refusals},
     authority,
     feed::{self, Change},
+    passwords::ensure_still_verified,
     profile::user_lock_person,
     revocation,
 };
@@ -26,9 +26,7 @@ impl Accounts {
         let found = self.verify_actor(act, password, ACTION).await?;
         write_tx!(self.db, |tx| {
             let (user, _) = self.lock_actor(tx, act).await?;
-            if user.password_hash.expose_secret() != found.password_hash.expose_secret() {
-                return Err(Error::CurrentPasswordWrong);
-            }
+            ensure_still_verified(&user, &found)?;
             self.delete(tx, act, user.id).await
         })
     }

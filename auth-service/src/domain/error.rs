@@ -55,6 +55,9 @@ pub(crate) enum Error {
     /// The password is right, and has to be changed.
     #[error("the password must be changed")]
     PasswordChangeRequired,
+    /// The present password has to come with the call.
+    #[error("the current password is required")]
+    ReauthenticationRequired,
     /// The present password is another one.
     #[error("wrong current password")]
     CurrentPasswordWrong,

@@ -1,5 +1,7 @@
 //! The first administrator. Never whoever registers first.
 
+use std::time::Duration;
+
 use aws_lc_rs::rand;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -13,19 +15,22 @@ use shared::{
 use super::{
     Act, Email, Error, HashingPool, Login, Password, PasswordRules, PersonName, Registration,
     audit::AuditEvent,
+    feed::CHANNEL,
     hashing::Verdict,
     hashing_queue::Client,
     registration::{NewPassword, user_create},
 };
 use crate::{
     config::AuthSettings,
-    store::{self, Role},
+    store::{self, Role, User},
 };
 
 const LOGIN: &str = "admin";
 const EMAIL: &str = "admin@localhost";
 /// Of randomness, so that nobody guesses it whatever the limits.
 const PASSWORD_BYTES: usize = 15;
+/// How often it is looked at the password where nothing is heard.
+const LOOK: Duration = Duration::from_mins(1);
 
 /// A random password, and one that nobody guesses.
 pub fn generate_password() -> SecretString {
@@ -35,7 +40,7 @@ pub fn generate_password() -> SecretString {
 }
 
 /// Makes the user `admin`, a superuser, unless there is a superuser. Gives the password if it made one. `password` is asked for it
-/// before anything is written, so that it can be kept in time.
+/// before anything is written, so that it can be kept in time. The first login has to change it, unless the settings say otherwise.
 pub async fn ensure_first_admin(
     db: &Db,
     settings: &AuthSettings,
@@ -47,24 +52,41 @@ pub async fn ensure_first_admin(
     }
     let password = password()?;
     let hashing = HashingPool::new(settings.hashing()).map_err(StartError::setting)?;
-    let made = make_first(db, &hashing, clock, (&password, PasswordRules::default()), false).await?;
+    let is_temporary = settings.first_admin_must_change_password;
+    let made = make_first(db, &hashing, clock, (&password, PasswordRules::default()), is_temporary).await?;
     Ok(made.then_some(password))
 }
 
-/// Whether this may still be the password of the user `admin`: it is, or there is no user of this login any more.
+/// Waits until this is no longer the password of the user `admin`. For ever, where no user has this login: the first administrator
+/// may have another one now.
 ///
-/// It costs a hash or two, on threads that may block.
-pub async fn is_first_admin_password(
+/// It costs a hash, on a thread that may block.
+pub async fn first_admin_password_changed(
     db: &Db,
     settings: &AuthSettings,
     password: &SecretString,
-) -> Result<bool, StartError> {
-    let mut conn = db.read().await.map_err(StartError::failed)?;
-    let user = store::user_by_login(&mut conn, LOGIN).await;
-    drop(conn);
-    let Some(user) = user.map_err(StartError::failed)? else {
-        return Ok(true);
+) -> Result<(), StartError> {
+    // Before the first look, so that no change is missed after it. Every change of a password goes through the access feed.
+    let mut news = db.subscribe(CHANNEL);
+    let user = store::user_by_login(&mut db.read().await?, LOGIN).await?;
+    let Some(user) = user else {
+        return std::future::pending().await;
     };
+    if !is_password_of(&user, settings, password).await? {
+        return Ok(());
+    }
+    loop {
+        news.notified_within(LOOK).await;
+        let mut conn = db.read().await?;
+        let now = store::user_by_id(&mut conn, user.id).await?;
+        let is_same = |now: &User| now.password_hash.expose_secret() == user.password_hash.expose_secret();
+        if !now.as_ref().is_some_and(is_same) {
+            return Ok(());
+        }
+    }
+}
+
+async fn is_password_of(user: &User, settings: &AuthSettings, password: &SecretString) -> Result<bool, StartError> {
     let Ok(password) = Password::presented(password.expose_secret()) else {
         return Ok(false);
     };
@@ -72,12 +94,11 @@ pub async fn is_first_admin_password(
     let pool = tokio::task::spawn_blocking(move || HashingPool::new(settings)).await;
     let pool = pool.map_err(StartError::failed)?.map_err(StartError::failed)?;
     let permit = pool.permit(&Client::Own).await.map_err(StartError::failed)?;
-    let verdict = pool.verify(permit, password, Some(user.password_hash)).await;
+    let verdict = pool.verify(permit, password, Some(user.password_hash.clone())).await;
     Ok(verdict.map_err(StartError::failed)? != Verdict::Wrong)
 }
 
-/// The same as [`ensure_first_admin`] with a password that the settings give, which the first login has to change. Where there is a superuser already, the
-/// setting is ignored.
+/// The same as [`ensure_first_admin`] with a password that the settings give. Where there is a superuser already, it is ignored.
 pub(crate) async fn bootstrap(
     db: &Db,
     settings: &AuthSettings,
@@ -92,11 +113,9 @@ pub(crate) async fn bootstrap(
         return Ok(());
     }
     let password = settings.bootstrap_password()?;
-    if make_first(db, hashing, clock, (&password, settings.password_rules()), true).await? {
-        tracing::info!(
-            login = LOGIN,
-            "made the first administrator, whose first login changes the password"
-        );
+    let is_temporary = settings.first_admin_must_change_password;
+    if make_first(db, hashing, clock, (&password, settings.password_rules()), is_temporary).await? {
+        tracing::info!(login = LOGIN, is_temporary, "made the first administrator");
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ pub(crate) use self::{
 };
 pub use self::{
     declared_accounts::{InvalidServiceAccounts, ServiceAccountSpec},
-    first_admin::{ensure_first_admin, generate_password, is_first_admin_password},
+    first_admin::{ensure_first_admin, first_admin_password_changed, generate_password},
     secret::{SecretError, ServerSecrets},
     service_accounts::generate_client_secret,
 };

@@ -39,9 +39,7 @@ impl Accounts {
         let hash = self.hashing.hash(&Client::Known(found.id), change.new).await?;
         write_tx!(self.db, |tx| {
             let (mut user, session) = self.lock_actor(tx, act).await?;
-            if user.password_hash.expose_secret() != found.password_hash.expose_secret() {
-                return Err(Error::CurrentPasswordWrong);
-            }
+            ensure_still_verified(&user, &found)?;
             let now = self.clock.now();
             let end = SessionEnd::PasswordChanged;
             let revoked = revocation::log_out_everywhere(tx, user.id, Some(session.id), end, now).await?;
@@ -133,6 +131,15 @@ impl Accounts {
         let live = |session: &Session| session.user_id == id && session.end_time.is_none() && now < session.expire_time;
         let session = session.filter(live).ok_or(Error::SessionEnded)?;
         Ok((user, session))
+    }
+}
+
+/// Refuses where the password has changed since it was verified: `verified` is the user as read then.
+pub(super) fn ensure_still_verified(user: &User, verified: &User) -> Result<(), Error> {
+    if user.password_hash.expose_secret() == verified.password_hash.expose_secret() {
+        Ok(())
+    } else {
+        Err(Error::CurrentPasswordWrong)
     }
 }
 

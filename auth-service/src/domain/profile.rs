@@ -7,13 +7,18 @@ use shared::{
 };
 
 use super::{
-    Accounts, Act, Email, Error, Login, PersonName,
+    Accounts, Act, Email, Error, Login, Password, PersonName,
     audit::{AuditEvent, recording_refusals},
     authority,
     feed::{self, Change},
-    names, revocation,
+    names,
+    passwords::ensure_still_verified,
+    revocation,
 };
 use crate::store::{self, ProfileValues, User};
+
+/// The name of a change of a profile in the audit log.
+const UPDATE: &str = "user.update";
 
 /// What changes; `None` stays.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +30,21 @@ pub(crate) struct ProfileChanges {
     pub(crate) middle_name: Option<PersonName>,
 }
 
+impl ProfileChanges {
+    /// The login and the address that the user does not have yet.
+    fn identifiers_other_than(&self, user: &User) -> (Option<&Login>, Option<&Email>) {
+        (
+            self.login.as_ref().filter(|login| login.as_str() != user.login),
+            self.email.as_ref().filter(|email| email.as_str() != user.email),
+        )
+    }
+
+    fn changes_identifier_of(&self, user: &User) -> bool {
+        let (login, email) = self.identifiers_other_than(user);
+        login.is_some() || email.is_some()
+    }
+}
+
 impl User {
     /// Whether this is a person, and not deleted.
     pub(super) const fn is_person(&self) -> bool {
@@ -33,21 +53,38 @@ impl User {
 }
 
 impl Accounts {
-    /// Changes the actor's own profile.
-    pub(crate) async fn update_me(&self, act: &Act, changes: ProfileChanges) -> Result<User, Error> {
+    /// Changes the actor's own profile. Another login or address needs the present password.
+    pub(crate) async fn update_me(
+        &self,
+        act: &Act,
+        changes: ProfileChanges,
+        password: Option<Password>,
+    ) -> Result<User, Error> {
+        let mut verified = None;
         if changes.login.is_some() || changes.email.is_some() {
-            // Tells whether a name is taken, as a registration does.
-            self.attempts.admit_registration(act)?;
+            let id = act.user_id().ok_or(Error::UserNotFound)?;
+            let present = store::user_by_id(&mut self.db.read().await?, id).await?;
+            let present = present.filter(User::is_person).ok_or(Error::UserNotFound)?;
+            if changes.changes_identifier_of(&present) {
+                let password = password.ok_or(Error::ReauthenticationRequired)?;
+                verified = Some(self.verify_actor(act, password, UPDATE).await?);
+                // Tells whether a name is taken, as a registration does.
+                self.attempts.admit_registration(act)?;
+            }
         }
         write_tx!(self.db, |tx| {
             let (user, _) = self.lock_actor(tx, act).await?;
+            if changes.changes_identifier_of(&user) {
+                let verified = verified.as_ref().ok_or(Error::ReauthenticationRequired)?;
+                ensure_still_verified(&user, verified)?;
+            }
             self.update(tx, act, user, &changes).await
         })
     }
 
     /// Changes another user's profile.
     pub(crate) async fn update_user(&self, act: &Act, id: UserId, changes: ProfileChanges) -> Result<User, Error> {
-        let event = AuditEvent::new("user.update").user(id);
+        let event = AuditEvent::new(UPDATE).user(id);
         recording_refusals(self, act, event, async {
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
@@ -61,8 +98,7 @@ impl Accounts {
     /// Of a user whose row is locked. What is as it was is no change.
     async fn update(&self, tx: &mut Conn, act: &Act, user: User, changes: &ProfileChanges) -> Result<User, Error> {
         let mut fields = Vec::new();
-        let login = changes.login.as_ref().filter(|login| login.as_str() != user.login);
-        let email = changes.email.as_ref().filter(|email| email.as_str() != user.email);
+        let (login, email) = changes.identifiers_other_than(&user);
         fields.extend(login.map(|_| "login"));
         fields.extend(email.map(|_| "email"));
         let mut name = |field: &'static str, given: &Option<PersonName>, present: &str| {
@@ -102,7 +138,7 @@ impl Accounts {
             };
             published = vec![stale, renamed];
         }
-        AuditEvent::new("user.update")
+        AuditEvent::new(UPDATE)
             .user(user.id)
             .detail("fields", fields.join(", "))
             .record(tx, act, now)

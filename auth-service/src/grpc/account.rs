@@ -38,8 +38,14 @@ impl AccountService for AccountRpc {
     async fn update_me(&self, request: Request<UpdateMeRequest>) -> Result<Response<UpdateMeResponse>, Status> {
         let act = act(&request);
         let request = request.into_inner();
-        let changes = profile::changes(Fields::new(), request.user.as_ref(), request.update_mask.as_ref());
-        let user = self.accounts.update_me(&act, changes.map_err(Error::from)?).await?;
+        let mut fields = Fields::new();
+        let password = match request.current_password.as_str() {
+            "" => None,
+            given => fields.check("current_password", Password::presented(given)),
+        };
+        let changes = profile::changes(fields, request.user.as_ref(), request.update_mask.as_ref());
+        let changes = changes.map_err(Error::from)?;
+        let user = self.accounts.update_me(&act, changes, password).await?;
         Ok(Response::new(UpdateMeResponse {
             user: Some(convert::user(user)),
         }))

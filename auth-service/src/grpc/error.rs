@@ -85,6 +85,11 @@ impl From<Error> for ErrorReply {
                 R::PasswordChangeRequired,
                 "the password was set by an administrator; log in again with a new_password",
             ),
+            Error::ReauthenticationRequired => Self::new(
+                Code::Unauthenticated,
+                R::ReauthenticationRequired,
+                "another login or e-mail address needs the current password: send it as `current_password`",
+            ),
             Error::CurrentPasswordWrong => Self::new(
                 Code::PermissionDenied,
                 R::CurrentPasswordWrong,

@@ -22,7 +22,7 @@ use shared::{
 use tempfile::NamedTempFile;
 use tonic::{Code, Status, Streaming};
 
-use crate::support::{Server, mask, settings};
+use crate::support::{PASSWORD, Server, mask, settings};
 
 /// Used up only by a test that fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -227,6 +227,7 @@ on_both_backends! {
         let rename = UpdateMeRequest {
             user: Some(User { login: "anna".to_owned(), ..User::default() }),
             update_mask: Some(mask(&["login"])),
+            current_password: PASSWORD.to_owned(),
         };
         server.account().update_me(with_token(rename, &token)).await.expect("renamed");
         let renamed = |snapshot: &WatchResponse| {

@@ -12,7 +12,7 @@ use tonic::{Code, Response};
 
 use crate::{
     callers::{is, refusal},
-    support::{PASSWORD, START, Server, mask, rotate},
+    support::{PASSWORD, START, Server, mask, rotate, with_password},
     users::{NEW, change, login, me, refresh, refused_from_now_on},
 };
 
@@ -20,6 +20,7 @@ fn update(user: User, paths: &[&str]) -> UpdateMeRequest {
     UpdateMeRequest {
         user: Some(user),
         update_mask: Some(mask(paths)),
+        ..UpdateMeRequest::default()
     }
 }
 
@@ -54,11 +55,16 @@ on_both_backends! {
             answer.map(|answer| answer.into_inner().user.expect("a user"))
         };
         let names = User { first_name: "Ann".to_owned(), last_name: "Lee".to_owned(), ..User::default() };
-        let changed = update_me(UpdateMeRequest { user: Some(names.clone()), update_mask: None }).await.expect("changed");
+        let changed = update_me(UpdateMeRequest { user: Some(names.clone()), ..UpdateMeRequest::default() }).await.expect("changed");
         assert_eq!((changed.login.as_str(), changed.first_name.as_str(), changed.last_name.as_str()), ("ann", "Ann", "Lee"));
         let changed = update_me(update(User::default(), &["first_name"])).await.expect("emptied");
         assert_eq!((changed.first_name.as_str(), changed.last_name.as_str()), ("", "Lee"));
-        let changed = update_me(update(User { email: "b@example.test".to_owned(), ..names }, &["email"])).await.expect("changed");
+        let changed = update_me(UpdateMeRequest {
+            current_password: PASSWORD.to_owned(),
+            ..update(User { email: "b@example.test".to_owned(), ..names }, &["email"])
+        })
+        .await
+        .expect("changed");
         assert_eq!((changed.email.as_str(), changed.first_name.as_str()), ("b@example.test", ""));
         // Nothing of this touched a token.
         assert_eq!(me(&server, &tokens.access_token).await.expect("me"), changed);
@@ -66,7 +72,7 @@ on_both_backends! {
         let unknown = update_me(update(User::default(), &["is_active"])).await.expect_err("refused");
         assert_eq!((unknown.code(), bad_fields(&unknown)), (Code::InvalidArgument, vec!["update_mask".to_owned()]));
         let bad = User { login: "x".to_owned(), email: "x".to_owned(), first_name: "\0".to_owned(), ..User::default() };
-        let bad = update_me(UpdateMeRequest { user: Some(bad), update_mask: None }).await.expect_err("refused");
+        let bad = update_me(UpdateMeRequest { user: Some(bad), ..UpdateMeRequest::default() }).await.expect_err("refused");
         assert_eq!(bad_fields(&bad), ["email", "login", "first_name"]);
         assert_eq!(bad_fields(&update_me(UpdateMeRequest::default()).await.expect_err("refused")), ["user"]);
     }
@@ -76,21 +82,49 @@ on_both_backends! {
         server.register("bob").await;
         let tokens = server.register("ann").await.tokens.expect("tokens");
         let taken = User { login: "BOB".to_owned(), email: "Bob@example.test".to_owned(), ..User::default() };
-        let request = with_token(UpdateMeRequest { user: Some(taken), update_mask: None }, &tokens.access_token);
+        let request = with_token(with_password(taken), &tokens.access_token);
         let refused = server.account().update_me(request).await.expect_err("taken");
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::AlreadyExists, "USER_ALREADY_EXISTS"));
         assert_eq!(bad_fields(&refused), ["login", "email"]);
         // One's own in other letters is free.
         let own = User { email: "ANN@example.test".to_owned(), ..User::default() };
-        let request = with_token(UpdateMeRequest { user: Some(own), update_mask: None }, &tokens.access_token);
+        let request = with_token(with_password(own), &tokens.access_token);
         server.account().update_me(request).await.expect("changed");
+    }
+
+    async fn an_access_token_alone_changes_neither_login_nor_address(database: TestDatabase) {
+        let server = Server::start(database).await;
+        server.register("bob").await;
+        let tokens = server.register("ann").await.tokens.expect("tokens");
+        let update_me = async |user: User, password: &str| {
+            let request = UpdateMeRequest { user: Some(user), update_mask: None, current_password: password.to_owned() };
+            server.account().update_me(with_token(request, &tokens.access_token)).await.map(|_| ())
+        };
+        let login = |login: &str| User { login: login.to_owned(), ..User::default() };
+        let email = |email: &str| User { email: email.to_owned(), ..User::default() };
+        let unproven = is(Code::Unauthenticated, "REAUTHENTICATION_REQUIRED");
+        for change in [login("eve"), email("eve@example.test"), User { first_name: "Ann".to_owned(), ..login("eve") }] {
+            assert_eq!(refusal(update_me(change, "").await), unproven);
+        }
+        // Nor does it tell whose names are taken.
+        assert_eq!(refusal(update_me(login("bob"), "").await), unproven);
+        assert_eq!(refusal(update_me(login("bob"), "not hers").await), is(Code::PermissionDenied, "CURRENT_PASSWORD_WRONG"));
+        let found = me(&server, &tokens.access_token).await.expect("me");
+        assert_eq!((found.login.as_str(), found.first_name.as_str()), ("ann", ""), "nothing has changed");
+        // The present ones are no change, and names of persons are not proof of who somebody is.
+        let present = User { first_name: "Ann".to_owned(), email: found.email.clone(), ..login("ann") };
+        update_me(present, "").await.expect("changed");
+        let too_long = update_me(login("x"), &"p".repeat(4096)).await.expect_err("refused");
+        assert_eq!(bad_fields(&too_long), ["current_password", "login"]);
+        update_me(email("eve@example.test"), PASSWORD).await.expect("changed");
+        update_me(login("eve"), PASSWORD).await.expect("changed");
     }
 
     async fn another_login_makes_older_access_tokens_stale(database: TestDatabase) {
         let server = Server::start(database).await;
         let tokens = server.register("ann").await.tokens.expect("tokens");
         let user = User { login: "Eve".to_owned(), ..User::default() };
-        let request = with_token(UpdateMeRequest { user: Some(user), update_mask: None }, &tokens.access_token);
+        let request = with_token(with_password(user), &tokens.access_token);
         server.account().update_me(request).await.expect("changed");
         refused_from_now_on(&server, &tokens.access_token).await;
         assert_eq!(refusal(me(&server, &tokens.access_token).await), is(Code::Unauthenticated, "TOKEN_STALE"));

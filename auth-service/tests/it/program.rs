@@ -1,6 +1,6 @@
 //! The program: how it starts, what it says of bad settings, how it ends.
 
-use std::{fs, net::TcpListener, path::PathBuf, time::Duration};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
 use auth_service::ServerSecrets;
 use secrecy::ExposeSecret as _;
@@ -11,6 +11,7 @@ use shared::{
         TestDatabase, block_on,
         program::{Addresses, Ended, Program, Signal, get, serving},
         rpc::{channel, reason},
+        write_secret,
     },
 };
 use tempfile::TempDir;
@@ -55,7 +56,7 @@ impl Place {
 
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
-        fs::write(&path, text).expect("write a file");
+        write_secret(&path, text);
         path
     }
 
@@ -467,6 +468,83 @@ async fn a_service_account_made_by_the_command_gets_tokens(backend: Backend) {
         .issue_service_token(request)
         .await;
     assert!(!token.expect("a token").into_inner().access_token.is_empty());
+}
+
+async fn of_many_who_make_the_same_administrator_one_does(backend: Backend) {
+    let place = Place::new(backend).await;
+    let migrated = Program::start(AUTH_SERVICE, ["migrate", "--database-url", &place.url]);
+    assert_eq!(migrated.ended().await.code, Some(0));
+    let password = place.write("password", "correct horse battery");
+    let password = password.to_str().expect("UTF-8");
+    let create = || {
+        let own = ["create-admin", "--database-url", &place.url, "--login", "root"];
+        let rest = ["--email", "root@example.com", "--password-file", password];
+        Program::start(AUTH_SERVICE, [&own[..], &rest].concat())
+    };
+    let programs: Vec<Program> = (0..10).map(|_| create()).collect();
+    let mut made = 0;
+    for program in programs {
+        let ended = program.ended().await;
+        if ended.code == Some(0) {
+            made += 1;
+        } else {
+            let line = ended.only_line(1);
+            assert!(line.contains("taken by another user: login"), "{line}");
+        }
+    }
+    assert_eq!(made, 1);
+}
+
+#[test]
+fn of_many_who_make_the_same_administrator_one_does_on_sqlite() {
+    block_on(of_many_who_make_the_same_administrator_one_does(Backend::Sqlite));
+}
+
+#[test]
+fn of_many_who_make_the_same_administrator_one_does_on_postgres() {
+    block_on(of_many_who_make_the_same_administrator_one_does(Backend::Postgres));
+}
+
+#[test]
+fn every_file_with_a_secret_that_others_can_read_is_named() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let open = |name: &str| {
+            let path = place.write(name, "x");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("its mode");
+            path.to_str().expect("UTF-8").to_owned()
+        };
+        let settings = [
+            "--auth-secret-file",
+            "--database-password-file",
+            "--service-accounts-file",
+            "--bootstrap-admin-password-file",
+            "--tls-key-file",
+            "--tls-cert-file",
+        ];
+        let files = settings.map(open);
+        let mut arguments = vec!["serve", "--database-url", &place.url];
+        for (setting, file) in settings.iter().zip(&files) {
+            arguments.extend([*setting, file]);
+        }
+        let ended = Program::start(AUTH_SERVICE, arguments).ended().await;
+        ended.bad_setting();
+        for (setting, file) in settings
+            .iter()
+            .zip(&files)
+            .filter(|(setting, _)| **setting != "--tls-cert-file")
+        {
+            let (named, command) = (format!("{setting} {file}: "), format!("run `chmod g-w,o-rwx {file}`"));
+            assert!(
+                ended.stderr.contains(&named) && ended.stderr.contains(&command),
+                "{ended:?}"
+            );
+        }
+        assert!(
+            !ended.stderr.contains("--tls-cert-file"),
+            "a certificate is no secret: {ended:?}"
+        );
+    });
 }
 
 #[test]

@@ -43,7 +43,7 @@ on_both_backends! {
     }
 
     async fn a_user_may_have_only_so_many_calls_in_hand(database: TestDatabase) {
-        let slow = settings(&["--hashing-workers", "1", "--hashing-memory-kib", "262144", "--hashing-passes", "8"]);
+        let slow = settings(&["--hashing-workers", "1", "--hashing-memory-kib", "131072", "--hashing-passes", "2"]);
         let one = ServerSettings { max_concurrent_requests_per_user: 1, ..ServerSettings::default() };
         let server = Server::start_limited(database, &slow, &one).await;
         let tokens = server.register("ann").await.tokens.expect("tokens");
@@ -64,7 +64,7 @@ on_both_backends! {
         let second = me(&tokens.access_token).await.expect_err("a second call of hers");
         assert_eq!(reason(&second), "TOO_MANY_CONCURRENT_CALLS");
         me(&others.access_token).await.expect("another user is served");
-        assert_eq!(reason(&hashing.await.expect("joined")), "CREDENTIALS_INVALID");
+        assert_eq!(reason(&hashing.await.expect("joined")), "CURRENT_PASSWORD_WRONG");
         me(&tokens.access_token).await.expect("there is room again");
     }
 

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret as _;
 use shared::{
     clock::{Clock, ClockHand, Timestamp},
     proto::auth::v1::{
-        LoginRequest, RegisterRequest, RegisterResponse, RotateTokensRequest, TokenPair,
+        LoginRequest, RegisterRequest, RegisterResponse, RotateTokensRequest, TokenPair, UpdateMeRequest, User,
         account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
         key_service_client::KeyServiceClient,
     },
@@ -185,6 +185,15 @@ impl Server {
 
     pub(crate) async fn rotate(&self, refresh_token: &str, request_id: &str) -> Result<TokenPair, Status> {
         rotate(&mut self.auth(), refresh_token, request_id).await
+    }
+}
+
+/// A change of one's own account, with the password of every user of the tests.
+pub(crate) fn with_password(user: User) -> UpdateMeRequest {
+    UpdateMeRequest {
+        user: Some(user),
+        update_mask: None,
+        current_password: PASSWORD.to_owned(),
     }
 }
 

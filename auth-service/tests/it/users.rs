@@ -4,8 +4,8 @@ use shared::{
     proto::auth::v1::{
         ChangePasswordRequest, CreateRoleRequest, CreateUserRequest, DeactivateUserRequest, DeleteMeRequest,
         DeleteUserRequest, GetMeRequest, GetUserRequest, ListUsersRequest, LoginRequest, ReactivateUserRequest,
-        RefreshAccessTokenRequest, RevokeUserTokensRequest, Role, SetPasswordRequest, TokenPair, UpdateMeRequest,
-        UpdateUserRequest, User, account_service_client::AccountServiceClient, rbac_service_client::RbacServiceClient,
+        RefreshAccessTokenRequest, RevokeUserTokensRequest, Role, SetPasswordRequest, TokenPair, UpdateUserRequest,
+        User, account_service_client::AccountServiceClient, rbac_service_client::RbacServiceClient,
         user_service_client::UserServiceClient,
     },
     server::ServerSettings,
@@ -19,7 +19,7 @@ use tonic::{Code, Status, transport::Channel};
 
 use crate::{
     callers::{is, refusal},
-    support::{PASSWORD, START, Server, credentials, rotate, settings, spawn},
+    support::{PASSWORD, START, Server, credentials, rotate, settings, spawn, with_password},
 };
 
 const TEMPORARY: &str = "temporary horse";
@@ -389,7 +389,7 @@ on_both_backends! {
         let server = Server::start_with(database, &settings(&["--registration-rate-per-minute", "1", "--registration-burst", "3"])).await;
         let ann = server.register("ann").await.tokens.expect("tokens").access_token;
         let rename = async |login: &str| {
-            let request = UpdateMeRequest { user: Some(User { login: login.to_owned(), ..User::default() }), update_mask: None };
+            let request = with_password(User { login: login.to_owned(), ..User::default() });
             server.account().update_me(with_token(request, &ann)).await.map(drop)
         };
         server.register("bob").await;

@@ -69,11 +69,12 @@ pub(crate) fn document(api: &Api) -> Result<Value, String> {
     for service in services(pool) {
         let mut is_outside = false;
         for rpc in api.rpcs(&service)? {
-            let Some(rule) = &rpc.http else { continue };
-            is_outside = true;
-            let operation = operation(api, &rpc, rule, &mut schemas);
-            let item = paths.entry(path(&rpc, rule)).or_insert_with(|| json!({}));
-            item[rule.method] = operation;
+            for rule in &rpc.http {
+                is_outside = true;
+                let operation = operation(api, &rpc, rule, &mut schemas);
+                let item = paths.entry(path(&rpc, rule)).or_insert_with(|| json!({}));
+                item[rule.method] = operation;
+            }
         }
         if is_outside {
             let text = comment(&service.parent_file(), service.path());

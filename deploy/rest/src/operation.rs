@@ -9,7 +9,7 @@ use crate::{
     comments::{comment, summary},
     document::{BEARER, COOKIE, ERROR, TRANSPORT},
     rpc::{HttpRule, Rpc},
-    schema::Schemas,
+    schema::{Schemas, is_secret},
 };
 
 /// RPCs whose refresh token may travel in a cookie: those that answer with one.
@@ -65,7 +65,7 @@ pub(crate) fn operation(api: &Api, rpc: &Rpc, rule: &HttpRule, schemas: &mut Sch
     set("tags", json!([service.name()]));
     set("summary", json!(summary(&text)));
     set("description", json!(description(api, rpc, &text)));
-    set("operationId", json!(format!("{}_{}", service.name(), method.name())));
+    set("operationId", json!(operation_id(rpc, rule)));
     set("security", security(rpc));
     let parameters = parameters(rpc, rule, schemas);
     if !parameters.is_empty() {
@@ -99,6 +99,16 @@ pub(crate) fn operation(api: &Api, rpc: &Rpc, rule: &HttpRule, schemas: &mut Sch
         json!({"200": success, "default": {"$ref": format!("#/components/responses/{ERROR}")}}),
     );
     operation.into()
+}
+
+/// The service and the method; of an additional binding also its verb, such as `AccountService_UpdateMe_update`.
+fn operation_id(rpc: &Rpc, rule: &HttpRule) -> String {
+    let id = format!("{}_{}", rpc.method.parent_service().name(), rpc.method.name());
+    let is_usual = rpc.http.first().is_some_and(|usual| usual.path == rule.path);
+    match rule.path.rsplit_once(':') {
+        Some((_, verb)) if !is_usual => format!("{id}_{verb}"),
+        _ => id,
+    }
 }
 
 fn description(api: &Api, rpc: &Rpc, text: &str) -> String {
@@ -156,9 +166,10 @@ fn parameters(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Vec<Value> {
         })
         .collect();
     if rule.body != "*" {
+        // A URL is logged and kept in histories, so no secret may be part of it.
         let queried = input
             .fields()
-            .filter(|field| field.name() != rule.body && !in_path.contains(&field.name()));
+            .filter(|field| field.name() != rule.body && !in_path.contains(&field.name()) && !is_secret(field));
         for field in queried {
             let fields = [field];
             parameters.push(parameter("query", &label(&fields), &fields, schemas));

@@ -11,8 +11,8 @@ const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 pub struct Rpc {
     /// What the protos say of it.
     pub method: MethodDescriptor,
-    /// How HTTP reaches it; `None` where no client outside may call it.
-    pub http: Option<HttpRule>,
+    /// How HTTP reaches it, the usual way first; empty where no client outside may call it.
+    pub http: Vec<HttpRule>,
     /// Who may call it.
     pub(crate) policy: Policy,
 }
@@ -30,13 +30,10 @@ pub struct HttpRule {
 
 impl Rpc {
     pub(crate) fn of(pool: &DescriptorPool, policies: &Policies, method: &MethodDescriptor) -> Result<Self, String> {
-        let http = match http_rule(pool, method) {
-            Some(rule) => {
-                let rule = HttpRule::of(&rule);
-                Some(rule.ok_or_else(|| format!("{}: no HTTP method", method.full_name()))?)
-            }
-            None => None,
-        };
+        let rules = http_rule(pool, method).map(|rule| with_additional_bindings(&rule));
+        let rules = rules.unwrap_or_default();
+        let http: Option<Vec<HttpRule>> = rules.iter().map(HttpRule::of).collect();
+        let http = http.ok_or_else(|| format!("{}: no HTTP method", method.full_name()))?;
         let mut rpc = Self {
             method: method.clone(),
             http,
@@ -79,6 +76,15 @@ fn http_rule(pool: &DescriptorPool, method: &MethodDescriptor) -> Option<Dynamic
     }
     let value = options.get_extension(&extension);
     Some(value.as_message()?.clone())
+}
+
+/// The rule itself, and the others that it holds.
+fn with_additional_bindings(rule: &DynamicMessage) -> Vec<DynamicMessage> {
+    let additional = rule.get_field_by_name("additional_bindings");
+    let additional = additional.as_ref().and_then(|bindings| bindings.as_list());
+    let additional = additional.unwrap_or_default().iter();
+    let additional = additional.filter_map(|binding| binding.as_message());
+    std::iter::once(rule).chain(additional).cloned().collect()
 }
 
 fn text(rule: &DynamicMessage, field: &str) -> String {

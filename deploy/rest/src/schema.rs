@@ -104,7 +104,7 @@ impl Schemas {
 }
 
 /// Whether the field is marked `debug_redact`.
-fn is_secret(field: &FieldDescriptor) -> bool {
+pub(crate) fn is_secret(field: &FieldDescriptor) -> bool {
     let options = field.options();
     options
         .get_field_by_name("debug_redact")

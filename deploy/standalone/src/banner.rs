@@ -17,12 +17,20 @@ pub(crate) struct Places {
     pub(crate) data: PathBuf,
 }
 
+/// An administrator who was just made.
+pub(crate) struct FirstAdmin {
+    /// `None` where it must not be shown.
+    pub(crate) password: Option<SecretString>,
+    /// Where the password is kept.
+    pub(crate) file: PathBuf,
+    /// Whether the first login has to change it.
+    pub(crate) must_change: bool,
+}
+
 /// The banner.
 pub(crate) struct Banner<'a> {
     pub(crate) places: &'a Places,
-    /// The password of an administrator who was just made.
-    pub(crate) first_admin: Option<&'a SecretString>,
-    pub(crate) admin_password_file: PathBuf,
+    pub(crate) first_admin: Option<FirstAdmin>,
     pub(crate) demo: Option<&'a Demo>,
 }
 
@@ -58,18 +66,32 @@ impl fmt::Display for Banner<'_> {
             "  gateway       started by deploy/envoy/run: REST, and a page to play on"
         )?;
         writeln!(f, "  data          {}", data.display())?;
-        if let Some(password) = self.first_admin {
+        if let Some(admin) = &self.first_admin {
+            let file = admin.file.display();
             writeln!(f)?;
-            writeln!(
-                f,
-                "  First administrator: login admin, password {}",
-                password.expose_secret()
-            )?;
-            writeln!(
-                f,
-                "  It is shown this once, and kept in {} until it is changed",
-                self.admin_password_file.display()
-            )?;
+            match &admin.password {
+                Some(password) => {
+                    writeln!(
+                        f,
+                        "  First administrator: login admin, password {}",
+                        password.expose_secret()
+                    )?;
+                    writeln!(
+                        f,
+                        "  The password is shown this once, and kept in {file} until it is changed."
+                    )?;
+                }
+                None => writeln!(
+                    f,
+                    "  First administrator: login admin, password in {file} until it is changed."
+                )?,
+            }
+            if admin.must_change {
+                writeln!(
+                    f,
+                    "  The first login has to change it: Login with new_password and new_password_confirmation."
+                )?;
+            }
         }
         match self.demo {
             None => {}

@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use shared::{
     config::StartError,
     db::{DatabaseSettings, DatabaseUrl},
+    secret_files,
 };
 use tempfile::NamedTempFile;
 
@@ -103,25 +104,23 @@ impl DataFolder {
         }
     }
 
-    /// Deletes the first administrator's password where `is_current` says that it is not that any more: whoever reads a back-up of
-    /// the folder need not see it.
-    pub(crate) async fn forget_changed_admin_password(
+    /// Deletes the file with the first administrator's password as soon as `changed` says that it is another one now: whoever
+    /// reads a back-up of the folder need not see it.
+    pub(crate) async fn forget_admin_password(
         file: PathBuf,
-        is_current: impl AsyncFnOnce(SecretString) -> Result<bool, StartError>,
+        changed: impl AsyncFnOnce(SecretString) -> Result<(), StartError>,
     ) {
         let forgotten = async {
             let Some(text) = read(&file)? else {
                 return Ok(false);
             };
-            if is_current(SecretString::from(text.expose_secret().trim_end())).await? {
-                return Ok(false);
-            }
+            changed(SecretString::from(text.expose_secret().trim_end())).await?;
             fs::remove_file(&file).map(|()| true).map_err(StartError::failed)
         };
         let file = file.display();
         match forgotten.await {
             Ok(false) => {}
-            Ok(true) => tracing::info!(%file, "deleted: it held a password that the administrator has changed since"),
+            Ok(true) => tracing::info!(%file, "deleted: the administrator has changed the password that it held"),
             Err(error) => {
                 tracing::warn!(%error, %file, "cannot tell whether this still holds the administrator's password");
             }
@@ -151,11 +150,24 @@ impl DataFolder {
     }
 }
 
-/// What a file holds; `None` where there is none.
+/// Reads a file that was made here; `None` where there is none. It is no link, which somebody else would have made, and
+/// closed to others.
 fn read(file: &Path) -> Result<Option<SecretString>, StartError> {
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(Some(SecretString::from(text))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(StartError::Failed(format!("cannot read {}: {error}", file.display()))),
+    let failed = |error: io::Error| StartError::Failed(format!("cannot read {}: {error}", file.display()));
+    match fs::symlink_metadata(file) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => {
+            return Err(failed(io::Error::other(
+                "it is a link or a folder; put the file itself there",
+            )));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
     }
+    if let Some(fault) = secret_files::fault(file) {
+        return Err(StartError::Failed(fault));
+    }
+    fs::read_to_string(file)
+        .map(|text| Some(SecretString::from(text)))
+        .map_err(failed)
 }

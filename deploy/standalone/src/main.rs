@@ -4,12 +4,19 @@ mod banner;
 mod data;
 mod demo;
 
-use std::{convert::Infallible, env, path::PathBuf, process::ExitCode};
+use std::{
+    convert::Infallible,
+    env,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use auth_service::{
     AuthService, ServiceAccountSpec,
     config::{AuthSettings, CookieOrigin},
-    ensure_first_admin, generate_client_secret, is_first_admin_password,
+    ensure_first_admin, ensure_service_account, first_admin_password_changed, generate_client_secret,
 };
 use clap::Parser;
 use game_service::{GameService, VerificationKeys, config::GameSettings};
@@ -17,13 +24,14 @@ use shared::{
     clock::Clock,
     config::{self, StartError},
     db::{self, Db},
-    feed::{ClientSecret, Follower, ServiceCredentials, SilenceSettings},
+    feed::{ClientSecret, Follower, Restore, ServiceCredentials, SilenceSettings},
+    secret_files::SecretFiles,
     server::{Listener, Running, ServerSettings, shutdown_signal},
     telemetry::{self, TelemetrySettings},
 };
 
 use crate::{
-    banner::{Banner, Places},
+    banner::{Banner, FirstAdmin, Places},
     data::DataFolder,
 };
 
@@ -47,6 +55,8 @@ struct Cli {
     #[command(flatten)]
     silence: SilenceSettings,
     #[command(flatten)]
+    secret_files: SecretFiles,
+    #[command(flatten)]
     server: ServerSettings,
     #[command(flatten)]
     telemetry: TelemetrySettings,
@@ -60,6 +70,8 @@ impl Cli {
     async fn run(mut self) -> Result<(), StartError> {
         telemetry::init(&self.telemetry, "standalone")?;
         self.auth.cookies.cookie_origins.get_or_insert_with(local_gateway);
+        let files = self.auth.secret_files().into_iter();
+        self.secret_files.check(files.chain([self.server.secret_file()]))?;
         self.server.check().map_err(StartError::setting)?;
         // The ports before the data: a start that fails leaves nothing behind.
         let bind = async |address, setting| Listener::bind(address, setting).await.map_err(StartError::failed);
@@ -95,14 +107,10 @@ impl Cli {
             .await
             .map_err(StartError::failed)?;
         let (auth_grpc, auth_local) = auth_grpc.with_local();
-        // Of this start alone, and in memory alone.
-        let credentials = ServiceCredentials {
-            client_id: GAME_CLIENT_ID.to_owned(),
-            client_secret: ClientSecret::Given(generate_client_secret()),
-        };
+        let (game_account, credentials) = game_account(&auth_db, &clock)?;
         let first_admin = ensure_first_admin(&auth_db, &self.auth, &clock, || data.admin_password()).await?;
         let mut service_accounts = self.auth.service_accounts()?;
-        service_accounts.push(game_account(&credentials)?);
+        service_accounts.push(game_account);
         let auth = AuthService {
             settings: &self.auth,
             server: &self.server,
@@ -135,19 +143,23 @@ impl Cli {
         };
         let banner = Banner {
             places: &places,
-            first_admin: first_admin.as_ref(),
-            admin_password_file: data.admin_password_file(),
+            first_admin: first_admin.map(|password| FirstAdmin {
+                // Whatever is not a terminal may be kept.
+                password: io::stdout().is_terminal().then_some(password),
+                file: data.admin_password_file(),
+                must_change: self.auth.first_admin_must_change_password,
+            }),
             demo: demo.as_ref(),
         };
         banner.print();
-        if first_admin.is_none() {
-            let (file, settings) = (data.admin_password_file(), self.auth.clone());
-            running.spawn("admin password", async move {
-                let is_current = async |password| is_first_admin_password(&auth_db, &settings, &password).await;
-                DataFolder::forget_changed_admin_password(file, is_current).await;
-                Ok::<_, Infallible>(())
-            });
-        }
+        let (file, settings) = (data.admin_password_file(), self.auth.clone());
+        let stop = running.stop_token().clone();
+        running.spawn("admin password", async move {
+            let changed = async |password| first_admin_password_changed(&auth_db, &settings, &password).await;
+            stop.run_until_cancelled(DataFolder::forget_admin_password(file, changed))
+                .await;
+            Ok::<_, Infallible>(())
+        });
         running.wait().await
     }
 }
@@ -158,8 +170,19 @@ fn local_gateway() -> Vec<CookieOrigin> {
     origins.filter_map(|origin| origin.parse().ok()).collect()
 }
 
-/// The account that game-service uses, with the secret of this start.
-fn game_account(credentials: &ServiceCredentials) -> Result<ServiceAccountSpec, StartError> {
-    let secret = credentials.client_secret.read().map_err(StartError::failed)?;
-    ServiceAccountSpec::new(&credentials.client_id, &secret, &["service"]).map_err(StartError::failed)
+/// The account that game-service uses, and what proves that it is. The secret is of this start alone, and in memory alone;
+/// should an administrator rotate it, it is put back.
+fn game_account(auth_db: &Db, clock: &Clock) -> Result<(ServiceAccountSpec, ServiceCredentials), StartError> {
+    let secret = generate_client_secret();
+    let account = ServiceAccountSpec::new(GAME_CLIENT_ID, &secret, &["service"]).map_err(StartError::failed)?;
+    let (db, clock, kept) = (auth_db.clone(), clock.clone(), account.clone());
+    let restore: Restore = Arc::new(move || {
+        let (db, clock, account) = (db.clone(), clock.clone(), kept.clone());
+        Box::pin(async move { ensure_service_account(&db, &clock, &account).await })
+    });
+    let credentials = ServiceCredentials {
+        client_id: GAME_CLIENT_ID.to_owned(),
+        client_secret: ClientSecret::Restorable(secret, restore),
+    };
+    Ok((account, credentials))
 }

@@ -9,13 +9,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use shared::{
     config::{DatabaseArgs, StartError},
     db::{Db, MigrationLock, bring_up_to_date},
+    secret_files::SecretFiles,
 };
 
 pub use self::{recompute_leaderboard::RecomputeLeaderboard, seed::SeedPlayers};
 use crate::MIGRATIONS;
 
 /// A database that a command works on beside the service: it is there, and up to date.
-async fn open(database: &DatabaseArgs) -> Result<Db, StartError> {
+async fn open(database: &DatabaseArgs, secret_files: SecretFiles) -> Result<Db, StartError> {
+    secret_files.check([database.secret_file()])?;
     let db = Db::connect_beside(&database.settings()?)
         .await
         .map_err(StartError::failed)?;

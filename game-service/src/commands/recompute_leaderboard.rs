@@ -1,7 +1,10 @@
 //! `game-service recompute-leaderboard`.
 
 use indicatif::ProgressBar;
-use shared::config::{DatabaseArgs, StartError};
+use shared::{
+    config::{DatabaseArgs, StartError},
+    secret_files::SecretFiles,
+};
 
 use crate::domain::{Drift, Progress, Recompute};
 
@@ -16,6 +19,8 @@ pub struct RecomputeLeaderboard {
     check: bool,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    secret_files: SecretFiles,
 }
 
 #[derive(Default)]
@@ -30,7 +35,7 @@ impl RecomputeLeaderboard {
     /// Compares history and stats with the finished games, and repairs them. The service may run meanwhile.
     pub async fn run(self) -> Result<(), StartError> {
         let recompute = Recompute {
-            db: super::open(&self.database).await?,
+            db: super::open(&self.database, self.secret_files).await?,
             repairs: !self.check,
         };
         let mut report = Report::default();

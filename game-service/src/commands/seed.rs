@@ -10,6 +10,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use shared::{
     clock::Clock,
     config::{DatabaseArgs, StartError},
+    secret_files::SecretFiles,
 };
 
 use crate::domain::Seed;
@@ -31,6 +32,8 @@ pub struct SeedPlayers {
     players_file: Option<PathBuf>,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    secret_files: SecretFiles,
 }
 
 impl SeedPlayers {
@@ -38,7 +41,7 @@ impl SeedPlayers {
     pub async fn run(self) -> Result<(), StartError> {
         let random_seed = self.random_seed.unwrap_or_else(rand::random);
         let seed = Seed {
-            db: super::open(&self.database).await?,
+            db: super::open(&self.database, self.secret_files).await?,
             random: StdRng::seed_from_u64(random_seed),
             now: Clock::system().now(),
             players: self.players,

@@ -33,6 +33,7 @@ mod transaction;
 
 use std::{fmt, time::Duration};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -51,6 +52,10 @@ pub use self::{
 };
 pub use crate::{insert_rows, lock_row, query, write_tx};
 
+/// How often it is looked whether another process has let go of a file.
+const FREE_LOOK: Duration = Duration::from_millis(50);
+/// How long a command waits for that.
+const FREE_PATIENCE: Duration = Duration::from_secs(30);
 /// From one try to the next while a service starts before its database; twice as long after each.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
@@ -108,6 +113,20 @@ impl Db {
                     Some(settings::Target::Sqlite(_)) | None => None,
                 };
                 postgres::Pool::new(*server, direct, settings).map(Self::Postgres)
+            }
+        }
+    }
+
+    /// Opens it for a command. Where another command is at work on the SQLite file, this waits until it is done, for half a
+    /// minute at most.
+    pub async fn connect_when_free(settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
+        let start = Instant::now();
+        loop {
+            match Self::connect(settings).await {
+                Err(OpenError::InUse(_)) if start.elapsed() < FREE_PATIENCE => {
+                    tokio::time::sleep(FREE_LOOK).await;
+                }
+                outcome => return outcome,
             }
         }
     }

@@ -1,7 +1,8 @@
 //! As whom a service calls auth-service: its client id and secret, and the access token that it gets for them.
 
-use std::{fmt, io, path::PathBuf, time::Duration};
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
     sync::Mutex,
@@ -14,7 +15,10 @@ use tonic::{
 };
 
 use super::follower::FollowError;
-use crate::proto::auth::v1::{IssueServiceTokenRequest, auth_service_client::AuthServiceClient};
+use crate::{
+    config::StartError,
+    proto::auth::v1::{IssueServiceTokenRequest, auth_service_client::AuthServiceClient},
+};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How much of its life a token is used for.
@@ -36,13 +40,19 @@ pub enum ClientSecret {
     Given(SecretString),
     /// In this file, which is read anew for every token, so that the secret can be rotated without a restart.
     File(PathBuf),
+    /// This is it, and whoever gives it can make it good again where auth-service refuses it, since it is in the same
+    /// process.
+    Restorable(SecretString, Restore),
 }
+
+/// Makes a secret good again that was refused.
+pub type Restore = Arc<dyn Fn() -> BoxFuture<'static, Result<(), StartError>> + Send + Sync>;
 
 impl ClientSecret {
     /// The secret, without white space around it.
     pub fn read(&self) -> io::Result<SecretString> {
         match self {
-            Self::Given(secret) => Ok(secret.clone()),
+            Self::Given(secret) | Self::Restorable(secret, _) => Ok(secret.clone()),
             Self::File(path) => {
                 let text = SecretString::from(std::fs::read_to_string(path)?);
                 Ok(SecretString::from(text.expose_secret().trim()))
@@ -56,6 +66,7 @@ impl fmt::Debug for ClientSecret {
         match self {
             Self::Given(_) => f.write_str("Given"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Restorable(..) => f.write_str("Restorable"),
         }
     }
 }
@@ -111,6 +122,25 @@ impl Tokens {
     }
 
     async fn issue(&self) -> Result<ServiceToken, FollowError> {
+        let answer = self.ask().await;
+        let ClientSecret::Restorable(_, restore) = &self.credentials.client_secret else {
+            return answer;
+        };
+        match answer {
+            Err(FollowError::Token(status)) if status.code() == Code::Unauthenticated => {
+                tracing::warn!(
+                    client_id = self.credentials.client_id,
+                    "the secret of this process's own service account was replaced; putting it back"
+                );
+                let restored = restore().await;
+                restored.map_err(|error| FollowError::Secret(io::Error::other(error.to_string())))?;
+                self.ask().await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask(&self) -> Result<ServiceToken, FollowError> {
         let secret = self.credentials.client_secret.read().map_err(FollowError::Secret)?;
         let request = IssueServiceTokenRequest {
             client_id: self.credentials.client_id.clone(),

@@ -16,7 +16,7 @@ mod view;
 
 pub use self::{
     connect::auth_channel,
-    credentials::{ClientSecret, ServiceCredentials},
+    credentials::{ClientSecret, Restore, ServiceCredentials},
     follower::Follower,
     intake::{AccessIntake, FeedError},
     known::LostRevocations,

@@ -1,6 +1,12 @@
 //! The settings of a server.
 
-use std::{fs, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use rustls::ServerConfig;
@@ -100,6 +106,11 @@ fn network(text: &str) -> Result<IpNet, &'static str> {
 }
 
 impl ServerSettings {
+    /// The file that holds a secret, with its setting.
+    pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
+        ("--tls-key-file", self.tls_key_file.as_deref())
+    }
+
     pub(super) fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.request_timeout_seconds.into())
     }

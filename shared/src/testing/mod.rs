@@ -1,5 +1,7 @@
 //! What tests are built from. Behind the feature `testing`, and never part of a service.
 
+use std::{fs::File, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+
 pub mod contract;
 mod database;
 pub mod endpoint;
@@ -14,6 +16,18 @@ pub mod tokens;
 
 pub use self::database::{TestDatabase, block_on};
 pub use crate::on_both_backends;
+
+/// Writes a file that its owner alone may read, as the services want of files with secrets.
+pub fn write_secret(path: impl AsRef<Path>, text: &str) {
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .expect("write a file");
+}
 
 /// How often a test goes round that can go on for long: so often as this environment variable says, and otherwise a few times.
 pub fn rounds(variable: &str, otherwise: usize) -> usize {

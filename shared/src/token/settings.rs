@@ -1,6 +1,10 @@
 //! What a service that verifies tokens can be told about them.
 
-use std::{ffi::OsStr, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgGroup, Command, builder::TypedValueParser, error::ErrorKind};
@@ -82,6 +86,11 @@ impl VerifierSettings {
     /// A verifier as set, that goes by these keys.
     pub fn verifier(&self, keys: KeySet, clock: Clock) -> Verifier {
         Verifier::new(&self.token_issuer, &self.token_audience, keys, clock)
+    }
+
+    /// The file that holds a secret, with its setting.
+    pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
+        ("--auth-client-secret-file", self.auth_client_secret_file.as_deref())
     }
 
     /// What follows the access feed; nothing without the credentials of a service account.

@@ -5,7 +5,7 @@ mod users;
 
 use std::{
     ffi::OsStr,
-    fs, iter,
+    iter,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
@@ -26,6 +26,7 @@ use shared::{
     testing::{
         program::{Program, serving},
         rpc::channel,
+        write_secret,
     },
 };
 use tempfile::TempDir;
@@ -99,7 +100,7 @@ impl Deployment {
         let game_database = engine.database(folder.path()).await;
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
-            fs::write(&path, text).expect("write a file");
+            write_secret(&path, text);
             path.to_str().expect("UTF-8").to_owned()
         };
         let server_secret = write("server-secret", &BASE64_STANDARD.encode(random()));

@@ -12,6 +12,7 @@ use shared::{
     config::{self, DatabaseArgs, StartError, when_available},
     db::{self, Db},
     feed::{AccessView, SilenceSettings},
+    secret_files::SecretFiles,
     server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings, shutdown_signal},
     telemetry::{self, TelemetrySettings},
     token::{KeySet, Verifier, VerifierSettings},
@@ -47,6 +48,8 @@ struct Courses {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
+    secret_files: SecretFiles,
+    #[command(flatten)]
     server: ServerSettings,
     #[command(flatten)]
     telemetry: TelemetrySettings,
@@ -59,6 +62,12 @@ fn main() -> ExitCode {
 impl Courses {
     async fn serve(self) -> Result<(), StartError> {
         telemetry::init(&self.telemetry, "courses")?;
+        let files = [
+            self.verifier.secret_file(),
+            self.database.secret_file(),
+            self.server.secret_file(),
+        ];
+        self.secret_files.check(files)?;
         // As whom this service is known to auth-service.
         let follower = self
             .verifier

@@ -1,6 +1,6 @@
 //! auth-service and game-service as two programs: what the one decides, the other knows, whichever of them was started again.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use auth_service::ServerSecrets;
 use secrecy::ExposeSecret as _;
@@ -17,6 +17,7 @@ use shared::{
         TestDatabase, block_on,
         program::{Addresses, Program, Signal, serving},
         rpc::{channel, listener, reason, with_token},
+        write_secret,
     },
 };
 use tempfile::TempDir;
@@ -64,7 +65,7 @@ impl Place {
             ("admin-password", FIRST_PASSWORD),
             ("server-secret", server_secret.expose_secret()),
         ] {
-            fs::write(place.path(name), text).expect("write a file");
+            write_secret(place.path(name), text);
         }
         place
     }

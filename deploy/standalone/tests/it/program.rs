@@ -6,27 +6,36 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use shared::{
     db::{self, DatabaseSettings, Db, prelude::*},
     proto::{
         auth::v1::{
-            GetMeRequest, LoginRequest, LoginResponse, account_service_client::AccountServiceClient,
-            auth_service_client::AuthServiceClient,
+            GetMeRequest, IssueServiceTokenRequest, LoginRequest, LoginResponse, RotateServiceAccountSecretRequest,
+            account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+            service_account_service_client::ServiceAccountServiceClient,
         },
-        game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
+        game::v1::{
+            CreateGameRequest, GetLeaderboardRequest, Mark, Opponent, game_service_client::GameServiceClient,
+            leaderboard_service_client::LeaderboardServiceClient,
+        },
     },
     testing::{
         block_on,
         program::{Ended, Program, Signal, get, serving},
-        rpc::{channel, with_token},
+        rpc::{channel, reason, with_token},
+        write_secret,
     },
 };
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 use tonic::Status;
 
 const STANDALONE: &str = env!("CARGO_BIN_EXE_standalone");
+
+const NEW_PASSWORD: &str = "another long password";
 
 const ANY_PORTS: [&str; 8] = [
     "--auth-listen",
@@ -65,10 +74,22 @@ impl Place {
     }
 
     fn start(&self, more: &[&str]) -> Program {
+        let unattended = ["--first-admin-must-change-password", "false"];
+        self.start_attended(&[&unattended[..], more].concat())
+    }
+
+    /// The same, and the first login of the administrator has to change the password.
+    fn start_attended(&self, more: &[&str]) -> Program {
         let data = self.data();
         let own = ["--log-level", "error", "--data-dir", data.to_str().expect("UTF-8")];
         let cheap = ["--hashing-memory-kib", "8", "--hashing-passes", "1"];
         Program::start(STANDALONE, [&own[..], &cheap, &ANY_PORTS, more].concat())
+    }
+
+    /// The password of the first administrator, as it is kept.
+    fn admin_password(&self) -> String {
+        let text = fs::read_to_string(self.data().join("admin-password")).expect("the password");
+        text.trim_end().to_owned()
     }
 
     async fn refused(&self) -> Ended {
@@ -126,12 +147,6 @@ impl Banner {
         banner
     }
 
-    /// The password that it shows, if it shows one.
-    fn password(&self) -> Option<&str> {
-        let (_, rest) = self.text.split_once("login admin, password ")?;
-        rest.lines().next()
-    }
-
     async fn jwks(&self) -> String {
         let (status, body) = get(self.auth_http, "/.well-known/jwks.json").await;
         assert_eq!(status, 200, "{body}");
@@ -146,6 +161,19 @@ impl Banner {
         };
         let mut client = AuthServiceClient::new(channel(self.auth_grpc));
         client.login(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Logs in with another password from then on.
+    async fn change_at_login(&self, login: &str, password: &str, new_password: &str) {
+        let request = LoginRequest {
+            identifier: login.to_owned(),
+            password: password.to_owned(),
+            new_password: new_password.to_owned(),
+            new_password_confirmation: new_password.to_owned(),
+            ..LoginRequest::default()
+        };
+        let mut client = AuthServiceClient::new(channel(self.auth_grpc));
+        client.login(request).await.expect("logged in");
     }
 
     /// Logs in as the first administrator, and asks who that is. Gives the user id.
@@ -164,6 +192,18 @@ async fn end(program: Program) -> Ended {
     let ended = program.ended().await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
     ended
+}
+
+/// Waits until there is no such file.
+async fn until_gone(path: &Path) {
+    let gone = async {
+        while path.exists() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), gone)
+        .await
+        .expect("the file is deleted");
 }
 
 fn mode(path: &Path) -> u32 {
@@ -197,10 +237,9 @@ fn the_first_start_makes_everything_and_the_second_finds_it() {
         for http in [banner.auth_http, banner.game_http] {
             assert_eq!(get(http, "/readyz").await.0, 200);
         }
-        let password = banner.password().expect("the password").to_owned();
-        assert_eq!(banner.text.matches(&password).count(), 1, "{}", banner.text);
-        let kept = fs::read_to_string(folder.join("admin-password")).expect("the password");
-        assert_eq!(kept, format!("{password}\n"));
+        let password = place.admin_password();
+        let told = banner.text.contains("First administrator: login admin, password in ");
+        assert!(told && !banner.text.contains(&password), "no terminal: {}", banner.text);
         let (admin, keys) = (banner.admin(&password).await, banner.jwks().await);
         let refused = banner.login("demo", "demo-password").await;
         refused.expect_err("nobody asked for a demo");
@@ -208,8 +247,7 @@ fn the_first_start_makes_everything_and_the_second_finds_it() {
 
         let program = place.start(&[]);
         let banner = Banner::of(&program).await;
-        assert_eq!(banner.password(), None, "{}", banner.text);
-        assert!(!banner.text.contains(&password), "{}", banner.text);
+        assert!(!banner.text.contains("administrator"), "{}", banner.text);
         assert_eq!(banner.admin(&password).await, admin);
         assert_eq!(banner.jwks().await, keys);
         end(program).await;
@@ -217,35 +255,120 @@ fn the_first_start_makes_everything_and_the_second_finds_it() {
 }
 
 #[test]
-fn the_kept_password_is_deleted_once_it_was_changed() {
+fn the_first_login_changes_the_password_and_the_kept_one_is_deleted_at_once() {
+    block_on(async {
+        let place = Place::new();
+        let program = place.start_attended(&[]);
+        let banner = Banner::of(&program).await;
+        assert!(banner.text.contains("new_password"), "{}", banner.text);
+        let password = place.admin_password();
+        let refused = banner
+            .login("admin", &password)
+            .await
+            .expect_err("a temporary password");
+        assert_eq!(reason(&refused), "PASSWORD_CHANGE_REQUIRED");
+        banner.change_at_login("admin", &password, NEW_PASSWORD).await;
+        until_gone(&place.data().join("admin-password")).await;
+        banner.admin(NEW_PASSWORD).await;
+        end(program).await;
+
+        let program = place.start_attended(&[]);
+        Banner::of(&program).await.admin(NEW_PASSWORD).await;
+        end(program).await;
+    });
+}
+
+#[test]
+fn a_kept_password_that_was_changed_meanwhile_is_deleted_at_the_next_start() {
     block_on(async {
         let place = Place::new();
         let program = place.start(&["--demo"]);
         let banner = Banner::of(&program).await;
-        let password = banner.password().expect("the password").to_owned();
+        let password = place.admin_password();
+        banner.admin(&password).await;
         end(program).await;
-        let file = place.data().join("admin-password");
 
-        // It ends when it has looked at the file.
         let program = place.start(&[]);
         Banner::of(&program).await.admin(&password).await;
         end(program).await;
-        assert_eq!(fs::read_to_string(&file).expect("kept"), format!("{password}\n"));
+        assert_eq!(place.admin_password(), password, "it is still good");
 
         let change = "UPDATE users SET password_hash = (SELECT password_hash FROM users WHERE login = 'demo') \
                       WHERE login = 'admin'";
         execute(&place.database("auth").await, change).await;
         let program = place.start(&[]);
-        let banner = Banner::of(&program).await;
-        assert!(!banner.text.contains("admin-password"), "{}", banner.text);
-        banner.admin("demo-password").await;
-        end(program).await;
-        assert!(!file.exists());
-
-        let program = place.start(&[]);
         Banner::of(&program).await.admin("demo-password").await;
+        until_gone(&place.data().join("admin-password")).await;
         end(program).await;
-        assert!(!file.exists());
+    });
+}
+
+#[test]
+fn secrets_that_others_can_read_or_have_put_there_are_refused() {
+    block_on(async {
+        let place = Place::with_data().await;
+        let file = place.data().join("server-secret");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("its mode");
+        let ended = place.refused().await;
+        let line = ended.only_line(1);
+        assert!(
+            line.contains("chmod g-w,o-rwx ") && line.contains("server-secret"),
+            "{line}"
+        );
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("its mode");
+        let aside = place.parent.path().join("aside");
+        fs::rename(&file, &aside).expect("take it away");
+        std::os::unix::fs::symlink(&aside, &file).expect("a link");
+        let ended = place.refused().await;
+        let line = ended.only_line(1);
+        assert!(line.contains("it is a link"), "{line}");
+    });
+}
+
+#[test]
+fn games_go_on_when_the_secret_of_game_service_is_rotated() {
+    block_on(async {
+        let place = Place::new();
+        let program = place.start(&[]);
+        let banner = Banner::of(&program).await;
+        let login = banner.login("admin", &place.admin_password()).await.expect("logged in");
+        let token = login.tokens.expect("tokens").access_token;
+        let mut accounts = ServiceAccountServiceClient::new(channel(banner.auth_grpc));
+        let rotate = RotateServiceAccountSecretRequest {
+            client_id: "game-service".to_owned(),
+            // At once: the present secret and its tokens are good no more.
+            overlap_seconds: 0,
+        };
+        let rotated = accounts.rotate_service_account_secret(with_token(rotate, &token)).await;
+        let secret = rotated.expect("rotated").into_inner().client_secret;
+        let issue = || IssueServiceTokenRequest {
+            client_id: "game-service".to_owned(),
+            client_secret: secret.clone(),
+        };
+        let put_back = async {
+            let mut auth = AuthServiceClient::new(channel(banner.auth_grpc));
+            while auth.issue_service_token(issue()).await.is_ok() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), put_back)
+            .await
+            .expect("the secret of this start is put back");
+        let mut games = GameServiceClient::new(channel(banner.game_grpc));
+        let create = || CreateGameRequest {
+            opponent: Opponent::Computer.into(),
+            mark: Mark::X.into(),
+            ..CreateGameRequest::default()
+        };
+        // Until the feed is heard again.
+        let created = async {
+            while let Err(status) = games.create_game(with_token(create(), &token)).await {
+                assert_eq!(reason(&status), "ACCESS_FEED_SILENT", "{status}");
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), created).await.expect("a game");
+        end(program).await;
     });
 }
 
@@ -331,7 +454,7 @@ fn a_folder_serves_one_process() {
         let line = ended.only_line(1);
         assert!(line.ends_with("(--data-dir) is in use by another process"), "{line}");
         assert_eq!(place.files(), files);
-        banner.admin(banner.password().expect("the password")).await;
+        banner.admin(&place.admin_password()).await;
         end(program).await;
     });
 }
@@ -354,8 +477,7 @@ fn databases_of_a_newer_version_are_left_alone() {
             let earlier = "DELETE FROM __diesel_schema_migrations WHERE version = '29990101000000'";
             execute(&place.database(name).await, earlier).await;
             let program = place.start(&[]);
-            let password = fs::read_to_string(place.data().join("admin-password")).expect("the password");
-            Banner::of(&program).await.admin(password.trim_end()).await;
+            Banner::of(&program).await.admin(&place.admin_password()).await;
         }
     });
 }
@@ -373,7 +495,7 @@ fn a_lost_server_secret_is_not_replaced() {
         assert!(line.ends_with("server-secret is missing; put it back"), "{line}");
         assert_eq!(place.files(), files);
 
-        fs::write(&secret, "c2hvcnQ=").expect("write a file");
+        write_secret(&secret, "c2hvcnQ=");
         let ended = place.refused().await;
         let line = ended.only_line(1);
         assert!(
@@ -383,8 +505,7 @@ fn a_lost_server_secret_is_not_replaced() {
 
         fs::copy(&aside, &secret).expect("put it back");
         let program = place.start(&[]);
-        let password = fs::read_to_string(place.data().join("admin-password")).expect("the password");
-        Banner::of(&program).await.admin(password.trim_end()).await;
+        Banner::of(&program).await.admin(&place.admin_password()).await;
     });
 }
 
