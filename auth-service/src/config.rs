@@ -52,9 +52,21 @@ pub struct AuthSettings {
     /// `iss` of the access tokens.
     #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_ISSUER, value_name = "NAME", help_heading = "Tokens")]
     pub token_issuer: String,
-    /// `aud` of the access tokens: one for all services of a deployment.
+    /// The name of the deployment, which is the `aud` of access tokens that no `audience` was asked for. All of its services
+    /// accept them.
     #[arg(long, env = "TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_AUDIENCE, value_name = "NAME", help_heading = "Tokens")]
     pub token_audience: String,
+    /// Whether access tokens for the whole deployment are good for administration and for changes to one's own account.
+    /// Otherwise those calls want a token with the audience `auth-service`. From the next release on this is false.
+    #[arg(
+        long,
+        env = "ADMIT_DEPLOYMENT_TOKENS",
+        default_value_t = true,
+        value_name = "BOOL",
+        help_heading = "Tokens"
+    )]
+    #[arg(action = clap::ArgAction::Set)]
+    pub admit_deployment_tokens: bool,
     /// Seconds that an access token lives [60 to 86400].
     #[arg(
         long,

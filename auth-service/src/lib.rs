@@ -30,7 +30,7 @@ use shared::{
     rate::KeyedLimit,
     server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings},
     shares::Shares,
-    token::{KeySet, Verifier},
+    token::{AUTH_SERVICE, AcceptedAudiences, KeySet, Verifier},
 };
 use tonic::service::Routes;
 
@@ -88,11 +88,16 @@ impl AuthService<'_> {
             writes: OnSilence::Allow,
             ..SilenceRule::default()
         });
-        let verifier = Verifier::new(issuer, audience, key_set.clone(), self.clock.clone());
+        let audiences = AcceptedAudiences::deployment(audience)
+            .or_service(AUTH_SERVICE)
+            .admitting_deployment_as_own(self.settings.admit_deployment_tokens);
+        let verifier = Verifier::new(issuer, audiences.clone(), key_set.clone(), self.clock.clone());
+        // Whoever introspects or revokes a token may have one for another service.
+        let any_audience = Verifier::new(issuer, audiences.or_any(), key_set.clone(), self.clock.clone());
         let server = GrpcServer {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
-            verifier: verifier.clone(),
+            verifier,
             access: access.clone(),
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
@@ -141,7 +146,7 @@ impl AuthService<'_> {
             },
             refresh_tokens: RefreshTokens::new(&self.secrets),
             device_tokens: DeviceTokens::new(&self.secrets),
-            verifier,
+            verifier: any_audience,
             lives: self.settings.lives(),
             live: Loader::new(self.db.clone(), |conn, ids| {
                 store::sessions_with_holdings(conn, ids).boxed()

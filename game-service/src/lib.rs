@@ -29,7 +29,7 @@ use shared::{
         leaderboard_service_server::LeaderboardServiceServer,
     },
     server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings},
-    token::{KeySet, KeySource, Verifier},
+    token::{AcceptedAudiences, KeySet, KeySource, Verifier},
 };
 use tonic::service::Routes;
 
@@ -60,7 +60,7 @@ pub struct GameService<'a> {
     /// Whose access tokens it accepts: their `iss`.
     pub token_issuer: &'a str,
     /// Access tokens for whom it accepts: their `aud`.
-    pub token_audience: &'a str,
+    pub token_audiences: AcceptedAudiences,
     /// The keys that verify them.
     pub keys: VerificationKeys,
     /// Its database.
@@ -85,7 +85,7 @@ impl GameService<'_> {
         let server = GrpcServer {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
-            verifier: Verifier::new(self.token_issuer, self.token_audience, keys.clone(), self.clock.clone()),
+            verifier: Verifier::new(self.token_issuer, self.token_audiences, keys.clone(), self.clock.clone()),
             access: access.clone(),
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;

@@ -100,7 +100,7 @@ impl Serve {
             settings: &self.settings,
             server: &self.server,
             token_issuer: &self.verifier.token_issuer,
-            token_audience: &self.verifier.token_audience,
+            token_audiences: self.verifier.audiences("game-service"),
             keys: match follower {
                 Some(follower) => VerificationKeys::Follow(Box::new(follower), self.silence.rule()),
                 None => VerificationKeys::From(KeySource::from(&self.verifier), self.verifier.keys_refresh()),

@@ -1,16 +1,18 @@
 //! Issues access tokens: JWTs of the profile RFC 9068.
 
-use std::time::Duration;
+use std::{borrow::Cow, str::FromStr, time::Duration};
 
 use secrecy::SecretString;
 use shared::{
     clock::{Clock, Timestamp},
+    db::Db,
     ids::SessionId,
-    token::{Claims, FIRST_PARTY_CLIENT_ID},
+    token::{AUTH_SERVICE, Claims, FIRST_PARTY_CLIENT_ID},
+    validate::InvalidFields,
 };
 use uuid::Uuid;
 
-use super::{error::Error, key_ring::KeyRing};
+use super::{error::Error, key_ring::KeyRing, service_accounts::ClientId};
 use crate::store;
 
 /// A signed access token.
@@ -29,13 +31,41 @@ pub(crate) enum Bearer<'a> {
     Service(&'a str),
 }
 
+/// Whom an access token is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RequestedAudience {
+    /// Every service of the deployment.
+    Deployment,
+    /// This one alone.
+    AuthService,
+    /// The service with this client id alone.
+    Service(ClientId),
+}
+
+/// The text names no service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be auth-service or the client id of a service account")]
+pub(crate) struct InvalidAudience;
+
+impl FromStr for RequestedAudience {
+    type Err = InvalidAudience;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAudience> {
+        Ok(match text {
+            "" => Self::Deployment,
+            AUTH_SERVICE => Self::AuthService,
+            _ => Self::Service(text.parse().map_err(|_| InvalidAudience)?),
+        })
+    }
+}
+
 /// Signs access tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Issuer {
     pub(crate) keys: KeyRing,
     /// `iss`.
     pub(crate) name: String,
-    /// `aud`.
+    /// `aud`: the deployment, or one service.
     pub(crate) audience: String,
     /// Of people's tokens.
     pub(crate) life: Duration,
@@ -45,6 +75,24 @@ pub(crate) struct Issuer {
 }
 
 impl Issuer {
+    /// This, for that audience.
+    pub(crate) async fn for_audience(&self, db: &Db, audience: &RequestedAudience) -> Result<Cow<'_, Self>, Error> {
+        let name = match audience {
+            RequestedAudience::Deployment => return Ok(Cow::Borrowed(self)),
+            RequestedAudience::AuthService => AUTH_SERVICE,
+            RequestedAudience::Service(client_id) => {
+                let client_id = client_id.as_str();
+                let account = store::service_account_by_client_id(&mut db.read().await?, client_id).await?;
+                account.ok_or_else(|| InvalidFields::one("audience", InvalidAudience.to_string()))?;
+                client_id
+            }
+        };
+        Ok(Cow::Owned(Self {
+            audience: name.to_owned(),
+            ..self.clone()
+        }))
+    }
+
     /// A token for this user, who holds this.
     pub(crate) fn issue(
         &self,
@@ -59,7 +107,7 @@ impl Issuer {
         };
         let claims = Claims {
             iss: self.name.clone(),
-            aud: self.audience.clone(),
+            aud: self.audience.as_str().into(),
             sub: user.id,
             exp: seconds(now.plus(life)),
             iat: seconds(now),

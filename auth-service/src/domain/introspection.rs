@@ -27,6 +27,8 @@ pub(crate) struct Introspection {
     /// Granted directly.
     pub(crate) permissions: Vec<String>,
     pub(crate) expire_time: Timestamp,
+    /// Empty: a refresh token's.
+    pub(crate) audiences: Vec<String>,
 }
 
 impl Sessions {
@@ -128,6 +130,7 @@ async fn introspect_refresh(
         roles: holdings.roles,
         permissions: holdings.direct,
         expire_time: session.expire_time,
+        audiences: Vec::new(),
     }))
 }
 
@@ -157,6 +160,7 @@ async fn introspect_access(
         roles: principal.roles().to_vec(),
         permissions: principal.permissions().to_vec(),
         expire_time: principal.expires_at(),
+        audiences: principal.audiences().to_vec(),
     }))
 }
 

@@ -46,7 +46,7 @@ mod user_sessions;
 mod users;
 
 pub(crate) use self::{
-    access_token::{AccessToken, Issuer},
+    access_token::{AccessToken, Issuer, RequestedAudience},
     accounts::Accounts,
     act::{Act, Actor, Origin},
     attempts::{AttemptRules, Attempts},

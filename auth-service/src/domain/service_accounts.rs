@@ -22,7 +22,7 @@ use shared::{
 
 use super::{
     Act, Attempts, Error, Issuer,
-    access_token::{AccessToken, Bearer},
+    access_token::{AccessToken, Bearer, RequestedAudience},
     audit::{AuditEvent, recording_refusals},
     authority,
     feed::{self, Change},
@@ -115,7 +115,12 @@ pub(super) fn digest_of(secret: &str) -> Vec<u8> {
 
 impl ServiceAccounts {
     /// An access token for the service with this secret.
-    pub(crate) async fn issue_token(&self, act: &Act, client_id: &str, secret: &str) -> Result<AccessToken, Error> {
+    pub(crate) async fn issue_token(
+        &self,
+        act: &Act,
+        (client_id, secret): (&str, &str),
+        audience: &RequestedAudience,
+    ) -> Result<AccessToken, Error> {
         // Nobody guesses a secret. What is bounded is the work.
         self.attempts.admit_login(act)?;
         let Ok(client_id) = client_id.parse::<ClientId>() else {
@@ -148,7 +153,9 @@ impl ServiceAccounts {
             });
             recorded?;
         }
-        self.issuer.issue(&user, &holdings, Bearer::Service(&account.client_id))
+        // Only now: strangers learn nothing of what services there are.
+        let issuer = self.issuer.for_audience(&self.db, audience).await?;
+        issuer.issue(&user, &holdings, Bearer::Service(&account.client_id))
     }
 
     /// Refuses whoever is not the service of this client id; `None` where it is none.

@@ -1,6 +1,6 @@
 //! The use cases of sessions: begin, refresh, rotate, end. Each transaction locks the user's row first.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::SecretString;
@@ -13,7 +13,7 @@ use shared::{
 
 use super::{
     Act, DeviceTokens, Error, Issuer, RefreshTokens, SessionLives, TokenPair,
-    access_token::{AccessToken, Bearer},
+    access_token::{AccessToken, Bearer, RequestedAudience},
     audit::AuditEvent,
     counts,
     feed::{self, Change},
@@ -62,6 +62,14 @@ enum Outcome<T> {
 }
 
 impl Sessions {
+    /// These, with access tokens for that audience.
+    pub(crate) async fn for_audience(&self, audience: &RequestedAudience) -> Result<Cow<'_, Self>, Error> {
+        Ok(match self.issuer.for_audience(&self.db, audience).await? {
+            Cow::Borrowed(_) => Cow::Borrowed(self),
+            Cow::Owned(issuer) => Cow::Owned(Self { issuer, ..self.clone() }),
+        })
+    }
+
     /// Begins a session in the caller's transaction, which has locked the user's row or made it. `device` has a genuine token of
     /// this user's.
     pub(super) async fn begin(

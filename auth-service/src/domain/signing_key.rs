@@ -167,7 +167,7 @@ mod tests {
         let token = key.sign(&claims).expect("signed");
         let public = DecodingKey::from_ed_der(pair.public_key().as_ref());
         let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_audience(&[&claims.aud]);
+        validation.set_audience(claims.aud.names());
         validation.set_issuer(&[&claims.iss]);
         let read = jsonwebtoken::decode::<Claims>(token.expose_secret(), &public, &validation).expect("a token");
         assert_eq!(read.claims, claims);

@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use super::{act::act, convert, passwords, transport::Transports};
 use crate::domain::{
-    Accounts, Credentials, Error, MAX_IDENTIFIER_BYTES, Password, PasswordRules, Registration, ServiceAccounts,
-    Sessions,
+    Accounts, Credentials, Error, MAX_IDENTIFIER_BYTES, Password, PasswordRules, Registration, RequestedAudience,
+    ServiceAccounts, Sessions,
 };
 
 /// Bytes of a client id or a client secret, at most.
@@ -38,8 +38,11 @@ impl AuthService for AuthRpc {
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
         let act = act(&request);
         let transport = self.transports.of(&request)?;
-        let registration = registration(&request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
-        let logged_in = self.accounts.register(&act, registration).await?;
+        let request = request.into_inner();
+        let registration = registration(&request, self.accounts.password_rules).map_err(Error::from)?;
+        let (registration, audience) = registration;
+        let accounts = self.accounts.for_audience(&audience).await?;
+        let logged_in = accounts.register(&act, registration).await?;
         Ok(
             transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| RegisterResponse {
                 tokens: Some(tokens),
@@ -53,7 +56,9 @@ impl AuthService for AuthRpc {
         let act = act(&request);
         let transport = self.transports.of(&request)?;
         let credentials = credentials(request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
-        let logged_in = self.accounts.login(&act, credentials).await?;
+        let (credentials, audience) = credentials;
+        let accounts = self.accounts.for_audience(&audience).await?;
+        let logged_in = accounts.login(&act, credentials).await?;
         Ok(
             transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| LoginResponse {
                 tokens: Some(tokens),
@@ -69,12 +74,17 @@ impl AuthService for AuthRpc {
     ) -> Result<Response<RefreshAccessTokenResponse>, Status> {
         let act = act(&request);
         let mut transport = self.transports.of(&request)?;
-        let mut token = request.into_inner().refresh_token;
+        let request = request.into_inner();
+        let mut token = request.refresh_token;
         transport.fill(&mut token);
+        let mut fields = Fields::new();
         if token.is_empty() {
-            return Err(Error::from(InvalidFields::one("refresh_token", "is required")).into());
+            fields.reject("refresh_token", "is required");
         }
-        let access = self.sessions.refresh_access_token(&act, &token).await;
+        let audience = fields.check("audience", request.audience.parse());
+        let audience = fields.finish(|| audience).map_err(Error::from)?;
+        let sessions = self.sessions.for_audience(&audience).await?;
+        let access = sessions.refresh_access_token(&act, &token).await;
         let access = access.map_err(|error| transport.refuse(error))?;
         Ok(Response::new(convert::access_token(&access)))
     }
@@ -87,9 +97,9 @@ impl AuthService for AuthRpc {
         let mut transport = self.transports.of(&request)?;
         let mut request = request.into_inner();
         transport.fill(&mut request.refresh_token);
-        let request_id = rotation(&request).map_err(Error::from)?;
-        let pair = self
-            .sessions
+        let (request_id, audience) = rotation(&request).map_err(Error::from)?;
+        let sessions = self.sessions.for_audience(&audience).await?;
+        let pair = sessions
             .rotate(&act, &request.refresh_token, request_id.as_deref())
             .await
             .map_err(|error| transport.refuse(error))?;
@@ -172,10 +182,11 @@ impl AuthService for AuthRpc {
                 fields.reject(field, "must be at most 1024 bytes");
             }
         }
-        fields.finish(|| Some(())).map_err(Error::from)?;
+        let audience = fields.check("audience", request.audience.parse());
+        let audience = fields.finish(|| audience).map_err(Error::from)?;
         let token = self
             .service_accounts
-            .issue_token(&act, &request.client_id, &request.client_secret)
+            .issue_token(&act, (&request.client_id, &request.client_secret), &audience)
             .await?;
         Ok(Response::new(convert::service_token(&token)))
     }
@@ -193,7 +204,10 @@ impl AuthService for AuthRpc {
     }
 }
 
-fn registration(request: &RegisterRequest, rules: PasswordRules) -> Result<Registration, InvalidFields> {
+fn registration(
+    request: &RegisterRequest,
+    rules: PasswordRules,
+) -> Result<(Registration, RequestedAudience), InvalidFields> {
     let mut fields = Fields::new();
     let email = fields.check("email", request.email.parse());
     let login = fields.check("login", request.login.parse());
@@ -212,19 +226,21 @@ fn registration(request: &RegisterRequest, rules: PasswordRules) -> Result<Regis
     let first_name = fields.check("first_name", request.first_name.parse());
     let last_name = fields.check("last_name", request.last_name.parse());
     let middle_name = fields.check("middle_name", request.middle_name.parse());
+    let audience = fields.check("audience", request.audience.parse());
     fields.finish(|| {
-        Some(Registration {
+        let registration = Registration {
             email: email?,
             login: login?,
             password: password?,
             first_name: first_name?,
             last_name: last_name?,
             middle_name: middle_name?,
-        })
+        };
+        Some((registration, audience?))
     })
 }
 
-fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<Credentials, InvalidFields> {
+fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<(Credentials, RequestedAudience), InvalidFields> {
     let mut fields = Fields::new();
     if request.identifier.is_empty() {
         fields.reject("identifier", "is required");
@@ -242,18 +258,20 @@ fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<Credential
             &request.new_password_confirmation,
         );
     }
+    let audience = fields.check("audience", request.audience.parse());
     fields.finish(|| {
-        Some(Credentials {
+        let credentials = Credentials {
             identifier: request.identifier,
             device_token: request.device_token,
             password: password?,
             new_password,
-        })
+        };
+        Some((credentials, audience?))
     })
 }
 
-/// The request id in one spelling, if there is one.
-fn rotation(request: &RotateTokensRequest) -> Result<Option<String>, InvalidFields> {
+/// The request id in one spelling, if there is one, and whom the access token is for.
+fn rotation(request: &RotateTokensRequest) -> Result<(Option<String>, RequestedAudience), InvalidFields> {
     let mut fields = Fields::new();
     if request.refresh_token.is_empty() {
         fields.reject("refresh_token", "is required");
@@ -264,5 +282,6 @@ fn rotation(request: &RotateTokensRequest) -> Result<Option<String>, InvalidFiel
         let parsed = parsed.filter(|id| id.get_version_num() == 4).ok_or("must be a UUIDv4");
         request_id = fields.check("request_id", parsed).map(|id| id.to_string());
     }
-    fields.finish(|| Some(request_id))
+    let audience = fields.check("audience", request.audience.parse());
+    fields.finish(|| Some((request_id, audience?)))
 }

@@ -86,6 +86,7 @@ pub(super) fn introspection(found: Introspection) -> proto::IntrospectTokenRespo
         permissions: found.permissions,
         issue_time: found.issue_time.map(Into::into),
         expire_time: Some(found.expire_time.into()),
+        audiences: found.audiences,
     }
 }
 

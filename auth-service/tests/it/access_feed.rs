@@ -53,6 +53,7 @@ async fn service_token(client: &mut AuthServiceClient<tonic::transport::Channel>
     let request = IssueServiceTokenRequest {
         client_id: "game-service".to_owned(),
         client_secret: SECRET.to_owned(),
+        ..IssueServiceTokenRequest::default()
     };
     client
         .issue_service_token(request)
@@ -305,7 +306,7 @@ on_both_backends! {
 
     async fn a_stream_does_not_outlive_its_token(database: TestDatabase) {
         let server = server(database).await;
-        let request = IssueServiceTokenRequest { client_id: "game-service".to_owned(), client_secret: SECRET.to_owned() };
+        let request = IssueServiceTokenRequest { client_id: "game-service".to_owned(), client_secret: SECRET.to_owned(), ..IssueServiceTokenRequest::default() };
         let issued = server.auth().issue_service_token(request).await.expect("a token").into_inner();
         let mut stream = watch_with(server.grpc, &issued.access_token, "", 0).await;
         snapshot(&mut stream).await;

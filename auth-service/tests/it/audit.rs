@@ -146,7 +146,7 @@ on_both_backends! {
         let mut services = ServiceAccountServiceClient::new(channel(server.grpc));
         let create = CreateServiceAccountRequest { client_id: "courses".to_owned(), ..Default::default() };
         let secret = services.create_service_account(with_token(create, &admin)).await.expect("created").into_inner().client_secret;
-        let issue = |client_secret: &str| IssueServiceTokenRequest { client_id: "courses".to_owned(), client_secret: client_secret.to_owned() };
+        let issue = |client_secret: &str| IssueServiceTokenRequest { client_id: "courses".to_owned(), client_secret: client_secret.to_owned(), ..IssueServiceTokenRequest::default() };
         let service = server.auth().issue_service_token(issue(&secret)).await.expect("a token").into_inner();
         let refused = server.auth().issue_service_token(issue(WRONG)).await.expect_err("wrong");
         assert_eq!(reason(&refused), "CLIENT_CREDENTIALS_INVALID");

@@ -150,6 +150,7 @@ impl Caller {
         let request = IssueServiceTokenRequest {
             client_id: self.client_id.clone(),
             client_secret: self.client_secret.clone(),
+            ..IssueServiceTokenRequest::default()
         };
         let issued = server.auth().issue_service_token(request).await;
         self.token = issued.expect("a token").into_inner().access_token;

@@ -92,7 +92,7 @@ on_both_backends! {
         wrong.stop_token().cancel();
         assert_eq!(me(&server, &out.access_token).await, Err("TOKEN_REVOKED".to_owned()));
         assert_eq!(me(&server, &everywhere.access_token).await, Err("TOKEN_STALE".to_owned()));
-        let request = RefreshAccessTokenRequest { refresh_token: out.refresh_token.clone() };
+        let request = RefreshAccessTokenRequest { refresh_token: out.refresh_token.clone(), ..RefreshAccessTokenRequest::default() };
         assert_eq!(reason(&replica.clone().refresh_access_token(request).await.expect_err("ended")), "SESSION_ENDED");
         // A follower that starts now still learns of both.
         assert_eq!(crate::purges::count(server.database.db(), "access_feed WHERE kind IN ('session_revoked', 'user_tokens_revoked')").await, 2);
@@ -114,7 +114,7 @@ on_both_backends! {
         let before = rows().await;
         server.clock.set(START.plus(Duration::from_hours(366 * 24)));
         // Refused at once, by every way to use it, and ended by none.
-        let request = RefreshAccessTokenRequest { refresh_token: pair.refresh_token.clone() };
+        let request = RefreshAccessTokenRequest { refresh_token: pair.refresh_token.clone(), ..RefreshAccessTokenRequest::default() };
         assert_eq!(reason(&server.auth().refresh_access_token(request).await.expect_err("over")), "REFRESH_TOKEN_EXPIRED");
         assert_eq!(reason(&server.rotate(&pair.refresh_token, "").await.expect_err("over")), "REFRESH_TOKEN_EXPIRED");
         // Every purge passes by, here and at another replica.
@@ -217,7 +217,7 @@ on_both_backends! {
         let server = Server::start(database).await;
         let first = server.register("ann").await.tokens.expect("tokens");
         let second = server.rotate(&first.refresh_token, "").await.expect("rotated");
-        let request = RefreshAccessTokenRequest { refresh_token: second.refresh_token.clone() };
+        let request = RefreshAccessTokenRequest { refresh_token: second.refresh_token.clone(), ..RefreshAccessTokenRequest::default() };
         server.auth().refresh_access_token(request).await.expect("the successor is used");
         server.clock.set(START.minus(STEP));
         assert_eq!(reason(&server.rotate(&first.refresh_token, "").await.expect_err("old")), "REFRESH_TOKEN_REUSED");
@@ -257,7 +257,7 @@ on_both_backends! {
         let rotate = RotateServiceAccountSecretRequest { client_id: "courses".to_owned(), overlap_seconds: 60 };
         accounts.rotate_service_account_secret(with_token(rotate, &root.token)).await.expect("rotated");
         let token = async || {
-            let request = IssueServiceTokenRequest { client_id: "courses".to_owned(), client_secret: first.clone() };
+            let request = IssueServiceTokenRequest { client_id: "courses".to_owned(), client_secret: first.clone(), ..IssueServiceTokenRequest::default() };
             server.auth().issue_service_token(request).await.map(drop).map_err(|status| reason(&status))
         };
         assert_eq!(token().await, Ok(()));

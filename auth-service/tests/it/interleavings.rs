@@ -128,7 +128,7 @@ on_both_backends! {
                 end.call(&server, &target).await.expect("ended");
                 let got = in_flight.await.expect("joined");
                 for tokens in got.into_iter().chain([pair]) {
-                    let request = RefreshAccessTokenRequest { refresh_token: tokens.refresh_token.clone() };
+                    let request = RefreshAccessTokenRequest { refresh_token: tokens.refresh_token.clone(), ..RefreshAccessTokenRequest::default() };
                     let refused = server.auth().refresh_access_token(request).await.expect_err("ended");
                     assert_eq!(reason(&refused), "SESSION_ENDED", "{end:?}");
                     let me = server.account().get_me(with_token(GetMeRequest {}, &tokens.access_token)).await;

@@ -127,7 +127,7 @@ on_both_backends! {
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, "TOKEN_INVALID"));
         // The session lives, and another replica knows of the new key as well.
         let fresh = eventually(async || {
-            let request = RefreshAccessTokenRequest { refresh_token: session.refresh_token.clone() };
+            let request = RefreshAccessTokenRequest { refresh_token: session.refresh_token.clone(), ..RefreshAccessTokenRequest::default() };
             let token = other.clone().refresh_access_token(request).await.expect("refreshed").into_inner().access_token;
             (kid(&token) == active.kid).then_some(token)
         });

@@ -70,6 +70,7 @@ async fn me(server: &Server, token: &str) -> Result<(), String> {
 async fn refreshed(server: &Server, pair: &TokenPair) -> Result<String, String> {
     let request = RefreshAccessTokenRequest {
         refresh_token: pair.refresh_token.clone(),
+        ..RefreshAccessTokenRequest::default()
     };
     let answer = server.auth().refresh_access_token(request).await;
     answer

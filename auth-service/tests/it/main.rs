@@ -3,6 +3,7 @@
 mod access_feed;
 mod account;
 mod attempts;
+mod audience;
 mod audit;
 mod callers;
 mod clock_steps;

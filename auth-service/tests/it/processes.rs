@@ -205,6 +205,7 @@ fn what_is_in_flight_at_one_process_does_not_outlive_a_deactivation_at_the_other
                 for (index, at) in pair.at.iter().enumerate() {
                     let request = RefreshAccessTokenRequest {
                         refresh_token: tokens.refresh_token.clone(),
+                        ..RefreshAccessTokenRequest::default()
                     };
                     let refused = pair.auth(index).refresh_access_token(request).await.expect_err("ended");
                     assert_eq!(reason(&refused), "SESSION_ENDED");

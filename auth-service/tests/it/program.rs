@@ -463,6 +463,7 @@ async fn a_service_account_made_by_the_command_gets_tokens(backend: Backend) {
     let request = IssueServiceTokenRequest {
         client_id: "courses".to_owned(),
         client_secret: made.stdout.trim().to_owned(),
+        ..IssueServiceTokenRequest::default()
     };
     let token = AuthServiceClient::new(channel(at.grpc))
         .issue_service_token(request)

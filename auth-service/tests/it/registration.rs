@@ -48,6 +48,7 @@ on_both_backends! {
             first_name: long.clone(),
             last_name: "a\0b".to_owned(),
             middle_name: long,
+            ..RegisterRequest::default()
         };
         let all = server.auth().register(all).await.expect_err("refused");
         assert_eq!(

@@ -22,6 +22,7 @@ async fn first_pair(server: &Server) -> TokenPair {
 async fn refresh(server: &Server, refresh_token: &str) -> Result<RefreshAccessTokenResponse, Status> {
     let request = RefreshAccessTokenRequest {
         refresh_token: refresh_token.to_owned(),
+        ..RefreshAccessTokenRequest::default()
     };
     server
         .auth()

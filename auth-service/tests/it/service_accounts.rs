@@ -35,6 +35,7 @@ async fn token(server: &Server, client_id: &str, secret: &str) -> Result<String,
     let request = IssueServiceTokenRequest {
         client_id: client_id.to_owned(),
         client_secret: secret.to_owned(),
+        ..IssueServiceTokenRequest::default()
     };
     let answer = server.auth().issue_service_token(request).await?;
     Ok(answer.into_inner().access_token)
@@ -204,12 +205,12 @@ on_both_backends! {
     async fn a_service_has_no_session(database: TestDatabase) {
         let (server, root) = server_with_root(database).await;
         let (_, secret) = create(&server, &root, "courses", &[], &[]).await.expect("made");
-        let request = IssueServiceTokenRequest { client_id: "courses".to_owned(), client_secret: secret };
+        let request = IssueServiceTokenRequest { client_id: "courses".to_owned(), client_secret: secret, ..IssueServiceTokenRequest::default() };
         let issued = server.auth().issue_service_token(request.clone()).await.expect("a token").into_inner();
         assert!((60..=3600).contains(&issued.access_expires_in), "{issued:?}");
         let access = &issued.access_token;
         // Nothing to log out from, and no way to a longer life.
-        let refresh = server.auth().refresh_access_token(RefreshAccessTokenRequest { refresh_token: access.clone() }).await;
+        let refresh = server.auth().refresh_access_token(RefreshAccessTokenRequest { refresh_token: access.clone(), ..RefreshAccessTokenRequest::default() }).await;
         assert_eq!(refusal(refresh), (Code::Unauthenticated, "REFRESH_TOKEN_INVALID".to_owned()));
         // Its tokens are revoked by any of them.
         let other = token(&server, "courses", &request.client_secret).await.expect("a token");

@@ -75,7 +75,7 @@ on_both_backends! {
         let mut noted = Vec::new();
         for seconds in [1, 30, 29, 1, 59, 1] {
             server.clock.advance(SECOND * seconds);
-            let request = RefreshAccessTokenRequest { refresh_token: tokens.refresh_token.clone() };
+            let request = RefreshAccessTokenRequest { refresh_token: tokens.refresh_token.clone(), ..RefreshAccessTokenRequest::default() };
             let fresh = server.auth().refresh_access_token(request).await.expect("a token").into_inner();
             let session = listed(&server, &fresh.access_token).await.remove(0);
             noted.push(session.last_use_time.expect("a time").seconds - session.create_time.expect("a time").seconds);

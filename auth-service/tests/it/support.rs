@@ -248,6 +248,7 @@ pub(crate) async fn rotate(
     let request = RotateTokensRequest {
         refresh_token: refresh_token.to_owned(),
         request_id: request_id.to_owned(),
+        ..RotateTokensRequest::default()
     };
     Ok(client
         .rotate_tokens(request)
@@ -266,6 +267,7 @@ pub(crate) fn registration(login: &str) -> RegisterRequest {
         first_name: String::new(),
         last_name: String::new(),
         middle_name: String::new(),
+        ..RegisterRequest::default()
     }
 }
 

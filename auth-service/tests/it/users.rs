@@ -52,6 +52,7 @@ pub(crate) async fn login(server: &Server, login: &str, password: &str) -> Resul
 pub(crate) async fn refresh(server: &Server, token: &str) -> Result<String, Status> {
     let request = RefreshAccessTokenRequest {
         refresh_token: token.to_owned(),
+        ..RefreshAccessTokenRequest::default()
     };
     Ok(server
         .auth()

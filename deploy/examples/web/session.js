@@ -1,13 +1,17 @@
 // A session of a page: who is logged in, and calls that go on working while the access token is renewed.
 //
-// The access token lives in this variable alone and is gone with the page. The refresh token is in an HttpOnly cookie that no script
+// The access tokens live in this variable alone and are gone with the page. There is one for each service, so that neither service can use
+// the token that it is sent at the other one. The refresh token is in an HttpOnly cookie that no script
 // can read: with `x-token-transport: cookie` the server sets it at the login, replaces it at each rotation and takes it away at the logout.
 // So whatever is injected into a page can act while the page is open, and carries away no token that is good for longer than half an hour. (The
 // device token stays in localStorage. It opens nothing: it only keeps other people's wrong guesses from locking this device out.)
 // Over plain HTTP a browser has six connections for a host, and each open stream takes one: put TLS, and so HTTP/2, in front.
 
-let accessToken = null;
-// Whose it is. Another tab may log somebody else in, and the cookie is everybody's.
+const GAMES = "game-service";
+const ACCOUNTS = "auth-service";
+const audienceOf = (path) => (/^\/v1\/(games|open-games|finished-games|head-to-head|leaderboard)\b/.test(path) ? GAMES : ACCOUNTS);
+const accessTokens = new Map();
+// Whose they are. Another tab may log somebody else in, and the cookie is everybody's.
 let userId = null;
 const listeners = new Set();
 const tabs = new BroadcastChannel("session");
@@ -27,19 +31,19 @@ export class ApiError extends Error {
 export const onChange = (listener) => listeners.add(listener);
 
 export async function register(account) {
-  return begin(await post("/v1/auth/register", account));
+  return begin(await post("/v1/auth/register", { ...account, audience: GAMES }));
 }
 
 export async function login(identifier, password) {
   // What this device got at an earlier login: it replaces that session, and nobody else's wrong guesses lock it out.
   const deviceToken = localStorage.getItem(`device ${identifier}`) ?? "";
-  return begin(await post("/v1/auth/login", { identifier, password, deviceToken }), identifier);
+  return begin(await post("/v1/auth/login", { identifier, password, deviceToken, audience: GAMES }), identifier);
 }
 
 // After a reload: the cookie says who is logged in.
 export async function restore() {
   try {
-    await renew(null);
+    await renew(GAMES);
     tell((await call("GET", "/v1/me")).user);
   } catch (error) {
     if (isOver(error)) return end("");
@@ -81,13 +85,15 @@ export async function watch(path, listener, signal) {
 }
 
 async function send(method, path, body, signal) {
-  const used = accessToken;
+  const audience = audienceOf(path);
   const user = userId;
+  if (!accessTokens.has(audience)) await renew(audience);
+  const used = accessTokens.get(audience);
   const attempt = () =>
     fetch(path, {
       method,
       signal,
-      headers: { authorization: `Bearer ${accessToken}`, "content-type": "application/json" },
+      headers: { authorization: `Bearer ${accessTokens.get(audience)}`, "content-type": "application/json" },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   let response = await attempt();
@@ -97,10 +103,10 @@ async function send(method, path, body, signal) {
     // Too old, or issued before the roles changed: the session lives. Anything else says that it is over.
     if (!["TOKEN_EXPIRED", "TOKEN_STALE"].includes(error.reason)) {
       // A late answer says nothing of whoever has logged in since.
-      if (accessToken === used) end("You were logged out.");
+      if (accessTokens.get(audience) === used) end("You were logged out.");
       throw error;
     }
-    await renew(used);
+    await renew(audience, used);
     if (userId !== user) throw error;
     response = await attempt();
   }
@@ -108,21 +114,18 @@ async function send(method, path, body, signal) {
   return response;
 }
 
-// Replaces the tokens, unless that was done since this access token was used. One tab at a time: a refresh token is good for
-// one rotation, and two at once would look like a theft.
-function renew(used) {
+// Replaces the access token for this service, unless that was done since this one was used. One tab at a time: a refresh token is good
+// for one rotation, and two at once would look like a theft.
+function renew(audience, used) {
   return navigator.locks.request("rotate", async () => {
-    if (accessToken !== used) return;
-    // Kept until the answer is here: sent once more with the same id, a rotation whose answer was lost gives the same token.
-    const requestId = localStorage.getItem("rotation") ?? crypto.randomUUID();
-    localStorage.setItem("rotation", requestId);
+    if (accessTokens.get(audience) !== used) return;
     for (let tries = 1; ; tries++) {
       try {
-        const { accessToken: renewed } = (await post("/v1/auth/rotate", { requestId })).tokens;
-        localStorage.removeItem("rotation");
+        const renewed = audience === GAMES ? await rotate() : await refresh(audience);
         const owner = JSON.parse(atob(renewed.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"))).sub;
         if (userId && owner !== userId) return end("Somebody else has logged in in this browser.");
-        [accessToken, userId] = [renewed, owner];
+        userId = owner;
+        accessTokens.set(audience, renewed);
         return;
       } catch (error) {
         if (isOver(error)) {
@@ -138,9 +141,29 @@ function renew(used) {
   });
 }
 
+// A new refresh token, in the cookie, and an access token for the games.
+async function rotate() {
+  // Kept until the answer is here: sent once more with the same id, a rotation whose answer was lost gives the same token.
+  const requestId = localStorage.getItem("rotation") ?? crypto.randomUUID();
+  localStorage.setItem("rotation", requestId);
+  const { accessToken } = (await post("/v1/auth/rotate", { requestId, audience: GAMES })).tokens;
+  localStorage.removeItem("rotation");
+  return accessToken;
+}
+
+// An access token for another service. The refresh token stays, unless it is too old for that.
+async function refresh(audience) {
+  try {
+    return (await post("/v1/auth/refresh", { audience })).accessToken;
+  } catch (error) {
+    if (error.reason !== "ROTATION_REQUIRED") throw error;
+    await rotate();
+    return (await post("/v1/auth/refresh", { audience })).accessToken;
+  }
+}
+
 async function post(path, body) {
   const headers = { "content-type": "application/json", "x-token-transport": "cookie" };
-  if (accessToken) headers.authorization = `Bearer ${accessToken}`;
   const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
   if (!response.ok) throw await errorOf(response);
   return response.json();
@@ -151,14 +174,17 @@ async function errorOf(response) {
 }
 
 function begin({ user, tokens, deviceToken }, identifier = user.login) {
-  [accessToken, userId] = [tokens.accessToken, user.userId];
+  accessTokens.clear();
+  accessTokens.set(GAMES, tokens.accessToken);
+  userId = user.userId;
   tabs.postMessage(userId);
   localStorage.setItem(`device ${identifier}`, deviceToken);
   tell(user);
 }
 
 function end(reason) {
-  accessToken = userId = null;
+  accessTokens.clear();
+  userId = null;
   tell(null, reason);
 }
 

@@ -28,6 +28,7 @@ use shared::{
     secret_files::SecretFiles,
     server::{Listener, Running, ServerSettings, shutdown_signal},
     telemetry::{self, TelemetrySettings},
+    token::AcceptedAudiences,
 };
 
 use crate::{
@@ -127,7 +128,7 @@ impl Cli {
             settings: &self.game,
             server: &self.server,
             token_issuer: &self.auth.token_issuer,
-            token_audience: &self.auth.token_audience,
+            token_audiences: AcceptedAudiences::deployment(&self.auth.token_audience).or_service(GAME_CLIENT_ID),
             keys: VerificationKeys::Follow(Box::new(follower), self.silence.rule()),
             db: game_db,
             clock: clock.clone(),

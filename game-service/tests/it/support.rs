@@ -24,7 +24,7 @@ use shared::{
         rpc::{channel, listener, reason, with_token},
         tokens::TokenMint,
     },
-    token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, KeySource},
+    token::{AcceptedAudiences, DEFAULT_AUDIENCE, DEFAULT_ISSUER, KeySource},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming, transport::Channel};
@@ -172,7 +172,7 @@ async fn serve(db: Db, clock: Clock, arguments: &[&str], keys: VerificationKeys)
             settings: &settings,
             server: &ServerSettings::default(),
             token_issuer: DEFAULT_ISSUER,
-            token_audience: DEFAULT_AUDIENCE,
+            token_audiences: AcceptedAudiences::deployment(DEFAULT_AUDIENCE).or_service("game-service"),
             keys,
             db,
             clock,

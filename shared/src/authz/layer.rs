@@ -148,6 +148,11 @@ impl Rules {
             return Err(reply.with_retry_about(RETRY_AFTER));
         }
         let principal = caller.principal()?;
+        if self.policies.wants_exact_audience(path)
+            && let Some(audience) = principal.wanted_audience()
+        {
+            return Err(audience_required(audience));
+        }
         if self.access.refuses_in_silence(self.policies.is_read(path)) {
             metrics::counter!(REFUSED).increment(1);
             let message = "the server has not heard of logouts and changes of roles for a while, and waits for them";
@@ -156,6 +161,14 @@ impl Rules {
         }
         Ok(principal)
     }
+}
+
+/// The reply to a caller whose token is for more than this service, which has this name.
+fn audience_required(audience: &str) -> ErrorReply {
+    let message = format!(
+        "this call needs an access token for {audience} alone: RefreshAccessToken with this `audience` gives one"
+    );
+    ErrorReply::new(Code::Unauthenticated, ErrorReason::AudienceRequired, message).with_metadata("audience", audience)
 }
 
 /// The reply to a caller who lacks this permission.

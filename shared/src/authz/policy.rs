@@ -49,6 +49,7 @@ pub struct Policies {
     by_path: HashMap<String, Policy>,
     reads: HashSet<String>,
     streams: HashSet<String>,
+    exact_audiences: HashSet<String>,
     services: Vec<String>,
     conditional: Vec<Permission>,
     default_grants: Vec<(String, Permission)>,
@@ -67,6 +68,7 @@ impl Policies {
             by_path: HashMap::new(),
             reads: HashSet::new(),
             streams: HashSet::new(),
+            exact_audiences: HashSet::new(),
             services: Vec::new(),
             conditional: Vec::new(),
             default_grants: Vec::new(),
@@ -78,7 +80,10 @@ impl Policies {
                 if method.is_server_streaming() {
                     policies.streams.insert(path.clone());
                 }
-                let policy = policies.declared(&pool, &method)?;
+                let (policy, wants_exact_audience) = policies.declared(&pool, &method)?;
+                if wants_exact_audience {
+                    policies.exact_audiences.insert(path.clone());
+                }
                 if reads(&policy) || is_get(&pool, &method) {
                     policies.reads.insert(path.clone());
                 }
@@ -113,6 +118,11 @@ impl Policies {
         self.streams.contains(path)
     }
 
+    /// Whether the RPC takes only tokens that are for this service alone.
+    pub fn wants_exact_audience(&self, path: &str) -> bool {
+        self.exact_audiences.contains(path)
+    }
+
     /// Every RPC's path and policy.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Policy)> {
         self.by_path.iter().map(|(path, policy)| (path.as_str(), policy))
@@ -130,13 +140,14 @@ impl Policies {
             .map(|(role, permission)| (role.as_str(), permission))
     }
 
-    fn declared(&mut self, pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Policy, PolicyError> {
+    /// The RPC's policy, and whether it wants an exact audience.
+    fn declared(&mut self, pool: &DescriptorPool, method: &MethodDescriptor) -> Result<(Policy, bool), PolicyError> {
         let extension = pool
             .get_extension_by_name(EXTENSION)
             .ok_or_else(|| PolicyError(format!("no extension {EXTENSION}")))?;
         let options = method.options();
         if !options.has_extension(&extension) {
-            return Ok(Policy::Missing);
+            return Ok((Policy::Missing, false));
         }
         let bad = |why: &str| PolicyError(format!("{}: {why}", method.full_name()));
         let declared = match options.get_extension(&extension).as_ref() {
@@ -149,14 +160,15 @@ impl Policies {
             let permission = self.granted(permission).ok_or_else(|| bad(UNNAMED))?;
             self.conditional.push(permission);
         }
-        Ok(match declared.rule {
+        let policy = match declared.rule {
             None => Policy::Missing,
             Some(proto::policy::Rule::Public(_)) => Policy::Public,
             Some(proto::policy::Rule::Authenticated(_)) => Policy::Authenticated,
             Some(proto::policy::Rule::Permission(permission)) => {
                 Policy::Permission(self.granted(permission).ok_or_else(|| bad(UNNAMED))?)
             }
-        })
+        };
+        Ok((policy, declared.exact_audience))
     }
 
     /// Notes who holds a permission from the start. `None` where it is incomplete.

@@ -145,6 +145,7 @@ impl Tokens {
         let request = IssueServiceTokenRequest {
             client_id: self.credentials.client_id.clone(),
             client_secret: secret.expose_secret().to_owned(),
+            ..IssueServiceTokenRequest::default()
         };
         let asked = Instant::now();
         let mut client = AuthServiceClient::new(self.channel.clone());

@@ -148,7 +148,9 @@ pub async fn crooked_tokens_are_refused(address: SocketAddr, path: &str, mint: &
     for (name, value) in [
         ("iss", Some("somebody".into())),
         ("aud", Some("somewhere".into())),
-        ("aud", Some(serde_json::json!([good.aud]))),
+        ("aud", Some(serde_json::json!([]))),
+        ("aud", Some(serde_json::json!(["somewhere", "elsewhere"]))),
+        ("aud", Some(serde_json::json!({"0": good.aud}))),
         ("sub", None),
         ("sub", Some("ann".into())),
         ("jti", None),

@@ -80,7 +80,7 @@ impl TokenMint {
         let issued = now.as_seconds().unsigned_abs();
         Claims {
             iss: DEFAULT_ISSUER.to_owned(),
-            aud: DEFAULT_AUDIENCE.to_owned(),
+            aud: DEFAULT_AUDIENCE.into(),
             sub: user_id,
             exp: issued + LIFE.as_secs(),
             iat: issued,

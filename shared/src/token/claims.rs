@@ -11,8 +11,8 @@ use crate::ids::{SessionId, UserId};
 pub struct Claims {
     /// Who issued it.
     pub iss: String,
-    /// For whom: one audience per deployment, never a list.
-    pub aud: String,
+    /// For whom.
+    pub aud: Audience,
     /// The user, or the user that stands for the service.
     #[serde(serialize_with = "text", deserialize_with = "from_text")]
     pub sub: UserId,
@@ -43,6 +43,33 @@ pub struct Claims {
     pub preferred_username: String,
     /// What is granted to the user directly, as `resource:action`; what roles grant is not repeated here.
     pub permissions: Vec<String>,
+}
+
+/// Whom a token is for: services by their names, or a whole deployment by its name. One is written as a string, several as a
+/// list (RFC 7519, section 4.1.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Audience {
+    /// One.
+    One(String),
+    /// As a list, whether there are several or one.
+    Many(Vec<String>),
+}
+
+impl Audience {
+    /// The names.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Many(names) => names,
+        }
+    }
+}
+
+impl From<&str> for Audience {
+    fn from(name: &str) -> Self {
+        Self::One(name.to_owned())
+    }
 }
 
 fn text<S: Serializer>(id: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {

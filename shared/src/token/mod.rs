@@ -6,6 +6,7 @@
 //! A service makes one [`KeySet`], lets a [`KeySource`] fill and refresh it, and asks a [`Verifier`] about each
 //! token. What passes is a [`Principal`], which nothing else can make.
 
+mod audience;
 mod claims;
 mod compact;
 mod follow;
@@ -24,7 +25,8 @@ use std::time::Duration;
 
 pub(crate) use self::source::tls_for;
 pub use self::{
-    claims::Claims,
+    audience::AcceptedAudiences,
+    claims::{Audience, Claims},
     jwk::Jwk,
     jwks::{Jwks, KeyError},
     keys::KeySet,
@@ -45,6 +47,9 @@ pub const ALGORITHM: &str = "EdDSA";
 
 /// `iss` where no setting says otherwise.
 pub const DEFAULT_ISSUER: &str = "auth-service";
+
+/// The name of auth-service in `aud`.
+pub const AUTH_SERVICE: &str = "auth-service";
 
 /// `aud` where no setting says otherwise.
 pub const DEFAULT_AUDIENCE: &str = "game-backend";

@@ -14,6 +14,9 @@ pub struct Principal {
     user_id: UserId,
     session_id: Option<SessionId>,
     client_id: String,
+    audiences: Vec<String>,
+    /// The audience of a token that would be for this service alone; `None` where this one is.
+    wanted_audience: Option<String>,
     login: String,
     roles: Vec<String>,
     permissions: Vec<String>,
@@ -26,8 +29,16 @@ pub struct Principal {
 }
 
 impl Principal {
-    pub(super) fn new(claims: Claims, key_id: &str, issued_at: Timestamp, expires_at: Timestamp) -> Self {
+    pub(super) fn new(
+        claims: Claims,
+        wanted_audience: Option<&str>,
+        key_id: &str,
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Self {
         Self {
+            audiences: claims.aud.names().to_vec(),
+            wanted_audience: wanted_audience.map(str::to_owned),
             user_id: claims.sub,
             session_id: claims.sid,
             client_id: claims.client_id,
@@ -66,6 +77,16 @@ impl Principal {
     /// [`FIRST_PARTY_CLIENT_ID`] for a person, its own for a service.
     pub fn client_id(&self) -> &str {
         &self.client_id
+    }
+
+    /// The services that the token is for, or the deployment.
+    pub fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    /// The audience of a token that would be for this service alone; `None` where this one is.
+    pub fn wanted_audience(&self) -> Option<&str> {
+        self.wanted_audience.as_deref()
     }
 
     /// Whether a service calls in its own name, not a person.

@@ -12,7 +12,7 @@ use http::Uri;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, KeySet, KeySource, Verifier};
+use super::{AcceptedAudiences, DEFAULT_AUDIENCE, DEFAULT_ISSUER, KeySet, KeySource, Verifier};
 use crate::{
     clock::Clock,
     config::StartError,
@@ -32,7 +32,8 @@ pub struct VerifierSettings {
     #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_ISSUER)]
     pub token_issuer: String,
 
-    /// Access tokens for whom are accepted: their `aud`.
+    /// The deployment whose access tokens are accepted: their `aud`. Those for the service's own name (`--auth-client-id`) are
+    /// accepted as well.
     #[arg(long, env = "TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_AUDIENCE)]
     pub token_audience: String,
 
@@ -83,9 +84,15 @@ pub struct VerifierSettings {
 }
 
 impl VerifierSettings {
-    /// A verifier as set, that goes by these keys.
-    pub fn verifier(&self, keys: KeySet, clock: Clock) -> Verifier {
-        Verifier::new(&self.token_issuer, &self.token_audience, keys, clock)
+    /// A verifier as set, that goes by these keys. `service` is what the service is called where it has no client id.
+    pub fn verifier(&self, service: &str, keys: KeySet, clock: Clock) -> Verifier {
+        Verifier::new(&self.token_issuer, self.audiences(service), keys, clock)
+    }
+
+    /// Whom the tokens are for that are accepted. `service` is what the service is called where it has no client id.
+    pub fn audiences(&self, service: &str) -> AcceptedAudiences {
+        let own = self.auth_client_id.as_deref().unwrap_or(service);
+        AcceptedAudiences::deployment(&self.token_audience).or_service(own)
     }
 
     /// The file that holds a secret, with its setting.

@@ -11,7 +11,8 @@ use quick_cache::sync::Cache;
 use serde_json::Value;
 
 use super::{
-    Claims, FIRST_PARTY_CLIENT_ID, Jwk, KeySet, LEEWAY, MAX_TOKEN_LEN, Principal, TokenError,
+    AcceptedAudiences, Claims, FIRST_PARTY_CLIENT_ID, Jwk, KeySet, LEEWAY, MAX_TOKEN_LEN, Principal, TokenError,
+    audience::Reach,
     compact::{self, Segments},
     header,
     json::Object,
@@ -27,7 +28,7 @@ pub struct Verifier(Arc<Inner>);
 
 struct Inner {
     issuer: String,
-    audience: String,
+    audiences: AcceptedAudiences,
     keys: KeySet,
     clock: Clock,
     /// By the hash of the whole token, so that nothing in memory can be used as one.
@@ -51,11 +52,16 @@ const EARLY_WARNING_INTERVAL: Duration = Duration::from_hours(1);
 type Refusal = &'static str;
 
 impl Verifier {
-    /// A verifier for tokens of this issuer and for this audience, by the keys that are in the set at the time.
-    pub fn new(issuer: impl Into<String>, audience: impl Into<String>, keys: KeySet, clock: Clock) -> Self {
+    /// A verifier for tokens of this issuer and for these audiences, by the keys that are in the set at the time.
+    pub fn new(
+        issuer: impl Into<String>,
+        audiences: impl Into<AcceptedAudiences>,
+        keys: KeySet,
+        clock: Clock,
+    ) -> Self {
         Self(Arc::new(Inner {
             issuer: issuer.into(),
-            audience: audience.into(),
+            audiences: audiences.into(),
             keys,
             clock,
             cache: Cache::new(CACHE_CAPACITY),
@@ -91,7 +97,7 @@ impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier")
             .field("issuer", &self.0.issuer)
-            .field("audience", &self.0.audience)
+            .field("audiences", &self.0.audiences)
             .field("keys", &self.0.keys)
             .finish_non_exhaustive()
     }
@@ -151,9 +157,11 @@ impl Inner {
         if claims.iss != self.issuer {
             return Err("iss");
         }
-        if claims.aud != self.audience {
-            return Err("aud");
-        }
+        let reach = self.audiences.reach(&claims.aud).ok_or("aud")?;
+        let wanted = match reach {
+            Reach::ThisServiceAlone => None,
+            Reach::Others => Some(self.audiences.own().unwrap_or_default()),
+        };
         if claims.jti.is_empty() {
             return Err("jti");
         }
@@ -167,7 +175,7 @@ impl Inner {
         let issued_at = moment(claims.iat).ok_or("iat")?;
         let expires_at = moment(claims.exp).ok_or("exp")?;
         Ok(Checked {
-            principal: Arc::new(Principal::new(claims, key.kid(), issued_at, expires_at)),
+            principal: Arc::new(Principal::new(claims, wanted, key.kid(), issued_at, expires_at)),
             key,
             not_before,
             issued_at,

@@ -49,6 +49,7 @@ impl Caller for Refresh {
     async fn call(&mut self) -> Result<(), Status> {
         let request = RefreshAccessTokenRequest {
             refresh_token: self.0.refresh_token.clone(),
+            ..RefreshAccessTokenRequest::default()
         };
         self.0.auth().refresh_access_token(request).await.map(drop)
     }

@@ -281,10 +281,12 @@ impl Pair {
             let rotate = RotateTokensRequest {
                 refresh_token: own.refresh_token.clone(),
                 request_id: request_id(),
+                ..RotateTokensRequest::default()
             };
             *own = self.call(auth.rotate_tokens(rotate)).await?.tokens.unwrap_or_default();
             let refresh = RefreshAccessTokenRequest {
                 refresh_token: own.refresh_token.clone(),
+                ..RefreshAccessTokenRequest::default()
             };
             self.call(auth.refresh_access_token(refresh)).await?;
         }

@@ -15,7 +15,7 @@ use shared::{
     secret_files::SecretFiles,
     server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings, shutdown_signal},
     telemetry::{self, TelemetrySettings},
-    token::{KeySet, Verifier, VerifierSettings},
+    token::{KeySet, VerifierSettings},
 };
 use tonic::service::Routes;
 
@@ -95,12 +95,7 @@ impl Courses {
         let keys = KeySet::empty();
         let access = AccessView::following(keys.clone(), Clock::system()).with_silence(self.silence.rule());
         // Who calls: tokens are verified here, without a call to anybody.
-        let verifier = Verifier::new(
-            &self.verifier.token_issuer,
-            &self.verifier.token_audience,
-            keys,
-            Clock::system(),
-        );
+        let verifier = self.verifier.verifier("courses", keys, Clock::system());
         // Who may call what: as the .proto says. One layer asks both, before an RPC is reached.
         let server = GrpcServer {
             settings: &self.server,

@@ -81,6 +81,7 @@ async fn at_game(game: SocketAddr, pair: &TokenPair) -> Result<(), Status> {
 async fn refreshed(auth: SocketAddr, pair: &TokenPair) -> Result<(), Status> {
     let request = RefreshAccessTokenRequest {
         refresh_token: pair.refresh_token.clone(),
+        ..RefreshAccessTokenRequest::default()
     };
     AuthServiceClient::new(channel(auth))
         .refresh_access_token(request)

@@ -118,6 +118,7 @@ async fn rotate(mut client: AuthServiceClient<Channel>, mut tokens: TokenPair, r
         let request = RotateTokensRequest {
             refresh_token: tokens.refresh_token.clone(),
             request_id: request_id(),
+            ..RotateTokensRequest::default()
         };
         tokens = loop {
             match client.rotate_tokens(request.clone()).await {
@@ -229,7 +230,7 @@ async fn survives(is_synchronous: bool) {
     for tokens in people {
         let refresh_token = tokens.refresh_token;
         let refreshed = client
-            .refresh_access_token(RefreshAccessTokenRequest { refresh_token })
+            .refresh_access_token(RefreshAccessTokenRequest { refresh_token, ..RefreshAccessTokenRequest::default() })
             .await;
         refreshed.expect("the session lives");
     }

@@ -344,6 +344,7 @@ fn games_go_on_when_the_secret_of_game_service_is_rotated() {
         let issue = || IssueServiceTokenRequest {
             client_id: "game-service".to_owned(),
             client_secret: secret.clone(),
+            ..IssueServiceTokenRequest::default()
         };
         let put_back = async {
             let mut auth = AuthServiceClient::new(channel(banner.auth_grpc));

@@ -1,0 +1,127 @@
+//! Whom the tokens are for that a service accepts.
+
+use super::Audience;
+
+/// What the `aud` of an access token may be: the name of the deployment, for which any of its services will do, or the service's own
+/// name.
+#[derive(Clone, Debug)]
+pub struct AcceptedAudiences {
+    deployment: String,
+    own: Option<String>,
+    admits_deployment_as_own: bool,
+    is_any: bool,
+}
+
+/// How far an accepted token reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// It is for this service and no other.
+    ThisServiceAlone,
+    /// Other services accept it too.
+    Others,
+}
+
+impl AcceptedAudiences {
+    /// Tokens for the deployment of this name.
+    pub fn deployment(name: impl Into<String>) -> Self {
+        Self {
+            deployment: name.into(),
+            own: None,
+            admits_deployment_as_own: false,
+            is_any: false,
+        }
+    }
+
+    /// Also those for the service of this name.
+    #[must_use]
+    pub fn or_service(mut self, name: impl Into<String>) -> Self {
+        self.own = Some(name.into());
+        self
+    }
+
+    /// Lets a token for the deployment do where one for this service alone is asked for.
+    #[must_use]
+    pub const fn admitting_deployment_as_own(mut self, admits: bool) -> Self {
+        self.admits_deployment_as_own = admits;
+        self
+    }
+
+    /// Those for whatever service: for looking at tokens that others were given, and for nothing else.
+    #[must_use]
+    pub const fn or_any(mut self) -> Self {
+        self.is_any = true;
+        self
+    }
+
+    /// The service's own name.
+    pub(super) fn own(&self) -> Option<&str> {
+        self.own.as_deref()
+    }
+
+    /// How far a token for these reaches; `None` if it is not for this service.
+    pub(super) fn reach(&self, audience: &Audience) -> Option<Reach> {
+        let names = audience.names();
+        let is_own = |name: &String| self.own.as_ref() == Some(name);
+        if !names.is_empty() && names.iter().all(is_own) {
+            return Some(Reach::ThisServiceAlone);
+        }
+        let is_deployment = |name: &String| *name == self.deployment;
+        if self.admits_deployment_as_own && !names.is_empty() && names.iter().all(is_deployment) {
+            return Some(Reach::ThisServiceAlone);
+        }
+        let is_accepted = names.iter().any(|name| is_own(name) || is_deployment(name)) || self.is_any;
+        is_accepted.then_some(Reach::Others)
+    }
+}
+
+impl<T: Into<String>> From<T> for AcceptedAudiences {
+    fn from(deployment: T) -> Self {
+        Self::deployment(deployment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn many(names: &[&str]) -> Audience {
+        Audience::Many(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    #[test]
+    fn a_token_reaches_as_far_as_its_audience() {
+        let strict = AcceptedAudiences::deployment("shop").or_service("auth-service");
+        let lenient = strict.clone().admitting_deployment_as_own(true);
+        let (alone, others) = (Some(Reach::ThisServiceAlone), Some(Reach::Others));
+        for (audience, by_strict, by_lenient) in [
+            ("auth-service".into(), alone, alone),
+            (many(&["auth-service"]), alone, alone),
+            ("shop".into(), others, alone),
+            (many(&["shop"]), others, alone),
+            (many(&["auth-service", "game-service"]), others, others),
+            (many(&["shop", "auth-service"]), others, others),
+            ("game-service".into(), None, None),
+            ("Auth-Service".into(), None, None),
+            ("".into(), None, None),
+            (many(&[]), None, None),
+        ] {
+            assert_eq!(strict.reach(&audience), by_strict, "{audience:?}");
+            assert_eq!(lenient.reach(&audience), by_lenient, "{audience:?}");
+        }
+        // Without a name of its own a service is never meant alone.
+        let nameless = AcceptedAudiences::deployment("shop");
+        assert_eq!(nameless.reach(&"shop".into()), others);
+        assert_eq!(nameless.reach(&"auth-service".into()), None);
+        assert_eq!(nameless.or_any().reach(&"game-service".into()), others);
+    }
+
+    #[test]
+    fn one_name_is_a_string_and_several_are_a_list() {
+        let text = |audience: &Audience| serde_json::to_string(audience).unwrap();
+        assert_eq!(text(&"shop".into()), r#""shop""#);
+        assert_eq!(text(&many(&["a", "b"])), r#"["a","b"]"#);
+        for bad in ["null", "1", r#"{"a":1}"#, "[1]"] {
+            assert!(serde_json::from_str::<Audience>(bad).is_err(), "{bad}");
+        }
+    }
+}
