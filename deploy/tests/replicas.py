@@ -27,7 +27,7 @@ class Replica:
 
     def start(self, wait=True):
         letter = self.service.split("-")[0]
-        command = [PROGRAMS / self.service, "serve", *self.deployment.database(self.service)]
+        command = [self.deployment.programs / self.service, "serve", *self.deployment.database(self.service)]
         command += [f"--{letter}-listen", self.grpc, f"--{letter}-http-listen", self.http, "--trusted-proxies", "127.0.0.0/8"]
         command += self.deployment.arguments(self.service)
         self.program = Program(command, self.deployment.folder / f"{self.service}-{self.number}.log")
@@ -46,10 +46,11 @@ class Replica:
 
 
 class Replicas:
-    """So many of each service. `urls` are the databases, `direct_urls` the same ones past a pooler."""
+    """So many of each service, of the version in the folder `programs`. `urls` are the databases, `direct_urls` the same ones past a pooler."""
 
-    def __init__(self, folder, urls, count=2, auth=(), game=(), gateway=(), direct_urls=(None, None)):
+    def __init__(self, folder, urls, count=2, auth=(), game=(), gateway=(), direct_urls=(None, None), programs=PROGRAMS):
         services = ["auth-service", "game-service"]
+        self.programs = programs
         self.folder, self.urls = folder, dict(zip(services, urls, strict=True))
         self.direct_urls = dict(zip(services, direct_urls, strict=True))
         self.more = {"auth-service": list(auth), "game-service": list(game)}
@@ -74,7 +75,7 @@ class Replicas:
         return ["--database-url", self.urls[service], *(["--database-direct-url", direct] if direct else [])]
 
     def run(self, program, *arguments):
-        done = subprocess.run([str(part) for part in [PROGRAMS / program, *arguments]], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([str(part) for part in [self.programs / program, *arguments]], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

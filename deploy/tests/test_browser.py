@@ -1,12 +1,16 @@
 """The page to play on and the pages about the API, in a real Chromium."""
 
+import base64
+import json
 import re
 import time
 import uuid
 
 import pytest
-from conftest import PASSWORD, executable
+from conftest import PASSWORD, executable, until
 from playwright.sync_api import expect, sync_playwright
+
+import api
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 # Milliseconds.
@@ -111,6 +115,33 @@ def test_the_refresh_token_is_never_visible_to_script(person):
     assert "accessToken" in seen
     assert cookie["value"] not in seen
     assert "v1." + cookie["value"].split(".")[1] not in seen
+
+
+def test_each_service_gets_a_token_that_is_good_for_nothing_else(person, gateway):
+    page = person()
+    used = {}
+
+    def note(request):
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if bearer:
+            claims = bearer.split(".")[1]
+            audience = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["aud"]
+            used.setdefault(audience, {})[request.url.removeprefix(gateway.origin).split("?")[0]] = bearer
+
+    page.on("request", note)
+    register(page)
+    page.get_by_role("button", name="Play the computer").click()
+    expect(page.locator("#turn")).to_have_text("Your turn.")
+    page.reload()
+    page.wait_for_function("document.querySelector('#login-name').textContent")
+    until(lambda: "/v1/me" in used.get("auth-service", {}), "who is logged in")
+    assert set(used) == {"auth-service", "game-service"}
+    assert all(path.startswith("/v1/me") for path in used["auth-service"]), used
+    assert not any(path.startswith("/v1/me") for path in used["game-service"]), used
+    # Whoever has the token of the games can do nothing to the account with it.
+    stolen = next(iter(used["game-service"].values()))
+    answer = gateway.rest(stolen).post("/v1/auth/revoke-all", json={})
+    assert (answer.status_code, api.reason(answer.json()["details"])) == (401, "TOKEN_INVALID")
 
 
 def test_a_reload_logs_in_by_the_cookie_and_replaces_it(person):

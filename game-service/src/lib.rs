@@ -85,7 +85,12 @@ impl GameService<'_> {
         let server = GrpcServer {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
-            verifier: Verifier::new(self.token_issuer, self.token_audiences, keys.clone(), self.clock.clone()),
+            verifier: Verifier::new(
+                self.token_issuer,
+                self.token_audiences,
+                keys.clone(),
+                self.clock.clone(),
+            ),
             access: access.clone(),
         };
         let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;

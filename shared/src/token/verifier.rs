@@ -53,12 +53,7 @@ type Refusal = &'static str;
 
 impl Verifier {
     /// A verifier for tokens of this issuer and for these audiences, by the keys that are in the set at the time.
-    pub fn new(
-        issuer: impl Into<String>,
-        audiences: impl Into<AcceptedAudiences>,
-        keys: KeySet,
-        clock: Clock,
-    ) -> Self {
+    pub fn new(issuer: impl Into<String>, audiences: impl Into<AcceptedAudiences>, keys: KeySet, clock: Clock) -> Self {
         Self(Arc::new(Inner {
             issuer: issuer.into(),
             audiences: audiences.into(),

@@ -230,7 +230,10 @@ async fn survives(is_synchronous: bool) {
     for tokens in people {
         let refresh_token = tokens.refresh_token;
         let refreshed = client
-            .refresh_access_token(RefreshAccessTokenRequest { refresh_token, ..RefreshAccessTokenRequest::default() })
+            .refresh_access_token(RefreshAccessTokenRequest {
+                refresh_token,
+                ..RefreshAccessTokenRequest::default()
+            })
             .await;
         refreshed.expect("the session lives");
     }

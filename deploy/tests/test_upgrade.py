@@ -1,0 +1,131 @@
+"""A deployment of an earlier version becomes one of this version, one process after the other and under load, and loses nothing."""
+
+import contextlib
+import os
+import pathlib
+import signal
+
+import pytest
+from conftest import PASSWORD, PROGRAMS, ROOT
+from postgres import Postgres
+from replicas import Replicas
+from test_replicas import load
+
+import api
+
+# Commit 970bf8a, the last one before 0.2.0.
+PREVIOUS = pathlib.Path(os.environ.get("PREVIOUS_PROGRAMS", ROOT / "target" / "previous" / "debug"))
+
+
+@pytest.fixture
+def previous():
+    missing = [name for name in ["auth-service", "game-service"] if not (PREVIOUS / name).exists()]
+    assert not missing, f"{missing} of the earlier version are not in {PREVIOUS}: bash .ci/previous"
+    return PREVIOUS
+
+
+@contextlib.contextmanager
+def begun(folder, urls, programs, count):
+    deployment = Replicas(folder, urls, count, auth=["--drain-timeout-seconds", "10"], game=["--drain-timeout-seconds", "10"], programs=programs)
+    try:
+        yield deployment.start()
+    finally:
+        deployment.stop()
+
+
+class Remembered:
+    """What users of the earlier version did, and what must be so ever after."""
+
+    def __init__(self, deployment):
+        self.deployment = deployment
+        root = deployment.administrator()
+        self.ann, self.bob, self.cyd = (deployment.register(login) for login in ["ann", "bob", "cyd"])
+        ok(root.post("/v1/roles", json={"codeName": "support", "name": "Support"}))
+        ok(root.post("/v1/roles/support:setPermissions", json={"permissions": ["users:read"]}))
+        ok(root.post(f"/v1/users/{self.ann['user']['userId']}:assignRole", json={"role": "support"}))
+        self.ann = ok(deployment.login("ann"))
+        # One logs out, and one is deactivated: their tokens are out.
+        ok(self.rest(self.bob).post("/v1/auth/logout", json={"refreshToken": self.bob["tokens"]["refreshToken"]}))
+        ok(root.post(f"/v1/users/{self.cyd['user']['userId']}:deactivate", json={}))
+        self.won = self.play_out(self.ann)
+        self.game = ok(self.rest(self.ann).post("/v1/games", json={"opponent": "OPPONENT_COMPUTER", "mark": "MARK_X"}))["game"]
+        self.rank = ok(self.rest(self.ann).get("/v1/leaderboard/rank"))["entry"]
+        self.events = self.audited()
+
+    def rest(self, user):
+        return self.deployment.rest(user["tokens"]["accessToken"])
+
+    def play_out(self, user):
+        game = ok(self.rest(user).post("/v1/games", json={"opponent": "OPPONENT_COMPUTER", "mark": "MARK_X"}))["game"]
+        while game["state"] == "GAME_STATE_TURN":
+            move = {"cell": game["board"].index("."), "expectedVersion": game["version"]}
+            game = ok(self.rest(user).post(f"/v1/games/{game['gameId']}:move", json=move))["game"]
+        return game["gameId"]
+
+    def audited(self):
+        events = ok(self.deployment.administrator().get(f"/v1/audit-events?subjectUserId={self.cyd['user']['userId']}"))["events"]
+        return {event["eventId"] for event in events}
+
+    def holds(self):
+        # Tokens that were issued before are good, and new ones come of them.
+        me = ok(self.rest(self.ann).get("/v1/me"))
+        assert me["roles"] == ["player", "support"] and "users:read" in me["permissions"]
+        ok(self.rest(self.ann).get("/v1/users"))
+        ok(self.deployment.rest().post("/v1/auth/refresh", json={"refreshToken": self.ann["tokens"]["refreshToken"]}))
+        # What was taken away stays away, at both services.
+        for user, reason in [(self.bob, "TOKEN_REVOKED"), (self.cyd, "TOKEN_STALE")]:
+            for path in ["/v1/me", "/v1/leaderboard"]:
+                answer = self.rest(user).get(path)
+                assert (answer.status_code, api.reason(answer.json()["details"])) == (401, reason), (path, answer.text)
+        assert self.deployment.login("cyd").status_code == 401
+        assert self.deployment.login("bob").status_code == 200
+        assert self.audited() >= self.events
+        # Games, history and ranks are as they were.
+        game = ok(self.rest(self.ann).get(f"/v1/games/{self.game['gameId']}"))["game"]
+        assert (game["board"], game["version"]) == (self.game["board"], self.game["version"])
+        finished = ok(self.rest(self.ann).get("/v1/finished-games"))["games"]
+        assert [each["gameId"] for each in finished] == [self.won]
+        rank = ok(self.rest(self.ann).get("/v1/leaderboard/rank"))["entry"]
+        assert {name: rank[name] for name in rank if name != "rank"} == {name: self.rank[name] for name in rank if name != "rank"}
+
+    def go_on(self):
+        """A game, a session and a password of the earlier version go on in this one."""
+        move = {"cell": self.game["board"].index("."), "expectedVersion": self.game["version"]}
+        ok(self.rest(self.ann).post(f"/v1/games/{self.game['gameId']}:move", json=move))
+        rotated = ok(self.deployment.rest().post("/v1/auth/rotate", json={"refreshToken": self.ann["tokens"]["refreshToken"]}))
+        change = {"currentPassword": PASSWORD, "newPassword": "battery staple", "newPasswordConfirmation": "battery staple"}
+        ok(self.deployment.rest(rotated["tokens"]["accessToken"]).post("/v1/me/password", json=change))
+        answer = self.rest(self.ann).get("/v1/me")
+        assert answer.status_code == 401, "the password has changed"
+
+
+def ok(answer):
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def upgrade(deployment):
+    remembered = Remembered(deployment)
+    remembered.holds()
+    with load(deployment):
+        deployment.programs = PROGRAMS
+        for replica in [*deployment.auth, *deployment.game]:
+            assert replica.stop(signal.SIGTERM) == 0
+            replica.start()
+            # Old and new side by side.
+            remembered.holds()
+    remembered.go_on()
+
+
+def test_replicas_on_postgres_are_replaced_one_by_one(tmp_path, previous):
+    server = Postgres()
+    try:
+        with begun(tmp_path, [server.database("auth"), server.database("game")], previous, count=2) as deployment:
+            upgrade(deployment)
+    finally:
+        server.end()
+
+
+def test_services_on_sqlite_are_replaced_one_after_the_other(tmp_path, previous):
+    with begun(tmp_path, [f"sqlite:{tmp_path}/auth.db", f"sqlite:{tmp_path}/game.db"], previous, count=1) as deployment:
+        upgrade(deployment)
