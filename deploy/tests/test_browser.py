@@ -7,7 +7,7 @@ import time
 import uuid
 
 import pytest
-from conftest import PASSWORD, executable, until
+from conftest import PASSWORD, executable
 from playwright.sync_api import expect, sync_playwright
 
 import api
@@ -129,12 +129,11 @@ def test_each_service_gets_a_token_that_is_good_for_nothing_else(person, gateway
             used.setdefault(audience, {})[request.url.removeprefix(gateway.origin).split("?")[0]] = bearer
 
     page.on("request", note)
-    register(page)
+    login = register(page)
     page.get_by_role("button", name="Play the computer").click()
     expect(page.locator("#turn")).to_have_text("Your turn.")
     page.reload()
-    page.wait_for_function("document.querySelector('#login-name').textContent")
-    until(lambda: "/v1/me" in used.get("auth-service", {}), "who is logged in")
+    expect(page.locator("#login-name")).to_have_text(login)
     assert set(used) == {"auth-service", "game-service"}
     assert all(path.startswith("/v1/me") for path in used["auth-service"]), used
     assert not any(path.startswith("/v1/me") for path in used["game-service"]), used

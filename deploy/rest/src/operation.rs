@@ -135,7 +135,12 @@ fn description(api: &Api, rpc: &Rpc, text: &str) -> String {
         }
     };
     let grpc = rpc.grpc_path();
-    format!("{text}\n\n{who} gRPC: `{}`", grpc.trim_start_matches('/'))
+    let audience = if api.policies.wants_exact_audience(&grpc) {
+        " The access token has to be for `auth-service` alone: ask for it with `audience`."
+    } else {
+        ""
+    };
+    format!("{text}\n\n{who}{audience} gRPC: `{}`", grpc.trim_start_matches('/'))
 }
 
 fn security(rpc: &Rpc) -> Value {
