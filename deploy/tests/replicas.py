@@ -100,9 +100,13 @@ class Replicas:
             replica.wait()
         upstreams = ["--auth", *(each.grpc for each in self.auth), "--auth-http", self.auth[0].http, "--game", *(each.grpc for each in self.game)]
         self.envoy = start_envoy(self.folder, self.ports, upstreams, self.gateway_arguments)
+        self.wait_for_gateway()
+        return self
+
+    def wait_for_gateway(self):
+        """The gateway looks at its services from time to time, so it finds them a moment after they are ready."""
         until(lambda: answers(f"{self.origin}/v1/client-address"), "auth-service behind the gateway")
         until(lambda: self.rest().get("/v1/leaderboard").status_code == 401, "game-service behind the gateway")
-        return self
 
     def stop(self):
         for program in [self.envoy, *(each.program for each in [*self.game, *self.auth])]:

@@ -69,6 +69,7 @@ def restored(deployment, back_up, restore):
     assert "the leaderboard is what the finished games say" in output
     for replica in [*deployment.auth, *deployment.game]:
         replica.start()
+    deployment.wait_for_gateway()
 
     # Not the one of the back-up, which was replaced since, nor its successor, which the back-up does not know.
     for token in [before.tokens["refreshToken"], rotated["refreshToken"], after["tokens"]["refreshToken"]]:
