@@ -4,6 +4,7 @@ mod forgeries;
 mod keys;
 mod settings;
 mod sources;
+mod wycheproof;
 
 use serde_json::Value;
 
