@@ -132,6 +132,9 @@ fn check(position: &[u8], query: &str) -> [u8; CHECK_LEN] {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::ids::{UserId, UserKind};

@@ -18,6 +18,8 @@ mod error;
 pub(crate) mod feed;
 mod feed_stream;
 mod first_admin;
+#[cfg(test)]
+mod fuzz;
 mod grants;
 mod hashing;
 mod hashing_queue;

@@ -8,6 +8,8 @@ mod auth;
 mod convert;
 mod error;
 mod fields;
+#[cfg(test)]
+mod fuzz;
 mod keys;
 mod passwords;
 mod profile;

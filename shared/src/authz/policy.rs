@@ -208,6 +208,9 @@ fn is_get(pool: &DescriptorPool, method: &MethodDescriptor) -> bool {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::proto::{auth, game};

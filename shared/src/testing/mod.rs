@@ -7,6 +7,7 @@ mod database;
 pub mod endpoint;
 pub mod faketime;
 pub mod feed;
+pub mod fuzz;
 pub mod invalid;
 pub mod postgres;
 mod postgres_programs;

@@ -1,6 +1,7 @@
 mod claims;
 mod follow;
 mod forgeries;
+mod fuzz;
 mod keys;
 mod settings;
 mod sources;

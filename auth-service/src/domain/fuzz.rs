@@ -1,0 +1,354 @@
+//! Fuzz targets: tokens that only this service makes, and the names and passwords that anybody may send.
+
+use secrecy::ExposeSecret;
+use shared::{
+    ids::{SessionId, UserId},
+    testing::fuzz::Target,
+};
+use uuid::Uuid;
+
+use super::{
+    CodeName, DeviceTokens, Email, Login, Password, PasswordRules, PermissionName, PersonName, RefreshTokens,
+    ServerSecrets, feed_position, fold,
+    mac_keys::{MAX_LEN, MacKeys},
+    refresh_token::RefreshClaim,
+    secret::Purpose,
+};
+use crate::ids::DeviceId;
+
+const SEPARATORS: [&str; 12] = [".", "..", "-", "=", "+", "/", "A", "0", " ", "\n", "\0", "\u{e9}"];
+
+fn secrets() -> ServerSecrets {
+    ServerSecrets::generate().expose_secret().parse().expect("a secret")
+}
+
+fn session(id: u128) -> SessionId {
+    SessionId::from_uuid(Uuid::from_u128(id))
+}
+
+#[test]
+fn fuzz_refresh_tokens() {
+    let tokens = RefreshTokens::new(&secrets());
+    let claims = [1, 2, i64::MAX].map(|counter| RefreshClaim {
+        session_id: session(0x0190_b6e4_9f6d_7c3a_8d2e_5b1f_0c9a_7e42),
+        counter,
+    });
+    let good = claims.map(|claim| tokens.make(claim));
+    let good = good.each_ref().map(ExposeSecret::expose_secret);
+    Target {
+        kept: include_str!("fuzz/refresh_tokens.txt"),
+        genuine: &good.map(str::as_bytes),
+        pieces: &SEPARATORS,
+    }
+    .texts(|text| {
+        let index = good.iter().position(|token| *token == text);
+        let read = tokens.read(text).ok();
+        assert_eq!(read, index.map(|index| claims[index]), "only a genuine token is one");
+    });
+}
+
+/// Bodies that are sealed with the genuine key reach the parser behind the MAC.
+#[test]
+fn fuzz_bodies_of_refresh_tokens() {
+    let secrets = secrets();
+    let (tokens, keys) = (
+        RefreshTokens::new(&secrets),
+        MacKeys::new(&secrets, Purpose::RefreshTokens),
+    );
+    Target {
+        kept: include_str!("fuzz/bodies.txt"),
+        genuine: &[
+            b"v1.0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42.1",
+            b"v1.0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42.9223372036854775807",
+        ],
+        pieces: &[
+            "v1",
+            "v2",
+            "d1",
+            ".",
+            "-",
+            "-1",
+            "+1",
+            "0",
+            "9223372036854775808",
+            "{",
+            "}",
+            "urn:uuid:",
+            " ",
+        ],
+    }
+    .texts(|body| {
+        let token = keys.seal(body);
+        let token = token.expose_secret();
+        if token.len() > MAX_LEN {
+            assert!(tokens.read(token).is_err());
+        }
+        if let Ok(claim) = tokens.read(token) {
+            assert_eq!(tokens.read(tokens.make(claim).expose_secret()).ok(), Some(claim));
+            assert!(body.starts_with("v1."));
+        }
+    });
+}
+
+#[test]
+fn fuzz_device_tokens() {
+    let secrets = secrets();
+    let tokens = DeviceTokens::new(&secrets);
+    let (device, user) = (DeviceId::generate(), UserId::generate());
+    let (good, foreign) = (tokens.make(device, user), tokens.make(device, UserId::generate()));
+    let refresh = RefreshTokens::new(&secrets).make(RefreshClaim {
+        session_id: session(1),
+        counter: 1,
+    });
+    Target {
+        kept: include_str!("fuzz/device_tokens.txt"),
+        genuine: &[&good, &foreign, &refresh].map(|token| token.expose_secret().as_bytes()),
+        pieces: &SEPARATORS,
+    }
+    .texts(|text| {
+        let is_good = text == good.expose_secret();
+        assert_eq!(tokens.read(text, user), is_good.then_some(device));
+        assert_eq!(tokens.open(text).is_some(), is_good || text == foreign.expose_secret());
+    });
+}
+
+#[test]
+fn fuzz_logins() {
+    Target {
+        kept: include_str!("fuzz/names.txt"),
+        genuine: &[b"ann", b"A.b-c_9", b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"],
+        pieces: &[
+            "_", ".", "-", "@", "a", "Z", "9", " ", "\0", "\u{e4}", "\u{ff41}", "\u{430}", "\u{200b}",
+        ],
+    }
+    .texts(|text| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        let is_good = (3..=32).contains(&text.len()) && text.chars().all(allowed);
+        let login = text.parse::<Login>();
+        assert_eq!(login.is_ok(), is_good);
+        if let Ok(login) = login {
+            assert_eq!(login.as_str(), text);
+            assert_eq!(login.folded(), text.to_ascii_lowercase());
+            assert_eq!(login.folded(), fold(text));
+            // Nothing that is a login is an address.
+            assert!(text.parse::<Email>().is_err());
+        }
+    });
+}
+
+/// Characters that comparisons trip over: sigmas, dotted and dotless i, sharp s, ligatures, fillers, joiners, marks of
+/// direction, full width, letters that look alike, and one character that stands for eighteen.
+const UNICODE: [&str; 24] = [
+    "\u{3c2}",
+    "\u{3a3}",
+    "\u{130}",
+    "\u{131}",
+    "\u{df}",
+    "\u{1e9e}",
+    "\u{fb03}",
+    "\u{3164}",
+    "\u{200d}",
+    "\u{200b}",
+    "\u{202e}",
+    "\u{ff41}",
+    "\u{430}",
+    "\u{fdfa}",
+    "\u{308}",
+    "\u{345}",
+    "\u{1c4}",
+    "\u{2160}",
+    "\u{212a}",
+    "\u{1f88}",
+    "\u{e0041}",
+    "\u{3002}",
+    "\u{feff}",
+    "\u{a0}",
+];
+
+#[test]
+fn fuzz_addresses() {
+    let pieces = [
+        &UNICODE[..],
+        &[
+            "@",
+            ".",
+            "..",
+            "\"",
+            "<",
+            "[127.0.0.1]",
+            "xn--",
+            "+",
+            "=",
+            "\r\n",
+            "\0",
+            "-",
+        ],
+    ]
+    .concat();
+    Target {
+        kept: include_str!("fuzz/names.txt"),
+        genuine: &[
+            b"ann@example.com",
+            b"admin@localhost",
+            "Zo\u{eb}@ex\u{e4}mple.test".as_bytes(),
+            b"a.b+c@x.y.example",
+        ],
+        pieces: &pieces,
+    }
+    .texts(|text| {
+        let Ok(email) = text.parse::<Email>() else {
+            return;
+        };
+        let given = email.as_str();
+        assert!(given.chars().count() <= 254 && text.contains(given));
+        assert!(
+            !given.chars().any(|c| c.is_control() || c.is_whitespace()),
+            "a header could be made of {given:?}"
+        );
+        assert!(fold(given).contains('@'));
+        assert!(
+            given.parse::<Email>().is_ok_and(|again| again == email),
+            "an address is the same when it comes again"
+        );
+        assert!(!format!("{email:?}").contains(given), "an address is personal");
+    });
+}
+
+#[test]
+fn fuzz_names_of_persons() {
+    let pieces = [
+        &UNICODE[..],
+        &[" ", "  ", "\t", "\n", "\0", "\u{85}", "\u{2028}", "e\u{301}", "O'"],
+    ]
+    .concat();
+    Target {
+        kept: include_str!("fuzz/names.txt"),
+        genuine: &[
+            b"Ann",
+            "Zo\u{eb}".as_bytes(),
+            "\u{645}\u{6cc}\u{200c}\u{62e}".as_bytes(),
+            b"Jean-Luc O'Neill jr.",
+        ],
+        pieces: &pieces,
+    }
+    .texts(|text| {
+        let Ok(name) = text.parse::<PersonName>() else {
+            return;
+        };
+        assert!(name.as_str().chars().count() <= 100);
+        assert!(!name.as_str().chars().any(char::is_control));
+        assert_eq!(name.as_str().trim(), name.as_str());
+        assert_eq!(
+            name.as_str().parse::<PersonName>().as_ref(),
+            Ok(&name),
+            "a name is the same when it comes again"
+        );
+    });
+}
+
+#[test]
+fn fuzz_folding() {
+    let pieces = [&UNICODE[..], &["a", "Z", "@", " "]].concat();
+    Target {
+        kept: include_str!("fuzz/names.txt"),
+        genuine: &[
+            b"Ann",
+            "\u{39d}\u{3a3}".as_bytes(),
+            "STRASSE".as_bytes(),
+            "\u{fdfa}".as_bytes(),
+        ],
+        pieces: &pieces,
+    }
+    .texts(|text| {
+        let folded = fold(text);
+        assert_eq!(
+            fold(&folded),
+            folded,
+            "folding what is folded changes nothing: {text:?}"
+        );
+        if text.is_ascii() {
+            assert_eq!(folded, text.to_ascii_lowercase());
+        }
+        // Longer by a known factor: one character becomes eighteen.
+        assert!(folded.chars().count() <= 18 * text.chars().count());
+    });
+}
+
+#[test]
+fn fuzz_passwords() {
+    let long = "p".repeat(128);
+    let pieces = [&UNICODE[..], &[" ", "\0", "\n", "password", "12345678"]].concat();
+    Target {
+        kept: include_str!("fuzz/names.txt"),
+        genuine: &[b"correct horse", "pa\u{df}wort \u{e4}".as_bytes(), long.as_bytes()],
+        pieces: &pieces,
+    }
+    .texts(|text| {
+        let presented = Password::presented(text);
+        if let Ok(password) = &presented {
+            let hashed = str::from_utf8(password.as_bytes()).expect("UTF-8");
+            assert!(!text.is_empty() && text.len() <= 512 && !hashed.contains('\0'));
+            if let Ok(again) = Password::presented(hashed) {
+                assert!(again.is(password), "the same password from every keyboard");
+            }
+        }
+        if let Ok(password) = Password::chosen(text, PasswordRules::default()) {
+            let len = str::from_utf8(password.as_bytes()).expect("UTF-8").chars().count();
+            assert!((8..=128).contains(&len));
+            assert!(
+                presented.is_ok_and(|presented| presented.is(&password)),
+                "its owner can log in with it"
+            );
+        }
+    });
+}
+
+#[test]
+fn fuzz_code_names() {
+    Target {
+        kept: include_str!("fuzz/names.txt"),
+        genuine: &[b"games", b"games:create", b"a_1:b_2"],
+        pieces: &[
+            ":", "_", "a", "9", "A", "-", " ", "*", "all", "\0", "\u{e4}", "\u{ff41}",
+        ],
+    }
+    .texts(|text| {
+        let is_code_name = |text: &str| {
+            (2..=64).contains(&text.len())
+                && text.starts_with(|c: char| c.is_ascii_lowercase())
+                && text
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        };
+        assert_eq!(text.parse::<CodeName>().is_ok(), is_code_name(text));
+        let permission = text.parse::<PermissionName>();
+        let parts: Vec<&str> = text.split(':').collect();
+        assert_eq!(
+            permission.is_ok(),
+            parts.len() == 2 && parts.iter().all(|part| is_code_name(part))
+        );
+        if let Ok(permission) = permission {
+            assert_eq!(permission.to_string(), text);
+        }
+    });
+}
+
+#[test]
+fn fuzz_cursors_of_the_access_feed() {
+    Target {
+        kept: include_str!("fuzz/names.txt"),
+        genuine: &[
+            b"0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42",
+            b"00000000-0000-0000-0000-000000000000",
+        ],
+        pieces: &["-", "{", "}", "urn:uuid:", "0", "f", "G", " ", "\0", "\u{e9}"],
+    }
+    .texts(|text| match feed_position(text, i64::MIN) {
+        Ok(None) => assert_eq!(text, ""),
+        Ok(Some(position)) => {
+            assert_eq!(position.epoch.to_string(), text.to_lowercase());
+            assert_eq!(position.sequence, i64::MIN);
+        }
+        Err(_) => assert!(!text.is_empty()),
+    });
+}

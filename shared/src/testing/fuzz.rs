@@ -1,0 +1,264 @@
+//! Fuzz targets: one parser each, fed with kept inputs and with genuine ones that were altered at random.
+//!
+//! The tests of every run try 256 altered inputs a target. To look for longer, name another number:
+//!
+//! ```sh
+//! PROPTEST_CASES=1000000 cargo test --workspace --release -- fuzz
+//! ```
+//!
+//! An input that fails is made as small as it gets and printed as a line for the target's corpus, a text file next to
+//! the test. Add the line there together with the fix: every run replays the whole corpus first.
+
+use std::fmt::Debug;
+
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::{Index, select},
+    test_runner::{Config, TestError, TestRunner},
+};
+
+/// Alterations of one input, at most.
+const MAX_ALTERATIONS: usize = 6;
+/// Pieces that an input from nothing is made of, at most.
+const MAX_PIECES: usize = 40;
+
+/// The inputs of one fuzz target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The corpus: an input a line, written as `<[u8]>::escape_ascii` writes it. `{0}` to `{9}` stand for the genuine
+    /// inputs of that index, and lines that begin with `#` are comments.
+    pub kept: &'a str,
+    /// Inputs that the parser accepts, or refuses for one reason alone. Altered inputs are made from them.
+    pub genuine: &'a [&'a [u8]],
+    /// What means something to the parser: separators, keywords, limits.
+    pub pieces: &'a [&'a str],
+}
+
+impl Target<'_> {
+    /// Runs a check that panics on a fault, for inputs that may be any bytes.
+    #[track_caller]
+    pub fn bytes(&self, check: impl Fn(&[u8])) {
+        self.run(|units: &[u8]| check(units));
+    }
+
+    /// Runs a check that panics on a fault, for inputs that are UTF-8.
+    #[track_caller]
+    pub fn texts(&self, check: impl Fn(&str)) {
+        self.run(|units: &[char]| check(&units.iter().collect::<String>()));
+    }
+
+    #[track_caller]
+    fn run<U: Unit>(&self, check: impl Fn(&[U])) {
+        check(&[]);
+        for input in self.genuine {
+            check(&U::all(input));
+        }
+        for line in self
+            .kept
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
+            #[expect(clippy::print_stdout, reason = "says which line it was, should the check panic")]
+            {
+                println!("kept input: {line}");
+            }
+            check(&U::all(&self.unescape(line)));
+        }
+        let config = Config {
+            // What fails goes to the corpus.
+            failure_persistence: None,
+            ..Config::default()
+        };
+        let outcome = TestRunner::new(config).run(&self.inputs::<U>(), |input| {
+            check(&input);
+            Ok(())
+        });
+        match outcome {
+            Ok(()) => {}
+            Err(TestError::Abort(reason)) => panic!("{reason}"),
+            Err(TestError::Fail(reason, input)) => {
+                // Neither a comment nor a place for a genuine input.
+                let line = U::to_bytes(&input).escape_ascii().to_string();
+                let line = line.replace('#', "\\x23").replace('{', "\\x7b");
+                panic!("{reason}\nadd this line to the corpus:\n{line}");
+            }
+        }
+    }
+
+    fn inputs<U: Unit>(&self) -> impl Strategy<Value = Vec<U>> + use<U> {
+        let genuine: Vec<Vec<U>> = self.genuine.iter().map(|input| U::all(input)).collect();
+        let piece = self.piece::<U>();
+        let from_nothing = vec(piece.clone(), 0..MAX_PIECES).prop_map(|pieces| pieces.concat());
+        if genuine.is_empty() {
+            return from_nothing.boxed();
+        }
+        // One alteration gets past most of the checks before the one that it is for; many meet the first of them.
+        let alteration = alteration(piece);
+        let alterations = prop_oneof![
+            2 => vec(alteration.clone(), 1),
+            1 => vec(alteration, 0..=MAX_ALTERATIONS),
+        ];
+        let altered = (any::<Index>(), alterations).prop_map(move |(which, alterations)| {
+            let input = which.get(&genuine).clone();
+            alterations
+                .into_iter()
+                .fold(input, |input, alteration| alteration.apply(input, &genuine))
+        });
+        prop_oneof![7 => altered, 1 => from_nothing].boxed()
+    }
+
+    fn piece<U: Unit>(&self) -> BoxedStrategy<Vec<U>> {
+        let random = vec(U::arbitrary_unit(), 1..4);
+        let pieces: Vec<Vec<U>> = self.pieces.iter().map(|piece| U::all(piece.as_bytes())).collect();
+        if pieces.is_empty() {
+            random.boxed()
+        } else {
+            prop_oneof![3 => select(pieces), 1 => random].boxed()
+        }
+    }
+
+    fn unescape(&self, line: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = line.as_bytes();
+        while let Some((&first, after)) = rest.split_first() {
+            rest = after;
+            match (first, after) {
+                (b'\\', [b'x', high, low, after @ ..]) => {
+                    let digits = [*high, *low];
+                    let digits = str::from_utf8(&digits).expect("two digits");
+                    bytes.push(u8::from_str_radix(digits, 16).expect("two hexadecimal digits"));
+                    rest = after;
+                }
+                (b'\\', [escaped, after @ ..]) => {
+                    bytes.push(match escaped {
+                        b'n' => b'\n',
+                        b'r' => b'\r',
+                        b't' => b'\t',
+                        other => *other,
+                    });
+                    rest = after;
+                }
+                (b'{', [index @ b'0'..=b'9', b'}', after @ ..]) => {
+                    bytes.extend_from_slice(self.genuine[usize::from(index - b'0')]);
+                    rest = after;
+                }
+                _ => bytes.push(first),
+            }
+        }
+        bytes
+    }
+}
+
+/// What inputs consist of: bytes, or the characters of a text.
+trait Unit: Copy + Debug + 'static {
+    fn arbitrary_unit() -> BoxedStrategy<Self>;
+    fn all(bytes: &[u8]) -> Vec<Self>;
+    fn to_bytes(units: &[Self]) -> Vec<u8>;
+    /// The same with one bit changed, where there is such a unit.
+    fn flipped(self, bit: u8) -> Self;
+}
+
+impl Unit for u8 {
+    fn arbitrary_unit() -> BoxedStrategy<Self> {
+        any::<Self>().boxed()
+    }
+
+    fn all(bytes: &[u8]) -> Vec<Self> {
+        bytes.to_vec()
+    }
+
+    fn to_bytes(units: &[Self]) -> Vec<u8> {
+        units.to_vec()
+    }
+
+    fn flipped(self, bit: u8) -> Self {
+        self ^ (1 << (bit % 8))
+    }
+}
+
+impl Unit for char {
+    fn arbitrary_unit() -> BoxedStrategy<Self> {
+        any::<Self>().boxed()
+    }
+
+    fn all(bytes: &[u8]) -> Vec<Self> {
+        str::from_utf8(bytes).expect("a text").chars().collect()
+    }
+
+    fn to_bytes(units: &[Self]) -> Vec<u8> {
+        units.iter().collect::<String>().into_bytes()
+    }
+
+    fn flipped(self, bit: u8) -> Self {
+        Self::from_u32(u32::from(self) ^ (1 << (bit % 8))).unwrap_or(self)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Alteration<U> {
+    Flip(Index, u8),
+    Insert(Index, Vec<U>),
+    Replace(Index, Vec<U>),
+    Remove(Index, usize),
+    Cut(Index),
+    /// Repeats the units from here on so many times.
+    Repeat(Index, usize, usize),
+    /// Goes on as another genuine input does from there.
+    Splice(Index, Index, Index),
+}
+
+fn alteration<U: Unit>(piece: BoxedStrategy<Vec<U>>) -> impl Strategy<Value = Alteration<U>> + Clone {
+    let at = any::<Index>;
+    prop_oneof![
+        4 => (at(), 0..8_u8).prop_map(|(at, bit)| Alteration::Flip(at, bit)),
+        4 => (at(), piece.clone()).prop_map(|(at, piece)| Alteration::Insert(at, piece)),
+        4 => (at(), piece).prop_map(|(at, piece)| Alteration::Replace(at, piece)),
+        2 => (at(), 1..8_usize).prop_map(|(at, len)| Alteration::Remove(at, len)),
+        1 => at().prop_map(Alteration::Cut),
+        1 => (at(), 1..8_usize, 2..80_usize).prop_map(|(at, len, times)| Alteration::Repeat(at, len, times)),
+        2 => (at(), at(), at()).prop_map(|(which, to, from)| Alteration::Splice(which, to, from)),
+    ]
+}
+
+impl<U: Unit> Alteration<U> {
+    fn apply(self, mut input: Vec<U>, genuine: &[Vec<U>]) -> Vec<U> {
+        // One place more than there are units: the end is a place too.
+        let place = |at: Index, input: &[U]| at.index(input.len() + 1);
+        match self {
+            Self::Flip(at, bit) => {
+                let at = place(at, &input);
+                if let Some(unit) = input.get_mut(at) {
+                    *unit = unit.flipped(bit);
+                }
+            }
+            Self::Insert(at, piece) => {
+                let at = place(at, &input);
+                input.splice(at..at, piece);
+            }
+            Self::Replace(at, piece) => {
+                let at = place(at, &input);
+                let end = (at + piece.len()).min(input.len());
+                input.splice(at..end, piece);
+            }
+            Self::Remove(at, len) => {
+                let at = place(at, &input);
+                let end = (at + len).min(input.len());
+                input.drain(at..end);
+            }
+            Self::Cut(at) => input.truncate(place(at, &input)),
+            Self::Repeat(at, len, times) => {
+                let at = place(at, &input);
+                let end = (at + len).min(input.len());
+                let repeated = input[at..end].repeat(times);
+                input.splice(at..end, repeated);
+            }
+            Self::Splice(which, to, from) => {
+                let other = which.get(genuine);
+                input.truncate(place(to, &input));
+                input.extend_from_slice(&other[place(from, other)..]);
+            }
+        }
+        input
+    }
+}
