@@ -136,13 +136,11 @@ impl Limits {
         } else {
             &self.people
         };
-        match shares.take(principal.user_id()) {
-            Some(share) => Ok(Some(share)),
-            None => {
-                self.exceeded.increment(1);
-                Err(refusal())
-            }
-        }
+        let share = shares.take(principal.user_id());
+        share.map(Some).ok_or_else(|| {
+            self.exceeded.increment(1);
+            refusal()
+        })
     }
 }
 

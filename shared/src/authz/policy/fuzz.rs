@@ -85,6 +85,7 @@ fn fuzz_descriptor_policies() {
         proto::Policy {
             rule: Some(rule),
             conditional,
+            exact_audience: true,
         }
         .encode_to_vec()
     });
@@ -122,6 +123,7 @@ fn fuzz_descriptor_policies() {
             }),
         };
         assert_eq!(policies.get(PATH), Some(&expected));
+        assert_eq!(policies.wants_exact_audience(PATH), typed.exact_audience);
         for (name, permission) in policies.permissions() {
             assert!(
                 !permission.resource.is_empty() && !permission.action.is_empty(),

@@ -105,6 +105,7 @@ fn fuzz_claims() {
     let others = [
         bench.with("iss", "\"another\""),
         bench.with("aud", "\"another\""),
+        bench.with("aud", "[\"another\"]"),
         bench.with("exp", "1"),
         bench.with("nbf", "4000000000"),
         bench.with("iat", "4000000000"),
@@ -147,7 +148,14 @@ fn fuzz_claims() {
         };
         let claims: BTreeMap<String, Value> = serde_json::from_str(text).unwrap();
         assert_eq!(claims["iss"], DEFAULT_ISSUER);
-        assert_eq!(claims["aud"], DEFAULT_AUDIENCE);
+        let is_ours = |audience: &Value| audience == DEFAULT_AUDIENCE;
+        let audiences = claims["aud"].as_array().map(Vec::as_slice);
+        assert!(
+            audiences
+                .unwrap_or(std::slice::from_ref(&claims["aud"]))
+                .iter()
+                .any(is_ours)
+        );
         assert_eq!(claims["preferred_username"], principal.login());
         assert!(claims["exp"].as_u64().unwrap() + LEEWAY.as_secs() > NOW);
         assert!(claims["nbf"].as_u64().unwrap() <= NOW + LEEWAY.as_secs());
