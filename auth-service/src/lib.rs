@@ -255,6 +255,7 @@ async fn prepare(
 ) -> Result<KeyRing, StartError> {
     let mut lock = MigrationLock::acquire(db).await?;
     shared::db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await?;
+    domain::recompute_stale_keys(db, clock).await?;
     let declared: Result<(), Error> = write_tx!(db, |tx| {
         domain::feed::prepare(tx, settings.longest_token_life()).await?;
         domain::declare_own(tx, FILE_DESCRIPTOR_SET, clock.now()).await

@@ -3,8 +3,8 @@
 use std::{env, process::ExitCode};
 
 use auth_service::{
-    AuthService, MIGRATIONS,
-    commands::{AfterRestore, CreateAdmin, CreateServiceAccount},
+    AuthService,
+    commands::{self, AfterRestore, CreateAdmin, CreateServiceAccount},
     config::{AuthSettings, SecretSettings},
 };
 use clap::{Args, Parser, Subcommand};
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         Command::AfterRestore(restore) => restore.run().await,
         Command::CreateServiceAccount(create) => create.run().await,
         Command::Probe(probe) => probe.run("http://127.0.0.1:50051").await,
-        Command::Migrate(migrate) => migrate.run(&MIGRATIONS).await,
+        Command::Migrate(migrate) => commands::migrate(migrate).await,
     })
 }
 

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    db::{self, Backend, DatabaseSettings, DatabaseUrl, Db, MigrateError, Migrations},
+    db::{self, Backend, DatabaseSettings, DatabaseUrl, Db, MigrateError, MigrationLock, Migrations},
     secret_files::SecretFiles,
     server::{raise_descriptor_limit, shutdown_signal},
     telemetry::{self, TelemetrySettings},
@@ -136,6 +136,15 @@ pub struct Migrate {
 impl Migrate {
     /// Brings the database up to date, and says what was applied.
     pub async fn run(self, migrations: &'static Migrations) -> Result<(), StartError> {
+        self.run_with(migrations, async |_| Ok(())).await
+    }
+
+    /// The same, and then brings up to date what SQL cannot, under the same lock.
+    pub async fn run_with(
+        self,
+        migrations: &'static Migrations,
+        finish: impl AsyncFnOnce(&Db) -> Result<(), StartError>,
+    ) -> Result<(), StartError> {
         telemetry::init(&self.telemetry, "migrate")?;
         self.secret_files.check([self.database.secret_file()])?;
         let db = Db::connect(&self.database.settings()?)
@@ -147,7 +156,10 @@ impl Migrate {
         if let Ok(false) = tokio::time::timeout(patience, db.wait_until_available(&stop)).await {
             return Err(StartError::failed("stopped before the database was there"));
         }
-        let applied = db::migrate(&db, migrations).await?;
+        let mut lock = MigrationLock::acquire(&db).await?;
+        let applied = lock.apply(migrations).await?;
+        finish(&db).await?;
+        drop(lock);
         #[expect(clippy::print_stdout, reason = "what the command answers")]
         if applied.is_empty() {
             println!("the database is up to date");

@@ -7,13 +7,20 @@ mod create_service_account;
 use std::fmt;
 
 use shared::{
-    config::{DatabaseArgs, StartError},
+    clock::Clock,
+    config::{DatabaseArgs, Migrate, StartError},
     db::{Db, MigrationLock, bring_up_to_date},
     secret_files::SecretFiles,
 };
 
 pub use self::{after_restore::AfterRestore, create_admin::CreateAdmin, create_service_account::CreateServiceAccount};
-use crate::MIGRATIONS;
+use crate::{MIGRATIONS, domain::recompute_stale_keys};
+
+/// Brings the database up to date: the tables, and then the keys that an older version of this program has stored.
+pub async fn migrate(command: Migrate) -> Result<(), StartError> {
+    let finish = async |db: &Db| Ok(recompute_stale_keys(db, &Clock::system()).await?);
+    command.run_with(&MIGRATIONS, finish).await
+}
 
 /// A database that a command may write to: it is there, and up to date. Whoever migrates or starts waits for the lock.
 async fn open(database: &DatabaseArgs, secret_files: SecretFiles) -> Result<(Db, MigrationLock), StartError> {

@@ -79,7 +79,7 @@ pub(crate) struct Attempts {
 /// Whose password is guessed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Guess<'a> {
-    /// That of whoever has this login or address, folded, or of nobody.
+    /// That of whoever has this login or address, of which this is the key, or of nobody.
     Identifier(&'a str),
     /// That of the user who has logged in from this device before.
     Device(DeviceId),
@@ -295,13 +295,16 @@ impl Attempts {
 
     /// Forgets what was counted for the identifiers of a user, for their devices, and for their present password.
     pub(super) async fn forget(&self, tx: &mut Conn, user: &User) -> db::Result<()> {
-        let login = super::names::fold(&user.login);
-        let email = super::names::fold(&user.email);
+        let login = super::names::identifier_key(&user.login);
+        let email = super::names::identifier_key(&user.email);
         let mut keys = vec![
             self.key_of("identifier", login.as_bytes()),
-            self.key_of("identifier", email.as_bytes()),
             self.key_of("current", user.id.as_uuid().as_bytes()),
         ];
+        // What was counted for a taken address was counted for another user.
+        if !user.email_is_taken {
+            keys.push(self.key_of("identifier", email.as_bytes()));
+        }
         let devices = store::devices_of_user(tx, user.id).await?;
         keys.extend(
             devices

@@ -60,20 +60,20 @@ impl Accounts {
         if !is_by_device {
             self.attempts.admit_login(act)?;
         }
-        let folded = names::fold(credentials.identifier.trim());
+        let key = names::identifier_key(credentials.identifier.trim());
         let unknown = Client::Unknown {
             bucket: act.origin.bucket,
-            name: &folded,
+            name: &key,
         };
         // A refusal here costs no statement. The turn itself is taken once the user has been read.
         self.hashing
             .glance(&named.map_or_else(|| unknown.clone(), |(_, owner)| Client::Known(owner)))?;
         let mut conn = self.db.read().await?;
         // No login has an @, and every address has one.
-        let found = if folded.contains('@') {
-            store::user_by_email(&mut conn, &folded).await?
+        let found = if key.contains('@') {
+            store::user_by_email(&mut conn, &key).await?
         } else {
-            store::user_by_login(&mut conn, &folded).await?
+            store::user_by_login(&mut conn, &key).await?
         };
         // A service has its own way in, and nobody is left who was deleted.
         let found = found.filter(User::is_person);
@@ -90,7 +90,7 @@ impl Accounts {
         }
         let (guess, client) = match (device, &found) {
             (Some(device), Some(user)) => (Guess::Device(device), Client::Known(user.id)),
-            _ => (Guess::Identifier(&folded), unknown),
+            _ => (Guess::Identifier(&key), unknown),
         };
         let guess = self.attempts.look(act, guess).await?;
         let permit = self.hashing.permit(&client).await?;

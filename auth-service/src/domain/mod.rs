@@ -44,6 +44,7 @@ mod session;
 mod session_ends;
 mod sessions;
 mod signing_key;
+mod stale_keys;
 mod user_sessions;
 mod users;
 
@@ -65,7 +66,7 @@ pub(crate) use self::{
     key_ring::{KeyRing, KeySchedule},
     login::{Credentials, LoggedIn},
     lost_revocations::LostRevocations,
-    names::{Email, Login, MAX_IDENTIFIER_BYTES, PersonName, fold},
+    names::{Email, Login, MAX_IDENTIFIER_BYTES, PersonName, fold, is_unseen},
     password::{Password, PasswordRules},
     passwords::PasswordChange,
     profile::ProfileChanges,
@@ -80,6 +81,7 @@ pub(crate) use self::{
     session::{SessionLives, TokenPair},
     sessions::Sessions,
     signing_key::KeyRingError,
+    stale_keys::recompute_stale_keys,
     users::NewAccount,
 };
 pub use self::{

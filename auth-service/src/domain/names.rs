@@ -1,11 +1,15 @@
 //! What users are called: login, e-mail address, names of persons.
 //!
-//! A login and an address are kept as given and compared folded: NFKC (UAX #15) and lower case, so that no two users
-//! look the same. A login has no `@`, so none can equal an address.
+//! A login and an address are kept as given, and compared by a key in which every spelling is the same. The key of a login
+//! and of the local part of an address is their text [folded](fold). The key of a domain is what is looked up in the DNS: its
+//! A-labels by UTS #46, non-transitional. A domain is never folded first: `faß.de` is not `fass.de`. A login has no `@`, so
+//! none can equal an address.
 
 use std::str::FromStr;
 
 use email_address::{EmailAddress, Options};
+use icu_casemap::CaseMapper;
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use unicode_normalization::UnicodeNormalization as _;
 
 /// Characters of a login, at most.
@@ -34,7 +38,7 @@ pub(crate) struct Login {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Email {
     given: String,
-    folded: String,
+    key: String,
 }
 
 /// A given, family or middle name; may be empty.
@@ -50,6 +54,7 @@ impl FromStr for Login {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let text = text.trim();
         if text.is_empty() {
             return Err(InvalidName("is required"));
         }
@@ -68,26 +73,27 @@ impl FromStr for Email {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        if text.is_empty() {
-            return Err(InvalidName("is required"));
-        }
         let bad = InvalidName("must be an e-mail address of at most 254 characters");
         if text.len() > MAX_IDENTIFIER_BYTES {
             return Err(bad);
         }
-        let folded = fold(text);
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(InvalidName("is required"));
+        }
+        let key = address_key(text).ok_or(bad)?;
         let options = Options::default().without_display_text().without_domain_literal();
         // A quoted local part is another spelling of the same address.
         let harmless = |c: char| !c.is_control() && !c.is_whitespace() && !is_unseen(c) && c != '"';
-        let short = text.chars().count() <= MAX_EMAIL_LEN && folded.chars().count() <= MAX_EMAIL_LEN;
-        // The folded form is the one that counts; the given one may be spelled in ways that the grammar does not know.
-        let valid = EmailAddress::parse_with_options(&folded, options).is_ok();
+        let short = text.chars().count() <= MAX_EMAIL_LEN && key.chars().count() <= MAX_EMAIL_LEN;
+        // The key is the form that counts. The given text may be spelled in ways that the grammar does not know.
+        let valid = EmailAddress::parse_with_options(&key, options).is_ok();
         if !short || !valid || !text.chars().all(harmless) {
             return Err(bad);
         }
         Ok(Self {
             given: text.to_owned(),
-            folded,
+            key,
         })
     }
 }
@@ -114,7 +120,7 @@ impl FromStr for PersonName {
 }
 
 impl Login {
-    /// As given.
+    /// As given, without the white space around it.
     pub(crate) fn as_str(&self) -> &str {
         &self.given
     }
@@ -126,14 +132,14 @@ impl Login {
 }
 
 impl Email {
-    /// As given.
+    /// As given, without the white space around it.
     pub(crate) fn as_str(&self) -> &str {
         &self.given
     }
 
-    /// As compared.
-    pub(crate) fn folded(&self) -> &str {
-        &self.folded
+    /// The same for every spelling of the address.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 }
 
@@ -153,7 +159,7 @@ impl PersonName {
 
 /// Characters that show nothing, or turn what follows around: fillers, marks of direction, tags, line separators (UAX #44,
 /// `Default_Ignorable_Code_Point` and `Bidi_Control`; the joiners U+200C and U+200D, which names in some scripts need, aside).
-const fn is_unseen(c: char) -> bool {
+pub(crate) const fn is_unseen(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
@@ -161,16 +167,69 @@ const fn is_unseen(c: char) -> bool {
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// The form in which logins and addresses are compared.
+/// Characters that NFKC turns into an `@`, and the `@` itself.
+const fn is_at(c: char) -> bool {
+    matches!(c, '@' | '\u{fe6b}' | '\u{ff20}')
+}
+
+/// Folds a text, so that texts are equal if they differ only in case or in the Unicode form of their characters.
+///
+/// This is a compatibility caseless match (Unicode Standard, definition D147) without the characters that show nothing, much as
+/// `NFKC_Casefold`: `ΝΊΚΟΣ` equals `νίκος`, and `STRASSE` equals `straße`. Folding a folded text changes nothing.
 pub(crate) fn fold(text: &str) -> String {
     debug_assert!(text.len() <= MAX_FOLDED_BYTES, "a text is checked before it is folded");
-    // Lower case may bring forth what NFKC would change again, hence twice.
-    text.nfkc().flat_map(char::to_lowercase).nfkc().collect()
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    let case = CaseMapper::new();
+    let is_seen = |c: &char| !is_unseen(*c) && !matches!(c, '\u{200c}' | '\u{200d}');
+    let plain: String = text.nfkd().filter(is_seen).collect();
+    // Decomposing a folded text may bring forth capitals, hence twice.
+    let folded: String = case.fold_string(&plain).nfkd().collect();
+    case.fold_string(&folded).nfkc().collect()
+}
+
+/// The key of what a user typed to be identified by: of an address, or else of a login.
+///
+/// A text with an `@` and a domain that UTS #46 refuses is folded as a whole, and is the key of no address that could be
+/// registered.
+pub(crate) fn identifier_key(text: &str) -> String {
+    address_key(text).unwrap_or_else(|| fold(text))
+}
+
+/// The key of an address. `None` if there is no `@` in the text, or no domain behind it.
+fn address_key(text: &str) -> Option<String> {
+    let (local, domain) = text.rsplit_once(is_at)?;
+    let domain = Uts46::new().to_ascii(
+        domain.as_bytes(),
+        AsciiDenyList::STD3,
+        // Hyphens in the third and fourth place are common in names of machines.
+        Hyphens::CheckFirstLast,
+        DnsLength::Verify,
+    );
+    Some(format!("{}@{}", fold(local), domain.ok()?))
+}
+
+/// The forms in which a search finds an address, which are folded: with the domain in A-labels, and with the domain in
+/// U-labels if it has any.
+pub(super) fn searched_forms(email: &str) -> Vec<String> {
+    let key = identifier_key(email);
+    let readable = key.rsplit_once('@').and_then(|(local, domain)| {
+        let (domain, valid) = Uts46::new().to_unicode(domain.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast);
+        valid.ok()?;
+        Some(fold(&format!("{local}@{domain}")))
+    });
+    let readable = readable.filter(|readable| *readable != key);
+    std::iter::once(key).chain(readable).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn key(text: &str) -> String {
+        text.parse::<Email>().expect(text).key().to_owned()
+    }
 
     #[test]
     fn logins_are_checked() {
@@ -206,7 +265,7 @@ mod tests {
             "A <a@b>",
             "a@[127.0.0.1]",
             "a\0@b",
-            "a@b\n",
+            "a@b\nc",
             "bo\u{3164}ss@b.test",
             "\"a\"@b.test",
             &long,
@@ -217,11 +276,108 @@ mod tests {
 
     #[test]
     fn addresses_that_look_the_same_are_the_same() {
-        let folded = |text: &str| text.parse::<Email>().expect("good").folded().to_owned();
-        assert_eq!(folded("Ann@Example.TEST"), folded("ann@example.test"));
-        // Composed and decomposed, full width and narrow.
-        assert_eq!(folded("zo\u{eb}@b.test"), folded("zoe\u{308}@b.test"));
-        assert_eq!(folded("\u{ff41}nn@b.test"), folded("ann@b.test"));
+        for (one, other) in [
+            ("Ann@Example.TEST", "ann@example.test"),
+            // Composed and decomposed, full width and narrow.
+            ("zo\u{eb}@b.test", "zoe\u{308}@b.test"),
+            ("\u{ff41}nn\u{ff20}b.test", "ann@b.test"),
+            // A sigma at the end of a word, letters that become two, and a iota below that becomes a letter of its own.
+            ("νίκος@b.test", "ΝΊΚΟΣ@b.test"),
+            ("straße@b.test", "STRASSE@b.test"),
+            ("STRAẞE@b.test", "strasse@b.test"),
+            ("ﬀ@b.test", "FF@b.test"),
+            ("\u{1fb3}\u{301}@b.test", "\u{1fb4}@b.test"),
+            ("\u{3b1}\u{345}\u{301}@b.test", "ΆΙ@b.test"),
+            // A joiner shows nothing.
+            ("a\u{200d}b@b.test", "ab@b.test"),
+            ("a@bücher.example", "a@xn--bcher-kva.example"),
+            ("a@BU\u{308}CHER.Example", "a@XN--BCHER-KVA.example"),
+            ("a@faß.de", "a@xn--fa-hia.de"),
+            ("a@b\u{3002}test", "a@b.test"),
+        ] {
+            assert_eq!(key(one), key(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn domains_are_not_folded_first() {
+        assert_ne!(key("a@faß.de"), key("a@fass.de"));
+        assert_eq!(key("ẞ@FASS.de"), "ss@fass.de");
+        assert_ne!(key("a@βόλος.example"), key("a@βόλοσ.example"));
+    }
+
+    #[test]
+    fn a_domain_that_uts_46_refuses_is_no_domain() {
+        for domain in [
+            "xn--a",
+            "xn--\u{fc}",
+            "xn--bcher-kva8a\u{301}",
+            "a_b.test",
+            "-a.test",
+            "a..b",
+            "b.test.",
+            "a\u{2260}b.test",
+        ] {
+            let address = format!("a@{domain}");
+            assert!(address.parse::<Email>().is_err(), "{domain}");
+            assert_eq!(identifier_key(&address), fold(&address), "{domain}");
+        }
+        assert!("a@r3---sn.test".parse::<Email>().is_ok());
+    }
+
+    #[test]
+    fn white_space_around_a_name_is_not_part_of_it() {
+        let email: Email = "\t a@b.test\u{a0}\n".parse().expect("good");
+        assert_eq!((email.as_str(), email.key()), ("a@b.test", "a@b.test"));
+        let login: Login = " Ann\u{3000}".parse().expect("good");
+        assert_eq!((login.as_str(), login.folded()), ("Ann", "ann"));
+        assert_eq!(" \n".parse::<Email>(), Err(InvalidName("is required")));
+        assert_eq!(" \n".parse::<Login>(), Err(InvalidName("is required")));
+    }
+
+    #[test]
+    fn folding_once_more_changes_nothing() {
+        let case = CaseMapper::new();
+        let is_at_folded = |c: char| fold(&c.to_string()).contains('@');
+        for c in '\0'..=char::MAX {
+            for text in [c.to_string(), format!("\u{3b1}{c}\u{345}\u{301}")] {
+                let folded = fold(&text);
+                assert_eq!(fold(&folded), folded, "{text:?}");
+                // Neither case nor form matters.
+                for other in [
+                    case.fold_string(&text).into_owned(),
+                    text.nfkd().collect(),
+                    text.nfc().collect(),
+                ] {
+                    assert_eq!(fold(&other), folded, "{text:?} {other:?}");
+                }
+            }
+            assert_eq!(is_at(c), is_at_folded(c), "{c:?}");
+        }
+        for address in [
+            "Νίκος@BÜCHER.example",
+            "a@FAẞ.de",
+            "a@b_c.test",
+            "ann",
+            "ß@xn--bcher-kva.example",
+        ] {
+            let key = identifier_key(address);
+            assert_eq!(identifier_key(&key), key, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_search_knows_both_spellings_of_a_domain() {
+        assert_eq!(searched_forms("Ann@Example.test"), ["ann@example.test"]);
+        for spelling in ["Straße@BÜCHER.example", "strasse@xn--bcher-kva.example"] {
+            assert_eq!(
+                searched_forms(spelling),
+                ["strasse@xn--bcher-kva.example", "strasse@bücher.example"]
+            );
+        }
+        assert_eq!(searched_forms("a@Faß.de"), ["a@xn--fa-hia.de", "a@fass.de"]);
+        assert_eq!(searched_forms("a@b_C.test"), ["a@b_c.test"]);
+        assert_eq!(searched_forms(""), [""]);
     }
 
     #[test]

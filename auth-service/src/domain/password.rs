@@ -8,7 +8,7 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use super::{
     common_passwords::is_common,
-    names::{Email, Login, fold},
+    names::{Email, Login, identifier_key},
 };
 
 /// Code points, after normalisation.
@@ -70,15 +70,15 @@ impl Password {
         Ok(password)
     }
 
-    /// Whether it is the login or the address of its owner, in any case.
+    /// Whether it is the login or the address of its owner, in any spelling.
     pub(crate) fn names(&self, login: Option<&Login>, email: Option<&Email>) -> bool {
-        let folded = fold(self.0.expose_secret());
-        login.is_some_and(|login| login.folded() == folded) || email.is_some_and(|email| email.folded() == folded)
+        let key = identifier_key(self.0.expose_secret());
+        login.is_some_and(|login| login.folded() == key) || email.is_some_and(|email| email.key() == key)
     }
 
-    /// Whether it is one of these names, which are folded.
-    pub(super) fn is_one_of(&self, folded: &[String]) -> bool {
-        folded.contains(&fold(self.0.expose_secret()))
+    /// Whether it is a name with one of these keys.
+    pub(super) fn is_one_of(&self, keys: &[String]) -> bool {
+        keys.contains(&identifier_key(self.0.expose_secret()))
     }
 
     /// Whether it is the same password.

@@ -166,7 +166,7 @@ pub(super) async fn replace_at_login(
 
 /// Refuses a password that is the login or the address of its owner.
 pub(super) fn ensure_fit(password: &Password, owner: &User, field: &'static str) -> Result<(), InvalidFields> {
-    if password.is_one_of(&[&owner.login, &owner.email].map(|name| names::fold(name))) {
+    if password.is_one_of(&[&owner.login, &owner.email].map(|name| names::identifier_key(name))) {
         return Err(InvalidFields::one(field, "must not be the login or the e-mail address"));
     }
     Ok(())

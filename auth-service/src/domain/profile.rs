@@ -113,15 +113,23 @@ impl Accounts {
             return Ok(user);
         }
         let login_folded = login.map_or_else(|| names::fold(&user.login), |login| login.folded().to_owned());
-        let email_folded = email.map_or_else(|| names::fold(&user.email), |email| email.folded().to_owned());
-        ensure_free(tx, Some(user.id), login.map(Login::folded), email.map(Email::folded)).await?;
+        ensure_free(tx, Some(user.id), login.map(Login::folded), email.map(Email::key)).await?;
         let now = self.clock.now();
+        let search_folded = search_folded(
+            &login_folded,
+            email.map_or(&user.email, Email::as_str),
+            [&first_name, &middle_name, &last_name],
+        );
+        // An address that stays keeps its key, and with it whether the key is to be recomputed.
+        let is_keyed = email.is_some() || user.key_time == Some(user.update_time);
         let values = ProfileValues {
-            search_folded: search_folded(&login_folded, &email_folded, [&first_name, &middle_name, &last_name]),
+            search_folded,
             login: login.map_or(user.login, |login| login.as_str().to_owned()),
             login_folded,
+            email_folded: email.map(|email| email.key().to_owned()),
+            email_is_taken: email.map(|_| false),
             email: email.map_or(user.email, |email| email.as_str().to_owned()),
-            email_folded,
+            key_time: is_keyed.then_some(now),
             first_name,
             last_name,
             middle_name,
@@ -154,10 +162,11 @@ pub(super) async fn user_lock_person(tx: &mut Conn, id: UserId) -> Result<User, 
     user.ok_or(Error::UserNotFound)
 }
 
-/// What a search finds the user by: the names are folded here, the others come folded. No search spans two lines.
-pub(super) fn search_folded(login_folded: &str, email_folded: &str, person_names: [&str; 3]) -> String {
+/// The text in which a search finds the user: login, address and names, all folded, a line each. No search spans two lines.
+pub(super) fn search_folded(login_folded: &str, email: &str, person_names: [&str; 3]) -> String {
     let given: Vec<&str> = person_names.into_iter().filter(|name| !name.is_empty()).collect();
-    format!("{login_folded}\n{email_folded}\n{}", names::fold(&given.join(" ")))
+    let email_forms = names::searched_forms(email).join("\n");
+    format!("{login_folded}\n{email_forms}\n{}", names::fold(&given.join(" ")))
 }
 
 /// Refuses names that another user than this one has, and says which.
@@ -165,7 +174,7 @@ pub(super) async fn ensure_free(
     tx: &mut Conn,
     owner: Option<UserId>,
     login_folded: Option<&str>,
-    email_folded: Option<&str>,
+    email_key: Option<&str>,
 ) -> Result<(), Error> {
     let mut fields = Vec::new();
     if let Some(folded) = login_folded {
@@ -176,8 +185,8 @@ pub(super) async fn ensure_free(
                 .map(|_| taken_field("login")),
         );
     }
-    if let Some(folded) = email_folded {
-        let found = store::user_by_email(tx, folded).await?;
+    if let Some(key) = email_key {
+        let found = store::user_by_email(tx, key).await?;
         fields.extend(
             found
                 .filter(|found| owner != Some(found.id))

@@ -81,7 +81,7 @@ pub(super) async fn user_create(
     now: Timestamp,
 ) -> Result<store::User, Error> {
     let (login, email) = (&registration.login, &registration.email);
-    ensure_free(tx, None, Some(login.folded()), Some(email.folded())).await?;
+    ensure_free(tx, None, Some(login.folded()), Some(email.key())).await?;
     let [first, middle, last] = [
         &registration.first_name,
         &registration.middle_name,
@@ -93,12 +93,12 @@ pub(super) async fn user_create(
         login: login.as_str(),
         login_folded: login.folded(),
         email: email.as_str(),
-        email_folded: email.folded(),
+        email_folded: email.key(),
         password_hash: password.hash,
         first_name: first,
         last_name: last,
         middle_name: middle,
-        search_folded: &search_folded(login.folded(), email.folded(), [first, middle, last]),
+        search_folded: &search_folded(login.folded(), email.as_str(), [first, middle, last]),
         must_change_password: password.is_temporary,
         create_time: now,
     };

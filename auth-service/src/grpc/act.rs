@@ -6,10 +6,12 @@ use shared::{
 };
 use tonic::Request;
 
-use crate::domain::{Act, Actor, Origin};
+use crate::domain::{Act, Actor, Origin, is_unseen};
 
-/// Bytes of a user agent that are kept, and looked at.
+/// Characters of a user agent that are kept.
 const MAX_USER_AGENT_LEN: usize = 256;
+/// Bytes of a user agent that are looked at: a character has at most four in UTF-8.
+const MAX_USER_AGENT_BYTES: usize = 4 * MAX_USER_AGENT_LEN;
 /// A browser cannot set `user-agent`; gRPC-Web has this instead.
 const USER_AGENTS: [&str; 2] = ["x-user-agent", "user-agent"];
 
@@ -20,22 +22,55 @@ pub(super) fn act<T>(request: &Request<T>) -> Act {
         _ => Actor::Anonymous,
     };
     let address = extensions.get::<ClientAddress>().copied().unwrap_or_default();
-    let user_agent = USER_AGENTS.iter().find_map(|name| {
-        let bytes = request.metadata().get(*name)?.as_bytes();
-        let kept = bytes.get(..MAX_USER_AGENT_LEN).unwrap_or(bytes);
-        str::from_utf8(kept).ok().filter(|text| text.is_ascii())
-    });
-    let user_agent = user_agent.unwrap_or_default();
+    let user_agent = USER_AGENTS.iter().find_map(|name| request.metadata().get(*name));
+    let user_agent = user_agent.map(|value| printable(value.as_bytes()));
     Act {
         actor,
         origin: Origin {
             address: address.client(),
             bucket: address.bucket(),
-            user_agent: user_agent.chars().filter(|c| !c.is_control()).collect(),
+            user_agent: user_agent.unwrap_or_default(),
             request_id: extensions
                 .get::<RequestId>()
                 .map(|id| id.as_str().to_owned())
                 .unwrap_or_default(),
         },
+    }
+}
+
+/// Makes a user agent printable. Bytes that are not UTF-8 and characters that show nothing become U+FFFD; control characters
+/// are left out.
+fn printable(user_agent: &[u8]) -> String {
+    let looked_at = user_agent.get(..MAX_USER_AGENT_BYTES).unwrap_or(user_agent);
+    let text = String::from_utf8_lossy(looked_at);
+    let shown = text.chars().filter(|c| !c.is_control());
+    let shown = shown.map(|c| if is_unseen(c) { char::REPLACEMENT_CHARACTER } else { c });
+    shown.take(MAX_USER_AGENT_LEN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_agent_is_made_printable() {
+        for (bytes, shown) in [
+            (&b"Mozilla/5.0 (X11)"[..], "Mozilla/5.0 (X11)"),
+            ("Spiel für Müller/1.0 🎲".as_bytes(), "Spiel für Müller/1.0 🎲"),
+            // Latin-1.
+            (b"M\xfcller/1.0", "M\u{fffd}ller/1.0"),
+            ("a\u{202e}b\u{200b}c".as_bytes(), "a\u{fffd}b\u{fffd}c"),
+            (b"a\tb\x7fc\xc2\x85d", "abcd"),
+            (b"\xff\xfe", "\u{fffd}\u{fffd}"),
+            (b"", ""),
+        ] {
+            assert_eq!(printable(bytes), shown, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_user_agent_is_cut() {
+        assert_eq!(printable("x".repeat(2000).as_bytes()), "x".repeat(256));
+        assert_eq!(printable("🎲".repeat(2000).as_bytes()), "🎲".repeat(256));
     }
 }

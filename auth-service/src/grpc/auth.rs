@@ -244,7 +244,10 @@ fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<(Credentia
     let mut fields = Fields::new();
     if request.identifier.is_empty() {
         fields.reject("identifier", "is required");
-    } else if request.identifier.len() > MAX_IDENTIFIER_BYTES || request.identifier.chars().any(char::is_control) {
+    } else if request.identifier.len() > MAX_IDENTIFIER_BYTES
+        // White space around it is ignored, also where it is a tab or a line feed.
+        || request.identifier.trim().chars().any(char::is_control)
+    {
         fields.reject("identifier", "must be a login or an e-mail address");
     }
     let password = fields.check("password", Password::presented(&request.password));

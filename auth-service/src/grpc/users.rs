@@ -213,9 +213,13 @@ fn listing(request: &ListUsersRequest) -> Result<(PageRequest<UserKind>, UserFil
             String::new()
         },
         show_inactive: request.show_inactive,
+        email_is_taken: request.email_is_taken,
         role: role.unwrap_or_default(),
     };
-    let list = format!("ListUsers\n{}\n{}\n{}", filter.query, filter.show_inactive, filter.role);
+    let list = format!(
+        "ListUsers\n{}\n{}\n{}\n{}",
+        filter.query, filter.show_inactive, filter.role, filter.email_is_taken
+    );
     let page = PageRequest::parse(&mut fields, request.page_size, &request.page_token, &list);
     fields.finish(|| Some((page?, filter, list)))
 }

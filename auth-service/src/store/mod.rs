@@ -13,6 +13,7 @@ mod session;
 mod signing_key;
 mod throttle;
 mod user;
+mod user_keys;
 
 use diesel_migrations::embed_migrations;
 use shared::db::Migrations;
@@ -68,6 +69,9 @@ pub(crate) use self::{
         NewUser, User, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock,
         user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,
         user_set_token_version,
+    },
+    user_keys::{
+        StoredKeys, user_set_keys, user_stale_keys, user_take_email_key, users_with_stale_keys, users_with_taken_email,
     },
 };
 

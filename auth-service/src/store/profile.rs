@@ -24,7 +24,12 @@ pub(crate) struct ProfileValues {
     pub(crate) login: String,
     pub(crate) login_folded: String,
     pub(crate) email: String,
-    pub(crate) email_folded: String,
+    /// `None`: it stays.
+    pub(crate) email_folded: Option<String>,
+    /// `None`: it stays.
+    pub(crate) email_is_taken: Option<bool>,
+    /// `None`: it stays, so that the keys are recomputed at the next start.
+    pub(crate) key_time: Option<Timestamp>,
     pub(crate) first_name: String,
     pub(crate) last_name: String,
     pub(crate) middle_name: String,
@@ -39,6 +44,8 @@ pub(crate) struct UserFilter {
     pub(crate) query: String,
     /// Those who are not active, too.
     pub(crate) show_inactive: bool,
+    /// Only those whose address belongs to an older account.
+    pub(crate) email_is_taken: bool,
     /// They have the role with this code name. Empty: whatever roles they have.
     pub(crate) role: String,
 }
@@ -89,6 +96,9 @@ pub(crate) async fn users_list(
             .into_boxed();
         if !filter.show_inactive {
             found = found.filter(users::is_active.eq(true));
+        }
+        if filter.email_is_taken {
+            found = found.filter(users::email_is_taken);
         }
         if !filter.query.is_empty() {
             found = found.filter(users::search_folded.like(&pattern).escape(ESCAPE));

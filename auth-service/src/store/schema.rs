@@ -24,6 +24,8 @@ diesel::table! {
         force_logout_time -> Nullable<Timestamp>,
         delete_time -> Nullable<Timestamp>,
         search_folded -> Text,
+        email_is_taken -> Bool,
+        key_time -> Nullable<Timestamp>,
     }
 }
 

@@ -140,6 +140,7 @@ pub(crate) async fn service_user_insert(
         users::token_version.eq(1),
         users::create_time.eq(now),
         users::update_time.eq(now),
+        users::key_time.eq(now),
     );
     query!(conn, |c| diesel::insert_into(users::table)
         .values(&values)

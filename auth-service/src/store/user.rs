@@ -27,6 +27,11 @@ pub(crate) struct User {
     pub(crate) is_service: bool,
     pub(crate) force_logout_time: Option<Timestamp>,
     pub(crate) delete_time: Option<Timestamp>,
+    /// The address belongs to an older account too, which has its key.
+    pub(crate) email_is_taken: bool,
+    /// `update_time`, if the key of the address and the search text are current. An older version of this program does not
+    /// write this column, and so leaves its rows stale.
+    pub(crate) key_time: Option<Timestamp>,
 }
 
 /// A user to be.
@@ -63,6 +68,7 @@ pub(crate) async fn user_insert(conn: &mut Conn, new: &NewUser<'_>) -> db::Resul
         users::create_time.eq(new.create_time),
         users::update_time.eq(new.create_time),
         users::search_folded.eq(new.search_folded),
+        users::key_time.eq(new.create_time),
         users::must_change_password.eq(new.must_change_password),
     );
     query!(conn, |c| diesel::insert_into(users::table)
@@ -175,6 +181,8 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
         users::must_change_password.eq(false),
         users::update_time.eq(now),
         users::delete_time.eq(now),
+        users::email_is_taken.eq(false),
+        users::key_time.eq(now),
     ));
     query!(conn, |c| update.cached().execute(c).await)?;
     super::user_holdings_delete(conn, id).await

@@ -1,0 +1,3 @@
+DROP INDEX users_stale_keys_idx;
+ALTER TABLE users DROP COLUMN key_time;
+ALTER TABLE users DROP COLUMN email_is_taken;

@@ -1,0 +1,115 @@
+//! `users`, as far as their keys are recomputed: what an address is compared by, and what a search finds the user by.
+
+use shared::db::prelude::*;
+use shared::{clock::Timestamp, db, ids::UserId};
+
+use super::schema::users;
+
+/// The names of a user and the keys that are stored with them.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = users)]
+pub(crate) struct StoredKeys {
+    pub(crate) id: UserId,
+    pub(crate) login_folded: String,
+    pub(crate) email: String,
+    pub(crate) email_folded: String,
+    pub(crate) email_is_taken: bool,
+    pub(crate) first_name: String,
+    pub(crate) middle_name: String,
+    pub(crate) last_name: String,
+    pub(crate) search_folded: String,
+    pub(crate) create_time: Timestamp,
+    pub(crate) update_time: Timestamp,
+    pub(crate) is_service: bool,
+    pub(crate) delete_time: Option<Timestamp>,
+}
+
+/// Selects users whose keys are stale, or whose address is taken. It is the condition of the index `users_stale_keys_idx`.
+macro_rules! stale {
+    () => {
+        users::key_time
+            .is_null()
+            .or(users::key_time.ne(users::update_time.nullable()))
+            .or(users::email_is_taken)
+    };
+}
+
+/// Returns at most `limit` users whose keys are to be recomputed, the oldest first, after this one.
+pub(crate) async fn users_with_stale_keys(
+    conn: &mut Conn,
+    after: Option<(Timestamp, UserId)>,
+    limit: i64,
+) -> db::Result<Vec<StoredKeys>> {
+    query!(conn, |c| {
+        let mut stale = users::table
+            .filter(stale!())
+            .order((users::create_time, users::id))
+            .limit(limit)
+            .select(StoredKeys::as_select())
+            .into_boxed();
+        if let Some((time, id)) = after {
+            let tie = users::create_time.gt(time).or(users::id.gt(id));
+            stale = stale.filter(users::create_time.ge(time).and(tie));
+        }
+        stale.load(c).await
+    })
+}
+
+/// Reads the user again if the keys are still to be recomputed.
+pub(crate) async fn user_stale_keys(conn: &mut Conn, id: UserId) -> db::Result<Option<StoredKeys>> {
+    query!(conn, |c| users::table
+        .find(id)
+        .filter(stale!())
+        .select(StoredKeys::as_select())
+        .first(c)
+        .await
+        .optional())
+}
+
+/// Stores the keys of `new` unless somebody has changed the row since `read`. Returns whether it did.
+pub(crate) async fn user_set_keys(conn: &mut Conn, read: &StoredKeys, new: &StoredKeys) -> db::Result<bool> {
+    let unchanged = users::table
+        .find(read.id)
+        .filter(users::update_time.eq(read.update_time))
+        .filter(users::email_folded.eq(&read.email_folded));
+    let update = diesel::update(unchanged).set((
+        users::email_folded.eq(&new.email_folded),
+        users::email_is_taken.eq(new.email_is_taken),
+        users::search_folded.eq(&new.search_folded),
+        users::key_time.eq(read.update_time),
+    ));
+    query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
+}
+
+/// Takes the key of an address away from a user who has it. Returns `None` if the user does not have it any more, or else
+/// whether an address was taken from this user for the first time.
+pub(crate) async fn user_take_email_key(conn: &mut Conn, id: UserId, key: &str) -> db::Result<Option<bool>> {
+    let holder = users::table.find(id).filter(users::email_folded.eq(key));
+    let was_taken = lock_row!(conn, holder.select(users::email_is_taken))?;
+    if was_taken.is_some() {
+        // A colon is in no login and stands in no address.
+        let update = diesel::update(users::table.find(id)).set((
+            users::email_folded.eq(format!("taken:{id}")),
+            users::email_is_taken.eq(true),
+        ));
+        query!(conn, |c| update.cached().execute(c).await)?;
+    }
+    Ok(was_taken.map(|was_taken: bool| !was_taken))
+}
+
+/// Counts the users whose address is taken, and returns the ids of at most `limit`.
+pub(crate) async fn users_with_taken_email(conn: &mut Conn, limit: i64) -> db::Result<(i64, Vec<UserId>)> {
+    let count = query!(conn, |c| users::table
+        .filter(users::email_is_taken)
+        .count()
+        .get_result(c)
+        .await)?;
+    let ids = query!(conn, |c| users::table
+        .filter(users::email_is_taken)
+        .order((users::create_time, users::id))
+        .select(users::id)
+        .limit(limit)
+        .load(c)
+        .await)?;
+    Ok((count, ids))
+}

@@ -1,0 +1,383 @@
+//! Logins and addresses in all their spellings, and the keys that an older version has stored.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use shared::{
+    db,
+    proto::auth::v1::{
+        CreateUserRequest, DeleteUserRequest, ListAuditEventsRequest, ListMySessionsRequest, ListUsersRequest,
+        RegisterRequest, RegisterResponse, UpdateUserRequest, User, audit_service_client::AuditServiceClient,
+        user_service_client::UserServiceClient,
+    },
+    query,
+    testing::{
+        TestDatabase, on_both_backends,
+        rpc::{RawConnection, bad_fields, channel, frame, reason, with_token},
+    },
+    write_tx,
+};
+use tonic::{Code, Status};
+
+use crate::support::{PASSWORD, START, Server, credentials, mask, registration, with_password};
+
+async fn register(server: &Server, login: &str, email: &str) -> Result<RegisterResponse, Status> {
+    let request = RegisterRequest {
+        email: email.to_owned(),
+        ..registration(login)
+    };
+    Ok(server.auth().register(request).await?.into_inner())
+}
+
+/// The login of the user who is identified so.
+async fn login(server: &Server, identifier: &str) -> Result<String, Status> {
+    let answer = server.auth().login(credentials(identifier, PASSWORD)).await?;
+    Ok(answer.into_inner().user.expect("a user").login)
+}
+
+async fn list(server: &Server, token: &str, request: ListUsersRequest) -> Vec<String> {
+    let mut users = UserServiceClient::new(channel(server.grpc));
+    let answer = users.list_users(with_token(request, token)).await.expect("a list");
+    answer.into_inner().users.into_iter().map(|user| user.login).collect()
+}
+
+fn query(text: &str) -> ListUsersRequest {
+    ListUsersRequest {
+        query: text.to_owned(),
+        ..ListUsersRequest::default()
+    }
+}
+
+fn taken() -> ListUsersRequest {
+    ListUsersRequest {
+        email_is_taken: true,
+        ..ListUsersRequest::default()
+    }
+}
+
+async fn execute(server: &Server, sql: &str) {
+    let done: db::Result<()> = write_tx!(server.database.db(), |tx| {
+        query!(tx, |c| diesel_async::SimpleAsyncConnection::batch_execute(c, sql).await)
+    });
+    done.expect(sql);
+}
+
+/// Makes of the row of a user what the version before has written: an address with the key that it had there.
+async fn as_written_before(server: &Server, login: &str, email: &str, key: &str) {
+    let sql = format!(
+        "UPDATE users SET email = '{email}', email_folded = '{key}', search_folded = '{login}' || '\n' || '{key}' || '\n', \
+         key_time = NULL WHERE login = '{login}'"
+    );
+    execute(server, &sql).await;
+}
+
+/// The service starts once more, on the same database.
+async fn start_again(server: &Server) {
+    let (running, _) = server.replica().await;
+    running.stop().await.expect("ended");
+}
+
+/// Users, oldest first, whose address an audit event tells to be another's.
+async fn told_taken(server: &Server, token: &str) -> Vec<(String, String)> {
+    let request = ListAuditEventsRequest {
+        action: "user.email_taken".to_owned(),
+        ..ListAuditEventsRequest::default()
+    };
+    let mut audit = AuditServiceClient::new(channel(server.grpc));
+    let answer = audit.list_audit_events(with_token(request, token)).await;
+    let events = answer.expect("a list").into_inner().events.into_iter().rev();
+    events
+        .map(|event| (event.subject_user_id, event.details["owner_user_id"].clone()))
+        .collect()
+}
+
+const NIKOS: [&str; 2] = ["νίκος@example.test", "ΝΊΚΟΣ@Example.TEST"];
+const STRASSE: [&str; 2] = ["straße@example.test", "STRASSE@example.test"];
+const BUCHER: [&str; 2] = ["ann@bücher.example", "Ann@XN--BCHER-KVA.example"];
+
+on_both_backends! {
+    migrations = auth_service::MIGRATIONS;
+
+    async fn who_registers_in_one_spelling_logs_in_with_another(database: TestDatabase) {
+        let server = Server::start(database).await;
+        for (index, [one, other]) in [NIKOS, STRASSE, BUCHER].into_iter().enumerate() {
+            for (given, typed) in [(one, other), (other, one)] {
+                let name = format!("user{index}");
+                let user = register(&server, &name, given).await.expect(given).user.expect("a user");
+                assert_eq!(user.email, given, "the spelling is kept");
+                assert_eq!(login(&server, typed).await.expect(typed), name);
+                assert_eq!(login(&server, given).await.expect(given), name);
+                let refused = register(&server, "another", typed).await.expect_err(typed);
+                assert_eq!((refused.code(), bad_fields(&refused)), (Code::AlreadyExists, vec!["email".to_owned()]));
+                // For the other way round.
+                execute(&server, "DELETE FROM sessions").await;
+                execute(&server, &format!("DELETE FROM users WHERE login = '{name}'")).await;
+            }
+        }
+        // A domain is never folded first.
+        register(&server, "sharp", "ann@faß.de").await.expect("registered");
+        register(&server, "plain", "ann@fass.de").await.expect("another address");
+        for (identifier, found) in [("ANN@FAß.de", "sharp"), ("ann@xn--fa-hia.de", "sharp"), ("ann@FASS.de", "plain")] {
+            assert_eq!(login(&server, identifier).await.expect(identifier), found);
+        }
+    }
+
+    async fn a_domain_that_cannot_be_is_refused_and_nobodys(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let token = server.superuser().await;
+        let ann = server.register("ann").await;
+        let anns = ann.tokens.expect("tokens").access_token;
+        let user_id = ann.user.expect("a user").user_id;
+        for domain in ["xn--a", "xn--\u{fc}.test", "a_b.test", "a\u{2260}b.test", "-a.test"] {
+            let email = format!("zoe@{domain}");
+            let refused = register(&server, "zoe", &email).await.expect_err(domain);
+            assert_eq!((refused.code(), bad_fields(&refused)), (Code::InvalidArgument, vec!["email".to_owned()]));
+            let user = User { email: email.clone(), ..User::default() };
+            let update = with_password(user.clone());
+            let refused = server.account().update_me(with_token(update, &anns)).await.expect_err(domain);
+            assert_eq!(bad_fields(&refused), ["email"]);
+            let mut users = UserServiceClient::new(channel(server.grpc));
+            let update = UpdateUserRequest { user_id: user_id.clone(), user: Some(user), update_mask: Some(mask(&["email"])) };
+            let refused = users.update_user(with_token(update, &token)).await.expect_err(domain);
+            assert_eq!(bad_fields(&refused), ["email"]);
+            let create = CreateUserRequest { email: email.clone(), login: "zoe".to_owned(), password: PASSWORD.to_owned(), ..Default::default() };
+            let refused = users.create_user(with_token(create, &token)).await.expect_err(domain);
+            assert_eq!(bad_fields(&refused), ["email"]);
+            assert_eq!(reason(&login(&server, &email).await.expect_err(domain)), "CREDENTIALS_INVALID");
+        }
+    }
+
+    async fn blanks_around_a_name_are_not_part_of_it(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let registered = register(&server, " ann\u{a0}", "\tAnn@example.test \n").await.expect("registered");
+        let user = registered.user.expect("a user");
+        assert_eq!((user.login.as_str(), user.email.as_str()), ("ann", "Ann@example.test"));
+        for identifier in ["ann", "ann ", "\u{3000}ann", "\tann\r\n", " ann@example.test", "ann@example.test\u{2003}"] {
+            assert_eq!(login(&server, identifier).await.expect("logged in"), "ann", "{identifier:?}");
+        }
+        for (login, email, fields) in [("ann  ", "x@example.test", ["login"]), ("bob", " ann@example.test ", ["email"])] {
+            let refused = register(&server, login, email).await.expect_err("taken");
+            assert_eq!((refused.code(), bad_fields(&refused)), (Code::AlreadyExists, fields.map(str::to_owned).to_vec()));
+        }
+        // Inside they are no part of a name either way.
+        for inside in ["a nn", "a\tnn", "ann @example.test"] {
+            let refused = register(&server, inside, inside).await.expect_err("no name");
+            assert_eq!(bad_fields(&refused), ["email", "login"]);
+            login(&server, inside).await.expect_err("nobody");
+        }
+        let user = User { email: " Ann@example.org ".to_owned(), login: " Ann2 ".to_owned(), ..User::default() };
+        let update = with_token(with_password(user), &registered.tokens.expect("tokens").access_token);
+        let changed = server.account().update_me(update).await.expect("changed").into_inner().user.expect("a user");
+        assert_eq!((changed.login.as_str(), changed.email.as_str()), ("Ann2", "Ann@example.org"));
+        assert_eq!(login(&server, "ann@EXAMPLE.org ").await.expect("logged in"), "Ann2");
+    }
+
+    async fn a_password_that_is_the_address_in_another_spelling_is_refused(database: TestDatabase) {
+        let server = Server::start(database).await;
+        for [one, other] in [STRASSE, BUCHER] {
+            let request = RegisterRequest {
+                email: one.to_owned(),
+                password: other.to_owned(),
+                password_confirmation: other.to_owned(),
+                ..registration("ann")
+            };
+            assert_eq!(bad_fields(&server.auth().register(request).await.expect_err("refused")), ["password"]);
+        }
+    }
+
+    async fn a_search_finds_every_spelling(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let token = server.superuser().await;
+        for (name, email) in [("nikos", NIKOS[0]), ("street", STRASSE[0]), ("ulabel", BUCHER[0]), ("alabel", "zoe@xn--mller-kva.example"), ("sharp", "ann@faß.de")] {
+            server.clock.advance(Duration::from_secs(1));
+            register(&server, name, email).await.expect("registered");
+        }
+        for (text, found) in [
+            ("ΝΊΚΟΣ", vec!["nikos"]),
+            (" Νίκος@EX", vec!["nikos"]),
+            ("STRASS", vec!["street"]),
+            ("straß", vec!["street"]),
+            ("@BÜCHER.ex", vec!["ulabel"]),
+            ("xn--bcher", vec!["ulabel"]),
+            ("ann@bu\u{308}cher.example", vec!["ulabel"]),
+            ("@müller", vec!["alabel"]),
+            ("ZOE@xn--mller-kva.example", vec!["alabel"]),
+            ("faß.de", vec!["sharp"]),
+        ] {
+            assert_eq!(list(&server, &token, query(text)).await, found, "{text}");
+        }
+        // A name of a person as well.
+        let user = User { last_name: "Großmann".to_owned(), ..User::default() };
+        let nikos = server.auth().login(credentials("nikos", PASSWORD)).await.expect("logged in").into_inner();
+        let update = with_token(with_password(user), &nikos.tokens.expect("tokens").access_token);
+        server.account().update_me(update).await.expect("changed");
+        assert_eq!(list(&server, &token, query("GROSSMANN")).await, ["nikos"]);
+        assert_eq!(list(&server, &token, query("νίκος")).await, ["nikos"]);
+    }
+
+    async fn keys_of_an_older_version_are_recomputed_at_the_start(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let token = server.superuser().await;
+        for name in ["street", "ulabel", "plain"] {
+            server.register(name).await;
+        }
+        as_written_before(&server, "street", STRASSE[0], STRASSE[0]).await;
+        as_written_before(&server, "ulabel", BUCHER[0], BUCHER[0]).await;
+        as_written_before(&server, "plain", "Plain@example.test", "plain@example.test").await;
+        login(&server, STRASSE[1]).await.expect_err("not yet");
+        start_again(&server).await;
+        let check = async || {
+            for (identifier, name) in [(STRASSE[0], "street"), (STRASSE[1], "street"), (BUCHER[0], "ulabel"), (BUCHER[1], "ulabel"), ("PLAIN@example.test", "plain")] {
+                assert_eq!(login(&server, identifier).await.expect(identifier), name);
+            }
+            assert_eq!(list(&server, &token, query("strasse@")).await, ["street"]);
+            assert_eq!(list(&server, &token, query("@xn--bcher")).await, ["ulabel"]);
+            assert_eq!(list(&server, &token, taken()).await, [""; 0]);
+            assert_eq!(told_taken(&server, &token).await, []);
+            let refused = register(&server, "another", STRASSE[1]).await.expect_err("taken");
+            assert_eq!(bad_fields(&refused), ["email"]);
+        };
+        check().await;
+        start_again(&server).await;
+        check().await;
+
+        // A replica of the older version goes on writing: a change that leaves `key_time` behind, and a new row without it.
+        let sql = format!("UPDATE users SET email = '{0}', email_folded = '{0}', update_time = {1} WHERE login = 'plain'", NIKOS[0], moment(&server));
+        execute(&server, &sql).await;
+        server.register("new").await;
+        as_written_before(&server, "new", "ẞ@bücher.example", "ß@bücher.example").await;
+        start_again(&server).await;
+        assert_eq!(login(&server, NIKOS[1]).await.expect("recomputed"), "plain");
+        assert_eq!(login(&server, "SS@BÜCHER.example").await.expect("recomputed"), "new");
+    }
+
+    async fn a_changed_name_leaves_a_stale_key_stale(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let tokens = server.register("street").await.tokens.expect("tokens");
+        as_written_before(&server, "street", STRASSE[0], STRASSE[0]).await;
+        server.clock.advance(Duration::from_secs(1));
+        let user = User { first_name: "Ann".to_owned(), ..User::default() };
+        let update = with_token(with_password(user), &tokens.access_token);
+        server.account().update_me(update).await.expect("changed");
+        start_again(&server).await;
+        assert_eq!(login(&server, STRASSE[1]).await.expect("recomputed"), "street");
+    }
+
+    async fn of_two_accounts_with_one_address_the_oldest_has_it(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let token = server.superuser().await;
+        let mut ids = Vec::new();
+        for name in ["oldest", "second", "third"] {
+            server.clock.advance(Duration::from_secs(1));
+            ids.push(server.register(name).await.user.expect("a user").user_id);
+        }
+        // The key of the second is the one that all of them are to have. That of the third is its own.
+        as_written_before(&server, "oldest", NIKOS[0], NIKOS[0]).await;
+        as_written_before(&server, "second", NIKOS[1], "νίκοσ@example.test").await;
+        as_written_before(&server, "third", "Νίκος@example.test", "third@example.test").await;
+        let told = vec![(ids[1].clone(), ids[0].clone()), (ids[2].clone(), ids[0].clone())];
+        for _ in 0..2 {
+            start_again(&server).await;
+            for identifier in [NIKOS[0], NIKOS[1], "Νίκος@example.test", "oldest"] {
+                assert_eq!(login(&server, identifier).await.expect(identifier), "oldest");
+            }
+            // The others log in by login.
+            assert_eq!(login(&server, "second").await.expect("logged in"), "second");
+            assert_eq!(login(&server, "third").await.expect("logged in"), "third");
+            // An administrator learns of it, once.
+            assert_eq!(list(&server, &token, taken()).await, ["third", "second"]);
+            assert_eq!(told_taken(&server, &token).await, told);
+            assert_eq!(list(&server, &token, query("ΝΊΚΟΣ@")).await, ["third", "second", "oldest"]);
+        }
+
+        // One of them takes another address, and is listed no more. A change of something else changes nothing about it.
+        let second = server.auth().login(credentials("second", PASSWORD)).await.expect("logged in").into_inner();
+        let second = second.tokens.expect("tokens").access_token;
+        let update = async |user: User| {
+            let update = with_token(with_password(user), &second);
+            server.account().update_me(update).await.map(|answer| answer.into_inner().user.expect("a user"))
+        };
+        let changed = update(User { first_name: "Nikos".to_owned(), ..User::default() }).await.expect("changed");
+        assert_eq!(changed.email, NIKOS[1]);
+        assert_eq!(list(&server, &token, taken()).await, ["third", "second"]);
+        assert_eq!(bad_fields(&update(User { email: NIKOS[0].to_owned(), ..User::default() }).await.expect_err("taken")), ["email"]);
+        update(User { email: "second@example.test".to_owned(), ..User::default() }).await.expect("changed");
+        assert_eq!(list(&server, &token, taken()).await, ["third"]);
+        assert_eq!(login(&server, "SECOND@example.test").await.expect("logged in"), "second");
+
+        // The oldest leaves, and the address is free for the third at the next start.
+        let mut users = UserServiceClient::new(channel(server.grpc));
+        let delete = DeleteUserRequest { user_id: ids[0].clone() };
+        users.delete_user(with_token(delete, &token)).await.expect("deleted");
+        start_again(&server).await;
+        assert_eq!(login(&server, NIKOS[1]).await.expect("logged in"), "third");
+        assert_eq!(list(&server, &token, taken()).await, [""; 0]);
+        assert_eq!(told_taken(&server, &token).await, told);
+    }
+
+    async fn an_account_of_this_version_gives_way_to_an_older_one(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let token = server.superuser().await;
+        let older = server.register("older").await.user.expect("a user").user_id;
+        as_written_before(&server, "older", STRASSE[0], STRASSE[0]).await;
+        server.clock.advance(Duration::from_secs(1));
+        // Nobody has this key yet.
+        let younger = register(&server, "younger", STRASSE[1]).await.expect("registered").user.expect("a user").user_id;
+        start_again(&server).await;
+        assert_eq!(login(&server, STRASSE[1]).await.expect("logged in"), "older");
+        assert_eq!(login(&server, "younger").await.expect("logged in"), "younger");
+        assert_eq!(list(&server, &token, taken()).await, ["younger"]);
+        assert_eq!(told_taken(&server, &token).await, [(younger, older)]);
+    }
+
+    async fn many_keys_are_recomputed_in_one_start(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let token = server.superuser().await;
+        server.register("one").await;
+        // More than two batches, of which many have the same time, and a pair with one address in different batches.
+        for index in 0..450 {
+            let id = match server.database.backend() {
+                db::Backend::Sqlite => format!("x'{index:032x}'"),
+                db::Backend::Postgres => format!("'{index:032x}'::uuid"),
+            };
+            let local = if index == 7 || index == 400 { "ß7".to_owned() } else { format!("ß{index}") };
+            let sql = format!(
+                "INSERT INTO users (id, login, login_folded, email, email_folded, password_hash, first_name, last_name, middle_name, \
+                 is_active, token_version, create_time, update_time, search_folded) \
+                 SELECT {id}, 'l{index}', 'l{index}', '{local}@b.test', 'ß{index}@b.test', password_hash, '', '', '', is_active, 1, \
+                 create_time, update_time, '' FROM users WHERE login = 'one'"
+            );
+            execute(&server, &sql).await;
+        }
+        start_again(&server).await;
+        assert_eq!(list(&server, &token, taken()).await, ["l400"]);
+        for index in [0, 7, 199, 200, 201, 399, 449] {
+            assert_eq!(login(&server, &format!("SS{index}@b.test")).await.expect("logged in"), format!("l{index}"));
+        }
+    }
+
+    async fn a_user_agent_with_letters_beyond_ascii_is_kept(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let ann = server.register("ann").await;
+        let connection = RawConnection::open(server.grpc).await;
+        let login = frame(&credentials("ann", PASSWORD).encode_to_vec());
+        for user_agent in ["Spielwelt für Ελλάδα/1.0\u{202e}", "x"] {
+            let headers = [("user-agent", user_agent)];
+            let answer = connection.call("/auth.v1.AuthService/Login", &headers, login.clone()).await.expect("an answer");
+            assert_eq!(answer.status.code(), Code::Ok);
+        }
+        let request = with_token(ListMySessionsRequest::default(), &ann.tokens.expect("tokens").access_token);
+        let sessions = server.account().list_my_sessions(request).await.expect("a list").into_inner().sessions;
+        let agents: Vec<&str> = sessions.iter().map(|session| session.user_agent.as_str()).collect();
+        assert!(agents.contains(&"Spielwelt für Ελλάδα/1.0\u{fffd}"), "{agents:?}");
+    }
+}
+
+/// A time that is not that of any change so far, as SQL.
+fn moment(server: &Server) -> String {
+    let later = START.plus(Duration::from_secs(60));
+    match server.database.backend() {
+        db::Backend::Sqlite => later.as_micros().to_string(),
+        db::Backend::Postgres => "'2026-11-21T00:01:00Z'".to_owned(),
+    }
+}
