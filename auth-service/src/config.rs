@@ -52,12 +52,13 @@ pub struct AuthSettings {
     /// `iss` of the access tokens.
     #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_ISSUER, value_name = "NAME", help_heading = "Tokens")]
     pub token_issuer: String,
-    /// The name of the deployment, which is the `aud` of access tokens that no `audience` was asked for. All of its services
-    /// accept them.
+    /// Name of the deployment. It is the `aud` of access tokens that are requested without an `audience`. All services
+    /// of the deployment accept them.
     #[arg(long, env = "TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_AUDIENCE, value_name = "NAME", help_heading = "Tokens")]
     pub token_audience: String,
-    /// Whether access tokens for the whole deployment are good for administration and for changes to one's own account.
-    /// Otherwise those calls want a token with the audience `auth-service`. From the next release on this is false.
+    /// Whether access tokens for the whole deployment are accepted for administration and for changes to one's own
+    /// account. If false, those calls need a token with the audience `auth-service`. The default will be false in the
+    /// next release.
     #[arg(
         long,
         env = "ADMIT_DEPLOYMENT_TOKENS",
@@ -202,8 +203,8 @@ pub struct AuthSettings {
         help_heading = "First administrator"
     )]
     pub bootstrap_admin_password: Option<SecretString>,
-    /// Whether the first login of an administrator whom a start has made has to change the password. Without it, for
-    /// set-ups that nobody attends to, the password stays as it was made.
+    /// Whether the first administrator has to change the password at the first login. Set it to false for unattended
+    /// set-ups: the password then stays valid.
     #[arg(
         long,
         env = "FIRST_ADMIN_MUST_CHANGE_PASSWORD",
@@ -304,7 +305,7 @@ pub struct SecretSettings {
 }
 
 impl AuthSettings {
-    /// The files that hold secrets, with their settings.
+    /// Files that hold secrets, each with the setting that names it.
     pub fn secret_files(&self) -> [(&'static str, Option<&Path>); 2] {
         [
             ("--service-accounts-file", self.service_accounts_file.as_deref()),
@@ -396,7 +397,7 @@ impl AuthSettings {
 }
 
 impl SecretSettings {
-    /// The file that holds the secret, with its setting.
+    /// The file that holds the secret, with the setting that names it.
     pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
         ("--auth-secret-file", self.auth_secret_file.as_deref())
     }

@@ -92,7 +92,7 @@ impl AuthService<'_> {
             .or_service(AUTH_SERVICE)
             .admitting_deployment_as_own(self.settings.admit_deployment_tokens);
         let verifier = Verifier::new(issuer, audiences.clone(), key_set.clone(), self.clock.clone());
-        // Whoever introspects or revokes a token may have one for another service.
+        // Tokens for other services can be introspected and revoked too.
         let any_audience = Verifier::new(issuer, audiences.or_any(), key_set.clone(), self.clock.clone());
         let server = GrpcServer {
             settings: self.server,
@@ -277,7 +277,7 @@ async fn prepare(
     Ok(keys)
 }
 
-/// Makes a service account, or brings it to what it shall be.
+/// Creates a service account, or updates it to match `spec`.
 pub async fn ensure_service_account(db: &Db, clock: &Clock, spec: &ServiceAccountSpec) -> Result<(), StartError> {
     let act = Act::itself();
     let ensured: Result<(), Error> = write_tx!(db, |tx| spec.ensure(tx, &act, clock.now()).await);

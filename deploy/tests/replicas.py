@@ -12,7 +12,7 @@ from conftest import CHEAP, PASSWORD, PROGRAMS, UNLIMITED, Program, answers, fre
 
 
 def write_secret(path, text):
-    """Writes a file that its owner alone may read: the services take no secret from another."""
+    """Writes a file that only its owner can read: the services refuse other files with secrets."""
     path.touch(mode=0o600)
     path.write_text(text)
 
@@ -46,7 +46,7 @@ class Replica:
 
 
 class Replicas:
-    """So many of each service, of the version in the folder `programs`. `urls` are the databases, `direct_urls` the same ones past a pooler."""
+    """`count` replicas of each service, run from `programs`. `direct_urls` lead to the databases without a pooler."""
 
     def __init__(self, folder, urls, count=2, auth=(), game=(), gateway=(), direct_urls=(None, None), programs=PROGRAMS):
         services = ["auth-service", "game-service"]
@@ -104,7 +104,7 @@ class Replicas:
         return self
 
     def wait_for_gateway(self):
-        """The gateway looks at its services from time to time, so it finds them a moment after they are ready."""
+        """Waits until the gateway, which checks its services periodically, has noticed that they are ready."""
         until(lambda: answers(f"{self.origin}/v1/client-address"), "auth-service behind the gateway")
         until(lambda: self.rest().get("/v1/leaderboard").status_code == 401, "game-service behind the gateway")
 

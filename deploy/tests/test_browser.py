@@ -137,7 +137,7 @@ def test_each_service_gets_a_token_that_is_good_for_nothing_else(person, gateway
     assert set(used) == {"auth-service", "game-service"}
     assert all(path.startswith("/v1/me") for path in used["auth-service"]), used
     assert not any(path.startswith("/v1/me") for path in used["game-service"]), used
-    # Whoever has the token of the games can do nothing to the account with it.
+    # The token for the games cannot be used to change the account.
     stolen = next(iter(used["game-service"].values()))
     answer = gateway.rest(stolen).post("/v1/auth/revoke-all", json={})
     assert (answer.status_code, api.reason(answer.json()["details"])) == (401, "TOKEN_INVALID")

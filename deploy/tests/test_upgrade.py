@@ -1,4 +1,4 @@
-"""A deployment of an earlier version becomes one of this version, one process after the other and under load, and loses nothing."""
+"""Upgrades an earlier version under load, one process after the other, and checks that nothing is lost."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ PREVIOUS = pathlib.Path(os.environ.get("PREVIOUS_PROGRAMS", ROOT / "target" / "p
 @pytest.fixture
 def previous():
     missing = [name for name in ["auth-service", "game-service"] if not (PREVIOUS / name).exists()]
-    assert not missing, f"{missing} of the earlier version are not in {PREVIOUS}: bash .ci/previous"
+    assert not missing, f"{missing} of the earlier version are not in {PREVIOUS}: run `bash .ci/previous`"
     return PREVIOUS
 
 
@@ -34,7 +34,7 @@ def begun(folder, urls, programs, count):
 
 
 class Remembered:
-    """What users of the earlier version did, and what must be so ever after."""
+    """State that users created in the earlier version, and that must survive the upgrade."""
 
     def __init__(self, deployment):
         self.deployment = deployment
@@ -44,7 +44,7 @@ class Remembered:
         ok(root.post("/v1/roles/support:setPermissions", json={"permissions": ["users:read"]}))
         ok(root.post(f"/v1/users/{self.ann['user']['userId']}:assignRole", json={"role": "support"}))
         self.ann = ok(deployment.login("ann"))
-        # One logs out, and one is deactivated: their tokens are out.
+        # One user logs out and one is deactivated, so their tokens are refused.
         ok(self.rest(self.bob).post("/v1/auth/logout", json={"refreshToken": self.bob["tokens"]["refreshToken"]}))
         ok(root.post(f"/v1/users/{self.cyd['user']['userId']}:deactivate", json={}))
         self.won = self.play_out(self.ann)
@@ -67,12 +67,12 @@ class Remembered:
         return {event["eventId"] for event in events}
 
     def holds(self):
-        # Tokens that were issued before are good, and new ones come of them.
+        # Earlier tokens are still accepted, and can be refreshed.
         me = ok(self.rest(self.ann).get("/v1/me"))
         assert me["roles"] == ["player", "support"] and "users:read" in me["permissions"]
         ok(self.rest(self.ann).get("/v1/users"))
         ok(self.deployment.rest().post("/v1/auth/refresh", json={"refreshToken": self.ann["tokens"]["refreshToken"]}))
-        # What was taken away stays away, at both services.
+        # Revoked tokens stay revoked, at both services.
         for user, reason in [(self.bob, "TOKEN_REVOKED"), (self.cyd, "TOKEN_STALE")]:
             for path in ["/v1/me", "/v1/leaderboard"]:
                 answer = self.rest(user).get(path)
@@ -89,7 +89,7 @@ class Remembered:
         assert {name: rank[name] for name in rank if name != "rank"} == {name: self.rank[name] for name in rank if name != "rank"}
 
     def go_on(self):
-        """A game, a session and a password of the earlier version go on in this one."""
+        """Continues a game, a session and a password change that began in the earlier version."""
         move = {"cell": self.game["board"].index("."), "expectedVersion": self.game["version"]}
         ok(self.rest(self.ann).post(f"/v1/games/{self.game['gameId']}:move", json=move))
         rotated = ok(self.deployment.rest().post("/v1/auth/rotate", json={"refreshToken": self.ann["tokens"]["refreshToken"]}))

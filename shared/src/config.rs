@@ -67,7 +67,7 @@ pub struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
-    /// The file that holds a secret, with its setting.
+    /// The file that holds the database password, with the setting that names it.
     pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
         ("--database-password-file", self.database_password_file.as_deref())
     }
@@ -139,7 +139,7 @@ impl Migrate {
         self.run_with(migrations, async |_| Ok(())).await
     }
 
-    /// The same, and then brings up to date what SQL cannot, under the same lock.
+    /// Migrates like [`Self::run`], and then calls `finish` under the same lock, for work that SQL cannot do.
     pub async fn run_with(
         self,
         migrations: &'static Migrations,

@@ -1,30 +1,30 @@
-//! Files that hold secrets: who else may read or change them.
+//! Checks that files with secrets are not open to other users.
 //!
-//! The file that a path leads to is judged, not the links on the way: Kubernetes mounts secrets as symbolic links.
+//! Symbolic links are followed and only the mode of their target counts, because Kubernetes mounts secrets as links.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use crate::config::StartError;
 
-/// What others may do with a file at all, and its group's right to write.
+/// Mode bits that a secret must not have: any access for others, and writing for its group.
 const TOO_OPEN: u32 = 0o027;
 
 /// Whether files with secrets may be open to others.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct SecretFiles {
-    /// Start also where others may read a file with a secret, or its group change it, and only warn of it. For containers
-    /// whose files come with the modes of another machine, and in which nobody else runs.
+    /// Only warn, instead of refusing to start, if a file with a secret is open to other users or writable by its
+    /// group. Meant for containers without other users, whose files have the modes of another machine.
     #[arg(long, env = "ALLOW_READABLE_SECRETS", help_heading = "Secrets")]
     pub allow_readable_secrets: bool,
 }
 
 impl SecretFiles {
-    /// Checks these files, each with the setting that names it. One that is not there, or is no file, is left to
-    /// whoever reads it.
+    /// Checks these files, each with the setting that names it. Skips a path that does not exist or is not a regular
+    /// file: reading it fails later, or needs no check.
     ///
     /// # Errors
     ///
-    /// Some are open to others. The message names all of them, and the command that closes each.
+    /// Fails if any of them is too open. The message names each such file and the command that restricts it.
     pub fn check<'a>(
         self,
         files: impl IntoIterator<Item = (&'static str, Option<&'a Path>)>,
@@ -45,7 +45,7 @@ impl SecretFiles {
     }
 }
 
-/// Why the file is too open, and the command that closes it. `None` where it is not.
+/// Says why the file is too open, and which command restricts it. `None` if it is not too open.
 pub fn fault(path: &Path) -> Option<String> {
     let file = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
     let mode = file.mode() & 0o777;
@@ -55,7 +55,7 @@ pub fn fault(path: &Path) -> Option<String> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let (path, target) = (path.display(), target.display());
     Some(format!(
-        "{path}: others than its owner may read or change it (mode {mode:04o}); run `chmod g-w,o-rwx {target}`"
+        "{path}: users other than its owner may read or change it (mode {mode:04o}); run `chmod g-w,o-rwx {target}`"
     ))
 }
 
@@ -99,7 +99,7 @@ mod tests {
                 let command = format!("chmod g-w,o-rwx {}", file.canonicalize().unwrap().display());
                 assert!(text.starts_with("--some-file ") && text.contains(&command), "{text}");
                 assert!(matches!(error, StartError::Setting(_)));
-                // The command that it names is the one that helps.
+                // The command in the message makes the file acceptable.
                 fs::set_permissions(&file, fs::Permissions::from_mode(mode & !0o027)).unwrap();
                 assert!(strict.check(files()).is_ok());
                 fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();

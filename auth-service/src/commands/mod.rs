@@ -16,7 +16,7 @@ use shared::{
 pub use self::{after_restore::AfterRestore, create_admin::CreateAdmin, create_service_account::CreateServiceAccount};
 use crate::{MIGRATIONS, domain::recompute_stale_keys};
 
-/// Brings the database up to date: the tables, and then the keys that an older version of this program has stored.
+/// Migrates the tables, and then recomputes the keys that an older version of this program has stored.
 pub async fn migrate(command: Migrate) -> Result<(), StartError> {
     let finish = async |db: &Db| Ok(recompute_stale_keys(db, &Clock::system()).await?);
     command.run_with(&MIGRATIONS, finish).await

@@ -31,18 +31,18 @@ pub(crate) enum Bearer<'a> {
     Service(&'a str),
 }
 
-/// Whom an access token is asked for.
+/// Services that a requested access token is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RequestedAudience {
     /// Every service of the deployment.
     Deployment,
-    /// This one alone.
+    /// auth-service alone.
     AuthService,
-    /// The service with this client id alone.
+    /// Only the service with this client id.
     Service(ClientId),
 }
 
-/// The text names no service.
+/// The error for a text that names no service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be auth-service or the client id of a service account")]
 pub(crate) struct InvalidAudience;
@@ -65,7 +65,7 @@ pub(crate) struct Issuer {
     pub(crate) keys: KeyRing,
     /// `iss`.
     pub(crate) name: String,
-    /// `aud`: the deployment, or one service.
+    /// The `aud` of its tokens: the deployment, or one service.
     pub(crate) audience: String,
     /// Of people's tokens.
     pub(crate) life: Duration,
@@ -75,7 +75,7 @@ pub(crate) struct Issuer {
 }
 
 impl Issuer {
-    /// This, for that audience.
+    /// Returns this issuer for the requested audience. Fails if no such service account exists.
     pub(crate) async fn for_audience(&self, db: &Db, audience: &RequestedAudience) -> Result<Cow<'_, Self>, Error> {
         let name = match audience {
             RequestedAudience::Deployment => return Ok(Cow::Borrowed(self)),

@@ -39,7 +39,7 @@ pub(crate) struct Profile {
 }
 
 impl Accounts {
-    /// These, with access tokens for that audience.
+    /// Returns these accounts with an issuer of access tokens for the requested audience.
     pub(crate) async fn for_audience(&self, audience: &RequestedAudience) -> Result<Cow<'_, Self>, Error> {
         Ok(match self.sessions.for_audience(audience).await? {
             Cow::Borrowed(_) => Cow::Borrowed(self),

@@ -79,7 +79,7 @@ pub(crate) struct Attempts {
 /// Whose password is guessed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Guess<'a> {
-    /// That of whoever has this login or address, of which this is the key, or of nobody.
+    /// A guess for the login or address with this key, whether or not a user has it.
     Identifier(&'a str),
     /// That of the user who has logged in from this device before.
     Device(DeviceId),
@@ -301,7 +301,7 @@ impl Attempts {
             self.key_of("identifier", login.as_bytes()),
             self.key_of("current", user.id.as_uuid().as_bytes()),
         ];
-        // What was counted for a taken address was counted for another user.
+        // Failures with a taken address count against the older account.
         if !user.email_is_taken {
             keys.push(self.key_of("identifier", email.as_bytes()));
         }

@@ -55,7 +55,7 @@ pub(crate) enum Error {
     /// The password is right, and has to be changed.
     #[error("the password must be changed")]
     PasswordChangeRequired,
-    /// The present password has to come with the call.
+    /// The call has to carry the current password.
     #[error("the current password is required")]
     ReauthenticationRequired,
     /// The present password is another one.

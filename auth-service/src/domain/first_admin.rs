@@ -29,7 +29,7 @@ const LOGIN: &str = "admin";
 const EMAIL: &str = "admin@localhost";
 /// Of randomness, so that nobody guesses it whatever the limits.
 const PASSWORD_BYTES: usize = 15;
-/// How often it is looked at the password where nothing is heard.
+/// Interval of checks of the stored password if no notification arrives.
 const LOOK: Duration = Duration::from_mins(1);
 
 /// A random password, and one that nobody guesses.
@@ -57,16 +57,17 @@ pub async fn ensure_first_admin(
     Ok(made.then_some(password))
 }
 
-/// Waits until this is no longer the password of the user `admin`. For ever, where no user has this login: the first administrator
-/// may have another one now.
+/// Waits until `password` is no longer the password of the user `admin`. Waits forever if no user has this login, since
+/// the first administrator may have changed it.
 ///
-/// It costs a hash, on a thread that may block.
+/// The first check hashes the password once, on a blocking thread.
 pub async fn first_admin_password_changed(
     db: &Db,
     settings: &AuthSettings,
     password: &SecretString,
 ) -> Result<(), StartError> {
-    // Before the first look, so that no change is missed after it. Every change of a password goes through the access feed.
+    // Subscribes before the first check, so that no later change is missed. Every password change is sent through the
+    // access feed.
     let mut news = db.subscribe(CHANNEL);
     let user = store::user_by_login(&mut db.read().await?, LOGIN).await?;
     let Some(user) = user else {
@@ -98,7 +99,8 @@ async fn is_password_of(user: &User, settings: &AuthSettings, password: &SecretS
     Ok(verdict.map_err(StartError::failed)? != Verdict::Wrong)
 }
 
-/// The same as [`ensure_first_admin`] with a password that the settings give. Where there is a superuser already, it is ignored.
+/// Does the same as [`ensure_first_admin`] with the password from the settings. Ignores it if there already is a
+/// superuser.
 pub(crate) async fn bootstrap(
     db: &Db,
     settings: &AuthSettings,

@@ -1,4 +1,4 @@
-//! Fuzz targets: tokens that only this service makes, and the names and passwords that anybody may send.
+//! Fuzz targets for tokens that only this service issues, and for names and passwords that any client may send.
 
 use secrecy::ExposeSecret;
 use shared::{
@@ -47,7 +47,7 @@ fn fuzz_refresh_tokens() {
     });
 }
 
-/// Bodies that are sealed with the genuine key reach the parser behind the MAC.
+/// Seals each body with the genuine key, so that it gets past the MAC and reaches the parser.
 #[test]
 fn fuzz_bodies_of_refresh_tokens() {
     let secrets = secrets();
@@ -136,8 +136,8 @@ fn fuzz_logins() {
     });
 }
 
-/// Characters that comparisons trip over: sigmas, dotted and dotless i, sharp s, ligatures, fillers, joiners, marks of
-/// direction, full width, letters that look alike, and one character that stands for eighteen.
+/// Characters that are difficult to compare: sigmas, dotted and dotless i, sharp s, ligatures, fillers, joiners, marks
+/// of direction, full width, letters that look alike, and one character that expands to eighteen.
 const UNICODE: [&str; 24] = [
     "\u{3c2}",
     "\u{3a3}",

@@ -27,7 +27,7 @@ pub(crate) struct Introspection {
     /// Granted directly.
     pub(crate) permissions: Vec<String>,
     pub(crate) expire_time: Timestamp,
-    /// Empty: a refresh token's.
+    /// Services that accept the token, or the deployment. Empty for a refresh token.
     pub(crate) audiences: Vec<String>,
 }
 

@@ -1,9 +1,9 @@
 //! What users are called: login, e-mail address, names of persons.
 //!
 //! A login and an address are kept as given, and compared by a key in which every spelling is the same. The key of a login
-//! and of the local part of an address is their text [folded](fold). The key of a domain is what is looked up in the DNS: its
-//! A-labels by UTS #46, non-transitional. A domain is never folded first: `faß.de` is not `fass.de`. A login has no `@`, so
-//! none can equal an address.
+//! and of the local part of an address is their text [folded](fold). The key of a domain is the name that the DNS is
+//! asked for: its A-labels by UTS #46, non-transitional. A domain is never folded first: `faß.de` is not `fass.de`. A
+//! login has no `@`, so it never equals an address.
 
 use std::str::FromStr;
 
@@ -86,7 +86,7 @@ impl FromStr for Email {
         // A quoted local part is another spelling of the same address.
         let harmless = |c: char| !c.is_control() && !c.is_whitespace() && !is_unseen(c) && c != '"';
         let short = text.chars().count() <= MAX_EMAIL_LEN && key.chars().count() <= MAX_EMAIL_LEN;
-        // The key is the form that counts. The given text may be spelled in ways that the grammar does not know.
+        // Validates the key, because the grammar does not cover every spelling that the given text may have.
         let valid = EmailAddress::parse_with_options(&key, options).is_ok();
         if !short || !valid || !text.chars().all(harmless) {
             return Err(bad);
@@ -120,7 +120,7 @@ impl FromStr for PersonName {
 }
 
 impl Login {
-    /// As given, without the white space around it.
+    /// The text as given, without the white space around it.
     pub(crate) fn as_str(&self) -> &str {
         &self.given
     }
@@ -132,12 +132,12 @@ impl Login {
 }
 
 impl Email {
-    /// As given, without the white space around it.
+    /// The text as given, without the white space around it.
     pub(crate) fn as_str(&self) -> &str {
         &self.given
     }
 
-    /// The same for every spelling of the address.
+    /// The key, which is the same for every spelling of the address.
     pub(crate) fn key(&self) -> &str {
         &self.key
     }
@@ -174,8 +174,9 @@ const fn is_at(c: char) -> bool {
 
 /// Folds a text, so that texts are equal if they differ only in case or in the Unicode form of their characters.
 ///
-/// This is a compatibility caseless match (Unicode Standard, definition D147) without the characters that show nothing, much as
-/// `NFKC_Casefold`: `ΝΊΚΟΣ` equals `νίκος`, and `STRASSE` equals `straße`. Folding a folded text changes nothing.
+/// This is a compatibility caseless match (Unicode Standard, definition D147) that also drops invisible characters,
+/// much as `NFKC_Casefold` does: `ΝΊΚΟΣ` equals `νίκος`, and `STRASSE` equals `straße`. Folding a folded text changes
+/// nothing.
 pub(crate) fn fold(text: &str) -> String {
     debug_assert!(text.len() <= MAX_FOLDED_BYTES, "a text is checked before it is folded");
     if text.is_ascii() {
@@ -184,33 +185,33 @@ pub(crate) fn fold(text: &str) -> String {
     let case = CaseMapper::new();
     let is_seen = |c: &char| !is_unseen(*c) && !matches!(c, '\u{200c}' | '\u{200d}');
     let plain: String = text.nfkd().filter(is_seen).collect();
-    // Decomposing a folded text may bring forth capitals, hence twice.
+    // Decomposing a folded text can produce capitals again, so it is folded twice.
     let folded: String = case.fold_string(&plain).nfkd().collect();
     case.fold_string(&folded).nfkc().collect()
 }
 
-/// The key of what a user typed to be identified by: of an address, or else of a login.
+/// Returns the key of the address or login that a user typed.
 ///
-/// A text with an `@` and a domain that UTS #46 refuses is folded as a whole, and is the key of no address that could be
-/// registered.
+/// If there is an `@`, but UTS #46 refuses the domain, the text is folded as a whole. No registered address has such a
+/// key.
 pub(crate) fn identifier_key(text: &str) -> String {
     address_key(text).unwrap_or_else(|| fold(text))
 }
 
-/// The key of an address. `None` if there is no `@` in the text, or no domain behind it.
+/// Returns the key of an address, or `None` if the text has no `@` or no valid domain after it.
 fn address_key(text: &str) -> Option<String> {
     let (local, domain) = text.rsplit_once(is_at)?;
     let domain = Uts46::new().to_ascii(
         domain.as_bytes(),
         AsciiDenyList::STD3,
-        // Hyphens in the third and fourth place are common in names of machines.
+        // Host names often have hyphens in the third and fourth place.
         Hyphens::CheckFirstLast,
         DnsLength::Verify,
     );
     Some(format!("{}@{}", fold(local), domain.ok()?))
 }
 
-/// The forms in which a search finds an address, which are folded: with the domain in A-labels, and with the domain in
+/// Returns the folded forms in which a search finds an address: one with the domain in A-labels, and one with it in
 /// U-labels if it has any.
 pub(super) fn searched_forms(email: &str) -> Vec<String> {
     let key = identifier_key(email);
@@ -281,14 +282,15 @@ mod tests {
             // Composed and decomposed, full width and narrow.
             ("zo\u{eb}@b.test", "zoe\u{308}@b.test"),
             ("\u{ff41}nn\u{ff20}b.test", "ann@b.test"),
-            // A sigma at the end of a word, letters that become two, and a iota below that becomes a letter of its own.
+            // A sigma at the end of a word, letters that become two, and an iota below that becomes a letter of its
+            // own.
             ("νίκος@b.test", "ΝΊΚΟΣ@b.test"),
             ("straße@b.test", "STRASSE@b.test"),
             ("STRAẞE@b.test", "strasse@b.test"),
             ("ﬀ@b.test", "FF@b.test"),
             ("\u{1fb3}\u{301}@b.test", "\u{1fb4}@b.test"),
             ("\u{3b1}\u{345}\u{301}@b.test", "ΆΙ@b.test"),
-            // A joiner shows nothing.
+            // A joiner is invisible.
             ("a\u{200d}b@b.test", "ab@b.test"),
             ("a@bücher.example", "a@xn--bcher-kva.example"),
             ("a@BU\u{308}CHER.Example", "a@XN--BCHER-KVA.example"),

@@ -70,13 +70,13 @@ impl Password {
         Ok(password)
     }
 
-    /// Whether it is the login or the address of its owner, in any spelling.
+    /// Whether the password is the login or the address of its owner, in any spelling.
     pub(crate) fn names(&self, login: Option<&Login>, email: Option<&Email>) -> bool {
         let key = identifier_key(self.0.expose_secret());
         login.is_some_and(|login| login.folded() == key) || email.is_some_and(|email| email.key() == key)
     }
 
-    /// Whether it is a name with one of these keys.
+    /// Whether the password is a login or an address with one of these keys.
     pub(super) fn is_one_of(&self, keys: &[String]) -> bool {
         keys.contains(&identifier_key(self.0.expose_secret()))
     }

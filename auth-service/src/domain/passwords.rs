@@ -134,7 +134,7 @@ impl Accounts {
     }
 }
 
-/// Refuses where the password has changed since it was verified: `verified` is the user as read then.
+/// Fails if the password has changed since it was verified. `verified` is the user as read at that time.
 pub(super) fn ensure_still_verified(user: &User, verified: &User) -> Result<(), Error> {
     if user.password_hash.expose_secret() == verified.password_hash.expose_secret() {
         Ok(())

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::store::{self, ProfileValues, User};
 
-/// The name of a change of a profile in the audit log.
+/// Audit action of a profile change.
 const UPDATE: &str = "user.update";
 
 /// What changes; `None` stays.
@@ -31,7 +31,7 @@ pub(crate) struct ProfileChanges {
 }
 
 impl ProfileChanges {
-    /// The login and the address that the user does not have yet.
+    /// Returns the new login and the new address, each `None` if the user has it already.
     fn identifiers_other_than(&self, user: &User) -> (Option<&Login>, Option<&Email>) {
         (
             self.login.as_ref().filter(|login| login.as_str() != user.login),
@@ -53,7 +53,7 @@ impl User {
 }
 
 impl Accounts {
-    /// Changes the actor's own profile. Another login or address needs the present password.
+    /// Changes the actor's own profile. A new login or address requires the current password.
     pub(crate) async fn update_me(
         &self,
         act: &Act,
@@ -68,7 +68,7 @@ impl Accounts {
             if changes.changes_identifier_of(&present) {
                 let password = password.ok_or(Error::ReauthenticationRequired)?;
                 verified = Some(self.verify_actor(act, password, UPDATE).await?);
-                // Tells whether a name is taken, as a registration does.
+                // Like a registration, the answer reveals whether a name is taken.
                 self.attempts.admit_registration(act)?;
             }
         }
@@ -120,7 +120,7 @@ impl Accounts {
             email.map_or(&user.email, Email::as_str),
             [&first_name, &middle_name, &last_name],
         );
-        // An address that stays keeps its key, and with it whether the key is to be recomputed.
+        // An address that does not change keeps its key, even if that is stale.
         let is_keyed = email.is_some() || user.key_time == Some(user.update_time);
         let values = ProfileValues {
             search_folded,
@@ -162,7 +162,8 @@ pub(super) async fn user_lock_person(tx: &mut Conn, id: UserId) -> Result<User, 
     user.ok_or(Error::UserNotFound)
 }
 
-/// The text in which a search finds the user: login, address and names, all folded, a line each. No search spans two lines.
+/// Returns the text that user searches look through: login, address and names, folded, one per line. No match spans two
+/// lines.
 pub(super) fn search_folded(login_folded: &str, email: &str, person_names: [&str; 3]) -> String {
     let given: Vec<&str> = person_names.into_iter().filter(|name| !name.is_empty()).collect();
     let email_forms = names::searched_forms(email).join("\n");

@@ -153,7 +153,7 @@ impl ServiceAccounts {
             });
             recorded?;
         }
-        // Only now: strangers learn nothing of what services there are.
+        // Checked last, so that callers without a secret do not learn which services exist.
         let issuer = self.issuer.for_audience(&self.db, audience).await?;
         issuer.issue(&user, &holdings, Bearer::Service(&account.client_id))
     }

@@ -62,7 +62,7 @@ enum Outcome<T> {
 }
 
 impl Sessions {
-    /// These, with access tokens for that audience.
+    /// Returns these sessions with an issuer of access tokens for the requested audience.
     pub(crate) async fn for_audience(&self, audience: &RequestedAudience) -> Result<Cow<'_, Self>, Error> {
         Ok(match self.issuer.for_audience(&self.db, audience).await? {
             Cow::Borrowed(_) => Cow::Borrowed(self),

@@ -1,9 +1,11 @@
-//! The keys that an older version of this program stored, made anew.
+//! Recomputes the keys that an older version of this program stored.
 //!
-//! An older version folded addresses in another way. Its rows are recognised by `key_time`, which it does not write, also
-//! where it serves beside this version during an upgrade. Two addresses that it held apart may have one key now. Then the
-//! oldest account gets the key. The others keep what they have, log in by login, and are marked for administrators. Each start
-//! tries them again, as the key may be free by then.
+//! An older version folded addresses differently. Its rows are recognised by `key_time`, which it does not write. That
+//! includes rows that it writes while it serves beside this version during an upgrade.
+//!
+//! Two addresses that were different for the older version may now have the same key. Then the oldest account gets the
+//! key. The users of the others log in with their login, and are marked for administrators. Each start tries them
+//! again, as the key may be free by then.
 
 use shared::{
     clock::{Clock, Timestamp},
@@ -14,11 +16,11 @@ use shared::{
 use super::{Act, Error, audit::AuditEvent, names::identifier_key, profile::search_folded};
 use crate::store::{self, StoredKeys};
 
-/// Users whose keys one transaction recomputes.
+/// Users per transaction.
 const BATCH: i64 = 200;
-/// Ids of users that one line of the log names.
+/// Most user ids that one log line names.
 const LOGGED: i64 = 20;
-/// How often a user is tried whose row or address others change at the same moment.
+/// Attempts for a user whose row or address is being changed at the same time.
 const TRIES: usize = 5;
 
 /// Recomputes the keys of users that are stale. The caller holds the migration lock.
@@ -38,7 +40,7 @@ pub(crate) async fn recompute_stale_keys(db: &Db, clock: &Clock) -> db::Result<(
         let together = recompute(db, clock, &batch).await;
         let Err(error) = together else { continue };
         pass_on_outage(error)?;
-        // One by one, so that one of them does not keep the others from it.
+        // One by one, so that a single failing user does not hold up the others.
         for user in &batch {
             recompute_alone(db, clock, user).await?;
         }
@@ -56,7 +58,7 @@ pub(crate) async fn recompute_stale_keys(db: &Db, clock: &Clock) -> db::Result<(
         tracing::warn!(
             count,
             user_ids = user_ids.join(" "),
-            "the e-mail address of these users belongs to an older account, so they log in by login; \
+            "the e-mail address of these users belongs to an older account, so they log in with their login; \
              ListUsers with email_is_taken lists them"
         );
     }
@@ -68,7 +70,7 @@ async fn recompute_alone(db: &Db, clock: &Clock, user: &StoredKeys) -> db::Resul
         match recompute(db, clock, std::slice::from_ref(user)).await {
             Ok(()) => return Ok(()),
             Err(error) => {
-                // An address is in the error of a constraint on PostgreSQL.
+                // Not logged: a PostgreSQL constraint error contains the address.
                 tracing::debug!(user_id = %user.id, "the keys of a user could not be recomputed yet");
                 pass_on_outage(error)?;
             }
@@ -91,19 +93,19 @@ async fn recompute(db: &Db, clock: &Clock, users: &[StoredKeys]) -> Result<(), E
             if recompute_one(tx, user, clock.now()).await? {
                 continue;
             }
-            // Somebody has changed it since it was read.
+            // The row has changed since it was read.
             let Some(user) = store::user_stale_keys(tx, user.id).await? else {
                 continue;
             };
             if !recompute_one(tx, &user, clock.now()).await? {
-                return Err(Error::Internal("a row is changed again and again".to_owned()));
+                return Err(Error::Internal("the row of a user keeps changing".to_owned()));
             }
         }
         Ok(())
     })
 }
 
-/// Returns whether the row was as it was read. If not, nothing is changed.
+/// Recomputes the keys of one user. Returns false, and changes nothing, if the row has changed since it was read.
 async fn recompute_one(tx: &mut Conn, user: &StoredKeys, now: Timestamp) -> db::Result<bool> {
     let mut new = user.clone();
     new.email_is_taken = false;
@@ -132,14 +134,14 @@ async fn recompute_one(tx: &mut Conn, user: &StoredKeys, now: Timestamp) -> db::
         }
         return Ok(is_unchanged);
     }
-    // The key of the younger account is the very key that the older one is to have, so it cannot be kept.
+    // A younger account has the key that belongs to this older one, so it has to give the key up.
     let Some(is_new) = store::user_take_email_key(tx, holder.id, &key).await? else {
         return Ok(false);
     };
     new.email_folded = key;
     if !store::user_set_keys(tx, user, &new).await? {
         return Err(db::Error::Internal(
-            "the row changed while its address was made free".into(),
+            "the row changed while its address was being freed".into(),
         ));
     }
     if is_new {
@@ -148,7 +150,7 @@ async fn recompute_one(tx: &mut Conn, user: &StoredKeys, now: Timestamp) -> db::
     Ok(true)
 }
 
-/// Tells in the audit log that the address of a user belongs to an older account.
+/// Records in the audit log that the address of a user belongs to an older account.
 async fn record(tx: &mut Conn, user: UserId, owner: UserId, now: Timestamp) -> db::Result<()> {
     AuditEvent::new("user.email_taken")
         .user(user)

@@ -8,9 +8,9 @@ use tonic::Request;
 
 use crate::domain::{Act, Actor, Origin, is_unseen};
 
-/// Characters of a user agent that are kept.
+/// Most characters of a user agent that are kept.
 const MAX_USER_AGENT_LEN: usize = 256;
-/// Bytes of a user agent that are looked at: a character has at most four in UTF-8.
+/// Most bytes of a user agent that are read: a UTF-8 character has at most four.
 const MAX_USER_AGENT_BYTES: usize = 4 * MAX_USER_AGENT_LEN;
 /// A browser cannot set `user-agent`; gRPC-Web has this instead.
 const USER_AGENTS: [&str; 2] = ["x-user-agent", "user-agent"];
@@ -38,8 +38,8 @@ pub(super) fn act<T>(request: &Request<T>) -> Act {
     }
 }
 
-/// Makes a user agent printable. Bytes that are not UTF-8 and characters that show nothing become U+FFFD; control characters
-/// are left out.
+/// Makes a user agent printable. Bytes that are not UTF-8 and invisible characters become U+FFFD. Control characters
+/// are removed.
 fn printable(user_agent: &[u8]) -> String {
     let looked_at = user_agent.get(..MAX_USER_AGENT_BYTES).unwrap_or(user_agent);
     let text = String::from_utf8_lossy(looked_at);

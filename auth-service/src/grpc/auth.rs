@@ -245,7 +245,7 @@ fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<(Credentia
     if request.identifier.is_empty() {
         fields.reject("identifier", "is required");
     } else if request.identifier.len() > MAX_IDENTIFIER_BYTES
-        // White space around it is ignored, also where it is a tab or a line feed.
+        // White space around it is ignored, including tabs and line feeds.
         || request.identifier.trim().chars().any(char::is_control)
     {
         fields.reject("identifier", "must be a login or an e-mail address");
@@ -273,7 +273,7 @@ fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<(Credentia
     })
 }
 
-/// The request id in one spelling, if there is one, and whom the access token is for.
+/// Returns the normalized request id, if there is one, and the requested audience.
 fn rotation(request: &RotateTokensRequest) -> Result<(Option<String>, RequestedAudience), InvalidFields> {
     let mut fields = Fields::new();
     if request.refresh_token.is_empty() {

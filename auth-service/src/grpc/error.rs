@@ -88,7 +88,7 @@ impl From<Error> for ErrorReply {
             Error::ReauthenticationRequired => Self::new(
                 Code::Unauthenticated,
                 R::ReauthenticationRequired,
-                "another login or e-mail address needs the current password: send it as `current_password`",
+                "a new login or e-mail address requires the current password: send it as `current_password`",
             ),
             Error::CurrentPasswordWrong => Self::new(
                 Code::PermissionDenied,

@@ -1,4 +1,4 @@
-//! Fuzz targets of what arrives beside the messages: cookies, origins and user agents; and of declared policies.
+//! Fuzz targets for headers (cookies, origins and user agents) and for declared policies.
 
 use shared::{proto::auth::v1::DeclaredPermission, testing::fuzz::Target};
 use tonic::{
@@ -30,7 +30,7 @@ fn from_page(origin: &MetadataValue<Ascii>, cookies: &[&MetadataValue<Ascii>]) -
     request
 }
 
-/// The token that counts; an error where the cookies are refused.
+/// Returns the refresh token that is read from the cookies, or the code with which they are refused.
 fn token(cookies: &[&MetadataValue<Ascii>]) -> Result<String, Code> {
     let mut token = String::new();
     let request = from_page(&MetadataValue::from_static(PAGE), cookies);
@@ -71,7 +71,7 @@ fn fuzz_cookies() {
         let Ok(header) = MetadataValue::<Ascii>::try_from(bytes) else {
             return;
         };
-        // Another reading of RFC 6265, 4.2.1.
+        // An independent reading of RFC 6265, section 4.2.1.
         let text = header.to_str().unwrap_or_default();
         let pairs = text.split(';').filter_map(|pair| pair.split_once('='));
         let ours: Vec<&str> = pairs
@@ -83,7 +83,7 @@ fn fuzz_cookies() {
             [one] => assert_eq!(token(&[&header]).as_deref(), Ok(*one)),
             _ => assert_eq!(token(&[&header]), Err(Code::InvalidArgument)),
         }
-        // A planted header of cookies never hides the genuine one: it counts, or the call is refused.
+        // A planted cookie header never hides the genuine cookie: either that is used, or the call is refused.
         for both in [[&header, &genuine], [&genuine, &header]] {
             match ours.as_slice() {
                 [] => assert_eq!(token(&both).as_deref(), Ok("v1.genuine")),

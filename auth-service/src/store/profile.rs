@@ -24,11 +24,11 @@ pub(crate) struct ProfileValues {
     pub(crate) login: String,
     pub(crate) login_folded: String,
     pub(crate) email: String,
-    /// `None`: it stays.
+    /// Key of the address; `None` leaves it as it is.
     pub(crate) email_folded: Option<String>,
-    /// `None`: it stays.
+    /// Whether an older account has the address; `None` leaves it as it is.
     pub(crate) email_is_taken: Option<bool>,
-    /// `None`: it stays, so that the keys are recomputed at the next start.
+    /// `None` leaves it as it is, so that the next start recomputes the keys.
     pub(crate) key_time: Option<Timestamp>,
     pub(crate) first_name: String,
     pub(crate) last_name: String,
@@ -44,7 +44,7 @@ pub(crate) struct UserFilter {
     pub(crate) query: String,
     /// Those who are not active, too.
     pub(crate) show_inactive: bool,
-    /// Only those whose address belongs to an older account.
+    /// Whether only users are listed whose address belongs to an older account.
     pub(crate) email_is_taken: bool,
     /// They have the role with this code name. Empty: whatever roles they have.
     pub(crate) role: String,

@@ -27,10 +27,10 @@ pub(crate) struct User {
     pub(crate) is_service: bool,
     pub(crate) force_logout_time: Option<Timestamp>,
     pub(crate) delete_time: Option<Timestamp>,
-    /// The address belongs to an older account too, which has its key.
+    /// Whether another, older account has the key of this address. This user logs in with the login.
     pub(crate) email_is_taken: bool,
-    /// `update_time`, if the key of the address and the search text are current. An older version of this program does not
-    /// write this column, and so leaves its rows stale.
+    /// Equals `update_time` if the key of the address and the search text are current. An older version of this program
+    /// does not write this column, so rows that it changes become stale.
     pub(crate) key_time: Option<Timestamp>,
 }
 

@@ -1,4 +1,4 @@
-//! `users`, as far as their keys are recomputed: what an address is compared by, and what a search finds the user by.
+//! Queries on `users` that recompute stored keys: the key of an address, and the text that searches look through.
 
 use shared::db::prelude::*;
 use shared::{clock::Timestamp, db, ids::UserId};
@@ -24,7 +24,8 @@ pub(crate) struct StoredKeys {
     pub(crate) delete_time: Option<Timestamp>,
 }
 
-/// Selects users whose keys are stale, or whose address is taken. It is the condition of the index `users_stale_keys_idx`.
+/// Selects users whose keys are stale or whose address is taken. The index `users_stale_keys_idx` has the same
+/// condition.
 macro_rules! stale {
     () => {
         users::key_time
@@ -34,7 +35,7 @@ macro_rules! stale {
     };
 }
 
-/// Returns at most `limit` users whose keys are to be recomputed, the oldest first, after this one.
+/// Returns at most `limit` users whose keys are to be recomputed, oldest first, starting after `after`.
 pub(crate) async fn users_with_stale_keys(
     conn: &mut Conn,
     after: Option<(Timestamp, UserId)>,
@@ -66,7 +67,7 @@ pub(crate) async fn user_stale_keys(conn: &mut Conn, id: UserId) -> db::Result<O
         .optional())
 }
 
-/// Stores the keys of `new` unless somebody has changed the row since `read`. Returns whether it did.
+/// Stores the keys of `new` unless the row has changed since `read`. Returns whether it did.
 pub(crate) async fn user_set_keys(conn: &mut Conn, read: &StoredKeys, new: &StoredKeys) -> db::Result<bool> {
     let unchanged = users::table
         .find(read.id)
@@ -81,13 +82,13 @@ pub(crate) async fn user_set_keys(conn: &mut Conn, read: &StoredKeys, new: &Stor
     query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
 
-/// Takes the key of an address away from a user who has it. Returns `None` if the user does not have it any more, or else
-/// whether an address was taken from this user for the first time.
+/// Takes the key of an address away from a user. Returns `None` if the user no longer has it, and otherwise whether
+/// this is the first time that the user loses a key.
 pub(crate) async fn user_take_email_key(conn: &mut Conn, id: UserId, key: &str) -> db::Result<Option<bool>> {
     let holder = users::table.find(id).filter(users::email_folded.eq(key));
     let was_taken = lock_row!(conn, holder.select(users::email_is_taken))?;
     if was_taken.is_some() {
-        // A colon is in no login and stands in no address.
+        // A placeholder that is unique and has no `@`, so it is never the key of an address.
         let update = diesel::update(users::table.find(id)).set((
             users::email_folded.eq(format!("taken:{id}")),
             users::email_is_taken.eq(true),

@@ -106,12 +106,12 @@ on_both_backends! {
         for change in [login("eve"), email("eve@example.test"), User { first_name: "Ann".to_owned(), ..login("eve") }] {
             assert_eq!(refusal(update_me(change, "").await), unproven);
         }
-        // Nor does it tell whose names are taken.
+        // The refusal does not reveal which names are taken.
         assert_eq!(refusal(update_me(login("bob"), "").await), unproven);
         assert_eq!(refusal(update_me(login("bob"), "not hers").await), is(Code::PermissionDenied, "CURRENT_PASSWORD_WRONG"));
         let found = me(&server, &tokens.access_token).await.expect("me");
         assert_eq!((found.login.as_str(), found.first_name.as_str()), ("ann", ""), "nothing has changed");
-        // The present ones are no change, and names of persons are not proof of who somebody is.
+        // Sending the current login and address changes nothing, and the names of a person are no credentials.
         let present = User { first_name: "Ann".to_owned(), email: found.email.clone(), ..login("ann") };
         update_me(present, "").await.expect("changed");
         let too_long = update_me(login("x"), &"p".repeat(4096)).await.expect_err("refused");

@@ -1,4 +1,4 @@
-//! Access tokens for one service alone, and what wants one.
+//! Access tokens for one service alone, and the calls that require them.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ const ACCOUNTS: &str = r#"[
     {"client_id": "root", "secret": "0123456789abcdef0123456789abcdef", "roles": ["superuser"]}
 ]"#;
 
-/// What a strict server takes: tokens for itself alone, where that is asked for.
+/// Settings of a strict server, which insists on tokens for itself alone where an RPC asks for them.
 const STRICT: [&str; 2] = ["--admit-deployment-tokens", "false"];
 
 /// A server that knows game-service.
@@ -140,7 +140,7 @@ on_both_backends! {
         // A service that has seen a token for itself can do nothing with it here.
         let for_games = refresh(&server, &tokens.refresh_token, "game-service").await.expect("refreshed");
         assert_eq!(refusal(rename(&server, &for_games).await), (Code::Unauthenticated, "TOKEN_INVALID".to_owned()));
-        // What reveals or changes little goes on with either.
+        // Calls that reveal or change little accept either token.
         server.account().get_me(with_token(GetMeRequest {}, &tokens.access_token)).await.expect("me");
         let own = refresh(&server, &tokens.refresh_token, AUTH_SERVICE).await.expect("refreshed");
         server.account().get_me(with_token(GetMeRequest {}, &own)).await.expect("me");
@@ -188,7 +188,7 @@ on_both_backends! {
                 "/auth.v1.AccountService/RevokeMySession",
                 "/auth.v1.AuthService/RevokeAllTokens",
             ];
-            // What services call in their own name.
+            // RPCs that services call in their own name.
             let of_services = ["CheckPermission", "BatchCheckPermissions", "RegisterPolicies"];
             services.iter().any(|service| path.starts_with(&format!("/auth.v1.{service}/")))
                 && !of_services.iter().any(|method| path.ends_with(&format!("/{method}")))

@@ -29,7 +29,7 @@ async fn register(server: &Server, login: &str, email: &str) -> Result<RegisterR
     Ok(server.auth().register(request).await?.into_inner())
 }
 
-/// The login of the user who is identified so.
+/// Logs in with this identifier and returns the login of the user.
 async fn login(server: &Server, identifier: &str) -> Result<String, Status> {
     let answer = server.auth().login(credentials(identifier, PASSWORD)).await?;
     Ok(answer.into_inner().user.expect("a user").login)
@@ -62,7 +62,7 @@ async fn execute(server: &Server, sql: &str) {
     done.expect(sql);
 }
 
-/// Makes of the row of a user what the version before has written: an address with the key that it had there.
+/// Rewrites the row of a user as the previous version would have: the address, with the key that it had there.
 async fn as_written_before(server: &Server, login: &str, email: &str, key: &str) {
     let sql = format!(
         "UPDATE users SET email = '{email}', email_folded = '{key}', search_folded = '{login}' || '\n' || '{key}' || '\n', \
@@ -71,13 +71,13 @@ async fn as_written_before(server: &Server, login: &str, email: &str, key: &str)
     execute(server, &sql).await;
 }
 
-/// The service starts once more, on the same database.
+/// Starts the service once more, on the same database.
 async fn start_again(server: &Server) {
     let (running, _) = server.replica().await;
     running.stop().await.expect("ended");
 }
 
-/// Users, oldest first, whose address an audit event tells to be another's.
+/// Returns the users with an audit event about their taken address, each with the owner, oldest event first.
 async fn told_taken(server: &Server, token: &str) -> Vec<(String, String)> {
     let request = ListAuditEventsRequest {
         action: "user.email_taken".to_owned(),
@@ -159,7 +159,7 @@ on_both_backends! {
             let refused = register(&server, login, email).await.expect_err("taken");
             assert_eq!((refused.code(), bad_fields(&refused)), (Code::AlreadyExists, fields.map(str::to_owned).to_vec()));
         }
-        // Inside they are no part of a name either way.
+        // White space inside a name is refused.
         for inside in ["a nn", "a\tnn", "ann @example.test"] {
             let refused = register(&server, inside, inside).await.expect_err("no name");
             assert_eq!(bad_fields(&refused), ["email", "login"]);
@@ -206,7 +206,7 @@ on_both_backends! {
         ] {
             assert_eq!(list(&server, &token, query(text)).await, found, "{text}");
         }
-        // A name of a person as well.
+        // The names of a person are searched too.
         let user = User { last_name: "Großmann".to_owned(), ..User::default() };
         let nikos = server.auth().login(credentials("nikos", PASSWORD)).await.expect("logged in").into_inner();
         let update = with_token(with_password(user), &nikos.tokens.expect("tokens").access_token);
@@ -284,7 +284,7 @@ on_both_backends! {
             // The others log in by login.
             assert_eq!(login(&server, "second").await.expect("logged in"), "second");
             assert_eq!(login(&server, "third").await.expect("logged in"), "third");
-            // An administrator learns of it, once.
+            // Administrators are told, once.
             assert_eq!(list(&server, &token, taken()).await, ["third", "second"]);
             assert_eq!(told_taken(&server, &token).await, told);
             assert_eq!(list(&server, &token, query("ΝΊΚΟΣ@")).await, ["third", "second", "oldest"]);
@@ -321,7 +321,7 @@ on_both_backends! {
         let older = server.register("older").await.user.expect("a user").user_id;
         as_written_before(&server, "older", STRASSE[0], STRASSE[0]).await;
         server.clock.advance(Duration::from_secs(1));
-        // Nobody has this key yet.
+        // No user has this key yet.
         let younger = register(&server, "younger", STRASSE[1]).await.expect("registered").user.expect("a user").user_id;
         start_again(&server).await;
         assert_eq!(login(&server, STRASSE[1]).await.expect("logged in"), "older");
@@ -373,7 +373,7 @@ on_both_backends! {
     }
 }
 
-/// A time that is not that of any change so far, as SQL.
+/// Returns a time, as SQL, that is later than all changes so far.
 fn moment(server: &Server) -> String {
     let later = START.plus(Duration::from_secs(60));
     match server.database.backend() {

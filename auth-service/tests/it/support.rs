@@ -188,7 +188,7 @@ impl Server {
     }
 }
 
-/// A change of one's own account, with the password of every user of the tests.
+/// A change of one's own account, with the password that all test users have.
 pub(crate) fn with_password(user: User) -> UpdateMeRequest {
     UpdateMeRequest {
         user: Some(user),
@@ -197,7 +197,8 @@ pub(crate) fn with_password(user: User) -> UpdateMeRequest {
     }
 }
 
-/// Makes two calls at once, until one of them is refused while the other is in hand. Gives the refusal, and the other.
+/// Makes two calls at once, until one of them is refused while the other is in flight. Returns the refusal and the
+/// other call.
 pub(crate) async fn one_of_two<F>(call: impl Fn() -> F) -> (Status, JoinHandle<Status>)
 where
     F: Future<Output = Status> + Send + 'static,
@@ -211,7 +212,7 @@ where
         if first.code() == Code::ResourceExhausted {
             return (first, other);
         }
-        // They came one after the other.
+        // They ran one after the other.
         other.await.expect("joined");
     }
 }

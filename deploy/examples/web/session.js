@@ -1,7 +1,7 @@
 // A session of a page: who is logged in, and calls that go on working while the access token is renewed.
 //
-// The access tokens live in this variable alone and are gone with the page. There is one for each service, so that neither service can use
-// the token that it is sent at the other one. The refresh token is in an HttpOnly cookie that no script
+// The access tokens live in one variable alone and are gone with the page. Each service gets a token of its own, which
+// the other service does not accept. The refresh token is in an HttpOnly cookie that no script
 // can read: with `x-token-transport: cookie` the server sets it at the login, replaces it at each rotation and takes it away at the logout.
 // So whatever is injected into a page can act while the page is open, and carries away no token that is good for longer than half an hour. (The
 // device token stays in localStorage. It opens nothing: it only keeps other people's wrong guesses from locking this device out.)
@@ -11,7 +11,7 @@ const GAMES = "game-service";
 const ACCOUNTS = "auth-service";
 const audienceOf = (path) => (/^\/v1\/(games|open-games|finished-games|head-to-head|leaderboard)\b/.test(path) ? GAMES : ACCOUNTS);
 const accessTokens = new Map();
-// Whose they are. Another tab may log somebody else in, and the cookie is everybody's.
+// The user they belong to. Another tab may log in as a different user, and all tabs share the cookie.
 let userId = null;
 const listeners = new Set();
 const tabs = new BroadcastChannel("session");
@@ -114,8 +114,8 @@ async function send(method, path, body, signal) {
   return response;
 }
 
-// Replaces the access token for this service, unless that was done since this one was used. One tab at a time: a refresh token is good
-// for one rotation, and two at once would look like a theft.
+// Replaces the access token for this service, unless that has happened since `used` was read. Only one tab does this at
+// a time: a refresh token is good for one rotation, and a second one would look like theft.
 function renew(audience, used) {
   return navigator.locks.request("rotate", async () => {
     if (accessTokens.get(audience) !== used) return;
@@ -141,9 +141,9 @@ function renew(audience, used) {
   });
 }
 
-// A new refresh token, in the cookie, and an access token for the games.
+// Gets a new refresh token, in the cookie, and an access token for the games.
 async function rotate() {
-  // Kept until the answer is here: sent once more with the same id, a rotation whose answer was lost gives the same token.
+  // Kept until the answer arrives. If the answer is lost, the same id sent again gives the same token.
   const requestId = localStorage.getItem("rotation") ?? crypto.randomUUID();
   localStorage.setItem("rotation", requestId);
   const { accessToken } = (await post("/v1/auth/rotate", { requestId, audience: GAMES })).tokens;
@@ -151,7 +151,7 @@ async function rotate() {
   return accessToken;
 }
 
-// An access token for another service. The refresh token stays, unless it is too old for that.
+// Gets an access token for another service. The refresh token stays, unless it is old enough to need a rotation first.
 async function refresh(audience) {
   try {
     return (await post("/v1/auth/refresh", { audience })).accessToken;

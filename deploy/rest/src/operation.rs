@@ -101,7 +101,7 @@ pub(crate) fn operation(api: &Api, rpc: &Rpc, rule: &HttpRule, schemas: &mut Sch
     operation.into()
 }
 
-/// The service and the method; of an additional binding also its verb, such as `AccountService_UpdateMe_update`.
+/// Service and method, and for an additional binding also its verb, such as `AccountService_UpdateMe_update`.
 fn operation_id(rpc: &Rpc, rule: &HttpRule) -> String {
     let id = format!("{}_{}", rpc.method.parent_service().name(), rpc.method.name());
     let is_usual = rpc.http.first().is_some_and(|usual| usual.path == rule.path);
@@ -171,7 +171,7 @@ fn parameters(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Vec<Value> {
         })
         .collect();
     if rule.body != "*" {
-        // A URL is logged and kept in histories, so no secret may be part of it.
+        // URLs end up in logs and browser histories, so they must not contain secrets.
         let queried = input
             .fields()
             .filter(|field| field.name() != rule.body && !in_path.contains(&field.name()) && !is_secret(field));

@@ -11,7 +11,7 @@ const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 pub struct Rpc {
     /// What the protos say of it.
     pub method: MethodDescriptor,
-    /// How HTTP reaches it, the usual way first; empty where no client outside may call it.
+    /// HTTP routes to it, the primary one first. Empty if outside clients may not call it.
     pub http: Vec<HttpRule>,
     /// Who may call it.
     pub(crate) policy: Policy,
@@ -78,7 +78,7 @@ fn http_rule(pool: &DescriptorPool, method: &MethodDescriptor) -> Option<Dynamic
     Some(value.as_message()?.clone())
 }
 
-/// The rule itself, and the others that it holds.
+/// The rule itself, followed by its additional bindings.
 fn with_additional_bindings(rule: &DynamicMessage) -> Vec<DynamicMessage> {
     let additional = rule.get_field_by_name("additional_bindings");
     let additional = additional.as_ref().and_then(|bindings| bindings.as_list());

@@ -17,11 +17,11 @@ pub(crate) struct Places {
     pub(crate) data: PathBuf,
 }
 
-/// An administrator who was just made.
+/// An administrator who was just created.
 pub(crate) struct FirstAdmin {
-    /// `None` where it must not be shown.
+    /// `None` if it must not be shown.
     pub(crate) password: Option<SecretString>,
-    /// Where the password is kept.
+    /// The file that holds the password.
     pub(crate) file: PathBuf,
     /// Whether the first login has to change it.
     pub(crate) must_change: bool,

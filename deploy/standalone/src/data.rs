@@ -104,8 +104,8 @@ impl DataFolder {
         }
     }
 
-    /// Deletes the file with the first administrator's password as soon as `changed` says that it is another one now: whoever
-    /// reads a back-up of the folder need not see it.
+    /// Deletes the file with the first administrator's password as soon as `changed` returns, so that it does not end
+    /// up in back-ups for longer than necessary.
     pub(crate) async fn forget_admin_password(
         file: PathBuf,
         changed: impl AsyncFnOnce(SecretString) -> Result<(), StartError>,
@@ -120,7 +120,7 @@ impl DataFolder {
         let file = file.display();
         match forgotten.await {
             Ok(false) => {}
-            Ok(true) => tracing::info!(%file, "deleted: the administrator has changed the password that it held"),
+            Ok(true) => tracing::info!(%file, "deleted the file: the administrator has changed the password"),
             Err(error) => {
                 tracing::warn!(%error, %file, "cannot tell whether this still holds the administrator's password");
             }
@@ -150,8 +150,8 @@ impl DataFolder {
     }
 }
 
-/// Reads a file that was made here; `None` where there is none. It is no link, which somebody else would have made, and
-/// closed to others.
+/// Reads a file that this program made, or returns `None` if there is none. Refuses a link, which another user must
+/// have made, and a file that is open to others.
 fn read(file: &Path) -> Result<Option<SecretString>, StartError> {
     let failed = |error: io::Error| StartError::Failed(format!("cannot read {}: {error}", file.display()));
     match fs::symlink_metadata(file) {

@@ -145,7 +145,7 @@ impl Cli {
         let banner = Banner {
             places: &places,
             first_admin: first_admin.map(|password| FirstAdmin {
-                // Whatever is not a terminal may be kept.
+                // Output that does not go to a terminal may be stored.
                 password: io::stdout().is_terminal().then_some(password),
                 file: data.admin_password_file(),
                 must_change: self.auth.first_admin_must_change_password,
@@ -171,8 +171,8 @@ fn local_gateway() -> Vec<CookieOrigin> {
     origins.filter_map(|origin| origin.parse().ok()).collect()
 }
 
-/// The account that game-service uses, and what proves that it is. The secret is of this start alone, and in memory alone;
-/// should an administrator rotate it, it is put back.
+/// Returns the service account of game-service and its credentials. The secret is generated at each start and kept in
+/// memory only. If an administrator rotates it, it is restored.
 fn game_account(auth_db: &Db, clock: &Clock) -> Result<(ServiceAccountSpec, ServiceCredentials), StartError> {
     let secret = generate_client_secret();
     let account = ServiceAccountSpec::new(GAME_CLIENT_ID, &secret, &["service"]).map_err(StartError::failed)?;

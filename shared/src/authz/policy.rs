@@ -118,7 +118,7 @@ impl Policies {
         self.streams.contains(path)
     }
 
-    /// Whether the RPC takes only tokens that are for this service alone.
+    /// Whether the RPC accepts only tokens that are for this service alone.
     pub fn wants_exact_audience(&self, path: &str) -> bool {
         self.exact_audiences.contains(path)
     }
@@ -140,7 +140,7 @@ impl Policies {
             .map(|(role, permission)| (role.as_str(), permission))
     }
 
-    /// The RPC's policy, and whether it wants an exact audience.
+    /// Returns the RPC's policy, and whether it requires an exact audience.
     fn declared(&mut self, pool: &DescriptorPool, method: &MethodDescriptor) -> Result<(Policy, bool), PolicyError> {
         let extension = pool
             .get_extension_by_name(EXTENSION)

@@ -52,9 +52,9 @@ pub use self::{
 };
 pub use crate::{insert_rows, lock_row, query, write_tx};
 
-/// How often it is looked whether another process has let go of a file.
+/// Interval of checks whether another process has released the file.
 const FREE_LOOK: Duration = Duration::from_millis(50);
-/// How long a command waits for that.
+/// Longest wait of a command for that.
 const FREE_PATIENCE: Duration = Duration::from_secs(30);
 /// From one try to the next while a service starts before its database; twice as long after each.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -117,8 +117,8 @@ impl Db {
         }
     }
 
-    /// Opens it for a command. Where another command is at work on the SQLite file, this waits until it is done, for half a
-    /// minute at most.
+    /// Opens the database for a command. If another process is using the SQLite file, waits up to 30 seconds until it
+    /// is free.
     pub async fn connect_when_free(settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
         let start = Instant::now();
         loop {

@@ -40,12 +40,12 @@ pub enum ClientSecret {
     Given(SecretString),
     /// In this file, which is read anew for every token, so that the secret can be rotated without a restart.
     File(PathBuf),
-    /// This is it, and whoever gives it can make it good again where auth-service refuses it, since it is in the same
-    /// process.
+    /// The secret itself, with a function that restores it if auth-service refuses it. Only for a follower that runs in
+    /// the same process as auth-service.
     Restorable(SecretString, Restore),
 }
 
-/// Makes a secret good again that was refused.
+/// Makes auth-service accept a secret again that it has refused.
 pub type Restore = Arc<dyn Fn() -> BoxFuture<'static, Result<(), StartError>> + Send + Sync>;
 
 impl ClientSecret {

@@ -1,4 +1,4 @@
-//! Fuzz targets of the parser of page tokens.
+//! Fuzz targets for the parser of page tokens.
 
 use super::{LATEST_MICROS, POSITION_LEN, Position, TOKEN_LEN, check, decode, encode};
 use crate::{
@@ -41,7 +41,7 @@ fn fuzz_page_tokens() {
     });
 }
 
-/// A caller can compute the digest, so a position of any bytes gets this far.
+/// Callers can compute the digest themselves, so a position can consist of any bytes.
 #[test]
 fn fuzz_positions() {
     let good = [0, 1, LATEST_MICROS].map(|micros| [&micros.to_be_bytes()[..], &[7; 16]].concat());

@@ -1,6 +1,6 @@
-//! Bounds how many calls of one user are served at once, so that nobody takes the places of all others.
+//! Bounds how many calls of one user are served at once, so that one user cannot use up the capacity for all.
 //!
-//! Streams are not counted here: each RPC that gives one has a limit of its own.
+//! Streams are not counted here: each streaming RPC has a limit of its own.
 
 use std::{
     convert::Infallible,
@@ -26,30 +26,30 @@ use crate::{
     shares::{Share, Shares},
 };
 
-/// Calls that were refused because their user had too many in hand.
+/// Counter of calls that were refused because their user had too many in flight.
 const EXCEEDED: &str = "rpc_server_concurrent_calls_exceeded_total";
 
-/// How long a refused call is told to wait.
+/// Suggested back-off after a refusal.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Puts [`ConcurrencyService`] around a service, inside of what authenticates the caller.
+/// Wraps a service in a [`ConcurrencyService`]. Belongs inside the layer that authenticates the caller.
 #[derive(Clone, Debug)]
 pub(super) struct ConcurrencyLayer(Limits);
 
 #[derive(Clone, Debug)]
 struct Limits {
     people: Shares<UserId>,
-    /// A service calls for many users, from several replicas, by one account.
+    /// Limits for service accounts. One account calls for many users, from several replicas.
     services: Shares<UserId>,
     exceeded: Counter,
 }
 
 impl ConcurrencyLayer {
-    /// Gives a person what the settings say, and a service half of the places of the server.
+    /// Limits each person as the settings say, and each service account to half of the capacity of the server.
     pub(super) fn new(settings: &ServerSettings) -> Self {
         metrics::describe_counter!(
             EXCEEDED,
-            "Calls that were refused because their user had too many calls in hand."
+            "Calls that were refused because their user had too many calls in flight."
         );
         let exceeded = metrics::counter!(EXCEEDED);
         exceeded.increment(0);
@@ -73,7 +73,7 @@ impl<S> Layer<S> for ConcurrencyLayer {
     }
 }
 
-/// Refuses calls of a user who has too many in hand.
+/// Refuses calls of a user who has too many in flight.
 #[derive(Clone, Debug)]
 pub(super) struct ConcurrencyService<S> {
     limits: Limits,
@@ -148,7 +148,7 @@ fn refusal() -> ErrorReply {
     ErrorReply::new(
         Code::ResourceExhausted,
         ErrorReason::TooManyConcurrentCalls,
-        "you have too many calls in hand at once; wait until some of them are answered",
+        "you have too many calls in flight; wait until some of them are answered",
     )
     .with_retry_about(RETRY_AFTER)
 }

@@ -20,7 +20,7 @@ pub struct ServerSettings {
     /// Calls in hand at once; more are refused with RESOURCE_EXHAUSTED [1 to 1000000].
     #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_requests: u32,
-    /// How many of those one user may have in hand, and never more than half; a service account may have half [1 to 1000000].
+    /// Calls of one user in flight, and never more than half of all; a service account has half [1 to 1000000].
     #[arg(long, env = "MAX_CONCURRENT_REQUESTS_PER_USER", default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_requests_per_user: u32,
     /// Streams open at once, beside those calls; more are refused with RESOURCE_EXHAUSTED [1 to 1000000].
@@ -106,7 +106,7 @@ fn network(text: &str) -> Result<IpNet, &'static str> {
 }
 
 impl ServerSettings {
-    /// The file that holds a secret, with its setting.
+    /// The file that holds the TLS key, with the setting that names it.
     pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
         ("--tls-key-file", self.tls_key_file.as_deref())
     }

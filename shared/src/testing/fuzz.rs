@@ -1,13 +1,13 @@
-//! Fuzz targets: one parser each, fed with kept inputs and with genuine ones that were altered at random.
+//! Fuzz targets. Each feeds one parser with the inputs of a corpus and with randomly altered genuine inputs.
 //!
-//! The tests of every run try 256 altered inputs a target. To look for longer, name another number:
+//! An ordinary test run tries 256 altered inputs per target. For a longer run, set another number:
 //!
 //! ```sh
 //! PROPTEST_CASES=1000000 cargo test --workspace --release -- fuzz
 //! ```
 //!
-//! An input that fails is made as small as it gets and printed as a line for the target's corpus, a text file next to
-//! the test. Add the line there together with the fix: every run replays the whole corpus first.
+//! A failing input is shrunk and printed as a line for the target's corpus, a text file next to the test. Add the line
+//! there together with the fix: every run replays the whole corpus first.
 
 use std::fmt::Debug;
 
@@ -18,20 +18,20 @@ use proptest::{
     test_runner::{Config, TestError, TestRunner},
 };
 
-/// Alterations of one input, at most.
+/// Most alterations of one input.
 const MAX_ALTERATIONS: usize = 6;
-/// Pieces that an input from nothing is made of, at most.
+/// Most pieces of an input that is built from scratch.
 const MAX_PIECES: usize = 40;
 
 /// The inputs of one fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// The corpus: an input a line, written as `<[u8]>::escape_ascii` writes it. `{0}` to `{9}` stand for the genuine
-    /// inputs of that index, and lines that begin with `#` are comments.
+    /// The corpus: one input a line, escaped as by `<[u8]>::escape_ascii`. `{0}` to `{9}` stand for the genuine
+    /// inputs with that index, and lines that begin with `#` are comments.
     pub kept: &'a str,
-    /// Inputs that the parser accepts, or refuses for one reason alone. Altered inputs are made from them.
+    /// Inputs that the parser accepts, or refuses for a single reason. Altered inputs are made from them.
     pub genuine: &'a [&'a [u8]],
-    /// What means something to the parser: separators, keywords, limits.
+    /// Texts that have a meaning for the parser: separators, keywords, limits.
     pub pieces: &'a [&'a str],
 }
 
@@ -66,7 +66,7 @@ impl Target<'_> {
             check(&U::all(&self.unescape(line)));
         }
         let config = Config {
-            // What fails goes to the corpus.
+            // Failing inputs are added to the corpus by hand.
             failure_persistence: None,
             ..Config::default()
         };
@@ -78,7 +78,7 @@ impl Target<'_> {
             Ok(()) => {}
             Err(TestError::Abort(reason)) => panic!("{reason}"),
             Err(TestError::Fail(reason, input)) => {
-                // Neither a comment nor a place for a genuine input.
+                // Escaped, so that the line is not read as a comment or as a reference to a genuine input.
                 let line = U::to_bytes(&input).escape_ascii().to_string();
                 let line = line.replace('#', "\\x23").replace('{', "\\x7b");
                 panic!("{reason}\nadd this line to the corpus:\n{line}");
@@ -93,7 +93,8 @@ impl Target<'_> {
         if genuine.is_empty() {
             return from_nothing.boxed();
         }
-        // One alteration gets past most of the checks before the one that it is for; many meet the first of them.
+        // A single alteration gets past the early checks to the one that it violates; several mostly fail the first
+        // check.
         let alteration = alteration(piece);
         let alterations = prop_oneof![
             2 => vec(alteration.clone(), 1),
@@ -150,12 +151,12 @@ impl Target<'_> {
     }
 }
 
-/// What inputs consist of: bytes, or the characters of a text.
+/// A unit of an input: a byte, or a character of a text.
 trait Unit: Copy + Debug + 'static {
     fn arbitrary_unit() -> BoxedStrategy<Self>;
     fn all(bytes: &[u8]) -> Vec<Self>;
     fn to_bytes(units: &[Self]) -> Vec<u8>;
-    /// The same with one bit changed, where there is such a unit.
+    /// The unit with one bit changed, or unchanged if the result would not be valid.
     fn flipped(self, bit: u8) -> Self;
 }
 
@@ -202,9 +203,9 @@ enum Alteration<U> {
     Replace(Index, Vec<U>),
     Remove(Index, usize),
     Cut(Index),
-    /// Repeats the units from here on so many times.
+    /// Position, number of units, and how many times they are repeated.
     Repeat(Index, usize, usize),
-    /// Goes on as another genuine input does from there.
+    /// Continues with another genuine input: which one, the position here, and the position there.
     Splice(Index, Index, Index),
 }
 
@@ -223,7 +224,7 @@ fn alteration<U: Unit>(piece: BoxedStrategy<Vec<U>>) -> impl Strategy<Value = Al
 
 impl<U: Unit> Alteration<U> {
     fn apply(self, mut input: Vec<U>, genuine: &[Vec<U>]) -> Vec<U> {
-        // One place more than there are units: the end is a place too.
+        // One position more than there are units, because the end counts too.
         let place = |at: Index, input: &[U]| at.index(input.len() + 1);
         match self {
             Self::Flip(at, bit) => {

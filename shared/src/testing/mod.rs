@@ -18,7 +18,7 @@ pub mod tokens;
 pub use self::database::{TestDatabase, block_on};
 pub use crate::on_both_backends;
 
-/// Writes a file that its owner alone may read, as the services want of files with secrets.
+/// Writes a file that only its owner may read, as the services require for secrets.
 pub fn write_secret(path: impl AsRef<Path>, text: &str) {
     let file = File::options()
         .write(true)

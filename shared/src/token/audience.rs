@@ -1,9 +1,9 @@
-//! Whom the tokens are for that a service accepts.
+//! Audiences of the tokens that a service accepts.
 
 use super::Audience;
 
-/// What the `aud` of an access token may be: the name of the deployment, for which any of its services will do, or the service's own
-/// name.
+/// Values of `aud` that a service accepts: the name of the deployment, which stands for all of its services, or the
+/// service's own name.
 #[derive(Clone, Debug)]
 pub struct AcceptedAudiences {
     deployment: String,
@@ -12,17 +12,17 @@ pub struct AcceptedAudiences {
     is_any: bool,
 }
 
-/// How far an accepted token reaches.
+/// Whether an accepted token is also good at other services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// It is for this service and no other.
+    /// Only this service accepts it.
     ThisServiceAlone,
     /// Other services accept it too.
     Others,
 }
 
 impl AcceptedAudiences {
-    /// Tokens for the deployment of this name.
+    /// Accepts tokens for the deployment of this name.
     pub fn deployment(name: impl Into<String>) -> Self {
         Self {
             deployment: name.into(),
@@ -32,21 +32,21 @@ impl AcceptedAudiences {
         }
     }
 
-    /// Also those for the service of this name.
+    /// Also accepts tokens for the service of this name.
     #[must_use]
     pub fn or_service(mut self, name: impl Into<String>) -> Self {
         self.own = Some(name.into());
         self
     }
 
-    /// Lets a token for the deployment do where one for this service alone is asked for.
+    /// Sets whether a token for the deployment is enough where one for this service alone is required.
     #[must_use]
     pub const fn admitting_deployment_as_own(mut self, admits: bool) -> Self {
         self.admits_deployment_as_own = admits;
         self
     }
 
-    /// Those for whatever service: for looking at tokens that others were given, and for nothing else.
+    /// Accepts tokens for any service. Only for inspecting or revoking tokens, never for authenticating calls.
     #[must_use]
     pub const fn or_any(mut self) -> Self {
         self.is_any = true;
@@ -58,7 +58,7 @@ impl AcceptedAudiences {
         self.own.as_deref()
     }
 
-    /// How far a token for these reaches; `None` if it is not for this service.
+    /// Returns how far a token with this audience reaches, or `None` if it is not for this service.
     pub(super) fn reach(&self, audience: &Audience) -> Option<Reach> {
         let names = audience.names();
         let is_own = |name: &String| self.own.as_ref() == Some(name);
@@ -108,7 +108,7 @@ mod tests {
             assert_eq!(strict.reach(&audience), by_strict, "{audience:?}");
             assert_eq!(lenient.reach(&audience), by_lenient, "{audience:?}");
         }
-        // Without a name of its own a service is never meant alone.
+        // A service without a name of its own never gets a token for itself alone.
         let nameless = AcceptedAudiences::deployment("shop");
         assert_eq!(nameless.reach(&"shop".into()), others);
         assert_eq!(nameless.reach(&"auth-service".into()), None);

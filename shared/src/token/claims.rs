@@ -11,7 +11,7 @@ use crate::ids::{SessionId, UserId};
 pub struct Claims {
     /// Who issued it.
     pub iss: String,
-    /// For whom.
+    /// The services that accept the token.
     pub aud: Audience,
     /// The user, or the user that stands for the service.
     #[serde(serialize_with = "text", deserialize_with = "from_text")]
@@ -45,14 +45,14 @@ pub struct Claims {
     pub permissions: Vec<String>,
 }
 
-/// Whom a token is for: services by their names, or a whole deployment by its name. One is written as a string, several as a
-/// list (RFC 7519, section 4.1.3).
+/// The audience of a token: names of services, or the name of a whole deployment. One name is written as a string,
+/// several as a list (RFC 7519, section 4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Audience {
-    /// One.
+    /// A single name, written as a string.
     One(String),
-    /// As a list, whether there are several or one.
+    /// Any number of names, written as a list.
     Many(Vec<String>),
 }
 

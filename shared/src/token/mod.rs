@@ -48,7 +48,7 @@ pub const ALGORITHM: &str = "EdDSA";
 /// `iss` where no setting says otherwise.
 pub const DEFAULT_ISSUER: &str = "auth-service";
 
-/// The name of auth-service in `aud`.
+/// The `aud` of tokens for auth-service alone.
 pub const AUTH_SERVICE: &str = "auth-service";
 
 /// `aud` where no setting says otherwise.

@@ -15,7 +15,7 @@ pub struct Principal {
     session_id: Option<SessionId>,
     client_id: String,
     audiences: Vec<String>,
-    /// The audience of a token that would be for this service alone; `None` where this one is.
+    /// The audience that a token for this service alone would have. `None` if this token is one.
     wanted_audience: Option<String>,
     login: String,
     roles: Vec<String>,
@@ -79,12 +79,12 @@ impl Principal {
         &self.client_id
     }
 
-    /// The services that the token is for, or the deployment.
+    /// Names of the services that the token is for, or of the deployment.
     pub fn audiences(&self) -> &[String] {
         &self.audiences
     }
 
-    /// The audience of a token that would be for this service alone; `None` where this one is.
+    /// The audience that a token for this service alone would have. `None` if this token is one.
     pub fn wanted_audience(&self) -> Option<&str> {
         self.wanted_audience.as_deref()
     }

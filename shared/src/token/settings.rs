@@ -32,8 +32,8 @@ pub struct VerifierSettings {
     #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_ISSUER)]
     pub token_issuer: String,
 
-    /// The deployment whose access tokens are accepted: their `aud`. Those for the service's own name (`--auth-client-id`) are
-    /// accepted as well.
+    /// Name of the deployment whose access tokens are accepted: their `aud`. Tokens for the service's own name
+    /// (`--auth-client-id`) are accepted as well.
     #[arg(long, env = "TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_AUDIENCE)]
     pub token_audience: String,
 
@@ -84,18 +84,18 @@ pub struct VerifierSettings {
 }
 
 impl VerifierSettings {
-    /// A verifier as set, that goes by these keys. `service` is what the service is called where it has no client id.
+    /// Makes a verifier as configured, with these keys. `service` is the name of the service if it has no client id.
     pub fn verifier(&self, service: &str, keys: KeySet, clock: Clock) -> Verifier {
         Verifier::new(&self.token_issuer, self.audiences(service), keys, clock)
     }
 
-    /// Whom the tokens are for that are accepted. `service` is what the service is called where it has no client id.
+    /// Returns the accepted audiences. `service` is the name of the service if it has no client id.
     pub fn audiences(&self, service: &str) -> AcceptedAudiences {
         let own = self.auth_client_id.as_deref().unwrap_or(service);
         AcceptedAudiences::deployment(&self.token_audience).or_service(own)
     }
 
-    /// The file that holds a secret, with its setting.
+    /// The file that holds the client secret, with the setting that names it.
     pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
         ("--auth-client-secret-file", self.auth_client_secret_file.as_deref())
     }

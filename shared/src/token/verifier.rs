@@ -52,7 +52,7 @@ const EARLY_WARNING_INTERVAL: Duration = Duration::from_hours(1);
 type Refusal = &'static str;
 
 impl Verifier {
-    /// A verifier for tokens of this issuer and for these audiences, by the keys that are in the set at the time.
+    /// Makes a verifier for tokens of this issuer and these audiences. It always uses the current keys of the set.
     pub fn new(issuer: impl Into<String>, audiences: impl Into<AcceptedAudiences>, keys: KeySet, clock: Clock) -> Self {
         Self(Arc::new(Inner {
             issuer: issuer.into(),

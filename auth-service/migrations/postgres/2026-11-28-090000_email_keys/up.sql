@@ -1,5 +1,5 @@
 ALTER TABLE users
-    -- The address belongs to an older account too, which has its key. This user logs in by login.
+    -- Another, older account has the key of this address. This user logs in with the login.
     ADD COLUMN email_is_taken boolean NOT NULL DEFAULT false,
     -- Equals update_time if email_folded and search_folded are current. A version that does not know this column leaves it
     -- behind when it writes them, and the next start recomputes them.

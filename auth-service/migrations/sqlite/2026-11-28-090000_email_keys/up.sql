@@ -1,4 +1,4 @@
--- The address belongs to an older account too, which has its key. This user logs in by login.
+-- Another, older account has the key of this address. This user logs in with the login.
 ALTER TABLE users ADD COLUMN email_is_taken INTEGER NOT NULL DEFAULT 0 CHECK (email_is_taken IN (0, 1));
 -- Equals update_time if email_folded and search_folded are current. A version that does not know this column leaves it behind
 -- when it writes them, and the next start recomputes them.

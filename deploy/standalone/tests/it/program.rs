@@ -78,7 +78,7 @@ impl Place {
         self.start_attended(&[&unattended[..], more].concat())
     }
 
-    /// The same, and the first login of the administrator has to change the password.
+    /// Starts it so that the first login of the administrator has to change the password.
     fn start_attended(&self, more: &[&str]) -> Program {
         let data = self.data();
         let own = ["--log-level", "error", "--data-dir", data.to_str().expect("UTF-8")];
@@ -86,7 +86,7 @@ impl Place {
         Program::start(STANDALONE, [&own[..], &cheap, &ANY_PORTS, more].concat())
     }
 
-    /// The password of the first administrator, as it is kept.
+    /// Reads the password of the first administrator from its file.
     fn admin_password(&self) -> String {
         let text = fs::read_to_string(self.data().join("admin-password")).expect("the password");
         text.trim_end().to_owned()
@@ -163,7 +163,7 @@ impl Banner {
         client.login(request).await.map(tonic::Response::into_inner)
     }
 
-    /// Logs in with another password from then on.
+    /// Logs in and replaces the password.
     async fn change_at_login(&self, login: &str, password: &str, new_password: &str) {
         let request = LoginRequest {
             identifier: login.to_owned(),
@@ -194,7 +194,7 @@ async fn end(program: Program) -> Ended {
     ended
 }
 
-/// Waits until there is no such file.
+/// Waits until the file is gone.
 async fn until_gone(path: &Path) {
     let gone = async {
         while path.exists() {
@@ -336,7 +336,7 @@ fn games_go_on_when_the_secret_of_game_service_is_rotated() {
         let mut accounts = ServiceAccountServiceClient::new(channel(banner.auth_grpc));
         let rotate = RotateServiceAccountSecretRequest {
             client_id: "game-service".to_owned(),
-            // At once: the present secret and its tokens are good no more.
+            // No overlap: the current secret and its tokens become invalid at once.
             overlap_seconds: 0,
         };
         let rotated = accounts.rotate_service_account_secret(with_token(rotate, &token)).await;

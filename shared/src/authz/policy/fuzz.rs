@@ -1,4 +1,4 @@
-//! Fuzz targets of the parser of policies in descriptor sets.
+//! Fuzz targets for the parser of policies in descriptor sets.
 
 use prost::{
     Message as _,
@@ -16,7 +16,7 @@ use crate::{
 const POLICY: u32 = 50_817;
 const PATH: &str = "/fuzz.Fuzz/Call";
 
-/// A field of messages, texts or bytes.
+/// Encodes a length-delimited field: a message, a string or bytes.
 fn field(number: u32, content: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode_varint(u64::from(number) << 3 | 2, &mut bytes);
@@ -25,8 +25,8 @@ fn field(number: u32, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The files whose names this takes, out of game-service's descriptor set. They are cut out as they are encoded: the
-/// typed form does not keep extensions.
+/// Returns the files of game-service's descriptor set whose names `takes` accepts. They are copied as encoded, because
+/// the typed form drops extensions.
 fn files(takes: impl Fn(&str) -> bool) -> Vec<u8> {
     let set = game::v1::FILE_DESCRIPTOR_SET;
     let typed = FileDescriptorSet::decode(set).expect("a descriptor set");
@@ -47,7 +47,7 @@ fn files(takes: impl Fn(&str) -> bool) -> Vec<u8> {
     taken
 }
 
-/// A set with one RPC, of which the policy is encoded like this.
+/// Builds a descriptor set with one RPC that has this encoded policy.
 fn with_policy(options: &[u8], policy: &[u8]) -> Vec<u8> {
     let types = [field(2, b".authz.v1.Policy"), field(3, b".authz.v1.Policy")].concat();
     let method = [field(1, b"Call"), types, field(4, &field(POLICY, policy))].concat();
@@ -70,7 +70,7 @@ fn permission(resource: &str, action: &str, roles: &[&str]) -> proto::Permission
     }
 }
 
-/// Compares with what prost makes of the same bytes.
+/// Compares the result with how prost decodes the same bytes.
 #[test]
 fn fuzz_descriptor_policies() {
     let options = files(|name| name.starts_with("google/protobuf/") || name.starts_with("authz/"));

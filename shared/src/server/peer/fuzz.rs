@@ -1,4 +1,4 @@
-//! Fuzz target of the parser of `x-forwarded-for`.
+//! Fuzz target for the parser of `x-forwarded-for`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -63,7 +63,7 @@ fn fuzz_forwarded_headers() {
         };
         let mut headers = HeaderMap::new();
         headers.insert(FORWARDED_FOR, value);
-        // A header of a peer that is not trusted counts for nothing.
+        // The header of an untrusted peer is ignored.
         assert_eq!(client(STRANGER, &headers, &trusted), STRANGER);
         assert_eq!(client(PROXY, &headers, &[]), PROXY);
         let derived = client(PROXY, &headers, &trusted);
@@ -81,7 +81,7 @@ fn fuzz_forwarded_headers() {
             IpAddr::V6(_) => assert!(bucket.contains(&derived) && bucket.prefix_len() == 64),
             IpAddr::V4(_) => assert_eq!(bucket, IpNet::from(derived)),
         }
-        // What a trusted proxy has appended decides, whatever its client had written.
+        // The entry that a trusted proxy appends decides, whatever its client wrote.
         headers.append(FORWARDED_FOR, HeaderValue::from_static("192.0.2.7"));
         assert_eq!(client(PROXY, &headers, &trusted), STRANGER);
         headers.append(FORWARDED_FOR, HeaderValue::from_static("10.0.0.2, 10.0.0.3"));

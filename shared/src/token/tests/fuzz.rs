@@ -1,4 +1,4 @@
-//! Fuzz targets of the parser of access tokens: its segments, its header and its claims.
+//! Fuzz targets for the parser of access tokens: its segments, its header and its claims.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ fn fuzz_access_tokens() {
         assert_eq!(format!("{}.{}", segments.signed, segments.signature), text);
         assert_eq!(format!("{}.{}", segments.header, segments.claims), segments.signed);
         for segment in [segments.header, segments.claims, segments.signature] {
-            // No two texts stand for the same bytes.
+            // Each byte string has exactly one encoding.
             if let Some(bytes) = compact::decode(segment) {
                 assert_eq!(compact::encode(&bytes), segment);
             }
@@ -48,7 +48,7 @@ fn fuzz_access_tokens() {
     });
 }
 
-/// Each header is signed with the genuine key, so that only what it says can give it away.
+/// Signs each header with the genuine key, so that only its content can be the reason for a refusal.
 #[test]
 fn fuzz_headers() {
     let bench = Bench::new();
@@ -95,13 +95,13 @@ fn fuzz_headers() {
     });
 }
 
-/// The same with the claims.
+/// Signs each set of claims with the genuine key.
 #[test]
 fn fuzz_claims() {
     let bench = Bench::new();
     let good = object(&bench.members());
     let inner = &good[1..good.len() - 1];
-    // Each differs from the genuine claims in one.
+    // Each differs from the genuine claims in one member.
     let others = [
         bench.with("iss", "\"another\""),
         bench.with("aud", "\"another\""),

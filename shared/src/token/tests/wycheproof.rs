@@ -32,8 +32,8 @@ struct File<Group> {
 enum Verdict {
     Valid,
     Invalid,
-    /// Legal, but weak or unusual. Neither file has such a vector; the verifier has one form of everything, so a
-    /// vector of this kind must be refused until somebody decides otherwise.
+    /// Legal, but weak or unusual. Neither file has such a vector. The verifier accepts one form of everything, so
+    /// such a vector must be refused unless we decide otherwise.
     Acceptable,
 }
 
@@ -124,8 +124,8 @@ fn a_wycheproof_key_is_the_same_in_every_form() {
 }
 
 /// None of the JWS vectors is signed with Ed25519, so the verifier must refuse all of them, the valid ones too. Each is
-/// tried as it is, and again with our own signature in place of its own, by a key that the verifier knows under the
-/// vector's `kid`: then only the header is left to give it away.
+/// tried as it is, and again with our own signature instead, made with a key that the verifier knows under the vector's
+/// `kid`. Then only the header is left as a reason to refuse it.
 #[test]
 fn no_wycheproof_jws_is_an_access_token() {
     let file = jws();
@@ -151,8 +151,8 @@ fn no_wycheproof_jws_is_an_access_token() {
     assert_eq!(checked, file.number_of_tests);
 }
 
-/// A valid vector must fail for its algorithm and for nothing before it, or the test above would say little about the
-/// parser. Vectors whose flaw is their form must not get as far as the header.
+/// A valid vector must be refused for its algorithm and for nothing earlier, or the test above would say little about
+/// the parser. Malformed vectors must be refused before the header is read.
 #[test]
 fn the_form_of_a_wycheproof_jws_is_judged_before_its_algorithm() {
     /// Segments that are missing, empty or too many; the JSON serialization; spaces, foreign characters and stray bits.
