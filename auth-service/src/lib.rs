@@ -82,6 +82,11 @@ impl AuthService<'_> {
         }
         let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
         let key_set = KeySet::empty();
+        if self.settings.token_audience == AUTH_SERVICE {
+            return Err(StartError::setting(
+                "--token-audience must not be auth-service: that is the audience of tokens for this service alone",
+            ));
+        }
         let (issuer, audience) = (&self.settings.token_issuer, &self.settings.token_audience);
         // Where its own database is silent, auth-service says so itself.
         let access = AccessView::following(key_set.clone(), self.clock.clone()).with_silence(SilenceRule {

@@ -147,7 +147,7 @@ impl Migrate {
     ) -> Result<(), StartError> {
         telemetry::init(&self.telemetry, "migrate")?;
         self.secret_files.check([self.database.secret_file()])?;
-        let db = Db::connect(&self.database.settings()?)
+        let db = Db::connect_when_free(&self.database.settings()?)
             .await
             .map_err(StartError::failed)?;
         let stop = shutdown_signal().map_err(StartError::failed)?;

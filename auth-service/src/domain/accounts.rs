@@ -1,6 +1,6 @@
 //! What users do with their account.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 use shared::{
     clock::Clock,
@@ -8,7 +8,7 @@ use shared::{
     ids::UserId,
 };
 
-use super::{Attempts, Error, HashingPool, PasswordRules, Sessions, access_token::RequestedAudience};
+use super::{Attempts, Error, HashingPool, PasswordRules, Sessions};
 use crate::store::{self, Role, UserWithHoldings};
 
 /// The use cases of accounts; `registration` and `login` have some of them.
@@ -39,17 +39,6 @@ pub(crate) struct Profile {
 }
 
 impl Accounts {
-    /// Returns these accounts with an issuer of access tokens for the requested audience.
-    pub(crate) async fn for_audience(&self, audience: &RequestedAudience) -> Result<Cow<'_, Self>, Error> {
-        Ok(match self.sessions.for_audience(audience).await? {
-            Cow::Borrowed(_) => Cow::Borrowed(self),
-            Cow::Owned(sessions) => Cow::Owned(Self {
-                sessions,
-                ..self.clone()
-            }),
-        })
-    }
-
     /// The profile of a user.
     pub(crate) async fn profile(&self, user_id: UserId) -> Result<Profile, Error> {
         let found = self.profiles.get(user_id).await?;

@@ -55,6 +55,9 @@ pub(crate) enum Error {
     /// The password is right, and has to be changed.
     #[error("the password must be changed")]
     PasswordChangeRequired,
+    /// The access token is good for more than this service.
+    #[error("an access token for auth-service alone is required")]
+    AudienceRequired,
     /// The call has to carry the current password.
     #[error("the current password is required")]
     ReauthenticationRequired,

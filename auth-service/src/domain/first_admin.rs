@@ -70,7 +70,7 @@ pub async fn first_admin_password_changed(
     // access feed.
     let mut news = db.subscribe(CHANNEL);
     let user = store::user_by_login(&mut db.read().await?, LOGIN).await?;
-    let Some(user) = user else {
+    let Some(mut user) = user else {
         return std::future::pending().await;
     };
     if !is_password_of(&user, settings, password).await? {
@@ -78,12 +78,21 @@ pub async fn first_admin_password_changed(
     }
     loop {
         news.notified_within(LOOK).await;
-        let mut conn = db.read().await?;
-        let now = store::user_by_id(&mut conn, user.id).await?;
-        let is_same = |now: &User| now.password_hash.expose_secret() == user.password_hash.expose_secret();
-        if !now.as_ref().is_some_and(is_same) {
+        // If the database fails, the next look finds out.
+        let Ok(mut conn) = db.read().await else { continue };
+        let Ok(now) = store::user_by_id(&mut conn, user.id).await else {
+            continue;
+        };
+        drop(conn);
+        let Some(now) = now else { return Ok(()) };
+        if now.password_hash.expose_secret() == user.password_hash.expose_secret() {
+            continue;
+        }
+        // A login stores another hash of the same password if the parameters of hashing have changed.
+        if !is_password_of(&now, settings, password).await? {
             return Ok(());
         }
+        user = now;
     }
 }
 

@@ -123,13 +123,14 @@ fn fuzz_logins() {
     }
     .texts(|text| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-        let is_good = (3..=32).contains(&text.len()) && text.chars().all(allowed);
+        let trimmed = text.trim();
+        let is_good = (3..=32).contains(&trimmed.len()) && trimmed.chars().all(allowed);
         let login = text.parse::<Login>();
         assert_eq!(login.is_ok(), is_good);
         if let Ok(login) = login {
-            assert_eq!(login.as_str(), text);
-            assert_eq!(login.folded(), text.to_ascii_lowercase());
-            assert_eq!(login.folded(), fold(text));
+            assert_eq!(login.as_str(), trimmed);
+            assert_eq!(login.folded(), trimmed.to_ascii_lowercase());
+            assert_eq!(login.folded(), fold(trimmed));
             // Nothing that is a login is an address.
             assert!(text.parse::<Email>().is_err());
         }

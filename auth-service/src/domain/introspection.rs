@@ -34,12 +34,17 @@ pub(crate) struct Introspection {
 impl Sessions {
     /// What the token is worth, by what the database says now; `None` where it could not be used. Nothing is used up by it, and
     /// nothing ends but what has expired: that was said now, and stays true when the clock is set back.
-    pub(crate) async fn introspect(&self, token: &str) -> Result<Option<Introspection>, Error> {
+    pub(crate) async fn introspect(&self, token: &str, caller: &Principal) -> Result<Option<Introspection>, Error> {
         let refresh = self.refresh_tokens.read(token).ok();
         let access = match refresh {
             Some(_) => None,
             None => self.verifier.verify(token).ok(),
         };
+        // A service asks whether to accept a token. One for another service is not (RFC 7662, section 4).
+        let access = access.filter(|principal| {
+            let is_for_caller = |name: &String| name == caller.client_id() || *name == self.issuer.audience;
+            !caller.is_service() || principal.audiences().iter().any(is_for_caller)
+        });
         if refresh.is_none() && access.is_none() {
             return Ok(None);
         }
@@ -69,6 +74,10 @@ impl Sessions {
         let Ok(principal) = self.verifier.verify(token) else {
             return Ok(());
         };
+        if principal.wanted_audience().is_some() {
+            // A service that was sent this token must not end the session with it.
+            return Err(Error::AudienceRequired);
+        }
         let Some(session_id) = principal.session_id() else {
             return self.revoke_service_tokens(act, &principal).await;
         };

@@ -4,7 +4,7 @@ use secrecy::SecretString;
 use shared::db::write_tx;
 
 use super::{
-    Accounts, Act, Error, Password, TokenPair,
+    Accounts, Act, Error, Password, RequestedAudience, TokenPair,
     attempts::{Attempt, Guess},
     audit::AuditEvent,
     counts, feed,
@@ -25,6 +25,8 @@ pub(crate) struct Credentials {
     pub(crate) new_password: Option<Password>,
     /// What an earlier login on this device has left; empty where there was none.
     pub(crate) device_token: String,
+    /// Names whom the access token is for.
+    pub(crate) audience: RequestedAudience,
 }
 
 /// A user with a new session.
@@ -102,9 +104,13 @@ impl Accounts {
             _ => return Err(self.refuse_login(act, found.as_ref(), &attempt).await),
         };
         // Whoever has got here knows the password, and may learn more.
-        let hashes = self.hashes_to_store(found, verdict, credentials.password, credentials.new_password);
-        let Hashes { new: new_hash, rehash } = match hashes.await {
-            Ok(hashes) => hashes,
+        let prepared = async {
+            let sessions = self.sessions.for_audience(&credentials.audience).await?;
+            let hashes = self.hashes_to_store(found, verdict, credentials.password, credentials.new_password);
+            Ok((sessions, hashes.await?))
+        };
+        let (sessions, Hashes { new: new_hash, rehash }) = match prepared.await {
+            Ok(prepared) => prepared,
             Err(error) => {
                 self.attempts.settle(&attempt).await?;
                 return Err(error);
@@ -125,7 +131,7 @@ impl Accounts {
             if let Some(hash) = &rehash {
                 store::user_password_rehash(tx, user.id, hash).await?;
             }
-            let begun = self.sessions.begin(tx, act, &user, device, now).await?;
+            let begun = sessions.begin(tx, act, &user, device, now).await?;
             published.extend(begun.changes);
             self.attempts.succeeded(tx, &attempt).await?;
             AuditEvent::new("session.login")

@@ -318,7 +318,7 @@ mod tests {
             "-a.test",
             "a..b",
             "b.test.",
-            "a\u{2260}b.test",
+            "a\u{2100}b.test",
         ] {
             let address = format!("a@{domain}");
             assert!(address.parse::<Email>().is_err(), "{domain}");
@@ -342,15 +342,15 @@ mod tests {
         let case = CaseMapper::new();
         let is_at_folded = |c: char| fold(&c.to_string()).contains('@');
         for c in '\0'..=char::MAX {
-            for text in [c.to_string(), format!("\u{3b1}{c}\u{345}\u{301}")] {
+            let alone = c.to_string();
+            let marked = format!("\u{3b1}{c}\u{345}\u{301}");
+            let is_changed = fold(&alone) != alone;
+            for text in std::iter::once(alone).chain(is_changed.then_some(marked)) {
                 let folded = fold(&text);
                 assert_eq!(fold(&folded), folded, "{text:?}");
                 // Neither case nor form matters.
-                for other in [
-                    case.fold_string(&text).into_owned(),
-                    text.nfkd().collect(),
-                    text.nfc().collect(),
-                ] {
+                let plain: String = text.nfkd().collect();
+                for other in [case.fold_string(&plain).into_owned(), plain, text.nfc().collect()] {
                     assert_eq!(fold(&other), folded, "{text:?} {other:?}");
                 }
             }

@@ -37,6 +37,7 @@ impl Accounts {
         let found = self.verify_actor(act, change.current, "user.change_password").await?;
         ensure_fit(&change.new, &found, "new_password")?;
         let hash = self.hashing.hash(&Client::Known(found.id), change.new).await?;
+        let sessions = self.sessions.for_audience_of(act);
         write_tx!(self.db, |tx| {
             let (mut user, session) = self.lock_actor(tx, act).await?;
             ensure_still_verified(&user, &found)?;
@@ -45,7 +46,7 @@ impl Accounts {
             let revoked = revocation::log_out_everywhere(tx, user.id, Some(session.id), end, now).await?;
             store::user_set_password(tx, user.id, &hash, false).await?;
             user.token_version = revoked.token_version;
-            let tokens = self.sessions.replace_tokens(tx, act, &user, &session, now).await?;
+            let tokens = sessions.replace_tokens(tx, act, &user, &session, now).await?;
             AuditEvent::new("user.change_password")
                 .user(user.id)
                 .record(tx, act, now)

@@ -88,6 +88,10 @@ impl Accounts {
         recording_refusals(self, act, event, async {
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
+                if act.user_id() == Some(id) && changes.changes_identifier_of(&user) {
+                    // UpdateMe asks for the current password.
+                    return Err(Error::OwnAccount);
+                }
                 authority::ensure_may_act_on(tx, act, id).await?;
                 self.update(tx, act, user, &changes).await
             })

@@ -8,7 +8,7 @@ use shared::{
 };
 
 use super::{
-    Accounts, Act, Email, Error, LoggedIn, Login, Password, PersonName,
+    Accounts, Act, Email, Error, LoggedIn, Login, Password, PersonName, RequestedAudience,
     audit::AuditEvent,
     feed,
     hashing_queue::Client,
@@ -37,11 +37,17 @@ pub(super) struct NewPassword<'a> {
 
 impl Accounts {
     /// Creates a user with the role `player`, and logs them in.
-    pub(crate) async fn register(&self, act: &Act, registration: Registration) -> Result<LoggedIn, Error> {
+    pub(crate) async fn register(
+        &self,
+        act: &Act,
+        registration: Registration,
+        audience: &RequestedAudience,
+    ) -> Result<LoggedIn, Error> {
         self.attempts.admit_registration(act)?;
         if !self.registration_open {
             return Err(Error::RegistrationClosed);
         }
+        let sessions = self.sessions.for_audience(audience).await?;
         // Before the look-up, so that a taken name costs as long to find out as a free one.
         let client = Client::Unknown {
             bucket: act.origin.bucket,
@@ -56,7 +62,7 @@ impl Accounts {
             };
             let user = user_create(tx, &registration, password, now).await?;
             store::user_role_insert(tx, user.id, Role::Player).await?;
-            let begun = self.sessions.begin(tx, act, &user, None, now).await?;
+            let begun = sessions.begin(tx, act, &user, None, now).await?;
             let recorded = store::user_record_login(tx, user.id, &hash, now).await?;
             let user = recorded.ok_or(Error::UserNotFound)?;
             AuditEvent::new("user.register")

@@ -17,7 +17,8 @@ use shared::{
     db::{Conn, Db, write_tx},
     ids::{UserId, UserKind},
     page::{PageRequest, Position},
-    token::FIRST_PARTY_CLIENT_ID,
+    token::{AUTH_SERVICE, DEFAULT_AUDIENCE, FIRST_PARTY_CLIENT_ID},
+    validate::InvalidFields,
 };
 
 use super::{
@@ -35,7 +36,7 @@ const SECRET_BYTES: usize = 32;
 /// The time of the last token is kept as exactly as this, so that not every token costs a write.
 const LAST_TOKEN_PRECISION: Duration = Duration::from_mins(1);
 /// What the audit log calls others by.
-const RESERVED: [&str; 3] = [FIRST_PARTY_CLIENT_ID, "command-line", "auth-service"];
+const RESERVED: [&str; 4] = [FIRST_PARTY_CLIENT_ID, "command-line", AUTH_SERVICE, DEFAULT_AUDIENCE];
 
 /// What a service calls itself: 3 to 32 of `a-z 0-9 _ -`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +44,9 @@ pub(crate) struct ClientId(String);
 
 /// The text is no client id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be 3 to 32 of the characters a-z 0-9 _ -, and not first-party, command-line or auth-service")]
+#[error(
+    "must be 3 to 32 of the characters a-z 0-9 _ -, and not first-party, command-line, auth-service or game-backend"
+)]
 pub(crate) struct InvalidClientId;
 
 /// The use cases of service accounts.
@@ -183,6 +186,10 @@ impl ServiceAccounts {
     pub(crate) async fn create(&self, act: &Act, new: NewServiceAccount) -> Result<(Described, SecretString), Error> {
         let event = AuditEvent::new("service_account.create").target("service_account", new.client_id.as_str());
         recording_refusals(self, act, event, async {
+            // Tokens for the deployment would pass for tokens for this service alone.
+            if new.client_id.as_str() == self.issuer.audience {
+                return Err(InvalidFields::one("client_id", "must not be the name of the deployment").into());
+            }
             create(&self.db, &self.clock, act, new).await
         })
         .await

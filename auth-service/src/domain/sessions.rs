@@ -70,6 +70,20 @@ impl Sessions {
         })
     }
 
+    /// Returns these sessions with an issuer of access tokens that reach as far as the one that the actor has used.
+    pub(super) fn for_audience_of(&self, act: &Act) -> Cow<'_, Self> {
+        match act.principal().map(|principal| principal.audiences()) {
+            Some([audience]) if *audience != self.issuer.audience => {
+                let issuer = Issuer {
+                    audience: audience.clone(),
+                    ..self.issuer.clone()
+                };
+                Cow::Owned(Self { issuer, ..self.clone() })
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
+
     /// Begins a session in the caller's transaction, which has locked the user's row or made it. `device` has a genuine token of
     /// this user's.
     pub(super) async fn begin(
@@ -125,11 +139,17 @@ impl Sessions {
         act: &Act,
         refresh_token: &str,
         request_id: Option<&str>,
+        audience: &RequestedAudience,
     ) -> Result<TokenPair, Error> {
         let mut is_repeated = false;
-        let outcome = self
-            .attempt_rotation(act, refresh_token, request_id, &mut is_repeated)
-            .await;
+        let outcome = async {
+            let claim = self.refresh_tokens.read(refresh_token)?;
+            let sessions = self.for_audience(audience).await?;
+            sessions
+                .attempt_rotation(act, claim, request_id, &mut is_repeated)
+                .await
+        }
+        .await;
         counts::refresh("RotateTokens", if is_repeated { "repeated" } else { "ok" }, &outcome);
         outcome
     }
@@ -137,11 +157,10 @@ impl Sessions {
     async fn attempt_rotation(
         &self,
         act: &Act,
-        refresh_token: &str,
+        claim: RefreshClaim,
         request_id: Option<&str>,
         is_repeated: &mut bool,
     ) -> Result<TokenPair, Error> {
-        let claim = self.refresh_tokens.read(refresh_token)?;
         let request = request_id.map(|id| digest(&SHA256, id.as_bytes()).as_ref().to_vec());
         let arrival = self.clock.now();
         if let Some(pair) = self.rotate_current(act, claim, request.as_deref()).await? {
@@ -223,8 +242,17 @@ impl Sessions {
     }
 
     /// A new access token for the current refresh token, which stays.
-    pub(crate) async fn refresh_access_token(&self, act: &Act, refresh_token: &str) -> Result<AccessToken, Error> {
-        let outcome = self.attempt_refresh(act, refresh_token).await;
+    pub(crate) async fn refresh_access_token(
+        &self,
+        act: &Act,
+        refresh_token: &str,
+        audience: &RequestedAudience,
+    ) -> Result<AccessToken, Error> {
+        let outcome = async {
+            let claim = self.refresh_tokens.read(refresh_token)?;
+            self.for_audience(audience).await?.attempt_refresh(act, claim).await
+        }
+        .await;
         counts::refresh("RefreshAccessToken", "ok", &outcome);
         outcome
     }
@@ -235,8 +263,7 @@ impl Sessions {
         Ok(())
     }
 
-    async fn attempt_refresh(&self, act: &Act, refresh_token: &str) -> Result<AccessToken, Error> {
-        let claim = self.refresh_tokens.read(refresh_token)?;
+    async fn attempt_refresh(&self, act: &Act, claim: RefreshClaim) -> Result<AccessToken, Error> {
         let arrival = self.clock.now();
         if let Some(access) = self.refresh_current(act, claim).await? {
             return Ok(access);

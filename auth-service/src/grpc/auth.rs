@@ -41,8 +41,7 @@ impl AuthService for AuthRpc {
         let request = request.into_inner();
         let registration = registration(&request, self.accounts.password_rules).map_err(Error::from)?;
         let (registration, audience) = registration;
-        let accounts = self.accounts.for_audience(&audience).await?;
-        let logged_in = accounts.register(&act, registration).await?;
+        let logged_in = self.accounts.register(&act, registration, &audience).await?;
         Ok(
             transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| RegisterResponse {
                 tokens: Some(tokens),
@@ -56,9 +55,7 @@ impl AuthService for AuthRpc {
         let act = act(&request);
         let transport = self.transports.of(&request)?;
         let credentials = credentials(request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
-        let (credentials, audience) = credentials;
-        let accounts = self.accounts.for_audience(&audience).await?;
-        let logged_in = accounts.login(&act, credentials).await?;
+        let logged_in = self.accounts.login(&act, credentials).await?;
         Ok(
             transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| LoginResponse {
                 tokens: Some(tokens),
@@ -83,8 +80,7 @@ impl AuthService for AuthRpc {
         }
         let audience = fields.check("audience", request.audience.parse());
         let audience = fields.finish(|| audience).map_err(Error::from)?;
-        let sessions = self.sessions.for_audience(&audience).await?;
-        let access = sessions.refresh_access_token(&act, &token).await;
+        let access = self.sessions.refresh_access_token(&act, &token, &audience).await;
         let access = access.map_err(|error| transport.refuse(error))?;
         Ok(Response::new(convert::access_token(&access)))
     }
@@ -98,9 +94,9 @@ impl AuthService for AuthRpc {
         let mut request = request.into_inner();
         transport.fill(&mut request.refresh_token);
         let (request_id, audience) = rotation(&request).map_err(Error::from)?;
-        let sessions = self.sessions.for_audience(&audience).await?;
-        let pair = sessions
-            .rotate(&act, &request.refresh_token, request_id.as_deref())
+        let pair = self
+            .sessions
+            .rotate(&act, &request.refresh_token, request_id.as_deref(), &audience)
             .await
             .map_err(|error| transport.refuse(error))?;
         Ok(
@@ -122,6 +118,10 @@ impl AuthService for AuthRpc {
             }
             // Public, because a refresh token alone will do; without one the access token has to be good.
             let principal = authz::principal(&request)?;
+            if principal.wanted_audience().is_some() {
+                // Another service may have it, and that one must not log the user out.
+                return Err(Error::AudienceRequired.into());
+            }
             match principal.session_id() {
                 Some(session_id) => self.sessions.logout(&act, session_id).await?,
                 None => self.sessions.revoke_service_tokens(&act, &principal).await?,
@@ -195,11 +195,12 @@ impl AuthService for AuthRpc {
         &self,
         request: Request<IntrospectTokenRequest>,
     ) -> Result<Response<IntrospectTokenResponse>, Status> {
+        let caller = authz::principal(&request)?;
         let token = request.into_inner().token;
         if token.is_empty() {
             return Err(Error::from(InvalidFields::one("token", "is required")).into());
         }
-        let found = self.sessions.introspect(&token).await?;
+        let found = self.sessions.introspect(&token, &caller).await?;
         Ok(Response::new(found.map(convert::introspection).unwrap_or_default()))
     }
 }
@@ -240,7 +241,7 @@ fn registration(
     })
 }
 
-fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<(Credentials, RequestedAudience), InvalidFields> {
+fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<Credentials, InvalidFields> {
     let mut fields = Fields::new();
     if request.identifier.is_empty() {
         fields.reject("identifier", "is required");
@@ -263,13 +264,13 @@ fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<(Credentia
     }
     let audience = fields.check("audience", request.audience.parse());
     fields.finish(|| {
-        let credentials = Credentials {
+        Some(Credentials {
             identifier: request.identifier,
             device_token: request.device_token,
             password: password?,
             new_password,
-        };
-        Some((credentials, audience?))
+            audience: audience?,
+        })
     })
 }
 

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use shared::{authz::Caller, error::ErrorReply, proto::auth::v1::ErrorReason};
+use shared::{
+    authz::{self, Caller},
+    error::ErrorReply,
+    proto::auth::v1::ErrorReason,
+    token::AUTH_SERVICE,
+};
 use tonic::{Code, Status};
 
 use crate::domain::Error;
@@ -19,6 +24,7 @@ impl From<Error> for ErrorReply {
         match error {
             Error::Fields(fields) => fields.into(),
             Error::Database(error) => error.into(),
+            Error::AudienceRequired => authz::audience_required(AUTH_SERVICE),
             Error::Internal(text) => {
                 tracing::error!(error = text, "internal error");
                 Self::internal()

@@ -6,8 +6,9 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use shared::{
     authz::{Policies, Policy},
     proto::auth::v1::{
-        FILE_DESCRIPTOR_SET, GetMeRequest, IntrospectTokenRequest, IssueServiceTokenRequest, LoginRequest,
-        RefreshAccessTokenRequest, RegisterRequest, RevokeTokenRequest, RotateTokensRequest, TokenPair, User,
+        ChangePasswordRequest, FILE_DESCRIPTOR_SET, GetMeRequest, IntrospectTokenRequest, IssueServiceTokenRequest,
+        LoginRequest, RefreshAccessTokenRequest, RegisterRequest, RevokeTokenRequest, RotateTokensRequest, TokenPair,
+        User,
     },
     testing::{
         TestDatabase, on_both_backends,
@@ -180,13 +181,21 @@ on_both_backends! {
             }
         }
         let administers = |path: &str| {
-            let services = ["UserService", "ServiceAccountService", "AuditService", "KeyService", "RbacService"];
+            let services = [
+                "UserService",
+                "ServiceAccountService",
+                "AuditService",
+                "KeyService",
+                "RbacService",
+                "AccessFeedService",
+            ];
             let own = [
                 "/auth.v1.AccountService/UpdateMe",
                 "/auth.v1.AccountService/ChangePassword",
                 "/auth.v1.AccountService/DeleteMe",
                 "/auth.v1.AccountService/RevokeMySession",
                 "/auth.v1.AuthService/RevokeAllTokens",
+                "/auth.v1.AuthService/IntrospectToken",
             ];
             // RPCs that services call in their own name.
             let of_services = ["CheckPermission", "BatchCheckPermissions", "RegisterPolicies"];
@@ -200,7 +209,7 @@ on_both_backends! {
         assert!(refused.len() > 50, "{}", refused.len());
     }
 
-    async fn tokens_for_other_services_are_introspected_and_revoked(database: TestDatabase) {
+    async fn a_token_for_one_service_is_introspected_by_it_and_ends_no_session(database: TestDatabase) {
         let server = server(database, &[]).await;
         let tokens = server.register("ann").await.tokens.expect("tokens");
         let for_games = refresh(&server, &tokens.refresh_token, "game-service").await.expect("refreshed");
@@ -217,8 +226,40 @@ on_both_backends! {
         let found = introspect(&for_games).await;
         assert!(found.active);
         assert_eq!(found.audiences, ["game-service"]);
-        let revoke = RevokeTokenRequest { token: for_games.clone(), ..RevokeTokenRequest::default() };
-        server.auth().revoke_token(revoke).await.expect("revoked");
+        // The service that was sent it cannot end the session with it, and nobody else accepts it.
+        let revoke = |token: &str| RevokeTokenRequest { token: token.to_owned(), ..RevokeTokenRequest::default() };
+        let refused = server.auth().revoke_token(revoke(&for_games)).await.expect_err("not for auth-service");
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, "AUDIENCE_REQUIRED"));
+        assert!(introspect(&for_games).await.active);
+        let own = refresh(&server, &tokens.refresh_token, AUTH_SERVICE).await.expect("refreshed");
+        assert!(!introspect(&own).await.active, "it is not for game-service");
+        server.auth().revoke_token(revoke(&own)).await.expect("revoked");
         assert!(!introspect(&for_games).await.active);
+    }
+
+    async fn a_changed_password_gives_a_token_that_reaches_no_further(database: TestDatabase) {
+        let server = server(database, &[]).await;
+        let tokens = server.register("ann").await.tokens.expect("tokens");
+        let own = refresh(&server, &tokens.refresh_token, AUTH_SERVICE).await.expect("refreshed");
+        let change = ChangePasswordRequest {
+            current_password: PASSWORD.to_owned(),
+            new_password: "battery staple".to_owned(),
+            new_password_confirmation: "battery staple".to_owned(),
+        };
+        let changed = server.account().change_password(with_token(change, &own)).await.expect("changed");
+        let tokens = changed.into_inner().tokens.expect("tokens");
+        assert_eq!(audience(&tokens.access_token), AUTH_SERVICE.into());
+    }
+
+    async fn strangers_do_not_learn_which_services_there_are(database: TestDatabase) {
+        let server = server(database, &[]).await;
+        server.register("ann").await;
+        for service in ["game-service", "no-such-service"] {
+            let login = LoginRequest { audience: service.to_owned(), ..credentials("ann", "not her password") };
+            let refused = server.auth().login(login).await.expect_err("a wrong password");
+            assert_eq!(reason(&refused), "CREDENTIALS_INVALID", "{service}");
+            let refused = refresh(&server, "v1.forged", service).await.expect_err("a forged token");
+            assert_eq!(reason(&refused), "REFRESH_TOKEN_INVALID", "{service}");
+        }
     }
 }

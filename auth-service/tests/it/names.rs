@@ -128,7 +128,7 @@ on_both_backends! {
         let ann = server.register("ann").await;
         let anns = ann.tokens.expect("tokens").access_token;
         let user_id = ann.user.expect("a user").user_id;
-        for domain in ["xn--a", "xn--\u{fc}.test", "a_b.test", "a\u{2260}b.test", "-a.test"] {
+        for domain in ["xn--a", "xn--\u{fc}.test", "a_b.test", "a\u{2100}b.test", "-a.test"] {
             let email = format!("zoe@{domain}");
             let refused = register(&server, "zoe", &email).await.expect_err(domain);
             assert_eq!((refused.code(), bad_fields(&refused)), (Code::InvalidArgument, vec!["email".to_owned()]));

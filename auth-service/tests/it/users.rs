@@ -404,6 +404,13 @@ on_both_backends! {
         let own = is(Code::FailedPrecondition, "OWN_ACCOUNT");
         assert_eq!(refusal(set_password(&server, &admin, &id).await), own);
         assert_eq!(refusal(delete(&server, &admin, &id).await), own);
+        let rename = UpdateUserRequest {
+            user_id: id,
+            user: Some(User { login: "eve".to_owned(), ..User::default() }),
+            update_mask: None,
+        };
+        let renamed = users(&server).update_user(with_token(rename, &admin)).await;
+        assert_eq!(refusal(renamed), own, "UpdateMe asks for the password");
     }
 
     async fn nothing_from_before_outlives_a_changed_password_or_a_deactivation(database: TestDatabase) {

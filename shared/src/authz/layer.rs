@@ -164,7 +164,7 @@ impl Rules {
 }
 
 /// The reply to a caller whose token is not for this service alone. `audience` is the name of this service.
-fn audience_required(audience: &str) -> ErrorReply {
+pub fn audience_required(audience: &str) -> ErrorReply {
     let message =
         format!("this call needs an access token for {audience} alone: call RefreshAccessToken with this `audience`");
     ErrorReply::new(Code::Unauthenticated, ErrorReason::AudienceRequired, message).with_metadata("audience", audience)

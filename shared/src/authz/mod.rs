@@ -12,5 +12,5 @@ mod policy;
 pub use caller::{Authenticate, Caller, principal};
 pub use grants::{Grants, SUPERUSER};
 pub(crate) use layer::{INFRASTRUCTURE, is_infrastructure, permission_denied};
-pub use layer::{PolicyLayer, PolicyService};
+pub use layer::{PolicyLayer, PolicyService, audience_required};
 pub use policy::{Permission, Policies, Policy, PolicyError};

@@ -18,6 +18,7 @@ use super::follower::FollowError;
 use crate::{
     config::StartError,
     proto::auth::v1::{IssueServiceTokenRequest, auth_service_client::AuthServiceClient},
+    token::AUTH_SERVICE,
 };
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -145,7 +146,8 @@ impl Tokens {
         let request = IssueServiceTokenRequest {
             client_id: self.credentials.client_id.clone(),
             client_secret: secret.expose_secret().to_owned(),
-            ..IssueServiceTokenRequest::default()
+            // The token goes to auth-service and nowhere else. A version that does not know this field ignores it.
+            audience: AUTH_SERVICE.to_owned(),
         };
         let asked = Instant::now();
         let mut client = AuthServiceClient::new(self.channel.clone());
