@@ -1,5 +1,6 @@
 """gRPC without generated code: every message and RPC out of the descriptor set that the gateway has too."""
 
+import math
 import pathlib
 
 import grpc
@@ -93,3 +94,11 @@ def status_of(error):
             status = message_factory.GetMessageClass(POOL.FindMessageTypeByName("google.rpc.Status")).FromString(value)
             return to_json(status)
     return {"code": error.code().value[0], "message": error.details(), "details": []}
+
+
+def retry_says_the_same_twice(answer):
+    """`retry-after` is the `retryDelay` of the body in whole seconds, rounded up."""
+    [retry] = [each for each in answer.json()["details"] if each["@type"].endswith("/google.rpc.RetryInfo")]
+    delay = float(retry["retryDelay"].removesuffix("s"))
+    assert int(answer.headers["retry-after"]) == math.ceil(delay)
+    return delay

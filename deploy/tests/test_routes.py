@@ -88,10 +88,74 @@ def test_neither_feed_nor_reflection_nor_health_nor_metrics_are_there(gateway):
         assert (answer.status_code, api.reason(answer.json()["details"])) == (404, "ROUTE_NOT_FOUND"), path
 
 
+def password_fields(message):
+    """Fields of a message that hold a password."""
+    return [field.name for field in message.fields if re.search(r"(^|_)password$", field.name)]
+
+
+def test_every_route_that_hashes_a_password_is_in_the_passwords_limit(openapi):
+    routes = manager()["route_config"]["virtual_hosts"][0]["routes"]
+    limited = set()
+    for path in operations(openapi):
+        route = next(each for each in routes if matches(each["match"], path))
+        if "envoy.filters.http.local_ratelimit" in route.get("typed_per_filter_config", {}):
+            assert route["name"] == "passwords"
+            limited.add(path)
+    hashing = {path for path in operations(openapi) if password_fields(api.RPCS[path].input_type)}
+    assert "/auth.v1.AuthService/Login" in hashing
+    assert limited == hashing
+
+
+def policies():
+    return http_filter("envoy.filters.http.rbac")["rules"]["policies"]
+
+
+def allowed_methods(method, path):
+    """The methods that a 405 answer to this request lists; None where it is let through."""
+    for name, policy in policies().items():
+        if name == "query":
+            continue
+        [permission] = policy["permissions"]
+        by_path, by_method = permission["and_rules"]["rules"]
+        allowed = by_method["not_rule"]["header"]["string_match"]["safe_regex"]["regex"].split("|")
+        assert "-".join(allowed) == name
+        if method not in allowed and any(re.fullmatch(each["url_path"]["path"]["safe_regex"]["regex"], path) for each in by_path["or_rules"]["rules"]):
+            return allowed
+    return None
+
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
+PAGES = ["/", "/docs", "/redoc", "/openapi.json", "/.well-known/jwks.json", "/app.js", "/session.js", "/style.css"]
+
+
+def methods_by_path(openapi):
+    """The methods of every path, with a value in place of each parameter."""
+    found = {re.sub(r"\{[^}]*\}", "an-id", template): {method.upper() for method in item} for template, item in openapi["paths"].items()}
+    return {**found, **dict.fromkeys(PAGES, {"GET", "HEAD"})}
+
+
+def test_a_known_path_refuses_every_other_method_and_lists_its_own(openapi):
+    for path, served in methods_by_path(openapi).items():
+        for method in METHODS:
+            listed = allowed_methods(method, path)
+            assert listed is None if method in served else set(listed or []) == served, f"{method} {path}"
+    for path in ["/v1", "/v1/", "/v1/me/", "/v1/nothing", "/v1/users/a:nothing", "/v1/users/a/b", "/docs/", "/game.v1.GameService/GetGame"]:
+        assert [allowed_methods(method, path) for method in METHODS] == [None] * len(METHODS), path
+    # A permission's name has a colon.
+    assert allowed_methods("GET", "/v1/permissions/games:read") is None
+    assert set(allowed_methods("PUT", "/v1/permissions/games:read")) == {"GET", "PATCH", "DELETE"}
+
+
+def test_the_gateway_knows_what_to_list_for_each_of_its_policies():
+    text = (ROOT / "deploy" / "envoy" / "envoy.yaml").read_text()
+    [table] = re.findall(r"key: allow, value: \"%CEL\((\{.*\})\[response\.code_details\]\)%\"", text)
+    listed = {f"rbac_access_denied_matched_policy[{name}]": name.replace("-", ", ") for name in policies() if name != "query"}
+    assert yaml.safe_load(table) == listed
+
+
 def query_is_let_through(method, path):
     """What the filter in front of the transcoder says, by its configuration."""
-    [policy] = http_filter("envoy.filters.http.rbac")["rules"]["policies"].values()
-    [rules] = [each["and_rules"]["rules"] for each in policy["permissions"]]
+    [rules] = [each["and_rules"]["rules"] for each in policies()["query"]["permissions"]]
     has_query, allowed = rules[0]["header"]["string_match"], rules[1]["not_rule"]["or_rules"]["rules"]
     if not re.fullmatch(has_query["safe_regex"]["regex"], path):
         return True
