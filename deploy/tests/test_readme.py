@@ -1,5 +1,6 @@
 """What the README shows in a terminal is what one sees: its `console` blocks, run one after the other as they stand there, but for the ports."""
 
+import json
 import os
 import re
 import subprocess
@@ -111,3 +112,23 @@ def test_the_terminal_shows_what_the_readme_shows(own_gateway, tmp_path):
         shell.stdin.close()
         shell.wait()
     assert count > 30
+
+
+def test_a_client_is_checked_as_the_readme_says(tmp_path):
+    scripts = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    [commands] = [script for script in scripts if "check-jsonschema" in script]
+    (tmp_path / "proto").symlink_to(ROOT / "proto")
+    folders = [os.path.dirname(sys.executable), os.path.dirname(executable("jq", "jq")), "/usr/bin", "/bin"]
+    path = os.pathsep.join(folders)
+
+    def check(request):
+        (tmp_path / "request.json").write_text(json.dumps(request))
+        command = ["bash", "-ec", commands]
+        return subprocess.run(command, cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True)
+
+    account = {"login": "ann", "email": "ann@example.com", "password": "correct horse"}
+    passed = check(account)
+    assert passed.returncode == 0, passed.stdout + passed.stderr
+    misspelt = check({**account, "firstNam": "Ann"})
+    assert misspelt.returncode != 0 and "firstNam" in misspelt.stdout
+    assert check({**account, "login": 7}).returncode != 0

@@ -1,11 +1,14 @@
 """Every REST route of the OpenAPI document against its gRPC twin: the same answers, the same errors, and the schemas that are promised."""
 
+import json
 import re
+import struct
 import uuid
 
 import grpc
 import jsonschema
 import pytest
+from api import retry_says_the_same_twice
 from conftest import PASSWORD
 
 import api
@@ -51,6 +54,17 @@ def service(gateway, rpc):
     return gateway.grpc("auth" if rpc.startswith("/auth.") else "game")
 
 
+def json_name(name):
+    return re.sub("_([a-z0-9])", lambda found: found[1].upper(), name)
+
+
+def as_rest_says_it(status):
+    """The status of a gRPC call, with the fields named as JSON names them."""
+    if any(each["@type"].endswith("/google.rpc.BadRequest") for each in status["details"]):
+        return json.loads(re.sub("[a-z][a-z0-9]*(_[a-z0-9]+)+", lambda found: json_name(found[0]), json.dumps(status)))
+    return status
+
+
 def without_request_id(status):
     details = [each for each in status["details"] if not each["@type"].endswith("/google.rpc.RequestInfo")]
     return {**status, "details": sorted(details, key=lambda each: each["@type"])}
@@ -73,10 +87,11 @@ def test_without_a_token_every_route_refuses_as_its_rpc_does(gateway, every):
             error = service(gateway, operation.rpc).refused(operation.rpc, {})
         status = api.status_of(error)
         assert answer.status_code == HTTP_STATUS[error.code().value[0]], (operation.id, answer.text)
-        assert without_request_id(answer.json()) == without_request_id(status), operation.id
+        assert without_request_id(answer.json()) == without_request_id(as_rest_says_it(status)), operation.id
         assert answer.headers["x-request-id"]
         if not operation.is_public:
             assert api.reason(status["details"]) == "TOKEN_MISSING", operation.id
+            assert answer.headers["www-authenticate"] == 'Bearer realm="api"', operation.id
 
 
 def test_every_route_does_what_its_rpc_does(gateway, every):
@@ -231,4 +246,51 @@ def test_bad_fields_are_all_named(gateway):
     answer = gateway.rest().post("/v1/auth/register", json=account)
     assert answer.status_code == 400
     [bad] = [each for each in answer.json()["details"] if each["@type"].endswith("BadRequest")]
-    assert {each["field"] for each in bad["fieldViolations"]} == {"login", "email", "password", "password_confirmation"}
+    assert {each["field"] for each in bad["fieldViolations"]} == {"login", "email", "password", "passwordConfirmation"}
+    assert "passwordConfirmation must be the same as password" in answer.json()["message"]
+
+
+def test_grpc_web_names_fields_as_the_protos_do(gateway):
+    """Its clients are made of the protos."""
+    body = api.message(api.RPCS["/auth.v1.AuthService/Register"].input_type, {"login": "a"}).SerializeToString()
+    headers = {"content-type": "application/grpc-web+proto", "x-envoy-original-path": "/v1/auth/register"}
+    answer = gateway.rest().post("/auth.v1.AuthService/Register", content=struct.pack(">BI", 0, len(body)) + body, headers=headers)
+    assert "password_confirmation" in answer.headers["grpc-message"]
+
+
+def test_an_error_speaks_of_headers_and_not_of_metadata(gateway):
+    for headers in [{}, {"authorization": "Bearer x"}, {"grpc-timeout": "1x"}, {"x-token-transport": "header"}]:
+        for method, path in [("GET", "/v1/me"), ("POST", "/v1/auth/rotate")]:
+            answer = gateway.rest().request(method, path, headers=headers, json={})
+            assert answer.status_code in (400, 401)
+            assert "metadata" not in answer.json()["message"], answer.text
+
+
+def test_a_401_says_how_to_authenticate(gateway):
+    def challenge(answer):
+        assert answer.status_code == 401, answer.text
+        return answer.headers["www-authenticate"]
+
+    assert challenge(gateway.rest().get("/v1/me")) == 'Bearer realm="api"'
+    refusal = 'error="invalid_token", error_description="the access token is not one that this service accepts"'
+    assert challenge(gateway.rest("x.y.z").get("/v1/leaderboard")) == f'Bearer realm="api", {refusal}'
+    # Nothing is said of an access token where none was refused.
+    credentials = {"identifier": "nobody", "password": "correct horse"}
+    assert challenge(gateway.rest().post("/v1/auth/login", json=credentials)) == 'Bearer realm="api"'
+    assert challenge(gateway.rest().post("/v1/auth/rotate", json={"refreshToken": "v1.x"})) == 'Bearer realm="api"'
+    page = {"origin": "http://127.0.0.1:8081"}
+    assert "www-authenticate" in gateway.rest().get("/v1/me", headers=page).headers["access-control-expose-headers"]
+
+
+def test_retry_after_comes_with_retry_info(own_gateway):
+    gateway = own_gateway()
+    attempt = {"identifier": "nobody", "password": "correct horse"}
+    answers = (gateway.rest().post("/v1/auth/login", json=attempt) for _ in range(30))
+    limited = next(answer for answer in answers if answer.status_code == 429)
+    assert api.reason(limited.json()["details"]) == "TOO_MANY_ATTEMPTS"
+    assert retry_says_the_same_twice(limited) > 0
+    # What the gateway says when a service is gone.
+    gateway.standalone.stop()
+    gone = gateway.rest().get("/v1/client-address")
+    assert gone.status_code == 503
+    assert retry_says_the_same_twice(gone) == 1

@@ -89,7 +89,7 @@ impl From<Error> for ErrorReply {
             Error::PasswordChangeRequired => Self::new(
                 Code::FailedPrecondition,
                 R::PasswordChangeRequired,
-                "the password was set by an administrator; log in again with a new_password",
+                "the password was set by an administrator; log in again with a `new_password`",
             ),
             Error::ReauthenticationRequired => Self::new(
                 Code::Unauthenticated,
@@ -136,12 +136,12 @@ impl From<Error> for ErrorReply {
             Error::ServiceAccountAlreadyExists => Self::new(
                 Code::AlreadyExists,
                 R::ServiceAccountAlreadyExists,
-                "the client_id is taken",
+                "the `client_id` is taken",
             ),
             Error::ClientCredentialsInvalid => Self::new(
                 Code::Unauthenticated,
                 R::ClientCredentialsInvalid,
-                "the client_id or the client_secret is wrong",
+                "the `client_id` or the `client_secret` is wrong",
             ),
             Error::SigningKeyNotFound => {
                 Self::new(Code::NotFound, R::SigningKeyNotFound, "there is no such signing key")

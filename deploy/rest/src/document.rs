@@ -22,11 +22,11 @@ Identity and a game backend: the REST side of two gRPC services, as the gateway 
 **Log in, then call.** `POST /v1/auth/register` or `POST /v1/auth/login` answers with an access token, good for half an hour, and a refresh token, which \
 `POST /v1/auth/rotate` replaces. Every other call brings `authorization: Bearer <access token>`.
 
-**JSON** is proto3's: names in lowerCamelCase (snake_case, as the texts here write them, is taken too), 64-bit numbers as strings, times as RFC 3339, \
-enums by name. Every field is in the answer, also where it is zero or empty.
+**JSON** is proto3's: names in lowerCamelCase (snake_case, as the texts here write them, is taken too; errors have the former), 64-bit numbers as strings, times as RFC 3339, \
+enums by name. Every field is in the answer, also where it is zero or empty. A field of a body that its schema lacks is ignored, not refused.
 
 **Errors** are a `google.rpc.Status`: `code` is the number of the gRPC code, `message` is for people, and `details` holds an `ErrorInfo` with a stable `reason`, a \
-`BadRequest` that names every bad field, and a `RetryInfo` where trying again helps. The header `x-request-id` of every answer is what to quote.
+`BadRequest` that names every bad field, and a `RetryInfo` where trying again helps, which the header `retry-after` repeats in seconds. A 401 has `www-authenticate`. The header `x-request-id` of every answer is what to quote.
 
 | HTTP | gRPC |
 |---|---|
@@ -34,6 +34,7 @@ enums by name. Every field is in the answer, also where it is zero or empty.
 | 401 | UNAUTHENTICATED |
 | 403 | PERMISSION_DENIED |
 | 404 | NOT_FOUND |
+| 405 | UNIMPLEMENTED: the path has other methods, which the header `allow` lists |
 | 409 | ABORTED, ALREADY_EXISTS |
 | 429 | RESOURCE_EXHAUSTED |
 | 500 | INTERNAL |
@@ -105,7 +106,12 @@ pub(crate) fn document(api: &Api) -> Result<Value, String> {
             "responses": {
                 ERROR: {
                     "description": "What went wrong.",
-                    "headers": {"x-request-id": {"description": "Quote it when you report the error.", "schema": {"type": "string"}}},
+                    "headers": {
+                        "x-request-id": {"description": "Quote it when you report the error.", "schema": {"type": "string"}},
+                        "retry-after": {"description": "Seconds to wait, where `details` has a `RetryInfo`.", "schema": {"type": "integer"}},
+                        "www-authenticate": {"description": "The challenge of a 401 (RFC 6750).", "schema": {"type": "string"}},
+                        "allow": {"description": "The methods of the path, with a 405.", "schema": {"type": "string"}},
+                    },
                     "content": {"application/json": {"schema": status}},
                 },
             },

@@ -47,7 +47,7 @@ impl From<Error> for ErrorReply {
             Error::RequestIdReused => Self::new(
                 Code::AlreadyExists,
                 R::RequestIdReused,
-                "the request_id has made another game; make a new one for each",
+                "the `request_id` has made another game; make a new one for each",
             ),
             Error::UserNotFound(id) => Self::new(Code::NotFound, R::UserNotFound, "there is no such player")
                 .with_resource("user", id.to_string()),

@@ -31,7 +31,7 @@ impl Caller {
             Self::Principal(principal) => return Ok(principal),
             Self::Anonymous => (
                 ErrorReason::TokenMissing,
-                "sign in first: this call needs the metadata `authorization: Bearer <access token>`",
+                "sign in first: this call needs `authorization: Bearer <access token>`",
             ),
             Self::Refused(TokenError::Expired) => {
                 (ErrorReason::TokenExpired, "the access token has expired; refresh it")

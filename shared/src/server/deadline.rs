@@ -27,7 +27,7 @@ pub(super) fn of(headers: &HeaderMap, server: Duration) -> Result<Duration, Erro
         ErrorReply::new(
             Code::InvalidArgument,
             ErrorReason::DeadlineInvalid,
-            "the metadata grpc-timeout must be 1 to 8 digits and one of the units H, M, S, m, u, n",
+            "`grpc-timeout` must be 1 to 8 digits and one of the units H, M, S, m, u, n",
         )
     })?;
     Ok(if timeout < TICK {

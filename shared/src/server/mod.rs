@@ -18,6 +18,7 @@ mod peer;
 mod probe;
 mod refusals;
 mod request_id;
+mod rest;
 mod rpc;
 mod rpcs;
 mod serve;

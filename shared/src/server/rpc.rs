@@ -20,6 +20,7 @@ use tonic::{
     Code, Status,
     body::Body,
     codegen::{Body as HttpBody, Bytes, StdError},
+    metadata::MetadataMap,
 };
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
@@ -33,6 +34,7 @@ use super::{
     peer::ClientAddress,
     refusals::Refusals,
     request_id::{REQUEST_ID, RequestId},
+    rest::Dialect,
     rpcs::{REFLECTION, Rpc, Rpcs, name},
     stream::{StreamBody, StreamCaller, StreamRules},
     unfinished::Unfinished,
@@ -130,6 +132,7 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let id = RequestId::of(request.headers());
+        let dialect = Dialect::of(request.headers());
         let address = ClientAddress::of(&request, &self.shared.trusted_proxies);
         request.extensions_mut().insert(id.clone());
         request.extensions_mut().insert(address);
@@ -199,7 +202,7 @@ where
                 }
                 Err(reply) => (refused(reply), Place::default()),
             };
-            let response = complete(response, &id);
+            let response = complete(response, &id, dialect);
             record.code = code(&response);
             if is_stream && !response.headers().contains_key(Status::GRPC_STATUS) {
                 // It has only begun: a client that goes away before its end has cancelled it.
@@ -308,8 +311,8 @@ fn refused(reply: ErrorReply) -> Response<Body> {
     Status::from(reply).into_http()
 }
 
-/// Gives an error the details that every error has, and every answer its request id.
-pub(super) fn complete(response: Response<Body>, id: &RequestId) -> Response<Body> {
+/// Gives an error the details and headers that every error has, and every answer its request id.
+pub(super) fn complete(response: Response<Body>, id: &RequestId, dialect: Dialect) -> Response<Body> {
     let failed = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
     let mut response = match failed {
         None => response,
@@ -321,8 +324,11 @@ pub(super) fn complete(response: Response<Body>, id: &RequestId) -> Response<Bod
             };
             let mut details = status.get_error_details();
             details.set_request_info(id.as_str(), "");
-            let metadata = status.metadata().clone();
-            Status::with_error_details_and_metadata(status.code(), status.message(), details, metadata).into_http()
+            let message = dialect.reword(status.message(), &mut details);
+            let mut headers = status.metadata().clone().into_headers();
+            dialect.add_headers(status.code(), &message, &details, &mut headers);
+            let metadata = MetadataMap::from_headers(headers);
+            Status::with_error_details_and_metadata(status.code(), message, details, metadata).into_http()
         }
     };
     response.headers_mut().insert(REQUEST_ID, id.header_value());

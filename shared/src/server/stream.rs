@@ -9,7 +9,10 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Response, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, Response,
+    header::{self, CONTENT_TYPE},
+};
 use http_body::Frame;
 use tokio::{task::AbortHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +23,7 @@ use tonic::{
 };
 use tracing::{Instrument as _, Span};
 
-use super::{admission::Place, deadline, request_id::RequestId, rpc::Record};
+use super::{admission::Place, deadline, request_id::RequestId, rest::Dialect, rpc::Record};
 use crate::{
     authz::{self, Caller, Permission},
     error::ErrorReply,
@@ -241,8 +244,9 @@ impl Drop for StreamBody {
 
 fn trailers(reply: ErrorReply, id: &RequestId) -> HeaderMap {
     let response: Response<Body> = Status::from(reply).into_http();
-    let mut headers = super::rpc::complete(response, id).into_parts().0.headers;
+    let mut headers = super::rpc::complete(response, id, Dialect::Grpc).into_parts().0.headers;
     headers.remove(CONTENT_TYPE);
+    headers.remove(header::RETRY_AFTER);
     headers
 }
 
