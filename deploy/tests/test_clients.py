@@ -3,6 +3,7 @@
 import http.server
 import json
 import threading
+import urllib.parse
 import uuid
 
 import httpx
@@ -48,8 +49,9 @@ def test_an_account_of_an_address_is_what_the_session_shows(gateway):
     assert (session["ipAddress"], session["userAgent"]) == (client_address(gateway)["ipAddress"], "a phone")
 
 
-def test_headers_that_a_client_must_not_set_do_not_arrive(gateway, tmp_path):
-    """Before an upstream that says what it got."""
+@pytest.fixture(scope="module")
+def echo(gateway, tmp_path_factory):
+    """The origin of a gateway before an upstream that says what it got."""
 
     class Echo(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -66,34 +68,75 @@ def test_headers_that_a_client_must_not_set_do_not_arrive(gateway, tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     ports = dict(zip(["port", "metrics", "admin"], free_ports(3), strict=True))
     upstreams = ["--auth-http", f"127.0.0.1:{server.server_port}", "--auth", gateway.at("auth"), "--game", gateway.at("game")]
-    envoy = start_envoy(tmp_path, ports, upstreams)
-    try:
-        forged = {
-            "x-request-id": "mine",
-            "x-forwarded-proto": "https",
-            "x-forwarded-host": "evil.example",
-            "x-forwarded-port": "443",
-            "x-forwarded-client-cert": "By=me",
-            "x-real-ip": "6.6.6.6",
-            "forwarded": "for=6.6.6.6",
-            "x-envoy-retry-on": "5xx",
-            "x-envoy-attempt-count": "9",
-            "x-envoy-original-path": "/evil",
-            "x-envoy-anything": "1",
-            "baggage": "a=b",
-            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        }
-        answer = httpx.get(f"http://127.0.0.1:{ports['port']}/docs", headers=forged)
-        arrived = answer.json()
-        for name, value in forged.items():
-            assert arrived.get(name) != value, name
-        assert not [name for name in arrived if name.startswith("x-envoy-") and name != "x-envoy-expected-rq-timeout-ms"]
-        assert uuid.UUID(arrived["x-request-id"]).version == 4
-        assert answer.headers["x-request-id"] == arrived["x-request-id"]
-        assert arrived["x-forwarded-proto"] == "http"
-    finally:
-        envoy.stop()
-        server.shutdown()
+    envoy = start_envoy(tmp_path_factory.mktemp("echo"), ports, upstreams)
+    yield f"http://127.0.0.1:{ports['port']}"
+    envoy.stop()
+    server.shutdown()
+
+
+def test_headers_that_a_client_must_not_set_do_not_arrive(echo):
+    forged = {
+        "x-request-id": "mine",
+        "x-forwarded-proto": "https",
+        "x-forwarded-host": "evil.example",
+        "x-forwarded-port": "443",
+        "x-forwarded-client-cert": "By=me",
+        "x-real-ip": "6.6.6.6",
+        "forwarded": "for=6.6.6.6",
+        "x-envoy-retry-on": "5xx",
+        "x-envoy-attempt-count": "9",
+        "x-envoy-original-path": "/evil",
+        "x-envoy-anything": "1",
+        "baggage": "a=b",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    }
+    answer = httpx.get(f"{echo}/docs", headers=forged)
+    arrived = answer.json()
+    for name, value in forged.items():
+        assert arrived.get(name) != value, name
+    assert not [name for name in arrived if name.startswith("x-envoy-") and name != "x-envoy-expected-rq-timeout-ms"]
+    assert uuid.UUID(arrived["x-request-id"]).version == 4
+    assert answer.headers["x-request-id"] == arrived["x-request-id"]
+    assert arrived["x-forwarded-proto"] == "http"
+
+
+@pytest.mark.parametrize(
+    ("sent", "arrived"),
+    [
+        (["__Host-refresh_token=v1.x"], None),
+        (["theme=dark; __Host-refresh_token=v1.x; lang=en"], "theme=dark; lang=en"),
+        (["theme=dark;__Host-refresh_token=v1.x;  lang=en; __Host-refresh_token=v1.y"], "theme=dark; lang=en"),
+        (["theme=dark", "__Host-refresh_token=v1.x", "lang=en"], "theme=dark; lang=en"),
+        (["a__Host-refresh_token=1; __Host-refresh_token2=2"], "a__Host-refresh_token=1; __Host-refresh_token2=2"),
+    ],
+)
+def test_the_refresh_token_of_a_cookie_arrives_nowhere_else(echo, sent, arrived):
+    headers = [("cookie", value) for value in sent]
+    assert httpx.get(f"{echo}/docs", headers=headers).json().get("cookie") == arrived
+
+
+SECURE_PAGE = "https://play.example.com"
+
+
+def test_over_tls_the_cookie_is_for_this_host_alone(own_gateway):
+    gateway = own_gateway(standalone=["--cookie-origins", SECURE_PAGE])
+    page = {"origin": SECURE_PAGE, "x-token-transport": "cookie"}
+    login = gateway.register(**page)["user"]["login"]
+    answer = gateway.rest().post("/v1/auth/login", json={"identifier": login, "password": PASSWORD}, headers=page)
+    [cookie] = [each for each in answer.headers.get_list("set-cookie") if not each.endswith("Max-Age=0")]
+    [legacy] = [each for each in answer.headers.get_list("set-cookie") if each != cookie]
+    pair, *attributes = cookie.split("; ")
+    assert pair.startswith("__Host-refresh_token=v1.")
+    assert {"Path=/", "Secure", "HttpOnly", "SameSite=Strict"} < set(attributes)
+    assert "__Secure-refresh_token=; " in legacy
+    # A neighbour's cookie of the old name, and junk of the new one.
+    cookies = f"__Secure-refresh_token=v1.planted; __Host-refresh_token=junk; {pair}"
+    rotated = gateway.rest().post("/v1/auth/rotate", json={}, headers={**page, "cookie": cookies})
+    assert rotated.status_code == 200, rotated.text
+    # Over gRPC-Web, whose paths the cookie is not for, it does not count.
+    by_grpc_web = {**page, "cookie": pair, "content-type": "application/grpc-web+proto"}
+    answer = gateway.rest().post("/auth.v1.AuthService/RotateTokens", content=bytes(5), headers=by_grpc_web)
+    assert "refresh_token is required" in urllib.parse.unquote(answer.headers["grpc-message"])
 
 
 def preflight(gateway, origin, path="/v1/auth/login", method="POST", headers="content-type,x-token-transport"):
@@ -219,6 +262,9 @@ def test_jwt_authn_refuses_first_what_the_services_would_refuse(own_gateway):
         answer = gateway.rest(wrong).get("/v1/leaderboard")
         [info] = [each for each in answer.json()["details"] if each["@type"].endswith("/google.rpc.ErrorInfo")]
         assert (answer.status_code, info["reason"], info["domain"]) == (401, "TOKEN_INVALID", "gateway")
+        challenge = answer.headers["www-authenticate"]
+        assert challenge.startswith("Bearer realm=")
+        assert ("invalid_token" in challenge) == (wrong is not None)
     error = gateway.grpc().refused("/auth.v1.AccountService/GetMe", {})
     assert error.code().name == "UNAUTHENTICATED"
     # What it cannot know, the service does.

@@ -1,6 +1,6 @@
 //! The use cases of sessions: begin, refresh, rotate, end. Each transaction locks the user's row first.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::HashMap, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::SecretString;
@@ -28,6 +28,9 @@ use crate::{
 
 /// How exact the time of a session's last use is where nothing else changes.
 const LAST_USE_PRECISION: Duration = Duration::from_mins(1);
+
+/// Sessions whose refresh tokens may come together in one call.
+const MAX_SESSIONS_TOLD_APART: usize = 8;
 
 /// The use cases of sessions.
 #[derive(Clone, Debug)]
@@ -131,6 +134,47 @@ impl Sessions {
             counter: session.counter + 1,
         };
         self.pair(tx, user, claim, expire_time, now).await
+    }
+
+    /// Picks the refresh token to use out of several that came together. Uses none of them: neither
+    /// a forged token nor an old one does any harm here.
+    ///
+    /// A neighbouring site can plant a genuine token of its own user, to have others act in that
+    /// account. Nothing tells whose browser it is, so of the tokens of different users none is
+    /// used.
+    pub(crate) async fn genuine_of(&self, mut tokens: Vec<String>) -> Result<String, Error> {
+        if tokens.len() == 1 {
+            // Its use verifies it in any case.
+            return tokens.pop().ok_or(Error::RefreshTokenInvalid);
+        }
+        let mut newest: HashMap<SessionId, (i64, String)> = HashMap::new();
+        for token in tokens {
+            let Ok(claim) = self.refresh_tokens.read(&token) else {
+                continue;
+            };
+            let known = newest.entry(claim.session_id).or_default();
+            if known.1.is_empty() || known.0 < claim.counter {
+                *known = (claim.counter, token);
+            }
+        }
+        if newest.len() > MAX_SESSIONS_TOLD_APART {
+            return Err(Error::RefreshTokenInvalid);
+        }
+        let mut chosen: Option<(Session, String)> = None;
+        for (id, (_, token)) in newest {
+            let Some((session, ..)) = self.live.get(id).await? else {
+                continue;
+            };
+            let is_better = |than: &Session| {
+                (session.end_time.is_none(), session.rotate_time) > (than.end_time.is_none(), than.rotate_time)
+            };
+            match &chosen {
+                Some((other, _)) if other.user_id != session.user_id => return Err(Error::RefreshTokenInvalid),
+                Some((other, _)) if !is_better(other) => {}
+                _ => chosen = Some((session, token)),
+            }
+        }
+        chosen.map(|(_, token)| token).ok_or(Error::RefreshTokenInvalid)
     }
 
     /// Replaces a refresh token by its successor, once.

@@ -73,7 +73,7 @@ impl AuthService for AuthRpc {
         let mut transport = self.transports.of(&request)?;
         let request = request.into_inner();
         let mut token = request.refresh_token;
-        transport.fill(&mut token);
+        transport.fill(&mut token, &self.sessions).await?;
         let mut fields = Fields::new();
         if token.is_empty() {
             fields.reject("refresh_token", "is required");
@@ -92,7 +92,7 @@ impl AuthService for AuthRpc {
         let act = act(&request);
         let mut transport = self.transports.of(&request)?;
         let mut request = request.into_inner();
-        transport.fill(&mut request.refresh_token);
+        transport.fill(&mut request.refresh_token, &self.sessions).await?;
         let (request_id, audience) = rotation(&request).map_err(Error::from)?;
         let pair = self
             .sessions
@@ -110,7 +110,7 @@ impl AuthService for AuthRpc {
         let act = act(&request);
         let mut transport = self.transports.of(&request)?;
         let mut token = request.get_ref().refresh_token.clone();
-        transport.fill(&mut token);
+        transport.fill(&mut token, &self.sessions).await?;
         if token.is_empty() {
             if let Some(Caller::Refused(TokenError::Revoked)) = request.extensions().get::<Caller>() {
                 // It has ended already, which is what was asked for.
@@ -142,7 +142,7 @@ impl AuthService for AuthRpc {
         // The hint is not needed: neither kind of token can be taken for the other.
         let mut token = request.into_inner().token;
         let is_own = token.is_empty();
-        transport.fill(&mut token);
+        transport.fill(&mut token, &self.sessions).await?;
         if token.is_empty() {
             return Err(Error::from(InvalidFields::one("token", "is required")).into());
         }

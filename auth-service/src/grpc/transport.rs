@@ -3,11 +3,16 @@
 //! A page asks for the cookie with the header `x-token-transport: cookie`. Without it cookies are ignored: they come along
 //! with every request that a browser makes, whoever made it. With it the browser's `origin` must be an allowed one, which another
 //! site's page cannot be: the header makes its request one that asks first (CORS), and the origin is not its to choose.
-//! The attributes are those of RFC 6265bis for a credential: HttpOnly, Secure, SameSite=Strict, and the prefix `__Secure-`.
+//! The attributes are those of RFC 6265bis for a credential: HttpOnly, Secure, SameSite=Strict, and
+//! the prefix `__Host-`.
+//!
+//! A site with a neighbouring name can plant a cookie of the same name, unless the name has that
+//! prefix. Planted cookies must not lock anyone out, so all values are read and the genuine one is
+//! used.
 
 use std::{sync::Arc, time::Duration};
 
-use cookie::{Cookie, SameSite};
+use cookie::{Cookie, CookieBuilder, SameSite};
 use shared::{
     error::ErrorReply,
     proto::auth::v1::{ErrorReason, TokenPair},
@@ -17,19 +22,46 @@ use tonic::{
     Code, Request, Response, Status,
     metadata::{Ascii, MetadataMap, MetadataValue},
 };
+use url::Url;
 
-use crate::{config::CookieSettings, domain::Error};
+use crate::{
+    config::CookieSettings,
+    domain::{Error, Sessions},
+};
 
 const TRANSPORT: &str = "x-token-transport";
 const ORIGIN: &str = "origin";
 const COOKIE: &str = "cookie";
 const SET_COOKIE: &str = "set-cookie";
 
+/// The cookie without TLS, for development.
 const NAME: &str = "refresh_token";
-/// Browsers take a cookie of such a name over TLS alone (RFC 6265bis, 4.1.3.1).
-const SECURE_NAME: &str = "__Secure-refresh_token";
+/// The cookie over TLS. Browsers take one of such a name only from the host itself, and only with
+/// `Path=/` (RFC 6265bis, 4.1.3.2). The gateway keeps it from everything but [`PATH`].
+const HOST_NAME: &str = "__Host-refresh_token";
+/// The cookie over TLS before there was [`HOST_NAME`]. It is read where that one is missing, and
+/// cleared when that one is set.
+///
+/// A session lives for at most 90 days, so this may go 90 days after the first release that sets
+/// [`HOST_NAME`]: in March 2027.
+const LEGACY_NAME: &str = "__Secure-refresh_token";
 /// The calls that read it (refresh, rotate, logout, revoke), and a few beside them.
 const PATH: &str = "/v1/auth";
+/// Every path by which a planted cookie reaches one of those calls.
+const PLANTED_PATHS: [&str; 9] = [
+    "/",
+    "/v1",
+    "/v1/",
+    PATH,
+    "/v1/auth/",
+    "/v1/auth/refresh",
+    "/v1/auth/rotate",
+    "/v1/auth/logout",
+    "/v1/auth/revoke",
+];
+/// Domains for which a planted cookie is cleared, beside the host itself. More would make the
+/// answer too large for proxies.
+const MAX_PLANTED_DOMAINS: usize = 2;
 
 /// Which transports there are.
 #[derive(Clone, Debug)]
@@ -43,10 +75,12 @@ pub(super) enum Transport {
     /// It is in a cookie.
     Cookie {
         secure: bool,
-        /// What the browser sent.
-        presented: Option<String>,
-        /// Whether the call goes by that.
+        /// The values that the browser sent, each once.
+        presented: Vec<String>,
+        /// Whether the call goes by one of them.
         used: bool,
+        /// Set-Cookie headers that clear the cookies that were sent beside ours.
+        clear_planted: Vec<MetadataValue<Ascii>>,
     },
 }
 
@@ -66,14 +100,7 @@ impl Transports {
         }
         let mut origins = metadata.get_all(ORIGIN).iter().map(MetadataValue::to_str);
         match (origins.next(), origins.next()) {
-            (Some(Ok(origin)), None) if self.0.allows(origin) => {
-                let secure = origin.starts_with("https://");
-                Ok(Transport::Cookie {
-                    secure,
-                    presented: presented(metadata, name(secure)).map_err(Error::from)?,
-                    used: false,
-                })
-            }
+            (Some(Ok(origin)), None) if self.0.allows(origin) => Ok(Transport::cookie(metadata, origin)),
             _ => Err(ErrorReply::new(
                 Code::PermissionDenied,
                 ErrorReason::OriginNotAllowed,
@@ -85,15 +112,41 @@ impl Transports {
 }
 
 impl Transport {
-    /// Puts the presented cookie where the message has no token.
-    pub(super) fn fill(&mut self, token: &mut String) {
+    fn cookie(metadata: &MetadataMap, origin: &str) -> Self {
+        let secure = origin.starts_with("https://");
+        let (name, plantable) = if secure { (HOST_NAME, LEGACY_NAME) } else { (NAME, NAME) };
+        let mut presented = values(metadata, name);
+        if presented.is_empty() && secure {
+            presented = values(metadata, LEGACY_NAME);
+        }
+        presented.sort_unstable();
+        presented.dedup();
+        let is_planted = values(metadata, plantable).len() > 1;
+        Self::Cookie {
+            secure,
+            presented,
+            used: false,
+            clear_planted: if is_planted {
+                clear_planted(plantable, origin)
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    /// Puts the genuine one of the presented cookies where the message has no token.
+    ///
+    /// Errors: UNAUTHENTICATED (REFRESH_TOKEN_INVALID) if there are several and none can be used.
+    pub(super) async fn fill(&mut self, token: &mut String, sessions: &Sessions) -> Result<(), Status> {
         if let Self::Cookie { presented, used, .. } = self
             && token.is_empty()
-            && let Some(presented) = presented.take()
+            && !presented.is_empty()
         {
-            *token = presented;
             *used = true;
+            let genuine = sessions.genuine_of(std::mem::take(presented)).await;
+            *token = genuine.map_err(|error| self.refuse(error))?;
         }
+        Ok(())
     }
 
     /// The answer that brings these tokens.
@@ -105,6 +158,7 @@ impl Transport {
         let life = Duration::from_secs(tokens.refresh_expires_in.unsigned_abs().into());
         let cookie = set_cookie(secure, &token, life);
         let mut response = Response::new(message(tokens));
+        self.forget_others(response.metadata_mut());
         response.metadata_mut().append(SET_COOKIE, cookie);
         response
     }
@@ -131,46 +185,119 @@ impl Transport {
 
     fn forget(&self, metadata: &mut MetadataMap) {
         if let Self::Cookie { secure, .. } = *self {
+            self.forget_others(metadata);
             metadata.append(SET_COOKIE, set_cookie(secure, "", Duration::ZERO));
+        }
+    }
+
+    /// Clears what is not the cookie that this version sets.
+    fn forget_others(&self, metadata: &mut MetadataMap) {
+        if let Self::Cookie {
+            secure, clear_planted, ..
+        } = self
+        {
+            if *secure {
+                metadata.append(SET_COOKIE, header(&removal(LEGACY_NAME).path(PATH).build()));
+            }
+            for cookie in clear_planted {
+                metadata.append(SET_COOKIE, cookie.clone());
+            }
         }
     }
 }
 
-const fn name(secure: bool) -> &'static str {
-    if secure { SECURE_NAME } else { NAME }
-}
-
-/// The cookie of this name. A second one was planted by a site of a neighbouring name, which can choose a path by which its own comes
-/// first (RFC 6265, 5.4, 8.6): which of them is ours cannot be told, so none is.
-fn presented(metadata: &MetadataMap, name: &str) -> Result<Option<String>, InvalidFields> {
+/// The values of all cookies of this name that are not empty. The header as a whole is at most 16
+/// KiB.
+fn values(metadata: &MetadataMap, name: &str) -> Vec<String> {
     // HTTP/2 may split the header (RFC 9113, 8.2.3).
     let headers = metadata.get_all(COOKIE).into_iter();
-    let mut values = headers
+    headers
         .filter_map(|header| header.to_str().ok())
         .flat_map(Cookie::split_parse)
         .filter_map(Result::ok)
-        .filter(|cookie| cookie.name() == name)
-        .map(|cookie| cookie.value().to_owned());
-    let first = values.next().filter(|value| !value.is_empty());
-    if values.next().is_some() {
-        return Err(InvalidFields::one(COOKIE, "must hold the refresh token once"));
-    }
-    Ok(first)
+        .filter(|cookie| cookie.name() == name && !cookie.value().is_empty())
+        .map(|cookie| cookie.value().to_owned())
+        .collect()
 }
 
 fn set_cookie(secure: bool, value: &str, life: Duration) -> MetadataValue<Ascii> {
     let life = cookie::time::Duration::try_from(life).unwrap_or(cookie::time::Duration::ZERO);
-    let mut cookie = Cookie::build((name(secure), value))
-        .path(PATH)
+    let (name, path) = if secure { (HOST_NAME, "/") } else { (NAME, PATH) };
+    let cookie = Cookie::build((name, value))
+        .path(path)
         .http_only(true)
+        .secure(secure)
         .same_site(SameSite::Strict)
         .max_age(life);
-    if secure {
-        cookie = cookie.secure(true);
+    header(&cookie.build())
+}
+
+/// Clears the cookies of this name that a page of this origin may have been planted, wherever they
+/// are in reach of this server. The browser ignores those for other domains.
+fn clear_planted(name: &'static str, origin: &str) -> Vec<MetadataValue<Ascii>> {
+    let host = Url::parse(origin).ok().and_then(|url| url.domain().map(str::to_owned));
+    let domains = host.iter().flat_map(|host| parents(host)).map(Some);
+    let mut headers = Vec::new();
+    for domain in std::iter::once(None).chain(domains) {
+        for path in PLANTED_PATHS {
+            let is_ours = domain.is_none() && path == PATH;
+            if is_ours {
+                continue;
+            }
+            let mut cookie = removal(name).path(path);
+            if let Some(domain) = domain {
+                cookie = cookie.domain(domain);
+            }
+            headers.push(header(&cookie.build()));
+        }
     }
-    let text = cookie.to_string();
-    let mut header: MetadataValue<Ascii> = text.parse().expect("a refresh token is ASCII");
+    headers
+}
+
+/// The domain and those above it, from the shortest, but for top-level domains.
+fn parents(host: &str) -> impl Iterator<Item = &str> {
+    let dots = host.rmatch_indices('.').skip(1);
+    let above = dots.map(|(dot, _)| &host[dot + 1..]);
+    let itself = host.contains('.').then_some(host);
+    above.chain(itself).take(MAX_PLANTED_DOMAINS)
+}
+
+fn removal(name: &'static str) -> CookieBuilder<'static> {
+    let is_secure = name != NAME;
+    let cookie = Cookie::build((name, "")).max_age(cookie::time::Duration::ZERO);
+    if is_secure { cookie.secure(true) } else { cookie }
+}
+
+fn header(cookie: &Cookie<'_>) -> MetadataValue<Ascii> {
+    let mut header: MetadataValue<Ascii> = cookie.to_string().parse().expect("a refresh token is ASCII");
     // Kept out of HPACK's tables, and out of `Debug`.
     header.set_sensitive(true);
     header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_can_be_planted_by_the_sites_above() {
+        for (host, expected) in [
+            ("localhost", &[][..]),
+            ("example.com", &["example.com"]),
+            ("play.example.com", &["example.com", "play.example.com"]),
+            ("a.play.example.com", &["example.com", "play.example.com"]),
+        ] {
+            assert_eq!(parents(host).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn the_answer_to_a_planted_cookie_fits_into_the_buffer_of_a_proxy() {
+        let headers = clear_planted(LEGACY_NAME, "https://play.example.com");
+        let size: usize = headers
+            .iter()
+            .map(|header| SET_COOKIE.len() + header.as_bytes().len() + ": \r\n".len())
+            .sum();
+        assert!(size < 3000, "{size}");
+    }
 }

@@ -18,7 +18,9 @@ use crate::support::{PASSWORD, Server, credentials, registration, settings};
 
 const PAGE: &str = "https://play.example.com";
 const LOCAL_PAGE: &str = "http://localhost:8080";
-const COOKIE: &str = "__Secure-refresh_token";
+const COOKIE: &str = "__Host-refresh_token";
+/// Its name in versions before.
+const LEGACY_COOKIE: &str = "__Secure-refresh_token";
 
 async fn start(database: TestDatabase) -> Server {
     let origins = format!("{PAGE},{LOCAL_PAGE}");
@@ -45,21 +47,42 @@ fn signed_in<T>(mut request: Request<T>, tokens: &TokenPair) -> Request<T> {
     request
 }
 
-/// The one cookie that an answer sets: `name=value`, and its attributes in order.
+/// Every cookie that an answer sets or clears: `name=value`, and its attributes in order.
+fn set_cookies(metadata: &MetadataMap) -> Vec<(String, Vec<String>)> {
+    let set = metadata.get_all("set-cookie").iter();
+    set.map(|header| {
+        let mut parts = header.to_str().expect("ASCII").split("; ").map(str::to_owned);
+        let pair = parts.next().expect("a name and a value");
+        let mut attributes: Vec<String> = parts.collect();
+        attributes.sort();
+        (pair, attributes)
+    })
+    .collect()
+}
+
+fn is_removal(attributes: &[String]) -> bool {
+    attributes.contains(&"Max-Age=0".to_owned())
+}
+
+/// The one cookie that an answer sets.
 fn set_cookie(metadata: &MetadataMap) -> Option<(String, Vec<String>)> {
-    let mut set = metadata.get_all("set-cookie").iter();
-    let text = set.next()?.to_str().expect("ASCII").to_owned();
-    assert!(set.next().is_none(), "one cookie at a time");
-    let mut parts = text.split("; ").map(str::to_owned);
-    let pair = parts.next().expect("a name and a value");
-    let mut attributes: Vec<String> = parts.collect();
-    attributes.sort();
-    Some((pair, attributes))
+    let mut set = set_cookies(metadata);
+    set.retain(|(_, attributes)| !is_removal(attributes));
+    assert!(set.len() < 2, "one cookie at a time");
+    set.pop()
+}
+
+/// Whether an answer clears the cookie of this name with these attributes.
+fn clears(metadata: &MetadataMap, name: &str, attributes: &[&str]) -> bool {
+    let pair = format!("{name}=");
+    let is_it = |(cleared, with): &(String, Vec<String>)| {
+        *cleared == pair && is_removal(with) && attributes.iter().all(|each| with.contains(&(*each).to_owned()))
+    };
+    set_cookies(metadata).iter().any(is_it)
 }
 
 fn takes_the_cookie_away(metadata: &MetadataMap) -> bool {
-    set_cookie(metadata)
-        .is_some_and(|(pair, attributes)| pair == format!("{COOKIE}=") && attributes.contains(&"Max-Age=0".to_owned()))
+    clears(metadata, COOKIE, &["Path=/", "Secure"]) && clears(metadata, LEGACY_COOKIE, &["Path=/v1/auth", "Secure"])
 }
 
 /// A user who registered on the page: the cookie, and the tokens that script can see.
@@ -86,7 +109,7 @@ on_both_backends! {
 
         let answer = server.auth().login(from_page(credentials("ann", PASSWORD), PAGE, &[])).await.expect("logged in");
         let (other, attributes) = set_cookie(answer.metadata()).expect("a cookie");
-        assert_eq!(attributes, ["HttpOnly", "Max-Age=604800", "Path=/v1/auth", "SameSite=Strict", "Secure"]);
+        assert_eq!(attributes, ["HttpOnly", "Max-Age=604800", "Path=/", "SameSite=Strict", "Secure"]);
         assert_ne!(cookie, other);
         assert_eq!(answer.into_inner().tokens.expect("tokens").refresh_token, "");
     }
@@ -112,7 +135,7 @@ on_both_backends! {
             .refresh_access_token(from_page(RefreshAccessTokenRequest::default(), PAGE, &["theme=dark", &cookie]))
             .await
             .expect("refreshed");
-        assert!(set_cookie(refreshed.metadata()).is_none(), "the token is still the same");
+        assert!(set_cookies(refreshed.metadata()).is_empty(), "the token is still the same");
 
         let crumbs = format!("a=b; {cookie}; c=d");
         let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&crumbs])).await.expect("rotated");
@@ -133,7 +156,7 @@ on_both_backends! {
         server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect("rotated");
         let overlap = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect_err("overlaps");
         assert_eq!(overlap.code(), Code::Aborted);
-        assert!(set_cookie(overlap.metadata()).is_none(), "the other call's cookie is good");
+        assert!(set_cookies(overlap.metadata()).is_empty(), "the other call's cookie is good");
     }
 
     async fn logging_out_takes_the_cookie_away(database: TestDatabase) {
@@ -222,19 +245,91 @@ on_both_backends! {
         let named = RotateTokensRequest { refresh_token: "v1.x".to_owned(), ..rotation() };
         let refused = server.auth().rotate_tokens(from_page(named, PAGE, &[&cookie])).await.expect_err("another token");
         assert_eq!(reason(&refused), "REFRESH_TOKEN_INVALID");
-        assert!(set_cookie(refused.metadata()).is_none(), "the cookie is good");
+        assert!(set_cookies(refused.metadata()).is_empty(), "the cookie is good");
         server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect("rotated");
     }
 
-    async fn of_two_cookies_none_counts(database: TestDatabase) {
+    async fn a_planted_cookie_locks_nobody_out(database: TestDatabase) {
+        let server = start(database).await;
+        let (mut cookie, _) = registered(&server).await;
+        // Whatever the prefix promises.
+        let planted = format!("{COOKIE}=v1.planted");
+        let many: Vec<String> = (0..100).map(|number| format!("{COOKIE}=v1.{number}")).collect();
+        let many = many.join("; ");
+        for planted in [[planted.as_str(), ""], ["", &planted], ["", &many], [&many, &planted]] {
+            let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[planted[0], &cookie, planted[1]])).await;
+            cookie = set_cookie(rotated.expect("rotated").metadata()).expect("a cookie").0;
+        }
+        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie, &cookie])).await.expect("the same twice");
+    }
+
+    async fn a_cookie_that_a_neighbour_planted_is_cleared(database: TestDatabase) {
         let server = start(database).await;
         let (cookie, _) = registered(&server).await;
-        let planted = format!("{COOKIE}=v1.planted");
-        for cookies in [[planted.as_str(), &cookie], [&cookie, &planted], [&cookie, &cookie]] {
-            let refused = server.auth().rotate_tokens(from_page(rotation(), PAGE, &cookies)).await.expect_err("two cookies");
-            assert_eq!((refused.code(), bad_fields(&refused)), (Code::InvalidArgument, vec!["cookie".to_owned()]));
+        let own = cookie.replace(COOKIE, LEGACY_COOKIE);
+        let planted = format!("{LEGACY_COOKIE}=v1.planted");
+        let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&planted, &own])).await.expect("rotated");
+        for attributes in [["Path=/", "Domain=example.com"], ["Path=/v1/auth/rotate", "Domain=play.example.com"]] {
+            assert!(clears(rotated.metadata(), LEGACY_COOKIE, &attributes), "{attributes:?}");
         }
-        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect("the session lives");
+        let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
+        assert!(cookie.starts_with(COOKIE), "{cookie}");
+
+        let answer = server.auth().login(from_page(credentials("ann", PASSWORD), LOCAL_PAGE, &[])).await.expect("logged in");
+        let (own, _) = set_cookie(answer.metadata()).expect("a cookie");
+        let rotated = server.auth().rotate_tokens(from_page(rotation(), LOCAL_PAGE, &["refresh_token=x", &own])).await.expect("rotated");
+        assert!(clears(rotated.metadata(), "refresh_token", &["Path=/"]));
+        assert!(!clears(rotated.metadata(), "refresh_token", &["Path=/v1/auth"]), "that is the new one");
+    }
+
+    async fn the_cookie_of_the_version_before_is_read_and_replaced(database: TestDatabase) {
+        let server = start(database).await;
+        let (cookie, _) = registered(&server).await;
+        let before = cookie.replace(COOKIE, LEGACY_COOKIE);
+        let refresh = RefreshAccessTokenRequest::default();
+        server.auth().refresh_access_token(from_page(refresh, PAGE, &[&before])).await.expect("refreshed");
+        let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&before])).await.expect("rotated");
+        let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
+        assert!(cookie.starts_with(COOKIE), "{cookie}");
+        assert!(clears(rotated.metadata(), LEGACY_COOKIE, &["Path=/v1/auth", "Secure"]));
+        // Where there is a new one the old one, which would be a reuse, does not count.
+        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&before, &cookie])).await.expect("rotated again");
+    }
+
+    async fn an_old_token_beside_the_current_one_is_no_reuse(database: TestDatabase) {
+        let server = start(database).await;
+        let (first, _) = registered(&server).await;
+        let mut cookie = first.clone();
+        for _ in 0..2 {
+            let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect("rotated");
+            cookie = set_cookie(rotated.metadata()).expect("a cookie").0;
+        }
+        for cookies in [[&first, &cookie], [&cookie, &first]] {
+            let refresh = RefreshAccessTokenRequest::default();
+            server.auth().refresh_access_token(from_page(refresh, PAGE, &cookies.map(String::as_str))).await.expect("refreshed");
+        }
+    }
+
+    async fn nobody_is_made_to_act_in_the_account_of_a_neighbour(database: TestDatabase) {
+        let server = start(database).await;
+        let (cookie, _) = registered(&server).await;
+        let answer = server.auth().register(from_page(registration("mallory"), PAGE, &[])).await.expect("registered");
+        let (planted, _) = set_cookie(answer.metadata()).expect("a cookie");
+        let planted = planted.replace(COOKIE, LEGACY_COOKIE);
+        // A neighbour cannot plant one of the other name.
+        let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&planted, &cookie])).await.expect("rotated");
+        let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
+
+        let before = cookie.replace(COOKIE, LEGACY_COOKIE);
+        let refused = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&planted, &before])).await.expect_err("whose?");
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, "REFRESH_TOKEN_INVALID"));
+        assert!(takes_the_cookie_away(refused.metadata()));
+        // Neither session has ended, and with a new login the planted one counts no more.
+        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect("rotated");
+        let login = server.auth().login(from_page(credentials("ann", PASSWORD), PAGE, &[&planted])).await.expect("logged in");
+        let (cookie, _) = set_cookie(login.metadata()).expect("a cookie");
+        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&planted, &cookie])).await.expect("rotated");
+        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&planted])).await.expect("mallory's session lives");
     }
 
     async fn nobody_gets_a_cookie_unless_a_setting_says_so(database: TestDatabase) {

@@ -128,7 +128,7 @@ pub(crate) fn document(api: &Api) -> Result<Value, String> {
                 COOKIE: {
                     "type": "apiKey",
                     "in": "cookie",
-                    "name": "__Secure-refresh_token",
+                    "name": "__Host-refresh_token",
                     "description": "Set by a login or a registration with `x-token-transport: cookie`. Counts with that header alone. Over plain HTTP, for development, it is called `refresh_token`.",
                 },
             },
