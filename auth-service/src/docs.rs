@@ -6,8 +6,8 @@ use aide::{redoc::Redoc, swagger::Swagger};
 use axum::{
     Router,
     http::{
-        HeaderMap, HeaderValue,
-        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE},
+        HeaderMap, HeaderName, HeaderValue,
+        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
     },
     response::{Html, IntoResponse},
     routing::get,
@@ -21,6 +21,12 @@ const DOCUMENT_PATH: &str = "/openapi.json";
 /// Written by every proxy, and by nobody else.
 const FORWARDED: &str = "x-forwarded-proto";
 
+/// Headers of every page: it is what its type says, and other sites do not learn its address.
+const PROTECTION: [(HeaderName, HeaderValue); 2] = [
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+];
+
 static DOCUMENT: &str = include_str!("../../proto/openapi.json");
 static SWAGGER: LazyLock<Bytes> = LazyLock::new(|| Swagger::new(DOCUMENT_PATH).with_title(TITLE).html().into());
 static REDOC: LazyLock<Bytes> = LazyLock::new(|| Redoc::new(DOCUMENT_PATH).with_title(TITLE).html().into());
@@ -30,7 +36,13 @@ pub(crate) fn router(gateway: &Url) -> Router {
     let elsewhere = Bytes::from(naming(gateway));
     let policy = HeaderValue::try_from(policy(gateway)).expect("a URL is ASCII");
     let page = move |page: &'static LazyLock<Bytes>| {
-        get(async move || ([(CONTENT_SECURITY_POLICY, policy)], Html(Bytes::clone(page))))
+        get(async move || {
+            (
+                PROTECTION,
+                [(CONTENT_SECURITY_POLICY, policy)],
+                Html(Bytes::clone(page)),
+            )
+        })
     };
     let document = async move |headers: HeaderMap| {
         // Behind the gateway the document's own server, `/`, is right: it is where the document came from. Here REST is
@@ -40,7 +52,7 @@ pub(crate) fn router(gateway: &Url) -> Router {
         } else {
             elsewhere
         };
-        ([(CONTENT_TYPE, "application/json")], text).into_response()
+        (PROTECTION, [(CONTENT_TYPE, "application/json")], text).into_response()
     };
     Router::new()
         .route(DOCUMENT_PATH, get(document))

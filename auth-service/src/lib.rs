@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config;
 mod docs;
 mod domain;
+mod etag;
 mod grpc;
 mod ids;
 mod jobs;

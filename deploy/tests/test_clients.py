@@ -139,6 +139,41 @@ def test_over_tls_the_cookie_is_for_this_host_alone(own_gateway):
     assert "refresh_token is required" in urllib.parse.unquote(answer.headers["grpc-message"])
 
 
+def test_hsts_is_told_over_tls_alone_and_where_it_is_set(own_gateway, gateway):
+    machine = client_address(gateway)["ipAddress"]
+    options = ["--hsts-max-age", "86400", "--trusted-hops", "1"]
+    told = own_gateway(gateway=options, standalone=["--trusted-proxies", f"{machine}/32"])
+    for path in ["/", "/docs", "/v1/client-address", "/v1/me", "/nowhere", "/v1/auth/login"]:
+        secure = told.rest().get(path, headers={"x-forwarded-proto": "https"})
+        assert secure.headers["strict-transport-security"] == "max-age=86400", path
+        plain = told.rest().get(path, headers={"x-forwarded-proto": "http"})
+        assert "strict-transport-security" not in plain.headers, path
+    assert "strict-transport-security" not in gateway.rest().get("/", headers={"x-forwarded-proto": "https"}).headers
+
+
+def test_pages_are_what_their_type_says_and_send_no_address_elsewhere(gateway):
+    for page in ["/", "/app.js", "/session.js", "/style.css", "/docs", "/redoc", "/openapi.json"]:
+        answer = gateway.rest().get(page)
+        assert answer.status_code == 200
+        protection = [answer.headers.get_list(name) for name in ("x-content-type-options", "referrer-policy")]
+        assert protection == [["nosniff"], ["same-origin"]], page
+    for page in ["/docs", "/redoc", "/openapi.json"]:
+        headers = httpx.get(f"http://{gateway.at('auth_http')}{page}").headers
+        assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "same-origin"), page
+
+
+def test_the_keys_are_sent_again_only_if_they_have_changed(gateway):
+    keys = gateway.rest().get("/.well-known/jwks.json")
+    tag = keys.headers["etag"]
+    for known in [tag, f"W/{tag}", f'"x, y", {tag}', "*"]:
+        again = gateway.rest().get("/.well-known/jwks.json", headers={"if-none-match": known})
+        assert (again.status_code, again.content) == (304, b""), known
+        for name in ["etag", "cache-control", "vary"]:
+            assert again.headers[name] == keys.headers[name]
+        assert "date" in again.headers
+    assert gateway.rest().get("/.well-known/jwks.json", headers={"if-none-match": '"x"'}).status_code == 200
+
+
 def preflight(gateway, origin, path="/v1/auth/login", method="POST", headers="content-type,x-token-transport"):
     asked = {"origin": origin, "access-control-request-method": method, "access-control-request-headers": headers}
     return gateway.rest().options(path, headers=asked)

@@ -5,7 +5,7 @@ use axum::{
     Router,
     http::{
         HeaderMap, StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG},
     },
     response::IntoResponse as _,
     routing::get,
@@ -22,7 +22,10 @@ use shared::{
 use tonic::{Request, Response, Status};
 
 use super::act::act;
-use crate::domain::{Error, KeyRing, SigningKeyRow};
+use crate::{
+    domain::{Error, KeyRing, SigningKeyRow},
+    etag,
+};
 
 /// Where verifiers look for the keys (RFC 8414, `jwks_uri`).
 const JWKS_PATH: &str = "/.well-known/jwks.json";
@@ -89,18 +92,12 @@ impl KeyRpc {
             let body = serde_json::to_vec(&self.keys.jwks()).unwrap_or_default();
             let tag = format!("\"{}\"", BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, &body)));
             let cache = format!("public, max-age={}", self.keys.cache_time().as_secs());
-            let is_known = request
-                .get(IF_NONE_MATCH)
-                .is_some_and(|known| known.as_bytes() == tag.as_bytes());
-            let headers = [
-                (CACHE_CONTROL, cache),
-                (CONTENT_TYPE, MEDIA_TYPE.to_owned()),
-                (ETAG, tag),
-            ];
+            let is_known = etag::is_known(&request, &tag);
+            let headers = [(CACHE_CONTROL, cache), (ETAG, tag)];
             if is_known {
                 (StatusCode::NOT_MODIFIED, headers).into_response()
             } else {
-                (headers, body).into_response()
+                (headers, [(CONTENT_TYPE, MEDIA_TYPE)], body).into_response()
             }
         };
         Router::new().route(JWKS_PATH, get(document))
