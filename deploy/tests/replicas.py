@@ -124,9 +124,9 @@ class Replicas:
     def grpc(self):
         return api.Client(grpc.insecure_channel(f"127.0.0.1:{self.ports['port']}"))
 
-    def register(self, login=None, address=None):
+    def register(self, login=None, address=None, email=None):
         login = login or f"p{secrets.token_hex(6)}"
-        account = {"login": login, "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
+        account = {"login": login, "email": email or f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
         answer = self.rest(address=address).post("/v1/auth/register", json=account)
         assert answer.status_code == 200, answer.text
         return answer.json()

@@ -4,9 +4,11 @@ import contextlib
 import os
 import pathlib
 import signal
+import subprocess
 
+import grpc
 import pytest
-from conftest import PASSWORD, PROGRAMS, ROOT
+from conftest import PASSWORD, PROGRAMS, ROOT, until
 from postgres import Postgres
 from replicas import Replicas
 from test_replicas import load
@@ -21,6 +23,8 @@ PREVIOUS = pathlib.Path(os.environ.get("PREVIOUS_PROGRAMS", ROOT / "target" / "p
 def previous():
     missing = [name for name in ["auth-service", "game-service"] if not (PREVIOUS / name).exists()]
     assert not missing, f"{missing} of the earlier version are not in {PREVIOUS}: run `bash .ci/previous`"
+    known = subprocess.run([PREVIOUS / "auth-service", "serve", "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--admit-deployment-tokens" not in known, "this is the present version"
     return PREVIOUS
 
 
@@ -47,6 +51,8 @@ class Remembered:
         # One user logs out and one is deactivated, so their tokens are refused.
         ok(self.rest(self.bob).post("/v1/auth/logout", json={"refreshToken": self.bob["tokens"]["refreshToken"]}))
         ok(root.post(f"/v1/users/{self.cyd['user']['userId']}:deactivate", json={}))
+        # An address that this version compares in another way.
+        self.deployment.register("zoe", email="Zoë.Groß@bücher.example")
         self.won = self.play_out(self.ann)
         self.game = ok(self.rest(self.ann).post("/v1/games", json={"opponent": "OPPONENT_COMPUTER", "mark": "MARK_X"}))["game"]
         self.rank = ok(self.rest(self.ann).get("/v1/leaderboard/rank"))["entry"]
@@ -79,6 +85,7 @@ class Remembered:
                 assert (answer.status_code, api.reason(answer.json()["details"])) == (401, reason), (path, answer.text)
         assert self.deployment.login("cyd").status_code == 401
         assert self.deployment.login("bob").status_code == 200
+        assert self.deployment.login("zoe").status_code == 200
         assert self.audited() >= self.events
         # Games, history and ranks are as they were.
         game = ok(self.rest(self.ann).get(f"/v1/games/{self.game['gameId']}"))["game"]
@@ -87,6 +94,30 @@ class Remembered:
         assert [each["gameId"] for each in finished] == [self.won]
         rank = ok(self.rest(self.ann).get("/v1/leaderboard/rank"))["entry"]
         assert {name: rank[name] for name in rank if name != "rank"} == {name: self.rank[name] for name in rank if name != "rank"}
+
+    def changes_are_heard(self):
+        """A logout at any auth-service is heard by every process, whichever version either is of."""
+        everywhere = {
+            "/auth.v1.AccountService/GetMe": [each.grpc for each in self.deployment.auth],
+            "/game.v1.LeaderboardService/GetLeaderboard": [each.grpc for each in self.deployment.game],
+        }
+        for replica in self.deployment.auth:
+            tokens = self.deployment.register()["tokens"]
+            for path, addresses in everywhere.items():
+                for address in addresses:
+                    client(address).call(path, {}, tokens["accessToken"])
+            client(replica.grpc).call("/auth.v1.AuthService/Logout", {"refreshToken": tokens["refreshToken"]})
+            for path, addresses in everywhere.items():
+                for address in addresses:
+
+                    def is_refused(path=path, address=address, token=tokens["accessToken"]):
+                        try:
+                            client(address).call(path, {}, token)
+                        except grpc.RpcError as error:
+                            return error.code() == grpc.StatusCode.UNAUTHENTICATED
+                        return False
+
+                    until(is_refused, f"refused by {address}", 10)
 
     def go_on(self):
         """Continues a game, a session and a password change that began in the earlier version."""
@@ -97,11 +128,18 @@ class Remembered:
         ok(self.deployment.rest(rotated["tokens"]["accessToken"]).post("/v1/me/password", json=change))
         answer = self.rest(self.ann).get("/v1/me")
         assert answer.status_code == 401, "the password has changed"
+        assert self.deployment.login("ann").status_code == 401
+        # Found in every spelling now.
+        assert self.deployment.login("zoë.gross@xn--bcher-kva.EXAMPLE").status_code == 200
 
 
 def ok(answer):
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def client(address):
+    return api.Client(grpc.insecure_channel(address))
 
 
 def upgrade(deployment):
@@ -114,6 +152,7 @@ def upgrade(deployment):
             replica.start()
             # Old and new side by side.
             remembered.holds()
+            remembered.changes_are_heard()
     remembered.go_on()
 
 

@@ -197,10 +197,7 @@ on_both_backends! {
                 "/auth.v1.AuthService/RevokeAllTokens",
                 "/auth.v1.AuthService/IntrospectToken",
             ];
-            // RPCs that services call in their own name.
-            let of_services = ["CheckPermission", "BatchCheckPermissions", "RegisterPolicies"];
             services.iter().any(|service| path.starts_with(&format!("/auth.v1.{service}/")))
-                && !of_services.iter().any(|method| path.ends_with(&format!("/{method}")))
                 || own.contains(&path)
         };
         let paths = policies.iter().filter(|(_, policy)| **policy != Policy::Public).map(|(path, _)| path);
