@@ -192,10 +192,18 @@ pub(crate) fn fold(text: &str) -> String {
 
 /// Returns the key of the address or login that a user typed.
 ///
-/// If there is an `@`, but UTS #46 refuses the domain, the text is folded as a whole. No registered address has such a
-/// key.
+/// A text with an `@` and a domain that UTS #46 refuses is folded as a whole behind a colon. No login and
+/// no address that could be registered begins with one. Without it the text could equal such an address,
+/// as folding removes joiners.
 pub(crate) fn identifier_key(text: &str) -> String {
-    address_key(text).unwrap_or_else(|| fold(text))
+    address_key(text).unwrap_or_else(|| {
+        let folded = fold(text);
+        if text.contains(is_at) {
+            format!(":{folded}")
+        } else {
+            folded
+        }
+    })
 }
 
 /// Returns the key of an address, or `None` if the text has no `@` or no valid domain after it.
@@ -214,7 +222,7 @@ fn address_key(text: &str) -> Option<String> {
 /// Returns the folded forms in which a search finds an address: one with the domain in A-labels, and one with it in
 /// U-labels if it has any.
 pub(super) fn searched_forms(email: &str) -> Vec<String> {
-    let key = identifier_key(email);
+    let key = address_key(email).unwrap_or_else(|| fold(email));
     let readable = key.rsplit_once('@').and_then(|(local, domain)| {
         let (domain, valid) = Uts46::new().to_unicode(domain.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast);
         valid.ok()?;
@@ -319,11 +327,18 @@ mod tests {
             "a..b",
             "b.test.",
             "a\u{2100}b.test",
+            "b\u{200d}c.test",
+            "x\u{2488}test",
         ] {
             let address = format!("a@{domain}");
             assert!(address.parse::<Email>().is_err(), "{domain}");
-            assert_eq!(identifier_key(&address), fold(&address), "{domain}");
+            assert_eq!(identifier_key(&address), format!(":{}", fold(&address)), "{domain}");
         }
+        // Folded, this is an address.
+        assert_eq!(fold("x@b\u{200d}c.test"), key("x@bc.test"));
+        assert_ne!(identifier_key("x@b\u{200d}c.test"), key("x@bc.test"));
+        assert!(":x@bc.test".parse::<Email>().is_err());
+        assert!(":ann".parse::<Login>().is_err());
         assert!("a@r3---sn.test".parse::<Email>().is_ok());
     }
 
@@ -356,13 +371,7 @@ mod tests {
             }
             assert_eq!(is_at(c), is_at_folded(c), "{c:?}");
         }
-        for address in [
-            "Νίκος@BÜCHER.example",
-            "a@FAẞ.de",
-            "a@b_c.test",
-            "ann",
-            "ß@xn--bcher-kva.example",
-        ] {
+        for address in ["Νίκος@BÜCHER.example", "a@FAẞ.de", "ann", "ß@xn--bcher-kva.example"] {
             let key = identifier_key(address);
             assert_eq!(identifier_key(&key), key, "{address}");
         }
