@@ -35,7 +35,10 @@ impl ProfileChanges {
     fn identifiers_other_than(&self, user: &User) -> (Option<&Login>, Option<&Email>) {
         (
             self.login.as_ref().filter(|login| login.as_str() != user.login),
-            self.email.as_ref().filter(|email| email.as_str() != user.email),
+            // A taken address is not the user's yet, and may be free by now.
+            self.email
+                .as_ref()
+                .filter(|email| user.email_is_taken || email.as_str() != user.email),
         )
     }
 
