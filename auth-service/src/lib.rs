@@ -176,6 +176,7 @@ impl AuthService<'_> {
             sessions: sessions.clone(),
             attempts: attempts.clone(),
             audit_log: audit_log.clone(),
+            db: self.db.clone(),
             clock: self.clock.clone(),
         };
         jobs.spawn(running);

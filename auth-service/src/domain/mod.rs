@@ -81,7 +81,7 @@ pub(crate) use self::{
     session::{SessionLives, TokenPair},
     sessions::Sessions,
     signing_key::KeyRingError,
-    stale_keys::recompute_stale_keys,
+    stale_keys::{recompute_stale_keys, tend_stale_keys},
     users::NewAccount,
 };
 pub use self::{

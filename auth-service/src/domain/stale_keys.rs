@@ -1,11 +1,13 @@
 //! Recomputes the keys that an older version of this program stored.
 //!
-//! An older version folded addresses differently. Its rows are recognised by `key_time`, which it does not write. That
-//! includes rows that it writes while it serves beside this version during an upgrade.
+//! An older version folded addresses in another way. Its rows are recognised by `key_time`, which it
+//! does not write, also where it serves beside this version during an upgrade. Two addresses that it
+//! held apart may have one key now.
 //!
-//! Two addresses that were different for the older version may now have the same key. Then the oldest account gets the
-//! key. The users of the others log in with their login, and are marked for administrators. Each start tries them
-//! again, as the key may be free by then.
+//! A user who has that key already, and by right, keeps it, so that no account can claim the address of
+//! another by a new spelling. If no user has it, the oldest of those whose keys change gets it. The
+//! others keep what they have, log in with their login, and are marked for administrators. They are tried
+//! again, as the key may be free later.
 
 use shared::{
     clock::{Clock, Timestamp},
@@ -14,7 +16,7 @@ use shared::{
 };
 
 use super::{Act, Error, audit::AuditEvent, names::identifier_key, profile::search_folded};
-use crate::store::{self, StoredKeys};
+use crate::store::{self, StoredKeys, User};
 
 /// Users per transaction.
 const BATCH: i64 = 200;
@@ -22,26 +24,67 @@ const BATCH: i64 = 200;
 const LOGGED: i64 = 20;
 /// Attempts for a user whose row or address is being changed at the same time.
 const TRIES: usize = 5;
+/// "stalekey" in ASCII.
+const LEASE: i64 = i64::from_be_bytes(*b"stalekey");
 
-/// Recomputes the keys of users that are stale. The caller holds the migration lock.
+/// How the recomputation keeps other replicas from the same work. It would be safe without: each update is conditional.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The caller holds the migration lock.
+    MigrationLock,
+    /// A lease, taken once there is something to do.
+    Lease,
+}
+
+/// Recomputes the keys of users that are stale, and logs whose addresses are taken. The caller holds
+/// the migration lock.
 ///
-/// Fails only if the database is out of reach. A user who cannot be brought up to date is logged, and tried again at the next
-/// start.
+/// Fails only if the database is out of reach. A user who cannot be brought up to date is logged, and tried again by
+/// [`tend_stale_keys`].
 pub(crate) async fn recompute_stale_keys(db: &Db, clock: &Clock) -> db::Result<()> {
-    let mut after = None;
-    let mut users = 0;
+    recompute_all(db, clock, Turn::MigrationLock).await?;
+    log_taken(db).await
+}
+
+/// Does the same while the service runs, for rows that replicas of an older version go on writing.
+/// Leaves it to another replica that is at it already.
+pub(crate) async fn tend_stale_keys(db: &Db, clock: &Clock) -> db::Result<()> {
+    if recompute_all(db, clock, Turn::Lease).await? > 0 {
+        log_taken(db).await?;
+    }
+    Ok(())
+}
+
+/// Returns the number of users who were due.
+async fn recompute_all(db: &Db, clock: &Clock, turn: Turn) -> db::Result<usize> {
+    let (mut lease, mut after, mut users) = (None, None, 0);
     loop {
         let mut conn = db.read().await?;
         let batch = store::users_with_stale_keys(&mut conn, after, BATCH).await?;
-        drop(conn);
         let Some(last) = batch.last() else { break };
         after = Some((last.create_time, last.id));
-        users += batch.len();
-        let together = recompute(db, clock, &batch).await;
+        let mut due = Vec::new();
+        for user in batch {
+            if is_due(&mut conn, &user).await? {
+                due.push(user);
+            }
+        }
+        drop(conn);
+        if due.is_empty() {
+            continue;
+        }
+        if turn == Turn::Lease && lease.is_none() {
+            lease = db.try_lease(LEASE).await?;
+            if lease.is_none() {
+                break;
+            }
+        }
+        users += due.len();
+        let together = recompute(db, clock, &due).await;
         let Err(error) = together else { continue };
         pass_on_outage(error)?;
-        // One by one, so that a single failing user does not hold up the others.
-        for user in &batch {
+        // One by one, so that one of them does not keep the others from it.
+        for user in &due {
             recompute_alone(db, clock, user).await?;
         }
     }
@@ -51,6 +94,26 @@ pub(crate) async fn recompute_stale_keys(db: &Db, clock: &Clock) -> db::Result<(
             "recomputed the keys of e-mail addresses that an older version had stored"
         );
     }
+    Ok(users)
+}
+
+/// Returns whether there is something to do: always for a stale row, and for a taken address once its key is free.
+async fn is_due(conn: &mut Conn, user: &StoredKeys) -> db::Result<bool> {
+    if user.key_time != Some(user.update_time) {
+        return Ok(true);
+    }
+    let key = identifier_key(&user.email);
+    let holder = store::user_by_email(conn, &key).await?;
+    Ok(!holder.is_some_and(|holder| holder.id != user.id && has_by_right(&holder, &key)))
+}
+
+/// Returns whether the holder of a key keeps it: this version wrote it, or it is the key of the holder's address.
+fn has_by_right(holder: &User, key: &str) -> bool {
+    let is_current = holder.key_time == Some(holder.update_time) && !holder.email_is_taken;
+    is_current || identifier_key(&holder.email) == key
+}
+
+async fn log_taken(db: &Db) -> db::Result<()> {
     let mut conn = db.read().await?;
     let (count, ids) = store::users_with_taken_email(&mut conn, LOGGED).await?;
     if count > 0 {
@@ -58,7 +121,7 @@ pub(crate) async fn recompute_stale_keys(db: &Db, clock: &Clock) -> db::Result<(
         tracing::warn!(
             count,
             user_ids = user_ids.join(" "),
-            "the e-mail address of these users belongs to an older account, so they log in with their login; \
+            "the e-mail address of these users belongs to another account, so they log in with their login; \
              ListUsers with email_is_taken lists them"
         );
     }
@@ -76,7 +139,7 @@ async fn recompute_alone(db: &Db, clock: &Clock, user: &StoredKeys) -> db::Resul
             }
         }
     }
-    tracing::warn!(user_id = %user.id, "the keys of a user could not be recomputed; the next start tries again");
+    tracing::warn!(user_id = %user.id, "the keys of a user could not be recomputed; trying again later");
     Ok(())
 }
 
@@ -121,36 +184,25 @@ async fn recompute_one(tx: &mut Conn, user: &StoredKeys, now: Timestamp) -> db::
     if key == user.email_folded {
         return store::user_set_keys(tx, user, &new).await;
     }
-    let holder = store::user_by_email(tx, &key).await?;
-    let Some(holder) = holder else {
-        new.email_folded = key;
-        return store::user_set_keys(tx, user, &new).await;
-    };
-    if (holder.create_time, holder.id) < (user.create_time, user.id) {
-        new.email_is_taken = true;
-        let is_unchanged = store::user_set_keys(tx, user, &new).await?;
-        if is_unchanged && !user.email_is_taken {
-            record(tx, user.id, holder.id, now).await?;
+    if let Some(holder) = store::user_by_email(tx, &key).await? {
+        if has_by_right(&holder, &key) {
+            new.email_is_taken = true;
+            let is_unchanged = store::user_set_keys(tx, user, &new).await?;
+            if is_unchanged && !user.email_is_taken {
+                record(tx, user.id, holder.id, now).await?;
+            }
+            return Ok(is_unchanged);
         }
-        return Ok(is_unchanged);
+        // It is the key of another address by the old rule alone. That user gets a new one when its turn comes.
+        if !store::user_release_email_key(tx, holder.id, &key).await? {
+            return Ok(false);
+        }
     }
-    // A younger account has the key that belongs to this older one, so it has to give the key up.
-    let Some(is_new) = store::user_take_email_key(tx, holder.id, &key).await? else {
-        return Ok(false);
-    };
     new.email_folded = key;
-    if !store::user_set_keys(tx, user, &new).await? {
-        return Err(db::Error::Internal(
-            "the row changed while its address was being freed".into(),
-        ));
-    }
-    if is_new {
-        record(tx, holder.id, user.id, now).await?;
-    }
-    Ok(true)
+    store::user_set_keys(tx, user, &new).await
 }
 
-/// Records in the audit log that the address of a user belongs to an older account.
+/// Tells in the audit log that the address of a user belongs to another account.
 async fn record(tx: &mut Conn, user: UserId, owner: UserId, now: Timestamp) -> db::Result<()> {
     AuditEvent::new("user.email_taken")
         .user(user)

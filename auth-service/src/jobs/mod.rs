@@ -5,14 +5,17 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use shared::{clock::Clock, server::Running};
+use shared::{clock::Clock, db::Db, server::Running};
 
-use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Sessions};
+use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Sessions, tend_stale_keys};
 
 /// Keys are looked after this often: read, and written where something is due.
 const KEYS: Duration = Duration::from_secs(5);
 /// What is long dead is deleted this often.
 const PURGE: Duration = Duration::from_mins(10);
+
+/// Keys of addresses that replicas of an older version write during an upgrade are recomputed this often.
+const STALE_KEYS: Duration = Duration::from_mins(1);
 
 /// What operators are told that has to be counted in the database.
 const REPORT: Duration = Duration::from_secs(30);
@@ -25,6 +28,7 @@ pub(crate) struct Jobs {
     pub(crate) attempts: Attempts,
     pub(crate) audit_log: AuditLog,
     pub(crate) sessions: Sessions,
+    pub(crate) db: Db,
     /// By which the time between two purges passes.
     pub(crate) clock: Clock,
 }
@@ -53,6 +57,11 @@ impl Jobs {
         running.every_by(&self.clock, PURGE, "audit log purge", move || {
             let audit_log = audit_log.clone();
             async move { audit_log.purge().await }.boxed()
+        });
+        let (db, clock) = (self.db, self.clock.clone());
+        running.every_by(&self.clock, STALE_KEYS, "keys of e-mail addresses", move || {
+            let (db, clock) = (db.clone(), clock.clone());
+            async move { tend_stale_keys(&db, &clock).await }.boxed()
         });
         let sessions = self.sessions.clone();
         running.every(REPORT, "session count", move || {

@@ -71,7 +71,8 @@ pub(crate) use self::{
         user_set_token_version,
     },
     user_keys::{
-        StoredKeys, user_set_keys, user_stale_keys, user_take_email_key, users_with_stale_keys, users_with_taken_email,
+        StoredKeys, user_release_email_key, user_set_keys, user_stale_keys, users_with_stale_keys,
+        users_with_taken_email,
     },
 };
 

@@ -28,7 +28,7 @@ pub(crate) struct ProfileValues {
     pub(crate) email_folded: Option<String>,
     /// Whether an older account has the address; `None` leaves it as it is.
     pub(crate) email_is_taken: Option<bool>,
-    /// `None` leaves it as it is, so that the next start recomputes the keys.
+    /// `None`: it stays, so that the keys are recomputed soon.
     pub(crate) key_time: Option<Timestamp>,
     pub(crate) first_name: String,
     pub(crate) last_name: String,
@@ -44,7 +44,7 @@ pub(crate) struct UserFilter {
     pub(crate) query: String,
     /// Those who are not active, too.
     pub(crate) show_inactive: bool,
-    /// Whether only users are listed whose address belongs to an older account.
+    /// Only those whose address belongs to another account.
     pub(crate) email_is_taken: bool,
     /// They have the role with this code name. Empty: whatever roles they have.
     pub(crate) role: String,

@@ -27,7 +27,7 @@ pub(crate) struct User {
     pub(crate) is_service: bool,
     pub(crate) force_logout_time: Option<Timestamp>,
     pub(crate) delete_time: Option<Timestamp>,
-    /// Whether another, older account has the key of this address. This user logs in with the login.
+    /// Another user has the key of this address.
     pub(crate) email_is_taken: bool,
     /// Equals `update_time` if the key of the address and the search text are current. An older version of this program
     /// does not write this column, so rows that it changes become stale.

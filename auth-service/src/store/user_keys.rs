@@ -22,10 +22,11 @@ pub(crate) struct StoredKeys {
     pub(crate) update_time: Timestamp,
     pub(crate) is_service: bool,
     pub(crate) delete_time: Option<Timestamp>,
+    pub(crate) key_time: Option<Timestamp>,
 }
 
-/// Selects users whose keys are stale or whose address is taken. The index `users_stale_keys_idx` has the same
-/// condition.
+/// Selects users whose keys are stale, or whose address is taken. It is the condition of the index
+/// `users_stale_keys_idx`.
 macro_rules! stale {
     () => {
         users::key_time
@@ -72,7 +73,8 @@ pub(crate) async fn user_set_keys(conn: &mut Conn, read: &StoredKeys, new: &Stor
     let unchanged = users::table
         .find(read.id)
         .filter(users::update_time.eq(read.update_time))
-        .filter(users::email_folded.eq(&read.email_folded));
+        .filter(users::email_folded.eq(&read.email_folded))
+        .filter(users::email_is_taken.eq(read.email_is_taken));
     let update = diesel::update(unchanged).set((
         users::email_folded.eq(&new.email_folded),
         users::email_is_taken.eq(new.email_is_taken),
@@ -82,20 +84,16 @@ pub(crate) async fn user_set_keys(conn: &mut Conn, read: &StoredKeys, new: &Stor
     query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
 
-/// Takes the key of an address away from a user. Returns `None` if the user no longer has it, and otherwise whether
-/// this is the first time that the user loses a key.
-pub(crate) async fn user_take_email_key(conn: &mut Conn, id: UserId, key: &str) -> db::Result<Option<bool>> {
-    let holder = users::table.find(id).filter(users::email_folded.eq(key));
-    let was_taken = lock_row!(conn, holder.select(users::email_is_taken))?;
-    if was_taken.is_some() {
-        // A placeholder that is unique and has no `@`, so it is never the key of an address.
-        let update = diesel::update(users::table.find(id)).set((
-            users::email_folded.eq(format!("taken:{id}")),
-            users::email_is_taken.eq(true),
-        ));
-        query!(conn, |c| update.cached().execute(c).await)?;
-    }
-    Ok(was_taken.map(|was_taken: bool| !was_taken))
+/// Takes a key from a stale user to whose address it does not belong any more. The row stays stale.
+/// Returns whether the user still had the key.
+pub(crate) async fn user_release_email_key(conn: &mut Conn, id: UserId, key: &str) -> db::Result<bool> {
+    let holder = users::table
+        .find(id)
+        .filter(users::email_folded.eq(key))
+        .filter(stale!());
+    // A colon is in no login and stands in no address.
+    let update = diesel::update(holder).set(users::email_folded.eq(format!("taken:{id}")));
+    query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
 
 /// Counts the users whose address is taken, and returns the ids of at most `limit`.
