@@ -19,7 +19,11 @@ use shared::{
 };
 use tonic::{Code, Status};
 
-use crate::support::{PASSWORD, START, Server, credentials, mask, registration, with_password};
+use crate::{
+    callers::eventually,
+    purges::count,
+    support::{PASSWORD, START, Server, credentials, mask, registration, with_password},
+};
 
 async fn register(server: &Server, login: &str, email: &str) -> Result<RegisterResponse, Status> {
     let request = RegisterRequest {
@@ -90,6 +94,9 @@ async fn told_taken(server: &Server, token: &str) -> Vec<(String, String)> {
         .map(|event| (event.subject_user_id, event.details["owner_user_id"].clone()))
         .collect()
 }
+
+/// At least as long as from one recomputation of keys to the next.
+const JOB_INTERVAL: Duration = Duration::from_secs(70);
 
 const NIKOS: [&str; 2] = ["νίκος@example.test", "ΝΊΚΟΣ@Example.TEST"];
 const STRASSE: [&str; 2] = ["straße@example.test", "STRASSE@example.test"];
@@ -271,14 +278,15 @@ on_both_backends! {
             server.clock.advance(Duration::from_secs(1));
             ids.push(server.register(name).await.user.expect("a user").user_id);
         }
-        // The key of the second is the one that all of them are to have. That of the third is its own.
-        as_written_before(&server, "oldest", NIKOS[0], NIKOS[0]).await;
-        as_written_before(&server, "second", NIKOS[1], "νίκοσ@example.test").await;
-        as_written_before(&server, "third", "Νίκος@example.test", "third@example.test").await;
+        // The keys of all of them change to the same one.
+        let [one, other, third] = ["straße@bücher.example", "STRASSE@bücher.example", "Straße@XN--BCHER-KVA.example"];
+        as_written_before(&server, "oldest", one, one).await;
+        as_written_before(&server, "second", other, "strasse@bücher.example").await;
+        as_written_before(&server, "third", third, "straße@xn--bcher-kva.example").await;
         let told = vec![(ids[1].clone(), ids[0].clone()), (ids[2].clone(), ids[0].clone())];
         for _ in 0..2 {
             start_again(&server).await;
-            for identifier in [NIKOS[0], NIKOS[1], "Νίκος@example.test", "oldest"] {
+            for identifier in [one, other, third, "oldest"] {
                 assert_eq!(login(&server, identifier).await.expect(identifier), "oldest");
             }
             // The others log in by login.
@@ -287,7 +295,7 @@ on_both_backends! {
             // Administrators are told, once.
             assert_eq!(list(&server, &token, taken()).await, ["third", "second"]);
             assert_eq!(told_taken(&server, &token).await, told);
-            assert_eq!(list(&server, &token, query("ΝΊΚΟΣ@")).await, ["third", "second", "oldest"]);
+            assert_eq!(list(&server, &token, query("STRASSE@")).await, ["third", "second", "oldest"]);
         }
 
         // One of them takes another address, and is listed no more. A change of something else changes nothing about it.
@@ -298,9 +306,12 @@ on_both_backends! {
             server.account().update_me(update).await.map(|answer| answer.into_inner().user.expect("a user"))
         };
         let changed = update(User { first_name: "Nikos".to_owned(), ..User::default() }).await.expect("changed");
-        assert_eq!(changed.email, NIKOS[1]);
+        assert_eq!(changed.email, other);
         assert_eq!(list(&server, &token, taken()).await, ["third", "second"]);
-        assert_eq!(bad_fields(&update(User { email: NIKOS[0].to_owned(), ..User::default() }).await.expect_err("taken")), ["email"]);
+        for email in [one, other] {
+            let user = User { email: email.to_owned(), ..User::default() };
+            assert_eq!(bad_fields(&update(user).await.expect_err("taken")), ["email"]);
+        }
         update(User { email: "second@example.test".to_owned(), ..User::default() }).await.expect("changed");
         assert_eq!(list(&server, &token, taken()).await, ["third"]);
         assert_eq!(login(&server, "SECOND@example.test").await.expect("logged in"), "second");
@@ -310,12 +321,12 @@ on_both_backends! {
         let delete = DeleteUserRequest { user_id: ids[0].clone() };
         users.delete_user(with_token(delete, &token)).await.expect("deleted");
         start_again(&server).await;
-        assert_eq!(login(&server, NIKOS[1]).await.expect("logged in"), "third");
+        assert_eq!(login(&server, other).await.expect("logged in"), "third");
         assert_eq!(list(&server, &token, taken()).await, [""; 0]);
         assert_eq!(told_taken(&server, &token).await, told);
     }
 
-    async fn an_account_of_this_version_gives_way_to_an_older_one(database: TestDatabase) {
+    async fn an_account_of_this_version_keeps_its_address(database: TestDatabase) {
         let server = Server::start(database).await;
         let token = server.superuser().await;
         let older = server.register("older").await.user.expect("a user").user_id;
@@ -324,10 +335,151 @@ on_both_backends! {
         // No user has this key yet.
         let younger = register(&server, "younger", STRASSE[1]).await.expect("registered").user.expect("a user").user_id;
         start_again(&server).await;
+        for identifier in [STRASSE[0], STRASSE[1], "younger"] {
+            assert_eq!(login(&server, identifier).await.expect(identifier), "younger");
+        }
+        assert_eq!(login(&server, "older").await.expect("logged in"), "older");
+        assert_eq!(list(&server, &token, taken()).await, ["older"]);
+        assert_eq!(told_taken(&server, &token).await, [(older, younger)]);
+    }
+
+    async fn no_account_claims_an_address_by_a_new_spelling(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let token = server.superuser().await;
+        let mut told = Vec::new();
+        for (attacker, victim) in [("mallory", "jessica"), ("mallet", "tessa")] {
+            server.clock.advance(Duration::from_secs(1));
+            let older = server.register(attacker).await.user.expect("a user").user_id;
+            server.clock.advance(Duration::from_secs(1));
+            let younger = register(&server, victim, &format!("{victim}@x.test")).await.expect("registered");
+            told.push((older, younger.user.expect("a user").user_id));
+        }
+        // A replica of the older version writes them. It has also written one of the victims, whose key stays as it is.
+        as_written_before(&server, "mallory", "jeßica@x.test", "jeßica@x.test").await;
+        as_written_before(&server, "mallet", "teßa@x.test", "teßa@x.test").await;
+        as_written_before(&server, "tessa", "Tessa@x.test", "tessa@x.test").await;
+        for _ in 0..2 {
+            start_again(&server).await;
+            for (identifier, name) in [("Jessica@x.test", "jessica"), ("jeßica@x.test", "jessica"), ("tessa@x.test", "tessa"), ("TEẞA@x.test", "tessa"), ("mallory", "mallory"), ("mallet", "mallet")] {
+                assert_eq!(login(&server, identifier).await.expect(identifier), name);
+            }
+            assert_eq!(list(&server, &token, taken()).await, ["mallet", "mallory"]);
+            assert_eq!(told_taken(&server, &token).await, told);
+        }
+    }
+
+    async fn a_key_that_is_another_addresss_by_the_old_rule_alone_is_given_up(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let token = server.superuser().await;
+        server.register("older").await;
+        server.clock.advance(Duration::from_secs(1));
+        server.register("younger").await;
+        as_written_before(&server, "older", "ß@x1.test", "ß@x1.test").await;
+        // The older version took this for `ss@x1.test`. UTS #46 knows no such domain.
+        as_written_before(&server, "younger", "ss@x\u{2488}test", "ss@x1.test").await;
+        start_again(&server).await;
+        for (identifier, name) in [("ss@x1.test", "older"), ("ß@x1.test", "older"), ("ss@x\u{2488}test", "younger")] {
+            assert_eq!(login(&server, identifier).await.expect(identifier), name);
+        }
+        assert_eq!(list(&server, &token, taken()).await, [""; 0]);
+    }
+
+    async fn keys_that_an_older_replica_writes_are_recomputed_without_a_start(database: TestDatabase) {
+        let server = Server::start(database).await;
+        server.register("older").await;
+        server.clock.advance(Duration::from_secs(1));
+        server.register("street").await;
+        as_written_before(&server, "older", "straßen@example.test", "straßen@example.test").await;
+        as_written_before(&server, "street", STRASSE[0], STRASSE[0]).await;
+        let stale = "users WHERE key_time IS NULL OR key_time <> update_time";
+        eventually(|| async {
+            server.clock.advance(JOB_INTERVAL);
+            (count(server.database.db(), stale).await == 0).then_some(())
+        }).await;
+        assert_eq!(login(&server, STRASSE[1]).await.expect("recomputed"), "street");
+        assert_eq!(login(&server, "STRASSEN@example.test").await.expect("recomputed"), "older");
+
+        // One of them claims the address of the other, and gets it once it is free.
+        as_written_before(&server, "older", "Straße@example.test", "straßen@example.test").await;
+        eventually(|| async {
+            server.clock.advance(JOB_INTERVAL);
+            (count(server.database.db(), "users WHERE login = 'older' AND email_is_taken").await == 1).then_some(())
+        }).await;
+        assert_eq!(login(&server, STRASSE[1]).await.expect("logged in"), "street");
+        execute(&server, "UPDATE users SET email = 'a@b.test', email_folded = 'a@b.test' WHERE login = 'street'").await;
+        eventually(|| async {
+            server.clock.advance(JOB_INTERVAL);
+            (count(server.database.db(), "users WHERE email_is_taken").await == 0).then_some(())
+        }).await;
         assert_eq!(login(&server, STRASSE[1]).await.expect("logged in"), "older");
-        assert_eq!(login(&server, "younger").await.expect("logged in"), "younger");
-        assert_eq!(list(&server, &token, taken()).await, ["younger"]);
-        assert_eq!(told_taken(&server, &token).await, [(younger, older)]);
+    }
+
+    async fn a_taken_address_can_be_set_again_once_it_is_free(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let token = server.superuser().await;
+        let holder = register(&server, "holder", STRASSE[1]).await.expect("registered").user.expect("a user").user_id;
+        server.clock.advance(Duration::from_secs(1));
+        let user_id = server.register("other").await.user.expect("a user").user_id;
+        as_written_before(&server, "other", STRASSE[0], STRASSE[0]).await;
+        start_again(&server).await;
+        let mut users = UserServiceClient::new(channel(server.grpc));
+        let user = User { email: STRASSE[0].to_owned(), ..User::default() };
+        let update = UpdateUserRequest { user_id, user: Some(user), update_mask: Some(mask(&["email"])) };
+        let refused = users.update_user(with_token(update.clone(), &token)).await.expect_err("taken");
+        assert_eq!((refused.code(), bad_fields(&refused)), (Code::AlreadyExists, vec!["email".to_owned()]));
+        users.delete_user(with_token(DeleteUserRequest { user_id: holder }, &token)).await.expect("deleted");
+        users.update_user(with_token(update, &token)).await.expect("changed");
+        assert_eq!(list(&server, &token, taken()).await, [""; 0]);
+        assert_eq!(login(&server, STRASSE[1]).await.expect("logged in"), "other");
+    }
+
+    async fn keys_that_cannot_change_are_current_after_the_migration(database: TestDatabase) {
+        let server = Server::start(database).await;
+        let migration = match server.database.backend() {
+            db::Backend::Sqlite => include_str!("../../migrations/sqlite/2026-11-28-090000_email_keys/up.sql"),
+            db::Backend::Postgres => include_str!("../../migrations/postgres/2026-11-28-090000_email_keys/up.sql"),
+        };
+        let (_, update) = migration.split_once("UPDATE users").expect("an update");
+        let (update, _) = update.split_once(';').expect("an end");
+        let current = [
+            ("Ann.O'Hara+x@Example-1.test", "ann.o'hara+x@example-1.test"),
+            ("a@localhost", "a@localhost"),
+            ("a@r3---sn.test", "a@r3---sn.test"),
+            ("a@1.2", "a@1.2"),
+        ];
+        let stale = [
+            (STRASSE[0], STRASSE[0]),
+            (BUCHER[0], BUCHER[0]),
+            (BUCHER[1], "ann@xn--bcher-kva.example"),
+            ("b@x.XN--bcher-kva", "b@x.xn--bcher-kva"),
+            ("a@b_c.test", "a@b_c.test"),
+            ("a@-b.test", "a@-b.test"),
+            ("a@b-.test", "a@b-.test"),
+            ("a@b.test-", "a@b.test-"),
+            // Not what the older version makes of it.
+            ("a@other.test", "another@other.test"),
+        ];
+        let names: Vec<String> = (0..current.len() + stale.len()).map(|index| format!("user{index}")).collect();
+        for (name, (email, key)) in names.iter().zip(current.into_iter().chain(stale)) {
+            server.register(name).await;
+            as_written_before(&server, name, &email.replace('\'', "''"), &key.replace('\'', "''")).await;
+        }
+        server.register("person").await;
+        execute(&server, "UPDATE users SET last_name = 'Großmann', key_time = NULL WHERE login = 'person'").await;
+        execute(&server, &format!("UPDATE users{update}")).await;
+        for (index, name) in names.iter().enumerate() {
+            let is_stale = count(server.database.db(), &format!("users WHERE login = '{name}' AND key_time IS NULL")).await == 1;
+            assert_eq!(is_stale, index >= current.len(), "{name}");
+        }
+        let stale = "users WHERE key_time IS NULL OR key_time <> update_time";
+        assert_eq!(count(server.database.db(), stale).await, 10);
+        start_again(&server).await;
+        assert_eq!(count(server.database.db(), stale).await, 0);
+        for (name, (email, _)) in names.iter().zip(current) {
+            assert_eq!(login(&server, email).await.expect(email), *name);
+        }
+        // An address with a domain that UTS #46 refuses still logs in.
+        assert_eq!(login(&server, "A@b_C.test").await.expect("logged in"), "user8");
     }
 
     async fn many_keys_are_recomputed_in_one_start(database: TestDatabase) {
