@@ -9,6 +9,7 @@ use super::schema::users;
 /// A user.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = users)]
+#[expect(clippy::struct_excessive_bools, reason = "a row has the columns that it has")]
 pub(crate) struct User {
     pub(crate) id: UserId,
     pub(crate) login: String,
