@@ -12,8 +12,8 @@ use crate::{
     clock::{Clock, Timestamp},
     ids::{SessionId, UserId},
     token::{
-        ALGORITHM, Claims, DEFAULT_AUDIENCE, DEFAULT_ISSUER, FIRST_PARTY_CLIENT_ID, Jwk, Jwks, KeySet, TOKEN_TYPE,
-        Verifier,
+        ALGORITHM, AcceptedAudiences, Claims, DEFAULT_AUDIENCE, DEFAULT_ISSUER, FIRST_PARTY_CLIENT_ID, Jwk, Jwks,
+        KeySet, TOKEN_TYPE, Verifier,
     },
 };
 
@@ -70,9 +70,10 @@ impl TokenMint {
         self.jwks().into()
     }
 
-    /// A verifier of this mint's tokens.
+    /// A verifier of this mint's tokens, which are good for every RPC.
     pub fn verifier(&self, clock: Clock) -> Verifier {
-        Verifier::new(DEFAULT_ISSUER, DEFAULT_AUDIENCE, self.key_set(), clock)
+        let audiences = AcceptedAudiences::deployment(DEFAULT_AUDIENCE).admitting_deployment_as_own(true);
+        Verifier::new(DEFAULT_ISSUER, audiences, self.key_set(), clock)
     }
 
     /// Claims of a person who logged in just now, in a new session.
