@@ -289,7 +289,7 @@ def test_retry_after_comes_with_retry_info(own_gateway):
     limited = next(answer for answer in answers if answer.status_code == 429)
     assert api.reason(limited.json()["details"]) == "TOO_MANY_ATTEMPTS"
     assert retry_says_the_same_twice(limited) > 0
-    # What the gateway says when a service is gone.
+    # The gateway answers for a service that is gone.
     gateway.standalone.stop()
     gone = gateway.rest().get("/v1/client-address")
     assert gone.status_code == 503

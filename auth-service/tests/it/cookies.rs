@@ -292,7 +292,7 @@ on_both_backends! {
         let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
         assert!(cookie.starts_with(COOKIE), "{cookie}");
         assert!(clears(rotated.metadata(), LEGACY_COOKIE, &["Path=/v1/auth", "Secure"]));
-        // Where there is a new one the old one, which would be a reuse, does not count.
+        // The old cookie would be a reuse; it is ignored, since there is a new one.
         server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&before, &cookie])).await.expect("rotated again");
     }
 

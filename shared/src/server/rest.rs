@@ -70,7 +70,7 @@ fn challenge(message: &str, details: &ErrorDetails) -> HeaderValue {
         .error_info()
         .is_some_and(|info| info.domain == ErrorReason::DOMAIN && info.reason != ErrorReason::TokenMissing.name());
     let text = if is_refused {
-        // What may not be in a quoted string, or not in this one.
+        // Removes characters that a quoted string cannot hold.
         let message = message.replace(
             |letter: char| !matches!(letter, ' '..='~') || letter == '"' || letter == '\\',
             "",
