@@ -75,20 +75,24 @@ fn fuzz_cookies() {
             "v1.b",
             "%3D",
             "\\",
+            "\u{a0}",
+            "\u{fc}",
         ],
     }
     .bytes(|bytes| {
         let Ok(header) = MetadataValue::<Ascii>::try_from(bytes) else {
             return;
         };
-        // An independent reading of RFC 6265, section 4.2.1.
-        let text = header.to_str().unwrap_or_default();
+        // An independent reading of RFC 6265, section 4.2.1: every byte becomes the character of its number.
+        let text: String = bytes.iter().copied().map(char::from).collect();
         let values = |wanted: &str| -> BTreeSet<String> {
             let pairs = text.split(';').filter_map(|pair| pair.split_once('='));
             let ours = pairs
-                .filter(|(name, _)| name.trim() == wanted)
-                .map(|(_, value)| value.trim());
-            ours.filter(|value| !value.is_empty()).map(str::to_owned).collect()
+                .map(|(name, value)| (name.trim_matches([' ', '\t']), value.trim_matches([' ', '\t'])))
+                .filter(|(name, value)| *name == wanted && value.is_ascii());
+            ours.map(|(_, value)| value.to_owned())
+                .filter(|value| !value.is_empty())
+                .collect()
         };
         let mut expected = values(COOKIE);
         if expected.is_empty() {

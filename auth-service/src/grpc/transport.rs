@@ -212,9 +212,10 @@ fn values(metadata: &MetadataMap, name: &str) -> Vec<String> {
     // HTTP/2 may split the header (RFC 9113, 8.2.3).
     let headers = metadata.get_all(COOKIE).into_iter();
     headers
-        .filter_map(|header| header.to_str().ok())
-        .flat_map(Cookie::split_parse)
-        .filter_map(Result::ok)
+        .flat_map(|header| header.as_bytes().split(|byte| *byte == b';'))
+        // Cookies of other pages may hold any bytes. Ours is ASCII.
+        .filter_map(|pair| str::from_utf8(pair).ok().filter(|pair| pair.is_ascii()))
+        .filter_map(|pair| Cookie::parse(pair).ok())
         .filter(|cookie| cookie.name() == name && !cookie.value().is_empty())
         .map(|cookie| cookie.value().to_owned())
         .collect()

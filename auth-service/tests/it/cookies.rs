@@ -34,7 +34,7 @@ fn from_page<T>(message: T, origin: &str, cookies: &[&str]) -> Request<T> {
     metadata.insert("x-token-transport", "cookie".parse().expect("ASCII"));
     metadata.insert("origin", origin.parse().expect("ASCII"));
     for cookie in cookies {
-        metadata.append("cookie", cookie.parse().expect("ASCII"));
+        metadata.append("cookie", cookie.as_bytes().try_into().expect("a header"));
     }
     request
 }
@@ -261,6 +261,20 @@ on_both_backends! {
             cookie = set_cookie(rotated.expect("rotated").metadata()).expect("a cookie").0;
         }
         server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie, &cookie])).await.expect("the same twice");
+    }
+
+    async fn a_cookie_of_another_page_may_hold_any_text(database: TestDatabase) {
+        let server = start(database).await;
+        let (cookie, _) = registered(&server).await;
+        let between = format!("n=ü; {cookie}; größe=1");
+        let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&between])).await.expect("rotated");
+        let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
+        // A space that is not ASCII is part of the name.
+        let planted = format!("\u{a0}{COOKIE}=v1.planted");
+        let refused = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&planted])).await.expect_err("no cookie");
+        assert_eq!(bad_fields(&refused), ["refresh_token"]);
+        let logout = from_page(LogoutRequest::default(), PAGE, &["n=ü", &cookie]);
+        server.auth().logout(logout).await.expect("logged out");
     }
 
     async fn a_cookie_that_a_neighbour_planted_is_cleared(database: TestDatabase) {
