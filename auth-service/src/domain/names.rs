@@ -83,12 +83,13 @@ impl FromStr for Email {
         }
         let key = address_key(text).ok_or(bad)?;
         let options = Options::default().without_display_text().without_domain_literal();
-        // A quoted local part is another spelling of the same address.
-        let harmless = |c: char| !c.is_control() && !c.is_whitespace() && !is_unseen(c) && c != '"';
+        let harmless = |c: char| !c.is_control() && !c.is_whitespace() && !is_unseen(c);
+        // A quoted local part is another spelling of the same address. Folding turns other characters into quotes.
+        let is_quoted = key.contains('"');
         let short = text.chars().count() <= MAX_EMAIL_LEN && key.chars().count() <= MAX_EMAIL_LEN;
         // Validates the key, because the grammar does not cover every spelling that the given text may have.
         let valid = EmailAddress::parse_with_options(&key, options).is_ok();
-        if !short || !valid || !text.chars().all(harmless) {
+        if !short || !valid || is_quoted || !text.chars().all(harmless) {
             return Err(bad);
         }
         Ok(Self {
@@ -277,6 +278,7 @@ mod tests {
             "a@b\nc",
             "bo\u{3164}ss@b.test",
             "\"a\"@b.test",
+            "\u{ff02}a\u{ff02}@b.test",
             &long,
         ] {
             assert!(bad.parse::<Email>().is_err(), "{bad:?}");

@@ -72,13 +72,18 @@ impl Password {
 
     /// Whether the password is the login or the address of its owner, in any spelling.
     pub(crate) fn names(&self, login: Option<&Login>, email: Option<&Email>) -> bool {
-        let key = identifier_key(self.0.expose_secret());
+        let key = self.key();
         login.is_some_and(|login| login.folded() == key) || email.is_some_and(|email| email.key() == key)
     }
 
     /// Whether the password is a login or an address with one of these keys.
     pub(super) fn is_one_of(&self, keys: &[String]) -> bool {
-        keys.contains(&identifier_key(self.0.expose_secret()))
+        keys.contains(&self.key())
+    }
+
+    /// Returns the key that the password would have as a login or an address, without the white space around it.
+    fn key(&self) -> String {
+        identifier_key(self.0.expose_secret().trim())
     }
 
     /// Whether it is the same password.
@@ -126,7 +131,12 @@ mod tests {
             "Ann.Smith".parse().expect("good"),
             "ann@example.test".parse().expect("good"),
         );
-        for (text, named) in [("ANN.smith", true), ("Ann@Example.test", true), ("ann.smith1", false)] {
+        for (text, named) in [
+            ("ANN.smith", true),
+            ("Ann@Example.test", true),
+            (" ann@example.test\u{a0}", true),
+            ("ann.smith1", false),
+        ] {
             assert_eq!(
                 Password::chosen(text, PasswordRules::default())
                     .expect("good")

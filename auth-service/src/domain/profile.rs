@@ -4,6 +4,7 @@ use shared::{
     db::{Conn, write_tx},
     error::BadField,
     ids::UserId,
+    validate::{Fields, InvalidFields},
 };
 
 use super::{
@@ -46,6 +47,21 @@ impl ProfileChanges {
         let (login, email) = self.identifiers_other_than(user);
         login.is_some() || email.is_some()
     }
+
+    /// Refuses a new login or address that is the current password.
+    fn ensure_unlike(&self, password: &Password, user: &User) -> Result<(), InvalidFields> {
+        let (login, email) = self.identifiers_other_than(user);
+        let mut fields = Fields::new();
+        for (field, is_password) in [
+            ("login", password.names(login, None)),
+            ("email", password.names(None, email)),
+        ] {
+            if is_password {
+                fields.reject(field, "must not be the password");
+            }
+        }
+        fields.finish(|| Some(()))
+    }
 }
 
 impl User {
@@ -70,6 +86,7 @@ impl Accounts {
             let present = present.filter(User::is_person).ok_or(Error::UserNotFound)?;
             if changes.changes_identifier_of(&present) {
                 let password = password.ok_or(Error::ReauthenticationRequired)?;
+                changes.ensure_unlike(&password, &present)?;
                 verified = Some(self.verify_actor(act, password, UPDATE).await?);
                 // Like a registration, the answer reveals whether a name is taken.
                 self.attempts.admit_registration(act)?;

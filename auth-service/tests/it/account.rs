@@ -120,6 +120,24 @@ on_both_backends! {
         update_me(login("eve"), PASSWORD).await.expect("changed");
     }
 
+    async fn neither_login_nor_address_can_become_the_password(database: TestDatabase) {
+        let server = Server::start(database).await;
+        for (password, user, field) in [
+            ("Eve.Smith", User { login: " eve.smith".to_owned(), ..User::default() }, "login"),
+            ("eve@example.test", User { email: "Eve@Example.test".to_owned(), ..User::default() }, "email"),
+        ] {
+            let person = format!("ann-{field}");
+            let tokens = server.register(&person).await.tokens.expect("tokens");
+            let request = change(PASSWORD, password);
+            let changed = server.account().change_password(with_token(request, &tokens.access_token)).await.expect("changed");
+            let token = changed.into_inner().tokens.expect("tokens").access_token;
+            let request = UpdateMeRequest { user: Some(user), update_mask: None, current_password: password.to_owned() };
+            let refused = server.account().update_me(with_token(request, &token)).await.expect_err("the password");
+            assert_eq!((refused.code(), bad_fields(&refused)), (Code::InvalidArgument, vec![field.to_owned()]));
+            assert_eq!(me(&server, &token).await.expect("me").login, person, "nothing has changed");
+        }
+    }
+
     async fn another_login_makes_older_access_tokens_stale(database: TestDatabase) {
         let server = Server::start(database).await;
         let tokens = server.register("ann").await.tokens.expect("tokens");
