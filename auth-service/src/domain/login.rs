@@ -118,7 +118,7 @@ impl Accounts {
         };
         let logged_in = write_tx!(self.db, |tx| {
             // The password may have been changed while this one was verified.
-            let recorded = store::user_record_login(tx, found.id, &found.password_hash, self.clock.now()).await?;
+            let recorded = store::user_record_login(tx, found, self.clock.now()).await?;
             let Some(mut user) = recorded else {
                 return Ok(None);
             };

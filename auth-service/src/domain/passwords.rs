@@ -136,8 +136,12 @@ impl Accounts {
 }
 
 /// Fails if the password has changed since it was verified. `verified` is the user as read at that time.
+///
+/// A login stores another hash of the same password if the parameters of hashing have changed. Another password also
+/// raises the token version.
 pub(super) fn ensure_still_verified(user: &User, verified: &User) -> Result<(), Error> {
-    if user.password_hash.expose_secret() == verified.password_hash.expose_secret() {
+    let is_same_hash = user.password_hash.expose_secret() == verified.password_hash.expose_secret();
+    if is_same_hash || user.token_version == verified.token_version {
         Ok(())
     } else {
         Err(Error::CurrentPasswordWrong)

@@ -63,7 +63,7 @@ impl Accounts {
             let user = user_create(tx, &registration, password, now).await?;
             store::user_role_insert(tx, user.id, Role::Player).await?;
             let begun = sessions.begin(tx, act, &user, None, now).await?;
-            let recorded = store::user_record_login(tx, user.id, &hash, now).await?;
+            let recorded = store::user_record_login(tx, &user, now).await?;
             let user = recorded.ok_or(Error::UserNotFound)?;
             AuditEvent::new("user.register")
                 .user(user.id)

@@ -116,18 +116,16 @@ pub(crate) async fn user_lock(conn: &mut Conn, id: UserId) -> db::Result<Option<
     lock_row!(conn, users::table.find(id).select(User::as_select()))
 }
 
-/// Notes a login of the user, and locks the row against whoever else [locks](user_lock) it. `None` where the user is not active, or has another
-/// password by now.
-pub(crate) async fn user_record_login(
-    conn: &mut Conn,
-    id: UserId,
-    password_hash: &SecretString,
-    now: Timestamp,
-) -> db::Result<Option<User>> {
+/// Notes a login of the user, and locks the row against whoever else [locks](user_lock) it. Returns `None` if the user
+/// is not active, or has another password than when it was verified.
+pub(crate) async fn user_record_login(conn: &mut Conn, verified: &User, now: Timestamp) -> db::Result<Option<User>> {
+    // Another password raises the version, while another hash of the same password does not.
+    let is_same_hash = users::password_hash.eq(verified.password_hash.expose_secret());
+    let is_same_version = users::token_version.eq(verified.token_version);
     let unchanged = users::table
-        .find(id)
+        .find(verified.id)
         .filter(users::is_active.eq(true))
-        .filter(users::password_hash.eq(password_hash.expose_secret()));
+        .filter(is_same_hash.or(is_same_version));
     let update = diesel::update(unchanged).set(users::last_login_time.eq(now));
     query!(conn, |c| update
         .returning(User::as_returning())

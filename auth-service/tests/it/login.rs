@@ -86,6 +86,20 @@ on_both_backends! {
         hashing.await.expect("joined");
     }
 
+    async fn logins_at_the_same_time_all_succeed_though_one_of_them_stores_another_hash(database: TestDatabase) {
+        let server = Server::start(database).await;
+        server.register("ann").await;
+        let dearer = settings(&["--hashing-memory-kib", "4096", "--hashing-workers", "4"]);
+        let (_running, client) = server.replica_ahead(0, &dearer).await;
+        let logins = (0..8).map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.login(credentials("ann", PASSWORD)).await })
+        });
+        for login in logins.collect::<Vec<_>>() {
+            login.await.expect("joined").expect("logged in");
+        }
+    }
+
     async fn a_full_hashing_queue_says_when_to_come_back(database: TestDatabase) {
         let narrow = settings(&["--hashing-workers", "1", "--hashing-queue", "0", "--hashing-memory-kib", "65536"]);
         let server = Server::start_with(database, &narrow).await;
