@@ -39,15 +39,18 @@ pub fn generate_password() -> SecretString {
     SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Makes the user `admin`, a superuser, unless there is a superuser. Gives the password if it made one. `password` is asked for it
-/// before anything is written, so that it can be kept in time. The first login has to change it, unless the settings say otherwise.
+/// Makes the user `admin`, a superuser, unless there is a superuser, and returns the password if it made one. `password`
+/// is called before anything is written, so that the password can be kept in time. The first login has to change it,
+/// unless the settings say otherwise.
+///
+/// Does nothing if the settings have a password: then the service itself makes the user at its start.
 pub async fn ensure_first_admin(
     db: &Db,
     settings: &AuthSettings,
     clock: &Clock,
     password: impl FnOnce() -> Result<SecretString, StartError>,
 ) -> Result<Option<SecretString>, StartError> {
-    if superuser_exists(db).await? {
+    if settings.has_bootstrap_password() || superuser_exists(db).await? {
         return Ok(None);
     }
     let password = password()?;

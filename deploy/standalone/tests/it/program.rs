@@ -255,6 +255,19 @@ fn the_first_start_makes_everything_and_the_second_finds_it() {
 }
 
 #[test]
+fn a_given_password_is_the_first_administrators() {
+    block_on(async {
+        let place = Place::new();
+        let program = place.start(&["--bootstrap-admin-password", NEW_PASSWORD]);
+        let banner = Banner::of(&program).await;
+        assert!(!banner.text.contains("administrator"), "{}", banner.text);
+        assert!(!place.data().join("admin-password").exists());
+        banner.admin(NEW_PASSWORD).await;
+        end(program).await;
+    });
+}
+
+#[test]
 fn the_first_login_changes_the_password_and_the_kept_one_is_deleted_at_once() {
     block_on(async {
         let place = Place::new();
