@@ -100,8 +100,9 @@ async function send(method, path, body, signal) {
   if (response.status === 401) {
     const error = await errorOf(response);
     if (!isOver(error)) throw error;
-    // Too old, or issued before the roles changed: the session lives. Anything else says that it is over.
-    if (!["TOKEN_EXPIRED", "TOKEN_STALE"].includes(error.reason)) {
+    // The token is too old, was issued before the roles changed, or by a version that did not know of audiences: the
+    // session lives. Anything else says that it is over.
+    if (!["TOKEN_EXPIRED", "TOKEN_STALE", "AUDIENCE_REQUIRED"].includes(error.reason)) {
       // A late answer says nothing of whoever has logged in since.
       if (accessTokens.get(audience) === used) end("You were logged out.");
       throw error;
