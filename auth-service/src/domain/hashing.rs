@@ -1,7 +1,7 @@
 //! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a bounded amount of memory and
 //! takes no more than a fair share from the other RPCs.
 //!
-//! The threads that hash are their own, as nice as there is, and one half of them stands aside where others want the processors.
+//! The threads that hash are their own, with a low priority, and one half of them stands aside where others want the processors.
 //! Each keeps its memory for the next hash: giving it back each time costs the pages anew.
 //!
 //! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password Storage Cheat Sheet).
@@ -43,10 +43,11 @@ const IN_HAND: usize = 2;
 /// Those in a second who are told that there is no place, before they are told to wait for longer: a fiftieth of a processor, at about 100 us each.
 const REFUSALS: u32 = 200;
 
-/// How much nicer the threads are than the rest of the process: as nice as there is. By Linux's weights (15 to 1024) a thread gets little of a
-/// processor that something else wants as well, and all of one that is idle. Where Linux shares the processors out by containers or sessions, that
-/// goes for what else is in the service's own; the others have their share beside it.
-const NICENESS: i32 = 19;
+/// Niceness of the threads that hash (0 to 19). By Linux's weights (110 to 1024) a thread gets a tenth of a processor
+/// that the rest of the process wants as well, and all of one that is idle. With 19 it got a hundredth, so that a flood
+/// of refused guesses kept correct logins waiting for seconds. Where Linux divides the processors by containers or
+/// sessions, this applies within the service's own share.
+const NICENESS: i32 = 10;
 
 /// How long one half of the threads stand aside where others want the processors, the first time and at most: twice as long each time in a row.
 const ASIDE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(3200));
