@@ -3,8 +3,7 @@
     check_threat_model.py [deploy/docs/threat-model.md]
 
 In the "tests" column of a table, a path in backticks is a test file, and the names after it are tests in that file.
-A Rust test has an attribute that ends in `test`, or is in `on_both_backends!`. The name of a Python test begins with
-`test_`. Relative links on the page must also lead to tracked files.
+A Rust test has an attribute that ends in `test`, or `on_both_backends`. The name of a Python test begins with `test_`. Relative links on the page must also lead to tracked files.
 """
 
 import pathlib
@@ -20,10 +19,8 @@ LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 def has_test(source, name, is_python):
     if is_python:
         return name.startswith("test_") and re.search(rf"^(async )?def {name}\(", source, re.MULTILINE) is not None
-    if re.search(rf"#\[(\w+::)*test[^\]]*\]\s*(#\[[^\]]*\]\s*)*(pub )?(async )?fn {name}\(", source):
-        return True
-    declared = re.search(rf"^\s*async fn {name}\(database: TestDatabase\)", source, re.MULTILINE)
-    return declared is not None and "on_both_backends!" in source
+    attribute = r"#\[((\w+::)*test|on_both_backends)[^\]]*\]"
+    return re.search(rf"{attribute}\s*(#\[[^\]]*\]\s*)*(pub )?(async )?fn {name}\(", source) is not None
 
 
 def cells(line):

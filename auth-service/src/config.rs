@@ -12,12 +12,10 @@ use std::{
     time::Duration,
 };
 
+use access::token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER};
+use base::StartError;
 use clap::builder::NonEmptyStringValueParser;
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::{
-    config::StartError,
-    token::{DEFAULT_AUDIENCE, DEFAULT_ISSUER},
-};
 use url::Url;
 
 pub use self::{

@@ -1,6 +1,6 @@
 //! The ids that only auth-service knows.
 
-use shared::ids::{Id, Kind};
+use base::ids::{Id, Kind};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $id:ident, $kind:ident = $name:literal;)+) => {$(

@@ -3,6 +3,7 @@
 //! A request goes `grpc` (parse, one call) -> `domain` (rules, one transaction) -> `store` (SQL); nothing comes back up but
 //! a value or a domain error.
 
+mod assembly;
 pub mod commands;
 pub mod config;
 mod docs;
@@ -13,36 +14,26 @@ mod ids;
 mod jobs;
 mod store;
 
-use std::sync::Arc;
-
-use futures_util::FutureExt as _;
-use shared::{
-    clock::Clock,
-    config::{StartError, when_available},
-    db::{Db, Loader, MigrationLock, write_tx},
-    feed::{AccessView, OnSilence, SilenceRule},
-    proto::auth::v1::{
-        FILE_DESCRIPTOR_SET, access_feed_service_server::AccessFeedServiceServer,
-        account_service_server::AccountServiceServer, audit_service_server::AuditServiceServer,
-        auth_service_server::AuthServiceServer, key_service_server::KeyServiceServer,
-        rbac_service_server::RbacServiceServer, service_account_service_server::ServiceAccountServiceServer,
-        user_service_server::UserServiceServer,
-    },
-    rate::KeyedLimit,
-    server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings},
-    shares::Shares,
+use access::{
     token::{AUTH_SERVICE, AcceptedAudiences, KeySet, Verifier},
+    view::{AccessView, OnSilence, SilenceRule},
 };
+use base::{StartError, clock::Clock, listen::Listener, running::Running};
+use db::{Db, MigrationLock, write_tx};
+use proto::auth::v1::{
+    FILE_DESCRIPTOR_SET, access_feed_service_server::AccessFeedServiceServer,
+    account_service_server::AccountServiceServer, audit_service_server::AuditServiceServer,
+    auth_service_server::AuthServiceServer, key_service_server::KeyServiceServer,
+    rbac_service_server::RbacServiceServer, service_account_service_server::ServiceAccountServiceServer,
+    user_service_server::UserServiceServer,
+};
+use server::{ServerSettings, Service};
 use tonic::service::Routes;
 
 use self::{
+    assembly::{Assembly, Domain},
     config::AuthSettings,
-    domain::{
-        Accounts, Act, Attempts, AuditLog, DECLARATIONS, DeviceTokens, Error, FeedTail, HashingPool, Issuer, KeyRing,
-        KeyRingError, LostRevocations, Rbac, RefreshTokens, ServiceAccounts, Sessions,
-    },
-    grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
-    jobs::Jobs,
+    domain::{Act, Error, FeedTail, HashingPool, KeyRing, KeyRingError, LostRevocations},
 };
 pub use self::{
     domain::{
@@ -81,38 +72,40 @@ impl AuthService<'_> {
         for origin in self.settings.cookies.exposed() {
             tracing::warn!(%origin, "refresh tokens travel to this origin in a cookie without TLS");
         }
-        let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
-        let key_set = KeySet::empty();
         if self.settings.token_audience == AUTH_SERVICE {
             return Err(StartError::setting(
                 "--token-audience must not be auth-service: that is the audience of tokens for this service alone",
             ));
         }
-        let (issuer, audience) = (&self.settings.token_issuer, &self.settings.token_audience);
+        let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
+        let key_set = KeySet::empty();
         // Where its own database is silent, auth-service says so itself.
         let access = AccessView::following(key_set.clone(), self.clock.clone()).with_silence(SilenceRule {
             writes: OnSilence::Allow,
             ..SilenceRule::default()
         });
-        let audiences = AcceptedAudiences::deployment(audience)
+        let audiences = AcceptedAudiences::deployment(&self.settings.token_audience)
             .or_service(AUTH_SERVICE)
             .admitting_deployment_as_own(self.settings.admit_deployment_tokens);
-        let verifier = Verifier::new(issuer, audiences.clone(), key_set.clone(), self.clock.clone());
+        let verifier = |audiences| {
+            let issuer = &self.settings.token_issuer;
+            Verifier::new(issuer, audiences, key_set.clone(), self.clock.clone())
+        };
         // Tokens for other services can be introspected and revoked too.
-        let any_audience = Verifier::new(issuer, audiences.or_any(), key_set.clone(), self.clock.clone());
-        let server = GrpcServer {
+        let any_audience = verifier(audiences.clone().or_any());
+        let service = Service {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
-            verifier,
+            verifier: verifier(audiences),
             access: access.clone(),
+            backing: self.db.clone(),
+            clock: &self.clock,
+            grpc: self.grpc,
+            http: self.http,
         };
-        let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
-        let pages = HttpServer::new(health.clone()).spawn(self.server, self.http, running);
+        let service = service.start(running).await?;
         domain::counts::describe();
-        self.db.report(running);
-        self.db.watch_clock(&self.clock, running);
 
-        let stop = running.stop_token();
         let parts = (&self.db, &self.secrets, self.settings, &self.clock);
         let (service_accounts, hashing_pool) = (self.service_accounts.as_slice(), &hashing);
         let prepare = || async move {
@@ -121,7 +114,7 @@ impl AuthService<'_> {
             domain::bootstrap(db, settings, hashing_pool, clock).await?;
             Ok(keys)
         };
-        let Some(keys) = Box::pin(when_available(&self.db, stop, prepare)).await? else {
+        let Some(keys) = service.prepare(prepare).await? else {
             return Ok(key_set);
         };
         key_set.replace(keys.jwks());
@@ -129,128 +122,49 @@ impl AuthService<'_> {
         running.follow("access feed", tail.clone().follow());
         running.follow("access view", tail.clone().fill(access.clone()));
         tail.settle_commits(&access);
-        stop.run_until_cancelled(access.wait_until_loaded()).await;
-
+        service.wait_for_access().await;
         let lost = LostRevocations {
             db: self.db.clone(),
             clock: self.clock.clone(),
             keys: keys.clone(),
-            access: access.clone(),
+            access,
         };
         running.follow("lost revocations", lost.follow());
 
-        let sessions = Sessions {
-            db: self.db.clone(),
-            clock: self.clock.clone(),
-            issuer: Issuer {
-                keys: keys.clone(),
-                name: issuer.clone(),
-                audience: audience.clone(),
-                life: self.settings.access_token_life(),
-                service_life: self.settings.service_token_life(),
-                clock: self.clock.clone(),
-            },
-            refresh_tokens: RefreshTokens::new(&self.secrets),
-            device_tokens: DeviceTokens::new(&self.secrets),
-            verifier: any_audience,
-            lives: self.settings.lives(),
-            live: Loader::new(self.db.clone(), |conn, ids| {
-                store::sessions_with_holdings(conn, ids).boxed()
-            }),
-            max_per_user: self.settings.max_sessions_per_user.into(),
-        };
-        let attempts = Attempts::new(
-            self.db.clone(),
-            self.clock.clone(),
-            &self.secrets,
-            self.settings.attempts.rules(),
-        );
-        let audit_log = AuditLog {
-            db: self.db.clone(),
-            clock: self.clock.clone(),
-            retention: self.settings.audit_retention(),
-        };
-        let jobs = Jobs {
-            keys: keys.clone(),
-            feed: tail.clone(),
-            sessions: sessions.clone(),
-            attempts: attempts.clone(),
-            audit_log: audit_log.clone(),
-            db: self.db.clone(),
-            clock: self.clock.clone(),
-        };
-        jobs.spawn(running);
-        let accounts = Accounts {
-            db: self.db.clone(),
+        let domain = Assembly {
+            settings: self.settings,
+            secrets: &self.secrets,
+            db: self.db,
             clock: self.clock,
-            hashing,
-            sessions: sessions.clone(),
-            profiles: Loader::new(self.db.clone(), |conn, ids| {
-                store::users_with_holdings(conn, ids).boxed()
-            }),
-            attempts: attempts.clone(),
-            password_rules: self.settings.password_rules(),
-            registration_open: self.settings.registration_open,
-        };
-        let key_rpc = KeyRpc { keys };
-        let transports = Transports::new(self.settings.cookies.clone());
-        let account_rpc = AccountRpc {
-            accounts: accounts.clone(),
-            transports: transports.clone(),
-        };
-        let user_rpc = UserRpc {
-            accounts: accounts.clone(),
-        };
-        let service_accounts = ServiceAccounts {
-            db: self.db.clone(),
-            clock: accounts.clock.clone(),
-            issuer: sessions.issuer.clone(),
-            attempts,
-        };
-        let service_account_rpc = ServiceAccountRpc {
-            accounts: service_accounts.clone(),
-        };
-        let rbac_rpc = RbacRpc {
-            rbac: Rbac {
-                db: self.db.clone(),
-                clock: accounts.clock.clone(),
-                declarations: KeyedLimit::new(DECLARATIONS),
-            },
-        };
-        let most = self.settings.max_feed_streams_per_account;
-        let feed_rpc = AccessFeedRpc {
+            keys,
             tail,
-            streams: Arc::new(Shares::new(most.min(self.server.max_concurrent_streams / 2).max(1))),
-        };
-        let auth_rpc = AuthRpc {
-            accounts,
-            sessions,
-            service_accounts,
-            transports,
-        };
-        pages.mount(key_rpc.clone().router().merge(docs::router(&self.settings.gateway_url)));
-        rpcs.mount(
-            Routes::new(AuthServiceServer::new(auth_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
-                .add_service(AccountServiceServer::new(account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
-                .add_service(UserServiceServer::new(user_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
-                .add_service(KeyServiceServer::new(key_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
-                .add_service(AccessFeedServiceServer::new(feed_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
-                .add_service(
-                    AuditServiceServer::new(AuditRpc { log: audit_log }).max_decoding_message_size(MAX_MESSAGE_LEN),
-                )
-                .add_service(RbacServiceServer::new(rbac_rpc).max_decoding_message_size(MAX_MESSAGE_LEN))
-                .add_service(
-                    ServiceAccountServiceServer::new(service_account_rpc).max_decoding_message_size(MAX_MESSAGE_LEN),
-                ),
-        );
-        let db = self.db;
-        let ready = move || {
-            let (db, access) = (db.clone(), access.clone());
-            async move { access.is_loaded() && db.ping().await.is_ok() }
-        };
-        health.spawn(ready, running);
+            hashing,
+            any_audience,
+            max_feed_streams: (self.server.max_concurrent_streams / 2).max(1),
+        }
+        .assemble();
+        domain.jobs().spawn(running);
+        let pages = domain
+            .keys
+            .clone()
+            .router()
+            .merge(docs::router(&self.settings.gateway_url));
+        service.serve_pages(pages);
+        service.serve(routes(domain));
         Ok(key_set)
     }
+}
+
+/// The RPCs of all services.
+fn routes(domain: Domain) -> Routes {
+    Routes::new(AuthServiceServer::new(domain.auth))
+        .add_service(AccountServiceServer::new(domain.account))
+        .add_service(UserServiceServer::new(domain.users))
+        .add_service(KeyServiceServer::new(domain.keys))
+        .add_service(AccessFeedServiceServer::new(domain.feed))
+        .add_service(AuditServiceServer::new(domain.audit))
+        .add_service(RbacServiceServer::new(domain.rbac))
+        .add_service(ServiceAccountServiceServer::new(domain.service_accounts))
 }
 
 /// Brings the database up to date, and opens the keys. Of many replicas that start at once, one does what has to be
@@ -261,7 +175,7 @@ async fn prepare(
     migrate: bool,
 ) -> Result<KeyRing, StartError> {
     let mut lock = MigrationLock::acquire(db).await?;
-    shared::db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await?;
+    db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await?;
     domain::recompute_stale_keys(db, clock).await?;
     let declared: Result<(), Error> = write_tx!(db, |tx| {
         domain::feed::prepare(tx, settings.longest_token_life()).await?;

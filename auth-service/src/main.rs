@@ -7,15 +7,10 @@ use auth_service::{
     commands::{self, AfterRestore, CreateAdmin, CreateServiceAccount},
     config::{AuthSettings, SecretSettings},
 };
+use base::{StartError, clock::Clock, listen::Listener, program};
 use clap::{Args, Parser, Subcommand};
-use shared::{
-    clock::Clock,
-    config::{self, DatabaseArgs, Migrate, StartError},
-    db::Db,
-    secret_files::SecretFiles,
-    server::{Listener, Probe, Running, ServerSettings, shutdown_signal},
-    telemetry::{self, TelemetrySettings},
-};
+use db::{DatabaseArgs, Db, Migrate};
+use server::{Probe, ServiceArgs};
 
 /// Issues and rotates tokens; owns users and sessions.
 #[derive(Debug, Parser)]
@@ -50,11 +45,7 @@ struct Serve {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
-    secret_files: SecretFiles,
-    #[command(flatten)]
-    server: ServerSettings,
-    #[command(flatten)]
-    telemetry: TelemetrySettings,
+    service: ServiceArgs,
     /// Whether pending migrations are applied at the start; otherwise they are an error.
     #[arg(long, env = "MIGRATE", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     #[arg(help_heading = "Database")]
@@ -62,7 +53,7 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
-    config::run(env::args_os(), async |cli: Cli| match cli.command {
+    program::run(env::args_os(), async |cli: Cli| match cli.command {
         Command::Serve(serve) => serve.run().await,
         Command::CreateAdmin(create) => create.run().await,
         Command::AfterRestore(restore) => restore.run().await,
@@ -74,32 +65,19 @@ fn main() -> ExitCode {
 
 impl Serve {
     async fn run(self) -> Result<(), StartError> {
-        telemetry::init(&self.telemetry, "auth-service")?;
-        let files = [
-            self.secret.secret_file(),
-            self.database.secret_file(),
-            self.server.secret_file(),
-        ];
-        self.secret_files
-            .check(files.into_iter().chain(self.settings.secret_files()))?;
-        self.server.check().map_err(StartError::setting)?;
+        let files = [self.secret.secret_file(), self.database.secret_file()];
+        let files = files.into_iter().chain(self.settings.secret_files());
+        self.service.begin("auth-service", files)?;
         let secrets = self.secret.read()?;
         let database = self.database.settings()?;
-        let grpc = Listener::bind(self.settings.auth_listen, "--auth-listen")
-            .await
-            .map_err(StartError::failed)?;
-        let http = Listener::bind(self.settings.auth_http_listen, "--auth-http-listen")
-            .await
-            .map_err(StartError::failed)?;
-        let running = Running::new(
-            shutdown_signal().map_err(StartError::failed)?,
-            self.server.drain_timeout(),
-        );
+        let grpc = Listener::bind(self.settings.auth_listen, "--auth-listen").await?;
+        let http = Listener::bind(self.settings.auth_http_listen, "--auth-http-listen").await?;
+        let running = self.service.running()?;
         tracing::info!(grpc = %grpc.address(), http = %http.address(), database = %database.url, "starting");
         let service = AuthService {
             settings: &self.settings,
-            server: &self.server,
-            db: Db::connect(&database).await.map_err(StartError::failed)?,
+            server: &self.service.server,
+            db: Db::connect(&database).await?,
             secrets,
             service_accounts: self.settings.service_accounts()?,
             clock: Clock::system(),

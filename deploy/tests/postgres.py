@@ -8,7 +8,7 @@ import tempfile
 
 from ports import free_ports
 
-SUPERVISOR = pathlib.Path(__file__).resolve().parent.parent.parent / "shared/src/testing/postgres-supervisor.sh"
+SUPERVISOR = pathlib.Path(__file__).resolve().parent.parent.parent / "shared/db/src/testing/postgres-supervisor.sh"
 
 
 class Postgres:

@@ -1,9 +1,9 @@
 //! What a question about the leaderboard takes, with few players and with many.
 
+use base::{clock::Timestamp, ids::UserId};
 use divan::{Bencher, black_box};
 use game_service::ranks::{Ranks, Standing};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use shared::{clock::Timestamp, ids::UserId};
 
 fn main() {
     divan::main();

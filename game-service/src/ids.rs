@@ -1,6 +1,6 @@
 //! The ids that are game-service's own.
 
-use shared::ids::{Id, Kind};
+use base::ids::{Id, Kind};
 
 /// Names a game.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

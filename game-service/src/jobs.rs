@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use access::{feed::NameChanges, view::Position};
+use base::running::Running;
 use futures_util::FutureExt as _;
-use shared::{
-    feed::{NameChanges, Position},
-    server::Running,
-};
 use tokio::sync::mpsc;
 
 use crate::domain::{Games, Leaderboard, Names};

@@ -16,21 +16,20 @@ mod store;
 
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-
-use shared::{
-    authz::{Grants, Policies},
-    clock::Clock,
-    config::{StartError, when_available},
-    db::{self, Db, Loader, MigrationLock},
-    feed::{AccessView, Follower, NameFeed, SilenceRule},
-    proto::game::v1::{
-        FILE_DESCRIPTOR_SET, game_service_server::GameServiceServer, history_service_server::HistoryServiceServer,
-        leaderboard_service_server::LeaderboardServiceServer,
-    },
-    server::{GrpcServer, HttpServer, Listener, MAX_MESSAGE_LEN, Running, ServerSettings},
+use access::{
+    feed::{Follower, NameFeed},
+    policy::Grants,
     token::{AcceptedAudiences, KeySet, KeySource, Verifier},
+    view::{AccessView, SilenceRule},
 };
+use base::{StartError, clock::Clock, listen::Listener, running::Running};
+use db::{Db, Loader, MigrationLock};
+use futures_util::FutureExt as _;
+use proto::game::v1::{
+    FILE_DESCRIPTOR_SET, game_service_server::GameServiceServer, history_service_server::HistoryServiceServer,
+    leaderboard_service_server::LeaderboardServiceServer,
+};
+use server::{ServerSettings, Service};
 use tonic::service::Routes;
 
 pub use self::store::MIGRATIONS;
@@ -80,26 +79,20 @@ impl GameService<'_> {
     /// `migrate` applies the migrations that are pending; without it they are an error.
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<(), StartError> {
         let keys = KeySet::empty();
-        let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?;
-        let (access, follower) = self.keys.open(&keys, &policies, &self.clock, running).await?;
-        let server = GrpcServer {
+        let (access, follower) = self.keys.open(&keys, &self.clock, running).await?;
+        let verifier = Verifier::new(self.token_issuer, self.token_audiences, keys, self.clock.clone());
+        let service = Service {
             settings: self.server,
             descriptor_set: FILE_DESCRIPTOR_SET,
-            verifier: Verifier::new(
-                self.token_issuer,
-                self.token_audiences,
-                keys.clone(),
-                self.clock.clone(),
-            ),
+            verifier,
             access: access.clone(),
+            backing: self.db.clone(),
+            clock: &self.clock,
+            grpc: self.grpc,
+            http: self.http,
         };
-        let (health, rpcs) = server.spawn(self.grpc, running).await.map_err(StartError::setting)?;
-        HttpServer::new(health.clone()).spawn(self.server, self.http, running);
+        let service = service.start(running).await?;
         domain::counts::describe();
-        self.db.report(running);
-        self.db.watch_clock(&self.clock, running);
-
-        let stop = running.stop_token();
         let db = &self.db;
         let prepare = || async move {
             let mut lock = MigrationLock::acquire(db).await?;
@@ -109,7 +102,7 @@ impl GameService<'_> {
                 error => StartError::failed(error),
             })
         };
-        let Some(after) = Box::pin(when_available(db, stop, prepare)).await? else {
+        let Some(after) = service.prepare(prepare).await? else {
             return Ok(());
         };
 
@@ -133,29 +126,21 @@ impl GameService<'_> {
         if let Some(follower) = follower {
             let (feed, changes) = NameFeed::new(after);
             jobs::follow_names(&games, after, changes, running);
-            follower.with_names(feed).spawn(access.clone(), &policies, running);
+            follower
+                .with_names(feed)
+                .spawn(access.clone(), service.policies(), running);
         }
-        if stop.run_until_cancelled(access.wait_until_loaded()).await.is_none() {
+        if !service.wait_for_access().await {
             return Ok(());
         }
-
-        let games = GameRpc { games };
         let history = HistoryRpc {
-            history: History { db: self.db.clone() },
-            access: access.clone(),
+            history: History { db: self.db },
+            access,
         };
-        let leaderboard = LeaderboardRpc { leaderboard };
-        rpcs.mount(
-            Routes::new(GameServiceServer::new(games).max_decoding_message_size(MAX_MESSAGE_LEN))
-                .add_service(HistoryServiceServer::new(history).max_decoding_message_size(MAX_MESSAGE_LEN))
-                .add_service(LeaderboardServiceServer::new(leaderboard).max_decoding_message_size(MAX_MESSAGE_LEN)),
-        );
-        let db = self.db;
-        let ready = move || {
-            let (db, access) = (db.clone(), access.clone());
-            async move { access.is_loaded() && db.ping().await.is_ok() }
-        };
-        health.spawn(ready, running);
+        let rpcs = Routes::new(GameServiceServer::new(GameRpc { games }))
+            .add_service(HistoryServiceServer::new(history))
+            .add_service(LeaderboardServiceServer::new(LeaderboardRpc { leaderboard }));
+        service.serve(rpcs);
         Ok(())
     }
 }
@@ -165,7 +150,6 @@ impl VerificationKeys {
     async fn open(
         self,
         keys: &KeySet,
-        policies: &Policies,
         clock: &Clock,
         running: &Running,
     ) -> Result<(AccessView, Option<Box<Follower>>), StartError> {
@@ -181,8 +165,8 @@ impl VerificationKeys {
                 running.follow("verification keys", async move {
                     source.follow(followed, refresh, stop).await;
                 });
-                let access = AccessView::offline(keys.clone(), Grants::from_policies(policies));
-                Ok((access, None))
+                let grants = Grants::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?;
+                Ok((AccessView::offline(keys.clone(), grants), None))
             }
             Self::Follow(follower, rule) => {
                 let access = AccessView::following(keys.clone(), clock.clone()).with_silence(rule);

@@ -2,22 +2,16 @@
 
 use std::{env, process::ExitCode};
 
+use access::{settings::VerifierSettings, token::KeySource, view::SilenceSettings};
+use base::{StartError, clock::Clock, listen::Listener, program};
 use clap::{Args, Parser, Subcommand};
+use db::{DatabaseArgs, Db, Migrate};
 use game_service::{
     GameService, MIGRATIONS, VerificationKeys,
     commands::{RecomputeLeaderboard, SeedPlayers},
     config::GameSettings,
 };
-use shared::{
-    clock::Clock,
-    config::{self, DatabaseArgs, Migrate, StartError},
-    db::Db,
-    feed::SilenceSettings,
-    secret_files::SecretFiles,
-    server::{Listener, Probe, Running, ServerSettings, shutdown_signal},
-    telemetry::{self, TelemetrySettings},
-    token::{KeySource, VerifierSettings},
-};
+use server::{Probe, ServiceArgs};
 
 /// Plays tic-tac-toe, keeps every finished game and ranks the players.
 #[derive(Debug, Parser)]
@@ -52,11 +46,7 @@ struct Serve {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
-    secret_files: SecretFiles,
-    #[command(flatten)]
-    server: ServerSettings,
-    #[command(flatten)]
-    telemetry: TelemetrySettings,
+    service: ServiceArgs,
     /// Whether pending migrations are applied at the start; otherwise they are an error.
     #[arg(long, env = "MIGRATE", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     #[arg(help_heading = "Database")]
@@ -64,7 +54,7 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
-    config::run(env::args_os(), async |cli: Cli| match cli.command {
+    program::run(env::args_os(), async |cli: Cli| match cli.command {
         Command::Serve(serve) => serve.run().await,
         Command::Probe(probe) => probe.run("http://127.0.0.1:50052").await,
         Command::Migrate(migrate) => migrate.run(&MIGRATIONS).await,
@@ -75,37 +65,24 @@ fn main() -> ExitCode {
 
 impl Serve {
     async fn run(self) -> Result<(), StartError> {
-        telemetry::init(&self.telemetry, "game-service")?;
-        let files = [
-            self.verifier.secret_file(),
-            self.database.secret_file(),
-            self.server.secret_file(),
-        ];
-        self.secret_files.check(files)?;
-        self.server.check().map_err(StartError::setting)?;
+        let files = [self.verifier.secret_file(), self.database.secret_file()];
+        self.service.begin("game-service", files)?;
         let database = self.database.settings()?;
         let follower = self.verifier.follower()?;
-        let grpc = Listener::bind(self.settings.game_listen, "--game-listen")
-            .await
-            .map_err(StartError::failed)?;
-        let http = Listener::bind(self.settings.game_http_listen, "--game-http-listen")
-            .await
-            .map_err(StartError::failed)?;
-        let running = Running::new(
-            shutdown_signal().map_err(StartError::failed)?,
-            self.server.drain_timeout(),
-        );
+        let grpc = Listener::bind(self.settings.game_listen, "--game-listen").await?;
+        let http = Listener::bind(self.settings.game_http_listen, "--game-http-listen").await?;
+        let running = self.service.running()?;
         tracing::info!(grpc = %grpc.address(), http = %http.address(), database = %database.url, "starting");
         let service = GameService {
             settings: &self.settings,
-            server: &self.server,
+            server: &self.service.server,
             token_issuer: &self.verifier.token_issuer,
             token_audiences: self.verifier.audiences("game-service"),
             keys: match follower {
                 Some(follower) => VerificationKeys::Follow(Box::new(follower), self.silence.rule()),
                 None => VerificationKeys::From(KeySource::from(&self.verifier), self.verifier.keys_refresh()),
             },
-            db: Db::connect(&database).await.map_err(StartError::failed)?,
+            db: Db::connect(&database).await?,
             clock: Clock::system(),
             grpc,
             http,

@@ -2,28 +2,25 @@
 
 use std::{fs, net::SocketAddr, time::Duration};
 
-use shared::{
-    clock::Clock,
-    db::{Backend, DatabaseSettings, Db},
-    ids::UserId,
-    proto::{
-        auth::v1::{
-            GetJwksRequest, GetJwksResponse, ListSigningKeysRequest, ListSigningKeysResponse, RetireSigningKeyRequest,
-            RetireSigningKeyResponse, RotateSigningKeyRequest, RotateSigningKeyResponse,
-            key_service_server::{KeyService, KeyServiceServer},
-        },
-        game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
+use base::{clock::Clock, ids::UserId};
+use db::{Backend, DatabaseSettings, Db};
+use proto::{
+    auth::v1::{
+        GetJwksRequest, GetJwksResponse, ListSigningKeysRequest, ListSigningKeysResponse, RetireSigningKeyRequest,
+        RetireSigningKeyResponse, RotateSigningKeyRequest, RotateSigningKeyResponse,
+        key_service_server::{KeyService, KeyServiceServer},
     },
-    testing::{
-        TestDatabase, block_on,
-        feed::{CLIENT_ID, CLIENT_SECRET, FakeAuth},
-        program::{Addresses, Ended, Program, Signal, get, not_serving, serving},
-        rpc::{channel, listener, reason, with_token},
-        tokens::TokenMint,
-        write_secret,
-    },
+    game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
 };
 use tempfile::TempDir;
+use testing::{
+    TestDatabase, block_on,
+    feed::{CLIENT_ID, CLIENT_SECRET, FakeAuth},
+    program::{Addresses, Ended, Program, Signal, get, not_serving, serving},
+    rpc::{channel, listener, reason, with_token},
+    tokens::TokenMint,
+    write_secret,
+};
 use tokio::net::{TcpListener, TcpSocket};
 use tonic::{
     Request, Response, Status,
@@ -396,7 +393,7 @@ async fn ran(place: &Place, code: i32, arguments: &[&str]) -> String {
 async fn change(place: &Place, statement: &str) {
     let settings = DatabaseSettings::new(place.url.parse().expect("a URL"));
     let db = Db::connect_beside(&settings).await.expect("connected");
-    let changed: shared::db::Result<usize> = shared::write_tx!(db, |tx| shared::query!(tx, |c| {
+    let changed: db::Result<usize> = db::write_tx!(db, |tx| db::query!(tx, |c| {
         diesel_async::RunQueryDsl::execute(diesel::sql_query(statement), c).await
     }));
     assert!(changed.expect("changed") > 0, "{statement}");

@@ -1,10 +1,7 @@
 //! `auth-service after-restore`: what has to be done once a database was put back from a back-up, before anything serves it.
 
-use shared::{
-    clock::Clock,
-    config::{DatabaseArgs, StartError},
-    secret_files::SecretFiles,
-};
+use base::{StartError, clock::Clock, secret_files::SecretFiles};
+use db::DatabaseArgs;
 
 use crate::{config::SecretSettings, domain::after_restore};
 

@@ -2,12 +2,9 @@
 
 use std::{io, path::PathBuf};
 
+use base::{StartError, clock::Clock, secret_files::SecretFiles};
+use db::DatabaseArgs;
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::{
-    clock::Clock,
-    config::{DatabaseArgs, StartError},
-    secret_files::SecretFiles,
-};
 
 use super::bad;
 use crate::{

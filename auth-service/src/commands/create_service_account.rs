@@ -1,11 +1,8 @@
 //! `auth-service create-service-account`: an account for another service, made by whoever can reach the database.
 
+use base::{StartError, clock::Clock, secret_files::SecretFiles};
+use db::DatabaseArgs;
 use secrecy::ExposeSecret as _;
-use shared::{
-    clock::Clock,
-    config::{DatabaseArgs, StartError},
-    secret_files::SecretFiles,
-};
 
 use super::bad;
 use crate::domain::{Act, ClientId, CodeName, Error, NewServiceAccount, PermissionName, create_service_account};

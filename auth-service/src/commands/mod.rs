@@ -6,12 +6,8 @@ mod create_service_account;
 
 use std::fmt;
 
-use shared::{
-    clock::Clock,
-    config::{DatabaseArgs, Migrate, StartError},
-    db::{Db, MigrationLock, bring_up_to_date},
-    secret_files::SecretFiles,
-};
+use base::{StartError, clock::Clock, secret_files::SecretFiles};
+use db::{DatabaseArgs, Db, Migrate, MigrationLock, bring_up_to_date};
 
 pub use self::{after_restore::AfterRestore, create_admin::CreateAdmin, create_service_account::CreateServiceAccount};
 use crate::{MIGRATIONS, domain::recompute_stale_keys};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::rate::RateRule;
+use base::rate::RateRule;
 
 use crate::domain::AttemptRules;
 

@@ -2,17 +2,17 @@
 
 use std::{borrow::Cow, str::FromStr, time::Duration};
 
-use secrecy::SecretString;
-use shared::{
+use access::token::{AUTH_SERVICE, Claims, FIRST_PARTY_CLIENT_ID};
+use base::{
     clock::{Clock, Timestamp},
-    db::Db,
     ids::SessionId,
-    token::{AUTH_SERVICE, Claims, FIRST_PARTY_CLIENT_ID},
     validate::InvalidFields,
 };
+use db::Db;
+use secrecy::SecretString;
 use uuid::Uuid;
 
-use super::{error::Error, key_ring::KeyRing, service_accounts::ClientId};
+use super::{client_id::ClientId, error::Error, key_ring::KeyRing};
 use crate::store;
 
 /// A signed access token.

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use shared::{
-    clock::Clock,
-    db::{Db, Loader},
-    ids::UserId,
-};
+use base::{clock::Clock, ids::UserId};
+use db::{Db, Loader};
 
-use super::{Attempts, Error, HashingPool, PasswordRules, Sessions};
+use super::{Attempts, Error, HashingPool, PasswordRules, Sessions, audit::Records};
 use crate::store::{self, Role, UserWithHoldings};
 
 /// The use cases of accounts; `registration` and `login` have some of them.
@@ -36,6 +33,16 @@ pub(crate) struct Profile {
     pub(crate) is_admin: bool,
     /// Everything that the user holds, sorted.
     pub(crate) permissions: Vec<String>,
+}
+
+impl Records for Accounts {
+    fn db(&self) -> &Db {
+        &self.db
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
 }
 
 impl Accounts {

@@ -2,12 +2,12 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use ipnet::IpNet;
-use shared::{
+use access::token::Principal;
+use base::{
     clock::Timestamp,
     ids::{SessionId, UserId},
-    token::Principal,
 };
+use ipnet::IpNet;
 
 use crate::store::SessionUse;
 

@@ -23,12 +23,12 @@ use std::{
 };
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
-use shared::{
+use base::{
     clock::{Clock, Timestamp},
-    db::{self, Conn, DatabaseTime, Db, write_tx},
     ids::UserId,
     rate::{AddressLimit, KeyedLimit, RateRule},
 };
+use db::{Conn, DatabaseTime, Db, write_tx};
 
 use super::{Act, Error, ServerSecrets, audit::AuditEvent, secret::Purpose};
 use crate::{

@@ -3,11 +3,11 @@
 
 use std::fmt::Display;
 
-use shared::{
+use base::{
     clock::{Clock, Timestamp},
-    db::{self, Conn, Db, write_tx},
     ids::UserId,
 };
+use db::{Conn, Db, write_tx};
 
 use super::{
     Error,
@@ -114,36 +114,6 @@ impl AuditEvent {
 pub(super) trait Records {
     fn db(&self) -> &Db;
     fn clock(&self) -> &Clock;
-}
-
-impl Records for super::Accounts {
-    fn db(&self) -> &Db {
-        &self.db
-    }
-
-    fn clock(&self) -> &Clock {
-        &self.clock
-    }
-}
-
-impl Records for super::ServiceAccounts {
-    fn db(&self) -> &Db {
-        &self.db
-    }
-
-    fn clock(&self) -> &Clock {
-        &self.clock
-    }
-}
-
-impl Records for super::Sessions {
-    fn db(&self) -> &Db {
-        &self.db
-    }
-
-    fn clock(&self) -> &Clock {
-        &self.clock
-    }
 }
 
 /// Writes the event down where the use case was refused for want of authority. What it had done is rolled back by then.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use shared::{
+use base::{
     clock::Clock,
-    db::{Db, write_tx},
     page::{PageRequest, Position},
 };
+use db::{Db, write_tx};
 
 use super::Error;
 use crate::{

@@ -6,12 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use shared::{
-    db::Conn,
-    ids::UserId,
-    token::{MAX_TOKEN_LEN, TokenError},
-    validate::InvalidFields,
-};
+use access::token::{MAX_TOKEN_LEN, TokenError};
+use base::{ids::UserId, validate::InvalidFields};
+use db::Conn;
 
 use super::{
     Error,

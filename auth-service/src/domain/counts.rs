@@ -1,7 +1,7 @@
 //! What is counted for operators. Sessions are counted where they are written: one whose transaction fails afterwards counts too.
 
+use base::telemetry::metrics::InHand;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
-use shared::telemetry::metrics::InHand;
 
 use super::Error;
 use crate::store::SessionEnd;

@@ -2,18 +2,20 @@
 
 use std::fmt;
 
+use base::clock::Timestamp;
+use db::Conn;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use shared::{clock::Timestamp, db::Conn};
 
 use super::{
     Act, Error,
     audit::AuditEvent,
+    client_id::ClientId,
     code_name::{CodeName, PermissionName},
     feed,
-    rbac::lock_policies,
+    policies::lock_policies,
     revocation,
-    service_accounts::{ClientId, NewServiceAccount, digest_of, service_account_create, set_holdings},
+    service_accounts::{NewServiceAccount, digest_of, service_account_create, set_holdings},
 };
 use crate::store;
 

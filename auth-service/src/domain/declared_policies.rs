@@ -3,17 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shared::{
-    authz::{Policies, Policy},
-    clock::Timestamp,
-    db::Conn,
-    validate::InvalidFields,
-};
+use access::policy::{Policies, Policy};
+use base::{clock::Timestamp, validate::InvalidFields};
+use db::Conn;
 
 use super::{
     Error,
     code_name::PermissionName,
-    rbac::{MAX_ROLE_PERMISSIONS, lock_policies},
+    policies::{ALL, MAX_ROLE_PERMISSIONS, lock_policies},
 };
 use crate::{
     ids::{ActionId, PermissionId, ResourceId},
@@ -22,9 +19,6 @@ use crate::{
 
 /// The owner of what auth-service declares itself.
 pub(crate) const ITSELF: &str = "auth-service";
-/// The action that stands for every action of its resource. No RPC declares it.
-pub(crate) const ALL: &str = "all";
-
 /// A permission that an RPC needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Declared {

@@ -2,10 +2,8 @@
 //!
 //! Other services hear of it by the access feed and make what the user did there anonymous.
 
-use shared::{
-    db::{Conn, write_tx},
-    ids::UserId,
-};
+use base::ids::UserId;
+use db::{Conn, write_tx};
 
 use super::{
     Accounts, Act, Error, Password,
@@ -13,7 +11,7 @@ use super::{
     authority,
     feed::{self, Change},
     passwords::ensure_still_verified,
-    profile::user_lock_person,
+    people::user_lock_person,
     revocation,
 };
 use crate::store::{self, SessionEnd};

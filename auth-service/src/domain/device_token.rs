@@ -4,8 +4,8 @@
 //! counter failures of this device count, so that nobody else can lock it out. Like a refresh token it is keyed by a secret outside the
 //! database, so that a stolen database gives none, and the same device and user always give the same token.
 
+use base::ids::UserId;
 use secrecy::SecretString;
-use shared::ids::UserId;
 
 use super::{
     mac_keys::MacKeys,
@@ -94,7 +94,7 @@ mod tests {
         let (devices, refresh) = (DeviceTokens::new(&secrets), RefreshTokens::new(&secrets));
         let user = UserId::generate();
         let claim = RefreshClaim {
-            session_id: shared::ids::SessionId::generate(),
+            session_id: base::ids::SessionId::generate(),
             counter: 1,
         };
         assert_eq!(devices.read(refresh.make(claim).expose_secret(), user), None);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use shared::{db, error::BadField, token::TokenError, validate::InvalidFields};
+use access::token::TokenError;
+use base::{error::BadField, validate::InvalidFields};
 
 /// Why a use case did not do what was asked.
 #[derive(Debug, thiserror::Error)]

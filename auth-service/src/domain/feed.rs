@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use prost::Message as _;
-use shared::{
-    clock::Timestamp,
-    db::{self, Conn},
-    feed::Epoch,
-    ids::{SessionId, UserId},
-    proto::auth::v1 as proto,
+use ::proto::auth::v1 as proto;
+use access::{
     token::{Jwks, LEEWAY},
+    view::Epoch,
 };
+use base::{
+    clock::Timestamp,
+    ids::{SessionId, UserId},
+};
+use db::Conn;
+use prost::Message as _;
 
-use super::rbac::lock_policies;
+use super::policies::lock_policies;
 use crate::store::{self, FeedHead, FeedRow};
 
 /// Woken after every commit that has published something.

@@ -10,13 +10,11 @@ use std::{
     time::Duration,
 };
 
+use access::view::{AccessView, Epoch, Position};
+use base::clock::{Clock, Timestamp};
+use db::{Db, write_tx};
 use prost::Message as _;
-use shared::{
-    clock::{Clock, Timestamp},
-    db::{self, Db, write_tx},
-    feed::{AccessView, Epoch, Position},
-    proto::auth::v1::{AccessEvent, WatchResponse},
-};
+use proto::auth::v1::{AccessEvent, WatchResponse};
 use tokio::sync::watch;
 
 use super::{
@@ -485,7 +483,7 @@ fn limit(count: usize) -> i64 {
 }
 
 /// The place that a consumer names, if it is one.
-pub(crate) fn position(epoch: &str, sequence: i64) -> Result<Option<Position>, shared::ids::ParseIdError> {
+pub(crate) fn position(epoch: &str, sequence: i64) -> Result<Option<Position>, base::ids::ParseIdError> {
     if epoch.is_empty() {
         return Ok(None);
     }

@@ -3,14 +3,10 @@
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use base::{StartError, clock::Clock, ids::UserId};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use db::{Conn, Db, write_tx};
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::{
-    clock::Clock,
-    config::StartError,
-    db::{Conn, Db, write_tx},
-    ids::UserId,
-};
 
 use super::{
     Act, Email, Error, HashingPool, Login, Password, PasswordRules, PersonName, Registration,

@@ -1,10 +1,8 @@
 //! Fuzz targets for tokens that only this service issues, and for names and passwords that any client may send.
 
+use base::ids::{SessionId, UserId};
 use secrecy::ExposeSecret;
-use shared::{
-    ids::{SessionId, UserId},
-    testing::fuzz::Target,
-};
+use testing::fuzz::Target;
 use uuid::Uuid;
 
 use super::{

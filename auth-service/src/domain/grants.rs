@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use shared::{
-    db::{Conn, write_tx},
-    ids::UserId,
-    validate::InvalidFields,
-};
+use base::{ids::UserId, validate::InvalidFields};
+use db::{Conn, write_tx};
 
 use super::{
     Act, Error,
@@ -15,7 +12,8 @@ use super::{
     code_name::PermissionName,
     declared_policies::{self, Declared},
     feed::{self, Change},
-    rbac::{Rbac, lock_policies},
+    policies::lock_policies,
+    rbac::Rbac,
     revocation,
 };
 use crate::store::{self, FeedHead, Holdings, Role};

@@ -21,10 +21,10 @@ use argon2::{
         phc::{Output, ParamsString, PasswordHash, Salt},
     },
 };
+use base::places::Refusals;
 use metrics::histogram;
 use rustix::time::{ClockId, clock_gettime};
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::places::Refusals;
 use tokio::sync::oneshot;
 
 use super::{

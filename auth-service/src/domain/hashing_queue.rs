@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 
+use base::{ids::UserId, rate};
 use ipnet::IpNet;
-use shared::{ids::UserId, rate};
 use tokio::{sync::oneshot, time::Instant};
 
 /// How fast turns are forgotten: after this time they count for 1/e.

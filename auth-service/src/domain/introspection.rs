@@ -1,11 +1,11 @@
 //! Tokens of either kind, by trial: what one is worth at this moment (RFC 7662), and its end (RFC 7009).
 
-use shared::{
+use access::token::{FIRST_PARTY_CLIENT_ID, Principal};
+use base::{
     clock::Timestamp,
-    db::{self, Conn, write_tx},
     ids::{SessionId, UserId},
-    token::{FIRST_PARTY_CLIENT_ID, Principal},
 };
+use db::{Conn, write_tx};
 
 use super::{
     Act, Error, Sessions, audit::AuditEvent, feed, refresh_token::RefreshClaim, revocation, session::Standing,

@@ -13,12 +13,10 @@ use std::{
     time::Duration,
 };
 
+use access::token::{Jwk, Jwks, LEEWAY};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use shared::{
-    clock::{Clock, Settled, Timestamp},
-    db::{self, Conn, Db, write_tx},
-    token::{Jwk, Jwks, LEEWAY},
-};
+use base::clock::{Clock, Settled, Timestamp};
+use db::{Conn, Db, write_tx};
 use tokio::sync::watch;
 
 use super::{

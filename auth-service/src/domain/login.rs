@@ -1,7 +1,7 @@
 //! Login.
 
+use db::write_tx;
 use secrecy::SecretString;
-use shared::db::write_tx;
 
 use super::{
     Accounts, Act, Error, Password, RequestedAudience, TokenPair,

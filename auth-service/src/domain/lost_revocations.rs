@@ -7,16 +7,22 @@
 
 use std::time::Duration;
 
-use prost::Message as _;
-use shared::{
+use ::proto::auth::v1 as proto;
+use access::view::AccessView;
+use base::{
     clock::Clock,
-    db::{self, Conn, Db, write_tx},
-    feed::AccessView,
     ids::{SessionId, UserId},
-    proto::auth::v1 as proto,
 };
+use db::{Conn, Db, write_tx};
+use prost::Message as _;
 
-use super::{Act, Error, KeyRing, audit::AuditEvent, counts, feed, feed::Change, session_ends};
+use super::{
+    Act, Error, KeyRing,
+    audit::AuditEvent,
+    counts,
+    feed::{self, Change},
+    session_ends,
+};
 use crate::store::{self, SessionEnd};
 
 /// Before what failed is tried again.

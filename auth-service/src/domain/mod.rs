@@ -7,6 +7,7 @@ mod attempts;
 mod audit;
 mod audit_log;
 mod authority;
+mod client_id;
 mod code_name;
 mod common_passwords;
 pub(crate) mod counts;
@@ -14,6 +15,7 @@ mod declared_accounts;
 mod declared_policies;
 mod deletion;
 mod device_token;
+mod devices;
 mod error;
 pub(crate) mod feed;
 mod feed_stream;
@@ -31,6 +33,8 @@ mod mac_keys;
 mod names;
 mod password;
 mod passwords;
+mod people;
+mod policies;
 mod profile;
 mod rbac;
 mod rbac_deletion;
@@ -54,6 +58,7 @@ pub(crate) use self::{
     act::{Act, Actor, Origin},
     attempts::{AttemptRules, Attempts},
     audit_log::AuditLog,
+    client_id::ClientId,
     code_name::{CodeName, PermissionName},
     declared_policies::{Declared, declare_own},
     device_token::DeviceTokens,
@@ -69,15 +74,13 @@ pub(crate) use self::{
     names::{Email, Login, MAX_IDENTIFIER_BYTES, PersonName, fold, is_unseen},
     password::{Password, PasswordRules},
     passwords::PasswordChange,
+    policies::MAX_ROLE_PERMISSIONS,
     profile::ProfileChanges,
-    rbac::{
-        DECLARATIONS, MAX_ROLE_PERMISSIONS, Named, Rbac, Renaming, RoleWithPermissions, is_reserved_action,
-        is_reserved_role,
-    },
+    rbac::{DECLARATIONS, Named, Rbac, Renaming, RoleWithPermissions, is_reserved_action, is_reserved_role},
     refresh_token::RefreshTokens,
     registration::Registration,
     restore::after_restore,
-    service_accounts::{ClientId, Described, NewServiceAccount, ServiceAccounts, create_service_account},
+    service_accounts::{Described, NewServiceAccount, ServiceAccounts, create_service_account},
     session::{SessionLives, TokenPair},
     sessions::Sessions,
     signing_key::KeyRingError,

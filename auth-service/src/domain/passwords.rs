@@ -2,13 +2,9 @@
 //!
 //! A hash takes long, so it is made outside of the transaction, which then looks whether what was verified is still so.
 
+use base::{clock::Timestamp, ids::UserId, validate::InvalidFields};
+use db::{Conn, write_tx};
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::{
-    clock::Timestamp,
-    db::{Conn, write_tx},
-    ids::UserId,
-    validate::InvalidFields,
-};
 
 use super::{
     Accounts, Act, Error, Password, TokenPair,
@@ -19,7 +15,7 @@ use super::{
     hashing::Verdict,
     hashing_queue::Client,
     names,
-    profile::user_lock_person,
+    people::user_lock_person,
     revocation,
 };
 use crate::store::{self, Session, SessionEnd, User};

@@ -1,11 +1,11 @@
 //! What a user is called, and how it changes.
 
-use shared::{
-    db::{Conn, write_tx},
+use base::{
     error::BadField,
     ids::UserId,
     validate::{Fields, InvalidFields},
 };
+use db::{Conn, write_tx};
 
 use super::{
     Accounts, Act, Email, Error, Login, Password, PersonName,
@@ -14,6 +14,7 @@ use super::{
     feed::{self, Change},
     names,
     passwords::ensure_still_verified,
+    people::user_lock_person,
     revocation,
 };
 use crate::store::{self, ProfileValues, User};
@@ -61,13 +62,6 @@ impl ProfileChanges {
             }
         }
         fields.finish(|| Some(()))
-    }
-}
-
-impl User {
-    /// Whether this is a person, and not deleted.
-    pub(super) const fn is_person(&self) -> bool {
-        !self.is_service && self.delete_time.is_none()
     }
 }
 
@@ -180,12 +174,6 @@ impl Accounts {
     }
 }
 
-/// A person who is not deleted, whose row is locked. Users who stand for services are looked after elsewhere.
-pub(super) async fn user_lock_person(tx: &mut Conn, id: UserId) -> Result<User, Error> {
-    let user = store::user_lock(tx, id).await?.filter(User::is_person);
-    user.ok_or(Error::UserNotFound)
-}
-
 /// Returns the text that user searches look through: login, address and names, folded, one per line. No match spans two
 /// lines.
 pub(super) fn search_folded(login_folded: &str, email: &str, person_names: [&str; 3]) -> String {
@@ -226,7 +214,7 @@ pub(super) async fn ensure_free(
 }
 
 /// Another transaction may have taken a name since [`ensure_free`]; then the constraint says which.
-pub(super) fn taken(error: shared::db::Error) -> Error {
+pub(super) fn taken(error: db::Error) -> Error {
     if error.is_unique_violation_of("users", "login_folded") {
         Error::UserAlreadyExists(vec![taken_field("login")])
     } else if error.is_unique_violation_of("users", "email_folded") {

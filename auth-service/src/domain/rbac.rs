@@ -1,29 +1,26 @@
 //! Resources, actions, permissions and roles: what there is to be held. Who holds it is for `grants`.
 
-use shared::{
+use base::{
     clock::{Clock, Timestamp},
-    db::{self, Conn, Db, write_tx},
     error::BadField,
     ids::{Id, Kind, UserId},
     page::{PageRequest, Position},
     rate::{KeyedLimit, RateRule},
 };
+use db::{Conn, Db, write_tx};
 
 use super::{
     Act, Error,
     audit::{AuditEvent, Records, recording_refusals},
     authority,
     code_name::PermissionName,
-    declared_policies::ALL,
     feed::{self, Change},
+    policies::{ALL, lock_policies},
 };
 use crate::{
     ids::{ActionId, ActionKind, PermissionId, PermissionKind, ResourceId, ResourceKind, RoleId, RoleKind},
     store::{self, ActionRow, PermissionRow, ResourceRow, Role, RoleRow},
 };
-
-/// Permissions that one role may hold. GetMe and the access feed carry them.
-pub(crate) const MAX_ROLE_PERMISSIONS: i64 = 1000;
 
 const RESERVED_ACTIONS: [&str; 5] = [ALL, "create", "read", "update", "delete"];
 const RESERVED_ROLES: [Role; 4] = [Role::Superuser, Role::Admin, Role::Player, Role::Service];
@@ -75,12 +72,6 @@ pub(crate) fn is_reserved_action(code_name: &str) -> bool {
 /// Whether a role is built in.
 pub(crate) fn is_reserved_role(code_name: &str) -> bool {
     RESERVED_ROLES.iter().any(|role| role.code_name() == code_name)
-}
-
-/// Locks what there is to be held and what each role holds until the transaction ends, so that what the feed says of a role is what
-/// the tables say. To be called after the rows of users are locked.
-pub(super) async fn lock_policies(tx: &mut Conn) -> db::Result<()> {
-    store::role_lock(tx, Role::Service).await
 }
 
 impl Named {

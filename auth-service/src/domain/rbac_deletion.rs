@@ -4,11 +4,8 @@
 //! Users come first in the order of locks, and who they are is only known once everything is locked: so what was found is looked at
 //! again, and the call may be repeated where it has changed meanwhile.
 
-use shared::{
-    clock::Timestamp,
-    db::{self, Conn, write_tx},
-    ids::UserId,
-};
+use base::{clock::Timestamp, ids::UserId};
+use db::{Conn, write_tx};
 
 use super::{
     Act, Error,
@@ -16,7 +13,8 @@ use super::{
     authority,
     code_name::PermissionName,
     feed::{self, Change},
-    rbac::{Rbac, is_reserved_action, is_reserved_role, lock_policies},
+    policies::lock_policies,
+    rbac::{Rbac, is_reserved_action, is_reserved_role},
     revocation,
 };
 use crate::store::{self, ActionRow, PermissionRow, ResourceRow};

@@ -4,8 +4,8 @@
 //! stolen database gives no token and a forged token costs no query. The same session and counter always give the
 //! same token, which is how a lost answer can be given again.
 
+use base::ids::SessionId;
 use secrecy::SecretString;
-use shared::ids::SessionId;
 
 use super::{
     error::Error,

@@ -1,11 +1,8 @@
 //! Registration.
 
+use base::{clock::Timestamp, ids::UserId};
+use db::{Conn, write_tx};
 use secrecy::SecretString;
-use shared::{
-    clock::Timestamp,
-    db::{Conn, write_tx},
-    ids::UserId,
-};
 
 use super::{
     Accounts, Act, Email, Error, LoggedIn, Login, Password, PersonName, RequestedAudience,

@@ -3,11 +3,9 @@
 
 use std::time::Duration;
 
-use shared::{
-    clock::Clock,
-    db::{Db, write_tx},
-    feed::Epoch,
-};
+use access::view::Epoch;
+use base::clock::Clock;
+use db::{Db, write_tx};
 
 use super::{Act, Error, audit::AuditEvent, feed, key_ring, secret::ServerSecrets};
 use crate::store::{self, SessionEnd};

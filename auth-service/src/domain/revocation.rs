@@ -1,10 +1,10 @@
 //! What makes tokens that are out worth nothing. The caller has locked the user's row, and publishes the change that it gets.
 
-use shared::{
+use base::{
     clock::Timestamp,
-    db::{self, Conn},
     ids::{SessionId, UserId},
 };
+use db::Conn;
 
 use super::{counts, feed::Change};
 use crate::store::{self, SessionEnd};

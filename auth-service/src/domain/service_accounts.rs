@@ -10,24 +10,24 @@ use aws_lc_rs::{
     digest::{SHA256, digest},
     rand,
 };
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use secrecy::{ExposeSecret as _, SecretString};
-use shared::{
+use base::{
     clock::{Clock, Timestamp},
-    db::{Conn, Db, write_tx},
     ids::{UserId, UserKind},
     page::{PageRequest, Position},
-    token::{AUTH_SERVICE, DEFAULT_AUDIENCE, FIRST_PARTY_CLIENT_ID},
     validate::InvalidFields,
 };
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use db::{Conn, Db, write_tx};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     Act, Attempts, Error, Issuer,
     access_token::{AccessToken, Bearer, RequestedAudience},
-    audit::{AuditEvent, recording_refusals},
+    audit::{AuditEvent, Records, recording_refusals},
     authority,
+    client_id::ClientId,
     feed::{self, Change},
-    rbac::lock_policies,
+    policies::lock_policies,
     revocation,
 };
 use crate::store::{self, Role, ServiceAccount};
@@ -35,20 +35,6 @@ use crate::store::{self, Role, ServiceAccount};
 const SECRET_BYTES: usize = 32;
 /// The time of the last token is kept as exactly as this, so that not every token costs a write.
 const LAST_TOKEN_PRECISION: Duration = Duration::from_mins(1);
-/// What the audit log calls others by.
-const RESERVED: [&str; 4] = [FIRST_PARTY_CLIENT_ID, "command-line", AUTH_SERVICE, DEFAULT_AUDIENCE];
-
-/// What a service calls itself: 3 to 32 of `a-z 0-9 _ -`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ClientId(String);
-
-/// The text is no client id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "must be 3 to 32 of the characters a-z 0-9 _ -, and not first-party, command-line, auth-service or game-backend"
-)]
-pub(crate) struct InvalidClientId;
-
 /// The use cases of service accounts.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceAccounts {
@@ -77,26 +63,6 @@ pub(crate) struct NewServiceAccount {
     pub(crate) permissions: Vec<String>,
 }
 
-impl std::str::FromStr for ClientId {
-    type Err = InvalidClientId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidClientId> {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-        if (3..=32).contains(&text.len()) && text.bytes().all(allowed) && !RESERVED.contains(&text) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidClientId)
-        }
-    }
-}
-
-impl ClientId {
-    /// As it is written.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl NewServiceAccount {
     /// What an account holds where nothing else is said.
     pub(crate) fn default_roles() -> Vec<String> {
@@ -114,6 +80,16 @@ pub fn generate_client_secret() -> SecretString {
 /// What is kept of a secret.
 pub(super) fn digest_of(secret: &str) -> Vec<u8> {
     digest(&SHA256, secret.as_bytes()).as_ref().to_vec()
+}
+
+impl Records for ServiceAccounts {
+    fn db(&self) -> &Db {
+        &self.db
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
 }
 
 impl ServiceAccounts {

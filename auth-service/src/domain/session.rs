@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use secrecy::SecretString;
-use shared::{
+use base::{
     clock::{ALLOWANCE, Timestamp},
     ids::{SessionId, UserId},
 };
+use secrecy::SecretString;
 
 use super::{access_token::AccessToken, act::Origin};
 use crate::{

@@ -2,19 +2,19 @@
 
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
+use access::token::Verifier;
 use aws_lc_rs::digest::{SHA256, digest};
-use secrecy::SecretString;
-use shared::{
+use base::{
     clock::{Clock, Timestamp},
-    db::{Conn, Db, Loader, write_tx},
     ids::SessionId,
-    token::Verifier,
 };
+use db::{Conn, Db, Loader, write_tx};
+use secrecy::SecretString;
 
 use super::{
     Act, DeviceTokens, Error, Issuer, RefreshTokens, SessionLives, TokenPair,
     access_token::{AccessToken, Bearer, RequestedAudience},
-    audit::AuditEvent,
+    audit::{AuditEvent, Records},
     counts,
     feed::{self, Change},
     refresh_token::RefreshClaim,
@@ -62,6 +62,16 @@ pub(super) struct Begun {
 enum Outcome<T> {
     Done(T),
     Refused(Error),
+}
+
+impl Records for Sessions {
+    fn db(&self) -> &Db {
+        &self.db
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
 }
 
 impl Sessions {

@@ -1,5 +1,6 @@
 //! The key that signs, Ed25519 (RFC 8037), and how private keys lie in the database: in PKCS#8, encrypted with a key that is not in it.
 
+use access::token::{Claims, KeyError, TOKEN_TYPE};
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     signature::Ed25519KeyPair,
@@ -7,10 +8,6 @@ use aws_lc_rs::{
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, Header};
 use secrecy::SecretString;
-use shared::{
-    db,
-    token::{Claims, KeyError, TOKEN_TYPE},
-};
 
 use super::secret::{Purpose, ServerSecrets};
 use crate::store::SigningKeyRow;
@@ -114,13 +111,13 @@ pub(super) fn decrypt(secrets: &ServerSecrets, row: &SigningKeyRow) -> Result<(V
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::signature::KeyPair as _;
-    use jsonwebtoken::{DecodingKey, Validation};
-    use secrecy::ExposeSecret as _;
-    use shared::{
+    use base::{
         clock::{Clock, Timestamp},
         ids::UserId,
-        testing::tokens::TokenMint,
     };
+    use jsonwebtoken::{DecodingKey, Validation};
+    use secrecy::ExposeSecret as _;
+    use testing::tokens::TokenMint;
 
     use super::*;
 

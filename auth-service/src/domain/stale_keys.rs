@@ -9,11 +9,11 @@
 //! others keep what they have, log in with their login, and are marked for administrators. They are tried
 //! again, as the key may be free later.
 
-use shared::{
+use base::{
     clock::{Clock, Timestamp},
-    db::{self, Conn, Db, write_tx},
     ids::UserId,
 };
+use db::{Conn, Db, write_tx};
 
 use super::{Act, Error, audit::AuditEvent, names::identifier_key, profile::search_folded};
 use crate::store::{self, StoredKeys, User};

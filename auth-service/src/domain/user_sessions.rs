@@ -1,11 +1,11 @@
 //! What users see of their sessions and end of them from elsewhere, and administrators of other people's.
 
-use shared::{
+use base::{
     clock::Timestamp,
-    db::{self, Conn, write_tx},
     ids::{SessionId, SessionKind, UserId},
     page::{PageRequest, Position},
 };
+use db::{Conn, write_tx};
 
 use super::{
     Act, Error, Sessions,

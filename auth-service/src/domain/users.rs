@@ -1,18 +1,18 @@
 //! What administrators do with users.
 
-use shared::{
-    db::write_tx,
+use base::{
     ids::{UserId, UserKind},
     page::{PageRequest, Position},
 };
+use db::write_tx;
 
 use super::{
     Accounts, Act, Error, Registration,
     audit::{AuditEvent, recording_refusals},
     authority, feed,
     hashing_queue::Client,
-    profile::user_lock_person,
-    rbac::lock_policies,
+    people::user_lock_person,
+    policies::lock_policies,
     registration::{NewPassword, user_create},
     revocation,
 };

@@ -2,14 +2,10 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use access::authz;
+use base::{ids::UserId, shares::Shares, validate::Fields};
 use futures_util::{Stream, stream};
-use shared::{
-    authz,
-    ids::UserId,
-    proto::auth::v1::{WatchRequest, WatchResponse, access_feed_service_server::AccessFeedService},
-    shares::Shares,
-    validate::Fields,
-};
+use proto::auth::v1::{WatchRequest, WatchResponse, access_feed_service_server::AccessFeedService};
 use tonic::{Request, Response, Status};
 
 use crate::domain::{Error, FeedEnded, FeedStream, FeedTail, counts, feed_position};

@@ -1,15 +1,13 @@
 //! `auth.v1.AccountService`.
 
-use ipnet::IpNet;
-use shared::{
-    authz,
-    proto::auth::v1::{
-        self as proto, ChangePasswordRequest, ChangePasswordResponse, DeleteMeRequest, DeleteMeResponse, GetMeRequest,
-        GetMeResponse, UpdateMeRequest, UpdateMeResponse, account_service_server::AccountService,
-    },
-    server::ClientAddress,
-    validate::{Fields, InvalidFields},
+use ::proto::auth::v1::{
+    self as proto, ChangePasswordRequest, ChangePasswordResponse, DeleteMeRequest, DeleteMeResponse, GetMeRequest,
+    GetMeResponse, UpdateMeRequest, UpdateMeResponse, account_service_server::AccountService,
 };
+use access::authz;
+use base::validate::{Fields, InvalidFields};
+use ipnet::IpNet;
+use server::ClientAddress;
 use tonic::{Request, Response, Status};
 
 use super::{act::act, convert, passwords, profile, sessions, transport::Transports};

@@ -1,9 +1,7 @@
 //! Who calls, and from where, for the domain.
 
-use shared::{
-    authz::Caller,
-    server::{ClientAddress, RequestId},
-};
+use access::authz::Caller;
+use server::{ClientAddress, RequestId};
 use tonic::Request;
 
 use crate::domain::{Act, Actor, Origin, is_unseen};

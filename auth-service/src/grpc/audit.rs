@@ -2,13 +2,13 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use shared::{
+use base::{
     page::PageRequest,
-    proto::auth::v1::{
-        AuditEvent, ListAuditEventsRequest, ListAuditEventsResponse, audit_event::Outcome,
-        audit_service_server::AuditService,
-    },
     validate::{Fields, InvalidFields},
+};
+use proto::auth::v1::{
+    AuditEvent, ListAuditEventsRequest, ListAuditEventsResponse, audit_event::Outcome,
+    audit_service_server::AuditService,
 };
 use tonic::{Request, Response, Status};
 
@@ -90,7 +90,7 @@ fn listing(
 fn event(row: AuditRow) -> Result<AuditEvent, Error> {
     let details: HashMap<String, String> = serde_json::from_str(&row.details)
         .map_err(|error| Error::Internal(format!("the details of the audit event {}: {error}", row.id)))?;
-    let text = |id: Option<shared::ids::UserId>| id.map(|id| id.to_string()).unwrap_or_default();
+    let text = |id: Option<base::ids::UserId>| id.map(|id| id.to_string()).unwrap_or_default();
     Ok(AuditEvent {
         event_id: row.id.to_string(),
         event_time: Some(row.event_time.into()),

@@ -1,17 +1,17 @@
 //! `auth.v1.AuthService`.
 
-use secrecy::ExposeSecret as _;
-use shared::{
-    authz::{self, Caller},
-    proto::auth::v1::{
-        self as proto, IntrospectTokenRequest, IntrospectTokenResponse, LoginRequest, LoginResponse, LogoutRequest,
-        LogoutResponse, RefreshAccessTokenRequest, RefreshAccessTokenResponse, RegisterRequest, RegisterResponse,
-        RevokeAllTokensRequest, RevokeAllTokensResponse, RevokeTokenRequest, RevokeTokenResponse, RotateTokensRequest,
-        RotateTokensResponse, auth_service_server::AuthService,
-    },
-    token::TokenError,
-    validate::{Fields, InvalidFields},
+use ::proto::auth::v1::{
+    self as proto, IntrospectTokenRequest, IntrospectTokenResponse, LoginRequest, LoginResponse, LogoutRequest,
+    LogoutResponse, RefreshAccessTokenRequest, RefreshAccessTokenResponse, RegisterRequest, RegisterResponse,
+    RevokeAllTokensRequest, RevokeAllTokensResponse, RevokeTokenRequest, RevokeTokenResponse, RotateTokensRequest,
+    RotateTokensResponse, auth_service_server::AuthService,
 };
+use access::{
+    authz::{self, Caller},
+    token::TokenError,
+};
+use base::validate::{Fields, InvalidFields};
+use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 

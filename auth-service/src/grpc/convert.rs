@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use ::proto::auth::v1 as proto;
+use base::ids::SessionId;
 use secrecy::ExposeSecret as _;
-use shared::{ids::SessionId, proto::auth::v1 as proto};
 
 use crate::domain::{AccessToken, Introspection, Session, TokenPair, User};
 

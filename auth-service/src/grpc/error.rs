@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use shared::{
+use access::{
     authz::{self, Caller},
-    error::ErrorReply,
-    proto::auth::v1::ErrorReason,
     token::AUTH_SERVICE,
 };
+use base::error::ErrorReply;
+use proto::auth::v1::ErrorReason;
 use tonic::{Code, Status};
 
 use crate::domain::Error;

@@ -1,7 +1,7 @@
 //! Checks of fields that several requests have.
 
+use base::validate::Fields;
 use prost_types::FieldMask;
-use shared::validate::Fields;
 
 use crate::domain::{CodeName, PermissionName};
 

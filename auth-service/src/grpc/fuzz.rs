@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use shared::{proto::auth::v1::DeclaredPermission, testing::fuzz::Target};
+use proto::auth::v1::DeclaredPermission;
+use testing::fuzz::Target;
 use tonic::{
     Code, Request,
     metadata::{Ascii, MetadataValue},

@@ -10,14 +10,12 @@ use axum::{
     response::IntoResponse as _,
     routing::get,
 };
+use base::validate::InvalidFields;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use shared::{
-    proto::auth::v1::{
-        GetJwksRequest, GetJwksResponse, ListSigningKeysRequest, ListSigningKeysResponse, RetireSigningKeyRequest,
-        RetireSigningKeyResponse, RotateSigningKeyRequest, RotateSigningKeyResponse, SigningKey,
-        key_service_server::KeyService, signing_key,
-    },
-    validate::InvalidFields,
+use proto::auth::v1::{
+    GetJwksRequest, GetJwksResponse, ListSigningKeysRequest, ListSigningKeysResponse, RetireSigningKeyRequest,
+    RetireSigningKeyResponse, RotateSigningKeyRequest, RotateSigningKeyResponse, SigningKey,
+    key_service_server::KeyService, signing_key,
 };
 use tonic::{Request, Response, Status};
 

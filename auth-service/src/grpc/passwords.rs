@@ -1,6 +1,6 @@
 //! Passwords in requests.
 
-use shared::validate::Fields;
+use base::validate::Fields;
 
 use crate::domain::{Password, PasswordRules};
 

@@ -1,10 +1,8 @@
 //! What a request changes in a profile.
 
+use base::validate::{Fields, InvalidFields};
 use prost_types::FieldMask;
-use shared::{
-    proto::auth::v1::User,
-    validate::{Fields, InvalidFields},
-};
+use proto::auth::v1::User;
 
 use super::fields;
 use crate::domain::ProfileChanges;

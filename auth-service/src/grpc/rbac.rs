@@ -1,11 +1,7 @@
 //! `auth.v1.RbacService`.
 
-use shared::{
-    ids::UserKind,
-    page::PageRequest,
-    proto::auth::v1::{self as proto, rbac_service_server::RbacService},
-    validate::Fields,
-};
+use ::proto::auth::v1::{self as proto, rbac_service_server::RbacService};
+use base::{ids::UserKind, page::PageRequest, validate::Fields};
 use tonic::{Request, Response, Status};
 
 use super::{

@@ -1,6 +1,6 @@
 //! Roles, permissions and decisions as messages.
 
-use shared::proto::auth::v1::{self as proto, permission_decision::Reason};
+use ::proto::auth::v1::{self as proto, permission_decision::Reason};
 
 use crate::domain::{
     ActionRow, Decision, PermissionName, PermissionRow, ResourceRow, RoleWithPermissions, is_reserved_action,

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shared::{
+use ::proto::auth::v1 as proto;
+use base::{
     ids::{Kind, UserId},
     page::PageRequest,
-    proto::auth::v1 as proto,
     validate::{Fields, InvalidFields},
 };
 

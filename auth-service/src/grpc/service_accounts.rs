@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
-use shared::{
+use base::{
     page::PageRequest,
-    proto::auth::v1::{
-        CreateServiceAccountRequest, CreateServiceAccountResponse, DeleteServiceAccountRequest,
-        DeleteServiceAccountResponse, GetServiceAccountRequest, GetServiceAccountResponse, ListServiceAccountsRequest,
-        ListServiceAccountsResponse, RotateServiceAccountSecretRequest, RotateServiceAccountSecretResponse,
-        ServiceAccount, service_account_service_server::ServiceAccountService,
-    },
     validate::{Fields, InvalidFields},
 };
+use proto::auth::v1::{
+    CreateServiceAccountRequest, CreateServiceAccountResponse, DeleteServiceAccountRequest,
+    DeleteServiceAccountResponse, GetServiceAccountRequest, GetServiceAccountResponse, ListServiceAccountsRequest,
+    ListServiceAccountsResponse, RotateServiceAccountSecretRequest, RotateServiceAccountSecretResponse, ServiceAccount,
+    service_account_service_server::ServiceAccountService,
+};
+use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Request, Response, Status};
 
 use super::{act::act, fields};

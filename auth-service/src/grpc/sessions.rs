@@ -1,14 +1,14 @@
 //! The RPCs about sessions: a user's own in `AccountService`, other people's in `UserService`.
 
-use shared::{
+use base::{
     ids::{SessionId, SessionKind, UserId},
     page::PageRequest,
-    proto::auth::v1::{
-        ListMySessionsRequest, ListMySessionsResponse, ListUserSessionsRequest, ListUserSessionsResponse,
-        RevokeMySessionRequest, RevokeMySessionResponse, RevokeUserSessionRequest, RevokeUserSessionResponse,
-        RevokeUserTokensRequest, RevokeUserTokensResponse,
-    },
     validate::{Fields, InvalidFields},
+};
+use proto::auth::v1::{
+    ListMySessionsRequest, ListMySessionsResponse, ListUserSessionsRequest, ListUserSessionsResponse,
+    RevokeMySessionRequest, RevokeMySessionResponse, RevokeUserSessionRequest, RevokeUserSessionResponse,
+    RevokeUserTokensRequest, RevokeUserTokensResponse,
 };
 use tonic::{Request, Response, Status};
 

@@ -12,12 +12,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base::{error::ErrorReply, validate::InvalidFields};
 use cookie::{Cookie, CookieBuilder, SameSite};
-use shared::{
-    error::ErrorReply,
-    proto::auth::v1::{ErrorReason, TokenPair},
-    validate::InvalidFields,
-};
+use proto::auth::v1::{ErrorReason, TokenPair};
 use tonic::{
     Code, Request, Response, Status,
     metadata::{Ascii, MetadataMap, MetadataValue},

@@ -1,14 +1,14 @@
 //! `auth.v1.UserService`.
 
-use shared::{
+use ::proto::auth::v1::{
+    self as proto, CreateUserRequest, CreateUserResponse, DeactivateUserRequest, DeactivateUserResponse,
+    DeleteUserRequest, DeleteUserResponse, GetUserRequest, GetUserResponse, ListUsersRequest, ListUsersResponse,
+    ReactivateUserRequest, ReactivateUserResponse, SetPasswordRequest, SetPasswordResponse, UpdateUserRequest,
+    UpdateUserResponse, user_service_server::UserService,
+};
+use base::{
     ids::{UserId, UserKind},
     page::PageRequest,
-    proto::auth::v1::{
-        self as proto, CreateUserRequest, CreateUserResponse, DeactivateUserRequest, DeactivateUserResponse,
-        DeleteUserRequest, DeleteUserResponse, GetUserRequest, GetUserResponse, ListUsersRequest, ListUsersResponse,
-        ReactivateUserRequest, ReactivateUserResponse, SetPasswordRequest, SetPasswordResponse, UpdateUserRequest,
-        UpdateUserResponse, user_service_server::UserService,
-    },
     validate::{Fields, InvalidFields},
 };
 use tonic::{Request, Response, Status};

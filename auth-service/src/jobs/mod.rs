@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use base::{clock::Clock, running::Running};
+use db::Db;
 use futures_util::FutureExt as _;
-use shared::{clock::Clock, db::Db, server::Running};
 
 use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Sessions, tend_stale_keys};
 

@@ -1,7 +1,7 @@
 //! `audit_events`.
 
-use shared::db::prelude::*;
-use shared::{clock::Timestamp, db, ids::UserId, page::PageRequest};
+use base::{clock::Timestamp, ids::UserId, page::PageRequest};
+use db::prelude::*;
 
 use super::schema::audit_events;
 use crate::ids::{AuditEventId, AuditEventKind};

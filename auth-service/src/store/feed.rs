@@ -1,12 +1,9 @@
 //! `feed_head` and `access_feed`.
 
+use access::view::Epoch;
+use base::clock::Timestamp;
+use db::{Backend, prelude::*, prepared};
 use diesel::{sql_types::Bool, upsert::excluded};
-use shared::db::prelude::*;
-use shared::{
-    clock::Timestamp,
-    db::{self, Backend, prepared},
-    feed::Epoch,
-};
 
 use super::schema::{access_feed, feed_head};
 

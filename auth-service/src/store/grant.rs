@@ -1,7 +1,7 @@
 //! `role_permissions` and `user_permissions`: who holds which permission.
 
-use shared::db::prelude::*;
-use shared::{db, ids::UserId};
+use base::ids::UserId;
+use db::prelude::*;
 
 use super::{
     Role,

@@ -1,11 +1,8 @@
 //! What a user holds, beside what else is asked of them: one statement, and one line of text for each list.
 
+use base::ids::{SessionId, UserId};
+use db::{Prepared, prelude::*, prepared};
 use diesel::sql_types::{Nullable, Text};
-use shared::db::prelude::*;
-use shared::{
-    db::{self, Prepared, prepared},
-    ids::{SessionId, UserId},
-};
 
 use super::{
     NewSession, Session, User,

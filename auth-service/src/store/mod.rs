@@ -15,8 +15,8 @@ mod throttle;
 mod user;
 mod user_keys;
 
+use db::Migrations;
 use diesel_migrations::embed_migrations;
-use shared::db::Migrations;
 
 pub(crate) use self::{
     audit::{AuditFilter, AuditRow, audit_delete_before, audit_insert, audit_list},

@@ -1,13 +1,12 @@
 //! `users`, as they change and as they are listed.
 
-use secrecy::{ExposeSecret as _, SecretString};
-use shared::db::prelude::*;
-use shared::{
+use base::{
     clock::Timestamp,
-    db,
     ids::{UserId, UserKind},
     page::PageRequest,
 };
+use db::prelude::*;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     User,

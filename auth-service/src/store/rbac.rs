@@ -1,8 +1,7 @@
 //! `resources`, `actions`, `permissions` and `roles`.
 
-use shared::db::prelude::*;
-use shared::page::PageRequest;
-use shared::{clock::Timestamp, db};
+use base::{clock::Timestamp, page::PageRequest};
+use db::prelude::*;
 
 use super::schema::{actions, permissions, resources, roles};
 use crate::ids::{ActionId, ActionKind, PermissionId, PermissionKind, ResourceId, ResourceKind, RoleId, RoleKind};

@@ -1,7 +1,7 @@
 //! `roles` and `user_roles`.
 
-use shared::db::{prelude::*, sql_types::Uuid};
-use shared::{db, ids::UserId};
+use base::{ids::UserId, sql_types::Uuid};
+use db::prelude::*;
 
 use super::schema::{roles, user_roles};
 
@@ -21,7 +21,7 @@ pub(crate) enum Role {
 impl Role {
     pub(crate) const fn code_name(self) -> &'static str {
         match self {
-            Self::Superuser => shared::authz::SUPERUSER,
+            Self::Superuser => access::policy::SUPERUSER,
             Self::Admin => "admin",
             Self::Player => "player",
             Self::Service => "service",

@@ -1,8 +1,8 @@
 //! The tables, as `migrations/` makes them.
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::{BigInt, Bool, Nullable, Text};
-    use shared::db::sql_types::{Timestamp, Uuid};
 
     users (id) {
         id -> Uuid,
@@ -30,8 +30,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text};
-    use shared::db::sql_types::{Timestamp, Uuid};
 
     sessions (id) {
         id -> Uuid,
@@ -53,8 +53,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::Timestamp;
     use diesel::sql_types::{Binary, Nullable, Text};
-    use shared::db::sql_types::Timestamp;
 
     signing_keys (kid) {
         kid -> Text,
@@ -69,8 +69,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::Text;
-    use shared::db::sql_types::{Timestamp, Uuid};
 
     roles (id) {
         id -> Uuid,
@@ -82,7 +82,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    use shared::db::sql_types::Uuid;
+    use base::sql_types::Uuid;
 
     user_roles (user_id, role_id) {
         user_id -> Uuid,
@@ -91,8 +91,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::{Nullable, Text};
-    use shared::db::sql_types::{Timestamp, Uuid};
 
     resources (id) {
         id -> Uuid,
@@ -105,8 +105,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::Text;
-    use shared::db::sql_types::{Timestamp, Uuid};
 
     actions (id) {
         id -> Uuid,
@@ -118,8 +118,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::{Bool, Text};
-    use shared::db::sql_types::{Timestamp, Uuid};
 
     permissions (id) {
         id -> Uuid,
@@ -133,7 +133,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    use shared::db::sql_types::Uuid;
+    use base::sql_types::Uuid;
 
     role_permissions (role_id, permission_id) {
         role_id -> Uuid,
@@ -142,7 +142,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    use shared::db::sql_types::Uuid;
+    use base::sql_types::Uuid;
 
     user_permissions (user_id, permission_id) {
         user_id -> Uuid,
@@ -151,8 +151,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::{Binary, Nullable, Text};
-    use shared::db::sql_types::{Timestamp, Uuid};
 
     service_accounts (user_id) {
         user_id -> Uuid,
@@ -168,8 +168,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::Timestamp;
     use diesel::sql_types::{BigInt, Binary};
-    use shared::db::sql_types::Timestamp;
 
     login_throttle (key) {
         key -> Binary,
@@ -180,8 +180,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::Uuid;
     use diesel::sql_types::{BigInt, SmallInt};
-    use shared::db::sql_types::Uuid;
 
     feed_head (id) {
         id -> SmallInt,
@@ -192,8 +192,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::Timestamp;
     use diesel::sql_types::{BigInt, Binary, Nullable, Text};
-    use shared::db::sql_types::Timestamp;
 
     access_feed (sequence) {
         sequence -> BigInt,
@@ -205,8 +205,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::{Nullable, Text};
-    use shared::db::sql_types::{Timestamp, Uuid};
 
     audit_events (id) {
         id -> Uuid,

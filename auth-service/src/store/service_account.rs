@@ -1,12 +1,11 @@
 //! `service_accounts`.
 
-use shared::db::prelude::*;
-use shared::page::PageRequest;
-use shared::{
+use base::{
     clock::Timestamp,
-    db,
     ids::{UserId, UserKind},
+    page::PageRequest,
 };
+use db::prelude::*;
 
 use super::schema::{service_accounts, users};
 

@@ -1,12 +1,11 @@
 //! `sessions`.
 
-use shared::db::prelude::*;
-use shared::{
+use base::{
     clock::Timestamp,
-    db,
     ids::{SessionId, SessionKind, UserId},
     page::PageRequest,
 };
+use db::prelude::*;
 
 use super::schema::sessions;
 use crate::ids::DeviceId;

@@ -1,7 +1,7 @@
 //! `signing_keys`.
 
-use shared::db::prelude::*;
-use shared::{clock::Timestamp, db};
+use base::clock::Timestamp;
+use db::prelude::*;
 
 use super::schema::signing_keys;
 

@@ -1,13 +1,10 @@
 //! `login_throttle`.
 
+use base::{clock::Timestamp, sql_types};
+use db::{prelude::*, prepared};
 use diesel::{
     sql_types::{BigInt, Binary, Nullable},
     upsert::excluded,
-};
-use shared::db::prelude::*;
-use shared::{
-    clock::Timestamp,
-    db::{self, prepared, sql_types},
 };
 
 use super::schema::login_throttle;

@@ -1,8 +1,8 @@
 //! `users`.
 
+use base::{clock::Timestamp, ids::UserId};
+use db::prelude::*;
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::db::prelude::*;
-use shared::{clock::Timestamp, db, ids::UserId};
 
 use super::schema::users;
 

@@ -1,7 +1,7 @@
 //! Queries on `users` that recompute stored keys: the key of an address, and the text that searches look through.
 
-use shared::db::prelude::*;
-use shared::{clock::Timestamp, db, ids::UserId};
+use base::{clock::Timestamp, ids::UserId};
+use db::prelude::*;
 
 use super::schema::users;
 

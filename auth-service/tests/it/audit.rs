@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use shared::{
-    proto::auth::v1::{
-        AuditEvent, ChangePasswordRequest, CreateServiceAccountRequest, IssueServiceTokenRequest,
-        ListAuditEventsRequest, LogoutRequest, UnlockUserRequest, audit_event::Outcome,
-        audit_service_client::AuditServiceClient, service_account_service_client::ServiceAccountServiceClient,
-        user_service_client::UserServiceClient,
-    },
-    testing::{
-        TestDatabase, on_both_backends,
-        rpc::{bad_fields, channel, reason, with_token},
-    },
+use proto::auth::v1::{
+    AuditEvent, ChangePasswordRequest, CreateServiceAccountRequest, IssueServiceTokenRequest, ListAuditEventsRequest,
+    LogoutRequest, UnlockUserRequest, audit_event::Outcome, audit_service_client::AuditServiceClient,
+    service_account_service_client::ServiceAccountServiceClient, user_service_client::UserServiceClient,
+};
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{bad_fields, channel, reason, with_token},
 };
 use tonic::Status;
 
@@ -45,117 +42,242 @@ fn told(events: &[AuditEvent]) -> Vec<(&str, &str)> {
         .collect()
 }
 
-on_both_backends! {
-    migrations = auth_service::MIGRATIONS;
+#[on_both_backends]
+async fn logins_are_told_with_who_and_whether(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let token = server.superuser().await;
+    let ann = server.register("ann").await.user.expect("a user").user_id;
+    server.auth().login(credentials("ann", WRONG)).await.expect_err("wrong");
+    server
+        .auth()
+        .login(credentials("nobody", WRONG))
+        .await
+        .expect_err("wrong");
+    server.login("ann").await;
+    let of_ann = ListAuditEventsRequest {
+        subject_user_id: ann.clone(),
+        action: "session.login".to_owned(),
+        page_size: 1,
+        ..Default::default()
+    };
+    let events = list(&server, &token, of_ann).await.expect("listed");
+    assert_eq!(
+        told(&events),
+        [("session.login", "CREDENTIALS_INVALID"), ("session.login", "")]
+    );
+    assert!(
+        events
+            .iter()
+            .all(|event| event.ip_address == "127.0.0.1" && !event.request_id.is_empty())
+    );
+    let failures = ListAuditEventsRequest {
+        action: "session.*".to_owned(),
+        outcome: Outcome::Failure.into(),
+        ..Default::default()
+    };
+    let events = list(&server, &token, failures).await.expect("listed");
+    assert_eq!(
+        events
+            .iter()
+            .rev()
+            .map(|event| event.subject_user_id.as_str())
+            .collect::<Vec<_>>(),
+        [ann.as_str(), ""]
+    );
+}
 
-    async fn logins_are_told_with_who_and_whether(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let token = server.superuser().await;
-        let ann = server.register("ann").await.user.expect("a user").user_id;
-        server.auth().login(credentials("ann", WRONG)).await.expect_err("wrong");
-        server.auth().login(credentials("nobody", WRONG)).await.expect_err("wrong");
-        server.login("ann").await;
-        let of_ann = ListAuditEventsRequest { subject_user_id: ann.clone(), action: "session.login".to_owned(), page_size: 1, ..Default::default() };
-        let events = list(&server, &token, of_ann).await.expect("listed");
-        assert_eq!(told(&events), [("session.login", "CREDENTIALS_INVALID"), ("session.login", "")]);
-        assert!(events.iter().all(|event| event.ip_address == "127.0.0.1" && !event.request_id.is_empty()));
-        let failures = ListAuditEventsRequest { action: "session.*".to_owned(), outcome: Outcome::Failure.into(), ..Default::default() };
-        let events = list(&server, &token, failures).await.expect("listed");
-        assert_eq!(events.iter().rev().map(|event| event.subject_user_id.as_str()).collect::<Vec<_>>(), [ann.as_str(), ""]);
+#[on_both_backends]
+async fn one_event_tells_that_an_account_is_blocked(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let token = server.superuser().await;
+    let ann = server.register("ann").await.user.expect("a user").user_id;
+    for _ in 0..15 {
+        server
+            .auth()
+            .login(credentials("ann", WRONG))
+            .await
+            .expect_err("refused");
     }
+    let of_ann = ListAuditEventsRequest {
+        subject_user_id: ann.clone(),
+        action: "session.login".to_owned(),
+        ..Default::default()
+    };
+    let events = list(&server, &token, of_ann).await.expect("listed");
+    let blocked: Vec<_> = events
+        .iter()
+        .map(|event| event.details.get("account_blocked_seconds").map(String::as_str))
+        .collect();
+    assert_eq!(
+        (
+            blocked.len(),
+            blocked.iter().filter(|blocked| **blocked == Some("1")).count()
+        ),
+        (10, 1),
+        "{blocked:?}"
+    );
+    // An administrator lets the user in again, which is told as well.
+    let mut users = UserServiceClient::new(channel(server.grpc));
+    users
+        .unlock_user(with_token(UnlockUserRequest { user_id: ann.clone() }, &token))
+        .await
+        .expect("unlocked");
+    server.login("ann").await;
+    let unlocked = ListAuditEventsRequest {
+        action: "user.unlock".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(list(&server, &token, unlocked).await.expect("listed").len(), 1);
+}
 
-    async fn one_event_tells_that_an_account_is_blocked(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let token = server.superuser().await;
-        let ann = server.register("ann").await.user.expect("a user").user_id;
-        for _ in 0..15 {
-            server.auth().login(credentials("ann", WRONG)).await.expect_err("refused");
-        }
-        let of_ann = ListAuditEventsRequest { subject_user_id: ann.clone(), action: "session.login".to_owned(), ..Default::default() };
-        let events = list(&server, &token, of_ann).await.expect("listed");
-        let blocked: Vec<_> = events.iter().map(|event| event.details.get("account_blocked_seconds").map(String::as_str)).collect();
-        assert_eq!((blocked.len(), blocked.iter().filter(|blocked| **blocked == Some("1")).count()), (10, 1), "{blocked:?}");
-        // An administrator lets the user in again, which is told as well.
-        let mut users = UserServiceClient::new(channel(server.grpc));
-        users.unlock_user(with_token(UnlockUserRequest { user_id: ann.clone() }, &token)).await.expect("unlocked");
-        server.login("ann").await;
-        let unlocked = ListAuditEventsRequest { action: "user.unlock".to_owned(), ..Default::default() };
-        assert_eq!(list(&server, &token, unlocked).await.expect("listed").len(), 1);
+#[on_both_backends]
+async fn events_are_filtered_by_time_and_address_and_bad_filters_are_named(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let token = server.superuser().await;
+    server.register("ann").await;
+    let later = START.plus(Duration::from_secs(1));
+    let before = ListAuditEventsRequest {
+        end_time: Some(later.into()),
+        ..Default::default()
+    };
+    assert!(!list(&server, &token, before).await.expect("listed").is_empty());
+    let after = ListAuditEventsRequest {
+        start_time: Some(later.into()),
+        ..Default::default()
+    };
+    assert_eq!(list(&server, &token, after).await.expect("listed"), []);
+    let elsewhere = ListAuditEventsRequest {
+        ip_address: "192.0.2.1".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(list(&server, &token, elsewhere).await.expect("listed"), []);
+    let bad = ListAuditEventsRequest {
+        actor_user_id: "ann".to_owned(),
+        subject_user_id: "ann".to_owned(),
+        action: "user%".to_owned(),
+        outcome: 7,
+        start_time: Some(prost_types::Timestamp {
+            seconds: i64::MAX,
+            nanos: 0,
+        }),
+        end_time: Some(prost_types::Timestamp { seconds: 0, nanos: -1 }),
+        ip_address: "here".to_owned(),
+        page_size: -1,
+        page_token: "x".to_owned(),
+    };
+    let mut client = AuditServiceClient::new(channel(server.grpc));
+    let refused = client
+        .list_audit_events(with_token(bad, &token))
+        .await
+        .expect_err("refused");
+    let fields = [
+        "actor_user_id",
+        "subject_user_id",
+        "action",
+        "outcome",
+        "start_time",
+        "end_time",
+        "ip_address",
+        "page_size",
+        "page_token",
+    ];
+    assert_eq!(bad_fields(&refused), fields);
+}
+
+#[on_both_backends]
+async fn common_and_short_passwords_are_refused_by_name(database: TestDatabase) {
+    let server = Server::start_with(database, &settings(&["--password-min-length", "10"])).await;
+    for (password, words) in [("PassWord123", "common"), ("horse 123", "10 to 128")] {
+        let mut request = registration("ann");
+        request.password = password.to_owned();
+        request.password_confirmation = password.to_owned();
+        let refused = server.auth().register(request).await.expect_err("refused");
+        assert_eq!(bad_fields(&refused), ["password"]);
+        assert!(refused.message().contains(words), "{refused:?}");
     }
+}
 
-    async fn events_are_filtered_by_time_and_address_and_bad_filters_are_named(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let token = server.superuser().await;
-        server.register("ann").await;
-        let later = START.plus(Duration::from_secs(1));
-        let before = ListAuditEventsRequest { end_time: Some(later.into()), ..Default::default() };
-        assert!(!list(&server, &token, before).await.expect("listed").is_empty());
-        let after = ListAuditEventsRequest { start_time: Some(later.into()), ..Default::default() };
-        assert_eq!(list(&server, &token, after).await.expect("listed"), []);
-        let elsewhere = ListAuditEventsRequest { ip_address: "192.0.2.1".to_owned(), ..Default::default() };
-        assert_eq!(list(&server, &token, elsewhere).await.expect("listed"), []);
-        let bad = ListAuditEventsRequest {
-            actor_user_id: "ann".to_owned(),
-            subject_user_id: "ann".to_owned(),
-            action: "user%".to_owned(),
-            outcome: 7,
-            start_time: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }),
-            end_time: Some(prost_types::Timestamp { seconds: 0, nanos: -1 }),
-            ip_address: "here".to_owned(),
-            page_size: -1,
-            page_token: "x".to_owned(),
-        };
-        let mut client = AuditServiceClient::new(channel(server.grpc));
-        let refused = client.list_audit_events(with_token(bad, &token)).await.expect_err("refused");
-        let fields = ["actor_user_id", "subject_user_id", "action", "outcome", "start_time", "end_time", "ip_address", "page_size", "page_token"];
-        assert_eq!(bad_fields(&refused), fields);
+#[on_both_backends]
+async fn a_present_password_is_guessed_no_more_often_than_at_a_login(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let token = server.register("ann").await.tokens.expect("tokens").access_token;
+    let change = |current: &str| ChangePasswordRequest {
+        current_password: current.to_owned(),
+        new_password: "another horse".to_owned(),
+        new_password_confirmation: "another horse".to_owned(),
+    };
+    for _ in 0..10 {
+        let refused = server
+            .account()
+            .change_password(with_token(change(WRONG), &token))
+            .await
+            .expect_err("wrong");
+        assert_eq!(reason(&refused), "CURRENT_PASSWORD_WRONG");
     }
+    let refused = server
+        .account()
+        .change_password(with_token(change(PASSWORD), &token))
+        .await
+        .expect_err("blocked");
+    assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS");
+    server.clock.advance(Duration::from_secs(1));
+    server
+        .account()
+        .change_password(with_token(change(PASSWORD), &token))
+        .await
+        .expect("changed");
+}
 
-    async fn common_and_short_passwords_are_refused_by_name(database: TestDatabase) {
-        let server = Server::start_with(database, &settings(&["--password-min-length", "10"])).await;
-        for (password, words) in [("PassWord123", "common"), ("horse 123", "10 to 128")] {
-            let mut request = registration("ann");
-            request.password = password.to_owned();
-            request.password_confirmation = password.to_owned();
-            let refused = server.auth().register(request).await.expect_err("refused");
-            assert_eq!(bad_fields(&refused), ["password"]);
-            assert!(refused.message().contains(words), "{refused:?}");
-        }
-    }
-
-    async fn a_present_password_is_guessed_no_more_often_than_at_a_login(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let token = server.register("ann").await.tokens.expect("tokens").access_token;
-        let change = |current: &str| ChangePasswordRequest { current_password: current.to_owned(), new_password: "another horse".to_owned(), new_password_confirmation: "another horse".to_owned() };
-        for _ in 0..10 {
-            let refused = server.account().change_password(with_token(change(WRONG), &token)).await.expect_err("wrong");
-            assert_eq!(reason(&refused), "CURRENT_PASSWORD_WRONG");
-        }
-        let refused = server.account().change_password(with_token(change(PASSWORD), &token)).await.expect_err("blocked");
-        assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS");
-        server.clock.advance(Duration::from_secs(1));
-        server.account().change_password(with_token(change(PASSWORD), &token)).await.expect("changed");
-    }
-
-    async fn no_secret_is_ever_stored(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let admin = server.superuser().await;
-        let tokens = server.register("ann").await.tokens.expect("tokens");
-        server.auth().login(credentials("ann", WRONG)).await.expect_err("wrong");
-        server.auth().login(credentials(WRONG, WRONG)).await.expect_err("wrong");
-        let mut services = ServiceAccountServiceClient::new(channel(server.grpc));
-        let create = CreateServiceAccountRequest { client_id: "courses".to_owned(), ..Default::default() };
-        let secret = services.create_service_account(with_token(create, &admin)).await.expect("created").into_inner().client_secret;
-        let issue = |client_secret: &str| IssueServiceTokenRequest { client_id: "courses".to_owned(), client_secret: client_secret.to_owned(), ..IssueServiceTokenRequest::default() };
-        let service = server.auth().issue_service_token(issue(&secret)).await.expect("a token").into_inner();
-        let refused = server.auth().issue_service_token(issue(WRONG)).await.expect_err("wrong");
-        assert_eq!(reason(&refused), "CLIENT_CREDENTIALS_INVALID");
-        let logout = LogoutRequest { refresh_token: tokens.refresh_token.clone() };
-        server.auth().logout(logout).await.expect("logged out");
-        let dump = dump(&server.database).await;
-        assert!(dump.contains("courses"));
-        for secret in [PASSWORD, WRONG, &secret, &service.access_token, &tokens.access_token, &tokens.refresh_token, &admin] {
-            assert!(!dump.contains(secret), "{secret}");
-        }
+#[on_both_backends]
+async fn no_secret_is_ever_stored(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let admin = server.superuser().await;
+    let tokens = server.register("ann").await.tokens.expect("tokens");
+    server.auth().login(credentials("ann", WRONG)).await.expect_err("wrong");
+    server.auth().login(credentials(WRONG, WRONG)).await.expect_err("wrong");
+    let mut services = ServiceAccountServiceClient::new(channel(server.grpc));
+    let create = CreateServiceAccountRequest {
+        client_id: "courses".to_owned(),
+        ..Default::default()
+    };
+    let secret = services
+        .create_service_account(with_token(create, &admin))
+        .await
+        .expect("created")
+        .into_inner()
+        .client_secret;
+    let issue = |client_secret: &str| IssueServiceTokenRequest {
+        client_id: "courses".to_owned(),
+        client_secret: client_secret.to_owned(),
+        ..IssueServiceTokenRequest::default()
+    };
+    let service = server
+        .auth()
+        .issue_service_token(issue(&secret))
+        .await
+        .expect("a token")
+        .into_inner();
+    let refused = server
+        .auth()
+        .issue_service_token(issue(WRONG))
+        .await
+        .expect_err("wrong");
+    assert_eq!(reason(&refused), "CLIENT_CREDENTIALS_INVALID");
+    let logout = LogoutRequest {
+        refresh_token: tokens.refresh_token.clone(),
+    };
+    server.auth().logout(logout).await.expect("logged out");
+    let dump = dump(&server.database).await;
+    assert!(dump.contains("courses"));
+    for secret in [
+        PASSWORD,
+        WRONG,
+        &secret,
+        &service.access_token,
+        &tokens.access_token,
+        &tokens.refresh_token,
+        &admin,
+    ] {
+        assert!(!dump.contains(secret), "{secret}");
     }
 }

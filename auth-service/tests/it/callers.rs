@@ -2,28 +2,26 @@
 
 use std::{future::Future, time::Duration};
 
-use shared::{
-    proto::auth::v1::{
-        AssignRoleRequest, AssignRoleResponse, BatchCheckPermissionsRequest, BatchCheckPermissionsResponse,
-        CheckPermissionRequest, CheckPermissionResponse, CreateActionRequest, CreateActionResponse,
-        CreatePermissionRequest, CreatePermissionResponse, CreateResourceRequest, CreateResourceResponse,
-        CreateRoleRequest, CreateRoleResponse, CreateServiceAccountRequest, DeleteActionRequest, DeleteActionResponse,
-        DeletePermissionRequest, DeletePermissionResponse, DeleteResourceRequest, DeleteResourceResponse,
-        DeleteRoleRequest, DeleteRoleResponse, GetActionRequest, GetActionResponse, GetPermissionRequest,
-        GetPermissionResponse, GetResourceRequest, GetResourceResponse, GetRoleRequest, GetRoleResponse,
-        GrantPermissionRequest, GrantPermissionResponse, IssueServiceTokenRequest, ListActionsRequest,
-        ListActionsResponse, ListPermissionsRequest, ListPermissionsResponse, ListResourcesRequest,
-        ListResourcesResponse, ListRolesRequest, ListRolesResponse, ListUserPermissionsRequest,
-        ListUserPermissionsResponse, RegisterPoliciesRequest, RegisterPoliciesResponse, RevokePermissionRequest,
-        RevokePermissionResponse, Role, SetRolePermissionsRequest, SetRolePermissionsResponse, UnassignRoleRequest,
-        UnassignRoleResponse, UpdateActionRequest, UpdateActionResponse, UpdatePermissionRequest,
-        UpdatePermissionResponse, UpdateResourceRequest, UpdateResourceResponse, UpdateRoleRequest, UpdateRoleResponse,
-        rbac_service_client::RbacServiceClient, service_account_service_client::ServiceAccountServiceClient,
-    },
-    testing::{
-        TestDatabase,
-        rpc::{channel, reason, with_token},
-    },
+use proto::auth::v1::{
+    AssignRoleRequest, AssignRoleResponse, BatchCheckPermissionsRequest, BatchCheckPermissionsResponse,
+    CheckPermissionRequest, CheckPermissionResponse, CreateActionRequest, CreateActionResponse,
+    CreatePermissionRequest, CreatePermissionResponse, CreateResourceRequest, CreateResourceResponse,
+    CreateRoleRequest, CreateRoleResponse, CreateServiceAccountRequest, DeleteActionRequest, DeleteActionResponse,
+    DeletePermissionRequest, DeletePermissionResponse, DeleteResourceRequest, DeleteResourceResponse,
+    DeleteRoleRequest, DeleteRoleResponse, GetActionRequest, GetActionResponse, GetPermissionRequest,
+    GetPermissionResponse, GetResourceRequest, GetResourceResponse, GetRoleRequest, GetRoleResponse,
+    GrantPermissionRequest, GrantPermissionResponse, IssueServiceTokenRequest, ListActionsRequest, ListActionsResponse,
+    ListPermissionsRequest, ListPermissionsResponse, ListResourcesRequest, ListResourcesResponse, ListRolesRequest,
+    ListRolesResponse, ListUserPermissionsRequest, ListUserPermissionsResponse, RegisterPoliciesRequest,
+    RegisterPoliciesResponse, RevokePermissionRequest, RevokePermissionResponse, Role, SetRolePermissionsRequest,
+    SetRolePermissionsResponse, UnassignRoleRequest, UnassignRoleResponse, UpdateActionRequest, UpdateActionResponse,
+    UpdatePermissionRequest, UpdatePermissionResponse, UpdateResourceRequest, UpdateResourceResponse,
+    UpdateRoleRequest, UpdateRoleResponse, rbac_service_client::RbacServiceClient,
+    service_account_service_client::ServiceAccountServiceClient,
+};
+use testing::{
+    TestDatabase,
+    rpc::{channel, reason, with_token},
 };
 use tonic::{Code, Response, Status, transport::Channel};
 
@@ -60,7 +58,7 @@ pub(crate) async fn server_with_root(database: TestDatabase) -> (Server, Caller)
     };
     root.sign_in(&server).await;
     let mut accounts = ServiceAccountServiceClient::new(channel(server.grpc));
-    let request = shared::proto::auth::v1::GetServiceAccountRequest {
+    let request = proto::auth::v1::GetServiceAccountRequest {
         client_id: "root".to_owned(),
     };
     let account = accounts.get_service_account(with_token(request, &root.token)).await;
@@ -169,7 +167,7 @@ impl Caller {
 
     /// Makes a resource with these actions, which are made where they are missing.
     pub(crate) async fn make_permissions(&self, resource: &str, actions: &[&str]) {
-        use shared::proto::auth::v1::{Action, Permission, Resource};
+        use proto::auth::v1::{Action, Permission, Resource};
         let made = Resource {
             code_name: resource.to_owned(),
             ..Resource::default()

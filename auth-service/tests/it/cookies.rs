@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use shared::{
-    proto::auth::v1::{
-        ChangePasswordRequest, DeleteMeRequest, LogoutRequest, RefreshAccessTokenRequest, RevokeAllTokensRequest,
-        RevokeTokenRequest, RotateTokensRequest, TokenPair,
-    },
-    testing::{
-        TestDatabase, on_both_backends,
-        rpc::{bad_fields, reason},
-    },
+use proto::auth::v1::{
+    ChangePasswordRequest, DeleteMeRequest, LogoutRequest, RefreshAccessTokenRequest, RevokeAllTokensRequest,
+    RevokeTokenRequest, RotateTokensRequest, TokenPair,
+};
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{bad_fields, reason},
 };
 use tonic::{Code, Request, metadata::MetadataMap};
 
@@ -97,261 +95,488 @@ fn rotation() -> RotateTokensRequest {
     RotateTokensRequest::default()
 }
 
-on_both_backends! {
-    migrations = auth_service::MIGRATIONS;
+#[on_both_backends]
+async fn the_refresh_token_of_a_page_is_in_its_cookie_alone(database: TestDatabase) {
+    let server = start(database).await;
+    let (cookie, tokens) = registered(&server).await;
+    assert_eq!(tokens.refresh_token, "");
+    assert_eq!(tokens.refresh_expires_in, 604_800);
+    assert!(cookie.starts_with(&format!("{COOKIE}=v1.")), "{cookie}");
 
-    async fn the_refresh_token_of_a_page_is_in_its_cookie_alone(database: TestDatabase) {
-        let server = start(database).await;
-        let (cookie, tokens) = registered(&server).await;
-        assert_eq!(tokens.refresh_token, "");
-        assert_eq!(tokens.refresh_expires_in, 604_800);
-        assert!(cookie.starts_with(&format!("{COOKIE}=v1.")), "{cookie}");
+    let answer = server
+        .auth()
+        .login(from_page(credentials("ann", PASSWORD), PAGE, &[]))
+        .await
+        .expect("logged in");
+    let (other, attributes) = set_cookie(answer.metadata()).expect("a cookie");
+    assert_eq!(
+        attributes,
+        ["HttpOnly", "Max-Age=604800", "Path=/", "SameSite=Strict", "Secure"]
+    );
+    assert_ne!(cookie, other);
+    assert_eq!(answer.into_inner().tokens.expect("tokens").refresh_token, "");
+}
 
-        let answer = server.auth().login(from_page(credentials("ann", PASSWORD), PAGE, &[])).await.expect("logged in");
-        let (other, attributes) = set_cookie(answer.metadata()).expect("a cookie");
-        assert_eq!(attributes, ["HttpOnly", "Max-Age=604800", "Path=/", "SameSite=Strict", "Secure"]);
-        assert_ne!(cookie, other);
-        assert_eq!(answer.into_inner().tokens.expect("tokens").refresh_token, "");
-    }
+#[on_both_backends]
+async fn without_tls_the_cookie_is_another_and_not_secure(database: TestDatabase) {
+    let server = start(database).await;
+    let answer = server
+        .auth()
+        .register(from_page(registration("ann"), LOCAL_PAGE, &[]))
+        .await
+        .expect("registered");
+    let (cookie, attributes) = set_cookie(answer.metadata()).expect("a cookie");
+    assert!(cookie.starts_with("refresh_token=v1."), "{cookie}");
+    assert_eq!(
+        attributes,
+        ["HttpOnly", "Max-Age=604800", "Path=/v1/auth", "SameSite=Strict"]
+    );
+    // Neither is taken for the other.
+    let as_secure = cookie.replace("refresh_token", COOKIE);
+    let refused = server
+        .auth()
+        .rotate_tokens(from_page(rotation(), LOCAL_PAGE, &[&as_secure]))
+        .await
+        .expect_err("no cookie");
+    assert_eq!(bad_fields(&refused), ["refresh_token"]);
+    server
+        .auth()
+        .rotate_tokens(from_page(rotation(), LOCAL_PAGE, &[&cookie]))
+        .await
+        .expect("rotated");
+}
 
-    async fn without_tls_the_cookie_is_another_and_not_secure(database: TestDatabase) {
-        let server = start(database).await;
-        let answer = server.auth().register(from_page(registration("ann"), LOCAL_PAGE, &[])).await.expect("registered");
-        let (cookie, attributes) = set_cookie(answer.metadata()).expect("a cookie");
-        assert!(cookie.starts_with("refresh_token=v1."), "{cookie}");
-        assert_eq!(attributes, ["HttpOnly", "Max-Age=604800", "Path=/v1/auth", "SameSite=Strict"]);
-        // Neither is taken for the other.
-        let as_secure = cookie.replace("refresh_token", COOKIE);
-        let refused = server.auth().rotate_tokens(from_page(rotation(), LOCAL_PAGE, &[&as_secure])).await.expect_err("no cookie");
-        assert_eq!(bad_fields(&refused), ["refresh_token"]);
-        server.auth().rotate_tokens(from_page(rotation(), LOCAL_PAGE, &[&cookie])).await.expect("rotated");
-    }
+#[on_both_backends]
+async fn a_page_stays_logged_in_by_its_cookie(database: TestDatabase) {
+    let server = start(database).await;
+    let (cookie, _) = registered(&server).await;
+    let refreshed = server
+        .auth()
+        .refresh_access_token(from_page(
+            RefreshAccessTokenRequest::default(),
+            PAGE,
+            &["theme=dark", &cookie],
+        ))
+        .await
+        .expect("refreshed");
+    assert!(
+        set_cookies(refreshed.metadata()).is_empty(),
+        "the token is still the same"
+    );
 
-    async fn a_page_stays_logged_in_by_its_cookie(database: TestDatabase) {
-        let server = start(database).await;
-        let (cookie, _) = registered(&server).await;
-        let refreshed = server
+    let crumbs = format!("a=b; {cookie}; c=d");
+    let rotated = server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&crumbs]))
+        .await
+        .expect("rotated");
+    let (next, _) = set_cookie(rotated.metadata()).expect("a cookie");
+    assert_ne!(cookie, next);
+    assert_eq!(rotated.into_inner().tokens.expect("tokens").refresh_token, "");
+    server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&next]))
+        .await
+        .expect("rotated again");
+
+    // The first one comes back: the session ends, and the cookie goes.
+    let reused = server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&cookie]))
+        .await
+        .expect_err("reused");
+    assert_eq!(
+        (reused.code(), reason(&reused).as_str()),
+        (Code::Unauthenticated, "REFRESH_TOKEN_REUSED")
+    );
+    assert!(takes_the_cookie_away(reused.metadata()), "{reused:?}");
+}
+
+#[on_both_backends]
+async fn an_overlap_leaves_the_cookie_alone(database: TestDatabase) {
+    let server = start(database).await;
+    let (cookie, _) = registered(&server).await;
+    server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&cookie]))
+        .await
+        .expect("rotated");
+    let overlap = server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&cookie]))
+        .await
+        .expect_err("overlaps");
+    assert_eq!(overlap.code(), Code::Aborted);
+    assert!(
+        set_cookies(overlap.metadata()).is_empty(),
+        "the other call's cookie is good"
+    );
+}
+
+#[on_both_backends]
+async fn logging_out_takes_the_cookie_away(database: TestDatabase) {
+    let server = start(database).await;
+    let (cookie, _) = registered(&server).await;
+    let ended = server
+        .auth()
+        .logout(from_page(LogoutRequest::default(), PAGE, &[&cookie]))
+        .await
+        .expect("logged out");
+    assert!(takes_the_cookie_away(ended.metadata()));
+    let refused = server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&cookie]))
+        .await
+        .expect_err("ended");
+    assert_eq!(reason(&refused), "SESSION_ENDED");
+    assert!(takes_the_cookie_away(refused.metadata()));
+
+    let page = || from_page(credentials("ann", PASSWORD), PAGE, &[]);
+    let login = server.auth().login(page()).await.expect("logged in");
+    let (cookie, _) = set_cookie(login.metadata()).expect("a cookie");
+    let revoked = server
+        .auth()
+        .revoke_token(from_page(RevokeTokenRequest::default(), PAGE, &[&cookie]))
+        .await
+        .expect("revoked");
+    assert!(takes_the_cookie_away(revoked.metadata()));
+
+    let tokens = server
+        .auth()
+        .login(page())
+        .await
+        .expect("logged in")
+        .into_inner()
+        .tokens
+        .expect("tokens");
+    let request = signed_in(from_page(RevokeAllTokensRequest {}, PAGE, &[]), &tokens);
+    let ended = server.auth().revoke_all_tokens(request).await.expect("revoked");
+    assert!(takes_the_cookie_away(ended.metadata()));
+
+    let tokens = server
+        .auth()
+        .login(page())
+        .await
+        .expect("logged in")
+        .into_inner()
+        .tokens
+        .expect("tokens");
+    let request = DeleteMeRequest {
+        current_password: PASSWORD.to_owned(),
+    };
+    let request = signed_in(from_page(request, PAGE, &[]), &tokens);
+    let deleted = server.account().delete_me(request).await.expect("deleted");
+    assert!(takes_the_cookie_away(deleted.metadata()));
+}
+
+#[on_both_backends]
+async fn a_changed_password_comes_with_a_new_cookie(database: TestDatabase) {
+    let server = start(database).await;
+    let (cookie, tokens) = registered(&server).await;
+    let request = ChangePasswordRequest {
+        current_password: PASSWORD.to_owned(),
+        new_password: "battery staple".to_owned(),
+        new_password_confirmation: "battery staple".to_owned(),
+    };
+    let request = signed_in(from_page(request, PAGE, &[]), &tokens);
+    let changed = server.account().change_password(request).await.expect("changed");
+    let (next, _) = set_cookie(changed.metadata()).expect("a cookie");
+    assert_ne!(cookie, next);
+    assert_eq!(changed.into_inner().tokens.expect("tokens").refresh_token, "");
+    server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&next]))
+        .await
+        .expect("rotated");
+}
+
+#[on_both_backends]
+async fn another_origin_gets_no_cookie_and_uses_none(database: TestDatabase) {
+    let server = start(database).await;
+    let (cookie, _) = registered(&server).await;
+    for origin in [
+        "https://evil.example",
+        "null",
+        "http://play.example.com",
+        "https://play.example.com:8443",
+        "*",
+        "",
+    ] {
+        let refused = server
             .auth()
-            .refresh_access_token(from_page(RefreshAccessTokenRequest::default(), PAGE, &["theme=dark", &cookie]))
+            .rotate_tokens(from_page(rotation(), origin, &[&cookie]))
+            .await
+            .expect_err("another origin");
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::PermissionDenied, "ORIGIN_NOT_ALLOWED"),
+            "{origin}"
+        );
+        let refused = server
+            .auth()
+            .login(from_page(credentials("ann", PASSWORD), origin, &[]))
+            .await
+            .expect_err("another origin");
+        assert_eq!(reason(&refused), "ORIGIN_NOT_ALLOWED", "{origin}");
+    }
+    let mut without = from_page(rotation(), PAGE, &[&cookie]);
+    without.metadata_mut().remove("origin");
+    let refused = server.auth().rotate_tokens(without).await.expect_err("no origin");
+    assert_eq!(reason(&refused), "ORIGIN_NOT_ALLOWED");
+    let mut twice = from_page(rotation(), PAGE, &[&cookie]);
+    twice
+        .metadata_mut()
+        .append("origin", "https://evil.example".parse().expect("ASCII"));
+    let refused = server.auth().rotate_tokens(twice).await.expect_err("two origins");
+    assert_eq!(reason(&refused), "ORIGIN_NOT_ALLOWED");
+    // Nothing of that has touched the session.
+    server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&cookie]))
+        .await
+        .expect("rotated");
+}
+
+#[on_both_backends]
+async fn a_cookie_counts_only_where_it_is_asked_for(database: TestDatabase) {
+    let server = start(database).await;
+    let (cookie, _) = registered(&server).await;
+    // As the form of another site would send it.
+    let mut plain = from_page(rotation(), PAGE, &[&cookie]);
+    plain.metadata_mut().remove("x-token-transport");
+    let refused = server.auth().rotate_tokens(plain).await.expect_err("no token");
+    assert_eq!(bad_fields(&refused), ["refresh_token"]);
+    let mut plain = from_page(LogoutRequest::default(), PAGE, &[&cookie]);
+    plain.metadata_mut().remove("x-token-transport");
+    let refused = server.auth().logout(plain).await.expect_err("no token");
+    assert_eq!(reason(&refused), "TOKEN_MISSING");
+
+    let mut other = from_page(rotation(), PAGE, &[&cookie]);
+    other
+        .metadata_mut()
+        .insert("x-token-transport", "header".parse().expect("ASCII"));
+    let refused = server.auth().rotate_tokens(other).await.expect_err("no such transport");
+    assert_eq!(
+        (refused.code(), bad_fields(&refused)),
+        (Code::InvalidArgument, vec!["x-token-transport".to_owned()])
+    );
+
+    // A field that is filled counts before the cookie.
+    let named = RotateTokensRequest {
+        refresh_token: "v1.x".to_owned(),
+        ..rotation()
+    };
+    let refused = server
+        .auth()
+        .rotate_tokens(from_page(named, PAGE, &[&cookie]))
+        .await
+        .expect_err("another token");
+    assert_eq!(reason(&refused), "REFRESH_TOKEN_INVALID");
+    assert!(set_cookies(refused.metadata()).is_empty(), "the cookie is good");
+    server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&cookie]))
+        .await
+        .expect("rotated");
+}
+
+#[on_both_backends]
+async fn a_planted_cookie_locks_nobody_out(database: TestDatabase) {
+    let server = start(database).await;
+    let (mut cookie, _) = registered(&server).await;
+    // Whatever the prefix promises.
+    let planted = format!("{COOKIE}=v1.planted");
+    let many: Vec<String> = (0..100).map(|number| format!("{COOKIE}=v1.{number}")).collect();
+    let many = many.join("; ");
+    for planted in [[planted.as_str(), ""], ["", &planted], ["", &many], [&many, &planted]] {
+        let rotated = server
+            .auth()
+            .rotate_tokens(from_page(rotation(), PAGE, &[planted[0], &cookie, planted[1]]))
+            .await;
+        cookie = set_cookie(rotated.expect("rotated").metadata()).expect("a cookie").0;
+    }
+    server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&cookie, &cookie]))
+        .await
+        .expect("the same twice");
+}
+
+#[on_both_backends]
+async fn a_cookie_of_another_page_may_hold_any_text(database: TestDatabase) {
+    let server = start(database).await;
+    let (cookie, _) = registered(&server).await;
+    let between = format!("n=ü; {cookie}; größe=1");
+    let rotated = server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&between]))
+        .await
+        .expect("rotated");
+    let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
+    // A space that is not ASCII is part of the name.
+    let planted = format!("\u{a0}{COOKIE}=v1.planted");
+    let refused = server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&planted]))
+        .await
+        .expect_err("no cookie");
+    assert_eq!(bad_fields(&refused), ["refresh_token"]);
+    let logout = from_page(LogoutRequest::default(), PAGE, &["n=ü", &cookie]);
+    server.auth().logout(logout).await.expect("logged out");
+}
+
+#[on_both_backends]
+async fn a_cookie_that_a_neighbour_planted_is_cleared(database: TestDatabase) {
+    let server = start(database).await;
+    let (cookie, _) = registered(&server).await;
+    let own = cookie.replace(COOKIE, LEGACY_COOKIE);
+    let planted = format!("{LEGACY_COOKIE}=v1.planted");
+    let rotated = server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&planted, &own]))
+        .await
+        .expect("rotated");
+    for attributes in [
+        ["Path=/", "Domain=example.com"],
+        ["Path=/v1/auth/rotate", "Domain=play.example.com"],
+    ] {
+        assert!(clears(rotated.metadata(), LEGACY_COOKIE, &attributes), "{attributes:?}");
+    }
+    let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
+    assert!(cookie.starts_with(COOKIE), "{cookie}");
+
+    let answer = server
+        .auth()
+        .login(from_page(credentials("ann", PASSWORD), LOCAL_PAGE, &[]))
+        .await
+        .expect("logged in");
+    let (own, _) = set_cookie(answer.metadata()).expect("a cookie");
+    let rotated = server
+        .auth()
+        .rotate_tokens(from_page(rotation(), LOCAL_PAGE, &["refresh_token=x", &own]))
+        .await
+        .expect("rotated");
+    assert!(clears(rotated.metadata(), "refresh_token", &["Path=/"]));
+    assert!(
+        !clears(rotated.metadata(), "refresh_token", &["Path=/v1/auth"]),
+        "that is the new one"
+    );
+}
+
+#[on_both_backends]
+async fn the_cookie_of_the_version_before_is_read_and_replaced(database: TestDatabase) {
+    let server = start(database).await;
+    let (cookie, _) = registered(&server).await;
+    let before = cookie.replace(COOKIE, LEGACY_COOKIE);
+    let refresh = RefreshAccessTokenRequest::default();
+    server
+        .auth()
+        .refresh_access_token(from_page(refresh, PAGE, &[&before]))
+        .await
+        .expect("refreshed");
+    let rotated = server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&before]))
+        .await
+        .expect("rotated");
+    let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
+    assert!(cookie.starts_with(COOKIE), "{cookie}");
+    assert!(clears(rotated.metadata(), LEGACY_COOKIE, &["Path=/v1/auth", "Secure"]));
+    // The old cookie would be a reuse; it is ignored, since there is a new one.
+    server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&before, &cookie]))
+        .await
+        .expect("rotated again");
+}
+
+#[on_both_backends]
+async fn an_old_token_beside_the_current_one_is_no_reuse(database: TestDatabase) {
+    let server = start(database).await;
+    let (first, _) = registered(&server).await;
+    let mut cookie = first.clone();
+    for _ in 0..2 {
+        let rotated = server
+            .auth()
+            .rotate_tokens(from_page(rotation(), PAGE, &[&cookie]))
+            .await
+            .expect("rotated");
+        cookie = set_cookie(rotated.metadata()).expect("a cookie").0;
+    }
+    for cookies in [[&first, &cookie], [&cookie, &first]] {
+        let refresh = RefreshAccessTokenRequest::default();
+        server
+            .auth()
+            .refresh_access_token(from_page(refresh, PAGE, &cookies.map(String::as_str)))
             .await
             .expect("refreshed");
-        assert!(set_cookies(refreshed.metadata()).is_empty(), "the token is still the same");
-
-        let crumbs = format!("a=b; {cookie}; c=d");
-        let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&crumbs])).await.expect("rotated");
-        let (next, _) = set_cookie(rotated.metadata()).expect("a cookie");
-        assert_ne!(cookie, next);
-        assert_eq!(rotated.into_inner().tokens.expect("tokens").refresh_token, "");
-        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&next])).await.expect("rotated again");
-
-        // The first one comes back: the session ends, and the cookie goes.
-        let reused = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect_err("reused");
-        assert_eq!((reused.code(), reason(&reused).as_str()), (Code::Unauthenticated, "REFRESH_TOKEN_REUSED"));
-        assert!(takes_the_cookie_away(reused.metadata()), "{reused:?}");
     }
+}
 
-    async fn an_overlap_leaves_the_cookie_alone(database: TestDatabase) {
-        let server = start(database).await;
-        let (cookie, _) = registered(&server).await;
-        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect("rotated");
-        let overlap = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect_err("overlaps");
-        assert_eq!(overlap.code(), Code::Aborted);
-        assert!(set_cookies(overlap.metadata()).is_empty(), "the other call's cookie is good");
-    }
+#[on_both_backends]
+async fn nobody_is_made_to_act_in_the_account_of_a_neighbour(database: TestDatabase) {
+    let server = start(database).await;
+    let (cookie, _) = registered(&server).await;
+    let answer = server
+        .auth()
+        .register(from_page(registration("mallory"), PAGE, &[]))
+        .await
+        .expect("registered");
+    let (planted, _) = set_cookie(answer.metadata()).expect("a cookie");
+    let planted = planted.replace(COOKIE, LEGACY_COOKIE);
+    // A neighbour cannot plant one of the other name.
+    let rotated = server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&planted, &cookie]))
+        .await
+        .expect("rotated");
+    let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
 
-    async fn logging_out_takes_the_cookie_away(database: TestDatabase) {
-        let server = start(database).await;
-        let (cookie, _) = registered(&server).await;
-        let ended = server.auth().logout(from_page(LogoutRequest::default(), PAGE, &[&cookie])).await.expect("logged out");
-        assert!(takes_the_cookie_away(ended.metadata()));
-        let refused = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect_err("ended");
-        assert_eq!(reason(&refused), "SESSION_ENDED");
-        assert!(takes_the_cookie_away(refused.metadata()));
+    let before = cookie.replace(COOKIE, LEGACY_COOKIE);
+    let refused = server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&planted, &before]))
+        .await
+        .expect_err("whose?");
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unauthenticated, "REFRESH_TOKEN_INVALID")
+    );
+    assert!(takes_the_cookie_away(refused.metadata()));
+    // Neither session has ended, and with a new login the planted one counts no more.
+    server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&cookie]))
+        .await
+        .expect("rotated");
+    let login = server
+        .auth()
+        .login(from_page(credentials("ann", PASSWORD), PAGE, &[&planted]))
+        .await
+        .expect("logged in");
+    let (cookie, _) = set_cookie(login.metadata()).expect("a cookie");
+    server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&planted, &cookie]))
+        .await
+        .expect("rotated");
+    server
+        .auth()
+        .rotate_tokens(from_page(rotation(), PAGE, &[&planted]))
+        .await
+        .expect("mallory's session lives");
+}
 
-        let page = || from_page(credentials("ann", PASSWORD), PAGE, &[]);
-        let login = server.auth().login(page()).await.expect("logged in");
-        let (cookie, _) = set_cookie(login.metadata()).expect("a cookie");
-        let revoked = server.auth().revoke_token(from_page(RevokeTokenRequest::default(), PAGE, &[&cookie])).await.expect("revoked");
-        assert!(takes_the_cookie_away(revoked.metadata()));
-
-        let tokens = server.auth().login(page()).await.expect("logged in").into_inner().tokens.expect("tokens");
-        let request = signed_in(from_page(RevokeAllTokensRequest {}, PAGE, &[]), &tokens);
-        let ended = server.auth().revoke_all_tokens(request).await.expect("revoked");
-        assert!(takes_the_cookie_away(ended.metadata()));
-
-        let tokens = server.auth().login(page()).await.expect("logged in").into_inner().tokens.expect("tokens");
-        let request = DeleteMeRequest { current_password: PASSWORD.to_owned() };
-        let request = signed_in(from_page(request, PAGE, &[]), &tokens);
-        let deleted = server.account().delete_me(request).await.expect("deleted");
-        assert!(takes_the_cookie_away(deleted.metadata()));
-    }
-
-    async fn a_changed_password_comes_with_a_new_cookie(database: TestDatabase) {
-        let server = start(database).await;
-        let (cookie, tokens) = registered(&server).await;
-        let request = ChangePasswordRequest {
-            current_password: PASSWORD.to_owned(),
-            new_password: "battery staple".to_owned(),
-            new_password_confirmation: "battery staple".to_owned(),
-        };
-        let request = signed_in(from_page(request, PAGE, &[]), &tokens);
-        let changed = server.account().change_password(request).await.expect("changed");
-        let (next, _) = set_cookie(changed.metadata()).expect("a cookie");
-        assert_ne!(cookie, next);
-        assert_eq!(changed.into_inner().tokens.expect("tokens").refresh_token, "");
-        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&next])).await.expect("rotated");
-    }
-
-    async fn another_origin_gets_no_cookie_and_uses_none(database: TestDatabase) {
-        let server = start(database).await;
-        let (cookie, _) = registered(&server).await;
-        for origin in ["https://evil.example", "null", "http://play.example.com", "https://play.example.com:8443", "*", ""] {
-            let refused = server.auth().rotate_tokens(from_page(rotation(), origin, &[&cookie])).await.expect_err("another origin");
-            assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "ORIGIN_NOT_ALLOWED"), "{origin}");
-            let refused = server.auth().login(from_page(credentials("ann", PASSWORD), origin, &[])).await.expect_err("another origin");
-            assert_eq!(reason(&refused), "ORIGIN_NOT_ALLOWED", "{origin}");
-        }
-        let mut without = from_page(rotation(), PAGE, &[&cookie]);
-        without.metadata_mut().remove("origin");
-        let refused = server.auth().rotate_tokens(without).await.expect_err("no origin");
-        assert_eq!(reason(&refused), "ORIGIN_NOT_ALLOWED");
-        let mut twice = from_page(rotation(), PAGE, &[&cookie]);
-        twice.metadata_mut().append("origin", "https://evil.example".parse().expect("ASCII"));
-        let refused = server.auth().rotate_tokens(twice).await.expect_err("two origins");
-        assert_eq!(reason(&refused), "ORIGIN_NOT_ALLOWED");
-        // Nothing of that has touched the session.
-        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect("rotated");
-    }
-
-    async fn a_cookie_counts_only_where_it_is_asked_for(database: TestDatabase) {
-        let server = start(database).await;
-        let (cookie, _) = registered(&server).await;
-        // As the form of another site would send it.
-        let mut plain = from_page(rotation(), PAGE, &[&cookie]);
-        plain.metadata_mut().remove("x-token-transport");
-        let refused = server.auth().rotate_tokens(plain).await.expect_err("no token");
-        assert_eq!(bad_fields(&refused), ["refresh_token"]);
-        let mut plain = from_page(LogoutRequest::default(), PAGE, &[&cookie]);
-        plain.metadata_mut().remove("x-token-transport");
-        let refused = server.auth().logout(plain).await.expect_err("no token");
-        assert_eq!(reason(&refused), "TOKEN_MISSING");
-
-        let mut other = from_page(rotation(), PAGE, &[&cookie]);
-        other.metadata_mut().insert("x-token-transport", "header".parse().expect("ASCII"));
-        let refused = server.auth().rotate_tokens(other).await.expect_err("no such transport");
-        assert_eq!((refused.code(), bad_fields(&refused)), (Code::InvalidArgument, vec!["x-token-transport".to_owned()]));
-
-        // A field that is filled counts before the cookie.
-        let named = RotateTokensRequest { refresh_token: "v1.x".to_owned(), ..rotation() };
-        let refused = server.auth().rotate_tokens(from_page(named, PAGE, &[&cookie])).await.expect_err("another token");
-        assert_eq!(reason(&refused), "REFRESH_TOKEN_INVALID");
-        assert!(set_cookies(refused.metadata()).is_empty(), "the cookie is good");
-        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect("rotated");
-    }
-
-    async fn a_planted_cookie_locks_nobody_out(database: TestDatabase) {
-        let server = start(database).await;
-        let (mut cookie, _) = registered(&server).await;
-        // Whatever the prefix promises.
-        let planted = format!("{COOKIE}=v1.planted");
-        let many: Vec<String> = (0..100).map(|number| format!("{COOKIE}=v1.{number}")).collect();
-        let many = many.join("; ");
-        for planted in [[planted.as_str(), ""], ["", &planted], ["", &many], [&many, &planted]] {
-            let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[planted[0], &cookie, planted[1]])).await;
-            cookie = set_cookie(rotated.expect("rotated").metadata()).expect("a cookie").0;
-        }
-        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie, &cookie])).await.expect("the same twice");
-    }
-
-    async fn a_cookie_of_another_page_may_hold_any_text(database: TestDatabase) {
-        let server = start(database).await;
-        let (cookie, _) = registered(&server).await;
-        let between = format!("n=ü; {cookie}; größe=1");
-        let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&between])).await.expect("rotated");
-        let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
-        // A space that is not ASCII is part of the name.
-        let planted = format!("\u{a0}{COOKIE}=v1.planted");
-        let refused = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&planted])).await.expect_err("no cookie");
-        assert_eq!(bad_fields(&refused), ["refresh_token"]);
-        let logout = from_page(LogoutRequest::default(), PAGE, &["n=ü", &cookie]);
-        server.auth().logout(logout).await.expect("logged out");
-    }
-
-    async fn a_cookie_that_a_neighbour_planted_is_cleared(database: TestDatabase) {
-        let server = start(database).await;
-        let (cookie, _) = registered(&server).await;
-        let own = cookie.replace(COOKIE, LEGACY_COOKIE);
-        let planted = format!("{LEGACY_COOKIE}=v1.planted");
-        let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&planted, &own])).await.expect("rotated");
-        for attributes in [["Path=/", "Domain=example.com"], ["Path=/v1/auth/rotate", "Domain=play.example.com"]] {
-            assert!(clears(rotated.metadata(), LEGACY_COOKIE, &attributes), "{attributes:?}");
-        }
-        let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
-        assert!(cookie.starts_with(COOKIE), "{cookie}");
-
-        let answer = server.auth().login(from_page(credentials("ann", PASSWORD), LOCAL_PAGE, &[])).await.expect("logged in");
-        let (own, _) = set_cookie(answer.metadata()).expect("a cookie");
-        let rotated = server.auth().rotate_tokens(from_page(rotation(), LOCAL_PAGE, &["refresh_token=x", &own])).await.expect("rotated");
-        assert!(clears(rotated.metadata(), "refresh_token", &["Path=/"]));
-        assert!(!clears(rotated.metadata(), "refresh_token", &["Path=/v1/auth"]), "that is the new one");
-    }
-
-    async fn the_cookie_of_the_version_before_is_read_and_replaced(database: TestDatabase) {
-        let server = start(database).await;
-        let (cookie, _) = registered(&server).await;
-        let before = cookie.replace(COOKIE, LEGACY_COOKIE);
-        let refresh = RefreshAccessTokenRequest::default();
-        server.auth().refresh_access_token(from_page(refresh, PAGE, &[&before])).await.expect("refreshed");
-        let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&before])).await.expect("rotated");
-        let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
-        assert!(cookie.starts_with(COOKIE), "{cookie}");
-        assert!(clears(rotated.metadata(), LEGACY_COOKIE, &["Path=/v1/auth", "Secure"]));
-        // The old cookie would be a reuse; it is ignored, since there is a new one.
-        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&before, &cookie])).await.expect("rotated again");
-    }
-
-    async fn an_old_token_beside_the_current_one_is_no_reuse(database: TestDatabase) {
-        let server = start(database).await;
-        let (first, _) = registered(&server).await;
-        let mut cookie = first.clone();
-        for _ in 0..2 {
-            let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect("rotated");
-            cookie = set_cookie(rotated.metadata()).expect("a cookie").0;
-        }
-        for cookies in [[&first, &cookie], [&cookie, &first]] {
-            let refresh = RefreshAccessTokenRequest::default();
-            server.auth().refresh_access_token(from_page(refresh, PAGE, &cookies.map(String::as_str))).await.expect("refreshed");
-        }
-    }
-
-    async fn nobody_is_made_to_act_in_the_account_of_a_neighbour(database: TestDatabase) {
-        let server = start(database).await;
-        let (cookie, _) = registered(&server).await;
-        let answer = server.auth().register(from_page(registration("mallory"), PAGE, &[])).await.expect("registered");
-        let (planted, _) = set_cookie(answer.metadata()).expect("a cookie");
-        let planted = planted.replace(COOKIE, LEGACY_COOKIE);
-        // A neighbour cannot plant one of the other name.
-        let rotated = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&planted, &cookie])).await.expect("rotated");
-        let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
-
-        let before = cookie.replace(COOKIE, LEGACY_COOKIE);
-        let refused = server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&planted, &before])).await.expect_err("whose?");
-        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, "REFRESH_TOKEN_INVALID"));
-        assert!(takes_the_cookie_away(refused.metadata()));
-        // Neither session has ended, and with a new login the planted one counts no more.
-        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&cookie])).await.expect("rotated");
-        let login = server.auth().login(from_page(credentials("ann", PASSWORD), PAGE, &[&planted])).await.expect("logged in");
-        let (cookie, _) = set_cookie(login.metadata()).expect("a cookie");
-        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&planted, &cookie])).await.expect("rotated");
-        server.auth().rotate_tokens(from_page(rotation(), PAGE, &[&planted])).await.expect("mallory's session lives");
-    }
-
-    async fn nobody_gets_a_cookie_unless_a_setting_says_so(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let refused = server.auth().register(from_page(registration("ann"), PAGE, &[])).await.expect_err("no origins");
-        assert_eq!(reason(&refused), "ORIGIN_NOT_ALLOWED");
-        server.clock.advance(Duration::from_secs(1));
-        let tokens = server.register("ann").await.tokens.expect("tokens");
-        assert!(tokens.refresh_token.starts_with("v1."));
-    }
+#[on_both_backends]
+async fn nobody_gets_a_cookie_unless_a_setting_says_so(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let refused = server
+        .auth()
+        .register(from_page(registration("ann"), PAGE, &[]))
+        .await
+        .expect_err("no origins");
+    assert_eq!(reason(&refused), "ORIGIN_NOT_ALLOWED");
+    server.clock.advance(Duration::from_secs(1));
+    let tokens = server.register("ann").await.tokens.expect("tokens");
+    assert!(tokens.refresh_token.starts_with("v1."));
 }

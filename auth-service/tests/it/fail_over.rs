@@ -2,15 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use shared::{
-    proto::auth::v1::auth_service_client::AuthServiceClient,
-    testing::{
-        block_on,
-        endpoint::Endpoint,
-        postgres::Cluster,
-        program::{Addresses, Program, get, not_serving, serving},
-        rpc::{channel, reason},
-    },
+use proto::auth::v1::auth_service_client::AuthServiceClient;
+use testing::{
+    block_on,
+    endpoint::Endpoint,
+    postgres::Cluster,
+    program::{Addresses, Program, get, not_serving, serving},
+    rpc::{channel, reason},
 };
 use tokio::time::timeout;
 use tonic::{Code, Status};

@@ -1,12 +1,10 @@
 //! A disk that is full: what cannot be written is refused whole, what can be read is read, and with room it goes on by itself.
 
-use shared::{
-    db::Backend,
-    proto::auth::v1::{GetMeRequest, IntrospectTokenRequest},
-    testing::{
-        TestDatabase, block_on,
-        rpc::{reason, with_token},
-    },
+use db::Backend;
+use proto::auth::v1::{GetMeRequest, IntrospectTokenRequest};
+use testing::{
+    TestDatabase, block_on,
+    rpc::{reason, with_token},
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;

@@ -2,18 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::{
-    db::Backend,
-    proto::auth::v1::{
-        GetMeRequest, ListMySessionsRequest, LogoutRequest, RefreshAccessTokenRequest, RevokeAllTokensRequest,
-        RevokeMySessionRequest, RevokeTokenRequest, RevokeUserSessionRequest, RevokeUserTokensRequest, TokenPair,
-        user_service_client::UserServiceClient,
-    },
-    server::Running,
-    testing::{
-        TestDatabase, on_both_backends,
-        rpc::{channel, reason, with_token},
-    },
+use base::running::Running;
+use db::Backend;
+use proto::auth::v1::{
+    GetMeRequest, ListMySessionsRequest, LogoutRequest, RefreshAccessTokenRequest, RevokeAllTokensRequest,
+    RevokeMySessionRequest, RevokeTokenRequest, RevokeUserSessionRequest, RevokeUserTokensRequest, TokenPair,
+    user_service_client::UserServiceClient,
+};
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{channel, reason, with_token},
 };
 use tokio::sync::Barrier;
 use tokio_util::sync::CancellationToken;
@@ -93,47 +91,69 @@ impl End {
     }
 }
 
-on_both_backends! {
-    migrations = auth_service::MIGRATIONS;
+#[on_both_backends]
+async fn a_rotation_in_flight_does_not_outlive_the_end_of_its_session(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let (_running, replica) = match server.database.db().backend() {
+        Backend::Postgres => server.replica().await,
+        // One process has the file, and says that a change is made once it goes by it: that is this server.
+        Backend::Sqlite => (Running::new(CancellationToken::new(), Duration::ZERO), server.auth()),
+    };
+    let admin = server.superuser().await;
+    for round in 0..3 {
+        for end in ENDS {
+            let name = format!("{end:?}{round}");
+            let registered = server.register(&name).await;
+            let user_id = registered.user.expect("a user").user_id;
+            let elsewhere = registered.tokens.expect("tokens");
+            let pair = server.login(&name).await;
+            let sessions = with_token(ListMySessionsRequest::default(), &pair.access_token);
+            let sessions = server
+                .account()
+                .list_my_sessions(sessions)
+                .await
+                .expect("listed")
+                .into_inner()
+                .sessions;
+            let session_id = sessions
+                .into_iter()
+                .find(|session| session.is_current)
+                .expect("the current one")
+                .session_id;
 
-    async fn a_rotation_in_flight_does_not_outlive_the_end_of_its_session(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let (_running, replica) = match server.database.db().backend() {
-            Backend::Postgres => server.replica().await,
-            // One process has the file, and says that a change is made once it goes by it: that is this server.
-            Backend::Sqlite => (Running::new(CancellationToken::new(), Duration::ZERO), server.auth()),
-        };
-        let admin = server.superuser().await;
-        for round in 0..3 {
-            for end in ENDS {
-                let name = format!("{end:?}{round}");
-                let registered = server.register(&name).await;
-                let user_id = registered.user.expect("a user").user_id;
-                let elsewhere = registered.tokens.expect("tokens");
-                let pair = server.login(&name).await;
-                let sessions = with_token(ListMySessionsRequest::default(), &pair.access_token);
-                let sessions = server.account().list_my_sessions(sessions).await.expect("listed").into_inner().sessions;
-                let session_id = sessions.into_iter().find(|session| session.is_current).expect("the current one").session_id;
-
-                let barrier = Arc::new(Barrier::new(2));
-                let in_flight = {
-                    let (mut client, barrier, token) = (replica.clone(), Arc::clone(&barrier), pair.refresh_token.clone());
-                    tokio::spawn(async move {
-                        barrier.wait().await;
-                        rotate(&mut client, &token, "").await
-                    })
+            let barrier = Arc::new(Barrier::new(2));
+            let in_flight = {
+                let (mut client, barrier, token) = (replica.clone(), Arc::clone(&barrier), pair.refresh_token.clone());
+                tokio::spawn(async move {
+                    barrier.wait().await;
+                    rotate(&mut client, &token, "").await
+                })
+            };
+            barrier.wait().await;
+            let target = Target {
+                user_id: &user_id,
+                session_id: &session_id,
+                pair: &pair,
+                elsewhere: &elsewhere,
+                admin: &admin,
+            };
+            end.call(&server, &target).await.expect("ended");
+            let got = in_flight.await.expect("joined");
+            for tokens in got.into_iter().chain([pair]) {
+                let request = RefreshAccessTokenRequest {
+                    refresh_token: tokens.refresh_token.clone(),
+                    ..RefreshAccessTokenRequest::default()
                 };
-                barrier.wait().await;
-                let target = Target { user_id: &user_id, session_id: &session_id, pair: &pair, elsewhere: &elsewhere, admin: &admin };
-                end.call(&server, &target).await.expect("ended");
-                let got = in_flight.await.expect("joined");
-                for tokens in got.into_iter().chain([pair]) {
-                    let request = RefreshAccessTokenRequest { refresh_token: tokens.refresh_token.clone(), ..RefreshAccessTokenRequest::default() };
-                    let refused = server.auth().refresh_access_token(request).await.expect_err("ended");
-                    assert_eq!(reason(&refused), "SESSION_ENDED", "{end:?}");
-                    let me = server.account().get_me(with_token(GetMeRequest {}, &tokens.access_token)).await;
-                    assert!(["TOKEN_REVOKED", "TOKEN_STALE"].contains(&reason(&me.expect_err("refused")).as_str()), "{end:?}");
-                }
+                let refused = server.auth().refresh_access_token(request).await.expect_err("ended");
+                assert_eq!(reason(&refused), "SESSION_ENDED", "{end:?}");
+                let me = server
+                    .account()
+                    .get_me(with_token(GetMeRequest {}, &tokens.access_token))
+                    .await;
+                assert!(
+                    ["TOKEN_REVOKED", "TOKEN_STALE"].contains(&reason(&me.expect_err("refused")).as_str()),
+                    "{end:?}"
+                );
             }
         }
     }

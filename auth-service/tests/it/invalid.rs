@@ -1,12 +1,10 @@
 //! Calls that are refused as invalid: they cost little, and have a limit of their own.
 
-use shared::{
-    proto::auth::v1::{FILE_DESCRIPTOR_SET, LoginRequest, RegisterRequest},
-    server::ServerSettings,
-    testing::{
-        TestDatabase, invalid, on_both_backends,
-        rpc::{bad_fields, reason},
-    },
+use proto::auth::v1::{FILE_DESCRIPTOR_SET, LoginRequest, RegisterRequest};
+use server::ServerSettings;
+use testing::{
+    TestDatabase, invalid, on_both_backends,
+    rpc::{bad_fields, reason},
 };
 use tonic::{Code, Request};
 
@@ -53,46 +51,95 @@ fn from<T>(address: &str, message: T) -> Request<T> {
     request
 }
 
-on_both_backends! {
-    migrations = auth_service::MIGRATIONS;
+#[on_both_backends]
+async fn a_text_that_is_too_long_is_refused_before_anything_is_done_with_it(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    invalid::long_texts_are_refused(server.grpc, FILE_DESCRIPTOR_SET, &root.token, &UNREAD).await;
+}
 
-    async fn a_text_that_is_too_long_is_refused_before_anything_is_done_with_it(database: TestDatabase) {
-        let (server, root) = server_with_root(database).await;
-        invalid::long_texts_are_refused(server.grpc, FILE_DESCRIPTOR_SET, &root.token, &UNREAD).await;
+#[on_both_backends]
+async fn invalid_calls_have_a_limit_that_valid_ones_do_not_feel(database: TestDatabase) {
+    let server = behind_a_proxy(database, &[], 5).await;
+    let ann = server
+        .auth()
+        .register(from("192.0.2.1", registration("ann")))
+        .await
+        .expect("registered")
+        .into_inner();
+    let token = ann.tokens.expect("tokens").access_token;
+    for (address, token) in [
+        ("192.0.2.1", None),
+        // Signed-in users are counted apart, from whichever address they call.
+        ("192.0.2.1", Some(token.as_str())),
+        ("192.0.2.2", None),
+        ("2001:db8:1:1::1", None),
+        ("2001:db8:1:2::1", None),
+    ] {
+        invalid::so_many_invalid_calls_are_answered(server.grpc, LOGIN, token, address, 5).await;
     }
+    let refused = server
+        .auth()
+        .register(from("192.0.2.1", RegisterRequest::default()))
+        .await
+        .expect_err("invalid");
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "TOO_MANY_INVALID_CALLS")
+    );
+    server
+        .auth()
+        .login(from("192.0.2.1", credentials("ann", PASSWORD)))
+        .await
+        .expect("valid calls are served");
+    let mut me = from("192.0.2.1", proto::auth::v1::GetMeRequest {});
+    me.metadata_mut()
+        .insert("authorization", format!("Bearer {token}").parse().expect("ASCII"));
+    server.account().get_me(me).await.expect("valid calls are served");
+}
 
-    async fn invalid_calls_have_a_limit_that_valid_ones_do_not_feel(database: TestDatabase) {
-        let server = behind_a_proxy(database, &[], 5).await;
-        let ann = server.auth().register(from("192.0.2.1", registration("ann"))).await.expect("registered").into_inner();
-        let token = ann.tokens.expect("tokens").access_token;
-        for (address, token) in [
-            ("192.0.2.1", None),
-            // Signed-in users are counted apart, from whichever address they call.
-            ("192.0.2.1", Some(token.as_str())),
-            ("192.0.2.2", None),
-            ("2001:db8:1:1::1", None),
-            ("2001:db8:1:2::1", None),
-        ] {
-            invalid::so_many_invalid_calls_are_answered(server.grpc, LOGIN, token, address, 5).await;
-        }
-        let refused = server.auth().register(from("192.0.2.1", RegisterRequest::default())).await.expect_err("invalid");
-        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY_INVALID_CALLS"));
-        server.auth().login(from("192.0.2.1", credentials("ann", PASSWORD))).await.expect("valid calls are served");
-        let mut me = from("192.0.2.1", shared::proto::auth::v1::GetMeRequest {});
-        me.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("ASCII"));
-        server.account().get_me(me).await.expect("valid calls are served");
+#[on_both_backends]
+async fn typing_errors_use_up_no_logins(database: TestDatabase) {
+    let server = behind_a_proxy(
+        database,
+        &[
+            "--login-rate-per-minute",
+            "1",
+            "--login-burst",
+            "1",
+            "--registration-rate-per-minute",
+            "1",
+            "--registration-burst",
+            "1",
+        ],
+        300,
+    )
+    .await;
+    for _ in 0..20 {
+        let refused = server
+            .auth()
+            .login(from("192.0.2.1", LoginRequest::default()))
+            .await
+            .expect_err("invalid");
+        assert_eq!(bad_fields(&refused), ["identifier", "password"]);
+        let typo = RegisterRequest {
+            email: "ann".to_owned(),
+            ..registration("ann")
+        };
+        let refused = server
+            .auth()
+            .register(from("192.0.2.1", typo))
+            .await
+            .expect_err("invalid");
+        assert_eq!(bad_fields(&refused), ["email"]);
     }
-
-    async fn typing_errors_use_up_no_logins(database: TestDatabase) {
-        let server = behind_a_proxy(database, &["--login-rate-per-minute", "1", "--login-burst", "1", "--registration-rate-per-minute", "1", "--registration-burst", "1"], 300).await;
-        for _ in 0..20 {
-            let refused = server.auth().login(from("192.0.2.1", LoginRequest::default())).await.expect_err("invalid");
-            assert_eq!(bad_fields(&refused), ["identifier", "password"]);
-            let typo = RegisterRequest { email: "ann".to_owned(), ..registration("ann") };
-            let refused = server.auth().register(from("192.0.2.1", typo)).await.expect_err("invalid");
-            assert_eq!(bad_fields(&refused), ["email"]);
-        }
-        server.auth().register(from("192.0.2.1", registration("ann"))).await.expect("registered");
-        server.auth().login(from("192.0.2.1", credentials("ann", PASSWORD))).await.expect("logged in");
-    }
+    server
+        .auth()
+        .register(from("192.0.2.1", registration("ann")))
+        .await
+        .expect("registered");
+    server
+        .auth()
+        .login(from("192.0.2.1", credentials("ann", PASSWORD)))
+        .await
+        .expect("logged in");
 }

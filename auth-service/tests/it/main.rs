@@ -36,3 +36,5 @@ mod sessions;
 mod support;
 mod user_sessions;
 mod users;
+
+use auth_service::MIGRATIONS;

@@ -4,13 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shared::{
-    authz::{Policies, Policy},
-    proto::auth::v1::FILE_DESCRIPTOR_SET,
-    testing::{
-        TestDatabase, on_both_backends,
-        rpc::{RawConnection, frame},
-    },
+use access::policy::{Policies, Policy};
+use proto::auth::v1::FILE_DESCRIPTOR_SET;
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{RawConnection, frame},
 };
 use tonic::Code;
 
@@ -68,70 +66,87 @@ fn kind(name: &str, caller: &Caller, role: &'static str, granted: &[&str]) -> Ki
     }
 }
 
-on_both_backends! {
-    migrations = auth_service::MIGRATIONS;
+#[on_both_backends]
+async fn every_rpc_is_for_whom_the_protos_say(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("a descriptor set");
+    let player = server.register("ann").await.tokens.expect("tokens").access_token;
+    let player = Caller::with_token(&server, &player, "");
+    let mut kinds = vec![
+        kind("superuser", &root, "superuser", &[]),
+        kind("player", &player, "player", &[]),
+        kind(
+            "admin",
+            &root.service(&server, "the-admin", &["admin"], &[]).await,
+            "admin",
+            &[],
+        ),
+        kind(
+            "service",
+            &root.service(&server, "the-service", &["service"], &[]).await,
+            "service",
+            &[],
+        ),
+        kind("nobody", &root.service(&server, "nobody", &[], &[]).await, "", &[]),
+    ];
+    let mut resources = BTreeMap::new();
+    for (number, (name, permission)) in policies.permissions().into_iter().enumerate() {
+        // Half of them hold it by a role, half directly.
+        let client_id = format!("one-{number}");
+        let caller = if number % 2 == 0 {
+            let role = format!("role_{number}");
+            root.make_role(&role, &[&name]).await;
+            root.service(&server, &client_id, &[&role], &[]).await
+        } else {
+            root.service(&server, &client_id, &[], &[&name]).await
+        };
+        kinds.push(kind(&format!("holder of {name}"), &caller, "", &[&name]));
+        resources.entry(permission.resource.clone()).or_insert(name);
+    }
+    for (number, resource) in resources.keys().enumerate() {
+        let (role, all) = (format!("all_{number}"), format!("{resource}:all"));
+        root.make_role(&role, &[&all]).await;
+        let caller = root.service(&server, &format!("all-{number}"), &[&role], &[]).await;
+        kinds.push(kind(&format!("holder of {all}"), &caller, "", &[&all]));
+    }
 
-    async fn every_rpc_is_for_whom_the_protos_say(database: TestDatabase) {
-        let (server, root) = server_with_root(database).await;
-        let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("a descriptor set");
-        let player = server.register("ann").await.tokens.expect("tokens").access_token;
-        let player = Caller::with_token(&server, &player, "");
-        let mut kinds = vec![
-            kind("superuser", &root, "superuser", &[]),
-            kind("player", &player, "player", &[]),
-            kind("admin", &root.service(&server, "the-admin", &["admin"], &[]).await, "admin", &[]),
-            kind("service", &root.service(&server, "the-service", &["service"], &[]).await, "service", &[]),
-            kind("nobody", &root.service(&server, "nobody", &[], &[]).await, "", &[]),
-        ];
-        let mut resources = BTreeMap::new();
-        for (number, (name, permission)) in policies.permissions().into_iter().enumerate() {
-            // Half of them hold it by a role, half directly.
-            let client_id = format!("one-{number}");
-            let caller = if number % 2 == 0 {
-                let role = format!("role_{number}");
-                root.make_role(&role, &[&name]).await;
-                root.service(&server, &client_id, &[&role], &[]).await
-            } else {
-                root.service(&server, &client_id, &[], &[&name]).await
-            };
-            kinds.push(kind(&format!("holder of {name}"), &caller, "", &[&name]));
-            resources.entry(permission.resource.clone()).or_insert(name);
+    let connection = RawConnection::open(server.grpc).await;
+    for (path, policy) in policies.iter() {
+        let answer = call(&connection, path, "").await;
+        if *policy == Policy::Public {
+            assert!(is_past_the_layer(&answer), "{path} without a token: {answer:?}");
+        } else {
+            assert_eq!(answer, (Code::Unauthenticated, "TOKEN_MISSING".to_owned()), "{path}");
         }
-        for (number, resource) in resources.keys().enumerate() {
-            let (role, all) = (format!("all_{number}"), format!("{resource}:all"));
-            root.make_role(&role, &[&all]).await;
-            let caller = root.service(&server, &format!("all-{number}"), &[&role], &[]).await;
-            kinds.push(kind(&format!("holder of {all}"), &caller, "", &[&all]));
-        }
-
-        let connection = RawConnection::open(server.grpc).await;
-        for (path, policy) in policies.iter() {
-            let answer = call(&connection, path, "").await;
-            if *policy == Policy::Public {
-                assert!(is_past_the_layer(&answer), "{path} without a token: {answer:?}");
+        for kind in &kinds {
+            let answer = call(&connection, path, &kind.token).await;
+            if kind.may(&policies, policy) {
+                assert!(is_past_the_layer(&answer), "{path} as {}: {answer:?}", kind.name);
             } else {
-                assert_eq!(answer, (Code::Unauthenticated, "TOKEN_MISSING".to_owned()), "{path}");
-            }
-            for kind in &kinds {
-                let answer = call(&connection, path, &kind.token).await;
-                if kind.may(&policies, policy) {
-                    assert!(is_past_the_layer(&answer), "{path} as {}: {answer:?}", kind.name);
-                } else {
-                    let refused = (Code::PermissionDenied, "PERMISSION_DENIED".to_owned());
-                    assert_eq!(answer, refused, "{path} as {}", kind.name);
-                }
+                let refused = (Code::PermissionDenied, "PERMISSION_DENIED".to_owned());
+                assert_eq!(answer, refused, "{path} as {}", kind.name);
             }
         }
     }
+}
 
-    async fn what_is_not_declared_is_not_served(database: TestDatabase) {
-        let (server, root) = server_with_root(database).await;
-        let connection = RawConnection::open(server.grpc).await;
-        for path in ["/auth.v1.RbacService/Nothing", "/auth.v1.Nothing/CreateRole", "/auth.v1.RbacService/createRole", "/"] {
-            for token in ["", &root.token] {
-                let (code, reason) = call(&connection, path, token).await;
-                assert_eq!((code, reason.as_str()), (Code::Unimplemented, "METHOD_UNKNOWN"), "{path}");
-            }
+#[on_both_backends]
+async fn what_is_not_declared_is_not_served(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    let connection = RawConnection::open(server.grpc).await;
+    for path in [
+        "/auth.v1.RbacService/Nothing",
+        "/auth.v1.Nothing/CreateRole",
+        "/auth.v1.RbacService/createRole",
+        "/",
+    ] {
+        for token in ["", &root.token] {
+            let (code, reason) = call(&connection, path, token).await;
+            assert_eq!(
+                (code, reason.as_str()),
+                (Code::Unimplemented, "METHOD_UNKNOWN"),
+                "{path}"
+            );
         }
     }
 }

@@ -2,19 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::{
-    db::Backend,
-    proto::auth::v1::{
-        AssignRoleRequest, DeactivateUserRequest, GetMeRequest, ListUsersRequest, LoginRequest,
-        RefreshAccessTokenRequest, TokenPair, UnassignRoleRequest, User, account_service_client::AccountServiceClient,
-        auth_service_client::AuthServiceClient, rbac_service_client::RbacServiceClient,
-        user_service_client::UserServiceClient,
-    },
-    testing::{
-        block_on,
-        program::{Addresses, Program, Signal, serving},
-        rpc::{channel, reason, with_token},
-    },
+use db::Backend;
+use proto::auth::v1::{
+    AssignRoleRequest, DeactivateUserRequest, GetMeRequest, ListUsersRequest, LoginRequest, RefreshAccessTokenRequest,
+    TokenPair, UnassignRoleRequest, User, account_service_client::AccountServiceClient,
+    auth_service_client::AuthServiceClient, rbac_service_client::RbacServiceClient,
+    user_service_client::UserServiceClient,
+};
+use testing::{
+    block_on,
+    program::{Addresses, Program, Signal, serving},
+    rpc::{channel, reason, with_token},
 };
 use tokio::{sync::Barrier, time::timeout};
 use tonic::{Code, Status, transport::Channel};

@@ -3,18 +3,16 @@
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
 use auth_service::ServerSecrets;
+use db::Backend;
+use proto::auth::v1::{IssueServiceTokenRequest, RegisterResponse, auth_service_client::AuthServiceClient};
 use secrecy::ExposeSecret as _;
-use shared::{
-    db::Backend,
-    proto::auth::v1::{IssueServiceTokenRequest, RegisterResponse, auth_service_client::AuthServiceClient},
-    testing::{
-        TestDatabase, block_on,
-        program::{Addresses, Ended, Program, Signal, get, serving},
-        rpc::{channel, reason},
-        write_secret,
-    },
-};
 use tempfile::TempDir;
+use testing::{
+    TestDatabase, block_on,
+    program::{Addresses, Ended, Program, Signal, get, serving},
+    rpc::{channel, reason},
+    write_secret,
+};
 use tokio::net::TcpStream;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
@@ -479,8 +477,10 @@ async fn of_many_who_make_the_same_administrator_one_does(backend: Backend) {
     let password = password.to_str().expect("UTF-8");
     let create = || {
         let own = ["create-admin", "--database-url", &place.url, "--login", "root"];
+        // On a busy machine ten programs and all other tests share the connections.
+        let patient = ["--database-acquire-seconds", "60"];
         let rest = ["--email", "root@example.com", "--password-file", password];
-        Program::start(AUTH_SERVICE, [&own[..], &rest].concat())
+        Program::start(AUTH_SERVICE, [&own[..], &rest, &patient].concat())
     };
     let programs: Vec<Program> = (0..10).map(|_| create()).collect();
     let mut made = 0;

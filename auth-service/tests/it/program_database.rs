@@ -3,15 +3,12 @@
 use std::{fs, time::Duration};
 
 use auth_service::{MIGRATIONS, ServerSecrets};
+use db::{Backend, Db, MigrationLock, query};
 use diesel_async::SimpleAsyncConnection as _;
 use secrecy::ExposeSecret as _;
-use shared::{
-    db::{self, Backend, Db, MigrationLock},
-    query,
-    testing::{
-        block_on,
-        program::{Program, Signal, serving},
-    },
+use testing::{
+    block_on,
+    program::{Program, Signal, serving},
 };
 
 use crate::program::{AUTH_SERVICE, Place, jwks, register};

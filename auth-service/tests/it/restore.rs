@@ -1,16 +1,14 @@
 //! A database that was put back from a back-up: nothing that was issued before is good.
 
-use shared::{
-    db::Backend,
-    proto::auth::v1::{
-        AccessEvent, DeleteMeRequest, GetMeRequest, access_event::Event, account_service_client::AccountServiceClient,
-        auth_service_client::AuthServiceClient,
-    },
-    testing::{
-        block_on,
-        program::{Program, Signal, serving},
-        rpc::{channel, reason, with_token},
-    },
+use db::Backend;
+use proto::auth::v1::{
+    AccessEvent, DeleteMeRequest, GetMeRequest, access_event::Event, account_service_client::AccountServiceClient,
+    auth_service_client::AuthServiceClient,
+};
+use testing::{
+    block_on,
+    program::{Program, Signal, serving},
+    rpc::{channel, reason, with_token},
 };
 
 use crate::{

@@ -4,10 +4,8 @@
 
 use std::fmt;
 
-use shared::{
-    proto::auth::v1::TokenPair,
-    testing::{TestDatabase, on_both_backends, rounds, rpc::reason},
-};
+use proto::auth::v1::TokenPair;
+use testing::{TestDatabase, on_both_backends, rounds, rpc::reason};
 
 use crate::support::{Server, rotate, settings};
 
@@ -45,54 +43,59 @@ impl fmt::Display for Count {
     }
 }
 
-on_both_backends! {
-    migrations = auth_service::MIGRATIONS;
-
-    async fn one_of_fifty_wins_nobody_is_logged_out_and_reuse_is_caught(database: TestDatabase) {
-        let backend = database.backend();
-        let server = Server::start_with(database, &settings(&["--login-burst", "10000"])).await;
-        let (_running, replica) = server.replica().await;
-        let mut count = Count { rounds: rounds("RACE_ROUNDS", DEFAULT_ROUNDS), ..Count::default() };
-        server.register("ann").await;
-        for _ in 0..count.rounds {
-            let first = server.login("ann").await;
-            let racers = (0..RACERS).map(|index| {
-                // Half of them at another replica.
-                let mut client = if index % 2 == 0 { server.auth() } else { replica.clone() };
-                let token = first.refresh_token.clone();
-                tokio::spawn(async move { rotate(&mut client, &token, "").await })
-            });
-            let mut won: Vec<TokenPair> = Vec::new();
-            for racer in racers.collect::<Vec<_>>() {
-                match racer.await.expect("joined") {
-                    Ok(pair) => won.push(pair),
-                    Err(status) => assert_eq!(reason(&status), "ROTATION_OVERLAP", "{status}"),
-                }
+#[on_both_backends]
+async fn one_of_fifty_wins_nobody_is_logged_out_and_reuse_is_caught(database: TestDatabase) {
+    let backend = database.backend();
+    let server = Server::start_with(database, &settings(&["--login-burst", "10000"])).await;
+    let (_running, replica) = server.replica().await;
+    let mut count = Count {
+        rounds: rounds("RACE_ROUNDS", DEFAULT_ROUNDS),
+        ..Count::default()
+    };
+    server.register("ann").await;
+    for _ in 0..count.rounds {
+        let first = server.login("ann").await;
+        let racers = (0..RACERS).map(|index| {
+            // Half of them at another replica.
+            let mut client = if index % 2 == 0 { server.auth() } else { replica.clone() };
+            let token = first.refresh_token.clone();
+            tokio::spawn(async move { rotate(&mut client, &token, "").await })
+        });
+        let mut won: Vec<TokenPair> = Vec::new();
+        for racer in racers.collect::<Vec<_>>() {
+            match racer.await.expect("joined") {
+                Ok(pair) => won.push(pair),
+                Err(status) => assert_eq!(reason(&status), "ROTATION_OVERLAP", "{status}"),
             }
-            count.double_spends += usize::from(won.len() > 1);
-            let mut good = Vec::new();
-            for pair in &won {
-                good.extend(server.rotate(&pair.refresh_token, "").await.ok());
-            }
-            count.forks += usize::from(good.len() > 1);
-            count.false_logouts += usize::from(good.is_empty());
-            // The token of the race has had a successor, and that one too.
-            let reused = server.rotate(&first.refresh_token, "").await.err();
-            let caught = reused.is_some_and(|status| reason(&status) == "REFRESH_TOKEN_REUSED");
-            let mut dead = true;
-            for pair in &good {
-                dead &= server.rotate(&pair.refresh_token, "").await.is_err();
-            }
-            count.reuses_caught += usize::from(caught && dead);
         }
-        #[expect(clippy::print_stdout, reason = "the figure is what it is run for")]
-        {
-            println!("{backend:?}: {count}");
+        count.double_spends += usize::from(won.len() > 1);
+        let mut good = Vec::new();
+        for pair in &won {
+            good.extend(server.rotate(&pair.refresh_token, "").await.ok());
         }
-        assert_eq!(
-            (count.double_spends, count.forks, count.false_logouts, count.reuses_caught),
-            (0, 0, 0, count.rounds),
-            "{count}"
-        );
+        count.forks += usize::from(good.len() > 1);
+        count.false_logouts += usize::from(good.is_empty());
+        // The token of the race has had a successor, and that one too.
+        let reused = server.rotate(&first.refresh_token, "").await.err();
+        let caught = reused.is_some_and(|status| reason(&status) == "REFRESH_TOKEN_REUSED");
+        let mut dead = true;
+        for pair in &good {
+            dead &= server.rotate(&pair.refresh_token, "").await.is_err();
+        }
+        count.reuses_caught += usize::from(caught && dead);
     }
+    #[expect(clippy::print_stdout, reason = "the figure is what it is run for")]
+    {
+        println!("{backend:?}: {count}");
+    }
+    assert_eq!(
+        (
+            count.double_spends,
+            count.forks,
+            count.false_logouts,
+            count.reuses_caught
+        ),
+        (0, 0, 0, count.rounds),
+        "{count}"
+    );
 }

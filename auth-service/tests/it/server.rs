@@ -2,19 +2,17 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use access::token::KeySource;
 use auth_service::{AuthService, ServerSecrets};
+use base::{clock::Clock, running::Running};
+use db::{DatabaseSettings, Db};
+use proto::auth::v1::{ChangePasswordRequest, GetJwksRequest, GetMeRequest, key_service_client::KeyServiceClient};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use shared::{
-    clock::Clock,
-    db::{DatabaseSettings, Db},
-    proto::auth::v1::{ChangePasswordRequest, GetJwksRequest, GetMeRequest, key_service_client::KeyServiceClient},
-    server::{Running, ServerSettings},
-    testing::{
-        TestDatabase, block_on, contract, on_both_backends,
-        postgres::Cluster,
-        rpc::{RawConnection, channel, frame, listener, reason, with_token},
-    },
-    token::KeySource,
+use server::ServerSettings;
+use testing::{
+    TestDatabase, block_on, contract, on_both_backends,
+    postgres::Cluster,
+    rpc::{RawConnection, channel, frame, listener, reason, with_token},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -26,95 +24,153 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{START, Server, one_of_two, registration, settings, spawn};
 
-on_both_backends! {
-    migrations = auth_service::MIGRATIONS;
+#[on_both_backends]
+async fn what_is_too_much_is_refused_at_once_and_health_is_not(database: TestDatabase) {
+    let slow = settings(&[
+        "--hashing-workers",
+        "1",
+        "--hashing-memory-kib",
+        "262144",
+        "--hashing-passes",
+        "8",
+    ]);
+    let one = ServerSettings {
+        max_concurrent_requests: 1,
+        ..ServerSettings::default()
+    };
+    let server = Server::start_limited(database, &slow, &one).await;
+    contract::serving(server.grpc).await;
+    let (overloaded, hashing) = server.one_of_two_logins().await;
+    assert_eq!(
+        (overloaded.code(), reason(&overloaded).as_str()),
+        (Code::ResourceExhausted, "OVERLOADED")
+    );
+    assert!(overloaded.get_details_retry_info().is_some());
+    contract::serving(server.grpc).await;
+    assert_eq!(reason(&hashing.await.expect("joined")), "CREDENTIALS_INVALID");
+    server
+        .keys()
+        .get_jwks(GetJwksRequest {})
+        .await
+        .expect("there is room again");
+}
 
-    async fn what_is_too_much_is_refused_at_once_and_health_is_not(database: TestDatabase) {
-        let slow = settings(&["--hashing-workers", "1", "--hashing-memory-kib", "262144", "--hashing-passes", "8"]);
-        let one = ServerSettings { max_concurrent_requests: 1, ..ServerSettings::default() };
-        let server = Server::start_limited(database, &slow, &one).await;
-        contract::serving(server.grpc).await;
-        let (overloaded, hashing) = server.one_of_two_logins().await;
-        assert_eq!((overloaded.code(), reason(&overloaded).as_str()), (Code::ResourceExhausted, "OVERLOADED"));
-        assert!(overloaded.get_details_retry_info().is_some());
-        contract::serving(server.grpc).await;
-        assert_eq!(reason(&hashing.await.expect("joined")), "CREDENTIALS_INVALID");
-        server.keys().get_jwks(GetJwksRequest {}).await.expect("there is room again");
-    }
-
-    async fn a_user_may_have_only_so_many_calls_in_hand(database: TestDatabase) {
-        let slow = settings(&["--hashing-workers", "1", "--hashing-memory-kib", "131072", "--hashing-passes", "2"]);
-        let one = ServerSettings { max_concurrent_requests_per_user: 1, ..ServerSettings::default() };
-        let server = Server::start_limited(database, &slow, &one).await;
-        let tokens = server.register("ann").await.tokens.expect("tokens");
-        let others = server.register("bob").await.tokens.expect("tokens");
-        let me = async |token: &str| server.account().get_me(with_token(GetMeRequest {}, token)).await;
-        let (refused, hashing) = one_of_two(|| {
-            let (mut account, token) = (server.account(), tokens.access_token.clone());
-            let change = ChangePasswordRequest {
-                current_password: "not hers".to_owned(),
-                new_password: "correct horse battery".to_owned(),
-                new_password_confirmation: "correct horse battery".to_owned(),
-            };
-            async move { account.change_password(with_token(change, &token)).await.expect_err("not her password") }
-        })
-        .await;
-        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY_CONCURRENT_CALLS"));
-        assert!(refused.get_details_retry_info().is_some());
-        let second = me(&tokens.access_token).await.expect_err("a second call of hers");
-        assert_eq!(reason(&second), "TOO_MANY_CONCURRENT_CALLS");
-        me(&others.access_token).await.expect("another user is served");
-        assert_eq!(reason(&hashing.await.expect("joined")), "CURRENT_PASSWORD_WRONG");
-        me(&tokens.access_token).await.expect("there is room again");
-    }
-
-    async fn calls_without_a_message_take_no_places(database: TestDatabase) {
-        let one = ServerSettings { max_concurrent_requests: 1, ..ServerSettings::default() };
-        let server = Server::start_limited(database, &settings(&[]), &one).await;
-        let connection = RawConnection::open(server.grpc).await;
-        let mut left_open = Vec::new();
-        for _ in 0..100 {
-            left_open.push(connection.leave_open("/auth.v1.AuthService/Login").await);
+#[on_both_backends]
+async fn a_user_may_have_only_so_many_calls_in_hand(database: TestDatabase) {
+    let slow = settings(&[
+        "--hashing-workers",
+        "1",
+        "--hashing-memory-kib",
+        "131072",
+        "--hashing-passes",
+        "2",
+    ]);
+    let one = ServerSettings {
+        max_concurrent_requests_per_user: 1,
+        ..ServerSettings::default()
+    };
+    let server = Server::start_limited(database, &slow, &one).await;
+    let tokens = server.register("ann").await.tokens.expect("tokens");
+    let others = server.register("bob").await.tokens.expect("tokens");
+    let me = async |token: &str| server.account().get_me(with_token(GetMeRequest {}, token)).await;
+    let (refused, hashing) = one_of_two(|| {
+        let (mut account, token) = (server.account(), tokens.access_token.clone());
+        let change = ChangePasswordRequest {
+            current_password: "not hers".to_owned(),
+            new_password: "correct horse battery".to_owned(),
+            new_password_confirmation: "correct horse battery".to_owned(),
+        };
+        async move {
+            account
+                .change_password(with_token(change, &token))
+                .await
+                .expect_err("not her password")
         }
-        // On the same connection, and so after the headers of those.
-        let answer = connection.call("/auth.v1.KeyService/GetJwks", &[], frame(&[])).await.expect("an answer");
-        assert_eq!(answer.status.code(), Code::Ok, "{}", answer.status);
-    }
+    })
+    .await;
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "TOO_MANY_CONCURRENT_CALLS")
+    );
+    assert!(refused.get_details_retry_info().is_some());
+    let second = me(&tokens.access_token).await.expect_err("a second call of hers");
+    assert_eq!(reason(&second), "TOO_MANY_CONCURRENT_CALLS");
+    me(&others.access_token).await.expect("another user is served");
+    assert_eq!(reason(&hashing.await.expect("joined")), "CURRENT_PASSWORD_WRONG");
+    me(&tokens.access_token).await.expect("there is room again");
+}
 
-    async fn a_call_in_hand_ends_before_the_server_does(database: TestDatabase) {
-        let slow = ["--hashing-workers", "1", "--hashing-queue", "0", "--hashing-memory-kib", "262144", "--hashing-passes", "4"];
-        let server = Server::start_with(database, &settings(&slow)).await;
-        let (_, hashing) = server.one_of_two_logins().await;
-        server.running.stop().await.expect("ended");
-        let answer = hashing.await.expect("joined");
-        assert_eq!(reason(&answer), "CREDENTIALS_INVALID", "{answer}");
+#[on_both_backends]
+async fn calls_without_a_message_take_no_places(database: TestDatabase) {
+    let one = ServerSettings {
+        max_concurrent_requests: 1,
+        ..ServerSettings::default()
+    };
+    let server = Server::start_limited(database, &settings(&[]), &one).await;
+    let connection = RawConnection::open(server.grpc).await;
+    let mut left_open = Vec::new();
+    for _ in 0..100 {
+        left_open.push(connection.leave_open("/auth.v1.AuthService/Login").await);
     }
+    // On the same connection, and so after the headers of those.
+    let answer = connection
+        .call("/auth.v1.KeyService/GetJwks", &[], frame(&[]))
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status.code(), Code::Ok, "{}", answer.status);
+}
 
-    async fn with_a_certificate_the_port_speaks_tls_alone(database: TestDatabase) {
-        let pki = Pki::new();
-        let server = Server::start_limited(database, &settings(&[]), &pki.server(false)).await;
-        let trusting = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pki.authority.pem()));
-        let mut keys = KeyServiceClient::new(tls_channel(server.grpc, trusting));
-        keys.get_jwks(GetJwksRequest {}).await.expect("served over TLS");
-        let plain = server.keys().get_jwks(GetJwksRequest {}).await.expect_err("no plain text");
-        assert_ne!(plain.code(), Code::Ok);
-        let stranger = Pki::new().authority.pem();
-        let other = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(stranger));
-        let mut keys = KeyServiceClient::new(tls_channel(server.grpc, other));
-        keys.get_jwks(GetJwksRequest {}).await.expect_err("an authority that did not sign it");
-    }
+#[on_both_backends]
+async fn a_call_in_hand_ends_before_the_server_does(database: TestDatabase) {
+    let slow = [
+        "--hashing-workers",
+        "1",
+        "--hashing-queue",
+        "0",
+        "--hashing-memory-kib",
+        "262144",
+        "--hashing-passes",
+        "4",
+    ];
+    let server = Server::start_with(database, &settings(&slow)).await;
+    let (_, hashing) = server.one_of_two_logins().await;
+    server.running.stop().await.expect("ended");
+    let answer = hashing.await.expect("joined");
+    assert_eq!(reason(&answer), "CREDENTIALS_INVALID", "{answer}");
+}
 
-    async fn with_a_client_authority_clients_must_bring_a_certificate(database: TestDatabase) {
-        let pki = Pki::new();
-        let server = Server::start_limited(database, &settings(&[]), &pki.server(true)).await;
-        let trusting = || ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pki.authority.pem()));
-        let mut anonymous = KeyServiceClient::new(tls_channel(server.grpc, trusting()));
-        anonymous.get_jwks(GetJwksRequest {}).await.expect_err("no certificate");
-        let (certificate, key) = pki.issue();
-        let known = trusting().identity(Identity::from_pem(certificate, key));
-        let mut keys = KeyServiceClient::new(tls_channel(server.grpc, known));
-        keys.get_jwks(GetJwksRequest {}).await.expect("a client of ours");
-    }
+#[on_both_backends]
+async fn with_a_certificate_the_port_speaks_tls_alone(database: TestDatabase) {
+    let pki = Pki::new();
+    let server = Server::start_limited(database, &settings(&[]), &pki.server(false)).await;
+    let trusting = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pki.authority.pem()));
+    let mut keys = KeyServiceClient::new(tls_channel(server.grpc, trusting));
+    keys.get_jwks(GetJwksRequest {}).await.expect("served over TLS");
+    let plain = server
+        .keys()
+        .get_jwks(GetJwksRequest {})
+        .await
+        .expect_err("no plain text");
+    assert_ne!(plain.code(), Code::Ok);
+    let stranger = Pki::new().authority.pem();
+    let other = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(stranger));
+    let mut keys = KeyServiceClient::new(tls_channel(server.grpc, other));
+    keys.get_jwks(GetJwksRequest {})
+        .await
+        .expect_err("an authority that did not sign it");
+}
+
+#[on_both_backends]
+async fn with_a_client_authority_clients_must_bring_a_certificate(database: TestDatabase) {
+    let pki = Pki::new();
+    let server = Server::start_limited(database, &settings(&[]), &pki.server(true)).await;
+    let trusting = || ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pki.authority.pem()));
+    let mut anonymous = KeyServiceClient::new(tls_channel(server.grpc, trusting()));
+    anonymous.get_jwks(GetJwksRequest {}).await.expect_err("no certificate");
+    let (certificate, key) = pki.issue();
+    let known = trusting().identity(Identity::from_pem(certificate, key));
+    let mut keys = KeyServiceClient::new(tls_channel(server.grpc, known));
+    keys.get_jwks(GetJwksRequest {}).await.expect("a client of ours");
 }
 
 #[test]
@@ -131,8 +187,8 @@ fn a_database_that_goes_is_unavailable_and_comes_back() {
         let secret = secrecy::ExposeSecret::expose_secret(&ServerSecrets::generate()).to_owned();
         let clock = Clock::manual(START).0;
         let (_running, grpc, http) = spawn(&settings(&[]), &ServerSettings::default(), db, &secret, clock).await;
-        let mut auth = shared::proto::auth::v1::auth_service_client::AuthServiceClient::new(channel(grpc));
-        let mut account = shared::proto::auth::v1::account_service_client::AccountServiceClient::new(channel(grpc));
+        let mut auth = proto::auth::v1::auth_service_client::AuthServiceClient::new(channel(grpc));
+        let mut account = proto::auth::v1::account_service_client::AccountServiceClient::new(channel(grpc));
         let tokens = auth
             .register(registration("ann"))
             .await
@@ -270,7 +326,7 @@ fn a_service_that_waits_for_its_database_can_be_stopped() {
 }
 
 async fn account_refusal(grpc: SocketAddr) -> String {
-    let mut account = shared::proto::auth::v1::account_service_client::AccountServiceClient::new(channel(grpc));
+    let mut account = proto::auth::v1::account_service_client::AccountServiceClient::new(channel(grpc));
     reason(
         &account
             .get_me(with_token(GetMeRequest {}, "x.y.z"))

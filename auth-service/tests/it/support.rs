@@ -3,20 +3,21 @@
 use std::{net::SocketAddr, time::Duration};
 
 use auth_service::{AuthService, ServerSecrets, config::AuthSettings};
-use clap::Parser;
-use secrecy::ExposeSecret as _;
-use shared::{
+use base::{
     clock::{Clock, ClockHand, Timestamp},
-    proto::auth::v1::{
-        LoginRequest, RegisterRequest, RegisterResponse, RotateTokensRequest, TokenPair, UpdateMeRequest, User,
-        account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
-        key_service_client::KeyServiceClient,
-    },
-    server::{Running, ServerSettings},
-    testing::{
-        TestDatabase,
-        rpc::{channel, listener},
-    },
+    running::Running,
+};
+use clap::Parser;
+use proto::auth::v1::{
+    LoginRequest, RegisterRequest, RegisterResponse, RotateTokensRequest, TokenPair, UpdateMeRequest, User,
+    account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+    key_service_client::KeyServiceClient,
+};
+use secrecy::ExposeSecret as _;
+use server::ServerSettings;
+use testing::{
+    TestDatabase,
+    rpc::{channel, listener},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -220,7 +221,7 @@ where
 pub(crate) async fn spawn(
     settings: &AuthSettings,
     server: &ServerSettings,
-    db: shared::db::Db,
+    db: db::Db,
     secret: &str,
     clock: Clock,
 ) -> (Running, SocketAddr, SocketAddr) {
@@ -283,7 +284,7 @@ pub(crate) fn credentials(identifier: &str, password: &str) -> LoginRequest {
 /// Everything in the database, as text.
 pub(crate) async fn dump(database: &TestDatabase) -> String {
     match database.backend() {
-        shared::db::Backend::Sqlite => {
+        db::Backend::Sqlite => {
             let path = database.url().trim_start_matches("sqlite:");
             let files = [path.to_owned(), format!("{path}-wal")];
             let bytes = files
@@ -293,7 +294,7 @@ pub(crate) async fn dump(database: &TestDatabase) -> String {
                 .collect::<Vec<_>>();
             String::from_utf8_lossy(&bytes).into_owned()
         }
-        shared::db::Backend::Postgres => {
+        db::Backend::Postgres => {
             let mut conn = database.db().read().await.expect("a connection");
             let mut text = String::new();
             for table in [
@@ -306,12 +307,11 @@ pub(crate) async fn dump(database: &TestDatabase) -> String {
                 "audit_events",
             ] {
                 let sql = format!("SELECT coalesce(string_agg(t::text, ' '), '') AS text FROM {table} t");
-                let rows: shared::db::Result<Vec<Row>> =
-                    shared::query!(&mut conn, |c| diesel_async::RunQueryDsl::load(
-                        diesel::sql_query(&sql),
-                        c
-                    )
-                    .await);
+                let rows: db::Result<Vec<Row>> = db::query!(&mut conn, |c| diesel_async::RunQueryDsl::load(
+                    diesel::sql_query(&sql),
+                    c
+                )
+                .await);
                 text.extend(rows.expect("a dump").into_iter().map(|row| row.text));
             }
             text
@@ -331,8 +331,8 @@ impl Server {
         let user = self.register("root").await.user.expect("a user");
         let sql = "INSERT INTO user_roles (user_id, role_id) \
             SELECT users.id, roles.id FROM users, roles WHERE users.login = 'root' AND roles.code_name IN ('superuser', 'admin')";
-        let granted: shared::db::Result<usize> = shared::write_tx!(self.database.db(), |tx| {
-            shared::query!(tx, |c| diesel_async::RunQueryDsl::execute(diesel::sql_query(sql), c)
+        let granted: db::Result<usize> = db::write_tx!(self.database.db(), |tx| {
+            db::query!(tx, |c| diesel_async::RunQueryDsl::execute(diesel::sql_query(sql), c)
                 .await)
         });
         assert_eq!(granted.expect("granted"), 2, "{user:?}");

@@ -2,8 +2,9 @@
 
 use std::{path::Path, sync::Mutex};
 
+use db::Backend;
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
-use shared::{db::Backend, testing::postgres::Cluster};
+use testing::postgres::Cluster;
 use url::Url;
 use uuid::Uuid;
 

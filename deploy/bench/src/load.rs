@@ -11,7 +11,7 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     process::Processes,
-    statistics::{Times, millis},
+    statistics::{Times, as_f64, millis},
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -228,9 +228,4 @@ impl Cpu {
             client: self.client / calls,
         }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts and times far below 2^52")]
-pub(crate) const fn as_f64(count: u64) -> f64 {
-    count as f64
 }

@@ -23,12 +23,10 @@ use std::{
     time::Duration,
 };
 
+use base::running::shutdown_signal;
 use clap::{Parser, Subcommand, ValueEnum};
 use futures_util::FutureExt as _;
-use shared::{
-    server::shutdown_signal,
-    testing::{block_on, postgres::Cluster},
-};
+use testing::{block_on, postgres::Cluster};
 use url::Url;
 
 use crate::{

@@ -55,7 +55,7 @@ impl Processes {
     pub(crate) fn descriptors(&self) -> f64 {
         let Self::One(id) = self else { return 0.0 };
         let open = fs::read_dir(format!("/proc/{id}/fd")).expect("Linux tells").count();
-        crate::load::as_f64(open.try_into().unwrap_or(u64::MAX))
+        crate::statistics::as_f64(open.try_into().unwrap_or(u64::MAX))
     }
 
     fn status(&self, field: &str) -> f64 {

@@ -84,6 +84,11 @@ pub(crate) fn area_under_curve(a: &[Duration], b: &[Duration]) -> f64 {
     wins / (a.len() * b.len()) as f64
 }
 
+#[expect(clippy::cast_precision_loss, reason = "counts and times far below 2^52")]
+pub(crate) const fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

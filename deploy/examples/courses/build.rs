@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         compiler.encode_file_descriptor_set(),
     )?;
     tonic_prost_build::configure()
-        .extern_path(".authz.v1", "::shared::proto::authz::v1")
+        .extern_path(".authz.v1", "::proto::authz::v1")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -6,15 +6,10 @@ use serde_json::{Map, Value, json};
 use crate::{
     Api,
     comments::comment,
+    names::{BEARER, COOKIE, ERROR, TRANSPORT},
     operation::{ensure_known, operation, path},
     schema::Schemas,
 };
-
-pub(crate) const BEARER: &str = "bearer";
-pub(crate) const COOKIE: &str = "cookie";
-pub(crate) const ERROR: &str = "error";
-/// A parameter, and the header of that name.
-pub(crate) const TRANSPORT: &str = "x-token-transport";
 
 const ABOUT: &str = "\
 Identity and a game backend: the REST side of two gRPC services, as the gateway serves it.

@@ -6,6 +6,7 @@
 
 mod comments;
 mod document;
+mod names;
 mod operation;
 mod rpc;
 mod schema;
@@ -15,9 +16,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use access::policy::Policies;
 use prost_reflect::{DescriptorPool, ServiceDescriptor};
 use protox::Compiler;
-use shared::authz::Policies;
 
 pub use self::rpc::{HttpRule, Rpc};
 
@@ -80,7 +81,7 @@ impl Api {
         let compile = |with_comments| {
             let mut compiler = Compiler::new([root().join("proto")])?;
             compiler.include_imports(true).include_source_info(with_comments);
-            compiler.open_files(shared::proto::API_FILES)?.open_files(ERRORS)?;
+            compiler.open_files(proto::API_FILES)?.open_files(ERRORS)?;
             Ok::<_, protox::Error>(compiler)
         };
         // Not the typed set, which would lose the extensions and with them the HTTP rules.

@@ -1,13 +1,13 @@
 //! An RPC as an operation of OpenAPI.
 
+use access::policy::Policy;
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
-use shared::authz::Policy;
 
 use crate::{
     Api,
     comments::{comment, summary},
-    document::{BEARER, COOKIE, ERROR, TRANSPORT},
+    names::{BEARER, COOKIE, ERROR, TRANSPORT},
     rpc::{HttpRule, Rpc},
     schema::{Schemas, is_secret},
 };

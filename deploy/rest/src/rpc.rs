@@ -1,7 +1,7 @@
 //! What the options of an RPC say: how HTTP reaches it, and who may call it.
 
+use access::policy::{Policies, Policy};
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
-use shared::authz::{Policies, Policy};
 
 const HTTP_RULE: &str = "google.api.http";
 const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];

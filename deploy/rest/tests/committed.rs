@@ -41,6 +41,6 @@ fn a_map_is_filled_in_places_that_leave_empty_values_out() {
     }
     maps.sort();
     maps.dedup();
-    // `grpc::audit`; that of errors is `shared::error`.
+    // `grpc::audit`; that of errors is `base::error`.
     assert_eq!(maps, ["auth.v1.AuditEvent.details"]);
 }

@@ -1,21 +1,10 @@
 //! What a person sees who has just started it.
 
-use std::{fmt, io::Write as _, net::SocketAddr, path::PathBuf};
+use std::{fmt, io::Write as _, path::PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::demo::Demo;
-
-/// Where everything is.
-#[derive(Clone, Debug)]
-pub(crate) struct Places {
-    pub(crate) auth_grpc: SocketAddr,
-    pub(crate) auth_http: SocketAddr,
-    pub(crate) game_grpc: SocketAddr,
-    pub(crate) game_http: SocketAddr,
-    pub(crate) tls: bool,
-    pub(crate) data: PathBuf,
-}
+use crate::{demo::Demo, places::Places};
 
 /// An administrator who was just created.
 pub(crate) struct FirstAdmin {

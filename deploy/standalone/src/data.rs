@@ -8,12 +8,9 @@ use std::{
 };
 
 use auth_service::{ServerSecrets, generate_password};
+use base::{StartError, secret_files};
+use db::{DatabaseSettings, DatabaseUrl};
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::{
-    config::StartError,
-    db::{DatabaseSettings, DatabaseUrl},
-    secret_files,
-};
 use tempfile::NamedTempFile;
 
 const SECRET: &str = "server-secret";

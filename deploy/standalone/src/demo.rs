@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use shared::proto::{
+use proto::{
     auth::v1::{LoginRequest, RegisterRequest, auth_service_client::AuthServiceClient},
     game::v1::{
         CreateGameRequest, JoinGameRequest, ListFinishedGamesRequest, MakeMoveRequest, Mark, Opponent,
@@ -11,7 +11,7 @@ use shared::proto::{
 };
 use tonic::{Code, Request, Status, transport::Channel};
 
-use crate::banner::Places;
+use crate::places::Places;
 
 /// The login of the known account.
 pub(crate) const LOGIN: &str = "demo";

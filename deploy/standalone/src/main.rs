@@ -3,6 +3,7 @@
 mod banner;
 mod data;
 mod demo;
+mod places;
 
 use std::{
     convert::Infallible,
@@ -13,27 +14,26 @@ use std::{
     sync::Arc,
 };
 
+use access::{
+    feed::{ClientSecret, Follower, Restore, ServiceCredentials},
+    token::AcceptedAudiences,
+    view::SilenceSettings,
+};
 use auth_service::{
     AuthService, ServiceAccountSpec,
     config::{AuthSettings, CookieOrigin},
     ensure_first_admin, ensure_service_account, first_admin_password_changed, generate_client_secret,
 };
+use base::{StartError, clock::Clock, listen::Listener, program};
 use clap::Parser;
+use db::Db;
 use game_service::{GameService, VerificationKeys, config::GameSettings};
-use shared::{
-    clock::Clock,
-    config::{self, StartError},
-    db::{self, Db},
-    feed::{ClientSecret, Follower, Restore, ServiceCredentials, SilenceSettings},
-    secret_files::SecretFiles,
-    server::{Listener, Running, ServerSettings, shutdown_signal},
-    telemetry::{self, TelemetrySettings},
-    token::AcceptedAudiences,
-};
+use server::ServiceArgs;
 
 use crate::{
-    banner::{Banner, FirstAdmin, Places},
+    banner::{Banner, FirstAdmin},
     data::DataFolder,
+    places::Places,
 };
 
 /// As whom game-service follows the access feed.
@@ -56,49 +56,38 @@ struct Cli {
     #[command(flatten)]
     silence: SilenceSettings,
     #[command(flatten)]
-    secret_files: SecretFiles,
-    #[command(flatten)]
-    server: ServerSettings,
-    #[command(flatten)]
-    telemetry: TelemetrySettings,
+    service: ServiceArgs,
 }
 
 fn main() -> ExitCode {
-    config::run(env::args_os(), async |cli: Cli| Box::pin(cli.run()).await)
+    program::run(env::args_os(), async |cli: Cli| Box::pin(cli.run()).await)
 }
 
 impl Cli {
     async fn run(mut self) -> Result<(), StartError> {
-        telemetry::init(&self.telemetry, "standalone")?;
+        self.service.begin("standalone", self.auth.secret_files())?;
         self.auth.cookies.cookie_origins.get_or_insert_with(local_gateway);
-        let files = self.auth.secret_files().into_iter();
-        self.secret_files.check(files.chain([self.server.secret_file()]))?;
-        self.server.check().map_err(StartError::setting)?;
         // The ports before the data: a start that fails leaves nothing behind.
-        let bind = async |address, setting| Listener::bind(address, setting).await.map_err(StartError::failed);
-        let auth_grpc = bind(self.auth.auth_listen, "--auth-listen").await?;
-        let auth_http = bind(self.auth.auth_http_listen, "--auth-http-listen").await?;
-        let game_grpc = bind(self.game.game_listen, "--game-listen").await?;
-        let game_http = bind(self.game.game_http_listen, "--game-http-listen").await?;
+        let auth_grpc = Listener::bind(self.auth.auth_listen, "--auth-listen").await?;
+        let auth_http = Listener::bind(self.auth.auth_http_listen, "--auth-http-listen").await?;
+        let game_grpc = Listener::bind(self.game.game_listen, "--game-listen").await?;
+        let game_http = Listener::bind(self.game.game_http_listen, "--game-http-listen").await?;
         let mut places = Places {
             auth_grpc: auth_grpc.address(),
             auth_http: auth_http.address(),
             game_grpc: game_grpc.address(),
             game_http: game_http.address(),
-            tls: self.server.tls_cert_file.is_some(),
+            tls: self.service.server.tls_cert_file.is_some(),
             data: PathBuf::new(),
         };
 
         let data = DataFolder::open(&self.data_dir)?;
         places.data = data.path().to_owned();
         let secrets = data.server_secret()?;
-        let running = Running::new(
-            shutdown_signal().map_err(StartError::failed)?,
-            self.server.drain_timeout(),
-        );
+        let running = self.service.running()?;
         let clock = Clock::system();
-        let auth_db = Db::connect(&data.database("auth")?).await.map_err(StartError::failed)?;
-        let game_db = Db::connect(&data.database("game")?).await.map_err(StartError::failed)?;
+        let auth_db = Db::connect(&data.database("auth")?).await?;
+        let game_db = Db::connect(&data.database("game")?).await?;
         // Before anybody can register: the login `admin` is for the administrator.
         db::migrate(&auth_db, &auth_service::MIGRATIONS)
             .await
@@ -114,7 +103,7 @@ impl Cli {
         service_accounts.push(game_account);
         let auth = AuthService {
             settings: &self.auth,
-            server: &self.server,
+            server: &self.service.server,
             db: auth_db.clone(),
             secrets,
             service_accounts,
@@ -126,7 +115,7 @@ impl Cli {
         let follower = Follower::new(auth_local.channel(), credentials);
         let game = GameService {
             settings: &self.game,
-            server: &self.server,
+            server: &self.service.server,
             token_issuer: &self.auth.token_issuer,
             token_audiences: AcceptedAudiences::deployment(&self.auth.token_audience).or_service(GAME_CLIENT_ID),
             keys: VerificationKeys::Follow(Box::new(follower), self.silence.rule()),

@@ -5,12 +5,9 @@ mod seed;
 
 use std::time::Duration;
 
+use base::{StartError, secret_files::SecretFiles};
+use db::{DatabaseArgs, Db, MigrationLock, bring_up_to_date};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use shared::{
-    config::{DatabaseArgs, StartError},
-    db::{Db, MigrationLock, bring_up_to_date},
-    secret_files::SecretFiles,
-};
 
 pub use self::{recompute_leaderboard::RecomputeLeaderboard, seed::SeedPlayers};
 use crate::MIGRATIONS;

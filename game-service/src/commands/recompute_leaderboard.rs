@@ -1,10 +1,8 @@
 //! `game-service recompute-leaderboard`.
 
+use base::{StartError, secret_files::SecretFiles};
+use db::DatabaseArgs;
 use indicatif::ProgressBar;
-use shared::{
-    config::{DatabaseArgs, StartError},
-    secret_files::SecretFiles,
-};
 
 use crate::domain::{Drift, Progress, Recompute};
 

@@ -6,12 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base::{StartError, clock::Clock, secret_files::SecretFiles};
+use db::DatabaseArgs;
 use rand::{SeedableRng as _, rngs::StdRng};
-use shared::{
-    clock::Clock,
-    config::{DatabaseArgs, StartError},
-    secret_files::SecretFiles,
-};
 
 use crate::domain::Seed;
 

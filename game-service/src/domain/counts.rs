@@ -1,7 +1,7 @@
 //! What is counted for operators, where it is written: a game whose transaction fails afterwards counts too.
 
+use base::telemetry::metrics::InHand;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
-use shared::telemetry::metrics::InHand;
 
 use super::{Game, Opponent};
 

@@ -1,6 +1,6 @@
 //! What can go wrong in game-service, in its own terms. `grpc::error` says what a caller is told of it.
 
-use shared::{db, ids::UserId, validate::InvalidFields};
+use base::{ids::UserId, validate::InvalidFields};
 
 use crate::ids::GameId;
 

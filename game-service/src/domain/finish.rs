@@ -3,7 +3,8 @@
 //! Locks are taken in one order everywhere, so that games that end at once wait for each other and never in a circle: the game, then the
 //! players' stats by user id.
 
-use shared::{clock::Timestamp, db::Conn, ids::UserId};
+use base::{clock::Timestamp, ids::UserId};
+use db::Conn;
 
 use super::{Error, Game, State};
 use crate::{

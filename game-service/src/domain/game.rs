@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::{
+use base::{
     clock::{ALLOWANCE, Timestamp},
     ids::UserId,
 };

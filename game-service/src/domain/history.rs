@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, fmt::Write as _};
 
-use shared::{
+use base::{
     clock::Timestamp,
-    db::Db,
     ids::UserId,
     page::{PageRequest, Position},
 };
+use db::Db;
 
 use super::{End, Error, GameResult, GameView, Opponent};
 use crate::{

@@ -12,7 +12,8 @@ use std::{
     time::Instant,
 };
 
-use shared::{db::Db, ids::UserId};
+use base::ids::UserId;
+use db::Db;
 use tokio::sync::Mutex;
 
 use super::{Error, Player};

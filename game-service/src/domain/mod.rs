@@ -14,6 +14,7 @@ mod row;
 mod seed;
 mod view;
 mod watch;
+mod watchers;
 
 pub(crate) use self::{
     error::Error,
@@ -26,5 +27,6 @@ pub(crate) use self::{
     recompute::{Drift, Progress, Recompute},
     seed::Seed,
     view::GameView,
-    watch::{GameWatch, Watchers},
+    watch::GameWatch,
+    watchers::Watchers,
 };

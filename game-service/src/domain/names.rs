@@ -1,11 +1,14 @@
 //! The names of players, as the access feed tells of them.
 
-use shared::{
-    db::{Db, write_tx},
-    feed::{NameChange, NameChanges, Position},
+use access::{
+    feed::{NameChange, NameChanges},
+    view::Position,
+};
+use base::{
     ids::UserId,
     page::{self, MAX_PAGE_SIZE},
 };
+use db::{Db, write_tx};
 use tokio::sync::mpsc;
 
 use super::{Error, Games};

@@ -2,24 +2,22 @@
 
 use std::time::Duration;
 
-use shared::{
+use base::{
     clock::Clock,
-    db::{self, Backend, Conn, Db, Loader, write_tx},
     ids::UserId,
     page::{PageRequest, Position},
 };
-
-use tracing::Instrument as _;
+use db::{Conn, Db, Loader, write_tx};
 
 use super::{
     Error, Game, GameView, Opponent, counts, finish,
     game::{Moment, Played},
-    watch::{CHANNEL, Watchers},
+    watchers::{CHANNEL, Watchers},
 };
 use crate::{
     ids::{GameId, GameKind, RequestId},
     rules::{Cell, Mark},
-    store::{self, GameRow, GameUpdate, MoveRow, PlayedRows, Sight},
+    store::{self, GameChange, GameRow, PlayedRows, Sight},
 };
 
 /// The use cases of games.
@@ -238,9 +236,14 @@ impl Games {
     ) -> Result<bool, Error> {
         let game = &view.game;
         let (update, made) = (game.to_update(), game.move_rows(moves));
-        let goes_on = !game.is_over() && !made.is_empty();
-        let written = if goes_on && self.db.backend() == Backend::Postgres {
-            self.go_on(game.id, version, update, made.clone()).await?
+        let written = if joining.is_none() && !game.is_over() && !made.is_empty() {
+            let change = GameChange {
+                id: game.id,
+                version,
+                update,
+                made: made.clone(),
+            };
+            store::game_go_on(&self.db, change, CHANNEL).await?
         } else {
             let login: Result<Option<String>, Error> = write_tx!(self.db, |tx| {
                 let login = match joining {
@@ -279,21 +282,6 @@ impl Games {
             counts::moved(made.len());
         }
         Ok(written)
-    }
-
-    /// Writes by one statement a change after which the game goes on. False where it has another version by now.
-    async fn go_on(&self, id: GameId, version: i64, update: GameUpdate, made: Vec<MoveRow>) -> Result<bool, Error> {
-        let (db, mut conn) = (self.db.clone(), self.db.write().await?);
-        // In a task of its own: what was written is announced, also when the caller is gone meanwhile.
-        let write = async move {
-            let written = store::game_go_on(&mut conn, id, version, &update, &made).await?;
-            if written {
-                db.announce(CHANNEL, *id.as_uuid());
-            }
-            Ok(written)
-        };
-        let written = tokio::spawn(write.in_current_span()).await;
-        written.unwrap_or_else(|error| Err(Error::Internal(format!("a move: {error}"))))
     }
 
     /// Lets a user play, whose row stays locked until the transaction ends. Gives the login that they are known by.

@@ -8,10 +8,8 @@ use std::{
     fmt,
 };
 
-use shared::{
-    db::{Conn, Db, write_tx},
-    ids::UserId,
-};
+use base::ids::UserId;
+use db::{Conn, Db, write_tx};
 
 use super::{Error, Game, GameResult, finish};
 use crate::{

@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use rand::{Rng, RngExt as _};
-use shared::{
+use base::{
     clock::{ALLOWANCE, Timestamp},
-    db::{Db, write_tx},
     ids::{Id, Kind, UserId},
 };
+use db::{Db, write_tx};
+use rand::{Rng, RngExt as _};
 use uuid::Builder;
 
 use super::{Error, Game, Opponent, finish, game::Moment};

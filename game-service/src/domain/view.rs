@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use shared::{db::Conn, ids::UserId};
+use base::ids::UserId;
+use db::Conn;
 
 use super::{Error, Game};
 use crate::{

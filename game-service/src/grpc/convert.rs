@@ -1,6 +1,8 @@
 //! Domain values as messages.
 
-use shared::{ids::UserId, proto::game::v1 as proto, token::Principal};
+use ::proto::game::v1 as proto;
+use access::token::Principal;
+use base::ids::UserId;
 
 use crate::{
     domain::{End, GameView, Opponent, Player, State},

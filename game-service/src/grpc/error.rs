@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use shared::{error::ErrorReply, proto::game::v1::ErrorReason};
+use base::error::ErrorReply;
+use proto::game::v1::ErrorReason;
 use tonic::{Code, Status};
 
 use crate::domain::Error;

@@ -2,18 +2,18 @@
 
 use std::pin::Pin;
 
-use futures_util::{Stream, stream};
-use shared::{
-    authz,
+use ::proto::game::v1::{
+    self as proto, CancelGameRequest, CancelGameResponse, CreateGameRequest, CreateGameResponse, GetGameRequest,
+    GetGameResponse, JoinGameRequest, JoinGameResponse, ListMyGamesRequest, ListMyGamesResponse, ListOpenGamesRequest,
+    ListOpenGamesResponse, MakeMoveRequest, MakeMoveResponse, ResignGameRequest, ResignGameResponse, WatchGameRequest,
+    WatchGameResponse, game_service_server::GameService,
+};
+use access::authz;
+use base::{
     page::PageRequest,
-    proto::game::v1::{
-        self as proto, CancelGameRequest, CancelGameResponse, CreateGameRequest, CreateGameResponse, GetGameRequest,
-        GetGameResponse, JoinGameRequest, JoinGameResponse, ListMyGamesRequest, ListMyGamesResponse,
-        ListOpenGamesRequest, ListOpenGamesResponse, MakeMoveRequest, MakeMoveResponse, ResignGameRequest,
-        ResignGameResponse, WatchGameRequest, WatchGameResponse, game_service_server::GameService,
-    },
     validate::{Fields, InvalidFields},
 };
+use futures_util::{Stream, stream};
 use tonic::{Request, Response, Status};
 
 use super::convert;

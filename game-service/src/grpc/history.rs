@@ -1,17 +1,11 @@
 //! `game.v1.HistoryService`.
 
-use shared::{
-    authz::{self, Permission},
-    feed::AccessView,
-    ids::UserId,
-    page::PageRequest,
-    proto::game::v1::{
-        self as proto, GetHeadToHeadRequest, GetHeadToHeadResponse, ListFinishedGamesRequest,
-        ListFinishedGamesResponse, history_service_server::HistoryService,
-    },
-    token::Principal,
-    validate::Fields,
+use ::proto::game::v1::{
+    self as proto, GetHeadToHeadRequest, GetHeadToHeadResponse, ListFinishedGamesRequest, ListFinishedGamesResponse,
+    history_service_server::HistoryService,
 };
+use access::{authz, policy::Permission, token::Principal, view::AccessView};
+use base::{ids::UserId, page::PageRequest, validate::Fields};
 use tonic::{Request, Response, Status};
 
 use super::convert;

@@ -1,13 +1,10 @@
 //! `game.v1.LeaderboardService`.
 
-use shared::{
-    authz,
-    proto::game::v1::{
-        GetLeaderboardRequest, GetLeaderboardResponse, GetPlayerRankRequest, GetPlayerRankResponse,
-        ListAroundPlayerRequest, ListAroundPlayerResponse, leaderboard_service_server::LeaderboardService,
-    },
-    token::Principal,
-    validate::{Fields, InvalidFields},
+use access::{authz, token::Principal};
+use base::validate::{Fields, InvalidFields};
+use proto::game::v1::{
+    GetLeaderboardRequest, GetLeaderboardResponse, GetPlayerRankRequest, GetPlayerRankResponse,
+    ListAroundPlayerRequest, ListAroundPlayerResponse, leaderboard_service_server::LeaderboardService,
 };
 use tonic::{Request, Response, Status};
 

@@ -8,7 +8,7 @@ mod sorted;
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use shared::{clock::Timestamp, ids::UserId};
+use base::{clock::Timestamp, ids::UserId};
 
 use self::sorted::Sorted;
 

@@ -1,9 +1,7 @@
 //! `feed_cursor`.
 
-use shared::{
-    db::{self, prelude::*},
-    feed::{Epoch, Position},
-};
+use access::view::{Epoch, Position};
+use db::prelude::*;
 
 use super::schema::feed_cursor;
 

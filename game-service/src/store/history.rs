@@ -1,11 +1,7 @@
 //! `game_results`.
 
-use shared::{
-    clock::Timestamp,
-    db::{self, prelude::*},
-    ids::UserId,
-    page::Position,
-};
+use base::{clock::Timestamp, ids::UserId, page::Position};
+use db::prelude::*;
 
 use super::schema::game_results;
 use crate::ids::{GameId, GameKind};

@@ -1,11 +1,8 @@
 //! `player_stats`: what the leaderboard is made of.
 
+use base::{clock::Timestamp, ids::UserId, sql_types};
+use db::{Backend, Raw, prelude::*, prepared};
 use diesel::sql_types::{BigInt, Nullable, Text};
-use shared::{
-    clock::Timestamp,
-    db::{self, Backend, Raw, prelude::*, prepared, sql_types},
-    ids::UserId,
-};
 
 use super::schema::{player_stats, players};
 use crate::ranks::Standing;

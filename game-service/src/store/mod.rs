@@ -12,14 +12,15 @@ mod seed;
 #[cfg(test)]
 mod tests;
 
+use db::Migrations;
 use diesel_migrations::embed_migrations;
-use shared::db::Migrations;
 
 pub(crate) use self::{
     feed_cursor::{feed_cursor_get, feed_cursor_set},
     game::{
-        GameRow, GameUpdate, MoveRow, game_by_request, game_go_on, game_insert, game_lock, game_update, game_versions,
-        games_by_ids, games_overdue, games_running, games_running_count, games_waiting, moves_by_games, moves_insert,
+        GameChange, GameRow, GameUpdate, MoveRow, game_by_request, game_go_on, game_insert, game_lock, game_update,
+        game_versions, games_by_ids, games_overdue, games_running, games_running_count, games_waiting, moves_by_games,
+        moves_insert,
     },
     history::{ResultFilter, ResultRow, results_against, results_insert, results_list},
     leaderboard::{

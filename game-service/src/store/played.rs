@@ -3,11 +3,9 @@
 //! Everybody may see a game that waits, its two players any other. What is not seen is not read, so that the time it takes does not tell that there
 //! is something.
 
+use base::{ids::UserId, sql_types};
+use db::{Backend, Prepared, Raw, Words, prelude::*, prepared};
 use diesel::sql_types::{Array, Bool, Nullable, Text};
-use shared::{
-    db::{self, Backend, Prepared, Raw, Words, prelude::*, prepared, sql_types},
-    ids::UserId,
-};
 
 use super::{
     GameRow, MoveRow,

@@ -1,10 +1,8 @@
 //! `players`.
 
-use shared::{
-    db::{self, prelude::*},
-    feed::Position,
-    ids::UserId,
-};
+use access::view::Position;
+use base::ids::UserId;
+use db::prelude::*;
 
 use super::schema::players;
 

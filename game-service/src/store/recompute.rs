@@ -1,10 +1,7 @@
 //! What `recompute-leaderboard` reads and repairs.
 
-use shared::{
-    clock::Timestamp,
-    db::{self, prelude::*},
-    ids::UserId,
-};
+use base::{clock::Timestamp, ids::UserId};
+use db::prelude::*;
 
 use super::{
     ResultRow, StatsRow,

@@ -1,8 +1,8 @@
 //! The tables, as `migrations/` makes them.
 
 diesel::table! {
+    use base::sql_types::Uuid;
     use diesel::sql_types::{BigInt, Bool, Nullable, Text};
-    use shared::db::sql_types::Uuid;
 
     // `revision` is written by triggers.
     players (id) {
@@ -15,8 +15,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::{BigInt, Nullable, Text};
-    use shared::db::sql_types::{Timestamp, Uuid};
 
     games (id) {
         id -> Uuid,
@@ -38,8 +38,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-    use shared::db::sql_types::{Timestamp, Uuid};
 
     moves (game_id, ply) {
         game_id -> Uuid,
@@ -53,8 +53,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::{Nullable, Text};
-    use shared::db::sql_types::{Timestamp, Uuid};
 
     game_results (user_id, game_id) {
         user_id -> Uuid,
@@ -67,8 +67,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::BigInt;
-    use shared::db::sql_types::{Timestamp, Uuid};
 
     // `revision` is written by triggers.
     player_stats (user_id) {
@@ -81,8 +81,8 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::Uuid;
     use diesel::sql_types::{BigInt, Integer};
-    use shared::db::sql_types::Uuid;
 
     feed_cursor (id) {
         id -> Integer,

@@ -1,9 +1,7 @@
 //! Many rows at once: for a few, a statement a row is faster, since it is prepared once.
 
-use shared::{
-    db::{self, insert_rows, prelude::*},
-    ids::UserId,
-};
+use base::ids::UserId;
+use db::{insert_rows, prelude::*};
 
 use super::{
     GameRow, MoveRow, ResultRow, StatsRow,

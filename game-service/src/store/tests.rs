@@ -1,15 +1,10 @@
 //! The constraints of the tables: rows that make no sense cannot be written, whatever the code above does.
 
+use access::view::{Epoch, Position};
+use base::{clock::Timestamp, ids::UserId};
+use db::{Backend, prelude::*, prepared, query, write_tx};
 use diesel::sql_types::BigInt;
-use shared::{
-    clock::Timestamp,
-    db::{self, Backend, prelude::*, prepared},
-    feed::{Epoch, Position},
-    ids::UserId,
-    query,
-    testing::{TestDatabase, block_on, on_both_backends},
-    write_tx,
-};
+use testing::{TestDatabase, block_on, on_both_backends};
 
 use super::*;
 use crate::ids::GameId;
@@ -95,309 +90,491 @@ async fn add_stats(database: &TestDatabase, row: &StatsRow) -> db::Result<StatsR
     })
 }
 
-on_both_backends! {
-    async fn a_game_that_makes_no_sense_cannot_be_written(database: TestDatabase) {
-        let seed = seed(&database).await;
-        let wrong: [Wrong<GameRow>; 17] = [
-            ("opponent", |row| row.opponent = "nobody".to_owned()),
-            ("unknown creator", |row| { row.creator_id = UserId::generate(); row.x_player_id = Some(row.creator_id); }),
-            ("creator does not play", |row| row.creator_id = UserId::generate()),
-            ("against oneself", |row| row.o_player_id = row.x_player_id),
-            ("running without an opponent", |row| row.o_player_id = None),
-            ("two against the computer", |row| row.opponent = "computer".to_owned()),
-            ("waiting for nobody", |row| row.state = "waiting".to_owned()),
-            ("waiting for the computer", |row| { row.state = "waiting".to_owned(); row.opponent = "computer".to_owned(); row.o_player_id = None; }),
-            ("waiting with a mark", |row| { row.state = "waiting".to_owned(); row.board = "X........".to_owned(); row.o_player_id = None; }),
-            ("short board", |row| row.board = "........".to_owned()),
-            ("long board", |row| row.board = "..........".to_owned()),
-            ("strange board", |row| row.board = "x........".to_owned()),
-            ("state", |row| row.state = "strange".to_owned()),
-            ("won by nobody", |row| { row.state = "won".to_owned(); row.finish_time = Some(NOW); }),
-            ("winner of a draw", |row| { row.state = "draw".to_owned(); row.winner = Some("X".to_owned()); row.finish_time = Some(NOW); }),
-            ("over without an end", |row| row.state = "draw".to_owned()),
-            ("version", |row| row.version = 0),
-        ];
-        for (what, change) in wrong {
-            let mut row = GameRow { id: GameId::generate(), ..seed.game.clone() };
-            change(&mut row);
-            let written: db::Result<()> = write_tx!(database.db(), |tx| game_insert(tx, &row).await);
-            assert!(written.is_err(), "{what}");
-        }
-        let row = GameRow { id: GameId::generate(), ..seed.game.clone() };
+#[on_both_backends]
+async fn a_game_that_makes_no_sense_cannot_be_written(database: TestDatabase) {
+    let seed = seed(&database).await;
+    let wrong: [Wrong<GameRow>; 17] = [
+        ("opponent", |row| row.opponent = "nobody".to_owned()),
+        ("unknown creator", |row| {
+            row.creator_id = UserId::generate();
+            row.x_player_id = Some(row.creator_id);
+        }),
+        ("creator does not play", |row| row.creator_id = UserId::generate()),
+        ("against oneself", |row| row.o_player_id = row.x_player_id),
+        ("running without an opponent", |row| row.o_player_id = None),
+        ("two against the computer", |row| row.opponent = "computer".to_owned()),
+        ("waiting for nobody", |row| row.state = "waiting".to_owned()),
+        ("waiting for the computer", |row| {
+            row.state = "waiting".to_owned();
+            row.opponent = "computer".to_owned();
+            row.o_player_id = None;
+        }),
+        ("waiting with a mark", |row| {
+            row.state = "waiting".to_owned();
+            row.board = "X........".to_owned();
+            row.o_player_id = None;
+        }),
+        ("short board", |row| row.board = "........".to_owned()),
+        ("long board", |row| row.board = "..........".to_owned()),
+        ("strange board", |row| row.board = "x........".to_owned()),
+        ("state", |row| row.state = "strange".to_owned()),
+        ("won by nobody", |row| {
+            row.state = "won".to_owned();
+            row.finish_time = Some(NOW);
+        }),
+        ("winner of a draw", |row| {
+            row.state = "draw".to_owned();
+            row.winner = Some("X".to_owned());
+            row.finish_time = Some(NOW);
+        }),
+        ("over without an end", |row| row.state = "draw".to_owned()),
+        ("version", |row| row.version = 0),
+    ];
+    for (what, change) in wrong {
+        let mut row = GameRow {
+            id: GameId::generate(),
+            ..seed.game.clone()
+        };
+        change(&mut row);
         let written: db::Result<()> = write_tx!(database.db(), |tx| game_insert(tx, &row).await);
-        written.expect("a game that makes sense");
+        assert!(written.is_err(), "{what}");
     }
+    let row = GameRow {
+        id: GameId::generate(),
+        ..seed.game.clone()
+    };
+    let written: db::Result<()> = write_tx!(database.db(), |tx| game_insert(tx, &row).await);
+    written.expect("a game that makes sense");
+}
 
-    async fn a_move_that_makes_no_sense_cannot_be_written(database: TestDatabase) {
-        let seed = seed(&database).await;
-        let first = first_move(&seed);
-        let written: db::Result<()> = write_tx!(database.db(), |tx| moves_insert(tx, std::slice::from_ref(&first)).await);
-        written.expect("a move that makes sense");
-        let wrong: [Wrong<MoveRow>; 9] = [
-            ("another first move", |row| { row.ply = 0; row.mark = "X".to_owned(); }),
-            ("a cell twice", |row| row.cell = 4),
-            ("a version twice", |row| row.version = 3),
-            ("no such cell", |row| row.cell = 9),
-            ("an early version", |row| row.version = 2),
-            ("a tenth move", |row| { row.ply = 9; row.mark = "O".to_owned(); row.version = 12; }),
-            ("out of turn", |row| row.mark = "X".to_owned()),
-            ("an unknown player", |row| row.player_id = Some(UserId::generate())),
-            ("an unknown game", |row| row.game_id = GameId::generate()),
-        ];
-        let second = MoveRow { ply: 1, cell: 0, mark: "O".to_owned(), player_id: Some(seed.bob), version: 4, ..first };
-        for (what, change) in wrong {
-            let mut row = second.clone();
-            change(&mut row);
-            let written: db::Result<()> = write_tx!(database.db(), |tx| moves_insert(tx, std::slice::from_ref(&row)).await);
-            assert!(written.is_err(), "{what}");
-        }
-        let written: db::Result<()> = write_tx!(database.db(), |tx| moves_insert(tx, std::slice::from_ref(&second)).await);
-        written.expect("a move that makes sense");
+#[on_both_backends]
+async fn a_move_that_makes_no_sense_cannot_be_written(database: TestDatabase) {
+    let seed = seed(&database).await;
+    let first = first_move(&seed);
+    let written: db::Result<()> = write_tx!(database.db(), |tx| moves_insert(tx, std::slice::from_ref(&first)).await);
+    written.expect("a move that makes sense");
+    let wrong: [Wrong<MoveRow>; 9] = [
+        ("another first move", |row| {
+            row.ply = 0;
+            row.mark = "X".to_owned();
+        }),
+        ("a cell twice", |row| row.cell = 4),
+        ("a version twice", |row| row.version = 3),
+        ("no such cell", |row| row.cell = 9),
+        ("an early version", |row| row.version = 2),
+        ("a tenth move", |row| {
+            row.ply = 9;
+            row.mark = "O".to_owned();
+            row.version = 12;
+        }),
+        ("out of turn", |row| row.mark = "X".to_owned()),
+        ("an unknown player", |row| row.player_id = Some(UserId::generate())),
+        ("an unknown game", |row| row.game_id = GameId::generate()),
+    ];
+    let second = MoveRow {
+        ply: 1,
+        cell: 0,
+        mark: "O".to_owned(),
+        player_id: Some(seed.bob),
+        version: 4,
+        ..first
+    };
+    for (what, change) in wrong {
+        let mut row = second.clone();
+        change(&mut row);
+        let written: db::Result<()> = write_tx!(database.db(), |tx| moves_insert(tx, std::slice::from_ref(&row)).await);
+        assert!(written.is_err(), "{what}");
     }
+    let written: db::Result<()> = write_tx!(database.db(), |tx| moves_insert(tx, std::slice::from_ref(&second))
+        .await);
+    written.expect("a move that makes sense");
+}
 
-    async fn a_game_is_counted_once_for_each_player(database: TestDatabase) {
-        let seed = seed(&database).await;
-        let won = won_by_ann(&seed);
-        let written: db::Result<()> = write_tx!(database.db(), |tx| results_insert(tx, &won).await);
-        written.expect("a result");
-        let again: db::Result<()> = write_tx!(database.db(), |tx| results_insert(tx, &won).await);
-        assert!(matches!(again, Err(db::Error::Unique { .. })), "{again:?}");
-        for opponent_id in [Some(seed.bob), Some(UserId::generate())] {
-            let row = ResultRow { user_id: seed.bob, opponent_id, ..won.clone() };
-            let written: db::Result<()> = write_tx!(database.db(), |tx| results_insert(tx, &row).await);
-            assert!(written.is_err(), "{opponent_id:?}");
-        }
+#[on_both_backends]
+async fn a_game_is_counted_once_for_each_player(database: TestDatabase) {
+    let seed = seed(&database).await;
+    let won = won_by_ann(&seed);
+    let written: db::Result<()> = write_tx!(database.db(), |tx| results_insert(tx, &won).await);
+    written.expect("a result");
+    let again: db::Result<()> = write_tx!(database.db(), |tx| results_insert(tx, &won).await);
+    assert!(matches!(again, Err(db::Error::Unique { .. })), "{again:?}");
+    for opponent_id in [Some(seed.bob), Some(UserId::generate())] {
+        let row = ResultRow {
+            user_id: seed.bob,
+            opponent_id,
+            ..won.clone()
+        };
+        let written: db::Result<()> = write_tx!(database.db(), |tx| results_insert(tx, &row).await);
+        assert!(written.is_err(), "{opponent_id:?}");
     }
+}
 
-    async fn stats_that_make_no_sense_cannot_be_written(database: TestDatabase) {
-        let seed = seed(&database).await;
-        let stats = stats_of_ann(&seed);
-        let wrong: [Wrong<StatsRow>; 3] = [
-            ("wins", |row| row.wins = -1),
-            ("losses", |row| row.losses = -1),
-            ("draws", |row| row.draws = -1),
-        ];
-        for (what, change) in wrong {
-            let mut row = stats.clone();
-            change(&mut row);
-            assert!(add_stats(&database, &row).await.is_err(), "{what}");
-        }
-        assert_eq!(add_stats(&database, &stats).await.expect("stats that add up"), stats);
-        // More wins, no loss, and later.
-        let more = StatsRow { wins: 3, losses: 0, draws: 0, last_finish_time: Timestamp::from_micros(NOW.as_micros() + 1), ..stats.clone() };
-        let sum = StatsRow { wins: 4, last_finish_time: more.last_finish_time, ..stats.clone() };
-        assert_eq!(add_stats(&database, &more).await.expect("the sum"), sum);
-        // What is counted late does not turn the time back.
-        let late = StatsRow { last_finish_time: NOW, ..more };
-        assert_eq!(add_stats(&database, &late).await.expect("the sum").last_finish_time, sum.last_finish_time);
-        let of_nobody = StatsRow { user_id: UserId::generate(), ..stats };
-        assert!(add_stats(&database, &of_nobody).await.is_err(), "stats of nobody");
+#[on_both_backends]
+async fn stats_that_make_no_sense_cannot_be_written(database: TestDatabase) {
+    let seed = seed(&database).await;
+    let stats = stats_of_ann(&seed);
+    let wrong: [Wrong<StatsRow>; 3] = [
+        ("wins", |row| row.wins = -1),
+        ("losses", |row| row.losses = -1),
+        ("draws", |row| row.draws = -1),
+    ];
+    for (what, change) in wrong {
+        let mut row = stats.clone();
+        change(&mut row);
+        assert!(add_stats(&database, &row).await.is_err(), "{what}");
     }
+    assert_eq!(add_stats(&database, &stats).await.expect("stats that add up"), stats);
+    // More wins, no loss, and later.
+    let more = StatsRow {
+        wins: 3,
+        losses: 0,
+        draws: 0,
+        last_finish_time: Timestamp::from_micros(NOW.as_micros() + 1),
+        ..stats.clone()
+    };
+    let sum = StatsRow {
+        wins: 4,
+        last_finish_time: more.last_finish_time,
+        ..stats.clone()
+    };
+    assert_eq!(add_stats(&database, &more).await.expect("the sum"), sum);
+    // What is counted late does not turn the time back.
+    let late = StatsRow {
+        last_finish_time: NOW,
+        ..more
+    };
+    assert_eq!(
+        add_stats(&database, &late).await.expect("the sum").last_finish_time,
+        sum.last_finish_time
+    );
+    let of_nobody = StatsRow {
+        user_id: UserId::generate(),
+        ..stats
+    };
+    assert!(add_stats(&database, &of_nobody).await.is_err(), "stats of nobody");
+}
 
-    async fn an_older_name_does_not_come_back(database: TestDatabase) {
-        let ann = UserId::generate();
-        let (one, other) = (Epoch::generate(), Epoch::generate());
-        let mut names = Vec::new();
-        for (login, epoch, sequence) in [("ann", one, 5), ("late", one, 4), ("again", one, 5), ("anna", one, 6), ("anew", other, 1)] {
-            let renamed: db::Result<Vec<(UserId, String)>> = write_tx!(database.db(), |tx| {
-                player_rename(tx, ann, login, Position { epoch, sequence }).await?;
-                players_by_ids(tx, &[ann]).await
-            });
-            names.push(renamed.expect("renamed").remove(0).1);
-        }
-        assert_eq!(names, ["ann", "ann", "ann", "anna", "anew"]);
-        let deleted: db::Result<_> = write_tx!(database.db(), |tx| {
-            player_delete(tx, ann).await?;
-            player_rename(tx, ann, "back", Position { epoch: other, sequence: 2 }).await?;
-            player_called(tx, ann, "back").await?;
-            Ok((player_lock(tx, ann).await?, players_by_ids(tx, &[ann]).await?))
+#[on_both_backends]
+async fn an_older_name_does_not_come_back(database: TestDatabase) {
+    let ann = UserId::generate();
+    let (one, other) = (Epoch::generate(), Epoch::generate());
+    let mut names = Vec::new();
+    for (login, epoch, sequence) in [
+        ("ann", one, 5),
+        ("late", one, 4),
+        ("again", one, 5),
+        ("anna", one, 6),
+        ("anew", other, 1),
+    ] {
+        let renamed: db::Result<Vec<(UserId, String)>> = write_tx!(database.db(), |tx| {
+            player_rename(tx, ann, login, Position { epoch, sequence }).await?;
+            players_by_ids(tx, &[ann]).await
         });
+        names.push(renamed.expect("renamed").remove(0).1);
+    }
+    assert_eq!(names, ["ann", "ann", "ann", "anna", "anew"]);
+    let deleted: db::Result<_> = write_tx!(database.db(), |tx| {
+        player_delete(tx, ann).await?;
+        player_rename(
+            tx,
+            ann,
+            "back",
+            Position {
+                epoch: other,
+                sequence: 2,
+            },
+        )
+        .await?;
+        player_called(tx, ann, "back").await?;
+        Ok((player_lock(tx, ann).await?, players_by_ids(tx, &[ann]).await?))
+    });
+    assert_eq!(
+        deleted.expect("deleted"),
+        ((String::new(), true), vec![(ann, String::new())])
+    );
+}
+
+#[on_both_backends]
+async fn the_cursor_of_the_feed_goes_forward(database: TestDatabase) {
+    let (one, other) = (Epoch::generate(), Epoch::generate());
+    let mut known = Vec::new();
+    for (epoch, sequence) in [(one, 5), (one, 4), (one, 6), (other, 1)] {
+        let set: db::Result<Option<Position>> = write_tx!(database.db(), |tx| {
+            feed_cursor_set(tx, Position { epoch, sequence }).await?;
+            feed_cursor_get(tx).await
+        });
+        known.push(set.expect("set").expect("a position").sequence);
+    }
+    assert_eq!(known, [5, 5, 6, 1]);
+}
+
+#[on_both_backends]
+async fn every_change_of_a_standing_is_seen_once(database: TestDatabase) {
+    let seed = seed(&database).await;
+    let db = database.db();
+    let mut horizon = standings_horizon(&mut db.read().await.expect("a connection"))
+        .await
+        .expect("a horizon");
+    let ann = |wins, login: &str| (login.to_owned(), wins);
+    let run = async |statement: &'static str| {
+        let changed: db::Result<usize> =
+            write_tx!(db, |tx| query!(tx, |c| diesel::sql_query(statement).execute(c).await));
+        assert_eq!(changed.expect("changed"), 1, "{statement}");
+    };
+    let mut changes = async || {
+        let changed = standings_changed(&mut db.read().await.expect("a connection"), &horizon, 10).await;
+        let (now, rows) = changed.expect("read").expect("the same database");
+        horizon = now;
+        rows.into_iter()
+            .map(|(_, standing)| (standing.login.to_string(), standing.wins))
+            .collect::<Vec<_>>()
+    };
+    // A player without stats stands nowhere.
+    assert_eq!(changes().await, []);
+    add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
+    assert_eq!(changes().await, [ann(1, "ann")]);
+    assert_eq!(changes().await, []);
+    add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
+    let renamed: db::Result<()> = write_tx!(db, |tx| {
+        player_called(tx, seed.ann, "anna").await?;
+        // What is as it was is not written.
+        player_called(tx, seed.bob, "bob").await
+    });
+    renamed.expect("renamed");
+    assert_eq!(changes().await, [ann(2, "anna")]);
+    // By hand.
+    run("UPDATE player_stats SET wins = 7").await;
+    assert_eq!(changes().await, [ann(7, "anna")]);
+    run("DELETE FROM player_stats").await;
+    assert_eq!(changes().await, [ann(0, "anna")]);
+    add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
+    assert_eq!(changes().await, [ann(1, "anna")]);
+    run("UPDATE players SET login = 'anne' WHERE login = 'anna'").await;
+    assert_eq!(changes().await, [ann(1, "anne")]);
+    assert_eq!(changes().await, []);
+}
+
+#[on_both_backends]
+async fn what_is_not_yet_committed_is_seen_once_it_is(database: TestDatabase) {
+    let seed = seed(&database).await;
+    let db = database.db();
+    let bob = StatsRow {
+        user_id: seed.bob,
+        ..stats_of_ann(&seed)
+    };
+    let horizon = async || {
+        standings_horizon(&mut db.read().await.expect("a connection"))
+            .await
+            .expect("a horizon")
+    };
+    let changed = async |since: &Horizon| {
+        let changed = standings_changed(&mut db.read().await.expect("a connection"), since, 10).await;
+        let (now, rows) = changed.expect("read").expect("the same database");
+        (
+            now,
+            rows.into_iter()
+                .map(|(_, standing)| standing.login.to_string())
+                .collect::<Vec<_>>(),
+        )
+    };
+    let before = horizon().await;
+    let written: db::Result<Horizon> = write_tx!(db, |tx| {
+        stats_add(tx, &stats_of_ann(&seed)).await?;
+        // On PostgreSQL another one begins later and commits earlier.
+        if tx.backend() == Backend::Postgres {
+            add_stats(&database, &bob).await?;
+        }
+        let (since, seen) = changed(&before).await;
         assert_eq!(
-            deleted.expect("deleted"),
-            ((String::new(), true), vec![(ann, String::new())])
+            seen,
+            if tx.backend() == Backend::Postgres {
+                vec!["bob"]
+            } else {
+                vec![]
+            }
+        );
+        Ok(since)
+    });
+    let (since, seen) = changed(&written.expect("written")).await;
+    assert_eq!(seen, ["ann"]);
+    assert_eq!(changed(&since).await.1, Vec::<String>::new());
+}
+
+#[on_both_backends]
+async fn what_was_restored_from_another_server_is_not_read_again_and_again(database: TestDatabase) {
+    let db = database.db();
+    if db.backend() == Backend::Sqlite {
+        // A file has its own revisions wherever it is.
+        let settled: db::Result<usize> = write_tx!(db, |tx| standings_settle(tx, 1).await);
+        assert_eq!(settled.expect("settled"), 0);
+        return;
+    }
+    let seed = seed(&database).await;
+    for user_id in [seed.ann, seed.bob] {
+        add_stats(
+            &database,
+            &StatsRow {
+                user_id,
+                ..stats_of_ann(&seed)
+            },
+        )
+        .await
+        .expect("added");
+    }
+    let dumped = "UPDATE player_stats SET revision = '9000000000000000000'";
+    let restored: db::Result<usize> = write_tx!(db, |tx| query!(tx, |c| diesel::sql_query(dumped).execute(c).await));
+    assert_eq!(restored.expect("restored"), 2);
+    let mut settled = Vec::new();
+    for _ in 0..3 {
+        settled.push(
+            standings_settle(&mut db.write().await.expect("a connection"), 1)
+                .await
+                .expect("settled"),
         );
     }
+    assert_eq!(settled, [1, 1, 0]);
+    let conn = &mut db.read().await.expect("a connection");
+    let horizon = standings_horizon(conn).await.expect("a horizon");
+    let (_, changed) = standings_changed(conn, &horizon, 10)
+        .await
+        .expect("read")
+        .expect("the same database");
+    assert_eq!(changed, []);
+}
 
-    async fn the_cursor_of_the_feed_goes_forward(database: TestDatabase) {
-        let (one, other) = (Epoch::generate(), Epoch::generate());
-        let mut known = Vec::new();
-        for (epoch, sequence) in [(one, 5), (one, 4), (one, 6), (other, 1)] {
-            let set: db::Result<Option<Position>> = write_tx!(database.db(), |tx| {
-                feed_cursor_set(tx, Position { epoch, sequence }).await?;
-                feed_cursor_get(tx).await
-            });
-            known.push(set.expect("set").expect("a position").sequence);
-        }
-        assert_eq!(known, [5, 5, 6, 1]);
+#[on_both_backends]
+async fn where_too_much_has_changed_or_it_is_another_database_nothing_is_said(database: TestDatabase) {
+    let seed = seed(&database).await;
+    let db = database.db();
+    let horizon = standings_horizon(&mut db.read().await.expect("a connection"))
+        .await
+        .expect("a horizon");
+    for user_id in [seed.ann, seed.bob] {
+        add_stats(
+            &database,
+            &StatsRow {
+                user_id,
+                ..stats_of_ann(&seed)
+            },
+        )
+        .await
+        .expect("added");
     }
-
-    async fn every_change_of_a_standing_is_seen_once(database: TestDatabase) {
-        let seed = seed(&database).await;
-        let db = database.db();
-        let mut horizon = standings_horizon(&mut db.read().await.expect("a connection")).await.expect("a horizon");
-        let ann = |wins, login: &str| (login.to_owned(), wins);
-        let run = async |statement: &'static str| {
-            let changed: db::Result<usize> = write_tx!(db, |tx| query!(tx, |c| diesel::sql_query(statement).execute(c).await));
-            assert_eq!(changed.expect("changed"), 1, "{statement}");
-        };
-        let mut changes = async || {
-            let changed = standings_changed(&mut db.read().await.expect("a connection"), &horizon, 10).await;
-            let (now, rows) = changed.expect("read").expect("the same database");
-            horizon = now;
-            rows.into_iter().map(|(_, standing)| (standing.login.to_string(), standing.wins)).collect::<Vec<_>>()
-        };
-        // A player without stats stands nowhere.
-        assert_eq!(changes().await, []);
-        add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
-        assert_eq!(changes().await, [ann(1, "ann")]);
-        assert_eq!(changes().await, []);
-        add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
-        let renamed: db::Result<()> = write_tx!(db, |tx| {
-            player_called(tx, seed.ann, "anna").await?;
-            // What is as it was is not written.
-            player_called(tx, seed.bob, "bob").await
-        });
-        renamed.expect("renamed");
-        assert_eq!(changes().await, [ann(2, "anna")]);
-        // By hand.
-        run("UPDATE player_stats SET wins = 7").await;
-        assert_eq!(changes().await, [ann(7, "anna")]);
-        run("DELETE FROM player_stats").await;
-        assert_eq!(changes().await, [ann(0, "anna")]);
-        add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
-        assert_eq!(changes().await, [ann(1, "anna")]);
-        run("UPDATE players SET login = 'anne' WHERE login = 'anna'").await;
-        assert_eq!(changes().await, [ann(1, "anne")]);
-        assert_eq!(changes().await, []);
+    let conn = &mut db.read().await.expect("a connection");
+    for (limit, is_said) in [(1, false), (2, false), (3, true)] {
+        assert_eq!(
+            standings_changed(conn, &horizon, limit).await.expect("read").is_some(),
+            is_said,
+            "{limit}"
+        );
     }
-
-    async fn what_is_not_yet_committed_is_seen_once_it_is(database: TestDatabase) {
-        let seed = seed(&database).await;
-        let db = database.db();
-        let bob = StatsRow { user_id: seed.bob, ..stats_of_ann(&seed) };
-        let horizon = async || standings_horizon(&mut db.read().await.expect("a connection")).await.expect("a horizon");
-        let changed = async |since: &Horizon| {
-            let changed = standings_changed(&mut db.read().await.expect("a connection"), since, 10).await;
-            let (now, rows) = changed.expect("read").expect("the same database");
-            (now, rows.into_iter().map(|(_, standing)| standing.login.to_string()).collect::<Vec<_>>())
-        };
-        let before = horizon().await;
-        let written: db::Result<Horizon> = write_tx!(db, |tx| {
-            stats_add(tx, &stats_of_ann(&seed)).await?;
-            // On PostgreSQL another one begins later and commits earlier.
-            if tx.backend() == Backend::Postgres {
-                add_stats(&database, &bob).await?;
-            }
-            let (since, seen) = changed(&before).await;
-            assert_eq!(seen, if tx.backend() == Backend::Postgres { vec!["bob"] } else { vec![] });
-            Ok(since)
-        });
-        let (since, seen) = changed(&written.expect("written")).await;
-        assert_eq!(seen, ["ann"]);
-        assert_eq!(changed(&since).await.1, Vec::<String>::new());
-    }
-
-    async fn what_was_restored_from_another_server_is_not_read_again_and_again(database: TestDatabase) {
-        let db = database.db();
-        if db.backend() == Backend::Sqlite {
-            // A file has its own revisions wherever it is.
-            let settled: db::Result<usize> = write_tx!(db, |tx| standings_settle(tx, 1).await);
-            assert_eq!(settled.expect("settled"), 0);
-            return;
-        }
-        let seed = seed(&database).await;
+    if db.backend() == Backend::Postgres {
+        let emptied: db::Result<usize> = write_tx!(db, |tx| query!(tx, |c| diesel::sql_query("TRUNCATE player_stats")
+            .execute(c)
+            .await));
+        emptied.expect("emptied");
+        assert!(
+            standings_changed(conn, &horizon, 10).await.expect("read").is_none(),
+            "no trigger tells of it"
+        );
         for user_id in [seed.ann, seed.bob] {
-            add_stats(&database, &StatsRow { user_id, ..stats_of_ann(&seed) }).await.expect("added");
+            add_stats(
+                &database,
+                &StatsRow {
+                    user_id,
+                    ..stats_of_ann(&seed)
+                },
+            )
+            .await
+            .expect("added");
         }
-        let dumped = "UPDATE player_stats SET revision = '9000000000000000000'";
-        let restored: db::Result<usize> = write_tx!(db, |tx| query!(tx, |c| diesel::sql_query(dumped).execute(c).await));
-        assert_eq!(restored.expect("restored"), 2);
-        let mut settled = Vec::new();
-        for _ in 0..3 {
-            settled.push(standings_settle(&mut db.write().await.expect("a connection"), 1).await.expect("settled"));
-        }
-        assert_eq!(settled, [1, 1, 0]);
-        let conn = &mut db.read().await.expect("a connection");
-        let horizon = standings_horizon(conn).await.expect("a horizon");
-        let (_, changed) = standings_changed(conn, &horizon, 10).await.expect("read").expect("the same database");
-        assert_eq!(changed, []);
     }
+    let other = horizon.clone().of_another_database();
+    assert!(standings_changed(conn, &other, 10).await.expect("read").is_none());
+    let all = standings_list(conn, None, 1).await.expect("the first");
+    let rest = standings_list(conn, Some(all[0].0), 10).await.expect("the others");
+    assert_eq!((all.len(), rest.len()), (1, 1));
+}
 
-    async fn where_too_much_has_changed_or_it_is_another_database_nothing_is_said(database: TestDatabase) {
-        let seed = seed(&database).await;
-        let db = database.db();
-        let horizon = standings_horizon(&mut db.read().await.expect("a connection")).await.expect("a horizon");
-        for user_id in [seed.ann, seed.bob] {
-            add_stats(&database, &StatsRow { user_id, ..stats_of_ann(&seed) }).await.expect("added");
-        }
-        let conn = &mut db.read().await.expect("a connection");
-        for (limit, is_said) in [(1, false), (2, false), (3, true)] {
-            assert_eq!(standings_changed(conn, &horizon, limit).await.expect("read").is_some(), is_said, "{limit}");
-        }
-        if db.backend() == Backend::Postgres {
-            let emptied: db::Result<usize> = write_tx!(db, |tx| query!(tx, |c| diesel::sql_query("TRUNCATE player_stats").execute(c).await));
-            emptied.expect("emptied");
-            assert!(standings_changed(conn, &horizon, 10).await.expect("read").is_none(), "no trigger tells of it");
-            for user_id in [seed.ann, seed.bob] {
-                add_stats(&database, &StatsRow { user_id, ..stats_of_ann(&seed) }).await.expect("added");
-            }
-        }
-        let other = horizon.clone().of_another_database();
-        assert!(standings_changed(conn, &other, 10).await.expect("read").is_none());
-        let all = standings_list(conn, None, 1).await.expect("the first");
-        let rest = standings_list(conn, Some(all[0].0), 10).await.expect("the others");
-        assert_eq!((all.len(), rest.len()), (1, 1));
+#[on_both_backends]
+async fn many_games_are_seen_as_each_alone(database: TestDatabase) {
+    let seed = seed(&database).await;
+    let waiting = GameRow {
+        id: GameId::generate(),
+        o_player_id: None,
+        state: "waiting".to_owned(),
+        version: 1,
+        ..seed.game.clone()
+    };
+    let other = GameRow {
+        id: GameId::generate(),
+        ..seed.game.clone()
+    };
+    let written: db::Result<()> = write_tx!(database.db(), |tx| {
+        game_insert(tx, &waiting).await?;
+        game_insert(tx, &other).await?;
+        moves_insert(tx, &[first_move(&seed)]).await
+    });
+    written.expect("games");
+    let (stranger, gone) = (UserId::generate(), GameId::generate());
+    let sights: Vec<Sight> = [gone, other.id, seed.game.id, waiting.id]
+        .into_iter()
+        .flat_map(|game| [Some(stranger), Some(seed.bob), None].map(|user| Sight { game, user }))
+        .collect();
+    let conn = &mut database.db().read().await.expect("a connection");
+    let shown = |sight: Sight, played: PlayedRows| {
+        (
+            sight,
+            played.game.id,
+            played.moves.len(),
+            played.x_login,
+            played.o_login,
+        )
+    };
+    let mut alone = Vec::new();
+    for sight in &sights {
+        alone.extend(
+            game_with_moves(conn, *sight)
+                .await
+                .expect("read")
+                .map(|played| shown(*sight, played)),
+        );
     }
-
-    async fn many_games_are_seen_as_each_alone(database: TestDatabase) {
-        let seed = seed(&database).await;
-        let waiting = GameRow { id: GameId::generate(), o_player_id: None, state: "waiting".to_owned(), version: 1, ..seed.game.clone() };
-        let other = GameRow { id: GameId::generate(), ..seed.game.clone() };
-        let written: db::Result<()> = write_tx!(database.db(), |tx| {
-            game_insert(tx, &waiting).await?;
-            game_insert(tx, &other).await?;
-            moves_insert(tx, &[first_move(&seed)]).await
-        });
-        written.expect("games");
-        let (stranger, gone) = (UserId::generate(), GameId::generate());
-        let sights: Vec<Sight> = [gone, other.id, seed.game.id, waiting.id]
+    // Two of the three see a running game, and everybody one that waits.
+    assert_eq!(alone.len(), 2 + 2 + 3);
+    let together = games_with_moves(conn, &sights).await.expect("read");
+    assert_eq!(
+        together
             .into_iter()
-            .flat_map(|game| [Some(stranger), Some(seed.bob), None].map(|user| Sight { game, user }))
-            .collect();
-        let conn = &mut database.db().read().await.expect("a connection");
-        let shown = |sight: Sight, played: PlayedRows| {
-            (sight, played.game.id, played.moves.len(), played.x_login, played.o_login)
-        };
-        let mut alone = Vec::new();
-        for sight in &sights {
-            alone.extend(game_with_moves(conn, *sight).await.expect("read").map(|played| shown(*sight, played)));
-        }
-        // Two of the three see a running game, and everybody one that waits.
-        assert_eq!(alone.len(), 2 + 2 + 3);
-        let together = games_with_moves(conn, &sights).await.expect("read");
-        assert_eq!(together.into_iter().map(|(sight, played)| shown(sight, played)).collect::<Vec<_>>(), alone);
-    }
+            .map(|(sight, played)| shown(sight, played))
+            .collect::<Vec<_>>(),
+        alone
+    );
+}
 
-    async fn a_change_of_a_version_that_has_passed_is_not_written(database: TestDatabase) {
-        let seed = seed(&database).await;
-        let update = GameUpdate {
-            x_player_id: Some(seed.ann),
-            o_player_id: Some(seed.bob),
-            board: "X........".to_owned(),
-            state: "turn".to_owned(),
-            winner: None,
-            version: 3,
-            update_time: NOW,
-            finish_time: None,
-            end_reason: None,
-            expire_time: Some(NOW),
-        };
-        let id = seed.game.id;
-        let written: db::Result<(bool, bool)> = write_tx!(database.db(), |tx| {
-            Ok((game_update(tx, id, 2, &update).await?, game_update(tx, id, 2, &update).await?))
-        });
-        assert_eq!(written.expect("written"), (true, false));
-    }
+#[on_both_backends]
+async fn a_change_of_a_version_that_has_passed_is_not_written(database: TestDatabase) {
+    let seed = seed(&database).await;
+    let update = GameUpdate {
+        x_player_id: Some(seed.ann),
+        o_player_id: Some(seed.bob),
+        board: "X........".to_owned(),
+        state: "turn".to_owned(),
+        winner: None,
+        version: 3,
+        update_time: NOW,
+        finish_time: None,
+        end_reason: None,
+        expire_time: Some(NOW),
+    };
+    let id = seed.game.id;
+    let written: db::Result<(bool, bool)> = write_tx!(database.db(), |tx| {
+        Ok((
+            game_update(tx, id, 2, &update).await?,
+            game_update(tx, id, 2, &update).await?,
+        ))
+    });
+    assert_eq!(written.expect("written"), (true, false));
 }
 
 #[test]

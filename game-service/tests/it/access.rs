@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use shared::{
-    authz::Policies,
-    feed::SilenceRule,
-    proto::game::v1::{FILE_DESCRIPTOR_SET, Mark, Opponent},
-    testing::{
-        TestDatabase, contract, feed::FakeAuth, on_both_backends, program::not_serving, rpc::reason, tokens::TokenMint,
-    },
-    token::Claims,
+use access::{policy::Policies, token::Claims, view::SilenceRule};
+use proto::game::v1::{FILE_DESCRIPTOR_SET, Mark, Opponent};
+use testing::{
+    TestDatabase, contract, feed::FakeAuth, on_both_backends, program::not_serving, rpc::reason, tokens::TokenMint,
 };
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
@@ -87,116 +83,130 @@ pub(crate) async fn becomes(code: Code, why: &str, call: impl AsyncFn() -> Resul
     came.unwrap_or_else(|_| panic!("never {code:?} {why}"));
 }
 
-on_both_backends! {
-    migrations = game_service::MIGRATIONS;
+#[on_both_backends]
+async fn a_logged_out_session_is_refused_and_another_is_not(database: TestDatabase) {
+    let (auth, server) = following(database).await;
+    let (ann, bob) = (Caller::of(&server), Caller::of(&server));
+    ann.read().await.expect("good");
+    auth.revoke_session(ann.claims.sid.expect("a session"));
+    becomes(Code::Unauthenticated, "TOKEN_REVOKED", async || ann.read().await).await;
+    assert_eq!(reason(&ann.write().await.expect_err("refused")), "TOKEN_REVOKED");
+    bob.write().await.expect("good");
+}
 
-    async fn a_logged_out_session_is_refused_and_another_is_not(database: TestDatabase) {
-        let (auth, server) = following(database).await;
-        let (ann, bob) = (Caller::of(&server), Caller::of(&server));
-        ann.read().await.expect("good");
-        auth.revoke_session(ann.claims.sid.expect("a session"));
-        becomes(Code::Unauthenticated, "TOKEN_REVOKED", async || ann.read().await).await;
-        assert_eq!(reason(&ann.write().await.expect_err("refused")), "TOKEN_REVOKED");
-        bob.write().await.expect("good");
+#[on_both_backends]
+async fn a_deactivated_user_is_refused(database: TestDatabase) {
+    let (auth, server) = following(database).await;
+    let mut ann = Caller::of(&server);
+    ann.write().await.expect("good");
+    auth.revoke_user(ann.player.id, 1);
+    becomes(Code::Unauthenticated, "TOKEN_STALE", async || ann.write().await).await;
+    // Activated again, and logged in anew.
+    ann.claims.ver = 1;
+    ann.player.token = server.mint.sign(&ann.claims);
+    ann.write().await.expect("good");
+}
+
+#[on_both_backends]
+async fn a_permission_that_a_role_lost_is_refused_to_a_token_of_before(database: TestDatabase) {
+    let (auth, server) = following(database).await;
+    let ann = Caller::of(&server);
+    ann.write().await.expect("allowed");
+    auth.set_role("player", &["games:read"]);
+    becomes(Code::PermissionDenied, "PERMISSION_DENIED", async || ann.write().await).await;
+    ann.read().await.expect("still allowed");
+    auth.set_role("player", &["games:read", "games:create"]);
+    becomes(Code::Ok, "", async || ann.write().await).await;
+}
+
+#[on_both_backends]
+async fn tokens_of_a_withdrawn_key_are_refused(database: TestDatabase) {
+    let (auth, server) = following(database).await;
+    let ann = Caller::of(&server);
+    ann.read().await.expect("good");
+    let other = TokenMint::random();
+    auth.set_keys(&other.jwks());
+    becomes(Code::Unauthenticated, "TOKEN_INVALID", async || ann.read().await).await;
+    let mut with_new = Caller::of(&server);
+    with_new.player.token = other.sign(&with_new.claims);
+    with_new.read().await.expect("good");
+}
+
+#[on_both_backends]
+async fn a_restart_forgets_nothing(database: TestDatabase) {
+    let (auth, server) = following(database).await;
+    let (ann, bob) = (Caller::of(&server), Caller::of(&server));
+    auth.revoke_user(ann.player.id, 1);
+    auth.revoke_session(bob.claims.sid.expect("a session"));
+    becomes(Code::Unauthenticated, "TOKEN_REVOKED", async || bob.read().await).await;
+    let (database, mint) = server.stop().await;
+
+    // It comes back while auth-service is away: nobody is let in on what keys alone would say.
+    auth.set_down(true);
+    let server = Server::following(database, &auth, mint, SilenceRule::default()).await;
+    for before in [&ann, &bob] {
+        let mut caller = Caller::of(&server);
+        caller.player.token.clone_from(&before.player.token);
+        let refused = caller.read().await.expect_err("it knows nothing yet");
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::Unavailable, "STARTING")
+        );
     }
-
-    async fn a_deactivated_user_is_refused(database: TestDatabase) {
-        let (auth, server) = following(database).await;
-        let mut ann = Caller::of(&server);
-        ann.write().await.expect("good");
-        auth.revoke_user(ann.player.id, 1);
-        becomes(Code::Unauthenticated, "TOKEN_STALE", async || ann.write().await).await;
-        // Activated again, and logged in anew.
-        ann.claims.ver = 1;
-        ann.player.token = server.mint.sign(&ann.claims);
-        ann.write().await.expect("good");
+    not_serving(server.grpc).await;
+    auth.set_down(false);
+    contract::serving(server.grpc).await;
+    for (before, why) in [(&ann, "TOKEN_STALE"), (&bob, "TOKEN_REVOKED")] {
+        let mut caller = Caller::of(&server);
+        caller.player.token.clone_from(&before.player.token);
+        let refused = caller.read().await.expect_err("refused");
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::Unauthenticated, why)
+        );
     }
+    Caller::of(&server).write().await.expect("others are let in");
+}
 
-    async fn a_permission_that_a_role_lost_is_refused_to_a_token_of_before(database: TestDatabase) {
-        let (auth, server) = following(database).await;
-        let ann = Caller::of(&server);
-        ann.write().await.expect("allowed");
-        auth.set_role("player", &["games:read"]);
-        becomes(Code::PermissionDenied, "PERMISSION_DENIED", async || ann.write().await).await;
-        ann.read().await.expect("still allowed");
-        auth.set_role("player", &["games:read", "games:create"]);
-        becomes(Code::Ok, "", async || ann.write().await).await;
-    }
+#[on_both_backends]
+async fn while_the_feed_is_silent_reads_go_on_and_writes_wait(database: TestDatabase) {
+    let mint = TokenMint::random();
+    let auth = auth(&mint);
+    let rule = SilenceRule {
+        after: Duration::from_secs(1),
+        ..SilenceRule::default()
+    };
+    let server = Server::following(database, &auth, mint, rule).await;
+    contract::serving(server.grpc).await;
+    let ann = Caller::of(&server);
+    ann.write().await.expect("good");
+    auth.set_silent(true);
+    becomes(Code::Unavailable, "ACCESS_FEED_SILENT", async || ann.write().await).await;
+    ann.read().await.expect("reads go on");
+    contract::serving(server.grpc).await;
+    // Who has no token is told so, silence or not.
+    let mut nobody = Caller::of(&server);
+    "none".clone_into(&mut nobody.player.token);
+    assert_eq!(nobody.write().await.expect_err("refused").code(), Code::Unauthenticated);
+    auth.set_silent(false);
+    becomes(Code::Ok, "", async || ann.write().await).await;
+}
 
-    async fn tokens_of_a_withdrawn_key_are_refused(database: TestDatabase) {
-        let (auth, server) = following(database).await;
-        let ann = Caller::of(&server);
-        ann.read().await.expect("good");
-        let other = TokenMint::random();
-        auth.set_keys(&other.jwks());
-        becomes(Code::Unauthenticated, "TOKEN_INVALID", async || ann.read().await).await;
-        let mut with_new = Caller::of(&server);
-        with_new.player.token = other.sign(&with_new.claims);
-        with_new.read().await.expect("good");
-    }
+#[on_both_backends]
+async fn each_role_may_do_what_the_protos_say(database: TestDatabase) {
+    let (_auth, server) = following(database).await;
+    contract::roles_hold_what_the_protos_say(server.grpc, FILE_DESCRIPTOR_SET, &server.mint, START).await;
+}
 
-    async fn a_restart_forgets_nothing(database: TestDatabase) {
-        let (auth, server) = following(database).await;
-        let (ann, bob) = (Caller::of(&server), Caller::of(&server));
-        auth.revoke_user(ann.player.id, 1);
-        auth.revoke_session(bob.claims.sid.expect("a session"));
-        becomes(Code::Unauthenticated, "TOKEN_REVOKED", async || bob.read().await).await;
-        let (database, mint) = server.stop().await;
+#[on_both_backends]
+async fn each_role_may_do_what_the_protos_say_where_keys_are_all_that_is_known(database: TestDatabase) {
+    let server = Server::start(database).await;
+    contract::roles_hold_what_the_protos_say(server.grpc, FILE_DESCRIPTOR_SET, &server.mint, START).await;
+}
 
-        // It comes back while auth-service is away: nobody is let in on what keys alone would say.
-        auth.set_down(true);
-        let server = Server::following(database, &auth, mint, SilenceRule::default()).await;
-        for before in [&ann, &bob] {
-            let mut caller = Caller::of(&server);
-            caller.player.token.clone_from(&before.player.token);
-            let refused = caller.read().await.expect_err("it knows nothing yet");
-            assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "STARTING"));
-        }
-        not_serving(server.grpc).await;
-        auth.set_down(false);
-        contract::serving(server.grpc).await;
-        for (before, why) in [(&ann, "TOKEN_STALE"), (&bob, "TOKEN_REVOKED")] {
-            let mut caller = Caller::of(&server);
-            caller.player.token.clone_from(&before.player.token);
-            let refused = caller.read().await.expect_err("refused");
-            assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, why));
-        }
-        Caller::of(&server).write().await.expect("others are let in");
-    }
-
-    async fn while_the_feed_is_silent_reads_go_on_and_writes_wait(database: TestDatabase) {
-        let mint = TokenMint::random();
-        let auth = auth(&mint);
-        let rule = SilenceRule { after: Duration::from_secs(1), ..SilenceRule::default() };
-        let server = Server::following(database, &auth, mint, rule).await;
-        contract::serving(server.grpc).await;
-        let ann = Caller::of(&server);
-        ann.write().await.expect("good");
-        auth.set_silent(true);
-        becomes(Code::Unavailable, "ACCESS_FEED_SILENT", async || ann.write().await).await;
-        ann.read().await.expect("reads go on");
-        contract::serving(server.grpc).await;
-        // Who has no token is told so, silence or not.
-        let mut nobody = Caller::of(&server);
-        "none".clone_into(&mut nobody.player.token);
-        assert_eq!(nobody.write().await.expect_err("refused").code(), Code::Unauthenticated);
-        auth.set_silent(false);
-        becomes(Code::Ok, "", async || ann.write().await).await;
-    }
-
-    async fn each_role_may_do_what_the_protos_say(database: TestDatabase) {
-        let (_auth, server) = following(database).await;
-        contract::roles_hold_what_the_protos_say(server.grpc, FILE_DESCRIPTOR_SET, &server.mint, START).await;
-    }
-
-    async fn each_role_may_do_what_the_protos_say_where_keys_are_all_that_is_known(database: TestDatabase) {
-        let server = Server::start(database).await;
-        contract::roles_hold_what_the_protos_say(server.grpc, FILE_DESCRIPTOR_SET, &server.mint, START).await;
-    }
-
-    async fn a_following_server_keeps_the_contract(database: TestDatabase) {
-        let (_auth, server) = following(database).await;
-        contract::every_rpc_wants_a_token(server.grpc, FILE_DESCRIPTOR_SET).await;
-        contract::crooked_tokens_are_refused(server.grpc, "/game.v1.GameService/JoinGame", &server.mint, START).await;
-    }
+#[on_both_backends]
+async fn a_following_server_keeps_the_contract(database: TestDatabase) {
+    let (_auth, server) = following(database).await;
+    contract::every_rpc_wants_a_token(server.grpc, FILE_DESCRIPTOR_SET).await;
+    contract::crooked_tokens_are_refused(server.grpc, "/game.v1.GameService/JoinGame", &server.mint, START).await;
 }

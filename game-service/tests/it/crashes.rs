@@ -2,18 +2,16 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use base::clock::Clock;
+use db::Backend;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use shared::{
-    clock::Clock,
-    db::Backend,
-    testing::{
-        TestDatabase, on_both_backends,
-        program::{Program, Signal, serving},
-        rounds,
-        tokens::TokenMint,
-    },
-};
 use tempfile::TempDir;
+use testing::{
+    TestDatabase, on_both_backends,
+    program::{Program, Signal, serving},
+    rounds,
+    tokens::TokenMint,
+};
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
@@ -68,67 +66,82 @@ fn is_cut_off(status: &Status) -> bool {
     )
 }
 
-on_both_backends! {
-    migrations = game_service::MIGRATIONS;
-
-    async fn nothing_that_was_acknowledged_is_lost_and_nothing_counts_twice(database: TestDatabase) {
-        let rounds = rounds("KILL_ROUNDS", 6);
-        let folder = tempfile::tempdir().expect("a temporary directory");
-        // A file has one process, and a server may have two, of which one is killed at a time.
-        let url = match database.backend() {
-            Backend::Sqlite => format!("sqlite:{}/game.db", folder.path().display()),
-            Backend::Postgres => database.url().to_owned(),
-        };
-        let place = Place { folder, url, mint: TokenMint::random() };
-        let is_pair = database.backend() == Backend::Postgres;
-        let ledger = Arc::new(Ledger::default());
-        let mut random = StdRng::from_rng(&mut rand::rng());
-        let (mut victim, mut grpc) = place.serve().await;
-        let mut other = if is_pair { Some(place.serve().await) } else { None };
-        let players: Vec<Player> = (0..PLAYERS).map(|index| Player::new(&place.mint, &format!("player{index}"), Clock::system().now(), grpc)).collect();
-        for _ in 0..rounds {
-            let at_other = other.as_ref().map_or(grpc, |(_, address)| *address);
-            let mut clients = tokio::task::JoinSet::new();
-            let steps = Arc::new(Semaphore::new(0));
-            for index in 0..CLIENTS {
-                let player = &players[index % PLAYERS];
-                let mut client = Client {
-                    here: player.calling(grpc),
-                    there: player.calling(at_other),
-                    random: StdRng::from_rng(&mut random),
-                    ledger: Arc::clone(&ledger),
-                };
-                let steps = Arc::clone(&steps);
-                clients.spawn(async move {
-                    loop {
-                        if let Err(status) = client.step().await {
-                            assert!(is_cut_off(&status), "{status:?}");
-                            return;
-                        }
-                        steps.add_permits(1);
+#[on_both_backends]
+async fn nothing_that_was_acknowledged_is_lost_and_nothing_counts_twice(database: TestDatabase) {
+    let rounds = rounds("KILL_ROUNDS", 6);
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    // A file has one process, and a server may have two, of which one is killed at a time.
+    let url = match database.backend() {
+        Backend::Sqlite => format!("sqlite:{}/game.db", folder.path().display()),
+        Backend::Postgres => database.url().to_owned(),
+    };
+    let place = Place {
+        folder,
+        url,
+        mint: TokenMint::random(),
+    };
+    let is_pair = database.backend() == Backend::Postgres;
+    let ledger = Arc::new(Ledger::default());
+    let mut random = StdRng::from_rng(&mut rand::rng());
+    let (mut victim, mut grpc) = place.serve().await;
+    let mut other = if is_pair { Some(place.serve().await) } else { None };
+    let players: Vec<Player> = (0..PLAYERS)
+        .map(|index| Player::new(&place.mint, &format!("player{index}"), Clock::system().now(), grpc))
+        .collect();
+    for _ in 0..rounds {
+        let at_other = other.as_ref().map_or(grpc, |(_, address)| *address);
+        let mut clients = tokio::task::JoinSet::new();
+        let steps = Arc::new(Semaphore::new(0));
+        for index in 0..CLIENTS {
+            let player = &players[index % PLAYERS];
+            let mut client = Client {
+                here: player.calling(grpc),
+                there: player.calling(at_other),
+                random: StdRng::from_rng(&mut random),
+                ledger: Arc::clone(&ledger),
+            };
+            let steps = Arc::clone(&steps);
+            clients.spawn(async move {
+                loop {
+                    if let Err(status) = client.step().await {
+                        assert!(is_cut_off(&status), "{status:?}");
+                        return;
                     }
-                });
-            }
-            // When it dies is up to chance: after so many steps of one client, in the middle of a step of every other.
-            let enough = steps.acquire_many(random.random_range(20..150));
-            drop(tokio::time::timeout(Duration::from_secs(60), enough).await.expect("the clients go on").expect("open"));
-            victim.signal(Signal::Kill);
-            victim.ended().await;
-            while let Some(ended) = clients.join_next().await {
-                ended.expect("a client to the end");
-            }
-            (victim, grpc) = place.serve().await;
-            if let Some((second, address)) = other.take() {
-                // The next one to die is the other one.
-                other = Some((std::mem::replace(&mut victim, second), std::mem::replace(&mut grpc, address)));
-            }
+                    steps.add_permits(1);
+                }
+            });
         }
-        let players: Vec<Player> = players.iter().map(|player| player.calling(grpc)).collect();
-        let counted = ledger.verify(&players).await;
-        report(&format!("{:?}: killed {rounds} times; {} games were told of, and {counted} count", database.backend(), ledger.games().len()));
-        assert!(counted > 0, "no game came to an end that counts");
-        has_no_drift(&place.url);
-        victim.signal(Signal::Terminate);
-        assert_eq!(victim.ended().await.code, Some(0));
+        // When it dies is up to chance: after so many steps of one client, in the middle of a step of every other.
+        let enough = steps.acquire_many(random.random_range(20..150));
+        drop(
+            tokio::time::timeout(Duration::from_secs(60), enough)
+                .await
+                .expect("the clients go on")
+                .expect("open"),
+        );
+        victim.signal(Signal::Kill);
+        victim.ended().await;
+        while let Some(ended) = clients.join_next().await {
+            ended.expect("a client to the end");
+        }
+        (victim, grpc) = place.serve().await;
+        if let Some((second, address)) = other.take() {
+            // The next one to die is the other one.
+            other = Some((
+                std::mem::replace(&mut victim, second),
+                std::mem::replace(&mut grpc, address),
+            ));
+        }
     }
+    let players: Vec<Player> = players.iter().map(|player| player.calling(grpc)).collect();
+    let counted = ledger.verify(&players).await;
+    report(&format!(
+        "{:?}: killed {rounds} times; {} games were told of, and {counted} count",
+        database.backend(),
+        ledger.games().len()
+    ));
+    assert!(counted > 0, "no game came to an end that counts");
+    has_no_drift(&place.url);
+    victim.signal(Signal::Terminate);
+    assert_eq!(victim.ended().await.code, Some(0));
 }

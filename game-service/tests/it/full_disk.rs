@@ -1,10 +1,8 @@
 //! A disk that is full: what cannot be written is refused whole, what can be read is read, and with room it goes on by itself.
 
-use shared::{
-    db::Backend,
-    proto::game::v1::{EndReason, Mark, Opponent},
-    testing::{TestDatabase, block_on, rpc::reason},
-};
+use db::Backend;
+use proto::game::v1::{EndReason, Mark, Opponent};
+use testing::{TestDatabase, block_on, rpc::reason};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 

@@ -2,11 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use proto::game::v1::{Game, Mark, Opponent};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use shared::{
-    proto::game::v1::{Game, Mark, Opponent},
-    testing::{TestDatabase, on_both_backends, rounds},
-};
+use testing::{TestDatabase, on_both_backends, rounds};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -161,54 +159,62 @@ pub(crate) fn report(line: &str) {
     println!("{line}");
 }
 
-on_both_backends! {
-    migrations = game_service::MIGRATIONS;
-
-    async fn whatever_clients_do_at_once_agrees_with_the_rules(database: TestDatabase) {
-        let rounds = rounds("MODEL_ROUNDS", 3);
-        let server = Server::start_with(database, &["--turn-seconds", "60", "--open-game-seconds", "60"]).await;
-        let replica = server.replica().await;
-        let ledger = Arc::new(Ledger::default());
-        let players: Vec<Player> = (0..PLAYERS).map(|index| server.player(&format!("player{index}"))).collect();
-        for _ in 0..rounds {
-            let seed: u64 = rand::random();
-            let mut clients = tokio::task::JoinSet::new();
-            for index in 0..CLIENTS {
-                let (mut here, mut there) = (players[index % PLAYERS].clone(), players[index % PLAYERS].at(&replica));
-                if index % 2 == 1 {
-                    std::mem::swap(&mut here, &mut there);
-                }
-                let mut client = Client { here, there, random: StdRng::seed_from_u64(seed ^ index as u64), ledger: Arc::clone(&ledger) };
-                let clock = server.clock.clone();
-                clients.spawn(async move {
-                    for step in 0..STEPS {
-                        client.step().await.expect("an answer that is to be expected");
-                        // Now and then time passes, and sometimes so much that turns and waiting games run out.
-                        if step % 10 == index {
-                            clock.advance(Duration::from_secs(if client.random.random_bool(0.2) { 90 } else { 1 }));
-                        }
+#[on_both_backends]
+async fn whatever_clients_do_at_once_agrees_with_the_rules(database: TestDatabase) {
+    let rounds = rounds("MODEL_ROUNDS", 3);
+    let server = Server::start_with(database, &["--turn-seconds", "60", "--open-game-seconds", "60"]).await;
+    let replica = server.replica().await;
+    let ledger = Arc::new(Ledger::default());
+    let players: Vec<Player> = (0..PLAYERS)
+        .map(|index| server.player(&format!("player{index}")))
+        .collect();
+    for _ in 0..rounds {
+        let seed: u64 = rand::random();
+        let mut clients = tokio::task::JoinSet::new();
+        for index in 0..CLIENTS {
+            let (mut here, mut there) = (players[index % PLAYERS].clone(), players[index % PLAYERS].at(&replica));
+            if index % 2 == 1 {
+                std::mem::swap(&mut here, &mut there);
+            }
+            let mut client = Client {
+                here,
+                there,
+                random: StdRng::seed_from_u64(seed ^ index as u64),
+                ledger: Arc::clone(&ledger),
+            };
+            let clock = server.clock.clone();
+            clients.spawn(async move {
+                for step in 0..STEPS {
+                    client.step().await.expect("an answer that is to be expected");
+                    // Now and then time passes, and sometimes so much that turns and waiting games run out.
+                    if step % 10 == index {
+                        clock.advance(Duration::from_secs(if client.random.random_bool(0.2) { 90 } else { 1 }));
                     }
-                });
-            }
-            while let Some(ended) = clients.join_next().await {
-                ended.expect("a client to the end");
-            }
+                }
+            });
         }
-        // Nothing changes any more once all that is open has run out.
-        server.clock.advance(Duration::from_secs(90));
-        for player in &players {
-            for game in player.my_games(100, "").await.expect("a page").games {
-                // Whoever touches it ends it.
-                let refused = player.resign(&game.game_id).await.expect_err("its time has run out");
-                assert!(is_expected(&refused), "{refused}");
-            }
+        while let Some(ended) = clients.join_next().await {
+            ended.expect("a client to the end");
         }
-        let counted = ledger.verify(&players).await;
-        report(&format!("{:?}: {} games were told of, and {counted} count", server.database.backend(), ledger.games().len()));
-        assert!(counted > 0, "no game came to an end that counts");
-        for player in &players {
-            assert_eq!(player.my_games(0, "").await.expect("a page").games, []);
-        }
-        has_no_drift(server.database.url());
     }
+    // Nothing changes any more once all that is open has run out.
+    server.clock.advance(Duration::from_secs(90));
+    for player in &players {
+        for game in player.my_games(100, "").await.expect("a page").games {
+            // Whoever touches it ends it.
+            let refused = player.resign(&game.game_id).await.expect_err("its time has run out");
+            assert!(is_expected(&refused), "{refused}");
+        }
+    }
+    let counted = ledger.verify(&players).await;
+    report(&format!(
+        "{:?}: {} games were told of, and {counted} count",
+        server.database.backend(),
+        ledger.games().len()
+    ));
+    assert!(counted > 0, "no game came to an end that counts");
+    for player in &players {
+        assert_eq!(player.my_games(0, "").await.expect("a page").games, []);
+    }
+    has_no_drift(server.database.url());
 }

@@ -1,11 +1,9 @@
 use std::time::Duration;
 
-use shared::{
-    proto::game::v1::{GameState, GetLeaderboardRequest, LeaderboardEntry, Mark, Opponent},
-    testing::{
-        TestDatabase, on_both_backends,
-        rpc::{bad_fields, reason},
-    },
+use proto::game::v1::{GameState, GetLeaderboardRequest, LeaderboardEntry, Mark, Opponent};
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{bad_fields, reason},
 };
 use uuid::Uuid;
 
@@ -32,121 +30,170 @@ fn lines(entries: &[LeaderboardEntry]) -> Vec<String> {
     entries.iter().map(line).collect()
 }
 
-on_both_backends! {
-    migrations = game_service::MIGRATIONS;
+#[on_both_backends]
+async fn players_are_ranked_by_ratio_then_wins_then_who_was_first(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let [ann, bob, cy, dan, eve] = ["ann", "bob", "cy", "dan", "eve"].map(|login| server.player(login));
+    assert!(top(&ann, 0).await.is_empty());
+    for (x, o, cells) in [
+        (&ann, &bob, X_WINS),
+        (&cy, &bob, X_WINS),
+        (&dan, &eve, X_WINS),
+        (&dan, &eve, X_WINS),
+        (&eve, &bob, DRAW),
+    ] {
+        server.clock.advance(Duration::from_secs(1));
+        server.play(x, o, cells).await;
+    }
+    // A running game counts for nobody.
+    server.start_game(&ann, &bob).await;
+    let all = top(&eve, 0).await;
+    assert_eq!(
+        lines(&all),
+        [
+            "1 dan 2-0-0 2",
+            "2 ann 1-0-0 1",
+            "2 cy 1-0-0 1",
+            "4 bob 0-2-1 0",
+            "4 eve 0-2-1 0"
+        ]
+    );
+    assert_eq!(all[0].user_id, dan.id());
+    assert_eq!(top(&eve, 2).await, all[..2]);
+}
 
-    async fn players_are_ranked_by_ratio_then_wins_then_who_was_first(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let [ann, bob, cy, dan, eve] = ["ann", "bob", "cy", "dan", "eve"].map(|login| server.player(login));
-        assert!(top(&ann, 0).await.is_empty());
-        for (x, o, cells) in [
-            (&ann, &bob, X_WINS),
-            (&cy, &bob, X_WINS),
-            (&dan, &eve, X_WINS),
-            (&dan, &eve, X_WINS),
-            (&eve, &bob, DRAW),
-        ] {
+#[on_both_backends]
+async fn the_computer_counts_for_the_human_and_is_not_ranked(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let ann = server.player("ann");
+    let mut game = ann.create(Opponent::Computer, Mark::O).await.expect("created");
+    while game.state() == GameState::Turn {
+        let cell = game.board.rfind('.').expect("an empty cell");
+        game = ann
+            .make_move(&game, i32::try_from(cell).expect("small"))
+            .await
+            .expect("a legal move");
+    }
+    assert_eq!(lines(&top(&ann, 0).await), ["1 ann 0-1-0 0"]);
+}
+
+#[on_both_backends]
+async fn a_player_is_ranked_after_enough_games(database: TestDatabase) {
+    let server = Server::start_with(database, &["--leaderboard-min-games", "2"]).await;
+    let [ann, bob, cy] = ["ann", "bob", "cy"].map(|login| server.player(login));
+    server.play(&ann, &bob, X_WINS).await;
+    assert!(top(&ann, 0).await.is_empty());
+    server.play(&cy, &bob, X_WINS).await;
+    assert_eq!(lines(&top(&ann, 0).await), ["1 bob 0-2-0 0"]);
+}
+
+#[on_both_backends]
+async fn a_limit_is_one_to_a_thousand(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let ann = server.player("ann");
+    for limit in [-1, 1001, i32::MIN, i32::MAX] {
+        let refused = ann
+            .leaderboards()
+            .get_leaderboard(ann.ask(GetLeaderboardRequest { limit }))
+            .await;
+        assert_eq!(bad_fields(&refused.expect_err("refused")), ["limit"]);
+    }
+    assert!(top(&ann, 1000).await.is_empty());
+}
+
+#[on_both_backends]
+async fn everybodys_place_is_the_one_that_the_whole_leaderboard_says(database: TestDatabase) {
+    let server = Server::start_with(database, &["--leaderboard-min-games", "2"]).await;
+    let players: Vec<Player> = (0..9).map(|index| server.player(&format!("player{index}"))).collect();
+    // Each plays some others, so that there are equals in the middle and at both ends; the last one plays once, and is not ranked.
+    for (x, o, cells) in [
+        (0, 1, X_WINS),
+        (0, 2, X_WINS),
+        (3, 1, X_WINS),
+        (3, 2, X_WINS),
+        (4, 5, DRAW),
+        (5, 6, DRAW),
+        (6, 4, DRAW),
+        (7, 4, X_WINS),
+        (7, 5, X_WINS),
+        (0, 6, X_WINS),
+        (3, 6, X_WINS),
+        (2, 8, X_WINS),
+    ] {
+        // Some at the same moment.
+        if x % 2 == 0 {
             server.clock.advance(Duration::from_secs(1));
-            server.play(x, o, cells).await;
         }
-        // A running game counts for nobody.
-        server.start_game(&ann, &bob).await;
-        let all = top(&eve, 0).await;
-        assert_eq!(lines(&all), ["1 dan 2-0-0 2", "2 ann 1-0-0 1", "2 cy 1-0-0 1", "4 bob 0-2-1 0", "4 eve 0-2-1 0"]);
-        assert_eq!(all[0].user_id, dan.id());
-        assert_eq!(top(&eve, 2).await, all[..2]);
+        server.play(&players[x], &players[o], cells).await;
     }
-
-    async fn the_computer_counts_for_the_human_and_is_not_ranked(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let ann = server.player("ann");
-        let mut game = ann.create(Opponent::Computer, Mark::O).await.expect("created");
-        while game.state() == GameState::Turn {
-            let cell = game.board.rfind('.').expect("an empty cell");
-            game = ann.make_move(&game, i32::try_from(cell).expect("small")).await.expect("a legal move");
-        }
-        assert_eq!(lines(&top(&ann, 0).await), ["1 ann 0-1-0 0"]);
-    }
-
-    async fn a_player_is_ranked_after_enough_games(database: TestDatabase) {
-        let server = Server::start_with(database, &["--leaderboard-min-games", "2"]).await;
-        let [ann, bob, cy] = ["ann", "bob", "cy"].map(|login| server.player(login));
-        server.play(&ann, &bob, X_WINS).await;
-        assert!(top(&ann, 0).await.is_empty());
-        server.play(&cy, &bob, X_WINS).await;
-        assert_eq!(lines(&top(&ann, 0).await), ["1 bob 0-2-0 0"]);
-    }
-
-    async fn a_limit_is_one_to_a_thousand(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let ann = server.player("ann");
-        for limit in [-1, 1001, i32::MIN, i32::MAX] {
-            let refused = ann.leaderboards().get_leaderboard(ann.ask(GetLeaderboardRequest { limit })).await;
-            assert_eq!(bad_fields(&refused.expect_err("refused")), ["limit"]);
-        }
-        assert!(top(&ann, 1000).await.is_empty());
-    }
-
-    async fn everybodys_place_is_the_one_that_the_whole_leaderboard_says(database: TestDatabase) {
-        let server = Server::start_with(database, &["--leaderboard-min-games", "2"]).await;
-        let players: Vec<Player> = (0..9).map(|index| server.player(&format!("player{index}"))).collect();
-        // Each plays some others, so that there are equals in the middle and at both ends; the last one plays once, and is not ranked.
-        for (x, o, cells) in [
-            (0, 1, X_WINS), (0, 2, X_WINS), (3, 1, X_WINS), (3, 2, X_WINS), (4, 5, DRAW), (5, 6, DRAW), (6, 4, DRAW),
-            (7, 4, X_WINS), (7, 5, X_WINS), (0, 6, X_WINS), (3, 6, X_WINS), (2, 8, X_WINS),
-        ] {
-            // Some at the same moment.
-            if x % 2 == 0 {
-                server.clock.advance(Duration::from_secs(1));
-            }
-            server.play(&players[x], &players[o], cells).await;
-        }
-        let all = top(&players[0], 1000).await;
-        assert_eq!(all.len(), 8);
-        assert!(all.windows(2).any(|pair| pair[0].rank == pair[1].rank));
-        for (place, expected) in all.iter().enumerate() {
-            let player = players.iter().find(|player| player.id() == expected.user_id).expect("a player");
-            for asker in [player, &players[8]] {
-                let id = if asker.id == player.id { String::new() } else { player.id() };
-                let rank = asker.rank(&id).await.expect("a rank");
-                assert_eq!((rank.entry.as_ref(), rank.games_needed), (Some(expected), 0));
-                for limit in 1..=10_usize {
-                    // As many above as below, and where there are too few on one side more on the other.
-                    let others = limit - 1;
-                    let above = place.min((others / 2).max(others.saturating_sub(all.len() - place - 1)));
-                    let below = (all.len() - place - 1).min(others - above);
-                    let around = asker.around(&id, i32::try_from(limit).expect("small")).await.expect("a part");
-                    assert_eq!(around, all[place - above..=place + below], "{limit} around {place}");
-                }
+    let all = top(&players[0], 1000).await;
+    assert_eq!(all.len(), 8);
+    assert!(all.windows(2).any(|pair| pair[0].rank == pair[1].rank));
+    for (place, expected) in all.iter().enumerate() {
+        let player = players
+            .iter()
+            .find(|player| player.id() == expected.user_id)
+            .expect("a player");
+        for asker in [player, &players[8]] {
+            let id = if asker.id == player.id {
+                String::new()
+            } else {
+                player.id()
+            };
+            let rank = asker.rank(&id).await.expect("a rank");
+            assert_eq!((rank.entry.as_ref(), rank.games_needed), (Some(expected), 0));
+            for limit in 1..=10_usize {
+                // As many above as below, and where there are too few on one side more on the other.
+                let others = limit - 1;
+                let above = place.min((others / 2).max(others.saturating_sub(all.len() - place - 1)));
+                let below = (all.len() - place - 1).min(others - above);
+                let around = asker
+                    .around(&id, i32::try_from(limit).expect("small"))
+                    .await
+                    .expect("a part");
+                assert_eq!(around, all[place - above..=place + below], "{limit} around {place}");
             }
         }
-        // Who is not ranked has a place to come.
-        let rank = players[8].rank("").await.expect("a rank");
-        let entry = rank.entry.expect("an entry");
-        assert_eq!((entry.rank, entry.login.as_str(), entry.losses, rank.games_needed), (0, "player8", 1, 1));
-        assert_eq!(players[0].around(&players[8].id(), 5).await.expect("nobody"), []);
-        let nobody = server.player("nobody");
-        let rank = nobody.rank("").await.expect("a rank");
-        let entry = rank.entry.expect("an entry");
-        assert_eq!((entry.rank, entry.login.as_str(), rank.games_needed), (0, "nobody", 2));
-        assert_eq!(nobody.around("", 0).await.expect("nobody"), []);
     }
+    // Who is not ranked has a place to come.
+    let rank = players[8].rank("").await.expect("a rank");
+    let entry = rank.entry.expect("an entry");
+    assert_eq!(
+        (entry.rank, entry.login.as_str(), entry.losses, rank.games_needed),
+        (0, "player8", 1, 1)
+    );
+    assert_eq!(players[0].around(&players[8].id(), 5).await.expect("nobody"), []);
+    let nobody = server.player("nobody");
+    let rank = nobody.rank("").await.expect("a rank");
+    let entry = rank.entry.expect("an entry");
+    assert_eq!((entry.rank, entry.login.as_str(), rank.games_needed), (0, "nobody", 2));
+    assert_eq!(nobody.around("", 0).await.expect("nobody"), []);
+}
 
-    async fn a_player_who_is_not_there_is_not_found(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let ann = server.player("ann");
-        let unknown = Uuid::new_v4().to_string();
-        assert_eq!(reason(&ann.rank(&unknown).await.expect_err("nobody")), "USER_NOT_FOUND");
-        assert_eq!(reason(&ann.around(&unknown, 1).await.expect_err("nobody")), "USER_NOT_FOUND");
-        assert_eq!(bad_fields(&ann.rank("x").await.expect_err("bad")), ["user_id"]);
-        for limit in [-1, 101] {
-            assert_eq!(bad_fields(&ann.around("x", limit).await.expect_err("bad")), ["user_id", "limit"]);
-        }
-        // Who waits for an opponent has an id that is known, and no place yet.
-        let bob = server.player("bob");
-        bob.create(Opponent::Player, Mark::X).await.expect("created");
-        let rank = ann.rank(&bob.id()).await.expect("a rank");
-        assert_eq!((rank.entry.expect("an entry").login.as_str(), rank.games_needed), ("bob", 1));
-        assert_eq!(ann.around(&bob.id(), 1).await.expect("nobody"), []);
+#[on_both_backends]
+async fn a_player_who_is_not_there_is_not_found(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let ann = server.player("ann");
+    let unknown = Uuid::new_v4().to_string();
+    assert_eq!(reason(&ann.rank(&unknown).await.expect_err("nobody")), "USER_NOT_FOUND");
+    assert_eq!(
+        reason(&ann.around(&unknown, 1).await.expect_err("nobody")),
+        "USER_NOT_FOUND"
+    );
+    assert_eq!(bad_fields(&ann.rank("x").await.expect_err("bad")), ["user_id"]);
+    for limit in [-1, 101] {
+        assert_eq!(
+            bad_fields(&ann.around("x", limit).await.expect_err("bad")),
+            ["user_id", "limit"]
+        );
     }
+    // Who waits for an opponent has an id that is known, and no place yet.
+    let bob = server.player("bob");
+    bob.create(Opponent::Player, Mark::X).await.expect("created");
+    let rank = ann.rank(&bob.id()).await.expect("a rank");
+    assert_eq!(
+        (rank.entry.expect("an entry").login.as_str(), rank.games_needed),
+        ("bob", 1)
+    );
+    assert_eq!(ann.around(&bob.id(), 1).await.expect("nobody"), []);
 }

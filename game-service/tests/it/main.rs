@@ -16,3 +16,5 @@ mod play;
 mod races;
 mod support;
 mod watch;
+
+use game_service::MIGRATIONS;

@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use shared::proto::game::v1::{EndReason, Game, GameState, GetLeaderboardRequest, LeaderboardEntry, Mark, Opponent};
+use proto::game::v1::{EndReason, Game, GameState, GetLeaderboardRequest, LeaderboardEntry, Mark, Opponent};
 
 use crate::support::Player;
 

@@ -1,14 +1,12 @@
 //! Renames and deletions of users, as the access feed tells of them.
 
-use shared::{
-    feed::SilenceRule,
-    ids::UserId,
-    proto::{
-        auth::v1::{UserDeleted, UserRenamed, access_event::Event},
-        game::v1::{EndReason, GameState, Mark, Opponent},
-    },
-    testing::{TestDatabase, contract, feed::FakeAuth, on_both_backends, rpc::reason},
+use access::view::SilenceRule;
+use base::ids::UserId;
+use proto::{
+    auth::v1::{UserDeleted, UserRenamed, access_event::Event},
+    game::v1::{EndReason, GameState, Mark, Opponent},
 };
+use testing::{TestDatabase, contract, feed::FakeAuth, on_both_backends, rpc::reason};
 use tonic::Code;
 
 use crate::{
@@ -46,91 +44,122 @@ async fn login_becomes(asker: &Player, of: &Player, login: &str) {
         .unwrap_or_else(|_| panic!("never {login:?}"));
 }
 
-on_both_backends! {
-    migrations = game_service::MIGRATIONS;
+#[on_both_backends]
+async fn a_renamed_player_has_the_new_name_everywhere(database: TestDatabase) {
+    let (auth, server) = following(database).await;
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    let over = server.play(&ann, &bob, &[0, 3, 1, 4, 2]).await;
+    let running = server.start_game(&ann, &bob).await;
+    rename(&auth, ann.id, "anna");
+    login_becomes(&bob, &ann, "anna").await;
+    assert_eq!(bob.get(&running.game_id).await.expect("a game").x_login, "anna");
+    assert_eq!(
+        bob.finished_games(0, "").await.expect("a page").games[0].game_id,
+        over.game_id
+    );
+    assert_eq!(
+        bob.finished_games(0, "").await.expect("a page").games[0].x_login,
+        "anna"
+    );
+    assert_eq!(
+        server.standings(&bob).await,
+        [("anna".to_owned(), 1, 0), ("bob".to_owned(), 0, 1)]
+    );
+    // A token of before, which is still good here, does not bring the old name back.
+    ann.create(Opponent::Computer, Mark::X).await.expect("created");
+    assert_eq!(login_of(&bob, &ann).await.as_deref(), Some("anna"));
+    // Nor does it bring an old name of one who has not played yet.
+    let cy = server.player("cy");
+    rename(&auth, cy.id, "cyrus");
+    login_becomes(&bob, &cy, "cyrus").await;
+    server.play(&cy, &bob, &[0, 3, 1, 4, 2]).await;
+    assert_eq!(login_of(&bob, &cy).await.as_deref(), Some("cyrus"));
+}
 
-    async fn a_renamed_player_has_the_new_name_everywhere(database: TestDatabase) {
-        let (auth, server) = following(database).await;
-        let (ann, bob) = (server.player("ann"), server.player("bob"));
-        let over = server.play(&ann, &bob, &[0, 3, 1, 4, 2]).await;
-        let running = server.start_game(&ann, &bob).await;
-        rename(&auth, ann.id, "anna");
-        login_becomes(&bob, &ann, "anna").await;
-        assert_eq!(bob.get(&running.game_id).await.expect("a game").x_login, "anna");
-        assert_eq!(bob.finished_games(0, "").await.expect("a page").games[0].game_id, over.game_id);
-        assert_eq!(bob.finished_games(0, "").await.expect("a page").games[0].x_login, "anna");
-        assert_eq!(server.standings(&bob).await, [("anna".to_owned(), 1, 0), ("bob".to_owned(), 0, 1)]);
-        // A token of before, which is still good here, does not bring the old name back.
-        ann.create(Opponent::Computer, Mark::X).await.expect("created");
-        assert_eq!(login_of(&bob, &ann).await.as_deref(), Some("anna"));
-        // Nor does it bring an old name of one who has not played yet.
-        let cy = server.player("cy");
-        rename(&auth, cy.id, "cyrus");
-        login_becomes(&bob, &cy, "cyrus").await;
-        server.play(&cy, &bob, &[0, 3, 1, 4, 2]).await;
-        assert_eq!(login_of(&bob, &cy).await.as_deref(), Some("cyrus"));
-    }
+#[on_both_backends]
+async fn a_deleted_player_has_no_name_and_gives_up_every_game(database: TestDatabase) {
+    let (auth, server) = following(database).await;
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    let over = server.play(&ann, &bob, &[0, 3, 1, 4, 2]).await;
+    let begun = server.start_game(&ann, &bob).await;
+    let running = server.play(&bob, &ann, &[0, 1]).await;
+    let waiting = ann.create(Opponent::Player, Mark::O).await.expect("created");
+    delete(&auth, ann.id);
+    login_becomes(&bob, &ann, "").await;
+    bob.watch_to_the_end(&running.game_id).await;
+    assert_eq!(
+        bob.end_of(&running.game_id).await,
+        (GameState::Won, EndReason::Resignation)
+    );
+    let game = bob.get(&running.game_id).await.expect("one's own");
+    assert_eq!(
+        (game.winner_user_id, game.o_login.as_str(), game.o_user_id),
+        (bob.id(), "", ann.id())
+    );
+    bob.watch_to_the_end(&begun.game_id).await;
+    assert_eq!(
+        bob.end_of(&begun.game_id).await,
+        (GameState::Cancelled, EndReason::Resignation)
+    );
+    let gone = async { while bob.get(&waiting.game_id).await.is_ok() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone)
+        .await
+        .expect("called off");
+    // What was played is whole, and counts.
+    let history = bob.finished_games(0, "").await.expect("a page").games;
+    assert_eq!(
+        history.iter().map(|game| game.game_id.as_str()).collect::<Vec<_>>(),
+        [&running.game_id, &over.game_id]
+    );
+    assert_eq!(
+        (history[1].moves.as_slice(), history[1].x_login.as_str()),
+        (over.moves.as_slice(), "")
+    );
+    // Which of the two equals is named first, their ids decide.
+    let mut standings = server.standings(&bob).await;
+    standings.sort();
+    assert_eq!(standings, [(String::new(), 1, 1), ("bob".to_owned(), 1, 1)]);
+    // Neither a late name nor a token of before brings them back.
+    rename(&auth, ann.id, "ann");
+    rename(&auth, bob.id, "bert");
+    login_becomes(&bob, &bob, "bert").await;
+    assert_eq!(login_of(&bob, &ann).await.as_deref(), Some(""));
+    let refused = ann.create(Opponent::Player, Mark::X).await.expect_err("deleted");
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unauthenticated, "USER_DELETED")
+    );
+    let waiting = bob.create(Opponent::Player, Mark::X).await.expect("created");
+    assert_eq!(
+        reason(&ann.join(&waiting.game_id).await.expect_err("deleted")),
+        "USER_DELETED"
+    );
+}
 
-    async fn a_deleted_player_has_no_name_and_gives_up_every_game(database: TestDatabase) {
-        let (auth, server) = following(database).await;
-        let (ann, bob) = (server.player("ann"), server.player("bob"));
-        let over = server.play(&ann, &bob, &[0, 3, 1, 4, 2]).await;
-        let begun = server.start_game(&ann, &bob).await;
-        let running = server.play(&bob, &ann, &[0, 1]).await;
-        let waiting = ann.create(Opponent::Player, Mark::O).await.expect("created");
-        delete(&auth, ann.id);
-        login_becomes(&bob, &ann, "").await;
-        bob.watch_to_the_end(&running.game_id).await;
-        assert_eq!(bob.end_of(&running.game_id).await, (GameState::Won, EndReason::Resignation));
-        let game = bob.get(&running.game_id).await.expect("one's own");
-        assert_eq!((game.winner_user_id, game.o_login.as_str(), game.o_user_id), (bob.id(), "", ann.id()));
-        bob.watch_to_the_end(&begun.game_id).await;
-        assert_eq!(bob.end_of(&begun.game_id).await, (GameState::Cancelled, EndReason::Resignation));
-        let gone = async { while bob.get(&waiting.game_id).await.is_ok() {} };
-        tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("called off");
-        // What was played is whole, and counts.
-        let history = bob.finished_games(0, "").await.expect("a page").games;
-        assert_eq!(history.iter().map(|game| game.game_id.as_str()).collect::<Vec<_>>(), [&running.game_id, &over.game_id]);
-        assert_eq!((history[1].moves.as_slice(), history[1].x_login.as_str()), (over.moves.as_slice(), ""));
-        // Which of the two equals is named first, their ids decide.
-        let mut standings = server.standings(&bob).await;
-        standings.sort();
-        assert_eq!(standings, [(String::new(), 1, 1), ("bob".to_owned(), 1, 1)]);
-        // Neither a late name nor a token of before brings them back.
-        rename(&auth, ann.id, "ann");
-        rename(&auth, bob.id, "bert");
-        login_becomes(&bob, &bob, "bert").await;
-        assert_eq!(login_of(&bob, &ann).await.as_deref(), Some(""));
-        let refused = ann.create(Opponent::Player, Mark::X).await.expect_err("deleted");
-        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, "USER_DELETED"));
-        let waiting = bob.create(Opponent::Player, Mark::X).await.expect("created");
-        assert_eq!(reason(&ann.join(&waiting.game_id).await.expect_err("deleted")), "USER_DELETED");
-    }
-
-    async fn a_restart_asks_for_what_is_new_alone(database: TestDatabase) {
-        let (auth, server) = following(database).await;
-        let (ann, bob) = (server.player("ann"), server.player("bob"));
-        server.play(&ann, &bob, &[0, 3, 1, 4, 2]).await;
-        rename(&auth, bob.id, "bert");
-        login_becomes(&ann, &bob, "bert").await;
-        rename(&auth, ann.id, "anna");
-        login_becomes(&bob, &ann, "anna").await;
-        let (database, mint) = server.stop().await;
-        // While it is away ...
-        rename(&auth, ann.id, "annie");
-        let known = auth.watches().len();
-        let server = Server::following(database, &auth, mint, SilenceRule::default()).await;
-        contract::serving(server.grpc).await;
-        let request = &auth.watches()[known].request;
-        assert_eq!(request.epoch, auth.epoch().to_string());
-        assert!(request.after_sequence > 0, "{request:?}");
-        let (ann, bob) = (ann.anew(&server), bob.anew(&server));
-        login_becomes(&bob, &ann, "annie").await;
-        assert_eq!(login_of(&ann, &bob).await.as_deref(), Some("bert"));
-        // ... and in another life of the feed, whose numbers begin anew.
-        auth.begin_another_epoch();
-        crate::access::publish(&auth, &server.mint);
-        rename(&auth, ann.id, "ann2");
-        login_becomes(&bob, &ann, "ann2").await;
-    }
+#[on_both_backends]
+async fn a_restart_asks_for_what_is_new_alone(database: TestDatabase) {
+    let (auth, server) = following(database).await;
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    server.play(&ann, &bob, &[0, 3, 1, 4, 2]).await;
+    rename(&auth, bob.id, "bert");
+    login_becomes(&ann, &bob, "bert").await;
+    rename(&auth, ann.id, "anna");
+    login_becomes(&bob, &ann, "anna").await;
+    let (database, mint) = server.stop().await;
+    // While it is away ...
+    rename(&auth, ann.id, "annie");
+    let known = auth.watches().len();
+    let server = Server::following(database, &auth, mint, SilenceRule::default()).await;
+    contract::serving(server.grpc).await;
+    let request = &auth.watches()[known].request;
+    assert_eq!(request.epoch, auth.epoch().to_string());
+    assert!(request.after_sequence > 0, "{request:?}");
+    let (ann, bob) = (ann.anew(&server), bob.anew(&server));
+    login_becomes(&bob, &ann, "annie").await;
+    assert_eq!(login_of(&ann, &bob).await.as_deref(), Some("bert"));
+    // ... and in another life of the feed, whose numbers begin anew.
+    auth.begin_another_epoch();
+    crate::access::publish(&auth, &server.mint);
+    rename(&auth, ann.id, "ann2");
+    login_becomes(&bob, &ann, "ann2").await;
 }

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use shared::{
-    db::Backend,
-    proto::game::v1::{EndReason, Game, GameState, Mark, Opponent},
-    testing::{
-        TestDatabase, on_both_backends,
-        rpc::{reason, retry_after},
-    },
+use db::Backend;
+use proto::game::v1::{EndReason, Game, GameState, Mark, Opponent};
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{reason, retry_after},
 };
 use tonic::Code;
 
@@ -25,158 +23,220 @@ async fn end(player: &Player, game_id: &str) -> (GameState, EndReason) {
     (game.state(), game.end_reason())
 }
 
-on_both_backends! {
-    migrations = game_service::MIGRATIONS;
-
-    async fn nobody_joins_and_nobody_moves(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let (ann, bob) = (server.player("ann"), server.player("bob"));
-        let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
-        let unmoved = server.play(&ann, &bob, &[4]).await;
-        let moved = server.play(&ann, &bob, &[0, 1]).await;
-        let computer = ann.create(Opponent::Computer, Mark::X).await.expect("created");
-        let computer = ann.make_move(&computer, 4).await.expect("a legal move");
-        for game in [&waiting, &unmoved, &moved, &computer] {
-            let seconds = |time: &Option<prost_types::Timestamp>| time.as_ref().expect("a time").seconds;
-            assert_eq!(seconds(&game.expire_time), seconds(&game.create_time) + 24 * 3600);
-        }
-        server.clock.advance(DAY + ALLOWANCE);
-        assert_eq!(end(&ann, &waiting.game_id).await, (GameState::Cancelled, EndReason::Expiry));
-        assert_eq!(end(&ann, &unmoved.game_id).await, (GameState::Cancelled, EndReason::Timeout));
-        assert_eq!(end(&ann, &moved.game_id).await, (GameState::Won, EndReason::Timeout));
-        assert_eq!(end(&ann, &computer.game_id).await, (GameState::Won, EndReason::Timeout));
-        let over = bob.get(&moved.game_id).await.expect("one's own");
-        assert_eq!((over.winner_user_id, over.expire_time), (bob.id(), None));
-        // What counts is counted once, for both; what does not is not.
-        assert_eq!(server.standings(&ann).await, [("bob".to_owned(), 1, 0), ("ann".to_owned(), 0, 2)]);
-        assert_eq!(ann.finished_games(0, "").await.expect("a page").games.len(), 2);
+#[on_both_backends]
+async fn nobody_joins_and_nobody_moves(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
+    let unmoved = server.play(&ann, &bob, &[4]).await;
+    let moved = server.play(&ann, &bob, &[0, 1]).await;
+    let computer = ann.create(Opponent::Computer, Mark::X).await.expect("created");
+    let computer = ann.make_move(&computer, 4).await.expect("a legal move");
+    for game in [&waiting, &unmoved, &moved, &computer] {
+        let seconds = |time: &Option<prost_types::Timestamp>| time.as_ref().expect("a time").seconds;
+        assert_eq!(seconds(&game.expire_time), seconds(&game.create_time) + 24 * 3600);
     }
+    server.clock.advance(DAY + ALLOWANCE);
+    assert_eq!(
+        end(&ann, &waiting.game_id).await,
+        (GameState::Cancelled, EndReason::Expiry)
+    );
+    assert_eq!(
+        end(&ann, &unmoved.game_id).await,
+        (GameState::Cancelled, EndReason::Timeout)
+    );
+    assert_eq!(end(&ann, &moved.game_id).await, (GameState::Won, EndReason::Timeout));
+    assert_eq!(end(&ann, &computer.game_id).await, (GameState::Won, EndReason::Timeout));
+    let over = bob.get(&moved.game_id).await.expect("one's own");
+    assert_eq!((over.winner_user_id, over.expire_time), (bob.id(), None));
+    // What counts is counted once, for both; what does not is not.
+    assert_eq!(
+        server.standings(&ann).await,
+        [("bob".to_owned(), 1, 0), ("ann".to_owned(), 0, 2)]
+    );
+    assert_eq!(ann.finished_games(0, "").await.expect("a page").games.len(), 2);
+}
 
-    async fn a_move_begins_the_time_anew(database: TestDatabase) {
-        let server = Server::start_with(database, &["--turn-seconds", "60", "--open-game-seconds", "120"]).await;
-        let (ann, bob) = (server.player("ann"), server.player("bob"));
-        let mut game = ann.create(Opponent::Player, Mark::X).await.expect("created");
-        server.clock.advance(119 * SECOND);
-        game = bob.join(&game.game_id).await.expect("in time");
-        for (player, cell) in [&ann, &bob].into_iter().cycle().zip([0, 1, 2, 3]) {
-            server.clock.advance(59 * SECOND);
-            game = player.make_move(&game, cell).await.expect("in time");
-        }
-        server.clock.advance(59 * SECOND + ALLOWANCE);
-        assert_eq!(ann.end_of(&game.game_id).await, (GameState::Turn, EndReason::Unspecified));
-        server.clock.advance(SECOND);
-        assert_eq!(end(&ann, &game.game_id).await, (GameState::Won, EndReason::Timeout));
+#[on_both_backends]
+async fn a_move_begins_the_time_anew(database: TestDatabase) {
+    let server = Server::start_with(database, &["--turn-seconds", "60", "--open-game-seconds", "120"]).await;
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    let mut game = ann.create(Opponent::Player, Mark::X).await.expect("created");
+    server.clock.advance(119 * SECOND);
+    game = bob.join(&game.game_id).await.expect("in time");
+    for (player, cell) in [&ann, &bob].into_iter().cycle().zip([0, 1, 2, 3]) {
+        server.clock.advance(59 * SECOND);
+        game = player.make_move(&game, cell).await.expect("in time");
     }
+    server.clock.advance(59 * SECOND + ALLOWANCE);
+    assert_eq!(
+        ann.end_of(&game.game_id).await,
+        (GameState::Turn, EndReason::Unspecified)
+    );
+    server.clock.advance(SECOND);
+    assert_eq!(end(&ann, &game.game_id).await, (GameState::Won, EndReason::Timeout));
+}
 
-    async fn who_comes_too_late_is_told_so_at_once(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let (ann, bob) = (server.player("ann"), server.player("bob"));
-        // Many times, so that often nobody else has ended the game before.
-        for _ in 0..5 {
-            let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
-            let game = server.play(&ann, &bob, &[0, 1]).await;
-            server.clock.advance(DAY + ALLOWANCE);
-            assert_eq!(kind(ann.make_move(&game, 2).await), is(Code::FailedPrecondition, "GAME_FINISHED"));
-            assert_eq!(bob.end_of(&game.game_id).await, (GameState::Won, EndReason::Timeout));
-            assert_eq!(kind(ann.resign(&game.game_id).await), is(Code::FailedPrecondition, "GAME_FINISHED"));
-            assert_eq!(kind(bob.join(&waiting.game_id).await), is(Code::NotFound, "GAME_NOT_FOUND"));
-            assert_eq!(ann.end_of(&waiting.game_id).await, (GameState::Cancelled, EndReason::Expiry));
-            assert_eq!(bob.open_games(0, "").await.expect("a page").games, []);
-        }
-        assert_eq!(server.standings(&ann).await, [("bob".to_owned(), 5, 0), ("ann".to_owned(), 0, 5)]);
-    }
-
-    async fn a_move_made_in_time_is_the_same_when_it_is_sent_again_late(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let (ann, bob) = (server.player("ann"), server.player("bob"));
-        let game = server.play(&ann, &bob, &[0, 1]).await;
-        let moved = ann.make_move(&game, 2).await.expect("in time");
-        server.clock.advance(DAY + ALLOWANCE);
-        let again = ann.make_move(&game, 2).await.expect("the move was made");
-        assert_eq!((again.end_reason(), again.moves), (EndReason::Timeout, moved.moves));
-        assert_eq!(again.winner_user_id, ann.id());
-    }
-
-    async fn many_replicas_end_each_game_once(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let replicas = [server.replica().await, server.replica().await];
-        let (ann, bob) = (server.player("ann"), server.player("bob"));
-        let mut games = Vec::new();
-        for _ in 0..30 {
-            games.push(server.play(&ann, &bob, &[0, 1]).await.game_id);
-        }
-        server.clock.advance(DAY + ALLOWANCE);
-        // The players, too, come at the same moment.
-        let late = games.iter().enumerate().map(|(index, id)| {
-            let (player, id) = (ann.at(&replicas[index % 2]), id.clone());
-            tokio::spawn(async move { player.resign(&id).await })
-        });
-        for resigned in late.collect::<Vec<_>>() {
-            assert_eq!(kind(resigned.await.expect("joined")), is(Code::FailedPrecondition, "GAME_FINISHED"));
-        }
-        for id in &games {
-            assert_eq!(end(&ann, id).await, (GameState::Won, EndReason::Timeout));
-        }
-        assert_eq!(server.standings(&ann).await, [("bob".to_owned(), 30, 0), ("ann".to_owned(), 0, 30)]);
-        for replica in replicas {
-            replica.running.stop().await.expect("ended");
-        }
-    }
-
-    async fn a_clock_that_is_wrong_for_a_minute_ends_no_game(database: TestDatabase) {
-        let server = Server::start(database).await;
-        let (ann, bob) = (server.player("ann"), server.player("bob"));
+#[on_both_backends]
+async fn who_comes_too_late_is_told_so_at_once(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    // Many times, so that often nobody else has ended the game before.
+    for _ in 0..5 {
         let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
         let game = server.play(&ann, &bob, &[0, 1]).await;
-        server.clock.set(START.plus(300 * DAY));
-        // Refused steps can be done later.
-        assert_eq!(kind(ann.make_move(&game, 2).await), is(Code::FailedPrecondition, "GAME_OVERDUE"));
-        let refused = bob.resign(&game.game_id).await.expect_err("overdue");
-        assert_eq!(reason(&refused), "GAME_OVERDUE");
-        assert_eq!(retry_after(&refused), Some(Duration::from_mins(1)));
-        assert_eq!(kind(bob.join(&waiting.game_id).await), is(Code::NotFound, "GAME_NOT_FOUND"));
+        server.clock.advance(DAY + ALLOWANCE);
+        assert_eq!(
+            kind(ann.make_move(&game, 2).await),
+            is(Code::FailedPrecondition, "GAME_FINISHED")
+        );
+        assert_eq!(bob.end_of(&game.game_id).await, (GameState::Won, EndReason::Timeout));
+        assert_eq!(
+            kind(ann.resign(&game.game_id).await),
+            is(Code::FailedPrecondition, "GAME_FINISHED")
+        );
+        assert_eq!(
+            kind(bob.join(&waiting.game_id).await),
+            is(Code::NotFound, "GAME_NOT_FOUND")
+        );
+        assert_eq!(
+            ann.end_of(&waiting.game_id).await,
+            (GameState::Cancelled, EndReason::Expiry)
+        );
         assert_eq!(bob.open_games(0, "").await.expect("a page").games, []);
-        server.clock.advance(Duration::from_mins(1));
-        server.clock.set(START.plus(Duration::from_mins(1)));
-        assert_eq!(bob.open_games(0, "").await.expect("a page").games, std::slice::from_ref(&waiting));
-        bob.join(&waiting.game_id).await.expect("joined");
-        ann.make_move(&game, 2).await.expect("in time");
-        assert_eq!(server.standings(&ann).await, []);
     }
+    assert_eq!(
+        server.standings(&ann).await,
+        [("bob".to_owned(), 5, 0), ("ann".to_owned(), 0, 5)]
+    );
+}
 
-    async fn what_is_overdue_at_the_start_ends_once_the_clock_has_settled(database: TestDatabase) {
-        let server = Server::start_unsettled(database, &["--turn-seconds", "60"]).await;
-        let (ann, bob) = (server.player("ann"), server.player("bob"));
-        let game = server.play(&ann, &bob, &[0, 1]).await;
-        server.clock.advance(Duration::from_mins(14));
-        assert_eq!(kind(ann.make_move(&game, 2).await), is(Code::FailedPrecondition, "GAME_OVERDUE"));
-        assert_eq!(ann.end_of(&game.game_id).await, (GameState::Turn, EndReason::Unspecified));
-        let mine = ann.my_games(0, "").await.expect("a page").games;
-        assert_eq!(mine.iter().map(Game::state).collect::<Vec<_>>(), [GameState::Turn]);
-        server.clock.advance(Duration::from_mins(1));
-        assert_eq!(end(&ann, &game.game_id).await, (GameState::Won, EndReason::Timeout));
-        assert_eq!(kind(ann.make_move(&game, 2).await), is(Code::FailedPrecondition, "GAME_FINISHED"));
-    }
+#[on_both_backends]
+async fn a_move_made_in_time_is_the_same_when_it_is_sent_again_late(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    let game = server.play(&ann, &bob, &[0, 1]).await;
+    let moved = ann.make_move(&game, 2).await.expect("in time");
+    server.clock.advance(DAY + ALLOWANCE);
+    let again = ann.make_move(&game, 2).await.expect("the move was made");
+    assert_eq!((again.end_reason(), again.moves), (EndReason::Timeout, moved.moves));
+    assert_eq!(again.winner_user_id, ann.id());
+}
 
-    async fn a_game_that_waits_for_its_end_can_be_called_off(database: TestDatabase) {
-        let server = Server::start_unsettled(database, &["--open-game-seconds", "60"]).await;
-        let ann = server.player("ann");
-        let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
-        server.clock.advance(Duration::from_mins(2));
-        let over = ann.cancel(&waiting.game_id).await.expect("called off");
-        assert_eq!((over.state(), over.end_reason()), (GameState::Cancelled, EndReason::Cancellation));
+#[on_both_backends]
+async fn many_replicas_end_each_game_once(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let replicas = [server.replica().await, server.replica().await];
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    let mut games = Vec::new();
+    for _ in 0..30 {
+        games.push(server.play(&ann, &bob, &[0, 1]).await.game_id);
     }
+    server.clock.advance(DAY + ALLOWANCE);
+    // The players, too, come at the same moment.
+    let late = games.iter().enumerate().map(|(index, id)| {
+        let (player, id) = (ann.at(&replicas[index % 2]), id.clone());
+        tokio::spawn(async move { player.resign(&id).await })
+    });
+    for resigned in late.collect::<Vec<_>>() {
+        assert_eq!(
+            kind(resigned.await.expect("joined")),
+            is(Code::FailedPrecondition, "GAME_FINISHED")
+        );
+    }
+    for id in &games {
+        assert_eq!(end(&ann, id).await, (GameState::Won, EndReason::Timeout));
+    }
+    assert_eq!(
+        server.standings(&ann).await,
+        [("bob".to_owned(), 30, 0), ("ann".to_owned(), 0, 30)]
+    );
+    for replica in replicas {
+        replica.running.stop().await.expect("ended");
+    }
+}
 
-    async fn where_the_database_server_has_another_time_nothing_is_ended(database: TestDatabase) {
-        let server = Server::start_with(database, &["--turn-seconds", "60"]).await;
-        let (ann, bob) = (server.player("ann"), server.player("bob"));
-        let game = server.play(&ann, &bob, &[0, 1]).await;
-        server.clock.set_server_lead(-31);
-        server.clock.advance(Duration::from_mins(2));
-        if server.database.backend() == Backend::Postgres {
-            assert_eq!(kind(ann.make_move(&game, 2).await), is(Code::FailedPrecondition, "GAME_OVERDUE"));
-            server.clock.set_server_lead(-30);
-        }
-        assert_eq!(end(&ann, &game.game_id).await, (GameState::Won, EndReason::Timeout));
+#[on_both_backends]
+async fn a_clock_that_is_wrong_for_a_minute_ends_no_game(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
+    let game = server.play(&ann, &bob, &[0, 1]).await;
+    server.clock.set(START.plus(300 * DAY));
+    // Refused steps can be done later.
+    assert_eq!(
+        kind(ann.make_move(&game, 2).await),
+        is(Code::FailedPrecondition, "GAME_OVERDUE")
+    );
+    let refused = bob.resign(&game.game_id).await.expect_err("overdue");
+    assert_eq!(reason(&refused), "GAME_OVERDUE");
+    assert_eq!(retry_after(&refused), Some(Duration::from_mins(1)));
+    assert_eq!(
+        kind(bob.join(&waiting.game_id).await),
+        is(Code::NotFound, "GAME_NOT_FOUND")
+    );
+    assert_eq!(bob.open_games(0, "").await.expect("a page").games, []);
+    server.clock.advance(Duration::from_mins(1));
+    server.clock.set(START.plus(Duration::from_mins(1)));
+    assert_eq!(
+        bob.open_games(0, "").await.expect("a page").games,
+        std::slice::from_ref(&waiting)
+    );
+    bob.join(&waiting.game_id).await.expect("joined");
+    ann.make_move(&game, 2).await.expect("in time");
+    assert_eq!(server.standings(&ann).await, []);
+}
+
+#[on_both_backends]
+async fn what_is_overdue_at_the_start_ends_once_the_clock_has_settled(database: TestDatabase) {
+    let server = Server::start_unsettled(database, &["--turn-seconds", "60"]).await;
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    let game = server.play(&ann, &bob, &[0, 1]).await;
+    server.clock.advance(Duration::from_mins(14));
+    assert_eq!(
+        kind(ann.make_move(&game, 2).await),
+        is(Code::FailedPrecondition, "GAME_OVERDUE")
+    );
+    assert_eq!(
+        ann.end_of(&game.game_id).await,
+        (GameState::Turn, EndReason::Unspecified)
+    );
+    let mine = ann.my_games(0, "").await.expect("a page").games;
+    assert_eq!(mine.iter().map(Game::state).collect::<Vec<_>>(), [GameState::Turn]);
+    server.clock.advance(Duration::from_mins(1));
+    assert_eq!(end(&ann, &game.game_id).await, (GameState::Won, EndReason::Timeout));
+    assert_eq!(
+        kind(ann.make_move(&game, 2).await),
+        is(Code::FailedPrecondition, "GAME_FINISHED")
+    );
+}
+
+#[on_both_backends]
+async fn a_game_that_waits_for_its_end_can_be_called_off(database: TestDatabase) {
+    let server = Server::start_unsettled(database, &["--open-game-seconds", "60"]).await;
+    let ann = server.player("ann");
+    let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
+    server.clock.advance(Duration::from_mins(2));
+    let over = ann.cancel(&waiting.game_id).await.expect("called off");
+    assert_eq!(
+        (over.state(), over.end_reason()),
+        (GameState::Cancelled, EndReason::Cancellation)
+    );
+}
+
+#[on_both_backends]
+async fn where_the_database_server_has_another_time_nothing_is_ended(database: TestDatabase) {
+    let server = Server::start_with(database, &["--turn-seconds", "60"]).await;
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    let game = server.play(&ann, &bob, &[0, 1]).await;
+    server.clock.set_server_lead(-31);
+    server.clock.advance(Duration::from_mins(2));
+    if server.database.backend() == Backend::Postgres {
+        assert_eq!(
+            kind(ann.make_move(&game, 2).await),
+            is(Code::FailedPrecondition, "GAME_OVERDUE")
+        );
+        server.clock.set_server_lead(-30);
     }
+    assert_eq!(end(&ann, &game.game_id).await, (GameState::Won, EndReason::Timeout));
 }

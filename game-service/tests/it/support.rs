@@ -2,29 +2,32 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::Parser;
-use game_service::{GameService, VerificationKeys, config::GameSettings};
-use shared::{
-    clock::{Clock, ClockHand, Timestamp},
-    db::Db,
-    feed::SilenceRule,
-    ids::UserId,
-    proto::game::v1::{
-        CancelGameRequest, CreateGameRequest, Game, GetGameRequest, GetLeaderboardRequest, GetPlayerRankRequest,
-        GetPlayerRankResponse, JoinGameRequest, LeaderboardEntry, ListAroundPlayerRequest, ListFinishedGamesRequest,
-        ListFinishedGamesResponse, ListMyGamesRequest, ListMyGamesResponse, ListOpenGamesRequest,
-        ListOpenGamesResponse, MakeMoveRequest, Mark, Opponent, ResignGameRequest, WatchGameRequest, WatchGameResponse,
-        game_service_client::GameServiceClient, history_service_client::HistoryServiceClient,
-        leaderboard_service_client::LeaderboardServiceClient,
-    },
-    server::{Running, ServerSettings},
-    testing::{
-        TestDatabase, contract,
-        feed::FakeAuth,
-        rpc::{channel, listener, reason, with_token},
-        tokens::TokenMint,
-    },
+use access::{
     token::{AcceptedAudiences, DEFAULT_AUDIENCE, DEFAULT_ISSUER, KeySource},
+    view::SilenceRule,
+};
+use base::{
+    clock::{Clock, ClockHand, Timestamp},
+    ids::UserId,
+    running::Running,
+};
+use clap::Parser;
+use db::Db;
+use game_service::{GameService, VerificationKeys, config::GameSettings};
+use proto::game::v1::{
+    CancelGameRequest, CreateGameRequest, Game, GetGameRequest, GetLeaderboardRequest, GetPlayerRankRequest,
+    GetPlayerRankResponse, JoinGameRequest, LeaderboardEntry, ListAroundPlayerRequest, ListFinishedGamesRequest,
+    ListFinishedGamesResponse, ListMyGamesRequest, ListMyGamesResponse, ListOpenGamesRequest, ListOpenGamesResponse,
+    MakeMoveRequest, Mark, Opponent, ResignGameRequest, WatchGameRequest, WatchGameResponse,
+    game_service_client::GameServiceClient, history_service_client::HistoryServiceClient,
+    leaderboard_service_client::LeaderboardServiceClient,
+};
+use server::ServerSettings;
+use testing::{
+    TestDatabase, contract,
+    feed::FakeAuth,
+    rpc::{channel, listener, reason, with_token},
+    tokens::TokenMint,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming, transport::Channel};

@@ -4,11 +4,9 @@ use std::{convert::Infallible, fs, future::ready, net::SocketAddr, path::Path};
 
 use axum::Router;
 use prost::Message;
-use shared::{
-    proto::{auth::v1 as auth, game::v1 as game},
-    testing::{block_on, program::Program, rpc::channel},
-};
+use proto::{auth::v1 as auth, game::v1 as game};
 use tempfile::TempDir;
+use testing::{block_on, program::Program, rpc::channel};
 use tonic::{
     Request, Response, Status,
     server::Grpc,

@@ -6,14 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base::{clock::Clock, ids::UserId, sql_types};
+use db::{Backend, prepared};
 use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
-use shared::{
-    clock::Clock,
-    db::{Backend, prepared, sql_types},
-    ids::UserId,
-    testing::{program::Program, rpc::channel, tokens::TokenMint},
-};
 use tempfile::TempDir;
+use testing::{program::Program, rpc::channel, tokens::TokenMint};
 use tonic::transport::Channel;
 
 use super::serve_game;

@@ -15,21 +15,19 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use indicatif::{ProgressBar, ProgressStyle};
-use shared::{
-    proto::{
-        auth::v1::{
-            LoginRequest, auth_service_client::AuthServiceClient, rbac_service_client::RbacServiceClient,
-            user_service_client::UserServiceClient,
-        },
-        game::v1::leaderboard_service_client::LeaderboardServiceClient,
+use proto::{
+    auth::v1::{
+        LoginRequest, auth_service_client::AuthServiceClient, rbac_service_client::RbacServiceClient,
+        user_service_client::UserServiceClient,
     },
-    testing::{
-        program::{Program, serving},
-        rpc::channel,
-        write_secret,
-    },
+    game::v1::leaderboard_service_client::LeaderboardServiceClient,
 };
 use tempfile::TempDir;
+use testing::{
+    program::{Program, serving},
+    rpc::channel,
+    write_secret,
+};
 use tokio::{
     net::TcpStream,
     time::{sleep, timeout},

@@ -1,9 +1,7 @@
 //! Those who have an account.
 
-use shared::{
-    proto::auth::v1::{RegisterRequest, RegisterResponse, auth_service_client::AuthServiceClient},
-    testing::rpc::channel,
-};
+use proto::auth::v1::{RegisterRequest, RegisterResponse, auth_service_client::AuthServiceClient};
+use testing::rpc::channel;
 use tonic::transport::Channel;
 
 use super::{Deployment, PASSWORD};

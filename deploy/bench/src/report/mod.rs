@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use shared::db::Backend;
+use db::Backend;
 
 use crate::load::{Cpu, Slice};
 

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
-
-use shared::db::Backend;
+use db::Backend;
 
 use super::{Goal, Load, Report, Row, name};
 

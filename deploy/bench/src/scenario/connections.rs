@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use prost::Message as _;
-use shared::{
-    proto::auth::v1::GetClientAddressRequest,
-    testing::rpc::{RawConnection, frame},
-};
+use proto::auth::v1::GetClientAddressRequest;
+use testing::rpc::{RawConnection, frame};
 use tonic::Code;
 
 use super::Setup;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::proto::auth::v1::LoginRequest;
+use proto::auth::v1::LoginRequest;
 use tonic::Code;
 
 use super::Setup;

@@ -2,22 +2,26 @@
 
 use std::{io::Write as _, time::Duration};
 
+use access::{
+    feed::{ClientSecret, Follower, ServiceCredentials},
+    token::KeySet,
+    view::AccessView,
+};
+use base::{
+    clock::{Clock, Timestamp},
+    ids::SessionId,
+    running::Running,
+    sql_types,
+};
+use db::prepared;
 use diesel::sql_types::{BigInt, Binary, Text};
 use diesel_async::RunQueryDsl as _;
 use prost::Message as _;
-use shared::{
-    clock::{Clock, Timestamp},
-    db::{prepared, sql_types},
-    feed::{AccessView, ClientSecret, Follower, ServiceCredentials},
-    ids::SessionId,
-    proto::{
-        auth::v1::{AccessEvent, SessionRevoked, access_event::Event},
-        game::v1::FILE_DESCRIPTOR_SET,
-    },
-    server::Running,
-    testing::{block_on, program::Program},
-    token::KeySet,
+use proto::{
+    auth::v1::{AccessEvent, SessionRevoked, access_event::Event},
+    game::v1::FILE_DESCRIPTOR_SET,
 };
+use testing::{block_on, program::Program};
 
 use super::Setup;
 use crate::{
@@ -101,10 +105,10 @@ async fn follow(deployment: &Deployment, verifiers: u32) -> Followed {
 pub(crate) fn verifiers(auth: &str, count: u32, client_secret: &str) {
     block_on(async {
         let running = Running::new(tokio_util::sync::CancellationToken::new(), Duration::ZERO);
-        let policies = shared::authz::Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("policies");
+        let policies = access::policy::Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("policies");
         let mut views = Vec::new();
         for _ in 0..count {
-            let channel = shared::feed::auth_channel(&auth.parse().expect("an address")).expect("a channel");
+            let channel = access::feed::auth_channel(&auth.parse().expect("an address")).expect("a channel");
             let credentials = ServiceCredentials {
                 client_id: "game-service".to_owned(),
                 client_secret: ClientSecret::Given(client_secret.to_owned().into()),

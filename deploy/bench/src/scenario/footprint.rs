@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::testing::program::{Program, Signal};
+use testing::program::{Program, Signal};
 
 use super::Setup;
 use crate::{
@@ -59,7 +59,7 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
         .arg(executable("standalone"))
         .status();
     assert!(done.expect("run strip").success(), "strip");
-    let mib = crate::load::as_f64(fs::metadata(&stripped).expect("the binary").len()) / 1024.0 / 1024.0;
+    let mib = crate::statistics::as_f64(fs::metadata(&stripped).expect("the binary").len()) / 1024.0 / 1024.0;
     let what = "size of the program with both services, stripped";
     report.add(Row::new(
         "binary",

@@ -8,10 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{
-    proto::auth::v1::{LoginRequest, RegisterRequest, auth_service_client::AuthServiceClient},
-    testing::rpc::channel,
-};
+use proto::auth::v1::{LoginRequest, RegisterRequest, auth_service_client::AuthServiceClient};
+use testing::rpc::channel;
 use tokio::{
     task::JoinSet,
     time::{interval, timeout},
@@ -22,9 +20,9 @@ use tonic::{Code, Request};
 use super::Setup;
 use crate::{
     deployment::{Deployment, PASSWORD},
-    load::as_f64,
     report::{Goal, Report, Row, Spread, Unit},
     statistics::Times,
+    statistics::as_f64,
 };
 
 /// How much.

@@ -1,9 +1,7 @@
 //! Calls that are refused as invalid, and what they do to the calls beside them.
 
-use shared::{
-    proto::auth::v1::{GetMeRequest, GetMeResponse, RegisterRequest, auth_service_client::AuthServiceClient},
-    testing::rpc::channel,
-};
+use proto::auth::v1::{GetMeRequest, GetMeResponse, RegisterRequest, auth_service_client::AuthServiceClient};
+use testing::rpc::channel;
 use tonic::{Status, transport::Channel};
 
 use super::Setup;
@@ -73,7 +71,7 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
         floods.push(refused);
         p50.push(flooded.last().percentile(0.5) / calm.last().percentile(0.5));
         let slice = floods.last();
-        cpu.push(slice.cpu.service / crate::load::as_f64(slice.refusals.len().max(1)));
+        cpu.push(slice.cpu.service / crate::statistics::as_f64(slice.refusals.len().max(1)));
     }
     let backend = Some(setup.engine.backend());
     let what = format!(

@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use db::Backend;
 use prost::Message;
-use shared::{
-    db::Backend,
-    proto::game::v1::{
-        GetLeaderboardRequest, GetLeaderboardResponse, GetPlayerRankRequest, GetPlayerRankResponse,
-        ListAroundPlayerRequest, ListAroundPlayerResponse,
-    },
+use proto::game::v1::{
+    GetLeaderboardRequest, GetLeaderboardResponse, GetPlayerRankRequest, GetPlayerRankResponse,
+    ListAroundPlayerRequest, ListAroundPlayerResponse,
 };
 use tonic::Code;
 

@@ -6,11 +6,9 @@ use std::{
 };
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use shared::{
-    db::Backend,
-    proto::auth::v1::{LoginRequest, auth_service_client::AuthServiceClient},
-    testing::rpc::channel,
-};
+use db::Backend;
+use proto::auth::v1::{LoginRequest, auth_service_client::AuthServiceClient};
+use testing::rpc::channel;
 use tonic::{Status, transport::Channel};
 
 use super::{Setup, nakama};

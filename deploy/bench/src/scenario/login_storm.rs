@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::proto::auth::v1::{GetMeRequest, GetMeResponse};
+use proto::auth::v1::{GetMeRequest, GetMeResponse};
 
 use super::{Setup, login::Login, moves::Pair, rotation::Rotate};
 use crate::{

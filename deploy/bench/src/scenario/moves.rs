@@ -2,17 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base::{
+    clock::{Clock, Timestamp},
+    ids::UserId,
+    sql_types,
+};
+use db::{Backend, prepared};
 use diesel::sql_types::{BigInt, Integer, Text};
 use diesel_async::RunQueryDsl as _;
-use shared::{
-    clock::{Clock, Timestamp},
-    db::{Backend, prepared, sql_types},
-    ids::UserId,
-    proto::game::v1::{
-        CreateGameRequest, JoinGameRequest, MakeMoveRequest, Mark, Opponent, game_service_client::GameServiceClient,
-    },
-    testing::rpc::with_token,
+use proto::game::v1::{
+    CreateGameRequest, JoinGameRequest, MakeMoveRequest, Mark, Opponent, game_service_client::GameServiceClient,
 };
+use testing::rpc::with_token;
 use tokio::sync::Mutex;
 use tonic::{Status, transport::Channel};
 

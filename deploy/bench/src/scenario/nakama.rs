@@ -3,7 +3,7 @@
 //! Measured of Nakama 3.40 once, on a machine like the one that this was written on: 2 cores, PostgreSQL 15, gRPC, 32 connections. They
 //! are constants here, so compare them on another machine with care.
 
-use shared::db::Backend;
+use db::Backend;
 
 use crate::report::{Goal, Rounds, Row, Spread, Unit};
 

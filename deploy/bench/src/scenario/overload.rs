@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::proto::game::v1::{GetLeaderboardRequest, GetLeaderboardResponse};
+use proto::game::v1::{GetLeaderboardRequest, GetLeaderboardResponse};
 use tonic::transport::Channel;
 
 use super::{Setup, moves::Pair};

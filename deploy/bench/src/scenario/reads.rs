@@ -1,18 +1,15 @@
 //! RPCs that read: without a database, a profile, a game.
 
+use base::{clock::Timestamp, ids::UserId, sql_types};
+use db::{Backend, prepared};
 use diesel::{
     QueryResult,
     sql_types::{BigInt, Integer, Nullable, Text},
 };
 use diesel_async::RunQueryDsl as _;
-use shared::{
-    clock::Timestamp,
-    db::{Backend, prepared, sql_types},
-    ids::UserId,
-    proto::{
-        auth::v1::{GetClientAddressRequest, GetClientAddressResponse, GetMeRequest, GetMeResponse},
-        game::v1::{GetGameRequest, GetGameResponse},
-    },
+use proto::{
+    auth::v1::{GetClientAddressRequest, GetClientAddressResponse, GetMeRequest, GetMeResponse},
+    game::v1::{GetGameRequest, GetGameResponse},
 };
 use tonic::Status;
 

@@ -3,13 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use shared::{
-    proto::{
-        auth::v1::{DeactivateUserRequest, GetRoleRequest, SetRolePermissionsRequest},
-        game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
-    },
-    testing::rpc::with_token,
+use proto::{
+    auth::v1::{DeactivateUserRequest, GetRoleRequest, SetRolePermissionsRequest},
+    game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
 };
+use testing::rpc::with_token;
 use tokio::sync::oneshot;
 use tonic::{Code, transport::Channel};
 

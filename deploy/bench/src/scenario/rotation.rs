@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use base::{
+    clock::{Clock, Timestamp},
+    ids::SessionId,
+    sql_types,
+};
+use db::{Backend, prepared};
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl as _;
-use shared::{
-    clock::{Clock, Timestamp},
-    db::{Backend, prepared, sql_types},
-    ids::SessionId,
-    proto::auth::v1::{RefreshAccessTokenRequest, RotateTokensRequest},
-};
+use proto::auth::v1::{RefreshAccessTokenRequest, RotateTokensRequest};
 use tokio::sync::Mutex;
 use tonic::Status;
 

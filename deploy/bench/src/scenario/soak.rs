@@ -9,20 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{
-    proto::{
-        auth::v1::{
-            GetMeRequest, LoginRequest, LogoutRequest, RefreshAccessTokenRequest, RotateTokensRequest, TokenPair,
-            account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
-        },
-        game::v1::{
-            CreateGameRequest, GetLeaderboardRequest, GetPlayerRankRequest, JoinGameRequest, ListFinishedGamesRequest,
-            MakeMoveRequest, Mark, Opponent, WatchGameRequest, game_service_client::GameServiceClient,
-            history_service_client::HistoryServiceClient, leaderboard_service_client::LeaderboardServiceClient,
-        },
+use proto::{
+    auth::v1::{
+        GetMeRequest, LoginRequest, LogoutRequest, RefreshAccessTokenRequest, RotateTokensRequest, TokenPair,
+        account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
     },
-    testing::rpc::{request_id, with_token},
+    game::v1::{
+        CreateGameRequest, GetLeaderboardRequest, GetPlayerRankRequest, JoinGameRequest, ListFinishedGamesRequest,
+        MakeMoveRequest, Mark, Opponent, WatchGameRequest, game_service_client::GameServiceClient,
+        history_service_client::HistoryServiceClient, leaderboard_service_client::LeaderboardServiceClient,
+    },
 };
+use testing::rpc::{request_id, with_token};
 use tokio::{
     task::JoinSet,
     time::{Interval, MissedTickBehavior, interval, sleep},
@@ -32,9 +30,10 @@ use tonic::{Code, Response, Status, transport::Channel};
 use super::Setup;
 use crate::{
     deployment::{Deployment, NO_LIMITS, PASSWORD},
-    load::{Processors, as_f64},
+    load::Processors,
     process::Processes,
     report::{Goal, Report, Row, Spread, Unit},
+    statistics::as_f64,
     statistics::{Times, millis},
 };
 

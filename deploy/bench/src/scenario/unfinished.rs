@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use h2::SendStream;
 use http::Request;
-use shared::proto::auth::v1::{GetMeRequest, GetMeResponse};
+use proto::auth::v1::{GetMeRequest, GetMeResponse};
 use tokio::{net::TcpSocket, task::JoinSet, time::sleep};
 
 use super::Setup;

@@ -6,8 +6,9 @@ use std::{
 };
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use base::{clock::Clock, ids::UserId};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use shared::{clock::Clock, ids::UserId, testing::tokens::TokenMint};
+use testing::tokens::TokenMint;
 
 use super::Setup;
 use crate::report::{Goal, Report, Row, Spread, Unit};

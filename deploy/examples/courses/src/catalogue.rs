@@ -1,7 +1,7 @@
 //! The courses, on SQLite or PostgreSQL.
 
+use db::{Migrations, prelude::*};
 use diesel_migrations::embed_migrations;
-use shared::db::{self, Migrations, prelude::*};
 
 /// The migrations of the catalogue.
 pub(crate) static MIGRATIONS: Migrations = Migrations {

@@ -1,10 +1,10 @@
 //! `courses.v1.CoursesService`. Whoever gets here may.
 
-use shared::{
-    db::Db,
+use base::{
     error::{ErrorReply, Reason},
     validate::InvalidFields,
 };
+use db::Db;
 use tonic::{Code, Request, Response, Status};
 
 use self::proto::{

@@ -3,24 +3,22 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use auth_service::ServerSecrets;
-use secrecy::ExposeSecret as _;
-use shared::{
-    db::Backend,
-    proto::{
-        auth::v1::{
-            DeactivateUserRequest, LoginRequest, RegisterRequest, RegisterResponse,
-            auth_service_client::AuthServiceClient, user_service_client::UserServiceClient,
-        },
-        game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
+use db::Backend;
+use proto::{
+    auth::v1::{
+        DeactivateUserRequest, LoginRequest, RegisterRequest, RegisterResponse, auth_service_client::AuthServiceClient,
+        user_service_client::UserServiceClient,
     },
-    testing::{
-        TestDatabase, block_on,
-        program::{Addresses, Program, Signal, serving},
-        rpc::{channel, listener, reason, with_token},
-        write_secret,
-    },
+    game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
 };
+use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
+use testing::{
+    TestDatabase, block_on,
+    program::{Addresses, Program, Signal, serving},
+    rpc::{channel, listener, reason, with_token},
+    write_secret,
+};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 

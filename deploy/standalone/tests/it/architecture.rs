@@ -1,14 +1,11 @@
 //! Who may name whom. The rules are data; each comes with its reason and with code that breaks it.
-//!
-//! A file is read as tokens, so that paths in macros count like any others and comments and strings do not.
 
-use std::{
-    collections::HashMap,
-    fmt, fs,
-    path::{Path, PathBuf},
-};
+mod circles;
+mod names;
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use std::fs;
+
+use self::names::{Named, named_in, sources, workspace};
 
 /// What some files may not name.
 struct Rule {
@@ -60,7 +57,7 @@ const RULES: &[Rule] = &[
     Rule {
         holds_in: |file| service(file) && !layer(file, "grpc") && !file.ends_with("/src/lib.rs"),
         forbids: |path| path[0].starts_with("tonic"),
-        because: "a Status is made in grpc/ and in shared, out of a domain error",
+        because: "a Status is made in grpc/ and in shared/, out of a domain error",
         broken_by: (
             "game-service/src/domain/error.rs",
             "impl From<Error> for tonic::Status {}",
@@ -69,7 +66,7 @@ const RULES: &[Rule] = &[
     Rule {
         holds_in: |file| service(file) && file.ends_with("/src/lib.rs"),
         forbids: |path| path[0].starts_with("tonic") && !path.starts_with(&["tonic", "service", "Routes"]),
-        because: "lib.rs mounts the services, and leaves the rest to shared::server",
+        because: "lib.rs mounts the services, and leaves the rest to server",
         broken_by: (
             "auth-service/src/lib.rs",
             "use tonic::{service::Routes, transport::Server};",
@@ -80,10 +77,10 @@ const RULES: &[Rule] = &[
             let elsewhere = [
                 // What the services are measured against is without anything of ours.
                 "deploy/bench/src/",
-                "shared/src/db/",
-                "shared/src/ids.rs",
-                "shared/src/clock.rs",
-                "shared/src/testing/",
+                "shared/db/src/",
+                "shared/base/src/sql_types.rs",
+                "shared/base/src/ids",
+                "shared/base/src/clock/timestamp",
             ];
             !layer(file, "store") && !elsewhere.iter().any(|place| file.starts_with(place))
         },
@@ -101,25 +98,25 @@ const RULES: &[Rule] = &[
         broken_by: ("auth-service/src/main.rs", "use std::env; fn f() { env::var(NAME); }"),
     },
     Rule {
-        holds_in: |file| file == "shared/src/config.rs",
+        holds_in: |file| file == "shared/base/src/program.rs",
         forbids: |path| matches!(path, ["std", "env", name, ..] if *name != "var_os"),
         because: "clap reads the environment; all that is looked for besides is whether a variable is empty",
-        broken_by: ("shared/src/config.rs", "use std::env; fn f() { env::var(NAME); }"),
+        broken_by: ("shared/base/src/program.rs", "use std::env; fn f() { env::var(NAME); }"),
     },
     Rule {
         holds_in: |file| {
             !["/src/main.rs", "/build.rs"].iter().any(|name| file.ends_with(name))
-                && !file.starts_with("shared/src/testing/")
-                && file != "shared/src/config.rs"
+                && !file.contains("/src/testing/")
+                && file != "shared/base/src/program.rs"
         },
         forbids: |path| matches!(path, ["std", "env", ..]),
         because: "what a process is given comes in through main",
         broken_by: ("game-service/src/lib.rs", "use std::{env, fs};"),
     },
     Rule {
-        holds_in: |file| file != "shared/src/clock.rs",
+        holds_in: |file| file != "shared/base/src/clock.rs",
         forbids: |path| path.iter().any(|name| ["SystemTime", "UNIX_EPOCH"].contains(name)),
-        because: "the time comes from shared::clock, so that a test can steer it",
+        because: "the time comes from base::clock, so that a test can steer it",
         broken_by: (
             "auth-service/src/domain/sessions.rs",
             "let now = std::time::SystemTime::now();",
@@ -127,7 +124,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         holds_in: |file| {
-            !file.starts_with("auth-service/") && !file.starts_with("shared/src/testing/") && !file.contains("/tests/")
+            !file.starts_with("auth-service/") && !file.contains("/src/testing/") && !file.contains("/tests/")
         },
         forbids: |path| {
             matches!(
@@ -139,11 +136,18 @@ const RULES: &[Rule] = &[
         },
         because: "auth-service alone signs; whoever verifies has nothing to sign with",
         broken_by: (
-            "shared/src/token/verifier.rs",
+            "shared/access/src/token/verifier.rs",
             "use aws_lc_rs::{digest, signature::{self, Ed25519KeyPair}};",
         ),
     },
 ];
+
+impl Rule {
+    fn is_broken_by(&self, named: &Named) -> bool {
+        let path: Vec<&str> = named.path.iter().map(String::as_str).collect();
+        (self.forbids)(&path)
+    }
+}
 
 const PRIMITIVES: [&str; 17] = [
     "bool", "char", "f32", "f64", "i128", "i16", "i32", "i64", "i8", "isize", "str", "u128", "u16", "u32", "u64", "u8",
@@ -170,7 +174,7 @@ fn nobody_names_what_is_not_theirs() {
         let named = named_in(&file, &text);
         assert!(!named.is_empty(), "{file} names nothing");
         for rule in RULES.iter().filter(|rule| (rule.holds_in)(&file)) {
-            let bad = named.iter().filter(|named| named.is_forbidden_by(rule));
+            let bad = named.iter().filter(|named| rule.is_broken_by(named));
             broken.extend(bad.map(|named| format!("{file}:{named}: {}", rule.because)));
         }
         files += 1;
@@ -186,7 +190,7 @@ fn every_rule_can_be_broken() {
         assert!((rule.holds_in)(file), "{file}: {}", rule.because);
         assert!(workspace().join(file).exists(), "{file}");
         let named = named_in(file, &format!("\n{line}"));
-        let bad: Vec<_> = named.iter().filter(|named| named.is_forbidden_by(rule)).collect();
+        let bad: Vec<_> = named.iter().filter(|named| rule.is_broken_by(named)).collect();
         assert!(
             bad.iter().any(|named| named.line == 2),
             "{line} in {file}: {}",
@@ -195,45 +199,71 @@ fn every_rule_can_be_broken() {
     }
 }
 
-/// `shared <- auth-service, game-service <- deploy/*`.
+/// The crates that each crate in `shared/` may depend on. Tests may use the testing kits of all of them.
+const SHARED: [(&str, &[&str]); 7] = [
+    ("access", &["base", "proto"]),
+    ("base", &["proto"]),
+    ("db", &["base", "proto", "test-macros"]),
+    ("proto", &[]),
+    ("server", &["access", "base", "proto"]),
+    ("test-macros", &[]),
+    ("testing", &["access", "base", "db", "server"]),
+];
+
 #[test]
-fn no_service_depends_on_another() {
+fn no_crate_depends_on_one_above_it() {
     let manifest = |member: &str| {
         let path = workspace().join(member).join("Cargo.toml");
         fs::read_to_string(path).expect("a manifest")
     };
-    let root = manifest("");
-    let (_, members) = root.split_once("members = [").expect("the members");
-    let (members, _) = members.split_once(']').expect("their end");
-    let members: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
-    assert!(members.len() >= 4, "{members:?}");
-    for member in &members {
-        let mut own = dependencies(&manifest(member));
-        // shared depends on itself for its own tests.
-        own.retain(|name| name != member && members.contains(&name.as_str()));
-        match *member {
-            "shared" => assert_eq!(own, [""; 0], "{member} is below the services"),
-            "auth-service" | "game-service" => {
-                own.dedup();
-                assert_eq!(own, ["shared"], "{member} stands on shared alone");
-            }
-            member => assert!(member.starts_with("deploy/"), "what may {member} depend on?"),
-        }
+    let folders = fs::read_dir(workspace().join("shared")).expect("shared/");
+    let mut shared: Vec<String> = folders
+        .map(|folder| folder.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .collect();
+    shared.sort();
+    assert_eq!(shared, SHARED.map(|(name, _)| name));
+    let services = ["auth-service", "game-service"];
+    let ours = |member: &str, tables: &[&str]| {
+        let mut names = dependencies(&manifest(member), tables);
+        names.retain(|name| shared.contains(name) || services.contains(&name.as_str()));
+        names
+    };
+    for (name, below) in SHARED {
+        let member = format!("shared/{name}");
+        assert_eq!(ours(&member, &["dependencies"]), below, "{member}");
+        // For the sake of its testing kit, a crate depends on itself.
+        let mut tests = ours(&member, &["dev-dependencies"]);
+        tests.retain(|other| other != name);
+        assert!(
+            tests.iter().all(|other| below.contains(&other.as_str())),
+            "{member}: {tests:?}"
+        );
+    }
+    for service in services {
+        let all = ours(service, &["dependencies", "dev-dependencies"]);
+        assert!(all.iter().all(|name| shared.contains(name)), "{service}: {all:?}");
+        assert!(
+            !ours(service, &["dependencies"]).contains(&"testing".to_owned()),
+            "{service}"
+        );
     }
     let table =
-        "[dependencies]\nshared.workspace = true\n[dev-dependencies]\ntokio = \"1\"\n[dependencies.auth-service]\n";
-    assert_eq!(dependencies(table), ["auth-service", "shared", "tokio"]);
+        "[dependencies]\nbase.workspace = true\n[dev-dependencies]\ntokio = \"1\"\n[dependencies.auth-service]\n";
+    assert_eq!(dependencies(table, &["dependencies"]), ["auth-service", "base"]);
+    assert_eq!(dependencies(table, &["dev-dependencies"]), ["tokio"]);
 }
 
-/// The names in every dependency table of a manifest, sorted.
-fn dependencies(manifest: &str) -> Vec<String> {
+/// The names in these dependency tables of a manifest, sorted.
+fn dependencies(manifest: &str, tables: &[&str]) -> Vec<String> {
     let mut names = Vec::new();
     let mut inside = false;
     for line in manifest.lines().map(str::trim) {
         if let Some(table) = line.strip_prefix('[') {
             let table = table.trim_end_matches(']');
-            inside = table.ends_with("dependencies");
-            if let Some((_, name)) = table.split_once("dependencies.") {
+            inside = tables.contains(&table);
+            if let Some((of, name)) = table.split_once('.')
+                && tables.contains(&of)
+            {
                 names.push(name.to_owned());
             }
         } else if inside && !line.is_empty() && !line.starts_with('#') {
@@ -243,227 +273,4 @@ fn dependencies(manifest: &str) -> Vec<String> {
     }
     names.sort();
     names
-}
-
-fn workspace() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors()
-        .nth(2)
-        .expect("deploy/standalone is two below")
-        .to_owned()
-}
-
-/// Every file of the programs, by its path in the workspace.
-fn sources() -> Vec<String> {
-    let root = workspace();
-    let mut folders = vec![
-        root.join("shared/src"),
-        root.join("auth-service/src"),
-        root.join("game-service/src"),
-    ];
-    for entry in fs::read_dir(root.join("deploy")).expect("deploy/") {
-        folders.extend(Some(entry.expect("an entry").path().join("src")).filter(|folder| folder.is_dir()));
-    }
-    let mut files = vec!["shared/build.rs".to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let path = path.strip_prefix(&root).expect("it is in the workspace");
-                files.push(path.to_str().expect("UTF-8").to_owned());
-            }
-        }
-    }
-    files.sort();
-    files
-}
-
-/// A path that a file names, from the crate's root where it is the crate's own.
-#[derive(Debug)]
-struct Named {
-    path: Vec<String>,
-    line: usize,
-}
-
-impl Named {
-    fn is_forbidden_by(&self, rule: &Rule) -> bool {
-        let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
-        (rule.forbids)(&path)
-    }
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: names {}", self.line, self.path.join("::"))
-    }
-}
-
-fn named_in(file: &str, text: &str) -> Vec<Named> {
-    let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{file}: {error}"));
-    let inside = file
-        .split_once("/src/")
-        .map_or("", |(_, inside)| inside)
-        .trim_end_matches(".rs");
-    let modules = inside
-        .split('/')
-        .filter(|name| !["", "lib", "main", "mod"].contains(name));
-    let mut reader = Reader {
-        module: ["crate"].into_iter().chain(modules).map(str::to_owned).collect(),
-        named: Vec::new(),
-        imported: HashMap::new(),
-    };
-    reader.read(tokens);
-    let Reader {
-        mut named, imported, ..
-    } = reader;
-    for Named { path, .. } in &mut named {
-        if let Some(full) = imported.get(&path[0]) {
-            path.splice(..1, full.iter().cloned());
-        }
-    }
-    named
-}
-
-struct Reader {
-    /// Where in the crate the tokens are.
-    module: Vec<String>,
-    named: Vec<Named>,
-    /// What the file's `use` items bind names to. In which module of the file does not matter here.
-    imported: HashMap<String, Vec<String>>,
-}
-
-impl Reader {
-    fn read(&mut self, tokens: TokenStream) {
-        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-        let mut at = 0;
-        while at < tokens.len() {
-            match &tokens[at] {
-                TokenTree::Group(group) => {
-                    let inner = match &tokens[..at] {
-                        [.., TokenTree::Ident(keyword), TokenTree::Ident(name)]
-                            if keyword == "mod" && group.delimiter() == Delimiter::Brace =>
-                        {
-                            Some(name.to_string())
-                        }
-                        _ => None,
-                    };
-                    let depth = self.module.len();
-                    self.module.extend(inner);
-                    self.read(group.stream());
-                    self.module.truncate(depth);
-                    at += 1;
-                }
-                TokenTree::Ident(keyword) if keyword == "use" && !opens_generics(tokens.get(at + 1)) => {
-                    at = self.tree(&tokens, at + 1, &[]);
-                }
-                TokenTree::Ident(_) if !is_member(&tokens[..at]) => {
-                    let (path, next) = path(&tokens, at);
-                    self.name(path, &tokens[at]);
-                    at = next;
-                }
-                _ => at += 1,
-            }
-        }
-    }
-
-    /// A tree of a `use`: every path in it is one that is named.
-    fn tree(&mut self, tokens: &[TokenTree], at: usize, prefix: &[String]) -> usize {
-        let (names, mut next) = path(tokens, at);
-        let full = [prefix, &names].concat();
-        match tokens.get(next) {
-            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
-                let inner: Vec<TokenTree> = group.stream().into_iter().collect();
-                let mut at = 0;
-                while at < inner.len() {
-                    at = self.tree(&inner, at, &full);
-                }
-                next += 1;
-            }
-            _ => self.import(full, &tokens[at..], next - at),
-        }
-        // `as name`, `*`, and what separates this tree from the next.
-        while let Some(token) = tokens.get(next) {
-            next += 1;
-            if matches!(token, TokenTree::Punct(mark) if [',', ';'].contains(&mark.as_char())) {
-                break;
-            }
-        }
-        next
-    }
-
-    /// `tokens` begin with the end of the path, of which this many are its own.
-    fn import(&mut self, path: Vec<String>, tokens: &[TokenTree], own: usize) {
-        let name = match &tokens[own..] {
-            [TokenTree::Ident(keyword), TokenTree::Ident(name), ..] if keyword == "as" => Some(name.to_string()),
-            [TokenTree::Punct(mark), ..] if mark.as_char() == '*' => None,
-            _ => path.iter().rev().find(|name| *name != "self").cloned(),
-        };
-        let before = self.named.len();
-        self.name(path, &tokens[0]);
-        if let (Some(name), Some(named)) = (name, self.named.get(before)) {
-            self.imported.insert(name, named.path.clone());
-        }
-    }
-
-    fn name(&mut self, path: Vec<String>, token: &TokenTree) {
-        let mut resolved = Vec::new();
-        for (index, name) in path.into_iter().enumerate() {
-            match name.as_str() {
-                "self" if index == 0 => resolved.clone_from(&self.module),
-                "super" => {
-                    if index == 0 {
-                        resolved.clone_from(&self.module);
-                    }
-                    resolved.pop();
-                }
-                "self" => {}
-                _ => resolved.push(name),
-            }
-        }
-        if !resolved.is_empty() {
-            let line = token.span().start().line;
-            self.named.push(Named { path: resolved, line });
-        }
-    }
-}
-
-/// The names from here that `::` joins, and where they end.
-fn path(tokens: &[TokenTree], mut at: usize) -> (Vec<String>, usize) {
-    let mut names = Vec::new();
-    let joined = |at: usize| {
-        let colon = |token: Option<&TokenTree>| matches!(token, Some(TokenTree::Punct(mark)) if mark.as_char() == ':');
-        colon(tokens.get(at)) && colon(tokens.get(at + 1))
-    };
-    if joined(at) {
-        at += 2;
-    }
-    while let Some(TokenTree::Ident(name)) = tokens.get(at) {
-        names.push(name.to_string().trim_start_matches("r#").to_owned());
-        at += 1;
-        if !joined(at) {
-            break;
-        }
-        at += 2;
-    }
-    (names, at)
-}
-
-/// As in `impl Trait + use<'a>`.
-fn opens_generics(token: Option<&TokenTree>) -> bool {
-    matches!(token, Some(TokenTree::Punct(mark)) if mark.as_char() == '<')
-}
-
-/// Whether what follows these tokens is a field, a method or a lifetime.
-fn is_member(before: &[TokenTree]) -> bool {
-    let mark = |token: &TokenTree| match token {
-        TokenTree::Punct(mark) => Some(mark.as_char()),
-        _ => None,
-    };
-    match before {
-        [.., one, two] if mark(one) == Some('.') && mark(two) == Some('.') => false,
-        [.., last] => matches!(mark(last), Some('.' | '\'')),
-        [] => false,
-    }
 }

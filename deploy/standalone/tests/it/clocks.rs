@@ -2,21 +2,18 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use shared::{
-    proto::{
-        auth::v1::{
-            GetMeRequest, LoginRequest, LogoutRequest, RefreshAccessTokenRequest, RegisterRequest,
-            RevokeAllTokensRequest, TokenPair, account_service_client::AccountServiceClient,
-            auth_service_client::AuthServiceClient,
-        },
-        game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
+use proto::{
+    auth::v1::{
+        GetMeRequest, LoginRequest, LogoutRequest, RefreshAccessTokenRequest, RegisterRequest, RevokeAllTokensRequest,
+        TokenPair, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
     },
-    testing::{
-        block_on,
-        faketime::WallClock,
-        program::get,
-        rpc::{channel, listener, reason, retry_after, with_token},
-    },
+    game::v1::{GetLeaderboardRequest, leaderboard_service_client::LeaderboardServiceClient},
+};
+use testing::{
+    block_on,
+    faketime::WallClock,
+    program::get,
+    rpc::{channel, listener, reason, retry_after, with_token},
 };
 use tokio::time::{sleep, timeout};
 use tonic::Status;
@@ -144,7 +141,7 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
         let auth = place.auth;
         let (game_program, at) = place.game_service_of(auth, &clock.environment()).await;
         let game = at.grpc;
-        shared::testing::program::serving(game).await;
+        testing::program::serving(game).await;
         let people = People::new(auth).await;
         eventually(async || at_game(game, &people.everywhere).await.is_err()).await;
         people.are_as_they_were(auth, game).await;
@@ -178,7 +175,7 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
         register(auth, "max").await;
         end(game_program).await;
         let (game_program, at) = place.game_service_of(auth, &clock.environment()).await;
-        shared::testing::program::serving(at.grpc).await;
+        testing::program::serving(at.grpc).await;
         clock.set(0);
         people.are_as_they_were(auth, at.grpc).await;
         // An operator is told of the steps once each.
@@ -217,7 +214,7 @@ fn one_replica_with_a_wrong_clock_makes_nobody_forget() {
         let wrong_program = place.auth_service_at(other, &wrong.environment()).await;
         // And this one follows it, by messages with a wrong time.
         let (game_program, at) = place.game_service_of(other, &right.environment()).await;
-        shared::testing::program::serving(at.grpc).await;
+        testing::program::serving(at.grpc).await;
         people.are_as_they_were(auth, at.grpc).await;
         let later = register(auth, "ida").await;
         eventually(async || at_game(at.grpc, &later).await.is_ok()).await;

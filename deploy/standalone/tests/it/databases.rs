@@ -1,13 +1,11 @@
 //! Each program refuses the other's database.
 
-use shared::{
-    db::Backend,
-    testing::{TestDatabase, block_on, program::Program},
-};
+use db::Backend;
+use testing::{TestDatabase, block_on, program::Program};
 
 use crate::access_feed::executable;
 
-async fn migrate(program: &str, url: &str) -> shared::testing::program::Ended {
+async fn migrate(program: &str, url: &str) -> testing::program::Ended {
     let arguments = ["migrate", "--log-level", "error", "--database-url", url];
     Program::start(&executable(program), arguments).ended().await
 }

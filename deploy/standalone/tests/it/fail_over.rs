@@ -8,20 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{
-    proto::{
-        auth::v1::{RefreshAccessTokenRequest, RotateTokensRequest, TokenPair, auth_service_client::AuthServiceClient},
-        game::v1::{
-            CreateGameRequest, Game, GameState, GetGameRequest, MakeMoveRequest, Mark, Opponent,
-            game_service_client::GameServiceClient,
-        },
+use proto::{
+    auth::v1::{RefreshAccessTokenRequest, RotateTokensRequest, TokenPair, auth_service_client::AuthServiceClient},
+    game::v1::{
+        CreateGameRequest, Game, GameState, GetGameRequest, MakeMoveRequest, Mark, Opponent,
+        game_service_client::GameServiceClient,
     },
-    testing::{
-        block_on,
-        postgres::Cluster,
-        program::serving,
-        rpc::{channel, reason, request_id, with_token},
-    },
+};
+use testing::{
+    block_on,
+    postgres::Cluster,
+    program::serving,
+    rpc::{channel, reason, request_id, with_token},
 };
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status, transport::Channel};

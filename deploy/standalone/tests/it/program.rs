@@ -9,27 +9,25 @@ use std::{
     time::Duration,
 };
 
-use shared::{
-    db::{self, DatabaseSettings, Db, prelude::*},
-    proto::{
-        auth::v1::{
-            GetMeRequest, IssueServiceTokenRequest, LoginRequest, LoginResponse, RotateServiceAccountSecretRequest,
-            account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
-            service_account_service_client::ServiceAccountServiceClient,
-        },
-        game::v1::{
-            CreateGameRequest, GetLeaderboardRequest, Mark, Opponent, game_service_client::GameServiceClient,
-            leaderboard_service_client::LeaderboardServiceClient,
-        },
+use db::{DatabaseSettings, Db, prelude::*};
+use proto::{
+    auth::v1::{
+        GetMeRequest, IssueServiceTokenRequest, LoginRequest, LoginResponse, RotateServiceAccountSecretRequest,
+        account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+        service_account_service_client::ServiceAccountServiceClient,
     },
-    testing::{
-        block_on,
-        program::{Ended, Program, Signal, get, serving},
-        rpc::{channel, reason, with_token},
-        write_secret,
+    game::v1::{
+        CreateGameRequest, GetLeaderboardRequest, Mark, Opponent, game_service_client::GameServiceClient,
+        leaderboard_service_client::LeaderboardServiceClient,
     },
 };
 use tempfile::TempDir;
+use testing::{
+    block_on,
+    program::{Ended, Program, Signal, get, serving},
+    rpc::{channel, reason, with_token},
+    write_secret,
+};
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 

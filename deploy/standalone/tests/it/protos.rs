@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use prost_reflect::{DescriptorPool, EnumDescriptor, FileDescriptor, MessageDescriptor};
-use shared::proto::{auth, game};
+use proto::{auth, game};
 
 /// The packages that are ours.
 const OURS: [&str; 3] = ["auth.v1", "authz.v1", "game.v1"];

@@ -1,0 +1,150 @@
+//! Puts the use cases together, and the RPCs on top of them.
+
+use std::sync::Arc;
+
+use access::token::Verifier;
+use base::{clock::Clock, rate::KeyedLimit, shares::Shares};
+use db::{Db, Loader};
+use futures_util::FutureExt as _;
+
+use crate::{
+    ServerSecrets,
+    config::AuthSettings,
+    domain::{
+        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, FeedTail, HashingPool, Issuer, KeyRing, Rbac,
+        RefreshTokens, ServiceAccounts, Sessions,
+    },
+    grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
+    jobs::Jobs,
+    store,
+};
+
+/// What the use cases are made of.
+pub(crate) struct Assembly<'a> {
+    pub(crate) settings: &'a AuthSettings,
+    pub(crate) secrets: &'a ServerSecrets,
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) keys: KeyRing,
+    pub(crate) tail: FeedTail,
+    pub(crate) hashing: HashingPool,
+    /// Verifies tokens for whatever audience.
+    pub(crate) any_audience: Verifier,
+    /// The most streams of the access feed that one account may have, whatever the settings say.
+    pub(crate) max_feed_streams: u32,
+}
+
+/// The RPCs of each service.
+pub(crate) struct Domain {
+    pub(crate) auth: AuthRpc,
+    pub(crate) account: AccountRpc,
+    pub(crate) users: UserRpc,
+    pub(crate) keys: KeyRpc,
+    pub(crate) feed: AccessFeedRpc,
+    pub(crate) audit: AuditRpc,
+    pub(crate) rbac: RbacRpc,
+    pub(crate) service_accounts: ServiceAccountRpc,
+    jobs: Jobs,
+}
+
+impl Domain {
+    /// What is done now and then.
+    pub(crate) fn jobs(&self) -> Jobs {
+        self.jobs.clone()
+    }
+}
+
+impl Assembly<'_> {
+    /// Puts everything together.
+    pub(crate) fn assemble(self) -> Domain {
+        let sessions = self.sessions();
+        let rules = self.settings.attempts.rules();
+        let attempts = Attempts::new(self.db.clone(), self.clock.clone(), self.secrets, rules);
+        let audit_log = AuditLog {
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+            retention: self.settings.audit_retention(),
+        };
+        let jobs = Jobs {
+            keys: self.keys.clone(),
+            feed: self.tail.clone(),
+            sessions: sessions.clone(),
+            attempts: attempts.clone(),
+            audit_log: audit_log.clone(),
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+        };
+        let service_accounts = ServiceAccounts {
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+            issuer: sessions.issuer.clone(),
+            attempts: attempts.clone(),
+        };
+        let rbac = Rbac {
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+            declarations: KeyedLimit::new(DECLARATIONS),
+        };
+        let accounts = Accounts {
+            profiles: Loader::new(self.db.clone(), |conn, ids| {
+                store::users_with_holdings(conn, ids).boxed()
+            }),
+            db: self.db,
+            clock: self.clock,
+            hashing: self.hashing,
+            sessions: sessions.clone(),
+            attempts,
+            password_rules: self.settings.password_rules(),
+            registration_open: self.settings.registration_open,
+        };
+        let transports = Transports::new(self.settings.cookies.clone());
+        let streams = self.settings.max_feed_streams_per_account.min(self.max_feed_streams);
+        Domain {
+            auth: AuthRpc {
+                accounts: accounts.clone(),
+                sessions,
+                service_accounts: service_accounts.clone(),
+                transports: transports.clone(),
+            },
+            account: AccountRpc {
+                accounts: accounts.clone(),
+                transports,
+            },
+            users: UserRpc { accounts },
+            keys: KeyRpc { keys: self.keys },
+            feed: AccessFeedRpc {
+                tail: self.tail,
+                streams: Arc::new(Shares::new(streams)),
+            },
+            audit: AuditRpc { log: audit_log },
+            rbac: RbacRpc { rbac },
+            service_accounts: ServiceAccountRpc {
+                accounts: service_accounts,
+            },
+            jobs,
+        }
+    }
+
+    fn sessions(&self) -> Sessions {
+        Sessions {
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+            issuer: Issuer {
+                keys: self.keys.clone(),
+                name: self.settings.token_issuer.clone(),
+                audience: self.settings.token_audience.clone(),
+                life: self.settings.access_token_life(),
+                service_life: self.settings.service_token_life(),
+                clock: self.clock.clone(),
+            },
+            refresh_tokens: RefreshTokens::new(self.secrets),
+            device_tokens: DeviceTokens::new(self.secrets),
+            verifier: self.any_audience.clone(),
+            lives: self.settings.lives(),
+            live: Loader::new(self.db.clone(), |conn, ids| {
+                store::sessions_with_holdings(conn, ids).boxed()
+            }),
+            max_per_user: self.settings.max_sessions_per_user.into(),
+        }
+    }
+}

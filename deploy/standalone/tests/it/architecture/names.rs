@@ -1,0 +1,261 @@
+//! Reads which paths a source file names.
+//!
+//! A file is read as tokens, so that paths in macros count like any others and comments and strings do not.
+
+use std::{
+    collections::HashMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+pub(super) fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors()
+        .nth(2)
+        .expect("deploy/standalone is two below")
+        .to_owned()
+}
+
+/// Every file of the programs, by its path in the workspace.
+pub(super) fn sources() -> Vec<String> {
+    let root = workspace();
+    let mut folders = vec![root.join("auth-service/src"), root.join("game-service/src")];
+    for parent in ["deploy", "shared"] {
+        for entry in fs::read_dir(root.join(parent)).expect("a folder") {
+            folders.extend(Some(entry.expect("an entry").path().join("src")).filter(|folder| folder.is_dir()));
+        }
+    }
+    let mut files = vec!["shared/proto/build.rs".to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let path = path.strip_prefix(&root).expect("it is in the workspace");
+                files.push(path.to_str().expect("UTF-8").to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// A path that a file names, from the crate's root where it is the crate's own.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) path: Vec<String>,
+    pub(super) line: usize,
+    /// Whether it stands in tests within the file.
+    pub(super) is_in_tests: bool,
+    /// The name under which a `pub use` passes it on.
+    pub(super) passed_on_as: Option<String>,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: names {}", self.line, self.path.join("::"))
+    }
+}
+
+pub(super) fn named_in(file: &str, text: &str) -> Vec<Named> {
+    let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{file}: {error}"));
+    let inside = file
+        .split_once("/src/")
+        .map_or("", |(_, inside)| inside)
+        .trim_end_matches(".rs");
+    let modules = inside
+        .split('/')
+        .filter(|name| !["", "lib", "main", "mod"].contains(name));
+    let mut reader = Reader {
+        module: ["crate"].into_iter().chain(modules).map(str::to_owned).collect(),
+        own_depth: 0,
+        passes_on: false,
+        named: Vec::new(),
+        imported: HashMap::new(),
+    };
+    reader.own_depth = reader.module.len();
+    reader.read(tokens);
+    let Reader {
+        mut named, imported, ..
+    } = reader;
+    for Named { path, .. } in &mut named {
+        if let Some(full) = imported.get(&path[0]) {
+            path.splice(..1, full.iter().cloned());
+        }
+    }
+    named
+}
+
+struct Reader {
+    /// Where in the crate the tokens are.
+    module: Vec<String>,
+    /// Length of `module` for what stands in no inner module.
+    own_depth: usize,
+    /// Whether the tokens are a `pub use`.
+    passes_on: bool,
+    named: Vec<Named>,
+    /// What the file's `use` items bind names to. In which module of the file does not matter here.
+    imported: HashMap<String, Vec<String>>,
+}
+
+impl Reader {
+    fn read(&mut self, tokens: TokenStream) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let mut at = 0;
+        while at < tokens.len() {
+            match &tokens[at] {
+                // `pub(crate)` names nothing.
+                TokenTree::Group(_) if is_visibility(&tokens[..=at]) => at += 1,
+                TokenTree::Group(group) => {
+                    let inner = match &tokens[..at] {
+                        [.., TokenTree::Ident(keyword), TokenTree::Ident(name)]
+                            if keyword == "mod" && group.delimiter() == Delimiter::Brace =>
+                        {
+                            Some(name.to_string())
+                        }
+                        _ => None,
+                    };
+                    let depth = self.module.len();
+                    self.module.extend(inner);
+                    self.read(group.stream());
+                    self.module.truncate(depth);
+                    at += 1;
+                }
+                TokenTree::Ident(keyword) if keyword == "use" && !opens_generics(tokens.get(at + 1)) => {
+                    self.passes_on = is_public(&tokens[..at]);
+                    at = self.tree(&tokens, at + 1, &[]);
+                    self.passes_on = false;
+                }
+                TokenTree::Ident(_) if !is_member(&tokens[..at]) => {
+                    let (path, next) = path(&tokens, at);
+                    self.name(path, &tokens[at]);
+                    at = next;
+                }
+                _ => at += 1,
+            }
+        }
+    }
+
+    /// A tree of a `use`: every path in it is one that is named.
+    fn tree(&mut self, tokens: &[TokenTree], at: usize, prefix: &[String]) -> usize {
+        let (names, mut next) = path(tokens, at);
+        let full = [prefix, &names].concat();
+        match tokens.get(next) {
+            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
+                let inner: Vec<TokenTree> = group.stream().into_iter().collect();
+                let mut at = 0;
+                while at < inner.len() {
+                    at = self.tree(&inner, at, &full);
+                }
+                next += 1;
+            }
+            _ => self.import(full, &tokens[at..], next - at),
+        }
+        // `as name`, `*`, and what separates this tree from the next.
+        while let Some(token) = tokens.get(next) {
+            next += 1;
+            if matches!(token, TokenTree::Punct(mark) if [',', ';'].contains(&mark.as_char())) {
+                break;
+            }
+        }
+        next
+    }
+
+    /// `tokens` begin with the end of the path, of which this many are its own.
+    fn import(&mut self, path: Vec<String>, tokens: &[TokenTree], own: usize) {
+        let name = match &tokens[own..] {
+            [TokenTree::Ident(keyword), TokenTree::Ident(name), ..] if keyword == "as" => Some(name.to_string()),
+            [TokenTree::Punct(mark), ..] if mark.as_char() == '*' => None,
+            _ => path.iter().rev().find(|name| *name != "self").cloned(),
+        };
+        let before = self.named.len();
+        self.name(path, &tokens[0]);
+        if let (Some(name), Some(named)) = (name, self.named.get_mut(before)) {
+            self.imported.insert(name.clone(), named.path.clone());
+            named.passed_on_as = Some(name).filter(|_| self.passes_on);
+        }
+    }
+
+    fn name(&mut self, path: Vec<String>, token: &TokenTree) {
+        let mut resolved = Vec::new();
+        for (index, name) in path.into_iter().enumerate() {
+            match name.as_str() {
+                "self" if index == 0 => resolved.clone_from(&self.module),
+                "super" => {
+                    if index == 0 {
+                        resolved.clone_from(&self.module);
+                    }
+                    resolved.pop();
+                }
+                "self" => {}
+                _ => resolved.push(name),
+            }
+        }
+        if !resolved.is_empty() {
+            let line = token.span().start().line;
+            let inner = &self.module[self.own_depth..];
+            self.named.push(Named {
+                path: resolved,
+                line,
+                is_in_tests: inner.iter().any(|module| module == "tests"),
+                passed_on_as: None,
+            });
+        }
+    }
+}
+
+/// The names from here that `::` joins, and where they end.
+fn path(tokens: &[TokenTree], mut at: usize) -> (Vec<String>, usize) {
+    let mut names = Vec::new();
+    let joined = |at: usize| {
+        let colon = |token: Option<&TokenTree>| matches!(token, Some(TokenTree::Punct(mark)) if mark.as_char() == ':');
+        colon(tokens.get(at)) && colon(tokens.get(at + 1))
+    };
+    if joined(at) {
+        at += 2;
+    }
+    while let Some(TokenTree::Ident(name)) = tokens.get(at) {
+        names.push(name.to_string().trim_start_matches("r#").to_owned());
+        at += 1;
+        if !joined(at) {
+            break;
+        }
+        at += 2;
+    }
+    (names, at)
+}
+
+/// As in `impl Trait + use<'a>`.
+fn opens_generics(token: Option<&TokenTree>) -> bool {
+    matches!(token, Some(TokenTree::Punct(mark)) if mark.as_char() == '<')
+}
+
+/// Whether an item that follows these tokens is `pub`, `pub(crate)` or the like.
+fn is_public(before: &[TokenTree]) -> bool {
+    matches!(before, [.., TokenTree::Ident(keyword)] if keyword == "pub") || is_visibility(before)
+}
+
+/// Whether these tokens end with `pub(crate)` or the like.
+fn is_visibility(tokens: &[TokenTree]) -> bool {
+    matches!(
+        tokens,
+        [.., TokenTree::Ident(keyword), TokenTree::Group(group)]
+            if keyword == "pub" && group.delimiter() == Delimiter::Parenthesis
+    )
+}
+
+/// Whether what follows these tokens is a field, a method or a lifetime.
+fn is_member(before: &[TokenTree]) -> bool {
+    let mark = |token: &TokenTree| match token {
+        TokenTree::Punct(mark) => Some(mark.as_char()),
+        _ => None,
+    };
+    match before {
+        [.., one, two] if mark(one) == Some('.') && mark(two) == Some('.') => false,
+        [.., last] => matches!(mark(last), Some('.' | '\'')),
+        [] => false,
+    }
+}

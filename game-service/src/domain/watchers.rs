@@ -1,0 +1,192 @@
+//! Who watches which game in this process, and how they hear that it has changed.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use base::{ids::UserId, telemetry::metrics::InHand};
+use db::{Announced, Db};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use super::{Error, counts};
+use crate::{ids::GameId, store};
+
+/// On which games that have changed are announced.
+pub(super) const CHANNEL: &str = "games";
+
+/// How often the versions of watched games are looked at, announced or not.
+const LOOK: Duration = Duration::from_secs(5);
+/// Versions that are looked at in one query.
+const BATCH: usize = 1000;
+/// Games that one user may watch at a time, at each replica: streams have a bound that all users share.
+const GAMES_PER_USER: usize = 20;
+
+/// Who watches which game in this process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watchers(Arc<Mutex<Watched>>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// The last version of each game that is known to be there.
+    games: HashMap<GameId, watch::Sender<i64>>,
+    /// How many games each user watches.
+    users: HashMap<UserId, usize>,
+}
+
+/// Somebody who watches a game.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    watchers: Watchers,
+    pub(super) user: UserId,
+    pub(super) id: GameId,
+    _counted: InHand,
+    /// `None` only while it is dropped.
+    changed: Option<watch::Receiver<i64>>,
+}
+
+impl Watchers {
+    /// Wakes watchers, for as long as the service runs.
+    pub(crate) async fn wake(self, db: Db) {
+        let mut announcements = db.announcements(CHANNEL);
+        let mut look_at = Instant::now() + LOOK;
+        loop {
+            match timeout_at(look_at, announcements.next()).await {
+                Ok(Announced::About(id)) => {
+                    if let Some(changed) = self.watched().games.get(&GameId::from_uuid(id)) {
+                        changed.send_modify(|_| {});
+                    }
+                }
+                Ok(Announced::Anything) | Err(_) => {
+                    if let Err(error) = self.look(&db).await {
+                        tracing::warn!(%error, "cannot look at the games that are watched; trying again later");
+                    }
+                    look_at = Instant::now() + LOOK;
+                }
+            }
+        }
+    }
+
+    /// Wakes who watches a game that has another version than is known.
+    async fn look(&self, db: &Db) -> Result<(), Error> {
+        let ids: Vec<GameId> = self.watched().games.keys().copied().collect();
+        for ids in ids.chunks(BATCH) {
+            let versions = store::game_versions(&mut db.read().await?, ids).await?;
+            let watched = self.watched();
+            for (id, version) in versions {
+                if let Some(changed) = watched.games.get(&id) {
+                    changed.send_if_modified(|known| std::mem::replace(known, version.max(*known)) < version);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn add(&self, user: UserId, id: GameId) -> Result<Watcher, Error> {
+        let mut watched = self.watched();
+        let games = watched.users.entry(user).or_default();
+        if *games >= GAMES_PER_USER {
+            return Err(Error::TooManyWatched(GAMES_PER_USER));
+        }
+        *games += 1;
+        let changed = watched.games.entry(id).or_default().subscribe();
+        Ok(Watcher {
+            watchers: self.clone(),
+            user,
+            id,
+            _counted: counts::watcher(),
+            changed: Some(changed),
+        })
+    }
+
+    // Nothing in here is left half written by a panic.
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watcher {
+    pub(super) async fn changed(&mut self) {
+        let changed = match &mut self.changed {
+            Some(changed) => changed.changed().await.is_ok(),
+            None => false,
+        };
+        // The sender stays while somebody watches.
+        if !changed {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Notes that this version was read, and wakes nobody.
+    pub(super) fn knows(&self, version: i64) {
+        if let Some(changed) = self.watchers.watched().games.get(&self.id) {
+            changed.send_if_modified(|known| {
+                *known = version.max(*known);
+                false
+            });
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let mut watched = self.watchers.watched();
+        // Under the lock, so that of two who leave at once the second one sees that it is the last.
+        drop(self.changed.take());
+        if watched
+            .games
+            .get(&self.id)
+            .is_some_and(|changed| changed.receiver_count() == 0)
+        {
+            watched.games.remove(&self.id);
+        }
+        if let Some(games) = watched.users.get_mut(&self.user) {
+            *games -= 1;
+            if *games == 0 {
+                watched.users.remove(&self.user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_have_left_are_forgotten() {
+        let watchers = Watchers::default();
+        let (ann, bob, game) = (UserId::generate(), UserId::generate(), GameId::generate());
+        let left = || {
+            let watched = watchers.watched();
+            (watched.games.len(), watched.users.len())
+        };
+        let both = [watchers.add(ann, game), watchers.add(bob, game)].map(|watcher| watcher.expect("not too many"));
+        assert_eq!(left(), (1, 2));
+        let [first, second] = both;
+        drop(first);
+        assert_eq!(left(), (1, 1));
+        drop(second);
+        assert_eq!(left(), (0, 0));
+    }
+
+    #[test]
+    fn nobody_watches_more_games_than_a_few() {
+        let watchers = Watchers::default();
+        let (ann, bob) = (UserId::generate(), UserId::generate());
+        let mut watched: Vec<Watcher> = (0..GAMES_PER_USER)
+            .map(|_| watchers.add(ann, GameId::generate()).expect("not too many"))
+            .collect();
+        assert!(matches!(
+            watchers.add(ann, GameId::generate()),
+            Err(Error::TooManyWatched(_))
+        ));
+        watchers.add(bob, GameId::generate()).expect("another's");
+        watched.pop();
+        watchers.add(ann, GameId::generate()).expect("one has left");
+    }
+}

@@ -1,0 +1,277 @@
+//! May they: the layer that lets a request through to its RPC, or answers in its place.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use base::error::ErrorReply;
+use futures_util::future::Either;
+use http::{Request, Response};
+use proto::authz::v1::ErrorReason;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+use tracing::Span;
+
+use super::{Caller, StreamCaller};
+use crate::{
+    policy::{Permission, Policies, Policy},
+    token::Principal,
+    view::AccessView,
+};
+
+/// Infrastructure that every gRPC server offers to whoever can reach it. These services are not ours to annotate, so
+/// they are exempt by name.
+pub const INFRASTRUCTURE: [&str; 3] = [
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.v1.ServerReflection/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
+];
+
+/// For a caller who comes while the server knows too little.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Calls that were refused because the access feed was silent.
+const REFUSED: &str = "access_feed_refused_calls_total";
+
+/// Whether a path is one of health or reflection, which no policy is asked about.
+pub fn is_infrastructure(path: &str) -> bool {
+    INFRASTRUCTURE.iter().any(|service| path.starts_with(service))
+}
+
+/// Puts [`PolicyService`] in front of a service.
+#[derive(Clone, Debug)]
+pub struct PolicyLayer {
+    rules: Arc<Rules>,
+}
+
+#[derive(Debug)]
+struct Rules {
+    policies: Arc<Policies>,
+    access: AccessView,
+}
+
+impl PolicyLayer {
+    /// Decides by these policies, and by what the view says that each role holds.
+    pub fn new(policies: Arc<Policies>, access: AccessView) -> Self {
+        metrics::counter!(REFUSED).increment(0);
+        Self {
+            rules: Arc::new(Rules { policies, access }),
+        }
+    }
+}
+
+impl<S> Layer<S> for PolicyLayer {
+    type Service = PolicyService<S>;
+
+    fn layer(&self, inner: S) -> PolicyService<S> {
+        PolicyService {
+            rules: Arc::clone(&self.rules),
+            inner,
+        }
+    }
+}
+
+/// Refuses what the policy of the RPC does not allow.
+#[derive(Clone, Debug)]
+pub struct PolicyService<S> {
+    rules: Arc<Rules>,
+    inner: S,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for PolicyService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error = Infallible>,
+    ResBody: Default,
+{
+    type Response = Response<ResBody>;
+    type Error = Infallible;
+    type Future = Either<S::Future, Ready<Result<Self::Response, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let caller = request.extensions().get::<Caller>().unwrap_or(&Caller::Anonymous);
+        if let Caller::Principal(principal) = caller {
+            Span::current().record("user_id", tracing::field::display(principal.user_id()));
+            if let Some(stream) = request.extensions().get::<StreamCaller>() {
+                let permission = match self.rules.policies.get(request.uri().path()) {
+                    Some(Policy::Permission(permission)) => Some(permission),
+                    _ => None,
+                };
+                stream.set(principal, permission);
+            }
+        }
+        match self.rules.decide(request.uri().path(), caller) {
+            Ok(()) => Either::Left(self.inner.call(request)),
+            Err(reply) => Either::Right(ready(Ok(Status::from(reply).into_http()))),
+        }
+    }
+}
+
+impl Rules {
+    fn decide(&self, path: &str, caller: &Caller) -> Result<(), ErrorReply> {
+        if is_infrastructure(path) {
+            return Ok(());
+        }
+        match self.policies.get(path) {
+            Some(Policy::Public) => Ok(()),
+            Some(Policy::Authenticated) => self.authenticated(path, caller).map(|_| ()),
+            Some(Policy::Permission(permission)) => {
+                let principal = self.authenticated(path, caller)?;
+                if self.access.allow(principal, permission) {
+                    return Ok(());
+                }
+                Err(permission_denied(permission))
+            }
+            Some(Policy::Missing) => Err(ErrorReply::new(
+                Code::PermissionDenied,
+                ErrorReason::PolicyMissing,
+                "this call declares no policy, so nobody may make it",
+            )),
+            // Not passed on, so that nothing without a policy is ever served.
+            None => Err(ErrorReply::new(
+                Code::Unimplemented,
+                ErrorReason::MethodUnknown,
+                "this server has no such RPC",
+            )),
+        }
+    }
+    /// Who calls, where the service knows enough to say what they may do.
+    fn authenticated<'a>(&self, path: &str, caller: &'a Caller) -> Result<&'a Principal, ErrorReply> {
+        let sends_token = !matches!(caller, Caller::Anonymous);
+        if sends_token && !self.access.is_loaded() {
+            // Without keys no token is good, and that is not the token's fault.
+            let message = "the server is starting: it waits for its keys, for revocations and for roles";
+            let reply = ErrorReply::new(Code::Unavailable, ErrorReason::Starting, message);
+            return Err(reply.with_retry_about(RETRY_AFTER));
+        }
+        let principal = caller.principal()?;
+        if self.policies.wants_exact_audience(path)
+            && let Some(audience) = principal.wanted_audience()
+        {
+            return Err(audience_required(audience));
+        }
+        if self.access.refuses_in_silence(self.policies.is_read(path)) {
+            metrics::counter!(REFUSED).increment(1);
+            let message = "the server has not heard of logouts and changes of roles for a while, and waits for them";
+            let reply = ErrorReply::new(Code::Unavailable, ErrorReason::AccessFeedSilent, message);
+            return Err(reply.with_retry_about(RETRY_AFTER));
+        }
+        Ok(principal)
+    }
+}
+
+/// The reply to a caller whose token is not for this service alone. `audience` is the name of this service.
+pub fn audience_required(audience: &str) -> ErrorReply {
+    let message =
+        format!("this call needs an access token for {audience} alone: call RefreshAccessToken with this `audience`");
+    ErrorReply::new(Code::Unauthenticated, ErrorReason::AudienceRequired, message).with_metadata("audience", audience)
+}
+
+/// The reply to a caller who lacks this permission.
+pub fn permission_denied(permission: &Permission) -> ErrorReply {
+    let message = format!("this call needs the permission {permission}");
+    ErrorReply::new(Code::PermissionDenied, ErrorReason::PermissionDenied, message)
+        .with_metadata("permission", permission.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use base::{
+        clock::{Clock, Timestamp},
+        ids::UserId,
+    };
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+    use proto::auth::v1::{FILE_DESCRIPTOR_SET, WatchResponse};
+
+    use super::*;
+    use crate::{
+        testing::tokens::TokenMint,
+        token::KeySet,
+        view::{AccessView, Epoch},
+    };
+
+    const UNARY: &str = "/auth.v1.AccountService/GetMe";
+    const STREAM: &str = "/auth.v1.AccessFeedService/Watch";
+
+    fn superuser() -> Caller {
+        let mint = TokenMint::fixed(1);
+        let now = Timestamp::from_micros(1_795_219_200_000_000);
+        let token = mint.sign(&mint.claims_for(UserId::generate(), "root", &["superuser"], now));
+        let (clock, _hand) = Clock::manual(now);
+        Caller::Principal(mint.verifier(clock).verify(&token).expect("a good token"))
+    }
+
+    fn following() -> AccessView {
+        let view = AccessView::following(TokenMint::fixed(1).key_set(), Clock::system());
+        let snapshot = WatchResponse {
+            epoch: Epoch::generate().to_string(),
+            is_snapshot: true,
+            is_caught_up: true,
+            ..WatchResponse::default()
+        };
+        assert_eq!(view.intake().apply(snapshot), Ok(true));
+        view
+    }
+
+    fn decide(policies: Policies, access: AccessView, path: &str, caller: &Caller) -> Result<(), &'static str> {
+        let policies = Arc::new(policies);
+        let decided = Rules { policies, access }.decide(path, caller);
+        decided.map_err(|reply| reply.reason())
+    }
+
+    fn declared() -> Policies {
+        Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("readable")
+    }
+
+    #[test]
+    fn an_rpc_that_declares_nothing_is_refused_to_everybody() {
+        // The plain types know no extensions, and lose them.
+        let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("a descriptor set");
+        let set = set.encode_to_vec();
+        let undeclared = || Policies::from_descriptor_set(&set).expect("readable");
+        for path in [UNARY, STREAM, "/auth.v1.AuthService/Login"] {
+            for caller in [superuser(), Caller::Anonymous] {
+                let refused = decide(undeclared(), following(), path, &caller);
+                assert_eq!(refused, Err("POLICY_MISSING"), "{path}");
+            }
+        }
+        assert_eq!(decide(declared(), following(), UNARY, &superuser()), Ok(()));
+        assert_eq!(decide(declared(), following(), STREAM, &superuser()), Ok(()));
+    }
+
+    #[test]
+    fn before_the_first_snapshot_a_token_is_told_to_wait() {
+        let starting = || AccessView::following(KeySet::empty(), Clock::system());
+        for path in [UNARY, STREAM] {
+            for caller in [superuser(), Caller::Refused(crate::token::TokenError::Invalid)] {
+                assert_eq!(decide(declared(), starting(), path, &caller), Err("STARTING"));
+            }
+            assert_eq!(
+                decide(declared(), starting(), path, &Caller::Anonymous),
+                Err("TOKEN_MISSING")
+            );
+        }
+        let public = "/auth.v1.AuthService/Login";
+        assert_eq!(decide(declared(), starting(), public, &superuser()), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_silence_what_changes_something_is_refused_and_public_rpcs_are_not() {
+        let view = following();
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let decide = |path| decide(declared(), view.clone(), path, &superuser());
+        assert_eq!(decide("/auth.v1.UserService/DeactivateUser"), Err("ACCESS_FEED_SILENT"));
+        assert_eq!(decide("/auth.v1.AccountService/UpdateMe"), Err("ACCESS_FEED_SILENT"));
+        assert_eq!(decide(UNARY), Ok(()));
+        assert_eq!(decide("/auth.v1.RbacService/CheckPermission"), Ok(()));
+        assert_eq!(decide("/auth.v1.AuthService/Login"), Ok(()));
+    }
+}

@@ -1,0 +1,13 @@
+//! Who calls, and may they.
+//!
+//! Authentication is an interceptor for the whole server ([`Authenticate`]). It does not know which RPC is called,
+//! so it refuses nothing: it leaves a [`Caller`] in the request. Inside it, [`PolicyLayer`] knows the RPC and decides by the
+//! policy that the RPC declares in its .proto (`authz/v1/options.proto`). An RPC that declares none is refused.
+
+mod caller;
+mod layer;
+mod stream_caller;
+
+pub use caller::{Authenticate, Caller, principal};
+pub use layer::{INFRASTRUCTURE, PolicyLayer, PolicyService, audience_required, is_infrastructure, permission_denied};
+pub use stream_caller::StreamCaller;

@@ -1,0 +1,281 @@
+//! The policies that the RPCs of a service declare, read from its descriptor set.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
+
+use ::proto::authz::v1 as proto;
+use prost_reflect::{DescriptorPool, MethodDescriptor, Value};
+
+const EXTENSION: &str = "authz.v1.policy";
+const HTTP_RULE: &str = "google.api.http";
+const UNNAMED: &str = "a permission needs a resource and an action";
+/// What the actions of RPCs that change nothing begin with.
+const READING: [&str; 2] = ["read_", "check_"];
+
+/// Who may call an RPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Anybody; a token is ignored.
+    Public,
+    /// Anybody with a valid access token.
+    Authenticated,
+    /// Holders of a permission.
+    Permission(Permission),
+    /// The RPC does not say, so nobody.
+    Missing,
+}
+
+/// What a caller may hold: `resource:action`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Permission {
+    /// What is acted on.
+    pub resource: String,
+    /// What is done to it.
+    pub action: String,
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.resource, self.action)
+    }
+}
+
+/// The policies of a service's RPCs, by the path of their requests.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    by_path: HashMap<String, Policy>,
+    reads: HashSet<String>,
+    streams: HashSet<String>,
+    exact_audiences: HashSet<String>,
+    services: Vec<String>,
+    conditional: Vec<Permission>,
+    default_grants: Vec<(String, Permission)>,
+}
+
+/// The descriptor set cannot be read. Since it is embedded, this is a fault of the build.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the policies from the descriptor set: {0}")]
+pub struct PolicyError(String);
+
+impl Policies {
+    /// Reads the policies of every RPC in an encoded `FileDescriptorSet`.
+    pub fn from_descriptor_set(encoded: &[u8]) -> Result<Self, PolicyError> {
+        let pool = DescriptorPool::decode(encoded).map_err(|error| PolicyError(error.to_string()))?;
+        let mut policies = Self {
+            by_path: HashMap::new(),
+            reads: HashSet::new(),
+            streams: HashSet::new(),
+            exact_audiences: HashSet::new(),
+            services: Vec::new(),
+            conditional: Vec::new(),
+            default_grants: Vec::new(),
+        };
+        for service in pool.services() {
+            policies.services.push(service.full_name().to_owned());
+            for method in service.methods() {
+                let path = format!("/{}/{}", service.full_name(), method.name());
+                if method.is_server_streaming() {
+                    policies.streams.insert(path.clone());
+                }
+                let (policy, wants_exact_audience) = policies.declared(&pool, &method)?;
+                if wants_exact_audience {
+                    policies.exact_audiences.insert(path.clone());
+                }
+                if reads(&policy) || is_get(&pool, &method) {
+                    policies.reads.insert(path.clone());
+                }
+                policies.by_path.insert(path, policy);
+            }
+        }
+        Ok(policies)
+    }
+
+    /// The policy of the RPC at `/package.Service/Method`; `None` where there is no such RPC.
+    pub fn get(&self, path: &str) -> Option<&Policy> {
+        self.by_path.get(path)
+    }
+
+    /// Whether the RPC at this path changes nothing: HTTP reaches it by GET, or its action is `read`, `read_...` or `check...`.
+    pub fn is_read(&self, path: &str) -> bool {
+        self.reads.contains(path)
+    }
+
+    /// Every permission that an RPC needs, or may need, once, by its name.
+    pub fn permissions(&self) -> BTreeMap<String, &Permission> {
+        let declared = self.by_path.values().filter_map(|policy| match policy {
+            Policy::Permission(permission) => Some(permission),
+            _ => None,
+        });
+        let all = declared.chain(&self.conditional);
+        all.map(|permission| (permission.to_string(), permission)).collect()
+    }
+
+    /// Whether the answer of the RPC is a stream.
+    pub fn is_stream(&self, path: &str) -> bool {
+        self.streams.contains(path)
+    }
+
+    /// Whether the RPC accepts only tokens that are for this service alone.
+    pub fn wants_exact_audience(&self, path: &str) -> bool {
+        self.exact_audiences.contains(path)
+    }
+
+    /// Every RPC's path and policy.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Policy)> {
+        self.by_path.iter().map(|(path, policy)| (path.as_str(), policy))
+    }
+
+    /// Full names of the services.
+    pub fn services(&self) -> &[String] {
+        &self.services
+    }
+
+    /// Which role holds which permission from the start.
+    pub fn default_grants(&self) -> impl Iterator<Item = (&str, &Permission)> {
+        self.default_grants
+            .iter()
+            .map(|(role, permission)| (role.as_str(), permission))
+    }
+
+    /// Returns the RPC's policy, and whether it requires an exact audience.
+    fn declared(&mut self, pool: &DescriptorPool, method: &MethodDescriptor) -> Result<(Policy, bool), PolicyError> {
+        let extension = pool
+            .get_extension_by_name(EXTENSION)
+            .ok_or_else(|| PolicyError(format!("no extension {EXTENSION}")))?;
+        let options = method.options();
+        if !options.has_extension(&extension) {
+            return Ok((Policy::Missing, false));
+        }
+        let bad = |why: &str| PolicyError(format!("{}: {why}", method.full_name()));
+        let declared = match options.get_extension(&extension).as_ref() {
+            Value::Message(message) => message
+                .transcode_to::<proto::Policy>()
+                .map_err(|error| bad(&error.to_string()))?,
+            _ => return Err(bad("the policy is not a message")),
+        };
+        for permission in declared.conditional {
+            let permission = self.granted(permission).ok_or_else(|| bad(UNNAMED))?;
+            self.conditional.push(permission);
+        }
+        let policy = match declared.rule {
+            None => Policy::Missing,
+            Some(proto::policy::Rule::Public(_)) => Policy::Public,
+            Some(proto::policy::Rule::Authenticated(_)) => Policy::Authenticated,
+            Some(proto::policy::Rule::Permission(permission)) => {
+                Policy::Permission(self.granted(permission).ok_or_else(|| bad(UNNAMED))?)
+            }
+        };
+        Ok((policy, declared.exact_audience))
+    }
+
+    /// Notes who holds a permission from the start. `None` where it is incomplete.
+    fn granted(&mut self, declared: proto::Permission) -> Option<Permission> {
+        if declared.resource.is_empty() || declared.action.is_empty() {
+            return None;
+        }
+        let permission = Permission {
+            resource: declared.resource,
+            action: declared.action,
+        };
+        let roles = declared.default_roles.into_iter();
+        self.default_grants.extend(roles.map(|role| (role, permission.clone())));
+        Some(permission)
+    }
+}
+
+fn reads(policy: &Policy) -> bool {
+    match policy {
+        Policy::Permission(Permission { action, .. }) => {
+            matches!(action.as_str(), "read" | "check") || READING.iter().any(|reading| action.starts_with(reading))
+        }
+        _ => false,
+    }
+}
+
+/// Whether its `google.api.http` rule is a GET.
+fn is_get(pool: &DescriptorPool, method: &MethodDescriptor) -> bool {
+    let Some(extension) = pool.get_extension_by_name(HTTP_RULE) else {
+        return false;
+    };
+    let options = method.options();
+    match options.get_extension(&extension).as_ref() {
+        Value::Message(rule) => rule.has_field_by_name("get"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
+mod tests {
+    use ::proto::{auth, game};
+
+    use super::*;
+
+    #[test]
+    fn every_rpc_declares_a_policy() {
+        for set in [auth::v1::FILE_DESCRIPTOR_SET, game::v1::FILE_DESCRIPTOR_SET] {
+            let policies = Policies::from_descriptor_set(set).expect("readable");
+            assert!(!policies.services().is_empty());
+            for (path, policy) in policies.iter() {
+                assert_ne!(policy, &Policy::Missing, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn policies_are_read_as_declared() {
+        let policies = Policies::from_descriptor_set(game::v1::FILE_DESCRIPTOR_SET).expect("readable");
+        let create = Permission {
+            resource: "games".into(),
+            action: "create".into(),
+        };
+        assert_eq!(
+            policies.get("/game.v1.GameService/CreateGame"),
+            Some(&Policy::Permission(create.clone()))
+        );
+        assert_eq!(policies.get("/game.v1.GameService/Nothing"), None);
+        assert!(policies.permissions().contains_key("history:read_all"));
+        assert!(policies.default_grants().any(|grant| grant == ("player", &create)));
+        let policies = Policies::from_descriptor_set(auth::v1::FILE_DESCRIPTOR_SET).expect("readable");
+        assert_eq!(policies.get("/auth.v1.AuthService/Login"), Some(&Policy::Public));
+        assert_eq!(
+            policies.get("/auth.v1.AccountService/GetMe"),
+            Some(&Policy::Authenticated)
+        );
+    }
+
+    #[test]
+    fn an_rpc_that_changes_nothing_is_a_read() {
+        let auth = Policies::from_descriptor_set(auth::v1::FILE_DESCRIPTOR_SET).expect("readable");
+        let game = Policies::from_descriptor_set(game::v1::FILE_DESCRIPTOR_SET).expect("readable");
+        for path in [
+            "/auth.v1.AccountService/GetMe",
+            "/auth.v1.AccessFeedService/Watch",
+            "/auth.v1.RbacService/CheckPermission",
+            "/auth.v1.AuthService/IntrospectToken",
+        ] {
+            assert!(auth.is_read(path), "{path}");
+        }
+        for path in [
+            "/auth.v1.AccountService/UpdateMe",
+            "/auth.v1.RbacService/RegisterPolicies",
+            "/auth.v1.UserService/DeactivateUser",
+        ] {
+            assert!(!auth.is_read(path) && auth.get(path).is_some(), "{path}");
+        }
+        for path in [
+            "/game.v1.GameService/GetGame",
+            "/game.v1.HistoryService/ListFinishedGames",
+            "/game.v1.LeaderboardService/GetLeaderboard",
+        ] {
+            assert!(game.is_read(path), "{path}");
+        }
+        for path in ["/game.v1.GameService/CreateGame", "/game.v1.GameService/MakeMove"] {
+            assert!(!game.is_read(path) && game.get(path).is_some(), "{path}");
+        }
+    }
+}

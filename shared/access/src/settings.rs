@@ -1,0 +1,195 @@
+//! What a service that verifies tokens can be told about them.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use base::{StartError, clock::Clock};
+use clap::{
+    Arg, ArgGroup, Command,
+    builder::{NonEmptyStringValueParser, TypedValueParser},
+    error::ErrorKind,
+};
+use http::Uri;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use crate::{
+    feed::{ClientSecret, Follower, ServiceCredentials, auth_channel},
+    token::{AcceptedAudiences, DEFAULT_AUDIENCE, DEFAULT_ISSUER, KeySet, KeySource, Verifier},
+};
+
+/// Where auth-service listens unless it is told otherwise.
+const DEFAULT_AUTH_GRPC_URL: &str = "http://127.0.0.1:50051";
+
+/// Whose tokens count, and where the keys come from. At most one source can be given. With the credentials of a service
+/// account the keys come by the access feed of auth-service, and with them what else changes about tokens.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Access tokens")]
+#[command(group(ArgGroup::new("auth_client_secret_source").args(["auth_client_secret_file", "auth_client_secret"])))]
+pub struct VerifierSettings {
+    /// Whose access tokens are accepted: their `iss`.
+    #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_ISSUER)]
+    pub token_issuer: String,
+
+    /// Name of the deployment whose access tokens are accepted: their `aud`. Tokens for the service's own name
+    /// (`--auth-client-id`) are accepted as well.
+    #[arg(long, env = "TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_AUDIENCE)]
+    pub token_audience: String,
+
+    /// Take the verification keys from auth-service at this gRPC address. Without this and the next two it is
+    /// port 50051 of this machine.
+    #[arg(long, env = "AUTH_GRPC_URL", value_name = "URL", value_parser = Unrepeated(grpc_url))]
+    #[arg(conflicts_with_all = ["auth_jwks_url", "auth_keys_file"])]
+    pub auth_grpc_url: Option<Uri>,
+
+    /// Take the verification keys from the JSON Web Key Set at this URL.
+    #[arg(long, env = "AUTH_JWKS_URL", value_name = "URL", value_parser = Unrepeated(jwks_url))]
+    #[arg(conflicts_with = "auth_keys_file")]
+    pub auth_jwks_url: Option<Url>,
+
+    /// Take the verification keys from this file: PEM public keys, or a JSON Web Key Set.
+    #[arg(long, env = "AUTH_KEYS_FILE", value_name = "PATH")]
+    pub auth_keys_file: Option<PathBuf>,
+
+    /// Follow the access feed of auth-service as the service account with this client id: logouts, deactivations and changes
+    /// of roles then count at once. Without it the keys are all that is known.
+    #[arg(long, env = "AUTH_CLIENT_ID", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(requires = "auth_client_secret_source", conflicts_with_all = ["auth_jwks_url", "auth_keys_file"])]
+    pub auth_client_id: Option<String>,
+
+    /// File with the secret of the service account. It is read for every new token, so that it can be replaced.
+    #[arg(
+        long,
+        env = "AUTH_CLIENT_SECRET_FILE",
+        value_name = "FILE",
+        requires = "auth_client_id"
+    )]
+    pub auth_client_secret_file: Option<PathBuf>,
+
+    /// The secret itself. Better by the environment than as an argument, which others on the machine can read.
+    #[arg(
+        long,
+        env = "AUTH_CLIENT_SECRET",
+        value_name = "SECRET",
+        requires = "auth_client_id",
+        hide_env_values = true
+    )]
+    pub auth_client_secret: Option<SecretString>,
+
+    /// How often the verification keys are loaded again, in seconds, 1 to 86400.
+    #[arg(long, env = "KEYS_REFRESH_SECONDS", value_name = "SECONDS", default_value_t = 60)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub keys_refresh_seconds: u32,
+}
+
+impl VerifierSettings {
+    /// Makes a verifier as configured, with these keys. `service` is the name of the service if it has no client id.
+    pub fn verifier(&self, service: &str, keys: KeySet, clock: Clock) -> Verifier {
+        Verifier::new(&self.token_issuer, self.audiences(service), keys, clock)
+    }
+
+    /// Returns the accepted audiences. `service` is the name of the service if it has no client id.
+    pub fn audiences(&self, service: &str) -> AcceptedAudiences {
+        let own = self.auth_client_id.as_deref().unwrap_or(service);
+        AcceptedAudiences::deployment(&self.token_audience).or_service(own)
+    }
+
+    /// The file that holds the client secret, with the setting that names it.
+    pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
+        ("--auth-client-secret-file", self.auth_client_secret_file.as_deref())
+    }
+
+    /// What follows the access feed; nothing without the credentials of a service account.
+    ///
+    /// # Errors
+    ///
+    /// The file with the secret cannot be read, or there is no secret in it. What the system trusts cannot be used for `https`.
+    pub fn follower(&self) -> Result<Option<Follower>, StartError> {
+        let Some(client_id) = &self.auth_client_id else {
+            return Ok(None);
+        };
+        let (client_secret, setting) = match (&self.auth_client_secret_file, &self.auth_client_secret) {
+            (Some(file), _) => (ClientSecret::File(file.clone()), "--auth-client-secret-file"),
+            (None, Some(secret)) => (ClientSecret::Given(secret.clone()), "--auth-client-secret"),
+            (None, None) => return Err(StartError::setting("--auth-client-id needs --auth-client-secret-file")),
+        };
+        let secret = client_secret.read();
+        let secret =
+            secret.map_err(|error| StartError::Setting(format!("cannot read the secret ({setting}): {error}")))?;
+        if secret.expose_secret().is_empty() {
+            return Err(StartError::Setting(format!("the secret is empty ({setting})")));
+        }
+        let channel = auth_channel(&self.auth_address()).map_err(StartError::setting)?;
+        let credentials = ServiceCredentials {
+            client_id: client_id.clone(),
+            client_secret,
+        };
+        Ok(Some(Follower::new(channel, credentials)))
+    }
+
+    fn auth_address(&self) -> Uri {
+        let address = self.auth_grpc_url.clone();
+        address.unwrap_or_else(|| Uri::from_static(DEFAULT_AUTH_GRPC_URL))
+    }
+
+    /// The time from one load of the keys to the next.
+    pub fn keys_refresh(&self) -> Duration {
+        Duration::from_secs(self.keys_refresh_seconds.into())
+    }
+}
+
+impl From<&VerifierSettings> for KeySource {
+    fn from(settings: &VerifierSettings) -> Self {
+        if let Some(path) = &settings.auth_keys_file {
+            Self::File(path.clone())
+        } else if let Some(url) = &settings.auth_jwks_url {
+            Self::JwksUrl(url.clone())
+        } else {
+            Self::AuthService {
+                endpoint: settings.auth_address(),
+            }
+        }
+    }
+}
+
+/// Parses an address. The error of clap's own parsers repeats the text, which may hold a password where none belongs.
+#[derive(Clone)]
+struct Unrepeated<T>(fn(&str) -> Result<T, String>);
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Unrepeated<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
+        let text = value.to_str().ok_or_else(|| "must be UTF-8".to_owned());
+        text.and_then(self.0).map_err(|why| {
+            let argument = argument.map(ToString::to_string).unwrap_or_default();
+            let message = format!("invalid value for '{argument}': {why}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        })
+    }
+}
+
+fn grpc_url(text: &str) -> Result<Uri, String> {
+    let url = jwks_url(text)?;
+    if url.path() != "/" || url.query().is_some() {
+        return Err("must be an address alone, such as http://127.0.0.1:50051".to_owned());
+    }
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+fn jwks_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must start with http:// or https://".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user name or password".to_owned());
+    }
+    Ok(url)
+}

@@ -1,0 +1,137 @@
+//! Who calls.
+
+use std::{sync::OnceLock, time::Duration};
+
+use base::{
+    clock::Timestamp,
+    ids::{SessionId, UserId},
+};
+
+use super::{Claims, FIRST_PARTY_CLIENT_ID};
+
+/// A caller whose access token has been verified. Only [`Verifier`](super::Verifier) makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    user_id: UserId,
+    session_id: Option<SessionId>,
+    client_id: String,
+    audiences: Vec<String>,
+    /// The audience that a token for this service alone would have. `None` if this token is one.
+    wanted_audience: Option<String>,
+    login: String,
+    roles: Vec<String>,
+    permissions: Vec<String>,
+    token_version: i64,
+    key_id: String,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    /// End of the token's life by the monotonic clock; fixed when the token is first accepted.
+    over_at: OnceLock<Duration>,
+}
+
+impl Principal {
+    pub(super) fn new(
+        claims: Claims,
+        wanted_audience: Option<&str>,
+        key_id: &str,
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Self {
+        Self {
+            audiences: claims.aud.names().to_vec(),
+            wanted_audience: wanted_audience.map(str::to_owned),
+            user_id: claims.sub,
+            session_id: claims.sid,
+            client_id: claims.client_id,
+            login: claims.preferred_username,
+            roles: claims.roles,
+            permissions: claims.permissions,
+            token_version: claims.ver,
+            key_id: key_id.to_owned(),
+            issued_at,
+            expires_at,
+            over_at: OnceLock::new(),
+        }
+    }
+
+    /// End of the token's life by the monotonic clock; `None` until the token is first accepted. The wall clock may be
+    /// set back, and what was said about the token, such as that its session has ended, may be forgotten by then.
+    pub(super) fn over_at(&self) -> Option<Duration> {
+        self.over_at.get().copied()
+    }
+
+    /// Fixes the end of the token's life. Only the first call counts.
+    pub(super) fn set_over_at(&self, over_at: Duration) {
+        let _ = self.over_at.set(over_at);
+    }
+
+    /// The user, or the user that stands for the service.
+    pub const fn user_id(&self) -> UserId {
+        self.user_id
+    }
+
+    /// The session that the token belongs to. A person always has one.
+    pub const fn session_id(&self) -> Option<SessionId> {
+        self.session_id
+    }
+
+    /// [`FIRST_PARTY_CLIENT_ID`] for a person, its own for a service.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// Names of the services that the token is for, or of the deployment.
+    pub fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    /// The audience that a token for this service alone would have. `None` if this token is one.
+    pub fn wanted_audience(&self) -> Option<&str> {
+        self.wanted_audience.as_deref()
+    }
+
+    /// Whether a service calls in its own name, not a person.
+    pub fn is_service(&self) -> bool {
+        self.client_id != FIRST_PARTY_CLIENT_ID
+    }
+
+    /// The login when the token was issued.
+    pub fn login(&self) -> &str {
+        &self.login
+    }
+
+    /// The roles when the token was issued.
+    pub fn roles(&self) -> &[String] {
+        &self.roles
+    }
+
+    /// Whether this is one of the roles.
+    pub fn has_role(&self, name: &str) -> bool {
+        self.roles.iter().any(|role| role == name)
+    }
+
+    /// What was granted to the user directly when the token was issued, as `resource:action`.
+    pub fn permissions(&self) -> &[String] {
+        &self.permissions
+    }
+
+    /// The user's token version when the token was issued, from 0.
+    pub const fn token_version(&self) -> i64 {
+        self.token_version
+    }
+
+    /// The key that signed the token.
+    pub(crate) fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    /// When the token was issued.
+    pub const fn issued_at(&self) -> Timestamp {
+        self.issued_at
+    }
+
+    /// When the token ends, without any leeway.
+    pub const fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+}

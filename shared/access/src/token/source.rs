@@ -1,0 +1,209 @@
+//! Where the keys come from: auth-service, a JWKS URL, or a file.
+
+use std::{
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use base::tls::tls_for;
+use http::Uri;
+use proto::auth::v1::{GetJwksRequest, key_service_client::KeyServiceClient};
+use tokio::io::AsyncReadExt as _;
+use tonic::transport::Endpoint;
+use url::Url;
+
+use super::{Jwks, KeyError, KeySet, key_error::MAX_LEN, pem};
+
+/// A source answers within this time or counts as out of reach.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Where the verification keys come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// The gRPC address of auth-service, `http` or `https`: its `GetJwks`.
+    AuthService {
+        /// Such as `http://127.0.0.1:50051`.
+        endpoint: Uri,
+    },
+    /// A JWKS (RFC 7517) at this `http` or `https` URL. Redirects are not followed.
+    JwksUrl(Url),
+    /// A file with one or several PEM sections `PUBLIC KEY` (RFC 8410), or with a JWKS.
+    File(PathBuf),
+}
+
+/// Why there are no keys to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeySourceError {
+    /// The file cannot be read.
+    #[error("cannot read the key file {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The service or URL does not answer as it should.
+    #[error("cannot get the keys from {origin}: {reason}")]
+    Unreachable {
+        /// Its address.
+        origin: String,
+        /// What happened.
+        reason: String,
+    },
+    /// What the source holds is not a set of keys to verify with.
+    #[error("cannot use the keys from {origin}: {error}")]
+    Unusable {
+        /// The file or address.
+        origin: String,
+        /// What is wrong.
+        error: KeyError,
+    },
+}
+
+impl KeySource {
+    /// Gets the keys, once.
+    pub async fn load(&self) -> Result<Jwks, KeySourceError> {
+        let read = async {
+            match self {
+                Self::AuthService { endpoint } => self.ask_auth_service(endpoint).await,
+                Self::JwksUrl(url) => self.get_url(url).await,
+                Self::File(path) => self.read_file(path).await,
+            }
+        };
+        match tokio::time::timeout(ANSWER_WITHIN, read).await {
+            Ok(keys) => keys,
+            Err(_) => Err(self.unreachable_because(format!("no answer within {} s", ANSWER_WITHIN.as_secs()))),
+        }
+    }
+
+    /// Finds out at start what can be known at start: loads a file, whose absence or content is then an error of
+    /// configuration. A service or URL may come up later, and is left to [`follow`](Self::follow).
+    pub async fn prepare(&self, keys: &KeySet) -> Result<(), KeySourceError> {
+        if let Self::File(_) = self {
+            keys.replace(self.load().await?);
+        }
+        Ok(())
+    }
+}
+
+impl KeySource {
+    async fn ask_auth_service(&self, endpoint: &Uri) -> Result<Jwks, KeySourceError> {
+        let tls = tls_for(endpoint);
+        let mut endpoint = Endpoint::from(endpoint.clone());
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls).map_err(|error| self.unreachable(&error))?;
+        }
+        let channel = endpoint.connect().await.map_err(|error| self.unreachable(&error))?;
+        let response = KeyServiceClient::new(channel)
+            .max_decoding_message_size(MAX_LEN)
+            .get_jwks(GetJwksRequest {})
+            .await
+            .map_err(|status| self.unreachable(&status))?;
+        response.into_inner().try_into().map_err(|error| self.unusable(error))
+    }
+
+    async fn get_url(&self, url: &Url) -> Result<Jwks, KeySourceError> {
+        let mut client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none());
+        if url.scheme() == "http" {
+            // Without redirects there is no TLS to come: a machine without root certificates will do.
+            client = client.tls_certs_only([]);
+        }
+        let client = client.build().map_err(|error| self.unreachable(&error))?;
+        let request = client
+            .get(url.clone())
+            .header(http::header::ACCEPT, "application/jwk-set+json, application/json");
+        let mut response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error.without_url()))?;
+        if response.status() != http::StatusCode::OK {
+            return Err(self.unreachable_because(format!("it answered {}", response.status())));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| self.unreachable(&error.without_url()))?
+        {
+            if body.len() + chunk.len() > MAX_LEN {
+                return Err(self.unusable(KeyError::TooLarge));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Jwks::from_json(&body).map_err(|error| self.unusable(error))
+    }
+
+    async fn read_file(&self, path: &Path) -> Result<Jwks, KeySourceError> {
+        let content = read(path).await.map_err(|error| KeySourceError::Unreadable {
+            path: path.to_owned(),
+            error,
+        })?;
+        let keys = if content.len() > MAX_LEN {
+            Err(KeyError::TooLarge)
+        } else if content.trim_ascii_start().starts_with(b"{") {
+            Jwks::from_json(&content)
+        } else {
+            pem::public_keys(&content)
+        };
+        keys.map_err(|error| self.unusable(error))
+    }
+
+    /// The path or address, without what may be secret in a URL.
+    fn origin(&self) -> String {
+        match self {
+            Self::AuthService { endpoint } => {
+                let authority = endpoint.authority().map_or("", |authority| authority.as_str());
+                // What stands before an @ is a password at worst.
+                let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+                format!("auth-service at {address}")
+            }
+            Self::JwksUrl(url) => format!("{}{}", url.origin().ascii_serialization(), url.path()),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+
+    fn unreachable(&self, error: &dyn Error) -> KeySourceError {
+        self.unreachable_because(with_causes(error))
+    }
+
+    fn unreachable_because(&self, reason: String) -> KeySourceError {
+        KeySourceError::Unreachable {
+            origin: self.origin(),
+            reason,
+        }
+    }
+
+    fn unusable(&self, error: KeyError) -> KeySourceError {
+        KeySourceError::Unusable {
+            origin: self.origin(),
+            error,
+        }
+    }
+}
+
+/// Reads at most one byte more than is allowed.
+async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let file = tokio::fs::File::open(path).await?;
+    file.take(MAX_LEN as u64 + 1).read_to_end(&mut content).await?;
+    Ok(content)
+}
+
+/// The error's text and those of its causes: the transports say little in the first.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

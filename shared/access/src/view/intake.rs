@@ -1,0 +1,192 @@
+//! Takes the messages of one stream into the view.
+//!
+//! A snapshot is collected, and then replaces what was known of roles and keys, all at once. Revocations that were known stay,
+//! and a key that was withdrawn stays withdrawn, whatever a snapshot says: the database behind it may have lost them. Two
+//! streams may run at the same time, since a consumer opens the next one before it leaves the last; so what one of them says
+//! late does not undo what the other has already said.
+
+use std::sync::Arc;
+
+use base::clock::{ALLOWANCE, Timestamp};
+use proto::auth::v1::WatchResponse;
+
+use super::{
+    error::FeedError,
+    known::{Effect, Keep, Known},
+    position::{Epoch, Position},
+    shared::Shared,
+};
+use crate::token::Jwks;
+
+/// Takes the messages of one stream into an [`AccessView`](super::AccessView).
+pub struct AccessIntake {
+    shared: Arc<Shared>,
+    /// Where the view stood before the stream was asked for.
+    from: Option<Position>,
+    stage: Stage,
+}
+
+enum Stage {
+    Begun,
+    /// A snapshot, or one that is older than what the view knows by another stream.
+    Collecting(Box<Collected>),
+    Live,
+}
+
+struct Collected {
+    known: Known,
+    keys: Option<Jwks>,
+    /// Time at which the last part was sent, by the server's clock.
+    server_time: Option<Timestamp>,
+    is_complete: bool,
+}
+
+impl AccessIntake {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let from = shared.read().known.position;
+        Self {
+            shared,
+            from,
+            stage: Stage::Begun,
+        }
+    }
+
+    /// Takes in the next message. Says whether the view stands where the stream does: from then on another stream is not needed.
+    ///
+    /// # Errors
+    ///
+    /// The message makes no sense. The view stays at the last event that did.
+    pub fn apply(&mut self, message: WatchResponse) -> Result<bool, FeedError> {
+        let epoch: Epoch = message.epoch.parse().map_err(|_| FeedError::BadEpoch)?;
+        let server_time = message.server_time.map(Timestamp::from);
+        let keep = Keep::new(self.shared.clock.monotonic(), message.revocation_seconds, server_time);
+        let mut collected = match std::mem::replace(&mut self.stage, Stage::Begun) {
+            Stage::Begun if message.is_snapshot => Box::new(Collected::new(epoch)),
+            Stage::Collecting(collected) if message.is_snapshot != collected.is_complete => collected,
+            Stage::Live if !message.is_snapshot => {
+                self.follow(epoch, message, &keep)?;
+                self.stage = Stage::Live;
+                return Ok(true);
+            }
+            Stage::Begun | Stage::Collecting(_) | Stage::Live => return Err(FeedError::OutOfPlace),
+        };
+        collected.server_time = server_time;
+        collected.add(epoch, message, &keep)?;
+        let is_swapped = collected.is_complete && self.swap(&mut collected);
+        self.stage = if is_swapped {
+            Stage::Live
+        } else {
+            Stage::Collecting(collected)
+        };
+        Ok(is_swapped)
+    }
+
+    /// Replaces what the view knows of roles and keys, and keeps the revocations, unless another stream has brought the view
+    /// further since this one began.
+    fn swap(&self, collected: &mut Collected) -> bool {
+        let went_back;
+        {
+            let mut state = self.shared.write();
+            // A database that was put back without a new epoch ends before where the view already was when this began.
+            let was_put_back = self.from.is_some_and(|from| {
+                collected
+                    .known
+                    .position
+                    .is_some_and(|at| at.epoch == from.epoch && at.sequence < from.sequence)
+            });
+            if collected.known.is_behind(&state.known) && !was_put_back {
+                return false;
+            }
+            if let Some(keys) = collected.keys.take() {
+                self.shared.replace_keys_of(&mut state.withdrawn, keys);
+            }
+            let before = std::mem::replace(&mut state.known, std::mem::take(&mut collected.known));
+            let own = self.shared.clock.now();
+            let taken = collected.server_time.unwrap_or(own).max(own);
+            went_back = before
+                .position
+                .is_some_and(|position| !state.known.goes_on_from(position));
+            state.known.keep_all(before, taken.plus(ALLOWANCE));
+            state.known.forget_before(self.shared.clock.monotonic());
+            state.heard = tokio::time::Instant::now();
+        }
+        if went_back {
+            self.shared.set_back();
+        }
+        self.shared.set_loaded();
+        self.shared.set_revoked();
+        self.shared.set_moved();
+        true
+    }
+
+    fn follow(&self, epoch: Epoch, message: WatchResponse, keep: &Keep) -> Result<(), FeedError> {
+        let mut has_revoked = false;
+        let result = {
+            let mut state = self.shared.write();
+            let state = &mut *state;
+            let follow = || {
+                let known = &mut state.known;
+                let position = known.position.filter(|position| position.epoch == epoch);
+                let mut position = position.ok_or(FeedError::OtherPlace)?;
+                for event in message.events {
+                    let sequence = event.sequence;
+                    if sequence <= position.sequence {
+                        continue;
+                    }
+                    let effect = known.apply(event, keep)?;
+                    position.sequence = sequence;
+                    known.position = Some(position);
+                    has_revoked |= effect != Effect::None;
+                    if let Effect::Keys(keys) = effect {
+                        self.shared.replace_keys_of(&mut state.withdrawn, keys);
+                    }
+                }
+                if message.sequence < position.sequence {
+                    return Err(FeedError::OtherPlace);
+                }
+                position.sequence = message.sequence;
+                known.position = Some(position);
+                known.forget_before(self.shared.clock.monotonic());
+                Ok(())
+            };
+            let result = follow();
+            if result.is_ok() {
+                state.heard = tokio::time::Instant::now();
+            }
+            result
+        };
+        if has_revoked {
+            self.shared.set_revoked();
+        }
+        self.shared.set_moved();
+        result
+    }
+}
+
+impl Collected {
+    fn new(epoch: Epoch) -> Self {
+        Self {
+            known: Known::beginning(epoch),
+            keys: None,
+            server_time: None,
+            is_complete: false,
+        }
+    }
+
+    fn add(&mut self, epoch: Epoch, message: WatchResponse, keep: &Keep) -> Result<(), FeedError> {
+        if self.known.position.is_some_and(|position| position.epoch != epoch) {
+            return Err(FeedError::OtherPlace);
+        }
+        for event in message.events {
+            if let Effect::Keys(keys) = self.known.apply(event, keep)? {
+                self.keys = Some(keys);
+            }
+        }
+        self.known.position = Some(Position {
+            epoch,
+            sequence: message.sequence,
+        });
+        self.is_complete |= message.is_caught_up;
+        Ok(())
+    }
+}

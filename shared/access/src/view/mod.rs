@@ -1,0 +1,25 @@
+//! What a service knows of revocations and roles, which every request asks: is this token still good, does this role
+//! still hold that permission.
+//!
+//! Whatever learns of changes gives them to an [`AccessIntake`], which takes the messages of one stream of the access
+//! feed into the [`AccessView`].
+
+mod error;
+mod intake;
+mod known;
+mod position;
+mod shared;
+mod silence_rule;
+#[cfg(test)]
+pub(crate) mod tests;
+#[expect(clippy::module_inception, reason = "the room is named for the view")]
+mod view;
+
+pub use self::{
+    error::FeedError,
+    intake::AccessIntake,
+    known::LostRevocations,
+    position::{Epoch, EpochKind, Position},
+    silence_rule::{OnSilence, SilenceRule, SilenceSettings},
+    view::{AccessView, Refused},
+};

@@ -1,0 +1,122 @@
+//! What all clones of a view share, and what an intake changes.
+
+use std::{
+    collections::BTreeSet,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use base::{clock::Clock, telemetry};
+use tokio::{sync::watch, time::Instant};
+
+use super::known::Known;
+use crate::token::{Jwks, KeySet};
+
+/// How often the feed went back to before what was known.
+const WENT_BACK: &str = "access_feed_went_back_total";
+
+pub(super) struct Shared {
+    state: RwLock<State>,
+    pub(super) keys: KeySet,
+    pub(super) clock: Clock,
+    pub(super) follows: bool,
+    pub(super) loaded: watch::Sender<bool>,
+    pub(super) revoked: watch::Sender<()>,
+    pub(super) moved: watch::Sender<()>,
+    /// How often the feed went back.
+    pub(super) back: watch::Sender<u64>,
+}
+
+pub(super) struct State {
+    pub(super) known: Known,
+    pub(super) withdrawn: Withdrawn,
+    pub(super) heard: Instant,
+}
+
+/// Keys that counted once and were taken out. They never count again: a database that lost the withdrawal of
+/// a leaked key offers it anew.
+#[derive(Debug, Default)]
+pub(super) struct Withdrawn {
+    kids: BTreeSet<String>,
+    /// Those of them that the feed offers now.
+    pub(super) offered: BTreeSet<String>,
+}
+
+/// Describes the metrics before anything is measured. Counting begins at zero, so that the first change is seen.
+pub(super) fn describe_metrics() {
+    telemetry::metrics::recorder();
+    metrics::describe_counter!(
+        WENT_BACK,
+        "How often the access feed went back to before what this process knew: the database was put back, or has lost its last \
+         commits."
+    );
+    metrics::counter!(WENT_BACK).increment(0);
+}
+
+impl Shared {
+    pub(super) fn new(known: Known, keys: KeySet, clock: Clock, follows: bool) -> Self {
+        let state = State {
+            known,
+            withdrawn: Withdrawn::default(),
+            heard: Instant::now(),
+        };
+        Self {
+            state: RwLock::new(state),
+            loaded: watch::Sender::new(!follows),
+            keys,
+            clock,
+            follows,
+            revoked: watch::Sender::new(()),
+            moved: watch::Sender::new(()),
+            back: watch::Sender::new(0),
+        }
+    }
+
+    // Nothing in here is left half written by a panic: what changes is built first.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_loaded(&self) {
+        self.loaded.send_replace(true);
+    }
+
+    pub(super) fn set_moved(&self) {
+        self.moved.send_replace(());
+    }
+
+    pub(super) fn set_revoked(&self) {
+        self.revoked.send_replace(());
+    }
+
+    /// Notes that the feed went back.
+    pub(super) fn set_back(&self) {
+        self.back.send_modify(|times| *times += 1);
+        metrics::counter!(WENT_BACK).increment(1);
+        tracing::error!(
+            "the access feed went back to before what this process knows: auth-service's database was put back, or a standby \
+             was promoted that lacked the last commits; what is known stays refused for tokens from before"
+        );
+    }
+
+    /// Lets these keys count, but for those that were withdrawn.
+    pub(super) fn replace_keys_of(&self, withdrawn: &mut Withdrawn, keys: Jwks) {
+        let offered: BTreeSet<String> = keys.keys().iter().map(|key| key.kid().to_owned()).collect();
+        let gone = self.keys.names().into_iter().filter(|kid| !offered.contains(kid));
+        withdrawn.kids.extend(gone);
+        let again: BTreeSet<String> = withdrawn.kids.intersection(&offered).cloned().collect();
+        for kid in again.difference(&withdrawn.offered) {
+            tracing::error!(
+                kid,
+                "the access feed offers a signing key that it had withdrawn: its tokens stay refused; if the database was put \
+                 back from a back-up, run `auth-service after-restore`"
+            );
+        }
+        self.keys
+            .replace_with(keys.into_keys().filter(|key| !again.contains(key.kid())));
+        withdrawn.offered = again;
+    }
+}

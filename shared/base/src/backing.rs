@@ -1,0 +1,56 @@
+//! What a service stands on, such as a database.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{StartError, clock::Clock, running::Running};
+
+/// Pause before a start goes on whose backing went away.
+const OUTAGE_PAUSE: Duration = Duration::from_millis(250);
+
+/// Whatever a service cannot serve without. `()` stands for nothing.
+pub trait Backing: Clone + Send + Sync + 'static {
+    /// Waits until it can be used. Returns false if `stop` was cancelled first.
+    fn wait(&self, stop: &CancellationToken) -> impl Future<Output = bool> + Send;
+
+    /// Whether it can be used now. Answers within a second.
+    fn check(&self) -> impl Future<Output = bool> + Send;
+
+    /// Reports its metrics, and watches the clock where it has one, until the stop token is cancelled.
+    fn report(&self, clock: &Clock, running: &Running);
+}
+
+impl Backing for () {
+    async fn wait(&self, stop: &CancellationToken) -> bool {
+        !stop.is_cancelled()
+    }
+
+    async fn check(&self) -> bool {
+        true
+    }
+
+    fn report(&self, _clock: &Clock, _running: &Running) {}
+}
+
+/// Waits until the backing can be used and prepares it, again if it goes away meanwhile. Returns `None` if `stop` was
+/// cancelled first.
+pub async fn when_available<B: Backing, T, F: Future<Output = Result<T, StartError>>>(
+    backing: &B,
+    stop: &CancellationToken,
+    prepare: impl Fn() -> F,
+) -> Result<Option<T>, StartError> {
+    while backing.wait(stop).await {
+        let Some(outcome) = stop.run_until_cancelled(prepare()).await else {
+            break;
+        };
+        match outcome {
+            Err(StartError::Outage(error)) => {
+                tracing::warn!(error, "the database went away during the start");
+                tokio::time::sleep(OUTAGE_PAUSE).await;
+            }
+            outcome => return outcome.map(Some),
+        }
+    }
+    Ok(None)
+}

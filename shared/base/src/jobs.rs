@@ -1,0 +1,50 @@
+//! What a service does by itself, now and then.
+//!
+//! On several replicas each does it, so a job must be right where another one has just done the same.
+
+use std::{convert::Infallible, fmt::Display, time::Duration};
+
+use futures_util::future::BoxFuture;
+
+use crate::{clock::Clock, running::Running};
+
+impl Running {
+    /// Runs a task that has no end of its own.
+    pub fn follow(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop_token().clone();
+        self.spawn(name, async move {
+            stop.run_until_cancelled(task).await;
+            Ok::<_, Infallible>(())
+        });
+    }
+
+    /// Calls `job` at once and then every `interval`, give or take a tenth: replicas that started together shall not work together for
+    /// ever. What fails is tried again the next time.
+    pub fn every<E: Display + Send + 'static>(
+        &self,
+        interval: Duration,
+        name: &'static str,
+        job: impl Fn() -> BoxFuture<'static, Result<(), E>> + Send + 'static,
+    ) {
+        self.every_by(&Clock::system(), interval, name, job);
+    }
+
+    /// The same with an interval that passes by this clock.
+    pub fn every_by<E: Display + Send + 'static>(
+        &self,
+        clock: &Clock,
+        interval: Duration,
+        name: &'static str,
+        job: impl Fn() -> BoxFuture<'static, Result<(), E>> + Send + 'static,
+    ) {
+        let clock = clock.clone();
+        self.follow(name, async move {
+            loop {
+                if let Err(error) = job().await {
+                    tracing::warn!(job = name, %error, "failed; trying again later");
+                }
+                clock.sleep(interval.mul_f64(rand::random_range(0.9..1.1))).await;
+            }
+        });
+    }
+}

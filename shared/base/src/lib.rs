@@ -1,0 +1,30 @@
+//! What every crate and service here stands on: time, ids, validation, errors, settings, telemetry,
+//! and how a program starts and ends.
+//!
+//! Nothing in here knows of a database, of tokens or of a server.
+
+pub mod backing;
+pub mod clock;
+pub mod descriptors;
+pub mod error;
+pub mod ids;
+mod jobs;
+pub mod listen;
+pub mod local;
+pub mod page;
+pub mod places;
+pub mod program;
+pub mod rate;
+pub mod running;
+pub mod secret_files;
+pub mod shares;
+#[cfg(feature = "diesel")]
+pub mod sql_types;
+mod start_error;
+pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod tls;
+pub mod validate;
+
+pub use self::start_error::StartError;

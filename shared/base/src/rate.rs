@@ -1,0 +1,220 @@
+//! Limits of calls per key, and per client address. They are in memory, and so cost no query: they stand before everything that
+//! costs more.
+//!
+//! The generic cell rate algorithm (ITU-T I.371), by the crate `governor`.
+
+use std::{
+    array,
+    fmt::Debug,
+    hash::Hash,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use governor::{
+    DefaultKeyedRateLimiter, Quota, RateLimiter,
+    clock::{Clock as _, DefaultClock},
+};
+use ipnet::{IpNet, Ipv6Net};
+
+/// After this many calls, keys that have all of their calls again are forgotten. So what is kept is bounded by the calls of
+/// the time that it takes to have them again.
+const FORGET_EVERY: usize = 1024;
+
+/// IPv6 prefixes that count as one client, and how many times the rate of a /64 each of them has. A provider gives a household
+/// a /64 or a /56, and a site up to a /48 (RFC 6177): whoever guesses has at least one of them to themselves.
+const IPV6_PREFIXES: [(u8, u32); 3] = [(64, 1), (56, 4), (48, 16)];
+
+/// How many calls a key has.
+#[derive(Clone, Copy, Debug)]
+pub struct RateRule {
+    /// 0 is any number.
+    pub per_minute: u32,
+    /// At once; at least 1.
+    pub burst: u32,
+}
+
+/// Counts the calls of each key.
+#[derive(Clone, Debug)]
+pub struct KeyedLimit<K: Clone + Debug + Eq + Hash>(Option<Arc<Counted<K>>>);
+
+#[derive(Debug)]
+struct Counted<K: Clone + Debug + Eq + Hash> {
+    limiter: DefaultKeyedRateLimiter<K>,
+    clock: DefaultClock,
+    calls: AtomicUsize,
+}
+
+impl<K: Clone + Debug + Eq + Hash> KeyedLimit<K> {
+    /// Creates a limit by this rule for each key.
+    pub fn new(rule: RateRule) -> Self {
+        let quota = NonZeroU32::new(rule.per_minute)
+            .map(|rate| Quota::per_minute(rate).allow_burst(NonZeroU32::new(rule.burst).unwrap_or(NonZeroU32::MIN)));
+        Self(quota.map(|quota| {
+            Arc::new(Counted {
+                limiter: RateLimiter::keyed(quota),
+                clock: DefaultClock::default(),
+                calls: AtomicUsize::new(0),
+            })
+        }))
+    }
+
+    /// Counts a call.
+    ///
+    /// # Errors
+    ///
+    /// The key has no call left; it has one again after this time.
+    pub fn admit(&self, key: &K) -> Result<(), Duration> {
+        let Some(counted) = &self.0 else {
+            return Ok(());
+        };
+        if counted.calls.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
+            counted.limiter.retain_recent();
+            counted.limiter.shrink_to_fit();
+        }
+        counted
+            .limiter
+            .check_key(key)
+            .map_err(|until| until.wait_time_from(counted.clock.now()))
+    }
+}
+
+/// Counts the calls of each client address: an IPv4 address, or the /64, /56 and /48 of an IPv6 address, where the /56 has 4 times the
+/// rate of the /64, and the /48 16 times.
+#[derive(Clone, Debug)]
+pub struct AddressLimit {
+    /// One for each of [`IPV6_PREFIXES`]. The first is also that of IPv4 addresses.
+    levels: [KeyedLimit<IpNet>; IPV6_PREFIXES.len()],
+}
+
+impl AddressLimit {
+    /// Creates a limit by this rule for each IPv4 address and each IPv6 /64.
+    pub fn new(rule: RateRule) -> Self {
+        Self {
+            levels: IPV6_PREFIXES.map(|(_, factor)| {
+                KeyedLimit::new(RateRule {
+                    per_minute: rule.per_minute.saturating_mul(factor),
+                    burst: rule.burst.saturating_mul(factor),
+                })
+            }),
+        }
+    }
+
+    /// Counts a call from this bucket, a client's network. A call from within the process has none, and no limit.
+    ///
+    /// # Errors
+    ///
+    /// The address, or a prefix of it, has no call left; it has one again after this time.
+    pub fn admit(&self, bucket: Option<IpNet>) -> Result<(), Duration> {
+        let Some(bucket) = bucket else {
+            return Ok(());
+        };
+        // The narrowest first: what it refuses takes nothing from its neighbours.
+        for (level, prefix) in self.levels.iter().zip(prefixes(bucket)) {
+            level.admit(&prefix)?;
+        }
+        Ok(())
+    }
+}
+
+/// The networks that a client's bucket belongs to and that count as one client, the narrowest first: three of an IPv6 address, and the
+/// one of an IPv4 address.
+pub fn prefixes(bucket: IpNet) -> impl Iterator<Item = IpNet> {
+    let prefixes: [Option<IpNet>; IPV6_PREFIXES.len()] = match bucket {
+        IpNet::V4(_) => array::from_fn(|level| (level == 0).then_some(bucket)),
+        IpNet::V6(network) => IPV6_PREFIXES.map(|(bits, _)| {
+            let prefix = Ipv6Net::new(network.addr(), bits).ok()?;
+            Some(prefix.trunc().into())
+        }),
+    };
+    prefixes.into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit(limit: &AddressLimit, network: &str) -> Result<(), Duration> {
+        limit.admit(Some(network.parse().expect("a network")))
+    }
+
+    #[test]
+    fn an_address_has_its_burst_and_no_other_pays_for_it() {
+        let limit = AddressLimit::new(RateRule {
+            per_minute: 1,
+            burst: 2,
+        });
+        assert!(admit(&limit, "192.0.2.1/32").is_ok());
+        assert!(admit(&limit, "192.0.2.1/32").is_ok());
+        let wait = admit(&limit, "192.0.2.1/32").expect_err("a third call");
+        assert!((30..=60).contains(&wait.as_secs()), "{wait:?}");
+        assert!(admit(&limit, "192.0.2.2/32").is_ok());
+        assert!(limit.admit(None).is_ok());
+    }
+
+    #[test]
+    fn the_networks_around_an_ipv6_network_have_4_and_16_times_its_calls() {
+        let rule = RateRule {
+            per_minute: 1,
+            burst: 1,
+        };
+        for (networks, expected) in [
+            // All in one /56, all in one /48, and each in another /48.
+            (
+                (0..=255)
+                    .map(|last| format!("2001:db8:1:{last:x}::/64"))
+                    .collect::<Vec<_>>(),
+                4,
+            ),
+            (
+                (0..=255).map(|last| format!("2001:db8:1:{last:x}00::/64")).collect(),
+                16,
+            ),
+            ((0..=255).map(|last| format!("2001:db8:{last:x}:1::/64")).collect(), 256),
+        ] {
+            let limit = AddressLimit::new(rule);
+            let admitted = networks.iter().filter(|text| admit(&limit, text).is_ok()).count();
+            assert_eq!(admitted, expected, "{}", networks[0]);
+        }
+    }
+
+    #[test]
+    fn a_network_that_has_no_calls_left_takes_none_from_its_neighbours() {
+        let limit = AddressLimit::new(RateRule {
+            per_minute: 1,
+            burst: 1,
+        });
+        let admitted = |text: &str| admit(&limit, text).is_ok();
+        assert!(admitted("2001:db8:1:1::/64"));
+        for _ in 0..100 {
+            assert!(!admitted("2001:db8:1:1::/64"));
+        }
+        assert!(admitted("2001:db8:1:2::/64") && admitted("2001:db8:1:100::/64"));
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let limit = AddressLimit::new(RateRule {
+            per_minute: 0,
+            burst: 1,
+        });
+        assert!((0..1000).all(|_| admit(&limit, "192.0.2.1/32").is_ok()));
+    }
+
+    #[test]
+    fn addresses_that_are_gone_are_forgotten() {
+        let limit = KeyedLimit::new(RateRule {
+            per_minute: u32::MAX,
+            burst: 1,
+        });
+        for key in 0..50_000 {
+            assert!(limit.admit(&key).is_ok());
+        }
+        let kept = limit.0.expect("a limit").limiter.len();
+        assert!(kept <= 2 * FORGET_EVERY, "{kept}");
+    }
+}

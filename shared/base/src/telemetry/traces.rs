@@ -1,0 +1,137 @@
+//! Traces: the spans of `tracing`, sent by OTLP to a collector where there is one.
+//!
+//! A call is a span of kind `server` that continues its caller's trace (W3C Trace Context), and every statement of SQL in it one of kind
+//! `client`. A statement is named for the function that makes it; its text and its values stay here.
+
+use std::{sync::OnceLock, time::Duration};
+
+use http::{HeaderMap, Uri};
+use opentelemetry::{
+    propagation::TextMapPropagator as _,
+    trace::{TraceContextExt as _, TracerProvider as _},
+};
+use opentelemetry_http::HeaderExtractor;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider},
+};
+use tracing::{Span, Subscriber};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
+use url::Url;
+
+use crate::{StartError, tls::tls_for};
+
+/// The target of the spans of statements. They are for traces alone.
+pub const SQL: &str = "sql";
+/// The target of the spans of health checks and reflection. They are for logs alone.
+pub const INFRASTRUCTURE: &str = "infrastructure";
+
+/// How long the last spans may take to leave.
+const FLUSH: Duration = Duration::from_secs(3);
+
+static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
+
+/// Where traces go.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Traces")]
+pub struct TraceSettings {
+    /// Collector that traces are sent to by OTLP over gRPC, such as `http://127.0.0.1:4317`. None: there are no traces.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<Url>,
+    /// Part of the calls that are traced, beside those whose caller is [0 to 1].
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_name = "RATIO", value_parser = parse_ratio)]
+    pub trace_ratio: f64,
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| "must be a number from 0 to 1".to_owned())
+}
+
+/// A layer that sends spans to the collector, if there is one.
+pub(super) fn layer<S>(settings: &TraceSettings, service: &'static str) -> Result<Option<impl Layer<S>>, StartError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let Some(endpoint) = &settings.otlp_endpoint else {
+        return Ok(None);
+    };
+    let bad = |error: &dyn std::fmt::Display| StartError::Setting(format!("--otlp-endpoint: {error}"));
+    let address: Uri = endpoint.as_str().parse().map_err(|error| bad(&error))?;
+    let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint.as_str());
+    if let Some(tls) = tls_for(&address) {
+        exporter = exporter.with_tls_config(tls);
+    }
+    let exporter = exporter.build().map_err(|error| bad(&error))?;
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
+            settings.trace_ratio,
+        ))))
+        .with_resource(Resource::builder().with_service_name(service).build())
+        .build();
+    let tracer = provider.tracer(service);
+    if PROVIDER.set(provider).is_err() {
+        return Ok(None);
+    }
+    let spans = Targets::new()
+        .with_default(tracing::Level::INFO)
+        .with_target(SQL, tracing::Level::DEBUG)
+        .with_target(INFRASTRUCTURE, tracing::level_filters::LevelFilter::OFF)
+        // What the exporter itself does.
+        .with_target("opentelemetry", tracing::level_filters::LevelFilter::OFF)
+        .with_target("h2", tracing::level_filters::LevelFilter::OFF);
+    let layer = tracing_opentelemetry::layer()
+        .with_tracer(tracer)
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_tracked_inactivity(false);
+    Ok(Some(layer.with_filter(spans)))
+}
+
+/// Makes the span part of its caller's trace, and notes the trace in the field `trace_id`. Before the span is entered.
+pub fn continue_trace(span: &Span, headers: &HeaderMap) {
+    if PROVIDER.get().is_none() {
+        return;
+    }
+    let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
+    // A caller who is not traced, such as a gateway that leaves it to the services, decides nothing.
+    if caller.span().span_context().is_sampled() && span.set_parent(caller).is_err() {
+        return;
+    }
+    let trace_id = span.context().span().span_context().trace_id();
+    span.record("trace_id", tracing::field::display(trace_id));
+}
+
+/// Sends what is still here.
+pub(crate) async fn flush() {
+    let Some(provider) = PROVIDER.get() else { return };
+    let shutdown = tokio::task::spawn_blocking(|| provider.shutdown_with_timeout(FLUSH));
+    if !matches!(tokio::time::timeout(FLUSH, shutdown).await, Ok(Ok(Ok(())))) {
+        tracing::debug!("the last spans were not sent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_from_0_to_1() {
+        for (text, ratio) in [
+            ("0", Some(0.0)),
+            ("1", Some(1.0)),
+            ("0.25", Some(0.25)),
+            ("1.1", None),
+            ("-1", None),
+            ("NaN", None),
+            ("x", None),
+        ] {
+            assert_eq!(parse_ratio(text).ok(), ratio, "{text}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! What can go wrong with a database, sorted by what a caller can do about it.
+
+use std::time::Duration;
+
+use base::error::ErrorReply;
+use diesel::result::{ConnectionError, DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
+use diesel_async::pooled_connection::{PoolError as Refused, deadpool::PoolError};
+use proto::authz::v1::ErrorReason;
+use tonic::Code;
+
+/// When a caller is told to try again.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// What a store function gives.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the database. Its text is for the log; a caller gets the [`ErrorReply`] that it turns into.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be reached, does not answer in time, or has no room left. The same call may work later.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// The server takes no writes: a standby, or one that was made read-only. After a fail-over the same call may work.
+    #[error("the database takes no writes: {0}")]
+    ReadOnly(String),
+    /// A pooler gave a connection the session of another one. See [`PoolerError::NoPreparedStatements`](super::PoolerError).
+    #[error("{why}: {0}", why = super::PoolerError::NoPreparedStatements)]
+    StatementLost(String),
+    /// Another transaction won: a deadlock, a serialization failure, a lock not granted in time. The call may be repeated.
+    #[error("the transaction lost against another: {0}")]
+    Conflict(String),
+    /// There is a row with these values already.
+    #[error("the unique constraint {constraint} is violated")]
+    Unique {
+        /// `<table>_<columns>_key`; on PostgreSQL the constraint's own name.
+        constraint: String,
+    },
+    /// A row that must be there is not.
+    #[error("a row that must be there is not")]
+    NotFound,
+    /// Anything else: a fault of ours.
+    #[error("{0}")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// Whether the unique constraint on these columns of `table` was violated; several columns are joined by `_`.
+    ///
+    /// On PostgreSQL the constraint must be named `<table>_<column>_key`, as the server names it by itself.
+    pub fn is_unique_violation_of(&self, table: &str, column: &str) -> bool {
+        matches!(self, Self::Unique { constraint } if *constraint == format!("{table}_{column}_key"))
+    }
+
+    /// Whether the database is out of reach or takes no writes now, so that the same may work later.
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::ReadOnly(_))
+    }
+
+    /// The same error for another call that met with it.
+    pub(super) fn repeated(&self) -> Self {
+        match self {
+            Self::Unavailable(text) => Self::Unavailable(text.clone()),
+            Self::ReadOnly(text) => Self::ReadOnly(text.clone()),
+            Self::StatementLost(text) => Self::StatementLost(text.clone()),
+            Self::Conflict(text) => Self::Conflict(text.clone()),
+            Self::Unique { constraint } => Self::Unique {
+                constraint: constraint.clone(),
+            },
+            Self::NotFound => Self::NotFound,
+            Self::Internal(error) => Self::Internal(error.to_string().into()),
+        }
+    }
+}
+
+impl From<DieselError> for Error {
+    fn from(error: DieselError) -> Self {
+        match error {
+            DieselError::NotFound => Self::NotFound,
+            DieselError::DatabaseError(kind, information) => match kind {
+                DatabaseErrorKind::UniqueViolation => Self::Unique {
+                    constraint: constraint(&*information),
+                },
+                // What a row refers to was deleted meanwhile: it had been looked up before.
+                DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ForeignKeyViolation => {
+                    Self::Conflict(information.message().to_owned())
+                }
+                DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection => {
+                    Self::Unavailable(information.message().to_owned())
+                }
+                DatabaseErrorKind::ReadOnlyTransaction => Self::ReadOnly(information.message().to_owned()),
+                kind => by_message(DieselError::DatabaseError(kind, information)),
+            },
+            other => Self::Internal(Box::new(other)),
+        }
+    }
+}
+
+impl From<ConnectionError> for Error {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::CouldntSetupConfiguration(error @ DieselError::DatabaseError(..)) => {
+                match Self::from(error) {
+                    error @ (Self::ReadOnly(_) | Self::StatementLost(_)) => error,
+                    error => Self::Unavailable(error.to_string()),
+                }
+            }
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<PoolError> for Error {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(Refused::ConnectionError(error)) => error.into(),
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<&Error> for ErrorReply {
+    /// Logs what the caller is not told.
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Unavailable(_) | Error::ReadOnly(_) | Error::StatementLost(_) => {
+                tracing::warn!(%error, "database unavailable");
+                Self::new(
+                    Code::Unavailable,
+                    ErrorReason::DatabaseUnavailable,
+                    "the database is not available; try again",
+                )
+                .with_retry_about(RETRY_AFTER)
+            }
+            Error::Conflict(_) => {
+                tracing::debug!(%error, "transaction conflict");
+                Self::new(
+                    Code::Aborted,
+                    ErrorReason::TransactionConflict,
+                    "the change lost against another one at the same moment; try again",
+                )
+            }
+            Error::Unique { .. } | Error::NotFound | Error::Internal(_) => {
+                tracing::error!(%error, "database error");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<Error> for ErrorReply {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+/// PostgreSQL gives the name; SQLite `UNIQUE constraint failed: users.login` or `... failed: index 'name'`.
+fn constraint(information: &dyn DatabaseErrorInformation) -> String {
+    if let Some(name) = information.constraint_name() {
+        return name.to_owned();
+    }
+    let message = information.message();
+    let Some((_, columns)) = message.split_once("constraint failed: ") else {
+        return message.to_owned();
+    };
+    if let Some(index) = columns.strip_prefix("index '") {
+        return index.trim_end_matches('\'').to_owned();
+    }
+    let mut name = String::new();
+    for column in columns.split(", ") {
+        let (table, column) = column.split_once('.').unwrap_or(("", column));
+        if name.is_empty() {
+            name.push_str(table);
+        }
+        name.push('_');
+        name.push_str(column);
+    }
+    name + "_key"
+}
+
+/// Neither diesel nor diesel-async hands out the SQLSTATE or SQLite's result code of these, only the message.
+fn by_message(error: DieselError) -> Error {
+    const CONFLICT: [&str; 3] = [
+        "deadlock detected",
+        "canceling statement due to lock timeout",
+        "could not obtain lock on row",
+    ];
+    const UNAVAILABLE: [&str; 17] = [
+        "database is locked",
+        "database table is locked",
+        "database or disk is full",
+        "disk I/O error",
+        "unable to open database file",
+        "No space left on device",
+        "canceling statement due to statement timeout",
+        "canceling statement due to user request",
+        "terminating connection due to",
+        "the database system is",
+        "remaining connection slots are reserved",
+        "too many clients already",
+        // PgBouncer, whose errors have no codes of their own.
+        "query_wait_timeout",
+        "query timeout",
+        "server conn crashed",
+        "server login has been failing",
+        "server shutting down",
+    ];
+    let DieselError::DatabaseError(_, information) = &error else {
+        return Error::Internal(Box::new(error));
+    };
+    let message = information.message();
+    if CONFLICT.iter().any(|text| message.contains(text)) {
+        Error::Conflict(message.to_owned())
+    } else if UNAVAILABLE.iter().any(|text| message.contains(text)) {
+        Error::Unavailable(message.to_owned())
+    } else if message.starts_with("prepared statement ") {
+        Error::StatementLost(message.to_owned())
+    } else {
+        Error::Internal(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Status;
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    fn of_sqlite(kind: DatabaseErrorKind, message: &str) -> Error {
+        DieselError::DatabaseError(kind, Box::new(message.to_owned())).into()
+    }
+
+    #[test]
+    fn a_caller_learns_nothing_internal() {
+        let errors = [
+            Error::Unavailable("inner".to_owned()),
+            Error::ReadOnly("inner".to_owned()),
+            Error::Conflict("inner".to_owned()),
+            Error::Unique {
+                constraint: "inner".to_owned(),
+            },
+            Error::NotFound,
+            Error::Internal("inner".into()),
+        ];
+        let codes = errors.map(|error| {
+            let status = Status::from(ErrorReply::from(error));
+            assert!(!format!("{status:?}").contains("inner"), "{status:?}");
+            (status.code(), status.get_error_details().retry_info().is_some())
+        });
+        assert_eq!(
+            codes,
+            [
+                (Code::Unavailable, true),
+                (Code::Unavailable, true),
+                (Code::Aborted, false),
+                (Code::Internal, false),
+                (Code::Internal, false),
+                (Code::Internal, false),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_index_of_sqlite_goes_by_its_name() {
+        let error = of_sqlite(
+            DatabaseErrorKind::UniqueViolation,
+            "UNIQUE constraint failed: index 'users_email_key'",
+        );
+        assert!(error.is_unique_violation_of("users", "email"), "{error:?}");
+    }
+
+    #[test]
+    fn what_the_database_says_decides_whether_a_call_may_be_repeated() {
+        for message in [
+            "database is locked",
+            "terminating connection due to administrator command",
+        ] {
+            let error = of_sqlite(DatabaseErrorKind::Unknown, message);
+            assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
+        }
+        let error = of_sqlite(DatabaseErrorKind::Unknown, "no such table: users");
+        assert!(matches!(error, Error::Internal(_)), "{error:?}");
+        let error = of_sqlite(DatabaseErrorKind::SerializationFailure, "could not serialize access");
+        assert!(matches!(error, Error::Conflict(_)), "{error:?}");
+    }
+}

@@ -1,0 +1,74 @@
+//! Storage on SQLite and PostgreSQL.
+//!
+//! A query is written once, in [`query!`], and type-checked for both backends. Writes go through [`write_tx!`]:
+//! `BEGIN IMMEDIATE` on the single writer of SQLite, a plain `BEGIN` (READ COMMITTED) on PostgreSQL. What differs
+//! beyond that (row locks, advisory locks, TLS) has its one place in here.
+//!
+//! Every wait is bounded: for a connection, for a statement, for a commit. A connection whose state is not known,
+//! because a call was cancelled in the middle of a statement or the database did not answer, is closed and not reused.
+
+mod args;
+mod backend;
+mod command;
+mod conn;
+mod connector;
+mod database;
+mod error;
+mod in_place;
+mod lease;
+mod loader;
+mod macros;
+mod migrate;
+mod migrate_error;
+mod notify;
+mod open_error;
+mod pool;
+mod pooler;
+mod pooler_error;
+mod postgres;
+pub mod prelude;
+mod prepared;
+mod server;
+mod settings;
+mod settled;
+mod sqlite;
+mod start;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod time;
+mod tls;
+mod transaction;
+
+// The attribute for tests names this crate from outside.
+#[cfg(test)]
+extern crate self as db;
+
+#[cfg(test)]
+use self::tests::MIGRATIONS;
+pub use base::sql_types;
+
+pub use self::{
+    args::DatabaseArgs,
+    backend::Backend,
+    command::Migrate,
+    conn::{Conn, Raw, Statement},
+    database::Db,
+    error::{Error, Result},
+    lease::Lease,
+    loader::Loader,
+    migrate::{MigrationLock, Migrations, bring_up_to_date, migrate, pending},
+    migrate_error::MigrateError,
+    notify::{Announced, Announcements, Notifications, announce, notify},
+    open_error::OpenError,
+    pooler_error::PoolerError,
+    prepared::{Cached, CachedDsl, Prepared, Words, prepared},
+    settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
+    time::DatabaseTime,
+    transaction::{Snapshot, Transaction},
+};
+
+/// Rows of one statement: SQLite takes 32,766 values and PostgreSQL 65,535.
+#[doc(hidden)]
+pub const MAX_ROWS: usize = 2000;

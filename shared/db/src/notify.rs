@@ -1,0 +1,377 @@
+//! Word between transactions: whoever commits can wake whoever waits, in this process on SQLite and in every process
+//! on PostgreSQL (LISTEN and NOTIFY).
+//!
+//! A notification says only that there may be something to read. One can be lost with a connection, so whoever waits also
+//! looks by itself now and then.
+//!
+//! There are two kinds. [`notify`] is part of a transaction, and says that something has changed. [`announce`] comes after one, and
+//! says what: PostgreSQL lets transactions that notify commit one after the other only, which is too dear for what happens all the
+//! time. Announcements are gathered and sent beside the transactions.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use diesel::sql_types::Text;
+use diesel_async::RunQueryDsl as _;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use tokio::sync::{broadcast, mpsc, watch};
+use uuid::Uuid;
+
+use super::{
+    Conn, Raw, Result,
+    conn::{bounded, read_only},
+    postgres::Pool,
+    prepared,
+};
+
+const RECONNECT_FIRST: Duration = Duration::from_millis(100);
+const RECONNECT_LONGEST: Duration = Duration::from_secs(2);
+/// A connection on which nothing comes is asked this often whether it lives.
+const PROBE: Duration = Duration::from_secs(5);
+/// Announcements that wait for one subscriber. Whoever falls further behind looks at everything.
+const HEARD: usize = 4096;
+/// Announcements that wait to be sent to other processes. What comes beyond is sent as one that is about everything.
+const UNSENT: usize = 4096;
+/// Keys in one message: of 33 bytes each, and a message has at most 8000.
+const KEYS: usize = 200;
+
+/// The subscribers in this process, by channel. Clones share them.
+#[derive(Clone)]
+pub(super) struct Hub(Arc<Shared>);
+
+struct Shared {
+    channels: Mutex<HashMap<&'static str, Channel>>,
+    /// Connections to the server that passes notifications on to other processes. `None` on SQLite.
+    server: Option<Pool>,
+}
+
+struct Channel {
+    waiting: watch::Sender<()>,
+    heard: broadcast::Sender<Announced>,
+    /// Somebody in this process has subscribed.
+    is_listened_to: bool,
+    settle: Option<Arc<Settle>>,
+    outbox: Option<Outbox>,
+}
+
+type Settle = dyn Fn(i64) -> BoxFuture<'static, ()> + Send + Sync;
+
+/// What other processes are still to be told.
+struct Outbox {
+    /// Of this process, which hears its own messages and has no need of them.
+    origin: Uuid,
+    unsent: mpsc::Sender<Uuid>,
+    overflown: Arc<AtomicBool>,
+}
+
+/// What has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// What has this key.
+    About(Uuid),
+    /// Something may have been missed, so anything.
+    Anything,
+}
+
+/// What has been announced on a channel.
+#[derive(Debug)]
+pub struct Announcements(broadcast::Receiver<Announced>);
+
+impl Announcements {
+    /// The next one.
+    pub async fn next(&mut self) -> Announced {
+        match self.0.recv().await {
+            Ok(announced) => announced,
+            Err(broadcast::error::RecvError::Lagged(_)) => Announced::Anything,
+            // The database is closed: nobody commits any more.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self {
+            waiting: watch::Sender::new(()),
+            heard: broadcast::Sender::new(HEARD),
+            is_listened_to: false,
+            settle: None,
+            outbox: None,
+        }
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("waiting", &self.waiting.receiver_count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Wakes its holder after commits that notified the channel.
+#[derive(Clone, Debug)]
+pub struct Notifications(watch::Receiver<()>);
+
+impl Notifications {
+    /// Returns once somebody may have committed since the last return, or since the subscription.
+    pub async fn notified(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The database is closed: nobody commits any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The same, and after this much time in any case.
+    pub async fn notified_within(&mut self, time: Duration) {
+        let _ = tokio::time::timeout(time, self.notified()).await;
+    }
+}
+
+impl Hub {
+    /// The hub of a file, which one process serves.
+    pub(super) fn of_process() -> Self {
+        Self::new(None)
+    }
+
+    /// The hub of a server, which other processes use as well.
+    pub(super) fn of_server(pool: Pool) -> Self {
+        Self::new(Some(pool))
+    }
+
+    fn new(server: Option<Pool>) -> Self {
+        Self(Arc::new(Shared {
+            channels: Mutex::default(),
+            server,
+        }))
+    }
+
+    pub(super) fn wake(&self, channel: &'static str) {
+        if let Some(channel) = self.channels().get(channel) {
+            channel.waiting.send_replace(());
+        }
+    }
+
+    /// Waits for what [`Self::settle_commits`] was told to wait for.
+    pub(super) async fn settle(&self, channel: &'static str, number: i64) {
+        let settle = self.channels().get(channel).and_then(|channel| channel.settle.clone());
+        if let Some(settle) = settle {
+            settle(number).await;
+        }
+    }
+
+    /// Takes in what the server says: nothing but that there is something, or who announces what.
+    fn heard(&self, channel: &'static str, payload: &str) {
+        let channels = self.channels();
+        let Some(channel) = channels.get(channel) else { return };
+        let mut words = payload.split(' ').map(str::parse::<Uuid>);
+        let Some(Ok(origin)) = words.next() else {
+            channel.waiting.send_replace(());
+            return;
+        };
+        if channel.outbox.as_ref().is_some_and(|outbox| outbox.origin == origin) {
+            return;
+        }
+        for word in words {
+            // An error means that nobody has subscribed.
+            let _ = channel.heard.send(word.map_or(Announced::Anything, Announced::About));
+        }
+    }
+
+    /// Something may have been missed.
+    fn lost_touch(&self, channel: &'static str) {
+        if let Some(channel) = self.channels().get(channel) {
+            channel.waiting.send_replace(());
+            let _ = channel.heard.send(Announced::Anything);
+        }
+    }
+
+    fn channels(&self) -> MutexGuard<'_, HashMap<&'static str, Channel>> {
+        self.0.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hub {
+    /// See [`Db::subscribe`](crate::Db::subscribe).
+    pub(super) fn subscribe(&self, channel: &'static str) -> Notifications {
+        Notifications(self.listen(channel, |channel| channel.waiting.subscribe()))
+    }
+
+    /// See [`Db::announcements`](crate::Db::announcements).
+    pub(super) fn announcements(&self, channel: &'static str) -> Announcements {
+        Announcements(self.listen(channel, |channel| channel.heard.subscribe()))
+    }
+
+    /// See [`Db::announce`](crate::Db::announce).
+    pub(super) fn announce(&self, channel: &'static str, key: Uuid) {
+        let mut channels = self.channels();
+        let entry = channels.entry(channel).or_default();
+        let _ = entry.heard.send(Announced::About(key));
+        if let Some(pool) = &self.0.server {
+            let outbox = entry.outbox.get_or_insert_with(|| {
+                let (unsent, queue) = mpsc::channel(UNSENT);
+                let (origin, overflown) = (Uuid::new_v4(), Arc::<AtomicBool>::default());
+                tokio::spawn(send(channel, origin, pool.clone(), queue, Arc::clone(&overflown)));
+                Outbox {
+                    origin,
+                    unsent,
+                    overflown,
+                }
+            });
+            if outbox.unsent.try_send(key).is_err() {
+                outbox.overflown.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// See [`Db::settle_commits`](crate::Db::settle_commits).
+    pub(super) fn settle_commits<F>(&self, channel: &'static str, settle: impl Fn(i64) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let settle = move |number| settle(number).boxed();
+        self.channels().entry(channel).or_default().settle = Some(Arc::new(settle));
+    }
+
+    fn listen<T>(&self, channel: &'static str, subscribe: impl FnOnce(&Channel) -> T) -> T {
+        let mut channels = self.channels();
+        let entry = channels.entry(channel).or_default();
+        let is_first = !std::mem::replace(&mut entry.is_listened_to, true);
+        let subscription = subscribe(entry);
+        drop(channels);
+        if let (Some(pool), true) = (&self.0.server, is_first) {
+            // Weak: the task ends with the database's last handle.
+            tokio::spawn(listen(channel, pool.clone(), Arc::downgrade(&self.0)));
+        }
+        subscription
+    }
+}
+
+/// Wakes the channel's subscribers when the transaction commits. The number is for whoever [settles](crate::Db::settle_commits) commits; of several in
+/// one transaction the last one counts.
+pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Result<()> {
+    conn.wake_after_commit(channel, number);
+    let (raw, statement) = conn.start(|| "NOTIFY");
+    let result = match raw {
+        Raw::Sqlite(_) => Ok(()),
+        Raw::Postgres(c) => {
+            let notify = prepared::<()>("SELECT pg_notify(")
+                .bind::<Text, _>(channel)
+                .text(", '')");
+            statement.run(notify.execute(c)).await.map(|_| ())
+        }
+    };
+    statement.end(result)
+}
+
+/// Tells whoever listens to this channel, once the transaction has committed, that what has this key has changed. Other processes hear of it a
+/// moment later, unless this one ends before.
+pub fn announce(conn: &mut Conn, channel: &'static str, key: Uuid) {
+    conn.announce_after_commit(channel, key);
+}
+
+/// Tells the other processes what this one announces: as much at a time as has gathered meanwhile.
+async fn send(
+    channel: &'static str,
+    origin: Uuid,
+    pool: Pool,
+    mut queue: mpsc::Receiver<Uuid>,
+    overflown: Arc<AtomicBool>,
+) {
+    let mut keys = Vec::new();
+    while queue.recv_many(&mut keys, KEYS).await > 0 {
+        keys.sort_unstable();
+        keys.dedup();
+        let mut payload = origin.simple().to_string();
+        if overflown.swap(false, Ordering::SeqCst) {
+            payload.push_str(" *");
+        } else {
+            for key in keys.drain(..) {
+                payload.push(' ');
+                payload.push_str(key.simple().encode_lower(&mut Uuid::encode_buffer()));
+            }
+        }
+        keys.clear();
+        let mut wait = RECONNECT_FIRST;
+        while let Err(error) = sent(channel, &pool, &payload).await {
+            if queue.is_closed() {
+                return;
+            }
+            tracing::debug!(channel, %error, "cannot announce; trying again");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RECONNECT_LONGEST);
+        }
+    }
+}
+
+async fn sent(channel: &'static str, pool: &Pool, payload: &str) -> Result<()> {
+    let conn = &mut pool.get().await?;
+    let (raw, statement) = conn.start(|| "NOTIFY");
+    let result = match raw {
+        Raw::Sqlite(_) => Ok(()),
+        Raw::Postgres(c) => {
+            let notify = prepared::<()>("SELECT pg_notify(").bind::<Text, _>(channel).text(", ");
+            let notify = notify.bind::<Text, _>(payload).text(")");
+            statement.run(notify.execute(c)).await.map(|_| ())
+        }
+    };
+    statement.end(result)
+}
+
+/// Passes on what the server says, from one connection after the other.
+async fn listen(channel: &'static str, pool: Pool, hub: Weak<Shared>) {
+    let mut wait = RECONNECT_FIRST;
+    while let Some(shared) = hub.upgrade() {
+        let hub_now = Hub(shared);
+        match listening(channel, &pool).await {
+            Ok(mut conn) => {
+                wait = RECONNECT_FIRST;
+                hub_now.lost_touch(channel);
+                drop(hub_now);
+                loop {
+                    let next = async { pin!(conn.notifications_stream()).next().await };
+                    match tokio::time::timeout(PROBE, next).await {
+                        Ok(Some(Ok(said))) => {
+                            let Some(shared) = hub.upgrade() else { return };
+                            Hub(shared).heard(channel, &said.payload);
+                        }
+                        Ok(Some(Err(_)) | None) => break,
+                        Err(_elapsed) => {
+                            // A server in recovery tells nothing: nobody can notify there.
+                            let probe = bounded(Some(PROBE), read_only(&mut conn));
+                            if probe.await.unwrap_or(true) {
+                                break;
+                            }
+                            if hub.strong_count() == 0 {
+                                return;
+                            }
+                        }
+                    }
+                }
+                tracing::debug!(channel, "the connection that listens is gone; making another");
+            }
+            Err(error) => {
+                drop(hub_now);
+                tracing::debug!(channel, %error, "cannot listen; trying again");
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RECONNECT_LONGEST);
+    }
+}
+
+async fn listening(channel: &'static str, pool: &Pool) -> Result<diesel_async::AsyncPgConnection> {
+    let mut conn = pool.dedicated().await?;
+    // The name is one of ours, and an identifier cannot be bound.
+    let listen = diesel::sql_query(format!("LISTEN \"{channel}\""));
+    bounded(Some(PROBE), listen.execute(&mut conn)).await?;
+    Ok(conn)
+}

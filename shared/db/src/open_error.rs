@@ -1,0 +1,33 @@
+//! Why a database cannot be opened.
+
+use std::{io, path::PathBuf};
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process serves the file. Several processes need PostgreSQL.
+    #[error("the database {} is in use by another process, which holds the lock on {}.lock", .0.display(), .0.display())]
+    InUse(PathBuf),
+    /// The file, or the lock beside it, cannot be made or opened.
+    #[error("the database {} cannot be opened: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not a database that can be used.
+    #[error("the database {} cannot be used: {message}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// TLS cannot be set up as the URL asks.
+    #[error("TLS to the database cannot be set up: {0}")]
+    Tls(String),
+    /// The pool refused its settings.
+    #[error("the connection pool cannot be made: {0}")]
+    Pool(String),
+}

@@ -1,0 +1,75 @@
+//! What operators see of a pool of connections, by OpenTelemetry's names.
+
+use std::time::{Duration, Instant};
+
+use base::telemetry;
+use deadpool::managed::QueueMode;
+use diesel_async::pooled_connection::deadpool::PoolError;
+use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+
+use super::{Error, Result};
+
+/// Which connection is taken: the one that was given back last. It has warm caches, on PostgreSQL's side as well, and those that are too many rest.
+pub(super) const QUEUE_MODE: QueueMode = QueueMode::Lifo;
+const COUNT: &str = "db_client_connection_count";
+const MAX: &str = "db_client_connection_max";
+const PENDING: &str = "db_client_connection_pending_requests";
+const WAIT: &str = "db_client_connection_wait_time_seconds";
+const TIMEOUTS: &str = "db_client_connection_timeouts_total";
+
+/// The metrics of one pool.
+pub(super) struct PoolMetrics {
+    used: Gauge,
+    idle: Gauge,
+    max: Gauge,
+    pending: Gauge,
+    wait: Histogram,
+    timeouts: Counter,
+}
+
+impl PoolMetrics {
+    /// Of the pool of this name.
+    pub(super) fn new(pool: &str) -> Self {
+        // Before anything is measured.
+        telemetry::metrics::recorder();
+        metrics::describe_gauge!(COUNT, "Connections of a pool, by state: used or idle.");
+        metrics::describe_gauge!(MAX, "Connections that a pool may have.");
+        metrics::describe_gauge!(PENDING, "Tasks that wait for a connection.");
+        metrics::describe_histogram!(WAIT, Unit::Seconds, "Time that a task waited for a connection.");
+        metrics::describe_counter!(TIMEOUTS, "Tasks that got no connection in time.");
+        let pool = pool.to_owned();
+        Self {
+            used: gauge!(COUNT, "pool" => pool.clone(), "state" => "used"),
+            idle: gauge!(COUNT, "pool" => pool.clone(), "state" => "idle"),
+            max: gauge!(MAX, "pool" => pool.clone()),
+            pending: gauge!(PENDING, "pool" => pool.clone()),
+            wait: histogram!(WAIT, "pool" => pool.clone()),
+            timeouts: counter!(TIMEOUTS, "pool" => pool),
+        }
+    }
+
+    /// A connection of the pool that `get` asks, after at most this time.
+    pub(super) async fn get<T>(
+        &self,
+        timeout: Duration,
+        get: impl Future<Output = std::result::Result<T, PoolError>>,
+    ) -> Result<T> {
+        let start = Instant::now();
+        let got = tokio::time::timeout(timeout, get).await;
+        self.wait.record(start.elapsed().as_secs_f64());
+        let got = got.map_err(|_| {
+            self.timeouts.increment(1);
+            Error::Unavailable("no connection was free or could be made in time".to_owned())
+        });
+        Ok(got??)
+    }
+
+    /// Notes how it stands: at most so many, so many there are, so many of them idle, so many wait.
+    pub(super) fn set(&self, [max, size, idle, pending]: [usize; 4]) {
+        let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        self.max.set(count(max));
+        self.used.set(count(size.saturating_sub(idle)));
+        self.idle.set(count(idle));
+        self.pending.set(count(pending));
+    }
+}

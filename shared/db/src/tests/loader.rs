@@ -1,0 +1,100 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
+
+use super::*;
+use crate::{
+    Backend, Db, Loader,
+    testing::{TestDatabase, on_both_backends},
+    write_tx,
+};
+
+/// Those that [`counted`] has made, on SQLite and on PostgreSQL.
+static STATEMENTS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+
+fn statements(backend: Backend) -> &'static AtomicUsize {
+    &STATEMENTS[usize::from(backend == Backend::Postgres)]
+}
+
+fn counted<'a>(conn: &'a mut Conn, ids: &'a [UserId]) -> BoxFuture<'a, Result<Vec<(UserId, String)>>> {
+    statements(conn.backend()).fetch_add(1, Ordering::Relaxed);
+    logins(conn, ids)
+}
+
+fn logins<'a>(conn: &'a mut Conn, ids: &'a [UserId]) -> BoxFuture<'a, Result<Vec<(UserId, String)>>> {
+    async move {
+        let found = accounts::table.filter(accounts::id.eq_any(ids));
+        query!(conn, |c| found.select((accounts::id, accounts::login)).load(c).await)
+    }
+    .boxed()
+}
+
+fn broken<'a>(conn: &'a mut Conn, _: &'a [UserId]) -> BoxFuture<'a, Result<Vec<(UserId, String)>>> {
+    async move {
+        let missing =
+            crate::prepared::<(crate::sql_types::Uuid, diesel::sql_types::Text)>("SELECT id, login FROM missing");
+        query!(conn, |c| missing.load(c).await)
+    }
+    .boxed()
+}
+
+async fn insert(db: &Db, account: &Account) {
+    let inserted: Result<()> = write_tx!(db, |tx| account_insert(tx, account).await);
+    inserted.expect("inserted");
+}
+
+#[on_both_backends]
+async fn many_calls_are_answered_by_few_statements(database: TestDatabase) {
+    let people: Vec<Account> = (0..100).map(|number| Account::new(&format!("user-{number}"))).collect();
+    for person in &people {
+        insert(database.db(), person).await;
+    }
+    let loader = Loader::new(database.db().clone(), counted);
+    let asked = people.iter().chain(&people).map(|person| loader.get(person.id));
+    for (found, person) in join_all(asked).await.into_iter().zip(people.iter().chain(&people)) {
+        assert_eq!(found.expect("read"), Some(person.login.clone()));
+    }
+    let statements = statements(database.backend()).load(Ordering::Relaxed);
+    match database.backend() {
+        Backend::Sqlite => assert_eq!(statements, 200),
+        Backend::Postgres => assert!(statements < 100, "{statements}"),
+    }
+    assert_eq!(loader.get(UserId::generate()).await.expect("read"), None);
+    // What was written before a call came is seen by it.
+    for number in 0..50 {
+        let person = Account::new(&format!("late-{number}"));
+        insert(database.db(), &person).await;
+        let (found, _) = tokio::join!(loader.get(person.id), loader.get(people[0].id));
+        assert_eq!(found.expect("read"), Some(person.login));
+    }
+}
+
+#[on_both_backends]
+async fn an_error_reaches_everybody_who_waits_for_the_statement(database: TestDatabase) {
+    let loader = Loader::new(database.db().clone(), broken);
+    for found in join_all((0..20).map(|_| loader.get(UserId::generate()))).await {
+        assert!(matches!(found, Err(Error::Internal(_))), "{found:?}");
+    }
+}
+
+#[on_both_backends]
+async fn a_call_that_is_cancelled_takes_nobody_along(database: TestDatabase) {
+    let person = Account::new("ann");
+    insert(database.db(), &person).await;
+    let loader = Loader::new(database.db().clone(), logins);
+    for _ in 0..50 {
+        // The first one starts the reader, and is gone.
+        let cancelled = async {
+            tokio::select! {
+                biased;
+                _ = loader.get(person.id) => {}
+                () = std::future::ready(()) => {}
+            }
+        };
+        let ((), found) = tokio::join!(cancelled, loader.get(person.id));
+        assert_eq!(found.expect("read"), Some("ann".to_owned()));
+    }
+}

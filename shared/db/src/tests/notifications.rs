@@ -1,0 +1,195 @@
+use std::time::Duration;
+
+use base::testing::block_on;
+
+use super::*;
+use crate::{
+    Backend, Db, Notifications, notify,
+    testing::{TestDatabase, on_both_backends, postgres::Cluster},
+    write_tx,
+};
+
+const CHANNEL: &str = "news";
+/// Used up only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn announce(db: &Db) -> Result<()> {
+    write_tx!(db, |tx| notify(tx, CHANNEL, 0).await)
+}
+
+async fn hears(news: &mut Notifications) {
+    tokio::time::timeout(PATIENCE, news.notified())
+        .await
+        .expect("it is woken");
+}
+
+/// Waits until nothing is left of what came before. A listener may wake its subscribers when it has connected.
+async fn settled(db: &Db, news: &mut Notifications) {
+    hears(news).await;
+    let marked = async {
+        announce(db).await.unwrap();
+        hears(news).await;
+    };
+    marked.await;
+    while tokio::time::timeout(Duration::from_millis(200), news.notified())
+        .await
+        .is_ok()
+    {}
+}
+
+#[on_both_backends]
+async fn a_commit_wakes_every_subscriber_of_its_channel(database: TestDatabase) {
+    let (mut one, mut two) = (database.db().subscribe(CHANNEL), database.db().subscribe(CHANNEL));
+    announce(database.db()).await.unwrap();
+    hears(&mut one).await;
+    hears(&mut two).await;
+}
+
+#[on_both_backends]
+async fn a_commit_waits_for_what_settles_it(database: TestDatabase) {
+    let (numbers, mut settled) = tokio::sync::mpsc::unbounded_channel();
+    database.db().settle_commits(CHANNEL, move |number| {
+        let numbers = numbers.clone();
+        // Not at once, so that a commit that does not wait is seen.
+        async move {
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            let _ = numbers.send(number);
+        }
+    });
+    let committed: Result<()> = write_tx!(database.db(), |tx| {
+        notify(tx, CHANNEL, 1).await?;
+        notify(tx, "elsewhere", 3).await?;
+        notify(tx, CHANNEL, 2).await
+    });
+    committed.unwrap();
+    assert_eq!(settled.try_recv(), Ok(2));
+    let rolled_back: Result<()> = write_tx!(database.db(), |tx| {
+        notify(tx, CHANNEL, 4).await?;
+        Err(Error::NotFound)
+    });
+    rolled_back.unwrap_err();
+    assert!(settled.try_recv().is_err());
+}
+
+#[on_both_backends]
+async fn what_was_committed_can_be_read_by_whoever_is_woken(database: TestDatabase) {
+    let mut news = database.db().subscribe(CHANNEL);
+    let account = Account::new("kim");
+    let committed: Result<()> = write_tx!(database.db(), |tx| {
+        notify(tx, CHANNEL, 0).await?;
+        account_insert(tx, &account).await
+    });
+    committed.unwrap();
+    hears(&mut news).await;
+    let mut conn = database.db().read().await.unwrap();
+    assert!(account_by_id(&mut conn, account.id).await.unwrap().is_some());
+}
+
+#[on_both_backends]
+async fn a_rollback_and_another_channel_wake_nobody(database: TestDatabase) {
+    let mut news = database.db().subscribe(CHANNEL);
+    announce(database.db()).await.unwrap();
+    settled(database.db(), &mut news).await;
+    let rolled_back: Result<()> = write_tx!(database.db(), |tx| {
+        notify(tx, CHANNEL, 0).await?;
+        Err(Error::NotFound)
+    });
+    assert!(rolled_back.is_err());
+    let elsewhere: Result<()> = write_tx!(database.db(), |tx| notify(tx, "elsewhere", 0).await);
+    elsewhere.unwrap();
+    let woken = tokio::time::timeout(Duration::from_millis(300), news.notified()).await;
+    assert!(woken.is_err());
+}
+
+#[on_both_backends]
+async fn a_snapshot_stays_at_its_moment(database: TestDatabase) {
+    let mut snapshot = database.db().snapshot().await.unwrap();
+    assert_eq!(account_count(snapshot.conn()).await.unwrap(), 0);
+    let account = Account::new("kim");
+    let committed: Result<()> = write_tx!(database.db(), |tx| account_insert(tx, &account).await);
+    committed.unwrap();
+    assert_eq!(account_count(snapshot.conn()).await.unwrap(), 0);
+    snapshot.end().await;
+    let mut conn = database.db().read().await.unwrap();
+    assert_eq!(account_count(&mut conn).await.unwrap(), 1);
+}
+
+#[on_both_backends]
+async fn a_snapshot_cannot_write(database: TestDatabase) {
+    let mut snapshot = database.db().snapshot().await.unwrap();
+    assert!(account_insert(snapshot.conn(), &Account::new("kim")).await.is_err());
+}
+
+#[test]
+fn a_commit_wakes_the_other_processes() {
+    block_on(async {
+        let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
+        let other = database.replica().await;
+        let mut news = other.subscribe(CHANNEL);
+        // Until it listens, only what comes before its first word can be missed.
+        hears(&mut news).await;
+        announce(database.db()).await.unwrap();
+        hears(&mut news).await;
+    });
+}
+
+#[test]
+fn a_listener_comes_back_with_the_server() {
+    block_on(async {
+        let cluster = Cluster::start(None);
+        let settings = crate::DatabaseSettings::new(cluster.url("postgres").parse().expect("a URL"));
+        let (db, other) = (
+            Db::connect(&settings).await.unwrap(),
+            Db::connect(&settings).await.unwrap(),
+        );
+        let mut news = other.subscribe(CHANNEL);
+        announce(&db).await.unwrap();
+        settled(&db, &mut news).await;
+        cluster.stop();
+        cluster.start_again();
+        // It says so when it listens again, since something may have been missed.
+        hears(&mut news).await;
+        let announced = async {
+            while announce(&db).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, announced)
+            .await
+            .expect("the server is back");
+        hears(&mut news).await;
+    });
+}
+
+#[test]
+fn nobody_listens_for_a_database_that_is_closed() {
+    async fn listeners(database: &TestDatabase) -> i64 {
+        #[derive(QueryableByName)]
+        struct Count {
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            count: i64,
+        }
+        let sql = "SELECT count(*) AS count FROM pg_stat_activity \
+            WHERE datname = current_database() AND query LIKE 'LISTEN%' OR query = 'SELECT 1' AND datname = current_database()";
+        let mut conn = database.db().read().await.unwrap();
+        let row: Result<Count> = query!(&mut conn, |c| diesel::sql_query(sql).get_result(c).await);
+        row.unwrap().count
+    }
+
+    block_on(async {
+        let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
+        let other = database.replica().await;
+        let mut news = other.subscribe(CHANNEL);
+        hears(&mut news).await;
+        assert_eq!(listeners(&database).await, 1);
+        drop((other, news));
+        let gone = async {
+            while listeners(&database).await > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.expect("the listener ends");
+    });
+}

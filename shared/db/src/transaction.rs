@@ -1,0 +1,183 @@
+//! Write transactions that no cancelled call can tear or leave open.
+
+use std::{sync::Arc, time::Duration};
+
+use diesel::connection::{AnsiTransactionManager as SyncTransactions, TransactionManager as _};
+use diesel_async::{AnsiTransactionManager, TransactionManager as _};
+use futures_util::FutureExt as _;
+use tracing::Instrument as _;
+
+use super::{Conn, Error, Raw, Result, in_place::Disk, notify::Hub};
+
+/// How long an abandoned transaction may take to roll back, before its connection is closed instead.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open write transaction. Dropped without [`commit`](Self::commit), it rolls back.
+pub struct Transaction {
+    /// `None` once it ended.
+    conn: Option<Conn>,
+    hub: Hub,
+    /// The disk of the file, on SQLite.
+    disk: Option<Arc<Disk>>,
+}
+
+/// A connection that sees one moment of the database, and cannot write.
+pub struct Snapshot(Option<Conn>);
+
+impl Transaction {
+    pub(super) async fn begin(mut conn: Conn, hub: Hub, disk: Option<Arc<Disk>>) -> Result<Self> {
+        let begin = conn.beginning("BEGIN");
+        let (raw, statement) = conn.start(|| "BEGIN");
+        let result = match raw {
+            // A deferred transaction that turns into a write can fail with BUSY whatever the timeout.
+            Raw::Sqlite(c) => {
+                let begin = c.spawn_blocking(|c| SyncTransactions::begin_transaction_sql(c, "BEGIN IMMEDIATE"));
+                statement.run(begin).await
+            }
+            Raw::Postgres(c) => {
+                statement
+                    .run(AnsiTransactionManager::begin_transaction_sql(c, &begin))
+                    .await
+            }
+        };
+        statement.end(result)?;
+        Ok(Self {
+            conn: Some(conn),
+            hub,
+            disk,
+        })
+    }
+
+    /// The connection that the transaction's queries run on.
+    pub fn conn(&mut self) -> &mut Conn {
+        self.conn.as_mut().expect("only commit, rollback and drop take it")
+    }
+
+    /// Commits. Once begun, the commit goes on when the caller is cancelled.
+    ///
+    /// A transaction in which a statement failed cannot be committed, on either backend: PostgreSQL would quietly
+    /// roll it back. It ends with [`Error::Internal`].
+    pub async fn commit(mut self) -> Result<()> {
+        let Some(conn) = self.conn.take() else { return Ok(()) };
+        let (hub, disk) = (self.hub.clone(), self.disk.take());
+        // Then only what comes after the commit, that others have heard of it, may have to be waited for elsewhere.
+        let is_quick = disk.as_ref().is_some_and(|disk| disk.is_quick());
+        let commit = async move {
+            if conn.has_failed() || conn.is_unsettled() {
+                roll_back(conn).await;
+                return Err(Error::Internal("a statement failed before the commit".into()));
+            }
+            commit(conn, &hub, disk).await
+        };
+        let mut commit = Box::pin(commit.in_current_span());
+        if is_quick && let Some(result) = commit.as_mut().now_or_never() {
+            return result;
+        }
+        match tokio::spawn(commit).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::Internal(Box::new(error))),
+        }
+    }
+
+    /// Rolls back. Where that fails, the connection is closed, which comes to the same.
+    pub async fn rollback(mut self) {
+        if let Some(conn) = self.conn.take() {
+            roll_back(conn).await;
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Some(conn) = self.conn.take() else { return };
+        // Without a runtime the open transaction is noticed when the connection is taken from the pool again.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(roll_back(conn).in_current_span());
+        }
+    }
+}
+
+impl Snapshot {
+    pub(super) async fn begin(mut conn: Conn) -> Result<Self> {
+        let begin = conn.beginning("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+        let (raw, statement) = conn.start(|| "BEGIN");
+        let result = match raw {
+            // The first read fixes the moment.
+            Raw::Sqlite(c) => c.spawn_blocking(SyncTransactions::begin_transaction).await,
+            Raw::Postgres(c) => {
+                statement
+                    .run(AnsiTransactionManager::begin_transaction_sql(c, &begin))
+                    .await
+            }
+        };
+        statement.end(result)?;
+        Ok(Self(Some(conn)))
+    }
+
+    /// The connection that the queries run on.
+    pub fn conn(&mut self) -> &mut Conn {
+        self.0.as_mut().expect("only drop takes it")
+    }
+
+    /// Ends it, so that the connection is free again.
+    pub async fn end(mut self) {
+        if let Some(conn) = self.0.take() {
+            roll_back(conn).await;
+        }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if let (Some(conn), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(roll_back(conn).in_current_span());
+        }
+    }
+}
+
+async fn commit(conn: Conn, hub: &Hub, disk: Option<Arc<Disk>>) -> Result<()> {
+    let mut conn = match &disk {
+        Some(disk) => conn.kept_by(disk),
+        None => conn,
+    };
+    let (wake, announcements) = (conn.take_wake(), conn.take_announcements());
+    let (raw, statement) = conn.start(|| "COMMIT");
+    let result = match raw {
+        Raw::Sqlite(c) => {
+            statement
+                .run(c.spawn_blocking(SyncTransactions::commit_transaction))
+                .await
+        }
+        Raw::Postgres(c) => statement.run(AnsiTransactionManager::commit_transaction(c)).await,
+    };
+    statement.end(result)?;
+    // Whoever is woken may need the connection.
+    drop(conn);
+    for (channel, key) in announcements {
+        hub.announce(channel, key);
+    }
+    for (channel, _) in &wake {
+        hub.wake(channel);
+    }
+    for (channel, number) in wake {
+        hub.settle(channel, number).await;
+    }
+    Ok(())
+}
+
+async fn roll_back(mut conn: Conn) {
+    if conn.is_unsettled() {
+        return;
+    }
+    let (raw, statement) = conn.start(|| "ROLLBACK");
+    let result = match raw {
+        Raw::Sqlite(c) => c.spawn_blocking(SyncTransactions::rollback_transaction).await,
+        Raw::Postgres(c) => {
+            let rollback = AnsiTransactionManager::rollback_transaction(c);
+            statement.run_within(Some(ROLLBACK_TIMEOUT), rollback).await
+        }
+    };
+    if let Err(error) = statement.end(result) {
+        tracing::debug!(%error, "a transaction was ended by closing its connection");
+    }
+}

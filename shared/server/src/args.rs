@@ -1,0 +1,46 @@
+//! The settings that the programs of all services have.
+
+use std::path::Path;
+
+use base::{
+    StartError,
+    running::Running,
+    secret_files::SecretFiles,
+    telemetry::{self, TelemetrySettings},
+};
+
+use super::ServerSettings;
+
+/// The settings of every service, beside its own and those of its database.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServiceArgs {
+    /// How it bounds its work and how it is reached.
+    #[command(flatten)]
+    pub server: ServerSettings,
+    /// Whether files with secrets may be open to others.
+    #[command(flatten)]
+    pub secret_files: SecretFiles,
+    /// Logs and traces.
+    #[command(flatten)]
+    pub telemetry: TelemetrySettings,
+}
+
+impl ServiceArgs {
+    /// Starts logs and traces under the name of the service, and checks these settings and the files with secrets, each
+    /// given with the setting that names it.
+    pub fn begin<'a>(
+        &'a self,
+        name: &'static str,
+        secret_files: impl IntoIterator<Item = (&'static str, Option<&'a Path>)>,
+    ) -> Result<(), StartError> {
+        telemetry::init(&self.telemetry, name)?;
+        let files = secret_files.into_iter().chain([self.server.secret_file()]);
+        self.secret_files.check(files)?;
+        self.server.check().map_err(StartError::setting)
+    }
+
+    /// Tasks that end at the first SIGTERM or Ctrl-C, within the time to drain.
+    pub fn running(&self) -> Result<Running, StartError> {
+        Running::until_signal(self.server.drain_timeout())
+    }
+}

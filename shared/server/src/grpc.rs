@@ -1,0 +1,109 @@
+//! The gRPC server of a service: its RPCs, health and reflection behind the layers that every call passes.
+
+use std::sync::Arc;
+
+use access::{
+    authz::{Authenticate, PolicyLayer},
+    policy::{Policies, PolicyError},
+    token::Verifier,
+    view::AccessView,
+};
+use base::{listen::Listener, running::Running};
+use tonic::service::{InterceptorLayer, Routes};
+use tower::ServiceBuilder;
+
+use super::{
+    Health, ServerSettings, TlsError,
+    concurrency::ConcurrencyLayer,
+    invalid::InvalidCallsLayer,
+    message::MAX_MESSAGE_LEN,
+    mount::{Mounted, RpcMount},
+    rpc::RpcLayer,
+    serve::{ConnectionLimits, Port, Protocol, serve_local},
+    stream::StreamRules,
+};
+
+/// A service's gRPC server.
+#[derive(Debug)]
+pub struct GrpcServer<'a> {
+    /// How it bounds its work and how it is reached.
+    pub settings: &'a ServerSettings,
+    /// The service's encoded descriptor set: its policies, and what reflection tells.
+    pub descriptor_set: &'static [u8],
+    /// Verifies access tokens.
+    pub verifier: Verifier,
+    /// Says which of them are good no more, and what each role holds.
+    pub access: AccessView,
+}
+
+/// The server cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The descriptor set is not readable.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A TLS file is not readable.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The descriptor set cannot be reflected.
+    #[error(transparent)]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl GrpcServer<'_> {
+    /// Starts to serve health and reflection, until the stop token is cancelled; then it drains. Gives the service's health,
+    /// NOT_SERVING until somebody [asks](Health::spawn) for its conditions, and where to mount the RPCs when what they
+    /// need is there. Until then they are UNAVAILABLE.
+    pub async fn spawn(self, listener: Listener, running: &Running) -> Result<(Health, RpcMount), ServeError> {
+        let policies = Arc::new(Policies::from_descriptor_set(self.descriptor_set)?);
+        let health = Health::new(policies.services()).await;
+
+        let mut infrastructure = Routes::new(health.service());
+        if self.settings.reflection {
+            let sets = [self.descriptor_set, tonic_health::pb::FILE_DESCRIPTOR_SET];
+            let reflection = || {
+                let builder = tonic_reflection::server::Builder::configure();
+                sets.iter().fold(builder, |builder, set| {
+                    builder.register_encoded_file_descriptor_set(set)
+                })
+            };
+            infrastructure = infrastructure
+                .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_MESSAGE_LEN))
+                .add_service(reflection().build_v1alpha()?.max_decoding_message_size(MAX_MESSAGE_LEN));
+        }
+        let mount = RpcMount::default();
+        let mounted = Mounted {
+            infrastructure: infrastructure.prepare(),
+            rpcs: mount.clone(),
+        };
+        let streams = StreamRules {
+            verifier: self.verifier.clone(),
+            access: self.access.clone(),
+            stop: running.stop_token().clone(),
+        };
+        let service = ServiceBuilder::new()
+            .layer(RpcLayer::new(&policies, self.settings, streams, running))
+            .layer(InterceptorLayer::new(Authenticate::new(
+                self.verifier,
+                self.access.clone(),
+            )))
+            .layer(ConcurrencyLayer::new(self.settings))
+            .layer(InvalidCallsLayer::new(self.settings.invalid_calls_per_minute))
+            .layer(PolicyLayer::new(policies, self.access))
+            .service(mounted);
+        let port = Port {
+            protocol: Protocol::Grpc,
+            limits: ConnectionLimits::new("grpc", self.settings),
+            tls: self.settings.tls()?,
+            idle: self.settings.connection_idle(),
+        };
+        let (socket, local) = listener.into_parts();
+        if let Some(connections) = local {
+            let served = serve_local(connections, service.clone(), port.idle, running.clone());
+            running.spawn("local grpc", served);
+        }
+        let served = port.serve(socket, service, running.clone());
+        running.spawn("grpc", served);
+        Ok((health, mount))
+    }
+}

@@ -1,0 +1,104 @@
+//! grpc.health.v1: NOT_SERVING until what the service needs is there, and again whenever it is not.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use base::running::Running;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+
+use super::MAX_MESSAGE_LEN;
+
+/// How often the conditions are looked at. With the second that a check may take, readiness follows within 2 s.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The health of a service, for probes and for the HTTP port.
+#[derive(Clone)]
+pub struct Health {
+    reporter: HealthReporter,
+    names: Arc<[String]>,
+    serving: Arc<AtomicBool>,
+}
+
+impl Health {
+    /// Not serving yet. `services` are the full names of the gRPC services, beside the empty name that means the whole server.
+    pub async fn new(services: &[String]) -> Self {
+        let names = services.iter().cloned().chain([String::new()]).collect();
+        let health = Self {
+            reporter: HealthReporter::new(),
+            names,
+            serving: Arc::default(),
+        };
+        // The reporter starts with the empty name as SERVING.
+        health.report(false).await;
+        health
+    }
+
+    /// Whether the service serves.
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn service(&self) -> HealthServer<impl tonic_health::pb::health_server::Health> {
+        HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+            .max_decoding_message_size(MAX_MESSAGE_LEN)
+    }
+
+    /// Asks `ready` time and again, and reports what it says, until the stop token is cancelled; from then on NOT_SERVING.
+    pub fn spawn<F>(self, ready: impl Fn() -> F + Send + Sync + 'static, running: &Running)
+    where
+        F: Future<Output = bool> + Send,
+    {
+        let stop = running.stop_token().clone();
+        running.spawn("health", async move {
+            self.follow(ready, stop).await;
+            Ok::<_, Infallible>(())
+        });
+    }
+
+    async fn follow<F: Future<Output = bool>>(self, ready: impl Fn() -> F, stop: CancellationToken) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut before = false;
+        let watch = async {
+            loop {
+                ticks.tick().await;
+                let now = ready().await;
+                if now != before {
+                    self.report(now).await;
+                    if now {
+                        tracing::info!("serving");
+                    } else {
+                        tracing::warn!("not serving: the database or the verification keys are out of reach");
+                    }
+                    before = now;
+                }
+            }
+        };
+        stop.run_until_cancelled(watch).await;
+        self.report(false).await;
+    }
+
+    async fn report(&self, serving: bool) {
+        self.serving.store(serving, Ordering::Relaxed);
+        let status = if serving {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        for name in self.names.iter() {
+            self.reporter.set_service_status(name, status).await;
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The server around a service: listeners, limits, tracing, health, reflection, the HTTP port, the drain.
+//!
+//! A request's way: listener -> [`rpc`](self) (request id, span, metrics, admission, deadline) -> who calls -> may they -> the RPC.
+
+mod admission;
+mod args;
+mod codes;
+mod concurrency;
+mod deadline;
+mod grpc;
+mod health;
+mod http;
+mod invalid;
+mod message;
+mod mount;
+mod network;
+mod peer;
+mod probe;
+mod record;
+mod refusals;
+mod reply;
+mod request_id;
+mod rest;
+mod rpc;
+mod rpcs;
+mod serve;
+mod service;
+mod settings;
+mod stream;
+mod unfinished;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    args::ServiceArgs,
+    grpc::{GrpcServer, ServeError},
+    health::Health,
+    http::HttpServer,
+    message::MAX_MESSAGE_LEN,
+    mount::{PageMount, RpcMount},
+    peer::ClientAddress,
+    probe::Probe,
+    request_id::RequestId,
+    service::{Service, Starting},
+    settings::{ServerSettings, TlsError},
+};

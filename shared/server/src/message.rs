@@ -1,0 +1,220 @@
+//! Reads the one message of a request before anything is done about it.
+
+use std::{
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
+
+use base::error::ErrorReply;
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, request::Parts};
+use http_body_util::{BodyExt as _, Full};
+use proto::authz::v1::ErrorReason;
+use tonic::{
+    Code,
+    body::Body,
+    codegen::{Body as _, Bytes},
+};
+
+use super::{
+    deadline,
+    peer::ClientAddress,
+    unfinished::{Claim, Unfinished},
+};
+
+/// Bytes of the largest message that an RPC takes. Every service is mounted with it.
+pub const MAX_MESSAGE_LEN: usize = 64 * 1024;
+/// Flag and length of a message (gRPC over HTTP/2, "Length-Prefixed-Message").
+const PREFIX_LEN: usize = 5;
+/// How long a message may take to arrive.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of an entry in a table of headers, beside the texts.
+const TABLE_ENTRY: usize = 128;
+/// Bytes that an unfinished call takes beside its headers and its message.
+const CALL_OVERHEAD: usize = 4 * 1024;
+
+/// Bytes of a message that have arrived. Frames are copied into a buffer of the call's own: a frame
+/// of one byte would otherwise keep the whole buffer that it was read into.
+#[derive(Debug, Default)]
+struct Received {
+    bytes: Vec<u8>,
+}
+
+/// Marks a request whose message is larger than the server accepts, for [`Mounted`](super::mount::Mounted) to refuse once
+/// the caller was let through.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TooLarge {
+    len: u32,
+}
+
+impl TooLarge {
+    pub(super) fn reply(self) -> ErrorReply {
+        let message = format!(
+            "the message has {} bytes, and this server accepts {MAX_MESSAGE_LEN}",
+            self.len
+        );
+        ErrorReply::new(Code::OutOfRange, ErrorReason::MessageTooLarge, message)
+    }
+}
+
+/// A request whose message has arrived, as far as it was there with the headers.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives for as long as a call takes to begin")]
+pub(super) enum Arrival {
+    /// All of it. Most messages are, and take nothing from the budget.
+    Complete(Request<Body>),
+    /// Not all of it.
+    Partial(Box<Partial>),
+    /// Its memory is needed for others.
+    Refused,
+}
+
+#[derive(Debug)]
+pub(super) struct Partial {
+    head: Parts,
+    body: Body,
+    received: Received,
+    /// Bytes that the call takes beside its message.
+    fixed: usize,
+    claim: Claim,
+}
+
+impl Arrival {
+    /// Takes in what is there of a message. This is done at once for each call that a connection
+    /// brings, so that however many there are, those that have to wait count from the beginning.
+    pub(super) fn begin(request: Request<Body>, unfinished: &Unfinished) -> Self {
+        let (mut head, mut body) = request.into_parts();
+        let mut received = Received::default();
+        loop {
+            match body.frame().now_or_never() {
+                // A body that breaks off is as good as one that ends: the decoder says what is missing.
+                Some(None | Some(Err(_))) => break,
+                Some(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    if received.bytes.is_empty() && body.is_end_stream() {
+                        mark_too_large(&mut head, &data);
+                        return Self::Complete(Request::from_parts(head, Body::new(Full::new(data))));
+                    }
+                    if received.take(&data) {
+                        break;
+                    }
+                }
+                None => {
+                    let fixed = CALL_OVERHEAD + memory_of(&head.headers);
+                    let address = head.extensions.get().and_then(ClientAddress::bucket);
+                    let Some(claim) = unfinished.claim(address, fixed + received.bytes.capacity()) else {
+                        return Self::Refused;
+                    };
+                    return Self::Partial(Box::new(Partial {
+                        head,
+                        body,
+                        received,
+                        fixed,
+                        claim,
+                    }));
+                }
+            }
+        }
+        Self::Complete(received.complete(head))
+    }
+}
+
+impl Partial {
+    /// Waits for the rest of the message. Of one that is too large, for as much as the decoder needs
+    /// to see that.
+    ///
+    /// # Errors
+    ///
+    /// DEADLINE_EXCEEDED if it takes longer than `patience` or ten seconds, RESOURCE_EXHAUSTED if
+    /// others need the memory.
+    pub(super) async fn complete(self: Box<Self>, patience: Duration) -> Result<Request<Body>, ErrorReply> {
+        tokio::time::timeout(patience.min(TIMEOUT), self.rest())
+            .await
+            .unwrap_or_else(|_elapsed| Err(deadline::exceeded()))
+    }
+
+    async fn rest(self: Box<Self>) -> Result<Request<Body>, ErrorReply> {
+        let Self {
+            head,
+            mut body,
+            mut received,
+            fixed,
+            mut claim,
+        } = *self;
+        let refused = claim.refused();
+        let mut refused = pin!(refused.cancelled());
+        loop {
+            let frame = std::future::poll_fn(|cx| match refused.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Err(())),
+                Poll::Pending => Pin::new(&mut body).poll_frame(cx).map(Ok),
+            })
+            .await;
+            match frame {
+                Err(()) => return Err(stalled()),
+                Ok(None | Some(Err(_))) => break,
+                Ok(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    if received.take(&data) {
+                        break;
+                    }
+                    claim.grow_to(fixed + received.bytes.capacity());
+                }
+            }
+        }
+        Ok(received.complete(head))
+    }
+}
+
+impl Received {
+    /// Adds a frame. True if the message is too large already.
+    fn take(&mut self, data: &Bytes) -> bool {
+        let most = PREFIX_LEN + MAX_MESSAGE_LEN + 1;
+        let data = &data[..data.len().min(most - self.bytes.len())];
+        let needed = self.bytes.len() + data.len();
+        if needed > self.bytes.capacity() {
+            let capacity = needed.next_power_of_two().min(most);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(data);
+        self.bytes.len() == most
+    }
+
+    fn complete(self, mut head: Parts) -> Request<Body> {
+        mark_too_large(&mut head, &self.bytes);
+        let body = if self.bytes.is_empty() {
+            Body::empty()
+        } else {
+            Body::new(Full::new(Bytes::from(self.bytes)))
+        };
+        Request::from_parts(head, body)
+    }
+}
+
+/// Marks the request if the prefix of its message declares too many bytes.
+fn mark_too_large(head: &mut Parts, body: &[u8]) {
+    if let [_flag, a, b, c, d, ..] = *body {
+        let len = u32::from_be_bytes([a, b, c, d]);
+        if len as usize > MAX_MESSAGE_LEN {
+            head.extensions.insert(TooLarge { len });
+        }
+    }
+}
+
+/// The memory that a header list takes: its table, and the texts in it. The length by which HTTP/2
+/// bounds it says little of that, for many small headers fill a large table.
+fn memory_of(headers: &HeaderMap) -> usize {
+    let texts = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    let repeated = headers.len() - headers.keys_len();
+    headers.capacity() * TABLE_ENTRY + repeated * TABLE_ENTRY + headers.iter().map(texts).sum::<usize>()
+}
+
+/// The refusal of a call that has to make room for others.
+pub(super) fn stalled() -> ErrorReply {
+    ErrorReply::new(
+        Code::ResourceExhausted,
+        ErrorReason::Overloaded,
+        "the message of this call did not arrive in time to keep its place among too many; try again in a moment",
+    )
+    .with_retry_about(Duration::from_secs(1))
+}

@@ -1,0 +1,97 @@
+//! The command `probe`: asks a server of ours, or any with grpc.health.v1, how it is. For containers that have no shell and no other
+//! program to ask with.
+//!
+//! The exit codes are those of grpc-health-probe, but for a bad setting, which is 64 as everywhere here.
+
+use std::time::Duration;
+
+use base::{StartError, tls::tls_for};
+use http::Uri;
+use tonic::{Code, transport::Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+/// Nobody answers at the address.
+const UNREACHABLE: u8 = 2;
+/// It answers, but not for this service.
+const UNKNOWN: u8 = 3;
+/// It is not serving.
+const NOT_SERVING: u8 = 4;
+
+/// The command `probe`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Probe {
+    /// Where the server serves gRPC: http:// or https:// [default: where this service serves by default]
+    #[arg(long, env = "PROBE_ADDRESS", value_name = "URL")]
+    address: Option<Uri>,
+    /// Full name of one of its gRPC services; empty for the whole server.
+    #[arg(long, env = "PROBE_SERVICE", default_value = "", value_name = "NAME")]
+    service: String,
+    /// Seconds that the answer may take [1 to 60].
+    #[arg(long, env = "PROBE_TIMEOUT_SECONDS", default_value_t = 3, value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=60))]
+    timeout_seconds: u32,
+}
+
+impl Probe {
+    /// Asks the server, and says in one line how it is. `default` is the address where none is given.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 2 where the server cannot be reached, 3 where it does not know the service, 4 where it is not serving.
+    pub async fn run(self, default: &'static str) -> Result<(), StartError> {
+        let address = self.address.unwrap_or_else(|| Uri::from_static(default));
+        if !matches!(address.scheme_str(), Some("http" | "https")) || address.host().is_none() {
+            return Err(StartError::setting(format!(
+                "--address {address}: must be an http:// or https:// address"
+            )));
+        }
+        let limit = Duration::from_secs(self.timeout_seconds.into());
+        let status = tokio::time::timeout(limit, ask(&address, self.service.clone()))
+            .await
+            .unwrap_or_else(|_| {
+                let text = format!("no answer from {address} within {} s", self.timeout_seconds);
+                Err(StartError::Code(UNREACHABLE, text))
+            })?;
+        match status {
+            ServingStatus::Serving => {
+                #[expect(clippy::print_stdout, reason = "what the command answers")]
+                {
+                    println!("serving");
+                }
+                Ok(())
+            }
+            ServingStatus::ServiceUnknown => Err(unknown(&address, &self.service)),
+            ServingStatus::Unknown | ServingStatus::NotServing => {
+                Err(StartError::Code(NOT_SERVING, format!("{address} is not serving")))
+            }
+        }
+    }
+}
+
+async fn ask(address: &Uri, service: String) -> Result<ServingStatus, StartError> {
+    let unreachable = |error: &dyn std::error::Error| {
+        // The outermost error says least.
+        let mut cause = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        StartError::Code(UNREACHABLE, format!("cannot reach {address}: {cause}"))
+    };
+    let mut endpoint = Endpoint::from(address.clone());
+    if let Some(tls) = tls_for(address) {
+        endpoint = endpoint.tls_config(tls).map_err(|error| unreachable(&error))?;
+    }
+    let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
+    let request = HealthCheckRequest {
+        service: service.clone(),
+    };
+    match HealthClient::new(channel).check(request).await {
+        Ok(answer) => Ok(answer.into_inner().status()),
+        Err(status) if matches!(status.code(), Code::NotFound | Code::Unimplemented) => Err(unknown(address, &service)),
+        Err(status) => Err(unreachable(&status)),
+    }
+}
+
+fn unknown(address: &Uri, service: &str) -> StartError {
+    StartError::Code(UNKNOWN, format!("{address} does not know the service {service:?}"))
+}

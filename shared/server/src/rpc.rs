@@ -1,0 +1,274 @@
+//! The outermost layer: what every RPC gets, whatever it does.
+//!
+//! A request id, a span with the OpenTelemetry names, one log line and one measurement per call; a place among
+//! the calls in hand; a deadline; an INTERNAL error instead of a torn connection where the code panics; and for every error,
+//! also those that tonic makes, an `ErrorInfo` and the request id to quote.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use access::{authz::StreamCaller, policy::Policies};
+use base::{
+    error::ErrorReply,
+    running::Running,
+    telemetry::{self, metrics::InHand, traces},
+};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use http::{Request, Response};
+use ipnet::IpNet;
+use metrics::Gauge;
+use tonic::{
+    Code, Status,
+    body::Body,
+    codegen::{Body as HttpBody, Bytes, StdError},
+};
+use tower::{Layer, Service};
+use tracing::{Instrument as _, field::Empty};
+
+use super::{
+    ServerSettings,
+    admission::{Admission, Place},
+    codes::code_of,
+    deadline,
+    message::{self, Arrival},
+    peer::ClientAddress,
+    record::Record,
+    refusals::Refusals,
+    reply::complete,
+    request_id::RequestId,
+    rest::Dialect,
+    rpcs::{REFLECTION, Rpcs},
+    stream::{StreamBody, StreamRules},
+    unfinished::Unfinished,
+};
+
+/// Calls and streams that are being served.
+const IN_HAND: &str = "rpc_server_in_hand";
+/// The longest that a stream of reflection may stay open: clients read it and are done.
+const REFLECTION_LIFE: Duration = Duration::from_secs(30);
+
+/// Says what the metrics of calls mean.
+fn describe_metrics() {
+    metrics::describe_gauge!(IN_HAND, "Calls and streams that are being served.");
+}
+
+/// Puts [`RpcService`] around a service.
+#[derive(Clone, Debug)]
+pub(super) struct RpcLayer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    rpcs: Arc<Rpcs>,
+    refusals: Arc<Refusals>,
+    admission: Admission,
+    unfinished: Unfinished,
+    timeout: Duration,
+    trusted_proxies: Vec<IpNet>,
+    streams: StreamRules,
+    in_hand: Gauge,
+}
+
+impl RpcLayer {
+    /// `policies` says which paths are RPCs: a label is made of no other.
+    pub(super) fn new(policies: &Policies, settings: &ServerSettings, streams: StreamRules, running: &Running) -> Self {
+        // Before anything is measured.
+        telemetry::metrics::recorder();
+        describe_metrics();
+        let rpcs = Arc::new(Rpcs::new(policies));
+        let refusals = Arc::new(Refusals::new(Arc::clone(&rpcs)));
+        Arc::clone(&refusals).spawn(running);
+        Self {
+            shared: Arc::new(Shared {
+                rpcs,
+                refusals,
+                admission: Admission::new(settings),
+                unfinished: Unfinished::new(settings.unfinished_calls_bytes()),
+                timeout: settings.request_timeout(),
+                trusted_proxies: settings.trusted_proxies.clone(),
+                streams,
+                in_hand: metrics::gauge!(IN_HAND),
+            }),
+        }
+    }
+}
+
+impl<S> Layer<S> for RpcLayer {
+    type Service = RpcService<S>;
+
+    fn layer(&self, inner: S) -> RpcService<S> {
+        RpcService {
+            shared: Arc::clone(&self.shared),
+            inner,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct RpcService<S> {
+    shared: Arc<Shared>,
+    inner: S,
+}
+
+impl<S, B> Service<Request<Body>> for RpcService<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<StdError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let id = RequestId::of(request.headers());
+        let dialect = Dialect::of(request.headers());
+        let address = ClientAddress::of(&request, &self.shared.trusted_proxies);
+        request.extensions_mut().insert(id.clone());
+        request.extensions_mut().insert(address);
+        let rpc = Arc::clone(self.shared.rpcs.at(request.uri().path()));
+        macro_rules! span {
+            ($target:expr) => {
+                tracing::info_span!(
+                    target: $target,
+                    "rpc",
+                    rpc.system = "grpc",
+                    rpc.service = rpc.service,
+                    rpc.method = rpc.method,
+                    otel.name = rpc.name,
+                    otel.kind = "server",
+                    otel.status_code = Empty,
+                    rpc.grpc.status_code = Empty,
+                    request_id = %id,
+                    trace_id = Empty,
+                    user_id = Empty,
+                    client.address = address.client().map(tracing::field::display),
+                )
+            };
+        }
+        let span = if rpc.is_infrastructure {
+            span!(traces::INFRASTRUCTURE)
+        } else {
+            span!(module_path!())
+        };
+        traces::continue_trace(&span, request.headers());
+        let is_stream = rpc.is_stream_at(request.uri().path());
+        let mut record = Record {
+            rpc,
+            start: Instant::now(),
+            code: Code::Cancelled,
+            span: span.clone(),
+            refusals: Arc::clone(&self.shared.refusals),
+            is_anonymous: true,
+            _in_hand: InHand::new(self.shared.in_hand.clone()),
+        };
+        let shared = Arc::clone(&self.shared);
+        // The clone is not known to be ready; the one that was asked is.
+        let next = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, next);
+        let caller = StreamCaller::default();
+        if is_stream {
+            request.extensions_mut().insert(caller.clone());
+        }
+        let mut deadline = deadline::given(request.headers());
+        if request.uri().path().ends_with(REFLECTION) {
+            deadline = Some(deadline.map_or(REFLECTION_LIFE, |given| given.min(REFLECTION_LIFE)));
+        }
+        let of_span = span.clone();
+        let timeout = deadline::of(request.headers(), shared.timeout);
+        let patience = timeout.as_ref().copied().unwrap_or_default();
+        // Reflection alone takes a stream of messages. And no message is needed to refuse a deadline.
+        let arrival = if request.uri().path().ends_with(REFLECTION) || timeout.is_err() {
+            Arrival::Complete(request)
+        } else {
+            Arrival::begin(request, &shared.unfinished)
+        };
+        let answer = move |request: Result<Request<Body>, ErrorReply>| async move {
+            let admitted = request.and_then(|request| shared.admit(request, timeout?, is_stream, record.start));
+            let (response, place) = match admitted {
+                Ok((request, place, timeout)) => {
+                    record.is_anonymous = record.rpc.is_public;
+                    (respond(inner, request, timeout).await, place)
+                }
+                Err(reply) => (refused(reply), Place::default()),
+            };
+            let response = complete(response, &id, dialect);
+            record.code = code(&response);
+            if is_stream && !response.headers().contains_key(Status::GRPC_STATUS) {
+                // It has only begun: a client that goes away before its end has cancelled it.
+                record.code = Code::Cancelled;
+                let left = deadline.map(|deadline| deadline.saturating_sub(record.start.elapsed()));
+                let end = shared.streams.end(&caller, left, record.rpc.is_infrastructure);
+                return Ok(response.map(|body| Body::new(StreamBody::new(body, end, (id, record, of_span), place))));
+            }
+            drop((record, place));
+            Ok(response)
+        };
+        match arrival {
+            Arrival::Complete(request) => answer(Ok(request)).instrument(span).boxed(),
+            // The state that serving takes is allocated once the message has arrived.
+            Arrival::Partial(partial) => async move {
+                let request = partial.complete(patience).await;
+                Box::pin(answer(request)).await
+            }
+            .instrument(span)
+            .boxed(),
+            Arrival::Refused => async move { Box::pin(answer(Err(message::stalled()))).await }
+                .instrument(span)
+                .boxed(),
+        }
+    }
+}
+
+impl Shared {
+    /// The request, a place for the call, and what is left of the time that it may take.
+    fn admit(
+        &self,
+        request: Request<Body>,
+        timeout: Duration,
+        is_stream: bool,
+        start: Instant,
+    ) -> Result<(Request<Body>, Place, Duration), ErrorReply> {
+        if timeout.is_zero() {
+            return Err(deadline::exceeded());
+        }
+        // First the message, then a place: a client that sends headers and no message takes none.
+        let place = self.admission.admit(&request, is_stream)?;
+        Ok((request, place, timeout.saturating_sub(start.elapsed())))
+    }
+}
+
+/// Calls the service inside, for as long as the call may take.
+async fn respond<S, B>(mut inner: S, request: Request<Body>, timeout: Duration) -> Response<Body>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<StdError>,
+{
+    // Within the block, so that a panic of the layers inside, which work before they give a future, is caught as well.
+    let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
+    match tokio::time::timeout(timeout, answer).await {
+        Ok(Ok(Ok(response))) => response.map(Body::new),
+        Ok(Err(_panic)) => refused(ErrorReply::internal()),
+        Err(_elapsed) => refused(deadline::exceeded()),
+    }
+}
+
+fn refused(reply: ErrorReply) -> Response<Body> {
+    Status::from(reply).into_http()
+}
+
+fn code(response: &Response<Body>) -> Code {
+    code_of(response.headers())
+}

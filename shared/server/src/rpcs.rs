@@ -1,0 +1,159 @@
+//! The RPCs that there are: what a call is called in logs, traces and metrics.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock, atomic::AtomicU32},
+};
+
+use access::{
+    authz,
+    policy::{Policies, Policy},
+};
+use metrics::Histogram;
+use tonic::Code;
+
+use super::codes::{CODES, name};
+
+/// Seconds that a call took, by service, method and code.
+const DURATION: &str = "rpc_server_call_duration_seconds";
+
+/// Where the paths of reflection end.
+pub(super) const REFLECTION: &str = "/ServerReflectionInfo";
+
+/// Streams of health and reflection.
+const INFRASTRUCTURE_STREAMS: [&str; 2] = ["grpc.health.v1.Health/Watch", REFLECTION];
+
+/// All of them, a bounded set: they become labels, and whoever can reach the port can make up paths.
+#[derive(Debug)]
+pub(super) struct Rpcs {
+    by_path: HashMap<String, Arc<Rpc>>,
+    /// Health and reflection: a service stands for all of its methods.
+    infrastructure: Vec<Arc<Rpc>>,
+    unknown: Arc<Rpc>,
+}
+
+/// An RPC, or several that are measured as one.
+#[derive(Debug)]
+pub(super) struct Rpc {
+    /// `service/method`.
+    pub(super) name: String,
+    pub(super) service: String,
+    pub(super) method: String,
+    pub(super) is_infrastructure: bool,
+    is_stream: bool,
+    /// Whether anybody may call it.
+    pub(super) is_public: bool,
+    pub(super) refusals: RefusalCounts,
+    /// By gRPC code; each is there from its first call on.
+    durations: [OnceLock<Histogram>; CODES],
+}
+
+/// The calls of one RPC since the last report, by gRPC code.
+#[derive(Debug, Default)]
+pub(super) struct RefusalCounts {
+    pub(super) logged: [AtomicU32; CODES],
+    /// Those of the common kinds.
+    pub(super) logged_common: [AtomicU32; CODES],
+    pub(super) unlogged: [AtomicU32; CODES],
+}
+
+impl Rpcs {
+    pub(super) fn new(policies: &Policies) -> Self {
+        metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "Duration of the calls served.");
+        let by_path = policies.iter().map(|(path, policy)| {
+            let rpc = Rpc {
+                is_stream: policies.is_stream(path),
+                is_public: *policy == Policy::Public,
+                ..Rpc::of(path)
+            };
+            (path.to_owned(), Arc::new(rpc))
+        });
+        let infrastructure = authz::INFRASTRUCTURE.iter();
+        Self {
+            by_path: by_path.collect(),
+            infrastructure: infrastructure
+                .map(|prefix| Arc::new(Rpc::infrastructure(prefix)))
+                .collect(),
+            unknown: Arc::new(Rpc {
+                is_public: true,
+                ..Rpc::new("unknown", "unknown")
+            }),
+        }
+    }
+
+    /// None.
+    #[cfg(test)]
+    pub(super) fn of_test() -> Self {
+        Self {
+            by_path: HashMap::new(),
+            infrastructure: Vec::new(),
+            unknown: Arc::new(Rpc::new("unknown", "unknown")),
+        }
+    }
+
+    /// Each of them, once.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Rpc> {
+        let more = self.infrastructure.iter().chain([&self.unknown]);
+        self.by_path.values().chain(more).map(Arc::as_ref)
+    }
+
+    /// The one at this path.
+    pub(super) fn at(&self, path: &str) -> &Arc<Rpc> {
+        let infrastructure = || self.infrastructure.iter().find(|rpc| rpc.is_at(path));
+        self.by_path.get(path).or_else(infrastructure).unwrap_or(&self.unknown)
+    }
+}
+
+impl Rpc {
+    fn new(service: &str, method: &str) -> Self {
+        Self {
+            name: format!("{service}/{method}"),
+            service: service.to_owned(),
+            method: method.to_owned(),
+            is_infrastructure: false,
+            is_stream: false,
+            is_public: false,
+            refusals: RefusalCounts::default(),
+            durations: [const { OnceLock::new() }; CODES],
+        }
+    }
+
+    fn of(path: &str) -> Self {
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+        Self::new(service, method)
+    }
+
+    /// All of a service whose paths begin like this.
+    pub(super) fn infrastructure(prefix: &str) -> Self {
+        Self {
+            is_infrastructure: true,
+            is_public: true,
+            ..Self::new(prefix.trim_matches('/'), "*")
+        }
+    }
+
+    fn is_at(&self, path: &str) -> bool {
+        let rest = path
+            .strip_prefix('/')
+            .and_then(|path| path.strip_prefix(self.service.as_str()));
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// Whether the answer to a call of this path, which is one of its own, goes on.
+    pub(super) fn is_stream_at(&self, path: &str) -> bool {
+        self.is_stream || (self.is_infrastructure && INFRASTRUCTURE_STREAMS.iter().any(|stream| path.ends_with(stream)))
+    }
+
+    /// Where the calls are measured that end with this code.
+    pub(super) fn durations(&self, code: Code) -> &Histogram {
+        let index = usize::try_from(i32::from(code)).unwrap_or_default();
+        self.durations[index.min(CODES - 1)].get_or_init(|| {
+            metrics::histogram!(
+                DURATION,
+                "rpc_service" => self.service.clone(),
+                "rpc_method" => self.method.clone(),
+                "rpc_grpc_status_code" => name(code),
+            )
+        })
+    }
+}

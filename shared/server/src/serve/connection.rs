@@ -1,0 +1,187 @@
+//! One connection, from its first byte to its last.
+
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use hyper::{body::Incoming, service::Service as HyperService};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
+use ipnet::IpNet;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Duration, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tower::Service;
+
+use super::{
+    activity::{Activity, Asked, LEAVING, STOPPING, Verdict},
+    answer::{Answer, Calls, LAST_PIECE_LEN},
+    guard::Guarded,
+    protocol::Protocol,
+    unread::Unread,
+};
+
+/// Calls that one connection may have open.
+const MAX_STREAMS: u32 = 128;
+/// Bytes of metadata that a call may bring.
+const MAX_METADATA_LEN: u32 = 16 * 1024;
+/// Bytes that a client may send ahead on a stream and on a connection. We take in whatever
+/// arrives at once, so more would speed up nobody.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// Streams that a client may reset before they were accepted (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that a client may make us reset (CVE-2025-8671), over the life of its connection. Those
+/// that it opens beyond MAX_STREAMS before it has read our SETTINGS count as well.
+const MAX_LOCAL_RESETS: usize = 1024;
+/// A connection that is silent for this long is asked whether it lives.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// A connection that does not answer for this long is closed.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of the headers of an HTTP/1 request.
+const MAX_HEAD_LEN: usize = 32 * 1024;
+
+/// The connection that a request came by. In the extensions of every request.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    /// Unlike that of every other connection of the process.
+    pub(crate) id: u64,
+    /// The other end. `None` within the process.
+    pub(crate) peer: Option<SocketAddr>,
+    /// Network of the client; `None` if many clients stand behind a trusted proxy, and within the process.
+    pub(crate) client: Option<IpNet>,
+}
+
+/// The rules that every connection of a port goes by.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) protocol: Protocol,
+    /// The longest time without a call.
+    pub(super) idle: Duration,
+    /// Memory of answers that lie unread.
+    pub(super) unread: Unread,
+    /// Cancelled when clients are to be asked to go.
+    pub(super) stop: CancellationToken,
+    /// Cancelled when connections are to end whatever they do.
+    pub(super) kill: CancellationToken,
+}
+
+/// Serves requests on this socket until the client has gone or the rules say so.
+pub(super) async fn serve<T, S>(socket: T, connection: Connection, service: S, rules: Rules)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let calls = Calls(rules.unread.of(connection.client));
+    let activity = Arc::new(Activity::new());
+    let io = TokioIo::new(Guarded::new(socket, rules.protocol, Arc::clone(&activity)));
+    let service = Requests {
+        service,
+        connection,
+        activity: Arc::clone(&activity),
+    };
+    match rules.protocol {
+        Protocol::Grpc => {
+            let served = hyper::server::conn::http2::Builder::new(calls)
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(MAX_METADATA_LEN)
+                .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+                .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+                // Little more than the last piece of an answer is queued for a client that does not read.
+                .max_send_buf_size(LAST_PIECE_LEN)
+                .keep_alive_interval(KEEPALIVE_INTERVAL)
+                .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+                .serve_connection(io, service);
+            drive(served, &activity, rules).await;
+        }
+        Protocol::Http => {
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                // Ours does not close a connection that only waits for its next request.
+                .header_read_timeout(None)
+                // A client may close its side once it has asked.
+                .half_close(true)
+                .max_buf_size(MAX_HEAD_LEN)
+                .serve_connection(io, service);
+            drive(served, &activity, rules).await;
+        }
+    }
+}
+
+/// Runs a connection to its end.
+async fn drive<C>(served: C, activity: &Activity, rules: Rules)
+where
+    C: GracefulConnection,
+    C::Error: std::error::Error,
+{
+    let mut served = pin!(served);
+    let mut asked = None;
+    loop {
+        let look = match activity.verdict(rules.idle, asked) {
+            Verdict::LookIn(time) => time,
+            Verdict::AskToGo => {
+                served.as_mut().graceful_shutdown();
+                asked = Some(Asked::to_leave_within(LEAVING));
+                continue;
+            }
+            Verdict::Close(why) => {
+                tracing::debug!(why, "closing a connection");
+                return;
+            }
+        };
+        tokio::select! {
+            result = &mut served => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection ended");
+                }
+                return;
+            }
+            () = rules.stop.cancelled(), if asked.is_none() => {
+                served.as_mut().graceful_shutdown();
+                asked = Some(Asked::to_leave_within(STOPPING));
+            }
+            () = rules.kill.cancelled() => return,
+            () = sleep(look) => {}
+        }
+    }
+}
+
+/// The service of one connection.
+#[derive(Debug)]
+struct Requests<S> {
+    service: S,
+    connection: Connection,
+    activity: Arc<Activity>,
+}
+
+impl<S> HyperService<Request<Incoming>> for Requests<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Answer>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Answer>, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let call = self.activity.call();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.connection.clone());
+        // At once, and not when the call's task runs: what the call takes counts from now on. Both
+        // services, the RPCs' layers and axum's router, are always ready.
+        let answered = self.service.clone().call(request);
+        Box::pin(async move {
+            let response = answered.await?;
+            Ok(response.map(|body| Answer::new(body, call)))
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! How many connections a port has open, in total and for each client address.
+
+use std::net::SocketAddr;
+
+use base::{
+    places::Places,
+    shares::{Share, Shares},
+    telemetry::metrics::InHand,
+};
+use ipnet::IpNet;
+use metrics::Gauge;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{ServerSettings, network::network_of};
+
+/// Connections that are open.
+const OPEN: &str = "server_connections_open";
+/// Connections that were closed at once.
+const REFUSED: &str = "server_connections_refused_total";
+
+/// The bounds of one port.
+#[derive(Debug)]
+pub(crate) struct ConnectionLimits {
+    port: &'static str,
+    total: Places,
+    by_address: Shares<IpNet>,
+    trusted: Vec<IpNet>,
+    open: Gauge,
+}
+
+/// A connection that may be open. It counts until this is dropped.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    _total: Option<OwnedSemaphorePermit>,
+    _share: Option<Share<IpNet>>,
+    _open: InHand,
+}
+
+impl ConnectionLimits {
+    /// `port` is the label of its metrics: `grpc` or `http`.
+    pub(crate) fn new(port: &'static str, settings: &ServerSettings) -> Self {
+        metrics::describe_gauge!(OPEN, "Connections that are open.");
+        metrics::describe_counter!(
+            REFUSED,
+            "Connections that were closed at once because too many were open."
+        );
+        metrics::counter!(REFUSED, "port" => port, "reason" => "total").increment(0);
+        Self {
+            port,
+            total: Places::new(settings.max_connections, 1),
+            by_address: Shares::new(settings.max_connections_per_address),
+            trusted: settings.trusted_proxies.clone(),
+            open: metrics::gauge!(OPEN, "port" => port),
+        }
+    }
+
+    /// Counts one more connection of this client; `None` if there are too many. Proxies that are
+    /// trusted, and this machine, are never refused: behind them stand many clients.
+    pub(super) fn admit(&self, peer: SocketAddr) -> Option<Admitted> {
+        let address = peer.ip().to_canonical();
+        let is_exempt = address.is_loopback() || self.trusted.iter().any(|net| net.contains(&address));
+        let (mut total, mut share) = (None, None);
+        if !is_exempt {
+            total = Some(self.total.take().map_err(|_wait| self.refused("total")).ok()?);
+            let network = network_of(address);
+            share = Some(
+                self.by_address
+                    .take(network)
+                    .ok_or_else(|| self.refused("address"))
+                    .ok()?,
+            );
+        }
+        Some(Admitted {
+            _total: total,
+            _share: share,
+            _open: InHand::new(self.open.clone()),
+        })
+    }
+
+    /// The network of a client; `None` for a trusted proxy.
+    pub(super) fn client_of(&self, peer: SocketAddr) -> Option<IpNet> {
+        let address = peer.ip().to_canonical();
+        let is_proxy = self.trusted.iter().any(|net| net.contains(&address));
+        (!is_proxy).then(|| network_of(address))
+    }
+
+    /// Notes a connection that was closed at once.
+    pub(super) fn refused(&self, reason: &'static str) {
+        metrics::counter!(REFUSED, "port" => self.port, "reason" => reason).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> ConnectionLimits {
+        let settings = ServerSettings {
+            max_connections: 3,
+            max_connections_per_address: 2,
+            trusted_proxies: vec!["10.0.0.0/8".parse().expect("a network")],
+            ..ServerSettings::default()
+        };
+        ConnectionLimits::new("test", &settings)
+    }
+
+    #[test]
+    fn connections_are_bounded_in_total_and_for_each_address() {
+        let limits = limits();
+        let admit = |address: &str| limits.admit(SocketAddr::new(address.parse().expect("an address"), 1));
+        let _first = admit("2001:db8:0:1::1").expect("the first");
+        let second = admit("2001:db8:0:1:ffff::1").expect("the second of a /64");
+        assert!(admit("2001:db8:0:1::3").is_none(), "a third of the same /64");
+        let _third = admit("192.0.2.1").expect("another address");
+        assert!(admit("192.0.2.2").is_none(), "a fourth in all");
+        drop(second);
+        assert!(admit("192.0.2.2").is_some(), "room again");
+    }
+
+    #[test]
+    fn trusted_proxies_and_this_machine_are_never_refused() {
+        let limits = limits();
+        for address in ["10.1.2.3", "127.0.0.1", "::1", "::ffff:10.1.2.3"] {
+            let peer = SocketAddr::new(address.parse().expect("an address"), 1);
+            let all: Vec<_> = (0..10).map(|_| limits.admit(peer)).collect();
+            assert!(all.iter().all(Option::is_some), "{address}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Calls whose answer goes on: a server stream holds its place, is logged and measured at its own end, and ends with what allows
+//! it: the caller's token, the caller's deadline, the server itself.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use access::{
+    authz::{self, Caller, StreamCaller},
+    policy::Permission,
+    token::{Principal, TokenError, Verifier},
+    view::{AccessView, Refused},
+};
+use base::error::ErrorReply;
+use futures_util::future::BoxFuture;
+use http::{
+    HeaderMap, Response,
+    header::{self, CONTENT_TYPE},
+};
+use http_body::Frame;
+use proto::authz::v1::ErrorReason;
+use tokio::{task::AbortHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Code, Status,
+    body::Body,
+    codegen::{Body as HttpBody, Bytes},
+};
+use tracing::{Instrument as _, Span};
+
+use super::{admission::Place, deadline, record::Record, request_id::RequestId, rest::Dialect};
+
+/// How often a token's end is looked at: the clock may be set meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
+/// Whoever watches health hears first that the server stops.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// What every stream depends on.
+#[derive(Clone, Debug)]
+pub(super) struct StreamRules {
+    pub(super) verifier: Verifier,
+    pub(super) access: AccessView,
+    pub(super) stop: CancellationToken,
+}
+
+/// The body of an answer that goes on.
+///
+/// Whether it has to end is watched by a task of its own: hyper does not ask a body for more while the client takes nothing in, and such a client
+/// must not keep its place, or what the RPC holds for it.
+pub(super) struct StreamBody {
+    stream: Arc<Mutex<Stream>>,
+    watch: AbortHandle,
+    id: RequestId,
+    span: Span,
+}
+
+struct Stream {
+    state: State,
+    /// Of whoever asked for a frame that was not there.
+    waker: Option<Waker>,
+}
+
+enum State {
+    Live(Box<Live>),
+    /// It had to end, which the client has not been told yet.
+    Ended(Box<ErrorReply>),
+    Over,
+}
+
+struct Live {
+    inner: Body,
+    record: Record,
+    _place: Place,
+}
+
+impl StreamRules {
+    /// Why the stream ends before its RPC ends it.
+    pub(super) fn end(
+        &self,
+        caller: &StreamCaller,
+        deadline: Option<Duration>,
+        is_infrastructure: bool,
+    ) -> BoxFuture<'static, ErrorReply> {
+        let (rules, caller) = (self.clone(), caller.get());
+        Box::pin(async move {
+            tokio::select! {
+                () = rules.stopped(is_infrastructure) => ErrorReply::new(
+                    Code::Unavailable,
+                    ErrorReason::ShuttingDown,
+                    "the server is shutting down; call again",
+                )
+                .with_retry_about(RETRY_AFTER),
+                reply = rules.refused(caller) => reply,
+                () = passed(deadline) => deadline::exceeded(),
+            }
+        })
+    }
+
+    async fn stopped(&self, is_infrastructure: bool) {
+        self.stop.cancelled().await;
+        if is_infrastructure {
+            sleep(LAST_WORDS).await;
+        }
+    }
+
+    /// Why the caller would be refused now.
+    async fn refused(&self, caller: Option<(Arc<Principal>, Option<Permission>)>) -> ErrorReply {
+        let Some((principal, permission)) = caller else {
+            return std::future::pending().await;
+        };
+        let expired = async {
+            while let Some(left) = self.verifier.time_left(&principal) {
+                sleep(left.min(LOOK)).await;
+            }
+        };
+        let refused = tokio::select! {
+            () = expired => Refused::Token(TokenError::Expired),
+            refused = self.access.refused(&principal, permission.as_ref()) => refused,
+        };
+        match (refused, permission) {
+            (Refused::Permission, Some(permission)) => authz::permission_denied(&permission),
+            (Refused::Permission, None) => ErrorReply::internal(),
+            (Refused::Token(error), _) => refusal(error),
+        }
+    }
+}
+
+fn refusal(error: TokenError) -> ErrorReply {
+    match Caller::Refused(error).principal() {
+        Err(reply) => reply,
+        Ok(_) => ErrorReply::internal(),
+    }
+}
+
+async fn passed(deadline: Option<Duration>) {
+    match deadline {
+        Some(deadline) => sleep(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl StreamBody {
+    pub(super) fn new(
+        inner: Body,
+        end: BoxFuture<'static, ErrorReply>,
+        (id, record, span): (RequestId, Record, Span),
+        place: Place,
+    ) -> Self {
+        let live = Live {
+            inner,
+            record,
+            _place: place,
+        };
+        let stream = Arc::new(Mutex::new(Stream {
+            state: State::Live(Box::new(live)),
+            waker: None,
+        }));
+        let watched = Arc::clone(&stream);
+        let watch = async move {
+            let reply = end.await;
+            lock(&watched).end(reply);
+        };
+        Self {
+            stream,
+            watch: tokio::spawn(watch.instrument(span.clone())).abort_handle(),
+            id,
+            span,
+        }
+    }
+}
+
+impl Stream {
+    /// Lets go of everything, and tells the client why as soon as it listens.
+    fn end(&mut self, reply: ErrorReply) {
+        if let State::Live(live) = &mut self.state {
+            live.record.code = reply.code();
+            self.state = State::Ended(Box::new(reply));
+        }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+// Nothing in here is left half written by a panic.
+fn lock(stream: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
+    stream.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl HttpBody for StreamBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        let _entered = this.span.clone().entered();
+        let mut stream = lock(&this.stream);
+        let live = match &mut stream.state {
+            State::Live(live) => live,
+            State::Ended(reply) => {
+                let told = Frame::trailers(trailers((**reply).clone(), &this.id));
+                stream.state = State::Over;
+                return Poll::Ready(Some(Ok(told)));
+            }
+            State::Over => return Poll::Ready(None),
+        };
+        let frame = Pin::new(&mut live.inner).poll_frame(cx);
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    live.record.code = super::codes::code_of(trailers);
+                }
+            }
+            Poll::Ready(Some(Err(status))) => live.record.code = status.code(),
+            Poll::Ready(None) => {
+                this.watch.abort();
+                stream.state = State::Over;
+            }
+            Poll::Pending => stream.waker = Some(cx.waker().clone()),
+        }
+        frame
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+fn trailers(reply: ErrorReply, id: &RequestId) -> HeaderMap {
+    let response: Response<Body> = Status::from(reply).into_http();
+    let mut headers = super::reply::complete(response, id, Dialect::Grpc)
+        .into_parts()
+        .0
+        .headers;
+    headers.remove(CONTENT_TYPE);
+    headers.remove(header::RETRY_AFTER);
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use base::shares::Shares;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_takes_nothing_in_keeps_no_place_once_it_is_over() {
+        let shares = Shares::new(1);
+        let place = Place::of_test(shares.take(1).expect("a place"));
+        let (end, ended) = oneshot::channel();
+        let ended = async { ended.await.expect("a reply") };
+        let (id, record) = (RequestId::of(&HeaderMap::new()), Record::of_test());
+        // A body that is never asked for anything.
+        let body = StreamBody::new(Body::empty(), Box::pin(ended), (id, record, Span::none()), place);
+        assert!(shares.take(1).is_none());
+        let _ = end.send(deadline::exceeded());
+        // The task that ends it runs while this one yields.
+        let freed = async {
+            while shares.take(1).is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), freed)
+            .await
+            .expect("in time");
+        // Once it listens again it is told.
+        let mut body = Box::pin(body);
+        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        let trailers = frame
+            .expect("a frame")
+            .expect("no error")
+            .into_trailers()
+            .expect("trailers");
+        assert_eq!(super::super::codes::code_of(&trailers), Code::DeadlineExceeded);
+        assert!(std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await.is_none());
+    }
+}
