@@ -33,7 +33,7 @@ use tonic::service::Routes;
 use self::{
     assembly::{Assembly, Domain},
     config::AuthSettings,
-    domain::{Act, Error, FeedTail, HashingPool, KeyRing, KeyRingError, LostRevocations},
+    domain::{Error, FeedTail, HashingPool, KeyRing, KeyRingError, LostRevocations, RequestContext},
 };
 pub use self::{
     domain::{
@@ -200,8 +200,8 @@ async fn prepare(
 
 /// Creates a service account, or updates it to match `spec`.
 pub async fn ensure_service_account(db: &Db, clock: &Clock, spec: &ServiceAccountSpec) -> Result<(), StartError> {
-    let act = Act::itself();
-    let ensured: Result<(), Error> = write_tx!(db, |tx| spec.ensure(tx, &act, clock.now()).await);
+    let context = RequestContext::itself();
+    let ensured: Result<(), Error> = write_tx!(db, |tx| spec.ensure(tx, &context, clock.now()).await);
     ensured.map_err(|error| match start_error(error) {
         error @ StartError::Outage(_) => error,
         error => StartError::Failed(format!("cannot make a service account: {error}")),

@@ -175,7 +175,7 @@ def test_every_file_is_checked_by_something():
         "examples/web/index.html", "examples/web/app.js", "examples/web/session.js", "examples/web/style.css",
         *(f"k8s/{file.name}" for file in MANIFESTS),
     }
-    folders = ("tests/", "bench/", "rest/", "standalone/", "examples/courses/", "pictures/")
+    folders = ("tests/", "bench/", "rest/", "standalone/", "examples/clock/", "examples/courses/", "pictures/")
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "deploy", cwd=ROOT).split()
     files = {file.removeprefix("deploy/") for file in listed}
     assert {file for file in files - known if not file.startswith(folders)} == set()

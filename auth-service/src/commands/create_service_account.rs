@@ -5,7 +5,9 @@ use db::DatabaseArgs;
 use secrecy::ExposeSecret as _;
 
 use super::bad;
-use crate::domain::{Act, ClientId, CodeName, Error, NewServiceAccount, PermissionName, create_service_account};
+use crate::domain::{
+    ClientId, CodeName, Error, NewServiceAccount, PermissionName, RequestContext, create_service_account,
+};
 
 /// The command `create-service-account`.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,7 +35,7 @@ impl CreateServiceAccount {
     pub async fn run(self) -> Result<(), StartError> {
         let new = self.account()?;
         let (db, _) = super::open(&self.database, self.secret_files).await?;
-        let made = create_service_account(&db, &Clock::system(), &Act::command_line(), new).await;
+        let made = create_service_account(&db, &Clock::system(), &RequestContext::command_line(), new).await;
         let secret = made.map_err(|error| match error {
             Error::ServiceAccountAlreadyExists => StartError::Failed(format!("{} exists already", self.client_id)),
             Error::RoleNotFound(role) => StartError::Failed(format!("there is no role {role}")),

@@ -3,8 +3,7 @@
 use base::telemetry::metrics::InHand;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 
-use super::Error;
-use crate::store::SessionEnd;
+use crate::{domain::error::Error, store::SessionEnd};
 
 const LOGINS: &str = "auth_logins_total";
 const REFRESHES: &str = "auth_refreshes_total";

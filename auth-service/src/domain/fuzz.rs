@@ -5,14 +5,23 @@ use secrecy::ExposeSecret;
 use testing::fuzz::Target;
 use uuid::Uuid;
 
-use super::{
-    CodeName, DeviceTokens, Email, Login, Password, PasswordRules, PermissionName, PersonName, RefreshTokens,
-    ServerSecrets, feed_position, fold,
-    mac_keys::{MAX_LEN, MacKeys},
-    refresh_token::RefreshClaim,
-    secret::Purpose,
+use crate::{
+    domain::{
+        feed::stream::position,
+        keys::{
+            mac_keys::{MAX_LEN, MacKeys},
+            secret::{Purpose, ServerSecrets},
+        },
+        passwords::password::{Password, PasswordRules},
+        rbac::code_name::{CodeName, PermissionName},
+        tokens::{
+            device::DeviceTokens,
+            refresh::{RefreshClaim, RefreshTokens},
+        },
+        users::names::{Email, Login, PersonName, fold},
+    },
+    ids::DeviceId,
 };
-use crate::ids::DeviceId;
 
 const SEPARATORS: [&str; 12] = [".", "..", "-", "=", "+", "/", "A", "0", " ", "\n", "\0", "\u{e9}"];
 
@@ -342,7 +351,7 @@ fn fuzz_cursors_of_the_access_feed() {
         ],
         pieces: &["-", "{", "}", "urn:uuid:", "0", "f", "G", " ", "\0", "\u{e9}"],
     }
-    .texts(|text| match feed_position(text, i64::MIN) {
+    .texts(|text| match position(text, i64::MIN) {
         Ok(None) => assert_eq!(text, ""),
         Ok(Some(position)) => {
             assert_eq!(position.epoch.to_string(), text.to_lowercase());

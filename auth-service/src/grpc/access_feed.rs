@@ -30,7 +30,7 @@ impl AccessFeedService for AccessFeedRpc {
         if request.after_sequence < 0 {
             fields.reject("after_sequence", "must not be negative");
         }
-        let known = fields.finish(|| known).map_err(Error::from)?;
+        let known = fields.finish(|| known)?;
         let share = self.streams.take(account).ok_or(Error::TooManyFeedStreams)?;
         let reading = (self.tail.stream(known), (share, counts::feed_follower()));
         let messages = stream::unfold(Some(reading), |reading: Option<(FeedStream, _)>| async {

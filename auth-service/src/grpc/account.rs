@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use server::ClientAddress;
 use tonic::{Request, Response, Status};
 
-use super::{act::act, convert, passwords, profile, sessions, transport::Transports};
-use crate::domain::{Accounts, Error, Password, PasswordChange, PasswordRules};
+use super::{convert, passwords, profile, request_context::request_context, sessions, transport::Transports};
+use crate::domain::{Accounts, Password, PasswordChange, PasswordRules};
 
 /// Serves `auth.v1.AccountService`.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ impl AccountService for AccountRpc {
     }
 
     async fn update_me(&self, request: Request<UpdateMeRequest>) -> Result<Response<UpdateMeResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let mut fields = Fields::new();
         let password = match request.current_password.as_str() {
@@ -42,8 +42,8 @@ impl AccountService for AccountRpc {
             given => fields.check("current_password", Password::presented(given)),
         };
         let changes = profile::changes(fields, request.user.as_ref(), request.update_mask.as_ref());
-        let changes = changes.map_err(Error::from)?;
-        let user = self.accounts.update_me(&act, changes, password).await?;
+        let changes = changes?;
+        let user = self.accounts.update_me(&context, changes, password).await?;
         Ok(Response::new(UpdateMeResponse {
             user: Some(convert::user(user)),
         }))
@@ -53,10 +53,10 @@ impl AccountService for AccountRpc {
         &self,
         request: Request<ChangePasswordRequest>,
     ) -> Result<Response<ChangePasswordResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let transport = self.transports.of(&request)?;
-        let change = password_change(&request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
-        let tokens = self.accounts.change_password(&act, change).await?;
+        let change = password_change(&request.into_inner(), self.accounts.password_rules)?;
+        let tokens = self.accounts.change_password(&context, change).await?;
         Ok(
             transport.deliver(convert::token_pair(&tokens), |tokens| ChangePasswordResponse {
                 tokens: Some(tokens),
@@ -65,13 +65,13 @@ impl AccountService for AccountRpc {
     }
 
     async fn delete_me(&self, request: Request<DeleteMeRequest>) -> Result<Response<DeleteMeResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let transport = self.transports.of(&request)?;
         let mut fields = Fields::new();
         let presented = Password::presented(&request.into_inner().current_password);
         let password = fields.check("current_password", presented);
-        let password = fields.finish(|| password).map_err(Error::from)?;
-        self.accounts.delete_me(&act, password).await?;
+        let password = fields.finish(|| password)?;
+        self.accounts.delete_me(&context, password).await?;
         Ok(transport.clear(DeleteMeResponse {}))
     }
 

@@ -33,7 +33,7 @@ impl AuditService for AuditRpc {
         &self,
         request: Request<ListAuditEventsRequest>,
     ) -> Result<Response<ListAuditEventsResponse>, Status> {
-        let (page, filter, query) = listing(&request.into_inner()).map_err(Error::from)?;
+        let (page, filter, query) = listing(&request.into_inner())?;
         let (events, next_page_token) = self.log.list(&page, &filter, &query).await?;
         Ok(Response::new(ListAuditEventsResponse {
             events: events.into_iter().map(event).collect::<Result<_, _>>()?,

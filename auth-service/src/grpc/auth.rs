@@ -15,7 +15,7 @@ use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{act::act, convert, passwords, transport::Transports};
+use super::{convert, passwords, request_context::request_context, transport::Transports};
 use crate::domain::{
     Accounts, Credentials, Error, MAX_IDENTIFIER_BYTES, Password, PasswordRules, Registration, RequestedAudience,
     ServiceAccounts, Sessions,
@@ -36,12 +36,12 @@ pub(crate) struct AuthRpc {
 #[tonic::async_trait]
 impl AuthService for AuthRpc {
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let transport = self.transports.of(&request)?;
         let request = request.into_inner();
-        let registration = registration(&request, self.accounts.password_rules).map_err(Error::from)?;
+        let registration = registration(&request, self.accounts.password_rules)?;
         let (registration, audience) = registration;
-        let logged_in = self.accounts.register(&act, registration, &audience).await?;
+        let logged_in = self.accounts.register(&context, registration, &audience).await?;
         Ok(
             transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| RegisterResponse {
                 tokens: Some(tokens),
@@ -52,10 +52,10 @@ impl AuthService for AuthRpc {
     }
 
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let transport = self.transports.of(&request)?;
-        let credentials = credentials(request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
-        let logged_in = self.accounts.login(&act, credentials).await?;
+        let credentials = credentials(request.into_inner(), self.accounts.password_rules)?;
+        let logged_in = self.accounts.login(&context, credentials).await?;
         Ok(
             transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| LoginResponse {
                 tokens: Some(tokens),
@@ -69,7 +69,7 @@ impl AuthService for AuthRpc {
         &self,
         request: Request<RefreshAccessTokenRequest>,
     ) -> Result<Response<RefreshAccessTokenResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let mut transport = self.transports.of(&request)?;
         let request = request.into_inner();
         let mut token = request.refresh_token;
@@ -79,8 +79,8 @@ impl AuthService for AuthRpc {
             fields.reject("refresh_token", "is required");
         }
         let audience = fields.check("audience", request.audience.parse());
-        let audience = fields.finish(|| audience).map_err(Error::from)?;
-        let access = self.sessions.refresh_access_token(&act, &token, &audience).await;
+        let audience = fields.finish(|| audience)?;
+        let access = self.sessions.refresh_access_token(&context, &token, &audience).await;
         let access = access.map_err(|error| transport.refuse(error))?;
         Ok(Response::new(convert::access_token(&access)))
     }
@@ -89,14 +89,14 @@ impl AuthService for AuthRpc {
         &self,
         request: Request<RotateTokensRequest>,
     ) -> Result<Response<RotateTokensResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let mut transport = self.transports.of(&request)?;
         let mut request = request.into_inner();
         transport.fill(&mut request.refresh_token, &self.sessions).await?;
-        let (request_id, audience) = rotation(&request).map_err(Error::from)?;
+        let (request_id, audience) = rotation(&request)?;
         let pair = self
             .sessions
-            .rotate(&act, &request.refresh_token, request_id.as_deref(), &audience)
+            .rotate(&context, &request.refresh_token, request_id.as_deref(), &audience)
             .await
             .map_err(|error| transport.refuse(error))?;
         Ok(
@@ -107,7 +107,7 @@ impl AuthService for AuthRpc {
     }
 
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let mut transport = self.transports.of(&request)?;
         let mut token = request.get_ref().refresh_token.clone();
         transport.fill(&mut token, &self.sessions).await?;
@@ -123,11 +123,11 @@ impl AuthService for AuthRpc {
                 return Err(Error::AudienceRequired.into());
             }
             match principal.session_id() {
-                Some(session_id) => self.sessions.logout(&act, session_id).await?,
-                None => self.sessions.revoke_service_tokens(&act, &principal).await?,
+                Some(session_id) => self.sessions.logout(&context, session_id).await?,
+                None => self.sessions.revoke_service_tokens(&context, &principal).await?,
             }
         } else {
-            let ended = self.sessions.logout_by_refresh_token(&act, &token).await;
+            let ended = self.sessions.logout_by_refresh_token(&context, &token).await;
             ended.map_err(|error| transport.refuse(error))?;
         }
         Ok(transport.clear(LogoutResponse {}))
@@ -137,16 +137,16 @@ impl AuthService for AuthRpc {
         &self,
         request: Request<RevokeTokenRequest>,
     ) -> Result<Response<RevokeTokenResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let mut transport = self.transports.of(&request)?;
         // The hint is not needed: neither kind of token can be taken for the other.
         let mut token = request.into_inner().token;
         let is_own = token.is_empty();
         transport.fill(&mut token, &self.sessions).await?;
         if token.is_empty() {
-            return Err(Error::from(InvalidFields::one("token", "is required")).into());
+            return Err(InvalidFields::one("token", "is required").into());
         }
-        let revoked = self.sessions.revoke_token(&act, &token).await;
+        let revoked = self.sessions.revoke_token(&context, &token).await;
         revoked.map_err(|error| transport.refuse(error))?;
         if is_own {
             return Ok(transport.clear(RevokeTokenResponse {}));
@@ -159,7 +159,7 @@ impl AuthService for AuthRpc {
         request: Request<RevokeAllTokensRequest>,
     ) -> Result<Response<RevokeAllTokensResponse>, Status> {
         let transport = self.transports.of(&request)?;
-        let ended = self.sessions.revoke_all_own(&act(&request)).await?;
+        let ended = self.sessions.revoke_all_own(&request_context(&request)).await?;
         Ok(transport.clear(RevokeAllTokensResponse {
             session_count: i32::try_from(ended).unwrap_or(i32::MAX),
         }))
@@ -169,7 +169,7 @@ impl AuthService for AuthRpc {
         &self,
         request: Request<proto::IssueServiceTokenRequest>,
     ) -> Result<Response<proto::IssueServiceTokenResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let mut fields = Fields::new();
         for (field, text) in [
@@ -183,10 +183,10 @@ impl AuthService for AuthRpc {
             }
         }
         let audience = fields.check("audience", request.audience.parse());
-        let audience = fields.finish(|| audience).map_err(Error::from)?;
+        let audience = fields.finish(|| audience)?;
         let token = self
             .service_accounts
-            .issue_token(&act, (&request.client_id, &request.client_secret), &audience)
+            .issue_token(&context, (&request.client_id, &request.client_secret), &audience)
             .await?;
         Ok(Response::new(convert::service_token(&token)))
     }
@@ -198,7 +198,7 @@ impl AuthService for AuthRpc {
         let caller = authz::principal(&request)?;
         let token = request.into_inner().token;
         if token.is_empty() {
-            return Err(Error::from(InvalidFields::one("token", "is required")).into());
+            return Err(InvalidFields::one("token", "is required").into());
         }
         let found = self.sessions.introspect(&token, &caller).await?;
         Ok(Response::new(found.map(convert::introspection).unwrap_or_default()))

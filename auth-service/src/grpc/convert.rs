@@ -66,7 +66,10 @@ pub(super) fn session(session: Session, current: Option<SessionId>) -> proto::Se
         absolute_expire_time: Some(session.absolute_expire_time.into()),
         is_current: current == Some(session.id),
         end_time: session.end_time.map(Into::into),
-        end_reason: session.end_reason.unwrap_or_default(),
+        end_reason: session
+            .end_reason
+            .map(|end| end.as_str().to_owned())
+            .unwrap_or_default(),
     }
 }
 

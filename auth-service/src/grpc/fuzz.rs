@@ -10,8 +10,8 @@ use tonic::{
 };
 
 use super::{
-    act::act,
     rbac_requests::declared,
+    request_context::request_context,
     transport::{Transport, Transports},
 };
 use crate::{config::CookieSettings, domain::CodeName};
@@ -165,7 +165,7 @@ fn fuzz_user_agents() {
         for name in ["user-agent", "x-user-agent"] {
             let mut request = Request::new(());
             request.metadata_mut().insert(name, header.clone());
-            let user_agent = act(&request).origin.user_agent;
+            let user_agent = request_context(&request).origin.user_agent;
             assert!(user_agent.chars().count() <= 256);
             assert!(
                 !user_agent.chars().any(char::is_control),

@@ -19,9 +19,9 @@ use proto::auth::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::act::act;
+use super::request_context::request_context;
 use crate::{
-    domain::{Error, KeyRing, SigningKeyRow},
+    domain::{KeyRing, KeyState, SigningKeyRow},
     etag,
 };
 
@@ -58,7 +58,7 @@ impl KeyService for KeyRpc {
         &self,
         request: Request<RotateSigningKeyRequest>,
     ) -> Result<Response<RotateSigningKeyResponse>, Status> {
-        let key = self.keys.rotate(&act(&request)).await?;
+        let key = self.keys.rotate(&request_context(&request)).await?;
         Ok(Response::new(RotateSigningKeyResponse {
             signing_key: Some(message(key)),
         }))
@@ -68,15 +68,15 @@ impl KeyService for KeyRpc {
         &self,
         request: Request<RetireSigningKeyRequest>,
     ) -> Result<Response<RetireSigningKeyResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let kid = request.into_inner().kid;
         if kid.is_empty() {
-            return Err(Error::from(InvalidFields::one("kid", "is required")).into());
+            return Err(InvalidFields::one("kid", "is required").into());
         }
         if kid.len() > MAX_KID_LEN {
-            return Err(Error::from(InvalidFields::one("kid", "must be at most 128 bytes")).into());
+            return Err(InvalidFields::one("kid", "must be at most 128 bytes").into());
         }
-        let active = self.keys.retire(&act, &kid).await?;
+        let active = self.keys.retire(&context, &kid).await?;
         Ok(Response::new(RetireSigningKeyResponse {
             active_key: Some(message(active)),
         }))
@@ -103,11 +103,10 @@ impl KeyRpc {
 }
 
 fn message(row: SigningKeyRow) -> SigningKey {
-    let state = match row.state.as_str() {
-        "next" => signing_key::State::Next,
-        "active" => signing_key::State::Active,
-        "retired" => signing_key::State::Retired,
-        _ => signing_key::State::Unspecified,
+    let state = match row.state {
+        KeyState::Next => signing_key::State::Next,
+        KeyState::Active => signing_key::State::Active,
+        KeyState::Retired => signing_key::State::Retired,
     };
     SigningKey {
         kid: row.kid,

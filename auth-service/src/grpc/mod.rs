@@ -2,7 +2,6 @@
 
 mod access_feed;
 mod account;
-mod act;
 mod audit;
 mod auth;
 mod convert;
@@ -16,6 +15,7 @@ mod profile;
 mod rbac;
 mod rbac_messages;
 mod rbac_requests;
+mod request_context;
 mod service_accounts;
 mod sessions;
 mod transport;

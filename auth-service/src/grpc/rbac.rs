@@ -5,15 +5,15 @@ use base::{ids::UserKind, page::PageRequest, validate::Fields};
 use tonic::{Request, Response, Status};
 
 use super::{
-    act::act,
     fields,
     rbac_messages::{action_message, decision_message, permission_message, resource_message, role_message},
     rbac_requests::{
         checks, code_name, declared, distinct, named, named_in, new_permission, page, permission_name,
         permissions_of_role, renaming,
     },
+    request_context::request_context,
 };
-use crate::domain::{Error, Held, Rbac};
+use crate::domain::{Held, Rbac};
 
 /// Serves `auth.v1.RbacService`.
 #[derive(Clone, Debug)]
@@ -27,10 +27,10 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::CreateResourceRequest>,
     ) -> Result<Response<proto::CreateResourceResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let resource = request.into_inner().resource.unwrap_or_default();
-        let new = named("resource", &resource.code_name, &resource.name, &resource.description).map_err(Error::from)?;
-        let resource = self.rbac.create_resource(&act, new).await?;
+        let new = named("resource", &resource.code_name, &resource.name, &resource.description)?;
+        let resource = self.rbac.create_resource(&context, new).await?;
         Ok(Response::new(proto::CreateResourceResponse {
             resource: Some(resource_message(resource)),
         }))
@@ -40,7 +40,7 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::GetResourceRequest>,
     ) -> Result<Response<proto::GetResourceResponse>, Status> {
-        let code_name = code_name(&request.into_inner().code_name).map_err(Error::from)?;
+        let code_name = code_name(&request.into_inner().code_name)?;
         let resource = self.rbac.resource(&code_name).await?;
         Ok(Response::new(proto::GetResourceResponse {
             resource: Some(resource_message(resource)),
@@ -53,7 +53,7 @@ impl RbacService for RbacRpc {
     ) -> Result<Response<proto::ListResourcesResponse>, Status> {
         const LIST: &str = "ListResources";
         let request = request.into_inner();
-        let page = page(request.page_size, &request.page_token, LIST).map_err(Error::from)?;
+        let page = page(request.page_size, &request.page_token, LIST)?;
         let (rows, next_page_token) = self.rbac.resources(&page, LIST).await?;
         Ok(Response::new(proto::ListResourcesResponse {
             resources: rows.into_iter().map(resource_message).collect(),
@@ -65,7 +65,7 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::UpdateResourceRequest>,
     ) -> Result<Response<proto::UpdateResourceResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let resource = request.resource.unwrap_or_default();
         let mask = request.update_mask.as_ref();
@@ -75,9 +75,8 @@ impl RbacService for RbacRpc {
             &resource.code_name,
             &resource.name,
             &resource.description,
-        )
-        .map_err(Error::from)?;
-        let resource = self.rbac.update_resource(&act, &code_name, &change).await?;
+        )?;
+        let resource = self.rbac.update_resource(&context, &code_name, &change).await?;
         Ok(Response::new(proto::UpdateResourceResponse {
             resource: Some(resource_message(resource)),
         }))
@@ -87,10 +86,10 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::DeleteResourceRequest>,
     ) -> Result<Response<proto::DeleteResourceResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
-        let code_name = code_name(&request.code_name).map_err(Error::from)?;
-        self.rbac.delete_resource(&act, &code_name, request.force).await?;
+        let code_name = code_name(&request.code_name)?;
+        self.rbac.delete_resource(&context, &code_name, request.force).await?;
         Ok(Response::new(proto::DeleteResourceResponse {}))
     }
 
@@ -98,10 +97,10 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::CreateActionRequest>,
     ) -> Result<Response<proto::CreateActionResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let action = request.into_inner().action.unwrap_or_default();
-        let new = named("action", &action.code_name, &action.name, &action.description).map_err(Error::from)?;
-        let action = self.rbac.create_action(&act, new).await?;
+        let new = named("action", &action.code_name, &action.name, &action.description)?;
+        let action = self.rbac.create_action(&context, new).await?;
         Ok(Response::new(proto::CreateActionResponse {
             action: Some(action_message(action)),
         }))
@@ -111,7 +110,7 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::GetActionRequest>,
     ) -> Result<Response<proto::GetActionResponse>, Status> {
-        let code_name = code_name(&request.into_inner().code_name).map_err(Error::from)?;
+        let code_name = code_name(&request.into_inner().code_name)?;
         let action = self.rbac.action(&code_name).await?;
         Ok(Response::new(proto::GetActionResponse {
             action: Some(action_message(action)),
@@ -124,7 +123,7 @@ impl RbacService for RbacRpc {
     ) -> Result<Response<proto::ListActionsResponse>, Status> {
         const LIST: &str = "ListActions";
         let request = request.into_inner();
-        let page = page(request.page_size, &request.page_token, LIST).map_err(Error::from)?;
+        let page = page(request.page_size, &request.page_token, LIST)?;
         let (rows, next_page_token) = self.rbac.actions(&page, LIST).await?;
         Ok(Response::new(proto::ListActionsResponse {
             actions: rows.into_iter().map(action_message).collect(),
@@ -136,13 +135,12 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::UpdateActionRequest>,
     ) -> Result<Response<proto::UpdateActionResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let action = request.action.unwrap_or_default();
         let mask = request.update_mask.as_ref();
-        let (code_name, change) =
-            renaming("action", mask, &action.code_name, &action.name, &action.description).map_err(Error::from)?;
-        let action = self.rbac.update_action(&act, &code_name, &change).await?;
+        let (code_name, change) = renaming("action", mask, &action.code_name, &action.name, &action.description)?;
+        let action = self.rbac.update_action(&context, &code_name, &change).await?;
         Ok(Response::new(proto::UpdateActionResponse {
             action: Some(action_message(action)),
         }))
@@ -152,10 +150,10 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::DeleteActionRequest>,
     ) -> Result<Response<proto::DeleteActionResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
-        let code_name = code_name(&request.code_name).map_err(Error::from)?;
-        self.rbac.delete_action(&act, &code_name, request.force).await?;
+        let code_name = code_name(&request.code_name)?;
+        self.rbac.delete_action(&context, &code_name, request.force).await?;
         Ok(Response::new(proto::DeleteActionResponse {}))
     }
 
@@ -163,9 +161,9 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::CreatePermissionRequest>,
     ) -> Result<Response<proto::CreatePermissionResponse>, Status> {
-        let act = act(&request);
-        let (name, description) = new_permission(request.into_inner()).map_err(Error::from)?;
-        let permission = self.rbac.create_permission(&act, &name, description).await?;
+        let context = request_context(&request);
+        let (name, description) = new_permission(request.into_inner())?;
+        let permission = self.rbac.create_permission(&context, &name, description).await?;
         Ok(Response::new(proto::CreatePermissionResponse {
             permission: Some(permission_message(permission)),
         }))
@@ -175,7 +173,7 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::GetPermissionRequest>,
     ) -> Result<Response<proto::GetPermissionResponse>, Status> {
-        let name = permission_name("name", &request.into_inner().name).map_err(Error::from)?;
+        let name = permission_name("name", &request.into_inner().name)?;
         let permission = self.rbac.permission(&name).await?;
         Ok(Response::new(proto::GetPermissionResponse {
             permission: Some(permission_message(permission)),
@@ -195,7 +193,7 @@ impl RbacService for RbacRpc {
         };
         let list = format!("ListPermissions {}", resource.as_deref().unwrap_or_default());
         let page = PageRequest::parse(&mut fields, request.page_size, &request.page_token, &list);
-        let page = fields.finish(|| page).map_err(Error::from)?;
+        let page = fields.finish(|| page)?;
         let (rows, next_page_token) = self.rbac.permissions(&page, &list, resource.as_deref()).await?;
         Ok(Response::new(proto::ListPermissionsResponse {
             permissions: rows.into_iter().map(permission_message).collect(),
@@ -207,7 +205,7 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::UpdatePermissionRequest>,
     ) -> Result<Response<proto::UpdatePermissionResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let permission = request.permission.unwrap_or_default();
         let mut fields = Fields::new();
@@ -215,9 +213,9 @@ impl RbacService for RbacRpc {
         let changeable = [("description", !permission.description.is_empty())];
         let changing = fields::update_mask(&mut fields, request.update_mask.as_ref(), &changeable);
         let description = fields::description(&mut fields, "permission.description", &permission.description);
-        let (name, description) = fields.finish(|| Some((name?, description?))).map_err(Error::from)?;
+        let (name, description) = fields.finish(|| Some((name?, description?)))?;
         let description = changing.contains(&"description").then_some(description.as_str());
-        let permission = self.rbac.update_permission(&act, &name, description).await?;
+        let permission = self.rbac.update_permission(&context, &name, description).await?;
         Ok(Response::new(proto::UpdatePermissionResponse {
             permission: Some(permission_message(permission)),
         }))
@@ -227,10 +225,10 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::DeletePermissionRequest>,
     ) -> Result<Response<proto::DeletePermissionResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
-        let name = permission_name("name", &request.name).map_err(Error::from)?;
-        self.rbac.delete_permission(&act, &name, request.force).await?;
+        let name = permission_name("name", &request.name)?;
+        self.rbac.delete_permission(&context, &name, request.force).await?;
         Ok(Response::new(proto::DeletePermissionResponse {}))
     }
 
@@ -238,13 +236,13 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::CreateRoleRequest>,
     ) -> Result<Response<proto::CreateRoleResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let role = request.into_inner().role.unwrap_or_default();
         let mut bad = Fields::new();
         let new = named_in(&mut bad, "role", &role.code_name, &role.name, &role.description);
         permissions_of_role(&mut bad, "role.permissions", &role.permissions);
-        let new = bad.finish(|| new).map_err(Error::from)?;
-        let role = self.rbac.create_role(&act, new, distinct(role.permissions)).await?;
+        let new = bad.finish(|| new)?;
+        let role = self.rbac.create_role(&context, new, distinct(role.permissions)).await?;
         Ok(Response::new(proto::CreateRoleResponse {
             role: Some(role_message(role)),
         }))
@@ -254,7 +252,7 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::GetRoleRequest>,
     ) -> Result<Response<proto::GetRoleResponse>, Status> {
-        let code_name = code_name(&request.into_inner().code_name).map_err(Error::from)?;
+        let code_name = code_name(&request.into_inner().code_name)?;
         let role = self.rbac.role(&code_name).await?;
         Ok(Response::new(proto::GetRoleResponse {
             role: Some(role_message(role)),
@@ -267,7 +265,7 @@ impl RbacService for RbacRpc {
     ) -> Result<Response<proto::ListRolesResponse>, Status> {
         const LIST: &str = "ListRoles";
         let request = request.into_inner();
-        let page = page(request.page_size, &request.page_token, LIST).map_err(Error::from)?;
+        let page = page(request.page_size, &request.page_token, LIST)?;
         let (rows, next_page_token) = self.rbac.roles(&page, LIST).await?;
         Ok(Response::new(proto::ListRolesResponse {
             roles: rows.into_iter().map(role_message).collect(),
@@ -279,13 +277,12 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::UpdateRoleRequest>,
     ) -> Result<Response<proto::UpdateRoleResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let role = request.role.unwrap_or_default();
         let mask = request.update_mask.as_ref();
-        let (code_name, change) =
-            renaming("role", mask, &role.code_name, &role.name, &role.description).map_err(Error::from)?;
-        let role = self.rbac.update_role(&act, &code_name, &change).await?;
+        let (code_name, change) = renaming("role", mask, &role.code_name, &role.name, &role.description)?;
+        let role = self.rbac.update_role(&context, &code_name, &change).await?;
         Ok(Response::new(proto::UpdateRoleResponse {
             role: Some(role_message(role)),
         }))
@@ -295,10 +292,10 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::DeleteRoleRequest>,
     ) -> Result<Response<proto::DeleteRoleResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
-        let code_name = code_name(&request.code_name).map_err(Error::from)?;
-        self.rbac.delete_role(&act, &code_name, request.force).await?;
+        let code_name = code_name(&request.code_name)?;
+        self.rbac.delete_role(&context, &code_name, request.force).await?;
         Ok(Response::new(proto::DeleteRoleResponse {}))
     }
 
@@ -306,15 +303,15 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::SetRolePermissionsRequest>,
     ) -> Result<Response<proto::SetRolePermissionsResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let mut bad = Fields::new();
         let role = fields::code_name(&mut bad, "role", &request.role);
         permissions_of_role(&mut bad, "permissions", &request.permissions);
-        let role = bad.finish(|| role).map_err(Error::from)?;
+        let role = bad.finish(|| role)?;
         let role = self
             .rbac
-            .set_role_permissions(&act, &role, distinct(request.permissions))
+            .set_role_permissions(&context, &role, distinct(request.permissions))
             .await?;
         Ok(Response::new(proto::SetRolePermissionsResponse {
             role: Some(role_message(role)),
@@ -325,13 +322,13 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::AssignRoleRequest>,
     ) -> Result<Response<proto::AssignRoleResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let mut bad = Fields::new();
         let user_id = bad.id::<UserKind>("user_id", &request.user_id);
         let role = fields::code_name(&mut bad, "role", &request.role);
-        let (user_id, role) = bad.finish(|| Some((user_id?, role?))).map_err(Error::from)?;
-        let roles = self.rbac.assign_role(&act, user_id, &role).await?;
+        let (user_id, role) = bad.finish(|| Some((user_id?, role?)))?;
+        let roles = self.rbac.assign_role(&context, user_id, &role).await?;
         Ok(Response::new(proto::AssignRoleResponse { roles }))
     }
 
@@ -339,13 +336,13 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::UnassignRoleRequest>,
     ) -> Result<Response<proto::UnassignRoleResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let mut bad = Fields::new();
         let user_id = bad.id::<UserKind>("user_id", &request.user_id);
         let role = fields::code_name(&mut bad, "role", &request.role);
-        let (user_id, role) = bad.finish(|| Some((user_id?, role?))).map_err(Error::from)?;
-        let roles = self.rbac.unassign_role(&act, user_id, &role).await?;
+        let (user_id, role) = bad.finish(|| Some((user_id?, role?)))?;
+        let roles = self.rbac.unassign_role(&context, user_id, &role).await?;
         Ok(Response::new(proto::UnassignRoleResponse { roles }))
     }
 
@@ -353,13 +350,13 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::GrantPermissionRequest>,
     ) -> Result<Response<proto::GrantPermissionResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let mut bad = Fields::new();
         let user_id = bad.id::<UserKind>("user_id", &request.user_id);
         let permission = fields::permission_name(&mut bad, "permission", &request.permission);
-        let (user_id, permission) = bad.finish(|| Some((user_id?, permission?))).map_err(Error::from)?;
-        let permissions = self.rbac.grant_permission(&act, user_id, &permission).await?;
+        let (user_id, permission) = bad.finish(|| Some((user_id?, permission?)))?;
+        let permissions = self.rbac.grant_permission(&context, user_id, &permission).await?;
         Ok(Response::new(proto::GrantPermissionResponse { permissions }))
     }
 
@@ -367,13 +364,13 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::RevokePermissionRequest>,
     ) -> Result<Response<proto::RevokePermissionResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let mut bad = Fields::new();
         let user_id = bad.id::<UserKind>("user_id", &request.user_id);
         let permission = fields::permission_name(&mut bad, "permission", &request.permission);
-        let (user_id, permission) = bad.finish(|| Some((user_id?, permission?))).map_err(Error::from)?;
-        let permissions = self.rbac.revoke_permission(&act, user_id, &permission).await?;
+        let (user_id, permission) = bad.finish(|| Some((user_id?, permission?)))?;
+        let permissions = self.rbac.revoke_permission(&context, user_id, &permission).await?;
         Ok(Response::new(proto::RevokePermissionResponse { permissions }))
     }
 
@@ -383,7 +380,7 @@ impl RbacService for RbacRpc {
     ) -> Result<Response<proto::ListUserPermissionsResponse>, Status> {
         let mut bad = Fields::new();
         let user_id = bad.id::<UserKind>("user_id", &request.into_inner().user_id);
-        let user_id = bad.finish(|| user_id).map_err(Error::from)?;
+        let user_id = bad.finish(|| user_id)?;
         let (roles, held) = self.rbac.user_permissions(user_id).await?;
         let permissions = held
             .into_iter()
@@ -406,7 +403,7 @@ impl RbacService for RbacRpc {
         let mut bad = Fields::new();
         let user_id = bad.id::<UserKind>("user_id", &request.user_id);
         let permission = fields::permission_name(&mut bad, "permission", &request.permission);
-        let check = bad.finish(|| Some((user_id?, permission?))).map_err(Error::from)?;
+        let check = bad.finish(|| Some((user_id?, permission?)))?;
         let checked = self.rbac.check(std::slice::from_ref(&check)).await?;
         let decision = checked.decisions.into_iter().next();
         Ok(Response::new(proto::CheckPermissionResponse {
@@ -420,7 +417,7 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::BatchCheckPermissionsRequest>,
     ) -> Result<Response<proto::BatchCheckPermissionsResponse>, Status> {
-        let checks = checks(&request.into_inner().checks).map_err(Error::from)?;
+        let checks = checks(&request.into_inner().checks)?;
         let checked = self.rbac.check(&checks).await?;
         let decisions = checked.decisions.iter().zip(&checks);
         Ok(Response::new(proto::BatchCheckPermissionsResponse {
@@ -436,9 +433,9 @@ impl RbacService for RbacRpc {
         &self,
         request: Request<proto::RegisterPoliciesRequest>,
     ) -> Result<Response<proto::RegisterPoliciesResponse>, Status> {
-        let act = act(&request);
-        let declared = declared(request.into_inner().permissions).map_err(Error::from)?;
-        let created_permissions = self.rbac.register_policies(&act, &declared).await?;
+        let context = request_context(&request);
+        let declared = declared(request.into_inner().permissions)?;
+        let created_permissions = self.rbac.register_policies(&context, &declared).await?;
         Ok(Response::new(proto::RegisterPoliciesResponse { created_permissions }))
     }
 }

@@ -15,8 +15,8 @@ use proto::auth::v1::{
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Request, Response, Status};
 
-use super::{act::act, fields};
-use crate::domain::{ClientId, Described, Error, NewServiceAccount, ServiceAccounts};
+use super::{fields, request_context::request_context};
+use crate::domain::{ClientId, Described, NewServiceAccount, ServiceAccounts};
 
 /// What a page token of the list belongs to.
 const LIST: &str = "ListServiceAccounts";
@@ -38,9 +38,9 @@ impl ServiceAccountService for ServiceAccountRpc {
         &self,
         request: Request<CreateServiceAccountRequest>,
     ) -> Result<Response<CreateServiceAccountResponse>, Status> {
-        let act = act(&request);
-        let new = new_account(request.into_inner()).map_err(Error::from)?;
-        let (account, secret) = self.accounts.create(&act, new).await?;
+        let context = request_context(&request);
+        let new = new_account(request.into_inner())?;
+        let (account, secret) = self.accounts.create(&context, new).await?;
         Ok(Response::new(CreateServiceAccountResponse {
             service_account: Some(message(account)),
             client_secret: exposed(&secret),
@@ -51,7 +51,7 @@ impl ServiceAccountService for ServiceAccountRpc {
         &self,
         request: Request<GetServiceAccountRequest>,
     ) -> Result<Response<GetServiceAccountResponse>, Status> {
-        let client_id = client_id(&request.into_inner().client_id).map_err(Error::from)?;
+        let client_id = client_id(&request.into_inner().client_id)?;
         let account = self.accounts.get(client_id.as_str()).await?;
         Ok(Response::new(GetServiceAccountResponse {
             service_account: Some(message(account)),
@@ -65,7 +65,7 @@ impl ServiceAccountService for ServiceAccountRpc {
         let request = request.into_inner();
         let mut fields = Fields::new();
         let page = PageRequest::parse(&mut fields, request.page_size, &request.page_token, LIST);
-        let page = fields.finish(|| page).map_err(Error::from)?;
+        let page = fields.finish(|| page)?;
         let (accounts, next_page_token) = self.accounts.list(&page, LIST).await?;
         Ok(Response::new(ListServiceAccountsResponse {
             service_accounts: accounts.into_iter().map(message).collect(),
@@ -77,7 +77,7 @@ impl ServiceAccountService for ServiceAccountRpc {
         &self,
         request: Request<RotateServiceAccountSecretRequest>,
     ) -> Result<Response<RotateServiceAccountSecretResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let mut fields = Fields::new();
         let client_id = parse_client_id(&mut fields, &request.client_id);
@@ -87,8 +87,11 @@ impl ServiceAccountService for ServiceAccountRpc {
             fields.reject("overlap_seconds", "must be 0 to 604800");
             None
         };
-        let (client_id, overlap) = fields.finish(|| Some((client_id?, overlap?))).map_err(Error::from)?;
-        let (account, secret) = self.accounts.rotate_secret(&act, client_id.as_str(), overlap).await?;
+        let (client_id, overlap) = fields.finish(|| Some((client_id?, overlap?)))?;
+        let (account, secret) = self
+            .accounts
+            .rotate_secret(&context, client_id.as_str(), overlap)
+            .await?;
         Ok(Response::new(RotateServiceAccountSecretResponse {
             service_account: Some(message(account)),
             client_secret: exposed(&secret),
@@ -99,9 +102,9 @@ impl ServiceAccountService for ServiceAccountRpc {
         &self,
         request: Request<DeleteServiceAccountRequest>,
     ) -> Result<Response<DeleteServiceAccountResponse>, Status> {
-        let act = act(&request);
-        let client_id = client_id(&request.into_inner().client_id).map_err(Error::from)?;
-        self.accounts.delete(&act, client_id.as_str()).await?;
+        let context = request_context(&request);
+        let client_id = client_id(&request.into_inner().client_id)?;
+        self.accounts.delete(&context, client_id.as_str()).await?;
         Ok(Response::new(DeleteServiceAccountResponse {}))
     }
 }

@@ -12,25 +12,25 @@ use proto::auth::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{act::act, convert};
+use super::{convert, request_context::request_context};
 use crate::domain::{Error, Sessions};
 
 pub(super) async fn list_my_sessions(
     sessions: &Sessions,
     request: Request<ListMySessionsRequest>,
 ) -> Result<Response<ListMySessionsResponse>, Status> {
-    let act = act(&request);
-    let user_id = act.user_id().ok_or(Error::UserNotFound)?;
+    let context = request_context(&request);
+    let user_id = context.user_id().ok_or(Error::UserNotFound)?;
     let request = request.into_inner();
     let mut fields = Fields::new();
     let list = format!("ListMySessions\n{user_id}");
     let page = PageRequest::parse(&mut fields, request.page_size, &request.page_token, &list);
-    let page = fields.finish(|| page).map_err(Error::from)?;
+    let page = fields.finish(|| page)?;
     let (listed, next_page_token) = sessions.list(user_id, &page, false, &list).await?;
     Ok(Response::new(ListMySessionsResponse {
         sessions: listed
             .into_iter()
-            .map(|session| convert::session(session, act.session_id()))
+            .map(|session| convert::session(session, context.session_id()))
             .collect(),
         next_page_token,
     }))
@@ -40,11 +40,11 @@ pub(super) async fn revoke_my_session(
     sessions: &Sessions,
     request: Request<RevokeMySessionRequest>,
 ) -> Result<Response<RevokeMySessionResponse>, Status> {
-    let act = act(&request);
+    let context = request_context(&request);
     let mut fields = Fields::new();
     let id = fields.id("session_id", &request.into_inner().session_id);
-    let id = fields.finish(|| id).map_err(Error::from)?;
-    sessions.revoke_own(&act, id).await?;
+    let id = fields.finish(|| id)?;
+    sessions.revoke_own(&context, id).await?;
     Ok(Response::new(RevokeMySessionResponse {}))
 }
 
@@ -52,14 +52,14 @@ pub(super) async fn list_user_sessions(
     sessions: &Sessions,
     request: Request<ListUserSessionsRequest>,
 ) -> Result<Response<ListUserSessionsResponse>, Status> {
-    let act = act(&request);
+    let context = request_context(&request);
     let request = request.into_inner();
-    let (user_id, page, list) = listing(&request).map_err(Error::from)?;
+    let (user_id, page, list) = listing(&request)?;
     let (listed, next_page_token) = sessions.list_of_user(user_id, &page, request.show_ended, &list).await?;
     Ok(Response::new(ListUserSessionsResponse {
         sessions: listed
             .into_iter()
-            .map(|session| convert::session(session, act.session_id()))
+            .map(|session| convert::session(session, context.session_id()))
             .collect(),
         next_page_token,
     }))
@@ -69,9 +69,9 @@ pub(super) async fn revoke_user_session(
     sessions: &Sessions,
     request: Request<RevokeUserSessionRequest>,
 ) -> Result<Response<RevokeUserSessionResponse>, Status> {
-    let act = act(&request);
-    let (user_id, id) = session_of(&request.into_inner()).map_err(Error::from)?;
-    sessions.revoke_of_user(&act, user_id, id).await?;
+    let context = request_context(&request);
+    let (user_id, id) = session_of(&request.into_inner())?;
+    sessions.revoke_of_user(&context, user_id, id).await?;
     Ok(Response::new(RevokeUserSessionResponse {}))
 }
 
@@ -79,11 +79,11 @@ pub(super) async fn revoke_user_tokens(
     sessions: &Sessions,
     request: Request<RevokeUserTokensRequest>,
 ) -> Result<Response<RevokeUserTokensResponse>, Status> {
-    let act = act(&request);
+    let context = request_context(&request);
     let mut fields = Fields::new();
     let user_id = fields.id("user_id", &request.into_inner().user_id);
-    let user_id = fields.finish(|| user_id).map_err(Error::from)?;
-    let ended = sessions.revoke_all_of_user(&act, user_id).await?;
+    let user_id = fields.finish(|| user_id)?;
+    let ended = sessions.revoke_all_of_user(&context, user_id).await?;
     Ok(Response::new(RevokeUserTokensResponse {
         session_count: i32::try_from(ended).unwrap_or(i32::MAX),
     }))

@@ -93,7 +93,7 @@ impl Transports {
             return Ok(Transport::Message);
         };
         if transport != "cookie" {
-            return Err(Error::from(InvalidFields::one(TRANSPORT, "must be `cookie` or absent")).into());
+            return Err(InvalidFields::one(TRANSPORT, "must be `cookie` or absent").into());
         }
         let mut origins = metadata.get_all(ORIGIN).iter().map(MetadataValue::to_str);
         match (origins.next(), origins.next()) {

@@ -13,7 +13,7 @@ use base::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{act::act, convert, fields, profile, sessions};
+use super::{convert, fields, profile, request_context::request_context, sessions};
 use crate::domain::{Accounts, Error, NewAccount, Password, PasswordRules, Registration, UserFilter, fold};
 
 /// Roles of a new user.
@@ -29,9 +29,9 @@ pub(crate) struct UserRpc {
 #[tonic::async_trait]
 impl UserService for UserRpc {
     async fn create_user(&self, request: Request<CreateUserRequest>) -> Result<Response<CreateUserResponse>, Status> {
-        let act = act(&request);
-        let new = new_account(request.into_inner(), self.accounts.password_rules).map_err(Error::from)?;
-        let created = self.accounts.create_user(&act, new).await?;
+        let context = request_context(&request);
+        let new = new_account(request.into_inner(), self.accounts.password_rules)?;
+        let created = self.accounts.create_user(&context, new).await?;
         Ok(Response::new(CreateUserResponse {
             user: Some(convert::user(created.user)),
             roles: created.roles,
@@ -39,7 +39,7 @@ impl UserService for UserRpc {
     }
 
     async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<GetUserResponse>, Status> {
-        let id = user_id(&request.into_inner().user_id).map_err(Error::from)?;
+        let id = user_id(&request.into_inner().user_id)?;
         let found = self.accounts.user(id).await?;
         Ok(Response::new(GetUserResponse {
             user: Some(convert::user(found.user)),
@@ -48,7 +48,7 @@ impl UserService for UserRpc {
     }
 
     async fn list_users(&self, request: Request<ListUsersRequest>) -> Result<Response<ListUsersResponse>, Status> {
-        let (page, filter, list) = listing(&request.into_inner()).map_err(Error::from)?;
+        let (page, filter, list) = listing(&request.into_inner())?;
         let (users, next_page_token) = self.accounts.users(&page, &filter, &list).await?;
         Ok(Response::new(ListUsersResponse {
             users: users.into_iter().map(convert::user).collect(),
@@ -57,15 +57,15 @@ impl UserService for UserRpc {
     }
 
     async fn update_user(&self, request: Request<UpdateUserRequest>) -> Result<Response<UpdateUserResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let mut fields = Fields::new();
         let id = fields.id("user_id", &request.user_id);
         let changes = profile::changes(fields, request.user.as_ref(), request.update_mask.as_ref());
-        let changes = changes.map_err(Error::from)?;
+        let changes = changes?;
         let user = self
             .accounts
-            .update_user(&act, id.ok_or(Error::UserNotFound)?, changes)
+            .update_user(&context, id.ok_or(Error::UserNotFound)?, changes)
             .await?;
         Ok(Response::new(UpdateUserResponse {
             user: Some(convert::user(user)),
@@ -76,7 +76,7 @@ impl UserService for UserRpc {
         &self,
         request: Request<SetPasswordRequest>,
     ) -> Result<Response<SetPasswordResponse>, Status> {
-        let act = act(&request);
+        let context = request_context(&request);
         let request = request.into_inner();
         let mut fields = Fields::new();
         let id = fields.id("user_id", &request.user_id);
@@ -84,8 +84,8 @@ impl UserService for UserRpc {
             "password",
             Password::chosen(&request.password, self.accounts.password_rules),
         );
-        let (id, password) = fields.finish(|| Some((id?, password?))).map_err(Error::from)?;
-        self.accounts.set_password(&act, id, password).await?;
+        let (id, password) = fields.finish(|| Some((id?, password?)))?;
+        self.accounts.set_password(&context, id, password).await?;
         Ok(Response::new(SetPasswordResponse {}))
     }
 
@@ -93,9 +93,9 @@ impl UserService for UserRpc {
         &self,
         request: Request<DeactivateUserRequest>,
     ) -> Result<Response<DeactivateUserResponse>, Status> {
-        let act = act(&request);
-        let id = user_id(&request.into_inner().user_id).map_err(Error::from)?;
-        let user = self.accounts.deactivate_user(&act, id).await?;
+        let context = request_context(&request);
+        let id = user_id(&request.into_inner().user_id)?;
+        let user = self.accounts.deactivate_user(&context, id).await?;
         Ok(Response::new(DeactivateUserResponse {
             user: Some(convert::user(user)),
         }))
@@ -105,18 +105,18 @@ impl UserService for UserRpc {
         &self,
         request: Request<ReactivateUserRequest>,
     ) -> Result<Response<ReactivateUserResponse>, Status> {
-        let act = act(&request);
-        let id = user_id(&request.into_inner().user_id).map_err(Error::from)?;
-        let user = self.accounts.reactivate_user(&act, id).await?;
+        let context = request_context(&request);
+        let id = user_id(&request.into_inner().user_id)?;
+        let user = self.accounts.reactivate_user(&context, id).await?;
         Ok(Response::new(ReactivateUserResponse {
             user: Some(convert::user(user)),
         }))
     }
 
     async fn delete_user(&self, request: Request<DeleteUserRequest>) -> Result<Response<DeleteUserResponse>, Status> {
-        let act = act(&request);
-        let id = user_id(&request.into_inner().user_id).map_err(Error::from)?;
-        self.accounts.delete_user(&act, id).await?;
+        let context = request_context(&request);
+        let id = user_id(&request.into_inner().user_id)?;
+        self.accounts.delete_user(&context, id).await?;
         Ok(Response::new(DeleteUserResponse {}))
     }
 
@@ -124,9 +124,9 @@ impl UserService for UserRpc {
         &self,
         request: Request<proto::UnlockUserRequest>,
     ) -> Result<Response<proto::UnlockUserResponse>, Status> {
-        let act = act(&request);
-        let id = user_id(&request.into_inner().user_id).map_err(Error::from)?;
-        self.accounts.unlock_user(&act, id).await?;
+        let context = request_context(&request);
+        let id = user_id(&request.into_inner().user_id)?;
+        self.accounts.unlock_user(&context, id).await?;
         Ok(Response::new(proto::UnlockUserResponse {}))
     }
 

@@ -5,7 +5,7 @@ use base::{
     ids::{SessionId, SessionKind, UserId},
     page::PageRequest,
 };
-use db::prelude::*;
+use db::{prelude::*, text_enum};
 
 use super::schema::sessions;
 use crate::ids::DeviceId;
@@ -26,7 +26,7 @@ pub(crate) struct Session {
     pub(crate) expire_time: Timestamp,
     pub(crate) absolute_expire_time: Timestamp,
     pub(crate) end_time: Option<Timestamp>,
-    pub(crate) end_reason: Option<String>,
+    pub(crate) end_reason: Option<SessionEnd>,
     pub(crate) create_time: Timestamp,
     pub(crate) ip_address: String,
     pub(crate) user_agent: String,
@@ -67,45 +67,29 @@ pub(crate) struct SessionUse {
     pub(crate) user_agent: String,
 }
 
-/// Why a session ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum SessionEnd {
-    /// The user logged out.
-    Logout,
-    /// An old refresh token came back.
-    RefreshTokenReused,
-    /// It was not rotated in time.
-    Expired,
-    /// The user, or an administrator, ended it from elsewhere.
-    Revoked,
-    /// The password changed.
-    PasswordChanged,
-    /// The user was deactivated.
-    UserDeactivated,
-    /// The user was deleted.
-    UserDeleted,
-    /// The user had too many.
-    SessionLimit,
-    /// The same device logged in again.
-    DeviceReplaced,
-    /// The database was put back from a back-up.
-    Restored,
-}
-
-impl SessionEnd {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Logout => "logout",
-            Self::RefreshTokenReused => "refresh_token_reused",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-            Self::PasswordChanged => "password_changed",
-            Self::UserDeactivated => "user_deactivated",
-            Self::UserDeleted => "user_deleted",
-            Self::SessionLimit => "session_limit",
-            Self::DeviceReplaced => "device_replaced",
-            Self::Restored => "restored",
-        }
+text_enum! {
+    /// Why a session ended.
+    pub(crate) enum SessionEnd {
+        /// The user logged out.
+        Logout = "logout",
+        /// An old refresh token came back.
+        RefreshTokenReused = "refresh_token_reused",
+        /// It was not rotated in time.
+        Expired = "expired",
+        /// The user, or an administrator, ended it from elsewhere.
+        Revoked = "revoked",
+        /// The password changed.
+        PasswordChanged = "password_changed",
+        /// The user was deactivated.
+        UserDeactivated = "user_deactivated",
+        /// The user was deleted.
+        UserDeleted = "user_deleted",
+        /// The user had too many.
+        SessionLimit = "session_limit",
+        /// The same device logged in again.
+        DeviceReplaced = "device_replaced",
+        /// The database was put back from a back-up.
+        Restored = "restored",
     }
 }
 
@@ -166,7 +150,7 @@ pub(crate) async fn sessions_count_unended(conn: &mut Conn) -> db::Result<i64> {
 /// Ends a session; one that has already ended keeps its first reason.
 pub(crate) async fn session_end(conn: &mut Conn, id: SessionId, end: SessionEnd, now: Timestamp) -> db::Result<()> {
     let live = sessions::table.find(id).filter(sessions::end_time.is_null());
-    let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end.as_str())));
+    let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end)));
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
@@ -184,7 +168,7 @@ pub(crate) async fn sessions_end_all(
         .filter(sessions::user_id.eq(user_id))
         .filter(sessions::end_time.is_null())
         .filter(sessions::id.ne(keep));
-    let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end.as_str())));
+    let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end)));
     query!(conn, |c| update.cached().execute(c).await)
 }
 
@@ -204,7 +188,7 @@ pub(crate) async fn sessions_forget_origins(conn: &mut Conn, user_id: UserId) ->
 pub(crate) struct DeviceUse {
     pub(crate) device_id: Option<DeviceId>,
     pub(crate) last_use_time: Timestamp,
-    pub(crate) end_reason: Option<String>,
+    pub(crate) end_reason: Option<SessionEnd>,
 }
 
 /// At most `limit` sessions of the user, the one used last first.
@@ -234,7 +218,7 @@ pub(crate) async fn devices_of_user(conn: &mut Conn, user_id: UserId) -> db::Res
 /// Ends every live session of everybody. How many.
 pub(crate) async fn sessions_end_everybodys(conn: &mut Conn, end: SessionEnd, now: Timestamp) -> db::Result<usize> {
     let live = sessions::table.filter(sessions::end_time.is_null());
-    let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end.as_str())));
+    let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end)));
     query!(conn, |c| update.cached().execute(c).await)
 }
 

@@ -1,7 +1,7 @@
 //! `signing_keys`.
 
 use base::clock::Timestamp;
-use db::prelude::*;
+use db::{prelude::*, text_enum};
 
 use super::schema::signing_keys;
 
@@ -10,7 +10,7 @@ use super::schema::signing_keys;
 #[diesel(table_name = signing_keys)]
 pub(crate) struct SigningKeyRow {
     pub(crate) kid: String,
-    pub(crate) state: String,
+    pub(crate) state: KeyState,
     pub(crate) public_key: Vec<u8>,
     pub(crate) encrypted_private_key: Vec<u8>,
     pub(crate) create_time: Timestamp,
@@ -19,24 +19,15 @@ pub(crate) struct SigningKeyRow {
     pub(crate) expire_time: Option<Timestamp>,
 }
 
-/// What a key is for at present.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyState {
-    /// It is published, and does not sign yet.
-    Next,
-    /// It signs.
-    Active,
-    /// It signs no more.
-    Retired,
-}
-
-impl KeyState {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Next => "next",
-            Self::Active => "active",
-            Self::Retired => "retired",
-        }
+text_enum! {
+    /// What a key is used for at present.
+    pub(crate) enum KeyState {
+        /// It is published and does not sign yet.
+        Next = "next",
+        /// It signs.
+        Active = "active",
+        /// It signs no more.
+        Retired = "retired",
     }
 }
 
@@ -72,7 +63,7 @@ pub(crate) async fn signing_key_delete(conn: &mut Conn, kid: &str) -> db::Result
 /// Lets the key sign. No other may at that moment.
 pub(crate) async fn signing_key_activate(conn: &mut Conn, kid: &str, now: Timestamp) -> db::Result<()> {
     let update = diesel::update(signing_keys::table.find(kid)).set((
-        signing_keys::state.eq(KeyState::Active.as_str()),
+        signing_keys::state.eq(KeyState::Active),
         signing_keys::activate_time.eq(now),
     ));
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
@@ -86,7 +77,7 @@ pub(crate) async fn signing_key_retire(
     expire_time: Timestamp,
 ) -> db::Result<()> {
     let update = diesel::update(signing_keys::table.find(kid)).set((
-        signing_keys::state.eq(KeyState::Retired.as_str()),
+        signing_keys::state.eq(KeyState::Retired),
         signing_keys::retire_time.eq(now),
         signing_keys::expire_time.eq(expire_time),
     ));

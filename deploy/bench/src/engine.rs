@@ -1,9 +1,10 @@
 //! The database to measure on.
 
-use std::{path::Path, sync::Mutex};
+use std::path::Path;
 
 use db::Backend;
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
+use parking_lot::Mutex;
 use testing::postgres::Cluster;
 use url::Url;
 use uuid::Uuid;
@@ -50,7 +51,7 @@ impl Engine {
             }
             Self::Given(server, made) => {
                 execute(server.as_str(), &format!("CREATE DATABASE {name}")).await;
-                made.lock().expect("nobody panics").push(name.clone());
+                made.lock().push(name.clone());
                 let mut url = server.clone();
                 url.set_path(&name);
                 url.into()
@@ -65,7 +66,7 @@ impl Engine {
     /// Removes what was made on a server that stays.
     pub(crate) async fn clean_up(&self) {
         let Self::Given(server, made) = self else { return };
-        let made = std::mem::take(&mut *made.lock().expect("nobody panics"));
+        let made = std::mem::take(&mut *made.lock());
         for name in made {
             execute(server.as_str(), &format!("DROP DATABASE {name} WITH (FORCE)")).await;
         }

@@ -19,13 +19,13 @@ use std::{
     panic::{AssertUnwindSafe, resume_unwind},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Mutex,
     time::Duration,
 };
 
 use base::running::shutdown_signal;
 use clap::{Parser, Subcommand, ValueEnum};
 use futures_util::FutureExt as _;
+use parking_lot::Mutex;
 use testing::{block_on, postgres::Cluster};
 use url::Url;
 

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -14,6 +14,7 @@ use std::{
 
 use base::ids::UserId;
 use db::Db;
+use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::Mutex;
 
 use super::{Error, Player};
@@ -152,7 +153,7 @@ impl Leaderboard {
                 }
             }
             let players = ranks.len();
-            *self.memory.ranks.write().unwrap_or_else(PoisonError::into_inner) = ranks;
+            *self.memory.ranks.write() = ranks;
             // However many that are. It is another database by now where one has taken the place of the other.
             let changed = store::standings_changed(&mut self.db.scan().await?, &horizon, i64::MAX).await?;
             if let Some((horizon, rows)) = changed {
@@ -170,7 +171,7 @@ impl Leaderboard {
 
     fn take_in(&self, rows: Vec<(UserId, Standing)>) {
         if !rows.is_empty() {
-            let mut ranks = self.memory.ranks.write().unwrap_or_else(PoisonError::into_inner);
+            let mut ranks = self.memory.ranks.write();
             for (id, standing) in rows {
                 ranks.set(id, standing);
             }
@@ -178,7 +179,7 @@ impl Leaderboard {
     }
 
     fn ranks(&self) -> RwLockReadGuard<'_, Ranks> {
-        self.memory.ranks.read().unwrap_or_else(PoisonError::into_inner)
+        self.memory.ranks.read()
     }
 
     /// Somebody who plays, and need not have finished anything.

@@ -1,13 +1,10 @@
 //! Who watches which game in this process, and how they hear that it has changed.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use base::{ids::UserId, telemetry::metrics::InHand};
 use db::{Announced, Db};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -105,7 +102,7 @@ impl Watchers {
 
     // Nothing in here is left half written by a panic.
     fn watched(&self) -> MutexGuard<'_, Watched> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

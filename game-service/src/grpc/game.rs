@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert;
 use crate::{
-    domain::{Error, GameWatch, Games, Opponent},
+    domain::{GameWatch, Games, Opponent},
     ids::{GameId, GameKind, RequestId},
     rules::{Cell, Mark},
 };
@@ -35,7 +35,7 @@ impl GameService for GameRpc {
 
     async fn create_game(&self, request: Request<CreateGameRequest>) -> Result<Response<CreateGameResponse>, Status> {
         let principal = authz::principal(&request)?;
-        let (opponent, mark, request) = new_game(request.get_ref()).map_err(Error::from)?;
+        let (opponent, mark, request) = new_game(request.get_ref())?;
         let player = convert::player(&principal);
         let game = self.games.create(&player, opponent, mark, request).await?;
         Ok(Response::new(CreateGameResponse {
@@ -45,7 +45,7 @@ impl GameService for GameRpc {
 
     async fn get_game(&self, request: Request<GetGameRequest>) -> Result<Response<GetGameResponse>, Status> {
         let principal = authz::principal(&request)?;
-        let id = game_id(&request.get_ref().game_id).map_err(Error::from)?;
+        let id = game_id(&request.get_ref().game_id)?;
         let game = self.games.get(principal.user_id(), id).await?;
         Ok(Response::new(GetGameResponse {
             game: Some(convert::game(game)),
@@ -58,7 +58,7 @@ impl GameService for GameRpc {
     ) -> Result<Response<ListOpenGamesResponse>, Status> {
         let request = request.into_inner();
         let query = Games::open_games_query();
-        let page = page(request.page_size, &request.page_token, query).map_err(Error::from)?;
+        let page = page(request.page_size, &request.page_token, query)?;
         let (games, next_page_token) = self.games.list_open(&page).await?;
         let games = games.into_iter().map(convert::game).collect();
         Ok(Response::new(ListOpenGamesResponse { games, next_page_token }))
@@ -66,7 +66,7 @@ impl GameService for GameRpc {
 
     async fn join_game(&self, request: Request<JoinGameRequest>) -> Result<Response<JoinGameResponse>, Status> {
         let principal = authz::principal(&request)?;
-        let id = game_id(&request.get_ref().game_id).map_err(Error::from)?;
+        let id = game_id(&request.get_ref().game_id)?;
         let game = self.games.join(&convert::player(&principal), id).await?;
         Ok(Response::new(JoinGameResponse {
             game: Some(convert::game(game)),
@@ -80,7 +80,7 @@ impl GameService for GameRpc {
         let user = authz::principal(&request)?.user_id();
         let request = request.into_inner();
         let query = Games::my_games_query(user);
-        let page = page(request.page_size, &request.page_token, &query).map_err(Error::from)?;
+        let page = page(request.page_size, &request.page_token, &query)?;
         let (games, next_page_token) = self.games.list_mine(user, &page).await?;
         let games = games.into_iter().map(convert::game).collect();
         Ok(Response::new(ListMyGamesResponse { games, next_page_token }))
@@ -88,7 +88,7 @@ impl GameService for GameRpc {
 
     async fn resign_game(&self, request: Request<ResignGameRequest>) -> Result<Response<ResignGameResponse>, Status> {
         let principal = authz::principal(&request)?;
-        let id = game_id(&request.get_ref().game_id).map_err(Error::from)?;
+        let id = game_id(&request.get_ref().game_id)?;
         let game = self.games.resign(principal.user_id(), id).await?;
         Ok(Response::new(ResignGameResponse {
             game: Some(convert::game(game)),
@@ -97,7 +97,7 @@ impl GameService for GameRpc {
 
     async fn cancel_game(&self, request: Request<CancelGameRequest>) -> Result<Response<CancelGameResponse>, Status> {
         let principal = authz::principal(&request)?;
-        let id = game_id(&request.get_ref().game_id).map_err(Error::from)?;
+        let id = game_id(&request.get_ref().game_id)?;
         let game = self.games.cancel(principal.user_id(), id).await?;
         Ok(Response::new(CancelGameResponse {
             game: Some(convert::game(game)),
@@ -106,7 +106,7 @@ impl GameService for GameRpc {
 
     async fn make_move(&self, request: Request<MakeMoveRequest>) -> Result<Response<MakeMoveResponse>, Status> {
         let principal = authz::principal(&request)?;
-        let (id, cell, version) = game_move(request.get_ref()).map_err(Error::from)?;
+        let (id, cell, version) = game_move(request.get_ref())?;
         let game = self.games.make_move(principal.user_id(), id, cell, version).await?;
         Ok(Response::new(MakeMoveResponse {
             game: Some(convert::game(game)),
@@ -115,7 +115,7 @@ impl GameService for GameRpc {
 
     async fn watch_game(&self, request: Request<WatchGameRequest>) -> Result<Response<Self::WatchGameStream>, Status> {
         let principal = authz::principal(&request)?;
-        let id = game_id(&request.get_ref().game_id).map_err(Error::from)?;
+        let id = game_id(&request.get_ref().game_id)?;
         let watch = self.games.watch(principal.user_id(), id).await?;
         Ok(Response::new(Box::pin(states(watch))))
     }

@@ -30,7 +30,7 @@ impl HistoryService for HistoryRpc {
         let user = self.whose(&mut fields, &principal, &request.user_id).await?;
         let query = filters(&mut fields, user.unwrap_or(principal.user_id()), request);
         let page = PageRequest::parse(&mut fields, request.page_size, &request.page_token, &query.name());
-        let page = fields.finish(|| page).map_err(Error::from)?;
+        let page = fields.finish(|| page)?;
         let (games, next_page_token) = self.history.list(&query, &page).await?;
         let games = games.into_iter().map(convert::game).collect();
         Ok(Response::new(ListFinishedGamesResponse { games, next_page_token }))
@@ -48,7 +48,7 @@ impl HistoryService for HistoryRpc {
         if opponent.is_some() && user == opponent {
             fields.reject("opponent_user_id", "must be somebody else");
         }
-        let (user, opponent) = fields.finish(|| Some((user?, opponent?))).map_err(Error::from)?;
+        let (user, opponent) = fields.finish(|| Some((user?, opponent?)))?;
         let sum = self.history.head_to_head(user, opponent).await?;
         Ok(Response::new(GetHeadToHeadResponse {
             wins: sum.wins,

@@ -9,7 +9,7 @@ use proto::game::v1::{
 use tonic::{Request, Response, Status};
 
 use super::convert;
-use crate::domain::{Error, Leaderboard, Whose};
+use crate::domain::{Leaderboard, Whose};
 
 const DEFAULT_LIMIT: usize = 10;
 const DEFAULT_AROUND: usize = 10;
@@ -29,7 +29,7 @@ impl LeaderboardService for LeaderboardRpc {
         let limit = match usize::try_from(request.get_ref().limit) {
             Ok(0) => DEFAULT_LIMIT,
             Ok(limit @ 1..=1000) => limit,
-            _ => return Err(Error::from(InvalidFields::one("limit", "must be 1 to 1000")).into()),
+            _ => return Err(InvalidFields::one("limit", "must be 1 to 1000").into()),
         };
         let entries = self.leaderboard.top(limit).await?;
         Ok(Response::new(GetLeaderboardResponse {
@@ -44,7 +44,7 @@ impl LeaderboardService for LeaderboardRpc {
         let principal = authz::principal(&request)?;
         let mut fields = Fields::new();
         let whose = whose(&mut fields, &principal, &request.get_ref().user_id);
-        let whose = fields.finish(|| whose).map_err(Error::from)?;
+        let whose = fields.finish(|| whose)?;
         let (entry, games_needed) = self.leaderboard.place(whose).await?;
         Ok(Response::new(GetPlayerRankResponse {
             entry: Some(convert::entry(entry)),
@@ -66,7 +66,7 @@ impl LeaderboardService for LeaderboardRpc {
             _ => Err("must be 1 to 100"),
         };
         let limit = fields.check("limit", limit);
-        let (whose, limit) = fields.finish(|| Some((whose?, limit?))).map_err(Error::from)?;
+        let (whose, limit) = fields.finish(|| Some((whose?, limit?)))?;
         let entries = self.leaderboard.around(whose, limit).await?;
         Ok(Response::new(ListAroundPlayerResponse {
             entries: entries.into_iter().map(convert::entry).collect(),

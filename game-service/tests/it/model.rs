@@ -6,9 +6,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::Command,
-    sync::{Mutex, PoisonError},
 };
 
+use parking_lot::Mutex;
 use proto::game::v1::{EndReason, Game, GameState, GetLeaderboardRequest, LeaderboardEntry, Mark, Opponent};
 
 use crate::support::Player;
@@ -49,21 +49,21 @@ struct Counted {
 impl Ledger {
     /// Somebody was told of this state.
     pub(crate) fn told(&self, game: &Game) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.0.lock();
         told.states.entry(game.game_id.clone()).or_default().push(game.clone());
     }
 
     /// Somebody was told that this move is made.
     pub(crate) fn moved(&self, player: &Player, seen: &Game, cell: i32, now: &Game) {
         self.told(now);
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.0.lock();
         told.moves.push((seen.game_id.clone(), seen.version, player.id(), cell));
     }
 
     /// Somebody was told that this request has made this game.
     pub(crate) fn created(&self, request_id: &str, game: &Game) {
         self.told(game);
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.0.lock();
         let made = told
             .created
             .entry(request_id.to_owned())
@@ -73,7 +73,7 @@ impl Ledger {
 
     /// The games that anybody was told of.
     pub(crate) fn games(&self) -> Vec<String> {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = self.0.lock();
         told.states.keys().cloned().collect()
     }
 
@@ -132,7 +132,7 @@ impl Ledger {
     }
 
     fn keeps_to_what_was_told(&self, games: &BTreeMap<String, Game>) {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = self.0.lock();
         for (id, states) in &told.states {
             let game = games
                 .get(id)

@@ -71,7 +71,7 @@ impl Clock {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use crate::clock::{Clock, Timestamp};
+    /// use base::clock::{Clock, Timestamp};
     ///
     /// let (clock, hand) = Clock::manual(Timestamp::from_micros(0));
     /// hand.advance(Duration::from_secs(30));

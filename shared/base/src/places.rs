@@ -1,11 +1,9 @@
 //! A bounded number of places for work that takes its time. Who finds none is refused at once, which costs next to nothing, instead of queueing
 //! until they have given up.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -85,7 +83,7 @@ impl Refusals {
     /// Counts a refusal, and returns how long to wait before asking again: half of the average to one and a half, by lot, so that who was
     /// refused together does not come back together.
     pub fn refuse(&self) -> Duration {
-        let wait = self.0.lock().unwrap_or_else(PoisonError::into_inner).refuse();
+        let wait = self.0.lock().refuse();
         spread(wait)
     }
 }
@@ -110,7 +108,7 @@ mod tests {
     use super::*;
 
     fn wait(places: &Places) -> Duration {
-        places.refusals.0.lock().expect("nobody panics").average
+        places.refusals.0.lock().average
     }
 
     /// So many wait, and come back when they are told to. How many are refused in each second in the end.
@@ -121,7 +119,7 @@ mod tests {
             let due = waiting / wait(&places).div_duration_f64(INTERVAL);
             refused = 0.0;
             while refused < due {
-                places.refusals.0.lock().expect("nobody panics").refuse();
+                places.refusals.0.lock().refuse();
                 refused += 1.0;
             }
             tokio::time::advance(INTERVAL).await;

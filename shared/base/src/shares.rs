@@ -1,10 +1,8 @@
 //! Bounds how much of something each key may hold: connections by address, streams by connection or by account.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, hash::Hash, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// Counts by key, each bounded by the same limit.
 #[derive(Clone, Debug)]
@@ -61,7 +59,7 @@ impl<K: Hash + Eq> Drop for Share<K> {
 
 // A panic leaves nothing half written in here.
 fn lock<K>(held: &Mutex<HashMap<K, u32>>) -> MutexGuard<'_, HashMap<K, u32>> {
-    held.lock().unwrap_or_else(PoisonError::into_inner)
+    held.lock()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use proto::authz::v1::ErrorReason;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::{
     clock::Timestamp,
@@ -19,7 +19,7 @@ const LAST_SECOND: i64 = 253_402_300_799;
 /// Collects the bad fields of one request.
 ///
 /// ```
-/// use crate::validate::Fields;
+/// use base::validate::Fields;
 ///
 /// let mut fields = Fields::new();
 /// let limit = fields.check("limit", "ten".parse::<u8>());
@@ -111,6 +111,12 @@ impl From<InvalidFields> for ErrorReply {
     }
 }
 
+impl From<InvalidFields> for Status {
+    fn from(fields: InvalidFields) -> Self {
+        ErrorReply::from(fields).into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +128,7 @@ mod tests {
         let user = fields.id::<crate::ids::UserKind>("user_id", "");
         let cell = fields.check::<u8, _>("cell", Err("must be 0 to 8"));
         let reply = ErrorReply::from(fields.finish(|| Some((user?, cell?))).expect_err("both are bad"));
-        let status = tonic::Status::from(reply);
+        let status = Status::from(reply);
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(
             status.message(),
@@ -136,7 +142,7 @@ mod tests {
         for index in 0..500 {
             fields.reject(format!("names[{index}]"), "must not be empty");
         }
-        let status = tonic::Status::from(ErrorReply::from(fields.finish(|| Some(())).expect_err("bad")));
+        let status = Status::from(ErrorReply::from(fields.finish(|| Some(())).expect_err("bad")));
         assert!(
             status
                 .message()

@@ -6,7 +6,7 @@
 use std::{
     borrow::Cow,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,7 @@ use diesel_async::{
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 use futures_util::{FutureExt as _, future::Either};
+use parking_lot::{Mutex, MutexGuard};
 use tracing::{Instrument as _, Level, Span, field::Empty};
 use uuid::Uuid;
 
@@ -81,7 +82,7 @@ impl Distrust {
 
     fn since(&self) -> MutexGuard<'_, Option<Instant>> {
         // Whole whatever panicked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

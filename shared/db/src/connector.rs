@@ -2,10 +2,7 @@
 
 use std::{
     error::Error as _,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -15,6 +12,7 @@ use diesel::{
 };
 use diesel_async::AsyncPgConnection;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use parking_lot::{Mutex, MutexGuard};
 use tokio_postgres::{Config, NoTls, config::Host, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -113,7 +111,7 @@ impl Connector {
 
     fn pace(&self) -> MutexGuard<'_, Option<Pace>> {
         // Whole whatever panicked.
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pace.lock()
     }
 
     /// Connects to the first server that accepts. Each gets a head start before the next one.

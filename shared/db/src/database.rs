@@ -1,6 +1,6 @@
 //! A database, whichever of the two it is.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use base::running::Running;
 use tokio::time::Instant;
@@ -132,11 +132,11 @@ impl Db {
     ///
     /// On SQLite this waits until no other write transaction is open.
     pub async fn begin(&self) -> Result<Transaction> {
-        let (conn, disk) = match &self.connections {
-            Connections::Sqlite(pools) => (pools.writer().await?, Some(Arc::clone(pools.disk()))),
+        let (conn, file) = match &self.connections {
+            Connections::Sqlite(pools) => (pools.writer().await?, Some(pools.clone())),
             Connections::Postgres(pool) => (pool.get().await?, None),
         };
-        Transaction::begin(conn, self.hub.clone(), disk).await
+        Transaction::begin(conn, self.hub.clone(), file).await
     }
 
     /// A connection for queries that all see the database as it is at one moment.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use base::error::ErrorReply;
+use base::error::{ErrorReply, with_causes};
 use diesel::result::{ConnectionError, DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
 use diesel_async::pooled_connection::{PoolError as Refused, deadpool::PoolError};
 use proto::authz::v1::ErrorReason;
-use tonic::Code;
+use tonic::{Code, Status};
 
 /// When a caller is told to try again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -90,6 +90,8 @@ impl From<DieselError> for Error {
                 DatabaseErrorKind::ReadOnlyTransaction => Self::ReadOnly(information.message().to_owned()),
                 kind => by_message(DieselError::DatabaseError(kind, information)),
             },
+            // The cause says what is wrong with the column.
+            error @ DieselError::DeserializationError(_) => Self::Internal(with_causes(&error).into()),
             other => Self::Internal(Box::new(other)),
         }
     }
@@ -150,6 +152,12 @@ impl From<&Error> for ErrorReply {
 impl From<Error> for ErrorReply {
     fn from(error: Error) -> Self {
         Self::from(&error)
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        ErrorReply::from(error).into()
     }
 }
 

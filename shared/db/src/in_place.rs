@@ -6,13 +6,14 @@
 use std::{
     error::Error,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use diesel_async::sync_connection_wrapper::SpawnBlocking;
 use futures_util::future::{BoxFuture, FutureExt as _};
+use parking_lot::{Mutex, MutexGuard};
 use pin_project_lite::pin_project;
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
@@ -130,7 +131,7 @@ impl Disk {
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
         // Whole whatever panicked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

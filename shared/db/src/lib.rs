@@ -37,6 +37,7 @@ mod start;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod text_enum;
 mod time;
 mod tls;
 mod transaction;
@@ -65,6 +66,7 @@ pub use self::{
     pooler_error::PoolerError,
     prepared::{Cached, CachedDsl, Prepared, Words, prepared},
     settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
+    text_enum::UnknownText,
     time::DatabaseTime,
     transaction::{Snapshot, Transaction},
 };

@@ -13,7 +13,7 @@ use std::{
     fmt,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -22,6 +22,7 @@ use std::{
 use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl as _;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, mpsc, watch};
 use uuid::Uuid;
 
@@ -195,7 +196,7 @@ impl Hub {
     }
 
     fn channels(&self) -> MutexGuard<'_, HashMap<&'static str, Channel>> {
-        self.0.channels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.channels.lock()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a store file imports: `use crate::prelude::*;`. It is diesel's own prelude, with the asynchronous
+//! What a store file imports: `use db::prelude::*;`. It is diesel's own prelude, with the asynchronous
 //! `RunQueryDsl` instead of the blocking one.
 
 pub use diesel::{prelude::*, upsert::excluded};

@@ -1,14 +1,12 @@
 //! The one time that all processes on a database agree on.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use base::clock::{Clock, Timestamp};
+use parking_lot::Mutex;
 
 use super::{Backend, Db, Result};
 
@@ -104,8 +102,8 @@ impl DatabaseTime {
         self.went_back.store(true, Ordering::SeqCst);
     }
 
-    fn estimate(&self) -> std::sync::MutexGuard<'_, Estimate> {
-        self.estimate.lock().unwrap_or_else(PoisonError::into_inner)
+    fn estimate(&self) -> parking_lot::MutexGuard<'_, Estimate> {
+        self.estimate.lock()
     }
 }
 

@@ -1,13 +1,13 @@
 //! Write transactions that no cancelled call can tear or leave open.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use diesel::connection::{AnsiTransactionManager as SyncTransactions, TransactionManager as _};
 use diesel_async::{AnsiTransactionManager, TransactionManager as _};
 use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
-use super::{Conn, Error, Raw, Result, in_place::Disk, notify::Hub};
+use super::{Conn, Error, Raw, Result, notify::Hub, sqlite::Pools};
 
 /// How long an abandoned transaction may take to roll back, before its connection is closed instead.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,15 +17,15 @@ pub struct Transaction {
     /// `None` once it ended.
     conn: Option<Conn>,
     hub: Hub,
-    /// The disk of the file, on SQLite.
-    disk: Option<Arc<Disk>>,
+    /// The file, on SQLite. While a commit goes on, no other process gets it.
+    file: Option<Pools>,
 }
 
 /// A connection that sees one moment of the database, and cannot write.
 pub struct Snapshot(Option<Conn>);
 
 impl Transaction {
-    pub(super) async fn begin(mut conn: Conn, hub: Hub, disk: Option<Arc<Disk>>) -> Result<Self> {
+    pub(super) async fn begin(mut conn: Conn, hub: Hub, file: Option<Pools>) -> Result<Self> {
         let begin = conn.beginning("BEGIN");
         let (raw, statement) = conn.start(|| "BEGIN");
         let result = match raw {
@@ -44,7 +44,7 @@ impl Transaction {
         Ok(Self {
             conn: Some(conn),
             hub,
-            disk,
+            file,
         })
     }
 
@@ -59,15 +59,15 @@ impl Transaction {
     /// roll it back. It ends with [`Error::Internal`].
     pub async fn commit(mut self) -> Result<()> {
         let Some(conn) = self.conn.take() else { return Ok(()) };
-        let (hub, disk) = (self.hub.clone(), self.disk.take());
+        let (hub, file) = (self.hub.clone(), self.file.take());
         // Then only what comes after the commit, that others have heard of it, may have to be waited for elsewhere.
-        let is_quick = disk.as_ref().is_some_and(|disk| disk.is_quick());
+        let is_quick = file.as_ref().is_some_and(|file| file.disk().is_quick());
         let commit = async move {
             if conn.has_failed() || conn.is_unsettled() {
                 roll_back(conn).await;
                 return Err(Error::Internal("a statement failed before the commit".into()));
             }
-            commit(conn, &hub, disk).await
+            commit(conn, &hub, file.as_ref()).await
         };
         let mut commit = Box::pin(commit.in_current_span());
         if is_quick && let Some(result) = commit.as_mut().now_or_never() {
@@ -135,9 +135,9 @@ impl Drop for Snapshot {
     }
 }
 
-async fn commit(conn: Conn, hub: &Hub, disk: Option<Arc<Disk>>) -> Result<()> {
-    let mut conn = match &disk {
-        Some(disk) => conn.kept_by(disk),
+async fn commit(conn: Conn, hub: &Hub, file: Option<&Pools>) -> Result<()> {
+    let mut conn = match file {
+        Some(file) => conn.kept_by(file.disk()),
         None => conn,
     };
     let (wake, announcements) = (conn.take_wake(), conn.take_announcements());

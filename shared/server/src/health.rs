@@ -80,7 +80,9 @@ impl Health {
                     if now {
                         tracing::info!("serving");
                     } else {
-                        tracing::warn!("not serving: the database or the verification keys are out of reach");
+                        tracing::warn!(
+                            "not serving: the verification keys, or what this service stands on, are out of reach"
+                        );
                     }
                     before = now;
                 }

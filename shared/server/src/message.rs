@@ -23,7 +23,7 @@ use super::{
     unfinished::{Claim, Unfinished},
 };
 
-/// Bytes of the largest message that an RPC takes. Every service is mounted with it.
+/// Bytes of the largest message that an RPC takes.
 pub const MAX_MESSAGE_LEN: usize = 64 * 1024;
 /// Flag and length of a message (gRPC over HTTP/2, "Length-Prefixed-Message").
 const PREFIX_LEN: usize = 5;
@@ -191,13 +191,16 @@ impl Received {
     }
 }
 
-/// Marks the request if the prefix of its message declares too many bytes.
-fn mark_too_large(head: &mut Parts, body: &[u8]) {
-    if let [_flag, a, b, c, d, ..] = *body {
+/// Marks the request if a message in it declares too many bytes. What is compressed, or has a flag that means nothing, is
+/// refused for that by the decoder.
+fn mark_too_large(head: &mut Parts, mut body: &[u8]) {
+    while let [0, a, b, c, d, ref rest @ ..] = *body {
         let len = u32::from_be_bytes([a, b, c, d]);
         if len as usize > MAX_MESSAGE_LEN {
             head.extensions.insert(TooLarge { len });
+            return;
         }
+        body = rest.get(len as usize..).unwrap_or_default();
     }
 }
 

@@ -74,13 +74,13 @@ impl Service<Request<Body>> for Mounted {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if let Some(too_large) = request.extensions().get::<TooLarge>() {
-            return Either::Right(ready(Ok(Status::from(too_large.reply()).into_http())));
-        }
         if authz::is_infrastructure(request.uri().path()) {
             return Either::Left(self.infrastructure.call(request));
         }
         if let Some(routes) = self.rpcs.0.get() {
+            if let Some(too_large) = request.extensions().get::<TooLarge>() {
+                return Either::Right(ready(Ok(Status::from(too_large.reply()).into_http())));
+            }
             return Either::Left(routes.clone().call(request));
         }
         let starting = ErrorReply::new(Code::Unavailable, ErrorReason::Starting, "the server is starting");

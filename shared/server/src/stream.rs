@@ -3,7 +3,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -21,6 +21,7 @@ use http::{
     header::{self, CONTENT_TYPE},
 };
 use http_body::Frame;
+use parking_lot::{Mutex, MutexGuard};
 use proto::authz::v1::ErrorReason;
 use tokio::{task::AbortHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -188,7 +189,7 @@ impl Stream {
 
 // Nothing in here is left half written by a panic.
 fn lock(stream: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
-    stream.lock().unwrap_or_else(PoisonError::into_inner)
+    stream.lock()
 }
 
 impl HttpBody for StreamBody {

@@ -7,11 +7,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
 use metrics::Gauge;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 /// Bytes that unfinished calls hold.
@@ -155,7 +156,7 @@ impl Drop for Claim {
 impl Budget {
     // A panic leaves nothing half written in here.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Refuses the calls that have stalled longest until the rest fits: first those of this address,

@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use proto::{
     auth::v1::{
         GetMeRequest, LoginRequest, LogoutRequest, RefreshAccessTokenRequest, RotateTokensRequest, TokenPair,
@@ -33,8 +34,7 @@ use crate::{
     load::Processors,
     process::Processes,
     report::{Goal, Report, Row, Spread, Unit},
-    statistics::as_f64,
-    statistics::{Times, millis},
+    statistics::{Times, as_f64, millis},
 };
 
 /// How long, and how much.
@@ -193,7 +193,7 @@ impl Soak {
 
     /// Prints how everything stands, and begins to count anew.
     fn minute(&self, number: u16, seconds: f64, used: f64, both: &[Processors; 2]) -> Minute {
-        let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        let seen = std::mem::take(&mut *self.seen.lock());
         let memory = [&both[0], &both[1]].map(|each| each.service.memory());
         let descriptors = [&both[0], &both[1]].map(|each| each.service.descriptors());
         let calls = as_f64(seen.times.len() + seen.logins.len());
@@ -218,7 +218,7 @@ impl Soak {
     }
 
     fn note(&self, time: Duration, is_login: bool, failure: Option<Status>) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         if is_login {
             seen.logins.note(time);
         } else {

@@ -29,8 +29,8 @@ pub(crate) struct CoursesRpc {
 #[tonic::async_trait]
 impl CoursesService for CoursesRpc {
     async fn list_courses(&self, _: Request<ListCoursesRequest>) -> Result<Response<ListCoursesResponse>, Status> {
-        let mut conn = self.db.read().await.map_err(ErrorReply::from)?;
-        let courses = catalogue::courses_list(&mut conn).await.map_err(ErrorReply::from)?;
+        let mut conn = self.db.read().await?;
+        let courses = catalogue::courses_list(&mut conn).await?;
         Ok(Response::new(ListCoursesResponse {
             courses: courses.into_iter().map(message).collect(),
         }))
@@ -39,12 +39,10 @@ impl CoursesService for CoursesRpc {
     async fn get_course(&self, request: Request<GetCourseRequest>) -> Result<Response<GetCourseResponse>, Status> {
         let id = request.into_inner().course_id;
         if id.is_empty() {
-            return Err(ErrorReply::from(InvalidFields::one("course_id", "is required")).into());
+            return Err(InvalidFields::one("course_id", "is required").into());
         }
-        let mut conn = self.db.read().await.map_err(ErrorReply::from)?;
-        let course = catalogue::course_by_id(&mut conn, &id)
-            .await
-            .map_err(ErrorReply::from)?;
+        let mut conn = self.db.read().await?;
+        let course = catalogue::course_by_id(&mut conn, &id).await?;
         let not_found = || ErrorReply::new(Code::NotFound, ErrorReason::CourseNotFound, "there is no such course");
         let course = course.ok_or_else(|| not_found().with_resource("course", id))?;
         Ok(Response::new(GetCourseResponse {

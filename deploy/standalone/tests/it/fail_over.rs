@@ -2,12 +2,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use proto::{
     auth::v1::{RefreshAccessTokenRequest, RotateTokensRequest, TokenPair, auth_service_client::AuthServiceClient},
     game::v1::{
@@ -58,7 +59,7 @@ impl Record {
             game: game.clone(),
             at: Instant::now(),
         };
-        self.acknowledged.lock().expect("no panic").push(acknowledged);
+        self.acknowledged.lock().push(acknowledged);
         self.count.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -180,7 +181,7 @@ async fn survives(is_synchronous: bool) {
         player.await.expect("no call failed but by the outage");
     }
 
-    let acknowledged = std::mem::take(&mut *record.acknowledged.lock().expect("no panic"));
+    let acknowledged = std::mem::take(&mut *record.acknowledged.lock());
     let mut client = GameServiceClient::new(channel(at));
     let mut lost = 0;
     for told in &acknowledged {

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,6 +16,7 @@ use base::{
 };
 use futures_util::future::BoxFuture;
 use http::{Request as HttpRequest, Response as HttpResponse};
+use parking_lot::{Mutex, MutexGuard};
 use proto::auth::v1::{
     AccessEvent, GetJwksResponse, IssueServiceTokenRequest, IssueServiceTokenResponse, KeysChanged,
     RegisterPoliciesRequest, RegisterPoliciesResponse, RoleChanged, SessionRevoked, UserTokensRevoked, WatchRequest,
@@ -267,7 +268,7 @@ impl FakeAuth {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use base::tls::tls_for;
+use base::{error::with_causes, tls::tls_for};
 use http::Uri;
 use proto::auth::v1::{GetJwksRequest, key_service_client::KeyServiceClient};
 use tokio::io::AsyncReadExt as _;
@@ -191,19 +191,4 @@ async fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = tokio::fs::File::open(path).await?;
     file.take(MAX_LEN as u64 + 1).read_to_end(&mut content).await?;
     Ok(content)
-}
-
-/// The error's text and those of its causes: the transports say little in the first.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -1,13 +1,10 @@
 //! Decides about tokens: cheapest checks first, nothing believed before the signature is checked, nothing fetched.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base::clock::{Clock, Timestamp};
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use serde_json::Value;
 
@@ -119,7 +116,7 @@ impl Inner {
     /// warned of itself, is not reported twice.
     fn note_early(&self, early: Duration) {
         let (steps, now) = (self.clock.steps(), self.clock.monotonic());
-        let mut last = self.last_early.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last_early.lock();
         let is_new = match *last {
             None => steps == 0,
             Some((known, at)) => steps == known && now.saturating_sub(at) >= EARLY_WARNING_INTERVAL,

@@ -1,11 +1,9 @@
 //! What all clones of a view share, and what an intake changes.
 
-use std::{
-    collections::BTreeSet,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-};
+use std::collections::BTreeSet;
 
 use base::{clock::Clock, telemetry};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::{sync::watch, time::Instant};
 
 use super::known::Known;
@@ -73,11 +71,11 @@ impl Shared {
 
     // Nothing in here is left half written by a panic: what changes is built first.
     pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read()
     }
 
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        self.state.write()
     }
 
     pub(super) fn set_loaded(&self) {

@@ -15,11 +15,12 @@ use std::{
     },
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{Mutex, OnceLock},
+    sync::OnceLock,
     time::Duration,
 };
 
 use diesel_async::SimpleAsyncConnection as _;
+use parking_lot::Mutex;
 use url::Url;
 
 use super::postgres_programs;
@@ -230,7 +231,7 @@ impl Cluster {
     }
 
     fn command(&self, command: &str) -> bool {
-        let mut supervisor = self.supervisor.lock().expect("no command panics");
+        let mut supervisor = self.supervisor.lock();
         let commands = supervisor.commands.as_mut().expect("only drop takes it");
         writeln!(commands, "{command}").expect("the supervisor lives");
         let mut answer = String::new();
@@ -261,11 +262,10 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Ok(supervisor) = self.supervisor.get_mut() {
-            drop(supervisor.commands.take());
-            // It ends by itself, whether or not somebody waits for it.
-            let _ended = supervisor.process.wait();
-        }
+        let supervisor = self.supervisor.get_mut();
+        drop(supervisor.commands.take());
+        // It ends by itself, whether or not somebody waits for it.
+        let _ended = supervisor.process.wait();
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     Error,
     testing::{TestDatabase, on_both_backends},
-    write_tx,
+    text_enum, write_tx,
 };
 
 /// 9999-12-31T23:59:59.999999Z, the last moment of `google.protobuf.Timestamp`.
@@ -75,4 +75,35 @@ async fn a_broken_reference_is_no_unique_violation(database: TestDatabase) {
     let outcome: Result<()> = write_tx!(database.db(), |tx| account_insert(tx, &account).await);
     // What it refers to was looked up before, so somebody else has deleted it.
     assert!(matches!(outcome, Err(Error::Conflict(_))), "{outcome:?}");
+}
+
+text_enum! {
+    /// A login that is a color.
+    enum Color {
+        Red = "red",
+        Blue = "blue",
+    }
+}
+
+#[on_both_backends]
+async fn a_text_that_is_none_of_a_few_is_an_error_that_names_it(database: TestDatabase) {
+    let outcome: Result<()> = write_tx!(database.db(), |tx| {
+        for login in [Color::Red.as_str(), Color::Blue.as_str(), "green"] {
+            account_insert(tx, &Account::new(login)).await?;
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+    let mut conn = database.db().read().await.unwrap();
+    let known = || accounts::table.filter(accounts::login.eq_any([Color::Red, Color::Blue]));
+    let colors: Result<Vec<Color>> = query!(&mut conn, |c| known()
+        .order(accounts::login)
+        .select(accounts::login)
+        .load(c)
+        .await);
+    assert_eq!(colors.unwrap(), [Color::Blue, Color::Red]);
+    let colors: Result<Vec<Color>> = query!(&mut conn, |c| accounts::table.select(accounts::login).load(c).await);
+    let error = colors.unwrap_err();
+    assert!(matches!(error, Error::Internal(_)), "{error:?}");
+    assert!(error.to_string().contains(r#""green" is not a Color"#), "{error}");
 }

@@ -3,12 +3,10 @@
 //! A client that gives no room on its streams makes us keep the rest of each answer, and what HTTP/2 keeps of the stream, until
 //! the answer is given up. An answer that finds no room in this budget is given up at once.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use ipnet::IpNet;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Memory of all answers of a port that lie unread.
 const TOTAL: usize = 64 * 1024 * 1024;
@@ -52,7 +50,7 @@ impl Unread {
 
     fn held(&self) -> MutexGuard<'_, Held> {
         // A panic leaves nothing half written in here.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -1,0 +1,10 @@
+//! The access feed: changes that services which verify tokens must hear of.
+//!
+//! A use case publishes its [`Change`]s as the last step of its transaction. [`stream`] sends them to those who follow
+//! the feed. Nothing in here knows why something changed.
+
+mod changes;
+pub(super) mod stream;
+
+pub(super) use self::changes::revocation_life;
+pub(crate) use self::changes::{CHANNEL, Change, USER_CHANGED, hold, is_published, prepare, publish, sync};

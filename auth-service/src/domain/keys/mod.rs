@@ -1,0 +1,8 @@
+//! Keys: the server secret and what is derived from it, and the ring of signing keys.
+//!
+//! No private key leaves this room. Others ask the [`ring`] for the active key and sign with it.
+
+pub(super) mod mac_keys;
+pub(super) mod ring;
+pub(super) mod secret;
+pub(super) mod signing_key;

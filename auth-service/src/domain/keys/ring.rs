@@ -1,0 +1,591 @@
+//! The signing keys in use, and how one follows the other: next, active, retired, gone.
+//!
+//! A key is published before it signs, so that every verifier knows it by then, and stays published after it has signed until its
+//! last token is dead. So a rotation makes no good token bad. Where a key has come into other hands, it goes at once.
+//!
+//! A wrong clock moves no key: a retired one is deleted only once this process itself has seen it retired for as long as its
+//! tokens may live, and the next one signs once this process has seen it published for long enough.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use access::token::{Jwk, Jwks, LEEWAY};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base::clock::{Clock, Settled, Timestamp};
+use db::{Conn, Db, write_tx};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::{
+    domain::{
+        audit::event::AuditEvent,
+        error::Error,
+        feed::{self, CHANNEL, Change},
+        keys::{
+            secret::ServerSecrets,
+            signing_key::{KeyRingError, SigningKey, decrypt, encrypt},
+        },
+        rbac::authority,
+        request_context::RequestContext,
+    },
+    store::{self, FeedHead, KeyState, SigningKeyRow},
+};
+
+/// What was changed elsewhere is seen within this time, also where the word of it was lost.
+const POLL: Duration = Duration::from_secs(5);
+
+/// How keys follow each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeySchedule {
+    /// How long a key is published before it signs.
+    pub(crate) prepublish: Duration,
+    /// How long a key signs; `None`: until somebody rotates it.
+    pub(crate) rotation: Option<Duration>,
+}
+
+/// The keys in use. Clones share them.
+#[derive(Clone)]
+pub(crate) struct KeyRing {
+    keys: watch::Sender<Arc<Keys>>,
+    reloading: Arc<tokio::sync::Mutex<()>>,
+    sightings: Arc<Mutex<Sightings>>,
+    secrets: ServerSecrets,
+    schedule: KeySchedule,
+    db: Db,
+    clock: Clock,
+}
+
+/// The keys at one moment.
+struct Keys {
+    rows: Vec<SigningKeyRow>,
+    active: Arc<SigningKey>,
+    jwks: Jwks,
+}
+
+/// Since when, by the monotonic clock, this process has seen each key in its present state.
+#[derive(Debug, Default)]
+struct Sightings(HashMap<(String, KeyState), Duration>);
+
+/// The time, as far as keys go by it.
+#[derive(Clone, Copy)]
+struct KeyTime<'a> {
+    /// `None` while the wall clock cannot be relied on.
+    settled: Option<Settled>,
+    monotonic: Duration,
+    sightings: &'a Sightings,
+    /// How long a key is kept that signs no more.
+    kept: Duration,
+}
+
+/// Something that is due.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    /// Make the next key.
+    Publish,
+    /// Let the next key sign.
+    Activate,
+    /// Delete the retired key of this name.
+    Expire(String),
+}
+
+impl KeyRing {
+    /// Reads the keys; makes the first one where there is none. Run under the migration lock, so that of many replicas on a new
+    /// database one makes it.
+    pub(crate) async fn open(
+        tx: &mut Conn,
+        (db, clock): (Db, Clock),
+        secrets: &ServerSecrets,
+        schedule: KeySchedule,
+    ) -> Result<Self, KeyRingError> {
+        let mut rows = store::signing_keys_list(tx).await?;
+        if rows.is_empty() {
+            let now = clock.now();
+            let row = generate(secrets, KeyState::Active, now, now)?;
+            store::signing_key_insert(tx, &row).await?;
+            tracing::info!(kid = row.kid, "made the first signing key");
+            rows.push(row);
+        }
+        for row in &rows {
+            let (private, is_current) = decrypt(secrets, row)?;
+            if !is_current {
+                // So that the secret before can be given up once this has run.
+                let encrypted = encrypt(secrets, &row.kid, &private)?;
+                store::signing_key_reencrypt(tx, &row.kid, &encrypted).await?;
+                tracing::info!(kid = row.kid, "encrypted a signing key with the current server secret");
+            }
+        }
+        Ok(Self {
+            keys: watch::Sender::new(Arc::new(Keys::of(rows, secrets)?)),
+            reloading: Arc::default(),
+            sightings: Arc::default(),
+            secrets: secrets.clone(),
+            schedule,
+            db,
+            clock,
+        })
+    }
+
+    /// The key that signs.
+    pub(in crate::domain) fn active(&self) -> Arc<SigningKey> {
+        Arc::clone(&self.keys.borrow().active)
+    }
+
+    /// The public keys of every token that may still be good.
+    pub(crate) fn jwks(&self) -> Jwks {
+        self.keys.borrow().jwks.clone()
+    }
+
+    /// How long verifiers and caches may keep the public keys without asking again.
+    pub(crate) fn cache_time(&self) -> Duration {
+        self.schedule.cache_time()
+    }
+
+    /// Every key, the newest first.
+    pub(crate) async fn list(&self) -> Result<Vec<SigningKeyRow>, Error> {
+        let mut rows = store::signing_keys_list(&mut self.db.read().await?).await?;
+        rows.reverse();
+        Ok(rows)
+    }
+
+    /// Publishes the next key, or gives the one that is published already.
+    pub(crate) async fn rotate(&self, context: &RequestContext) -> Result<SigningKeyRow, Error> {
+        let row = write_tx!(self.db, |tx| {
+            store::feed_head_lock(tx).await?;
+            authority::ensure_still_good(tx, context).await?;
+            let rows = store::signing_keys_list(tx).await?;
+            if let Some(next) = rows.into_iter().find(|row| row.state == KeyState::Next) {
+                return Ok(next);
+            }
+            let now = self.clock.now();
+            let row = self.publish_next(tx, context, now).await?;
+            self.announce(tx, now).await?;
+            Ok(row)
+        });
+        self.reload().await?;
+        row
+    }
+
+    /// Withdraws a key at once. Gives the one that signs from now on.
+    pub(crate) async fn retire(&self, context: &RequestContext, kid: &str) -> Result<SigningKeyRow, Error> {
+        let active: Result<_, Error> = write_tx!(self.db, |tx| {
+            store::feed_head_lock(tx).await?;
+            authority::ensure_still_good(tx, context).await?;
+            let rows = store::signing_keys_list(tx).await?;
+            let row = rows
+                .iter()
+                .find(|row| row.kid == kid)
+                .ok_or(Error::SigningKeyNotFound)?;
+            self.withdraw(tx, context, row, &rows).await?;
+            let rows = store::signing_keys_list(tx).await?;
+            let active = rows.into_iter().find(|row| row.state == KeyState::Active);
+            active.ok_or_else(|| Error::Internal("no key signs".to_owned()))
+        });
+        self.reload().await?;
+        active
+    }
+
+    /// Withdraws a key that was withdrawn before, if the database has it again: it has lost that.
+    pub(crate) async fn withdraw_again(&self, kid: &str) -> Result<(), Error> {
+        let context = RequestContext::itself();
+        let withdrawn: Result<(), Error> = write_tx!(self.db, |tx| {
+            store::feed_head_lock(tx).await?;
+            let rows = store::signing_keys_list(tx).await?;
+            match rows.iter().find(|row| row.kid == kid) {
+                Some(row) => self.withdraw(tx, &context, row, &rows).await,
+                None => Ok(()),
+            }
+        });
+        withdrawn?;
+        self.reload().await
+    }
+
+    /// Deletes a key and lets another one sign if it did. The last act of the transaction, which holds the feed.
+    async fn withdraw(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        row: &SigningKeyRow,
+        rows: &[SigningKeyRow],
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        store::signing_key_delete(tx, &row.kid).await?;
+        AuditEvent::new("signing_key.retire")
+            .target("signing_key", &row.kid)
+            .record(tx, context, now)
+            .await?;
+        if row.state == KeyState::Active {
+            if let Some(next) = rows.iter().find(|row| row.state == KeyState::Next) {
+                store::signing_key_activate(tx, &next.kid, now).await?;
+            } else {
+                let row = generate(&self.secrets, KeyState::Active, now, now).map_err(internal)?;
+                store::signing_key_insert(tx, &row).await?;
+            }
+        }
+        self.announce(tx, now).await
+    }
+
+    /// Does what is due.
+    pub(crate) async fn tend(&self) -> Result<(), Error> {
+        let mut conn = self.db.read().await?;
+        let rows = store::signing_keys_list(&mut conn).await?;
+        let head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
+        let settled = conn.settled(&self.clock).await?;
+        drop(conn);
+        if self.due(&rows, settled, &head).is_empty() {
+            return Ok(());
+        }
+        let context = RequestContext::itself();
+        let done: Result<(), Error> = write_tx!(self.db, |tx| {
+            let head = store::feed_head_lock(tx).await?;
+            let rows = store::signing_keys_list(tx).await?;
+            let now = self.clock.now();
+            // Again, since another replica may have done it before the lock was ours.
+            let due = self.due(&rows, settled, &head);
+            for due in &due {
+                match due {
+                    Due::Publish => {
+                        self.publish_next(tx, &context, now).await?;
+                    }
+                    Due::Activate => {
+                        let longest = Duration::from_secs(u64::try_from(head.max_access_token_seconds).unwrap_or(0));
+                        // Another replica may sign with it until it has heard of this.
+                        let dead = now.plus(longest + LEEWAY + POLL * 2);
+                        activate_next(tx, &context, &rows, now, dead).await?;
+                    }
+                    Due::Expire(kid) => {
+                        store::signing_key_delete(tx, kid).await?;
+                        AuditEvent::new("signing_key.expire")
+                            .target("signing_key", kid)
+                            .record(tx, &context, now)
+                            .await?;
+                    }
+                }
+            }
+            if !due.is_empty() {
+                self.announce(tx, now).await?;
+            }
+            Ok(())
+        });
+        done?;
+        self.reload().await
+    }
+
+    /// Uses the keys as they are in the database, whoever has changed them, for ever.
+    pub(crate) async fn follow(&self) {
+        let mut news = self.db.subscribe(CHANNEL);
+        loop {
+            news.notified_within(POLL).await;
+            if let Err(error) = self.reload().await {
+                tracing::warn!(%error, "cannot read the signing keys; going on with those in use");
+            }
+        }
+    }
+
+    fn due(&self, rows: &[SigningKeyRow], settled: Option<Settled>, head: &FeedHead) -> Vec<Due> {
+        let mut sightings = self.sightings.lock();
+        let monotonic = self.clock.monotonic();
+        sightings.note(rows, monotonic);
+        let time = KeyTime {
+            settled,
+            monotonic,
+            sightings: &sightings,
+            // Another replica may sign with it until it has heard of this.
+            kept: feed::revocation_life(head) + POLL * 2,
+        };
+        self.schedule.due(rows, time)
+    }
+
+    async fn reload(&self) -> Result<(), Error> {
+        // One after the other: what was read later is not replaced by what was read before.
+        let _turn = self.reloading.lock().await;
+        let rows = store::signing_keys_list(&mut self.db.read().await?).await?;
+        let sightings = || self.sightings.lock();
+        sightings().note(&rows, self.clock.monotonic());
+        let is_new = |rows: &[SigningKeyRow]| {
+            let used = &self.keys.borrow().rows;
+            used.len() != rows.len()
+                || used
+                    .iter()
+                    .zip(rows)
+                    .any(|(used, row)| used.kid != row.kid || used.state != row.state)
+        };
+        if is_new(&rows) {
+            let keys = Keys::of(rows, &self.secrets).map_err(internal)?;
+            tracing::info!(
+                active = keys.active.kid(),
+                published = keys.rows.len(),
+                "the signing keys have changed"
+            );
+            self.keys.send_replace(Arc::new(keys));
+        }
+        Ok(())
+    }
+
+    async fn publish_next(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        now: Timestamp,
+    ) -> Result<SigningKeyRow, Error> {
+        let activate_time = now.plus(self.schedule.prepublish);
+        let row = generate(&self.secrets, KeyState::Next, now, activate_time).map_err(internal)?;
+        store::signing_key_insert(tx, &row).await?;
+        AuditEvent::new("signing_key.rotate")
+            .target("signing_key", &row.kid)
+            .record(tx, context, now)
+            .await?;
+        Ok(row)
+    }
+
+    /// Tells every verifier which keys count. The last act of the transaction.
+    async fn announce(&self, tx: &mut Conn, now: Timestamp) -> Result<(), Error> {
+        let rows = store::signing_keys_list(tx).await?;
+        let keys = jwks_of(&rows).map_err(internal)?;
+        feed::publish(tx, vec![Change::KeysChanged(keys)], now).await?;
+        Ok(())
+    }
+}
+
+impl KeySchedule {
+    fn cache_time(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_mins(5);
+        LONGEST.min(self.prepublish / 2)
+    }
+
+    fn due(&self, rows: &[SigningKeyRow], time: KeyTime<'_>) -> Vec<Due> {
+        let of = |state: KeyState| rows.iter().filter(move |row| row.state == state);
+        let is_past = |at: Timestamp| time.settled.is_some_and(|settled| settled.past() >= at);
+        let mut due = Vec::new();
+        if let Some(next) = of(KeyState::Next).next() {
+            // The time may be of a replica whose clock was behind. By now every cache has the key in any case.
+            let is_due = is_past(next.activate_time) && time.seen(next) >= self.cache_time();
+            if is_due || time.seen(next) >= self.prepublish {
+                due.push(Due::Activate);
+            }
+        } else {
+            let active = of(KeyState::Active).next();
+            let is_old = active.zip(self.rotation).is_some_and(|(active, rotation)| {
+                is_past(active.activate_time.plus(rotation.saturating_sub(self.prepublish)))
+            });
+            if is_old {
+                due.push(Due::Publish);
+            }
+        }
+        let is_dead = |row: &&SigningKeyRow| row.expire_time.is_some_and(is_past) && time.seen(row) >= time.kept;
+        let dead = of(KeyState::Retired).filter(is_dead);
+        due.extend(dead.map(|row| Due::Expire(row.kid.clone())));
+        due
+    }
+}
+
+impl Sightings {
+    /// Notes the keys that are there now, and forgets others.
+    fn note(&mut self, rows: &[SigningKeyRow], monotonic: Duration) {
+        let name = |row: &SigningKeyRow| (row.kid.clone(), row.state);
+        let seen = |row: &SigningKeyRow| self.0.get(&name(row)).copied().unwrap_or(monotonic);
+        self.0 = rows.iter().map(|row| (name(row), seen(row))).collect();
+    }
+}
+
+impl KeyTime<'_> {
+    /// For how long this process has seen the key in its state.
+    fn seen(&self, row: &SigningKeyRow) -> Duration {
+        let since = self.sightings.0.get(&(row.kid.clone(), row.state));
+        since.map_or(Duration::ZERO, |since| self.monotonic.saturating_sub(*since))
+    }
+}
+
+impl Keys {
+    fn of(rows: Vec<SigningKeyRow>, secrets: &ServerSecrets) -> Result<Self, KeyRingError> {
+        let active = rows.iter().find(|row| row.state == KeyState::Active);
+        let active = active.ok_or(KeyRingError::NoneActive)?;
+        let (private, _) = decrypt(secrets, active)?;
+        Ok(Self {
+            active: Arc::new(SigningKey::new(&active.kid, &private)?),
+            jwks: jwks_of(&rows)?,
+            rows,
+        })
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRing")
+            .field("active", &self.keys.borrow().active.kid())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Replaces every key by a new one that signs at once. For a database that was put back: whatever tokens were issued, none is good
+/// any more.
+pub(in crate::domain) async fn replace_all(
+    tx: &mut Conn,
+    secrets: &ServerSecrets,
+    now: Timestamp,
+) -> Result<Jwks, Error> {
+    for row in store::signing_keys_list(tx).await? {
+        store::signing_key_delete(tx, &row.kid).await?;
+    }
+    let row = generate(secrets, KeyState::Active, now, now).map_err(internal)?;
+    store::signing_key_insert(tx, &row).await?;
+    jwks_of(std::slice::from_ref(&row)).map_err(internal)
+}
+
+async fn activate_next(
+    tx: &mut Conn,
+    context: &RequestContext,
+    rows: &[SigningKeyRow],
+    now: Timestamp,
+    dead: Timestamp,
+) -> Result<(), Error> {
+    for row in rows.iter().filter(|row| row.state == KeyState::Active) {
+        store::signing_key_retire(tx, &row.kid, now, dead).await?;
+    }
+    for row in rows.iter().filter(|row| row.state == KeyState::Next) {
+        // As planned where the clock is ahead of that: the time of the next rotation is counted from here.
+        store::signing_key_activate(tx, &row.kid, now.min(row.activate_time)).await?;
+        AuditEvent::new("signing_key.activate")
+            .target("signing_key", &row.kid)
+            .record(tx, context, now)
+            .await?;
+    }
+    Ok(())
+}
+
+fn generate(
+    secrets: &ServerSecrets,
+    state: KeyState,
+    now: Timestamp,
+    activate_time: Timestamp,
+) -> Result<SigningKeyRow, KeyRingError> {
+    let pair = Ed25519KeyPair::generate().map_err(|_| KeyRingError::Crypto)?;
+    let pkcs8 = pair.to_pkcs8().map_err(|_| KeyRingError::Crypto)?;
+    let public = pair.public_key().as_ref();
+    let kid = Jwk::from_public_key(public.try_into().map_err(|_| KeyRingError::Crypto)?)?
+        .kid()
+        .to_owned();
+    Ok(SigningKeyRow {
+        state,
+        public_key: public.to_vec(),
+        encrypted_private_key: encrypt(secrets, &kid, pkcs8.as_ref())?,
+        create_time: now,
+        activate_time,
+        retire_time: None,
+        expire_time: None,
+        kid,
+    })
+}
+
+fn jwks_of(rows: &[SigningKeyRow]) -> Result<Jwks, KeyRingError> {
+    let keys = rows.iter().map(|row| {
+        let public: &[u8; 32] = row.public_key.as_slice().try_into().map_err(|_| KeyRingError::Crypto)?;
+        Ok(Jwk::from_public_key(public)?)
+    });
+    Ok(Jwks::new(keys.collect::<Result<Vec<_>, KeyRingError>>()?)?)
+}
+
+fn internal(error: KeyRingError) -> Error {
+    match error {
+        KeyRingError::Database(error) => Error::Database(error),
+        error => Error::Internal(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEDULE: KeySchedule = KeySchedule {
+        prepublish: Duration::from_secs(100),
+        rotation: Some(Duration::from_secs(1000)),
+    };
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_micros(0).plus(Duration::from_secs(seconds))
+    }
+
+    fn row(state: KeyState, activate: u64, expire: Option<u64>) -> SigningKeyRow {
+        SigningKeyRow {
+            kid: format!("{state:?}"),
+            state,
+            public_key: Vec::new(),
+            encrypted_private_key: Vec::new(),
+            create_time: at(0),
+            activate_time: at(activate),
+            retire_time: None,
+            expire_time: expire.map(at),
+        }
+    }
+
+    /// Lists the steps that are due at this second, for keys that this process has seen for so long.
+    fn due(schedule: KeySchedule, rows: &[SigningKeyRow], now: u64, seen: u64) -> Vec<Due> {
+        due_by(Some(now), schedule, rows, seen)
+    }
+
+    fn due_by(now: Option<u64>, schedule: KeySchedule, rows: &[SigningKeyRow], seen: u64) -> Vec<Due> {
+        let mut sightings = Sightings::default();
+        sightings.note(rows, Duration::ZERO);
+        let settled = now.map(|now| Clock::manual(at(now)).1.settled());
+        let time = KeyTime {
+            settled,
+            monotonic: Duration::from_secs(seen),
+            sightings: &sightings,
+            kept: Duration::from_secs(500),
+        };
+        schedule.due(rows, time)
+    }
+
+    #[test]
+    fn each_step_is_due_in_its_time_and_not_before() {
+        let active = || row(KeyState::Active, 0, None);
+        let next = || row(KeyState::Next, 1000, None);
+        let retired = || row(KeyState::Retired, 0, Some(3000));
+        // 30 s later than the times say, which another process wrote.
+        for (rows, now, expected) in [
+            (vec![active()], 929, vec![]),
+            (vec![active()], 930, vec![Due::Publish]),
+            (vec![active(), next()], 1029, vec![]),
+            (vec![active(), next()], 1030, vec![Due::Activate]),
+            (vec![active(), retired()], 850, vec![]),
+            (vec![row(KeyState::Active, 2500, None), retired()], 3029, vec![]),
+            (
+                vec![row(KeyState::Active, 2500, None), retired()],
+                3030,
+                vec![Due::Expire("Retired".to_owned())],
+            ),
+        ] {
+            let seen = if rows.len() == 2 && rows[1].state == KeyState::Next {
+                99
+            } else {
+                500
+            };
+            assert_eq!(due(SCHEDULE, &rows, now, seen), expected, "{now}");
+        }
+        let never = KeySchedule {
+            rotation: None,
+            ..SCHEDULE
+        };
+        assert_eq!(due(never, &[active()], 1_000_000, 0), []);
+        // One that was asked for signs all the same.
+        assert_eq!(due(never, &[active(), next()], 1030, 50), [Due::Activate]);
+    }
+
+    #[test]
+    fn a_wrong_clock_moves_no_key() {
+        let rows = [row(KeyState::Active, 2500, None), row(KeyState::Retired, 0, Some(3000))];
+        // A year ahead for a moment: nothing is settled. Once it is, the process has to have seen the key itself.
+        assert_eq!(due_by(None, SCHEDULE, &rows, 1_000_000), []);
+        assert_eq!(due(SCHEDULE, &rows, 3400, 499), []);
+        assert_eq!(due(SCHEDULE, &rows, 3400, 500), [Due::Expire("Retired".to_owned())]);
+        // Published by a replica whose clock was behind: caches may not have it yet.
+        let rows = [row(KeyState::Active, 2500, None), row(KeyState::Next, 1000, None)];
+        assert_eq!(due(SCHEDULE, &rows, 2600, 49), []);
+        assert_eq!(due(SCHEDULE, &rows, 2600, 50), [Due::Activate]);
+    }
+
+    #[test]
+    fn the_next_key_signs_once_it_was_seen_for_long_enough_whatever_the_clock_says() {
+        let rows = [row(KeyState::Active, 0, None), row(KeyState::Next, 1000, None)];
+        assert_eq!(due_by(None, SCHEDULE, &rows, 99), []);
+        assert_eq!(due_by(None, SCHEDULE, &rows, 100), [Due::Activate]);
+    }
+}

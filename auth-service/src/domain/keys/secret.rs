@@ -1,0 +1,149 @@
+//! The server secret: the one thing that is not in the database, and without which nothing in the database is a token or a
+//! key. What is needed is derived from it (HKDF-SHA-256, RFC 5869), one key a purpose.
+
+use std::{fmt, str::FromStr};
+
+use aws_lc_rs::{
+    hkdf::{HKDF_SHA256, KeyType, Salt},
+    rand,
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+
+/// Bytes of a secret, at least.
+const MIN_LEN: usize = 32;
+
+/// The current secret, and the one before it while something made with it lives.
+#[derive(Clone)]
+pub struct ServerSecrets {
+    current: SecretSlice<u8>,
+    previous: Option<SecretSlice<u8>>,
+}
+
+/// The text is not a server secret. Says nothing of what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a server secret is one line of base64 of at least 32 random bytes, and optionally a second line with the secret before it"
+)]
+pub struct SecretError;
+
+/// What a derived key is for. A key for one purpose says nothing about that for another.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::domain) enum Purpose {
+    /// The MAC of refresh tokens.
+    RefreshTokens,
+    /// The MAC of device tokens.
+    DeviceTokens,
+    /// The encryption of signing keys at rest.
+    SigningKeys,
+    /// The keys of counted attempts.
+    Attempts,
+}
+
+impl ServerSecrets {
+    /// A new random secret, as the text of a secret file.
+    pub fn generate() -> SecretString {
+        let mut bytes = [0; MIN_LEN];
+        rand::fill(&mut bytes).expect("the operating system gives random bytes");
+        SecretString::from(format!("{}\n", BASE64_STANDARD.encode(bytes)))
+    }
+
+    /// The keys for a purpose: the current one, which makes, and all that are accepted, the current one first.
+    pub(in crate::domain) fn derive(&self, purpose: Purpose) -> Vec<[u8; 32]> {
+        [Some(&self.current), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|secret| derive(secret.expose_secret(), purpose))
+            .collect()
+    }
+}
+
+impl FromStr for ServerSecrets {
+    type Err = SecretError;
+
+    fn from_str(text: &str) -> Result<Self, SecretError> {
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| {
+            let bytes = BASE64_STANDARD.decode(line).map_err(|_| SecretError)?;
+            if bytes.len() < MIN_LEN {
+                Err(SecretError)
+            } else {
+                Ok(SecretSlice::from(bytes))
+            }
+        });
+        let current = lines.next().ok_or(SecretError)??;
+        let previous = lines.next().transpose()?;
+        if lines.next().is_some() {
+            return Err(SecretError);
+        }
+        Ok(Self { current, previous })
+    }
+}
+
+impl fmt::Debug for ServerSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerSecrets(..)")
+    }
+}
+
+struct Len32;
+
+impl KeyType for Len32 {
+    fn len(&self) -> usize {
+        32
+    }
+}
+
+fn derive(secret: &[u8], purpose: Purpose) -> [u8; 32] {
+    let info = match purpose {
+        Purpose::RefreshTokens => b"auth-service refresh tokens v1".as_slice(),
+        Purpose::DeviceTokens => b"auth-service device tokens v1".as_slice(),
+        Purpose::SigningKeys => b"auth-service signing keys v1".as_slice(),
+        Purpose::Attempts => b"auth-service attempts v1".as_slice(),
+    };
+    let mut key = [0; 32];
+    Salt::new(HKDF_SHA256, &[])
+        .extract(secret)
+        .expand(&[info], Len32)
+        .and_then(|okm| okm.fill(&mut key))
+        .expect("32 bytes are within what HKDF-SHA-256 gives");
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_secret_is_one() {
+        let text = ServerSecrets::generate();
+        let secrets: ServerSecrets = text.expose_secret().parse().expect("a secret");
+        let (refresh, signing) = (
+            secrets.derive(Purpose::RefreshTokens),
+            secrets.derive(Purpose::SigningKeys),
+        );
+        assert_eq!((refresh.len(), signing.len()), (1, 1));
+        assert_ne!(refresh, signing);
+        assert_eq!(format!("{secrets:?}"), "ServerSecrets(..)");
+    }
+
+    #[test]
+    fn the_secret_before_is_accepted_second() {
+        let (new, old) = (ServerSecrets::generate(), ServerSecrets::generate());
+        let both: ServerSecrets = format!("{}{}", new.expose_secret(), old.expose_secret())
+            .parse()
+            .expect("two secrets");
+        let old: ServerSecrets = old.expose_secret().parse().expect("a secret");
+        let keys = both.derive(Purpose::RefreshTokens);
+        assert_eq!(keys.len(), 2);
+        assert_eq!(keys[1..], old.derive(Purpose::RefreshTokens));
+    }
+
+    #[test]
+    fn a_weak_secret_is_refused() {
+        let good = ServerSecrets::generate();
+        let three = good.expose_secret().repeat(3);
+        for bad in ["", "\n", "not base64!", "c2hvcnQ=", &three] {
+            assert!(bad.parse::<ServerSecrets>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The key that signs, Ed25519 (RFC 8037), and how private keys lie in the database: in PKCS#8, encrypted with a key that is not in it.
+
+use access::token::{Claims, KeyError, TOKEN_TYPE};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    signature::Ed25519KeyPair,
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, Header};
+use secrecy::SecretString;
+
+use crate::{
+    domain::keys::secret::{Purpose, ServerSecrets},
+    store::SigningKeyRow,
+};
+
+/// The keys cannot be made or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyRingError {
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] db::Error),
+    /// The keys were encrypted with another secret.
+    #[error("cannot decrypt the signing key {0}: the server secret is not the one that it was stored with")]
+    WrongSecret(String),
+    /// There is none that signs.
+    #[error("the database holds no active signing key")]
+    NoneActive,
+    /// A stored private key is none that signs.
+    #[error("the stored signing key {0} is not an Ed25519 key in PKCS#8")]
+    NotPrivate(String),
+    /// A stored public key is not one.
+    #[error("a stored signing key cannot be used: {0}")]
+    Unusable(#[from] KeyError),
+    /// The library failed.
+    #[error("cannot make a signing key")]
+    Crypto,
+}
+
+/// The key that signs.
+pub(in crate::domain) struct SigningKey {
+    kid: String,
+    /// Of each of its tokens, as it is in them.
+    header: String,
+    /// `jsonwebtoken` would read it anew for each token, and compute its public key, for as long as the signature takes.
+    pair: Ed25519KeyPair,
+}
+
+impl SigningKey {
+    /// The key of this name, out of its PKCS#8.
+    pub(in crate::domain) fn new(kid: &str, private: &[u8]) -> Result<Self, KeyRingError> {
+        let pair = Ed25519KeyPair::from_pkcs8(private).map_err(|_| KeyRingError::NotPrivate(kid.to_owned()))?;
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some(TOKEN_TYPE.to_owned());
+        header.kid = Some(kid.to_owned());
+        let header = serde_json::to_vec(&header).map_err(|_| KeyRingError::Crypto)?;
+        Ok(Self {
+            kid: kid.to_owned(),
+            header: BASE64_URL_SAFE_NO_PAD.encode(header),
+            pair,
+        })
+    }
+
+    pub(in crate::domain) fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The token that says this: a JWS in its compact form (RFC 7515).
+    pub(in crate::domain) fn sign(&self, claims: &Claims) -> serde_json::Result<SecretString> {
+        let mut token = self.header.clone();
+        token.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(claims)?, &mut token);
+        let signature = self.pair.sign(token.as_bytes());
+        token.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(SecretString::from(token))
+    }
+}
+
+/// AES-256-GCM: the nonce, then the ciphertext. The key id is authenticated with it, so that no row can pass for another.
+pub(in crate::domain) fn encrypt(secrets: &ServerSecrets, kid: &str, private: &[u8]) -> Result<Vec<u8>, KeyRingError> {
+    let keys = secrets.derive(Purpose::SigningKeys);
+    let key = RandomizedNonceKey::new(&AES_256_GCM, &keys[0]).map_err(|_| KeyRingError::Crypto)?;
+    let mut sealed = private.to_vec();
+    let nonce = key
+        .seal_in_place_append_tag(Aad::from(kid.as_bytes()), &mut sealed)
+        .map_err(|_| KeyRingError::Crypto)?;
+    Ok([nonce.as_ref().as_slice(), &sealed].concat())
+}
+
+/// The private key, and whether it was encrypted with the current secret.
+pub(in crate::domain) fn decrypt(
+    secrets: &ServerSecrets,
+    row: &SigningKeyRow,
+) -> Result<(Vec<u8>, bool), KeyRingError> {
+    let wrong = || KeyRingError::WrongSecret(row.kid.clone());
+    let (nonce, sealed) = row
+        .encrypted_private_key
+        .split_first_chunk::<NONCE_LEN>()
+        .ok_or_else(wrong)?;
+    secrets
+        .derive(Purpose::SigningKeys)
+        .iter()
+        .enumerate()
+        .find_map(|(index, key)| {
+            let key = RandomizedNonceKey::new(&AES_256_GCM, key).ok()?;
+            let mut buffer = sealed.to_vec();
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            key.open_in_place(nonce, Aad::from(row.kid.as_bytes()), &mut buffer)
+                .ok()
+                .map(|private| (private.to_vec(), index == 0))
+        })
+        .ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::KeyPair as _;
+    use base::{
+        clock::{Clock, Timestamp},
+        ids::UserId,
+    };
+    use jsonwebtoken::{DecodingKey, Validation};
+    use secrecy::ExposeSecret as _;
+    use testing::tokens::TokenMint;
+
+    use super::*;
+
+    const PRIVATE: &[u8] = b"a private key of some length";
+
+    fn secrets() -> ServerSecrets {
+        ServerSecrets::generate().expose_secret().parse().expect("a secret")
+    }
+
+    fn row(secrets: &ServerSecrets) -> SigningKeyRow {
+        let now = Timestamp::from_micros(0);
+        SigningKeyRow {
+            kid: "kid".to_owned(),
+            state: crate::store::KeyState::Active,
+            public_key: Vec::new(),
+            encrypted_private_key: encrypt(secrets, "kid", PRIVATE).expect("encrypted"),
+            create_time: now,
+            activate_time: now,
+            retire_time: None,
+            expire_time: None,
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_with_its_secret_alone() {
+        let (mine, other) = (secrets(), secrets());
+        let row = row(&mine);
+        let (private, is_current) = decrypt(&mine, &row).expect("the right secret");
+        assert!(is_current);
+        assert_eq!(private, PRIVATE);
+        assert!(
+            !row.encrypted_private_key
+                .windows(8)
+                .any(|window| PRIVATE.windows(8).any(|plain| plain == window))
+        );
+        assert!(matches!(decrypt(&other, &row), Err(KeyRingError::WrongSecret(_))));
+    }
+
+    #[test]
+    fn a_token_is_what_other_libraries_take_for_one() {
+        let pair = Ed25519KeyPair::generate().expect("a key");
+        let key = SigningKey::new("a name", pair.to_pkcs8().expect("PKCS#8").as_ref()).expect("a key that signs");
+        let claims = TokenMint::fixed(1).claims_for(UserId::generate(), "ann", &["player"], Clock::system().now());
+        let token = key.sign(&claims).expect("signed");
+        let public = DecodingKey::from_ed_der(pair.public_key().as_ref());
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_audience(claims.aud.names());
+        validation.set_issuer(&[&claims.iss]);
+        let read = jsonwebtoken::decode::<Claims>(token.expose_secret(), &public, &validation).expect("a token");
+        assert_eq!(read.claims, claims);
+        assert_eq!(read.header.typ.as_deref(), Some(TOKEN_TYPE));
+        assert_eq!(read.header.kid.as_deref(), Some("a name"));
+        assert!(matches!(
+            SigningKey::new("a name", PRIVATE),
+            Err(KeyRingError::NotPrivate(_))
+        ));
+    }
+
+    #[test]
+    fn a_key_is_bound_to_its_id() {
+        let mine = secrets();
+        let moved = SigningKeyRow {
+            kid: "another".to_owned(),
+            ..row(&mine)
+        };
+        assert!(decrypt(&mine, &moved).is_err());
+    }
+}

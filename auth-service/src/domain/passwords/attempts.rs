@@ -1,0 +1,465 @@
+//! Bounds how often passwords are guessed.
+//!
+//! First an address has only so many calls ([`AddressLimit`]), or in its place a device that is known. Then failures are counted, in the database and so over restarts
+//! and replicas, and before the password is looked at, so that of many guesses at once no more get in than one after the other:
+//! per account and per address, or in place of both per device where the call comes from a device that the user has logged in
+//! from. So nobody who guesses at somebody's password keeps them out of their own device. Some failures are free; then each
+//! doubles the wait until the next attempt is let in.
+//!
+//! What is counted is an *identifier*, not a user: a login and the address of one user count apart, and so does what is
+//! nobody's. Counting them as one would tell that both exist. A key is an HMAC, so the table names nobody.
+//!
+//! Times in the table are the database's ([`DatabaseTime`]), so that neither replicas whose clocks differ nor a clock that is
+//! set wrong makes a wait longer. A row blocks only while its failures bring a wait, and never for longer than that wait.
+//!
+//! OWASP Authentication Cheat Sheet, "Login Throttling"; NIST SP 800-63B, section 3.2.2.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
+use base::{
+    clock::{Clock, Timestamp},
+    ids::UserId,
+    rate::{AddressLimit, KeyedLimit, RateRule},
+};
+use db::{Conn, DatabaseTime, Db, write_tx};
+
+use crate::{
+    domain::{
+        audit::event::AuditEvent,
+        error::Error,
+        keys::secret::{Purpose, ServerSecrets},
+        request_context::RequestContext,
+    },
+    ids::DeviceId,
+    store::{self, Failure, Throttle, UNBLOCKED, User},
+};
+
+/// How long failures count.
+const MEMORY: Duration = Duration::from_hours(24);
+/// The longest that an address has to wait: others may be behind it, who did nothing.
+const MAX_DELAY_OF_ADDRESS: Duration = Duration::from_mins(1);
+/// Rows that a purge deletes in one transaction.
+const PURGE_BATCH: i64 = 500;
+/// How far replicas may differ in what they take for the database's time.
+const ALLOWANCE: Duration = Duration::from_secs(1);
+
+/// How many attempts there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AttemptRules {
+    /// Logins and other proofs of a secret, of an address.
+    pub(crate) logins: RateRule,
+    /// Registrations of an address.
+    pub(crate) registrations: RateRule,
+    /// Failures of an account or a device that bring no wait.
+    pub(crate) free: i64,
+    /// The longest wait of an account or a device.
+    pub(crate) max_delay: Duration,
+    /// Failures of an address that bring no wait.
+    pub(crate) free_of_address: i64,
+}
+
+/// Counts attempts.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempts {
+    db: Db,
+    clock: Clock,
+    time: Arc<DatabaseTime>,
+    /// No row is from the future by the clock that this process started with.
+    is_past: Arc<AtomicBool>,
+    key: Key,
+    rules: AttemptRules,
+    logins: AddressLimit,
+    registrations: AddressLimit,
+    /// Logins that bring the token of a device.
+    device_logins: KeyedLimit<DeviceId>,
+}
+
+/// Whose password is guessed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Guess<'a> {
+    /// A guess for the login or address with this key, whether or not a user has it.
+    Identifier(&'a str),
+    /// That of the user who has logged in from this device before.
+    Device(DeviceId),
+    /// That of the user who is signed in.
+    Current(UserId),
+}
+
+/// An attempt that need not wait, before it is counted.
+#[derive(Debug)]
+pub(in crate::domain) struct Uncounted {
+    counters: Vec<Counter>,
+    /// Counters as they were read when the attempt was let through.
+    rows: Vec<Throttle>,
+}
+
+/// An attempt that was let in and counted as a failure, until [`Attempts::succeeded`] takes it back.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// Sorted by key, in which order rows are locked.
+    counters: Vec<Counter>,
+}
+
+#[derive(Debug)]
+struct Counter {
+    key: Vec<u8>,
+    scope: Scope,
+    /// How long the next attempt has to wait.
+    delay: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    Account,
+    Device,
+    Address,
+}
+
+impl Attempts {
+    pub(crate) fn new(db: Db, clock: Clock, secrets: &ServerSecrets, rules: AttemptRules) -> Self {
+        // Counters made under an older secret are forgotten with it.
+        let key = Key::new(HMAC_SHA256, &secrets.derive(Purpose::Attempts)[0]);
+        Self {
+            time: Arc::new(DatabaseTime::new(db.clone(), clock.clone())),
+            clock,
+            is_past: Arc::default(),
+            db,
+            key,
+            rules,
+            logins: AddressLimit::new(rules.logins),
+            registrations: AddressLimit::new(rules.registrations),
+            device_logins: KeyedLimit::new(rules.logins),
+        }
+    }
+
+    /// Lets a login, or another proof of a secret, in by its address.
+    pub(crate) fn admit_login(&self, context: &RequestContext) -> Result<(), Error> {
+        self.logins.admit(context.origin.bucket).map_err(Error::TooManyAttempts)
+    }
+
+    /// Whether a login is let in by the device token that it brings, and not by its address: a flood from the user's network
+    /// does not lock the user out, nor does one with the token of another device of theirs.
+    pub(in crate::domain) fn admits_device_login(&self, device: DeviceId) -> bool {
+        self.device_logins.admit(&device).is_ok()
+    }
+
+    /// Lets a registration in by its address.
+    pub(crate) fn admit_registration(&self, context: &RequestContext) -> Result<(), Error> {
+        self.registrations
+            .admit(context.origin.bucket)
+            .map_err(Error::TooManyAttempts)
+    }
+
+    /// Refuses a guess that has to wait, and says how long. It is not counted.
+    pub(in crate::domain) async fn look(&self, context: &RequestContext, guess: Guess<'_>) -> Result<Uncounted, Error> {
+        let counters = self.counters(context, guess);
+        let keys: Vec<Vec<u8>> = counters.iter().map(|counter| counter.key.clone()).collect();
+        self.time.refresh().await?;
+        self.end_blocks_of_the_future().await?;
+        // Those who have to wait take no turn at writing.
+        let mut conn = self.db.read().await?;
+        let rows = store::throttles_by_keys(&mut conn, &keys).await?;
+        drop(conn);
+        self.refuse_blocked(&counters, &rows, self.time.now())?;
+        Ok(Uncounted { counters, rows })
+    }
+
+    /// Lets a guess in and counts it, or says how long to wait. One that has to wait is not counted.
+    pub(in crate::domain) async fn count(&self, guess: Uncounted) -> Result<Attempt, Error> {
+        let Uncounted { mut counters, rows } = guess;
+        if self.count_freely(&counters, &rows).await? {
+            return Ok(Attempt { counters });
+        }
+        let keys: Vec<Vec<u8>> = counters.iter().map(|counter| counter.key.clone()).collect();
+        write_tx!(self.db, |tx| {
+            let mut rows = Vec::with_capacity(keys.len());
+            for key in &keys {
+                rows.push(store::throttle_lock(tx, key, self.time.now()).await?);
+            }
+            let now = self.time.now();
+            self.refuse_blocked(&counters, &rows, now)?;
+            for (counter, row) in counters.iter_mut().zip(rows) {
+                let failures = next_failure(Some(&row), now);
+                counter.delay = self.delay(counter.scope, failures);
+                let blocked_until = match counter.delay {
+                    Duration::ZERO => UNBLOCKED,
+                    delay => now.plus(delay),
+                };
+                let counted = Throttle {
+                    failures,
+                    blocked_until,
+                    expire_time: now.plus(MEMORY),
+                    ..row
+                };
+                store::throttle_update(tx, &counted).await?;
+            }
+            Ok(Attempt { counters })
+        })
+    }
+
+    /// Ends all blocks if the database's clock was set back, or if at the start there are rows from the future: by the
+    /// present time they would last for longer than their delay. What was counted stays.
+    async fn end_blocks_of_the_future(&self) -> Result<(), Error> {
+        let (went_back, is_past) = (self.time.take_went_back(), self.is_past.swap(true, Ordering::SeqCst));
+        if is_past && !went_back {
+            return Ok(());
+        }
+        // The call may be cancelled in the middle. Then the next one does it.
+        let again = scopeguard::guard((), |()| {
+            self.is_past.store(false, Ordering::SeqCst);
+            if went_back {
+                self.time.put_went_back();
+            }
+        });
+        self.try_end_blocks_of_the_future(went_back).await?;
+        scopeguard::ScopeGuard::into_inner(again);
+        Ok(())
+    }
+
+    async fn try_end_blocks_of_the_future(&self, went_back: bool) -> Result<(), Error> {
+        let now = self.time.now();
+        // Every row counts for this long after it was written.
+        let latest = now.plus(MEMORY);
+        let mut conn = self.db.read().await?;
+        if !went_back && !store::throttles_outlast(&mut conn, latest.plus(ALLOWANCE)).await? {
+            return Ok(());
+        }
+        drop(conn);
+        tracing::warn!("the clock was set back: no account or address has to wait for it any longer");
+        let mut after = Vec::new();
+        loop {
+            let mut conn = self.db.read().await?;
+            let keys = store::throttles_beyond(&mut conn, now, latest, &after, PURGE_BATCH).await?;
+            drop(conn);
+            let Some(last) = keys.last() else { return Ok(()) };
+            after.clone_from(last);
+            let unblocked: Result<(), Error> = write_tx!(self.db, |tx| {
+                for key in &keys {
+                    store::throttle_unblock(tx, key, latest).await?;
+                }
+                Ok(())
+            });
+            unblocked?;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Counts an attempt by one statement, where its failure brings no wait by these rows. False where it is not counted: others have counted since
+    /// the rows were read.
+    async fn count_freely(&self, counters: &[Counter], rows: &[Throttle]) -> Result<bool, Error> {
+        let mut conn = self.db.write().await?;
+        // Only now: there may have been others before this one.
+        let now = self.time.now();
+        let mut failures = Vec::with_capacity(counters.len());
+        for counter in counters {
+            let row = rows.iter().find(|row| row.key == counter.key);
+            let (free, _) = self.limits(counter.scope);
+            if next_failure(row, now) >= free {
+                return Ok(false);
+            }
+            failures.push(Failure {
+                key: &counter.key,
+                free,
+            });
+        }
+        let counted = store::throttles_count(&mut conn, &failures, now, now.plus(MEMORY)).await?;
+        if counted.len() == counters.len() {
+            return Ok(true);
+        }
+        for key in &counted {
+            store::throttle_take_back(&mut conn, key).await?;
+        }
+        Ok(false)
+    }
+
+    /// The password was right: nothing counts against the account or the device any more, and the address has its attempt back.
+    /// In the transaction of what the password was for.
+    pub(in crate::domain) async fn succeeded(&self, tx: &mut Conn, attempt: &Attempt) -> db::Result<()> {
+        let is_address = |counter: &&Counter| counter.scope == Scope::Address;
+        let (address, own): (Vec<_>, Vec<_>) = attempt.counters.iter().partition(is_address);
+        if let ([address], [own]) = (&address[..], &own[..]) {
+            return store::throttles_settle(tx, &address.key, &own.key).await;
+        }
+        for counter in own {
+            store::throttle_delete(tx, &counter.key).await?;
+        }
+        Ok(())
+    }
+
+    /// The same in a transaction of its own, where the password was right and nothing came of it.
+    pub(in crate::domain) async fn settle(&self, attempt: &Attempt) -> Result<(), Error> {
+        write_tx!(self.db, |tx| Ok(self.succeeded(tx, attempt).await?))
+    }
+
+    /// Forgets what was counted for the identifiers of a user, for their devices, and for their present password.
+    pub(in crate::domain) async fn forget(&self, tx: &mut Conn, user: &User) -> db::Result<()> {
+        let login = crate::domain::users::names::identifier_key(&user.login);
+        let email = crate::domain::users::names::identifier_key(&user.email);
+        let mut keys = vec![
+            self.key_of("identifier", login.as_bytes()),
+            self.key_of("current", user.id.as_uuid().as_bytes()),
+        ];
+        // Failures with a taken address count against the older account.
+        if !user.email_is_taken {
+            keys.push(self.key_of("identifier", email.as_bytes()));
+        }
+        let devices = store::devices_of_user(tx, user.id).await?;
+        keys.extend(
+            devices
+                .iter()
+                .map(|device| self.key_of("device", device.as_uuid().as_bytes())),
+        );
+        keys.sort_unstable();
+        for key in &keys {
+            store::throttle_delete(tx, key).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what counts no longer, batch by batch.
+    pub(crate) async fn purge(&self) -> Result<(), Error> {
+        loop {
+            let Some(settled) = self.db.settled(&self.clock).await? else {
+                return Ok(());
+            };
+            let now = settled.past();
+            let mut conn = self.db.read().await?;
+            let keys = store::throttles_expired(&mut conn, now, PURGE_BATCH).await?;
+            drop(conn);
+            if keys.is_empty() {
+                return Ok(());
+            }
+            let deleted: Result<(), Error> = write_tx!(self.db, |tx| {
+                for key in &keys {
+                    store::throttle_delete_expired(tx, key, now).await?;
+                }
+                Ok(())
+            });
+            deleted?;
+            // A quick disk is waited for in place: without this, nothing else had this thread until the last batch.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn counters(&self, context: &RequestContext, guess: Guess<'_>) -> Vec<Counter> {
+        let (name, value, scope) = match guess {
+            Guess::Identifier(identifier) => ("identifier", identifier.as_bytes(), Scope::Account),
+            Guess::Device(ref device) => ("device", device.as_uuid().as_bytes().as_slice(), Scope::Device),
+            Guess::Current(ref user) => ("current", user.as_uuid().as_bytes().as_slice(), Scope::Account),
+        };
+        let mut counters = vec![Counter {
+            key: self.key_of(name, value),
+            scope,
+            delay: Duration::ZERO,
+        }];
+        if let (Guess::Identifier(_), Some(bucket)) = (guess, context.origin.bucket) {
+            counters.push(Counter {
+                key: self.key_of("address", bucket.to_string().as_bytes()),
+                scope: Scope::Address,
+                delay: Duration::ZERO,
+            });
+        }
+        counters.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        counters
+    }
+
+    fn key_of(&self, name: &str, value: &[u8]) -> Vec<u8> {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(name.as_bytes());
+        context.update(b":");
+        context.update(value);
+        context.sign().as_ref().to_vec()
+    }
+
+    /// Failures that bring no wait, and the longest wait.
+    const fn limits(&self, scope: Scope) -> (i64, Duration) {
+        match scope {
+            Scope::Account | Scope::Device => (self.rules.free, self.rules.max_delay),
+            Scope::Address => (self.rules.free_of_address, MAX_DELAY_OF_ADDRESS),
+        }
+    }
+
+    fn delay(&self, scope: Scope, failures: i64) -> Duration {
+        let (free, max) = self.limits(scope);
+        delay(failures, free, max)
+    }
+
+    /// Refuses an attempt under one of these rows that has to wait: for the delay of its failures at most, whatever the
+    /// row says.
+    fn refuse_blocked(&self, counters: &[Counter], rows: &[Throttle], now: Timestamp) -> Result<(), Error> {
+        let waits = rows.iter().filter(|row| now < row.expire_time).filter_map(|row| {
+            let counter = counters.iter().find(|counter| counter.key == row.key)?;
+            let delay = self.delay(counter.scope, row.failures);
+            let left = row.blocked_until.since(now);
+            // A block that has not begun is of a clock that was ahead.
+            (left <= delay.saturating_add(ALLOWANCE)).then_some(left.min(delay))
+        });
+        match waits.max() {
+            Some(wait) if !wait.is_zero() => Err(Error::TooManyAttempts(wait)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Attempt {
+    /// Adds to the event of a failure how long the next attempt has to wait for it.
+    pub(in crate::domain) fn note(&self, event: AuditEvent) -> AuditEvent {
+        let blocked = self.counters.iter().filter(|counter| !counter.delay.is_zero());
+        blocked.fold(event, |event, counter| {
+            let detail = match counter.scope {
+                Scope::Account => "account_blocked_seconds",
+                Scope::Device => "device_blocked_seconds",
+                Scope::Address => "address_blocked_seconds",
+            };
+            event.detail(detail, counter.delay.as_secs())
+        })
+    }
+}
+
+/// Which failure the next one is under the key of this row.
+fn next_failure(row: Option<&Throttle>, now: Timestamp) -> i64 {
+    let counted = row.filter(|row| now < row.expire_time);
+    counted.map_or(0, |row| row.failures) + 1
+}
+
+/// How long the next attempt waits after this many failures.
+fn delay(failures: i64, free: i64, max: Duration) -> Duration {
+    if failures < free {
+        return Duration::ZERO;
+    }
+    let doublings = u32::try_from(failures - free).unwrap_or(u32::MAX);
+    let seconds = 2_u64.checked_pow(doublings);
+    seconds.map_or(max, |seconds| Duration::from_secs(seconds).min(max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_once_the_free_failures_are_used_up() {
+        let max = Duration::from_mins(15);
+        for (failures, seconds) in [
+            (1, 0),
+            (9, 0),
+            (10, 1),
+            (11, 2),
+            (12, 4),
+            (19, 512),
+            (20, 900),
+            (73, 900),
+            (74, 900),
+            (75, 900),
+            (i64::MAX, 900),
+        ] {
+            assert_eq!(delay(failures, 10, max).as_secs(), seconds, "{failures}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Passwords as they change: by their owner, who knows the present one, or by an administrator, for one login.
+//!
+//! A hash takes long, so it is made outside of the transaction, which then looks whether what was verified is still so.
+
+use base::{clock::Timestamp, ids::UserId, validate::InvalidFields};
+use db::{Conn, write_tx};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::{
+    domain::{
+        audit::event::{AuditEvent, recording_refusals},
+        error::Error,
+        feed::{self, Change},
+        passwords::{attempts::Guess, hashing::Verdict, password::Password, queue::Client},
+        rbac::authority,
+        request_context::RequestContext,
+        sessions::{revocation, rules::TokenPair},
+        users::{accounts::Accounts, names, people::user_lock_person},
+    },
+    store::{self, Session, SessionEnd, User},
+};
+
+/// The present password and the next one.
+#[derive(Debug)]
+pub(crate) struct PasswordChange {
+    pub(crate) current: Password,
+    pub(crate) new: Password,
+}
+
+impl Accounts {
+    /// Changes the actor's password, ends the other sessions, and gives this one new tokens.
+    pub(crate) async fn change_password(
+        &self,
+        context: &RequestContext,
+        change: PasswordChange,
+    ) -> Result<TokenPair, Error> {
+        let found = self
+            .verify_actor(context, change.current, "user.change_password")
+            .await?;
+        ensure_fit(&change.new, &found, "new_password")?;
+        let hash = self.hashing.hash(&Client::Known(found.id), change.new).await?;
+        let sessions = self.sessions.for_audience_of(context);
+        write_tx!(self.db, |tx| {
+            let (mut user, session) = self.lock_actor(tx, context).await?;
+            ensure_still_verified(&user, &found)?;
+            let now = self.clock.now();
+            let end = SessionEnd::PasswordChanged;
+            let revoked = revocation::log_out_everywhere(tx, user.id, Some(session.id), end, now).await?;
+            store::user_set_password(tx, user.id, &hash, false).await?;
+            user.token_version = revoked.token_version;
+            let tokens = sessions.replace_tokens(tx, context, &user, &session, now).await?;
+            AuditEvent::new("user.change_password")
+                .user(user.id)
+                .record(tx, context, now)
+                .await?;
+            feed::publish(tx, vec![revoked.change], now).await?;
+            Ok(tokens)
+        })
+    }
+
+    /// Sets a password that the next login has to change, and ends every session of the user.
+    pub(crate) async fn set_password(
+        &self,
+        context: &RequestContext,
+        id: UserId,
+        password: Password,
+    ) -> Result<(), Error> {
+        let event = AuditEvent::new("user.set_password").user(id);
+        recording_refusals(self, context, event.clone(), async {
+            let mut conn = self.db.read().await?;
+            let found = store::user_by_id(&mut conn, id).await?.filter(User::is_person);
+            let found = found.ok_or(Error::UserNotFound)?;
+            if context.user_id() == Some(id) {
+                return Err(Error::OwnAccount);
+            }
+            // Before the hash, which is dear; and once more below, where it counts.
+            authority::ensure_may_act_on(&mut conn, context, id).await?;
+            drop(conn);
+            ensure_fit(&password, &found, "password")?;
+            let client = context.user_id().map_or(Client::Own, Client::Known);
+            let hash = self.hashing.hash(&client, password).await?;
+            write_tx!(self.db, |tx| {
+                let user = user_lock_person(tx, id).await?;
+                authority::ensure_may_act_on(tx, context, id).await?;
+                let now = self.clock.now();
+                let revoked =
+                    revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
+                store::user_set_password(tx, user.id, &hash, true).await?;
+                event.record(tx, context, now).await?;
+                feed::publish(tx, vec![revoked.change], now).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The actor, whose password this is. Guesses are bounded as at a login. A wrong one is kept in the audit log as a refusal of `action`.
+    pub(in crate::domain) async fn verify_actor(
+        &self,
+        context: &RequestContext,
+        password: Password,
+        action: &'static str,
+    ) -> Result<User, Error> {
+        self.attempts.admit_login(context)?;
+        let id = context.user_id().ok_or(Error::UserNotFound)?;
+        self.hashing.glance(&Client::Known(id))?;
+        let mut conn = self.db.read().await?;
+        let found = store::user_by_id(&mut conn, id).await?;
+        let found = found.filter(|user| user.is_active && user.is_person());
+        let found = found.ok_or(Error::UserNotFound)?;
+        drop(conn);
+        let guess = self.attempts.look(context, Guess::Current(id)).await?;
+        let permit = self.hashing.permit(&Client::Known(id)).await?;
+        let attempt = self.attempts.count(guess).await?;
+        let hash = Some(found.password_hash.clone());
+        if self.hashing.verify(permit, password, hash).await? != Verdict::Wrong {
+            self.attempts.settle(&attempt).await?;
+            return Ok(found);
+        }
+        let refused: Result<(), Error> = write_tx!(self.db, |tx| {
+            let event = AuditEvent::new(action).user(id).refused("CURRENT_PASSWORD_WRONG");
+            attempt.note(event).record(tx, context, self.clock.now()).await?;
+            Ok(())
+        });
+        refused?;
+        Err(Error::CurrentPasswordWrong)
+    }
+
+    /// The actor, whose row is locked, and the session in which they act. A token outlives both; what is done here is not to.
+    pub(in crate::domain) async fn lock_actor(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+    ) -> Result<(User, Session), Error> {
+        let id = context.user_id().ok_or(Error::UserNotFound)?;
+        let user = user_lock_person(tx, id).await?;
+        if !user.is_active {
+            return Err(Error::UserNotFound);
+        }
+        let session_id = context.session_id().ok_or(Error::SessionEnded)?;
+        let session = store::session_by_id(tx, session_id).await?;
+        let now = self.clock.now();
+        let live = |session: &Session| session.user_id == id && session.end_time.is_none() && now < session.expire_time;
+        let session = session.filter(live).ok_or(Error::SessionEnded)?;
+        Ok((user, session))
+    }
+}
+
+/// Fails if the password has changed since it was verified. `verified` is the user as read at that time.
+///
+/// A login stores another hash of the same password if the parameters of hashing have changed. Another password also
+/// raises the token version.
+pub(in crate::domain) fn ensure_still_verified(user: &User, verified: &User) -> Result<(), Error> {
+    let is_same_hash = user.password_hash.expose_secret() == verified.password_hash.expose_secret();
+    if is_same_hash || user.token_version == verified.token_version {
+        Ok(())
+    } else {
+        Err(Error::CurrentPasswordWrong)
+    }
+}
+
+/// Replaces the password at a login whose old password was verified, in its transaction. Every session and token from before ends; the
+/// change is for the caller to publish.
+pub(in crate::domain) async fn replace_at_login(
+    tx: &mut Conn,
+    context: &RequestContext,
+    user: &mut User,
+    hash: &SecretString,
+    now: Timestamp,
+) -> Result<Change, Error> {
+    let revoked = revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
+    store::user_set_password(tx, user.id, hash, false).await?;
+    user.token_version = revoked.token_version;
+    user.must_change_password = false;
+    user.force_logout_time = Some(now);
+    AuditEvent::new("user.change_password")
+        .user(user.id)
+        .record(tx, context, now)
+        .await?;
+    Ok(revoked.change)
+}
+
+/// Refuses a password that is the login or the address of its owner.
+pub(in crate::domain) fn ensure_fit(
+    password: &Password,
+    owner: &User,
+    field: &'static str,
+) -> Result<(), InvalidFields> {
+    if password.is_one_of(&[&owner.login, &owner.email].map(|name| names::identifier_key(name))) {
+        return Err(InvalidFields::one(field, "must not be the login or the e-mail address"));
+    }
+    Ok(())
+}

@@ -1,0 +1,459 @@
+//! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a bounded amount of memory and
+//! takes no more than a fair share from the other RPCs.
+//!
+//! The threads that hash are their own, with a low priority, and one half of them stands aside where others want the processors.
+//! Each keeps its memory for the next hash: giving it back each time costs the pages anew.
+//!
+//! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password Storage Cheat Sheet).
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use argon2::{
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::{
+        generate_salt,
+        phc::{Output, ParamsString, PasswordHash, Salt},
+    },
+};
+use base::places::Refusals;
+use metrics::histogram;
+use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::oneshot;
+
+use crate::domain::{
+    counts,
+    error::Error,
+    passwords::{
+        password::Password,
+        queue::{Client, FairQueue, Full, Turn},
+    },
+};
+
+/// Bytes of a hash.
+const OUTPUT_LEN: usize = 32;
+
+/// Hashes that a thread has before it: the one it works at, and the next, so that it need not wait for anybody to hand it over.
+const IN_HAND: usize = 2;
+
+/// Those in a second who are told that there is no place, before they are told to wait for longer: a fiftieth of a processor, at about 100 us each.
+const REFUSALS: u32 = 200;
+
+/// Niceness of the threads that hash (0 to 19). By Linux's weights (110 to 1024) a thread gets a tenth of a processor
+/// that the rest of the process wants as well, and all of one that is idle. With 19 it got a hundredth, so that a flood
+/// of refused guesses kept correct logins waiting for seconds. Where Linux divides the processors by containers or
+/// sessions, this applies within the service's own share.
+const NICENESS: i32 = 10;
+
+/// How long one half of the threads stand aside where others want the processors, the first time and at most: twice as long each time in a row.
+const ASIDE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(3200));
+
+/// What took less says nothing of the processors: nobody waited for its answer any more.
+const SHORTEST_JOB: Duration = Duration::from_millis(1);
+
+/// Something to do with the memory of a thread.
+type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
+
+/// How many hashes run and wait, and what each costs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HashingSettings {
+    /// At once. Each takes a core, and the memory of the parameters.
+    pub(crate) workers: usize,
+    /// More than these are refused.
+    pub(crate) queue: usize,
+    /// argon2's memory in KiB.
+    pub(crate) memory_kib: u32,
+    /// argon2's passes over it.
+    pub(crate) passes: u32,
+}
+
+impl Default for HashingSettings {
+    /// For one hash at a time. Where a service has other parameters, it hashes the password anew at the next login.
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            queue: 0,
+            memory_kib: 19_456,
+            passes: 2,
+        }
+    }
+}
+
+/// Hashes and verifies passwords.
+#[derive(Clone, Debug)]
+pub(crate) struct HashingPool {
+    argon2: Argon2<'static>,
+    threads: mpsc::Sender<Job>,
+    /// Has [`IN_HAND`] turns for each thread.
+    queue: FairQueue,
+    refusals: Refusals,
+    /// Verified in place of the hash of a user who does not exist.
+    dummy: Arc<SecretString>,
+}
+
+/// Whether a password was right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It was not.
+    Wrong,
+    /// It was.
+    Right,
+    /// It was, and its hash has parameters that are no longer ours.
+    RightButOutdated,
+}
+
+/// The right to hash one password.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    turn: Turn,
+    /// Start of the wait for a turn.
+    since: Instant,
+}
+
+impl HashingPool {
+    /// A pool with these settings, or the text of what is wrong with them.
+    pub(crate) fn new(settings: HashingSettings) -> Result<Self, Error> {
+        let bad = |error: &dyn std::fmt::Display| Error::Internal(format!("argon2: {error}"));
+        let params = Params::new(settings.memory_kib, settings.passes, 1, None).map_err(|error| bad(&error))?;
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let dummy = dummy(&argon2).map_err(|error| bad(&error))?;
+        // Those who have their turn and those who wait together.
+        let places = settings.workers + settings.queue;
+        let turns = places.min(IN_HAND * settings.workers);
+        Ok(Self {
+            argon2,
+            threads: spawn(settings.workers).map_err(|error| bad(&error))?,
+            queue: FairQueue::new(turns, places - turns),
+            refusals: Refusals::new(REFUSALS),
+            dummy: Arc::new(SecretString::from(dummy)),
+        })
+    }
+
+    /// The PHC string of a password, with a new salt.
+    pub(crate) async fn hash(&self, client: &Client<'_>, password: Password) -> Result<SecretString, Error> {
+        let permit = self.permit(client).await?;
+        let hash = self.run(permit, move |argon2, memory| {
+            let salt = generate_salt();
+            let output = digest(argon2, &password, &salt, OUTPUT_LEN, memory)?;
+            phc(argon2, &salt, output).map(SecretString::from)
+        });
+        hash.await?.map_err(internal)
+    }
+
+    /// Refuses as [`permit`](Self::permit) does where there is no place now: for those who are turned away before they cost anything.
+    pub(crate) fn glance(&self, client: &Client<'_>) -> Result<(), Error> {
+        if self.queue.has_place(client) {
+            return Ok(());
+        }
+        Err(self.refuse(Full))
+    }
+
+    /// Waits for the turn to hash. Who counts attempts waits first, so that one which is refused for want of a place does not count.
+    pub(crate) async fn permit(&self, client: &Client<'_>) -> Result<Permit, Error> {
+        let since = Instant::now();
+        let waiting = counts::hash_waiting();
+        let place = self.queue.enter(client).map_err(|full| self.refuse(full))?;
+        let turn = place.turn().await.map_err(|full| self.refuse(full))?;
+        drop(waiting);
+        Ok(Permit { turn, since })
+    }
+
+    fn refuse(&self, _: Full) -> Error {
+        counts::hash_refused();
+        Error::HashingQueueFull(self.refusals.refuse())
+    }
+
+    /// Whether the password is the one of this PHC string. `None` stands for a user who does not exist: always wrong,
+    /// after the same work.
+    pub(crate) async fn verify(
+        &self,
+        permit: Permit,
+        password: Password,
+        hash: Option<SecretString>,
+    ) -> Result<Verdict, Error> {
+        let exists = hash.is_some();
+        let hash = hash.unwrap_or_else(|| SecretString::clone(&self.dummy));
+        let verified = self.run(permit, move |ours, memory| {
+            let stored = PasswordHash::new(hash.expose_secret())?;
+            let params = Params::try_from(&stored)?;
+            let (Some(salt), Some(output)) = (stored.salt, stored.hash) else {
+                return Err(argon2::password_hash::Error::EncodingInvalid);
+            };
+            let costs = |params: &Params| (params.m_cost(), params.t_cost(), params.p_cost());
+            let current = costs(&params) == costs(ours.params());
+            let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+            // Compared in constant time.
+            Ok(if digest(&argon2, &password, &salt, output.len(), memory)? != output {
+                Verdict::Wrong
+            } else if current {
+                Verdict::Right
+            } else {
+                Verdict::RightButOutdated
+            })
+        });
+        let verdict = verified.await?.map_err(internal)?;
+        Ok(if exists { verdict } else { Verdict::Wrong })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        permit: Permit,
+        work: impl FnOnce(&Argon2<'_>, &mut Vec<Block>) -> Result<T, argon2::password_hash::Error> + Send + 'static,
+    ) -> Result<Result<T, argon2::password_hash::Error>, Error> {
+        let argon2 = self.argon2.clone();
+        let (answer, answered) = oneshot::channel();
+        // The permit goes with the work: a call that is cancelled does not stop its hash.
+        let job = Box::new(move |memory: &mut Vec<Block>| {
+            if answer.is_closed() {
+                return;
+            }
+            let running = counts::hash_running();
+            let result = work(&argon2, memory);
+            histogram!(counts::HASH_DURATION).record(permit.since.elapsed().as_secs_f64());
+            drop((running, permit.turn));
+            // Whoever waited for it may be gone.
+            let _ = answer.send(result);
+        });
+        let gone = || Error::Internal("a thread that hashes has ended".to_owned());
+        self.threads.send(job).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())
+    }
+}
+
+/// The hash itself, in memory that is kept.
+fn digest(
+    argon2: &Argon2<'_>,
+    password: &Password,
+    salt: &[u8],
+    len: usize,
+    memory: &mut Vec<Block>,
+) -> Result<Output, argon2::password_hash::Error> {
+    let blocks = argon2.params().block_count();
+    if memory.len() < blocks {
+        memory.resize(blocks, Block::default());
+    }
+    let mut output = [0; Output::MAX_LENGTH];
+    let output = output.get_mut(..len).ok_or(argon2::password_hash::Error::OutputSize)?;
+    argon2.hash_password_into_with_memory(password.as_bytes(), salt, output, &mut memory[..blocks])?;
+    Ok(Output::new(output)?)
+}
+
+/// The PHC string.
+fn phc(argon2: &Argon2<'_>, salt: &[u8], output: Output) -> Result<String, argon2::password_hash::Error> {
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(argon2.params())?,
+        salt: Some(Salt::new(salt)?),
+        hash: Some(output),
+    };
+    Ok(hash.to_string())
+}
+
+/// The PHC string of no password that anybody will ever find: its hash is drawn by lot.
+fn dummy(argon2: &Argon2<'_>) -> Result<String, argon2::password_hash::Error> {
+    let mut output = [0; OUTPUT_LEN];
+    rand::fill(&mut output[..]);
+    phc(argon2, &generate_salt(), Output::new(&output)?)
+}
+
+/// So many threads that do what is sent, until nobody can send any more.
+fn spawn(threads: usize) -> io::Result<mpsc::Sender<Job>> {
+    let (sender, jobs) = mpsc::channel::<Job>();
+    let jobs = Arc::new(Mutex::new(jobs));
+    for number in 0..threads {
+        let jobs = Arc::clone(&jobs);
+        let thread = thread::Builder::new().name(format!("hashing-{number}"));
+        thread.spawn(move || {
+            // Where it cannot be had, the threads compete with the others.
+            let _ = rustix::process::nice(NICENESS);
+            let mut memory = Vec::new();
+            let mut aside = (number >= threads.div_ceil(2)).then(Aside::default);
+            loop {
+                // What it guards is whole whatever panicked.
+                let job = jobs.lock().recv();
+                let Ok(job) = job else { return };
+                let (start, before) = (Instant::now(), processor_time());
+                // Who waits for it sees that there is no answer.
+                let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
+                let worked = processor_time().saturating_sub(before);
+                if let Some(aside) = &mut aside {
+                    thread::sleep(aside.after(start.elapsed(), worked));
+                }
+            }
+        })?;
+    }
+    Ok(sender)
+}
+
+/// What this thread has had of the processors so far.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// How a thread leaves its processor to others. The niceness alone does not: where Linux shares the processors out by containers or sessions, what a
+/// thread takes is taken from the share of the calls beside it, and each of them that wakes waits for its turn.
+#[derive(Debug, Default)]
+struct Aside {
+    last: Duration,
+}
+
+impl Aside {
+    /// How long to stand aside after a job that took so long, and had a processor for so much of it: not at all where it had one half of the time.
+    fn after(&mut self, elapsed: Duration, worked: Duration) -> Duration {
+        let (first, longest) = ASIDE;
+        self.last = if elapsed < SHORTEST_JOB || elapsed <= 2 * worked {
+            Duration::ZERO
+        } else {
+            (2 * self.last).clamp(first, longest)
+        };
+        self.last
+    }
+}
+
+fn internal(error: argon2::password_hash::Error) -> Error {
+    Error::Internal(format!("argon2: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const CHEAP: HashingSettings = HashingSettings {
+        workers: 1,
+        queue: 1,
+        memory_kib: 8,
+        passes: 1,
+    };
+
+    fn password(text: &str) -> Password {
+        Password::presented(text).expect("a good password")
+    }
+
+    #[tokio::test]
+    async fn the_right_password_is_told_from_a_wrong_one() {
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let hash = pool
+            .hash(&Client::Own, password("correct horse"))
+            .await
+            .expect("hashed");
+        let verdict = async |text, hash| {
+            let permit = pool.permit(&Client::Own).await.expect("a turn");
+            pool.verify(permit, password(text), hash).await.expect("verified")
+        };
+        assert_eq!(verdict("correct horse", Some(hash.clone())).await, Verdict::Right);
+        assert_eq!(verdict("wrong horse", Some(hash)).await, Verdict::Wrong);
+        assert_eq!(verdict("nobody's", None).await, Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn the_threads_leave_the_processors_to_others() {
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let niceness = || -> i32 {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux tells");
+            // The 17th field after the name in parentheses.
+            let (_, rest) = stat.rsplit_once(')').expect("a name");
+            let field = rest.split_whitespace().nth(16).expect("many fields");
+            field.parse().expect("a number")
+        };
+        let (sender, nice) = oneshot::channel();
+        let job = Box::new(move |_: &mut Vec<Block>| sender.send(niceness()).expect("the test waits"));
+        pool.threads.send(job).expect("a thread");
+        assert_eq!(nice.await.expect("an answer"), NICENESS);
+    }
+
+    #[test]
+    fn a_thread_stands_aside_for_longer_and_longer_while_others_want_its_processor() {
+        let after = |aside: &mut Aside, elapsed, worked| {
+            let [elapsed, worked] = [elapsed, worked].map(Duration::from_micros);
+            aside.after(elapsed, worked).as_millis()
+        };
+        let mut aside = Aside::default();
+        assert_eq!(after(&mut aside, 30_000, 16_000), 0);
+        let contended = [(); 7].map(|()| after(&mut aside, 80_000, 16_000));
+        assert_eq!(contended, [100, 200, 400, 800, 1600, 3200, 3200]);
+        assert_eq!(after(&mut aside, 17_000, 16_000), 0);
+        assert_eq!(after(&mut aside, 80_000, 16_000), 100);
+        assert_eq!(after(&mut aside, 900, 10), 0);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_takes_no_thread_along() {
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let permit = pool.permit(&Client::Own).await.expect("a turn");
+        let panicked = pool.run::<()>(permit, |_, _| panic!("on purpose")).await;
+        assert!(matches!(panicked, Err(Error::Internal(_))));
+        pool.hash(&Client::Own, password("correct horse"))
+            .await
+            .expect("the only thread goes on");
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_other_parameters_is_outdated() {
+        let old = HashingPool::new(CHEAP).expect("good settings");
+        let new = HashingPool::new(HashingSettings { passes: 2, ..CHEAP }).expect("good settings");
+        let hash = old.hash(&Client::Own, password("correct horse")).await.expect("hashed");
+        let permit = new.permit(&Client::Own).await.expect("a turn");
+        let verdict = new
+            .verify(permit, password("correct horse"), Some(hash))
+            .await
+            .expect("verified");
+        assert_eq!(verdict, Verdict::RightButOutdated);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_hashed_for_who_has_gone() {
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let (end, ended) = mpsc::channel::<()>();
+        let permit = async || pool.permit(&Client::Own).await.expect("a turn");
+        let mut running = Box::pin(pool.run(permit().await, move |_, _| Ok(ended.recv().is_err())));
+        let (hashed, mut has_hashed) = oneshot::channel();
+        let hash = pool.run(permit().await, move |_, _| Ok(hashed.send(())));
+        // Both are with the thread now.
+        assert!(futures_util::poll!(&mut running).is_pending());
+        assert!(tokio::time::timeout(Duration::ZERO, hash).await.is_err());
+        drop(end);
+        running.await.expect("no panic").expect("ended");
+        // The thread is there for the next one, and so are both places.
+        pool.hash(&Client::Own, password("correct horse"))
+            .await
+            .expect("hashed");
+        assert!(has_hashed.try_recv().is_err());
+        assert_eq!(pool.queue.free_places(), 2);
+    }
+
+    #[tokio::test]
+    async fn more_than_the_queue_holds_is_refused() {
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let (end, ended) = mpsc::channel::<()>();
+        let running = tokio::spawn({
+            let pool = pool.clone();
+            let permit = pool.permit(&Client::Own).await.expect("a turn");
+            async move { pool.run(permit, move |_, _| Ok(ended.recv().is_err())).await }
+        });
+        let waiting = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.hash(&Client::Own, password("correct horse")).await }
+        });
+        while pool.queue.free_places() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(
+            pool.hash(&Client::Own, password("correct horse")).await,
+            Err(Error::HashingQueueFull(_))
+        ));
+        drop(end);
+        running.await.expect("joined").expect("no panic").expect("ended");
+        waiting.await.expect("joined").expect("hashed once there was a worker");
+    }
+}

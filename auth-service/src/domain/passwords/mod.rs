@@ -1,0 +1,10 @@
+//! Passwords: what a password may be, how it is hashed and verified, how it changes, and how guessing is limited.
+//!
+//! Hashing takes long. It runs on threads of its own, in fair turns, and never within a transaction.
+
+pub(super) mod attempts;
+pub(super) mod changes;
+pub(super) mod common;
+pub(super) mod hashing;
+pub(super) mod password;
+pub(super) mod queue;

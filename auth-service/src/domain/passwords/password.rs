@@ -1,0 +1,160 @@
+//! What a password may be (NIST SP 800-63B, section 3.1.1): long enough, not a common one, and not the name of its owner. No rules
+//! of composition, which make passwords worse.
+
+use std::borrow::Cow;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use unicode_normalization::UnicodeNormalization as _;
+
+use crate::domain::{
+    passwords::common::is_common,
+    users::names::{Email, Login, identifier_key},
+};
+
+/// Code points, after normalisation.
+pub(crate) const MIN_LEN: usize = 8;
+const MAX_LEN: usize = 128;
+/// Bytes as sent: bounds what normalisation and hashing have to read.
+const MAX_BYTES: usize = 512;
+
+/// A password as it is hashed: in NFKC, so that it is the same from every keyboard.
+#[derive(Clone, Debug)]
+pub(crate) struct Password(SecretString);
+
+/// The text cannot be a password. The message completes "the field ...".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct InvalidPassword(Cow<'static, str>);
+
+/// What a password must be that somebody sets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PasswordRules {
+    /// Code points, [`MIN_LEN`] to 64.
+    pub(crate) min_len: usize,
+}
+
+impl Default for PasswordRules {
+    fn default() -> Self {
+        Self { min_len: MIN_LEN }
+    }
+}
+
+impl Password {
+    /// A password that somebody logs in with: one that could have been set, whatever the present rules are.
+    pub(crate) fn presented(text: &str) -> Result<Self, InvalidPassword> {
+        if text.is_empty() {
+            return Err(InvalidPassword("is required".into()));
+        }
+        if text.len() > MAX_BYTES {
+            return Err(InvalidPassword("must be at most 512 bytes".into()));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(InvalidPassword("must not contain control characters".into()));
+        }
+        Ok(Self(SecretString::from(text.nfkc().collect::<String>())))
+    }
+
+    /// A password that somebody sets: also long enough, and not a common one.
+    pub(crate) fn chosen(text: &str, rules: PasswordRules) -> Result<Self, InvalidPassword> {
+        let password = Self::presented(text)?;
+        let len = password.0.expose_secret().chars().count();
+        let min_len = rules.min_len;
+        // Also as given: one character can stand for many that nobody chose.
+        if text.chars().count() < min_len || !(min_len..=MAX_LEN).contains(&len) {
+            let text = format!("must be {min_len} to {MAX_LEN} characters");
+            return Err(InvalidPassword(text.into()));
+        }
+        if is_common(password.0.expose_secret()) {
+            return Err(InvalidPassword("must not be one of the most common passwords".into()));
+        }
+        Ok(password)
+    }
+
+    /// Whether the password is the login or the address of its owner, in any spelling.
+    pub(crate) fn names(&self, login: Option<&Login>, email: Option<&Email>) -> bool {
+        let key = self.key();
+        login.is_some_and(|login| login.folded() == key) || email.is_some_and(|email| email.key() == key)
+    }
+
+    /// Whether the password is a login or an address with one of these keys.
+    pub(in crate::domain) fn is_one_of(&self, keys: &[String]) -> bool {
+        keys.contains(&self.key())
+    }
+
+    /// Returns the key that the password would have as a login or an address, without the white space around it.
+    fn key(&self) -> String {
+        identifier_key(self.0.expose_secret().trim())
+    }
+
+    /// Whether it is the same password.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+
+    pub(in crate::domain) fn as_bytes(&self) -> &[u8] {
+        self.0.expose_secret().as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_counts_in_characters_and_is_bounded_in_bytes() {
+        for good in ["1234567é", "пароль-из-букв", &"x".repeat(128), &"字".repeat(128)] {
+            assert!(Password::chosen(good, PasswordRules::default()).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "1234567",
+            "12345678\0",
+            "line\nbreaks",
+            "\u{fdfa}",
+            &"x".repeat(129),
+            &"😀".repeat(129),
+        ] {
+            assert!(Password::chosen(bad, PasswordRules::default()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn composed_and_decomposed_are_the_same() {
+        let composed = Password::chosen("caf\u{e9}-caf\u{e9}", PasswordRules::default()).expect("good");
+        let decomposed = Password::chosen("cafe\u{301}-cafe\u{301}", PasswordRules::default()).expect("good");
+        assert_eq!(composed.as_bytes(), decomposed.as_bytes());
+    }
+
+    #[test]
+    fn an_owners_name_is_recognised() {
+        let (login, email) = (
+            "Ann.Smith".parse().expect("good"),
+            "ann@example.test".parse().expect("good"),
+        );
+        for (text, named) in [
+            ("ANN.smith", true),
+            ("Ann@Example.test", true),
+            (" ann@example.test\u{a0}", true),
+            ("ann.smith1", false),
+        ] {
+            assert_eq!(
+                Password::chosen(text, PasswordRules::default())
+                    .expect("good")
+                    .names(Some(&login), Some(&email)),
+                named,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn it_is_not_shown() {
+        assert!(
+            !format!(
+                "{:?}",
+                Password::chosen("correct horse", PasswordRules::default()).expect("good")
+            )
+            .contains("horse")
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! The authority that one user has over others: you cannot give or take away a permission that you do not hold, nor act on a user
+//! or a role that holds more than you do. Only superusers act on superusers.
+//!
+//! Permissions that every registered user holds are left out of the comparison, so that support staff can act on players.
+//! The database decides, not the caller's token.
+
+use std::collections::BTreeSet;
+
+use access::token::{MAX_TOKEN_LEN, TokenError};
+use base::{ids::UserId, validate::InvalidFields};
+use db::Conn;
+
+use crate::{
+    domain::{
+        error::Error,
+        request_context::{Actor, RequestContext},
+    },
+    store::{self, Holdings, Role},
+};
+
+const ALL: &str = "all";
+
+/// Bytes of the names of roles and direct grants in an access token: in base64 and with all else that it says, less than verifiers take
+/// ([`MAX_TOKEN_LEN`]).
+const MAX_HOLDINGS_LEN: usize = MAX_TOKEN_LEN * 5 / 8;
+
+impl Holdings {
+    /// Whether the user holds everything.
+    pub(crate) fn is_superuser(&self) -> bool {
+        self.roles.iter().any(|role| role == Role::Superuser.code_name())
+    }
+
+    /// Whether the user holds this permission, or the one for every action of its resource.
+    pub(crate) fn holds(&self, permission: &str) -> bool {
+        self.is_superuser() || self.names().any(|held| covers(held, permission))
+    }
+
+    /// The permissions, each at least once, as they were given.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let by_role = self.by_role.iter().map(|(_, permission)| permission);
+        by_role.chain(&self.direct).map(String::as_str)
+    }
+}
+
+/// Whether whoever holds `held` holds `wanted`.
+pub(crate) fn covers(held: &str, wanted: &str) -> bool {
+    held == wanted
+        || matches!((held.split_once(':'), wanted.split_once(':')), (Some((resource, ALL)), Some((of, _))) if resource == of)
+}
+
+/// Refuses an actor whose token has become worthless since the call was let in: this replica may not have heard of it yet, or it happened
+/// while the call waited.
+pub(in crate::domain) async fn ensure_still_good(conn: &mut Conn, context: &RequestContext) -> Result<(), Error> {
+    let Some(principal) = context.principal() else {
+        return Ok(());
+    };
+    let user = store::user_by_id(conn, principal.user_id()).await?;
+    let user = user.filter(|user| user.is_active && user.delete_time.is_none());
+    if user.is_none_or(|user| principal.token_version() < user.token_version) {
+        return Err(TokenError::Stale.into());
+    }
+    if let Some(id) = principal.session_id() {
+        let session = store::session_by_id(conn, id).await?;
+        if session.is_none_or(|session| session.end_time.is_some()) {
+            return Err(TokenError::Revoked.into());
+        }
+    }
+    Ok(())
+}
+
+/// What the actor holds; `None` for those who answer to nobody: the command line, and the service itself.
+async fn holdings_of_actor(conn: &mut Conn, context: &RequestContext) -> Result<Option<Holdings>, Error> {
+    ensure_still_good(conn, context).await?;
+    match &context.actor {
+        Actor::CommandLine | Actor::Itself => Ok(None),
+        Actor::Principal(principal) => Ok(Some(store::holdings(conn, principal.user_id()).await?)),
+        Actor::Anonymous => Err(Error::SuperuserRequired),
+    }
+}
+
+/// Refuses roles and direct grants whose names no access token has room for: it carries them all, and verifiers refuse a long one. `field`
+/// is what the request calls the last of them.
+pub(in crate::domain) async fn ensure_fits_token(
+    tx: &mut Conn,
+    user_id: UserId,
+    field: &'static str,
+) -> Result<(), Error> {
+    let holdings = store::holdings(tx, user_id).await?;
+    // Each stands in quotes and is followed by a comma.
+    let len: usize = holdings
+        .roles
+        .iter()
+        .chain(&holdings.direct)
+        .map(|name| name.len() + 3)
+        .sum();
+    if len > MAX_HOLDINGS_LEN {
+        let why = "would make the user's access tokens too long; give one role that holds all of it";
+        return Err(InvalidFields::one(field, why).into());
+    }
+    Ok(())
+}
+
+/// Refuses everybody but superusers.
+pub(in crate::domain) async fn ensure_superuser(conn: &mut Conn, context: &RequestContext) -> Result<(), Error> {
+    match holdings_of_actor(conn, context).await? {
+        Some(holdings) if !holdings.is_superuser() => Err(Error::SuperuserRequired),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to act on a superuser to everybody but superusers. Users may act on themselves.
+pub(in crate::domain) async fn ensure_may_touch(
+    conn: &mut Conn,
+    context: &RequestContext,
+    target: UserId,
+) -> Result<(), Error> {
+    ensure_still_good(conn, context).await?;
+    let roles = store::user_role_names(conn, target).await?;
+    if context.user_id() == Some(target) || !roles.iter().any(|role| role == Role::Superuser.code_name()) {
+        return Ok(());
+    }
+    ensure_superuser(conn, context).await
+}
+
+/// Refuses to give away permissions that the actor lacks, beyond those that every registered user holds.
+pub(in crate::domain) async fn ensure_may_give(
+    conn: &mut Conn,
+    context: &RequestContext,
+    permissions: &[String],
+) -> Result<(), Error> {
+    ensure_may_give_beyond(conn, context, permissions, Role::Player).await
+}
+
+/// Refuses to give away permissions that the actor lacks, beyond those of this role.
+pub(in crate::domain) async fn ensure_may_give_beyond(
+    conn: &mut Conn,
+    context: &RequestContext,
+    permissions: &[String],
+    usual: Role,
+) -> Result<(), Error> {
+    let Some(holdings) = holdings_of_actor(conn, context).await? else {
+        return Ok(());
+    };
+    let everybodys = store::role_permission_names(conn, usual.code_name()).await?;
+    let lacking: BTreeSet<String> = permissions
+        .iter()
+        .filter(|permission| !holdings.holds(permission) && !everybodys.iter().any(|held| covers(held, permission)))
+        .cloned()
+        .collect();
+    if lacking.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::GrantExceedsOwn(lacking.into_iter().collect()))
+    }
+}
+
+/// Refuses to give away a role that holds what the actor lacks; the role of superusers to everybody but superusers.
+pub(in crate::domain) async fn ensure_may_give_role(
+    conn: &mut Conn,
+    context: &RequestContext,
+    code_name: &str,
+) -> Result<(), Error> {
+    if code_name == Role::Superuser.code_name() {
+        return ensure_superuser(conn, context).await;
+    }
+    let permissions = store::role_permission_names(conn, code_name).await?;
+    ensure_may_give(conn, context, &permissions).await
+}
+
+/// Refuses to change a role that holds what the actor lacks.
+pub(in crate::domain) async fn ensure_may_change_role(
+    conn: &mut Conn,
+    context: &RequestContext,
+    code_name: &str,
+) -> Result<(), Error> {
+    ensure_may_give_role(conn, context, code_name).await
+}
+
+/// Refuses to act on a user or a service account that holds what the actor lacks: to set a password or a secret, to edit,
+/// deactivate, delete or log out, or to take a role or permission away. Users may act on themselves.
+pub(in crate::domain) async fn ensure_may_act_on(
+    conn: &mut Conn,
+    context: &RequestContext,
+    target: UserId,
+) -> Result<(), Error> {
+    ensure_still_good(conn, context).await?;
+    if context.user_id() == Some(target) {
+        return Ok(());
+    }
+    let user = store::user_by_id(conn, target).await?;
+    let usual = if user.is_some_and(|user| user.is_service) {
+        Role::Service
+    } else {
+        Role::Player
+    };
+    let holdings = store::holdings(conn, target).await?;
+    if holdings.is_superuser() {
+        return ensure_superuser(conn, context).await;
+    }
+    let permissions: Vec<String> = holdings.names().map(str::to_owned).collect();
+    ensure_may_give_beyond(conn, context, &permissions, usual).await
+}
+
+/// Refuses to go on where no active superuser but this one is left. To be called before the user is deactivated, deleted or
+/// stripped of the role; those who do so at once wait for each other here.
+pub(in crate::domain) async fn ensure_superuser_remains_without(tx: &mut Conn, user_id: UserId) -> Result<(), Error> {
+    let roles = store::user_role_names(tx, user_id).await?;
+    if !roles.iter().any(|role| role == Role::Superuser.code_name()) {
+        return Ok(());
+    }
+    store::role_lock(tx, Role::Superuser).await?;
+    if store::other_active_user_has_role(tx, user_id, Role::Superuser).await? {
+        Ok(())
+    } else {
+        Err(Error::LastAdmin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_stands_for_every_action_of_its_resource() {
+        for (held, wanted, expected) in [
+            ("games:read", "games:read", true),
+            ("games:all", "games:read", true),
+            ("games:all", "games:all", true),
+            ("games:read", "games:all", false),
+            ("games:all", "game:read", false),
+            ("all", "games:read", false),
+        ] {
+            assert_eq!(covers(held, wanted), expected, "{held} {wanted}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Roles and permissions: what there is to be held, who holds it, and who may give it to whom.
+//!
+//! Use cases lock the rows of users first, in the order of their ids, and then what [`lock`] guards. [`authority`]
+//! decides whether the caller may act on somebody.
+
+pub(super) mod authority;
+pub(super) mod catalog;
+pub(super) mod code_name;
+pub(super) mod declared;
+pub(super) mod deletion;
+pub(super) mod grants;
+pub(super) mod lock;

@@ -1,0 +1,83 @@
+//! The devices of a user: which are known, and how many sessions they may have.
+
+use base::{
+    clock::{ALLOWANCE, Timestamp},
+    ids::UserId,
+};
+use db::Conn;
+
+use crate::{
+    domain::{
+        feed::Change,
+        request_context::RequestContext,
+        sessions::{ends::end, lifecycle::Sessions},
+    },
+    ids::DeviceId,
+    store::{self, SessionEnd, User},
+};
+
+/// Sessions that are looked at for the device that a login comes from.
+const DEVICE_USES: i64 = 200;
+/// Ended sessions of a user that are kept at most. Each login reads them.
+const MAX_ENDED: i64 = 500;
+
+impl Sessions {
+    /// The device that this token names, if the user is known to use it: a session from there lives or was ended in peace, and since the user
+    /// was last logged out everywhere. So whoever has once known a password does not keep any number of devices with attempts of their own.
+    pub(in crate::domain) async fn known_device(&self, user: &User, token: &str) -> db::Result<Option<DeviceId>> {
+        let Some(device) = self.device_tokens.read(token, user.id) else {
+            return Ok(None);
+        };
+        let uses = store::device_uses(&mut self.db.read().await?, user.id, DEVICE_USES).await?;
+        let mut known = Vec::new();
+        for used in uses {
+            let is_peaceful = match used.end_reason {
+                None => true,
+                Some(SessionEnd::Logout | SessionEnd::Expired | SessionEnd::DeviceReplaced) => user
+                    .force_logout_time
+                    .is_none_or(|time| used.last_use_time > time.plus(ALLOWANCE)),
+                Some(_) => false,
+            };
+            if is_peaceful && !known.contains(&used.device_id) {
+                known.push(used.device_id);
+            }
+        }
+        known.truncate(self.max_per_user);
+        Ok(known.contains(&Some(device)).then_some(device))
+    }
+
+    /// Makes room for a new session on this device: ends the one that the device had, those that were found to have expired,
+    /// and of too many the longest idle ones.
+    pub(in crate::domain) async fn make_room(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        user_id: UserId,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> db::Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        let mut others = Vec::new();
+        let mut settled = None;
+        for (session, on, expire_time) in store::sessions_unended(tx, user_id).await? {
+            if settled.is_none() && now >= expire_time {
+                settled = tx.settled(&self.clock).await?;
+            }
+            let reason = if on == Some(device) {
+                SessionEnd::DeviceReplaced
+            } else if settled.is_some_and(|settled| settled.past() >= expire_time) {
+                SessionEnd::Expired
+            } else {
+                others.push(session);
+                continue;
+            };
+            changes.push(end(tx, context, (session, user_id), reason, now).await?);
+        }
+        let too_many = (others.len() + 1).saturating_sub(self.max_per_user);
+        for session in &others[..too_many.min(others.len())] {
+            changes.push(end(tx, context, (*session, user_id), SessionEnd::SessionLimit, now).await?);
+        }
+        store::sessions_forget_ended(tx, user_id, MAX_ENDED).await?;
+        Ok(changes)
+    }
+}

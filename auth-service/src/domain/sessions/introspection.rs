@@ -1,0 +1,188 @@
+//! Tokens of either kind, by trial: what one is worth at this moment (RFC 7662), and its end (RFC 7009).
+
+use access::token::{FIRST_PARTY_CLIENT_ID, Principal};
+use base::{
+    clock::Timestamp,
+    ids::{SessionId, UserId},
+};
+use db::{Conn, write_tx};
+
+use crate::{
+    domain::{
+        audit::event::AuditEvent,
+        error::Error,
+        feed,
+        request_context::RequestContext,
+        sessions::{ends, lifecycle::Sessions, revocation, rules::Standing},
+        tokens::refresh::RefreshClaim,
+    },
+    store::{self, Session, SessionEnd, User},
+};
+
+/// A token that could be used now.
+#[derive(Debug)]
+pub(crate) struct Introspection {
+    /// `None`: a refresh token, which does not tell.
+    pub(crate) issue_time: Option<Timestamp>,
+    pub(crate) user_id: UserId,
+    pub(crate) login: String,
+    pub(crate) client_id: String,
+    /// `None`: a service's.
+    pub(crate) session_id: Option<SessionId>,
+    pub(crate) roles: Vec<String>,
+    /// Granted directly.
+    pub(crate) permissions: Vec<String>,
+    pub(crate) expire_time: Timestamp,
+    /// Services that accept the token, or the deployment. Empty for a refresh token.
+    pub(crate) audiences: Vec<String>,
+}
+
+impl Sessions {
+    /// What the token is worth, by what the database says now; `None` where it could not be used. Nothing is used up by it, and
+    /// nothing ends but what has expired: that was said now, and stays true when the clock is set back.
+    pub(crate) async fn introspect(&self, token: &str, caller: &Principal) -> Result<Option<Introspection>, Error> {
+        let refresh = self.refresh_tokens.read(token).ok();
+        let access = match refresh {
+            Some(_) => None,
+            None => self.verifier.verify(token).ok(),
+        };
+        // A service asks whether to accept a token. One for another service is not (RFC 7662, section 4).
+        let access = access.filter(|principal| {
+            let is_for_caller = |name: &String| name == caller.client_id() || *name == self.issuer.audience;
+            !caller.is_service() || principal.audiences().iter().any(is_for_caller)
+        });
+        if refresh.is_none() && access.is_none() {
+            return Ok(None);
+        }
+        let mut snapshot = self.db.snapshot().await?;
+        let now = self.clock.now();
+        let session = match refresh {
+            Some(claim) => store::session_by_id(snapshot.conn(), claim.session_id).await?,
+            None => None,
+        };
+        let found = match (refresh, access) {
+            (Some(claim), _) => introspect_refresh(snapshot.conn(), claim, session.as_ref(), now).await,
+            (None, Some(principal)) => introspect_access(snapshot.conn(), &principal, now).await,
+            (None, None) => Ok(None),
+        };
+        snapshot.end().await;
+        if let Some(session) = session.filter(|session| session.end_time.is_none() && now >= session.expire_time) {
+            self.end_if_expired(&RequestContext::itself(), session.id).await?;
+        }
+        Ok(found?)
+    }
+
+    /// Ends the session of the token. A token of which no session lives is no error: there is nothing left to revoke.
+    pub(crate) async fn revoke_token(&self, context: &RequestContext, token: &str) -> Result<(), Error> {
+        if self.refresh_tokens.read(token).is_ok() {
+            return self.end_by_refresh_token(context, token, SessionEnd::Revoked).await;
+        }
+        let Ok(principal) = self.verifier.verify(token) else {
+            return Ok(());
+        };
+        if principal.wanted_audience().is_some() {
+            // A service that was sent this token must not end the session with it.
+            return Err(Error::AudienceRequired);
+        }
+        let Some(session_id) = principal.session_id() else {
+            return self.revoke_service_tokens(context, &principal).await;
+        };
+        write_tx!(self.db, |tx| {
+            let (user, session) = match self.lock(tx, session_id).await {
+                Err(Error::SessionEnded) => return Ok(()),
+                locked => locked?,
+            };
+            // One that is dead is nobody's to log somebody out with.
+            if session.end_time.is_none() && principal.token_version() >= user.token_version {
+                let now = self.clock.now();
+                let change = ends::end(tx, context, session.key(), SessionEnd::Revoked, now).await?;
+                feed::publish(tx, vec![change], now).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The token of a service belongs to no session: with it go the others that the service has.
+    pub(crate) async fn revoke_service_tokens(
+        &self,
+        context: &RequestContext,
+        principal: &Principal,
+    ) -> Result<(), Error> {
+        let user_id = principal.user_id();
+        write_tx!(self.db, |tx| {
+            let user = store::user_lock(tx, user_id).await?;
+            if user.is_some_and(|user| principal.token_version() >= user.token_version) {
+                let now = self.clock.now();
+                let (_, stale) = revocation::make_stale(tx, user_id).await?;
+                AuditEvent::new("service_account.revoke_tokens")
+                    .target("service_account", principal.client_id())
+                    .concerning(user_id)
+                    .record(tx, context, now)
+                    .await?;
+                feed::publish(tx, vec![stale], now).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+async fn introspect_refresh(
+    conn: &mut Conn,
+    claim: RefreshClaim,
+    session: Option<&Session>,
+    now: Timestamp,
+) -> db::Result<Option<Introspection>> {
+    let is_current = |session: &&Session| session.standing(claim.counter, (now, now)) == Standing::Current;
+    let Some(session) = session.filter(is_current) else {
+        return Ok(None);
+    };
+    let Some(user) = active_user(conn, session.user_id).await? else {
+        return Ok(None);
+    };
+    let holdings = store::holdings(conn, user.id).await?;
+    Ok(Some(Introspection {
+        issue_time: None,
+        user_id: user.id,
+        login: user.login,
+        client_id: FIRST_PARTY_CLIENT_ID.to_owned(),
+        session_id: Some(session.id),
+        roles: holdings.roles,
+        permissions: holdings.direct,
+        expire_time: session.expire_time,
+        audiences: Vec::new(),
+    }))
+}
+
+async fn introspect_access(
+    conn: &mut Conn,
+    principal: &Principal,
+    now: Timestamp,
+) -> db::Result<Option<Introspection>> {
+    let Some(user) = active_user(conn, principal.user_id()).await? else {
+        return Ok(None);
+    };
+    if principal.token_version() < user.token_version {
+        return Ok(None);
+    }
+    if let Some(id) = principal.session_id() {
+        let session = store::session_by_id(conn, id).await?;
+        if session.is_none_or(|session| session.end_time.is_some() || now >= session.expire_time) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Introspection {
+        issue_time: Some(principal.issued_at()),
+        user_id: user.id,
+        login: user.login,
+        client_id: principal.client_id().to_owned(),
+        session_id: principal.session_id(),
+        roles: principal.roles().to_vec(),
+        permissions: principal.permissions().to_vec(),
+        expire_time: principal.expires_at(),
+        audiences: principal.audiences().to_vec(),
+    }))
+}
+
+async fn active_user(conn: &mut Conn, id: UserId) -> db::Result<Option<User>> {
+    Ok(store::user_by_id(conn, id).await?.filter(|user| user.is_active))
+}

@@ -1,0 +1,192 @@
+//! What users see of their sessions and end of them from elsewhere, and administrators of other people's.
+
+use base::{
+    clock::Timestamp,
+    ids::{SessionId, SessionKind, UserId},
+    page::{PageRequest, Position},
+};
+use db::{Conn, write_tx};
+
+use crate::{
+    domain::{
+        audit::event::{AuditEvent, recording_refusals},
+        error::Error,
+        feed,
+        rbac::authority,
+        request_context::RequestContext,
+        sessions::{ends, lifecycle::Sessions, revocation},
+    },
+    store::{self, Session, SessionEnd, User},
+};
+
+/// Sessions that a purge deletes in one transaction.
+const PURGE_BATCH: i64 = 100;
+
+impl Sessions {
+    /// A page of the user's sessions, the one used last first, and the token of the next page. `query` is what the list
+    /// depends on.
+    pub(crate) async fn list(
+        &self,
+        user_id: UserId,
+        page: &PageRequest<SessionKind>,
+        show_ended: bool,
+        query: &str,
+    ) -> Result<(Vec<Session>, String), Error> {
+        let live_at = (!show_ended).then(|| self.clock.now());
+        let mut conn = self.db.read().await?;
+        let mut sessions = store::sessions_list(&mut conn, user_id, live_at, page).await?;
+        let next = page.cut(&mut sessions, query, |session| Position {
+            time: session.last_use_time,
+            id: session.id,
+        });
+        Ok((sessions, next))
+    }
+
+    /// The same of a user who has to be there.
+    pub(crate) async fn list_of_user(
+        &self,
+        user_id: UserId,
+        page: &PageRequest<SessionKind>,
+        show_ended: bool,
+        query: &str,
+    ) -> Result<(Vec<Session>, String), Error> {
+        let mut conn = self.db.read().await?;
+        let user = store::user_by_id(&mut conn, user_id).await?;
+        user.filter(User::is_person).ok_or(Error::UserNotFound)?;
+        drop(conn);
+        self.list(user_id, page, show_ended, query).await
+    }
+
+    /// Ends a session of the actor's.
+    pub(crate) async fn revoke_own(&self, context: &RequestContext, id: SessionId) -> Result<(), Error> {
+        let user_id = context.user_id().ok_or(Error::SessionNotFound)?;
+        write_tx!(self.db, |tx| {
+            store::user_lock(tx, user_id).await?.ok_or(Error::SessionNotFound)?;
+            self.revoke_locked(tx, context, user_id, id).await
+        })
+    }
+
+    /// Ends a session of a user's.
+    pub(crate) async fn revoke_of_user(
+        &self,
+        context: &RequestContext,
+        user_id: UserId,
+        id: SessionId,
+    ) -> Result<(), Error> {
+        let event = AuditEvent::new("session.revoke")
+            .target("session", id)
+            .concerning(user_id);
+        recording_refusals(self, context, event, async {
+            write_tx!(self.db, |tx| {
+                let user = store::user_lock(tx, user_id).await?;
+                user.filter(User::is_person).ok_or(Error::UserNotFound)?;
+                authority::ensure_may_act_on(tx, context, user_id).await?;
+                self.revoke_locked(tx, context, user_id, id).await
+            })
+        })
+        .await
+    }
+
+    /// Logs the actor out everywhere. How many sessions ended.
+    pub(crate) async fn revoke_all_own(&self, context: &RequestContext) -> Result<usize, Error> {
+        let user_id = context.user_id().ok_or(Error::UserNotFound)?;
+        write_tx!(self.db, |tx| {
+            store::user_lock(tx, user_id).await?.ok_or(Error::UserNotFound)?;
+            revoke_all_locked(tx, context, user_id, self.clock.now()).await
+        })
+    }
+
+    /// Logs a user out everywhere. How many sessions ended.
+    pub(crate) async fn revoke_all_of_user(&self, context: &RequestContext, user_id: UserId) -> Result<usize, Error> {
+        let event = AuditEvent::new("session.revoke_all").user(user_id);
+        recording_refusals(self, context, event, async {
+            write_tx!(self.db, |tx| {
+                let user = store::user_lock(tx, user_id).await?;
+                user.filter(User::is_person).ok_or(Error::UserNotFound)?;
+                authority::ensure_may_act_on(tx, context, user_id).await?;
+                revoke_all_locked(tx, context, user_id, self.clock.now()).await
+            })
+        })
+        .await
+    }
+
+    /// Ends the sessions that have expired, so that they stay over when the clock is set back.
+    pub(crate) async fn end_expired(&self) -> Result<(), Error> {
+        let mut before = Vec::new();
+        loop {
+            let mut conn = self.db.read().await?;
+            let Some(settled) = conn.settled(&self.clock).await? else {
+                return Ok(());
+            };
+            let expired = store::sessions_expired(&mut conn, settled.past(), PURGE_BATCH).await?;
+            drop(conn);
+            // Some may be ended by others at the same time; those that stay are tried again the next time.
+            if expired.is_empty() || expired == before {
+                return Ok(());
+            }
+            for id in &expired {
+                self.end_if_expired(&RequestContext::itself(), *id).await?;
+            }
+            before = expired;
+        }
+    }
+
+    /// Deletes the sessions that have been dead for as long as they are kept. How many.
+    pub(crate) async fn purge(&self) -> Result<usize, Error> {
+        let mut purged = 0;
+        loop {
+            let Some(settled) = self.db.settled(&self.clock).await? else {
+                return Ok(purged);
+            };
+            let dead_before = settled.past().minus(self.lives.kept);
+            let batch: Result<_, Error> = write_tx!(self.db, |tx| {
+                let dead = store::sessions_dead(tx, dead_before, PURGE_BATCH).await?;
+                for id in &dead {
+                    store::session_delete(tx, *id).await?;
+                }
+                Ok(dead.len())
+            });
+            match batch? {
+                0 => return Ok(purged),
+                batch => purged += batch,
+            }
+            // A quick disk is waited for in place: without this, nothing else had this thread until the last batch.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn revoke_locked(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        user_id: UserId,
+        id: SessionId,
+    ) -> Result<(), Error> {
+        let session = store::session_by_id(tx, id).await?;
+        let session = session.filter(|session| session.user_id == user_id);
+        let session = session.ok_or(Error::SessionNotFound)?;
+        if session.end_time.is_none() {
+            let now = self.clock.now();
+            let change = ends::end(tx, context, session.key(), SessionEnd::Revoked, now).await?;
+            feed::publish(tx, vec![change], now).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn revoke_all_locked(
+    tx: &mut Conn,
+    context: &RequestContext,
+    user_id: UserId,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    let revoked = revocation::log_out_everywhere(tx, user_id, None, SessionEnd::Revoked, now).await?;
+    let event = AuditEvent::new("session.revoke_all").user(user_id);
+    let audited: db::Result<()> = event
+        .detail("sessions", revoked.sessions)
+        .record(tx, context, now)
+        .await;
+    audited?;
+    feed::publish(tx, vec![revoked.change], now).await?;
+    Ok(revoked.sessions)
+}

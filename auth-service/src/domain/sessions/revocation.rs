@@ -1,0 +1,48 @@
+//! What makes tokens that are out worth nothing. The caller has locked the user's row, and publishes the change that it gets.
+
+use base::{
+    clock::Timestamp,
+    ids::{SessionId, UserId},
+};
+use db::Conn;
+
+use crate::{
+    domain::{counts, feed::Change},
+    store::{self, SessionEnd},
+};
+
+/// A user whose older tokens are refused.
+#[derive(Debug)]
+pub(in crate::domain) struct Revoked {
+    /// What the user's next tokens carry.
+    pub(in crate::domain) token_version: i64,
+    /// How many sessions ended.
+    pub(in crate::domain) sessions: usize,
+    pub(in crate::domain) change: Change,
+}
+
+/// Ends every session of the user but `keep`, and refuses every access token from before.
+pub(in crate::domain) async fn log_out_everywhere(
+    tx: &mut Conn,
+    user_id: UserId,
+    keep: Option<SessionId>,
+    end: SessionEnd,
+    now: Timestamp,
+) -> db::Result<Revoked> {
+    let sessions = store::sessions_end_all(tx, user_id, keep, end, now).await?;
+    counts::sessions_ended(end, sessions);
+    store::user_set_force_logout_time(tx, user_id, now).await?;
+    let (token_version, change) = make_stale(tx, user_id).await?;
+    Ok(Revoked {
+        token_version,
+        sessions,
+        change,
+    })
+}
+
+/// Refuses every access token from before, because it says something that is no longer true of the user. The sessions live, and
+/// give new ones.
+pub(in crate::domain) async fn make_stale(tx: &mut Conn, user_id: UserId) -> db::Result<(i64, Change)> {
+    let min_version = store::user_raise_token_version(tx, user_id).await?;
+    Ok((min_version, Change::UserTokensRevoked { user_id, min_version }))
+}

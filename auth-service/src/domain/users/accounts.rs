@@ -1,0 +1,80 @@
+//! What users do with their account.
+
+use std::collections::BTreeSet;
+
+use base::{clock::Clock, ids::UserId};
+use db::{Db, Loader};
+
+use crate::{
+    domain::{
+        audit::event::Records,
+        error::Error,
+        passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules},
+        sessions::lifecycle::Sessions,
+    },
+    store::{self, Role, UserWithHoldings},
+};
+
+/// The use cases of accounts; `registration` and `login` have some of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Accounts {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) hashing: HashingPool,
+    pub(crate) sessions: Sessions,
+    /// Users and what they hold.
+    pub(crate) profiles: Loader<UserId, UserWithHoldings>,
+    pub(crate) attempts: Attempts,
+    /// What passwords must be.
+    pub(crate) password_rules: PasswordRules,
+    /// Whether users may register themselves.
+    pub(crate) registration_open: bool,
+}
+
+/// A user and what they are.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    pub(crate) user: store::User,
+    /// Code names, sorted.
+    pub(crate) roles: Vec<String>,
+    pub(crate) is_admin: bool,
+    /// Everything that the user holds, sorted.
+    pub(crate) permissions: Vec<String>,
+}
+
+impl Records for Accounts {
+    fn db(&self) -> &Db {
+        &self.db
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+impl Accounts {
+    /// The profile of a user.
+    pub(crate) async fn profile(&self, user_id: UserId) -> Result<Profile, Error> {
+        let found = self.profiles.get(user_id).await?;
+        let found = found.filter(|(user, _)| user.is_active);
+        let (user, holdings) = found.ok_or(Error::UserNotFound)?;
+        let permissions = if holdings.is_superuser() {
+            store::permission_names(&mut self.db.read().await?).await?
+        } else {
+            let names: BTreeSet<&str> = holdings.names().collect();
+            names.into_iter().map(str::to_owned).collect()
+        };
+        let roles = holdings.roles;
+        let is_admin = roles.iter().any(|role| {
+            [Role::Admin, Role::Superuser]
+                .iter()
+                .any(|admin| admin.code_name() == role)
+        });
+        Ok(Profile {
+            user,
+            roles,
+            is_admin,
+            permissions,
+        })
+    }
+}

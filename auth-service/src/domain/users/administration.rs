@@ -1,0 +1,169 @@
+//! What administrators do with users.
+
+use base::{
+    ids::{UserId, UserKind},
+    page::{PageRequest, Position},
+};
+use db::write_tx;
+
+use crate::{
+    domain::{
+        audit::event::{AuditEvent, recording_refusals},
+        error::Error,
+        feed,
+        passwords::queue::Client,
+        rbac::{authority, lock::lock_policies},
+        request_context::RequestContext,
+        sessions::revocation,
+        users::{
+            accounts::Accounts,
+            people::user_lock_person,
+            registration::{NewPassword, Registration, user_create},
+        },
+    },
+    store::{self, Role, SessionEnd, User, UserFilter},
+};
+
+/// Who is created.
+#[derive(Debug)]
+pub(crate) struct NewAccount {
+    /// The password in it is temporary.
+    pub(crate) registration: Registration,
+    /// Code names. Empty: `player`.
+    pub(crate) roles: Vec<String>,
+}
+
+/// A user and the code names of their roles, sorted.
+#[derive(Debug)]
+pub(crate) struct UserWithRoles {
+    pub(crate) user: User,
+    pub(crate) roles: Vec<String>,
+}
+
+impl Accounts {
+    /// Creates a user with a temporary password.
+    pub(crate) async fn create_user(&self, context: &RequestContext, new: NewAccount) -> Result<UserWithRoles, Error> {
+        let event = AuditEvent::new("user.create").target("user", "");
+        recording_refusals(self, context, event, async {
+            let roles = if new.roles.is_empty() {
+                vec![Role::Player.code_name().to_owned()]
+            } else {
+                new.roles
+            };
+            let mut conn = self.db.read().await?;
+            // Before the hash, which is dear; and once more below, where it counts.
+            for role in &roles {
+                authority::ensure_may_give_role(&mut conn, context, role).await?;
+            }
+            drop(conn);
+            let client = context.user_id().map_or(Client::Own, Client::Known);
+            let hash = self.hashing.hash(&client, new.registration.password.clone()).await?;
+            write_tx!(self.db, |tx| {
+                let now = self.clock.now();
+                let password = NewPassword {
+                    hash: &hash,
+                    is_temporary: true,
+                };
+                let user = user_create(tx, &new.registration, password, now).await?;
+                // Nobody makes, changes or deletes the roles meanwhile.
+                lock_policies(tx).await?;
+                for role in &roles {
+                    authority::ensure_may_give_role(tx, context, role).await?;
+                    if !store::user_role_assign(tx, user.id, role).await? {
+                        return Err(Error::RoleNotFound(role.clone()));
+                    }
+                }
+                authority::ensure_fits_token(tx, user.id, "roles").await?;
+                let roles = store::user_role_names(tx, user.id).await?;
+                AuditEvent::new("user.create")
+                    .user(user.id)
+                    .detail("roles", roles.join(", "))
+                    .record(tx, context, now)
+                    .await?;
+                Ok(UserWithRoles { user, roles })
+            })
+        })
+        .await
+    }
+
+    /// A user who is not deleted.
+    pub(crate) async fn user(&self, id: UserId) -> Result<UserWithRoles, Error> {
+        let mut conn = self.db.read().await?;
+        let user = store::user_by_id(&mut conn, id).await?.filter(User::is_person);
+        let user = user.ok_or(Error::UserNotFound)?;
+        let roles = store::user_role_names(&mut conn, id).await?;
+        Ok(UserWithRoles { user, roles })
+    }
+
+    /// A page of users, the newest first, and the token of the next page. `query` is what the list depends on.
+    pub(crate) async fn users(
+        &self,
+        page: &PageRequest<UserKind>,
+        filter: &UserFilter,
+        query: &str,
+    ) -> Result<(Vec<User>, String), Error> {
+        let mut conn = self.db.scan().await?;
+        let mut users = store::users_list(&mut conn, page, filter).await?;
+        let next = page.cut(&mut users, query, |user| Position {
+            time: user.create_time,
+            id: user.id,
+        });
+        Ok((users, next))
+    }
+
+    /// Lets the next login of a user in, whatever was counted against them.
+    pub(crate) async fn unlock_user(&self, context: &RequestContext, id: UserId) -> Result<(), Error> {
+        let event = AuditEvent::new("user.unlock").user(id);
+        recording_refusals(self, context, event.clone(), async {
+            write_tx!(self.db, |tx| {
+                let user = user_lock_person(tx, id).await?;
+                // Whoever may clear the counters may guess on: that is a step towards being this user.
+                authority::ensure_may_act_on(tx, context, id).await?;
+                self.attempts.forget(tx, &user).await?;
+                event.record(tx, context, self.clock.now()).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Ends every session of the user, and refuses every token and login.
+    pub(crate) async fn deactivate_user(&self, context: &RequestContext, id: UserId) -> Result<User, Error> {
+        let event = AuditEvent::new("user.deactivate").user(id);
+        recording_refusals(self, context, event.clone(), async {
+            write_tx!(self.db, |tx| {
+                let user = user_lock_person(tx, id).await?;
+                authority::ensure_may_act_on(tx, context, id).await?;
+                if !user.is_active {
+                    return Ok(user);
+                }
+                authority::ensure_superuser_remains_without(tx, id).await?;
+                let now = self.clock.now();
+                let revoked = revocation::log_out_everywhere(tx, id, None, SessionEnd::UserDeactivated, now).await?;
+                let user = store::user_set_active(tx, id, false).await?;
+                event.record(tx, context, now).await?;
+                feed::publish(tx, vec![revoked.change], now).await?;
+                Ok(user)
+            })
+        })
+        .await
+    }
+
+    /// Lets the user log in again. Tokens and sessions from before stay dead.
+    pub(crate) async fn reactivate_user(&self, context: &RequestContext, id: UserId) -> Result<User, Error> {
+        let event = AuditEvent::new("user.reactivate").user(id);
+        recording_refusals(self, context, event.clone(), async {
+            write_tx!(self.db, |tx| {
+                let user = user_lock_person(tx, id).await?;
+                authority::ensure_may_act_on(tx, context, id).await?;
+                if user.is_active {
+                    return Ok(user);
+                }
+                let user = store::user_set_active(tx, id, true).await?;
+                event.record(tx, context, self.clock.now()).await?;
+                Ok(user)
+            })
+        })
+        .await
+    }
+}

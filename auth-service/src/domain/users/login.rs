@@ -1,0 +1,206 @@
+//! Login.
+
+use db::write_tx;
+use secrecy::SecretString;
+
+use crate::{
+    domain::{
+        audit::event::AuditEvent,
+        counts,
+        error::Error,
+        feed,
+        passwords::{
+            attempts::{Attempt, Guess},
+            changes::{ensure_fit, replace_at_login},
+            hashing::Verdict,
+            password::Password,
+            queue::Client,
+        },
+        request_context::RequestContext,
+        sessions::rules::TokenPair,
+        tokens::access::RequestedAudience,
+        users::{accounts::Accounts, names},
+    },
+    store::{self, User},
+};
+
+/// Who wants to log in.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    /// The login or the e-mail address, as typed.
+    pub(crate) identifier: String,
+    pub(crate) password: Password,
+    /// Replaces the password.
+    pub(crate) new_password: Option<Password>,
+    /// What an earlier login on this device has left; empty where there was none.
+    pub(crate) device_token: String,
+    /// Names whom the access token is for.
+    pub(crate) audience: RequestedAudience,
+}
+
+/// A user with a new session.
+#[derive(Debug)]
+pub(crate) struct LoggedIn {
+    pub(crate) user: User,
+    pub(crate) tokens: TokenPair,
+    /// For later logins on the same device.
+    pub(crate) device_token: SecretString,
+}
+
+/// What a login stores in place of the hash that there is.
+struct Hashes {
+    /// Of another password.
+    new: Option<SecretString>,
+    /// Of the same password, with the parameters of today.
+    rehash: Option<SecretString>,
+}
+
+impl Accounts {
+    /// Starts a session. Who does not exist, who is not active and whose password is wrong get the same answer after the
+    /// same work.
+    pub(crate) async fn login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoggedIn, Error> {
+        let outcome = self.attempt_login(context, credentials).await;
+        counts::login(&outcome);
+        outcome
+    }
+
+    async fn attempt_login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoggedIn, Error> {
+        // Made by us, for this user or for another one: that is seen once the user is read.
+        let named = self.sessions.device_tokens.open(&credentials.device_token);
+        let is_by_device = named.is_some_and(|(device, _)| self.attempts.admits_device_login(device));
+        if !is_by_device {
+            self.attempts.admit_login(context)?;
+        }
+        let key = names::identifier_key(credentials.identifier.trim());
+        let unknown = Client::Unknown {
+            bucket: context.origin.bucket,
+            name: &key,
+        };
+        // A refusal here costs no statement. The turn itself is taken once the user has been read.
+        self.hashing
+            .glance(&named.map_or_else(|| unknown.clone(), |(_, owner)| Client::Known(owner)))?;
+        let mut conn = self.db.read().await?;
+        // No login has an @, and every address has one.
+        let found = if key.contains('@') {
+            store::user_by_email(&mut conn, &key).await?
+        } else {
+            store::user_by_login(&mut conn, &key).await?
+        };
+        // A service has its own way in, and nobody is left who was deleted.
+        let found = found.filter(User::is_person);
+        // Hashing takes long; somebody else can use the connection meanwhile.
+        drop(conn);
+
+        let device = match &found {
+            Some(user) => self.sessions.known_device(user, &credentials.device_token).await?,
+            None => None,
+        };
+        if is_by_device && device.is_none() {
+            // A device token of another user, or an old one, does not spare the caller the limits of the address.
+            self.attempts.admit_login(context)?;
+        }
+        let (guess, client) = match (device, &found) {
+            (Some(device), Some(user)) => (Guess::Device(device), Client::Known(user.id)),
+            _ => (Guess::Identifier(&key), unknown),
+        };
+        let guess = self.attempts.look(context, guess).await?;
+        let permit = self.hashing.permit(&client).await?;
+        let attempt = self.attempts.count(guess).await?;
+        let hash = found.as_ref().map(|user| user.password_hash.clone());
+        let verdict = self.hashing.verify(permit, credentials.password.clone(), hash).await?;
+        let found = match (&found, verdict) {
+            (Some(found), Verdict::Right | Verdict::RightButOutdated) if found.is_active => found,
+            _ => return Err(self.refuse_login(context, found.as_ref(), &attempt).await),
+        };
+        // Whoever has got here knows the password, and may learn more.
+        let prepared = async {
+            let sessions = self.sessions.for_audience(&credentials.audience).await?;
+            let hashes = self.hashes_to_store(found, verdict, credentials.password, credentials.new_password);
+            Ok((sessions, hashes.await?))
+        };
+        let (sessions, Hashes { new: new_hash, rehash }) = match prepared.await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.attempts.settle(&attempt).await?;
+                return Err(error);
+            }
+        };
+        let logged_in = write_tx!(self.db, |tx| {
+            // The password may have been changed while this one was verified.
+            let recorded = store::user_record_login(tx, found, self.clock.now()).await?;
+            let Some(mut user) = recorded else {
+                return Ok(None);
+            };
+            // Anew: somebody else may have held the row for long.
+            let now = self.clock.now();
+            let mut published = Vec::new();
+            if let Some(hash) = &new_hash {
+                published.push(replace_at_login(tx, context, &mut user, hash, now).await?);
+            }
+            if let Some(hash) = &rehash {
+                store::user_password_rehash(tx, user.id, hash).await?;
+            }
+            let begun = sessions.begin(tx, context, &user, device, now).await?;
+            published.extend(begun.changes);
+            self.attempts.succeeded(tx, &attempt).await?;
+            AuditEvent::new("session.login")
+                .user(user.id)
+                .detail("session_id", begun.session_id)
+                .record(tx, context, now)
+                .await?;
+            feed::publish(tx, published, now).await?;
+            Ok::<_, Error>(Some(LoggedIn {
+                user,
+                tokens: begun.tokens,
+                device_token: begun.device_token,
+            }))
+        });
+        match logged_in? {
+            Some(logged_in) => Ok(logged_in),
+            None => Err(self.refuse_login(context, Some(found), &attempt).await),
+        }
+    }
+
+    async fn hashes_to_store(
+        &self,
+        found: &User,
+        verdict: Verdict,
+        password: Password,
+        new_password: Option<Password>,
+    ) -> Result<Hashes, Error> {
+        if let Some(new) = new_password {
+            ensure_fit(&new, found, "new_password")?;
+            return Ok(Hashes {
+                new: Some(self.hashing.hash(&Client::Known(found.id), new).await?),
+                rehash: None,
+            });
+        }
+        if found.must_change_password {
+            return Err(Error::PasswordChangeRequired);
+        }
+        let rehash = match verdict {
+            Verdict::RightButOutdated => match self.hashing.hash(&Client::Known(found.id), password).await {
+                // There will be another login.
+                Err(Error::HashingQueueFull(_)) => None,
+                hash => Some(hash?),
+            },
+            Verdict::Right | Verdict::Wrong => None,
+        };
+        Ok(Hashes { new: None, rehash })
+    }
+
+    /// Keeps a failed login in the audit log, in a transaction that is the same whoever was meant. What was typed as
+    /// identifier is not kept: it may be a password.
+    async fn refuse_login(&self, context: &RequestContext, found: Option<&User>, attempt: &Attempt) -> Error {
+        let audited: Result<(), Error> = write_tx!(self.db, |tx| {
+            let event = AuditEvent::new("session.login").refused("CREDENTIALS_INVALID");
+            let event = match found {
+                Some(user) => event.user(user.id),
+                None => event.target("user", ""),
+            };
+            attempt.note(event).record(tx, context, self.clock.now()).await?;
+            Ok(())
+        });
+        audited.err().unwrap_or(Error::CredentialsInvalid)
+    }
+}

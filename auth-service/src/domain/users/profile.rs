@@ -1,0 +1,249 @@
+//! What a user is called, and how it changes.
+
+use base::{
+    error::BadField,
+    ids::UserId,
+    validate::{Fields, InvalidFields},
+};
+use db::{Conn, write_tx};
+
+use crate::{
+    domain::{
+        audit::event::{AuditEvent, recording_refusals},
+        error::Error,
+        feed::{self, Change},
+        passwords::{changes::ensure_still_verified, password::Password},
+        rbac::authority,
+        request_context::RequestContext,
+        sessions::revocation,
+        users::{
+            accounts::Accounts,
+            names::{self, Email, Login, PersonName},
+            people::user_lock_person,
+        },
+    },
+    store::{self, ProfileValues, User},
+};
+
+/// Audit action of a profile change.
+const UPDATE: &str = "user.update";
+
+/// What changes; `None` stays.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProfileChanges {
+    pub(crate) login: Option<Login>,
+    pub(crate) email: Option<Email>,
+    pub(crate) first_name: Option<PersonName>,
+    pub(crate) last_name: Option<PersonName>,
+    pub(crate) middle_name: Option<PersonName>,
+}
+
+impl ProfileChanges {
+    /// Returns the new login and the new address, each `None` if the user has it already.
+    fn identifiers_other_than(&self, user: &User) -> (Option<&Login>, Option<&Email>) {
+        (
+            self.login.as_ref().filter(|login| login.as_str() != user.login),
+            // A taken address is not the user's yet, and may be free by now.
+            self.email
+                .as_ref()
+                .filter(|email| user.email_is_taken || email.as_str() != user.email),
+        )
+    }
+
+    fn changes_identifier_of(&self, user: &User) -> bool {
+        let (login, email) = self.identifiers_other_than(user);
+        login.is_some() || email.is_some()
+    }
+
+    /// Refuses a new login or address that is the current password.
+    fn ensure_unlike(&self, password: &Password, user: &User) -> Result<(), InvalidFields> {
+        let (login, email) = self.identifiers_other_than(user);
+        let mut fields = Fields::new();
+        for (field, is_password) in [
+            ("login", password.names(login, None)),
+            ("email", password.names(None, email)),
+        ] {
+            if is_password {
+                fields.reject(field, "must not be the password");
+            }
+        }
+        fields.finish(|| Some(()))
+    }
+}
+
+impl Accounts {
+    /// Changes the actor's own profile. A new login or address requires the current password.
+    pub(crate) async fn update_me(
+        &self,
+        context: &RequestContext,
+        changes: ProfileChanges,
+        password: Option<Password>,
+    ) -> Result<User, Error> {
+        let mut verified = None;
+        if changes.login.is_some() || changes.email.is_some() {
+            let id = context.user_id().ok_or(Error::UserNotFound)?;
+            let present = store::user_by_id(&mut self.db.read().await?, id).await?;
+            let present = present.filter(User::is_person).ok_or(Error::UserNotFound)?;
+            if changes.changes_identifier_of(&present) {
+                let password = password.ok_or(Error::ReauthenticationRequired)?;
+                changes.ensure_unlike(&password, &present)?;
+                verified = Some(self.verify_actor(context, password, UPDATE).await?);
+                // Like a registration, the answer reveals whether a name is taken.
+                self.attempts.admit_registration(context)?;
+            }
+        }
+        write_tx!(self.db, |tx| {
+            let (user, _) = self.lock_actor(tx, context).await?;
+            if changes.changes_identifier_of(&user) {
+                let verified = verified.as_ref().ok_or(Error::ReauthenticationRequired)?;
+                ensure_still_verified(&user, verified)?;
+            }
+            self.update(tx, context, user, &changes).await
+        })
+    }
+
+    /// Changes another user's profile.
+    pub(crate) async fn update_user(
+        &self,
+        context: &RequestContext,
+        id: UserId,
+        changes: ProfileChanges,
+    ) -> Result<User, Error> {
+        let event = AuditEvent::new(UPDATE).user(id);
+        recording_refusals(self, context, event, async {
+            write_tx!(self.db, |tx| {
+                let user = user_lock_person(tx, id).await?;
+                if context.user_id() == Some(id) && changes.changes_identifier_of(&user) {
+                    // UpdateMe asks for the current password.
+                    return Err(Error::OwnAccount);
+                }
+                authority::ensure_may_act_on(tx, context, id).await?;
+                self.update(tx, context, user, &changes).await
+            })
+        })
+        .await
+    }
+
+    /// Of a user whose row is locked. What is as it was is no change.
+    async fn update(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        user: User,
+        changes: &ProfileChanges,
+    ) -> Result<User, Error> {
+        let mut fields = Vec::new();
+        let (login, email) = changes.identifiers_other_than(&user);
+        fields.extend(login.map(|_| "login"));
+        fields.extend(email.map(|_| "email"));
+        let mut name = |field: &'static str, given: &Option<PersonName>, present: &str| {
+            let new = given.as_ref().map(PersonName::as_str).filter(|new| *new != present);
+            fields.extend(new.map(|_| field));
+            new.unwrap_or(present).to_owned()
+        };
+        let first_name = name("first_name", &changes.first_name, &user.first_name);
+        let last_name = name("last_name", &changes.last_name, &user.last_name);
+        let middle_name = name("middle_name", &changes.middle_name, &user.middle_name);
+        if fields.is_empty() {
+            return Ok(user);
+        }
+        let login_folded = login.map_or_else(|| names::fold(&user.login), |login| login.folded().to_owned());
+        ensure_free(tx, Some(user.id), login.map(Login::folded), email.map(Email::key)).await?;
+        let now = self.clock.now();
+        let search_folded = search_folded(
+            &login_folded,
+            email.map_or(&user.email, Email::as_str),
+            [&first_name, &middle_name, &last_name],
+        );
+        // An address that does not change keeps its key, even if that is stale.
+        let is_keyed = email.is_some() || user.key_time == Some(user.update_time);
+        let values = ProfileValues {
+            search_folded,
+            login: login.map_or(user.login, |login| login.as_str().to_owned()),
+            login_folded,
+            email_folded: email.map(|email| email.key().to_owned()),
+            email_is_taken: email.map(|_| false),
+            email: email.map_or(user.email, |email| email.as_str().to_owned()),
+            key_time: is_keyed.then_some(now),
+            first_name,
+            last_name,
+            middle_name,
+            update_time: now,
+        };
+        let mut user = store::user_set_profile(tx, user.id, &values).await.map_err(taken)?;
+        let mut published = Vec::new();
+        if login.is_some() {
+            let (version, stale) = revocation::make_stale(tx, user.id).await?;
+            user.token_version = version;
+            let renamed = Change::UserRenamed {
+                user_id: user.id,
+                login: user.login.clone(),
+            };
+            published = vec![stale, renamed];
+        }
+        AuditEvent::new(UPDATE)
+            .user(user.id)
+            .detail("fields", fields.join(", "))
+            .record(tx, context, now)
+            .await?;
+        feed::publish(tx, published, now).await?;
+        Ok(user)
+    }
+}
+
+/// Returns the text that user searches look through: login, address and names, folded, one per line. No match spans two
+/// lines.
+pub(in crate::domain) fn search_folded(login_folded: &str, email: &str, person_names: [&str; 3]) -> String {
+    let given: Vec<&str> = person_names.into_iter().filter(|name| !name.is_empty()).collect();
+    let email_forms = names::searched_forms(email).join("\n");
+    format!("{login_folded}\n{email_forms}\n{}", names::fold(&given.join(" ")))
+}
+
+/// Refuses names that another user than this one has, and says which.
+pub(in crate::domain) async fn ensure_free(
+    tx: &mut Conn,
+    owner: Option<UserId>,
+    login_folded: Option<&str>,
+    email_key: Option<&str>,
+) -> Result<(), Error> {
+    let mut fields = Vec::new();
+    if let Some(folded) = login_folded {
+        let found = store::user_by_login(tx, folded).await?;
+        fields.extend(
+            found
+                .filter(|found| owner != Some(found.id))
+                .map(|_| taken_field("login")),
+        );
+    }
+    if let Some(key) = email_key {
+        let found = store::user_by_email(tx, key).await?;
+        fields.extend(
+            found
+                .filter(|found| owner != Some(found.id))
+                .map(|_| taken_field("email")),
+        );
+    }
+    if fields.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::UserAlreadyExists(fields))
+    }
+}
+
+/// Another transaction may have taken a name since [`ensure_free`]; then the constraint says which.
+pub(in crate::domain) fn taken(error: db::Error) -> Error {
+    if error.is_unique_violation_of("users", "login_folded") {
+        Error::UserAlreadyExists(vec![taken_field("login")])
+    } else if error.is_unique_violation_of("users", "email_folded") {
+        Error::UserAlreadyExists(vec![taken_field("email")])
+    } else {
+        error.into()
+    }
+}
+
+fn taken_field(field: &'static str) -> BadField {
+    BadField {
+        field: field.into(),
+        description: "is taken".into(),
+    }
+}
