@@ -2,7 +2,6 @@
 
 pub(crate) mod counts;
 mod error;
-mod finish;
 mod game;
 mod history;
 mod leaderboard;
@@ -10,6 +9,7 @@ mod names;
 mod overdue;
 mod play;
 mod recompute;
+mod results;
 mod row;
 mod seed;
 mod view;
@@ -18,13 +18,13 @@ mod watchers;
 
 pub(crate) use self::{
     error::Error,
-    finish::GameResult,
     game::{End, Game, Opponent, State},
     history::{History, HistoryQuery},
     leaderboard::{Leaderboard, Whose},
     names::Names,
     play::{Games, PlayRules, Player},
     recompute::{Drift, Progress, Recompute},
+    results::GameResult,
     seed::Seed,
     view::GameView,
     watch::GameWatch,

@@ -10,8 +10,9 @@ use base::{
 use db::{Conn, Db, Loader, write_tx};
 
 use super::{
-    Error, Game, GameView, Opponent, counts, finish,
+    Error, Game, GameView, Opponent, counts,
     game::{Moment, Played},
+    results,
     watchers::{CHANNEL, Watchers},
 };
 use crate::{
@@ -259,7 +260,7 @@ impl Games {
                 }
                 store::moves_insert(tx, &made).await?;
                 if game.is_over() {
-                    finish::count(tx, game).await?;
+                    results::count(tx, game).await?;
                 }
                 db::announce(tx, CHANNEL, *game.id.as_uuid());
                 Ok(Some(login))

@@ -11,7 +11,7 @@ use std::{
 use base::ids::UserId;
 use db::{Conn, Db, write_tx};
 
-use super::{Error, Game, GameResult, finish};
+use super::{Error, Game, GameResult, results};
 use crate::{
     ids::GameId,
     store::{self, ResultRow, StatsRow},
@@ -141,7 +141,7 @@ async fn histories_of(conn: &mut Conn, ids: &[GameId]) -> Result<Vec<Drift>, Err
     }
     let mut drifts = Vec::new();
     for row in rows {
-        let expected = finish::results(&Game::from_rows(&row, &[])?)?;
+        let expected = results::results(&Game::from_rows(&row, &[])?)?;
         let noted = noted.remove(&row.id).unwrap_or_default();
         if noted != expected {
             drifts.push(Drift::History(row.id, noted, expected));
@@ -161,8 +161,8 @@ async fn sums(conn: &mut Conn, ids: &[UserId]) -> Result<HashMap<UserId, StatsRo
         };
         let one = result.stats(user, last);
         match sums.entry(user) {
-            Entry::Occupied(mut sum) => finish::add_games(sum.get_mut(), &one, games),
-            Entry::Vacant(sum) => finish::add_games(sum.insert(one.clone()), &one, games - 1),
+            Entry::Occupied(mut sum) => results::add_games(sum.get_mut(), &one, games),
+            Entry::Vacant(sum) => results::add_games(sum.insert(one.clone()), &one, games - 1),
         }
     }
     Ok(sums)

@@ -16,7 +16,7 @@ use db::{Db, write_tx};
 use rand::{Rng, RngExt as _};
 use uuid::Builder;
 
-use super::{Error, Game, Opponent, finish, game::Moment};
+use super::{Error, Game, Opponent, game::Moment, results};
 use crate::{
     rules::{Board, Cell, Mark, Outcome},
     store::{self, GameRow, MoveRow, PlayerRow, ResultRow, StatsRow},
@@ -113,10 +113,10 @@ impl<R: Rng> Seed<R> {
             let game = self.game(people, time)?;
             block.games.push(game.to_row(None));
             block.moves.extend(game.move_rows(0));
-            for row in finish::results(&game)? {
-                let one = finish::stats_of(&row)?;
+            for row in results::results(&game)? {
+                let one = results::stats_of(&row)?;
                 match block.stats.entry(row.user_id) {
-                    Entry::Occupied(mut sum) => finish::add_games(sum.get_mut(), &one, 1),
+                    Entry::Occupied(mut sum) => results::add_games(sum.get_mut(), &one, 1),
                     Entry::Vacant(sum) => {
                         sum.insert(one);
                     }

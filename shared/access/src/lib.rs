@@ -1,7 +1,7 @@
 //! Authentication and authorization of incoming calls.
 //!
 //! From the bottom up: access [tokens](token), the [policies](policy) that RPCs declare and what each role holds,
-//! what is known of revocations and roles ([view]), how that is learned ([feed]), and the layers that let a call
+//! the known revocations and roles ([view]), how they are received ([feed]), and the layers that let a call
 //! through or refuse it ([authz]).
 
 pub mod authz;

@@ -1,4 +1,4 @@
-//! What a service stands on, such as a database.
+//! What a service depends on, such as a database.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{StartError, clock::Clock, running::Running};
 
-/// Pause before a start goes on whose backing went away.
+/// Pause before retrying a start whose backing became unavailable.
 const OUTAGE_PAUSE: Duration = Duration::from_millis(250);
 
-/// Whatever a service cannot serve without. `()` stands for nothing.
+/// Whatever a service cannot serve without. `()` means no dependency.
 pub trait Backing: Clone + Send + Sync + 'static {
     /// Waits until it can be used. Returns false if `stop` was cancelled first.
     fn wait(&self, stop: &CancellationToken) -> impl Future<Output = bool> + Send;
@@ -33,7 +33,7 @@ impl Backing for () {
     fn report(&self, _clock: &Clock, _running: &Running) {}
 }
 
-/// Waits until the backing can be used and prepares it, again if it goes away meanwhile. Returns `None` if `stop` was
+/// Waits until the backing is available and prepares it, retrying if it becomes unavailable. Returns `None` if `stop` was
 /// cancelled first.
 pub async fn when_available<B: Backing, T, F: Future<Output = Result<T, StartError>>>(
     backing: &B,

@@ -1,7 +1,7 @@
 //! What every crate and service here stands on: time, ids, validation, errors, settings, telemetry,
 //! and how a program starts and ends.
 //!
-//! Nothing in here knows of a database, of tokens or of a server.
+//! Nothing in here opens a database, reads a token or serves an RPC.
 
 pub mod backing;
 pub mod clock;

@@ -3,33 +3,26 @@
 //! A statement that was cut off, by a cancelled call or by a time limit, leaves the connection in the middle of
 //! an answer. Such a connection is closed when it is dropped, instead of going back to the pool.
 
-use std::{
-    borrow::Cow,
-    future::Future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, future::Future, sync::Arc, time::Duration};
 
 use base::telemetry::traces;
 use diesel::{
     QueryResult, SqliteConnection,
     result::{DatabaseErrorKind, Error as DieselError},
-    sql_types::Bool,
 };
 use diesel_async::{
-    AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _, pooled_connection::deadpool::Object,
+    AsyncPgConnection, SimpleAsyncConnection as _, pooled_connection::deadpool::Object,
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 use futures_util::{FutureExt as _, future::Either};
-use parking_lot::{Mutex, MutexGuard};
 use tracing::{Instrument as _, Level, Span, field::Empty};
 use uuid::Uuid;
 
 use super::{
     Backend, Error, Result,
     connector::STANDBY,
+    fail_over::{Distrust, read_only},
     in_place::{Disk, InPlace, Wait, Waiting},
-    prepared::prepared,
 };
 
 /// A connection to a file.
@@ -63,27 +56,6 @@ struct State {
     distrust: Option<Arc<Distrust>>,
     /// Statements that give a transaction its time limits, if the connection itself has none.
     local_limits: Option<Arc<str>>,
-}
-
-/// Notes when a server was last found to take no writes. Connections made before that moment are not reused: after a
-/// fail-over they all lead to the same place.
-#[derive(Debug, Default)]
-pub(super) struct Distrust(Mutex<Option<Instant>>);
-
-impl Distrust {
-    fn begin(&self) {
-        *self.since() = Some(Instant::now());
-    }
-
-    /// Whether a connection made at this moment must be closed.
-    pub(super) fn includes(&self, made: Instant) -> bool {
-        self.since().is_some_and(|since| made <= since)
-    }
-
-    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
-        // Whole whatever panicked.
-        self.0.lock()
-    }
 }
 
 /// A connection as diesel-async knows it; for [`query!`](crate::query).
@@ -218,20 +190,14 @@ impl Conn {
     /// Notes that its server is in recovery, which a query of the caller has found out: neither this connection nor one that
     /// was made before is used again.
     pub fn takes_no_writes(&mut self) -> Error {
-        self.state.is_read_only();
+        self.state.mark_read_only();
         Error::ReadOnly(STANDBY.to_owned())
     }
 }
 
-/// Whether the server is in recovery, or its transactions are read-only for another reason.
-pub(super) async fn read_only(conn: &mut AsyncPgConnection) -> QueryResult<bool> {
-    let question = prepared::<Bool>("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool");
-    question.get_result(conn).await
-}
-
 impl State {
     /// Closes this connection once it is dropped, and all others of its pool that were made before.
-    fn is_read_only(&mut self) {
+    fn mark_read_only(&mut self) {
         self.unsettled = true;
         if let Some(distrust) = &self.distrust {
             distrust.begin();
@@ -282,7 +248,7 @@ impl Statement<'_> {
                 DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection
             );
             if matches!(kind, DatabaseErrorKind::ReadOnlyTransaction) {
-                self.state.is_read_only();
+                self.state.mark_read_only();
             }
         } else {
             self.state.unsettled = false;

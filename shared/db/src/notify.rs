@@ -26,12 +26,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, mpsc, watch};
 use uuid::Uuid;
 
-use super::{
-    Conn, Raw, Result,
-    conn::{bounded, read_only},
-    postgres::Pool,
-    prepared,
-};
+use super::{Conn, Raw, Result, conn::bounded, fail_over::read_only, postgres::Pool, prepared};
 
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_LONGEST: Duration = Duration::from_secs(2);

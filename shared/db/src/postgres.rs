@@ -14,8 +14,9 @@ use tokio_postgres::config::SslMode as WireSslMode;
 
 use super::{
     Conn, DatabaseSettings, Error, OpenError, Result,
-    conn::{Distrust, Pooled, bounded},
+    conn::{Pooled, bounded},
     connector::{self, Connector},
+    fail_over::Distrust,
     pool::{PoolMetrics, QUEUE_MODE},
     server::Server,
     tls::{self, SslMode},

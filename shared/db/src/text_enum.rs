@@ -1,4 +1,4 @@
-//! Columns of text that hold one of a few values.
+//! Text columns restricted to a fixed set of values.
 
 /// A column holds a text that this program does not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

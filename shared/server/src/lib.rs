@@ -1,6 +1,7 @@
-//! The server around a service: listeners, limits, tracing, health, reflection, the HTTP port, the drain.
+//! The server around a service: listeners, limits, tracing, health, reflection, the HTTP port, graceful shutdown.
 //!
-//! A request's way: listener -> [`rpc`](self) (request id, span, metrics, admission, deadline) -> who calls -> may they -> the RPC.
+//! The path of a request: listener -> the layer in `rpc.rs` (request id, span, metrics, admission, deadline) ->
+//! authentication -> authorization -> the RPC.
 
 mod admission;
 mod args;

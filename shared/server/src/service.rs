@@ -1,5 +1,5 @@
-//! A service from its start to its end: it answers probes at once, serves its RPCs when what it stands on is there, and
-//! drains when it is told to stop.
+//! A service from its start to its end: it answers probes at once, serves its RPCs once its dependencies are available,
+//! and shuts down gracefully.
 
 use access::{policy::Policies, token::Verifier, view::AccessView};
 use axum::Router;
@@ -25,7 +25,7 @@ pub struct Service<'a, B> {
     pub verifier: Verifier,
     /// What is known of revocations and roles.
     pub access: AccessView,
-    /// What it stands on, such as its database.
+    /// What it depends on, such as its database.
     pub backing: B,
     /// The clock that it goes by.
     pub clock: &'a Clock,
@@ -81,8 +81,8 @@ impl<B: Backing> Starting<B> {
         &self.policies
     }
 
-    /// Waits until what the service stands on is there and prepares it, again if it goes away meanwhile. Returns `None`
-    /// if the service is to stop.
+    /// Waits until what the service depends on is available and prepares it, retrying if it becomes unavailable. Returns
+    /// `None` if the service is to stop.
     pub async fn prepare<T, F: Future<Output = Result<T, StartError>>>(
         &self,
         prepare: impl Fn() -> F,
@@ -102,7 +102,7 @@ impl<B: Backing> Starting<B> {
         self.pages.mount(pages);
     }
 
-    /// Serves these RPCs from now on. The service is SERVING while what it stands on is there and access is known.
+    /// Serves these RPCs from now on. The service is SERVING while what it depends on is available and access is known.
     pub fn serve(self, rpcs: Routes) {
         self.rpcs.mount(rpcs);
         // A service without pages has none to wait for.

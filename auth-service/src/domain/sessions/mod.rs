@@ -1,6 +1,6 @@
 //! Sessions: one for each device on which a user is logged in.
 //!
-//! [`rules`] decides what a refresh token is good for, without a database. [`lifecycle`] has the transactions: begin,
+//! [`rules`] decides what a refresh token is good for, without a database. [`lifecycle`] runs the transactions: begin,
 //! rotate, refresh, end. Every end goes through [`ends`], which publishes it.
 
 pub(super) mod devices;

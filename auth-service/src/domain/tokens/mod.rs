@@ -1,6 +1,6 @@
-//! Tokens as texts: access tokens are signed, refresh and device tokens carry a MAC.
+//! Tokens in text form: access tokens are signed, refresh and device tokens carry a MAC.
 //!
-//! What a token is good for is decided in `sessions`.
+//! Whether a refresh token is still good is decided in `sessions`. Access tokens are verified by the crate `access`.
 
 pub(super) mod access;
 pub(super) mod device;

@@ -1,6 +1,6 @@
 //! People: registration, login, profile, deletion, and what administrators do to them.
 //!
-//! A user who stands for a service is none of these use cases' business; [`people`] leaves it out.
+//! These use cases ignore service accounts; [`people`] filters them out.
 
 pub(super) mod accounts;
 pub(super) mod administration;

@@ -1,4 +1,4 @@
-//! `clock`: a service that stands on nothing but auth-service. It has no database, and none of the crates for one.
+//! `clock`: a service that depends only on auth-service. It has no database and links no database crate.
 
 use std::{env, net::SocketAddr, process::ExitCode};
 

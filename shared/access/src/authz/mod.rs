@@ -1,4 +1,4 @@
-//! Who calls, and may they.
+//! Authentication and authorization of incoming calls.
 //!
 //! Authentication is an interceptor for the whole server ([`Authenticate`]). It does not know which RPC is called,
 //! so it refuses nothing: it leaves a [`Caller`] in the request. Inside it, [`PolicyLayer`] knows the RPC and decides by the

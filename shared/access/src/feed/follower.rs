@@ -14,7 +14,7 @@ use super::{
     credentials::Tokens,
     declare::Declaration,
     error::{FollowError, around},
-    names, silence,
+    names, silence_report,
 };
 use crate::{
     policy::Policies,
@@ -71,7 +71,7 @@ impl Follower {
 
     /// Keeps the view until the stop token is cancelled, reports its silence, and declares the policies of the service, once.
     pub fn spawn(self, view: AccessView, policies: &Policies, running: &Running) {
-        silence::spawn(view.clone(), running);
+        silence_report::spawn(view.clone(), running);
         let tokens = Arc::new(Tokens::new(self.channel.clone(), self.credentials));
         let declaration = Declaration::new(self.channel.clone(), Arc::clone(&tokens), policies);
         let following = Following {

@@ -1,4 +1,4 @@
-//! The access feed: how a service learns at once what changes about tokens that are already out.
+//! The access feed: how a service learns at once what changes about tokens that were already issued.
 //!
 //! auth-service sends what is known and then every change (`proto/auth/v1/access_feed_service.proto`). A [`Follower`]
 //! gives that to the service's [`AccessView`](crate::view::AccessView).
@@ -9,7 +9,7 @@ mod declare;
 mod error;
 mod follower;
 mod names;
-pub mod silence;
+pub mod silence_report;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! What a service knows of revocations and roles, which every request asks: is this token still good, does this role
 //! still hold that permission.
 //!
-//! Whatever learns of changes gives them to an [`AccessIntake`], which takes the messages of one stream of the access
+//! Whoever receives changes passes them to an [`AccessIntake`], which takes the messages of one stream of the access
 //! feed into the [`AccessView`].
 
 mod error;

@@ -1,0 +1,36 @@
+//! Recognizes servers that accept no writes, and the connections that lead to them after a fail-over.
+
+use std::time::Instant;
+
+use diesel::{QueryResult, sql_types::Bool};
+use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
+use parking_lot::{Mutex, MutexGuard};
+
+use super::prepared;
+
+/// Notes when a server was last found to take no writes. Connections made before that moment are not reused: after a
+/// fail-over they all lead to the same place.
+#[derive(Debug, Default)]
+pub(super) struct Distrust(Mutex<Option<Instant>>);
+
+impl Distrust {
+    pub(super) fn begin(&self) {
+        *self.since() = Some(Instant::now());
+    }
+
+    /// Whether a connection made at this moment must be closed.
+    pub(super) fn includes(&self, made: Instant) -> bool {
+        self.since().is_some_and(|since| made <= since)
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        // Whole whatever panicked.
+        self.0.lock()
+    }
+}
+
+/// Whether the server is in recovery, or its transactions are read-only for another reason.
+pub(super) async fn read_only(conn: &mut AsyncPgConnection) -> QueryResult<bool> {
+    let question = prepared::<Bool>("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool");
+    question.get_result(conn).await
+}
