@@ -52,8 +52,8 @@ class PgBouncer:
         until(lambda: "process up" in self.process.log(), f"PgBouncer\n{self.process.log()}")
 
     def stop(self):
-        # SIGTERM would wait for the clients.
-        self.process.stop(signal.SIGQUIT)
+        # SIGTERM would wait for the clients, and SIGQUIT is ignored where a shell runs the tests in the background.
+        self.process.stop(signal.SIGKILL)
 
     def url(self, name):
         return f"postgres://postgres@127.0.0.1:{self.port}/{name}?sslmode=disable"
