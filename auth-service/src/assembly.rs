@@ -19,7 +19,7 @@ use crate::{
     store,
 };
 
-/// What the use cases are made of.
+/// The parts that the use cases are made of.
 pub(crate) struct Assembly<'a> {
     pub(crate) settings: &'a AuthSettings,
     pub(crate) secrets: &'a ServerSecrets,
@@ -48,7 +48,7 @@ pub(crate) struct Domain {
 }
 
 impl Domain {
-    /// What is done now and then.
+    /// Returns the jobs that run in the background.
     pub(crate) fn jobs(&self) -> Jobs {
         self.jobs.clone()
     }

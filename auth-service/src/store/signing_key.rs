@@ -20,7 +20,7 @@ pub(crate) struct SigningKeyRow {
 }
 
 text_enum! {
-    /// What a key is used for at present.
+    /// The present use of a key.
     pub(crate) enum KeyState {
         /// It is published and does not sign yet.
         Next = "next",

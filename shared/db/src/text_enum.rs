@@ -15,7 +15,7 @@ pub struct UnknownText {
 ///
 /// ```text
 /// text_enum! {
-///     /// What a key is used for.
+///     /// The use of a key.
 ///     pub(crate) enum KeyState {
 ///         /// It is published and does not sign yet.
 ///         Next = "next",

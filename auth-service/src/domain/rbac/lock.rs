@@ -1,4 +1,4 @@
-//! What everything that changes roles and permissions has in common.
+//! Shared parts of everything that changes roles and permissions.
 
 use db::Conn;
 

@@ -2,10 +2,10 @@
 
 use access::token::{AUTH_SERVICE, DEFAULT_AUDIENCE, FIRST_PARTY_CLIENT_ID};
 
-/// What the audit log calls others by.
+/// Names that the audit log uses for other actors.
 const RESERVED: [&str; 4] = [FIRST_PARTY_CLIENT_ID, "command-line", AUTH_SERVICE, DEFAULT_AUDIENCE];
 
-/// What a service calls itself: 3 to 32 of `a-z 0-9 _ -`.
+/// The name of a service: 3 to 32 of `a-z 0-9 _ -`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientId(String);
 
