@@ -58,9 +58,9 @@ pub struct AuthService<'a> {
     pub service_accounts: Vec<ServiceAccountSpec>,
     /// What time it is.
     pub clock: Clock,
-    /// Where it serves gRPC.
+    /// The socket on which it serves gRPC.
     pub grpc: Listener,
-    /// Where it serves HTTP.
+    /// The socket on which it serves HTTP.
     pub http: Listener,
 }
 

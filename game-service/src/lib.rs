@@ -66,9 +66,9 @@ pub struct GameService<'a> {
     pub db: Db,
     /// What time it is.
     pub clock: Clock,
-    /// Where it serves gRPC.
+    /// The socket on which it serves gRPC.
     pub grpc: Listener,
-    /// Where it serves HTTP.
+    /// The socket on which it serves HTTP.
     pub http: Listener,
 }
 

@@ -276,7 +276,7 @@ async fn names_come_once_to_a_consumer_that_keeps_its_place(database: TestDataba
     for (epoch, after, expected) in [
         (first.epoch.as_str(), first.sequence, 0),
         (&first.epoch, 0, 1),
-        // Of another life of the database, or of one that went on further than this: nothing that it knows counts.
+        // The position is of another life of the database, or of one that went further than this: it does not count.
         (other_epoch, first.sequence, 1),
         (&first.epoch, first.sequence + 1, 1),
     ] {
@@ -426,7 +426,7 @@ async fn a_change_arrives_after_the_snapshot_and_once(database: TestDatabase) {
         }
         seen.extend(sessions(&news.events));
     }
-    // Whoever comes later gets the same in the snapshot.
+    // Later streams get the same in their snapshot.
     let later = snapshot(&mut watch(server.grpc, &begun.epoch, begun.sequence).await).await;
     assert_eq!(sessions(&later.events), seen);
     assert_eq!((later.epoch, later.sequence), (begun.epoch, at));

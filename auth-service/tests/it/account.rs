@@ -402,7 +402,7 @@ async fn whoever_leaves_is_gone_and_the_names_are_free(database: TestDatabase) {
     if server.database.backend() == db::Backend::Postgres {
         assert!(!dump.contains("ann@example.test"));
     }
-    // Somebody else has the names now, and not the tokens.
+    // Another user has the names now, but not the tokens.
     let other = server.register("ann").await.user.expect("a user");
     assert_ne!(other.user_id, id);
     assert_eq!(

@@ -117,7 +117,7 @@ async fn nobody_keeps_a_user_out_of_their_own_device(database: TestDatabase) {
         };
         server.auth().login(request).await.map(drop)
     };
-    // Somebody guesses from elsewhere, with no device, one that is made up, or one of their own.
+    // Guesses from elsewhere: without a device, with an invented one, and with the guesser's own.
     guesses(&server, "ann", 50).await;
     for foreign in ["", "x", &bobs] {
         wait(&from(foreign, PASSWORD).await.expect_err("blocked"));

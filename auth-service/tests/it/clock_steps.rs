@@ -308,7 +308,7 @@ async fn what_was_revoked_stays_refused_until_its_last_token_is_over(database: T
         })
         .await
         .expect("logged out");
-    // To the last moment at which the token would be good, and then back.
+    // Ahead to the last moment at which the token is valid, and then back.
     server
         .clock
         .set(START.plus(ACCESS_TOKEN_LIFE + Duration::from_secs(29)));

@@ -319,7 +319,7 @@ async fn a_role_editor_cannot_enrich_himself(database: TestDatabase) {
     assert_eq!(refusal(editor.assign(&editor.user_id, "service").await), exceeds);
     assert_eq!(refusal(editor.assign(&editor.user_id, "superuser").await), superuser);
     assert_eq!(refusal(friend.assign(&friend.user_id, "superuser").await), superuser);
-    // Nobody touches a superuser.
+    // Superusers are out of reach.
     assert_eq!(refusal(editor.unassign(&root.user_id, "superuser").await), superuser);
     assert_eq!(refusal(editor.assign(&root.user_id, "player").await), superuser);
     assert_eq!(refusal(editor.grant(&root.user_id, "rbac:read").await), superuser);
@@ -355,7 +355,7 @@ async fn a_role_editor_cannot_enrich_himself(database: TestDatabase) {
         .await;
     assert_eq!(refusal(refused), is(Code::PermissionDenied, "PERMISSION_DENIED"));
 
-    // What he holds he may give, and so may he what every player holds.
+    // He may give what he holds, and what every player holds.
     editor.set("player", &["rbac:read"]).await.expect("set");
     editor.grant(&friend.user_id, "rbac:update").await.expect("granted");
     // And after all that he holds what he held.
@@ -485,7 +485,7 @@ async fn the_last_superuser_stays(database: TestDatabase) {
         refusal(root.unassign(&root.user_id, "superuser").await),
         is(Code::FailedPrecondition, "LAST_ADMIN")
     );
-    // Of two who leave at once, one stays.
+    // If two leave at once, one stays.
     let second = root.service(&server, "second", &["superuser"], &[]).await;
     let (one, other) = tokio::join!(
         root.unassign(&root.user_id, "superuser"),

@@ -251,7 +251,7 @@ async fn a_service_declares_its_permissions_once(database: TestDatabase) {
         .expect("it");
     assert_eq!(resource.owner, "the-shop");
     assert!(root.permissions_of("player").await.contains(&"wares:buy".to_owned()));
-    // What is taken away stays away, whatever is declared once more.
+    // A permission that was taken away stays away when it is declared again.
     root.set("player", &[]).await.expect("set");
     assert_eq!(register(&service, &mine).await.expect("declared"), names(&[]));
     assert_eq!(root.permissions_of("player").await, names(&[]));
@@ -351,7 +351,7 @@ async fn a_service_declares_only_so_much_and_leaves_nothing_behind(database: Tes
         bad_fields(&register(&shop, &others[199..]).await.expect_err("too many")),
         ["permissions"]
     );
-    // What is declared stays, until the service is no more.
+    // Declared permissions stay until the service is deleted.
     let delete = || DeleteResourceRequest {
         code_name: "wares".to_owned(),
         force: true,

@@ -108,7 +108,7 @@ async fn a_secret_is_replaced_while_the_service_goes_on(database: TestDatabase) 
     let third = rotate(&server, &root, "courses", 0).await.expect("rotated");
     assert_eq!(refusal(token(&server, "courses", &second).await), invalid);
     token(&server, "courses", &third).await.expect("the newest one");
-    // Nobody learns which client ids there are.
+    // The answer does not reveal which client ids exist.
     let mut refused = Vec::new();
     for (client_id, secret) in [
         ("nobody", "x"),
@@ -270,7 +270,7 @@ async fn nobody_gets_more_by_a_service(database: TestDatabase) {
     rotate(&server, &keeper, "same", 0)
         .await
         .expect("nothing beyond its own");
-    // Nobody can say that what there is not is given.
+    // A permission that does not exist cannot be granted.
     assert_eq!(
         refusal(create(&server, &root, "more", &["nobody"], &[]).await),
         (Code::NotFound, "ROLE_NOT_FOUND".to_owned())

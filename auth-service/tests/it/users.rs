@@ -148,7 +148,7 @@ async fn a_temporary_password_is_good_for_changing_it(database: TestDatabase) {
         refusal(login(&server, "ann", TEMPORARY).await),
         is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED")
     );
-    // Who does not know it learns nothing.
+    // The answer reveals nothing to callers without the secret.
     for (identifier, password) in [("ann", "wrong horse"), ("nobody", TEMPORARY)] {
         let refused = first_login(&server, identifier, password, NEW).await;
         assert_eq!(refusal(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));

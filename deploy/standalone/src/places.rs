@@ -1,8 +1,8 @@
-//! Where everything is served and stored.
+//! The addresses at which everything is served, and the folder in which it is stored.
 
 use std::{net::SocketAddr, path::PathBuf};
 
-/// Where everything is.
+/// The addresses and folders of everything.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     pub(crate) auth_grpc: SocketAddr,

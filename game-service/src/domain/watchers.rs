@@ -1,4 +1,4 @@
-//! Who watches which game in this process, and how they hear that it has changed.
+//! The watchers of games in this process, and how they hear that a game has changed.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ const BATCH: usize = 1000;
 /// Games that one user may watch at a time, at each replica: streams have a bound that all users share.
 const GAMES_PER_USER: usize = 20;
 
-/// Who watches which game in this process.
+/// The watchers of games in this process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watchers(Arc<Mutex<Watched>>);
 
@@ -35,7 +35,7 @@ struct Watched {
     users: HashMap<UserId, usize>,
 }
 
-/// Somebody who watches a game.
+/// A user who watches a game.
 #[derive(Debug)]
 pub(super) struct Watcher {
     watchers: Watchers,

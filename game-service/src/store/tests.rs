@@ -238,7 +238,7 @@ async fn stats_that_make_no_sense_cannot_be_written(database: TestDatabase) {
         ..stats.clone()
     };
     assert_eq!(add_stats(&database, &more).await.expect("the sum"), sum);
-    // What is counted late does not turn the time back.
+    // A game that is counted late does not turn the time back.
     let late = StatsRow {
         last_finish_time: NOW,
         ..more

@@ -184,7 +184,7 @@ async fn while_the_feed_is_silent_reads_go_on_and_writes_wait(database: TestData
     becomes(Code::Unavailable, "ACCESS_FEED_SILENT", async || ann.write().await).await;
     ann.read().await.expect("reads go on");
     contract::serving(server.grpc).await;
-    // Who has no token is told so, silence or not.
+    // A missing token is reported, silent feed or not.
     let mut nobody = Caller::of(&server);
     "none".clone_into(&mut nobody.player.token);
     assert_eq!(nobody.write().await.expect_err("refused").code(), Code::Unauthenticated);

@@ -1,4 +1,4 @@
-//! What a service depends on, such as a database.
+//! The dependencies of a service, such as a database.
 
 use std::time::Duration;
 

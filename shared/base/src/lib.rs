@@ -1,4 +1,4 @@
-//! What every crate and service here stands on: time, ids, validation, errors, settings, telemetry,
+//! The basis of every crate and service here: time, ids, validation, errors, settings, telemetry,
 //! and how a program starts and ends.
 //!
 //! Nothing in here opens a database, reads a token or serves an RPC.

@@ -47,7 +47,7 @@ pub fn run<P: Parser>(
         Ok(settings) => settings,
         Err(error) => {
             let wrong = error.use_stderr();
-            // Nobody is left to tell where the terminal is gone.
+            // If the terminal is gone, there is no one to tell.
             let _ = error.print();
             return if wrong {
                 ExitCode::from(USAGE)

@@ -1,4 +1,4 @@
-//! What is wrong with a pooler.
+//! Errors of a pooler.
 
 /// Why a pooler does not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::tls::SslMode;
 
-/// What the URL of a server says.
+/// The contents of a server's URL.
 #[derive(Clone)]
 pub(super) struct Server {
     pub(super) config: tokio_postgres::Config,

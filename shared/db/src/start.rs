@@ -1,4 +1,4 @@
-//! What the start of a service makes of its database.
+//! Errors and waits at the start of a service that concern its database.
 
 use base::{StartError, backing::Backing, clock::Clock, running::Running};
 use tokio_util::sync::CancellationToken;

@@ -1,4 +1,4 @@
-//! What is logged and measured of a call.
+//! Logs and measures calls.
 
 use std::{
     sync::Arc,
@@ -25,7 +25,7 @@ pub(super) struct Record {
 
 #[cfg(test)]
 impl Record {
-    /// Of a call that no client has made.
+    /// A record of a call that no client has made.
     pub(super) fn of_test() -> Self {
         Self {
             rpc: Arc::new(Rpc::infrastructure("/test/")),

@@ -1,4 +1,4 @@
-//! What every answer has: its request id, and the details of its error.
+//! Adds to every answer its request id and the details of its error.
 
 use base::error::ErrorReply;
 use http::Response;
@@ -35,7 +35,7 @@ pub(super) fn complete(response: Response<Body>, id: &RequestId, dialect: Dialec
     response
 }
 
-/// What an error that tonic made means to the caller. Those that it calls INTERNAL are all about how it read the request.
+/// Rewords an error that tonic made for the caller. Those that it calls INTERNAL are all about how it read the request.
 fn tonics_own(status: &Status) -> Status {
     let (code, reason, message) = match status.code() {
         Code::Internal => (

@@ -14,7 +14,7 @@ use tonic::service::Routes;
 
 use super::{GrpcServer, Health, HttpServer, PageMount, RpcMount, ServerSettings};
 
-/// What a service is made of, beside its RPCs. The caller has bound the sockets.
+/// The parts of a service, beside its RPCs. The caller has bound the sockets.
 #[derive(Debug)]
 pub struct Service<'a, B> {
     /// How it bounds its work and how it is reached.
@@ -25,13 +25,13 @@ pub struct Service<'a, B> {
     pub verifier: Verifier,
     /// What is known of revocations and roles.
     pub access: AccessView,
-    /// What it depends on, such as its database.
+    /// Its dependency, such as a database.
     pub backing: B,
     /// The clock that it goes by.
     pub clock: &'a Clock,
-    /// Where it serves gRPC.
+    /// The socket on which it serves gRPC.
     pub grpc: Listener,
-    /// Where it serves HTTP.
+    /// The socket on which it serves HTTP.
     pub http: Listener,
 }
 

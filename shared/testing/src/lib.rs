@@ -1,4 +1,4 @@
-//! What tests are built from: the kits of all crates here, under one name. Never part of a service.
+//! The testing kits of all crates here, under one name. Never part of a service.
 
 pub use access::testing::{feed, tokens};
 pub use base::testing::{block_on, endpoint, faketime, fuzz, rounds, rpc, write_secret};

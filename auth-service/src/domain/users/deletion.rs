@@ -48,7 +48,7 @@ impl Accounts {
         .await
     }
 
-    /// Of a user whose row is locked.
+    /// Deletes a user whose row is locked.
     async fn delete(&self, tx: &mut Conn, context: &RequestContext, id: UserId) -> Result<(), Error> {
         authority::ensure_superuser_remains_without(tx, id).await?;
         let now = self.clock.now();

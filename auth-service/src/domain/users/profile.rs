@@ -124,7 +124,7 @@ impl Accounts {
         .await
     }
 
-    /// Of a user whose row is locked. What is as it was is no change.
+    /// Updates a locked user. Unchanged values are ignored.
     async fn update(
         &self,
         tx: &mut Conn,

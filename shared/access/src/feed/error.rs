@@ -58,7 +58,7 @@ pub(super) fn around(wait: Duration) -> Duration {
     wait.mul_f64(rand::random_range(0.5..=1.0))
 }
 
-/// What a status says to an operator.
+/// Words a status for an operator.
 fn told(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }

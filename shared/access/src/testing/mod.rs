@@ -1,4 +1,4 @@
-//! What tests of access are built from. Behind the feature `testing`, and never part of a service.
+//! The testing kit for access. Behind the feature `testing`, and never part of a service.
 
 pub mod feed;
 pub mod tokens;

@@ -1,4 +1,4 @@
-//! What is wrong with a set of keys.
+//! Errors of a set of keys.
 
 /// In bytes. A key takes about 200.
 pub(super) const MAX_LEN: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! What a stream of the access feed must not send.
+//! Errors of a stream of the access feed.
 
 use crate::token::KeyError;
 

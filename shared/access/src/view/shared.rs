@@ -1,4 +1,4 @@
-//! What all clones of a view share, and what an intake changes.
+//! The state that all clones of a view share, and that an intake changes.
 
 use std::collections::BTreeSet;
 

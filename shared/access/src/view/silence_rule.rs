@@ -1,4 +1,4 @@
-//! What is done while the feed is silent.
+//! The rule for calls while the feed is silent.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What tests on a database are built from. Behind the feature `testing`, and never part of a service.
+//! The testing kit for databases. Behind the feature `testing`, and never part of a service.
 
 mod database;
 pub mod postgres;

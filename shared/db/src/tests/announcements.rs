@@ -68,7 +68,7 @@ async fn what_is_announced_is_heard_here_once_and_by_others_too(database: TestDa
             Announced::Anything => panic!("nothing was lost"),
         }
     }
-    // What it says itself does not come back to it.
+    // Its own announcements do not come back to it.
     let last = Uuid::new_v4();
     there.announce(CHANNEL, last);
     while let announced = next(&mut own).await

@@ -1,4 +1,4 @@
-//! What tests of a whole server are built from. Behind the feature `testing`, and never part of a service.
+//! The testing kit for whole servers. Behind the feature `testing`, and never part of a service.
 
 pub mod contract;
 pub mod invalid;
