@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use access::{feed::NameChanges, view::Position};
+use access::{feed::NameChanges, view::FeedPosition};
 use base::running::Running;
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
@@ -35,7 +35,7 @@ pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running)
 /// Starts what takes in the renames and deletions of users after this position.
 pub(crate) fn follow_names(
     games: &Games,
-    after: Option<Position>,
+    after: Option<FeedPosition>,
     changes: mpsc::UnboundedReceiver<NameChanges>,
     running: &Running,
 ) {

@@ -117,8 +117,8 @@ impl GameService<'_> {
                 hears_of_names: follower.is_some(),
                 max_running: settings.max_running_games,
             },
-            played: Loader::new(self.db.clone(), |conn, sights| {
-                store::games_with_moves(conn, sights).boxed()
+            played: Loader::new(self.db.clone(), |conn, requests| {
+                store::games_with_moves(conn, requests).boxed()
             }),
         };
         let leaderboard = Leaderboard::new(self.db.clone(), settings.leaderboard_min_games.into());

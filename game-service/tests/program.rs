@@ -32,12 +32,12 @@ const KEYS_ALONE: &str = "tokens are verified by keys alone (no --auth-client-id
 const GAME_SERVICE: &str = env!("CARGO_BIN_EXE_game-service");
 
 /// A database that nobody has opened, and room for files.
-struct Place {
+struct ProgramFiles {
     folder: TempDir,
     url: String,
 }
 
-impl Place {
+impl ProgramFiles {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let url = format!("sqlite:{}/game.db", folder.path().display());
@@ -142,12 +142,12 @@ async fn believes(at: Addresses, mint: &TokenMint) {
 #[test]
 fn it_serves_once_auth_service_has_given_it_the_keys() {
     block_on(async {
-        let (place, mint) = (Place::new(), TokenMint::random());
+        let (files, mint) = (ProgramFiles::new(), TokenMint::random());
         // Bound, and so nobody else's; but it refuses connections until it listens.
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
         let auth = socket.local_addr().expect("its address");
-        let program = place.serve(&["--auth-grpc-url", &format!("http://{auth}")]);
+        let program = files.serve(&["--auth-grpc-url", &format!("http://{auth}")]);
         let at = program.addresses().await;
         program.logged("cannot load the verification keys; trying again").await;
         not_serving(at.grpc).await;
@@ -164,14 +164,14 @@ fn it_serves_once_auth_service_has_given_it_the_keys() {
 #[test]
 fn with_a_service_account_it_follows_the_access_feed() {
     block_on(async {
-        let (place, mint) = (Place::new(), TokenMint::random());
+        let (files, mint) = (ProgramFiles::new(), TokenMint::random());
         let auth = FakeAuth::new();
         auth.set_keys(&mint.jwks());
         auth.set_role("player", &["leaderboard:read"]);
         let listener = listener().await;
         let url = format!("http://{}", listener.address());
         auth.serve(listener);
-        let secret = place.write("secret", &format!("{CLIENT_SECRET}\n"));
+        let secret = files.write("secret", &format!("{CLIENT_SECRET}\n"));
         let arguments = [
             "--auth-grpc-url",
             &url,
@@ -180,7 +180,7 @@ fn with_a_service_account_it_follows_the_access_feed() {
             "--auth-client-secret-file",
             &secret,
         ];
-        let program = place.serve(&arguments);
+        let program = files.serve(&arguments);
         program.logged("following the access feed").await;
         let at = program.addresses().await;
         believes(at, &mint).await;
@@ -221,12 +221,12 @@ fn with_a_service_account_it_follows_the_access_feed() {
 #[test]
 fn a_wrong_secret_is_said_and_nothing_is_served() {
     block_on(async {
-        let place = Place::new();
+        let files = ProgramFiles::new();
         let auth = FakeAuth::new();
         let listener = listener().await;
         let url = format!("http://{}", listener.address());
         auth.serve(listener);
-        let program = place.serve(&[
+        let program = files.serve(&[
             "--auth-grpc-url",
             &url,
             "--auth-client-id",
@@ -247,16 +247,16 @@ fn a_wrong_secret_is_said_and_nothing_is_served() {
 #[test]
 fn it_takes_its_keys_from_a_url_or_a_file() {
     block_on(async {
-        let (place, mint) = (Place::new(), TokenMint::random());
+        let (files, mint) = (ProgramFiles::new(), TokenMint::random());
         let url = format!("http://{}/jwks.json", serve_http(jwks_json(&mint)).await);
-        let jwks = place.write("jwks.json", &jwks_json(&mint));
-        let pem = place.write("key.pem", &mint.public_pem());
+        let jwks = files.write("jwks.json", &jwks_json(&mint));
+        let pem = files.write("key.pem", &mint.public_pem());
         for source in [
             ["--auth-jwks-url", &url],
             ["--auth-keys-file", &jwks],
             ["--auth-keys-file", &pem],
         ] {
-            let program = place.serve(&source);
+            let program = files.serve(&source);
             program.logged(KEYS_ALONE).await;
             believes(program.addresses().await, &mint).await;
             program.signal(Signal::Terminate);
@@ -268,12 +268,12 @@ fn it_takes_its_keys_from_a_url_or_a_file() {
 #[test]
 fn a_bad_key_source_ends_it_with_64_and_a_clear_line() {
     block_on(async {
-        let (place, mint) = (Place::new(), TokenMint::random());
-        let good = place.write("good.json", &jwks_json(&mint));
-        let garbage = place.write("garbage", "hunter2");
-        let private_pem = place.write("private.pem", &mint.public_pem().replace("PUBLIC", "PRIVATE"));
+        let (files, mint) = (ProgramFiles::new(), TokenMint::random());
+        let good = files.write("good.json", &jwks_json(&mint));
+        let garbage = files.write("garbage", "hunter2");
+        let private_pem = files.write("private.pem", &mint.public_pem().replace("PUBLIC", "PRIVATE"));
         let private_jwk = jwks_json(&mint).replace("\"kty\"", "\"d\":\"hunter2\",\"kty\"");
-        let private_jwk = place.write("private.json", &private_jwk);
+        let private_jwk = files.write("private.json", &private_jwk);
         for (path, words) in [
             (
                 "/nowhere/keys",
@@ -283,7 +283,7 @@ fn a_bad_key_source_ends_it_with_64_and_a_clear_line() {
             (&private_pem, "it holds a private or secret key"),
             (&private_jwk, "it holds a private or secret key"),
         ] {
-            let ended = place.refused(&["--auth-keys-file", path]).await;
+            let ended = files.refused(&["--auth-keys-file", path]).await;
             let line = ended.only_line(64);
             assert!(line.contains(words), "{path}: {line}");
             assert!(!line.contains("hunter2"), "{line}");
@@ -340,7 +340,7 @@ fn a_bad_key_source_ends_it_with_64_and_a_clear_line() {
             ),
             (&["--access-feed-silence-reads", "perhaps"], "invalid value 'perhaps'"),
         ] {
-            let ended = place.refused(source).await;
+            let ended = files.refused(source).await;
             let line = ended.bad_setting();
             assert!(line.contains(words), "{source:?}: {line}");
             assert!(!ended.stderr.contains("hunter2"), "{ended:?}");
@@ -381,8 +381,8 @@ fn help_names_every_setting() {
 }
 
 /// What a command printed that was to end with this exit code.
-async fn ran(place: &Place, code: i32, arguments: &[&str]) -> String {
-    let program = Program::start(GAME_SERVICE, [arguments, &["--database-url", &place.url]].concat());
+async fn ran(files: &ProgramFiles, code: i32, arguments: &[&str]) -> String {
+    let program = Program::start(GAME_SERVICE, [arguments, &["--database-url", &files.url]].concat());
     let ended = program.ended().await;
     assert_eq!(ended.code, Some(code), "{ended:?}");
     // Nobody draws a bar for what is no terminal.
@@ -390,8 +390,8 @@ async fn ran(place: &Place, code: i32, arguments: &[&str]) -> String {
     ended.stdout + &ended.stderr
 }
 
-async fn change(place: &Place, statement: &str) {
-    let settings = DatabaseSettings::new(place.url.parse().expect("a URL"));
+async fn change(files: &ProgramFiles, statement: &str) {
+    let settings = DatabaseSettings::new(files.url.parse().expect("a URL"));
     let db = Db::connect_beside(&settings).await.expect("connected");
     let changed: db::Result<usize> = db::write_tx!(db, |tx| db::query!(tx, |c| {
         diesel_async::RunQueryDsl::execute(diesel::sql_query(statement), c).await
@@ -399,24 +399,24 @@ async fn change(place: &Place, statement: &str) {
     assert!(changed.expect("changed") > 0, "{statement}");
 }
 
-async fn drift_is_found_and_repaired(place: &Place) {
+async fn drift_is_found_and_repaired(files: &ProgramFiles) {
     let check = ["recompute-leaderboard", "--check"];
     assert!(
-        ran(place, 1, &check)
+        ran(files, 1, &check)
             .await
             .contains("the database lacks the migrations")
     );
-    ran(place, 0, &["migrate"]).await;
+    ran(files, 0, &["migrate"]).await;
     let mint = TokenMint::random();
-    let key = place.write("key.pem", &mint.public_pem());
-    let program = place.serve(&["--auth-keys-file", &key]);
+    let key = files.write("key.pem", &mint.public_pem());
+    let program = files.serve(&["--auth-keys-file", &key]);
     let at = program.addresses().await;
     believes(at, &mint).await;
 
     // Both while the service runs.
-    let ids = place.write("ids", "");
+    let ids = files.write("ids", "");
     let seeded = ran(
-        place,
+        files,
         0,
         &["seed", "--players", "50", "--games", "400", "--players-file", &ids],
     )
@@ -426,7 +426,7 @@ async fn drift_is_found_and_repaired(place: &Place) {
     assert_eq!(ids.lines().filter(|id| id.parse::<UserId>().is_ok()).count(), 50);
     let sound = "compared 400 games and 50 players: 0 games whose history and 0 players whose stats did not agree\n\
                  the leaderboard is what the finished games say\n";
-    assert_eq!(ran(place, 0, &check).await, sound);
+    assert_eq!(ran(files, 0, &check).await, sound);
 
     // One fault of every kind.
     for statement in [
@@ -436,9 +436,9 @@ async fn drift_is_found_and_repaired(place: &Place) {
         "DELETE FROM player_stats WHERE user_id IN (SELECT user_id FROM player_stats ORDER BY user_id LIMIT 1)",
         "UPDATE player_stats SET wins = wins + 1 WHERE user_id IN (SELECT user_id FROM player_stats ORDER BY user_id DESC LIMIT 1)",
     ] {
-        change(place, statement).await;
+        change(files, statement).await;
     }
-    let found = ran(place, 1, &check).await;
+    let found = ran(files, 1, &check).await;
     for words in [
         "the history says nothing",
         "the stats say nothing",
@@ -448,13 +448,13 @@ async fn drift_is_found_and_repaired(place: &Place) {
         assert!(found.contains(words), "{words} is not in {found}");
     }
     // A check changes nothing.
-    assert_eq!(ran(place, 1, &check).await, found);
+    assert_eq!(ran(files, 1, &check).await, found);
     assert!(
-        ran(place, 0, &["recompute-leaderboard"])
+        ran(files, 0, &["recompute-leaderboard"])
             .await
             .ends_with("repaired: the leaderboard is what the finished games say\n")
     );
-    assert_eq!(ran(place, 0, &check).await, sound);
+    assert_eq!(ran(files, 0, &check).await, sound);
     for (arguments, words) in [
         (
             &["seed", "--players", "1", "--games", "1"][..],
@@ -462,7 +462,7 @@ async fn drift_is_found_and_repaired(place: &Place) {
         ),
         (&["seed", "--players", "2"], "--games <N>"),
     ] {
-        assert!(ran(place, 64, arguments).await.contains(words), "{arguments:?}");
+        assert!(ran(files, 64, arguments).await.contains(words), "{arguments:?}");
     }
     program.signal(Signal::Terminate);
     assert_eq!(program.ended().await.code, Some(0));
@@ -471,15 +471,15 @@ async fn drift_is_found_and_repaired(place: &Place) {
 #[test]
 fn drift_of_the_leaderboard_is_found_and_repaired_on_sqlite() {
     block_on(async {
-        let place = Place::new();
+        let files = ProgramFiles::new();
         // Nothing is made where there is nothing.
         assert!(
-            ran(&place, 1, &["recompute-leaderboard"])
+            ran(&files, 1, &["recompute-leaderboard"])
                 .await
                 .contains("cannot be opened")
         );
-        fs::write(place.folder.path().join("game.db"), "").expect("write a file");
-        drift_is_found_and_repaired(&place).await;
+        fs::write(files.folder.path().join("game.db"), "").expect("write a file");
+        drift_is_found_and_repaired(&files).await;
     });
 }
 
@@ -487,10 +487,10 @@ fn drift_of_the_leaderboard_is_found_and_repaired_on_sqlite() {
 fn drift_of_the_leaderboard_is_found_and_repaired_on_postgres() {
     block_on(async {
         let database = TestDatabase::create_empty(Backend::Postgres).await;
-        let place = Place {
+        let files = ProgramFiles {
             url: database.url().to_owned(),
-            ..Place::new()
+            ..ProgramFiles::new()
         };
-        drift_is_found_and_repaired(&place).await;
+        drift_is_found_and_repaired(&files).await;
     });
 }

@@ -8,7 +8,8 @@ use protox::Compiler;
 
 const PROTO: &str = "../../proto";
 
-/// Compiled into every set, so that clients can read the details of errors by reflection.
+/// What every service shares: policies, error reasons and error details. Part of every set, and a set of its own for the
+/// reflection of services elsewhere, so that clients can decode the details of errors.
 const COMMON: [&str; 3] = [
     "authz/v1/options.proto",
     "authz/v1/error_reason.proto",
@@ -25,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let game = files_of("game/v1")?;
     descriptor_set(&auth, &out.join("auth.v1.binpb"))?;
     descriptor_set(&game, &out.join("game.v1.binpb"))?;
+    descriptor_set(&[], &out.join("common.binpb"))?;
     fs::write(
         out.join("api_files.rs"),
         format!("&{:?}", [auth.clone(), game.clone()].concat()),

@@ -13,7 +13,7 @@ use super::{
 const SEPARATOR: char = ',';
 
 /// A list in one text; `None` where it is empty.
-type List = Prepared<Nullable<Text>, db::Words>;
+type List = Prepared<Nullable<Text>, db::Sql>;
 
 /// The roles of the user in this column.
 macro_rules! roles_of {

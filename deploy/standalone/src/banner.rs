@@ -4,7 +4,7 @@ use std::{fmt, io::Write as _, path::PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{demo::Demo, places::Places};
+use crate::{demo::Demo, endpoints::Endpoints};
 
 /// An administrator who was just created.
 pub(crate) struct FirstAdmin {
@@ -18,7 +18,7 @@ pub(crate) struct FirstAdmin {
 
 /// The banner.
 pub(crate) struct Banner<'a> {
-    pub(crate) places: &'a Places,
+    pub(crate) places: &'a Endpoints,
     pub(crate) first_admin: Option<FirstAdmin>,
     pub(crate) demo: Option<&'a Demo>,
 }
@@ -33,7 +33,7 @@ impl Banner<'_> {
 
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Places {
+        let Endpoints {
             auth_grpc,
             auth_http,
             game_grpc,

@@ -11,7 +11,7 @@ use proto::{
 };
 use tonic::{Code, Request, Status, transport::Channel};
 
-use crate::places::Places;
+use crate::endpoints::Endpoints;
 
 /// The login of the known account.
 pub(crate) const LOGIN: &str = "demo";
@@ -42,14 +42,14 @@ pub(crate) enum Demo {
 }
 
 /// Adds the demo's players and games, unless they are there. The services run whatever becomes of it.
-pub(crate) async fn play(places: &Places) -> Demo {
+pub(crate) async fn play(places: &Endpoints) -> Demo {
     match add(places).await {
         Ok(demo) => demo,
         Err(status) => Demo::Failed(status.message().to_owned()),
     }
 }
 
-async fn add(places: &Places) -> Result<Demo, Status> {
+async fn add(places: &Endpoints) -> Result<Demo, Status> {
     let mut auth = AuthServiceClient::new(channel(places.auth_grpc)?);
     let mut tokens = Vec::new();
     for login in PLAYERS {

@@ -3,7 +3,7 @@
 mod banner;
 mod data;
 mod demo;
-mod places;
+mod endpoints;
 
 use std::{
     convert::Infallible,
@@ -33,7 +33,7 @@ use server::ServiceArgs;
 use crate::{
     banner::{Banner, FirstAdmin},
     data::DataFolder,
-    places::Places,
+    endpoints::Endpoints,
 };
 
 /// As whom game-service follows the access feed.
@@ -72,7 +72,7 @@ impl Cli {
         let auth_http = Listener::bind(self.auth.auth_http_listen, "--auth-http-listen").await?;
         let game_grpc = Listener::bind(self.game.game_listen, "--game-listen").await?;
         let game_http = Listener::bind(self.game.game_http_listen, "--game-http-listen").await?;
-        let mut places = Places {
+        let mut places = Endpoints {
             auth_grpc: auth_grpc.address(),
             auth_http: auth_http.address(),
             game_grpc: game_grpc.address(),

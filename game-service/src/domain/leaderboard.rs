@@ -50,13 +50,13 @@ pub(crate) enum Whose {
 struct Memory {
     ranks: RwLock<Ranks>,
     /// Of whoever asks the database.
-    known: Mutex<Known>,
+    known: Mutex<Progress>,
     /// How often somebody has begun to ask.
     begun: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct Progress {
     /// `None` until everybody has been read.
     horizon: Option<Horizon>,
     /// Which time of asking, counted from 1, brought what is in memory.
@@ -136,7 +136,7 @@ impl Leaderboard {
     }
 
     /// Reads everybody, and then what has changed meanwhile.
-    async fn load(&self, known: &mut Known) -> Result<(), Error> {
+    async fn load(&self, known: &mut Progress) -> Result<(), Error> {
         let start = Instant::now();
         known.horizon = None;
         while store::standings_settle(&mut self.db.write().await?, BATCH).await? > 0 {}

@@ -2,7 +2,7 @@
 
 use access::{
     feed::{NameChange, NameChanges},
-    view::Position,
+    view::FeedPosition,
 };
 use base::{
     ids::UserId,
@@ -25,7 +25,7 @@ pub(crate) struct Names {
 
 impl Names {
     /// Up to where the names are known.
-    pub(crate) async fn position(db: &Db) -> Result<Option<Position>, Error> {
+    pub(crate) async fn position(db: &Db) -> Result<Option<FeedPosition>, Error> {
         Ok(store::feed_cursor_get(&mut db.read().await?).await?)
     }
 
@@ -33,7 +33,7 @@ impl Names {
     /// second time.
     pub(crate) async fn follow(
         self,
-        mut known: Option<Position>,
+        mut known: Option<FeedPosition>,
         mut changes: mpsc::UnboundedReceiver<NameChanges>,
         wait: std::time::Duration,
     ) {
@@ -65,7 +65,7 @@ impl Names {
                     let sequence = *sequence;
                     match change {
                         NameChange::Renamed(user, login) => {
-                            store::player_rename(tx, *user, login, Position { epoch, sequence }).await?;
+                            store::player_rename(tx, *user, login, FeedPosition { epoch, sequence }).await?;
                         }
                         NameChange::Deleted(user) => store::player_delete(tx, *user).await?,
                     }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     ids::{GameId, GameKind, RequestId},
     rules::{Cell, Mark},
-    store::{self, GameChange, GameRow, PlayedRows, Sight},
+    store::{self, GameChange, GameRow, PlayedRows, ViewRequest},
 };
 
 /// The use cases of games.
@@ -29,7 +29,7 @@ pub(crate) struct Games {
     pub(crate) watchers: Watchers,
     pub(crate) rules: PlayRules,
     /// Games as they are read by themselves.
-    pub(crate) played: Loader<Sight, PlayedRows>,
+    pub(crate) played: Loader<ViewRequest, PlayedRows>,
 }
 
 /// What the settings say about games.
@@ -76,7 +76,7 @@ impl Games {
             if let Some(request) = request
                 && let Some(id) = store::game_by_request(tx, player.id, request).await?
             {
-                let found = store::game_with_moves(tx, Sight { game: id, user: None }).await?;
+                let found = store::game_with_moves(tx, ViewRequest { game: id, user: None }).await?;
                 let made = GameView::of_played(found.ok_or(Error::GameNotFound(id))?)?;
                 let is_other = wanted.is_some_and(|mark| made.game.mark_of(player.id) != Some(mark));
                 if made.game.opponent != opponent || is_other {
@@ -98,7 +98,7 @@ impl Games {
     pub(crate) async fn get(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
         let found = self
             .played
-            .get(Sight {
+            .get(ViewRequest {
                 game: id,
                 user: Some(player),
             })
@@ -203,7 +203,7 @@ impl Games {
         for _ in 0..TRIES {
             let found = self
                 .played
-                .get(Sight {
+                .get(ViewRequest {
                     game: id,
                     user: seen_by.take(),
                 })

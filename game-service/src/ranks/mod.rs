@@ -16,7 +16,7 @@ use self::sorted::Sorted;
 #[derive(Debug)]
 pub struct Ranks {
     players: HashMap<UserId, Standing>,
-    places: Sorted<Place>,
+    places: Sorted<RankKey>,
     /// Finished games that a player needs to be ranked, at least 1.
     min_games: i64,
 }
@@ -55,7 +55,7 @@ pub struct Standing {
 
 /// Where a player stands: the better, the less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct RankKey {
     /// The bits of the ratio, which are in the order of the ratios: none is negative.
     win_ratio: Reverse<u64>,
     wins: Reverse<i64>,
@@ -127,7 +127,7 @@ impl Ranks {
 
     /// Those from one place in the order to before another one.
     fn range(&self, from: usize, to: usize) -> Vec<RankedPlayer> {
-        let mut before: Option<(Place, i64)> = None;
+        let mut before: Option<(RankKey, i64)> = None;
         let mut ranked = Vec::with_capacity(to - from);
         for (above, place) in (from..to).zip(self.places.from(from)) {
             let rank = match before {
@@ -143,8 +143,8 @@ impl Ranks {
         ranked
     }
 
-    fn rank(&self, place: &Place) -> i64 {
-        let first = Place {
+    fn rank(&self, place: &RankKey) -> i64 {
+        let first = RankKey {
             last_finish_time: Timestamp::from_micros(i64::MIN),
             user_id: UserId::from_uuid(uuid::Uuid::nil()),
             ..*place
@@ -153,8 +153,8 @@ impl Ranks {
     }
 
     /// Where somebody stands who stands like this. `None` where they are not ranked.
-    fn place_of(&self, user_id: UserId, standing: &Standing) -> Option<Place> {
-        (standing.games() >= self.min_games).then(|| Place {
+    fn place_of(&self, user_id: UserId, standing: &Standing) -> Option<RankKey> {
+        (standing.games() >= self.min_games).then(|| RankKey {
             win_ratio: Reverse(win_ratio(standing.wins, standing.losses, standing.draws).to_bits()),
             wins: Reverse(standing.wins),
             last_finish_time: standing.last_finish_time,
@@ -180,7 +180,7 @@ impl Standing {
     }
 }
 
-impl Place {
+impl RankKey {
     fn shares_rank(&self, other: &Self) -> bool {
         (self.win_ratio, self.wins) == (other.win_ratio, other.wins)
     }

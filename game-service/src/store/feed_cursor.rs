@@ -1,24 +1,24 @@
 //! `feed_cursor`.
 
-use access::view::{Epoch, Position};
+use access::view::{Epoch, FeedPosition};
 use db::prelude::*;
 
 use super::schema::feed_cursor;
 
 /// Up to where the names of the access feed are known; `None` at the beginning.
-pub(crate) async fn feed_cursor_get(conn: &mut Conn) -> db::Result<Option<Position>> {
+pub(crate) async fn feed_cursor_get(conn: &mut Conn) -> db::Result<Option<FeedPosition>> {
     let found: Option<(Epoch, i64)> = query!(conn, |c| feed_cursor::table
         .select((feed_cursor::epoch, feed_cursor::sequence))
         .first(c)
         .await
         .optional())?;
-    Ok(found.map(|(epoch, sequence)| Position { epoch, sequence }))
+    Ok(found.map(|(epoch, sequence)| FeedPosition { epoch, sequence }))
 }
 
 /// Notes up to where they are known. Within one life of the feed it never goes back.
-pub(crate) async fn feed_cursor_set(conn: &mut Conn, position: Position) -> db::Result<()> {
+pub(crate) async fn feed_cursor_set(conn: &mut Conn, position: FeedPosition) -> db::Result<()> {
     use diesel::query_dsl::methods::FilterDsl as _;
-    let Position { epoch, sequence } = position;
+    let FeedPosition { epoch, sequence } = position;
     query!(conn, |c| {
         diesel::insert_into(feed_cursor::table)
             .values((

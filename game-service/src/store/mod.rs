@@ -3,12 +3,13 @@
 mod feed_cursor;
 mod game;
 mod history;
-mod leaderboard;
 mod played;
 mod player;
 mod recompute;
 mod schema;
 mod seed;
+mod standings;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -23,16 +24,15 @@ pub(crate) use self::{
         moves_insert,
     },
     history::{ResultFilter, ResultRow, results_against, results_insert, results_list},
-    leaderboard::{
-        Horizon, StatsRow, standings_changed, standings_horizon, standings_list, standings_settle, stats_add,
-    },
-    played::{PlayedRows, Sight, game_with_moves, games_with_moves},
+    played::{PlayedRows, ViewRequest, game_with_moves, games_with_moves},
     player::{player_called, player_delete, player_insert, player_lock, player_rename, players_by_ids},
     recompute::{
         counts, game_ids_after, player_ids_after, result_delete, results_by_games, results_summed, stats_by_ids,
         stats_delete, stats_lock, stats_replace,
     },
     seed::{PlayerRow, games_insert, many_moves_insert, many_results_insert, players_insert, stats_insert},
+    standings::{Horizon, standings_changed, standings_horizon, standings_list, standings_settle},
+    stats::{StatsRow, stats_add},
 };
 
 /// The migrations of game-service's database.

@@ -4,7 +4,7 @@
 //! is something.
 
 use base::{ids::UserId, sql_types};
-use db::{Backend, Prepared, Raw, Words, prelude::*, prepared};
+use db::{Backend, Prepared, Raw, Sql, prelude::*, prepared};
 use diesel::sql_types::{Array, Bool, Nullable, Text};
 
 use super::{
@@ -28,7 +28,7 @@ pub(crate) struct PlayedRows {
 
 /// Which game, and who is to see it: where nobody is named, whoever asks may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Sight {
+pub(crate) struct ViewRequest {
     pub(crate) game: GameId,
     pub(crate) user: Option<UserId>,
 }
@@ -48,13 +48,13 @@ macro_rules! columns {
 }
 
 /// The game, if it is there and may be seen.
-pub(crate) async fn game_with_moves(conn: &mut Conn, sight: Sight) -> db::Result<Option<PlayedRows>> {
+pub(crate) async fn game_with_moves(conn: &mut Conn, request: ViewRequest) -> db::Result<Option<PlayedRows>> {
     // No player has the nil id.
-    let user = sight.user.unwrap_or(UserId::from_uuid(uuid::Uuid::nil()));
-    let is_seen = sight.user.is_none().into_sql::<Bool>().or(games::state.eq(WAITING));
+    let user = request.user.unwrap_or(UserId::from_uuid(uuid::Uuid::nil()));
+    let is_seen = request.user.is_none().into_sql::<Bool>().or(games::state.eq(WAITING));
     let rows: Vec<Row> = query!(conn, |c| games::table
         .left_join(moves::table)
-        .filter(games::id.eq(sight.game))
+        .filter(games::id.eq(request.game))
         .filter(is_seen.or(games::x_player_id.eq(user)).or(games::o_player_id.eq(user)))
         .order(moves::ply)
         .select(columns!())
@@ -64,34 +64,37 @@ pub(crate) async fn game_with_moves(conn: &mut Conn, sight: Sight) -> db::Result
 }
 
 /// Those of these games that are there and may be seen. PostgreSQL reads many by one statement.
-pub(crate) async fn games_with_moves(conn: &mut Conn, sights: &[Sight]) -> db::Result<Vec<(Sight, PlayedRows)>> {
-    let mut found = Vec::with_capacity(sights.len());
-    if sights.len() > 1 && conn.backend() == Backend::Postgres {
-        let played = games_of_many(conn, sights).await?;
-        for sight in sights {
-            let seen = played.iter().find(|played| sight.sees(&played.game));
-            found.extend(seen.map(|played| (*sight, played.clone())));
+pub(crate) async fn games_with_moves(
+    conn: &mut Conn,
+    requests: &[ViewRequest],
+) -> db::Result<Vec<(ViewRequest, PlayedRows)>> {
+    let mut found = Vec::with_capacity(requests.len());
+    if requests.len() > 1 && conn.backend() == Backend::Postgres {
+        let played = games_of_many(conn, requests).await?;
+        for request in requests {
+            let seen = played.iter().find(|played| request.sees(&played.game));
+            found.extend(seen.map(|played| (*request, played.clone())));
         }
     } else {
-        for sight in sights {
-            let played = game_with_moves(conn, *sight).await?;
-            found.extend(played.map(|played| (*sight, played)));
+        for request in requests {
+            let played = game_with_moves(conn, *request).await?;
+            found.extend(played.map(|played| (*request, played)));
         }
     }
     Ok(found)
 }
 
 /// All games of these that somebody who asks for them may see. SQLite has no arrays.
-async fn games_of_many(conn: &mut Conn, sights: &[Sight]) -> db::Result<Vec<PlayedRows>> {
-    let games: Vec<GameId> = sights.iter().map(|sight| sight.game).collect();
-    let users: Vec<Option<UserId>> = sights.iter().map(|sight| sight.user).collect();
+async fn games_of_many(conn: &mut Conn, requests: &[ViewRequest]) -> db::Result<Vec<PlayedRows>> {
+    let games: Vec<GameId> = requests.iter().map(|request| request.game).collect();
+    let users: Vec<Option<UserId>> = requests.iter().map(|request| request.user).collect();
     let is_seen = prepared::<Bool>("EXISTS (SELECT 1 FROM unnest(")
         .bind::<Array<sql_types::Uuid>, _>(&games)
         .text(", ")
         .bind::<Array<Nullable<sql_types::Uuid>>, _>(users)
         .text(
-            ") AS sight (game_id, user_id) WHERE sight.game_id = games.id AND (sight.user_id IS NULL \
-             OR games.state = 'waiting' OR sight.user_id IN (games.x_player_id, games.o_player_id)))",
+            ") AS request (game_id, user_id) WHERE request.game_id = games.id AND (request.user_id IS NULL \
+             OR games.state = 'waiting' OR request.user_id IN (games.x_player_id, games.o_player_id)))",
         );
     let (raw, statement) = conn.start(|| "games_with_moves");
     let result: QueryResult<Vec<Row>> = match raw {
@@ -111,7 +114,7 @@ async fn games_of_many(conn: &mut Conn, sights: &[Sight]) -> db::Result<Vec<Play
     statement.end(result).map(by_game)
 }
 
-fn login(text: &'static str) -> Prepared<Nullable<Text>, Words> {
+fn login(text: &'static str) -> Prepared<Nullable<Text>, Sql> {
     prepared(text)
 }
 
@@ -132,7 +135,7 @@ fn by_game(rows: Vec<Row>) -> Vec<PlayedRows> {
     all
 }
 
-impl Sight {
+impl ViewRequest {
     /// Whether this is the game, and may be seen.
     fn sees(&self, game: &GameRow) -> bool {
         let is_player = |user| [game.x_player_id, game.o_player_id].contains(&Some(user));

@@ -1,6 +1,6 @@
 //! `players`.
 
-use access::view::Position;
+use access::view::FeedPosition;
 use base::ids::UserId;
 use db::prelude::*;
 
@@ -37,7 +37,7 @@ pub(crate) async fn player_called(conn: &mut Conn, id: UserId, login: &str) -> d
 }
 
 /// Notes that this user has this login, as the access feed has said at this position, unless they are deleted or it has said another one since.
-pub(crate) async fn player_rename(conn: &mut Conn, id: UserId, login: &str, at: Position) -> db::Result<()> {
+pub(crate) async fn player_rename(conn: &mut Conn, id: UserId, login: &str, at: FeedPosition) -> db::Result<()> {
     use diesel::query_dsl::methods::FilterDsl as _;
     let said = (
         players::login.eq(login),

@@ -1,6 +1,6 @@
 //! The constraints of the tables: rows that make no sense cannot be written, whatever the code above does.
 
-use access::view::{Epoch, Position};
+use access::view::{Epoch, FeedPosition};
 use base::{clock::Timestamp, ids::UserId};
 use db::{Backend, prelude::*, prepared, query, write_tx};
 use diesel::sql_types::BigInt;
@@ -267,7 +267,7 @@ async fn an_older_name_does_not_come_back(database: TestDatabase) {
         ("anew", other, 1),
     ] {
         let renamed: db::Result<Vec<(UserId, String)>> = write_tx!(database.db(), |tx| {
-            player_rename(tx, ann, login, Position { epoch, sequence }).await?;
+            player_rename(tx, ann, login, FeedPosition { epoch, sequence }).await?;
             players_by_ids(tx, &[ann]).await
         });
         names.push(renamed.expect("renamed").remove(0).1);
@@ -279,7 +279,7 @@ async fn an_older_name_does_not_come_back(database: TestDatabase) {
             tx,
             ann,
             "back",
-            Position {
+            FeedPosition {
                 epoch: other,
                 sequence: 2,
             },
@@ -299,8 +299,8 @@ async fn the_cursor_of_the_feed_goes_forward(database: TestDatabase) {
     let (one, other) = (Epoch::generate(), Epoch::generate());
     let mut known = Vec::new();
     for (epoch, sequence) in [(one, 5), (one, 4), (one, 6), (other, 1)] {
-        let set: db::Result<Option<Position>> = write_tx!(database.db(), |tx| {
-            feed_cursor_set(tx, Position { epoch, sequence }).await?;
+        let set: db::Result<Option<FeedPosition>> = write_tx!(database.db(), |tx| {
+            feed_cursor_set(tx, FeedPosition { epoch, sequence }).await?;
             feed_cursor_get(tx).await
         });
         known.push(set.expect("set").expect("a position").sequence);
@@ -517,14 +517,14 @@ async fn many_games_are_seen_as_each_alone(database: TestDatabase) {
     });
     written.expect("games");
     let (stranger, gone) = (UserId::generate(), GameId::generate());
-    let sights: Vec<Sight> = [gone, other.id, seed.game.id, waiting.id]
+    let requests: Vec<ViewRequest> = [gone, other.id, seed.game.id, waiting.id]
         .into_iter()
-        .flat_map(|game| [Some(stranger), Some(seed.bob), None].map(|user| Sight { game, user }))
+        .flat_map(|game| [Some(stranger), Some(seed.bob), None].map(|user| ViewRequest { game, user }))
         .collect();
     let conn = &mut database.db().read().await.expect("a connection");
-    let shown = |sight: Sight, played: PlayedRows| {
+    let shown = |request: ViewRequest, played: PlayedRows| {
         (
-            sight,
+            request,
             played.game.id,
             played.moves.len(),
             played.x_login,
@@ -532,21 +532,21 @@ async fn many_games_are_seen_as_each_alone(database: TestDatabase) {
         )
     };
     let mut alone = Vec::new();
-    for sight in &sights {
+    for request in &requests {
         alone.extend(
-            game_with_moves(conn, *sight)
+            game_with_moves(conn, *request)
                 .await
                 .expect("read")
-                .map(|played| shown(*sight, played)),
+                .map(|played| shown(*request, played)),
         );
     }
     // Two of the three see a running game, and everybody one that waits.
     assert_eq!(alone.len(), 2 + 2 + 3);
-    let together = games_with_moves(conn, &sights).await.expect("read");
+    let together = games_with_moves(conn, &requests).await.expect("read");
     assert_eq!(
         together
             .into_iter()
-            .map(|(sight, played)| shown(sight, played))
+            .map(|(request, played)| shown(request, played))
             .collect::<Vec<_>>(),
         alone
     );

@@ -25,13 +25,13 @@ const PLAYERS: usize = 4;
 const CLIENTS: usize = 6;
 
 /// Where the program finds what it needs.
-struct Place {
+struct ProgramFiles {
     folder: TempDir,
     url: String,
     mint: TokenMint,
 }
 
-impl Place {
+impl ProgramFiles {
     async fn serve(&self) -> (Program, SocketAddr) {
         let key = self.folder.path().join("public.pem");
         std::fs::write(&key, self.mint.public_pem()).expect("write a file");
@@ -75,7 +75,7 @@ async fn nothing_that_was_acknowledged_is_lost_and_nothing_counts_twice(database
         Backend::Sqlite => format!("sqlite:{}/game.db", folder.path().display()),
         Backend::Postgres => database.url().to_owned(),
     };
-    let place = Place {
+    let files = ProgramFiles {
         folder,
         url,
         mint: TokenMint::random(),
@@ -83,10 +83,10 @@ async fn nothing_that_was_acknowledged_is_lost_and_nothing_counts_twice(database
     let is_pair = database.backend() == Backend::Postgres;
     let ledger = Arc::new(Ledger::default());
     let mut random = StdRng::from_rng(&mut rand::rng());
-    let (mut victim, mut grpc) = place.serve().await;
-    let mut other = if is_pair { Some(place.serve().await) } else { None };
+    let (mut victim, mut grpc) = files.serve().await;
+    let mut other = if is_pair { Some(files.serve().await) } else { None };
     let players: Vec<Player> = (0..PLAYERS)
-        .map(|index| Player::new(&place.mint, &format!("player{index}"), Clock::system().now(), grpc))
+        .map(|index| Player::new(&files.mint, &format!("player{index}"), Clock::system().now(), grpc))
         .collect();
     for _ in 0..rounds {
         let at_other = other.as_ref().map_or(grpc, |(_, address)| *address);
@@ -124,7 +124,7 @@ async fn nothing_that_was_acknowledged_is_lost_and_nothing_counts_twice(database
         while let Some(ended) = clients.join_next().await {
             ended.expect("a client to the end");
         }
-        (victim, grpc) = place.serve().await;
+        (victim, grpc) = files.serve().await;
         if let Some((second, address)) = other.take() {
             // The next one to die is the other one.
             other = Some((
@@ -141,7 +141,7 @@ async fn nothing_that_was_acknowledged_is_lost_and_nothing_counts_twice(database
         ledger.games().len()
     ));
     assert!(counted > 0, "no game came to an end that counts");
-    has_no_drift(&place.url);
+    has_no_drift(&files.url);
     victim.signal(Signal::Terminate);
     assert_eq!(victim.ended().await.code, Some(0));
 }

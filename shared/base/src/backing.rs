@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{StartError, clock::Clock, running::Running};
+use crate::{StartError, backoff::Backoff, clock::Clock, running::Running};
 
-/// Pause before retrying a start whose backing became unavailable.
-const OUTAGE_PAUSE: Duration = Duration::from_millis(250);
+/// Pauses before retrying a start whose backing became unavailable.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// Whatever a service cannot serve without. `()` means no dependency.
 pub trait Backing: Clone + Send + Sync + 'static {
@@ -40,6 +41,7 @@ pub async fn when_available<B: Backing, T, F: Future<Output = Result<T, StartErr
     stop: &CancellationToken,
     prepare: impl Fn() -> F,
 ) -> Result<Option<T>, StartError> {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     while backing.wait(stop).await {
         let Some(outcome) = stop.run_until_cancelled(prepare()).await else {
             break;
@@ -47,7 +49,7 @@ pub async fn when_available<B: Backing, T, F: Future<Output = Result<T, StartErr
         match outcome {
             Err(StartError::Outage(error)) => {
                 tracing::warn!(error, "the database went away during the start");
-                tokio::time::sleep(OUTAGE_PAUSE).await;
+                backoff.pause().await;
             }
             outcome => return outcome.map(Some),
         }

@@ -4,7 +4,9 @@
 //! Nothing in here opens a database, reads a token or serves an RPC.
 
 pub mod backing;
+pub mod backoff;
 pub mod clock;
+pub mod concurrency_limit;
 pub mod descriptors;
 pub mod error;
 pub mod ids;
@@ -12,7 +14,6 @@ mod jobs;
 pub mod listen;
 pub mod local;
 pub mod page;
-pub mod places;
 pub mod program;
 pub mod rate;
 pub mod running;

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use base::running::Running;
+use base::{backoff::Backoff, running::Running};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -24,9 +24,9 @@ use crate::{
 const FREE_LOOK: Duration = Duration::from_millis(50);
 /// Longest wait of a command for that.
 const FREE_PATIENCE: Duration = Duration::from_secs(30);
-/// From one try to the next while a service starts before its database; twice as long after each.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-const LONGEST_WAIT: Duration = Duration::from_secs(4);
+/// Pauses between attempts while a service waits for its database.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// Interval of the metrics of the pools.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
@@ -180,7 +180,7 @@ impl Db {
     /// Waits until the database answers and takes writes. False if `stop` was cancelled first.
     pub async fn wait_until_available(&self, stop: &CancellationToken) -> bool {
         let answers = async {
-            let mut wait = FIRST_WAIT;
+            let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
             let mut said = Vec::new();
             while let Err(error) = self.reach().await {
                 // Waiting does not help. What comes next says more of it.
@@ -195,8 +195,7 @@ impl Db {
                     tracing::warn!(%error, "waiting for the database");
                     said.push(why);
                 }
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(LONGEST_WAIT);
+                backoff.pause().await;
             }
         };
         stop.run_until_cancelled(answers).await.is_some()

@@ -65,7 +65,7 @@ pub use self::{
     notify::{Announced, Announcements, Notifications, announce, notify},
     open_error::OpenError,
     pooler_error::PoolerError,
-    prepared::{Cached, CachedDsl, Prepared, Words, prepared},
+    prepared::{Cached, CachedDsl, Prepared, Sql, prepared},
     settings::{DatabaseSettings, DatabaseUrl, ParseDatabaseUrlError},
     text_enum::UnknownText,
     time::DatabaseTime,

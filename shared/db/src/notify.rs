@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use base::backoff::Backoff;
 use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl as _;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
@@ -28,8 +29,9 @@ use uuid::Uuid;
 
 use super::{Conn, Raw, Result, conn::bounded, fail_over::read_only, postgres::Pool, prepared};
 
-const RECONNECT_FIRST: Duration = Duration::from_millis(100);
-const RECONNECT_LONGEST: Duration = Duration::from_secs(2);
+/// Pauses before the connection is tried again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A connection on which nothing comes is asked this often whether it lives.
 const PROBE: Duration = Duration::from_secs(5);
 /// Announcements that wait for one subscriber. Whoever falls further behind looks at everything.
@@ -296,14 +298,13 @@ async fn send(
             }
         }
         keys.clear();
-        let mut wait = RECONNECT_FIRST;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         while let Err(error) = sent(channel, &pool, &payload).await {
             if queue.is_closed() {
                 return;
             }
             tracing::debug!(channel, %error, "cannot announce; trying again");
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RECONNECT_LONGEST);
+            backoff.pause().await;
         }
     }
 }
@@ -324,12 +325,12 @@ async fn sent(channel: &'static str, pool: &Pool, payload: &str) -> Result<()> {
 
 /// Passes on what the server says, from one connection after the other.
 async fn listen(channel: &'static str, pool: Pool, hub: Weak<Shared>) {
-    let mut wait = RECONNECT_FIRST;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     while let Some(shared) = hub.upgrade() {
         let hub_now = Hub(shared);
         match listening(channel, &pool).await {
             Ok(mut conn) => {
-                wait = RECONNECT_FIRST;
+                backoff.reset();
                 hub_now.lost_touch(channel);
                 drop(hub_now);
                 loop {
@@ -359,8 +360,7 @@ async fn listen(channel: &'static str, pool: Pool, hub: Weak<Shared>) {
                 tracing::debug!(channel, %error, "cannot listen; trying again");
             }
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RECONNECT_LONGEST);
+        backoff.pause().await;
     }
 }
 

@@ -20,9 +20,9 @@ use diesel::{
 /// ```text
 /// prepared::<(Text, BigInt)>("SELECT login, wins FROM players WHERE id = ").bind::<Uuid, _>(id)
 /// ```
-pub fn prepared<ST>(text: impl Into<Cow<'static, str>>) -> Prepared<ST, Words> {
+pub fn prepared<ST>(text: impl Into<Cow<'static, str>>) -> Prepared<ST, Sql> {
     Prepared {
-        parts: Words(text.into()),
+        parts: Sql(text.into()),
         sql_type: PhantomData,
     }
 }
@@ -36,15 +36,15 @@ pub struct Prepared<ST, P> {
 
 /// A piece of text.
 #[derive(Clone, Debug)]
-pub struct Words(Cow<'static, str>);
+pub struct Sql(Cow<'static, str>);
 
 /// One piece after the other.
 #[derive(Clone, Copy, Debug)]
-pub struct Then<A, B>(A, B);
+pub struct Concat<A, B>(A, B);
 
 impl<ST, P> Prepared<ST, P> {
     /// Goes on with this value.
-    pub fn bind<T, V>(self, value: V) -> Prepared<ST, Then<P, V::Expression>>
+    pub fn bind<T, V>(self, value: V) -> Prepared<ST, Concat<P, V::Expression>>
     where
         T: SqlType + TypedExpressionType,
         V: AsExpression<T>,
@@ -53,31 +53,31 @@ impl<ST, P> Prepared<ST, P> {
     }
 
     /// Goes on with this text.
-    pub fn text(self, text: impl Into<Cow<'static, str>>) -> Prepared<ST, Then<P, Words>> {
-        self.and(Words(text.into()))
+    pub fn text(self, text: impl Into<Cow<'static, str>>) -> Prepared<ST, Concat<P, Sql>> {
+        self.and(Sql(text.into()))
     }
 
     /// Goes on with another piece.
-    pub fn then<T, B>(self, piece: Prepared<T, B>) -> Prepared<ST, Then<P, B>> {
+    pub fn then<T, B>(self, piece: Prepared<T, B>) -> Prepared<ST, Concat<P, B>> {
         self.and(piece.parts)
     }
 
-    fn and<B>(self, next: B) -> Prepared<ST, Then<P, B>> {
+    fn and<B>(self, next: B) -> Prepared<ST, Concat<P, B>> {
         Prepared {
-            parts: Then(self.parts, next),
+            parts: Concat(self.parts, next),
             sql_type: PhantomData,
         }
     }
 }
 
-impl<DB: Backend> QueryFragment<DB> for Words {
+impl<DB: Backend> QueryFragment<DB> for Sql {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         out.push_sql(&self.0);
         Ok(())
     }
 }
 
-impl<DB: Backend, A: QueryFragment<DB>, B: QueryFragment<DB>> QueryFragment<DB> for Then<A, B> {
+impl<DB: Backend, A: QueryFragment<DB>, B: QueryFragment<DB>> QueryFragment<DB> for Concat<A, B> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         self.0.walk_ast(out.reborrow())?;
         self.1.walk_ast(out)

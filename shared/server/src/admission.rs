@@ -1,8 +1,8 @@
-//! Places for calls: how many may be served at once, of each kind.
+//! ConcurrencyLimit for calls: how many may be served at once, of each kind.
 
 use base::{
+    concurrency_limit::ConcurrencyLimit,
     error::ErrorReply,
-    places::Places,
     shares::{Share, Shares},
 };
 use http::Request;
@@ -29,9 +29,9 @@ const STREAMS_PER_CONNECTION: u32 = 16;
 /// The places of a server.
 #[derive(Debug)]
 pub(super) struct Admission {
-    calls: Places,
+    calls: ConcurrencyLimit,
     /// Streams stay for long, and take no place from the other calls.
-    streams: Places,
+    streams: ConcurrencyLimit,
     reflection: OpenStreams,
     health: OpenStreams,
 }
@@ -39,21 +39,21 @@ pub(super) struct Admission {
 /// Streams that anybody may open, so that nobody may open all of them.
 #[derive(Debug)]
 struct OpenStreams {
-    places: Places,
+    places: ConcurrencyLimit,
     by_address: Shares<IpNet>,
     by_connection: Shares<u64>,
 }
 
 /// A place, which is free again when this is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct CallPermit {
     _permit: Option<OwnedSemaphorePermit>,
     _of_address: Option<Share<IpNet>>,
     _of_connection: Option<Share<u64>>,
 }
 
 #[cfg(test)]
-impl Place {
+impl CallPermit {
     /// A place that holds nothing but this.
     pub(super) fn of_test(share: Share<u64>) -> Self {
         Self {
@@ -80,13 +80,13 @@ impl Admission {
     ///
     /// A single health check needs none: a busy server is not a dead one, and restarting it would
     /// make things worse.
-    pub(super) fn admit<B>(&self, request: &Request<B>, is_stream: bool) -> Result<Place, ErrorReply> {
+    pub(super) fn admit<B>(&self, request: &Request<B>, is_stream: bool) -> Result<CallPermit, ErrorReply> {
         let path = request.uri().path();
         let admitted = if path.ends_with(REFLECTION) {
             self.reflection.take(request)
         } else if path.starts_with(HEALTH) {
             if !is_stream {
-                return Ok(Place::default());
+                return Ok(CallPermit::default());
             }
             self.health.take(request)
         } else if is_stream {
@@ -107,7 +107,7 @@ impl OpenStreams {
         }
     }
 
-    fn take<B>(&self, request: &Request<B>) -> Result<Place, ErrorReply> {
+    fn take<B>(&self, request: &Request<B>) -> Result<CallPermit, ErrorReply> {
         let extensions = request.extensions();
         let address: Option<&ClientAddress> = extensions.get();
         // A proxy brings many clients by one connection.
@@ -118,7 +118,7 @@ impl OpenStreams {
         let too_many = |of: &str| overloaded(format!("this {of} has too many open streams of this kind"));
         let of_connection = connection.map(|id| self.by_connection.take(id).ok_or_else(|| too_many("connection")));
         let of_address = address.map(|address| self.by_address.take(address).ok_or_else(|| too_many("address")));
-        Ok(Place {
+        Ok(CallPermit {
             _of_connection: of_connection.transpose()?,
             _of_address: of_address.transpose()?,
             ..take(&self.places)?
@@ -127,15 +127,15 @@ impl OpenStreams {
 }
 
 /// So many places for calls. To refuse half as many a second costs little beside them.
-fn places(count: u32) -> Places {
-    Places::new(count, count.div_ceil(2))
+fn places(count: u32) -> ConcurrencyLimit {
+    ConcurrencyLimit::new(count, count.div_ceil(2))
 }
 
-fn take(places: &Places) -> Result<Place, ErrorReply> {
+fn take(places: &ConcurrencyLimit) -> Result<CallPermit, ErrorReply> {
     match places.take() {
-        Ok(place) => Ok(Place {
+        Ok(place) => Ok(CallPermit {
             _permit: Some(place),
-            ..Place::default()
+            ..CallPermit::default()
         }),
         Err(wait) => Err(overloaded("the server is busy; try again in a moment").with_retry_after(wait)),
     }

@@ -60,7 +60,11 @@ impl GrpcServer<'_> {
 
         let mut infrastructure = Routes::new(health.service());
         if self.settings.reflection {
-            let sets = [self.descriptor_set, tonic_health::pb::FILE_DESCRIPTOR_SET];
+            let sets = [
+                self.descriptor_set,
+                proto::COMMON_FILE_DESCRIPTOR_SET,
+                tonic_health::pb::FILE_DESCRIPTOR_SET,
+            ];
             let reflection = || {
                 let builder = tonic_reflection::server::Builder::configure();
                 sets.iter().fold(builder, |builder, set| {

@@ -20,7 +20,7 @@ pub(super) fn complete(response: Response<Body>, id: &RequestId, dialect: Dialec
             let status = if status.get_details_error_info().is_some() {
                 status
             } else {
-                tonics_own(&status)
+                reworded(&status)
             };
             let mut details = status.get_error_details();
             details.set_request_info(id.as_str(), "");
@@ -36,7 +36,7 @@ pub(super) fn complete(response: Response<Body>, id: &RequestId, dialect: Dialec
 }
 
 /// Rewords an error that tonic made for the caller. Those that it calls INTERNAL are all about how it read the request.
-fn tonics_own(status: &Status) -> Status {
+fn reworded(status: &Status) -> Status {
     let (code, reason, message) = match status.code() {
         Code::Internal => (
             Code::InvalidArgument,

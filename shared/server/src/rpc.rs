@@ -32,7 +32,7 @@ use tracing::{Instrument as _, field::Empty};
 
 use super::{
     ServerSettings,
-    admission::{Admission, Place},
+    admission::{Admission, CallPermit},
     codes::code_of,
     deadline,
     message::{self, Arrival},
@@ -201,7 +201,7 @@ where
                     record.is_anonymous = record.rpc.is_public;
                     (respond(inner, request, timeout).await, place)
                 }
-                Err(reply) => (refused(reply), Place::default()),
+                Err(reply) => (refused(reply), CallPermit::default()),
             };
             let response = complete(response, &id, dialect);
             record.code = code(&response);
@@ -239,7 +239,7 @@ impl Shared {
         timeout: Duration,
         is_stream: bool,
         start: Instant,
-    ) -> Result<(Request<Body>, Place, Duration), ErrorReply> {
+    ) -> Result<(Request<Body>, CallPermit, Duration), ErrorReply> {
         if timeout.is_zero() {
             return Err(deadline::exceeded());
         }

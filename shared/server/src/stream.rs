@@ -32,7 +32,7 @@ use tonic::{
 };
 use tracing::{Instrument as _, Span};
 
-use super::{admission::Place, deadline, record::Record, request_id::RequestId, rest::Dialect};
+use super::{admission::CallPermit, deadline, record::Record, request_id::RequestId, rest::Dialect};
 
 /// How often a token's end is looked at: the clock may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(1);
@@ -75,7 +75,7 @@ enum State {
 struct Live {
     inner: Body,
     record: Record,
-    _place: Place,
+    _place: CallPermit,
 }
 
 impl StreamRules {
@@ -149,7 +149,7 @@ impl StreamBody {
         inner: Body,
         end: BoxFuture<'static, ErrorReply>,
         (id, record, span): (RequestId, Record, Span),
-        place: Place,
+        place: CallPermit,
     ) -> Self {
         let live = Live {
             inner,
@@ -254,7 +254,7 @@ mod tests {
     #[tokio::test]
     async fn who_takes_nothing_in_keeps_no_place_once_it_is_over() {
         let shares = Shares::new(1);
-        let place = Place::of_test(shares.take(1).expect("a place"));
+        let place = CallPermit::of_test(shares.take(1).expect("a place"));
         let (end, ended) = oneshot::channel();
         let ended = async { ended.await.expect("a reply") };
         let (id, record) = (RequestId::of(&HeaderMap::new()), Record::of_test());

@@ -44,13 +44,13 @@ struct State {
     held: usize,
     /// Numbers the moments at which calls made progress.
     moment: u64,
-    calls: BTreeMap<u64, Held>,
+    calls: BTreeMap<u64, UnfinishedCall>,
     addresses: HashMap<IpNet, Address>,
 }
 
 /// Bytes of one call, filed under the moment of its last progress.
 #[derive(Debug)]
-struct Held {
+struct UnfinishedCall {
     bytes: usize,
     address: Option<IpNet>,
     refused: CancellationToken,
@@ -99,7 +99,7 @@ impl Unfinished {
     pub(super) fn claim(&self, address: Option<IpNet>, bytes: usize) -> Option<Claim> {
         let refused = CancellationToken::new();
         let mut state = self.0.lock();
-        let held = Held {
+        let held = UnfinishedCall {
             bytes,
             address,
             refused: refused.clone(),
@@ -131,7 +131,7 @@ impl Claim {
         let Some(held) = state.remove(self.moment) else {
             return;
         };
-        self.moment = state.insert(Held { bytes, ..held });
+        self.moment = state.insert(UnfinishedCall { bytes, ..held });
         state.holds_more(self.address, bytes);
         state.holds_less(self.address, self.bytes);
         self.bytes = bytes;
@@ -199,7 +199,7 @@ impl Address {
 }
 
 impl State {
-    fn insert(&mut self, held: Held) -> u64 {
+    fn insert(&mut self, held: UnfinishedCall) -> u64 {
         self.moment += 1;
         self.used += held.bytes;
         if let Some(address) = held.address {
@@ -211,7 +211,7 @@ impl State {
         self.moment
     }
 
-    fn remove(&mut self, moment: u64) -> Option<Held> {
+    fn remove(&mut self, moment: u64) -> Option<UnfinishedCall> {
         let held = self.calls.remove(&moment)?;
         self.used -= held.bytes;
         if let Some(key) = held.address

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use access::view::{AccessView, Epoch, Position};
+use access::view::{AccessView, Epoch, FeedPosition};
 use base::clock::{Clock, Timestamp};
 use db::{Db, write_tx};
 use parking_lot::Mutex;
@@ -53,7 +53,7 @@ struct Tail {
     /// `None` until the database has answered, and while it takes no writes.
     head: Option<Head>,
     /// How far the log was read. Stays while the database takes no writes.
-    known: Option<Position>,
+    known: Option<FeedPosition>,
     recent: Arc<VecDeque<AccessEvent>>,
     /// Every event after this one is in `recent`.
     complete_after: i64,
@@ -63,7 +63,7 @@ struct Tail {
 
 #[derive(Clone, Copy, Debug)]
 struct Head {
-    position: Position,
+    position: FeedPosition,
     read_time: Timestamp,
     revocation_life: Duration,
 }
@@ -76,7 +76,7 @@ struct Marks(VecDeque<Mark>);
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {
-    position: Position,
+    position: FeedPosition,
     life: u64,
     at: Duration,
 }
@@ -87,7 +87,7 @@ pub(crate) struct FeedStream {
     tail: FeedTail,
     changes: watch::Receiver<Tail>,
     /// Renames and deletions up to here are known to the consumer.
-    known_names: Option<Position>,
+    known_names: Option<FeedPosition>,
     stage: Stage,
     /// The life of the log in which the reading began.
     life: u64,
@@ -96,8 +96,8 @@ pub(crate) struct FeedStream {
 #[derive(Debug)]
 enum Stage {
     /// Everything up to here was sent.
-    Snapshot(Option<Position>),
-    Live(Position),
+    Snapshot(Option<FeedPosition>),
+    Live(FeedPosition),
 }
 
 /// Why a reading ends. The consumer asks again.
@@ -284,7 +284,7 @@ impl FeedTail {
     }
 
     /// A reading for a consumer that stands here.
-    pub(crate) fn stream(&self, known: Option<Position>) -> FeedStream {
+    pub(crate) fn stream(&self, known: Option<FeedPosition>) -> FeedStream {
         let changes = self.state.subscribe();
         let life = changes.borrow().lives;
         FeedStream {
@@ -318,11 +318,11 @@ impl FeedStream {
         }
     }
 
-    async fn snapshot(&mut self, sent: Option<Position>) -> Result<WatchResponse, FeedEnded> {
+    async fn snapshot(&mut self, sent: Option<FeedPosition>) -> Result<WatchResponse, FeedEnded> {
         let mut conn = self.tail.db.scan().await?;
         let head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
         let sent = match sent {
-            None => Position {
+            None => FeedPosition {
                 epoch: head.epoch,
                 sequence: 0,
             },
@@ -338,7 +338,7 @@ impl FeedStream {
             // The numbers in between are of events that others have replaced.
             at = at.max(head.sequence);
         }
-        let at = Position {
+        let at = FeedPosition {
             epoch: head.epoch,
             sequence: at,
         };
@@ -367,7 +367,7 @@ impl FeedStream {
         })
     }
 
-    async fn live(&mut self, sent: Position) -> Result<WatchResponse, FeedEnded> {
+    async fn live(&mut self, sent: FeedPosition) -> Result<WatchResponse, FeedEnded> {
         // The task that sends lives as long as the process; should it end, there is nothing more to say.
         if self.changes.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -434,13 +434,13 @@ impl Marks {
 
 impl Mark {
     /// Whether the log that stands here now is the one that was seen, and has lost nothing since.
-    fn goes_on_in(&self, now: Position, life: u64) -> bool {
+    fn goes_on_in(&self, now: FeedPosition, life: u64) -> bool {
         self.life == life && self.position.epoch == now.epoch && self.position.sequence <= now.sequence
     }
 }
 
-const fn position_of(head: &FeedHead) -> Position {
-    Position {
+const fn position_of(head: &FeedHead) -> FeedPosition {
+    FeedPosition {
         epoch: head.epoch,
         sequence: head.sequence,
     }
@@ -483,12 +483,12 @@ fn limit(count: usize) -> i64 {
 }
 
 /// The place that a consumer names, if it is one.
-pub(crate) fn position(epoch: &str, sequence: i64) -> Result<Option<Position>, base::ids::ParseIdError> {
+pub(crate) fn position(epoch: &str, sequence: i64) -> Result<Option<FeedPosition>, base::ids::ParseIdError> {
     if epoch.is_empty() {
         return Ok(None);
     }
     let epoch: Epoch = epoch.parse()?;
-    Ok(Some(Position { epoch, sequence }))
+    Ok(Some(FeedPosition { epoch, sequence }))
 }
 
 #[cfg(test)]
@@ -499,7 +499,7 @@ mod tests {
 
     fn mark(epoch: Epoch, sequence: i64, minutes: u64) -> Mark {
         Mark {
-            position: Position { epoch, sequence },
+            position: FeedPosition { epoch, sequence },
             life: 0,
             at: Duration::from_mins(minutes),
         }

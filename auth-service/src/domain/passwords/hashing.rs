@@ -21,7 +21,7 @@ use argon2::{
         phc::{Output, ParamsString, PasswordHash, Salt},
     },
 };
-use base::places::Refusals;
+use base::concurrency_limit::Refusals;
 use metrics::histogram;
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};

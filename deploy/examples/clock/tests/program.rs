@@ -1,7 +1,7 @@
 //! The program beside an auth-service, as its users meet it.
 
 use testing::{
-    block_on,
+    block_on, contract,
     feed::{CLIENT_ID, CLIENT_SECRET, FakeAuth},
     program::{Program, Signal, serving},
     rpc::{channel, listener, reason, with_token},
@@ -12,6 +12,7 @@ use tonic_prost::ProstCodec;
 
 const CLOCK: &str = env!("CARGO_BIN_EXE_clock");
 const GET_TIME: &str = "/clock.v1.ClockService/GetTime";
+const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/clock.binpb"));
 const ANY_PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
 
 #[test]
@@ -48,6 +49,7 @@ fn it_tells_the_time_to_those_who_may_know_it() {
             (Code::PermissionDenied, "PERMISSION_DENIED")
         );
         assert_eq!(reason(&get_time(None).await.expect_err("nobody")), "TOKEN_MISSING");
+        contract::health_and_reflection_are_served(at.grpc, FILE_DESCRIPTOR_SET).await;
         program.signal(Signal::Terminate);
         assert_eq!(program.ended().await.code, Some(0));
     });

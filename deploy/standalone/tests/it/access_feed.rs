@@ -27,13 +27,13 @@ const FIRST_PASSWORD: &str = "the first of the administrator";
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789a";
 
 /// Room for the databases and secrets of both programs.
-pub(crate) struct Place {
+pub(crate) struct ServiceFiles {
     folder: TempDir,
     pub(crate) auth: SocketAddr,
     databases: [String; 2],
 }
 
-impl Place {
+impl ServiceFiles {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let databases = ["auth", "game"].map(|name| format!("sqlite:{}/{name}.db", folder.path().display()));
@@ -49,7 +49,7 @@ impl Place {
     }
 
     pub(crate) async fn on(folder: TempDir, databases: [String; 2]) -> Self {
-        let place = Self {
+        let files = Self {
             folder,
             databases,
             // Free when it was looked for; auth-service must come back to where it was.
@@ -63,9 +63,9 @@ impl Place {
             ("admin-password", FIRST_PASSWORD),
             ("server-secret", server_secret.expose_secret()),
         ] {
-            write_secret(place.path(name), text);
+            write_secret(files.path(name), text);
         }
-        place
+        files
     }
 
     fn path(&self, name: &str) -> String {
@@ -241,22 +241,22 @@ pub(crate) async fn end(program: Program) {
 #[test]
 fn a_deactivation_counts_at_once_and_whichever_program_is_started_again() {
     block_on(async {
-        let place = Place::new().await;
-        let auth = place.auth_service().await;
-        let (game, at) = place.game_service().await;
+        let files = ServiceFiles::new().await;
+        let auth = files.auth_service().await;
+        let (game, at) = files.game_service().await;
         serving(at).await;
 
-        let (ann, bob) = (place.register("ann").await, place.register("bob").await);
+        let (ann, bob) = (files.register("ann").await, files.register("bob").await);
         ann.reads_at(at).await.expect("let in");
         bob.reads_at(at).await.expect("let in");
-        place.deactivate(&ann).await;
+        files.deactivate(&ann).await;
         let took = ann.time_until_refused_at(at).await;
         assert!(took < Duration::from_secs(5), "{took:?}");
         bob.reads_at(at).await.expect("still let in");
 
         // A new process knows it from its first answer on.
         end(game).await;
-        let (game, at) = place.game_service().await;
+        let (game, at) = files.game_service().await;
         let first = async {
             loop {
                 match ann.reads_at(at).await {
@@ -274,11 +274,11 @@ fn a_deactivation_counts_at_once_and_whichever_program_is_started_again() {
         end(auth).await;
         ann.is_refused_at(at).await;
         bob.reads_at(at).await.expect("reads go on");
-        let auth = place.auth_service().await;
-        place.deactivate(&bob).await;
+        let auth = files.auth_service().await;
+        files.deactivate(&bob).await;
         bob.time_until_refused_at(at).await;
         ann.is_refused_at(at).await;
-        place.register("cleo").await.reads_at(at).await.expect("let in");
+        files.register("cleo").await.reads_at(at).await.expect("let in");
         end(game).await;
         end(auth).await;
     });

@@ -18,7 +18,7 @@ use testing::{
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 
-use crate::access_feed::{PASSWORD, Place, end};
+use crate::access_feed::{PASSWORD, ServiceFiles, end};
 
 const AHEAD: i64 = 2 * 3600;
 /// Used up only by a test that fails.
@@ -135,11 +135,11 @@ impl People {
 #[test]
 fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
     block_on(async {
-        let place = Place::new().await;
+        let files = ServiceFiles::new().await;
         let clock = WallClock::new();
-        let auth_program = place.auth_service_at(place.auth, &clock.environment()).await;
-        let auth = place.auth;
-        let (game_program, at) = place.game_service_of(auth, &clock.environment()).await;
+        let auth_program = files.auth_service_at(files.auth, &clock.environment()).await;
+        let auth = files.auth;
+        let (game_program, at) = files.game_service_of(auth, &clock.environment()).await;
         let game = at.grpc;
         testing::program::serving(game).await;
         let people = People::new(auth).await;
@@ -171,10 +171,10 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
         // auth-service starts with its purges, two hours ahead, and so does game-service with its snapshot.
         end(auth_program).await;
         clock.set(AHEAD);
-        let auth_program = place.auth_service_at(auth, &clock.environment()).await;
+        let auth_program = files.auth_service_at(auth, &clock.environment()).await;
         register(auth, "max").await;
         end(game_program).await;
-        let (game_program, at) = place.game_service_of(auth, &clock.environment()).await;
+        let (game_program, at) = files.game_service_of(auth, &clock.environment()).await;
         testing::program::serving(at.grpc).await;
         clock.set(0);
         people.are_as_they_were(auth, at.grpc).await;
@@ -203,17 +203,17 @@ async fn access_feed_messages(http: SocketAddr) -> String {
 #[test]
 fn one_replica_with_a_wrong_clock_makes_nobody_forget() {
     block_on(async {
-        let place = Place::on_postgres().await;
+        let files = ServiceFiles::on_postgres().await;
         let (right, wrong) = (WallClock::new(), WallClock::new());
-        let auth = place.auth;
-        let auth_program = place.auth_service_at(auth, &right.environment()).await;
+        let auth = files.auth;
+        let auth_program = files.auth_service_at(auth, &right.environment()).await;
         wrong.set(AHEAD);
         let other = listener().await.address();
         let people = People::new(auth).await;
         // It starts with its purges.
-        let wrong_program = place.auth_service_at(other, &wrong.environment()).await;
+        let wrong_program = files.auth_service_at(other, &wrong.environment()).await;
         // And this one follows it, by messages with a wrong time.
-        let (game_program, at) = place.game_service_of(other, &right.environment()).await;
+        let (game_program, at) = files.game_service_of(other, &right.environment()).await;
         testing::program::serving(at.grpc).await;
         people.are_as_they_were(auth, at.grpc).await;
         let later = register(auth, "ida").await;
@@ -239,12 +239,12 @@ fn one_replica_with_a_wrong_clock_makes_nobody_forget() {
 #[test]
 fn a_wrong_password_blocks_no_login_by_a_clock_that_is_behind() {
     block_on(async {
-        let place = Place::on_postgres().await;
+        let files = ServiceFiles::on_postgres().await;
         let (right, behind) = (WallClock::new(), WallClock::new());
-        let auth = place.auth;
-        let auth_program = place.auth_service_at(auth, &right.environment()).await;
+        let auth = files.auth;
+        let auth_program = files.auth_service_at(auth, &right.environment()).await;
         let other = listener().await.address();
-        let behind_program = place.auth_service_at(other, &behind.environment()).await;
+        let behind_program = files.auth_service_at(other, &behind.environment()).await;
         register(auth, "ann").await;
         for seconds in [-5, -3600] {
             behind.set(seconds);

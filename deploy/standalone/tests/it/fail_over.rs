@@ -25,7 +25,7 @@ use testing::{
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status, transport::Channel};
 
-use crate::access_feed::Place;
+use crate::access_feed::ServiceFiles;
 
 /// Used up only by a test that fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -144,15 +144,15 @@ async fn survives(is_synchronous: bool) {
     let hosts = format!("{},{}", primary.address(), standby.address());
     let databases = ["auth", "game"].map(|name| format!("postgres://postgres@{hosts}/{name}"));
     let folder = tempfile::tempdir().expect("a temporary directory");
-    let place = Place::on(folder, databases).await;
-    let _auth = place.auth_service().await;
-    let (_game, at) = place.game_service().await;
+    let files = ServiceFiles::on(folder, databases).await;
+    let _auth = files.auth_service().await;
+    let (_game, at) = files.game_service().await;
     serving(at).await;
 
     let record = Arc::<Record>::default();
     let (mut playing, mut rotating, mut people) = (Vec::new(), Vec::new(), Vec::new());
     for player in 0..PLAYERS {
-        let tokens = place.registered(&format!("ann{player}")).await.tokens.expect("tokens");
+        let tokens = files.registered(&format!("ann{player}")).await.tokens.expect("tokens");
         let client = GameServiceClient::new(channel(at));
         playing.push(tokio::spawn(play(
             client,
@@ -162,8 +162,8 @@ async fn survives(is_synchronous: bool) {
         )));
         people.push(tokens);
         if is_synchronous {
-            let tokens = place.registered(&format!("bob{player}")).await.tokens.expect("tokens");
-            let client = AuthServiceClient::new(channel(place.auth));
+            let tokens = files.registered(&format!("bob{player}")).await.tokens.expect("tokens");
+            let client = AuthServiceClient::new(channel(files.auth));
             rotating.push(tokio::spawn(rotate(client, tokens, Arc::clone(&record))));
         }
     }
@@ -225,7 +225,7 @@ async fn survives(is_synchronous: bool) {
     for session in rotating {
         people.push(session.await.expect("no rotation failed but by the outage"));
     }
-    let mut client = AuthServiceClient::new(channel(place.auth));
+    let mut client = AuthServiceClient::new(channel(files.auth));
     for tokens in people {
         let refresh_token = tokens.refresh_token;
         let refreshed = client

@@ -47,7 +47,7 @@ const ANY_PORTS: [&str; 8] = [
 ];
 
 /// Where a data folder may be made.
-struct Place {
+struct DataFolder {
     parent: TempDir,
 }
 
@@ -60,7 +60,7 @@ struct Banner {
     game_http: SocketAddr,
 }
 
-impl Place {
+impl DataFolder {
     fn new() -> Self {
         Self {
             parent: tempfile::tempdir().expect("a temporary directory"),
@@ -96,11 +96,11 @@ impl Place {
 
     /// Starts it once, and ends it.
     async fn with_data() -> Self {
-        let place = Self::new();
-        let program = place.start(&[]);
+        let folder = Self::new();
+        let program = folder.start(&[]);
         Banner::of(&program).await;
         end(program).await;
-        place
+        folder
     }
 
     /// The files in the data folder. SQLite's companion files come and go.
@@ -218,24 +218,24 @@ async fn execute(db: &Db, sql: &str) {
 #[test]
 fn the_first_start_makes_everything_and_the_second_finds_it() {
     block_on(async {
-        let place = Place::new();
-        let program = place.start(&[]);
+        let folder = DataFolder::new();
+        let program = folder.start(&[]);
         let banner = Banner::of(&program).await;
-        let folder = place.data().canonicalize().expect("the data folder");
-        assert!(banner.text.contains(&folder.display().to_string()), "{}", banner.text);
-        assert_eq!(mode(&folder), 0o700);
-        for entry in fs::read_dir(&folder).expect("the data folder") {
+        let data = folder.data().canonicalize().expect("the data folder");
+        assert!(banner.text.contains(&data.display().to_string()), "{}", banner.text);
+        assert_eq!(mode(&data), 0o700);
+        for entry in fs::read_dir(&data).expect("the data folder") {
             let path = entry.expect("a file").path();
             assert_eq!(mode(&path), 0o600, "{}", path.display());
         }
-        let names: Vec<String> = place.files().into_keys().collect();
+        let names: Vec<String> = folder.files().into_keys().collect();
         for name in ["admin-password", "auth.db", "game.db", "server-secret"] {
             assert!(names.iter().any(|made| made == name), "{name} is not in {names:?}");
         }
         for http in [banner.auth_http, banner.game_http] {
             assert_eq!(get(http, "/readyz").await.0, 200);
         }
-        let password = place.admin_password();
+        let password = folder.admin_password();
         let told = banner.text.contains("First administrator: login admin, password in ");
         assert!(told && !banner.text.contains(&password), "no terminal: {}", banner.text);
         let (admin, keys) = (banner.admin(&password).await, banner.jwks().await);
@@ -243,7 +243,7 @@ fn the_first_start_makes_everything_and_the_second_finds_it() {
         refused.expect_err("nobody asked for a demo");
         end(program).await;
 
-        let program = place.start(&[]);
+        let program = folder.start(&[]);
         let banner = Banner::of(&program).await;
         assert!(!banner.text.contains("administrator"), "{}", banner.text);
         assert_eq!(banner.admin(&password).await, admin);
@@ -255,11 +255,11 @@ fn the_first_start_makes_everything_and_the_second_finds_it() {
 #[test]
 fn a_given_password_is_the_first_administrators() {
     block_on(async {
-        let place = Place::new();
-        let program = place.start(&["--bootstrap-admin-password", NEW_PASSWORD]);
+        let folder = DataFolder::new();
+        let program = folder.start(&["--bootstrap-admin-password", NEW_PASSWORD]);
         let banner = Banner::of(&program).await;
         assert!(!banner.text.contains("administrator"), "{}", banner.text);
-        assert!(!place.data().join("admin-password").exists());
+        assert!(!folder.data().join("admin-password").exists());
         banner.admin(NEW_PASSWORD).await;
         end(program).await;
     });
@@ -268,22 +268,22 @@ fn a_given_password_is_the_first_administrators() {
 #[test]
 fn the_first_login_changes_the_password_and_the_kept_one_is_deleted_at_once() {
     block_on(async {
-        let place = Place::new();
-        let program = place.start_attended(&[]);
+        let folder = DataFolder::new();
+        let program = folder.start_attended(&[]);
         let banner = Banner::of(&program).await;
         assert!(banner.text.contains("new_password"), "{}", banner.text);
-        let password = place.admin_password();
+        let password = folder.admin_password();
         let refused = banner
             .login("admin", &password)
             .await
             .expect_err("a temporary password");
         assert_eq!(reason(&refused), "PASSWORD_CHANGE_REQUIRED");
         banner.change_at_login("admin", &password, NEW_PASSWORD).await;
-        until_gone(&place.data().join("admin-password")).await;
+        until_gone(&folder.data().join("admin-password")).await;
         banner.admin(NEW_PASSWORD).await;
         end(program).await;
 
-        let program = place.start_attended(&[]);
+        let program = folder.start_attended(&[]);
         Banner::of(&program).await.admin(NEW_PASSWORD).await;
         end(program).await;
     });
@@ -292,24 +292,24 @@ fn the_first_login_changes_the_password_and_the_kept_one_is_deleted_at_once() {
 #[test]
 fn a_kept_password_that_was_changed_meanwhile_is_deleted_at_the_next_start() {
     block_on(async {
-        let place = Place::new();
-        let program = place.start(&["--demo"]);
+        let folder = DataFolder::new();
+        let program = folder.start(&["--demo"]);
         let banner = Banner::of(&program).await;
-        let password = place.admin_password();
+        let password = folder.admin_password();
         banner.admin(&password).await;
         end(program).await;
 
-        let program = place.start(&[]);
+        let program = folder.start(&[]);
         Banner::of(&program).await.admin(&password).await;
         end(program).await;
-        assert_eq!(place.admin_password(), password, "it is still good");
+        assert_eq!(folder.admin_password(), password, "it is still good");
 
         let change = "UPDATE users SET password_hash = (SELECT password_hash FROM users WHERE login = 'demo') \
                       WHERE login = 'admin'";
-        execute(&place.database("auth").await, change).await;
-        let program = place.start(&[]);
+        execute(&folder.database("auth").await, change).await;
+        let program = folder.start(&[]);
         Banner::of(&program).await.admin("demo-password").await;
-        until_gone(&place.data().join("admin-password")).await;
+        until_gone(&folder.data().join("admin-password")).await;
         end(program).await;
     });
 }
@@ -317,20 +317,20 @@ fn a_kept_password_that_was_changed_meanwhile_is_deleted_at_the_next_start() {
 #[test]
 fn secrets_that_others_can_read_or_have_put_there_are_refused() {
     block_on(async {
-        let place = Place::with_data().await;
-        let file = place.data().join("server-secret");
+        let folder = DataFolder::with_data().await;
+        let file = folder.data().join("server-secret");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("its mode");
-        let ended = place.refused().await;
+        let ended = folder.refused().await;
         let line = ended.only_line(1);
         assert!(
             line.contains("chmod g-w,o-rwx ") && line.contains("server-secret"),
             "{line}"
         );
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("its mode");
-        let aside = place.parent.path().join("aside");
+        let aside = folder.parent.path().join("aside");
         fs::rename(&file, &aside).expect("take it away");
         std::os::unix::fs::symlink(&aside, &file).expect("a link");
-        let ended = place.refused().await;
+        let ended = folder.refused().await;
         let line = ended.only_line(1);
         assert!(line.contains("it is a link"), "{line}");
     });
@@ -339,10 +339,13 @@ fn secrets_that_others_can_read_or_have_put_there_are_refused() {
 #[test]
 fn games_go_on_when_the_secret_of_game_service_is_rotated() {
     block_on(async {
-        let place = Place::new();
-        let program = place.start(&[]);
+        let folder = DataFolder::new();
+        let program = folder.start(&[]);
         let banner = Banner::of(&program).await;
-        let login = banner.login("admin", &place.admin_password()).await.expect("logged in");
+        let login = banner
+            .login("admin", &folder.admin_password())
+            .await
+            .expect("logged in");
         let token = login.tokens.expect("tokens").access_token;
         let mut accounts = ServiceAccountServiceClient::new(channel(banner.auth_grpc));
         let rotate = RotateServiceAccountSecretRequest {
@@ -387,10 +390,10 @@ fn games_go_on_when_the_secret_of_game_service_is_rotated() {
 #[test]
 fn the_demo_is_added_once() {
     block_on(async {
-        let place = Place::new();
+        let folder = DataFolder::new();
         let mut leaderboards = Vec::new();
         for words in ["Demo: added 4 players", "there already"] {
-            let program = place.start(&["--demo"]);
+            let program = folder.start(&["--demo"]);
             let banner = Banner::of(&program).await;
             assert!(banner.text.contains(words), "{}", banner.text);
             assert!(
@@ -414,10 +417,10 @@ fn the_demo_is_added_once() {
 #[test]
 fn a_taken_port_is_named_and_nothing_is_made() {
     block_on(async {
-        let place = Place::new();
+        let folder = DataFolder::new();
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("its address").to_string();
-        let data = place.data();
+        let data = folder.data();
         for setting in [
             "--auth-listen",
             "--auth-http-listen",
@@ -443,30 +446,30 @@ fn a_taken_port_is_named_and_nothing_is_made() {
 #[test]
 fn a_folder_that_cannot_be_made_is_named() {
     block_on(async {
-        let place = Place::new();
-        fs::write(place.data(), "a file").expect("write a file");
-        let ended = place.refused().await;
+        let folder = DataFolder::new();
+        fs::write(folder.data(), "a file").expect("write a file");
+        let ended = folder.refused().await;
         let line = ended.only_line(1);
         assert!(
             line.starts_with("cannot use the data folder") && line.contains("(--data-dir)"),
             "{line}"
         );
-        assert_eq!(fs::read_to_string(place.data()).expect("the file"), "a file");
+        assert_eq!(fs::read_to_string(folder.data()).expect("the file"), "a file");
     });
 }
 
 #[test]
 fn a_folder_serves_one_process() {
     block_on(async {
-        let place = Place::new();
-        let program = place.start(&[]);
+        let folder = DataFolder::new();
+        let program = folder.start(&[]);
         let banner = Banner::of(&program).await;
-        let files = place.files();
-        let ended = place.refused().await;
+        let files = folder.files();
+        let ended = folder.refused().await;
         let line = ended.only_line(1);
         assert!(line.ends_with("(--data-dir) is in use by another process"), "{line}");
-        assert_eq!(place.files(), files);
-        banner.admin(&place.admin_password()).await;
+        assert_eq!(folder.files(), files);
+        banner.admin(&folder.admin_password()).await;
         end(program).await;
     });
 }
@@ -475,21 +478,21 @@ fn a_folder_serves_one_process() {
 fn databases_of_a_newer_version_are_left_alone() {
     block_on(async {
         for name in ["auth", "game"] {
-            let place = Place::with_data().await;
+            let folder = DataFolder::with_data().await;
             let later = "INSERT INTO __diesel_schema_migrations (version) VALUES ('29990101000000')";
-            execute(&place.database(name).await, later).await;
-            let files = place.files();
-            let ended = place.refused().await;
+            execute(&folder.database(name).await, later).await;
+            let files = folder.files();
+            let ended = folder.refused().await;
             let line = ended.only_line(1);
             assert!(
                 line.contains("the database was made by a newer version of this program"),
                 "{line}"
             );
-            assert_eq!(place.files(), files);
+            assert_eq!(folder.files(), files);
             let earlier = "DELETE FROM __diesel_schema_migrations WHERE version = '29990101000000'";
-            execute(&place.database(name).await, earlier).await;
-            let program = place.start(&[]);
-            Banner::of(&program).await.admin(&place.admin_password()).await;
+            execute(&folder.database(name).await, earlier).await;
+            let program = folder.start(&[]);
+            Banner::of(&program).await.admin(&folder.admin_password()).await;
         }
     });
 }
@@ -497,18 +500,18 @@ fn databases_of_a_newer_version_are_left_alone() {
 #[test]
 fn a_lost_server_secret_is_not_replaced() {
     block_on(async {
-        let place = Place::with_data().await;
-        let secret = place.data().join("server-secret");
-        let aside = place.parent.path().join("aside");
+        let folder = DataFolder::with_data().await;
+        let secret = folder.data().join("server-secret");
+        let aside = folder.parent.path().join("aside");
         fs::rename(&secret, &aside).expect("take it away");
-        let files = place.files();
-        let ended = place.refused().await;
+        let files = folder.files();
+        let ended = folder.refused().await;
         let line = ended.only_line(1);
         assert!(line.ends_with("server-secret is missing; put it back"), "{line}");
-        assert_eq!(place.files(), files);
+        assert_eq!(folder.files(), files);
 
         write_secret(&secret, "c2hvcnQ=");
-        let ended = place.refused().await;
+        let ended = folder.refused().await;
         let line = ended.only_line(1);
         assert!(
             line.contains("server-secret: a server secret is one line") && !line.contains("c2hvcnQ="),
@@ -516,29 +519,29 @@ fn a_lost_server_secret_is_not_replaced() {
         );
 
         fs::copy(&aside, &secret).expect("put it back");
-        let program = place.start(&[]);
-        Banner::of(&program).await.admin(&place.admin_password()).await;
+        let program = folder.start(&[]);
+        Banner::of(&program).await.admin(&folder.admin_password()).await;
     });
 }
 
 #[test]
 fn bad_settings_end_it_with_64() {
     block_on(async {
-        let place = Place::new();
+        let folder = DataFolder::new();
         for arguments in [
             &["--nothing"][..],
             &["--auth-listen", "nowhere"],
             &["--leaderboard-min-games", "0"],
             &["--demo", "--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"],
         ] {
-            let data = place.data();
+            let data = folder.data();
             let own = ["--data-dir", data.to_str().expect("UTF-8")];
             Program::start(STANDALONE, [&own[..], arguments].concat())
                 .ended()
                 .await
                 .bad_setting();
         }
-        assert!(!place.data().exists());
+        assert!(!folder.data().exists());
         Program::start(STANDALONE, ["--help"])
             .ended()
             .await

@@ -8,7 +8,7 @@ use tonic::{Code, transport::Channel};
 
 use super::{
     credentials::Tokens,
-    error::{FollowError, around, is_refusal},
+    error::{FollowError, backoff, is_refusal},
 };
 use crate::policy::{Policies, SUPERUSER};
 
@@ -50,7 +50,7 @@ impl Declaration {
 
     /// Declares them, as often as it takes until auth-service answers.
     pub(super) async fn declare(self) {
-        let mut failures = 0;
+        let mut backoff = backoff();
         while let Err(error) = self.try_once().await {
             if let FollowError::Declaration(status) = &error {
                 match status.code() {
@@ -70,10 +70,11 @@ impl Declaration {
                     _ => {}
                 }
             }
-            failures += 1;
+            let pause = error.pause(&mut backoff);
+            let failures = backoff.failures();
             // That auth-service is out of reach is said where the feed is followed.
             tracing::debug!(%error, failures, "cannot declare the permissions of this service yet");
-            sleep(around(error.wait(failures))).await;
+            sleep(pause).await;
         }
     }
 

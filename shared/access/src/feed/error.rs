@@ -2,15 +2,16 @@
 
 use std::{io, time::Duration};
 
+use base::backoff::Backoff;
 use tonic::{Code, Status};
 
 use crate::view::FeedError;
 
-/// Before the first new try; twice as long before each further one.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LAST: Duration = Duration::from_secs(2);
-/// Between tries with credentials that were refused: they count as attempts.
-const RETRY_REFUSED: Duration = Duration::from_secs(10);
+/// Pauses before auth-service is tried again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Pause after refused credentials, which auth-service counts as failed attempts.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why there is no stream.
 #[derive(Debug, thiserror::Error)]
@@ -39,26 +40,29 @@ pub(super) enum FollowError {
 }
 
 impl FollowError {
-    /// The time before the next try after so many failures in a row.
-    pub(super) fn wait(&self, failures: u32) -> Duration {
-        match self {
-            Self::Token(status) if is_refusal(status) => RETRY_REFUSED,
-            // Unlike a refused token, which is replaced.
-            Self::Stream(status) if is_refusal(status) && status.code() != Code::Unauthenticated => RETRY_REFUSED,
-            _ => {
-                let doubled = 1_u32 << failures.saturating_sub(1).min(10);
-                RETRY_FIRST.saturating_mul(doubled).min(RETRY_LAST)
-            }
+    /// Counts this failure and returns the time until the next attempt.
+    pub(super) fn pause(&self, backoff: &mut Backoff) -> Duration {
+        let pause = backoff.next_pause();
+        let is_refused = match self {
+            Self::Token(status) => is_refusal(status),
+            // A refused token is replaced at once.
+            Self::Stream(status) => is_refusal(status) && status.code() != Code::Unauthenticated,
+            _ => false,
+        };
+        if is_refused {
+            REFUSED_PAUSE.mul_f64(rand::random_range(0.5..=1.0))
+        } else {
+            pause
         }
     }
 }
 
-/// Half of `wait` to all of it, so that services which lost auth-service together do not come back together.
-pub(super) fn around(wait: Duration) -> Duration {
-    wait.mul_f64(rand::random_range(0.5..=1.0))
+/// The back-off of everything that waits for auth-service.
+pub(super) fn backoff() -> Backoff {
+    Backoff::new(FIRST_PAUSE, LONGEST_PAUSE)
 }
 
-/// Words a status for an operator.
+/// Sql a status for an operator.
 fn told(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }

@@ -4,7 +4,7 @@
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
-use base::running::Running;
+use base::{backoff::Backoff, running::Running};
 use proto::auth::v1::{WatchRequest, WatchResponse, access_feed_service_client::AccessFeedServiceClient};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Code, Streaming, transport::Channel};
@@ -13,7 +13,7 @@ use super::{
     NameFeed, ServiceCredentials,
     credentials::Tokens,
     declare::Declaration,
-    error::{FollowError, around},
+    error::{FollowError, backoff},
     names, silence_report,
 };
 use crate::{
@@ -79,7 +79,7 @@ impl Follower {
             tokens,
             view,
             names: self.names.map(Arc::new),
-            failures: 0,
+            backoff: backoff(),
         };
         let stop = running.stop_token().clone();
         running.spawn("access feed", async move {
@@ -94,8 +94,7 @@ struct Following {
     tokens: Arc<Tokens>,
     view: AccessView,
     names: Option<Arc<NameFeed>>,
-    /// In a row.
-    failures: u32,
+    backoff: Backoff,
 }
 
 impl Following {
@@ -134,12 +133,12 @@ impl Following {
         let renew_at = live.renew_at;
         match timeout_at(renew_at, live.follow()).await {
             Err(_elapsed) => {
-                self.failures = 0;
+                self.backoff.reset();
                 Some(live)
             }
             Ok(error) => {
                 if live.since.elapsed() >= STEADY {
-                    self.failures = 0;
+                    self.backoff.reset();
                 }
                 self.failed(&error).await;
                 None
@@ -152,7 +151,8 @@ impl Following {
             match self.open().await {
                 Ok(live) => {
                     let sequence = self.view.position().map_or(0, |position| position.sequence);
-                    tracing::info!(sequence, failures = self.failures, "following the access feed");
+                    let failures = self.backoff.failures();
+                    tracing::info!(sequence, failures, "following the access feed");
                     return live;
                 }
                 Err(error) => self.failed(&error).await,
@@ -188,9 +188,10 @@ impl Following {
 
     /// Says what happened, and waits before the next try.
     async fn failed(&mut self, error: &FollowError) {
-        self.failures = self.failures.saturating_add(1);
+        let pause = error.pause(&mut self.backoff);
+        let failures = self.backoff.failures();
         // The first in a row, and then fewer and fewer.
-        if self.failures.is_power_of_two() {
+        if failures.is_power_of_two() {
             match error {
                 FollowError::Token(status) if status.code() == Code::Unauthenticated => tracing::error!(
                     %error,
@@ -200,7 +201,7 @@ impl Following {
                     %error,
                     "give the service account the role `service`; what needs the access feed waits for it"
                 ),
-                _ => tracing::warn!(%error, failures = self.failures, "cannot follow the access feed; trying again"),
+                _ => tracing::warn!(%error, failures, "cannot follow the access feed; trying again"),
             }
         }
         // A token that was revoked is replaced at the next try.
@@ -209,7 +210,7 @@ impl Following {
         {
             self.tokens.forget().await;
         }
-        sleep(around(error.wait(self.failures))).await;
+        sleep(pause).await;
     }
 }
 

@@ -8,7 +8,7 @@ use base::ids::UserId;
 use proto::auth::v1::{WatchResponse, access_event::Event};
 use tokio::sync::mpsc;
 
-use crate::view::{Epoch, Position};
+use crate::view::{Epoch, FeedPosition};
 
 /// What became of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum NameChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameChanges {
     /// To be kept once the changes are.
-    pub position: Position,
+    pub position: FeedPosition,
     /// The changes by their sequence, in order.
     pub changes: Vec<(i64, NameChange)>,
 }
@@ -31,7 +31,7 @@ pub struct NameChanges {
 /// Where the changes go.
 #[derive(Debug)]
 pub struct NameFeed {
-    pub(super) after: Option<Position>,
+    pub(super) after: Option<FeedPosition>,
     sender: mpsc::UnboundedSender<NameChanges>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Collected(Vec<(i64, NameChange)>);
 
 impl NameFeed {
     /// For a service that knows all changes up to this position. Gives where they come out: each at least once, in the order of each stream.
-    pub fn new(after: Option<Position>) -> (Self, mpsc::UnboundedReceiver<NameChanges>) {
+    pub fn new(after: Option<FeedPosition>) -> (Self, mpsc::UnboundedReceiver<NameChanges>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self { after, sender }, receiver)
     }
@@ -67,7 +67,7 @@ impl NameFeed {
         }
         // An error means that the service ends.
         let _ = self.sender.send(NameChanges {
-            position: Position {
+            position: FeedPosition {
                 epoch,
                 sequence: message.sequence,
             },
@@ -121,7 +121,7 @@ mod tests {
         assert!(changes.try_recv().is_err());
         feed.pass_on(&last, &mut collected);
         let expected = NameChanges {
-            position: Position { epoch, sequence: 9 },
+            position: FeedPosition { epoch, sequence: 9 },
             changes: vec![
                 (3, NameChange::Renamed(ann, "anna".to_owned())),
                 (9, NameChange::Deleted(bob)),

@@ -14,12 +14,12 @@ const ALL: &str = "all";
 /// The permissions that each role holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
-    by_role: HashMap<String, Held>,
+    by_role: HashMap<String, RolePermissions>,
 }
 
 /// The permissions of one role: actions by resource, so that a look-up takes no memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Held {
+struct RolePermissions {
     actions: HashMap<String, HashSet<String>>,
 }
 
@@ -41,7 +41,7 @@ impl Grants {
 
     /// Lets the role hold exactly these permissions, written `resource:action`. Anything else among them grants nothing.
     pub fn set<'a>(&mut self, role: impl Into<String>, permissions: impl IntoIterator<Item = &'a str>) {
-        let mut held = Held::default();
+        let mut held = RolePermissions::default();
         for (resource, action) in permissions.into_iter().filter_map(|name| name.split_once(':')) {
             held.insert(resource, action);
         }
@@ -68,7 +68,7 @@ impl Grants {
     }
 }
 
-impl Held {
+impl RolePermissions {
     fn insert(&mut self, resource: &str, action: &str) {
         self.actions
             .entry(resource.to_owned())

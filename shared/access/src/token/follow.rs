@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use base::backoff::Backoff;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{KeySet, KeySource};
 
-/// After the first failure in a row; twice as long after each further one.
-const RETRY_FIRST: Duration = Duration::from_millis(250);
+/// The pause after the first failure in a row. Later ones grow up to the time between two refreshes.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// The longest wait between two tries while there are no keys at all, and so nothing can be served.
-const RETRY_UNLOADED: Duration = Duration::from_secs(5);
+/// The longest pause while there are no keys at all, so that no token can be verified.
+const LONGEST_PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(5);
 
 /// The shortest time from one reload for a token's unknown `kid` to the next. Anybody can send such a token.
 const BETWEEN_EARLY_RELOADS: Duration = Duration::from_secs(30);
@@ -29,7 +30,7 @@ impl KeySource {
     async fn keep_fresh(self, keys: &KeySet, refresh: Duration) {
         let mut unknown_kids = keys.unknown_kids();
         let mut early_from = Instant::now();
-        let mut failures = 0;
+        let mut backoff = Backoff::new(FIRST_PAUSE, refresh);
         // A file may have been loaded already.
         let mut next = Instant::now()
             + if keys.is_empty() {
@@ -40,7 +41,7 @@ impl KeySource {
         loop {
             let unknown_kid = async {
                 // While loads fail they are repeated anyway.
-                if failures > 0 || unknown_kids.changed().await.is_err() {
+                if backoff.failures() > 0 || unknown_kids.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
                 sleep_until(early_from).await;
@@ -56,20 +57,19 @@ impl KeySource {
             unknown_kids.mark_unchanged();
             let wait = match self.load().await {
                 Ok(loaded) => {
-                    failures = 0;
+                    backoff.reset();
                     keys.replace(loaded);
                     refresh
                 }
                 Err(error) => {
-                    let most = if keys.is_empty() {
-                        RETRY_UNLOADED.min(refresh)
-                    } else {
-                        refresh
-                    };
-                    let wait = RETRY_FIRST.saturating_mul(1 << failures.min(20)).min(most);
-                    failures += 1;
+                    let pause = backoff.next_pause();
+                    let failures = backoff.failures();
                     tracing::warn!(%error, failures, "cannot load the verification keys; trying again");
-                    wait
+                    if keys.is_empty() {
+                        pause.min(LONGEST_PAUSE_WITHOUT_KEYS)
+                    } else {
+                        pause
+                    }
                 }
             };
             next = Instant::now() + around(wait);

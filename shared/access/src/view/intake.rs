@@ -12,8 +12,8 @@ use proto::auth::v1::WatchResponse;
 
 use super::{
     error::FeedError,
-    known::{Effect, Keep, Known},
-    position::{Epoch, Position},
+    feed_state::{Effect, FeedState, Keep},
+    position::{Epoch, FeedPosition},
     shared::Shared,
 };
 use crate::token::Jwks;
@@ -22,7 +22,7 @@ use crate::token::Jwks;
 pub struct AccessIntake {
     shared: Arc<Shared>,
     /// Where the view stood before the stream was asked for.
-    from: Option<Position>,
+    from: Option<FeedPosition>,
     stage: Stage,
 }
 
@@ -34,7 +34,7 @@ enum Stage {
 }
 
 struct Collected {
-    known: Known,
+    known: FeedState,
     keys: Option<Jwks>,
     /// Time at which the last part was sent, by the server's clock.
     server_time: Option<Timestamp>,
@@ -166,7 +166,7 @@ impl AccessIntake {
 impl Collected {
     fn new(epoch: Epoch) -> Self {
         Self {
-            known: Known::beginning(epoch),
+            known: FeedState::beginning(epoch),
             keys: None,
             server_time: None,
             is_complete: false,
@@ -182,7 +182,7 @@ impl Collected {
                 self.keys = Some(keys);
             }
         }
-        self.known.position = Some(Position {
+        self.known.position = Some(FeedPosition {
             epoch,
             sequence: message.sequence,
         });

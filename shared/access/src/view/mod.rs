@@ -5,8 +5,8 @@
 //! feed into the [`AccessView`].
 
 mod error;
+mod feed_state;
 mod intake;
-mod known;
 mod position;
 mod shared;
 mod silence_rule;
@@ -17,9 +17,9 @@ mod view;
 
 pub use self::{
     error::FeedError,
+    feed_state::LostRevocations,
     intake::AccessIntake,
-    known::LostRevocations,
-    position::{Epoch, EpochKind, Position},
+    position::{Epoch, EpochKind, FeedPosition},
     silence_rule::{OnSilence, SilenceRule, SilenceSettings},
     view::{AccessView, Refused},
 };

@@ -15,7 +15,7 @@ pub type Epoch = Id<EpochKind>;
 
 /// How far a consumer of the feed has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct FeedPosition {
     /// In which life of the feed.
     pub epoch: Epoch,
     /// The last change that it knows, from 0.

@@ -6,7 +6,7 @@ use base::{clock::Clock, telemetry};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::{sync::watch, time::Instant};
 
-use super::known::Known;
+use super::feed_state::FeedState;
 use crate::token::{Jwks, KeySet};
 
 /// How often the feed went back to before what was known.
@@ -25,7 +25,7 @@ pub(super) struct Shared {
 }
 
 pub(super) struct State {
-    pub(super) known: Known,
+    pub(super) known: FeedState,
     pub(super) withdrawn: Withdrawn,
     pub(super) heard: Instant,
 }
@@ -51,7 +51,7 @@ pub(super) fn describe_metrics() {
 }
 
 impl Shared {
-    pub(super) fn new(known: Known, keys: KeySet, clock: Clock, follows: bool) -> Self {
+    pub(super) fn new(known: FeedState, keys: KeySet, clock: Clock, follows: bool) -> Self {
         let state = State {
             known,
             withdrawn: Withdrawn::default(),

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::{
     AccessIntake,
-    known::{Known, LostRevocations},
-    position::Position,
+    feed_state::{FeedState, LostRevocations},
+    position::FeedPosition,
     shared::{self, Shared},
     silence_rule::SilenceRule,
 };
@@ -36,14 +36,14 @@ pub enum Refused {
 impl AccessView {
     /// The view of a service that has keys alone, which somebody else fills in: it goes by these grants, and hears of no revocations.
     pub fn offline(keys: KeySet, grants: Grants) -> Self {
-        Self::new(Known::of(grants), keys, Clock::system(), false)
+        Self::new(FeedState::of(grants), keys, Clock::system(), false)
     }
 
     /// The view of a service that follows the feed, and takes its keys from there. Until the first snapshot nothing is allowed.
     /// Revocations are kept by this clock's monotonic side.
     pub fn following(keys: KeySet, clock: Clock) -> Self {
         shared::describe_metrics();
-        Self::new(Known::default(), keys, clock, true)
+        Self::new(FeedState::default(), keys, clock, true)
     }
 
     /// The same view, with this rule for a silent feed in this clone and those made of it.
@@ -100,7 +100,7 @@ impl AccessView {
     }
 
     /// How far the view has come; nothing before the first snapshot.
-    pub fn position(&self) -> Option<Position> {
+    pub fn position(&self) -> Option<FeedPosition> {
         self.shared.read().known.position
     }
 
@@ -152,7 +152,7 @@ impl AccessView {
         }
     }
 
-    fn new(known: Known, keys: KeySet, clock: Clock, follows: bool) -> Self {
+    fn new(known: FeedState, keys: KeySet, clock: Clock, follows: bool) -> Self {
         Self {
             shared: Arc::new(Shared::new(known, keys, clock, follows)),
             silence: SilenceRule::default(),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use base::{
-    places::Places,
+    concurrency_limit::ConcurrencyLimit,
     shares::{Share, Shares},
     telemetry::metrics::InHand,
 };
@@ -22,7 +22,7 @@ const REFUSED: &str = "server_connections_refused_total";
 #[derive(Debug)]
 pub(crate) struct ConnectionLimits {
     port: &'static str,
-    total: Places,
+    total: ConcurrencyLimit,
     by_address: Shares<IpNet>,
     trusted: Vec<IpNet>,
     open: Gauge,
@@ -47,7 +47,7 @@ impl ConnectionLimits {
         metrics::counter!(REFUSED, "port" => port, "reason" => "total").increment(0);
         Self {
             port,
-            total: Places::new(settings.max_connections, 1),
+            total: ConcurrencyLimit::new(settings.max_connections, 1),
             by_address: Shares::new(settings.max_connections_per_address),
             trusted: settings.trusted_proxies.clone(),
             open: metrics::gauge!(OPEN, "port" => port),

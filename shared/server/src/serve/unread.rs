@@ -17,10 +17,10 @@ const OF_STREAM: usize = 10 * 1024;
 
 /// The budget of a port. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Unread(Arc<Mutex<Held>>);
+pub(super) struct Unread(Arc<Mutex<Usage>>);
 
 #[derive(Debug, Default)]
-struct Held {
+struct Usage {
     total: usize,
     by_client: HashMap<IpNet, usize>,
 }
@@ -48,7 +48,7 @@ impl Unread {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, Usage> {
         // A panic leaves nothing half written in here.
         self.0.lock()
     }

@@ -355,7 +355,17 @@ pub async fn serving(address: SocketAddr) {
     panic!("health ended before it said SERVING");
 }
 
-/// Health for the server and for each of its services, and reflection in both versions with options and comments.
+/// Messages that clients need to decode the details of an error.
+const ERROR_MESSAGES: [&str; 5] = [
+    "authz.v1.ErrorReason",
+    "google.rpc.BadRequest",
+    "google.rpc.ErrorInfo",
+    "google.rpc.ResourceInfo",
+    "google.rpc.RetryInfo",
+];
+
+/// Checks health for the server and for each of its services, and both versions of reflection: each lists the services and
+/// describes the messages in which errors carry their details.
 pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_set: &[u8]) {
     let policies = Policies::from_descriptor_set(descriptor_set).expect("a descriptor set");
     let mut health = HealthClient::new(channel(address));
@@ -375,28 +385,31 @@ pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_se
         .await;
     assert_eq!(unknown.expect_err("unknown").code(), Code::NotFound);
 
-    macro_rules! services {
+    // Both versions have the same messages, as different types.
+    macro_rules! check_reflection {
         ($version:ident) => {{
             use $version::{
                 ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
                 server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
             };
-            let request = ServerReflectionRequest {
-                host: String::new(),
-                message_request: Some(MessageRequest::ListServices(String::new())),
-            };
             let mut client = ServerReflectionClient::new(channel(address));
-            let answers = client
-                .server_reflection_info(tokio_stream::once(request))
-                .await
-                .expect("reflection");
-            let answer = answers
-                .into_inner()
-                .message()
-                .await
-                .expect("an answer")
-                .expect("one answer");
-            match answer.message_response {
+            let mut ask = async |question: MessageRequest| {
+                let request = ServerReflectionRequest {
+                    host: String::new(),
+                    message_request: Some(question),
+                };
+                let answers = client.server_reflection_info(tokio_stream::once(request)).await;
+                let answer = answers.expect("reflection").into_inner().message().await;
+                answer.expect("an answer").expect("one answer").message_response
+            };
+            for message in ERROR_MESSAGES {
+                let answer = ask(MessageRequest::FileContainingSymbol(message.to_owned())).await;
+                assert!(
+                    matches!(answer, Some(MessageResponse::FileDescriptorResponse(_))),
+                    "{message}: {answer:?}"
+                );
+            }
+            match ask(MessageRequest::ListServices(String::new())).await {
                 Some(MessageResponse::ListServicesResponse(list)) => {
                     list.service.into_iter().map(|service| service.name).collect::<Vec<_>>()
                 }
@@ -404,7 +417,7 @@ pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_se
             }
         }};
     }
-    for listed in [services!(v1), services!(v1alpha)] {
+    for listed in [check_reflection!(v1), check_reflection!(v1alpha)] {
         for service in policies.services() {
             assert!(listed.contains(service), "{service} is not in {listed:?}");
         }

@@ -17,7 +17,7 @@ use crate::{
     policy::Grants,
     testing::tokens::TokenMint,
     token::{Jwks, KeySet, TokenError},
-    view::{AccessIntake, AccessView, Epoch, FeedError, Position, Refused},
+    view::{AccessIntake, AccessView, Epoch, FeedError, FeedPosition, Refused},
 };
 
 const LIFE: Duration = Duration::from_mins(30);
@@ -131,7 +131,7 @@ fn nothing_is_allowed_before_the_whole_snapshot() {
     assert!(bench.view.wait_until_loaded().now_or_never().is_some());
     assert_eq!(bench.verify(&claims), Ok(()));
     assert!(bench.may(&claims, "games:read") && !bench.may(&claims, "games:create"));
-    let position = Position {
+    let position = FeedPosition {
         epoch: feed.epoch,
         sequence: 3,
     };

@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The places.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct ConcurrencyLimit {
     free: Arc<Semaphore>,
     refusals: Refusals,
 }
@@ -40,7 +40,7 @@ struct Wait {
     target: u32,
 }
 
-impl Places {
+impl ConcurrencyLimit {
     /// So many. Those who are refused are told to wait so that, where they do, about so many `refusals` a second are left, or fewer.
     pub fn new(places: u32, refusals: u32) -> Self {
         Self {
@@ -107,13 +107,13 @@ impl Wait {
 mod tests {
     use super::*;
 
-    fn wait(places: &Places) -> Duration {
+    fn wait(places: &ConcurrencyLimit) -> Duration {
         places.refusals.0.lock().average
     }
 
     /// So many wait, and come back when they are told to. How many are refused in each second in the end.
     async fn refused_in_the_end(waiting: f64) -> f64 {
-        let places = Places::new(100, 50);
+        let places = ConcurrencyLimit::new(100, 50);
         let mut refused = 0.0;
         for _ in 0..10 {
             let due = waiting / wait(&places).div_duration_f64(INTERVAL);
@@ -138,7 +138,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn when_it_is_over_the_wait_is_short_again() {
-        let places = Places::new(1, 1);
+        let places = ConcurrencyLimit::new(1, 1);
         let _place = places.take().expect("a place");
         for _ in 0..1000 {
             places.take().expect_err("no place");
@@ -153,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_refused_together_does_not_come_back_together() {
-        let places = Places::new(1, 1);
+        let places = ConcurrencyLimit::new(1, 1);
         let _place = places.take().expect("a place");
         let mut waits: Vec<_> = (0..100).map(|_| places.take().expect_err("no place")).collect();
         assert!(waits.iter().all(|wait| (WAIT_MIN / 2..WAIT_MIN * 3 / 2).contains(wait)));

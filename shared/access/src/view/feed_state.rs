@@ -10,7 +10,7 @@ use proto::auth::v1::{AccessEvent, GetJwksResponse, access_event::Event};
 
 use super::{
     error::FeedError,
-    position::{Epoch, Position},
+    position::{Epoch, FeedPosition},
 };
 use crate::{
     policy::Grants,
@@ -20,9 +20,9 @@ use crate::{
 /// Roles and live revocations. Times are those of the follower's own monotonic clock: it forgets
 /// nothing because a clock was set, its own or another machine's.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(super) struct FeedState {
     pub(super) grants: Grants,
-    pub(super) position: Option<Position>,
+    pub(super) position: Option<FeedPosition>,
     /// Until when each is refused.
     sessions: HashMap<SessionId, Duration>,
     users: HashMap<UserId, MinVersion>,
@@ -31,7 +31,7 @@ pub(super) struct Known {
     next_sweep: Duration,
 }
 
-impl Default for Known {
+impl Default for FeedState {
     fn default() -> Self {
         Self {
             grants: Grants::default(),
@@ -143,7 +143,7 @@ impl Keep {
     }
 }
 
-impl Known {
+impl FeedState {
     /// Nothing but these grants.
     pub(super) fn of(grants: Grants) -> Self {
         Self {
@@ -155,7 +155,7 @@ impl Known {
     /// Nothing, in this life of the feed.
     pub(super) fn beginning(epoch: Epoch) -> Self {
         Self {
-            position: Some(Position { epoch, sequence: 0 }),
+            position: Some(FeedPosition { epoch, sequence: 0 }),
             ..Self::default()
         }
     }
@@ -188,7 +188,7 @@ impl Known {
     }
 
     /// Whether this is a later point of the same life of the feed, or the same one.
-    pub(super) fn goes_on_from(&self, before: Position) -> bool {
+    pub(super) fn goes_on_from(&self, before: FeedPosition) -> bool {
         self.position
             .is_some_and(|at| at.epoch == before.epoch && at.sequence >= before.sequence)
     }
@@ -329,7 +329,7 @@ mod tests {
     }
 
     /// Applies a revocation that is got so that it is kept until then.
-    fn revoke(known: &mut Known, event: Event, until: Option<i64>) {
+    fn revoke(known: &mut FeedState, event: Event, until: Option<i64>) {
         let event = AccessEvent {
             expire_time: until.map(|_| Timestamp::from_micros(0).into()),
             event: Some(event),
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn what_says_nothing_more_is_forgotten_and_nothing_else() {
-        let mut known = Known::default();
+        let mut known = FeedState::default();
         let id = SessionId::generate();
         revoke(&mut known, session(SessionId::generate()), Some(10));
         let user = UserTokensRevoked {
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_does_not_shorten_what_was_known() {
-        let (mut before, mut snapshot) = (Known::default(), Known::default());
+        let (mut before, mut snapshot) = (FeedState::default(), FeedState::default());
         let (id, user_id) = (SessionId::generate(), UserId::generate());
         let user = || {
             Event::UserTokensRevoked(UserTokensRevoked {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 /// The addresses and folders of everything.
 #[derive(Clone, Debug)]
-pub(crate) struct Places {
+pub(crate) struct Endpoints {
     pub(crate) auth_grpc: SocketAddr,
     pub(crate) auth_http: SocketAddr,
     pub(crate) game_grpc: SocketAddr,
