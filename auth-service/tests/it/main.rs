@@ -1,40 +1,20 @@
 //! auth-service as its clients see it, on both databases.
+//!
+//! The folders mirror those of `src/domain`. Beside them stand [`grpc`] for what every RPC has in common, [`jobs`], and
+//! [`program`] for the binary as an operator meets it.
 
-mod access_feed;
-mod account;
-mod attempts;
-mod audience;
 mod audit;
-mod callers;
-mod clock_steps;
-mod contract;
-mod cookies;
-mod fail_over;
-mod full_disk;
-mod grants;
-mod interleavings;
-mod invalid;
+mod feed;
+mod grpc;
+mod jobs;
 mod keys;
-mod login;
-mod logout;
-mod lossy_promotion;
-mod names;
-mod policies;
-mod policy_matrix;
-mod processes;
+mod passwords;
 mod program;
-mod program_database;
-mod purges;
 mod rbac;
-mod registration;
-mod restore;
-mod rotation;
-mod rotation_races;
-mod server;
-mod service_accounts;
+mod services;
 mod sessions;
 mod support;
-mod user_sessions;
+mod tokens;
 mod users;
 
 use auth_service::MIGRATIONS;

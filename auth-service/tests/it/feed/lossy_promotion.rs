@@ -1,0 +1,228 @@
+//! A standby is promoted that had not got the last commits: what was revoked by them stays revoked, by those who knew of it.
+
+use db::{query, write_tx};
+use diesel_async::SimpleAsyncConnection as _;
+use proto::auth::v1::{
+    GetJwksRequest, GetMeRequest, LogoutRequest, RefreshAccessTokenRequest, RetireSigningKeyRequest,
+    RevokeAllTokensRequest, TokenPair,
+};
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{reason, with_token},
+};
+
+use crate::support::{Server, callers::eventually, count, rotate};
+
+/// Tables that the standby has as they were.
+const TABLES: [&str; 6] = [
+    "users",
+    "sessions",
+    "access_feed",
+    "feed_head",
+    "signing_keys",
+    "audit_events",
+];
+
+async fn run(database: &TestDatabase, sql: &str) {
+    let done: db::Result<()> = write_tx!(database.db(), |tx| query!(tx, |c| c.batch_execute(sql).await));
+    done.expect("run");
+}
+
+/// The last commit that reaches the standby.
+async fn replicate(database: &TestDatabase) {
+    let copies = TABLES.map(|table| format!("CREATE TABLE standby_{table} AS SELECT * FROM {table};"));
+    run(database, &copies.concat()).await;
+}
+
+/// From one moment to the next the database is what the standby has.
+async fn promote(database: &TestDatabase) {
+    promote_and(database, "").await;
+}
+
+/// The same, with what has happened there already.
+async fn promote_and(database: &TestDatabase, happened: &str) {
+    let whole = ["access_feed", "signing_keys", "audit_events", "feed_head"];
+    let mut sql: String = whole.map(|table| format!("DELETE FROM {table};")).concat();
+    sql += &whole
+        .map(|table| format!("INSERT INTO {table} SELECT * FROM standby_{table};"))
+        .concat();
+    sql += "DELETE FROM sessions; INSERT INTO sessions SELECT * FROM standby_sessions;
+        UPDATE users SET
+            token_version = (SELECT s.token_version FROM standby_users s WHERE s.id = users.id),
+            force_logout_time = (SELECT s.force_logout_time FROM standby_users s WHERE s.id = users.id);";
+    sql += happened;
+    run(database, &sql).await;
+}
+
+async fn me(server: &Server, token: &str) -> Result<(), String> {
+    let answer = server.account().get_me(with_token(GetMeRequest {}, token)).await;
+    answer.map(drop).map_err(|status| reason(&status))
+}
+
+async fn refreshed(server: &Server, pair: &TokenPair) -> Result<String, String> {
+    let request = RefreshAccessTokenRequest {
+        refresh_token: pair.refresh_token.clone(),
+        ..RefreshAccessTokenRequest::default()
+    };
+    let answer = server.auth().refresh_access_token(request).await;
+    answer
+        .map(|answer| answer.into_inner().access_token)
+        .map_err(|status| reason(&status))
+}
+
+#[on_both_backends]
+async fn logouts_that_a_promoted_standby_lacks_are_written_anew(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let out = server.register("ann").await.tokens.expect("tokens");
+    let everywhere = server.register("bob").await.tokens.expect("tokens");
+    let other = server.register("eve").await.tokens.expect("tokens");
+    replicate(&server.database).await;
+    server
+        .auth()
+        .logout(LogoutRequest {
+            refresh_token: out.refresh_token.clone(),
+        })
+        .await
+        .expect("logged out");
+    // Twice, so that the version is two behind.
+    server
+        .auth()
+        .revoke_all_tokens(with_token(RevokeAllTokensRequest {}, &everywhere.access_token))
+        .await
+        .expect("revoked");
+    let again = server.login("bob").await;
+    server
+        .auth()
+        .revoke_all_tokens(with_token(RevokeAllTokensRequest {}, &again.access_token))
+        .await
+        .expect("revoked");
+    let refused = [
+        (&out.access_token, "TOKEN_REVOKED"),
+        (&everywhere.access_token, "TOKEN_STALE"),
+        (&again.access_token, "TOKEN_STALE"),
+    ];
+    for (token, reason) in refused {
+        assert_eq!(me(&server, token).await, Err(reason.to_owned()));
+    }
+
+    promote(&server.database).await;
+    let live = "sessions WHERE end_time IS NULL";
+    let written = eventually(|| async {
+        // All the while.
+        for (token, reason) in refused {
+            assert_eq!(me(&server, token).await, Err(reason.to_owned()));
+        }
+        (count(server.database.db(), live).await == 1).then_some(())
+    });
+    written.await;
+    eventually(|| async {
+        let revoked = "access_feed WHERE kind IN ('session_revoked', 'user_tokens_revoked')";
+        (count(server.database.db(), revoked).await == 2).then_some(())
+    })
+    .await;
+    for pair in [&out, &everywhere] {
+        assert_eq!(refreshed(&server, pair).await, Err("SESSION_ENDED".to_owned()));
+    }
+    // A replica that starts now and remembers nothing refuses them as well.
+    let (_running, replica) = server.replica().await;
+    for pair in [&out, &everywhere] {
+        let refused = rotate(&mut replica.clone(), &pair.refresh_token, "")
+            .await
+            .expect_err("ended");
+        assert_eq!(reason(&refused), "SESSION_ENDED");
+    }
+    assert_eq!(
+        count(server.database.db(), "users WHERE login = 'bob' AND token_version >= 3").await,
+        1
+    );
+    // The user is not locked out, and no other user was logged out.
+    server.clock.advance(std::time::Duration::from_secs(30));
+    let back = server.login("bob").await;
+    eventually(|| async { me(&server, &back.access_token).await.ok() }).await;
+    assert_eq!(me(&server, &other.access_token).await, Ok(()));
+    refreshed(&server, &other).await.expect("eve's session lives");
+}
+
+#[on_both_backends]
+async fn a_new_history_that_has_come_as_far_as_the_old_one_is_told_from_it(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let out = server.register("ann").await.tokens.expect("tokens");
+    let later = server.register("bob").await.tokens.expect("tokens");
+    replicate(&server.database).await;
+    server
+        .auth()
+        .logout(LogoutRequest {
+            refresh_token: out.refresh_token.clone(),
+        })
+        .await
+        .expect("logged out");
+    assert_eq!(me(&server, &out.access_token).await, Err("TOKEN_REVOKED".to_owned()));
+
+    // In the new history something else has the number of the logout, before any replica has looked at it.
+    let overtake = "
+        UPDATE access_feed SET sequence = (SELECT MAX(sequence) + 1 FROM standby_access_feed)
+            WHERE sequence = (SELECT MAX(sequence) FROM standby_access_feed);
+        UPDATE feed_head SET sequence = sequence + 1;";
+    promote_and(&server.database, overtake).await;
+    eventually(|| async {
+        assert_eq!(me(&server, &out.access_token).await, Err("TOKEN_REVOKED".to_owned()));
+        (refreshed(&server, &out).await == Err("SESSION_ENDED".to_owned())).then_some(())
+    })
+    .await;
+    refreshed(&server, &later).await.expect("bob's session lives");
+    // Later revocations are heard.
+    server
+        .auth()
+        .logout(LogoutRequest {
+            refresh_token: later.refresh_token.clone(),
+        })
+        .await
+        .expect("logged out");
+    assert_eq!(me(&server, &later.access_token).await, Err("TOKEN_REVOKED".to_owned()));
+}
+
+#[on_both_backends]
+async fn a_key_whose_withdrawal_a_promoted_standby_lacks_is_withdrawn_anew(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let admin = server.superuser().await;
+    let leaked = server.register("ann").await.tokens.expect("tokens");
+    let kids = async || {
+        let keys = server
+            .keys()
+            .get_jwks(GetJwksRequest {})
+            .await
+            .expect("keys")
+            .into_inner()
+            .keys;
+        keys.into_iter().map(|key| key.kid).collect::<Vec<_>>()
+    };
+    let kid = kids().await.remove(0);
+    replicate(&server.database).await;
+    let retire = RetireSigningKeyRequest { kid: kid.clone() };
+    server
+        .keys()
+        .retire_signing_key(with_token(retire, &admin))
+        .await
+        .expect("retired");
+    eventually(|| async { me(&server, &leaked.access_token).await.err() }).await;
+
+    promote(&server.database).await;
+    eventually(|| async {
+        // While no other key counts, nobody is let in at all.
+        let refused = me(&server, &leaked.access_token).await.expect_err("refused");
+        assert!(["TOKEN_INVALID", "STARTING"].contains(&refused.as_str()), "{refused}");
+        let sql = format!("signing_keys WHERE kid = '{kid}'");
+        (count(server.database.db(), &sql).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(
+        count(server.database.db(), "signing_keys WHERE state = 'active'").await,
+        1
+    );
+    let fresh = eventually(|| async {
+        let token = refreshed(&server, &leaked).await.expect("the session lives");
+        me(&server, &token).await.is_ok().then_some(token)
+    });
+    fresh.await;
+    assert!(!kids().await.contains(&kid));
+}

@@ -1,0 +1,4 @@
+//! The access feed.
+
+mod lossy_promotion;
+pub(crate) mod stream;

@@ -1,0 +1,142 @@
+//! Calls that are refused as invalid: they cost little, and have a limit of their own.
+
+use proto::auth::v1::{FILE_DESCRIPTOR_SET, LoginRequest, RegisterRequest};
+use server::ServerSettings;
+use testing::{
+    TestDatabase, invalid, on_both_backends,
+    rpc::{bad_fields, reason},
+};
+use tonic::{Code, Request};
+
+use crate::support::{PASSWORD, Server, callers::server_with_root, credentials, registration, settings};
+
+const LOGIN: &str = "/auth.v1.AuthService/Login";
+
+/// Texts that are not refused as invalid where they are too long.
+const UNREAD: [&str; 11] = [
+    // Tokens are refused as such.
+    "refresh_token",
+    "token",
+    "token_type_hint",
+    "device_token",
+    // No setting changes these.
+    "user.user_id",
+    "resource.owner",
+    "UpdatePermission permission.resource",
+    "UpdatePermission permission.action",
+    "UpdateRole role.permissions",
+    // Nor is the mask read where there is nothing to change.
+    "UpdateMe update_mask.paths",
+    "UpdateUser update_mask.paths",
+];
+
+/// A server behind a proxy that says where calls come from, at which this many invalid calls a minute are answered.
+async fn behind_a_proxy(database: TestDatabase, arguments: &[&str], invalid_calls_per_minute: u32) -> Server {
+    let server = ServerSettings {
+        trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")],
+        invalid_calls_per_minute,
+        ..ServerSettings::default()
+    };
+    Server::start_limited(database, &settings(arguments), &server).await
+}
+
+fn from<T>(address: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("x-forwarded-for", address.parse().expect("ASCII"));
+    request
+}
+
+#[on_both_backends]
+async fn a_text_that_is_too_long_is_refused_before_anything_is_done_with_it(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    invalid::long_texts_are_refused(server.grpc, FILE_DESCRIPTOR_SET, &root.token, &UNREAD).await;
+}
+
+#[on_both_backends]
+async fn invalid_calls_have_a_limit_that_valid_ones_do_not_feel(database: TestDatabase) {
+    let server = behind_a_proxy(database, &[], 5).await;
+    let ann = server
+        .auth()
+        .register(from("192.0.2.1", registration("ann")))
+        .await
+        .expect("registered")
+        .into_inner();
+    let token = ann.tokens.expect("tokens").access_token;
+    for (address, token) in [
+        ("192.0.2.1", None),
+        // Signed-in users are counted apart, from whichever address they call.
+        ("192.0.2.1", Some(token.as_str())),
+        ("192.0.2.2", None),
+        ("2001:db8:1:1::1", None),
+        ("2001:db8:1:2::1", None),
+    ] {
+        invalid::so_many_invalid_calls_are_answered(server.grpc, LOGIN, token, address, 5).await;
+    }
+    let refused = server
+        .auth()
+        .register(from("192.0.2.1", RegisterRequest::default()))
+        .await
+        .expect_err("invalid");
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "TOO_MANY_INVALID_CALLS")
+    );
+    server
+        .auth()
+        .login(from("192.0.2.1", credentials("ann", PASSWORD)))
+        .await
+        .expect("valid calls are served");
+    let mut me = from("192.0.2.1", proto::auth::v1::GetMeRequest {});
+    me.metadata_mut()
+        .insert("authorization", format!("Bearer {token}").parse().expect("ASCII"));
+    server.account().get_me(me).await.expect("valid calls are served");
+}
+
+#[on_both_backends]
+async fn typing_errors_use_up_no_logins(database: TestDatabase) {
+    let server = behind_a_proxy(
+        database,
+        &[
+            "--login-rate-per-minute",
+            "1",
+            "--login-burst",
+            "1",
+            "--registration-rate-per-minute",
+            "1",
+            "--registration-burst",
+            "1",
+        ],
+        300,
+    )
+    .await;
+    for _ in 0..20 {
+        let refused = server
+            .auth()
+            .login(from("192.0.2.1", LoginRequest::default()))
+            .await
+            .expect_err("invalid");
+        assert_eq!(bad_fields(&refused), ["identifier", "password"]);
+        let typo = RegisterRequest {
+            email: "ann".to_owned(),
+            ..registration("ann")
+        };
+        let refused = server
+            .auth()
+            .register(from("192.0.2.1", typo))
+            .await
+            .expect_err("invalid");
+        assert_eq!(bad_fields(&refused), ["email"]);
+    }
+    server
+        .auth()
+        .register(from("192.0.2.1", registration("ann")))
+        .await
+        .expect("registered");
+    server
+        .auth()
+        .login(from("192.0.2.1", credentials("ann", PASSWORD)))
+        .await
+        .expect("logged in");
+}

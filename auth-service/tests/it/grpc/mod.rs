@@ -1,0 +1,7 @@
+//! What all RPCs have in common: policies, limits, cookies, TLS.
+
+mod contract;
+mod cookies;
+mod invalid;
+mod policy_matrix;
+mod server;

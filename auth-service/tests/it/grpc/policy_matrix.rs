@@ -1,0 +1,152 @@
+//! Every RPC, called by every kind of caller: the layer answers what the protos say, and nothing more is allowed.
+//!
+//! The calls carry a message that nobody can decode: whoever gets past the layer is told so, and nothing is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use access::policy::{Policies, Policy};
+use proto::auth::v1::FILE_DESCRIPTOR_SET;
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{RawConnection, frame},
+};
+use tonic::Code;
+
+use crate::support::callers::{Caller, server_with_root};
+
+/// A field key that ends in the middle.
+const UNDECODABLE: [u8; 1] = [0xff];
+
+/// A caller: what to call it, its token, its reserved roles, and what it was granted beyond them.
+struct Kind {
+    name: String,
+    token: String,
+    role: &'static str,
+    granted: BTreeSet<String>,
+}
+
+impl Kind {
+    fn may(&self, policies: &Policies, policy: &Policy) -> bool {
+        match policy {
+            Policy::Public | Policy::Authenticated => true,
+            Policy::Missing => false,
+            Policy::Permission(permission) => {
+                let name = permission.to_string();
+                let all = format!("{}:all", permission.resource);
+                let mut by_default = policies.default_grants();
+                self.role == "superuser"
+                    || self.granted.contains(&name)
+                    || self.granted.contains(&all)
+                    || by_default.any(|(role, granted)| role == self.role && granted == permission)
+            }
+        }
+    }
+}
+
+async fn call(connection: &RawConnection, path: &str, token: &str) -> (Code, String) {
+    let value = format!("Bearer {token}");
+    let headers = [("authorization", value.as_str())];
+    let headers = if token.is_empty() { &[][..] } else { &headers[..] };
+    connection.begin(path, headers, frame(&UNDECODABLE)).await
+}
+
+fn is_past_the_layer((code, reason): &(Code, String)) -> bool {
+    // Behind the layer is the decoder, which nobody gets past.
+    !matches!(code, Code::Ok | Code::Unauthenticated | Code::Unimplemented)
+        && reason != "PERMISSION_DENIED"
+        && reason != "POLICY_MISSING"
+}
+
+fn kind(name: &str, caller: &Caller, role: &'static str, granted: &[&str]) -> Kind {
+    Kind {
+        name: name.to_owned(),
+        token: caller.token.clone(),
+        role,
+        granted: granted.iter().map(|granted| (*granted).to_owned()).collect(),
+    }
+}
+
+#[on_both_backends]
+async fn every_rpc_is_for_whom_the_protos_say(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("a descriptor set");
+    let player = server.register("ann").await.tokens.expect("tokens").access_token;
+    let player = Caller::with_token(&server, &player, "");
+    let mut kinds = vec![
+        kind("superuser", &root, "superuser", &[]),
+        kind("player", &player, "player", &[]),
+        kind(
+            "admin",
+            &root.service(&server, "the-admin", &["admin"], &[]).await,
+            "admin",
+            &[],
+        ),
+        kind(
+            "service",
+            &root.service(&server, "the-service", &["service"], &[]).await,
+            "service",
+            &[],
+        ),
+        kind("nobody", &root.service(&server, "nobody", &[], &[]).await, "", &[]),
+    ];
+    let mut resources = BTreeMap::new();
+    for (number, (name, permission)) in policies.permissions().into_iter().enumerate() {
+        // Half of them hold it by a role, half directly.
+        let client_id = format!("one-{number}");
+        let caller = if number % 2 == 0 {
+            let role = format!("role_{number}");
+            root.make_role(&role, &[&name]).await;
+            root.service(&server, &client_id, &[&role], &[]).await
+        } else {
+            root.service(&server, &client_id, &[], &[&name]).await
+        };
+        kinds.push(kind(&format!("holder of {name}"), &caller, "", &[&name]));
+        resources.entry(permission.resource.clone()).or_insert(name);
+    }
+    for (number, resource) in resources.keys().enumerate() {
+        let (role, all) = (format!("all_{number}"), format!("{resource}:all"));
+        root.make_role(&role, &[&all]).await;
+        let caller = root.service(&server, &format!("all-{number}"), &[&role], &[]).await;
+        kinds.push(kind(&format!("holder of {all}"), &caller, "", &[&all]));
+    }
+
+    let connection = RawConnection::open(server.grpc).await;
+    for (path, policy) in policies.iter() {
+        let answer = call(&connection, path, "").await;
+        if *policy == Policy::Public {
+            assert!(is_past_the_layer(&answer), "{path} without a token: {answer:?}");
+        } else {
+            assert_eq!(answer, (Code::Unauthenticated, "TOKEN_MISSING".to_owned()), "{path}");
+        }
+        for kind in &kinds {
+            let answer = call(&connection, path, &kind.token).await;
+            if kind.may(&policies, policy) {
+                assert!(is_past_the_layer(&answer), "{path} as {}: {answer:?}", kind.name);
+            } else {
+                let refused = (Code::PermissionDenied, "PERMISSION_DENIED".to_owned());
+                assert_eq!(answer, refused, "{path} as {}", kind.name);
+            }
+        }
+    }
+}
+
+#[on_both_backends]
+async fn what_is_not_declared_is_not_served(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    let connection = RawConnection::open(server.grpc).await;
+    for path in [
+        "/auth.v1.RbacService/Nothing",
+        "/auth.v1.Nothing/CreateRole",
+        "/auth.v1.RbacService/createRole",
+        "/",
+    ] {
+        for token in ["", &root.token] {
+            let (code, reason) = call(&connection, path, token).await;
+            assert_eq!(
+                (code, reason.as_str()),
+                (Code::Unimplemented, "METHOD_UNKNOWN"),
+                "{path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What is long dead goes, and nothing sooner.
+
+use std::time::Duration;
+
+use proto::auth::v1::{DeactivateUserRequest, LogoutRequest, user_service_client::UserServiceClient};
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{channel, with_token},
+};
+
+use crate::support::{START, Server, callers::eventually, count, credentials, settings};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// How much later than it says something goes, as the clock of the process that said so may differ.
+const ALLOWANCE: Duration = Duration::from_secs(30);
+const DAY: Duration = Duration::from_hours(24);
+/// At least as long as from one purge to the next.
+const PURGE_INTERVAL: Duration = Duration::from_mins(11);
+
+/// Starts the service again after this time, and waits until this many are left.
+async fn left_after(server: &Server, time: Duration, what: &str, expected: i64) {
+    let running = server
+        .restarted_after(time + ALLOWANCE, &settings(&["--audit-retention-days", "30"]))
+        .await;
+    eventually(|| async { (count(server.database.db(), what).await == expected).then_some(()) }).await;
+    running.stop_token().cancel();
+}
+
+#[on_both_backends]
+async fn a_session_that_has_ended_is_kept_for_a_while(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let first = server.register("ann").await.tokens.expect("tokens");
+    let second = server.login("ann").await;
+    server.login("ann").await;
+    server
+        .auth()
+        .logout(LogoutRequest {
+            refresh_token: first.refresh_token,
+        })
+        .await
+        .expect("logged out");
+    server.clock.advance(2 * SECOND);
+    server
+        .auth()
+        .logout(LogoutRequest {
+            refresh_token: second.refresh_token,
+        })
+        .await
+        .expect("logged out");
+    assert_eq!(count(server.database.db(), "sessions").await, 3);
+    // Those that end earlier go earlier; the one that nobody ended expired a week after its last use.
+    for (time, left) in [
+        (30 * DAY + SECOND, 2),
+        (30 * DAY + 3 * SECOND, 1),
+        (37 * DAY + SECOND, 0),
+    ] {
+        left_after(&server, time, "sessions", left).await;
+    }
+}
+
+#[on_both_backends]
+async fn revocations_go_when_no_token_can_be_good_any_more(database: TestDatabase) {
+    // A life of tokens that is shorter since does not count for those that are out.
+    let server = Server::start_with(database, &settings(&["--access-token-seconds", "7200"])).await;
+    let admin = server.superuser().await;
+    let pair = server.register("ann").await.tokens.expect("tokens");
+    let bob = server.register("bob").await.user.expect("a user").user_id;
+    let _shorter = server
+        .restarted_after(Duration::ZERO, &settings(&["--access-token-seconds", "60"]))
+        .await;
+    server
+        .auth()
+        .logout(LogoutRequest {
+            refresh_token: pair.refresh_token,
+        })
+        .await
+        .expect("logged out");
+    server.clock.advance(2 * SECOND);
+    let request = with_token(DeactivateUserRequest { user_id: bob }, &admin);
+    UserServiceClient::new(channel(server.grpc))
+        .deactivate_user(request)
+        .await
+        .expect("deactivated");
+    let revocations = "access_feed WHERE kind IN ('session_revoked', 'user_tokens_revoked')";
+    assert_eq!(count(server.database.db(), revocations).await, 2);
+    let rest = count(server.database.db(), "access_feed").await - 2;
+    // The longest life of a token, the leeway of those who verify, and a margin; from the first purge that saw them, which this advance lets
+    // happen. One that has just started knows nothing of that.
+    let dead = Duration::from_secs(7200 + 30 + 300);
+    let running = server.restarted_after(dead + ALLOWANCE, &settings(&[])).await;
+    server.clock.advance(PURGE_INTERVAL);
+    eventually(|| async {
+        server.clock.advance(PURGE_INTERVAL);
+        (count(server.database.db(), revocations).await == 0).then_some(())
+    })
+    .await;
+    assert!(server.clock.settled().now() >= START.plus(dead + ALLOWANCE));
+    assert_eq!(count(server.database.db(), "access_feed").await, rest);
+    running.stop_token().cancel();
+}
+
+#[on_both_backends]
+async fn counters_and_audit_events_go_with_their_time(database: TestDatabase) {
+    let server = Server::start(database).await;
+    server.register("ann").await;
+    server
+        .auth()
+        .login(credentials("ann", "wrong horse"))
+        .await
+        .expect_err("wrong");
+    assert!(count(server.database.db(), "login_throttle").await > 0);
+    left_after(&server, DAY + SECOND, "login_throttle", 0).await;
+    assert!(count(server.database.db(), "audit_events").await > 0);
+    left_after(
+        &server,
+        30 * DAY + SECOND,
+        "audit_events WHERE action = 'session.login'",
+        0,
+    )
+    .await;
+}

@@ -1,0 +1,166 @@
+//! Changes of passwords, by their users and by administrators, and what they end.
+
+use std::sync::Arc;
+
+use proto::auth::v1::{LoginRequest, account_service_client::AccountServiceClient};
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{bad_fields, channel, with_token},
+};
+use tokio::sync::Barrier;
+use tonic::Code;
+
+use crate::support::{
+    PASSWORD,
+    callers::{is, refusal},
+    credentials, rotate,
+};
+
+use crate::users::calls::{
+    NEW, TEMPORARY, administered, change, create, deactivate, first_login, login, me, refresh, refused_from_now_on,
+    set_password,
+};
+
+#[on_both_backends]
+async fn a_temporary_password_is_good_for_changing_it(database: TestDatabase) {
+    let (server, admin) = administered(database).await;
+    create(&server, &admin, "ann", &[]).await;
+    assert_eq!(
+        refusal(login(&server, "ann", TEMPORARY).await),
+        is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED")
+    );
+    // The answer reveals nothing to callers without the secret.
+    for (identifier, password) in [("ann", "wrong horse"), ("nobody", TEMPORARY)] {
+        let refused = first_login(&server, identifier, password, NEW).await;
+        assert_eq!(refusal(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+    }
+    assert_eq!(
+        bad_fields(
+            &first_login(&server, "ann", TEMPORARY, TEMPORARY)
+                .await
+                .expect_err("refused")
+        ),
+        ["new_password"]
+    );
+    assert_eq!(
+        bad_fields(
+            &first_login(&server, "ann", TEMPORARY, "ann@example.test")
+                .await
+                .expect_err("refused")
+        ),
+        ["new_password"]
+    );
+    let typo = LoginRequest {
+        new_password: NEW.to_owned(),
+        ..credentials("ann", TEMPORARY)
+    };
+    assert_eq!(
+        bad_fields(&server.auth().login(typo).await.expect_err("refused")),
+        ["new_password_confirmation"]
+    );
+    let tokens = first_login(&server, "ann", TEMPORARY, NEW).await.expect("logged in");
+    assert!(
+        !me(&server, &tokens.access_token)
+            .await
+            .expect("me")
+            .must_change_password
+    );
+    assert_eq!(
+        refusal(login(&server, "ann", TEMPORARY).await),
+        is(Code::Unauthenticated, "CREDENTIALS_INVALID")
+    );
+    // Once more, because one wants to: the session before ends.
+    let again = first_login(&server, "ann", NEW, "third horse")
+        .await
+        .expect("logged in");
+    assert_eq!(
+        refusal(refresh(&server, &tokens.refresh_token).await),
+        is(Code::Unauthenticated, "SESSION_ENDED")
+    );
+    me(&server, &again.access_token).await.expect("me");
+}
+
+#[on_both_backends]
+async fn a_set_password_logs_out_and_is_temporary(database: TestDatabase) {
+    let (server, admin) = administered(database).await;
+    let registered = server.register("ann").await;
+    let (tokens, id) = (
+        registered.tokens.expect("tokens"),
+        registered.user.expect("a user").user_id,
+    );
+    set_password(&server, &admin, &id).await.expect("set");
+    assert_eq!(
+        refusal(refresh(&server, &tokens.refresh_token).await),
+        is(Code::Unauthenticated, "SESSION_ENDED")
+    );
+    refused_from_now_on(&server, &tokens.access_token).await;
+    assert_eq!(
+        refusal(login(&server, "ann", PASSWORD).await),
+        is(Code::Unauthenticated, "CREDENTIALS_INVALID")
+    );
+    assert_eq!(
+        refusal(login(&server, "ann", TEMPORARY).await),
+        is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED")
+    );
+    first_login(&server, "ann", TEMPORARY, NEW).await.expect("logged in");
+}
+
+#[on_both_backends]
+async fn nothing_from_before_outlives_a_changed_password_or_a_deactivation(database: TestDatabase) {
+    let (server, admin) = administered(database).await;
+    let (_running, replica) = server.replica().await;
+    for round in 0..6 {
+        let name = format!("ann{round}");
+        let registered = server.register(&name).await;
+        let (tokens, id) = (
+            registered.tokens.expect("tokens"),
+            registered.user.expect("a user").user_id,
+        );
+        let here = server.login(&name).await;
+        let barrier = Arc::new(Barrier::new(3));
+        let racer = |kind: bool| {
+            let (mut client, barrier, name, token) = (
+                replica.clone(),
+                Arc::clone(&barrier),
+                name.clone(),
+                tokens.refresh_token.clone(),
+            );
+            tokio::spawn(async move {
+                barrier.wait().await;
+                if kind {
+                    rotate(&mut client, &token, "").await
+                } else {
+                    client
+                        .login(credentials(&name, PASSWORD))
+                        .await
+                        .map(|answer| answer.into_inner().tokens.expect("tokens"))
+                }
+            })
+        };
+        let (rotation, entry) = (racer(true), racer(false));
+        barrier.wait().await;
+        if round % 2 == 0 {
+            let mut client = AccountServiceClient::new(channel(server.grpc));
+            client
+                .change_password(with_token(change(PASSWORD, NEW), &here.access_token))
+                .await
+                .expect("changed");
+        } else {
+            deactivate(&server, &admin, &id).await.expect("deactivated");
+        }
+        for got in [rotation.await.expect("joined"), entry.await.expect("joined")]
+            .into_iter()
+            .flatten()
+        {
+            assert_eq!(
+                refusal(refresh(&server, &got.refresh_token).await),
+                is(Code::Unauthenticated, "SESSION_ENDED")
+            );
+            refused_from_now_on(&server, &got.access_token).await;
+        }
+        assert_eq!(
+            refusal(refresh(&server, &tokens.refresh_token).await),
+            is(Code::Unauthenticated, "SESSION_ENDED")
+        );
+    }
+}

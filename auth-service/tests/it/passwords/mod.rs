@@ -1,0 +1,4 @@
+//! Changes of passwords, and guessing.
+
+mod attempts;
+mod changes;

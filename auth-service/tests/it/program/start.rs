@@ -1,0 +1,586 @@
+//! The program: how it starts, what it says of bad settings, how it ends.
+
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
+
+use auth_service::ServerSecrets;
+use db::Backend;
+use proto::auth::v1::{IssueServiceTokenRequest, RegisterResponse, auth_service_client::AuthServiceClient};
+use secrecy::ExposeSecret as _;
+use tempfile::TempDir;
+use testing::{
+    TestDatabase, block_on,
+    program::{Addresses, Ended, Program, Signal, get, serving},
+    rpc::{channel, reason},
+    write_secret,
+};
+use tokio::net::TcpStream;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::{
+    feed::stream::SECRET,
+    support::{PASSWORD, credentials, registration, rotate},
+};
+
+pub(crate) const AUTH_SERVICE: &str = env!("CARGO_BIN_EXE_auth-service");
+
+/// A database that nobody has opened, and a server secret.
+pub(crate) struct Place {
+    pub(crate) folder: TempDir,
+    pub(crate) url: String,
+    pub(crate) secret_file: PathBuf,
+}
+
+impl Place {
+    pub(crate) async fn new(backend: Backend) -> Self {
+        let mut place = Self::at(String::new());
+        place.url = match backend {
+            Backend::Sqlite => format!("sqlite:{}/auth.db", place.folder.path().display()),
+            Backend::Postgres => TestDatabase::create_empty(backend).await.url().to_owned(),
+        };
+        place
+    }
+
+    /// A server secret for a database that is there.
+    pub(crate) fn at(url: String) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let place = Self {
+            url,
+            secret_file: folder.path().join("secret"),
+            folder,
+        };
+        place.write("secret", ServerSecrets::generate().expose_secret());
+        place
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        write_secret(&path, text);
+        path
+    }
+
+    /// Serves, and logs in JSON.
+    pub(crate) fn serve(&self, more: &[&str]) -> Program {
+        self.serve_logging(&["--log-format", "json"], more)
+    }
+
+    /// Tries to serve, with a log that only an error is worth.
+    pub(crate) async fn refused(&self, more: &[&str]) -> Ended {
+        self.serve_logging(&["--log-level", "error"], more).ended().await
+    }
+
+    /// Serves, and logs in JSON, in this environment.
+    pub(crate) fn serve_in(&self, environment: &[(&str, &str)]) -> Program {
+        Program::start_in(
+            AUTH_SERVICE,
+            self.arguments(&["--log-format", "json"], &[]),
+            environment,
+        )
+    }
+
+    fn serve_logging(&self, log: &[&str], more: &[&str]) -> Program {
+        Program::start(AUTH_SERVICE, self.arguments(log, more))
+    }
+
+    fn arguments<'a>(&'a self, log: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+        let secret_file = self.secret_file.to_str().expect("UTF-8");
+        let arguments = [
+            "serve",
+            "--auth-listen",
+            "127.0.0.1:0",
+            "--auth-http-listen",
+            "127.0.0.1:0",
+        ];
+        let cheap = ["--hashing-memory-kib", "8", "--hashing-passes", "1"];
+        let own = ["--database-url", &self.url, "--auth-secret-file", secret_file];
+        [&arguments[..], &cheap, &own, log, more].concat()
+    }
+
+    /// Serves with so many file descriptors, and logs in JSON.
+    fn serve_with_descriptors(&self, limit: u32) -> Program {
+        let secret_file = self.secret_file.to_str().expect("UTF-8");
+        let limited = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+        let arguments = [
+            "-c",
+            &limited,
+            AUTH_SERVICE,
+            "serve",
+            "--auth-listen",
+            "127.0.0.1:0",
+            "--auth-http-listen",
+            "127.0.0.1:0",
+            "--database-url",
+            &self.url,
+            "--auth-secret-file",
+            secret_file,
+            "--log-format",
+            "json",
+        ];
+        Program::start("sh", arguments)
+    }
+}
+
+pub(crate) async fn register(at: Addresses, login: &str) -> RegisterResponse {
+    let mut client = AuthServiceClient::new(channel(at.grpc));
+    let answer = client.register(registration(login)).await;
+    answer.expect("registered").into_inner()
+}
+
+pub(crate) async fn jwks(at: Addresses) -> String {
+    let (status, body) = get(at.http, "/.well-known/jwks.json").await;
+    assert_eq!(status, 200, "{body}");
+    body
+}
+
+async fn a_second_start_finds_everything_again(backend: Backend) {
+    let place = Place::new(backend).await;
+    let program = place.serve(&[]);
+    let at = program.addresses().await;
+    serving(at.grpc).await;
+    assert_eq!(get(at.http, "/readyz").await, (200, "serving\n".to_owned()));
+    let keys = jwks(at).await;
+    let refresh_token = register(at, "ann").await.tokens.expect("tokens").refresh_token;
+    program.signal(Signal::Terminate);
+    let ended = program.ended_within(Duration::from_secs(20)).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+    assert!(
+        !ended.stderr.contains(PASSWORD) && !ended.stderr.contains(&refresh_token),
+        "{ended:?}"
+    );
+
+    let program = place.serve(&["--migrate", "false"]);
+    let at = program.addresses().await;
+    serving(at.grpc).await;
+    assert_eq!(jwks(at).await, keys);
+    let mut client = AuthServiceClient::new(channel(at.grpc));
+    client.login(credentials("ann", PASSWORD)).await.expect("logged in");
+    rotate(&mut client, &refresh_token, "").await.expect("rotated");
+}
+
+#[test]
+fn a_second_start_finds_everything_again_on_sqlite() {
+    block_on(a_second_start_finds_everything_again(Backend::Sqlite));
+}
+
+#[test]
+fn a_second_start_finds_everything_again_on_postgres() {
+    block_on(a_second_start_finds_everything_again(Backend::Postgres));
+}
+
+/// With the settings as they come: a deployment gives it 20 s and then kills it.
+#[test]
+fn it_ends_in_time_while_somebody_watches() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let program = place.serve(&[]);
+        let at = program.addresses().await;
+        serving(at.grpc).await;
+        let mut client = HealthClient::new(channel(at.grpc));
+        let watch = client.watch(HealthCheckRequest::default()).await.expect("health");
+        let mut watch = watch.into_inner();
+        let mut change = async || watch.message().await.expect("health").expect("a change").status();
+        assert_eq!(change().await, ServingStatus::Serving);
+        program.signal(Signal::Terminate);
+        assert_eq!(change().await, ServingStatus::NotServing);
+        let ended = program.ended_within(Duration::from_secs(20)).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    });
+}
+
+/// Whoever follows the feed is told at once, and not when the time to drain is over.
+#[test]
+fn it_ends_at_once_while_the_feed_is_followed() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let accounts = format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#);
+        let accounts = place.write("accounts", &accounts);
+        let arguments = ["--service-accounts-file", accounts.to_str().expect("UTF-8")];
+        let program = place.serve(&[&arguments[..], &["--drain-timeout-seconds", "600"]].concat());
+        let at = program.addresses().await;
+        serving(at.grpc).await;
+        let mut stream = crate::feed::stream::watch(at.grpc, "", 0).await;
+        stream.message().await.expect("a message").expect("a snapshot");
+        program.signal(Signal::Terminate);
+        let ended = loop {
+            match stream.message().await {
+                Ok(message) => assert!(message.is_some(), "it ends with a status"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(
+            (ended.code(), reason(&ended)),
+            (tonic::Code::Unavailable, "SHUTTING_DOWN".to_owned())
+        );
+        let ended = program.ended_within(Duration::from_secs(20)).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    });
+}
+
+#[test]
+fn it_serves_on_when_clients_take_all_descriptors() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let program = place.serve_with_descriptors(256);
+        let at = program.addresses().await;
+        serving(at.grpc).await;
+        let mut silent = Vec::new();
+        for _ in 0..300 {
+            silent.push(TcpStream::connect(at.grpc).await.expect("connected"));
+        }
+        // The port for calls is full; operators still see what goes on, and why.
+        for _ in 0..10 {
+            assert_eq!(get(at.http, "/readyz").await.0, 200);
+        }
+        let (_, metrics) = get(at.http, "/metrics").await;
+        let refused = metrics.lines().find_map(|line| {
+            line.strip_prefix("server_connections_refused_total{port=\"grpc\",reason=\"descriptors\"} ")
+        });
+        let refused: u32 = refused.expect("some were refused").parse().expect("a number");
+        assert!(refused >= 300 - 256 + 64, "{refused}");
+        drop(silent);
+        register(at, "ann").await;
+        program.signal(Signal::Terminate);
+        assert_eq!(program.ended().await.code, Some(0));
+    });
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let program = place.serve(&["--drain-timeout-seconds", "600"]);
+        let at = program.addresses().await;
+        serving(at.grpc).await;
+        let mut client = HealthClient::new(channel(at.grpc));
+        let _watch = client.watch(HealthCheckRequest::default()).await.expect("health");
+        program.signal(Signal::Interrupt);
+        program.logged("shutting down; once more to end at once").await;
+        program.signal(Signal::Interrupt);
+        assert_eq!(program.ended().await.code, Some(130));
+    });
+}
+
+#[test]
+fn a_bad_setting_ends_it_with_64_and_a_clear_line() {
+    const HIDDEN: &str = "hunter2";
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let short = place.write("short", &format!("{HIDDEN}="));
+        let short = short.to_str().expect("UTF-8");
+        let secret = place.secret_file.to_str().expect("UTF-8");
+        let with = |name: &'static str, value: &str| vec![name.to_owned(), value.to_owned()];
+        let without_secret = || with("--database-url", &place.url);
+        let with_secret = || [without_secret(), with("--auth-secret-file", secret)].concat();
+        let with_database = |url: &str| [with("--database-url", url), with("--auth-secret-file", secret)].concat();
+        let bad = |name: &'static str, value: &str| [with_secret(), with(name, value)].concat();
+        for (arguments, words) in [
+            (bad("--auth-lissen", "127.0.0.1:0"), "--auth-lissen"),
+            (bad("--auth-listen", "127.0.0.1:70000"), "--auth-listen"),
+            (bad("--auth-http-listen", "8081"), "--auth-http-listen"),
+            (bad("--access-token-seconds", "59"), "59 is not in 60..=86400"),
+            (bad("--database-connections", "0"), "0 is not in 1..=1000"),
+            (bad("--hashing-queue", "many"), "--hashing-queue"),
+            (bad("--registration-open", "perhaps"), "--registration-open"),
+            (bad("--log-level", "shared=loud"), "--log-level"),
+            (bad("--log-format", "xml"), "--log-format"),
+            (bad("--tls-cert-file", "cert.pem"), "required arguments"),
+            (bad("--auth-secret", HIDDEN), "cannot be used with"),
+            (without_secret(), "required arguments"),
+            (
+                [without_secret(), with("--auth-secret", HIDDEN)].concat(),
+                "--auth-secret: a server secret is",
+            ),
+            (
+                [without_secret(), with("--auth-secret-file", short)].concat(),
+                "short: a server secret is",
+            ),
+            (
+                [without_secret(), with("--auth-secret-file", "/nowhere/secret")].concat(),
+                "/nowhere/secret: No such file",
+            ),
+            (with("--auth-secret-file", secret), "required arguments"),
+            (
+                with_database(&format!("mysql://kim:{HIDDEN}@db/auth")),
+                "--database-url: the database URL must begin with",
+            ),
+            (
+                with_database(&format!("postgres://kim:{HIDDEN}@db:x/auth")),
+                "--database-url: the database URL is not understood",
+            ),
+            (
+                with_database(&format!("postgres://kim:{HIDDEN}@db/auth?sslmode=on")),
+                "--database-url: sslmode must be",
+            ),
+            (
+                bad("--database-direct-url", &format!("postgres://kim:{HIDDEN}@db/auth")),
+                "--database-direct-url: this URL and --database-url must both be of PostgreSQL",
+            ),
+            (
+                bad("--database-direct-url", &format!("postgres://kim:{HIDDEN}@/auth")),
+                "--database-direct-url: the database URL names no host",
+            ),
+        ] {
+            let ended = Program::start(AUTH_SERVICE, [vec!["serve".to_owned()], arguments.clone()].concat())
+                .ended()
+                .await;
+            ended.bad_setting();
+            assert!(ended.stderr.contains(words), "{arguments:?}: {ended:?}");
+            assert!(!ended.stderr.contains(HIDDEN), "{arguments:?}: {ended:?}");
+        }
+        assert!(!place.folder.path().join("auth.db").exists());
+    });
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("its address").to_string();
+        for setting in ["--auth-listen", "--auth-http-listen"] {
+            // The one that comes later counts nothing: clap takes an option once.
+            let other = if setting == "--auth-listen" {
+                "--auth-http-listen"
+            } else {
+                "--auth-listen"
+            };
+            let secret = place.secret_file.to_str().expect("UTF-8");
+            let arguments = [
+                "serve",
+                "--database-url",
+                &place.url,
+                "--auth-secret-file",
+                secret,
+                "--log-level",
+                "error",
+            ];
+            let ports = [setting, &address, other, "127.0.0.1:0"];
+            let ended = Program::start(AUTH_SERVICE, [&arguments[..], &ports].concat())
+                .ended()
+                .await;
+            let line = ended.only_line(1);
+            assert!(
+                line.starts_with(&format!(
+                    "cannot listen on {address} ({setting}): Address already in use"
+                )),
+                "{line}"
+            );
+        }
+        assert!(!place.folder.path().join("auth.db").exists());
+    });
+}
+
+#[test]
+fn help_names_every_setting_and_tells_no_secret() {
+    block_on(async {
+        let environment = [
+            ("DATABASE_URL", "postgres://kim:hunter2@db/auth"),
+            ("AUTH_SECRET", "hunter2"),
+        ];
+        for command in ["serve", "migrate"] {
+            let ended = Program::start_in(AUTH_SERVICE, [command, "--help"], &environment)
+                .ended()
+                .await;
+            ended.documents_every_option();
+            assert!(!ended.stdout.contains("hunter2"), "{}", ended.stdout);
+        }
+        let ended = Program::start(AUTH_SERVICE, ["--help"]).ended().await;
+        assert_eq!(ended.code, Some(0));
+        assert!(
+            ended.stdout.contains("serve") && ended.stdout.contains("migrate"),
+            "{}",
+            ended.stdout
+        );
+        assert_eq!(Program::start(AUTH_SERVICE, ["--version"]).ended().await.code, Some(0));
+        assert_eq!(Program::start(AUTH_SERVICE, [""; 0]).ended().await.code, Some(64));
+    });
+}
+
+async fn a_probe_answers_by_its_exit_code(backend: Backend) {
+    let place = Place::new(backend).await;
+    let program = place.serve(&[]);
+    let at = program.addresses().await;
+    serving(at.grpc).await;
+    let url = format!("http://{}", at.grpc);
+    for (address, service, code, words) in [
+        (url.as_str(), "", 0, "serving"),
+        (&url, "auth.v1.AuthService", 0, "serving"),
+        (&url, "auth.v1.NoService", 3, "does not know"),
+        ("http://127.0.0.1:1", "", 2, "cannot reach"),
+        ("ftp://127.0.0.1", "", 64, "--address"),
+    ] {
+        let ended = Program::start(AUTH_SERVICE, ["probe", "--address", address, "--service", service])
+            .ended()
+            .await;
+        assert_eq!(ended.code, Some(code), "{address} {service}: {ended:?}");
+        let said = if code == 0 { &ended.stdout } else { &ended.stderr };
+        assert!(said.contains(words) && said.lines().count() == 1, "{ended:?}");
+    }
+    let unreachable = Place {
+        url: "postgres://nobody@127.0.0.1:1/none".to_owned(),
+        ..place
+    };
+    let waiting = unreachable.serve(&[]);
+    let address = format!("http://{}", waiting.addresses().await.grpc);
+    let ended = Program::start(AUTH_SERVICE, ["probe", "--address", &address])
+        .ended()
+        .await;
+    assert!(ended.only_line(4).contains("not serving"));
+}
+
+async fn a_service_account_made_by_the_command_gets_tokens(backend: Backend) {
+    let place = Place::new(backend).await;
+    let create = |arguments: &[&str]| {
+        let own = ["create-service-account", "--database-url", &place.url];
+        Program::start(AUTH_SERVICE, [&own[..], arguments].concat())
+    };
+    // The roles and permissions are there once the service has run.
+    let program = place.serve(&[]);
+    serving(program.addresses().await.grpc).await;
+    program.signal(Signal::Terminate);
+    program.ended().await;
+    let made = create(&["--client-id", "courses", "--permission", "users:read"])
+        .ended()
+        .await;
+    assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""));
+    for (arguments, code, words) in [
+        (["--client-id", "courses", "--role", "service"], 1, "exists already"),
+        (["--client-id", "A", "--role", "service"], 64, "--client-id"),
+        (["--client-id", "others", "--role", "nobody"], 1, "no role nobody"),
+        (
+            ["--client-id", "others", "--permission", "none"],
+            64,
+            "--permission none",
+        ),
+    ] {
+        let ended = create(&arguments).ended().await;
+        assert!(ended.only_line(code).contains(words), "{ended:?}");
+    }
+    let program = place.serve(&[]);
+    let at = program.addresses().await;
+    serving(at.grpc).await;
+    let request = IssueServiceTokenRequest {
+        client_id: "courses".to_owned(),
+        client_secret: made.stdout.trim().to_owned(),
+        ..IssueServiceTokenRequest::default()
+    };
+    let token = AuthServiceClient::new(channel(at.grpc))
+        .issue_service_token(request)
+        .await;
+    assert!(!token.expect("a token").into_inner().access_token.is_empty());
+}
+
+async fn of_many_who_make_the_same_administrator_one_does(backend: Backend) {
+    let place = Place::new(backend).await;
+    let migrated = Program::start(AUTH_SERVICE, ["migrate", "--database-url", &place.url]);
+    assert_eq!(migrated.ended().await.code, Some(0));
+    let password = place.write("password", "correct horse battery");
+    let password = password.to_str().expect("UTF-8");
+    let create = || {
+        let own = ["create-admin", "--database-url", &place.url, "--login", "root"];
+        // On a busy machine ten programs and all other tests share the connections.
+        let patient = ["--database-acquire-seconds", "60"];
+        let rest = ["--email", "root@example.com", "--password-file", password];
+        Program::start(AUTH_SERVICE, [&own[..], &rest, &patient].concat())
+    };
+    let programs: Vec<Program> = (0..10).map(|_| create()).collect();
+    let mut made = 0;
+    for program in programs {
+        let ended = program.ended().await;
+        if ended.code == Some(0) {
+            made += 1;
+        } else {
+            let line = ended.only_line(1);
+            assert!(line.contains("taken by another user: login"), "{line}");
+        }
+    }
+    assert_eq!(made, 1);
+}
+
+#[test]
+fn of_many_who_make_the_same_administrator_one_does_on_sqlite() {
+    block_on(of_many_who_make_the_same_administrator_one_does(Backend::Sqlite));
+}
+
+#[test]
+fn of_many_who_make_the_same_administrator_one_does_on_postgres() {
+    block_on(of_many_who_make_the_same_administrator_one_does(Backend::Postgres));
+}
+
+#[test]
+fn every_file_with_a_secret_that_others_can_read_is_named() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let open = |name: &str| {
+            let path = place.write(name, "x");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("its mode");
+            path.to_str().expect("UTF-8").to_owned()
+        };
+        let settings = [
+            "--auth-secret-file",
+            "--database-password-file",
+            "--service-accounts-file",
+            "--bootstrap-admin-password-file",
+            "--tls-key-file",
+            "--tls-cert-file",
+        ];
+        let files = settings.map(open);
+        let mut arguments = vec!["serve", "--database-url", &place.url];
+        for (setting, file) in settings.iter().zip(&files) {
+            arguments.extend([*setting, file]);
+        }
+        let ended = Program::start(AUTH_SERVICE, arguments).ended().await;
+        ended.bad_setting();
+        for (setting, file) in settings
+            .iter()
+            .zip(&files)
+            .filter(|(setting, _)| **setting != "--tls-cert-file")
+        {
+            let (named, command) = (format!("{setting} {file}: "), format!("run `chmod g-w,o-rwx {file}`"));
+            assert!(
+                ended.stderr.contains(&named) && ended.stderr.contains(&command),
+                "{ended:?}"
+            );
+        }
+        assert!(
+            !ended.stderr.contains("--tls-cert-file"),
+            "a certificate is no secret: {ended:?}"
+        );
+    });
+}
+
+#[test]
+fn a_probe_answers_by_its_exit_code_on_sqlite() {
+    block_on(a_probe_answers_by_its_exit_code(Backend::Sqlite));
+}
+
+#[test]
+fn a_service_account_made_by_the_command_gets_tokens_on_sqlite() {
+    block_on(a_service_account_made_by_the_command_gets_tokens(Backend::Sqlite));
+}
+
+#[test]
+fn a_service_account_made_by_the_command_gets_tokens_on_postgres() {
+    block_on(a_service_account_made_by_the_command_gets_tokens(Backend::Postgres));
+}
+
+/// As a template of a deployment leaves variables for which it has nothing to say.
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    block_on(async {
+        let help = Program::start(AUTH_SERVICE, ["serve", "--help"]).ended().await.stdout;
+        let names = help
+            .split("[env: ")
+            .skip(1)
+            .filter_map(|rest| rest.split(['=', ']']).next());
+        let empty: Vec<(&str, &str)> = names.map(|name| (name, "")).collect();
+        assert!(
+            empty.len() > 50 && empty.contains(&("TRUSTED_PROXIES", "")),
+            "{empty:?}"
+        );
+        let place = Place::new(Backend::Sqlite).await;
+        let program = place.serve_in(&empty);
+        serving(program.addresses().await.grpc).await;
+        let ended = Program::start_in(AUTH_SERVICE, ["serve"], &empty).ended().await;
+        assert!(ended.bad_setting().contains("required"), "{ended:?}");
+    });
+}

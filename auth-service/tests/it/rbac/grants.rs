@@ -1,0 +1,545 @@
+//! Roles and direct grants: given, taken away, and asked about. You cannot give or take away what you do not hold.
+
+use std::sync::Arc;
+
+use proto::auth::v1::{
+    CreateActionRequest, CreatePermissionRequest, CreateRoleRequest, DeclaredPermission, DeletePermissionRequest,
+    DeleteRoleRequest, IntrospectTokenRequest, ListUserPermissionsRequest, Permission, RegisterPoliciesRequest, Role,
+    UpdatePermissionRequest, UpdateRoleRequest,
+};
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{bad_fields, with_token},
+};
+use tonic::Code;
+
+use crate::support::{
+    Server,
+    callers::{Caller, eventually, is, names, refusal, server_with_root},
+};
+
+const NOBODY: &str = "00000000-0000-7000-8000-0000000000ff";
+
+/// Makes sure that this token is refused as stale, at once and from then on: the change is acknowledged.
+async fn stale(server: &Server, token: &str) {
+    let me = || server.account();
+    let get = |mut client: proto::auth::v1::account_service_client::AccountServiceClient<_>| async move {
+        client.get_me(with_token(proto::auth::v1::GetMeRequest {}, token)).await
+    };
+    for _ in 0..20 {
+        assert_eq!(refusal(get(me()).await), is(Code::Unauthenticated, "TOKEN_STALE"));
+    }
+}
+
+#[on_both_backends]
+async fn a_role_is_given_and_taken(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    let ann = server.register("ann").await;
+    let (id, tokens) = (ann.user.expect("ann").user_id, ann.tokens.expect("tokens"));
+    assert_eq!(root.assign(&id, "admin").await.expect("given"), ["admin", "player"]);
+    stale(&server, &tokens.access_token).await;
+    // The session lives, and gives tokens that say it.
+    let rotated = server.rotate(&tokens.refresh_token, "").await.expect("tokens");
+    let ann = Caller::with_token(&server, &rotated.access_token, &id);
+    assert!(ann.permissions_of("admin").await.contains(&"rbac:update".to_owned()));
+    // Once more changes nothing: the token stays good.
+    assert_eq!(root.assign(&id, "admin").await.expect("given"), ["admin", "player"]);
+    assert_eq!(
+        root.unassign(&id, "service").await.expect("nothing to take"),
+        ["admin", "player"]
+    );
+    ann.permissions_of("admin").await;
+    assert_eq!(root.unassign(&id, "admin").await.expect("taken"), ["player"]);
+    stale(&server, &rotated.access_token).await;
+    for (id, role, expected) in [
+        (NOBODY, "admin", "USER_NOT_FOUND"),
+        (id.as_str(), "nothing", "ROLE_NOT_FOUND"),
+    ] {
+        assert_eq!(refusal(root.assign(id, role).await), is(Code::NotFound, expected));
+        assert_eq!(refusal(root.unassign(id, role).await), is(Code::NotFound, expected));
+    }
+    for refused in [root.assign("x", "A").await, root.unassign("x", "A").await] {
+        assert_eq!(bad_fields(&refused.expect_err("refused")), ["user_id", "role"]);
+    }
+}
+
+#[on_both_backends]
+async fn a_permission_is_granted_and_revoked(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    let ann = server.register("ann").await;
+    let (id, tokens) = (ann.user.expect("ann").user_id, ann.tokens.expect("tokens"));
+    assert_eq!(root.grant(&id, "rbac:read").await.expect("given"), ["rbac:read"]);
+    stale(&server, &tokens.access_token).await;
+    let rotated = server.rotate(&tokens.refresh_token, "").await.expect("tokens");
+    let ann = Caller::with_token(&server, &rotated.access_token, &id);
+    ann.permissions_of("player").await;
+    assert_eq!(root.grant(&id, "rbac:read").await.expect("given"), ["rbac:read"]);
+    assert_eq!(
+        root.revoke(&id, "users:read").await.expect("nothing to take"),
+        ["rbac:read"]
+    );
+    ann.permissions_of("player").await;
+    let held = root
+        .list_user_permissions(ListUserPermissionsRequest { user_id: id.clone() })
+        .await
+        .expect("held");
+    assert_eq!(held.roles, ["player"]);
+    let direct = held
+        .permissions
+        .iter()
+        .filter(|held| held.is_direct)
+        .map(|held| held.permission.as_str());
+    assert_eq!(direct.collect::<Vec<_>>(), ["rbac:read"]);
+    assert_eq!(root.revoke(&id, "rbac:read").await.expect("taken"), names(&[]));
+    stale(&server, &rotated.access_token).await;
+    for (id, permission, expected) in [
+        (NOBODY, "rbac:read", "USER_NOT_FOUND"),
+        (id.as_str(), "rbac:nothing", "PERMISSION_NOT_FOUND"),
+    ] {
+        assert_eq!(refusal(root.grant(id, permission).await), is(Code::NotFound, expected));
+        assert_eq!(refusal(root.revoke(id, permission).await), is(Code::NotFound, expected));
+    }
+    let unknown = root
+        .list_user_permissions(ListUserPermissionsRequest {
+            user_id: NOBODY.to_owned(),
+        })
+        .await;
+    assert_eq!(refusal(unknown), is(Code::NotFound, "USER_NOT_FOUND"));
+    assert_eq!(
+        bad_fields(&root.grant("", "x").await.expect_err("refused")),
+        ["user_id", "permission"]
+    );
+}
+
+#[on_both_backends]
+async fn a_user_holds_at_most_a_hundred_direct_grants(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    let id = server.register("ann").await.user.expect("ann").user_id;
+    let actions: Vec<String> = (0..101).map(|number| format!("act_{number}")).collect();
+    root.make_permissions("invoices", &actions.iter().map(String::as_str).collect::<Vec<_>>())
+        .await;
+    for action in &actions[..100] {
+        root.grant(&id, &format!("invoices:{action}")).await.expect("granted");
+    }
+    let refused = root.grant(&id, "invoices:act_100").await.expect_err("one too many");
+    assert_eq!(bad_fields(&refused), ["permission"]);
+    assert_eq!(
+        root.grant(&id, "invoices:act_0").await.expect("held already").len(),
+        100
+    );
+}
+
+#[on_both_backends]
+async fn whatever_is_granted_the_token_is_one_that_verifiers_take(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    let id = server.register("ann").await.user.expect("ann").user_id;
+    // As long as names can be.
+    let resource = "r".repeat(64);
+    let actions: Vec<String> = (0..60).map(|number| format!("{}{number:02}", "a".repeat(62))).collect();
+    root.make_permissions(&resource, &actions.iter().map(String::as_str).collect::<Vec<_>>())
+        .await;
+    let mut granted = 0;
+    let refused = loop {
+        match root.grant(&id, &format!("{resource}:{}", actions[granted])).await {
+            Ok(_) => granted += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(bad_fields(&refused), ["permission"]);
+    assert!(granted > 30, "{granted}");
+    let token = server.login("ann").await.access_token;
+    assert!(token.len() < access::token::MAX_TOKEN_LEN, "{}", token.len());
+    let me = server
+        .account()
+        .get_me(with_token(proto::auth::v1::GetMeRequest {}, &token))
+        .await;
+    assert_eq!(me.expect("the token is good").into_inner().permissions.len(), granted);
+}
+
+#[on_both_backends]
+async fn what_a_role_holds_acts_on_tokens_already_out(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    root.make_role("clerk", &["rbac:read"]).await;
+    let clerk = root.service(&server, "the-clerk", &["clerk"], &[]).await;
+    let read = || clerk.list_roles(proto::auth::v1::ListRolesRequest::default());
+    read().await.expect("the clerk reads");
+    for _ in 0..3 {
+        root.set("clerk", &["users:read"]).await.expect("set");
+        for _ in 0..10 {
+            assert_eq!(refusal(read().await), is(Code::PermissionDenied, "PERMISSION_DENIED"));
+        }
+        root.set("clerk", &["rbac:all"]).await.expect("set");
+        read().await.expect("the clerk reads again");
+    }
+    root.delete_role(DeleteRoleRequest {
+        code_name: "clerk".to_owned(),
+        force: true,
+    })
+    .await
+    .expect("deleted");
+    for _ in 0..10 {
+        assert!(read().await.is_err());
+    }
+}
+
+#[on_both_backends]
+async fn what_a_role_holds_acts_at_every_replica(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    let (_running, replica) = server.replica().await;
+    root.make_role("clerk", &["tokens:read"]).await;
+    let clerk = root.service(&server, "the-clerk", &["clerk"], &[]).await;
+    let is_let_in = async || {
+        let request = with_token(IntrospectTokenRequest::default(), &clerk.token);
+        let answer = replica.clone().introspect_token(request).await;
+        answer
+            .err()
+            .is_none_or(|status| !matches!(status.code(), Code::PermissionDenied | Code::Unavailable))
+    };
+    eventually(|| async { is_let_in().await.then_some(()) }).await;
+    root.set("clerk", &[]).await.expect("set");
+    eventually(|| async { (!is_let_in().await).then_some(()) }).await;
+    for _ in 0..20 {
+        assert!(!is_let_in().await);
+    }
+}
+
+#[on_both_backends]
+async fn nothing_is_taken_from_superusers_by_force_but_by_superusers(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    root.make_role("editor", &["rbac:update"]).await;
+    root.make_role("clerk", &["rbac:update"]).await;
+    root.make_permissions("invoices", &["approve"]).await;
+    let editor = root.service(&server, "the-editor", &["editor"], &[]).await;
+    root.assign(&root.user_id, "clerk").await.expect("assigned");
+    let required = is(Code::PermissionDenied, "SUPERUSER_REQUIRED");
+    let mut root = root;
+    root.sign_in(&server).await;
+    root.grant(&root.user_id, "invoices:approve").await.expect("granted");
+    root.sign_in(&server).await;
+    let role = || DeleteRoleRequest {
+        code_name: "clerk".to_owned(),
+        force: true,
+    };
+    let permission = || DeletePermissionRequest {
+        name: "invoices:approve".to_owned(),
+        force: true,
+    };
+    assert_eq!(refusal(editor.delete_role(role()).await), required);
+    assert_eq!(refusal(editor.delete_permission(permission()).await), required);
+    root.delete_role(role()).await.expect("deleted");
+    root.sign_in(&server).await;
+    root.delete_permission(permission()).await.expect("deleted");
+}
+
+#[on_both_backends]
+async fn who_had_a_deleted_permission_directly_has_a_stale_token(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    root.make_permissions("invoices", &["approve"]).await;
+    let ann = server.register("ann").await;
+    let (id, refresh) = (
+        ann.user.expect("ann").user_id,
+        ann.tokens.expect("tokens").refresh_token,
+    );
+    root.grant(&id, "invoices:approve").await.expect("granted");
+    let token = server.rotate(&refresh, "").await.expect("tokens").access_token;
+    let request = DeletePermissionRequest {
+        name: "invoices:approve".to_owned(),
+        force: true,
+    };
+    root.delete_permission(request).await.expect("deleted");
+    stale(&server, &token).await;
+}
+
+#[on_both_backends]
+async fn setting_a_role_is_checked(database: TestDatabase) {
+    let (_server, root) = server_with_root(database).await;
+    assert_eq!(
+        refusal(root.set("superuser", &[]).await),
+        is(Code::FailedPrecondition, "RESERVED")
+    );
+    assert_eq!(
+        refusal(root.set("nothing", &[]).await),
+        is(Code::NotFound, "ROLE_NOT_FOUND")
+    );
+    assert_eq!(
+        refusal(root.set("player", &["users:nothing"]).await),
+        is(Code::NotFound, "PERMISSION_NOT_FOUND")
+    );
+    assert_eq!(
+        bad_fields(&root.set("X", &["x"]).await.expect_err("refused")),
+        ["role", "permissions[0]"]
+    );
+    let role = root
+        .set("admin", &["users:read", "audit:read", "users:read"])
+        .await
+        .expect("set");
+    assert_eq!(role.permissions, ["audit:read", "users:read"]);
+    assert_eq!(root.permissions_of("admin").await, role.permissions);
+}
+
+#[on_both_backends]
+async fn a_role_editor_cannot_enrich_himself(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    root.make_role("editor", &["rbac:update", "rbac:assign", "rbac:read"])
+        .await;
+    root.make_permissions("invoices", &["approve"]).await;
+    let editor = root.service(&server, "the-editor", &["editor"], &[]).await;
+    let friend = root.service(&server, "the-friend", &["admin"], &[]).await;
+    let exceeds = is(Code::PermissionDenied, "GRANT_EXCEEDS_OWN");
+    let superuser = is(Code::PermissionDenied, "SUPERUSER_REQUIRED");
+
+    let own = ["rbac:update", "rbac:assign", "rbac:read"];
+    for more in [
+        "users:read",
+        "rbac:all",
+        "invoices:all",
+        "invoices:approve",
+        "rbac:check",
+    ] {
+        assert_eq!(
+            refusal(editor.set("editor", &[&own[..], &[more]].concat()).await),
+            exceeds,
+            "{more}"
+        );
+        assert_eq!(refusal(editor.set("player", &[more]).await), exceeds, "{more}");
+        assert_eq!(refusal(editor.grant(&editor.user_id, more).await), exceeds, "{more}");
+        assert_eq!(refusal(editor.grant(&friend.user_id, more).await), exceeds, "{more}");
+        let role = Role {
+            code_name: "mine".to_owned(),
+            permissions: names(&[more]),
+            ..Role::default()
+        };
+        assert_eq!(
+            refusal(editor.create_role(CreateRoleRequest { role: Some(role) }).await),
+            exceeds,
+            "{more}"
+        );
+    }
+    assert_eq!(refusal(editor.assign(&editor.user_id, "admin").await), exceeds);
+    assert_eq!(refusal(editor.assign(&editor.user_id, "service").await), exceeds);
+    assert_eq!(refusal(editor.assign(&editor.user_id, "superuser").await), superuser);
+    assert_eq!(refusal(friend.assign(&friend.user_id, "superuser").await), superuser);
+    // Superusers are out of reach.
+    assert_eq!(refusal(editor.unassign(&root.user_id, "superuser").await), superuser);
+    assert_eq!(refusal(editor.assign(&root.user_id, "player").await), superuser);
+    assert_eq!(refusal(editor.grant(&root.user_id, "rbac:read").await), superuser);
+    assert_eq!(refusal(editor.revoke(&root.user_id, "rbac:read").await), superuser);
+    // Nor does a new permission bring anything: it is nobody's.
+    let made = Permission {
+        name: "users:approve".to_owned(),
+        ..Permission::default()
+    };
+    editor
+        .create_permission(CreatePermissionRequest { permission: Some(made) })
+        .await
+        .expect("made");
+    assert_eq!(refusal(editor.grant(&editor.user_id, "users:approve").await), exceeds);
+    let made = proto::auth::v1::Action {
+        code_name: "mine".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(
+        refusal(editor.create_action(CreateActionRequest { action: Some(made) }).await),
+        superuser
+    );
+    // Policies are declared by services that may, which this one may not.
+    let declared = DeclaredPermission {
+        resource: "mine".to_owned(),
+        action: "read".to_owned(),
+        default_roles: names(&["editor"]),
+    };
+    let refused = editor
+        .register_policies(RegisterPoliciesRequest {
+            permissions: vec![declared],
+        })
+        .await;
+    assert_eq!(refusal(refused), is(Code::PermissionDenied, "PERMISSION_DENIED"));
+
+    // He may give what he holds, and what every player holds.
+    editor.set("player", &["rbac:read"]).await.expect("set");
+    editor.grant(&friend.user_id, "rbac:update").await.expect("granted");
+    // And after all that he holds what he held.
+    let held = root
+        .list_user_permissions(ListUserPermissionsRequest {
+            user_id: editor.user_id.clone(),
+        })
+        .await
+        .expect("held");
+    let held: Vec<String> = held.permissions.into_iter().map(|held| held.permission).collect();
+    assert_eq!(held, ["rbac:assign", "rbac:read", "rbac:update"]);
+}
+
+#[on_both_backends]
+async fn nobody_takes_away_what_they_do_not_hold(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    let own = ["rbac:all"];
+    root.make_role("janitor", &own).await;
+    root.make_permissions("invoices", &["approve"]).await;
+    root.make_role("clerk", &["invoices:approve", "rbac:read"]).await;
+    let janitor = root.service(&server, "the-janitor", &["janitor"], &[]).await;
+    let chief = root
+        .service(&server, "the-chief", &["admin"], &["invoices:approve", "rbac:read"])
+        .await;
+    let exceeds = is(Code::PermissionDenied, "GRANT_EXCEEDS_OWN");
+    let held_by_admins = root.permissions_of("admin").await;
+
+    // First the role of administrators is emptied, then taken: neither is to be had.
+    assert_eq!(refusal(janitor.set("admin", &[]).await), exceeds);
+    assert_eq!(refusal(janitor.set("clerk", &["invoices:approve"]).await), exceeds);
+    assert_eq!(refusal(janitor.set("clerk", &["rbac:read"]).await), exceeds);
+    let renamed = Role {
+        code_name: "clerk".to_owned(),
+        name: "X".to_owned(),
+        ..Role::default()
+    };
+    assert_eq!(
+        refusal(
+            janitor
+                .update_role(UpdateRoleRequest {
+                    role: Some(renamed),
+                    update_mask: None
+                })
+                .await
+        ),
+        exceeds
+    );
+    assert_eq!(
+        refusal(
+            janitor
+                .delete_role(DeleteRoleRequest {
+                    code_name: "clerk".to_owned(),
+                    force: true
+                })
+                .await
+        ),
+        exceeds
+    );
+    let gone = DeletePermissionRequest {
+        name: "invoices:approve".to_owned(),
+        force: true,
+    };
+    assert_eq!(refusal(janitor.delete_permission(gone).await), exceeds);
+    let described = Permission {
+        name: "invoices:approve".to_owned(),
+        description: "X".to_owned(),
+        ..Permission::default()
+    };
+    let update = UpdatePermissionRequest {
+        permission: Some(described),
+        update_mask: None,
+    };
+    assert_eq!(refusal(janitor.update_permission(update).await), exceeds);
+    // A permission that the caller holds is not taken from a user who holds more either.
+    assert_eq!(refusal(janitor.unassign(&chief.user_id, "admin").await), exceeds);
+    assert_eq!(
+        refusal(janitor.revoke(&chief.user_id, "invoices:approve").await),
+        exceeds
+    );
+    assert_eq!(refusal(janitor.revoke(&chief.user_id, "rbac:read").await), exceeds);
+    assert_eq!(root.permissions_of("admin").await, held_by_admins);
+    assert_eq!(root.permissions_of("clerk").await, ["invoices:approve", "rbac:read"]);
+
+    // A caller may take away what they hold, and give up everything of their own.
+    root.make_role("reader", &["rbac:read"]).await;
+    let peer = root.service(&server, "the-peer", &["reader"], &["rbac:read"]).await;
+    janitor.revoke(&peer.user_id, "rbac:read").await.expect("taken");
+    janitor.unassign(&peer.user_id, "reader").await.expect("taken");
+    janitor.set("reader", &[]).await.expect("emptied");
+    janitor
+        .delete_role(DeleteRoleRequest {
+            code_name: "reader".to_owned(),
+            force: false,
+        })
+        .await
+        .expect("deleted");
+    janitor.unassign(&janitor.user_id, "janitor").await.expect("given up");
+}
+
+#[on_both_backends]
+async fn refusals_and_successes_are_in_the_audit_log(database: TestDatabase) {
+    use diesel_async::RunQueryDsl as _;
+    let (server, root) = server_with_root(database).await;
+    let admin = root.service(&server, "the-admin", &["admin"], &[]).await;
+    let id = server.register("ann").await.user.expect("ann").user_id;
+    let _ = admin.assign(&id, "superuser").await.expect_err("refused");
+    let _ = admin.grant(&id, "access_feed:read").await.expect_err("refused");
+    admin.grant(&id, "users:read").await.expect("granted");
+    let mut conn = server.database.db().read().await.expect("a connection");
+    let sql = "SELECT action || ' ' || outcome || ' ' || reason AS text FROM audit_events WHERE actor_client_id = 'the-admin' ORDER BY event_time, id";
+    let rows: db::Result<Vec<Text>> = db::query!(&mut conn, |c| diesel::sql_query(sql).load(c).await);
+    let rows: Vec<String> = rows.expect("rows").into_iter().map(|row| row.text).collect();
+    assert_eq!(
+        rows,
+        [
+            "role.assign failure SUPERUSER_REQUIRED",
+            "permission.grant failure GRANT_EXCEEDS_OWN",
+            "permission.grant success "
+        ]
+    );
+}
+
+#[on_both_backends]
+async fn the_last_superuser_stays(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    assert_eq!(
+        refusal(root.unassign(&root.user_id, "superuser").await),
+        is(Code::FailedPrecondition, "LAST_ADMIN")
+    );
+    // If two leave at once, one stays.
+    let second = root.service(&server, "second", &["superuser"], &[]).await;
+    let (one, other) = tokio::join!(
+        root.unassign(&root.user_id, "superuser"),
+        second.unassign(&second.user_id, "superuser")
+    );
+    assert_eq!(
+        usize::from(one.is_ok()) + usize::from(other.is_ok()),
+        1,
+        "{one:?} {other:?}"
+    );
+}
+
+#[on_both_backends]
+async fn the_feed_says_what_the_roles_hold(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    root.make_role("clerk", &["rbac:read", "users:read"]).await;
+    let declarer = Arc::new(root.service(&server, "declarer", &["service"], &[]).await);
+    let mut tasks = Vec::new();
+    for number in 0..12 {
+        let (root, declarer) = (root.clone(), Arc::clone(&declarer));
+        tasks.push(tokio::spawn(async move {
+            let action = format!("act_{number}");
+            let declared = DeclaredPermission {
+                resource: "things".to_owned(),
+                action,
+                default_roles: names(&["clerk"]),
+            };
+            declarer
+                .register_policies(RegisterPoliciesRequest {
+                    permissions: vec![declared],
+                })
+                .await
+                .map(|_| ())
+        }));
+        tasks.push(tokio::spawn(async move {
+            let mine = if number % 2 == 0 { ["rbac:read"] } else { ["users:read"] };
+            root.set("clerk", &mine).await.map(|_| ())
+        }));
+    }
+    for task in tasks {
+        let done = task.await.expect("joined");
+        // Another change may have been in the way; then nothing was done.
+        assert!(
+            done.as_ref().is_ok_and(|()| true) || done.as_ref().is_err_and(|status| status.code() == Code::Aborted),
+            "{done:?}"
+        );
+    }
+    let holds = root.permissions_of("clerk").await;
+    let watched = crate::feed::stream::roles(server.grpc, &declarer.token).await;
+    assert_eq!(watched.get("clerk"), Some(&holds));
+}
+
+#[derive(diesel::QueryableByName)]
+struct Text {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    text: String,
+}

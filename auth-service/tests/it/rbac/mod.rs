@@ -1,0 +1,5 @@
+//! Roles and permissions.
+
+mod catalog;
+mod declared;
+mod grants;

@@ -1,0 +1,3 @@
+//! Service accounts.
+
+mod accounts;

@@ -1,0 +1,123 @@
+use proto::auth::v1::{GetMeRequest, LogoutRequest};
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{reason, with_token},
+};
+use tonic::Code;
+
+use crate::support::Server;
+
+fn by_refresh_token(token: &str) -> LogoutRequest {
+    LogoutRequest {
+        refresh_token: token.to_owned(),
+    }
+}
+
+#[on_both_backends]
+async fn a_session_that_the_database_has_lost_is_out_nevertheless(database: TestDatabase) {
+    use diesel_async::SimpleAsyncConnection as _;
+    let server = Server::start(database).await;
+    let (ann, bob) = (
+        server.register("ann").await.tokens.expect("tokens"),
+        server.register("bob").await.tokens.expect("tokens"),
+    );
+    let lost: db::Result<()> = db::write_tx!(server.database.db(), |tx| db::query!(tx, |c| c
+        .batch_execute("DELETE FROM sessions")
+        .await));
+    lost.expect("deleted");
+    server
+        .auth()
+        .logout(with_token(LogoutRequest::default(), &ann.access_token))
+        .await
+        .expect("logged out");
+    server
+        .auth()
+        .logout(by_refresh_token(&bob.refresh_token))
+        .await
+        .expect("logged out");
+    for token in [&ann.access_token, &bob.access_token] {
+        let refused = server
+            .account()
+            .get_me(with_token(GetMeRequest {}, token))
+            .await
+            .expect_err("refused");
+        assert_eq!(reason(&refused), "TOKEN_REVOKED");
+    }
+    // Once more is a success, and makes nothing known a second time.
+    let events = crate::support::count(server.database.db(), "access_feed").await;
+    server
+        .auth()
+        .logout(by_refresh_token(&bob.refresh_token))
+        .await
+        .expect("logged out");
+    assert_eq!(crate::support::count(server.database.db(), "access_feed").await, events);
+}
+
+#[on_both_backends]
+async fn a_refresh_token_ends_its_session_and_no_other(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let here = server.register("ann").await.tokens.expect("tokens");
+    let there = server.login("ann").await;
+    for _ in 0..2 {
+        // The second time it has ended already, which is what was asked for.
+        server
+            .auth()
+            .logout(by_refresh_token(&here.refresh_token))
+            .await
+            .expect("logged out");
+    }
+    let ended = server.rotate(&here.refresh_token, "").await.expect_err("ended");
+    assert_eq!(reason(&ended), "SESSION_ENDED");
+    server.rotate(&there.refresh_token, "").await.expect("lives");
+}
+
+#[on_both_backends]
+async fn an_access_token_ends_its_session(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let pair = server.register("ann").await.tokens.expect("tokens");
+    for _ in 0..2 {
+        server
+            .auth()
+            .logout(with_token(LogoutRequest::default(), &pair.access_token))
+            .await
+            .expect("logged out");
+    }
+    let ended = server.rotate(&pair.refresh_token, "").await.expect_err("ended");
+    assert_eq!(reason(&ended), "SESSION_ENDED");
+}
+
+#[on_both_backends]
+async fn nobody_is_logged_out_without_a_token(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let refused = server
+        .auth()
+        .logout(LogoutRequest::default())
+        .await
+        .expect_err("no token");
+    assert_eq!(
+        (refused.code(), reason(&refused)),
+        (Code::Unauthenticated, "TOKEN_MISSING".to_owned())
+    );
+    let refused = server
+        .auth()
+        .logout(with_token(LogoutRequest::default(), "x.y.z"))
+        .await
+        .expect_err("a bad token");
+    assert_eq!(reason(&refused), "TOKEN_INVALID");
+}
+
+#[on_both_backends]
+async fn an_old_refresh_token_is_a_reuse_here_too(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let first = server.register("ann").await.tokens.expect("tokens");
+    let second = server.rotate(&first.refresh_token, "").await.expect("rotated");
+    let third = server.rotate(&second.refresh_token, "").await.expect("rotated");
+    let reused = server
+        .auth()
+        .logout(by_refresh_token(&first.refresh_token))
+        .await
+        .expect_err("old");
+    assert_eq!(reason(&reused), "REFRESH_TOKEN_REUSED");
+    let ended = server.rotate(&third.refresh_token, "").await.expect_err("ended");
+    assert_eq!(reason(&ended), "SESSION_ENDED");
+}

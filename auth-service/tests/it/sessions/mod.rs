@@ -1,0 +1,9 @@
+//! The life of a session.
+
+mod devices;
+mod interleavings;
+mod logout;
+mod of_user;
+mod restore;
+mod rotation;
+mod rotation_races;

@@ -1,0 +1,100 @@
+//! A database that was put back from a back-up: nothing that was issued before is good.
+
+use db::Backend;
+use proto::auth::v1::{
+    AccessEvent, DeleteMeRequest, GetMeRequest, access_event::Event, account_service_client::AccountServiceClient,
+    auth_service_client::AuthServiceClient,
+};
+use testing::{
+    block_on,
+    program::{Program, Signal, serving},
+    rpc::{channel, reason, with_token},
+};
+
+use crate::{
+    feed::stream::{SECRET, snapshot, watch},
+    program::start::{AUTH_SERVICE, Place, register},
+    support::{PASSWORD, credentials, rotate},
+};
+
+fn after_restore(place: &Place) -> Program {
+    let secret_file = place.secret_file.to_str().expect("UTF-8");
+    Program::start(
+        AUTH_SERVICE,
+        [
+            "after-restore",
+            "--database-url",
+            &place.url,
+            "--auth-secret-file",
+            secret_file,
+        ],
+    )
+}
+
+#[test]
+fn nothing_from_before_a_restore_is_good_after_it() {
+    block_on(async {
+        for backend in [Backend::Sqlite, Backend::Postgres] {
+            let place = Place::new(backend).await;
+            let accounts = place.write(
+                "accounts",
+                &format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#),
+            );
+            let accounts = ["--service-accounts-file", accounts.to_str().expect("UTF-8")];
+            let service = place.serve(&accounts);
+            let at = service.addresses().await;
+            serving(at.grpc).await;
+            let tokens = register(at, "ann").await.tokens.expect("tokens");
+            let bob = register(at, "bob").await.tokens.expect("tokens").access_token;
+            let request = DeleteMeRequest {
+                current_password: PASSWORD.to_owned(),
+            };
+            let mut account = AccountServiceClient::new(channel(at.grpc));
+            account.delete_me(with_token(request, &bob)).await.expect("deleted");
+            service.signal(Signal::Terminate);
+            assert_eq!(service.ended().await.code, Some(0));
+
+            let restored = after_restore(&place).ended().await;
+            assert_eq!((restored.code, restored.stderr.as_str()), (Some(0), ""));
+            assert!(restored.stdout.starts_with("ended 1 sessions\n"), "{}", restored.stdout);
+
+            let service = place.serve(&accounts);
+            let at = service.addresses().await;
+            serving(at.grpc).await;
+            let mut account = AccountServiceClient::new(channel(at.grpc));
+            let me = account.get_me(with_token(GetMeRequest {}, &tokens.access_token)).await;
+            assert_eq!(reason(&me.expect_err("refused")), "TOKEN_INVALID");
+            let mut auth = AuthServiceClient::new(channel(at.grpc));
+            let rotated = rotate(&mut auth, &tokens.refresh_token, "").await;
+            assert_eq!(reason(&rotated.expect_err("refused")), "SESSION_ENDED");
+            auth.login(credentials("ann", PASSWORD)).await.expect("logged in");
+            // Of the feed's life before stays who is gone: consumers may have been away.
+            let snapshot = snapshot(&mut watch(at.grpc, "", 0).await).await;
+            let deleted = |event: &AccessEvent| matches!(event.event, Some(Event::UserDeleted(_)));
+            assert_eq!(snapshot.events.iter().filter(|event| deleted(event)).count(), 1);
+            assert!(
+                snapshot.events.iter().all(|event| event.expire_time.is_none()),
+                "{snapshot:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_database_that_is_served_is_not_touched() {
+    block_on(async {
+        let place = Place::new(Backend::Sqlite).await;
+        let service = place.serve(&[]);
+        let at = service.addresses().await;
+        serving(at.grpc).await;
+        let tokens = register(at, "ann").await.tokens.expect("tokens");
+        let refused = after_restore(&place).ended().await;
+        assert!(
+            refused.only_line(1).contains("in use by another process"),
+            "{refused:?}"
+        );
+        rotate(&mut AuthServiceClient::new(channel(at.grpc)), &tokens.refresh_token, "")
+            .await
+            .expect("it lives");
+    });
+}
