@@ -17,11 +17,14 @@ const UNKNOWN: u8 = 3;
 /// It is not serving.
 const NOT_SERVING: u8 = 4;
 
+const NOT_AN_ADDRESS: &str = "must be an address such as 127.0.0.1:50051, http://host:port or https://host:port";
+
 /// The command `probe`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Probe {
-    /// Where the server serves gRPC: http:// or https:// [default: where this service serves by default]
-    #[arg(long, env = "PROBE_ADDRESS", value_name = "URL")]
+    /// Address of the server's gRPC port: a URL with http:// or https://, or a host and port for one without TLS, such as
+    /// 127.0.0.1:50051 [default: the port on which this service listens by default]
+    #[arg(long, env = "PROBE_ADDRESS", value_name = "URL", value_parser = address)]
     address: Option<Uri>,
     /// Full name of one of its gRPC services; empty for the whole server.
     #[arg(long, env = "PROBE_SERVICE", default_value = "", value_name = "NAME")]
@@ -40,11 +43,6 @@ impl Probe {
     /// Exit code 2 where the server cannot be reached, 3 where it does not know the service, 4 where it is not serving.
     pub async fn run(self, default: &'static str) -> Result<(), StartError> {
         let address = self.address.unwrap_or_else(|| Uri::from_static(default));
-        if !matches!(address.scheme_str(), Some("http" | "https")) || address.host().is_none() {
-            return Err(StartError::setting(format!(
-                "--address {address}: must be an http:// or https:// address"
-            )));
-        }
         let limit = Duration::from_secs(self.timeout_seconds.into());
         let status = tokio::time::timeout(limit, ask(&address, self.service.clone()))
             .await
@@ -65,6 +63,22 @@ impl Probe {
                 Err(StartError::Code(NOT_SERVING, format!("{address} is not serving")))
             }
         }
+    }
+}
+
+/// Reads a URL, or a host and port.
+fn address(text: &str) -> Result<Uri, &'static str> {
+    let url = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    };
+    let address: Uri = url.parse().map_err(|_| NOT_AN_ADDRESS)?;
+    let is_web = matches!(address.scheme_str(), Some("http" | "https"));
+    if is_web && address.host().is_some_and(|host| !host.is_empty()) {
+        Ok(address)
+    } else {
+        Err(NOT_AN_ADDRESS)
     }
 }
 
@@ -94,4 +108,25 @@ async fn ask(address: &Uri, service: String) -> Result<ServingStatus, StartError
 
 fn unknown(address: &Uri, service: &str) -> StartError {
     StartError::Code(UNKNOWN, format!("{address} does not know the service {service:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_url_or_a_host_and_port() {
+        for (text, url) in [
+            ("127.0.0.1:50051", "http://127.0.0.1:50051/"),
+            ("[::1]:50051", "http://[::1]:50051/"),
+            ("auth:50051", "http://auth:50051/"),
+            ("http://auth:50051", "http://auth:50051/"),
+            ("https://auth.example.com", "https://auth.example.com/"),
+        ] {
+            assert_eq!(address(text).map(|uri| uri.to_string()), Ok(url.to_owned()), "{text}");
+        }
+        for text in ["", "ftp://auth", "http://", "a b", "unix:///run/auth.sock"] {
+            assert_eq!(address(text), Err(NOT_AN_ADDRESS), "{text}");
+        }
+    }
 }

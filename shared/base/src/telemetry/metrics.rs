@@ -32,12 +32,16 @@ pub fn recorder() -> &'static PrometheusHandle {
     })
 }
 
-/// All of them as text, with what the operating system says of the process (`process_cpu_seconds_total`, `process_resident_memory_bytes`
-/// and so on).
+/// Renders all metrics as text, with those that the operating system keeps of the process (`process_cpu_seconds_total`,
+/// `process_resident_memory_bytes` and so on).
 pub fn render() -> String {
     let recorder = recorder();
     Collector::default().collect();
-    recorder.render()
+    // Counters of the crate `metrics` are integers, so the fraction of a second needs a gauge.
+    let cpu_time = "# TYPE process_cpu_seconds_total";
+    recorder
+        .render()
+        .replacen(&format!("{cpu_time} gauge"), &format!("{cpu_time} counter"), 1)
 }
 
 /// One of several that are at it: a gauge counts them while this lives.
@@ -55,5 +59,27 @@ impl InHand {
 impl Drop for InHand {
     fn drop(&mut self) {
         self.0.decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpu_seconds(text: &str) -> f64 {
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix("process_cpu_seconds_total "));
+        value.expect("the CPU time").parse().expect("a number")
+    }
+
+    #[test]
+    fn cpu_time_is_a_counter_of_fractions_of_a_second() {
+        recorder();
+        let first = render();
+        assert!(first.contains("# TYPE process_cpu_seconds_total counter\n"), "{first}");
+        // The kernel counts in hundredths of a second. This work moves the count, and less than a second of it does.
+        let grown = std::iter::repeat_with(render).find(|text| cpu_seconds(text) > cpu_seconds(&first));
+        assert!(cpu_seconds(&grown.expect("it grows")) - cpu_seconds(&first) < 1.0);
     }
 }
