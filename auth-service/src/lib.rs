@@ -12,6 +12,7 @@ mod etag;
 mod grpc;
 mod ids;
 mod jobs;
+mod model;
 mod store;
 
 use access::{

@@ -44,9 +44,9 @@ pub(crate) use self::{
     sessions::{
         introspection::Introspection,
         lifecycle::Sessions,
+        lives::{SessionLives, TokenPair},
         lost_revocations::LostRevocations,
         restore::after_restore,
-        rules::{SessionLives, TokenPair},
     },
     tokens::{
         access::{AccessToken, Issuer, RequestedAudience},
@@ -71,8 +71,4 @@ pub use self::{
         declared::{InvalidServiceAccounts, ServiceAccountSpec},
     },
     users::first_admin::{ensure_first_admin, first_admin_password_changed, generate_password},
-};
-/// A user is a row as it is, and so are others: answers hold them, and nothing above needs the store for it.
-pub(crate) use crate::store::{
-    ActionRow, AuditFilter, AuditRow, KeyState, PermissionRow, ResourceRow, Session, SigningKeyRow, User, UserFilter,
 };

@@ -2,12 +2,12 @@
 
 use ::proto::auth::v1::{self as proto, permission_decision::Reason};
 
-use crate::domain::{
-    ActionRow, Decision, PermissionName, PermissionRow, ResourceRow, RoleWithPermissions, is_reserved_action,
-    is_reserved_role,
+use crate::{
+    domain::{Decision, PermissionName, RoleWithPermissions, is_reserved_action, is_reserved_role},
+    model::{Action, Permission, Resource},
 };
 
-pub(super) fn resource_message(row: ResourceRow) -> proto::Resource {
+pub(super) fn resource_message(row: Resource) -> proto::Resource {
     proto::Resource {
         code_name: row.code_name,
         name: row.name,
@@ -17,7 +17,7 @@ pub(super) fn resource_message(row: ResourceRow) -> proto::Resource {
     }
 }
 
-pub(super) fn action_message(row: ActionRow) -> proto::Action {
+pub(super) fn action_message(row: Action) -> proto::Action {
     proto::Action {
         is_reserved: is_reserved_action(&row.code_name),
         code_name: row.code_name,
@@ -27,7 +27,7 @@ pub(super) fn action_message(row: ActionRow) -> proto::Action {
     }
 }
 
-pub(super) fn permission_message(row: PermissionRow) -> proto::Permission {
+pub(super) fn permission_message(row: Permission) -> proto::Permission {
     let (resource, action) = row.name.split_once(':').unwrap_or_default();
     proto::Permission {
         resource: resource.to_owned(),

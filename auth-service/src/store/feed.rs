@@ -5,19 +5,20 @@ use base::clock::Timestamp;
 use db::{Backend, prelude::*, prepared};
 use diesel::{sql_types::Bool, upsert::excluded};
 
-use super::schema::{access_feed, feed_head};
+use super::{
+    columns::columns,
+    schema::{access_feed, feed_head},
+};
+use crate::model::FeedHead;
 
 /// The one row.
 const HEAD: i16 = 1;
 
-/// How far the feed has come.
-#[derive(Clone, Copy, Debug, Queryable, Selectable)]
-#[diesel(table_name = feed_head)]
-pub(crate) struct FeedHead {
-    pub(crate) epoch: Epoch,
-    pub(crate) sequence: i64,
-    pub(crate) max_access_token_seconds: i64,
-}
+columns!(FeedHead in feed_head {
+    epoch: Epoch,
+    sequence: i64,
+    max_access_token_seconds: i64,
+});
 
 /// An event as it is stored. It replaces the one before it of the same kind and subject.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]

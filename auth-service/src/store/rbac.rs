@@ -3,55 +3,49 @@
 use base::{clock::Timestamp, page::PageRequest};
 use db::prelude::*;
 
-use super::schema::{actions, permissions, resources, roles};
-use crate::ids::{ActionId, ActionKind, PermissionId, PermissionKind, ResourceId, ResourceKind, RoleId, RoleKind};
+use super::{
+    columns::columns,
+    schema::{actions, permissions, resources, roles},
+};
+use crate::{
+    ids::{ActionId, ActionKind, PermissionId, PermissionKind, ResourceId, ResourceKind, RoleId, RoleKind},
+    model::{Action, Permission, Resource, Role},
+};
 
-/// A resource.
-#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = resources)]
-pub(crate) struct ResourceRow {
-    pub(crate) id: ResourceId,
-    pub(crate) code_name: String,
-    pub(crate) name: String,
-    pub(crate) description: String,
-    pub(crate) owner: Option<String>,
-    pub(crate) create_time: Timestamp,
-}
+columns!(insertable Resource in resources {
+    id: ResourceId,
+    code_name: String,
+    name: String,
+    description: String,
+    owner: Option<String>,
+    create_time: Timestamp,
+});
 
-/// An action.
-#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = actions)]
-pub(crate) struct ActionRow {
-    pub(crate) id: ActionId,
-    pub(crate) code_name: String,
-    pub(crate) name: String,
-    pub(crate) description: String,
-    pub(crate) create_time: Timestamp,
-}
+columns!(insertable Action in actions {
+    id: ActionId,
+    code_name: String,
+    name: String,
+    description: String,
+    create_time: Timestamp,
+});
 
-/// A permission.
-#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = permissions)]
-pub(crate) struct PermissionRow {
-    pub(crate) id: PermissionId,
-    pub(crate) resource_id: ResourceId,
-    pub(crate) action_id: ActionId,
-    pub(crate) name: String,
-    pub(crate) description: String,
-    pub(crate) is_declared: bool,
-    pub(crate) create_time: Timestamp,
-}
+columns!(insertable Role in roles {
+    id: RoleId,
+    code_name: String,
+    name: String,
+    description: String,
+    create_time: Timestamp,
+});
 
-/// A role.
-#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = roles)]
-pub(crate) struct RoleRow {
-    pub(crate) id: RoleId,
-    pub(crate) code_name: String,
-    pub(crate) name: String,
-    pub(crate) description: String,
-    pub(crate) create_time: Timestamp,
-}
+columns!(insertable Permission in permissions {
+    id: PermissionId,
+    resource_id: ResourceId,
+    action_id: ActionId,
+    name: String,
+    description: String,
+    is_declared: bool,
+    create_time: Timestamp,
+});
 
 /// Functions that a table of named things has.
 macro_rules! named {
@@ -118,7 +112,7 @@ macro_rules! named {
 
 named!(
     resources,
-    ResourceRow,
+    Resource,
     ResourceId,
     ResourceKind,
     code_name,
@@ -131,7 +125,7 @@ named!(
 );
 named!(
     actions,
-    ActionRow,
+    Action,
     ActionId,
     ActionKind,
     code_name,
@@ -144,7 +138,7 @@ named!(
 );
 named!(
     roles,
-    RoleRow,
+    Role,
     RoleId,
     RoleKind,
     code_name,
@@ -206,7 +200,7 @@ pub(crate) async fn role_code_names(conn: &mut Conn) -> db::Result<Vec<String>> 
         .await)
 }
 
-pub(crate) async fn permission_insert(conn: &mut Conn, row: &PermissionRow) -> db::Result<()> {
+pub(crate) async fn permission_insert(conn: &mut Conn, row: &Permission) -> db::Result<()> {
     query!(conn, |c| diesel::insert_into(permissions::table)
         .values(row)
         .execute(c)
@@ -214,10 +208,10 @@ pub(crate) async fn permission_insert(conn: &mut Conn, row: &PermissionRow) -> d
     .map(|_| ())
 }
 
-pub(crate) async fn permission_by_name(conn: &mut Conn, name: &str) -> db::Result<Option<PermissionRow>> {
+pub(crate) async fn permission_by_name(conn: &mut Conn, name: &str) -> db::Result<Option<Permission>> {
     query!(conn, |c| permissions::table
         .filter(permissions::name.eq(name))
-        .select(PermissionRow::as_select())
+        .select(Permission::as_select())
         .first(c)
         .await
         .optional())
@@ -228,11 +222,11 @@ pub(crate) async fn permissions_list(
     conn: &mut Conn,
     page: &PageRequest<PermissionKind>,
     resource: Option<ResourceId>,
-) -> db::Result<Vec<PermissionRow>> {
+) -> db::Result<Vec<Permission>> {
     query!(conn, |c| {
         let mut listed = permissions::table
             .order((permissions::create_time, permissions::id))
-            .select(PermissionRow::as_select())
+            .select(Permission::as_select())
             .limit(page.limit())
             .into_boxed();
         if let Some(resource) = resource {
@@ -268,11 +262,11 @@ pub(crate) async fn permissions_of(
     conn: &mut Conn,
     resource: Option<ResourceId>,
     action: Option<ActionId>,
-) -> db::Result<Vec<PermissionRow>> {
+) -> db::Result<Vec<Permission>> {
     query!(conn, |c| {
         let mut found = permissions::table
             .order(permissions::name)
-            .select(PermissionRow::as_select())
+            .select(Permission::as_select())
             .into_boxed();
         if let Some(resource) = resource {
             found = found.filter(permissions::resource_id.eq(resource));

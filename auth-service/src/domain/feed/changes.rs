@@ -16,7 +16,8 @@ use prost::Message as _;
 
 use crate::{
     domain::rbac::lock::lock_policies,
-    store::{self, FeedHead, FeedRow},
+    model::FeedHead,
+    store::{self, FeedRow},
 };
 
 /// Woken after every commit that has published something.

@@ -20,7 +20,8 @@ use crate::{
         error::Error,
         feed::{CHANNEL, USER_CHANGED, revocation_life},
     },
-    store::{self, FeedHead, FeedRow},
+    model::FeedHead,
+    store::{self, FeedRow},
 };
 
 /// How long the feed is silent at most. Also how soon a change is seen whose notification was lost.

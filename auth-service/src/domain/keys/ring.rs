@@ -27,7 +27,8 @@ use crate::{
         rbac::authority,
         request_context::RequestContext,
     },
-    store::{self, FeedHead, KeyState, SigningKeyRow},
+    model::{FeedHead, KeyState, SigningKeyRecord},
+    store,
 };
 
 /// What was changed elsewhere is seen within this time, also where the word of it was lost.
@@ -56,7 +57,7 @@ pub(crate) struct KeyRing {
 
 /// The keys at one moment.
 struct Keys {
-    rows: Vec<SigningKeyRow>,
+    rows: Vec<SigningKeyRecord>,
     active: Arc<SigningKey>,
     jwks: Jwks,
 }
@@ -140,14 +141,14 @@ impl KeyRing {
     }
 
     /// Every key, the newest first.
-    pub(crate) async fn list(&self) -> Result<Vec<SigningKeyRow>, Error> {
+    pub(crate) async fn list(&self) -> Result<Vec<SigningKeyRecord>, Error> {
         let mut rows = store::signing_keys_list(&mut self.db.read().await?).await?;
         rows.reverse();
         Ok(rows)
     }
 
     /// Publishes the next key, or gives the one that is published already.
-    pub(crate) async fn rotate(&self, context: &RequestContext) -> Result<SigningKeyRow, Error> {
+    pub(crate) async fn rotate(&self, context: &RequestContext) -> Result<SigningKeyRecord, Error> {
         let row = write_tx!(self.db, |tx| {
             store::feed_head_lock(tx).await?;
             authority::ensure_still_good(tx, context).await?;
@@ -165,7 +166,7 @@ impl KeyRing {
     }
 
     /// Withdraws a key at once. Gives the one that signs from now on.
-    pub(crate) async fn retire(&self, context: &RequestContext, kid: &str) -> Result<SigningKeyRow, Error> {
+    pub(crate) async fn retire(&self, context: &RequestContext, kid: &str) -> Result<SigningKeyRecord, Error> {
         let active: Result<_, Error> = write_tx!(self.db, |tx| {
             store::feed_head_lock(tx).await?;
             authority::ensure_still_good(tx, context).await?;
@@ -203,8 +204,8 @@ impl KeyRing {
         &self,
         tx: &mut Conn,
         context: &RequestContext,
-        row: &SigningKeyRow,
-        rows: &[SigningKeyRow],
+        row: &SigningKeyRecord,
+        rows: &[SigningKeyRecord],
     ) -> Result<(), Error> {
         let now = self.clock.now();
         store::signing_key_delete(tx, &row.kid).await?;
@@ -280,7 +281,7 @@ impl KeyRing {
         }
     }
 
-    fn due(&self, rows: &[SigningKeyRow], settled: Option<Settled>, head: &FeedHead) -> Vec<Due> {
+    fn due(&self, rows: &[SigningKeyRecord], settled: Option<Settled>, head: &FeedHead) -> Vec<Due> {
         let mut sightings = self.sightings.lock();
         let monotonic = self.clock.monotonic();
         sightings.note(rows, monotonic);
@@ -300,7 +301,7 @@ impl KeyRing {
         let rows = store::signing_keys_list(&mut self.db.read().await?).await?;
         let sightings = || self.sightings.lock();
         sightings().note(&rows, self.clock.monotonic());
-        let is_new = |rows: &[SigningKeyRow]| {
+        let is_new = |rows: &[SigningKeyRecord]| {
             let used = &self.keys.borrow().rows;
             used.len() != rows.len()
                 || used
@@ -325,7 +326,7 @@ impl KeyRing {
         tx: &mut Conn,
         context: &RequestContext,
         now: Timestamp,
-    ) -> Result<SigningKeyRow, Error> {
+    ) -> Result<SigningKeyRecord, Error> {
         let activate_time = now.plus(self.schedule.prepublish);
         let row = generate(&self.secrets, KeyState::Next, now, activate_time).map_err(internal)?;
         store::signing_key_insert(tx, &row).await?;
@@ -351,7 +352,7 @@ impl KeySchedule {
         LONGEST.min(self.prepublish / 2)
     }
 
-    fn due(&self, rows: &[SigningKeyRow], time: KeyTime<'_>) -> Vec<Due> {
+    fn due(&self, rows: &[SigningKeyRecord], time: KeyTime<'_>) -> Vec<Due> {
         let of = |state: KeyState| rows.iter().filter(move |row| row.state == state);
         let is_past = |at: Timestamp| time.settled.is_some_and(|settled| settled.past() >= at);
         let mut due = Vec::new();
@@ -370,7 +371,7 @@ impl KeySchedule {
                 due.push(Due::Publish);
             }
         }
-        let is_dead = |row: &&SigningKeyRow| row.expire_time.is_some_and(is_past) && time.seen(row) >= time.kept;
+        let is_dead = |row: &&SigningKeyRecord| row.expire_time.is_some_and(is_past) && time.seen(row) >= time.kept;
         let dead = of(KeyState::Retired).filter(is_dead);
         due.extend(dead.map(|row| Due::Expire(row.kid.clone())));
         due
@@ -379,23 +380,23 @@ impl KeySchedule {
 
 impl Sightings {
     /// Notes the keys that are there now, and forgets others.
-    fn note(&mut self, rows: &[SigningKeyRow], monotonic: Duration) {
-        let name = |row: &SigningKeyRow| (row.kid.clone(), row.state);
-        let seen = |row: &SigningKeyRow| self.0.get(&name(row)).copied().unwrap_or(monotonic);
+    fn note(&mut self, rows: &[SigningKeyRecord], monotonic: Duration) {
+        let name = |row: &SigningKeyRecord| (row.kid.clone(), row.state);
+        let seen = |row: &SigningKeyRecord| self.0.get(&name(row)).copied().unwrap_or(monotonic);
         self.0 = rows.iter().map(|row| (name(row), seen(row))).collect();
     }
 }
 
 impl KeyTime<'_> {
     /// For how long this process has seen the key in its state.
-    fn seen(&self, row: &SigningKeyRow) -> Duration {
+    fn seen(&self, row: &SigningKeyRecord) -> Duration {
         let since = self.sightings.0.get(&(row.kid.clone(), row.state));
         since.map_or(Duration::ZERO, |since| self.monotonic.saturating_sub(*since))
     }
 }
 
 impl Keys {
-    fn of(rows: Vec<SigningKeyRow>, secrets: &ServerSecrets) -> Result<Self, KeyRingError> {
+    fn of(rows: Vec<SigningKeyRecord>, secrets: &ServerSecrets) -> Result<Self, KeyRingError> {
         let active = rows.iter().find(|row| row.state == KeyState::Active);
         let active = active.ok_or(KeyRingError::NoneActive)?;
         let (private, _) = decrypt(secrets, active)?;
@@ -433,7 +434,7 @@ pub(in crate::domain) async fn replace_all(
 async fn activate_next(
     tx: &mut Conn,
     context: &RequestContext,
-    rows: &[SigningKeyRow],
+    rows: &[SigningKeyRecord],
     now: Timestamp,
     dead: Timestamp,
 ) -> Result<(), Error> {
@@ -456,14 +457,14 @@ fn generate(
     state: KeyState,
     now: Timestamp,
     activate_time: Timestamp,
-) -> Result<SigningKeyRow, KeyRingError> {
+) -> Result<SigningKeyRecord, KeyRingError> {
     let pair = Ed25519KeyPair::generate().map_err(|_| KeyRingError::Crypto)?;
     let pkcs8 = pair.to_pkcs8().map_err(|_| KeyRingError::Crypto)?;
     let public = pair.public_key().as_ref();
     let kid = Jwk::from_public_key(public.try_into().map_err(|_| KeyRingError::Crypto)?)?
         .kid()
         .to_owned();
-    Ok(SigningKeyRow {
+    Ok(SigningKeyRecord {
         state,
         public_key: public.to_vec(),
         encrypted_private_key: encrypt(secrets, &kid, pkcs8.as_ref())?,
@@ -475,7 +476,7 @@ fn generate(
     })
 }
 
-fn jwks_of(rows: &[SigningKeyRow]) -> Result<Jwks, KeyRingError> {
+fn jwks_of(rows: &[SigningKeyRecord]) -> Result<Jwks, KeyRingError> {
     let keys = rows.iter().map(|row| {
         let public: &[u8; 32] = row.public_key.as_slice().try_into().map_err(|_| KeyRingError::Crypto)?;
         Ok(Jwk::from_public_key(public)?)
@@ -503,8 +504,8 @@ mod tests {
         Timestamp::from_micros(0).plus(Duration::from_secs(seconds))
     }
 
-    fn row(state: KeyState, activate: u64, expire: Option<u64>) -> SigningKeyRow {
-        SigningKeyRow {
+    fn row(state: KeyState, activate: u64, expire: Option<u64>) -> SigningKeyRecord {
+        SigningKeyRecord {
             kid: format!("{state:?}"),
             state,
             public_key: Vec::new(),
@@ -517,11 +518,11 @@ mod tests {
     }
 
     /// Lists the steps that are due at this second, for keys that this process has seen for so long.
-    fn due(schedule: KeySchedule, rows: &[SigningKeyRow], now: u64, seen: u64) -> Vec<Due> {
+    fn due(schedule: KeySchedule, rows: &[SigningKeyRecord], now: u64, seen: u64) -> Vec<Due> {
         due_by(Some(now), schedule, rows, seen)
     }
 
-    fn due_by(now: Option<u64>, schedule: KeySchedule, rows: &[SigningKeyRow], seen: u64) -> Vec<Due> {
+    fn due_by(now: Option<u64>, schedule: KeySchedule, rows: &[SigningKeyRecord], seen: u64) -> Vec<Due> {
         let mut sightings = Sightings::default();
         sightings.note(rows, Duration::ZERO);
         let settled = now.map(|now| Clock::manual(at(now)).1.settled());

@@ -14,10 +14,11 @@ use crate::{
         passwords::{attempts::Guess, hashing::Verdict, password::Password, queue::Client},
         rbac::authority,
         request_context::RequestContext,
-        sessions::{revocation, rules::TokenPair},
+        sessions::{lives::TokenPair, revocation},
         users::{accounts::Accounts, names, people::user_lock_person},
     },
-    store::{self, Session, SessionEnd, User},
+    model::{Session, SessionEnd, User},
+    store,
 };
 
 /// The present password and the next one.
@@ -140,7 +141,7 @@ impl Accounts {
         let session_id = context.session_id().ok_or(Error::SessionEnded)?;
         let session = store::session_by_id(tx, session_id).await?;
         let now = self.clock.now();
-        let live = |session: &Session| session.user_id == id && session.end_time.is_none() && now < session.expire_time;
+        let live = |session: &Session| session.user_id == id && !session.has_ended() && now < session.expire_time;
         let session = session.filter(live).ok_or(Error::SessionEnded)?;
         Ok((user, session))
     }

@@ -22,11 +22,17 @@ use crate::{
         request_context::RequestContext,
     },
     ids::{ActionId, ActionKind, PermissionId, PermissionKind, ResourceId, ResourceKind, RoleId, RoleKind},
-    store::{self, ActionRow, PermissionRow, ResourceRow, Role, RoleRow},
+    model::{Action, Permission, ReservedRole, Resource, Role},
+    store,
 };
 
 const RESERVED_ACTIONS: [&str; 5] = [ALL, "create", "read", "update", "delete"];
-const RESERVED_ROLES: [Role; 4] = [Role::Superuser, Role::Admin, Role::Player, Role::Service];
+const RESERVED_ROLES: [Role; 4] = [
+    ReservedRole::Superuser,
+    ReservedRole::Admin,
+    ReservedRole::Player,
+    ReservedRole::Service,
+];
 
 /// The use cases of roles and permissions.
 #[derive(Clone, Debug)]
@@ -62,7 +68,7 @@ pub(crate) struct Renaming {
 /// A role and what it holds.
 #[derive(Clone, Debug)]
 pub(crate) struct RoleWithPermissions {
-    pub(crate) role: RoleRow,
+    pub(crate) role: Role,
     /// Names, sorted.
     pub(crate) permissions: Vec<String>,
 }
@@ -111,7 +117,7 @@ impl Records for Rbac {
 
 impl Rbac {
     /// Creates a resource, and the permission for every action on it.
-    pub(crate) async fn create_resource(&self, context: &RequestContext, new: Named) -> Result<ResourceRow, Error> {
+    pub(crate) async fn create_resource(&self, context: &RequestContext, new: Named) -> Result<Resource, Error> {
         let event = AuditEvent::new("resource.create").target("resource", &new.code_name);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
@@ -121,7 +127,7 @@ impl Rbac {
                 let name = store::resource_by_name(tx, new.display_name()).await?.is_some();
                 ensure_free(code_name, name)?;
                 let now = self.clock.now();
-                let row = ResourceRow {
+                let row = Resource {
                     id: ResourceId::generate(),
                     code_name: new.code_name.clone(),
                     name: new.display_name().to_owned(),
@@ -143,7 +149,7 @@ impl Rbac {
     }
 
     /// A resource by its code name.
-    pub(crate) async fn resource(&self, code_name: &str) -> Result<ResourceRow, Error> {
+    pub(crate) async fn resource(&self, code_name: &str) -> Result<Resource, Error> {
         let mut conn = self.db.read().await?;
         let row = store::resource_by_code_name(&mut conn, code_name).await?;
         row.ok_or(Error::ResourceNotFound)
@@ -154,7 +160,7 @@ impl Rbac {
         &self,
         page: &PageRequest<ResourceKind>,
         query: &str,
-    ) -> Result<(Vec<ResourceRow>, String), Error> {
+    ) -> Result<(Vec<Resource>, String), Error> {
         let mut rows = store::resources_list(&mut self.db.read().await?, page).await?;
         let next = page.cut(&mut rows, query, |row| position(row.create_time, row.id));
         Ok((rows, next))
@@ -166,7 +172,7 @@ impl Rbac {
         context: &RequestContext,
         code_name: &str,
         change: &Renaming,
-    ) -> Result<ResourceRow, Error> {
+    ) -> Result<Resource, Error> {
         let event = AuditEvent::new("resource.update").target("resource", code_name);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
@@ -188,7 +194,7 @@ impl Rbac {
     }
 
     /// Creates an action.
-    pub(crate) async fn create_action(&self, context: &RequestContext, new: Named) -> Result<ActionRow, Error> {
+    pub(crate) async fn create_action(&self, context: &RequestContext, new: Named) -> Result<Action, Error> {
         let event = AuditEvent::new("action.create").target("action", &new.code_name);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
@@ -198,7 +204,7 @@ impl Rbac {
                 let name = store::action_by_name(tx, new.display_name()).await?.is_some();
                 ensure_free(code_name, name)?;
                 let now = self.clock.now();
-                let row = ActionRow {
+                let row = Action {
                     id: ActionId::generate(),
                     code_name: new.code_name.clone(),
                     name: new.display_name().to_owned(),
@@ -214,7 +220,7 @@ impl Rbac {
     }
 
     /// An action by its code name.
-    pub(crate) async fn action(&self, code_name: &str) -> Result<ActionRow, Error> {
+    pub(crate) async fn action(&self, code_name: &str) -> Result<Action, Error> {
         let mut conn = self.db.read().await?;
         let row = store::action_by_code_name(&mut conn, code_name).await?;
         row.ok_or(Error::ActionNotFound)
@@ -225,7 +231,7 @@ impl Rbac {
         &self,
         page: &PageRequest<ActionKind>,
         query: &str,
-    ) -> Result<(Vec<ActionRow>, String), Error> {
+    ) -> Result<(Vec<Action>, String), Error> {
         let mut rows = store::actions_list(&mut self.db.read().await?, page).await?;
         let next = page.cut(&mut rows, query, |row| position(row.create_time, row.id));
         Ok((rows, next))
@@ -237,7 +243,7 @@ impl Rbac {
         context: &RequestContext,
         code_name: &str,
         change: &Renaming,
-    ) -> Result<ActionRow, Error> {
+    ) -> Result<Action, Error> {
         let event = AuditEvent::new("action.update").target("action", code_name);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
@@ -265,7 +271,7 @@ impl Rbac {
         context: &RequestContext,
         name: &PermissionName,
         description: String,
-    ) -> Result<PermissionRow, Error> {
+    ) -> Result<Permission, Error> {
         write_tx!(self.db, |tx| {
             lock_policies(tx).await?;
             let resource = store::resource_by_code_name(tx, &name.resource).await?;
@@ -286,7 +292,7 @@ impl Rbac {
     }
 
     /// A permission by its name.
-    pub(crate) async fn permission(&self, name: &PermissionName) -> Result<PermissionRow, Error> {
+    pub(crate) async fn permission(&self, name: &PermissionName) -> Result<Permission, Error> {
         let name = name.to_string();
         let row = store::permission_by_name(&mut self.db.read().await?, &name).await?;
         row.ok_or(Error::PermissionNotFound(name))
@@ -298,7 +304,7 @@ impl Rbac {
         page: &PageRequest<PermissionKind>,
         query: &str,
         resource: Option<&str>,
-    ) -> Result<(Vec<PermissionRow>, String), Error> {
+    ) -> Result<(Vec<Permission>, String), Error> {
         let mut conn = self.db.read().await?;
         let resource = match resource {
             None => None,
@@ -318,7 +324,7 @@ impl Rbac {
         context: &RequestContext,
         name: &PermissionName,
         description: Option<&str>,
-    ) -> Result<PermissionRow, Error> {
+    ) -> Result<Permission, Error> {
         let name = name.to_string();
         write_tx!(self.db, |tx| {
             let missing = || Error::PermissionNotFound(name.clone());
@@ -351,7 +357,7 @@ impl Rbac {
                 ensure_free(code_name, name)?;
                 authority::ensure_may_give(tx, context, &permissions).await?;
                 let now = self.clock.now();
-                let row = RoleRow {
+                let row = Role {
                     id: RoleId::generate(),
                     code_name: new.code_name.clone(),
                     name: new.display_name().to_owned(),
@@ -430,7 +436,7 @@ impl Rbac {
         let event = AuditEvent::new("role.set_permissions").target("role", code_name);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
-                if code_name == Role::Superuser.code_name() {
+                if code_name == ReservedRole::Superuser.code_name() {
                     return Err(Error::Reserved("superusers hold everything"));
                 }
                 lock_policies(tx).await?;
@@ -486,8 +492,8 @@ async fn permission_insert(
     action_id: ActionId,
     description: String,
     now: Timestamp,
-) -> Result<PermissionRow, Error> {
-    let row = PermissionRow {
+) -> Result<Permission, Error> {
+    let row = Permission {
         id: PermissionId::generate(),
         resource_id,
         action_id,

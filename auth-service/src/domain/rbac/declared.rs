@@ -16,7 +16,8 @@ use crate::{
         },
     },
     ids::{ActionId, PermissionId, ResourceId},
-    store::{self, ActionRow, PermissionRow, ResourceRow},
+    model::{Action, Permission, Resource},
+    store,
 };
 
 /// The owner of what auth-service declares itself.
@@ -156,7 +157,7 @@ async fn resource(
         )
         .into());
     }
-    let mut row = ResourceRow {
+    let mut row = Resource {
         id: ResourceId::generate(),
         code_name: code_name.to_owned(),
         name: code_name.to_owned(),
@@ -176,7 +177,7 @@ async fn action(tx: &mut Conn, code_name: &str, now: Timestamp) -> Result<Action
     if let Some(row) = store::action_by_code_name(tx, code_name).await? {
         return Ok(row.id);
     }
-    let mut row = ActionRow {
+    let mut row = Action {
         id: ActionId::generate(),
         code_name: code_name.to_owned(),
         name: code_name.to_owned(),
@@ -205,7 +206,7 @@ async fn permission(
         }
         return Ok(None);
     }
-    let row = PermissionRow {
+    let row = Permission {
         id: PermissionId::generate(),
         resource_id,
         action_id,

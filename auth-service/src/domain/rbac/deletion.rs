@@ -21,7 +21,8 @@ use crate::{
         request_context::RequestContext,
         sessions::revocation,
     },
-    store::{self, ActionRow, PermissionRow, ResourceRow},
+    model::{Action, Permission, Resource},
+    store,
 };
 
 impl Rbac {
@@ -155,7 +156,7 @@ impl Loss {
     async fn prepare(
         tx: &mut Conn,
         context: &RequestContext,
-        permissions: &[PermissionRow],
+        permissions: &[Permission],
         holders: Vec<UserId>,
         force: bool,
     ) -> Result<Self, Error> {
@@ -205,7 +206,7 @@ impl Loss {
 }
 
 /// Locks the users who hold one of these directly, in the order of their ids, and then what roles hold. Gives those users.
-async fn lock(tx: &mut Conn, permissions: &[PermissionRow]) -> Result<Vec<UserId>, Error> {
+async fn lock(tx: &mut Conn, permissions: &[Permission]) -> Result<Vec<UserId>, Error> {
     let holders = store::users_with_permissions(tx, &names(permissions)).await?;
     for holder in &holders {
         store::user_lock(tx, *holder).await?;
@@ -215,7 +216,7 @@ async fn lock(tx: &mut Conn, permissions: &[PermissionRow]) -> Result<Vec<UserId
 }
 
 /// A resource that may be deleted, and its permissions.
-async fn resource(tx: &mut Conn, code_name: &str) -> Result<(ResourceRow, Vec<PermissionRow>), Error> {
+async fn resource(tx: &mut Conn, code_name: &str) -> Result<(Resource, Vec<Permission>), Error> {
     let row = store::resource_by_code_name(tx, code_name).await?;
     let row = row.ok_or(Error::ResourceNotFound)?;
     if row.owner.is_some() {
@@ -226,7 +227,7 @@ async fn resource(tx: &mut Conn, code_name: &str) -> Result<(ResourceRow, Vec<Pe
 }
 
 /// An action that may be deleted, and its permissions.
-async fn action(tx: &mut Conn, code_name: &str) -> Result<(ActionRow, Vec<PermissionRow>), Error> {
+async fn action(tx: &mut Conn, code_name: &str) -> Result<(Action, Vec<Permission>), Error> {
     let row = store::action_by_code_name(tx, code_name).await?;
     let row = row.ok_or(Error::ActionNotFound)?;
     let permissions = store::permissions_of(tx, None, Some(row.id)).await?;
@@ -237,7 +238,7 @@ async fn action(tx: &mut Conn, code_name: &str) -> Result<(ActionRow, Vec<Permis
 }
 
 /// A permission that may be deleted.
-async fn permission(tx: &mut Conn, name: &str) -> Result<PermissionRow, Error> {
+async fn permission(tx: &mut Conn, name: &str) -> Result<Permission, Error> {
     let row = store::permission_by_name(tx, name).await?;
     let row = row.ok_or_else(|| Error::PermissionNotFound(name.to_owned()))?;
     if row.is_declared {
@@ -246,7 +247,7 @@ async fn permission(tx: &mut Conn, name: &str) -> Result<PermissionRow, Error> {
     Ok(row)
 }
 
-fn names(permissions: &[PermissionRow]) -> Vec<String> {
+fn names(permissions: &[Permission]) -> Vec<String> {
     permissions.iter().map(|permission| permission.name.clone()).collect()
 }
 

@@ -20,7 +20,8 @@ use crate::{
         request_context::RequestContext,
         sessions::revocation,
     },
-    store::{self, FeedHead, Holdings, Role},
+    model::{FeedHead, Holdings, ReservedRole},
+    store,
 };
 
 /// Permissions that are granted to one user directly, at most: an access token carries them.
@@ -107,7 +108,7 @@ impl Rbac {
                     return Err(Error::RoleNotFound(role.to_owned()));
                 }
                 if before.roles.iter().any(|held| held == role) {
-                    if role == Role::Superuser.code_name() {
+                    if role == ReservedRole::Superuser.code_name() {
                         authority::ensure_superuser_remains_without(tx, user_id).await?;
                     }
                     store::user_role_unassign(tx, user_id, role).await?;

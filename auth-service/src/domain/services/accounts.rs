@@ -6,7 +6,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use aws_lc_rs::{
-    constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
     rand,
 };
@@ -32,7 +31,8 @@ use crate::{
         sessions::revocation,
         tokens::access::{AccessToken, Bearer, Issuer, RequestedAudience},
     },
-    store::{self, Role, ServiceAccount},
+    model::{ReservedRole, ServiceAccount},
+    store,
 };
 
 const SECRET_BYTES: usize = 32;
@@ -69,7 +69,7 @@ pub(crate) struct NewServiceAccount {
 impl NewServiceAccount {
     /// What an account holds where nothing else is said.
     pub(crate) fn default_roles() -> Vec<String> {
-        vec![Role::Service.code_name().to_owned()]
+        vec![ReservedRole::Service.code_name().to_owned()]
     }
 }
 
@@ -293,11 +293,11 @@ async fn create(
             return Err(Error::ServiceAccountAlreadyExists);
         }
         for role in &new.roles {
-            if role != Role::Service.code_name() {
+            if !ReservedRole::Service.is(role) {
                 authority::ensure_may_give_role(tx, context, role).await?;
             }
         }
-        authority::ensure_may_give_beyond(tx, context, &new.permissions, Role::Service).await?;
+        authority::ensure_may_give_beyond(tx, context, &new.permissions, ReservedRole::Service).await?;
         let hash = digest_of(secret.expose_secret());
         service_account_create(tx, context, &new, &hash, clock.now()).await
     });
@@ -312,14 +312,6 @@ pub(crate) async fn create_service_account(
     new: NewServiceAccount,
 ) -> Result<SecretString, Error> {
     create(db, clock, context, new).await.map(|(_, secret)| secret)
-}
-
-impl ServiceAccount {
-    fn accepts(&self, digest: &[u8], now: Timestamp) -> bool {
-        let is = |stored: &[u8]| verify_slices_are_equal(stored, digest).is_ok();
-        let previous = self.previous_secret_hash.as_deref().zip(self.previous_expire_time);
-        is(&self.secret_hash) || previous.is_some_and(|(hash, until)| now < until && is(hash))
-    }
 }
 
 /// Writes an account with this digest of its secret, and the user that stands for it.
@@ -371,7 +363,7 @@ pub(in crate::domain) async fn set_holdings(
     let held = store::holdings(tx, user_id).await?;
     let held_roles: BTreeSet<&str> = held.roles.iter().map(String::as_str).collect();
     let held_permissions: BTreeSet<&str> = held.direct.iter().map(String::as_str).collect();
-    if held.is_superuser() && !roles.contains(Role::Superuser.code_name()) {
+    if held.is_superuser() && !roles.contains(ReservedRole::Superuser.code_name()) {
         authority::ensure_superuser_remains_without(tx, user_id).await?;
     }
     for role in roles.difference(&held_roles) {

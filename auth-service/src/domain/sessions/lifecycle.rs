@@ -20,7 +20,7 @@ use crate::{
         request_context::RequestContext,
         sessions::{
             ends,
-            rules::{Rotation, SessionLives, TokenPair},
+            lives::{SessionLives, TokenPair},
         },
         tokens::{
             access::{AccessToken, Bearer, Issuer, RequestedAudience},
@@ -29,7 +29,8 @@ use crate::{
         },
     },
     ids::DeviceId,
-    store::{self, Session, SessionEnd, SessionWithHoldings, User},
+    model::{Rotation, Session, SessionEnd, User},
+    store::{self, SessionWithHoldings},
 };
 
 /// How exact the time of a session's last use is where nothing else changes.
@@ -141,7 +142,7 @@ impl Sessions {
         session: &Session,
         now: Timestamp,
     ) -> Result<TokenPair, Error> {
-        let expire_time = self.lives.renewed(session, now);
+        let expire_time = self.lives.renewed(session.absolute_expire_time, now);
         if !store::session_rotate(tx, session, None, expire_time, &context.origin.session_use(now)).await? {
             return Err(Error::SessionEnded);
         }
@@ -181,9 +182,8 @@ impl Sessions {
             let Some((session, ..)) = self.live.get(id).await? else {
                 continue;
             };
-            let is_better = |than: &Session| {
-                (session.end_time.is_none(), session.rotate_time) > (than.end_time.is_none(), than.rotate_time)
-            };
+            let is_better =
+                |than: &Session| (!session.has_ended(), session.rotate_time) > (!than.has_ended(), than.rotate_time);
             match &chosen {
                 Some((other, _)) if other.user_id != session.user_id => return Err(Error::RefreshTokenInvalid),
                 Some((other, _)) if !is_better(other) => {}
@@ -236,7 +236,7 @@ impl Sessions {
             };
             let pair = match session.rotation(claim.counter, request.as_deref(), (arrival, now)) {
                 Rotation::Rotate => {
-                    let expire_time = self.lives.renewed(&session, now);
+                    let expire_time = self.lives.renewed(session.absolute_expire_time, now);
                     let by = context.origin.session_use(now);
                     if !store::session_rotate(tx, &session, request.as_deref(), expire_time, &by).await? {
                         return Err(Error::RotationOverlap);
@@ -280,7 +280,7 @@ impl Sessions {
         if session.rotation(claim.counter, request, (now, now)) != Rotation::Rotate {
             return Ok(None);
         }
-        let expire_time = self.lives.renewed(&session, now);
+        let expire_time = self.lives.renewed(session.absolute_expire_time, now);
         let by = context.origin.session_use(now);
         let mut conn = self.db.write().await?;
         if !store::session_rotate(&mut conn, &session, request, expire_time, &by).await? {
@@ -332,10 +332,10 @@ impl Sessions {
             let (user, session) = self.lock(tx, claim.session_id).await?;
             let now = self.clock.now();
             match session.use_without_rotation(claim.counter, (arrival, now)) {
-                Rotation::Rotate if now.since(session.rotate_time) >= self.lives.unrotated => {
+                Rotation::Keep if now.since(session.rotate_time) >= self.lives.unrotated => {
                     Err(Error::RotationRequired)
                 }
-                Rotation::Rotate => {
+                Rotation::Keep => {
                     if !store::session_record_use(tx, session.id, &context.origin.session_use(now)).await? {
                         return Err(Error::SessionEnded);
                     }
@@ -364,7 +364,7 @@ impl Sessions {
         let is_noted = session.is_used
             && now.since(session.last_use_time) < LAST_USE_PRECISION
             && (session.ip_address == by.ip_address && session.user_agent == by.user_agent);
-        let is_current = session.use_without_rotation(claim.counter, (now, now)) == Rotation::Rotate;
+        let is_current = session.use_without_rotation(claim.counter, (now, now)) == Rotation::Keep;
         if !is_noted || !is_current || now.since(session.rotate_time) >= self.lives.unrotated {
             return Ok(None);
         }
@@ -402,7 +402,7 @@ impl Sessions {
             };
             let now = self.clock.now();
             match session.use_without_rotation(claim.counter, (arrival, now)) {
-                Rotation::Rotate | Rotation::Repeat | Rotation::Overlap => {
+                Rotation::Keep | Rotation::Rotate | Rotation::Repeat | Rotation::Overlap => {
                     let change = ends::end(tx, context, session.key(), end, now).await?;
                     feed::publish(tx, vec![change], now).await?;
                     Ok(Outcome::Done(()))
@@ -434,7 +434,7 @@ impl Sessions {
                 Err(Error::SessionEnded) => return self.end_lost(tx, session_id).await,
                 locked => locked?,
             };
-            if session.end_time.is_none() {
+            if !session.has_ended() {
                 let now = self.clock.now();
                 let change = ends::end(tx, context, session.key(), SessionEnd::Logout, now).await?;
                 feed::publish(tx, vec![change], now).await?;
@@ -521,7 +521,7 @@ impl Sessions {
     /// Ends a session that has expired for good, so that it stays over when the clock is set back. Waits
     /// until the clock can be relied on. Says whether the session has ended, now or before.
     async fn expire(&self, tx: &mut Conn, context: &RequestContext, session: &Session) -> Result<bool, Error> {
-        if session.end_time.is_some() {
+        if session.has_ended() {
             return Ok(true);
         }
         let settled = tx.settled(&self.clock).await?;

@@ -26,7 +26,8 @@ use crate::{
         request_context::RequestContext,
         sessions::ends,
     },
-    store::{self, SessionEnd},
+    model::SessionEnd,
+    store,
 };
 
 /// Before what failed is tried again.
@@ -84,7 +85,7 @@ impl LostRevocations {
             }
             // Again, since it may have changed before the lock was ours. One that began in what was lost is not there at all.
             let session = store::session_lock(tx, id).await?;
-            let live = session.filter(|session| session.end_time.is_none());
+            let live = session.filter(|session| !session.has_ended());
             let now = self.clock.now();
             let change = match live {
                 Some(session) => ends::end(tx, &context, session.key(), SessionEnd::Restored, now).await?,

@@ -15,7 +15,8 @@ use crate::{
         keys::{ring, secret::ServerSecrets},
         request_context::RequestContext,
     },
-    store::{self, SessionEnd},
+    model::SessionEnd,
+    store,
 };
 
 /// What was done.

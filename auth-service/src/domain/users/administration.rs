@@ -21,7 +21,8 @@ use crate::{
             registration::{NewPassword, Registration, user_create},
         },
     },
-    store::{self, Role, SessionEnd, User, UserFilter},
+    model::{ReservedRole, SessionEnd, User, UserFilter},
+    store,
 };
 
 /// Who is created.
@@ -46,7 +47,7 @@ impl Accounts {
         let event = AuditEvent::new("user.create").target("user", "");
         recording_refusals(self, context, event, async {
             let roles = if new.roles.is_empty() {
-                vec![Role::Player.code_name().to_owned()]
+                vec![ReservedRole::Player.code_name().to_owned()]
             } else {
                 new.roles
             };

@@ -17,11 +17,12 @@ use crate::{
             queue::Client,
         },
         request_context::RequestContext,
-        sessions::rules::TokenPair,
+        sessions::lives::TokenPair,
         tokens::access::RequestedAudience,
         users::{accounts::Accounts, names},
     },
-    store::{self, User},
+    model::User,
+    store,
 };
 
 /// Who wants to log in.

@@ -22,7 +22,8 @@ use crate::{
         request_context::RequestContext,
         users::{names::identifier_key, profile::search_folded},
     },
-    store::{self, StoredKeys, User},
+    model::User,
+    store::{self, StoredKeys},
 };
 
 /// Users per transaction.
