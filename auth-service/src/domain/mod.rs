@@ -30,11 +30,13 @@ pub(crate) use self::{
         password::{Password, PasswordRules},
     },
     rbac::{
-        catalog::{DECLARATIONS, Named, Rbac, Renaming, RoleWithPermissions, is_reserved_action, is_reserved_role},
+        catalog::{DECLARATIONS, EntryChange, Rbac},
         code_name::{CodeName, PermissionName},
+        decisions::Decision,
         declared::{Declared, declare_own},
-        grants::{Decision, Held},
+        grants::{Grant, PermissionSources},
         lock::MAX_ROLE_PERMISSIONS,
+        roles::RoleWithPermissions,
     },
     request_context::{Actor, Origin, RequestContext},
     services::{

@@ -1,4 +1,4 @@
-//! Resources, actions, permissions and roles.
+//! The catalogue of what can be held: resources, actions, permissions and roles.
 
 use base::clock::Timestamp;
 
@@ -48,4 +48,12 @@ pub(crate) struct Permission {
     /// Whether a service has declared it.
     pub(crate) is_declared: bool,
     pub(crate) create_time: Timestamp,
+}
+
+/// The names of a new resource, action or role: one for policies, one for people.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EntryNames {
+    pub(crate) code_name: String,
+    pub(crate) name: String,
+    pub(crate) description: String,
 }

@@ -14,7 +14,7 @@ mod user;
 
 pub(crate) use self::{
     audit::{AuditEntry, AuditFilter, AuditOutcome},
-    catalog::{Action, Permission, Resource, Role},
+    catalog::{Action, EntryNames, Permission, Resource, Role},
     feed::FeedHead,
     holdings::{Holdings, TokenHoldings, covers},
     reserved::{ReservedAction, ReservedRole},

@@ -9,17 +9,6 @@ use crate::{
     model::ReservedRole,
 };
 
-/// Names of the permissions that are granted to the user directly, sorted.
-pub(crate) async fn user_permission_names(conn: &mut Conn, user_id: UserId) -> db::Result<Vec<String>> {
-    query!(conn, |c| user_permissions::table
-        .inner_join(permissions::table)
-        .filter(user_permissions::user_id.eq(user_id))
-        .order(permissions::name)
-        .select(permissions::name)
-        .load(c)
-        .await)
-}
-
 /// Names of the role's permissions, sorted.
 pub(crate) async fn role_permission_names(conn: &mut Conn, code_name: &str) -> db::Result<Vec<String>> {
     query!(conn, |c| role_permissions::table

@@ -1,12 +1,13 @@
 //! SQL: one file a table, every query written once for both backends.
 
 mod audit;
+mod catalog;
 mod columns;
 mod feed;
 mod grant;
 mod holding;
+mod permission;
 mod profile;
-mod rbac;
 mod role;
 mod schema;
 mod service_account;
@@ -21,6 +22,7 @@ use diesel_migrations::embed_migrations;
 
 pub(crate) use self::{
     audit::{audit_delete_before, audit_insert, audit_list},
+    catalog::{Entry, resource_set_owner, resources_count_of, resources_release, role_code_names},
     feed::{
         FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert, feed_head_lock,
         feed_head_set_epoch, feed_head_set_max_access_token_seconds, feed_purge, feed_restart, feed_upsert,
@@ -29,22 +31,17 @@ pub(crate) use self::{
         other_active_user_has_role, permission_id, permission_names, role_holders_delete, role_id, role_lock,
         role_lock_by_code_name, role_permission_insert, role_permission_names, role_permissions_count,
         role_permissions_delete, roles_with_permissions, user_holdings_delete, user_permission_grant,
-        user_permission_names, user_permission_revoke, user_role_assign, user_role_unassign, users_with_permissions,
-        users_with_role,
+        user_permission_revoke, user_role_assign, user_role_unassign, users_with_permissions, users_with_role,
     },
     holding::{
         SessionWithHoldings, UserWithHoldings, holdings, session_insert, sessions_with_holdings, token_holdings,
         users_with_holdings,
     },
-    profile::{ProfileValues, user_set_active, user_set_password, user_set_profile, users_list},
-    rbac::{
-        action_by_code_name, action_by_name, action_delete, action_describe, action_insert, actions_list,
+    permission::{
         permission_by_name, permission_delete, permission_describe, permission_insert, permission_set_declared,
-        permissions_count_of, permissions_list, permissions_of, resource_by_code_name, resource_by_name,
-        resource_delete, resource_describe, resource_insert, resource_set_owner, resources_count_of, resources_list,
-        resources_release, role_by_code_name, role_by_name, role_code_names, role_delete, role_describe, role_insert,
-        roles_list,
+        permissions_count_of, permissions_list, permissions_of,
     },
+    profile::{ProfileValues, user_set_active, user_set_password, user_set_profile, users_list},
     role::{user_role_insert, user_role_names, users_with_role_exist},
     service_account::{
         service_account_by_client_id, service_account_delete, service_account_forget_previous, service_account_insert,

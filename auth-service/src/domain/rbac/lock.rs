@@ -2,10 +2,8 @@
 
 use db::Conn;
 
-use crate::store::{self, Role};
+use crate::{model::ReservedRole, store};
 
-/// The action that stands for every action of its resource. No RPC declares it.
-pub(crate) const ALL: &str = "all";
 /// Permissions that one role may hold. GetMe and the access feed carry them.
 pub(crate) const MAX_ROLE_PERMISSIONS: i64 = 1000;
 
