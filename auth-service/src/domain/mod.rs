@@ -18,11 +18,11 @@ mod users;
 pub(crate) use self::{
     audit::log::AuditLog,
     error::Error,
-    feed::stream::{FeedEnded, FeedStream, FeedTail, position as feed_position},
-    keys::{
-        ring::{KeyRing, KeySchedule},
-        signing_key::KeyRingError,
+    feed::{
+        stream::{FeedEnded, FeedStream, position as feed_position},
+        tail::FeedTail,
     },
+    keys::{ring::KeyRing, schedule::KeySchedule, signing_key::KeyRingError},
     passwords::{
         attempts::{AttemptRules, Attempts},
         changes::PasswordChange,
@@ -40,7 +40,7 @@ pub(crate) use self::{
     },
     request_context::{Actor, Origin, RequestContext},
     services::{
-        accounts::{Described, NewServiceAccount, ServiceAccounts, create_service_account},
+        accounts::{AccountWithHoldings, NewServiceAccount, ServiceAccounts, create_service_account},
         client_id::ClientId,
     },
     sessions::{
@@ -63,7 +63,7 @@ pub(crate) use self::{
         names::{Email, Login, MAX_IDENTIFIER_BYTES, fold, is_unseen},
         profile::ProfileChanges,
         registration::Registration,
-        stale_keys::{recompute_stale_keys, tend_stale_keys},
+        stale_keys::{recheck_stale_keys, recompute_stale_keys},
     },
 };
 pub use self::{

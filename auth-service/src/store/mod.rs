@@ -14,6 +14,7 @@ mod service_account;
 mod session;
 mod signing_key;
 mod throttle;
+mod throttle_attempt;
 mod user;
 mod user_keys;
 
@@ -58,10 +59,10 @@ pub(crate) use self::{
         signing_keys_list,
     },
     throttle::{
-        Failure, Throttle, UNBLOCKED, throttle_delete, throttle_delete_expired, throttle_lock, throttle_take_back,
-        throttle_unblock, throttle_update, throttles_beyond, throttles_by_keys, throttles_count, throttles_expired,
-        throttles_outlast, throttles_settle,
+        Throttle, UNBLOCKED, throttle_delete, throttle_delete_expired, throttle_lock, throttle_take_back,
+        throttle_unblock, throttle_update, throttles_beyond, throttles_by_keys, throttles_expired, throttles_outlast,
     },
+    throttle_attempt::{Failure, throttles_count, throttles_settle},
     user::{
         NewUser, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock,
         user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,

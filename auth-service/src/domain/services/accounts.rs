@@ -49,7 +49,7 @@ pub(crate) struct ServiceAccounts {
 
 /// An account, and what it holds.
 #[derive(Debug)]
-pub(crate) struct Described {
+pub(crate) struct AccountWithHoldings {
     pub(crate) account: ServiceAccount,
     /// Code names, sorted.
     pub(crate) roles: Vec<String>,
@@ -166,7 +166,7 @@ impl ServiceAccounts {
         &self,
         context: &RequestContext,
         new: NewServiceAccount,
-    ) -> Result<(Described, SecretString), Error> {
+    ) -> Result<(AccountWithHoldings, SecretString), Error> {
         let event = AuditEvent::new("service_account.create").target("service_account", new.client_id.as_str());
         recording_refusals(self, context, event, async {
             // Tokens for the deployment would pass for tokens for this service alone.
@@ -179,7 +179,7 @@ impl ServiceAccounts {
     }
 
     /// An account by its client id.
-    pub(crate) async fn get(&self, client_id: &str) -> Result<Described, Error> {
+    pub(crate) async fn get(&self, client_id: &str) -> Result<AccountWithHoldings, Error> {
         let mut conn = self.db.read().await?;
         let account = store::service_account_by_client_id(&mut conn, client_id).await?;
         describe(&mut conn, account.ok_or(Error::ServiceAccountNotFound)?).await
@@ -190,7 +190,7 @@ impl ServiceAccounts {
         &self,
         page: &PageRequest<UserKind>,
         query: &str,
-    ) -> Result<(Vec<Described>, String), Error> {
+    ) -> Result<(Vec<AccountWithHoldings>, String), Error> {
         let mut conn = self.db.read().await?;
         let mut accounts = store::service_accounts_list(&mut conn, page).await?;
         let next = page.cut(&mut accounts, query, |account| Position {
@@ -210,7 +210,7 @@ impl ServiceAccounts {
         context: &RequestContext,
         client_id: &str,
         overlap: Duration,
-    ) -> Result<(Described, SecretString), Error> {
+    ) -> Result<(AccountWithHoldings, SecretString), Error> {
         let event = AuditEvent::new("service_account.rotate_secret").target("service_account", client_id);
         recording_refusals(self, context, event.clone(), async {
             let secret = generate_client_secret();
@@ -281,7 +281,7 @@ async fn create(
     clock: &Clock,
     context: &RequestContext,
     new: NewServiceAccount,
-) -> Result<(Described, SecretString), Error> {
+) -> Result<(AccountWithHoldings, SecretString), Error> {
     let secret = generate_client_secret();
     let described = write_tx!(db, |tx| {
         // Nobody makes, changes or deletes the roles and permissions meanwhile.
@@ -321,7 +321,7 @@ pub(in crate::domain) async fn service_account_create(
     new: &NewServiceAccount,
     secret_hash: &[u8],
     now: Timestamp,
-) -> Result<Described, Error> {
+) -> Result<AccountWithHoldings, Error> {
     let account = ServiceAccount {
         user_id: UserId::generate(),
         client_id: new.client_id.as_str().to_owned(),
@@ -386,9 +386,9 @@ pub(in crate::domain) async fn set_holdings(
     Ok(roles != held_roles || permissions != held_permissions)
 }
 
-async fn describe(conn: &mut Conn, account: ServiceAccount) -> Result<Described, Error> {
+async fn describe(conn: &mut Conn, account: ServiceAccount) -> Result<AccountWithHoldings, Error> {
     let holdings = store::holdings(conn, account.user_id).await?;
-    Ok(Described {
+    Ok(AccountWithHoldings {
         account,
         roles: holdings.roles,
         permissions: holdings.direct,

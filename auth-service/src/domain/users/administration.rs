@@ -57,7 +57,7 @@ impl Accounts {
                 authority::ensure_may_give_role(&mut conn, context, role).await?;
             }
             drop(conn);
-            let client = context.user_id().map_or(Client::Own, Client::Known);
+            let client = context.user_id().map_or(Client::Own, Client::Recognized);
             let hash = self.hashing.hash(&client, new.registration.password.clone()).await?;
             write_tx!(self.db, |tx| {
                 let now = self.clock.now();

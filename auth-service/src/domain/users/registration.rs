@@ -56,7 +56,7 @@ impl Accounts {
         }
         let sessions = self.sessions.for_audience(audience).await?;
         // Before the look-up, so that a taken name costs as long to find out as a free one.
-        let client = Client::Unknown {
+        let client = Client::Unrecognized {
             bucket: context.origin.bucket,
             name: registration.login.folded(),
         };
