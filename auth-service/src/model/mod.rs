@@ -15,7 +15,7 @@ mod user;
 pub(crate) use self::{
     audit::{AuditEntry, AuditFilter, AuditOutcome},
     catalog::{Action, EntryNames, Permission, Resource, Role},
-    feed::FeedHead,
+    feed::{FeedHead, FeedKind},
     holdings::{Holdings, TokenHoldings, covers},
     reserved::{ReservedAction, ReservedRole},
     service_account::ServiceAccount,

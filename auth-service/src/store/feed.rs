@@ -9,7 +9,7 @@ use super::{
     columns::columns,
     schema::{access_feed, feed_head},
 };
-use crate::model::FeedHead;
+use crate::model::{FeedHead, FeedKind};
 
 /// The one row.
 const HEAD: i16 = 1;
@@ -29,6 +29,14 @@ pub(crate) struct FeedRow {
     pub(crate) subject: String,
     pub(crate) event: Vec<u8>,
     pub(crate) expire_time: Option<Timestamp>,
+}
+
+impl FeedRow {
+    /// Returns whether the event is of this kind. The text of a later version is none that we know, and no error: the
+    /// other events are to be read all the same.
+    pub(crate) fn is(&self, kind: FeedKind) -> bool {
+        self.kind == kind.as_str()
+    }
 }
 
 /// Reads how far the feed has come. On a server in recovery this is an error: it may lag behind, and nobody can publish there.
@@ -116,7 +124,7 @@ pub(crate) async fn feed_after(conn: &mut Conn, sequence: i64, limit: i64) -> db
 }
 
 /// The event of this kind about this subject.
-pub(crate) async fn feed_event(conn: &mut Conn, kind: &str, subject: &str) -> db::Result<Option<Vec<u8>>> {
+pub(crate) async fn feed_event(conn: &mut Conn, kind: FeedKind, subject: &str) -> db::Result<Option<Vec<u8>>> {
     query!(conn, |c| access_feed::table
         .filter(access_feed::kind.eq(kind))
         .filter(access_feed::subject.eq(subject))
@@ -133,7 +141,7 @@ pub(crate) async fn feed_head_lock(conn: &mut Conn) -> db::Result<FeedHead> {
 }
 
 /// Begins a new life of the feed. Of the one before stays only what this kind of events says.
-pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch, kept: &str) -> db::Result<()> {
+pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch, kept: FeedKind) -> db::Result<()> {
     query!(conn, |c| diesel::delete(
         access_feed::table.filter(access_feed::kind.ne(kept))
     )

@@ -10,9 +10,10 @@ use tokio::sync::watch;
 
 use crate::{
     domain::feed::{
-        USER_CHANGED, revocation_life,
+        revocation_life,
         tail::{FeedTail, Tail, event, limit},
     },
+    model::FeedKind,
     store::{self, FeedRow},
 };
 
@@ -128,7 +129,7 @@ impl FeedStream {
             .filter(|known| known.epoch == at.epoch && known.sequence <= head.sequence);
         // Whatever the clock says of an event, it is sent as long as it is there: the purge knows when it is over.
         let is_news = |row: &FeedRow| {
-            !(row.kind == USER_CHANGED && known_names.is_some_and(|known| row.sequence <= known.sequence))
+            !(row.is(FeedKind::UserChanged) && known_names.is_some_and(|known| row.sequence <= known.sequence))
         };
         self.stage = if is_caught_up {
             Stage::Live(at)
