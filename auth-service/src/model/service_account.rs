@@ -19,7 +19,8 @@ pub(crate) struct ServiceAccount {
 }
 
 impl ServiceAccount {
-    /// Returns whether this is the digest of the secret, or of the previous one as long as that is good.
+    /// Returns whether this is the digest of the secret, or of the previous one as long as that is
+    /// good.
     pub(crate) fn accepts(&self, digest: &[u8], now: Timestamp) -> bool {
         let is = |stored: &[u8]| verify_slices_are_equal(stored, digest).is_ok();
         let previous = self.previous_secret_hash.as_deref().zip(self.previous_expire_time);

@@ -27,8 +27,8 @@ pub(crate) struct User {
     pub(crate) delete_time: Option<Timestamp>,
     /// Another user has the key of this address.
     pub(crate) email_is_taken: bool,
-    /// Equals `update_time` if the key of the address and the search text are current. An older version of this program
-    /// does not write this column, so rows that it changes become stale.
+    /// Equals `update_time` if the key of the address and the search text are current. An older
+    /// version of this program does not write this column, so rows that it changes become stale.
     pub(crate) key_time: Option<Timestamp>,
 }
 

@@ -32,8 +32,8 @@ pub(crate) struct FeedRow {
 }
 
 impl FeedRow {
-    /// Returns whether the event is of this kind. The text of a later version is none that we know, and no error: the
-    /// other events are to be read all the same.
+    /// Returns whether the event is of this kind. The text of a later version is none that we know,
+    /// and no error: the other events are to be read all the same.
     pub(crate) fn is(&self, kind: FeedKind) -> bool {
         self.kind == kind.as_str()
     }

@@ -1,8 +1,9 @@
 //! `login_throttle`, as an attempt to log in counts and is settled: one statement each.
 //!
-//! This is raw SQL because diesel has no conditional upsert of a `SELECT`. For the two rows of a login, its account's
-//! and its address's, it counts by one statement instead of four (lock and update each) and settles by one instead of
-//! two. `cargo run --release -p bench -- login` measures what a login costs.
+//! This is raw SQL because diesel has no conditional upsert of a `SELECT`. For the two rows of a
+//! login, its account's and its address's, it counts by one statement instead of four (lock and
+//! update each) and settles by one instead of two. `cargo run --release -p bench -- login` measures
+//! what a login costs.
 
 use base::{clock::Timestamp, sql_types};
 use db::{prelude::*, prepared};
@@ -10,15 +11,16 @@ use diesel::sql_types::{BigInt, Binary, Nullable};
 
 use super::throttle::UNBLOCKED;
 
-/// One more failure under a key, which brings no wait as long as fewer than so many are counted there with it.
+/// One more failure under a key, which brings no wait as long as fewer than so many are counted
+/// there with it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failure<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) free: i64,
 }
 
-/// Counts one or two failures, each where it brings no wait. Returns the keys that were counted under; the others are as they
-/// were.
+/// Counts one or two failures, each where it brings no wait. Returns the keys that were counted
+/// under; the others are as they were.
 pub(crate) async fn throttles_count(
     conn: &mut Conn,
     failures: &[Failure<'_>],
@@ -60,7 +62,8 @@ pub(crate) async fn throttles_count(
     query!(conn, |c| count.load(c).await)
 }
 
-/// Takes back one failure under the one key, and the wait that it brought, and forgets all under the other.
+/// Takes back one failure under the one key, and the wait that it brought, and forgets all under
+/// the other.
 pub(crate) async fn throttles_settle(conn: &mut Conn, taken_back: &[u8], forgotten: &[u8]) -> db::Result<()> {
     let settle =
         prepared::<()>("INSERT INTO login_throttle (key, failures, blocked_until, expire_time) SELECT key, 0, ")

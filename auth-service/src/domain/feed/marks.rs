@@ -4,9 +4,9 @@ use std::{collections::VecDeque, time::Duration};
 
 use access::view::Position;
 
-/// How far the log had come at the last passes of the purge, and when by the monotonic clock: the oldest
-/// first. What a clock says once deletes nothing: an event goes only once this process itself has seen
-/// it for as long as it has to be kept.
+/// How far the log had come at the last passes of the purge, and when by the monotonic clock: the
+/// oldest first. What a clock says once deletes nothing: an event goes only once this process
+/// itself has seen it for as long as it has to be kept.
 #[derive(Debug, Default)]
 pub(super) struct Marks(VecDeque<Mark>);
 
@@ -27,7 +27,8 @@ impl Marks {
         self.0.push_back(mark);
         let is_old = |seen: &&Mark| mark.at.saturating_sub(seen.at) >= kept;
         let old = self.0.iter().take_while(is_old).count();
-        // The one that counts is kept: a pass that deletes nothing, as the clock is not settled, is made up for.
+        // The one that counts is kept: a pass that deletes nothing, as the clock is not settled, is
+        // made up for.
         self.0.drain(..old.saturating_sub(1));
         self.0.front().filter(is_old).copied()
     }

@@ -1,6 +1,7 @@
 //! Reads the access feed: first everything that is known, then every change.
 //!
-//! The log is compacted (one row a subject, the latest), so everything that is known is the log from its beginning.
+//! The log is compacted (one row a subject, the latest), so everything that is known is the log
+//! from its beginning.
 
 use std::time::Duration;
 

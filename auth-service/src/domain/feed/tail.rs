@@ -1,5 +1,6 @@
-//! The end of the access feed: one task a process reads what is new and how far the log has come. The streams wait for
-//! it, and read the log themselves only where they are further behind than what it remembers.
+//! The end of the access feed: one task a process reads what is new and how far the log has come.
+//! The streams wait for it, and read the log themselves only where they are further behind than
+//! what it remembers.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -31,7 +32,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Events that the task remembers.
 const RECENT: usize = 2048;
-/// Numbers whose events are read again each time. If one of them is another event than before, the database has another history.
+/// Numbers whose events are read again each time. If one of them is another event than before, the
+/// database has another history.
 const OVERLAP: i64 = 8;
 
 /// How far the log has come, and its last events. Clones share it.
@@ -53,7 +55,8 @@ pub(super) struct Tail {
     pub(super) recent: Arc<VecDeque<AccessEvent>>,
     /// Every event after this one is in `recent`.
     pub(super) complete_after: i64,
-    /// Counts how often the log was found to have begun anew, or to have lost its end, as by a fail-over.
+    /// Counts how often the log was found to have begun anew, or to have lost its end, as by a
+    /// fail-over.
     pub(super) lives: u64,
 }
 
@@ -84,7 +87,8 @@ impl FeedTail {
                     counts::feed_head(tail.head.map_or(0, |head| head.position.sequence));
                     self.state.send_replace(tail);
                 }
-                // A standby may lag, and its history may be replaced after a promotion: the streams end.
+                // A standby may lag, and its history may be replaced after a promotion: the streams
+                // end.
                 Err(error @ db::Error::ReadOnly(_)) => {
                     tracing::warn!(%error, "cannot read the access feed; trying again");
                     self.state.send_modify(|tail| {
@@ -188,9 +192,10 @@ impl FeedTail {
         Ok(tail)
     }
 
-    /// Gives the log another epoch if it has this one, whose history is not that of the database any more: a database was put
-    /// back, or a standby was promoted that lacked the last commits. All who follow the log then read it from its beginning, also
-    /// those who cannot tell one history from the other.
+    /// Gives the log another epoch if it has this one, whose history is not that of the database
+    /// any more: a database was put back, or a standby was promoted that lacked the last commits.
+    /// All who follow the log then read it from its beginning, also those who cannot tell one
+    /// history from the other.
     async fn begin_history(&self, epoch: Epoch) -> db::Result<FeedHead> {
         write_tx!(self.db, |tx| {
             let head = store::feed_head_lock(tx).await?;
@@ -204,7 +209,8 @@ impl FeedTail {
         })
     }
 
-    /// From now on a change is acknowledged once this process goes by it: whoever was told that a token is worthless shall not see it accepted here.
+    /// From now on a change is acknowledged once this process goes by it: whoever was told that a
+    /// token is worthless shall not see it accepted here.
     pub(crate) fn settle_commits(&self, view: &AccessView) {
         let view = view.clone();
         self.db.settle_commits(CHANNEL, move |sequence| {
@@ -218,7 +224,8 @@ impl FeedTail {
 }
 
 impl Tail {
-    /// Whether the log that ends here, and begins with these rows after [`OVERLAP`], contains everything up to `known`.
+    /// Whether the log that ends here, and begins with these rows after [`OVERLAP`], contains
+    /// everything up to `known`.
     fn goes_on_in(&self, head: &FeedHead, rows: &[FeedRow], known: i64) -> bool {
         let is_known = |row: &FeedRow| {
             row.sequence > known
@@ -236,7 +243,8 @@ const fn position_of(head: &FeedHead) -> Position {
     }
 }
 
-/// The event of a row. One that cannot be read is left out, rather than that nobody hears of anything any more.
+/// The event of a row. One that cannot be read is left out, rather than that nobody hears of
+/// anything any more.
 pub(super) fn event(row: &FeedRow) -> Option<AccessEvent> {
     match AccessEvent::decode(row.event.as_slice()) {
         Ok(event) => Some(AccessEvent {

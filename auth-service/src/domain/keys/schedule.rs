@@ -54,7 +54,8 @@ impl KeySchedule {
         let is_past = |at: Timestamp| time.settled.is_some_and(|settled| settled.past() >= at);
         let mut due = Vec::new();
         if let Some(next) = of(KeyState::Next).next() {
-            // The time may be of a replica whose clock was behind. By now every cache has the key in any case.
+            // The time may be of a replica whose clock was behind. By now every cache has the key
+            // in any case.
             let is_due = is_past(next.activate_time) && time.seen(next) >= self.cache_time();
             if is_due || time.seen(next) >= self.prepublish {
                 due.push(Due::Activate);
@@ -120,7 +121,8 @@ mod tests {
         }
     }
 
-    /// Lists the steps that are due at this second, for keys that this process has seen for so long.
+    /// Lists the steps that are due at this second, for keys that this process has seen for so
+    /// long.
     fn due(schedule: KeySchedule, rows: &[SigningKeyRecord], now: u64, seen: u64) -> Vec<Due> {
         due_by(Some(now), schedule, rows, seen)
     }
@@ -176,7 +178,8 @@ mod tests {
     #[test]
     fn a_wrong_clock_moves_no_key() {
         let rows = [row(KeyState::Active, 2500, None), row(KeyState::Retired, 0, Some(3000))];
-        // A year ahead for a moment: nothing is settled. Once it is, the process has to have seen the key itself.
+        // A year ahead for a moment: nothing is settled. Once it is, the process has to have seen
+        // the key itself.
         assert_eq!(due_by(None, SCHEDULE, &rows, 1_000_000), []);
         assert_eq!(due(SCHEDULE, &rows, 3400, 499), []);
         assert_eq!(due(SCHEDULE, &rows, 3400, 500), [Due::Expire("Retired".to_owned())]);

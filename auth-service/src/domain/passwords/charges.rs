@@ -1,4 +1,5 @@
-//! The turns that networks, names and users have had lately, by which the queue decides who is next.
+//! The turns that networks, names and users have had lately, by which the queue decides who is
+//! next.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -8,8 +9,8 @@ use tokio::time::Instant;
 
 /// How fast turns are forgotten: after this time they count for 1/e.
 pub(super) const MEMORY: Duration = Duration::from_secs(10);
-/// Weight of a turn for the narrower prefixes of an IPv6 address, beside 1 for the widest: it orders those of one network, and weighs
-/// little against others.
+/// Weight of a turn for the narrower prefixes of an IPv6 address, beside 1 for the widest: it
+/// orders those of one network, and weighs little against others.
 const NARROW_SHARE: f64 = 1.0 / 16.0;
 /// After this many entries, groups that have had next to nothing lately are dropped.
 const FORGET_EVERY: u32 = 1024;

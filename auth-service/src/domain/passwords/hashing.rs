@@ -1,9 +1,11 @@
-//! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a bounded amount of memory and
-//! takes no more than a fair share from the other RPCs.
+//! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a
+//! bounded amount of memory and takes no more than a fair share from the other RPCs.
 //!
-//! The threads that hash are their own, with a [low priority](LowPriorityThread). Each keeps its memory for the next hash: giving it back each time costs the pages anew.
+//! The threads that hash are their own, with a [low priority](LowPriorityThread). Each keeps its
+//! memory for the next hash: giving it back each time costs the pages anew.
 //!
-//! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password Storage Cheat Sheet).
+//! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password
+//! Storage Cheat Sheet).
 
 use std::{
     io,

@@ -1,8 +1,8 @@
 //! Threads that leave the processors to the rest of the process.
 //!
-//! The niceness is chosen by measurement. Beside 120 guessers, `cargo run --release -p bench -- guessing` (SQLite)
-//! found that 89 of 100 correct logins succeeded within 3 s with niceness 19, and 100 of 100 with niceness 10. The
-//! pauses do what no niceness does: see [`LowPriorityThread`].
+//! The niceness is chosen by measurement. Beside 120 guessers, `cargo run --release -p bench --
+//! guessing` (SQLite) found that 89 of 100 correct logins succeeded within 3 s with niceness 19,
+//! and 100 of 100 with niceness 10. The pauses do what no niceness does: see [`LowPriorityThread`].
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,13 +12,15 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Niceness of the threads that hash (0 to 19). By Linux's weights (110 to 1024) a thread gets a tenth of a processor
-/// that the rest of the process wants as well, and all of one that is idle. With 19 it got a hundredth, so that a flood
-/// of refused guesses kept correct logins waiting for seconds. Where Linux divides the processors by containers or
-/// sessions, this applies within the service's own share.
+/// Niceness of the threads that hash (0 to 19). By Linux's weights (110 to 1024) a thread gets a
+/// tenth of a processor that the rest of the process wants as well, and all of one that is idle.
+/// With 19 it got a hundredth, so that a flood of refused guesses kept correct logins waiting for
+/// seconds. Where Linux divides the processors by containers or sessions, this applies within the
+/// service's own share.
 pub(super) const NICENESS: i32 = 10;
 
-/// The first pause of a thread that yields, and the longest: each is twice as long as the one before.
+/// The first pause of a thread that yields, and the longest: each is twice as long as the one
+/// before.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(3200));
 
 /// A job that took less says nothing of the processors: its answer was no longer waited for.
@@ -26,9 +28,9 @@ const SHORTEST_JOB: Duration = Duration::from_millis(1);
 
 /// The thread that it is made on, which has a low priority from then on.
 ///
-/// The priority alone does not do it: where Linux shares the processors out by containers or sessions, a thread takes
-/// its time from the share of the calls beside it, and each of them that wakes waits for its turn. So a thread that
-/// yields pauses while others want its processor.
+/// The priority alone does not do it: where Linux shares the processors out by containers or
+/// sessions, a thread takes its time from the share of the calls beside it, and each of them that
+/// wakes waits for its turn. So a thread that yields pauses while others want its processor.
 #[derive(Debug)]
 pub(super) struct LowPriorityThread {
     yields: bool,
@@ -56,8 +58,8 @@ impl LowPriorityThread {
         }
     }
 
-    /// Returns the pause after a job that took so long, and had a processor for so much of it. There is none if it had
-    /// one for half of the time.
+    /// Returns the pause after a job that took so long, and had a processor for so much of it.
+    /// There is none if it had one for half of the time.
     fn pause(&mut self, elapsed: Duration, worked: Duration) -> Duration {
         let (first, longest) = PAUSES;
         self.last_pause = if elapsed < SHORTEST_JOB || elapsed <= 2 * worked {

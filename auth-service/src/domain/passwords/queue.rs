@@ -1,11 +1,14 @@
-//! The queue in front of the threads that hash: whose turn comes next, and who is turned away when it is full.
+//! The queue in front of the threads that hash: whose turn comes next, and who is turned away when
+//! it is full.
 //!
-//! Turns are shared by network and by account. Each is charged for its turns, and forgets them within seconds. The next turn goes to those
-//! who have had the least, and when the queue is full, somebody who has had less takes the place of who has had the most. So whoever floods
-//! the queue, from however many addresses of one network or at one account, waits behind everybody else.
+//! Turns are shared by network and by account. Each is charged for its turns, and forgets them
+//! within seconds. The next turn goes to those who have had the least, and when the queue is full,
+//! somebody who has had less takes the place of who has had the most. So whoever floods the queue,
+//! from however many addresses of one network or at one account, waits behind everybody else.
 //!
-//! Users who are recognized, by an access token or by the token of one of their devices, have places and turns of their own: a share of the
-//! queue that nobody else can take, and every other turn while both kinds wait.
+//! Users who are recognized, by an access token or by the token of one of their devices, have
+//! places and turns of their own: a share of the queue that nobody else can take, and every other
+//! turn while both kinds wait.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -155,7 +158,8 @@ impl FairQueue {
     fn displaced(&self, state: &State, is_recognized: bool, attained: f64, now: Instant) -> Option<usize> {
         let recognized = state.waiting.iter().filter(|waiting| waiting.is_recognized).count();
         let share = self.0.places.div_ceil(RECOGNIZED_SHARE);
-        // Recognized clients may take places from the others up to their share, whatever they have had.
+        // Recognized clients may take places from the others up to their share, whatever they have
+        // had.
         let takes_share = is_recognized && recognized < share;
         let spares_recognized = !is_recognized && recognized <= share;
         let most = state
@@ -217,7 +221,8 @@ impl FairQueue {
 }
 
 impl State {
-    /// Takes those who have had the least out of the queue; while both kinds wait, in turns the recognized and the others.
+    /// Takes those who have had the least out of the queue; while both kinds wait, in turns the
+    /// recognized and the others.
     fn take_next(&mut self, now: Instant) -> Option<Waiting> {
         let waits = |is_recognized: bool| {
             self.waiting

@@ -1,4 +1,5 @@
-//! The catalogue: which resources, actions, permissions and roles exist. Who holds them is for `grants`.
+//! The catalogue: which resources, actions, permissions and roles exist. Who holds them is for
+//! `grants`.
 
 use base::{
     clock::{Clock, Timestamp},

@@ -52,7 +52,8 @@ pub(in crate::domain) struct Declaration {
 }
 
 impl Rbac {
-    /// Declares what the RPCs of the calling service need. Gives the names of the permissions that were new, sorted.
+    /// Declares what the RPCs of the calling service need. Gives the names of the permissions that
+    /// were new, sorted.
     pub(crate) async fn register_policies(
         &self,
         context: &RequestContext,

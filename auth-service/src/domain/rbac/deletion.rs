@@ -31,7 +31,8 @@ pub(crate) trait Deletable: Sized + Send {
     const TYPE: &'static str;
     /// Name of the audit event.
     const DELETED: &'static str;
-    /// Whether only superusers may delete it. In any case the actor must hold the permissions that go with it.
+    /// Whether only superusers may delete it. In any case the actor must hold the permissions that
+    /// go with it.
     const IS_FOR_SUPERUSERS: bool;
 
     /// Finds one that may be deleted, and the permissions that go with it.
@@ -100,8 +101,8 @@ impl Deletable for Permission {
 }
 
 impl Rbac {
-    /// Deletes a resource, an action or a permission. With `force` its permissions are taken from everybody who holds
-    /// them.
+    /// Deletes a resource, an action or a permission. With `force` its permissions are taken from
+    /// everybody who holds them.
     pub(crate) async fn delete<T: Deletable>(
         &self,
         context: &RequestContext,

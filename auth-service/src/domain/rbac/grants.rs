@@ -40,7 +40,8 @@ pub(crate) struct PermissionSources {
 }
 
 impl Rbac {
-    /// Gives a user a role or a permission. Returns the roles, or the direct grants, that the user has now.
+    /// Gives a user a role or a permission. Returns the roles, or the direct grants, that the user
+    /// has now.
     pub(crate) async fn give(
         &self,
         context: &RequestContext,
@@ -51,7 +52,8 @@ impl Rbac {
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let mut held = grant.of_kind(lock(tx, user_id).await?);
-                // So that it is not deleted and does not grow meanwhile, which would leave the user's tokens good.
+                // So that it is not deleted and does not grow meanwhile, which would leave the
+                // user's tokens good.
                 lock_policies(tx).await?;
                 authority::ensure_may_touch(tx, context, user_id).await?;
                 grant.ensure_exists(tx).await?;
@@ -69,7 +71,8 @@ impl Rbac {
         .await
     }
 
-    /// Takes a role or a direct grant from a user. Returns the roles, or the direct grants, that are left.
+    /// Takes a role or a direct grant from a user. Returns the roles, or the direct grants, that
+    /// are left.
     pub(crate) async fn take(
         &self,
         context: &RequestContext,

@@ -1,4 +1,5 @@
-//! Sessions: how they begin, and what their other use cases share. Each transaction locks the user's row first.
+//! Sessions: how they begin, and what their other use cases share. Each transaction locks the
+//! user's row first.
 
 use std::borrow::Cow;
 
@@ -152,7 +153,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// The session with its user and what they hold, all as of one moment; `None` where the user is not active.
+    /// The session with its user and what they hold, all as of one moment; `None` where the user is
+    /// not active.
     pub(super) async fn read(&self, id: SessionId) -> Result<Option<SessionWithHoldings>, Error> {
         let found = self.live.get(id).await?;
         Ok(found.filter(|(_, user, _)| user.is_active))

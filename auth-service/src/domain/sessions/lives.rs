@@ -55,7 +55,8 @@ impl SessionLives {
         }
     }
 
-    /// Returns when a session expires that is rotated now, and that lives no longer than `absolute_expire_time`.
+    /// Returns when a session expires that is rotated now, and that lives no longer than
+    /// `absolute_expire_time`.
     pub(crate) fn renewed(&self, absolute_expire_time: Timestamp, now: Timestamp) -> Timestamp {
         now.plus(self.idle).min(absolute_expire_time)
     }

@@ -28,8 +28,8 @@ impl Sessions {
             .await
     }
 
-    /// Ends the session of a refresh token. Whoever brings a token that was just rotated, or of a session that is over, gets what
-    /// they want; only an old token is still a reuse.
+    /// Ends the session of a refresh token. Whoever brings a token that was just rotated, or of a
+    /// session that is over, gets what they want; only an old token is still a reuse.
     pub(in crate::domain) async fn end_by_refresh_token(
         &self,
         context: &RequestContext,
@@ -89,8 +89,8 @@ impl Sessions {
         })
     }
 
-    /// Makes the end of a session known that is not there, though one of its tokens was verified: a fail-over may have lost it, and
-    /// verifiers would go on accepting its access tokens.
+    /// Makes the end of a session known that is not there, though one of its tokens was verified: a
+    /// fail-over may have lost it, and verifiers would go on accepting its access tokens.
     async fn end_lost(&self, tx: &mut Conn, id: SessionId) -> Result<(), Error> {
         let change = Change::SessionRevoked(id);
         if store::session_by_id(tx, id).await?.is_none() && !feed::is_published(tx, &change).await? {

@@ -1,7 +1,8 @@
 //! Sessions: one for each device on which a user is logged in.
 //!
-//! [`Session`](crate::model::Session) decides what a refresh token is good for, without a database. [`lifecycle`],
-//! [`refresh`] and [`logout`] run the transactions. Every end goes through [`ends`], which publishes it.
+//! [`Session`](crate::model::Session) decides what a refresh token is good for, without a database.
+//! [`lifecycle`], [`refresh`] and [`logout`] run the transactions. Every end goes through [`ends`],
+//! which publishes it.
 
 pub(super) mod devices;
 pub(super) mod ends;

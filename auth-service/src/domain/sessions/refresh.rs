@@ -1,4 +1,5 @@
-//! Uses of refresh tokens: a rotation replaces one by its successor, once; a refresh gives an access token alone.
+//! Uses of refresh tokens: a rotation replaces one by its successor, once; a refresh gives an
+//! access token alone.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -142,10 +143,12 @@ impl Sessions {
         outcome?.into_result()
     }
 
-    /// Rotates the current token of a live session by one statement beside the one that reads it; `None` where it is not that simple.
+    /// Rotates the current token of a live session by one statement beside the one that reads it;
+    /// `None` where it is not that simple.
     ///
-    /// It takes no lock on the user's row. What is published of the user meanwhile has another token version than the one that was read,
-    /// or ends this session, and both make the new access token worthless; and the session's row takes one rotation or end after the other.
+    /// It takes no lock on the user's row. What is published of the user meanwhile has another
+    /// token version than the one that was read, or ends this session, and both make the new access
+    /// token worthless; and the session's row takes one rotation or end after the other.
     async fn rotate_current(
         &self,
         context: &RequestContext,
@@ -216,8 +219,9 @@ impl Sessions {
         outcome?.into_result()
     }
 
-    /// The same for a session that has noted a use like this one a moment ago, which takes no more than a look; `None` where it is not that
-    /// simple. It takes no lock, for the reason that [`rotate_current`](Self::rotate_current) takes none.
+    /// The same for a session that has noted a use like this one a moment ago, which takes no more
+    /// than a look; `None` where it is not that simple. It takes no lock, for the reason that
+    /// [`rotate_current`](Self::rotate_current) takes none.
     async fn refresh_current(
         &self,
         context: &RequestContext,

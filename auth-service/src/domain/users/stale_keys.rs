@@ -44,11 +44,11 @@ enum Exclusion {
     Lease,
 }
 
-/// Recomputes the keys of users that are stale, and logs whose addresses are taken. The caller holds
-/// the migration lock.
+/// Recomputes the keys of users that are stale, and logs whose addresses are taken. The caller
+/// holds the migration lock.
 ///
-/// Fails only if the database is out of reach. A user who cannot be brought up to date is logged, and tried again by
-/// [`recheck_stale_keys`].
+/// Fails only if the database is out of reach. A user who cannot be brought up to date is logged,
+/// and tried again by [`recheck_stale_keys`].
 pub(crate) async fn recompute_stale_keys(db: &Db, clock: &Clock) -> db::Result<()> {
     recompute_all(db, clock, Exclusion::MigrationLock).await?;
     log_taken(db).await
