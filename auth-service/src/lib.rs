@@ -1,7 +1,7 @@
 //! auth-service: issues and rotates tokens; owns users and sessions. It alone holds private keys.
 //!
-//! A request goes `grpc` (parse, one call) -> `domain` (rules, one transaction) -> `store` (SQL); nothing comes back up but
-//! a value or a domain error.
+//! A request goes `grpc` (parse, one call) -> `domain` (rules, one transaction) -> `store` (SQL);
+//! nothing comes back up but a value of `model` or a domain error.
 
 mod assembly;
 pub mod commands;
@@ -12,6 +12,7 @@ mod etag;
 mod grpc;
 mod ids;
 mod jobs;
+mod model;
 mod store;
 
 use access::{

@@ -3,7 +3,7 @@
 use base::telemetry::metrics::InHand;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 
-use crate::{domain::error::Error, store::SessionEnd};
+use crate::{domain::error::Error, model::SessionEnd};
 
 const LOGINS: &str = "auth_logins_total";
 const REFRESHES: &str = "auth_refreshes_total";

@@ -18,11 +18,11 @@ mod users;
 pub(crate) use self::{
     audit::log::AuditLog,
     error::Error,
-    feed::stream::{FeedEnded, FeedStream, FeedTail, position as feed_position},
-    keys::{
-        ring::{KeyRing, KeySchedule},
-        signing_key::KeyRingError,
+    feed::{
+        stream::{FeedEnded, FeedStream, position as feed_position},
+        tail::FeedTail,
     },
+    keys::{ring::KeyRing, schedule::KeySchedule, signing_key::KeyRingError},
     passwords::{
         attempts::{AttemptRules, Attempts},
         changes::PasswordChange,
@@ -30,23 +30,25 @@ pub(crate) use self::{
         password::{Password, PasswordRules},
     },
     rbac::{
-        catalog::{DECLARATIONS, Named, Rbac, Renaming, RoleWithPermissions, is_reserved_action, is_reserved_role},
+        catalog::{DECLARATIONS, EntryChange, Rbac},
         code_name::{CodeName, PermissionName},
+        decisions::Decision,
         declared::{Declared, declare_own},
-        grants::{Decision, Held},
+        grants::{Grant, PermissionSources},
         lock::MAX_ROLE_PERMISSIONS,
+        roles::RoleWithPermissions,
     },
     request_context::{Actor, Origin, RequestContext},
     services::{
-        accounts::{Described, NewServiceAccount, ServiceAccounts, create_service_account},
+        accounts::{AccountWithHoldings, NewServiceAccount, ServiceAccounts, create_service_account},
         client_id::ClientId,
     },
     sessions::{
         introspection::Introspection,
         lifecycle::Sessions,
+        lives::{SessionLives, TokenPair},
         lost_revocations::LostRevocations,
         restore::after_restore,
-        rules::{SessionLives, TokenPair},
     },
     tokens::{
         access::{AccessToken, Issuer, RequestedAudience},
@@ -61,7 +63,7 @@ pub(crate) use self::{
         names::{Email, Login, MAX_IDENTIFIER_BYTES, fold, is_unseen},
         profile::ProfileChanges,
         registration::Registration,
-        stale_keys::{recompute_stale_keys, tend_stale_keys},
+        stale_keys::{recheck_stale_keys, recompute_stale_keys},
     },
 };
 pub use self::{
@@ -71,8 +73,4 @@ pub use self::{
         declared::{InvalidServiceAccounts, ServiceAccountSpec},
     },
     users::first_admin::{ensure_first_admin, first_admin_password_changed, generate_password},
-};
-/// A user is a row as it is, and so are others: answers hold them, and nothing above needs the store for it.
-pub(crate) use crate::store::{
-    ActionRow, AuditFilter, AuditRow, KeyState, PermissionRow, ResourceRow, Session, SigningKeyRow, User, UserFilter,
 };

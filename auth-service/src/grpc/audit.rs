@@ -1,8 +1,9 @@
 //! `auth.v1.AuditService`.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::net::IpAddr;
 
 use base::{
+    ids::UserId,
     page::PageRequest,
     validate::{Fields, InvalidFields},
 };
@@ -13,12 +14,11 @@ use proto::auth::v1::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    domain::{AuditFilter, AuditLog, AuditRow, Error},
+    domain::AuditLog,
     ids::AuditEventKind,
+    model::{AuditEntry, AuditFilter, AuditOutcome},
 };
 
-const SUCCESS: &str = "success";
-const FAILURE: &str = "failure";
 const MAX_ACTION_LEN: usize = 100;
 
 /// Serves `auth.v1.AuditService`.
@@ -36,7 +36,7 @@ impl AuditService for AuditRpc {
         let (page, filter, query) = listing(&request.into_inner())?;
         let (events, next_page_token) = self.log.list(&page, &filter, &query).await?;
         Ok(Response::new(ListAuditEventsResponse {
-            events: events.into_iter().map(event).collect::<Result<_, _>>()?,
+            events: events.into_iter().map(event).collect(),
             next_page_token,
         }))
     }
@@ -66,8 +66,8 @@ fn listing(
     }
     filter.outcome = match Outcome::try_from(request.outcome) {
         Ok(Outcome::Unspecified) => None,
-        Ok(Outcome::Success) => Some(SUCCESS),
-        Ok(Outcome::Failure) => Some(FAILURE),
+        Ok(Outcome::Success) => Some(AuditOutcome::Success),
+        Ok(Outcome::Failure) => Some(AuditOutcome::Failure),
         Err(_) => {
             fields.reject("outcome", "must be OUTCOME_SUCCESS or OUTCOME_FAILURE");
             None
@@ -87,30 +87,31 @@ fn listing(
     fields.finish(|| Some((page?, filter, query)))
 }
 
-fn event(row: AuditRow) -> Result<AuditEvent, Error> {
-    let details: HashMap<String, String> = serde_json::from_str(&row.details)
-        .map_err(|error| Error::Internal(format!("the details of the audit event {}: {error}", row.id)))?;
-    let text = |id: Option<base::ids::UserId>| id.map(|id| id.to_string()).unwrap_or_default();
-    Ok(AuditEvent {
-        event_id: row.id.to_string(),
-        event_time: Some(row.event_time.into()),
-        action: row.action,
-        outcome: if row.outcome == SUCCESS {
-            Outcome::Success
-        } else {
-            Outcome::Failure
-        }
-        .into(),
-        reason: row.reason,
-        actor_user_id: text(row.actor_user_id),
-        actor_client_id: row.actor_client_id,
-        target_type: row.target_type,
-        target_id: row.target_id,
-        subject_user_id: text(row.subject_user_id),
-        ip_address: row.ip_address,
-        user_agent: row.user_agent,
-        request_id: row.request_id,
+fn event(entry: AuditEntry) -> AuditEvent {
+    let text = |id: Option<UserId>| id.map(|id| id.to_string()).unwrap_or_default();
+    let outcome = match entry.outcome {
+        AuditOutcome::Success => Outcome::Success,
+        AuditOutcome::Failure => Outcome::Failure,
+    };
+    AuditEvent {
+        event_id: entry.id.to_string(),
+        event_time: Some(entry.event_time.into()),
+        action: entry.action,
+        outcome: outcome.into(),
+        reason: entry.reason,
+        actor_user_id: text(entry.actor_user_id),
+        actor_client_id: entry.actor_client_id,
+        target_type: entry.target_type,
+        target_id: entry.target_id,
+        subject_user_id: text(entry.subject_user_id),
+        ip_address: entry.ip_address,
+        user_agent: entry.user_agent,
+        request_id: entry.request_id,
         // An empty one says nothing, and would be the end of a gateway: see `ErrorReply`.
-        details: details.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
-    })
+        details: entry
+            .details
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .collect(),
+    }
 }

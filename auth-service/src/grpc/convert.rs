@@ -6,7 +6,10 @@ use ::proto::auth::v1 as proto;
 use base::ids::SessionId;
 use secrecy::ExposeSecret as _;
 
-use crate::domain::{AccessToken, Introspection, Session, TokenPair, User};
+use crate::{
+    domain::{AccessToken, Introspection, TokenPair},
+    model::{Session, User},
+};
 
 const TOKEN_TYPE: &str = "Bearer";
 
@@ -65,10 +68,10 @@ pub(super) fn session(session: Session, current: Option<SessionId>) -> proto::Se
         expire_time: Some(session.expire_time.into()),
         absolute_expire_time: Some(session.absolute_expire_time.into()),
         is_current: current == Some(session.id),
-        end_time: session.end_time.map(Into::into),
+        end_time: session.ended.map(|ended| ended.time.into()),
         end_reason: session
-            .end_reason
-            .map(|end| end.as_str().to_owned())
+            .ended
+            .map(|ended| ended.reason.as_str().to_owned())
             .unwrap_or_default(),
     }
 }

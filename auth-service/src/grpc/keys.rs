@@ -21,8 +21,9 @@ use tonic::{Request, Response, Status};
 
 use super::request_context::request_context;
 use crate::{
-    domain::{KeyRing, KeyState, SigningKeyRow},
+    domain::KeyRing,
     etag,
+    model::{KeyState, SigningKeyRecord},
 };
 
 /// Where verifiers look for the keys (RFC 8414, `jwks_uri`).
@@ -102,7 +103,7 @@ impl KeyRpc {
     }
 }
 
-fn message(row: SigningKeyRow) -> SigningKey {
+fn message(row: SigningKeyRecord) -> SigningKey {
     let state = match row.state {
         KeyState::Next => signing_key::State::Next,
         KeyState::Active => signing_key::State::Active,

@@ -6,14 +6,17 @@ use tonic::{Request, Response, Status};
 
 use super::{
     fields,
-    rbac_messages::{action_message, decision_message, permission_message, resource_message, role_message},
+    rbac_messages::decision_message,
     rbac_requests::{
-        checks, code_name, declared, distinct, named, named_in, new_permission, page, permission_name,
-        permissions_of_role, renaming,
+        change, checks, code_name, declared, distinct, names, names_in, new_permission, page, permission_grant,
+        permission_name, permissions_of_role, role_grant, user_and_permission,
     },
     request_context::request_context,
 };
-use crate::domain::{Held, Rbac};
+use crate::{
+    domain::{PermissionSources, Rbac},
+    model::{Action, Permission, Resource},
+};
 
 /// Serves `auth.v1.RbacService`.
 #[derive(Clone, Debug)]
@@ -28,11 +31,10 @@ impl RbacService for RbacRpc {
         request: Request<proto::CreateResourceRequest>,
     ) -> Result<Response<proto::CreateResourceResponse>, Status> {
         let context = request_context(&request);
-        let resource = request.into_inner().resource.unwrap_or_default();
-        let new = named("resource", &resource.code_name, &resource.name, &resource.description)?;
-        let resource = self.rbac.create_resource(&context, new).await?;
+        let names = names(request.into_inner().resource)?;
+        let resource: Resource = self.rbac.create(&context, names).await?;
         Ok(Response::new(proto::CreateResourceResponse {
-            resource: Some(resource_message(resource)),
+            resource: Some(resource.into()),
         }))
     }
 
@@ -41,9 +43,9 @@ impl RbacService for RbacRpc {
         request: Request<proto::GetResourceRequest>,
     ) -> Result<Response<proto::GetResourceResponse>, Status> {
         let code_name = code_name(&request.into_inner().code_name)?;
-        let resource = self.rbac.resource(&code_name).await?;
+        let resource: Resource = self.rbac.get(&code_name).await?;
         Ok(Response::new(proto::GetResourceResponse {
-            resource: Some(resource_message(resource)),
+            resource: Some(resource.into()),
         }))
     }
 
@@ -54,9 +56,9 @@ impl RbacService for RbacRpc {
         const LIST: &str = "ListResources";
         let request = request.into_inner();
         let page = page(request.page_size, &request.page_token, LIST)?;
-        let (rows, next_page_token) = self.rbac.resources(&page, LIST).await?;
+        let (resources, next_page_token) = self.rbac.list::<Resource>(&page, LIST).await?;
         Ok(Response::new(proto::ListResourcesResponse {
-            resources: rows.into_iter().map(resource_message).collect(),
+            resources: resources.into_iter().map(Into::into).collect(),
             next_page_token,
         }))
     }
@@ -67,18 +69,10 @@ impl RbacService for RbacRpc {
     ) -> Result<Response<proto::UpdateResourceResponse>, Status> {
         let context = request_context(&request);
         let request = request.into_inner();
-        let resource = request.resource.unwrap_or_default();
-        let mask = request.update_mask.as_ref();
-        let (code_name, change) = renaming(
-            "resource",
-            mask,
-            &resource.code_name,
-            &resource.name,
-            &resource.description,
-        )?;
-        let resource = self.rbac.update_resource(&context, &code_name, &change).await?;
+        let (code_name, change) = change(request.resource, request.update_mask.as_ref())?;
+        let resource: Resource = self.rbac.update(&context, &code_name, &change).await?;
         Ok(Response::new(proto::UpdateResourceResponse {
-            resource: Some(resource_message(resource)),
+            resource: Some(resource.into()),
         }))
     }
 
@@ -89,7 +83,9 @@ impl RbacService for RbacRpc {
         let context = request_context(&request);
         let request = request.into_inner();
         let code_name = code_name(&request.code_name)?;
-        self.rbac.delete_resource(&context, &code_name, request.force).await?;
+        self.rbac
+            .delete::<Resource>(&context, &code_name, request.force)
+            .await?;
         Ok(Response::new(proto::DeleteResourceResponse {}))
     }
 
@@ -98,11 +94,10 @@ impl RbacService for RbacRpc {
         request: Request<proto::CreateActionRequest>,
     ) -> Result<Response<proto::CreateActionResponse>, Status> {
         let context = request_context(&request);
-        let action = request.into_inner().action.unwrap_or_default();
-        let new = named("action", &action.code_name, &action.name, &action.description)?;
-        let action = self.rbac.create_action(&context, new).await?;
+        let names = names(request.into_inner().action)?;
+        let action: Action = self.rbac.create(&context, names).await?;
         Ok(Response::new(proto::CreateActionResponse {
-            action: Some(action_message(action)),
+            action: Some(action.into()),
         }))
     }
 
@@ -111,9 +106,9 @@ impl RbacService for RbacRpc {
         request: Request<proto::GetActionRequest>,
     ) -> Result<Response<proto::GetActionResponse>, Status> {
         let code_name = code_name(&request.into_inner().code_name)?;
-        let action = self.rbac.action(&code_name).await?;
+        let action: Action = self.rbac.get(&code_name).await?;
         Ok(Response::new(proto::GetActionResponse {
-            action: Some(action_message(action)),
+            action: Some(action.into()),
         }))
     }
 
@@ -124,9 +119,9 @@ impl RbacService for RbacRpc {
         const LIST: &str = "ListActions";
         let request = request.into_inner();
         let page = page(request.page_size, &request.page_token, LIST)?;
-        let (rows, next_page_token) = self.rbac.actions(&page, LIST).await?;
+        let (actions, next_page_token) = self.rbac.list::<Action>(&page, LIST).await?;
         Ok(Response::new(proto::ListActionsResponse {
-            actions: rows.into_iter().map(action_message).collect(),
+            actions: actions.into_iter().map(Into::into).collect(),
             next_page_token,
         }))
     }
@@ -137,12 +132,10 @@ impl RbacService for RbacRpc {
     ) -> Result<Response<proto::UpdateActionResponse>, Status> {
         let context = request_context(&request);
         let request = request.into_inner();
-        let action = request.action.unwrap_or_default();
-        let mask = request.update_mask.as_ref();
-        let (code_name, change) = renaming("action", mask, &action.code_name, &action.name, &action.description)?;
-        let action = self.rbac.update_action(&context, &code_name, &change).await?;
+        let (code_name, change) = change(request.action, request.update_mask.as_ref())?;
+        let action: Action = self.rbac.update(&context, &code_name, &change).await?;
         Ok(Response::new(proto::UpdateActionResponse {
-            action: Some(action_message(action)),
+            action: Some(action.into()),
         }))
     }
 
@@ -153,7 +146,7 @@ impl RbacService for RbacRpc {
         let context = request_context(&request);
         let request = request.into_inner();
         let code_name = code_name(&request.code_name)?;
-        self.rbac.delete_action(&context, &code_name, request.force).await?;
+        self.rbac.delete::<Action>(&context, &code_name, request.force).await?;
         Ok(Response::new(proto::DeleteActionResponse {}))
     }
 
@@ -165,7 +158,7 @@ impl RbacService for RbacRpc {
         let (name, description) = new_permission(request.into_inner())?;
         let permission = self.rbac.create_permission(&context, &name, description).await?;
         Ok(Response::new(proto::CreatePermissionResponse {
-            permission: Some(permission_message(permission)),
+            permission: Some(permission.into()),
         }))
     }
 
@@ -176,7 +169,7 @@ impl RbacService for RbacRpc {
         let name = permission_name("name", &request.into_inner().name)?;
         let permission = self.rbac.permission(&name).await?;
         Ok(Response::new(proto::GetPermissionResponse {
-            permission: Some(permission_message(permission)),
+            permission: Some(permission.into()),
         }))
     }
 
@@ -194,9 +187,9 @@ impl RbacService for RbacRpc {
         let list = format!("ListPermissions {}", resource.as_deref().unwrap_or_default());
         let page = PageRequest::parse(&mut fields, request.page_size, &request.page_token, &list);
         let page = fields.finish(|| page)?;
-        let (rows, next_page_token) = self.rbac.permissions(&page, &list, resource.as_deref()).await?;
+        let (permissions, next_page_token) = self.rbac.permissions(&page, &list, resource.as_deref()).await?;
         Ok(Response::new(proto::ListPermissionsResponse {
-            permissions: rows.into_iter().map(permission_message).collect(),
+            permissions: permissions.into_iter().map(Into::into).collect(),
             next_page_token,
         }))
     }
@@ -217,7 +210,7 @@ impl RbacService for RbacRpc {
         let description = changing.contains(&"description").then_some(description.as_str());
         let permission = self.rbac.update_permission(&context, &name, description).await?;
         Ok(Response::new(proto::UpdatePermissionResponse {
-            permission: Some(permission_message(permission)),
+            permission: Some(permission.into()),
         }))
     }
 
@@ -227,8 +220,8 @@ impl RbacService for RbacRpc {
     ) -> Result<Response<proto::DeletePermissionResponse>, Status> {
         let context = request_context(&request);
         let request = request.into_inner();
-        let name = permission_name("name", &request.name)?;
-        self.rbac.delete_permission(&context, &name, request.force).await?;
+        let name = permission_name("name", &request.name)?.to_string();
+        self.rbac.delete::<Permission>(&context, &name, request.force).await?;
         Ok(Response::new(proto::DeletePermissionResponse {}))
     }
 
@@ -239,12 +232,15 @@ impl RbacService for RbacRpc {
         let context = request_context(&request);
         let role = request.into_inner().role.unwrap_or_default();
         let mut bad = Fields::new();
-        let new = named_in(&mut bad, "role", &role.code_name, &role.name, &role.description);
+        let names = names_in(&mut bad, &role);
         permissions_of_role(&mut bad, "role.permissions", &role.permissions);
-        let new = bad.finish(|| new)?;
-        let role = self.rbac.create_role(&context, new, distinct(role.permissions)).await?;
+        let names = bad.finish(|| names)?;
+        let role = self
+            .rbac
+            .create_role(&context, names, distinct(role.permissions))
+            .await?;
         Ok(Response::new(proto::CreateRoleResponse {
-            role: Some(role_message(role)),
+            role: Some(role.into()),
         }))
     }
 
@@ -255,7 +251,7 @@ impl RbacService for RbacRpc {
         let code_name = code_name(&request.into_inner().code_name)?;
         let role = self.rbac.role(&code_name).await?;
         Ok(Response::new(proto::GetRoleResponse {
-            role: Some(role_message(role)),
+            role: Some(role.into()),
         }))
     }
 
@@ -266,9 +262,9 @@ impl RbacService for RbacRpc {
         const LIST: &str = "ListRoles";
         let request = request.into_inner();
         let page = page(request.page_size, &request.page_token, LIST)?;
-        let (rows, next_page_token) = self.rbac.roles(&page, LIST).await?;
+        let (roles, next_page_token) = self.rbac.roles(&page, LIST).await?;
         Ok(Response::new(proto::ListRolesResponse {
-            roles: rows.into_iter().map(role_message).collect(),
+            roles: roles.into_iter().map(Into::into).collect(),
             next_page_token,
         }))
     }
@@ -279,12 +275,10 @@ impl RbacService for RbacRpc {
     ) -> Result<Response<proto::UpdateRoleResponse>, Status> {
         let context = request_context(&request);
         let request = request.into_inner();
-        let role = request.role.unwrap_or_default();
-        let mask = request.update_mask.as_ref();
-        let (code_name, change) = renaming("role", mask, &role.code_name, &role.name, &role.description)?;
+        let (code_name, change) = change(request.role, request.update_mask.as_ref())?;
         let role = self.rbac.update_role(&context, &code_name, &change).await?;
         Ok(Response::new(proto::UpdateRoleResponse {
-            role: Some(role_message(role)),
+            role: Some(role.into()),
         }))
     }
 
@@ -314,7 +308,7 @@ impl RbacService for RbacRpc {
             .set_role_permissions(&context, &role, distinct(request.permissions))
             .await?;
         Ok(Response::new(proto::SetRolePermissionsResponse {
-            role: Some(role_message(role)),
+            role: Some(role.into()),
         }))
     }
 
@@ -324,11 +318,8 @@ impl RbacService for RbacRpc {
     ) -> Result<Response<proto::AssignRoleResponse>, Status> {
         let context = request_context(&request);
         let request = request.into_inner();
-        let mut bad = Fields::new();
-        let user_id = bad.id::<UserKind>("user_id", &request.user_id);
-        let role = fields::code_name(&mut bad, "role", &request.role);
-        let (user_id, role) = bad.finish(|| Some((user_id?, role?)))?;
-        let roles = self.rbac.assign_role(&context, user_id, &role).await?;
+        let (user_id, grant) = role_grant(&request.user_id, &request.role)?;
+        let roles = self.rbac.give(&context, user_id, &grant).await?;
         Ok(Response::new(proto::AssignRoleResponse { roles }))
     }
 
@@ -338,11 +329,8 @@ impl RbacService for RbacRpc {
     ) -> Result<Response<proto::UnassignRoleResponse>, Status> {
         let context = request_context(&request);
         let request = request.into_inner();
-        let mut bad = Fields::new();
-        let user_id = bad.id::<UserKind>("user_id", &request.user_id);
-        let role = fields::code_name(&mut bad, "role", &request.role);
-        let (user_id, role) = bad.finish(|| Some((user_id?, role?)))?;
-        let roles = self.rbac.unassign_role(&context, user_id, &role).await?;
+        let (user_id, grant) = role_grant(&request.user_id, &request.role)?;
+        let roles = self.rbac.take(&context, user_id, &grant).await?;
         Ok(Response::new(proto::UnassignRoleResponse { roles }))
     }
 
@@ -352,11 +340,8 @@ impl RbacService for RbacRpc {
     ) -> Result<Response<proto::GrantPermissionResponse>, Status> {
         let context = request_context(&request);
         let request = request.into_inner();
-        let mut bad = Fields::new();
-        let user_id = bad.id::<UserKind>("user_id", &request.user_id);
-        let permission = fields::permission_name(&mut bad, "permission", &request.permission);
-        let (user_id, permission) = bad.finish(|| Some((user_id?, permission?)))?;
-        let permissions = self.rbac.grant_permission(&context, user_id, &permission).await?;
+        let (user_id, grant) = permission_grant(&request.user_id, &request.permission)?;
+        let permissions = self.rbac.give(&context, user_id, &grant).await?;
         Ok(Response::new(proto::GrantPermissionResponse { permissions }))
     }
 
@@ -366,11 +351,8 @@ impl RbacService for RbacRpc {
     ) -> Result<Response<proto::RevokePermissionResponse>, Status> {
         let context = request_context(&request);
         let request = request.into_inner();
-        let mut bad = Fields::new();
-        let user_id = bad.id::<UserKind>("user_id", &request.user_id);
-        let permission = fields::permission_name(&mut bad, "permission", &request.permission);
-        let (user_id, permission) = bad.finish(|| Some((user_id?, permission?)))?;
-        let permissions = self.rbac.revoke_permission(&context, user_id, &permission).await?;
+        let (user_id, grant) = permission_grant(&request.user_id, &request.permission)?;
+        let permissions = self.rbac.take(&context, user_id, &grant).await?;
         Ok(Response::new(proto::RevokePermissionResponse { permissions }))
     }
 
@@ -381,14 +363,15 @@ impl RbacService for RbacRpc {
         let mut bad = Fields::new();
         let user_id = bad.id::<UserKind>("user_id", &request.into_inner().user_id);
         let user_id = bad.finish(|| user_id)?;
-        let (roles, held) = self.rbac.user_permissions(user_id).await?;
-        let permissions = held
-            .into_iter()
-            .map(|(permission, Held { roles, is_direct })| proto::HeldPermission {
-                permission,
-                roles,
-                is_direct,
-            });
+        let (roles, sources) = self.rbac.user_permissions(user_id).await?;
+        let permissions =
+            sources.into_iter().map(
+                |(permission, PermissionSources { roles, is_direct })| proto::HeldPermission {
+                    permission,
+                    roles,
+                    is_direct,
+                },
+            );
         Ok(Response::new(proto::ListUserPermissionsResponse {
             roles,
             permissions: permissions.collect(),
@@ -400,10 +383,7 @@ impl RbacService for RbacRpc {
         request: Request<proto::CheckPermissionRequest>,
     ) -> Result<Response<proto::CheckPermissionResponse>, Status> {
         let request = request.into_inner();
-        let mut bad = Fields::new();
-        let user_id = bad.id::<UserKind>("user_id", &request.user_id);
-        let permission = fields::permission_name(&mut bad, "permission", &request.permission);
-        let check = bad.finish(|| Some((user_id?, permission?)))?;
+        let check = user_and_permission(&request.user_id, &request.permission)?;
         let checked = self.rbac.check(std::slice::from_ref(&check)).await?;
         let decision = checked.decisions.into_iter().next();
         Ok(Response::new(proto::CheckPermissionResponse {

@@ -2,52 +2,59 @@
 
 use ::proto::auth::v1::{self as proto, permission_decision::Reason};
 
-use crate::domain::{
-    ActionRow, Decision, PermissionName, PermissionRow, ResourceRow, RoleWithPermissions, is_reserved_action,
-    is_reserved_role,
+use crate::{
+    domain::{Decision, PermissionName, RoleWithPermissions},
+    model::{Action, Permission, ReservedAction, ReservedRole, Resource},
 };
 
-pub(super) fn resource_message(row: ResourceRow) -> proto::Resource {
-    proto::Resource {
-        code_name: row.code_name,
-        name: row.name,
-        description: row.description,
-        owner: row.owner.unwrap_or_default(),
-        create_time: Some(row.create_time.into()),
+impl From<Resource> for proto::Resource {
+    fn from(resource: Resource) -> Self {
+        Self {
+            code_name: resource.code_name,
+            name: resource.name,
+            description: resource.description,
+            owner: resource.owner.unwrap_or_default(),
+            create_time: Some(resource.create_time.into()),
+        }
     }
 }
 
-pub(super) fn action_message(row: ActionRow) -> proto::Action {
-    proto::Action {
-        is_reserved: is_reserved_action(&row.code_name),
-        code_name: row.code_name,
-        name: row.name,
-        description: row.description,
-        create_time: Some(row.create_time.into()),
+impl From<Action> for proto::Action {
+    fn from(action: Action) -> Self {
+        Self {
+            is_reserved: ReservedAction::parse(&action.code_name).is_some(),
+            code_name: action.code_name,
+            name: action.name,
+            description: action.description,
+            create_time: Some(action.create_time.into()),
+        }
     }
 }
 
-pub(super) fn permission_message(row: PermissionRow) -> proto::Permission {
-    let (resource, action) = row.name.split_once(':').unwrap_or_default();
-    proto::Permission {
-        resource: resource.to_owned(),
-        action: action.to_owned(),
-        name: row.name,
-        description: row.description,
-        is_declared: row.is_declared,
-        create_time: Some(row.create_time.into()),
+impl From<Permission> for proto::Permission {
+    fn from(permission: Permission) -> Self {
+        let (resource, action) = permission.name.split_once(':').unwrap_or_default();
+        Self {
+            resource: resource.to_owned(),
+            action: action.to_owned(),
+            name: permission.name,
+            description: permission.description,
+            is_declared: permission.is_declared,
+            create_time: Some(permission.create_time.into()),
+        }
     }
 }
 
-pub(super) fn role_message(role: RoleWithPermissions) -> proto::Role {
-    let RoleWithPermissions { role, permissions } = role;
-    proto::Role {
-        is_reserved: is_reserved_role(&role.code_name),
-        code_name: role.code_name,
-        name: role.name,
-        description: role.description,
-        permissions,
-        create_time: Some(role.create_time.into()),
+impl From<RoleWithPermissions> for proto::Role {
+    fn from(RoleWithPermissions { role, permissions }: RoleWithPermissions) -> Self {
+        Self {
+            is_reserved: ReservedRole::parse(&role.code_name).is_some(),
+            code_name: role.code_name,
+            name: role.name,
+            description: role.description,
+            permissions,
+            create_time: Some(role.create_time.into()),
+        }
     }
 }
 
@@ -56,7 +63,7 @@ pub(super) fn decision_message(decision: &Decision, permission: &PermissionName)
     let (reason, role, via, explanation) = match decision {
         Decision::Superuser => (
             Reason::Superuser,
-            "superuser".to_owned(),
+            ReservedRole::Superuser.code_name().to_owned(),
             permission.to_string(),
             format!("allowed {permission}: a superuser holds everything"),
         ),

@@ -10,7 +10,10 @@ use base::{
 };
 
 use super::fields;
-use crate::domain::{CodeName, Declared, MAX_ROLE_PERMISSIONS, Named, PermissionName, Renaming};
+use crate::{
+    domain::{CodeName, Declared, EntryChange, Grant, MAX_ROLE_PERMISSIONS, PermissionName},
+    model::{EntryNames, ReservedAction, ReservedRole},
+};
 
 const MAX_CHECKS: usize = 100;
 const MAX_DECLARED: usize = 500;
@@ -34,70 +37,89 @@ pub(super) fn page<K: Kind>(size: i32, token: &str, list: &str) -> Result<PageRe
     bad.finish(|| page)
 }
 
-/// The names of the fields of a thing that is nested in the request.
-struct Paths {
-    code_name: &'static str,
-    name: &'static str,
-    description: &'static str,
+/// A message with a code name, a name and a description, nested in a request.
+pub(super) trait EntryMessage {
+    /// Paths of the code name, the name and the description in the request.
+    const PATHS: [&'static str; 3];
+
+    /// Returns the code name, the name and the description.
+    fn names(&self) -> [&str; 3];
 }
 
-fn paths(of: &str) -> Paths {
-    match of {
-        "resource" => Paths {
-            code_name: "resource.code_name",
-            name: "resource.name",
-            description: "resource.description",
-        },
-        "action" => Paths {
-            code_name: "action.code_name",
-            name: "action.name",
-            description: "action.description",
-        },
-        _ => Paths {
-            code_name: "role.code_name",
-            name: "role.name",
-            description: "role.description",
-        },
-    }
+macro_rules! entry_messages {
+    ($($message:ident in $field:literal),+) => {$(
+        impl EntryMessage for proto::$message {
+            const PATHS: [&'static str; 3] = [
+                concat!($field, ".code_name"),
+                concat!($field, ".name"),
+                concat!($field, ".description"),
+            ];
+
+            fn names(&self) -> [&str; 3] {
+                [&self.code_name, &self.name, &self.description]
+            }
+        }
+    )+};
 }
 
-pub(super) fn named_in(bad: &mut Fields, of: &str, code_name: &str, name: &str, description: &str) -> Option<Named> {
-    let paths = paths(of);
-    let code_name = fields::code_name(bad, paths.code_name, code_name);
-    let name = fields::name(bad, paths.name, name);
-    let description = fields::description(bad, paths.description, description);
-    Some(Named {
+entry_messages!(Resource in "resource", Action in "action", Role in "role");
+
+pub(super) fn names_in<M: EntryMessage>(bad: &mut Fields, message: &M) -> Option<EntryNames> {
+    let [code_name, name, description] = message.names();
+    let code_name = fields::code_name(bad, M::PATHS[0], code_name);
+    let name = fields::name(bad, M::PATHS[1], name);
+    let description = fields::description(bad, M::PATHS[2], description);
+    Some(EntryNames {
         code_name: code_name?,
         name: name?,
         description: description?,
     })
 }
 
-pub(super) fn named(of: &str, code_name: &str, name: &str, description: &str) -> Result<Named, InvalidFields> {
+pub(super) fn names<M: EntryMessage + Default>(message: Option<M>) -> Result<EntryNames, InvalidFields> {
     let mut bad = Fields::new();
-    let named = named_in(&mut bad, of, code_name, name, description);
-    bad.finish(|| named)
+    let names = names_in(&mut bad, &message.unwrap_or_default());
+    bad.finish(|| names)
 }
 
-pub(super) fn renaming(
-    of: &str,
+/// Reads the code name of an entry, and what changes in it.
+pub(super) fn change<M: EntryMessage + Default>(
+    message: Option<M>,
     mask: Option<&prost_types::FieldMask>,
-    code_name: &str,
-    name: &str,
-    description: &str,
-) -> Result<(String, Renaming), InvalidFields> {
+) -> Result<(String, EntryChange), InvalidFields> {
+    let message = message.unwrap_or_default();
     let mut bad = Fields::new();
-    let new = named_in(&mut bad, of, code_name, name, description);
+    let new = names_in(&mut bad, &message);
+    let [_, name, description] = message.names();
     let changeable = [("name", !name.is_empty()), ("description", !description.is_empty())];
     let changing = fields::update_mask(&mut bad, mask, &changeable);
     bad.finish(|| {
         let new = new?;
-        let change = Renaming {
+        let change = EntryChange {
             name: changing.contains(&"name").then_some(new.name),
             description: changing.contains(&"description").then_some(new.description),
         };
         Some((new.code_name, change))
     })
+}
+
+pub(super) fn role_grant(user_id: &str, role: &str) -> Result<(UserId, Grant), InvalidFields> {
+    let mut bad = Fields::new();
+    let user_id = bad.id("user_id", user_id);
+    let role = fields::code_name(&mut bad, "role", role);
+    bad.finish(|| Some((user_id?, Grant::Role(role?))))
+}
+
+pub(super) fn permission_grant(user_id: &str, permission: &str) -> Result<(UserId, Grant), InvalidFields> {
+    let (user_id, permission) = user_and_permission(user_id, permission)?;
+    Ok((user_id, Grant::Permission(permission.to_string())))
+}
+
+pub(super) fn user_and_permission(user_id: &str, permission: &str) -> Result<(UserId, PermissionName), InvalidFields> {
+    let mut bad = Fields::new();
+    let user_id = bad.id("user_id", user_id);
+    let permission = fields::permission_name(&mut bad, "permission", permission);
+    bad.finish(|| Some((user_id?, permission?)))
 }
 
 pub(super) fn new_permission(
@@ -186,13 +208,17 @@ pub(super) fn declared(permissions: Vec<proto::DeclaredPermission>) -> Result<Ve
             bad.reject(field, "must be at most 100");
             continue;
         }
-        if declared.action == "all" {
+        if ReservedAction::All.is(&declared.action) {
             bad.reject(
                 format!("permissions[{index}].action"),
                 "must be one action: all stands for every one",
             );
         }
-        if declared.default_roles.iter().any(|role| role == "superuser") {
+        if declared
+            .default_roles
+            .iter()
+            .any(|role| ReservedRole::Superuser.is(role))
+        {
             let field = format!("permissions[{index}].default_roles");
             bad.reject(field, "must not name superuser, which holds everything");
         }

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{Request, Response, Status};
 
 use super::{fields, request_context::request_context};
-use crate::domain::{ClientId, Described, NewServiceAccount, ServiceAccounts};
+use crate::domain::{AccountWithHoldings, ClientId, NewServiceAccount, ServiceAccounts};
 
 /// What a page token of the list belongs to.
 const LIST: &str = "ListServiceAccounts";
@@ -145,7 +145,7 @@ fn client_id(text: &str) -> Result<ClientId, InvalidFields> {
     fields.finish(|| client_id)
 }
 
-fn message(described: Described) -> ServiceAccount {
+fn message(described: AccountWithHoldings) -> ServiceAccount {
     let account = described.account;
     ServiceAccount {
         client_id: account.client_id,

@@ -14,7 +14,10 @@ use base::{
 use tonic::{Request, Response, Status};
 
 use super::{convert, fields, profile, request_context::request_context, sessions};
-use crate::domain::{Accounts, Error, NewAccount, Password, PasswordRules, Registration, UserFilter, fold};
+use crate::{
+    domain::{Accounts, Error, NewAccount, Password, PasswordRules, Registration, fold},
+    model::UserFilter,
+};
 
 /// Roles of a new user.
 const MAX_ROLES: usize = 50;

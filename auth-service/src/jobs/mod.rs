@@ -8,7 +8,7 @@ use base::{clock::Clock, running::Running};
 use db::Db;
 use futures_util::FutureExt as _;
 
-use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Sessions, tend_stale_keys};
+use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Sessions, recheck_stale_keys};
 
 /// Keys are looked after this often: read, and written where something is due.
 const KEYS: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ impl Jobs {
         running.follow("signing keys in use", async move { follower.follow().await });
         running.every(KEYS, "signing keys", move || {
             let keys = keys.clone();
-            async move { keys.tend().await }.boxed()
+            async move { keys.advance().await }.boxed()
         });
         let feed = self.feed;
         running.every_by(&self.clock, PURGE, "access feed purge", move || {
@@ -62,7 +62,7 @@ impl Jobs {
         let (db, clock) = (self.db, self.clock.clone());
         running.every_by(&self.clock, STALE_KEYS, "keys of e-mail addresses", move || {
             let (db, clock) = (db.clone(), clock.clone());
-            async move { tend_stale_keys(&db, &clock).await }.boxed()
+            async move { recheck_stale_keys(&db, &clock).await }.boxed()
         });
         let sessions = self.sessions.clone();
         running.every(REPORT, "session count", move || {

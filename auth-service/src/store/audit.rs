@@ -3,51 +3,89 @@
 use base::{clock::Timestamp, ids::UserId, page::PageRequest};
 use db::prelude::*;
 
-use super::schema::audit_events;
-use crate::ids::{AuditEventId, AuditEventKind};
+use super::{columns::CorruptRow, schema::audit_events};
+use crate::{
+    ids::{AuditEventId, AuditEventKind},
+    model::{AuditEntry, AuditFilter, AuditOutcome},
+};
 
-/// An event.
-#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+/// An entry as it is stored.
+#[derive(Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit_events, treat_none_as_default_value = false)]
-pub(crate) struct AuditRow {
-    pub(crate) id: AuditEventId,
-    pub(crate) event_time: Timestamp,
-    pub(crate) action: String,
-    pub(crate) outcome: String,
-    pub(crate) reason: String,
-    pub(crate) actor_user_id: Option<UserId>,
-    pub(crate) actor_client_id: String,
-    pub(crate) target_type: String,
-    pub(crate) target_id: String,
-    pub(crate) subject_user_id: Option<UserId>,
-    pub(crate) ip_address: String,
-    pub(crate) user_agent: String,
-    pub(crate) request_id: String,
+struct AuditRow {
+    id: AuditEventId,
+    event_time: Timestamp,
+    action: String,
+    outcome: AuditOutcome,
+    reason: String,
+    actor_user_id: Option<UserId>,
+    actor_client_id: String,
+    target_type: String,
+    target_id: String,
+    subject_user_id: Option<UserId>,
+    ip_address: String,
+    user_agent: String,
+    request_id: String,
     /// A JSON object of texts.
-    pub(crate) details: String,
+    details: String,
 }
 
-pub(crate) async fn audit_insert(conn: &mut Conn, row: &AuditRow) -> db::Result<()> {
+impl From<AuditEntry> for AuditRow {
+    fn from(entry: AuditEntry) -> Self {
+        Self {
+            id: entry.id,
+            event_time: entry.event_time,
+            action: entry.action,
+            outcome: entry.outcome,
+            reason: entry.reason,
+            actor_user_id: entry.actor_user_id,
+            actor_client_id: entry.actor_client_id,
+            target_type: entry.target_type,
+            target_id: entry.target_id,
+            subject_user_id: entry.subject_user_id,
+            ip_address: entry.ip_address,
+            user_agent: entry.user_agent,
+            request_id: entry.request_id,
+            details: serde_json::to_string(&entry.details).expect("texts are JSON"),
+        }
+    }
+}
+
+impl TryFrom<AuditRow> for AuditEntry {
+    type Error = CorruptRow;
+
+    fn try_from(row: AuditRow) -> Result<Self, CorruptRow> {
+        let details = serde_json::from_str(&row.details).map_err(|_| CorruptRow {
+            table: "audit_events",
+            id: row.id.to_string(),
+            what: "its details are not a JSON object of texts",
+        })?;
+        Ok(Self {
+            id: row.id,
+            event_time: row.event_time,
+            action: row.action,
+            outcome: row.outcome,
+            reason: row.reason,
+            actor_user_id: row.actor_user_id,
+            actor_client_id: row.actor_client_id,
+            target_type: row.target_type,
+            target_id: row.target_id,
+            subject_user_id: row.subject_user_id,
+            ip_address: row.ip_address,
+            user_agent: row.user_agent,
+            request_id: row.request_id,
+            details,
+        })
+    }
+}
+
+pub(crate) async fn audit_insert(conn: &mut Conn, entry: AuditEntry) -> db::Result<()> {
+    let row = AuditRow::from(entry);
     query!(conn, |c| diesel::insert_into(audit_events::table)
-        .values(row)
+        .values(&row)
         .execute(c)
         .await)
     .map(|_| ())
-}
-
-/// Which events are listed; what is `None` or empty does not matter.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct AuditFilter {
-    pub(crate) actor_user_id: Option<UserId>,
-    pub(crate) subject_user_id: Option<UserId>,
-    /// With a `*` at the end: what begins so.
-    pub(crate) action: String,
-    pub(crate) outcome: Option<&'static str>,
-    /// From then on.
-    pub(crate) start: Option<Timestamp>,
-    /// Before then.
-    pub(crate) end: Option<Timestamp>,
-    pub(crate) ip_address: String,
 }
 
 /// Events, the newest first.
@@ -55,12 +93,12 @@ pub(crate) async fn audit_list(
     conn: &mut Conn,
     page: &PageRequest<AuditEventKind>,
     filter: &AuditFilter,
-) -> db::Result<Vec<AuditRow>> {
+) -> db::Result<Vec<AuditEntry>> {
     let begins = filter
         .action
         .strip_suffix('*')
         .map(|prefix| format!("{}%", prefix.replace('_', r"\_")));
-    query!(conn, |c| {
+    let rows: Vec<AuditRow> = query!(conn, |c| {
         let mut found = audit_events::table.into_boxed();
         if let Some(actor) = filter.actor_user_id {
             found = found.filter(audit_events::actor_user_id.eq(actor));
@@ -97,7 +135,8 @@ pub(crate) async fn audit_list(
             .select(AuditRow::as_select())
             .load(c)
             .await
-    })
+    })?;
+    Ok(rows.into_iter().map(AuditEntry::try_from).collect::<Result<_, _>>()?)
 }
 
 /// Deletes at most `limit` events from before this time. How many.
@@ -114,4 +153,43 @@ pub(crate) async fn audit_delete_before(conn: &mut Conn, before: Timestamp, limi
     }
     let delete = diesel::delete(audit_events::table.filter(audit_events::id.eq_any(&old)));
     query!(conn, |c| delete.execute(c).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> AuditEntry {
+        AuditEntry {
+            id: AuditEventId::generate(),
+            event_time: Timestamp::from_micros(0),
+            action: "user.create".to_owned(),
+            outcome: AuditOutcome::Success,
+            reason: String::new(),
+            actor_user_id: None,
+            actor_client_id: String::new(),
+            target_type: "user".to_owned(),
+            target_id: String::new(),
+            subject_user_id: None,
+            ip_address: String::new(),
+            user_agent: String::new(),
+            request_id: String::new(),
+            details: [("roles".to_owned(), "player, \"x\"".to_owned())].into(),
+        }
+    }
+
+    #[test]
+    fn details_come_back_and_others_are_a_corrupt_row() {
+        let entry = entry();
+        let read = AuditEntry::try_from(AuditRow::from(entry.clone())).expect("a good row");
+        assert_eq!(read.details, entry.details);
+        for bad in ["", "[]", r#"{"roles": 1}"#] {
+            let row = AuditRow {
+                details: bad.to_owned(),
+                ..AuditRow::from(entry.clone())
+            };
+            let error = AuditEntry::try_from(row).expect_err(bad).to_string();
+            assert!(error.contains("audit_events"), "{error}");
+        }
+    }
 }

@@ -5,19 +5,20 @@ use base::clock::Timestamp;
 use db::{Backend, prelude::*, prepared};
 use diesel::{sql_types::Bool, upsert::excluded};
 
-use super::schema::{access_feed, feed_head};
+use super::{
+    columns::columns,
+    schema::{access_feed, feed_head},
+};
+use crate::model::{FeedHead, FeedKind};
 
 /// The one row.
 const HEAD: i16 = 1;
 
-/// How far the feed has come.
-#[derive(Clone, Copy, Debug, Queryable, Selectable)]
-#[diesel(table_name = feed_head)]
-pub(crate) struct FeedHead {
-    pub(crate) epoch: Epoch,
-    pub(crate) sequence: i64,
-    pub(crate) max_access_token_seconds: i64,
-}
+columns!(FeedHead in feed_head {
+    epoch: Epoch,
+    sequence: i64,
+    max_access_token_seconds: i64,
+});
 
 /// An event as it is stored. It replaces the one before it of the same kind and subject.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
@@ -28,6 +29,14 @@ pub(crate) struct FeedRow {
     pub(crate) subject: String,
     pub(crate) event: Vec<u8>,
     pub(crate) expire_time: Option<Timestamp>,
+}
+
+impl FeedRow {
+    /// Returns whether the event is of this kind. The text of a later version is none that we know,
+    /// and no error: the other events are to be read all the same.
+    pub(crate) fn is(&self, kind: FeedKind) -> bool {
+        self.kind == kind.as_str()
+    }
 }
 
 /// Reads how far the feed has come. On a server in recovery this is an error: it may lag behind, and nobody can publish there.
@@ -115,7 +124,7 @@ pub(crate) async fn feed_after(conn: &mut Conn, sequence: i64, limit: i64) -> db
 }
 
 /// The event of this kind about this subject.
-pub(crate) async fn feed_event(conn: &mut Conn, kind: &str, subject: &str) -> db::Result<Option<Vec<u8>>> {
+pub(crate) async fn feed_event(conn: &mut Conn, kind: FeedKind, subject: &str) -> db::Result<Option<Vec<u8>>> {
     query!(conn, |c| access_feed::table
         .filter(access_feed::kind.eq(kind))
         .filter(access_feed::subject.eq(subject))
@@ -132,7 +141,7 @@ pub(crate) async fn feed_head_lock(conn: &mut Conn) -> db::Result<FeedHead> {
 }
 
 /// Begins a new life of the feed. Of the one before stays only what this kind of events says.
-pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch, kept: &str) -> db::Result<()> {
+pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch, kept: FeedKind) -> db::Result<()> {
     query!(conn, |c| diesel::delete(
         access_feed::table.filter(access_feed::kind.ne(kept))
     )

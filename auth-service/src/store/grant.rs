@@ -3,22 +3,11 @@
 use base::ids::UserId;
 use db::prelude::*;
 
-use super::{
-    Role,
-    schema::{permissions, role_permissions, roles, user_permissions, user_roles, users},
+use super::schema::{permissions, role_permissions, roles, user_permissions, user_roles, users};
+use crate::{
+    ids::{PermissionId, RoleId},
+    model::ReservedRole,
 };
-use crate::ids::{PermissionId, RoleId};
-
-/// Names of the permissions that are granted to the user directly, sorted.
-pub(crate) async fn user_permission_names(conn: &mut Conn, user_id: UserId) -> db::Result<Vec<String>> {
-    query!(conn, |c| user_permissions::table
-        .inner_join(permissions::table)
-        .filter(user_permissions::user_id.eq(user_id))
-        .order(permissions::name)
-        .select(permissions::name)
-        .load(c)
-        .await)
-}
 
 /// Names of the role's permissions, sorted.
 pub(crate) async fn role_permission_names(conn: &mut Conn, code_name: &str) -> db::Result<Vec<String>> {
@@ -42,7 +31,7 @@ pub(crate) async fn permission_names(conn: &mut Conn) -> db::Result<Vec<String>>
 }
 
 /// Locks the role's row until the transaction ends.
-pub(crate) async fn role_lock(conn: &mut Conn, role: Role) -> db::Result<()> {
+pub(crate) async fn role_lock(conn: &mut Conn, role: ReservedRole) -> db::Result<()> {
     let row = lock_row!(
         conn,
         roles::table
@@ -53,7 +42,11 @@ pub(crate) async fn role_lock(conn: &mut Conn, role: Role) -> db::Result<()> {
 }
 
 /// Whether an active user other than this one has the role.
-pub(crate) async fn other_active_user_has_role(conn: &mut Conn, user_id: UserId, role: Role) -> db::Result<bool> {
+pub(crate) async fn other_active_user_has_role(
+    conn: &mut Conn,
+    user_id: UserId,
+    role: ReservedRole,
+) -> db::Result<bool> {
     query!(conn, |c| {
         let holders = user_roles::table
             .inner_join(roles::table)

@@ -5,9 +5,11 @@ use db::{Prepared, prelude::*, prepared};
 use diesel::sql_types::{Nullable, Text};
 
 use super::{
-    NewSession, Session, User,
+    NewSession,
     schema::{sessions, users},
+    session::SessionRow,
 };
+use crate::model::{Holdings, Session, TokenHoldings, User};
 
 /// Of the code names of roles and the names of permissions, none of which has it in it.
 const SEPARATOR: char = ',';
@@ -60,26 +62,6 @@ fn direct() -> List {
     direct_of!("users.id")
 }
 
-/// What an access token says that a user holds. Sorted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TokenHoldings {
-    /// Code names.
-    pub(crate) roles: Vec<String>,
-    /// Granted directly.
-    pub(crate) direct: Vec<String>,
-}
-
-/// What a user holds, and by what. Sorted.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Holdings {
-    /// Code names.
-    pub(crate) roles: Vec<String>,
-    /// Role and permission.
-    pub(crate) by_role: Vec<(String, String)>,
-    /// Granted directly.
-    pub(crate) direct: Vec<String>,
-}
-
 /// A user, and what they hold.
 pub(crate) type UserWithHoldings = (User, Holdings);
 
@@ -98,7 +80,7 @@ pub(crate) async fn users_with_holdings(
         .load(c)
         .await)?;
     let parsed = found.into_iter().map(|(user, by_role, direct)| {
-        let holdings = Holdings::parse(by_role.as_deref(), direct.as_deref());
+        let holdings = parse_holdings(by_role.as_deref(), direct.as_deref());
         (user.id, (user, holdings))
     });
     Ok(parsed.collect())
@@ -113,7 +95,7 @@ pub(crate) async fn holdings(conn: &mut Conn, id: UserId) -> db::Result<Holdings
         .await
         .optional())?;
     let (by_role, direct) = found.unwrap_or_default();
-    Ok(Holdings::parse(by_role.as_deref(), direct.as_deref()))
+    Ok(parse_holdings(by_role.as_deref(), direct.as_deref()))
 }
 
 /// What a token says that this user holds; nothing where there is no such user.
@@ -125,7 +107,7 @@ pub(crate) async fn token_holdings(conn: &mut Conn, id: UserId) -> db::Result<To
         .await
         .optional())?;
     let (roles, direct) = found.unwrap_or_default();
-    Ok(TokenHoldings::parse(roles.as_deref(), direct.as_deref()))
+    Ok(parse_token_holdings(roles.as_deref(), direct.as_deref()))
 }
 
 /// Begins a session: what a token says that its user holds.
@@ -138,7 +120,7 @@ pub(crate) async fn session_insert(conn: &mut Conn, new: &NewSession) -> db::Res
         .cached()
         .get_result(c)
         .await)?;
-    Ok(TokenHoldings::parse(roles.as_deref(), direct.as_deref()))
+    Ok(parse_token_holdings(roles.as_deref(), direct.as_deref()))
 }
 
 /// These sessions, their users, and what a token says that they hold: all as of one moment.
@@ -146,46 +128,43 @@ pub(crate) async fn sessions_with_holdings(
     conn: &mut Conn,
     ids: &[SessionId],
 ) -> db::Result<Vec<(SessionId, SessionWithHoldings)>> {
-    let found: Vec<(Session, User, Option<String>, Option<String>)> = query!(conn, |c| sessions::table
+    let found: Vec<(SessionRow, User, Option<String>, Option<String>)> = query!(conn, |c| sessions::table
         .inner_join(users::table)
         .filter(sessions::id.eq_any(ids))
-        .select((Session::as_select(), User::as_select(), roles(), direct()))
+        .select((SessionRow::as_select(), User::as_select(), roles(), direct()))
         .cached()
         .load(c)
         .await)?;
     let parsed = found.into_iter().map(|(session, user, roles, direct)| {
-        let holdings = TokenHoldings::parse(roles.as_deref(), direct.as_deref());
-        (session.id, (session, user, holdings))
+        let session = Session::try_from(session)?;
+        let holdings = parse_token_holdings(roles.as_deref(), direct.as_deref());
+        Ok((session.id, (session, user, holdings)))
     });
-    Ok(parsed.collect())
+    parsed.collect()
 }
 
-impl TokenHoldings {
-    fn parse(roles: Option<&str>, direct: Option<&str>) -> Self {
-        Self {
-            roles: sorted(roles),
-            direct: sorted(direct),
-        }
+fn parse_token_holdings(roles: Option<&str>, direct: Option<&str>) -> TokenHoldings {
+    TokenHoldings {
+        roles: sorted(roles),
+        direct: sorted(direct),
     }
 }
 
-impl Holdings {
-    fn parse(by_role: Option<&str>, direct: Option<&str>) -> Self {
-        let mut holdings = Self {
-            direct: sorted(direct),
-            ..Self::default()
-        };
-        for pair in sorted(by_role) {
-            let (role, permission) = pair.split_once(' ').unwrap_or((&pair, ""));
-            if holdings.roles.last().is_none_or(|last| last != role) {
-                holdings.roles.push(role.to_owned());
-            }
-            if !permission.is_empty() {
-                holdings.by_role.push((role.to_owned(), permission.to_owned()));
-            }
+fn parse_holdings(by_role: Option<&str>, direct: Option<&str>) -> Holdings {
+    let mut holdings = Holdings {
+        direct: sorted(direct),
+        ..Holdings::default()
+    };
+    for pair in sorted(by_role) {
+        let (role, permission) = pair.split_once(' ').unwrap_or((&pair, ""));
+        if holdings.roles.last().is_none_or(|last| last != role) {
+            holdings.roles.push(role.to_owned());
         }
-        holdings
+        if !permission.is_empty() {
+            holdings.by_role.push((role.to_owned(), permission.to_owned()));
+        }
     }
+    holdings
 }
 
 fn sorted(list: Option<&str>) -> Vec<String> {
@@ -204,7 +183,7 @@ mod tests {
 
     #[test]
     fn lists_are_taken_apart_and_sorted() {
-        let holdings = Holdings::parse(
+        let holdings = parse_holdings(
             Some("player games:play,admin users:read,player games:create,idle "),
             Some("b:c,a:b"),
         );
@@ -219,7 +198,7 @@ mod tests {
             ]
         );
         assert_eq!(holdings.direct, ["a:b", "b:c"]);
-        let nothing = Holdings::parse(None, None);
+        let nothing = parse_holdings(None, None);
         assert!(nothing.roles.is_empty() && nothing.by_role.is_empty() && nothing.direct.is_empty());
     }
 }

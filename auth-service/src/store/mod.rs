@@ -1,17 +1,20 @@
 //! SQL: one file a table, every query written once for both backends.
 
 mod audit;
+mod catalog;
+mod columns;
 mod feed;
 mod grant;
 mod holding;
+mod permission;
 mod profile;
-mod rbac;
 mod role;
 mod schema;
 mod service_account;
 mod session;
 mod signing_key;
 mod throttle;
+mod throttle_attempt;
 mod user;
 mod user_keys;
 
@@ -19,54 +22,49 @@ use db::Migrations;
 use diesel_migrations::embed_migrations;
 
 pub(crate) use self::{
-    audit::{AuditFilter, AuditRow, audit_delete_before, audit_insert, audit_list},
+    audit::{audit_delete_before, audit_insert, audit_list},
+    catalog::{Entry, resource_set_owner, resources_count_of, resources_release, role_code_names},
     feed::{
-        FeedHead, FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert, feed_head_lock,
+        FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert, feed_head_lock,
         feed_head_set_epoch, feed_head_set_max_access_token_seconds, feed_purge, feed_restart, feed_upsert,
     },
     grant::{
         other_active_user_has_role, permission_id, permission_names, role_holders_delete, role_id, role_lock,
         role_lock_by_code_name, role_permission_insert, role_permission_names, role_permissions_count,
         role_permissions_delete, roles_with_permissions, user_holdings_delete, user_permission_grant,
-        user_permission_names, user_permission_revoke, user_role_assign, user_role_unassign, users_with_permissions,
-        users_with_role,
+        user_permission_revoke, user_role_assign, user_role_unassign, users_with_permissions, users_with_role,
     },
     holding::{
-        Holdings, SessionWithHoldings, TokenHoldings, UserWithHoldings, holdings, session_insert,
-        sessions_with_holdings, token_holdings, users_with_holdings,
+        SessionWithHoldings, UserWithHoldings, holdings, session_insert, sessions_with_holdings, token_holdings,
+        users_with_holdings,
     },
-    profile::{ProfileValues, UserFilter, user_set_active, user_set_password, user_set_profile, users_list},
-    rbac::{
-        ActionRow, PermissionRow, ResourceRow, RoleRow, action_by_code_name, action_by_name, action_delete,
-        action_describe, action_insert, actions_list, permission_by_name, permission_delete, permission_describe,
-        permission_insert, permission_set_declared, permissions_count_of, permissions_list, permissions_of,
-        resource_by_code_name, resource_by_name, resource_delete, resource_describe, resource_insert,
-        resource_set_owner, resources_count_of, resources_list, resources_release, role_by_code_name, role_by_name,
-        role_code_names, role_delete, role_describe, role_insert, roles_list,
+    permission::{
+        permission_by_name, permission_delete, permission_describe, permission_insert, permission_set_declared,
+        permissions_count_of, permissions_list, permissions_of,
     },
-    role::{Role, user_role_insert, user_role_names, users_with_role_exist},
+    profile::{ProfileValues, user_set_active, user_set_password, user_set_profile, users_list},
+    role::{user_role_insert, user_role_names, users_with_role_exist},
     service_account::{
-        ServiceAccount, service_account_by_client_id, service_account_delete, service_account_forget_previous,
-        service_account_insert, service_account_record_token, service_account_set_secret, service_accounts_list,
-        service_user_insert,
+        service_account_by_client_id, service_account_delete, service_account_forget_previous, service_account_insert,
+        service_account_record_token, service_account_set_secret, service_accounts_list, service_user_insert,
     },
     session::{
-        NewSession, Session, SessionEnd, SessionUse, device_uses, devices_of_user, session_by_id, session_delete,
-        session_end, session_lock, session_record_use, session_rotate, sessions_count_unended, sessions_dead,
-        sessions_end_all, sessions_end_everybodys, sessions_expired, sessions_forget_ended, sessions_forget_origins,
-        sessions_list, sessions_unended,
+        NewSession, SessionUse, device_uses, devices_of_user, session_by_id, session_delete, session_end, session_lock,
+        session_record_use, session_rotate, sessions_count_unended, sessions_dead, sessions_end_all,
+        sessions_end_everybodys, sessions_expired, sessions_forget_ended, sessions_forget_origins, sessions_list,
+        sessions_unended,
     },
     signing_key::{
-        KeyState, SigningKeyRow, signing_key_activate, signing_key_delete, signing_key_insert, signing_key_reencrypt,
-        signing_key_retire, signing_keys_list,
+        signing_key_activate, signing_key_delete, signing_key_insert, signing_key_reencrypt, signing_key_retire,
+        signing_keys_list,
     },
     throttle::{
-        Failure, Throttle, UNBLOCKED, throttle_delete, throttle_delete_expired, throttle_lock, throttle_take_back,
-        throttle_unblock, throttle_update, throttles_beyond, throttles_by_keys, throttles_count, throttles_expired,
-        throttles_outlast, throttles_settle,
+        Throttle, UNBLOCKED, throttle_delete, throttle_delete_expired, throttle_lock, throttle_take_back,
+        throttle_unblock, throttle_update, throttles_beyond, throttles_by_keys, throttles_expired, throttles_outlast,
     },
+    throttle_attempt::{Failure, throttles_count, throttles_settle},
     user::{
-        NewUser, User, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock,
+        NewUser, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock,
         user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,
         user_set_token_version,
     },

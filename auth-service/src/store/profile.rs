@@ -8,10 +8,8 @@ use base::{
 use db::prelude::*;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{
-    User,
-    schema::{roles, user_roles, users},
-};
+use super::schema::{roles, user_roles, users};
+use crate::model::{User, UserFilter};
 
 /// Stands before a wildcard of LIKE that is meant as it is written.
 const ESCAPE: char = '\\';
@@ -34,19 +32,6 @@ pub(crate) struct ProfileValues {
     pub(crate) middle_name: String,
     pub(crate) search_folded: String,
     pub(crate) update_time: Timestamp,
-}
-
-/// Which users are listed.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct UserFilter {
-    /// Login, address or name contain this, which is folded. Empty: any do.
-    pub(crate) query: String,
-    /// Those who are not active, too.
-    pub(crate) show_inactive: bool,
-    /// Only those whose address belongs to another account.
-    pub(crate) email_is_taken: bool,
-    /// They have the role with this code name. Empty: whatever roles they have.
-    pub(crate) role: String,
 }
 
 pub(crate) async fn user_set_profile(conn: &mut Conn, id: UserId, values: &ProfileValues) -> db::Result<User> {

@@ -4,32 +4,9 @@ use base::{ids::UserId, sql_types::Uuid};
 use db::prelude::*;
 
 use super::schema::{roles, user_roles};
+use crate::model::ReservedRole;
 
-/// The reserved roles, which the first migration makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Holds every permission.
-    Superuser,
-    /// Administers auth-service.
-    Admin,
-    /// Every registered user.
-    Player,
-    /// Other services.
-    Service,
-}
-
-impl Role {
-    pub(crate) const fn code_name(self) -> &'static str {
-        match self {
-            Self::Superuser => access::policy::SUPERUSER,
-            Self::Admin => "admin",
-            Self::Player => "player",
-            Self::Service => "service",
-        }
-    }
-}
-
-pub(crate) async fn user_role_insert(conn: &mut Conn, user_id: UserId, role: Role) -> db::Result<()> {
+pub(crate) async fn user_role_insert(conn: &mut Conn, user_id: UserId, role: ReservedRole) -> db::Result<()> {
     query!(conn, |c| {
         let role_id = roles::table
             .filter(roles::code_name.eq(role.code_name()))
@@ -57,7 +34,7 @@ pub(crate) async fn user_role_names(conn: &mut Conn, user_id: UserId) -> db::Res
     })
 }
 
-pub(crate) async fn users_with_role_exist(conn: &mut Conn, role: Role) -> db::Result<bool> {
+pub(crate) async fn users_with_role_exist(conn: &mut Conn, role: ReservedRole) -> db::Result<bool> {
     query!(conn, |c| {
         let holders = user_roles::table
             .inner_join(roles::table)

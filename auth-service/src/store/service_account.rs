@@ -7,22 +7,23 @@ use base::{
 };
 use db::prelude::*;
 
-use super::schema::{service_accounts, users};
+use super::{
+    columns::columns,
+    schema::{service_accounts, users},
+};
+use crate::model::ServiceAccount;
 
-/// The account of a service.
-#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = service_accounts)]
-pub(crate) struct ServiceAccount {
-    pub(crate) user_id: UserId,
-    pub(crate) client_id: String,
-    pub(crate) description: String,
-    pub(crate) secret_hash: Vec<u8>,
-    pub(crate) secret_time: Timestamp,
-    pub(crate) previous_secret_hash: Option<Vec<u8>>,
-    pub(crate) previous_expire_time: Option<Timestamp>,
-    pub(crate) create_time: Timestamp,
-    pub(crate) last_token_time: Option<Timestamp>,
-}
+columns!(insertable ServiceAccount in service_accounts {
+    user_id: UserId,
+    client_id: String,
+    description: String,
+    secret_hash: Vec<u8>,
+    secret_time: Timestamp,
+    previous_secret_hash: Option<Vec<u8>>,
+    previous_expire_time: Option<Timestamp>,
+    create_time: Timestamp,
+    last_token_time: Option<Timestamp>,
+});
 
 pub(crate) async fn service_account_insert(conn: &mut Conn, account: &ServiceAccount) -> db::Result<()> {
     query!(conn, |c| diesel::insert_into(service_accounts::table)

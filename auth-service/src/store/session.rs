@@ -5,38 +5,66 @@ use base::{
     ids::{SessionId, SessionKind, UserId},
     page::PageRequest,
 };
-use db::{prelude::*, text_enum};
+use db::prelude::*;
 
-use super::schema::sessions;
-use crate::ids::DeviceId;
+use super::{columns::CorruptRow, schema::sessions};
+use crate::{
+    ids::DeviceId,
+    model::{Ended, Session, SessionEnd},
+};
 
 /// Ended sessions that one login deletes.
 const FORGOTTEN: i64 = 100;
 
-/// A session: one device on which a user is logged in.
-#[derive(Clone, Debug, Queryable, Selectable)]
+/// A session as it is stored.
+#[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = sessions)]
-pub(crate) struct Session {
-    pub(crate) id: SessionId,
-    pub(crate) user_id: UserId,
-    pub(crate) counter: i64,
-    pub(crate) is_used: bool,
-    pub(crate) rotation_request: Option<Vec<u8>>,
-    pub(crate) rotate_time: Timestamp,
-    pub(crate) expire_time: Timestamp,
-    pub(crate) absolute_expire_time: Timestamp,
-    pub(crate) end_time: Option<Timestamp>,
-    pub(crate) end_reason: Option<SessionEnd>,
-    pub(crate) create_time: Timestamp,
-    pub(crate) ip_address: String,
-    pub(crate) user_agent: String,
-    pub(crate) last_use_time: Timestamp,
+pub(super) struct SessionRow {
+    id: SessionId,
+    user_id: UserId,
+    counter: i64,
+    is_used: bool,
+    rotation_request: Option<Vec<u8>>,
+    rotate_time: Timestamp,
+    expire_time: Timestamp,
+    absolute_expire_time: Timestamp,
+    end_time: Option<Timestamp>,
+    end_reason: Option<SessionEnd>,
+    create_time: Timestamp,
+    ip_address: String,
+    user_agent: String,
+    last_use_time: Timestamp,
 }
 
-impl Session {
-    /// Which one it is, and whose.
-    pub(crate) const fn key(&self) -> (SessionId, UserId) {
-        (self.id, self.user_id)
+impl TryFrom<SessionRow> for Session {
+    type Error = CorruptRow;
+
+    fn try_from(row: SessionRow) -> Result<Self, CorruptRow> {
+        Ok(Self {
+            ended: match (row.end_time, row.end_reason) {
+                (None, None) => None,
+                (Some(time), Some(reason)) => Some(Ended { time, reason }),
+                _ => {
+                    return Err(CorruptRow {
+                        table: "sessions",
+                        id: row.id.to_string(),
+                        what: "it has an end time or an end reason without the other",
+                    });
+                }
+            },
+            id: row.id,
+            user_id: row.user_id,
+            counter: row.counter,
+            is_used: row.is_used,
+            rotation_request: row.rotation_request,
+            rotate_time: row.rotate_time,
+            expire_time: row.expire_time,
+            absolute_expire_time: row.absolute_expire_time,
+            create_time: row.create_time,
+            ip_address: row.ip_address,
+            user_agent: row.user_agent,
+            last_use_time: row.last_use_time,
+        })
     }
 }
 
@@ -67,44 +95,20 @@ pub(crate) struct SessionUse {
     pub(crate) user_agent: String,
 }
 
-text_enum! {
-    /// Why a session ended.
-    pub(crate) enum SessionEnd {
-        /// The user logged out.
-        Logout = "logout",
-        /// An old refresh token came back.
-        RefreshTokenReused = "refresh_token_reused",
-        /// It was not rotated in time.
-        Expired = "expired",
-        /// The user, or an administrator, ended it from elsewhere.
-        Revoked = "revoked",
-        /// The password changed.
-        PasswordChanged = "password_changed",
-        /// The user was deactivated.
-        UserDeactivated = "user_deactivated",
-        /// The user was deleted.
-        UserDeleted = "user_deleted",
-        /// The user had too many.
-        SessionLimit = "session_limit",
-        /// The same device logged in again.
-        DeviceReplaced = "device_replaced",
-        /// The database was put back from a back-up.
-        Restored = "restored",
-    }
-}
-
 pub(crate) async fn session_by_id(conn: &mut Conn, id: SessionId) -> db::Result<Option<Session>> {
-    query!(conn, |c| sessions::table
+    let row: Option<SessionRow> = query!(conn, |c| sessions::table
         .find(id)
-        .select(Session::as_select())
+        .select(SessionRow::as_select())
         .first(c)
         .await
-        .optional())
+        .optional())?;
+    Ok(row.map(Session::try_from).transpose()?)
 }
 
 /// Reads the session and locks its row until the transaction ends.
 pub(crate) async fn session_lock(conn: &mut Conn, id: SessionId) -> db::Result<Option<Session>> {
-    lock_row!(conn, sessions::table.find(id).select(Session::as_select()))
+    let row: Option<SessionRow> = lock_row!(conn, sessions::table.find(id).select(SessionRow::as_select()))?;
+    Ok(row.map(Session::try_from).transpose()?)
 }
 
 /// Replaces the refresh token of `session.counter` by its successor. False where the session has moved on since it was
@@ -260,11 +264,11 @@ pub(crate) async fn sessions_list(
     live_at: Option<Timestamp>,
     page: &PageRequest<SessionKind>,
 ) -> db::Result<Vec<Session>> {
-    query!(conn, |c| {
+    let rows: Vec<SessionRow> = query!(conn, |c| {
         let mut listed = sessions::table
             .filter(sessions::user_id.eq(user_id))
             .order((sessions::last_use_time.desc(), sessions::id.desc()))
-            .select(Session::as_select())
+            .select(SessionRow::as_select())
             .limit(page.limit())
             .into_boxed();
         if let Some(now) = live_at {
@@ -280,7 +284,8 @@ pub(crate) async fn sessions_list(
             );
         }
         listed.load(c).await
-    })
+    })?;
+    Ok(rows.into_iter().map(Session::try_from).collect::<Result<_, _>>()?)
 }
 
 /// At most `limit` sessions that have expired, and of which nobody has said so.
@@ -319,4 +324,49 @@ pub(crate) async fn sessions_dead(conn: &mut Conn, dead_before: Timestamp, limit
 pub(crate) async fn session_delete(conn: &mut Conn, id: SessionId) -> db::Result<()> {
     let delete = diesel::delete(sessions::table.find(id));
     query!(conn, |c| delete.execute(c).await).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> SessionRow {
+        let now = Timestamp::from_micros(0);
+        SessionRow {
+            id: SessionId::generate(),
+            user_id: UserId::generate(),
+            counter: 1,
+            is_used: false,
+            rotation_request: None,
+            rotate_time: now,
+            expire_time: now,
+            absolute_expire_time: now,
+            end_time: None,
+            end_reason: None,
+            create_time: now,
+            ip_address: String::new(),
+            user_agent: String::new(),
+            last_use_time: now,
+        }
+    }
+
+    #[test]
+    fn half_an_end_is_a_corrupt_row() {
+        let time = Timestamp::from_micros(1);
+        let reason = SessionEnd::Logout;
+        for (end_time, end_reason, expected) in [
+            (None, None, Some(None)),
+            (Some(time), Some(reason), Some(Some(Ended { time, reason }))),
+            (Some(time), None, None),
+            (None, Some(reason), None),
+        ] {
+            let row = SessionRow {
+                end_time,
+                end_reason,
+                ..row()
+            };
+            let ended = Session::try_from(row).ok().map(|session| session.ended);
+            assert_eq!(ended, expected, "{end_time:?} {end_reason:?}");
+        }
+    }
 }

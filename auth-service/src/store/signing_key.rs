@@ -1,42 +1,28 @@
 //! `signing_keys`.
 
 use base::clock::Timestamp;
-use db::{prelude::*, text_enum};
+use db::prelude::*;
 
-use super::schema::signing_keys;
+use super::{columns::columns, schema::signing_keys};
+use crate::model::{KeyState, SigningKeyRecord};
 
-/// A signing key as it is stored.
-#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = signing_keys)]
-pub(crate) struct SigningKeyRow {
-    pub(crate) kid: String,
-    pub(crate) state: KeyState,
-    pub(crate) public_key: Vec<u8>,
-    pub(crate) encrypted_private_key: Vec<u8>,
-    pub(crate) create_time: Timestamp,
-    pub(crate) activate_time: Timestamp,
-    pub(crate) retire_time: Option<Timestamp>,
-    pub(crate) expire_time: Option<Timestamp>,
-}
-
-text_enum! {
-    /// The present use of a key.
-    pub(crate) enum KeyState {
-        /// It is published and does not sign yet.
-        Next = "next",
-        /// It signs.
-        Active = "active",
-        /// It signs no more.
-        Retired = "retired",
-    }
-}
+columns!(insertable SigningKeyRecord in signing_keys {
+    kid: String,
+    state: KeyState,
+    public_key: Vec<u8>,
+    encrypted_private_key: Vec<u8>,
+    create_time: Timestamp,
+    activate_time: Timestamp,
+    retire_time: Option<Timestamp>,
+    expire_time: Option<Timestamp>,
+});
 
 /// The oldest first.
-pub(crate) async fn signing_keys_list(conn: &mut Conn) -> db::Result<Vec<SigningKeyRow>> {
+pub(crate) async fn signing_keys_list(conn: &mut Conn) -> db::Result<Vec<SigningKeyRecord>> {
     query!(conn, |c| {
         signing_keys::table
             .order((signing_keys::create_time, signing_keys::kid))
-            .select(SigningKeyRow::as_select())
+            .select(SigningKeyRecord::as_select())
             .load(c)
             .await
     })
@@ -48,9 +34,9 @@ pub(crate) async fn signing_key_reencrypt(conn: &mut Conn, kid: &str, encrypted:
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-pub(crate) async fn signing_key_insert(conn: &mut Conn, row: &SigningKeyRow) -> db::Result<()> {
+pub(crate) async fn signing_key_insert(conn: &mut Conn, key: &SigningKeyRecord) -> db::Result<()> {
     query!(conn, |c| diesel::insert_into(signing_keys::table)
-        .values(row)
+        .values(key)
         .execute(c)
         .await)
     .map(|_| ())

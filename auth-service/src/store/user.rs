@@ -4,36 +4,29 @@ use base::{clock::Timestamp, ids::UserId};
 use db::prelude::*;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::schema::users;
+use super::{columns::columns, schema::users};
+use crate::model::User;
 
-/// A user.
-#[derive(Clone, Debug, Queryable, Selectable)]
-#[diesel(table_name = users)]
-#[expect(clippy::struct_excessive_bools, reason = "a row has the columns that it has")]
-pub(crate) struct User {
-    pub(crate) id: UserId,
-    pub(crate) login: String,
-    pub(crate) email: String,
-    #[diesel(deserialize_as = String)]
-    pub(crate) password_hash: SecretString,
-    pub(crate) first_name: String,
-    pub(crate) last_name: String,
-    pub(crate) middle_name: String,
-    pub(crate) is_active: bool,
-    pub(crate) token_version: i64,
-    pub(crate) create_time: Timestamp,
-    pub(crate) update_time: Timestamp,
-    pub(crate) last_login_time: Option<Timestamp>,
-    pub(crate) must_change_password: bool,
-    pub(crate) is_service: bool,
-    pub(crate) force_logout_time: Option<Timestamp>,
-    pub(crate) delete_time: Option<Timestamp>,
-    /// Another user has the key of this address.
-    pub(crate) email_is_taken: bool,
-    /// Equals `update_time` if the key of the address and the search text are current. An older version of this program
-    /// does not write this column, so rows that it changes become stale.
-    pub(crate) key_time: Option<Timestamp>,
-}
+columns!(User in users {
+    id: UserId,
+    login: String,
+    email: String,
+    password_hash: String,
+    first_name: String,
+    last_name: String,
+    middle_name: String,
+    is_active: bool,
+    token_version: i64,
+    create_time: Timestamp,
+    update_time: Timestamp,
+    last_login_time: Option<Timestamp>,
+    must_change_password: bool,
+    is_service: bool,
+    force_logout_time: Option<Timestamp>,
+    delete_time: Option<Timestamp>,
+    email_is_taken: bool,
+    key_time: Option<Timestamp>,
+});
 
 /// A user to be.
 #[derive(Debug)]

@@ -15,11 +15,9 @@ use crate::{
         request_context::{Actor, RequestContext},
     },
     ids::AuditEventId,
-    store::{self, AuditRow},
+    model::{AuditEntry, AuditOutcome},
+    store,
 };
-
-const SUCCESS: &str = "success";
-const FAILURE: &str = "failure";
 
 /// Something that was done, or refused.
 #[derive(Clone, Debug)]
@@ -79,22 +77,20 @@ impl AuditEvent {
 
     /// Writes it in the act's own transaction.
     pub(crate) async fn record(self, tx: &mut Conn, context: &RequestContext, now: Timestamp) -> db::Result<()> {
-        let details: serde_json::Map<_, _> = self
-            .details
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.into()))
-            .collect();
         let client_id = match &context.actor {
             Actor::Anonymous => "",
             Actor::Principal(principal) => principal.client_id(),
             Actor::CommandLine => "command-line",
             Actor::Itself => "auth-service",
         };
-        let row = AuditRow {
+        let entry = AuditEntry {
             id: AuditEventId::generate(),
             event_time: now,
             action: self.action.to_owned(),
-            outcome: if self.refused.is_some() { FAILURE } else { SUCCESS }.to_owned(),
+            outcome: match self.refused {
+                None => AuditOutcome::Success,
+                Some(_) => AuditOutcome::Failure,
+            },
             reason: self.refused.unwrap_or_default().to_owned(),
             actor_user_id: context.user_id(),
             actor_client_id: client_id.to_owned(),
@@ -104,9 +100,13 @@ impl AuditEvent {
             ip_address: context.origin.address_text(),
             user_agent: context.origin.user_agent.clone(),
             request_id: context.origin.request_id.clone(),
-            details: serde_json::Value::Object(details).to_string(),
+            details: self
+                .details
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
         };
-        store::audit_insert(tx, &row).await
+        store::audit_insert(tx, entry).await
     }
 }
 

@@ -11,7 +11,8 @@ use db::{Db, write_tx};
 use crate::{
     domain::error::Error,
     ids::AuditEventKind,
-    store::{self, AuditFilter, AuditRow},
+    model::{AuditEntry, AuditFilter},
+    store,
 };
 
 /// Events that are deleted in one transaction.
@@ -33,7 +34,7 @@ impl AuditLog {
         page: &PageRequest<AuditEventKind>,
         filter: &AuditFilter,
         query: &str,
-    ) -> Result<(Vec<AuditRow>, String), Error> {
+    ) -> Result<(Vec<AuditEntry>, String), Error> {
         let mut conn = self.db.scan().await?;
         let mut events = store::audit_list(&mut conn, page, filter).await?;
         let next = page.cut(&mut events, query, |event| Position {

@@ -16,14 +16,12 @@ use prost::Message as _;
 
 use crate::{
     domain::rbac::lock::lock_policies,
-    store::{self, FeedHead, FeedRow},
+    model::{FeedHead, FeedKind},
+    store::{self, FeedRow},
 };
 
 /// Woken after every commit that has published something.
 pub(crate) const CHANNEL: &str = "access_feed";
-
-/// The kind of events about what users are called.
-pub(crate) const USER_CHANGED: &str = "user_changed";
 
 /// How long a revocation is kept beyond the life and the leeway of the tokens that it is about.
 const MARGIN: Duration = Duration::from_mins(5);
@@ -120,7 +118,7 @@ pub(crate) async fn publish(tx: &mut Conn, changes: Vec<Change>, now: Timestamp)
         };
         let row = FeedRow {
             sequence,
-            kind: kind.to_owned(),
+            kind: kind.as_str().to_owned(),
             subject,
             event: event.encode_to_vec(),
             expire_time,
@@ -137,7 +135,7 @@ impl Change {
     }
 
     /// Kind, subject and message. The kinds are stored.
-    fn into_parts(self) -> (&'static str, String, proto::access_event::Event) {
+    fn into_parts(self) -> (FeedKind, String, proto::access_event::Event) {
         use proto::access_event::Event;
         match self {
             Self::SessionRevoked(id) => {
@@ -145,7 +143,7 @@ impl Change {
                 let event = proto::SessionRevoked {
                     session_id: session_id.clone(),
                 };
-                ("session_revoked", session_id, Event::SessionRevoked(event))
+                (FeedKind::SessionRevoked, session_id, Event::SessionRevoked(event))
             }
             Self::UserTokensRevoked { user_id, min_version } => {
                 let user_id = user_id.to_string();
@@ -153,7 +151,7 @@ impl Change {
                     user_id: user_id.clone(),
                     min_version,
                 };
-                ("user_tokens_revoked", user_id, Event::UserTokensRevoked(event))
+                (FeedKind::UserTokensRevoked, user_id, Event::UserTokensRevoked(event))
             }
             Self::RoleChanged { code_name, permissions } => {
                 let event = proto::RoleChanged {
@@ -161,7 +159,7 @@ impl Change {
                     permissions,
                     is_deleted: false,
                 };
-                ("role_changed", code_name, Event::RoleChanged(event))
+                (FeedKind::RoleChanged, code_name, Event::RoleChanged(event))
             }
             Self::RoleDeleted { code_name } => {
                 let event = proto::RoleChanged {
@@ -169,7 +167,7 @@ impl Change {
                     permissions: Vec::new(),
                     is_deleted: true,
                 };
-                ("role_changed", code_name, Event::RoleChanged(event))
+                (FeedKind::RoleChanged, code_name, Event::RoleChanged(event))
             }
             Self::UserRenamed { user_id, login } => {
                 let user_id = user_id.to_string();
@@ -177,19 +175,19 @@ impl Change {
                     user_id: user_id.clone(),
                     login,
                 };
-                (USER_CHANGED, user_id, Event::UserRenamed(event))
+                (FeedKind::UserChanged, user_id, Event::UserRenamed(event))
             }
             Self::UserDeleted(user_id) => {
                 let user_id = user_id.to_string();
                 let event = proto::UserDeleted {
                     user_id: user_id.clone(),
                 };
-                (USER_CHANGED, user_id, Event::UserDeleted(event))
+                (FeedKind::UserChanged, user_id, Event::UserDeleted(event))
             }
             Self::KeysChanged(keys) => {
                 let keys = proto::GetJwksResponse::from(&keys).keys;
                 (
-                    "keys_changed",
+                    FeedKind::KeysChanged,
                     String::new(),
                     Event::KeysChanged(proto::KeysChanged { keys }),
                 )

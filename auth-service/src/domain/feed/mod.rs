@@ -4,7 +4,9 @@
 //! the feed. This module does not know why something changed.
 
 mod changes;
+mod marks;
 pub(super) mod stream;
+pub(super) mod tail;
 
 pub(super) use self::changes::revocation_life;
-pub(crate) use self::changes::{CHANNEL, Change, USER_CHANGED, hold, is_published, prepare, publish, sync};
+pub(crate) use self::changes::{CHANNEL, Change, hold, is_published, prepare, publish, sync};

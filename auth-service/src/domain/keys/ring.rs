@@ -6,7 +6,7 @@
 //! A wrong clock moves no key: a retired one is deleted only once this process itself has seen it retired for as long as its
 //! tokens may live, and the next one signs once this process has seen it published for long enough.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use access::token::{Jwk, Jwks, LEEWAY};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -21,26 +21,19 @@ use crate::{
         error::Error,
         feed::{self, CHANNEL, Change},
         keys::{
+            schedule::{Due, KeySchedule, KeyTime, Sightings},
             secret::ServerSecrets,
             signing_key::{KeyRingError, SigningKey, decrypt, encrypt},
         },
         rbac::authority,
         request_context::RequestContext,
     },
-    store::{self, FeedHead, KeyState, SigningKeyRow},
+    model::{FeedHead, KeyState, SigningKeyRecord},
+    store,
 };
 
 /// What was changed elsewhere is seen within this time, also where the word of it was lost.
 const POLL: Duration = Duration::from_secs(5);
-
-/// How keys follow each other.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct KeySchedule {
-    /// How long a key is published before it signs.
-    pub(crate) prepublish: Duration,
-    /// How long a key signs; `None`: until somebody rotates it.
-    pub(crate) rotation: Option<Duration>,
-}
 
 /// The keys in use. Clones share them.
 #[derive(Clone)]
@@ -56,35 +49,9 @@ pub(crate) struct KeyRing {
 
 /// The keys at one moment.
 struct Keys {
-    rows: Vec<SigningKeyRow>,
+    rows: Vec<SigningKeyRecord>,
     active: Arc<SigningKey>,
     jwks: Jwks,
-}
-
-/// Since when, by the monotonic clock, this process has seen each key in its present state.
-#[derive(Debug, Default)]
-struct Sightings(HashMap<(String, KeyState), Duration>);
-
-/// The time, as far as keys go by it.
-#[derive(Clone, Copy)]
-struct KeyTime<'a> {
-    /// `None` while the wall clock cannot be relied on.
-    settled: Option<Settled>,
-    monotonic: Duration,
-    sightings: &'a Sightings,
-    /// How long a key is kept that signs no more.
-    kept: Duration,
-}
-
-/// Something that is due.
-#[derive(Debug, PartialEq, Eq)]
-enum Due {
-    /// Make the next key.
-    Publish,
-    /// Let the next key sign.
-    Activate,
-    /// Delete the retired key of this name.
-    Expire(String),
 }
 
 impl KeyRing {
@@ -140,14 +107,14 @@ impl KeyRing {
     }
 
     /// Every key, the newest first.
-    pub(crate) async fn list(&self) -> Result<Vec<SigningKeyRow>, Error> {
+    pub(crate) async fn list(&self) -> Result<Vec<SigningKeyRecord>, Error> {
         let mut rows = store::signing_keys_list(&mut self.db.read().await?).await?;
         rows.reverse();
         Ok(rows)
     }
 
     /// Publishes the next key, or gives the one that is published already.
-    pub(crate) async fn rotate(&self, context: &RequestContext) -> Result<SigningKeyRow, Error> {
+    pub(crate) async fn rotate(&self, context: &RequestContext) -> Result<SigningKeyRecord, Error> {
         let row = write_tx!(self.db, |tx| {
             store::feed_head_lock(tx).await?;
             authority::ensure_still_good(tx, context).await?;
@@ -165,7 +132,7 @@ impl KeyRing {
     }
 
     /// Withdraws a key at once. Gives the one that signs from now on.
-    pub(crate) async fn retire(&self, context: &RequestContext, kid: &str) -> Result<SigningKeyRow, Error> {
+    pub(crate) async fn retire(&self, context: &RequestContext, kid: &str) -> Result<SigningKeyRecord, Error> {
         let active: Result<_, Error> = write_tx!(self.db, |tx| {
             store::feed_head_lock(tx).await?;
             authority::ensure_still_good(tx, context).await?;
@@ -203,8 +170,8 @@ impl KeyRing {
         &self,
         tx: &mut Conn,
         context: &RequestContext,
-        row: &SigningKeyRow,
-        rows: &[SigningKeyRow],
+        row: &SigningKeyRecord,
+        rows: &[SigningKeyRecord],
     ) -> Result<(), Error> {
         let now = self.clock.now();
         store::signing_key_delete(tx, &row.kid).await?;
@@ -223,8 +190,8 @@ impl KeyRing {
         self.announce(tx, now).await
     }
 
-    /// Does what is due.
-    pub(crate) async fn tend(&self) -> Result<(), Error> {
+    /// Takes the steps that are due.
+    pub(crate) async fn advance(&self) -> Result<(), Error> {
         let mut conn = self.db.read().await?;
         let rows = store::signing_keys_list(&mut conn).await?;
         let head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
@@ -280,7 +247,7 @@ impl KeyRing {
         }
     }
 
-    fn due(&self, rows: &[SigningKeyRow], settled: Option<Settled>, head: &FeedHead) -> Vec<Due> {
+    fn due(&self, rows: &[SigningKeyRecord], settled: Option<Settled>, head: &FeedHead) -> Vec<Due> {
         let mut sightings = self.sightings.lock();
         let monotonic = self.clock.monotonic();
         sightings.note(rows, monotonic);
@@ -300,7 +267,7 @@ impl KeyRing {
         let rows = store::signing_keys_list(&mut self.db.read().await?).await?;
         let sightings = || self.sightings.lock();
         sightings().note(&rows, self.clock.monotonic());
-        let is_new = |rows: &[SigningKeyRow]| {
+        let is_new = |rows: &[SigningKeyRecord]| {
             let used = &self.keys.borrow().rows;
             used.len() != rows.len()
                 || used
@@ -325,7 +292,7 @@ impl KeyRing {
         tx: &mut Conn,
         context: &RequestContext,
         now: Timestamp,
-    ) -> Result<SigningKeyRow, Error> {
+    ) -> Result<SigningKeyRecord, Error> {
         let activate_time = now.plus(self.schedule.prepublish);
         let row = generate(&self.secrets, KeyState::Next, now, activate_time).map_err(internal)?;
         store::signing_key_insert(tx, &row).await?;
@@ -345,57 +312,8 @@ impl KeyRing {
     }
 }
 
-impl KeySchedule {
-    fn cache_time(&self) -> Duration {
-        const LONGEST: Duration = Duration::from_mins(5);
-        LONGEST.min(self.prepublish / 2)
-    }
-
-    fn due(&self, rows: &[SigningKeyRow], time: KeyTime<'_>) -> Vec<Due> {
-        let of = |state: KeyState| rows.iter().filter(move |row| row.state == state);
-        let is_past = |at: Timestamp| time.settled.is_some_and(|settled| settled.past() >= at);
-        let mut due = Vec::new();
-        if let Some(next) = of(KeyState::Next).next() {
-            // The time may be of a replica whose clock was behind. By now every cache has the key in any case.
-            let is_due = is_past(next.activate_time) && time.seen(next) >= self.cache_time();
-            if is_due || time.seen(next) >= self.prepublish {
-                due.push(Due::Activate);
-            }
-        } else {
-            let active = of(KeyState::Active).next();
-            let is_old = active.zip(self.rotation).is_some_and(|(active, rotation)| {
-                is_past(active.activate_time.plus(rotation.saturating_sub(self.prepublish)))
-            });
-            if is_old {
-                due.push(Due::Publish);
-            }
-        }
-        let is_dead = |row: &&SigningKeyRow| row.expire_time.is_some_and(is_past) && time.seen(row) >= time.kept;
-        let dead = of(KeyState::Retired).filter(is_dead);
-        due.extend(dead.map(|row| Due::Expire(row.kid.clone())));
-        due
-    }
-}
-
-impl Sightings {
-    /// Notes the keys that are there now, and forgets others.
-    fn note(&mut self, rows: &[SigningKeyRow], monotonic: Duration) {
-        let name = |row: &SigningKeyRow| (row.kid.clone(), row.state);
-        let seen = |row: &SigningKeyRow| self.0.get(&name(row)).copied().unwrap_or(monotonic);
-        self.0 = rows.iter().map(|row| (name(row), seen(row))).collect();
-    }
-}
-
-impl KeyTime<'_> {
-    /// For how long this process has seen the key in its state.
-    fn seen(&self, row: &SigningKeyRow) -> Duration {
-        let since = self.sightings.0.get(&(row.kid.clone(), row.state));
-        since.map_or(Duration::ZERO, |since| self.monotonic.saturating_sub(*since))
-    }
-}
-
 impl Keys {
-    fn of(rows: Vec<SigningKeyRow>, secrets: &ServerSecrets) -> Result<Self, KeyRingError> {
+    fn of(rows: Vec<SigningKeyRecord>, secrets: &ServerSecrets) -> Result<Self, KeyRingError> {
         let active = rows.iter().find(|row| row.state == KeyState::Active);
         let active = active.ok_or(KeyRingError::NoneActive)?;
         let (private, _) = decrypt(secrets, active)?;
@@ -433,7 +351,7 @@ pub(in crate::domain) async fn replace_all(
 async fn activate_next(
     tx: &mut Conn,
     context: &RequestContext,
-    rows: &[SigningKeyRow],
+    rows: &[SigningKeyRecord],
     now: Timestamp,
     dead: Timestamp,
 ) -> Result<(), Error> {
@@ -456,14 +374,14 @@ fn generate(
     state: KeyState,
     now: Timestamp,
     activate_time: Timestamp,
-) -> Result<SigningKeyRow, KeyRingError> {
+) -> Result<SigningKeyRecord, KeyRingError> {
     let pair = Ed25519KeyPair::generate().map_err(|_| KeyRingError::Crypto)?;
     let pkcs8 = pair.to_pkcs8().map_err(|_| KeyRingError::Crypto)?;
     let public = pair.public_key().as_ref();
     let kid = Jwk::from_public_key(public.try_into().map_err(|_| KeyRingError::Crypto)?)?
         .kid()
         .to_owned();
-    Ok(SigningKeyRow {
+    Ok(SigningKeyRecord {
         state,
         public_key: public.to_vec(),
         encrypted_private_key: encrypt(secrets, &kid, pkcs8.as_ref())?,
@@ -475,7 +393,7 @@ fn generate(
     })
 }
 
-fn jwks_of(rows: &[SigningKeyRow]) -> Result<Jwks, KeyRingError> {
+fn jwks_of(rows: &[SigningKeyRecord]) -> Result<Jwks, KeyRingError> {
     let keys = rows.iter().map(|row| {
         let public: &[u8; 32] = row.public_key.as_slice().try_into().map_err(|_| KeyRingError::Crypto)?;
         Ok(Jwk::from_public_key(public)?)
@@ -487,105 +405,5 @@ fn internal(error: KeyRingError) -> Error {
     match error {
         KeyRingError::Database(error) => Error::Database(error),
         error => Error::Internal(error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SCHEDULE: KeySchedule = KeySchedule {
-        prepublish: Duration::from_secs(100),
-        rotation: Some(Duration::from_secs(1000)),
-    };
-
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::from_micros(0).plus(Duration::from_secs(seconds))
-    }
-
-    fn row(state: KeyState, activate: u64, expire: Option<u64>) -> SigningKeyRow {
-        SigningKeyRow {
-            kid: format!("{state:?}"),
-            state,
-            public_key: Vec::new(),
-            encrypted_private_key: Vec::new(),
-            create_time: at(0),
-            activate_time: at(activate),
-            retire_time: None,
-            expire_time: expire.map(at),
-        }
-    }
-
-    /// Lists the steps that are due at this second, for keys that this process has seen for so long.
-    fn due(schedule: KeySchedule, rows: &[SigningKeyRow], now: u64, seen: u64) -> Vec<Due> {
-        due_by(Some(now), schedule, rows, seen)
-    }
-
-    fn due_by(now: Option<u64>, schedule: KeySchedule, rows: &[SigningKeyRow], seen: u64) -> Vec<Due> {
-        let mut sightings = Sightings::default();
-        sightings.note(rows, Duration::ZERO);
-        let settled = now.map(|now| Clock::manual(at(now)).1.settled());
-        let time = KeyTime {
-            settled,
-            monotonic: Duration::from_secs(seen),
-            sightings: &sightings,
-            kept: Duration::from_secs(500),
-        };
-        schedule.due(rows, time)
-    }
-
-    #[test]
-    fn each_step_is_due_in_its_time_and_not_before() {
-        let active = || row(KeyState::Active, 0, None);
-        let next = || row(KeyState::Next, 1000, None);
-        let retired = || row(KeyState::Retired, 0, Some(3000));
-        // 30 s later than the times say, which another process wrote.
-        for (rows, now, expected) in [
-            (vec![active()], 929, vec![]),
-            (vec![active()], 930, vec![Due::Publish]),
-            (vec![active(), next()], 1029, vec![]),
-            (vec![active(), next()], 1030, vec![Due::Activate]),
-            (vec![active(), retired()], 850, vec![]),
-            (vec![row(KeyState::Active, 2500, None), retired()], 3029, vec![]),
-            (
-                vec![row(KeyState::Active, 2500, None), retired()],
-                3030,
-                vec![Due::Expire("Retired".to_owned())],
-            ),
-        ] {
-            let seen = if rows.len() == 2 && rows[1].state == KeyState::Next {
-                99
-            } else {
-                500
-            };
-            assert_eq!(due(SCHEDULE, &rows, now, seen), expected, "{now}");
-        }
-        let never = KeySchedule {
-            rotation: None,
-            ..SCHEDULE
-        };
-        assert_eq!(due(never, &[active()], 1_000_000, 0), []);
-        // One that was asked for signs all the same.
-        assert_eq!(due(never, &[active(), next()], 1030, 50), [Due::Activate]);
-    }
-
-    #[test]
-    fn a_wrong_clock_moves_no_key() {
-        let rows = [row(KeyState::Active, 2500, None), row(KeyState::Retired, 0, Some(3000))];
-        // A year ahead for a moment: nothing is settled. Once it is, the process has to have seen the key itself.
-        assert_eq!(due_by(None, SCHEDULE, &rows, 1_000_000), []);
-        assert_eq!(due(SCHEDULE, &rows, 3400, 499), []);
-        assert_eq!(due(SCHEDULE, &rows, 3400, 500), [Due::Expire("Retired".to_owned())]);
-        // Published by a replica whose clock was behind: caches may not have it yet.
-        let rows = [row(KeyState::Active, 2500, None), row(KeyState::Next, 1000, None)];
-        assert_eq!(due(SCHEDULE, &rows, 2600, 49), []);
-        assert_eq!(due(SCHEDULE, &rows, 2600, 50), [Due::Activate]);
-    }
-
-    #[test]
-    fn the_next_key_signs_once_it_was_seen_for_long_enough_whatever_the_clock_says() {
-        let rows = [row(KeyState::Active, 0, None), row(KeyState::Next, 1000, None)];
-        assert_eq!(due_by(None, SCHEDULE, &rows, 99), []);
-        assert_eq!(due_by(None, SCHEDULE, &rows, 100), [Due::Activate]);
     }
 }

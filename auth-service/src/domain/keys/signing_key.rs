@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use crate::{
     domain::keys::secret::{Purpose, ServerSecrets},
-    store::SigningKeyRow,
+    model::SigningKeyRecord,
 };
 
 /// The keys cannot be made or read.
@@ -91,7 +91,7 @@ pub(in crate::domain) fn encrypt(secrets: &ServerSecrets, kid: &str, private: &[
 /// The private key, and whether it was encrypted with the current secret.
 pub(in crate::domain) fn decrypt(
     secrets: &ServerSecrets,
-    row: &SigningKeyRow,
+    row: &SigningKeyRecord,
 ) -> Result<(Vec<u8>, bool), KeyRingError> {
     let wrong = || KeyRingError::WrongSecret(row.kid.clone());
     let (nonce, sealed) = row
@@ -132,11 +132,11 @@ mod tests {
         ServerSecrets::generate().expose_secret().parse().expect("a secret")
     }
 
-    fn row(secrets: &ServerSecrets) -> SigningKeyRow {
+    fn row(secrets: &ServerSecrets) -> SigningKeyRecord {
         let now = Timestamp::from_micros(0);
-        SigningKeyRow {
+        SigningKeyRecord {
             kid: "kid".to_owned(),
-            state: crate::store::KeyState::Active,
+            state: crate::model::KeyState::Active,
             public_key: Vec::new(),
             encrypted_private_key: encrypt(secrets, "kid", PRIVATE).expect("encrypted"),
             create_time: now,
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_key_is_bound_to_its_id() {
         let mine = secrets();
-        let moved = SigningKeyRow {
+        let moved = SigningKeyRecord {
             kid: "another".to_owned(),
             ..row(&mine)
         };

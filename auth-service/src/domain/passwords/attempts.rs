@@ -38,7 +38,8 @@ use crate::{
         request_context::RequestContext,
     },
     ids::DeviceId,
-    store::{self, Failure, Throttle, UNBLOCKED, User},
+    model::User,
+    store::{self, Failure, Throttle, UNBLOCKED},
 };
 
 /// How long failures count.

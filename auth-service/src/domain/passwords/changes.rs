@@ -14,10 +14,11 @@ use crate::{
         passwords::{attempts::Guess, hashing::Verdict, password::Password, queue::Client},
         rbac::authority,
         request_context::RequestContext,
-        sessions::{revocation, rules::TokenPair},
+        sessions::{lives::TokenPair, revocation},
         users::{accounts::Accounts, names, people::user_lock_person},
     },
-    store::{self, Session, SessionEnd, User},
+    model::{Session, SessionEnd, User},
+    store,
 };
 
 /// The present password and the next one.
@@ -38,7 +39,7 @@ impl Accounts {
             .verify_actor(context, change.current, "user.change_password")
             .await?;
         ensure_fit(&change.new, &found, "new_password")?;
-        let hash = self.hashing.hash(&Client::Known(found.id), change.new).await?;
+        let hash = self.hashing.hash(&Client::Recognized(found.id), change.new).await?;
         let sessions = self.sessions.for_audience_of(context);
         write_tx!(self.db, |tx| {
             let (mut user, session) = self.lock_actor(tx, context).await?;
@@ -77,7 +78,7 @@ impl Accounts {
             authority::ensure_may_act_on(&mut conn, context, id).await?;
             drop(conn);
             ensure_fit(&password, &found, "password")?;
-            let client = context.user_id().map_or(Client::Own, Client::Known);
+            let client = context.user_id().map_or(Client::Own, Client::Recognized);
             let hash = self.hashing.hash(&client, password).await?;
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
@@ -103,14 +104,14 @@ impl Accounts {
     ) -> Result<User, Error> {
         self.attempts.admit_login(context)?;
         let id = context.user_id().ok_or(Error::UserNotFound)?;
-        self.hashing.glance(&Client::Known(id))?;
+        self.hashing.ensure_room(&Client::Recognized(id))?;
         let mut conn = self.db.read().await?;
         let found = store::user_by_id(&mut conn, id).await?;
         let found = found.filter(|user| user.is_active && user.is_person());
         let found = found.ok_or(Error::UserNotFound)?;
         drop(conn);
         let guess = self.attempts.look(context, Guess::Current(id)).await?;
-        let permit = self.hashing.permit(&Client::Known(id)).await?;
+        let permit = self.hashing.permit(&Client::Recognized(id)).await?;
         let attempt = self.attempts.count(guess).await?;
         let hash = Some(found.password_hash.clone());
         if self.hashing.verify(permit, password, hash).await? != Verdict::Wrong {
@@ -140,7 +141,7 @@ impl Accounts {
         let session_id = context.session_id().ok_or(Error::SessionEnded)?;
         let session = store::session_by_id(tx, session_id).await?;
         let now = self.clock.now();
-        let live = |session: &Session| session.user_id == id && session.end_time.is_none() && now < session.expire_time;
+        let live = |session: &Session| session.user_id == id && !session.has_ended() && now < session.expire_time;
         let session = session.filter(live).ok_or(Error::SessionEnded)?;
         Ok((user, session))
     }

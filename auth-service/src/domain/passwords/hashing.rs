@@ -1,17 +1,17 @@
-//! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a bounded amount of memory and
-//! takes no more than a fair share from the other RPCs.
+//! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a
+//! bounded amount of memory and takes no more than a fair share from the other RPCs.
 //!
-//! The threads that hash are their own, with a low priority, and one half of them stands aside where others want the processors.
-//! Each keeps its memory for the next hash: giving it back each time costs the pages anew.
+//! The threads that hash are their own, with a [low priority](LowPriorityThread). Each keeps its
+//! memory for the next hash: giving it back each time costs the pages anew.
 //!
-//! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password Storage Cheat Sheet).
+//! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password
+//! Storage Cheat Sheet).
 
 use std::{
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use argon2::{
@@ -24,7 +24,6 @@ use argon2::{
 use base::concurrency_limit::Refusals;
 use metrics::histogram;
 use parking_lot::Mutex;
-use rustix::time::{ClockId, clock_gettime};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::oneshot;
 
@@ -32,6 +31,7 @@ use crate::domain::{
     counts,
     error::Error,
     passwords::{
+        low_priority::LowPriorityThread,
         password::Password,
         queue::{Client, FairQueue, Full, Turn},
     },
@@ -45,18 +45,6 @@ const IN_HAND: usize = 2;
 
 /// Those in a second who are told that there is no place, before they are told to wait for longer: a fiftieth of a processor, at about 100 us each.
 const REFUSALS: u32 = 200;
-
-/// Niceness of the threads that hash (0 to 19). By Linux's weights (110 to 1024) a thread gets a tenth of a processor
-/// that the rest of the process wants as well, and all of one that is idle. With 19 it got a hundredth, so that a flood
-/// of refused guesses kept correct logins waiting for seconds. Where Linux divides the processors by containers or
-/// sessions, this applies within the service's own share.
-const NICENESS: i32 = 10;
-
-/// How long one half of the threads stand aside where others want the processors, the first time and at most: twice as long each time in a row.
-const ASIDE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(3200));
-
-/// What took less says nothing of the processors: nobody waited for its answer any more.
-const SHORTEST_JOB: Duration = Duration::from_millis(1);
 
 /// Something to do with the memory of a thread.
 type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
@@ -148,7 +136,7 @@ impl HashingPool {
     }
 
     /// Refuses as [`permit`](Self::permit) does where there is no place now: for those who are turned away before they cost anything.
-    pub(crate) fn glance(&self, client: &Client<'_>) -> Result<(), Error> {
+    pub(crate) fn ensure_room(&self, client: &Client<'_>) -> Result<(), Error> {
         if self.queue.has_place(client) {
             return Ok(());
         }
@@ -159,8 +147,8 @@ impl HashingPool {
     pub(crate) async fn permit(&self, client: &Client<'_>) -> Result<Permit, Error> {
         let since = Instant::now();
         let waiting = counts::hash_waiting();
-        let place = self.queue.enter(client).map_err(|full| self.refuse(full))?;
-        let turn = place.turn().await.map_err(|full| self.refuse(full))?;
+        let ticket = self.queue.enter(client).map_err(|full| self.refuse(full))?;
+        let turn = ticket.turn().await.map_err(|full| self.refuse(full))?;
         drop(waiting);
         Ok(Permit { turn, since })
     }
@@ -272,51 +260,17 @@ fn spawn(threads: usize) -> io::Result<mpsc::Sender<Job>> {
         let jobs = Arc::clone(&jobs);
         let thread = thread::Builder::new().name(format!("hashing-{number}"));
         thread.spawn(move || {
-            // Where it cannot be had, the threads compete with the others.
-            let _ = rustix::process::nice(NICENESS);
+            let mut low_priority = LowPriorityThread::enter(number >= threads.div_ceil(2));
             let mut memory = Vec::new();
-            let mut aside = (number >= threads.div_ceil(2)).then(Aside::default);
             loop {
                 // What it guards is whole whatever panicked.
                 let job = jobs.lock().recv();
                 let Ok(job) = job else { return };
-                let (start, before) = (Instant::now(), processor_time());
-                // Who waits for it sees that there is no answer.
-                let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
-                let worked = processor_time().saturating_sub(before);
-                if let Some(aside) = &mut aside {
-                    thread::sleep(aside.after(start.elapsed(), worked));
-                }
+                low_priority.run(|| job(&mut memory));
             }
         })?;
     }
     Ok(sender)
-}
-
-/// What this thread has had of the processors so far.
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
-/// How a thread leaves its processor to others. The niceness alone does not: where Linux shares the processors out by containers or sessions, what a
-/// thread takes is taken from the share of the calls beside it, and each of them that wakes waits for its turn.
-#[derive(Debug, Default)]
-struct Aside {
-    last: Duration,
-}
-
-impl Aside {
-    /// How long to stand aside after a job that took so long, and had a processor for so much of it: not at all where it had one half of the time.
-    fn after(&mut self, elapsed: Duration, worked: Duration) -> Duration {
-        let (first, longest) = ASIDE;
-        self.last = if elapsed < SHORTEST_JOB || elapsed <= 2 * worked {
-            Duration::ZERO
-        } else {
-            (2 * self.last).clamp(first, longest)
-        };
-        self.last
-    }
 }
 
 fn internal(error: argon2::password_hash::Error) -> Error {
@@ -328,6 +282,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::passwords::low_priority::NICENESS;
 
     const CHEAP: HashingSettings = HashingSettings {
         workers: 1,
@@ -370,21 +325,6 @@ mod tests {
         let job = Box::new(move |_: &mut Vec<Block>| sender.send(niceness()).expect("the test waits"));
         pool.threads.send(job).expect("a thread");
         assert_eq!(nice.await.expect("an answer"), NICENESS);
-    }
-
-    #[test]
-    fn a_thread_stands_aside_for_longer_and_longer_while_others_want_its_processor() {
-        let after = |aside: &mut Aside, elapsed, worked| {
-            let [elapsed, worked] = [elapsed, worked].map(Duration::from_micros);
-            aside.after(elapsed, worked).as_millis()
-        };
-        let mut aside = Aside::default();
-        assert_eq!(after(&mut aside, 30_000, 16_000), 0);
-        let contended = [(); 7].map(|()| after(&mut aside, 80_000, 16_000));
-        assert_eq!(contended, [100, 200, 400, 800, 1600, 3200, 3200]);
-        assert_eq!(after(&mut aside, 17_000, 16_000), 0);
-        assert_eq!(after(&mut aside, 80_000, 16_000), 100);
-        assert_eq!(after(&mut aside, 900, 10), 0);
     }
 
     #[tokio::test]

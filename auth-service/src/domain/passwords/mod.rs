@@ -4,7 +4,9 @@
 
 pub(super) mod attempts;
 pub(super) mod changes;
+mod charges;
 pub(super) mod common;
 pub(super) mod hashing;
+mod low_priority;
 pub(super) mod password;
 pub(super) mod queue;

@@ -1,17 +1,18 @@
-//! The queue in front of the threads that hash: whose turn comes next, and who is turned away when it is full.
+//! The queue in front of the threads that hash: whose turn comes next, and who is turned away when
+//! it is full.
 //!
-//! Turns are shared by network and by account. Each is charged for its turns, and forgets them within seconds. The next turn goes to those
-//! who have had the least, and when the queue is full, somebody who has had less takes the place of who has had the most. So whoever floods
-//! the queue, from however many addresses of one network or at one account, waits behind everybody else.
+//! Turns are shared by network and by account. Each is charged for its turns, and forgets them
+//! within seconds. The next turn goes to those who have had the least, and when the queue is full,
+//! somebody who has had less takes the place of who has had the most. So whoever floods the queue,
+//! from however many addresses of one network or at one account, waits behind everybody else.
 //!
-//! Users who are known, by an access token or by the token of one of their devices, have places and turns of their own: a share of the
-//! queue that nobody else can take, and every other turn while both kinds wait.
+//! Users who are recognized, by an access token or by the token of one of their devices, have
+//! places and turns of their own: a share of the queue that nobody else can take, and every other
+//! turn while both kinds wait.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::Arc,
-    time::Duration,
 };
 
 use base::{ids::UserId, rate};
@@ -19,25 +20,17 @@ use ipnet::IpNet;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::oneshot, time::Instant};
 
-/// How fast turns are forgotten: after this time they count for 1/e.
-const MEMORY: Duration = Duration::from_secs(10);
-/// Weight of a turn for the narrower prefixes of an IPv6 address, beside 1 for the widest: it orders those of one network, and weighs
-/// little against others.
-const NARROW_SHARE: f64 = 1.0 / 16.0;
-/// The known have this part of the places.
-const KNOWN_SHARE: usize = 4;
-/// After this many entries, groups that have had next to nothing lately are dropped.
-const FORGET_EVERY: u32 = 1024;
-/// Turns below which a group is dropped.
-const NEXT_TO_NOTHING: f64 = 0.05;
+use super::charges::{Attained, Charges, Group};
 
+/// Fraction of the places that recognized clients have to themselves.
+const RECOGNIZED_SHARE: usize = 4;
 /// The one for whom a password is hashed.
 #[derive(Clone, Debug)]
 pub(crate) enum Client<'a> {
-    /// A user who is signed in, or whose device is known.
-    Known(UserId),
-    /// A client without a known device: its network, and the name it gives.
-    Unknown { bucket: Option<IpNet>, name: &'a str },
+    /// A user who is signed in, or whose device is recognized.
+    Recognized(UserId),
+    /// A client whose device is not recognized: its network, and the name it gives.
+    Unrecognized { bucket: Option<IpNet>, name: &'a str },
     /// The service itself, or its command line.
     Own,
 }
@@ -59,32 +52,15 @@ struct State {
     free_turns: usize,
     waiting: Vec<Waiting>,
     next_number: u64,
-    /// The last turn that both kinds waited for went to the known.
-    was_known: bool,
-    attained: HashMap<Group, Attained>,
-    entries: u32,
-}
-
-/// Those who are charged together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Group {
-    Network(IpNet),
-    /// The hash of a name: names that share one share their turns, which harms nobody.
-    Name(u64),
-    User(UserId),
-}
-
-/// Turns that a group has had lately.
-#[derive(Clone, Copy, Debug)]
-struct Attained {
-    turns: f64,
-    since: Instant,
+    /// The last turn that both kinds waited for went to a recognized client.
+    was_recognized: bool,
+    charges: Charges,
 }
 
 #[derive(Debug)]
 struct Waiting {
     number: u64,
-    is_known: bool,
+    is_recognized: bool,
     groups: Vec<Group>,
     /// Turns that its groups had taken when it came, this one included.
     attained: Attained,
@@ -93,7 +69,7 @@ struct Waiting {
 
 /// A place in the queue; its turn may have come already.
 #[derive(Debug)]
-pub(in crate::domain) struct Place {
+pub(in crate::domain) struct Ticket {
     queue: FairQueue,
     number: u64,
     turn: oneshot::Receiver<Turn>,
@@ -117,44 +93,45 @@ impl FairQueue {
                 free_turns: turns,
                 waiting: Vec::new(),
                 next_number: 0,
-                was_known: false,
-                attained: HashMap::new(),
-                entries: 0,
+                was_recognized: false,
+                charges: Charges::default(),
             }),
         }))
     }
 
     /// Whether this client would find a place now.
     pub(in crate::domain) fn has_place(&self, client: &Client<'_>) -> bool {
-        let (is_known, groups) = self.groups(client);
+        let (is_recognized, groups) = self.groups(client);
         let state = self.state();
         if state.free_turns > 0 || state.waiting.len() < self.0.places {
             return true;
         }
         let now = Instant::now();
-        let attained = state.score(&groups, now, 1.0);
-        self.displaced(&state, is_known, attained, now).is_some()
+        let attained = state.charges.score(&groups, now, 1.0);
+        self.displaced(&state, is_recognized, attained, now).is_some()
     }
 
     /// Takes a place for this client.
-    pub(in crate::domain) fn enter(&self, client: &Client<'_>) -> Result<Place, Full> {
-        let (is_known, groups) = self.groups(client);
+    pub(in crate::domain) fn enter(&self, client: &Client<'_>) -> Result<Ticket, Full> {
+        let (is_recognized, groups) = self.groups(client);
         let now = Instant::now();
         let mut state = self.state();
-        let attained = state.score(&groups, now, 1.0);
+        let attained = state.charges.score(&groups, now, 1.0);
         if state.free_turns == 0 && state.waiting.len() >= self.0.places {
-            let displaced = self.displaced(&state, is_known, attained, now).ok_or(Full)?;
+            let displaced = self.displaced(&state, is_recognized, attained, now).ok_or(Full)?;
             let displaced = state.waiting.swap_remove(displaced);
             // Its sender is dropped: it learns that it has lost its place.
-            state.charge(&displaced.groups, now, -displaced.attained.decay(now));
+            state
+                .charges
+                .charge(&displaced.groups, now, -displaced.attained.decay(now));
         }
-        state.charge(&groups, now, 1.0);
+        state.charges.charge(&groups, now, 1.0);
         let (sender, turn) = oneshot::channel();
         let number = state.next_number;
         state.next_number += 1;
         state.waiting.push(Waiting {
             number,
-            is_known,
+            is_recognized,
             groups,
             attained: Attained {
                 turns: attained,
@@ -164,7 +141,7 @@ impl FairQueue {
         });
         drop(state);
         self.give_turns();
-        Ok(Place {
+        Ok(Ticket {
             queue: self.clone(),
             number,
             turn,
@@ -178,21 +155,22 @@ impl FairQueue {
     }
 
     /// The one of those who wait that a client whose groups have had this much may displace.
-    fn displaced(&self, state: &State, is_known: bool, attained: f64, now: Instant) -> Option<usize> {
-        let known = state.waiting.iter().filter(|waiting| waiting.is_known).count();
-        let share = self.0.places.div_ceil(KNOWN_SHARE);
-        // The known may take places from the others up to their share, whatever they have had.
-        let takes_share = is_known && known < share;
-        let spares_known = !is_known && known <= share;
+    fn displaced(&self, state: &State, is_recognized: bool, attained: f64, now: Instant) -> Option<usize> {
+        let recognized = state.waiting.iter().filter(|waiting| waiting.is_recognized).count();
+        let share = self.0.places.div_ceil(RECOGNIZED_SHARE);
+        // Recognized clients may take places from the others up to their share, whatever they have
+        // had.
+        let takes_share = is_recognized && recognized < share;
+        let spares_recognized = !is_recognized && recognized <= share;
         let most = state
             .waiting
             .iter()
             .enumerate()
             .filter(|(_, waiting)| {
                 if takes_share {
-                    !waiting.is_known
+                    !waiting.is_recognized
                 } else {
-                    !(spares_known && waiting.is_known)
+                    !(spares_recognized && waiting.is_recognized)
                 }
             })
             .map(|(index, waiting)| (index, waiting.attained.at(now)))
@@ -220,8 +198,8 @@ impl FairQueue {
     fn groups(&self, client: &Client<'_>) -> (bool, Vec<Group>) {
         match client {
             Client::Own => (true, Vec::new()),
-            Client::Known(user) => (true, vec![Group::User(*user)]),
-            Client::Unknown { bucket, name } => {
+            Client::Recognized(user) => (true, vec![Group::User(*user)]),
+            Client::Unrecognized { bucket, name } => {
                 let mut groups: Vec<Group> = bucket
                     .map(rate::prefixes)
                     .into_iter()
@@ -243,36 +221,17 @@ impl FairQueue {
 }
 
 impl State {
-    /// Turns that these groups have taken lately, plus `more`.
-    fn score(&self, groups: &[Group], now: Instant, more: f64) -> f64 {
-        let of = |group: &Group| self.attained.get(group).map_or(0.0, |attained| attained.at(now)) + more;
-        weighted(groups).map(|(group, weight)| weight * of(group)).sum()
-    }
-
-    fn charge(&mut self, groups: &[Group], now: Instant, turns: f64) {
-        for group in groups {
-            let entry = self
-                .attained
-                .entry(*group)
-                .or_insert(Attained { turns: 0.0, since: now });
-            *entry = Attained {
-                turns: (entry.at(now) + turns).max(0.0),
-                since: now,
-            };
-        }
-        self.entries += 1;
-        if self.entries >= FORGET_EVERY {
-            self.entries = 0;
-            self.attained.retain(|_, attained| attained.at(now) > NEXT_TO_NOTHING);
-        }
-    }
-
-    /// Takes those who have had the least out of the queue; while both kinds wait, in turns the known and the others.
+    /// Takes those who have had the least out of the queue; while both kinds wait, in turns the
+    /// recognized and the others.
     fn take_next(&mut self, now: Instant) -> Option<Waiting> {
-        let waits = |is_known: bool| self.waiting.iter().any(|waiting| waiting.is_known == is_known);
-        let is_known = if waits(true) && waits(false) {
-            self.was_known = !self.was_known;
-            self.was_known
+        let waits = |is_recognized: bool| {
+            self.waiting
+                .iter()
+                .any(|waiting| waiting.is_recognized == is_recognized)
+        };
+        let is_recognized = if waits(true) && waits(false) {
+            self.was_recognized = !self.was_recognized;
+            self.was_recognized
         } else {
             waits(true)
         };
@@ -280,50 +239,28 @@ impl State {
             .waiting
             .iter()
             .enumerate()
-            .filter(|(_, waiting)| waiting.is_known == is_known)
+            .filter(|(_, waiting)| waiting.is_recognized == is_recognized)
             .map(|(index, waiting)| (index, waiting.attained.at(now), waiting.number))
             .min_by(|one, other| one.1.total_cmp(&other.1).then(one.2.cmp(&other.2)))?;
         Some(self.waiting.swap_remove(least.0))
     }
 }
 
-/// Groups with what a turn counts for each: 1 for the widest network and for a name or a user.
-fn weighted(groups: &[Group]) -> impl Iterator<Item = (&Group, f64)> {
-    let mut has_network = false;
-    groups.iter().map(move |group| {
-        let is_narrow = has_network && matches!(group, Group::Network(_));
-        has_network |= matches!(group, Group::Network(_));
-        (group, if is_narrow { NARROW_SHARE } else { 1.0 })
-    })
-}
-
-impl Attained {
-    fn at(&self, now: Instant) -> f64 {
-        self.turns * self.decay(now)
-    }
-
-    /// Fraction of a turn from that time that still counts.
-    fn decay(&self, now: Instant) -> f64 {
-        let age = now.saturating_duration_since(self.since);
-        (-age.div_duration_f64(MEMORY)).exp()
-    }
-}
-
-impl Place {
+impl Ticket {
     /// Waits for the turn. Fails if somebody who has had less takes the place.
     pub(in crate::domain) async fn turn(mut self) -> Result<Turn, Full> {
         (&mut self.turn).await.map_err(|_| Full)
     }
 }
 
-impl Drop for Place {
+impl Drop for Ticket {
     /// Leaves the queue, where the turn has not come.
     fn drop(&mut self) {
         let mut state = self.queue.state();
         if let Some(index) = state.waiting.iter().position(|waiting| waiting.number == self.number) {
             let left = state.waiting.swap_remove(index);
             let now = Instant::now();
-            state.charge(&left.groups, now, -left.attained.decay(now));
+            state.charges.charge(&left.groups, now, -left.attained.decay(now));
         }
     }
 }
@@ -339,16 +276,19 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    fn unknown<'a>(address: &str, name: &'a str) -> Client<'a> {
-        Client::Unknown {
+    use super::*;
+    use crate::domain::passwords::charges::MEMORY;
+
+    fn stranger<'a>(address: &str, name: &'a str) -> Client<'a> {
+        Client::Unrecognized {
             bucket: Some(address.parse().expect("a network")),
             name,
         }
     }
 
-    fn enter(queue: &FairQueue, client: &Client<'_>) -> Result<Place, Full> {
+    fn enter(queue: &FairQueue, client: &Client<'_>) -> Result<Ticket, Full> {
         queue.enter(client)
     }
 
@@ -390,10 +330,10 @@ mod tests {
         let mut clients: Vec<_> = networks
             .iter()
             .zip(&names)
-            .map(|(network, name)| unknown(network, name))
+            .map(|(network, name)| stranger(network, name))
             .collect();
-        clients.push(unknown("2001:db8:1:1::/64", "ann"));
-        clients.push(unknown("198.51.100.1/32", "bob"));
+        clients.push(stranger("2001:db8:1:1::/64", "ann"));
+        clients.push(stranger("198.51.100.1/32", "bob"));
         let order = order(&clients).await;
         // The first of the guessers came first, and nobody had had more then.
         let position = |client: usize| order.iter().position(|other| *other == client).expect("a turn");
@@ -403,8 +343,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_guesses_at_one_account_waits_behind_others() {
         let addresses: Vec<String> = (0..8).map(|number| format!("198.51.100.{number}/32")).collect();
-        let mut clients: Vec<_> = addresses.iter().map(|address| unknown(address, "victim")).collect();
-        clients.push(unknown("203.0.113.1/32", "ann"));
+        let mut clients: Vec<_> = addresses.iter().map(|address| stranger(address, "victim")).collect();
+        clients.push(stranger("203.0.113.1/32", "ann"));
         let order = order(&clients).await;
         assert!(
             order.iter().position(|client| *client == 8).expect("a turn") <= 1,
@@ -413,14 +353,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_known_have_every_other_turn() {
+    async fn recognized_clients_have_every_other_turn() {
         let users = [UserId::generate(), UserId::generate()];
         let clients = [
-            unknown("198.51.100.1/32", "a"),
-            unknown("198.51.100.2/32", "b"),
-            unknown("198.51.100.3/32", "c"),
-            Client::Known(users[0]),
-            Client::Known(users[1]),
+            stranger("198.51.100.1/32", "a"),
+            stranger("198.51.100.2/32", "b"),
+            stranger("198.51.100.3/32", "c"),
+            Client::Recognized(users[0]),
+            Client::Recognized(users[1]),
         ];
         assert_eq!(order(&clients).await, [3, 0, 4, 1, 2]);
     }
@@ -435,13 +375,16 @@ mod tests {
             .expect("a turn");
         let mut places: Vec<_> = ["a", "b", "c", "d"]
             .iter()
-            .map(|name| enter(&queue, &unknown("2001:db8:bad:1::/64", name)).expect("a place"))
+            .map(|name| enter(&queue, &stranger("2001:db8:bad:1::/64", name)).expect("a place"))
             .collect();
         // The same network has had as much.
-        assert!(!queue.has_place(&unknown("2001:db8:bad:2::/64", "e")));
-        assert_eq!(enter(&queue, &unknown("2001:db8:bad:2::/64", "e")).map(drop), Err(Full));
+        assert!(!queue.has_place(&stranger("2001:db8:bad:2::/64", "e")));
+        assert_eq!(
+            enter(&queue, &stranger("2001:db8:bad:2::/64", "e")).map(drop),
+            Err(Full)
+        );
         // Others have had nothing: the last of the network goes.
-        let other = unknown("198.51.100.1/32", "ann");
+        let other = stranger("198.51.100.1/32", "ann");
         assert!(queue.has_place(&other));
         let ann = enter(&queue, &other).expect("a place");
         let last = places.pop().expect("the last").turn().await;
@@ -452,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_known_find_a_place_whoever_waits() {
+    async fn recognized_clients_find_a_place_whoever_waits() {
         let queue = FairQueue::new(1, 8);
         let turn = enter(&queue, &Client::Own)
             .expect("a place")
@@ -462,16 +405,16 @@ mod tests {
         let addresses: Vec<String> = (0..8).map(|number| format!("198.51.100.{number}/32")).collect();
         let others: Vec<_> = addresses
             .iter()
-            .map(|address| enter(&queue, &unknown(address, address)).expect("a place"))
+            .map(|address| enter(&queue, &stranger(address, address)).expect("a place"))
             .collect();
-        let known: Vec<_> = (0..2)
-            .map(|_| enter(&queue, &Client::Known(UserId::generate())).expect("a place of the share"))
+        let recognized: Vec<_> = (0..2)
+            .map(|_| enter(&queue, &Client::Recognized(UserId::generate())).expect("a place of the share"))
             .collect();
         // And nobody takes it from them.
-        assert_eq!(enter(&queue, &unknown("203.0.113.1/32", "new")).map(drop), Err(Full));
+        assert_eq!(enter(&queue, &stranger("203.0.113.1/32", "new")).map(drop), Err(Full));
         drop(turn);
         drop(others);
-        for place in known {
+        for place in recognized {
             place.turn().await.expect("a turn");
         }
         assert_eq!(queue.free_places(), 9);
@@ -482,17 +425,17 @@ mod tests {
         let queue = FairQueue::new(1, 1);
         for number in 0..5000_u32 {
             let network = format!("2001:db8:{number:x}::/64");
-            let place = enter(&queue, &unknown(&network, &network)).expect("a place");
+            let place = enter(&queue, &stranger(&network, &network)).expect("a place");
             place.turn().await.expect("a turn");
             tokio::time::advance(Duration::from_millis(20)).await;
         }
-        let kept = queue.state().attained.len();
+        let kept = queue.state().charges.len();
         assert!(kept < 4 * (1500 + 1024), "{kept}");
         let guesser: IpNet = "2001:db8:1387::/48".parse().expect("a network");
         let groups = [Group::Network(guesser)];
-        assert!(queue.state().score(&groups, Instant::now(), 0.0) > 0.9);
+        assert!(queue.state().charges.score(&groups, Instant::now(), 0.0) > 0.9);
         tokio::time::advance(MEMORY * 5).await;
-        assert!(queue.state().score(&groups, Instant::now(), 0.0) < 0.01);
+        assert!(queue.state().charges.score(&groups, Instant::now(), 0.0) < 0.01);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,38 +15,13 @@ use crate::{
         error::Error,
         request_context::{Actor, RequestContext},
     },
-    store::{self, Holdings, Role},
+    model::{Holdings, ReservedRole, covers},
+    store,
 };
-
-const ALL: &str = "all";
 
 /// Bytes of the names of roles and direct grants in an access token: in base64 and with all else that it says, less than verifiers take
 /// ([`MAX_TOKEN_LEN`]).
 const MAX_HOLDINGS_LEN: usize = MAX_TOKEN_LEN * 5 / 8;
-
-impl Holdings {
-    /// Whether the user holds everything.
-    pub(crate) fn is_superuser(&self) -> bool {
-        self.roles.iter().any(|role| role == Role::Superuser.code_name())
-    }
-
-    /// Whether the user holds this permission, or the one for every action of its resource.
-    pub(crate) fn holds(&self, permission: &str) -> bool {
-        self.is_superuser() || self.names().any(|held| covers(held, permission))
-    }
-
-    /// The permissions, each at least once, as they were given.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        let by_role = self.by_role.iter().map(|(_, permission)| permission);
-        by_role.chain(&self.direct).map(String::as_str)
-    }
-}
-
-/// Whether whoever holds `held` holds `wanted`.
-pub(crate) fn covers(held: &str, wanted: &str) -> bool {
-    held == wanted
-        || matches!((held.split_once(':'), wanted.split_once(':')), (Some((resource, ALL)), Some((of, _))) if resource == of)
-}
 
 /// Refuses an actor whose token has become worthless since the call was let in: this replica may not have heard of it yet, or it happened
 /// while the call waited.
@@ -55,13 +30,13 @@ pub(in crate::domain) async fn ensure_still_good(conn: &mut Conn, context: &Requ
         return Ok(());
     };
     let user = store::user_by_id(conn, principal.user_id()).await?;
-    let user = user.filter(|user| user.is_active && user.delete_time.is_none());
+    let user = user.filter(|user| user.is_active && !user.is_deleted());
     if user.is_none_or(|user| principal.token_version() < user.token_version) {
         return Err(TokenError::Stale.into());
     }
     if let Some(id) = principal.session_id() {
         let session = store::session_by_id(conn, id).await?;
-        if session.is_none_or(|session| session.end_time.is_some()) {
+        if session.is_none_or(|session| session.has_ended()) {
             return Err(TokenError::Revoked.into());
         }
     }
@@ -116,7 +91,7 @@ pub(in crate::domain) async fn ensure_may_touch(
 ) -> Result<(), Error> {
     ensure_still_good(conn, context).await?;
     let roles = store::user_role_names(conn, target).await?;
-    if context.user_id() == Some(target) || !roles.iter().any(|role| role == Role::Superuser.code_name()) {
+    if context.user_id() == Some(target) || !roles.iter().any(|role| ReservedRole::Superuser.is(role)) {
         return Ok(());
     }
     ensure_superuser(conn, context).await
@@ -128,7 +103,7 @@ pub(in crate::domain) async fn ensure_may_give(
     context: &RequestContext,
     permissions: &[String],
 ) -> Result<(), Error> {
-    ensure_may_give_beyond(conn, context, permissions, Role::Player).await
+    ensure_may_give_beyond(conn, context, permissions, ReservedRole::Player).await
 }
 
 /// Refuses to give away permissions that the actor lacks, beyond those of this role.
@@ -136,7 +111,7 @@ pub(in crate::domain) async fn ensure_may_give_beyond(
     conn: &mut Conn,
     context: &RequestContext,
     permissions: &[String],
-    usual: Role,
+    usual: ReservedRole,
 ) -> Result<(), Error> {
     let Some(holdings) = holdings_of_actor(conn, context).await? else {
         return Ok(());
@@ -160,7 +135,7 @@ pub(in crate::domain) async fn ensure_may_give_role(
     context: &RequestContext,
     code_name: &str,
 ) -> Result<(), Error> {
-    if code_name == Role::Superuser.code_name() {
+    if ReservedRole::Superuser.is(code_name) {
         return ensure_superuser(conn, context).await;
     }
     let permissions = store::role_permission_names(conn, code_name).await?;
@@ -189,9 +164,9 @@ pub(in crate::domain) async fn ensure_may_act_on(
     }
     let user = store::user_by_id(conn, target).await?;
     let usual = if user.is_some_and(|user| user.is_service) {
-        Role::Service
+        ReservedRole::Service
     } else {
-        Role::Player
+        ReservedRole::Player
     };
     let holdings = store::holdings(conn, target).await?;
     if holdings.is_superuser() {
@@ -205,32 +180,13 @@ pub(in crate::domain) async fn ensure_may_act_on(
 /// stripped of the role; those who do so at once wait for each other here.
 pub(in crate::domain) async fn ensure_superuser_remains_without(tx: &mut Conn, user_id: UserId) -> Result<(), Error> {
     let roles = store::user_role_names(tx, user_id).await?;
-    if !roles.iter().any(|role| role == Role::Superuser.code_name()) {
+    if !roles.iter().any(|role| ReservedRole::Superuser.is(role)) {
         return Ok(());
     }
-    store::role_lock(tx, Role::Superuser).await?;
-    if store::other_active_user_has_role(tx, user_id, Role::Superuser).await? {
+    store::role_lock(tx, ReservedRole::Superuser).await?;
+    if store::other_active_user_has_role(tx, user_id, ReservedRole::Superuser).await? {
         Ok(())
     } else {
         Err(Error::LastAdmin)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_stands_for_every_action_of_its_resource() {
-        for (held, wanted, expected) in [
-            ("games:read", "games:read", true),
-            ("games:all", "games:read", true),
-            ("games:all", "games:all", true),
-            ("games:read", "games:all", false),
-            ("games:all", "game:read", false),
-            ("all", "games:read", false),
-        ] {
-            assert_eq!(covers(held, wanted), expected, "{held} {wanted}");
-        }
     }
 }

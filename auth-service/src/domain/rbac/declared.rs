@@ -4,19 +4,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use access::policy::{Policies, Policy};
-use base::{clock::Timestamp, validate::InvalidFields};
-use db::Conn;
+use base::{clock::Timestamp, ids::Id, validate::InvalidFields};
+use db::{Conn, write_tx};
 
 use crate::{
     domain::{
+        audit::event::AuditEvent,
         error::Error,
+        feed::{self, Change},
         rbac::{
+            authority,
+            catalog::Rbac,
             code_name::PermissionName,
-            lock::{ALL, MAX_ROLE_PERMISSIONS, lock_policies},
+            lock::{MAX_ROLE_PERMISSIONS, lock_policies},
         },
+        request_context::RequestContext,
     },
     ids::{ActionId, PermissionId, ResourceId},
-    store::{self, ActionRow, PermissionRow, ResourceRow},
+    model::{Action, EntryNames, Permission, ReservedAction, Resource},
+    store::{self, Entry},
 };
 
 /// The owner of what auth-service declares itself.
@@ -43,6 +49,56 @@ pub(in crate::domain) struct Declaration {
     pub(in crate::domain) changed_roles: BTreeSet<String>,
     /// Code names of the resources that were there and nobody's.
     pub(in crate::domain) adopted: BTreeSet<String>,
+}
+
+impl Rbac {
+    /// Declares what the RPCs of the calling service need. Gives the names of the permissions that
+    /// were new, sorted.
+    pub(crate) async fn register_policies(
+        &self,
+        context: &RequestContext,
+        declared: &[Declared],
+    ) -> Result<Vec<String>, Error> {
+        let owner = context.principal().filter(|principal| principal.is_service());
+        let owner = owner
+            .ok_or(Error::Reserved("only services declare policies"))?
+            .client_id();
+        if let Some(service) = context.user_id() {
+            self.declarations.admit(&service).map_err(Error::TooManyAttempts)?;
+        }
+        write_tx!(self.db, |tx| {
+            lock_policies(tx).await?;
+            authority::ensure_still_good(tx, context).await?;
+            let now = self.clock.now();
+            let declaration = declare(tx, owner, declared, now).await?;
+            if !declaration.adopted.is_empty() {
+                AuditEvent::new("policies.adopt")
+                    .target("service_account", owner)
+                    .detail(
+                        "resources",
+                        declaration.adopted.iter().cloned().collect::<Vec<_>>().join(" "),
+                    )
+                    .record(tx, context, now)
+                    .await?;
+            }
+            if declaration.created.is_empty() {
+                return Ok(Vec::new());
+            }
+            let created: Vec<String> = declaration.created.into_iter().collect();
+            AuditEvent::new("policies.register")
+                .target("service_account", owner)
+                .detail("permissions", created.join(" "))
+                .record(tx, context, now)
+                .await?;
+            let mut changes = Vec::new();
+            for code_name in declaration.changed_roles {
+                let permissions = store::role_permission_names(tx, &code_name).await?;
+                changes.push(Change::RoleChanged { code_name, permissions });
+            }
+            feed::publish(tx, changes, now).await?;
+            Ok(created)
+        })
+    }
 }
 
 /// Declares what auth-service's own RPCs need. Run under the migration lock.
@@ -93,17 +149,17 @@ pub(in crate::domain) async fn declare(
         let resource = resource(tx, owner, &permission.resource, &mut declaration, now).await?;
         let action = action(tx, &permission.action, now).await?;
         // Comes with every resource, and is given to nobody.
-        let every = self::action(tx, ALL, now).await?;
+        let every = self::action(tx, ReservedAction::All.code_name(), now).await?;
         let all = PermissionName {
             resource: permission.resource.clone(),
-            action: ALL.to_owned(),
+            action: ReservedAction::All.code_name().to_owned(),
         };
         self::permission(tx, &all, resource, every, now).await?;
         let name = permission.to_string();
         let Some(id) = self::permission(tx, permission, resource, action, now).await? else {
             continue;
         };
-        if store::permissions_count_of(tx, owner, ALL).await? > MAX_PERMISSIONS {
+        if store::permissions_count_of(tx, owner, ReservedAction::All.code_name()).await? > MAX_PERMISSIONS {
             let why = "would be more than the 500 permissions that one service may own";
             return Err(InvalidFields::one("permissions", why).into());
         }
@@ -130,12 +186,12 @@ async fn resource(
     declaration: &mut Declaration,
     now: Timestamp,
 ) -> Result<ResourceId, Error> {
-    if let Some(row) = store::resource_by_code_name(tx, code_name).await? {
-        return match row.owner.as_deref() {
+    if let Some(resource) = Resource::entry_by_code_name(tx, code_name).await? {
+        return match resource.owner.as_deref() {
             Some(theirs) if theirs != owner => Err(Error::ResourceOwned(code_name.to_owned())),
-            Some(_) => Ok(row.id),
+            Some(_) => Ok(resource.id),
             // An administrator made it.
-            None if !(store::permissions_of(tx, Some(row.id), None).await?)
+            None if !(store::permissions_of(tx, Some(resource.id), None).await?)
                 .iter()
                 .any(|permission| permission.is_declared) =>
             {
@@ -143,9 +199,9 @@ async fn resource(
             }
             // The account that declared it was deleted.
             None => {
-                store::resource_set_owner(tx, row.id, owner).await?;
+                store::resource_set_owner(tx, resource.id, owner).await?;
                 declaration.adopted.insert(code_name.to_owned());
-                Ok(row.id)
+                Ok(resource.id)
             }
         };
     }
@@ -156,39 +212,31 @@ async fn resource(
         )
         .into());
     }
-    let mut row = ResourceRow {
-        id: ResourceId::generate(),
-        code_name: code_name.to_owned(),
-        name: code_name.to_owned(),
-        description: String::new(),
-        owner: Some(owner.to_owned()),
-        create_time: now,
-    };
-    // A name for people stands in nobody's way.
-    if store::resource_by_name(tx, &row.name).await?.is_some() {
-        row.name = row.id.to_string();
-    }
-    store::resource_insert(tx, &row).await?;
-    Ok(row.id)
+    let mut resource: Resource = new_entry(tx, code_name, now).await?;
+    resource.owner = Some(owner.to_owned());
+    resource.entry_insert(tx).await?;
+    Ok(resource.id)
 }
 
 async fn action(tx: &mut Conn, code_name: &str, now: Timestamp) -> Result<ActionId, Error> {
-    if let Some(row) = store::action_by_code_name(tx, code_name).await? {
-        return Ok(row.id);
+    if let Some(action) = Action::entry_by_code_name(tx, code_name).await? {
+        return Ok(action.id);
     }
-    let mut row = ActionRow {
-        id: ActionId::generate(),
+    let action: Action = new_entry(tx, code_name, now).await?;
+    action.entry_insert(tx).await?;
+    Ok(action.id)
+}
+
+/// Makes an entry that goes by its code name, or by its id if another one has that name for people.
+async fn new_entry<T: Entry>(tx: &mut Conn, code_name: &str, now: Timestamp) -> db::Result<T> {
+    let id = Id::generate();
+    let is_taken = T::entry_by_name(tx, code_name).await?.is_some();
+    let names = EntryNames {
         code_name: code_name.to_owned(),
-        name: code_name.to_owned(),
+        name: if is_taken { id.to_string() } else { code_name.to_owned() },
         description: String::new(),
-        create_time: now,
     };
-    // A name for people stands in nobody's way.
-    if store::action_by_name(tx, &row.name).await?.is_some() {
-        row.name = row.id.to_string();
-    }
-    store::action_insert(tx, &row).await?;
-    Ok(row.id)
+    Ok(T::new(id, names, now))
 }
 
 /// The permission, where it is new.
@@ -205,7 +253,7 @@ async fn permission(
         }
         return Ok(None);
     }
-    let row = PermissionRow {
+    let row = Permission {
         id: PermissionId::generate(),
         resource_id,
         action_id,

@@ -14,78 +14,112 @@ use crate::{
         feed::{self, Change},
         rbac::{
             authority,
-            catalog::{Rbac, is_reserved_action, is_reserved_role},
-            code_name::PermissionName,
+            catalog::{CatalogEntry, Rbac, existing},
             lock::lock_policies,
+            roles::ensure_not_reserved,
         },
         request_context::RequestContext,
         sessions::revocation,
     },
-    store::{self, ActionRow, PermissionRow, ResourceRow},
+    model::{Action, Permission, ReservedAction, Resource, Role},
+    store::{self, Entry},
 };
 
+/// Something that is deleted together with permissions.
+pub(crate) trait Deletable: Sized + Send {
+    /// What the audit log calls it.
+    const TYPE: &'static str;
+    /// Name of the audit event.
+    const DELETED: &'static str;
+    /// Whether only superusers may delete it. In any case the actor must hold the permissions that
+    /// go with it.
+    const IS_FOR_SUPERUSERS: bool;
+
+    /// Finds one that may be deleted, and the permissions that go with it.
+    fn find(tx: &mut Conn, name: &str) -> impl Future<Output = Result<(Self, Vec<Permission>), Error>> + Send;
+
+    /// Deletes it with its permissions.
+    fn remove(self, tx: &mut Conn) -> impl Future<Output = db::Result<()>> + Send;
+}
+
+impl Deletable for Resource {
+    const TYPE: &'static str = <Self as CatalogEntry>::TYPE;
+    const DELETED: &'static str = "resource.delete";
+    const IS_FOR_SUPERUSERS: bool = true;
+
+    async fn find(tx: &mut Conn, code_name: &str) -> Result<(Self, Vec<Permission>), Error> {
+        let resource: Self = existing(tx, code_name).await?;
+        if resource.owner.is_some() {
+            return Err(Error::Reserved("a service has declared this resource"));
+        }
+        let permissions = store::permissions_of(tx, Some(resource.id), None).await?;
+        Ok((resource, permissions))
+    }
+
+    async fn remove(self, tx: &mut Conn) -> db::Result<()> {
+        self.entry_delete(tx).await
+    }
+}
+
+impl Deletable for Action {
+    const TYPE: &'static str = <Self as CatalogEntry>::TYPE;
+    const DELETED: &'static str = "action.delete";
+    const IS_FOR_SUPERUSERS: bool = true;
+
+    async fn find(tx: &mut Conn, code_name: &str) -> Result<(Self, Vec<Permission>), Error> {
+        let action: Self = existing(tx, code_name).await?;
+        let permissions = store::permissions_of(tx, None, Some(action.id)).await?;
+        let is_declared = permissions.iter().any(|permission| permission.is_declared);
+        if is_declared || ReservedAction::parse(code_name).is_some() {
+            return Err(Error::Reserved("the action is built in, or a service has declared it"));
+        }
+        Ok((action, permissions))
+    }
+
+    async fn remove(self, tx: &mut Conn) -> db::Result<()> {
+        self.entry_delete(tx).await
+    }
+}
+
+impl Deletable for Permission {
+    const TYPE: &'static str = "permission";
+    const DELETED: &'static str = "permission.delete";
+    const IS_FOR_SUPERUSERS: bool = false;
+
+    async fn find(tx: &mut Conn, name: &str) -> Result<(Self, Vec<Permission>), Error> {
+        let permission = store::permission_by_name(tx, name).await?;
+        let permission = permission.ok_or_else(|| Error::PermissionNotFound(name.to_owned()))?;
+        if permission.is_declared {
+            return Err(Error::Reserved("a service has declared this permission"));
+        }
+        Ok((permission.clone(), vec![permission]))
+    }
+
+    async fn remove(self, tx: &mut Conn) -> db::Result<()> {
+        store::permission_delete(tx, self.id).await
+    }
+}
+
 impl Rbac {
-    /// Deletes a resource with its permissions.
-    pub(crate) async fn delete_resource(
+    /// Deletes a resource, an action or a permission. With `force` its permissions are taken from
+    /// everybody who holds them.
+    pub(crate) async fn delete<T: Deletable>(
         &self,
         context: &RequestContext,
-        code_name: &str,
+        name: &str,
         force: bool,
     ) -> Result<(), Error> {
-        let event = AuditEvent::new("resource.delete").target("resource", code_name);
+        let event = AuditEvent::new(T::DELETED).target(T::TYPE, name);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
-                authority::ensure_superuser(tx, context).await?;
-                let (_, permissions) = resource(tx, code_name).await?;
+                if T::IS_FOR_SUPERUSERS {
+                    authority::ensure_superuser(tx, context).await?;
+                }
+                let (_, permissions) = T::find(tx, name).await?;
                 let holders = lock(tx, &permissions).await?;
-                let (row, permissions) = resource(tx, code_name).await?;
+                let (found, permissions) = T::find(tx, name).await?;
                 let loss = Loss::prepare(tx, context, &permissions, holders, force).await?;
-                store::resource_delete(tx, row.id).await?;
-                loss.finish(tx, context, event, self.clock.now()).await
-            })
-        })
-        .await
-    }
-
-    /// Deletes an action with its permissions.
-    pub(crate) async fn delete_action(
-        &self,
-        context: &RequestContext,
-        code_name: &str,
-        force: bool,
-    ) -> Result<(), Error> {
-        let event = AuditEvent::new("action.delete").target("action", code_name);
-        recording_refusals(self, context, event.clone(), async {
-            write_tx!(self.db, |tx| {
-                authority::ensure_superuser(tx, context).await?;
-                let (_, permissions) = action(tx, code_name).await?;
-                let holders = lock(tx, &permissions).await?;
-                let (row, permissions) = action(tx, code_name).await?;
-                let loss = Loss::prepare(tx, context, &permissions, holders, force).await?;
-                store::action_delete(tx, row.id).await?;
-                loss.finish(tx, context, event, self.clock.now()).await
-            })
-        })
-        .await
-    }
-
-    /// Deletes a permission.
-    pub(crate) async fn delete_permission(
-        &self,
-        context: &RequestContext,
-        name: &PermissionName,
-        force: bool,
-    ) -> Result<(), Error> {
-        let event = AuditEvent::new("permission.delete").target("permission", name);
-        recording_refusals(self, context, event.clone(), async {
-            let name = name.to_string();
-            write_tx!(self.db, |tx| {
-                let row = permission(tx, &name).await?;
-                let holders = lock(tx, &[row]).await?;
-                let row = permission(tx, &name).await?;
-                let id = row.id;
-                let loss = Loss::prepare(tx, context, &[row], holders, force).await?;
-                store::permission_delete(tx, id).await?;
+                found.remove(tx).await?;
                 loss.finish(tx, context, event, self.clock.now()).await
             })
         })
@@ -102,11 +136,8 @@ impl Rbac {
         let event = AuditEvent::new("role.delete").target("role", code_name);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
-                let row = store::role_by_code_name(tx, code_name).await?;
-                let row = row.ok_or_else(|| Error::RoleNotFound(code_name.to_owned()))?;
-                if is_reserved_role(code_name) {
-                    return Err(Error::Reserved("the role is built in"));
-                }
+                let role: Role = existing(tx, code_name).await?;
+                ensure_not_reserved(code_name)?;
                 let holders = store::users_with_role(tx, code_name).await?;
                 if !holders.is_empty() && !force {
                     return Err(Error::InUse);
@@ -129,8 +160,8 @@ impl Rbac {
                 for holder in holders {
                     changes.push(revocation::make_stale(tx, holder).await?.1);
                 }
-                store::role_holders_delete(tx, row.id).await?;
-                store::role_delete(tx, row.id).await?;
+                store::role_holders_delete(tx, role.id).await?;
+                role.entry_delete(tx).await?;
                 let now = self.clock.now();
                 event.detail("holders", changes.len()).record(tx, context, now).await?;
                 changes.push(Change::RoleDeleted {
@@ -155,7 +186,7 @@ impl Loss {
     async fn prepare(
         tx: &mut Conn,
         context: &RequestContext,
-        permissions: &[PermissionRow],
+        permissions: &[Permission],
         holders: Vec<UserId>,
         force: bool,
     ) -> Result<Self, Error> {
@@ -205,7 +236,7 @@ impl Loss {
 }
 
 /// Locks the users who hold one of these directly, in the order of their ids, and then what roles hold. Gives those users.
-async fn lock(tx: &mut Conn, permissions: &[PermissionRow]) -> Result<Vec<UserId>, Error> {
+async fn lock(tx: &mut Conn, permissions: &[Permission]) -> Result<Vec<UserId>, Error> {
     let holders = store::users_with_permissions(tx, &names(permissions)).await?;
     for holder in &holders {
         store::user_lock(tx, *holder).await?;
@@ -214,39 +245,7 @@ async fn lock(tx: &mut Conn, permissions: &[PermissionRow]) -> Result<Vec<UserId
     Ok(holders)
 }
 
-/// A resource that may be deleted, and its permissions.
-async fn resource(tx: &mut Conn, code_name: &str) -> Result<(ResourceRow, Vec<PermissionRow>), Error> {
-    let row = store::resource_by_code_name(tx, code_name).await?;
-    let row = row.ok_or(Error::ResourceNotFound)?;
-    if row.owner.is_some() {
-        return Err(Error::Reserved("a service has declared this resource"));
-    }
-    let permissions = store::permissions_of(tx, Some(row.id), None).await?;
-    Ok((row, permissions))
-}
-
-/// An action that may be deleted, and its permissions.
-async fn action(tx: &mut Conn, code_name: &str) -> Result<(ActionRow, Vec<PermissionRow>), Error> {
-    let row = store::action_by_code_name(tx, code_name).await?;
-    let row = row.ok_or(Error::ActionNotFound)?;
-    let permissions = store::permissions_of(tx, None, Some(row.id)).await?;
-    if is_reserved_action(code_name) || permissions.iter().any(|permission| permission.is_declared) {
-        return Err(Error::Reserved("the action is built in, or a service has declared it"));
-    }
-    Ok((row, permissions))
-}
-
-/// A permission that may be deleted.
-async fn permission(tx: &mut Conn, name: &str) -> Result<PermissionRow, Error> {
-    let row = store::permission_by_name(tx, name).await?;
-    let row = row.ok_or_else(|| Error::PermissionNotFound(name.to_owned()))?;
-    if row.is_declared {
-        return Err(Error::Reserved("a service has declared this permission"));
-    }
-    Ok(row)
-}
-
-fn names(permissions: &[PermissionRow]) -> Vec<String> {
+fn names(permissions: &[Permission]) -> Vec<String> {
     permissions.iter().map(|permission| permission.name.clone()).collect()
 }
 

@@ -6,7 +6,10 @@
 pub(super) mod authority;
 pub(super) mod catalog;
 pub(super) mod code_name;
+pub(super) mod decisions;
 pub(super) mod declared;
 pub(super) mod deletion;
 pub(super) mod grants;
 pub(super) mod lock;
+pub(super) mod permissions;
+pub(super) mod roles;

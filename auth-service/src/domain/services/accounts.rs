@@ -6,7 +6,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use aws_lc_rs::{
-    constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
     rand,
 };
@@ -32,7 +31,8 @@ use crate::{
         sessions::revocation,
         tokens::access::{AccessToken, Bearer, Issuer, RequestedAudience},
     },
-    store::{self, Role, ServiceAccount},
+    model::{ReservedRole, ServiceAccount},
+    store,
 };
 
 const SECRET_BYTES: usize = 32;
@@ -49,7 +49,7 @@ pub(crate) struct ServiceAccounts {
 
 /// An account, and what it holds.
 #[derive(Debug)]
-pub(crate) struct Described {
+pub(crate) struct AccountWithHoldings {
     pub(crate) account: ServiceAccount,
     /// Code names, sorted.
     pub(crate) roles: Vec<String>,
@@ -69,7 +69,7 @@ pub(crate) struct NewServiceAccount {
 impl NewServiceAccount {
     /// What an account holds where nothing else is said.
     pub(crate) fn default_roles() -> Vec<String> {
-        vec![Role::Service.code_name().to_owned()]
+        vec![ReservedRole::Service.code_name().to_owned()]
     }
 }
 
@@ -166,7 +166,7 @@ impl ServiceAccounts {
         &self,
         context: &RequestContext,
         new: NewServiceAccount,
-    ) -> Result<(Described, SecretString), Error> {
+    ) -> Result<(AccountWithHoldings, SecretString), Error> {
         let event = AuditEvent::new("service_account.create").target("service_account", new.client_id.as_str());
         recording_refusals(self, context, event, async {
             // Tokens for the deployment would pass for tokens for this service alone.
@@ -179,7 +179,7 @@ impl ServiceAccounts {
     }
 
     /// An account by its client id.
-    pub(crate) async fn get(&self, client_id: &str) -> Result<Described, Error> {
+    pub(crate) async fn get(&self, client_id: &str) -> Result<AccountWithHoldings, Error> {
         let mut conn = self.db.read().await?;
         let account = store::service_account_by_client_id(&mut conn, client_id).await?;
         describe(&mut conn, account.ok_or(Error::ServiceAccountNotFound)?).await
@@ -190,7 +190,7 @@ impl ServiceAccounts {
         &self,
         page: &PageRequest<UserKind>,
         query: &str,
-    ) -> Result<(Vec<Described>, String), Error> {
+    ) -> Result<(Vec<AccountWithHoldings>, String), Error> {
         let mut conn = self.db.read().await?;
         let mut accounts = store::service_accounts_list(&mut conn, page).await?;
         let next = page.cut(&mut accounts, query, |account| Position {
@@ -210,7 +210,7 @@ impl ServiceAccounts {
         context: &RequestContext,
         client_id: &str,
         overlap: Duration,
-    ) -> Result<(Described, SecretString), Error> {
+    ) -> Result<(AccountWithHoldings, SecretString), Error> {
         let event = AuditEvent::new("service_account.rotate_secret").target("service_account", client_id);
         recording_refusals(self, context, event.clone(), async {
             let secret = generate_client_secret();
@@ -281,7 +281,7 @@ async fn create(
     clock: &Clock,
     context: &RequestContext,
     new: NewServiceAccount,
-) -> Result<(Described, SecretString), Error> {
+) -> Result<(AccountWithHoldings, SecretString), Error> {
     let secret = generate_client_secret();
     let described = write_tx!(db, |tx| {
         // Nobody makes, changes or deletes the roles and permissions meanwhile.
@@ -293,11 +293,11 @@ async fn create(
             return Err(Error::ServiceAccountAlreadyExists);
         }
         for role in &new.roles {
-            if role != Role::Service.code_name() {
+            if !ReservedRole::Service.is(role) {
                 authority::ensure_may_give_role(tx, context, role).await?;
             }
         }
-        authority::ensure_may_give_beyond(tx, context, &new.permissions, Role::Service).await?;
+        authority::ensure_may_give_beyond(tx, context, &new.permissions, ReservedRole::Service).await?;
         let hash = digest_of(secret.expose_secret());
         service_account_create(tx, context, &new, &hash, clock.now()).await
     });
@@ -314,14 +314,6 @@ pub(crate) async fn create_service_account(
     create(db, clock, context, new).await.map(|(_, secret)| secret)
 }
 
-impl ServiceAccount {
-    fn accepts(&self, digest: &[u8], now: Timestamp) -> bool {
-        let is = |stored: &[u8]| verify_slices_are_equal(stored, digest).is_ok();
-        let previous = self.previous_secret_hash.as_deref().zip(self.previous_expire_time);
-        is(&self.secret_hash) || previous.is_some_and(|(hash, until)| now < until && is(hash))
-    }
-}
-
 /// Writes an account with this digest of its secret, and the user that stands for it.
 pub(in crate::domain) async fn service_account_create(
     tx: &mut Conn,
@@ -329,7 +321,7 @@ pub(in crate::domain) async fn service_account_create(
     new: &NewServiceAccount,
     secret_hash: &[u8],
     now: Timestamp,
-) -> Result<Described, Error> {
+) -> Result<AccountWithHoldings, Error> {
     let account = ServiceAccount {
         user_id: UserId::generate(),
         client_id: new.client_id.as_str().to_owned(),
@@ -371,7 +363,7 @@ pub(in crate::domain) async fn set_holdings(
     let held = store::holdings(tx, user_id).await?;
     let held_roles: BTreeSet<&str> = held.roles.iter().map(String::as_str).collect();
     let held_permissions: BTreeSet<&str> = held.direct.iter().map(String::as_str).collect();
-    if held.is_superuser() && !roles.contains(Role::Superuser.code_name()) {
+    if held.is_superuser() && !roles.contains(ReservedRole::Superuser.code_name()) {
         authority::ensure_superuser_remains_without(tx, user_id).await?;
     }
     for role in roles.difference(&held_roles) {
@@ -394,9 +386,9 @@ pub(in crate::domain) async fn set_holdings(
     Ok(roles != held_roles || permissions != held_permissions)
 }
 
-async fn describe(conn: &mut Conn, account: ServiceAccount) -> Result<Described, Error> {
+async fn describe(conn: &mut Conn, account: ServiceAccount) -> Result<AccountWithHoldings, Error> {
     let holdings = store::holdings(conn, account.user_id).await?;
-    Ok(Described {
+    Ok(AccountWithHoldings {
         account,
         roles: holdings.roles,
         permissions: holdings.direct,

@@ -13,7 +13,8 @@ use crate::{
         sessions::{ends::end, lifecycle::Sessions},
     },
     ids::DeviceId,
-    store::{self, SessionEnd, User},
+    model::{SessionEnd, User},
+    store,
 };
 
 /// Sessions that are looked at for the device that a login comes from.

@@ -9,7 +9,8 @@ use db::Conn;
 
 use crate::{
     domain::{audit::event::AuditEvent, counts, feed::Change, request_context::RequestContext},
-    store::{self, SessionEnd},
+    model::SessionEnd,
+    store,
 };
 
 /// Ends a live session of this user's.

@@ -13,10 +13,11 @@ use crate::{
         error::Error,
         feed,
         request_context::RequestContext,
-        sessions::{ends, lifecycle::Sessions, revocation, rules::Standing},
+        sessions::{ends, lifecycle::Sessions, revocation},
         tokens::refresh::RefreshClaim,
     },
-    store::{self, Session, SessionEnd, User},
+    model::{Session, SessionEnd, TokenState, User},
+    store,
 };
 
 /// A token that could be used now.
@@ -66,7 +67,7 @@ impl Sessions {
             (None, None) => Ok(None),
         };
         snapshot.end().await;
-        if let Some(session) = session.filter(|session| session.end_time.is_none() && now >= session.expire_time) {
+        if let Some(session) = session.filter(|session| !session.has_ended() && now >= session.expire_time) {
             self.end_if_expired(&RequestContext::itself(), session.id).await?;
         }
         Ok(found?)
@@ -93,7 +94,7 @@ impl Sessions {
                 locked => locked?,
             };
             // One that is dead is nobody's to log somebody out with.
-            if session.end_time.is_none() && principal.token_version() >= user.token_version {
+            if !session.has_ended() && principal.token_version() >= user.token_version {
                 let now = self.clock.now();
                 let change = ends::end(tx, context, session.key(), SessionEnd::Revoked, now).await?;
                 feed::publish(tx, vec![change], now).await?;
@@ -132,7 +133,7 @@ async fn introspect_refresh(
     session: Option<&Session>,
     now: Timestamp,
 ) -> db::Result<Option<Introspection>> {
-    let is_current = |session: &&Session| session.standing(claim.counter, (now, now)) == Standing::Current;
+    let is_current = |session: &&Session| session.token_state(claim.counter, (now, now)) == TokenState::Current;
     let Some(session) = session.filter(is_current) else {
         return Ok(None);
     };
@@ -166,7 +167,7 @@ async fn introspect_access(
     }
     if let Some(id) = principal.session_id() {
         let session = store::session_by_id(conn, id).await?;
-        if session.is_none_or(|session| session.end_time.is_some() || now >= session.expire_time) {
+        if session.is_none_or(|session| session.has_ended() || now >= session.expire_time) {
             return Ok(None);
         }
     }

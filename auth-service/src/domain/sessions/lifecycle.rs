@@ -1,14 +1,14 @@
-//! The use cases of sessions: begin, refresh, rotate, end. Each transaction locks the user's row first.
+//! Sessions: how they begin, and what their other use cases share. Each transaction locks the
+//! user's row first.
 
-use std::{borrow::Cow, collections::HashMap, time::Duration};
+use std::borrow::Cow;
 
 use access::token::Verifier;
-use aws_lc_rs::digest::{SHA256, digest};
 use base::{
     clock::{Clock, Timestamp},
     ids::SessionId,
 };
-use db::{Conn, Db, Loader, write_tx};
+use db::{Conn, Db, Loader};
 use secrecy::SecretString;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         request_context::RequestContext,
         sessions::{
             ends,
-            rules::{Rotation, SessionLives, TokenPair},
+            lives::{SessionLives, TokenPair},
         },
         tokens::{
             access::{AccessToken, Bearer, Issuer, RequestedAudience},
@@ -29,14 +29,9 @@ use crate::{
         },
     },
     ids::DeviceId,
-    store::{self, Session, SessionEnd, SessionWithHoldings, User},
+    model::{Rotation, Session, SessionEnd, User},
+    store::{self, SessionWithHoldings},
 };
-
-/// How exact the time of a session's last use is where nothing else changes.
-const LAST_USE_PRECISION: Duration = Duration::from_mins(1);
-
-/// Sessions whose refresh tokens may come together in one call.
-const MAX_SESSIONS_TOLD_APART: usize = 8;
 
 /// The use cases of sessions.
 #[derive(Clone, Debug)]
@@ -65,7 +60,7 @@ pub(in crate::domain) struct Begun {
 }
 
 /// What a transaction found. An `Err` would roll back, and the end of a session has to stay.
-enum Outcome<T> {
+pub(super) enum Outcome<T> {
     Done(T),
     Refused(Error),
 }
@@ -141,7 +136,7 @@ impl Sessions {
         session: &Session,
         now: Timestamp,
     ) -> Result<TokenPair, Error> {
-        let expire_time = self.lives.renewed(session, now);
+        let expire_time = self.lives.renewed(session.absolute_expire_time, now);
         if !store::session_rotate(tx, session, None, expire_time, &context.origin.session_use(now)).await? {
             return Err(Error::SessionEnded);
         }
@@ -152,319 +147,17 @@ impl Sessions {
         self.pair(tx, user, claim, expire_time, now).await
     }
 
-    /// Picks the refresh token to use out of several that came together. Uses none of them: neither
-    /// a forged token nor an old one does any harm here.
-    ///
-    /// A neighbouring site can plant a genuine token of its own user, to have others act in that
-    /// account. Nothing tells whose browser it is, so of the tokens of different users none is
-    /// used.
-    pub(crate) async fn genuine_of(&self, mut tokens: Vec<String>) -> Result<String, Error> {
-        if tokens.len() == 1 {
-            // Its use verifies it in any case.
-            return tokens.pop().ok_or(Error::RefreshTokenInvalid);
-        }
-        let mut newest: HashMap<SessionId, (i64, String)> = HashMap::new();
-        for token in tokens {
-            let Ok(claim) = self.refresh_tokens.read(&token) else {
-                continue;
-            };
-            let known = newest.entry(claim.session_id).or_default();
-            if known.1.is_empty() || known.0 < claim.counter {
-                *known = (claim.counter, token);
-            }
-        }
-        if newest.len() > MAX_SESSIONS_TOLD_APART {
-            return Err(Error::RefreshTokenInvalid);
-        }
-        let mut chosen: Option<(Session, String)> = None;
-        for (id, (_, token)) in newest {
-            let Some((session, ..)) = self.live.get(id).await? else {
-                continue;
-            };
-            let is_better = |than: &Session| {
-                (session.end_time.is_none(), session.rotate_time) > (than.end_time.is_none(), than.rotate_time)
-            };
-            match &chosen {
-                Some((other, _)) if other.user_id != session.user_id => return Err(Error::RefreshTokenInvalid),
-                Some((other, _)) if !is_better(other) => {}
-                _ => chosen = Some((session, token)),
-            }
-        }
-        chosen.map(|(_, token)| token).ok_or(Error::RefreshTokenInvalid)
-    }
-
-    /// Replaces a refresh token by its successor, once.
-    pub(crate) async fn rotate(
-        &self,
-        context: &RequestContext,
-        refresh_token: &str,
-        request_id: Option<&str>,
-        audience: &RequestedAudience,
-    ) -> Result<TokenPair, Error> {
-        let mut is_repeated = false;
-        let outcome = async {
-            let claim = self.refresh_tokens.read(refresh_token)?;
-            let sessions = self.for_audience(audience).await?;
-            sessions
-                .attempt_rotation(context, claim, request_id, &mut is_repeated)
-                .await
-        }
-        .await;
-        counts::refresh("RotateTokens", if is_repeated { "repeated" } else { "ok" }, &outcome);
-        outcome
-    }
-
-    async fn attempt_rotation(
-        &self,
-        context: &RequestContext,
-        claim: RefreshClaim,
-        request_id: Option<&str>,
-        is_repeated: &mut bool,
-    ) -> Result<TokenPair, Error> {
-        let request = request_id.map(|id| digest(&SHA256, id.as_bytes()).as_ref().to_vec());
-        let arrival = self.clock.now();
-        if let Some(pair) = self.rotate_current(context, claim, request.as_deref()).await? {
-            return Ok(pair);
-        }
-        let outcome = write_tx!(self.db, |tx| {
-            let (user, session) = self.lock(tx, claim.session_id).await?;
-            // Only now: racers queue for the lock, and the last of them may have waited long.
-            let now = self.clock.now();
-            let successor = RefreshClaim {
-                counter: session.counter + 1,
-                ..claim
-            };
-            let pair = match session.rotation(claim.counter, request.as_deref(), (arrival, now)) {
-                Rotation::Rotate => {
-                    let expire_time = self.lives.renewed(&session, now);
-                    let by = context.origin.session_use(now);
-                    if !store::session_rotate(tx, &session, request.as_deref(), expire_time, &by).await? {
-                        return Err(Error::RotationOverlap);
-                    }
-                    self.pair(tx, &user, successor, expire_time, now).await?
-                }
-                Rotation::Repeat => {
-                    *is_repeated = true;
-                    let current = RefreshClaim {
-                        counter: session.counter,
-                        ..claim
-                    };
-                    AuditEvent::new("session.rotate_retry")
-                        .target("session", session.id)
-                        .concerning(user.id)
-                        .record(tx, context, now)
-                        .await?;
-                    self.pair(tx, &user, current, session.expire_time, now).await?
-                }
-                refused => return self.refuse(tx, context, &session, refused, now).await,
-            };
-            Ok(Outcome::Done(pair))
-        });
-        outcome?.into_result()
-    }
-
-    /// Rotates the current token of a live session by one statement beside the one that reads it; `None` where it is not that simple.
-    ///
-    /// It takes no lock on the user's row. What is published of the user meanwhile has another token version than the one that was read,
-    /// or ends this session, and both make the new access token worthless; and the session's row takes one rotation or end after the other.
-    async fn rotate_current(
-        &self,
-        context: &RequestContext,
-        claim: RefreshClaim,
-        request: Option<&[u8]>,
-    ) -> Result<Option<TokenPair>, Error> {
-        let Some((session, user, holdings)) = self.read(claim.session_id).await? else {
-            return Ok(None);
-        };
-        let now = self.clock.now();
-        if session.rotation(claim.counter, request, (now, now)) != Rotation::Rotate {
-            return Ok(None);
-        }
-        let expire_time = self.lives.renewed(&session, now);
-        let by = context.origin.session_use(now);
-        let mut conn = self.db.write().await?;
-        if !store::session_rotate(&mut conn, &session, request, expire_time, &by).await? {
-            return Ok(None);
-        }
-        drop(conn);
-        let successor = RefreshClaim {
-            counter: session.counter + 1,
-            ..claim
-        };
-        let access = self.issuer.issue(&user, &holdings, Bearer::Session(session.id))?;
-        Ok(Some(self.pair_with(access, successor, expire_time, now)))
-    }
-
-    /// The session with its user and what they hold, all as of one moment; `None` where the user is not active.
-    async fn read(&self, id: SessionId) -> Result<Option<SessionWithHoldings>, Error> {
-        let found = self.live.get(id).await?;
-        Ok(found.filter(|(_, user, _)| user.is_active))
-    }
-
-    /// A new access token for the current refresh token, which stays.
-    pub(crate) async fn refresh_access_token(
-        &self,
-        context: &RequestContext,
-        refresh_token: &str,
-        audience: &RequestedAudience,
-    ) -> Result<AccessToken, Error> {
-        let outcome = async {
-            let claim = self.refresh_tokens.read(refresh_token)?;
-            self.for_audience(audience).await?.attempt_refresh(context, claim).await
-        }
-        .await;
-        counts::refresh("RefreshAccessToken", "ok", &outcome);
-        outcome
-    }
-
     /// Notes how many sessions have not ended.
     pub(crate) async fn report(&self) -> Result<(), Error> {
         counts::sessions(store::sessions_count_unended(&mut self.db.scan().await?).await?);
         Ok(())
     }
 
-    async fn attempt_refresh(&self, context: &RequestContext, claim: RefreshClaim) -> Result<AccessToken, Error> {
-        let arrival = self.clock.now();
-        if let Some(access) = self.refresh_current(context, claim).await? {
-            return Ok(access);
-        }
-        let outcome = write_tx!(self.db, |tx| {
-            let (user, session) = self.lock(tx, claim.session_id).await?;
-            let now = self.clock.now();
-            match session.use_without_rotation(claim.counter, (arrival, now)) {
-                Rotation::Rotate if now.since(session.rotate_time) >= self.lives.unrotated => {
-                    Err(Error::RotationRequired)
-                }
-                Rotation::Rotate => {
-                    if !store::session_record_use(tx, session.id, &context.origin.session_use(now)).await? {
-                        return Err(Error::SessionEnded);
-                    }
-                    let holdings = store::token_holdings(tx, user.id).await?;
-                    let bearer = Bearer::Session(session.id);
-                    Ok(Outcome::Done(self.issuer.issue(&user, &holdings, bearer)?))
-                }
-                refused => self.refuse(tx, context, &session, refused, now).await,
-            }
-        });
-        outcome?.into_result()
-    }
-
-    /// The same for a session that has noted a use like this one a moment ago, which takes no more than a look; `None` where it is not that
-    /// simple. It takes no lock, for the reason that [`rotate_current`](Self::rotate_current) takes none.
-    async fn refresh_current(
-        &self,
-        context: &RequestContext,
-        claim: RefreshClaim,
-    ) -> Result<Option<AccessToken>, Error> {
-        let Some((session, user, holdings)) = self.read(claim.session_id).await? else {
-            return Ok(None);
-        };
-        let now = self.clock.now();
-        let by = context.origin.session_use(now);
-        let is_noted = session.is_used
-            && now.since(session.last_use_time) < LAST_USE_PRECISION
-            && (session.ip_address == by.ip_address && session.user_agent == by.user_agent);
-        let is_current = session.use_without_rotation(claim.counter, (now, now)) == Rotation::Rotate;
-        if !is_noted || !is_current || now.since(session.rotate_time) >= self.lives.unrotated {
-            return Ok(None);
-        }
-        let access = self.issuer.issue(&user, &holdings, Bearer::Session(session.id))?;
-        Ok(Some(access))
-    }
-
-    /// Logs out by a refresh token.
-    pub(crate) async fn logout_by_refresh_token(
-        &self,
-        context: &RequestContext,
-        refresh_token: &str,
-    ) -> Result<(), Error> {
-        self.end_by_refresh_token(context, refresh_token, SessionEnd::Logout)
-            .await
-    }
-
-    /// Ends the session of a refresh token. Whoever brings a token that was just rotated, or of a session that is over, gets what
-    /// they want; only an old token is still a reuse.
-    pub(in crate::domain) async fn end_by_refresh_token(
-        &self,
-        context: &RequestContext,
-        token: &str,
-        end: SessionEnd,
-    ) -> Result<(), Error> {
-        let claim = self.refresh_tokens.read(token)?;
-        let arrival = self.clock.now();
-        let outcome = write_tx!(self.db, |tx| {
-            let (_, session) = match self.lock(tx, claim.session_id).await {
-                Err(Error::SessionEnded) => {
-                    self.end_lost(tx, claim.session_id).await?;
-                    return Ok(Outcome::Done(()));
-                }
-                locked => locked?,
-            };
-            let now = self.clock.now();
-            match session.use_without_rotation(claim.counter, (arrival, now)) {
-                Rotation::Rotate | Rotation::Repeat | Rotation::Overlap => {
-                    let change = ends::end(tx, context, session.key(), end, now).await?;
-                    feed::publish(tx, vec![change], now).await?;
-                    Ok(Outcome::Done(()))
-                }
-                Rotation::Ended => Ok(Outcome::Done(())),
-                Rotation::Expired => {
-                    // Out is out, also if the clock is wrong and the session would have lived on.
-                    if !self.expire(tx, context, &session).await? {
-                        let change = ends::end(tx, context, session.key(), end, now).await?;
-                        feed::publish(tx, vec![change], now).await?;
-                    }
-                    Ok(Outcome::Done(()))
-                }
-                Rotation::LateReuse if tx.settled(&self.clock).await?.is_none() => {
-                    let change = ends::end(tx, context, session.key(), end, now).await?;
-                    feed::publish(tx, vec![change], now).await?;
-                    Ok(Outcome::Done(()))
-                }
-                reuse @ (Rotation::Reuse | Rotation::LateReuse) => self.refuse(tx, context, &session, reuse, now).await,
-            }
-        });
-        outcome?.into_result()
-    }
-
-    /// Ends a session whose access token was verified.
-    pub(crate) async fn logout(&self, context: &RequestContext, session_id: SessionId) -> Result<(), Error> {
-        write_tx!(self.db, |tx| {
-            let (_, session) = match self.lock(tx, session_id).await {
-                Err(Error::SessionEnded) => return self.end_lost(tx, session_id).await,
-                locked => locked?,
-            };
-            if session.end_time.is_none() {
-                let now = self.clock.now();
-                let change = ends::end(tx, context, session.key(), SessionEnd::Logout, now).await?;
-                feed::publish(tx, vec![change], now).await?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Makes the end of a session known that is not there, though one of its tokens was verified: a fail-over may have lost it, and
-    /// verifiers would go on accepting its access tokens.
-    async fn end_lost(&self, tx: &mut Conn, id: SessionId) -> Result<(), Error> {
-        let change = Change::SessionRevoked(id);
-        if store::session_by_id(tx, id).await?.is_none() && !feed::is_published(tx, &change).await? {
-            feed::publish(tx, vec![change], self.clock.now()).await?;
-        }
-        Ok(())
-    }
-
-    /// Ends the session if it has expired, as soon as the clock can be relied on.
-    pub(in crate::domain) async fn end_if_expired(&self, context: &RequestContext, id: SessionId) -> Result<(), Error> {
-        write_tx!(self.db, |tx| {
-            let (_, session) = match self.lock(tx, id).await {
-                Err(Error::SessionEnded) => return Ok(()),
-                locked => locked?,
-            };
-            if self.clock.now() >= session.expire_time {
-                self.expire(tx, context, &session).await?;
-            }
-            Ok(())
-        })
+    /// The session with its user and what they hold, all as of one moment; `None` where the user is
+    /// not active.
+    pub(super) async fn read(&self, id: SessionId) -> Result<Option<SessionWithHoldings>, Error> {
+        let found = self.live.get(id).await?;
+        Ok(found.filter(|(_, user, _)| user.is_active))
     }
 
     /// The session and its user, whose row is locked. A session that is not there has ended: it was once issued a token.
@@ -480,7 +173,7 @@ impl Sessions {
     }
 
     /// Refuses a token that is not current. Ends the session if the token was reused or has expired.
-    async fn refuse<T>(
+    pub(super) async fn refuse<T>(
         &self,
         tx: &mut Conn,
         context: &RequestContext,
@@ -520,8 +213,13 @@ impl Sessions {
 
     /// Ends a session that has expired for good, so that it stays over when the clock is set back. Waits
     /// until the clock can be relied on. Says whether the session has ended, now or before.
-    async fn expire(&self, tx: &mut Conn, context: &RequestContext, session: &Session) -> Result<bool, Error> {
-        if session.end_time.is_some() {
+    pub(super) async fn expire(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        session: &Session,
+    ) -> Result<bool, Error> {
+        if session.has_ended() {
             return Ok(true);
         }
         let settled = tx.settled(&self.clock).await?;
@@ -534,7 +232,8 @@ impl Sessions {
         Ok(true)
     }
 
-    async fn pair(
+    /// Makes the tokens of a session.
+    pub(super) async fn pair(
         &self,
         tx: &mut Conn,
         user: &User,
@@ -547,7 +246,14 @@ impl Sessions {
         Ok(self.pair_with(access, claim, expire_time, now))
     }
 
-    fn pair_with(&self, access: AccessToken, claim: RefreshClaim, expire_time: Timestamp, now: Timestamp) -> TokenPair {
+    /// Makes the tokens of a session around an access token.
+    pub(super) fn pair_with(
+        &self,
+        access: AccessToken,
+        claim: RefreshClaim,
+        expire_time: Timestamp,
+        now: Timestamp,
+    ) -> TokenPair {
         TokenPair {
             access,
             refresh_token: self.refresh_tokens.make(claim),
@@ -557,7 +263,7 @@ impl Sessions {
 }
 
 impl<T> Outcome<T> {
-    fn into_result(self) -> Result<T, Error> {
+    pub(super) fn into_result(self) -> Result<T, Error> {
         match self {
             Self::Done(value) => Ok(value),
             Self::Refused(error) => Err(error),

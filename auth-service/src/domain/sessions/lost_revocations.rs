@@ -26,7 +26,8 @@ use crate::{
         request_context::RequestContext,
         sessions::ends,
     },
-    store::{self, SessionEnd},
+    model::{FeedKind, SessionEnd},
+    store,
 };
 
 /// Before what failed is tried again.
@@ -84,11 +85,16 @@ impl LostRevocations {
             }
             // Again, since it may have changed before the lock was ours. One that began in what was lost is not there at all.
             let session = store::session_lock(tx, id).await?;
-            let live = session.filter(|session| session.end_time.is_none());
+            let live = session.filter(|session| !session.has_ended());
             let now = self.clock.now();
             let change = match live {
                 Some(session) => ends::end(tx, &context, session.key(), SessionEnd::Restored, now).await?,
-                None if published(tx, "session_revoked", &id.to_string()).await?.is_some() => return Ok(()),
+                None if published(tx, FeedKind::SessionRevoked, &id.to_string())
+                    .await?
+                    .is_some() =>
+                {
+                    return Ok(());
+                }
                 None => Change::SessionRevoked(id),
             };
             feed::publish(tx, vec![change], now).await?;
@@ -131,7 +137,7 @@ impl LostRevocations {
 }
 
 /// Reads the event of this kind that the feed has about this subject.
-async fn published(tx: &mut Conn, kind: &str, subject: &str) -> db::Result<Option<proto::access_event::Event>> {
+async fn published(tx: &mut Conn, kind: FeedKind, subject: &str) -> db::Result<Option<proto::access_event::Event>> {
     let stored = store::feed_event(tx, kind, subject).await?;
     let stored = stored.and_then(|event| proto::AccessEvent::decode(event.as_slice()).ok());
     Ok(stored.and_then(|stored| stored.event))
@@ -139,7 +145,7 @@ async fn published(tx: &mut Conn, kind: &str, subject: &str) -> db::Result<Optio
 
 /// The least version that the feed demands of a user's tokens.
 async fn published_version(tx: &mut Conn, id: UserId) -> db::Result<Option<i64>> {
-    let event = published(tx, "user_tokens_revoked", &id.to_string()).await?;
+    let event = published(tx, FeedKind::UserTokensRevoked, &id.to_string()).await?;
     Ok(match event {
         Some(proto::access_event::Event::UserTokensRevoked(revoked)) => Some(revoked.min_version),
         _ => None,

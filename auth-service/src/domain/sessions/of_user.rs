@@ -16,7 +16,8 @@ use crate::{
         request_context::RequestContext,
         sessions::{ends, lifecycle::Sessions, revocation},
     },
-    store::{self, Session, SessionEnd, User},
+    model::{Session, SessionEnd, User},
+    store,
 };
 
 /// Sessions that a purge deletes in one transaction.
@@ -165,7 +166,7 @@ impl Sessions {
         let session = store::session_by_id(tx, id).await?;
         let session = session.filter(|session| session.user_id == user_id);
         let session = session.ok_or(Error::SessionNotFound)?;
-        if session.end_time.is_none() {
+        if !session.has_ended() {
             let now = self.clock.now();
             let change = ends::end(tx, context, session.key(), SessionEnd::Revoked, now).await?;
             feed::publish(tx, vec![change], now).await?;

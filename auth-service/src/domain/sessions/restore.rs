@@ -15,7 +15,8 @@ use crate::{
         keys::{ring, secret::ServerSecrets},
         request_context::RequestContext,
     },
-    store::{self, SessionEnd},
+    model::{FeedKind, SessionEnd},
+    store,
 };
 
 /// What was done.
@@ -40,7 +41,7 @@ pub(crate) async fn after_restore(db: &Db, secrets: &ServerSecrets, clock: &Cloc
             .detail("sessions", sessions)
             .record(tx, &context, now)
             .await?;
-        store::feed_restart(tx, Epoch::generate(), feed::USER_CHANGED).await?;
+        store::feed_restart(tx, Epoch::generate(), FeedKind::UserChanged).await?;
         feed::sync(tx, &keys, now).await?;
         Ok(Restored { sessions })
     })

@@ -8,7 +8,8 @@ use db::Conn;
 
 use crate::{
     domain::{counts, feed::Change},
-    store::{self, SessionEnd},
+    model::SessionEnd,
+    store,
 };
 
 /// A user whose older tokens are refused.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{error::Error, keys::ring::KeyRing, services::client_id::ClientId},
+    model::{TokenHoldings, User},
     store,
 };
 
@@ -98,8 +99,8 @@ impl Issuer {
     /// A token for this user, who holds this.
     pub(crate) fn issue(
         &self,
-        user: &store::User,
-        holdings: &store::TokenHoldings,
+        user: &User,
+        holdings: &TokenHoldings,
         bearer: Bearer<'_>,
     ) -> Result<AccessToken, Error> {
         let now = self.clock.now();

@@ -12,7 +12,8 @@ use crate::{
         passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules},
         sessions::lifecycle::Sessions,
     },
-    store::{self, Role, UserWithHoldings},
+    model::{ReservedRole, User},
+    store::{self, UserWithHoldings},
 };
 
 /// The use cases of accounts; `registration` and `login` have some of them.
@@ -34,7 +35,7 @@ pub(crate) struct Accounts {
 /// A user and what they are.
 #[derive(Debug)]
 pub(crate) struct Profile {
-    pub(crate) user: store::User,
+    pub(crate) user: User,
     /// Code names, sorted.
     pub(crate) roles: Vec<String>,
     pub(crate) is_admin: bool,
@@ -66,9 +67,10 @@ impl Accounts {
         };
         let roles = holdings.roles;
         let is_admin = roles.iter().any(|role| {
-            [Role::Admin, Role::Superuser]
-                .iter()
-                .any(|admin| admin.code_name() == role)
+            matches!(
+                ReservedRole::parse(role),
+                Some(ReservedRole::Admin | ReservedRole::Superuser)
+            )
         });
         Ok(Profile {
             user,

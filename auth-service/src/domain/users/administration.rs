@@ -21,7 +21,8 @@ use crate::{
             registration::{NewPassword, Registration, user_create},
         },
     },
-    store::{self, Role, SessionEnd, User, UserFilter},
+    model::{ReservedRole, SessionEnd, User, UserFilter},
+    store,
 };
 
 /// Who is created.
@@ -46,7 +47,7 @@ impl Accounts {
         let event = AuditEvent::new("user.create").target("user", "");
         recording_refusals(self, context, event, async {
             let roles = if new.roles.is_empty() {
-                vec![Role::Player.code_name().to_owned()]
+                vec![ReservedRole::Player.code_name().to_owned()]
             } else {
                 new.roles
             };
@@ -56,7 +57,7 @@ impl Accounts {
                 authority::ensure_may_give_role(&mut conn, context, role).await?;
             }
             drop(conn);
-            let client = context.user_id().map_or(Client::Own, Client::Known);
+            let client = context.user_id().map_or(Client::Own, Client::Recognized);
             let hash = self.hashing.hash(&client, new.registration.password.clone()).await?;
             write_tx!(self.db, |tx| {
                 let now = self.clock.now();

@@ -16,7 +16,8 @@ use crate::{
         sessions::revocation,
         users::{accounts::Accounts, people::user_lock_person},
     },
-    store::{self, SessionEnd},
+    model::SessionEnd,
+    store,
 };
 
 const ACTION: &str = "user.delete";

@@ -25,7 +25,8 @@ use crate::{
             registration::{NewPassword, Registration, user_create},
         },
     },
-    store::{self, Role, User},
+    model::{ReservedRole, User},
+    store,
 };
 
 const LOGIN: &str = "admin";
@@ -160,7 +161,7 @@ pub(crate) async fn create_admin(
 
 async fn superuser_exists(db: &Db) -> Result<bool, StartError> {
     let mut conn = db.read().await?;
-    Ok(store::users_with_role_exist(&mut conn, Role::Superuser).await?)
+    Ok(store::users_with_role_exist(&mut conn, ReservedRole::Superuser).await?)
 }
 
 /// Makes the user `admin` unless there is a superuser. Of many who do so at once, one makes it.
@@ -189,8 +190,8 @@ async fn make_first(
     let hash = hashing.hash(&Client::Own, registration.password.clone()).await;
     let hash = hash.map_err(|error| failed(&error))?;
     let made: Result<bool, Error> = write_tx!(db, |tx| {
-        store::role_lock(tx, Role::Superuser).await?;
-        if store::users_with_role_exist(tx, Role::Superuser).await? {
+        store::role_lock(tx, ReservedRole::Superuser).await?;
+        if store::users_with_role_exist(tx, ReservedRole::Superuser).await? {
             return Ok(false);
         }
         make(tx, &RequestContext::itself(), &registration, &hash, is_temporary, clock).await?;
@@ -227,7 +228,7 @@ async fn make(
     let now = clock.now();
     let password = NewPassword { hash, is_temporary };
     let user = user_create(tx, registration, password, now).await?;
-    for role in [Role::Superuser, Role::Admin, Role::Player] {
+    for role in [ReservedRole::Superuser, ReservedRole::Admin, ReservedRole::Player] {
         store::user_role_insert(tx, user.id, role).await?;
     }
     AuditEvent::new("user.create")

@@ -17,11 +17,12 @@ use crate::{
             queue::Client,
         },
         request_context::RequestContext,
-        sessions::rules::TokenPair,
+        sessions::lives::TokenPair,
         tokens::access::RequestedAudience,
         users::{accounts::Accounts, names},
     },
-    store::{self, User},
+    model::User,
+    store,
 };
 
 /// Who wants to log in.
@@ -72,13 +73,13 @@ impl Accounts {
             self.attempts.admit_login(context)?;
         }
         let key = names::identifier_key(credentials.identifier.trim());
-        let unknown = Client::Unknown {
+        let unknown = Client::Unrecognized {
             bucket: context.origin.bucket,
             name: &key,
         };
         // A refusal here costs no statement. The turn itself is taken once the user has been read.
         self.hashing
-            .glance(&named.map_or_else(|| unknown.clone(), |(_, owner)| Client::Known(owner)))?;
+            .ensure_room(&named.map_or_else(|| unknown.clone(), |(_, owner)| Client::Recognized(owner)))?;
         let mut conn = self.db.read().await?;
         // No login has an @, and every address has one.
         let found = if key.contains('@') {
@@ -100,7 +101,7 @@ impl Accounts {
             self.attempts.admit_login(context)?;
         }
         let (guess, client) = match (device, &found) {
-            (Some(device), Some(user)) => (Guess::Device(device), Client::Known(user.id)),
+            (Some(device), Some(user)) => (Guess::Device(device), Client::Recognized(user.id)),
             _ => (Guess::Identifier(&key), unknown),
         };
         let guess = self.attempts.look(context, guess).await?;
@@ -171,7 +172,7 @@ impl Accounts {
         if let Some(new) = new_password {
             ensure_fit(&new, found, "new_password")?;
             return Ok(Hashes {
-                new: Some(self.hashing.hash(&Client::Known(found.id), new).await?),
+                new: Some(self.hashing.hash(&Client::Recognized(found.id), new).await?),
                 rehash: None,
             });
         }
@@ -179,7 +180,7 @@ impl Accounts {
             return Err(Error::PasswordChangeRequired);
         }
         let rehash = match verdict {
-            Verdict::RightButOutdated => match self.hashing.hash(&Client::Known(found.id), password).await {
+            Verdict::RightButOutdated => match self.hashing.hash(&Client::Recognized(found.id), password).await {
                 // There will be another login.
                 Err(Error::HashingQueueFull(_)) => None,
                 hash => Some(hash?),

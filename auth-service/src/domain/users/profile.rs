@@ -22,7 +22,8 @@ use crate::{
             people::user_lock_person,
         },
     },
-    store::{self, ProfileValues, User},
+    model::User,
+    store::{self, ProfileValues},
 };
 
 /// Audit action of a profile change.

@@ -19,7 +19,8 @@ use crate::{
             profile::{ensure_free, search_folded, taken},
         },
     },
-    store::{self, NewUser, Role},
+    model::{ReservedRole, User},
+    store::{self, NewUser},
 };
 
 /// Who registers.
@@ -55,7 +56,7 @@ impl Accounts {
         }
         let sessions = self.sessions.for_audience(audience).await?;
         // Before the look-up, so that a taken name costs as long to find out as a free one.
-        let client = Client::Unknown {
+        let client = Client::Unrecognized {
             bucket: context.origin.bucket,
             name: registration.login.folded(),
         };
@@ -67,7 +68,7 @@ impl Accounts {
                 is_temporary: false,
             };
             let user = user_create(tx, &registration, password, now).await?;
-            store::user_role_insert(tx, user.id, Role::Player).await?;
+            store::user_role_insert(tx, user.id, ReservedRole::Player).await?;
             let begun = sessions.begin(tx, context, &user, None, now).await?;
             let recorded = store::user_record_login(tx, &user, now).await?;
             let user = recorded.ok_or(Error::UserNotFound)?;
@@ -91,7 +92,7 @@ pub(in crate::domain) async fn user_create(
     registration: &Registration,
     password: NewPassword<'_>,
     now: Timestamp,
-) -> Result<store::User, Error> {
+) -> Result<User, Error> {
     let (login, email) = (&registration.login, &registration.email);
     ensure_free(tx, None, Some(login.folded()), Some(email.key())).await?;
     let [first, middle, last] = [

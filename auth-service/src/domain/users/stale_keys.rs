@@ -22,7 +22,8 @@ use crate::{
         request_context::RequestContext,
         users::{names::identifier_key, profile::search_folded},
     },
-    store::{self, StoredKeys, User},
+    model::User,
+    store::{self, StoredKeys},
 };
 
 /// Users per transaction.
@@ -36,34 +37,34 @@ const LEASE: i64 = i64::from_be_bytes(*b"stalekey");
 
 /// How the recomputation keeps other replicas from the same work. It would be safe without: each update is conditional.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum Exclusion {
     /// The caller holds the migration lock.
     MigrationLock,
     /// A lease, taken once there is something to do.
     Lease,
 }
 
-/// Recomputes the keys of users that are stale, and logs whose addresses are taken. The caller holds
-/// the migration lock.
+/// Recomputes the keys of users that are stale, and logs whose addresses are taken. The caller
+/// holds the migration lock.
 ///
-/// Fails only if the database is out of reach. A user who cannot be brought up to date is logged, and tried again by
-/// [`tend_stale_keys`].
+/// Fails only if the database is out of reach. A user who cannot be brought up to date is logged,
+/// and tried again by [`recheck_stale_keys`].
 pub(crate) async fn recompute_stale_keys(db: &Db, clock: &Clock) -> db::Result<()> {
-    recompute_all(db, clock, Turn::MigrationLock).await?;
+    recompute_all(db, clock, Exclusion::MigrationLock).await?;
     log_taken(db).await
 }
 
 /// Does the same while the service runs, for rows that replicas of an older version go on writing.
 /// Leaves it to another replica that is at it already.
-pub(crate) async fn tend_stale_keys(db: &Db, clock: &Clock) -> db::Result<()> {
-    if recompute_all(db, clock, Turn::Lease).await? > 0 {
+pub(crate) async fn recheck_stale_keys(db: &Db, clock: &Clock) -> db::Result<()> {
+    if recompute_all(db, clock, Exclusion::Lease).await? > 0 {
         log_taken(db).await?;
     }
     Ok(())
 }
 
 /// Returns the number of users who were due.
-async fn recompute_all(db: &Db, clock: &Clock, turn: Turn) -> db::Result<usize> {
+async fn recompute_all(db: &Db, clock: &Clock, exclusion: Exclusion) -> db::Result<usize> {
     let (mut lease, mut after, mut users) = (None, None, 0);
     loop {
         let mut conn = db.read().await?;
@@ -80,7 +81,7 @@ async fn recompute_all(db: &Db, clock: &Clock, turn: Turn) -> db::Result<usize> 
         if due.is_empty() {
             continue;
         }
-        if turn == Turn::Lease && lease.is_none() {
+        if exclusion == Exclusion::Lease && lease.is_none() {
             lease = db.try_lease(LEASE).await?;
             if lease.is_none() {
                 break;

@@ -2,6 +2,7 @@
 
 mod circles;
 mod names;
+mod rows;
 
 use std::fs;
 
@@ -42,6 +43,15 @@ const RULES: &[Rule] = &[
             "auth-service/src/grpc/auth.rs",
             "mod inner { use super::super::super::store::user_by_id; }",
         ),
+    },
+    Rule {
+        holds_in: |file| layer(file, "model"),
+        forbids: |path| {
+            matches!(path, ["crate", "store" | "domain" | "grpc", ..])
+                || matches!(path, ["db", name, ..] if *name != "text_enum")
+        },
+        because: "the model is plain values and the rules of one of them: no query, no transaction, no request",
+        broken_by: ("auth-service/src/model/user.rs", "use crate::store::schema::users;"),
     },
     Rule {
         holds_in: |file| layer(file, "rules"),

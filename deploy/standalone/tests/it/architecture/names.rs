@@ -52,6 +52,8 @@ pub(super) struct Named {
     pub(super) is_in_tests: bool,
     /// The name under which a `pub use` passes it on.
     pub(super) passed_on_as: Option<String>,
+    /// Whether an `impl` block is for it.
+    pub(super) is_implemented: bool,
 }
 
 impl fmt::Display for Named {
@@ -131,7 +133,11 @@ impl Reader {
                 }
                 TokenTree::Ident(_) if !is_member(&tokens[..at]) => {
                     let (path, next) = path(&tokens, at);
+                    let before = self.named.len();
                     self.name(path, &tokens[at]);
+                    if let Some(named) = self.named.get_mut(before) {
+                        named.is_implemented = opens_impl(&tokens[..at]);
+                    }
                     at = next;
                 }
                 _ => at += 1,
@@ -202,6 +208,7 @@ impl Reader {
                 line,
                 is_in_tests: inner.iter().any(|module| module == "tests"),
                 passed_on_as: None,
+                is_implemented: false,
             });
         }
     }
@@ -231,6 +238,11 @@ fn path(tokens: &[TokenTree], mut at: usize) -> (Vec<String>, usize) {
 /// As in `impl Trait + use<'a>`.
 fn opens_generics(token: Option<&TokenTree>) -> bool {
     matches!(token, Some(TokenTree::Punct(mark)) if mark.as_char() == '<')
+}
+
+/// Whether these tokens end with `impl` or with `impl Trait for`, without generics.
+fn opens_impl(before: &[TokenTree]) -> bool {
+    matches!(before, [.., TokenTree::Ident(keyword)] if keyword == "impl" || keyword == "for")
 }
 
 /// Whether an item that follows these tokens is `pub`, `pub(crate)` or the like.

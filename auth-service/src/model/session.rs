@@ -1,4 +1,4 @@
-//! How a session lives: what a refresh token of it is worth at a moment. Pure; the transactions are in `sessions`.
+//! A session, and the worth of a refresh token of it at a moment.
 
 use std::time::Duration;
 
@@ -6,44 +6,72 @@ use base::{
     clock::{ALLOWANCE, Timestamp},
     ids::{SessionId, UserId},
 };
-use secrecy::SecretString;
-
-use crate::{
-    domain::{request_context::Origin, tokens::access::AccessToken},
-    ids::DeviceId,
-    store::{self, SessionEnd},
-};
+use db::text_enum;
 
 /// A retry with the same `request_id` gets the same pair for this long.
 const RETRY_WINDOW: Duration = Duration::from_mins(1);
-/// A second call with a token that was just rotated is taken for a race, not for theft, for this long, and
+/// A second call with a token that was just rotated counts as a race, not as theft, for this long, and
 /// for the [`ALLOWANCE`] by which the clock of the process that rotated it may differ.
 const OVERLAP_WINDOW: Duration = Duration::from_secs(10);
 
-/// How long sessions and their tokens live.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SessionLives {
-    /// A refresh token, unless it is rotated.
-    pub(crate) idle: Duration,
-    /// A session, however often it is rotated.
-    pub(crate) absolute: Duration,
-    /// How long after a rotation a refresh token gives access tokens without being rotated.
-    pub(crate) unrotated: Duration,
-    /// How long a session is kept once it has ended or expired.
-    pub(crate) kept: Duration,
+/// A session: one device on which a user is logged in.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) user_id: UserId,
+    /// Number of the current refresh token. Each rotation adds one.
+    pub(crate) counter: i64,
+    /// Whether the current refresh token has been used.
+    pub(crate) is_used: bool,
+    /// Digest of the `request_id` of the last rotation.
+    pub(crate) rotation_request: Option<Vec<u8>>,
+    pub(crate) rotate_time: Timestamp,
+    pub(crate) expire_time: Timestamp,
+    pub(crate) absolute_expire_time: Timestamp,
+    /// The end; `None` while the session lives.
+    pub(crate) ended: Option<Ended>,
+    pub(crate) create_time: Timestamp,
+    pub(crate) ip_address: String,
+    pub(crate) user_agent: String,
+    pub(crate) last_use_time: Timestamp,
 }
 
-/// What a client keeps of a session.
-#[derive(Debug)]
-pub(crate) struct TokenPair {
-    pub(crate) access: AccessToken,
-    pub(crate) refresh_token: SecretString,
-    pub(crate) refresh_expires_in: Duration,
-}
-
-/// What a genuine refresh token is worth.
+/// The end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) struct Ended {
+    pub(crate) time: Timestamp,
+    pub(crate) reason: SessionEnd,
+}
+
+text_enum! {
+    /// Why a session ended.
+    pub(crate) enum SessionEnd {
+        /// The user logged out.
+        Logout = "logout",
+        /// An old refresh token came back.
+        RefreshTokenReused = "refresh_token_reused",
+        /// It was not rotated in time.
+        Expired = "expired",
+        /// The user, or an administrator, ended it from elsewhere.
+        Revoked = "revoked",
+        /// The password changed.
+        PasswordChanged = "password_changed",
+        /// The user was deactivated.
+        UserDeactivated = "user_deactivated",
+        /// The user was deleted.
+        UserDeleted = "user_deleted",
+        /// The user had too many.
+        SessionLimit = "session_limit",
+        /// The same device logged in again.
+        DeviceReplaced = "device_replaced",
+        /// The database was put back from a back-up.
+        Restored = "restored",
+    }
+}
+
+/// The state of a genuine refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenState {
     /// It is the current one.
     Current,
     /// It was replaced this long ago, and its successor has not been used: the answer may have been lost, or two calls
@@ -57,104 +85,84 @@ pub(crate) enum Standing {
     Ended,
 }
 
-/// What a rotation does with the token that it was given.
+/// The treatment of a refresh token that was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rotation {
-    /// Replaces it.
+    /// It is current, and a rotation replaces it.
     Rotate,
-    /// Gives the answer again that was lost.
+    /// It is current, and stays so: the use is not a rotation.
+    Keep,
+    /// The answer that was lost is given again.
     Repeat,
-    /// Nothing: another call has just rotated it.
+    /// Nothing is done: another call has just rotated it.
     Overlap,
-    /// Ends the session.
+    /// The session ends.
     Reuse,
-    /// Ends the session as well, but only the time says so: the successor was not used. It was
-    /// rotated by another process, perhaps, whose clock may differ, or before the clock was set.
+    /// The session ends as well, but only the time says so: the successor was not used. It was rotated by another
+    /// process, perhaps, whose clock may differ, or before the clock was set.
     LateReuse,
-    /// Nothing: it is over.
+    /// Nothing is done: the session has expired.
     Expired,
-    /// Nothing: it is over.
+    /// Nothing is done: the session has ended.
     Ended,
 }
 
-impl store::Session {
-    /// What the refresh token with this counter is worth now. How long ago it was replaced is counted to when the call arrived: one that had
-    /// to wait for the database is no theft.
-    pub(crate) fn standing(&self, counter: i64, (arrival, now): (Timestamp, Timestamp)) -> Standing {
-        if self.end_reason == Some(SessionEnd::Expired) {
-            Standing::Expired
-        } else if self.end_time.is_some() {
-            Standing::Ended
-        } else if now >= self.expire_time {
-            Standing::Expired
-        } else if counter == self.counter {
-            Standing::Current
-        } else if counter == self.counter - 1 && !self.is_used {
-            Standing::JustReplaced(arrival.min(now).since(self.rotate_time))
-        } else {
-            Standing::Reused
+impl Session {
+    /// Returns the ids of the session and its user.
+    pub(crate) const fn key(&self) -> (SessionId, UserId) {
+        (self.id, self.user_id)
+    }
+
+    /// Returns whether the session has ended. One that has expired ends once that is seen.
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Returns the state of the refresh token with this counter. Its age counts up to when the call arrived: a call
+    /// that had to wait for the database is no theft.
+    pub(crate) fn token_state(&self, counter: i64, (arrival, now): (Timestamp, Timestamp)) -> TokenState {
+        match self.ended {
+            Some(Ended {
+                reason: SessionEnd::Expired,
+                ..
+            }) => TokenState::Expired,
+            Some(_) => TokenState::Ended,
+            None if now >= self.expire_time => TokenState::Expired,
+            None if counter == self.counter => TokenState::Current,
+            None if counter == self.counter - 1 && !self.is_used => {
+                TokenState::JustReplaced(arrival.min(now).since(self.rotate_time))
+            }
+            None => TokenState::Reused,
         }
     }
 
-    /// What to do with a rotation of the token with this counter. `request` is the digest of its `request_id`.
+    /// Decides on a rotation of the token with this counter. `request` is the digest of its `request_id`.
     pub(crate) fn rotation(&self, counter: i64, request: Option<&[u8]>, at: (Timestamp, Timestamp)) -> Rotation {
-        match self.standing(counter, at) {
-            Standing::Current => Rotation::Rotate,
-            Standing::JustReplaced(age)
-                if age <= RETRY_WINDOW && request.is_some() && request == self.rotation_request.as_deref() =>
-            {
-                Rotation::Repeat
-            }
-            Standing::JustReplaced(age) => {
+        match self.token_state(counter, at) {
+            TokenState::Current => Rotation::Rotate,
+            TokenState::JustReplaced(age) => {
                 let is_repeated = request.is_some() && request == self.rotation_request.as_deref();
                 let window = if is_repeated { RETRY_WINDOW } else { OVERLAP_WINDOW };
-                if age <= window + ALLOWANCE {
+                if is_repeated && age <= window {
+                    Rotation::Repeat
+                } else if age <= window + ALLOWANCE {
                     Rotation::Overlap
                 } else {
                     Rotation::LateReuse
                 }
             }
-            Standing::Reused => Rotation::Reuse,
-            Standing::Expired => Rotation::Expired,
-            Standing::Ended => Rotation::Ended,
+            TokenState::Reused => Rotation::Reuse,
+            TokenState::Expired => Rotation::Expired,
+            TokenState::Ended => Rotation::Ended,
         }
     }
 
-    /// What a use other than rotation makes of the token: like a rotation that is never a retry.
+    /// Decides on a use of the token with this counter that is not a rotation, and so never a retry of one.
     pub(crate) fn use_without_rotation(&self, counter: i64, at: (Timestamp, Timestamp)) -> Rotation {
-        self.rotation(counter, None, at)
-    }
-}
-
-impl SessionLives {
-    /// A session that begins now.
-    pub(crate) fn begin(
-        &self,
-        user_id: UserId,
-        device: DeviceId,
-        origin: &Origin,
-        now: Timestamp,
-    ) -> store::NewSession {
-        let absolute_expire_time = now.plus(self.absolute);
-        store::NewSession {
-            id: SessionId::generate(),
-            user_id,
-            counter: 1,
-            is_used: false,
-            create_time: now,
-            rotate_time: now,
-            expire_time: now.plus(self.idle).min(absolute_expire_time),
-            absolute_expire_time,
-            device_id: Some(device),
-            ip_address: origin.address_text(),
-            user_agent: origin.user_agent.clone(),
-            last_use_time: now,
+        match self.rotation(counter, None, at) {
+            Rotation::Rotate => Rotation::Keep,
+            other => other,
         }
-    }
-
-    /// When the session expires that is rotated now.
-    pub(crate) fn renewed(&self, session: &store::Session, now: Timestamp) -> Timestamp {
-        now.plus(self.idle).min(session.absolute_expire_time)
     }
 }
 
@@ -162,15 +170,13 @@ impl SessionLives {
 mod tests {
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
-
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_micros(0).plus(Duration::from_secs(seconds))
     }
 
     /// Rotated at 1000 s from counter 4 to 5, with the request `abc`.
-    fn session() -> store::Session {
-        store::Session {
+    fn session() -> Session {
+        Session {
             id: SessionId::generate(),
             user_id: UserId::generate(),
             counter: 5,
@@ -179,8 +185,7 @@ mod tests {
             rotate_time: at(1000),
             expire_time: at(2000),
             absolute_expire_time: at(9000),
-            end_time: None,
-            end_reason: None,
+            ended: None,
             create_time: at(0),
             ip_address: String::new(),
             user_agent: String::new(),
@@ -205,7 +210,7 @@ mod tests {
     #[test]
     fn the_three_cases_of_an_old_token_are_told_apart() {
         let unused = session();
-        let used = store::Session {
+        let used = Session {
             is_used: true,
             ..session()
         };
@@ -244,9 +249,11 @@ mod tests {
 
     #[test]
     fn a_session_that_was_seen_to_have_expired_stays_so() {
-        let session = store::Session {
-            end_time: Some(at(2000)),
-            end_reason: Some(SessionEnd::Expired),
+        let session = Session {
+            ended: Some(Ended {
+                time: at(2000),
+                reason: SessionEnd::Expired,
+            }),
             ..session()
         };
         for counter in [3, 4, 5] {
@@ -256,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_session_without_a_request_id_knows_no_retry() {
-        let session = store::Session {
+        let session = Session {
             rotation_request: None,
             ..session()
         };
@@ -265,8 +272,11 @@ mod tests {
 
     #[test]
     fn an_ended_session_stays_ended() {
-        let session = store::Session {
-            end_time: Some(at(1500)),
+        let session = Session {
+            ended: Some(Ended {
+                time: at(1500),
+                reason: SessionEnd::Logout,
+            }),
             ..session()
         };
         for counter in [3, 4, 5, 6] {
@@ -275,14 +285,10 @@ mod tests {
     }
 
     #[test]
-    fn no_rotation_outlives_the_absolute_end() {
-        let lives = SessionLives {
-            idle: 1000 * SECOND,
-            absolute: 9000 * SECOND,
-            unrotated: SECOND,
-            kept: SECOND,
-        };
-        assert_eq!(lives.renewed(&session(), at(1500)), at(2500));
-        assert_eq!(lives.renewed(&session(), at(8500)), at(9000));
+    fn a_use_without_rotation_keeps_a_current_token_and_is_no_retry() {
+        let now = (at(1001), at(1001));
+        assert_eq!(session().use_without_rotation(5, now), Rotation::Keep);
+        assert_eq!(session().use_without_rotation(4, now), Rotation::Overlap);
+        assert_eq!(session().use_without_rotation(3, now), Rotation::Reuse);
     }
 }

@@ -1,0 +1,116 @@
+//! What a purge of the feed may delete: only what this process has seen for long enough.
+
+use std::{collections::VecDeque, time::Duration};
+
+use access::view::FeedPosition;
+
+/// How far the log had come at the last passes of the purge, and when by the monotonic clock: the
+/// oldest first. What a clock says once deletes nothing: an event goes only once this process
+/// itself has seen it for as long as it has to be kept.
+#[derive(Debug, Default)]
+pub(super) struct Marks(VecDeque<Mark>);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) position: FeedPosition,
+    /// Life of the log.
+    pub(super) life: u64,
+    pub(super) at: Duration,
+}
+
+impl Marks {
+    /// Notes where the log stands. Gives the latest point that this process has seen for this long.
+    pub(super) fn pass(&mut self, mark: Mark, kept: Duration) -> Option<Mark> {
+        if (self.0.back()).is_some_and(|last| !last.goes_on_in(mark.position, mark.life)) {
+            self.0.clear();
+        }
+        self.0.push_back(mark);
+        let is_old = |seen: &&Mark| mark.at.saturating_sub(seen.at) >= kept;
+        let old = self.0.iter().take_while(is_old).count();
+        // The one that counts is kept: a pass that deletes nothing, as the clock is not settled, is
+        // made up for.
+        self.0.drain(..old.saturating_sub(1));
+        self.0.front().filter(is_old).copied()
+    }
+}
+
+impl Mark {
+    /// Whether the log that stands here now is the one that was seen, and has lost nothing since.
+    pub(super) fn goes_on_in(&self, now: FeedPosition, life: u64) -> bool {
+        self.life == life && self.position.epoch == now.epoch && self.position.sequence <= now.sequence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use access::view::Epoch;
+
+    use super::*;
+
+    const KEPT: Duration = Duration::from_mins(35);
+
+    fn mark(epoch: Epoch, sequence: i64, minutes: u64) -> Mark {
+        Mark {
+            position: FeedPosition { epoch, sequence },
+            life: 0,
+            at: Duration::from_mins(minutes),
+        }
+    }
+
+    fn up_to(marks: &mut Marks, mark: Mark) -> Option<i64> {
+        marks.pass(mark, KEPT).map(|seen| seen.position.sequence)
+    }
+
+    #[test]
+    fn an_event_goes_once_this_process_has_seen_it_for_as_long_as_it_is_kept() {
+        let (mut marks, epoch) = (Marks::default(), Epoch::generate());
+        for (minutes, sequence, gone) in [
+            (0, 5, None),
+            (10, 7, None),
+            (34, 8, None),
+            (35, 9, Some(5)),
+            (44, 9, Some(5)),
+            (45, 9, Some(7)),
+            // Long after, when passes in between have failed.
+            (200, 9, Some(9)),
+        ] {
+            assert_eq!(up_to(&mut marks, mark(epoch, sequence, minutes)), gone, "{minutes}");
+        }
+        assert!(marks.0.len() <= 2, "{marks:?}");
+    }
+
+    #[test]
+    fn what_was_seen_of_another_history_counts_for_nothing() {
+        let epoch = Epoch::generate();
+        let later = |mark: Mark| Mark {
+            at: mark.at + KEPT,
+            ..mark
+        };
+        for other in [
+            mark(Epoch::generate(), 9, 10),
+            // It went back, and came as far again or not.
+            mark(epoch, 4, 10),
+            Mark {
+                life: 1,
+                ..mark(epoch, 9, 10)
+            },
+        ] {
+            let mut marks = Marks::default();
+            assert_eq!(up_to(&mut marks, mark(epoch, 5, 0)), None);
+            assert_eq!(up_to(&mut marks, other), None, "{other:?}");
+            assert_eq!(up_to(&mut marks, mark_at(other, 36)), None, "{other:?}");
+            assert_eq!(
+                up_to(&mut marks, later(other)),
+                Some(other.position.sequence),
+                "{other:?}"
+            );
+        }
+    }
+
+    fn mark_at(mark: Mark, minutes: u64) -> Mark {
+        Mark {
+            at: Duration::from_mins(minutes),
+            ..mark
+        }
+    }
+}

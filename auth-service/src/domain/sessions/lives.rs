@@ -1,0 +1,86 @@
+//! How long sessions live.
+
+use std::time::Duration;
+
+use base::{
+    clock::Timestamp,
+    ids::{SessionId, UserId},
+};
+use secrecy::SecretString;
+
+use crate::{
+    domain::{request_context::Origin, tokens::access::AccessToken},
+    ids::DeviceId,
+    store::NewSession,
+};
+
+/// The lifetimes of sessions and their tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionLives {
+    /// A refresh token, unless it is rotated.
+    pub(crate) idle: Duration,
+    /// A session, however often it is rotated.
+    pub(crate) absolute: Duration,
+    /// How long after a rotation a refresh token gives access tokens without being rotated.
+    pub(crate) unrotated: Duration,
+    /// How long a session is kept once it has ended or expired.
+    pub(crate) kept: Duration,
+}
+
+/// The tokens that a client keeps of a session.
+#[derive(Debug)]
+pub(crate) struct TokenPair {
+    pub(crate) access: AccessToken,
+    pub(crate) refresh_token: SecretString,
+    pub(crate) refresh_expires_in: Duration,
+}
+
+impl SessionLives {
+    /// Makes a session that begins now.
+    pub(crate) fn begin(&self, user_id: UserId, device: DeviceId, origin: &Origin, now: Timestamp) -> NewSession {
+        let absolute_expire_time = now.plus(self.absolute);
+        NewSession {
+            id: SessionId::generate(),
+            user_id,
+            counter: 1,
+            is_used: false,
+            create_time: now,
+            rotate_time: now,
+            expire_time: self.renewed(absolute_expire_time, now),
+            absolute_expire_time,
+            device_id: Some(device),
+            ip_address: origin.address_text(),
+            user_agent: origin.user_agent.clone(),
+            last_use_time: now,
+        }
+    }
+
+    /// Returns when a session expires that is rotated now, and that lives no longer than
+    /// `absolute_expire_time`.
+    pub(crate) fn renewed(&self, absolute_expire_time: Timestamp, now: Timestamp) -> Timestamp {
+        now.plus(self.idle).min(absolute_expire_time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_micros(0).plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn no_rotation_outlives_the_absolute_end() {
+        let lives = SessionLives {
+            idle: 1000 * SECOND,
+            absolute: 9000 * SECOND,
+            unrotated: SECOND,
+            kept: SECOND,
+        };
+        assert_eq!(lives.renewed(at(9000), at(1500)), at(2500));
+        assert_eq!(lives.renewed(at(9000), at(8500)), at(9000));
+    }
+}

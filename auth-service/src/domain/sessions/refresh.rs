@@ -1,0 +1,245 @@
+//! Uses of refresh tokens: a rotation replaces one by its successor, once; a refresh gives an
+//! access token alone.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base::ids::SessionId;
+use db::write_tx;
+
+use crate::{
+    domain::{
+        audit::event::AuditEvent,
+        counts,
+        error::Error,
+        request_context::RequestContext,
+        sessions::{
+            lifecycle::{Outcome, Sessions},
+            lives::TokenPair,
+        },
+        tokens::{
+            access::{AccessToken, Bearer, RequestedAudience},
+            refresh::RefreshClaim,
+        },
+    },
+    model::{Rotation, Session},
+    store,
+};
+
+/// How exact the time of a session's last use is where nothing else changes.
+const LAST_USE_PRECISION: Duration = Duration::from_mins(1);
+
+/// Sessions whose refresh tokens may come together in one call.
+const MAX_SESSIONS_TOLD_APART: usize = 8;
+
+impl Sessions {
+    /// Picks the refresh token to use out of several that came together. Uses none of them: neither
+    /// a forged token nor an old one does any harm here.
+    ///
+    /// A neighbouring site can plant a genuine token of its own user, to have others act in that
+    /// account. Nothing tells whose browser it is, so of the tokens of different users none is
+    /// used.
+    pub(crate) async fn genuine_of(&self, mut tokens: Vec<String>) -> Result<String, Error> {
+        if tokens.len() == 1 {
+            // Its use verifies it in any case.
+            return tokens.pop().ok_or(Error::RefreshTokenInvalid);
+        }
+        let mut newest: HashMap<SessionId, (i64, String)> = HashMap::new();
+        for token in tokens {
+            let Ok(claim) = self.refresh_tokens.read(&token) else {
+                continue;
+            };
+            let known = newest.entry(claim.session_id).or_default();
+            if known.1.is_empty() || known.0 < claim.counter {
+                *known = (claim.counter, token);
+            }
+        }
+        if newest.len() > MAX_SESSIONS_TOLD_APART {
+            return Err(Error::RefreshTokenInvalid);
+        }
+        let mut chosen: Option<(Session, String)> = None;
+        for (id, (_, token)) in newest {
+            let Some((session, ..)) = self.live.get(id).await? else {
+                continue;
+            };
+            let is_better =
+                |than: &Session| (!session.has_ended(), session.rotate_time) > (!than.has_ended(), than.rotate_time);
+            match &chosen {
+                Some((other, _)) if other.user_id != session.user_id => return Err(Error::RefreshTokenInvalid),
+                Some((other, _)) if !is_better(other) => {}
+                _ => chosen = Some((session, token)),
+            }
+        }
+        chosen.map(|(_, token)| token).ok_or(Error::RefreshTokenInvalid)
+    }
+
+    /// Replaces a refresh token by its successor, once.
+    pub(crate) async fn rotate(
+        &self,
+        context: &RequestContext,
+        refresh_token: &str,
+        request_id: Option<&str>,
+        audience: &RequestedAudience,
+    ) -> Result<TokenPair, Error> {
+        let mut is_repeated = false;
+        let outcome = async {
+            let claim = self.refresh_tokens.read(refresh_token)?;
+            let sessions = self.for_audience(audience).await?;
+            sessions
+                .attempt_rotation(context, claim, request_id, &mut is_repeated)
+                .await
+        }
+        .await;
+        counts::refresh("RotateTokens", if is_repeated { "repeated" } else { "ok" }, &outcome);
+        outcome
+    }
+
+    async fn attempt_rotation(
+        &self,
+        context: &RequestContext,
+        claim: RefreshClaim,
+        request_id: Option<&str>,
+        is_repeated: &mut bool,
+    ) -> Result<TokenPair, Error> {
+        let request = request_id.map(|id| digest(&SHA256, id.as_bytes()).as_ref().to_vec());
+        let arrival = self.clock.now();
+        if let Some(pair) = self.rotate_current(context, claim, request.as_deref()).await? {
+            return Ok(pair);
+        }
+        let outcome = write_tx!(self.db, |tx| {
+            let (user, session) = self.lock(tx, claim.session_id).await?;
+            // Only now: racers queue for the lock, and the last of them may have waited long.
+            let now = self.clock.now();
+            let successor = RefreshClaim {
+                counter: session.counter + 1,
+                ..claim
+            };
+            let pair = match session.rotation(claim.counter, request.as_deref(), (arrival, now)) {
+                Rotation::Rotate => {
+                    let expire_time = self.lives.renewed(session.absolute_expire_time, now);
+                    let by = context.origin.session_use(now);
+                    if !store::session_rotate(tx, &session, request.as_deref(), expire_time, &by).await? {
+                        return Err(Error::RotationOverlap);
+                    }
+                    self.pair(tx, &user, successor, expire_time, now).await?
+                }
+                Rotation::Repeat => {
+                    *is_repeated = true;
+                    let current = RefreshClaim {
+                        counter: session.counter,
+                        ..claim
+                    };
+                    AuditEvent::new("session.rotate_retry")
+                        .target("session", session.id)
+                        .concerning(user.id)
+                        .record(tx, context, now)
+                        .await?;
+                    self.pair(tx, &user, current, session.expire_time, now).await?
+                }
+                refused => return self.refuse(tx, context, &session, refused, now).await,
+            };
+            Ok(Outcome::Done(pair))
+        });
+        outcome?.into_result()
+    }
+
+    /// Rotates the current token of a live session by one statement beside the one that reads it;
+    /// `None` where it is not that simple.
+    ///
+    /// It takes no lock on the user's row. What is published of the user meanwhile has another
+    /// token version than the one that was read, or ends this session, and both make the new access
+    /// token worthless; and the session's row takes one rotation or end after the other.
+    async fn rotate_current(
+        &self,
+        context: &RequestContext,
+        claim: RefreshClaim,
+        request: Option<&[u8]>,
+    ) -> Result<Option<TokenPair>, Error> {
+        let Some((session, user, holdings)) = self.read(claim.session_id).await? else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        if session.rotation(claim.counter, request, (now, now)) != Rotation::Rotate {
+            return Ok(None);
+        }
+        let expire_time = self.lives.renewed(session.absolute_expire_time, now);
+        let by = context.origin.session_use(now);
+        let mut conn = self.db.write().await?;
+        if !store::session_rotate(&mut conn, &session, request, expire_time, &by).await? {
+            return Ok(None);
+        }
+        drop(conn);
+        let successor = RefreshClaim {
+            counter: session.counter + 1,
+            ..claim
+        };
+        let access = self.issuer.issue(&user, &holdings, Bearer::Session(session.id))?;
+        Ok(Some(self.pair_with(access, successor, expire_time, now)))
+    }
+
+    /// A new access token for the current refresh token, which stays.
+    pub(crate) async fn refresh_access_token(
+        &self,
+        context: &RequestContext,
+        refresh_token: &str,
+        audience: &RequestedAudience,
+    ) -> Result<AccessToken, Error> {
+        let outcome = async {
+            let claim = self.refresh_tokens.read(refresh_token)?;
+            self.for_audience(audience).await?.attempt_refresh(context, claim).await
+        }
+        .await;
+        counts::refresh("RefreshAccessToken", "ok", &outcome);
+        outcome
+    }
+
+    async fn attempt_refresh(&self, context: &RequestContext, claim: RefreshClaim) -> Result<AccessToken, Error> {
+        let arrival = self.clock.now();
+        if let Some(access) = self.refresh_current(context, claim).await? {
+            return Ok(access);
+        }
+        let outcome = write_tx!(self.db, |tx| {
+            let (user, session) = self.lock(tx, claim.session_id).await?;
+            let now = self.clock.now();
+            match session.use_without_rotation(claim.counter, (arrival, now)) {
+                Rotation::Keep if now.since(session.rotate_time) >= self.lives.unrotated => {
+                    Err(Error::RotationRequired)
+                }
+                Rotation::Keep => {
+                    if !store::session_record_use(tx, session.id, &context.origin.session_use(now)).await? {
+                        return Err(Error::SessionEnded);
+                    }
+                    let holdings = store::token_holdings(tx, user.id).await?;
+                    let bearer = Bearer::Session(session.id);
+                    Ok(Outcome::Done(self.issuer.issue(&user, &holdings, bearer)?))
+                }
+                refused => self.refuse(tx, context, &session, refused, now).await,
+            }
+        });
+        outcome?.into_result()
+    }
+
+    /// The same for a session that has noted a use like this one a moment ago, which takes no more
+    /// than a look; `None` where it is not that simple. It takes no lock, for the reason that
+    /// [`rotate_current`](Self::rotate_current) takes none.
+    async fn refresh_current(
+        &self,
+        context: &RequestContext,
+        claim: RefreshClaim,
+    ) -> Result<Option<AccessToken>, Error> {
+        let Some((session, user, holdings)) = self.read(claim.session_id).await? else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        let by = context.origin.session_use(now);
+        let is_noted = session.is_used
+            && now.since(session.last_use_time) < LAST_USE_PRECISION
+            && (session.ip_address == by.ip_address && session.user_agent == by.user_agent);
+        let is_current = session.use_without_rotation(claim.counter, (now, now)) == Rotation::Keep;
+        if !is_noted || !is_current || now.since(session.rotate_time) >= self.lives.unrotated {
+            return Ok(None);
+        }
+        let access = self.issuer.issue(&user, &holdings, Bearer::Session(session.id))?;
+        Ok(Some(access))
+    }
+}

@@ -1,0 +1,27 @@
+//! Plain values that `store` reads and writes, `domain` reasons about and `grpc` turns into
+//! messages.
+//!
+//! A type stands here with the rules that concern it alone. Nothing here knows a query, a
+//! transaction or a request.
+
+mod audit;
+mod catalog;
+mod feed;
+mod holdings;
+mod reserved;
+mod service_account;
+mod session;
+mod signing_key;
+mod user;
+
+pub(crate) use self::{
+    audit::{AuditEntry, AuditFilter, AuditOutcome},
+    catalog::{Action, EntryNames, Permission, Resource, Role},
+    feed::{FeedHead, FeedKind},
+    holdings::{Holdings, TokenHoldings, covers},
+    reserved::{ReservedAction, ReservedRole},
+    service_account::ServiceAccount,
+    session::{Ended, Rotation, Session, SessionEnd, TokenState},
+    signing_key::{KeyState, SigningKeyRecord},
+    user::{User, UserFilter},
+};

@@ -1,0 +1,58 @@
+//! Users.
+
+use base::{clock::Timestamp, ids::UserId};
+use secrecy::SecretString;
+
+/// A user.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
+pub(crate) struct User {
+    pub(crate) id: UserId,
+    pub(crate) login: String,
+    pub(crate) email: String,
+    pub(crate) password_hash: SecretString,
+    pub(crate) first_name: String,
+    pub(crate) last_name: String,
+    pub(crate) middle_name: String,
+    pub(crate) is_active: bool,
+    /// Access tokens that carry a lower version are refused.
+    pub(crate) token_version: i64,
+    pub(crate) create_time: Timestamp,
+    pub(crate) update_time: Timestamp,
+    pub(crate) last_login_time: Option<Timestamp>,
+    pub(crate) must_change_password: bool,
+    /// Whether this stands for a service.
+    pub(crate) is_service: bool,
+    pub(crate) force_logout_time: Option<Timestamp>,
+    pub(crate) delete_time: Option<Timestamp>,
+    /// Another user has the key of this address.
+    pub(crate) email_is_taken: bool,
+    /// Equals `update_time` if the key of the address and the search text are current. An older
+    /// version of this program does not write this column, so rows that it changes become stale.
+    pub(crate) key_time: Option<Timestamp>,
+}
+
+impl User {
+    /// Returns whether this is a person, and not deleted.
+    pub(crate) const fn is_person(&self) -> bool {
+        !self.is_service && !self.is_deleted()
+    }
+
+    /// Returns whether the user was deleted.
+    pub(crate) const fn is_deleted(&self) -> bool {
+        self.delete_time.is_some()
+    }
+}
+
+/// Users to list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UserFilter {
+    /// Folded text that the login, the address or the name contains. Empty matches everyone.
+    pub(crate) query: String,
+    /// Includes users who are not active.
+    pub(crate) show_inactive: bool,
+    /// Restricts the list to users whose address belongs to another account.
+    pub(crate) email_is_taken: bool,
+    /// Code name of a role that the users have. Empty matches everyone.
+    pub(crate) role: String,
+}

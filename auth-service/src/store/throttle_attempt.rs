@@ -1,0 +1,90 @@
+//! `login_throttle`, as an attempt to log in counts and is settled: one statement each.
+//!
+//! This is raw SQL because diesel has no conditional upsert of a `SELECT`. For the two rows of a
+//! login, its account's and its address's, it counts by one statement instead of four (lock and
+//! update each) and settles by one instead of two. `cargo run --release -p bench -- login` measures
+//! what a login costs.
+
+use base::{clock::Timestamp, sql_types};
+use db::{prelude::*, prepared};
+use diesel::sql_types::{BigInt, Binary, Nullable};
+
+use super::throttle::UNBLOCKED;
+
+/// One more failure under a key, which brings no wait as long as fewer than so many are counted
+/// there with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) free: i64,
+}
+
+/// Counts one or two failures, each where it brings no wait. Returns the keys that were counted
+/// under; the others are as they were.
+pub(crate) async fn throttles_count(
+    conn: &mut Conn,
+    failures: &[Failure<'_>],
+    now: Timestamp,
+    expire_time: Timestamp,
+) -> db::Result<Vec<Vec<u8>>> {
+    let [one, other @ ..] = failures else {
+        return Ok(Vec::new());
+    };
+    let other = other.first();
+    // In the order of the keys, in which everybody locks them.
+    let count =
+        prepared::<Binary>("INSERT INTO login_throttle (key, failures, blocked_until, expire_time) SELECT key, 1, ")
+            .bind::<sql_types::Timestamp, _>(UNBLOCKED)
+            .text(", ")
+            .bind::<sql_types::Timestamp, _>(expire_time)
+            .text(" FROM (SELECT ")
+            .bind::<Binary, _>(one.key)
+            .text(" AS key UNION ALL SELECT ")
+            .bind::<Nullable<Binary>, _>(other.map(|other| other.key))
+            .text(
+                ") AS counted WHERE key IS NOT NULL ORDER BY key ON CONFLICT (key) DO UPDATE SET \
+                 failures = CASE WHEN login_throttle.expire_time > ",
+            )
+            .bind::<sql_types::Timestamp, _>(now)
+            .text(
+                " THEN login_throttle.failures ELSE 0 END + 1, \
+                 blocked_until = excluded.blocked_until, expire_time = excluded.expire_time \
+                 WHERE login_throttle.expire_time <= ",
+            )
+            .bind::<sql_types::Timestamp, _>(now)
+            .text(" OR login_throttle.failures + 1 < CASE WHEN login_throttle.key = ")
+            .bind::<Binary, _>(one.key)
+            .text(" THEN ")
+            .bind::<BigInt, _>(one.free)
+            .text(" ELSE ")
+            .bind::<BigInt, _>(other.map_or(0, |other| other.free))
+            .text(" END RETURNING key");
+    query!(conn, |c| count.load(c).await)
+}
+
+/// Takes back one failure under the one key, and the wait that it brought, and forgets all under
+/// the other.
+pub(crate) async fn throttles_settle(conn: &mut Conn, taken_back: &[u8], forgotten: &[u8]) -> db::Result<()> {
+    let settle =
+        prepared::<()>("INSERT INTO login_throttle (key, failures, blocked_until, expire_time) SELECT key, 0, ")
+            .bind::<sql_types::Timestamp, _>(UNBLOCKED)
+            .text(", ")
+            // Such a row is over from the start.
+            .bind::<sql_types::Timestamp, _>(UNBLOCKED)
+            .text(" FROM (SELECT ")
+            .bind::<Binary, _>(taken_back)
+            .text(" AS key UNION ALL SELECT ")
+            .bind::<Binary, _>(forgotten)
+            .text(
+                ") AS settled WHERE key IS NOT NULL ORDER BY key ON CONFLICT (key) DO UPDATE SET \
+             failures = CASE WHEN login_throttle.failures > 0 AND login_throttle.key = ",
+            )
+            .bind::<Binary, _>(taken_back)
+            .text(
+                " THEN login_throttle.failures - 1 ELSE 0 END, blocked_until = excluded.blocked_until, \
+             expire_time = CASE WHEN login_throttle.key = ",
+            )
+            .bind::<Binary, _>(taken_back)
+            .text(" THEN login_throttle.expire_time ELSE excluded.expire_time END");
+    query!(conn, |c| settle.execute(c).await).map(|_| ())
+}

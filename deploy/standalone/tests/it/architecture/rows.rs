@@ -1,0 +1,52 @@
+//! Rows stay in `store`: above it nobody passes its types on or adds rules to them. The rules are
+//! for the types of `domain` and `model`.
+
+use std::fs;
+
+use super::{
+    layer,
+    names::{Named, named_in, sources, workspace},
+    service,
+};
+
+#[test]
+fn store_alone_has_its_types() {
+    let mut broken = Vec::new();
+    for file in sources().iter().filter(|file| service(file) && !layer(file, "store")) {
+        let text = fs::read_to_string(workspace().join(file)).expect("a file");
+        broken.extend(leaks(file, &text).iter().map(|named| format!("{file}:{named}")));
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn a_leak_is_found() {
+    let file = "auth-service/src/domain/mod.rs";
+    for bad in [
+        "pub(crate) use crate::store::UserRow;",
+        "impl crate::store::UserRow {}",
+        "use crate::store; impl store::UserRow {}",
+        "use crate::store::UserRow; impl Display for UserRow {}",
+    ] {
+        assert_eq!(leaks(file, bad).len(), 1, "{bad}");
+    }
+    for good in [
+        "use crate::store::UserRow;",
+        "use crate::store::UserRow; impl From<UserRow> for User {}",
+        "pub(crate) use crate::model::User; impl User {}",
+    ] {
+        assert!(leaks(file, good).is_empty(), "{good}");
+    }
+}
+
+/// The names of `store` that a file passes on or adds code to. A library passes its migrations on
+/// to its programs.
+fn leaks(file: &str, text: &str) -> Vec<Named> {
+    let mut named = named_in(file, text);
+    named.retain(|named| {
+        let is_of_store = named.path.starts_with(&["crate".to_owned(), "store".to_owned()]);
+        let is_for_all = named.path.last().is_some_and(|name| name == "MIGRATIONS");
+        is_of_store && !is_for_all && (named.passed_on_as.is_some() || named.is_implemented)
+    });
+    named
+}
