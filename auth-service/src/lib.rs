@@ -4,6 +4,7 @@
 //! a value or a domain error.
 
 mod assembly;
+pub mod cli;
 pub mod commands;
 pub mod config;
 mod docs;
