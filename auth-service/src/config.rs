@@ -290,6 +290,7 @@ pub struct AuthSettings {
 
 /// Where the server secret is.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Server secret")]
 #[group(required = true, multiple = false)]
 pub struct SecretSettings {
     /// File with the server secret, which refresh tokens are signed and signing keys encrypted with: a line of base64 of at

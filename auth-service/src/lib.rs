@@ -4,6 +4,7 @@
 //! nothing comes back up but a value of `model` or a domain error.
 
 mod assembly;
+pub mod cli;
 pub mod commands;
 pub mod config;
 mod docs;

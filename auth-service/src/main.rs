@@ -1,90 +1,10 @@
-//! `auth-service serve` and `auth-service migrate`.
+//! `auth-service`: its command line is in the library.
 
 use std::{env, process::ExitCode};
 
-use auth_service::{
-    AuthService,
-    commands::{self, AfterRestore, CreateAdmin, CreateServiceAccount},
-    config::{AuthSettings, SecretSettings},
-};
-use base::{StartError, clock::Clock, listen::Listener, program};
-use clap::{Args, Parser, Subcommand};
-use db::{DatabaseArgs, Db, Migrate};
-use server::{Probe, ServiceArgs};
-
-/// Issues and rotates tokens; owns users and sessions.
-#[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Serve gRPC and HTTP until SIGTERM or Ctrl-C.
-    Serve(Box<Serve>),
-    /// Bring the database up to date, and end.
-    Migrate(Migrate),
-    /// Ask a running service whether it serves; the exit code is the answer: 0 serving, 2 not reachable, 3 unknown, 4 not serving.
-    Probe(Probe),
-    /// Make an administrator: the first one, or one more.
-    CreateAdmin(CreateAdmin),
-    /// Make a database safe that was put back from a back-up: end every session, refuse every token from before.
-    AfterRestore(AfterRestore),
-    /// Make an account for another service, and print its secret.
-    CreateServiceAccount(CreateServiceAccount),
-}
-
-#[derive(Debug, Args)]
-struct Serve {
-    #[command(flatten)]
-    settings: AuthSettings,
-    #[command(flatten)]
-    secret: SecretSettings,
-    #[command(flatten)]
-    database: DatabaseArgs,
-    #[command(flatten)]
-    service: ServiceArgs,
-    /// Whether pending migrations are applied at the start; otherwise they are an error.
-    #[arg(long, env = "MIGRATE", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
-    #[arg(help_heading = "Database")]
-    migrate: bool,
-}
+use auth_service::cli::Cli;
+use base::program;
 
 fn main() -> ExitCode {
-    program::run(env::args_os(), async |cli: Cli| match cli.command {
-        Command::Serve(serve) => serve.run().await,
-        Command::CreateAdmin(create) => create.run().await,
-        Command::AfterRestore(restore) => restore.run().await,
-        Command::CreateServiceAccount(create) => create.run().await,
-        Command::Probe(probe) => probe.run("http://127.0.0.1:50051").await,
-        Command::Migrate(migrate) => commands::migrate(migrate).await,
-    })
-}
-
-impl Serve {
-    async fn run(self) -> Result<(), StartError> {
-        let files = [self.secret.secret_file(), self.database.secret_file()];
-        let files = files.into_iter().chain(self.settings.secret_files());
-        self.service.begin("auth-service", files)?;
-        let secrets = self.secret.read()?;
-        let database = self.database.settings()?;
-        let grpc = Listener::bind(self.settings.auth_listen, "--auth-listen").await?;
-        let http = Listener::bind(self.settings.auth_http_listen, "--auth-http-listen").await?;
-        let running = self.service.running()?;
-        tracing::info!(grpc = %grpc.address(), http = %http.address(), database = %database.url, "starting");
-        let service = AuthService {
-            settings: &self.settings,
-            server: &self.service.server,
-            db: Db::connect(&database).await?,
-            secrets,
-            service_accounts: self.settings.service_accounts()?,
-            clock: Clock::system(),
-            grpc,
-            http,
-        };
-        service.spawn(self.migrate, &running).await?;
-        running.wait().await
-    }
+    program::run(env::args_os(), Cli::run)
 }

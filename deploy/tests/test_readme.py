@@ -111,11 +111,12 @@ def test_the_terminal_shows_what_the_readme_shows(own_gateway, tmp_path):
     finally:
         shell.stdin.close()
         shell.wait()
-    assert count > 30
+    assert count > 4
 
 
 def test_a_client_is_checked_as_the_readme_says(tmp_path):
-    scripts = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    page = (ROOT / "deploy/docs/your-own-page.md").read_text()
+    scripts = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     [commands] = [script for script in scripts if "check-jsonschema" in script]
     (tmp_path / "proto").symlink_to(ROOT / "proto")
     folders = [os.path.dirname(sys.executable), os.path.dirname(executable("jq", "jq")), "/usr/bin", "/bin"]

@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import uuid
 
-from conftest import PASSWORD, PROGRAMS, ROOT, executable
+from conftest import PASSWORD, PROGRAMS, ROOT, Deployment, executable, until
 from replicas import Replicas, write_secret
 
 import api
@@ -84,25 +84,50 @@ def restored(deployment, back_up, restore):
     assert before.games(again.json()["tokens"]["accessToken"]) == 1
 
 
-def test_sqlite_is_backed_up_while_it_serves_and_restored(tmp_path):
+class Standalone(Deployment):
+    """The standalone behind the gateway, stopped and started again as a replica is."""
+
+    auth = ()
+
+    @property
+    def game(self):
+        return [self]
+
+    def start(self):
+        if self.envoy:
+            self.start_standalone()
+        else:
+            super().start()
+
+    def stop(self):
+        self.standalone.stop()
+
+    def end(self):
+        super().stop()
+
+    def wait_for_gateway(self):
+        until(lambda: self.rest().get("/v1/client-address").status_code == 200, "auth-service behind the gateway")
+        until(lambda: self.rest().get("/v1/leaderboard").status_code == 401, "game-service behind the gateway")
+
+    def login(self, identifier):
+        return self.rest().post("/v1/auth/login", json={"identifier": identifier, "password": PASSWORD})
+
+
+def test_the_standalone_is_backed_up_while_it_serves_and_restored(tmp_path):
     executable("sqlite3", "sqlite3")
-    data, backup = tmp_path / "data", tmp_path / "backup"
-    data.mkdir()
+    backup = tmp_path / "backup"
     backup.mkdir()
-    deployment = Replicas(tmp_path, [f"sqlite:{data / 'auth.db'}", f"sqlite:{data / 'game.db'}"], count=1)
+    variables = {"DATA": tmp_path / "data", "BACKUP": backup}
+    deployment = Standalone(tmp_path)
     try:
         deployment.start()
-        write_secret(data / "auth-secret", deployment.secret_file.read_text())
-        variables = {"DATA": data, "BACKUP": backup}
-
-        def restore():
-            return run("restore-sqlite", tmp_path, **variables)
-
-        restored(deployment, lambda: run("backup-sqlite", tmp_path, **variables), restore)
-        with sqlite3.connect(backup / "auth.db") as copy:
-            assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        restored(deployment, lambda: run("backup-sqlite", tmp_path, **variables), lambda: run("restore-sqlite", tmp_path, **variables))
     finally:
-        deployment.stop()
+        deployment.end()
+    for file in [*backup.iterdir(), *(tmp_path / "data").iterdir()]:
+        assert file.stat().st_mode & 0o077 == 0, f"{file} is open to others"
+    with sqlite3.connect(backup / "auth.db") as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_postgres_is_backed_up_while_it_serves_and_restored(tmp_path, postgres):
@@ -116,6 +141,8 @@ def test_postgres_is_backed_up_while_it_serves_and_restored(tmp_path, postgres):
         restored(deployment, lambda: run("backup-postgres", tmp_path, **variables), lambda: run("restore-postgres", tmp_path, **variables))
     finally:
         deployment.stop()
+    for file in backup.iterdir():
+        assert file.stat().st_mode & 0o077 == 0, f"{file} is open to others"
 
 
 def test_a_deployment_begins_and_goes_on_as_the_runbook_says(tmp_path, postgres):

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 /// Where game-service serves, and how it plays.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Games")]
 pub struct GameSettings {
     /// Where gRPC is served.
     #[arg(long, env = "GAME_LISTEN", default_value = "127.0.0.1:50052", value_name = "ADDRESS")]

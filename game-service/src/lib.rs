@@ -4,6 +4,7 @@
 //! A request goes `grpc` (parse, one call) -> `domain` (the rules, one transaction) -> `store` (SQL); nothing comes back up but
 //! a value or a domain error. [`rules`] and [`ranks`] know of nothing but themselves.
 
+pub mod cli;
 pub mod commands;
 pub mod config;
 mod domain;

@@ -4,6 +4,8 @@ mod banner;
 mod data;
 mod demo;
 mod endpoints;
+#[cfg(test)]
+mod settings_page;
 
 use std::{
     convert::Infallible,

@@ -1,0 +1,52 @@
+"""The typed clients of deploy/docs/your-own-page.md: generated, type-checked and run as the page says, in a folder of their own."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PAGE = (ROOT / "deploy" / "docs" / "your-own-page.md").read_text()
+BLOCKS = dict(re.findall(r"^```\w+ ([\w.-]+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+# By the name of their commands: the files that they need, and what the program prints.
+CLIENTS = {
+    "openapi": (["openapi-client.mts"], "........."),
+    "connect": (["buf.gen.yaml", "connect-client.mts"], ".........\nAlreadyExists USER_ALREADY_EXISTS"),
+    "python": (["client.py"], "........."),
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_typed_client_works_as_the_page_says(name, gateway, tmp_path):
+    files, printed = CLIENTS[name]
+    (tmp_path / "proto").symlink_to(ROOT / "proto")
+    for file in files:
+        text = BLOCKS[file].replace("http://127.0.0.1:8080", gateway.origin).replace("127.0.0.1:8080", gateway.at("port"))
+        (tmp_path / file).write_text(text)
+    environment = {**os.environ, "PATH": f"{pathlib.Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    environment["npm_config_update_notifier"] = "false"
+
+    def run(block):
+        # Python's packages are there already, at the versions that are pinned for the tests.
+        commands = re.sub(r"^pip install.*\n", "", BLOCKS[block])
+        command = ["bash", "-euo", "pipefail", "-c", commands]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    run(name)
+    assert run(f"{name}-run").strip() == printed
+
+
+def test_the_page_names_the_versions_that_are_tested():
+    pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / ".ci" / "requirements.txt").read_text(), re.MULTILINE))
+    named = re.findall(r"([\w-]+)==([\w.]+)", BLOCKS["python"])
+    assert len(named) == 3
+    assert [pinned[name] for name, _ in named] == [version for _, version in named]
+
+
+def test_every_block_is_used():
+    assert set(BLOCKS) == {name for client, (files, _) in CLIENTS.items() for name in [client, f"{client}-run", *files]}
