@@ -1,10 +1,11 @@
-"""Checks README.md against the repository: its links, its anchors, the paths that it names, its two commands.
+"""Checks Markdown files against the repository: their links, anchors, the paths that they name, two commands.
 
-    check_readme.py [README.md]
+    check_readme.py [README.md deploy/docs/sessions.md ...]
 
-A path counts as existing when git tracks it, so that nothing on one machine alone hides a mistake. Checked are
+Without arguments these are all that git tracks. A path counts as existing when git tracks it, so that nothing on one
+machine alone hides a mistake. Checked are
 
-- every relative link, with its anchor;
+- every relative link, with its anchor, be it to the same file or to another one;
 - every `path/like/this` whose first part is a top-level folder of the repository, and the dotfiles at the top;
 - under a heading that says "map", "where" or "to change": every `path`, which every service has where it does not begin
   at the top, every `file.ext`, wherever that is, and the folders that the lines of a drawn tree begin with.
@@ -23,6 +24,7 @@ COMMANDS = ("cargo run --release", "cargo test --workspace")
 
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
+ANCHOR = re.compile(r'<a id="([^"]+)"></a>')
 LINK = re.compile(r"\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|^ {0,3}\[[^\]]+\]:\s*<?([^\s>]+)")
 CODE = re.compile(r"(`+)(.+?)\1")
 MAP = re.compile(r"\b(map|where)\b|\bto change\b", re.IGNORECASE)
@@ -41,7 +43,7 @@ def tracked(folder):
 
 def slug(heading):
     """The anchor that a heading gets."""
-    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", ANCHOR.sub("", heading)).replace("`", "").lower()
     return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
 
 
@@ -80,63 +82,118 @@ def is_path(span, top, in_map):
     return in_map and not re.match(r"^\w+\.v\d", span) and ("/" in span or bool(looks_like_file))
 
 
-def main():
-    readme = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "README.md")
-    if not readme.is_file():
-        sys.exit(f"{readme} does not exist")
-    text = readme.read_text(encoding="utf-8")
-    known = tracked(readme.resolve().parent)
-    top = {name for name in known if "/" not in name and name != "."}
-    services = [name for name in top if name.endswith("-service")]
-    wrong, anchors, links, paths = [], {}, [], 0
-    fence, in_map, map_depth = None, False, 0
+class Page:
+    """A Markdown file: its anchors, its links and the paths that it names, each with the number of its line."""
 
-    for number, line in enumerate(text.splitlines(), 1):
-        mark = FENCE.match(line)
-        if mark and (fence is None or line.strip().startswith(fence) and not line.strip().strip(fence[0])):
-            fence = mark[1] if fence is None else None
-            continue
-        if fence is not None:
-            folder = TREE.match(line)
-            if in_map and folder:
-                paths += 1
-                if not exists(folder[1], known):
-                    wrong.append(f"{readme}:{number}: there is no tracked `{folder[1]}`")
-            continue
-        if heading := HEADING.match(line):
-            depth = len(heading[1])
-            if not in_map or depth <= map_depth:
-                in_map, map_depth = bool(MAP.search(heading[2])), depth
-            name = slug(heading[2])
-            count = anchors[name] = anchors.get(name, -1) + 1
-            if count:
-                anchors.setdefault(f"{name}-{count}", 0)
-        for link in LINK.finditer(CODE.sub("``", line)):
-            links.append((number, link[1] or link[2]))
-        for span in CODE.finditer(line):
-            path = span[2].strip()
-            if is_path(path, top, in_map):
-                paths += 1
-                path = path.partition(":")[0]
-                if not exists(path, known) and not (in_map and exists_in_map(path, known, services)):
-                    wrong.append(f"{readme}:{number}: there is no tracked `{path}`")
+    def __init__(self, file):
+        self.file, self.text = file, file.read_text(encoding="utf-8")
+        self.anchors, self.links, self.paths = {}, [], []
+        self.is_whole = True
+        self._read()
 
-    for number, link in links:
-        if re.match(r"^[a-z][a-z0-9+.-]*:", link, re.IGNORECASE):
-            continue
+    def _read(self):
+        fence, in_map, map_depth = None, False, 0
+        for number, line in enumerate(self.text.splitlines(), 1):
+            mark = FENCE.match(line)
+            if mark and (fence is None or line.strip().startswith(fence) and not line.strip().strip(fence[0])):
+                fence = mark[1] if fence is None else None
+                continue
+            if fence is not None:
+                folder = TREE.match(line)
+                if in_map and folder:
+                    self.paths.append((number, folder[1], in_map, True))
+                continue
+            if heading := HEADING.match(line):
+                depth = len(heading[1])
+                if not in_map or depth <= map_depth:
+                    in_map, map_depth = bool(MAP.search(heading[2])), depth
+                self._add_anchor(slug(heading[2]))
+            for anchor in ANCHOR.findall(line):
+                self._add_anchor(anchor)
+            for link in LINK.finditer(CODE.sub("``", line)):
+                self.links.append((number, link[1] or link[2]))
+            for span in CODE.finditer(line):
+                self.paths.append((number, span[2].strip(), in_map, False))
+        self.is_whole = fence is None
+
+    def _add_anchor(self, name):
+        count = self.anchors[name] = self.anchors.get(name, -1) + 1
+        if count:
+            self.anchors.setdefault(f"{name}-{count}", 0)
+
+
+class Repository:
+    """The files that git tracks, and the pages that links lead to."""
+
+    def __init__(self, root):
+        self.root, self.known = root, tracked(root)
+        self.top = {name for name in self.known if "/" not in name and name != "."}
+        self.services = [name for name in self.top if name.endswith("-service")]
+        self._pages = {}
+
+    def page(self, file):
+        if file not in self._pages:
+            self._pages[file] = Page(file)
+        return self._pages[file]
+
+    def is_path(self, span, in_map):
+        return is_path(span, self.top, in_map)
+
+    def has(self, path, in_map):
+        path = path.partition(":")[0]
+        return exists(path, self.known) or in_map and exists_in_map(path, self.known, self.services)
+
+    def wrong_link(self, page, link):
+        """Says why a relative link leads nowhere; None if it leads somewhere."""
         path, _, anchor = link.partition("#")
-        if path and not exists(path, known):
-            wrong.append(f"{readme}:{number}: the link to {path} leads nowhere")
-        elif not path and anchor not in anchors:
-            wrong.append(f"{readme}:{number}: no heading has the anchor #{anchor}")
-    if fence is not None:
-        wrong.append(f"{readme}: a block of code is never closed")
-    wrong += [f"{readme}: the command `{command}` is missing" for command in COMMANDS if command not in text]
-    if not paths:
-        wrong.append(f"{readme}: it names no path of the repository, so it has no map")
+        target = page.file
+        if path:
+            target = (page.file.parent / path).resolve()
+            if not target.is_relative_to(self.root) or not exists(str(target.relative_to(self.root)), self.known):
+                return f"the link to {path} leads nowhere"
+        if anchor and target.suffix == ".md" and anchor not in self.page(target).anchors:
+            return f"{path or 'this file'} has no anchor #{anchor}"
+        return None
+
+
+def check(page, repository):
+    """Finds what is wrong with a page, and counts the links and paths that were looked at."""
+    name = page.file.relative_to(repository.root)
+    wrong, links, paths = [], 0, 0
+    for number, path, in_map, is_folder in page.paths:
+        if is_folder or repository.is_path(path, in_map):
+            paths += 1
+            if not repository.has(path, in_map and not is_folder):
+                wrong.append(f"{name}:{number}: there is no tracked `{path}`")
+    for number, link in page.links:
+        links += 1
+        if not re.match(r"^[a-z][a-z0-9+.-]*:", link, re.IGNORECASE):
+            if problem := repository.wrong_link(page, link):
+                wrong.append(f"{name}:{number}: {problem}")
+    if not page.is_whole:
+        wrong.append(f"{name}: a block of code is never closed")
+    return wrong, links, paths
+
+
+def main():
+    repository = Repository(pathlib.Path(__file__).resolve().parent.parent)
+    files = [pathlib.Path(name).resolve() for name in sys.argv[1:]]
+    if not files:
+        files = sorted(repository.root / name for name in repository.known if name.endswith(".md"))
+    if missing := [str(file) for file in files if not file.is_file()]:
+        sys.exit(f"{', '.join(missing)} not found")
+    pages = [repository.page(file) for file in files]
+    found = [check(page, repository) for page in pages]
+    wrong, links, paths = ([each[index] for each in found] for index in range(3))
+    wrong = [line for lines in wrong for line in lines]
+    if not sys.argv[1:]:
+        text = "\n".join(page.text for page in pages)
+        wrong += [f"no file has the command `{command}`" for command in COMMANDS if command not in text]
+    if not sum(paths):
+        wrong.append("no path of the repository is named, so there is no map")
     if wrong:
         sys.exit("\n".join(wrong))
-    print(f"{len(links)} links and {paths} paths are right")
+    print(f"{sum(links)} links and {sum(paths)} paths in {len(files)} files are right")
 
 
 if __name__ == "__main__":

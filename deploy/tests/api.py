@@ -49,8 +49,12 @@ class Client:
     def __init__(self, channel):
         self.channel = channel
 
+    def method(self, path):
+        """The descriptor of an RPC."""
+        return RPCS[path]
+
     def call(self, path, fields=None, token=None, metadata=(), timeout=20):
-        method = RPCS[path]
+        method = self.method(path)
         unary = self.channel.unary_unary(
             path,
             request_serializer=lambda request: request.SerializeToString(),
@@ -61,7 +65,7 @@ class Client:
 
     def stream(self, path, fields, token, timeout=60):
         """The call, whose messages are JSON."""
-        method = RPCS[path]
+        method = self.method(path)
         stream = self.channel.unary_stream(
             path,
             request_serializer=lambda request: request.SerializeToString(),
@@ -76,6 +80,16 @@ class Client:
         except grpc.RpcError as error:
             return error
         raise AssertionError(f"not refused: {answer}")
+
+    def refusal(self, *call, **options):
+        """The code of a refused call, `domain/REASON`, and the names of the fields that are wrong."""
+        error = self.refused(*call, **options)
+        status = status_of(error)
+        assert status["code"] == error.code().value[0], error
+        by_type = {each["@type"].rpartition("/")[2]: each for each in status["details"]}
+        info = by_type.get("google.rpc.ErrorInfo", {"domain": None, "reason": error.details()})
+        violations = by_type.get("google.rpc.BadRequest", {"fieldViolations": []})["fieldViolations"]
+        return error.code().name, f"{info['domain']}/{info['reason']}", sorted(each["field"] for each in violations)
 
 
 def _metadata(token, more):

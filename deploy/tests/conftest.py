@@ -36,6 +36,14 @@ STOP_SECONDS = 25
 CHEAP = ["--hashing-memory-kib", "8", "--hashing-passes", "1"]
 UNLIMITED = ["--login-rate-per-minute", "0", "--registration-rate-per-minute", "0"]
 PASSWORD = "correct horse"
+# How both services are run without a gateway: as one process, or as two, whose game-service gets
+# its keys in one of three ways.
+STANDALONE, KEYS_BY_GRPC, KEYS_BY_HTTP = "standalone", "keys by gRPC", "keys by HTTP"
+FEED_ON_POSTGRES = "access feed, on PostgreSQL"
+WAYS = [STANDALONE, KEYS_BY_GRPC, KEYS_BY_HTTP, FEED_ON_POSTGRES]
+WAYS_WITH_FEED = [STANDALONE, FEED_ON_POSTGRES]
+# Loopback is never reached through a proxy, whatever the environment says.
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1"
 
 
 def until(condition, what, seconds=START_SECONDS):
@@ -56,15 +64,19 @@ def answers(url):
 
 
 class Program:
-    """A process that is ended with the test."""
+    """A process that is ended with the test.
+
+    Nothing of the surrounding environment is a setting of it by accident.
+    """
 
     def __init__(self, command, log, **environment):
         command = [str(part) for part in command]
         if not pathlib.Path(command[0]).exists():
             pytest.fail(f"{command[0]} is not there: cargo build --workspace")
         self.log_file = log
+        environment = {"PATH": os.environ["PATH"], "RUST_BACKTRACE": "1", **environment}
         with open(log, "ab") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
     def log(self):
         return self.log_file.read_text(errors="replace")
@@ -96,12 +108,14 @@ class Program:
 class Deployment:
     """Both services in one process on SQLite, and the gateway in front of them."""
 
-    def __init__(self, folder, gateway=(), standalone=()):
+    SETTINGS = [*CHEAP, *UNLIMITED, "--first-admin-must-change-password", "false"]
+
+    def __init__(self, folder, gateway=(), standalone=(), settings=SETTINGS, environment=None):
         self.folder = folder
         names = ["auth", "game", "auth_http", "game_http", "port", "metrics", "admin"]
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
-        self.arguments = [*CHEAP, *UNLIMITED, "--first-admin-must-change-password", "false", *standalone]
-        self.gateway_arguments = list(gateway)
+        self.arguments = [*settings, *standalone]
+        self.gateway_arguments, self.environment = list(gateway), environment or {}
         self.origin = f"http://127.0.0.1:{self.ports['port']}"
         self.programs = []
         self.standalone = self.envoy = None
@@ -125,6 +139,7 @@ class Deployment:
                 *self.arguments,
             ],
             self.folder / "standalone.log",
+            **self.environment,
         )
         self.programs.append(self.standalone)
         for name in ["auth_http", "game_http"]:
@@ -215,6 +230,50 @@ def own_gateway(tmp_path):
     yield make
     for deployment in made:
         deployment.stop()
+
+
+@pytest.fixture(scope="session", params=WAYS)
+def services(request, tmp_path_factory):
+    """Both services without a gateway, run in each of the WAYS. The tests share them."""
+    yield from _services(request, tmp_path_factory, [*CHEAP, *UNLIMITED])
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def own_services(request, tmp_path_factory):
+    """The same for the tests of one file, with empty databases and every setting as it comes."""
+    yield from _services(request, tmp_path_factory, [])
+
+
+def _services(request, tmp_path_factory, settings):
+    from services import Services
+
+    folder = tmp_path_factory.mktemp("services")
+    made = Services(folder, request.param, settings, lambda: request.getfixturevalue("shared_postgres"))
+    try:
+        yield made.start()
+    finally:
+        made.deployment.stop()
+
+
+@pytest.fixture(scope="session")
+def first_login(services):
+    """The refusal of the first administrator's temporary password, and a token for a new one."""
+    return services.first_login()
+
+
+@pytest.fixture(scope="session")
+def administrator(first_login):
+    """The access token of an administrator."""
+    _, token = first_login
+    return token
+
+
+@pytest.fixture(scope="session")
+def shared_postgres():
+    """One for tests that own databases and not the server."""
+    server = Postgres()
+    yield server
+    server.end()
 
 
 @pytest.fixture(scope="module")

@@ -92,16 +92,20 @@ class Replicas:
         self.run("auth-service", "create-admin", "--login", "root", "--email", "root@example.com", "--password-file", self.folder / "password", *url)
 
     def start(self):
+        self.start_services()
+        upstreams = ["--auth", *(each.grpc for each in self.auth), "--auth-http", self.auth[0].http, "--game", *(each.grpc for each in self.game)]
+        self.envoy = start_envoy(self.folder, self.ports, upstreams, self.gateway_arguments)
+        self.wait_for_gateway()
+        return self
+
+    def start_services(self):
+        """Starts every replica, and nothing in front of them."""
         if not self.secret_file.exists():
             self.begin()
         for replica in [*self.auth, *self.game]:
             replica.start(wait=False)
         for replica in [*self.auth, *self.game]:
             replica.wait()
-        upstreams = ["--auth", *(each.grpc for each in self.auth), "--auth-http", self.auth[0].http, "--game", *(each.grpc for each in self.game)]
-        self.envoy = start_envoy(self.folder, self.ports, upstreams, self.gateway_arguments)
-        self.wait_for_gateway()
-        return self
 
     def wait_for_gateway(self):
         """Waits until the gateway, which checks its services periodically, has noticed that they are ready."""

@@ -3,33 +3,20 @@
 import grpc
 import pytest
 from conftest import PROGRAMS, Program, free_ports, until
-from google.protobuf import json_format, message_factory
+from reflection import ReflectedClient
 from replicas import write_secret
-from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 import api
 
 
-class Courses:
+class Courses(ReflectedClient):
     """A client that learns by reflection what there is."""
 
-    def __init__(self, address):
-        self.channel = grpc.insecure_channel(address)
-        self.pool = DescriptorPool(ProtoReflectionDescriptorDatabase(self.channel))
-        self.service = self.pool.FindServiceByName("courses.v1.CoursesService")
-
     def call(self, name, fields=None, token=None):
-        method = self.service.FindMethodByName(name)
-        call = self.channel.unary_unary(
-            f"/courses.v1.CoursesService/{name}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
-        )
-        request = json_format.ParseDict(fields or {}, message_factory.GetMessageClass(method.input_type)())
-        return json_format.MessageToDict(call(request, metadata=[("authorization", f"Bearer {token}")] if token else [], timeout=10))
+        return super().call(f"/courses.v1.CoursesService/{name}", fields, token)
 
-    def refusal(self, *call, **options):
+    def refused_with(self, *call, **options):
+        """The code and the reason of a refusal; None if the call succeeds."""
         try:
             self.call(*call, **options)
         except grpc.RpcError as error:
@@ -55,7 +42,7 @@ def courses(gateway, tmp_path):
     )
     try:
         program.ready(f"http://127.0.0.1:{http_port}/readyz")
-        yield Courses(f"127.0.0.1:{grpc_port}")
+        yield Courses(f"127.0.0.1:{grpc_port}", "v1alpha")
     finally:
         program.stop()
 
@@ -65,10 +52,10 @@ def test_who_is_logged_in_learns_and_who_is_not_does_not(gateway, courses):
     listed = courses.call("ListCourses", token=token)["courses"]
     assert [each["courseId"] for each in listed] == ["forks", "openings", "perfect-play"]
     assert courses.call("GetCourse", {"courseId": "openings"}, token)["course"]["durationMinutes"] == 25
-    assert courses.refusal("GetCourse", {"courseId": "endings"}, token) == ("NOT_FOUND", "COURSE_NOT_FOUND")
-    assert courses.refusal("GetCourse", {}, token) == ("INVALID_ARGUMENT", "FIELDS_INVALID")
-    assert courses.refusal("ListCourses") == ("UNAUTHENTICATED", "TOKEN_MISSING")
-    assert courses.refusal("ListCourses", token=token[:-4] + "AAAA") == ("UNAUTHENTICATED", "TOKEN_INVALID")
+    assert courses.refused_with("GetCourse", {"courseId": "endings"}, token) == ("NOT_FOUND", "COURSE_NOT_FOUND")
+    assert courses.refused_with("GetCourse", {}, token) == ("INVALID_ARGUMENT", "FIELDS_INVALID")
+    assert courses.refused_with("ListCourses") == ("UNAUTHENTICATED", "TOKEN_MISSING")
+    assert courses.refused_with("ListCourses", token=token[:-4] + "AAAA") == ("UNAUTHENTICATED", "TOKEN_INVALID")
 
     # Its permission is known, and an administrator decides who has it.
     root = gateway.rest(gateway.administrator())
@@ -79,10 +66,10 @@ def test_who_is_logged_in_learns_and_who_is_not_does_not(gateway, courses):
     without = [each for each in held if each != "courses:read"]
     try:
         assert root.post("/v1/roles/player:setPermissions", json={"permissions": without}).status_code == 200
-        until(lambda: courses.refusal("ListCourses", token=token) == ("PERMISSION_DENIED", "PERMISSION_DENIED"), "refused at once", 1)
+        until(lambda: courses.refused_with("ListCourses", token=token) == ("PERMISSION_DENIED", "PERMISSION_DENIED"), "refused at once", 1)
     finally:
         root.post("/v1/roles/player:setPermissions", json={"permissions": held})
-    until(lambda: courses.refusal("ListCourses", token=token) is None, "and given back", 1)
+    until(lambda: courses.refused_with("ListCourses", token=token) is None, "and given back", 1)
 
     assert gateway.rest(token).post("/v1/auth/logout", json={}).status_code == 200
-    until(lambda: courses.refusal("ListCourses", token=token) == ("UNAUTHENTICATED", "TOKEN_REVOKED"), "logged out here too", 1)
+    until(lambda: courses.refused_with("ListCourses", token=token) == ("UNAUTHENTICATED", "TOKEN_REVOKED"), "logged out here too", 1)

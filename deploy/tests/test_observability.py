@@ -224,15 +224,15 @@ def test_a_trace_goes_from_the_gateway_through_the_service_into_its_sql(own_gate
         collector.server.stop(None)
 
 
-def test_traces_reach_a_collector_behind_tls_which_the_gateway_leaves_to_the_services(own_gateway, tmp_path, monkeypatch):
+def test_traces_reach_a_collector_behind_tls_which_the_gateway_leaves_to_the_services(own_gateway, tmp_path):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     # A server's own certificate, not an authority's, is what rustls takes for one.
     request += ["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate]
     subprocess.run([str(part) for part in request], check=True, capture_output=True)
     collector = Collector((key, certificate))
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    gateway = own_gateway(standalone=["--otlp-endpoint", f"https://localhost:{collector.port}"])
+    trusted = {"SSL_CERT_FILE": str(certificate)}
+    gateway = own_gateway(standalone=["--otlp-endpoint", f"https://localhost:{collector.port}"], environment=trusted)
     try:
         gateway.rest(gateway.player()).get("/v1/leaderboard/rank")
         [call] = until(lambda: collector.named("game.v1.LeaderboardService/GetPlayerRank"), "the span of the call", seconds=20)
