@@ -18,6 +18,7 @@ mod keys;
 mod login;
 mod logout;
 mod lossy_promotion;
+mod messages;
 mod names;
 mod policies;
 mod policy_matrix;

@@ -132,7 +132,7 @@ impl Rbac {
                 store::resource_insert(tx, &row).await?;
                 let every = store::action_by_code_name(tx, ALL)
                     .await?
-                    .ok_or(Error::ActionNotFound)?;
+                    .ok_or_else(|| Error::ActionNotFound(ALL.to_owned()))?;
                 let name = format!("{}:{ALL}", row.code_name);
                 permission_insert(tx, &name, row.id, every.id, String::new(), now).await?;
                 event.record(tx, context, now).await?;
@@ -146,7 +146,7 @@ impl Rbac {
     pub(crate) async fn resource(&self, code_name: &str) -> Result<ResourceRow, Error> {
         let mut conn = self.db.read().await?;
         let row = store::resource_by_code_name(&mut conn, code_name).await?;
-        row.ok_or(Error::ResourceNotFound)
+        row.ok_or_else(|| Error::ResourceNotFound(code_name.to_owned()))
     }
 
     /// A page of resources.
@@ -173,7 +173,7 @@ impl Rbac {
                 authority::ensure_superuser(tx, context).await?;
                 lock_policies(tx).await?;
                 let row = store::resource_by_code_name(tx, code_name).await?;
-                let row = row.ok_or(Error::ResourceNotFound)?;
+                let row = row.ok_or_else(|| Error::ResourceNotFound(code_name.to_owned()))?;
                 let (name, description) = change.of(&row.code_name, &row.name, &row.description);
                 let other = store::resource_by_name(tx, name).await?;
                 ensure_free(false, other.is_some_and(|other| other.id != row.id))?;
@@ -181,7 +181,7 @@ impl Rbac {
                 event.record(tx, context, self.clock.now()).await?;
                 store::resource_by_code_name(tx, code_name)
                     .await?
-                    .ok_or(Error::ResourceNotFound)
+                    .ok_or_else(|| Error::ResourceNotFound(code_name.to_owned()))
             })
         })
         .await
@@ -217,7 +217,7 @@ impl Rbac {
     pub(crate) async fn action(&self, code_name: &str) -> Result<ActionRow, Error> {
         let mut conn = self.db.read().await?;
         let row = store::action_by_code_name(&mut conn, code_name).await?;
-        row.ok_or(Error::ActionNotFound)
+        row.ok_or_else(|| Error::ActionNotFound(code_name.to_owned()))
     }
 
     /// A page of actions.
@@ -245,7 +245,7 @@ impl Rbac {
                 lock_policies(tx).await?;
                 let row = store::action_by_code_name(tx, code_name)
                     .await?
-                    .ok_or(Error::ActionNotFound)?;
+                    .ok_or_else(|| Error::ActionNotFound(code_name.to_owned()))?;
                 let (name, description) = change.of(&row.code_name, &row.name, &row.description);
                 let other = store::action_by_name(tx, name).await?;
                 ensure_free(false, other.is_some_and(|other| other.id != row.id))?;
@@ -253,7 +253,7 @@ impl Rbac {
                 event.record(tx, context, self.clock.now()).await?;
                 store::action_by_code_name(tx, code_name)
                     .await?
-                    .ok_or(Error::ActionNotFound)
+                    .ok_or_else(|| Error::ActionNotFound(code_name.to_owned()))
             })
         })
         .await
@@ -269,10 +269,10 @@ impl Rbac {
         write_tx!(self.db, |tx| {
             lock_policies(tx).await?;
             let resource = store::resource_by_code_name(tx, &name.resource).await?;
-            let resource = resource.ok_or(Error::ResourceNotFound)?;
+            let resource = resource.ok_or_else(|| Error::ResourceNotFound(name.resource.clone()))?;
             let action = store::action_by_code_name(tx, &name.action)
                 .await?
-                .ok_or(Error::ActionNotFound)?;
+                .ok_or_else(|| Error::ActionNotFound(name.action.clone()))?;
             let text = name.to_string();
             if store::permission_by_name(tx, &text).await?.is_some() {
                 return Err(Error::NameTaken(vec![taken("name")]));
@@ -407,7 +407,7 @@ impl Rbac {
             let row = store::role_by_code_name(tx, code_name).await?;
             let row = row.ok_or_else(|| Error::RoleNotFound(code_name.to_owned()))?;
             if is_reserved_role(code_name) {
-                return Err(Error::Reserved("the role is built in"));
+                return Err(Error::Reserved("this role is built in and cannot be changed"));
             }
             authority::ensure_may_change_role(tx, context, code_name).await?;
             let (name, description) = change.of(&row.code_name, &row.name, &row.description);
@@ -431,7 +431,9 @@ impl Rbac {
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
                 if code_name == Role::Superuser.code_name() {
-                    return Err(Error::Reserved("superusers hold everything"));
+                    return Err(Error::Reserved(
+                        "`superuser` holds every permission and cannot be changed",
+                    ));
                 }
                 lock_policies(tx).await?;
                 let before = role_with_permissions(tx, code_name).await?;

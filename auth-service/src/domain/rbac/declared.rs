@@ -104,7 +104,7 @@ pub(in crate::domain) async fn declare(
             continue;
         };
         if store::permissions_count_of(tx, owner, ALL).await? > MAX_PERMISSIONS {
-            let why = "would be more than the 500 permissions that one service may own";
+            let why = "would exceed the 500 permissions that a service can own";
             return Err(InvalidFields::one("permissions", why).into());
         }
         for role in default_roles {
@@ -112,8 +112,7 @@ pub(in crate::domain) async fn declare(
             let role_id = role_id.ok_or_else(|| Error::RoleNotFound(role.clone()))?;
             store::role_permission_insert(tx, role_id, id).await?;
             if store::role_permissions_count(tx, role_id).await? > MAX_ROLE_PERMISSIONS {
-                let why =
-                    format!("would be more than the {MAX_ROLE_PERMISSIONS} permissions that the role {role} may hold");
+                let why = format!("would exceed the {MAX_ROLE_PERMISSIONS} permissions that the role {role} can hold");
                 return Err(InvalidFields::one("permissions", why).into());
             }
             declaration.changed_roles.insert(role.clone());
@@ -150,11 +149,7 @@ async fn resource(
         };
     }
     if store::resources_count_of(tx, owner).await? >= MAX_RESOURCES {
-        return Err(InvalidFields::one(
-            "permissions",
-            "would be of more than the 200 resources that one service declares",
-        )
-        .into());
+        return Err(InvalidFields::one("permissions", "would exceed the 200 resources that a service can own").into());
     }
     let mut row = ResourceRow {
         id: ResourceId::generate(),

@@ -105,7 +105,7 @@ impl Rbac {
                 let row = store::role_by_code_name(tx, code_name).await?;
                 let row = row.ok_or_else(|| Error::RoleNotFound(code_name.to_owned()))?;
                 if is_reserved_role(code_name) {
-                    return Err(Error::Reserved("the role is built in"));
+                    return Err(Error::Reserved("this role is built in and cannot be deleted"));
                 }
                 let holders = store::users_with_role(tx, code_name).await?;
                 if !holders.is_empty() && !force {
@@ -217,9 +217,11 @@ async fn lock(tx: &mut Conn, permissions: &[PermissionRow]) -> Result<Vec<UserId
 /// A resource that may be deleted, and its permissions.
 async fn resource(tx: &mut Conn, code_name: &str) -> Result<(ResourceRow, Vec<PermissionRow>), Error> {
     let row = store::resource_by_code_name(tx, code_name).await?;
-    let row = row.ok_or(Error::ResourceNotFound)?;
+    let row = row.ok_or_else(|| Error::ResourceNotFound(code_name.to_owned()))?;
     if row.owner.is_some() {
-        return Err(Error::Reserved("a service has declared this resource"));
+        return Err(Error::Reserved(
+            "a service has declared this resource, so it cannot be deleted",
+        ));
     }
     let permissions = store::permissions_of(tx, Some(row.id), None).await?;
     Ok((row, permissions))
@@ -228,10 +230,12 @@ async fn resource(tx: &mut Conn, code_name: &str) -> Result<(ResourceRow, Vec<Pe
 /// An action that may be deleted, and its permissions.
 async fn action(tx: &mut Conn, code_name: &str) -> Result<(ActionRow, Vec<PermissionRow>), Error> {
     let row = store::action_by_code_name(tx, code_name).await?;
-    let row = row.ok_or(Error::ActionNotFound)?;
+    let row = row.ok_or_else(|| Error::ActionNotFound(code_name.to_owned()))?;
     let permissions = store::permissions_of(tx, None, Some(row.id)).await?;
     if is_reserved_action(code_name) || permissions.iter().any(|permission| permission.is_declared) {
-        return Err(Error::Reserved("the action is built in, or a service has declared it"));
+        return Err(Error::Reserved(
+            "this action is built in or was declared by a service, so it cannot be deleted",
+        ));
     }
     Ok((row, permissions))
 }
@@ -241,7 +245,9 @@ async fn permission(tx: &mut Conn, name: &str) -> Result<PermissionRow, Error> {
     let row = store::permission_by_name(tx, name).await?;
     let row = row.ok_or_else(|| Error::PermissionNotFound(name.to_owned()))?;
     if row.is_declared {
-        return Err(Error::Reserved("a service has declared this permission"));
+        return Err(Error::Reserved(
+            "a service has declared this permission, so it cannot be deleted",
+        ));
     }
     Ok(row)
 }
@@ -251,5 +257,5 @@ fn names(permissions: &[PermissionRow]) -> Vec<String> {
 }
 
 fn meanwhile() -> Error {
-    db::Error::Conflict("it was given to somebody or taken from somebody meanwhile".to_owned()).into()
+    db::Error::Conflict("its holders changed in the meantime".to_owned()).into()
 }

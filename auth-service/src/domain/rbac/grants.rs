@@ -224,7 +224,9 @@ impl Rbac {
     ) -> Result<Vec<String>, Error> {
         let owner = context.principal().filter(|principal| principal.is_service());
         let owner = owner
-            .ok_or(Error::Reserved("only services declare policies"))?
+            .ok_or(Error::Reserved(
+                "only services can register policies: call this with the access token of a service account",
+            ))?
             .client_id();
         if let Some(service) = context.user_id() {
             self.declarations.admit(&service).map_err(Error::TooManyAttempts)?;
