@@ -46,7 +46,7 @@ pub async fn when_available<B: Backing, T, F: Future<Output = Result<T, StartErr
         };
         match outcome {
             Err(StartError::Outage(error)) => {
-                tracing::warn!(error, "the database went away during the start");
+                tracing::warn!(error, "lost the database during the start");
                 tokio::time::sleep(OUTAGE_PAUSE).await;
             }
             outcome => return outcome.map(Some),

@@ -107,7 +107,7 @@ pub(crate) enum FeedEnded {
     #[error(transparent)]
     Database(#[from] db::Error),
     /// The feed has begun a new life, or has lost its end.
-    #[error("the access feed has begun anew")]
+    #[error("the access feed has a new epoch")]
     NewEpoch,
 }
 
@@ -244,9 +244,7 @@ impl FeedTail {
             if head.epoch != epoch {
                 return Ok(head);
             }
-            tracing::warn!(
-                "the access feed goes on from an earlier point than this process knows; it gets a new epoch"
-            );
+            tracing::warn!("the access feed has lost changes that this process has seen; it gets a new epoch");
             store::feed_head_set_epoch(tx, Epoch::generate()).await
         })
     }
@@ -266,7 +264,7 @@ impl FeedTail {
                     Err(ended) => break Box::new(ended),
                 }
             };
-            tracing::warn!(error = %ended, "reading the access feed anew");
+            tracing::warn!(error = %ended, "reading the access feed from the beginning");
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -472,7 +470,7 @@ fn event(row: &FeedRow) -> Option<AccessEvent> {
             ..event
         }),
         Err(error) => {
-            tracing::error!(%error, sequence = row.sequence, "an event of the access feed cannot be read");
+            tracing::error!(%error, sequence = row.sequence, "cannot read an event of the access feed");
             None
         }
     }
