@@ -21,7 +21,8 @@ pub(crate) struct StatsRow {
 /// Up to where the changes of a database are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Horizon {
-    /// Of which database: on PostgreSQL of which file of the table, and of which start of the server, since another one may lack what this one has.
+    /// Identity of the database: on PostgreSQL the file of the table and the start of the server, since another server may
+    /// lack what this one has.
     database: String,
     /// On SQLite the last revision, on PostgreSQL a snapshot.
     seen: String,
@@ -166,8 +167,8 @@ pub(crate) async fn standings_list(
     Ok(rows.into_iter().map(standing).collect())
 }
 
-/// Who has other stats or another login than at that horizon, and the horizon up to where this is so. Who has no stats any more has won, lost and
-/// drawn nothing. `None` where it is another database, or where as many as `limit` may have changed.
+/// Returns the players whose stats or login have changed since that horizon, and the new horizon. A player whose stats are
+/// gone has no wins, losses or draws. `None` if this is another database, or if `limit` or more players may have changed.
 pub(crate) async fn standings_changed(
     conn: &mut Conn,
     since: &Horizon,
