@@ -23,15 +23,17 @@ pub struct Cli {
 enum Command {
     /// Serve gRPC and HTTP until SIGTERM or Ctrl-C.
     Serve(Box<Serve>),
-    /// Bring the database up to date, and end.
+    /// Migrate the database to the current schema and exit.
     Migrate(Migrate),
-    /// Ask a running service whether it serves; the exit code is the answer: 0 serving, 2 not reachable, 3 unknown, 4 not serving.
+    /// Check whether a running service is healthy. Exit codes: 0 serving, 2 not reachable, 3
+    /// unknown service, 4 not serving.
     Probe(Probe),
-    /// Make an administrator: the first one, or one more.
+    /// Create an administrator, the first or a further one.
     CreateAdmin(CreateAdmin),
-    /// Make a database safe that was put back from a back-up: end every session, refuse every token from before.
+    /// Secure a database that was restored from a backup: end all sessions and refuse all earlier
+    /// tokens.
     AfterRestore(AfterRestore),
-    /// Make an account for another service, and print its secret.
+    /// Create an account for another service and print its secret.
     CreateServiceAccount(CreateServiceAccount),
 }
 
@@ -45,7 +47,8 @@ struct Serve {
     database: DatabaseArgs,
     #[command(flatten)]
     service: ServiceArgs,
-    /// Whether pending migrations are applied at the start; otherwise they are an error.
+    /// Whether to apply pending migrations at the start. If false, the service fails to start while
+    /// migrations are pending.
     #[arg(long, env = "MIGRATE", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     #[arg(help_heading = "Database")]
     migrate: bool,

@@ -24,13 +24,14 @@ pub use self::{
 };
 use crate::domain::{HashingSettings, KeySchedule, PasswordRules, ServerSecrets, ServiceAccountSpec, SessionLives};
 
-/// Where auth-service serves, how long its tokens live, how it treats passwords.
+/// Addresses of auth-service and its rules for tokens and passwords.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AuthSettings {
-    /// Where gRPC is served.
+    /// Address on which gRPC is served.
     #[arg(long, env = "AUTH_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
     pub auth_listen: SocketAddr,
-    /// Where HTTP is served: /.well-known/jwks.json, /docs, /redoc, /openapi.json, /metrics, /livez, /readyz.
+    /// Address on which HTTP is served: /.well-known/jwks.json, /docs, /redoc, /openapi.json,
+    /// /metrics, /livez, /readyz.
     #[arg(
         long,
         env = "AUTH_HTTP_LISTEN",
@@ -38,7 +39,7 @@ pub struct AuthSettings {
         value_name = "ADDRESS"
     )]
     pub auth_http_listen: SocketAddr,
-    /// Where clients find the REST gateway: what the API pages of the HTTP port call.
+    /// Public URL of the REST gateway, which the API pages of the HTTP port call.
     #[arg(
         long,
         env = "GATEWAY_URL",
@@ -47,16 +48,16 @@ pub struct AuthSettings {
     )]
     pub gateway_url: Url,
 
-    /// `iss` of the access tokens.
+    /// Issuer (`iss`) of the access tokens. Must be the same in all services.
     #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_ISSUER, value_name = "NAME", help_heading = "Tokens")]
     pub token_issuer: String,
-    /// Name of the deployment. It is the `aud` of access tokens that are requested without an `audience`. All services
-    /// of the deployment accept them.
+    /// Name of the deployment: the audience (`aud`) of access tokens that are requested without an
+    /// `audience`. All services of the deployment accept them. Must be the same in all services.
     #[arg(long, env = "TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_AUDIENCE, value_name = "NAME", help_heading = "Tokens")]
     pub token_audience: String,
-    /// Whether access tokens for the whole deployment are accepted for administration and for changes to one's own
-    /// account. If false, those calls need a token with the audience `auth-service`. The default will be false in the
-    /// next release.
+    /// Whether access tokens for the whole deployment are accepted for administration and for
+    /// changes to one's own account. If false, these calls need a token with the audience
+    /// `auth-service`. The default will be false in the next release.
     #[arg(
         long,
         env = "ADMIT_DEPLOYMENT_TOKENS",
@@ -66,7 +67,7 @@ pub struct AuthSettings {
     )]
     #[arg(action = clap::ArgAction::Set)]
     pub admit_deployment_tokens: bool,
-    /// Seconds that an access token lives [60 to 86400].
+    /// Lifetime of the access tokens of users, in seconds [60 to 86400].
     #[arg(
         long,
         env = "ACCESS_TOKEN_SECONDS",
@@ -76,7 +77,7 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(60..=86_400))]
     pub access_token_seconds: u32,
-    /// Seconds that an access token of a service lives [60 to 86400].
+    /// Lifetime of the access tokens of services, in seconds [60 to 86400].
     #[arg(
         long,
         env = "SERVICE_TOKEN_SECONDS",
@@ -86,7 +87,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(60..=86_400))]
     pub service_token_seconds: u32,
-    /// Seconds that a refresh token lives unless it is rotated [300 to 31536000].
+    /// Lifetime of a refresh token that is not rotated, in seconds [300 to 31536000]. After this
+    /// time without activity, users must log in again.
     #[arg(
         long,
         env = "REFRESH_TOKEN_SECONDS",
@@ -96,7 +98,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(300..=31_536_000))]
     pub refresh_token_seconds: u32,
-    /// Seconds that a session lives, however often it is rotated [300 to 315360000].
+    /// Maximum lifetime of a session, in seconds, however often its refresh token is rotated [300
+    /// to 315360000].
     #[arg(
         long,
         env = "SESSION_SECONDS",
@@ -106,7 +109,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(300..=315_360_000))]
     pub session_seconds: u32,
-    /// Seconds after a rotation for which a refresh token gives access tokens without another one [60 to 31536000].
+    /// Seconds after a rotation for which a refresh token issues access tokens without another
+    /// rotation [60 to 31536000].
     #[arg(
         long,
         env = "UNROTATED_SECONDS",
@@ -117,7 +121,8 @@ pub struct AuthSettings {
     #[arg(value_parser = clap::value_parser!(u32).range(60..=31_536_000))]
     pub unrotated_seconds: u32,
 
-    /// Seconds for which a signing key is published before it signs: at least two refreshes of every verifier [2 to 604800].
+    /// Seconds for which a signing key is published before it signs [2 to 604800]. Should be at
+    /// least twice --keys-refresh-seconds of all services that load the keys.
     #[arg(
         long,
         env = "KEY_PREPUBLISH_SECONDS",
@@ -127,8 +132,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=604_800))]
     pub key_prepublish_seconds: u32,
-    /// Days after which another key signs; 0 for only when it is asked for [0 to 3650]. Like everything that time does by itself, not
-    /// within 15 minutes of a start or of a jump of the clock.
+    /// Days after which the signing key is replaced, or 0 to replace it only on request [0 to
+    /// 3650]. Never happens within 15 minutes after a start or a jump of the clock.
     #[arg(
         long,
         env = "KEY_ROTATION_DAYS",
@@ -138,7 +143,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=3650))]
     pub key_rotation_days: u32,
-    /// Live sessions of a user; at another login the longest idle one ends [1 to 1000].
+    /// Maximum number of active sessions for each user [1 to 1000]. A further login ends the
+    /// session that has been idle longest.
     #[arg(
         long,
         env = "MAX_SESSIONS_PER_USER",
@@ -148,9 +154,9 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub max_sessions_per_user: u16,
-    /// Streams of the access feed that one account may have open at once, and never more than half of --max-concurrent-streams;
-    /// more are refused with RESOURCE_EXHAUSTED. Each replica of a service has one, and two while it renews its token
-    /// [2 to 100000].
+    /// Maximum number of access feed streams for each account, but never more than half of
+    /// --max-concurrent-streams [2 to 100000]. Further ones are refused with RESOURCE_EXHAUSTED.
+    /// Each replica of a service needs one, and two while it renews its token.
     #[arg(
         long,
         env = "MAX_FEED_STREAMS_PER_ACCOUNT",
@@ -160,8 +166,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=100_000))]
     pub max_feed_streams_per_account: u32,
-    /// Days that a session is kept once it has ended or expired [1 to 3650]. Nothing is deleted within 15 minutes of a start or of a
-    /// jump of the clock.
+    /// Days for which a session is kept after it has ended or expired [1 to 3650]. Nothing is
+    /// deleted within 15 minutes after a start or a jump of the clock.
     #[arg(
         long,
         env = "SESSION_RETENTION_DAYS",
@@ -172,8 +178,9 @@ pub struct AuthSettings {
     #[arg(value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub session_retention_days: u16,
 
-    /// JSON file with the accounts of other services, which are made or changed at the start: an array of objects with
-    /// client_id, secret or secret_sha256, and optionally description, roles and permissions.
+    /// JSON file with service accounts that are created or updated at the start: an array of
+    /// objects with client_id, secret or secret_sha256, and optionally description, roles and
+    /// permissions.
     #[arg(
         long,
         env = "SERVICE_ACCOUNTS_FILE",
@@ -182,8 +189,9 @@ pub struct AuthSettings {
     )]
     pub service_accounts_file: Option<PathBuf>,
 
-    /// File with the password of the first administrator: where there is none yet, the user `admin` is made at the start, and changes
-    /// the password at the first login. Afterwards it is ignored.
+    /// File with the password for the first administrator. If there is no administrator yet, the
+    /// user `admin` is created at the start with this password, and must change it at the first
+    /// login. Ignored afterwards.
     #[arg(
         long,
         env = "BOOTSTRAP_ADMIN_PASSWORD_FILE",
@@ -191,7 +199,8 @@ pub struct AuthSettings {
         help_heading = "First administrator"
     )]
     pub bootstrap_admin_password_file: Option<PathBuf>,
-    /// That password itself; better given by the environment than on the command line, where others can see it.
+    /// Password for the first administrator itself. Set it by the environment variable: other users
+    /// of the machine can read command line arguments.
     #[arg(
         long,
         env = "BOOTSTRAP_ADMIN_PASSWORD",
@@ -201,8 +210,8 @@ pub struct AuthSettings {
         help_heading = "First administrator"
     )]
     pub bootstrap_admin_password: Option<SecretString>,
-    /// Whether the first administrator has to change the password at the first login. Set it to false for unattended
-    /// set-ups: the password then stays valid.
+    /// Whether the first administrator must change the password at the first login. Set it to false
+    /// for unattended installations, so that the password stays valid.
     #[arg(
         long,
         env = "FIRST_ADMIN_MUST_CHANGE_PASSWORD",
@@ -213,7 +222,7 @@ pub struct AuthSettings {
     #[arg(action = clap::ArgAction::Set)]
     pub first_admin_must_change_password: bool,
 
-    /// Whether users may register themselves.
+    /// Whether users can register themselves. If false, administrators create the accounts.
     #[arg(
         long,
         env = "REGISTRATION_OPEN",
@@ -223,11 +232,13 @@ pub struct AuthSettings {
     )]
     #[arg(action = clap::ArgAction::Set)]
     pub registration_open: bool,
-    /// Passwords hashed at once, each on a core and with 19 MiB [1 to 256] [default: the number of cores]
+    /// Number of passwords that are hashed at the same time, each on one core and with
+    /// --hashing-memory-kib [1 to 256] [default: the number of cores]
     #[arg(long, env = "HASHING_WORKERS", value_name = "N", help_heading = "Passwords")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     pub hashing_workers: Option<u16>,
-    /// Passwords that may wait to be hashed; more are refused with RESOURCE_EXHAUSTED [0 to 10000].
+    /// Maximum number of passwords that wait to be hashed [0 to 10000]. Further calls are refused
+    /// with RESOURCE_EXHAUSTED.
     #[arg(
         long,
         env = "HASHING_QUEUE",
@@ -237,7 +248,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u16).range(0..=10_000))]
     pub hashing_queue: u16,
-    /// KiB of memory that hashing a password takes (argon2id m) [8 to 1048576].
+    /// Memory for hashing a password, in KiB (the argon2id parameter m) [8 to 1048576]. More memory
+    /// makes stolen hashes harder to crack and logins slower.
     #[arg(
         long,
         env = "HASHING_MEMORY_KIB",
@@ -247,7 +259,7 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
     pub hashing_memory_kib: u32,
-    /// Passes over that memory (argon2id t) [1 to 100].
+    /// Passes over that memory (the argon2id parameter t) [1 to 100].
     #[arg(
         long,
         env = "HASHING_PASSES",
@@ -257,7 +269,7 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
     pub hashing_passes: u32,
-    /// Characters of a password that is chosen, at least [8 to 64].
+    /// Minimum length of new passwords, in characters [8 to 64].
     #[arg(
         long,
         env = "PASSWORD_MIN_LENGTH",
@@ -268,8 +280,8 @@ pub struct AuthSettings {
     #[arg(value_parser = clap::value_parser!(u8).range(8..=64))]
     pub password_min_length: u8,
 
-    /// Days for which events of the audit log are kept; 0 is for ever [0 to 36500]. Nothing is deleted within 15 minutes of a start or
-    /// of a jump of the clock.
+    /// Days for which events of the audit log are kept, or 0 to keep them forever [0 to 36500].
+    /// Nothing is deleted within 15 minutes after a start or a jump of the clock.
     #[arg(
         long,
         env = "AUDIT_RETENTION_DAYS",
@@ -280,25 +292,26 @@ pub struct AuthSettings {
     #[arg(value_parser = clap::value_parser!(u32).range(0..=36_500))]
     pub audit_retention_days: u32,
 
-    /// How often passwords may be guessed.
+    /// Limits for guessing passwords.
     #[command(flatten)]
     pub attempts: AttemptSettings,
-    /// Whose refresh tokens travel in a cookie.
+    /// Origins whose refresh tokens travel in a cookie.
     #[command(flatten)]
     pub cookies: CookieSettings,
 }
 
-/// Where the server secret is.
+/// Source of the server secret.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Server secret")]
 #[group(required = true, multiple = false)]
 pub struct SecretSettings {
-    /// File with the server secret, which refresh tokens are signed and signing keys encrypted with: a line of base64 of at
-    /// least 32 random bytes, and while it is being replaced a second line with the one before. Make it with
-    /// `openssl rand -base64 32`.
+    /// File with the server secret, which signs refresh tokens and encrypts signing keys: one line
+    /// with at least 32 random bytes in base64, as from `openssl rand -base64 32`. While the secret
+    /// is being replaced, a second line holds the previous one.
     #[arg(long, env = "AUTH_SECRET_FILE", value_name = "FILE")]
     pub auth_secret_file: Option<PathBuf>,
-    /// The server secret itself; better given by the environment than on the command line, where others can see it.
+    /// Server secret itself. Set it by the environment variable: other users of the machine can
+    /// read command line arguments.
     #[arg(long, env = "AUTH_SECRET", value_name = "SECRET", hide_env_values = true)]
     pub auth_secret: Option<SecretString>,
 }
@@ -389,7 +402,7 @@ impl AuthSettings {
         }
     }
 
-    /// Of the tokens that live longest.
+    /// Returns the lifetime of the tokens that live longest.
     pub(crate) fn longest_token_life(&self) -> Duration {
         self.access_token_life().max(self.service_token_life())
     }

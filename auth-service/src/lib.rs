@@ -72,7 +72,7 @@ impl AuthService<'_> {
     /// `migrate` applies the migrations that are pending; without it they are an error.
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
         for origin in self.settings.cookies.exposed() {
-            tracing::warn!(%origin, "refresh tokens travel to this origin in a cookie without TLS");
+            tracing::warn!(%origin, "pages of this origin get their refresh tokens in a cookie without TLS");
         }
         if self.settings.token_audience == AUTH_SERVICE {
             return Err(StartError::setting(
@@ -206,7 +206,7 @@ pub async fn ensure_service_account(db: &Db, clock: &Clock, spec: &ServiceAccoun
     let ensured: Result<(), Error> = write_tx!(db, |tx| spec.ensure(tx, &context, clock.now()).await);
     ensured.map_err(|error| match start_error(error) {
         error @ StartError::Outage(_) => error,
-        error => StartError::Failed(format!("cannot make a service account: {error}")),
+        error => StartError::Failed(format!("cannot create a service account: {error}")),
     })
 }
 

@@ -352,7 +352,7 @@ def test_what_is_wrong_is_said(person):
     page.locator("#login-form").get_by_label("Login or e-mail").fill("nobody")
     page.locator("#login-form").get_by_label("Password").fill("wrong password")
     page.locator("#login-form").get_by_role("button").click()
-    expect(page.locator("#message")).to_have_text("the identifier or the password is wrong.")
+    expect(page.locator("#message")).to_have_text("the login, e-mail address or password is wrong.")
 
 
 def test_in_swagger_ui_one_authorizes_and_then_tries_a_call(person, gateway):

@@ -172,7 +172,7 @@ def test_a_pooler_that_loses_something_is_refused(postgres, pooler):
         ([sharing], "name the server itself with --database-direct-url"),
         ([old], "name the server itself with --database-direct-url"),
         ([sharing, sharing], "it must name the server itself, or a pooler in session mode"),
-        ([sharing, other], "--database-direct-url leads to another database than --database-url"),
+        ([sharing, other], "--database-direct-url and --database-url lead to different databases"),
         ([forgetful, direct], forgets),
     ]
     version = subprocess.run([installed(), "--version"], capture_output=True, text=True).stdout.split()[1]

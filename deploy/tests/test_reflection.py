@@ -1,7 +1,7 @@
 """Reflection, health and metrics: what a service tells a client that knows its address alone."""
 
-import httpx
 import pytest
+from conftest import get
 from reflection import ReflectedClient
 from services import HEALTH
 
@@ -32,5 +32,5 @@ def test_the_server_and_each_of_its_services_are_serving(services, name):
 @pytest.mark.parametrize("name", ["auth_http", "game_http"])
 def test_the_http_port_says_that_the_service_is_ready_and_has_metrics(services, name):
     address = getattr(services, name)
-    assert httpx.get(f"http://{address}/readyz").status_code == 200
-    assert "# TYPE " in httpx.get(f"http://{address}/metrics").text
+    assert get(f"http://{address}/readyz").status_code == 200
+    assert "# TYPE " in get(f"http://{address}/metrics").text

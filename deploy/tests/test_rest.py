@@ -233,6 +233,29 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     assert set(every) - called == elsewhere
 
 
+def test_examples_follow_their_schemas(openapi):
+    """The document's examples of requests, responses and errors."""
+    components = {"components": openapi["components"]}
+    contents = [openapi["components"]["responses"]["error"]["content"]]
+    for item in openapi["paths"].values():
+        for operation in item.values():
+            contents += [operation[part]["content"] for part in ("requestBody",) if part in operation]
+            contents.append(operation["responses"]["200"]["content"])
+    examples = [content["application/json"] for content in contents if "application/json" in content]
+    assert len(examples) > 100
+    for each in examples:
+        assert '"string"' not in json.dumps(each["example"])
+        jsonschema.validate(each["example"], {**each["schema"], **components})
+
+
+def test_the_first_examples_work_as_they_are(own_gateway, openapi):
+    rest = own_gateway().rest()
+    for path, status in [("/v1/auth/register", 200), ("/v1/auth/login", 200), ("/v1/auth/register", 409)]:
+        example = openapi["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
+        answer = rest.post(path, json=example)
+        assert answer.status_code == status, answer.text
+
+
 def test_the_keys_are_those_of_the_rpc(gateway):
     answer = gateway.rest().get("/.well-known/jwks.json")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/jwk-set+json")

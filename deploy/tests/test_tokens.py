@@ -5,10 +5,9 @@ import json
 import string
 
 import envoy
-import httpx
 import jwt
 import pytest
-from conftest import Program, free_ports
+from conftest import Program, free_ports, get
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from players import AGAINST_A_PERSON, Player
 from services import ACCOUNT, GAME, KEYS
@@ -148,7 +147,7 @@ def test_pyjwt_verifies_an_access_token_with_the_published_keys(services, regist
 
 
 def test_the_published_keys_are_the_same_over_http_and_grpc_and_none_is_private(services):
-    over_http = httpx.get(f"http://{services.auth_http}/.well-known/jwks.json").json()["keys"]
+    over_http = get(f"http://{services.auth_http}/.well-known/jwks.json").json()["keys"]
     assert over_http == services.auth.call(f"{KEYS}/GetJwks")["keys"]
     assert over_http and all("d" not in key for key in over_http)
 
@@ -170,14 +169,14 @@ def verifying_envoy(services, tmp_path_factory):
 
 
 def test_envoy_lets_a_genuine_token_through_by_the_published_keys(verifying_envoy, token):
-    assert httpx.get(verifying_envoy, headers={"authorization": f"Bearer {token}"}).status_code == 200
+    assert get(verifying_envoy, headers={"authorization": f"Bearer {token}"}).status_code == 200
 
 
 def test_envoy_refuses_a_call_without_a_token(verifying_envoy):
-    assert httpx.get(verifying_envoy).status_code == 401
+    assert get(verifying_envoy).status_code == 401
 
 
 @pytest.mark.parametrize("what", FORGERIES)
 def test_envoy_refuses_a_token_that_is_not_genuine(verifying_envoy, token, what):
     headers = {"authorization": f"Bearer {FORGERIES[what](token)}"}
-    assert httpx.get(verifying_envoy, headers=headers).status_code == 401
+    assert get(verifying_envoy, headers=headers).status_code == 401

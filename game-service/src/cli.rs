@@ -24,13 +24,14 @@ pub struct Cli {
 enum Command {
     /// Serve gRPC and HTTP until SIGTERM or Ctrl-C.
     Serve(Box<Serve>),
-    /// Bring the database up to date, and end.
+    /// Migrate the database to the current schema and exit.
     Migrate(Migrate),
-    /// Ask a running service whether it serves; the exit code is the answer: 0 serving, 2 not reachable, 3 unknown, 4 not serving.
+    /// Check whether a running service is healthy. Exit codes: 0 serving, 2 not reachable, 3
+    /// unknown service, 4 not serving.
     Probe(Probe),
-    /// Compare the leaderboard with the finished games, and repair it; the service may run meanwhile.
+    /// Compare the leaderboard with the finished games and repair it. The service can keep running.
     RecomputeLeaderboard(RecomputeLeaderboard),
-    /// Add players and finished games, for a demonstration or a measurement.
+    /// Add players and finished games, for a demonstration or a benchmark.
     Seed(SeedPlayers),
 }
 
@@ -46,7 +47,8 @@ struct Serve {
     database: DatabaseArgs,
     #[command(flatten)]
     service: ServiceArgs,
-    /// Whether pending migrations are applied at the start; otherwise they are an error.
+    /// Whether to apply pending migrations at the start. If false, the service fails to start while
+    /// migrations are pending.
     #[arg(long, env = "MIGRATE", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     #[arg(help_heading = "Database")]
     migrate: bool,

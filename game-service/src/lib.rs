@@ -57,9 +57,9 @@ pub struct GameService<'a> {
     pub settings: &'a GameSettings,
     /// The settings of its gRPC server.
     pub server: &'a ServerSettings,
-    /// Whose access tokens it accepts: their `iss`.
+    /// Issuer (`iss`) of the access tokens that it accepts.
     pub token_issuer: &'a str,
-    /// Access tokens for whom it accepts: their `aud`.
+    /// Audiences (`aud`) of the access tokens that it accepts.
     pub token_audiences: AcceptedAudiences,
     /// The keys that verify them.
     pub keys: VerificationKeys,
@@ -157,8 +157,8 @@ impl VerificationKeys {
         match self {
             Self::From(source, refresh) => {
                 tracing::warn!(
-                    "tokens are verified by keys alone (no --auth-client-id): a logout, a deactivation or a change of roles \
-                     counts when the access token expires, and roles hold what this service declares"
+                    "the service does not follow the access feed (no --auth-client-id), so logouts, deactivations and role changes \
+                     take effect only when access tokens expire, and roles hold only their default permissions"
                 );
                 // A file that cannot be used is a mistake in the settings; a service that cannot be reached may come.
                 source.prepare(keys).await.map_err(StartError::setting)?;

@@ -27,8 +27,8 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-const KEYS_ALONE: &str = "tokens are verified by keys alone (no --auth-client-id): a logout, a deactivation or a change of roles \
-                          counts when the access token expires, and roles hold what this service declares";
+const KEYS_ALONE: &str = "the service does not follow the access feed (no --auth-client-id), so logouts, deactivations and role changes \
+                          take effect only when access tokens expire, and roles hold only their default permissions";
 const GAME_SERVICE: &str = env!("CARGO_BIN_EXE_game-service");
 
 /// A database that nobody has opened, and room for files.
@@ -235,7 +235,7 @@ fn a_wrong_secret_is_said_and_nothing_is_served() {
             "hunter2",
         ]);
         let line = program
-            .logged("check --auth-client-id and --auth-client-secret-file; what needs the access feed waits for it")
+            .logged("cannot follow the access feed: auth-service refuses the credentials; check --auth-client-id and --auth-client-secret-file")
             .await;
         assert!(!line.to_string().contains("hunter2"), "{line}");
         not_serving(program.addresses().await.grpc).await;

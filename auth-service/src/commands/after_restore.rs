@@ -26,7 +26,9 @@ impl AfterRestore {
         // A replica that starts at this moment waits until now, and finds the new keys.
         drop(lock);
         let restored = restored.map_err(|error| {
-            StartError::Failed(format!("nothing was changed, since it cannot be done whole: {error}"))
+            StartError::Failed(format!(
+                "nothing was changed, because the command could not be completed: {error}"
+            ))
         })?;
         #[expect(clippy::print_stdout, reason = "what the command answers")]
         {

@@ -16,13 +16,14 @@ use crate::{
 /// The command `create-admin`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CreateAdmin {
-    /// The administrator's login.
+    /// Login of the administrator.
     #[arg(long)]
     login: String,
-    /// The administrator's e-mail address.
+    /// E-mail address of the administrator.
     #[arg(long)]
     email: String,
-    /// File with the password; `-` stands for standard input. Without it one is made, and printed once.
+    /// File with the password, or `-` for standard input. By default a password is generated and
+    /// printed once.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     #[command(flatten)]
@@ -51,9 +52,9 @@ impl CreateAdmin {
         let id = made.map_err(|error| match error {
             Error::UserAlreadyExists(fields) => {
                 let names: Vec<&str> = fields.iter().map(|taken| taken.field.as_ref()).collect();
-                StartError::Failed(format!("taken by another user: {}", names.join(", ")))
+                StartError::Failed(format!("another user already has this {}", names.join(" and ")))
             }
-            error => StartError::Failed(format!("cannot make the administrator: {error}")),
+            error => StartError::Failed(format!("cannot create the administrator: {error}")),
         })?;
         #[expect(clippy::print_stdout, reason = "what the command answers")]
         if is_generated {

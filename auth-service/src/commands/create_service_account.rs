@@ -12,16 +12,16 @@ use crate::domain::{
 /// The command `create-service-account`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CreateServiceAccount {
-    /// What the service calls itself: 3 to 32 of `a-z 0-9 _ -`.
+    /// Name of the service: 3 to 32 of the characters `a-z 0-9 _ -`.
     #[arg(long, value_name = "ID")]
     client_id: String,
-    /// What it is, for people.
+    /// Description of the service, for people.
     #[arg(long, value_name = "TEXT", default_value = "")]
     description: String,
-    /// Code name of a role that it has; may be given several times [default: service]
+    /// Code name of a role for the account. Can be given several times [default: service]
     #[arg(long, value_name = "ROLE")]
     role: Vec<String>,
-    /// A permission that it has besides, `resource:action`; may be given several times.
+    /// Further permission for the account, as `resource:action`. Can be given several times.
     #[arg(long, value_name = "PERMISSION")]
     permission: Vec<String>,
     #[command(flatten)]
@@ -37,10 +37,10 @@ impl CreateServiceAccount {
         let (db, _) = super::open(&self.database, self.secret_files).await?;
         let made = create_service_account(&db, &Clock::system(), &RequestContext::command_line(), new).await;
         let secret = made.map_err(|error| match error {
-            Error::ServiceAccountAlreadyExists => StartError::Failed(format!("{} exists already", self.client_id)),
+            Error::ServiceAccountAlreadyExists => StartError::Failed(format!("{} already exists", self.client_id)),
             Error::RoleNotFound(role) => StartError::Failed(format!("there is no role {role}")),
             Error::PermissionNotFound(name) => StartError::Failed(format!("there is no permission {name}")),
-            error => StartError::Failed(format!("cannot make the service account: {error}")),
+            error => StartError::Failed(format!("cannot create the service account: {error}")),
         })?;
         #[expect(clippy::print_stdout, reason = "what the command answers")]
         {

@@ -6,38 +6,38 @@ use base::rate::RateRule;
 
 use crate::domain::AttemptRules;
 
-/// How many attempts an address, an account and a device have.
+/// Limits on attempts for each address, account and device.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Attempts")]
 pub struct AttemptSettings {
-    /// Logins, proofs of a password and tokens for services that an address may ask for a minute, right or wrong; 0 is any
-    /// number [0 to 1000000].
+    /// Logins, password confirmations and service token requests for each address per minute,
+    /// successful or not [0 to 1000000]. 0 means no limit.
     #[arg(long, env = "LOGIN_RATE_PER_MINUTE", default_value_t = 60, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub login_rate_per_minute: u32,
-    /// How many of them may come at once [1 to 1000000].
+    /// Number of those requests that an address can make at once [1 to 1000000].
     #[arg(long, env = "LOGIN_BURST", default_value_t = 120, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub login_burst: u32,
-    /// Registrations that an address may ask for a minute; 0 is any number [0 to 1000000].
+    /// Registrations for each address per minute [0 to 1000000]. 0 means no limit.
     #[arg(long, env = "REGISTRATION_RATE_PER_MINUTE", default_value_t = 20, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub registration_rate_per_minute: u32,
-    /// How many of them may come at once [1 to 1000000].
+    /// Number of registrations that an address can make at once [1 to 1000000].
     #[arg(long, env = "REGISTRATION_BURST", default_value_t = 60, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub registration_burst: u32,
-    /// Wrong passwords for an account, or from a device that is known, before the next attempt has to wait 1 s, then 2 s, 4 s and
-    /// so on [1 to 1000000].
+    /// Wrong passwords for an account, or from a known device, before the next attempt must wait: 1
+    /// second at first, then 2, 4 and so on [1 to 1000000].
     #[arg(long, env = "LOGIN_FREE_ATTEMPTS", default_value_t = 10, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub login_free_attempts: u32,
-    /// The longest that an account or a device has to wait, in seconds [1 to 86400].
+    /// Maximum wait for an account or device, in seconds [1 to 86400].
     #[arg(long, env = "LOGIN_MAX_DELAY_SECONDS", default_value_t = 900, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub login_max_delay_seconds: u32,
-    /// Wrong passwords from an address, for whatever accounts, before the next attempt has to wait, up to a minute
-    /// [1 to 1000000].
+    /// Wrong passwords from an address, for any accounts, before the next attempt must wait, up to
+    /// one minute [1 to 1000000].
     #[arg(long, env = "LOGIN_ADDRESS_FREE_ATTEMPTS", default_value_t = 100, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub login_address_free_attempts: u32,

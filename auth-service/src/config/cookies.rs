@@ -4,13 +4,14 @@ use std::{fmt, str::FromStr};
 
 use url::{Origin, Url};
 
-/// The pages whose refresh tokens travel in a cookie.
+/// Web pages whose refresh tokens travel in a cookie.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Cookies")]
 pub struct CookieSettings {
-    /// Origins of the pages that may keep their refresh token in an HttpOnly cookie, such as `https://play.example.com`. The cookie of an
-    /// origin with http:// is not Secure: for development alone. None: nobody's [default of the standalone: the gateway on this machine,
-    /// `http://127.0.0.1:8080,http://localhost:8080`]
+    /// Origins of web pages that can keep their refresh token in an HttpOnly cookie, such as
+    /// `https://play.example.com`. For an origin with http:// the cookie is not Secure, which is
+    /// meant for development only. By default there are none [default of the standalone: the
+    /// gateway on this machine, `http://127.0.0.1:8080,http://localhost:8080`]
     #[arg(long, env = "COOKIE_ORIGINS", value_name = "ORIGIN,...", value_delimiter = ',')]
     pub cookie_origins: Option<Vec<CookieOrigin>>,
 }

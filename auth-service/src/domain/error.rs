@@ -1,26 +1,26 @@
-//! What can go wrong in auth-service, in its own terms. `grpc::error` says what a caller is told of it.
+//! Errors of the domain. `grpc::error` converts them into replies for callers.
 
 use std::time::Duration;
 
 use access::token::TokenError;
 use base::{error::BadField, validate::InvalidFields};
 
-/// Why a use case did not do what was asked.
+/// Reason why a use case failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Fields of the request cannot be used.
+    /// Some fields of the request are invalid.
     #[error("invalid fields")]
     Fields(InvalidFields),
     /// No active user has this identifier and password.
     #[error("invalid credentials")]
     CredentialsInvalid,
-    /// The login, the e-mail address or both are taken.
-    #[error("the user exists")]
+    /// Another user has the login, the e-mail address or both.
+    #[error("the login or e-mail address is taken")]
     UserAlreadyExists(Vec<BadField>),
-    /// Users cannot register themselves here.
+    /// This deployment does not allow users to register themselves.
     #[error("registration is closed")]
     RegistrationClosed,
-    /// Not a refresh token of ours.
+    /// This deployment did not issue the refresh token.
     #[error("invalid refresh token")]
     RefreshTokenInvalid,
     /// The refresh token was not rotated in time.
@@ -32,97 +32,97 @@ pub(crate) enum Error {
     /// The session has ended.
     #[error("the session has ended")]
     SessionEnded,
-    /// The token was rotated a moment ago by another call.
+    /// Another call has just rotated the token.
     #[error("overlapping rotation")]
     RotationOverlap,
-    /// Too long unrotated to give access tokens.
+    /// The refresh token has not been rotated for too long to issue access tokens.
     #[error("rotation required")]
     RotationRequired,
-    /// Too many passwords wait to be hashed; the caller is to wait for this time.
+    /// Too many passwords wait to be hashed. The caller should wait for this time.
     #[error("the hashing queue is full")]
     HashingQueueFull(Duration),
-    /// The caller's token is good no more.
+    /// The caller's access token is no longer valid.
     #[error("the caller is refused: {0}")]
     Refused(#[from] TokenError),
-    /// An administrator's call about the administrator's own account.
-    #[error("one's own account")]
+    /// An administrator has called an RPC for other users about their own account.
+    #[error("the user is the caller")]
     OwnAccount,
-    /// The user is no more.
+    /// The user does not exist or has been deleted.
     #[error("no such user")]
     UserNotFound,
-    /// Too many attempts; one is let in after this time.
+    /// Too many attempts. The caller should wait for this time.
     #[error("too many attempts")]
     TooManyAttempts(Duration),
-    /// The password is right, and has to be changed.
+    /// The password is correct but temporary.
     #[error("the password must be changed")]
     PasswordChangeRequired,
-    /// The access token is good for more than this service.
+    /// The access token is valid for other services, too.
     #[error("an access token for auth-service alone is required")]
     AudienceRequired,
-    /// The call has to carry the current password.
+    /// The call needs the current password.
     #[error("the current password is required")]
     ReauthenticationRequired,
-    /// The present password is another one.
+    /// The current password is wrong.
     #[error("wrong current password")]
     CurrentPasswordWrong,
-    /// The user has no such session.
+    /// The user has no session with this id.
     #[error("no such session")]
     SessionNotFound,
-    /// No active superuser would be left.
-    #[error("the last superuser")]
+    /// The user is the last active superuser.
+    #[error("this is the last active superuser")]
     LastAdmin,
-    /// Only a superuser may do this.
+    /// Only superusers can do this.
     #[error("not a superuser")]
     SuperuserRequired,
-    /// There is no such resource.
-    #[error("no such resource")]
-    ResourceNotFound,
-    /// There is no such action.
-    #[error("no such action")]
-    ActionNotFound,
-    /// There is no permission of this name.
-    #[error("no such permission")]
+    /// No resource has this code name.
+    #[error("there is no resource {0}")]
+    ResourceNotFound(String),
+    /// No action has this code name.
+    #[error("there is no action {0}")]
+    ActionNotFound(String),
+    /// No permission has this name.
+    #[error("there is no permission {0}")]
     PermissionNotFound(String),
-    /// There is no role of this code name.
-    #[error("no such role")]
+    /// No role has this code name.
+    #[error("there is no role {0}")]
     RoleNotFound(String),
-    /// It is built in or declared; the text says what cannot be done.
-    #[error("reserved")]
+    /// The object is built in or was declared by a service. The text explains what is not possible.
+    #[error("{0}")]
     Reserved(&'static str),
-    /// Somebody has it.
-    #[error("in use")]
+    /// Users or roles still hold the object.
+    #[error("users or roles still hold it")]
     InUse,
-    /// There is no such service account.
+    /// No service account has this client id.
     #[error("no such service account")]
     ServiceAccountNotFound,
-    /// The client id is taken.
+    /// Another service account has the client id.
     #[error("the client id is taken")]
     ServiceAccountAlreadyExists,
     /// No active service account has this client id and secret.
     #[error("invalid client credentials")]
     ClientCredentialsInvalid,
-    /// There is no such signing key.
+    /// No signing key has this id.
     #[error("no such signing key")]
     SigningKeyNotFound,
-    /// The actor lacks these permissions, sorted: the call gives them or takes them away, or its target holds them.
-    #[error("the actor lacks permissions of the target")]
+    /// The call grants or revokes these permissions, or its target holds them, but the actor does not. Sorted.
+    #[error("the actor lacks permissions that the call involves")]
     GrantExceedsOwn(Vec<String>),
-    /// A name or code name is taken.
+    /// A name, a code name or both are taken.
     #[error("the name is taken")]
     NameTaken(Vec<BadField>),
-    /// Another service has declared this resource.
-    #[error("another service's resource")]
+    /// Another service or an administrator owns this resource.
+    #[error("the resource belongs to another service or to the administrators")]
     ResourceOwned(String),
-    /// The account has as many streams of the access feed open as it may.
+    /// The account has the maximum number of access feed streams open.
     #[error("too many streams of the access feed")]
     TooManyFeedStreams,
-    /// The access feed has begun a new life.
-    #[error("the access feed has begun anew")]
+    /// The access feed has a new epoch.
+    #[error("the access feed has a new epoch")]
     FeedBegunAnew,
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),
-    /// A fault of ours; the text is for the log.
+    /// A bug or failure in the server. The text is for the log.
     #[error("{0}")]
     Internal(String),
 }

@@ -59,7 +59,7 @@ fn listing(
     if action.len() > MAX_ACTION_LEN || !action.bytes().all(allowed) {
         fields.reject(
             "action",
-            "must be an action such as user.delete, or the beginning of one and a *",
+            "must be an action such as user.delete, or a prefix followed by *",
         );
     } else {
         filter.action.clone_from(&request.action);

@@ -1,4 +1,4 @@
-//! What callers are told of the domain's errors: the one place where these become replies.
+//! Converts errors of the domain into replies for callers.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tonic::{Code, Status};
 
 use crate::domain::Error;
 
-/// Pause before another try to follow the access feed.
+/// Time after which a caller should try again to follow the access feed.
 const FEED_RETRY: Duration = Duration::from_secs(5);
 
-/// Permissions that an error names.
+/// Maximum number of permissions that an error lists.
 const MAX_NAMED: usize = 20;
 
 impl From<Error> for ErrorReply {
@@ -32,22 +32,22 @@ impl From<Error> for ErrorReply {
             Error::CredentialsInvalid => Self::new(
                 Code::Unauthenticated,
                 R::CredentialsInvalid,
-                "the identifier or the password is wrong",
+                "the login, e-mail address or password is wrong",
             ),
             Error::UserAlreadyExists(fields) => {
                 let names: Vec<&str> = fields.iter().map(|taken| taken.field.as_ref()).collect();
-                let message = format!("taken by another user: {}", names.join(", "));
+                let message = format!("another user already has this {}", names.join(" and "));
                 Self::new(Code::AlreadyExists, R::UserAlreadyExists, message).with_fields(fields)
             }
             Error::RegistrationClosed => Self::new(
                 Code::FailedPrecondition,
                 R::RegistrationClosed,
-                "users cannot register themselves here",
+                "registration is closed in this deployment; ask an administrator for an account",
             ),
             Error::RefreshTokenInvalid => Self::new(
                 Code::Unauthenticated,
                 R::RefreshTokenInvalid,
-                "the refresh token is not valid",
+                "the refresh token is not valid; log in again",
             ),
             Error::RefreshTokenExpired => Self::new(
                 Code::Unauthenticated,
@@ -57,7 +57,7 @@ impl From<Error> for ErrorReply {
             Error::RefreshTokenReused => Self::new(
                 Code::Unauthenticated,
                 R::RefreshTokenReused,
-                "the refresh token had been replaced; somebody else may hold it, so the session was ended; log in again",
+                "the refresh token had already been used; someone else may have a copy, so the session was ended; log in again",
             ),
             Error::SessionEnded => Self::new(
                 Code::Unauthenticated,
@@ -67,29 +67,29 @@ impl From<Error> for ErrorReply {
             Error::RotationOverlap => Self::new(
                 Code::Aborted,
                 R::RotationOverlap,
-                "another call has just rotated this refresh token; use the tokens that it got",
+                "another call has just rotated this refresh token; use the tokens that it received",
             ),
             Error::RotationRequired => Self::new(
                 Code::FailedPrecondition,
                 R::RotationRequired,
-                "this refresh token was not rotated for too long; call RotateTokens",
+                "the refresh token has not been rotated for too long; call RotateTokens",
             ),
             Error::HashingQueueFull(after) => Self::new(
                 Code::ResourceExhausted,
                 R::HashingQueueFull,
-                "too many logins at once; try again in a moment",
+                "the server is busy with other logins; try again in a moment",
             )
             .with_retry_after(after),
             Error::TooManyAttempts(after) => Self::new(
                 Code::ResourceExhausted,
                 R::TooManyAttempts,
-                "too many attempts; try again later",
+                "too many attempts; wait before you try again",
             )
             .with_retry_after(after),
             Error::PasswordChangeRequired => Self::new(
                 Code::FailedPrecondition,
                 R::PasswordChangeRequired,
-                "the password was set by an administrator; log in again with a `new_password`",
+                "the password is temporary; log in again with a `new_password`",
             ),
             Error::ReauthenticationRequired => Self::new(
                 Code::Unauthenticated,
@@ -101,42 +101,40 @@ impl From<Error> for ErrorReply {
                 R::CurrentPasswordWrong,
                 "the current password is wrong",
             ),
-            Error::SessionNotFound => Self::new(Code::NotFound, R::SessionNotFound, "there is no such session"),
+            Error::SessionNotFound => Self::new(
+                Code::NotFound,
+                R::SessionNotFound,
+                "the user has no session with this id",
+            ),
             Error::LastAdmin => Self::new(
                 Code::FailedPrecondition,
                 R::LastAdmin,
-                "this would leave no active superuser",
+                "this is the last active administrator with the role superuser; give the role to another user first",
             ),
             Error::SuperuserRequired => Self::new(
                 Code::PermissionDenied,
                 R::SuperuserRequired,
-                "only a superuser may do this",
+                "only a user with the role superuser can do this",
             ),
-            Error::ResourceNotFound => Self::new(Code::NotFound, R::ResourceNotFound, "there is no such resource"),
-            Error::ActionNotFound => Self::new(Code::NotFound, R::ActionNotFound, "there is no such action"),
-            Error::PermissionNotFound(name) => Self::new(
-                Code::NotFound,
-                R::PermissionNotFound,
-                format!("there is no permission {name}"),
-            )
-            .with_resource("permission", name),
-            Error::RoleNotFound(name) => Self::new(Code::NotFound, R::RoleNotFound, format!("there is no role {name}"))
-                .with_resource("role", name),
+            Error::ResourceNotFound(name) => not_found(R::ResourceNotFound, "resource", name),
+            Error::ActionNotFound(name) => not_found(R::ActionNotFound, "action", name),
+            Error::PermissionNotFound(name) => not_found(R::PermissionNotFound, "permission", name),
+            Error::RoleNotFound(name) => not_found(R::RoleNotFound, "role", name),
             Error::Reserved(text) => Self::new(Code::FailedPrecondition, R::Reserved, text),
             Error::InUse => Self::new(
                 Code::FailedPrecondition,
                 R::InUse,
-                "somebody has it; with force it is taken from them",
+                "users or roles still hold it; set `force` to delete it and take it from all of them",
             ),
             Error::ServiceAccountNotFound => Self::new(
                 Code::NotFound,
                 R::ServiceAccountNotFound,
-                "there is no such service account",
+                "no service account has this `client_id`",
             ),
             Error::ServiceAccountAlreadyExists => Self::new(
                 Code::AlreadyExists,
                 R::ServiceAccountAlreadyExists,
-                "the `client_id` is taken",
+                "another service account already has this `client_id`",
             ),
             Error::ClientCredentialsInvalid => Self::new(
                 Code::Unauthenticated,
@@ -144,7 +142,7 @@ impl From<Error> for ErrorReply {
                 "the `client_id` or the `client_secret` is wrong",
             ),
             Error::SigningKeyNotFound => {
-                Self::new(Code::NotFound, R::SigningKeyNotFound, "there is no such signing key")
+                Self::new(Code::NotFound, R::SigningKeyNotFound, "no signing key has this `kid`")
             }
             Error::GrantExceedsOwn(permissions) => {
                 // Error details travel in headers, which have a limit.
@@ -153,28 +151,28 @@ impl From<Error> for ErrorReply {
                 names.truncate(MAX_NAMED);
                 names.extend((more > 0).then(|| format!("and {more} more")));
                 let names = names.join(", ");
-                let message = format!("you do not hold what this gives, takes away or acts on: {names}");
+                let message = format!("this call involves permissions that you do not hold: {names}");
                 Self::new(Code::PermissionDenied, R::GrantExceedsOwn, message).with_metadata("permissions", names)
             }
             Error::NameTaken(fields) => {
                 let names: Vec<&str> = fields.iter().map(|taken| taken.field.as_ref()).collect();
-                let message = format!("taken already: {}", names.join(", "));
+                let message = format!("already taken: {}", names.join(", "));
                 Self::new(Code::AlreadyExists, R::NameTaken, message).with_fields(fields)
             }
             Error::ResourceOwned(resource) => {
-                let message = format!("the resource {resource} belongs to another service, or to the administrators");
+                let message = format!("the resource {resource} belongs to another service or to the administrators");
                 Self::new(Code::PermissionDenied, R::ResourceOwned, message).with_metadata("resource", resource)
             }
             Error::TooManyFeedStreams => Self::new(
                 Code::ResourceExhausted,
                 R::TooManyFeedStreams,
-                "this account has too many streams of the access feed open; close one, or raise --max-feed-streams-per-account",
+                "this account has too many access feed streams open; close one, or raise --max-feed-streams-per-account",
             )
             .with_retry_about(FEED_RETRY),
             Error::FeedBegunAnew => Self::new(
                 Code::Unavailable,
                 R::FeedBegunAnew,
-                "the access feed has begun anew; ask again",
+                "the access feed has a new epoch; call Watch again",
             )
             .with_retry_after(Duration::ZERO),
             Error::Refused(error) => match Caller::Refused(error).principal() {
@@ -184,11 +182,16 @@ impl From<Error> for ErrorReply {
             Error::OwnAccount => Self::new(
                 Code::FailedPrecondition,
                 R::OwnAccount,
-                "this is your own account; use AccountService, which asks for your password",
+                "this is your own account; use AccountService instead, which asks for your password",
             ),
-            Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "there is no such user"),
+            Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "no user has this id"),
         }
     }
+}
+
+/// The reply to a caller who names an object that does not exist.
+fn not_found(reason: ErrorReason, kind: &'static str, name: String) -> ErrorReply {
+    ErrorReply::new(Code::NotFound, reason, format!("there is no {kind} {name}")).with_resource(kind, name)
 }
 
 impl From<Error> for Status {

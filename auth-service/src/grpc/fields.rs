@@ -62,7 +62,7 @@ pub(super) fn code_names(fields: &mut Fields, field: &'static str, texts: &[Stri
 fn is_too_many(fields: &mut Fields, field: &'static str, count: usize) -> bool {
     let is_too_many = count > MAX_VALUES;
     if is_too_many {
-        fields.reject(field, format!("must be at most {MAX_VALUES}"));
+        fields.reject(field, format!("must have at most {MAX_VALUES} elements"));
     }
     is_too_many
 }
@@ -76,7 +76,7 @@ pub(super) fn distinct(fields: &mut Fields, field: &'static str, mut texts: Vec<
     texts.sort();
     texts.dedup();
     if texts.len() > max {
-        fields.reject(field, format!("must be at most {max}"));
+        fields.reject(field, format!("must have at most {max} elements"));
         texts.clear();
     }
     texts
@@ -127,7 +127,7 @@ pub(super) fn update_mask<'a>(
         }
         let Some((name, _)) = changeable.iter().find(|(name, _)| name == path) else {
             let names: Vec<&str> = changeable.iter().map(|(name, _)| *name).collect();
-            fields.reject("update_mask", format!("must hold only {}", names.join(", ")));
+            fields.reject("update_mask", format!("can only contain {}", names.join(", ")));
             break;
         };
         changing.push(*name);

@@ -31,7 +31,7 @@ pub(super) fn replacing(
     let names = ["new_password", "new_password_confirmation"];
     let password = confirmed(fields, rules, names, [text, confirmation])?;
     if present.is_some_and(|present| present.is(&password)) {
-        fields.reject("new_password", "must differ from the present password");
+        fields.reject("new_password", "must differ from the current password");
         return None;
     }
     Some(password)

@@ -65,7 +65,7 @@ pub(super) fn decision_message(decision: &Decision, permission: &PermissionName)
             Reason::Superuser,
             ReservedRole::Superuser.code_name().to_owned(),
             permission.to_string(),
-            format!("allowed {permission}: a superuser holds everything"),
+            format!("allowed {permission}: the user is a superuser"),
         ),
         Decision::Role { role, via } => (
             Reason::Role,
@@ -83,25 +83,25 @@ pub(super) fn decision_message(decision: &Decision, permission: &PermissionName)
             Reason::NotGranted,
             none(),
             none(),
-            format!("denied {permission}: no role of the user holds it, and it is not granted directly"),
+            format!("denied {permission}: no role and no direct grant of the user gives it"),
         ),
         Decision::PermissionUnknown => (
             Reason::PermissionUnknown,
             none(),
             none(),
-            format!("denied {permission}: there is no such permission"),
+            format!("denied {permission}: the permission does not exist"),
         ),
         Decision::UserUnknown => (
             Reason::UserUnknown,
             none(),
             none(),
-            format!("denied {permission}: there is no such user"),
+            format!("denied {permission}: the user does not exist"),
         ),
         Decision::UserInactive => (
             Reason::UserInactive,
             none(),
             none(),
-            format!("denied {permission}: the user was deactivated"),
+            format!("denied {permission}: the user has been deactivated"),
         ),
     };
     proto::PermissionDecision {

@@ -149,7 +149,7 @@ pub(super) fn new_permission(
 
 pub(super) fn permissions_of_role(bad: &mut Fields, field: &'static str, names: &[String]) {
     if i64::try_from(names.len()).is_ok_and(|count| count > MAX_ROLE_PERMISSIONS) {
-        bad.reject(field, format!("must be at most {MAX_ROLE_PERMISSIONS}"));
+        bad.reject(field, format!("must have at most {MAX_ROLE_PERMISSIONS} elements"));
     } else {
         fields::permission_names(bad, field, names);
     }
@@ -163,7 +163,7 @@ pub(super) fn distinct(names: Vec<String>) -> Vec<String> {
 pub(super) fn checks(checks: &[proto::PermissionCheck]) -> Result<Vec<(UserId, PermissionName)>, InvalidFields> {
     let mut bad = Fields::new();
     if !(1..=MAX_CHECKS).contains(&checks.len()) {
-        bad.reject("checks", "must be 1 to 100");
+        bad.reject("checks", "must have 1 to 100 elements");
         return bad.finish(|| None);
     }
     let mut parsed = Vec::with_capacity(checks.len());
@@ -186,7 +186,7 @@ pub(super) fn checks(checks: &[proto::PermissionCheck]) -> Result<Vec<(UserId, P
 pub(super) fn declared(permissions: Vec<proto::DeclaredPermission>) -> Result<Vec<Declared>, InvalidFields> {
     let mut bad = Fields::new();
     if !(1..=MAX_DECLARED).contains(&permissions.len()) {
-        bad.reject("permissions", "must be 1 to 500");
+        bad.reject("permissions", "must have 1 to 500 elements");
         return bad.finish(|| None);
     }
     // Of an RPC each: several may need the same permission, and each may say who has it at first.
@@ -205,13 +205,13 @@ pub(super) fn declared(permissions: Vec<proto::DeclaredPermission>) -> Result<Ve
             }
         } else {
             let field = format!("permissions[{index}].default_roles");
-            bad.reject(field, "must be at most 100");
+            bad.reject(field, "must have at most 100 elements");
             continue;
         }
         if ReservedAction::All.is(&declared.action) {
             bad.reject(
                 format!("permissions[{index}].action"),
-                "must be one action: all stands for every one",
+                "must be a single action: all stands for every action",
             );
         }
         if declared
@@ -220,7 +220,7 @@ pub(super) fn declared(permissions: Vec<proto::DeclaredPermission>) -> Result<Ve
             .any(|role| ReservedRole::Superuser.is(role))
         {
             let field = format!("permissions[{index}].default_roles");
-            bad.reject(field, "must not name superuser, which holds everything");
+            bad.reject(field, "must not include superuser, which holds every permission");
         }
         if let (Some(resource), Some(action)) = (resource, action) {
             let permission = PermissionName { resource, action };

@@ -89,7 +89,7 @@ pub(super) async fn revoke_user_tokens(
     }))
 }
 
-/// Whose sessions, which page of them, and what the list depends on.
+/// Returns the user, the page, and the query that page tokens are bound to.
 fn listing(request: &ListUserSessionsRequest) -> Result<(UserId, PageRequest<SessionKind>, String), InvalidFields> {
     let mut fields = Fields::new();
     let user_id: Option<UserId> = fields.id("user_id", &request.user_id);

@@ -101,7 +101,7 @@ impl Transports {
             _ => Err(ErrorReply::new(
                 Code::PermissionDenied,
                 ErrorReason::OriginNotAllowed,
-                "pages of this origin do not get their refresh token in a cookie; the setting is --cookie-origins",
+                "pages of this origin cannot keep their refresh token in a cookie; the operator can allow it with --cookie-origins",
             )
             .into()),
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{Holdings, Session, TokenHoldings, User};
 
-/// Of the code names of roles and the names of permissions, none of which has it in it.
+/// Separator of names. No code name of a role and no name of a permission contains it.
 const SEPARATOR: char = ',';
 
 /// A list in one text; `None` where it is empty.

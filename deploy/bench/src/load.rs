@@ -54,7 +54,7 @@ pub(crate) struct Time {
     pub(crate) measured: Duration,
 }
 
-/// Whose processor time is meant.
+/// Processes whose processor time is measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Processors {
     pub(crate) service: Processes,
@@ -65,13 +65,13 @@ pub(crate) struct Processors {
 #[derive(Clone, Debug)]
 pub(crate) struct Slice {
     pub(crate) seconds: f64,
-    /// Of the calls that were answered OK.
+    /// Times of calls that were answered with OK.
     pub(crate) times: Times,
-    /// Of those that were not.
+    /// Times of all other calls.
     pub(crate) refusals: Times,
     pub(crate) codes: BTreeMap<String, u64>,
     pub(crate) cpu: Cpu,
-    /// Of the service, in MiB.
+    /// Memory of the service, in MiB.
     pub(crate) memory: f64,
     pub(crate) peak_memory: f64,
 }
@@ -92,7 +92,7 @@ struct Seen {
 }
 
 impl Processors {
-    /// Of this program alone, and of a database where that is a process of its own.
+    /// Measures this program alone, and the database if it is a separate process.
     pub(crate) fn own(database: Processes) -> Self {
         Self {
             service: Processes::own(),
@@ -191,24 +191,24 @@ impl Slice {
         self.good() / self.seconds
     }
 
-    /// Of each call that was answered OK.
+    /// Returns the processor time per call that was answered with OK.
     pub(crate) fn cpu_per_call(&self) -> Cpu {
         self.cpu.over(self.good().max(1.0))
     }
 
-    /// Of the times until a refusal, in milliseconds.
+    /// Returns this percentile of the times until a refusal, in milliseconds.
     pub(crate) fn refused_within(&self, share: f64) -> f64 {
         millis(self.refusals.percentile(share))
     }
 
-    /// Of the times until a good answer, in milliseconds.
+    /// Returns this percentile of the times until an OK, in milliseconds.
     pub(crate) fn percentile(&self, share: f64) -> f64 {
         millis(self.times.percentile(share))
     }
 }
 
 impl Cpu {
-    /// Of service and database.
+    /// Returns the time of service and database together.
     pub(crate) fn server(self) -> f64 {
         self.service + self.database
     }

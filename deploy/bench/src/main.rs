@@ -45,12 +45,12 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// Exit code after Ctrl-C, as of shells.
 const INTERRUPTED: u8 = 130;
 
-/// Measures auth-service and game-service. Every scenario starts them anew, on databases of their own, and says what they take beside what
-/// the same takes without them.
+/// Benchmarks of auth-service and game-service. Every scenario starts them anew, on databases of
+/// their own, and compares their cost with that of a baseline without them.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {
-    /// The databases to measure on, one after the other.
+    /// Databases to measure, one after the other.
     #[arg(
         long,
         value_delimiter = ',',
@@ -59,26 +59,27 @@ struct Cli {
         global = true
     )]
     database: Vec<Database>,
-    /// A PostgreSQL to make databases on, which are removed afterwards. By default a private one is started from the installed
-    /// binaries. To tell its processor time it has to run on this machine.
+    /// PostgreSQL server on which the databases are created and later removed. By default a private
+    /// server is started from the installed binaries. To measure its processor time, the server
+    /// must run on this machine.
     #[arg(long, value_name = "URL", global = true)]
     database_url: Option<Url>,
-    /// Seconds of each measurement [1 to 60].
+    /// Duration of each measurement, in seconds [1 to 60].
     #[arg(long, default_value_t = 3, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60), global = true)]
     duration: u64,
-    /// Connections, each with one call in hand [1 to 256].
+    /// Number of connections, each with one call in flight [1 to 256].
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), global = true)]
     connections: u16,
-    /// How often ours and the baseline are measured in turns [1 to 100].
+    /// Number of times that the service and the baseline are measured in turn [1 to 100].
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100), global = true)]
     rounds: u16,
-    /// Write everything there as JSON.
+    /// File to which all results are written as JSON.
     #[arg(long, value_name = "FILE", global = true)]
     json: Option<PathBuf>,
-    /// Draw every figure beside its goal, as SVG.
+    /// File to which a chart of all figures and their goals is written as SVG.
     #[arg(long, value_name = "FILE", global = true)]
     chart: Option<PathBuf>,
-    /// Write the figures as a short table in Markdown.
+    /// File to which the figures are written as a short Markdown table.
     #[arg(long, value_name = "FILE", global = true)]
     markdown: Option<PathBuf>,
     #[command(subcommand)]
@@ -93,82 +94,87 @@ enum Database {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
-    /// Everything but `soak`, with the defaults of each.
+    /// Run all scenarios except `soak`, each with its defaults.
     All,
-    /// An RPC without a database, against a tonic server without any layer.
+    /// Measure an RPC without a database, compared with a bare tonic server.
     Rpc,
-    /// To verify an access token, against its signature alone.
+    /// Measure the verification of an access token, compared with that of its signature alone.
     Verification,
-    /// GetMe, against its SELECT in a loop and a bare RPC.
+    /// Measure GetMe, compared with its SELECT in a loop and with a bare RPC.
     GetMe,
-    /// GetGame, against its SELECT in a loop and a bare RPC.
+    /// Measure GetGame, compared with its SELECT in a loop and with a bare RPC.
     GetGame,
-    /// The leaderboard's top, a player's rank and those around a player, against the bare RPC, and with more players.
+    /// Measure the top of the leaderboard, a rank and the neighbours of a player, compared with a
+    /// bare RPC and with more players.
     Leaderboard {
         #[command(flatten)]
         size: leaderboard::Size,
     },
-    /// Login, against raw argon2 on all cores.
+    /// Measure Login, compared with argon2 alone on all cores.
     Login,
-    /// RotateTokens, against its transaction in a loop.
+    /// Measure RotateTokens, compared with its transaction in a loop.
     Rotation,
-    /// Whole games, against their transactions in a loop.
+    /// Measure whole games, compared with their transactions in a loop.
     Moves,
-    /// GetMe, RotateTokens and MakeMove beside many logins, against the same without.
+    /// Measure GetMe, RotateTokens and MakeMove during many logins, compared with the same calls
+    /// alone.
     LoginStorm {
         #[command(flatten)]
         storm: login_storm::Storm,
     },
-    /// From the acknowledged DeactivateUser to the first refusal by each of 10 game-services.
+    /// Measure the time from the response of DeactivateUser until each of 10 game-services refuses
+    /// the user.
     Revocation {
         #[command(flatten)]
         repeats: refusal::Repeats,
     },
-    /// From the acknowledged SetRolePermissions to the first refusal by game-service of a token that is already out.
+    /// Measure the time from the response of SetRolePermissions until game-service refuses an
+    /// existing token.
     RoleChange {
         #[command(flatten)]
         repeats: refusal::Repeats,
     },
-    /// Ten times as many callers as there are places, against the peak without them.
+    /// Measure ten times as many callers as there are places, compared with the peak without them.
     Overload,
-    /// What many revocations take in many verifiers.
+    /// Measure the cost of many revocations in many verifiers.
     Feed {
         #[command(flatten)]
         amount: feed::Amount,
     },
-    /// What idle clients take.
+    /// Measure the cost of idle clients.
     Connections {
         #[command(flatten)]
         clients: connections::Clients,
     },
-    /// Memory, and reads, beside calls whose message never arrives completely.
+    /// Measure memory and reads during calls whose message never arrives completely.
     Unfinished {
         #[command(flatten)]
         attack: unfinished::Attack,
     },
-    /// How soon it serves, how much memory it takes at rest, how large it is.
+    /// Measure start time, memory at rest and size.
     Footprint,
-    /// Whether the time of a failed login tells that a user exists.
+    /// Measure whether the duration of a failed login reveals that a user exists.
     Enumeration {
         #[command(flatten)]
         samples: enumeration::Samples,
     },
-    /// Correct logins beside many guessers from one IPv6 network.
+    /// Measure successful logins while many clients in one IPv6 network guess passwords.
     Guessing {
         #[command(flatten)]
         attack: guessing::Attack,
     },
-    /// GetMe beside calls that are refused as invalid, against the same without.
+    /// Measure GetMe during a flood of invalid calls, compared with GetMe alone.
     InvalidFlood,
-    /// An hour of mixed calls at a steady rate: memory, descriptors and response times from minute to minute.
+    /// Run mixed calls at a steady rate for an hour, and record memory, descriptors and response
+    /// times per minute.
     Soak {
         #[command(flatten)]
         length: soak::Length,
     },
-    /// The baseline of an RPC: for this program's own use.
+    /// Serve the baseline of an RPC (for internal use).
     #[command(hide = true)]
     BareServer { listen: SocketAddr, answers: PathBuf },
-    /// Many that follow the feed: for this program's own use.
+    /// Run many followers of the access feed (for internal use).
     #[command(hide = true)]
     Verifiers {
         auth: String,

@@ -1,27 +1,30 @@
 //! The OpenAPI document: everything that a client outside may call.
 
+use std::collections::BTreeSet;
+
 use prost_reflect::{DescriptorPool, ServiceDescriptor};
 use serde_json::{Map, Value, json};
 
 use crate::{
     Api,
     comments::comment,
+    errors, examples,
     names::{BEARER, COOKIE, ERROR, TRANSPORT},
-    operation::{ensure_known, operation, path},
+    operation::{ensure_known, operation, operation_id, path},
     schema::Schemas,
 };
 
 const ABOUT: &str = "\
-Identity and a game backend: the REST side of two gRPC services, as the gateway serves it.
+Users, roles and sessions, and a game backend: the REST interface of two gRPC services, as the gateway serves it.
 
-**Log in, then call.** `POST /v1/auth/register` or `POST /v1/auth/login` answers with an access token, good for half an hour, and a refresh token, which \
-`POST /v1/auth/rotate` replaces. Every other call brings `authorization: Bearer <access token>`.
+**Log in first.** `POST /v1/auth/register` and `POST /v1/auth/login` return an access token and a refresh token. By default the access token is valid for 30 minutes; \
+`POST /v1/auth/rotate` exchanges the refresh token for new tokens. Send `authorization: Bearer <access token>` with all other calls.
 
-**JSON** is proto3's: names in lowerCamelCase (snake_case, as the texts here write them, is taken too; errors have the former), 64-bit numbers as strings, times as RFC 3339, \
-enums by name. Every field is in the answer, also where it is zero or empty. A field of a body that its schema lacks is ignored, not refused.
+**JSON** follows the proto3 mapping: field names are in lowerCamelCase, 64-bit integers are strings, times are in RFC 3339 format, and enum values are given by name. \
+Requests may also use snake_case field names, as the descriptions here do. Responses contain all fields, even if they are zero or empty. Unknown fields in a request are ignored.
 
-**Errors** are a `google.rpc.Status`: `code` is the number of the gRPC code, `message` is for people, and `details` holds an `ErrorInfo` with a stable `reason`, a \
-`BadRequest` that names every bad field, and a `RetryInfo` where trying again helps, which the header `retry-after` repeats in seconds. A 401 has `www-authenticate`. The header `x-request-id` of every answer is what to quote.
+**Errors** are a `google.rpc.Status`. `code` is the number of the gRPC code, and `message` is an explanation for developers. Programs should go by `details`: an `ErrorInfo` with a stable `reason`, \
+a `BadRequest` that lists all invalid fields, and a `RetryInfo` if it makes sense to try again (also in the header `retry-after`, in seconds). A 401 response has the header `www-authenticate`. Every response has the header `x-request-id`; quote it in bug reports.
 
 | HTTP | gRPC |
 |---|---|
@@ -29,7 +32,7 @@ enums by name. Every field is in the answer, also where it is zero or empty. A f
 | 401 | UNAUTHENTICATED |
 | 403 | PERMISSION_DENIED |
 | 404 | NOT_FOUND |
-| 405 | UNIMPLEMENTED: the path has other methods, which the header `allow` lists |
+| 405 | UNIMPLEMENTED: the path exists with other methods, which the header `allow` lists |
 | 409 | ABORTED, ALREADY_EXISTS |
 | 429 | RESOURCE_EXHAUSTED |
 | 500 | INTERNAL |
@@ -37,9 +40,9 @@ enums by name. Every field is in the answer, also where it is zero or empty. A f
 | 503 | UNAVAILABLE |
 | 504 | DEADLINE_EXCEEDED |
 
-**Pages in a browser** send `x-token-transport: cookie` and never see their refresh token.";
+**Web pages** send `x-token-transport: cookie`, so that the refresh token stays in an HttpOnly cookie that scripts cannot read.";
 
-/// What a newcomer calls first comes first; the rest in the order of the protos.
+/// Services that a newcomer calls first. The others follow in the order of the protos.
 const FIRST: [&str; 5] = [
     "AuthService",
     "AccountService",
@@ -62,12 +65,14 @@ pub(crate) fn document(api: &Api) -> Result<Value, String> {
     let mut schemas = Schemas::default();
     let mut tags = Vec::new();
     let mut paths: Map<String, Value> = Map::new();
+    let mut operations = BTreeSet::new();
     for service in services(pool) {
         let mut is_outside = false;
         for rpc in api.rpcs(&service)? {
             for rule in &rpc.http {
                 is_outside = true;
-                let operation = operation(api, &rpc, rule, &mut schemas);
+                let operation = operation(api, &rpc, rule, &mut schemas)?;
+                operations.insert(operation_id(&rpc, rule));
                 let item = paths.entry(path(&rpc, rule)).or_insert_with(|| json!({}));
                 item[rule.method] = operation;
             }
@@ -77,14 +82,10 @@ pub(crate) fn document(api: &Api) -> Result<Value, String> {
             tags.push(json!({"name": service.name(), "description": text}));
         }
     }
-    let status = pool
-        .get_message_by_name("google.rpc.Status")
-        .ok_or("no google.rpc.Status")?;
-    let status = schemas.message(&status);
-    for detail in ["ErrorInfo", "BadRequest", "RetryInfo", "ResourceInfo", "RequestInfo"] {
-        let name = format!("google.rpc.{detail}");
-        schemas.message(&pool.get_message_by_name(&name).ok_or_else(|| format!("no {name}"))?);
+    if let Some((name, _)) = examples::INCLUDED.iter().find(|(name, _)| !operations.contains(*name)) {
+        return Err(format!("there is no operation {name}"));
     }
+    let status = errors::schema(pool, &mut schemas)?;
     Ok(json!({
         "openapi": "3.1.0",
         "info": {
@@ -100,31 +101,31 @@ pub(crate) fn document(api: &Api) -> Result<Value, String> {
             "schemas": schemas.into_components(),
             "responses": {
                 ERROR: {
-                    "description": "What went wrong.",
+                    "description": "An error.",
                     "headers": {
-                        "x-request-id": {"description": "Quote it when you report the error.", "schema": {"type": "string"}},
-                        "retry-after": {"description": "Seconds to wait, where `details` has a `RetryInfo`.", "schema": {"type": "integer"}},
-                        "www-authenticate": {"description": "The challenge of a 401 (RFC 6750).", "schema": {"type": "string"}},
-                        "allow": {"description": "The methods of the path, with a 405.", "schema": {"type": "string"}},
+                        "x-request-id": {"description": "Id of the request, to be quoted in a bug report.", "schema": {"type": "string"}},
+                        "retry-after": {"description": "Seconds to wait before trying again. Sent if `details` contains a `RetryInfo`.", "schema": {"type": "integer"}},
+                        "www-authenticate": {"description": "Challenge of a 401 response (RFC 6750).", "schema": {"type": "string"}},
+                        "allow": {"description": "Methods of the path. Sent with a 405 response.", "schema": {"type": "string"}},
                     },
-                    "content": {"application/json": {"schema": status}},
+                    "content": {"application/json": {"schema": status, "example": errors::example()}},
                 },
             },
             "parameters": {
                 TRANSPORT: {
                     "name": TRANSPORT,
                     "in": "header",
-                    "description": "For a page in a browser: the refresh token travels in an HttpOnly cookie, not in the JSON. The page's `origin` must be an allowed one.",
+                    "description": "For web pages: the refresh token travels in an HttpOnly cookie instead of the JSON body. The server must allow the page's `origin`.",
                     "schema": {"type": "string", "enum": ["cookie"]},
                 },
             },
             "securitySchemes": {
-                BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "`accessToken` of a login or a registration."},
+                BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "The `accessToken` of a login or registration."},
                 COOKIE: {
                     "type": "apiKey",
                     "in": "cookie",
                     "name": "__Host-refresh_token",
-                    "description": "Set by a login or a registration with `x-token-transport: cookie`. Counts with that header alone. Over plain HTTP, for development, it is called `refresh_token`.",
+                    "description": "Set by a login or registration with the header `x-token-transport: cookie`. Ignored without this header. Over plain HTTP, for development only, the cookie is called `refresh_token`.",
                 },
             },
         },

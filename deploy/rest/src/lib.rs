@@ -1,11 +1,13 @@
-//! REST over the gRPC services: everything that the gateway and its clients know of it, made of the protos.
+//! Generates from the protos what the REST gateway and its clients need.
 //!
-//! An RPC with a `google.api.http` rule can be called from outside, one without cannot. `proto/openapi.json` describes the former for
-//! people and tools; `deploy/envoy/api.binpb` tells Envoy how JSON becomes messages. Both are committed, so that nobody who starts
-//! a gateway needs this crate, and a test says when they are behind the protos.
+//! An RPC with a `google.api.http` rule can be called over REST. `proto/openapi.json` describes these RPCs to people and
+//! tools; `deploy/envoy/api.binpb` tells Envoy how to convert JSON to messages. Both files are committed, so that a gateway
+//! starts without this crate, and a test fails if they do not match the protos.
 
 mod comments;
 mod document;
+mod errors;
+mod examples;
 mod names;
 mod operation;
 mod rpc;
@@ -22,28 +24,32 @@ use protox::Compiler;
 
 pub use self::rpc::{HttpRule, Rpc};
 
-/// The messages of errors: no RPC names them, and every one can answer with them.
-const ERRORS: [&str; 2] = ["google/rpc/error_details.proto", "google/rpc/status.proto"];
+/// Messages of errors, which no RPC mentions but every RPC can return.
+const ERRORS: [&str; 3] = [
+    "authz/v1/error_reason.proto",
+    "google/rpc/error_details.proto",
+    "google/rpc/status.proto",
+];
 
-/// A file that is made of the protos.
+/// A file that is generated from the protos.
 #[derive(Debug)]
 pub struct GeneratedFile {
-    /// Where it is committed.
+    /// Path under which it is committed.
     pub path: PathBuf,
-    /// What it has to hold.
+    /// Expected content.
     pub content: Vec<u8>,
 }
 
-/// The protos, and what is declared in them.
+/// The protos and their policies.
 struct Api {
-    /// With their comments.
+    /// Descriptors with comments.
     pool: DescriptorPool,
     policies: Policies,
-    /// Without.
+    /// Encoded descriptors without comments.
     encoded: Vec<u8>,
 }
 
-/// What is committed.
+/// Returns the files with their expected content.
 pub fn files() -> Result<[GeneratedFile; 2], Box<dyn Error>> {
     let api = Api::compile()?;
     let mut openapi = serde_json::to_vec_pretty(&document::document(&api)?)?;
@@ -60,7 +66,7 @@ pub fn files() -> Result<[GeneratedFile; 2], Box<dyn Error>> {
     ])
 }
 
-/// Every RPC of every service, in the order of the protos.
+/// Returns all RPCs of all services, in the order of the protos.
 pub fn rpcs() -> Result<Vec<Rpc>, Box<dyn Error>> {
     let api = Api::compile()?;
     let mut rpcs = Vec::new();
@@ -70,7 +76,7 @@ pub fn rpcs() -> Result<Vec<Rpc>, Box<dyn Error>> {
     Ok(rpcs)
 }
 
-/// The top of the workspace.
+/// Root folder of the workspace.
 pub fn root() -> PathBuf {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_folder.ancestors().nth(2).unwrap_or(crate_folder).to_owned()

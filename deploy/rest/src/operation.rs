@@ -7,29 +7,30 @@ use serde_json::{Map, Value, json};
 use crate::{
     Api,
     comments::{comment, summary},
+    examples,
     names::{BEARER, COOKIE, ERROR, TRANSPORT},
     rpc::{HttpRule, Rpc},
-    schema::{Schemas, is_secret},
+    schema::{Behavior, Schemas, is_secret},
 };
 
-/// RPCs whose refresh token may travel in a cookie: those that answer with one.
+/// RPCs that set the cookie: their response contains a refresh token.
 const GIVES_COOKIE: [&str; 4] = [
     "auth.v1.AuthService.Register",
     "auth.v1.AuthService.Login",
     "auth.v1.AuthService.RotateTokens",
     "auth.v1.AccountService.ChangePassword",
 ];
-/// Those that go by one.
+/// RPCs that read the cookie.
 const TAKES_COOKIE: [&str; 4] = [
     "auth.v1.AuthService.RefreshAccessToken",
     "auth.v1.AuthService.RotateTokens",
     "auth.v1.AuthService.Logout",
     "auth.v1.AuthService.RevokeToken",
 ];
-/// Those that take it away.
+/// RPCs that delete the cookie.
 const CLEARS_COOKIE: [&str; 2] = ["auth.v1.AuthService.RevokeAllTokens", "auth.v1.AccountService.DeleteMe"];
 
-/// An RPC that is named above and is not there has another name by now.
+/// Fails if a list above names an RPC that does not exist, as after a renaming.
 pub(crate) fn ensure_known(pool: &DescriptorPool) -> Result<(), String> {
     let known = |name: &str| {
         let methods = pool
@@ -55,7 +56,7 @@ pub(crate) fn path(rpc: &Rpc, rule: &HttpRule) -> String {
 }
 
 /// The operation.
-pub(crate) fn operation(api: &Api, rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Value {
+pub(crate) fn operation(api: &Api, rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Result<Value, String> {
     let method = &rpc.method;
     let service = method.parent_service();
     let text = comment(&service.parent_file(), method.path());
@@ -67,28 +68,35 @@ pub(crate) fn operation(api: &Api, rpc: &Rpc, rule: &HttpRule, schemas: &mut Sch
     set("description", json!(description(api, rpc, &text)));
     set("operationId", json!(operation_id(rpc, rule)));
     set("security", security(rpc));
-    let parameters = parameters(rpc, rule, schemas);
+    let parameters = parameters(rpc, rule, schemas)?;
     if !parameters.is_empty() {
         set("parameters", parameters.into());
     }
-    if let Some(schema) = body(&method.input(), rule, schemas) {
+    if let Some((schema, example)) = body(rpc, rule, schemas)? {
         set(
             "requestBody",
-            json!({"required": true, "content": {"application/json": {"schema": schema}}}),
+            json!({"required": true, "content": {"application/json": {"schema": schema, "example": example}}}),
         );
     }
     let answer = schemas.message(&method.output());
-    let of_answer = summary(&comment(&method.output().parent_file(), method.output().path()));
+    let example = examples::response(&method.output())?;
     let success = if method.is_server_streaming() {
         json!({
-            "description": format!("{of_answer}. One server-sent event for each, whose `data` is the JSON of a message; the answer ends when the stream does."),
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "x-event-data": answer}},
+            "description": "Success. The `data` of each server-sent event is a message as JSON, as in `x-event-data`.",
+            "content": {"text/event-stream": {
+                "schema": {"type": "string"},
+                "x-event-data": answer,
+                "example": format!("data: {example}\n\n"),
+            }},
         })
     } else {
-        let mut success = json!({"description": of_answer, "content": {"application/json": {"schema": answer}}});
+        let mut success = json!({
+            "description": "Success.",
+            "content": {"application/json": {"schema": answer, "example": example}},
+        });
         if GIVES_COOKIE.contains(&method.full_name()) {
             success["headers"] = json!({"set-cookie": {
-                "description": format!("With `{TRANSPORT}: cookie`, the refresh token."),
+                "description": format!("The refresh token, if the request has the header `{TRANSPORT}: cookie`."),
                 "schema": {"type": "string"},
             }});
         }
@@ -98,11 +106,11 @@ pub(crate) fn operation(api: &Api, rpc: &Rpc, rule: &HttpRule, schemas: &mut Sch
         "responses",
         json!({"200": success, "default": {"$ref": format!("#/components/responses/{ERROR}")}}),
     );
-    operation.into()
+    Ok(operation.into())
 }
 
 /// Service and method, and for an additional binding also its verb, such as `AccountService_UpdateMe_update`.
-fn operation_id(rpc: &Rpc, rule: &HttpRule) -> String {
+pub(crate) fn operation_id(rpc: &Rpc, rule: &HttpRule) -> String {
     let id = format!("{}_{}", rpc.method.parent_service().name(), rpc.method.name());
     let is_usual = rpc.http.first().is_some_and(|usual| usual.path == rule.path);
     match rule.path.rsplit_once(':') {
@@ -113,9 +121,9 @@ fn operation_id(rpc: &Rpc, rule: &HttpRule) -> String {
 
 fn description(api: &Api, rpc: &Rpc, text: &str) -> String {
     let who = match &rpc.policy {
-        Policy::Public => "Anybody may call this.".to_owned(),
+        Policy::Public => "Needs no access token.".to_owned(),
         Policy::Authenticated => "Needs an access token.".to_owned(),
-        Policy::Missing => "Nobody may call this.".to_owned(),
+        Policy::Missing => "Refused to every caller.".to_owned(),
         Policy::Permission(permission) => {
             let grants = api.policies.default_grants();
             let mut roles: Vec<&str> = grants
@@ -126,9 +134,9 @@ fn description(api: &Api, rpc: &Rpc, text: &str) -> String {
             roles.dedup();
             match roles[..] {
                 [] => format!("Needs the permission `{permission}`."),
-                [role] => format!("Needs the permission `{permission}`, which the role `{role}` has from the start."),
+                [role] => format!("Needs the permission `{permission}`, which the role `{role}` has by default."),
                 _ => format!(
-                    "Needs the permission `{permission}`, which the roles `{}` have from the start.",
+                    "Needs the permission `{permission}`, which the roles `{}` have by default.",
                     roles.join("`, `")
                 ),
             }
@@ -136,7 +144,7 @@ fn description(api: &Api, rpc: &Rpc, text: &str) -> String {
     };
     let grpc = rpc.grpc_path();
     let audience = if api.policies.wants_exact_audience(&grpc) {
-        " The access token has to be for `auth-service` alone: ask for it with `audience`."
+        " A deployment can require an access token for `auth-service` alone: log in or refresh with this `audience`."
     } else {
         ""
     };
@@ -158,18 +166,19 @@ fn security(rpc: &Rpc) -> Value {
     schemes.into()
 }
 
-fn parameters(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Vec<Value> {
+fn parameters(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Result<Vec<Value>, String> {
     let input = rpc.method.input();
     let in_path = rule.path_fields();
-    let mut parameters: Vec<Value> = in_path
-        .iter()
-        .map(|name| {
-            let fields = resolve(&input, name);
-            let mut parameter = parameter("path", &label(&fields), &fields, schemas);
-            parameter["required"] = json!(true);
-            parameter
-        })
-        .collect();
+    let mut parameters = Vec::new();
+    for name in &in_path {
+        let fields = resolve(&input, name);
+        let mut parameter = parameter("path", &label(&fields), &fields, schemas);
+        parameter["required"] = json!(true);
+        if let Some(field) = fields.last() {
+            parameter["example"] = examples::field(field)?;
+        }
+        parameters.push(parameter);
+    }
     if rule.body != "*" {
         // URLs end up in logs and browser histories, so they must not contain secrets.
         let queried = input
@@ -177,14 +186,18 @@ fn parameters(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Vec<Value> {
             .filter(|field| field.name() != rule.body && !in_path.contains(&field.name()) && !is_secret(field));
         for field in queried {
             let fields = [field];
-            parameters.push(parameter("query", &label(&fields), &fields, schemas));
+            let mut parameter = parameter("query", &label(&fields), &fields, schemas);
+            if Behavior::Required.is_of(&fields[0]) {
+                parameter["required"] = json!(true);
+            }
+            parameters.push(parameter);
         }
     }
     let name = rpc.method.full_name();
     if GIVES_COOKIE.contains(&name) || TAKES_COOKIE.contains(&name) || CLEARS_COOKIE.contains(&name) {
         parameters.push(json!({"$ref": format!("#/components/parameters/{TRANSPORT}")}));
     }
-    parameters
+    Ok(parameters)
 }
 
 fn parameter(place: &str, name: &str, fields: &[FieldDescriptor], schemas: &mut Schemas) -> Value {
@@ -199,19 +212,30 @@ fn parameter(place: &str, name: &str, fields: &[FieldDescriptor], schemas: &mut 
     parameter
 }
 
-fn body(input: &MessageDescriptor, rule: &HttpRule, schemas: &mut Schemas) -> Option<Value> {
-    match rule.body.as_str() {
-        "" => None,
-        "*" => {
-            let in_path = rule.path_fields();
-            Some(if in_path.is_empty() {
-                schemas.message(input)
-            } else {
-                schemas.object(input, &in_path)
-            })
+/// The schema of the body and its example.
+fn body(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Result<Option<(Value, Value)>, String> {
+    let input = rpc.method.input();
+    let in_path = rule.path_fields();
+    let operation = operation_id(rpc, rule);
+    let (message, without) = match rule.body.as_str() {
+        "" => return Ok(None),
+        "*" => (input, in_path),
+        name => {
+            let field = input.get_field_by_name(name);
+            let Some(Kind::Message(message)) = field.map(|field| field.kind()) else {
+                return Err(format!("{operation}: the body is no message"));
+            };
+            let prefix = format!("{name}.");
+            let without = in_path.iter().filter_map(|path| path.strip_prefix(&prefix));
+            (message, without.collect())
         }
-        name => Some(schemas.field(&input.get_field_by_name(name)?)),
-    }
+    };
+    let schema = if without.is_empty() {
+        schemas.message(&message)
+    } else {
+        schemas.object(&message, &without)
+    };
+    Ok(Some((schema, examples::request(&operation, &message, &without)?)))
 }
 
 /// The fields on the way to `role.code_name`.
@@ -230,8 +254,8 @@ fn resolve(message: &MessageDescriptor, path: &str) -> Vec<FieldDescriptor> {
     fields
 }
 
-/// What a path or a query calls the field. `role.code_name` is `codeName`, as where the role is read: two templates that differ in their names
-/// alone are the same path.
+/// Name of the field in a path or query. `role.code_name` is `codeName`, as in the path that reads a role: two
+/// templates that differ only in their names are the same path.
 fn label(fields: &[FieldDescriptor]) -> String {
     fields
         .last()

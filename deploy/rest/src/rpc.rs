@@ -1,4 +1,4 @@
-//! What the options of an RPC say: how HTTP reaches it, and who may call it.
+//! Options of an RPC: its HTTP routes and its access policy.
 
 use access::policy::{Policies, Policy};
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
@@ -9,11 +9,11 @@ const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 /// An RPC.
 #[derive(Clone, Debug)]
 pub struct Rpc {
-    /// What the protos say of it.
+    /// Descriptor in the protos.
     pub method: MethodDescriptor,
     /// HTTP routes to it, the primary one first. Empty if outside clients may not call it.
     pub http: Vec<HttpRule>,
-    /// Who may call it.
+    /// Access policy.
     pub(crate) policy: Policy,
 }
 

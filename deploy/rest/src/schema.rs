@@ -7,6 +7,27 @@ use serde_json::{Map, Value, json};
 
 use crate::comments::comment;
 
+/// How a client treats a field (`google.api.field_behavior`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behavior {
+    Required = 2,
+    OutputOnly = 3,
+}
+
+impl Behavior {
+    /// Whether the field is annotated with it.
+    pub(crate) fn is_of(self, field: &FieldDescriptor) -> bool {
+        let extension = field
+            .parent_pool()
+            .get_extension_by_name("google.api.field_behavior")
+            .expect("the protos import it");
+        let options = field.options();
+        let values = options.get_extension(&extension);
+        let mut values = values.as_list().unwrap_or_default().iter();
+        values.any(|value| value.as_enum_number() == Some(self as i32))
+    }
+}
+
 /// The schemas that something refers to, by the full name of the message or enum.
 #[derive(Debug, Default)]
 pub(crate) struct Schemas(BTreeMap<String, Value>);
@@ -29,15 +50,20 @@ impl Schemas {
 
     /// The schema of a message without some of its fields.
     pub(crate) fn object(&mut self, message: &MessageDescriptor, without: &[&str]) -> Value {
-        let fields = message.fields().filter(|field| !without.contains(&field.name()));
-        let properties: Map<_, _> = fields
+        let fields = || message.fields().filter(|field| !without.contains(&field.name()));
+        let properties: Map<_, _> = fields()
             .map(|field| (field.json_name().to_owned(), self.field(&field)))
             .collect();
+        let required = fields().filter(|field| Behavior::Required.is_of(field));
+        let required: Vec<_> = required.map(|field| field.json_name().to_owned()).collect();
         let mut schema = Map::new();
         schema.insert("type".to_owned(), json!("object"));
         describe(&mut schema, &comment(&message.parent_file(), message.path()));
         if !properties.is_empty() {
             schema.insert("properties".to_owned(), properties.into());
+        }
+        if !required.is_empty() {
+            schema.insert("required".to_owned(), required.into());
         }
         schema.into()
     }
@@ -58,8 +84,17 @@ impl Schemas {
         if is_secret(field) {
             object.insert("format".to_owned(), json!("password"));
         }
+        if Behavior::OutputOnly.is_of(field) {
+            object.insert("readOnly".to_owned(), json!(true));
+        }
         describe(object, &comment(&field.parent_message().parent_file(), field.path()));
         schema
+    }
+
+    /// Adds a schema that is not made of a message of the protos.
+    pub(crate) fn insert(&mut self, name: &str, schema: Value) -> Value {
+        self.0.insert(name.to_owned(), schema);
+        reference(name)
     }
 
     /// All of them.
@@ -87,20 +122,27 @@ impl Schemas {
     fn enumeration(&mut self, values: &EnumDescriptor) -> Value {
         let name = values.full_name();
         if !self.0.contains_key(name) {
-            let file = values.parent_file();
-            let mut lines = vec![comment(&file, values.path())];
-            lines.extend(values.values().map(|value| {
-                let meaning = comment(&file, value.path()).replace('\n', " ");
-                let separator = if meaning.is_empty() { "" } else { ": " };
-                format!("- `{}`{separator}{meaning}", value.name())
-            }));
-            let text = lines.join("\n");
-            let names: Vec<_> = values.values().map(|value| value.name().to_owned()).collect();
-            let schema = json!({"type": "string", "description": text, "enum": names});
+            let schema = enumeration(values, |name| Some(name.to_owned()));
             self.0.insert(name.to_owned(), schema);
         }
         reference(name)
     }
+}
+
+/// The schema of an enum. `label` is what its values are called, or `None` to leave one out.
+pub(crate) fn enumeration(values: &EnumDescriptor, label: impl Fn(&str) -> Option<String>) -> Value {
+    let file = values.parent_file();
+    let mut lines = vec![comment(&file, values.path()), String::new()];
+    let mut names = Vec::new();
+    for value in values.values() {
+        let Some(name) = label(value.name()) else {
+            continue;
+        };
+        let meaning = comment(&file, value.path()).replace('\n', " ");
+        lines.push(format!("- `{name}`: {meaning}"));
+        names.push(name);
+    }
+    json!({"type": "string", "description": lines.join("\n"), "enum": names})
 }
 
 /// Whether the field is marked `debug_redact`.
@@ -126,7 +168,7 @@ fn well_known(name: &str) -> Option<Value> {
     Some(match name {
         "google.protobuf.Timestamp" => json!({"type": "string", "format": "date-time"}),
         "google.protobuf.Duration" => json!({"type": "string", "pattern": r"^-?\d+(\.\d+)?s$"}),
-        "google.protobuf.FieldMask" => json!({"type": "string", "examples": ["firstName,lastName"]}),
+        "google.protobuf.FieldMask" => json!({"type": "string"}),
         "google.protobuf.Any" => json!({
             "type": "object",
             "properties": {"@type": {"type": "string", "description": "The type of the message, such as `type.googleapis.com/google.rpc.ErrorInfo`."}},

@@ -1,6 +1,8 @@
-//! What is committed is what the protos say.
+//! The committed files match the protos, and the OpenAPI document makes sense to its readers.
 
 use std::{fs, str};
+
+use serde_json::{Value, json};
 
 #[test]
 fn the_committed_files_are_up_to_date() {
@@ -43,4 +45,96 @@ fn a_map_is_filled_in_places_that_leave_empty_values_out() {
     maps.dedup();
     // `grpc::audit`; that of errors is `base::error`.
     assert_eq!(maps, ["auth.v1.AuditEvent.details"]);
+}
+
+fn document() -> Value {
+    let [openapi, _] = rest::files().expect("the generated files");
+    serde_json::from_slice(&openapi.content).expect("JSON")
+}
+
+#[test]
+fn required_fields_are_in_the_schema_and_in_the_example() {
+    let document = document();
+    let required = &document["components"]["schemas"]["auth.v1.RegisterRequest"]["required"];
+    assert_eq!(required, &json!(["email", "login", "password", "passwordConfirmation"]));
+    let body = &document["paths"]["/v1/auth/register"]["post"]["requestBody"]["content"]["application/json"];
+    assert_eq!(
+        body["example"],
+        json!({
+            "email": "user@example.com",
+            "login": "ann",
+            "password": "correct horse battery",
+            "passwordConfirmation": "correct horse battery",
+        })
+    );
+    // What is in the path is not in the body.
+    let update = &document["paths"]["/v1/roles/{codeName}"]["patch"];
+    let body = &update["requestBody"]["content"]["application/json"];
+    assert_eq!(body["example"], json!({"name": "Moderators"}));
+    assert_eq!(body["schema"]["properties"]["codeName"], Value::Null);
+    assert_eq!(body["schema"]["required"], Value::Null);
+    assert_eq!(body["schema"]["properties"]["createTime"]["readOnly"], true);
+}
+
+#[test]
+fn reasons_are_enums() {
+    let document = document();
+    let schemas = &document["components"]["schemas"];
+    let reason = &schemas["google.rpc.ErrorInfo"]["properties"]["reason"]["anyOf"];
+    let packages = ["authz.v1", "auth.v1", "game.v1"];
+    let references = packages.map(|package| json!({"$ref": format!("#/components/schemas/{package}.ErrorReason")}));
+    assert_eq!(reason, &json!(references));
+    for (package, known) in packages.into_iter().zip(["TOKEN_STALE", "LAST_ADMIN", "CELL_TAKEN"]) {
+        let schema = &schemas[format!("{package}.ErrorReason")];
+        let values = schema["enum"].as_array().unwrap();
+        assert!(values.contains(&json!(known)), "{package}");
+        for value in values {
+            let value = value.as_str().unwrap();
+            assert!(!value.starts_with("ERROR_REASON_") && value != "UNSPECIFIED", "{value}");
+            let described = format!("- `{value}`: ");
+            assert!(schema["description"].as_str().unwrap().contains(&described), "{value}");
+        }
+    }
+}
+
+#[test]
+fn every_text_stands_on_its_own() {
+    let document = document();
+    let mut texts = Vec::new();
+    collect(&document, &mut texts);
+    assert!(texts.len() > 600, "{}", texts.len());
+    for text in texts {
+        assert!(text.len() > 4, "{text:?}");
+        assert!(!text.contains("googleapis.com\"") && !text.contains("pubsub"), "{text}");
+    }
+    for operation in document["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|item| item.as_object().unwrap().values())
+    {
+        let summary = operation["summary"].as_str().unwrap();
+        assert!(
+            summary.contains(' ') && summary.len() < 140 && !summary.ends_with('.'),
+            "{summary}"
+        );
+    }
+}
+
+/// Collects all descriptions.
+fn collect<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                match value {
+                    Value::String(text) if name == "description" => texts.push(text),
+                    // Examples have fields of that name.
+                    _ if name == "example" => {}
+                    _ => collect(value, texts),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| collect(value, texts)),
+        _ => {}
+    }
 }

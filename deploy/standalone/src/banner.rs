@@ -1,4 +1,4 @@
-//! What a person sees who has just started it.
+//! The banner that a person sees after starting the program.
 
 use std::{fmt, io::Write as _, path::PathBuf};
 
@@ -6,13 +6,16 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{demo::Demo, endpoints::Endpoints};
 
+/// Login of the user that the banner suggests to register.
+const NEWCOMER: &str = "dana";
+
 /// An administrator who was just created.
 pub(crate) struct FirstAdmin {
     /// `None` if it must not be shown.
     pub(crate) password: Option<SecretString>,
     /// The file that holds the password.
     pub(crate) file: PathBuf,
-    /// Whether the first login has to change it.
+    /// Whether the first login must change it.
     pub(crate) must_change: bool,
 }
 
@@ -26,7 +29,7 @@ pub(crate) struct Banner<'a> {
 impl Banner<'_> {
     /// Prints it on standard output.
     pub(crate) fn print(&self) {
-        // Nobody is left to read it where standard output is gone.
+        // If standard output is closed, there is nobody to read it.
         let _ = write!(std::io::stdout(), "{self}");
     }
 }
@@ -52,83 +55,86 @@ impl fmt::Display for Banner<'_> {
         )?;
         writeln!(
             f,
-            "  gateway       started by deploy/envoy/run: REST, and a page to play on"
+            "  gateway       Run deploy/envoy/run in a second terminal, then open http://127.0.0.1:8080 to play"
         )?;
+        writeln!(f, "                or http://127.0.0.1:8080/docs for the REST API.")?;
         writeln!(f, "  data          {}", data.display())?;
         if let Some(admin) = &self.first_admin {
-            let file = admin.file.display();
             writeln!(f)?;
-            match &admin.password {
-                Some(password) => {
-                    writeln!(
-                        f,
-                        "  First administrator: login admin, password {}",
-                        password.expose_secret()
-                    )?;
-                    writeln!(
-                        f,
-                        "  The password is shown this once, and kept in {file} until it is changed."
-                    )?;
-                }
-                None => writeln!(
-                    f,
-                    "  First administrator: login admin, password in {file} until it is changed."
-                )?,
-            }
-            if admin.must_change {
-                writeln!(
-                    f,
-                    "  The first login has to change it: Login with new_password and new_password_confirmation."
-                )?;
-            }
+            admin.fmt(f)?;
         }
-        match self.demo {
-            None => {}
-            Some(Demo::Failed(why)) => {
-                writeln!(f)?;
-                writeln!(f, "  Demo: nothing was added, or not all: {why}")?;
-            }
-            Some(Demo::Added { players, games }) => {
-                writeln!(f)?;
-                writeln!(
-                    f,
-                    "  Demo: added {players} players who have finished {games} games against each other."
-                )?;
-                writeln!(
-                    f,
-                    "  Log in as {} with the password {}. Do not keep this on a server that others reach.",
-                    crate::demo::LOGIN,
-                    crate::demo::PASSWORD
-                )?;
-            }
-            Some(Demo::ThereAlready) => {
-                writeln!(f)?;
-                writeln!(
-                    f,
-                    "  Demo: the players and games are there already. Log in as {} with the password {}.",
-                    crate::demo::LOGIN,
-                    crate::demo::PASSWORD
-                )?;
-            }
+        if let Some(demo) = self.demo {
+            writeln!(f)?;
+            describe(demo, f)?;
         }
-        let plain = if *tls { "" } else { "-plaintext " };
+        let is_first_start = self.first_admin.is_some() || matches!(self.demo, Some(Demo::Added { .. }));
+        if is_first_start {
+            let plain = if *tls { "" } else { "-plaintext " };
+            writeln!(f)?;
+            writeln!(f, "  Try it with grpcurl:")?;
+            writeln!(
+                f,
+                r#"    grpcurl {plain}-d '{{"login":"{NEWCOMER}","email":"{NEWCOMER}@example.com","password":"correct horse","password_confirmation":"correct horse"}}' {auth_grpc} auth.v1.AuthService/Register"#
+            )?;
+            writeln!(f, r"    TOKEN=<the accessToken in the response>")?;
+            writeln!(
+                f,
+                r#"    grpcurl {plain}-H "authorization: Bearer $TOKEN" -d '{{"opponent":"OPPONENT_COMPUTER","mark":"MARK_X"}}' {game_grpc} game.v1.GameService/CreateGame"#
+            )?;
+            writeln!(
+                f,
+                r#"    grpcurl {plain}-H "authorization: Bearer $TOKEN" {game_grpc} game.v1.LeaderboardService/GetLeaderboard"#
+            )?;
+        }
         writeln!(f)?;
-        writeln!(f, "  Try:")?;
-        writeln!(
-            f,
-            r#"    grpcurl {plain}-d '{{"login":"ann","email":"ann@example.com","password":"correct horse","password_confirmation":"correct horse"}}' {auth_grpc} auth.v1.AuthService/Register"#
-        )?;
-        writeln!(f, r"    TOKEN=<the accessToken of the answer>")?;
-        writeln!(
-            f,
-            r#"    grpcurl {plain}-H "authorization: Bearer $TOKEN" -d '{{"opponent":"OPPONENT_COMPUTER","mark":"MARK_X"}}' {game_grpc} game.v1.GameService/CreateGame"#
-        )?;
-        writeln!(
-            f,
-            r#"    grpcurl {plain}-H "authorization: Bearer $TOKEN" {game_grpc} game.v1.LeaderboardService/GetLeaderboard"#
-        )?;
-        writeln!(f)?;
-        writeln!(f, "  Ctrl-C ends it.")?;
+        writeln!(f, "  Press Ctrl-C to stop.")?;
         writeln!(f)
     }
+}
+
+impl fmt::Display for FirstAdmin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.display();
+        match &self.password {
+            Some(password) => {
+                writeln!(
+                    f,
+                    "  First administrator: login admin, password {}",
+                    password.expose_secret()
+                )?;
+                writeln!(
+                    f,
+                    "  The password is shown only now. Until it is changed, it is also in {file}."
+                )?;
+            }
+            None => writeln!(
+                f,
+                "  First administrator: login admin, password in {file} until it is changed."
+            )?,
+        }
+        if self.must_change {
+            writeln!(
+                f,
+                "  The password must be changed at the first login: send new_password and new_password_confirmation."
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn describe(demo: &Demo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match demo {
+        Demo::Failed(why) => return writeln!(f, "  Demo: could not add all players and games: {why}"),
+        Demo::Added { players, games } => writeln!(
+            f,
+            "  Demo: added {players} players and {games} finished games between them."
+        )?,
+        Demo::ThereAlready => writeln!(f, "  Demo: the players and games are there already.")?,
+    }
+    writeln!(
+        f,
+        "  Log in as {} with the password {}. Never run the demo on a server that others can reach.",
+        crate::demo::LOGIN,
+        crate::demo::PASSWORD
+    )
 }

@@ -117,9 +117,11 @@ impl DataFolder {
         let file = file.display();
         match forgotten.await {
             Ok(false) => {}
-            Ok(true) => tracing::info!(%file, "deleted the file: the administrator has changed the password"),
+            Ok(true) => {
+                tracing::info!(%file, "deleted the file with the first administrator's password, which has been changed");
+            }
             Err(error) => {
-                tracing::warn!(%error, %file, "cannot tell whether this still holds the administrator's password");
+                tracing::warn!(%error, %file, "cannot check whether the administrator has changed the password in this file");
             }
         }
     }

@@ -20,7 +20,8 @@ pub(crate) const PASSWORD: &str = "demo-password";
 
 const PLAYERS: [&str; 4] = [LOGIN, "ada", "grace", "edsger"];
 
-/// Who plays X, who plays O, and the cells in the order in which they are taken: wins for either side, and draws.
+/// Games: the player of X, the player of O, and the cells in the order of the moves. Either side wins some, and some are
+/// draws.
 const GAMES: [(usize, usize, &[i32]); 6] = [
     (0, 1, &[0, 3, 1, 4, 2]),
     (1, 2, &[0, 4, 8, 2, 6, 3, 5, 7, 1]),
@@ -30,14 +31,14 @@ const GAMES: [(usize, usize, &[i32]); 6] = [
     (2, 3, &[0, 1, 4, 2, 8]),
 ];
 
-/// What the demo did.
+/// Outcome of adding the demo.
 #[derive(Clone, Debug)]
 pub(crate) enum Demo {
-    /// It added this.
+    /// Players and games were added.
     Added { players: usize, games: usize },
-    /// An earlier start had added it.
+    /// They were added by an earlier start.
     ThereAlready,
-    /// It could not, and why.
+    /// Adding them failed, for this reason.
     Failed(String),
 }
 

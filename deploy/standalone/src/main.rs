@@ -41,14 +41,17 @@ use crate::{
 /// As whom game-service follows the access feed.
 const GAME_CLIENT_ID: &str = "game-service";
 
-/// auth-service and game-service in one process, on SQLite. The first start makes everything that they need.
+/// auth-service and game-service in one process, on SQLite. The first start creates everything that
+/// they need.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {
-    /// The folder with the databases, the server secret and the first administrator's password. Made if it is not there.
+    /// Folder for the databases, the server secret and the first administrator's password. Created
+    /// if it does not exist.
     #[arg(long, env = "DATA_DIR", default_value = "data", value_name = "FOLDER")]
     data_dir: PathBuf,
-    /// Add a few players, games and a known account, for trying things out.
+    /// Add some players and games and an account with a known password, for trying things out.
+    /// Never use it on a server that others can reach.
     #[arg(long, env = "DEMO", conflicts_with = "tls_cert_file")]
     demo: bool,
     #[command(flatten)]

@@ -12,7 +12,7 @@ const SHOWN: u64 = 100;
 /// The command `recompute-leaderboard`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RecomputeLeaderboard {
-    /// Change nothing; exit with 1 where something does not agree.
+    /// Change nothing, and exit with 1 if there is a difference.
     #[arg(long)]
     check: bool,
     #[command(flatten)]

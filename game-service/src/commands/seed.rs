@@ -15,16 +15,19 @@ use crate::domain::Seed;
 /// The command `seed`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SeedPlayers {
-    /// How many players [2 to 10000000].
+    /// Number of players to add [2 to 10000000].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=10_000_000))]
     players: u64,
-    /// How many finished games between them, and some against the computer [0 to 100000000].
+    /// Number of finished games to add, most between the players and some against the computer [0
+    /// to 100000000].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
     games: u64,
-    /// The same number makes as skilled players play the same moves once more. By default one is drawn by lot.
+    /// Seed of the random numbers. The same seed gives the same players and moves again. By default
+    /// it is random.
     #[arg(long, value_name = "N")]
     random_seed: Option<u64>,
-    /// Write the ids of the players there, one a line, for whoever signs tokens for them.
+    /// File to which the ids of the players are written, one per line, for a program that signs
+    /// tokens for them.
     #[arg(long, value_name = "FILE")]
     players_file: Option<PathBuf>,
     #[command(flatten)]

@@ -7,64 +7,64 @@ use crate::ids::GameId;
 /// Why a use case did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Fields of the request cannot be used.
+    /// Some fields of the request are invalid.
     #[error("invalid fields")]
     Fields(InvalidFields),
-    /// There is no such game, or it is not the caller's to see.
-    #[error("no such game")]
+    /// The game does not exist, or the caller is not allowed to see it.
+    #[error("the game does not exist or is not visible to the caller")]
     GameNotFound(GameId),
-    /// Somebody else joined first.
-    #[error("the game is taken")]
+    /// Another player has joined first.
+    #[error("another player has joined the game")]
     GameTaken,
     /// The caller made the game.
     #[error("the game is the caller's own")]
     GameIsOwn,
-    /// The second player is missing.
+    /// The game is waiting for a second player.
     #[error("the game has not started")]
     GameNotStarted,
     /// The game is over.
     #[error("the game is over")]
     GameFinished,
-    /// The game's time has run out, and it will be ended once the clock can be relied on.
+    /// The time for the next move has run out. The game ends once the clock can be relied on.
     #[error("the time of the game has run out")]
     GameOverdue,
     /// It is the opponent's turn.
     #[error("not the caller's turn")]
     NotYourTurn,
     /// The cell holds a mark.
-    #[error("the cell is taken")]
+    #[error("the cell already holds a mark")]
     CellTaken,
-    /// The game is at another version than the caller has seen.
+    /// The game has another version than the caller expects.
     #[error("the game is at version {version}")]
     VersionMismatch {
-        /// The present one.
+        /// Current version.
         version: i64,
     },
-    /// Somebody else made the game.
+    /// Another player created the game.
     #[error("the game is not the caller's own")]
     GameNotOwn,
-    /// The game waits no longer.
+    /// The game has started.
     #[error("the game has started")]
     GameStarted,
-    /// The id of the request has made another game than this one asks for.
+    /// The request id was used for a game with other parameters.
     #[error("the request id is in use")]
     RequestIdReused,
-    /// Nobody with this id has played, or what they did is not the caller's to see.
-    #[error("no such user")]
+    /// The user is unknown, or the caller is not allowed to see their history.
+    #[error("the user does not exist or is not visible to the caller")]
     UserNotFound(UserId),
-    /// The caller's account is deleted.
-    #[error("the user is deleted")]
+    /// The caller's account has been deleted.
+    #[error("the user has been deleted")]
     UserDeleted,
-    /// The caller watches this many games, and may watch no more.
-    #[error("too many games are watched")]
+    /// The caller already watches this many games, which is the limit.
+    #[error("the caller already watches {0} games")]
     TooManyWatched(usize),
-    /// The caller has this many games that are not over, and may have no more.
-    #[error("too many games")]
+    /// The caller already has this many unfinished games, which is the limit.
+    #[error("the caller already has {0} unfinished games")]
     TooManyGames(u32),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),
-    /// A fault of ours; the text is for the log.
+    /// A bug or failure in the server. The text is for the log.
     #[error("{0}")]
     Internal(String),
 }

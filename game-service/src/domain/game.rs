@@ -19,9 +19,9 @@ pub(crate) struct Game {
     pub(crate) id: GameId,
     pub(crate) opponent: Opponent,
     pub(crate) creator: UserId,
-    /// Who plays X; nobody yet, or the computer.
+    /// Player of X. `None` if nobody has joined yet, and for the computer.
     pub(crate) x: Option<UserId>,
-    /// Who plays O; nobody yet, or the computer.
+    /// Player of O. `None` if nobody has joined yet, and for the computer.
     pub(crate) o: Option<UserId>,
     pub(crate) board: Board,
     pub(crate) state: State,
@@ -127,7 +127,7 @@ impl Game {
         game
     }
 
-    /// Who plays this mark: nobody yet, or the computer, where it is `None`.
+    /// Returns the player of this mark. `None` if nobody has joined yet, and for the computer.
     pub(crate) const fn player(&self, mark: Mark) -> Option<UserId> {
         match mark {
             Mark::X => self.x,

@@ -21,7 +21,7 @@ pub(crate) struct History {
     pub(crate) db: Db,
 }
 
-/// Whose finished games, and which of them; what is `None` does not matter.
+/// Query for the finished games of a user. Filters that are `None` do not apply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HistoryQuery {
     pub(crate) user: UserId,

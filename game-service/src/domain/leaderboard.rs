@@ -37,7 +37,7 @@ pub(crate) struct Leaderboard {
     memory: Arc<Memory>,
 }
 
-/// Whose place on the leaderboard.
+/// Player whose place on the leaderboard is asked for.
 #[derive(Clone, Debug)]
 pub(crate) enum Whose {
     /// The caller's, who need not have played.
@@ -49,7 +49,7 @@ pub(crate) enum Whose {
 #[derive(Debug)]
 struct Memory {
     ranks: RwLock<Ranks>,
-    /// Of whoever asks the database.
+    /// State of the reader that asks the database.
     known: Mutex<Progress>,
     /// How often somebody has begun to ask.
     begun: AtomicU64,
@@ -182,7 +182,7 @@ impl Leaderboard {
         self.memory.ranks.read()
     }
 
-    /// Somebody who plays, and need not have finished anything.
+    /// Returns a known player, who may not have finished any game.
     async fn player(&self, user: UserId) -> Result<(UserId, String), Error> {
         let mut known = store::players_by_ids(&mut self.db.read().await?, &[user]).await?;
         known.pop().ok_or(Error::UserNotFound(user))

@@ -43,7 +43,7 @@ impl Names {
                 next.changes.retain(|(sequence, _)| *sequence > known.sequence);
             }
             while let Err(error) = self.apply(&next).await {
-                tracing::warn!(%error, "cannot take in renames and deletions of users; trying again");
+                tracing::warn!(%error, "cannot apply renames and deletions of users; trying again");
                 tokio::time::sleep(wait).await;
             }
             let is_older = known

@@ -45,7 +45,7 @@ pub(crate) struct PlayRules {
     pub(crate) max_running: u32,
 }
 
-/// Who plays, as their access token names them.
+/// Player, as named by their access token.
 #[derive(Clone, Debug)]
 pub(crate) struct Player {
     pub(crate) id: UserId,
@@ -55,7 +55,7 @@ pub(crate) struct Player {
 /// How often a change is tried that others forestall.
 const TRIES: usize = 10;
 
-/// Of the page tokens of open games, which are the same for everybody.
+/// Query that page tokens of open games are bound to. It is the same for all callers.
 const OPEN_GAMES: &str = "game.v1.GameService/ListOpenGames";
 
 impl Games {

@@ -37,7 +37,7 @@ pub(crate) enum Drift {
     Stats(UserId, Option<StatsRow>, Option<StatsRow>),
 }
 
-/// Who is told of the progress, and of what does not agree.
+/// Receiver of the progress and of the differences that are found.
 pub(crate) trait Progress {
     /// So much is to be done in all.
     fn begins(&mut self, games: u64, players: u64);

@@ -52,7 +52,7 @@ pub(crate) struct Seed<R> {
     pub(crate) games: u64,
 }
 
-/// Somebody who plays.
+/// Simulated player.
 struct Person {
     id: UserId,
     login: String,

@@ -60,7 +60,7 @@ impl Watchers {
                 }
                 Ok(Announced::Anything) | Err(_) => {
                     if let Err(error) = self.look(&db).await {
-                        tracing::warn!(%error, "cannot look at the games that are watched; trying again later");
+                        tracing::warn!(%error, "cannot read the games that are being watched; trying again later");
                     }
                     look_at = Instant::now() + LOOK;
                 }

@@ -1,4 +1,4 @@
-//! What callers are told of the domain's errors: the one place where these become replies.
+//! Converts errors of the domain into replies for callers.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use tonic::{Code, Status};
 
 use crate::domain::Error;
 
-/// Before another look at a game whose time has run out.
+/// Time after which a caller should read an overdue game again.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
-/// Before another try to watch a game.
+/// Time after which a caller should try again to watch a game.
 const WATCH_AGAIN: Duration = Duration::from_secs(1);
 
 impl From<Error> for ErrorReply {
@@ -24,53 +24,59 @@ impl From<Error> for ErrorReply {
                 tracing::error!(error = text, "internal error");
                 Self::internal()
             }
-            Error::GameNotFound(id) => Self::new(Code::NotFound, R::GameNotFound, "there is no such game")
-                .with_resource("game", id.to_string()),
+            Error::GameNotFound(id) => Self::new(
+                Code::NotFound,
+                R::GameNotFound,
+                "no game has this id, or you are not allowed to see it",
+            )
+            .with_resource("game", id.to_string()),
             Error::GameTaken => Self::new(
                 Code::Aborted,
                 R::GameTaken,
-                "somebody else has just joined this game; find another one",
+                "another player has just joined this game; choose another one",
             ),
-            Error::GameIsOwn => failed(R::GameIsOwn, "this game is your own; somebody else has to join it"),
-            Error::GameNotStarted => failed(R::GameNotStarted, "the game waits for its second player"),
+            Error::GameIsOwn => failed(R::GameIsOwn, "this is your own game; another player has to join it"),
+            Error::GameNotStarted => failed(R::GameNotStarted, "the game is still waiting for a second player"),
             Error::GameFinished => failed(R::GameFinished, "the game is over"),
             Error::GameOverdue => failed(
                 R::GameOverdue,
-                "the time of this game has run out; the server ends it as soon as it is sure of its clock",
+                "the time for the next move has run out; the server ends the game as soon as it is sure of its clock",
             )
             .with_retry_after(LOOK_AGAIN),
             Error::GameNotOwn => Self::new(
                 Code::PermissionDenied,
                 R::GameNotOwn,
-                "only the creator of a game calls it off",
+                "only the player who created the game can cancel it",
             ),
-            Error::GameStarted => failed(R::GameStarted, "the game has started; it can be resigned"),
+            Error::GameStarted => failed(R::GameStarted, "the game has started; call ResignGame to give it up"),
             Error::RequestIdReused => Self::new(
                 Code::AlreadyExists,
                 R::RequestIdReused,
-                "the `request_id` has made another game; make a new one for each",
+                "the `request_id` was used for another game; use a new one for each game",
             ),
-            Error::UserNotFound(id) => Self::new(Code::NotFound, R::UserNotFound, "there is no such player")
-                .with_resource("user", id.to_string()),
-            Error::UserDeleted => Self::new(Code::Unauthenticated, R::UserDeleted, "this account is deleted"),
+            Error::UserNotFound(id) => Self::new(
+                Code::NotFound,
+                R::UserNotFound,
+                "no player has this id, or you are not allowed to see their history",
+            )
+            .with_resource("user", id.to_string()),
+            Error::UserDeleted => Self::new(Code::Unauthenticated, R::UserDeleted, "this account has been deleted"),
             Error::TooManyWatched(most) => Self::new(
                 Code::ResourceExhausted,
                 R::TooManyGamesWatched,
-                format!("you watch {most} games already; close one of the streams"),
+                format!("you already watch {most} games, which is the limit; close one of the streams"),
             )
             .with_retry_after(WATCH_AGAIN),
             Error::TooManyGames(most) => Self::new(
                 Code::ResourceExhausted,
                 R::TooManyGames,
-                format!(
-                    "you have {most} games that are not over, as many as one player may; finish or cancel one first"
-                ),
+                format!("you already have {most} unfinished games, which is the limit; finish or cancel one first"),
             )
             .with_metadata("limit", most.to_string()),
             Error::NotYourTurn => failed(R::NotYourTurn, "it is your opponent's turn"),
-            Error::CellTaken => failed(R::CellTaken, "the cell holds a mark already"),
+            Error::CellTaken => failed(R::CellTaken, "this cell already holds a mark"),
             Error::VersionMismatch { version } => {
-                let message = format!("the game is at version {version}; read it and decide again");
+                let message = format!("the game has changed and is now at version {version}; read it again");
                 Self::new(Code::Aborted, R::VersionMismatch, message).with_metadata("version", version.to_string())
             }
         }

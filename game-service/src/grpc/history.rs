@@ -46,7 +46,10 @@ impl HistoryService for HistoryRpc {
         let user = self.whose(&mut fields, &principal, &request.user_id).await?;
         let opponent = fields.id("opponent_user_id", &request.opponent_user_id);
         if opponent.is_some() && user == opponent {
-            fields.reject("opponent_user_id", "must be somebody else");
+            fields.reject(
+                "opponent_user_id",
+                "must be another user than user_id, which defaults to you",
+            );
         }
         let (user, opponent) = fields.finish(|| Some((user?, opponent?)))?;
         let sum = self.history.head_to_head(user, opponent).await?;
@@ -60,7 +63,8 @@ impl HistoryService for HistoryRpc {
 }
 
 impl HistoryRpc {
-    /// Whose history the caller may see by this field. Another user's is, without the permission, not there.
+    /// Returns the user that this field names, or the caller if it is empty. Without the permission, other users are reported
+    /// as unknown.
     async fn whose(&self, fields: &mut Fields, caller: &Principal, user_id: &str) -> Result<Option<UserId>, Error> {
         if user_id.is_empty() {
             return Ok(Some(caller.user_id()));

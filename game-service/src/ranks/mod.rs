@@ -1,4 +1,4 @@
-//! Who stands where: the order of the leaderboard, in memory.
+//! Order of the leaderboard, in memory.
 //!
 //! The order is by ratio of wins, then by wins, then by who was there first, then by id. A rank is one more than the number of players above;
 //! players of equal ratio and wins share it (1, 1, 3). Each question takes time that grows with the logarithm of the number of players, and with
@@ -26,7 +26,7 @@ pub struct Ranks {
 pub struct RankedPlayer {
     /// From 1; players equal in ratio and wins share one (1, 1, 3). 0 where the player is not ranked.
     pub rank: i64,
-    /// Who it is.
+    /// Id of the player.
     pub user_id: UserId,
     /// What others know the player by; empty where the user is deleted.
     pub login: String,
@@ -64,7 +64,7 @@ struct RankKey {
 }
 
 impl Ranks {
-    /// Nobody yet. A player is ranked who has finished so many games, at least 1.
+    /// Creates an empty leaderboard that ranks players who have finished at least this many games, at least 1.
     pub fn new(min_games: i64) -> Self {
         Self {
             players: HashMap::new(),
@@ -187,7 +187,7 @@ impl RankKey {
 }
 
 impl RankedPlayer {
-    /// Somebody who has finished nothing.
+    /// Creates the standing of a player who has not finished any game.
     pub(crate) const fn new(user_id: UserId, login: String) -> Self {
         Self {
             rank: 0,

@@ -110,7 +110,7 @@ impl<T: Ord> Sorted<T> {
         after.saturating_sub(1)
     }
 
-    /// Of a block that has grown or shrunk.
+    /// Updates the counts after a block has grown or shrunk.
     fn count(&mut self, block: usize, more: usize, less: usize) {
         self.len = self.len + more - less;
         for start in &mut self.starts[block + 1..] {

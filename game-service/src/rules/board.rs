@@ -5,9 +5,9 @@ use std::{fmt, str::FromStr};
 /// What a player puts on the board. X moves first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mark {
-    /// Of whoever moves first.
+    /// Mark of the player who moves first.
     X,
-    /// Of whoever moves second.
+    /// Mark of the player who moves second.
     O,
 }
 
@@ -79,7 +79,7 @@ impl Cell {
 }
 
 impl Board {
-    /// Whose mark is on the cell; `None` where it is empty.
+    /// Returns the mark on the cell, or `None` if it is empty.
     pub fn get(&self, cell: Cell) -> Option<Mark> {
         self.cells[cell.index()]
     }
@@ -96,7 +96,7 @@ impl Board {
         (0..9).map(Cell).filter(move |cell| cells[cell.index()].is_none())
     }
 
-    /// Who moves next, or how it ended.
+    /// Returns the mark that moves next, or how the game ended.
     pub fn outcome(&self) -> Outcome {
         let line = |[a, b, c]: &[usize; 3]| {
             self.cells[*a].filter(|_| self.cells[*a] == self.cells[*b] && self.cells[*b] == self.cells[*c])

@@ -17,7 +17,7 @@ const PLAYERS: usize = 4;
 const CLIENTS: usize = 8;
 const STEPS: usize = 40;
 
-/// Somebody who calls now the one replica, now the other.
+/// Client that calls one replica or the other.
 pub(crate) struct Client {
     pub(crate) here: Player,
     pub(crate) there: Player,

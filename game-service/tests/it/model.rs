@@ -47,20 +47,20 @@ struct Counted {
 }
 
 impl Ledger {
-    /// Somebody was told of this state.
+    /// Records a state that a client was told.
     pub(crate) fn told(&self, game: &Game) {
         let mut told = self.0.lock();
         told.states.entry(game.game_id.clone()).or_default().push(game.clone());
     }
 
-    /// Somebody was told that this move is made.
+    /// Records a move that a client was told is made.
     pub(crate) fn moved(&self, player: &Player, seen: &Game, cell: i32, now: &Game) {
         self.told(now);
         let mut told = self.0.lock();
         told.moves.push((seen.game_id.clone(), seen.version, player.id(), cell));
     }
 
-    /// Somebody was told that this request has made this game.
+    /// Records that a client was told that this request has made this game.
     pub(crate) fn created(&self, request_id: &str, game: &Game) {
         self.told(game);
         let mut told = self.0.lock();

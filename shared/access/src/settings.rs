@@ -27,43 +27,47 @@ use crate::{
 /// Where auth-service listens unless it is told otherwise.
 const DEFAULT_AUTH_GRPC_URL: &str = "http://127.0.0.1:50051";
 
-/// Whose tokens count, and where the keys come from. At most one source can be given. With the credentials of a service
-/// account the keys come by the access feed of auth-service, and with them what else changes about tokens.
+/// Rules for access tokens, and the source of the verification keys. At most one source can be given. With the credentials
+/// of a service account, keys and revocations come from the access feed of auth-service.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Access tokens")]
 #[command(group(ArgGroup::new("auth_client_secret_source").args(["auth_client_secret_file", "auth_client_secret"])))]
 pub struct VerifierSettings {
-    /// Whose access tokens are accepted: their `iss`.
+    /// Issuer (`iss`) of the access tokens that are accepted. Must be the same in all services.
     #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_ISSUER)]
     pub token_issuer: String,
 
-    /// Name of the deployment whose access tokens are accepted: their `aud`. Tokens for the service's own name
-    /// (`--auth-client-id`) are accepted as well.
+    /// Audience (`aud`) of the access tokens that are accepted: the name of the deployment. Must be
+    /// the same in all services. Tokens for the service's own name (--auth-client-id) are accepted,
+    /// too.
     #[arg(long, env = "TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_AUDIENCE)]
     pub token_audience: String,
 
-    /// Take the verification keys from auth-service at this gRPC address. Without this and the next two it is
-    /// port 50051 of this machine.
+    /// gRPC URL of auth-service, from which the verification keys come [default:
+    /// http://127.0.0.1:50051, unless --auth-jwks-url or --auth-keys-file is set].
     #[arg(long, env = "AUTH_GRPC_URL", value_name = "URL", value_parser = Unrepeated(grpc_url))]
     #[arg(conflicts_with_all = ["auth_jwks_url", "auth_keys_file"])]
     pub auth_grpc_url: Option<Uri>,
 
-    /// Take the verification keys from the JSON Web Key Set at this URL.
+    /// URL of a JSON Web Key Set with the verification keys, as an alternative to --auth-grpc-url.
     #[arg(long, env = "AUTH_JWKS_URL", value_name = "URL", value_parser = Unrepeated(jwks_url))]
     #[arg(conflicts_with = "auth_keys_file")]
     pub auth_jwks_url: Option<Url>,
 
-    /// Take the verification keys from this file: PEM public keys, or a JSON Web Key Set.
+    /// File with the verification keys, as PEM public keys or as a JSON Web Key Set, as an
+    /// alternative to --auth-grpc-url.
     #[arg(long, env = "AUTH_KEYS_FILE", value_name = "PATH")]
     pub auth_keys_file: Option<PathBuf>,
 
-    /// Follow the access feed of auth-service as the service account with this client id: logouts, deactivations and changes
-    /// of roles then count at once. Without it the keys are all that is known.
+    /// Client id of the service account with which the service follows the access feed of
+    /// auth-service. Logouts, deactivations and role changes then take effect at once. Without it
+    /// they take effect when access tokens expire.
     #[arg(long, env = "AUTH_CLIENT_ID", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     #[arg(requires = "auth_client_secret_source", conflicts_with_all = ["auth_jwks_url", "auth_keys_file"])]
     pub auth_client_id: Option<String>,
 
-    /// File with the secret of the service account. It is read for every new token, so that it can be replaced.
+    /// File with the secret of the service account. It is read again for every new token, so that
+    /// it can be replaced at any time.
     #[arg(
         long,
         env = "AUTH_CLIENT_SECRET_FILE",
@@ -72,7 +76,8 @@ pub struct VerifierSettings {
     )]
     pub auth_client_secret_file: Option<PathBuf>,
 
-    /// The secret itself. Better by the environment than as an argument, which others on the machine can read.
+    /// Secret of the service account itself. Set it by the environment variable: other users of the
+    /// machine can read command line arguments.
     #[arg(
         long,
         env = "AUTH_CLIENT_SECRET",
@@ -82,7 +87,8 @@ pub struct VerifierSettings {
     )]
     pub auth_client_secret: Option<SecretString>,
 
-    /// How often the verification keys are loaded again, in seconds, 1 to 86400.
+    /// Seconds between two loads of the verification keys [1 to 86400]. Ignored if the service
+    /// follows the access feed.
     #[arg(long, env = "KEYS_REFRESH_SECONDS", value_name = "SECONDS", default_value_t = 60)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub keys_refresh_seconds: u32,

@@ -48,7 +48,7 @@ pub async fn when_available<B: Backing, T, F: Future<Output = Result<T, StartErr
         };
         match outcome {
             Err(StartError::Outage(error)) => {
-                tracing::warn!(error, "the database went away during the start");
+                tracing::warn!(error, "lost the database during the start");
                 backoff.pause().await;
             }
             outcome => return outcome.map(Some),

@@ -83,7 +83,7 @@ impl ErrorReply {
         Self::new(
             Code::Internal,
             authz::v1::ErrorReason::Internal,
-            "something went wrong here; quote the request id when you report it",
+            "an internal error occurred; quote the request id when you report it",
         )
     }
 

@@ -41,7 +41,7 @@ impl Running {
         self.follow(name, async move {
             loop {
                 if let Err(error) = job().await {
-                    tracing::warn!(job = name, %error, "failed; trying again later");
+                    tracing::warn!(job = name, %error, "a background job failed; trying again later");
                 }
                 clock.sleep(interval.mul_f64(rand::random_range(0.9..1.1))).await;
             }

@@ -1,4 +1,4 @@
-//! How a process ends: it stops taking calls, lets those in hand end, and goes.
+//! Graceful shutdown: a process refuses new calls, completes those in flight, and exits.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -26,7 +26,7 @@ pub fn shutdown_signal() -> std::io::Result<CancellationToken> {
                 _ = interrupt.recv() => {}
             }
             if first {
-                tracing::info!("shutting down; once more to end at once");
+                tracing::info!("shutting down gracefully; signal again to stop at once");
                 cancel.cancel();
             } else {
                 process::exit(130);
@@ -86,7 +86,7 @@ impl Running {
                 Ok(Err(error)) => error.to_string(),
                 Err(_panic) => "panicked".to_owned(),
             };
-            tracing::error!(error, task = name, "failed; shutting down");
+            tracing::error!(error, task = name, "a task failed; shutting down");
             // Only the first one is the cause.
             let _ = failure.set(format!("{name}: {error}"));
             stop.cancel();
@@ -102,6 +102,7 @@ impl Running {
         self.stop.cancelled().await;
         self.tasks.close();
         self.tasks.wait().await;
+        tracing::info!("stopped");
         match self.failure.get() {
             None => Ok(()),
             Some(failure) => Err(StartError::failed(failure)),

@@ -9,11 +9,12 @@ use crate::StartError;
 /// Mode bits that a secret must not have: any access for others, and writing for its group.
 const TOO_OPEN: u32 = 0o027;
 
-/// Whether files with secrets may be open to others.
+/// Whether files with secrets may be readable by others.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct SecretFiles {
-    /// Only warn, instead of refusing to start, if a file with a secret is open to other users or writable by its
-    /// group. Meant for containers without other users, whose files have the modes of another machine.
+    /// Start with a warning, instead of failing, if a file with a secret is readable by other users
+    /// or writable by its group. Meant for containers, where mounted files can have the modes of
+    /// another machine.
     #[arg(long, env = "ALLOW_READABLE_SECRETS", help_heading = "Secrets")]
     pub allow_readable_secrets: bool,
 }
@@ -38,7 +39,7 @@ impl SecretFiles {
         }
         let text = faults.join("; ");
         if self.allow_readable_secrets {
-            tracing::warn!("a file with a secret is open to others: {text}");
+            tracing::warn!("a file with a secret is accessible to other users: {text}");
             return Ok(());
         }
         Err(StartError::Setting(text))

@@ -11,30 +11,33 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{Backend, DatabaseSettings, DatabaseUrl};
 
-/// Which database, and how hard it is used.
+/// The database and its limits.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseArgs {
-    /// `sqlite:<file>`, or `postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=<file>` with sslmode
-    /// disable, prefer, require, verify-ca or verify-full.
+    /// `sqlite:<file>`, or
+    /// `postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=<file>`. The
+    /// sslmode is one of disable, prefer (the default), require, verify-ca and verify-full.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: SecretString,
-    /// URL of the same PostgreSQL database past the pooler, if `--database-url` leads to one that shares connections between
-    /// transactions, such as PgBouncer in transaction mode. LISTEN, migrations and leases use it.
+    /// URL of the same PostgreSQL database without a connection pooler. Required if --database-url
+    /// leads to a pooler in transaction mode, such as PgBouncer. Used for LISTEN, migrations and
+    /// leases.
     #[arg(long, env = "DATABASE_DIRECT_URL", value_name = "URL", hide_env_values = true)]
     pub database_direct_url: Option<SecretString>,
-    /// File with the password for PostgreSQL, if the URL has none: a line of text.
+    /// File with the PostgreSQL password, as a single line. Used if the URL contains no password.
     #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
-    /// Connections at a time [1 to 1000] [default: 4 for each core, at least 8 and at most 32].
+    /// Maximum number of database connections [1 to 1000] [default: 4 per core, at least 8 and at
+    /// most 32]. Together, all replicas must stay below the limit of the PostgreSQL server.
     #[arg(long, env = "DATABASE_CONNECTIONS", value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: Option<u32>,
-    /// Seconds to wait for a connection before a call is answered with UNAVAILABLE [1 to 60].
+    /// Seconds to wait for a database connection before a call fails with UNAVAILABLE [1 to 60].
     #[arg(long, env = "DATABASE_ACQUIRE_SECONDS", default_value_t = 5, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=60))]
     pub database_acquire_seconds: u32,
-    /// Seconds that PostgreSQL may work on one statement [1 to 600].
+    /// Seconds after which PostgreSQL cancels a statement [1 to 600].
     #[arg(
         long,
         env = "DATABASE_STATEMENT_SECONDS",
@@ -65,7 +68,7 @@ impl DatabaseArgs {
             && (url.backend(), direct.backend()) != (Backend::Postgres, Backend::Postgres)
         {
             return Err(StartError::Setting(
-                "--database-direct-url: this URL and --database-url must both be of PostgreSQL".to_owned(),
+                "--database-direct-url: both this URL and --database-url must be URLs of PostgreSQL".to_owned(),
             ));
         }
         if let Some(path) = &self.database_password_file {

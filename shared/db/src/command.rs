@@ -16,7 +16,7 @@ use crate::{DatabaseArgs, Db, MigrationLock, Migrations};
 pub struct Migrate {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Seconds to wait for a database that is not there yet [0 to 3600].
+    /// Seconds to wait for a database that cannot be reached yet [0 to 3600].
     #[arg(
         long,
         env = "MIGRATE_WAIT_SECONDS",
@@ -53,7 +53,7 @@ impl Migrate {
         let patience = Duration::from_secs(self.wait_seconds.into());
         // Where it is not there by then, the migration says why.
         if let Ok(false) = tokio::time::timeout(patience, db.wait_until_available(&stop)).await {
-            return Err(StartError::failed("stopped before the database was there"));
+            return Err(StartError::failed("stopped before the database could be reached"));
         }
         let mut lock = MigrationLock::acquire(&db).await?;
         let applied = lock.apply(migrations).await?;

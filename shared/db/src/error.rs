@@ -18,16 +18,16 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database cannot be reached, does not answer in time, or has no room left. The same call may work later.
-    #[error("the database is not available: {0}")]
+    #[error("the database cannot be reached: {0}")]
     Unavailable(String),
     /// The server takes no writes: a standby, or one that was made read-only. After a fail-over the same call may work.
-    #[error("the database takes no writes: {0}")]
+    #[error("the database is read-only: {0}")]
     ReadOnly(String),
     /// A pooler gave a connection the session of another one. See [`PoolerError::NoPreparedStatements`](super::PoolerError).
     #[error("{why}: {0}", why = super::PoolerError::NoPreparedStatements)]
     StatementLost(String),
     /// Another transaction won: a deadlock, a serialization failure, a lock not granted in time. The call may be repeated.
-    #[error("the transaction lost against another: {0}")]
+    #[error("the transaction conflicted with another one: {0}")]
     Conflict(String),
     /// There is a row with these values already.
     #[error("the unique constraint {constraint} is violated")]
@@ -36,7 +36,7 @@ pub enum Error {
         constraint: String,
     },
     /// A row that must be there is not.
-    #[error("a row that must be there is not")]
+    #[error("a required row is missing")]
     NotFound,
     /// Anything else: a fault of ours.
     #[error("{0}")]
@@ -129,7 +129,7 @@ impl From<&Error> for ErrorReply {
                 Self::new(
                     Code::Unavailable,
                     ErrorReason::DatabaseUnavailable,
-                    "the database is not available; try again",
+                    "the database cannot be reached; try again in a moment",
                 )
                 .with_retry_about(RETRY_AFTER)
             }
@@ -138,7 +138,7 @@ impl From<&Error> for ErrorReply {
                 Self::new(
                     Code::Aborted,
                     ErrorReason::TransactionConflict,
-                    "the change lost against another one at the same moment; try again",
+                    "the change conflicted with another one at the same moment; try again",
                 )
             }
             Error::Unique { .. } | Error::NotFound | Error::Internal(_) => {

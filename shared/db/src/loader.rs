@@ -30,7 +30,7 @@ pub struct Loader<K, V> {
     queue: Arc<Mutex<Queue<K, V>>>,
 }
 
-/// Who waits, and for what.
+/// Callers that wait, each with the key that it asked for.
 type Asked<K, V> = Vec<(K, Span, oneshot::Sender<Result<Option<V>>>)>;
 
 struct Queue<K, V> {
@@ -136,7 +136,7 @@ struct Reader<K, V> {
 }
 
 impl<K, V> Reader<K, V> {
-    /// Who waits now. Where nobody does, this reader is done: who comes from then on starts another one.
+    /// Returns the callers that wait now. If there are none, this reader is done, and the next caller starts another one.
     fn next(&mut self) -> Option<Asked<K, V>> {
         let mut queue = lock(&self.queue);
         if queue.waiting.is_empty() {

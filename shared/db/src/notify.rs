@@ -54,7 +54,7 @@ struct Shared {
 struct Channel {
     waiting: watch::Sender<()>,
     heard: broadcast::Sender<Announced>,
-    /// Somebody in this process has subscribed.
+    /// Whether this process has subscribers.
     is_listened_to: bool,
     settle: Option<Arc<Settle>>,
     outbox: Option<Outbox>,
@@ -64,7 +64,7 @@ type Settle = dyn Fn(i64) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// What other processes are still to be told.
 struct Outbox {
-    /// Of this process, which hears its own messages and has no need of them.
+    /// Id of this process, by which it ignores its own messages.
     origin: Uuid,
     unsent: mpsc::Sender<Uuid>,
     overflown: Arc<AtomicBool>,
@@ -353,7 +353,7 @@ async fn listen(channel: &'static str, pool: Pool, hub: Weak<Shared>) {
                         }
                     }
                 }
-                tracing::debug!(channel, "the connection that listens is gone; making another");
+                tracing::debug!(channel, "lost the listening connection; opening another");
             }
             Err(error) => {
                 drop(hub_now);

@@ -25,9 +25,9 @@ pub enum OpenError {
         message: String,
     },
     /// TLS cannot be set up as the URL asks.
-    #[error("TLS to the database cannot be set up: {0}")]
+    #[error("cannot set up TLS for the database: {0}")]
     Tls(String),
     /// The pool refused its settings.
-    #[error("the connection pool cannot be made: {0}")]
+    #[error("cannot create the connection pool: {0}")]
     Pool(String),
 }

@@ -28,7 +28,7 @@ pub(super) struct PoolMetrics {
 }
 
 impl PoolMetrics {
-    /// Of the pool of this name.
+    /// Creates the metrics of the pool with this name.
     pub(super) fn new(pool: &str) -> Self {
         // Before anything is measured.
         telemetry::metrics::recorder();

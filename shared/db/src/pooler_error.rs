@@ -16,7 +16,7 @@ pub enum PoolerError {
     )]
     DirectIsPooled,
     /// The two URLs lead to different databases.
-    #[error("--database-direct-url leads to another database than --database-url")]
+    #[error("--database-direct-url and --database-url lead to different databases")]
     OtherDatabase,
     /// The two URLs name different users.
     #[error(

@@ -235,7 +235,7 @@ fn ssl_mode(value: &str) -> Result<tls::SslMode, ParseDatabaseUrlError> {
     }
 }
 
-/// Of a query's value in which, as for libpq, `+` is itself.
+/// Decodes the value of a query parameter. As in libpq, `+` stands for itself.
 fn percent_decoded(value: &str) -> String {
     url::form_urlencoded::parse(value.replace('+', "%2B").as_bytes())
         .next()

@@ -103,7 +103,7 @@ impl Pools {
         Ok(pools)
     }
 
-    /// Of the file.
+    /// Returns the state of the disk that the file is on.
     pub(super) const fn disk(&self) -> &Arc<Disk> {
         &self.disk
     }

@@ -178,6 +178,6 @@ async fn roll_back(mut conn: Conn) {
         }
     };
     if let Err(error) = statement.end(result) {
-        tracing::debug!(%error, "a transaction was ended by closing its connection");
+        tracing::debug!(%error, "closed a connection to end its transaction");
     }
 }

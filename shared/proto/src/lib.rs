@@ -1,5 +1,11 @@
 //! The types that `build.rs` generates from `proto/`, and the descriptor sets of each service.
-#![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::doc_lazy_continuation,
+    clippy::pedantic
+)]
 
 /// Every .proto of the API, relative to `proto/`.
 pub const API_FILES: &[&str] = include!(concat!(env!("OUT_DIR"), "/api_files.rs"));

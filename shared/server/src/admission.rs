@@ -115,7 +115,11 @@ impl OpenStreams {
         let connection = extensions.get().map(|connection: &Connection| connection.id);
         let connection = connection.filter(|_| !is_forwarded);
         let address = address.and_then(ClientAddress::bucket);
-        let too_many = |of: &str| overloaded(format!("this {of} has too many open streams of this kind"));
+        let too_many = |of: &str| {
+            overloaded(format!(
+                "this {of} already has the maximum number of open streams of this kind"
+            ))
+        };
         let of_connection = connection.map(|id| self.by_connection.take(id).ok_or_else(|| too_many("connection")));
         let of_address = address.map(|address| self.by_address.take(address).ok_or_else(|| too_many("address")));
         Ok(CallPermit {
@@ -137,7 +141,9 @@ fn take(places: &ConcurrencyLimit) -> Result<CallPermit, ErrorReply> {
             _permit: Some(place),
             ..CallPermit::default()
         }),
-        Err(wait) => Err(overloaded("the server is busy; try again in a moment").with_retry_after(wait)),
+        Err(wait) => Err(
+            overloaded("the server is at its limit of concurrent calls; try again in a moment").with_retry_after(wait),
+        ),
     }
 }
 

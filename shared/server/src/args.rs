@@ -11,13 +11,13 @@ use base::{
 
 use super::ServerSettings;
 
-/// The settings of every service, beside its own and those of its database.
+/// Settings that all services share, apart from those of the database.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServiceArgs {
-    /// How it bounds its work and how it is reached.
+    /// Limits of the server and its connections.
     #[command(flatten)]
     pub server: ServerSettings,
-    /// Whether files with secrets may be open to others.
+    /// Whether files with secrets may be readable by others.
     #[command(flatten)]
     pub secret_files: SecretFiles,
     /// Logs and traces.

@@ -148,7 +148,7 @@ fn refusal() -> ErrorReply {
     ErrorReply::new(
         Code::ResourceExhausted,
         ErrorReason::TooManyConcurrentCalls,
-        "you have too many calls in flight; wait until some of them are answered",
+        "you have too many calls in flight; wait until some of them have been answered",
     )
     .with_retry_about(RETRY_AFTER)
 }

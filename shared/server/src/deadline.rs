@@ -27,7 +27,7 @@ pub(super) fn of(headers: &HeaderMap, server: Duration) -> Result<Duration, Erro
         ErrorReply::new(
             Code::InvalidArgument,
             ErrorReason::DeadlineInvalid,
-            "`grpc-timeout` must be 1 to 8 digits and one of the units H, M, S, m, u, n",
+            "`grpc-timeout` must be 1 to 8 digits followed by one of the units H, M, S, m, u, n",
         )
     })?;
     Ok(if timeout < TICK {
@@ -46,7 +46,7 @@ pub(super) fn exceeded() -> ErrorReply {
     ErrorReply::new(
         Code::DeadlineExceeded,
         ErrorReason::DeadlineExceeded,
-        "the call took longer than its deadline allows",
+        "the call did not finish before its deadline",
     )
 }
 

@@ -81,7 +81,7 @@ impl Health {
                         tracing::info!("serving");
                     } else {
                         tracing::warn!(
-                            "not serving: the verification keys, or what this service stands on, are out of reach"
+                            "not serving: the verification keys, the database or another service cannot be reached"
                         );
                     }
                     before = now;

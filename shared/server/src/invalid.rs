@@ -173,7 +173,7 @@ fn refusal(wait: Duration) -> ErrorReply {
     ErrorReply::new(
         Code::ResourceExhausted,
         ErrorReason::TooManyInvalidCalls,
-        "the call is invalid, and so were too many before it; correct it before you try again",
+        "this call is invalid, and so were too many calls before it; correct it before you try again",
     )
     .with_retry_after(wait)
 }

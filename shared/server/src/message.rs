@@ -51,7 +51,7 @@ pub(super) struct TooLarge {
 impl TooLarge {
     pub(super) fn reply(self) -> ErrorReply {
         let message = format!(
-            "the message has {} bytes, and this server accepts {MAX_MESSAGE_LEN}",
+            "the message has {} bytes; this server accepts at most {MAX_MESSAGE_LEN}",
             self.len
         );
         ErrorReply::new(Code::OutOfRange, ErrorReason::MessageTooLarge, message)
@@ -217,7 +217,7 @@ pub(super) fn stalled() -> ErrorReply {
     ErrorReply::new(
         Code::ResourceExhausted,
         ErrorReason::Overloaded,
-        "the message of this call did not arrive in time to keep its place among too many; try again in a moment",
+        "the server has too many unfinished messages, and that of this call did not arrive in time; try again in a moment",
     )
     .with_retry_about(Duration::from_secs(1))
 }

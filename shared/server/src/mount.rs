@@ -83,7 +83,11 @@ impl Service<Request<Body>> for Mounted {
             }
             return Either::Left(routes.clone().call(request));
         }
-        let starting = ErrorReply::new(Code::Unavailable, ErrorReason::Starting, "the server is starting");
+        let starting = ErrorReply::new(
+            Code::Unavailable,
+            ErrorReason::Starting,
+            "the server is starting; try again in a moment",
+        );
         Either::Right(ready(Ok(
             Status::from(starting.with_retry_about(RETRY_AFTER)).into_http()
         )))

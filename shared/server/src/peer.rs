@@ -37,7 +37,7 @@ impl ClientAddress {
         self.client
     }
 
-    /// That of the other end of the connection. `None` within the process.
+    /// Returns the address of the other end of the connection. `None` within the process.
     pub const fn peer(&self) -> Option<IpAddr> {
         self.peer
     }

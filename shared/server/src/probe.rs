@@ -10,11 +10,11 @@ use http::Uri;
 use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-/// Nobody answers at the address.
+/// Exit code if the server cannot be reached.
 const UNREACHABLE: u8 = 2;
-/// It answers, but not for this service.
+/// Exit code if the server does not know the service.
 const UNKNOWN: u8 = 3;
-/// It is not serving.
+/// Exit code if the service is not serving.
 const NOT_SERVING: u8 = 4;
 
 const NOT_AN_ADDRESS: &str = "must be an address such as 127.0.0.1:50051, http://host:port or https://host:port";
@@ -22,14 +22,14 @@ const NOT_AN_ADDRESS: &str = "must be an address such as 127.0.0.1:50051, http:/
 /// The command `probe`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Probe {
-    /// Address of the server's gRPC port: a URL with http:// or https://, or a host and port for one without TLS, such as
-    /// 127.0.0.1:50051 [default: the port on which this service listens by default]
+    /// gRPC address of the server: a URL with http:// or https://, or a host and port without TLS,
+    /// such as 127.0.0.1:50051 [default: the default address of this service]
     #[arg(long, env = "PROBE_ADDRESS", value_name = "URL", value_parser = address)]
     address: Option<Uri>,
-    /// Full name of one of its gRPC services; empty for the whole server.
+    /// Full name of one of the gRPC services, or empty for the server as a whole.
     #[arg(long, env = "PROBE_SERVICE", default_value = "", value_name = "NAME")]
     service: String,
-    /// Seconds that the answer may take [1 to 60].
+    /// Seconds to wait for the answer [1 to 60].
     #[arg(long, env = "PROBE_TIMEOUT_SECONDS", default_value_t = 3, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=60))]
     timeout_seconds: u32,

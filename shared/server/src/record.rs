@@ -1,36 +1,44 @@
 //! Logs and measures calls.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use base::telemetry::metrics::InHand;
+use base::{
+    error::Reason as _,
+    telemetry::{CALL, metrics::InHand},
+};
+use proto::authz::v1::ErrorReason;
 use tonic::Code;
 use tracing::Span;
 
 use super::{codes::name, refusals::Refusals, rpcs::Rpc};
 
-/// What is logged and measured of a call when it is dropped: also where the caller went away before there was an answer.
+/// Record of a call, which is logged and measured when it is dropped, even if the caller goes away before the response.
 pub(super) struct Record {
     pub(super) rpc: Arc<Rpc>,
     pub(super) start: Instant,
     pub(super) code: Code,
+    /// `ErrorInfo.reason` of a call that failed.
+    pub(super) reason: Option<Cow<'static, str>>,
     pub(super) span: Span,
     pub(super) refusals: Arc<Refusals>,
-    /// Whether the call may be that of a stranger. Without a token, the code says so too.
+    /// Whether the caller may be anonymous. The code UNAUTHENTICATED also means so.
     pub(super) is_anonymous: bool,
     pub(super) _in_hand: InHand,
 }
 
 #[cfg(test)]
 impl Record {
-    /// A record of a call that no client has made.
+    /// Returns the record of a call that no client has made.
     pub(super) fn of_test() -> Self {
         Self {
             rpc: Arc::new(Rpc::infrastructure("/test/")),
             start: Instant::now(),
             code: Code::Cancelled,
+            reason: None,
             span: Span::none(),
             refusals: Arc::new(Refusals::new(Arc::new(crate::rpcs::Rpcs::of_test()))),
             is_anonymous: true,
@@ -44,7 +52,10 @@ impl Drop for Record {
         let elapsed = self.start.elapsed();
         let is_anonymous = self.is_anonymous || self.code == Code::Unauthenticated;
         if self.refusals.is_logged(&self.rpc, self.code, is_anonymous) {
-            log(self.code, elapsed, self.rpc.is_infrastructure);
+            let reason = self.reason.as_deref();
+            // A stream may end outside of its span.
+            self.span
+                .in_scope(|| log(self.code, reason, elapsed, self.rpc.is_infrastructure));
         }
         self.span.record("rpc.grpc.status_code", i32::from(self.code));
         if is_fault(self.code) {
@@ -54,20 +65,23 @@ impl Drop for Record {
     }
 }
 
-/// The level says whose concern it is: ours, the operator's or the caller's own.
-fn log(code: Code, elapsed: Duration, infrastructure: bool) {
+/// Logs a call. The level tells bugs (error) from problems for the operator (warn) and for the caller (info).
+fn log(code: Code, reason: Option<&str>, elapsed: Duration, infrastructure: bool) {
     let code_name = name(code);
     let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+    macro_rules! call {
+        ($level:ident, $message:literal) => {
+            tracing::$level!(target: CALL, { rpc.grpc.status_code = code_name, reason, elapsed_us }, $message)
+        };
+    }
     match code {
-        Code::Internal | Code::Unknown | Code::DataLoss => {
-            tracing::error!(rpc.grpc.status_code = code_name, elapsed_us, "call failed");
-        }
-        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => {
-            tracing::warn!(rpc.grpc.status_code = code_name, elapsed_us, "call failed");
-        }
+        Code::Internal | Code::Unknown | Code::DataLoss => call!(error, "call failed"),
+        // A stream that ends because the server drains is no problem.
+        Code::Unavailable if reason == Some(ErrorReason::ShuttingDown.name()) => call!(info, "call"),
+        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => call!(warn, "call failed"),
         // Probes call every few seconds.
-        _ if infrastructure => tracing::debug!(rpc.grpc.status_code = code_name, elapsed_us, "call"),
-        _ => tracing::info!(rpc.grpc.status_code = code_name, elapsed_us, "call"),
+        _ if infrastructure => call!(debug, "call"),
+        _ => call!(info, "call"),
     }
 }
 

@@ -1,7 +1,9 @@
-//! Adds to every answer its request id and the details of its error.
+//! Adds the request id to every response, and details to every error.
+
+use std::borrow::Cow;
 
 use base::error::ErrorReply;
-use http::Response;
+use http::{HeaderMap, Response};
 use proto::authz::v1::ErrorReason;
 use tonic::{Code, Status, body::Body, metadata::MetadataMap};
 use tonic_types::StatusExt as _;
@@ -11,7 +13,11 @@ use super::{
     rest::Dialect,
 };
 
-/// Gives an error the details and headers that every error has, and every answer its request id.
+/// `ErrorInfo.reason` of an error, in the extensions of its response.
+#[derive(Clone, Debug)]
+pub(super) struct ReplyReason(pub(super) String);
+
+/// Adds details and headers to an error, and the request id to every response.
 pub(super) fn complete(response: Response<Body>, id: &RequestId, dialect: Dialect) -> Response<Body> {
     let failed = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
     let mut response = match failed {
@@ -28,11 +34,23 @@ pub(super) fn complete(response: Response<Body>, id: &RequestId, dialect: Dialec
             let mut headers = status.metadata().clone().into_headers();
             dialect.add_headers(status.code(), &message, &details, &mut headers);
             let metadata = MetadataMap::from_headers(headers);
-            Status::with_error_details_and_metadata(status.code(), message, details, metadata).into_http()
+            let reason = details.error_info().map(|info| ReplyReason(info.reason.clone()));
+            let mut response =
+                Status::with_error_details_and_metadata(status.code(), message, details, metadata).into_http();
+            if let Some(reason) = reason {
+                response.extensions_mut().insert(reason);
+            }
+            response
         }
     };
     response.headers_mut().insert(REQUEST_ID, id.header_value());
     response
+}
+
+/// Returns the `ErrorInfo.reason` of an error in trailers.
+pub(super) fn reason_of(trailers: &HeaderMap) -> Option<Cow<'static, str>> {
+    let info = Status::from_header_map(trailers)?.get_details_error_info()?;
+    Some(info.reason.into())
 }
 
 /// Rewords an error that tonic made for the caller. Those that it calls INTERNAL are all about how it read the request.
@@ -41,7 +59,7 @@ fn reworded(status: &Status) -> Status {
         Code::Internal => (
             Code::InvalidArgument,
             ErrorReason::MessageMalformed,
-            "the request is not a valid message of this RPC's type".to_owned(),
+            "the message cannot be decoded as the request type of this RPC".to_owned(),
         ),
         Code::OutOfRange => (
             Code::OutOfRange,
@@ -59,7 +77,7 @@ fn reworded(status: &Status) -> Status {
             "this server has no such RPC".to_owned(),
         ),
         code => {
-            tracing::warn!(%status, "an error without a reason");
+            tracing::warn!(%status, "returned an error without a reason");
             let reply = ErrorReply::new(code, ErrorReason::Unspecified, status.message().to_owned());
             return reply.into();
         }

@@ -1,8 +1,8 @@
-//! The outermost layer: what every RPC gets, whatever it does.
+//! The outermost layer, for all RPCs.
 //!
-//! A request id, a span with the OpenTelemetry names, one log line and one measurement per call; a place among
-//! the calls in hand; a deadline; an INTERNAL error instead of a torn connection where the code panics; and for every error,
-//! also those that tonic makes, an `ErrorInfo` and the request id to quote.
+//! It gives every call a request id, a span with the OpenTelemetry names, one log line and one measurement, a place among
+//! the calls in flight, and a deadline. A panic becomes an INTERNAL error instead of a broken connection. Every error,
+//! including those of tonic itself, gets an `ErrorInfo` and the request id.
 
 use std::{
     convert::Infallible,
@@ -39,7 +39,7 @@ use super::{
     peer::ClientAddress,
     record::Record,
     refusals::Refusals,
-    reply::complete,
+    reply::{ReplyReason, complete},
     request_id::RequestId,
     rest::Dialect,
     rpcs::{REFLECTION, Rpcs},
@@ -49,7 +49,7 @@ use super::{
 
 /// Calls and streams that are being served.
 const IN_HAND: &str = "rpc_server_in_hand";
-/// The longest that a stream of reflection may stay open: clients read it and are done.
+/// Maximum duration of a reflection stream. Clients need it for a moment only.
 const REFLECTION_LIFE: Duration = Duration::from_secs(30);
 
 /// Says what the metrics of calls mean.
@@ -168,6 +168,7 @@ where
             rpc,
             start: Instant::now(),
             code: Code::Cancelled,
+            reason: None,
             span: span.clone(),
             refusals: Arc::clone(&self.shared.refusals),
             is_anonymous: true,
@@ -203,8 +204,12 @@ where
                 }
                 Err(reply) => (refused(reply), CallPermit::default()),
             };
-            let response = complete(response, &id, dialect);
+            let mut response = complete(response, &id, dialect);
             record.code = code(&response);
+            record.reason = response
+                .extensions_mut()
+                .remove::<ReplyReason>()
+                .map(|reason| reason.0.into());
             if is_stream && !response.headers().contains_key(Status::GRPC_STATUS) {
                 // It has only begun: a client that goes away before its end has cancelled it.
                 record.code = Code::Cancelled;

@@ -13,55 +13,70 @@ use rustls::ServerConfig;
 
 use super::serve;
 
-/// How a server bounds its work and how it is reached.
+/// Limits of a server and its connections.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub struct ServerSettings {
-    /// Calls in hand at once; more are refused with RESOURCE_EXHAUSTED [1 to 1000000].
+    /// Maximum number of unary calls in flight [1 to 1000000]. Further calls are refused with
+    /// RESOURCE_EXHAUSTED. Raise it if calls are refused while processor and database are not busy.
     #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_requests: u32,
-    /// Calls of one user in flight, and never more than half of all; a service account has half [1 to 1000000].
+    /// Maximum number of calls in flight for each user, but never more than half of
+    /// --max-concurrent-requests [1 to 1000000]. Each service account gets half of
+    /// --max-concurrent-requests.
     #[arg(long, env = "MAX_CONCURRENT_REQUESTS_PER_USER", default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_requests_per_user: u32,
-    /// Streams open at once, beside those calls; more are refused with RESOURCE_EXHAUSTED [1 to 1000000].
+    /// Maximum number of open streams, in addition to unary calls [1 to 1000000]. Further ones are
+    /// refused with RESOURCE_EXHAUSTED.
     #[arg(long, env = "MAX_CONCURRENT_STREAMS", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_streams: u32,
-    /// Connections open at once on each port; more are closed. Those of trusted proxies and of this machine do not count [1 to 1000000].
+    /// Maximum number of open connections on each port [1 to 1000000]. Further ones are closed at
+    /// once. Connections from trusted proxies and from this machine do not count.
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
-    /// The same for each client address; an IPv6 /64 network counts as one address [1 to 1000000].
+    /// Maximum number of open connections on each port for each client address [1 to 1000000]. An
+    /// IPv6 /64 network counts as one address.
     #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections_per_address: u32,
-    /// Seconds after which a connection without a call is asked to close; clients reconnect by themselves [10 to 86400].
+    /// Seconds after which a connection without calls is closed gracefully [10 to 86400]. Clients
+    /// reconnect by themselves.
     #[arg(long, env = "CONNECTION_IDLE_SECONDS", default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(10..=86_400))]
     pub connection_idle_seconds: u32,
-    /// MiB of memory for calls whose message has not arrived completely. If it is used up, the call that has stalled longest is refused with RESOURCE_EXHAUSTED; one client address gets at most an eighth [1 to 65536].
+    /// Memory, in MiB, for calls whose message has not arrived completely [1 to 65536]. If it is
+    /// used up, the call that has been waiting longest is refused with RESOURCE_EXHAUSTED. Each
+    /// client address gets at most an eighth.
     #[arg(long, env = "UNFINISHED_CALLS_MIB", default_value_t = 32, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub unfinished_calls_mib: u32,
-    /// Calls refused as invalid that a client address, or a user who is signed in, may make a minute and at once; further ones are
-    /// answered with RESOURCE_EXHAUSTED. An IPv6 /64 counts as one address, a /56 has 4 times as many, a /48 16 times. 0 is any number
-    /// [0 to 1000000].
+    /// Invalid calls that each client address, or each logged-in user, can make per minute, also in
+    /// one burst [0 to 1000000]. Further ones are refused with RESOURCE_EXHAUSTED. An IPv6 /64
+    /// network counts as one address; a /56 can make 4 times as many, a /48 16 times. 0 means no
+    /// limit.
     #[arg(long, env = "INVALID_CALLS_PER_MINUTE", default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub invalid_calls_per_minute: u32,
-    /// Seconds that a call may take where the client sets no shorter deadline [1 to 3600].
+    /// Maximum duration of a unary call, in seconds, unless the client sets a shorter deadline [1
+    /// to 3600].
     #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub request_timeout_seconds: u32,
-    /// Seconds that calls in hand may take to end after SIGTERM or Ctrl-C [0 to 600].
+    /// Grace period for calls in flight after SIGTERM or Ctrl-C, in seconds [0 to 600]. Kubernetes
+    /// must wait longer than this before it kills the process.
     #[arg(long, env = "DRAIN_TIMEOUT_SECONDS", default_value_t = 15, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=600))]
     pub drain_timeout_seconds: u32,
-    /// Networks and addresses of the proxies whose `X-Forwarded-For` is believed, such as 10.0.0.0/8,192.0.2.7,fd00::/8. None: nobody's.
+    /// Addresses and networks of proxies whose `X-Forwarded-For` header is trusted, such as
+    /// 10.0.0.0/8,192.0.2.7,fd00::/8. By default no proxy is trusted. Set it behind a gateway, so
+    /// that rate limits apply to clients and not to the gateway.
     #[arg(long, env = "TRUSTED_PROXIES", value_name = "CIDR,...", value_delimiter = ',', value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether the gRPC ports tell clients what they offer (grpc.reflection.v1 and v1alpha).
+    /// Whether clients can list the RPCs by gRPC reflection (grpc.reflection.v1 and v1alpha).
     #[arg(long, env = "REFLECTION", default_value_t = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     pub reflection: bool,
-    /// PEM file with the certificate chain of the gRPC ports; with it they speak TLS alone.
+    /// PEM file with the certificate chain for the gRPC ports. If set, they accept only TLS.
     #[arg(long, env = "TLS_CERT_FILE", value_name = "FILE", requires = "tls_key_file")]
     pub tls_cert_file: Option<PathBuf>,
-    /// PEM file with the private key of that certificate.
+    /// PEM file with the private key of the certificate.
     #[arg(long, env = "TLS_KEY_FILE", value_name = "FILE", requires = "tls_cert_file")]
     pub tls_key_file: Option<PathBuf>,
-    /// PEM file with the authorities of client certificates; with it clients must bring one.
+    /// PEM file with the certificate authorities for client certificates. If set, clients must
+    /// present a certificate.
     #[arg(long, env = "TLS_CLIENT_CA_FILE", value_name = "FILE", requires = "tls_cert_file")]
     pub tls_client_ca_file: Option<PathBuf>,
 }

@@ -36,7 +36,7 @@ use super::{admission::CallPermit, deadline, record::Record, request_id::Request
 
 /// How often a token's end is looked at: the clock may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(1);
-/// Whoever watches health hears first that the server stops.
+/// Time for health watchers to hear first that the server stops.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -61,7 +61,7 @@ pub(super) struct StreamBody {
 
 struct Stream {
     state: State,
-    /// Of whoever asked for a frame that was not there.
+    /// Waker of the reader that waits for a frame.
     waker: Option<Waker>,
 }
 
@@ -179,6 +179,7 @@ impl Stream {
     fn end(&mut self, reply: ErrorReply) {
         if let State::Live(live) = &mut self.state {
             live.record.code = reply.code();
+            live.record.reason = Some(reply.reason().into());
             self.state = State::Ended(Box::new(reply));
         }
         if let Some(waker) = self.waker.take() {
@@ -214,6 +215,7 @@ impl HttpBody for StreamBody {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     live.record.code = super::codes::code_of(trailers);
+                    live.record.reason = super::reply::reason_of(trailers);
                 }
             }
             Poll::Ready(Some(Err(status))) => live.record.code = status.code(),

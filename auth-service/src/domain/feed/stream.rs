@@ -51,7 +51,7 @@ pub(crate) enum FeedEnded {
     #[error(transparent)]
     Database(#[from] db::Error),
     /// The feed has begun a new life, or has lost its end.
-    #[error("the access feed has begun anew")]
+    #[error("the access feed has a new epoch")]
     NewEpoch,
 }
 
@@ -84,7 +84,7 @@ impl FeedTail {
                     Err(ended) => break Box::new(ended),
                 }
             };
-            tracing::warn!(error = %ended, "reading the access feed anew");
+            tracing::warn!(error = %ended, "reading the access feed from the beginning");
             tokio::time::sleep(PAUSE).await;
         }
     }

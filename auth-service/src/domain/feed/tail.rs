@@ -202,9 +202,7 @@ impl FeedTail {
             if head.epoch != epoch {
                 return Ok(head);
             }
-            tracing::warn!(
-                "the access feed goes on from an earlier point than this process knows; it gets a new epoch"
-            );
+            tracing::warn!("the access feed has lost changes that this process has seen; it gets a new epoch");
             store::feed_head_set_epoch(tx, Epoch::generate()).await
         })
     }
@@ -252,7 +250,7 @@ pub(super) fn event(row: &FeedRow) -> Option<AccessEvent> {
             ..event
         }),
         Err(error) => {
-            tracing::error!(%error, sequence = row.sequence, "an event of the access feed cannot be read");
+            tracing::error!(%error, sequence = row.sequence, "cannot read an event of the access feed");
             None
         }
     }

@@ -68,7 +68,7 @@ impl KeyRing {
             let now = clock.now();
             let row = generate(secrets, KeyState::Active, now, now)?;
             store::signing_key_insert(tx, &row).await?;
-            tracing::info!(kid = row.kid, "made the first signing key");
+            tracing::info!(kid = row.kid, "created the first signing key");
             rows.push(row);
         }
         for row in &rows {
@@ -242,7 +242,7 @@ impl KeyRing {
         loop {
             news.notified_within(POLL).await;
             if let Err(error) = self.reload().await {
-                tracing::warn!(%error, "cannot read the signing keys; going on with those in use");
+                tracing::warn!(%error, "cannot read the signing keys; continuing with the current ones");
             }
         }
     }

@@ -24,7 +24,7 @@ pub(crate) enum KeyRingError {
     #[error("cannot decrypt the signing key {0}: the server secret is not the one that it was stored with")]
     WrongSecret(String),
     /// There is none that signs.
-    #[error("the database holds no active signing key")]
+    #[error("the database has no active signing key")]
     NoneActive,
     /// A stored private key is none that signs.
     #[error("the stored signing key {0} is not an Ed25519 key in PKCS#8")]
@@ -33,7 +33,7 @@ pub(crate) enum KeyRingError {
     #[error("a stored signing key cannot be used: {0}")]
     Unusable(#[from] KeyError),
     /// The library failed.
-    #[error("cannot make a signing key")]
+    #[error("cannot create a signing key")]
     Crypto,
 }
 

@@ -233,7 +233,7 @@ impl Attempts {
             return Ok(());
         }
         drop(conn);
-        tracing::warn!("the clock was set back: no account or address has to wait for it any longer");
+        tracing::warn!("the clock of the database server was set back; waits after failed logins are cancelled");
         let mut after = Vec::new();
         loop {
             let mut conn = self.db.read().await?;

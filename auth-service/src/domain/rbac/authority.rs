@@ -69,7 +69,7 @@ pub(in crate::domain) async fn ensure_fits_token(
         .map(|name| name.len() + 3)
         .sum();
     if len > MAX_HOLDINGS_LEN {
-        let why = "would make the user's access tokens too long; give one role that holds all of it";
+        let why = "would make the user's access tokens too long; use one role that holds all the permissions";
         return Err(InvalidFields::one(field, why).into());
     }
     Ok(())

@@ -70,8 +70,8 @@ impl CatalogEntry for Resource {
     const CREATE: &'static str = "resource.create";
     const UPDATE: &'static str = "resource.update";
 
-    fn not_found(_code_name: &str) -> Error {
-        Error::ResourceNotFound
+    fn not_found(code_name: &str) -> Error {
+        Error::ResourceNotFound(code_name.to_owned())
     }
 }
 
@@ -80,8 +80,8 @@ impl CatalogEntry for Action {
     const CREATE: &'static str = "action.create";
     const UPDATE: &'static str = "action.update";
 
-    fn not_found(_code_name: &str) -> Error {
-        Error::ActionNotFound
+    fn not_found(code_name: &str) -> Error {
+        Error::ActionNotFound(code_name.to_owned())
     }
 }
 

@@ -61,7 +61,9 @@ impl Rbac {
     ) -> Result<Vec<String>, Error> {
         let owner = context.principal().filter(|principal| principal.is_service());
         let owner = owner
-            .ok_or(Error::Reserved("only services declare policies"))?
+            .ok_or(Error::Reserved(
+                "only services can register policies: call this with the access token of a service account",
+            ))?
             .client_id();
         if let Some(service) = context.user_id() {
             self.declarations.admit(&service).map_err(Error::TooManyAttempts)?;
@@ -160,7 +162,7 @@ pub(in crate::domain) async fn declare(
             continue;
         };
         if store::permissions_count_of(tx, owner, ReservedAction::All.code_name()).await? > MAX_PERMISSIONS {
-            let why = "would be more than the 500 permissions that one service may own";
+            let why = "would exceed the 500 permissions that a service can own";
             return Err(InvalidFields::one("permissions", why).into());
         }
         for role in default_roles {
@@ -168,8 +170,7 @@ pub(in crate::domain) async fn declare(
             let role_id = role_id.ok_or_else(|| Error::RoleNotFound(role.clone()))?;
             store::role_permission_insert(tx, role_id, id).await?;
             if store::role_permissions_count(tx, role_id).await? > MAX_ROLE_PERMISSIONS {
-                let why =
-                    format!("would be more than the {MAX_ROLE_PERMISSIONS} permissions that the role {role} may hold");
+                let why = format!("would exceed the {MAX_ROLE_PERMISSIONS} permissions that the role {role} can hold");
                 return Err(InvalidFields::one("permissions", why).into());
             }
             declaration.changed_roles.insert(role.clone());
@@ -206,11 +207,7 @@ async fn resource(
         };
     }
     if store::resources_count_of(tx, owner).await? >= MAX_RESOURCES {
-        return Err(InvalidFields::one(
-            "permissions",
-            "would be of more than the 200 resources that one service declares",
-        )
-        .into());
+        return Err(InvalidFields::one("permissions", "would exceed the 200 resources that a service can own").into());
     }
     let mut resource: Resource = new_entry(tx, code_name, now).await?;
     resource.owner = Some(owner.to_owned());

@@ -50,7 +50,9 @@ impl Deletable for Resource {
     async fn find(tx: &mut Conn, code_name: &str) -> Result<(Self, Vec<Permission>), Error> {
         let resource: Self = existing(tx, code_name).await?;
         if resource.owner.is_some() {
-            return Err(Error::Reserved("a service has declared this resource"));
+            return Err(Error::Reserved(
+                "a service has declared this resource, so it cannot be deleted",
+            ));
         }
         let permissions = store::permissions_of(tx, Some(resource.id), None).await?;
         Ok((resource, permissions))
@@ -71,7 +73,9 @@ impl Deletable for Action {
         let permissions = store::permissions_of(tx, None, Some(action.id)).await?;
         let is_declared = permissions.iter().any(|permission| permission.is_declared);
         if is_declared || ReservedAction::parse(code_name).is_some() {
-            return Err(Error::Reserved("the action is built in, or a service has declared it"));
+            return Err(Error::Reserved(
+                "this action is built in or was declared by a service, so it cannot be deleted",
+            ));
         }
         Ok((action, permissions))
     }
@@ -90,7 +94,9 @@ impl Deletable for Permission {
         let permission = store::permission_by_name(tx, name).await?;
         let permission = permission.ok_or_else(|| Error::PermissionNotFound(name.to_owned()))?;
         if permission.is_declared {
-            return Err(Error::Reserved("a service has declared this permission"));
+            return Err(Error::Reserved(
+                "a service has declared this permission, so it cannot be deleted",
+            ));
         }
         Ok((permission.clone(), vec![permission]))
     }
@@ -250,5 +256,5 @@ fn names(permissions: &[Permission]) -> Vec<String> {
 }
 
 fn meanwhile() -> Error {
-    db::Error::Conflict("it was given to somebody or taken from somebody meanwhile".to_owned()).into()
+    db::Error::Conflict("its holders changed in the meantime".to_owned()).into()
 }

@@ -105,7 +105,9 @@ impl Rbac {
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
                 if ReservedRole::Superuser.is(code_name) {
-                    return Err(Error::Reserved("superusers hold everything"));
+                    return Err(Error::Reserved(
+                        "`superuser` holds every permission and cannot be changed",
+                    ));
                 }
                 lock_policies(tx).await?;
                 let before = existing_with_permissions(tx, code_name).await?;
@@ -145,7 +147,9 @@ impl RoleWithPermissions {
 /// Refuses to rename or delete a built-in role.
 pub(super) fn ensure_not_reserved(code_name: &str) -> Result<(), Error> {
     match ReservedRole::parse(code_name) {
-        Some(_) => Err(Error::Reserved("the role is built in")),
+        Some(_) => Err(Error::Reserved(
+            "this role is built in and cannot be renamed or deleted",
+        )),
         None => Ok(()),
     }
 }

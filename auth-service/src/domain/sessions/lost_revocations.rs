@@ -50,7 +50,7 @@ impl LostRevocations {
             // An error would mean that the sender is gone, and the view holds it.
             let _ = went_back.changed().await;
             while let Err(error) = self.write().await {
-                tracing::warn!(%error, "cannot write revocations that the database has lost; trying again");
+                tracing::warn!(%error, "cannot restore revocations that the database has lost; trying again");
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -71,7 +71,7 @@ impl LostRevocations {
             sessions = lost.sessions.len(),
             users = lost.users.len(),
             keys = lost.keys.len(),
-            "wrote revocations that the database had lost"
+            "restored revocations that the database had lost"
         );
         Ok(())
     }

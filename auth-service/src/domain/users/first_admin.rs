@@ -127,13 +127,13 @@ pub(crate) async fn bootstrap(
         return Ok(());
     }
     if superuser_exists(db).await? {
-        tracing::info!("there is an administrator; the bootstrap password is ignored");
+        tracing::info!("an administrator already exists, so the bootstrap password is ignored");
         return Ok(());
     }
     let password = settings.bootstrap_password()?;
     let is_temporary = settings.first_admin_must_change_password;
     if make_first(db, hashing, clock, (&password, settings.password_rules()), is_temporary).await? {
-        tracing::info!(login = LOGIN, is_temporary, "made the first administrator");
+        tracing::info!(login = LOGIN, is_temporary, "created the first administrator");
     }
     Ok(())
 }
@@ -174,7 +174,7 @@ async fn make_first(
 ) -> Result<bool, StartError> {
     let failed = |why: &dyn std::fmt::Display| {
         StartError::Failed(format!(
-            "cannot make the first administrator, with the login {LOGIN}: {why}"
+            "cannot create the first administrator, with the login {LOGIN}: {why}"
         ))
     };
     let login: Login = LOGIN.parse().map_err(|error| failed(&error))?;

@@ -113,7 +113,7 @@ impl FromStr for PersonName {
         }
         if name.chars().any(|c| c.is_control() || is_unseen(c)) {
             return Err(InvalidName(
-                "must not contain control characters or characters that are not seen",
+                "must not contain control characters or invisible characters",
             ));
         }
         Ok(Self(name))

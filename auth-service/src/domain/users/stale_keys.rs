@@ -129,8 +129,8 @@ async fn log_taken(db: &Db) -> db::Result<()> {
         tracing::warn!(
             count,
             user_ids = user_ids.join(" "),
-            "the e-mail address of these users belongs to another account, so they log in with their login; \
-             ListUsers with email_is_taken lists them"
+            "the e-mail addresses of these users now count as the same as those of other users, so they can only log in with \
+             their login; ListUsers with email_is_taken lists them"
         );
     }
     Ok(())
@@ -142,12 +142,12 @@ async fn recompute_alone(db: &Db, clock: &Clock, user: &StoredKeys) -> db::Resul
             Ok(()) => return Ok(()),
             Err(error) => {
                 // Not logged: a PostgreSQL constraint error contains the address.
-                tracing::debug!(user_id = %user.id, "the keys of a user could not be recomputed yet");
+                tracing::debug!(user_id = %user.id, "could not recompute the e-mail address key of a user yet");
                 pass_on_outage(error)?;
             }
         }
     }
-    tracing::warn!(user_id = %user.id, "the keys of a user could not be recomputed; trying again later");
+    tracing::warn!(user_id = %user.id, "could not recompute the e-mail address key of a user; trying again later");
     Ok(())
 }
 

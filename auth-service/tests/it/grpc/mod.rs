@@ -3,5 +3,6 @@
 mod contract;
 mod cookies;
 mod invalid;
+mod messages;
 mod policy_matrix;
 mod server;

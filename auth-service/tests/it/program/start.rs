@@ -186,7 +186,7 @@ fn it_ends_in_time_while_somebody_watches() {
     });
 }
 
-/// Whoever follows the feed is told at once, and not when the time to drain is over.
+/// Followers of the feed are told at once, and not only at the end of the grace period.
 #[test]
 fn it_ends_at_once_while_the_feed_is_followed() {
     block_on(async {
@@ -212,6 +212,18 @@ fn it_ends_at_once_while_the_feed_is_followed() {
         );
         let ended = program.ended_within(Duration::from_secs(20)).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
+        let events = ended.stderr.lines();
+        let events: Vec<serde_json::Value> = events.map(|line| serde_json::from_str(line).expect(line)).collect();
+        // The stream has ended as it should, so nobody is warned.
+        let call = events.iter().find(|event| event["span"]["rpc.method"] == "Watch");
+        let call = call.unwrap_or_else(|| panic!("no end of the stream: {ended:?}"));
+        assert_eq!(
+            [&call["level"], &call["rpc.grpc.status_code"], &call["reason"]],
+            ["INFO", "UNAVAILABLE", "SHUTTING_DOWN"],
+            "{call}"
+        );
+        assert!(call["elapsed_us"].is_u64() && call["spans"].is_null(), "{call}");
+        assert_eq!(events.last().expect("a last line")["message"], "stopped");
     });
 }
 
@@ -253,7 +265,9 @@ fn a_second_signal_ends_it_at_once() {
         let mut client = HealthClient::new(channel(at.grpc));
         let _watch = client.watch(HealthCheckRequest::default()).await.expect("health");
         program.signal(Signal::Interrupt);
-        program.logged("shutting down; once more to end at once").await;
+        program
+            .logged("shutting down gracefully; signal again to stop at once")
+            .await;
         program.signal(Signal::Interrupt);
         assert_eq!(program.ended().await.code, Some(130));
     });
@@ -312,7 +326,7 @@ fn a_bad_setting_ends_it_with_64_and_a_clear_line() {
             ),
             (
                 bad("--database-direct-url", &format!("postgres://kim:{HIDDEN}@db/auth")),
-                "--database-direct-url: this URL and --database-url must both be of PostgreSQL",
+                "--database-direct-url: both this URL and --database-url must be URLs of PostgreSQL",
             ),
             (
                 bad("--database-direct-url", &format!("postgres://kim:{HIDDEN}@/auth")),
@@ -443,7 +457,7 @@ async fn a_service_account_made_by_the_command_gets_tokens(backend: Backend) {
         .await;
     assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""));
     for (arguments, code, words) in [
-        (["--client-id", "courses", "--role", "service"], 1, "exists already"),
+        (["--client-id", "courses", "--role", "service"], 1, "already exists"),
         (["--client-id", "A", "--role", "service"], 64, "--client-id"),
         (["--client-id", "others", "--role", "nobody"], 1, "no role nobody"),
         (
@@ -490,7 +504,7 @@ async fn of_many_who_make_the_same_administrator_one_does(backend: Backend) {
             made += 1;
         } else {
             let line = ended.only_line(1);
-            assert!(line.contains("taken by another user: login"), "{line}");
+            assert!(line.contains("another user already has this login"), "{line}");
         }
     }
     assert_eq!(made, 1);

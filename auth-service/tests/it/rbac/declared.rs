@@ -65,7 +65,7 @@ async fn what_one_service_may_own_is_bounded(database: TestDatabase) {
         .await
         .expect_err("too many");
     assert_eq!(bad_fields(&refused), ["permissions"]);
-    assert!(refused.message().contains("the role player may hold"), "{refused:?}");
+    assert!(refused.message().contains("the role player can hold"), "{refused:?}");
     assert!(root.permissions_of("player").await.len() <= 1000);
     assert_eq!(
         register(&third, &many("third", 0, 400, &[]))

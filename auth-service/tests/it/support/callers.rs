@@ -32,7 +32,7 @@ const ROOT_SECRET: &str = "the secret of a superuser, 32 characters or more";
 /// Used up only by a test that fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Somebody who calls `RbacService` with an access token.
+/// Client of `RbacService` with an access token.
 #[derive(Clone)]
 pub(crate) struct Caller {
     client: RbacServiceClient<Channel>,
@@ -98,7 +98,7 @@ pub(crate) fn is(code: Code, reason: &str) -> (Code, String) {
 }
 
 impl Caller {
-    /// Somebody at this server with a token that they have already.
+    /// Returns a client of this server that already has a token.
     pub(crate) fn with_token(server: &Server, token: &str, user_id: &str) -> Self {
         Self {
             client: RbacServiceClient::new(channel(server.grpc)),

@@ -343,7 +343,7 @@ impl Server {
     }
 }
 
-/// Of an update.
+/// Returns the field mask of an update.
 pub(crate) fn mask(paths: &[&str]) -> prost_types::FieldMask {
     prost_types::FieldMask {
         paths: paths.iter().map(|&path| path.to_owned()).collect(),

@@ -32,7 +32,7 @@ pub(crate) struct Game {
     program: Program,
     pub(crate) database: Database,
     mint: TokenMint,
-    /// Of those who were there from the start.
+    /// Ids of the players that were there from the start.
     players: Vec<UserId>,
     address: SocketAddr,
     pub(crate) seeding: Duration,

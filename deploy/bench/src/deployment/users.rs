@@ -6,7 +6,7 @@ use tonic::transport::Channel;
 
 use super::{Deployment, PASSWORD};
 
-/// Somebody who is logged in, with a connection of their own.
+/// User who is logged in, with a connection of their own.
 #[derive(Clone, Debug)]
 pub(crate) struct User {
     pub(crate) id: String,

@@ -17,7 +17,7 @@ const LINE: i32 = 20;
 const TOP: i32 = 56;
 const LEFT: i32 = 400;
 const RIGHT: i32 = 880;
-/// Of the goal, from a sixteenth to sixteen times, on a logarithmic scale.
+/// Range of the logarithmic scale: from a sixteenth of the goal to sixteen times the goal.
 const DECADES: f64 = 4.0;
 
 const MET: RGBColor = RGBColor(46, 125, 80);

@@ -60,7 +60,7 @@ pub(crate) struct Spread {
 pub(crate) enum Unit {
     /// So many times the baseline.
     Times,
-    /// Of one.
+    /// Fraction, from 0 to 1.
     Share,
     Micros,
     Millis,
@@ -84,7 +84,7 @@ pub(crate) struct Load {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
-    /// Of a call, in microseconds.
+    /// Processor time per call, in microseconds.
     pub(crate) cpu: Cpu,
     /// At the end of the rounds, in MiB.
     pub(crate) memory_mib: f64,
@@ -98,7 +98,7 @@ pub(crate) struct Load {
 pub(crate) struct Rounds(Vec<Slice>);
 
 impl Report {
-    /// Of what this command line asks for.
+    /// Creates a report for the scenarios of this command line.
     pub(crate) fn new(command_line: impl Iterator<Item = OsString>) -> Self {
         Self {
             machine: Machine::this(command_line),
@@ -211,7 +211,7 @@ impl Spread {
         }
     }
 
-    /// Of what was looked at once.
+    /// Creates the spread of a single measurement.
     pub(crate) const fn once(value: f64) -> Self {
         Self {
             median: value,

@@ -17,7 +17,7 @@ use crate::{
 /// How many.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Clients {
-    /// Clients, each with a connection [1 to 10000].
+    /// Number of clients, each with one connection [1 to 10000].
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) clients: u32,
 }

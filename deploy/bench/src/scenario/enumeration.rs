@@ -15,7 +15,7 @@ use crate::{
 /// How many.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Samples {
-    /// Failed logins of each kind [10 to 100000].
+    /// Number of failed logins of each kind [10 to 100000].
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=100_000))]
     samples: u32,
 }

@@ -34,10 +34,10 @@ use crate::{
 /// How much of it.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Amount {
-    /// Revocations that are live [1000 to 1000000].
+    /// Number of revocations in force [1000 to 1000000].
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1000..=1_000_000))]
     pub(crate) revocations: u32,
-    /// Verifiers that know of them, in one process [1 to 1000].
+    /// Number of verifiers that know them, in one process [1 to 1000].
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) verifiers: u32,
 }

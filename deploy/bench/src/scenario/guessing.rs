@@ -28,8 +28,8 @@ use crate::{
 /// How much.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Attack {
-    /// Guessers, each of whom guesses from an address in a new /64 of one /48 as soon as the last guess is answered
-    /// [1 to 1000].
+    /// Number of guessing clients, each of which sends the next guess from a new /64 of one /48 as
+    /// soon as the last one is answered [1 to 1000].
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u16).range(1..=1000))]
     guessers: u16,
 }

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How much of it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Size {
-    /// How many players, one measurement after the other.
+    /// Numbers of players to measure with, one after the other.
     #[arg(long, value_delimiter = ',', default_value = "100000,1000000", value_name = "N,...")]
     pub(crate) players: Vec<u32>,
 }
@@ -168,7 +168,7 @@ where
     }
 }
 
-/// Of the players that one connection calls for.
+/// Returns the tokens of the players that one connection calls for.
 fn tokens(game: &Game, connection: usize) -> Vec<String> {
     (0..PLAYERS)
         .map(|number| game.player(connection * PLAYERS + number))

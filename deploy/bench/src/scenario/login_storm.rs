@@ -16,7 +16,7 @@ use crate::{
 /// How many.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Storm {
-    /// Logins at once, who wait as they are told when they are turned away [1 to 10000].
+    /// Number of simultaneous logins, which wait as told if they are refused [1 to 10000].
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) logins: u32,
 }

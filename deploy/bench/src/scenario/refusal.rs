@@ -28,7 +28,7 @@ const PERMISSION: &str = "leaderboard:read";
 /// How often.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Repeats {
-    /// How often [1 to 100000].
+    /// Number of repetitions [1 to 100000].
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     repeats: u32,
 }

@@ -40,10 +40,10 @@ use crate::{
 /// How long, and how much.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Length {
-    /// Minutes [4 to 1440].
+    /// Duration in minutes [4 to 1440].
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(4..=1440))]
     minutes: u16,
-    /// Calls a second in all [8 to 10000].
+    /// Total number of calls per second [8 to 10000].
     #[arg(long, default_value_t = 135, value_parser = clap::value_parser!(u16).range(8..=10_000))]
     rate: u16,
 }

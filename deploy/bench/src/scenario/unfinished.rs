@@ -22,7 +22,7 @@ use crate::{
 /// The attack.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Attack {
-    /// Connections, each with 125 calls [1 to 1000].
+    /// Number of connections, each with 125 calls [1 to 1000].
     #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u16).range(1..=1000))]
     attackers: u16,
 }

@@ -25,7 +25,7 @@ use self::rpc::{
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 struct Courses {
-    /// Where gRPC is served.
+    /// Address on which gRPC is served.
     #[arg(
         long,
         env = "COURSES_LISTEN",
@@ -33,7 +33,7 @@ struct Courses {
         value_name = "ADDRESS"
     )]
     listen: SocketAddr,
-    /// Where HTTP is served: /metrics, /livez, /readyz.
+    /// Address on which HTTP is served: /metrics, /livez, /readyz.
     #[arg(
         long,
         env = "COURSES_HTTP_LISTEN",

@@ -1,4 +1,4 @@
-//! Who may name whom. The rules are data; each comes with its reason and with code that breaks it.
+//! Rules about which module may use which. They are data: each has a reason, and code that breaks it.
 
 mod circles;
 mod names;

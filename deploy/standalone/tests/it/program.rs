@@ -125,7 +125,7 @@ impl DataFolder {
 
 impl Banner {
     async fn of(program: &Program) -> Self {
-        let text = program.printed("Ctrl-C ends it.").await;
+        let text = program.printed("Press Ctrl-C to stop.").await;
         let after = |service: &str, label: &str| -> SocketAddr {
             let line = text.lines().find(|line| line.trim_start().starts_with(service));
             let rest = line.and_then(|line| line.split_once(label));
@@ -238,6 +238,7 @@ fn the_first_start_makes_everything_and_the_second_finds_it() {
         let password = folder.admin_password();
         let told = banner.text.contains("First administrator: login admin, password in ");
         assert!(told && !banner.text.contains(&password), "no terminal: {}", banner.text);
+        assert!(banner.text.contains("Try it with grpcurl"), "{}", banner.text);
         let (admin, keys) = (banner.admin(&password).await, banner.jwks().await);
         let refused = banner.login("demo", "demo-password").await;
         refused.expect_err("nobody asked for a demo");
@@ -246,6 +247,7 @@ fn the_first_start_makes_everything_and_the_second_finds_it() {
         let program = folder.start(&[]);
         let banner = Banner::of(&program).await;
         assert!(!banner.text.contains("administrator"), "{}", banner.text);
+        assert!(!banner.text.contains("Try it"), "only the first start: {}", banner.text);
         assert_eq!(banner.admin(&password).await, admin);
         assert_eq!(banner.jwks().await, keys);
         end(program).await;

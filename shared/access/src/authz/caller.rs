@@ -1,4 +1,4 @@
-//! Who calls: what the interceptor makes of the metadata `authorization` (RFC 6750).
+//! Authentication of incoming calls by the metadata `authorization` (RFC 6750).
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,20 +12,22 @@ use crate::{
 };
 
 const AUTHORIZATION: &str = "authorization";
+/// Beginning of auth-service's refresh tokens. Access tokens begin with the base64url of `{`, which is `e`.
+const REFRESH_TOKEN_PREFIX: &str = "v1.";
 
-/// Who calls. Every request that went through [`Authenticate`] has one in its extensions.
+/// Caller of an RPC. [`Authenticate`] adds one to the extensions of every request.
 #[derive(Clone, Debug)]
 pub enum Caller {
-    /// No token was sent.
+    /// The request has no token.
     Anonymous,
-    /// A good token was sent.
+    /// The request has a valid token.
     Principal(Arc<Principal>),
-    /// A token was sent that is not good.
+    /// The request has a token that is not valid.
     Refused(TokenError),
 }
 
 impl Caller {
-    /// The principal, or why there is none.
+    /// Returns the principal, or the error for a caller without one.
     pub fn principal(&self) -> Result<&Arc<Principal>, ErrorReply> {
         let (reason, message) = match self {
             Self::Principal(principal) => return Ok(principal),
@@ -37,22 +39,27 @@ impl Caller {
                 (ErrorReason::TokenExpired, "the access token has expired; refresh it")
             }
             Self::Refused(TokenError::NotYetValid(early)) => {
-                // Later by a second at most, and not before its time.
+                // Rounded up to whole seconds.
                 let wait = Duration::from_secs(early.as_secs() + 1);
                 return Err(ErrorReply::new(
                     Code::Unauthenticated,
                     ErrorReason::TokenNotYetValid,
-                    "the access token is from the future by this server's clock; try again later with the same token",
+                    "by this server's clock, the access token was issued in the future; refresh it, or try again later",
                 )
                 .with_retry_after(wait));
             }
             Self::Refused(TokenError::Stale) => (
                 ErrorReason::TokenStale,
-                "the user has changed since the access token was issued; refresh it",
+                "the access token is out of date: the user has logged out everywhere, or has another login, password or \
+                 role; refresh it, or log in again if that is refused, too",
             ),
             Self::Refused(TokenError::Revoked) => (
                 ErrorReason::TokenRevoked,
                 "the session of the access token has ended; log in again",
+            ),
+            Self::Refused(TokenError::RefreshToken) => (
+                ErrorReason::TokenInvalid,
+                "this is a refresh token; send the access token that was issued with it",
             ),
             Self::Refused(TokenError::Invalid) => (
                 ErrorReason::TokenInvalid,
@@ -63,7 +70,7 @@ impl Caller {
     }
 }
 
-/// Leaves a [`Caller`] in every request, and refuses none.
+/// Adds a [`Caller`] to every request. Refuses none itself.
 #[derive(Clone, Debug)]
 pub struct Authenticate {
     verifier: Verifier,
@@ -71,7 +78,7 @@ pub struct Authenticate {
 }
 
 impl Authenticate {
-    /// Verifies with this verifier, and asks the view whether the token is still good.
+    /// Creates an interceptor that verifies tokens and asks the view whether they have been revoked.
     pub const fn new(verifier: Verifier, access: AccessView) -> Self {
         Self { verifier, access }
     }
@@ -81,16 +88,19 @@ impl Authenticate {
         let Some(value) = values.next() else {
             return Caller::Anonymous;
         };
-        // Two tokens are two callers; which one the client meant is not ours to guess.
+        // Two tokens could be those of two callers, so neither is accepted.
         let token = if values.next().is_some() {
             None
         } else {
             value.to_str().ok().and_then(bearer)
         };
-        let principal = token
-            .ok_or(TokenError::Invalid)
-            .and_then(|token| self.verifier.verify(token))
-            .and_then(|principal| self.access.check(&principal).map(|()| principal));
+        let principal = match token {
+            Some("") => return Caller::Anonymous,
+            Some(token) if token.starts_with(REFRESH_TOKEN_PREFIX) => Err(TokenError::RefreshToken),
+            Some(token) => self.verifier.verify(token),
+            None => Err(TokenError::Invalid),
+        };
+        let principal = principal.and_then(|principal| self.access.check(&principal).map(|()| principal));
         match principal {
             Ok(principal) => Caller::Principal(principal),
             Err(error) => Caller::Refused(error),
@@ -106,18 +116,19 @@ impl Interceptor for Authenticate {
     }
 }
 
-/// The principal of a request that the policy layer let through.
+/// Returns the principal of a request that the policy layer has admitted.
 ///
 /// # Errors
 ///
-/// UNAUTHENTICATED where the caller has no good token, which an RPC with any policy but `public` never sees.
+/// UNAUTHENTICATED if the caller has no valid token. This can only happen in RPCs with the policy `public`.
 pub fn principal<T>(request: &Request<T>) -> Result<Arc<Principal>, Status> {
     let caller = request.extensions().get::<Caller>().unwrap_or(&Caller::Anonymous);
     caller.principal().cloned().map_err(Status::from)
 }
 
-/// The token of `Bearer <token>`; the scheme's case does not matter (RFC 9110, section 11.1).
+/// Returns the token of `Bearer <token>`, or an empty text if there is none. The scheme is case-insensitive (RFC 9110,
+/// section 11.1).
 fn bearer(value: &str) -> Option<&str> {
-    let (scheme, token) = value.split_once(' ')?;
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }

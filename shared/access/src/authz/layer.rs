@@ -1,4 +1,4 @@
-//! May they: the layer that lets a request through to its RPC, or answers in its place.
+//! Authorization of incoming calls by the policies of their RPCs.
 
 use std::{
     convert::Infallible,
@@ -23,15 +23,14 @@ use crate::{
     view::AccessView,
 };
 
-/// Infrastructure that every gRPC server offers to whoever can reach it. These services are not ours to annotate, so
-/// they are exempt by name.
+/// Infrastructure services, which every caller may use. Their protos cannot declare policies, so they are exempt by name.
 pub const INFRASTRUCTURE: [&str; 3] = [
     "/grpc.health.v1.Health/",
     "/grpc.reflection.v1.ServerReflection/",
     "/grpc.reflection.v1alpha.ServerReflection/",
 ];
 
-/// For a caller who comes while the server knows too little.
+/// Time after which a caller should try again while the server lacks keys or news of revocations.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Calls that were refused because the access feed was silent.
@@ -132,7 +131,7 @@ impl Rules {
             Some(Policy::Missing) => Err(ErrorReply::new(
                 Code::PermissionDenied,
                 ErrorReason::PolicyMissing,
-                "this call declares no policy, so nobody may make it",
+                "this RPC declares no access policy, so nobody can call it",
             )),
             // Not passed on, so that nothing without a policy is ever served.
             None => Err(ErrorReply::new(
@@ -142,12 +141,14 @@ impl Rules {
             )),
         }
     }
-    /// Who calls, where the service knows enough to say what they may do.
+
+    /// Returns the principal if the service knows enough to decide what the principal may do.
     fn authenticated<'a>(&self, path: &str, caller: &'a Caller) -> Result<&'a Principal, ErrorReply> {
         let sends_token = !matches!(caller, Caller::Anonymous);
         if sends_token && !self.access.is_loaded() {
-            // Without keys no token is good, and that is not the token's fault.
-            let message = "the server is starting: it waits for its keys, for revocations and for roles";
+            // Without keys every token would look invalid.
+            let message =
+                "the server is starting and does not have its keys, revocations and roles yet; try again in a moment";
             let reply = ErrorReply::new(Code::Unavailable, ErrorReason::Starting, message);
             return Err(reply.with_retry_about(RETRY_AFTER));
         }
@@ -159,7 +160,7 @@ impl Rules {
         }
         if self.access.refuses_in_silence(self.policies.is_read(path)) {
             metrics::counter!(REFUSED).increment(1);
-            let message = "the server has not heard of logouts and changes of roles for a while, and waits for them";
+            let message = "the server receives no news of logouts and role changes at the moment, so it refuses changes; try again in a moment";
             let reply = ErrorReply::new(Code::Unavailable, ErrorReason::AccessFeedSilent, message);
             return Err(reply.with_retry_about(RETRY_AFTER));
         }
@@ -167,14 +168,15 @@ impl Rules {
     }
 }
 
-/// The reply to a caller whose token is not for this service alone. `audience` is the name of this service.
+/// Returns the error for a token that is not for this service alone. `audience` is the name of this service.
 pub fn audience_required(audience: &str) -> ErrorReply {
-    let message =
-        format!("this call needs an access token for {audience} alone: call RefreshAccessToken with this `audience`");
+    let message = format!(
+        "this call needs an access token for {audience} alone; call RefreshAccessToken with the `audience` {audience}"
+    );
     ErrorReply::new(Code::Unauthenticated, ErrorReason::AudienceRequired, message).with_metadata("audience", audience)
 }
 
-/// The reply to a caller who lacks this permission.
+/// Returns the error for a caller who lacks this permission.
 pub fn permission_denied(permission: &Permission) -> ErrorReply {
     let message = format!("this call needs the permission {permission}");
     ErrorReply::new(Code::PermissionDenied, ErrorReason::PermissionDenied, message)

@@ -129,7 +129,7 @@ impl Tokens {
             Err(FollowError::Token(status)) if status.code() == Code::Unauthenticated => {
                 tracing::warn!(
                     client_id = self.credentials.client_id,
-                    "the secret of this process's own service account was replaced; putting it back"
+                    "the secret of this process's own service account was replaced; restoring it"
                 );
                 let restored = restore().await;
                 restored.map_err(|error| FollowError::Secret(io::Error::other(error.to_string())))?;

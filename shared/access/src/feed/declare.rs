@@ -57,8 +57,8 @@ impl Declaration {
                     Code::PermissionDenied => {
                         tracing::error!(
                             %error,
-                            "cannot declare the permissions of this service: give its service account the role `service`, and \
-                             start it again; until then nobody can be given them"
+                            "cannot declare the permissions of this service, so they cannot be granted: give its service account the \
+                             role `service` and restart it"
                         );
                         return;
                     }

@@ -20,19 +20,19 @@ pub(super) enum FollowError {
     #[error("cannot read the client secret: {0}")]
     Secret(#[source] io::Error),
     /// No token is given.
-    #[error("auth-service gives no token for the client id and secret: {}", told(.0))]
+    #[error("auth-service refuses the client id and secret: {}", told(.0))]
     Token(#[source] Status),
     /// The stream is refused, or breaks off.
-    #[error("auth-service ends the access feed: {}", told(.0))]
+    #[error("auth-service closed the access feed: {}", told(.0))]
     Stream(#[source] Status),
     /// The policies are not taken.
-    #[error("auth-service does not take the declared permissions: {}", told(.0))]
+    #[error("auth-service refuses the declared permissions: {}", told(.0))]
     Declaration(#[source] Status),
     /// The stream ends.
-    #[error("auth-service has ended the access feed")]
+    #[error("auth-service closed the access feed")]
     Ended,
     /// Nothing comes.
-    #[error("auth-service says nothing for {} s", .0.as_secs())]
+    #[error("auth-service has sent nothing for {} s", .0.as_secs())]
     Silent(Duration),
     /// What comes makes no sense.
     #[error(transparent)]

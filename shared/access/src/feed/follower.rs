@@ -124,7 +124,7 @@ impl Following {
                 tokio::select! {
                     opened = &mut opening => opened,
                     error = present.follow() => {
-                        tracing::info!(%error, "the last stream of the access feed ended before the next one stood");
+                        tracing::info!(%error, "the old stream of the access feed ended before the new one was ready");
                         opening.await
                     }
                 }
@@ -195,11 +195,11 @@ impl Following {
             match error {
                 FollowError::Token(status) if status.code() == Code::Unauthenticated => tracing::error!(
                     %error,
-                    "check --auth-client-id and --auth-client-secret-file; what needs the access feed waits for it"
+                    "cannot follow the access feed: auth-service refuses the credentials; check --auth-client-id and --auth-client-secret-file"
                 ),
                 FollowError::Stream(status) if status.code() == Code::PermissionDenied => tracing::error!(
                     %error,
-                    "give the service account the role `service`; what needs the access feed waits for it"
+                    "cannot follow the access feed: give the service account the role `service`"
                 ),
                 _ => tracing::warn!(%error, failures, "cannot follow the access feed; trying again"),
             }

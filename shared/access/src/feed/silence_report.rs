@@ -61,10 +61,10 @@ async fn report(view: AccessView) {
                 seconds = silence.as_secs(),
                 reads = ?rule.reads,
                 writes = ?rule.writes,
-                "the access feed is silent: logouts and changes of roles are not heard of"
+                "the access feed is silent, so logouts and role changes may go unnoticed"
             );
         } else if was_silent && !is_silent {
-            tracing::info!("the access feed is heard again");
+            tracing::info!("the access feed is no longer silent");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who may call which RPC: the policies that RPCs declare in their .proto (`authz/v1/options.proto`), and the
+//! Access policies: those that RPCs declare in their .proto (`authz/v1/options.proto`), and the
 //! permissions that each role holds.
 
 mod grants;

@@ -14,10 +14,10 @@ const UNNAMED: &str = "a permission needs a resource and an action";
 /// What the actions of RPCs that change nothing begin with.
 const READING: [&str; 2] = ["read_", "check_"];
 
-/// Who may call an RPC.
+/// Access policy of an RPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Anybody; a token is ignored.
+    /// Open to all callers. A token is ignored.
     Public,
     /// Anybody with a valid access token.
     Authenticated,

@@ -49,7 +49,7 @@ impl KeySource {
             tokio::select! {
                 () = sleep_until(next) => {}
                 () = unknown_kid => {
-                    tracing::info!("a token names an unknown key: loading the keys early");
+                    tracing::info!("a token was signed with an unknown key; reloading the keys");
                     early_from = Instant::now() + BETWEEN_EARLY_RELOADS;
                 }
             }

@@ -59,22 +59,25 @@ pub const LEEWAY: Duration = base::clock::ALLOWANCE;
 /// In bytes. A longer token is refused unread.
 pub const MAX_TOKEN_LEN: usize = 8 * 1024;
 
-/// Why a token is refused, as far as its bearer may know. Which check failed is logged at debug level.
+/// Reason why a token is refused, as far as its bearer may know. Which check failed is logged at debug level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Forged, damaged, of another issuer, or for another audience.
+    /// Forged, damaged, from another issuer, or for another audience.
     #[error("the access token is not valid")]
     Invalid,
-    /// Good but for its age: a new one will do.
+    /// A refresh token, which only auth-service can read, and never as a bearer token.
+    #[error("the token is a refresh token")]
+    RefreshToken,
+    /// Expired. A new token will be accepted.
     #[error("the access token has expired")]
     Expired,
-    /// Good after this time: it was issued by a clock that is ahead of this one by more than the leeway.
+    /// Valid only after this time: the clock that issued it is ahead of this one by more than the leeway.
     #[error("the access token is not valid yet")]
     NotYetValid(Duration),
-    /// Good until its user changed: other roles, another password, a logout everywhere.
+    /// Issued before the user changed: other roles, another password, a logout everywhere.
     #[error("the access token is older than its user's last change")]
     Stale,
-    /// Good until its session ended.
+    /// Issued for a session that has ended.
     #[error("the access token's session has ended")]
     Revoked,
 }

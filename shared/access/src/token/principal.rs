@@ -1,4 +1,4 @@
-//! Who calls.
+//! The principal: an authenticated caller.
 
 use std::{sync::OnceLock, time::Duration};
 

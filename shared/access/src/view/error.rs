@@ -6,18 +6,18 @@ use crate::token::KeyError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FeedError {
     /// The epoch is not a UUID.
-    #[error("the access feed names an epoch that is not a UUID")]
+    #[error("the epoch of the access feed is not a UUID")]
     BadEpoch,
     /// An id in an event is not a UUID.
-    #[error("an event of the access feed holds a {0} that is not a UUID")]
+    #[error("the {0} in an event of the access feed is not a UUID")]
     BadId(&'static str),
     /// The keys in an event cannot be used.
-    #[error("the access feed holds keys that cannot be used: {0}")]
+    #[error("the access feed contains unusable keys: {0}")]
     BadKeys(#[source] KeyError),
     /// Changes before a snapshot, or a snapshot among changes.
     #[error("the access feed does not begin with a snapshot, or has a second one")]
     OutOfPlace,
     /// The feed goes on in another life, or before where it was.
-    #[error("the access feed goes on at another place than where it was")]
+    #[error("the access feed continues at another position than expected")]
     OtherPlace,
 }

@@ -95,8 +95,8 @@ impl Shared {
         self.back.send_modify(|times| *times += 1);
         metrics::counter!(WENT_BACK).increment(1);
         tracing::error!(
-            "the access feed went back to before what this process knows: auth-service's database was put back, or a standby \
-             was promoted that lacked the last commits; what is known stays refused for tokens from before"
+            "the access feed has lost changes that this process knows: auth-service's database was restored, or a standby \
+             without the last commits was promoted; revocations that are known stay in force for earlier tokens"
         );
     }
 
@@ -109,8 +109,8 @@ impl Shared {
         for kid in again.difference(&withdrawn.offered) {
             tracing::error!(
                 kid,
-                "the access feed offers a signing key that it had withdrawn: its tokens stay refused; if the database was put \
-                 back from a back-up, run `auth-service after-restore`"
+                "the access feed offers a signing key that it had withdrawn; its tokens stay refused; if the database was \
+                 restored from a backup, run `auth-service after-restore`"
             );
         }
         self.keys

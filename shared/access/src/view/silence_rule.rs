@@ -2,31 +2,32 @@
 
 use std::time::Duration;
 
-/// What a service does when it has not heard from the feed for some time, and so may not know of a logout.
+/// Behaviour while the access feed is silent, so that a logout may have been missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SilenceRule {
-    /// The feed counts as silent after this time without a message.
+    /// Time without a message after which the feed counts as silent.
     pub after: Duration,
-    /// What becomes of RPCs that only read.
+    /// Behaviour of RPCs that only read.
     pub reads: OnSilence,
-    /// What becomes of all others.
+    /// Behaviour of all other RPCs.
     pub writes: OnSilence,
 }
 
-/// What becomes of an RPC while the feed is silent.
+/// Behaviour of an RPC while the feed is silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnSilence {
-    /// It goes on, by what was known last.
+    /// The RPC is served, based on the last known state.
     Allow,
-    /// It answers UNAVAILABLE.
+    /// The RPC fails with UNAVAILABLE.
     Refuse,
 }
 
-/// What is done while the access feed is silent.
+/// Behaviour while the access feed is silent.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Access feed")]
 pub struct SilenceSettings {
-    /// Seconds without a word from auth-service after which logouts and changes of roles may be missed [1 to 3600].
+    /// Seconds without a message from auth-service after which the access feed counts as silent [1
+    /// to 3600]. Logouts and role changes may then go unnoticed.
     #[arg(
         long,
         env = "ACCESS_FEED_SILENCE_SECONDS",
@@ -35,16 +36,18 @@ pub struct SilenceSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub access_feed_silence_seconds: u32,
-    /// What becomes of calls that only read while the feed is silent for longer than that; refused is UNAVAILABLE.
+    /// Whether calls that only read are served or refused with UNAVAILABLE while the access feed is
+    /// silent.
     #[arg(long, env = "ACCESS_FEED_SILENCE_READS", default_value = "allow")]
     pub access_feed_silence_reads: OnSilence,
-    /// What becomes of all other calls that need a token.
+    /// Whether all other calls that need a token are served or refused with UNAVAILABLE while the
+    /// access feed is silent.
     #[arg(long, env = "ACCESS_FEED_SILENCE_WRITES", default_value = "refuse")]
     pub access_feed_silence_writes: OnSilence,
 }
 
 impl SilenceSettings {
-    /// The rule as set.
+    /// Returns the configured rule.
     pub fn rule(&self) -> SilenceRule {
         SilenceRule {
             after: Duration::from_secs(self.access_feed_silence_seconds.into()),

@@ -95,8 +95,8 @@ impl Course {
                 tracing::warn!(
                     seconds,
                     settling_seconds,
-                    "this machine's clock was set ahead: tokens expire by the new time at once, but nothing is deleted, \
-                     ended or forfeited by it before it has gone on for a while; find out who sets the clock"
+                    "this machine's clock was set forward: tokens expire by the new time at once, but nothing is deleted, \
+                     ended or forfeited until the clock has been steady for a while; find out what sets the clock"
                 );
             } else {
                 tracing::warn!(
@@ -104,7 +104,7 @@ impl Course {
                     settling_seconds,
                     "this machine's clock was set back: access tokens from before are refused as TOKEN_NOT_YET_VALID \
                      until their time comes, and nothing is deleted, ended or forfeited by time for a while; find out \
-                     who sets the clock"
+                     what sets the clock"
                 );
             }
         }
@@ -123,8 +123,8 @@ impl Course {
         match disagreement {
             Some(micros) if !was_disputed => tracing::warn!(
                 seconds = micros / 1_000_000,
-                "the database server's clock differs from this machine's: until they agree, nothing is deleted, ended \
-                 or forfeited by time; find out which of the two is wrong"
+                "the clocks of this machine and of the database server differ: until they agree, nothing is deleted, ended \
+                 or forfeited by time; find out which of them is wrong"
             ),
             None if was_disputed => tracing::info!("the database server's clock agrees with this machine's again"),
             _ => {}

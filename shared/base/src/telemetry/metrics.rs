@@ -25,7 +25,7 @@ pub fn recorder() -> &'static PrometheusHandle {
         let handle = recorder.handle();
         // Another recorder can only be there if somebody embeds us; then theirs is the one that counts.
         if metrics::set_global_recorder(recorder).is_err() {
-            tracing::warn!("another metrics recorder is installed; /metrics stays empty");
+            tracing::warn!("another metrics recorder is already installed, so /metrics stays empty");
         }
         Collector::default().describe();
         handle

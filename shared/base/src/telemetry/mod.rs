@@ -1,34 +1,42 @@
-//! What operators see: logs, [metrics] and [traces].
+//! Logs, [metrics] and [traces].
 //!
-//! Logs: `tracing`, for people or as JSON, on standard error. Standard output is for what a command answers.
+//! Logs are written with `tracing` to standard error, as text or as JSON. Standard output is for the results of commands.
 //!
-//! What may be logged: ids, names of RPCs, codes, durations, addresses. Never a token, a password, a key, an e-mail address
-//! or a request as a whole.
+//! Ids, names of RPCs, codes, durations and addresses may be logged. Tokens, passwords, keys, e-mail addresses and whole
+//! requests must not.
 
+mod human;
 pub mod metrics;
 pub mod traces;
 
-use std::io::IsTerminal as _;
-
 use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer, fmt, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt as _,
+    EnvFilter, Layer,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    util::SubscriberInitExt as _,
 };
 
-use self::traces::TraceSettings;
+pub use self::human::CALL;
+use self::{
+    human::{HumanEvents, HumanSpans},
+    traces::TraceSettings,
+};
 use crate::StartError;
 
-/// How logs are written.
+/// Settings of logs and traces.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Logs")]
 pub struct TelemetrySettings {
-    /// What is logged: error, warn, info, debug or trace, also by module (`info,access::token=debug`).
+    /// Lowest level that is logged: error, warn, info, debug, trace or off. Can be set per module:
+    /// `info,access::token=debug`.
     #[arg(long, env = "LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = parse_filter)]
     pub log_level: LogFilter,
-    /// For people or for machines.
+    /// Format of the log: one line of text or one JSON object per event.
     #[arg(long, env = "LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
     pub log_format: LogFormat,
-    /// Where traces go.
+    /// Destination of traces.
     #[command(flatten)]
     pub traces: TraceSettings,
 }
@@ -37,12 +45,12 @@ pub struct TelemetrySettings {
 #[derive(Clone, Debug)]
 pub struct LogFilter(String);
 
-/// How a line of the log looks.
+/// Format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// One readable line an event.
+    /// A readable line of text per event.
     Human,
-    /// One JSON object an event.
+    /// A JSON object per event.
     Json,
 }
 
@@ -68,16 +76,34 @@ pub fn init(settings: &TelemetrySettings, service: &'static str) -> Result<(), S
     Ok(())
 }
 
-/// The layer that writes lines.
+/// Returns the layer that writes log lines.
 fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let lines = fmt::layer().with_writer(std::io::stderr);
     match format {
-        LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Human => human_lines(std::io::stderr),
+        LogFormat::Json => json_lines(std::io::stderr),
     }
+}
+
+fn human_lines<S, W>(writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = fmt::layer().with_writer(writer).with_ansi(false);
+    lines.fmt_fields(HumanSpans).event_format(HumanEvents).boxed()
+}
+
+/// Writes the span of the call as `span`. The list of all spans would repeat it.
+fn json_lines<S, W>(writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = fmt::layer().with_writer(writer).json();
+    lines.flatten_event(true).with_span_list(false).boxed()
 }
 
 fn parse_filter(text: &str) -> Result<LogFilter, String> {

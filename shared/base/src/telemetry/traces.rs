@@ -38,10 +38,11 @@ static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Traces")]
 pub struct TraceSettings {
-    /// Collector that traces are sent to by OTLP over gRPC, such as `http://127.0.0.1:4317`. None: there are no traces.
+    /// Collector to which traces are sent by OTLP over gRPC, such as `http://127.0.0.1:4317`. By
+    /// default there are no traces.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<Url>,
-    /// Part of the calls that are traced, beside those whose caller is [0 to 1].
+    /// Fraction of calls that are traced [0 to 1]. Calls whose caller is traced are always traced.
     #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_name = "RATIO", value_parser = parse_ratio)]
     pub trace_ratio: f64,
 }
@@ -112,7 +113,7 @@ pub(crate) async fn flush() {
     let Some(provider) = PROVIDER.get() else { return };
     let shutdown = tokio::task::spawn_blocking(|| provider.shutdown_with_timeout(FLUSH));
     if !matches!(tokio::time::timeout(FLUSH, shutdown).await, Ok(Ok(Ok(())))) {
-        tracing::debug!("the last spans were not sent");
+        tracing::debug!("could not send the last spans");
     }
 }
 

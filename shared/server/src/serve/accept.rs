@@ -81,7 +81,7 @@ impl Port {
                     Err(error) if is_about_the_client(&error) => continue,
                     Err(error) => {
                         if warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
-                            tracing::warn!(%error, "cannot accept connections; trying again all the time");
+                            tracing::warn!(%error, "cannot accept connections; keeps trying");
                             warned = Some(tokio::time::Instant::now());
                         }
                         sleep(PAUSE).await;
@@ -183,7 +183,7 @@ where
     async fn drain(self, patience: Duration) {
         self.tasks.close();
         if timeout(patience, self.tasks.wait()).await.is_err() {
-            tracing::warn!("calls were still open when the time to drain was over");
+            tracing::warn!("the grace period ended while calls were still in flight");
             self.rules.kill.cancel();
             self.tasks.wait().await;
         }

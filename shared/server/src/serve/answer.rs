@@ -108,7 +108,7 @@ impl<F: Future<Output = ()>> Future for Answering<F> {
         }
         if this.room.is_none() {
             metrics::counter!(UNREAD_ANSWERS).increment(1);
-            tracing::debug!("an answer was given up: too many lie unread");
+            tracing::debug!("dropped a response: too many responses are unread");
             return Poll::Ready(());
         }
         let timer = match this.timer {
@@ -117,7 +117,7 @@ impl<F: Future<Output = ()>> Future for Answering<F> {
         };
         ready!(timer.as_mut().poll(cx));
         metrics::counter!(UNREAD_ANSWERS).increment(1);
-        tracing::debug!("an answer was given up: its client does not read it");
+        tracing::debug!("dropped a response that its client does not read");
         Poll::Ready(())
     }
 }

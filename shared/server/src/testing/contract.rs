@@ -17,7 +17,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::MAX_MESSAGE_LEN;
 
-/// Who must bring a token: every RPC that is not declared public. The protos alone say which those are.
+/// Asserts that every RPC needs a token, except those that the protos declare public.
 pub async fn every_rpc_wants_a_token(address: SocketAddr, descriptor_set: &[u8]) {
     let policies = Policies::from_descriptor_set(descriptor_set).expect("a descriptor set");
     let connection = RawConnection::open(address).await;
@@ -53,7 +53,15 @@ pub async fn every_rpc_wants_a_token(address: SocketAddr, descriptor_set: &[u8])
             (Code::Unauthenticated, "TOKEN_MISSING"),
             "{path} without a token"
         );
-        for bad in ["Bearer x.y.z", "Bearer ", "Bearer", "Basic YTpi", "x"] {
+        for empty in ["Bearer ", "bearer", "Bearer"] {
+            let (code, reason) = call(&[("authorization", empty)]).await;
+            assert_eq!(
+                (code, reason.as_str()),
+                (Code::Unauthenticated, "TOKEN_MISSING"),
+                "{path} with {empty:?}"
+            );
+        }
+        for bad in ["Bearer x.y.z", "Bearer v1.x.1.y", "Basic YTpi", "x"] {
             let (code, reason) = call(&[("authorization", bad)]).await;
             assert_eq!(
                 (code, reason.as_str()),

@@ -1,0 +1,59 @@
+"""Checks that no documentation begins with a word that makes it a riddle: Of, Who, Whoever, Whose, That, Nobody or Somebody.
+
+    check_comments.py [FILE...]
+
+A doc comment starts with a verb (functions) or a noun (types, fields). Looks at the first line of every `///` and `//!` comment of Rust and of every
+comment in our protos: by default in all tracked files.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RIDDLE = re.compile(r"(Of|Who|Whoever|Whose|That|Nobody|Somebody)\b")
+# Leaves out `////`, which is no documentation.
+RUST = re.compile(r"\s*//(?:/(?!/)|!) ?(.*)")
+PROTO = re.compile(r"\s*// ?(.*)")
+
+
+def riddles(text, comment):
+    """The numbers and texts of the first lines that begin with one of the words."""
+    is_within = False
+    for number, line in enumerate(text.splitlines(), 1):
+        found = comment.fullmatch(line)
+        if found and not is_within and RIDDLE.match(found[1]):
+            yield number, found[1]
+        is_within = found is not None
+
+
+def check(names):
+    wrong, count = [], 0
+    for name in names:
+        path = pathlib.PurePosixPath(name)
+        if path.suffix == ".rs":
+            comment = RUST
+        elif path.suffix == ".proto" and not name.startswith("proto/google/"):
+            comment = PROTO
+        else:
+            continue
+        count += 1
+        text = (ROOT / name).read_text(encoding="utf-8")
+        wrong += [f"{name}:{number}: begins with a riddle: {line}" for number, line in riddles(text, comment)]
+    return wrong, count
+
+
+def main(arguments):
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    # Files that are deleted and not yet committed are still tracked.
+    names = arguments or [name for name in listed if (ROOT / name).exists()]
+    wrong, count = check(names)
+    if not count:
+        wrong = ["no file to look at"]
+    print("\n".join(wrong) if wrong else f"the comments of {count} files begin well")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
