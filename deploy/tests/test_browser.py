@@ -449,9 +449,24 @@ def test_a_lost_connection_is_told_until_it_is_back(person, own_gateway, at):
     # Somebody is there and does something.
     page.keyboard.press("Shift")
     expect(page.locator("#offline")).to_have_text("The connection is lost. Trying again …")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.locator("#message")).to_have_text("The server cannot be reached.")
     gateway.start_envoy()
     expect(page.locator("#offline")).to_be_empty()
     expect(page.locator("#message")).to_be_empty()
+
+
+def test_a_call_that_nobody_answers_counts_as_lost(person):
+    page = person(clock_is_ours=True)
+    register(page)
+    with page.expect_request("**/v1/open-games*"):
+        # Nothing answers.
+        page.route("**/v1/open-games*", lambda route: None)
+    page.clock.fast_forward("00:46")
+    expect(page.locator("#offline")).to_have_text("The connection is lost. Trying again …")
+    page.unroute("**/v1/open-games*")
+    page.clock.fast_forward("00:46")
+    expect(page.locator("#offline")).to_be_empty()
 
 
 def test_a_stream_without_a_word_counts_as_lost(person):
@@ -467,6 +482,14 @@ def test_a_stream_without_a_word_counts_as_lost(person):
     # The next try, of those that still get no answer.
     page.clock.fast_forward("00:46")
     expect(page.locator("#offline")).to_be_empty()
+
+
+def test_who_may_not_play_is_told_so(person, gateway):
+    page = person()
+    user_id = find(gateway, register(page))
+    root = gateway.rest(gateway.administrator())
+    assert root.post(f"/v1/users/{user_id}:unassignRole", json={"role": "player"}).status_code == 200
+    expect(page.locator("#message")).to_contain_text("games:read")
 
 
 def test_rows_tell_games_apart(person):

@@ -12,7 +12,8 @@ const HIDDEN = 10_000;
 const ATTENTION = 15_000;
 // The leaderboard changes by other players' games as well, of which the page hears nothing.
 const STANDINGS = 60_000;
-// What the API says in words of its own.
+const UNREACHABLE = "The server cannot be reached.";
+// The page's words for some errors of the API, by their reason.
 const WORDS = {
   CREDENTIALS_INVALID: "The login or the password is wrong.",
   GAME_NOT_FOUND: "This game is no longer open: another player has joined it, or it was cancelled.",
@@ -31,15 +32,20 @@ function element(tag, properties, ...children) {
   return made;
 }
 
+// Writes text that is read aloud. The same text again would be read aloud again.
+function write(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
 function say(text, isError = false) {
-  $("message").textContent = text;
+  write("message", text);
   $("message").classList.toggle("error", isError);
 }
 
 function sayWhetherOffline(isOffline) {
-  const text = isOffline ? "The connection is lost. Trying again …" : "";
-  // The same text again would be read aloud again.
-  if ($("offline").textContent !== text) $("offline").textContent = text;
+  const isBack = !isOffline && $("offline").textContent;
+  write("offline", isOffline ? "The connection is lost. Trying again …" : "");
+  if (isBack && $("message").textContent === UNREACHABLE) say("");
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
@@ -66,7 +72,7 @@ async function attempt(owner, action) {
   } catch (error) {
     if (!(error instanceof ApiError)) {
       console.error(error);
-      say("The server cannot be reached.", true);
+      say(UNREACHABLE, true);
     } else if (owner instanceof HTMLFormElement && error.fields.length) {
       pointOut(owner, error.fields);
     } else if (me || owner instanceof HTMLFormElement) {
@@ -169,7 +175,11 @@ $("identifier").addEventListener("input", () => {
   $("new-password").value = "";
 });
 
-$("logout").onclick = () => attempt($("logout"), () => (watching?.abort(), logout()));
+$("logout").onclick = () => attempt($("logout"), async () => {
+  // The logout would end the stream, as one that was made elsewhere does.
+  watching?.abort();
+  await logout().finally(resume);
+});
 $("leave").onclick = () => leave();
 $("play-computer").onclick = () => attempt($("play-computer"), () => create("OPPONENT_COMPUTER"));
 $("open-game").onclick = () => attempt($("open-game"), () => create("OPPONENT_PLAYER"));
@@ -223,10 +233,11 @@ async function follow(id) {
 }
 
 // A page in the background has no stream: over HTTP/1.1 each takes one of the browser's six connections.
-document.onvisibilitychange = () => {
-  if (document.hidden) watching?.abort();
-  else if (me && game && !isOver(game)) follow(game.gameId);
-};
+document.onvisibilitychange = () => (document.hidden ? watching?.abort() : resume());
+
+function resume() {
+  if (me && game && !isOver(game)) follow(game.gameId);
+}
 
 const isOver = ({ state }) => !["GAME_STATE_WAITING_FOR_PLAYER", "GAME_STATE_TURN"].includes(state);
 const isMyTurn = ({ state, turnUserId }) => state === "GAME_STATE_TURN" && turnUserId === me.userId;
@@ -251,27 +262,25 @@ function draw(next) {
   const last = game.moves.at(-1);
   const text = outcome();
   $("game-title").textContent = against(game);
-  if ($("turn").textContent !== text) $("turn").textContent = text;
+  write("turn", text);
   entitle(text === "Your turn." ? "Your turn" : "");
-  $("last-move").textContent = last && last.userId !== me.userId ? sentence(`${opponentOf(game)} played ${place(last.cell).toLowerCase()}`) : "";
-  const focused = [...$("board").children].indexOf(document.activeElement);
-  $("board").replaceChildren(...[...game.board].map((mark, cell) => element("button", {
-    type: "button",
-    textContent: mark === "." ? "" : mark,
-    ariaLabel: `${place(cell)}: ${mark === "." ? "free" : mark}`,
-    // Not disabled, so that the focus can go there.
-    ariaDisabled: isMyTurn(game) && mark === "." ? null : "true",
-    className: line.includes(cell) ? "line" : cell === last?.cell ? "last" : "",
-    onclick: () => isMyTurn(game) && mark === "." && attempt($("board"), () => move(cell)),
-    onkeydown: (event) => step(event, cell),
-  })));
-  if (focused >= 0) $("board").children[focused].focus();
+  write("last-move", last && last.userId !== me.userId ? sentence(`${opponentOf(game)} played ${place(last.cell).toLowerCase()}`) : "");
+  for (const [cell, mark] of [...game.board].entries()) {
+    Object.assign($("board").children[cell], {
+      textContent: mark === "." ? "" : mark,
+      ariaLabel: `${place(cell)}: ${mark === "." ? "free" : mark}`,
+      // Not disabled, so that the focus can go there.
+      ariaDisabled: canMove(cell) ? null : "true",
+      className: line.includes(cell) ? "line" : cell === last?.cell ? "last" : "",
+    });
+  }
   $("deadline").replaceChildren(...deadline());
   $("again").hidden = !isOver(game) || game.opponent !== "OPPONENT_COMPUTER";
   $("give-up").hidden = isOver(game);
   $("give-up").textContent = game.state === "GAME_STATE_WAITING_FOR_PLAYER" ? "Cancel game" : "Give up";
 }
 
+const canMove = (cell) => isMyTurn(game) && game.board[cell] === ".";
 const place = (cell) => `Row ${Math.floor(cell / 3) + 1}, column ${(cell % 3) + 1}`;
 
 function outcome() {
@@ -314,6 +323,12 @@ async function move(cell) {
     if (error.reason !== "VERSION_MISMATCH") throw error;
   }
 }
+
+$("board").append(...Array.from({ length: 9 }, (_, cell) => element("button", {
+  type: "button",
+  onclick: () => canMove(cell) && attempt($("board"), () => move(cell)),
+  onkeydown: (event) => step(event, cell),
+})));
 
 // Arrow keys go from cell to cell.
 function step(event, cell) {
@@ -417,6 +432,8 @@ function fill(id, rows, parts, none) {
 
 // --- News ---
 
+let lookedAt = 0;
+
 // Asks for what has changed, and so notices as well that the user was logged out elsewhere.
 async function look() {
   lookedAt = Date.now();
@@ -427,11 +444,13 @@ async function look() {
     else return;
     sayWhetherOffline(false);
   } catch (error) {
-    if (me) sayWhetherOffline(!(error instanceof ApiError) || error.httpStatus >= 500);
+    if (!me) return;
+    const isOffline = !(error instanceof ApiError) || error.httpStatus >= 500;
+    sayWhetherOffline(isOffline);
+    if (!isOffline && error.httpStatus !== 429) say(explain(error), true);
   }
 }
 
-let lookedAt = 0;
 let attentiveAt = Date.now();
 let looking = false;
 for (const type of ["pointermove", "pointerdown", "keydown", "focus"]) addEventListener(type, () => { attentiveAt = Date.now(); });

@@ -9,7 +9,8 @@
 
 const GAMES = "game-service";
 const ACCOUNTS = "auth-service";
-// Milliseconds without a word after which a stream counts as dead: the server says something every 30 seconds.
+// Milliseconds without a word after which a connection counts as dead. A stream says something every 30 seconds, and
+// the gateway ends any other call after 30.
 const SILENCE = 45_000;
 const audienceOf = (path) => (/^\/v1\/(games|open-games|finished-games|head-to-head|leaderboard)\b/.test(path) ? GAMES : ACCOUNTS);
 const accessTokens = new Map();
@@ -76,31 +77,50 @@ export const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolv
 
 // Calls the API as the user who is logged in.
 export async function call(method, path, body) {
-  return (await send(method, path, body)).json();
+  const patience = new Patience();
+  try {
+    return await (await send(method, path, body, patience.signal)).json();
+  } finally {
+    patience.end();
+  }
 }
 
 // Gives each message of a stream to the listener until it ends. EventSource cannot send an access token, fetch can.
 export async function watch(path, listener, signal) {
-  const silence = new AbortController();
-  let timer;
-  const heard = () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => silence.abort(), SILENCE);
-  };
+  const patience = new Patience();
   try {
-    heard();
-    const response = await send("GET", path, undefined, AbortSignal.any([signal, silence.signal]));
+    const response = await send("GET", path, undefined, AbortSignal.any([signal, patience.signal]));
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let text = ""; ; ) {
       const { value, done } = await reader.read();
       if (done) return;
-      heard();
+      patience.begin();
       const events = (text + value).split("\n\n");
       text = events.pop();
       for (const event of events) listener(JSON.parse(event.replace(/^data: ?/, "")));
     }
   } finally {
-    clearTimeout(timer);
+    patience.end();
+  }
+}
+
+// Gives a request up that hears nothing for too long.
+class Patience {
+  #silence = new AbortController();
+  #timer;
+  signal = this.#silence.signal;
+
+  constructor() {
+    this.begin();
+  }
+
+  begin() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#silence.abort(), SILENCE);
+  }
+
+  end() {
+    clearTimeout(this.#timer);
   }
 }
 
