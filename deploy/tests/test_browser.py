@@ -372,10 +372,16 @@ def test_what_is_wrong_is_said_at_its_field_with_its_label(person):
     expect(form.get_by_label("Login")).not_to_have_attribute("aria-invalid", "true")
 
 
-def test_a_wrong_password_is_told_in_words_of_the_page(person):
+def test_a_refused_login_is_explained_in_words_of_the_page(person):
     page = person()
     log_in(page, "nobody", "wrong password")
     expect(page.locator("#message")).to_have_text("The login or the password is wrong.")
+    retry = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "41.5s"}
+    info = {"@type": ERROR_INFO, "reason": "TOO_MANY_ATTEMPTS", "domain": "auth.v1"}
+    many = {"code": 8, "message": "too many attempts", "details": [info, retry]}
+    page.route("**/v1/auth/login", lambda route: route.fulfill(status=429, json=many))
+    log_in(page, "nobody", "wrong password")
+    expect(page.locator("#message")).to_have_text("Too many attempts. Try again in 42 seconds.")
 
 
 def test_a_problem_is_seen_wherever_the_page_is_scrolled_to(person):
@@ -490,6 +496,8 @@ def test_who_may_not_play_is_told_so(person, gateway):
     root = gateway.rest(gateway.administrator())
     assert root.post(f"/v1/users/{user_id}:unassignRole", json={"role": "player"}).status_code == 200
     expect(page.locator("#message")).to_contain_text("games:read")
+    assert root.post(f"/v1/users/{user_id}:assignRole", json={"role": "player"}).status_code == 200
+    expect(page.locator("#message")).to_be_empty()
 
 
 def test_rows_tell_games_apart(person):

@@ -3,14 +3,14 @@
 import { ApiError, call, login, logout, onChange, register, restore, wait, watch } from "./session.js";
 
 const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]];
-// Milliseconds between two looks for news. Nothing streams the lobby, so the page asks: often while its user does
-// something, seldom otherwise, and in the background only while another player is to move.
+// Milliseconds between two looks for news. Nothing streams the lobby, so the page asks: often while
+// its user does something, seldom otherwise, and in the background only while an opponent is to move.
 const BUSY = 800;
 const IDLE = 5_000;
 const HIDDEN = 10_000;
-// How long a user counts as doing something after the last movement of the mouse or press of a key.
+// Milliseconds for which a movement of the mouse or the press of a key counts as doing something.
 const ATTENTION = 15_000;
-// The leaderboard changes by other players' games as well, of which the page hears nothing.
+// The same for the leaderboard, which changes by games that the page hears nothing of as well.
 const STANDINGS = 60_000;
 const UNREACHABLE = "The server cannot be reached.";
 // The page's words for some errors of the API, by their reason.
@@ -56,7 +56,8 @@ function explain(error) {
 }
 
 function duration(seconds) {
-  const [count, unit] = seconds < 100 ? [Math.max(1, Math.ceil(seconds)), "second"] : [Math.ceil(seconds / 60), "minute"];
+  const [count, unit] =
+    seconds < 100 ? [Math.max(1, Math.ceil(seconds)), "second"] : [Math.ceil(seconds / 60), "minute"];
   return `${count} ${unit}${count === 1 ? "" : "s"}`;
 }
 
@@ -87,7 +88,7 @@ async function attempt(owner, action) {
 // Says what is wrong with a field below it, by the name that its label gives it.
 function pointOut(form, fields) {
   for (const { field, description } of fields) {
-    // The page asks for no password twice: what is wrong with the confirmation is wrong with the password.
+    // The page asks for no password twice, so a wrong confirmation is a wrong password.
     const input = form.elements[field.replace(/Confirmation$/, "")];
     if (!input) say(sentence(`${field} ${description}`), true);
     else if (!input.ariaInvalid) {
@@ -180,7 +181,10 @@ $("logout").onclick = () => attempt($("logout"), async () => {
   watching?.abort();
   await logout().finally(resume);
 });
-$("leave").onclick = () => leave();
+$("leave").onclick = () => {
+  say("");
+  leave();
+};
 $("play-computer").onclick = () => attempt($("play-computer"), () => create("OPPONENT_COMPUTER"));
 $("open-game").onclick = () => attempt($("open-game"), () => create("OPPONENT_PLAYER"));
 $("again").onclick = () => attempt($("again"), () => create("OPPONENT_COMPUTER"));
@@ -205,7 +209,8 @@ function play(opened) {
   follow(opened.gameId);
 }
 
-// Watches a game to its end. A stream that is cut begins again; every message is the whole game, so nothing is missed.
+// Watches a game to its end. A stream that is cut begins again; every message is the whole game, so
+// nothing is missed.
 async function follow(id) {
   watching?.abort();
   watching = new AbortController();
@@ -249,22 +254,24 @@ function opponentOf({ opponent, xUserId, xLogin, oUserId, oLogin }) {
   return login || (id ? "a deleted player" : "");
 }
 
-const against = (each) => (opponentOf(each) ? `You (${markOf(each)}) against ${opponentOf(each)}` : `You (${markOf(each)}) against whoever joins`);
+const against = (each) => `You (${markOf(each)}) against ${opponentOf(each) || "whoever joins"}`;
 
-// What an answer or the stream tells of the game that is shown. The older of the two changes nothing, nor does one of another game.
+// Takes over an answer, or a message of the stream, about the game that is shown. An old one changes
+// nothing, nor does one about another game.
 function update(next) {
   if (me && game?.gameId === next.gameId && Number(next.version) >= Number(game.version)) draw(next);
 }
 
 function draw(next) {
   game = next;
-  const line = LINES.find(([a, b, c]) => game.board[a] !== "." && game.board[a] === game.board[b] && game.board[b] === game.board[c]) ?? [];
+  const line = LINES.find((cells) => ["XXX", "OOO"].includes(cells.map((cell) => game.board[cell]).join(""))) ?? [];
   const last = game.moves.at(-1);
+  const isTheirs = last && last.userId !== me.userId;
   const text = outcome();
   $("game-title").textContent = against(game);
   write("turn", text);
-  entitle(text === "Your turn." ? "Your turn" : "");
-  write("last-move", last && last.userId !== me.userId ? sentence(`${opponentOf(game)} played ${place(last.cell).toLowerCase()}`) : "");
+  entitle(isMyTurn(game) ? "Your turn" : "");
+  write("last-move", isTheirs ? sentence(`${opponentOf(game)} played ${place(last.cell).toLowerCase()}`) : "");
   for (const [cell, mark] of [...game.board].entries()) {
     Object.assign($("board").children[cell], {
       textContent: mark === "." ? "" : mark,
@@ -285,7 +292,8 @@ const place = (cell) => `Row ${Math.floor(cell / 3) + 1}, column ${(cell % 3) + 
 
 function outcome() {
   if (game.state === "GAME_STATE_WAITING_FOR_PLAYER") return "Waiting for another player …";
-  if (game.state === "GAME_STATE_TURN") return isMyTurn(game) ? "Your turn." : `Waiting for ${opponentOf(game)} to move …`;
+  if (isMyTurn(game)) return "Your turn.";
+  if (game.state === "GAME_STATE_TURN") return `Waiting for ${opponentOf(game)} to move …`;
   if (game.state === "GAME_STATE_DRAW") return "A draw.";
   if (game.state === "GAME_STATE_CANCELLED") {
     if (game.endReason === "END_REASON_EXPIRY") return "Nobody joined in time.";
@@ -301,7 +309,8 @@ function result({ state, winnerMark, ...each }) {
 
 function why(each) {
   const loser = result(each) === "won" ? "your opponent" : "you";
-  return { END_REASON_RESIGNATION: `${loser} gave up`, END_REASON_TIMEOUT: `${loser} ran out of time` }[each.endReason] ?? "";
+  const ways = { END_REASON_RESIGNATION: "gave up", END_REASON_TIMEOUT: "ran out of time" };
+  return each.endReason in ways ? `${loser} ${ways[each.endReason]}` : "";
 }
 
 function deadline() {
@@ -310,10 +319,10 @@ function deadline() {
   return [isMyTurn(game) ? "You have until " : "They have until ", time(game.expireTime), " to move."];
 }
 
-const time = (text) => element("time", {
-  dateTime: text,
-  textContent: new Date(text).toLocaleString(undefined, { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" }),
-});
+function time(text) {
+  const format = { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" };
+  return element("time", { dateTime: text, textContent: new Date(text).toLocaleString(undefined, format) });
+}
 
 async function move(cell) {
   try {
@@ -355,13 +364,14 @@ function leave() {
 
 async function readLobby() {
   const user = me;
-  const [mine, open] = await Promise.all([call("GET", "/v1/games?pageSize=100"), call("GET", "/v1/open-games?pageSize=20")]);
+  const paths = ["/v1/games?pageSize=100", "/v1/open-games?pageSize=20"];
+  const [mine, open] = await Promise.all(paths.map((path) => call("GET", path)));
   // The user may have gone elsewhere, or be another one.
   if (me !== user || game) return;
   const others = open.games.filter(({ xUserId, oUserId }) => ![xUserId, oUserId].includes(me.userId));
   fill("my-games", mine.games, (each) => [
     miniature(each),
-    about(against(each), element(isMyTurn(each) ? "strong" : "span", { textContent: status(each) }), " · started ", time(each.createTime)),
+    about(against(each), status(each), " · started ", time(each.createTime)),
     button("Continue", `: ${against(each)}`, () => play(each)),
   ], "You have no unfinished games.");
   fill("open-games", others, (each) => [
@@ -393,19 +403,24 @@ async function readStandings(user) {
   ], "You have not finished a game yet.");
   $("leaderboard").closest("table").hidden = !entries.length;
   $("nobody-ranked").hidden = entries.length > 0;
-  $("leaderboard").replaceChildren(...entries.map((entry) => element("tr", { className: entry.userId === me.userId ? "me" : "" },
-    ...[entry.rank, entry.login || "a deleted player", entry.wins, entry.losses, entry.draws].map((text) => element("td", { textContent: text })))));
+  $("leaderboard").replaceChildren(...entries.map(({ rank, userId, login, wins, losses, draws }) => {
+    const cells = [rank, login || "a deleted player", wins, losses, draws];
+    const className = userId === me.userId ? "me" : "";
+    return element("tr", { className }, ...cells.map((text) => element("td", { textContent: text })));
+  }));
 }
 
 const about = (text, ...details) => element("div", {}, text, element("small", {}, ...details));
 
-// The board in small: what tells apart two games against the same opponent.
-const miniature = ({ board }) =>
-  element("div", { className: "mini", ariaHidden: "true" }, ...[...board].map((mark) => element("span", { textContent: mark === "." ? "" : mark })));
+// The board in small, which tells apart two games against the same opponent.
+function miniature({ board }) {
+  const cells = [...board].map((mark) => element("span", { textContent: mark === "." ? "" : mark }));
+  return element("div", { className: "mini", ariaHidden: "true" }, ...cells);
+}
 
 function status(each) {
   if (each.state === "GAME_STATE_WAITING_FOR_PLAYER") return "Nobody has joined yet";
-  return isMyTurn(each) ? "Your turn" : "Their turn";
+  return isMyTurn(each) ? element("strong", { textContent: "Your turn" }) : "Their turn";
 }
 
 async function join(id) {
@@ -433,6 +448,7 @@ function fill(id, rows, parts, none) {
 // --- News ---
 
 let lookedAt = 0;
+let complaint = "";
 
 // Asks for what has changed, and so notices as well that the user was logged out elsewhere.
 async function look() {
@@ -443,21 +459,28 @@ async function look() {
     else if (document.hidden) update((await call("GET", `/v1/games/${game.gameId}`)).game);
     else return;
     sayWhetherOffline(false);
+    if (complaint && $("message").textContent === complaint) say("");
+    complaint = "";
   } catch (error) {
     if (!me) return;
     const isOffline = !(error instanceof ApiError) || error.httpStatus >= 500;
     sayWhetherOffline(isOffline);
-    if (!isOffline && error.httpStatus !== 429) say(explain(error), true);
+    if (isOffline || error.httpStatus === 429) return;
+    complaint = explain(error);
+    say(complaint, true);
   }
 }
 
 let attentiveAt = Date.now();
 let looking = false;
-for (const type of ["pointermove", "pointerdown", "keydown", "focus"]) addEventListener(type, () => { attentiveAt = Date.now(); });
+for (const type of ["pointermove", "pointerdown", "keydown", "focus"]) {
+  addEventListener(type, () => { attentiveAt = Date.now(); });
+}
 
 setInterval(async () => {
   if (!me || looking) return;
-  if (document.hidden && !(game ? !isOver(game) && !isMyTurn(game) : awaitsOthers)) return;
+  const isAwaiting = game ? !isOver(game) && !isMyTurn(game) : awaitsOthers;
+  if (document.hidden && !isAwaiting) return;
   const pause = document.hidden ? HIDDEN : Date.now() - attentiveAt < ATTENTION ? BUSY : IDLE;
   if (Date.now() - lookedAt < pause) return;
   looking = true;

@@ -9,8 +9,8 @@
 
 const GAMES = "game-service";
 const ACCOUNTS = "auth-service";
-// Milliseconds without a word after which a connection counts as dead. A stream says something every 30 seconds, and
-// the gateway ends any other call after 30.
+// Milliseconds without a word after which a connection counts as dead. A stream says something every
+// 30 seconds, and the gateway ends any other call after 30.
 const SILENCE = 45_000;
 const audienceOf = (path) => (/^\/v1\/(games|open-games|finished-games|head-to-head|leaderboard)\b/.test(path) ? GAMES : ACCOUNTS);
 const accessTokens = new Map();
