@@ -15,6 +15,7 @@ import api
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 # Milliseconds.
 EXPECT = 10_000
+ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +32,20 @@ def person(chromium, gateway):
     """Makes people: each with a browser of their own, at the page. What a page calls elsewhere, or logs as an error, fails the test."""
     contexts, faults = [], []
 
-    def make(path="/", **options):
+    def make(path="/", gateway=gateway, clock_is_ours=False, **options):
         context = chromium.new_context(**options)
         contexts.append(context)
+        if clock_is_ours:
+            context.clock.install()
         page = context.new_page()
-        watch(page)
+        watch(page, gateway)
         page.goto(gateway.origin + path)
         if path == "/":
             # It asks first whether somebody is logged in.
             expect(page.locator("#entry")).to_be_visible()
         return page
 
-    def watch(page):
+    def watch(page, gateway=gateway):
         page.on("pageerror", lambda error: faults.append(str(error)))
         # One that the page's content security policy stops has no response.
         page.on("response", lambda response: response.url.startswith((gateway.origin, "data:", "blob:")) or faults.append(response.url))
@@ -65,6 +68,13 @@ def register(page):
     return login
 
 
+def log_in(page, login, password=PASSWORD):
+    form = page.locator("#login-form")
+    form.get_by_label("Login or e-mail address").fill(login)
+    form.get_by_label("Password", exact=True).fill(password)
+    form.get_by_role("button").click()
+
+
 def cell(page, number):
     return page.locator("#board button").nth(number)
 
@@ -84,8 +94,8 @@ def everything_that_script_can_see(page):
 def test_two_people_play_each_other_to_the_end(person):
     ann, bob = person(), person()
     ann_login, bob_login = register(ann), register(bob)
-    ann.get_by_role("button", name="Open a game for a friend").click()
-    expect(ann.locator("#turn")).to_have_text("Waiting for somebody to join …")
+    ann.get_by_role("button", name="Open a game for another player").click()
+    expect(ann.locator("#turn")).to_have_text("Waiting for another player …")
     bob.locator("#open-games li", has_text=ann_login).get_by_role("button", name="Join").click()
     # The marks are drawn by lot.
     expect(ann.locator("#game-title")).to_contain_text(f"against {bob_login}")
@@ -95,10 +105,10 @@ def test_two_people_play_each_other_to_the_end(person):
         expect(mover.locator("#turn")).to_have_text("Your turn.")
         cell(mover, number).click()
         expect(cell(other, number)).to_have_text("XO"[turn % 2])
-    expect(first.locator("#turn")).to_contain_text("You have won!")
-    expect(second.locator("#turn")).to_have_text("You have lost.")
+    expect(first.locator("#turn")).to_have_text("You won!")
+    expect(second.locator("#turn")).to_have_text("You lost.")
     first.get_by_role("button", name="Back to the games").click()
-    expect(first.locator("#history li").first).to_contain_text("won")
+    expect(first.locator("#history li").first).to_contain_text("You won against")
     first_login = ann_login if first is ann else bob_login
     expect(first.locator("#leaderboard tr.me")).to_contain_text(first_login)
 
@@ -220,11 +230,11 @@ def test_who_is_logged_out_elsewhere_is_thrown_out_within_a_second(person, gatew
     page = person()
     user_id = find(gateway, register(page))
     if at != "the lobby":
-        page.get_by_role("button", name="Open a game for a friend").click()
-        expect(page.locator("#turn")).to_have_text("Waiting for somebody to join …")
+        page.get_by_role("button", name="Open a game for another player").click()
+        expect(page.locator("#turn")).to_have_text("Waiting for another player …")
     if at == "the end of a game":
-        page.get_by_role("button", name="Call it off").click()
-        expect(page.locator("#turn")).to_have_text("The game was called off.")
+        page.get_by_role("button", name="Cancel game").click()
+        expect(page.locator("#turn")).to_have_text("The game was cancelled.")
     root = gateway.rest(gateway.administrator())
     # On the page's own clock, since this one's polling takes time as well.
     page.evaluate("new MutationObserver(() => { window.thrownOut ??= document.querySelector('#entry').hidden ? undefined : Date.now() }).observe(document.body, {subtree: true, attributes: true})")
@@ -285,14 +295,11 @@ def test_another_user_in_another_tab_ends_this_one(person):
     other.get_by_role("button", name="Log out").click()
     expect(page.locator("#entry")).to_be_visible()
     second = register(other)
-    expect(other.locator("#history")).to_have_text("No finished game yet.")
+    expect(other.locator("#history")).to_have_text("You have not finished a game yet.")
     # The first tab logs the first one in again: the second tab is out.
-    form = page.locator("#login-form")
-    form.get_by_label("Login or e-mail").fill(login)
-    form.get_by_label("Password").fill(PASSWORD)
-    form.get_by_role("button").click()
+    log_in(page, login)
     expect(page.locator("#login-name")).to_have_text(login)
-    expect(other.locator("#message")).to_have_text("Somebody else has logged in in this browser.")
+    expect(other.locator("#message")).to_have_text("Another user has logged in in this browser.")
     assert second != login
 
 
@@ -321,7 +328,7 @@ def test_all_of_it_works_by_keyboard_on_a_narrow_screen(person):
         count = page.locator("#board button:not(:empty)").count()
         page.keyboard.press("Enter")
         expect(page.locator("#board button:not(:empty)")).not_to_have_count(count)
-    expect(page.locator("#turn")).to_have_text(re.compile("You have lost|A draw"))
+    expect(page.locator("#turn")).to_have_text(re.compile("You lost|A draw"))
     assert page.evaluate("document.activeElement.closest('#board') !== null"), "the focus is where it was"
 
 
@@ -343,16 +350,355 @@ def press_until_focused(page, selector):
     raise AssertionError(f"{selector} is not reached by the Tab key")
 
 
-def test_what_is_wrong_is_said(person):
+def test_what_is_wrong_is_said_at_its_field_with_its_label(person):
     page = person()
-    page.locator("#register-form").get_by_label("Login").fill("a")
-    page.locator("#register-form").get_by_role("button").click()
-    for words in ["login must be 3 to 32", "email is required", "password is required"]:
-        expect(page.locator("#message")).to_contain_text(words)
-    page.locator("#login-form").get_by_label("Login or e-mail").fill("nobody")
-    page.locator("#login-form").get_by_label("Password").fill("wrong password")
-    page.locator("#login-form").get_by_role("button").click()
-    expect(page.locator("#message")).to_have_text("the login, e-mail address or password is wrong.")
+    form = page.locator("#register-form")
+    form.get_by_label("Login").fill("a")
+    form.get_by_role("button").click()
+    for label, problem in [
+        ("Login", "Login must be 3 to 32"),
+        ("E-mail address", "E-mail address is required."),
+        ("Password", "Password is required."),
+    ]:
+        field = form.get_by_label(label)
+        expect(field).to_have_accessible_description(re.compile(re.escape(problem)))
+        expect(field).to_have_attribute("aria-invalid", "true")
+        below = form.get_by_text(problem)
+        assert 0 <= top(below) - bottom(field) < 40, "the problem is below its field"
+    expect(form.get_by_label("Login")).to_be_focused()
+    expect(page.locator("#message")).to_be_empty()
+    form.get_by_label("Login").fill("ann")
+    expect(form.get_by_text("Login must be")).to_have_count(0)
+    expect(form.get_by_label("Login")).not_to_have_attribute("aria-invalid", "true")
+
+
+def test_a_refused_login_is_explained_in_words_of_the_page(person):
+    page = person()
+    log_in(page, "nobody", "wrong password")
+    expect(page.locator("#message")).to_have_text("The login or the password is wrong.")
+    retry = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "41.5s"}
+    info = {"@type": ERROR_INFO, "reason": "TOO_MANY_ATTEMPTS", "domain": "auth.v1"}
+    many = {"code": 8, "message": "too many attempts", "details": [info, retry]}
+    page.route("**/v1/auth/login", lambda route: route.fulfill(status=429, json=many))
+    log_in(page, "nobody", "wrong password")
+    expect(page.locator("#message")).to_have_text("Too many attempts. Try again in 42 seconds.")
+
+
+def test_a_problem_is_seen_wherever_the_page_is_scrolled_to(person):
+    page = person(viewport={"width": 375, "height": 300})
+    other = person()
+    register(page)
+    login = register(other)
+    other.get_by_role("button", name="Open a game for another player").click()
+    gone = {"code": 5, "message": "no such game", "details": [{"@type": ERROR_INFO, "reason": "GAME_NOT_FOUND", "domain": "game.v1"}]}
+    page.route("**:join", lambda route: route.fulfill(status=404, json=gone))
+    join = page.locator("#open-games li", has_text=login).get_by_role("button", name="Join")
+    join.scroll_into_view_if_needed()
+    page.mouse.wheel(0, 10_000)
+    join.click()
+    expect(page.locator("#message")).to_contain_text("This game is no longer open")
+    expect(page.locator("#message")).to_be_in_viewport(ratio=1)
+
+
+def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
+    login = gateway.register()["user"]["login"]
+    root = gateway.rest(gateway.administrator())
+    temporary, chosen = "temporary secret", "a secret of my own"
+    answer = root.post(f"/v1/users/{find(gateway, login)}:setPassword", json={"password": temporary})
+    assert answer.status_code == 200, answer.text
+    page = person()
+    new_password = page.get_by_label("New password")
+    expect(new_password).to_be_hidden()
+    log_in(page, login, temporary)
+    expect(page.locator("#message")).to_have_text("Your password is a temporary one. Choose a new password to log in.")
+    expect(new_password).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(new_password).to_have_accessible_description(re.compile("New password is required."))
+    new_password.fill("short")
+    page.keyboard.press("Enter")
+    expect(new_password).to_have_accessible_description(re.compile("New password must be 8 to 128 characters."))
+    # A new password is for the account that it was asked of.
+    page.get_by_label("Login or e-mail address").fill("another")
+    expect(new_password).to_be_hidden()
+    expect(new_password).to_have_value("")
+    log_in(page, login, temporary)
+    new_password.fill(chosen)
+    page.keyboard.press("Enter")
+    expect(page.locator("#login-name")).to_have_text(login)
+    page.get_by_role("button", name="Log out").click()
+    expect(new_password).to_be_hidden()
+    log_in(page, login, chosen)
+    expect(page.locator("#login-name")).to_have_text(login)
+
+
+def test_a_password_that_is_chosen_can_be_seen(person):
+    page = person()
+    password = page.locator("#register-password")
+    for is_shown, kind in [(True, "text"), (False, "password")]:
+        page.locator("#register-form").get_by_label("Show what I type").set_checked(is_shown)
+        expect(password).to_have_attribute("type", kind)
+    page.locator("#register-form").get_by_label("Show what I type").check()
+    register(page)
+    # Not shown to whoever uses the form next.
+    expect(password).to_have_attribute("type", "password")
+
+
+@pytest.mark.parametrize("at", ["the lobby", "a game"])
+def test_a_lost_connection_is_told_until_it_is_back(person, own_gateway, at):
+    gateway = own_gateway()
+    page = person(gateway=gateway)
+    register(page)
+    if at == "a game":
+        page.get_by_role("button", name="Open a game for another player").click()
+        expect(page.locator("#turn")).to_have_text("Waiting for another player …")
+    gateway.envoy.stop()
+    # Somebody is there and does something.
+    page.keyboard.press("Shift")
+    expect(page.locator("#offline")).to_have_text("The connection is lost. Trying again …")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.locator("#message")).to_have_text("The server cannot be reached.")
+    gateway.start_envoy()
+    expect(page.locator("#offline")).to_be_empty()
+    expect(page.locator("#message")).to_be_empty()
+
+
+def test_a_call_that_nobody_answers_counts_as_lost(person):
+    page = person(clock_is_ours=True)
+    register(page)
+    with page.expect_request("**/v1/open-games*"):
+        # Nothing answers.
+        page.route("**/v1/open-games*", lambda route: None)
+    page.clock.fast_forward("00:46")
+    expect(page.locator("#offline")).to_have_text("The connection is lost. Trying again …")
+    page.unroute("**/v1/open-games*")
+    page.clock.fast_forward("00:46")
+    expect(page.locator("#offline")).to_be_empty()
+
+
+def test_a_stream_without_a_word_counts_as_lost(person):
+    page = person(clock_is_ours=True)
+    register(page)
+    # Nothing answers.
+    page.route("**:watch", lambda route: None)
+    with page.expect_request("**:watch"):
+        page.get_by_role("button", name="Open a game for another player").click()
+    page.clock.fast_forward("00:46")
+    expect(page.locator("#offline")).to_have_text("The connection is lost. Trying again …")
+    page.unroute("**:watch")
+    # The next try, of those that still get no answer.
+    page.clock.fast_forward("00:46")
+    expect(page.locator("#offline")).to_be_empty()
+
+
+def test_who_may_not_play_is_told_so(person, gateway):
+    page = person()
+    user_id = find(gateway, register(page))
+    root = gateway.rest(gateway.administrator())
+    assert root.post(f"/v1/users/{user_id}:unassignRole", json={"role": "player"}).status_code == 200
+    expect(page.locator("#message")).to_contain_text("games:read")
+    assert root.post(f"/v1/users/{user_id}:assignRole", json={"role": "player"}).status_code == 200
+    expect(page.locator("#message")).to_be_empty()
+
+
+def test_rows_tell_games_apart(person):
+    page = person()
+    register(page)
+    for moves in [0, 1]:
+        page.get_by_role("button", name="Play the computer").click()
+        expect(page.locator("#turn")).to_have_text("Your turn.")
+        for _ in range(moves):
+            page.locator("#board button:empty").first.click()
+            # Mine and the computer's, which may have begun.
+            expect(page.locator("#board button:not(:empty)")).to_have_count(2 if "(X)" in page.locator("#game-title").text_content() else 3)
+        page.get_by_role("button", name="Back to the games").click()
+    rows = page.locator("#my-games li")
+    expect(rows).to_have_count(2)
+    boards = {"".join(each.text_content() or "." for each in row.locator(".mini span").all()) for row in rows.all()}
+    assert len(boards) == 2 and all(len(board) == 9 for board in boards), boards
+    for row in rows.all():
+        expect(row.locator("div:not(.mini)")).to_have_text(re.compile(r"^You \([XO]\) against the computer\s*Your turn · started \w.* \d+:\d\d"))
+        expect(row.get_by_role("button")).to_have_accessible_name(re.compile(r"^Continue: You \([XO]\) against the computer$"))
+
+
+def test_the_history_says_how_each_game_went_in_words_that_are_apart(person):
+    ann, bob = person(), person()
+    ann_login, bob_login = register(ann), register(bob)
+    first, second = begin(ann, ann_login, bob)
+    logins = {ann: ann_login, bob: bob_login}
+    for mover in [first, second]:
+        expect(mover.locator("#turn")).to_have_text("Your turn.")
+        mover.locator("#board button:empty").first.click()
+    # One is asked first, and may think better of it.
+    second.once("dialog", lambda dialog: dialog.dismiss())
+    second.get_by_role("button", name="Give up").click()
+    expect(second.locator("#turn")).to_contain_text("Waiting for")
+    second.once("dialog", lambda dialog: dialog.accept())
+    second.get_by_role("button", name="Give up").click()
+    expect(second.locator("#turn")).to_have_text("You lost. You gave up.")
+    expect(first.locator("#turn")).to_have_text("You won! Your opponent gave up.")
+    for page, how, other in [(first, "won", second), (second, "lost", first)]:
+        page.get_by_role("button", name="Back to the games").click()
+        row = page.locator("#history li").first.locator("div:not(.mini)")
+        expect(row).to_contain_text(f"You {how} against {logins[other]}")
+        # The words and what follows them are lines of their own.
+        assert f"You {how} against {logins[other]}" in row.inner_text().splitlines()
+        expect(row.locator("small")).to_contain_text("gave up")
+
+
+def begin(one, login, other):
+    """A game of two: whoever plays X, and whoever plays O."""
+    one.get_by_role("button", name="Open a game for another player").click()
+    other.locator("#open-games li", has_text=login).get_by_role("button", name="Join").click()
+    expect(one.locator("#turn")).not_to_have_text("Waiting for another player …")
+    return (one, other) if "(X)" in one.locator("#game-title").text_content() else (other, one)
+
+
+def test_an_opponent_who_is_gone_is_called_so(person, gateway):
+    page = person()
+    login = register(page)
+    page.get_by_role("button", name="Open a game for another player").click()
+    account = gateway.register()["user"]["login"]
+    log_in_for = {"identifier": account, "password": PASSWORD}
+    game, accounts = [
+        gateway.rest(gateway.rest().post("/v1/auth/login", json={**log_in_for, "audience": audience}).json()["tokens"]["accessToken"])
+        for audience in ["game-service", "auth-service"]
+    ]
+    [opened] = [each for each in game.get("/v1/open-games?pageSize=100").json()["games"] if login in (each["xLogin"], each["oLogin"])]
+    assert game.post(f"/v1/games/{opened['gameId']}:join", json={}).status_code == 200
+    expect(page.locator("#game-title")).to_contain_text(f"against {account}")
+    assert accounts.post("/v1/me:delete", json={"currentPassword": PASSWORD}).status_code == 200
+    expect(page.locator("#game-title")).to_contain_text("against a deleted player")
+
+
+def test_the_title_says_whose_turn_it_is_also_in_the_background(person):
+    ann, bob = person(clock_is_ours=True), person(clock_is_ours=True)
+    register(bob)
+    first, second = begin(ann, register(ann), bob)
+    expect(first).to_have_title("Your turn – Tic-tac-toe")
+    expect(second).to_have_title("Tic-tac-toe")
+    hide(second)
+    asked = []
+    second.on("request", lambda request: asked.append(request.url))
+    cell(first, 0).click()
+    expect(first).to_have_title("Tic-tac-toe")
+    second.clock.fast_forward("00:11")
+    expect(second).to_have_title("Your turn – Tic-tac-toe")
+    # Now nobody else is to do anything, so there is nothing to ask for.
+    del asked[:]
+    second.clock.run_for(60_000)
+    assert asked == []
+    show(second)
+    second.get_by_role("button", name="Back to the games").click()
+    expect(second.locator("#my-games li")).to_contain_text("Your turn")
+    expect(second).to_have_title("Your turn – Tic-tac-toe")
+
+
+def hide(page, is_hidden="true"):
+    """As if another tab were in front, which a headless browser does not tell."""
+    page.evaluate(f"Object.defineProperty(document, 'hidden', {{ value: {is_hidden}, configurable: true }}); document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def show(page):
+    hide(page, "false")
+
+
+def test_an_idle_lobby_is_quiet_and_one_in_the_background_silent(person, gateway):
+    page = person(clock_is_ours=True)
+    register(page)
+    expect(page.locator("#history")).to_contain_text("You have not finished")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    def wait(seconds):
+        """So that each answer comes before the next timer."""
+        del asked[:]
+        for _ in range(seconds):
+            page.clock.run_for(1000)
+            page.evaluate("fetch('/style.css')")
+        return [url for url in asked if "/v1/" in url]
+
+    wait(20)
+    # Three a second it was.
+    assert 0 < len(wait(60)) <= 30
+    # Whoever does something sees at once what there is.
+    page.keyboard.press("Shift")
+    with page.expect_response("**/v1/open-games*"):
+        page.clock.run_for(1000)
+    hide(page)
+    wait(2)
+    assert wait(60) == []
+
+
+def test_two_clicks_on_a_button_make_one_game(person):
+    page = person()
+    register(page)
+    made = []
+    page.on("request", lambda request: request.method == "POST" and request.url.endswith("/v1/games") and made.append(request))
+    page.get_by_role("button", name="Open a game for another player").dblclick()
+    expect(page.locator("#turn")).to_have_text("Waiting for another player …")
+    assert len(made) == 1
+
+
+def test_after_a_game_with_the_computer_one_plays_again(person):
+    page = person()
+    register(page)
+    page.get_by_role("button", name="Play the computer").click()
+    again = page.get_by_role("button", name="Play again")
+    expect(page.locator("#turn")).to_have_text("Your turn.")
+    expect(again).to_be_hidden()
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Give up").click()
+    again.click()
+    expect(page.locator("#turn")).to_have_text("Your turn.")
+    expect(page.locator("#game-title")).to_be_focused()
+
+
+def test_the_focus_goes_to_the_heading_of_what_is_shown(person):
+    page = person()
+    # Not where nobody has done anything yet.
+    assert page.evaluate("document.activeElement === document.body")
+    register(page)
+    expect(page.locator("#lobby-title")).to_be_focused()
+    page.get_by_role("button", name="Open a game for another player").click()
+    expect(page.locator("#game-title")).to_be_focused()
+    page.get_by_role("button", name="Back to the games").click()
+    expect(page.locator("#lobby-title")).to_be_focused()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.locator("#entry-title")).to_be_focused()
+
+
+def test_on_a_phone_no_two_buttons_touch_and_each_is_large_enough(person):
+    page = person(viewport={"width": 375, "height": 667}, has_touch=True)
+    register(page)
+    expect(page.locator("#my-games li")).to_have_count(1)
+    assert_apart(page)
+    page.get_by_role("button", name="Open a game for another player").click()
+    expect(page.locator("#turn")).to_have_text("Waiting for another player …")
+    assert_apart(page)
+    page.get_by_role("button", name="Back to the games").click()
+    page.get_by_role("button", name="Open a game for another player").click()
+    page.get_by_role("button", name="Back to the games").click()
+    expect(page.locator("#my-games li")).to_have_count(2)
+    assert_apart(page)
+
+
+def assert_apart(page):
+    boxes = [each.bounding_box() for each in page.get_by_role("button").all()]
+    for index, one in enumerate(boxes):
+        assert min(one["width"], one["height"]) >= 44, one
+        for other in boxes[:index]:
+            across, down = (max(one[at] - other[at] - other[size], other[at] - one[at] - one[size]) for at, size in [("x", "width"), ("y", "height")])
+            assert max(across, down) >= 6, (one, other)
+    assert fits(page)
+
+
+def top(locator):
+    return locator.bounding_box()["y"]
+
+
+def bottom(locator):
+    box = locator.bounding_box()
+    return box["y"] + box["height"]
 
 
 def test_in_swagger_ui_one_authorizes_and_then_tries_a_call(person, gateway):

@@ -1,12 +1,25 @@
-// The page: what is shown, and what a click does. Who is logged in is session.js's.
+// The page: what it shows, and what a click does. session.js knows who is logged in.
 
 import { ApiError, call, login, logout, onChange, register, restore, wait, watch } from "./session.js";
 
 const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]];
-// Milliseconds after which the games are looked for again; also how soon a page without a game notices a logout from elsewhere.
-const GAMES = 800;
-// The same for what changes more slowly.
-const STANDINGS = 5000;
+// Milliseconds between two looks for news. Nothing streams the lobby, so the page asks: often while
+// its user does something, seldom otherwise, and in the background only while an opponent is to move.
+const BUSY = 800;
+const IDLE = 5_000;
+const HIDDEN = 10_000;
+// Milliseconds for which a movement of the mouse or the press of a key counts as doing something.
+const ATTENTION = 15_000;
+// The same for the leaderboard, which changes by games that the page hears nothing of as well.
+const STANDINGS = 60_000;
+const UNREACHABLE = "The server cannot be reached.";
+// The page's words for some errors of the API, by their reason.
+const WORDS = {
+  CREDENTIALS_INVALID: "The login or the password is wrong.",
+  GAME_NOT_FOUND: "This game is no longer open: another player has joined it, or it was cancelled.",
+  GAME_TAKEN: "Another player was quicker and has joined this game.",
+  PASSWORD_CHANGE_REQUIRED: "Your password is a temporary one. Choose a new password to log in.",
+};
 
 const $ = (id) => document.getElementById(id);
 let me = null;
@@ -19,28 +32,87 @@ function element(tag, properties, ...children) {
   return made;
 }
 
+// Writes text that is read aloud. The same text again would be read aloud again.
+function write(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
 function say(text, isError = false) {
-  $("message").textContent = text;
+  write("message", text);
   $("message").classList.toggle("error", isError);
 }
 
-// Runs what a click or a form asks for, and says what went wrong.
-async function attempt(action) {
+function sayWhetherOffline(isOffline) {
+  const isBack = !isOffline && $("offline").textContent;
+  write("offline", isOffline ? "The connection is lost. Trying again …" : "");
+  if (isBack && $("message").textContent === UNREACHABLE) say("");
+}
+
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
+
+function explain(error) {
+  if (error.reason === "TOO_MANY_ATTEMPTS") return `Too many attempts. Try again in ${duration(error.retrySeconds)}.`;
+  return WORDS[error.reason] ?? sentence(error.message);
+}
+
+function duration(seconds) {
+  const [count, unit] =
+    seconds < 100 ? [Math.max(1, Math.ceil(seconds)), "second"] : [Math.ceil(seconds / 60), "minute"];
+  return `${count} ${unit}${count === 1 ? "" : "s"}`;
+}
+
+const underWay = new Set();
+
+// Does what a form or a button asks for, once at a time, and says what went wrong.
+async function attempt(owner, action) {
+  if (underWay.has(owner)) return;
+  underWay.add(owner);
+  say("");
   try {
-    say("");
     await action();
   } catch (error) {
     if (!(error instanceof ApiError)) {
       console.error(error);
-      return say("The server cannot be reached.", true);
+      say(UNREACHABLE, true);
+    } else if (owner instanceof HTMLFormElement && error.fields.length) {
+      pointOut(owner, error.fields);
+    } else if (me || owner instanceof HTMLFormElement) {
+      // Otherwise it was the error that ended the session, and that has been said.
+      say(explain(error), true);
     }
-    const fields = error.fields.map(({ field, description }) => `${field} ${description}`);
-    say(fields.length ? `${fields.join("; ")}.` : `${error.message}.`, true);
+  } finally {
+    underWay.delete(owner);
   }
 }
 
+// Says what is wrong with a field below it, by the name that its label gives it.
+function pointOut(form, fields) {
+  for (const { field, description } of fields) {
+    // The page asks for no password twice, so a wrong confirmation is a wrong password.
+    const input = form.elements[field.replace(/Confirmation$/, "")];
+    if (!input) say(sentence(`${field} ${description}`), true);
+    else if (!input.ariaInvalid) {
+      input.ariaInvalid = "true";
+      $(`${input.id}-problem`).textContent = sentence(`${input.labels[0].textContent} ${description}`);
+    }
+  }
+  form.querySelector("[aria-invalid]")?.focus();
+}
+
+function forgive(input) {
+  input.ariaInvalid = null;
+  $(`${input.id}-problem`).textContent = "";
+}
+
+// Shows one of the sections. Its heading takes the focus, which was in what is hidden now.
 function show(section) {
+  const before = ["entry", "lobby", "game"].find((id) => !$(id).hidden);
   for (const each of ["entry", "lobby", "game"]) $(each).hidden = each !== section;
+  if (before && before !== section) $(`${section}-title`).focus();
+}
+
+function entitle(text) {
+  document.title = text ? `${text} – Tic-tac-toe` : "Tic-tac-toe";
 }
 
 onChange((user, reason) => {
@@ -52,49 +124,93 @@ onChange((user, reason) => {
     $(id).replaceChildren();
     delete $(id).dataset.key;
   }
+  say(reason);
   if (user) return leave();
   watching?.abort();
   game = null;
-  say(reason);
+  sayWhetherOffline(false);
+  entitle("");
   show("entry");
 });
 
-$("login-form").onsubmit = (event) => {
-  event.preventDefault();
-  const { identifier, password } = Object.fromEntries(new FormData(event.target));
-  attempt(async () => { await login(identifier, password); event.target.reset(); });
-};
+// --- Logging in ---
 
-$("register-form").onsubmit = (event) => {
-  event.preventDefault();
-  const account = Object.fromEntries(new FormData(event.target));
-  attempt(async () => { await register({ ...account, passwordConfirmation: account.password }); event.target.reset(); });
-};
+for (const form of [$("login-form"), $("register-form")]) {
+  const inputs = [...form.elements].filter(({ name }) => name);
+  const passwords = inputs.filter(({ type }) => type === "password");
+  const reveal = form.querySelector("[type=checkbox]");
+  for (const input of inputs) input.oninput = () => forgive(input);
+  reveal.onchange = () => passwords.forEach((each) => { each.type = reveal.checked ? "text" : "password"; });
+  form.onreset = () => {
+    inputs.forEach(forgive);
+    passwords.forEach((each) => { each.type = "password"; });
+    $("change-password").hidden = true;
+  };
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    attempt(form, async () => {
+      inputs.forEach(forgive);
+      await (form.id === "login-form" ? logIn : register)(Object.fromEntries(new FormData(form)));
+      form.reset();
+    });
+  };
+}
 
-$("logout").onclick = () => attempt(() => (watching?.abort(), logout()));
-$("leave").onclick = () => leave();
-$("play-computer").onclick = () => attempt(() => create("OPPONENT_COMPUTER"));
-$("open-game").onclick = () => attempt(() => create("OPPONENT_PLAYER"));
+async function logIn({ identifier, password, newPassword }) {
+  const changes = !$("change-password").hidden;
+  try {
+    await login(identifier, password, changes ? newPassword : "");
+  } catch (error) {
+    if (error.reason === "PASSWORD_CHANGE_REQUIRED") {
+      $("change-password").hidden = false;
+      $("new-password").focus();
+      if (changes) error.fields = [{ field: "newPassword", description: "is required" }];
+    }
+    throw error;
+  }
+}
+
+// The new password is for one account alone.
+$("identifier").addEventListener("input", () => {
+  $("change-password").hidden = true;
+  $("new-password").value = "";
+});
+
+$("logout").onclick = () => attempt($("logout"), async () => {
+  // The logout would end the stream, as one that was made elsewhere does.
+  watching?.abort();
+  await logout().finally(resume);
+});
+$("leave").onclick = () => {
+  say("");
+  leave();
+};
+$("play-computer").onclick = () => attempt($("play-computer"), () => create("OPPONENT_COMPUTER"));
+$("open-game").onclick = () => attempt($("open-game"), () => create("OPPONENT_PLAYER"));
+$("again").onclick = () => attempt($("again"), () => create("OPPONENT_COMPUTER"));
 $("give-up").onclick = () => {
   const verb = game.state === "GAME_STATE_WAITING_FOR_PLAYER" ? "cancel" : "resign";
-  attempt(async () => update((await call("POST", `/v1/games/${game.gameId}:${verb}`, {})).game));
+  if (verb === "resign" && !confirm("Give up this game?")) return;
+  attempt($("give-up"), async () => update((await call("POST", `/v1/games/${game.gameId}:${verb}`, {})).game));
 };
 
 async function create(opponent) {
-  // With an id a second click, or a retry, makes no second game.
+  // With an id the same request sent twice makes one game.
   play((await call("POST", "/v1/games", { opponent, requestId: crypto.randomUUID() })).game);
 }
 
 // --- A game ---
 
 function play(opened) {
+  $("last-move").textContent = "";
   show("game");
   draw(opened);
   $("game-title").focus();
   follow(opened.gameId);
 }
 
-// Watches a game to its end. A stream that is cut begins again; every message is the whole game, so nothing is missed.
+// Watches a game to its end. A stream that is cut begins again; every message is the whole game, so
+// nothing is missed.
 async function follow(id) {
   watching?.abort();
   watching = new AbortController();
@@ -105,70 +221,123 @@ async function follow(id) {
     if (signal.aborted) return;
     began = Date.now();
     try {
-      await watch(`/v1/games/${id}:watch`, ({ game: next }) => signal.aborted || update(next), signal);
+      await watch(`/v1/games/${id}:watch`, ({ game: next }) => {
+        if (signal.aborted) return;
+        sayWhetherOffline(false);
+        update(next);
+      }, signal);
     } catch (error) {
       if (signal.aborted || !me) return;
       if (error instanceof ApiError && error.httpStatus < 500 && error.httpStatus !== 429) {
         leave();
-        return say(`${error.message}.`, true);
+        return say(explain(error), true);
       }
-      say("The connection is lost; trying again.", true);
+      sayWhetherOffline(true);
     }
   }
 }
 
-// A page that nobody looks at needs no stream.
-document.onvisibilitychange = () => {
-  if (document.hidden) watching?.abort();
-  else if (me && game && !isOver(game)) follow(game.gameId);
-};
+// A page in the background has no stream: over HTTP/1.1 each takes one of the browser's six connections.
+document.onvisibilitychange = () => (document.hidden ? watching?.abort() : resume());
+
+function resume() {
+  if (me && game && !isOver(game)) follow(game.gameId);
+}
 
 const isOver = ({ state }) => !["GAME_STATE_WAITING_FOR_PLAYER", "GAME_STATE_TURN"].includes(state);
+const isMyTurn = ({ state, turnUserId }) => state === "GAME_STATE_TURN" && turnUserId === me.userId;
+const markOf = ({ xUserId }) => (xUserId === me.userId ? "X" : "O");
 
-// What an answer or the stream tells of the game that is shown. The older of the two changes nothing, nor does one of another game.
+function opponentOf({ opponent, xUserId, xLogin, oUserId, oLogin }) {
+  if (opponent === "OPPONENT_COMPUTER") return "the computer";
+  const [id, login] = xUserId === me.userId ? [oUserId, oLogin] : [xUserId, xLogin];
+  return login || (id ? "a deleted player" : "");
+}
+
+const against = (each) => `You (${markOf(each)}) against ${opponentOf(each) || "whoever joins"}`;
+
+// Takes over an answer, or a message of the stream, about the game that is shown. An old one changes
+// nothing, nor does one about another game.
 function update(next) {
   if (me && game?.gameId === next.gameId && Number(next.version) >= Number(game.version)) draw(next);
 }
 
 function draw(next) {
   game = next;
-  const mine = game.xUserId === me.userId ? "X" : "O";
-  const other = game.opponent === "OPPONENT_COMPUTER" ? "the computer" : (mine === "X" ? game.oLogin : game.xLogin) || "a friend";
-  const isMyTurn = game.state === "GAME_STATE_TURN" && game.turnUserId === me.userId;
-  const line = LINES.find(([a, b, c]) => game.board[a] !== "." && game.board[a] === game.board[b] && game.board[b] === game.board[c]) ?? [];
-  $("game-title").textContent = `You (${mine}) against ${other}`;
-  $("turn").textContent = outcome(isMyTurn, mine);
-  const focused = [...$("board").children].indexOf(document.activeElement);
-  $("board").replaceChildren(...[...game.board].map((mark, cell) => element("button", {
-    type: "button",
-    textContent: mark === "." ? "" : mark,
-    ariaLabel: `Row ${Math.floor(cell / 3) + 1}, column ${(cell % 3) + 1}: ${mark === "." ? "free" : mark}`,
-    className: line.includes(cell) ? "line" : "",
-    onclick: () => isMyTurn && mark === "." && attempt(() => move(cell)),
-    onkeydown: (event) => step(event, cell),
-  })));
-  if (focused >= 0) $("board").children[focused].focus();
+  const line = LINES.find((cells) => ["XXX", "OOO"].includes(cells.map((cell) => game.board[cell]).join(""))) ?? [];
+  const last = game.moves.at(-1);
+  const isTheirs = last && last.userId !== me.userId;
+  const text = outcome();
+  $("game-title").textContent = against(game);
+  write("turn", text);
+  entitle(isMyTurn(game) ? "Your turn" : "");
+  write("last-move", isTheirs ? sentence(`${opponentOf(game)} played ${place(last.cell).toLowerCase()}`) : "");
+  for (const [cell, mark] of [...game.board].entries()) {
+    Object.assign($("board").children[cell], {
+      textContent: mark === "." ? "" : mark,
+      ariaLabel: `${place(cell)}: ${mark === "." ? "free" : mark}`,
+      // Not disabled, so that the focus can go there.
+      ariaDisabled: canMove(cell) ? null : "true",
+      className: line.includes(cell) ? "line" : cell === last?.cell ? "last" : "",
+    });
+  }
+  $("deadline").replaceChildren(...deadline());
+  $("again").hidden = !isOver(game) || game.opponent !== "OPPONENT_COMPUTER";
   $("give-up").hidden = isOver(game);
-  $("give-up").textContent = game.state === "GAME_STATE_WAITING_FOR_PLAYER" ? "Call it off" : "Give up";
+  $("give-up").textContent = game.state === "GAME_STATE_WAITING_FOR_PLAYER" ? "Cancel game" : "Give up";
 }
 
-function outcome(isMyTurn, mine) {
-  if (game.state === "GAME_STATE_WAITING_FOR_PLAYER") return "Waiting for somebody to join …";
-  if (game.state === "GAME_STATE_TURN") return isMyTurn ? "Your turn." : "Their turn …";
+const canMove = (cell) => isMyTurn(game) && game.board[cell] === ".";
+const place = (cell) => `Row ${Math.floor(cell / 3) + 1}, column ${(cell % 3) + 1}`;
+
+function outcome() {
+  if (game.state === "GAME_STATE_WAITING_FOR_PLAYER") return "Waiting for another player …";
+  if (isMyTurn(game)) return "Your turn.";
+  if (game.state === "GAME_STATE_TURN") return `Waiting for ${opponentOf(game)} to move …`;
   if (game.state === "GAME_STATE_DRAW") return "A draw.";
-  if (game.state === "GAME_STATE_CANCELLED") return "The game was called off.";
-  const why = { END_REASON_RESIGNATION: " The other side gave up.", END_REASON_TIMEOUT: " Time ran out." }[game.endReason] ?? "";
-  return game.winnerMark === `MARK_${mine}` ? `You have won!${why}` : "You have lost.";
+  if (game.state === "GAME_STATE_CANCELLED") {
+    if (game.endReason === "END_REASON_EXPIRY") return "Nobody joined in time.";
+    return game.moves.length ? "The game ended early and does not count." : "The game was cancelled.";
+  }
+  return `You ${result(game)}${result(game) === "won" ? "!" : "."}${why(game) && ` ${sentence(why(game))}`}`;
+}
+
+function result({ state, winnerMark, ...each }) {
+  if (state === "GAME_STATE_DRAW") return "drew";
+  return winnerMark === `MARK_${markOf(each)}` ? "won" : "lost";
+}
+
+function why(each) {
+  const loser = result(each) === "won" ? "your opponent" : "you";
+  const ways = { END_REASON_RESIGNATION: "gave up", END_REASON_TIMEOUT: "ran out of time" };
+  return each.endReason in ways ? `${loser} ${ways[each.endReason]}` : "";
+}
+
+function deadline() {
+  if (isOver(game) || !game.expireTime) return [];
+  if (game.state === "GAME_STATE_WAITING_FOR_PLAYER") return ["It stays open until ", time(game.expireTime), "."];
+  return [isMyTurn(game) ? "You have until " : "They have until ", time(game.expireTime), " to move."];
+}
+
+function time(text) {
+  const format = { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" };
+  return element("time", { dateTime: text, textContent: new Date(text).toLocaleString(undefined, format) });
 }
 
 async function move(cell) {
   try {
     update((await call("POST", `/v1/games/${game.gameId}:move`, { cell, expectedVersion: game.version })).game);
   } catch (error) {
-    // Somebody was quicker, or another tab: what is true now comes by the stream.
+    // The opponent was quicker, or another tab: the stream brings what is true now.
     if (error.reason !== "VERSION_MISMATCH") throw error;
   }
 }
+
+$("board").append(...Array.from({ length: 9 }, (_, cell) => element("button", {
+  type: "button",
+  onclick: () => canMove(cell) && attempt($("board"), () => move(cell)),
+  onkeydown: (event) => step(event, cell),
+})));
 
 // Arrow keys go from cell to cell.
 function step(event, cell) {
@@ -180,64 +349,143 @@ function step(event, cell) {
 
 // --- The lists ---
 
+let running = "";
+let awaitsOthers = false;
+let standingsRead = 0;
+
 function leave() {
   watching?.abort();
   game = null;
+  entitle("");
   show("lobby");
-  attempt(() => Promise.all([readGames(), readStandings()]));
+  standingsRead = 0;
+  look();
 }
 
-async function readGames() {
-  const [running, open] = await Promise.all([call("GET", "/v1/games?pageSize=10"), call("GET", "/v1/open-games?pageSize=10")]);
-  if (!me) return;
-  fill("my-games", running.games, (each) => [against(each), button("Go on", () => play(each))], "None.");
+async function readLobby() {
+  const user = me;
+  const paths = ["/v1/games?pageSize=100", "/v1/open-games?pageSize=20"];
+  const [mine, open] = await Promise.all(paths.map((path) => call("GET", path)));
+  // The user may have gone elsewhere, or be another one.
+  if (me !== user || game) return;
   const others = open.games.filter(({ xUserId, oUserId }) => ![xUserId, oUserId].includes(me.userId));
-  fill("open-games", others, (each) => [each.xLogin || each.oLogin, button("Join", () => join(each.gameId))], "Nobody.");
+  fill("my-games", mine.games, (each) => [
+    miniature(each),
+    about(against(each), status(each), " · started ", time(each.createTime)),
+    button("Continue", `: ${against(each)}`, () => play(each)),
+  ], "You have no unfinished games.");
+  fill("open-games", others, (each) => [
+    about(each.xLogin || each.oLogin, `You would play ${each.xUserId ? "O" : "X"} · opened `, time(each.createTime)),
+    button("Join", ` the game of ${each.xLogin || each.oLogin}`, () => join(each.gameId)),
+  ], "No games are open at the moment.");
+  entitle(mine.games.some(isMyTurn) ? "Your turn" : "");
+  awaitsOthers = mine.games.length > 0 && !mine.games.some(isMyTurn);
+  const ids = mine.games.map(({ gameId }) => gameId).join();
+  if (ids !== running || Date.now() - standingsRead > STANDINGS) {
+    running = ids;
+    await readStandings(user);
+  }
 }
 
-async function readStandings() {
+async function readStandings(user) {
+  standingsRead = Date.now();
   const [top, rank, finished] = await Promise.all([
     call("GET", "/v1/leaderboard?limit=10"),
     call("GET", "/v1/leaderboard/rank"),
     call("GET", "/v1/finished-games?pageSize=10"),
   ]);
-  if (!me) return;
+  if (me !== user) return;
   const entries = top.entries;
   if (rank.entry.rank !== "0" && !entries.some(({ userId }) => userId === me.userId)) entries.push(rank.entry);
-  fill("history", finished.games, (each) => [against(each), result(each)], "No finished game yet.");
-  $("leaderboard").replaceChildren(...entries.map((entry) => element("tr", { className: entry.userId === me.userId ? "me" : "" },
-    ...[entry.rank, entry.login || "–", entry.wins, entry.losses, entry.draws].map((text) => element("td", { textContent: text })))));
+  fill("history", finished.games, (each) => [
+    miniature(each),
+    about(`You ${result(each)} against ${opponentOf(each)}`, time(each.finishTime), why(each) && ` · ${why(each)}`),
+  ], "You have not finished a game yet.");
+  $("leaderboard").closest("table").hidden = !entries.length;
+  $("nobody-ranked").hidden = entries.length > 0;
+  $("leaderboard").replaceChildren(...entries.map(({ rank, userId, login, wins, losses, draws }) => {
+    const cells = [rank, login || "a deleted player", wins, losses, draws];
+    const className = userId === me.userId ? "me" : "";
+    return element("tr", { className }, ...cells.map((text) => element("td", { textContent: text })));
+  }));
 }
 
-const against = ({ xUserId, xLogin, oLogin, opponent }) =>
-  `against ${opponent === "OPPONENT_COMPUTER" ? "the computer" : (xUserId === me.userId ? oLogin : xLogin) || "a friend"}`;
+const about = (text, ...details) => element("div", {}, text, element("small", {}, ...details));
 
-function result(each) {
-  if (each.state === "GAME_STATE_DRAW") return "drawn";
-  return each.winnerUserId === me.userId ? "won" : "lost";
+// The board in small, which tells apart two games against the same opponent.
+function miniature({ board }) {
+  const cells = [...board].map((mark) => element("span", { textContent: mark === "." ? "" : mark }));
+  return element("div", { className: "mini", ariaHidden: "true" }, ...cells);
+}
+
+function status(each) {
+  if (each.state === "GAME_STATE_WAITING_FOR_PLAYER") return "Nobody has joined yet";
+  return isMyTurn(each) ? element("strong", { textContent: "Your turn" }) : "Their turn";
 }
 
 async function join(id) {
   play((await call("POST", `/v1/games/${id}:join`, {})).game);
 }
 
-function button(text, action) {
-  return element("button", { type: "button", textContent: text, onclick: () => attempt(async () => action()) });
+// Many rows have the same button, so that its name goes on where its text ends.
+function button(text, more, action) {
+  const made = element("button", { type: "button", textContent: text, ariaLabel: text + more });
+  made.onclick = () => attempt(made, async () => action());
+  return made;
 }
 
-// A list is made anew only where it has changed, so that a button keeps its focus.
+// A list is made anew only where it has changed, and the button that has the focus keeps it.
 function fill(id, rows, parts, none) {
   const key = JSON.stringify(rows.map(({ gameId, version }) => [gameId, version]));
   if ($(id).dataset.key === key) return;
+  const focused = $(id).contains(document.activeElement) ? document.activeElement.closest("li").id : null;
+  const items = rows.map((row) => element("li", { id: `${id}-${row.gameId}` }, ...parts(row)));
   $(id).dataset.key = key;
-  const items = rows.map((row) => element("li", {}, ...parts(row)));
   $(id).replaceChildren(...(items.length ? items : [element("li", { textContent: none })]));
+  if (focused) ($(focused)?.querySelector("button") ?? $("lobby-title")).focus();
 }
 
-const inLobby = () => me && !$("lobby").hidden && !document.hidden;
-const isFinished = () => me && game && isOver(game) && !document.hidden;
-setInterval(() => inLobby() && readGames().catch(() => {}), GAMES);
-setInterval(() => isFinished() && call("GET", "/v1/me").catch(() => {}), GAMES);
-setInterval(() => inLobby() && readStandings().catch(() => {}), STANDINGS);
+// --- News ---
+
+let lookedAt = 0;
+let complaint = "";
+
+// Asks for what has changed, and so notices as well that the user was logged out elsewhere.
+async function look() {
+  lookedAt = Date.now();
+  try {
+    if (!game) await readLobby();
+    else if (isOver(game)) await call("GET", "/v1/me");
+    else if (document.hidden) update((await call("GET", `/v1/games/${game.gameId}`)).game);
+    else return;
+    sayWhetherOffline(false);
+    if (complaint && $("message").textContent === complaint) say("");
+    complaint = "";
+  } catch (error) {
+    if (!me) return;
+    const isOffline = !(error instanceof ApiError) || error.httpStatus >= 500;
+    sayWhetherOffline(isOffline);
+    if (isOffline || error.httpStatus === 429) return;
+    complaint = explain(error);
+    say(complaint, true);
+  }
+}
+
+let attentiveAt = Date.now();
+let looking = false;
+for (const type of ["pointermove", "pointerdown", "keydown", "focus"]) {
+  addEventListener(type, () => { attentiveAt = Date.now(); });
+}
+
+setInterval(async () => {
+  if (!me || looking) return;
+  const isAwaiting = game ? !isOver(game) && !isMyTurn(game) : awaitsOthers;
+  if (document.hidden && !isAwaiting) return;
+  const pause = document.hidden ? HIDDEN : Date.now() - attentiveAt < ATTENTION ? BUSY : IDLE;
+  if (Date.now() - lookedAt < pause) return;
+  looking = true;
+  await look();
+  looking = false;
+}, BUSY / 4);
 
 restore();

@@ -9,6 +9,9 @@
 
 const GAMES = "game-service";
 const ACCOUNTS = "auth-service";
+// Milliseconds without a word after which a connection counts as dead. A stream says something every
+// 30 seconds, and the gateway ends any other call after 30.
+const SILENCE = 45_000;
 const audienceOf = (path) => (/^\/v1\/(games|open-games|finished-games|head-to-head|leaderboard)\b/.test(path) ? GAMES : ACCOUNTS);
 const accessTokens = new Map();
 // The user they belong to. Another tab may log in as a different user, and all tabs share the cookie.
@@ -24,6 +27,8 @@ export class ApiError extends Error {
     const detail = (type) => status?.details?.find((each) => each["@type"].endsWith(`google.rpc.${type}`));
     this.reason = detail("ErrorInfo")?.reason ?? "";
     this.fields = detail("BadRequest")?.fieldViolations ?? [];
+    // Seconds after which it makes sense to try again.
+    this.retrySeconds = parseFloat(detail("RetryInfo")?.retryDelay ?? "0");
   }
 }
 
@@ -31,23 +36,27 @@ export class ApiError extends Error {
 export const onChange = (listener) => listeners.add(listener);
 
 export async function register(account) {
-  return begin(await post("/v1/auth/register", { ...account, audience: GAMES }));
+  return begin(await post("/v1/auth/register", { ...account, passwordConfirmation: account.password, audience: GAMES }));
 }
 
-export async function login(identifier, password) {
+// A new password replaces the old one. A password that an administrator has set is good for nothing else.
+export async function login(identifier, password, newPassword) {
   // What this device got at an earlier login: it replaces that session, and nobody else's wrong guesses lock it out.
   const deviceToken = localStorage.getItem(`device ${identifier}`) ?? "";
-  return begin(await post("/v1/auth/login", { identifier, password, deviceToken, audience: GAMES }), identifier);
+  const change = newPassword ? { newPassword, newPasswordConfirmation: newPassword } : {};
+  return begin(await post("/v1/auth/login", { identifier, password, deviceToken, audience: GAMES, ...change }), identifier);
 }
 
 // After a reload: the cookie says who is logged in.
 export async function restore() {
+  // While the server was out of reach, somebody may have logged in by the form.
+  if (userId) return;
   try {
     await renew(GAMES);
     tell((await call("GET", "/v1/me")).user);
   } catch (error) {
     if (isOver(error)) return end("");
-    end("The server cannot be reached; trying again.");
+    end("The server cannot be reached. Trying again …");
     setTimeout(restore, 3000);
   }
 }
@@ -68,19 +77,50 @@ export const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolv
 
 // Calls the API as the user who is logged in.
 export async function call(method, path, body) {
-  return (await send(method, path, body)).json();
+  const patience = new Patience();
+  try {
+    return await (await send(method, path, body, patience.signal)).json();
+  } finally {
+    patience.end();
+  }
 }
 
 // Gives each message of a stream to the listener until it ends. EventSource cannot send an access token, fetch can.
 export async function watch(path, listener, signal) {
-  const response = await send("GET", path, undefined, signal);
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let text = ""; ; ) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const events = (text + value).split("\n\n");
-    text = events.pop();
-    for (const event of events) listener(JSON.parse(event.replace(/^data: ?/, "")));
+  const patience = new Patience();
+  try {
+    const response = await send("GET", path, undefined, AbortSignal.any([signal, patience.signal]));
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let text = ""; ; ) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      patience.begin();
+      const events = (text + value).split("\n\n");
+      text = events.pop();
+      for (const event of events) listener(JSON.parse(event.replace(/^data: ?/, "")));
+    }
+  } finally {
+    patience.end();
+  }
+}
+
+// Gives a request up that hears nothing for too long.
+class Patience {
+  #silence = new AbortController();
+  #timer;
+  signal = this.#silence.signal;
+
+  constructor() {
+    this.begin();
+  }
+
+  begin() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#silence.abort(), SILENCE);
+  }
+
+  end() {
+    clearTimeout(this.#timer);
   }
 }
 
@@ -124,7 +164,7 @@ function renew(audience, used) {
       try {
         const renewed = audience === GAMES ? await rotate() : await refresh(audience);
         const owner = JSON.parse(atob(renewed.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"))).sub;
-        if (userId && owner !== userId) return end("Somebody else has logged in in this browser.");
+        if (userId && owner !== userId) return end("Another user has logged in in this browser.");
         userId = owner;
         accessTokens.set(audience, renewed);
         return;
@@ -196,5 +236,5 @@ function tell(user, reason = "") {
 // Another tab has logged out, or somebody in.
 tabs.onmessage = ({ data }) => {
   if (!data) end("You are logged out.");
-  else if (userId && data !== userId) end("Somebody else has logged in in this browser.");
+  else if (userId && data !== userId) end("Another user has logged in in this browser.");
 };
