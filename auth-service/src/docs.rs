@@ -1,4 +1,5 @@
-//! Pages about the REST API on the HTTP port: the OpenAPI document, and two that show it. They need no other host.
+//! Pages about the REST API on the HTTP port: the OpenAPI document, and two that show it. They need
+//! no other host.
 
 use std::sync::LazyLock;
 
@@ -45,8 +46,8 @@ pub(crate) fn router(gateway: &Url) -> Router {
         })
     };
     let document = async move |headers: HeaderMap| {
-        // Behind the gateway the document's own server, `/`, is right: it is where the document came from. Here REST is
-        // somewhere else.
+        // Behind the gateway the document's own server, `/`, is right: it is where the document
+        // came from. Here REST is somewhere else.
         let text = if headers.contains_key(FORWARDED) {
             Bytes::from_static(DOCUMENT.as_bytes())
         } else {

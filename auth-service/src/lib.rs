@@ -67,7 +67,8 @@ pub struct AuthService<'a> {
 }
 
 impl AuthService<'_> {
-    /// Waits for the database, prepares it, and serves until the stop token of `running` is cancelled. Gives the keys that verify its tokens.
+    /// Waits for the database, prepares it, and serves until the stop token of `running` is
+    /// cancelled. Gives the keys that verify its tokens.
     ///
     /// `migrate` applies the migrations that are pending; without it they are an error.
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
@@ -169,8 +170,8 @@ fn routes(domain: Domain) -> Routes {
         .add_service(ServiceAccountServiceServer::new(domain.service_accounts))
 }
 
-/// Brings the database up to date, and opens the keys. Of many replicas that start at once, one does what has to be
-/// done and the others wait for it.
+/// Brings the database up to date, and opens the keys. Of many replicas that start at once, one
+/// does what has to be done and the others wait for it.
 async fn prepare(
     (db, secrets, settings, clock): (&Db, &ServerSecrets, &AuthSettings, &Clock),
     service_accounts: &[ServiceAccountSpec],

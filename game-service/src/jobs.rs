@@ -11,13 +11,14 @@ use crate::domain::{Games, Leaderboard, Names};
 
 /// Games whose time has run out are looked for this often.
 const OVERDUE: Duration = Duration::from_secs(1);
-/// The leaderboard in memory follows the database this often where nobody asks for it, so that whoever does finds little to catch up on.
+/// The leaderboard in memory follows the database this often where nobody asks for it, so that
+/// whoever does finds little to catch up on.
 const CATCH_UP: Duration = Duration::from_secs(1);
 /// Before what the feed has said is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Starts what ends games whose time has run out, what wakes those who watch a game, and what keeps the leaderboard in memory. They end with
-/// the service.
+/// Starts what ends games whose time has run out, what wakes those who watch a game, and what keeps
+/// the leaderboard in memory. They end with the service.
 pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running) {
     running.follow("watched games", games.watchers.clone().wake(games.db.clone()));
     let games = games.clone();

@@ -1,8 +1,9 @@
-//! game-service: plays tic-tac-toe, keeps every finished game and ranks the players. It verifies access tokens by itself, with
-//! auth-service's public keys.
+//! game-service: plays tic-tac-toe, keeps every finished game and ranks the players. It verifies
+//! access tokens by itself, with auth-service's public keys.
 //!
-//! A request goes `grpc` (parse, one call) -> `domain` (the rules, one transaction) -> `store` (SQL); nothing comes back up but
-//! a value or a domain error. [`rules`] and [`ranks`] know of nothing but themselves.
+//! A request goes `grpc` (parse, one call) -> `domain` (the rules, one transaction) -> `store`
+//! (SQL); nothing comes back up but a value or a domain error. [`rules`] and [`ranks`] know of
+//! nothing but themselves.
 
 pub mod cli;
 pub mod commands;
@@ -43,8 +44,8 @@ use self::{
 /// Where the keys come from that verify access tokens.
 #[derive(Debug)]
 pub enum VerificationKeys {
-    /// From this source, again each time that this much time has passed. Nothing else is known: roles hold what the RPCs
-    /// declare, and a token is good until it expires.
+    /// From this source, again each time that this much time has passed. Nothing else is known:
+    /// roles hold what the RPCs declare, and a token is good until it expires.
     From(KeySource, Duration),
     /// From the access feed, and with them revocations and roles.
     Follow(Box<Follower>, SilenceRule),
@@ -74,8 +75,9 @@ pub struct GameService<'a> {
 }
 
 impl GameService<'_> {
-    /// Prepares the database, and serves until the stop token of `running` is cancelled. Returns when it is ready: when the
-    /// database and the keys are there, and where it follows the access feed, all that is known of revocations and roles.
+    /// Prepares the database, and serves until the stop token of `running` is cancelled. Returns
+    /// when it is ready: when the database and the keys are there, and where it follows the access
+    /// feed, all that is known of revocations and roles.
     ///
     /// `migrate` applies the migrations that are pending; without it they are an error.
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<(), StartError> {
@@ -147,7 +149,8 @@ impl GameService<'_> {
 }
 
 impl VerificationKeys {
-    /// Lets a task keep the keys up to date. Gives what else is known about tokens, and who is yet to fill it in.
+    /// Lets a task keep the keys up to date. Gives what else is known about tokens, and who is yet
+    /// to fill it in.
     async fn open(
         self,
         keys: &KeySet,
@@ -160,7 +163,8 @@ impl VerificationKeys {
                     "the service does not follow the access feed (no --auth-client-id), so logouts, deactivations and role changes \
                      take effect only when access tokens expire, and roles hold only their default permissions"
                 );
-                // A file that cannot be used is a mistake in the settings; a service that cannot be reached may come.
+                // A file that cannot be used is a mistake in the settings; a service that cannot be
+                // reached may come.
                 source.prepare(keys).await.map_err(StartError::setting)?;
                 let (followed, stop) = (keys.clone(), running.stop_token().clone());
                 running.follow("verification keys", async move {

@@ -1,4 +1,5 @@
-//! The program: where it takes its keys from, how it starts, what it says of bad settings, how it ends.
+//! The program: where it takes its keys from, how it starts, what it says of bad settings, how it
+//! ends.
 
 use std::{fs, net::SocketAddr, time::Duration};
 

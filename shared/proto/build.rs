@@ -8,8 +8,9 @@ use protox::Compiler;
 
 const PROTO: &str = "../../proto";
 
-/// What every service shares: policies, error reasons and error details. Part of every set, and a set of its own for the
-/// reflection of services elsewhere, so that clients can decode the details of errors.
+/// What every service shares: policies, error reasons and error details. Part of every set, and a
+/// set of its own for the reflection of services elsewhere, so that clients can decode the details
+/// of errors.
 const COMMON: [&str; 3] = [
     "authz/v1/options.proto",
     "authz/v1/error_reason.proto",
@@ -65,7 +66,8 @@ fn files_of(package: &str) -> Result<Vec<String>, Box<dyn Error>> {
     Ok(files)
 }
 
-/// Writes the set as protox encodes it: the typed one would lose the extensions, and with them the policies.
+/// Writes the set as protox encodes it: the typed one would lose the extensions, and with them the
+/// policies.
 fn descriptor_set(files: &[String], path: &Path) -> Result<(), Box<dyn Error>> {
     let mut compiler = Compiler::new([PROTO])?;
     compiler.include_imports(true).include_source_info(true);

@@ -1,4 +1,5 @@
-//! `auth-service after-restore`: what has to be done once a database was put back from a back-up, before anything serves it.
+//! `auth-service after-restore`: what has to be done once a database was put back from a back-up,
+//! before anything serves it.
 
 use base::{StartError, clock::Clock, secret_files::SecretFiles};
 use db::DatabaseArgs;

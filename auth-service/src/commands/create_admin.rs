@@ -1,4 +1,5 @@
-//! `auth-service create-admin`: an administrator made by whoever can reach the database, such as the first one.
+//! `auth-service create-admin`: an administrator made by whoever can reach the database, such as
+//! the first one.
 
 use std::{io, path::PathBuf};
 
@@ -33,8 +34,8 @@ pub struct CreateAdmin {
 }
 
 impl CreateAdmin {
-    /// Makes the user, who holds `superuser`, `admin` and `player`, and says which id it got. Works beside services that run on the same
-    /// PostgreSQL.
+    /// Makes the user, who holds `superuser`, `admin` and `player`, and says which id it got. Works
+    /// beside services that run on the same PostgreSQL.
     pub async fn run(self) -> Result<(), StartError> {
         let file = self.password_file.as_deref();
         self.secret_files.check([("--password-file", file)])?;

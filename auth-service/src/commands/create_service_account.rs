@@ -1,4 +1,5 @@
-//! `auth-service create-service-account`: an account for another service, made by whoever can reach the database.
+//! `auth-service create-service-account`: an account for another service, made by whoever can reach
+//! the database.
 
 use base::{StartError, clock::Clock, secret_files::SecretFiles};
 use db::DatabaseArgs;
@@ -31,7 +32,8 @@ pub struct CreateServiceAccount {
 }
 
 impl CreateServiceAccount {
-    /// Makes the account, and prints its secret, which is kept nowhere. Works beside services that run on the same PostgreSQL.
+    /// Makes the account, and prints its secret, which is kept nowhere. Works beside services that
+    /// run on the same PostgreSQL.
     pub async fn run(self) -> Result<(), StartError> {
         let new = self.account()?;
         let (db, _) = super::open(&self.database, self.secret_files).await?;

@@ -12,13 +12,15 @@ use db::{DatabaseArgs, Db, Migrate, MigrationLock, bring_up_to_date};
 pub use self::{after_restore::AfterRestore, create_admin::CreateAdmin, create_service_account::CreateServiceAccount};
 use crate::{MIGRATIONS, domain::recompute_stale_keys};
 
-/// Migrates the tables, and then recomputes the keys that an older version of this program has stored.
+/// Migrates the tables, and then recomputes the keys that an older version of this program has
+/// stored.
 pub async fn migrate(command: Migrate) -> Result<(), StartError> {
     let finish = async |db: &Db| Ok(recompute_stale_keys(db, &Clock::system()).await?);
     command.run_with(&MIGRATIONS, finish).await
 }
 
-/// A database that a command may write to: it is there, and up to date. Whoever migrates or starts waits for the lock.
+/// A database that a command may write to: it is there, and up to date. Whoever migrates or starts
+/// waits for the lock.
 async fn open(database: &DatabaseArgs, secret_files: SecretFiles) -> Result<(Db, MigrationLock), StartError> {
     secret_files.check([database.secret_file()])?;
     let db = Db::connect_when_free(&database.settings()?)

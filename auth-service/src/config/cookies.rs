@@ -27,7 +27,8 @@ impl CookieSettings {
         allowed.any(|CookieOrigin(allowed)| allowed == origin)
     }
 
-    /// Origins over plain HTTP that are not this machine: what is sent there can be read on the way.
+    /// Origins over plain HTTP that are not this machine: what is sent there can be read on the
+    /// way.
     pub(crate) fn exposed(&self) -> impl Iterator<Item = &CookieOrigin> {
         let is_exposed = |CookieOrigin(origin): &&CookieOrigin| {
             Url::parse(origin).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url))

@@ -1,4 +1,5 @@
-//! What is counted for operators. Sessions are counted where they are written: one whose transaction fails afterwards counts too.
+//! What is counted for operators. Sessions are counted where they are written: one whose
+//! transaction fails afterwards counts too.
 
 use base::telemetry::metrics::InHand;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};

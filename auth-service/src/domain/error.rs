@@ -104,7 +104,8 @@ pub(crate) enum Error {
     /// No signing key has this id.
     #[error("no such signing key")]
     SigningKeyNotFound,
-    /// The call grants or revokes these permissions, or its target holds them, but the actor does not. Sorted.
+    /// The call grants or revokes these permissions, or its target holds them, but the actor does
+    /// not. Sorted.
     #[error("the actor lacks permissions that the call involves")]
     GrantExceedsOwn(Vec<String>),
     /// A name, a code name or both are taken.

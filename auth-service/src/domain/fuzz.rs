@@ -1,4 +1,5 @@
-//! Fuzz targets for tokens that only this service issues, and for names and passwords that any client may send.
+//! Fuzz targets for tokens that only this service issues, and for names and passwords that any
+//! client may send.
 
 use base::ids::{SessionId, UserId};
 use secrecy::ExposeSecret;
@@ -144,8 +145,9 @@ fn fuzz_logins() {
     });
 }
 
-/// Characters that are difficult to compare: sigmas, dotted and dotless i, sharp s, ligatures, fillers, joiners, marks
-/// of direction, full width, letters that look alike, and one character that expands to eighteen.
+/// Characters that are difficult to compare: sigmas, dotted and dotless i, sharp s, ligatures,
+/// fillers, joiners, marks of direction, full width, letters that look alike, and one character
+/// that expands to eighteen.
 const UNICODE: [&str; 24] = [
     "\u{3c2}",
     "\u{3a3}",

@@ -1,4 +1,5 @@
-//! The rules of auth-service. A use case is one method of [`Accounts`] or [`Sessions`], and at most one transaction.
+//! The rules of auth-service. A use case is one method of [`Accounts`] or [`Sessions`], and at most
+//! one transaction.
 
 mod audit;
 pub(crate) mod counts;

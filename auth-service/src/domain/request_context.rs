@@ -1,5 +1,5 @@
-//! The context of a request: the actor and the origin, by which a use case is allowed or refused and which the audit log
-//! keeps.
+//! The context of a request: the actor and the origin, by which a use case is allowed or refused
+//! and which the audit log keeps.
 
 use std::{net::IpAddr, sync::Arc};
 

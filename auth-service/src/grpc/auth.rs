@@ -116,7 +116,8 @@ impl AuthService for AuthRpc {
                 // It has ended already, which is what was asked for.
                 return Ok(transport.clear(LogoutResponse {}));
             }
-            // Public, because a refresh token alone will do; without one the access token has to be good.
+            // Public, because a refresh token alone will do; without one the access token has to be
+            // good.
             let principal = authz::principal(&request)?;
             if principal.wanted_audience().is_some() {
                 // Another service may have it, and that one must not log the user out.

@@ -1,4 +1,5 @@
-//! Domain values as messages. Secrets are exposed here, where they leave for the client that they belong to.
+//! Domain values as messages. Secrets are exposed here, where they leave for the client that they
+//! belong to.
 
 use std::time::Duration;
 

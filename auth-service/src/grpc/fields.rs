@@ -9,7 +9,8 @@ const MAX_NAME_LEN: usize = 100;
 const MAX_DESCRIPTION_LEN: usize = 1000;
 /// Bytes of a character in UTF-8, at most.
 const MAX_CHAR_LEN: usize = 4;
-/// Values of a repeated field, at most, whatever they are. The limits of each field are lower, and count distinct values.
+/// Values of a repeated field, at most, whatever they are. The limits of each field are lower, and
+/// count distinct values.
 const MAX_VALUES: usize = 1000;
 
 /// A description for people: at most 1000 characters.
@@ -103,7 +104,8 @@ pub(super) fn permission_names(fields: &mut Fields, field: &'static str, texts: 
     }
 }
 
-/// Which of the fields that may change do (AIP-161): those in the mask, or without one those that are not empty.
+/// Which of the fields that may change do (AIP-161): those in the mask, or without one those that
+/// are not empty.
 pub(super) fn update_mask<'a>(
     fields: &mut Fields,
     mask: Option<&FieldMask>,

@@ -84,7 +84,8 @@ fn fuzz_cookies() {
         let Ok(header) = MetadataValue::<Ascii>::try_from(bytes) else {
             return;
         };
-        // An independent reading of RFC 6265, section 4.2.1: every byte becomes the character of its number.
+        // An independent reading of RFC 6265, section 4.2.1: every byte becomes the character of
+        // its number.
         let text: String = bytes.iter().copied().map(char::from).collect();
         let values = |wanted: &str| -> BTreeSet<String> {
             let pairs = text.split(';').filter_map(|pair| pair.split_once('='));
@@ -180,7 +181,8 @@ fn fuzz_user_agents() {
     });
 }
 
-/// Each line of a text declares one permission: `resource:action`, and the roles that hold it from the start.
+/// Each line of a text declares one permission: `resource:action`, and the roles that hold it from
+/// the start.
 #[test]
 fn fuzz_declared_policies() {
     Target {

@@ -7,7 +7,8 @@ use proto::auth::v1::User;
 use super::fields;
 use crate::domain::ProfileChanges;
 
-/// What the mask names of `user`; without a mask, what is not empty. `fields` are those of the request that were looked at before.
+/// What the mask names of `user`; without a mask, what is not empty. `fields` are those of the
+/// request that were looked at before.
 pub(super) fn changes(
     mut fields: Fields,
     user: Option<&User>,

@@ -37,8 +37,8 @@ pub(super) fn request_context<T>(request: &Request<T>) -> RequestContext {
     }
 }
 
-/// Makes a user agent printable. Bytes that are not UTF-8 and invisible characters become U+FFFD. Control characters
-/// are removed.
+/// Makes a user agent printable. Bytes that are not UTF-8 and invisible characters become U+FFFD.
+/// Control characters are removed.
 fn printable(user_agent: &[u8]) -> String {
     let looked_at = user_agent.get(..MAX_USER_AGENT_BYTES).unwrap_or(user_agent);
     let text = String::from_utf8_lossy(looked_at);

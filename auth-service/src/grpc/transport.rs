@@ -1,10 +1,12 @@
-//! How a refresh token travels: in messages, or for a page in a browser in a cookie that no script can read.
+//! How a refresh token travels: in messages, or for a page in a browser in a cookie that no script
+//! can read.
 //!
-//! A page asks for the cookie with the header `x-token-transport: cookie`. Without it cookies are ignored: they come along
-//! with every request that a browser makes, whoever made it. With it the browser's `origin` must be an allowed one, which another
-//! site's page cannot be: the header makes its request one that asks first (CORS), and the origin is not its to choose.
-//! The attributes are those of RFC 6265bis for a credential: HttpOnly, Secure, SameSite=Strict, and
-//! the prefix `__Host-`.
+//! A page asks for the cookie with the header `x-token-transport: cookie`. Without it cookies are
+//! ignored: they come along with every request that a browser makes, whoever made it. With it the
+//! browser's `origin` must be an allowed one, which another site's page cannot be: the header makes
+//! its request one that asks first (CORS), and the origin is not its to choose. The attributes are
+//! those of RFC 6265bis for a credential: HttpOnly, Secure, SameSite=Strict, and the prefix
+//! `__Host-`.
 //!
 //! A site with a neighbouring name can plant a cookie of the same name, unless the name has that
 //! prefix. Planted cookies must not lock anyone out, so all values are read and the genuine one is
@@ -167,7 +169,8 @@ impl Transport {
         response
     }
 
-    /// The error; where it means that the cookie is worth nothing any more, it takes the cookie away.
+    /// The error; where it means that the cookie is worth nothing any more, it takes the cookie
+    /// away.
     pub(super) fn refuse(&self, error: Error) -> Status {
         let is_dead = matches!(
             error,

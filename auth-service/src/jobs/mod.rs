@@ -1,6 +1,7 @@
 //! What auth-service does by itself, now and then.
 //!
-//! A job is one use case of the domain, called again and again. To add one: a method in the domain, a field of [`Jobs`] and a line in [`Jobs::spawn`].
+//! A job is one use case of the domain, called again and again. To add one: a method in the domain,
+//! a field of [`Jobs`] and a line in [`Jobs::spawn`].
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ const KEYS: Duration = Duration::from_secs(5);
 /// What is long dead is deleted this often.
 const PURGE: Duration = Duration::from_mins(10);
 
-/// Keys of addresses that replicas of an older version write during an upgrade are recomputed this often.
+/// Keys of addresses that replicas of an older version write during an upgrade are recomputed this
+/// often.
 const STALE_KEYS: Duration = Duration::from_mins(1);
 
 /// What operators are told that has to be counted in the database.

@@ -10,8 +10,8 @@ use db::text_enum;
 
 /// A retry with the same `request_id` gets the same pair for this long.
 const RETRY_WINDOW: Duration = Duration::from_mins(1);
-/// A second call with a token that was just rotated counts as a race, not as theft, for this long, and
-/// for the [`ALLOWANCE`] by which the clock of the process that rotated it may differ.
+/// A second call with a token that was just rotated counts as a race, not as theft, for this long,
+/// and for the [`ALLOWANCE`] by which the clock of the process that rotated it may differ.
 const OVERLAP_WINDOW: Duration = Duration::from_secs(10);
 
 /// A session: one device on which a user is logged in.
@@ -74,12 +74,13 @@ text_enum! {
 pub(crate) enum TokenState {
     /// It is the current one.
     Current,
-    /// It was replaced this long ago, and its successor has not been used: the answer may have been lost, or two calls
-    /// may have met.
+    /// It was replaced this long ago, and its successor has not been used: the answer may have been
+    /// lost, or two calls may have met.
     JustReplaced(Duration),
     /// It is an old one: whoever sends it is not whoever holds the current one.
     Reused,
-    /// The session was not rotated in time. Once that was seen it stays so, whatever the clock says later.
+    /// The session was not rotated in time. Once that was seen it stays so, whatever the clock says
+    /// later.
     Expired,
     /// The session has ended.
     Ended,
@@ -98,8 +99,8 @@ pub(crate) enum Rotation {
     Overlap,
     /// The session ends.
     Reuse,
-    /// The session ends as well, but only the time says so: the successor was not used. It was rotated by another
-    /// process, perhaps, whose clock may differ, or before the clock was set.
+    /// The session ends as well, but only the time says so: the successor was not used. It was
+    /// rotated by another process, perhaps, whose clock may differ, or before the clock was set.
     LateReuse,
     /// Nothing is done: the session has expired.
     Expired,
@@ -118,8 +119,8 @@ impl Session {
         self.ended.is_some()
     }
 
-    /// Returns the state of the refresh token with this counter. Its age counts up to when the call arrived: a call
-    /// that had to wait for the database is no theft.
+    /// Returns the state of the refresh token with this counter. Its age counts up to when the call
+    /// arrived: a call that had to wait for the database is no theft.
     pub(crate) fn token_state(&self, counter: i64, (arrival, now): (Timestamp, Timestamp)) -> TokenState {
         match self.ended {
             Some(Ended {
@@ -136,7 +137,8 @@ impl Session {
         }
     }
 
-    /// Decides on a rotation of the token with this counter. `request` is the digest of its `request_id`.
+    /// Decides on a rotation of the token with this counter. `request` is the digest of its
+    /// `request_id`.
     pub(crate) fn rotation(&self, counter: i64, request: Option<&[u8]>, at: (Timestamp, Timestamp)) -> Rotation {
         match self.token_state(counter, at) {
             TokenState::Current => Rotation::Rotate,
@@ -157,7 +159,8 @@ impl Session {
         }
     }
 
-    /// Decides on a use of the token with this counter that is not a rotation, and so never a retry of one.
+    /// Decides on a use of the token with this counter that is not a rotation, and so never a retry
+    /// of one.
     pub(crate) fn use_without_rotation(&self, counter: i64, at: (Timestamp, Timestamp)) -> Rotation {
         match self.rotation(counter, None, at) {
             Rotation::Rotate => Rotation::Keep,

@@ -1,7 +1,7 @@
 //! Lets diesel read and write the plain types of `model`, which name no table.
 
-/// Maps the fields of a plain type to the columns of the same names, so that a query can select it with `as_select()`
-/// and, with `insertable`, insert a reference to it.
+/// Maps the fields of a plain type to the columns of the same names, so that a query can select it
+/// with `as_select()` and, with `insertable`, insert a reference to it.
 ///
 /// ```text
 /// columns!(insertable Action in actions { id: ActionId, code_name: String });

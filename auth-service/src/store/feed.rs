@@ -39,7 +39,8 @@ impl FeedRow {
     }
 }
 
-/// Reads how far the feed has come. On a server in recovery this is an error: it may lag behind, and nobody can publish there.
+/// Reads how far the feed has come. On a server in recovery this is an error: it may lag behind,
+/// and nobody can publish there.
 pub(crate) async fn feed_head(conn: &mut Conn) -> db::Result<Option<FeedHead>> {
     let is_in_recovery = match conn.backend() {
         Backend::Sqlite => "FALSE",
@@ -76,7 +77,8 @@ pub(crate) async fn feed_head_set_max_access_token_seconds(conn: &mut Conn, seco
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Takes this many numbers; the last of them is the new head's. Nobody else gets one before this transaction ends.
+/// Takes this many numbers; the last of them is the new head's. Nobody else gets one before this
+/// transaction ends.
 pub(crate) async fn feed_head_advance(conn: &mut Conn, count: i64) -> db::Result<FeedHead> {
     let update = diesel::update(feed_head::table.find(HEAD)).set(feed_head::sequence.eq(feed_head::sequence + count));
     query!(conn, |c| update

@@ -83,7 +83,8 @@ pub(crate) async fn user_role_unassign(conn: &mut Conn, user_id: UserId, code_na
     query!(conn, |c| delete.execute(c).await).map(|rows| rows > 0)
 }
 
-/// Grants the permission to the user. False where there is no such permission. Once more changes nothing.
+/// Grants the permission to the user. False where there is no such permission. Once more changes
+/// nothing.
 pub(crate) async fn user_permission_grant(conn: &mut Conn, user_id: UserId, name: &str) -> db::Result<bool> {
     let Some(permission_id) = permission_id(conn, name).await? else {
         return Ok(false);

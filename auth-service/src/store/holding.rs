@@ -1,4 +1,5 @@
-//! What a user holds, beside what else is asked of them: one statement, and one line of text for each list.
+//! What a user holds, beside what else is asked of them: one statement, and one line of text for
+//! each list.
 
 use base::ids::{SessionId, UserId};
 use db::{Prepared, prelude::*, prepared};

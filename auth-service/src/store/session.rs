@@ -111,8 +111,8 @@ pub(crate) async fn session_lock(conn: &mut Conn, id: SessionId) -> db::Result<O
     Ok(row.map(Session::try_from).transpose()?)
 }
 
-/// Replaces the refresh token of `session.counter` by its successor. False where the session has moved on since it was
-/// read.
+/// Replaces the refresh token of `session.counter` by its successor. False where the session has
+/// moved on since it was read.
 pub(crate) async fn session_rotate(
     conn: &mut Conn,
     session: &Session,
@@ -226,7 +226,8 @@ pub(crate) async fn sessions_end_everybodys(conn: &mut Conn, end: SessionEnd, no
     query!(conn, |c| update.cached().execute(c).await)
 }
 
-/// The sessions of the user that have not ended, the longest idle one first: which they are, their devices, and when they expire.
+/// The sessions of the user that have not ended, the longest idle one first: which they are, their
+/// devices, and when they expire.
 pub(crate) async fn sessions_unended(
     conn: &mut Conn,
     user_id: UserId,

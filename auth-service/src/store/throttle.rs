@@ -22,7 +22,8 @@ pub(crate) struct Throttle {
 /// `blocked_until` of a row that blocks nothing: a time that is over by every clock.
 pub(crate) const UNBLOCKED: Timestamp = Timestamp::from_micros(0);
 
-/// What is counted under one key or two. For a list of them PostgreSQL would plan the statement anew at each execution.
+/// What is counted under one key or two. For a list of them PostgreSQL would plan the statement
+/// anew at each execution.
 pub(crate) async fn throttles_by_keys(conn: &mut Conn, keys: &[Vec<u8>]) -> db::Result<Vec<Throttle>> {
     let [one, other @ ..] = keys else {
         return Ok(Vec::new());
@@ -87,7 +88,8 @@ pub(crate) async fn throttles_outlast(conn: &mut Conn, latest: Timestamp) -> db:
     Ok(row.is_some())
 }
 
-/// Keys after this one of rows that block or count until after these moments, at most `limit`, sorted.
+/// Keys after this one of rows that block or count until after these moments, at most `limit`,
+/// sorted.
 pub(crate) async fn throttles_beyond(
     conn: &mut Conn,
     blocked: Timestamp,

@@ -103,14 +103,14 @@ pub(crate) async fn user_by_email(conn: &mut Conn, folded: &str) -> db::Result<O
     })
 }
 
-/// Reads the user and locks the row. Whatever creates, rotates or ends sessions does this first, so that none of it
-/// can pass another by.
+/// Reads the user and locks the row. Whatever creates, rotates or ends sessions does this first, so
+/// that none of it can pass another by.
 pub(crate) async fn user_lock(conn: &mut Conn, id: UserId) -> db::Result<Option<User>> {
     lock_row!(conn, users::table.find(id).select(User::as_select()))
 }
 
-/// Notes a login of the user, and locks the row against whoever else [locks](user_lock) it. Returns `None` if the user
-/// is not active, or has another password than when it was verified.
+/// Notes a login of the user, and locks the row against whoever else [locks](user_lock) it. Returns
+/// `None` if the user is not active, or has another password than when it was verified.
 pub(crate) async fn user_record_login(conn: &mut Conn, verified: &User, now: Timestamp) -> db::Result<Option<User>> {
     // Another password raises the version, while another hash of the same password does not.
     let is_same_hash = users::password_hash.eq(verified.password_hash.expose_secret());
@@ -155,7 +155,8 @@ pub(crate) async fn user_set_force_logout_time(conn: &mut Conn, id: UserId, now:
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Makes the user anonymous for good. Login and address are free for others; the row stays, so that nobody gets its id.
+/// Makes the user anonymous for good. Login and address are free for others; the row stays, so that
+/// nobody gets its id.
 pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
     // A colon is in no login and stands in no address.
     let folded = format!("deleted:{id}");

@@ -1,4 +1,5 @@
-//! Queries on `users` that recompute stored keys: the key of an address, and the text that searches look through.
+//! Queries on `users` that recompute stored keys: the key of an address, and the text that searches
+//! look through.
 
 use base::{clock::Timestamp, ids::UserId};
 use db::prelude::*;
@@ -36,7 +37,8 @@ macro_rules! stale {
     };
 }
 
-/// Returns at most `limit` users whose keys are to be recomputed, oldest first, starting after `after`.
+/// Returns at most `limit` users whose keys are to be recomputed, oldest first, starting after
+/// `after`.
 pub(crate) async fn users_with_stale_keys(
     conn: &mut Conn,
     after: Option<(Timestamp, UserId)>,

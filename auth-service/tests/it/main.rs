@@ -1,7 +1,7 @@
 //! auth-service as its clients see it, on both databases.
 //!
-//! The folders mirror those of `src/domain`. Beside them stand [`grpc`] for what every RPC has in common, [`jobs`], and
-//! [`program`] for the binary as an operator meets it.
+//! The folders mirror those of `src/domain`. Beside them stand [`grpc`] for what every RPC has in
+//! common, [`jobs`], and [`program`] for the binary as an operator meets it.
 
 mod audit;
 mod feed;

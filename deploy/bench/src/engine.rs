@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::process::Processes;
 
-/// A database system. What is made on it goes with [`clean_up`](Self::clean_up), or with its cluster.
+/// A database system. What is made on it goes with [`clean_up`](Self::clean_up), or with its
+/// cluster.
 pub(crate) enum Engine {
     Sqlite,
     /// A private PostgreSQL, which ends with this program.

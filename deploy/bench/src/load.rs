@@ -1,4 +1,5 @@
-//! Load in a closed loop: each connection has one call in hand, and makes the next one when it is answered.
+//! Load in a closed loop: each connection has one call in hand, and makes the next one when it is
+//! answered.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,6 +1,6 @@
-//! Measures the services from outside: it builds and starts them as separate processes, drives them by gRPC over loopback, and sets each
-//! figure beside a baseline that is taken in the same run, in turns. Nothing here fails because a machine is slow; what is never allowed to
-//! happen does fail.
+//! Measures the services from outside: it builds and starts them as separate processes, drives them
+//! by gRPC over loopback, and sets each figure beside a baseline that is taken in the same run, in
+//! turns. Nothing here fails because a machine is slow; what is never allowed to happen does fail.
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 
 mod baseline;

@@ -71,7 +71,8 @@ impl Processes {
 
 fn micros(id: u32) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name in parentheses may hold spaces; utime and stime are the 12th and 13th field after it.
+    // The name in parentheses may hold spaces; utime and stime are the 12th and 13th field after
+    // it.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
     Some((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND * 1e6)

@@ -1,4 +1,5 @@
-//! One who calls one RPC again and again: the same client for the service and for what it is measured against.
+//! One who calls one RPC again and again: the same client for the service and for what it is
+//! measured against.
 
 use std::marker::PhantomData;
 

@@ -66,8 +66,8 @@ pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// The chance that a random sample of `b` is longer than one of `a`; ties count half. 0.5 where the two cannot be told
-/// apart: the area under the ROC curve of whoever guesses by the time.
+/// The chance that a random sample of `b` is longer than one of `a`; ties count half. 0.5 where the
+/// two cannot be told apart: the area under the ROC curve of whoever guesses by the time.
 #[expect(clippy::cast_precision_loss, reason = "there are not that many samples")]
 pub(crate) fn area_under_curve(a: &[Duration], b: &[Duration]) -> f64 {
     let wins: f64 = b

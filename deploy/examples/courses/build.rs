@@ -1,5 +1,5 @@
-//! Compiles the proto of this service, which takes its policies from ours: the Rust types, and the descriptor set that says who
-//! may call what.
+//! Compiles the proto of this service, which takes its policies from ours: the Rust types, and the
+//! descriptor set that says who may call what.
 
 use std::{env, error::Error, fs, path::Path};
 

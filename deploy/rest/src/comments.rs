@@ -20,7 +20,8 @@ pub(crate) fn comment(file: &FileDescriptor, path: &[i32]) -> String {
 pub(crate) fn summary(comment: &str) -> String {
     let paragraph = comment.split("\n\n").next().unwrap_or_default();
     let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-    // A full stop ends a sentence where a space or nothing follows; `games:read.` and `4.4` have none.
+    // A full stop ends a sentence where a space or nothing follows; `games:read.` and `4.4` have
+    // none.
     let end = line.find(". ").unwrap_or(line.len());
     line[..end].trim_end_matches(['.', ':']).to_owned()
 }

@@ -1,6 +1,7 @@
 //! Errors in the document: a `google.rpc.Status` with the details that our services give.
 //!
-//! Written by hand: the comments of Google's protos speak of Google's services, and the reasons are an enum here.
+//! Written by hand: the comments of Google's protos speak of Google's services, and the reasons are
+//! an enum here.
 
 use prost_reflect::DescriptorPool;
 use serde_json::{Value, json};

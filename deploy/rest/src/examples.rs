@@ -12,7 +12,8 @@ const TIME: &str = "2026-05-04T12:30:00Z";
 const ACCESS_TOKEN: &str = "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFZERTQSJ9.eyJpc3MiOiJhdXRoLXNlcnZpY2UifQ.c2lnbmF0dXJl";
 const REFRESH_TOKEN: &str = "v1.0190b6e4-a0b1-7c55-b1d2-3e4f5a6b7c8d.1.q3VnY2p6bXR0d2k0c2E5dW1hZ2p4b2VrZ3J5bTRqN2I";
 
-/// Optional fields that the example of a request has, by operation: without them the call would do nothing.
+/// Optional fields that the example of a request has, by operation: without them the call would do
+/// nothing.
 pub(crate) const INCLUDED: &[(&str, &[&str])] = &[
     ("AccountService_UpdateMe", &["first_name"]),
     (
@@ -32,7 +33,8 @@ pub(crate) const INCLUDED: &[(&str, &[&str])] = &[
     ("UserService_UpdateUser", &["first_name"]),
 ];
 
-/// The example of a request's body: its required fields, and those that [`INCLUDED`] names for the operation.
+/// The example of a request's body: its required fields, and those that [`INCLUDED`] names for the
+/// operation.
 pub(crate) fn request(operation: &str, message: &MessageDescriptor, without: &[&str]) -> Result<Value, String> {
     let included = INCLUDED.iter().find(|(name, _)| *name == operation);
     let included = included.map_or(&[][..], |(_, fields)| *fields);

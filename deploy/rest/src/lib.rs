@@ -1,8 +1,9 @@
 //! Generates from the protos what the REST gateway and its clients need.
 //!
-//! An RPC with a `google.api.http` rule can be called over REST. `proto/openapi.json` describes these RPCs to people and
-//! tools; `deploy/envoy/api.binpb` tells Envoy how to convert JSON to messages. Both files are committed, so that a gateway
-//! starts without this crate, and a test fails if they do not match the protos.
+//! An RPC with a `google.api.http` rule can be called over REST. `proto/openapi.json` describes
+//! these RPCs to people and tools; `deploy/envoy/api.binpb` tells Envoy how to convert JSON to
+//! messages. Both files are committed, so that a gateway starts without this crate, and a test
+//! fails if they do not match the protos.
 
 mod comments;
 mod document;

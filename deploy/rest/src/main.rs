@@ -1,4 +1,5 @@
-//! `cargo run -p rest`: writes the OpenAPI document and the descriptor set that are made of the protos.
+//! `cargo run -p rest`: writes the OpenAPI document and the descriptor set that are made of the
+//! protos.
 
 use std::{error::Error, fs};
 

@@ -109,7 +109,8 @@ pub(crate) fn operation(api: &Api, rpc: &Rpc, rule: &HttpRule, schemas: &mut Sch
     Ok(operation.into())
 }
 
-/// Service and method, and for an additional binding also its verb, such as `AccountService_UpdateMe_update`.
+/// Service and method, and for an additional binding also its verb, such as
+/// `AccountService_UpdateMe_update`.
 pub(crate) fn operation_id(rpc: &Rpc, rule: &HttpRule) -> String {
     let id = format!("{}_{}", rpc.method.parent_service().name(), rpc.method.name());
     let is_usual = rpc.http.first().is_some_and(|usual| usual.path == rule.path);
@@ -254,8 +255,8 @@ fn resolve(message: &MessageDescriptor, path: &str) -> Vec<FieldDescriptor> {
     fields
 }
 
-/// Name of the field in a path or query. `role.code_name` is `codeName`, as in the path that reads a role: two
-/// templates that differ only in their names are the same path.
+/// Name of the field in a path or query. `role.code_name` is `codeName`, as in the path that reads
+/// a role: two templates that differ only in their names are the same path.
 fn label(fields: &[FieldDescriptor]) -> String {
     fields
         .last()

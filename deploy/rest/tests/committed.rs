@@ -28,7 +28,8 @@ fn every_rpc_with_an_http_rule_is_in_the_document() {
     }
 }
 
-/// Envoy 1.40 ends when it makes JSON of a map with an empty value (protobuf issue 26885), so whoever fills one leaves empty values out.
+/// Envoy 1.40 ends when it makes JSON of a map with an empty value (protobuf issue 26885), so
+/// whoever fills one leaves empty values out.
 #[test]
 fn a_map_is_filled_in_places_that_leave_empty_values_out() {
     let mut maps: Vec<String> = Vec::new();

@@ -1,4 +1,5 @@
-//! The data folder: databases, the server secret, the first administrator's password. One process at a time.
+//! The data folder: databases, the server secret, the first administrator's password. One process
+//! at a time.
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
@@ -92,7 +93,8 @@ impl DataFolder {
         secrets.map_err(|error| StartError::Failed(format!("{}: {error}", file.display())))
     }
 
-    /// The password for the first administrator: kept before there is one, so that it cannot be lost.
+    /// The password for the first administrator: kept before there is one, so that it cannot be
+    /// lost.
     pub(crate) fn admin_password(&self) -> Result<SecretString, StartError> {
         let file = self.admin_password_file();
         match read(&file)? {
@@ -101,8 +103,8 @@ impl DataFolder {
         }
     }
 
-    /// Deletes the file with the first administrator's password as soon as `changed` returns, so that it does not end
-    /// up in back-ups for longer than necessary.
+    /// Deletes the file with the first administrator's password as soon as `changed` returns, so
+    /// that it does not end up in back-ups for longer than necessary.
     pub(crate) async fn forget_admin_password(
         file: PathBuf,
         changed: impl AsyncFnOnce(SecretString) -> Result<(), StartError>,
@@ -149,8 +151,8 @@ impl DataFolder {
     }
 }
 
-/// Reads a file that this program made, or returns `None` if there is none. Refuses a link, which another user must
-/// have made, and a file that is open to others.
+/// Reads a file that this program made, or returns `None` if there is none. Refuses a link, which
+/// another user must have made, and a file that is open to others.
 fn read(file: &Path) -> Result<Option<SecretString>, StartError> {
     let failed = |error: io::Error| StartError::Failed(format!("cannot read {}: {error}", file.display()));
     match fs::symlink_metadata(file) {

@@ -1,4 +1,5 @@
-//! `--demo`: a few players who have played each other, made by the same calls that any client makes.
+//! `--demo`: a few players who have played each other, made by the same calls that any client
+//! makes.
 
 use std::net::SocketAddr;
 
@@ -20,8 +21,8 @@ pub(crate) const PASSWORD: &str = "demo-password";
 
 const PLAYERS: [&str; 4] = [LOGIN, "ada", "grace", "edsger"];
 
-/// Games: the player of X, the player of O, and the cells in the order of the moves. Either side wins some, and some are
-/// draws.
+/// Games: the player of X, the player of O, and the cells in the order of the moves. Either side
+/// wins some, and some are draws.
 const GAMES: [(usize, usize, &[i32]); 6] = [
     (0, 1, &[0, 3, 1, 4, 2]),
     (1, 2, &[0, 4, 8, 2, 6, 3, 5, 7, 1]),
@@ -42,7 +43,8 @@ pub(crate) enum Demo {
     Failed(String),
 }
 
-/// Adds the demo's players and games, unless they are there. The services run whatever becomes of it.
+/// Adds the demo's players and games, unless they are there. The services run whatever becomes of
+/// it.
 pub(crate) async fn play(places: &Endpoints) -> Demo {
     match add(places).await {
         Ok(demo) => demo,

@@ -97,7 +97,8 @@ impl Cli {
         db::migrate(&auth_db, &auth_service::MIGRATIONS)
             .await
             .map_err(StartError::failed)?;
-        // Before auth-service writes anything: a start that fails for the other's sake changes nothing.
+        // Before auth-service writes anything: a start that fails for the other's sake changes
+        // nothing.
         db::migrate(&game_db, &game_service::MIGRATIONS)
             .await
             .map_err(StartError::failed)?;
@@ -165,8 +166,8 @@ fn local_gateway() -> Vec<CookieOrigin> {
     origins.filter_map(|origin| origin.parse().ok()).collect()
 }
 
-/// Returns the service account of game-service and its credentials. The secret is generated at each start and kept in
-/// memory only. If an administrator rotates it, it is restored.
+/// Returns the service account of game-service and its credentials. The secret is generated at each
+/// start and kept in memory only. If an administrator rotates it, it is restored.
 fn game_account(auth_db: &Db, clock: &Clock) -> Result<(ServiceAccountSpec, ServiceCredentials), StartError> {
     let secret = generate_client_secret();
     let account = ServiceAccountSpec::new(GAME_CLIENT_ID, &secret, &["service"]).map_err(StartError::failed)?;

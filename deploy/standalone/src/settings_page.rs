@@ -194,7 +194,8 @@ fn section(page: &mut String, title: &str, settings: &[&Setting]) {
     }
 }
 
-/// Adds the commands beside `serve`, with the flags that are not `listed` yet. One that two programs share is described once.
+/// Adds the commands beside `serve`, with the flags that are not `listed` yet. One that two
+/// programs share is described once.
 fn subcommands(page: &mut String, listed: &[Setting], programs: &[&Command]) {
     page.push_str("\n## Commands\n\nThe programs have commands beside `serve`. Flags listed above are left out.\n");
     let mut described: Vec<(Vec<String>, String)> = Vec::new();

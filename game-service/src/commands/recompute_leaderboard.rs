@@ -30,7 +30,8 @@ struct Report {
 }
 
 impl RecomputeLeaderboard {
-    /// Compares history and stats with the finished games, and repairs them. The service may run meanwhile.
+    /// Compares history and stats with the finished games, and repairs them. The service may run
+    /// meanwhile.
     pub async fn run(self) -> Result<(), StartError> {
         let recompute = Recompute {
             db: super::open(&self.database, self.secret_files).await?,

@@ -1,4 +1,5 @@
-//! What is counted for operators, where it is written: a game whose transaction fails afterwards counts too.
+//! What is counted for operators, where it is written: a game whose transaction fails afterwards
+//! counts too.
 
 use base::telemetry::metrics::InHand;
 use metrics::{counter, describe_counter, describe_gauge, gauge};

@@ -1,4 +1,5 @@
-//! What can go wrong in game-service, in its own terms. `grpc::error` says what a caller is told of it.
+//! What can go wrong in game-service, in its own terms. `grpc::error` says what a caller is told of
+//! it.
 
 use base::{ids::UserId, validate::InvalidFields};
 

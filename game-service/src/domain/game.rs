@@ -100,7 +100,8 @@ pub(crate) enum Played {
 }
 
 impl Game {
-    /// A new game in which its creator plays this mark. The computer's first move is made where it plays X.
+    /// A new game in which its creator plays this mark. The computer's first move is made where it
+    /// plays X.
     pub(crate) fn new(id: GameId, opponent: Opponent, creator: UserId, mark: Mark, moment: Moment) -> Self {
         let mine = |other: Mark| (mark == other).then_some(creator);
         let mut game = Self {
@@ -146,7 +147,8 @@ impl Game {
         matches!(self.state, State::Won(_) | State::Draw | State::Cancelled)
     }
 
-    /// Takes the free side for this user. Says whether anything changed: not where they had joined before.
+    /// Takes the free side for this user. Says whether anything changed: not where they had joined
+    /// before.
     pub(crate) fn join(&mut self, user: UserId, moment: Moment) -> Result<bool, Error> {
         if user == self.creator {
             return Err(if self.is_over() {
@@ -174,7 +176,8 @@ impl Game {
         Ok(true)
     }
 
-    /// Puts the user's mark on a cell of the game as they saw it at `expected_version`, and lets the computer answer.
+    /// Puts the user's mark on a cell of the game as they saw it at `expected_version`, and lets
+    /// the computer answer.
     pub(crate) fn play(
         &mut self,
         user: UserId,
@@ -210,7 +213,8 @@ impl Game {
         Ok(Played::Now)
     }
 
-    /// Gives the game up for this user. Says whether anything changed: not where they had given it up before.
+    /// Gives the game up for this user. Says whether anything changed: not where they had given it
+    /// up before.
     pub(crate) fn resign(&mut self, user: UserId, moment: Moment) -> Result<bool, Error> {
         let Some(mark) = self.mark_of(user) else {
             return Err(Error::GameNotFound(self.id));
@@ -229,7 +233,8 @@ impl Game {
         }
     }
 
-    /// Calls a game off that waits. Says whether anything changed: not where it was called off before.
+    /// Calls a game off that waits. Says whether anything changed: not where it was called off
+    /// before.
     pub(crate) fn cancel(&mut self, user: UserId, moment: Moment) -> Result<bool, Error> {
         if user != self.creator {
             return Err(Error::GameNotOwn);
@@ -245,20 +250,20 @@ impl Game {
         }
     }
 
-    /// Whether the game's time has run out. Nothing can be done in it from then on, which can be taken back if the
-    /// clock was wrong.
+    /// Whether the game's time has run out. Nothing can be done in it from then on, which can be
+    /// taken back if the clock was wrong.
     fn is_overdue(&self, moment: Moment) -> bool {
         self.expire_time.is_some_and(|time| moment.now >= time)
     }
 
-    /// Whether the game's time has run out by every right clock: another process may have said when it does. It
-    /// ends as soon as the clock can be relied on.
+    /// Whether the game's time has run out by every right clock: another process may have said when
+    /// it does. It ends as soon as the clock can be relied on.
     pub(crate) fn has_run_out(&self, moment: Moment) -> bool {
         self.expire_time.is_some_and(|time| moment.now.minus(ALLOWANCE) >= time)
     }
 
-    /// Ends the game if its time has run out: nobody has joined, or who had to move did not. Says whether anything changed.
-    /// The caller has seen that the clock can be relied on.
+    /// Ends the game if its time has run out: nobody has joined, or who had to move did not. Says
+    /// whether anything changed. The caller has seen that the clock can be relied on.
     pub(crate) fn run_out(&mut self, moment: Moment) -> bool {
         if !self.has_run_out(moment) {
             return false;
@@ -271,7 +276,8 @@ impl Game {
         true
     }
 
-    /// Ends the game of a user who is no more, as if they had called it off or given it up. Says whether anything changed.
+    /// Ends the game of a user who is no more, as if they had called it off or given it up. Says
+    /// whether anything changed.
     pub(crate) fn abandon(&mut self, user: UserId, moment: Moment) -> bool {
         match (self.state, self.mark_of(user)) {
             (State::Waiting, Some(_)) => self.finish(State::Cancelled, End::Cancellation, moment),

@@ -1,8 +1,9 @@
 //! The leaderboard.
 //!
-//! Each process keeps the ranks in memory, and before it answers asks the database what has changed since it last asked. So an answer has every
-//! game in it that was over when the question came, whichever process it ended at. Those who come while somebody else asks the database wait for
-//! the next one who does, and share what that one brings.
+//! Each process keeps the ranks in memory, and before it answers asks the database what has changed
+//! since it last asked. So an answer has every game in it that was over when the question came,
+//! whichever process it ended at. Those who come while somebody else asks the database wait for the
+//! next one who does, and share what that one brings.
 
 use std::{
     sync::{
@@ -154,7 +155,8 @@ impl Leaderboard {
             }
             let players = ranks.len();
             *self.memory.ranks.write() = ranks;
-            // However many that are. It is another database by now where one has taken the place of the other.
+            // However many that are. It is another database by now where one has taken the place of
+            // the other.
             let changed = store::standings_changed(&mut self.db.scan().await?, &horizon, i64::MAX).await?;
             if let Some((horizon, rows)) = changed {
                 self.take_in(rows);

@@ -1,4 +1,5 @@
-//! What game-service does. A use case is one method of [`Games`], [`History`] or [`Leaderboard`], and at most one transaction.
+//! What game-service does. A use case is one method of [`Games`], [`History`] or [`Leaderboard`],
+//! and at most one transaction.
 
 pub(crate) mod counts;
 mod error;

@@ -29,8 +29,8 @@ impl Names {
         Ok(store::feed_cursor_get(&mut db.read().await?).await?)
     }
 
-    /// Takes in what comes, from this position on, until nothing does. What fails is tried again until it is done, since nobody says it a
-    /// second time.
+    /// Takes in what comes, from this position on, until nothing does. What fails is tried again
+    /// until it is done, since nobody says it a second time.
     pub(crate) async fn follow(
         self,
         mut known: Option<FeedPosition>,
@@ -38,7 +38,8 @@ impl Names {
         wait: std::time::Duration,
     ) {
         while let Some(mut next) = changes.recv().await {
-            // Two streams overlap when one takes the place of the other: what the later one has said is not undone.
+            // Two streams overlap when one takes the place of the other: what the later one has
+            // said is not undone.
             if let Some(known) = known.filter(|known| known.epoch == next.position.epoch) {
                 next.changes.retain(|(sequence, _)| *sequence > known.sequence);
             }
@@ -54,7 +55,8 @@ impl Names {
         }
     }
 
-    /// A renamed player has another name; a deleted one has none, and gives up every game. To do it twice changes nothing.
+    /// A renamed player has another name; a deleted one has none, and gives up every game. To do it
+    /// twice changes nothing.
     async fn apply(&self, next: &NameChanges) -> Result<(), Error> {
         let db = &self.games.db;
         let epoch = next.position.epoch;

@@ -11,8 +11,9 @@ const LEASE: i64 = i64::from_be_bytes(*b"\0overdue");
 const BATCH: i64 = 100;
 
 impl Games {
-    /// Ends every game whose time has run out, unless another replica is at it. A game that cannot be ended does not keep the others from it.
-    /// Waits while the clock cannot be relied on: a game that was ended by a wrong one is lost for good.
+    /// Ends every game whose time has run out, unless another replica is at it. A game that cannot
+    /// be ended does not keep the others from it. Waits while the clock cannot be relied on: a game
+    /// that was ended by a wrong one is lost for good.
     pub(crate) async fn end_all_overdue(&self) -> Result<(), Error> {
         let (mut lease, mut after, mut failed) = (None, None, None);
         let Some(settled) = self.db.settled(&self.clock).await? else {

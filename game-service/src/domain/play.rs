@@ -59,7 +59,8 @@ const TRIES: usize = 10;
 const OPEN_GAMES: &str = "game.v1.GameService/ListOpenGames";
 
 impl Games {
-    /// Starts a game. Without a mark, the players' marks are drawn by lot. A request of the same id once more gives its game as it is now.
+    /// Starts a game. Without a mark, the players' marks are drawn by lot. A request of the same id
+    /// once more gives its game as it is now.
     pub(crate) async fn create(
         &self,
         player: &Player,
@@ -71,7 +72,8 @@ impl Games {
         let mark = mark.unwrap_or_else(|| if rand::random() { Mark::X } else { Mark::O });
         let game = Game::new(GameId::generate(), opponent, player.id, mark, self.moment());
         write_tx!(self.db, |tx| {
-            // First, and locked by that: of two requests with one id the second finds the first one's game.
+            // First, and locked by that: of two requests with one id the second finds the first
+            // one's game.
             let login = self.admit(tx, player).await?;
             if let Some(request) = request
                 && let Some(id) = store::game_by_request(tx, player.id, request).await?
@@ -188,11 +190,12 @@ impl Games {
         self.change(id, None, None, abandon).await.map(drop)
     }
 
-    /// Reads a game, ends it if its time has run out and the clock can be relied on, lets `act` change it, and writes what has changed if nobody else has changed the game
-    /// meanwhile; else all of it again. What `act` refuses does not undo that the time has run out.
+    /// Reads a game, ends it if its time has run out and the clock can be relied on, lets `act`
+    /// change it, and writes what has changed if nobody else has changed the game meanwhile; else
+    /// all of it again. What `act` refuses does not undo that the time has run out.
     ///
-    /// For whoever may not see the game there is none. They are asked once: who comes after a game has started must not learn that there was one,
-    /// who saw it wait and lost the race may.
+    /// For whoever may not see the game there is none. They are asked once: who comes after a game
+    /// has started must not learn that there was one, who saw it wait and lost the race may.
     async fn change(
         &self,
         id: GameId,
@@ -228,7 +231,8 @@ impl Games {
         Err(db::Error::Conflict(format!("game {id} was changed by others again and again")).into())
     }
 
-    /// Writes a game that had this version and so many moves, and counts it once it is over. False where it has another version by now.
+    /// Writes a game that had this version and so many moves, and counts it once it is over. False
+    /// where it has another version by now.
     async fn write(
         &self,
         view: &mut GameView,
@@ -285,7 +289,8 @@ impl Games {
         Ok(written)
     }
 
-    /// Lets a user play, whose row stays locked until the transaction ends. Gives the login that they are known by.
+    /// Lets a user play, whose row stays locked until the transaction ends. Gives the login that
+    /// they are known by.
     async fn admit(&self, tx: &mut Conn, player: &Player) -> Result<String, Error> {
         if self.rules.hears_of_names {
             // The login of the token may be older than what the feed has said.
@@ -300,7 +305,8 @@ impl Games {
         Ok(login)
     }
 
-    /// Refuses one more game of a player who has as many as they may. Their row is locked, so that of many calls at once none slips through.
+    /// Refuses one more game of a player who has as many as they may. Their row is locked, so that
+    /// of many calls at once none slips through.
     async fn ensure_may_play_another(&self, tx: &mut Conn, player: UserId) -> Result<(), Error> {
         let most = self.rules.max_running;
         // Overdue games are as good as over, though nobody can end them yet.

@@ -1,7 +1,9 @@
-//! Whether the history is what the finished games say, and the stats what the history says; and making it so.
+//! Whether the history is what the finished games say, and the stats what the history says; and
+//! making it so.
 //!
-//! It works while the service does. What is compared is read in one snapshot, so a game that finishes meanwhile is no drift. What does not agree
-//! is looked at once more under the lock that a finishing game takes, and then repaired.
+//! It works while the service does. What is compared is read in one snapshot, so a game that
+//! finishes meanwhile is no drift. What does not agree is looked at once more under the lock that a
+//! finishing game takes, and then repaired.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

@@ -1,7 +1,8 @@
-//! What the end of a game does to its players: a row of history each, and their stats, in the transaction of the last move.
+//! What the end of a game does to its players: a row of history each, and their stats, in the
+//! transaction of the last move.
 //!
-//! Locks are taken in one order everywhere, so that games that end at once wait for each other and never in a circle: the game, then the
-//! players' stats by user id.
+//! Locks are taken in one order everywhere, so that games that end at once wait for each other and
+//! never in a circle: the game, then the players' stats by user id.
 
 use base::{clock::Timestamp, ids::UserId};
 use db::Conn;
@@ -20,8 +21,8 @@ pub(crate) enum GameResult {
     Drawn,
 }
 
-/// Counts a finished game for each of its players. The computer has no stats. A second time would violate the primary key of the
-/// history, and so undo the transaction.
+/// Counts a finished game for each of its players. The computer has no stats. A second time would
+/// violate the primary key of the history, and so undo the transaction.
 pub(super) async fn count(tx: &mut Conn, game: &Game) -> Result<(), Error> {
     for row in results(game)? {
         store::results_insert(tx, &row).await?;
@@ -45,7 +46,8 @@ pub(super) fn add_games(sum: &mut StatsRow, one: &StatsRow, games: i64) {
     sum.last_finish_time = sum.last_finish_time.max(one.last_finish_time);
 }
 
-/// The rows of history that a game makes, by user id: none where it is not over or counts for nobody.
+/// The rows of history that a game makes, by user id: none where it is not over or counts for
+/// nobody.
 pub(super) fn results(game: &Game) -> Result<Vec<ResultRow>, Error> {
     let result = |mark: Mark| match game.state {
         State::Won(winner) if winner == mark => Some(GameResult::Won),

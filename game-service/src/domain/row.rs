@@ -8,8 +8,8 @@ use crate::{
 };
 
 impl Game {
-    /// The game in this row, with these moves of it, in order. Moves that were made after the row was read belong to a later
-    /// version of the game, and are left out.
+    /// The game in this row, with these moves of it, in order. Moves that were made after the row
+    /// was read belong to a later version of the game, and are left out.
     pub(super) fn from_rows(row: &GameRow, moves: &[MoveRow]) -> Result<Self, Error> {
         let broken = |what: &str| Error::Internal(format!("game {}: {what} is not readable", row.id));
         let board: Board = row.board.parse().map_err(|_| broken("board"))?;

@@ -1,7 +1,8 @@
 //! Players and finished games that nobody has played: for demonstrations and for measurements.
 //!
-//! Every game goes by the same rules as one that is played. Players are made in cohorts, who play each other. Their games are written with
-//! everything that they count for, some in each transaction, so that at any moment what is there is whole.
+//! Every game goes by the same rules as one that is played. Players are made in cohorts, who play
+//! each other. Their games are written with everything that they count for, some in each
+//! transaction, so that at any moment what is there is whole.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -71,12 +72,13 @@ struct Block {
 }
 
 impl<R: Rng> Seed<R> {
-    /// Writes everything, and says after each transaction which players and how many games it has added.
+    /// Writes everything, and says after each transaction which players and how many games it has
+    /// added.
     pub(crate) async fn run(mut self, mut progress: impl FnMut(&[UserId], u64)) -> Result<(), Error> {
         // Nobody plays alone.
         let cohorts = self.players.div_ceil(PLAYERS).min(self.players / 2).max(1);
-        // Each cohort has a part of the time, so that ids grow as they do in life, which keeps an index small and fast. The last game is over by
-        // now even if a turn lies for a day in it.
+        // Each cohort has a part of the time, so that ids grow as they do in life, which keeps an
+        // index small and fast. The last game is over by now even if a turn lies for a day in it.
         let span = PAST.saturating_sub(2 * LIE) / u32::try_from(cohorts).unwrap_or(u32::MAX);
         let (mut start, mut first) = (self.now.minus(PAST), 0);
         for index in 0..cohorts {

@@ -1,8 +1,9 @@
 //! Watching a game: who waits for its next state, and what they are sent.
 //!
-//! A state is read when it is sent, so whoever reads slowly is sent the latest one and nothing gathers. That a game has changed is announced
-//! with the commit, here and to the other replicas. An announcement can be lost, so every replica also looks now and then whether one of the
-//! games that are watched there has another version, for all its watchers at once.
+//! A state is read when it is sent, so whoever reads slowly is sent the latest one and nothing
+//! gathers. That a game has changed is announced with the commit, here and to the other replicas.
+//! An announcement can be lost, so every replica also looks now and then whether one of the games
+//! that are watched there has another version, for all its watchers at once.
 
 use std::time::Duration;
 
@@ -45,7 +46,8 @@ impl Games {
 }
 
 impl GameWatch {
-    /// The game when it is worth to be sent again; `None` once it is over and was sent, or could not be read.
+    /// The game when it is worth to be sent again; `None` once it is over and was sent, or could
+    /// not be read.
     pub(crate) async fn next(&mut self) -> Option<Result<GameView, Error>> {
         if self.has_ended {
             return None;

@@ -20,7 +20,8 @@ pub(super) const CHANNEL: &str = "games";
 const LOOK: Duration = Duration::from_secs(5);
 /// Versions that are looked at in one query.
 const BATCH: usize = 1000;
-/// Games that one user may watch at a time, at each replica: streams have a bound that all users share.
+/// Games that one user may watch at a time, at each replica: streams have a bound that all users
+/// share.
 const GAMES_PER_USER: usize = 20;
 
 /// The watchers of games in this process.

@@ -63,8 +63,8 @@ impl HistoryService for HistoryRpc {
 }
 
 impl HistoryRpc {
-    /// Returns the user that this field names, or the caller if it is empty. Without the permission, other users are reported
-    /// as unknown.
+    /// Returns the user that this field names, or the caller if it is empty. Without the
+    /// permission, other users are reported as unknown.
     async fn whose(&self, fields: &mut Fields, caller: &Principal, user_id: &str) -> Result<Option<UserId>, Error> {
         if user_id.is_empty() {
             return Ok(Some(caller.user_id()));

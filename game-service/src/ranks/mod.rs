@@ -1,8 +1,9 @@
 //! Order of the leaderboard, in memory.
 //!
-//! The order is by ratio of wins, then by wins, then by who was there first, then by id. A rank is one more than the number of players above;
-//! players of equal ratio and wins share it (1, 1, 3). Each question takes time that grows with the logarithm of the number of players, and with
-//! the number of those who are named in the answer.
+//! The order is by ratio of wins, then by wins, then by who was there first, then by id. A rank is
+//! one more than the number of players above; players of equal ratio and wins share it (1, 1, 3).
+//! Each question takes time that grows with the logarithm of the number of players, and with the
+//! number of those who are named in the answer.
 
 mod sorted;
 
@@ -24,7 +25,8 @@ pub struct Ranks {
 /// A player and their rank.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RankedPlayer {
-    /// From 1; players equal in ratio and wins share one (1, 1, 3). 0 where the player is not ranked.
+    /// From 1; players equal in ratio and wins share one (1, 1, 3). 0 where the player is not
+    /// ranked.
     pub rank: i64,
     /// Id of the player.
     pub user_id: UserId,
@@ -64,7 +66,8 @@ struct RankKey {
 }
 
 impl Ranks {
-    /// Creates an empty leaderboard that ranks players who have finished at least this many games, at least 1.
+    /// Creates an empty leaderboard that ranks players who have finished at least this many games,
+    /// at least 1.
     pub fn new(min_games: i64) -> Self {
         Self {
             players: HashMap::new(),
@@ -112,8 +115,8 @@ impl Ranks {
         Some((standing.ranked(id, rank), needed))
     }
 
-    /// A player and their neighbours, so many in all; as many above as below, and where there are too few on one side more on the other. Nobody
-    /// where the player is not ranked.
+    /// A player and their neighbours, so many in all; as many above as below, and where there are
+    /// too few on one side more on the other. Nobody where the player is not ranked.
     pub fn around(&self, id: UserId, limit: usize) -> Vec<RankedPlayer> {
         let place = self.players.get(&id).and_then(|standing| self.place_of(id, standing));
         let Some(place) = place else { return Vec::new() };
@@ -207,8 +210,9 @@ impl RankedPlayer {
 
 /// `wins / max(1, losses + draws)`.
 ///
-/// As a double this orders players exactly: the quotient is rounded correctly, so equal ratios are equal, and two different ratios of
-/// counts below 2^26 differ by more than one unit in the last of the 53 bits.
+/// As a double this orders players exactly: the quotient is rounded correctly, so equal ratios are
+/// equal, and two different ratios of counts below 2^26 differ by more than one unit in the last of
+/// the 53 bits.
 #[expect(clippy::cast_precision_loss, reason = "nobody plays 2^53 games")]
 fn win_ratio(wins: i64, losses: i64, draws: i64) -> f64 {
     wins as f64 / (losses + draws).max(1) as f64

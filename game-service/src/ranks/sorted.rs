@@ -1,7 +1,8 @@
 //! A sorted set that knows the place of each of its elements.
 //!
-//! The elements lie in blocks of bounded size, and beside the blocks the number of elements before each. So a place is found by two binary searches,
-//! and a change moves a part of one block and counts anew for the blocks behind it, which are few.
+//! The elements lie in blocks of bounded size, and beside the blocks the number of elements before
+//! each. So a place is found by two binary searches, and a change moves a part of one block and
+//! counts anew for the blocks behind it, which are few.
 
 /// See the module.
 #[derive(Clone, Debug)]

@@ -1,7 +1,8 @@
 //! The computer: minimax over the whole game, which is small enough to search to its end.
 //!
-//! It takes the fastest win and, where it is lost, the slowest loss; among equals the first cell. The root with the most to
-//! search has 8 empty cells after X's first move: under a millisecond; the first move of all is known without a search.
+//! It takes the fastest win and, where it is lost, the slowest loss; among equals the first cell.
+//! The root with the most to search has 8 empty cells after X's first move: under a millisecond;
+//! the first move of all is known without a search.
 
 use super::{Board, Cell, Mark, Outcome};
 
@@ -32,8 +33,8 @@ pub fn best_move(board: &Board) -> Option<Cell> {
 /// More than the value of any position.
 const MAX: i32 = 100;
 
-/// What the position is worth to the mark that moves next, by negamax with alpha-beta pruning: more for a faster win, less for a
-/// faster loss, 0 for a draw.
+/// What the position is worth to the mark that moves next, by negamax with alpha-beta pruning: more
+/// for a faster win, less for a faster loss, 0 for a draw.
 fn value(board: &Board, mark: Mark, mut alpha: i32, beta: i32) -> i32 {
     let empty = i32::try_from(board.empty_cells().count()).unwrap_or(0);
     match board.outcome() {
@@ -58,7 +59,8 @@ mod tests {
 
     use super::*;
 
-    /// Plain minimax without pruning, to judge the computer by: plies to the end and who wins, with best play.
+    /// Plain minimax without pruning, to judge the computer by: plies to the end and who wins, with
+    /// best play.
     fn judge(board: &Board, seen: &mut HashMap<Board, i32>) -> i32 {
         if let Some(value) = seen.get(board) {
             return *value;

@@ -147,11 +147,11 @@ pub(crate) struct GameChange {
     pub(crate) made: Vec<MoveRow>,
 }
 
-/// Writes a change after which the game goes on, if the game is still at its version; says whether it was. Announces it on
-/// `channel`.
+/// Writes a change after which the game goes on, if the game is still at its version; says whether
+/// it was. Announces it on `channel`.
 ///
-/// On PostgreSQL this is one statement instead of a transaction of four: a move then takes half of the database's time
-/// (`cargo run --release -p bench -- moves`).
+/// On PostgreSQL this is one statement instead of a transaction of four: a move then takes half of
+/// the database's time (`cargo run --release -p bench -- moves`).
 pub(crate) async fn game_go_on(db: &Db, change: GameChange, channel: &'static str) -> db::Result<bool> {
     if db.backend() == Backend::Sqlite {
         return write_tx!(db, |tx| {
@@ -280,7 +280,8 @@ pub(crate) async fn games_waiting(
             .select(GameRow::as_select())
             .into_boxed();
         if let Some(after) = after {
-            // The first condition is where the scan of the index begins; the second one breaks ties.
+            // The first condition is where the scan of the index begins; the second one breaks
+            // ties.
             let tie = games::create_time.gt(after.time).or(games::id.gt(after.id));
             waiting = waiting.filter(games::create_time.ge(after.time)).filter(tie);
         }

@@ -72,7 +72,8 @@ pub(crate) async fn results_list(
             mine = mine.filter(game_results::finish_time.lt(before));
         }
         if let Some(after) = after {
-            // The first condition is where the scan of the index begins; the second one breaks ties.
+            // The first condition is where the scan of the index begins; the second one breaks
+            // ties.
             let tie = game_results::finish_time
                 .lt(after.time)
                 .or(game_results::game_id.lt(after.id));

@@ -1,7 +1,7 @@
 //! Games as their players see them: with their moves and the players' logins, by one statement.
 //!
-//! Everybody may see a game that waits, its two players any other. What is not seen is not read, so that the time it takes does not tell that there
-//! is something.
+//! Everybody may see a game that waits, its two players any other. What is not seen is not read, so
+//! that the time it takes does not tell that there is something.
 
 use base::{ids::UserId, sql_types};
 use db::{Backend, Prepared, Raw, Sql, prelude::*, prepared};

@@ -36,7 +36,8 @@ pub(crate) async fn player_called(conn: &mut Conn, id: UserId, login: &str) -> d
     .map(|_| ())
 }
 
-/// Notes that this user has this login, as the access feed has said at this position, unless they are deleted or it has said another one since.
+/// Notes that this user has this login, as the access feed has said at this position, unless they
+/// are deleted or it has said another one since.
 pub(crate) async fn player_rename(conn: &mut Conn, id: UserId, login: &str, at: FeedPosition) -> db::Result<()> {
     use diesel::query_dsl::methods::FilterDsl as _;
     let said = (
@@ -78,7 +79,8 @@ pub(crate) async fn player_delete(conn: &mut Conn, id: UserId) -> db::Result<()>
     .map(|_| ())
 }
 
-/// Locks the player's row until the transaction ends. Gives the login, and whether the user is deleted.
+/// Locks the player's row until the transaction ends. Gives the login, and whether the user is
+/// deleted.
 pub(crate) async fn player_lock(conn: &mut Conn, id: UserId) -> db::Result<(String, bool)> {
     let player = players::table.find(id).select((players::login, players::is_deleted));
     let locked: Option<(String, bool)> = lock_row!(conn, player)?;

@@ -88,7 +88,8 @@ pub(crate) async fn stats_by_ids(conn: &mut Conn, ids: &[UserId]) -> db::Result<
         .await)
 }
 
-/// Reads a player's stats and locks them until the transaction ends; makes them, all zero, where there are none.
+/// Reads a player's stats and locks them until the transaction ends; makes them, all zero, where
+/// there are none.
 pub(crate) async fn stats_lock(conn: &mut Conn, user_id: UserId) -> db::Result<StatsRow> {
     let none = StatsRow {
         user_id,

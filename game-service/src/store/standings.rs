@@ -1,8 +1,10 @@
-//! What each player's results add up to, as the leaderboard reads it: all of it once, and then only what has changed.
+//! What each player's results add up to, as the leaderboard reads it: all of it once, and then only
+//! what has changed.
 //!
-//! Every change of `players` and `player_stats` carries a revision. A [`Horizon`] says up to which revision the reader has
-//! seen the changes. This exists for speed: each process keeps the leaderboard in memory, and reading the changes costs a
-//! look into two indexes, however many players there are (`cargo run --release -p bench -- leaderboard`).
+//! Every change of `players` and `player_stats` carries a revision. A [`Horizon`] says up to which
+//! revision the reader has seen the changes. This exists for speed: each process keeps the
+//! leaderboard in memory, and reading the changes costs a look into two indexes, however many
+//! players there are (`cargo run --release -p bench -- leaderboard`).
 
 use base::{clock::Timestamp, ids::UserId, sql_types};
 use db::{Backend, prelude::*, prepared};
@@ -24,8 +26,8 @@ const POSTGRES_CHANGED: &str = include_str!("standings/changed.postgres.sql");
 /// How far the changes of a database are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Horizon {
-    /// Names the database, since another one may lack what this one has. On PostgreSQL, the table's file and the start of
-    /// the server; empty on SQLite, whose file one process serves.
+    /// Names the database, since another one may lack what this one has. On PostgreSQL, the table's
+    /// file and the start of the server; empty on SQLite, whose file one process serves.
     database: String,
     /// The last revision on SQLite, a snapshot on PostgreSQL.
     seen: String,
@@ -127,10 +129,11 @@ pub(crate) async fn standings_list(
     Ok(rows.into_iter().map(standing).collect())
 }
 
-/// Players whose statistics or login changed since that horizon, with their standings now, and the new horizon.
+/// Players whose statistics or login changed since that horizon, with their standings now, and the
+/// new horizon.
 ///
-/// Returns `None` if the horizon belongs to another database, or if `limit` players or more may have changed: then everything
-/// has to be read again.
+/// Returns `None` if the horizon belongs to another database, or if `limit` players or more may
+/// have changed: then everything has to be read again.
 pub(crate) async fn standings_changed(
     conn: &mut Conn,
     since: &Horizon,
@@ -157,8 +160,9 @@ pub(crate) async fn standings_changed(
     Ok(Some((horizon, standings)))
 }
 
-/// Renews revisions that claim to come from future transactions, as after a restore from another server's dump: each of these
-/// rows would be read again and again until those transactions come. Changes at most `limit` rows and returns how many.
+/// Renews revisions that claim to come from future transactions, as after a restore from another
+/// server's dump: each of these rows would be read again and again until those transactions come.
+/// Changes at most `limit` rows and returns how many.
 pub(crate) async fn standings_settle(conn: &mut Conn, limit: i64) -> db::Result<usize> {
     if conn.backend() == Backend::Sqlite {
         return Ok(0);

@@ -16,7 +16,8 @@ pub(crate) struct StatsRow {
     pub(crate) last_finish_time: Timestamp,
 }
 
-/// Adds `row` to the player's statistics, and creates them for a new player. The row stays locked until the transaction ends.
+/// Adds `row` to the player's statistics, and creates them for a new player. The row stays locked
+/// until the transaction ends.
 pub(crate) async fn stats_add(conn: &mut Conn, row: &StatsRow) -> db::Result<()> {
     let last = prepared::<sql_types::Timestamp>(
         "CASE WHEN player_stats.last_finish_time > excluded.last_finish_time \

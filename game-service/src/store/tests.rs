@@ -1,4 +1,5 @@
-//! The constraints of the tables: rows that make no sense cannot be written, whatever the code above does.
+//! The constraints of the tables: rows that make no sense cannot be written, whatever the code
+//! above does.
 
 use access::view::{Epoch, FeedPosition};
 use base::{clock::Timestamp, ids::UserId};

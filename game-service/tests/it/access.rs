@@ -1,4 +1,5 @@
-//! What counts as soon as auth-service says it: logouts, deactivations, roles, keys; and what happens when it says nothing.
+//! What counts as soon as auth-service says it: logouts, deactivations, roles, keys; and what
+//! happens when it says nothing.
 
 use std::time::Duration;
 
@@ -64,7 +65,8 @@ pub(crate) async fn following(database: TestDatabase) -> (FakeAuth, Server) {
     (auth, server)
 }
 
-/// Calls until the answer is this one. The news takes its way of a few milliseconds, and nothing tells when it is there.
+/// Calls until the answer is this one. The news takes its way of a few milliseconds, and nothing
+/// tells when it is there.
 pub(crate) async fn becomes(code: Code, why: &str, call: impl AsyncFn() -> Result<(), Status>) {
     let until = async {
         loop {
@@ -75,7 +77,8 @@ pub(crate) async fn becomes(code: Code, why: &str, call: impl AsyncFn() -> Resul
             if got == (code, why.to_owned()) {
                 return;
             }
-            // Each call may make a game, of which a player may have 100: the wait for a silent feed is a second or two.
+            // Each call may make a game, of which a player may have 100: the wait for a silent feed
+            // is a second or two.
             sleep(Duration::from_millis(50)).await;
         }
     };

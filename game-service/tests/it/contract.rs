@@ -122,7 +122,8 @@ async fn stopping_drains_and_ends(database: TestDatabase) {
     let ann = server.player("ann");
     ann.open_games(0, "").await.expect("served");
     server.running.stop().await.expect("ended");
-    // By a connection of its own: what becomes of a call on one that is being closed is up to the client.
+    // By a connection of its own: what becomes of a call on one that is being closed is up to the
+    // client.
     let anew = ann.calling(server.grpc);
     assert_eq!(
         anew.open_games(0, "").await.expect_err("gone").code(),

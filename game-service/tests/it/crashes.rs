@@ -1,4 +1,5 @@
-//! game-service is killed in the middle of whatever it does, again and again. `KILL_ROUNDS` says how often (6 for each backend).
+//! game-service is killed in the middle of whatever it does, again and again. `KILL_ROUNDS` says
+//! how often (6 for each backend).
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -111,7 +112,8 @@ async fn nothing_that_was_acknowledged_is_lost_and_nothing_counts_twice(database
                 }
             });
         }
-        // When it dies is up to chance: after so many steps of one client, in the middle of a step of every other.
+        // When it dies is up to chance: after so many steps of one client, in the middle of a step
+        // of every other.
         let enough = steps.acquire_many(random.random_range(20..150));
         drop(
             tokio::time::timeout(Duration::from_secs(60), enough)

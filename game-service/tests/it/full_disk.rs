@@ -1,4 +1,5 @@
-//! A disk that is full: what cannot be written is refused whole, what can be read is read, and with room it goes on by itself.
+//! A disk that is full: what cannot be written is refused whole, what can be read is read, and with
+//! room it goes on by itself.
 
 use db::Backend;
 use proto::game::v1::{EndReason, Mark, Opponent};

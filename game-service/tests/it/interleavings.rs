@@ -1,4 +1,5 @@
-//! Many clients at two replicas do whatever they like at the same time, and send it again. `MODEL_ROUNDS` says how often (3).
+//! Many clients at two replicas do whatever they like at the same time, and send it again.
+//! `MODEL_ROUNDS` says how often (3).
 
 use std::{sync::Arc, time::Duration};
 
@@ -136,8 +137,9 @@ impl Client {
         let answers = self
             .perhaps_again(async move |player| player.make_move(&asked, cell).await)
             .await;
-        // Of two that are the same either none is legal, or whoever is answered is told that it is made, however late. (For a version that is yet
-        // to come it may be too early for the first one.)
+        // Of two that are the same either none is legal, or whoever is answered is told that it is
+        // made, however late. (For a version that is yet to come it may be too early for the first
+        // one.)
         let is_refused = |answer: &Result<Game, Status>| answer.as_ref().is_err_and(is_expected);
         let is_made = answers.iter().any(Result::is_ok);
         assert!(
@@ -186,7 +188,8 @@ async fn whatever_clients_do_at_once_agrees_with_the_rules(database: TestDatabas
             clients.spawn(async move {
                 for step in 0..STEPS {
                     client.step().await.expect("an answer that is to be expected");
-                    // Now and then time passes, and sometimes so much that turns and waiting games run out.
+                    // Now and then time passes, and sometimes so much that turns and waiting games
+                    // run out.
                     if step % 10 == index {
                         clock.advance(Duration::from_secs(if client.random.random_bool(0.2) { 90 } else { 1 }));
                     }

@@ -105,7 +105,8 @@ async fn a_limit_is_one_to_a_thousand(database: TestDatabase) {
 async fn everybodys_place_is_the_one_that_the_whole_leaderboard_says(database: TestDatabase) {
     let server = Server::start_with(database, &["--leaderboard-min-games", "2"]).await;
     let players: Vec<Player> = (0..9).map(|index| server.player(&format!("player{index}"))).collect();
-    // Each plays some others, so that there are equals in the middle and at both ends; the last one plays once, and is not ranked.
+    // Each plays some others, so that there are equals in the middle and at both ends; the last one
+    // plays once, and is not ranked.
     for (x, o, cells) in [
         (0, 1, X_WINS),
         (0, 2, X_WINS),
@@ -143,7 +144,8 @@ async fn everybodys_place_is_the_one_that_the_whole_leaderboard_says(database: T
             let rank = asker.rank(&id).await.expect("a rank");
             assert_eq!((rank.entry.as_ref(), rank.games_needed), (Some(expected), 0));
             for limit in 1..=10_usize {
-                // As many above as below, and where there are too few on one side more on the other.
+                // As many above as below, and where there are too few on one side more on the
+                // other.
                 let others = limit - 1;
                 let above = place.min((others / 2).max(others.saturating_sub(all.len() - place - 1)));
                 let below = (all.len() - place - 1).min(others - above);

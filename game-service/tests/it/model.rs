@@ -1,7 +1,8 @@
 //! What everybody was told, and whether the service keeps to it.
 //!
-//! The rules are written down here once more, on their own: from a game's moves and its end follow its board, its state and its version, and
-//! every state of it that anybody was ever told of. From all games follow everybody's history and the leaderboard.
+//! The rules are written down here once more, on their own: from a game's moves and its end follow
+//! its board, its state and its version, and every state of it that anybody was ever told of. From
+//! all games follow everybody's history and the leaderboard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,7 +78,8 @@ impl Ledger {
         told.states.keys().cloned().collect()
     }
 
-    /// Compares everything that can be seen with everything that was told. Gives how many games have ended and count.
+    /// Compares everything that can be seen with everything that was told. Gives how many games
+    /// have ended and count.
     pub(crate) async fn verify(&self, players: &[Player]) -> usize {
         let mut games = BTreeMap::new();
         for id in self.games() {

@@ -64,7 +64,8 @@ async fn fifty_games_at_once_do_not_pass_the_quota(database: TestDatabase) {
         }
     }
     assert_eq!(created.len(), 10);
-    // Games of others count where the player joins them, and a request that was answered before is answered again.
+    // Games of others count where the player joins them, and a request that was answered before is
+    // answered again.
     is_too_many(&ann.join(&waiting.game_id).await.expect_err("too many"));
     assert_eq!(ann.my_games(100, "").await.expect("a page").games.len(), 10);
     let request = uuid::Uuid::new_v4().to_string();

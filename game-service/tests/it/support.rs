@@ -94,8 +94,9 @@ impl Server {
         Self::spawn(database, &[], keys, mint).await
     }
 
-    /// Another process that serves the same database, or on SQLite, which has one process, another server in the same one. It has the
-    /// same settings, goes by the same clock and takes the same tokens.
+    /// Another process that serves the same database, or on SQLite, which has one process, another
+    /// server in the same one. It has the same settings, goes by the same clock and takes the same
+    /// tokens.
     pub(crate) async fn replica(&self) -> Replica {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let public_key = folder.path().join("public.pem");

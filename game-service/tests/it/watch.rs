@@ -32,7 +32,8 @@ async fn ended_with(states: &mut Streaming<WatchGameResponse>) -> (Code, String)
     (status.code(), reason(&status))
 }
 
-/// Watches until this version has come; versions in between may be left out, and none comes twice or late.
+/// Watches until this version has come; versions in between may be left out, and none comes twice
+/// or late.
 async fn until(states: &mut Streaming<WatchGameResponse>, version: i64) -> Game {
     let mut last = 0;
     loop {

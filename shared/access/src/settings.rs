@@ -27,8 +27,9 @@ use crate::{
 /// Where auth-service listens unless it is told otherwise.
 const DEFAULT_AUTH_GRPC_URL: &str = "http://127.0.0.1:50051";
 
-/// Rules for access tokens, and the source of the verification keys. At most one source can be given. With the credentials
-/// of a service account, keys and revocations come from the access feed of auth-service.
+/// Rules for access tokens, and the source of the verification keys. At most one source can be
+/// given. With the credentials of a service account, keys and revocations come from the access feed
+/// of auth-service.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Access tokens")]
 #[command(group(ArgGroup::new("auth_client_secret_source").args(["auth_client_secret_file", "auth_client_secret"])))]
@@ -95,7 +96,8 @@ pub struct VerifierSettings {
 }
 
 impl VerifierSettings {
-    /// Makes a verifier as configured, with these keys. `service` is the name of the service if it has no client id.
+    /// Makes a verifier as configured, with these keys. `service` is the name of the service if it
+    /// has no client id.
     pub fn verifier(&self, service: &str, keys: KeySet, clock: Clock) -> Verifier {
         Verifier::new(&self.token_issuer, self.audiences(service), keys, clock)
     }
@@ -115,7 +117,8 @@ impl VerifierSettings {
     ///
     /// # Errors
     ///
-    /// The file with the secret cannot be read, or there is no secret in it. What the system trusts cannot be used for `https`.
+    /// The file with the secret cannot be read, or there is no secret in it. What the system trusts
+    /// cannot be used for `https`.
     pub fn follower(&self) -> Result<Option<Follower>, StartError> {
         let Some(client_id) = &self.auth_client_id else {
             return Ok(None);
@@ -164,7 +167,8 @@ impl From<&VerifierSettings> for KeySource {
     }
 }
 
-/// Parses an address. The error of clap's own parsers repeats the text, which may hold a password where none belongs.
+/// Parses an address. The error of clap's own parsers repeats the text, which may hold a password
+/// where none belongs.
 #[derive(Clone)]
 struct Unrepeated<T>(fn(&str) -> Result<T, String>);
 

@@ -18,7 +18,8 @@ pub trait Backing: Clone + Send + Sync + 'static {
     /// Whether it can be used now. Answers within a second.
     fn check(&self) -> impl Future<Output = bool> + Send;
 
-    /// Reports its metrics, and watches the clock where it has one, until the stop token is cancelled.
+    /// Reports its metrics, and watches the clock where it has one, until the stop token is
+    /// cancelled.
     fn report(&self, clock: &Clock, running: &Running);
 }
 
@@ -34,8 +35,8 @@ impl Backing for () {
     fn report(&self, _clock: &Clock, _running: &Running) {}
 }
 
-/// Waits until the backing is available and prepares it, retrying if it becomes unavailable. Returns `None` if `stop` was
-/// cancelled first.
+/// Waits until the backing is available and prepares it, retrying if it becomes unavailable.
+/// Returns `None` if `stop` was cancelled first.
 pub async fn when_available<B: Backing, T, F: Future<Output = Result<T, StartError>>>(
     backing: &B,
     stop: &CancellationToken,

@@ -6,7 +6,8 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
 /// Exponential back-off with jitter, without end. The pauses double from `first` to `longest`.
 ///
-/// Each is shortened at random, by up to a half, so that clients which lost a server together do not come back together.
+/// Each is shortened at random, by up to a half, so that clients which lost a server together do
+/// not come back together.
 #[derive(Debug)]
 pub struct Backoff {
     builder: ExponentialBuilder,

@@ -94,7 +94,8 @@ impl Clock {
         match &self.source {
             #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
             Source::System(_) => {
-                // A machine set to before 1970 gets 1970: every token is then from the future and refused.
+                // A machine set to before 1970 gets 1970: every token is then from the future and
+                // refused.
                 let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp::from_micros(micros(elapsed))
             }
@@ -104,7 +105,8 @@ impl Clock {
         }
     }
 
-    /// The time by a clock that is never wrong. Only manual clocks have one, for tests in place of the database's.
+    /// The time by a clock that is never wrong. Only manual clocks have one, for tests in place of
+    /// the database's.
     pub fn true_time(&self) -> Option<Timestamp> {
         match &self.source {
             Source::System(_) => None,
@@ -112,8 +114,8 @@ impl Clock {
         }
     }
 
-    /// Time since some moment before the first call, by the monotonic clock. Differences between two
-    /// readings are right whatever happens to the wall clock.
+    /// Time since some moment before the first call, by the monotonic clock. Differences between
+    /// two readings are right whatever happens to the wall clock.
     pub fn monotonic(&self) -> Duration {
         match &self.source {
             Source::System(start) => start.elapsed(),
@@ -134,10 +136,10 @@ impl Clock {
         }
     }
 
-    /// The present moment if the wall clock can be relied on for what cannot be taken back, as far as
-    /// this process can tell by itself: it has run for [`SETTLING`], and as long has passed since the
-    /// wall clock last jumped by more than [`ALLOWANCE`]. On PostgreSQL the server has a say as well,
-    /// so callers ask the `settled` of its connection.
+    /// The present moment if the wall clock can be relied on for what cannot be taken back, as far
+    /// as this process can tell by itself: it has run for [`SETTLING`], and as long has passed
+    /// since the wall clock last jumped by more than [`ALLOWANCE`]. On PostgreSQL the server has a
+    /// say as well, so callers ask the `settled` of its connection.
     pub fn steady(&self) -> Option<Settled> {
         let is_settled_by_hand = match &self.source {
             Source::System(_) => false,
@@ -164,8 +166,8 @@ impl Clock {
         }
     }
 
-    /// Notes by how many microseconds the database server's clock is ahead of the wall clock, if they disagree.
-    /// Warns when that changes.
+    /// Notes by how many microseconds the database server's clock is ahead of the wall clock, if
+    /// they disagree. Warns when that changes.
     pub fn note_server_time(&self, disagreement: Option<i64>) {
         self.course.compare(disagreement);
     }
@@ -210,13 +212,14 @@ impl ClockHand {
         self.0.wall.store(to.as_micros(), Ordering::SeqCst);
     }
 
-    /// Lets every clock that it steers count as settled until its next jump, as if it had run right for
-    /// long. For tests of what happens in time, and not of the waiting.
+    /// Lets every clock that it steers count as settled until its next jump, as if it had run right
+    /// for long. For tests of what happens in time, and not of the waiting.
     pub fn settle(&self) {
         self.0.is_settled.store(true, Ordering::SeqCst);
     }
 
-    /// The present moment, as a check that finds the clock settled gives it. For tests of what takes one.
+    /// The present moment, as a check that finds the clock settled gives it. For tests of what
+    /// takes one.
     pub fn settled(&self) -> Settled {
         Settled::new(Timestamp::from_micros(self.0.wall.load(Ordering::SeqCst)))
     }

@@ -1,5 +1,5 @@
-//! A bounded number of places for work that takes its time. Who finds none is refused at once, which costs next to nothing, instead of queueing
-//! until they have given up.
+//! A bounded number of places for work that takes its time. Who finds none is refused at once,
+//! which costs next to nothing, instead of queueing until they have given up.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,8 +28,9 @@ pub struct ConcurrencyLimit {
 #[derive(Clone, Debug)]
 pub struct Refusals(Arc<Mutex<Wait>>);
 
-/// How long to wait for a place. As long as it takes for those who wait to come back a few at a time: to refuse somebody costs next to nothing, but
-/// to refuse very many leaves nothing for those who have a place.
+/// How long to wait for a place. As long as it takes for those who wait to come back a few at a
+/// time: to refuse somebody costs next to nothing, but to refuse very many leaves nothing for those
+/// who have a place.
 #[derive(Debug)]
 struct Wait {
     average: Duration,
@@ -41,7 +42,8 @@ struct Wait {
 }
 
 impl ConcurrencyLimit {
-    /// So many. Those who are refused are told to wait so that, where they do, about so many `refusals` a second are left, or fewer.
+    /// So many. Those who are refused are told to wait so that, where they do, about so many
+    /// `refusals` a second are left, or fewer.
     pub fn new(places: u32, refusals: u32) -> Self {
         Self {
             free: Arc::new(Semaphore::new(
@@ -51,8 +53,9 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// A place, kept until it is dropped; or how long to wait before asking again: half of the average to one and a half, by lot, so that who was
-    /// refused together does not come back together.
+    /// A place, kept until it is dropped; or how long to wait before asking again: half of the
+    /// average to one and a half, by lot, so that who was refused together does not come back
+    /// together.
     ///
     /// # Errors
     ///
@@ -80,8 +83,8 @@ impl Refusals {
         })))
     }
 
-    /// Counts a refusal, and returns how long to wait before asking again: half of the average to one and a half, by lot, so that who was
-    /// refused together does not come back together.
+    /// Counts a refusal, and returns how long to wait before asking again: half of the average to
+    /// one and a half, by lot, so that who was refused together does not come back together.
     pub fn refuse(&self) -> Duration {
         let wait = self.0.lock().refuse();
         spread(wait)
@@ -111,7 +114,8 @@ mod tests {
         places.refusals.0.lock().average
     }
 
-    /// So many wait, and come back when they are told to. How many are refused in each second in the end.
+    /// So many wait, and come back when they are told to. How many are refused in each second in
+    /// the end.
     async fn refused_in_the_end(waiting: f64) -> f64 {
         let places = ConcurrencyLimit::new(100, 50);
         let mut refused = 0.0;

@@ -1,7 +1,7 @@
 //! What a caller is told of an error, and the one place where that becomes a [`Status`].
 //!
-//! Every error carries a `google.rpc.ErrorInfo` (AIP-193). Its texts are written for callers: what happened
-//! inside goes to the log, with the request id that the caller can quote.
+//! Every error carries a `google.rpc.ErrorInfo` (AIP-193). Its texts are written for callers: what
+//! happened inside goes to the log, with the request id that the caller can quote.
 
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
@@ -105,7 +105,8 @@ impl ErrorReply {
         self
     }
 
-    /// The same with about this delay: half of it to one and a half, by lot. For what befalls many at once, who are not to come back together.
+    /// The same with about this delay: half of it to one and a half, by lot. For what befalls many
+    /// at once, who are not to come back together.
     pub fn with_retry_about(self, delay: Duration) -> Self {
         self.with_retry_after(spread(delay))
     }
@@ -137,8 +138,8 @@ impl From<ErrorReply> for Status {
         let metadata: HashMap<String, String> = reply
             .metadata
             .into_iter()
-            // An empty value says nothing, and the entry of a map that is encoded without one ends the process of Envoy 1.40 as soon as it
-            // makes JSON of it (protobuf issue 26885).
+            // An empty value says nothing, and the entry of a map that is encoded without one ends
+            // the process of Envoy 1.40 as soon as it makes JSON of it (protobuf issue 26885).
             .filter(|(_, value)| !value.is_empty())
             .map(|(key, value)| (key.to_owned(), value))
             .collect();

@@ -1,4 +1,5 @@
-//! Typed ids: a UUID that knows what it names, so that a user's id never stands where a game's belongs.
+//! Typed ids: a UUID that knows what it names, so that a user's id never stands where a game's
+//! belongs.
 
 #[cfg(feature = "diesel")]
 mod sql;

@@ -1,6 +1,7 @@
 //! What a service does by itself, now and then.
 //!
-//! On several replicas each does it, so a job must be right where another one has just done the same.
+//! On several replicas each does it, so a job must be right where another one has just done the
+//! same.
 
 use std::{convert::Infallible, fmt::Display, time::Duration};
 
@@ -18,8 +19,8 @@ impl Running {
         });
     }
 
-    /// Calls `job` at once and then every `interval`, give or take a tenth: replicas that started together shall not work together for
-    /// ever. What fails is tried again the next time.
+    /// Calls `job` at once and then every `interval`, give or take a tenth: replicas that started
+    /// together shall not work together for ever. What fails is tried again the next time.
     pub fn every<E: Display + Send + 'static>(
         &self,
         interval: Duration,

@@ -56,7 +56,8 @@ impl Listener {
         (Self { local, ..self }, connector)
     }
 
-    /// Returns the socket, and the connections from within the process if [`Self::with_local`] was called.
+    /// Returns the socket, and the connections from within the process if [`Self::with_local`] was
+    /// called.
     pub fn into_parts(self) -> (TcpListener, Option<LocalConnections>) {
         (self.socket, self.local)
     }

@@ -1,4 +1,5 @@
-//! A way into a gRPC server for its own process: memory instead of a socket, without TLS, whatever the settings of the port are.
+//! A way into a gRPC server for its own process: memory instead of a socket, without TLS, whatever
+//! the settings of the port are.
 
 use std::io;
 

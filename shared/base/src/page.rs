@@ -1,9 +1,10 @@
-//! Pages by keyset (AIP-158): a token names the last item of a page, so that a page stays right while
-//! items come and go.
+//! Pages by keyset (AIP-158): a token names the last item of a page, so that a page stays right
+//! while items come and go.
 //!
-//! A token is no secret and grants nothing: the request is authorized and filtered as ever, and the token only
-//! says where to go on. It carries a digest of the query that it belongs to and of itself, so that one that was
-//! cut, altered or taken from another query is refused and not silently misread.
+//! A token is no secret and grants nothing: the request is authorized and filtered as ever, and the
+//! token only says where to go on. It carries a digest of the query that it belongs to and of
+//! itself, so that one that was cut, altered or taken from another query is refused and not
+//! silently misread.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -19,8 +20,8 @@ pub const DEFAULT_PAGE_SIZE: i64 = 50;
 /// The size of a page where the request wants more.
 pub const MAX_PAGE_SIZE: i64 = 100;
 
-/// 9999-12-31T23:59:59.999999Z, the last moment of a `google.protobuf.Timestamp`. No item is later, and PostgreSQL fails on some
-/// of the times that an `i64` of microseconds can hold.
+/// 9999-12-31T23:59:59.999999Z, the last moment of a `google.protobuf.Timestamp`. No item is later,
+/// and PostgreSQL fails on some of the times that an `i64` of microseconds can hold.
 const LATEST_MICROS: i64 = 253_402_300_799_999_999;
 
 const POSITION_LEN: usize = 8 + 16;
@@ -47,8 +48,8 @@ pub struct PageRequest<K: Kind> {
 }
 
 impl<K: Kind> PageRequest<K> {
-    /// Reads the fields `page_size` and `page_token`. `query` is everything that the list depends on besides:
-    /// the RPC, whose list it is, the filters.
+    /// Reads the fields `page_size` and `page_token`. `query` is everything that the list depends
+    /// on besides: the RPC, whose list it is, the filters.
     pub fn parse(fields: &mut Fields, page_size: i32, page_token: &str, query: &str) -> Option<Self> {
         let size = match i64::from(page_size) {
             0 => Some(DEFAULT_PAGE_SIZE),
@@ -81,8 +82,8 @@ impl<K: Kind> PageRequest<K> {
         self.size + 1
     }
 
-    /// Cuts what was read with [`limit`](Self::limit) down to the page, and gives the `next_page_token`: empty
-    /// where this is the last page.
+    /// Cuts what was read with [`limit`](Self::limit) down to the page, and gives the
+    /// `next_page_token`: empty where this is the last page.
     pub fn cut<T>(&self, items: &mut Vec<T>, query: &str, position: impl FnOnce(&T) -> Position<K>) -> String {
         let size = usize::try_from(self.size).unwrap_or(usize::MAX);
         if items.len() <= size {

@@ -1,7 +1,8 @@
 //! How a program reads its settings and how it ends.
 //!
-//! Settings are clap options that also read the environment, so `--help` is the reference. A bad setting ends the program with
-//! exit code 64 (`EX_USAGE` of sysexits.h), everything else that goes wrong with 1.
+//! Settings are clap options that also read the environment, so `--help` is the reference. A bad
+//! setting ends the program with exit code 64 (`EX_USAGE` of sysexits.h), everything else that goes
+//! wrong with 1.
 
 use std::{env, ffi::OsString, process::ExitCode, time::Duration};
 
@@ -15,8 +16,8 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 /// `EX_USAGE`.
 const USAGE: u8 = 64;
 
-/// Reads the settings. An environment variable that is empty counts as one that is not set, as templates of deployments leave it where
-/// there is nothing to say.
+/// Reads the settings. An environment variable that is empty counts as one that is not set, as
+/// templates of deployments leave it where there is nothing to say.
 fn parse<P: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<P, clap::Error> {
     let mut command = without_empty_variables(P::command());
     let mut matches = command.try_get_matches_from_mut(arguments)?;
@@ -37,8 +38,8 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     })
 }
 
-/// The body of a `main`: reads the settings, runs, and turns the outcome into an exit code, with one line on standard
-/// error where it is not good.
+/// The body of a `main`: reads the settings, runs, and turns the outcome into an exit code, with
+/// one line on standard error where it is not good.
 pub fn run<P: Parser>(
     arguments: impl IntoIterator<Item = OsString>,
     main: impl AsyncFnOnce(P) -> Result<(), StartError>,
@@ -64,7 +65,8 @@ pub fn run<P: Parser>(
             telemetry::traces::flush().await;
             outcome
         });
-        // What still blocks a thread, such as a hash that nobody waits for any more, does not hold up the end.
+        // What still blocks a thread, such as a hash that nobody waits for any more, does not hold
+        // up the end.
         runtime.shutdown_timeout(LAST_WAIT);
         outcome
     });

@@ -1,5 +1,5 @@
-//! Limits of calls per key, and per client address. They are in memory, and so cost no query: they stand before everything that
-//! costs more.
+//! Limits of calls per key, and per client address. They are in memory, and so cost no query: they
+//! stand before everything that costs more.
 //!
 //! The generic cell rate algorithm (ITU-T I.371), by the crate `governor`.
 
@@ -21,12 +21,13 @@ use governor::{
 };
 use ipnet::{IpNet, Ipv6Net};
 
-/// After this many calls, keys that have all of their calls again are forgotten. So what is kept is bounded by the calls of
-/// the time that it takes to have them again.
+/// After this many calls, keys that have all of their calls again are forgotten. So what is kept is
+/// bounded by the calls of the time that it takes to have them again.
 const FORGET_EVERY: usize = 1024;
 
-/// IPv6 prefixes that count as one client, and how many times the rate of a /64 each of them has. A provider gives a household
-/// a /64 or a /56, and a site up to a /48 (RFC 6177): whoever guesses has at least one of them to themselves.
+/// IPv6 prefixes that count as one client, and how many times the rate of a /64 each of them has. A
+/// provider gives a household a /64 or a /56, and a site up to a /48 (RFC 6177): whoever guesses
+/// has at least one of them to themselves.
 const IPV6_PREFIXES: [(u8, u32); 3] = [(64, 1), (56, 4), (48, 16)];
 
 /// How many calls a key has.
@@ -83,8 +84,8 @@ impl<K: Clone + Debug + Eq + Hash> KeyedLimit<K> {
     }
 }
 
-/// Counts the calls of each client address: an IPv4 address, or the /64, /56 and /48 of an IPv6 address, where the /56 has 4 times the
-/// rate of the /64, and the /48 16 times.
+/// Counts the calls of each client address: an IPv4 address, or the /64, /56 and /48 of an IPv6
+/// address, where the /56 has 4 times the rate of the /64, and the /48 16 times.
 #[derive(Clone, Debug)]
 pub struct AddressLimit {
     /// One for each of [`IPV6_PREFIXES`]. The first is also that of IPv4 addresses.
@@ -104,7 +105,8 @@ impl AddressLimit {
         }
     }
 
-    /// Counts a call from this bucket, a client's network. A call from within the process has none, and no limit.
+    /// Counts a call from this bucket, a client's network. A call from within the process has none,
+    /// and no limit.
     ///
     /// # Errors
     ///
@@ -121,8 +123,8 @@ impl AddressLimit {
     }
 }
 
-/// The networks that a client's bucket belongs to and that count as one client, the narrowest first: three of an IPv6 address, and the
-/// one of an IPv4 address.
+/// The networks that a client's bucket belongs to and that count as one client, the narrowest
+/// first: three of an IPv6 address, and the one of an IPv4 address.
 pub fn prefixes(bucket: IpNet) -> impl Iterator<Item = IpNet> {
     let prefixes: [Option<IpNet>; IPV6_PREFIXES.len()] = match bucket {
         IpNet::V4(_) => array::from_fn(|level| (level == 0).then_some(bucket)),

@@ -13,7 +13,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::StartError;
 
-/// Cancelled by the first SIGTERM or SIGINT (Ctrl-C). A second one ends the process at once, with exit code 130.
+/// Cancelled by the first SIGTERM or SIGINT (Ctrl-C). A second one ends the process at once, with
+/// exit code 130.
 pub fn shutdown_signal() -> std::io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,6 +1,7 @@
 //! Checks that files with secrets are not open to other users.
 //!
-//! Symbolic links are followed and only the mode of their target counts, because Kubernetes mounts secrets as links.
+//! Symbolic links are followed and only the mode of their target counts, because Kubernetes mounts
+//! secrets as links.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -20,12 +21,13 @@ pub struct SecretFiles {
 }
 
 impl SecretFiles {
-    /// Checks these files, each with the setting that names it. Skips a path that does not exist or is not a regular
-    /// file: reading it fails later, or needs no check.
+    /// Checks these files, each with the setting that names it. Skips a path that does not exist or
+    /// is not a regular file: reading it fails later, or needs no check.
     ///
     /// # Errors
     ///
-    /// Fails if any of them is too open. The message names each such file and the command that restricts it.
+    /// Fails if any of them is too open. The message names each such file and the command that
+    /// restricts it.
     pub fn check<'a>(
         self,
         files: impl IntoIterator<Item = (&'static str, Option<&'a Path>)>,

@@ -1,4 +1,5 @@
-//! Bounds how much of something each key may hold: connections by address, streams by connection or by account.
+//! Bounds how much of something each key may hold: connections by address, streams by connection or
+//! by account.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 

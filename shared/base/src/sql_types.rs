@@ -1,5 +1,6 @@
 //! Column types that are native on each backend: `uuid` and `timestamptz` on PostgreSQL, a BLOB of
-//! 16 bytes and an INTEGER of microseconds on SQLite. A `table!` names them, and the query is written once.
+//! 16 bytes and an INTEGER of microseconds on SQLite. A `table!` names them, and the query is
+//! written once.
 
 use diesel::{
     query_builder::QueryId,
@@ -16,8 +17,8 @@ pub struct Uuid;
 #[diesel(postgres_type(oid = 1184, array_oid = 1185), sqlite_type(name = "Long"))]
 pub struct Timestamp;
 
-// `table!` goes by a column type's last name, and wants these of every `Timestamp`. SQLite has no intervals, so that no
-// query which is written once can use them.
+// `table!` goes by a column type's last name, and wants these of every `Timestamp`. SQLite has no
+// intervals, so that no query which is written once can use them.
 impl ops::Add for Timestamp {
     type Rhs = Interval;
     type Output = Self;

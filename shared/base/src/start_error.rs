@@ -9,7 +9,8 @@ pub enum StartError {
     Setting(String),
     /// Anything else. Exit code 1.
     Failed(String),
-    /// The database is out of reach, or takes no writes now. A service waits and tries again; a command ends with exit code 1.
+    /// The database is out of reach, or takes no writes now. A service waits and tries again; a
+    /// command ends with exit code 1.
     Outage(String),
     /// What a command answers by its exit code.
     Code(u8, String),

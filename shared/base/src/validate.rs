@@ -72,8 +72,8 @@ impl Fields {
         Some(time.into())
     }
 
-    /// What `build` makes of the checked values where no field is bad. It is to return `None` only where a
-    /// value is missing whose field was rejected.
+    /// What `build` makes of the checked values where no field is bad. It is to return `None` only
+    /// where a value is missing whose field was rejected.
     pub fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, InvalidFields> {
         match (self.0.is_empty(), build()) {
             (true, Some(value)) => Ok(value),

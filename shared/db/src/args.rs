@@ -54,7 +54,8 @@ impl DatabaseArgs {
         ("--database-password-file", self.database_password_file.as_deref())
     }
 
-    /// The settings, checked. The error repeats nothing of the URL, which may hold a password; clap's would.
+    /// The settings, checked. The error repeats nothing of the URL, which may hold a password;
+    /// clap's would.
     pub fn settings(&self) -> Result<DatabaseSettings, StartError> {
         let parse = |option: &str, text: &SecretString| {
             text.expose_secret()

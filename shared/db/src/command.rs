@@ -38,7 +38,8 @@ impl Migrate {
         self.run_with(migrations, async |_| Ok(())).await
     }
 
-    /// Migrates like [`Self::run`], and then calls `finish` under the same lock, for work that SQL cannot do.
+    /// Migrates like [`Self::run`], and then calls `finish` under the same lock, for work that SQL
+    /// cannot do.
     pub async fn run_with(
         self,
         migrations: &'static Migrations,

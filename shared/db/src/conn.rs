@@ -1,7 +1,8 @@
 //! A connection out of a pool, and what is known of its state.
 //!
-//! A statement that was cut off, by a cancelled call or by a time limit, leaves the connection in the middle of
-//! an answer. Such a connection is closed when it is dropped, instead of going back to the pool.
+//! A statement that was cut off, by a cancelled call or by a time limit, leaves the connection in
+//! the middle of an answer. Such a connection is closed when it is dropped, instead of going back
+//! to the pool.
 
 use std::{borrow::Cow, future::Future, sync::Arc, time::Duration};
 
@@ -48,7 +49,8 @@ struct State {
     limit: Option<Duration>,
     /// Where its statements wait.
     wait: Wait,
-    /// Channels to wake when the transaction has committed, and the number that each was notified of last.
+    /// Channels to wake when the transaction has committed, and the number that each was notified
+    /// of last.
     wake: Vec<(&'static str, i64)>,
     /// What to announce when the transaction has committed.
     announce: Vec<(&'static str, Uuid)>,
@@ -95,7 +97,8 @@ impl Conn {
         self
     }
 
-    /// `begin`, followed by the time limits of the transaction if the connection itself has none: in one round trip.
+    /// `begin`, followed by the time limits of the transaction if the connection itself has none:
+    /// in one round trip.
     pub(super) fn beginning(&self, begin: &'static str) -> Cow<'static, str> {
         match &self.state.local_limits {
             Some(limits) => Cow::Owned(format!("{begin}; {limits}")),
@@ -129,7 +132,8 @@ impl Conn {
         }
     }
 
-    /// Announces a statement of the function with this path; for [`query!`](crate::query), which then runs it and reports its end.
+    /// Announces a statement of the function with this path; for [`query!`](crate::query), which
+    /// then runs it and reports its end.
     #[doc(hidden)]
     pub fn start(&mut self, name: impl FnOnce() -> &'static str) -> (Raw<'_>, Statement<'_>) {
         self.state.unsettled = true;
@@ -145,7 +149,8 @@ impl Conn {
         (raw, statement)
     }
 
-    /// A statement of this transaction failed in the database, so that PostgreSQL would turn its commit into a rollback.
+    /// A statement of this transaction failed in the database, so that PostgreSQL would turn its
+    /// commit into a rollback.
     pub(super) const fn has_failed(&self) -> bool {
         self.state.failed
     }
@@ -187,8 +192,8 @@ impl Conn {
         Ok(())
     }
 
-    /// Notes that its server is in recovery, which a query of the caller has found out: neither this connection nor one that
-    /// was made before is used again.
+    /// Notes that its server is in recovery, which a query of the caller has found out: neither
+    /// this connection nor one that was made before is used again.
     pub fn takes_no_writes(&mut self) -> Error {
         self.state.mark_read_only();
         Error::ReadOnly(STANDBY.to_owned())
@@ -257,11 +262,11 @@ impl Statement<'_> {
     }
 }
 
-/// The span of a statement of the function with this path. What a job does by itself is part of no call, and would be a trace of its own each
-/// time.
+/// The span of a statement of the function with this path. What a job does by itself is part of no
+/// call, and would be a trace of its own each time.
 fn span(backend: Backend, path: impl FnOnce() -> &'static str) -> Span {
-    // In this order: `enabled!` leaves its verdict with the thread for the span that comes next, and
-    // if that is another one than ours, such as a call's, the log has lost it.
+    // In this order: `enabled!` leaves its verdict with the thread for the span that comes next,
+    // and if that is another one than ours, such as a call's, the log has lost it.
     if Span::current().is_disabled() || !tracing::enabled!(target: traces::SQL, Level::DEBUG) {
         return Span::none();
     }
@@ -284,7 +289,8 @@ fn function(path: &'static str) -> &'static str {
     outer.rsplit("::").next().unwrap_or(outer)
 }
 
-/// Waits for a statement, but not for ever. Not an `async fn`, which would keep the statement's future twice.
+/// Waits for a statement, but not for ever. Not an `async fn`, which would keep the statement's
+/// future twice.
 pub(super) fn bounded<T, F: Future<Output = QueryResult<T>>>(
     limit: Option<Duration>,
     statement: F,

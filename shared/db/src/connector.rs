@@ -18,8 +18,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Error;
 
-/// Head start of one server before the next is tried as well. A host that is down without a word must use up neither the
-/// time that a caller waits nor that of a readiness probe.
+/// Head start of one server before the next is tried as well. A host that is down without a word
+/// must use up neither the time that a caller waits nor that of a readiness probe.
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Pause between two attempts while the server is at its limit.
@@ -65,7 +65,8 @@ impl Connector {
         }
     }
 
-    /// Connects to the first server that accepts. While the server is at its limit, most attempts are refused here.
+    /// Connects to the first server that accepts. While the server is at its limit, most attempts
+    /// are refused here.
     pub(super) async fn connect(&self) -> ConnectionResult<AsyncPgConnection> {
         if !self.is_due() {
             return Err(ConnectionError::BadConnection(AT_LIMIT.to_owned()));
@@ -153,7 +154,8 @@ impl Connector {
 
     /// The error of the server that came closest, with what the others said.
     fn refused(&self, mut refusals: Vec<(usize, ConnectionError)>) -> ConnectionError {
-        // The primary at its limit says more than a standby, and a standby more than a host that is down.
+        // The primary at its limit says more than a standby, and a standby more than a host that is
+        // down.
         let rank = |error: &ConnectionError| match error {
             error if is_at_limit(error) => 0,
             ConnectionError::CouldntSetupConfiguration(_) => 1,

@@ -57,8 +57,8 @@ impl fmt::Debug for Db {
 }
 
 impl Db {
-    /// Opens the file, or prepares the pool: PostgreSQL is first spoken to by the first query, so that a service
-    /// can start before its database.
+    /// Opens the file, or prepares the pool: PostgreSQL is first spoken to by the first query, so
+    /// that a service can start before its database.
     pub async fn connect(settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
         match settings.url.target() {
             settings::Target::Sqlite(path) => sqlite::Pools::open(&path, settings).await.map(Self::of_file),
@@ -72,8 +72,8 @@ impl Db {
         }
     }
 
-    /// Opens the database for a command. If another process is using the SQLite file, waits up to 30 seconds until it
-    /// is free.
+    /// Opens the database for a command. If another process is using the SQLite file, waits up to
+    /// 30 seconds until it is free.
     pub async fn connect_when_free(settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
         let start = Instant::now();
         loop {
@@ -86,8 +86,9 @@ impl Db {
         }
     }
 
-    /// Opens a database that is there for a command that works on it beside the service: on SQLite without the lock by which one process alone
-    /// serves the file. Such a command hears of nothing, and does nothing that the service goes by without a look into the database.
+    /// Opens a database that is there for a command that works on it beside the service: on SQLite
+    /// without the lock by which one process alone serves the file. Such a command hears of
+    /// nothing, and does nothing that the service goes by without a look into the database.
     pub async fn connect_beside(settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
         match settings.url.target() {
             settings::Target::Sqlite(path) => sqlite::Pools::open_beside(&path, settings).await.map(Self::of_file),
@@ -111,7 +112,8 @@ impl Db {
         }
     }
 
-    /// The same for queries that may read much: of all users, or of a whole table. Other calls go on meanwhile.
+    /// The same for queries that may read much: of all users, or of a whole table. Other calls go
+    /// on meanwhile.
     pub async fn scan(&self) -> Result<Conn> {
         let conn = self.read().await?;
         Ok(match &self.connections {
@@ -120,7 +122,8 @@ impl Db {
         })
     }
 
-    /// A connection for statements that write, each of which is a transaction of its own. On SQLite this waits until nobody else writes.
+    /// A connection for statements that write, each of which is a transaction of its own. On SQLite
+    /// this waits until nobody else writes.
     pub async fn write(&self) -> Result<Conn> {
         match &self.connections {
             Connections::Sqlite(pools) => Ok(pools.writer().await?.kept_by(pools.disk())),
@@ -154,18 +157,22 @@ impl Db {
         self.hub.subscribe(channel)
     }
 
-    /// What is [announced](crate::announce()) on this channel from now on, here or by another process.
+    /// What is [announced](crate::announce()) on this channel from now on, here or by another
+    /// process.
     pub fn announcements(&self, channel: &'static str) -> Announcements {
         self.hub.announcements(channel)
     }
 
-    /// Tells whoever listens to this channel that what has this key has changed. It waits for nothing.
+    /// Tells whoever listens to this channel that what has this key has changed. It waits for
+    /// nothing.
     pub fn announce(&self, channel: &'static str, key: Uuid) {
         self.hub.announce(channel, key);
     }
 
-    /// From now on whoever commits in this process a transaction that has [notified](crate::notify()) the channel also waits for this future,
-    /// which is given the number that was notified. It must end by itself, and must not hold this database: that would keep it open for ever.
+    /// From now on whoever commits in this process a transaction that has
+    /// [notified](crate::notify()) the channel also waits for this future, which is given the
+    /// number that was notified. It must end by itself, and must not hold this database: that would
+    /// keep it open for ever.
     pub fn settle_commits<F>(&self, channel: &'static str, settle: impl Fn(i64) -> F + Send + Sync + 'static)
     where
         F: Future<Output = ()> + Send + 'static,

@@ -14,19 +14,24 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// What a store function gives.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error of the database. Its text is for the log; a caller gets the [`ErrorReply`] that it turns into.
+/// An error of the database. Its text is for the log; a caller gets the [`ErrorReply`] that it
+/// turns into.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database cannot be reached, does not answer in time, or has no room left. The same call may work later.
+    /// The database cannot be reached, does not answer in time, or has no room left. The same call
+    /// may work later.
     #[error("the database cannot be reached: {0}")]
     Unavailable(String),
-    /// The server takes no writes: a standby, or one that was made read-only. After a fail-over the same call may work.
+    /// The server takes no writes: a standby, or one that was made read-only. After a fail-over the
+    /// same call may work.
     #[error("the database is read-only: {0}")]
     ReadOnly(String),
-    /// A pooler gave a connection the session of another one. See [`PoolerError::NoPreparedStatements`](super::PoolerError).
+    /// A pooler gave a connection the session of another one. See
+    /// [`PoolerError::NoPreparedStatements`](super::PoolerError).
     #[error("{why}: {0}", why = super::PoolerError::NoPreparedStatements)]
     StatementLost(String),
-    /// Another transaction won: a deadlock, a serialization failure, a lock not granted in time. The call may be repeated.
+    /// Another transaction won: a deadlock, a serialization failure, a lock not granted in time.
+    /// The call may be repeated.
     #[error("the transaction conflicted with another one: {0}")]
     Conflict(String),
     /// There is a row with these values already.
@@ -44,14 +49,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the unique constraint on these columns of `table` was violated; several columns are joined by `_`.
+    /// Whether the unique constraint on these columns of `table` was violated; several columns are
+    /// joined by `_`.
     ///
-    /// On PostgreSQL the constraint must be named `<table>_<column>_key`, as the server names it by itself.
+    /// On PostgreSQL the constraint must be named `<table>_<column>_key`, as the server names it by
+    /// itself.
     pub fn is_unique_violation_of(&self, table: &str, column: &str) -> bool {
         matches!(self, Self::Unique { constraint } if *constraint == format!("{table}_{column}_key"))
     }
 
-    /// Whether the database is out of reach or takes no writes now, so that the same may work later.
+    /// Whether the database is out of reach or takes no writes now, so that the same may work
+    /// later.
     pub const fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::ReadOnly(_))
     }
@@ -161,7 +169,8 @@ impl From<Error> for Status {
     }
 }
 
-/// PostgreSQL gives the name; SQLite `UNIQUE constraint failed: users.login` or `... failed: index 'name'`.
+/// PostgreSQL gives the name; SQLite `UNIQUE constraint failed: users.login` or `... failed: index
+/// 'name'`.
 fn constraint(information: &dyn DatabaseErrorInformation) -> String {
     if let Some(name) = information.constraint_name() {
         return name.to_owned();
@@ -185,7 +194,8 @@ fn constraint(information: &dyn DatabaseErrorInformation) -> String {
     name + "_key"
 }
 
-/// Neither diesel nor diesel-async hands out the SQLSTATE or SQLite's result code of these, only the message.
+/// Neither diesel nor diesel-async hands out the SQLSTATE or SQLite's result code of these, only
+/// the message.
 fn by_message(error: DieselError) -> Error {
     const CONFLICT: [&str; 3] = [
         "deadlock detected",

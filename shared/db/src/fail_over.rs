@@ -1,4 +1,5 @@
-//! Recognizes servers that accept no writes, and the connections that lead to them after a fail-over.
+//! Recognizes servers that accept no writes, and the connections that lead to them after a
+//! fail-over.
 
 use std::time::Instant;
 
@@ -8,8 +9,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::prepared;
 
-/// Notes when a server was last found to take no writes. Connections made before that moment are not reused: after a
-/// fail-over they all lead to the same place.
+/// Notes when a server was last found to take no writes. Connections made before that moment are
+/// not reused: after a fail-over they all lead to the same place.
 #[derive(Debug, Default)]
 pub(super) struct Distrust(Mutex<Option<Instant>>);
 

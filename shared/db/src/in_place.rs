@@ -1,7 +1,8 @@
 //! Where statements of SQLite run: on the thread that asks for them.
 //!
-//! On a thread for what blocks, each statement would wake that thread, and its end this one. What may read much, or writes to a disk that takes
-//! its time, does so [announced](waiting): the runtime then gets another thread in the place of this one.
+//! On a thread for what blocks, each statement would wake that thread, and its end this one. What
+//! may read much, or writes to a disk that takes its time, does so [announced](waiting): the
+//! runtime then gets another thread in the place of this one.
 
 use std::{
     error::Error,
@@ -81,9 +82,10 @@ impl<F: Future> Future for Waiting<F> {
 
 /// How quickly a disk keeps what is written.
 ///
-/// To put another thread in the place of one that waits takes two changes of threads, during which the turn to write is held; with every
-/// processor busy each of them waits for one. So a disk that answers soon is waited for without, where there are other threads that go on. Its price
-/// is what the processor could have done meanwhile.
+/// To put another thread in the place of one that waits takes two changes of threads, during which
+/// the turn to write is held; with every processor busy each of them waits for one. So a disk that
+/// answers soon is waited for without, where there are other threads that go on. Its price is what
+/// the processor could have done meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Disk(Mutex<Pace>);
 
@@ -98,7 +100,8 @@ struct Pace {
 /// Writes that are looked at together.
 const WRITES: u32 = 16;
 
-/// So many quick ones of them are enough to tell that the disk is: the others may have waited for a processor. Fewer may have had nothing to write.
+/// So many quick ones of them are enough to tell that the disk is: the others may have waited for a
+/// processor. Fewer may have had nothing to write.
 const ENOUGH: u32 = 4;
 
 /// A thread of the runtime may be held by a disk for so long.

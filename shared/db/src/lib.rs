@@ -1,11 +1,13 @@
 //! Storage on SQLite and PostgreSQL.
 //!
-//! A query is written once, in [`query!`], and type-checked for both backends. Writes go through [`write_tx!`]:
-//! `BEGIN IMMEDIATE` on the single writer of SQLite, a plain `BEGIN` (READ COMMITTED) on PostgreSQL. What differs
-//! beyond that (row locks, advisory locks, TLS) is handled only here.
+//! A query is written once, in [`query!`], and type-checked for both backends. Writes go through
+//! [`write_tx!`]: `BEGIN IMMEDIATE` on the single writer of SQLite, a plain `BEGIN` (READ
+//! COMMITTED) on PostgreSQL. What differs beyond that (row locks, advisory locks, TLS) is handled
+//! only here.
 //!
-//! Every wait is bounded: for a connection, for a statement, for a commit. A connection whose state is not known,
-//! because a call was cancelled in the middle of a statement or the database did not answer, is closed and not reused.
+//! Every wait is bounded: for a connection, for a statement, for a commit. A connection whose state
+//! is not known, because a call was cancelled in the middle of a statement or the database did not
+//! answer, is closed and not reused.
 
 mod args;
 mod backend;

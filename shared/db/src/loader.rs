@@ -1,7 +1,8 @@
 //! Reads for many calls at once.
 //!
-//! Calls that come while a read is on its way are answered by the next one, all of them by one statement. So each sees the database as it was after
-//! it came, a call alone waits for nobody, and the more there are, the less each costs. SQLite, which has no way to go, is asked for each call.
+//! Calls that come while a read is on its way are answered by the next one, all of them by one
+//! statement. So each sees the database as it was after it came, a call alone waits for nobody, and
+//! the more there are, the less each costs. SQLite, which has no way to go, is asked for each call.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -136,7 +137,8 @@ struct Reader<K, V> {
 }
 
 impl<K, V> Reader<K, V> {
-    /// Returns the callers that wait now. If there are none, this reader is done, and the next caller starts another one.
+    /// Returns the callers that wait now. If there are none, this reader is done, and the next
+    /// caller starts another one.
     fn next(&mut self) -> Option<Asked<K, V>> {
         let mut queue = lock(&self.queue);
         if queue.waiting.is_empty() {

@@ -2,8 +2,8 @@
 
 /// Runs a query written once on either backend.
 ///
-/// `conn` is a `&mut Conn`; the body, with the backend's own connection as `c`, evaluates to diesel's
-/// `QueryResult<T>`, and the macro to [`db::Result<T>`](crate::Result). Import
+/// `conn` is a `&mut Conn`; the body, with the backend's own connection as `c`, evaluates to
+/// diesel's `QueryResult<T>`, and the macro to [`db::Result<T>`](crate::Result). Import
 /// [`db::prelude::*`](crate::prelude) for what a body needs.
 ///
 /// ```text
@@ -35,8 +35,8 @@ macro_rules! here {
 
 /// Locks the first row of a query until the transaction ends, and reads it.
 ///
-/// `SELECT ... FOR UPDATE` on PostgreSQL; on SQLite the plain `SELECT`, whose writer is alone. Evaluates to
-/// `db::Result<Option<T>>`.
+/// `SELECT ... FOR UPDATE` on PostgreSQL; on SQLite the plain `SELECT`, whose writer is alone.
+/// Evaluates to `db::Result<Option<T>>`.
 ///
 /// ```text
 /// lock_row!(tx, users::table.find(id).select(UserRow::as_select()))
@@ -60,8 +60,8 @@ macro_rules! lock_row {
 
 /// Inserts rows by as few statements as either backend takes them in.
 ///
-/// `rows` is a slice of what derives `Insertable` with `treat_none_as_default_value = false`, of at most 16 columns. Evaluates to
-/// `db::Result<()>`.
+/// `rows` is a slice of what derives `Insertable` with `treat_none_as_default_value = false`, of at
+/// most 16 columns. Evaluates to `db::Result<()>`.
 ///
 /// ```text
 /// insert_rows!(tx, moves::table, &rows)
@@ -97,9 +97,9 @@ macro_rules! insert_rows {
 
 /// Runs one write transaction.
 ///
-/// The body, with `tx: &mut Conn`, evaluates to `Result<T, E>` with `E: From<db::Error>`; `?` and `return` leave the
-/// body only. `Ok` commits, which no cancelled call can tear; `Err` rolls back, and so does a call that is cancelled before the
-/// commit.
+/// The body, with `tx: &mut Conn`, evaluates to `Result<T, E>` with `E: From<db::Error>`; `?` and
+/// `return` leave the body only. `Ok` commits, which no cancelled call can tear; `Err` rolls back,
+/// and so does a call that is cancelled before the commit.
 ///
 /// ```text
 /// let user: Result<User, Error> = write_tx!(db, |tx| {

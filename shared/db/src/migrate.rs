@@ -1,8 +1,8 @@
 //! Migrations, embedded in the program and applied by one process at a time.
 //!
-//! On PostgreSQL an advisory lock of the session (manual, "Advisory Locks") keeps the processes apart that start at the
-//! same moment; the server releases it when the session ends, however the process ended. On SQLite the lock on the file
-//! has let one process in only.
+//! On PostgreSQL an advisory lock of the session (manual, "Advisory Locks") keeps the processes
+//! apart that start at the same moment; the server releases it when the session ends, however the
+//! process ended. On SQLite the lock on the file has let one process in only.
 
 use diesel::{
     migration::{Migration, MigrationSource},
@@ -15,7 +15,8 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 
 use super::{Db, Error, MigrateError, Raw, database::Connections, in_place, pooler, prepared, sqlite};
 
-/// The key of the lock: "rustauth" in ASCII. Each service has a database of its own, and advisory locks are a database's.
+/// The key of the lock: "rustauth" in ASCII. Each service has a database of its own, and advisory
+/// locks are a database's.
 const LOCK_KEY: i64 = i64::from_be_bytes(*b"rustauth");
 
 /// The migrations of a service: one tree per backend, with the same names.
@@ -26,7 +27,8 @@ pub struct Migrations {
     pub postgres: EmbeddedMigrations,
 }
 
-/// The right to migrate, and to do what must be done once at the first start. It ends when it is dropped.
+/// The right to migrate, and to do what must be done once at the first start. It ends when it is
+/// dropped.
 pub struct MigrationLock(Holder);
 
 enum Holder {
@@ -43,8 +45,8 @@ enum Mode {
 }
 
 impl MigrationLock {
-    /// Waits until no other process holds the lock. Refuses a database that is not encoded in UTF-8, and a pooler that
-    /// does not keep what the services rely on.
+    /// Waits until no other process holds the lock. Refuses a database that is not encoded in
+    /// UTF-8, and a pooler that does not keep what the services rely on.
     pub async fn acquire(db: &Db) -> Result<Self, MigrateError> {
         match db.connections() {
             Connections::Sqlite(pools) => Ok(Self(Holder::Sqlite(pools.clone()))),
@@ -90,7 +92,8 @@ impl MigrationLock {
                 let Some(conn) = slot.take() else {
                     return Err(Error::Unavailable("the migration lock was lost".to_owned()).into());
                 };
-                // The harness blocks, which only a thread made for it may do on every kind of runtime.
+                // The harness blocks, which only a thread made for it may do on every kind of
+                // runtime.
                 let blocking = tokio::task::spawn_blocking(move || {
                     let mut harness = AsyncMigrationHarness::new(*conn);
                     let result = run::<Pg>(&mut harness, &migrations.postgres, mode);
@@ -104,12 +107,14 @@ impl MigrationLock {
     }
 }
 
-/// Applies the migrations that are not applied yet, under the lock, and gives their versions in order.
+/// Applies the migrations that are not applied yet, under the lock, and gives their versions in
+/// order.
 pub async fn migrate(db: &Db, migrations: &'static Migrations) -> Result<Vec<String>, MigrateError> {
     MigrationLock::acquire(db).await?.apply(migrations).await
 }
 
-/// What a service does at its start: applies the migrations that are pending, or, told not to, refuses to go on without them.
+/// What a service does at its start: applies the migrations that are pending, or, told not to,
+/// refuses to go on without them.
 pub async fn bring_up_to_date(
     lock: &mut MigrationLock,
     migrations: &'static Migrations,
@@ -147,8 +152,8 @@ fn run<DB: diesel::backend::Backend>(
         .collect();
     let applied = harness.applied_migrations().map_err(failed)?;
     let applied: Vec<String> = applied.iter().map(ToString::to_string).collect();
-    // A newer version of this program knows all that this one knows; another service does not, though some of its versions
-    // may have the same name.
+    // A newer version of this program knows all that this one knows; another service does not,
+    // though some of its versions may have the same name.
     let foreign = applied.iter().filter(|version| !known.contains(version)).min();
     let missing = known.iter().filter(|version| !applied.contains(version)).min();
     if let (Some(applied), Some(missing)) = (foreign, missing) {

@@ -1,12 +1,13 @@
-//! Word between transactions: whoever commits can wake whoever waits, in this process on SQLite and in every process
-//! on PostgreSQL (LISTEN and NOTIFY).
+//! Word between transactions: whoever commits can wake whoever waits, in this process on SQLite and
+//! in every process on PostgreSQL (LISTEN and NOTIFY).
 //!
-//! A notification says only that there may be something to read. One can be lost with a connection, so whoever waits also
-//! looks by itself now and then.
+//! A notification says only that there may be something to read. One can be lost with a connection,
+//! so whoever waits also looks by itself now and then.
 //!
-//! There are two kinds. [`notify`] is part of a transaction, and says that something has changed. [`announce`] comes after one, and
-//! says what: PostgreSQL lets transactions that notify commit one after the other only, which is too dear for what happens all the
-//! time. Announcements are gathered and sent beside the transactions.
+//! There are two kinds. [`notify`] is part of a transaction, and says that something has changed.
+//! [`announce`] comes after one, and says what: PostgreSQL lets transactions that notify commit one
+//! after the other only, which is too dear for what happens all the time. Announcements are
+//! gathered and sent beside the transactions.
 
 use std::{
     collections::HashMap,
@@ -36,7 +37,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const PROBE: Duration = Duration::from_secs(5);
 /// Announcements that wait for one subscriber. Whoever falls further behind looks at everything.
 const HEARD: usize = 4096;
-/// Announcements that wait to be sent to other processes. What comes beyond is sent as one that is about everything.
+/// Announcements that wait to be sent to other processes. What comes beyond is sent as one that is
+/// about everything.
 const UNSENT: usize = 4096;
 /// Keys in one message: of 33 bytes each, and a message has at most 8000.
 const KEYS: usize = 200;
@@ -253,8 +255,8 @@ impl Hub {
     }
 }
 
-/// Wakes the channel's subscribers when the transaction commits. The number is for whoever [settles](crate::Db::settle_commits) commits; of several in
-/// one transaction the last one counts.
+/// Wakes the channel's subscribers when the transaction commits. The number is for whoever
+/// [settles](crate::Db::settle_commits) commits; of several in one transaction the last one counts.
 pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Result<()> {
     conn.wake_after_commit(channel, number);
     let (raw, statement) = conn.start(|| "NOTIFY");
@@ -270,8 +272,8 @@ pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Resu
     statement.end(result)
 }
 
-/// Tells whoever listens to this channel, once the transaction has committed, that what has this key has changed. Other processes hear of it a
-/// moment later, unless this one ends before.
+/// Tells whoever listens to this channel, once the transaction has committed, that what has this
+/// key has changed. Other processes hear of it a moment later, unless this one ends before.
 pub fn announce(conn: &mut Conn, channel: &'static str, key: Uuid) {
     conn.announce_after_commit(channel, key);
 }

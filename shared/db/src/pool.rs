@@ -9,7 +9,8 @@ use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 
 use super::{Error, Result};
 
-/// Which connection is taken: the one that was given back last. It has warm caches, on PostgreSQL's side as well, and those that are too many rest.
+/// Which connection is taken: the one that was given back last. It has warm caches, on PostgreSQL's
+/// side as well, and those that are too many rest.
 pub(super) const QUEUE_MODE: QueueMode = QueueMode::Lifo;
 const COUNT: &str = "db_client_connection_count";
 const MAX: &str = "db_client_connection_max";

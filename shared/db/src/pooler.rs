@@ -1,8 +1,10 @@
-//! Checks at the start that a pooler between a service and PostgreSQL keeps what the service relies on.
+//! Checks at the start that a pooler between a service and PostgreSQL keeps what the service relies
+//! on.
 //!
-//! A pooler in transaction mode, such as PgBouncer's, gives each transaction any of its connections to the server. What
-//! belongs to a session is then lost: LISTEN, advisory locks and `SET`. The services do these over a connection past the
-//! pooler. Prepared statements belong to a session as well; PgBouncer carries them over since version 1.21.
+//! A pooler in transaction mode, such as PgBouncer's, gives each transaction any of its connections
+//! to the server. What belongs to a session is then lost: LISTEN, advisory locks and `SET`. The
+//! services do these over a connection past the pooler. Prepared statements belong to a session as
+//! well; PgBouncer carries them over since version 1.21.
 
 use std::{pin::pin, time::Duration};
 
@@ -15,7 +17,8 @@ use uuid::Uuid;
 
 use super::{Error, MigrateError, PoolerError, conn::bounded, postgres::Pool, prepared};
 
-/// Attempts to see two connections share a session. A pooler that is in use may give the second one another session.
+/// Attempts to see two connections share a session. A pooler that is in use may give the second one
+/// another session.
 const ATTEMPTS: u32 = 3;
 
 /// Time for a pooler to find a second session. One that has no second session cannot mix them up.
@@ -23,7 +26,8 @@ const SECOND_SESSION: Duration = Duration::from_secs(1);
 
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A connection with a session of its own. Refuses a pooler that would lose what belongs to a session.
+/// A connection with a session of its own. Refuses a pooler that would lose what belongs to a
+/// session.
 pub(super) async fn own_session(pool: &Pool) -> Result<AsyncPgConnection, MigrateError> {
     match checked(pool).await {
         // Happens on nothing but the session of another connection.
@@ -65,9 +69,10 @@ async fn checked(pool: &Pool) -> Result<AsyncPgConnection, MigrateError> {
     Ok(own)
 }
 
-/// Finds out whether two connections share the server's sessions: inside a transaction, `second` is then given the session
-/// that `first` used before. Now `first` must use another one, on which its statement was never prepared, and fails with
-/// [`Error::StatementLost`] if the pooler does not see to that.
+/// Finds out whether two connections share the server's sessions: inside a transaction, `second` is
+/// then given the session that `first` used before. Now `first` must use another one, on which its
+/// statement was never prepared, and fails with [`Error::StatementLost`] if the pooler does not see
+/// to that.
 async fn share_sessions(first: &mut AsyncPgConnection, second: &mut AsyncPgConnection) -> Result<bool, Error> {
     let probe = Uuid::new_v4().simple().to_string();
     let process = async |conn: &mut AsyncPgConnection| process(conn, &probe).await;
@@ -94,8 +99,9 @@ async fn share_sessions(first: &mut AsyncPgConnection, second: &mut AsyncPgConne
     Ok(false)
 }
 
-/// The server's process behind a connection, asked by a statement that the connection prepares once. The answer repeats the
-/// probe: without it, the statement was one of the same name that another process had left behind.
+/// The server's process behind a connection, asked by a statement that the connection prepares
+/// once. The answer repeats the probe: without it, the statement was one of the same name that
+/// another process had left behind.
 async fn process(conn: &mut AsyncPgConnection, probe: &str) -> Result<i32, Error> {
     let process = prepared::<(Integer, Text)>(format!("SELECT pg_backend_pid(), '{probe}'"));
     let (process, answer): (i32, String) = bounded(Some(ANSWER), process.get_result(conn)).await?;
@@ -131,7 +137,8 @@ async fn is_same_database(pooled: &mut AsyncPgConnection, dedicated: &mut AsyncP
     Ok(is_held)
 }
 
-/// Warns if the server sets no limit on statements outside of transactions. Those inside get theirs from the transaction.
+/// Warns if the server sets no limit on statements outside of transactions. Those inside get theirs
+/// from the transaction.
 async fn warn_without_limit(pool: &Pool, pooled: &mut AsyncPgConnection) -> Result<(), Error> {
     let limit = prepared::<(BigInt, Text)>(
         "SELECT setting::bigint, quote_ident(current_user) FROM pg_settings WHERE name = 'statement_timeout'",

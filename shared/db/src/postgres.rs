@@ -22,7 +22,8 @@ use super::{
     tls::{self, SslMode},
 };
 
-/// How much longer than the server this side waits, so that the server's own error arrives where there is one.
+/// How much longer than the server this side waits, so that the server's own error arrives where
+/// there is one.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A transaction whose owner is stuck must not hold its locks for ever.
@@ -52,7 +53,8 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A pool of connections to `server`. With `direct`, that is a pooler, and `direct` the server behind it.
+    /// A pool of connections to `server`. With `direct`, that is a pooler, and `direct` the server
+    /// behind it.
     pub(super) fn new(
         server: Server,
         direct: Option<Server>,
@@ -76,7 +78,8 @@ impl Pool {
             Some(_) => (None, Some(Arc::from(set("LOCAL")))),
         };
         let mut manager = ManagerConfig::default();
-        // A closed connection is noticed without a query, and one that hangs would hang the query as well.
+        // A closed connection is noticed without a query, and one that hangs would hang the query
+        // as well.
         manager.recycling_method = RecyclingMethod::Fast;
         manager.custom_setup = Box::new({
             let connector = Arc::clone(&connector);

@@ -1,5 +1,5 @@
-//! What a store file imports: `use db::prelude::*;`. It is diesel's own prelude, with the asynchronous
-//! `RunQueryDsl` instead of the blocking one.
+//! What a store file imports: `use db::prelude::*;`. It is diesel's own prelude, with the
+//! asynchronous `RunQueryDsl` instead of the blocking one.
 
 pub use diesel::{prelude::*, upsert::excluded};
 pub use diesel_async::RunQueryDsl;

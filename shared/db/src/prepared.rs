@@ -1,7 +1,8 @@
 //! SQL that is written as text and prepared once on each connection.
 //!
-//! diesel prepares a statement anew each time that has anything in it of its own `sql` or `sql_query`, since it cannot know whether the text is
-//! ever the same again. On PostgreSQL that costs more than most statements do.
+//! diesel prepares a statement anew each time that has anything in it of its own `sql` or
+//! `sql_query`, since it cannot know whether the text is ever the same again. On PostgreSQL that
+//! costs more than most statements do.
 
 use std::{borrow::Cow, marker::PhantomData};
 
@@ -14,8 +15,8 @@ use diesel::{
     sql_types::SqlType,
 };
 
-/// A query whose rows have the columns `ST`, or an expression of the type `ST` in another query. There must be few texts of it: each connection
-/// keeps what it has prepared.
+/// A query whose rows have the columns `ST`, or an expression of the type `ST` in another query.
+/// There must be few texts of it: each connection keeps what it has prepared.
 ///
 /// ```text
 /// prepared::<(Text, BigInt)>("SELECT login, wins FROM players WHERE id = ").bind::<Uuid, _>(id)
@@ -115,8 +116,8 @@ impl<ST, P, GroupBy> ValidGrouping<GroupBy> for Prepared<ST, P> {
     type IsAggregate = is_aggregate::Never;
 }
 
-/// A query of diesel's that is prepared once, though diesel cannot know whether it is ever the same again: most updates, and inserts that may
-/// update.
+/// A query of diesel's that is prepared once, though diesel cannot know whether it is ever the same
+/// again: most updates, and inserts that may update.
 #[derive(Clone, Copy, Debug)]
 pub struct Cached<Q>(Q);
 

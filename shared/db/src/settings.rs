@@ -18,20 +18,23 @@ use super::{Backend, server::Server, tls};
 pub struct DatabaseSettings {
     /// Where it is.
     pub url: DatabaseUrl,
-    /// The same PostgreSQL database without a pooler in between, for what needs a session of its own: LISTEN, migrations
-    /// and leases. With it, `url` may lead to a pooler that shares connections between transactions.
+    /// The same PostgreSQL database without a pooler in between, for what needs a session of its
+    /// own: LISTEN, migrations and leases. With it, `url` may lead to a pooler that shares
+    /// connections between transactions.
     pub direct_url: Option<DatabaseUrl>,
     /// The most connections at a time, at least 1. On SQLite these read, and one more writes.
     pub max_connections: u32,
-    /// How long to wait for a connection, made new or given back by others. Also how long a writer waits for its
-    /// turn on SQLite.
+    /// How long to wait for a connection, made new or given back by others. Also how long a writer
+    /// waits for its turn on SQLite.
     pub acquire_timeout: Duration,
-    /// How long PostgreSQL may work on one statement. SQLite works in this process and needs no such limit.
+    /// How long PostgreSQL may work on one statement. SQLite works in this process and needs no
+    /// such limit.
     pub statement_timeout: Duration,
 }
 
 impl DatabaseSettings {
-    /// The usual settings for this database: 4 connections for each core, at least 8 and at most 32; 5 s to get one, 10 s for a statement.
+    /// The usual settings for this database: 4 connections for each core, at least 8 and at most
+    /// 32; 5 s to get one, 10 s for a statement.
     pub fn new(url: DatabaseUrl) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
@@ -46,13 +49,14 @@ impl DatabaseSettings {
 
 /// `sqlite:<path>` or `postgres://user:password@host:port/database?sslmode=...`.
 ///
-/// Its `Display` and `Debug` show no password. Nor does the error of a text that cannot be parsed; but clap repeats a bad
-/// value, so an option should take the text and parse it afterwards.
+/// Its `Display` and `Debug` show no password. Nor does the error of a text that cannot be parsed;
+/// but clap repeats a bad value, so an option should take the text and parse it afterwards.
 ///
-/// For PostgreSQL, `sslmode` is one of `disable`, `prefer` (the default), `require`, `verify-ca` and `verify-full`, and
-/// `sslrootcert` names a PEM file, both with libpq's meaning. Several hosts, separated by commas, are the servers of one
-/// cluster: the one that takes writes is used. `target_session_attrs` is `read-write` (the default), `primary`, which
-/// means the same here, or `any`, which connects to whichever server answers first.
+/// For PostgreSQL, `sslmode` is one of `disable`, `prefer` (the default), `require`, `verify-ca`
+/// and `verify-full`, and `sslrootcert` names a PEM file, both with libpq's meaning. Several hosts,
+/// separated by commas, are the servers of one cluster: the one that takes writes is used.
+/// `target_session_attrs` is `read-write` (the default), `primary`, which means the same here, or
+/// `any`, which connects to whichever server answers first.
 #[derive(Clone)]
 pub struct DatabaseUrl(Target);
 
@@ -171,8 +175,8 @@ fn sqlite_path(path: &str) -> Result<PathBuf, ParseDatabaseUrlError> {
     Ok(PathBuf::from(path))
 }
 
-/// Reads the URL of a server. tokio-postgres knows neither `sslrootcert` nor all values of `sslmode` and
-/// `target_session_attrs`, so these are taken out of the text that it gets.
+/// Reads the URL of a server. tokio-postgres knows neither `sslrootcert` nor all values of
+/// `sslmode` and `target_session_attrs`, so these are taken out of the text that it gets.
 fn postgres_server(text: &str) -> Result<Server, ParseDatabaseUrlError> {
     let (base, query) = text.rsplit_once('?').unwrap_or((text, ""));
     let mut mode = None;

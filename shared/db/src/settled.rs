@@ -1,4 +1,5 @@
-//! Whether the time can be relied on for what cannot be taken back, the database server's clock included.
+//! Whether the time can be relied on for what cannot be taken back, the database server's clock
+//! included.
 
 use std::time::Duration;
 
@@ -25,9 +26,9 @@ struct ServerTime {
 }
 
 impl Conn {
-    /// The present moment if it may be used for what cannot be taken back: this process's wall clock has
-    /// gone right for [`SETTLING`](base::clock::SETTLING), and on PostgreSQL the server's clock agrees
-    /// within [`ALLOWANCE`]. Costs one query there, which may run in a transaction.
+    /// The present moment if it may be used for what cannot be taken back: this process's wall
+    /// clock has gone right for [`SETTLING`](base::clock::SETTLING), and on PostgreSQL the server's
+    /// clock agrees within [`ALLOWANCE`]. Costs one query there, which may run in a transaction.
     pub async fn settled(&mut self, clock: &Clock) -> Result<Option<Settled>> {
         if clock.steady().is_none() || !self.agrees(clock).await? {
             return Ok(None);
@@ -36,7 +37,8 @@ impl Conn {
         Ok(clock.steady())
     }
 
-    /// Whether the server's clock agrees within [`ALLOWANCE`]. Warns if it begins to differ, and if it agrees again.
+    /// Whether the server's clock agrees within [`ALLOWANCE`]. Warns if it begins to differ, and if
+    /// it agrees again.
     async fn agrees(&mut self, clock: &Clock) -> Result<bool> {
         let before = clock.now();
         if self.backend() == Backend::Postgres {
@@ -82,8 +84,8 @@ impl Db {
         self.read().await?.settled(clock).await
     }
 
-    /// Watches the clock until the stop token is cancelled: warns of each jump, and reports whether it
-    /// is settled.
+    /// Watches the clock until the stop token is cancelled: warns of each jump, and reports whether
+    /// it is settled.
     pub fn watch_clock(&self, clock: &Clock, running: &Running) {
         base::telemetry::metrics::recorder();
         describe_gauge!(
@@ -97,7 +99,8 @@ impl Db {
             loop {
                 counter!(STEPS).absolute(clock.steps());
                 // A database that does not answer says nothing about the clock; others report it.
-                // The server's clock is asked also while this one has not settled: a wrong clock is told of from the start.
+                // The server's clock is asked also while this one has not settled: a wrong clock is
+                // told of from the start.
                 let agrees = async { db.read().await?.agrees(&clock).await };
                 if let Ok(agrees) = agrees.await {
                     let is_settled = agrees && clock.steady().is_some();

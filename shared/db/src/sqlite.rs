@@ -30,7 +30,8 @@ struct Pool {
     metrics: Arc<PoolMetrics>,
 }
 
-/// WAL lets readers go on beside the writer; FULL loses no acknowledged commit when the power fails.
+/// WAL lets readers go on beside the writer; FULL loses no acknowledged commit when the power
+/// fails.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
 
 /// The connections to one file.
@@ -129,7 +130,8 @@ impl Pools {
     }
 }
 
-/// Only the owner may read the file: it holds the hashes of passwords. SQLite gives its companion files the same mode.
+/// Only the owner may read the file: it holds the hashes of passwords. SQLite gives its companion
+/// files the same mode.
 fn create_and_lock(path: &Path) -> std::result::Result<(PathBuf, File), OpenError> {
     let failed = |source| OpenError::File {
         path: path.to_owned(),

@@ -10,8 +10,8 @@ pub struct UnknownText {
     pub name: &'static str,
 }
 
-/// Defines an enum that a column of text holds. A row with any other text cannot be read: the query fails with
-/// [`UnknownText`].
+/// Defines an enum that a column of text holds. A row with any other text cannot be read: the query
+/// fails with [`UnknownText`].
 ///
 /// ```text
 /// text_enum! {

@@ -17,8 +17,9 @@ const STALE: Duration = Duration::from_secs(5);
 /// A smaller step back of the server's clock is taken for a delay of its answer.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Tells the database's time: the clock of the PostgreSQL server, which every replica shares, or on SQLite, which
-/// one process serves, the wall clock as it was when the process started plus the time since then.
+/// Tells the database's time: the clock of the PostgreSQL server, which every replica shares, or on
+/// SQLite, which one process serves, the wall clock as it was when the process started plus the
+/// time since then.
 ///
 /// Steps of this machine's clock do not change it while the process runs.
 #[derive(Debug)]
@@ -40,7 +41,8 @@ struct Estimate {
 }
 
 impl DatabaseTime {
-    /// Creates the clock of this database. PostgreSQL is asked by the first [`refresh`](Self::refresh).
+    /// Creates the clock of this database. PostgreSQL is asked by the first
+    /// [`refresh`](Self::refresh).
     pub fn new(db: Db, clock: Clock) -> Self {
         let offset = clock.now().as_micros().saturating_sub(micros(clock.monotonic()));
         Self {
@@ -97,7 +99,8 @@ impl DatabaseTime {
         self.went_back.swap(false, Ordering::SeqCst)
     }
 
-    /// Has [`take_went_back`](Self::take_went_back) say so again, where the caller could not see to it.
+    /// Has [`take_went_back`](Self::take_went_back) say so again, where the caller could not see to
+    /// it.
     pub fn put_went_back(&self) {
         self.went_back.store(true, Ordering::SeqCst);
     }
@@ -108,7 +111,8 @@ impl DatabaseTime {
 }
 
 impl Estimate {
-    /// Whether this caller is to ask the server. Others go by the last answer meanwhile, if it is not too old.
+    /// Whether this caller is to ask the server. Others go by the last answer meanwhile, if it is
+    /// not too old.
     fn claim_refresh(&mut self, now: Duration) -> bool {
         let Some(refreshed) = self.refreshed else {
             return true;
@@ -121,8 +125,9 @@ impl Estimate {
         age > SAMPLE_EVERY
     }
 
-    /// Takes the server's time, which it told between the moments `sent` and `received`. An estimate that agrees with
-    /// it stays as it is, so that it does not tremble with the delays of answers. Returns how far the time went back.
+    /// Takes the server's time, which it told between the moments `sent` and `received`. An
+    /// estimate that agrees with it stays as it is, so that it does not tremble with the delays of
+    /// answers. Returns how far the time went back.
     fn learn(&mut self, sent: Duration, received: Duration, server: Timestamp) -> Duration {
         let least = server.as_micros().saturating_sub(micros(received));
         let most = server.as_micros().saturating_sub(micros(sent));

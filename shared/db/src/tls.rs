@@ -1,4 +1,5 @@
-//! TLS to PostgreSQL, with the modes of libpq (PostgreSQL manual, "SSL Support", table "SSL Mode Descriptions").
+//! TLS to PostgreSQL, with the modes of libpq (PostgreSQL manual, "SSL Support", table "SSL Mode
+//! Descriptions").
 
 use std::{path::Path, sync::Arc};
 

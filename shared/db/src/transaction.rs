@@ -9,7 +9,8 @@ use tracing::Instrument as _;
 
 use super::{Conn, Error, Raw, Result, notify::Hub, sqlite::Pools};
 
-/// How long an abandoned transaction may take to roll back, before its connection is closed instead.
+/// How long an abandoned transaction may take to roll back, before its connection is closed
+/// instead.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open write transaction. Dropped without [`commit`](Self::commit), it rolls back.
@@ -29,7 +30,8 @@ impl Transaction {
         let begin = conn.beginning("BEGIN");
         let (raw, statement) = conn.start(|| "BEGIN");
         let result = match raw {
-            // A deferred transaction that turns into a write can fail with BUSY whatever the timeout.
+            // A deferred transaction that turns into a write can fail with BUSY whatever the
+            // timeout.
             Raw::Sqlite(c) => {
                 let begin = c.spawn_blocking(|c| SyncTransactions::begin_transaction_sql(c, "BEGIN IMMEDIATE"));
                 statement.run(begin).await
@@ -55,12 +57,13 @@ impl Transaction {
 
     /// Commits. Once begun, the commit goes on when the caller is cancelled.
     ///
-    /// A transaction in which a statement failed cannot be committed, on either backend: PostgreSQL would quietly
-    /// roll it back. It ends with [`Error::Internal`].
+    /// A transaction in which a statement failed cannot be committed, on either backend: PostgreSQL
+    /// would quietly roll it back. It ends with [`Error::Internal`].
     pub async fn commit(mut self) -> Result<()> {
         let Some(conn) = self.conn.take() else { return Ok(()) };
         let (hub, file) = (self.hub.clone(), self.file.take());
-        // Then only what comes after the commit, that others have heard of it, may have to be waited for elsewhere.
+        // Then only what comes after the commit, that others have heard of it, may have to be
+        // waited for elsewhere.
         let is_quick = file.as_ref().is_some_and(|file| file.disk().is_quick());
         let commit = async move {
             if conn.has_failed() || conn.is_unsettled() {
@@ -90,7 +93,8 @@ impl Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         let Some(conn) = self.conn.take() else { return };
-        // Without a runtime the open transaction is noticed when the connection is taken from the pool again.
+        // Without a runtime the open transaction is noticed when the connection is taken from the
+        // pool again.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(roll_back(conn).in_current_span());
         }

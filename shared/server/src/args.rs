@@ -26,8 +26,8 @@ pub struct ServiceArgs {
 }
 
 impl ServiceArgs {
-    /// Starts logs and traces under the name of the service, and checks these settings and the files with secrets, each
-    /// given with the setting that names it.
+    /// Starts logs and traces under the name of the service, and checks these settings and the
+    /// files with secrets, each given with the setting that names it.
     pub fn begin<'a>(
         &'a self,
         name: &'static str,

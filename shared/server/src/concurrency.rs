@@ -1,4 +1,5 @@
-//! Bounds how many calls of one user are served at once, so that one user cannot use up the capacity for all.
+//! Bounds how many calls of one user are served at once, so that one user cannot use up the
+//! capacity for all.
 //!
 //! Streams are not counted here: each streaming RPC has a limit of its own.
 
@@ -32,7 +33,8 @@ const EXCEEDED: &str = "rpc_server_concurrent_calls_exceeded_total";
 /// Suggested back-off after a refusal.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Wraps a service in a [`ConcurrencyService`]. Belongs inside the layer that authenticates the caller.
+/// Wraps a service in a [`ConcurrencyService`]. Belongs inside the layer that authenticates the
+/// caller.
 #[derive(Clone, Debug)]
 pub(super) struct ConcurrencyLayer(Limits);
 
@@ -45,7 +47,8 @@ struct Limits {
 }
 
 impl ConcurrencyLayer {
-    /// Limits each person as the settings say, and each service account to half of the capacity of the server.
+    /// Limits each person as the settings say, and each service account to half of the capacity of
+    /// the server.
     pub(super) fn new(settings: &ServerSettings) -> Self {
         metrics::describe_counter!(
             EXCEEDED,

@@ -1,4 +1,5 @@
-//! The gRPC server of a service: its RPCs, health and reflection behind the layers that every call passes.
+//! The gRPC server of a service: its RPCs, health and reflection behind the layers that every call
+//! passes.
 
 use std::sync::Arc;
 
@@ -51,9 +52,10 @@ pub enum ServeError {
 }
 
 impl GrpcServer<'_> {
-    /// Starts to serve health and reflection, until the stop token is cancelled; then it drains. Gives the service's health,
-    /// NOT_SERVING until somebody [asks](Health::spawn) for its conditions, and where to mount the RPCs when what they
-    /// need is there. Until then they are UNAVAILABLE.
+    /// Starts to serve health and reflection, until the stop token is cancelled; then it drains.
+    /// Gives the service's health, NOT_SERVING until somebody [asks](Health::spawn) for its
+    /// conditions, and where to mount the RPCs when what they need is there. Until then they are
+    /// UNAVAILABLE.
     pub async fn spawn(self, listener: Listener, running: &Running) -> Result<(Health, RpcMount), ServeError> {
         let policies = Arc::new(Policies::from_descriptor_set(self.descriptor_set)?);
         let health = Health::new(policies.services()).await;

@@ -20,7 +20,8 @@ use tonic_health::{
 
 use super::MAX_MESSAGE_LEN;
 
-/// How often the conditions are looked at. With the second that a check may take, readiness follows within 2 s.
+/// How often the conditions are looked at. With the second that a check may take, readiness follows
+/// within 2 s.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The health of a service, for probes and for the HTTP port.
@@ -32,7 +33,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Not serving yet. `services` are the full names of the gRPC services, beside the empty name that means the whole server.
+    /// Not serving yet. `services` are the full names of the gRPC services, beside the empty name
+    /// that means the whole server.
     pub async fn new(services: &[String]) -> Self {
         let names = services.iter().cloned().chain([String::new()]).collect();
         let health = Self {
@@ -55,7 +57,8 @@ impl Health {
             .max_decoding_message_size(MAX_MESSAGE_LEN)
     }
 
-    /// Asks `ready` time and again, and reports what it says, until the stop token is cancelled; from then on NOT_SERVING.
+    /// Asks `ready` time and again, and reports what it says, until the stop token is cancelled;
+    /// from then on NOT_SERVING.
     pub fn spawn<F>(self, ready: impl Fn() -> F + Send + Sync + 'static, running: &Running)
     where
         F: Future<Output = bool> + Send,

@@ -1,4 +1,5 @@
-//! The HTTP port: metrics for Prometheus, liveness and readiness for whoever does not speak gRPC, and what a service adds.
+//! The HTTP port: metrics for Prometheus, liveness and readiness for whoever does not speak gRPC,
+//! and what a service adds.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -29,7 +30,8 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// `/metrics`, `/livez` (200 while the process runs) and `/readyz` (200 while the service serves, else 503).
+    /// `/metrics`, `/livez` (200 while the process runs) and `/readyz` (200 while the service
+    /// serves, else 503).
     pub fn new(health: Health) -> Self {
         let ready = move || {
             let serving = health.is_serving();

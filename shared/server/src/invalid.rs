@@ -1,9 +1,10 @@
 //! Bounds how many calls a client may make that are refused as invalid.
 //!
-//! They have a counter of their own, so that typing errors do not use up the logins of an address. A caller who is signed in is counted
-//! as a user and not by the address, and takes nothing from the others behind it. Above the limit an invalid call is answered with
-//! RESOURCE_EXHAUSTED and the time to wait; a valid one is served as ever. Fields are checked before anything that costs, by their length
-//! first, so that either answer is cheap.
+//! They have a counter of their own, so that typing errors do not use up the logins of an address.
+//! A caller who is signed in is counted as a user and not by the address, and takes nothing from
+//! the others behind it. Above the limit an invalid call is answered with RESOURCE_EXHAUSTED and
+//! the time to wait; a valid one is served as ever. Fields are checked before anything that costs,
+//! by their length first, so that either answer is cheap.
 
 use std::{
     convert::Infallible,
@@ -160,7 +161,8 @@ impl Limits {
     }
 }
 
-/// Whether a call was refused for what it said. What tonic itself calls INTERNAL is a message that it cannot read.
+/// Whether a call was refused for what it said. What tonic itself calls INTERNAL is a message that
+/// it cannot read.
 fn is_invalid(headers: &HeaderMap) -> bool {
     match code_of(headers) {
         Code::InvalidArgument | Code::OutOfRange => true,

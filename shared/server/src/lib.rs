@@ -1,7 +1,8 @@
-//! The server around a service: listeners, limits, tracing, health, reflection, the HTTP port, graceful shutdown.
+//! The server around a service: listeners, limits, tracing, health, reflection, the HTTP port,
+//! graceful shutdown.
 //!
-//! The path of a request: listener -> the layer in `rpc.rs` (request id, span, metrics, admission, deadline) ->
-//! authentication -> authorization -> the RPC.
+//! The path of a request: listener -> the layer in `rpc.rs` (request id, span, metrics, admission,
+//! deadline) -> authentication -> authorization -> the RPC.
 
 mod admission;
 mod args;

@@ -41,8 +41,8 @@ struct Received {
     bytes: Vec<u8>,
 }
 
-/// Marks a request whose message is larger than the server accepts, for [`Mounted`](super::mount::Mounted) to refuse once
-/// the caller was let through.
+/// Marks a request whose message is larger than the server accepts, for
+/// [`Mounted`](super::mount::Mounted) to refuse once the caller was let through.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TooLarge {
     len: u32,
@@ -88,7 +88,8 @@ impl Arrival {
         let mut received = Received::default();
         loop {
             match body.frame().now_or_never() {
-                // A body that breaks off is as good as one that ends: the decoder says what is missing.
+                // A body that breaks off is as good as one that ends: the decoder says what is
+                // missing.
                 Some(None | Some(Err(_))) => break,
                 Some(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
@@ -121,8 +122,8 @@ impl Arrival {
 }
 
 impl Partial {
-    /// Waits for the rest of the message. Of one that is too large, for as much as the decoder needs
-    /// to see that.
+    /// Waits for the rest of the message. Of one that is too large, for as much as the decoder
+    /// needs to see that.
     ///
     /// # Errors
     ///
@@ -191,8 +192,8 @@ impl Received {
     }
 }
 
-/// Marks the request if a message in it declares too many bytes. What is compressed, or has a flag that means nothing, is
-/// refused for that by the decoder.
+/// Marks the request if a message in it declares too many bytes. What is compressed, or has a flag
+/// that means nothing, is refused for that by the decoder.
 fn mark_too_large(head: &mut Parts, mut body: &[u8]) {
     while let [0, a, b, c, d, ref rest @ ..] = *body {
         let len = u32::from_be_bytes([a, b, c, d]);

@@ -1,5 +1,5 @@
-//! RPCs and pages that come later than the server: a service answers probes while it waits for its database, and serves
-//! when it is there.
+//! RPCs and pages that come later than the server: a service answers probes while it waits for its
+//! database, and serves when it is there.
 
 use std::{
     convert::Infallible,

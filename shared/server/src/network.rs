@@ -7,8 +7,8 @@ use ipnet::{IpNet, Ipv6Net};
 /// Bits of the network that one household or machine has (RFC 6177).
 const IPV6_NETWORK_BITS: u8 = 64;
 
-/// What counts as one client: an IPv4 address, also the one inside of an address that a NAT64 gateway made, or the /64
-/// network of any other IPv6 address.
+/// What counts as one client: an IPv4 address, also the one inside of an address that a NAT64
+/// gateway made, or the /64 network of any other IPv6 address.
 pub(super) fn network_of(address: IpAddr) -> IpNet {
     match address {
         IpAddr::V4(_) => IpNet::from(address),
@@ -22,7 +22,8 @@ pub(super) fn network_of(address: IpAddr) -> IpNet {
     }
 }
 
-/// The IPv4 address inside of an address with the well-known prefix of NAT64, 64:ff9b::/96 (RFC 6052).
+/// The IPv4 address inside of an address with the well-known prefix of NAT64, 64:ff9b::/96 (RFC
+/// 6052).
 ///
 /// It says who counts as one client, and never who is trusted.
 fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {

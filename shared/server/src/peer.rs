@@ -1,7 +1,8 @@
 //! Where a call comes from.
 //!
-//! Anybody can write `X-Forwarded-For`, so it counts only as far as proxies that are trusted have written it: from the right,
-//! where each hop adds the address that it saw, up to the first that is not a trusted proxy.
+//! Anybody can write `X-Forwarded-For`, so it counts only as far as proxies that are trusted have
+//! written it: from the right, where each hop adds the address that it saw, up to the first that is
+//! not a trusted proxy.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -42,8 +43,8 @@ impl ClientAddress {
         self.peer
     }
 
-    /// What counts as one client: an IPv4 address, also the one inside of an address that a NAT64 gateway made, or the /64 network of
-    /// any other IPv6 address.
+    /// What counts as one client: an IPv4 address, also the one inside of an address that a NAT64
+    /// gateway made, or the /64 network of any other IPv6 address.
     pub fn bucket(&self) -> Option<IpNet> {
         self.client.map(network_of)
     }

@@ -1,7 +1,8 @@
-//! The command `probe`: asks a server of ours, or any with grpc.health.v1, how it is. For containers that have no shell and no other
-//! program to ask with.
+//! The command `probe`: asks a server of ours, or any with grpc.health.v1, how it is. For
+//! containers that have no shell and no other program to ask with.
 //!
-//! The exit codes are those of grpc-health-probe, but for a bad setting, which is 64 as everywhere here.
+//! The exit codes are those of grpc-health-probe, but for a bad setting, which is 64 as everywhere
+//! here.
 
 use std::time::Duration;
 
@@ -36,11 +37,13 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Asks the server, and says in one line how it is. `default` is the address where none is given.
+    /// Asks the server, and says in one line how it is. `default` is the address where none is
+    /// given.
     ///
     /// # Errors
     ///
-    /// Exit code 2 where the server cannot be reached, 3 where it does not know the service, 4 where it is not serving.
+    /// Exit code 2 where the server cannot be reached, 3 where it does not know the service, 4
+    /// where it is not serving.
     pub async fn run(self, default: &'static str) -> Result<(), StartError> {
         let address = self.address.unwrap_or_else(|| Uri::from_static(default));
         let limit = Duration::from_secs(self.timeout_seconds.into());

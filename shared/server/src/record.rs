@@ -16,7 +16,8 @@ use tracing::Span;
 
 use super::{codes::name, refusals::Refusals, rpcs::Rpc};
 
-/// Record of a call, which is logged and measured when it is dropped, even if the caller goes away before the response.
+/// Record of a call, which is logged and measured when it is dropped, even if the caller goes away
+/// before the response.
 pub(super) struct Record {
     pub(super) rpc: Arc<Rpc>,
     pub(super) start: Instant,
@@ -65,7 +66,8 @@ impl Drop for Record {
     }
 }
 
-/// Logs a call. The level tells bugs (error) from problems for the operator (warn) and for the caller (info).
+/// Logs a call. The level tells bugs (error) from problems for the operator (warn) and for the
+/// caller (info).
 fn log(code: Code, reason: Option<&str>, elapsed: Duration, infrastructure: bool) {
     let code_name = name(code);
     let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);

@@ -1,6 +1,6 @@
-//! Keeps calls that anybody can make again and again from filling the log: a few of each kind are logged one by one, the rest as
-//! a count. These are the refusals of anonymous calls, and in larger numbers anonymous calls that succeed and refusals of calls
-//! that are signed in.
+//! Keeps calls that anybody can make again and again from filling the log: a few of each kind are
+//! logged one by one, the rest as a count. These are the refusals of anonymous calls, and in larger
+//! numbers anonymous calls that succeed and refusals of calls that are signed in.
 
 use std::{
     convert::Infallible,
@@ -24,7 +24,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Refusals that are logged one by one in that time: of one RPC with one code, and of all.
 const OF_A_KIND: u32 = 10;
 const IN_ALL: u32 = 100;
-/// The same for anonymous calls that succeed, and for refusals of calls that are signed in: of one RPC with one code.
+/// The same for anonymous calls that succeed, and for refusals of calls that are signed in: of one
+/// RPC with one code.
 const OF_A_COMMON_KIND: u32 = 1000;
 
 /// The refusals of a server.
@@ -127,7 +128,8 @@ mod tests {
             10,
             "after a report it begins anew"
         );
-        // Common kinds have a larger limit of their own; successful calls of users are always logged.
+        // Common kinds have a larger limit of their own; successful calls of users are always
+        // logged.
         let rpc = rpcs.at("/game.v1.GameService/CreateGame");
         for (code, is_anonymous, expected) in [
             (Code::Ok, true, 1000),

@@ -53,7 +53,8 @@ pub(super) fn reason_of(trailers: &HeaderMap) -> Option<Cow<'static, str>> {
     Some(info.reason.into())
 }
 
-/// Rewords an error that tonic made for the caller. Those that it calls INTERNAL are all about how it read the request.
+/// Rewords an error that tonic made for the caller. Those that it calls INTERNAL are all about how
+/// it read the request.
 fn reworded(status: &Status) -> Status {
     let (code, reason, message) = match status.code() {
         Code::Internal => (

@@ -10,13 +10,14 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 
 const MAX_LEN: usize = 64;
 
-/// A request's id: the caller's own where it sent a usable one, else a new UUID. In the extensions of every request.
+/// A request's id: the caller's own where it sent a usable one, else a new UUID. In the extensions
+/// of every request.
 #[derive(Clone, Debug)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The id that the caller sent in `x-request-id`, if it is 1 to 64 of `A-Z a-z 0-9 . _ -`: it goes to logs
-    /// and back to the caller, so nothing else may be in it.
+    /// The id that the caller sent in `x-request-id`, if it is 1 to 64 of `A-Z a-z 0-9 . _ -`: it
+    /// goes to logs and back to the caller, so nothing else may be in it.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let usable = |value: &&HeaderValue| {
             let bytes = value.as_bytes();
@@ -38,8 +39,9 @@ impl RequestId {
         Self(HeaderValue::from_str(text).expect("hexadecimal digits and hyphens are a header value"))
     }
 
-    /// The id as the header of an answer. It is no secret: what is marked so stays out of the table of headers that both ends of a connection keep
-    /// (HPACK), where an id that never comes again would push out what does, and be compared with all those before it.
+    /// The id as the header of an answer. It is no secret: what is marked so stays out of the table
+    /// of headers that both ends of a connection keep (HPACK), where an id that never comes again
+    /// would push out what does, and be compared with all those before it.
     pub(super) fn header_value(&self) -> HeaderValue {
         let mut value = self.0.clone();
         value.set_sensitive(true);

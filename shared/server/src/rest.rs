@@ -53,7 +53,8 @@ impl Dialect {
         with_json_names(message)
     }
 
-    /// Adds the headers that HTTP wants with an error: `retry-after`, and to REST `www-authenticate`.
+    /// Adds the headers that HTTP wants with an error: `retry-after`, and to REST
+    /// `www-authenticate`.
     pub(super) fn add_headers(self, code: Code, message: &str, details: &ErrorDetails, headers: &mut HeaderMap) {
         if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
             let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);

@@ -1,8 +1,9 @@
 //! The outermost layer, for all RPCs.
 //!
-//! It gives every call a request id, a span with the OpenTelemetry names, one log line and one measurement, a place among
-//! the calls in flight, and a deadline. A panic becomes an INTERNAL error instead of a broken connection. Every error,
-//! including those of tonic itself, gets an `ErrorInfo` and the request id.
+//! It gives every call a request id, a span with the OpenTelemetry names, one log line and one
+//! measurement, a place among the calls in flight, and a deadline. A panic becomes an INTERNAL
+//! error instead of a broken connection. Every error, including those of tonic itself, gets an
+//! `ErrorInfo` and the request id.
 
 use std::{
     convert::Infallible,
@@ -189,7 +190,8 @@ where
         let of_span = span.clone();
         let timeout = deadline::of(request.headers(), shared.timeout);
         let patience = timeout.as_ref().copied().unwrap_or_default();
-        // Reflection alone takes a stream of messages. And no message is needed to refuse a deadline.
+        // Reflection alone takes a stream of messages. And no message is needed to refuse a
+        // deadline.
         let arrival = if request.uri().path().ends_with(REFLECTION) || timeout.is_err() {
             Arrival::Complete(request)
         } else {
@@ -261,7 +263,8 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError>,
 {
-    // Within the block, so that a panic of the layers inside, which work before they give a future, is caught as well.
+    // Within the block, so that a panic of the layers inside, which work before they give a future,
+    // is caught as well.
     let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
     match tokio::time::timeout(timeout, answer).await {
         Ok(Ok(Ok(response))) => response.map(Body::new),

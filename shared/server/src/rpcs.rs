@@ -23,7 +23,8 @@ pub(super) const REFLECTION: &str = "/ServerReflectionInfo";
 /// Streams of health and reflection.
 const INFRASTRUCTURE_STREAMS: [&str; 2] = ["grpc.health.v1.Health/Watch", REFLECTION];
 
-/// All of them, a bounded set: they become labels, and whoever can reach the port can make up paths.
+/// All of them, a bounded set: they become labels, and whoever can reach the port can make up
+/// paths.
 #[derive(Debug)]
 pub(super) struct Rpcs {
     by_path: HashMap<String, Arc<Rpc>>,

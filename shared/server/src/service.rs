@@ -1,5 +1,5 @@
-//! A service from its start to its end: it answers probes at once, serves its RPCs once its dependencies are available,
-//! and shuts down gracefully.
+//! A service from its start to its end: it answers probes at once, serves its RPCs once its
+//! dependencies are available, and shuts down gracefully.
 
 use access::{policy::Policies, token::Verifier, view::AccessView};
 use axum::Router;
@@ -47,7 +47,8 @@ pub struct Starting<B> {
 }
 
 impl<B: Backing> Service<'_, B> {
-    /// Starts to serve health, reflection and metrics, until the stop token of `running` is cancelled.
+    /// Starts to serve health, reflection and metrics, until the stop token of `running` is
+    /// cancelled.
     ///
     /// # Errors
     ///
@@ -81,8 +82,8 @@ impl<B: Backing> Starting<B> {
         &self.policies
     }
 
-    /// Waits until what the service depends on is available and prepares it, retrying if it becomes unavailable. Returns
-    /// `None` if the service is to stop.
+    /// Waits until what the service depends on is available and prepares it, retrying if it becomes
+    /// unavailable. Returns `None` if the service is to stop.
     pub async fn prepare<T, F: Future<Output = Result<T, StartError>>>(
         &self,
         prepare: impl Fn() -> F,
@@ -90,8 +91,8 @@ impl<B: Backing> Starting<B> {
         Box::pin(when_available(&self.backing, self.running.stop_token(), prepare)).await
     }
 
-    /// Waits until the verification keys are known, and where the service follows the access feed, revocations and roles.
-    /// Returns false if the service is to stop.
+    /// Waits until the verification keys are known, and where the service follows the access feed,
+    /// revocations and roles. Returns false if the service is to stop.
     pub async fn wait_for_access(&self) -> bool {
         let loaded = self.access.wait_until_loaded();
         self.running.stop_token().run_until_cancelled(loaded).await.is_some()
@@ -102,7 +103,8 @@ impl<B: Backing> Starting<B> {
         self.pages.mount(pages);
     }
 
-    /// Serves these RPCs from now on. The service is SERVING while what it depends on is available and access is known.
+    /// Serves these RPCs from now on. The service is SERVING while what it depends on is available
+    /// and access is known.
     pub fn serve(self, rpcs: Routes) {
         self.rpcs.mount(rpcs);
         // A service without pages has none to wait for.

@@ -1,5 +1,5 @@
-//! Calls whose answer goes on: a server stream holds its place, is logged and measured at its own end, and ends with what allows
-//! it: the caller's token, the caller's deadline, the server itself.
+//! Calls whose answer goes on: a server stream holds its place, is logged and measured at its own
+//! end, and ends with what allows it: the caller's token, the caller's deadline, the server itself.
 
 use std::{
     pin::Pin,
@@ -50,8 +50,9 @@ pub(super) struct StreamRules {
 
 /// The body of an answer that goes on.
 ///
-/// Whether it has to end is watched by a task of its own: hyper does not ask a body for more while the client takes nothing in, and such a client
-/// must not keep its place, or what the RPC holds for it.
+/// Whether it has to end is watched by a task of its own: hyper does not ask a body for more while
+/// the client takes nothing in, and such a client must not keep its place, or what the RPC holds
+/// for it.
 pub(super) struct StreamBody {
     stream: Arc<Mutex<Stream>>,
     watch: AbortHandle,

@@ -159,8 +159,8 @@ impl Budget {
         self.state.lock()
     }
 
-    /// Refuses the calls that have stalled longest until the rest fits: first those of this address,
-    /// which may hold no more than its share, then any.
+    /// Refuses the calls that have stalled longest until the rest fits: first those of this
+    /// address, which may hold no more than its share, then any.
     fn make_room(&self, state: &mut State, address: Option<IpNet>) {
         let share = self.total / ADDRESS_SHARE;
         if let Some(address) = address {

@@ -31,10 +31,11 @@ impl Parse for Arguments {
     }
 }
 
-/// Makes the tests `name::sqlite` and `name::postgres` of an `async fn name(database: TestDatabase)`, each with a
-/// database of its own on a multi-thread runtime.
+/// Makes the tests `name::sqlite` and `name::postgres` of an `async fn name(database:
+/// TestDatabase)`, each with a database of its own on a multi-thread runtime.
 ///
-/// The databases have the migrations of the static `crate::MIGRATIONS`, or those given by `migrations = PATH`.
+/// The databases have the migrations of the static `crate::MIGRATIONS`, or those given by
+/// `migrations = PATH`.
 ///
 /// ```text
 /// #[on_both_backends]

@@ -1,5 +1,5 @@
-//! The audit log: who did what to whom, when, from where, with which outcome. An event is written in the transaction of what it
-//! tells of, and never holds a secret.
+//! The audit log: who did what to whom, when, from where, with which outcome. An event is written
+//! in the transaction of what it tells of, and never holds a secret.
 
 use std::fmt::Display;
 
@@ -116,7 +116,8 @@ pub(in crate::domain) trait Records {
     fn clock(&self) -> &Clock;
 }
 
-/// Writes the event down where the use case was refused for want of authority. What it had done is rolled back by then.
+/// Writes the event down where the use case was refused for want of authority. What it had done is
+/// rolled back by then.
 pub(in crate::domain) async fn recording_refusals<T>(
     of: &impl Records,
     context: &RequestContext,

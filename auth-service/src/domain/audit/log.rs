@@ -61,7 +61,8 @@ impl AuditLog {
             if deleted? == 0 {
                 return Ok(());
             }
-            // A quick disk is waited for in place: without this, nothing else had this thread until the last batch.
+            // A quick disk is waited for in place: without this, nothing else had this thread until
+            // the last batch.
             tokio::task::yield_now().await;
         }
     }

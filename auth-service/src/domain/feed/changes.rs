@@ -1,4 +1,5 @@
-//! What verifiers of access tokens have to know: written in the transaction of the change, as its last act.
+//! What verifiers of access tokens have to know: written in the transaction of the change, as its
+//! last act.
 
 use std::time::Duration;
 
@@ -31,7 +32,8 @@ pub(in crate::domain) fn revocation_life(head: &FeedHead) -> Duration {
     Duration::from_secs(u64::try_from(head.max_access_token_seconds).unwrap_or(0)) + LEEWAY + MARGIN
 }
 
-/// Something that changed. It replaces what was published before about the same session, user, role, or the keys.
+/// Something that changed. It replaces what was published before about the same session, user,
+/// role, or the keys.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     /// A session ended: its access tokens are refused.
@@ -53,7 +55,8 @@ pub(crate) enum Change {
     KeysChanged(Jwks),
 }
 
-/// Makes the feed where there is none, and notes how long access tokens live. Run under the migration lock.
+/// Makes the feed where there is none, and notes how long access tokens live. Run under the
+/// migration lock.
 pub(crate) async fn prepare(tx: &mut Conn, access_token_life: Duration) -> db::Result<()> {
     let seconds = i64::try_from(access_token_life.as_secs()).unwrap_or(i64::MAX);
     match store::feed_head(tx).await? {
@@ -66,15 +69,17 @@ pub(crate) async fn prepare(tx: &mut Conn, access_token_life: Duration) -> db::R
     }
 }
 
-/// Nobody else changes what roles hold or publishes anything before this transaction ends: what is read in it from here on is what
-/// [`sync`] publishes, and not something that a replica has just withdrawn.
+/// Nobody else changes what roles hold or publishes anything before this transaction ends: what is
+/// read in it from here on is what [`sync`] publishes, and not something that a replica has just
+/// withdrawn.
 pub(crate) async fn hold(tx: &mut Conn) -> db::Result<()> {
     lock_policies(tx).await?;
     store::feed_head_lock(tx).await.map(|_| ())
 }
 
-/// Publishes every role and the keys where the feed does not have them as they are. At the start: what was changed by other means, such
-/// as a migration, is made known. The caller [holds](hold) the feed.
+/// Publishes every role and the keys where the feed does not have them as they are. At the start:
+/// what was changed by other means, such as a migration, is made known. The caller [holds](hold)
+/// the feed.
 pub(crate) async fn sync(tx: &mut Conn, keys: &Jwks, now: Timestamp) -> db::Result<()> {
     let mut changes = vec![Change::KeysChanged(keys.clone())];
     for code_name in store::role_code_names(tx).await? {
@@ -99,8 +104,9 @@ pub(crate) async fn is_published(tx: &mut Conn, change: &Change) -> db::Result<b
     Ok(store::feed_event(tx, kind, &subject).await?.is_some())
 }
 
-/// Publishes the changes, in this order, when the transaction commits. It is the last that a transaction does: from here on
-/// every other one that publishes waits for its end, which makes the order of the numbers that of the commits.
+/// Publishes the changes, in this order, when the transaction commits. It is the last that a
+/// transaction does: from here on every other one that publishes waits for its end, which makes the
+/// order of the numbers that of the commits.
 pub(crate) async fn publish(tx: &mut Conn, changes: Vec<Change>, now: Timestamp) -> db::Result<()> {
     if changes.is_empty() {
         return Ok(());

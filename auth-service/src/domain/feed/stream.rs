@@ -128,7 +128,8 @@ impl FeedStream {
         let known_names = self
             .known_names
             .filter(|known| known.epoch == at.epoch && known.sequence <= head.sequence);
-        // Whatever the clock says of an event, it is sent as long as it is there: the purge knows when it is over.
+        // Whatever the clock says of an event, it is sent as long as it is there: the purge knows
+        // when it is over.
         let is_news = |row: &FeedRow| {
             !(row.is(FeedKind::UserChanged) && known_names.is_some_and(|known| row.sequence <= known.sequence))
         };
@@ -149,7 +150,8 @@ impl FeedStream {
     }
 
     async fn live(&mut self, sent: FeedPosition) -> Result<WatchResponse, FeedEnded> {
-        // The task that sends lives as long as the process; should it end, there is nothing more to say.
+        // The task that sends lives as long as the process; should it end, there is nothing more to
+        // say.
         if self.changes.changed().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -1,4 +1,5 @@
-//! Tokens that only this deployment can have made: a body, and its HMAC under a key that is outside the database.
+//! Tokens that only this deployment can have made: a body, and its HMAC under a key that is outside
+//! the database.
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};

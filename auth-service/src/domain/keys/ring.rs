@@ -1,10 +1,12 @@
 //! The signing keys in use, and how one follows the other: next, active, retired, gone.
 //!
-//! A key is published before it signs, so that every verifier knows it by then, and stays published after it has signed until its
-//! last token is dead. So a rotation makes no good token bad. Where a key has come into other hands, it goes at once.
+//! A key is published before it signs, so that every verifier knows it by then, and stays published
+//! after it has signed until its last token is dead. So a rotation makes no good token bad. Where a
+//! key has come into other hands, it goes at once.
 //!
-//! A wrong clock moves no key: a retired one is deleted only once this process itself has seen it retired for as long as its
-//! tokens may live, and the next one signs once this process has seen it published for long enough.
+//! A wrong clock moves no key: a retired one is deleted only once this process itself has seen it
+//! retired for as long as its tokens may live, and the next one signs once this process has seen it
+//! published for long enough.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -55,8 +57,8 @@ struct Keys {
 }
 
 impl KeyRing {
-    /// Reads the keys; makes the first one where there is none. Run under the migration lock, so that of many replicas on a new
-    /// database one makes it.
+    /// Reads the keys; makes the first one where there is none. Run under the migration lock, so
+    /// that of many replicas on a new database one makes it.
     pub(crate) async fn open(
         tx: &mut Conn,
         (db, clock): (Db, Clock),
@@ -165,7 +167,8 @@ impl KeyRing {
         self.reload().await
     }
 
-    /// Deletes a key and lets another one sign if it did. The last act of the transaction, which holds the feed.
+    /// Deletes a key and lets another one sign if it did. The last act of the transaction, which
+    /// holds the feed.
     async fn withdraw(
         &self,
         tx: &mut Conn,
@@ -333,8 +336,8 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// Replaces every key by a new one that signs at once. For a database that was put back: whatever tokens were issued, none is good
-/// any more.
+/// Replaces every key by a new one that signs at once. For a database that was put back: whatever
+/// tokens were issued, none is good any more.
 pub(in crate::domain) async fn replace_all(
     tx: &mut Conn,
     secrets: &ServerSecrets,
@@ -359,7 +362,8 @@ async fn activate_next(
         store::signing_key_retire(tx, &row.kid, now, dead).await?;
     }
     for row in rows.iter().filter(|row| row.state == KeyState::Next) {
-        // As planned where the clock is ahead of that: the time of the next rotation is counted from here.
+        // As planned where the clock is ahead of that: the time of the next rotation is counted
+        // from here.
         store::signing_key_activate(tx, &row.kid, now.min(row.activate_time)).await?;
         AuditEvent::new("signing_key.activate")
             .target("signing_key", &row.kid)

@@ -1,5 +1,6 @@
-//! The server secret: the one thing that is not in the database, and without which nothing in the database is a token or a
-//! key. What is needed is derived from it (HKDF-SHA-256, RFC 5869), one key a purpose.
+//! The server secret: the one thing that is not in the database, and without which nothing in the
+//! database is a token or a key. What is needed is derived from it (HKDF-SHA-256, RFC 5869), one
+//! key a purpose.
 
 use std::{fmt, str::FromStr};
 
@@ -48,7 +49,8 @@ impl ServerSecrets {
         SecretString::from(format!("{}\n", BASE64_STANDARD.encode(bytes)))
     }
 
-    /// The keys for a purpose: the current one, which makes, and all that are accepted, the current one first.
+    /// The keys for a purpose: the current one, which makes, and all that are accepted, the current
+    /// one first.
     pub(in crate::domain) fn derive(&self, purpose: Purpose) -> Vec<[u8; 32]> {
         [Some(&self.current), self.previous.as_ref()]
             .into_iter()

@@ -1,4 +1,5 @@
-//! The key that signs, Ed25519 (RFC 8037), and how private keys lie in the database: in PKCS#8, encrypted with a key that is not in it.
+//! The key that signs, Ed25519 (RFC 8037), and how private keys lie in the database: in PKCS#8,
+//! encrypted with a key that is not in it.
 
 use access::token::{Claims, KeyError, TOKEN_TYPE};
 use aws_lc_rs::{
@@ -42,7 +43,8 @@ pub(in crate::domain) struct SigningKey {
     kid: String,
     /// Of each of its tokens, as it is in them.
     header: String,
-    /// `jsonwebtoken` would read it anew for each token, and compute its public key, for as long as the signature takes.
+    /// `jsonwebtoken` would read it anew for each token, and compute its public key, for as long as
+    /// the signature takes.
     pair: Ed25519KeyPair,
 }
 
@@ -77,7 +79,8 @@ impl SigningKey {
     }
 }
 
-/// AES-256-GCM: the nonce, then the ciphertext. The key id is authenticated with it, so that no row can pass for another.
+/// AES-256-GCM: the nonce, then the ciphertext. The key id is authenticated with it, so that no row
+/// can pass for another.
 pub(in crate::domain) fn encrypt(secrets: &ServerSecrets, kid: &str, private: &[u8]) -> Result<Vec<u8>, KeyRingError> {
     let keys = secrets.derive(Purpose::SigningKeys);
     let key = RandomizedNonceKey::new(&AES_256_GCM, &keys[0]).map_err(|_| KeyRingError::Crypto)?;

@@ -1,16 +1,20 @@
 //! Bounds how often passwords are guessed.
 //!
-//! First an address has only so many calls ([`AddressLimit`]), or in its place a device that is known. Then failures are counted, in the database and so over restarts
-//! and replicas, and before the password is looked at, so that of many guesses at once no more get in than one after the other:
-//! per account and per address, or in place of both per device where the call comes from a device that the user has logged in
-//! from. So nobody who guesses at somebody's password keeps them out of their own device. Some failures are free; then each
-//! doubles the wait until the next attempt is let in.
+//! First an address has only so many calls ([`AddressLimit`]), or in its place a device that is
+//! known. Then failures are counted, in the database and so over restarts and replicas, and before
+//! the password is looked at, so that of many guesses at once no more get in than one after the
+//! other: per account and per address, or in place of both per device where the call comes from a
+//! device that the user has logged in from. So nobody who guesses at somebody's password keeps them
+//! out of their own device. Some failures are free; then each doubles the wait until the next
+//! attempt is let in.
 //!
-//! What is counted is an *identifier*, not a user: a login and the address of one user count apart, and so does what is
-//! nobody's. Counting them as one would tell that both exist. A key is an HMAC, so the table names nobody.
+//! What is counted is an *identifier*, not a user: a login and the address of one user count apart,
+//! and so does what is nobody's. Counting them as one would tell that both exist. A key is an HMAC,
+//! so the table names nobody.
 //!
-//! Times in the table are the database's ([`DatabaseTime`]), so that neither replicas whose clocks differ nor a clock that is
-//! set wrong makes a wait longer. A row blocks only while its failures bring a wait, and never for longer than that wait.
+//! Times in the table are the database's ([`DatabaseTime`]), so that neither replicas whose clocks
+//! differ nor a clock that is set wrong makes a wait longer. A row blocks only while its failures
+//! bring a wait, and never for longer than that wait.
 //!
 //! OWASP Authentication Cheat Sheet, "Login Throttling"; NIST SP 800-63B, section 3.2.2.
 
@@ -101,7 +105,8 @@ pub(in crate::domain) struct Uncounted {
     rows: Vec<Throttle>,
 }
 
-/// An attempt that was let in and counted as a failure, until [`Attempts::succeeded`] takes it back.
+/// An attempt that was let in and counted as a failure, until [`Attempts::succeeded`] takes it
+/// back.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     /// Sorted by key, in which order rows are locked.
@@ -145,8 +150,9 @@ impl Attempts {
         self.logins.admit(context.origin.bucket).map_err(Error::TooManyAttempts)
     }
 
-    /// Whether a login is let in by the device token that it brings, and not by its address: a flood from the user's network
-    /// does not lock the user out, nor does one with the token of another device of theirs.
+    /// Whether a login is let in by the device token that it brings, and not by its address: a
+    /// flood from the user's network does not lock the user out, nor does one with the token of
+    /// another device of theirs.
     pub(in crate::domain) fn admits_device_login(&self, device: DeviceId) -> bool {
         self.device_logins.admit(&device).is_ok()
     }
@@ -172,7 +178,8 @@ impl Attempts {
         Ok(Uncounted { counters, rows })
     }
 
-    /// Lets a guess in and counts it, or says how long to wait. One that has to wait is not counted.
+    /// Lets a guess in and counts it, or says how long to wait. One that has to wait is not
+    /// counted.
     pub(in crate::domain) async fn count(&self, guess: Uncounted) -> Result<Attempt, Error> {
         let Uncounted { mut counters, rows } = guess;
         if self.count_freely(&counters, &rows).await? {
@@ -205,8 +212,9 @@ impl Attempts {
         })
     }
 
-    /// Ends all blocks if the database's clock was set back, or if at the start there are rows from the future: by the
-    /// present time they would last for longer than their delay. What was counted stays.
+    /// Ends all blocks if the database's clock was set back, or if at the start there are rows from
+    /// the future: by the present time they would last for longer than their delay. What was
+    /// counted stays.
     async fn end_blocks_of_the_future(&self) -> Result<(), Error> {
         let (went_back, is_past) = (self.time.take_went_back(), self.is_past.swap(true, Ordering::SeqCst));
         if is_past && !went_back {
@@ -252,8 +260,8 @@ impl Attempts {
         }
     }
 
-    /// Counts an attempt by one statement, where its failure brings no wait by these rows. False where it is not counted: others have counted since
-    /// the rows were read.
+    /// Counts an attempt by one statement, where its failure brings no wait by these rows. False
+    /// where it is not counted: others have counted since the rows were read.
     async fn count_freely(&self, counters: &[Counter], rows: &[Throttle]) -> Result<bool, Error> {
         let mut conn = self.db.write().await?;
         // Only now: there may have been others before this one.
@@ -280,8 +288,8 @@ impl Attempts {
         Ok(false)
     }
 
-    /// The password was right: nothing counts against the account or the device any more, and the address has its attempt back.
-    /// In the transaction of what the password was for.
+    /// The password was right: nothing counts against the account or the device any more, and the
+    /// address has its attempt back. In the transaction of what the password was for.
     pub(in crate::domain) async fn succeeded(&self, tx: &mut Conn, attempt: &Attempt) -> db::Result<()> {
         let is_address = |counter: &&Counter| counter.scope == Scope::Address;
         let (address, own): (Vec<_>, Vec<_>) = attempt.counters.iter().partition(is_address);
@@ -299,7 +307,8 @@ impl Attempts {
         write_tx!(self.db, |tx| Ok(self.succeeded(tx, attempt).await?))
     }
 
-    /// Forgets what was counted for the identifiers of a user, for their devices, and for their present password.
+    /// Forgets what was counted for the identifiers of a user, for their devices, and for their
+    /// present password.
     pub(in crate::domain) async fn forget(&self, tx: &mut Conn, user: &User) -> db::Result<()> {
         let login = crate::domain::users::names::identifier_key(&user.login);
         let email = crate::domain::users::names::identifier_key(&user.email);
@@ -344,7 +353,8 @@ impl Attempts {
                 Ok(())
             });
             deleted?;
-            // A quick disk is waited for in place: without this, nothing else had this thread until the last batch.
+            // A quick disk is waited for in place: without this, nothing else had this thread until
+            // the last batch.
             tokio::task::yield_now().await;
         }
     }
@@ -392,8 +402,8 @@ impl Attempts {
         delay(failures, free, max)
     }
 
-    /// Refuses an attempt under one of these rows that has to wait: for the delay of its failures at most, whatever the
-    /// row says.
+    /// Refuses an attempt under one of these rows that has to wait: for the delay of its failures
+    /// at most, whatever the row says.
     fn refuse_blocked(&self, counters: &[Counter], rows: &[Throttle], now: Timestamp) -> Result<(), Error> {
         let waits = rows.iter().filter(|row| now < row.expire_time).filter_map(|row| {
             let counter = counters.iter().find(|counter| counter.key == row.key)?;

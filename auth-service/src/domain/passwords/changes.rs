@@ -1,6 +1,8 @@
-//! Passwords as they change: by their owner, who knows the present one, or by an administrator, for one login.
+//! Passwords as they change: by their owner, who knows the present one, or by an administrator, for
+//! one login.
 //!
-//! A hash takes long, so it is made outside of the transaction, which then looks whether what was verified is still so.
+//! A hash takes long, so it is made outside of the transaction, which then looks whether what was
+//! verified is still so.
 
 use base::{clock::Timestamp, ids::UserId, validate::InvalidFields};
 use db::{Conn, write_tx};
@@ -95,7 +97,8 @@ impl Accounts {
         .await
     }
 
-    /// The actor, whose password this is. Guesses are bounded as at a login. A wrong one is kept in the audit log as a refusal of `action`.
+    /// The actor, whose password this is. Guesses are bounded as at a login. A wrong one is kept in
+    /// the audit log as a refusal of `action`.
     pub(in crate::domain) async fn verify_actor(
         &self,
         context: &RequestContext,
@@ -127,7 +130,8 @@ impl Accounts {
         Err(Error::CurrentPasswordWrong)
     }
 
-    /// The actor, whose row is locked, and the session in which they act. A token outlives both; what is done here is not to.
+    /// The actor, whose row is locked, and the session in which they act. A token outlives both;
+    /// what is done here is not to.
     pub(in crate::domain) async fn lock_actor(
         &self,
         tx: &mut Conn,
@@ -147,10 +151,11 @@ impl Accounts {
     }
 }
 
-/// Fails if the password has changed since it was verified. `verified` is the user as read at that time.
+/// Fails if the password has changed since it was verified. `verified` is the user as read at that
+/// time.
 ///
-/// A login stores another hash of the same password if the parameters of hashing have changed. Another password also
-/// raises the token version.
+/// A login stores another hash of the same password if the parameters of hashing have changed.
+/// Another password also raises the token version.
 pub(in crate::domain) fn ensure_still_verified(user: &User, verified: &User) -> Result<(), Error> {
     let is_same_hash = user.password_hash.expose_secret() == verified.password_hash.expose_secret();
     if is_same_hash || user.token_version == verified.token_version {
@@ -160,8 +165,8 @@ pub(in crate::domain) fn ensure_still_verified(user: &User, verified: &User) -> 
     }
 }
 
-/// Replaces the password at a login whose old password was verified, in its transaction. Every session and token from before ends; the
-/// change is for the caller to publish.
+/// Replaces the password at a login whose old password was verified, in its transaction. Every
+/// session and token from before ends; the change is for the caller to publish.
 pub(in crate::domain) async fn replace_at_login(
     tx: &mut Conn,
     context: &RequestContext,

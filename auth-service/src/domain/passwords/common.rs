@@ -1,8 +1,9 @@
 //! Passwords that everybody tries first (NIST SP 800-63B, section 3.1.1.2).
 //!
 //! The 20,000 most common ones of a compilation by Royce Williams
-//! (<https://gist.github.com/roycewilliams/226886fd01572964e1431ac8afc999ce>), as Django 5.2 ships them (BSD-3-Clause, Copyright (c)
-//! Django Software Foundation and individual contributors): those of at least 8 characters, folded as [`fold`] does, sorted.
+//! (<https://gist.github.com/roycewilliams/226886fd01572964e1431ac8afc999ce>), as Django 5.2 ships
+//! them (BSD-3-Clause, Copyright (c) Django Software Foundation and individual contributors): those
+//! of at least 8 characters, folded as [`fold`] does, sorted.
 
 use std::sync::LazyLock;
 

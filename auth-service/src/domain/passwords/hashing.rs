@@ -40,10 +40,12 @@ use crate::domain::{
 /// Bytes of a hash.
 const OUTPUT_LEN: usize = 32;
 
-/// Hashes that a thread has before it: the one it works at, and the next, so that it need not wait for anybody to hand it over.
+/// Hashes that a thread has before it: the one it works at, and the next, so that it need not wait
+/// for anybody to hand it over.
 const IN_HAND: usize = 2;
 
-/// Those in a second who are told that there is no place, before they are told to wait for longer: a fiftieth of a processor, at about 100 us each.
+/// Those in a second who are told that there is no place, before they are told to wait for longer:
+/// a fiftieth of a processor, at about 100 us each.
 const REFUSALS: u32 = 200;
 
 /// Something to do with the memory of a thread.
@@ -63,7 +65,8 @@ pub(crate) struct HashingSettings {
 }
 
 impl Default for HashingSettings {
-    /// For one hash at a time. Where a service has other parameters, it hashes the password anew at the next login.
+    /// For one hash at a time. Where a service has other parameters, it hashes the password anew at
+    /// the next login.
     fn default() -> Self {
         Self {
             workers: 1,
@@ -135,7 +138,8 @@ impl HashingPool {
         hash.await?.map_err(internal)
     }
 
-    /// Refuses as [`permit`](Self::permit) does where there is no place now: for those who are turned away before they cost anything.
+    /// Refuses as [`permit`](Self::permit) does where there is no place now: for those who are
+    /// turned away before they cost anything.
     pub(crate) fn ensure_room(&self, client: &Client<'_>) -> Result<(), Error> {
         if self.queue.has_place(client) {
             return Ok(());
@@ -143,7 +147,8 @@ impl HashingPool {
         Err(self.refuse(Full))
     }
 
-    /// Waits for the turn to hash. Who counts attempts waits first, so that one which is refused for want of a place does not count.
+    /// Waits for the turn to hash. Who counts attempts waits first, so that one which is refused
+    /// for want of a place does not count.
     pub(crate) async fn permit(&self, client: &Client<'_>) -> Result<Permit, Error> {
         let since = Instant::now();
         let waiting = counts::hash_waiting();
@@ -158,8 +163,8 @@ impl HashingPool {
         Error::HashingQueueFull(self.refusals.refuse())
     }
 
-    /// Whether the password is the one of this PHC string. `None` stands for a user who does not exist: always wrong,
-    /// after the same work.
+    /// Whether the password is the one of this PHC string. `None` stands for a user who does not
+    /// exist: always wrong, after the same work.
     pub(crate) async fn verify(
         &self,
         permit: Permit,

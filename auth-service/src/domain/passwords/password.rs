@@ -1,5 +1,5 @@
-//! What a password may be (NIST SP 800-63B, section 3.1.1): long enough, not a common one, and not the name of its owner. No rules
-//! of composition, which make passwords worse.
+//! What a password may be (NIST SP 800-63B, section 3.1.1): long enough, not a common one, and not
+//! the name of its owner. No rules of composition, which make passwords worse.
 
 use std::borrow::Cow;
 
@@ -40,7 +40,8 @@ impl Default for PasswordRules {
 }
 
 impl Password {
-    /// A password that somebody logs in with: one that could have been set, whatever the present rules are.
+    /// A password that somebody logs in with: one that could have been set, whatever the present
+    /// rules are.
     pub(crate) fn presented(text: &str) -> Result<Self, InvalidPassword> {
         if text.is_empty() {
             return Err(InvalidPassword("is required".into()));
@@ -81,7 +82,8 @@ impl Password {
         keys.contains(&self.key())
     }
 
-    /// Returns the key that the password would have as a login or an address, without the white space around it.
+    /// Returns the key that the password would have as a login or an address, without the white
+    /// space around it.
     fn key(&self) -> String {
         identifier_key(self.0.expose_secret().trim())
     }

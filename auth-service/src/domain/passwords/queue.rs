@@ -292,7 +292,8 @@ mod tests {
         queue.enter(client)
     }
 
-    /// Takes the only turn, and lets one after the other have it: the order in which these clients, who enter in this order, had theirs.
+    /// Takes the only turn, and lets one after the other have it: the order in which these clients,
+    /// who enter in this order, had theirs.
     async fn order(clients: &[Client<'_>]) -> Vec<usize> {
         let queue = FairQueue::new(1, clients.len());
         let first = enter(&queue, &Client::Own)

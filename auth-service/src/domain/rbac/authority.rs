@@ -1,8 +1,9 @@
-//! The authority that one user has over others: you cannot give or take away a permission that you do not hold, nor act on a user
-//! or a role that holds more than you do. Only superusers act on superusers.
+//! The authority that one user has over others: you cannot give or take away a permission that you
+//! do not hold, nor act on a user or a role that holds more than you do. Only superusers act on
+//! superusers.
 //!
-//! Permissions that every registered user holds are left out of the comparison, so that support staff can act on players.
-//! The database decides, not the caller's token.
+//! Permissions that every registered user holds are left out of the comparison, so that support
+//! staff can act on players. The database decides, not the caller's token.
 
 use std::collections::BTreeSet;
 
@@ -19,12 +20,12 @@ use crate::{
     store,
 };
 
-/// Bytes of the names of roles and direct grants in an access token: in base64 and with all else that it says, less than verifiers take
-/// ([`MAX_TOKEN_LEN`]).
+/// Bytes of the names of roles and direct grants in an access token: in base64 and with all else
+/// that it says, less than verifiers take ([`MAX_TOKEN_LEN`]).
 const MAX_HOLDINGS_LEN: usize = MAX_TOKEN_LEN * 5 / 8;
 
-/// Refuses an actor whose token has become worthless since the call was let in: this replica may not have heard of it yet, or it happened
-/// while the call waited.
+/// Refuses an actor whose token has become worthless since the call was let in: this replica may
+/// not have heard of it yet, or it happened while the call waited.
 pub(in crate::domain) async fn ensure_still_good(conn: &mut Conn, context: &RequestContext) -> Result<(), Error> {
     let Some(principal) = context.principal() else {
         return Ok(());
@@ -43,7 +44,8 @@ pub(in crate::domain) async fn ensure_still_good(conn: &mut Conn, context: &Requ
     Ok(())
 }
 
-/// What the actor holds; `None` for those who answer to nobody: the command line, and the service itself.
+/// What the actor holds; `None` for those who answer to nobody: the command line, and the service
+/// itself.
 async fn holdings_of_actor(conn: &mut Conn, context: &RequestContext) -> Result<Option<Holdings>, Error> {
     ensure_still_good(conn, context).await?;
     match &context.actor {
@@ -53,8 +55,8 @@ async fn holdings_of_actor(conn: &mut Conn, context: &RequestContext) -> Result<
     }
 }
 
-/// Refuses roles and direct grants whose names no access token has room for: it carries them all, and verifiers refuse a long one. `field`
-/// is what the request calls the last of them.
+/// Refuses roles and direct grants whose names no access token has room for: it carries them all,
+/// and verifiers refuse a long one. `field` is what the request calls the last of them.
 pub(in crate::domain) async fn ensure_fits_token(
     tx: &mut Conn,
     user_id: UserId,
@@ -97,7 +99,8 @@ pub(in crate::domain) async fn ensure_may_touch(
     ensure_superuser(conn, context).await
 }
 
-/// Refuses to give away permissions that the actor lacks, beyond those that every registered user holds.
+/// Refuses to give away permissions that the actor lacks, beyond those that every registered user
+/// holds.
 pub(in crate::domain) async fn ensure_may_give(
     conn: &mut Conn,
     context: &RequestContext,
@@ -129,7 +132,8 @@ pub(in crate::domain) async fn ensure_may_give_beyond(
     }
 }
 
-/// Refuses to give away a role that holds what the actor lacks; the role of superusers to everybody but superusers.
+/// Refuses to give away a role that holds what the actor lacks; the role of superusers to everybody
+/// but superusers.
 pub(in crate::domain) async fn ensure_may_give_role(
     conn: &mut Conn,
     context: &RequestContext,
@@ -151,8 +155,9 @@ pub(in crate::domain) async fn ensure_may_change_role(
     ensure_may_give_role(conn, context, code_name).await
 }
 
-/// Refuses to act on a user or a service account that holds what the actor lacks: to set a password or a secret, to edit,
-/// deactivate, delete or log out, or to take a role or permission away. Users may act on themselves.
+/// Refuses to act on a user or a service account that holds what the actor lacks: to set a password
+/// or a secret, to edit, deactivate, delete or log out, or to take a role or permission away. Users
+/// may act on themselves.
 pub(in crate::domain) async fn ensure_may_act_on(
     conn: &mut Conn,
     context: &RequestContext,
@@ -176,8 +181,8 @@ pub(in crate::domain) async fn ensure_may_act_on(
     ensure_may_give_beyond(conn, context, &permissions, usual).await
 }
 
-/// Refuses to go on where no active superuser but this one is left. To be called before the user is deactivated, deleted or
-/// stripped of the role; those who do so at once wait for each other here.
+/// Refuses to go on where no active superuser but this one is left. To be called before the user is
+/// deactivated, deleted or stripped of the role; those who do so at once wait for each other here.
 pub(in crate::domain) async fn ensure_superuser_remains_without(tx: &mut Conn, user_id: UserId) -> Result<(), Error> {
     let roles = store::user_role_names(tx, user_id).await?;
     if !roles.iter().any(|role| ReservedRole::Superuser.is(role)) {

@@ -1,5 +1,6 @@
-//! The permissions that the RPCs of a service declare (`authz.v1.policy`): made where they are not there, and given to their default
-//! roles once, so that what an administrator took away stays away.
+//! The permissions that the RPCs of a service declare (`authz.v1.policy`): made where they are not
+//! there, and given to their default roles once, so that what an administrator took away stays
+//! away.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +38,8 @@ pub(crate) struct Declared {
 
 /// Resources that one service may own.
 const MAX_RESOURCES: i64 = 200;
-/// Permissions of all resources that one service owns, without those for every action. As many as one declaration may name.
+/// Permissions of all resources that one service owns, without those for every action. As many as
+/// one declaration may name.
 const MAX_PERMISSIONS: i64 = 500;
 
 /// What a declaration has changed.
@@ -133,8 +135,8 @@ pub(crate) async fn declare_own(tx: &mut Conn, descriptor_set: &[u8], now: Times
 
 /// Makes what is declared and not there. All that declare wait for each other.
 ///
-/// What is there already is given to nobody, whoever declares it, and a resource belongs to whoever declared it first: so nobody gets
-/// hold of anything by a declaration.
+/// What is there already is given to nobody, whoever declares it, and a resource belongs to whoever
+/// declared it first: so nobody gets hold of anything by a declaration.
 pub(in crate::domain) async fn declare(
     tx: &mut Conn,
     owner: &str,

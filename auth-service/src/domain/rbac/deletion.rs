@@ -1,8 +1,9 @@
-//! The end of resources, actions, permissions and roles. What a service has declared, or what is built in, stays; with force the
-//! others are taken from everybody who has them.
+//! The end of resources, actions, permissions and roles. What a service has declared, or what is
+//! built in, stays; with force the others are taken from everybody who has them.
 //!
-//! Users come first in the order of locks, and who they are is only known once everything is locked: so what was found is looked at
-//! again, and the call may be repeated where it has changed meanwhile.
+//! Users come first in the order of locks, and who they are is only known once everything is
+//! locked: so what was found is looked at again, and the call may be repeated where it has changed
+//! meanwhile.
 
 use base::{clock::Timestamp, ids::UserId};
 use db::{Conn, write_tx};
@@ -188,7 +189,8 @@ struct Loss {
 }
 
 impl Loss {
-    /// Makes the tokens of those stale who hold one of them directly: these users, whose rows are locked.
+    /// Makes the tokens of those stale who hold one of them directly: these users, whose rows are
+    /// locked.
     async fn prepare(
         tx: &mut Conn,
         context: &RequestContext,
@@ -241,7 +243,8 @@ impl Loss {
     }
 }
 
-/// Locks the users who hold one of these directly, in the order of their ids, and then what roles hold. Gives those users.
+/// Locks the users who hold one of these directly, in the order of their ids, and then what roles
+/// hold. Gives those users.
 async fn lock(tx: &mut Conn, permissions: &[Permission]) -> Result<Vec<UserId>, Error> {
     let holders = store::users_with_permissions(tx, &names(permissions)).await?;
     for holder in &holders {

@@ -1,7 +1,7 @@
 //! Roles and permissions: which ones exist, who holds them, and who may give them to whom.
 //!
-//! Use cases lock the rows of users first, in the order of their ids, and then what [`lock`] guards. [`authority`]
-//! decides whether the caller may act on another user.
+//! Use cases lock the rows of users first, in the order of their ids, and then what [`lock`]
+//! guards. [`authority`] decides whether the caller may act on another user.
 
 pub(super) mod authority;
 pub(super) mod catalog;

@@ -1,7 +1,8 @@
-//! The accounts of other services: a client id, and a secret for which a service gets access tokens (RFC 6749, 4.4).
+//! The accounts of other services: a client id, and a secret for which a service gets access tokens
+//! (RFC 6749, 4.4).
 //!
-//! A secret is 256 random bits, which nobody guesses, so a plain digest keeps it: a slow hash would protect nothing more, and let
-//! anybody keep the hashing pool busy.
+//! A secret is 256 random bits, which nobody guesses, so a plain digest keeps it: a slow hash would
+//! protect nothing more, and let anybody keep the hashing pool busy.
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -76,7 +76,8 @@ impl ServiceAccountSpec {
         })
     }
 
-    /// The accounts in a JSON array of `{"client_id", "secret" or "secret_sha256", "description", "roles", "permissions"}`.
+    /// The accounts in a JSON array of `{"client_id", "secret" or "secret_sha256", "description",
+    /// "roles", "permissions"}`.
     pub fn parse_all(json: &str) -> Result<Vec<Self>, InvalidServiceAccounts> {
         // Only where it is wrong, and not what stands there: it may be a secret.
         let entries: Vec<Entry> = serde_json::from_str(json).map_err(|error| {
@@ -106,7 +107,8 @@ impl ServiceAccountSpec {
         }
     }
 
-    /// Makes the account, or brings it to what it shall be. Where it is so already, nothing is written.
+    /// Makes the account, or brings it to what it shall be. Where it is so already, nothing is
+    /// written.
     pub(crate) async fn ensure(&self, tx: &mut Conn, context: &RequestContext, now: Timestamp) -> Result<(), Error> {
         let client_id = self.account.client_id.as_str();
         let Some(account) = store::service_account_by_client_id(tx, client_id).await? else {

@@ -23,8 +23,9 @@ const DEVICE_USES: i64 = 200;
 const MAX_ENDED: i64 = 500;
 
 impl Sessions {
-    /// The device that this token names, if the user is known to use it: a session from there lives or was ended in peace, and since the user
-    /// was last logged out everywhere. So whoever has once known a password does not keep any number of devices with attempts of their own.
+    /// The device that this token names, if the user is known to use it: a session from there lives
+    /// or was ended in peace, and since the user was last logged out everywhere. So whoever has
+    /// once known a password does not keep any number of devices with attempts of their own.
     pub(in crate::domain) async fn known_device(&self, user: &User, token: &str) -> db::Result<Option<DeviceId>> {
         let Some(device) = self.device_tokens.read(token, user.id) else {
             return Ok(None);
@@ -47,8 +48,8 @@ impl Sessions {
         Ok(known.contains(&Some(device)).then_some(device))
     }
 
-    /// Makes room for a new session on this device: ends the one that the device had, those that were found to have expired,
-    /// and of too many the longest idle ones.
+    /// Makes room for a new session on this device: ends the one that the device had, those that
+    /// were found to have expired, and of too many the longest idle ones.
     pub(in crate::domain) async fn make_room(
         &self,
         tx: &mut Conn,

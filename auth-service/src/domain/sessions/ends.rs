@@ -1,5 +1,6 @@
-//! How sessions end: each end is written, kept in the audit log and made known to those who verify the session's access tokens. The
-//! caller has locked the user's row, and publishes the change that it gets as the last of its transaction.
+//! How sessions end: each end is written, kept in the audit log and made known to those who verify
+//! the session's access tokens. The caller has locked the user's row, and publishes the change that
+//! it gets as the last of its transaction.
 
 use base::{
     clock::Timestamp,

@@ -1,4 +1,5 @@
-//! Tokens of either kind, by trial: what one is worth at this moment (RFC 7662), and its end (RFC 7009).
+//! Tokens of either kind, by trial: what one is worth at this moment (RFC 7662), and its end (RFC
+//! 7009).
 
 use access::token::{FIRST_PARTY_CLIENT_ID, Principal};
 use base::{
@@ -39,15 +40,17 @@ pub(crate) struct Introspection {
 }
 
 impl Sessions {
-    /// What the token is worth, by what the database says now; `None` where it could not be used. Nothing is used up by it, and
-    /// nothing ends but what has expired: that was said now, and stays true when the clock is set back.
+    /// What the token is worth, by what the database says now; `None` where it could not be used.
+    /// Nothing is used up by it, and nothing ends but what has expired: that was said now, and
+    /// stays true when the clock is set back.
     pub(crate) async fn introspect(&self, token: &str, caller: &Principal) -> Result<Option<Introspection>, Error> {
         let refresh = self.refresh_tokens.read(token).ok();
         let access = match refresh {
             Some(_) => None,
             None => self.verifier.verify(token).ok(),
         };
-        // A service asks whether to accept a token. One for another service is not (RFC 7662, section 4).
+        // A service asks whether to accept a token. One for another service is not (RFC 7662,
+        // section 4).
         let access = access.filter(|principal| {
             let is_for_caller = |name: &String| name == caller.client_id() || *name == self.issuer.audience;
             !caller.is_service() || principal.audiences().iter().any(is_for_caller)
@@ -73,7 +76,8 @@ impl Sessions {
         Ok(found?)
     }
 
-    /// Ends the session of the token. A token of which no session lives is no error: there is nothing left to revoke.
+    /// Ends the session of the token. A token of which no session lives is no error: there is
+    /// nothing left to revoke.
     pub(crate) async fn revoke_token(&self, context: &RequestContext, token: &str) -> Result<(), Error> {
         if self.refresh_tokens.read(token).is_ok() {
             return self.end_by_refresh_token(context, token, SessionEnd::Revoked).await;

@@ -84,7 +84,8 @@ impl Sessions {
         })
     }
 
-    /// Returns these sessions with an issuer of access tokens that reach as far as the one that the actor has used.
+    /// Returns these sessions with an issuer of access tokens that reach as far as the one that the
+    /// actor has used.
     pub(in crate::domain) fn for_audience_of(&self, context: &RequestContext) -> Cow<'_, Self> {
         match context.principal().map(|principal| principal.audiences()) {
             Some([audience]) if *audience != self.issuer.audience => {
@@ -98,8 +99,8 @@ impl Sessions {
         }
     }
 
-    /// Begins a session in the caller's transaction, which has locked the user's row or made it. `device` has a genuine token of
-    /// this user's.
+    /// Begins a session in the caller's transaction, which has locked the user's row or made it.
+    /// `device` has a genuine token of this user's.
     pub(in crate::domain) async fn begin(
         &self,
         tx: &mut Conn,
@@ -126,8 +127,8 @@ impl Sessions {
         })
     }
 
-    /// Replaces the tokens of a live session, whichever of them are out, in the caller's transaction, which has locked the user's
-    /// row.
+    /// Replaces the tokens of a live session, whichever of them are out, in the caller's
+    /// transaction, which has locked the user's row.
     pub(in crate::domain) async fn replace_tokens(
         &self,
         tx: &mut Conn,
@@ -160,19 +161,22 @@ impl Sessions {
         Ok(found.filter(|(_, user, _)| user.is_active))
     }
 
-    /// The session and its user, whose row is locked. A session that is not there has ended: it was once issued a token.
+    /// The session and its user, whose row is locked. A session that is not there has ended: it was
+    /// once issued a token.
     pub(in crate::domain) async fn lock(&self, tx: &mut Conn, id: SessionId) -> Result<(User, Session), Error> {
         let user_id = store::session_by_id(tx, id).await?.ok_or(Error::SessionEnded)?.user_id;
         let user = store::user_lock(tx, user_id)
             .await?
             .filter(|user| user.is_active)
             .ok_or(Error::SessionEnded)?;
-        // Again, since it may have changed before the lock was ours; and locked, since a rotation may go without the user's row.
+        // Again, since it may have changed before the lock was ours; and locked, since a rotation
+        // may go without the user's row.
         let session = store::session_lock(tx, id).await?.ok_or(Error::SessionEnded)?;
         Ok((user, session))
     }
 
-    /// Refuses a token that is not current. Ends the session if the token was reused or has expired.
+    /// Refuses a token that is not current. Ends the session if the token was reused or has
+    /// expired.
     pub(super) async fn refuse<T>(
         &self,
         tx: &mut Conn,
@@ -211,8 +215,8 @@ impl Sessions {
         }
     }
 
-    /// Ends a session that has expired for good, so that it stays over when the clock is set back. Waits
-    /// until the clock can be relied on. Says whether the session has ended, now or before.
+    /// Ends a session that has expired for good, so that it stays over when the clock is set back.
+    /// Waits until the clock can be relied on. Says whether the session has ended, now or before.
     pub(super) async fn expire(
         &self,
         tx: &mut Conn,

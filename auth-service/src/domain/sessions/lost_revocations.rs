@@ -1,9 +1,10 @@
 //! Writes revocations into the database that it has lost.
 //!
-//! After an asynchronous standby was promoted that lacked the last commits, the database knows nothing of logouts that were
-//! acknowledged. A process that followed the access feed before does: it goes on refusing those tokens by itself, and
-//! writes what it knows into the new history, so that the sessions are over there too and everybody else learns of it. Every
-//! replica that knows does it; what is there already is left alone.
+//! After an asynchronous standby was promoted that lacked the last commits, the database knows
+//! nothing of logouts that were acknowledged. A process that followed the access feed before does:
+//! it goes on refusing those tokens by itself, and writes what it knows into the new history, so
+//! that the sessions are over there too and everybody else learns of it. Every replica that knows
+//! does it; what is there already is left alone.
 
 use std::time::Duration;
 
@@ -43,7 +44,8 @@ pub(crate) struct LostRevocations {
 }
 
 impl LostRevocations {
-    /// Waits for the feed to go back to before what the view knows, and writes what is lost; forever.
+    /// Waits for the feed to go back to before what the view knows, and writes what is lost;
+    /// forever.
     pub(crate) async fn follow(self) {
         let mut went_back = self.access.went_back();
         loop {
@@ -83,7 +85,8 @@ impl LostRevocations {
             if let Some(session) = store::session_by_id(tx, id).await? {
                 store::user_lock(tx, session.user_id).await?;
             }
-            // Again, since it may have changed before the lock was ours. One that began in what was lost is not there at all.
+            // Again, since it may have changed before the lock was ours. One that began in what was
+            // lost is not there at all.
             let session = store::session_lock(tx, id).await?;
             let live = session.filter(|session| !session.has_ended());
             let now = self.clock.now();
@@ -102,8 +105,8 @@ impl LostRevocations {
         })
     }
 
-    /// Refuses every token of a user from before, as it was, and ends their sessions: which of them were meant to go on is lost
-    /// as well.
+    /// Refuses every token of a user from before, as it was, and ends their sessions: which of them
+    /// were meant to go on is lost as well.
     async fn write_user(&self, id: UserId, min_version: i64) -> Result<(), Error> {
         let context = RequestContext::itself();
         write_tx!(self.db, |tx| {

@@ -1,4 +1,5 @@
-//! What users see of their sessions and end of them from elsewhere, and administrators of other people's.
+//! What users see of their sessions and end of them from elsewhere, and administrators of other
+//! people's.
 
 use base::{
     clock::Timestamp,
@@ -24,8 +25,8 @@ use crate::{
 const PURGE_BATCH: i64 = 100;
 
 impl Sessions {
-    /// A page of the user's sessions, the one used last first, and the token of the next page. `query` is what the list
-    /// depends on.
+    /// A page of the user's sessions, the one used last first, and the token of the next page.
+    /// `query` is what the list depends on.
     pub(crate) async fn list(
         &self,
         user_id: UserId,
@@ -121,7 +122,8 @@ impl Sessions {
             };
             let expired = store::sessions_expired(&mut conn, settled.past(), PURGE_BATCH).await?;
             drop(conn);
-            // Some may be ended by others at the same time; those that stay are tried again the next time.
+            // Some may be ended by others at the same time; those that stay are tried again the
+            // next time.
             if expired.is_empty() || expired == before {
                 return Ok(());
             }
@@ -151,7 +153,8 @@ impl Sessions {
                 0 => return Ok(purged),
                 batch => purged += batch,
             }
-            // A quick disk is waited for in place: without this, nothing else had this thread until the last batch.
+            // A quick disk is waited for in place: without this, nothing else had this thread until
+            // the last batch.
             tokio::task::yield_now().await;
         }
     }

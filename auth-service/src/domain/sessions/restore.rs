@@ -1,5 +1,5 @@
-//! After a database was put back from a back-up: what has happened since the back-up is not in it, such as logouts and rotations, so nothing
-//! that was issued before is trusted.
+//! After a database was put back from a back-up: what has happened since the back-up is not in it,
+//! such as logouts and rotations, so nothing that was issued before is trusted.
 
 use std::time::Duration;
 
@@ -26,12 +26,13 @@ pub(crate) struct Restored {
     pub(crate) sessions: usize,
 }
 
-/// Begins a new life of the access feed, ends every session, and replaces the signing keys, so that no access token from before is good
-/// whatever it says. All of it, or nothing.
+/// Begins a new life of the access feed, ends every session, and replaces the signing keys, so that
+/// no access token from before is good whatever it says. All of it, or nothing.
 pub(crate) async fn after_restore(db: &Db, secrets: &ServerSecrets, clock: &Clock) -> Result<Restored, Error> {
     let context = RequestContext::command_line();
     write_tx!(db, |tx| {
-        // Also where nothing has served this database yet. How long tokens live is for whoever serves it to say.
+        // Also where nothing has served this database yet. How long tokens live is for whoever
+        // serves it to say.
         feed::prepare(tx, Duration::ZERO).await?;
         feed::hold(tx).await?;
         let now = clock.now();

@@ -1,4 +1,5 @@
-//! What makes tokens that are out worth nothing. The caller has locked the user's row, and publishes the change that it gets.
+//! What makes tokens that are out worth nothing. The caller has locked the user's row, and
+//! publishes the change that it gets.
 
 use base::{
     clock::Timestamp,
@@ -41,8 +42,8 @@ pub(in crate::domain) async fn log_out_everywhere(
     })
 }
 
-/// Refuses every access token from before, because it says something that is no longer true of the user. The sessions live, and
-/// give new ones.
+/// Refuses every access token from before, because it says something that is no longer true of the
+/// user. The sessions live, and give new ones.
 pub(in crate::domain) async fn make_stale(tx: &mut Conn, user_id: UserId) -> db::Result<(i64, Change)> {
     let min_version = store::user_raise_token_version(tx, user_id).await?;
     Ok((min_version, Change::UserTokensRevoked { user_id, min_version }))

@@ -1,8 +1,9 @@
 //! Device tokens: `d1.<device id>.<user id>.<HMAC>`.
 //!
-//! Names a device that its user has logged in from before. It logs nobody in: it says which session a login replaces, and under which
-//! counter failures of this device count, so that nobody else can lock it out. Like a refresh token it is keyed by a secret outside the
-//! database, so that a stolen database gives none, and the same device and user always give the same token.
+//! Names a device that its user has logged in from before. It logs nobody in: it says which session
+//! a login replaces, and under which counter failures of this device count, so that nobody else can
+//! lock it out. Like a refresh token it is keyed by a secret outside the database, so that a stolen
+//! database gives none, and the same device and user always give the same token.
 
 use base::ids::UserId;
 use secrecy::SecretString;

@@ -1,8 +1,9 @@
 //! Refresh tokens: `v1.<session id>.<counter>.<HMAC>`.
 //!
-//! Opaque to everybody else. The MAC is keyed by a secret outside the database and checked before any look-up, so that a
-//! stolen database gives no token and a forged token costs no query. The same session and counter always give the
-//! same token, which is how a lost answer can be given again.
+//! Opaque to everybody else. The MAC is keyed by a secret outside the database and checked before
+//! any look-up, so that a stolen database gives no token and a forged token costs no query. The
+//! same session and counter always give the same token, which is how a lost answer can be given
+//! again.
 
 use base::ids::SessionId;
 use secrecy::SecretString;

@@ -96,7 +96,8 @@ impl Accounts {
         Ok(UserWithRoles { user, roles })
     }
 
-    /// A page of users, the newest first, and the token of the next page. `query` is what the list depends on.
+    /// A page of users, the newest first, and the token of the next page. `query` is what the list
+    /// depends on.
     pub(crate) async fn users(
         &self,
         page: &PageRequest<UserKind>,
@@ -118,7 +119,8 @@ impl Accounts {
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
-                // Whoever may clear the counters may guess on: that is a step towards being this user.
+                // Whoever may clear the counters may guess on: that is a step towards being this
+                // user.
                 authority::ensure_may_act_on(tx, context, id).await?;
                 self.attempts.forget(tx, &user).await?;
                 event.record(tx, context, self.clock.now()).await?;

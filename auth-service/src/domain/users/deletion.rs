@@ -1,4 +1,5 @@
-//! The end of a user: the row stays, anonymous, so that nobody ever gets its id; login and address are free for others.
+//! The end of a user: the row stays, anonymous, so that nobody ever gets its id; login and address
+//! are free for others.
 //!
 //! Other services hear of it by the access feed and make what the user did there anonymous.
 

@@ -43,11 +43,12 @@ pub fn generate_password() -> SecretString {
     SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Makes the user `admin`, a superuser, unless there is a superuser, and returns the password if it made one. `password`
-/// is called before anything is written, so that the password can be kept in time. The first login has to change it,
-/// unless the settings say otherwise.
+/// Makes the user `admin`, a superuser, unless there is a superuser, and returns the password if it
+/// made one. `password` is called before anything is written, so that the password can be kept in
+/// time. The first login has to change it, unless the settings say otherwise.
 ///
-/// Does nothing if the settings have a password: then the service itself makes the user at its start.
+/// Does nothing if the settings have a password: then the service itself makes the user at its
+/// start.
 pub async fn ensure_first_admin(
     db: &Db,
     settings: &AuthSettings,
@@ -64,8 +65,8 @@ pub async fn ensure_first_admin(
     Ok(made.then_some(password))
 }
 
-/// Waits until `password` is no longer the password of the user `admin`. Waits forever if no user has this login, since
-/// the first administrator may have changed it.
+/// Waits until `password` is no longer the password of the user `admin`. Waits forever if no user
+/// has this login, since the first administrator may have changed it.
 ///
 /// The first check hashes the password once, on a blocking thread.
 pub async fn first_admin_password_changed(
@@ -73,8 +74,8 @@ pub async fn first_admin_password_changed(
     settings: &AuthSettings,
     password: &SecretString,
 ) -> Result<(), StartError> {
-    // Subscribes before the first check, so that no later change is missed. Every password change is sent through the
-    // access feed.
+    // Subscribes before the first check, so that no later change is missed. Every password change
+    // is sent through the access feed.
     let mut news = db.subscribe(CHANNEL);
     let user = store::user_by_login(&mut db.read().await?, LOGIN).await?;
     let Some(mut user) = user else {
@@ -95,7 +96,8 @@ pub async fn first_admin_password_changed(
         if now.password_hash.expose_secret() == user.password_hash.expose_secret() {
             continue;
         }
-        // A login stores another hash of the same password if the parameters of hashing have changed.
+        // A login stores another hash of the same password if the parameters of hashing have
+        // changed.
         if !is_password_of(&now, settings, password).await? {
             return Ok(());
         }
@@ -115,8 +117,8 @@ async fn is_password_of(user: &User, settings: &AuthSettings, password: &SecretS
     Ok(verdict.map_err(StartError::failed)? != Verdict::Wrong)
 }
 
-/// Does the same as [`ensure_first_admin`] with the password from the settings. Ignores it if there already is a
-/// superuser.
+/// Does the same as [`ensure_first_admin`] with the password from the settings. Ignores it if there
+/// already is a superuser.
 pub(crate) async fn bootstrap(
     db: &Db,
     settings: &AuthSettings,

@@ -57,8 +57,8 @@ struct Hashes {
 }
 
 impl Accounts {
-    /// Starts a session. Who does not exist, who is not active and whose password is wrong get the same answer after the
-    /// same work.
+    /// Starts a session. Who does not exist, who is not active and whose password is wrong get the
+    /// same answer after the same work.
     pub(crate) async fn login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoggedIn, Error> {
         let outcome = self.attempt_login(context, credentials).await;
         counts::login(&outcome);
@@ -97,7 +97,8 @@ impl Accounts {
             None => None,
         };
         if is_by_device && device.is_none() {
-            // A device token of another user, or an old one, does not spare the caller the limits of the address.
+            // A device token of another user, or an old one, does not spare the caller the limits
+            // of the address.
             self.attempts.admit_login(context)?;
         }
         let (guess, client) = match (device, &found) {
@@ -190,8 +191,8 @@ impl Accounts {
         Ok(Hashes { new: None, rehash })
     }
 
-    /// Keeps a failed login in the audit log, in a transaction that is the same whoever was meant. What was typed as
-    /// identifier is not kept: it may be a password.
+    /// Keeps a failed login in the audit log, in a transaction that is the same whoever was meant.
+    /// What was typed as identifier is not kept: it may be a password.
     async fn refuse_login(&self, context: &RequestContext, found: Option<&User>, attempt: &Attempt) -> Error {
         let audited: Result<(), Error> = write_tx!(self.db, |tx| {
             let event = AuditEvent::new("session.login").refused("CREDENTIALS_INVALID");

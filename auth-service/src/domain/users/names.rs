@@ -1,9 +1,10 @@
 //! What users are called: login, e-mail address, names of persons.
 //!
-//! A login and an address are kept as given, and compared by a key in which every spelling is the same. The key of a login
-//! and of the local part of an address is their text [folded](fold). The key of a domain is the name that the DNS is
-//! asked for: its A-labels by UTS #46, non-transitional. A domain is never folded first: `faß.de` is not `fass.de`. A
-//! login has no `@`, so it never equals an address.
+//! A login and an address are kept as given, and compared by a key in which every spelling is the
+//! same. The key of a login and of the local part of an address is their text [folded](fold). The
+//! key of a domain is the name that the DNS is asked for: its A-labels by UTS #46,
+//! non-transitional. A domain is never folded first: `faß.de` is not `fass.de`. A login has no `@`,
+//! so it never equals an address.
 
 use std::str::FromStr;
 
@@ -19,10 +20,11 @@ const MIN_LOGIN_LEN: usize = 3;
 const MAX_EMAIL_LEN: usize = 254;
 /// Characters of a name of a person, at most.
 const MAX_PERSON_NAME_LEN: usize = 100;
-/// Bytes of a character in UTF-8, at most. A text of more bytes than its characters can have is refused before it is folded: a character
-/// may become 18 of them.
+/// Bytes of a character in UTF-8, at most. A text of more bytes than its characters can have is
+/// refused before it is folded: a character may become 18 of them.
 const MAX_CHAR_LEN: usize = 4;
-/// Bytes of what may be folded: a password of 512 bytes may have become 18 times as many characters.
+/// Bytes of what may be folded: a password of 512 bytes may have become 18 times as many
+/// characters.
 const MAX_FOLDED_BYTES: usize = 32 * 1024;
 /// Bytes of a login or an e-mail address, at most.
 pub(crate) const MAX_IDENTIFIER_BYTES: usize = MAX_EMAIL_LEN * MAX_CHAR_LEN;
@@ -84,10 +86,12 @@ impl FromStr for Email {
         let key = address_key(text).ok_or(bad)?;
         let options = Options::default().without_display_text().without_domain_literal();
         let harmless = |c: char| !c.is_control() && !c.is_whitespace() && !is_unseen(c);
-        // A quoted local part is another spelling of the same address. Folding turns other characters into quotes.
+        // A quoted local part is another spelling of the same address. Folding turns other
+        // characters into quotes.
         let is_quoted = key.contains('"');
         let short = text.chars().count() <= MAX_EMAIL_LEN && key.chars().count() <= MAX_EMAIL_LEN;
-        // Validates the key, because the grammar does not cover every spelling that the given text may have.
+        // Validates the key, because the grammar does not cover every spelling that the given text
+        // may have.
         let valid = EmailAddress::parse_with_options(&key, options).is_ok();
         if !short || !valid || is_quoted || !text.chars().all(harmless) {
             return Err(bad);
@@ -158,8 +162,9 @@ impl PersonName {
     }
 }
 
-/// Characters that show nothing, or turn what follows around: fillers, marks of direction, tags, line separators (UAX #44,
-/// `Default_Ignorable_Code_Point` and `Bidi_Control`; the joiners U+200C and U+200D, which names in some scripts need, aside).
+/// Characters that show nothing, or turn what follows around: fillers, marks of direction, tags,
+/// line separators (UAX #44, `Default_Ignorable_Code_Point` and `Bidi_Control`; the joiners U+200C
+/// and U+200D, which names in some scripts need, aside).
 pub(crate) const fn is_unseen(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -173,11 +178,12 @@ const fn is_at(c: char) -> bool {
     matches!(c, '@' | '\u{fe6b}' | '\u{ff20}')
 }
 
-/// Folds a text, so that texts are equal if they differ only in case or in the Unicode form of their characters.
+/// Folds a text, so that texts are equal if they differ only in case or in the Unicode form of
+/// their characters.
 ///
-/// This is a compatibility caseless match (Unicode Standard, definition D147) that also drops invisible characters,
-/// much as `NFKC_Casefold` does: `ΝΊΚΟΣ` equals `νίκος`, and `STRASSE` equals `straße`. Folding a folded text changes
-/// nothing.
+/// This is a compatibility caseless match (Unicode Standard, definition D147) that also drops
+/// invisible characters, much as `NFKC_Casefold` does: `ΝΊΚΟΣ` equals `νίκος`, and `STRASSE` equals
+/// `straße`. Folding a folded text changes nothing.
 pub(crate) fn fold(text: &str) -> String {
     debug_assert!(text.len() <= MAX_FOLDED_BYTES, "a text is checked before it is folded");
     if text.is_ascii() {
@@ -193,9 +199,9 @@ pub(crate) fn fold(text: &str) -> String {
 
 /// Returns the key of the address or login that a user typed.
 ///
-/// A text with an `@` and a domain that UTS #46 refuses is folded as a whole behind a colon. No login and
-/// no address that could be registered begins with one. Without it the text could equal such an address,
-/// as folding removes joiners.
+/// A text with an `@` and a domain that UTS #46 refuses is folded as a whole behind a colon. No
+/// login and no address that could be registered begins with one. Without it the text could equal
+/// such an address, as folding removes joiners.
 pub(crate) fn identifier_key(text: &str) -> String {
     address_key(text).unwrap_or_else(|| {
         let folded = fold(text);
@@ -220,8 +226,8 @@ fn address_key(text: &str) -> Option<String> {
     Some(format!("{}@{}", fold(local), domain.ok()?))
 }
 
-/// Returns the folded forms in which a search finds an address: one with the domain in A-labels, and one with it in
-/// U-labels if it has any.
+/// Returns the folded forms in which a search finds an address: one with the domain in A-labels,
+/// and one with it in U-labels if it has any.
 pub(in crate::domain) fn searched_forms(email: &str) -> Vec<String> {
     let key = address_key(email).unwrap_or_else(|| fold(email));
     let readable = key.rsplit_once('@').and_then(|(local, domain)| {
@@ -292,8 +298,8 @@ mod tests {
             // Composed and decomposed, full width and narrow.
             ("zo\u{eb}@b.test", "zoe\u{308}@b.test"),
             ("\u{ff41}nn\u{ff20}b.test", "ann@b.test"),
-            // A sigma at the end of a word, letters that become two, and an iota below that becomes a letter of its
-            // own.
+            // A sigma at the end of a word, letters that become two, and an iota below that becomes
+            // a letter of its own.
             ("νίκος@b.test", "ΝΊΚΟΣ@b.test"),
             ("straße@b.test", "STRASSE@b.test"),
             ("STRAẞE@b.test", "strasse@b.test"),

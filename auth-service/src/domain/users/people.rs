@@ -5,7 +5,8 @@ use db::Conn;
 
 use crate::{domain::error::Error, model::User, store};
 
-/// A person who is not deleted, whose row is locked. Users who stand for services are looked after elsewhere.
+/// A person who is not deleted, whose row is locked. Users who stand for services are looked after
+/// elsewhere.
 pub(in crate::domain) async fn user_lock_person(tx: &mut Conn, id: UserId) -> Result<User, Error> {
     let user = store::user_lock(tx, id).await?.filter(User::is_person);
     user.ok_or(Error::UserNotFound)

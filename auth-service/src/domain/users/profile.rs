@@ -192,8 +192,8 @@ impl Accounts {
     }
 }
 
-/// Returns the text that user searches look through: login, address and names, folded, one per line. No match spans two
-/// lines.
+/// Returns the text that user searches look through: login, address and names, folded, one per
+/// line. No match spans two lines.
 pub(in crate::domain) fn search_folded(login_folded: &str, email: &str, person_names: [&str; 3]) -> String {
     let given: Vec<&str> = person_names.into_iter().filter(|name| !name.is_empty()).collect();
     let email_forms = names::searched_forms(email).join("\n");

@@ -1,13 +1,13 @@
 //! Recomputes the keys that an older version of this program stored.
 //!
-//! An older version folded addresses in another way. Its rows are recognised by `key_time`, which it
-//! does not write, also where it serves beside this version during an upgrade. Two addresses that it
-//! held apart may have one key now.
+//! An older version folded addresses in another way. Its rows are recognised by `key_time`, which
+//! it does not write, also where it serves beside this version during an upgrade. Two addresses
+//! that it held apart may have one key now.
 //!
-//! A user who has that key already, and by right, keeps it, so that no account can claim the address of
-//! another by a new spelling. If no user has it, the oldest of those whose keys change gets it. The
-//! others keep what they have, log in with their login, and are marked for administrators. They are tried
-//! again, as the key may be free later.
+//! A user who has that key already, and by right, keeps it, so that no account can claim the
+//! address of another by a new spelling. If no user has it, the oldest of those whose keys change
+//! gets it. The others keep what they have, log in with their login, and are marked for
+//! administrators. They are tried again, as the key may be free later.
 
 use base::{
     clock::{Clock, Timestamp},
@@ -35,7 +35,8 @@ const TRIES: usize = 5;
 /// "stalekey" in ASCII.
 const LEASE: i64 = i64::from_be_bytes(*b"stalekey");
 
-/// How the recomputation keeps other replicas from the same work. It would be safe without: each update is conditional.
+/// How the recomputation keeps other replicas from the same work. It would be safe without: each
+/// update is conditional.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Exclusion {
     /// The caller holds the migration lock.
@@ -105,7 +106,8 @@ async fn recompute_all(db: &Db, clock: &Clock, exclusion: Exclusion) -> db::Resu
     Ok(users)
 }
 
-/// Returns whether there is something to do: always for a stale row, and for a taken address once its key is free.
+/// Returns whether there is something to do: always for a stale row, and for a taken address once
+/// its key is free.
 async fn is_due(conn: &mut Conn, user: &StoredKeys) -> db::Result<bool> {
     if user.key_time != Some(user.update_time) {
         return Ok(true);
@@ -115,7 +117,8 @@ async fn is_due(conn: &mut Conn, user: &StoredKeys) -> db::Result<bool> {
     Ok(!holder.is_some_and(|holder| holder.id != user.id && has_by_right(&holder, &key)))
 }
 
-/// Returns whether the holder of a key keeps it: this version wrote it, or it is the key of the holder's address.
+/// Returns whether the holder of a key keeps it: this version wrote it, or it is the key of the
+/// holder's address.
 fn has_by_right(holder: &User, key: &str) -> bool {
     let is_current = holder.key_time == Some(holder.update_time) && !holder.email_is_taken;
     is_current || identifier_key(&holder.email) == key
@@ -176,7 +179,8 @@ async fn recompute(db: &Db, clock: &Clock, users: &[StoredKeys]) -> Result<(), E
     })
 }
 
-/// Recomputes the keys of one user. Returns false, and changes nothing, if the row has changed since it was read.
+/// Recomputes the keys of one user. Returns false, and changes nothing, if the row has changed
+/// since it was read.
 async fn recompute_one(tx: &mut Conn, user: &StoredKeys, now: Timestamp) -> db::Result<bool> {
     let mut new = user.clone();
     new.email_is_taken = false;
@@ -201,7 +205,8 @@ async fn recompute_one(tx: &mut Conn, user: &StoredKeys, now: Timestamp) -> db::
             }
             return Ok(is_unchanged);
         }
-        // It is the key of another address by the old rule alone. That user gets a new one when its turn comes.
+        // It is the key of another address by the old rule alone. That user gets a new one when its
+        // turn comes.
         if !store::user_release_email_key(tx, holder.id, &key).await? {
             return Ok(false);
         }

@@ -1,4 +1,5 @@
-//! A standby is promoted that had not got the last commits: what was revoked by them stays revoked, by those who knew of it.
+//! A standby is promoted that had not got the last commits: what was revoked by them stays revoked,
+//! by those who knew of it.
 
 use db::{query, write_tx};
 use diesel_async::SimpleAsyncConnection as _;
@@ -158,7 +159,8 @@ async fn a_new_history_that_has_come_as_far_as_the_old_one_is_told_from_it(datab
         .expect("logged out");
     assert_eq!(me(&server, &out.access_token).await, Err("TOKEN_REVOKED".to_owned()));
 
-    // In the new history something else has the number of the logout, before any replica has looked at it.
+    // In the new history something else has the number of the logout, before any replica has looked
+    // at it.
     let overtake = "
         UPDATE access_feed SET sequence = (SELECT MAX(sequence) + 1 FROM standby_access_feed)
             WHERE sequence = (SELECT MAX(sequence) FROM standby_access_feed);

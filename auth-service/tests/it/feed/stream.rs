@@ -276,7 +276,8 @@ async fn names_come_once_to_a_consumer_that_keeps_its_place(database: TestDataba
     for (epoch, after, expected) in [
         (first.epoch.as_str(), first.sequence, 0),
         (&first.epoch, 0, 1),
-        // The position is of another life of the database, or of one that went further than this: it does not count.
+        // The position is of another life of the database, or of one that went further than this:
+        // it does not count.
         (other_epoch, first.sequence, 1),
         (&first.epoch, first.sequence + 1, 1),
     ] {

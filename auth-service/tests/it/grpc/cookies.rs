@@ -1,4 +1,5 @@
-//! The refresh token in a cookie: who gets one, what is in it, and that nothing else can read or use it.
+//! The refresh token in a cookie: who gets one, what is in it, and that nothing else can read or
+//! use it.
 
 use std::time::Duration;
 

@@ -30,7 +30,8 @@ const UNREAD: [&str; 11] = [
     "UpdateUser update_mask.paths",
 ];
 
-/// A server behind a proxy that says where calls come from, at which this many invalid calls a minute are answered.
+/// A server behind a proxy that says where calls come from, at which this many invalid calls a
+/// minute are answered.
 async fn behind_a_proxy(database: TestDatabase, arguments: &[&str], invalid_calls_per_minute: u32) -> Server {
     let server = ServerSettings {
         trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")],

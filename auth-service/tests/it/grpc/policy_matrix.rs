@@ -1,6 +1,8 @@
-//! Every RPC, called by every kind of caller: the layer answers what the protos say, and nothing more is allowed.
+//! Every RPC, called by every kind of caller: the layer answers what the protos say, and nothing
+//! more is allowed.
 //!
-//! The calls carry a message that nobody can decode: whoever gets past the layer is told so, and nothing is done.
+//! The calls carry a message that nobody can decode: whoever gets past the layer is told so, and
+//! nothing is done.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -48,7 +48,8 @@ async fn a_session_that_has_ended_is_kept_for_a_while(database: TestDatabase) {
         .await
         .expect("logged out");
     assert_eq!(count(server.database.db(), "sessions").await, 3);
-    // Those that end earlier go earlier; the one that nobody ended expired a week after its last use.
+    // Those that end earlier go earlier; the one that nobody ended expired a week after its last
+    // use.
     for (time, left) in [
         (30 * DAY + SECOND, 2),
         (30 * DAY + 3 * SECOND, 1),
@@ -84,8 +85,9 @@ async fn revocations_go_when_no_token_can_be_good_any_more(database: TestDatabas
     let revocations = "access_feed WHERE kind IN ('session_revoked', 'user_tokens_revoked')";
     assert_eq!(count(server.database.db(), revocations).await, 2);
     let rest = count(server.database.db(), "access_feed").await - 2;
-    // The longest life of a token, the leeway of those who verify, and a margin; from the first purge that saw them, which this advance lets
-    // happen. One that has just started knows nothing of that.
+    // The longest life of a token, the leeway of those who verify, and a margin; from the first
+    // purge that saw them, which this advance lets happen. One that has just started knows nothing
+    // of that.
     let dead = Duration::from_secs(7200 + 30 + 300);
     let running = server.restarted_after(dead + ALLOWANCE, &settings(&[])).await;
     server.clock.advance(PURGE_INTERVAL);

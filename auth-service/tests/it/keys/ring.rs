@@ -69,7 +69,8 @@ async fn the_first_key_is_made_once(database: TestDatabase) {
         .expect("keys")
         .into_inner();
     let token = server.register("ann").await.tokens.expect("tokens").refresh_token;
-    // Another replica, or the same one after a restart, has the same keys and knows the same sessions.
+    // Another replica, or the same one after a restart, has the same keys and knows the same
+    // sessions.
     let (_running, mut other) = server.replica().await;
     rotate(&mut other, &token, "").await.expect("rotated");
     let after = server
@@ -110,7 +111,8 @@ async fn a_rotated_key_is_published_then_signs_and_then_goes(database: TestDatab
         "what the old one signed is still good"
     );
 
-    // The life of its last token, and what is added to be sure; by a clock that is set ahead it stays, and by one that is right it goes.
+    // The life of its last token, and what is added to be sure; by a clock that is set ahead it
+    // stays, and by one that is right it goes.
     server.clock.advance(Duration::from_mins(15));
     server.clock.set(START.plus(Duration::from_hours(100)));
     server.clock.advance(Duration::from_mins(16));
@@ -138,7 +140,8 @@ async fn nobody_is_refused_while_keys_are_rotated(database: TestDatabase) {
             .rotate_signing_key(&server.login("root").await.access_token)
             .await;
         server.clock.advance(Duration::from_secs(3600));
-        // Tokens are got and used at either replica, all the while that one after the other begins to sign with the next key.
+        // Tokens are got and used at either replica, all the while that one after the other begins
+        // to sign with the next key.
         let signed = eventually(async || {
             let here = server.login("root").await;
             let there = rotate(&mut replica.clone(), &here.refresh_token, "")

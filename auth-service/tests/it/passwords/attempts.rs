@@ -378,7 +378,8 @@ async fn a_network_of_many_addresses_has_an_end_and_known_devices_in_it_have_non
         let answer = server.auth().login(from(address, credentials)).await;
         answer.map_or_else(|status| reason(&status), |_| "OK".to_owned())
     };
-    // Guesses at once from more networks /56 than the /48 has calls for, and returns as soon as one is refused.
+    // Guesses at once from more networks /56 than the /48 has calls for, and returns as soon as one
+    // is refused.
     let exhaust = async |round: u32| {
         let mut guesses = JoinSet::new();
         for number in 0..40 {
@@ -418,7 +419,8 @@ async fn a_network_of_many_addresses_has_an_end_and_known_devices_in_it_have_non
         .expect("let in")
         .into_inner();
     assert_eq!(try_from(&inside(2), with(&second.device_token)).await, "OK");
-    // The device has a limit of its own, and somebody else's token spares nobody the limits of the network.
+    // The device has a limit of its own, and somebody else's token spares nobody the limits of the
+    // network.
     assert_eq!(try_from(&inside(3), with(&devices[0])).await, "TOO_MANY_ATTEMPTS");
     exhaust(1).await;
     assert_eq!(try_from(&inside(4), with(&devices[1])).await, "TOO_MANY_ATTEMPTS");
@@ -427,7 +429,8 @@ async fn a_network_of_many_addresses_has_an_end_and_known_devices_in_it_have_non
 
 #[on_both_backends]
 async fn guessers_of_one_network_keep_nobody_else_out_of_the_queue(database: TestDatabase) {
-    // A hash that takes some milliseconds, one at a time, and a queue that the guessers fill many times over.
+    // A hash that takes some milliseconds, one at a time, and a queue that the guessers fill many
+    // times over.
     let small = [
         "--login-rate-per-minute",
         "0",

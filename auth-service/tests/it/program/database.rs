@@ -1,4 +1,5 @@
-//! What the program makes of its database: a new one, a newer one, one that is in use, one that is not there.
+//! What the program makes of its database: a new one, a newer one, one that is in use, one that is
+//! not there.
 
 use std::{fs, time::Duration};
 

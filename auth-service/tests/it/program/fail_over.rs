@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Writes succeed within this time after they can.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Databases, and what their URLs say of the server: as usual, and as a pooler that leads to a standby without saying so.
+/// Databases, and what their URLs say of the server: as usual, and as a pooler that leads to a
+/// standby without saying so.
 const CONNECTIONS: [(&str, &str); 2] = [("usual", ""), ("pooled", "?target_session_attrs=any")];
 
 async fn try_register(at: Addresses, login: &str) -> Result<(), Status> {

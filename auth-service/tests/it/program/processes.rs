@@ -1,4 +1,5 @@
-//! Two auth-service processes on one PostgreSQL: what the one decides, the other goes by, also after one of them was killed.
+//! Two auth-service processes on one PostgreSQL: what the one decides, the other goes by, also
+//! after one of them was killed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -244,11 +245,13 @@ fn guesses_are_counted_over_both_processes_and_after_a_kill() {
                 other => panic!("{other}: {refused}"),
             }
         }
-        // Ten are free. The wait after them begins at a second, in which the rest may be still on their way.
+        // Ten are free. The wait after them begins at a second, in which the rest may be still on
+        // their way.
         assert!((1..=13).contains(&looked_at), "{looked_at}");
         pair.kill_and_restart(0).await;
         pair.kill_and_restart(1).await;
-        // The wait may be over by now. Were nothing known of before, ten more guesses would be looked at.
+        // The wait may be over by now. Were nothing known of before, ten more guesses would be
+        // looked at.
         let mut looked_at = 0;
         loop {
             let refused = pair.login(0, "ann", "wrong horse").await.expect_err("wrong");

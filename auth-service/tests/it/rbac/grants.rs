@@ -1,4 +1,5 @@
-//! Roles and direct grants: given, taken away, and asked about. You cannot give or take away what you do not hold.
+//! Roles and direct grants: given, taken away, and asked about. You cannot give or take away what
+//! you do not hold.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ use crate::support::{
 
 const NOBODY: &str = "00000000-0000-7000-8000-0000000000ff";
 
-/// Makes sure that this token is refused as stale, at once and from then on: the change is acknowledged.
+/// Makes sure that this token is refused as stale, at once and from then on: the change is
+/// acknowledged.
 async fn stale(server: &Server, token: &str) {
     let me = || server.account();
     let get = |mut client: proto::auth::v1::account_service_client::AccountServiceClient<_>| async move {

@@ -135,7 +135,8 @@ async fn a_secret_is_replaced_while_the_service_goes_on(database: TestDatabase) 
 #[on_both_backends]
 async fn a_secret_that_has_leaked_goes_with_its_tokens(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
-    // An administrator looks after ordinary services, though their role holds what an administrator's does not.
+    // An administrator looks after ordinary services, though their role holds what an
+    // administrator's does not.
     let admin = root.service(&server, "the-admin", &["admin"], &[]).await;
     let (_, leaked) = create(&server, &admin, "courses", &[], &[]).await.expect("made");
     let out = token(&server, "courses", &leaked).await.expect("a token");

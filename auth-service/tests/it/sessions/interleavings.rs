@@ -96,7 +96,8 @@ async fn a_rotation_in_flight_does_not_outlive_the_end_of_its_session(database: 
     let server = Server::start(database).await;
     let (_running, replica) = match server.database.db().backend() {
         Backend::Postgres => server.replica().await,
-        // One process has the file, and says that a change is made once it goes by it: that is this server.
+        // One process has the file, and says that a change is made once it goes by it: that is this
+        // server.
         Backend::Sqlite => (Running::new(CancellationToken::new(), Duration::ZERO), server.auth()),
     };
     let admin = server.superuser().await;

@@ -1,6 +1,8 @@
-//! Fifty clients rotate one refresh token at once, again and again: what the rules of rotation promise, counted.
+//! Fifty clients rotate one refresh token at once, again and again: what the rules of rotation
+//! promise, counted.
 //!
-//! `RACE_ROUNDS=200 cargo test --workspace -- rotation_races --nocapture` prints a line per database.
+//! `RACE_ROUNDS=200 cargo test --workspace -- rotation_races --nocapture` prints a line per
+//! database.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Callers of every kind at a running auth-service: a superuser, and service accounts that hold what a test wants.
+//! Callers of every kind at a running auth-service: a superuser, and service accounts that hold
+//! what a test wants.
 
 use std::{future::Future, time::Duration};
 
@@ -71,7 +72,8 @@ pub(crate) async fn server_with_root(database: TestDatabase) -> (Server, Caller)
     (server, root)
 }
 
-/// Asks again until the answer is one that is wanted; an answer that comes later than at once has no event to wait for.
+/// Asks again until the answer is one that is wanted; an answer that comes later than at once has
+/// no event to wait for.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> T {
     let asking = async {
         loop {

@@ -99,8 +99,8 @@ impl Server {
         }
     }
 
-    /// The same service once more, on the same database: what a client finds after a restart, or at another
-    /// replica. It goes by the same clock.
+    /// The same service once more, on the same database: what a client finds after a restart, or at
+    /// another replica. It goes by the same clock.
     pub(crate) async fn replica(&self) -> (Running, AuthServiceClient<Channel>) {
         self.replica_with(&self.secret).await
     }
@@ -177,8 +177,8 @@ impl Server {
         answer.expect("logged in").into_inner().tokens.expect("tokens")
     }
 
-    /// Two logins at once at a server that has room for one: what the one was refused with, and the other, which is at its
-    /// hash. The settings are to make a hash take long.
+    /// Two logins at once at a server that has room for one: what the one was refused with, and the
+    /// other, which is at its hash. The settings are to make a hash take long.
     pub(crate) async fn one_of_two_logins(&self) -> (Status, JoinHandle<Status>) {
         one_of_two(|| {
             let mut client = self.auth();
@@ -201,8 +201,8 @@ pub(crate) fn with_password(user: User) -> UpdateMeRequest {
     }
 }
 
-/// Makes two calls at once, until one of them is refused while the other is in flight. Returns the refusal and the
-/// other call.
+/// Makes two calls at once, until one of them is refused while the other is in flight. Returns the
+/// refusal and the other call.
 pub(crate) async fn one_of_two<F>(call: impl Fn() -> F) -> (Status, JoinHandle<Status>)
 where
     F: Future<Output = Status> + Send + 'static,

@@ -27,7 +27,8 @@ const ACCOUNTS: &str = r#"[
     {"client_id": "root", "secret": "0123456789abcdef0123456789abcdef", "roles": ["superuser"]}
 ]"#;
 
-/// Settings of a strict server, which insists on tokens for itself alone where an RPC asks for them.
+/// Settings of a strict server, which insists on tokens for itself alone where an RPC asks for
+/// them.
 const STRICT: [&str; 2] = ["--admit-deployment-tokens", "false"];
 
 /// A server that knows game-service.

@@ -60,7 +60,8 @@ async fn execute(server: &Server, sql: &str) {
     done.expect(sql);
 }
 
-/// Rewrites the row of a user as the previous version would have: the address, with the key that it had there.
+/// Rewrites the row of a user as the previous version would have: the address, with the key that it
+/// had there.
 async fn as_written_before(server: &Server, login: &str, email: &str, key: &str) {
     let sql = format!(
         "UPDATE users SET email = '{email}', email_folded = '{key}', search_folded = '{login}' || '\n' || '{key}' || '\n', \
@@ -75,7 +76,8 @@ async fn start_again(server: &Server) {
     running.stop().await.expect("ended");
 }
 
-/// Returns the users with an audit event about their taken address, each with the owner, oldest event first.
+/// Returns the users with an audit event about their taken address, each with the owner, oldest
+/// event first.
 async fn told_taken(server: &Server, token: &str) -> Vec<(String, String)> {
     let request = ListAuditEventsRequest {
         action: "user.email_taken".to_owned(),
@@ -336,7 +338,8 @@ async fn keys_of_an_older_version_are_recomputed_at_the_start(database: TestData
     start_again(&server).await;
     check().await;
 
-    // A replica of the older version goes on writing: a change that leaves `key_time` behind, and a new row without it.
+    // A replica of the older version goes on writing: a change that leaves `key_time` behind, and a
+    // new row without it.
     let sql = format!(
         "UPDATE users SET email = '{0}', email_folded = '{0}', update_time = {1} WHERE login = 'plain'",
         NIKOS[0],
@@ -402,7 +405,8 @@ async fn of_two_accounts_with_one_address_the_oldest_has_it(database: TestDataba
         );
     }
 
-    // One of them takes another address, and is listed no more. A change of something else changes nothing about it.
+    // One of them takes another address, and is listed no more. A change of something else changes
+    // nothing about it.
     let second = server
         .auth()
         .login(credentials("second", PASSWORD))
@@ -494,7 +498,8 @@ async fn no_account_claims_an_address_by_a_new_spelling(database: TestDatabase) 
             .expect("registered");
         told.push((older, younger.user.expect("a user").user_id));
     }
-    // A replica of the older version writes them. It has also written one of the victims, whose key stays as it is.
+    // A replica of the older version writes them. It has also written one of the victims, whose key
+    // stays as it is.
     as_written_before(&server, "mallory", "jeßica@x.test", "jeßica@x.test").await;
     as_written_before(&server, "mallet", "teßa@x.test", "teßa@x.test").await;
     as_written_before(&server, "tessa", "Tessa@x.test", "tessa@x.test").await;
@@ -684,7 +689,8 @@ async fn many_keys_are_recomputed_in_one_start(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.superuser().await;
     server.register("one").await;
-    // More than two batches, of which many have the same time, and a pair with one address in different batches.
+    // More than two batches, of which many have the same time, and a pair with one address in
+    // different batches.
     for index in 0..450 {
         let id = match server.database.backend() {
             db::Backend::Sqlite => format!("x'{index:032x}'"),

@@ -204,7 +204,8 @@ async fn an_access_token_alone_changes_neither_login_nor_address(database: TestD
         ("ann", ""),
         "nothing has changed"
     );
-    // Sending the current login and address changes nothing, and the names of a person are no credentials.
+    // Sending the current login and address changes nothing, and the names of a person are no
+    // credentials.
     let present = User {
         first_name: "Ann".to_owned(),
         email: found.email.clone(),

@@ -1,4 +1,5 @@
-//! A tonic server without any layer of ours, in a process of its own. It gives the answers that it was started with.
+//! A tonic server without any layer of ours, in a process of its own. It gives the answers that it
+//! was started with.
 
 use std::{convert::Infallible, fs, future::ready, net::SocketAddr, path::Path};
 

@@ -69,8 +69,9 @@ impl Game {
         serve_game(&database.url, &options).await
     }
 
-    /// With so many players whose stats are as if they had played, 1 to 100 games each. The games are not there: nothing that ranks them reads games,
-    /// and to write them would take longer than everything else.
+    /// With so many players whose stats are as if they had played, 1 to 100 games each. The games
+    /// are not there: nothing that ranks them reads games, and to write them would take longer than
+    /// everything else.
     pub(crate) async fn start_ranked(engine: &Engine, players: u32, options: &[&str]) -> Self {
         let mut game = Self::start_as(engine, options).await;
         let start = Instant::now();
@@ -118,7 +119,8 @@ impl Game {
             on!(&mut conn, |c| c.batch_execute(&insert).await).expect("stats");
             bar.inc(u64::from(players) / 16);
         }
-        // What PostgreSQL would do by itself within a minute, in the midst of the measurement, and then plan all statements anew.
+        // What PostgreSQL would do by itself within a minute, in the midst of the measurement, and
+        // then plan all statements anew.
         let analyze = match engine.backend() {
             Backend::Sqlite => "ANALYZE",
             Backend::Postgres => "VACUUM (ANALYZE)",
@@ -128,7 +130,8 @@ impl Game {
         game.seeding = start.elapsed();
         let ids = prepared::<sql_types::Uuid>("SELECT id FROM players ORDER BY id LIMIT 5000");
         game.players = on!(&mut conn, |c| ids.load(c).await).expect("the players");
-        // PostgreSQL keeps what it thought of a plan when it was first made, which must not be when the tables were half full.
+        // PostgreSQL keeps what it thought of a plan when it was first made, which must not be when
+        // the tables were half full.
         drop(game.program);
         (game.program, game.address) = Self::serve(&game.database, &game.folder, options).await;
         game
@@ -146,7 +149,8 @@ impl Game {
 
     /// The token of the player that a call of this number is about.
     pub(crate) fn player(&self, number: usize) -> String {
-        // A stride that shares no factor with most sizes, so that the calls are spread over all players.
+        // A stride that shares no factor with most sizes, so that the calls are spread over all
+        // players.
         self.token(self.players[number.wrapping_mul(7919) % self.players.len()], "somebody")
     }
 

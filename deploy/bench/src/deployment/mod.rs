@@ -252,8 +252,9 @@ async fn serve_game(database_url: &str, options: &[&str]) -> (Program, SocketAdd
     (program, grpc)
 }
 
-/// Starts a program in a session of its own, as whatever manages services does. Where Linux shares the processors out by sessions (autogroup), the
-/// services and those who call them would else be as one.
+/// Starts a program in a session of its own, as whatever manages services does. Where Linux shares
+/// the processors out by sessions (autogroup), the services and those who call them would else be
+/// as one.
 pub(crate) fn start_apart(name: &str, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Program {
     let arguments = arguments.into_iter().map(|argument| argument.as_ref().to_owned());
     Program::start("setsid", iter::once(executable(name).into()).chain(arguments))

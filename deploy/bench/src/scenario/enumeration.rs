@@ -43,7 +43,8 @@ pub(crate) async fn run(setup: &Setup<'_>, samples: &Samples, report: &mut Repor
     }
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for sample in 0..samples.samples {
-        // In turns, and each as often first as second, so that what the machine does meanwhile falls on both.
+        // In turns, and each as often first as second, so that what the machine does meanwhile
+        // falls on both.
         if sample % 2 == 0 {
             known.push(fail("known").await);
             unknown.push(fail("nobody").await);

@@ -128,7 +128,8 @@ pub(crate) fn verifiers(auth: &str, count: u32, client_secret: &str) {
     });
 }
 
-/// Ends sessions as a statement beside the service, which is quicker than to begin them first. Gives the head of the amount.
+/// Ends sessions as a statement beside the service, which is quicker than to begin them first.
+/// Gives the head of the amount.
 async fn revoke(deployment: &Deployment, count: u32) -> i64 {
     let mut conn = BareConn::open(&deployment.auth_database.url).await;
     let now = Clock::system().now();

@@ -17,7 +17,8 @@ use crate::{
 const EXPANDING: &str = "\u{fdfa}";
 /// Bytes of the e-mail address: what fits into one message.
 const LEN: usize = 60_000;
-/// Connections beside the flood: enough to be a load, and not so many that they wait for each other.
+/// Connections beside the flood: enough to be a load, and not so many that they wait for each
+/// other.
 const BESIDE: usize = 2;
 
 /// Registers with an e-mail address that is far too long, again and again.

@@ -24,7 +24,8 @@ pub(crate) struct Storm {
 /// Until those who were turned away at the beginning have spread themselves.
 const WARM_UP: Duration = Duration::from_secs(4);
 
-/// Connections of each kind of call beside the storm: enough to be a load, and not so many that they wait for each other.
+/// Connections of each kind of call beside the storm: enough to be a load, and not so many that
+/// they wait for each other.
 const BESIDE: usize = 2;
 
 struct Beside {

@@ -150,7 +150,8 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     }
 }
 
-/// The same without a service: one transaction a call, which writes what a game has to leave behind.
+/// The same without a service: one transaction a call, which writes what a game has to leave
+/// behind.
 struct BarePair {
     conn: Arc<Mutex<BareConn>>,
     players: [UserId; 2],

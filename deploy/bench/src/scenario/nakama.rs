@@ -1,7 +1,8 @@
 //! What Nakama takes for calls of the same kind.
 //!
-//! Measured of Nakama 3.40 once, on a machine like the one that this was written on: 2 cores, PostgreSQL 15, gRPC, 32 connections. They
-//! are constants here, so compare them on another machine with care.
+//! Measured of Nakama 3.40 once, on a machine like the one that this was written on: 2 cores,
+//! PostgreSQL 15, gRPC, 32 connections. They are constants here, so compare them on another machine
+//! with care.
 
 use db::Backend;
 

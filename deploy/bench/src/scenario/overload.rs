@@ -19,7 +19,8 @@ const PLAYERS: u32 = 10_000;
 /// Until those who were turned away at the beginning have spread themselves.
 const WARM_UP: Duration = Duration::from_secs(4);
 
-/// The service has as many places as the peak needs: with more of them, those who call take more of the machine than it does.
+/// The service has as many places as the peak needs: with more of them, those who call take more of
+/// the machine than it does.
 pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     let places = setup.connections.to_string();
     let game = Game::start_ranked(setup.engine, PLAYERS, &["--max-concurrent-requests", &places]).await;
@@ -56,7 +57,8 @@ async fn compare<C: Caller>(
     let (mut ratios, mut refusals) = (Vec::new(), Vec::new());
     peak.push(setup.time.drive(&mut few, &game.processors()).await);
     for _ in 0..setup.rounds {
-        // The peak before and the one after: the seconds in between are many enough for the machine to become another.
+        // The peak before and the one after: the seconds in between are many enough for the machine
+        // to become another.
         let before = peak.last().goodput();
         overload.push(time.drive(&mut many, &game.processors()).await);
         peak.push(setup.time.drive(&mut few, &game.processors()).await);

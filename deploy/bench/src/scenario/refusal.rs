@@ -1,4 +1,5 @@
-//! How long a token that is already out is still accepted after the call that makes it worthless was acknowledged.
+//! How long a token that is already out is still accepted after the call that makes it worthless
+//! was acknowledged.
 
 use std::time::{Duration, Instant};
 

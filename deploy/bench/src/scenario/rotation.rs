@@ -109,7 +109,8 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     }
 }
 
-/// The same without a service: who the session is of, the user with what goes into the token, and the next counter.
+/// The same without a service: who the session is of, the user with what goes into the token, and
+/// the next counter.
 struct BareRotation {
     conn: Arc<Mutex<BareConn>>,
     session: SessionId,

@@ -1,4 +1,5 @@
-//! Mixed calls at a steady rate for an hour or more: do memory, descriptors and response times stay where they are?
+//! Mixed calls at a steady rate for an hour or more: do memory, descriptors and response times stay
+//! where they are?
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
-//! Calls whose message never arrives completely, and what they do to memory and to the calls beside them.
+//! Calls whose message never arrives completely, and what they do to memory and to the calls beside
+//! them.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -86,7 +87,8 @@ pub(crate) async fn run(setup: &Setup<'_>, attack: &Attack, report: &mut Report)
     }
 }
 
-/// Opens the connections and begins the calls, which stay open for as long as what this gives is kept.
+/// Opens the connections and begins the calls, which stay open for as long as what this gives is
+/// kept.
 async fn stall(server: SocketAddr, attack: Attack, addresses: u8) -> JoinSet<Vec<SendStream<Bytes>>> {
     let mut attackers = JoinSet::new();
     for number in 0..attack.attackers {

@@ -1,4 +1,5 @@
-//! `clock`: a service that depends only on auth-service. It has no database and links no database crate.
+//! `clock`: a service that depends only on auth-service. It has no database and links no database
+//! crate.
 
 use std::{env, net::SocketAddr, process::ExitCode};
 

@@ -1,4 +1,5 @@
-//! `courses`: a third service, and how little it takes to protect one. [`Courses::serve`] is the part to copy.
+//! `courses`: a third service, and how little it takes to protect one. [`Courses::serve`] is the
+//! part to copy.
 
 mod catalogue;
 mod rpc;
@@ -65,7 +66,8 @@ impl Courses {
         let db = Db::connect(&self.database.settings()?).await?;
         let clock = Clock::system();
 
-        // The protection. What is known of tokens and roles: nothing yet, and so nobody may do anything.
+        // The protection. What is known of tokens and roles: nothing yet, and so nobody may do
+        // anything.
         let keys = KeySet::empty();
         let access = AccessView::following(keys.clone(), clock.clone()).with_silence(self.silence.rule());
         let service = Service {
@@ -82,8 +84,9 @@ impl Courses {
         };
         let running = self.service.running()?;
         let service = service.start(&running).await?;
-        // Keys, logouts and roles come by the access feed, at once and for as long as this runs. The permissions of the
-        // .proto are made known at the start, so that administrators can give them to others.
+        // Keys, logouts and roles come by the access feed, at once and for as long as this runs.
+        // The permissions of the .proto are made known at the start, so that administrators can
+        // give them to others.
         follower.spawn(access, service.policies(), &running);
         let migrate = || async { Ok(db::migrate(&db, &catalogue::MIGRATIONS).await?) };
         if service.prepare(migrate).await?.is_some() {

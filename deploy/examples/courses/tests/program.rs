@@ -1,4 +1,5 @@
-//! The program as its user meets it first. What it does beside auth-service is tested through the gateway (`deploy/tests/test_courses.py`).
+//! The program as its user meets it first. What it does beside auth-service is tested through the
+//! gateway (`deploy/tests/test_courses.py`).
 
 use std::process::{Command, Output};
 

@@ -1,4 +1,5 @@
-//! auth-service and game-service as two programs: what the one decides, the other knows, whichever of them was started again.
+//! auth-service and game-service as two programs: what the one decides, the other knows, whichever
+//! of them was started again.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 

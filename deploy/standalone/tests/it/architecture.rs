@@ -1,4 +1,5 @@
-//! Rules about which module may use which. They are data: each has a reason, and code that breaks it.
+//! Rules about which module may use which. They are data: each has a reason, and code that breaks
+//! it.
 
 mod circles;
 mod names;
@@ -209,7 +210,8 @@ fn every_rule_can_be_broken() {
     }
 }
 
-/// The crates that each crate in `shared/` may depend on. Tests may use the testing kits of all of them.
+/// The crates that each crate in `shared/` may depend on. Tests may use the testing kits of all of
+/// them.
 const SHARED: [(&str, &[&str]); 7] = [
     ("access", &["base", "proto"]),
     ("base", &["proto"]),

@@ -146,7 +146,8 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
         eventually(async || at_game(game, &people.everywhere).await.is_err()).await;
         people.are_as_they_were(auth, game).await;
 
-        // Long enough that what is said by the wrong clocks has gone through both: a session that begins and ends by them.
+        // Long enough that what is said by the wrong clocks has gone through both: a session that
+        // begins and ends by them.
         clock.set(AHEAD);
         let later = register(auth, "ida").await;
         eventually(async || at_game(game, &later).await.is_ok()).await;
@@ -168,7 +169,8 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
             "{early:?}"
         );
 
-        // auth-service starts with its purges, two hours ahead, and so does game-service with its snapshot.
+        // auth-service starts with its purges, two hours ahead, and so does game-service with its
+        // snapshot.
         end(auth_program).await;
         clock.set(AHEAD);
         let auth_program = files.auth_service_at(auth, &clock.environment()).await;

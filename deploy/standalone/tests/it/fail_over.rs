@@ -111,7 +111,8 @@ fn is_outage(status: &Status) {
     );
 }
 
-/// Rotates one session time and again, as a careful client does: what was not answered is asked again with the same request id.
+/// Rotates one session time and again, as a careful client does: what was not answered is asked
+/// again with the same request id.
 async fn rotate(mut client: AuthServiceClient<Channel>, mut tokens: TokenPair, record: Arc<Record>) -> TokenPair {
     while !record.is_over.load(Ordering::SeqCst) {
         let request = RotateTokensRequest {

@@ -1,4 +1,5 @@
-//! The protos are the reference of the API: everything in them has a comment, and every RPC has its HTTP form.
+//! The protos are the reference of the API: everything in them has a comment, and every RPC has its
+//! HTTP form.
 
 use std::collections::HashSet;
 

@@ -12,7 +12,8 @@ use crate::{
 };
 
 const AUTHORIZATION: &str = "authorization";
-/// Beginning of auth-service's refresh tokens. Access tokens begin with the base64url of `{`, which is `e`.
+/// Beginning of auth-service's refresh tokens. Access tokens begin with the base64url of `{`, which
+/// is `e`.
 const REFRESH_TOKEN_PREFIX: &str = "v1.";
 
 /// Caller of an RPC. [`Authenticate`] adds one to the extensions of every request.
@@ -78,7 +79,8 @@ pub struct Authenticate {
 }
 
 impl Authenticate {
-    /// Creates an interceptor that verifies tokens and asks the view whether they have been revoked.
+    /// Creates an interceptor that verifies tokens and asks the view whether they have been
+    /// revoked.
     pub const fn new(verifier: Verifier, access: AccessView) -> Self {
         Self { verifier, access }
     }
@@ -120,14 +122,15 @@ impl Interceptor for Authenticate {
 ///
 /// # Errors
 ///
-/// UNAUTHENTICATED if the caller has no valid token. This can only happen in RPCs with the policy `public`.
+/// UNAUTHENTICATED if the caller has no valid token. This can only happen in RPCs with the policy
+/// `public`.
 pub fn principal<T>(request: &Request<T>) -> Result<Arc<Principal>, Status> {
     let caller = request.extensions().get::<Caller>().unwrap_or(&Caller::Anonymous);
     caller.principal().cloned().map_err(Status::from)
 }
 
-/// Returns the token of `Bearer <token>`, or an empty text if there is none. The scheme is case-insensitive (RFC 9110,
-/// section 11.1).
+/// Returns the token of `Bearer <token>`, or an empty text if there is none. The scheme is
+/// case-insensitive (RFC 9110, section 11.1).
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     scheme.eq_ignore_ascii_case("bearer").then_some(token)

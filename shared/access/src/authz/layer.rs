@@ -23,7 +23,8 @@ use crate::{
     view::AccessView,
 };
 
-/// Infrastructure services, which every caller may use. Their protos cannot declare policies, so they are exempt by name.
+/// Infrastructure services, which every caller may use. Their protos cannot declare policies, so
+/// they are exempt by name.
 pub const INFRASTRUCTURE: [&str; 3] = [
     "/grpc.health.v1.Health/",
     "/grpc.reflection.v1.ServerReflection/",
@@ -168,7 +169,8 @@ impl Rules {
     }
 }
 
-/// Returns the error for a token that is not for this service alone. `audience` is the name of this service.
+/// Returns the error for a token that is not for this service alone. `audience` is the name of this
+/// service.
 pub fn audience_required(audience: &str) -> ErrorReply {
     let message = format!(
         "this call needs an access token for {audience} alone; call RefreshAccessToken with the `audience` {audience}"

@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use crate::{policy::Permission, token::Principal};
 
-/// The caller of a stream and the permission that the RPC requires. The policy layer sets it when it lets the
-/// call through.
+/// The caller of a stream and the permission that the RPC requires. The policy layer sets it when
+/// it lets the call through.
 #[derive(Clone, Debug, Default)]
 pub struct StreamCaller(Arc<OnceLock<(Arc<Principal>, Option<Permission>)>>);
 
@@ -15,7 +15,8 @@ impl StreamCaller {
         let _ = self.0.set((Arc::clone(principal), permission.cloned()));
     }
 
-    /// Returns the caller and the required permission, or `None` if the call was anonymous or was refused.
+    /// Returns the caller and the required permission, or `None` if the call was anonymous or was
+    /// refused.
     pub fn get(&self) -> Option<(Arc<Principal>, Option<Permission>)> {
         self.0.get().cloned()
     }

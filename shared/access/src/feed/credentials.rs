@@ -1,4 +1,5 @@
-//! As whom a service calls auth-service: its client id and secret, and the access token that it gets for them.
+//! As whom a service calls auth-service: its client id and secret, and the access token that it
+//! gets for them.
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -37,10 +38,11 @@ pub struct ServiceCredentials {
 pub enum ClientSecret {
     /// This is it.
     Given(SecretString),
-    /// In this file, which is read anew for every token, so that the secret can be rotated without a restart.
+    /// In this file, which is read anew for every token, so that the secret can be rotated without
+    /// a restart.
     File(PathBuf),
-    /// The secret itself, with a function that restores it if auth-service refuses it. Only for a follower that runs in
-    /// the same process as auth-service.
+    /// The secret itself, with a function that restores it if auth-service refuses it. Only for a
+    /// follower that runs in the same process as auth-service.
     Restorable(SecretString, Restore),
 }
 
@@ -144,7 +146,8 @@ impl Tokens {
         let request = IssueServiceTokenRequest {
             client_id: self.credentials.client_id.clone(),
             client_secret: secret.expose_secret().to_owned(),
-            // The token goes to auth-service and nowhere else. A version that does not know this field ignores it.
+            // The token goes to auth-service and nowhere else. A version that does not know this
+            // field ignores it.
             audience: AUTH_SERVICE.to_owned(),
         };
         let asked = Instant::now();

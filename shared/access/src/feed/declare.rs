@@ -1,4 +1,5 @@
-//! Declares the policies of the service to auth-service, so that roles can be given its permissions there.
+//! Declares the policies of the service to auth-service, so that roles can be given its permissions
+//! there.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -67,7 +67,8 @@ fn told(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }
 
-/// Whether an answer says that the credentials, or what they are good for, are wrong: to ask again soon is of no use.
+/// Whether an answer says that the credentials, or what they are good for, are wrong: to ask again
+/// soon is of no use.
 pub(super) fn is_refusal(status: &Status) -> bool {
     matches!(
         status.code(),

@@ -1,6 +1,8 @@
-//! Follows the feed: gets a token, opens the stream, keeps the view, and opens the next stream when one ends.
+//! Follows the feed: gets a token, opens the stream, keeps the view, and opens the next stream when
+//! one ends.
 //!
-//! The next token's stream is opened while the present one goes on, so that nothing is missed in between.
+//! The next token's stream is opened while the present one goes on, so that nothing is missed in
+//! between.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -24,7 +26,8 @@ use crate::{
 /// auth-service says something every second.
 const MESSAGE_WITHIN: Duration = Duration::from_secs(3);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long the first stream waits for the declaration, which is of no use to a service that nobody can reach.
+/// How long the first stream waits for the declaration, which is of no use to a service that nobody
+/// can reach.
 const HEAD_START: Duration = Duration::from_secs(2);
 /// A stream that went on for this long was a success.
 const STEADY: Duration = Duration::from_secs(10);
@@ -69,7 +72,8 @@ impl Follower {
         self
     }
 
-    /// Keeps the view until the stop token is cancelled, reports its silence, and declares the policies of the service, once.
+    /// Keeps the view until the stop token is cancelled, reports its silence, and declares the
+    /// policies of the service, once.
     pub fn spawn(self, view: AccessView, policies: &Policies, running: &Running) {
         silence_report::spawn(view.clone(), running);
         let tokens = Arc::new(Tokens::new(self.channel.clone(), self.credentials));
@@ -115,7 +119,8 @@ impl Following {
         }
     }
 
-    /// Follows a new stream until it ends, or until its token is to be renewed: then it is given back.
+    /// Follows a new stream until it ends, or until its token is to be renewed: then it is given
+    /// back.
     async fn next(&mut self, present: Option<Live>) -> Option<Live> {
         let mut live = match present {
             None => self.open_at_last().await,

@@ -1,7 +1,9 @@
-//! The access feed: how a service learns at once what changes about tokens that were already issued.
+//! The access feed: how a service learns at once what changes about tokens that were already
+//! issued.
 //!
-//! auth-service sends what is known and then every change (`proto/auth/v1/access_feed_service.proto`). A [`Follower`]
-//! gives that to the service's [`AccessView`](crate::view::AccessView).
+//! auth-service sends what is known and then every change
+//! (`proto/auth/v1/access_feed_service.proto`). A [`Follower`] gives that to the service's
+//! [`AccessView`](crate::view::AccessView).
 
 mod connect;
 mod credentials;

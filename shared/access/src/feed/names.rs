@@ -1,8 +1,9 @@
 //! Renames and deletions of users, for a service that keeps names.
 //!
-//! They come by the same stream as everything else, but a service applies them to a database of its own, which takes longer than a
-//! revocation may wait. So they go by a queue beside it. The queue has no bound of its own: the feed holds at most one rename or deletion
-//! for each user, and after the position that the service has kept, few.
+//! They come by the same stream as everything else, but a service applies them to a database of its
+//! own, which takes longer than a revocation may wait. So they go by a queue beside it. The queue
+//! has no bound of its own: the feed holds at most one rename or deletion for each user, and after
+//! the position that the service has kept, few.
 
 use base::ids::UserId;
 use proto::auth::v1::{WatchResponse, access_event::Event};
@@ -40,7 +41,8 @@ pub struct NameFeed {
 pub(super) struct Collected(Vec<(i64, NameChange)>);
 
 impl NameFeed {
-    /// For a service that knows all changes up to this position. Gives where they come out: each at least once, in the order of each stream.
+    /// For a service that knows all changes up to this position. Gives where they come out: each at
+    /// least once, in the order of each stream.
     pub fn new(after: Option<FeedPosition>) -> (Self, mpsc::UnboundedReceiver<NameChanges>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self { after, sender }, receiver)

@@ -17,7 +17,8 @@ const POSITION: &str = "access_feed_position";
 /// How often the feed fell silent for longer than the rule allows.
 const SILENCES: &str = "access_feed_silences_total";
 
-/// Reports the silence of the feed until the stop token is cancelled: a gauge, and one warning each time that it lasts too long.
+/// Reports the silence of the feed until the stop token is cancelled: a gauge, and one warning each
+/// time that it lasts too long.
 pub fn spawn(view: AccessView, running: &Running) {
     // Before anything is measured.
     telemetry::metrics::recorder();

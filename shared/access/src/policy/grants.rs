@@ -24,7 +24,8 @@ struct RolePermissions {
 }
 
 impl Grants {
-    /// The grants that the RPCs of a service declare: those for which they name the role in `default_roles`.
+    /// The grants that the RPCs of a service declare: those for which they name the role in
+    /// `default_roles`.
     pub fn from_policies(policies: &Policies) -> Self {
         let mut grants = Self::default();
         for (role, permission) in policies.default_grants() {
@@ -39,7 +40,8 @@ impl Grants {
         Policies::from_descriptor_set(encoded).map(|policies| Self::from_policies(&policies))
     }
 
-    /// Lets the role hold exactly these permissions, written `resource:action`. Anything else among them grants nothing.
+    /// Lets the role hold exactly these permissions, written `resource:action`. Anything else among
+    /// them grants nothing.
     pub fn set<'a>(&mut self, role: impl Into<String>, permissions: impl IntoIterator<Item = &'a str>) {
         let mut held = RolePermissions::default();
         for (resource, action) in permissions.into_iter().filter_map(|name| name.split_once(':')) {
@@ -53,7 +55,8 @@ impl Grants {
         self.by_role.remove(role);
     }
 
-    /// Whether the caller holds the permission: by a direct grant in the token, by a role, or as a superuser.
+    /// Whether the caller holds the permission: by a direct grant in the token, by a role, or as a
+    /// superuser.
     pub fn allow(&self, principal: &Principal, permission: &Permission) -> bool {
         principal.has_role(SUPERUSER)
             || principal
@@ -84,7 +87,8 @@ impl RolePermissions {
 }
 
 impl Permission {
-    /// Whether `name` is this permission, written `resource:action`, or every action of its resource.
+    /// Whether `name` is this permission, written `resource:action`, or every action of its
+    /// resource.
     fn is_granted_by(&self, name: &str) -> bool {
         name.split_once(':')
             .is_some_and(|(resource, action)| resource == self.resource && (action == self.action || action == ALL))

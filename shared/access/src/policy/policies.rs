@@ -97,7 +97,8 @@ impl Policies {
         self.by_path.get(path)
     }
 
-    /// Whether the RPC at this path changes nothing: HTTP reaches it by GET, or its action is `read`, `read_...` or `check...`.
+    /// Whether the RPC at this path changes nothing: HTTP reaches it by GET, or its action is
+    /// `read`, `read_...` or `check...`.
     pub fn is_read(&self, path: &str) -> bool {
         self.reads.contains(path)
     }

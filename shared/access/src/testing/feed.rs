@@ -1,4 +1,5 @@
-//! auth-service, as far as a service that follows its access feed knows it: what is published, and what goes wrong, is up to the test.
+//! auth-service, as far as a service that follows its access feed knows it: what is published, and
+//! what goes wrong, is up to the test.
 
 use std::{
     convert::Infallible,
@@ -197,7 +198,8 @@ impl FakeAuth {
         self.publish(Event::KeysChanged(KeysChanged { keys }))
     }
 
-    /// Begins another life of the feed, in which nothing is published, and ends the streams of this one.
+    /// Begins another life of the feed, in which nothing is published, and ends the streams of this
+    /// one.
     pub fn begin_another_epoch(&self) {
         self.change(|state| {
             state.epoch = Epoch::generate();

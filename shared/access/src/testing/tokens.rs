@@ -116,7 +116,8 @@ impl TokenMint {
         )
     }
 
-    /// A token of these two segments, already encoded in whatever way, with a signature that is right for them.
+    /// A token of these two segments, already encoded in whatever way, with a signature that is
+    /// right for them.
     pub fn sign_segments(&self, header: &str, claims: &str) -> String {
         let signed = format!("{header}.{claims}");
         let signature = BASE64_URL_SAFE_NO_PAD.encode(self.key_pair.sign(signed.as_bytes()));

@@ -2,8 +2,8 @@
 
 use super::Audience;
 
-/// Values of `aud` that a service accepts: the name of the deployment, which stands for all of its services, or the
-/// service's own name.
+/// Values of `aud` that a service accepts: the name of the deployment, which stands for all of its
+/// services, or the service's own name.
 #[derive(Clone, Debug)]
 pub struct AcceptedAudiences {
     deployment: String,
@@ -39,14 +39,16 @@ impl AcceptedAudiences {
         self
     }
 
-    /// Sets whether a token for the deployment is enough where one for this service alone is required.
+    /// Sets whether a token for the deployment is enough where one for this service alone is
+    /// required.
     #[must_use]
     pub const fn admitting_deployment_as_own(mut self, admits: bool) -> Self {
         self.admits_deployment_as_own = admits;
         self
     }
 
-    /// Accepts tokens for any service. Only for inspecting or revoking tokens, never for authenticating calls.
+    /// Accepts tokens for any service. Only for inspecting or revoking tokens, never for
+    /// authenticating calls.
     #[must_use]
     pub const fn or_any(mut self) -> Self {
         self.is_any = true;

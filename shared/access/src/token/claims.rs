@@ -40,12 +40,13 @@ pub struct Claims {
     pub roles: Vec<String>,
     /// The login.
     pub preferred_username: String,
-    /// What is granted to the user directly, as `resource:action`; what roles grant is not repeated here.
+    /// What is granted to the user directly, as `resource:action`; what roles grant is not repeated
+    /// here.
     pub permissions: Vec<String>,
 }
 
-/// The audience of a token: names of services, or the name of a whole deployment. One name is written as a string,
-/// several as a list (RFC 7519, section 4.1.3).
+/// The audience of a token: names of services, or the name of a whole deployment. One name is
+/// written as a string, several as a list (RFC 7519, section 4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Audience {

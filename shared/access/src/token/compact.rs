@@ -1,4 +1,5 @@
-//! The JWS Compact Serialization (RFC 7515, 7.1) and its base64url, in their one canonical spelling.
+//! The JWS Compact Serialization (RFC 7515, 7.1) and its base64url, in their one canonical
+//! spelling.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
@@ -26,8 +27,8 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// Decodes base64url. Padding, white space, foreign characters and stray trailing bits are refused, so that no
-/// two texts give the same bytes.
+/// Decodes base64url. Padding, white space, foreign characters and stray trailing bits are refused,
+/// so that no two texts give the same bytes.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(text).ok()
 }

@@ -8,21 +8,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::{KeySet, KeySource};
 
-/// The pause after the first failure in a row. Later ones grow up to the time between two refreshes.
+/// The pause after the first failure in a row. Later ones grow up to the time between two
+/// refreshes.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The longest pause while there are no keys at all, so that no token can be verified.
 const LONGEST_PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(5);
 
-/// The shortest time from one reload for a token's unknown `kid` to the next. Anybody can send such a token.
+/// The shortest time from one reload for a token's unknown `kid` to the next. Anybody can send such
+/// a token.
 const BETWEEN_EARLY_RELOADS: Duration = Duration::from_secs(30);
 
 impl KeySource {
     /// Fills the set and keeps it fresh until `cancel` is called.
     ///
-    /// It tries until the first keys are there, then again every `refresh`, give or take a tenth. A failure leaves
-    /// the keys as they are and is retried sooner. A token with an unknown `kid` brings the next load forward, at
-    /// most once in 30 s.
+    /// It tries until the first keys are there, then again every `refresh`, give or take a tenth. A
+    /// failure leaves the keys as they are and is retried sooner. A token with an unknown `kid`
+    /// brings the next load forward, at most once in 30 s.
     pub async fn follow(self, keys: KeySet, refresh: Duration, cancel: CancellationToken) {
         cancel.run_until_cancelled(self.keep_fresh(&keys, refresh)).await;
     }

@@ -1,7 +1,8 @@
 //! The header of an access token: `alg`, `typ` and `kid`, and nothing beside them.
 //!
-//! Every other parameter of RFC 7515 (4.1) either brings a key of the sender's choice (`jwk`, `jku`, `x5u`, `x5c`)
-//! or changes how the token is to be read (`crit`, `b64`, `zip`, `cty`). auth-service sets none of them.
+//! Every other parameter of RFC 7515 (4.1) either brings a key of the sender's choice (`jwk`,
+//! `jku`, `x5u`, `x5c`) or changes how the token is to be read (`crit`, `b64`, `zip`, `cty`).
+//! auth-service sets none of them.
 
 use super::{ALGORITHM, TOKEN_TYPE, json::Object};
 

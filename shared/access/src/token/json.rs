@@ -1,5 +1,6 @@
-//! JSON objects of which every member name stands once. RFC 7515 (4) and RFC 7519 (4) let a parser take the last
-//! of several, and two parsers that take different ones can be played off against each other.
+//! JSON objects of which every member name stands once. RFC 7515 (4) and RFC 7519 (4) let a parser
+//! take the last of several, and two parsers that take different ones can be played off against
+//! each other.
 
 use std::fmt;
 

@@ -26,8 +26,8 @@ pub struct Jwk {
 impl Jwk {
     /// The key with these bytes (RFC 8032, 5.1.5), named by its RFC 7638 thumbprint.
     ///
-    /// Fails on an encoding that is not canonical and on the points of small order, for which anybody can make
-    /// signatures: aws-lc, like RFC 8032, takes both.
+    /// Fails on an encoding that is not canonical and on the points of small order, for which
+    /// anybody can make signatures: aws-lc, like RFC 8032, takes both.
     pub fn from_public_key(public_key: &[u8; 32]) -> Result<Self, KeyError> {
         Self::named(thumbprint(public_key), public_key)
     }
@@ -62,8 +62,8 @@ impl Jwk {
         &self.public_key
     }
 
-    /// Whether this signature of this message is by this key. Every signature has one form: an S of the group's
-    /// order or more is refused (RFC 8032, 5.1.7).
+    /// Whether this signature of this message is by this key. Every signature has one form: an S of
+    /// the group's order or more is refused (RFC 8032, 5.1.7).
     pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         self.parsed.verify_sig(message, signature).is_ok()
     }
@@ -124,8 +124,9 @@ const FIELD_ORDER: [u8; 32] = {
     order
 };
 
-/// The y coordinates of the eight points whose order divides the cofactor, little-endian: 1 (order 1), -1 (2),
-/// 0 (4), and the two of order 8. Each but the first two belongs to a pair of points that differ in the sign of x.
+/// The y coordinates of the eight points whose order divides the cofactor, little-endian: 1 (order
+/// 1), -1 (2), 0 (4), and the two of order 8. Each but the first two belongs to a pair of points
+/// that differ in the sign of x.
 const SMALL_ORDER: [[u8; 32]; 5] = [
     {
         let mut one = [0; 32];
@@ -155,8 +156,8 @@ fn y(public_key: &[u8; 32]) -> [u8; 32] {
     y
 }
 
-/// Whether y is below the order of the field. (x = 0 with a sign is not canonical either; both points with that
-/// x are of small order.)
+/// Whether y is below the order of the field. (x = 0 with a sign is not canonical either; both
+/// points with that x are of small order.)
 fn is_canonical(public_key: &[u8; 32]) -> bool {
     y(public_key).iter().rev().lt(FIELD_ORDER.iter().rev())
 }

@@ -1,7 +1,8 @@
 //! A set of public keys, as it is published (RFC 7517, 5) and as it is read from outside.
 //!
-//! Keys of other types or for other uses are passed over, so that one set can serve others too. What has no place in
-//! a published set is an error: a private key, two keys of one name, a key for us that nobody can use.
+//! Keys of other types or for other uses are passed over, so that one set can serve others too.
+//! What has no place in a published set is an error: a private key, two keys of one name, a key for
+//! us that nobody can use.
 
 use std::collections::HashSet;
 
@@ -93,8 +94,8 @@ struct Candidate<'a> {
 
 impl<'a> Candidate<'a> {
     fn from_json(members: &'a Map<String, Value>) -> Result<Self, KeyError> {
-        // `d` is the private part of EC, OKP and RSA keys, `k` all of a symmetric one; RSA's others come with `d`;
-        // `priv` is that of AKP keys.
+        // `d` is the private part of EC, OKP and RSA keys, `k` all of a symmetric one; RSA's others
+        // come with `d`; `priv` is that of AKP keys.
         if ["d", "k", "priv"].iter().any(|name| members.contains_key(*name)) {
             return Err(KeyError::PrivateKey);
         }

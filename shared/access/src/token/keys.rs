@@ -1,4 +1,5 @@
-//! The keys that count at this moment, shared by the verifier that reads them and the source that replaces them.
+//! The keys that count at this moment, shared by the verifier that reads them and the source that
+//! replaces them.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 

@@ -1,10 +1,11 @@
 //! Access tokens: signed JWTs (RFC 7519) of the profile RFC 9068, verified with public keys alone.
 //!
-//! There is one algorithm (EdDSA with Ed25519, RFC 8037), one `typ`, and one spelling of everything: whatever
-//! auth-service would not issue is refused, as RFC 8725 advises. Nothing here can sign.
+//! There is one algorithm (EdDSA with Ed25519, RFC 8037), one `typ`, and one spelling of
+//! everything: whatever auth-service would not issue is refused, as RFC 8725 advises. Nothing here
+//! can sign.
 //!
-//! A service makes one [`KeySet`], lets a [`KeySource`] fill and refresh it, and asks a [`Verifier`] about each
-//! token. What passes is a [`Principal`], which nothing else can make.
+//! A service makes one [`KeySet`], lets a [`KeySource`] fill and refresh it, and asks a
+//! [`Verifier`] about each token. What passes is a [`Principal`], which nothing else can make.
 
 mod audience;
 mod claims;
@@ -35,7 +36,8 @@ pub use self::{
     verifier::Verifier,
 };
 
-/// `client_id` of the tokens that people get by logging in. Tokens of services carry the service's own.
+/// `client_id` of the tokens that people get by logging in. Tokens of services carry the service's
+/// own.
 pub const FIRST_PARTY_CLIENT_ID: &str = "first-party";
 
 /// `typ` of an access token (RFC 9068, 2.1), so that no other token can pass for one.
@@ -59,7 +61,8 @@ pub const LEEWAY: Duration = base::clock::ALLOWANCE;
 /// In bytes. A longer token is refused unread.
 pub const MAX_TOKEN_LEN: usize = 8 * 1024;
 
-/// Reason why a token is refused, as far as its bearer may know. Which check failed is logged at debug level.
+/// Reason why a token is refused, as far as its bearer may know. Which check failed is logged at
+/// debug level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Forged, damaged, from another issuer, or for another audience.
@@ -71,7 +74,8 @@ pub enum TokenError {
     /// Expired. A new token will be accepted.
     #[error("the access token has expired")]
     Expired,
-    /// Valid only after this time: the clock that issued it is ahead of this one by more than the leeway.
+    /// Valid only after this time: the clock that issued it is ahead of this one by more than the
+    /// leeway.
     #[error("the access token is not valid yet")]
     NotYetValid(Duration),
     /// Issued before the user changed: other roles, another password, a logout everywhere.

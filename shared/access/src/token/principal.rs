@@ -54,8 +54,9 @@ impl Principal {
         }
     }
 
-    /// End of the token's life by the monotonic clock; `None` until the token is first accepted. The wall clock may be
-    /// set back, and what was said about the token, such as that its session has ended, may be forgotten by then.
+    /// End of the token's life by the monotonic clock; `None` until the token is first accepted.
+    /// The wall clock may be set back, and what was said about the token, such as that its session
+    /// has ended, may be forgotten by then.
     pub(super) fn over_at(&self) -> Option<Duration> {
         self.over_at.get().copied()
     }

@@ -78,8 +78,9 @@ impl KeySource {
         }
     }
 
-    /// Finds out at start what can be known at start: loads a file, whose absence or content is then an error of
-    /// configuration. A service or URL may come up later, and is left to [`follow`](Self::follow).
+    /// Finds out at start what can be known at start: loads a file, whose absence or content is
+    /// then an error of configuration. A service or URL may come up later, and is left to
+    /// [`follow`](Self::follow).
     pub async fn prepare(&self, keys: &KeySet) -> Result<(), KeySourceError> {
         if let Self::File(_) = self {
             keys.replace(self.load().await?);
@@ -109,7 +110,8 @@ impl KeySource {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none());
         if url.scheme() == "http" {
-            // Without redirects there is no TLS to come: a machine without root certificates will do.
+            // Without redirects there is no TLS to come: a machine without root certificates will
+            // do.
             client = client.tls_certs_only([]);
         }
         let client = client.build().map_err(|error| self.unreachable(&error))?;

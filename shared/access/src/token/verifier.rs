@@ -1,4 +1,5 @@
-//! Decides about tokens: cheapest checks first, nothing believed before the signature is checked, nothing fetched.
+//! Decides about tokens: cheapest checks first, nothing believed before the signature is checked,
+//! nothing fetched.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -49,7 +50,8 @@ const EARLY_WARNING_INTERVAL: Duration = Duration::from_hours(1);
 type Refusal = &'static str;
 
 impl Verifier {
-    /// Makes a verifier for tokens of this issuer and these audiences. It always uses the current keys of the set.
+    /// Makes a verifier for tokens of this issuer and these audiences. It always uses the current
+    /// keys of the set.
     pub fn new(issuer: impl Into<String>, audiences: impl Into<AcceptedAudiences>, keys: KeySet, clock: Clock) -> Self {
         Self(Arc::new(Inner {
             issuer: issuer.into(),
@@ -61,7 +63,8 @@ impl Verifier {
         }))
     }
 
-    /// Says who bears this token. It may be over by less than [`LEEWAY`], and begin by as much later.
+    /// Says who bears this token. It may be over by less than [`LEEWAY`], and begin by as much
+    /// later.
     pub fn verify(&self, token: &str) -> Result<Arc<Principal>, TokenError> {
         let checked = self.0.checked(token).map_err(|check| {
             tracing::debug!(check, "access token refused");
@@ -74,8 +77,9 @@ impl Verifier {
         verdict
     }
 
-    /// How long the principal's token is still good; `None` once its time is over by the wall clock, or the life that it had
-    /// left when it was first accepted has passed by the monotonic one.
+    /// How long the principal's token is still good; `None` once its time is over by the wall
+    /// clock, or the life that it had left when it was first accepted has passed by the monotonic
+    /// one.
     pub fn time_left(&self, principal: &Principal) -> Option<Duration> {
         let mut left = principal.expires_at().plus(LEEWAY).since(self.0.clock.now());
         if let Some(over_at) = principal.over_at() {
@@ -112,8 +116,8 @@ impl Inner {
         Ok(checked)
     }
 
-    /// Warns that good tokens come from the future. A jump of this machine's clock, which the clock has
-    /// warned of itself, is not reported twice.
+    /// Warns that good tokens come from the future. A jump of this machine's clock, which the clock
+    /// has warned of itself, is not reported twice.
     fn note_early(&self, early: Duration) {
         let (steps, now) = (self.clock.steps(), self.clock.monotonic());
         let mut last = self.last_early.lock();

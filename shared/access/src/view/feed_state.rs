@@ -51,9 +51,9 @@ struct MinVersion {
     until: Duration,
 }
 
-/// Revocations that a snapshot lacks although they were known: the database went back to before them.
-/// They go on for tokens that are older than that snapshot. Newer ones belong to the new history, in
-/// which the user's token version may be lower than it was.
+/// Revocations that a snapshot lacks although they were known: the database went back to before
+/// them. They go on for tokens that are older than that snapshot. Newer ones belong to the new
+/// history, in which the user's token version may be lower than it was.
 #[derive(Clone, Debug, Default)]
 struct Lost {
     sessions: HashMap<SessionId, Ended>,
@@ -96,8 +96,8 @@ const NEVER: Duration = Duration::MAX;
 /// At least so long from one look at all revocations to the next.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How long revocations are kept from a server that does not say: the default life of an access token
-/// and what is added to it.
+/// How long revocations are kept from a server that does not say: the default life of an access
+/// token and what is added to it.
 const KEPT_BY_DEFAULT: Duration = Duration::from_secs(1800 + 330);
 
 /// How long the revocations of a message are kept.
@@ -193,8 +193,8 @@ impl FeedState {
             .is_some_and(|at| at.epoch == before.epoch && at.sequence >= before.sequence)
     }
 
-    /// Keeps what was known before this snapshot, and what it lacks for tokens that were issued before
-    /// this time.
+    /// Keeps what was known before this snapshot, and what it lacks for tokens that were issued
+    /// before this time.
     pub(super) fn keep_all(&mut self, before: Self, issued_before: Timestamp) {
         let lost = before.lost;
         for (id, until) in before.sessions {
@@ -292,7 +292,8 @@ impl FeedState {
         })
     }
 
-    /// Forgets what says nothing more at this time: at once where it was not looked at lately, else within a minute.
+    /// Forgets what says nothing more at this time: at once where it was not looked at lately, else
+    /// within a minute.
     pub(super) fn forget_before(&mut self, now: Duration) {
         if now < self.next_sweep {
             return;
@@ -364,7 +365,8 @@ mod tests {
             known.forget_before(at(seconds));
             left.push(known.revocations());
         }
-        // All are looked at after 10 s, when the first is over, then after a minute at the earliest, and when the next one is over.
+        // All are looked at after 10 s, when the first is over, then after a minute at the
+        // earliest, and when the next one is over.
         assert_eq!(left, [4, 3, 3, 2, 2, 1]);
         // A new one that is over sooner is not waited for.
         revoke(&mut known, session(SessionId::generate()), Some(510));

@@ -1,9 +1,10 @@
 //! Takes the messages of one stream into the view.
 //!
-//! A snapshot is collected, and then replaces what was known of roles and keys, all at once. Revocations that were known stay,
-//! and a key that was withdrawn stays withdrawn, whatever a snapshot says: the database behind it may have lost them. Two
-//! streams may run at the same time, since a consumer opens the next one before it leaves the last; so what one of them says
-//! late does not undo what the other has already said.
+//! A snapshot is collected, and then replaces what was known of roles and keys, all at once.
+//! Revocations that were known stay, and a key that was withdrawn stays withdrawn, whatever a
+//! snapshot says: the database behind it may have lost them. Two streams may run at the same time,
+//! since a consumer opens the next one before it leaves the last; so what one of them says late
+//! does not undo what the other has already said.
 
 use std::sync::Arc;
 
@@ -51,7 +52,8 @@ impl AccessIntake {
         }
     }
 
-    /// Takes in the next message. Says whether the view stands where the stream does: from then on another stream is not needed.
+    /// Takes in the next message. Says whether the view stands where the stream does: from then on
+    /// another stream is not needed.
     ///
     /// # Errors
     ///
@@ -81,13 +83,14 @@ impl AccessIntake {
         Ok(is_swapped)
     }
 
-    /// Replaces what the view knows of roles and keys, and keeps the revocations, unless another stream has brought the view
-    /// further since this one began.
+    /// Replaces what the view knows of roles and keys, and keeps the revocations, unless another
+    /// stream has brought the view further since this one began.
     fn swap(&self, collected: &mut Collected) -> bool {
         let went_back;
         {
             let mut state = self.shared.write();
-            // A database that was put back without a new epoch ends before where the view already was when this began.
+            // A database that was put back without a new epoch ends before where the view already
+            // was when this began.
             let was_put_back = self.from.is_some_and(|from| {
                 collected
                     .known

@@ -1,8 +1,8 @@
-//! What a service knows of revocations and roles, which every request asks: is this token still good, does this role
-//! still hold that permission.
+//! What a service knows of revocations and roles, which every request asks: is this token still
+//! good, does this role still hold that permission.
 //!
-//! Whoever receives changes passes them to an [`AccessIntake`], which takes the messages of one stream of the access
-//! feed into the [`AccessView`].
+//! Whoever receives changes passes them to an [`AccessIntake`], which takes the messages of one
+//! stream of the access feed into the [`AccessView`].
 
 mod error;
 mod feed_state;

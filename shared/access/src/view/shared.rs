@@ -30,8 +30,8 @@ pub(super) struct State {
     pub(super) heard: Instant,
 }
 
-/// Keys that counted once and were taken out. They never count again: a database that lost the withdrawal of
-/// a leaked key offers it anew.
+/// Keys that counted once and were taken out. They never count again: a database that lost the
+/// withdrawal of a leaked key offers it anew.
 #[derive(Debug, Default)]
 pub(super) struct Withdrawn {
     kids: BTreeSet<String>,
@@ -39,7 +39,8 @@ pub(super) struct Withdrawn {
     pub(super) offered: BTreeSet<String>,
 }
 
-/// Describes the metrics before anything is measured. Counting begins at zero, so that the first change is seen.
+/// Describes the metrics before anything is measured. Counting begins at zero, so that the first
+/// change is seen.
 pub(super) fn describe_metrics() {
     telemetry::metrics::recorder();
     metrics::describe_counter!(

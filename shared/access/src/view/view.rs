@@ -17,7 +17,8 @@ use crate::{
     token::{KeySet, Principal, TokenError},
 };
 
-/// Which tokens are good no more, and what each role holds. Clones share it. To ask it takes no memory and waits for nothing.
+/// Which tokens are good no more, and what each role holds. Clones share it. To ask it takes no
+/// memory and waits for nothing.
 #[derive(Clone)]
 pub struct AccessView {
     shared: Arc<Shared>,
@@ -34,13 +35,14 @@ pub enum Refused {
 }
 
 impl AccessView {
-    /// The view of a service that has keys alone, which somebody else fills in: it goes by these grants, and hears of no revocations.
+    /// The view of a service that has keys alone, which somebody else fills in: it goes by these
+    /// grants, and hears of no revocations.
     pub fn offline(keys: KeySet, grants: Grants) -> Self {
         Self::new(FeedState::of(grants), keys, Clock::system(), false)
     }
 
-    /// The view of a service that follows the feed, and takes its keys from there. Until the first snapshot nothing is allowed.
-    /// Revocations are kept by this clock's monotonic side.
+    /// The view of a service that follows the feed, and takes its keys from there. Until the first
+    /// snapshot nothing is allowed. Revocations are kept by this clock's monotonic side.
     pub fn following(keys: KeySet, clock: Clock) -> Self {
         shared::describe_metrics();
         Self::new(FeedState::default(), keys, clock, true)
@@ -61,7 +63,8 @@ impl AccessView {
     ///
     /// # Errors
     ///
-    /// [`TokenError::Revoked`] where its session has ended, [`TokenError::Stale`] where its user has changed since.
+    /// [`TokenError::Revoked`] where its session has ended, [`TokenError::Stale`] where its user
+    /// has changed since.
     pub fn check(&self, principal: &Principal) -> Result<(), TokenError> {
         self.shared.read().known.check(principal)
     }
@@ -71,7 +74,8 @@ impl AccessView {
         self.is_loaded() && self.shared.read().known.grants.allow(principal, permission)
     }
 
-    /// Whether everything is known that has to be known at the start: the keys, and where a feed is followed, its first snapshot.
+    /// Whether everything is known that has to be known at the start: the keys, and where a feed is
+    /// followed, its first snapshot.
     pub fn is_loaded(&self) -> bool {
         *self.shared.loaded.borrow() && !self.shared.keys.is_empty()
     }
@@ -104,7 +108,8 @@ impl AccessView {
         self.shared.read().known.position
     }
 
-    /// Revocations that were known and that the present history of the feed lacks. They still refuse tokens issued before it.
+    /// Revocations that were known and that the present history of the feed lacks. They still
+    /// refuse tokens issued before it.
     pub fn lost(&self) -> LostRevocations {
         let state = self.shared.read();
         LostRevocations {
@@ -113,7 +118,8 @@ impl AccessView {
         }
     }
 
-    /// Counts how often the feed went back to before what was known: to another life, or to a lower number.
+    /// Counts how often the feed went back to before what was known: to another life, or to a lower
+    /// number.
     pub fn went_back(&self) -> watch::Receiver<u64> {
         self.shared.back.subscribe()
     }
@@ -127,13 +133,15 @@ impl AccessView {
         }
     }
 
-    /// Tells of every change after which a token that was good may be refused, until the view is gone.
+    /// Tells of every change after which a token that was good may be refused, until the view is
+    /// gone.
     pub fn changed(&self) -> watch::Receiver<()> {
         self.shared.revoked.subscribe()
     }
 
-    /// Returns as soon as the principal would be refused that called with the need of this permission: for streams, which outlive their first
-    /// check. It knows nothing of the token's own end.
+    /// Returns as soon as the principal would be refused that called with the need of this
+    /// permission: for streams, which outlive their first check. It knows nothing of the token's
+    /// own end.
     pub async fn refused(&self, principal: &Principal, permission: Option<&Permission>) -> Refused {
         let mut changed = self.changed();
         loop {

@@ -12,12 +12,12 @@ use super::Timestamp;
 /// How far the right clocks of two machines may differ.
 pub const ALLOWANCE: Duration = Duration::from_secs(30);
 
-/// How long the wall clock has to go right before something is done by it that cannot be taken back:
-/// time enough for NTP to correct it, or for a person to see the warning.
+/// How long the wall clock has to go right before something is done by it that cannot be taken
+/// back: time enough for NTP to correct it, or for a person to see the warning.
 pub const SETTLING: Duration = Duration::from_mins(15);
 
-/// A moment that may be used for what cannot be taken back. Only a check that the wall clock is right
-/// makes one.
+/// A moment that may be used for what cannot be taken back. Only a check that the wall clock is
+/// right makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled(Timestamp);
 
@@ -88,7 +88,8 @@ impl Course {
             state.lead = lead;
             state.since = monotonic;
             state.steps += 1;
-            // Rounded to the nearest second: a moment passes between the reading of one clock and the other.
+            // Rounded to the nearest second: a moment passes between the reading of one clock and
+            // the other.
             let seconds = i64::try_from((by + by.signum() * 500_000) / 1_000_000).unwrap_or(i64::MAX);
             let settling_seconds = SETTLING.as_secs();
             if by > 0 {

@@ -5,7 +5,8 @@ mod sql;
 
 use std::time::Duration;
 
-/// A moment: microseconds since 1970-01-01T00:00:00Z, which is also the precision of both databases.
+/// A moment: microseconds since 1970-01-01T00:00:00Z, which is also the precision of both
+/// databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(
     feature = "diesel",
@@ -25,7 +26,8 @@ impl Timestamp {
         self.0
     }
 
-    /// Whole seconds since 1970-01-01T00:00:00Z, as JSON Web Tokens count them (RFC 7519, NumericDate).
+    /// Whole seconds since 1970-01-01T00:00:00Z, as JSON Web Tokens count them (RFC 7519,
+    /// NumericDate).
     pub const fn as_seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
@@ -40,7 +42,8 @@ impl Timestamp {
         Self(self.0.saturating_sub(micros(duration)))
     }
 
-    /// How long ago `earlier` was; zero where it lies ahead, as it may after the clock was set back.
+    /// How long ago `earlier` was; zero where it lies ahead, as it may after the clock was set
+    /// back.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -57,7 +60,8 @@ impl From<Timestamp> for prost_types::Timestamp {
 }
 
 impl From<prost_types::Timestamp> for Timestamp {
-    /// Cuts what is finer than a microsecond, and what lies beyond the first or last moment there is.
+    /// Cuts what is finer than a microsecond, and what lies beyond the first or last moment there
+    /// is.
     fn from(timestamp: prost_types::Timestamp) -> Self {
         let micros = timestamp.seconds.saturating_mul(1_000_000);
         Self(micros.saturating_add((timestamp.nanos / 1_000).into()))

@@ -1,8 +1,9 @@
 //! Log lines for people.
 //!
-//! A call is one line of at most 160 characters, such as
-//! `2026-05-04T12:30:00.123Z  INFO Login UNAUTHENTICATED CREDENTIALS_INVALID 37ms ip=203.0.113.7 id=…`. Other events are
-//! their message and fields. If they happen within a call, the address of the client and the id of the request follow.
+//! A call is one line of at most 160 characters, such as `2026-05-04T12:30:00.123Z  INFO Login
+//! UNAUTHENTICATED CREDENTIALS_INVALID 37ms ip=203.0.113.7 id=…`. Other events are their message
+//! and fields. If they happen within a call, the address of the client and the id of the request
+//! follow.
 
 use std::{
     fmt::{self, Debug, Write as _},
@@ -39,8 +40,8 @@ const MAX_CALL_LEN: usize = 160;
 #[derive(Debug, Default)]
 pub(super) struct HumanEvents;
 
-/// Formats the fields of spans: the address of the client and the id of the request. Separated by a tab, the method
-/// comes first.
+/// Formats the fields of spans: the address of the client and the id of the request. Separated by a
+/// tab, the method comes first.
 #[derive(Debug, Default)]
 pub(super) struct HumanSpans;
 
@@ -89,7 +90,8 @@ where
     }
 }
 
-/// Returns the line of a call. If it would be too long, the address is left out, and then the id is cut.
+/// Returns the line of a call. If it would be too long, the address is left out, and then the id is
+/// cut.
 fn call_line(head: &str, method: &str, fields: &EventFields, origin: &str) -> String {
     let mut line = format!("{head} {method} {}", fields.code);
     if !fields.reason.is_empty() {

@@ -1,7 +1,8 @@
 //! Metrics: counted with the crate `metrics`, served as Prometheus text at `/metrics`.
 //!
-//! A metric is named and described beside the code that counts it, in a unit of Prometheus (`_seconds`, `_bytes`, `_total` for what only
-//! grows). A label is out of a bounded set: never an id, an address or a path.
+//! A metric is named and described beside the code that counts it, in a unit of Prometheus
+//! (`_seconds`, `_bytes`, `_total` for what only grows). A label is out of a bounded set: never an
+//! id, an address or a path.
 
 use std::sync::OnceLock;
 
@@ -14,7 +15,8 @@ const BUCKETS: [f64; 13] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0,
 ];
 
-/// The process's metrics. The first call installs the recorder, so make it before anything is measured.
+/// The process's metrics. The first call installs the recorder, so make it before anything is
+/// measured.
 pub fn recorder() -> &'static PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(|| {
@@ -23,7 +25,8 @@ pub fn recorder() -> &'static PrometheusHandle {
             .expect("the buckets are not empty");
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
-        // Another recorder can only be there if somebody embeds us; then theirs is the one that counts.
+        // Another recorder can only be there if somebody embeds us; then theirs is the one that
+        // counts.
         if metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("another metrics recorder is already installed, so /metrics stays empty");
         }
@@ -32,8 +35,8 @@ pub fn recorder() -> &'static PrometheusHandle {
     })
 }
 
-/// Renders all metrics as text, with those that the operating system keeps of the process (`process_cpu_seconds_total`,
-/// `process_resident_memory_bytes` and so on).
+/// Renders all metrics as text, with those that the operating system keeps of the process
+/// (`process_cpu_seconds_total`, `process_resident_memory_bytes` and so on).
 pub fn render() -> String {
     let recorder = recorder();
     Collector::default().collect();
@@ -78,7 +81,8 @@ mod tests {
         recorder();
         let first = render();
         assert!(first.contains("# TYPE process_cpu_seconds_total counter\n"), "{first}");
-        // The kernel counts in hundredths of a second. This work moves the count, and less than a second of it does.
+        // The kernel counts in hundredths of a second. This work moves the count, and less than a
+        // second of it does.
         let grown = std::iter::repeat_with(render).find(|text| cpu_seconds(text) > cpu_seconds(&first));
         assert!(cpu_seconds(&grown.expect("it grows")) - cpu_seconds(&first) < 1.0);
     }

@@ -1,9 +1,10 @@
 //! Logs, [metrics] and [traces].
 //!
-//! Logs are written with `tracing` to standard error, as text or as JSON. Standard output is for the results of commands.
+//! Logs are written with `tracing` to standard error, as text or as JSON. Standard output is for
+//! the results of commands.
 //!
-//! Ids, names of RPCs, codes, durations and addresses may be logged. Tokens, passwords, keys, e-mail addresses and whole
-//! requests must not.
+//! Ids, names of RPCs, codes, durations and addresses may be logged. Tokens, passwords, keys,
+//! e-mail addresses and whole requests must not.
 
 mod human;
 pub mod metrics;
@@ -54,7 +55,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logs and traces for this process, which others know as `service`. Calling it again changes nothing. Needs a runtime.
+/// Starts logs and traces for this process, which others know as `service`. Calling it again
+/// changes nothing. Needs a runtime.
 pub fn init(settings: &TelemetrySettings, service: &'static str) -> Result<(), StartError> {
     // h2 warns of each connection that it ends for what its client does, which may be without end.
     let filter = EnvFilter::new(format!("h2=error,{},{}=off", settings.log_level.0, traces::SQL));

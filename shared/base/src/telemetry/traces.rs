@@ -1,7 +1,8 @@
 //! Traces: the spans of `tracing`, sent by OTLP to a collector where there is one.
 //!
-//! A call is a span of kind `server` that continues its caller's trace (W3C Trace Context), and every statement of SQL in it one of kind
-//! `client`. A statement is named for the function that makes it; its text and its values stay here.
+//! A call is a span of kind `server` that continues its caller's trace (W3C Trace Context), and
+//! every statement of SQL in it one of kind `client`. A statement is named for the function that
+//! makes it; its text and its values stay here.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -94,13 +95,15 @@ where
     Ok(Some(layer.with_filter(spans)))
 }
 
-/// Makes the span part of its caller's trace, and notes the trace in the field `trace_id`. Before the span is entered.
+/// Makes the span part of its caller's trace, and notes the trace in the field `trace_id`. Before
+/// the span is entered.
 pub fn continue_trace(span: &Span, headers: &HeaderMap) {
     if PROVIDER.get().is_none() {
         return;
     }
     let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-    // A caller who is not traced, such as a gateway that leaves it to the services, decides nothing.
+    // A caller who is not traced, such as a gateway that leaves it to the services, decides
+    // nothing.
     if caller.span().span_context().is_sampled() && span.set_parent(caller).is_err() {
         return;
     }

@@ -1,4 +1,5 @@
-//! A wall clock that a test sets under a running program, by libfaketime. Its monotonic clock goes on as it does.
+//! A wall clock that a test sets under a running program, by libfaketime. Its monotonic clock goes
+//! on as it does.
 
 use std::{fs, path::Path};
 

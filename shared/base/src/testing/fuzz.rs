@@ -1,4 +1,5 @@
-//! Fuzz targets. Each feeds one parser with the inputs of a corpus and with randomly altered genuine inputs.
+//! Fuzz targets. Each feeds one parser with the inputs of a corpus and with randomly altered
+//! genuine inputs.
 //!
 //! An ordinary test run tries 256 altered inputs per target. For a longer run, set another number:
 //!
@@ -6,8 +7,8 @@
 //! PROPTEST_CASES=1000000 cargo test --workspace --release -- fuzz
 //! ```
 //!
-//! A failing input is shrunk and printed as a line for the target's corpus, a text file next to the test. Add the line
-//! there together with the fix: every run replays the whole corpus first.
+//! A failing input is shrunk and printed as a line for the target's corpus, a text file next to the
+//! test. Add the line there together with the fix: every run replays the whole corpus first.
 
 use std::fmt::Debug;
 
@@ -26,10 +27,11 @@ const MAX_PIECES: usize = 40;
 /// The inputs of one fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// The corpus: one input a line, escaped as by `<[u8]>::escape_ascii`. `{0}` to `{9}` stand for the genuine
-    /// inputs with that index, and lines that begin with `#` are comments.
+    /// The corpus: one input a line, escaped as by `<[u8]>::escape_ascii`. `{0}` to `{9}` stand for
+    /// the genuine inputs with that index, and lines that begin with `#` are comments.
     pub kept: &'a str,
-    /// Inputs that the parser accepts, or refuses for a single reason. Altered inputs are made from them.
+    /// Inputs that the parser accepts, or refuses for a single reason. Altered inputs are made from
+    /// them.
     pub genuine: &'a [&'a [u8]],
     /// Texts that have a meaning for the parser: separators, keywords, limits.
     pub pieces: &'a [&'a str],
@@ -78,7 +80,8 @@ impl Target<'_> {
             Ok(()) => {}
             Err(TestError::Abort(reason)) => panic!("{reason}"),
             Err(TestError::Fail(reason, input)) => {
-                // Escaped, so that the line is not read as a comment or as a reference to a genuine input.
+                // Escaped, so that the line is not read as a comment or as a reference to a genuine
+                // input.
                 let line = U::to_bytes(&input).escape_ascii().to_string();
                 let line = line.replace('#', "\\x23").replace('{', "\\x7b");
                 panic!("{reason}\nadd this line to the corpus:\n{line}");
@@ -93,8 +96,8 @@ impl Target<'_> {
         if genuine.is_empty() {
             return from_nothing.boxed();
         }
-        // A single alteration gets past the early checks to the one that it violates; several mostly fail the first
-        // check.
+        // A single alteration gets past the early checks to the one that it violates; several
+        // mostly fail the first check.
         let alteration = alteration(piece);
         let alterations = prop_oneof![
             2 => vec(alteration.clone(), 1),

@@ -19,7 +19,8 @@ pub fn write_secret(path: impl AsRef<Path>, text: &str) {
         .expect("write a file");
 }
 
-/// How often a test goes round that can go on for long: so often as this environment variable says, and otherwise a few times.
+/// How often a test goes round that can go on for long: so often as this environment variable says,
+/// and otherwise a few times.
 pub fn rounds(variable: &str, otherwise: usize) -> usize {
     #[expect(clippy::disallowed_methods, reason = "a test has no settings")]
     let given = std::env::var(variable);

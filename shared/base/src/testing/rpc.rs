@@ -1,4 +1,5 @@
-//! Calls as a client that is not well-behaved makes them: any bytes in any frames, over plain HTTP/2.
+//! Calls as a client that is not well-behaved makes them: any bytes in any frames, over plain
+//! HTTP/2.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -97,7 +98,8 @@ impl RawConnection {
         send.send_request(request, false).expect("a stream").1
     }
 
-    /// Begins a call, sends these bytes and leaves it open. Gives the answer that comes nevertheless, and what keeps the call open.
+    /// Begins a call, sends these bytes and leaves it open. Gives the answer that comes
+    /// nevertheless, and what keeps the call open.
     pub async fn begin_and_stall(
         &self,
         path: &str,
@@ -115,8 +117,8 @@ impl RawConnection {
         (response, stream)
     }
 
-    /// Calls an RPC with this body, and reads no further than the headers of the answer, of which a stream may have no end. Code and
-    /// reason are OK and empty where there is more to come.
+    /// Calls an RPC with this body, and reads no further than the headers of the answer, of which a
+    /// stream may have no end. Code and reason are OK and empty where there is more to come.
     pub async fn begin(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (Code, String) {
         let mut request = Request::post(format!("http://localhost{path}"))
             .header("content-type", "application/grpc")

@@ -11,10 +11,12 @@ use uuid::Uuid;
 use super::postgres;
 use crate::{Backend, DatabaseSettings, Db, Migrations, migrate, query, write_tx};
 
-/// Names of the PostgreSQL databases that tests are copied from, by the address of their migrations.
+/// Names of the PostgreSQL databases that tests are copied from, by the address of their
+/// migrations.
 static TEMPLATES: Mutex<Option<HashMap<usize, String>>> = Mutex::const_new(None);
 
-/// A database of one test: a file that goes with it, or a PostgreSQL database that goes with its cluster.
+/// A database of one test: a file that goes with it, or a PostgreSQL database that goes with its
+/// cluster.
 pub struct TestDatabase {
     db: Db,
     settings: DatabaseSettings,
@@ -92,8 +94,8 @@ impl TestDatabase {
         self.db.backend()
     }
 
-    /// Connections of their own to the same database, as a second replica has them. On SQLite, whose file one process
-    /// serves, these are the same connections.
+    /// Connections of their own to the same database, as a second replica has them. On SQLite,
+    /// whose file one process serves, these are the same connections.
     pub async fn replica(&self) -> Db {
         match self.backend() {
             Backend::Sqlite => self.db.clone(),
@@ -113,7 +115,8 @@ impl TestDatabase {
         self.limit_pages(u32::MAX - 1).await;
     }
 
-    /// A limit below the size of the file is the size of the file. It is the connection's own, and there is one that writes.
+    /// A limit below the size of the file is the size of the file. It is the connection's own, and
+    /// there is one that writes.
     async fn limit_pages(&self, pages: u32) {
         assert_eq!(self.backend(), Backend::Sqlite, "PostgreSQL has a disk of its own");
         let limited: crate::Result<()> = write_tx!(self.db, |tx| {
@@ -160,7 +163,8 @@ async fn copy_of(template: &str) -> String {
     name
 }
 
-/// Runs a test on a new database. The attribute [`on_both_backends`](super::on_both_backends) calls it.
+/// Runs a test on a new database. The attribute [`on_both_backends`](super::on_both_backends) calls
+/// it.
 #[doc(hidden)]
 pub fn run_test<F: Future<Output = ()>>(
     backend: Backend,

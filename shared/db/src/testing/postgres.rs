@@ -1,9 +1,10 @@
-//! A PostgreSQL for tests: the one that `TEST_POSTGRES_URL` names, else a throw-away cluster, once per test process, made with
-//! the programs that are installed or fetched. The one that is named must let its user make databases; a few tests need a
-//! superuser.
+//! A PostgreSQL for tests: the one that `TEST_POSTGRES_URL` names, else a throw-away cluster, once
+//! per test process, made with the programs that are installed or fetched. The one that is named
+//! must let its user make databases; a few tests need a superuser.
 //!
-//! Nothing tears down after `cargo test`, so a supervisor does: a shell whose standard input is a pipe from this process.
-//! When the pipe closes, in whatever way this process ended, it stops the server and removes the directory.
+//! Nothing tears down after `cargo test`, so a supervisor does: a shell whose standard input is a
+//! pipe from this process. When the pipe closes, in whatever way this process ended, it stops the
+//! server and removes the directory.
 
 use std::{
     env, fs,
@@ -82,7 +83,8 @@ impl Cluster {
         Self::start_with(identity, THROW_AWAY)
     }
 
-    /// Starts a cluster that writes as one does whose data somebody wants to keep: for what is measured.
+    /// Starts a cluster that writes as one does whose data somebody wants to keep: for what is
+    /// measured.
     pub fn start_durable() -> Self {
         Self::start_with(None, "")
     }
@@ -201,7 +203,8 @@ impl Cluster {
         assert!(started, "PostgreSQL does not start again:\n{}", self.log());
     }
 
-    /// Ends every process of the server as a loss of power does: nothing more is written, and nobody is told.
+    /// Ends every process of the server as a loss of power does: nothing more is written, and
+    /// nobody is told.
     pub fn kill(&self) {
         assert!(self.command("kill"), "PostgreSQL cannot be killed:\n{}", self.log());
     }

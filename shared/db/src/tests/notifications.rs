@@ -23,7 +23,8 @@ async fn hears(news: &mut Notifications) {
         .expect("it is woken");
 }
 
-/// Waits until nothing is left of what came before. A listener may wake its subscribers when it has connected.
+/// Waits until nothing is left of what came before. A listener may wake its subscribers when it has
+/// connected.
 async fn settled(db: &Db, news: &mut Notifications) {
     hears(news).await;
     let marked = async {

@@ -1,5 +1,5 @@
-//! A service that reaches its database through a pooler and past it. Here both ways lead to the server itself; what
-//! PgBouncer makes of them is tested in `deploy/tests/test_poolers.py`.
+//! A service that reaches its database through a pooler and past it. Here both ways lead to the
+//! server itself; what PgBouncer makes of them is tested in `deploy/tests/test_poolers.py`.
 
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,8 @@ fn the_two_urls_must_lead_to_one_database() {
     });
 }
 
-/// A limit is set for the role or the database if the service is behind a pooler; migrations may take longer.
+/// A limit is set for the role or the database if the service is behind a pooler; migrations may
+/// take longer.
 #[test]
 fn limits_of_the_database_do_not_hold_for_migrations() {
     block_on(async {

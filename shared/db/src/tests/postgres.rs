@@ -226,12 +226,14 @@ fn at_the_limit_of_the_server_a_call_waits_for_a_connection() {
         for call in calls {
             call.await.unwrap().expect("it waits for a connection");
         }
-        // Not every call asks the server again and again: once in 50 ms together, and all that a pool may ask at once at first.
+        // Not every call asks the server again and again: once in 50 ms together, and all that a
+        // pool may ask at once at first.
         let refused = cluster.log().matches("too many connections for role").count();
         let most = start.elapsed().as_millis() / 50 + 40;
         assert!(refused > 0 && (refused as u128) < most, "{refused}, {most}");
         let held = [db.read().await.unwrap(), db.read().await.unwrap()];
-        // Another process gets one only once one of the two is given up, and waits for as long as it was told to.
+        // Another process gets one only once one of the two is given up, and waits for as long as
+        // it was told to.
         let other = Db::connect(&settings(1)).await.unwrap();
         let start = Instant::now();
         for outcome in [other.read().await.map(drop), other.try_lease(7).await.map(drop)] {

@@ -201,7 +201,8 @@ impl Connection {
     }
 }
 
-/// Whether an error of `accept` is about one connection, rather than about this machine (accept(2)).
+/// Whether an error of `accept` is about one connection, rather than about this machine
+/// (accept(2)).
 fn is_about_the_client(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -51,7 +51,8 @@ tokio::task_local! {
 /// How far an answer has got.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Zero while it waits for the server, otherwise a number that grows with each piece that is on its way to the client.
+    /// Zero while it waits for the server, otherwise a number that grows with each piece that is on
+    /// its way to the client.
     piece: AtomicU32,
     /// Bytes that are still to be sent.
     rest: AtomicUsize,

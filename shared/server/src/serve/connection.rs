@@ -53,7 +53,8 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     /// The other end. `None` within the process.
     pub(crate) peer: Option<SocketAddr>,
-    /// Network of the client; `None` if many clients stand behind a trusted proxy, and within the process.
+    /// Network of the client; `None` if many clients stand behind a trusted proxy, and within the
+    /// process.
     pub(crate) client: Option<IpNet>,
 }
 
@@ -96,7 +97,8 @@ where
                 .max_header_list_size(MAX_METADATA_LEN)
                 .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
                 .max_local_error_reset_streams(MAX_LOCAL_RESETS)
-                // Little more than the last piece of an answer is queued for a client that does not read.
+                // Little more than the last piece of an answer is queued for a client that does not
+                // read.
                 .max_send_buf_size(LAST_PIECE_LEN)
                 .keep_alive_interval(KEEPALIVE_INTERVAL)
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT)

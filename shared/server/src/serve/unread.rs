@@ -1,7 +1,8 @@
 //! Bounds the memory of answers that their clients do not read.
 //!
-//! A client that gives no room on its streams makes us keep the rest of each answer, and what HTTP/2 keeps of the stream, until
-//! the answer is given up. An answer that finds no room in this budget is given up at once.
+//! A client that gives no room on its streams makes us keep the rest of each answer, and what
+//! HTTP/2 keeps of the stream, until the answer is given up. An answer that finds no room in this
+//! budget is given up at once.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,7 +11,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 /// Memory of all answers of a port that lie unread.
 const TOTAL: usize = 64 * 1024 * 1024;
-/// The part of one client address. Trusted proxies, behind which stand many clients, have all of it.
+/// The part of one client address. Trusted proxies, behind which stand many clients, have all of
+/// it.
 const OF_CLIENT: usize = TOTAL / 4;
 /// Memory that a stream and its task keep beside the rest of the answer (measured: 8 KiB).
 const OF_STREAM: usize = 10 * 1024;

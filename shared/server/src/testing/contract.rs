@@ -1,4 +1,5 @@
-//! What every gRPC server of ours has to stand, whatever it serves. Each service's tests call these.
+//! What every gRPC server of ours has to stand, whatever it serves. Each service's tests call
+//! these.
 
 use std::net::SocketAddr;
 
@@ -72,8 +73,8 @@ pub async fn every_rpc_wants_a_token(address: SocketAddr, descriptor_set: &[u8])
     }
 }
 
-/// What each role may do: what the protos say, whichever RPC it is. A superuser may do everything, and whoever has no role, or one that
-/// nobody knows, nothing that needs a permission.
+/// What each role may do: what the protos say, whichever RPC it is. A superuser may do everything,
+/// and whoever has no role, or one that nobody knows, nothing that needs a permission.
 pub async fn roles_hold_what_the_protos_say(
     address: SocketAddr,
     descriptor_set: &[u8],
@@ -197,7 +198,8 @@ pub async fn crooked_tokens_are_refused(address: SocketAddr, path: &str, mint: &
         );
     }
 
-    // Two tokens are two callers. And a token larger than all metadata may be is refused before anybody reads it.
+    // Two tokens are two callers. And a token larger than all metadata may be is refused before
+    // anybody reads it.
     let value = format!("Bearer {}", mint.sign(&good));
     let both = [("authorization", value.as_str()), ("authorization", value.as_str())];
     let answer = connection.call(path, &both, frame(&[])).await.expect("an answer");
@@ -213,7 +215,8 @@ pub async fn crooked_tokens_are_refused(address: SocketAddr, path: &str, mint: &
     );
 }
 
-/// Requests that are not well-formed. `path` is an RPC that `headers` may call and whose first field is a string.
+/// Requests that are not well-formed. `path` is an RPC that `headers` may call and whose first
+/// field is a string.
 pub async fn crooked_requests_are_refused(address: SocketAddr, path: &str, headers: &[(&str, &str)]) {
     let call = async |body: Vec<u8>, more: &[(&str, &str)]| {
         let headers = [headers, more].concat();
@@ -372,8 +375,8 @@ const ERROR_MESSAGES: [&str; 5] = [
     "google.rpc.RetryInfo",
 ];
 
-/// Checks health for the server and for each of its services, and both versions of reflection: each lists the services and
-/// describes the messages in which errors carry their details.
+/// Checks health for the server and for each of its services, and both versions of reflection: each
+/// lists the services and describes the messages in which errors carry their details.
 pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_set: &[u8]) {
     let policies = Policies::from_descriptor_set(descriptor_set).expect("a descriptor set");
     let mut health = HealthClient::new(channel(address));
@@ -433,8 +436,9 @@ pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_se
     }
 }
 
-/// Takes every place that this machine may have for reading the reflection, and makes sure that neither a connection nor an
-/// address may have all that there are. They are free again when what this gives is dropped.
+/// Takes every place that this machine may have for reading the reflection, and makes sure that
+/// neither a connection nor an address may have all that there are. They are free again when what
+/// this gives is dropped.
 pub async fn take_every_place_of_reflection(address: SocketAddr) -> Vec<Streaming<v1::ServerReflectionResponse>> {
     let mut taken = Vec::new();
     loop {

@@ -1,4 +1,5 @@
-//! Invalid calls, as every gRPC server of ours has to stand them: texts that are far too long, and very many calls.
+//! Invalid calls, as every gRPC server of ours has to stand them: texts that are far too long, and
+//! very many calls.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -17,9 +18,10 @@ const LEN: usize = 60_000;
 /// How deep messages are nested in requests.
 const MAX_DEPTH: usize = 4;
 
-/// Calls every RPC once for each text in its request, with a text that is far too long there and nothing elsewhere. Each is refused as
-/// invalid, and the answer names the field. `unread` names the texts of which this is not so, by
-/// their path or by RPC and path: tokens, which are refused as such, and fields that only answers have.
+/// Calls every RPC once for each text in its request, with a text that is far too long there and
+/// nothing elsewhere. Each is refused as invalid, and the answer names the field. `unread` names
+/// the texts of which this is not so, by their path or by RPC and path: tokens, which are refused
+/// as such, and fields that only answers have.
 pub async fn long_texts_are_refused(address: SocketAddr, descriptor_set: &[u8], token: &str, unread: &[&str]) {
     let pool = DescriptorPool::decode(descriptor_set).expect("a descriptor set");
     let connection = RawConnection::open(address).await;
@@ -112,8 +114,9 @@ fn with_text(message: &MessageDescriptor, way: &[FieldDescriptor]) -> DynamicMes
     made
 }
 
-/// Sends a message that nobody can read to an RPC that anybody may call, until this many were answered with INVALID_ARGUMENT; the next is
-/// told to wait. `from` is the `x-forwarded-for` of the calls.
+/// Sends a message that nobody can read to an RPC that anybody may call, until this many were
+/// answered with INVALID_ARGUMENT; the next is told to wait. `from` is the `x-forwarded-for` of the
+/// calls.
 pub async fn so_many_invalid_calls_are_answered(
     address: SocketAddr,
     path: &str,

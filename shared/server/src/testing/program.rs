@@ -1,4 +1,5 @@
-//! A program as its users run it: a child process that inherits no settings, whose output is read and whose end is awaited.
+//! A program as its users run it: a child process that inherits no settings, whose output is read
+//! and whose end is awaited.
 
 use std::{
     ffi::OsStr,
@@ -181,7 +182,8 @@ impl Drop for Program {
 }
 
 impl Ended {
-    /// The one line with which a program that ended with this code said why. It must have written nothing else.
+    /// The one line with which a program that ended with this code said why. It must have written
+    /// nothing else.
     pub fn only_line(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
@@ -194,7 +196,8 @@ impl Ended {
         line
     }
 
-    /// The line with which a program said which setting is wrong. How the settings are used may follow.
+    /// The line with which a program said which setting is wrong. How the settings are used may
+    /// follow.
     pub fn bad_setting(&self) -> &str {
         assert_eq!(self.code, Some(64), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
@@ -204,7 +207,8 @@ impl Ended {
 }
 
 impl Ended {
-    /// Says that this is a good answer to `--help`: with every option comes the variable that sets it as well.
+    /// Says that this is a good answer to `--help`: with every option comes the variable that sets
+    /// it as well.
     pub fn documents_every_option(&self) {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""));
         // An option may have a line of its own, and its text paragraphs.

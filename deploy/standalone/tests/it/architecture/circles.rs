@@ -1,6 +1,7 @@
 //! No circles: the files of a crate form layers, so that each can be read without those above it.
 //!
-//! What a file passes on by `pub use` counts for whoever names it, and not for the file that passes it on.
+//! What a file passes on by `pub use` counts for whoever names it, and not for the file that passes
+//! it on.
 
 use std::{collections::HashMap, fmt::Write as _, fs};
 

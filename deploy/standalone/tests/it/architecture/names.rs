@@ -1,6 +1,7 @@
 //! Reads which paths a source file names.
 //!
-//! A file is read as tokens, so that paths in macros count like any others and comments and strings do not.
+//! A file is read as tokens, so that paths in macros count like any others and comments and strings
+//! do not.
 
 use std::{
     collections::HashMap,

@@ -26,8 +26,8 @@ fn field(number: u32, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Returns the files of game-service's descriptor set whose names `takes` accepts. They are copied as encoded, because
-/// the typed form drops extensions.
+/// Returns the files of game-service's descriptor set whose names `takes` accepts. They are copied
+/// as encoded, because the typed form drops extensions.
 fn files(takes: impl Fn(&str) -> bool) -> Vec<u8> {
     let set = game::v1::FILE_DESCRIPTOR_SET;
     let typed = FileDescriptorSet::decode(set).expect("a descriptor set");
@@ -161,8 +161,9 @@ fn fuzz_descriptor_sets() {
         ],
     }
     .bytes(|bytes| {
-        // prost-reflect 0.16.5 panics on some faulty sets while it words the error (`Label::new` indexes a file that has
-        // not been added). A service reads no set but the one that it was built with.
+        // prost-reflect 0.16.5 panics on some faulty sets while it words the error (`Label::new`
+        // indexes a file that has not been added). A service reads no set but the one that it was
+        // built with.
         if catch_unwind(|| DescriptorPool::decode(bytes)).is_err() {
             return;
         }

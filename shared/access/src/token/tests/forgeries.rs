@@ -277,8 +277,8 @@ fn base64_other_than_the_canonical_is_refused_though_the_signature_is_right() {
     );
 }
 
-/// The same bytes to a lenient decoder: the lowest bit of the last character counts for nothing unless the
-/// length is a multiple of 4.
+/// The same bytes to a lenient decoder: the lowest bit of the last character counts for nothing
+/// unless the length is a multiple of 4.
 fn stray_bits(segment: &str) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (rest, last) = segment.split_at(segment.len() - 1);

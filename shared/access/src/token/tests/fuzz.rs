@@ -48,7 +48,8 @@ fn fuzz_access_tokens() {
     });
 }
 
-/// Signs each header with the genuine key, so that only its content can be the reason for a refusal.
+/// Signs each header with the genuine key, so that only its content can be the reason for a
+/// refusal.
 #[test]
 fn fuzz_headers() {
     let bench = Bench::new();

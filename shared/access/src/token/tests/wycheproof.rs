@@ -1,8 +1,9 @@
 //! Project Wycheproof's test vectors for Ed25519 and for JSON Web Signatures (JWS).
 //!
-//! `wycheproof/` holds two files of `testvectors_v1` at commit dac1dd4729fd1f8dd9e1e9f3dce51d783da6c166 of the
-//! repository C2SP/wycheproof, unmodified, and their licence (Apache 2.0). A newer version of a file may be copied
-//! over the old one: the tests check every vector that it holds.
+//! `wycheproof/` holds two files of `testvectors_v1` at commit
+//! dac1dd4729fd1f8dd9e1e9f3dce51d783da6c166 of the repository C2SP/wycheproof, unmodified, and
+//! their licence (Apache 2.0). A newer version of a file may be copied over the old one: the tests
+//! check every vector that it holds.
 
 use std::collections::BTreeSet;
 
@@ -33,8 +34,8 @@ struct File<Group> {
 enum Verdict {
     Valid,
     Invalid,
-    /// Legal, but weak or unusual. Neither file has such a vector. The verifier accepts one form of everything, so
-    /// such a vector must be refused unless we decide otherwise.
+    /// Legal, but weak or unusual. Neither file has such a vector. The verifier accepts one form of
+    /// everything, so such a vector must be refused unless we decide otherwise.
     Acceptable,
 }
 
@@ -124,9 +125,10 @@ fn a_wycheproof_key_is_the_same_in_every_form() {
     }
 }
 
-/// None of the JWS vectors is signed with Ed25519, so the verifier must refuse all of them, the valid ones too. Each is
-/// tried as it is, and again with our own signature instead, made with a key that the verifier knows under the vector's
-/// `kid`. Then only the header is left as a reason to refuse it.
+/// None of the JWS vectors is signed with Ed25519, so the verifier must refuse all of them, the
+/// valid ones too. Each is tried as it is, and again with our own signature instead, made with a
+/// key that the verifier knows under the vector's `kid`. Then only the header is left as a reason
+/// to refuse it.
 #[test]
 fn no_wycheproof_jws_is_an_access_token() {
     let file = jws();
@@ -152,17 +154,19 @@ fn no_wycheproof_jws_is_an_access_token() {
     assert_eq!(checked, file.number_of_tests);
 }
 
-/// A valid vector must be refused for its algorithm and for nothing earlier, or the test above would say little about
-/// the parser. Malformed vectors must be refused before the header is read.
+/// A valid vector must be refused for its algorithm and for nothing earlier, or the test above
+/// would say little about the parser. Malformed vectors must be refused before the header is read.
 #[test]
 fn the_form_of_a_wycheproof_jws_is_judged_before_its_algorithm() {
-    /// Segments that are missing, empty or too many; the JSON serialization; spaces, foreign characters and stray bits.
+    /// Segments that are missing, empty or too many; the JSON serialization; spaces, foreign
+    /// characters and stray bits.
     const BAD_FORM: [u32; 47] = [
         3, 4, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 20, 21, 23, 24, 26, 27, 28, 29, 30, 35, 36, 38, 39, 41, 42, 43,
         44, 45, 341, 342, 343, 344, 360, 361, 362, 363, 364, 365, 366, 368, 369, 371, 374, 375,
     ];
-    /// Valid by Wycheproof, and refused here by their form: a payload that is empty (the first six), which no claims
-    /// are; a character in the header or payload that is not of the alphabet and that a decoder may pass over.
+    /// Valid by Wycheproof, and refused here by their form: a payload that is empty (the first
+    /// six), which no claims are; a character in the header or payload that is not of the alphabet
+    /// and that a decoder may pass over.
     const STRICTER: [u32; 8] = [259, 264, 268, 272, 320, 325, 372, 373];
     let (mut bad_form, mut stricter) = (BTreeSet::new(), BTreeSet::new());
     for vector in jws().test_groups.into_iter().flat_map(|group| group.tests) {
@@ -183,8 +187,9 @@ fn the_form_of_a_wycheproof_jws_is_judged_before_its_algorithm() {
     assert_eq!(stricter, BTreeSet::from(STRICTER));
 }
 
-/// The keys of the JWS vectors are RSA, EC and symmetric ones. A set of keys that holds a private one is an error, and
-/// one that holds a public key for another algorithm gives nothing to verify with.
+/// The keys of the JWS vectors are RSA, EC and symmetric ones. A set of keys that holds a private
+/// one is an error, and one that holds a public key for another algorithm gives nothing to verify
+/// with.
 #[test]
 fn no_key_of_a_wycheproof_jws_is_taken() {
     for group in jws().test_groups {

@@ -278,7 +278,8 @@ fn a_revocation_that_a_new_history_lacks_refuses_the_tokens_from_before_it() {
     let lost = bench.view.lost();
     assert_eq!((lost.sessions, lost.users), (vec![sid(&ended)], vec![(stale.sub, 7)]));
 
-    // Tokens of the new history are good, although the user's version fell back: 30 s later, as clocks differ.
+    // Tokens of the new history are good, although the user's version fell back: 30 s later, as
+    // clocks differ.
     for claims in [&mut ended, &mut stale] {
         claims.iat += 30;
         claims.nbf = claims.iat;
