@@ -1,9 +1,10 @@
-"""Checks that no documentation begins with a word that makes it a riddle: Of, Who, Whoever, Whose, That, Nobody or Somebody.
+"""Checks the comments of Rust and of our protos, by default in all tracked files.
 
     check_comments.py [FILE...]
 
-A doc comment starts with a verb (functions) or a noun (types, fields). Looks at the first line of every `///` and `//!` comment of Rust and of every
-comment in our protos: by default in all tracked files.
+- A doc comment starts with a verb (functions) or a noun (types, fields). Its first line, and that of a comment in a
+  proto, does not begin with Of, Who, Whoever, Whose, That, Nobody or Somebody.
+- Comments are at most 100 columns wide, and code 120.
 """
 
 import pathlib
@@ -15,6 +16,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RIDDLE = re.compile(r"(Of|Who|Whoever|Whose|That|Nobody|Somebody)\b")
 # Leaves out `////`, which is no documentation.
 RUST = re.compile(r"\s*//(?:/(?!/)|!) ?(.*)")
+CODE_WIDTH = 120
+COMMENT_WIDTH = 100
 PROTO = re.compile(r"\s*// ?(.*)")
 
 
@@ -26,6 +29,14 @@ def riddles(text, comment):
         if found and not is_within and RIDDLE.match(found[1]):
             yield number, found[1]
         is_within = found is not None
+
+
+def too_wide(text):
+    """The numbers and widths of lines that are too wide."""
+    for number, line in enumerate(text.splitlines(), 1):
+        limit = COMMENT_WIDTH if line.lstrip().startswith("//") else CODE_WIDTH
+        if len(line) > limit:
+            yield number, f"{len(line)} columns, of at most {limit}"
 
 
 def check(names):
@@ -41,6 +52,7 @@ def check(names):
         count += 1
         text = (ROOT / name).read_text(encoding="utf-8")
         wrong += [f"{name}:{number}: begins with a riddle: {line}" for number, line in riddles(text, comment)]
+        wrong += [f"{name}:{number}: {width}" for number, width in too_wide(text)]
     return wrong, count
 
 
@@ -51,7 +63,7 @@ def main(arguments):
     wrong, count = check(names)
     if not count:
         wrong = ["no file to look at"]
-    print("\n".join(wrong) if wrong else f"the comments of {count} files begin well")
+    print("\n".join(wrong) if wrong else f"the comments of {count} files begin well and fit")
     return 1 if wrong else 0
 
 

@@ -49,11 +49,13 @@ pub struct AuthSettings {
     pub gateway_url: Url,
 
     /// Issuer (`iss`) of the access tokens. Must be the same in all services.
-    #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_ISSUER, value_name = "NAME", help_heading = "Tokens")]
+    #[arg(long, env = "TOKEN_ISSUER", default_value = DEFAULT_ISSUER, value_name = "NAME", help_heading = "Tokens")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub token_issuer: String,
     /// Name of the deployment: the audience (`aud`) of access tokens that are requested without an
     /// `audience`. All services of the deployment accept them. Must be the same in all services.
-    #[arg(long, env = "TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new(), default_value = DEFAULT_AUDIENCE, value_name = "NAME", help_heading = "Tokens")]
+    #[arg(long, env = "TOKEN_AUDIENCE", default_value = DEFAULT_AUDIENCE, value_name = "NAME", help_heading = "Tokens")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub token_audience: String,
     /// Whether access tokens for the whole deployment are accepted for administration and for
     /// changes to one's own account. If false, these calls need a token with the audience

@@ -65,7 +65,8 @@ pub(crate) fn router(gateway: &Url) -> Router {
 fn policy(gateway: &Url) -> String {
     let gateway = gateway.origin().ascii_serialization();
     format!(
-        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' \
+         data:; \
          worker-src blob:; connect-src 'self' {gateway}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 }

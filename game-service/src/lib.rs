@@ -160,7 +160,8 @@ impl VerificationKeys {
         match self {
             Self::From(source, refresh) => {
                 tracing::warn!(
-                    "the service does not follow the access feed (no --auth-client-id), so logouts, deactivations and role changes \
+                    "the service does not follow the access feed (no --auth-client-id), so logouts, deactivations and \
+                     role changes \
                      take effect only when access tokens expire, and roles hold only their default permissions"
                 );
                 // A file that cannot be used is a mistake in the settings; a service that cannot be

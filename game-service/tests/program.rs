@@ -28,7 +28,8 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-const KEYS_ALONE: &str = "the service does not follow the access feed (no --auth-client-id), so logouts, deactivations and role changes \
+const KEYS_ALONE: &str = "the service does not follow the access feed (no --auth-client-id), so logouts, \
+                          deactivations and role changes \
                           take effect only when access tokens expire, and roles hold only their default permissions";
 const GAME_SERVICE: &str = env!("CARGO_BIN_EXE_game-service");
 
@@ -236,7 +237,10 @@ fn a_wrong_secret_is_said_and_nothing_is_served() {
             "hunter2",
         ]);
         let line = program
-            .logged("cannot follow the access feed: auth-service refuses the credentials; check --auth-client-id and --auth-client-secret-file")
+            .logged(
+                "cannot follow the access feed: auth-service refuses the credentials; check --auth-client-id and \
+                --auth-client-secret-file",
+            )
             .await;
         assert!(!line.to_string().contains("hunter2"), "{line}");
         not_serving(program.addresses().await.grpc).await;
@@ -432,10 +436,13 @@ async fn drift_is_found_and_repaired(files: &ProgramFiles) {
     // One fault of every kind.
     for statement in [
         "DELETE FROM game_results WHERE game_id IN (SELECT id FROM games WHERE state = 'draw' LIMIT 1)",
-        "UPDATE game_results SET result = 'lost' WHERE game_id IN (SELECT game_id FROM game_results WHERE result = 'drawn' LIMIT 1)",
-        "UPDATE player_stats SET last_finish_time = last_finish_time WHERE user_id IN (SELECT user_id FROM player_stats LIMIT 1)",
+        "UPDATE game_results SET result = 'lost' WHERE game_id IN (SELECT game_id FROM game_results WHERE result = \
+        'drawn' LIMIT 1)",
+        "UPDATE player_stats SET last_finish_time = last_finish_time WHERE user_id IN (SELECT user_id FROM \
+        player_stats LIMIT 1)",
         "DELETE FROM player_stats WHERE user_id IN (SELECT user_id FROM player_stats ORDER BY user_id LIMIT 1)",
-        "UPDATE player_stats SET wins = wins + 1 WHERE user_id IN (SELECT user_id FROM player_stats ORDER BY user_id DESC LIMIT 1)",
+        "UPDATE player_stats SET wins = wins + 1 WHERE user_id IN (SELECT user_id FROM player_stats ORDER BY user_id \
+        DESC LIMIT 1)",
     ] {
         change(files, statement).await;
     }

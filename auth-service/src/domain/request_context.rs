@@ -22,13 +22,13 @@ pub(crate) struct RequestContext {
 /// The actor of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Actor {
-    /// Nobody is signed in.
+    /// A caller who is not signed in.
     Anonymous,
-    /// Whoever brought this token.
+    /// The bearer of this token.
     Principal(Arc<Principal>),
-    /// Somebody at the server's own command line.
+    /// An operator at the server's own command line.
     CommandLine,
-    /// auth-service by itself.
+    /// auth-service itself.
     Itself,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Origin {
 }
 
 impl RequestContext {
-    /// Of somebody at the command line.
+    /// Context of a command.
     pub(crate) fn command_line() -> Self {
         Self {
             actor: Actor::CommandLine,
@@ -52,7 +52,7 @@ impl RequestContext {
         }
     }
 
-    /// Of auth-service by itself.
+    /// Context of work that auth-service does by itself.
     pub(crate) fn itself() -> Self {
         Self {
             actor: Actor::Itself,

@@ -57,7 +57,8 @@ impl From<Error> for ErrorReply {
             Error::RefreshTokenReused => Self::new(
                 Code::Unauthenticated,
                 R::RefreshTokenReused,
-                "the refresh token had already been used; someone else may have a copy, so the session was ended; log in again",
+                "the refresh token had already been used; someone else may have a copy, so the session was ended; log \
+                in again",
             ),
             Error::SessionEnded => Self::new(
                 Code::Unauthenticated,
@@ -166,7 +167,8 @@ impl From<Error> for ErrorReply {
             Error::TooManyFeedStreams => Self::new(
                 Code::ResourceExhausted,
                 R::TooManyFeedStreams,
-                "this account has too many access feed streams open; close one, or raise --max-feed-streams-per-account",
+                "this account has too many access feed streams open; close one, or raise \
+                --max-feed-streams-per-account",
             )
             .with_retry_about(FEED_RETRY),
             Error::FeedBegunAnew => Self::new(

@@ -103,7 +103,8 @@ impl Transports {
             _ => Err(ErrorReply::new(
                 Code::PermissionDenied,
                 ErrorReason::OriginNotAllowed,
-                "pages of this origin cannot keep their refresh token in a cookie; the operator can allow it with --cookie-origins",
+                "pages of this origin cannot keep their refresh token in a cookie; the operator can allow it with \
+                --cookie-origins",
             )
             .into()),
         }

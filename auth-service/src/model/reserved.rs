@@ -2,7 +2,10 @@
 
 /// Defines a closed set of code names.
 macro_rules! reserved {
-    ($(#[$attribute:meta])* $name:ident { $($(#[$variant_attribute:meta])* $variant:ident = $code_name:expr),+ $(,)? }) => {
+    (
+        $(#[$attribute:meta])*
+        $name:ident { $($(#[$variant_attribute:meta])* $variant:ident = $code_name:expr),+ $(,)? }
+    ) => {
         $(#[$attribute])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum $name {

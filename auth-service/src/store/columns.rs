@@ -11,7 +11,8 @@ macro_rules! columns {
         columns!($model in $table { $($column: $type),+ });
 
         impl<'a> diesel::Insertable<$table::table> for &'a $model {
-            type Values = <($(diesel::dsl::Eq<$table::$column, &'a $type>,)+) as diesel::Insertable<$table::table>>::Values;
+            type Values =
+                <($(diesel::dsl::Eq<$table::$column, &'a $type>,)+) as diesel::Insertable<$table::table>>::Values;
 
             fn values(self) -> Self::Values {
                 diesel::Insertable::<$table::table>::values(($($table::$column.eq(&self.$column),)+))

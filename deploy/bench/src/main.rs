@@ -65,13 +65,16 @@ struct Cli {
     #[arg(long, value_name = "URL", global = true)]
     database_url: Option<Url>,
     /// Duration of each measurement, in seconds [1 to 60].
-    #[arg(long, default_value_t = 3, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60), global = true)]
+    #[arg(long, default_value_t = 3, value_name = "SECONDS", global = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
     duration: u64,
     /// Number of connections, each with one call in flight [1 to 256].
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), global = true)]
+    #[arg(long, default_value_t = 32, value_name = "N", global = true)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     connections: u16,
     /// Number of times that the service and the baseline are measured in turn [1 to 100].
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100), global = true)]
+    #[arg(long, default_value_t = 3, value_name = "N", global = true)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
     /// File to which all results are written as JSON.
     #[arg(long, value_name = "FILE", global = true)]

@@ -17,14 +17,19 @@ use crate::{
 const ABOUT: &str = "\
 Users, roles and sessions, and a game backend: the REST interface of two gRPC services, as the gateway serves it.
 
-**Log in first.** `POST /v1/auth/register` and `POST /v1/auth/login` return an access token and a refresh token. By default the access token is valid for 30 minutes; \
-`POST /v1/auth/rotate` exchanges the refresh token for new tokens. Send `authorization: Bearer <access token>` with all other calls.
+**Log in first.** `POST /v1/auth/register` and `POST /v1/auth/login` return an access token and a refresh token. By \
+default the access token is valid for 30 minutes; `POST /v1/auth/rotate` exchanges the refresh token for new tokens. \
+Send `authorization: Bearer <access token>` with all other calls.
 
-**JSON** follows the proto3 mapping: field names are in lowerCamelCase, 64-bit integers are strings, times are in RFC 3339 format, and enum values are given by name. \
-Requests may also use snake_case field names, as the descriptions here do. Responses contain all fields, even if they are zero or empty. Unknown fields in a request are ignored.
+**JSON** follows the proto3 mapping: field names are in lowerCamelCase, 64-bit integers are strings, times are in RFC \
+3339 format, and enum values are given by name. Requests may also use snake_case field names, as the descriptions \
+here do. Responses contain all fields, even if they are zero or empty. Unknown fields in a request are ignored.
 
-**Errors** are a `google.rpc.Status`. `code` is the number of the gRPC code, and `message` is an explanation for developers. Programs should go by `details`: an `ErrorInfo` with a stable `reason`, \
-a `BadRequest` that lists all invalid fields, and a `RetryInfo` if it makes sense to try again (also in the header `retry-after`, in seconds). A 401 response has the header `www-authenticate`. Every response has the header `x-request-id`; quote it in bug reports.
+**Errors** are a `google.rpc.Status`. `code` is the number of the gRPC code, and `message` is an explanation for \
+developers. Programs should go by `details`: an `ErrorInfo` with a stable `reason`, a `BadRequest` that lists all \
+invalid fields, and a `RetryInfo` if it makes sense to try again (also in the header `retry-after`, in seconds). A \
+401 response has the header `www-authenticate`. Every response has the header `x-request-id`; quote it in bug \
+reports.
 
 | HTTP | gRPC |
 |---|---|
@@ -40,7 +45,8 @@ a `BadRequest` that lists all invalid fields, and a `RetryInfo` if it makes sens
 | 503 | UNAVAILABLE |
 | 504 | DEADLINE_EXCEEDED |
 
-**Web pages** send `x-token-transport: cookie`, so that the refresh token stays in an HttpOnly cookie that scripts cannot read.";
+**Web pages** send `x-token-transport: cookie`, so that the refresh token stays in an HttpOnly cookie that scripts \
+cannot read.";
 
 /// Services that a newcomer calls first. The others follow in the order of the protos.
 const FIRST: [&str; 5] = [
@@ -103,10 +109,23 @@ pub(crate) fn document(api: &Api) -> Result<Value, String> {
                 ERROR: {
                     "description": "An error.",
                     "headers": {
-                        "x-request-id": {"description": "Id of the request, to be quoted in a bug report.", "schema": {"type": "string"}},
-                        "retry-after": {"description": "Seconds to wait before trying again. Sent if `details` contains a `RetryInfo`.", "schema": {"type": "integer"}},
-                        "www-authenticate": {"description": "Challenge of a 401 response (RFC 6750).", "schema": {"type": "string"}},
-                        "allow": {"description": "Methods of the path. Sent with a 405 response.", "schema": {"type": "string"}},
+                        "x-request-id": {
+                            "description": "Id of the request, to be quoted in a bug report.",
+                            "schema": {"type": "string"},
+                        },
+                        "retry-after": {
+                            "description": "Seconds to wait before trying again. Sent if `details` contains a \
+                                `RetryInfo`.",
+                            "schema": {"type": "integer"},
+                        },
+                        "www-authenticate": {
+                            "description": "Challenge of a 401 response (RFC 6750).",
+                            "schema": {"type": "string"},
+                        },
+                        "allow": {
+                            "description": "Methods of the path. Sent with a 405 response.",
+                            "schema": {"type": "string"},
+                        },
                     },
                     "content": {"application/json": {"schema": status, "example": errors::example()}},
                 },
@@ -115,17 +134,21 @@ pub(crate) fn document(api: &Api) -> Result<Value, String> {
                 TRANSPORT: {
                     "name": TRANSPORT,
                     "in": "header",
-                    "description": "For web pages: the refresh token travels in an HttpOnly cookie instead of the JSON body. The server must allow the page's `origin`.",
+                    "description": "For web pages: the refresh token travels in an HttpOnly cookie instead of the \
+                    JSON body. The server must allow the page's `origin`.",
                     "schema": {"type": "string", "enum": ["cookie"]},
                 },
             },
             "securitySchemes": {
-                BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "The `accessToken` of a login or registration."},
+                BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "The `accessToken` \
+                    of a login or registration."},
                 COOKIE: {
                     "type": "apiKey",
                     "in": "cookie",
                     "name": "__Host-refresh_token",
-                    "description": "Set by a login or registration with the header `x-token-transport: cookie`. Ignored without this header. Over plain HTTP, for development only, the cookie is called `refresh_token`.",
+                    "description": "Set by a login or registration with the header `x-token-transport: cookie`. \
+                    Ignored without this header. Over plain HTTP, for development only, the cookie is called \
+                    `refresh_token`.",
                 },
             },
         },

@@ -33,7 +33,11 @@ pub(crate) fn schema(pool: &DescriptorPool, schemas: &mut Schemas) -> Result<Val
             &["reason", "domain", "metadata"],
             &json!({
                 "reason": {"description": "Reason for the error. It is unique within its `domain`.", "anyOf": reasons},
-                "domain": {"type": "string", "description": "Package of the enum that the reason belongs to.", "enum": REASONS},
+                "domain": {
+                    "type": "string",
+                    "description": "Package of the enum that the reason belongs to.",
+                    "enum": REASONS,
+                },
                 "metadata": {
                     "type": "object",
                     "description": "Further facts. The description of each reason names its keys.",
@@ -48,8 +52,10 @@ pub(crate) fn schema(pool: &DescriptorPool, schemas: &mut Schemas) -> Result<Val
                     "type": "object",
                     "description": "An invalid field.",
                     "properties": {
-                        "field": {"type": "string", "description": "Path of the field in the request, such as `user.firstName` or `roles[2]`."},
-                        "description": {"type": "string", "description": "Explanation that completes a sentence which begins with the field, such as `must be 0 to 8`."},
+                        "field": {"type": "string", "description": "Path of the field in the request, such as \
+                        `user.firstName` or `roles[2]`."},
+                        "description": {"type": "string", "description": "Explanation that completes a sentence which \
+                        begins with the field, such as `must be 0 to 8`."},
                         "reason": {"type": "string", "description": "Always empty."},
                     },
                     "required": ["field", "description"],
@@ -60,7 +66,9 @@ pub(crate) fn schema(pool: &DescriptorPool, schemas: &mut Schemas) -> Result<Val
                 "BadRequest",
                 "Invalid fields of the request, or fields whose values are taken.",
                 &["fieldViolations"],
-                &json!({"fieldViolations": {"type": "array", "description": "All invalid fields.", "items": violation}}),
+                &json!({
+                    "fieldViolations": {"type": "array", "description": "All invalid fields.", "items": violation},
+                }),
             )
         },
         detail(
@@ -68,7 +76,13 @@ pub(crate) fn schema(pool: &DescriptorPool, schemas: &mut Schemas) -> Result<Val
             "RetryInfo",
             "Time to wait before sending the same request again.",
             &["retryDelay"],
-            &json!({"retryDelay": {"type": "string", "description": "Seconds, such as `1.5s`.", "pattern": r"^\d+(\.\d+)?s$"}}),
+            &json!({
+                "retryDelay": {
+                    "type": "string",
+                    "description": "Seconds, such as `1.5s`.",
+                    "pattern": r"^\d+(\.\d+)?s$",
+                },
+            }),
         ),
         detail(
             schemas,
@@ -88,7 +102,8 @@ pub(crate) fn schema(pool: &DescriptorPool, schemas: &mut Schemas) -> Result<Val
             "Id of the request, to be quoted in a bug report.",
             &["requestId"],
             &json!({
-                "requestId": {"type": "string", "description": "Id of the request, as in the header `x-request-id` and in the log of the server."},
+                "requestId": {"type": "string", "description": "Id of the request, as in the header `x-request-id` \
+                and in the log of the server."},
                 "servingData": {"type": "string", "description": "Always empty."},
             }),
         ),
@@ -100,9 +115,15 @@ pub(crate) fn schema(pool: &DescriptorPool, schemas: &mut Schemas) -> Result<Val
             "type": "object",
             "description": "An error.",
             "properties": {
-                "code": {"type": "integer", "format": "int32", "description": "Number of the gRPC code, such as 16 for UNAUTHENTICATED."},
-                "message": {"type": "string", "description": "Explanation for developers, in English. Programs should go by the reason in `details` instead."},
-                "details": {"type": "array", "description": "Details for programs, at most one of each kind.", "items": {"anyOf": details}},
+                "code": {"type": "integer", "format": "int32", "description": "Number of the gRPC code, such as 16 \
+                for UNAUTHENTICATED."},
+                "message": {"type": "string", "description": "Explanation for developers, in English. Programs should \
+                go by the reason in `details` instead."},
+                "details": {
+                    "type": "array",
+                    "description": "Details for programs, at most one of each kind.",
+                    "items": {"anyOf": details},
+                },
             },
             "required": ["code", "message", "details"],
         }),

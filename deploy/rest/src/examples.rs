@@ -185,7 +185,8 @@ const TEXTS: &[(&str, &str)] = &[
     ("description", "Games of tic-tac-toe."),
     (
         "device_token",
-        "d1.0190b6e4-b2c3-7d66-a1e2-4f5a6b7c8d9e.0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42.bXR0d2k0c2E5dW1hZ2p4b2VrZ3J5bTRqN2JxM1ZuWTJ",
+        "d1.0190b6e4-b2c3-7d66-a1e2-4f5a6b7c8d9e.0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42.\
+         bXR0d2k0c2E5dW1hZ2p4b2VrZ3J5bTRqN2JxM1ZuWTJ",
     ),
     ("email", "user@example.com"),
     ("event_id", "0190b6e6-7a10-7b22-8c33-9d44ae55bf66"),

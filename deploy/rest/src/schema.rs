@@ -171,7 +171,8 @@ fn well_known(name: &str) -> Option<Value> {
         "google.protobuf.FieldMask" => json!({"type": "string"}),
         "google.protobuf.Any" => json!({
             "type": "object",
-            "properties": {"@type": {"type": "string", "description": "The type of the message, such as `type.googleapis.com/google.rpc.ErrorInfo`."}},
+            "properties": {"@type": {"type": "string", "description": "The type of the message, such as \
+            `type.googleapis.com/google.rpc.ErrorInfo`."}},
             "required": ["@type"],
             "additionalProperties": true,
         }),

@@ -74,17 +74,18 @@ impl fmt::Display for Banner<'_> {
             writeln!(f, "  Try it with grpcurl:")?;
             writeln!(
                 f,
-                r#"    grpcurl {plain}-d '{{"login":"{NEWCOMER}","email":"{NEWCOMER}@example.com","password":"correct horse","password_confirmation":"correct horse"}}' {auth_grpc} auth.v1.AuthService/Register"#
+                r#"    grpcurl {plain}-d '{{"login":"{NEWCOMER}","email":"{NEWCOMER}@example.com",
+        "password":"correct horse","password_confirmation":"correct horse"}}' \
+        {auth_grpc} auth.v1.AuthService/Register"#
             )?;
             writeln!(f, r"    TOKEN=<the accessToken in the response>")?;
+            let call = format!(r#"grpcurl {plain}-H "authorization: Bearer $TOKEN""#);
             writeln!(
                 f,
-                r#"    grpcurl {plain}-H "authorization: Bearer $TOKEN" -d '{{"opponent":"OPPONENT_COMPUTER","mark":"MARK_X"}}' {game_grpc} game.v1.GameService/CreateGame"#
+                r#"    {call} -d '{{"opponent":"OPPONENT_COMPUTER","mark":"MARK_X"}}' \
+        {game_grpc} game.v1.GameService/CreateGame"#
             )?;
-            writeln!(
-                f,
-                r#"    grpcurl {plain}-H "authorization: Bearer $TOKEN" {game_grpc} game.v1.LeaderboardService/GetLeaderboard"#
-            )?;
+            writeln!(f, "    {call} {game_grpc} game.v1.LeaderboardService/GetLeaderboard")?;
         }
         writeln!(f)?;
         writeln!(f, "  Press Ctrl-C to stop.")?;

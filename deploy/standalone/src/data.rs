@@ -120,10 +120,12 @@ impl DataFolder {
         match forgotten.await {
             Ok(false) => {}
             Ok(true) => {
-                tracing::info!(%file, "deleted the file with the first administrator's password, which has been changed");
+                tracing::info!(%file, "deleted the file with the first administrator's password, which has been \
+                    changed");
             }
             Err(error) => {
-                tracing::warn!(%error, %file, "cannot check whether the administrator has changed the password in this file");
+                tracing::warn!(%error, %file, "cannot check whether the administrator has changed the password in \
+                    this file");
             }
         }
     }

@@ -14,13 +14,14 @@ use clap::{Arg, Command, CommandFactory as _};
 const HEAD: &str = "\
 # Settings
 
-This page is made from the programs' `--help`: `cargo test -p standalone settings_page` renews it, and fails if it was stale.
+This page is made from the programs' `--help`: `cargo test -p standalone settings_page` renews it, and fails
+if it was stale.
 
-Every setting is a flag and an environment variable; the flag wins. An empty variable counts as one that is not set. A bad
-setting ends the program with a line that names it, and exit code 64. Ranges are in brackets.
+Every setting is a flag and an environment variable; the flag wins. An empty variable counts as one that is not set.
+A bad setting ends the program with a line that names it, and exit code 64. Ranges are in brackets.
 
-Secrets are best given in files. The start fails if such a file is open to other users or writable by its group; the error
-names the command that restricts it. A default of `-` means that there is none.
+Secrets are best given in files. The start fails if such a file is open to other users or writable by its group; the
+error names the command that restricts it. A default of `-` means that there is none.
 ";
 
 /// A program whose settings are listed.

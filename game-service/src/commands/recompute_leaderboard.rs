@@ -44,14 +44,16 @@ impl RecomputeLeaderboard {
         let (games, players) = report.size;
         let found = report.found();
         print(&format!(
-            "compared {games} games and {players} players: {} games whose history and {} players whose stats did not agree",
+            "compared {games} games and {players} players: {} games whose history and {} players whose stats did not \
+            agree",
             report.histories, report.stats
         ));
         if found == 0 {
             print("the leaderboard is what the finished games say");
         } else if self.check {
             return Err(StartError::Failed(format!(
-                "{found} things do not agree; nothing was changed, and recompute-leaderboard without --check repairs them"
+                "{found} things do not agree; nothing was changed, and recompute-leaderboard without --check repairs \
+                them"
             )));
         } else {
             print("repaired: the leaderboard is what the finished games say");

@@ -585,8 +585,10 @@ fn what_has_changed_is_planned_once_on_postgres() {
         let db = database.db();
         // Enough for a plan for one horizon to look cheaper than a plan for any.
         let many = [
-            "INSERT INTO players (id, login) SELECT gen_random_uuid(), 'player' || n FROM generate_series(1, 20000) AS n",
-            "INSERT INTO player_stats (user_id, wins, losses, draws, last_finish_time) SELECT id, 1, 0, 0, now() FROM players",
+            "INSERT INTO players (id, login) SELECT gen_random_uuid(), 'player' || n FROM generate_series(1, 20000) \
+            AS n",
+            "INSERT INTO player_stats (user_id, wins, losses, draws, last_finish_time) SELECT id, 1, 0, 0, now() FROM \
+            players",
             "ANALYZE",
         ];
         for statement in many {

@@ -35,13 +35,15 @@ const DEFAULT_AUTH_GRPC_URL: &str = "http://127.0.0.1:50051";
 #[command(group(ArgGroup::new("auth_client_secret_source").args(["auth_client_secret_file", "auth_client_secret"])))]
 pub struct VerifierSettings {
     /// Issuer (`iss`) of the access tokens that are accepted. Must be the same in all services.
-    #[arg(long, env = "TOKEN_ISSUER", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_ISSUER)]
+    #[arg(long, env = "TOKEN_ISSUER", value_name = "NAME", default_value = DEFAULT_ISSUER)]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub token_issuer: String,
 
     /// Audience (`aud`) of the access tokens that are accepted: the name of the deployment. Must be
     /// the same in all services. Tokens for the service's own name (--auth-client-id) are accepted,
     /// too.
-    #[arg(long, env = "TOKEN_AUDIENCE", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME", default_value = DEFAULT_AUDIENCE)]
+    #[arg(long, env = "TOKEN_AUDIENCE", value_name = "NAME", default_value = DEFAULT_AUDIENCE)]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub token_audience: String,
 
     /// gRPC URL of auth-service, from which the verification keys come [default:

@@ -7,7 +7,8 @@ use super::{Error, PoolerError};
 pub enum MigrateError {
     /// The database has seen a newer version of this program. Nothing was changed.
     #[error(
-        "the database was made by a newer version of this program (schema {database}, this program knows up to {program})"
+        "the database was made by a newer version of this program (schema {database}, this program knows up to \
+        {program})"
     )]
     Newer {
         /// The newest migration that was applied.
@@ -20,8 +21,8 @@ pub enum MigrateError {
     Pending(String),
     /// The database is another service's. Nothing was changed.
     #[error(
-        "the database belongs to another service: it has had the migration {applied}, which this program does not know, and \
-         lacks {missing}; each service needs a database of its own (--database-url)"
+        "the database belongs to another service: it has had the migration {applied}, which this program does not \
+         know, and lacks {missing}; each service needs a database of its own (--database-url)"
     )]
     Foreign {
         /// A migration that was applied and that this program does not have.
@@ -31,7 +32,8 @@ pub enum MigrateError {
     },
     /// The database cannot hold every text.
     #[error(
-        "the encoding of the database is {0}, and must be UTF8: make one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        "the encoding of the database is {0}, and must be UTF8: make one with CREATE DATABASE ... ENCODING 'UTF8' \
+        TEMPLATE template0"
     )]
     Encoding(String),
     /// The database is reached through a pooler that does not fit.

@@ -148,8 +148,8 @@ async fn warn_without_limit(pool: &Pool, pooled: &mut AsyncPgConnection) -> Resu
     let is_limited = u128::try_from(milliseconds).is_ok_and(|limit| limit > 0 && limit <= wanted.as_millis());
     if !is_limited {
         tracing::warn!(
-            "through the pooler, statements can run for longer than --database-statement-seconds: run ALTER ROLE {role} SET \
-             statement_timeout = '{}s', then reconnect the pooler",
+            "through the pooler, statements can run for longer than --database-statement-seconds: run ALTER ROLE \
+             {role} SET statement_timeout = '{}s', then reconnect the pooler",
             wanted.as_secs(),
         );
     }

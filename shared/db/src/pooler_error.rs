@@ -31,7 +31,8 @@ pub enum PoolerError {
     /// The pooler loses prepared statements.
     #[error(
         "the pooler does not carry prepared statements over from one connection to another: \
-         PgBouncer must be 1.21 or newer, with max_prepared_statements above 0 (the default since 1.24), or in session mode"
+         PgBouncer must be 1.21 or newer, with max_prepared_statements above 0 (the default since 1.24), or \
+         in session mode"
     )]
     NoPreparedStatements,
 }

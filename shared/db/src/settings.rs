@@ -169,7 +169,8 @@ fn sqlite_path(path: &str) -> Result<PathBuf, ParseDatabaseUrlError> {
     }
     if path.starts_with(":memory:") || path.starts_with("file:") || path.contains('?') {
         return Err(ParseDatabaseUrlError(
-            "sqlite: takes the path of a file, without parameters; a database in memory cannot be shared by connections",
+            "sqlite: takes the path of a file, without parameters; a database in memory cannot be shared by \
+            connections",
         ));
     }
     Ok(PathBuf::from(path))
@@ -205,7 +206,8 @@ fn postgres_server(text: &str) -> Result<Server, ParseDatabaseUrlError> {
     // The error's source may repeat pieces of the text, and with them of the password.
     let mut config = rest.parse::<tokio_postgres::Config>().map_err(|_| {
         ParseDatabaseUrlError(
-            "the database URL is not understood; it looks like postgres://user:password@host:port/database?sslmode=require",
+            "the database URL is not understood; it looks like \
+            postgres://user:password@host:port/database?sslmode=require",
         )
     })?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {

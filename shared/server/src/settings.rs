@@ -19,47 +19,62 @@ use super::serve;
 pub struct ServerSettings {
     /// Maximum number of unary calls in flight [1 to 1000000]. Further calls are refused with
     /// RESOURCE_EXHAUSTED. Raise it if calls are refused while processor and database are not busy.
-    #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 1024, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_requests: u32,
     /// Maximum number of calls in flight for each user, but never more than half of
     /// --max-concurrent-requests [1 to 1000000]. Each service account gets half of
     /// --max-concurrent-requests.
-    #[arg(long, env = "MAX_CONCURRENT_REQUESTS_PER_USER", default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long,
+        env = "MAX_CONCURRENT_REQUESTS_PER_USER",
+        default_value_t = 64,
+        value_name = "N"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_requests_per_user: u32,
     /// Maximum number of open streams, in addition to unary calls [1 to 1000000]. Further ones are
     /// refused with RESOURCE_EXHAUSTED.
-    #[arg(long, env = "MAX_CONCURRENT_STREAMS", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, env = "MAX_CONCURRENT_STREAMS", default_value_t = 10_000, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_streams: u32,
     /// Maximum number of open connections on each port [1 to 1000000]. Further ones are closed at
     /// once. Connections from trusted proxies and from this machine do not count.
-    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
     /// Maximum number of open connections on each port for each client address [1 to 1000000]. An
     /// IPv6 /64 network counts as one address.
-    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 256, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections_per_address: u32,
     /// Seconds after which a connection without calls is closed gracefully [10 to 86400]. Clients
     /// reconnect by themselves.
-    #[arg(long, env = "CONNECTION_IDLE_SECONDS", default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(10..=86_400))]
+    #[arg(long, env = "CONNECTION_IDLE_SECONDS", default_value_t = 300, value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(10..=86_400))]
     pub connection_idle_seconds: u32,
     /// Memory, in MiB, for calls whose message has not arrived completely [1 to 65536]. If it is
     /// used up, the call that has been waiting longest is refused with RESOURCE_EXHAUSTED. Each
     /// client address gets at most an eighth.
-    #[arg(long, env = "UNFINISHED_CALLS_MIB", default_value_t = 32, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, env = "UNFINISHED_CALLS_MIB", default_value_t = 32, value_name = "MIB")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub unfinished_calls_mib: u32,
     /// Invalid calls that each client address, or each logged-in user, can make per minute, also in
     /// one burst [0 to 1000000]. Further ones are refused with RESOURCE_EXHAUSTED. An IPv6 /64
     /// network counts as one address; a /56 can make 4 times as many, a /48 16 times. 0 means no
     /// limit.
-    #[arg(long, env = "INVALID_CALLS_PER_MINUTE", default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    #[arg(long, env = "INVALID_CALLS_PER_MINUTE", default_value_t = 300, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub invalid_calls_per_minute: u32,
     /// Maximum duration of a unary call, in seconds, unless the client sets a shorter deadline [1
     /// to 3600].
-    #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub request_timeout_seconds: u32,
     /// Grace period for calls in flight after SIGTERM or Ctrl-C, in seconds [0 to 600]. Kubernetes
     /// must wait longer than this before it kills the process.
-    #[arg(long, env = "DRAIN_TIMEOUT_SECONDS", default_value_t = 15, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=600))]
+    #[arg(long, env = "DRAIN_TIMEOUT_SECONDS", default_value_t = 15, value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=600))]
     pub drain_timeout_seconds: u32,
     /// Addresses and networks of proxies whose `X-Forwarded-For` header is trusted, such as
     /// 10.0.0.0/8,192.0.2.7,fd00::/8. By default no proxy is trusted. Set it behind a gateway, so
@@ -96,7 +111,8 @@ pub enum TlsError {
     },
     /// The files hold no certificate, no key, or not the key of the certificate.
     #[error(
-        "{} (--tls-cert-file) and {} (--tls-key-file) are not a certificate and its private key in PEM, or --tls-client-ca-file holds no certificate",
+        "{} (--tls-cert-file) and {} (--tls-key-file) are not a certificate and its private key in PEM, or \
+        --tls-client-ca-file holds no certificate",
         cert.display(), key.display()
     )]
     Unusable {

@@ -69,9 +69,9 @@ pub(crate) async fn prepare(tx: &mut Conn, access_token_life: Duration) -> db::R
     }
 }
 
-/// Nobody else changes what roles hold or publishes anything before this transaction ends: what is
-/// read in it from here on is what [`sync`] publishes, and not something that a replica has just
-/// withdrawn.
+/// Keeps others from changing what roles hold, and from publishing anything, until this transaction
+/// ends. So what it reads from here on is what [`sync`] publishes, and not something that a replica
+/// has just withdrawn.
 pub(crate) async fn hold(tx: &mut Conn) -> db::Result<()> {
     lock_policies(tx).await?;
     store::feed_head_lock(tx).await.map(|_| ())

@@ -24,7 +24,8 @@ pub struct ServerSecrets {
 /// The text is not a server secret. Says nothing of what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a server secret is one line of base64 of at least 32 random bytes, and optionally a second line with the secret before it"
+    "a server secret is one line of base64 of at least 32 random bytes, and optionally a second line with the secret \
+    before it"
 )]
 pub struct SecretError;
 

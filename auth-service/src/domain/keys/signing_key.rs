@@ -41,7 +41,7 @@ pub(crate) enum KeyRingError {
 /// The key that signs.
 pub(in crate::domain) struct SigningKey {
     kid: String,
-    /// Of each of its tokens, as it is in them.
+    /// The encoded header of every token that it signs.
     header: String,
     /// `jsonwebtoken` would read it anew for each token, and compute its public key, for as long as
     /// the signature takes.

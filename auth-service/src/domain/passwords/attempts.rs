@@ -86,14 +86,14 @@ pub(crate) struct Attempts {
     device_logins: KeyedLimit<DeviceId>,
 }
 
-/// Whose password is guessed.
+/// A guess of a password, by what it is counted under.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Guess<'a> {
     /// A guess for the login or address with this key, whether or not a user has it.
     Identifier(&'a str),
-    /// That of the user who has logged in from this device before.
+    /// A guess for the user who has logged in from this device before.
     Device(DeviceId),
-    /// That of the user who is signed in.
+    /// A guess for the user who is signed in.
     Current(UserId),
 }
 

@@ -182,7 +182,7 @@ impl Rbac {
     }
 }
 
-/// Who loses what when permissions are deleted.
+/// The holders that lose something when permissions are deleted.
 struct Loss {
     changes: Vec<Change>,
     roles: Vec<String>,

@@ -82,7 +82,8 @@ impl ServiceAccountSpec {
         // Only where it is wrong, and not what stands there: it may be a secret.
         let entries: Vec<Entry> = serde_json::from_str(json).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            let what = "it must be a JSON array of objects with client_id, secret or secret_sha256, description, roles, permissions";
+            let what = "it must be a JSON array of objects with client_id, secret or secret_sha256, description, \
+                roles, permissions";
             InvalidServiceAccounts(vec![format!("line {line}, column {column}: {what}")])
         })?;
         let mut specs: Vec<Self> = Vec::new();
@@ -213,7 +214,8 @@ mod tests {
         let secret = "s".repeat(32);
         let json = format!(
             r#"[{{"client_id": "game-service", "secret": "{secret}"}},
-                {{"client_id": "courses", "secret_sha256": "{}", "roles": ["service", "reader"], "permissions": ["games:read"]}}]"#,
+                {{"client_id": "courses", "secret_sha256": "{}",
+                  "roles": ["service", "reader"], "permissions": ["games:read"]}}]"#,
             "0f".repeat(32)
         );
         let specs = ServiceAccountSpec::parse_all(&json).expect("good");

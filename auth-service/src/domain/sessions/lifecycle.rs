@@ -194,7 +194,8 @@ impl Sessions {
         if is_reuse {
             let change = ends::end(tx, context, session.key(), SessionEnd::RefreshTokenReused, now).await?;
             feed::publish(tx, vec![change], now).await?;
-            tracing::warn!(session_id = %session.id, user_id = %session.user_id, "a refresh token was reused, so the session was ended");
+            tracing::warn!(session_id = %session.id, user_id = %session.user_id, "a refresh token was reused, so the \
+                session was ended");
             return Ok(Outcome::Refused(Error::RefreshTokenReused));
         }
         match rotation {

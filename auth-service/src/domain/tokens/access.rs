@@ -25,7 +25,7 @@ pub(crate) struct AccessToken {
     pub(crate) expires_in: Duration,
 }
 
-/// Who bears a token.
+/// The bearer of a token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bearer<'a> {
     /// A person, in this session.
@@ -70,9 +70,9 @@ pub(crate) struct Issuer {
     pub(crate) name: String,
     /// The `aud` of its tokens: the deployment, or one service.
     pub(crate) audience: String,
-    /// Of people's tokens.
+    /// Life of people's tokens.
     pub(crate) life: Duration,
-    /// Of services' tokens.
+    /// Life of services' tokens.
     pub(crate) service_life: Duration,
     pub(crate) clock: Clock,
 }

@@ -25,7 +25,7 @@ use crate::{
     store,
 };
 
-/// Who is created.
+/// A user to create.
 #[derive(Debug)]
 pub(crate) struct NewAccount {
     /// The password in it is temporary.

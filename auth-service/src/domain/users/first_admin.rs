@@ -31,7 +31,7 @@ use crate::{
 
 const LOGIN: &str = "admin";
 const EMAIL: &str = "admin@localhost";
-/// Of randomness, so that nobody guesses it whatever the limits.
+/// Random bytes in the password: too many to guess, whatever the limits.
 const PASSWORD_BYTES: usize = 15;
 /// Interval of checks of the stored password if no notification arrives.
 const LOOK: Duration = Duration::from_mins(1);

@@ -25,7 +25,7 @@ use crate::{
     store,
 };
 
-/// Who wants to log in.
+/// A request to log in.
 #[derive(Debug)]
 pub(crate) struct Credentials {
     /// The login or the e-mail address, as typed.
@@ -50,9 +50,9 @@ pub(crate) struct LoggedIn {
 
 /// What a login stores in place of the hash that there is.
 struct Hashes {
-    /// Of another password.
+    /// Hash of the new password.
     new: Option<SecretString>,
-    /// Of the same password, with the parameters of today.
+    /// Hash of the same password with today's parameters.
     rehash: Option<SecretString>,
 }
 

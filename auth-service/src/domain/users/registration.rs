@@ -23,7 +23,7 @@ use crate::{
     store::{self, NewUser},
 };
 
-/// Who registers.
+/// A user to register.
 #[derive(Debug)]
 pub(crate) struct Registration {
     pub(crate) email: Email,

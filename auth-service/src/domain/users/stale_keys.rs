@@ -132,8 +132,8 @@ async fn log_taken(db: &Db) -> db::Result<()> {
         tracing::warn!(
             count,
             user_ids = user_ids.join(" "),
-            "the e-mail addresses of these users now count as the same as those of other users, so they can only log in with \
-             their login; ListUsers with email_is_taken lists them"
+            "the e-mail addresses of these users now count as the same as those of other users, so they can only log \
+             in with their login; ListUsers with email_is_taken lists them"
         );
     }
     Ok(())

@@ -467,7 +467,8 @@ async fn refusals_and_successes_are_in_the_audit_log(database: TestDatabase) {
     let _ = admin.grant(&id, "access_feed:read").await.expect_err("refused");
     admin.grant(&id, "users:read").await.expect("granted");
     let mut conn = server.database.db().read().await.expect("a connection");
-    let sql = "SELECT action || ' ' || outcome || ' ' || reason AS text FROM audit_events WHERE actor_client_id = 'the-admin' ORDER BY event_time, id";
+    let sql = "SELECT action || ' ' || outcome || ' ' || reason AS text FROM audit_events WHERE actor_client_id = \
+        'the-admin' ORDER BY event_time, id";
     let rows: db::Result<Vec<Text>> = db::query!(&mut conn, |c| diesel::sql_query(sql).load(c).await);
     let rows: Vec<String> = rows.expect("rows").into_iter().map(|row| row.text).collect();
     assert_eq!(

@@ -412,7 +412,8 @@ async fn they_are_listed_in_pages(database: TestDatabase) {
 async fn a_file_says_what_there_shall_be(database: TestDatabase) {
     let json = |secret: &str, more: &str| {
         format!(
-            r#"[{{"client_id": "root", "secret": "{SECRET}", "roles": ["superuser"]}}, {{"client_id": "courses", "secret": "{secret}"{more}}}]"#
+            r#"[{{"client_id": "root", "secret": "{SECRET}", "roles": ["superuser"]}},
+                {{"client_id": "courses", "secret": "{secret}"{more}}}]"#
         )
     };
     let (_file, first) = with_file(&json(SECRET, ""));

@@ -39,8 +39,8 @@ impl fmt::Display for Count {
         } = self;
         write!(
             f,
-            "rounds {rounds}, racers {RACERS}, double spends {double_spends}, forks {forks}, false logouts {false_logouts}, \
-             sequential reuses caught {reuses_caught}"
+            "rounds {rounds}, racers {RACERS}, double spends {double_spends}, forks {forks}, false logouts \
+             {false_logouts}, sequential reuses caught {reuses_caught}"
         )
     }
 }

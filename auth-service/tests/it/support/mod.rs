@@ -333,7 +333,8 @@ impl Server {
     pub(crate) async fn superuser(&self) -> String {
         let user = self.register("root").await.user.expect("a user");
         let sql = "INSERT INTO user_roles (user_id, role_id) \
-            SELECT users.id, roles.id FROM users, roles WHERE users.login = 'root' AND roles.code_name IN ('superuser', 'admin')";
+            SELECT users.id, roles.id FROM users, roles
+            WHERE users.login = 'root' AND roles.code_name IN ('superuser', 'admin')";
         let granted: db::Result<usize> = db::write_tx!(self.database.db(), |tx| {
             db::query!(tx, |c| diesel_async::RunQueryDsl::execute(diesel::sql_query(sql), c)
                 .await)

@@ -64,8 +64,8 @@ async fn execute(server: &Server, sql: &str) {
 /// had there.
 async fn as_written_before(server: &Server, login: &str, email: &str, key: &str) {
     let sql = format!(
-        "UPDATE users SET email = '{email}', email_folded = '{key}', search_folded = '{login}' || '\n' || '{key}' || '\n', \
-         key_time = NULL WHERE login = '{login}'"
+        "UPDATE users SET email = '{email}', email_folded = '{key}', search_folded = '{login}' || '\n' || '{key}' || \
+         '\n', key_time = NULL WHERE login = '{login}'"
     );
     execute(server, &sql).await;
 }
@@ -702,10 +702,10 @@ async fn many_keys_are_recomputed_in_one_start(database: TestDatabase) {
             format!("ß{index}")
         };
         let sql = format!(
-            "INSERT INTO users (id, login, login_folded, email, email_folded, password_hash, first_name, last_name, middle_name, \
-             is_active, token_version, create_time, update_time, search_folded) \
-             SELECT {id}, 'l{index}', 'l{index}', '{local}@b.test', 'ß{index}@b.test', password_hash, '', '', '', is_active, 1, \
-             create_time, update_time, '' FROM users WHERE login = 'one'"
+            "INSERT INTO users (id, login, login_folded, email, email_folded, password_hash, first_name, last_name, \
+             middle_name, is_active, token_version, create_time, update_time, search_folded) \
+             SELECT {id}, 'l{index}', 'l{index}', '{local}@b.test', 'ß{index}@b.test', password_hash, '', '', '', \
+             is_active, 1, create_time, update_time, '' FROM users WHERE login = 'one'"
         );
         execute(&server, &sql).await;
     }

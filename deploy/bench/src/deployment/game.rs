@@ -82,7 +82,8 @@ impl Game {
             let last = players.min(first + BATCH - 1);
             let insert = match engine.backend() {
                 Backend::Sqlite => format!(
-                    "WITH RECURSIVE numbers (number) AS (SELECT {first} UNION ALL SELECT number + 1 FROM numbers WHERE number < {last}) \
+                    "WITH RECURSIVE numbers (number) AS (SELECT {first} UNION ALL SELECT number + 1 FROM numbers \
+                     WHERE number < {last}) \
                      INSERT INTO players (id, login) SELECT randomblob(16), 'player-' || number FROM numbers;"
                 ),
                 Backend::Postgres => format!(
@@ -110,10 +111,10 @@ impl Game {
         // By the first digit of their ids.
         for digit in "0123456789ABCDEF".chars() {
             let insert = format!(
-                "WITH played AS MATERIALIZED (SELECT id, CAST(1 + {lot}100)) AS BIGINT) AS games FROM players WHERE {id} LIKE '{digit}%'), \
-                 won AS MATERIALIZED (SELECT id, games, CAST({lot}games + 1)) AS BIGINT) AS wins FROM played), \
-                 drawn AS MATERIALIZED (SELECT id, games, wins, CAST({lot}games - wins + 1)) AS BIGINT) AS draws FROM won) \
-                 INSERT INTO player_stats (user_id, wins, losses, draws, last_finish_time) \
+                "WITH played AS MATERIALIZED (SELECT id, CAST(1 + {lot}100)) AS BIGINT) AS games FROM players WHERE \
+                 {id} LIKE '{digit}%'), won AS MATERIALIZED (SELECT id, games, CAST({lot}games + 1)) AS BIGINT) AS \
+                 wins FROM played), drawn AS MATERIALIZED (SELECT id, games, wins, CAST({lot}games - wins + 1)) AS \
+                 BIGINT) AS draws FROM won) INSERT INTO player_stats (user_id, wins, losses, draws, last_finish_time) \
                  SELECT id, wins, games - wins - draws, draws, {time} FROM drawn;"
             );
             on!(&mut conn, |c| c.batch_execute(&insert).await).expect("stats");

@@ -37,7 +37,8 @@ fn describe(load: &Load) -> String {
         .map(|(code, calls)| format!("{code} {calls}"))
         .collect();
     format!(
-        "{}: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, CPU us/call {:.1} service + {:.1} database ({:.1} client), {:.0} MiB, peak {:.0} MiB; {}",
+        "{}: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, CPU us/call {:.1} service + {:.1} database ({:.1} \
+        client), {:.0} MiB, peak {:.0} MiB; {}",
         load.name,
         load.calls_per_second,
         load.p50_ms,

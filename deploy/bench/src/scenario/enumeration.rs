@@ -55,8 +55,8 @@ pub(crate) async fn run(setup: &Setup<'_>, samples: &Samples, report: &mut Repor
     }
     let area = area_under_curve(&known, &unknown);
     let what = format!(
-        "how well the time of a failed login tells a user who is there (0.5 is not at all, 1 is always; area under the curve): {area:.3}; \
-         known user {}, unknown user {}",
+        "how well the time of a failed login tells a user who is there (0.5 is not at all, 1 is always; area under \
+         the curve): {area:.3}; known user {}, unknown user {}",
         known.into_iter().collect::<Times>(),
         unknown.into_iter().collect::<Times>()
     );

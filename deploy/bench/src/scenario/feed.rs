@@ -59,8 +59,8 @@ pub(crate) async fn run(setup: &Setup<'_>, amount: &Amount, report: &mut Report)
     let each = f64::from(amount.verifiers) * f64::from(amount.revocations);
     let bytes = (full.memory - empty.memory) * 1024.0 * 1024.0 / each;
     let what = format!(
-        "memory of each of {} verifiers for each of {} live revocations; to take them in takes a verifier {:.0} ms of CPU, and auth-service \
-         {of_service:.0} ms, which has {:.0} MiB then and had {memory_before:.0}",
+        "memory of each of {} verifiers for each of {} live revocations; to take them in takes a verifier {:.0} ms of \
+         CPU, and auth-service {of_service:.0} ms, which has {:.0} MiB then and had {memory_before:.0}",
         amount.verifiers,
         amount.revocations,
         (full.cpu - empty.cpu) / 1e3 / f64::from(amount.verifiers),

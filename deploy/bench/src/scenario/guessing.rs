@@ -81,8 +81,8 @@ pub(crate) async fn run(setup: &Setup<'_>, attack: &Attack, report: &mut Report)
 
     let rate = |index: usize| as_f64(after[index] - before[index]) / seconds;
     let what = format!(
-        "of {LOGINS} correct logins from elsewhere, succeeded within 3 s beside {} guessers from one /48 ({:.0} guesses/s were hashed, {:.0}/s refused): \
-         {}; without the guessers {} did: {}",
+        "of {LOGINS} correct logins from elsewhere, succeeded within 3 s beside {} guessers from one /48 ({:.0} \
+         guesses/s were hashed, {:.0}/s refused): {}; without the guessers {} did: {}",
         attack.guessers,
         rate(0),
         rate(1),

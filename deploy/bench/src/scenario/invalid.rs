@@ -76,7 +76,8 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     }
     let backend = Some(setup.engine.backend());
     let what = format!(
-        "GetMe's p50 beside {} connections that register with an e-mail address of 60 KB, which expands, against the same without",
+        "GetMe's p50 beside {} connections that register with an e-mail address of 60 KB, which expands, against the \
+        same without",
         setup.connections
     );
     let figure = (Spread::of(p50), Unit::Times);

@@ -71,7 +71,8 @@ async fn compare<C: Caller>(
         .any(|code| !["Ok", "ResourceExhausted"].contains(&code.as_str()));
     assert!(!others, "whoever is not served is told RESOURCE_EXHAUSTED: {codes:?}");
     let what = format!(
-        "calls/s with {} callers for {} places, who wait as they are told, against its peak before and after; refused within {:.1} ms (median)",
+        "calls/s with {} callers for {} places, who wait as they are told, against its peak before and after; refused \
+        within {:.1} ms (median)",
         10 * setup.connections,
         setup.connections,
         Spread::of(refusals).median

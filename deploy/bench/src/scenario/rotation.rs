@@ -126,8 +126,8 @@ impl Caller for BareRotation {
             ($lock:literal) => {
                 prepared::<(BigInt, Text, BigInt, Nullable<Text>, Nullable<Text>)>(
                     "SELECT sessions.counter, users.login, users.token_version, \
-                     (SELECT string_agg(roles.code_name, ' ') FROM user_roles JOIN roles ON roles.id = user_roles.role_id \
-                      WHERE user_roles.user_id = users.id), \
+                     (SELECT string_agg(roles.code_name, ' ') FROM user_roles JOIN roles ON roles.id = \
+                      user_roles.role_id WHERE user_roles.user_id = users.id), \
                      (SELECT string_agg(permissions.name, ' ') FROM user_permissions \
                       JOIN permissions ON permissions.id = user_permissions.permission_id \
                       WHERE user_permissions.user_id = users.id) \

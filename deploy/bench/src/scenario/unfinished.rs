@@ -74,7 +74,8 @@ pub(crate) async fn run(setup: &Setup<'_>, attack: &Attack, report: &mut Report)
             format!("{addresses} addresses")
         };
         let what = format!(
-            "peak memory of auth-service above idle beside {} connections from {from} with {CALLS_PER_CONNECTION} calls each, of whose messages 60 KB arrive and no more",
+            "peak memory of auth-service above idle beside {} connections from {from} with {CALLS_PER_CONNECTION} \
+            calls each, of whose messages 60 KB arrive and no more",
             attack.attackers,
         );
         let name = format!("unfinished messages from {from}");

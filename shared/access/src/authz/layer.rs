@@ -161,7 +161,8 @@ impl Rules {
         }
         if self.access.refuses_in_silence(self.policies.is_read(path)) {
             metrics::counter!(REFUSED).increment(1);
-            let message = "the server receives no news of logouts and role changes at the moment, so it refuses changes; try again in a moment";
+            let message = "the server receives no news of logouts and role changes at the moment, so it refuses \
+                changes; try again in a moment";
             let reply = ErrorReply::new(Code::Unavailable, ErrorReason::AccessFeedSilent, message);
             return Err(reply.with_retry_about(RETRY_AFTER));
         }

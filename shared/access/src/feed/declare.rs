@@ -58,8 +58,8 @@ impl Declaration {
                     Code::PermissionDenied => {
                         tracing::error!(
                             %error,
-                            "cannot declare the permissions of this service, so they cannot be granted: give its service account the \
-                             role `service` and restart it"
+                            "cannot declare the permissions of this service, so they cannot be granted: give its \
+                             service account the role `service` and restart it"
                         );
                         return;
                     }

@@ -200,7 +200,8 @@ impl Following {
             match error {
                 FollowError::Token(status) if status.code() == Code::Unauthenticated => tracing::error!(
                     %error,
-                    "cannot follow the access feed: auth-service refuses the credentials; check --auth-client-id and --auth-client-secret-file"
+                    "cannot follow the access feed: auth-service refuses the credentials; check --auth-client-id and \
+                    --auth-client-secret-file"
                 ),
                 FollowError::Stream(status) if status.code() == Code::PermissionDenied => tracing::error!(
                     %error,

@@ -45,8 +45,8 @@ pub(super) fn describe_metrics() {
     telemetry::metrics::recorder();
     metrics::describe_counter!(
         WENT_BACK,
-        "How often the access feed went back to before what this process knew: the database was put back, or has lost its last \
-         commits."
+        "How often the access feed went back to before what this process knew: the database was put back, or has lost \
+         its last commits."
     );
     metrics::counter!(WENT_BACK).increment(0);
 }
@@ -96,8 +96,8 @@ impl Shared {
         self.back.send_modify(|times| *times += 1);
         metrics::counter!(WENT_BACK).increment(1);
         tracing::error!(
-            "the access feed has lost changes that this process knows: auth-service's database was restored, or a standby \
-             without the last commits was promoted; revocations that are known stay in force for earlier tokens"
+            "the access feed has lost changes that this process knows: auth-service's database was restored, or a \
+             standby without the last commits was promoted; revocations that are known stay in force for earlier tokens"
         );
     }
 
@@ -110,8 +110,8 @@ impl Shared {
         for kid in again.difference(&withdrawn.offered) {
             tracing::error!(
                 kid,
-                "the access feed offers a signing key that it had withdrawn; its tokens stay refused; if the database was \
-                 restored from a backup, run `auth-service after-restore`"
+                "the access feed offers a signing key that it had withdrawn; its tokens stay refused; if the database \
+                 was restored from a backup, run `auth-service after-restore`"
             );
         }
         self.keys

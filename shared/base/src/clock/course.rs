@@ -96,7 +96,8 @@ impl Course {
                 tracing::warn!(
                     seconds,
                     settling_seconds,
-                    "this machine's clock was set forward: tokens expire by the new time at once, but nothing is deleted, \
+                    "this machine's clock was set forward: tokens expire by the new time at once, but nothing is \
+                     deleted, \
                      ended or forfeited until the clock has been steady for a while; find out what sets the clock"
                 );
             } else {
@@ -124,8 +125,8 @@ impl Course {
         match disagreement {
             Some(micros) if !was_disputed => tracing::warn!(
                 seconds = micros / 1_000_000,
-                "the clocks of this machine and of the database server differ: until they agree, nothing is deleted, ended \
-                 or forfeited by time; find out which of them is wrong"
+                "the clocks of this machine and of the database server differ: until they agree, nothing is deleted, \
+                 ended or forfeited by time; find out which of them is wrong"
             ),
             None if was_disputed => tracing::info!("the database server's clock agrees with this machine's again"),
             _ => {}

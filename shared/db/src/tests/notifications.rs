@@ -173,7 +173,8 @@ fn nobody_listens_for_a_database_that_is_closed() {
             count: i64,
         }
         let sql = "SELECT count(*) AS count FROM pg_stat_activity \
-            WHERE datname = current_database() AND query LIKE 'LISTEN%' OR query = 'SELECT 1' AND datname = current_database()";
+            WHERE datname = current_database() AND query LIKE 'LISTEN%'
+            OR query = 'SELECT 1' AND datname = current_database()";
         let mut conn = database.db().read().await.unwrap();
         let row: Result<Count> = query!(&mut conn, |c| diesel::sql_query(sql).get_result(c).await);
         row.unwrap().count

@@ -154,8 +154,8 @@ fn what_reads_much_leaves_a_thread_to_the_others() {
         let database = TestDatabase::create_empty(Backend::Sqlite).await;
         let long = async |db: Db| {
             let sum = crate::prepared::<diesel::sql_types::BigInt>(
-                "WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 3000000) \
-                 SELECT sum(number) FROM numbers",
+                "WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < \
+                 3000000) SELECT sum(number) FROM numbers",
             );
             let conn = &mut db.scan().await.unwrap();
             let sum: Result<i64> = query!(conn, |c| sum.get_result(c).await);
