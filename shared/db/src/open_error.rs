@@ -6,7 +6,10 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process serves the file. Several processes need PostgreSQL.
-    #[error("the database {0} is in use by another process, which holds the lock on {0}.lock", .0.display())]
+    #[error(
+        "the database {path} is in use by another process, which holds the lock on {path}.lock",
+        path = .0.display()
+    )]
     InUse(PathBuf),
     /// The file, or the lock beside it, cannot be made or opened.
     #[error("the database {} cannot be opened: {source}", path.display())]
