@@ -71,6 +71,7 @@ impl AuthService<'_> {
     /// cancelled. Gives the keys that verify its tokens.
     ///
     /// `migrate` applies the migrations that are pending; without it they are an error.
+    #[expect(clippy::too_many_lines, reason = "the steps of a start, in order")]
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
         for origin in self.settings.cookies.exposed() {
             tracing::warn!(%origin, "pages of this origin get their refresh tokens in a cookie without TLS");

@@ -135,7 +135,12 @@ def test_a_client_is_checked_as_the_documents_say(tmp_path):
         command = ["bash", "-ec", commands]
         return subprocess.run(command, cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True)
 
-    account = {"login": "ann", "email": "ann@example.com", "password": "correct horse"}
+    account = {
+        "login": "ann",
+        "email": "ann@example.com",
+        "password": "correct horse",
+        "passwordConfirmation": "correct horse",
+    }
     passed = check(account)
     assert passed.returncode == 0, passed.stdout + passed.stderr
     misspelt = check({**account, "firstNam": "Ann"})

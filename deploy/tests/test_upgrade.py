@@ -72,6 +72,9 @@ class Remembered:
         events = ok(self.deployment.administrator().get(f"/v1/audit-events?subjectUserId={self.cyd['user']['userId']}"))["events"]
         return {event["eventId"] for event in events}
 
+    def is_reachable(self):
+        return all(self.rest(self.ann).get(path).status_code == 200 for path in ["/v1/me", "/v1/leaderboard"])
+
     def holds(self):
         # Earlier tokens are still accepted, and can be refreshed.
         me = ok(self.rest(self.ann).get("/v1/me"))
@@ -150,6 +153,9 @@ def upgrade(deployment):
         for replica in [*deployment.auth, *deployment.game]:
             assert replica.stop(signal.SIGTERM) == 0
             replica.start()
+            if len(deployment.auth) == 1:
+                # Nothing serves while the only replica is replaced. The gateway looks every second.
+                until(remembered.is_reachable, "both services behind the gateway", 10)
             # Old and new side by side.
             remembered.holds()
             remembered.changes_are_heard()

@@ -58,10 +58,10 @@ pub(crate) use self::{
     },
     users::{
         accounts::Accounts,
-        administration::NewAccount,
+        administration::{NewAccount, UserReference},
         first_admin::{bootstrap, create_admin},
         login::Credentials,
-        names::{Email, Login, MAX_IDENTIFIER_BYTES, fold, is_unseen},
+        names::{Email, Login, MAX_IDENTIFIER_BYTES, fold, identifier_key, is_unseen},
         profile::ProfileChanges,
         registration::Registration,
         stale_keys::{recheck_stale_keys, recompute_stale_keys},

@@ -1,6 +1,6 @@
 //! `auth.v1.AuditService`.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use base::{
     ids::UserId,
@@ -34,9 +34,9 @@ impl AuditService for AuditRpc {
         request: Request<ListAuditEventsRequest>,
     ) -> Result<Response<ListAuditEventsResponse>, Status> {
         let (page, filter, query) = listing(&request.into_inner())?;
-        let (events, next_page_token) = self.log.list(&page, &filter, &query).await?;
+        let (entries, logins, next_page_token) = self.log.list(&page, &filter, &query).await?;
         Ok(Response::new(ListAuditEventsResponse {
-            events: events.into_iter().map(event).collect(),
+            events: entries.into_iter().map(|entry| event(entry, &logins)).collect(),
             next_page_token,
         }))
     }
@@ -87,7 +87,8 @@ fn listing(
     fields.finish(|| Some((page?, filter, query)))
 }
 
-fn event(entry: AuditEntry) -> AuditEvent {
+fn event(entry: AuditEntry, logins: &HashMap<UserId, String>) -> AuditEvent {
+    let login = |id: Option<UserId>| id.and_then(|id| logins.get(&id)).cloned().unwrap_or_default();
     let text = |id: Option<UserId>| id.map(|id| id.to_string()).unwrap_or_default();
     let outcome = match entry.outcome {
         AuditOutcome::Success => Outcome::Success,
@@ -100,10 +101,12 @@ fn event(entry: AuditEntry) -> AuditEvent {
         outcome: outcome.into(),
         reason: entry.reason,
         actor_user_id: text(entry.actor_user_id),
+        actor_login: login(entry.actor_user_id),
         actor_client_id: entry.actor_client_id,
         target_type: entry.target_type,
         target_id: entry.target_id,
         subject_user_id: text(entry.subject_user_id),
+        subject_login: login(entry.subject_user_id),
         ip_address: entry.ip_address,
         user_agent: entry.user_agent,
         request_id: entry.request_id,

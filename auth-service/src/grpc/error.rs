@@ -19,6 +19,7 @@ const FEED_RETRY: Duration = Duration::from_secs(5);
 const MAX_NAMED: usize = 20;
 
 impl From<Error> for ErrorReply {
+    #[expect(clippy::too_many_lines, reason = "a table of every error")]
     fn from(error: Error) -> Self {
         use ErrorReason as R;
         match error {

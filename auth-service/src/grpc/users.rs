@@ -15,7 +15,10 @@ use tonic::{Request, Response, Status};
 
 use super::{convert, fields, profile, request_context::request_context, sessions};
 use crate::{
-    domain::{Accounts, Error, NewAccount, Password, PasswordRules, Registration, fold},
+    domain::{
+        Accounts, Error, MAX_IDENTIFIER_BYTES, NewAccount, Password, PasswordRules, Registration, UserReference, fold,
+        identifier_key,
+    },
     model::UserFilter,
 };
 
@@ -42,8 +45,8 @@ impl UserService for UserRpc {
     }
 
     async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<GetUserResponse>, Status> {
-        let id = user_id(&request.into_inner().user_id)?;
-        let found = self.accounts.user(id).await?;
+        let reference = user_reference(&request.into_inner().user_id)?;
+        let found = self.accounts.user(&reference).await?;
         Ok(Response::new(GetUserResponse {
             user: Some(convert::user(found.user)),
             roles: found.roles,
@@ -153,6 +156,21 @@ impl UserService for UserRpc {
     ) -> Result<Response<proto::RevokeUserTokensResponse>, Status> {
         sessions::revoke_user_tokens(&self.accounts.sessions, request).await
     }
+}
+
+/// Reads the id, login or e-mail address by which an administrator names a user.
+fn user_reference(text: &str) -> Result<UserReference, InvalidFields> {
+    let text = text.trim();
+    if let Ok(id) = text.parse() {
+        return Ok(UserReference::Id(id));
+    }
+    let mut fields = Fields::new();
+    if text.is_empty() {
+        fields.reject("user_id", "is required");
+    } else if text.len() > MAX_IDENTIFIER_BYTES {
+        fields.reject("user_id", "must be an id, a login or an e-mail address");
+    }
+    fields.finish(|| Some(UserReference::Identifier(identifier_key(text))))
 }
 
 fn user_id(text: &str) -> Result<UserId, InvalidFields> {

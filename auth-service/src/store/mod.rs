@@ -64,7 +64,7 @@ pub(crate) use self::{
     },
     throttle_attempt::{Failure, throttles_count, throttles_settle},
     user::{
-        NewUser, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock,
+        NewUser, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock, user_logins,
         user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,
         user_set_token_version,
     },

@@ -92,6 +92,16 @@ pub(crate) async fn user_by_login(conn: &mut Conn, folded: &str) -> db::Result<O
     })
 }
 
+/// The logins of these users, but for deleted ones.
+pub(crate) async fn user_logins(conn: &mut Conn, ids: Vec<UserId>) -> db::Result<Vec<(UserId, String)>> {
+    query!(conn, |c| users::table
+        .filter(users::id.eq_any(&ids))
+        .filter(users::delete_time.is_null())
+        .select((users::id, users::login))
+        .load(c)
+        .await)
+}
+
 pub(crate) async fn user_by_email(conn: &mut Conn, folded: &str) -> db::Result<Option<User>> {
     query!(conn, |c| {
         users::table

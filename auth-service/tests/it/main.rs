@@ -2,6 +2,7 @@
 //!
 //! The folders mirror those of `src/domain`. Beside them stand [`grpc`] for what every RPC has in
 //! common, [`jobs`], and [`program`] for the binary as an operator meets it.
+#![allow(clippy::too_many_lines, reason = "a test tells one story, in order")]
 
 mod audit;
 mod feed;

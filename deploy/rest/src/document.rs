@@ -65,6 +65,7 @@ fn services(pool: &DescriptorPool) -> Vec<ServiceDescriptor> {
 }
 
 /// The document.
+#[expect(clippy::too_many_lines, reason = "one document")]
 pub(crate) fn document(api: &Api) -> Result<Value, String> {
     let pool = &api.pool;
     ensure_known(pool)?;

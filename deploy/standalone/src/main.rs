@@ -69,6 +69,7 @@ fn main() -> ExitCode {
 }
 
 impl Cli {
+    #[expect(clippy::too_many_lines, reason = "the steps of a start, in order")]
     async fn run(mut self) -> Result<(), StartError> {
         self.service.begin("standalone", self.auth.secret_files())?;
         self.auth.cookies.cookie_origins.get_or_insert_with(local_gateway);

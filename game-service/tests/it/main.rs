@@ -1,4 +1,5 @@
 //! game-service as its clients see it, on both databases.
+#![allow(clippy::too_many_lines, reason = "a test tells one story, in order")]
 
 mod access;
 mod contract;

@@ -132,6 +132,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[expect(clippy::too_many_lines, reason = "the life of a call, in order")]
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let id = RequestId::of(request.headers());
         let dialect = Dialect::of(request.headers());

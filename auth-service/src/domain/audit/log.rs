@@ -1,9 +1,13 @@
 //! Reads the audit log, and lets what is too old go.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use base::{
     clock::Clock,
+    ids::UserId,
     page::{PageRequest, Position},
 };
 use db::{Db, write_tx};
@@ -28,20 +32,25 @@ pub(crate) struct AuditLog {
 }
 
 impl AuditLog {
-    /// A page of events and the token of the next one.
+    /// Returns a page of entries, the logins of the users in them, and the token of the next page.
     pub(crate) async fn list(
         &self,
         page: &PageRequest<AuditEventKind>,
         filter: &AuditFilter,
         query: &str,
-    ) -> Result<(Vec<AuditEntry>, String), Error> {
+    ) -> Result<(Vec<AuditEntry>, HashMap<UserId, String>, String), Error> {
         let mut conn = self.db.scan().await?;
         let mut events = store::audit_list(&mut conn, page, filter).await?;
         let next = page.cut(&mut events, query, |event| Position {
             time: event.event_time,
             id: event.id,
         });
-        Ok((events, next))
+        let users = events
+            .iter()
+            .flat_map(|event| [event.actor_user_id, event.subject_user_id]);
+        let users: BTreeSet<UserId> = users.flatten().collect();
+        let logins = store::user_logins(&mut conn, users.into_iter().collect()).await?;
+        Ok((events, logins.into_iter().collect(), next))
     }
 
     /// Deletes what is older than the retention, batch by batch.

@@ -17,7 +17,7 @@ use crate::{
         sessions::revocation,
         users::{
             accounts::Accounts,
-            people::user_lock_person,
+            people::{person_by_identifier, user_lock_person},
             registration::{NewPassword, Registration, user_create},
         },
     },
@@ -32,6 +32,15 @@ pub(crate) struct NewAccount {
     pub(crate) registration: Registration,
     /// Code names. Empty: `player`.
     pub(crate) roles: Vec<String>,
+}
+
+/// A user as an administrator names one.
+#[derive(Clone, Debug)]
+pub(crate) enum UserReference {
+    /// The user with this id.
+    Id(UserId),
+    /// The user with the login or e-mail address that has this key.
+    Identifier(String),
 }
 
 /// A user and the code names of their roles, sorted.
@@ -87,12 +96,15 @@ impl Accounts {
         .await
     }
 
-    /// A user who is not deleted.
-    pub(crate) async fn user(&self, id: UserId) -> Result<UserWithRoles, Error> {
+    /// Finds a user who is not deleted.
+    pub(crate) async fn user(&self, reference: &UserReference) -> Result<UserWithRoles, Error> {
         let mut conn = self.db.read().await?;
-        let user = store::user_by_id(&mut conn, id).await?.filter(User::is_person);
-        let user = user.ok_or(Error::UserNotFound)?;
-        let roles = store::user_role_names(&mut conn, id).await?;
+        let found = match reference {
+            UserReference::Id(id) => store::user_by_id(&mut conn, *id).await?.filter(User::is_person),
+            UserReference::Identifier(key) => person_by_identifier(&mut conn, key).await?,
+        };
+        let user = found.ok_or(Error::UserNotFound)?;
+        let roles = store::user_role_names(&mut conn, user.id).await?;
         Ok(UserWithRoles { user, roles })
     }
 

@@ -19,11 +19,17 @@ use crate::{
         request_context::RequestContext,
         sessions::lives::TokenPair,
         tokens::access::RequestedAudience,
-        users::{accounts::Accounts, names},
+        users::{accounts::Accounts, names, people::person_by_identifier},
     },
     model::User,
     store,
 };
+
+/// Reason in the audit log if there is no such user, or the password is wrong.
+const WRONG: &str = "CREDENTIALS_INVALID";
+/// Reason in the audit log if the password is right and the user is deactivated. The caller is told
+/// [`WRONG`].
+const DEACTIVATED: &str = "USER_DEACTIVATED";
 
 /// A request to log in.
 #[derive(Debug)]
@@ -65,6 +71,7 @@ impl Accounts {
         outcome
     }
 
+    #[expect(clippy::too_many_lines, reason = "the steps of a login, whose order matters")]
     async fn attempt_login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoggedIn, Error> {
         // Made by us, for this user or for another one: that is seen once the user is read.
         let named = self.sessions.device_tokens.open(&credentials.device_token);
@@ -81,14 +88,8 @@ impl Accounts {
         self.hashing
             .ensure_room(&named.map_or_else(|| unknown.clone(), |(_, owner)| Client::Recognized(owner)))?;
         let mut conn = self.db.read().await?;
-        // No login has an @, and every address has one.
-        let found = if key.contains('@') {
-            store::user_by_email(&mut conn, &key).await?
-        } else {
-            store::user_by_login(&mut conn, &key).await?
-        };
-        // A service has its own way in, and nobody is left who was deleted.
-        let found = found.filter(User::is_person);
+        // Service accounts log in elsewhere.
+        let found = person_by_identifier(&mut conn, &key).await?;
         // Hashing takes long; somebody else can use the connection meanwhile.
         drop(conn);
 
@@ -112,7 +113,11 @@ impl Accounts {
         let verdict = self.hashing.verify(permit, credentials.password.clone(), hash).await?;
         let found = match (&found, verdict) {
             (Some(found), Verdict::Right | Verdict::RightButOutdated) if found.is_active => found,
-            _ => return Err(self.refuse_login(context, found.as_ref(), &attempt).await),
+            (found, verdict) => {
+                let is_right = found.is_some() && verdict != Verdict::Wrong;
+                let reason = if is_right { DEACTIVATED } else { WRONG };
+                return Err(self.refuse_login(context, found.as_ref(), reason, &attempt).await);
+            }
         };
         // Whoever has got here knows the password, and may learn more.
         let prepared = async {
@@ -159,7 +164,7 @@ impl Accounts {
         });
         match logged_in? {
             Some(logged_in) => Ok(logged_in),
-            None => Err(self.refuse_login(context, Some(found), &attempt).await),
+            None => Err(self.refuse_login(context, Some(found), WRONG, &attempt).await),
         }
     }
 
@@ -193,9 +198,15 @@ impl Accounts {
 
     /// Keeps a failed login in the audit log, in a transaction that is the same whoever was meant.
     /// What was typed as identifier is not kept: it may be a password.
-    async fn refuse_login(&self, context: &RequestContext, found: Option<&User>, attempt: &Attempt) -> Error {
+    async fn refuse_login(
+        &self,
+        context: &RequestContext,
+        found: Option<&User>,
+        reason: &'static str,
+        attempt: &Attempt,
+    ) -> Error {
         let audited: Result<(), Error> = write_tx!(self.db, |tx| {
-            let event = AuditEvent::new("session.login").refused("CREDENTIALS_INVALID");
+            let event = AuditEvent::new("session.login").refused(reason);
             let event = match found {
                 Some(user) => event.user(user.id),
                 None => event.target("user", ""),

@@ -11,3 +11,14 @@ pub(in crate::domain) async fn user_lock_person(tx: &mut Conn, id: UserId) -> Re
     let user = store::user_lock(tx, id).await?.filter(User::is_person);
     user.ok_or(Error::UserNotFound)
 }
+
+/// Finds a person by the key of a login or e-mail address.
+pub(in crate::domain) async fn person_by_identifier(conn: &mut Conn, key: &str) -> db::Result<Option<User>> {
+    // No login has an @, and every address has one.
+    let found = if key.contains('@') {
+        store::user_by_email(conn, key).await?
+    } else {
+        store::user_by_login(conn, key).await?
+    };
+    Ok(found.filter(User::is_person))
+}

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use proto::auth::v1::{
-    AuditEvent, ChangePasswordRequest, CreateServiceAccountRequest, IssueServiceTokenRequest, ListAuditEventsRequest,
-    LogoutRequest, UnlockUserRequest, audit_event::Outcome, audit_service_client::AuditServiceClient,
-    service_account_service_client::ServiceAccountServiceClient, user_service_client::UserServiceClient,
+    AuditEvent, ChangePasswordRequest, CreateServiceAccountRequest, DeactivateUserRequest, DeleteUserRequest,
+    IssueServiceTokenRequest, ListAuditEventsRequest, LogoutRequest, UnlockUserRequest, audit_event::Outcome,
+    audit_service_client::AuditServiceClient, service_account_service_client::ServiceAccountServiceClient,
+    user_service_client::UserServiceClient,
 };
 use testing::{
     TestDatabase, on_both_backends,
@@ -84,6 +85,44 @@ async fn logins_are_told_with_who_and_whether(database: TestDatabase) {
             .collect::<Vec<_>>(),
         [ann.as_str(), ""]
     );
+}
+
+#[on_both_backends]
+async fn events_carry_logins_and_the_true_reason_of_a_refused_login(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let token = server.superuser().await;
+    let ann = server.register("ann").await.user.expect("a user").user_id;
+    let mut admin = UserServiceClient::new(channel(server.grpc));
+    let deactivate = DeactivateUserRequest { user_id: ann.clone() };
+    admin
+        .deactivate_user(with_token(deactivate, &token))
+        .await
+        .expect("deactivated");
+    for password in [PASSWORD, WRONG] {
+        let refused = server.auth().login(credentials("ann", password)).await;
+        assert_eq!(reason(&refused.expect_err("deactivated")), "CREDENTIALS_INVALID");
+    }
+    let of_ann = ListAuditEventsRequest {
+        subject_user_id: ann.clone(),
+        ..Default::default()
+    };
+    let events = list(&server, &token, of_ann.clone()).await.expect("listed");
+    assert_eq!(
+        told(&events)[1..],
+        [
+            ("user.deactivate", ""),
+            ("session.login", "USER_DEACTIVATED"),
+            ("session.login", "CREDENTIALS_INVALID")
+        ]
+    );
+    assert!(events.iter().all(|event| event.subject_login == "ann"));
+    let deactivation = events.iter().find(|event| event.action == "user.deactivate");
+    assert_eq!(deactivation.expect("an event").actor_login, "root");
+    // A deleted user has no login any more.
+    let delete = DeleteUserRequest { user_id: ann };
+    admin.delete_user(with_token(delete, &token)).await.expect("deleted");
+    let events = list(&server, &token, of_ann).await.expect("listed");
+    assert!(events.iter().all(|event| event.subject_login.is_empty()));
 }
 
 #[on_both_backends]

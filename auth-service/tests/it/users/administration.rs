@@ -46,6 +46,28 @@ async fn users_are_created_found_and_listed(database: TestDatabase) {
         (found.roles, found.user.expect("a user").login),
         (vec!["player".to_owned()], "ann".to_owned())
     );
+    for name in ["ann", " ANN ", "Ann@Example.TEST"] {
+        let request = GetUserRequest {
+            user_id: name.to_owned(),
+        };
+        let found = users(&server).get_user(with_token(request, &admin)).await;
+        let found = found.expect(name).into_inner().user.expect("a user");
+        assert_eq!(found.user_id, id, "{name}");
+    }
+    for (name, refused) in [
+        ("nobody", is(Code::NotFound, "USER_NOT_FOUND")),
+        ("nobody@example.test", is(Code::NotFound, "USER_NOT_FOUND")),
+        ("", is(Code::InvalidArgument, "FIELDS_INVALID")),
+        (&"x".repeat(2_000), is(Code::InvalidArgument, "FIELDS_INVALID")),
+    ] {
+        let request = GetUserRequest {
+            user_id: name.to_owned(),
+        };
+        assert_eq!(
+            refusal(users(&server).get_user(with_token(request, &admin)).await),
+            refused
+        );
+    }
     for (request, fields) in [
         (CreateUserRequest::default(), vec!["email", "login", "password"]),
         (new_user("bob", &["No Role"]), vec!["roles[0]"]),

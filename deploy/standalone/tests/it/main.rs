@@ -1,4 +1,5 @@
 //! The program that `cargo run` starts, and what holds for the workspace as a whole.
+#![allow(clippy::too_many_lines, reason = "a test tells one story, in order")]
 
 mod access_feed;
 mod architecture;

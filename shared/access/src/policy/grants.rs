@@ -94,3 +94,24 @@ impl Permission {
             .is_some_and(|(resource, action)| resource == self.resource && (action == self.action || action == ALL))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::game::v1::FILE_DESCRIPTOR_SET;
+
+    use super::*;
+
+    #[test]
+    fn a_role_holds_from_the_start_what_rpcs_declare_for_it() {
+        let grants = Grants::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("readable");
+        let player = &grants.by_role["player"];
+        let permission = |resource: &str, action: &str| Permission {
+            resource: resource.to_owned(),
+            action: action.to_owned(),
+        };
+        assert!(player.contains(&permission("games", "create")));
+        assert!(!player.contains(&permission("history", "read_all")));
+        let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("readable");
+        assert_eq!(grants, Grants::from_policies(&policies));
+    }
+}

@@ -26,3 +26,20 @@ pub(super) fn kid(json: &[u8]) -> Result<String, &'static str> {
         _ => Err("kid"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_id_has_1_to_64_bytes() {
+        let read = |id: &str| kid(format!(r#"{{"alg":"{ALGORITHM}","typ":"{TOKEN_TYPE}","kid":"{id}"}}"#).as_bytes());
+        for length in [1, MAX_KID_LEN] {
+            let id = "k".repeat(length);
+            assert_eq!(read(&id), Ok(id));
+        }
+        for length in [0, MAX_KID_LEN + 1] {
+            assert_eq!(read(&"k".repeat(length)), Err("kid"), "{length}");
+        }
+    }
+}

@@ -112,6 +112,7 @@ pub async fn roles_hold_what_the_protos_say(
 }
 
 /// Tokens that are almost good, sent to an RPC of a server that trusts the mint's key.
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 pub async fn crooked_tokens_are_refused(address: SocketAddr, path: &str, mint: &TokenMint, now: Timestamp) {
     let good = mint.claims_for(UserId::generate(), "ann", &["player"], now);
     let connection = RawConnection::open(address).await;
@@ -217,6 +218,7 @@ pub async fn crooked_tokens_are_refused(address: SocketAddr, path: &str, mint: &
 
 /// Requests that are not well-formed. `path` is an RPC that `headers` may call and whose first
 /// field is a string.
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 pub async fn crooked_requests_are_refused(address: SocketAddr, path: &str, headers: &[(&str, &str)]) {
     let call = async |body: Vec<u8>, more: &[(&str, &str)]| {
         let headers = [headers, more].concat();

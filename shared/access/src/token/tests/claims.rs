@@ -6,7 +6,7 @@ use base::clock::Clock;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::{
-    super::{Jwks, KeySet, TokenError, Verifier},
+    super::{AcceptedAudiences, DEFAULT_ISSUER, FIRST_PARTY_CLIENT_ID, Jwks, KeySet, TokenError, Verifier},
     Bench, NOW, object, second,
 };
 use crate::testing::tokens::TokenMint;
@@ -45,6 +45,26 @@ fn every_claim_must_be_there_once_and_hold_a_value() {
             &bench.sign_claims(&format!(r#"{rest},"{escaped}":{value}}}"#)),
             &escaped,
         );
+    }
+}
+
+#[test]
+fn a_principal_says_what_its_token_says() {
+    let mut bench = Bench::new();
+    let accepted = AcceptedAudiences::deployment("shop").or_service("orders");
+    let (clock, _) = Clock::manual(second(NOW));
+    bench.verifier = Verifier::new(DEFAULT_ISSUER, accepted, bench.mint.key_set(), clock);
+    for (audience, names, wanted) in [
+        (r#""orders""#, &["orders"][..], None),
+        (r#"["shop","orders"]"#, &["shop", "orders"], Some("orders")),
+    ] {
+        let principal = bench.verify(&bench.sign_claims(&bench.with("aud", audience)));
+        let principal = principal.expect("a good token");
+        assert_eq!(principal.audiences(), names);
+        assert_eq!(principal.wanted_audience(), wanted);
+        assert_eq!(principal.client_id(), FIRST_PARTY_CLIENT_ID);
+        assert_eq!(principal.session_id(), bench.claims.sid);
+        assert_eq!((principal.user_id(), principal.login()), (bench.claims.sub, "ada"));
     }
 }
 
