@@ -187,7 +187,7 @@ impl From<Error> for ErrorReply {
                 R::OwnAccount,
                 "this is your own account; use AccountService instead, which asks for your password",
             ),
-            Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "no user has this id"),
+            Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "there is no such user"),
         }
     }
 }
