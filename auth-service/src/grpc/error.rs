@@ -74,7 +74,7 @@ impl From<Error> for ErrorReply {
             Error::RotationRequired => Self::new(
                 Code::FailedPrecondition,
                 R::RotationRequired,
-                "the refresh token has not been rotated for too long; call RotateTokens",
+                "the refresh token must be rotated before it can issue more access tokens; call RotateTokens",
             ),
             Error::HashingQueueFull(after) => Self::new(
                 Code::ResourceExhausted,
