@@ -111,8 +111,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(300..=315_360_000))]
     pub session_seconds: u32,
-    /// Seconds after a rotation for which a refresh token issues access tokens without another
-    /// rotation [60 to 31536000].
+    /// Seconds after a rotation during which a refresh token can issue access tokens. After that it
+    /// must be rotated first [60 to 31536000].
     #[arg(
         long,
         env = "UNROTATED_SECONDS",
@@ -181,8 +181,8 @@ pub struct AuthSettings {
     pub session_retention_days: u16,
 
     /// JSON file with service accounts that are created or updated at the start: an array of
-    /// objects with client_id, secret or secret_sha256, and optionally description, roles and
-    /// permissions.
+    /// objects, each with client_id, either secret or secret_sha256, and optionally description,
+    /// roles and permissions.
     #[arg(
         long,
         env = "SERVICE_ACCOUNTS_FILE",
@@ -201,8 +201,8 @@ pub struct AuthSettings {
         help_heading = "First administrator"
     )]
     pub bootstrap_admin_password_file: Option<PathBuf>,
-    /// Password for the first administrator itself. Set it by the environment variable: other users
-    /// of the machine can read command line arguments.
+    /// Password for the first administrator, instead of a file. Use the environment variable rather
+    /// than the flag: other users of the machine can read command-line arguments.
     #[arg(
         long,
         env = "BOOTSTRAP_ADMIN_PASSWORD",
@@ -307,13 +307,13 @@ pub struct AuthSettings {
 #[command(next_help_heading = "Server secret")]
 #[group(required = true, multiple = false)]
 pub struct SecretSettings {
-    /// File with the server secret, which signs refresh tokens and encrypts signing keys: one line
-    /// with at least 32 random bytes in base64, as from `openssl rand -base64 32`. While the secret
-    /// is being replaced, a second line holds the previous one.
+    /// File with the server secret, which authenticates refresh and device tokens and encrypts the
+    /// signing keys: one line with at least 32 random bytes in base64, as from `openssl rand
+    /// -base64 32`. While the secret is being replaced, a second line holds the previous one.
     #[arg(long, env = "AUTH_SECRET_FILE", value_name = "FILE")]
     pub auth_secret_file: Option<PathBuf>,
-    /// Server secret itself. Set it by the environment variable: other users of the machine can
-    /// read command line arguments.
+    /// Server secret, instead of a file. Use the environment variable rather than the flag: other
+    /// users of the machine can read command-line arguments.
     #[arg(long, env = "AUTH_SECRET", value_name = "SECRET", hide_env_values = true)]
     pub auth_secret: Option<SecretString>,
 }

@@ -9,6 +9,7 @@ reads lines of `TOKEN [PERMISSION]` and answers each with the user's login, or w
 import asyncio
 import dataclasses
 import math
+import os
 import pathlib
 import random
 import sys
@@ -151,6 +152,18 @@ class Intake:
         view.epoch, view.sequence, view.heard = message.epoch, message.sequence, view.monotonic()
 
 
+def backoff(failures):
+    """The seconds before the next try, after this many failures in a row."""
+    return min(0.1 * 2 ** min(failures, 5), 2)
+
+
+def stop_deaf_program(following):
+    """Ends the program if it no longer follows the feed."""
+    if not following.cancelled():
+        following.print_stack()
+        os._exit(1)
+
+
 async def follow(view, address, client_id, secret_file):
     """Keeps the view up to date until it is cancelled."""
     auth_failures = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT}
@@ -158,7 +171,7 @@ async def follow(view, address, client_id, secret_file):
     failures = 0
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         while True:
-            wait = min(0.1 * 2**failures, 2)
+            wait = backoff(failures)
             try:
                 # Read for each token, so that the secret can be rotated without a restart.
                 secret = pathlib.Path(secret_file).read_text().strip()
@@ -185,7 +198,10 @@ async def follow(view, address, client_id, secret_file):
 async def main(address, client_id, secret_file):
     view = View("auth-service", ["game-backend", client_id])
     following = asyncio.create_task(follow(view, address, client_id, secret_file))
+    following.add_done_callback(stop_deaf_program)
     while line := await asyncio.to_thread(sys.stdin.readline):
+        if not line.strip():
+            continue
         try:
             print(view.check(*line.split())["preferred_username"], flush=True)
         except Refused as refused:

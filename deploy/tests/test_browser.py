@@ -7,7 +7,7 @@ import time
 import uuid
 
 import pytest
-from conftest import PASSWORD, executable
+from conftest import PASSWORD, executable, until
 from playwright.sync_api import expect, sync_playwright
 
 import api
@@ -473,6 +473,20 @@ def test_a_call_that_nobody_answers_counts_as_lost(person):
     page.unroute("**/v1/open-games*")
     page.clock.fast_forward("00:46")
     expect(page.locator("#offline")).to_be_empty()
+
+
+def test_a_rotation_that_nobody_answers_keeps_no_tab_waiting(person):
+    page = person(clock_is_ours=True)
+    register(page)
+    page.reload()
+    page.route("**/v1/auth/rotate", lambda route: None)
+    with page.expect_request("**/v1/auth/rotate"):
+        page.reload()
+    # Three tries of 45 seconds, and the pauses between them.
+    until(lambda: page.clock.run_for("00:15") or page.locator("#message").inner_text(), "the page gives up")
+    expect(page.locator("#message")).to_have_text("The server cannot be reached. Trying again …")
+    page.unroute("**/v1/auth/rotate")
+    until(lambda: page.clock.run_for("00:15") or page.locator("#lobby").is_visible(), "the lobby")
 
 
 def test_a_stream_without_a_word_counts_as_lost(person):

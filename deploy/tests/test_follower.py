@@ -122,6 +122,10 @@ def known(feed):
     return feed
 
 
+def test_the_back_off_has_an_end(follower):
+    assert [follower.backoff(failures) for failures in [0, 1, 2, 5, 2_000]] == [0.1, 0.2, 0.4, 2, 2]
+
+
 def test_before_the_first_snapshot_is_whole_nothing_is_allowed(feed):
     assert feed.refusal(feed.token()) == "STARTING"
     feed.snapshot(feed.keys_changed("k1"), is_caught_up=False)

@@ -74,7 +74,7 @@ impl From<Error> for ErrorReply {
             Error::RotationRequired => Self::new(
                 Code::FailedPrecondition,
                 R::RotationRequired,
-                "the refresh token has not been rotated for too long; call RotateTokens",
+                "the refresh token must be rotated before it can issue more access tokens; call RotateTokens",
             ),
             Error::HashingQueueFull(after) => Self::new(
                 Code::ResourceExhausted,
@@ -187,7 +187,7 @@ impl From<Error> for ErrorReply {
                 R::OwnAccount,
                 "this is your own account; use AccountService instead, which asks for your password",
             ),
-            Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "no user has this id"),
+            Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "there is no such user"),
         }
     }
 }

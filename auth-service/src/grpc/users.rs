@@ -164,13 +164,16 @@ fn user_reference(text: &str) -> Result<UserReference, InvalidFields> {
     if let Ok(id) = text.parse() {
         return Ok(UserReference::Id(id));
     }
-    let mut fields = Fields::new();
     if text.is_empty() {
-        fields.reject("user_id", "is required");
-    } else if text.len() > MAX_IDENTIFIER_BYTES {
-        fields.reject("user_id", "must be an id, a login or an e-mail address");
+        return Err(InvalidFields::one("user_id", "is required"));
     }
-    fields.finish(|| Some(UserReference::Identifier(identifier_key(text))))
+    if text.len() > MAX_IDENTIFIER_BYTES || text.chars().any(char::is_control) {
+        return Err(InvalidFields::one(
+            "user_id",
+            "must be an id, a login or an e-mail address",
+        ));
+    }
+    Ok(UserReference::Identifier(identifier_key(text)))
 }
 
 fn user_id(text: &str) -> Result<UserId, InvalidFields> {

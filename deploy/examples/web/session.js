@@ -205,9 +205,14 @@ async function refresh(audience) {
 
 async function post(path, body) {
   const headers = { "content-type": "application/json", "x-token-transport": "cookie" };
-  const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
-  if (!response.ok) throw await errorOf(response);
-  return response.json();
+  const patience = new Patience();
+  try {
+    const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal: patience.signal });
+    if (!response.ok) throw await errorOf(response);
+    return await response.json();
+  } finally {
+    patience.end();
+  }
 }
 
 async function errorOf(response) {

@@ -14,14 +14,21 @@ use clap::{Arg, Command, CommandFactory as _};
 const HEAD: &str = "\
 # Settings
 
-This page is made from the programs' `--help`: `cargo test -p standalone settings_page` renews it, and fails
-if it was stale.
+This page is generated from the programs' `--help`. `cargo test -p standalone settings_page` regenerates it, and
+fails if it was out of date.
 
-Every setting is a flag and an environment variable; the flag wins. An empty variable counts as one that is not set.
+Every setting is a flag and an environment variable; the flag wins. An empty variable counts as not set.
 A bad setting ends the program with a line that names it, and exit code 64. Ranges are in brackets.
 
-Secrets are best given in files. The start fails if such a file is open to other users or writable by its group; the
+Secrets are best kept in files. The start fails if such a file is readable by other users or writable by its group; the
 error names the command that restricts it. A default of `-` means that there is none.
+";
+
+const COMMANDS: &str = "
+## Commands
+
+Besides `serve`, which serves gRPC and HTTP until SIGTERM or Ctrl-C, the programs have these commands. Flags listed
+above are left out.
 ";
 
 /// A program whose settings are listed.
@@ -198,7 +205,7 @@ fn section(page: &mut String, title: &str, settings: &[&Setting]) {
 /// Adds the commands beside `serve`, with the flags that are not `listed` yet. One that two
 /// programs share is described once.
 fn subcommands(page: &mut String, listed: &[Setting], programs: &[&Command]) {
-    page.push_str("\n## Commands\n\nThe programs have commands beside `serve`. Flags listed above are left out.\n");
+    page.push_str(COMMANDS);
     let mut described: Vec<(Vec<String>, String)> = Vec::new();
     for program in programs {
         let commands = program.get_subcommands();

@@ -57,7 +57,7 @@ impl From<Error> for ErrorReply {
             Error::UserNotFound(id) => Self::new(
                 Code::NotFound,
                 R::UserNotFound,
-                "no player has this id, or you are not allowed to see their history",
+                "game-service knows no player with this id, or you are not allowed to see what you asked for",
             )
             .with_resource("user", id.to_string()),
             Error::UserDeleted => Self::new(Code::Unauthenticated, R::UserDeleted, "this account has been deleted"),

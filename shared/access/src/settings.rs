@@ -79,8 +79,8 @@ pub struct VerifierSettings {
     )]
     pub auth_client_secret_file: Option<PathBuf>,
 
-    /// Secret of the service account itself. Set it by the environment variable: other users of the
-    /// machine can read command line arguments.
+    /// Secret of the service account, instead of a file. Use the environment variable rather than
+    /// the flag: other users of the machine can read command-line arguments.
     #[arg(
         long,
         env = "AUTH_CLIENT_SECRET",

@@ -21,8 +21,8 @@ pub enum MigrateError {
     Pending(String),
     /// The database is another service's. Nothing was changed.
     #[error(
-        "the database belongs to another service: it has had the migration {applied}, which this program does not \
-         know, and lacks {missing}; each service needs a database of its own (--database-url)"
+        "the database belongs to another service: the migration {applied} was applied to it, which this \
+         program does not know, and {missing} was not; each service needs a database of its own (--database-url)"
     )]
     Foreign {
         /// A migration that was applied and that this program does not have.

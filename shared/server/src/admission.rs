@@ -142,7 +142,8 @@ fn take(places: &ConcurrencyLimit) -> Result<CallPermit, ErrorReply> {
             ..CallPermit::default()
         }),
         Err(wait) => Err(
-            overloaded("the server is at its limit of concurrent calls; try again in a moment").with_retry_after(wait),
+            overloaded("the server is at its limit of calls or open streams; try again in a moment")
+                .with_retry_after(wait),
         ),
     }
 }

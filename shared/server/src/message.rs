@@ -218,8 +218,7 @@ pub(super) fn stalled() -> ErrorReply {
     ErrorReply::new(
         Code::ResourceExhausted,
         ErrorReason::Overloaded,
-        "the server has too many unfinished messages, and that of this call did not arrive in time; try again in a \
-        moment",
+        "the server holds too many unfinished messages, and this one did not arrive in time; try again in a moment",
     )
     .with_retry_about(Duration::from_secs(1))
 }

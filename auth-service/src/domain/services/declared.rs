@@ -82,8 +82,8 @@ impl ServiceAccountSpec {
         // Only where it is wrong, and not what stands there: it may be a secret.
         let entries: Vec<Entry> = serde_json::from_str(json).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            let what = "it must be a JSON array of objects with client_id, secret or secret_sha256, description, \
-                roles, permissions";
+            let what = "it must be a JSON array of objects each with client_id, either secret or \
+                secret_sha256, and optionally description, roles and permissions";
             InvalidServiceAccounts(vec![format!("line {line}, column {column}: {what}")])
         })?;
         let mut specs: Vec<Self> = Vec::new();
@@ -95,7 +95,7 @@ impl ServiceAccountSpec {
                         .iter()
                         .any(|other| other.account.client_id == spec.account.client_id) =>
                 {
-                    bad.push(format!("entry {}: client_id stands there twice", index + 1));
+                    bad.push(format!("entry {}: another entry has the same client_id", index + 1));
                 }
                 Ok(spec) => specs.push(spec),
                 Err(reasons) => bad.extend(reasons.into_iter().map(|why| format!("entry {}: {why}", index + 1))),

@@ -62,7 +62,7 @@ pub(super) fn backoff() -> Backoff {
     Backoff::new(FIRST_PAUSE, LONGEST_PAUSE)
 }
 
-/// Sql a status for an operator.
+/// Words a status for an operator.
 fn told(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }

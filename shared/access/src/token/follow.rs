@@ -61,7 +61,7 @@ impl KeySource {
                 Ok(loaded) => {
                     backoff.reset();
                     keys.replace(loaded);
-                    refresh
+                    around(refresh)
                 }
                 Err(error) => {
                     let pause = backoff.next_pause();
@@ -74,7 +74,7 @@ impl KeySource {
                     }
                 }
             };
-            next = Instant::now() + around(wait);
+            next = Instant::now() + wait;
         }
     }
 }

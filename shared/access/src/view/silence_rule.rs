@@ -36,13 +36,23 @@ pub struct SilenceSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub access_feed_silence_seconds: u32,
-    /// Whether calls that only read are served or refused with UNAVAILABLE while the access feed is
-    /// silent.
-    #[arg(long, env = "ACCESS_FEED_SILENCE_READS", default_value = "allow")]
+    /// What to do with read-only calls while the access feed is silent: allow them, or refuse them
+    /// with UNAVAILABLE.
+    #[arg(
+        long,
+        env = "ACCESS_FEED_SILENCE_READS",
+        default_value = "allow",
+        value_name = "ACTION"
+    )]
     pub access_feed_silence_reads: OnSilence,
-    /// Whether all other calls that need a token are served or refused with UNAVAILABLE while the
-    /// access feed is silent.
-    #[arg(long, env = "ACCESS_FEED_SILENCE_WRITES", default_value = "refuse")]
+    /// What to do with all other calls that need a token while the access feed is silent: allow
+    /// them, or refuse them with UNAVAILABLE.
+    #[arg(
+        long,
+        env = "ACCESS_FEED_SILENCE_WRITES",
+        default_value = "refuse",
+        value_name = "ACTION"
+    )]
     pub access_feed_silence_writes: OnSilence,
 }
 

@@ -73,21 +73,32 @@ where
         let level = event.metadata().level();
         let head = format!("{} {level:>5}", short(&now));
         if event.metadata().target() == CALL {
-            let line = call_line(&head, method, &fields, origin);
-            return writeln!(writer, "{line}");
+            return write_line(&mut writer, &call_line(&head, method, &fields, origin));
         }
-        write!(writer, "{head} {}: {}", event.metadata().target(), fields.message)?;
-        let is_spaced = fields.message.is_empty();
-        writer.write_str(if is_spaced {
+        let mut line = format!("{head} {}: {}", event.metadata().target(), fields.message);
+        line.push_str(if fields.message.is_empty() {
             fields.others.trim_start()
         } else {
             &fields.others
-        })?;
+        });
         if !origin.is_empty() {
-            write!(writer, " {method} {origin}")?;
+            write!(line, " {method} {origin}")?;
         }
-        writeln!(writer)
+        write_line(&mut writer, &line)
     }
+}
+
+/// Writes a line. Control characters are escaped, so that a text from elsewhere can neither begin a
+/// line of its own nor steer the terminal.
+fn write_line(writer: &mut Writer<'_>, line: &str) -> fmt::Result {
+    for character in line.chars() {
+        if character.is_control() {
+            write!(writer, "{}", character.escape_default())?;
+        } else {
+            writer.write_char(character)?;
+        }
+    }
+    writer.write_char('\n')
 }
 
 /// Returns the line of a call. If it would be too long, the address is left out, and then the id is
@@ -308,6 +319,15 @@ mod tests {
         assert_eq!(
             lines[1],
             format!("INFO RotateServiceAccountSecret UNAUTHENTICATED TOO_MANY_CONCURRENT_CALLS 37ms id={id}")
+        );
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let lines = logged(|| tracing::info!(error = %"a\nb\x1b[31m", "two\nlines"));
+        assert_eq!(
+            lines,
+            [r"INFO base::telemetry::human::tests: two\nlines error=a\nb\u{1b}[31m"]
         );
     }
 
