@@ -48,7 +48,8 @@ async fn a_database_of_another_service_is_refused_untouched(database: TestDataba
         assert_eq!(
             error.to_string(),
             "the database belongs to another service: the migration 20260102000000 was applied to it, which this \
-             program does not know, and 20250101000000 was not; each service needs a database of its own (--database-url)"
+             program does not know, and 20250101000000 was not; each service needs a database of its own \
+             (--database-url)"
         );
     }
     let mut conn = database.db().read().await.unwrap();
