@@ -8,9 +8,9 @@ use protox::Compiler;
 
 const PROTO: &str = "../../proto";
 
-/// What every service shares: policies, error reasons and error details. Part of every set, and a
-/// set of its own for the reflection of services elsewhere, so that clients can decode the details
-/// of errors.
+/// Protos that every service shares: policies, error reasons and error details. Part of every set,
+/// and a set of its own for the reflection of services elsewhere, so that clients can decode the
+/// details of errors.
 const COMMON: [&str; 3] = [
     "authz/v1/options.proto",
     "authz/v1/error_reason.proto",

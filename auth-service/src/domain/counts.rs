@@ -1,4 +1,4 @@
-//! What is counted for operators. Sessions are counted where they are written: one whose
+//! Metrics for operators. Sessions are counted where they are written: one whose
 //! transaction fails afterwards counts too.
 
 use base::telemetry::metrics::InHand;
@@ -98,7 +98,7 @@ const fn number(count: i64) -> f64 {
     count as f64
 }
 
-/// What an error is called among the outcomes: a bounded set.
+/// Name of an error among the outcomes: one of a bounded set.
 const fn outcome(error: &Error) -> &'static str {
     match error {
         Error::CredentialsInvalid => "credentials_invalid",

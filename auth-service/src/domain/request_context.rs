@@ -36,7 +36,7 @@ pub(crate) enum Actor {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
     pub(crate) address: Option<IpAddr>,
-    /// What failures from this address are counted under.
+    /// Network under which failures from this address are counted.
     pub(crate) bucket: Option<IpNet>,
     /// At most 256 characters.
     pub(crate) user_agent: String,

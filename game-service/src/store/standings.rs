@@ -1,4 +1,4 @@
-//! What each player's results add up to, as the leaderboard reads it: all of it once, and then only
+//! Standings of all players, as the leaderboard reads them: all of them once, and then only
 //! what has changed.
 //!
 //! Every change of `players` and `player_stats` carries a revision. A [`Horizon`] says up to which

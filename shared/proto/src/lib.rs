@@ -10,7 +10,7 @@
 /// Every .proto of the API, relative to `proto/`.
 pub const API_FILES: &[&str] = include!(concat!(env!("OUT_DIR"), "/api_files.rs"));
 
-/// What the errors of every service are made of, encoded: `ErrorReason` and
+/// Messages that the errors of every service are made of, encoded: `ErrorReason` and
 /// `google/rpc/error_details.proto`. Every server adds it to its reflection.
 pub const COMMON_FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/common.binpb"));
 

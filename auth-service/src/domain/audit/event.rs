@@ -69,7 +69,7 @@ impl AuditEvent {
         self
     }
 
-    /// What else there is to know. Never a secret.
+    /// Adds a detail. Never a secret.
     pub(crate) fn detail(mut self, key: &'static str, value: impl Display) -> Self {
         self.details.push((key, format!("{value}")));
         self
@@ -110,7 +110,7 @@ impl AuditEvent {
     }
 }
 
-/// What writes to the audit log by itself.
+/// Use cases that write refusals to the audit log.
 pub(in crate::domain) trait Records {
     fn db(&self) -> &Db;
     fn clock(&self) -> &Clock;

@@ -1,5 +1,5 @@
-//! What verifiers of access tokens have to know: written in the transaction of the change, as its
-//! last act.
+//! Changes that verifiers of access tokens have to know of: written in the transaction of the
+//! change, as its last act.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a purge of the feed may delete: only what this process has seen for long enough.
+//! Limits on purging the feed: only what this process has seen for long enough may go.
 
 use std::{collections::VecDeque, time::Duration};
 

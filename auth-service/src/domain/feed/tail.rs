@@ -45,7 +45,7 @@ pub(crate) struct FeedTail {
     pub(super) clock: Clock,
 }
 
-/// What is known of the end of the log.
+/// The end of the log, as far as this process has read it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tail {
     /// `None` until the database has answered, and while it takes no writes.

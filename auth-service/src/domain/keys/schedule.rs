@@ -1,4 +1,4 @@
-//! When the next step of the signing keys is due. Pure; the transactions are in `ring`.
+//! Schedule of the signing keys: when the next step is due. Pure; the transactions are in `ring`.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -29,7 +29,7 @@ pub struct ServerSecrets {
 )]
 pub struct SecretError;
 
-/// What a derived key is for. A key for one purpose says nothing about that for another.
+/// Purpose of a derived key. A key for one purpose says nothing about that for another.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::domain) enum Purpose {
     /// The MAC of refresh tokens.

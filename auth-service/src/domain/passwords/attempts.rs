@@ -8,9 +8,9 @@
 //! out of their own device. Some failures are free; then each doubles the wait until the next
 //! attempt is let in.
 //!
-//! What is counted is an *identifier*, not a user: a login and the address of one user count apart,
-//! and so does what is nobody's. Counting them as one would tell that both exist. A key is an HMAC,
-//! so the table names nobody.
+//! The counters are kept for an *identifier*, not for a user: a login and the address of one user
+//! count apart, and so does what is nobody's. Counting them as one would tell that both exist. A
+//! key is an HMAC, so the table names nobody.
 //!
 //! Times in the table are the database's ([`DatabaseTime`]), so that neither replicas whose clocks
 //! differ nor a clock that is set wrong makes a wait longer. A row blocks only while its failures
@@ -434,7 +434,7 @@ impl Attempt {
     }
 }
 
-/// Which failure the next one is under the key of this row.
+/// Number of the next failure under the key of this row.
 fn next_failure(row: Option<&Throttle>, now: Timestamp) -> i64 {
     let counted = row.filter(|row| now < row.expire_time);
     counted.map_or(0, |row| row.failures) + 1

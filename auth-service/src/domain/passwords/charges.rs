@@ -17,7 +17,7 @@ const FORGET_EVERY: u32 = 1024;
 /// Turns below which a group is dropped.
 const NEXT_TO_NOTHING: f64 = 0.05;
 
-/// Those who are charged together.
+/// Clients that are charged together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Group {
     Network(IpNet),

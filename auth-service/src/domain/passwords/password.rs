@@ -1,4 +1,4 @@
-//! What a password may be (NIST SP 800-63B, section 3.1.1): long enough, not a common one, and not
+//! Rules for passwords (NIST SP 800-63B, section 3.1.1): long enough, not a common one, and not
 //! the name of its owner. No rules of composition, which make passwords worse.
 
 use std::borrow::Cow;
@@ -26,7 +26,7 @@ pub(crate) struct Password(SecretString);
 #[error("{0}")]
 pub(crate) struct InvalidPassword(Cow<'static, str>);
 
-/// What a password must be that somebody sets.
+/// Rules for a new password.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PasswordRules {
     /// Code points, [`MIN_LEN`] to 64.

@@ -44,7 +44,7 @@ pub(in crate::domain) async fn ensure_still_good(conn: &mut Conn, context: &Requ
     Ok(())
 }
 
-/// What the actor holds; `None` for those who answer to nobody: the command line, and the service
+/// Permissions of the actor; `None` for actors without limits: the command line, and the service
 /// itself.
 async fn holdings_of_actor(conn: &mut Conn, context: &RequestContext) -> Result<Option<Holdings>, Error> {
     ensure_still_good(conn, context).await?;

@@ -1,4 +1,4 @@
-//! What resources, actions, roles and permissions are called by policies and tokens.
+//! Names of resources, actions, roles and permissions in policies and tokens.
 
 use std::str::FromStr;
 

@@ -42,7 +42,7 @@ const MAX_RESOURCES: i64 = 200;
 /// one declaration may name.
 const MAX_PERMISSIONS: i64 = 500;
 
-/// What a declaration has changed.
+/// Changes that a declaration has made.
 #[derive(Debug, Default)]
 pub(in crate::domain) struct Declaration {
     /// Names of the permissions that were new.
@@ -135,8 +135,8 @@ pub(crate) async fn declare_own(tx: &mut Conn, descriptor_set: &[u8], now: Times
 
 /// Makes what is declared and not there. All that declare wait for each other.
 ///
-/// What is there already is given to nobody, whoever declares it, and a resource belongs to whoever
-/// declared it first: so nobody gets hold of anything by a declaration.
+/// An existing permission is granted to nobody by a declaration, and a resource stays with the
+/// service that declared it first. So a declaration gives nobody access to anything existing.
 pub(in crate::domain) async fn declare(
     tx: &mut Conn,
     owner: &str,

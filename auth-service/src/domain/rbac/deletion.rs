@@ -28,7 +28,7 @@ use crate::{
 
 /// Something that is deleted together with permissions.
 pub(crate) trait Deletable: Sized + Send {
-    /// What the audit log calls it.
+    /// Name of the object in the audit log.
     const TYPE: &'static str;
     /// Name of the audit event.
     const DELETED: &'static str;

@@ -96,7 +96,7 @@ impl Rbac {
         .await
     }
 
-    /// What a user holds, and by what: the user's roles, and each permission by its name.
+    /// Holdings of a user, with their sources: the user's roles, and each permission by its name.
     pub(crate) async fn user_permissions(
         &self,
         user_id: UserId,

@@ -68,7 +68,7 @@ pub(crate) struct NewServiceAccount {
 }
 
 impl NewServiceAccount {
-    /// What an account holds where nothing else is said.
+    /// Default roles of an account.
     pub(crate) fn default_roles() -> Vec<String> {
         vec![ReservedRole::Service.code_name().to_owned()]
     }
@@ -81,7 +81,7 @@ pub fn generate_client_secret() -> SecretString {
     SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// What is kept of a secret.
+/// Stored form of a secret.
 pub(in crate::domain) fn digest_of(secret: &str) -> Vec<u8> {
     digest(&SHA256, secret.as_bytes()).as_ref().to_vec()
 }

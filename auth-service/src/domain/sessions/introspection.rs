@@ -40,7 +40,7 @@ pub(crate) struct Introspection {
 }
 
 impl Sessions {
-    /// What the token is worth, by what the database says now; `None` where it could not be used.
+    /// State of the token, by what the database says now; `None` where it could not be used.
     /// Nothing is used up by it, and nothing ends but what has expired: that was said now, and
     /// stays true when the clock is set back.
     pub(crate) async fn introspect(&self, token: &str, caller: &Principal) -> Result<Option<Introspection>, Error> {

@@ -55,11 +55,11 @@ pub(in crate::domain) struct Begun {
     pub(in crate::domain) session_id: SessionId,
     pub(in crate::domain) tokens: TokenPair,
     pub(in crate::domain) device_token: SecretString,
-    /// What the caller publishes: the ends of the sessions that made room.
+    /// Changes for the caller to publish: the ends of the sessions that made room.
     pub(in crate::domain) changes: Vec<Change>,
 }
 
-/// What a transaction found. An `Err` would roll back, and the end of a session has to stay.
+/// Outcome of a transaction. An `Err` would roll back, and the end of a session has to stay.
 pub(super) enum Outcome<T> {
     Done(T),
     Refused(Error),

@@ -19,7 +19,7 @@ use crate::{
     store,
 };
 
-/// What was done.
+/// Counts of what was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Restored {
     /// How many sessions ended.

@@ -24,7 +24,7 @@ pub(crate) struct RefreshTokens {
     keys: MacKeys,
 }
 
-/// What a genuine refresh token says. Whether it is still good is for its session to say.
+/// Content of a genuine refresh token. Its session decides whether it is still good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RefreshClaim {
     pub(crate) session_id: SessionId,
@@ -44,7 +44,7 @@ impl RefreshTokens {
             .seal(&format!("{VERSION}.{}.{}", claim.session_id, claim.counter))
     }
 
-    /// What the token says, if we made it.
+    /// Reads the token, if we made it.
     pub(crate) fn read(&self, token: &str) -> Result<RefreshClaim, Error> {
         self.parse(token).ok_or(Error::RefreshTokenInvalid)
     }

@@ -1,4 +1,4 @@
-//! What users do with their account.
+//! Use cases of accounts.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ pub(crate) struct Accounts {
     /// Users and what they hold.
     pub(crate) profiles: Loader<UserId, UserWithHoldings>,
     pub(crate) attempts: Attempts,
-    /// What passwords must be.
+    /// Rules for passwords.
     pub(crate) password_rules: PasswordRules,
     /// Whether users may register themselves.
     pub(crate) registration_open: bool,

@@ -1,4 +1,4 @@
-//! What administrators do with users.
+//! Administration of users.
 
 use base::{
     ids::{UserId, UserKind},

@@ -39,7 +39,7 @@ pub(crate) struct Credentials {
     pub(crate) password: Password,
     /// Replaces the password.
     pub(crate) new_password: Option<Password>,
-    /// What an earlier login on this device has left; empty where there was none.
+    /// Device token from an earlier login on this device; empty if there is none.
     pub(crate) device_token: String,
     /// Names whom the access token is for.
     pub(crate) audience: RequestedAudience,
@@ -54,7 +54,7 @@ pub(crate) struct LoggedIn {
     pub(crate) device_token: SecretString,
 }
 
-/// What a login stores in place of the hash that there is.
+/// Hashes that a login stores in place of the present one.
 struct Hashes {
     /// Hash of the new password.
     new: Option<SecretString>,

@@ -1,4 +1,4 @@
-//! What users are called: login, e-mail address, names of persons.
+//! Names of users: login, e-mail address, names of persons.
 //!
 //! A login and an address are kept as given, and compared by a key in which every spelling is the
 //! same. The key of a login and of the local part of an address is their text [folded](fold). The

@@ -1,4 +1,4 @@
-//! What a user is called, and how it changes.
+//! Profiles of users, and how they change.
 
 use base::{
     error::BadField,
@@ -29,7 +29,7 @@ use crate::{
 /// Audit action of a profile change.
 const UPDATE: &str = "user.update";
 
-/// What changes; `None` stays.
+/// Changes to a profile; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProfileChanges {
     pub(crate) login: Option<Login>,
