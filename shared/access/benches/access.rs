@@ -1,4 +1,4 @@
-//! What it takes to know who calls and whether they may.
+//! Benchmarks of token verification, policy look-up and permission checks.
 
 use access::{
     policy::{Grants, Policies},
@@ -18,7 +18,7 @@ fn token(mint: &TokenMint, clock: &Clock) -> String {
     mint.sign(&mint.claims_for(UserId::generate(), "somebody", &["player"], clock.now()))
 }
 
-/// Each token is new to the verifier.
+/// Verifies a new token each time, so that none is a cache hit.
 #[divan::bench]
 fn verification_cold(bencher: Bencher<'_, '_>) {
     let (mint, clock) = (TokenMint::random(), Clock::system());
@@ -35,7 +35,7 @@ fn verification_cached(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| verifier.verify(black_box(&token)).is_ok());
 }
 
-/// From the path of a call to whether its caller may.
+/// Looks up the policy of an RPC by the path of the call.
 #[divan::bench]
 fn policy_look_up(bencher: Bencher<'_, '_>) {
     let policies = Policies::from_descriptor_set(auth::v1::FILE_DESCRIPTOR_SET).expect("policies");

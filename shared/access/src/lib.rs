@@ -1,8 +1,8 @@
 //! Authentication and authorization of incoming calls.
 //!
-//! From the bottom up: access [tokens](token), the [policies](policy) that RPCs declare and what
-//! each role holds, the known revocations and roles ([view]), how they are received ([feed]), and
-//! the layers that let a call through or refuse it ([authz]).
+//! From the bottom up: access [tokens](token), the [policies](policy) that RPCs declare and the
+//! permissions that each role holds, the [view] of current revocations and roles, the [feed] that
+//! keeps the view up to date, and the layers that admit or refuse a call ([authz]).
 
 pub mod authz;
 pub mod feed;

@@ -1,4 +1,4 @@
-//! What a service that verifies tokens can be told about them.
+//! Settings of a service that verifies access tokens.
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +24,7 @@ use crate::{
     token::{AcceptedAudiences, DEFAULT_AUDIENCE, DEFAULT_ISSUER, KeySet, KeySource, Verifier},
 };
 
-/// Where auth-service listens unless it is told otherwise.
+/// Default gRPC address of auth-service.
 const DEFAULT_AUTH_GRPC_URL: &str = "http://127.0.0.1:50051";
 
 /// Rules for access tokens, and the source of the verification keys. At most one source can be
@@ -98,29 +98,32 @@ pub struct VerifierSettings {
 }
 
 impl VerifierSettings {
-    /// Makes a verifier as configured, with these keys. `service` is the name of the service if it
-    /// has no client id.
+    /// Creates a verifier with these settings and keys. `service` is the name of the service, for
+    /// use if no client id is set.
     pub fn verifier(&self, service: &str, keys: KeySet, clock: Clock) -> Verifier {
         Verifier::new(&self.token_issuer, self.audiences(service), keys, clock)
     }
 
-    /// Returns the accepted audiences. `service` is the name of the service if it has no client id.
+    /// Returns the accepted audiences. `service` is the name of the service, for use if no client
+    /// id is set.
     pub fn audiences(&self, service: &str) -> AcceptedAudiences {
         let own = self.auth_client_id.as_deref().unwrap_or(service);
         AcceptedAudiences::deployment(&self.token_audience).or_service(own)
     }
 
-    /// The file that holds the client secret, with the setting that names it.
+    /// Returns the file with the client secret, if one is set, together with the name of its
+    /// setting.
     pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
         ("--auth-client-secret-file", self.auth_client_secret_file.as_deref())
     }
 
-    /// What follows the access feed; nothing without the credentials of a service account.
+    /// Creates the follower of the access feed. Returns `None` if no credentials of a service
+    /// account are set.
     ///
     /// # Errors
     ///
-    /// The file with the secret cannot be read, or there is no secret in it. What the system trusts
-    /// cannot be used for `https`.
+    /// Fails if the secret cannot be read or is empty, or if the URL is `https` and the trusted
+    /// certificates of the system cannot be used.
     pub fn follower(&self) -> Result<Option<Follower>, StartError> {
         let Some(client_id) = &self.auth_client_id else {
             return Ok(None);
@@ -149,7 +152,7 @@ impl VerifierSettings {
         address.unwrap_or_else(|| Uri::from_static(DEFAULT_AUTH_GRPC_URL))
     }
 
-    /// The time from one load of the keys to the next.
+    /// Returns the time between two loads of the verification keys.
     pub fn keys_refresh(&self) -> Duration {
         Duration::from_secs(self.keys_refresh_seconds.into())
     }
@@ -169,8 +172,8 @@ impl From<&VerifierSettings> for KeySource {
     }
 }
 
-/// Parses an address. The error of clap's own parsers repeats the text, which may hold a password
-/// where none belongs.
+/// Parser for a URL whose errors do not repeat the text. The text may contain a password by
+/// mistake, and the errors of clap's own parsers would print it.
 #[derive(Clone)]
 struct Unrepeated<T>(fn(&str) -> Result<T, String>);
 

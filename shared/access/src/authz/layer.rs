@@ -31,18 +31,19 @@ pub const INFRASTRUCTURE: [&str; 3] = [
     "/grpc.reflection.v1alpha.ServerReflection/",
 ];
 
-/// Time after which a caller should try again while the server lacks keys or news of revocations.
+/// Suggested wait before a retry while the server lacks keys or news of revocations.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Calls that were refused because the access feed was silent.
+/// Counter of calls that were refused because the access feed was silent.
 const REFUSED: &str = "access_feed_refused_calls_total";
 
-/// Whether a path is one of health or reflection, which no policy is asked about.
+/// Returns whether the path belongs to the health or reflection service, which are exempt from
+/// policies.
 pub fn is_infrastructure(path: &str) -> bool {
     INFRASTRUCTURE.iter().any(|service| path.starts_with(service))
 }
 
-/// Puts [`PolicyService`] in front of a service.
+/// Layer that wraps a service in a [`PolicyService`].
 #[derive(Clone, Debug)]
 pub struct PolicyLayer {
     rules: Arc<Rules>,
@@ -55,7 +56,8 @@ struct Rules {
 }
 
 impl PolicyLayer {
-    /// Decides by these policies, and by what the view says that each role holds.
+    /// Creates a layer that decides by these policies and by the permissions of each role in the
+    /// view.
     pub fn new(policies: Arc<Policies>, access: AccessView) -> Self {
         metrics::counter!(REFUSED).increment(0);
         Self {
@@ -75,7 +77,7 @@ impl<S> Layer<S> for PolicyLayer {
     }
 }
 
-/// Refuses what the policy of the RPC does not allow.
+/// Service that refuses every call that the policy of its RPC does not allow.
 #[derive(Clone, Debug)]
 pub struct PolicyService<S> {
     rules: Arc<Rules>,
@@ -134,7 +136,7 @@ impl Rules {
                 ErrorReason::PolicyMissing,
                 "this RPC declares no access policy, so nobody can call it",
             )),
-            // Not passed on, so that nothing without a policy is ever served.
+            // Unknown paths are not passed on, so that nothing without a policy is ever served.
             None => Err(ErrorReply::new(
                 Code::Unimplemented,
                 ErrorReason::MethodUnknown,
@@ -143,7 +145,14 @@ impl Rules {
         }
     }
 
-    /// Returns the principal if the service knows enough to decide what the principal may do.
+    /// Returns the principal of the caller.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE if the server has not loaded its keys and revocations yet, or if the access feed
+    /// has been silent for too long to admit this RPC. UNAUTHENTICATED if the caller has no valid
+    /// token, or if the RPC requires a token for this service alone and the caller's token is not
+    /// one.
     fn authenticated<'a>(&self, path: &str, caller: &'a Caller) -> Result<&'a Principal, ErrorReply> {
         let sends_token = !matches!(caller, Caller::Anonymous);
         if sends_token && !self.access.is_loaded() {
@@ -238,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_rpc_that_declares_nothing_is_refused_to_everybody() {
-        // The plain types know no extensions, and lose them.
+        // Decoding into the types of `prost_types` drops extensions, and the policies with them.
         let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("a descriptor set");
         let set = set.encode_to_vec();
         let undeclared = || Policies::from_descriptor_set(&set).expect("readable");

@@ -1,4 +1,4 @@
-//! How auth-service is reached.
+//! Connection to auth-service.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use http::Uri;
 use tonic::transport::{Channel, Endpoint, Error};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// A connection is asked this often whether it lives, so that one that was lost without a word is
-/// noticed.
+/// Interval of HTTP/2 keep-alive pings, which detect a connection that was lost silently.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A channel to auth-service at this `http` or `https` address, that connects when it is first used
-/// and again whenever the connection has ended. Who may serve `https` is what the machine trusts.
+/// Creates a channel to auth-service at this `http` or `https` address. It connects on first use,
+/// and reconnects whenever the connection has ended. With `https`, it trusts the certificates that
+/// the machine trusts.
 pub fn auth_channel(address: &Uri) -> Result<Channel, Error> {
     let mut endpoint = Endpoint::from(address.clone())
         .connect_timeout(CONNECT_WITHIN)

@@ -1,5 +1,5 @@
-//! As whom a service calls auth-service: its client id and secret, and the access token that it
-//! gets for them.
+//! Credentials with which a service calls auth-service: its client id and secret, and the access
+//! token that it gets for them.
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -21,36 +21,36 @@ use super::error::FollowError;
 use crate::token::AUTH_SERVICE;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How much of its life a token is used for.
+/// Fraction of its life after which a token is replaced.
 const USED_LIFE: f64 = 0.8;
 
-/// The client id and secret of a service account.
+/// Client id and secret of a service account.
 #[derive(Clone, Debug)]
 pub struct ServiceCredentials {
-    /// What the service calls itself.
+    /// Name of the service account.
     pub client_id: String,
-    /// What proves it.
+    /// Secret that proves the identity of the service.
     pub client_secret: ClientSecret,
 }
 
-/// Where the secret is.
+/// Source of the client secret.
 #[derive(Clone)]
 pub enum ClientSecret {
-    /// This is it.
+    /// The secret itself.
     Given(SecretString),
-    /// In this file, which is read anew for every token, so that the secret can be rotated without
-    /// a restart.
+    /// A file with the secret. It is read again for every new token, so that the secret can be
+    /// rotated without a restart.
     File(PathBuf),
     /// The secret itself, with a function that restores it if auth-service refuses it. Only for a
     /// follower that runs in the same process as auth-service.
     Restorable(SecretString, Restore),
 }
 
-/// Makes auth-service accept a secret again that it has refused.
+/// Function that makes auth-service accept a secret again after refusing it.
 pub type Restore = Arc<dyn Fn() -> BoxFuture<'static, Result<(), StartError>> + Send + Sync>;
 
 impl ClientSecret {
-    /// The secret, without white space around it.
+    /// Reads the secret. White space around the secret in a file is removed.
     pub fn read(&self) -> io::Result<SecretString> {
         match self {
             Self::Given(secret) | Self::Restorable(secret, _) => Ok(secret.clone()),
@@ -72,7 +72,7 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
-/// Gets access tokens, one after the other.
+/// Cache of the current access token, which is replaced in time.
 #[derive(Debug)]
 pub(super) struct Tokens {
     channel: Channel,
@@ -80,11 +80,11 @@ pub(super) struct Tokens {
     present: Mutex<Option<ServiceToken>>,
 }
 
-/// An access token of the service's own.
+/// Access token for the service's own calls.
 #[derive(Clone)]
 pub(super) struct ServiceToken {
     authorization: MetadataValue<Ascii>,
-    /// When the next one is due.
+    /// Time from which the token must be replaced.
     pub(super) renew_at: Instant,
 }
 
@@ -103,9 +103,9 @@ impl Tokens {
         }
     }
 
-    /// The present token, or a new one where it is due.
+    /// Returns the current token, or gets a new one if it is time to replace it.
     pub(super) async fn get(&self) -> Result<ServiceToken, FollowError> {
-        // Held over the call: whoever else wants one waits for this one.
+        // The lock is held during the call, so that concurrent callers wait for this token.
         let mut present = self.present.lock().await;
         if let Some(token) = &*present
             && Instant::now() < token.renew_at
@@ -117,7 +117,7 @@ impl Tokens {
         Ok(token)
     }
 
-    /// The present token was refused: the next call gets another.
+    /// Drops the current token, which was refused, so that the next call gets another.
     pub(super) async fn forget(&self) {
         *self.present.lock().await = None;
     }
@@ -146,8 +146,8 @@ impl Tokens {
         let request = IssueServiceTokenRequest {
             client_id: self.credentials.client_id.clone(),
             client_secret: secret.expose_secret().to_owned(),
-            // The token goes to auth-service and nowhere else. A version that does not know this
-            // field ignores it.
+            // The token is for auth-service alone. A version of auth-service that does not know
+            // this field ignores it.
             audience: AUTH_SERVICE.to_owned(),
         };
         let asked = Instant::now();
@@ -168,7 +168,7 @@ impl Tokens {
 }
 
 impl ServiceToken {
-    /// The message with this token.
+    /// Wraps a message in a request that carries this token.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request

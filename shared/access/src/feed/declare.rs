@@ -1,4 +1,4 @@
-//! Declares the policies of the service to auth-service, so that roles can be given its permissions
+//! Declaration of the service's permissions to auth-service, so that roles can be granted them
 //! there.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -15,7 +15,7 @@ use crate::policy::{Policies, SUPERUSER};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// What is declared, and to whom.
+/// Permissions to declare, and the connection to auth-service.
 #[derive(Debug)]
 pub(super) struct Declaration {
     channel: Channel,
@@ -24,7 +24,7 @@ pub(super) struct Declaration {
 }
 
 impl Declaration {
-    /// Declares every permission that an RPC needs.
+    /// Collects every permission that an RPC requires, and the roles that hold it from the start.
     pub(super) fn new(channel: Channel, tokens: Arc<Tokens>, policies: &Policies) -> Self {
         let permissions = policies.permissions().into_iter().map(|(name, permission)| {
             let declared = DeclaredPermission {
@@ -49,7 +49,7 @@ impl Declaration {
         }
     }
 
-    /// Declares them, as often as it takes until auth-service answers.
+    /// Declares the permissions, and retries until auth-service accepts or refuses them.
     pub(super) async fn declare(self) {
         let mut backoff = backoff();
         while let Err(error) = self.try_once().await {
@@ -73,7 +73,7 @@ impl Declaration {
             }
             let pause = error.pause(&mut backoff);
             let failures = backoff.failures();
-            // That auth-service is out of reach is said where the feed is followed.
+            // The follower already logs that auth-service is unreachable.
             tracing::debug!(%error, failures, "cannot declare the permissions of this service yet");
             sleep(pause).await;
         }

@@ -1,4 +1,4 @@
-//! Why the feed cannot be followed, and when to try again.
+//! Errors that interrupt the feed, and the back-off before the next attempt.
 
 use std::{io, time::Duration};
 
@@ -7,34 +7,34 @@ use tonic::{Code, Status};
 
 use crate::view::FeedError;
 
-/// Pauses before auth-service is tried again.
+/// Back-off after the first of several failures in a row. It grows up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Pause after refused credentials, which auth-service counts as failed attempts.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
-/// Why there is no stream.
+/// Reason why there is no stream, or why the permissions cannot be declared.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FollowError {
     /// The secret cannot be read.
     #[error("cannot read the client secret: {0}")]
     Secret(#[source] io::Error),
-    /// No token is given.
+    /// auth-service issues no access token.
     #[error("auth-service refuses the client id and secret: {}", told(.0))]
     Token(#[source] Status),
-    /// The stream is refused, or breaks off.
+    /// auth-service refuses or aborts the stream.
     #[error("auth-service closed the access feed: {}", told(.0))]
     Stream(#[source] Status),
-    /// The policies are not taken.
+    /// auth-service refuses the declared permissions.
     #[error("auth-service refuses the declared permissions: {}", told(.0))]
     Declaration(#[source] Status),
-    /// The stream ends.
+    /// auth-service ended the stream without an error.
     #[error("auth-service closed the access feed")]
     Ended,
-    /// Nothing comes.
+    /// No message arrived within this time.
     #[error("auth-service has sent nothing for {} s", .0.as_secs())]
     Silent(Duration),
-    /// What comes makes no sense.
+    /// A message contradicts the protocol of the feed.
     #[error(transparent)]
     Feed(#[from] FeedError),
 }
@@ -45,7 +45,7 @@ impl FollowError {
         let pause = backoff.next_pause();
         let is_refused = match self {
             Self::Token(status) => is_refusal(status),
-            // A refused token is replaced at once.
+            // A refused token is replaced at once, so the normal back-off applies.
             Self::Stream(status) => is_refusal(status) && status.code() != Code::Unauthenticated,
             _ => false,
         };
@@ -57,18 +57,18 @@ impl FollowError {
     }
 }
 
-/// The back-off of everything that waits for auth-service.
+/// Creates a back-off for calls to auth-service.
 pub(super) fn backoff() -> Backoff {
     Backoff::new(FIRST_PAUSE, LONGEST_PAUSE)
 }
 
-/// Words a status for an operator.
+/// Formats a status for an operator.
 fn told(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }
 
-/// Whether an answer says that the credentials, or what they are good for, are wrong: to ask again
-/// soon is of no use.
+/// Returns whether the status means that the credentials or the request itself are wrong, so that
+/// an early retry is useless.
 pub(super) fn is_refusal(status: &Status) -> bool {
     matches!(
         status.code(),

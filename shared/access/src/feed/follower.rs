@@ -1,8 +1,8 @@
-//! Follows the feed: gets a token, opens the stream, keeps the view, and opens the next stream when
-//! one ends.
+//! Follower of the access feed: it gets a token, opens a stream, keeps the view up to date, and
+//! opens the next stream when one ends.
 //!
-//! The next token's stream is opened while the present one goes on, so that nothing is missed in
-//! between.
+//! When the token must be renewed, the next stream is opened while the current one continues, so
+//! that no change is missed in between.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -23,21 +23,22 @@ use crate::{
     view::{AccessIntake, AccessView},
 };
 
-/// auth-service says something every second.
+/// Longest time without a message. auth-service sends one every second.
 const MESSAGE_WITHIN: Duration = Duration::from_secs(3);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long the first stream waits for the declaration, which is of no use to a service that nobody
-/// can reach.
+/// Longest time that the first stream waits for the declaration. The service cannot admit calls
+/// until that stream is open.
 const HEAD_START: Duration = Duration::from_secs(2);
-/// A stream that went on for this long was a success.
+/// Age from which a stream counts as a success, so that its failure resets the back-off.
 const STEADY: Duration = Duration::from_secs(10);
-/// A message of the feed may be larger than a request: a snapshot has no bound.
+/// Largest message of the feed, in bytes. It is larger than a request may be, because a snapshot
+/// has no bound.
 const MAX_MESSAGE_LEN: usize = 16 * 1024 * 1024;
 
-/// Streams that were opened, whatever became of them.
+/// Counter of attempts to open a stream.
 const STREAMS: &str = "access_feed_streams_total";
 
-/// Follows the access feed of auth-service.
+/// Follower of the access feed of auth-service.
 #[derive(Debug)]
 pub struct Follower {
     channel: Channel,
@@ -45,7 +46,7 @@ pub struct Follower {
     names: Option<NameFeed>,
 }
 
-/// A stream whose snapshot the view has.
+/// Stream that the view has caught up with.
 struct Live {
     messages: Streaming<WatchResponse>,
     intake: AccessIntake,
@@ -56,7 +57,7 @@ struct Live {
 }
 
 impl Follower {
-    /// Follows the feed of auth-service at the other end of this channel.
+    /// Creates a follower of the auth-service at the other end of this channel.
     pub const fn new(channel: Channel, credentials: ServiceCredentials) -> Self {
         Self {
             channel,
@@ -65,15 +66,15 @@ impl Follower {
         }
     }
 
-    /// Also passes on the renames and deletions of users.
+    /// Also passes on renames and deletions of users.
     #[must_use]
     pub fn with_names(mut self, names: NameFeed) -> Self {
         self.names = Some(names);
         self
     }
 
-    /// Keeps the view until the stop token is cancelled, reports its silence, and declares the
-    /// policies of the service, once.
+    /// Keeps the view up to date until the stop token is cancelled. Also reports the silence of the
+    /// feed, and declares the permissions of the service once.
     pub fn spawn(self, view: AccessView, policies: &Policies, running: &Running) {
         silence_report::spawn(view.clone(), running);
         let tokens = Arc::new(Tokens::new(self.channel.clone(), self.credentials));
@@ -103,7 +104,8 @@ struct Following {
 
 impl Following {
     async fn run(mut self, declaration: Declaration) {
-        // Where it goes well, the first snapshot already holds what the declaration grants.
+        // If the declaration succeeds in time, the first snapshot already contains the permissions
+        // that it grants.
         let mut declaring = pin!(declaration.declare());
         let is_declared = timeout(HEAD_START, &mut declaring).await.is_ok();
         let follow = async {
@@ -119,8 +121,8 @@ impl Following {
         }
     }
 
-    /// Follows a new stream until it ends, or until its token is to be renewed: then it is given
-    /// back.
+    /// Opens a new stream and follows it until it ends, or until its token must be renewed. In the
+    /// latter case, returns the stream, which is followed further while its successor is opened.
     async fn next(&mut self, present: Option<Live>) -> Option<Live> {
         let mut live = match present {
             None => self.open_at_last().await,
@@ -165,7 +167,7 @@ impl Following {
         }
     }
 
-    /// A stream whose snapshot the view has taken over.
+    /// Opens a stream, and returns it once the view has caught up with it.
     async fn open(&mut self) -> Result<Live, FollowError> {
         let intake = self.view.intake();
         let token = self.tokens.get().await?;
@@ -191,11 +193,11 @@ impl Following {
         Ok(live)
     }
 
-    /// Says what happened, and waits before the next try.
+    /// Logs the failure and waits before the next attempt.
     async fn failed(&mut self, error: &FollowError) {
         let pause = error.pause(&mut self.backoff);
         let failures = self.backoff.failures();
-        // The first in a row, and then fewer and fewer.
+        // Log the first failure in a row, and then fewer and fewer.
         if failures.is_power_of_two() {
             match error {
                 FollowError::Token(status) if status.code() == Code::Unauthenticated => tracing::error!(
@@ -210,7 +212,7 @@ impl Following {
                 _ => tracing::warn!(%error, failures, "cannot follow the access feed; trying again"),
             }
         }
-        // A token that was revoked is replaced at the next try.
+        // A token that was revoked is replaced at the next attempt.
         if let FollowError::Stream(status) = error
             && status.code() == Code::Unauthenticated
         {
@@ -221,7 +223,7 @@ impl Following {
 }
 
 impl Live {
-    /// Takes in what comes, until nothing does.
+    /// Applies messages until one cannot be received or applied, and returns the error.
     async fn follow(&mut self) -> FollowError {
         loop {
             if let Err(error) = self.take_in().await {
@@ -230,7 +232,7 @@ impl Live {
         }
     }
 
-    /// Takes in the next message. Says whether the view stands where the stream does.
+    /// Applies the next message. Returns whether the view has caught up with the stream.
     async fn take_in(&mut self) -> Result<bool, FollowError> {
         let message = next(&mut self.messages).await?;
         if let Some(names) = &self.names {

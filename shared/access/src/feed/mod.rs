@@ -1,9 +1,7 @@
-//! The access feed: how a service learns at once what changes about tokens that were already
-//! issued.
+//! Access feed, which tells a service at once about changes that affect tokens already issued.
 //!
-//! auth-service sends what is known and then every change
-//! (`proto/auth/v1/access_feed_service.proto`). A [`Follower`] gives that to the service's
-//! [`AccessView`](crate::view::AccessView).
+//! auth-service sends a snapshot and then every change (`proto/auth/v1/access_feed_service.proto`).
+//! A [`Follower`] applies them to the service's [`AccessView`](crate::view::AccessView).
 
 mod connect;
 mod credentials;

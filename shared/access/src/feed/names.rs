@@ -1,9 +1,9 @@
-//! Renames and deletions of users, for a service that keeps names.
+//! Renames and deletions of users, for a service that stores names.
 //!
-//! They come by the same stream as everything else, but a service applies them to a database of its
-//! own, which takes longer than a revocation may wait. So they go by a queue beside it. The queue
-//! has no bound of its own: the feed holds at most one rename or deletion for each user, and after
-//! the position that the service has kept, few.
+//! They arrive on the same stream as everything else. A service applies them to its own database,
+//! which takes longer than a revocation may wait, so they pass through a separate queue. The queue
+//! needs no bound: the feed holds at most one rename or deletion for each user, and few of them
+//! come after the position that the service has stored.
 
 use base::ids::UserId;
 use proto::auth::v1::{WatchResponse, access_event::Event};
@@ -11,44 +11,45 @@ use tokio::sync::mpsc;
 
 use crate::view::{Epoch, FeedPosition};
 
-/// What became of a user.
+/// Rename or deletion of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NameChange {
-    /// They have this login now.
+    /// The user now has this login.
     Renamed(UserId, String),
-    /// They are no more.
+    /// The user was deleted.
     Deleted(UserId),
 }
 
-/// What changed up to a position.
+/// Renames and deletions up to a position of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameChanges {
-    /// To be kept once the changes are.
+    /// Position to store once the changes have been stored.
     pub position: FeedPosition,
-    /// The changes by their sequence, in order.
+    /// Changes with their sequence numbers, in ascending order.
     pub changes: Vec<(i64, NameChange)>,
 }
 
-/// Where the changes go.
+/// Sending side of the queue of renames and deletions.
 #[derive(Debug)]
 pub struct NameFeed {
     pub(super) after: Option<FeedPosition>,
     sender: mpsc::UnboundedSender<NameChanges>,
 }
 
-/// What one stream has said and not passed on yet: of a snapshot, which comes in parts.
+/// Changes of one stream that have not been passed on yet. A snapshot arrives in parts, and is
+/// passed on as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Collected(Vec<(i64, NameChange)>);
 
 impl NameFeed {
-    /// For a service that knows all changes up to this position. Gives where they come out: each at
-    /// least once, in the order of each stream.
+    /// Creates a queue for a service that knows all changes up to this position. The receiver gets
+    /// each later change at least once, in the order of each stream.
     pub fn new(after: Option<FeedPosition>) -> (Self, mpsc::UnboundedReceiver<NameChanges>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self { after, sender }, receiver)
     }
 
-    /// Passes on what a message says.
+    /// Passes on the renames and deletions in a message.
     pub(super) fn pass_on(&self, message: &WatchResponse, collected: &mut Collected) {
         let Ok(epoch) = message.epoch.parse::<Epoch>() else {
             return;
@@ -67,7 +68,7 @@ impl NameFeed {
         if collected.0.is_empty() || (message.is_snapshot && !message.is_caught_up) {
             return;
         }
-        // An error means that the service ends.
+        // An error means that the service is shutting down.
         let _ = self.sender.send(NameChanges {
             position: FeedPosition {
                 epoch,
@@ -130,7 +131,7 @@ mod tests {
             ],
         };
         assert_eq!(changes.try_recv(), Ok(expected));
-        // A sign of life is nothing to keep.
+        // A message without events has no change to store.
         let idle = WatchResponse {
             epoch: epoch.to_string(),
             sequence: 10,

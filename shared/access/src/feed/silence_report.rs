@@ -1,4 +1,4 @@
-//! Reports how long the feed has been silent.
+//! Reports on how long the feed has been silent.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -10,17 +10,17 @@ use crate::view::AccessView;
 
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Seconds since something was heard from the feed.
+/// Seconds since the last message of the feed.
 const SILENCE: &str = "access_feed_silence_seconds";
-/// Number of the last event that this process goes by.
+/// Sequence number of the last event that this process has applied.
 const POSITION: &str = "access_feed_position";
-/// How often the feed fell silent for longer than the rule allows.
+/// Counter of silences that lasted longer than the rule allows.
 const SILENCES: &str = "access_feed_silences_total";
 
-/// Reports the silence of the feed until the stop token is cancelled: a gauge, and one warning each
-/// time that it lasts too long.
+/// Reports the silence of the feed until the stop token is cancelled: as a gauge, and with one
+/// warning each time that it lasts too long.
 pub fn spawn(view: AccessView, running: &Running) {
-    // Before anything is measured.
+    // Install the recorder before anything is measured.
     telemetry::metrics::recorder();
     metrics::describe_gauge!(
         SILENCE,
@@ -40,7 +40,7 @@ pub fn spawn(view: AccessView, running: &Running) {
 }
 
 async fn report(view: AccessView) {
-    // Before the first snapshot nothing is served at all.
+    // Before the first snapshot, the service admits no call that needs a token.
     view.wait_until_loaded().await;
     let rule = view.silence_rule();
     let mut ticks = interval(INTERVAL);

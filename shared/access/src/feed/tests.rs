@@ -1,4 +1,5 @@
-//! On a paused clock, that jumps ahead whenever everybody waits, against an auth-service in memory.
+//! Tests of the follower against an auth-service in memory, on a paused clock. The clock jumps
+//! ahead whenever every task waits.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::{
 
 const SOON: Duration = Duration::from_millis(10);
 
-/// A follower of an auth-service that publishes the mint's key and a role.
+/// Follower of an auth-service that publishes the mint's key and a role.
 struct Following {
     auth: FakeAuth,
     bench: Bench,
@@ -48,7 +49,7 @@ impl Following {
         following
     }
 
-    /// Waits until the view has come as far as what is published.
+    /// Waits until the view has reached this sequence number of the current epoch.
     async fn reached(&self, sequence: i64) {
         let epoch = self.auth.epoch();
         eventually(|| {
@@ -68,7 +69,7 @@ fn publish(auth: &FakeAuth, mint: &TokenMint) {
     auth.set_role("player", &["games:read"]);
 }
 
-/// How long it takes until this is so, at most three minutes.
+/// Waits until the condition holds, for at most three minutes, and returns how long that took.
 async fn eventually(is_so: impl Fn() -> bool) -> Duration {
     let start = Instant::now();
     let wait = async {
@@ -231,7 +232,7 @@ async fn the_permissions_of_the_service_are_declared_once() {
     ] {
         assert_eq!(names.iter().filter(|declared| *declared == name).count(), 1, "{name}");
     }
-    // What an RPC asks for now and then is nobody's from the start.
+    // No role holds a conditional permission from the start.
     for permission in &declared.permissions {
         let is_conditional = permission.action == "read_all";
         assert_eq!(permission.default_roles.is_empty(), is_conditional, "{permission:?}");

@@ -1,4 +1,4 @@
-//! Which role holds which permission.
+//! Permissions that each role holds.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use crate::token::Principal;
 /// The reserved role that holds every permission.
 pub const SUPERUSER: &str = "superuser";
 
-/// The action that stands for every action of its resource.
+/// Wildcard action, which grants every action on its resource.
 const ALL: &str = "all";
 
 /// The permissions that each role holds.
@@ -17,15 +17,15 @@ pub struct Grants {
     by_role: HashMap<String, RolePermissions>,
 }
 
-/// The permissions of one role: actions by resource, so that a look-up takes no memory.
+/// Permissions of one role. Actions are grouped by resource, so that a look-up does not allocate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct RolePermissions {
     actions: HashMap<String, HashSet<String>>,
 }
 
 impl Grants {
-    /// The grants that the RPCs of a service declare: those for which they name the role in
-    /// `default_roles`.
+    /// Collects the grants that the RPCs of a service declare: each role in `default_roles` holds
+    /// the permission that names it.
     pub fn from_policies(policies: &Policies) -> Self {
         let mut grants = Self::default();
         for (role, permission) in policies.default_grants() {
@@ -35,13 +35,13 @@ impl Grants {
         grants
     }
 
-    /// The same, from the encoded descriptor set of the service.
+    /// Collects the same grants from the encoded descriptor set of the service.
     pub fn from_descriptor_set(encoded: &[u8]) -> Result<Self, PolicyError> {
         Policies::from_descriptor_set(encoded).map(|policies| Self::from_policies(&policies))
     }
 
-    /// Lets the role hold exactly these permissions, written `resource:action`. Anything else among
-    /// them grants nothing.
+    /// Replaces the permissions of the role. Each is written `resource:action`; a name in any other
+    /// form grants nothing.
     pub fn set<'a>(&mut self, role: impl Into<String>, permissions: impl IntoIterator<Item = &'a str>) {
         let mut held = RolePermissions::default();
         for (resource, action) in permissions.into_iter().filter_map(|name| name.split_once(':')) {
@@ -50,13 +50,13 @@ impl Grants {
         self.by_role.insert(role.into(), held);
     }
 
-    /// Lets the role hold nothing.
+    /// Removes the role and all its permissions.
     pub fn remove(&mut self, role: &str) {
         self.by_role.remove(role);
     }
 
-    /// Whether the caller holds the permission: by a direct grant in the token, by a role, or as a
-    /// superuser.
+    /// Returns whether the caller holds the permission: by a direct grant in the token, by a role,
+    /// or as a superuser.
     pub fn allow(&self, principal: &Principal, permission: &Permission) -> bool {
         principal.has_role(SUPERUSER)
             || principal
@@ -87,8 +87,7 @@ impl RolePermissions {
 }
 
 impl Permission {
-    /// Whether `name` is this permission, written `resource:action`, or every action of its
-    /// resource.
+    /// Returns whether `name` grants this permission: as `resource:action`, or as `resource:all`.
     fn is_granted_by(&self, name: &str) -> bool {
         name.split_once(':')
             .is_some_and(|(resource, action)| resource == self.resource && (action == self.action || action == ALL))

@@ -1,4 +1,4 @@
-//! Access policies: those that RPCs declare in their .proto (`authz/v1/options.proto`), and the
+//! Access policies that RPCs declare in their .proto (`authz/v1/options.proto`), and the
 //! permissions that each role holds.
 
 mod grants;

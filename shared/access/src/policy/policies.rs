@@ -1,4 +1,4 @@
-//! The policies that the RPCs of a service declare, read from its descriptor set.
+//! Policies that the RPCs of a service declare, read from its descriptor set.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -11,7 +11,7 @@ use prost_reflect::{DescriptorPool, MethodDescriptor, Value};
 const EXTENSION: &str = "authz.v1.policy";
 const HTTP_RULE: &str = "google.api.http";
 const UNNAMED: &str = "a permission needs a resource and an action";
-/// What the actions of RPCs that change nothing begin with.
+/// Prefixes of the actions of RPCs that change nothing.
 const READING: [&str; 2] = ["read_", "check_"];
 
 /// Access policy of an RPC.
@@ -19,20 +19,20 @@ const READING: [&str; 2] = ["read_", "check_"];
 pub enum Policy {
     /// Open to all callers. A token is ignored.
     Public,
-    /// Anybody with a valid access token.
+    /// Open to every caller with a valid access token.
     Authenticated,
-    /// Holders of a permission.
+    /// Open to callers who hold this permission.
     Permission(Permission),
-    /// The RPC does not say, so nobody.
+    /// Not declared by the RPC, so every call is refused.
     Missing,
 }
 
-/// What a caller may hold: `resource:action`.
+/// Permission, written `resource:action`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Permission {
-    /// What is acted on.
+    /// Resource that is acted on, such as `games`.
     pub resource: String,
-    /// What is done to it.
+    /// Action on the resource, such as `create`.
     pub action: String,
 }
 
@@ -54,7 +54,8 @@ pub struct Policies {
     default_grants: Vec<(String, Permission)>,
 }
 
-/// The descriptor set cannot be read. Since it is embedded, this is a fault of the build.
+/// Error for a descriptor set that cannot be read. The set is embedded in the binary, so this is a
+/// fault of the build.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the policies from the descriptor set: {0}")]
 pub struct PolicyError(String);
@@ -92,18 +93,19 @@ impl Policies {
         Ok(policies)
     }
 
-    /// The policy of the RPC at `/package.Service/Method`; `None` where there is no such RPC.
+    /// Returns the policy of the RPC at `/package.Service/Method`, or `None` if there is no such
+    /// RPC.
     pub fn get(&self, path: &str) -> Option<&Policy> {
         self.by_path.get(path)
     }
 
-    /// Whether the RPC at this path changes nothing: HTTP reaches it by GET, or its action is
-    /// `read`, `read_...` or `check...`.
+    /// Returns whether the RPC at this path changes nothing: its HTTP method is GET, or its action
+    /// is `read` or `check`, or begins with `read_` or `check_`.
     pub fn is_read(&self, path: &str) -> bool {
         self.reads.contains(path)
     }
 
-    /// Every permission that an RPC needs, or may need, once, by its name.
+    /// Returns every permission that any RPC requires, always or conditionally, keyed by name.
     pub fn permissions(&self) -> BTreeMap<String, &Permission> {
         let declared = self.by_path.values().filter_map(|policy| match policy {
             Policy::Permission(permission) => Some(permission),
@@ -113,27 +115,28 @@ impl Policies {
         all.map(|permission| (permission.to_string(), permission)).collect()
     }
 
-    /// Whether the answer of the RPC is a stream.
+    /// Returns whether the RPC at this path streams its responses.
     pub fn is_stream(&self, path: &str) -> bool {
         self.streams.contains(path)
     }
 
-    /// Whether the RPC accepts only tokens that are for this service alone.
+    /// Returns whether the RPC at this path accepts only tokens that are for this service alone.
     pub fn wants_exact_audience(&self, path: &str) -> bool {
         self.exact_audiences.contains(path)
     }
 
-    /// Every RPC's path and policy.
+    /// Iterates over the path and policy of every RPC.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Policy)> {
         self.by_path.iter().map(|(path, policy)| (path.as_str(), policy))
     }
 
-    /// Full names of the services.
+    /// Returns the full names of the services.
     pub fn services(&self) -> &[String] {
         &self.services
     }
 
-    /// Which role holds which permission from the start.
+    /// Iterates over the grants that RPCs declare: each role, and a permission that it holds from
+    /// the start.
     pub fn default_grants(&self) -> impl Iterator<Item = (&str, &Permission)> {
         self.default_grants
             .iter()
@@ -171,7 +174,8 @@ impl Policies {
         Ok((policy, declared.exact_audience))
     }
 
-    /// Notes who holds a permission from the start. `None` where it is incomplete.
+    /// Records the roles that hold a permission from the start, and returns the permission. Returns
+    /// `None` if its resource or action is missing.
     fn granted(&mut self, declared: proto::Permission) -> Option<Permission> {
         if declared.resource.is_empty() || declared.action.is_empty() {
             return None;
@@ -195,7 +199,7 @@ fn reads(policy: &Policy) -> bool {
     }
 }
 
-/// Whether its `google.api.http` rule is a GET.
+/// Returns whether the `google.api.http` rule of the RPC is a GET.
 fn is_get(pool: &DescriptorPool, method: &MethodDescriptor) -> bool {
     let Some(extension) = pool.get_extension_by_name(HTTP_RULE) else {
         return false;

@@ -1,5 +1,5 @@
-//! auth-service, as far as a service that follows its access feed knows it: what is published, and
-//! what goes wrong, is up to the test.
+//! Fake auth-service, as far as a service that follows its access feed uses it. The test decides
+//! what is published and what goes wrong.
 
 use std::{
     convert::Infallible,
@@ -44,14 +44,14 @@ use crate::{
     view::Epoch,
 };
 
-/// The client id that it knows.
+/// Client id that the fake knows.
 pub const CLIENT_ID: &str = "tested-service";
-/// The secret that proves it.
+/// Secret of that client.
 pub const CLIENT_SECRET: &str = "secret of the tested service";
-/// The time from one sign of life to the next.
+/// Interval between two messages without news.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
-/// An auth-service that publishes what it is told to. Clones are the same one.
+/// Fake auth-service that publishes what the test tells it to. Clones share its state.
 #[derive(Clone)]
 pub struct FakeAuth(Arc<Inner>);
 
@@ -67,10 +67,10 @@ struct State {
     revocation_life: Duration,
     is_silent: bool,
     is_down: bool,
-    /// Streams of before the last cut end.
+    /// Number of cuts. A stream that was opened before the last one ends.
     cuts: u64,
     token_life: Duration,
-    /// When each token ends, by its number.
+    /// Expiry of each token, by its number.
     tokens: Vec<Instant>,
     watches: Vec<Watch>,
     open: usize,
@@ -79,14 +79,14 @@ struct State {
     refused_credentials: usize,
 }
 
-/// A stream that was asked for.
+/// Request for a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watch {
-    /// Where the consumer says that it stands.
+    /// Request, with the position that the consumer has reached.
     pub request: WatchRequest,
-    /// Which token it brought, from 0 in the order in which they were issued.
+    /// Number of the token that the request carried, counted from 0 in the order of issue.
     pub token: usize,
-    /// How many other streams were open.
+    /// Number of other streams that were open.
     pub others: usize,
 }
 
@@ -97,7 +97,7 @@ impl Default for FakeAuth {
 }
 
 impl FakeAuth {
-    /// Nothing is published yet, and nothing is wrong.
+    /// Creates a fake that has published nothing and has no faults.
     pub fn new() -> Self {
         let state = State {
             epoch: Epoch::generate(),
@@ -121,7 +121,7 @@ impl FakeAuth {
         }))
     }
 
-    /// A channel to it in memory, so that it can be used with a paused clock.
+    /// Returns a channel to the fake in memory, which works with a paused clock.
     pub fn channel(&self) -> Channel {
         let (connector, connections) = LocalConnector::new();
         let incoming = ReceiverStream::new(connections).map(Ok::<_, Infallible>);
@@ -129,18 +129,18 @@ impl FakeAuth {
         connector.channel()
     }
 
-    /// Serves on a port.
+    /// Serves the fake on a port.
     pub fn serve(&self, listener: Listener) {
         let incoming = TcpIncoming::from(listener.into_parts().0);
         tokio::spawn(Server::builder().serve_with_incoming(self.clone(), incoming));
     }
 
-    /// A follower with the credentials that it knows.
+    /// Creates a follower with valid credentials.
     pub fn follower(&self) -> Follower {
         Self::follower_of(self.channel(), CLIENT_SECRET)
     }
 
-    /// A follower with another secret.
+    /// Creates a follower with a wrong secret.
     pub fn follower_with_a_wrong_secret(&self) -> Follower {
         Self::follower_of(self.channel(), "wrong")
     }
@@ -153,12 +153,12 @@ impl FakeAuth {
         Follower::new(channel, credentials)
     }
 
-    /// Publishes an event. Gives its number.
+    /// Publishes an event and returns its sequence number.
     pub fn publish(&self, event: Event) -> i64 {
         self.publish_until(event, None)
     }
 
-    /// Publishes an event that says nothing more from this time on. Gives its number.
+    /// Publishes an event that expires at this time, and returns its sequence number.
     pub fn publish_until(&self, event: Event, until: Option<Timestamp>) -> i64 {
         self.change(|state| {
             let sequence = state.head() + 1;
@@ -183,7 +183,7 @@ impl FakeAuth {
         self.publish(Event::UserTokensRevoked(UserTokensRevoked { user_id, min_version }))
     }
 
-    /// Lets a role hold exactly these permissions.
+    /// Publishes that a role holds exactly these permissions.
     pub fn set_role(&self, code_name: &str, permissions: &[&str]) -> i64 {
         self.publish(Event::RoleChanged(RoleChanged {
             code_name: code_name.to_owned(),
@@ -192,14 +192,13 @@ impl FakeAuth {
         }))
     }
 
-    /// Lets exactly these keys count.
+    /// Publishes these as the only verification keys.
     pub fn set_keys(&self, keys: &Jwks) -> i64 {
         let keys = GetJwksResponse::from(keys).keys;
         self.publish(Event::KeysChanged(KeysChanged { keys }))
     }
 
-    /// Begins another life of the feed, in which nothing is published, and ends the streams of this
-    /// one.
+    /// Begins another epoch of the feed, in which nothing is published, and ends all open streams.
     pub fn begin_another_epoch(&self) {
         self.change(|state| {
             state.epoch = Epoch::generate();
@@ -208,17 +207,17 @@ impl FakeAuth {
         });
     }
 
-    /// Sets its clock, by which events expire.
+    /// Sets the server time that messages state.
     pub fn set_time(&self, now: Timestamp) {
         self.change(|state| state.now = now);
     }
 
-    /// Says nothing from now on, while the streams stay open; or speaks again.
+    /// Sets whether the fake sends nothing. Streams stay open.
     pub fn set_silent(&self, is_silent: bool) {
         self.change(|state| state.is_silent = is_silent);
     }
 
-    /// Answers everything with UNAVAILABLE and ends the streams; or is there again.
+    /// Sets whether the fake answers every call with UNAVAILABLE, and ends all open streams.
     pub fn set_down(&self, is_down: bool) {
         self.change(|state| {
             state.is_down = is_down;
@@ -226,17 +225,18 @@ impl FakeAuth {
         });
     }
 
-    /// Ends the streams.
+    /// Ends all open streams.
     pub fn cut(&self) {
         self.change(|state| state.cuts += 1);
     }
 
-    /// How long the tokens live that are issued from now on.
+    /// Sets the life of the tokens that are issued from now on.
     pub fn set_token_life(&self, life: Duration) {
         self.change(|state| state.token_life = life);
     }
 
-    /// Ends every token that is out, as a rotation of the secret does.
+    /// Revokes every token that has been issued, as a rotation of the secret does, and ends all
+    /// open streams.
     pub fn revoke_tokens(&self) {
         self.change(|state| {
             state.tokens.iter_mut().for_each(|end| *end = Instant::now());
@@ -244,27 +244,27 @@ impl FakeAuth {
         });
     }
 
-    /// Answers declarations with this code.
+    /// Makes the fake answer declarations with this code.
     pub fn refuse_declarations(&self, code: Code) {
         self.change(|state| state.declaration_refused = Some(code));
     }
 
-    /// The streams that were asked for, the first one first.
+    /// Returns the requests for streams, in order.
     pub fn watches(&self) -> Vec<Watch> {
         self.state().watches.clone()
     }
 
-    /// What was declared, each time.
+    /// Returns the declarations that were accepted, in order.
     pub fn declared(&self) -> Vec<RegisterPoliciesRequest> {
         self.state().declared.clone()
     }
 
-    /// How often it was asked for a token with wrong credentials.
+    /// Returns how often a token was requested with wrong credentials.
     pub fn refused_credentials(&self) -> usize {
         self.state().refused_credentials
     }
 
-    /// The present life of the feed.
+    /// Returns the current epoch of the feed.
     pub fn epoch(&self) -> Epoch {
         self.state().epoch
     }
@@ -297,7 +297,7 @@ impl State {
         }
     }
 
-    /// The number of the token that a call brought.
+    /// Returns the number of the token that a call carries.
     fn token(&self, metadata: &MetadataMap) -> Result<usize, Status> {
         let value = metadata.get("authorization").and_then(|value| value.to_str().ok());
         let number = value.and_then(|value| value.strip_prefix("Bearer token-")?.parse::<usize>().ok());
@@ -365,14 +365,15 @@ impl FakeAuth {
             };
             auth.state().open -= 1;
             if let Some(status) = end {
-                // Nobody is left to tell where the caller is gone.
+                // Sending fails if the caller is gone, and then no one needs the status.
                 let _ = messages.send(Err(status)).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    /// The snapshot in two parts, then what is published, and signs of life.
+    /// Sends the snapshot in two parts, and then every new event, with messages without news in
+    /// between.
     async fn speak(&self, messages: &mpsc::Sender<Result<WatchResponse, Status>>) -> Option<Status> {
         let mut changed = self.0.changed.subscribe();
         let mut beats = interval(HEARTBEAT);

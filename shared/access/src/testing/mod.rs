@@ -1,4 +1,4 @@
-//! The testing kit for access. Behind the feature `testing`, and never part of a service.
+//! Test kit for access, available with the feature `testing`. It is never part of a service.
 
 pub mod feed;
 pub mod tokens;

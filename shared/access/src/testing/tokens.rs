@@ -1,4 +1,4 @@
-//! Access tokens for tests, good and crooked. The only place in this crate that signs.
+//! Access tokens for tests, both valid and faulty. This is the only place in the crate that signs.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::token::{
     TOKEN_TYPE, Verifier,
 };
 
-/// How long a minted token is good.
+/// Life of a minted token.
 pub const LIFE: Duration = Duration::from_mins(30);
 
-/// Signs access tokens as auth-service would, with a key of its own.
+/// Mint that signs access tokens as auth-service would, with a key of its own.
 #[derive(Debug)]
 pub struct TokenMint {
     key_pair: Ed25519KeyPair,
@@ -28,12 +28,12 @@ pub struct TokenMint {
 }
 
 impl TokenMint {
-    /// A mint with a new key.
+    /// Creates a mint with a new random key.
     pub fn random() -> Self {
         Self::with_key(Ed25519KeyPair::generate().expect("the system has random bytes"))
     }
 
-    /// The mint whose key is made from this byte, the same each time.
+    /// Creates a mint whose key is derived from this byte, and is the same each time.
     pub fn fixed(seed: u8) -> Self {
         Self::with_key(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("any 32 bytes are a seed"))
     }
@@ -48,35 +48,35 @@ impl TokenMint {
         Self { key_pair, jwk }
     }
 
-    /// The public key.
+    /// Returns the public key.
     pub fn jwk(&self) -> &Jwk {
         &self.jwk
     }
 
-    /// The public key, as it is published.
+    /// Returns the public key as a published set.
     pub fn jwks(&self) -> Jwks {
         self.jwk.clone().into()
     }
 
-    /// The public key as a PEM file (RFC 8410).
+    /// Returns the public key as a PEM file (RFC 8410).
     pub fn public_pem(&self) -> String {
         let algorithm = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
         let der = BASE64_STANDARD.encode([&algorithm[..], self.jwk.public_key()].concat());
         format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n")
     }
 
-    /// The public key, for a verifier.
+    /// Returns the public key as the key set of a verifier.
     pub fn key_set(&self) -> KeySet {
         self.jwks().into()
     }
 
-    /// A verifier of this mint's tokens, which are good for every RPC.
+    /// Creates a verifier that accepts this mint's tokens for every RPC.
     pub fn verifier(&self, clock: Clock) -> Verifier {
         let audiences = AcceptedAudiences::deployment(DEFAULT_AUDIENCE).admitting_deployment_as_own(true);
         Verifier::new(DEFAULT_ISSUER, audiences, self.key_set(), clock)
     }
 
-    /// Claims of a person who logged in just now, in a new session.
+    /// Returns the claims of a person who has just logged in, with a new session.
     pub fn claims_for(&self, user_id: UserId, login: &str, roles: &[&str], now: Timestamp) -> Claims {
         let issued = now.as_seconds().unsigned_abs();
         Claims {
@@ -96,19 +96,20 @@ impl TokenMint {
         }
     }
 
-    /// The token that says this.
+    /// Signs a token with these claims.
     pub fn sign(&self, claims: &Claims) -> String {
         let claims = serde_json::to_string(claims).expect("claims are JSON");
         self.sign_raw(&self.header(), &claims)
     }
 
-    /// The header of every token of this mint.
+    /// Returns the header of this mint's tokens.
     pub fn header(&self) -> String {
         let kid = self.jwk.kid();
         format!(r#"{{"alg":"{ALGORITHM}","typ":"{TOKEN_TYPE}","kid":"{kid}"}}"#)
     }
 
-    /// A token of these two texts, whatever they are, with a signature that is right for them.
+    /// Signs a token of this header and these claims, which may be any text, with a valid
+    /// signature.
     pub fn sign_raw(&self, header_json: &str, claims_json: &str) -> String {
         self.sign_segments(
             &BASE64_URL_SAFE_NO_PAD.encode(header_json),
@@ -116,8 +117,7 @@ impl TokenMint {
         )
     }
 
-    /// A token of these two segments, already encoded in whatever way, with a signature that is
-    /// right for them.
+    /// Signs a token of these two segments, encoded in any way, with a valid signature.
     pub fn sign_segments(&self, header: &str, claims: &str) -> String {
         let signed = format!("{header}.{claims}");
         let signature = BASE64_URL_SAFE_NO_PAD.encode(self.key_pair.sign(signed.as_bytes()));

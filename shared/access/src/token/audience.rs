@@ -12,7 +12,7 @@ pub struct AcceptedAudiences {
     is_any: bool,
 }
 
-/// Whether an accepted token is also good at other services.
+/// Set of services that accept a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     /// Only this service accepts it.
@@ -22,7 +22,7 @@ pub(super) enum Reach {
 }
 
 impl AcceptedAudiences {
-    /// Accepts tokens for the deployment of this name.
+    /// Accepts tokens for the deployment with this name.
     pub fn deployment(name: impl Into<String>) -> Self {
         Self {
             deployment: name.into(),
@@ -32,30 +32,29 @@ impl AcceptedAudiences {
         }
     }
 
-    /// Also accepts tokens for the service of this name.
+    /// Also accepts tokens for the service with this name.
     #[must_use]
     pub fn or_service(mut self, name: impl Into<String>) -> Self {
         self.own = Some(name.into());
         self
     }
 
-    /// Sets whether a token for the deployment is enough where one for this service alone is
-    /// required.
+    /// Sets whether a token for the deployment also counts as a token for this service alone.
     #[must_use]
     pub const fn admitting_deployment_as_own(mut self, admits: bool) -> Self {
         self.admits_deployment_as_own = admits;
         self
     }
 
-    /// Accepts tokens for any service. Only for inspecting or revoking tokens, never for
-    /// authenticating calls.
+    /// Also accepts tokens for any other service. Use this only to inspect or revoke tokens, never
+    /// to authenticate calls.
     #[must_use]
     pub const fn or_any(mut self) -> Self {
         self.is_any = true;
         self
     }
 
-    /// The service's own name.
+    /// Returns the service's own name.
     pub(super) fn own(&self) -> Option<&str> {
         self.own.as_deref()
     }
@@ -110,7 +109,7 @@ mod tests {
             assert_eq!(strict.reach(&audience), by_strict, "{audience:?}");
             assert_eq!(lenient.reach(&audience), by_lenient, "{audience:?}");
         }
-        // A service without a name of its own never gets a token for itself alone.
+        // A service without a name of its own never treats a token as one for itself alone.
         let nameless = AcceptedAudiences::deployment("shop");
         assert_eq!(nameless.reach(&"shop".into()), others);
         assert_eq!(nameless.reach(&"auth-service".into()), None);

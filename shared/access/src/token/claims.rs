@@ -1,31 +1,32 @@
-//! What an access token says (RFC 9068, 2.2), exactly as it is signed.
+//! Claims of an access token (RFC 9068, section 2.2), exactly as they are signed.
 
 use std::{fmt::Display, str::FromStr};
 
 use base::ids::{SessionId, UserId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The claims of an access token. Times are whole seconds since 1970-01-01T00:00:00Z (NumericDate).
+/// Claims of an access token. Times are whole seconds since 1970-01-01T00:00:00Z (`NumericDate`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// Issuer.
     pub iss: String,
-    /// The services that accept the token.
+    /// Audience: the services that accept the token.
     pub aud: Audience,
-    /// The user, or the user that stands for the service.
+    /// Subject: the id of the user, or of the user that represents a service.
     #[serde(serialize_with = "text", deserialize_with = "from_text")]
     pub sub: UserId,
-    /// Good until then, this second excluded.
+    /// Expiry. The token is no longer valid at this second.
     pub exp: u64,
-    /// Issued then.
+    /// Time at which the token was issued.
     pub iat: u64,
-    /// Good from then on.
+    /// Start of validity. The token is valid from this second on.
     pub nbf: u64,
-    /// Names this token among all of the issuer's.
+    /// Token id, unique among all tokens of the issuer.
     pub jti: String,
-    /// [`FIRST_PARTY_CLIENT_ID`](super::FIRST_PARTY_CLIENT_ID) for people, its own for a service.
+    /// Client id: [`FIRST_PARTY_CLIENT_ID`](super::FIRST_PARTY_CLIENT_ID) in the token of a person,
+    /// or the service's own id.
     pub client_id: String,
-    /// The session that it belongs to. People's tokens always have one.
+    /// Session that the token belongs to. The token of a person always has one.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -33,20 +34,21 @@ pub struct Claims {
         deserialize_with = "some_from_text"
     )]
     pub sid: Option<SessionId>,
-    /// The user's token version at issue, from 0. A lower one than the user has now is stale.
+    /// User's token version when the token was issued, counted from 0. The token is stale if the
+    /// user's current version is higher.
     #[serde(deserialize_with = "not_negative")]
     pub ver: i64,
     /// Names of the user's roles.
     pub roles: Vec<String>,
-    /// The login.
+    /// User's login.
     pub preferred_username: String,
-    /// What is granted to the user directly, as `resource:action`; what roles grant is not repeated
-    /// here.
+    /// Permissions that are granted to the user directly, as `resource:action`. Permissions that
+    /// come from roles are not repeated here.
     pub permissions: Vec<String>,
 }
 
-/// The audience of a token: names of services, or the name of a whole deployment. One name is
-/// written as a string, several as a list (RFC 7519, section 4.1.3).
+/// Audience of a token: names of services, or the name of a whole deployment. One name is written
+/// as a string, several as a list (RFC 7519, section 4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Audience {
@@ -57,7 +59,7 @@ pub enum Audience {
 }
 
 impl Audience {
-    /// The names.
+    /// Returns the names.
     pub fn names(&self) -> &[String] {
         match self {
             Self::One(name) => std::slice::from_ref(name),
@@ -88,7 +90,7 @@ fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: 
     String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
 }
 
-/// A claim that is present holds a value: `null` is not one.
+/// Parses a claim that may be absent but not `null`.
 fn some_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SessionId>, D::Error> {
     from_text(deserializer).map(Some)
 }

@@ -1,19 +1,19 @@
-//! The JWS Compact Serialization (RFC 7515, 7.1) and its base64url, in their one canonical
-//! spelling.
+//! JWS Compact Serialization (RFC 7515, section 7.1) and its base64url, in the canonical form only.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
-/// `header.claims.signature`, still encoded.
+/// Three segments of a token, `header.claims.signature`, still encoded.
 pub(super) struct Segments<'a> {
     pub(super) header: &'a str,
     pub(super) claims: &'a str,
     pub(super) signature: &'a str,
-    /// What is signed: the first two with their dot.
+    /// Signed part of the token: the first two segments and the dot between them.
     pub(super) signed: &'a str,
 }
 
 impl<'a> Segments<'a> {
-    /// Takes exactly three segments, none of them empty.
+    /// Splits a token into its segments. Returns `None` unless there are exactly three and none is
+    /// empty.
     pub(super) fn split(token: &'a str) -> Option<Self> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
@@ -27,13 +27,13 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// Decodes base64url. Padding, white space, foreign characters and stray trailing bits are refused,
-/// so that no two texts give the same bytes.
+/// Decodes base64url. Padding, white space, characters outside the alphabet and stray trailing bits
+/// are refused, so that no two texts decode to the same bytes.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-/// Decodes base64url of exactly `N` bytes, as [`decode`] does.
+/// Decodes base64url into exactly `N` bytes, as strictly as [`decode`].
 pub(super) fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
     decode(text)?.try_into().ok()
 }

@@ -1,4 +1,4 @@
-//! Keeps a [`KeySet`] as its source has it.
+//! Background task that keeps a [`KeySet`] in step with its source.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::{KeySet, KeySource};
 
-/// The pause after the first failure in a row. Later ones grow up to the time between two
-/// refreshes.
+/// Back-off after the first of several failures in a row. It grows with each failure, up to the
+/// refresh interval.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// The longest pause while there are no keys at all, so that no token can be verified.
+/// Longest back-off while there are no keys at all. Until then no token can be verified.
 const LONGEST_PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(5);
 
-/// The shortest time from one reload for a token's unknown `kid` to the next. Anybody can send such
-/// a token.
+/// Shortest time between two early reloads, each of which a token with an unknown `kid` triggers.
+/// Anyone can send such a token.
 const BETWEEN_EARLY_RELOADS: Duration = Duration::from_secs(30);
 
 impl KeySource {
-    /// Fills the set and keeps it fresh until `cancel` is called.
+    /// Fills the set and keeps it up to date until `cancel` is called.
     ///
-    /// It tries until the first keys are there, then again every `refresh`, give or take a tenth. A
-    /// failure leaves the keys as they are and is retried sooner. A token with an unknown `kid`
-    /// brings the next load forward, at most once in 30 s.
+    /// Retries until the first keys are loaded, and then reloads every `refresh`, give or take a
+    /// tenth. A failure leaves the current keys in place and is retried sooner. A token with an
+    /// unknown `kid` brings the next load forward, at most once in 30 s.
     pub async fn follow(self, keys: KeySet, refresh: Duration, cancel: CancellationToken) {
         cancel.run_until_cancelled(self.keep_fresh(&keys, refresh)).await;
     }
@@ -33,7 +33,7 @@ impl KeySource {
         let mut unknown_kids = keys.unknown_kids();
         let mut early_from = Instant::now();
         let mut backoff = Backoff::new(FIRST_PAUSE, refresh);
-        // A file may have been loaded already.
+        // The keys of a file may have been loaded already.
         let mut next = Instant::now()
             + if keys.is_empty() {
                 Duration::ZERO
@@ -42,7 +42,7 @@ impl KeySource {
             };
         loop {
             let unknown_kid = async {
-                // While loads fail they are repeated anyway.
+                // While loads fail, they are retried anyway.
                 if backoff.failures() > 0 || unknown_kids.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
@@ -55,7 +55,7 @@ impl KeySource {
                     early_from = Instant::now() + BETWEEN_EARLY_RELOADS;
                 }
             }
-            // Whatever was asked for so far is answered by this load.
+            // This load answers every request for a reload so far.
             unknown_kids.mark_unchanged();
             let wait = match self.load().await {
                 Ok(loaded) => {
@@ -79,7 +79,8 @@ impl KeySource {
     }
 }
 
-/// Within a tenth of `wait`, so that replicas which started together do not ask together for ever.
+/// Returns `wait`, give or take up to a tenth. The jitter spreads the requests of replicas that
+/// were started together.
 fn around(wait: Duration) -> Duration {
     wait.mul_f64(rand::random_range(0.9..1.1))
 }

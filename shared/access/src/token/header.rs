@@ -1,15 +1,15 @@
-//! The header of an access token: `alg`, `typ` and `kid`, and nothing beside them.
+//! Header of an access token: `alg`, `typ` and `kid`, and no other parameter.
 //!
-//! Every other parameter of RFC 7515 (4.1) either brings a key of the sender's choice (`jwk`,
-//! `jku`, `x5u`, `x5c`) or changes how the token is to be read (`crit`, `b64`, `zip`, `cty`).
-//! auth-service sets none of them.
+//! Every other parameter of RFC 7515 (section 4.1) either supplies a key of the sender's choice
+//! (`jwk`, `jku`, `x5u`, `x5c`) or changes how the token must be read (`crit`, `b64`, `zip`,
+//! `cty`). auth-service sets none of them.
 
 use super::{ALGORITHM, TOKEN_TYPE, json::Object};
 
-/// In bytes. Thumbprints have 43.
+/// Longest `kid`, in bytes. A thumbprint has 43.
 pub(super) const MAX_KID_LEN: usize = 64;
 
-/// Reads a decoded header and gives its `kid`, or says what is wrong.
+/// Reads a decoded header and returns its `kid`, or the name of the check that failed.
 pub(super) fn kid(json: &[u8]) -> Result<String, &'static str> {
     let Object(mut members) = Object::parse(json).ok_or("the header is an object without duplicates")?;
     if members.get("alg").and_then(|alg| alg.as_str()) != Some(ALGORITHM) {

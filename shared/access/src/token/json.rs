@@ -1,6 +1,7 @@
-//! JSON objects of which every member name stands once. RFC 7515 (4) and RFC 7519 (4) let a parser
-//! take the last of several, and two parsers that take different ones can be played off against
-//! each other.
+//! JSON objects without duplicate member names.
+//!
+//! RFC 7515 (section 4) and RFC 7519 (section 4) let a parser take the last of several members with
+//! the same name. An attacker can exploit two parsers that choose differently.
 
 use std::fmt;
 
@@ -10,13 +11,14 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-/// An object without duplicate names at its top level.
+/// JSON object without duplicate names at its top level.
 pub(super) struct Object(pub(super) Map<String, Value>);
 
 impl Object {
-    /// Reads UTF-8 that holds one object and nothing else.
+    /// Parses UTF-8 text that consists of one object and nothing else.
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
-        // serde_json checks UTF-8 only in the strings that it keeps; check it all.
+        // serde_json validates UTF-8 only in the strings that it keeps, so validate the whole text
+        // here.
         serde_json::from_str(str::from_utf8(json).ok()?).ok()
     }
 }

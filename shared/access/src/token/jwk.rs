@@ -1,4 +1,4 @@
-//! One public key as a JSON Web Key (RFC 7517) of type OKP (RFC 8037).
+//! Public key as a JSON Web Key (RFC 7517) of type OKP (RFC 8037).
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub(super) const KEY_TYPE: &str = "OKP";
 pub(super) const CURVE: &str = "Ed25519";
 pub(super) const USE: &str = "sig";
 
-/// An Ed25519 public key that is fit to verify signatures, and its name.
+/// Ed25519 public key that is safe for verifying signatures, with its key id.
 #[derive(Clone)]
 pub struct Jwk {
     kid: String,
@@ -24,15 +24,18 @@ pub struct Jwk {
 }
 
 impl Jwk {
-    /// The key with these bytes (RFC 8032, 5.1.5), named by its RFC 7638 thumbprint.
+    /// Creates the key with these bytes (RFC 8032, section 5.1.5). Its id is its RFC 7638
+    /// thumbprint.
     ///
-    /// Fails on an encoding that is not canonical and on the points of small order, for which
-    /// anybody can make signatures: aws-lc, like RFC 8032, takes both.
+    /// # Errors
+    ///
+    /// Fails if the encoding is not canonical, or if the key is a point of small order, for which
+    /// anyone can forge signatures. aws-lc and RFC 8032 itself accept both.
     pub fn from_public_key(public_key: &[u8; 32]) -> Result<Self, KeyError> {
         Self::named(thumbprint(public_key), public_key)
     }
 
-    /// The key with this name, of 1 to 64 bytes, as another issuer may choose it.
+    /// Creates the key with this id of 1 to 64 bytes, which another issuer may have chosen.
     pub(super) fn named(kid: String, public_key: &[u8; 32]) -> Result<Self, KeyError> {
         if !(1..=MAX_KID_LEN).contains(&kid.len()) {
             return Err(KeyError::BadKey("its kid must have 1 to 64 bytes"));
@@ -52,18 +55,18 @@ impl Jwk {
         })
     }
 
-    /// The name that a token's header calls it by: 1 to 64 bytes.
+    /// Returns the key id, by which the header of a token refers to the key: 1 to 64 bytes.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// The key itself (RFC 8032, 5.1.2).
+    /// Returns the bytes of the key (RFC 8032, section 5.1.2).
     pub fn public_key(&self) -> &[u8; 32] {
         &self.public_key
     }
 
-    /// Whether this signature of this message is by this key. Every signature has one form: an S of
-    /// the group's order or more is refused (RFC 8032, 5.1.7).
+    /// Returns whether this key made the signature of the message. Only one form of a signature is
+    /// accepted: S must be below the order of the group (RFC 8032, section 5.1.7).
     pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         self.parsed.verify_sig(message, signature).is_ok()
     }
@@ -109,14 +112,15 @@ impl From<&Jwk> for auth::v1::Jwk {
     }
 }
 
-/// RFC 7638 with SHA-256: the required members in the order of their names, without white space.
+/// Returns the RFC 7638 thumbprint, with SHA-256. The input is the required members, sorted by
+/// name, without white space.
 fn thumbprint(public_key: &[u8; 32]) -> String {
     let x = compact::encode(public_key);
     let json = format!(r#"{{"crv":"{CURVE}","kty":"{KEY_TYPE}","x":"{x}"}}"#);
     compact::encode(digest(&SHA256, json.as_bytes()).as_ref())
 }
 
-/// 2^255 - 19, little-endian.
+/// Order of the field, 2^255 - 19, little-endian.
 const FIELD_ORDER: [u8; 32] = {
     let mut order = [0xff; 32];
     order[0] = 0xed;
@@ -124,9 +128,9 @@ const FIELD_ORDER: [u8; 32] = {
     order
 };
 
-/// The y coordinates of the eight points whose order divides the cofactor, little-endian: 1 (order
-/// 1), -1 (2), 0 (4), and the two of order 8. Each but the first two belongs to a pair of points
-/// that differ in the sign of x.
+/// Coordinates y of the eight points whose order divides the cofactor, little-endian: 1 (order 1),
+/// -1 (order 2), 0 (order 4), and the two of order 8. Each of the last three belongs to a pair of
+/// points that differ in the sign of x.
 const SMALL_ORDER: [[u8; 32]; 5] = [
     {
         let mut one = [0; 32];
@@ -149,15 +153,17 @@ const SMALL_ORDER: [[u8; 32]; 5] = [
     ],
 ];
 
-/// The y coordinate: all but the top bit, which is the sign of x.
+/// Returns the y coordinate: all bits but the top one, which is the sign of x.
 fn y(public_key: &[u8; 32]) -> [u8; 32] {
     let mut y = *public_key;
     y[31] &= 0x7f;
     y
 }
 
-/// Whether y is below the order of the field. (x = 0 with a sign is not canonical either; both
-/// points with that x are of small order.)
+/// Returns whether y is below the order of the field.
+///
+/// An encoding with x = 0 and the sign bit set is not canonical either. [`has_small_order`] refuses
+/// it: both points with x = 0 are of small order.
 fn is_canonical(public_key: &[u8; 32]) -> bool {
     y(public_key).iter().rev().lt(FIELD_ORDER.iter().rev())
 }

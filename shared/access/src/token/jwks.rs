@@ -1,8 +1,9 @@
-//! A set of public keys, as it is published (RFC 7517, 5) and as it is read from outside.
+//! Set of public keys, as auth-service publishes it (RFC 7517, section 5) and as a verifier reads
+//! it.
 //!
-//! Keys of other types or for other uses are passed over, so that one set can serve others too.
-//! What has no place in a published set is an error: a private key, two keys of one name, a key for
-//! us that nobody can use.
+//! Keys of other types or for other uses are ignored, so that one set can serve other readers too.
+//! Content that does not belong in a published set is an error: a private key, two keys with the
+//! same id, or an Ed25519 key for signatures that cannot be used.
 
 use std::collections::HashSet;
 
@@ -16,14 +17,18 @@ use super::{
     jwk::{CURVE, Jwk, KEY_TYPE, USE},
 };
 
-/// A JSON Web Key Set: at least one key, no two of the same name.
+/// JSON Web Key Set: at least one key, and no two with the same id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Jwks {
     keys: Vec<Jwk>,
 }
 
 impl Jwks {
-    /// The set of these keys.
+    /// Creates a set of these keys.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no key, or if two keys have the same id.
     pub fn new(keys: Vec<Jwk>) -> Result<Self, KeyError> {
         if keys.is_empty() {
             return Err(KeyError::Empty);
@@ -35,7 +40,7 @@ impl Jwks {
         Ok(Self { keys })
     }
 
-    /// Reads a set in JSON.
+    /// Parses a set in JSON.
     pub fn from_json(json: &[u8]) -> Result<Self, KeyError> {
         let Object(mut set) = Object::parse(json).ok_or(KeyError::NotKeys)?;
         let Some(Value::Array(keys)) = set.remove("keys") else {
@@ -48,7 +53,7 @@ impl Jwks {
         Self::new(keys.filter_map(Result::transpose).collect::<Result<_, _>>()?)
     }
 
-    /// Its keys.
+    /// Returns the keys.
     pub fn keys(&self) -> &[Jwk] {
         &self.keys
     }
@@ -81,7 +86,7 @@ impl TryFrom<auth::v1::GetJwksResponse> for Jwks {
     }
 }
 
-/// The members of a key that decide whether it is one of ours. Any of them may be missing.
+/// Members of a key that decide whether it can verify access tokens. Any of them may be missing.
 struct Candidate<'a> {
     kty: Option<&'a str>,
     crv: Option<&'a str>,
@@ -94,8 +99,8 @@ struct Candidate<'a> {
 
 impl<'a> Candidate<'a> {
     fn from_json(members: &'a Map<String, Value>) -> Result<Self, KeyError> {
-        // `d` is the private part of EC, OKP and RSA keys, `k` all of a symmetric one; RSA's others
-        // come with `d`; `priv` is that of AKP keys.
+        // `d` is the private part of EC, OKP and RSA keys; the other private members of RSA keys
+        // never appear without it. `k` is a symmetric key, and `priv` the private part of AKP keys.
         if ["d", "k", "priv"].iter().any(|name| members.contains_key(*name)) {
             return Err(KeyError::PrivateKey);
         }
@@ -136,7 +141,11 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// The key, nothing if it is not for us, or an error if it is and cannot be used.
+    /// Returns the key, or `None` if it is not meant to verify access tokens.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the key is meant to verify access tokens but cannot be used.
     fn accept(self) -> Result<Option<Jwk>, KeyError> {
         let ours = self.kty == Some(KEY_TYPE)
             && self.crv == Some(CURVE)

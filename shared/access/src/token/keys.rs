@@ -1,4 +1,4 @@
-//! The keys that count at this moment, shared by the verifier that reads them and the source that
+//! Current verification keys, shared by the verifier, which reads them, and the source, which
 //! replaces them.
 
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -9,16 +9,16 @@ use super::{Jwk, Jwks};
 
 type Keys = HashMap<String, Arc<Jwk>>;
 
-/// The current verification keys. Clones share them.
+/// Current verification keys. Clones share the same keys.
 #[derive(Clone)]
 pub struct KeySet {
     keys: watch::Sender<Keys>,
-    /// Told of every token that names a key which is not here.
+    /// Notified of every token that names a key which is not in the set.
     unknown_kid: watch::Sender<()>,
 }
 
 impl KeySet {
-    /// No keys yet: every token is refused.
+    /// Creates a set without keys. Every token is refused until keys are added.
     pub fn empty() -> Self {
         Self {
             keys: watch::Sender::new(Keys::new()),
@@ -26,7 +26,7 @@ impl KeySet {
         }
     }
 
-    /// Lets these keys count, and no others, from the next token on.
+    /// Replaces all keys. The change takes effect with the next token.
     pub fn replace(&self, keys: Jwks) {
         self.replace_with(keys.into_keys());
     }
@@ -36,23 +36,23 @@ impl KeySet {
         self.keys.send_replace(keys.collect());
     }
 
-    /// The names of the keys.
+    /// Returns the ids of the keys.
     pub(crate) fn names(&self) -> Vec<String> {
         self.keys.borrow().keys().cloned().collect()
     }
 
-    /// Whether there is no key at all.
+    /// Returns whether the set has no key.
     pub fn is_empty(&self) -> bool {
         self.keys.borrow().is_empty()
     }
 
-    /// Returns once there are keys.
+    /// Waits until the set has a key.
     pub async fn wait_until_loaded(&self) {
-        // An error would mean that the sender is gone, and `self` is one.
+        // An error would mean that every sender is gone, but `self` holds one.
         let _ = self.keys.subscribe().wait_for(|keys| !keys.is_empty()).await;
     }
 
-    /// The key of this name. If there is none, whoever follows a source is told.
+    /// Returns the key with this id. If there is none, notifies the task that follows the source.
     pub(super) fn get(&self, kid: &str) -> Option<Arc<Jwk>> {
         let key = self.keys.borrow().get(kid).cloned();
         if key.is_none() {
@@ -61,12 +61,12 @@ impl KeySet {
         key
     }
 
-    /// Whether this very key is still in use under its name.
+    /// Returns whether the set still has exactly this key under its id.
     pub(super) fn holds(&self, key: &Jwk) -> bool {
         self.keys.borrow().get(key.kid()).is_some_and(|held| **held == *key)
     }
 
-    /// Whether there is a key of this name.
+    /// Returns whether the set has a key with this id.
     pub(crate) fn has(&self, kid: &str) -> bool {
         self.keys.borrow().contains_key(kid)
     }

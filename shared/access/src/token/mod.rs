@@ -1,11 +1,13 @@
-//! Access tokens: signed JWTs (RFC 7519) of the profile RFC 9068, verified with public keys alone.
+//! Access tokens: signed JWTs (RFC 7519) of the profile in RFC 9068, verified with public keys
+//! alone.
 //!
-//! There is one algorithm (EdDSA with Ed25519, RFC 8037), one `typ`, and one spelling of
-//! everything: whatever auth-service would not issue is refused, as RFC 8725 advises. Nothing here
-//! can sign.
+//! There is one algorithm (EdDSA with Ed25519, RFC 8037), one `typ`, and one canonical form of
+//! everything. A token that auth-service would not issue is refused, as RFC 8725 advises. Nothing
+//! in this module can sign.
 //!
-//! A service makes one [`KeySet`], lets a [`KeySource`] fill and refresh it, and asks a
-//! [`Verifier`] about each token. What passes is a [`Principal`], which nothing else can make.
+//! A service creates one [`KeySet`], lets a [`KeySource`] fill and refresh it, and passes each
+//! token to a [`Verifier`]. The result for a valid token is a [`Principal`], which nothing else can
+//! create.
 
 mod audience;
 mod claims;
@@ -36,49 +38,50 @@ pub use self::{
     verifier::Verifier,
 };
 
-/// `client_id` of the tokens that people get by logging in. Tokens of services carry the service's
-/// own.
+/// `client_id` in the tokens that people get by logging in. The token of a service carries the
+/// service's own client id.
 pub const FIRST_PARTY_CLIENT_ID: &str = "first-party";
 
-/// `typ` of an access token (RFC 9068, 2.1), so that no other token can pass for one.
+/// `typ` of an access token (RFC 9068, section 2.1). It keeps other kinds of tokens from being
+/// accepted as access tokens.
 pub const TOKEN_TYPE: &str = "at+jwt";
 
-/// `alg` of an access token (RFC 8037, 3.1).
+/// `alg` of an access token (RFC 8037, section 3.1).
 pub const ALGORITHM: &str = "EdDSA";
 
-/// `iss` where no setting says otherwise.
+/// Default `iss`.
 pub const DEFAULT_ISSUER: &str = "auth-service";
 
-/// The `aud` of tokens for auth-service alone.
+/// `aud` of tokens for auth-service alone.
 pub const AUTH_SERVICE: &str = "auth-service";
 
-/// `aud` where no setting says otherwise.
+/// Default `aud`.
 pub const DEFAULT_AUDIENCE: &str = "game-backend";
 
-/// How far the clocks of the issuer and of a verifier may differ.
+/// Largest tolerated difference between the clocks of the issuer and of a verifier.
 pub const LEEWAY: Duration = base::clock::ALLOWANCE;
 
-/// In bytes. A longer token is refused unread.
+/// Longest token, in bytes. A longer one is refused unread.
 pub const MAX_TOKEN_LEN: usize = 8 * 1024;
 
-/// Reason why a token is refused, as far as its bearer may know. Which check failed is logged at
-/// debug level.
+/// Reason why a token is refused, as far as its bearer may know it. The check that failed is logged
+/// at debug level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Forged, damaged, from another issuer, or for another audience.
     #[error("the access token is not valid")]
     Invalid,
-    /// A refresh token, which only auth-service can read, and never as a bearer token.
+    /// A refresh token. Only auth-service can read it, and it is never accepted as a bearer token.
     #[error("the token is a refresh token")]
     RefreshToken,
     /// Expired. A new token will be accepted.
     #[error("the access token has expired")]
     Expired,
-    /// Valid only after this time: the clock that issued it is ahead of this one by more than the
-    /// leeway.
+    /// Not valid until this much time has passed: the issuer's clock is ahead of this machine's by
+    /// more than the leeway.
     #[error("the access token is not valid yet")]
     NotYetValid(Duration),
-    /// Issued before the user changed: other roles, another password, a logout everywhere.
+    /// Issued before the user changed: new roles, a new password, or a logout everywhere.
     #[error("the access token is older than its user's last change")]
     Stale,
     /// Issued for a session that has ended.

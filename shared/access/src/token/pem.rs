@@ -1,18 +1,17 @@
-//! Public keys in PEM (RFC 7468): sections `PUBLIC KEY` that hold an Ed25519 `SubjectPublicKeyInfo`
-//! (RFC 8410, 4).
+//! Public keys in PEM (RFC 7468): sections `PUBLIC KEY`, each with an Ed25519
+//! `SubjectPublicKeyInfo` (RFC 8410, section 4).
 
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 
 use super::{Jwk, Jwks, KeyError};
 
-/// SEQUENCE { SEQUENCE { OID 1.3.101.112 }, BIT STRING of 32 bytes }, but for those bytes. DER has
-/// no other way to say it.
+/// Encoding of SEQUENCE { SEQUENCE { OID 1.3.101.112 }, BIT STRING of 32 bytes }, without those 32
+/// bytes. DER has no other encoding of it.
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// Reads all the sections; text around them is passed over, as RFC 7468 (2) wants.
+/// Reads all sections. Text around them is ignored, as RFC 7468 (section 2) requires.
 pub(super) fn public_keys(pem: &[u8]) -> Result<Jwks, KeyError> {
-    // The parser passes over the labels that it does not know, and encrypted private keys with
-    // them.
+    // The parser skips sections with an unknown label, which would include encrypted private keys.
     let pem = str::from_utf8(pem).map_err(|_| KeyError::NotKeys)?;
     for label in pem.lines().filter_map(|line| line.strip_prefix("-----BEGIN ")) {
         if label.contains("PRIVATE KEY") {

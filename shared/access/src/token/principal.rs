@@ -1,4 +1,4 @@
-//! The principal: an authenticated caller.
+//! Principal: an authenticated caller.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -9,14 +9,14 @@ use base::{
 
 use super::{Claims, FIRST_PARTY_CLIENT_ID};
 
-/// A caller whose access token has been verified. Only [`Verifier`](super::Verifier) makes one.
+/// Caller whose access token has been verified. Only [`Verifier`](super::Verifier) creates one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     user_id: UserId,
     session_id: Option<SessionId>,
     client_id: String,
     audiences: Vec<String>,
-    /// The audience that a token for this service alone would have. `None` if this token is one.
+    /// Audience that a token for this service alone would have, or `None` if this token is one.
     wanted_audience: Option<String>,
     login: String,
     roles: Vec<String>,
@@ -25,7 +25,7 @@ pub struct Principal {
     key_id: String,
     issued_at: Timestamp,
     expires_at: Timestamp,
-    /// End of the token's life by the monotonic clock; fixed when the token is first accepted.
+    /// End of the token's life by the monotonic clock. Fixed when the token is first accepted.
     over_at: OnceLock<Duration>,
 }
 
@@ -54,84 +54,86 @@ impl Principal {
         }
     }
 
-    /// End of the token's life by the monotonic clock; `None` until the token is first accepted.
-    /// The wall clock may be set back, and what was said about the token, such as that its session
-    /// has ended, may be forgotten by then.
+    /// Returns the end of the token's life by the monotonic clock, or `None` until the token is
+    /// first accepted. The wall clock alone is not enough: it may be set back to a time at which
+    /// the token was valid, after the record of its revocation has been dropped.
     pub(super) fn over_at(&self) -> Option<Duration> {
         self.over_at.get().copied()
     }
 
-    /// Fixes the end of the token's life. Only the first call counts.
+    /// Fixes the end of the token's life. Only the first call has an effect.
     pub(super) fn set_over_at(&self, over_at: Duration) {
         let _ = self.over_at.set(over_at);
     }
 
-    /// The user, or the user that stands for the service.
+    /// Returns the id of the user, or of the user that represents a service.
     pub const fn user_id(&self) -> UserId {
         self.user_id
     }
 
-    /// The session that the token belongs to. A person always has one.
+    /// Returns the session that the token belongs to. A person always has one.
     pub const fn session_id(&self) -> Option<SessionId> {
         self.session_id
     }
 
-    /// [`FIRST_PARTY_CLIENT_ID`] for a person, its own for a service.
+    /// Returns [`FIRST_PARTY_CLIENT_ID`] for a person, or a service's own client id.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// Names of the services that the token is for, or of the deployment.
+    /// Returns the names of the services that the token is for, or the name of the deployment.
     pub fn audiences(&self) -> &[String] {
         &self.audiences
     }
 
-    /// The audience that a token for this service alone would have. `None` if this token is one.
+    /// Returns the audience that a token for this service alone would have, or `None` if this token
+    /// is one.
     pub fn wanted_audience(&self) -> Option<&str> {
         self.wanted_audience.as_deref()
     }
 
-    /// Whether a service calls in its own name, not a person.
+    /// Returns whether the caller is a service that acts in its own name, rather than a person.
     pub fn is_service(&self) -> bool {
         self.client_id != FIRST_PARTY_CLIENT_ID
     }
 
-    /// The login when the token was issued.
+    /// Returns the user's login when the token was issued.
     pub fn login(&self) -> &str {
         &self.login
     }
 
-    /// The roles when the token was issued.
+    /// Returns the user's roles when the token was issued.
     pub fn roles(&self) -> &[String] {
         &self.roles
     }
 
-    /// Whether this is one of the roles.
+    /// Returns whether the principal has the role.
     pub fn has_role(&self, name: &str) -> bool {
         self.roles.iter().any(|role| role == name)
     }
 
-    /// What was granted to the user directly when the token was issued, as `resource:action`.
+    /// Returns the permissions that the user held directly when the token was issued, as
+    /// `resource:action`.
     pub fn permissions(&self) -> &[String] {
         &self.permissions
     }
 
-    /// The user's token version when the token was issued, from 0.
+    /// Returns the user's token version when the token was issued, counted from 0.
     pub const fn token_version(&self) -> i64 {
         self.token_version
     }
 
-    /// The key that signed the token.
+    /// Returns the id of the key that signed the token.
     pub(crate) fn key_id(&self) -> &str {
         &self.key_id
     }
 
-    /// When the token was issued.
+    /// Returns the time at which the token was issued.
     pub const fn issued_at(&self) -> Timestamp {
         self.issued_at
     }
 
-    /// When the token ends, without any leeway.
+    /// Returns the time at which the token expires, without any leeway.
     pub const fn expires_at(&self) -> Timestamp {
         self.expires_at
     }

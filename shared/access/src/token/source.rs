@@ -1,4 +1,4 @@
-//! Where the keys come from: auth-service, a JWKS URL, or a file.
+//! Sources of the verification keys: auth-service, a JWKS URL, or a file.
 
 use std::{
     error::Error,
@@ -16,54 +16,54 @@ use url::Url;
 
 use super::{Jwks, KeyError, KeySet, key_error::MAX_LEN, pem};
 
-/// A source answers within this time or counts as out of reach.
+/// Timeout of one load. A source that takes longer counts as unreachable.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Where the verification keys come from.
+/// Source of the verification keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
-    /// The gRPC address of auth-service, `http` or `https`: its `GetJwks`.
+    /// RPC `GetJwks` of auth-service at this gRPC address, with `http` or `https`.
     AuthService {
-        /// Such as `http://127.0.0.1:50051`.
+        /// Address, such as `http://127.0.0.1:50051`.
         endpoint: Uri,
     },
-    /// A JWKS (RFC 7517) at this `http` or `https` URL. Redirects are not followed.
+    /// JWKS (RFC 7517) at this `http` or `https` URL. Redirects are not followed.
     JwksUrl(Url),
-    /// A file with one or several PEM sections `PUBLIC KEY` (RFC 8410), or with a JWKS.
+    /// File with one or several PEM sections `PUBLIC KEY` (RFC 8410), or with a JWKS.
     File(PathBuf),
 }
 
-/// Why there are no keys to be had.
+/// Reason why the keys cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySourceError {
     /// The file cannot be read.
     #[error("cannot read the key file {}: {error}", path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error from the operating system.
         error: io::Error,
     },
-    /// The service or URL does not answer as it should.
+    /// The service or URL does not answer, or answers with an error.
     #[error("cannot get the keys from {origin}: {reason}")]
     Unreachable {
-        /// Its address.
+        /// Address of the source.
         origin: String,
-        /// What happened.
+        /// Description of the failure.
         reason: String,
     },
-    /// What the source holds is not a set of keys to verify with.
+    /// The content of the source is not a set of keys for verification.
     #[error("cannot use the keys from {origin}: {error}")]
     Unusable {
-        /// The file or address.
+        /// Path or address of the source.
         origin: String,
-        /// What is wrong.
+        /// Fault in the content.
         error: KeyError,
     },
 }
 
 impl KeySource {
-    /// Gets the keys, once.
+    /// Loads the keys once.
     pub async fn load(&self) -> Result<Jwks, KeySourceError> {
         let read = async {
             match self {
@@ -78,9 +78,9 @@ impl KeySource {
         }
     }
 
-    /// Finds out at start what can be known at start: loads a file, whose absence or content is
-    /// then an error of configuration. A service or URL may come up later, and is left to
-    /// [`follow`](Self::follow).
+    /// Loads the keys of a file at start-up, so that a missing or faulty file is a configuration
+    /// error. A service or URL may become available later, so [`follow`](Self::follow) loads its
+    /// keys.
     pub async fn prepare(&self, keys: &KeySet) -> Result<(), KeySourceError> {
         if let Self::File(_) = self {
             keys.replace(self.load().await?);
@@ -110,8 +110,8 @@ impl KeySource {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none());
         if url.scheme() == "http" {
-            // Without redirects there is no TLS to come: a machine without root certificates will
-            // do.
+            // Without redirects, TLS is never needed, so that this also works on a machine without
+            // root certificates.
             client = client.tls_certs_only([]);
         }
         let client = client.build().map_err(|error| self.unreachable(&error))?;
@@ -154,12 +154,12 @@ impl KeySource {
         keys.map_err(|error| self.unusable(error))
     }
 
-    /// The path or address, without what may be secret in a URL.
+    /// Returns the path or address, without the parts of a URL that may be secret.
     fn origin(&self) -> String {
         match self {
             Self::AuthService { endpoint } => {
                 let authority = endpoint.authority().map_or("", |authority| authority.as_str());
-                // What stands before an @ is a password at worst.
+                // The part before an @ may contain a password.
                 let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
                 format!("auth-service at {address}")
             }
@@ -187,7 +187,7 @@ impl KeySource {
     }
 }
 
-/// Reads at most one byte more than is allowed.
+/// Reads at most one byte more than the limit, so that the caller can detect larger files.
 async fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     let file = tokio::fs::File::open(path).await?;

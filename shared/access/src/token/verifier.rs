@@ -1,5 +1,5 @@
-//! Decides about tokens: cheapest checks first, nothing believed before the signature is checked,
-//! nothing fetched.
+//! Verification of tokens: the cheapest checks come first, no claim is trusted before the signature
+//! is checked, and nothing is fetched.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,10 +17,11 @@ use super::{
     json::Object,
 };
 
-/// In tokens. Each caller has about one at a time; a token that falls out is only verified again.
+/// Capacity of the cache, in tokens. Each caller has about one at a time. An evicted token only has
+/// to be verified again.
 const CACHE_CAPACITY: usize = 10_000;
 
-/// Verifies access tokens. Clones share the cache.
+/// Verifier of access tokens. Clones share the cache.
 #[derive(Clone)]
 pub struct Verifier(Arc<Inner>);
 
@@ -29,13 +30,14 @@ struct Inner {
     audiences: AcceptedAudiences,
     keys: KeySet,
     clock: Clock,
-    /// By the hash of the whole token, so that nothing in memory can be used as one.
+    /// Verified tokens, keyed by the hash of the whole token, so that no usable token stays in
+    /// memory.
     cache: Cache<[u8; 32], Arc<Checked>>,
-    /// The last time that a token was from the future: after how many jumps of the clock, and when.
+    /// Number of clock jumps, and monotonic time, when a token from the future was last noted.
     last_early: Mutex<Option<(u64, Duration)>>,
 }
 
-/// A token that passed every check that time and key changes cannot undo.
+/// Token that passed every check, except those whose result depends on the time or on key changes.
 struct Checked {
     principal: Arc<Principal>,
     key: Arc<Jwk>,
@@ -43,15 +45,15 @@ struct Checked {
     issued_at: Timestamp,
 }
 
-/// Between warnings of tokens from the future, unless the clock jumps.
+/// Shortest time between warnings of tokens from the future, unless the clock jumps.
 const EARLY_WARNING_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Names the check that failed, and never anything of the token.
+/// Name of the check that failed. It never contains any part of the token.
 type Refusal = &'static str;
 
 impl Verifier {
-    /// Makes a verifier for tokens of this issuer and these audiences. It always uses the current
-    /// keys of the set.
+    /// Creates a verifier for tokens with this issuer and these audiences. It always uses the
+    /// current keys of the set.
     pub fn new(issuer: impl Into<String>, audiences: impl Into<AcceptedAudiences>, keys: KeySet, clock: Clock) -> Self {
         Self(Arc::new(Inner {
             issuer: issuer.into(),
@@ -63,8 +65,8 @@ impl Verifier {
         }))
     }
 
-    /// Says who bears this token. It may be over by less than [`LEEWAY`], and begin by as much
-    /// later.
+    /// Verifies the token and returns its principal. A token is accepted from [`LEEWAY`] before it
+    /// becomes valid until [`LEEWAY`] after it expires.
     pub fn verify(&self, token: &str) -> Result<Arc<Principal>, TokenError> {
         let checked = self.0.checked(token).map_err(|check| {
             tracing::debug!(check, "access token refused");
@@ -77,9 +79,9 @@ impl Verifier {
         verdict
     }
 
-    /// How long the principal's token is still good; `None` once its time is over by the wall
-    /// clock, or the life that it had left when it was first accepted has passed by the monotonic
-    /// one.
+    /// Returns how long the principal's token will still be accepted. Returns `None` once its time
+    /// is over by the wall clock, or once the life that it had left when it was first accepted has
+    /// passed by the monotonic clock.
     pub fn time_left(&self, principal: &Principal) -> Option<Duration> {
         let mut left = principal.expires_at().plus(LEEWAY).since(self.0.clock.now());
         if let Some(over_at) = principal.over_at() {
@@ -116,8 +118,8 @@ impl Inner {
         Ok(checked)
     }
 
-    /// Warns that good tokens come from the future. A jump of this machine's clock, which the clock
-    /// has warned of itself, is not reported twice.
+    /// Warns that valid tokens come from the future. Stays silent after a jump of this machine's
+    /// clock, because the clock has already logged a warning of its own.
     fn note_early(&self, early: Duration) {
         let (steps, now) = (self.clock.steps(), self.clock.monotonic());
         let mut last = self.last_early.lock();
@@ -199,7 +201,8 @@ impl Checked {
     }
 }
 
-/// Nothing if it lies beyond what a [`Timestamp`] can hold.
+/// Converts seconds since 1970, or returns `None` if the time is outside the range of a
+/// [`Timestamp`].
 fn moment(seconds: u64) -> Option<Timestamp> {
     let micros = i64::try_from(seconds).ok()?.checked_mul(1_000_000)?;
     Some(Timestamp::from_micros(micros))

@@ -2,7 +2,8 @@
 
 use crate::token::KeyError;
 
-/// A stream says what it must not. Leave it, and ask for a new one.
+/// Message that violates the protocol of the feed. The consumer must drop the stream and open a new
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FeedError {
     /// The epoch is not a UUID.
@@ -14,10 +15,10 @@ pub enum FeedError {
     /// The keys in an event cannot be used.
     #[error("the access feed contains unusable keys: {0}")]
     BadKeys(#[source] KeyError),
-    /// Changes before a snapshot, or a snapshot among changes.
+    /// A stream begins with changes instead of a snapshot, or has a snapshot after changes.
     #[error("the access feed does not begin with a snapshot, or has a second one")]
     OutOfPlace,
-    /// The feed goes on in another life, or before where it was.
+    /// The feed continues in another epoch, or at an earlier position.
     #[error("the access feed continues at another position than expected")]
     OtherPlace,
 }

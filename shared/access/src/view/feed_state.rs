@@ -1,4 +1,4 @@
-//! What is known at one point of the feed.
+//! State of the view at one position of the feed.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -17,17 +17,17 @@ use crate::{
     token::{Jwks, Principal, TokenError},
 };
 
-/// Roles and live revocations. Times are those of the follower's own monotonic clock: it forgets
-/// nothing because a clock was set, its own or another machine's.
+/// Roles and unexpired revocations. Times are those of this process's monotonic clock, so that no
+/// revocation is forgotten because a clock was set, here or on another machine.
 #[derive(Clone, Debug)]
 pub(super) struct FeedState {
     pub(super) grants: Grants,
     pub(super) position: Option<FeedPosition>,
-    /// Until when each is refused.
+    /// Ended sessions, each with the time until which its tokens are refused.
     sessions: HashMap<SessionId, Duration>,
     users: HashMap<UserId, MinVersion>,
     lost: Lost,
-    /// Before then there is nothing to forget.
+    /// Time before which no sweep for expired revocations is needed.
     next_sweep: Duration,
 }
 
@@ -44,16 +44,18 @@ impl Default for FeedState {
     }
 }
 
-/// Tokens with a lower `ver` are refused until then.
+/// Lowest accepted `ver` of a user's tokens. Tokens with a lower one are refused until this time.
 #[derive(Clone, Copy, Debug)]
 struct MinVersion {
     version: i64,
     until: Duration,
 }
 
-/// Revocations that a snapshot lacks although they were known: the database went back to before
-/// them. They go on for tokens that are older than that snapshot. Newer ones belong to the new
-/// history, in which the user's token version may be lower than it was.
+/// Revocations that were known and that a snapshot lacks, because the database was restored to an
+/// earlier state.
+///
+/// They remain in force for tokens that are older than that snapshot. Newer tokens belong to the
+/// new history, in which the user's token version may be lower than before.
 #[derive(Clone, Debug, Default)]
 struct Lost {
     sessions: HashMap<SessionId, Ended>,
@@ -72,35 +74,35 @@ struct Outdated {
     issued_before: Timestamp,
 }
 
-/// Revocations and keys that were known and that the present history lacks.
+/// Revocations and key withdrawals that were known and that the current history lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LostRevocations {
-    /// Sessions that ended.
+    /// Sessions that had ended.
     pub sessions: Vec<SessionId>,
-    /// Users, and the least version that their tokens needed.
+    /// Users, each with the lowest version that their tokens needed.
     pub users: Vec<(UserId, i64)>,
-    /// The names of keys that were withdrawn and count again by the present history.
+    /// Ids of keys that were withdrawn and that the current history offers again.
     pub keys: Vec<String>,
 }
 
 impl LostRevocations {
-    /// Whether nothing is lost.
+    /// Returns whether nothing is lost.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty() && self.users.is_empty() && self.keys.is_empty()
     }
 }
 
-/// The end of what has none.
+/// Expiry of a revocation that does not expire.
 const NEVER: Duration = Duration::MAX;
 
-/// At least so long from one look at all revocations to the next.
+/// Shortest time between two sweeps of all revocations, unless a new revocation expires sooner.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How long revocations are kept from a server that does not say: the default life of an access
-/// token and what is added to it.
+/// Shortest time that revocations are kept if the server does not say how long: the default life of
+/// an access token, plus a margin.
 const KEPT_BY_DEFAULT: Duration = Duration::from_secs(1800 + 330);
 
-/// How long the revocations of a message are kept.
+/// Retention of the revocations in one message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keep {
     now: Duration,
@@ -108,19 +110,20 @@ pub(super) struct Keep {
     server_time: Option<Timestamp>,
 }
 
-/// What an event means beyond what is known here.
+/// Effect of an event beyond the [`FeedState`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Nothing more.
+    /// No further effect.
     None,
-    /// Tokens that were good may be refused, or what they are good for may be less.
+    /// Tokens that were accepted may now be refused, or may grant less.
     Revoked,
-    /// These keys count.
+    /// These are now the verification keys.
     Keys(Jwks),
 }
 
 impl Keep {
-    /// From `now` on by the monotonic clock, for the time that the message says.
+    /// Creates the retention for a message that was received at `now` by the monotonic clock.
+    /// `revocation_seconds` is the retention that the message states, or 0 if it states none.
     pub(super) fn new(now: Duration, revocation_seconds: i64, server_time: Option<Timestamp>) -> Self {
         let life = u64::try_from(revocation_seconds).ok().filter(|seconds| *seconds > 0);
         Self {
@@ -131,7 +134,7 @@ impl Keep {
     }
 
     fn until(&self, event: &AccessEvent) -> Duration {
-        // Only a test has a revocation without an end.
+        // Only tests have revocations without an expiry.
         let Some(expire_time) = event.expire_time.map(Timestamp::from) else {
             return NEVER;
         };
@@ -144,7 +147,7 @@ impl Keep {
 }
 
 impl FeedState {
-    /// Nothing but these grants.
+    /// Creates a state with these grants and no revocations.
     pub(super) fn of(grants: Grants) -> Self {
         Self {
             grants,
@@ -152,7 +155,7 @@ impl FeedState {
         }
     }
 
-    /// Nothing, in this life of the feed.
+    /// Creates an empty state at the beginning of this epoch.
     pub(super) fn beginning(epoch: Epoch) -> Self {
         Self {
             position: Some(FeedPosition { epoch, sequence: 0 }),
@@ -179,7 +182,7 @@ impl FeedState {
         Ok(())
     }
 
-    /// Whether this is about the same life of the feed and not about its past.
+    /// Returns whether this state is at an earlier position than `other`, in the same epoch.
     pub(super) fn is_behind(&self, other: &Self) -> bool {
         match (self.position, other.position) {
             (Some(own), Some(others)) => own.epoch == others.epoch && own.sequence < others.sequence,
@@ -187,14 +190,15 @@ impl FeedState {
         }
     }
 
-    /// Whether this is a later point of the same life of the feed, or the same one.
+    /// Returns whether this state is at the same or a later position than `before`, in the same
+    /// epoch.
     pub(super) fn goes_on_from(&self, before: FeedPosition) -> bool {
         self.position
             .is_some_and(|at| at.epoch == before.epoch && at.sequence >= before.sequence)
     }
 
-    /// Keeps what was known before this snapshot, and what it lacks for tokens that were issued
-    /// before this time.
+    /// Carries over the revocations that were known before this snapshot. A revocation that the
+    /// snapshot lacks then applies only to tokens that were issued before this time.
     pub(super) fn keep_all(&mut self, before: Self, issued_before: Timestamp) {
         let lost = before.lost;
         for (id, until) in before.sessions {
@@ -213,7 +217,7 @@ impl FeedState {
 
     fn keep_session(&mut self, id: SessionId, ended: Ended) {
         if let Some(until) = self.sessions.get_mut(&id) {
-            // The snapshot may be of a database that keeps revocations for a shorter time.
+            // The snapshot may come from a database that keeps revocations for a shorter time.
             *until = (*until).max(ended.until);
         } else {
             self.next_sweep = self.next_sweep.min(ended.until);
@@ -236,7 +240,7 @@ impl FeedState {
         }
     }
 
-    /// Revocations that the present history lacks.
+    /// Returns the revocations that the current history lacks. The list of keys is empty.
     pub(super) fn lost(&self) -> LostRevocations {
         LostRevocations {
             sessions: self.lost.sessions.keys().copied().collect(),
@@ -249,7 +253,7 @@ impl FeedState {
 
     pub(super) fn apply(&mut self, event: AccessEvent, keep: &Keep) -> Result<Effect, FeedError> {
         let until = keep.until(&event);
-        // An event that this version does not know is about something that it does not do.
+        // An event that this version does not know concerns a feature that it does not have.
         let Some(event) = event.event else {
             return Ok(Effect::None);
         };
@@ -287,13 +291,13 @@ impl FeedState {
                 let keys = GetJwksResponse { keys: changed.keys };
                 Effect::Keys(keys.try_into().map_err(FeedError::BadKeys)?)
             }
-            // Names are not part of what a token may do.
+            // Names do not affect what a token allows.
             Event::UserRenamed(_) | Event::UserDeleted(_) => Effect::None,
         })
     }
 
-    /// Forgets what says nothing more at this time: at once where it was not looked at lately, else
-    /// within a minute.
+    /// Drops revocations that have expired by this time. It does so at once if the last sweep is a
+    /// minute old, and otherwise within a minute.
     pub(super) fn forget_before(&mut self, now: Duration) {
         if now < self.next_sweep {
             return;
@@ -313,7 +317,7 @@ impl FeedState {
         self.next_sweep = next.max(now.saturating_add(SWEEP_INTERVAL));
     }
 
-    /// How many revocations are kept.
+    /// Returns the number of revocations that are kept.
     pub(super) fn revocations(&self) -> usize {
         self.sessions.len() + self.users.len() + self.lost.sessions.len() + self.lost.users.len()
     }
@@ -329,7 +333,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// Applies a revocation that is got so that it is kept until then.
+    /// Applies a revocation that is kept until this second, or for ever.
     fn revoke(known: &mut FeedState, event: Event, until: Option<i64>) {
         let event = AccessEvent {
             expire_time: until.map(|_| Timestamp::from_micros(0).into()),
@@ -356,7 +360,7 @@ mod tests {
             min_version: 3,
         };
         revoke(&mut known, Event::UserTokensRevoked(user), Some(20));
-        // Revoked once more, it counts until the later of the two.
+        // A session that is revoked twice stays refused until the later of the two times.
         revoke(&mut known, session(id), Some(15));
         revoke(&mut known, session(id), Some(500));
         revoke(&mut known, session(SessionId::generate()), None);
@@ -365,10 +369,10 @@ mod tests {
             known.forget_before(at(seconds));
             left.push(known.revocations());
         }
-        // All are looked at after 10 s, when the first is over, then after a minute at the
-        // earliest, and when the next one is over.
+        // The first sweep is at 10 s, when the first revocation expires. The next sweep is a minute
+        // later at the earliest, and then when the next revocation expires.
         assert_eq!(left, [4, 3, 3, 2, 2, 1]);
-        // A new one that is over sooner is not waited for.
+        // A new revocation that expires sooner brings the next sweep forward.
         revoke(&mut known, session(SessionId::generate()), Some(510));
         known.forget_before(at(510));
         assert_eq!(known.revocations(), 1);
@@ -403,7 +407,7 @@ mod tests {
         };
         let keep = Keep::new(at(100), 0, Some(Timestamp::from_micros(0)));
         assert_eq!(keep.until(&event(7200)), at(100 + 7200));
-        // Its clock is ahead, or the snapshot late.
+        // The server's clock is ahead, or the snapshot is late.
         assert_eq!(keep.until(&event(-7200)), at(100 + 2130));
         assert_eq!(keep.until(&event(60)), at(100 + 2130));
         let told = Keep::new(at(100), 930, Some(Timestamp::from_micros(0)));

@@ -1,10 +1,12 @@
-//! Takes the messages of one stream into the view.
+//! Application of the messages of one stream to the view.
 //!
-//! A snapshot is collected, and then replaces what was known of roles and keys, all at once.
-//! Revocations that were known stay, and a key that was withdrawn stays withdrawn, whatever a
-//! snapshot says: the database behind it may have lost them. Two streams may run at the same time,
-//! since a consumer opens the next one before it leaves the last; so what one of them says late
-//! does not undo what the other has already said.
+//! A snapshot is collected first, and then replaces the known roles and keys all at once. Known
+//! revocations stay in force, and a withdrawn key stays withdrawn, even if the snapshot lacks them:
+//! the database behind it may have lost them.
+//!
+//! Two streams may run at the same time, because a consumer opens the next one before it leaves the
+//! last. A late message of one stream therefore does not undo changes that the other has already
+//! brought.
 
 use std::sync::Arc;
 
@@ -19,17 +21,18 @@ use super::{
 };
 use crate::token::Jwks;
 
-/// Takes the messages of one stream into an [`AccessView`](super::AccessView).
+/// Intake that applies the messages of one stream to an [`AccessView`](super::AccessView).
 pub struct AccessIntake {
     shared: Arc<Shared>,
-    /// Where the view stood before the stream was asked for.
+    /// Position of the view before the stream was requested.
     from: Option<FeedPosition>,
     stage: Stage,
 }
 
 enum Stage {
     Begun,
-    /// A snapshot, or one that is older than what the view knows by another stream.
+    /// Collects a snapshot, and further changes while the view is ahead of it because of another
+    /// stream.
     Collecting(Box<Collected>),
     Live,
 }
@@ -52,12 +55,10 @@ impl AccessIntake {
         }
     }
 
-    /// Takes in the next message. Says whether the view stands where the stream does: from then on
-    /// another stream is not needed.
-    ///
-    /// # Errors
-    ///
-    /// The message makes no sense. The view stays at the last event that did.
+    /// Applies the next message. Returns whether the view has caught up with the stream. From then
+    /// on, the consumer needs no other stream.
+    /// # Errors Fails if the message contradicts the protocol. The view stays at the last event
+    /// that was valid.
     pub fn apply(&mut self, message: WatchResponse) -> Result<bool, FeedError> {
         let epoch: Epoch = message.epoch.parse().map_err(|_| FeedError::BadEpoch)?;
         let server_time = message.server_time.map(Timestamp::from);
@@ -83,14 +84,14 @@ impl AccessIntake {
         Ok(is_swapped)
     }
 
-    /// Replaces what the view knows of roles and keys, and keeps the revocations, unless another
-    /// stream has brought the view further since this one began.
+    /// Replaces the roles and keys of the view, and keeps its revocations. Returns `false` without
+    /// a change if another stream has brought the view further since this one began.
     fn swap(&self, collected: &mut Collected) -> bool {
         let went_back;
         {
             let mut state = self.shared.write();
-            // A database that was put back without a new epoch ends before where the view already
-            // was when this began.
+            // A database that was restored without a new epoch ends before the position at which
+            // the view already was when this stream began.
             let was_put_back = self.from.is_some_and(|from| {
                 collected
                     .known

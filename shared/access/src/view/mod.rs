@@ -1,8 +1,8 @@
-//! What a service knows of revocations and roles, which every request asks: is this token still
-//! good, does this role still hold that permission.
+//! View of the current revocations and roles. Every request consults it: is the token still valid,
+//! and does the role still hold the permission?
 //!
-//! Whoever receives changes passes them to an [`AccessIntake`], which takes the messages of one
-//! stream of the access feed into the [`AccessView`].
+//! The consumer of the access feed passes the messages of each stream to an [`AccessIntake`], which
+//! applies them to the [`AccessView`].
 
 mod error;
 mod feed_state;

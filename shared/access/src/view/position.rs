@@ -1,8 +1,8 @@
-//! A position in the access feed.
+//! Position in the access feed.
 
 use base::ids::{Id, Kind};
 
-/// Names a life of the feed: a database that was put back from a back-up begins a new one.
+/// Kind of the ids of epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EpochKind {}
 
@@ -10,14 +10,14 @@ impl Kind for EpochKind {
     const NAME: &'static str = "epoch";
 }
 
-/// Names a life of the feed.
+/// Id of an epoch of the feed. A database that was restored from a backup begins a new epoch.
 pub type Epoch = Id<EpochKind>;
 
-/// How far a consumer of the feed has come.
+/// Position that a consumer of the feed has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedPosition {
-    /// In which life of the feed.
+    /// Epoch of the feed.
     pub epoch: Epoch,
-    /// The last change that it knows, from 0.
+    /// Sequence number of the last change that the consumer knows, or 0 if it knows none.
     pub sequence: i64,
 }

@@ -1,4 +1,4 @@
-//! The state that all clones of a view share, and that an intake changes.
+//! State that all clones of a view share, and that an intake changes.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::Instant};
 use super::feed_state::FeedState;
 use crate::token::{Jwks, KeySet};
 
-/// How often the feed went back to before what was known.
+/// Counter of returns of the feed to an earlier state than was known.
 const WENT_BACK: &str = "access_feed_went_back_total";
 
 pub(super) struct Shared {
@@ -20,7 +20,7 @@ pub(super) struct Shared {
     pub(super) loaded: watch::Sender<bool>,
     pub(super) revoked: watch::Sender<()>,
     pub(super) moved: watch::Sender<()>,
-    /// How often the feed went back.
+    /// Number of times that the feed went back to an earlier state.
     pub(super) back: watch::Sender<u64>,
 }
 
@@ -30,17 +30,17 @@ pub(super) struct State {
     pub(super) heard: Instant,
 }
 
-/// Keys that counted once and were taken out. They never count again: a database that lost the
-/// withdrawal of a leaked key offers it anew.
+/// Keys that were in use and were then withdrawn. They are never accepted again, because a database
+/// that has lost the withdrawal of a leaked key offers the key anew.
 #[derive(Debug, Default)]
 pub(super) struct Withdrawn {
     kids: BTreeSet<String>,
-    /// Those of them that the feed offers now.
+    /// Withdrawn keys that the feed currently offers again.
     pub(super) offered: BTreeSet<String>,
 }
 
-/// Describes the metrics before anything is measured. Counting begins at zero, so that the first
-/// change is seen.
+/// Describes the metrics before anything is measured. The counter starts at zero, so that its first
+/// change is visible.
 pub(super) fn describe_metrics() {
     telemetry::metrics::recorder();
     metrics::describe_counter!(
@@ -70,7 +70,8 @@ impl Shared {
         }
     }
 
-    // Nothing in here is left half written by a panic: what changes is built first.
+    // A panic leaves nothing half written here, because each new value is built before it is
+    // stored.
     pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read()
     }
@@ -91,7 +92,7 @@ impl Shared {
         self.revoked.send_replace(());
     }
 
-    /// Notes that the feed went back.
+    /// Records that the feed went back.
     pub(super) fn set_back(&self) {
         self.back.send_modify(|times| *times += 1);
         metrics::counter!(WENT_BACK).increment(1);
@@ -101,7 +102,7 @@ impl Shared {
         );
     }
 
-    /// Lets these keys count, but for those that were withdrawn.
+    /// Replaces the verification keys with these, except for those that were withdrawn.
     pub(super) fn replace_keys_of(&self, withdrawn: &mut Withdrawn, keys: Jwks) {
         let offered: BTreeSet<String> = keys.keys().iter().map(|key| key.kid().to_owned()).collect();
         let gone = self.keys.names().into_iter().filter(|kid| !offered.contains(kid));

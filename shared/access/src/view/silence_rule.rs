@@ -1,4 +1,4 @@
-//! The rule for calls while the feed is silent.
+//! Rule for calls while the feed is silent.
 
 use std::time::Duration;
 
@@ -68,7 +68,8 @@ impl SilenceSettings {
 }
 
 impl Default for SilenceRule {
-    /// 5 seconds; reads go on and the rest is refused.
+    /// Returns the default rule: the feed counts as silent after 5 seconds; reads are then served,
+    /// and all other calls are refused.
     fn default() -> Self {
         Self {
             after: Duration::from_secs(5),
@@ -79,7 +80,7 @@ impl Default for SilenceRule {
 }
 
 impl SilenceRule {
-    /// Whether an RPC is refused after so long a silence.
+    /// Returns whether an RPC is refused after a silence of this length.
     pub fn refuses(&self, silence: Duration, is_read: bool) -> bool {
         let rule = if is_read { self.reads } else { self.writes };
         rule == OnSilence::Refuse && silence > self.after

@@ -1,4 +1,4 @@
-//! What verification and authorization consult on every request.
+//! View that every request consults for its verification and authorization.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,99 +17,98 @@ use crate::{
     token::{KeySet, Principal, TokenError},
 };
 
-/// Which tokens are good no more, and what each role holds. Clones share it. To ask it takes no
-/// memory and waits for nothing.
+/// Current revocations, and the permissions that each role holds. Clones share the state. Look-ups
+/// do not allocate, and wait only for short critical sections.
 #[derive(Clone)]
 pub struct AccessView {
     shared: Arc<Shared>,
     silence: SilenceRule,
 }
 
-/// Why whoever called is refused now.
+/// Reason why a caller who was admitted is refused now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The token is good no more.
+    /// The token is no longer valid.
     Token(TokenError),
-    /// The permission was taken away.
+    /// The caller no longer holds the permission.
     Permission,
 }
 
 impl AccessView {
-    /// The view of a service that has keys alone, which somebody else fills in: it goes by these
-    /// grants, and hears of no revocations.
+    /// Creates the view of a service that does not follow the feed. Another task supplies the keys.
+    /// The view uses these grants, and learns of no revocations.
     pub fn offline(keys: KeySet, grants: Grants) -> Self {
         Self::new(FeedState::of(grants), keys, Clock::system(), false)
     }
 
-    /// The view of a service that follows the feed, and takes its keys from there. Until the first
-    /// snapshot nothing is allowed. Revocations are kept by this clock's monotonic side.
+    /// Creates the view of a service that follows the feed, and takes its keys from there. Nothing
+    /// is allowed before the first snapshot. Revocations expire by the monotonic side of this
+    /// clock.
     pub fn following(keys: KeySet, clock: Clock) -> Self {
         shared::describe_metrics();
         Self::new(FeedState::default(), keys, clock, true)
     }
 
-    /// The same view, with this rule for a silent feed in this clone and those made of it.
+    /// Sets the rule for a silent feed, in this clone and in the clones made from it.
     pub fn with_silence(mut self, rule: SilenceRule) -> Self {
         self.silence = rule;
         self
     }
 
-    /// Takes in the messages of one stream, from its first on. Every stream needs its own.
+    /// Creates an intake for the messages of one stream. Every stream needs its own, from its first
+    /// message on.
     pub fn intake(&self) -> AccessIntake {
         AccessIntake::new(Arc::clone(&self.shared))
     }
 
-    /// Whether the token with which this principal called is still good.
-    ///
-    /// # Errors
-    ///
-    /// [`TokenError::Revoked`] where its session has ended, [`TokenError::Stale`] where its user
-    /// has changed since.
+    /// Checks that the token of this principal has not been revoked.
+    /// # Errors [`TokenError::Revoked`] if its session has ended, and [`TokenError::Stale`] if its
+    /// user has changed since it was issued.
     pub fn check(&self, principal: &Principal) -> Result<(), TokenError> {
         self.shared.read().known.check(principal)
     }
 
-    /// Whether this principal holds the permission.
+    /// Returns whether this principal holds the permission.
     pub fn allow(&self, principal: &Principal, permission: &Permission) -> bool {
         self.is_loaded() && self.shared.read().known.grants.allow(principal, permission)
     }
 
-    /// Whether everything is known that has to be known at the start: the keys, and where a feed is
-    /// followed, its first snapshot.
+    /// Returns whether everything has been loaded that is needed at the start: the keys and, if the
+    /// feed is followed, its first snapshot.
     pub fn is_loaded(&self) -> bool {
         *self.shared.loaded.borrow() && !self.shared.keys.is_empty()
     }
 
-    /// Returns once [`is_loaded`](Self::is_loaded).
+    /// Waits until the view [`is_loaded`](Self::is_loaded).
     pub async fn wait_until_loaded(&self) {
-        // An error would mean that the sender is gone, and `self` holds it.
+        // An error would mean that the sender is gone, but `self` holds it.
         let _ = self.shared.loaded.subscribe().wait_for(|loaded| *loaded).await;
         self.shared.keys.wait_until_loaded().await;
     }
 
-    /// For how long nothing was heard from the feed; nothing where none is followed.
+    /// Returns the time since the last message of the feed, or `None` if no feed is followed.
     pub fn silence(&self) -> Option<Duration> {
         self.shared.follows.then(|| self.shared.read().heard.elapsed())
     }
 
-    /// Whether an RPC is refused because the feed has been silent for too long.
+    /// Returns whether an RPC is refused because the feed has been silent for too long.
     pub fn refuses_in_silence(&self, is_read: bool) -> bool {
         self.silence()
             .is_some_and(|silence| self.silence.refuses(silence, is_read))
     }
 
-    /// The rule for a silent feed.
+    /// Returns the rule for a silent feed.
     pub const fn silence_rule(&self) -> SilenceRule {
         self.silence
     }
 
-    /// How far the view has come; nothing before the first snapshot.
+    /// Returns the position that the view has reached, or `None` before the first snapshot.
     pub fn position(&self) -> Option<FeedPosition> {
         self.shared.read().known.position
     }
 
-    /// Revocations that were known and that the present history of the feed lacks. They still
-    /// refuse tokens issued before it.
+    /// Returns the revocations and key withdrawals that were known and that the current history of
+    /// the feed lacks. They still apply to tokens that were issued before it.
     pub fn lost(&self) -> LostRevocations {
         let state = self.shared.read();
         LostRevocations {
@@ -118,30 +117,29 @@ impl AccessView {
         }
     }
 
-    /// Counts how often the feed went back to before what was known: to another life, or to a lower
-    /// number.
+    /// Returns a receiver that counts how often the feed went back to an earlier state than was
+    /// known: to another epoch, or to a lower sequence number.
     pub fn went_back(&self) -> watch::Receiver<u64> {
         self.shared.back.subscribe()
     }
 
-    /// Returns as soon as the view has come to this change or beyond.
+    /// Waits until the view has reached this sequence number.
     pub async fn reached(&self, sequence: i64) {
         let mut moved = self.shared.moved.subscribe();
         while self.position().is_none_or(|position| position.sequence < sequence) {
-            // An error would mean that the sender is gone, and `self` holds it.
+            // An error would mean that the sender is gone, but `self` holds it.
             let _ = moved.changed().await;
         }
     }
 
-    /// Tells of every change after which a token that was good may be refused, until the view is
-    /// gone.
+    /// Returns a receiver that is notified of every change that may cause a valid token to be
+    /// refused. The receiver is closed when the view is dropped.
     pub fn changed(&self) -> watch::Receiver<()> {
         self.shared.revoked.subscribe()
     }
 
-    /// Returns as soon as the principal would be refused that called with the need of this
-    /// permission: for streams, which outlive their first check. It knows nothing of the token's
-    /// own end.
+    /// Waits until the principal would be refused for a call that requires this permission. This is
+    /// for streams, which outlive their first check. The expiry of the token is not considered.
     pub async fn refused(&self, principal: &Principal, permission: Option<&Permission>) -> Refused {
         let mut changed = self.changed();
         loop {
@@ -155,7 +153,7 @@ impl AccessView {
             if permission.is_some_and(|permission| !self.allow(principal, permission)) {
                 return Refused::Permission;
             }
-            // An error would mean that the sender is gone, and `self` holds it.
+            // An error would mean that the sender is gone, but `self` holds it.
             let _ = changed.changed().await;
         }
     }

@@ -13,7 +13,7 @@ use prost_types::FileDescriptorSet;
 
 use super::{Policies, Policy};
 
-/// The number of the extension `authz.v1.policy` of a method's options.
+/// Field number of the extension `authz.v1.policy` in the options of a method.
 const POLICY: u32 = 50_817;
 const PATH: &str = "/fuzz.Fuzz/Call";
 
@@ -138,7 +138,7 @@ fn fuzz_descriptor_policies() {
     });
 }
 
-/// Alters everything around the policies as well.
+/// Mutates whole descriptor sets, not only the policies in them.
 #[test]
 fn fuzz_descriptor_sets() {
     let small = files(|name| !name.starts_with("game/") || name.ends_with("/game.proto") || name.contains("history"));
@@ -161,9 +161,9 @@ fn fuzz_descriptor_sets() {
         ],
     }
     .bytes(|bytes| {
-        // prost-reflect 0.16.5 panics on some faulty sets while it words the error (`Label::new`
-        // indexes a file that has not been added). A service reads no set but the one that it was
-        // built with.
+        // prost-reflect 0.16.5 panics on some faulty sets while it formats the error (`Label::new`
+        // indexes a file that has not been added). This is harmless in production, because a
+        // service reads only the set that it was built with.
         if catch_unwind(|| DescriptorPool::decode(bytes)).is_err() {
             return;
         }

@@ -1,4 +1,4 @@
-//! Tokens that are signed as they should be, and say what they should not.
+//! Tests of tokens with a valid signature and faulty claims.
 
 use std::time::Duration;
 
@@ -196,7 +196,7 @@ fn the_leeway_is_30_seconds_and_no_more() {
             Err(TokenError::NotYetValid(Duration::from_secs(270))),
         ),
     ] {
-        // Each start alone must do: the other one lies long ago.
+        // Each of `nbf` and `iat` must be enough to refuse the token, so the other lies long ago.
         let claims = match claim {
             "nbf" => bench.with("iat", "0"),
             "iat" => bench.with("nbf", "0"),
@@ -243,21 +243,21 @@ fn a_token_whose_life_has_passed_stays_over_when_the_clock_is_set_back() {
     bench.hand.set(before);
     bench.verify(&token).unwrap();
     let unseen = bench.another_token();
-    // With the leeway, by which the token was accepted.
+    // The token was accepted with the leeway: 120 s until it expires, plus 30 s.
     bench.hand.advance(Duration::from_secs(149));
     bench.verify(&token).unwrap();
     bench.hand.set(before);
-    // A stream that begins now ends no later than a call would be refused.
+    // A stream that begins now ends at the moment from which calls are refused.
     let principal = bench.verify(&token).unwrap();
     assert_eq!(bench.verifier.time_left(&principal), Some(Duration::from_secs(1)));
     bench.hand.advance(Duration::from_secs(1));
     assert_eq!(bench.verifier.time_left(&principal), None);
-    // Also where the clock is so far back that the token were from the future.
+    // The token stays expired even if the clock is set back to before the token was issued.
     for now in [before, second(NOW - 3600)] {
         bench.hand.set(now);
         assert_eq!(bench.verify(&token), Err(TokenError::Expired));
     }
-    // What nobody asked about meanwhile was not seen.
+    // A token that was not verified in the meantime has no recorded end.
     bench.hand.set(before);
     bench.verify(&unseen).unwrap();
 }

@@ -1,4 +1,5 @@
-//! On a paused clock, that jumps ahead whenever everybody waits: an hour passes at once.
+//! Tests of following a source, on a paused clock. It jumps ahead whenever every task waits, so an
+//! hour passes at once.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -18,7 +19,7 @@ use crate::testing::tokens::TokenMint;
 const REFRESH: Duration = Duration::from_hours(1);
 const SOON: Duration = Duration::from_millis(100);
 
-/// Follows a file, which is not there yet.
+/// Task that follows a file, which does not exist at first.
 struct Follower {
     keys: KeySet,
     path: PathBuf,
@@ -50,14 +51,14 @@ impl Follower {
         follower
     }
 
-    /// In one step, so that no half of it is read.
+    /// Writes the key to the file in one atomic step, so that it is never half read.
     fn publish(&self, mint: &TokenMint) {
         let new = self.path.with_extension("new");
         fs::write(&new, pem(mint.jwk().public_key()).0).unwrap();
         fs::rename(new, &self.path).unwrap();
     }
 
-    /// How long it takes until this mint's key is the key.
+    /// Returns how long it takes until this mint's key is in the set.
     async fn time_until(&self, mint: &TokenMint) -> Duration {
         let start = Instant::now();
         timeout(REFRESH * 10, async {

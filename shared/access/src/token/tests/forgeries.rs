@@ -1,4 +1,4 @@
-//! Tokens that auth-service did not sign, or not like this.
+//! Tests of tokens that auth-service did not sign, or not in this form.
 
 use std::net::TcpListener;
 
@@ -250,7 +250,7 @@ fn base64_other_than_the_canonical_is_refused_though_the_signature_is_right() {
     assert!(standard.contains(['+', '/']));
     bench.refuses(&bench.mint.sign_segments(&url_safe(&header), &standard), "+ and /");
 
-    // One space more at a time, so that every length modulo 3 comes up.
+    // Add one space at a time, so that every length modulo 3 occurs.
     for spaces in ["", " ", "  "] {
         let (header, claims) = (format!("{header}{spaces}"), format!("{claims}{spaces}"));
         for (header_segment, claims_segment) in [
@@ -277,8 +277,8 @@ fn base64_other_than_the_canonical_is_refused_though_the_signature_is_right() {
     );
 }
 
-/// The same bytes to a lenient decoder: the lowest bit of the last character counts for nothing
-/// unless the length is a multiple of 4.
+/// Returns a segment that a lenient decoder reads as the same bytes. It flips the lowest bit of the
+/// last character, which carries no data unless the length is a multiple of 4.
 fn stray_bits(segment: &str) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (rest, last) = segment.split_at(segment.len() - 1);
@@ -330,7 +330,7 @@ fn no_bit_of_a_token_can_be_flipped() {
 
 #[test]
 fn a_signature_has_one_form() {
-    /// The order of the group, little-endian (RFC 8032, 5.1).
+    /// Order of the group, little-endian (RFC 8032, section 5.1).
     const ORDER: [u8; 32] = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0,
         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
@@ -393,7 +393,7 @@ fn no_signed_text_makes_the_verifier_panic() {
         prop_assert!(bench.verify(&bench.sign_header(&header)).is_err());
         prop_assert!(bench.verify(&bench.sign_claims(&claims)).is_err());
         let (name, _) = bench.members().remove(claim);
-        // Valid or not: it is enough that there is an answer.
+        // The token may be valid or not; the test only needs an answer without a panic.
         let _ = bench.verify(&bench.sign_claims(&bench.with(&name, &value)));
     });
 }

@@ -32,7 +32,8 @@ fn fuzz_access_tokens() {
         ],
     }
     .texts(|text| {
-        // No alteration of a genuine token is a token, and two genuine ones do not make a third.
+        // No mutation of a genuine token is valid, and no combination of two genuine tokens is a
+        // third.
         assert_eq!(bench.verify(text).is_ok(), text == good || text == other);
         let Some(segments) = Segments::split(text) else {
             return;

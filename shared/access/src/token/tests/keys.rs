@@ -1,4 +1,4 @@
-//! Key sets, good and bad, in each form that they come in.
+//! Tests of valid and faulty key sets in every form in which they can be given.
 
 use base64::{
     Engine as _,
@@ -9,7 +9,7 @@ use proto::auth;
 use super::super::{Jwk, Jwks, KeyError, pem::public_keys};
 use crate::testing::tokens::TokenMint;
 
-/// A public key as a PEM file, and as DER.
+/// Returns a public key as a PEM file and as DER.
 pub(super) fn pem(public_key: &[u8; 32]) -> (String, Vec<u8>) {
     let mut der = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
     der.extend_from_slice(public_key);
@@ -27,7 +27,7 @@ fn key(members: &str) -> Result<Jwks, KeyError> {
     Jwks::from_json(format!(r#"{{"keys":[{{{members}}}]}}"#).as_bytes())
 }
 
-/// The points of small order, with either sign, and every encoding that is not canonical.
+/// Returns the points of small order, with either sign, and every encoding that is not canonical.
 fn weak_keys() -> Vec<[u8; 32]> {
     let order_8 = [
         "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
@@ -39,7 +39,7 @@ fn weak_keys() -> Vec<[u8; 32]> {
         .collect();
     keys.push([0; 32]);
     keys.push(std::array::from_fn(|index| u8::from(index == 0)));
-    // From p - 1 (which is -1) through p, p + 1, ... to 2^255 - 1.
+    // Values of y from p - 1 (which is -1) through p and p + 1 to 2^255 - 1.
     for lowest in 0xec..=0xff {
         let mut key = [0xff; 32];
         (key[0], key[31]) = (lowest, 0x7f);
@@ -55,7 +55,7 @@ fn weak_keys() -> Vec<[u8; 32]> {
 
 #[test]
 fn a_kid_is_the_thumbprint() {
-    // RFC 8037, A.3.
+    // Example of RFC 8037, appendix A.3.
     let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
     let public_key = BASE64_URL_SAFE_NO_PAD.decode(x).unwrap().try_into().unwrap();
     let jwk = Jwk::from_public_key(&public_key).unwrap();

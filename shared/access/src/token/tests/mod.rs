@@ -15,10 +15,10 @@ use serde_json::Value;
 use super::{Claims, Principal, TokenError, Verifier};
 use crate::testing::tokens::TokenMint;
 
-/// In seconds.
+/// Current time of the tests, in seconds since 1970.
 const NOW: u64 = 1_700_000_000;
 
-/// A mint, a verifier that knows its key, and the clock that it goes by.
+/// Test bench: a mint, a verifier that knows its key, and the hand of the verifier's clock.
 struct Bench {
     mint: TokenMint,
     verifier: Verifier,
@@ -44,7 +44,7 @@ impl Bench {
         self.mint.sign(&self.claims)
     }
 
-    /// Another token that says the same.
+    /// Signs another token that differs only in its `jti`.
     fn another_token(&self) -> String {
         self.mint.sign(&Claims {
             jti: "another".to_owned(),
@@ -52,7 +52,7 @@ impl Bench {
         })
     }
 
-    /// The claims, one by one, each with the JSON text of its value.
+    /// Returns the claims one by one, each with the JSON text of its value.
     fn members(&self) -> Vec<(String, String)> {
         let Ok(Value::Object(members)) = serde_json::to_value(&self.claims) else {
             panic!("claims are an object");
@@ -63,7 +63,7 @@ impl Bench {
             .collect()
     }
 
-    /// The claims with this text as the value of this one.
+    /// Returns the JSON of the claims with this text as the value of one claim.
     fn with(&self, claim: &str, value: &str) -> String {
         let mut members = self.members();
         members.retain(|(name, _)| name != claim);
@@ -85,7 +85,7 @@ impl Bench {
         self.mint.sign_raw(header_json, &object(&self.members()))
     }
 
-    /// Asks twice, so that the second answer may come out of the cache.
+    /// Verifies the token twice, so that the second answer can come from the cache.
     fn verify(&self, token: &str) -> Result<Principal, TokenError> {
         let first = self.verifier.verify(token);
         let second = self.verifier.verify(token);

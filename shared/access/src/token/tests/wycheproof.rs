@@ -34,8 +34,8 @@ struct File<Group> {
 enum Verdict {
     Valid,
     Invalid,
-    /// Legal, but weak or unusual. Neither file has such a vector. The verifier accepts one form of
-    /// everything, so such a vector must be refused unless we decide otherwise.
+    /// Legal, but weak or unusual. Neither file has such a vector. The verifier accepts only one
+    /// form of everything, so such a vector must be refused unless we decide otherwise.
     Acceptable,
 }
 
@@ -125,10 +125,12 @@ fn a_wycheproof_key_is_the_same_in_every_form() {
     }
 }
 
-/// None of the JWS vectors is signed with Ed25519, so the verifier must refuse all of them, the
-/// valid ones too. Each is tried as it is, and again with our own signature instead, made with a
-/// key that the verifier knows under the vector's `kid`. Then only the header is left as a reason
-/// to refuse it.
+/// Checks that the verifier refuses all JWS vectors. None is signed with Ed25519, so even the valid
+/// ones must be refused.
+///
+/// Each vector is tried unchanged, and again with a signature of our own. That signature is made
+/// with a key that the verifier knows under the vector's `kid`, so only the header is left as a
+/// reason to refuse it.
 #[test]
 fn no_wycheproof_jws_is_an_access_token() {
     let file = jws();
@@ -154,19 +156,20 @@ fn no_wycheproof_jws_is_an_access_token() {
     assert_eq!(checked, file.number_of_tests);
 }
 
-/// A valid vector must be refused for its algorithm and for nothing earlier, or the test above
-/// would say little about the parser. Malformed vectors must be refused before the header is read.
+/// Checks that a valid vector is refused for its algorithm and for nothing earlier. Otherwise the
+/// test above would say little about the parser. Malformed vectors must be refused before the
+/// header is read.
 #[test]
 fn the_form_of_a_wycheproof_jws_is_judged_before_its_algorithm() {
-    /// Segments that are missing, empty or too many; the JSON serialization; spaces, foreign
-    /// characters and stray bits.
+    /// Vectors with missing, empty or surplus segments; with the JSON serialization; with spaces,
+    /// characters outside the alphabet or stray bits.
     const BAD_FORM: [u32; 47] = [
         3, 4, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 20, 21, 23, 24, 26, 27, 28, 29, 30, 35, 36, 38, 39, 41, 42, 43,
         44, 45, 341, 342, 343, 344, 360, 361, 362, 363, 364, 365, 366, 368, 369, 371, 374, 375,
     ];
-    /// Valid by Wycheproof, and refused here by their form: a payload that is empty (the first
-    /// six), which no claims are; a character in the header or payload that is not of the alphabet
-    /// and that a decoder may pass over.
+    /// Vectors that Wycheproof considers valid, but whose form is refused here. The first six have
+    /// an empty payload, which cannot hold claims. The others have a character outside the alphabet
+    /// in the header or payload, which a lenient decoder may skip.
     const STRICTER: [u32; 8] = [259, 264, 268, 272, 320, 325, 372, 373];
     let (mut bad_form, mut stricter) = (BTreeSet::new(), BTreeSet::new());
     for vector in jws().test_groups.into_iter().flat_map(|group| group.tests) {
@@ -187,9 +190,9 @@ fn the_form_of_a_wycheproof_jws_is_judged_before_its_algorithm() {
     assert_eq!(stricter, BTreeSet::from(STRICTER));
 }
 
-/// The keys of the JWS vectors are RSA, EC and symmetric ones. A set of keys that holds a private
-/// one is an error, and one that holds a public key for another algorithm gives nothing to verify
-/// with.
+/// Checks that the keys of the JWS vectors, which are RSA, EC and symmetric ones, are not accepted.
+/// A set that holds a private key is an error. A set that holds only a public key for another
+/// algorithm has no key to verify with.
 #[test]
 fn no_key_of_a_wycheproof_jws_is_taken() {
     for group in jws().test_groups {

@@ -17,7 +17,7 @@ use crate::{
 
 pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
 
-/// A view, a verifier with the same keys, and tokens for both.
+/// Test bench: a view, a verifier with the same keys, and a mint of tokens for both.
 pub(crate) struct Bench {
     pub(crate) keys: KeySet,
     pub(crate) view: AccessView,
@@ -49,7 +49,7 @@ impl Bench {
         verifier.verify(&self.mint.sign(claims)).expect("a good token")
     }
 
-    /// What a request with this token meets.
+    /// Returns the result of authenticating a request with this token.
     pub(crate) fn verify(&self, claims: &Claims) -> Result<(), TokenError> {
         let principal = self.verifier.verify(&self.mint.sign(claims))?;
         self.view.check(&principal)

@@ -1,4 +1,4 @@
-//! What is refused in silence.
+//! Tests of the calls that are refused in silence.
 
 use std::time::Duration;
 

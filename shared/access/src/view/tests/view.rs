@@ -1,4 +1,4 @@
-//! What the view makes of the messages of a stream, and of two.
+//! Tests of the view, with the messages of one stream and of two.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::{
 
 const LIFE: Duration = Duration::from_mins(30);
 
-/// Makes the messages of one life of the feed.
+/// Builds the messages of one epoch of the feed.
 struct Feed {
     epoch: Epoch,
 }
@@ -53,7 +53,7 @@ impl Feed {
         }
     }
 
-    /// Not the last part.
+    /// Builds a part of a snapshot, but not the last one.
     fn part(&self, sequence: i64, events: Vec<AccessEvent>) -> WatchResponse {
         WatchResponse {
             is_caught_up: false,
@@ -98,7 +98,7 @@ fn taken(intake: &mut AccessIntake, message: WatchResponse) {
     assert_eq!(intake.apply(message), Ok(true));
 }
 
-/// A view that knows the keys and a role.
+/// Returns a view that knows the keys and a role.
 fn loaded() -> (Bench, Feed, AccessIntake) {
     let (bench, feed) = (Bench::new(), Feed::new());
     let mut intake = bench.view.intake();
@@ -170,7 +170,7 @@ fn tokens_of_before_a_change_of_their_user_are_stale() {
         assert_eq!(bench.verify(&claims), answer, "{version}");
     }
     assert_eq!(bench.verify(&bench.claims()), Ok(()));
-    // Which of two is later does not matter to a version that only rises.
+    // A lower version that arrives later changes nothing, because versions only rise.
     taken(&mut intake, feed.at(4, NOW, vec![event(4, user(claims.sub, 1))]));
     claims.ver = 1;
     assert_eq!(bench.verify(&claims), Err(TokenError::Stale));
@@ -225,7 +225,7 @@ fn a_revocation_is_kept_for_its_time_by_the_monotonic_clock_whatever_any_clock_s
     let claims = bench.claims();
     let both = vec![event(3, session(sid(&claims))), event(4, user(claims.sub, 1))];
     taken(&mut intake, feed.at(4, NOW, both));
-    // auth-service is a year ahead, or the follower itself, for a while.
+    // The clock of auth-service, and then that of the follower, is a year ahead for a while.
     let year = Duration::from_hours(365 * 24);
     taken(&mut intake, feed.at(4, NOW.plus(year), Vec::new()));
     bench.hand.set(NOW.plus(year));
@@ -267,7 +267,7 @@ fn a_revocation_that_a_new_history_lacks_refuses_the_tokens_from_before_it() {
     taken(&mut intake, feed.at(4, NOW, both));
     let mut went_back = bench.view.went_back();
     went_back.mark_unchanged();
-    // A standby was promoted that lacks both, and a role that was changed with them.
+    // A promoted standby lacks both revocations.
     let known = || vec![event(1, keys(&bench.mint)), event(2, role("player", &["games:read"]))];
     let mut intake = bench.view.intake();
     taken(&mut intake, feed.snapshot(2, known()));
@@ -278,8 +278,8 @@ fn a_revocation_that_a_new_history_lacks_refuses_the_tokens_from_before_it() {
     let lost = bench.view.lost();
     assert_eq!((lost.sessions, lost.users), (vec![sid(&ended)], vec![(stale.sub, 7)]));
 
-    // Tokens of the new history are good, although the user's version fell back: 30 s later, as
-    // clocks differ.
+    // Tokens of the new history are valid although the user's version fell back. They must be 30 s
+    // newer, because clocks differ.
     for claims in [&mut ended, &mut stale] {
         claims.iat += 30;
         claims.nbf = claims.iat;
@@ -294,12 +294,13 @@ fn a_revocation_that_a_new_history_lacks_refuses_the_tokens_from_before_it() {
     assert_eq!(bench.verify(&ended), Err(TokenError::Revoked));
     assert_eq!(bench.verify(&stale), Err(TokenError::Stale));
 
-    // Another snapshot, of yet another history, forgets nothing either.
+    // A snapshot of yet another history does not forget anything either.
     let (other, mut third) = (Feed::new(), bench.view.intake());
     taken(&mut third, other.snapshot(2, known()));
     assert_eq!(bench.verify(&ended), Err(TokenError::Revoked));
 
-    // Once the new history has them too, nothing is lost, and they refuse without a condition.
+    // Once the new history has both revocations too, nothing is lost, and they apply to every
+    // token.
     let both = vec![event(3, session(sid(&ended))), event(4, user(stale.sub, 7))];
     taken(&mut third, other.at(4, NOW, both));
     assert!(bench.view.lost().is_empty());
@@ -333,7 +334,7 @@ fn a_withdrawn_key_stays_withdrawn_whatever_a_snapshot_says() {
     let other = TokenMint::fixed(2);
     taken(&mut intake, feed.at(3, NOW, vec![event(3, keys(&other))]));
     assert_eq!(bench.verify(&claims), Err(TokenError::Invalid));
-    // The new history has the leaked key again, beside the new one or alone.
+    // The new history offers the leaked key again, together with the new one or alone.
     let again = [bench.mint.jwk().clone(), other.jwk().clone()];
     let both = KeysChanged {
         keys: GetJwksResponse::from(&Jwks::new(again.to_vec()).expect("keys")).keys,
@@ -374,7 +375,7 @@ fn a_snapshot_replaces_roles_and_adds_to_revocations() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     taken(&mut intake, feed.at(3, NOW, vec![event(3, session(sid(&claims)))]));
-    // Another life, in which there was no such revocation, and another role.
+    // Another epoch, without the revocation and with another role.
     let (other, mut intake) = (Feed::new(), bench.view.intake());
     assert_eq!(
         intake.apply(other.part(1, vec![event(1, keys(&bench.mint))])),
@@ -530,7 +531,7 @@ async fn silence_is_the_time_since_the_view_was_right() {
     taken(&mut intake, feed.at(2, NOW, Vec::new()));
     assert_eq!(bench.view.silence(), Some(Duration::ZERO));
     tokio::time::sleep(Duration::from_secs(4)).await;
-    // Half a snapshot says nothing yet.
+    // An incomplete snapshot does not end the silence.
     assert_eq!(bench.view.intake().apply(Feed::new().part(1, Vec::new())), Ok(false));
     assert_eq!(bench.view.silence(), Some(Duration::from_secs(4)));
 }
