@@ -1,4 +1,4 @@
-//! Compiles `proto/` with protox, so that nobody needs protoc: the Rust types, and one
+//! Compiles `proto/` with protox, so that protoc is not needed. Generates the Rust types, and one
 //! descriptor set per service for reflection and for the policy layer.
 
 use std::{env, error::Error, fmt::Write as _, fs, path::Path};
@@ -8,9 +8,9 @@ use protox::Compiler;
 
 const PROTO: &str = "../../proto";
 
-/// Protos that every service shares: policies, error reasons and error details. Part of every set,
-/// and a set of its own for the reflection of services elsewhere, so that clients can decode the
-/// details of errors.
+/// Protos that every service shares: policies, error reasons and error details. They are part of
+/// every set. They are also a set of their own, for the reflection of other servers, so that
+/// clients can decode the details of errors.
 const COMMON: [&str; 3] = [
     "authz/v1/options.proto",
     "authz/v1/error_reason.proto",
@@ -66,8 +66,8 @@ fn files_of(package: &str) -> Result<Vec<String>, Box<dyn Error>> {
     Ok(files)
 }
 
-/// Writes the set as protox encodes it: the typed one would lose the extensions, and with them the
-/// policies.
+/// Writes the descriptor set as protox encodes it. The typed form would lose the extensions, and
+/// the policies with them.
 fn descriptor_set(files: &[String], path: &Path) -> Result<(), Box<dyn Error>> {
     let mut compiler = Compiler::new([PROTO])?;
     compiler.include_imports(true).include_source_info(true);
@@ -76,7 +76,7 @@ fn descriptor_set(files: &[String], path: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Every message with a field marked `debug_redact`.
+/// Returns every message with a field marked `debug_redact`.
 fn messages_with_secrets(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
     let redacted = |field: FieldDescriptor| {
         field
@@ -89,7 +89,8 @@ fn messages_with_secrets(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
         .collect()
 }
 
-/// A `Debug` for each of those messages that names the message and nothing in it.
+/// Generates a `Debug` for each message with secrets. It prints the name of the message and no
+/// fields.
 fn redacted_debug(package: &str, secret: &[MessageDescriptor], path: &Path) -> Result<(), Box<dyn Error>> {
     let mut code = String::new();
     for message in secret.iter().filter(|message| message.package_name() == package) {

@@ -1,4 +1,4 @@
-//! The attribute that runs a test on both databases.
+//! Attribute that runs a test on both databases.
 
 use proc_macro::TokenStream;
 use quote::{quote, quote_spanned};
@@ -8,7 +8,7 @@ use syn::{
     parse_macro_input, parse_quote,
 };
 
-/// `migrations = PATH`, or nothing.
+/// Arguments of the attribute: `migrations = PATH`, or none.
 struct Arguments {
     migrations: Expr,
 }
@@ -50,7 +50,7 @@ pub fn on_both_backends(arguments: TokenStream, item: TokenStream) -> TokenStrea
         return Error::new_spanned(&test.sig, message).into_compile_error().into();
     }
     let name = &test.sig.ident;
-    // With the span of the function, an editor finds the tests at the function.
+    // With the span of the function, an editor shows the tests at the function.
     let tests = [("sqlite", "Sqlite"), ("postgres", "Postgres")].map(|(test, backend)| {
         let [test, backend] = [test, backend].map(|text| Ident::new(text, name.span()));
         quote_spanned! {name.span()=>

@@ -158,7 +158,7 @@ impl FakeAuth {
         self.publish_until(event, None)
     }
 
-    /// Publishes an event that expires at this time, and returns its sequence number.
+    /// Publishes an event with this `expire_time`, and returns its sequence number.
     pub fn publish_until(&self, event: Event, until: Option<Timestamp>) -> i64 {
         self.change(|state| {
             let sequence = state.head() + 1;

@@ -27,7 +27,7 @@ pub(super) struct FeedState {
     sessions: HashMap<SessionId, Duration>,
     users: HashMap<UserId, MinVersion>,
     lost: Lost,
-    /// Time before which no sweep for expired revocations is needed.
+    /// Time before which there is no sweep for expired revocations.
     next_sweep: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Accepts the connections of a port.
+//! Accepting of the connections of a port.
 
 use std::{
     convert::Infallible,
@@ -31,26 +31,26 @@ use super::{
     unread::Unread,
 };
 
-/// How long to wait when the system has no descriptor or memory for another connection.
+/// Pause while the system has no descriptor or memory for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The time from one warning about that to the next.
+/// Shortest time between two warnings about that.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
-/// Descriptors that the connections of a port leave free: those of the HTTP ports, by which
-/// operators see what goes on, and those of files and databases.
+/// Descriptors that the connections of a port leave free. Those of a gRPC port leave more, for the
+/// HTTP ports, by which operators see what is going on. The rest is for files and databases.
 const GRPC_RESERVE: u64 = 64;
 const HTTP_RESERVE: u64 = 16;
 
-/// A port to serve.
+/// Port to serve.
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) protocol: Protocol,
     pub(crate) limits: ConnectionLimits,
     pub(crate) tls: Option<Arc<ServerConfig>>,
-    /// The longest time that a connection may be without a call.
+    /// Longest time that a connection may be without a call.
     pub(crate) idle: Duration,
 }
 
-/// The connections of a port that are being served.
+/// Connections of a port that are being served.
 struct Served<S> {
     service: S,
     rules: Rules,
@@ -58,8 +58,8 @@ struct Served<S> {
 }
 
 impl Port {
-    /// Serves the connections of this socket, until the stop token is cancelled and its calls have
-    /// ended or the time to drain is over.
+    /// Serves the connections of this socket until the stop token is cancelled. Then waits until
+    /// their calls have ended, or until the grace period is over.
     pub(crate) async fn serve<S>(self, socket: TcpListener, service: S, running: Running) -> Result<(), Infallible>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
@@ -77,7 +77,7 @@ impl Port {
             loop {
                 let (socket, peer) = match socket.accept().await {
                     Ok(accepted) => accepted,
-                    // The client went away before we had a look.
+                    // The client left before the connection was accepted.
                     Err(error) if is_about_the_client(&error) => continue,
                     Err(error) => {
                         if warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
@@ -104,14 +104,14 @@ impl Port {
             }
         };
         stop.run_until_cancelled(accept).await;
-        // No new connections: those that wait to be accepted are refused by the system.
+        // Accept no new connections. The system refuses those that still wait to be accepted.
         drop(socket);
         served.drain(running.drain()).await;
         Ok(())
     }
 }
 
-/// Serves connections from within the process, which need no limits.
+/// Serves connections from within the process. They need no limits.
 pub(crate) async fn serve_local<S>(
     mut connections: LocalConnections,
     service: S,
@@ -179,7 +179,8 @@ where
         connection::serve(socket, connection, self.service.clone(), self.rules.clone())
     }
 
-    /// Waits for the connections to end, which were asked to by the stop token.
+    /// Waits until the connections have ended, after the stop token has asked them to. Closes the
+    /// rest after `patience`.
     async fn drain(self, patience: Duration) {
         self.tasks.close();
         if timeout(patience, self.tasks.wait()).await.is_err() {
@@ -201,8 +202,8 @@ impl Connection {
     }
 }
 
-/// Whether an error of `accept` is about one connection, rather than about this machine
-/// (accept(2)).
+/// Returns whether an error of `accept` concerns one connection rather than this machine (see
+/// accept(2)).
 fn is_about_the_client(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! How far a connection has got, and when it has to end.
+//! Progress of a connection, and the decision when it has to end.
 
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
@@ -10,47 +10,48 @@ use tokio::time::{Duration, Instant};
 /// How long a client may take for each step of opening a connection: the TLS handshake, the
 /// HTTP/2 preface, the headers of an HTTP/1 request.
 pub(super) const OPENING: Duration = Duration::from_secs(5);
-/// How long a client may leave everything unread that we write to its socket.
+/// How long a client may leave the data in its socket unread, so that the socket takes no more.
 const UNREAD: Duration = Duration::from_secs(30);
-/// How long a client that was asked to go may keep its connection without a call: as a rule, and
-/// when the server stops.
+/// How long a client that was asked to go may keep its connection without a call: normally, and
+/// while the server is stopping.
 pub(super) const LEAVING: Duration = Duration::from_secs(30);
 pub(super) const STOPPING: Duration = Duration::from_secs(3);
-/// The longest time between two looks at a connection.
+/// Longest time between two checks of a connection.
 const LOOK: Duration = Duration::from_secs(15);
 
-/// The state of one connection. Shared by its socket, its calls and the task that ends it.
+/// State of one connection, shared by its socket, its calls and the task that ends it.
 #[derive(Debug)]
 pub(super) struct Activity {
     started: Instant,
     is_open: AtomicBool,
     calls: AtomicUsize,
-    /// Since when there is no call, the request being read has been arriving, or the socket has
-    /// taken nothing, in milliseconds after the start, and one more. Zero: it is not so.
+    /// Times since which there has been no call, the current request head has been arriving, and
+    /// the socket has taken nothing. Each is in milliseconds after the start, plus one; zero means
+    /// that it does not apply.
     idle_since: AtomicU64,
     head_since: AtomicU64,
     blocked_since: AtomicU64,
 }
 
-/// A call that is being served on a connection, its answer included.
+/// Call in flight on a connection, including its response. Dropping this ends the call.
 #[derive(Debug)]
 pub(super) struct OpenCall(std::sync::Arc<Activity>);
 
-/// A client that has been asked to go.
+/// Request to a client to go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     at: Instant,
     patience: Duration,
 }
 
-/// The decision about a connection.
+/// Decision about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It may go on; look again then.
+    /// The connection may continue. Check it again after this time.
     LookIn(Duration),
-    /// The client is to be asked to go (GOAWAY; `connection: close`).
+    /// Ask the client to go (GOAWAY, or `connection: close`).
     AskToGo,
-    /// It ends now.
+    /// Close the connection now, for this reason.
     Close(&'static str),
 }
 
@@ -66,7 +67,7 @@ impl Activity {
         }
     }
 
-    /// The connection is set up: from now on it may wait for calls.
+    /// Records that the connection is set up. From now on, it may wait for calls.
     pub(super) fn open(&self) {
         self.is_open.store(true, Relaxed);
         self.idle_since.store(self.mark(), Relaxed);
@@ -76,26 +77,27 @@ impl Activity {
         self.is_open.load(Relaxed)
     }
 
-    /// Bytes of a request have arrived. Only for HTTP/1, where there is one at a time.
+    /// Records that bytes of a request have arrived. Only for HTTP/1, which has one request at a
+    /// time.
     pub(super) fn head_arrives(&self) {
         if self.calls.load(Relaxed) == 0 {
             let _ = self.head_since.compare_exchange(0, self.mark(), Relaxed, Relaxed);
         }
     }
 
-    /// The socket has taken bytes.
+    /// Records that the socket has taken bytes.
     pub(super) fn written(&self) {
         if self.blocked_since.load(Relaxed) != 0 {
             self.blocked_since.store(0, Relaxed);
         }
     }
 
-    /// The socket takes no bytes.
+    /// Records that the socket takes no bytes.
     pub(super) fn write_blocked(&self) {
         let _ = self.blocked_since.compare_exchange(0, self.mark(), Relaxed, Relaxed);
     }
 
-    /// A call has begun. It has ended when what this gives is dropped.
+    /// Records that a call has begun. The call ends when the result is dropped.
     pub(super) fn call(self: &std::sync::Arc<Self>) -> OpenCall {
         self.is_open.store(true, Relaxed);
         self.head_since.store(0, Relaxed);
@@ -103,7 +105,7 @@ impl Activity {
         OpenCall(std::sync::Arc::clone(self))
     }
 
-    /// Decides about the connection. `idle` bounds the time without a call.
+    /// Decides what to do with the connection. `idle` is the longest time without a call.
     pub(super) fn verdict(&self, idle: Duration, asked: Option<Asked>) -> Verdict {
         let since = |mark: &AtomicU64| match mark.load(Relaxed) {
             0 => None,
@@ -147,13 +149,13 @@ impl Activity {
         }
     }
 
-    /// The present moment. Never zero.
+    /// Returns the current time in the form of the marks, which is never zero.
     fn mark(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).map_or(u64::MAX, |elapsed| elapsed.saturating_add(1))
     }
 }
 
-/// The verdict where something has taken this long and may take no longer than its limit.
+/// Returns `over` if `taken` has reached the limit, and otherwise how long to wait for that.
 fn within(taken: Duration, limit: Duration, over: Verdict) -> Verdict {
     match limit.checked_sub(taken) {
         None | Some(Duration::ZERO) => over,
@@ -162,7 +164,7 @@ fn within(taken: Duration, limit: Duration, over: Verdict) -> Verdict {
 }
 
 impl Asked {
-    /// Now, and it has so long.
+    /// Records that the client is asked now, and has this long to go.
     pub(super) fn to_leave_within(patience: Duration) -> Self {
         Self {
             at: Instant::now(),
@@ -173,7 +175,7 @@ impl Asked {
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        // First the time: who sees that there is no call goes by it.
+        // Store the time first: a reader that sees no open call relies on it.
         self.0.idle_since.store(self.0.mark(), Relaxed);
         self.0.calls.fetch_sub(1, Release);
     }
@@ -223,7 +225,7 @@ mod tests {
         assert_eq!(after(&activity, 4).await, Verdict::LookIn(Duration::from_secs(1)));
         activity.head_arrives();
         assert!(matches!(after(&activity, 1).await, Verdict::Close(_)));
-        // The request is there in the end.
+        // The request has arrived completely at last.
         let _call = activity.call();
         assert!(matches!(after(&activity, 0).await, Verdict::LookIn(_)));
         activity.write_blocked();

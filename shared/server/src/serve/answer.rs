@@ -1,8 +1,8 @@
-//! Answers, sent in pieces, and let go of when their client does not read them.
+//! Response bodies, which are sent in pieces, and dropped if their client does not read them.
 //!
-//! hyper asks a body for more only once the client has room for what it was given, so a body
-//! cannot time itself: nobody asks it. The task of the call can, and when it gives up, its stream
-//! is reset and all that was kept for it is free.
+//! hyper polls a body for more only once the client has room for the previous piece. A body cannot
+//! time itself out, because nothing polls it. The task of the call can. When the task gives up, its
+//! stream is reset, and all memory that was kept for it is freed.
 
 use std::{
     pin::Pin,
@@ -34,31 +34,32 @@ use super::{
 
 /// How long a client may take to make room for the next piece.
 const UNREAD: Duration = Duration::from_secs(30);
-/// Bytes of a piece.
+/// Length of a piece, in bytes.
 const PIECE_LEN: usize = 16 * 1024;
-/// Bytes of a message's last piece. hyper queues it and the trailers whether or not the client
-/// has room, and is then done with the call: so little is kept for a client that does not read.
+/// Length of a message's last piece, in bytes. hyper queues it and the trailers even if the client
+/// has no room, and then considers the call done. The piece is small, so that little is kept for a
+/// client that does not read.
 pub(super) const LAST_PIECE_LEN: usize = 2 * 1024;
 
-/// Answers that were given up because nobody read them.
+/// Counter of responses that were dropped because their client did not read them.
 const UNREAD_ANSWERS: &str = "rpc_server_unread_answers_total";
 
 tokio::task_local! {
-    /// The answer of the call that the current task serves.
+    /// Progress of the response to the call that the current task serves.
     static ANSWER: Arc<Progress>;
 }
 
-/// How far an answer has got.
+/// Progress of a response.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Zero while it waits for the server, otherwise a number that grows with each piece that is on
-    /// its way to the client.
+    /// Zero while the response waits for the service. Otherwise, a number that grows with each
+    /// piece that is on its way to the client.
     piece: AtomicU32,
-    /// Bytes that are still to be sent.
+    /// Bytes of the current message that are still to be sent.
     rest: AtomicUsize,
 }
 
-/// Spawns the calls of an HTTP/2 connection.
+/// Executor that spawns the calls of an HTTP/2 connection.
 #[derive(Clone, Debug)]
 pub(super) struct Calls(pub(super) UnreadOf);
 
@@ -79,7 +80,7 @@ where
 }
 
 pin_project! {
-    /// The task of a call, which ends when the answer lies unread for too long.
+    /// Task of a call, which ends if the response stays unread for too long.
     struct Answering<F> {
         #[pin]
         call: TaskLocalFuture<Arc<Progress>, F>,
@@ -123,18 +124,19 @@ impl<F: Future<Output = ()>> Future for Answering<F> {
     }
 }
 
-/// The body of an answer.
+/// Body of a response.
 #[derive(Debug)]
 pub(super) struct Answer {
     body: Body,
-    /// The rest of a message that was sent in part.
+    /// Rest of a message of which a part has been sent.
     rest: Bytes,
     progress: Option<Arc<Progress>>,
     _call: OpenCall,
 }
 
 impl Answer {
-    /// An answer with this body. The call counts as open until it is sent.
+    /// Creates a response with this body. The call counts as in flight until the response is
+    /// dropped.
     pub(super) fn new(body: Body, call: OpenCall) -> Self {
         Self {
             body,
@@ -144,7 +146,7 @@ impl Answer {
         }
     }
 
-    /// Describes the metrics of this room.
+    /// Describes the metrics of this module.
     pub(super) fn describe_metrics() {
         metrics::describe_counter!(
             UNREAD_ANSWERS,
@@ -159,7 +161,8 @@ impl Answer {
             len if len > LAST_PIECE_LEN => len - LAST_PIECE_LEN,
             len => len,
         };
-        // A copy: a slice would keep the whole message for as long as this piece is queued.
+        // Copy the piece: a slice would keep the whole message in memory for as long as the piece
+        // is queued.
         Bytes::copy_from_slice(&self.rest.split_to(len))
     }
 }

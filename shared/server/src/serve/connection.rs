@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its last.
+//! Serving of one connection, from its first byte to its last.
 
 use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc};
 
@@ -26,53 +26,54 @@ use super::{
     unread::Unread,
 };
 
-/// Calls that one connection may have open.
+/// Largest number of calls in flight on one connection.
 const MAX_STREAMS: u32 = 128;
-/// Bytes of metadata that a call may bring.
+/// Largest metadata of a call, in bytes.
 const MAX_METADATA_LEN: u32 = 16 * 1024;
-/// Bytes that a client may send ahead on a stream and on a connection. We take in whatever
-/// arrives at once, so more would speed up nobody.
+/// Bytes that a client may send ahead on a stream and on a connection. The server takes in at once
+/// whatever arrives, so larger windows would not be faster.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// Streams that a client may reset before they were accepted (CVE-2023-44487).
+/// Largest number of streams that a client may reset before they were accepted (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 20;
-/// Streams that a client may make us reset (CVE-2025-8671), over the life of its connection. Those
-/// that it opens beyond MAX_STREAMS before it has read our SETTINGS count as well.
+/// Largest number of streams that a client may make the server reset (CVE-2025-8671), over the life
+/// of its connection. Streams beyond MAX_STREAMS that it opens before it has read our SETTINGS
+/// count too.
 const MAX_LOCAL_RESETS: usize = 1024;
-/// A connection that is silent for this long is asked whether it lives.
+/// Time of silence after which a keep-alive ping is sent.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// A connection that does not answer for this long is closed.
+/// Time without an answer to the ping after which the connection is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of the headers of an HTTP/1 request.
+/// Largest size of the headers of an HTTP/1 request, in bytes.
 const MAX_HEAD_LEN: usize = 32 * 1024;
 
-/// The connection that a request came by. In the extensions of every request.
+/// Connection on which a request arrived. It is in the extensions of every request.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    /// Unlike that of every other connection of the process.
+    /// Id of the connection, unique in the process.
     pub(crate) id: u64,
-    /// The other end. `None` within the process.
+    /// Address of the other end. `None` for a connection from within the process.
     pub(crate) peer: Option<SocketAddr>,
-    /// Network of the client; `None` if many clients stand behind a trusted proxy, and within the
-    /// process.
+    /// Network of the client. `None` for a trusted proxy, which may serve many clients, and for a
+    /// connection from within the process.
     pub(crate) client: Option<IpNet>,
 }
 
-/// The rules that every connection of a port goes by.
+/// Rules for all connections of a port.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) protocol: Protocol,
-    /// The longest time without a call.
+    /// Longest time without a call.
     pub(super) idle: Duration,
-    /// Memory of answers that lie unread.
+    /// Memory budget of unread responses.
     pub(super) unread: Unread,
-    /// Cancelled when clients are to be asked to go.
+    /// Cancelled when clients must be asked to go.
     pub(super) stop: CancellationToken,
-    /// Cancelled when connections are to end whatever they do.
+    /// Cancelled when all connections must end at once.
     pub(super) kill: CancellationToken,
 }
 
-/// Serves requests on this socket until the client has gone or the rules say so.
+/// Serves requests on this socket until the client has gone or the rules end the connection.
 pub(super) async fn serve<T, S>(socket: T, connection: Connection, service: S, rules: Rules)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -97,8 +98,8 @@ where
                 .max_header_list_size(MAX_METADATA_LEN)
                 .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
                 .max_local_error_reset_streams(MAX_LOCAL_RESETS)
-                // Little more than the last piece of an answer is queued for a client that does not
-                // read.
+                // For a client that does not read, little more than the last piece of a response is
+                // queued.
                 .max_send_buf_size(LAST_PIECE_LEN)
                 .keep_alive_interval(KEEPALIVE_INTERVAL)
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT)
@@ -108,9 +109,10 @@ where
         Protocol::Http => {
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                // Ours does not close a connection that only waits for its next request.
+                // `Activity` has its own timeout, which does not close a connection that waits for
+                // its next request.
                 .header_read_timeout(None)
-                // A client may close its side once it has asked.
+                // A client may close its side once it has sent its request.
                 .half_close(true)
                 .max_buf_size(MAX_HEAD_LEN)
                 .serve_connection(io, service);
@@ -119,7 +121,7 @@ where
     }
 }
 
-/// Runs a connection to its end.
+/// Drives a connection to its end.
 async fn drive<C>(served: C, activity: &Activity, rules: Rules)
 where
     C: GracefulConnection,
@@ -157,7 +159,7 @@ where
     }
 }
 
-/// The service of one connection.
+/// Service of one connection.
 #[derive(Debug)]
 struct Requests<S> {
     service: S,
@@ -178,8 +180,9 @@ where
         let call = self.activity.call();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.connection.clone());
-        // At once, and not when the call's task runs: what the call takes counts from now on. Both
-        // services, the RPCs' layers and axum's router, are always ready.
+        // Call the service here rather than in the task of the call, so that whatever the call
+        // occupies counts from now on. `poll_ready` is not needed: both services, the layers of the
+        // RPCs and axum's router, are always ready.
         let answered = self.service.clone().call(request);
         Box::pin(async move {
             let response = answered.await?;

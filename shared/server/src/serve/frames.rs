@@ -1,4 +1,4 @@
-//! Counts the frames of an HTTP/2 connection (RFC 9113, section 4.1) as their bytes go by.
+//! Counting of the frames of an HTTP/2 connection (RFC 9113, section 4.1) as their bytes pass.
 
 use tokio::time::{Duration, Instant};
 
@@ -15,25 +15,25 @@ const CONTINUATION: u8 = 0x9;
 const END_STREAM: u8 = 0x1;
 const ACK: u8 = 0x1;
 
-/// Control frames per second that every connection may send, and how many of them at once.
+/// Control frames that every connection may send: per second, and in one burst.
 const CONTROL_PER_SECOND: f64 = 100.0;
 const CONTROL_BURST: f64 = 1000.0;
 /// Control frames that each frame of ours entitles the client to: an acknowledgement, or a
 /// WINDOW_UPDATE for the stream and one for the connection. Our own acknowledgements entitle it to
-/// none, or a flood of PINGs would pay for itself.
+/// none. Otherwise, a flood of PINGs would pay for itself.
 const CONTROL_PER_FRAME_SENT: u64 = 2;
 
-/// Finds the frame headers in one direction of a connection, however the bytes are split.
+/// Scanner for the frame headers in one direction of a connection, however the bytes are split.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// Bytes before the next frame header: of the preface, or of a payload.
+    /// Bytes to skip before the next frame header: the rest of the preface or of a payload.
     skip: usize,
     header: [u8; HEADER_LEN],
     filled: usize,
     seen: bool,
 }
 
-/// The parts of a frame header that say what kind of frame it is.
+/// Parts of a frame header that tell what kind of frame it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHeader {
     pub(super) len: usize,
@@ -41,27 +41,27 @@ pub(super) struct FrameHeader {
     pub(super) flags: u8,
 }
 
-/// A token bucket for the frames that carry no part of a call.
+/// Token bucket for the frames that carry no part of a call.
 ///
-/// It refills by time and by the frames that we send. There is no limit on their total: the
-/// keepalive of a long stream must not use it up.
+/// It is refilled by time and by the frames that we send. The total is not limited, because the
+/// keep-alive of a long stream must not use it up.
 #[derive(Debug)]
 pub(super) struct ControlFrames {
     by_time: f64,
     filled_at: Instant,
     earned: u64,
-    /// Ends of streams that the client may still send: for each stream an empty last frame and a
-    /// reset.
+    /// Ends of streams that the client may still send: an empty last frame and a reset for each
+    /// stream.
     ends: u64,
 }
 
 impl Frames {
-    /// Frames that a client sends: the preface comes first.
+    /// Creates a scanner for the frames of a client, which come after the preface.
     pub(super) const fn received() -> Self {
         Self::after(PREFACE_LEN)
     }
 
-    /// Frames that we send.
+    /// Creates a scanner for the frames that we send.
     pub(super) const fn sent() -> Self {
         Self::after(0)
     }
@@ -94,20 +94,20 @@ impl Frames {
         }
     }
 
-    /// Whether the last byte that went by was the end of a frame.
+    /// Returns whether the last byte that passed was the end of a frame.
     pub(super) const fn at_boundary(&self) -> bool {
         self.skip == 0 && self.filled == 0
     }
 
-    /// Whether a whole frame has gone by. While the second one has begun and is not complete, it
-    /// may say so or not.
+    /// Returns whether a whole frame has passed. While a later frame is incomplete, the result may
+    /// be either.
     pub(super) const fn has_passed_a_frame(&self) -> bool {
         self.seen && self.skip == 0
     }
 }
 
 impl FrameHeader {
-    /// Whether the frame carries no part of a call. New streams are bounded by hyper.
+    /// Returns whether the frame carries no part of a call. hyper limits new streams.
     const fn is_control(self) -> bool {
         match self.kind {
             DATA => self.len == 0,
@@ -116,7 +116,7 @@ impl FrameHeader {
         }
     }
 
-    /// Whether the frame does nothing but end a stream.
+    /// Returns whether the frame does nothing but end a stream.
     const fn is_end(self) -> bool {
         self.kind == RST_STREAM || (self.kind == DATA && self.len == 0 && self.flags & END_STREAM != 0)
     }
@@ -136,14 +136,14 @@ impl ControlFrames {
         }
     }
 
-    /// Notes a frame that we sent.
+    /// Counts a frame that we sent.
     pub(super) const fn sent(&mut self, frame: FrameHeader) {
         if !frame.is_acknowledgement() {
             self.earned = self.earned.saturating_add(CONTROL_PER_FRAME_SENT);
         }
     }
 
-    /// Notes a frame that the client sent. False if it was one too many.
+    /// Counts a frame that the client sent. Returns `false` if it exceeds the limit.
     pub(super) fn received(&mut self, frame: FrameHeader) -> bool {
         if frame.kind == HEADERS {
             self.ends = self.ends.saturating_add(2);
@@ -239,13 +239,13 @@ mod tests {
             .take_while(|ok| *ok)
             .count();
         assert_eq!(second, 100);
-        // An acknowledgement of what we sent is always taken, as are calls.
+        // As many frames as acknowledge what we sent are always accepted, and so are calls.
         control.sent(frame(PING, ACK, 8));
         assert!(!control.received(ping), "an acknowledgement needs no answer");
         control.sent(frame(DATA, 0, 100));
         assert!(control.received(ping) && control.received(ping));
         assert!(!control.received(ping));
-        // Each stream may end twice, by its last frame and by a reset.
+        // Each stream may end twice: by its last frame and by a reset.
         assert!(!control.received(frame(RST_STREAM, 0, 4)));
         assert!(control.received(frame(HEADERS, 0, 10)));
         assert!(control.received(frame(DATA, END_STREAM, 0)) && control.received(frame(RST_STREAM, 0, 4)));

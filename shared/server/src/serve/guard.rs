@@ -1,4 +1,5 @@
-//! The socket of a connection, watched: what arrives, what is sent, and whether either gets stuck.
+//! Socket of a connection that is watched: what arrives, what is sent, and whether either gets
+//! stuck.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -15,16 +16,16 @@ use super::{
     protocol::Protocol,
 };
 
-/// GOAWAY with ENHANCE_YOUR_CALM, on stream 0; it names the highest stream, for any may have been
-/// served.
+/// GOAWAY with ENHANCE_YOUR_CALM, on stream 0. It names the highest stream id, because any stream
+/// may have been served.
 const CALM_DOWN: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0x0b];
 
-/// A socket that tells an [`Activity`] what goes on, and fails when the client floods it.
+/// Socket that reports its traffic to an [`Activity`], and fails if the client floods it.
 #[derive(Debug)]
 pub(super) struct Guarded<T> {
     socket: T,
     activity: Arc<Activity>,
-    /// Only of HTTP/2.
+    /// Only for HTTP/2.
     frames: Option<Box<FrameCounts>>,
 }
 
@@ -61,12 +62,12 @@ impl<T> Guarded<T> {
 }
 
 impl FrameCounts {
-    /// False if a frame was one too many.
+    /// Counts the frames in these bytes. Returns `false` if one exceeds the limit.
     fn received(&mut self, bytes: &[u8], activity: &Activity) -> bool {
         let Self { received, control, .. } = self;
         let mut is_well = true;
         received.scan(bytes, |frame| is_well &= control.received(frame));
-        // The client's SETTINGS, which end its preface, are there.
+        // The client's SETTINGS, which end its preface, have arrived.
         if !activity.is_open() && received.has_passed_a_frame() {
             activity.open();
         }
@@ -91,7 +92,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<T> {
             return read;
         }
         if frames.sent.at_boundary() {
-            // As far as the socket takes it: the connection ends either way.
+            // Send as much as the socket takes. The connection ends in any case.
             let _ = Pin::new(&mut this.socket).poll_write(cx, &CALM_DOWN);
             let _ = Pin::new(&mut this.socket).poll_flush(cx);
         }

@@ -1,4 +1,4 @@
-//! How many connections a port has open, in total and for each client address.
+//! Limits on the open connections of a port, in total and for each client address.
 
 use std::net::SocketAddr;
 
@@ -13,12 +13,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{ServerSettings, network::network_of};
 
-/// Connections that are open.
+/// Gauge of open connections.
 const OPEN: &str = "server_connections_open";
-/// Connections that were closed at once.
+/// Counter of connections that were closed at once because of a limit.
 const REFUSED: &str = "server_connections_refused_total";
 
-/// The bounds of one port.
+/// Connection limits of one port.
 #[derive(Debug)]
 pub(crate) struct ConnectionLimits {
     port: &'static str,
@@ -28,7 +28,7 @@ pub(crate) struct ConnectionLimits {
     open: Gauge,
 }
 
-/// A connection that may be open. It counts until this is dropped.
+/// Admission of a connection, which counts as open until this is dropped.
 #[derive(Debug)]
 pub(super) struct Admitted {
     _total: Option<OwnedSemaphorePermit>,
@@ -37,7 +37,7 @@ pub(super) struct Admitted {
 }
 
 impl ConnectionLimits {
-    /// `port` is the label of its metrics: `grpc` or `http`.
+    /// Creates the limits. `port` is the label of their metrics: `grpc` or `http`.
     pub(crate) fn new(port: &'static str, settings: &ServerSettings) -> Self {
         metrics::describe_gauge!(OPEN, "Connections that are open.");
         metrics::describe_counter!(
@@ -54,8 +54,8 @@ impl ConnectionLimits {
         }
     }
 
-    /// Counts one more connection of this client; `None` if there are too many. Proxies that are
-    /// trusted, and this machine, are never refused: behind them stand many clients.
+    /// Admits one more connection of this client, or returns `None` if there are too many. Trusted
+    /// proxies and this machine are never refused, because they may serve many clients.
     pub(super) fn admit(&self, peer: SocketAddr) -> Option<Admitted> {
         let address = peer.ip().to_canonical();
         let is_exempt = address.is_loopback() || self.trusted.iter().any(|net| net.contains(&address));
@@ -77,14 +77,14 @@ impl ConnectionLimits {
         })
     }
 
-    /// The network of a client; `None` for a trusted proxy.
+    /// Returns the network of a client, or `None` for a trusted proxy.
     pub(super) fn client_of(&self, peer: SocketAddr) -> Option<IpNet> {
         let address = peer.ip().to_canonical();
         let is_proxy = self.trusted.iter().any(|net| net.contains(&address));
         (!is_proxy).then(|| network_of(address))
     }
 
-    /// Notes a connection that was closed at once.
+    /// Counts a connection that was closed at once.
     pub(super) fn refused(&self, reason: &'static str) {
         metrics::counter!(REFUSED, "port" => self.port, "reason" => reason).increment(1);
     }

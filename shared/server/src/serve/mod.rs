@@ -1,9 +1,9 @@
-//! The serving loop of every port: accepts connections, bounds their number, and ends those that
+//! Serving loop of every port: it accepts connections, limits their number, and ends those that
 //! stall, idle or flood.
 //!
-//! HTTP itself is hyper's. This room adds what hyper leaves open: who may connect, how long a
-//! connection may take to get going, what a client may send beside its calls, and how long an
-//! answer may lie unread.
+//! hyper implements HTTP itself. This module adds what hyper leaves open: who may connect, how long
+//! a connection may take to open, what a client may send besides its calls, and how long a response
+//! may stay unread.
 
 mod accept;
 mod activity;

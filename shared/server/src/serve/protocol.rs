@@ -1,9 +1,9 @@
-//! The protocol of a port.
+//! Protocol of a port.
 
-/// The protocol of a port.
+/// Protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// HTTP/2 alone.
+    /// HTTP/2 only.
     Grpc,
     /// HTTP/1.
     Http,

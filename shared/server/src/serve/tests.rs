@@ -1,4 +1,4 @@
-//! Connections that stall, flood or read nothing, and those that do none of it.
+//! Tests of connections that stall, flood or read nothing, and of well-behaved ones.
 
 use std::{
     convert::Infallible,
@@ -33,7 +33,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 const IDLE: Duration = Duration::from_secs(300);
 
-/// A service that answers every request with so many bytes.
+/// Returns a service that answers every request with this many bytes.
 fn answering(
     len: usize,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static {
@@ -50,7 +50,7 @@ fn rules(protocol: Protocol) -> Rules {
     }
 }
 
-/// The client's end of an HTTP/2 connection in memory.
+/// Serves an HTTP/2 connection in memory, and returns the client's end.
 fn served(len: usize) -> DuplexStream {
     let (client, socket) = duplex(1 << 20);
     let connection = Connection::new(None);
@@ -96,7 +96,7 @@ async fn connections_that_are_not_set_up_in_time_are_closed() {
             socket.write_all(sent).await.expect("sent");
             let opened = Instant::now();
             let ended = timeout(Duration::from_secs(20), socket.read_to_end(&mut Vec::new())).await;
-            // Closed, or reset since we had not read everything.
+            // The connection is closed, or reset if the server had not read everything.
             let _ = ended.unwrap_or_else(|_| panic!("{what} keeps its connection"));
             assert!(opened.elapsed() >= Duration::from_secs(3), "{what} was closed too soon");
         });
@@ -182,7 +182,7 @@ async fn an_answer_that_nobody_reads_is_given_up() {
     assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
     assert!(read <= 20_000);
     assert!((29..=40).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
-    // The connection and its other calls go on.
+    // The connection stays open for other calls.
     let (response, _) = send.send_request(get(), true).expect("a stream");
     let mut body = response.await.expect("an answer").into_body();
     body.data().await.expect("data").expect("no error");
@@ -202,7 +202,7 @@ async fn little_is_queued_for_a_client_with_a_window_that_reads_nothing() {
     let (mut client, socket) = duplex(PIECE);
     let connection = Connection::new(None);
     let served = tokio::spawn(serve(socket, connection, endless, rules(Protocol::Grpc)));
-    // The largest windows that there are, of the stream and of the connection, and one request.
+    // Send the largest windows for the stream and the connection, and one request.
     let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff];
     let window = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0xff, 0, 0];
     let request = [0, 0, 4, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x86, 0x01];
@@ -248,7 +248,7 @@ async fn a_dead_connection_does_not_hold_up_the_end() {
         .write_all(&[PREFACE, EMPTY_SETTINGS].concat())
         .await
         .expect("sent");
-    // Its client answers nothing: not the SETTINGS, not the GOAWAY.
+    // The client answers nothing, neither the SETTINGS nor the GOAWAY.
     tokio::time::sleep(Duration::from_secs(1)).await;
     stop.cancel();
     timeout(Duration::from_secs(5), served)
@@ -288,7 +288,7 @@ async fn a_connection_without_calls_is_told_to_go() {
     let body = response.await.expect("an answer").into_body();
     drop((send, body));
     let began = Instant::now();
-    // A client that drops its handle would go by itself: this one waits for the server.
+    // A client that dropped its handle would go by itself, but this one waits for the server.
     let ended = timeout(IDLE * 2, connection).await.expect("ended").expect("no panic");
     ended.expect("a GOAWAY without an error");
     assert!(began.elapsed() <= IDLE + Duration::from_secs(60));

@@ -9,11 +9,12 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
-/// The protocol that clients must ask for (RFC 9113, section 3.2).
+/// Protocol that clients must request (RFC 9113, section 3.2).
 const HTTP2: &[u8] = b"h2";
 
-/// A configuration from PEM texts: a certificate chain, its private key, and the authorities of
-/// client certificates, with which clients must bring one. `None` if one of them is not usable.
+/// Creates a configuration from PEM texts: a certificate chain, its private key, and optionally the
+/// authorities of client certificates. With authorities, clients must present a certificate.
+/// Returns `None` if one of the texts cannot be used.
 pub(crate) fn server_config(cert: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Option<Arc<ServerConfig>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))

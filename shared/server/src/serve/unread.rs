@@ -1,23 +1,24 @@
-//! Bounds the memory of answers that their clients do not read.
+//! Limit on the memory of responses that their clients do not read.
 //!
-//! A client that gives no room on its streams makes us keep the rest of each answer, and what
-//! HTTP/2 keeps of the stream, until the answer is given up. An answer that finds no room in this
-//! budget is given up at once.
+//! If a client makes no room on its streams, the server must keep the rest of each response, and
+//! the HTTP/2 state of the stream, until the response is dropped. A response for which this budget
+//! has no room is dropped at once.
 
 use std::{collections::HashMap, sync::Arc};
 
 use ipnet::IpNet;
 use parking_lot::{Mutex, MutexGuard};
 
-/// Memory of all answers of a port that lie unread.
+/// Budget for all unread responses of a port, in bytes.
 const TOTAL: usize = 64 * 1024 * 1024;
-/// The part of one client address. Trusted proxies, behind which stand many clients, have all of
-/// it.
+/// Share of one client network, in bytes. A trusted proxy may use the whole budget, because it may
+/// serve many clients.
 const OF_CLIENT: usize = TOTAL / 4;
-/// Memory that a stream and its task keep beside the rest of the answer (measured: 8 KiB).
+/// Memory that a stream and its task need besides the rest of the response, in bytes (measured: 8
+/// KiB).
 const OF_STREAM: usize = 10 * 1024;
 
-/// The budget of a port. Clones share it.
+/// Budget of a port. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unread(Arc<Mutex<Usage>>);
 
@@ -27,14 +28,14 @@ struct Usage {
     by_client: HashMap<IpNet, usize>,
 }
 
-/// The budget as one connection has it.
+/// Budget from the point of view of one connection.
 #[derive(Clone, Debug)]
 pub(super) struct UnreadOf {
     unread: Unread,
     client: Option<IpNet>,
 }
 
-/// Room for an answer, until this is dropped.
+/// Room for a response, which is reserved until this is dropped.
 #[derive(Debug)]
 pub(super) struct Room {
     of: UnreadOf,
@@ -42,7 +43,8 @@ pub(super) struct Room {
 }
 
 impl Unread {
-    /// The budget for a connection of this client; `None` for a proxy, and within the process.
+    /// Returns the budget for a connection of this client. `client` is `None` for a trusted proxy
+    /// and for a connection from within the process.
     pub(super) fn of(&self, client: Option<IpNet>) -> UnreadOf {
         UnreadOf {
             unread: self.clone(),
@@ -51,13 +53,14 @@ impl Unread {
     }
 
     fn held(&self) -> MutexGuard<'_, Usage> {
-        // A panic leaves nothing half written in here.
+        // A panic leaves nothing half written here.
         self.0.lock()
     }
 }
 
 impl UnreadOf {
-    /// Room for an answer of which so many bytes are left; `None` if there is none.
+    /// Reserves room for a response with this many bytes left, or returns `None` if there is no
+    /// room.
     pub(super) fn take(&self, rest: usize) -> Option<Room> {
         let bytes = OF_STREAM + rest;
         let mut held = self.unread.held();
@@ -105,7 +108,7 @@ mod tests {
         assert!((160..=165).contains(&anns.len()), "{}", anns.len());
         let bobs = fill(&bob);
         assert_eq!(bobs.len(), anns.len());
-        // A proxy has what is left.
+        // A proxy may use what is left.
         let others = fill(&unread.of(None));
         assert!(others.len() > anns.len());
         assert!(

@@ -1,5 +1,5 @@
-//! What every gRPC server of ours has to stand, whatever it serves. Each service's tests call
-//! these.
+//! Requirements that every gRPC server must meet, whatever it serves. The tests of each service
+//! call these functions.
 
 use std::net::SocketAddr;
 
@@ -32,7 +32,7 @@ pub async fn every_rpc_wants_a_token(address: SocketAddr, descriptor_set: &[u8])
         };
         let (code, reason) = call(&[]).await;
         if *policy == Policy::Public && path.ends_with("/Logout") {
-            // With nothing in the request, it is the token that is asked for.
+            // If the request is empty, Logout requires an access token.
             assert_eq!(reason, "TOKEN_MISSING");
             continue;
         }
@@ -73,8 +73,8 @@ pub async fn every_rpc_wants_a_token(address: SocketAddr, descriptor_set: &[u8])
     }
 }
 
-/// What each role may do: what the protos say, whichever RPC it is. A superuser may do everything,
-/// and whoever has no role, or one that nobody knows, nothing that needs a permission.
+/// Asserts that each role may call exactly the RPCs that the protos say. A superuser may call every
+/// RPC. A user without a known role may call none that needs a permission.
 pub async fn roles_hold_what_the_protos_say(
     address: SocketAddr,
     descriptor_set: &[u8],
@@ -111,7 +111,7 @@ pub async fn roles_hold_what_the_protos_say(
     }
 }
 
-/// Tokens that are almost good, sent to an RPC of a server that trusts the mint's key.
+/// Asserts that faulty tokens are refused by an RPC of a server that trusts the mint's key.
 #[expect(clippy::too_many_lines, reason = "one story, told in order")]
 pub async fn crooked_tokens_are_refused(address: SocketAddr, path: &str, mint: &TokenMint, now: Timestamp) {
     let good = mint.claims_for(UserId::generate(), "ann", &["player"], now);
@@ -199,8 +199,8 @@ pub async fn crooked_tokens_are_refused(address: SocketAddr, path: &str, mint: &
         );
     }
 
-    // Two tokens are two callers. And a token larger than all metadata may be is refused before
-    // anybody reads it.
+    // Two tokens could be those of two callers. A token larger than the limit on metadata is
+    // refused before it is read.
     let value = format!("Bearer {}", mint.sign(&good));
     let both = [("authorization", value.as_str()), ("authorization", value.as_str())];
     let answer = connection.call(path, &both, frame(&[])).await.expect("an answer");
@@ -216,8 +216,8 @@ pub async fn crooked_tokens_are_refused(address: SocketAddr, path: &str, mint: &
     );
 }
 
-/// Requests that are not well-formed. `path` is an RPC that `headers` may call and whose first
-/// field is a string.
+/// Asserts that malformed requests are refused. `path` is an RPC that `headers` may call and whose
+/// first field is a string.
 #[expect(clippy::too_many_lines, reason = "one story, told in order")]
 pub async fn crooked_requests_are_refused(address: SocketAddr, path: &str, headers: &[(&str, &str)]) {
     let call = async |body: Vec<u8>, more: &[(&str, &str)]| {
@@ -323,7 +323,7 @@ pub async fn crooked_requests_are_refused(address: SocketAddr, path: &str, heade
     );
 }
 
-/// Deadlines of every kind. `path` is an RPC that `headers` may call.
+/// Asserts that deadlines of every kind are honoured. `path` is an RPC that `headers` may call.
 pub async fn deadlines_are_honoured(address: SocketAddr, path: &str, headers: &[(&str, &str)]) {
     let connection = RawConnection::open(address).await;
     let call = async |timeout: &str| {
@@ -352,7 +352,7 @@ pub async fn deadlines_are_honoured(address: SocketAddr, path: &str, headers: &[
     assert!(!reason.starts_with("DEADLINE"), "{code:?} {reason}");
 }
 
-/// Waits until health says that the server serves.
+/// Waits until the health service reports SERVING.
 pub async fn serving(address: SocketAddr) {
     let mut health = HealthClient::new(channel(address));
     let mut changes = health
@@ -377,8 +377,9 @@ const ERROR_MESSAGES: [&str; 5] = [
     "google.rpc.RetryInfo",
 ];
 
-/// Checks health for the server and for each of its services, and both versions of reflection: each
-/// lists the services and describes the messages in which errors carry their details.
+/// Asserts that health is served for the server and each of its services, and that both versions of
+/// reflection are served. Each version must list the services and describe the messages of error
+/// details.
 pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_set: &[u8]) {
     let policies = Policies::from_descriptor_set(descriptor_set).expect("a descriptor set");
     let mut health = HealthClient::new(channel(address));
@@ -398,7 +399,7 @@ pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_se
         .await;
     assert_eq!(unknown.expect_err("unknown").code(), Code::NotFound);
 
-    // Both versions have the same messages, as different types.
+    // Both versions have the same messages, but as different types.
     macro_rules! check_reflection {
         ($version:ident) => {{
             use $version::{
@@ -438,9 +439,8 @@ pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_se
     }
 }
 
-/// Takes every place that this machine may have for reading the reflection, and makes sure that
-/// neither a connection nor an address may have all that there are. They are free again when what
-/// this gives is dropped.
+/// Opens as many reflection streams as this machine may have, and asserts that neither a connection
+/// nor an address may take all of the server's. The streams end when the result is dropped.
 pub async fn take_every_place_of_reflection(address: SocketAddr) -> Vec<Streaming<v1::ServerReflectionResponse>> {
     let mut taken = Vec::new();
     loop {
@@ -458,7 +458,7 @@ pub async fn take_every_place_of_reflection(address: SocketAddr) -> Vec<Streamin
             "{refused}"
         );
         match taken.len() - before {
-            // The address has its share.
+            // The address has used up its share.
             0 => break,
             of_connection => assert_eq!(of_connection, 16),
         }

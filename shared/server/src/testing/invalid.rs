@@ -1,5 +1,5 @@
-//! Invalid calls, as every gRPC server of ours has to stand them: texts that are far too long, and
-//! very many calls.
+//! Invalid calls that every gRPC server must withstand: texts that are far too long, and very many
+//! calls.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,17 +11,19 @@ use prost_reflect::{
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-/// A character of 3 bytes that NFKC turns into 18 characters.
+/// Character of 3 bytes that NFKC expands into 18 characters.
 const EXPANDING: &str = "\u{fdfa}";
-/// Bytes: what fits into one message.
+/// Length of a text, in bytes. It fits into one message.
 const LEN: usize = 60_000;
-/// How deep messages are nested in requests.
+/// Depth to which messages in requests are searched.
 const MAX_DEPTH: usize = 4;
 
-/// Calls every RPC once for each text in its request, with a text that is far too long there and
-/// nothing elsewhere. Each is refused as invalid, and the answer names the field. `unread` names
-/// the texts of which this is not so, by their path or by RPC and path: tokens, which are refused
-/// as such, and fields that only answers have.
+/// Calls every RPC once for each text in its request, with a far too long text in that field and
+/// nothing in the others. Asserts that each call is refused as invalid and that the error names the
+/// field.
+///
+/// `unread` lists the exceptions, by the path of the field or by RPC and path: tokens, which are
+/// refused as such, and fields that only responses use.
 pub async fn long_texts_are_refused(address: SocketAddr, descriptor_set: &[u8], token: &str, unread: &[&str]) {
     let pool = DescriptorPool::decode(descriptor_set).expect("a descriptor set");
     let connection = RawConnection::open(address).await;
@@ -65,7 +67,7 @@ pub async fn long_texts_are_refused(address: SocketAddr, descriptor_set: &[u8], 
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Whether the answer names this field, by its whole path or by a part of it.
+/// Returns whether the error names this field, by its whole path or by a part of it.
 fn names(answer: &Answer, path: &str) -> bool {
     bad_fields(&answer.status).iter().any(|bad| {
         let bad = bad.split('[').next().unwrap_or_default();
@@ -73,7 +75,7 @@ fn names(answer: &Answer, path: &str) -> bool {
     })
 }
 
-/// The ways to all texts in a message.
+/// Returns the paths of all texts in a message.
 fn texts_of(message: &MessageDescriptor, depth: usize) -> Vec<Vec<FieldDescriptor>> {
     if depth == MAX_DEPTH {
         return Vec::new();
@@ -93,7 +95,7 @@ fn texts_of(message: &MessageDescriptor, depth: usize) -> Vec<Vec<FieldDescripto
     ways.collect()
 }
 
-/// A message with one long text, at the end of this way.
+/// Builds a message with one long text, at the end of this path.
 fn with_text(message: &MessageDescriptor, way: &[FieldDescriptor]) -> DynamicMessage {
     let mut made = DynamicMessage::new(message.clone());
     let Some((field, rest)) = way.split_first() else {
@@ -114,9 +116,9 @@ fn with_text(message: &MessageDescriptor, way: &[FieldDescriptor]) -> DynamicMes
     made
 }
 
-/// Sends a message that nobody can read to an RPC that anybody may call, until this many were
-/// answered with INVALID_ARGUMENT; the next is told to wait. `from` is the `x-forwarded-for` of the
-/// calls.
+/// Sends a malformed message to an RPC that the caller may use. Asserts that `limit` calls are
+/// answered with INVALID_ARGUMENT, and that the next one is refused with a time to wait. `from` is
+/// the `x-forwarded-for` of the calls.
 pub async fn so_many_invalid_calls_are_answered(
     address: SocketAddr,
     path: &str,

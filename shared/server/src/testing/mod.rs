@@ -1,4 +1,4 @@
-//! The testing kit for whole servers. Behind the feature `testing`, and never part of a service.
+//! Test kit for whole servers, available with the feature `testing`. It is never part of a service.
 
 pub mod contract;
 pub mod invalid;

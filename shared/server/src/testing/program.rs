@@ -1,5 +1,5 @@
-//! A program as its users run it: a child process that inherits no settings, whose output is read
-//! and whose end is awaited.
+//! Program under test, run as its users run it: a child process that inherits no settings. Tests
+//! read its output and wait for its end.
 
 use std::{
     ffi::OsStr,
@@ -15,10 +15,11 @@ use serde_json::Value;
 use tokio::{sync::watch, time::timeout};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-/// For whatever a program is waited for. Long, since it is only ever used up by a test that fails.
+/// Timeout for everything that a test waits for. It is long, because only a failing test uses it
+/// up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running program. One that is dropped is killed.
+/// Running program. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Program {
     process: Child,
@@ -26,38 +27,38 @@ pub struct Program {
     stderr: Output,
 }
 
-/// Where a service serves.
+/// Addresses on which a service listens.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
-    /// gRPC.
+    /// Address of the gRPC port.
     pub grpc: SocketAddr,
-    /// HTTP.
+    /// Address of the HTTP port.
     pub http: SocketAddr,
 }
 
-/// How a program ended.
+/// Result of a program that has ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// Its exit code; `None` where a signal ended it.
+    /// Exit code, or `None` if a signal ended the program.
     pub code: Option<i32>,
-    /// What it wrote to standard output.
+    /// Text that the program wrote to standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
+    /// Text that the program wrote to standard error.
     pub stderr: String,
 }
 
-/// The signals that end a program.
+/// Signal that ends a program.
 #[derive(Clone, Copy, Debug)]
 pub enum Signal {
     /// SIGTERM.
     Terminate,
-    /// SIGINT: Ctrl-C.
+    /// SIGINT, as sent by Ctrl-C.
     Interrupt,
     /// SIGKILL.
     Kill,
 }
 
-/// What a program has written so far.
+/// Output of a program so far.
 #[derive(Clone, Debug)]
 struct Output(watch::Receiver<Written>);
 
@@ -68,12 +69,12 @@ struct Written {
 }
 
 impl Program {
-    /// Starts a program.
+    /// Starts a program with an empty environment.
     pub fn start(executable: &str, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Self {
         Self::start_in(executable, arguments, &[])
     }
 
-    /// Starts a program in this environment.
+    /// Starts a program with this environment.
     pub fn start_in(
         executable: &str,
         arguments: impl IntoIterator<Item: AsRef<OsStr>>,
@@ -95,12 +96,13 @@ impl Program {
         }
     }
 
-    /// The number of its process.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Where a service serves, as it logs it in JSON once it has its ports.
+    /// Returns the addresses on which a service listens. The service logs them in JSON once it has
+    /// its ports.
     pub async fn addresses(&self) -> Addresses {
         let event = self.logged("starting").await;
         let address = |name: &str| event[name].as_str()?.parse().ok();
@@ -110,7 +112,7 @@ impl Program {
         }
     }
 
-    /// The first event with this message in the JSON log.
+    /// Waits for the first event with this message in the JSON log, and returns it.
     pub async fn logged(&self, message: &str) -> Value {
         let event = |line: &str| {
             serde_json::from_str::<Value>(line)
@@ -120,7 +122,8 @@ impl Program {
         self.stderr.find(message, |text| text.lines().find_map(event)).await
     }
 
-    /// The first event whose message has these words in the JSON log.
+    /// Waits for the first event in the JSON log whose message contains these words, and returns
+    /// it.
     pub async fn logged_containing(&self, words: &str) -> Value {
         let event = |line: &str| {
             let event = serde_json::from_str::<Value>(line).ok()?;
@@ -129,7 +132,7 @@ impl Program {
         self.stderr.find(words, |text| text.lines().find_map(event)).await
     }
 
-    /// Counts the lines of the log so far that hold all of these words.
+    /// Counts the lines of the log so far that contain all of these words.
     pub fn times_logged(&self, words: &[&str]) -> usize {
         let written = self.stderr.0.borrow();
         let lines = written.text.lines();
@@ -138,13 +141,13 @@ impl Program {
             .count()
     }
 
-    /// What the program has printed once this is in it.
+    /// Waits until standard output contains these words, and returns everything printed so far.
     pub async fn printed(&self, words: &str) -> String {
         let whole = |text: &str| text.contains(words).then(|| text.to_owned());
         self.stdout.find(words, whole).await
     }
 
-    /// Sends the signal.
+    /// Sends a signal to the program.
     pub fn signal(&self, signal: Signal) {
         let name = match signal {
             Signal::Terminate => "TERM",
@@ -161,13 +164,13 @@ impl Program {
         self.ended_within(PATIENCE).await
     }
 
-    /// Waits until the program has ended, which it must within this time.
+    /// Waits until the program has ended. Panics if it has not ended within this time.
     pub async fn ended_within(mut self, limit: Duration) -> Ended {
         let output = async { (self.stdout.all().await, self.stderr.all().await) };
         let Ok((stdout, stderr)) = timeout(limit, output).await else {
             panic!("it runs on after {limit:?}:\n{}", self.stderr.0.borrow().text);
         };
-        // It closes its output by ending.
+        // The program closes its output by ending.
         let code = self.process.wait().expect("its exit code").code();
         Ended { code, stdout, stderr }
     }
@@ -175,15 +178,15 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Where it has ended by itself, there is nothing to kill.
+        // If the program has already ended, there is nothing to kill.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
 impl Ended {
-    /// The one line with which a program that ended with this code said why. It must have written
-    /// nothing else.
+    /// Returns the one line in which a program that ended with this code explained its error.
+    /// Panics if the program wrote anything else.
     pub fn only_line(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
@@ -196,8 +199,8 @@ impl Ended {
         line
     }
 
-    /// The line with which a program said which setting is wrong. How the settings are used may
-    /// follow.
+    /// Returns the line in which the program said which setting is wrong. Usage information may
+    /// follow that line.
     pub fn bad_setting(&self) -> &str {
         assert_eq!(self.code, Some(64), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
@@ -207,11 +210,11 @@ impl Ended {
 }
 
 impl Ended {
-    /// Says that this is a good answer to `--help`: with every option comes the variable that sets
-    /// it as well.
+    /// Asserts that this is a good answer to `--help`: every option is listed with the environment
+    /// variable that also sets it.
     pub fn documents_every_option(&self) {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""));
-        // An option may have a line of its own, and its text paragraphs.
+        // An option may have a line of its own, and its text may have several paragraphs.
         let options: Vec<&str> = self.stdout.split("\n      --").skip(1).collect();
         assert!(options.len() >= 5, "{}", self.stdout);
         for option in options {
@@ -280,7 +283,7 @@ async fn health_is(grpc: SocketAddr, status: ServingStatus) {
         .unwrap_or_else(|_| panic!("not {status:?} in time"));
 }
 
-/// The status and the body of what is at this path.
+/// Requests this path and returns the status and the body.
 pub async fn get(http: SocketAddr, path: &str) -> (u16, String) {
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build();
     let answer = client.expect("a client").get(format!("http://{http}{path}")).send();
