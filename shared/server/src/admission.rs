@@ -1,4 +1,4 @@
-//! ConcurrencyLimit for calls: how many may be served at once, of each kind.
+//! Admission of calls: limits how many calls of each kind are served at once.
 
 use base::{
     concurrency_limit::ConcurrencyLimit,
@@ -13,30 +13,32 @@ use tonic::Code;
 
 use super::{ServerSettings, peer::ClientAddress, rpcs::REFLECTION, serve::Connection};
 
-/// Calls that found no place.
+/// Counter of calls that were refused because the server was at a limit.
 const OVERLOADED: &str = "rpc_server_overloaded_total";
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
-/// Streams of reflection at once. Clients read it and are done within a second.
+/// Largest number of open reflection streams. Clients are done with theirs within a second.
 const REFLECTION_STREAMS: u32 = 200;
-/// Streams of health at once. A client with several connections may follow it on each.
+/// Largest number of open health streams. A client with several connections may open one on each.
 const HEALTH_STREAMS: u32 = 2000;
-/// How many of those one client address may have open, and one connection.
+/// Largest number of open streams of each of these kinds for one client address, and on one
+/// connection.
 const STREAMS_PER_ADDRESS: u32 = 64;
 const STREAMS_PER_CONNECTION: u32 = 16;
 
-/// The places of a server.
+/// Limits of a server.
 #[derive(Debug)]
 pub(super) struct Admission {
     calls: ConcurrencyLimit,
-    /// Streams stay for long, and take no place from the other calls.
+    /// Streams stay open for long, so they have a limit of their own.
     streams: ConcurrencyLimit,
     reflection: OpenStreams,
     health: OpenStreams,
 }
 
-/// Streams that anybody may open, so that nobody may open all of them.
+/// Limits for streams that any caller may open without a token. No single caller may use up all of
+/// them.
 #[derive(Debug)]
 struct OpenStreams {
     places: ConcurrencyLimit,
@@ -44,7 +46,7 @@ struct OpenStreams {
     by_connection: Shares<u64>,
 }
 
-/// A place, which is free again when this is dropped.
+/// Permit for one call. Dropping it makes room for another.
 #[derive(Debug, Default)]
 pub(super) struct CallPermit {
     _permit: Option<OwnedSemaphorePermit>,
@@ -54,7 +56,7 @@ pub(super) struct CallPermit {
 
 #[cfg(test)]
 impl CallPermit {
-    /// A place that holds nothing but this.
+    /// Creates a permit that holds only this share.
     pub(super) fn of_test(share: Share<u64>) -> Self {
         Self {
             _of_connection: Some(share),
@@ -66,7 +68,7 @@ impl CallPermit {
 impl Admission {
     pub(super) fn new(settings: &ServerSettings) -> Self {
         metrics::describe_counter!(OVERLOADED, "Calls that were refused because the server was busy.");
-        // There from the start: an alert sees the first one.
+        // Start at zero, so that an alert sees the first refusal.
         metrics::counter!(OVERLOADED).increment(0);
         Self {
             calls: places(settings.max_concurrent_requests),
@@ -76,10 +78,10 @@ impl Admission {
         }
     }
 
-    /// A place for this call, or the refusal.
+    /// Returns a permit for this call, or the error with which to refuse it.
     ///
-    /// A single health check needs none: a busy server is not a dead one, and restarting it would
-    /// make things worse.
+    /// A single health check needs no permit. A busy server is not a dead one, and a restart would
+    /// only make matters worse.
     pub(super) fn admit<B>(&self, request: &Request<B>, is_stream: bool) -> Result<CallPermit, ErrorReply> {
         let path = request.uri().path();
         let admitted = if path.ends_with(REFLECTION) {
@@ -110,7 +112,7 @@ impl OpenStreams {
     fn take<B>(&self, request: &Request<B>) -> Result<CallPermit, ErrorReply> {
         let extensions = request.extensions();
         let address: Option<&ClientAddress> = extensions.get();
-        // A proxy brings many clients by one connection.
+        // A proxy forwards the calls of many clients on one connection.
         let is_forwarded = address.is_some_and(|address| address.client() != address.peer());
         let connection = extensions.get().map(|connection: &Connection| connection.id);
         let connection = connection.filter(|_| !is_forwarded);
@@ -130,7 +132,8 @@ impl OpenStreams {
     }
 }
 
-/// So many places for calls. To refuse half as many a second costs little beside them.
+/// Creates a limit of `count` places. Up to half as many refusals per second cost little compared
+/// with the calls, so the suggested back-off grows only beyond that.
 fn places(count: u32) -> ConcurrencyLimit {
     ConcurrencyLimit::new(count, count.div_ceil(2))
 }

@@ -1,4 +1,4 @@
-//! The settings that the programs of all services have.
+//! Settings that the programs of all services have in common.
 
 use std::path::Path;
 
@@ -26,8 +26,8 @@ pub struct ServiceArgs {
 }
 
 impl ServiceArgs {
-    /// Starts logs and traces under the name of the service, and checks these settings and the
-    /// files with secrets, each given with the setting that names it.
+    /// Starts logs and traces under the name of the service. Then checks these settings and the
+    /// files with secrets, each of which is given with the name of its setting.
     pub fn begin<'a>(
         &'a self,
         name: &'static str,
@@ -39,7 +39,8 @@ impl ServiceArgs {
         self.server.check().map_err(StartError::setting)
     }
 
-    /// Tasks that end at the first SIGTERM or Ctrl-C, within the time to drain.
+    /// Creates the group of tasks that stops at the first SIGTERM or Ctrl-C, with the configured
+    /// grace period.
     pub fn running(&self) -> Result<Running, StartError> {
         Running::until_signal(self.server.drain_timeout())
     }

@@ -1,19 +1,19 @@
-//! The codes of gRPC.
+//! Status codes of gRPC.
 
 use http::HeaderMap;
 use tonic::{Code, Status};
 
-/// How many gRPC codes there are.
+/// Number of gRPC codes.
 pub(super) const CODES: usize = 17;
 
-/// The code in the headers, or in the trailers.
+/// Returns the code in the headers or trailers. Without one, returns OK.
 pub(super) fn code_of(headers: &HeaderMap) -> Code {
     headers
         .get(Status::GRPC_STATUS)
         .map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()))
 }
 
-/// The code as gRPC spells it.
+/// Returns the name of the code in the spelling of gRPC.
 pub(super) const fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

@@ -1,7 +1,4 @@
-//! Bounds how many calls of one user are served at once, so that one user cannot use up the
-//! capacity for all.
-//!
-//! Streams are not counted here: each streaming RPC has a limit of its own.
+//! Limit on the calls in flight of one user, so that one user cannot use up the capacity for all.
 
 use std::{
     convert::Infallible,
@@ -33,8 +30,8 @@ const EXCEEDED: &str = "rpc_server_concurrent_calls_exceeded_total";
 /// Suggested back-off after a refusal.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Wraps a service in a [`ConcurrencyService`]. Belongs inside the layer that authenticates the
-/// caller.
+/// Layer that wraps a service in a [`ConcurrencyService`]. It belongs inside the layer that
+/// authenticates the caller.
 #[derive(Clone, Debug)]
 pub(super) struct ConcurrencyLayer(Limits);
 
@@ -76,7 +73,7 @@ impl<S> Layer<S> for ConcurrencyLayer {
     }
 }
 
-/// Refuses calls of a user who has too many in flight.
+/// Service that refuses the calls of a user who has too many in flight.
 #[derive(Clone, Debug)]
 pub(super) struct ConcurrencyService<S> {
     limits: Limits,
@@ -108,7 +105,7 @@ where
 }
 
 pin_project! {
-    /// A call that counts among those of its user.
+    /// Call that counts towards the limit of its user.
     pub(super) struct Counted<F> {
         #[pin]
         inner: F,

@@ -1,4 +1,5 @@
-//! Deadlines: the metadata `grpc-timeout` (gRPC over HTTP/2, "Timeout") and the server's own bound.
+//! Deadlines of calls: the metadata `grpc-timeout` (gRPC over HTTP/2, "Timeout") and the server's
+//! own limit.
 
 use std::time::Duration;
 
@@ -9,10 +10,15 @@ use tonic::Code;
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
-/// A tick of the timer. What is shorter has passed before an answer could be out.
+/// Tick of the timer. A shorter timeout would pass before a response could be sent.
 const TICK: Duration = Duration::from_millis(1);
 
-/// How long the call may take: the caller's bound or the server's, whichever is shorter.
+/// Returns how long the call may take: the caller's timeout or the server's, whichever is shorter.
+/// Returns zero if the caller's timeout is shorter than a tick.
+///
+/// # Errors
+///
+/// INVALID_ARGUMENT if `grpc-timeout` is malformed or given more than once.
 pub(super) fn of(headers: &HeaderMap, server: Duration) -> Result<Duration, ErrorReply> {
     let mut values = headers.get_all(GRPC_TIMEOUT).iter();
     let Some(value) = values.next() else {
@@ -37,7 +43,7 @@ pub(super) fn of(headers: &HeaderMap, server: Duration) -> Result<Duration, Erro
     })
 }
 
-/// How long the caller gives the call, where it says so in a form that can be read.
+/// Returns the caller's timeout, or `None` if there is none or it is malformed.
 pub(super) fn given(headers: &HeaderMap) -> Option<Duration> {
     headers.get(GRPC_TIMEOUT).and_then(|value| parse(value.as_bytes()))
 }

@@ -1,4 +1,4 @@
-//! The gRPC server of a service: its RPCs, health and reflection behind the layers that every call
+//! gRPC server of a service: its RPCs, health and reflection, behind the layers that every call
 //! passes.
 
 use std::sync::Arc;
@@ -24,20 +24,21 @@ use super::{
     stream::StreamRules,
 };
 
-/// A service's gRPC server.
+/// gRPC server of a service.
 #[derive(Debug)]
 pub struct GrpcServer<'a> {
-    /// How it bounds its work and how it is reached.
+    /// Limits and connection settings.
     pub settings: &'a ServerSettings,
-    /// The service's encoded descriptor set: its policies, and what reflection tells.
+    /// Encoded descriptor set of the service, which contains its policies and is served by
+    /// reflection.
     pub descriptor_set: &'static [u8],
-    /// Verifies access tokens.
+    /// Verifier of access tokens.
     pub verifier: Verifier,
-    /// Says which of them are good no more, and what each role holds.
+    /// View of current revocations and of the permissions that each role holds.
     pub access: AccessView,
 }
 
-/// The server cannot be started.
+/// Reason why the server cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The descriptor set is not readable.
@@ -52,10 +53,11 @@ pub enum ServeError {
 }
 
 impl GrpcServer<'_> {
-    /// Starts to serve health and reflection, until the stop token is cancelled; then it drains.
-    /// Gives the service's health, NOT_SERVING until somebody [asks](Health::spawn) for its
-    /// conditions, and where to mount the RPCs when what they need is there. Until then they are
-    /// UNAVAILABLE.
+    /// Starts to serve health and reflection. When the stop token is cancelled, the server drains.
+    ///
+    /// Returns the health of the service and the mount for its RPCs. The health is NOT_SERVING
+    /// until [`Health::spawn`] is called. The RPCs are UNAVAILABLE until the service mounts them,
+    /// once their dependencies are available.
     pub async fn spawn(self, listener: Listener, running: &Running) -> Result<(Health, RpcMount), ServeError> {
         let policies = Arc::new(Policies::from_descriptor_set(self.descriptor_set)?);
         let health = Health::new(policies.services()).await;

@@ -1,4 +1,5 @@
-//! grpc.health.v1: NOT_SERVING until what the service needs is there, and again whenever it is not.
+//! Health of a service (grpc.health.v1): NOT_SERVING whenever a dependency of the service is
+//! missing.
 
 use std::{
     convert::Infallible,
@@ -20,11 +21,11 @@ use tonic_health::{
 
 use super::MAX_MESSAGE_LEN;
 
-/// How often the conditions are looked at. With the second that a check may take, readiness follows
-/// within 2 s.
+/// Interval between two checks. A check may take a second, so the reported health is at most 2 s
+/// old.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// The health of a service, for probes and for the HTTP port.
+/// Health of a service, for probes and for the HTTP port.
 #[derive(Clone)]
 pub struct Health {
     reporter: HealthReporter,
@@ -33,8 +34,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Not serving yet. `services` are the full names of the gRPC services, beside the empty name
-    /// that means the whole server.
+    /// Creates a health that is NOT_SERVING. `services` are the full names of the gRPC services.
+    /// The empty name, which stands for the whole server, is added.
     pub async fn new(services: &[String]) -> Self {
         let names = services.iter().cloned().chain([String::new()]).collect();
         let health = Self {
@@ -47,7 +48,7 @@ impl Health {
         health
     }
 
-    /// Whether the service serves.
+    /// Returns whether the service is serving.
     pub fn is_serving(&self) -> bool {
         self.serving.load(Ordering::Relaxed)
     }
@@ -57,8 +58,8 @@ impl Health {
             .max_decoding_message_size(MAX_MESSAGE_LEN)
     }
 
-    /// Asks `ready` time and again, and reports what it says, until the stop token is cancelled;
-    /// from then on NOT_SERVING.
+    /// Calls `ready` at intervals and reports the result, until the stop token is cancelled. From
+    /// then on, the health is NOT_SERVING.
     pub fn spawn<F>(self, ready: impl Fn() -> F + Send + Sync + 'static, running: &Running)
     where
         F: Future<Output = bool> + Send,

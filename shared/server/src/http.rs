@@ -1,5 +1,5 @@
-//! The HTTP port: metrics for Prometheus, liveness and readiness for whoever does not speak gRPC,
-//! and what a service adds.
+//! HTTP port of a service: metrics for Prometheus, liveness and readiness for clients without gRPC,
+//! and the pages that the service adds.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -23,15 +23,15 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// What is served on the HTTP port.
+/// Server of the HTTP port.
 #[derive(Debug)]
 pub struct HttpServer {
     router: Router,
 }
 
 impl HttpServer {
-    /// `/metrics`, `/livez` (200 while the process runs) and `/readyz` (200 while the service
-    /// serves, else 503).
+    /// Creates a server with `/metrics`, `/livez` (200 while the process runs) and `/readyz` (200
+    /// while the service is serving, otherwise 503).
     pub fn new(health: Health) -> Self {
         let ready = move || {
             let serving = health.is_serving();
@@ -53,7 +53,7 @@ impl HttpServer {
         Self { router }
     }
 
-    /// Serves until the stop token is cancelled. Gives where to mount what else the service has.
+    /// Serves until the stop token is cancelled. Returns the mount for the pages of the service.
     pub fn spawn(self, settings: &ServerSettings, listener: Listener, running: &Running) -> PageMount {
         let mount = PageMount::default();
         let late = mount.clone();

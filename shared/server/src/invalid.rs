@@ -1,10 +1,12 @@
-//! Bounds how many calls a client may make that are refused as invalid.
+//! Limit on the invalid calls of a client.
 //!
-//! They have a counter of their own, so that typing errors do not use up the logins of an address.
-//! A caller who is signed in is counted as a user and not by the address, and takes nothing from
-//! the others behind it. Above the limit an invalid call is answered with RESOURCE_EXHAUSTED and
-//! the time to wait; a valid one is served as ever. Fields are checked before anything that costs,
-//! by their length first, so that either answer is cheap.
+//! Invalid calls have a counter of their own, so that typing errors do not use up the logins of an
+//! address. A logged-in caller is counted as a user rather than by address, and so takes nothing
+//! from other callers at the same address.
+//!
+//! Beyond the limit, an invalid call is answered with RESOURCE_EXHAUSTED and the time to wait.
+//! Valid calls are not affected. Fields are checked before any costly work, and their length first,
+//! so that either answer is cheap.
 
 use std::{
     convert::Infallible,
@@ -29,13 +31,14 @@ use tower::{Layer, Service};
 
 use super::{codes::code_of, peer::ClientAddress};
 
-/// Calls that were refused because too many before them were invalid.
+/// Counter of invalid calls beyond the limit.
 const EXCEEDED: &str = "rpc_server_invalid_calls_exceeded_total";
 
-/// The encoded details of a status. tonic's own have none.
+/// Header with the encoded details of a status. A status that tonic itself creates has none.
 const DETAILS: &str = "grpc-status-details-bin";
 
-/// Puts [`InvalidCallsService`] around a service, inside of what authenticates the caller.
+/// Layer that wraps a service in an [`InvalidCallsService`]. It belongs inside the layer that
+/// authenticates the caller.
 #[derive(Clone, Debug)]
 pub(super) struct InvalidCallsLayer(Limits);
 
@@ -47,7 +50,7 @@ struct Limits {
 }
 
 impl InvalidCallsLayer {
-    /// Allows this many invalid calls a minute, and as many at once; 0 is any number.
+    /// Allows each client this many invalid calls per minute, also in one burst. 0 means no limit.
     pub(super) fn new(per_minute: u32) -> Self {
         let rule = RateRule {
             per_minute,
@@ -78,18 +81,18 @@ impl<S> Layer<S> for InvalidCallsLayer {
     }
 }
 
-/// Counts the calls that are refused as invalid.
+/// Service that counts the calls that are refused as invalid.
 #[derive(Clone, Debug)]
 pub(super) struct InvalidCallsService<S> {
     limits: Limits,
     inner: S,
 }
 
-/// The client whose invalid calls are counted together.
+/// Client whose invalid calls are counted together.
 #[derive(Clone, Copy, Debug)]
 enum Client {
     User(UserId),
-    /// `None` within the process: it is not counted.
+    /// `None` for a call from within the process, which is not counted.
     Address(Option<IpNet>),
 }
 
@@ -123,7 +126,7 @@ where
 }
 
 pin_project! {
-    /// A call whose answer is looked at.
+    /// Call whose response is inspected.
     pub(super) struct Counting<F> {
         #[pin]
         inner: F,
@@ -161,8 +164,8 @@ impl Limits {
     }
 }
 
-/// Whether a call was refused for what it said. What tonic itself calls INTERNAL is a message that
-/// it cannot read.
+/// Returns whether a call was refused because of its content. An INTERNAL without details comes
+/// from tonic, and means that tonic cannot read the message.
 fn is_invalid(headers: &HeaderMap) -> bool {
     match code_of(headers) {
         Code::InvalidArgument | Code::OutOfRange => true,

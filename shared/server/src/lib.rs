@@ -1,8 +1,8 @@
-//! The server around a service: listeners, limits, tracing, health, reflection, the HTTP port,
+//! Server around a service: listeners, limits, tracing, health, reflection, the HTTP port and
 //! graceful shutdown.
 //!
-//! The path of a request: listener -> the layer in `rpc.rs` (request id, span, metrics, admission,
-//! deadline) -> authentication -> authorization -> the RPC.
+//! A request passes the listener, the layer in `rpc.rs` (request id, span, metrics, deadline,
+//! admission), authentication, the limits of its user, authorization and the RPC, in this order.
 
 mod admission;
 mod args;

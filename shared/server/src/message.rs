@@ -1,4 +1,4 @@
-//! Reads the one message of a request before anything is done about it.
+//! Reading of the single message of a request, before anything else is done for the call.
 
 use std::{
     pin::{Pin, pin},
@@ -23,26 +23,27 @@ use super::{
     unfinished::{Claim, Unfinished},
 };
 
-/// Bytes of the largest message that an RPC takes.
+/// Largest message that an RPC accepts, in bytes.
 pub const MAX_MESSAGE_LEN: usize = 64 * 1024;
-/// Flag and length of a message (gRPC over HTTP/2, "Length-Prefixed-Message").
+/// Length of the prefix of a message: its flag and its length (gRPC over HTTP/2,
+/// "Length-Prefixed-Message").
 const PREFIX_LEN: usize = 5;
 /// How long a message may take to arrive.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of an entry in a table of headers, beside the texts.
+/// Size of an entry in a table of headers, besides its texts, in bytes.
 const TABLE_ENTRY: usize = 128;
-/// Bytes that an unfinished call takes beside its headers and its message.
+/// Memory of an unfinished call besides its headers and message, in bytes.
 const CALL_OVERHEAD: usize = 4 * 1024;
 
-/// Bytes of a message that have arrived. Frames are copied into a buffer of the call's own: a frame
-/// of one byte would otherwise keep the whole buffer that it was read into.
+/// Part of a message that has arrived. Frames are copied into a buffer of the call's own.
+/// Otherwise, a frame of one byte would keep the whole buffer into which it was read.
 #[derive(Debug, Default)]
 struct Received {
     bytes: Vec<u8>,
 }
 
-/// Marks a request whose message is larger than the server accepts, for
-/// [`Mounted`](super::mount::Mounted) to refuse once the caller was let through.
+/// Mark on a request whose message is larger than the server accepts.
+/// [`Mounted`](super::mount::Mounted) refuses the request once the caller has been admitted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TooLarge {
     len: u32,
@@ -58,15 +59,15 @@ impl TooLarge {
     }
 }
 
-/// A request whose message has arrived, as far as it was there with the headers.
+/// Request with as much of its message as arrived together with the headers.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it lives for as long as a call takes to begin")]
 pub(super) enum Arrival {
-    /// All of it. Most messages are, and take nothing from the budget.
+    /// The whole message has arrived. This is the usual case, and takes nothing from the budget.
     Complete(Request<Body>),
-    /// Not all of it.
+    /// Only a part of the message has arrived.
     Partial(Box<Partial>),
-    /// Its memory is needed for others.
+    /// The call is refused, because others need the memory.
     Refused,
 }
 
@@ -75,20 +76,21 @@ pub(super) struct Partial {
     head: Parts,
     body: Body,
     received: Received,
-    /// Bytes that the call takes beside its message.
+    /// Memory of the call besides its message, in bytes.
     fixed: usize,
     claim: Claim,
 }
 
 impl Arrival {
-    /// Takes in what is there of a message. This is done at once for each call that a connection
-    /// brings, so that however many there are, those that have to wait count from the beginning.
+    /// Takes in the part of the message that has already arrived. This is done at once for each
+    /// call on a connection, so that every call that has to wait is counted from the beginning,
+    /// however many there are.
     pub(super) fn begin(request: Request<Body>, unfinished: &Unfinished) -> Self {
         let (mut head, mut body) = request.into_parts();
         let mut received = Received::default();
         loop {
             match body.frame().now_or_never() {
-                // A body that breaks off is as good as one that ends: the decoder says what is
+                // A body that breaks off is treated like one that ends. The decoder reports what is
                 // missing.
                 Some(None | Some(Err(_))) => break,
                 Some(Some(Ok(frame))) => {
@@ -122,13 +124,13 @@ impl Arrival {
 }
 
 impl Partial {
-    /// Waits for the rest of the message. Of one that is too large, for as much as the decoder
-    /// needs to see that.
+    /// Waits for the rest of the message. If the message is too large, waits only for as much as
+    /// the decoder needs to detect that.
     ///
     /// # Errors
     ///
-    /// DEADLINE_EXCEEDED if it takes longer than `patience` or ten seconds, RESOURCE_EXHAUSTED if
-    /// others need the memory.
+    /// DEADLINE_EXCEEDED if the message takes longer than `patience` or ten seconds, and
+    /// RESOURCE_EXHAUSTED if others need the memory.
     pub(super) async fn complete(self: Box<Self>, patience: Duration) -> Result<Request<Body>, ErrorReply> {
         tokio::time::timeout(patience.min(TIMEOUT), self.rest())
             .await
@@ -168,7 +170,7 @@ impl Partial {
 }
 
 impl Received {
-    /// Adds a frame. True if the message is too large already.
+    /// Adds a frame. Returns whether the message is already too large.
     fn take(&mut self, data: &Bytes) -> bool {
         let most = PREFIX_LEN + MAX_MESSAGE_LEN + 1;
         let data = &data[..data.len().min(most - self.bytes.len())];
@@ -192,8 +194,8 @@ impl Received {
     }
 }
 
-/// Marks the request if a message in it declares too many bytes. What is compressed, or has a flag
-/// that means nothing, is refused for that by the decoder.
+/// Marks the request if one of its messages declares too many bytes. A message that is compressed
+/// or has an unknown flag is left to the decoder, which refuses it for that reason.
 fn mark_too_large(head: &mut Parts, mut body: &[u8]) {
     while let [0, a, b, c, d, ref rest @ ..] = *body {
         let len = u32::from_be_bytes([a, b, c, d]);
@@ -205,15 +207,15 @@ fn mark_too_large(head: &mut Parts, mut body: &[u8]) {
     }
 }
 
-/// The memory that a header list takes: its table, and the texts in it. The length by which HTTP/2
-/// bounds it says little of that, for many small headers fill a large table.
+/// Returns the memory of a header list, in bytes: its table and the texts in it. The size by which
+/// HTTP/2 limits the list is no measure of that, because many small headers fill a large table.
 fn memory_of(headers: &HeaderMap) -> usize {
     let texts = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
     let repeated = headers.len() - headers.keys_len();
     headers.capacity() * TABLE_ENTRY + repeated * TABLE_ENTRY + headers.iter().map(texts).sum::<usize>()
 }
 
-/// The refusal of a call that has to make room for others.
+/// Returns the error for a call that has to make room for others.
 pub(super) fn stalled() -> ErrorReply {
     ErrorReply::new(
         Code::ResourceExhausted,

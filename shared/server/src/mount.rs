@@ -1,5 +1,5 @@
-//! RPCs and pages that come later than the server: a service answers probes while it waits for its
-//! database, and serves when it is there.
+//! Mounts for RPCs and pages, which are added after the server has started. A service can answer
+//! probes while it waits for its database, and serves its RPCs once the database is available.
 
 use std::{
     convert::Infallible,
@@ -27,23 +27,23 @@ use super::message::TooLarge;
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Where a service mounts its RPCs, once.
+/// Mount on which a service puts its RPCs, once.
 #[derive(Clone, Debug, Default)]
 pub struct RpcMount(Arc<OnceLock<Routes>>);
 
-/// Where a service mounts what else it has on the HTTP port, once.
+/// Mount on which a service puts its pages on the HTTP port, once.
 #[derive(Clone, Debug, Default)]
 pub struct PageMount(Arc<OnceLock<Router>>);
 
 impl RpcMount {
-    /// Serves these from now on. A second time changes nothing.
+    /// Serves these from now on. Only the first call has an effect.
     pub fn mount(&self, routes: Routes) {
         let _ = self.0.set(routes.prepare());
     }
 }
 
 impl PageMount {
-    /// Serves these from now on. A second time changes nothing.
+    /// Serves these from now on. Only the first call has an effect.
     pub fn mount(&self, router: Router) {
         let _ = self.0.set(router);
     }
@@ -56,7 +56,7 @@ impl PageMount {
     }
 }
 
-/// Health and reflection at once, the RPCs when they are mounted.
+/// Router that serves health and reflection at once, and the RPCs once they are mounted.
 #[derive(Clone, Debug)]
 pub(super) struct Mounted {
     pub(super) infrastructure: Routes,

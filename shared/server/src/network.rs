@@ -1,14 +1,14 @@
-//! The network of a client.
+//! Network of a client.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
 
-/// Bits of the network that one household or machine has (RFC 6177).
+/// Prefix length of the network of one household or machine (RFC 6177).
 const IPV6_NETWORK_BITS: u8 = 64;
 
-/// What counts as one client: an IPv4 address, also the one inside of an address that a NAT64
-/// gateway made, or the /64 network of any other IPv6 address.
+/// Returns the network that counts as one client: a single IPv4 address, or the /64 network of an
+/// IPv6 address. An IPv6 address from a NAT64 gateway counts as the IPv4 address inside it.
 pub(super) fn network_of(address: IpAddr) -> IpNet {
     match address {
         IpAddr::V4(_) => IpNet::from(address),
@@ -22,10 +22,11 @@ pub(super) fn network_of(address: IpAddr) -> IpNet {
     }
 }
 
-/// The IPv4 address inside of an address with the well-known prefix of NAT64, 64:ff9b::/96 (RFC
-/// 6052).
+/// Returns the IPv4 address inside an address with the well-known prefix of NAT64, 64:ff9b::/96
+/// (RFC 6052).
 ///
-/// It says who counts as one client, and never who is trusted.
+/// The result decides only which addresses count as one client, and never whether an address is
+/// trusted.
 fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = address.segments() else {
         return None;

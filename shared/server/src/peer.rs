@@ -1,8 +1,8 @@
-//! Where a call comes from.
+//! Origin of a call.
 //!
-//! Anybody can write `X-Forwarded-For`, so it counts only as far as proxies that are trusted have
-//! written it: from the right, where each hop adds the address that it saw, up to the first that is
-//! not a trusted proxy.
+//! Anyone can write `X-Forwarded-For`, so only the part that trusted proxies have written counts.
+//! Each hop appends the address that it saw. The list is therefore read from the right, up to the
+//! first address that is not a trusted proxy.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -13,7 +13,7 @@ use super::{network::network_of, serve::Connection};
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The addresses of a call. In the extensions of every request.
+/// Addresses of a call. They are in the extensions of every request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientAddress {
     client: Option<IpAddr>,
@@ -33,18 +33,20 @@ impl ClientAddress {
         }
     }
 
-    /// The client's, as far as it is believed. `None` within the process.
+    /// Returns the address of the client, as far as it can be trusted. `None` for a call from
+    /// within the process.
     pub const fn client(&self) -> Option<IpAddr> {
         self.client
     }
 
-    /// Returns the address of the other end of the connection. `None` within the process.
+    /// Returns the address of the other end of the connection. `None` for a call from within the
+    /// process.
     pub const fn peer(&self) -> Option<IpAddr> {
         self.peer
     }
 
-    /// What counts as one client: an IPv4 address, also the one inside of an address that a NAT64
-    /// gateway made, or the /64 network of any other IPv6 address.
+    /// Returns the network that counts as one client: a single IPv4 address, or the /64 network of
+    /// an IPv6 address. An IPv6 address from a NAT64 gateway counts as the IPv4 address inside it.
     pub fn bucket(&self) -> Option<IpNet> {
         self.client.map(network_of)
     }
@@ -59,14 +61,14 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
         .flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
     let mut client = peer;
     while is_trusted(&client) {
-        // What is no address was not written by a proxy that is trusted.
+        // A trusted proxy would not have written an entry that is not an address.
         let Some(hop) = hops.next().and_then(hop) else { break };
         client = hop;
     }
     client
 }
 
-/// An address, also with a port or in brackets.
+/// Parses an address, optionally with a port or in brackets.
 fn hop(text: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(text).ok()?.trim();
     let address = text
@@ -82,7 +84,7 @@ fn hop(text: &[u8]) -> Option<IpAddr> {
     address.ok().or_else(bracketed).map(plain)
 }
 
-/// An IPv4 address that arrives in the clothes of IPv6 is the same one (RFC 4291, 2.5.5.2).
+/// Converts an IPv4-mapped IPv6 address to the IPv4 address (RFC 4291, section 2.5.5.2).
 fn plain(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
@@ -113,7 +115,7 @@ mod tests {
             ("9.9.9.9", &["1.1.1.1"], "10.0.0.0/8", "9.9.9.9"),
             ("10.0.0.1", &[], "10.0.0.0/8", "10.0.0.1"),
             ("10.0.0.1", &["1.1.1.1"], "10.0.0.0/8", "1.1.1.1"),
-            // The client wrote the first, the proxy the second.
+            // The client wrote the first entry, and the proxy the second.
             ("10.0.0.1", &["6.6.6.6, 1.1.1.1"], "10.0.0.0/8", "1.1.1.1"),
             ("10.0.0.1", &["6.6.6.6", "1.1.1.1"], "10.0.0.0/8", "1.1.1.1"),
             ("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.0.0.2"], "10.0.0.0/8", "1.1.1.1"),
@@ -155,10 +157,10 @@ mod tests {
         };
         assert_eq!(bucket("64:ff9b::192.0.2.7"), "192.0.2.7/32");
         assert_eq!(bucket("64:ff9b::c000:208"), "192.0.2.8/32");
-        // Other prefixes may hold anything.
+        // Other prefixes may contain anything.
         assert_eq!(bucket("64:ff9b:1::c000:207"), "64:ff9b:1::/64");
         assert_eq!(bucket("64:ff9b::1:c000:207"), "64:ff9b::/64");
-        // It is trusted as little as any other address.
+        // The address is no more trusted than any other.
         assert_eq!(
             derived("64:ff9b::10.0.0.1", &["1.1.1.1"], "10.0.0.0/8"),
             "64:ff9b::a00:1"

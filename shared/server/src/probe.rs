@@ -1,8 +1,8 @@
-//! The command `probe`: asks a server of ours, or any with grpc.health.v1, how it is. For
-//! containers that have no shell and no other program to ask with.
+//! Command `probe`: asks a server for its health by grpc.health.v1. It is meant for containers
+//! without a shell or any other program for this purpose.
 //!
-//! The exit codes are those of grpc-health-probe, but for a bad setting, which is 64 as everywhere
-//! here.
+//! The exit codes are those of grpc-health-probe, except for a bad setting. That is 64, as in all
+//! our programs.
 
 use std::time::Duration;
 
@@ -37,13 +37,13 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Asks the server, and says in one line how it is. `default` is the address where none is
-    /// given.
+    /// Asks the server for its health, and prints one line if it is serving. `default` is the
+    /// address if none is given.
     ///
     /// # Errors
     ///
-    /// Exit code 2 where the server cannot be reached, 3 where it does not know the service, 4
-    /// where it is not serving.
+    /// Exit code 2 if the server cannot be reached, 3 if it does not know the service, and 4 if it
+    /// is not serving.
     pub async fn run(self, default: &'static str) -> Result<(), StartError> {
         let address = self.address.unwrap_or_else(|| Uri::from_static(default));
         let limit = Duration::from_secs(self.timeout_seconds.into());
@@ -69,7 +69,7 @@ impl Probe {
     }
 }
 
-/// Reads a URL, or a host and port.
+/// Parses a URL, or a host and port.
 fn address(text: &str) -> Result<Uri, &'static str> {
     let url = if text.contains("://") {
         text.to_owned()
@@ -87,7 +87,7 @@ fn address(text: &str) -> Result<Uri, &'static str> {
 
 async fn ask(address: &Uri, service: String) -> Result<ServingStatus, StartError> {
     let unreachable = |error: &dyn std::error::Error| {
-        // The outermost error says least.
+        // The innermost cause says most.
         let mut cause = error;
         while let Some(source) = cause.source() {
             cause = source;

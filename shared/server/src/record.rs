@@ -1,4 +1,4 @@
-//! Logs and measures calls.
+//! Logging and measuring of calls.
 
 use std::{
     borrow::Cow,
@@ -26,7 +26,8 @@ pub(super) struct Record {
     pub(super) reason: Option<Cow<'static, str>>,
     pub(super) span: Span,
     pub(super) refusals: Arc<Refusals>,
-    /// Whether the caller may be anonymous. The code UNAUTHENTICATED also means so.
+    /// Whether the caller may be anonymous. A call that ends with UNAUTHENTICATED counts as
+    /// anonymous too.
     pub(super) is_anonymous: bool,
     pub(super) _in_hand: InHand,
 }
@@ -66,8 +67,8 @@ impl Drop for Record {
     }
 }
 
-/// Logs a call. The level tells bugs (error) from problems for the operator (warn) and for the
-/// caller (info).
+/// Logs a call. The level separates bugs (error), problems for the operator (warn) and problems for
+/// the caller (info).
 fn log(code: Code, reason: Option<&str>, elapsed: Duration, infrastructure: bool) {
     let code_name = name(code);
     let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
@@ -78,7 +79,7 @@ fn log(code: Code, reason: Option<&str>, elapsed: Duration, infrastructure: bool
     }
     match code {
         Code::Internal | Code::Unknown | Code::DataLoss => call!(error, "call failed"),
-        // A stream that ends because the server drains is no problem.
+        // A stream that ends because the server drains is not a problem.
         Code::Unavailable if reason == Some(ErrorReason::ShuttingDown.name()) => call!(info, "call"),
         Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => call!(warn, "call failed"),
         // Probes call every few seconds.
@@ -87,7 +88,7 @@ fn log(code: Code, reason: Option<&str>, elapsed: Duration, infrastructure: bool
     }
 }
 
-/// Whether the code is a fault of the server (OpenTelemetry's conventions for gRPC).
+/// Returns whether the code counts as a fault of the server (OpenTelemetry's conventions for gRPC).
 const fn is_fault(code: Code) -> bool {
     matches!(
         code,

@@ -1,6 +1,8 @@
-//! Keeps calls that anybody can make again and again from filling the log: a few of each kind are
-//! logged one by one, the rest as a count. These are the refusals of anonymous calls, and in larger
-//! numbers anonymous calls that succeed and refusals of calls that are signed in.
+//! Limit on the log lines of calls that a client can repeat at will. A few calls of each kind are
+//! logged one by one, and the rest as a count.
+//!
+//! This applies to refusals of anonymous calls. With a higher limit, it also applies to anonymous
+//! calls that succeed and to refusals of logged-in callers.
 
 use std::{
     convert::Infallible,
@@ -19,16 +21,17 @@ use super::{
     rpcs::{Rpc, Rpcs},
 };
 
-/// The time from one report to the next.
+/// Interval between two reports.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Refusals that are logged one by one in that time: of one RPC with one code, and of all.
+/// Refusals of anonymous calls that are logged one by one in each interval: for one RPC and code,
+/// and in total.
 const OF_A_KIND: u32 = 10;
 const IN_ALL: u32 = 100;
-/// The same for anonymous calls that succeed, and for refusals of calls that are signed in: of one
-/// RPC with one code.
+/// Anonymous calls that succeed, and refusals of logged-in callers, that are logged one by one in
+/// each interval: for one RPC and code.
 const OF_A_COMMON_KIND: u32 = 1000;
 
-/// The refusals of a server.
+/// Refusals of a server.
 #[derive(Debug)]
 pub(super) struct Refusals {
     rpcs: Arc<Rpcs>,
@@ -43,7 +46,7 @@ impl Refusals {
         }
     }
 
-    /// Counts a call that ended with this code. Whether it is to be logged by itself.
+    /// Counts a call that ended with this code. Returns whether the call must be logged by itself.
     pub(super) fn is_logged(&self, rpc: &Rpc, code: Code, is_anonymous: bool) -> bool {
         let (counts, index) = (&rpc.refusals, index(code));
         let is_logged = match (code == Code::Ok, is_anonymous) {

@@ -1,4 +1,4 @@
-//! Adds the request id to every response, and details to every error.
+//! Completion of responses: adds the request id to every response, and details to every error.
 
 use std::borrow::Cow;
 
@@ -53,8 +53,8 @@ pub(super) fn reason_of(trailers: &HeaderMap) -> Option<Cow<'static, str>> {
     Some(info.reason.into())
 }
 
-/// Rewords an error that tonic made for the caller. Those that it calls INTERNAL are all about how
-/// it read the request.
+/// Rewords an error from tonic for the caller. tonic uses INTERNAL only for problems in reading the
+/// request.
 fn reworded(status: &Status) -> Status {
     let (code, reason, message) = match status.code() {
         Code::Internal => (

@@ -1,23 +1,24 @@
-//! The id by which a caller and the log speak of the same request.
+//! Request id, by which a caller and the log refer to the same request.
 
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-/// The metadata key, in requests and in answers.
+/// Metadata key of the id, in requests and responses.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const MAX_LEN: usize = 64;
 
-/// A request's id: the caller's own where it sent a usable one, else a new UUID. In the extensions
-/// of every request.
+/// Id of a request: the caller's own if it sent a valid one, and otherwise a new UUID. It is in the
+/// extensions of every request.
 #[derive(Clone, Debug)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The id that the caller sent in `x-request-id`, if it is 1 to 64 of `A-Z a-z 0-9 . _ -`: it
-    /// goes to logs and back to the caller, so nothing else may be in it.
+    /// Returns the id in `x-request-id` if it is valid, and otherwise a new one. A valid id has 1
+    /// to 64 characters out of `A-Z a-z 0-9 . _ -`. No other characters are allowed, because the id
+    /// goes to the log and back to the caller.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let usable = |value: &&HeaderValue| {
             let bytes = value.as_bytes();
@@ -39,16 +40,19 @@ impl RequestId {
         Self(HeaderValue::from_str(text).expect("hexadecimal digits and hyphens are a header value"))
     }
 
-    /// The id as the header of an answer. It is no secret: what is marked so stays out of the table
-    /// of headers that both ends of a connection keep (HPACK), where an id that never comes again
-    /// would push out what does, and be compared with all those before it.
+    /// Returns the id as a response header. The value is marked as sensitive although it is no
+    /// secret.
+    ///
+    /// HPACK keeps sensitive values out of the header tables on both ends of a connection. There,
+    /// an id that never recurs would displace values that do, and would be compared with all ids
+    /// before it.
     pub(super) fn header_value(&self) -> HeaderValue {
         let mut value = self.0.clone();
         value.set_sensitive(true);
         value
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }

@@ -1,9 +1,9 @@
-//! Errors in the words of REST, for calls that the gateway made of JSON.
+//! Errors in the terms of REST, for calls that the gateway has transcoded from JSON.
 //!
-//! The services and their .proto files say `new_password`, JSON says `newPassword`. Envoy's
-//! transcoder leaves the path that the client asked for in `x-envoy-original-path`, and the gateway
-//! removes that header from what clients send. A client that reaches a service directly can still
-//! set it. So the header decides how an error is worded, and nothing else.
+//! The services and their .proto files say `new_password`, but JSON says `newPassword`. Envoy's
+//! transcoder puts the path that the client requested into `x-envoy-original-path`, and the gateway
+//! removes that header from client requests. A client that reaches a service directly can still set
+//! the header. The header therefore decides how an error is worded, and nothing else.
 
 use base::error::Reason as _;
 use http::{
@@ -15,10 +15,10 @@ use tonic::Code;
 use tonic_types::{ErrorDetails, FieldViolation};
 
 const TRANSCODED: HeaderName = HeaderName::from_static("x-envoy-original-path");
-/// The protection space that all services share (RFC 9110, section 11.5).
+/// Protection space that all services share (RFC 9110, section 11.5).
 const REALM: &str = "api";
 
-/// The API by which a call came.
+/// API through which a call came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// gRPC or gRPC-Web.
@@ -36,7 +36,7 @@ impl Dialect {
         }
     }
 
-    /// Names the fields in an error as this API does.
+    /// Rewrites the field names in an error as this API spells them.
     pub(super) fn reword(self, message: &str, details: &mut ErrorDetails) -> String {
         if self == Self::Grpc {
             return message.to_owned();
@@ -49,12 +49,12 @@ impl Dialect {
             .map(|bad| FieldViolation::new(with_json_names(&bad.field), with_json_names(&bad.description)))
             .collect();
         details.set_bad_request(fields);
-        // It is made of the fields and their descriptions, and quotes nothing of the caller's.
+        // The message consists of the fields and their descriptions, and quotes no value from the
+        // caller.
         with_json_names(message)
     }
 
-    /// Adds the headers that HTTP wants with an error: `retry-after`, and to REST
-    /// `www-authenticate`.
+    /// Adds the HTTP headers for an error: `retry-after`, and for REST also `www-authenticate`.
     pub(super) fn add_headers(self, code: Code, message: &str, details: &ErrorDetails, headers: &mut HeaderMap) {
         if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
             let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
@@ -66,15 +66,17 @@ impl Dialect {
     }
 }
 
-/// The challenge of a 401 (RFC 6750, section 3). A 401 about something else, such as a wrong
-/// password or a dead refresh token, needs a challenge too (RFC 9110, section 15.5.2). It has no
-/// `error` then: no access token was refused.
+/// Returns the challenge of a 401 (RFC 6750, section 3).
+///
+/// A 401 for another reason, such as a wrong password or an expired refresh token, needs a
+/// challenge too (RFC 9110, section 15.5.2). That challenge has no `error`, because no access token
+/// was refused.
 fn challenge(message: &str, details: &ErrorDetails) -> HeaderValue {
     let is_refused = details
         .error_info()
         .is_some_and(|info| info.domain == ErrorReason::DOMAIN && info.reason != ErrorReason::TokenMissing.name());
     let text = if is_refused {
-        // Removes characters that a quoted string cannot hold.
+        // Remove the characters that a quoted string cannot contain.
         let message = message.replace(
             |letter: char| !matches!(letter, ' '..='~') || letter == '"' || letter == '\\',
             "",
@@ -86,8 +88,8 @@ fn challenge(message: &str, details: &ErrorDetails) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
 }
 
-/// The same text with field names as in JSON. Only what is in backticks counts: the rest may quote
-/// a value.
+/// Returns the text with field names as in JSON. Only the parts in backticks are changed, because
+/// the rest may quote a value.
 fn with_json_names_in_backticks(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let parts: Vec<_> = parts
@@ -102,7 +104,8 @@ fn with_json_names_in_backticks(text: &str) -> String {
     parts.join("`")
 }
 
-/// The same text with every word of snake case in lower camel case, as protobuf makes JSON names.
+/// Returns the text with every word of snake case in lower camel case, as protobuf forms JSON
+/// names.
 fn with_json_names(text: &str) -> String {
     let is_of_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     let mut renamed = String::with_capacity(text.len());

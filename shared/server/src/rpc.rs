@@ -1,4 +1,4 @@
-//! The outermost layer, for all RPCs.
+//! Outermost layer, for all RPCs.
 //!
 //! It gives every call a request id, a span with the OpenTelemetry names, one log line and one
 //! measurement, a place among the calls in flight, and a deadline. A panic becomes an INTERNAL
@@ -48,17 +48,17 @@ use super::{
     unfinished::Unfinished,
 };
 
-/// Calls and streams that are being served.
+/// Gauge of calls and streams in flight.
 const IN_HAND: &str = "rpc_server_in_hand";
-/// Maximum duration of a reflection stream. Clients need it for a moment only.
+/// Longest duration of a reflection stream. Clients need one only for a moment.
 const REFLECTION_LIFE: Duration = Duration::from_secs(30);
 
-/// Says what the metrics of calls mean.
+/// Describes the metrics of calls.
 fn describe_metrics() {
     metrics::describe_gauge!(IN_HAND, "Calls and streams that are being served.");
 }
 
-/// Puts [`RpcService`] around a service.
+/// Layer that wraps a service in an [`RpcService`].
 #[derive(Clone, Debug)]
 pub(super) struct RpcLayer {
     shared: Arc<Shared>,
@@ -77,9 +77,10 @@ struct Shared {
 }
 
 impl RpcLayer {
-    /// `policies` says which paths are RPCs: a label is made of no other.
+    /// Creates the layer. `policies` determines which paths are RPCs; other paths never become
+    /// labels of metrics.
     pub(super) fn new(policies: &Policies, settings: &ServerSettings, streams: StreamRules, running: &Running) -> Self {
-        // Before anything is measured.
+        // Install the recorder before anything is measured.
         telemetry::metrics::recorder();
         describe_metrics();
         let rpcs = Arc::new(Rpcs::new(policies));
@@ -177,7 +178,8 @@ where
             _in_hand: InHand::new(self.shared.in_hand.clone()),
         };
         let shared = Arc::clone(&self.shared);
-        // The clone is not known to be ready; the one that was asked is.
+        // Only the instance on which `poll_ready` was called is known to be ready. Use that one,
+        // and keep the clone for the next call.
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
         let caller = StreamCaller::default();
@@ -191,8 +193,8 @@ where
         let of_span = span.clone();
         let timeout = deadline::of(request.headers(), shared.timeout);
         let patience = timeout.as_ref().copied().unwrap_or_default();
-        // Reflection alone takes a stream of messages. And no message is needed to refuse a
-        // deadline.
+        // Only reflection takes a stream of messages. A malformed deadline is refused without the
+        // message.
         let arrival = if request.uri().path().ends_with(REFLECTION) || timeout.is_err() {
             Arrival::Complete(request)
         } else {
@@ -214,7 +216,8 @@ where
                 .remove::<ReplyReason>()
                 .map(|reason| reason.0.into());
             if is_stream && !response.headers().contains_key(Status::GRPC_STATUS) {
-                // It has only begun: a client that goes away before its end has cancelled it.
+                // The stream has only begun. If the client leaves before its end, the call counts
+                // as cancelled.
                 record.code = Code::Cancelled;
                 let left = deadline.map(|deadline| deadline.saturating_sub(record.start.elapsed()));
                 let end = shared.streams.end(&caller, left, record.rpc.is_infrastructure);
@@ -225,7 +228,7 @@ where
         };
         match arrival {
             Arrival::Complete(request) => answer(Ok(request)).instrument(span).boxed(),
-            // The state that serving takes is allocated once the message has arrived.
+            // The state for serving the call is allocated only once the message has arrived.
             Arrival::Partial(partial) => async move {
                 let request = partial.complete(patience).await;
                 Box::pin(answer(request)).await
@@ -240,7 +243,7 @@ where
 }
 
 impl Shared {
-    /// The request, a place for the call, and what is left of the time that it may take.
+    /// Returns the request, a permit for the call, and the rest of the time that the call may take.
     fn admit(
         &self,
         request: Request<Body>,
@@ -251,21 +254,22 @@ impl Shared {
         if timeout.is_zero() {
             return Err(deadline::exceeded());
         }
-        // First the message, then a place: a client that sends headers and no message takes none.
+        // The permit is taken after the message has arrived, so that a client that sends only
+        // headers takes none.
         let place = self.admission.admit(&request, is_stream)?;
         Ok((request, place, timeout.saturating_sub(start.elapsed())))
     }
 }
 
-/// Calls the service inside, for as long as the call may take.
+/// Calls the inner service, and waits for its response for at most `timeout`.
 async fn respond<S, B>(mut inner: S, request: Request<Body>, timeout: Duration) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError>,
 {
-    // Within the block, so that a panic of the layers inside, which work before they give a future,
-    // is caught as well.
+    // Call the service inside the block. This also catches a panic in an inner layer that works
+    // before it returns a future.
     let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
     match tokio::time::timeout(timeout, answer).await {
         Ok(Ok(Ok(response))) => response.map(Body::new),

@@ -1,4 +1,4 @@
-//! The RPCs that there are: what a call is called in logs, traces and metrics.
+//! Known RPCs, with the names of calls in logs, traces and metrics.
 
 use std::{
     collections::HashMap,
@@ -14,26 +14,26 @@ use tonic::Code;
 
 use super::codes::{CODES, name};
 
-/// Seconds that a call took, by service, method and code.
+/// Histogram of the duration of calls in seconds, by service, method and code.
 const DURATION: &str = "rpc_server_call_duration_seconds";
 
-/// Where the paths of reflection end.
+/// Suffix of the paths of reflection.
 pub(super) const REFLECTION: &str = "/ServerReflectionInfo";
 
-/// Streams of health and reflection.
+/// Suffixes of the paths of the streams of health and reflection.
 const INFRASTRUCTURE_STREAMS: [&str; 2] = ["grpc.health.v1.Health/Watch", REFLECTION];
 
-/// All of them, a bounded set: they become labels, and whoever can reach the port can make up
-/// paths.
+/// All known RPCs. They become labels of metrics, so the set is fixed: anyone who can reach the
+/// port can make up paths.
 #[derive(Debug)]
 pub(super) struct Rpcs {
     by_path: HashMap<String, Arc<Rpc>>,
-    /// Health and reflection: a service stands for all of its methods.
+    /// Health and reflection, with one entry for all methods of a service.
     infrastructure: Vec<Arc<Rpc>>,
     unknown: Arc<Rpc>,
 }
 
-/// An RPC, or several that are measured as one.
+/// RPC, or several RPCs that are measured as one.
 #[derive(Debug)]
 pub(super) struct Rpc {
     /// `service/method`.
@@ -42,18 +42,18 @@ pub(super) struct Rpc {
     pub(super) method: String,
     pub(super) is_infrastructure: bool,
     is_stream: bool,
-    /// Whether anybody may call it.
+    /// Whether the RPC needs no token.
     pub(super) is_public: bool,
     pub(super) refusals: RefusalCounts,
-    /// By gRPC code; each is there from its first call on.
+    /// Duration by gRPC code. Each histogram is created with its first call.
     durations: [OnceLock<Histogram>; CODES],
 }
 
-/// The calls of one RPC since the last report, by gRPC code.
+/// Calls of one RPC since the last report, by gRPC code.
 #[derive(Debug, Default)]
 pub(super) struct RefusalCounts {
     pub(super) logged: [AtomicU32; CODES],
-    /// Those of the common kinds.
+    /// Logged calls of the common kinds.
     pub(super) logged_common: [AtomicU32; CODES],
     pub(super) unlogged: [AtomicU32; CODES],
 }
@@ -82,7 +82,7 @@ impl Rpcs {
         }
     }
 
-    /// None.
+    /// Creates a set without RPCs.
     #[cfg(test)]
     pub(super) fn of_test() -> Self {
         Self {
@@ -92,13 +92,13 @@ impl Rpcs {
         }
     }
 
-    /// Each of them, once.
+    /// Iterates over all entries, each once.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Rpc> {
         let more = self.infrastructure.iter().chain([&self.unknown]);
         self.by_path.values().chain(more).map(Arc::as_ref)
     }
 
-    /// The one at this path.
+    /// Returns the RPC at this path. All unknown paths share one entry.
     pub(super) fn at(&self, path: &str) -> &Arc<Rpc> {
         let infrastructure = || self.infrastructure.iter().find(|rpc| rpc.is_at(path));
         self.by_path.get(path).or_else(infrastructure).unwrap_or(&self.unknown)
@@ -124,7 +124,7 @@ impl Rpc {
         Self::new(service, method)
     }
 
-    /// All of a service whose paths begin like this.
+    /// Creates one entry for all RPCs of the service whose paths have this prefix.
     pub(super) fn infrastructure(prefix: &str) -> Self {
         Self {
             is_infrastructure: true,
@@ -140,12 +140,13 @@ impl Rpc {
         rest.is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// Whether the answer to a call of this path, which is one of its own, goes on.
+    /// Returns whether the response to a call of this path is a stream. The path must belong to
+    /// this entry.
     pub(super) fn is_stream_at(&self, path: &str) -> bool {
         self.is_stream || (self.is_infrastructure && INFRASTRUCTURE_STREAMS.iter().any(|stream| path.ends_with(stream)))
     }
 
-    /// Where the calls are measured that end with this code.
+    /// Returns the histogram for calls that end with this code.
     pub(super) fn durations(&self, code: Code) -> &Histogram {
         let index = usize::try_from(i32::from(code)).unwrap_or_default();
         self.durations[index.min(CODES - 1)].get_or_init(|| {

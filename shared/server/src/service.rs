@@ -1,4 +1,4 @@
-//! A service from its start to its end: it answers probes at once, serves its RPCs once its
+//! Life of a service from start to end: it answers probes at once, serves its RPCs once its
 //! dependencies are available, and shuts down gracefully.
 
 use access::{policy::Policies, token::Verifier, view::AccessView};
@@ -14,28 +14,28 @@ use tonic::service::Routes;
 
 use super::{GrpcServer, Health, HttpServer, PageMount, RpcMount, ServerSettings};
 
-/// The parts of a service, beside its RPCs. The caller has bound the sockets.
+/// Parts of a service, except for its RPCs. The caller has already bound the sockets.
 #[derive(Debug)]
 pub struct Service<'a, B> {
-    /// How it bounds its work and how it is reached.
+    /// Limits and connection settings.
     pub settings: &'a ServerSettings,
-    /// The encoded descriptor set: the policies of its RPCs, and what reflection tells.
+    /// Encoded descriptor set, which contains the policies of the RPCs and is served by reflection.
     pub descriptor_set: &'static [u8],
-    /// Verifies access tokens.
+    /// Verifier of access tokens.
     pub verifier: Verifier,
-    /// What is known of revocations and roles.
+    /// View of current revocations and roles.
     pub access: AccessView,
-    /// Its dependency, such as a database.
+    /// Dependency of the service, such as a database.
     pub backing: B,
-    /// The clock that it goes by.
+    /// Clock of the service.
     pub clock: &'a Clock,
-    /// The socket on which it serves gRPC.
+    /// Socket on which the service serves gRPC.
     pub grpc: Listener,
-    /// The socket on which it serves HTTP.
+    /// Socket on which the service serves HTTP.
     pub http: Listener,
 }
 
-/// A service that answers probes, and whose RPCs are still UNAVAILABLE.
+/// Service that answers probes, but whose RPCs are still UNAVAILABLE.
 pub struct Starting<B> {
     access: AccessView,
     policies: Policies,
@@ -77,13 +77,13 @@ impl<B: Backing> Service<'_, B> {
 }
 
 impl<B: Backing> Starting<B> {
-    /// The policies that the RPCs declare.
+    /// Returns the policies that the RPCs declare.
     pub const fn policies(&self) -> &Policies {
         &self.policies
     }
 
-    /// Waits until what the service depends on is available and prepares it, retrying if it becomes
-    /// unavailable. Returns `None` if the service is to stop.
+    /// Waits until the dependency of the service is available and then prepares it. Retries if it
+    /// becomes unavailable. Returns `None` if the service must stop.
     pub async fn prepare<T, F: Future<Output = Result<T, StartError>>>(
         &self,
         prepare: impl Fn() -> F,
@@ -91,23 +91,24 @@ impl<B: Backing> Starting<B> {
         Box::pin(when_available(&self.backing, self.running.stop_token(), prepare)).await
     }
 
-    /// Waits until the verification keys are known, and where the service follows the access feed,
-    /// revocations and roles. Returns false if the service is to stop.
+    /// Waits until the verification keys are loaded and, if the service follows the access feed,
+    /// the revocations and roles. Returns `false` if the service must stop.
     pub async fn wait_for_access(&self) -> bool {
         let loaded = self.access.wait_until_loaded();
         self.running.stop_token().run_until_cancelled(loaded).await.is_some()
     }
 
-    /// Serves these pages on the HTTP port from now on, beside metrics and probes.
+    /// Serves these pages on the HTTP port from now on, besides metrics and probes.
     pub fn serve_pages(&self, pages: Router) {
         self.pages.mount(pages);
     }
 
-    /// Serves these RPCs from now on. The service is SERVING while what it depends on is available
-    /// and access is known.
+    /// Serves these RPCs from now on. The service is SERVING while its dependency is available and
+    /// the access view is loaded.
     pub fn serve(self, rpcs: Routes) {
         self.rpcs.mount(rpcs);
-        // A service without pages has none to wait for.
+        // A service without pages answers 404 rather than "starting". This has no effect if it has
+        // pages.
         self.pages.mount(Router::new());
         let (access, backing) = (self.access, self.backing);
         let ready = move || {

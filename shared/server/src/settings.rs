@@ -1,4 +1,4 @@
-//! The settings of a server.
+//! Settings of a server.
 
 use std::{
     fs,
@@ -96,34 +96,34 @@ pub struct ServerSettings {
     pub tls_client_ca_file: Option<PathBuf>,
 }
 
-/// A TLS file cannot be read or used.
+/// Error for a TLS file that cannot be read or used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {} ({setting}): {source}", path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The setting that names it.
+        /// Setting that names the file.
         setting: &'static str,
-        /// Why not.
+        /// Error from the operating system.
         source: std::io::Error,
     },
-    /// The files hold no certificate, no key, or not the key of the certificate.
+    /// The files contain no certificate or no key, or the key does not belong to the certificate.
     #[error(
         "{} (--tls-cert-file) and {} (--tls-key-file) are not a certificate and its private key in PEM, or \
         --tls-client-ca-file holds no certificate",
         cert.display(), key.display()
     )]
     Unusable {
-        /// The file with the certificate.
+        /// Path of the file with the certificate.
         cert: PathBuf,
-        /// The file with the key.
+        /// Path of the file with the key.
         key: PathBuf,
     },
 }
 
-/// Reads a network, or an address, which is a network of its own.
+/// Parses a network. An address is a network of one address.
 fn network(text: &str) -> Result<IpNet, &'static str> {
     let text = text.trim();
     let whole = || text.parse::<IpAddr>().map(IpNet::from);
@@ -137,7 +137,7 @@ fn network(text: &str) -> Result<IpNet, &'static str> {
 }
 
 impl ServerSettings {
-    /// The file that holds the TLS key, with the setting that names it.
+    /// Returns the name of the setting for the TLS key file, and the file if one is set.
     pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
         ("--tls-key-file", self.tls_key_file.as_deref())
     }
@@ -146,17 +146,17 @@ impl ServerSettings {
         Duration::from_secs(self.request_timeout_seconds.into())
     }
 
-    /// How long calls in hand may take to end.
+    /// Returns the grace period for calls in flight.
     pub fn drain_timeout(&self) -> Duration {
         Duration::from_secs(self.drain_timeout_seconds.into())
     }
 
-    /// Finds out before anything is made whether the TLS files can be used.
+    /// Checks that the TLS files can be used, before anything is started.
     pub fn check(&self) -> Result<(), TlsError> {
         self.tls().map(|_| ())
     }
 
-    /// The TLS configuration of the gRPC ports; `None` if they speak plain text.
+    /// Returns the TLS configuration of the gRPC ports, or `None` if they use plain text.
     pub(super) fn tls(&self) -> Result<Option<Arc<ServerConfig>>, TlsError> {
         let (Some(cert), Some(key)) = (&self.tls_cert_file, &self.tls_key_file) else {
             return Ok(None);
@@ -181,19 +181,19 @@ impl ServerSettings {
         })
     }
 
-    /// The longest time that a connection may be without a call.
+    /// Returns the longest time that a connection may be without a call.
     pub(super) fn connection_idle(&self) -> Duration {
         Duration::from_secs(self.connection_idle_seconds.into())
     }
 
-    /// Bytes for calls whose message has not arrived completely.
+    /// Returns the memory for calls whose message has not arrived completely, in bytes.
     pub(super) fn unfinished_calls_bytes(&self) -> usize {
         usize::try_from(self.unfinished_calls_mib).map_or(usize::MAX, |mib| mib.saturating_mul(1024 * 1024))
     }
 }
 
 impl Default for ServerSettings {
-    /// The defaults of the command line.
+    /// Returns the defaults of the command line.
     fn default() -> Self {
         Self {
             max_concurrent_requests: 1024,

@@ -1,5 +1,6 @@
-//! Calls whose answer goes on: a server stream holds its place, is logged and measured at its own
-//! end, and ends with what allows it: the caller's token, the caller's deadline, the server itself.
+//! Server streams. A stream holds its place, and is logged and measured when it ends. It ends at
+//! the latest when its caller is no longer admitted, when its deadline passes, or when the server
+//! stops.
 
 use std::{
     pin::Pin,
@@ -34,13 +35,13 @@ use tracing::{Instrument as _, Span};
 
 use super::{admission::CallPermit, deadline, record::Record, request_id::RequestId, rest::Dialect};
 
-/// How often a token's end is looked at: the clock may be set meanwhile.
+/// Longest interval between two checks of a token's expiry. The clock may be set in the meantime.
 const LOOK: Duration = Duration::from_secs(1);
-/// Time for health watchers to hear first that the server stops.
+/// Time in which health watchers still learn that the server is stopping.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// What every stream depends on.
+/// Dependencies of every stream.
 #[derive(Clone, Debug)]
 pub(super) struct StreamRules {
     pub(super) verifier: Verifier,
@@ -48,11 +49,11 @@ pub(super) struct StreamRules {
     pub(super) stop: CancellationToken,
 }
 
-/// The body of an answer that goes on.
+/// Body of a streaming response.
 ///
-/// Whether it has to end is watched by a task of its own: hyper does not ask a body for more while
-/// the client takes nothing in, and such a client must not keep its place, or what the RPC holds
-/// for it.
+/// A separate task watches whether the stream has to end. hyper does not poll a body while the
+/// client takes nothing in. Such a client must not keep its place, or whatever the RPC holds for
+/// it.
 pub(super) struct StreamBody {
     stream: Arc<Mutex<Stream>>,
     watch: AbortHandle,
@@ -68,7 +69,7 @@ struct Stream {
 
 enum State {
     Live(Box<Live>),
-    /// It had to end, which the client has not been told yet.
+    /// The stream had to end, but the client has not been told yet.
     Ended(Box<ErrorReply>),
     Over,
 }
@@ -80,7 +81,7 @@ struct Live {
 }
 
 impl StreamRules {
-    /// Why the stream ends before its RPC ends it.
+    /// Waits until the stream has to end although its RPC has not ended it, and returns the reason.
     pub(super) fn end(
         &self,
         caller: &StreamCaller,
@@ -109,7 +110,8 @@ impl StreamRules {
         }
     }
 
-    /// Why the caller would be refused now.
+    /// Waits until the caller would be refused, and returns the reason. Never returns for an
+    /// anonymous caller.
     async fn refused(&self, caller: Option<(Arc<Principal>, Option<Permission>)>) -> ErrorReply {
         let Some((principal, permission)) = caller else {
             return std::future::pending().await;
@@ -176,7 +178,8 @@ impl StreamBody {
 }
 
 impl Stream {
-    /// Lets go of everything, and tells the client why as soon as it listens.
+    /// Releases everything that the stream holds. The client is told the reason as soon as it reads
+    /// on.
     fn end(&mut self, reply: ErrorReply) {
         if let State::Live(live) = &mut self.state {
             live.record.code = reply.code();
@@ -189,7 +192,7 @@ impl Stream {
     }
 }
 
-// Nothing in here is left half written by a panic.
+// A panic leaves nothing half written here.
 fn lock(stream: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
     stream.lock()
 }
@@ -261,11 +264,11 @@ mod tests {
         let (end, ended) = oneshot::channel();
         let ended = async { ended.await.expect("a reply") };
         let (id, record) = (RequestId::of(&HeaderMap::new()), Record::of_test());
-        // A body that is never asked for anything.
+        // This body is never polled until it has ended.
         let body = StreamBody::new(Body::empty(), Box::pin(ended), (id, record, Span::none()), place);
         assert!(shares.take(1).is_none());
         let _ = end.send(deadline::exceeded());
-        // The task that ends it runs while this one yields.
+        // The task that ends the stream runs while this one yields.
         let freed = async {
             while shares.take(1).is_none() {
                 tokio::task::yield_now().await;
@@ -274,7 +277,7 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), freed)
             .await
             .expect("in time");
-        // Once it listens again it is told.
+        // Once the client reads on, it is told the reason.
         let mut body = Box::pin(body);
         let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
         let trailers = frame

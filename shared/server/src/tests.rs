@@ -1,4 +1,4 @@
-//! Limits on what clients can take before they sign in.
+//! Tests of the limits on what clients can take up before they log in.
 
 use std::{fs, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::testing::contract::take_every_place_of_reflection;
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
-/// A server with health and reflection alone.
+/// Starts a server with health and reflection only.
 async fn spawn(settings: &ServerSettings) -> (std::net::SocketAddr, Running) {
     let listener = listener().await;
     let address = listener.address();
@@ -44,7 +44,7 @@ fn behind_a_proxy() -> ServerSettings {
     }
 }
 
-/// The codes and reasons of the first so many answers to calls that are left open.
+/// Returns the codes and reasons of the first `count` responses to calls that are left open.
 async fn first_answers(
     answers: &mut FuturesUnordered<h2::client::ResponseFuture>,
     count: usize,
@@ -65,7 +65,8 @@ async fn first_answers(
 #[tokio::test]
 async fn unfinished_messages_make_room_for_others() {
     let (address, _running) = spawn(&behind_a_proxy()).await;
-    // One address may hold 128 KiB of the 1 MiB budget: one such call and not two.
+    // One address may hold 128 KiB of the 1 MiB budget, which is enough for one such call but not
+    // for two.
     let connection = RawConnection::open(address).await;
     let forwarded = [("x-forwarded-for", "192.0.2.1")];
     let (mut answers, mut streams) = (FuturesUnordered::new(), Vec::new());
@@ -77,7 +78,7 @@ async fn unfinished_messages_make_room_for_others() {
     for refusal in first_answers(&mut answers, 9).await {
         assert_eq!(refusal, (Code::ResourceExhausted, "OVERLOADED".to_owned()));
     }
-    // Other clients are not touched by it, nor is the call that is left.
+    // Neither other clients nor the remaining call are affected.
     let good = HealthClient::new(channel(address))
         .check(HealthCheckRequest::default())
         .await;
@@ -102,7 +103,8 @@ async fn many_small_headers_count_by_the_memory_that_they_take() {
         answers.push(answer);
         streams.push(stream);
     }
-    // 15 KiB by HPACK, but over 64 KiB in memory: an address has room for one.
+    // The headers have 15 KiB by HPACK, but over 64 KiB in memory. An address has room for one such
+    // call.
     for (code, _) in first_answers(&mut answers, 4).await {
         assert_eq!(code, Code::ResourceExhausted);
     }
@@ -120,7 +122,7 @@ async fn many_addresses_share_the_budget() {
         answers.push(answer);
         streams.push(stream);
     }
-    // About 68 KiB each: 1 MiB has room for fifteen.
+    // Each call takes about 68 KiB, so the budget of 1 MiB has room for fifteen.
     for (code, _) in first_answers(&mut answers, 25).await {
         assert_eq!(code, Code::ResourceExhausted);
     }
@@ -130,7 +132,7 @@ async fn many_addresses_share_the_budget() {
 async fn a_message_in_many_frames_arrives_whole() {
     let (address, _running) = spawn(&ServerSettings::default()).await;
     let connection = RawConnection::open(address).await;
-    // The name of a service that is not there, one byte in a frame.
+    // The message names an unknown service, and is sent one byte per frame.
     let name = "x".repeat(500);
     let message = prost::Message::encode_to_vec(&HealthCheckRequest { service: name });
     let mut bytes = base::testing::rpc::frame(&message);

@@ -1,9 +1,9 @@
-//! The memory of calls whose message has not arrived completely.
+//! Memory budget of calls whose message has not arrived completely.
 //!
-//! Such a call takes bytes from a budget and not one of the places for calls: a client that sends
-//! headers and nothing after them must not keep others out. Taking bytes never waits, since a call
-//! that waits leaves its data in the flow-control window of a connection that others may share. If
-//! there are not enough, the call that has stalled longest makes room.
+//! Such a call takes bytes from this budget instead of a place for calls, because a client that
+//! sends headers and nothing else must not keep others out. Taking bytes never waits: a call that
+//! waits leaves its data in the flow-control window of a connection that others may share. If there
+//! are not enough bytes, the call that has stalled longest is refused.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -15,17 +15,18 @@ use metrics::Gauge;
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-/// Bytes that unfinished calls hold.
+/// Gauge of bytes that unfinished calls hold.
 const BYTES: &str = "rpc_server_unfinished_bytes";
-/// Unfinished calls that had to make room.
+/// Counter of unfinished calls that were refused to make room.
 const REFUSED: &str = "rpc_server_unfinished_refused_total";
 
-/// The part of the budget that one client address may hold.
+/// Part of the budget that one client address may hold, as a divisor.
 const ADDRESS_SHARE: usize = 8;
-/// The part of the budget that calls may hold beyond it while they are on their way out.
+/// Part of the budget by which it may be exceeded while refused calls have not gone yet, as a
+/// divisor.
 const LEAVING_SHARE: usize = 16;
 
-/// The budget.
+/// Budget for unfinished calls. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Unfinished(Arc<Budget>);
 
@@ -38,17 +39,17 @@ struct Budget {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes of the calls that may go on.
+    /// Bytes of the calls that have not been refused.
     used: usize,
-    /// The same, and what those hold that were refused and are not gone yet.
+    /// Bytes of all calls, including those that were refused and have not gone yet.
     held: usize,
-    /// Numbers the moments at which calls made progress.
+    /// Number of the last moment at which a call made progress.
     moment: u64,
     calls: BTreeMap<u64, UnfinishedCall>,
     addresses: HashMap<IpNet, Address>,
 }
 
-/// Bytes of one call, filed under the moment of its last progress.
+/// Unfinished call, stored under the moment of its last progress.
 #[derive(Debug)]
 struct UnfinishedCall {
     bytes: usize,
@@ -61,11 +62,11 @@ struct Address {
     used: usize,
     /// See [`State::held`].
     held: usize,
-    /// The moments of its calls.
+    /// Moments of the last progress of its calls.
     calls: BTreeSet<u64>,
 }
 
-/// The bytes of one call. They are free again when this is dropped.
+/// Claim of one call on the budget. Dropping it frees the bytes.
 #[derive(Debug)]
 pub(super) struct Claim {
     budget: Arc<Budget>,
@@ -94,8 +95,9 @@ impl Unfinished {
         }))
     }
 
-    /// Takes bytes for a call from this address. `None` if it has to go at once: it alone is more
-    /// than its address may hold, or too many that were refused are still on their way out.
+    /// Takes bytes for a call from this address. Returns `None` if the call must be refused at
+    /// once: either it alone needs more than its address may hold, or too many refused calls have
+    /// not gone yet.
     pub(super) fn claim(&self, address: Option<IpNet>, bytes: usize) -> Option<Claim> {
         let refused = CancellationToken::new();
         let mut state = self.0.lock();
@@ -111,7 +113,7 @@ impl Unfinished {
             state.refuse(moment);
         }
         drop(state);
-        // Dropped, it holds nothing any more.
+        // If it is refused, dropping the claim frees its bytes.
         let claim = Claim {
             budget: Arc::clone(&self.0),
             moment,
@@ -124,10 +126,10 @@ impl Unfinished {
 }
 
 impl Claim {
-    /// Notes progress of the call, which now takes this many bytes.
+    /// Records progress of the call, which now takes this many bytes.
     pub(super) fn grow_to(&mut self, bytes: usize) {
         let mut state = self.budget.lock();
-        // A call that was refused holds nothing any more.
+        // A call that was refused no longer grows.
         let Some(held) = state.remove(self.moment) else {
             return;
         };
@@ -138,7 +140,7 @@ impl Claim {
         self.budget.make_room(&mut state, self.address);
     }
 
-    /// Cancelled when the call has to make room for others.
+    /// Returns a token that is cancelled when the call has to make room for others.
     pub(super) fn refused(&self) -> CancellationToken {
         self.refused.clone()
     }
@@ -154,13 +156,13 @@ impl Drop for Claim {
 }
 
 impl Budget {
-    // A panic leaves nothing half written in here.
+    // A panic leaves nothing half written here.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
-    /// Refuses the calls that have stalled longest until the rest fits: first those of this
-    /// address, which may hold no more than its share, then any.
+    /// Refuses the calls that have stalled longest until the rest fits: first calls of this address
+    /// while it exceeds its share, and then any.
     fn make_room(&self, state: &mut State, address: Option<IpNet>) {
         let share = self.total / ADDRESS_SHARE;
         if let Some(address) = address {
@@ -177,7 +179,7 @@ impl Budget {
         self.report(state);
     }
 
-    /// Whether calls that were refused and are not gone yet hold too much.
+    /// Returns whether calls that were refused and have not gone yet hold too much.
     fn has_too_many_leaving(&self, state: &State, address: Option<IpNet>) -> bool {
         let is_over = |held: usize, limit: usize| held > limit + limit / LEAVING_SHARE;
         let of_address = address.and_then(|address| state.addresses.get(&address));
@@ -192,7 +194,7 @@ impl Budget {
 }
 
 impl Address {
-    /// The call that has stalled longest, if the address holds more than this.
+    /// Returns the call that has stalled longest, if the address holds more than `share`.
     fn over(&self, share: usize) -> Option<u64> {
         self.calls.first().copied().filter(|_| self.used > share)
     }
@@ -272,12 +274,12 @@ mod tests {
             .map(|number| claim(&budget, &format!("192.0.2.{number}/32"), 20 * KIB).expect("room"))
             .collect();
         assert_eq!(used(&budget), (160, 160));
-        // The first has made progress since, so the second is the one that has stalled longest.
+        // The first call has made progress since, so the second has stalled longest.
         claims[0].grow_to(20 * KIB);
         let last = claim(&budget, "192.0.2.9/32", 10 * KIB).expect("room");
         let refused: Vec<_> = claims.iter().map(|claim| claim.refused.is_cancelled()).collect();
         assert_eq!(refused, [false, true, false, false, false, false, false, false]);
-        // The second is not gone yet. What it does changes nothing any more.
+        // The second call has not gone yet, but its progress changes nothing any more.
         assert_eq!(used(&budget), (150, 170));
         claims[1].grow_to(70 * KIB);
         assert_eq!(used(&budget), (150, 170));
@@ -292,7 +294,7 @@ mod tests {
         let claims: Vec<_> = (0..20)
             .map(|number| claim(&budget, &format!("192.0.2.{number}/32"), 10 * KIB))
             .collect();
-        // Sixteen, and a sixteenth more.
+        // The budget has room for sixteen calls, and may be exceeded by a sixteenth.
         assert_eq!(claims.iter().flatten().count(), 17);
         assert_eq!(used(&budget).1, 170);
         drop(claims);
@@ -308,9 +310,9 @@ mod tests {
         assert!(first.refused.is_cancelled() && !second.refused.is_cancelled());
         let other = claim(&budget, "192.0.2.2/32", 20 * KIB).expect("room");
         assert!(!other.refused.is_cancelled());
-        // One call alone may not either.
+        // A single call may not hold more either.
         assert!(claim(&budget, "192.0.2.3/32", 21 * KIB).is_none());
-        // The process itself has no address.
+        // A call from within the process has no address.
         let inside = budget.claim(None, 60 * KIB).expect("room");
         assert!(!inside.refused.is_cancelled() && !second.refused.is_cancelled());
     }

@@ -81,7 +81,7 @@ fn fuzz_forwarded_headers() {
             IpAddr::V6(_) => assert!(bucket.contains(&derived) && bucket.prefix_len() == 64),
             IpAddr::V4(_) => assert_eq!(bucket, IpNet::from(derived)),
         }
-        // The entry that a trusted proxy appends decides, whatever its client wrote.
+        // The entry that a trusted proxy appends decides, whatever its client wrote before it.
         headers.append(FORWARDED_FOR, HeaderValue::from_static("192.0.2.7"));
         assert_eq!(client(PROXY, &headers, &trusted), STRANGER);
         headers.append(FORWARDED_FOR, HeaderValue::from_static("10.0.0.2, 10.0.0.3"));
