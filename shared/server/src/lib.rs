@@ -1,8 +1,8 @@
 //! Server around a service: listeners, limits, tracing, health, reflection, the HTTP port and
 //! graceful shutdown.
 //!
-//! A request passes the listener, the layer in `rpc.rs` (request id, span, metrics, deadline,
-//! admission), authentication, the limits of its user, authorization and the RPC, in this order.
+//! A request passes through, in this order: the listener; the layer in `rpc.rs` (request id, span,
+//! metrics, deadline, admission); authentication; the limits of its caller; authorization; the RPC.
 
 mod admission;
 mod args;

@@ -107,8 +107,8 @@ impl<B: Backing> Starting<B> {
     /// the access view is loaded.
     pub fn serve(self, rpcs: Routes) {
         self.rpcs.mount(rpcs);
-        // A service without pages answers 404 rather than "starting". This has no effect if it has
-        // pages.
+        // A service without pages answers 404 from now on, instead of "starting". This has no
+        // effect if pages are mounted already.
         self.pages.mount(Router::new());
         let (access, backing) = (self.access, self.backing);
         let ready = move || {

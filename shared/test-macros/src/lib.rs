@@ -31,8 +31,8 @@ impl Parse for Arguments {
     }
 }
 
-/// Makes the tests `name::sqlite` and `name::postgres` of an `async fn name(database:
-/// TestDatabase)`, each with a database of its own on a multi-thread runtime.
+/// Generates the tests `name::sqlite` and `name::postgres` from an `async fn name(database:
+/// TestDatabase)`. Each has a database of its own, and runs on a multi-thread runtime.
 ///
 /// The databases have the migrations of the static `crate::MIGRATIONS`, or those given by
 /// `migrations = PATH`.

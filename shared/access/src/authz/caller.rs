@@ -12,8 +12,8 @@ use crate::{
 };
 
 const AUTHORIZATION: &str = "authorization";
-/// Beginning of auth-service's refresh tokens. Access tokens begin with the base64url of `{`, which
-/// is `e`.
+/// Prefix of auth-service's refresh tokens. Access tokens begin with the base64url of `{`, which is
+/// `e`.
 const REFRESH_TOKEN_PREFIX: &str = "v1.";
 
 /// Caller of an RPC. [`Authenticate`] adds one to the extensions of every request.
@@ -40,7 +40,8 @@ impl Caller {
                 (ErrorReason::TokenExpired, "the access token has expired; refresh it")
             }
             Self::Refused(TokenError::NotYetValid(early)) => {
-                // Rounded up to whole seconds.
+                // Add a second to the whole seconds, so that the token is valid when the wait is
+                // over.
                 let wait = Duration::from_secs(early.as_secs() + 1);
                 return Err(ErrorReply::new(
                     Code::Unauthenticated,
@@ -71,7 +72,7 @@ impl Caller {
     }
 }
 
-/// Adds a [`Caller`] to every request. Refuses none itself.
+/// Interceptor that adds a [`Caller`] to every request. It refuses none itself.
 #[derive(Clone, Debug)]
 pub struct Authenticate {
     verifier: Verifier,

@@ -1,9 +1,9 @@
 //! Authentication and authorization of incoming calls.
 //!
 //! Authentication is an interceptor for the whole server ([`Authenticate`]). It does not know which
-//! RPC is called, so it refuses nothing: it leaves a [`Caller`] in the request. Inside it,
-//! [`PolicyLayer`] knows the RPC and decides by the policy that the RPC declares in its .proto
-//! (`authz/v1/options.proto`). An RPC that declares none is refused.
+//! RPC is called, so it refuses nothing and only adds a [`Caller`] to the request. [`PolicyLayer`],
+//! inside it, knows the RPC, and decides by the policy that the RPC declares in its .proto
+//! (`authz/v1/options.proto`). An RPC without a policy is refused.
 
 mod caller;
 mod layer;

@@ -5,13 +5,13 @@ use std::collections::{HashMap, HashSet};
 use super::{Permission, Policies, PolicyError};
 use crate::token::Principal;
 
-/// The reserved role that holds every permission.
+/// Reserved role that holds every permission.
 pub const SUPERUSER: &str = "superuser";
 
 /// Wildcard action, which grants every action on its resource.
 const ALL: &str = "all";
 
-/// The permissions that each role holds.
+/// Permissions that each role holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     by_role: HashMap<String, RolePermissions>,

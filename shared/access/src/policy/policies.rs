@@ -17,7 +17,7 @@ const READING: [&str; 2] = ["read_", "check_"];
 /// Access policy of an RPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Open to all callers. A token is ignored.
+    /// Open to all callers, even without a token.
     Public,
     /// Open to every caller with a valid access token.
     Authenticated,
@@ -42,7 +42,7 @@ impl fmt::Display for Permission {
     }
 }
 
-/// The policies of a service's RPCs, by the path of their requests.
+/// Policies of the RPCs of a service, by the path of their requests.
 #[derive(Clone, Debug)]
 pub struct Policies {
     by_path: HashMap<String, Policy>,

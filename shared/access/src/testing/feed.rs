@@ -171,13 +171,13 @@ impl FakeAuth {
         })
     }
 
-    /// Ends a session.
+    /// Publishes that a session has ended.
     pub fn revoke_session(&self, id: SessionId) -> i64 {
         let session_id = id.to_string();
         self.publish(Event::SessionRevoked(SessionRevoked { session_id }))
     }
 
-    /// Makes a user's tokens with a lower version stale.
+    /// Publishes that a user's tokens with a lower version are stale.
     pub fn revoke_user(&self, id: UserId, min_version: i64) -> i64 {
         let user_id = id.to_string();
         self.publish(Event::UserTokensRevoked(UserTokensRevoked { user_id, min_version }))

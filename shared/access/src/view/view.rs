@@ -86,7 +86,8 @@ impl AccessView {
         self.shared.keys.wait_until_loaded().await;
     }
 
-    /// Returns the time since the last message of the feed, or `None` if no feed is followed.
+    /// Returns the time since a message of the feed last confirmed that the view is up to date, or
+    /// `None` if no feed is followed.
     pub fn silence(&self) -> Option<Duration> {
         self.shared.follows.then(|| self.shared.read().heard.elapsed())
     }

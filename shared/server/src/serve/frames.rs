@@ -250,7 +250,7 @@ mod tests {
         assert!(control.received(frame(HEADERS, 0, 10)));
         assert!(control.received(frame(DATA, END_STREAM, 0)) && control.received(frame(RST_STREAM, 0, 4)));
         assert!(!control.received(frame(RST_STREAM, 0, 4)));
-        // A ping every 10 ms for an hour.
+        // A ping every 10 ms, for an hour, is never refused.
         for _ in 0..360_000 {
             tokio::time::advance(Duration::from_millis(10)).await;
             assert!(control.received(ping));

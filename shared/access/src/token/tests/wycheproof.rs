@@ -1,9 +1,9 @@
-//! Project Wycheproof's test vectors for Ed25519 and for JSON Web Signatures (JWS).
+//! Tests with Project Wycheproof's vectors for Ed25519 and for JSON Web Signatures (JWS).
 //!
 //! `wycheproof/` holds two files of `testvectors_v1` at commit
 //! dac1dd4729fd1f8dd9e1e9f3dce51d783da6c166 of the repository C2SP/wycheproof, unmodified, and
 //! their licence (Apache 2.0). A newer version of a file may be copied over the old one: the tests
-//! check every vector that it holds.
+//! check every vector in it.
 
 use std::collections::BTreeSet;
 
