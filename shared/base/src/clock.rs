@@ -206,7 +206,7 @@ impl ClockHand {
         })
     }
 
-    /// Lets this much time pass.
+    /// Advances both the wall clock and monotonic time.
     pub fn advance(&self, time: Duration) {
         self.0.wall.fetch_add(micros(time), Ordering::SeqCst);
         self.0.monotonic.fetch_add(micros(time), Ordering::SeqCst);

@@ -19,9 +19,9 @@ impl Running {
         });
     }
 
-    /// Calls `job` at once and then every `interval`, varied at random by up to 10 %, so that
-    /// replicas that started together do not keep working at the same moment. A failure is logged,
-    /// and the next run tries again.
+    /// Calls `job` at once and then every `interval`. Each interval varies at random by up to 10 %,
+    /// so that replicas that started together do not keep working at the same moment. A failure is
+    /// logged, and the next run tries again.
     pub fn every<E: Display + Send + 'static>(
         &self,
         interval: Duration,

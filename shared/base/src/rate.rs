@@ -27,8 +27,8 @@ use ipnet::{IpNet, Ipv6Net};
 const FORGET_EVERY: usize = 1024;
 
 /// IPv6 prefix lengths that each count as one client, with their rate as a multiple of that of a
-/// /64. A provider gives a household a /64 or a /56, and a site up to a /48 (RFC 6177). Anyone who
-/// guesses passwords therefore controls at least one such prefix.
+/// /64. A provider gives a household a /64 or a /56, and a site up to a /48 (RFC 6177). An attacker
+/// therefore controls at least one such prefix.
 const IPV6_PREFIXES: [(u8, u32); 3] = [(64, 1), (56, 4), (48, 16)];
 
 /// Number of calls that a key may make.

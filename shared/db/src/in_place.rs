@@ -1,9 +1,9 @@
-//! SQLite statements run on the thread that calls them.
+//! Execution of SQLite statements, on the thread that calls them.
 //!
 //! Handing each statement to a blocking thread would cost two thread switches: one to start it, and
 //! one to return. Statements that may read a lot, or that write to a slow disk, are
-//! [announced](waiting) to the runtime instead, which then starts another thread in place of this
-//! one.
+//! [announced](waiting) to the runtime instead. The runtime then starts another thread in place of
+//! this one.
 
 use std::{
     error::Error,

@@ -2,7 +2,7 @@
 //!
 //! A query is written once, in [`query!`], and is type-checked for both backends. Writes go through
 //! [`write_tx!`]: `BEGIN IMMEDIATE` on SQLite's single writer, a plain `BEGIN` (READ COMMITTED) on
-//! PostgreSQL. All other differences (row locks, advisory locks, TLS) are handled inside this
+//! PostgreSQL. All other differences (row locks, advisory locks, TLS) are handled only in this
 //! crate.
 //!
 //! Every wait is bounded: for a connection, for a statement, for a commit. A connection in an

@@ -33,8 +33,8 @@ use super::{Conn, Raw, Result, conn::bounded, fail_over::read_only, postgres::Po
 /// Shortest and longest pause before another attempt to listen or to send.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How long a listening connection may be silent before it is probed, and the time limit of such a
-/// probe.
+/// How long a listening connection may be silent before it is probed. Also the time limit of such a
+/// probe, and of LISTEN.
 const PROBE: Duration = Duration::from_secs(5);
 /// Maximum number of announcements that wait for one subscriber. A subscriber that falls further
 /// behind receives [`Announced::Anything`].

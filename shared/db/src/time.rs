@@ -38,7 +38,8 @@ pub struct DatabaseTime {
 struct Estimate {
     /// Difference in microseconds.
     offset: i64,
-    /// Monotonic time of the last answer; `None` before the first one.
+    /// Monotonic time of the last answer, or of a later attempt to get one; `None` before the first
+    /// answer.
     refreshed: Option<Duration>,
 }
 

@@ -42,7 +42,7 @@ pub struct TelemetrySettings {
     pub traces: TraceSettings,
 }
 
-/// A checked filter for logs.
+/// A log filter whose syntax has been checked.
 #[derive(Clone, Debug)]
 pub struct LogFilter(String);
 
