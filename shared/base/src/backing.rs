@@ -6,20 +6,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{StartError, backoff::Backoff, clock::Clock, running::Running};
 
-/// Pauses before retrying a start whose backing became unavailable.
+/// Shortest and longest pause before a start is retried because a dependency became unavailable.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
-/// Whatever a service cannot serve without. `()` means no dependency.
+/// A dependency without which a service cannot serve. `()` means no dependency.
 pub trait Backing: Clone + Send + Sync + 'static {
-    /// Waits until it can be used. Returns false if `stop` was cancelled first.
+    /// Waits until the dependency can be used. Returns false if `stop` was cancelled first.
     fn wait(&self, stop: &CancellationToken) -> impl Future<Output = bool> + Send;
 
-    /// Whether it can be used now. Answers within a second.
+    /// Returns, within a second, whether the dependency can be used now.
     fn check(&self) -> impl Future<Output = bool> + Send;
 
-    /// Reports its metrics, and watches the clock where it has one, until the stop token is
-    /// cancelled.
+    /// Reports the dependency's metrics, and watches its clock if it has one, until the stop token
+    /// of `running` is cancelled.
     fn report(&self, clock: &Clock, running: &Running);
 }
 
@@ -35,8 +35,8 @@ impl Backing for () {
     fn report(&self, _clock: &Clock, _running: &Running) {}
 }
 
-/// Waits until the backing is available and prepares it, retrying if it becomes unavailable.
-/// Returns `None` if `stop` was cancelled first.
+/// Waits until the dependency is available, then calls `prepare`. Retries if the dependency becomes
+/// unavailable again. Returns `None` if `stop` was cancelled first.
 pub async fn when_available<B: Backing, T, F: Future<Output = Result<T, StartError>>>(
     backing: &B,
     stop: &CancellationToken,

@@ -1,13 +1,14 @@
-//! Growing pauses between attempts to reach something that should come back.
+//! Growing pauses between attempts to reach something that is expected to come back.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
-/// Exponential back-off with jitter, without end. The pauses double from `first` to `longest`.
+/// Exponential back-off with jitter and no maximum number of attempts. The pauses double from
+/// `first` to `longest`.
 ///
-/// Each is shortened at random, by up to a half, so that clients which lost a server together do
-/// not come back together.
+/// Each pause is shortened at random by up to a half, so that clients that lost a server together
+/// do not all return together.
 #[derive(Debug)]
 pub struct Backoff {
     builder: ExponentialBuilder,
@@ -16,9 +17,10 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A back-off before its first failure.
+    /// Creates a back-off that has not seen a failure yet.
     pub fn new(first: Duration, longest: Duration) -> Self {
-        // The builder's jitter makes a pause longer by up to as much again.
+        // The builder's jitter lengthens a pause by up to 100 %, so half of each limit is passed
+        // on.
         let builder = ExponentialBuilder::new()
             .with_min_delay(first / 2)
             .with_max_delay(longest / 2)
@@ -31,7 +33,7 @@ impl Backoff {
         }
     }
 
-    /// Failures in a row.
+    /// Returns the number of consecutive failures.
     pub const fn failures(&self) -> u32 {
         self.failures
     }
@@ -48,7 +50,7 @@ impl Backoff {
         tokio::time::sleep(self.next_pause()).await;
     }
 
-    /// Starts again with the first pause, after a success.
+    /// Returns to the first pause, after a success.
     pub fn reset(&mut self) {
         self.pauses = self.builder.build();
         self.failures = 0;

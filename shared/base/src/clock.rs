@@ -1,9 +1,11 @@
-//! The one clock. Everything that asks what time it is asks here, so that a test can steer it.
+//! The only source of time. All code reads the time here, so that tests can control it.
 //!
-//! Two rules hold everywhere. Times of different processes are never compared without an
-//! [`ALLOWANCE`]. Nothing is thrown away because a clock said so once: what cannot be taken back
-//! (deleting, ending, forfeiting) takes its time from a [`Settled`], and refuses nothing by it. A
-//! refusal by time takes effect at once, because it can be taken back.
+//! Two rules hold everywhere:
+//!
+//! - Times of different processes are never compared without an [`ALLOWANCE`].
+//! - Irreversible actions (deleting, ending, forfeiting) never rely on a single reading of the
+//!   clock. They take their time from a [`Settled`], which is never used to refuse anything.
+//!   Refusals by time, in contrast, take effect at once, because they can be undone.
 
 mod course;
 mod timestamp;
@@ -24,8 +26,8 @@ pub use self::{
     timestamp::Timestamp,
 };
 
-/// Tells the time: the wall clock's, which an operator or NTP may set, and a monotonic one, which
-/// nobody sets. Clones share what was noticed about the wall clock.
+/// A clock with two readings: wall-clock time, which an operator or NTP may change, and monotonic
+/// time, which nothing can change. Clones share what was observed about the wall clock.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     source: Source,
@@ -34,11 +36,12 @@ pub struct Clock {
 
 #[derive(Clone, Debug)]
 enum Source {
-    /// The machine's clocks. The monotonic one counts from this moment.
+    /// The machine's clocks. Monotonic time counts from this moment.
     System(Instant),
     Manual {
         hands: Arc<Hands>,
-        /// Microseconds by which the wall clock of this process is ahead of the hand's.
+        /// Microseconds by which this process's wall clock is ahead of the shared one; negative if
+        /// it is behind.
         ahead: i64,
     },
 }
@@ -49,25 +52,25 @@ impl Default for Source {
     }
 }
 
-/// The positions of a manual clock's hands, in microseconds.
+/// The state of a manual clock. Times are in microseconds.
 #[derive(Debug)]
 struct Hands {
     start: Timestamp,
     wall: AtomicI64,
     monotonic: AtomicI64,
-    /// How far the clock of a database server is ahead of the wall clock.
+    /// How far a database server's clock is ahead of the wall clock, in microseconds.
     server_lead: AtomicI64,
     is_settled: AtomicBool,
     moved: watch::Sender<()>,
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// Returns the machine's clock.
     pub fn system() -> Self {
         Self::default()
     }
 
-    /// A clock that stands still at `start` until it is steered.
+    /// Creates a clock that stands still at `start` until the returned hand moves it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -89,13 +92,13 @@ impl Clock {
         (hand.clock(), hand)
     }
 
-    /// The present moment, by the wall clock.
+    /// Returns the current wall-clock time.
     pub fn now(&self) -> Timestamp {
         match &self.source {
             #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
             Source::System(_) => {
-                // A machine set to before 1970 gets 1970: every token is then from the future and
-                // refused.
+                // A machine whose clock is set before 1970 gets 1970. Every token then lies in the
+                // future and is refused.
                 let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp::from_micros(micros(elapsed))
             }
@@ -105,8 +108,8 @@ impl Clock {
         }
     }
 
-    /// The time by a clock that is never wrong. Only manual clocks have one, for tests in place of
-    /// the database's.
+    /// Returns the time of a clock that is never wrong. Only manual clocks have one: in tests, it
+    /// replaces the time of the database.
     pub fn true_time(&self) -> Option<Timestamp> {
         match &self.source {
             Source::System(_) => None,
@@ -114,8 +117,8 @@ impl Clock {
         }
     }
 
-    /// Time since some moment before the first call, by the monotonic clock. Differences between
-    /// two readings are right whatever happens to the wall clock.
+    /// Returns the monotonic time since an arbitrary moment before the first call. The difference
+    /// between two readings is correct whatever happens to the wall clock.
     pub fn monotonic(&self) -> Duration {
         match &self.source {
             Source::System(start) => start.elapsed(),
@@ -123,23 +126,24 @@ impl Clock {
         }
     }
 
-    /// Waits this long, by the monotonic clock. A manual clock has to be advanced.
+    /// Waits this long by monotonic time. A manual clock has to be advanced meanwhile.
     pub async fn sleep(&self, time: Duration) {
         match &self.source {
             Source::System(_) => tokio::time::sleep(time).await,
             Source::Manual { hands, .. } => {
                 let until = self.monotonic() + time;
                 let is_over = |(): &()| duration(hands.monotonic.load(Ordering::SeqCst)) >= until;
-                // An error would mean that the sender is gone, and `self` holds it.
+                // Never fails: `self` keeps the sender alive.
                 let _ = hands.moved.subscribe().wait_for(is_over).await;
             }
         }
     }
 
-    /// The present moment if the wall clock can be relied on for what cannot be taken back, as far
-    /// as this process can tell by itself: it has run for [`SETTLING`], and as long has passed
-    /// since the wall clock last jumped by more than [`ALLOWANCE`]. On PostgreSQL the server has a
-    /// say as well, so callers ask the `settled` of its connection.
+    /// Returns the current time if the wall clock is reliable enough for irreversible actions, as
+    /// far as this process can tell by itself. For at least [`SETTLING`], the process must have
+    /// been running and the wall clock must not have jumped by more than [`ALLOWANCE`]. On
+    /// PostgreSQL, the server's clock counts as well, so callers use the `settled` of its
+    /// connection instead.
     pub fn steady(&self) -> Option<Settled> {
         let is_settled_by_hand = match &self.source {
             Source::System(_) => false,
@@ -149,13 +153,14 @@ impl Clock {
         is_steady.then(|| Settled::new(now))
     }
 
-    /// How often the wall clock was seen to jump. Looks, and warns of a new jump.
+    /// Checks the wall clock for a new jump, and warns of one. Returns the number of jumps seen so
+    /// far.
     pub fn steps(&self) -> u64 {
         self.course.read(|| (self.now(), self.monotonic()), false);
         self.course.steps()
     }
 
-    /// Time of a simulated database server. Only tests set it.
+    /// Returns the time of a simulated database server. Only tests set one.
     pub fn steered_server_time(&self) -> Option<Timestamp> {
         match &self.source {
             Source::System(_) => None,
@@ -166,8 +171,8 @@ impl Clock {
         }
     }
 
-    /// Notes by how many microseconds the database server's clock is ahead of the wall clock, if
-    /// they disagree. Warns when that changes.
+    /// Records by how many microseconds the database server's clock is ahead of the wall clock, or
+    /// `None` if they agree. Warns when they begin to disagree.
     pub fn note_server_time(&self, disagreement: Option<i64>) {
         self.course.compare(disagreement);
     }
@@ -182,17 +187,18 @@ impl Clock {
     }
 }
 
-/// Steers manual [`Clock`]s.
+/// Controls manual [`Clock`]s.
 #[derive(Clone, Debug)]
 pub struct ClockHand(Arc<Hands>);
 
 impl ClockHand {
-    /// Another clock that it steers: that of another process, which starts now.
+    /// Creates another clock that this hand controls, as if a second process started now.
     pub fn clock(&self) -> Clock {
         self.clock_ahead(0)
     }
 
-    /// The same with a wall clock that is always this many seconds ahead of the hand's, or behind.
+    /// Creates another clock whose wall clock is always this many seconds ahead of the hand's, or
+    /// behind it if negative.
     pub fn clock_ahead(&self, seconds: i64) -> Clock {
         Clock::with_source(Source::Manual {
             hands: Arc::clone(&self.0),
@@ -200,31 +206,33 @@ impl ClockHand {
         })
     }
 
-    /// Lets this much time pass.
+    /// Advances both the wall clock and monotonic time.
     pub fn advance(&self, time: Duration) {
         self.0.wall.fetch_add(micros(time), Ordering::SeqCst);
         self.0.monotonic.fetch_add(micros(time), Ordering::SeqCst);
         self.0.moved.send_replace(());
     }
 
-    /// Sets the wall clock, also back, as an operator or a wrong time server does. No time passes.
+    /// Sets the wall clock forward or back, as an operator or a wrong time server does. No
+    /// monotonic time passes.
     pub fn set(&self, to: Timestamp) {
         self.0.wall.store(to.as_micros(), Ordering::SeqCst);
     }
 
-    /// Lets every clock that it steers count as settled until its next jump, as if it had run right
-    /// for long. For tests of what happens in time, and not of the waiting.
+    /// Makes every controlled clock count as settled until its next jump, as if it had run
+    /// correctly for a long time. Meant for tests that are not about the settling itself.
     pub fn settle(&self) {
         self.0.is_settled.store(true, Ordering::SeqCst);
     }
 
-    /// The present moment, as a check that finds the clock settled gives it. For tests of what
-    /// takes one.
+    /// Returns the current time as a [`Settled`], as if a check had found the clock settled. Meant
+    /// for tests of functions that require one.
     pub fn settled(&self) -> Settled {
         Settled::new(Timestamp::from_micros(self.0.wall.load(Ordering::SeqCst)))
     }
 
-    /// Lets database servers be this many seconds ahead of the wall clock, or behind.
+    /// Sets how many seconds the clocks of database servers are ahead of the wall clock; negative
+    /// means behind.
     pub fn set_server_lead(&self, seconds: i64) {
         self.0
             .server_lead

@@ -1,5 +1,5 @@
-//! A bounded number of places for work that takes its time. Who finds none is refused at once,
-//! which costs next to nothing, instead of queueing until they have given up.
+//! Limits on concurrent work that takes a while. A caller for which no place is free is refused at
+//! once, which costs next to nothing, instead of queueing until it gives up.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,39 +11,38 @@ use tokio::{
 
 use crate::error::spread;
 
-/// Bounds of what whoever is refused is told to wait, on average.
+/// Shortest and longest back-off suggested to refused callers, on average.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// How often it is looked at how many came back.
+/// Interval at which the back-off is adapted to the number of refusals.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The places.
+/// Limit on concurrent work. Clones share its places.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimit {
     free: Arc<Semaphore>,
     refusals: Refusals,
 }
 
-/// Tells those who are refused how long to wait, so that they come back a few at a time.
+/// Back-off for refused callers, chosen so that they return a few at a time. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Refusals(Arc<Mutex<Wait>>);
 
-/// How long to wait for a place. As long as it takes for those who wait to come back a few at a
-/// time: to refuse somebody costs next to nothing, but to refuse very many leaves nothing for those
-/// who have a place.
+/// State of the back-off. It grows until refused callers return a few at a time: one refusal costs
+/// next to nothing, but a flood of them would starve the callers that have a place.
 #[derive(Debug)]
 struct Wait {
     average: Duration,
-    /// Since when, and how many.
+    /// Start of the current interval, in which `refused` counts the refusals.
     since: Instant,
     refused: u32,
-    /// How many may be refused in an interval.
+    /// Refusals per interval above which the back-off grows.
     target: u32,
 }
 
 impl ConcurrencyLimit {
-    /// So many. Those who are refused are told to wait so that, where they do, about so many
-    /// `refusals` a second are left, or fewer.
+    /// Creates a limit of this many places. The back-off is chosen so that, if callers comply, at
+    /// most about `refusals` refusals per second remain.
     pub fn new(places: u32, refusals: u32) -> Self {
         Self {
             free: Arc::new(Semaphore::new(
@@ -53,27 +52,26 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// A place, kept until it is dropped; or how long to wait before asking again: half of the
-    /// average to one and a half, by lot, so that who was refused together does not come back
-    /// together.
+    /// Takes a place, which becomes free again when the permit is dropped.
     ///
     /// # Errors
     ///
-    /// All of them are taken.
+    /// If all places are taken, returns how long to wait before asking again: 0.5 to 1.5 times the
+    /// average back-off, at random, so that callers refused together do not return together.
     pub fn take(&self) -> Result<OwnedSemaphorePermit, Duration> {
         Arc::clone(&self.free)
             .try_acquire_owned()
             .map_err(|_| self.refusals.refuse())
     }
 
-    /// How many are free.
+    /// Returns how many places are free.
     pub fn free(&self) -> usize {
         self.free.available_permits()
     }
 }
 
 impl Refusals {
-    /// Creates a counter that aims at so many refusals a second, or fewer.
+    /// Creates a back-off that aims at no more than `target` refusals per second.
     pub fn new(target: u32) -> Self {
         Self(Arc::new(Mutex::new(Wait {
             average: WAIT_MIN,
@@ -83,8 +81,8 @@ impl Refusals {
         })))
     }
 
-    /// Counts a refusal, and returns how long to wait before asking again: half of the average to
-    /// one and a half, by lot, so that who was refused together does not come back together.
+    /// Counts a refusal. Returns how long to wait before asking again: 0.5 to 1.5 times the average
+    /// back-off, at random, so that callers refused together do not return together.
     pub fn refuse(&self) -> Duration {
         let wait = self.0.lock().refuse();
         spread(wait)
@@ -92,7 +90,7 @@ impl Refusals {
 }
 
 impl Wait {
-    /// One is refused. Gives how long they wait on average.
+    /// Counts a refusal. Returns the average back-off.
     fn refuse(&mut self) -> Duration {
         let elapsed = self.since.elapsed();
         if elapsed >= INTERVAL {
@@ -114,8 +112,8 @@ mod tests {
         places.refusals.0.lock().average
     }
 
-    /// So many wait, and come back when they are told to. How many are refused in each second in
-    /// the end.
+    /// Simulates this many waiting callers that return when they are told to. Returns the final
+    /// number of refusals per second.
     async fn refused_in_the_end(waiting: f64) -> f64 {
         let places = ConcurrencyLimit::new(100, 50);
         let mut refused = 0.0;
@@ -133,10 +131,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_who_wait_come_back_a_few_at_a_time() {
-        // As many as may be refused are not told to wait longer.
+        // Refusals up to the target do not lengthen the back-off.
         assert!((49.0..=51.0).contains(&refused_in_the_end(50.0).await));
         assert!((25.0..=75.0).contains(&refused_in_the_end(1000.0).await));
-        // Nobody waits for longer than the most.
+        // The back-off has an upper limit, so more callers mean more refusals.
         assert!((990.0..=1010.0).contains(&refused_in_the_end(30_000.0).await));
     }
 

@@ -1,10 +1,11 @@
-//! File descriptors: as many as the system allows, with some kept back for what must go on.
+//! File descriptors: raises their limit as far as the system allows, and keeps some in reserve for
+//! essential work.
 
 use std::os::fd::AsRawFd;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit of open files (RLIMIT_NOFILE) to the most that this process may set.
+/// Raises the limit of open files (RLIMIT_NOFILE) to the maximum that this process may set.
 pub fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -14,12 +15,13 @@ pub fn raise_descriptor_limit() {
         current: maximum,
         maximum,
     };
-    // Without it the old limit holds: fewer connections, and a warning once they run out.
+    // If that fails, the old limit remains: fewer connections fit, and a warning appears once they
+    // run out.
     let _ = setrlimit(Resource::Nofile, raised);
 }
 
-/// Whether this descriptor leaves fewer than `reserve` free. The system hands out the lowest free
-/// number, so a high one says how many are in use.
+/// Returns whether this descriptor leaves fewer than `reserve` descriptors free. The system hands
+/// out the lowest free number, so a high number means that many are in use.
 pub fn is_reserved(descriptor: &impl AsRawFd, reserve: u64) -> bool {
     let Some(limit) = getrlimit(Resource::Nofile).current else {
         return false;

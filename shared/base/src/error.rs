@@ -1,7 +1,7 @@
-//! What a caller is told of an error, and the one place where that becomes a [`Status`].
+//! Errors as callers see them, and the one place where they become a [`Status`].
 //!
-//! Every error carries a `google.rpc.ErrorInfo` (AIP-193). Its texts are written for callers: what
-//! happened inside goes to the log, with the request id that the caller can quote.
+//! Every error carries a `google.rpc.ErrorInfo` (AIP-193). Its texts are written for callers.
+//! Internal details go to the log, together with the request id that the caller can quote.
 
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
@@ -9,15 +9,15 @@ use proto::{auth, authz, game};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-/// A reason out of one of the `ErrorReason` enums in `proto/`.
+/// A reason from one of the `ErrorReason` enums in `proto/`.
 pub trait Reason: Copy {
-    /// `ErrorInfo.domain`: the package of the enum.
+    /// `ErrorInfo.domain`: the proto package of the enum.
     const DOMAIN: &'static str;
 
-    /// The name in the enum.
+    /// Returns the name in the enum.
     fn enum_name(self) -> &'static str;
 
-    /// `ErrorInfo.reason`.
+    /// Returns `ErrorInfo.reason`.
     fn name(self) -> &'static str {
         let name = self.enum_name();
         name.strip_prefix("ERROR_REASON_").unwrap_or(name)
@@ -38,7 +38,7 @@ macro_rules! reasons {
 
 reasons!(auth: "auth.v1", authz: "authz.v1", game: "game.v1");
 
-/// An error as a caller gets it.
+/// An error as the caller receives it.
 #[derive(Clone, Debug)]
 pub struct ErrorReply {
     code: Code,
@@ -51,17 +51,17 @@ pub struct ErrorReply {
     resource: Option<(&'static str, String)>,
 }
 
-/// A field of a request that cannot be used, and why.
+/// A field of a request that cannot be used, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadField {
-    /// Its name in the .proto; with dots where it is nested.
+    /// Name in the .proto file. The names of nested fields are joined with dots.
     pub field: Cow<'static, str>,
-    /// What it must be, in words that complete "the field ...".
+    /// Requirement that the field fails, in words that complete "the field ...".
     pub description: Cow<'static, str>,
 }
 
 impl ErrorReply {
-    /// An error with this code, reason, and message for people.
+    /// Creates an error with this code, this reason and a message for people.
     pub fn new(code: Code, reason: impl Reason, message: impl Into<Cow<'static, str>>) -> Self {
         fn domain<R: Reason>(_: R) -> &'static str {
             R::DOMAIN
@@ -78,7 +78,7 @@ impl ErrorReply {
         }
     }
 
-    /// A fault of ours. The caller learns nothing but that.
+    /// Creates an internal error. The caller learns nothing else about it.
     pub fn internal() -> Self {
         Self::new(
             Code::Internal,
@@ -105,8 +105,8 @@ impl ErrorReply {
         self
     }
 
-    /// The same with about this delay: half of it to one and a half, by lot. For what befalls many
-    /// at once, who are not to come back together.
+    /// Adds a `google.rpc.RetryInfo` with a random delay, 0.5 to 1.5 times this one. Meant for
+    /// errors that hit many callers at once, so that they do not all return together.
     pub fn with_retry_about(self, delay: Duration) -> Self {
         self.with_retry_after(spread(delay))
     }
@@ -117,18 +117,18 @@ impl ErrorReply {
         self
     }
 
-    /// The gRPC code.
+    /// Returns the gRPC code.
     pub const fn code(&self) -> Code {
         self.code
     }
 
-    /// `ErrorInfo.reason`.
+    /// Returns `ErrorInfo.reason`.
     pub const fn reason(&self) -> &'static str {
         self.reason
     }
 }
 
-/// Half of this time to one and a half, by lot.
+/// Returns 0.5 to 1.5 times this time, at random.
 pub(crate) fn spread(time: Duration) -> Duration {
     time.mul_f64(0.5 + rand::random::<f64>())
 }
@@ -138,8 +138,8 @@ impl From<ErrorReply> for Status {
         let metadata: HashMap<String, String> = reply
             .metadata
             .into_iter()
-            // An empty value says nothing, and the entry of a map that is encoded without one ends
-            // the process of Envoy 1.40 as soon as it makes JSON of it (protobuf issue 26885).
+            // Empty values carry no information. Besides, Envoy 1.40 crashes when it converts a map
+            // entry without an encoded value to JSON (protobuf issue 26885).
             .filter(|(_, value)| !value.is_empty())
             .map(|(key, value)| (key.to_owned(), value))
             .collect();
@@ -163,7 +163,8 @@ impl From<ErrorReply> for Status {
     }
 }
 
-/// Returns the text of an error followed by those of its causes, which the first often leaves out.
+/// Returns the text of an error, followed by the texts of its causes. The first text often leaves
+/// the causes out.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

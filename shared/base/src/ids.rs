@@ -1,5 +1,5 @@
-//! Typed ids: a UUID that knows what it names, so that a user's id never stands where a game's
-//! belongs.
+//! Typed ids: UUIDs whose type says what they identify, so that a user's id cannot be used where a
+//! game's id belongs.
 
 #[cfg(feature = "diesel")]
 mod sql;
@@ -8,13 +8,13 @@ use std::{fmt, hash::Hash, marker::PhantomData, str::FromStr};
 
 use uuid::Uuid;
 
-/// What an [`Id`] names.
+/// Kind of thing that an [`Id`] identifies.
 pub trait Kind: Copy + Ord + Hash + Send + Sync + 'static {
-    /// In lower snake case, for messages.
+    /// Name of the kind in lower snake case, for messages.
     const NAME: &'static str;
 }
 
-/// A UUID of one kind. New ones are UUIDv7 (RFC 9562), so that they sort by their creation.
+/// A UUID of one kind. New ids are UUIDv7 (RFC 9562), so that they sort by creation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(
     feature = "diesel",
@@ -26,7 +26,7 @@ pub struct Id<K: Kind> {
     kind: PhantomData<K>,
 }
 
-/// Names a user.
+/// Kind of the ids of users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UserKind {}
 
@@ -34,10 +34,10 @@ impl Kind for UserKind {
     const NAME: &'static str = "user";
 }
 
-/// Names a user.
+/// Id of a user.
 pub type UserId = Id<UserKind>;
 
-/// Names a session: one device on which a user is logged in.
+/// Kind of the ids of sessions. A session is one device on which a user is logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SessionKind {}
 
@@ -45,16 +45,16 @@ impl Kind for SessionKind {
     const NAME: &'static str = "session";
 }
 
-/// Names a session.
+/// Id of a session.
 pub type SessionId = Id<SessionKind>;
 
 impl<K: Kind> Id<K> {
-    /// A new one, later than all before it.
+    /// Generates a new id. It sorts after all ids that this process generated before.
     pub fn generate() -> Self {
         Self::from_uuid(Uuid::now_v7())
     }
 
-    /// The id with this UUID.
+    /// Returns the id with this UUID.
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self {
             uuid,
@@ -62,7 +62,7 @@ impl<K: Kind> Id<K> {
         }
     }
 
-    /// Its UUID.
+    /// Returns the UUID.
     pub const fn as_uuid(&self) -> &Uuid {
         &self.uuid
     }
@@ -80,7 +80,7 @@ impl<K: Kind> fmt::Display for Id<K> {
     }
 }
 
-/// The text is not a UUID in its hyphenated form.
+/// Error for a text that is not a UUID in its hyphenated form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a UUID such as 0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42")]
 pub struct ParseIdError;
@@ -88,7 +88,8 @@ pub struct ParseIdError;
 impl<K: Kind> FromStr for Id<K> {
     type Err = ParseIdError;
 
-    /// Takes the hyphenated form alone, so that one id has one spelling but for its case.
+    /// Accepts only the hyphenated form, so that an id has a single spelling apart from upper and
+    /// lower case.
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         if text.len() != uuid::fmt::Hyphenated::LENGTH {
             return Err(ParseIdError);

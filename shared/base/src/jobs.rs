@@ -1,6 +1,6 @@
-//! What a service does by itself, now and then.
+//! Background jobs of a service.
 //!
-//! On several replicas each does it, so a job must be right where another one has just done the
+//! Every replica runs them, so a job must be correct even if another replica has just done the
 //! same.
 
 use std::{convert::Infallible, fmt::Display, time::Duration};
@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use crate::{clock::Clock, running::Running};
 
 impl Running {
-    /// Runs a task that has no end of its own.
+    /// Runs a task that would never end by itself, until the stop token is cancelled.
     pub fn follow(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop_token().clone();
         self.spawn(name, async move {
@@ -19,8 +19,9 @@ impl Running {
         });
     }
 
-    /// Calls `job` at once and then every `interval`, give or take a tenth: replicas that started
-    /// together shall not work together for ever. What fails is tried again the next time.
+    /// Calls `job` at once and then every `interval`. Each interval varies at random by up to 10 %,
+    /// so that replicas that started together do not keep working at the same moment. A failure is
+    /// logged, and the next run tries again.
     pub fn every<E: Display + Send + 'static>(
         &self,
         interval: Duration,
@@ -30,7 +31,7 @@ impl Running {
         self.every_by(&Clock::system(), interval, name, job);
     }
 
-    /// The same with an interval that passes by this clock.
+    /// Does the same as [`Self::every`], with an interval measured by this clock.
     pub fn every_by<E: Display + Send + 'static>(
         &self,
         clock: &Clock,

@@ -1,7 +1,7 @@
-//! The basis of every crate and service here: time, ids, validation, errors, settings, telemetry,
-//! and how a program starts and ends.
+//! Foundation of every crate and service here: time, ids, validation, errors, settings, telemetry,
+//! and the start and end of a program.
 //!
-//! Nothing in here opens a database, reads a token or serves an RPC.
+//! Nothing in this crate opens a database, reads a token or serves an RPC.
 
 pub mod backing;
 pub mod backoff;

@@ -1,4 +1,5 @@
-//! Listening sockets, bound before anything else is made, so that a taken port costs nothing.
+//! Listening sockets. They are bound before anything else is created, so that a port in use is
+//! reported early and without side effects.
 
 use std::net::SocketAddr;
 
@@ -9,7 +10,7 @@ use crate::{
     local::{LocalConnections, LocalConnector},
 };
 
-/// A bound socket that does not accept yet.
+/// A bound socket that does not accept connections yet.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
@@ -17,7 +18,7 @@ pub struct Listener {
     address: SocketAddr,
 }
 
-/// The address cannot be listened on.
+/// Error for an address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} ({setting}): {source}")]
 pub struct BindError {
@@ -33,7 +34,7 @@ impl From<BindError> for StartError {
 }
 
 impl Listener {
-    /// Binds the address that the setting named `setting` gives. Port 0 takes a free one.
+    /// Binds the address given by the setting named `setting`. Port 0 picks a free port.
     pub async fn bind(address: SocketAddr, setting: &'static str) -> Result<Self, BindError> {
         let failed = |source| BindError {
             address,
@@ -49,7 +50,8 @@ impl Listener {
         })
     }
 
-    /// Lets the same process in by memory too, whatever stands between the socket and others.
+    /// Adds in-memory connections from within this process, which bypass everything between the
+    /// socket and other clients.
     pub fn with_local(self) -> (Self, LocalConnector) {
         let (connector, connections) = LocalConnector::new();
         let local = Some(connections);
@@ -62,7 +64,7 @@ impl Listener {
         (self.socket, self.local)
     }
 
-    /// Where it listens.
+    /// Returns the address of the socket.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }

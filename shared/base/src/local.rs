@@ -1,5 +1,5 @@
-//! A way into a gRPC server for its own process: memory instead of a socket, without TLS, whatever
-//! the settings of the port are.
+//! In-memory connections to a gRPC server from within its own process. They need no socket and no
+//! TLS, whatever the settings of the port are.
 
 use std::io;
 
@@ -8,12 +8,12 @@ use hyper_util::rt::TokioIo;
 use tokio::{io::DuplexStream, sync::mpsc};
 use tonic::transport::{Channel, Endpoint};
 
-/// Bytes in flight in each direction.
+/// Maximum number of bytes in flight in each direction.
 const BUFFER: usize = 64 * 1024;
-/// Connections that wait to be taken.
+/// Maximum number of connections that wait to be accepted.
 const WAITING: usize = 16;
 
-/// Connections from within the process, on the server's side.
+/// Server side of the connections from within the process.
 pub type LocalConnections = mpsc::Receiver<DuplexStream>;
 
 /// Connects to a gRPC server in the same process.
@@ -23,13 +23,13 @@ pub struct LocalConnector {
 }
 
 impl LocalConnector {
-    /// Makes a connector, and the end at which its connections arrive.
+    /// Creates a connector, and the receiver at which its connections arrive.
     pub fn new() -> (Self, LocalConnections) {
         let (server, connections) = mpsc::channel(WAITING);
         (Self { server }, connections)
     }
 
-    /// A channel that connects when it is first used, and again whenever the connection has ended.
+    /// Returns a channel that connects on first use, and reconnects after the connection has ended.
     pub fn channel(&self) -> Channel {
         let server = self.server.clone();
         let connect = move |_: Uri| {
@@ -41,7 +41,7 @@ impl LocalConnector {
                 Ok::<_, io::Error>(TokioIo::new(client))
             }
         };
-        // The address is not looked up; HTTP/2 wants one.
+        // HTTP/2 requires an address, but this one is never resolved.
         Endpoint::from_static("http://local").connect_with_connector_lazy(tower::service_fn(connect))
     }
 }

@@ -1,10 +1,10 @@
-//! Pages by keyset (AIP-158): a token names the last item of a page, so that a page stays right
-//! while items come and go.
+//! Keyset pagination (AIP-158). A page token names the last item of its page, so that the next page
+//! is correct even if items were added or removed in the meantime.
 //!
-//! A token is no secret and grants nothing: the request is authorized and filtered as ever, and the
-//! token only says where to go on. It carries a digest of the query that it belongs to and of
-//! itself, so that one that was cut, altered or taken from another query is refused and not
-//! silently misread.
+//! A token is not secret and grants nothing: each request is authorized and filtered as usual, and
+//! the token only says where to continue. It carries a digest of itself and of its query. A token
+//! that was truncated, altered or taken from another query is therefore rejected instead of being
+//! misread.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -15,41 +15,42 @@ use crate::{
     validate::Fields,
 };
 
-/// The size of a page where the request gives none.
+/// Page size if the request gives none.
 pub const DEFAULT_PAGE_SIZE: i64 = 50;
-/// The size of a page where the request wants more.
+/// Maximum page size. Larger requested sizes are reduced to it.
 pub const MAX_PAGE_SIZE: i64 = 100;
 
-/// 9999-12-31T23:59:59.999999Z, the last moment of a `google.protobuf.Timestamp`. No item is later,
-/// and PostgreSQL fails on some of the times that an `i64` of microseconds can hold.
+/// 9999-12-31T23:59:59.999999Z, the last moment that a `google.protobuf.Timestamp` can hold. No
+/// item is later, and PostgreSQL cannot represent every `i64` of microseconds.
 const LATEST_MICROS: i64 = 253_402_300_799_999_999;
 
 const POSITION_LEN: usize = 8 + 16;
 const CHECK_LEN: usize = 8;
-/// Characters of a token: base64 without padding.
+/// Length of a token in characters: base64 without padding.
 const TOKEN_LEN: usize = (4 * (POSITION_LEN + CHECK_LEN)).div_ceil(3);
 
-/// Where a page ended: the time by which the list is ordered, and the id that breaks ties.
+/// End of a page: the time by which the list is ordered, and the id that breaks ties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position<K: Kind> {
-    /// The time of the last item.
+    /// Time of the last item on the page.
     pub time: Timestamp,
-    /// The id of the last item.
+    /// Id of the last item on the page.
     pub id: Id<K>,
 }
 
-/// Which page of a list a request asks for.
+/// The page of a list that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest<K: Kind> {
-    /// At most this many items, 1 to [`MAX_PAGE_SIZE`].
+    /// Maximum number of items, 1 to [`MAX_PAGE_SIZE`].
     pub size: i64,
-    /// Where the page before ended; `None` for the first.
+    /// End of the previous page; `None` for the first page.
     pub after: Option<Position<K>>,
 }
 
 impl<K: Kind> PageRequest<K> {
-    /// Reads the fields `page_size` and `page_token`. `query` is everything that the list depends
-    /// on besides: the RPC, whose list it is, the filters.
+    /// Checks the fields `page_size` and `page_token`, and notes bad ones in `fields`. `query` must
+    /// contain everything else that the list depends on: the RPC, the owner of the list and the
+    /// filters.
     pub fn parse(fields: &mut Fields, page_size: i32, page_token: &str, query: &str) -> Option<Self> {
         let size = match i64::from(page_size) {
             0 => Some(DEFAULT_PAGE_SIZE),
@@ -77,13 +78,14 @@ impl<K: Kind> PageRequest<K> {
         })
     }
 
-    /// How many rows to read: one more than the page holds, to learn whether there is a next one.
+    /// Returns how many rows to read: one more than the page holds, to find out whether there is a
+    /// next page.
     pub fn limit(&self) -> i64 {
         self.size + 1
     }
 
-    /// Cuts what was read with [`limit`](Self::limit) down to the page, and gives the
-    /// `next_page_token`: empty where this is the last page.
+    /// Truncates the items that were read with [`limit`](Self::limit) to the size of the page.
+    /// Returns the `next_page_token`, which is empty on the last page.
     pub fn cut<T>(&self, items: &mut Vec<T>, query: &str, position: impl FnOnce(&T) -> Position<K>) -> String {
         let size = usize::try_from(self.size).unwrap_or(usize::MAX);
         if items.len() <= size {
@@ -186,7 +188,7 @@ mod tests {
                 time: Timestamp::from_micros(micros),
                 id: UserId::generate(),
             };
-            // Anybody can compute the digest.
+            // A client can compute the digest for any position.
             let token = encode(&position, "q");
             assert_eq!(parse(1, &token, "q").is_some(), good, "{micros}");
         }

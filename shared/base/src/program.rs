@@ -1,8 +1,8 @@
 //! How a program reads its settings and how it ends.
 //!
-//! Settings are clap options that also read the environment, so `--help` is the reference. A bad
-//! setting ends the program with exit code 64 (`EX_USAGE` of sysexits.h), everything else that goes
-//! wrong with 1.
+//! Settings are clap options that can also come from environment variables, so `--help` is the
+//! reference. A bad setting ends the program with exit code 64 (`EX_USAGE` of sysexits.h), any
+//! other failure with 1.
 
 use std::{env, ffi::OsString, process::ExitCode, time::Duration};
 
@@ -10,14 +10,14 @@ use clap::Parser;
 
 use crate::{StartError, descriptors::raise_descriptor_limit, telemetry};
 
-/// For threads that block when everything else has ended.
+/// Time that blocking threads get to finish at exit.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// `EX_USAGE`.
+/// Exit code `EX_USAGE`.
 const USAGE: u8 = 64;
 
-/// Reads the settings. An environment variable that is empty counts as one that is not set, as
-/// templates of deployments leave it where there is nothing to say.
+/// Reads the settings. An empty environment variable counts as unset, because deployment templates
+/// leave a variable empty if it has no value.
 fn parse<P: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<P, clap::Error> {
     let mut command = without_empty_variables(P::command());
     let mut matches = command.try_get_matches_from_mut(arguments)?;
@@ -38,8 +38,8 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     })
 }
 
-/// The body of a `main`: reads the settings, runs, and turns the outcome into an exit code, with
-/// one line on standard error where it is not good.
+/// Runs the body of a `main`: reads the settings, calls `main`, and turns the outcome into an exit
+/// code. A failure also prints one line to standard error.
 pub fn run<P: Parser>(
     arguments: impl IntoIterator<Item = OsString>,
     main: impl AsyncFnOnce(P) -> Result<(), StartError>,
@@ -48,7 +48,7 @@ pub fn run<P: Parser>(
         Ok(settings) => settings,
         Err(error) => {
             let wrong = error.use_stderr();
-            // If the terminal is gone, there is no one to tell.
+            // A failed write is ignored: the terminal is gone, so nobody can read the message.
             let _ = error.print();
             return if wrong {
                 ExitCode::from(USAGE)
@@ -65,8 +65,8 @@ pub fn run<P: Parser>(
             telemetry::traces::flush().await;
             outcome
         });
-        // What still blocks a thread, such as a hash that nobody waits for any more, does not hold
-        // up the end.
+        // Blocking work that nobody waits for any more, such as a password hash, must not delay the
+        // exit.
         runtime.shutdown_timeout(LAST_WAIT);
         outcome
     });

@@ -1,7 +1,8 @@
-//! Limits of calls per key, and per client address. They are in memory, and so cost no query: they
-//! stand before everything that costs more.
+//! Rate limits per key and per client address. They are kept in memory and need no query, so they
+//! are checked before anything more expensive.
 //!
-//! The generic cell rate algorithm (ITU-T I.371), by the crate `governor`.
+//! The algorithm is the generic cell rate algorithm (ITU-T I.371), implemented by the crate
+//! `governor`.
 
 use std::{
     array,
@@ -21,21 +22,21 @@ use governor::{
 };
 use ipnet::{IpNet, Ipv6Net};
 
-/// After this many calls, keys that have all of their calls again are forgotten. So what is kept is
-/// bounded by the calls of the time that it takes to have them again.
+/// Number of calls after which keys with a full quota are dropped. Memory is thus bounded by the
+/// number of calls within the time that a quota takes to refill.
 const FORGET_EVERY: usize = 1024;
 
-/// IPv6 prefixes that count as one client, and how many times the rate of a /64 each of them has. A
-/// provider gives a household a /64 or a /56, and a site up to a /48 (RFC 6177): whoever guesses
-/// has at least one of them to themselves.
+/// IPv6 prefix lengths that each count as one client, with their rate as a multiple of that of a
+/// /64. A provider gives a household a /64 or a /56, and a site up to a /48 (RFC 6177). An attacker
+/// therefore controls at least one such prefix.
 const IPV6_PREFIXES: [(u8, u32); 3] = [(64, 1), (56, 4), (48, 16)];
 
-/// How many calls a key has.
+/// Number of calls that a key may make.
 #[derive(Clone, Copy, Debug)]
 pub struct RateRule {
-    /// 0 is any number.
+    /// Calls per minute; 0 means unlimited.
     pub per_minute: u32,
-    /// At once; at least 1.
+    /// Calls at once; at least 1.
     pub burst: u32,
 }
 
@@ -51,7 +52,7 @@ struct Counted<K: Clone + Debug + Eq + Hash> {
 }
 
 impl<K: Clone + Debug + Eq + Hash> KeyedLimit<K> {
-    /// Creates a limit by this rule for each key.
+    /// Creates a limit that applies this rule to each key.
     pub fn new(rule: RateRule) -> Self {
         let quota = NonZeroU32::new(rule.per_minute)
             .map(|rate| Quota::per_minute(rate).allow_burst(NonZeroU32::new(rule.burst).unwrap_or(NonZeroU32::MIN)));
@@ -68,7 +69,7 @@ impl<K: Clone + Debug + Eq + Hash> KeyedLimit<K> {
     ///
     /// # Errors
     ///
-    /// The key has no call left; it has one again after this time.
+    /// If the key has no call left, returns the time until its next one.
     pub fn admit(&self, key: &K) -> Result<(), Duration> {
         let Some(counted) = &self.0 else {
             return Ok(());
@@ -84,16 +85,16 @@ impl<K: Clone + Debug + Eq + Hash> KeyedLimit<K> {
     }
 }
 
-/// Counts the calls of each client address: an IPv4 address, or the /64, /56 and /48 of an IPv6
-/// address, where the /56 has 4 times the rate of the /64, and the /48 16 times.
+/// Counts the calls of each client address. That is an IPv4 address, or the /64, /56 and /48 of an
+/// IPv6 address. The /56 has 4 times the rate of the /64, and the /48 has 16 times.
 #[derive(Clone, Debug)]
 pub struct AddressLimit {
-    /// One for each of [`IPV6_PREFIXES`]. The first is also that of IPv4 addresses.
+    /// One limit for each of [`IPV6_PREFIXES`]. The first one also applies to IPv4 addresses.
     levels: [KeyedLimit<IpNet>; IPV6_PREFIXES.len()],
 }
 
 impl AddressLimit {
-    /// Creates a limit by this rule for each IPv4 address and each IPv6 /64.
+    /// Creates a limit that applies this rule to each IPv4 address and each IPv6 /64.
     pub fn new(rule: RateRule) -> Self {
         Self {
             levels: IPV6_PREFIXES.map(|(_, factor)| {
@@ -105,17 +106,18 @@ impl AddressLimit {
         }
     }
 
-    /// Counts a call from this bucket, a client's network. A call from within the process has none,
-    /// and no limit.
+    /// Counts a call from this bucket, a client's network. Calls from within the process have no
+    /// bucket and no limit.
     ///
     /// # Errors
     ///
-    /// The address, or a prefix of it, has no call left; it has one again after this time.
+    /// If the address or one of its prefixes has no call left, returns the time until the next one.
     pub fn admit(&self, bucket: Option<IpNet>) -> Result<(), Duration> {
         let Some(bucket) = bucket else {
             return Ok(());
         };
-        // The narrowest first: what it refuses takes nothing from its neighbours.
+        // The narrowest prefix comes first, so that a call refused there is not charged to its
+        // neighbours.
         for (level, prefix) in self.levels.iter().zip(prefixes(bucket)) {
             level.admit(&prefix)?;
         }
@@ -123,8 +125,8 @@ impl AddressLimit {
     }
 }
 
-/// The networks that a client's bucket belongs to and that count as one client, the narrowest
-/// first: three of an IPv6 address, and the one of an IPv4 address.
+/// Returns the networks that a client's bucket belongs to and that count as one client, the
+/// narrowest first. There are three for an IPv6 address and one for an IPv4 address.
 pub fn prefixes(bucket: IpNet) -> impl Iterator<Item = IpNet> {
     let prefixes: [Option<IpNet>; IPV6_PREFIXES.len()] = match bucket {
         IpNet::V4(_) => array::from_fn(|level| (level == 0).then_some(bucket)),
@@ -165,7 +167,7 @@ mod tests {
             burst: 1,
         };
         for (networks, expected) in [
-            // All in one /56, all in one /48, and each in another /48.
+            // In turn: all in one /56, all in one /48, and each in a /48 of its own.
             (
                 (0..=255)
                     .map(|last| format!("2001:db8:1:{last:x}::/64"))

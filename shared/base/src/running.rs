@@ -1,4 +1,4 @@
-//! Graceful shutdown: a process refuses new calls, completes those in flight, and exits.
+//! Graceful shutdown: a process refuses new calls, completes the in-flight ones, and exits.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -13,8 +13,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::StartError;
 
-/// Cancelled by the first SIGTERM or SIGINT (Ctrl-C). A second one ends the process at once, with
-/// exit code 130.
+/// Returns a token that the first SIGTERM or SIGINT (Ctrl-C) cancels. A second signal ends the
+/// process at once with exit code 130.
 pub fn shutdown_signal() -> std::io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -37,7 +37,7 @@ pub fn shutdown_signal() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// The tasks of a running service, which end together.
+/// The tasks of a running service, which all end together.
 #[derive(Clone, Debug)]
 pub struct Running {
     stop: CancellationToken,
@@ -47,7 +47,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Nothing runs yet. Everything ends when `stop` is cancelled, or when one of the tasks fails.
+    /// Creates an empty set of tasks. All tasks end when `stop` is cancelled, or when one of them
+    /// fails.
     pub fn new(stop: CancellationToken, drain: Duration) -> Self {
         Self {
             stop,
@@ -57,23 +58,25 @@ impl Running {
         }
     }
 
-    /// Everything ends at the first SIGTERM or Ctrl-C; see [`shutdown_signal`].
+    /// Creates an empty set of tasks that end at the first SIGTERM or Ctrl-C; see
+    /// [`shutdown_signal`].
     pub fn until_signal(drain: Duration) -> Result<Self, StartError> {
         let stop = shutdown_signal().map_err(StartError::failed)?;
         Ok(Self::new(stop, drain))
     }
 
-    /// Cancelled when it is time to end.
+    /// Returns the token that is cancelled when the tasks must end.
     pub const fn stop_token(&self) -> &CancellationToken {
         &self.stop
     }
 
-    /// How long calls in hand may take to end.
+    /// Returns how long in-flight calls may take to complete during shutdown.
     pub const fn drain(&self) -> Duration {
         self.drain
     }
 
-    /// Runs a task that ends when the stop token is cancelled. One that fails ends all.
+    /// Runs a task that ends when the stop token is cancelled. If it fails or panics, all other
+    /// tasks are stopped as well.
     pub fn spawn<E: std::fmt::Display + Send + 'static>(
         &self,
         name: &'static str,
@@ -88,17 +91,17 @@ impl Running {
                 Err(_panic) => "panicked".to_owned(),
             };
             tracing::error!(error, task = name, "a task failed; shutting down");
-            // Only the first one is the cause.
+            // Only the first failure is kept, since it caused the shutdown.
             let _ = failure.set(format!("{name}: {error}"));
             stop.cancel();
         });
     }
 
-    /// Waits until everything has ended.
+    /// Waits until the stop token is cancelled and all tasks have ended.
     ///
     /// # Errors
     ///
-    /// What failed first, where it did not end because it was told to.
+    /// Returns the first failure, if a failed task caused the shutdown.
     pub async fn wait(&self) -> Result<(), StartError> {
         self.stop.cancelled().await;
         self.tasks.close();
@@ -110,7 +113,7 @@ impl Running {
         }
     }
 
-    /// Ends everything, and waits for it.
+    /// Cancels the stop token, and waits until all tasks have ended.
     pub async fn stop(&self) -> Result<(), StartError> {
         self.stop.cancel();
         self.wait().await

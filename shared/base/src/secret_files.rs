@@ -7,7 +7,8 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use crate::StartError;
 
-/// Mode bits that a secret must not have: any access for others, and writing for its group.
+/// Mode bits that a file with a secret must not have: any access for others, and write access for
+/// its group.
 const TOO_OPEN: u32 = 0o027;
 
 /// Whether files with secrets may be readable by others.
@@ -21,13 +22,13 @@ pub struct SecretFiles {
 }
 
 impl SecretFiles {
-    /// Checks these files, each with the setting that names it. Skips a path that does not exist or
-    /// is not a regular file: reading it fails later, or needs no check.
+    /// Checks these files, each given with the setting that names it. Skips a path that does not
+    /// exist or is not a regular file: reading it fails later, or needs no check.
     ///
     /// # Errors
     ///
-    /// Fails if any of them is too open. The message names each such file and the command that
-    /// restricts it.
+    /// Fails if any file is too open, unless that is allowed. The message names each such file and
+    /// the command that restricts it.
     pub fn check<'a>(
         self,
         files: impl IntoIterator<Item = (&'static str, Option<&'a Path>)>,
@@ -48,7 +49,8 @@ impl SecretFiles {
     }
 }
 
-/// Says why the file is too open, and which command restricts it. `None` if it is not too open.
+/// Returns why the file is too open and which command restricts it, or `None` if the file is
+/// private enough.
 pub fn fault(path: &Path) -> Option<String> {
     let file = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
     let mode = file.mode() & 0o777;

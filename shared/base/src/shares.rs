@@ -1,18 +1,17 @@
-//! Bounds how much of something each key may hold: connections by address, streams by connection or
-//! by account.
+//! Limits on what each key may hold: connections per address, or streams per connection or account.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Counts by key, each bounded by the same limit.
+/// Counts per key, all bounded by the same limit.
 #[derive(Clone, Debug)]
 pub struct Shares<K: Hash + Eq> {
     limit: u32,
     held: Arc<Mutex<HashMap<K, u32>>>,
 }
 
-/// One that a key holds, until it is dropped.
+/// A unit that a key holds until this value is dropped.
 #[derive(Debug)]
 pub struct Share<K: Hash + Eq> {
     key: K,
@@ -20,7 +19,7 @@ pub struct Share<K: Hash + Eq> {
 }
 
 impl<K: Hash + Eq + Clone> Shares<K> {
-    /// Lets each key hold this many.
+    /// Creates counts with this limit for each key.
     pub fn new(limit: u32) -> Self {
         Self {
             limit,
@@ -28,7 +27,8 @@ impl<K: Hash + Eq + Clone> Shares<K> {
         }
     }
 
-    /// One more for this key; `None` if it holds as many as it may.
+    /// Takes one more unit for this key. Returns `None` if the key already holds as many as the
+    /// limit allows.
     pub fn take(&self, key: K) -> Option<Share<K>> {
         let mut held = lock(&self.held);
         let count = held.entry(key.clone()).or_default();
@@ -58,7 +58,7 @@ impl<K: Hash + Eq> Drop for Share<K> {
     }
 }
 
-// A panic leaves nothing half written in here.
+// A panic cannot leave the map half updated, so nothing has to be repaired.
 fn lock<K>(held: &Mutex<HashMap<K, u32>>) -> MutexGuard<'_, HashMap<K, u32>> {
     held.lock()
 }

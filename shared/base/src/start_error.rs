@@ -1,28 +1,28 @@
-//! Why a program did not start, or did not end well.
+//! Reasons why a program did not start, or did not end well.
 
 use std::fmt;
 
-/// Why a program did not start, or did not end well.
+/// Reason why a program did not start, or did not end well.
 #[derive(Debug)]
 pub enum StartError {
     /// A setting is wrong. Exit code 64.
     Setting(String),
     /// Anything else. Exit code 1.
     Failed(String),
-    /// The database is out of reach, or takes no writes now. A service waits and tries again; a
-    /// command ends with exit code 1.
+    /// The database is unreachable or currently accepts no writes. A service waits and tries again;
+    /// a command ends with exit code 1.
     Outage(String),
-    /// What a command answers by its exit code.
+    /// A result that a command reports by its exit code.
     Code(u8, String),
 }
 
 impl StartError {
-    /// A setting is wrong.
+    /// Creates the error for a wrong setting.
     pub fn setting(error: impl fmt::Display) -> Self {
         Self::Setting(error.to_string())
     }
 
-    /// Something else went wrong.
+    /// Creates the error for anything else that went wrong.
     pub fn failed(error: impl fmt::Display) -> Self {
         Self::Failed(error.to_string())
     }

@@ -1,4 +1,4 @@
-//! Checks requests field by field, and names every bad field at once rather than the first.
+//! Field-by-field checks of requests. An error names all bad fields rather than just the first.
 
 use std::{borrow::Cow, fmt};
 
@@ -11,7 +11,7 @@ use crate::{
     ids::{Id, Kind},
 };
 
-/// Bad fields that an error names.
+/// Maximum number of bad fields that an error names.
 const MAX_NAMED: usize = 50;
 /// The last second of a `google.protobuf.Timestamp`.
 const LAST_SECOND: i64 = 253_402_300_799;
@@ -30,17 +30,18 @@ const LAST_SECOND: i64 = 253_402_300_799;
 #[derive(Debug, Default)]
 pub struct Fields(Vec<BadField>);
 
-/// The fields of a request that cannot be used; at least one.
+/// The bad fields of a request; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidFields(Vec<BadField>);
 
 impl Fields {
-    /// None are bad yet.
+    /// Creates a collector with no bad fields.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Notes that a field is bad. The description completes "the field ...": "must be 0 to 8".
+    /// Records a bad field. The description completes "the field ...", for example "must be 0 to
+    /// 8".
     pub fn reject(&mut self, field: impl Into<Cow<'static, str>>, description: impl Into<Cow<'static, str>>) {
         self.0.push(BadField {
             field: field.into(),
@@ -48,12 +49,13 @@ impl Fields {
         });
     }
 
-    /// The checked value of a field, or a note that it is bad.
+    /// Returns the checked value of a field. If the check failed, records the field as bad and
+    /// returns `None`.
     pub fn check<T, E: fmt::Display>(&mut self, field: &'static str, checked: Result<T, E>) -> Option<T> {
         checked.map_err(|error| self.reject(field, error.to_string())).ok()
     }
 
-    /// The id in a required field.
+    /// Returns the id in a required field. If it is missing or malformed, records the field as bad.
     pub fn id<K: Kind>(&mut self, field: &'static str, text: &str) -> Option<Id<K>> {
         if text.is_empty() {
             self.reject(field, "is required");
@@ -62,7 +64,8 @@ impl Fields {
         self.check(field, text.parse())
     }
 
-    /// The time in a field that may be left out.
+    /// Returns the time in an optional field. If it is outside the years 1970 to 9999, records the
+    /// field as bad.
     pub fn time(&mut self, field: &'static str, time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
         let time = time?;
         if !(0..=LAST_SECOND).contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos) {
@@ -72,8 +75,8 @@ impl Fields {
         Some(time.into())
     }
 
-    /// What `build` makes of the checked values where no field is bad. It is to return `None` only
-    /// where a value is missing whose field was rejected.
+    /// Returns the value that `build` makes of the checked values, or an error if any field is bad.
+    /// `build` may return `None` only if it lacks a value whose field was rejected.
     pub fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, InvalidFields> {
         match (self.0.is_empty(), build()) {
             (true, Some(value)) => Ok(value),
@@ -83,7 +86,7 @@ impl Fields {
 }
 
 impl InvalidFields {
-    /// One bad field.
+    /// Creates an error about a single field.
     pub fn one(field: impl Into<Cow<'static, str>>, description: impl Into<Cow<'static, str>>) -> Self {
         let mut fields = Fields::new();
         fields.reject(field, description);
@@ -95,7 +98,7 @@ impl From<InvalidFields> for ErrorReply {
     fn from(InvalidFields(mut fields): InvalidFields) -> Self {
         let more = fields.len().saturating_sub(MAX_NAMED);
         if more > 0 {
-            // What is wrong travels in headers, which have a limit.
+            // Errors travel in HTTP/2 headers, whose size is limited.
             fields.truncate(MAX_NAMED);
             let (field, description) = ("...".into(), format!("and {more} more").into());
             fields.push(BadField { field, description });
@@ -149,7 +152,7 @@ mod tests {
                 .ends_with("names[49] must not be empty; ... and 450 more"),
             "{status}"
         );
-        // Clients take 16 KiB of headers, in which this travels as base64.
+        // Clients accept 16 KiB of headers, and the details are encoded as base64.
         assert!(status.details().len() + status.message().len() < 8 * 1024);
     }
 

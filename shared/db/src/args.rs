@@ -1,4 +1,4 @@
-//! The settings of a service's database, as options of its program.
+//! Database settings of a service, as command-line options.
 
 use std::{
     fmt, fs,
@@ -49,13 +49,13 @@ pub struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
-    /// The file that holds the database password, with the setting that names it.
+    /// Returns the file with the database password, and the setting that names it.
     pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
         ("--database-password-file", self.database_password_file.as_deref())
     }
 
-    /// The settings, checked. The error repeats nothing of the URL, which may hold a password;
-    /// clap's would.
+    /// Checks and returns the settings. Errors never repeat the URL, which may hold a password. The
+    /// URLs are parsed here because clap would repeat a bad value.
     pub fn settings(&self) -> Result<DatabaseSettings, StartError> {
         let parse = |option: &str, text: &SecretString| {
             text.expose_secret()

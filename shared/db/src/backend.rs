@@ -1,16 +1,16 @@
-//! The two databases.
+//! Database backends.
 
-/// Which of the two databases.
+/// Backend of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Backend {
-    /// A file that one process serves.
+    /// SQLite: a file that one process serves.
     Sqlite,
-    /// A server that many processes share.
+    /// PostgreSQL: a server that many processes share.
     Postgres,
 }
 
 impl Backend {
-    /// `db.system.name` of OpenTelemetry.
+    /// Returns OpenTelemetry's `db.system.name`.
     pub(super) const fn system_name(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",

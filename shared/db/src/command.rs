@@ -1,4 +1,4 @@
-//! The command `migrate` of a service's program.
+//! The `migrate` command of a service's program.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct Migrate {
 }
 
 impl Migrate {
-    /// Brings the database up to date, and says what was applied.
+    /// Applies all pending migrations, and prints their versions.
     pub async fn run(self, migrations: &'static Migrations) -> Result<(), StartError> {
         self.run_with(migrations, async |_| Ok(())).await
     }
@@ -52,7 +52,7 @@ impl Migrate {
             .map_err(StartError::failed)?;
         let stop = shutdown_signal().map_err(StartError::failed)?;
         let patience = Duration::from_secs(self.wait_seconds.into());
-        // Where it is not there by then, the migration says why.
+        // If the database is still not available after that, the migration reports why.
         if let Ok(false) = tokio::time::timeout(patience, db.wait_until_available(&stop)).await {
             return Err(StartError::failed("stopped before the database could be reached"));
         }

@@ -1,8 +1,8 @@
-//! A connection out of a pool, and what is known of its state.
+//! A pooled connection, and what is known of its state.
 //!
-//! A statement that was cut off, by a cancelled call or by a time limit, leaves the connection in
-//! the middle of an answer. Such a connection is closed when it is dropped, instead of going back
-//! to the pool.
+//! A statement that is interrupted, by a cancelled call or a time limit, leaves its connection in
+//! the middle of an answer. Such a connection is closed when it is dropped instead of returning to
+//! the pool.
 
 use std::{borrow::Cow, future::Future, sync::Arc, time::Duration};
 
@@ -26,12 +26,12 @@ use super::{
     in_place::{Disk, InPlace, Wait, Waiting},
 };
 
-/// A connection to a file.
+/// A connection to a SQLite file.
 pub(super) type SqliteConn = SyncConnectionWrapper<SqliteConnection, InPlace>;
 
 /// A connection to either database, on which [`query!`](crate::query) runs.
 pub struct Conn {
-    /// Taken only by `drop`.
+    /// Taken by `drop` only.
     pooled: Option<Pooled>,
     state: State,
 }
@@ -42,25 +42,25 @@ pub(super) enum Pooled {
 }
 
 struct State {
-    /// A statement began and its end was not seen.
+    /// Whether a statement has begun and its end has not been seen.
     unsettled: bool,
-    /// A statement of this transaction failed in the database.
+    /// Whether a statement of this transaction failed in the database.
     failed: bool,
     limit: Option<Duration>,
-    /// Where its statements wait.
+    /// Reason why the statements may block their thread.
     wait: Wait,
-    /// Channels to wake when the transaction has committed, and the number that each was notified
-    /// of last.
+    /// Channels to wake once the transaction has committed, each with the number of its last
+    /// notification.
     wake: Vec<(&'static str, i64)>,
-    /// What to announce when the transaction has committed.
+    /// Channels and keys to announce once the transaction has committed.
     announce: Vec<(&'static str, Uuid)>,
-    /// Flag that is raised when the server turns out to take no writes.
+    /// Flag to raise when the server turns out to accept no writes.
     distrust: Option<Arc<Distrust>>,
-    /// Statements that give a transaction its time limits, if the connection itself has none.
+    /// Statements that set the time limits of a transaction, if the session itself has none.
     local_limits: Option<Arc<str>>,
 }
 
-/// A connection as diesel-async knows it; for [`query!`](crate::query).
+/// A diesel-async connection; for [`query!`](crate::query).
 pub enum Raw<'a> {
     /// A connection to SQLite.
     Sqlite(&'a mut SqliteConn),
@@ -68,7 +68,7 @@ pub enum Raw<'a> {
     Postgres(&'a mut AsyncPgConnection),
 }
 
-/// A statement that is on its way; for [`query!`](crate::query).
+/// A running statement; for [`query!`](crate::query).
 pub struct Statement<'a> {
     state: &'a mut State,
     span: Span,
@@ -91,14 +91,14 @@ impl Conn {
         }
     }
 
-    /// The same, with statements that each transaction begins with.
+    /// Sets statements that every transaction begins with.
     pub(super) fn with_local_limits(mut self, limits: Option<&Arc<str>>) -> Self {
         self.state.local_limits = limits.cloned();
         self
     }
 
-    /// `begin`, followed by the time limits of the transaction if the connection itself has none:
-    /// in one round trip.
+    /// Returns `begin`, followed by the time limits of the transaction if the session itself has
+    /// none. All are sent in one round trip.
     pub(super) fn beginning(&self, begin: &'static str) -> Cow<'static, str> {
         match &self.state.local_limits {
             Some(limits) => Cow::Owned(format!("{begin}; {limits}")),
@@ -106,25 +106,26 @@ impl Conn {
         }
     }
 
-    /// The same, with a place to report that the server takes no writes.
+    /// Sets the flag that is raised when the server accepts no writes.
     pub(super) fn reporting_to(mut self, distrust: &Arc<Distrust>) -> Self {
         self.state.distrust = Some(Arc::clone(distrust));
         self
     }
 
-    /// The same for statements that may read much.
+    /// Prepares the connection for statements that may read a lot.
     pub(super) fn long(mut self) -> Self {
         self.state.wait = Wait::Long;
         self
     }
 
-    /// The same for statements each of which this disk keeps before it ends, if it writes anything.
+    /// Prepares the connection for statements that write to this disk and end only once the data is
+    /// stored.
     pub(super) fn kept_by(mut self, disk: &Arc<Disk>) -> Self {
         self.state.wait = Wait::Disk(Arc::clone(disk));
         self
     }
 
-    /// Which of the two databases it speaks to.
+    /// Returns the backend of the connection.
     pub fn backend(&self) -> Backend {
         match self.pooled {
             Some(Pooled::Sqlite(_)) => Backend::Sqlite,
@@ -132,8 +133,8 @@ impl Conn {
         }
     }
 
-    /// Announces a statement of the function with this path; for [`query!`](crate::query), which
-    /// then runs it and reports its end.
+    /// Begins a statement of the function with the path that `name` returns. For
+    /// [`query!`](crate::query), which then runs the statement and reports its end.
     #[doc(hidden)]
     pub fn start(&mut self, name: impl FnOnce() -> &'static str) -> (Raw<'_>, Statement<'_>) {
         self.state.unsettled = true;
@@ -149,13 +150,13 @@ impl Conn {
         (raw, statement)
     }
 
-    /// A statement of this transaction failed in the database, so that PostgreSQL would turn its
-    /// commit into a rollback.
+    /// Returns whether a statement of this transaction failed in the database, so that PostgreSQL
+    /// would turn a commit into a rollback.
     pub(super) const fn has_failed(&self) -> bool {
         self.state.failed
     }
 
-    /// A statement was cut off, so that nothing more can be asked of this connection.
+    /// Returns whether a statement was interrupted, so that the connection cannot be used any more.
     pub(super) const fn is_unsettled(&self) -> bool {
         self.state.unsettled
     }
@@ -169,17 +170,17 @@ impl Conn {
         self.state.announce.push((channel, key));
     }
 
-    /// What to announce.
+    /// Takes the channels and keys to announce.
     pub(super) fn take_announcements(&mut self) -> Vec<(&'static str, Uuid)> {
         std::mem::take(&mut self.state.announce)
     }
 
-    /// The channels to wake.
+    /// Takes the channels to wake, with their numbers.
     pub(super) fn take_wake(&mut self) -> Vec<(&'static str, i64)> {
         std::mem::take(&mut self.state.wake)
     }
 
-    /// Asks whether the database answers and takes writes.
+    /// Checks whether the database answers and accepts writes.
     pub(super) async fn ping(&mut self) -> Result<()> {
         let (raw, statement) = self.start(|| "ping");
         let is_read_only = match raw {
@@ -192,8 +193,8 @@ impl Conn {
         Ok(())
     }
 
-    /// Notes that its server is in recovery, which a query of the caller has found out: neither
-    /// this connection nor one that was made before is used again.
+    /// Records that the server is in recovery, as a query of the caller has found out. This
+    /// connection and all older ones of its pool are not reused. Returns the error for the caller.
     pub fn takes_no_writes(&mut self) -> Error {
         self.state.mark_read_only();
         Error::ReadOnly(STANDBY.to_owned())
@@ -201,7 +202,7 @@ impl Conn {
 }
 
 impl State {
-    /// Closes this connection once it is dropped, and all others of its pool that were made before.
+    /// Marks this connection, and all older ones of its pool, to be closed instead of reused.
     fn mark_read_only(&mut self) {
         self.unsettled = true;
         if let Some(distrust) = &self.distrust {
@@ -224,7 +225,7 @@ impl Drop for Conn {
 }
 
 impl Statement<'_> {
-    /// Runs it, within its time.
+    /// Runs the statement within the connection's time limit.
     #[doc(hidden)]
     pub fn run<T, F: Future<Output = QueryResult<T>>>(
         &self,
@@ -233,7 +234,7 @@ impl Statement<'_> {
         self.run_within(self.state.limit, statement)
     }
 
-    /// Runs it, within this time; `None` where the database itself sees to that.
+    /// Runs the statement within this time limit; `None` leaves the limit to the database.
     pub(super) fn run_within<T, F: Future<Output = QueryResult<T>>>(
         &self,
         limit: Option<Duration>,
@@ -242,7 +243,7 @@ impl Statement<'_> {
         Waiting::new(bounded(limit, statement), self.state.wait.clone()).instrument(self.span.clone())
     }
 
-    /// Notes how it ended.
+    /// Records the outcome of the statement.
     #[doc(hidden)]
     pub fn end<T>(self, result: QueryResult<T>) -> Result<T> {
         if let Err(DieselError::DatabaseError(kind, _)) = &result {
@@ -262,11 +263,11 @@ impl Statement<'_> {
     }
 }
 
-/// The span of a statement of the function with this path. What a job does by itself is part of no
-/// call, and would be a trace of its own each time.
+/// Returns the span of a statement in the function with this path. Outside of a call there is no
+/// span: each statement of a background job would otherwise become its own trace.
 fn span(backend: Backend, path: impl FnOnce() -> &'static str) -> Span {
-    // In this order: `enabled!` leaves its verdict with the thread for the span that comes next,
-    // and if that is another one than ours, such as a call's, the log has lost it.
+    // The order of the checks matters. `enabled!` leaves its verdict on the thread for the next
+    // span. If that is another span, such as a call's, the log loses it.
     if Span::current().is_disabled() || !tracing::enabled!(target: traces::SQL, Level::DEBUG) {
         return Span::none();
     }
@@ -282,15 +283,15 @@ fn span(backend: Backend, path: impl FnOnce() -> &'static str) -> Span {
     )
 }
 
-/// The function that a name like `store::user_by_id::{{closure}}::here` lies in.
+/// Returns the function in a path such as `store::user_by_id::{{closure}}::here`.
 fn function(path: &'static str) -> &'static str {
     let outer = path.split("::{{closure}}").next().unwrap_or(path);
     let outer = outer.strip_suffix("::here").unwrap_or(outer);
     outer.rsplit("::").next().unwrap_or(outer)
 }
 
-/// Waits for a statement, but not for ever. Not an `async fn`, which would keep the statement's
-/// future twice.
+/// Bounds the time of a statement; `None` means no limit. This is not an `async fn`, which would
+/// store the statement's future twice.
 pub(super) fn bounded<T, F: Future<Output = QueryResult<T>>>(
     limit: Option<Duration>,
     statement: F,

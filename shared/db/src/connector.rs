@@ -1,4 +1,4 @@
-//! Connecting to a PostgreSQL server, or to the one server of a cluster that takes writes.
+//! Connections to a PostgreSQL server, or to the one server of a cluster that accepts writes.
 
 use std::{
     error::Error as _,
@@ -18,33 +18,34 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Error;
 
-/// Head start of one server before the next is tried as well. A host that is down without a word
-/// must use up neither the time that a caller waits nor that of a readiness probe.
+/// Head start of one server before the next one is tried as well. A host that does not respond must
+/// not use up the time limit of a caller or of a readiness probe.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Pause between two attempts while the server is at its limit.
+/// Pause between two attempts while the server is at its connection limit.
 const PACE: Duration = Duration::from_millis(50);
-/// Time after which a server that refused nobody is not at its limit any more.
+/// Time without a refusal after which a server counts as below its connection limit again.
 const AT_EASE: Duration = Duration::from_secs(1);
 
-/// Refusal by a server that has as many connections as it takes.
+/// Message for a server that is at its connection limit.
 const AT_LIMIT: &str = "the server takes no more connections";
 
-/// Refusal by a server that does not let us write.
+/// Message for a server that does not accept writes.
 pub(super) const STANDBY: &str = "the server is a standby, or was made read-only";
 
-/// Makes connections to the servers of one URL.
+/// Connector to the servers of one URL.
 pub(super) struct Connector {
-    /// One for each host of the URL.
+    /// Settings of each host in the URL.
     servers: Vec<Config>,
-    /// Server to which the last connection was made: it is tried first.
+    /// Index of the server of the last successful connection, which is tried first.
     preferred: AtomicUsize,
-    /// Spaces the attempts out while the server is at its limit.
+    /// Spacing of the attempts while the server is at its limit.
     pace: Mutex<Option<Pace>>,
     tls: Option<MakeRustlsConnect>,
 }
 
-/// Attempts while the server is at its limit: every refused one costs it a process.
+/// Spacing of attempts while the server is at its limit. Every refused attempt costs the server a
+/// process.
 struct Pace {
     next: Instant,
     refused: Instant,
@@ -66,7 +67,7 @@ impl Connector {
     }
 
     /// Connects to the first server that accepts. While the server is at its limit, most attempts
-    /// are refused here.
+    /// are refused right here without contacting it.
     pub(super) async fn connect(&self) -> ConnectionResult<AsyncPgConnection> {
         if !self.is_due() {
             return Err(ConnectionError::BadConnection(AT_LIMIT.to_owned()));
@@ -87,7 +88,7 @@ impl Connector {
         made
     }
 
-    /// Whether an attempt may be made now.
+    /// Returns whether an attempt may be made now.
     fn is_due(&self) -> bool {
         let (now, mut pace) = (Instant::now(), self.pace());
         match &mut *pace {
@@ -104,18 +105,19 @@ impl Connector {
         }
     }
 
-    /// Whether the server refused a connection a moment ago because it has as many as it takes.
+    /// Returns whether the server has recently refused a connection because it was at its limit.
     pub(super) fn is_refused(&self) -> bool {
         let pace = self.pace();
         pace.as_ref().is_some_and(|pace| pace.refused.elapsed() < AT_EASE)
     }
 
     fn pace(&self) -> MutexGuard<'_, Option<Pace>> {
-        // Whole whatever panicked.
+        // A panic cannot leave the value half updated, so nothing has to be repaired.
         self.pace.lock()
     }
 
-    /// Connects to the first server that accepts. Each gets a head start before the next one.
+    /// Connects to the first server that accepts. Each server gets a head start before the next one
+    /// is tried.
     async fn connect_to_any(&self) -> ConnectionResult<AsyncPgConnection> {
         let count = self.servers.len();
         let first = self.preferred.load(Ordering::Relaxed);
@@ -152,10 +154,11 @@ impl Connector {
         }
     }
 
-    /// The error of the server that came closest, with what the others said.
+    /// Returns the error of the server that came closest to accepting, followed by the messages of
+    /// the others.
     fn refused(&self, mut refusals: Vec<(usize, ConnectionError)>) -> ConnectionError {
-        // The primary at its limit says more than a standby, and a standby more than a host that is
-        // down.
+        // A primary at its limit is more informative than a standby, and a standby more than a host
+        // that is down.
         let rank = |error: &ConnectionError| match error {
             error if is_at_limit(error) => 0,
             ConnectionError::CouldntSetupConfiguration(_) => 1,
@@ -193,17 +196,18 @@ impl Connector {
     }
 }
 
-/// The error of a call that waited for a connection in vain.
+/// Returns the error for a call that found no connection in time because the server was at its
+/// limit.
 pub(super) fn at_limit() -> Error {
     Error::Unavailable(AT_LIMIT.to_owned())
 }
 
-/// Whether the server refused because it has as many connections as it takes.
+/// Returns whether the server refused because it was at its connection limit.
 pub(super) fn is_at_limit(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::BadConnection(text) if text.starts_with(AT_LIMIT))
 }
 
-/// The same settings for one of several servers.
+/// Returns the same settings for just one of several servers.
 fn single(config: &Config, index: usize) -> Config {
     let mut one = Config::new();
     match config.get_hosts().get(index) {
@@ -270,7 +274,7 @@ fn refused(error: tokio_postgres::Error) -> ConnectionError {
     let mut is_standby = false;
     while let Some(cause) = source {
         let words = cause.to_string();
-        // tokio-postgres has no other way to say that `target_session_attrs` is not met.
+        // tokio-postgres reports an unmet `target_session_attrs` only by this message.
         is_standby |= words == "database does not allow writes";
         text.push_str(": ");
         text.push_str(&words);
@@ -281,7 +285,7 @@ fn refused(error: tokio_postgres::Error) -> ConnectionError {
         let error = DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, standby);
         return ConnectionError::CouldntSetupConfiguration(error);
     }
-    // PgBouncer has no code of its own for its `max_client_conn`.
+    // PgBouncer has no error code of its own for `max_client_conn`.
     let is_at_limit =
         error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) || text.contains("no more connections allowed");
     if is_at_limit {

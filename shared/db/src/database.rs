@@ -1,4 +1,4 @@
-//! A database, whichever of the two it is.
+//! Handle to a database of either backend.
 
 use std::{fmt, time::Duration};
 
@@ -20,18 +20,18 @@ use crate::{
     transaction::{Snapshot, Transaction},
 };
 
-/// Interval of checks whether another process has released the file.
+/// Interval at which a command checks whether another process has released the file.
 const FREE_LOOK: Duration = Duration::from_millis(50);
-/// Longest wait of a command for that.
+/// Longest time that a command waits for the file to be released.
 const FREE_PATIENCE: Duration = Duration::from_secs(30);
-/// Pauses between attempts while a service waits for its database.
+/// Shortest and longest pause between attempts while a service waits for its database.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
-/// Interval of the metrics of the pools.
+/// Interval at which the metrics of the pools are updated.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long [`Db::ping`] waits, so that readiness follows the database within two seconds.
+/// Time limit of [`Db::ping`], chosen so that readiness follows the database within two seconds.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A database. Clones share its connections.
@@ -41,10 +41,10 @@ pub struct Db {
     hub: Hub,
 }
 
-/// The connections to a database.
+/// Connections to a database.
 #[derive(Clone)]
 pub(super) enum Connections {
-    /// One writer, many readers, in one file.
+    /// A single writer and several readers of one file.
     Sqlite(sqlite::Pools),
     /// A pool of connections to a server.
     Postgres(postgres::Pool),
@@ -57,8 +57,8 @@ impl fmt::Debug for Db {
 }
 
 impl Db {
-    /// Opens the file, or prepares the pool: PostgreSQL is first spoken to by the first query, so
-    /// that a service can start before its database.
+    /// Opens the SQLite file, or prepares the pool of PostgreSQL connections. The first query
+    /// contacts the PostgreSQL server, so a service can start before its database.
     pub async fn connect(settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
         match settings.url.target() {
             settings::Target::Sqlite(path) => sqlite::Pools::open(&path, settings).await.map(Self::of_file),
@@ -86,9 +86,9 @@ impl Db {
         }
     }
 
-    /// Opens a database that is there for a command that works on it beside the service: on SQLite
-    /// without the lock by which one process alone serves the file. Such a command hears of
-    /// nothing, and does nothing that the service goes by without a look into the database.
+    /// Opens an existing database for a command that runs beside the service. On SQLite, this
+    /// bypasses the lock that reserves the file for one process. Such a command receives no
+    /// notifications, and must not change anything that the service caches.
     pub async fn connect_beside(settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
         match settings.url.target() {
             settings::Target::Sqlite(path) => sqlite::Pools::open_beside(&path, settings).await.map(Self::of_file),
@@ -96,7 +96,7 @@ impl Db {
         }
     }
 
-    /// Which of the two databases it is.
+    /// Returns the backend of this database.
     pub const fn backend(&self) -> Backend {
         match &self.connections {
             Connections::Sqlite(_) => Backend::Sqlite,
@@ -104,7 +104,7 @@ impl Db {
         }
     }
 
-    /// A connection for queries. On SQLite it cannot write.
+    /// Returns a connection for queries. On SQLite it cannot write.
     pub async fn read(&self) -> Result<Conn> {
         match &self.connections {
             Connections::Sqlite(pools) => pools.reader().await,
@@ -112,8 +112,8 @@ impl Db {
         }
     }
 
-    /// The same for queries that may read much: of all users, or of a whole table. Other calls go
-    /// on meanwhile.
+    /// Returns a connection for queries that may read a lot, such as all users or a whole table.
+    /// Unlike [`Self::read`], these do not hold up other calls on SQLite.
     pub async fn scan(&self) -> Result<Conn> {
         let conn = self.read().await?;
         Ok(match &self.connections {
@@ -122,8 +122,8 @@ impl Db {
         })
     }
 
-    /// A connection for statements that write, each of which is a transaction of its own. On SQLite
-    /// this waits until nobody else writes.
+    /// Returns a connection for writing statements, each of which is its own transaction. On
+    /// SQLite, this waits until no one else is writing.
     pub async fn write(&self) -> Result<Conn> {
         match &self.connections {
             Connections::Sqlite(pools) => Ok(pools.writer().await?.kept_by(pools.disk())),
@@ -133,7 +133,7 @@ impl Db {
 
     /// Begins a write transaction. Use [`write_tx!`](crate::write_tx), which also ends it.
     ///
-    /// On SQLite this waits until no other write transaction is open.
+    /// On SQLite, this waits until no other write transaction is open.
     pub async fn begin(&self) -> Result<Transaction> {
         let (conn, file) = match &self.connections {
             Connections::Sqlite(pools) => (pools.writer().await?, Some(pools.clone())),
@@ -142,37 +142,38 @@ impl Db {
         Transaction::begin(conn, self.hub.clone(), file).await
     }
 
-    /// A connection for queries that all see the database as it is at one moment.
+    /// Begins a snapshot: a read-only connection whose queries all see the database at the same
+    /// moment.
     pub async fn snapshot(&self) -> Result<Snapshot> {
         Snapshot::begin(self.read().await?).await
     }
 
-    /// The same for queries that may read much.
+    /// Begins a snapshot for queries that may read a lot; see [`Self::scan`].
     pub async fn long_snapshot(&self) -> Result<Snapshot> {
         Snapshot::begin(self.scan().await?).await
     }
 
-    /// Word of every commit that [notifies](crate::notify()) this channel from now on.
+    /// Subscribes to commits that [notify](crate::notify()) this channel from now on.
     pub fn subscribe(&self, channel: &'static str) -> Notifications {
         self.hub.subscribe(channel)
     }
 
-    /// What is [announced](crate::announce()) on this channel from now on, here or by another
-    /// process.
+    /// Subscribes to keys that are [announced](crate::announce()) on this channel from now on, by
+    /// this process or any other.
     pub fn announcements(&self, channel: &'static str) -> Announcements {
         self.hub.announcements(channel)
     }
 
-    /// Tells whoever listens to this channel that what has this key has changed. It waits for
-    /// nothing.
+    /// Tells the subscribers of this channel that the thing with this key has changed. Returns
+    /// without waiting.
     pub fn announce(&self, channel: &'static str, key: Uuid) {
         self.hub.announce(channel, key);
     }
 
-    /// From now on whoever commits in this process a transaction that has
-    /// [notified](crate::notify()) the channel also waits for this future, which is given the
-    /// number that was notified. It must end by itself, and must not hold this database: that would
-    /// keep it open for ever.
+    /// Makes every later commit in this process whose transaction has [notified](crate::notify())
+    /// the channel also wait for the future that `settle` returns. `settle` receives the number of
+    /// that notification. The future must finish by itself, and neither it nor `settle` may hold a
+    /// handle to this database, which would then never be closed.
     pub fn settle_commits<F>(&self, channel: &'static str, settle: impl Fn(i64) -> F + Send + Sync + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -184,18 +185,20 @@ impl Db {
         &self.connections
     }
 
-    /// Waits until the database answers and takes writes. False if `stop` was cancelled first.
+    /// Waits until the database answers and accepts writes. Returns false if `stop` was cancelled
+    /// first.
     pub async fn wait_until_available(&self, stop: &CancellationToken) -> bool {
         let answers = async {
             let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
             let mut said = Vec::new();
             while let Err(error) = self.reach().await {
-                // Waiting does not help. What comes next says more of it.
+                // Waiting does not help here, and the next step reports this error in more detail.
                 if matches!(error, Error::StatementLost(_)) {
                     break;
                 }
                 let why = error.to_string();
-                // Once for each reason: a standby may be waited on for a long time.
+                // Each reason is logged as a warning once, since waiting for a standby can take
+                // long.
                 if said.contains(&why) {
                     tracing::debug!(%error, "waiting for the database");
                 } else {
@@ -208,7 +211,7 @@ impl Db {
         stop.run_until_cancelled(answers).await.is_some()
     }
 
-    /// Asks whether the database answers and takes writes, within a second.
+    /// Checks within a second whether the database answers and accepts writes.
     pub async fn ping(&self) -> Result<()> {
         let answer = async { self.read().await?.ping().await };
         tokio::time::timeout(PING_TIMEOUT, answer).await.unwrap_or_else(|_| {
@@ -221,7 +224,7 @@ impl Db {
         })
     }
 
-    /// Notes how its pools stand, until the stop token is cancelled.
+    /// Reports the state of the connection pools as metrics, until the stop token is cancelled.
     pub fn report(&self, running: &Running) {
         let connections = self.connections.clone();
         running.follow("database pools", async move {
@@ -250,7 +253,7 @@ impl Db {
         }
     }
 
-    /// The same past the pooler as well, if there is one.
+    /// Checks whether the database answers, both through the pooler and past it if there is one.
     async fn reach(&self) -> Result<()> {
         self.ping().await?;
         match &self.connections {

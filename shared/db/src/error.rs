@@ -1,4 +1,4 @@
-//! What can go wrong with a database, sorted by what a caller can do about it.
+//! Database errors, sorted by what a caller can do about them.
 
 use std::time::Duration;
 
@@ -8,63 +8,64 @@ use diesel_async::pooled_connection::{PoolError as Refused, deadpool::PoolError}
 use proto::authz::v1::ErrorReason;
 use tonic::{Code, Status};
 
-/// When a caller is told to try again.
+/// Average delay after which a caller is told to try again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// What a store function gives.
+/// Result of a store function.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error of the database. Its text is for the log; a caller gets the [`ErrorReply`] that it
-/// turns into.
+/// An error of the database. Its text is meant for the log. Callers receive the [`ErrorReply`] that
+/// it is converted to.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database cannot be reached, does not answer in time, or has no room left. The same call
-    /// may work later.
+    /// The database is unreachable, does not answer in time, or has no space left. The same call
+    /// may succeed later.
     #[error("the database cannot be reached: {0}")]
     Unavailable(String),
-    /// The server takes no writes: a standby, or one that was made read-only. After a fail-over the
-    /// same call may work.
+    /// The server accepts no writes, because it is a standby or was made read-only. The same call
+    /// may succeed after a fail-over.
     #[error("the database is read-only: {0}")]
     ReadOnly(String),
-    /// A pooler gave a connection the session of another one. See
+    /// A pooler assigned another connection's session to a connection. See
     /// [`PoolerError::NoPreparedStatements`](super::PoolerError).
     #[error("{why}: {0}", why = super::PoolerError::NoPreparedStatements)]
     StatementLost(String),
-    /// Another transaction won: a deadlock, a serialization failure, a lock not granted in time.
-    /// The call may be repeated.
+    /// Another transaction won: there was a deadlock, a serialization failure, or a lock that was
+    /// not granted in time. The call may be repeated.
     #[error("the transaction conflicted with another one: {0}")]
     Conflict(String),
-    /// There is a row with these values already.
+    /// Another row already has these values.
     #[error("the unique constraint {constraint} is violated")]
     Unique {
-        /// `<table>_<columns>_key`; on PostgreSQL the constraint's own name.
+        /// Name of the constraint: `<table>_<columns>_key` on SQLite, the constraint's own name on
+        /// PostgreSQL.
         constraint: String,
     },
-    /// A row that must be there is not.
+    /// A required row does not exist.
     #[error("a required row is missing")]
     NotFound,
-    /// Anything else: a fault of ours.
+    /// Any other error, which is a fault in this program.
     #[error("{0}")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
-    /// Whether the unique constraint on these columns of `table` was violated; several columns are
-    /// joined by `_`.
+    /// Returns whether the unique constraint on these columns of `table` was violated. Several
+    /// column names are joined by `_`.
     ///
-    /// On PostgreSQL the constraint must be named `<table>_<column>_key`, as the server names it by
-    /// itself.
+    /// On PostgreSQL, the constraint must be named `<table>_<column>_key`, which is the server's
+    /// default.
     pub fn is_unique_violation_of(&self, table: &str, column: &str) -> bool {
         matches!(self, Self::Unique { constraint } if *constraint == format!("{table}_{column}_key"))
     }
 
-    /// Whether the database is out of reach or takes no writes now, so that the same may work
-    /// later.
+    /// Returns whether the database is unreachable or currently accepts no writes, so that the same
+    /// call may succeed later.
     pub const fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::ReadOnly(_))
     }
 
-    /// The same error for another call that met with it.
+    /// Returns a copy of the error, for another call that it affects.
     pub(super) fn repeated(&self) -> Self {
         match self {
             Self::Unavailable(text) => Self::Unavailable(text.clone()),
@@ -88,7 +89,7 @@ impl From<DieselError> for Error {
                 DatabaseErrorKind::UniqueViolation => Self::Unique {
                     constraint: constraint(&*information),
                 },
-                // What a row refers to was deleted meanwhile: it had been looked up before.
+                // The referenced row was deleted in the meantime, since it was looked up before.
                 DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ForeignKeyViolation => {
                     Self::Conflict(information.message().to_owned())
                 }
@@ -98,7 +99,7 @@ impl From<DieselError> for Error {
                 DatabaseErrorKind::ReadOnlyTransaction => Self::ReadOnly(information.message().to_owned()),
                 kind => by_message(DieselError::DatabaseError(kind, information)),
             },
-            // The cause says what is wrong with the column.
+            // The causes say what is wrong with the column.
             error @ DieselError::DeserializationError(_) => Self::Internal(with_causes(&error).into()),
             other => Self::Internal(Box::new(other)),
         }
@@ -129,7 +130,7 @@ impl From<PoolError> for Error {
 }
 
 impl From<&Error> for ErrorReply {
-    /// Logs what the caller is not told.
+    /// Logs the details that the caller does not see.
     fn from(error: &Error) -> Self {
         match error {
             Error::Unavailable(_) | Error::ReadOnly(_) | Error::StatementLost(_) => {
@@ -169,8 +170,8 @@ impl From<Error> for Status {
     }
 }
 
-/// PostgreSQL gives the name; SQLite `UNIQUE constraint failed: users.login` or `... failed: index
-/// 'name'`.
+/// Returns the name of the violated constraint. PostgreSQL provides the name. SQLite provides a
+/// message: `UNIQUE constraint failed: users.login` or `... failed: index 'name'`.
 fn constraint(information: &dyn DatabaseErrorInformation) -> String {
     if let Some(name) = information.constraint_name() {
         return name.to_owned();
@@ -194,8 +195,8 @@ fn constraint(information: &dyn DatabaseErrorInformation) -> String {
     name + "_key"
 }
 
-/// Neither diesel nor diesel-async hands out the SQLSTATE or SQLite's result code of these, only
-/// the message.
+/// Classifies an error by its message. Neither diesel nor diesel-async exposes the SQLSTATE or
+/// SQLite's result code of these errors.
 fn by_message(error: DieselError) -> Error {
     const CONFLICT: [&str; 3] = [
         "deadlock detected",
@@ -215,7 +216,7 @@ fn by_message(error: DieselError) -> Error {
         "the database system is",
         "remaining connection slots are reserved",
         "too many clients already",
-        // PgBouncer, whose errors have no codes of their own.
+        // Errors of PgBouncer, which have no codes of their own.
         "query_wait_timeout",
         "query timeout",
         "server conn crashed",

@@ -1,8 +1,9 @@
-//! Where statements of SQLite run: on the thread that asks for them.
+//! Execution of SQLite statements, on the thread that calls them.
 //!
-//! On a thread for what blocks, each statement would wake that thread, and its end this one. What
-//! may read much, or writes to a disk that takes its time, does so [announced](waiting): the
-//! runtime then gets another thread in the place of this one.
+//! Handing each statement to a blocking thread would cost two thread switches: one to start it, and
+//! one to return. Statements that may read a lot, or that write to a slow disk, are
+//! [announced](waiting) to the runtime instead. The runtime then starts another thread in place of
+//! this one.
 
 use std::{
     error::Error,
@@ -21,7 +22,7 @@ use tokio::{
     task::block_in_place,
 };
 
-/// Runs statements where they are called.
+/// Runs statements on the calling thread.
 #[derive(Clone, Copy, Debug)]
 pub struct InPlace;
 
@@ -41,19 +42,19 @@ impl SpawnBlocking for InPlace {
     }
 }
 
-/// Where a statement waits.
+/// Reason why a statement may block its thread.
 #[derive(Clone, Debug)]
 pub(super) enum Wait {
-    /// Nowhere: it finds what it needs in memory.
+    /// None: the statement finds what it needs in memory.
     Nowhere,
-    /// It may take long.
+    /// The statement may take long.
     Long,
-    /// For this disk, which keeps what it wrote.
+    /// The statement writes to this disk, and ends once the data is stored.
     Disk(Arc<Disk>),
 }
 
 pin_project! {
-    /// A statement that may wait.
+    /// Future of a statement that may wait.
     pub(super) struct Waiting<F> {
         #[pin]
         statement: F,
@@ -80,31 +81,31 @@ impl<F: Future> Future for Waiting<F> {
     }
 }
 
-/// How quickly a disk keeps what is written.
+/// Observed speed of a disk's writes.
 ///
-/// To put another thread in the place of one that waits takes two changes of threads, during which
-/// the turn to write is held; with every processor busy each of them waits for one. So a disk that
-/// answers soon is waited for without, where there are other threads that go on. Its price is what
-/// the processor could have done meanwhile.
+/// Replacing a waiting thread takes two thread switches, and the turn to write is held during both.
+/// While every core is busy, each switch also waits for a core. Writes to a quick disk therefore
+/// block the thread, provided that the runtime has other worker threads. The price is the work that
+/// the core could have done meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Disk(Mutex<Pace>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
-    /// By the last [`WRITES`] that are complete.
+    /// Whether the last complete batch of [`WRITES`] writes was quick.
     is_quick: bool,
     writes: u32,
     quick_writes: u32,
 }
 
-/// Writes that are looked at together.
+/// Number of writes that are judged together.
 const WRITES: u32 = 16;
 
-/// So many quick ones of them are enough to tell that the disk is: the others may have waited for a
-/// processor. Fewer may have had nothing to write.
+/// Number of quick writes in a batch that prove the disk quick: the slower ones may have waited for
+/// a core. Fewer prove nothing, because they may have had nothing to write.
 const ENOUGH: u32 = 4;
 
-/// A thread of the runtime may be held by a disk for so long.
+/// Longest time that a quick disk may block a thread of the runtime.
 const QUICK: Duration = Duration::from_millis(1);
 
 impl Disk {
@@ -115,7 +116,7 @@ impl Disk {
         result
     }
 
-    /// Whether it is waited for on the thread that writes.
+    /// Returns whether writes may block the calling thread.
     pub(super) fn is_quick(&self) -> bool {
         self.pace().is_quick && Handle::current().metrics().num_workers() > 1
     }
@@ -133,14 +134,14 @@ impl Disk {
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
-        // Whole whatever panicked.
+        // A panic cannot leave the value half updated, so nothing has to be repaired.
         self.0.lock()
     }
 }
 
-/// Runs what may take long.
+/// Runs a task that may take long, and lets the runtime replace this thread meanwhile.
 pub(super) fn waiting<R>(task: impl FnOnce() -> R) -> R {
-    // A runtime of one thread has nothing that could take its place.
+    // A single-threaded runtime has no other thread that could take over.
     if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
         return task();
     }
@@ -156,7 +157,7 @@ mod tests {
 
     use super::*;
 
-    /// Passed only where a test fails.
+    /// Time limit that only a failing test reaches.
     const LONG: Duration = Duration::from_secs(10);
 
     fn disk(times: [Duration; 2], [quick, slow]: [u32; 2]) -> Arc<Disk> {
@@ -166,7 +167,7 @@ mod tests {
         disk
     }
 
-    /// Whether another task runs while so many wait for the disk.
+    /// Returns whether another task runs while this many tasks wait for the disk.
     async fn others_go_on(disk: &Arc<Disk>, waiting: usize) -> bool {
         let begun = Arc::<AtomicUsize>::default();
         let (mut senders, mut waits) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! What one process at a time does.
+//! Leases for work that only one process at a time should do.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::{Db, Error, Result, database::Connections};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// The right to do something that one process at a time shall do. It ends when it is dropped, and
-/// with the process.
+/// Right to do something that only one process at a time should do. The lease ends when it is
+/// dropped, or when the process ends.
 ///
-/// It saves work and is no lock: where the connection to the database breaks, another process has
-/// it before this one knows.
+/// A lease avoids duplicate work, but it is not a lock: if the connection to the database breaks,
+/// another process can take over the lease before this one notices.
 pub struct Lease(Option<Box<AsyncPgConnection>>);
 
 #[derive(diesel::QueryableByName)]
@@ -23,14 +23,14 @@ struct Locked {
 }
 
 impl Db {
-    /// The lease with this key, unless another process has it. A SQLite file has one process, which
-    /// always gets it.
+    /// Takes the lease with this key. Returns `None` if another process holds it. A SQLite file is
+    /// served by one process, which always gets the lease.
     pub async fn try_lease(&self, key: i64) -> Result<Option<Lease>> {
         let Connections::Postgres(pool) = self.connections() else {
             return Ok(Some(Lease(None)));
         };
-        // An advisory lock of the session (manual, "Advisory Locks"), which a connection of the
-        // pool would keep.
+        // The lease is a session-level advisory lock (manual, "Advisory Locks"). A pooled
+        // connection would keep it after the lease has ended, so the lease has its own connection.
         let mut conn = pool.dedicated().await?;
         let lock = diesel::sql_query("SELECT pg_try_advisory_lock($1) AS locked").bind::<BigInt, _>(key);
         let answer = tokio::time::timeout(ANSWER_WITHIN, lock.get_result(&mut conn)).await;

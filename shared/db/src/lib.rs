@@ -1,13 +1,13 @@
 //! Storage on SQLite and PostgreSQL.
 //!
-//! A query is written once, in [`query!`], and type-checked for both backends. Writes go through
-//! [`write_tx!`]: `BEGIN IMMEDIATE` on the single writer of SQLite, a plain `BEGIN` (READ
-//! COMMITTED) on PostgreSQL. What differs beyond that (row locks, advisory locks, TLS) is handled
-//! only here.
+//! A query is written once, in [`query!`], and is type-checked for both backends. Writes go through
+//! [`write_tx!`]: `BEGIN IMMEDIATE` on SQLite's single writer, a plain `BEGIN` (READ COMMITTED) on
+//! PostgreSQL. All other differences (row locks, advisory locks, TLS) are handled only in this
+//! crate.
 //!
-//! Every wait is bounded: for a connection, for a statement, for a commit. A connection whose state
-//! is not known, because a call was cancelled in the middle of a statement or the database did not
-//! answer, is closed and not reused.
+//! Every wait is bounded: for a connection, for a statement, for a commit. A connection in an
+//! unknown state is closed and never reused. This happens if a call is cancelled in the middle of a
+//! statement, or if the database does not answer.
 
 mod args;
 mod backend;
@@ -45,7 +45,7 @@ mod time;
 mod tls;
 mod transaction;
 
-// The attribute for tests names this crate from outside.
+// The test attribute `on_both_backends` refers to this crate by its external name.
 #[cfg(test)]
 extern crate self as db;
 
@@ -74,6 +74,7 @@ pub use self::{
     transaction::{Snapshot, Transaction},
 };
 
-/// Rows of one statement: SQLite takes 32,766 values and PostgreSQL 65,535.
+/// Maximum number of rows that one statement inserts. SQLite accepts 32,766 values per statement
+/// and PostgreSQL 65,535.
 #[doc(hidden)]
 pub const MAX_ROWS: usize = 2000;

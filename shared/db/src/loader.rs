@@ -1,8 +1,8 @@
-//! Reads for many calls at once.
+//! Batched reads for concurrent calls.
 //!
-//! Calls that come while a read is on its way are answered by the next one, all of them by one
-//! statement. So each sees the database as it was after it came, a call alone waits for nobody, and
-//! the more there are, the less each costs. SQLite, which has no way to go, is asked for each call.
+//! Calls that arrive during a read are answered by the next read, all with one statement. So each
+//! call sees the database at a moment after its arrival, a lone call never waits, and the cost per
+//! call falls as the load grows. SQLite needs no round trip, so there each call reads for itself.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,25 +18,25 @@ use tracing::{Instrument as _, Span};
 
 use super::{Backend, Conn, Db, Error, Result};
 
-/// Keys of one statement.
+/// Maximum number of keys in one statement.
 const KEYS: usize = 64;
 
-/// Reads what belongs to these keys; what there is not is left out.
+/// Function that reads the values of these keys. Keys without a value are left out of the result.
 type Load<K, V> = for<'a> fn(&'a mut Conn, &'a [K]) -> BoxFuture<'a, Result<Vec<(K, V)>>>;
 
-/// Finds values by their keys. Clones work together.
+/// Batching reader of values by key. Clones share their batches.
 pub struct Loader<K, V> {
     db: Db,
     load: Load<K, V>,
     queue: Arc<Mutex<Queue<K, V>>>,
 }
 
-/// Callers that wait, each with the key that it asked for.
+/// Waiting callers, each with the requested key, the span of the call, and a sender for the answer.
 type Asked<K, V> = Vec<(K, Span, oneshot::Sender<Result<Option<V>>>)>;
 
 struct Queue<K, V> {
     waiting: Asked<K, V>,
-    /// Tasks that read.
+    /// Number of tasks that are reading.
     readers: usize,
     max_readers: usize,
 }
@@ -46,9 +46,9 @@ where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + 'static,
 {
-    /// Finds values in this database by this function.
+    /// Creates a loader that finds values in this database with this function.
     pub fn new(db: Db, load: Load<K, V>) -> Self {
-        // A statement keeps about one processor busy, on one side or the other.
+        // A running statement keeps about one core busy, either here or on the server.
         let max_readers = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         Self {
             db,
@@ -61,7 +61,7 @@ where
         }
     }
 
-    /// The value of this key.
+    /// Returns the value of this key, or `None` if there is none.
     pub async fn get(&self, key: K) -> Result<Option<V>> {
         if self.db.backend() == Backend::Sqlite {
             let found = (self.load)(&mut self.db.read().await?, &[key]).await?;
@@ -76,7 +76,8 @@ where
             is_needed
         };
         if is_reader_needed {
-            // In a task of its own: others wait for it, whatever becomes of this call.
+            // The read runs in its own task because other callers depend on it even if this call is
+            // cancelled.
             tokio::spawn(self.clone().read());
         }
         answer
@@ -84,7 +85,7 @@ where
             .unwrap_or_else(|_| Err(Error::Internal("a read was abandoned".into())))
     }
 
-    /// Reads until nobody waits.
+    /// Reads until no caller is waiting.
     async fn read(self) {
         let mut reader = Reader {
             queue: Arc::clone(&self.queue),
@@ -93,7 +94,7 @@ where
         while let Some(waiting) = reader.next() {
             let keys: HashSet<K> = waiting.iter().map(|(key, ..)| key.clone()).collect();
             let keys: Vec<K> = keys.into_iter().collect();
-            // In the trace it is the first one's.
+            // In traces, the read belongs to the first call of its batch.
             let span = waiting.first().map_or_else(Span::none, |(_, span, _)| span.clone());
             let read = async {
                 match self.db.read().await {
@@ -104,7 +105,7 @@ where
             let found = read.instrument(span).await;
             let found = found.map(|found| found.into_iter().collect::<HashMap<K, V>>());
             for (key, _, sender) in waiting {
-                // Whoever waited may be gone.
+                // Fails if the caller was cancelled, which is fine.
                 let _ = sender.send(match &found {
                     Ok(found) => Ok(found.get(&key).cloned()),
                     Err(error) => Err(error.repeated()),
@@ -130,14 +131,14 @@ impl<K, V> std::fmt::Debug for Loader<K, V> {
     }
 }
 
-/// A task that reads.
+/// A reading task, counted in the queue until it ends.
 struct Reader<K, V> {
     queue: Arc<Mutex<Queue<K, V>>>,
     is_counted: bool,
 }
 
 impl<K, V> Reader<K, V> {
-    /// Returns the callers that wait now. If there are none, this reader is done, and the next
+    /// Returns the next batch of waiting callers. If there are none, this reader ends, and the next
     /// caller starts another one.
     fn next(&mut self) -> Option<Asked<K, V>> {
         let mut queue = lock(&self.queue);
@@ -154,13 +155,14 @@ impl<K, V> Reader<K, V> {
 impl<K, V> Drop for Reader<K, V> {
     fn drop(&mut self) {
         if self.is_counted {
-            // It panicked, or the runtime ends. Whoever comes next starts another one.
+            // The task panicked, or the runtime is shutting down. The next caller starts another
+            // reader.
             lock(&self.queue).readers -= 1;
         }
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing is left half done in there.
+    // A panic cannot leave the queue half updated, so nothing has to be repaired.
     mutex.lock()
 }

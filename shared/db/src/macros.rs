@@ -1,10 +1,10 @@
-//! The macros that expand one query body once per backend.
+//! Macros that expand one query body once per backend.
 
-/// Runs a query written once on either backend.
+/// Runs a query that is written once on either backend.
 ///
-/// `conn` is a `&mut Conn`; the body, with the backend's own connection as `c`, evaluates to
-/// diesel's `QueryResult<T>`, and the macro to [`db::Result<T>`](crate::Result). Import
-/// [`db::prelude::*`](crate::prelude) for what a body needs.
+/// `conn` is a `&mut Conn`. The body sees the backend's own connection as `c` and evaluates to
+/// diesel's `QueryResult<T>`. The macro evaluates to [`db::Result<T>`](crate::Result). Import
+/// [`db::prelude::*`](crate::prelude) for the traits that a body needs.
 ///
 /// ```text
 /// query!(conn, |c| users::table.find(id).select(UserRow::as_select()).first(c).await.optional())
@@ -21,7 +21,7 @@ macro_rules! query {
     }};
 }
 
-/// Names the function that it stands in.
+/// Evaluates to a closure that names the enclosing function, by a path that ends in `::here`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! here {
@@ -33,10 +33,10 @@ macro_rules! here {
     };
 }
 
-/// Locks the first row of a query until the transaction ends, and reads it.
+/// Reads the first row of a query, and locks it until the transaction ends.
 ///
-/// `SELECT ... FOR UPDATE` on PostgreSQL; on SQLite the plain `SELECT`, whose writer is alone.
-/// Evaluates to `db::Result<Option<T>>`.
+/// Runs `SELECT ... FOR UPDATE` on PostgreSQL, and a plain `SELECT` on SQLite, which has only one
+/// writer. Evaluates to `db::Result<Option<T>>`.
 ///
 /// ```text
 /// lock_row!(tx, users::table.find(id).select(UserRow::as_select()))
@@ -58,10 +58,10 @@ macro_rules! lock_row {
     }};
 }
 
-/// Inserts rows by as few statements as either backend takes them in.
+/// Inserts rows with as few statements as the backends' limits allow.
 ///
-/// `rows` is a slice of what derives `Insertable` with `treat_none_as_default_value = false`, of at
-/// most 16 columns. Evaluates to `db::Result<()>`.
+/// `rows` is a slice of a type of at most 16 columns that derives `Insertable` with
+/// `treat_none_as_default_value = false`. Evaluates to `db::Result<()>`.
 ///
 /// ```text
 /// insert_rows!(tx, moves::table, &rows)
@@ -73,7 +73,8 @@ macro_rules! insert_rows {
         for rows in $rows.chunks($crate::MAX_ROWS) {
             let (raw, statement) = $crate::Conn::start($conn, $crate::here!());
             let result = match raw {
-                // diesel-async has no way of its own for many rows on SQLite.
+                // diesel-async cannot insert several rows at once on SQLite, so this uses diesel
+                // itself.
                 $crate::Raw::Sqlite(c) => {
                     let rows = rows.to_vec();
                     let insert = c.spawn_blocking(move |c| {
@@ -97,9 +98,9 @@ macro_rules! insert_rows {
 
 /// Runs one write transaction.
 ///
-/// The body, with `tx: &mut Conn`, evaluates to `Result<T, E>` with `E: From<db::Error>`; `?` and
-/// `return` leave the body only. `Ok` commits, which no cancelled call can tear; `Err` rolls back,
-/// and so does a call that is cancelled before the commit.
+/// The body uses `tx: &mut Conn` and evaluates to `Result<T, E>` with `E: From<db::Error>`. `?` and
+/// `return` leave the body only. `Ok` commits, and once begun, the commit completes even if the
+/// call is cancelled. `Err` rolls back, and so does a call that is cancelled before the commit.
 ///
 /// ```text
 /// let user: Result<User, Error> = write_tx!(db, |tx| {

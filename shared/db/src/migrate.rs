@@ -1,8 +1,8 @@
 //! Migrations, embedded in the program and applied by one process at a time.
 //!
-//! On PostgreSQL an advisory lock of the session (manual, "Advisory Locks") keeps the processes
-//! apart that start at the same moment; the server releases it when the session ends, however the
-//! process ended. On SQLite the lock on the file has let one process in only.
+//! On PostgreSQL, a session-level advisory lock (manual, "Advisory Locks") serializes processes
+//! that start at the same moment. The server releases it when the session ends, however the process
+//! ended. On SQLite, the lock on the file already admits only one process.
 
 use diesel::{
     migration::{Migration, MigrationSource},
@@ -15,11 +15,11 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 
 use super::{Db, Error, MigrateError, Raw, database::Connections, in_place, pooler, prepared, sqlite};
 
-/// The key of the lock: "rustauth" in ASCII. Each service has a database of its own, and advisory
-/// locks are a database's.
+/// Key of the advisory lock: "rustauth" in ASCII. All services can share this key, because each has
+/// its own database and advisory locks are local to a database.
 const LOCK_KEY: i64 = i64::from_be_bytes(*b"rustauth");
 
-/// The migrations of a service: one tree per backend, with the same names.
+/// Migrations of a service: one tree per backend, with the same names in both.
 pub struct Migrations {
     /// `embed_migrations!("migrations/sqlite")`
     pub sqlite: EmbeddedMigrations,
@@ -27,17 +27,17 @@ pub struct Migrations {
     pub postgres: EmbeddedMigrations,
 }
 
-/// The right to migrate, and to do what must be done once at the first start. It ends when it is
-/// dropped.
+/// Exclusive right to migrate, and to do other work that must happen once at the first start. The
+/// lock is released when this value is dropped.
 pub struct MigrationLock(Holder);
 
 enum Holder {
     Sqlite(sqlite::Pools),
-    /// `None` while a migration runs, and after it was cut off.
+    /// `None` while a migration runs, and after a run that was cut off.
     Postgres(Option<Box<AsyncPgConnection>>),
 }
 
-/// What to do with the migrations that are not applied yet.
+/// Action to take on pending migrations.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Apply,
@@ -45,8 +45,8 @@ enum Mode {
 }
 
 impl MigrationLock {
-    /// Waits until no other process holds the lock. Refuses a database that is not encoded in
-    /// UTF-8, and a pooler that does not keep what the services rely on.
+    /// Waits until no other process holds the lock. Refuses a database whose encoding is not UTF-8,
+    /// and a pooler that would break what the services rely on.
     pub async fn acquire(db: &Db) -> Result<Self, MigrateError> {
         match db.connections() {
             Connections::Sqlite(pools) => Ok(Self(Holder::Sqlite(pools.clone()))),
@@ -65,12 +65,12 @@ impl MigrationLock {
         }
     }
 
-    /// Applies the migrations that are not applied yet, and gives their versions in order.
+    /// Applies the pending migrations. Returns their versions in order.
     pub async fn apply(&mut self, migrations: &'static Migrations) -> Result<Vec<String>, MigrateError> {
         self.run(migrations, Mode::Apply).await
     }
 
-    /// The versions of the migrations that are not applied yet, in order.
+    /// Returns the versions of the pending migrations, in order.
     pub async fn pending(&mut self, migrations: &'static Migrations) -> Result<Vec<String>, MigrateError> {
         self.run(migrations, Mode::List).await
     }
@@ -92,7 +92,7 @@ impl MigrationLock {
                 let Some(conn) = slot.take() else {
                     return Err(Error::Unavailable("the migration lock was lost".to_owned()).into());
                 };
-                // The harness blocks, which only a thread made for it may do on every kind of
+                // The harness blocks. Only a thread for blocking work may do that on every kind of
                 // runtime.
                 let blocking = tokio::task::spawn_blocking(move || {
                     let mut harness = AsyncMigrationHarness::new(*conn);
@@ -107,14 +107,13 @@ impl MigrationLock {
     }
 }
 
-/// Applies the migrations that are not applied yet, under the lock, and gives their versions in
-/// order.
+/// Applies the pending migrations under the lock. Returns their versions in order.
 pub async fn migrate(db: &Db, migrations: &'static Migrations) -> Result<Vec<String>, MigrateError> {
     MigrationLock::acquire(db).await?.apply(migrations).await
 }
 
-/// What a service does at its start: applies the migrations that are pending, or, told not to,
-/// refuses to go on without them.
+/// Brings the database up to date when a service starts. If `migrate` is true, applies the pending
+/// migrations; otherwise fails if there are any.
 pub async fn bring_up_to_date(
     lock: &mut MigrationLock,
     migrations: &'static Migrations,
@@ -134,7 +133,7 @@ pub async fn bring_up_to_date(
     }
 }
 
-/// The versions of the migrations that are not applied yet, in order.
+/// Returns the versions of the pending migrations, in order.
 pub async fn pending(db: &Db, migrations: &'static Migrations) -> Result<Vec<String>, MigrateError> {
     MigrationLock::acquire(db).await?.pending(migrations).await
 }
@@ -152,8 +151,8 @@ fn run<DB: diesel::backend::Backend>(
         .collect();
     let applied = harness.applied_migrations().map_err(failed)?;
     let applied: Vec<String> = applied.iter().map(ToString::to_string).collect();
-    // A newer version of this program knows all that this one knows; another service does not,
-    // though some of its versions may have the same name.
+    // A newer version of this program contains all migrations that this version knows. The database
+    // of another service lacks some of them, even if some of its versions have the same name.
     let foreign = applied.iter().filter(|version| !known.contains(version)).min();
     let missing = known.iter().filter(|version| !applied.contains(version)).min();
     if let (Some(applied), Some(missing)) = (foreign, missing) {
@@ -181,7 +180,7 @@ fn run<DB: diesel::backend::Backend>(
     Ok(versions)
 }
 
-/// The harness takes its source by value.
+/// Borrowed source of migrations, for a harness that takes its source by value.
 struct MigrationSourceRef<'a>(&'a EmbeddedMigrations);
 
 impl<DB: diesel::backend::Backend> MigrationSource<DB> for MigrationSourceRef<'_> {

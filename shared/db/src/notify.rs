@@ -1,13 +1,13 @@
-//! Word between transactions: whoever commits can wake whoever waits, in this process on SQLite and
-//! in every process on PostgreSQL (LISTEN and NOTIFY).
+//! Notifications between transactions: a commit can wake waiting tasks. On SQLite these are in this
+//! process, and on PostgreSQL in all processes (LISTEN and NOTIFY).
 //!
-//! A notification says only that there may be something to read. One can be lost with a connection,
-//! so whoever waits also looks by itself now and then.
+//! A notification only says that there may be something to read. It can be lost together with a
+//! connection, so subscribers must also poll now and then.
 //!
 //! There are two kinds. [`notify`] is part of a transaction, and says that something has changed.
-//! [`announce`] comes after one, and says what: PostgreSQL lets transactions that notify commit one
-//! after the other only, which is too dear for what happens all the time. Announcements are
-//! gathered and sent beside the transactions.
+//! [`announce`] takes effect after a transaction, and says which key has changed. PostgreSQL
+//! commits transactions that notify strictly one after another, which is too slow for frequent
+//! events. Announcements are therefore batched and sent outside of the transactions.
 
 use std::{
     collections::HashMap,
@@ -30,33 +30,36 @@ use uuid::Uuid;
 
 use super::{Conn, Raw, Result, conn::bounded, fail_over::read_only, postgres::Pool, prepared};
 
-/// Pauses before the connection is tried again.
+/// Shortest and longest pause before another attempt to listen or to send.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// A connection on which nothing comes is asked this often whether it lives.
+/// How long a listening connection may be silent before it is probed. Also the time limit of such a
+/// probe, and of LISTEN.
 const PROBE: Duration = Duration::from_secs(5);
-/// Announcements that wait for one subscriber. Whoever falls further behind looks at everything.
+/// Maximum number of announcements that wait for one subscriber. A subscriber that falls further
+/// behind receives [`Announced::Anything`].
 const HEARD: usize = 4096;
-/// Announcements that wait to be sent to other processes. What comes beyond is sent as one that is
-/// about everything.
+/// Maximum number of announcements that wait to be sent to other processes. Beyond that, one
+/// announcement about everything replaces them.
 const UNSENT: usize = 4096;
-/// Keys in one message: of 33 bytes each, and a message has at most 8000.
+/// Maximum number of keys in one message. A key takes 33 bytes, and a message may have up to 8000.
 const KEYS: usize = 200;
 
-/// The subscribers in this process, by channel. Clones share them.
+/// Subscribers in this process, by channel. Clones share them.
 #[derive(Clone)]
 pub(super) struct Hub(Arc<Shared>);
 
 struct Shared {
     channels: Mutex<HashMap<&'static str, Channel>>,
-    /// Connections to the server that passes notifications on to other processes. `None` on SQLite.
+    /// Connections to the server, which passes notifications on to other processes. `None` on
+    /// SQLite.
     server: Option<Pool>,
 }
 
 struct Channel {
     waiting: watch::Sender<()>,
     heard: broadcast::Sender<Announced>,
-    /// Whether this process has subscribers.
+    /// Whether this process has subscribed to the channel.
     is_listened_to: bool,
     settle: Option<Arc<Settle>>,
     outbox: Option<Outbox>,
@@ -64,34 +67,34 @@ struct Channel {
 
 type Settle = dyn Fn(i64) -> BoxFuture<'static, ()> + Send + Sync;
 
-/// What other processes are still to be told.
+/// Announcements that have yet to be sent to other processes.
 struct Outbox {
-    /// Id of this process, by which it ignores its own messages.
+    /// Id of this process on the channel, by which it recognizes and ignores its own messages.
     origin: Uuid,
     unsent: mpsc::Sender<Uuid>,
     overflown: Arc<AtomicBool>,
 }
 
-/// What has changed.
+/// Subject of an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Announced {
-    /// What has this key.
+    /// The thing with this key has changed.
     About(Uuid),
-    /// Something may have been missed, so anything.
+    /// Announcements may have been lost, so anything may have changed.
     Anything,
 }
 
-/// What has been announced on a channel.
+/// Stream of announcements on a channel.
 #[derive(Debug)]
 pub struct Announcements(broadcast::Receiver<Announced>);
 
 impl Announcements {
-    /// The next one.
+    /// Waits for the next announcement.
     pub async fn next(&mut self) -> Announced {
         match self.0.recv().await {
             Ok(announced) => announced,
             Err(broadcast::error::RecvError::Lagged(_)) => Announced::Anything,
-            // The database is closed: nobody commits any more.
+            // The database is closed, so there are no more commits.
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
@@ -117,32 +120,33 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// Wakes its holder after commits that notified the channel.
+/// Subscription that is woken after commits that notified the channel.
 #[derive(Clone, Debug)]
 pub struct Notifications(watch::Receiver<()>);
 
 impl Notifications {
-    /// Returns once somebody may have committed since the last return, or since the subscription.
+    /// Waits until there may have been a commit since the last call returned, or since the
+    /// subscription.
     pub async fn notified(&mut self) {
         if self.0.changed().await.is_err() {
-            // The database is closed: nobody commits any more.
+            // The database is closed, so there are no more commits.
             std::future::pending::<()>().await;
         }
     }
 
-    /// The same, and after this much time in any case.
+    /// Waits like [`Self::notified`], but no longer than this time.
     pub async fn notified_within(&mut self, time: Duration) {
         let _ = tokio::time::timeout(time, self.notified()).await;
     }
 }
 
 impl Hub {
-    /// The hub of a file, which one process serves.
+    /// Creates the hub of a file, which only one process serves.
     pub(super) fn of_process() -> Self {
         Self::new(None)
     }
 
-    /// The hub of a server, which other processes use as well.
+    /// Creates the hub of a server, which other processes use as well.
     pub(super) fn of_server(pool: Pool) -> Self {
         Self::new(Some(pool))
     }
@@ -160,7 +164,7 @@ impl Hub {
         }
     }
 
-    /// Waits for what [`Self::settle_commits`] was told to wait for.
+    /// Waits for the future that was registered with [`Self::settle_commits`], if any.
     pub(super) async fn settle(&self, channel: &'static str, number: i64) {
         let settle = self.channels().get(channel).and_then(|channel| channel.settle.clone());
         if let Some(settle) = settle {
@@ -168,7 +172,8 @@ impl Hub {
         }
     }
 
-    /// Takes in what the server says: nothing but that there is something, or who announces what.
+    /// Handles a notification from the server. An empty payload wakes the subscribers. Any other
+    /// payload is an announcement: the id of its sender, followed by the keys.
     fn heard(&self, channel: &'static str, payload: &str) {
         let channels = self.channels();
         let Some(channel) = channels.get(channel) else { return };
@@ -181,12 +186,13 @@ impl Hub {
             return;
         }
         for word in words {
-            // An error means that nobody has subscribed.
+            // Fails only if there are no subscribers.
             let _ = channel.heard.send(word.map_or(Announced::Anything, Announced::About));
         }
     }
 
-    /// Something may have been missed.
+    /// Wakes all subscribers and announces [`Announced::Anything`], because something may have been
+    /// missed.
     fn lost_touch(&self, channel: &'static str) {
         if let Some(channel) = self.channels().get(channel) {
             channel.waiting.send_replace(());
@@ -248,15 +254,16 @@ impl Hub {
         let subscription = subscribe(entry);
         drop(channels);
         if let (Some(pool), true) = (&self.0.server, is_first) {
-            // Weak: the task ends with the database's last handle.
+            // The reference is weak, so that the task ends with the last handle to the database.
             tokio::spawn(listen(channel, pool.clone(), Arc::downgrade(&self.0)));
         }
         subscription
     }
 }
 
-/// Wakes the channel's subscribers when the transaction commits. The number is for whoever
-/// [settles](crate::Db::settle_commits) commits; of several in one transaction the last one counts.
+/// Wakes the channel's subscribers when the transaction commits. The number is passed to the future
+/// that [settles](crate::Db::settle_commits) commits. If a transaction notifies a channel several
+/// times, the last number counts.
 pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Result<()> {
     conn.wake_after_commit(channel, number);
     let (raw, statement) = conn.start(|| "NOTIFY");
@@ -272,13 +279,15 @@ pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Resu
     statement.end(result)
 }
 
-/// Tells whoever listens to this channel, once the transaction has committed, that what has this
-/// key has changed. Other processes hear of it a moment later, unless this one ends before.
+/// Announces to the subscribers of this channel, once the transaction has committed, that the thing
+/// with this key has changed. Other processes learn of it a moment later, unless this process ends
+/// before.
 pub fn announce(conn: &mut Conn, channel: &'static str, key: Uuid) {
     conn.announce_after_commit(channel, key);
 }
 
-/// Tells the other processes what this one announces: as much at a time as has gathered meanwhile.
+/// Sends this process's announcements to the others. Each message contains all announcements that
+/// have accumulated since the last one, up to its limit.
 async fn send(
     channel: &'static str,
     origin: Uuid,
@@ -325,7 +334,7 @@ async fn sent(channel: &'static str, pool: &Pool, payload: &str) -> Result<()> {
     statement.end(result)
 }
 
-/// Passes on what the server says, from one connection after the other.
+/// Passes the server's notifications on to the hub, and reconnects after a connection was lost.
 async fn listen(channel: &'static str, pool: Pool, hub: Weak<Shared>) {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     while let Some(shared) = hub.upgrade() {
@@ -344,7 +353,8 @@ async fn listen(channel: &'static str, pool: Pool, hub: Weak<Shared>) {
                         }
                         Ok(Some(Err(_)) | None) => break,
                         Err(_elapsed) => {
-                            // A server in recovery tells nothing: nobody can notify there.
+                            // A server in recovery sends no notifications, because no one can
+                            // notify there.
                             let probe = bounded(Some(PROBE), read_only(&mut conn));
                             if probe.await.unwrap_or(true) {
                                 break;
@@ -368,7 +378,8 @@ async fn listen(channel: &'static str, pool: Pool, hub: Weak<Shared>) {
 
 async fn listening(channel: &'static str, pool: &Pool) -> Result<diesel_async::AsyncPgConnection> {
     let mut conn = pool.dedicated().await?;
-    // The name is one of ours, and an identifier cannot be bound.
+    // Identifiers cannot be bound. The name is one of our own, so formatting it into the text is
+    // safe.
     let listen = diesel::sql_query(format!("LISTEN \"{channel}\""));
     bounded(Some(PROBE), listen.execute(&mut conn)).await?;
     Ok(conn)

@@ -1,30 +1,30 @@
-//! Why a database cannot be opened.
+//! Errors of opening a database.
 
 use std::{io, path::PathBuf};
 
-/// Why a database could not be opened.
+/// Reason why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process serves the file. Several processes need PostgreSQL.
+    /// Another process serves the file. Only PostgreSQL can be shared by several processes.
     #[error(
         "the database {path} is in use by another process, which holds the lock on {path}.lock",
         path = .0.display()
     )]
     InUse(PathBuf),
-    /// The file, or the lock beside it, cannot be made or opened.
+    /// The file, or the lock beside it, could not be created or opened.
     #[error("the database {} cannot be opened: {source}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Reason.
         source: io::Error,
     },
-    /// The file is not a database that can be used.
+    /// The file is not a usable database.
     #[error("the database {} cannot be used: {message}", path.display())]
     Unusable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Reason.
         message: String,
     },
     /// TLS cannot be set up as the URL asks.

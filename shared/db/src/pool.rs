@@ -1,4 +1,4 @@
-//! What operators see of a pool of connections, by OpenTelemetry's names.
+//! Metrics of connection pools, with OpenTelemetry's names.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 
 use super::{Error, Result};
 
-/// Which connection is taken: the one that was given back last. It has warm caches, on PostgreSQL's
-/// side as well, and those that are too many rest.
+/// Order in which idle connections are reused: the one returned last comes first. Its caches are
+/// warm, also on PostgreSQL's side, and surplus connections stay idle.
 pub(super) const QUEUE_MODE: QueueMode = QueueMode::Lifo;
 const COUNT: &str = "db_client_connection_count";
 const MAX: &str = "db_client_connection_max";
@@ -31,7 +31,7 @@ pub(super) struct PoolMetrics {
 impl PoolMetrics {
     /// Creates the metrics of the pool with this name.
     pub(super) fn new(pool: &str) -> Self {
-        // Before anything is measured.
+        // The recorder must be installed before anything is measured.
         telemetry::metrics::recorder();
         metrics::describe_gauge!(COUNT, "Connections of a pool, by state: used or idle.");
         metrics::describe_gauge!(MAX, "Connections that a pool may have.");
@@ -49,7 +49,7 @@ impl PoolMetrics {
         }
     }
 
-    /// A connection of the pool that `get` asks, after at most this time.
+    /// Waits for a connection from `get` for at most this time, and records the wait.
     pub(super) async fn get<T>(
         &self,
         timeout: Duration,
@@ -65,7 +65,7 @@ impl PoolMetrics {
         Ok(got??)
     }
 
-    /// Notes how it stands: at most so many, so many there are, so many of them idle, so many wait.
+    /// Sets the gauges: maximum size, current size, idle connections and waiting tasks.
     pub(super) fn set(&self, [max, size, idle, pending]: [usize; 4]) {
         let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
         self.max.set(count(max));

@@ -1,10 +1,10 @@
-//! Checks at the start that a pooler between a service and PostgreSQL keeps what the service relies
-//! on.
+//! Start-up checks of a pooler between a service and PostgreSQL. The pooler must preserve
+//! everything that the service relies on.
 //!
-//! A pooler in transaction mode, such as PgBouncer's, gives each transaction any of its connections
-//! to the server. What belongs to a session is then lost: LISTEN, advisory locks and `SET`. The
-//! services do these over a connection past the pooler. Prepared statements belong to a session as
-//! well; PgBouncer carries them over since version 1.21.
+//! A pooler in transaction mode, such as PgBouncer, may run each transaction on another of its
+//! connections to the server. Anything tied to a session is then lost: LISTEN, advisory locks and
+//! `SET`. The services use a connection past the pooler for these. Prepared statements are tied to
+//! a session as well; PgBouncer has carried them over since version 1.21.
 
 use std::{pin::pin, time::Duration};
 
@@ -17,20 +17,21 @@ use uuid::Uuid;
 
 use super::{Error, MigrateError, PoolerError, conn::bounded, postgres::Pool, prepared};
 
-/// Attempts to see two connections share a session. A pooler that is in use may give the second one
-/// another session.
+/// Attempts to observe two connections that share a session. A pooler under load may give the
+/// second connection another session.
 const ATTEMPTS: u32 = 3;
 
-/// Time for a pooler to find a second session. One that has no second session cannot mix them up.
+/// Time for a pooler to provide a second session. A pooler that has no second session cannot mix up
+/// sessions.
 const SECOND_SESSION: Duration = Duration::from_secs(1);
 
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A connection with a session of its own. Refuses a pooler that would lose what belongs to a
+/// Returns a connection with its own session. Refuses a pooler that would lose state tied to a
 /// session.
 pub(super) async fn own_session(pool: &Pool) -> Result<AsyncPgConnection, MigrateError> {
     match checked(pool).await {
-        // Happens on nothing but the session of another connection.
+        // This error occurs only if the statement ran on another connection's session.
         Err(MigrateError::Database(Error::StatementLost(_))) => Err(if pool.has_direct() {
             PoolerError::NoPreparedStatements.into()
         } else {
@@ -69,10 +70,10 @@ async fn checked(pool: &Pool) -> Result<AsyncPgConnection, MigrateError> {
     Ok(own)
 }
 
-/// Finds out whether two connections share the server's sessions: inside a transaction, `second` is
-/// then given the session that `first` used before. Now `first` must use another one, on which its
-/// statement was never prepared, and fails with [`Error::StatementLost`] if the pooler does not see
-/// to that.
+/// Checks whether two connections share the server's sessions. A transaction on `second` takes over
+/// the session that `first` used before, so `first` has to use another one. Its statement was never
+/// prepared there. Unless the pooler takes care of that, the statement fails with
+/// [`Error::StatementLost`].
 async fn share_sessions(first: &mut AsyncPgConnection, second: &mut AsyncPgConnection) -> Result<bool, Error> {
     let probe = Uuid::new_v4().simple().to_string();
     let process = async |conn: &mut AsyncPgConnection| process(conn, &probe).await;
@@ -99,9 +100,9 @@ async fn share_sessions(first: &mut AsyncPgConnection, second: &mut AsyncPgConne
     Ok(false)
 }
 
-/// The server's process behind a connection, asked by a statement that the connection prepares
-/// once. The answer repeats the probe: without it, the statement was one of the same name that
-/// another process had left behind.
+/// Returns the id of the server process behind a connection, using a statement that the connection
+/// prepares once. The answer must repeat the probe. Otherwise the server ran a statement of the
+/// same name that another process had left behind.
 async fn process(conn: &mut AsyncPgConnection, probe: &str) -> Result<i32, Error> {
     let process = prepared::<(Integer, Text)>(format!("SELECT pg_backend_pid(), '{probe}'"));
     let (process, answer): (i32, String) = bounded(Some(ANSWER), process.get_result(conn)).await?;
@@ -114,13 +115,13 @@ async fn process(conn: &mut AsyncPgConnection, probe: &str) -> Result<i32, Error
     }
 }
 
-/// The role that a connection has.
+/// Returns the role that a connection is logged in as.
 async fn user(conn: &mut AsyncPgConnection) -> QueryResult<String> {
     let user = prepared::<Text>("SELECT current_user::text");
     bounded(Some(ANSWER), user.get_result(conn)).await
 }
 
-/// Whether a lock taken on one connection is seen on the other.
+/// Checks whether a lock taken on one connection is visible on the other.
 async fn is_same_database(pooled: &mut AsyncPgConnection, dedicated: &mut AsyncPgConnection) -> Result<bool, Error> {
     let key = Uuid::new_v4().as_u64_pair().0.cast_signed();
     let lock = diesel::sql_query("SELECT pg_advisory_lock($1)").bind::<BigInt, _>(key);
@@ -137,8 +138,8 @@ async fn is_same_database(pooled: &mut AsyncPgConnection, dedicated: &mut AsyncP
     Ok(is_held)
 }
 
-/// Warns if the server sets no limit on statements outside of transactions. Those inside get theirs
-/// from the transaction.
+/// Warns if the server sets no limit on statements outside of transactions. Statements inside get
+/// their limit from the transaction.
 async fn warn_without_limit(pool: &Pool, pooled: &mut AsyncPgConnection) -> Result<(), Error> {
     let limit = prepared::<(BigInt, Text)>(
         "SELECT setting::bigint, quote_ident(current_user) FROM pg_settings WHERE name = 'statement_timeout'",

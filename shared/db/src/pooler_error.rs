@@ -1,9 +1,9 @@
-//! Errors of a pooler.
+//! Errors of the pooler checks.
 
-/// Why a pooler does not fit.
+/// Reason why a pooler is unsuitable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolerError {
-    /// The URL leads to a pooler in transaction mode, and there is none past it.
+    /// The URL leads to a pooler in transaction mode, and no direct URL is given.
     #[error(
         "the database is reached through a pooler that shares connections between transactions: \
          name the server itself with --database-direct-url as well, or use session mode"
@@ -23,9 +23,9 @@ pub enum PoolerError {
         "--database-direct-url logs in as the user {direct}, and --database-url as {pooled}: it must be the same user"
     )]
     OtherUser {
-        /// The user of the URL that leads to the pooler.
+        /// User of the URL that leads to the pooler.
         pooled: String,
-        /// The user of the direct URL.
+        /// User of the direct URL.
         direct: String,
     },
     /// The pooler loses prepared statements.

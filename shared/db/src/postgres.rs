@@ -22,30 +22,32 @@ use super::{
     tls::{self, SslMode},
 };
 
-/// How much longer than the server this side waits, so that the server's own error arrives where
-/// there is one.
+/// Extra time that this side waits beyond the server's own limit, so that the server's error
+/// arrives first.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A transaction whose owner is stuck must not hold its locks for ever.
+/// Limit on an idle transaction, so that a stuck owner does not hold its locks for ever.
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A peer that has gone without a word is noticed within a minute.
+/// Keep-alive settings. A peer that vanished without closing the connection is noticed within a
+/// minute.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// Pause before the server is asked again after it refused a connection because it has too many.
+/// Pause before another attempt if the server refused a connection because it is at its limit.
 const LIMIT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A pool of connections to one server.
+/// A pool of connections to one server, or to the servers of one cluster.
 #[derive(Clone)]
 pub(crate) struct Pool {
     connections: deadpool::Pool<AsyncPgConnection>,
     metrics: Arc<PoolMetrics>,
     connector: Arc<Connector>,
-    /// Connects to the server itself, if `connector` leads to a pooler.
+    /// Connector to the server itself, if `connector` leads to a pooler.
     direct: Option<Arc<Connector>>,
-    /// Statements that set a transaction's time limits, if sessions are shared and cannot keep any.
+    /// Statements that set the time limits of a transaction. Needed only if sessions are shared and
+    /// therefore cannot keep any.
     local_limits: Option<Arc<str>>,
     distrust: Arc<Distrust>,
     acquire_timeout: Duration,
@@ -53,8 +55,8 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A pool of connections to `server`. With `direct`, that is a pooler, and `direct` the server
-    /// behind it.
+    /// Creates a pool of connections to `server`. If `direct` is given, `server` is a pooler, and
+    /// `direct` the server behind it.
     pub(super) fn new(
         server: Server,
         direct: Option<Server>,
@@ -72,14 +74,14 @@ impl Pool {
                 IDLE_IN_TRANSACTION_TIMEOUT.as_millis(),
             )
         };
-        // A pooler may give the session, with what was set on it, to somebody else.
+        // A pooler may hand the session, including its settings, to another client.
         let (session, local_limits) = match direct {
             None => (Some(set("SESSION")), None),
             Some(_) => (None, Some(Arc::from(set("LOCAL")))),
         };
         let mut manager = ManagerConfig::default();
-        // A closed connection is noticed without a query, and one that hangs would hang the query
-        // as well.
+        // A closed connection is noticed without a query. A check would hang on a hanging
+        // connection, just as the query itself would.
         manager.recycling_method = RecyclingMethod::Fast;
         manager.custom_setup = Box::new({
             let connector = Arc::clone(&connector);
@@ -96,7 +98,7 @@ impl Pool {
                 })
             }
         });
-        // The manager never sees the URL: the connector has it.
+        // The manager gets no URL, because the connector makes the connections.
         let manager = AsyncDieselConnectionManager::new_with_config(String::new(), manager);
         let connections = deadpool::Pool::builder(manager)
             .max_size(settings.max_connections.max(1) as usize)
@@ -138,7 +140,8 @@ impl Pool {
                     }
                     result => break result,
                 }
-                // Meanwhile others may give one back, or the server have room for another.
+                // In the meantime, another call may return its connection, or the server may accept
+                // one more.
                 tokio::time::sleep(LIMIT_PAUSE).await;
             }
         };
@@ -156,25 +159,26 @@ impl Pool {
             .with_local_limits(self.local_limits.as_ref()))
     }
 
-    /// A connection beside the pool with a session of its own, without limits on its statements.
+    /// Opens a connection outside the pool with its own session and without limits on its
+    /// statements.
     pub(super) async fn dedicated(&self) -> Result<AsyncPgConnection> {
         let mut conn = self.direct().await?;
         self.set_unlimited(&mut conn).await?;
         Ok(conn)
     }
 
-    /// The same, with the limits that the role has.
+    /// Opens a connection outside the pool with its own session and with the limits of its role.
     pub(super) async fn direct(&self) -> Result<AsyncPgConnection> {
         self.beside(self.direct.as_ref().unwrap_or(&self.connector)).await
     }
 
-    /// Frees the session from the limits that the role has.
+    /// Removes the limits that the role imposes on the session.
     pub(super) async fn set_unlimited(&self, conn: &mut AsyncPgConnection) -> Result<()> {
         let set = conn.batch_execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0");
         Ok(bounded(Some(self.acquire_timeout), set).await?)
     }
 
-    /// A connection as those of the pool are made, beside the pool.
+    /// Opens a connection outside the pool, in the same way as the pool does.
     pub(super) async fn extra(&self) -> Result<AsyncPgConnection> {
         self.beside(&self.connector).await
     }
@@ -198,12 +202,12 @@ impl Pool {
         Ok(conn)
     }
 
-    /// Whether the server takes no more connections.
+    /// Returns whether the server is at its connection limit.
     pub(super) fn is_at_limit(&self) -> bool {
         self.connector.is_refused()
     }
 
-    /// Whether the server is reached past a pooler.
+    /// Returns whether there is a direct way to the server, past a pooler.
     pub(super) const fn has_direct(&self) -> bool {
         self.direct.is_some()
     }
@@ -214,7 +218,7 @@ impl Pool {
 }
 
 impl Server {
-    /// Makes connections to it.
+    /// Creates a connector to this server.
     fn connector(self, settings: &DatabaseSettings) -> std::result::Result<Connector, OpenError> {
         let tls = tls::connector(self.mode, self.root.as_deref()).map_err(OpenError::Tls)?;
         let mut config = self.config;

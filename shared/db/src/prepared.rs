@@ -1,8 +1,8 @@
-//! SQL that is written as text and prepared once on each connection.
+//! SQL that is written as text and is prepared only once per connection.
 //!
-//! diesel prepares a statement anew each time that has anything in it of its own `sql` or
-//! `sql_query`, since it cannot know whether the text is ever the same again. On PostgreSQL that
-//! costs more than most statements do.
+//! diesel re-prepares any statement that contains `sql` or `sql_query`, because it cannot know
+//! whether the same text will recur. On PostgreSQL, preparing costs more than running most
+//! statements.
 
 use std::{borrow::Cow, marker::PhantomData};
 
@@ -15,8 +15,9 @@ use diesel::{
     sql_types::SqlType,
 };
 
-/// A query whose rows have the columns `ST`, or an expression of the type `ST` in another query.
-/// There must be few texts of it: each connection keeps what it has prepared.
+/// Returns a query whose rows have the columns `ST`, or an expression of type `ST` for use in
+/// another query. The number of distinct texts must be small, because each connection keeps all
+/// statements that it has prepared.
 ///
 /// ```text
 /// prepared::<(Text, BigInt)>("SELECT login, wins FROM players WHERE id = ").bind::<Uuid, _>(id)
@@ -28,23 +29,23 @@ pub fn prepared<ST>(text: impl Into<Cow<'static, str>>) -> Prepared<ST, Sql> {
     }
 }
 
-/// See [`prepared`].
+/// A query or expression made by [`prepared`].
 #[derive(Clone, Debug)]
 pub struct Prepared<ST, P> {
     parts: P,
     sql_type: PhantomData<fn() -> ST>,
 }
 
-/// A piece of text.
+/// A piece of SQL text.
 #[derive(Clone, Debug)]
 pub struct Sql(Cow<'static, str>);
 
-/// One piece after the other.
+/// Two pieces in sequence.
 #[derive(Clone, Copy, Debug)]
 pub struct Concat<A, B>(A, B);
 
 impl<ST, P> Prepared<ST, P> {
-    /// Goes on with this value.
+    /// Appends a bound value.
     pub fn bind<T, V>(self, value: V) -> Prepared<ST, Concat<P, V::Expression>>
     where
         T: SqlType + TypedExpressionType,
@@ -53,12 +54,12 @@ impl<ST, P> Prepared<ST, P> {
         self.and(value.as_expression())
     }
 
-    /// Goes on with this text.
+    /// Appends a text.
     pub fn text(self, text: impl Into<Cow<'static, str>>) -> Prepared<ST, Concat<P, Sql>> {
         self.and(Sql(text.into()))
     }
 
-    /// Goes on with another piece.
+    /// Appends another piece.
     pub fn then<T, B>(self, piece: Prepared<T, B>) -> Prepared<ST, Concat<P, B>> {
         self.and(piece.parts)
     }
@@ -91,7 +92,7 @@ impl<DB: Backend, ST, P: QueryFragment<DB>> QueryFragment<DB> for Prepared<ST, P
     }
 }
 
-/// What is prepared is found again by its text.
+/// Has no static id, so that cached statements are found by their text.
 impl<ST, P> QueryId for Prepared<ST, P> {
     type QueryId = ();
 
@@ -116,14 +117,15 @@ impl<ST, P, GroupBy> ValidGrouping<GroupBy> for Prepared<ST, P> {
     type IsAggregate = is_aggregate::Never;
 }
 
-/// A query of diesel's that is prepared once, though diesel cannot know whether it is ever the same
-/// again: most updates, and inserts that may update.
+/// A diesel query that is prepared only once per connection, although diesel cannot know whether it
+/// recurs. Needed for most updates, and for inserts that may update.
 #[derive(Clone, Copy, Debug)]
 pub struct Cached<Q>(Q);
 
-/// Makes a query a [`Cached`] one.
+/// Extension that turns a query into a [`Cached`] one.
 pub trait CachedDsl: Sized {
-    /// The same query, prepared once on each connection. There must be few texts of it.
+    /// Returns the same query, prepared once per connection. The number of distinct texts must be
+    /// small.
     fn cached(self) -> Cached<Self> {
         Cached(self)
     }
@@ -141,7 +143,7 @@ impl<DB: Backend, Q: QueryFragment<DB>> QueryFragment<DB> for Cached<Q> {
     }
 }
 
-/// What is prepared is found again by its text.
+/// Has no static id, so that cached statements are found by their text.
 impl<Q> QueryId for Cached<Q> {
     type QueryId = ();
 

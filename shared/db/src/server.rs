@@ -1,10 +1,10 @@
-//! A PostgreSQL server, as a URL names it.
+//! A PostgreSQL server, as described by a URL.
 
 use std::path::PathBuf;
 
 use crate::tls::SslMode;
 
-/// The contents of a server's URL.
+/// Contents of a server's URL.
 #[derive(Clone)]
 pub(super) struct Server {
     pub(super) config: tokio_postgres::Config,

@@ -1,4 +1,4 @@
-//! Which database, and how long to wait for it.
+//! Database settings: its URL, the size of its pool, and time limits.
 
 use std::{
     fmt,
@@ -13,28 +13,29 @@ use tokio_postgres::config::{Host, TargetSessionAttrs};
 
 use super::{Backend, server::Server, tls};
 
-/// How a database is reached and how long it is waited for.
+/// Settings of a database and its connections.
 #[derive(Clone, Debug)]
 pub struct DatabaseSettings {
-    /// Where it is.
+    /// URL of the database.
     pub url: DatabaseUrl,
-    /// The same PostgreSQL database without a pooler in between, for what needs a session of its
-    /// own: LISTEN, migrations and leases. With it, `url` may lead to a pooler that shares
-    /// connections between transactions.
+    /// URL of the same PostgreSQL database without a pooler in between. LISTEN, migrations and
+    /// leases use it, because they need their own session. If it is given, `url` may lead to a
+    /// pooler that shares connections between transactions.
     pub direct_url: Option<DatabaseUrl>,
-    /// The most connections at a time, at least 1. On SQLite these read, and one more writes.
+    /// Maximum number of connections, at least 1. On SQLite, this is the number of readers; there
+    /// is one writer in addition.
     pub max_connections: u32,
-    /// How long to wait for a connection, made new or given back by others. Also how long a writer
-    /// waits for its turn on SQLite.
+    /// How long a call may wait until a connection is returned to the pool or opened. On SQLite,
+    /// also how long a writer may wait for its turn.
     pub acquire_timeout: Duration,
-    /// How long PostgreSQL may work on one statement. SQLite works in this process and needs no
+    /// How long PostgreSQL may work on one statement. SQLite runs within this process and needs no
     /// such limit.
     pub statement_timeout: Duration,
 }
 
 impl DatabaseSettings {
-    /// The usual settings for this database: 4 connections for each core, at least 8 and at most
-    /// 32; 5 s to get one, 10 s for a statement.
+    /// Returns the default settings for this database: 4 connections per core, at least 8 and at
+    /// most 32; 5 s to get a connection, and 10 s for a statement.
     pub fn new(url: DatabaseUrl) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
@@ -49,14 +50,14 @@ impl DatabaseSettings {
 
 /// `sqlite:<path>` or `postgres://user:password@host:port/database?sslmode=...`.
 ///
-/// Its `Display` and `Debug` show no password. Nor does the error of a text that cannot be parsed;
-/// but clap repeats a bad value, so an option should take the text and parse it afterwards.
+/// Neither `Display` nor `Debug` shows the password, nor does the error for a malformed URL.
+/// However, clap repeats a bad value, so an option must take the text and parse it afterwards.
 ///
 /// For PostgreSQL, `sslmode` is one of `disable`, `prefer` (the default), `require`, `verify-ca`
-/// and `verify-full`, and `sslrootcert` names a PEM file, both with libpq's meaning. Several hosts,
-/// separated by commas, are the servers of one cluster: the one that takes writes is used.
-/// `target_session_attrs` is `read-write` (the default), `primary`, which means the same here, or
-/// `any`, which connects to whichever server answers first.
+/// and `verify-full`, and `sslrootcert` names a PEM file; both mean the same as in libpq. Several
+/// hosts, separated by commas, are the servers of one cluster, of which the one that accepts writes
+/// is used. `target_session_attrs` is `read-write` (the default), `primary`, which means the same
+/// here, or `any`, which connects to whichever server answers first.
 #[derive(Clone)]
 pub struct DatabaseUrl(Target);
 
@@ -66,13 +67,14 @@ pub(super) enum Target {
     Postgres(Box<Server>),
 }
 
-/// Why a text is not the URL of a database. It never repeats the text, which may hold a password.
+/// Reason why a text is not the URL of a database. The error never repeats the text, which may hold
+/// a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseDatabaseUrlError(&'static str);
 
 impl DatabaseUrl {
-    /// The SQLite database in this file.
+    /// Returns the URL of the SQLite database in this file.
     pub fn file(path: &Path) -> Result<Self, ParseDatabaseUrlError> {
         if path.to_str().is_none() {
             return Err(ParseDatabaseUrlError("the path of a database must be UTF-8"));
@@ -80,7 +82,7 @@ impl DatabaseUrl {
         Ok(Self(Target::Sqlite(path.to_owned())))
     }
 
-    /// Which of the two databases it names.
+    /// Returns the backend of the URL.
     pub const fn backend(&self) -> Backend {
         match self.0 {
             Target::Sqlite(_) => Backend::Sqlite,
@@ -88,12 +90,13 @@ impl DatabaseUrl {
         }
     }
 
-    /// Whether it names a password.
+    /// Returns whether the URL contains a password.
     pub fn has_password(&self) -> bool {
         matches!(&self.0, Target::Postgres(server) if server.config.get_password().is_some())
     }
 
-    /// Gives the URL of a PostgreSQL that has none a password.
+    /// Sets the password of a PostgreSQL URL. Fails if the URL already has one, if it names a
+    /// SQLite file, or if the password is empty.
     pub fn set_password(&mut self, password: &str) -> Result<(), ParseDatabaseUrlError> {
         match &mut self.0 {
             Target::Sqlite(_) => Err(ParseDatabaseUrlError("SQLite has no passwords")),
@@ -176,8 +179,9 @@ fn sqlite_path(path: &str) -> Result<PathBuf, ParseDatabaseUrlError> {
     Ok(PathBuf::from(path))
 }
 
-/// Reads the URL of a server. tokio-postgres knows neither `sslrootcert` nor all values of
-/// `sslmode` and `target_session_attrs`, so these are taken out of the text that it gets.
+/// Parses the URL of a server. tokio-postgres does not know `sslrootcert`, nor all values of
+/// `sslmode` and `target_session_attrs`, so these parameters are removed from the text that it
+/// parses.
 fn postgres_server(text: &str) -> Result<Server, ParseDatabaseUrlError> {
     let (base, query) = text.rsplit_once('?').unwrap_or((text, ""));
     let mut mode = None;
@@ -203,7 +207,8 @@ fn postgres_server(text: &str) -> Result<Server, ParseDatabaseUrlError> {
             "sslrootcert has no effect unless sslmode is require, verify-ca or verify-full",
         ));
     }
-    // The error's source may repeat pieces of the text, and with them of the password.
+    // The error's source is dropped: it may repeat parts of the text, and with them parts of the
+    // password.
     let mut config = rest.parse::<tokio_postgres::Config>().map_err(|_| {
         ParseDatabaseUrlError(
             "the database URL is not understood; it looks like \
@@ -217,7 +222,7 @@ fn postgres_server(text: &str) -> Result<Server, ParseDatabaseUrlError> {
     Ok(Server { config, mode, root })
 }
 
-/// Reads `target_session_attrs`. A service writes, so it cannot ask for a standby.
+/// Parses `target_session_attrs`. A service writes, so it cannot ask for a standby.
 fn session_attributes(value: &str) -> Result<TargetSessionAttrs, ParseDatabaseUrlError> {
     match value {
         "read-write" | "primary" => Ok(TargetSessionAttrs::ReadWrite),
@@ -241,7 +246,7 @@ fn ssl_mode(value: &str) -> Result<tls::SslMode, ParseDatabaseUrlError> {
     }
 }
 
-/// Decodes the value of a query parameter. As in libpq, `+` stands for itself.
+/// Decodes the value of a query parameter. As in libpq, `+` is a plain plus sign.
 fn percent_decoded(value: &str) -> String {
     url::form_urlencoded::parse(value.replace('+', "%2B").as_bytes())
         .next()

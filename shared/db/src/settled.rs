@@ -1,5 +1,5 @@
-//! Whether the time can be relied on for what cannot be taken back, the database server's clock
-//! included.
+//! Checks whether the time is reliable enough for irreversible actions, including the clock of the
+//! database server.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use super::{Backend, Conn, Db, Raw, Result, sql_types};
 use crate::here;
 
-/// The clock is looked at this often, so that a jump is told of soon.
+/// Interval at which the clock is checked, so that a jump is reported soon.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 const SETTLED: &str = "clock_settled";
@@ -26,19 +26,20 @@ struct ServerTime {
 }
 
 impl Conn {
-    /// The present moment if it may be used for what cannot be taken back: this process's wall
-    /// clock has gone right for [`SETTLING`](base::clock::SETTLING), and on PostgreSQL the server's
-    /// clock agrees within [`ALLOWANCE`]. Costs one query there, which may run in a transaction.
+    /// Returns the current time if it is reliable enough for irreversible actions. This process's
+    /// wall clock must have run steadily for [`SETTLING`](base::clock::SETTLING). On PostgreSQL,
+    /// the server's clock must also agree within [`ALLOWANCE`]; checking that costs one query,
+    /// which may be part of a transaction.
     pub async fn settled(&mut self, clock: &Clock) -> Result<Option<Settled>> {
         if clock.steady().is_none() || !self.agrees(clock).await? {
             return Ok(None);
         }
-        // Once more, since the clock may have been set meanwhile.
+        // The clock is checked again because it may have been set during the query.
         Ok(clock.steady())
     }
 
-    /// Whether the server's clock agrees within [`ALLOWANCE`]. Warns if it begins to differ, and if
-    /// it agrees again.
+    /// Returns whether the server's clock agrees within [`ALLOWANCE`]. Logs when the clocks begin
+    /// to differ, and when they agree again.
     async fn agrees(&mut self, clock: &Clock) -> Result<bool> {
         let before = clock.now();
         if self.backend() == Backend::Postgres {
@@ -75,9 +76,9 @@ impl Conn {
 }
 
 impl Db {
-    /// [`Conn::settled`] on a connection of its own.
+    /// Calls [`Conn::settled`] on a connection of its own.
     pub async fn settled(&self, clock: &Clock) -> Result<Option<Settled>> {
-        // Most often the answer is no without a query.
+        // While the process's own clock has not settled, no query is needed.
         if clock.steady().is_none() {
             return Ok(None);
         }
@@ -98,9 +99,9 @@ impl Db {
         running.follow("clock", async move {
             loop {
                 counter!(STEPS).absolute(clock.steps());
-                // A database that does not answer says nothing about the clock; others report it.
-                // The server's clock is asked also while this one has not settled: a wrong clock is
-                // told of from the start.
+                // A database that does not answer says nothing about the clock, and is reported
+                // elsewhere. The server's clock is checked even before this process's clock has
+                // settled, so that a wrong clock is reported from the start.
                 let agrees = async { db.read().await?.agrees(&clock).await };
                 if let Ok(agrees) = agrees.await {
                     let is_settled = agrees && clock.steady().is_some();

@@ -1,4 +1,4 @@
-//! One SQLite file: a writer, readers, and the lock that keeps other processes out.
+//! A SQLite file: its single writer, its readers, and the lock that keeps other processes out.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -30,18 +30,19 @@ struct Pool {
     metrics: Arc<PoolMetrics>,
 }
 
-/// WAL lets readers go on beside the writer; FULL loses no acknowledged commit when the power
-/// fails.
+/// WAL lets readers run concurrently with the writer. FULL keeps every acknowledged commit across a
+/// power failure.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
 
-/// The connections to one file.
+/// Connections to one file.
 #[derive(Clone)]
 pub(crate) struct Pools {
     writer: Pool,
     readers: Pool,
     acquire_timeout: Duration,
     disk: Arc<Disk>,
-    /// Locked until the last clone is gone. `None` beside the process that serves the file.
+    /// Lock that is held until the last clone is dropped. `None` if the file was opened beside the
+    /// process that serves it.
     _lock: Option<Arc<File>>,
 }
 
@@ -51,7 +52,7 @@ impl Pools {
         Self::connect(path, Some(Arc::new(lock)), settings).await
     }
 
-    /// Opens a file that is there, and that another process may serve.
+    /// Opens an existing file without locking it, so that another process may be serving it.
     pub(super) async fn open_beside(path: &Path, settings: &DatabaseSettings) -> std::result::Result<Self, OpenError> {
         let failed = |source| OpenError::File {
             path: path.to_owned(),
@@ -71,7 +72,8 @@ impl Pools {
                 path,
             });
         };
-        // Before the others, which may have to wait themselves.
+        // The timeout must come first, because the other pragmas may have to wait for a lock as
+        // well.
         let pragmas = format!(
             "PRAGMA busy_timeout = {}; {PRAGMAS}",
             settings.acquire_timeout.as_millis()
@@ -104,7 +106,7 @@ impl Pools {
         Ok(pools)
     }
 
-    /// Returns the state of the disk that the file is on.
+    /// Returns the observed speed of the disk that holds the file.
     pub(super) const fn disk(&self) -> &Arc<Disk> {
         &self.disk
     }
@@ -130,15 +132,15 @@ impl Pools {
     }
 }
 
-/// Only the owner may read the file: it holds the hashes of passwords. SQLite gives its companion
-/// files the same mode.
+/// Creates the file if it is missing, and locks it. Only the owner may read it, because it holds
+/// password hashes. SQLite gives its companion files the same mode.
 fn create_and_lock(path: &Path) -> std::result::Result<(PathBuf, File), OpenError> {
     let failed = |source| OpenError::File {
         path: path.to_owned(),
         source,
     };
     open_private(path).map_err(failed)?;
-    // By whatever way the file is reached, its lock is the same.
+    // Resolving links ensures that there is one lock per file, whatever path leads to it.
     let path = path.canonicalize().map_err(failed)?;
     let mut lock_path = path.clone().into_os_string();
     lock_path.push(".lock");
@@ -162,7 +164,7 @@ fn open_private(path: &Path) -> io::Result<File> {
 
 fn connections(path: &str, pragmas: String, size: usize) -> std::result::Result<Connections, OpenError> {
     let mut manager = ManagerConfig::default();
-    // An open file does not go away.
+    // Connections to an open file never become stale, so they are reused without a check.
     manager.recycling_method = RecyclingMethod::Fast;
     manager.custom_setup = Box::new(move |path| {
         let (path, pragmas) = (path.to_owned(), pragmas.clone());

@@ -1,4 +1,4 @@
-//! Errors and waits at the start of a service that concern its database.
+//! Start-up of a service: errors of its database, and waiting for it.
 
 use base::{StartError, backing::Backing, clock::Clock, running::Running};
 use tokio_util::sync::CancellationToken;

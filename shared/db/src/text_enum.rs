@@ -1,17 +1,17 @@
 //! Text columns restricted to a fixed set of values.
 
-/// A column holds a text that this program does not know.
+/// Error for a column that holds a text that this program does not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a {name}")]
 pub struct UnknownText {
-    /// The text in the column.
+    /// Text in the column.
     pub text: String,
-    /// The type that the column holds.
+    /// Name of the column's type in Rust.
     pub name: &'static str,
 }
 
-/// Defines an enum that a column of text holds. A row with any other text cannot be read: the query
-/// fails with [`UnknownText`].
+/// Defines an enum that is stored in a text column. Reading a row with any other text fails with
+/// [`UnknownText`].
 ///
 /// ```text
 /// text_enum! {

@@ -1,4 +1,4 @@
-//! The one time that all processes on a database agree on.
+//! The common time of all processes that use a database.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -10,39 +10,41 @@ use parking_lot::Mutex;
 
 use super::{Backend, Db, Result};
 
-/// How often the server is asked for its time.
+/// Interval at which the server is asked for its time.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// An estimate older than this is not used while another call refreshes it.
+/// Age above which an estimate is stale: callers then ask the server themselves, even if another
+/// call is already refreshing the estimate.
 const STALE: Duration = Duration::from_secs(5);
-/// A smaller step back of the server's clock is taken for a delay of its answer.
+/// Smaller backward steps of the server's clock are attributed to delayed answers.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Tells the database's time: the clock of the PostgreSQL server, which every replica shares, or on
-/// SQLite, which one process serves, the wall clock as it was when the process started plus the
-/// time since then.
+/// Clock of the database. On PostgreSQL, it is the server's clock, which all replicas share. On
+/// SQLite, which one process serves, it is the wall clock at the start of the process plus the time
+/// elapsed since then.
 ///
-/// Steps of this machine's clock do not change it while the process runs.
+/// Steps of this machine's clock do not affect it while the process runs.
 #[derive(Debug)]
 pub struct DatabaseTime {
     db: Db,
     clock: Clock,
     estimate: Mutex<Estimate>,
-    /// The server's clock was set back since somebody asked.
+    /// Whether the server's clock was set back since [`DatabaseTime::take_went_back`] was last
+    /// called.
     went_back: AtomicBool,
 }
 
 /// The difference between the database's time and [`Clock::monotonic`].
 #[derive(Clone, Copy, Debug)]
 struct Estimate {
-    /// Microseconds.
+    /// Difference in microseconds.
     offset: i64,
-    /// Moment of the last answer; `None` before the first one.
+    /// Monotonic time of the last answer, or of a later attempt to get one; `None` before the first
+    /// answer.
     refreshed: Option<Duration>,
 }
 
 impl DatabaseTime {
-    /// Creates the clock of this database. PostgreSQL is asked by the first
-    /// [`refresh`](Self::refresh).
+    /// Creates the clock of this database. The first [`refresh`](Self::refresh) asks PostgreSQL.
     pub fn new(db: Db, clock: Clock) -> Self {
         let offset = clock.now().as_micros().saturating_sub(micros(clock.monotonic()));
         Self {
@@ -60,7 +62,7 @@ impl DatabaseTime {
     ///
     /// # Errors
     ///
-    /// The database cannot be reached.
+    /// Fails if the database cannot be reached.
     pub async fn refresh(&self) -> Result<()> {
         if self.clock.true_time().is_some() || self.db.backend() == Backend::Sqlite {
             return Ok(());
@@ -85,7 +87,7 @@ impl DatabaseTime {
         Ok(())
     }
 
-    /// The present time by the last answer.
+    /// Returns the current time, according to the last answer.
     pub fn now(&self) -> Timestamp {
         if let Some(time) = self.clock.true_time() {
             return time;
@@ -94,13 +96,14 @@ impl DatabaseTime {
         Timestamp::from_micros(micros(self.clock.monotonic()).saturating_add(offset))
     }
 
-    /// Says once after each step back of the server's clock that there may be rows from the future.
+    /// Returns true once after each backward step of the server's clock, since rows may then have
+    /// times in the future.
     pub fn take_went_back(&self) -> bool {
         self.went_back.swap(false, Ordering::SeqCst)
     }
 
-    /// Has [`take_went_back`](Self::take_went_back) say so again, where the caller could not see to
-    /// it.
+    /// Makes [`take_went_back`](Self::take_went_back) return true once more, for a caller that
+    /// could not handle the step.
     pub fn put_went_back(&self) {
         self.went_back.store(true, Ordering::SeqCst);
     }
@@ -111,23 +114,23 @@ impl DatabaseTime {
 }
 
 impl Estimate {
-    /// Whether this caller is to ask the server. Others go by the last answer meanwhile, if it is
-    /// not too old.
+    /// Returns whether this caller must ask the server. Other callers meanwhile use the last
+    /// answer, unless it is stale.
     fn claim_refresh(&mut self, now: Duration) -> bool {
         let Some(refreshed) = self.refreshed else {
             return true;
         };
         let age = now.saturating_sub(refreshed);
         if age > SAMPLE_EVERY && age <= STALE {
-            // If this caller is cancelled, another one asks in a second.
+            // If this caller is cancelled, another one asks a second later.
             self.refreshed = Some(now);
         }
         age > SAMPLE_EVERY
     }
 
-    /// Takes the server's time, which it told between the moments `sent` and `received`. An
-    /// estimate that agrees with it stays as it is, so that it does not tremble with the delays of
-    /// answers. Returns how far the time went back.
+    /// Processes the server's time, which was read between the moments `sent` and `received`. An
+    /// estimate that agrees with it is kept, so that it does not jitter with the delay of answers.
+    /// Returns how far the time went back.
     fn learn(&mut self, sent: Duration, received: Duration, server: Timestamp) -> Duration {
         let least = server.as_micros().saturating_sub(micros(received));
         let most = server.as_micros().saturating_sub(micros(sent));
@@ -171,11 +174,11 @@ mod tests {
         // A slow answer that agrees changes nothing.
         estimate.learn(ms(100), ms(900), server(1_850));
         assert_eq!(estimate.offset, 1_000_000);
-        // The server's clock is 5 ms slower than thought: not a step.
+        // The server's clock is 5 ms behind the estimate, which is not a step.
         assert_eq!(estimate.learn(ms(1000), ms(1001), server(1_995)), ms(5));
         assert_eq!(estimate.offset, 995_000);
         assert_eq!(estimate.learn(ms(2000), ms(2001), server(-3_598_000)), ms(3_600_995));
-        // Forward again.
+        // The clock goes forward again.
         assert_eq!(estimate.learn(ms(3000), ms(3000), server(9_000)), Duration::ZERO);
         assert_eq!(estimate.offset, 6_000_000);
     }

@@ -1,4 +1,4 @@
-//! TLS to PostgreSQL, with the modes of libpq (PostgreSQL manual, "SSL Support", table "SSL Mode
+//! TLS to PostgreSQL, with libpq's modes (PostgreSQL manual, "SSL Support", table "SSL Mode
 //! Descriptions").
 
 use std::{path::Path, sync::Arc};
@@ -14,22 +14,22 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// What is asked of the connection to PostgreSQL.
+/// Requirements on the connection to PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SslMode {
     /// Plain text.
     Disable,
     /// TLS if the server offers it, with any certificate.
     Prefer,
-    /// TLS, with any certificate; with one that `sslrootcert` vouches for, where that is given.
+    /// TLS, with any certificate. If `sslrootcert` is given, it must vouch for the certificate.
     Require,
-    /// TLS with a certificate of a trusted authority, for whatever host.
+    /// TLS with a certificate of a trusted authority, for any host.
     VerifyCa,
     /// TLS with a certificate of a trusted authority for this host.
     VerifyFull,
 }
 
-/// How deep a server's certificate is looked into.
+/// Extent to which a server's certificate is verified.
 #[derive(Debug)]
 enum Trust {
     Any,
@@ -42,7 +42,7 @@ struct LaxVerifier {
     provider: Arc<CryptoProvider>,
 }
 
-/// The connector for this mode; `None` for plain text. The error is a text for people.
+/// Returns the connector for this mode, or `None` for plain text. The error is a text for people.
 pub(super) fn connector(mode: SslMode, root: Option<&Path>) -> Result<Option<MakeRustlsConnect>, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let chain = || -> Result<Arc<WebPkiServerVerifier>, String> {
@@ -108,7 +108,8 @@ impl ServerCertVerifier for LaxVerifier {
         let Trust::Chain(verifier) = &self.trust else {
             return Ok(ServerCertVerified::assertion());
         };
-        // The name is looked at last, so that an error about it says that all else is well.
+        // The verifier checks the name last, so an error about the name means that everything else
+        // is valid.
         match verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(TlsError::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

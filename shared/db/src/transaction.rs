@@ -1,4 +1,4 @@
-//! Write transactions that no cancelled call can tear or leave open.
+//! Write transactions, which a cancelled call can neither tear apart nor leave open.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use tracing::Instrument as _;
 
 use super::{Conn, Error, Raw, Result, notify::Hub, sqlite::Pools};
 
-/// How long an abandoned transaction may take to roll back, before its connection is closed
-/// instead.
+/// Time limit for rolling back an abandoned transaction on PostgreSQL. After that, its connection
+/// is closed instead.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An open write transaction. Dropped without [`commit`](Self::commit), it rolls back.
+/// An open write transaction. It rolls back if it is dropped without [`commit`](Self::commit).
 pub struct Transaction {
-    /// `None` once it ended.
+    /// `None` once the transaction has ended.
     conn: Option<Conn>,
     hub: Hub,
-    /// The file, on SQLite. While a commit goes on, no other process gets it.
+    /// The file on SQLite. It keeps other processes out until a running commit has ended.
     file: Option<Pools>,
 }
 
-/// A connection that sees one moment of the database, and cannot write.
+/// A read-only connection that sees the database at a single moment.
 pub struct Snapshot(Option<Conn>);
 
 impl Transaction {
@@ -30,8 +30,8 @@ impl Transaction {
         let begin = conn.beginning("BEGIN");
         let (raw, statement) = conn.start(|| "BEGIN");
         let result = match raw {
-            // A deferred transaction that turns into a write can fail with BUSY whatever the
-            // timeout.
+            // A deferred transaction can fail with BUSY when it turns into a write, whatever the
+            // timeout is.
             Raw::Sqlite(c) => {
                 let begin = c.spawn_blocking(|c| SyncTransactions::begin_transaction_sql(c, "BEGIN IMMEDIATE"));
                 statement.run(begin).await
@@ -50,20 +50,20 @@ impl Transaction {
         })
     }
 
-    /// The connection that the transaction's queries run on.
+    /// Returns the connection on which the transaction's queries run.
     pub fn conn(&mut self) -> &mut Conn {
         self.conn.as_mut().expect("only commit, rollback and drop take it")
     }
 
-    /// Commits. Once begun, the commit goes on when the caller is cancelled.
+    /// Commits. Once begun, the commit completes even if the caller is cancelled.
     ///
-    /// A transaction in which a statement failed cannot be committed, on either backend: PostgreSQL
-    /// would quietly roll it back. It ends with [`Error::Internal`].
+    /// A transaction in which a statement failed cannot be committed on either backend, and ends
+    /// with [`Error::Internal`]. PostgreSQL by itself would silently roll it back.
     pub async fn commit(mut self) -> Result<()> {
         let Some(conn) = self.conn.take() else { return Ok(()) };
         let (hub, file) = (self.hub.clone(), self.file.take());
-        // Then only what comes after the commit, that others have heard of it, may have to be
-        // waited for elsewhere.
+        // On a quick disk, the commit itself completes within the first poll. Only the work after
+        // it, such as waiting for `settle_commits`, may have to continue in its own task.
         let is_quick = file.as_ref().is_some_and(|file| file.disk().is_quick());
         let commit = async move {
             if conn.has_failed() || conn.is_unsettled() {
@@ -82,7 +82,7 @@ impl Transaction {
         }
     }
 
-    /// Rolls back. Where that fails, the connection is closed, which comes to the same.
+    /// Rolls back. If that fails, the connection is closed, which has the same effect.
     pub async fn rollback(mut self) {
         if let Some(conn) = self.conn.take() {
             roll_back(conn).await;
@@ -93,8 +93,8 @@ impl Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         let Some(conn) = self.conn.take() else { return };
-        // Without a runtime the open transaction is noticed when the connection is taken from the
-        // pool again.
+        // Without a runtime, the pool notices the open transaction when it hands the connection out
+        // again.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(roll_back(conn).in_current_span());
         }
@@ -106,7 +106,7 @@ impl Snapshot {
         let begin = conn.beginning("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
         let (raw, statement) = conn.start(|| "BEGIN");
         let result = match raw {
-            // The first read fixes the moment.
+            // On SQLite, the first read determines the moment.
             Raw::Sqlite(c) => c.spawn_blocking(SyncTransactions::begin_transaction).await,
             Raw::Postgres(c) => {
                 statement
@@ -118,12 +118,12 @@ impl Snapshot {
         Ok(Self(Some(conn)))
     }
 
-    /// The connection that the queries run on.
+    /// Returns the connection on which the queries run.
     pub fn conn(&mut self) -> &mut Conn {
         self.0.as_mut().expect("only drop takes it")
     }
 
-    /// Ends it, so that the connection is free again.
+    /// Ends the snapshot, and returns its connection to the pool.
     pub async fn end(mut self) {
         if let Some(conn) = self.0.take() {
             roll_back(conn).await;
@@ -155,7 +155,7 @@ async fn commit(conn: Conn, hub: &Hub, file: Option<&Pools>) -> Result<()> {
         Raw::Postgres(c) => statement.run(AnsiTransactionManager::commit_transaction(c)).await,
     };
     statement.end(result)?;
-    // Whoever is woken may need the connection.
+    // The connection is released first, because a woken subscriber may need it.
     drop(conn);
     for (channel, key) in announcements {
         hub.announce(channel, key);

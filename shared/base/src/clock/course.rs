@@ -1,4 +1,4 @@
-//! Whether the wall clock can be relied on.
+//! Checks whether the wall clock can be relied on.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -9,15 +9,15 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Timestamp;
 
-/// How far the right clocks of two machines may differ.
+/// Maximum difference between the correct clocks of two machines.
 pub const ALLOWANCE: Duration = Duration::from_secs(30);
 
-/// How long the wall clock has to go right before something is done by it that cannot be taken
-/// back: time enough for NTP to correct it, or for a person to see the warning.
+/// How long the wall clock must run steadily before irreversible actions rely on it. This leaves
+/// NTP time to correct the clock, or a person time to see the warning.
 pub const SETTLING: Duration = Duration::from_mins(15);
 
-/// A moment that may be used for what cannot be taken back. Only a check that the wall clock is
-/// right makes one.
+/// A time on which irreversible actions may rely. Only a check that the wall clock is right creates
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled(Timestamp);
 
@@ -26,38 +26,39 @@ impl Settled {
         Self(now)
     }
 
-    /// The present moment.
+    /// Returns the current time.
     pub const fn now(self) -> Timestamp {
         self.0
     }
 
-    /// The last moment that is past by every right clock. What another process wrote to be over by
-    /// then is over.
+    /// Returns the latest moment that is past by every correct clock. Anything that another process
+    /// wrote to expire by then has expired.
     pub fn past(self) -> Timestamp {
         self.0.minus(ALLOWANCE)
     }
 }
 
-/// How the wall clock has gone beside the monotonic one.
+/// Observed course of the wall clock compared with the monotonic clock.
 #[derive(Debug, Default)]
 pub(crate) struct Course {
     state: Mutex<State>,
-    /// Whether the database server was last found to have another time.
+    /// Whether the database server's clock disagreed when it was last checked.
     is_disputed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// How far the wall clock was ahead of the monotonic one when it was last set, in microseconds.
+    /// Lead of the wall clock over the monotonic one when the wall clock was last set, in
+    /// microseconds.
     lead: i128,
-    /// Since when it has gone on from there, by the monotonic clock.
+    /// Monotonic time since which the wall clock has run steadily.
     since: Duration,
     steps: u64,
     has_begun: bool,
 }
 
 impl Course {
-    /// Begins the course where the clocks stand now.
+    /// Starts observing, from the current readings of the clocks.
     pub(super) fn begin(&self, now: Timestamp, monotonic: Duration) {
         *self.lock() = State {
             lead: lead(now, monotonic),
@@ -67,9 +68,10 @@ impl Course {
         };
     }
 
-    /// Reads the clocks and looks for a jump. Says whether the wall clock has gone right for long.
+    /// Reads the clocks and checks for a jump. Returns the wall-clock time, and whether the wall
+    /// clock has run steadily for [`SETTLING`].
     ///
-    /// `is_settled_by_hand` stands for the time before the first jump.
+    /// `is_settled_by_hand` makes the clock count as steady until its first jump.
     pub(super) fn read(
         &self,
         clocks: impl FnOnce() -> (Timestamp, Duration),
@@ -83,13 +85,12 @@ impl Course {
             state.has_begun = true;
         }
         let by = lead - state.lead;
-        // The reference stays until it is left, so that many small steps add up to a jump.
+        // The reference does not move with small steps, so that many of them add up to a jump.
         if by.unsigned_abs() > ALLOWANCE.as_micros() {
             state.lead = lead;
             state.since = monotonic;
             state.steps += 1;
-            // Rounded to the nearest second: a moment passes between the reading of one clock and
-            // the other.
+            // Rounded to the nearest second, since a moment passes between the two readings.
             let seconds = i64::try_from((by + by.signum() * 500_000) / 1_000_000).unwrap_or(i64::MAX);
             let settling_seconds = SETTLING.as_secs();
             if by > 0 {
@@ -118,8 +119,8 @@ impl Course {
         self.lock().steps
     }
 
-    /// Notes how far the database server's clock is ahead of the wall clock, if they do not agree.
-    /// Warns when that changes.
+    /// Records how far the database server's clock is ahead of the wall clock in microseconds, or
+    /// `None` if they agree. Warns when they begin to disagree.
     pub(crate) fn compare(&self, disagreement: Option<i64>) {
         let was_disputed = self.is_disputed.swap(disagreement.is_some(), Ordering::Relaxed);
         match disagreement {
@@ -133,7 +134,7 @@ impl Course {
         }
     }
 
-    // Nothing in here is left half written by a panic.
+    // A panic cannot leave the state half updated, so nothing has to be repaired.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -150,7 +151,7 @@ mod tests {
 
     const START: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
     const SECOND: Duration = Duration::from_secs(1);
-    /// A second less than it takes.
+    /// One second less than [`SETTLING`].
     const ALMOST: Duration = Duration::from_secs(15 * 60 - 1);
 
     #[test]
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(clock.steady(), None);
         hand.advance(SECOND);
         assert_eq!(clock.steady().map(Settled::now), Some(START.plus(SETTLING)));
-        // Another process that starts now waits as long.
+        // Another process that starts now has to wait just as long.
         let other = hand.clock();
         assert_eq!(other.steady(), None);
         hand.advance(SETTLING);
@@ -176,7 +177,7 @@ mod tests {
             assert!(clock.steady().is_some());
             hand.set(Timestamp::from_micros(before.as_micros() + seconds * 1_000_000));
             assert_eq!(clock.steady(), None, "{seconds} s");
-            // Back where it was after a minute, which is a jump as well.
+            // Setting the clock right again after a minute is a second jump.
             hand.advance(Duration::from_mins(1));
             hand.set(before.plus(Duration::from_mins(1)));
             assert_eq!(clock.steady(), None, "{seconds} s");

@@ -5,8 +5,7 @@ mod sql;
 
 use std::time::Duration;
 
-/// A moment: microseconds since 1970-01-01T00:00:00Z, which is also the precision of both
-/// databases.
+/// A moment, in microseconds since 1970-01-01T00:00:00Z. Both databases have the same precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(
     feature = "diesel",
@@ -16,34 +15,34 @@ use std::time::Duration;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The moment this many microseconds after 1970-01-01T00:00:00Z.
+    /// Returns the moment this many microseconds after 1970-01-01T00:00:00Z.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since 1970-01-01T00:00:00Z.
+    /// Returns the microseconds since 1970-01-01T00:00:00Z.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since 1970-01-01T00:00:00Z, as JSON Web Tokens count them (RFC 7519,
-    /// NumericDate).
+    /// Returns the whole seconds since 1970-01-01T00:00:00Z, as in JSON Web Tokens (RFC 7519,
+    /// NumericDate). Rounds down.
     pub const fn as_seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
-    /// This much later, or the last moment there is.
+    /// Returns the moment this much later, or the latest possible one if that would overflow.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(micros(duration)))
     }
 
-    /// This much earlier, or the first moment there is.
+    /// Returns the moment this much earlier, or the earliest possible one if that would overflow.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(micros(duration)))
     }
 
-    /// How long ago `earlier` was; zero where it lies ahead, as it may after the clock was set
-    /// back.
+    /// Returns the time since `earlier`, or zero if `earlier` lies ahead, as it can after the clock
+    /// was set back.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -60,8 +59,8 @@ impl From<Timestamp> for prost_types::Timestamp {
 }
 
 impl From<prost_types::Timestamp> for Timestamp {
-    /// Cuts what is finer than a microsecond, and what lies beyond the first or last moment there
-    /// is.
+    /// Drops any fraction of a microsecond. A moment out of range becomes the earliest or latest
+    /// possible one.
     fn from(timestamp: prost_types::Timestamp) -> Self {
         let micros = timestamp.seconds.saturating_mul(1_000_000);
         Self(micros.saturating_add((timestamp.nanos / 1_000).into()))

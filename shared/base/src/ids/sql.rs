@@ -1,4 +1,4 @@
-//! How an id is stored: `uuid` on PostgreSQL, a BLOB of 16 bytes on SQLite.
+//! Storage of ids: `uuid` on PostgreSQL, a BLOB of 16 bytes on SQLite.
 
 use std::io::Write as _;
 

@@ -42,7 +42,7 @@ fn fuzz_page_tokens() {
     });
 }
 
-/// Callers can compute the digest themselves, so a position can consist of any bytes.
+/// Covers positions of arbitrary bytes, because callers can compute the digest themselves.
 #[test]
 fn fuzz_positions() {
     let good = [0, 1, LATEST_MICROS].map(|micros| [&micros.to_be_bytes()[..], &[7; 16]].concat());

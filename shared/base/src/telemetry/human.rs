@@ -1,9 +1,9 @@
-//! Log lines for people.
+//! Human-readable log lines.
 //!
 //! A call is one line of at most 160 characters, such as `2026-05-04T12:30:00.123Z  INFO Login
-//! UNAUTHENTICATED CREDENTIALS_INVALID 37ms ip=203.0.113.7 id=…`. Other events are their message
-//! and fields. If they happen within a call, the address of the client and the id of the request
-//! follow.
+//! UNAUTHENTICATED CREDENTIALS_INVALID 37ms ip=203.0.113.7 id=…`. Any other event is its message,
+//! followed by its fields. An event within a call ends with the client's address and the request
+//! id.
 
 use std::{
     fmt::{self, Debug, Write as _},
@@ -24,24 +24,24 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Target of the event at the end of a call, whose fields are named below.
+/// Target of the event that is logged at the end of a call. The constants below name its fields.
 pub const CALL: &str = "call";
 /// Field with the gRPC code of a call.
 const CODE: &str = "rpc.grpc.status_code";
-/// Field with the reason of a call that failed.
+/// Field with the error reason of a failed call.
 const REASON: &str = "reason";
 /// Field with the duration of a call in microseconds.
 const ELAPSED: &str = "elapsed_us";
 
-/// Longest line of a call, in characters.
+/// Maximum length of the line of a call, in characters.
 const MAX_CALL_LEN: usize = 160;
 
 /// Formats events.
 #[derive(Debug, Default)]
 pub(super) struct HumanEvents;
 
-/// Formats the fields of spans: the address of the client and the id of the request. Separated by a
-/// tab, the method comes first.
+/// Formats the fields of a span: the method, a tab, and then the client's address and the request
+/// id.
 #[derive(Debug, Default)]
 pub(super) struct HumanSpans;
 
@@ -88,8 +88,8 @@ where
     }
 }
 
-/// Writes a line. Control characters are escaped, so that a text from elsewhere can neither begin a
-/// line of its own nor steer the terminal.
+/// Writes a line and escapes control characters, so that untrusted text can neither start a new
+/// line nor control the terminal.
 fn write_line(writer: &mut Writer<'_>, line: &str) -> fmt::Result {
     for character in line.chars() {
         if character.is_control() {
@@ -101,8 +101,8 @@ fn write_line(writer: &mut Writer<'_>, line: &str) -> fmt::Result {
     writer.write_char('\n')
 }
 
-/// Returns the line of a call. If it would be too long, the address is left out, and then the id is
-/// cut.
+/// Returns the line of a call. A line that is too long loses the address first; then the request id
+/// is cut.
 fn call_line(head: &str, method: &str, fields: &EventFields, origin: &str) -> String {
     let mut line = format!("{head} {method} {}", fields.code);
     if !fields.reason.is_empty() {
@@ -129,7 +129,7 @@ fn call_line(head: &str, method: &str, fields: &EventFields, origin: &str) -> St
     line.chars().take(MAX_CALL_LEN).collect()
 }
 
-/// Cuts a time to milliseconds.
+/// Truncates a time to milliseconds.
 fn short(time: &str) -> String {
     match time.split_once('.') {
         Some((seconds, fraction)) => format!("{seconds}.{}Z", fraction.get(..3).unwrap_or_default()),
@@ -151,7 +151,7 @@ impl<'writer> FormatFields<'writer> for HumanSpans {
         write!(writer, "id={}", origin.id)
     }
 
-    /// Ignores fields that are recorded later: none of them is shown.
+    /// Ignores fields that are recorded after the span was created, because none of them is shown.
     fn add_fields(
         &self,
         _current: &'writer mut FormattedFields<Self>,
@@ -161,7 +161,7 @@ impl<'writer> FormatFields<'writer> for HumanSpans {
     }
 }
 
-/// Fields of a span that say which call it is.
+/// Fields of a span that identify its call.
 #[derive(Debug, Default)]
 struct Origin {
     method: String,
@@ -192,7 +192,7 @@ struct EventFields {
     code: String,
     reason: String,
     elapsed_us: u64,
-    /// All fields but the message, each after a space.
+    /// All fields except the message, each preceded by a space.
     others: String,
 }
 
@@ -258,7 +258,7 @@ mod tests {
         }
     }
 
-    /// Returns what is logged meanwhile, without the times.
+    /// Returns the lines that `log` writes, without their times.
     fn logged(log: impl FnOnce()) -> Vec<String> {
         let written = Written::default();
         let writer = written.clone();
@@ -314,7 +314,7 @@ mod tests {
         let id = "0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42";
         let ip = "2001:db8:1111:2222:3333:4444:5555:6666";
         let lines = logged(|| call("RotateServiceAccountSecret", ip, id, Some("TOO_MANY_CONCURRENT_CALLS")));
-        // The time and a space come before it.
+        // The time and a space, which precede the line, are 25 characters.
         assert!(lines[1].len() + 25 <= MAX_CALL_LEN, "{}", lines[1]);
         assert_eq!(
             lines[1],

@@ -1,8 +1,8 @@
-//! Metrics: counted with the crate `metrics`, served as Prometheus text at `/metrics`.
+//! Metrics, recorded with the crate `metrics` and served as Prometheus text at `/metrics`.
 //!
-//! A metric is named and described beside the code that counts it, in a unit of Prometheus
-//! (`_seconds`, `_bytes`, `_total` for what only grows). A label is out of a bounded set: never an
-//! id, an address or a path.
+//! A metric is named and described beside the code that records it. Names follow Prometheus: base
+//! units (`_seconds`, `_bytes`), and `_total` for counters. Label values come from a bounded set;
+//! ids, addresses and paths are never labels.
 
 use std::sync::OnceLock;
 
@@ -10,13 +10,14 @@ use metrics::Gauge;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
-/// From 100 us, where a call does nothing, to 10 s, where its caller has given up.
+/// Histogram buckets in seconds, from 100 µs (a call that does nothing) to 10 s (its caller has
+/// given up).
 const BUCKETS: [f64; 13] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0,
 ];
 
-/// The process's metrics. The first call installs the recorder, so make it before anything is
-/// measured.
+/// Returns the metrics of this process. The first call installs the recorder and must come before
+/// anything is measured.
 pub fn recorder() -> &'static PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(|| {
@@ -25,8 +26,8 @@ pub fn recorder() -> &'static PrometheusHandle {
             .expect("the buckets are not empty");
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
-        // Another recorder can only be there if somebody embeds us; then theirs is the one that
-        // counts.
+        // Another recorder exists only if this code is embedded in another program. That program's
+        // recorder then receives the measurements.
         if metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("another metrics recorder is already installed, so /metrics stays empty");
         }
@@ -35,24 +36,25 @@ pub fn recorder() -> &'static PrometheusHandle {
     })
 }
 
-/// Renders all metrics as text, with those that the operating system keeps of the process
+/// Renders all metrics as text, including those that the operating system keeps for the process
 /// (`process_cpu_seconds_total`, `process_resident_memory_bytes` and so on).
 pub fn render() -> String {
     let recorder = recorder();
     Collector::default().collect();
-    // Counters of the crate `metrics` are integers, so the fraction of a second needs a gauge.
+    // The crate `metrics` has integer counters only, so the fractional CPU time is a gauge in code
+    // and is declared a counter in the text.
     let cpu_time = "# TYPE process_cpu_seconds_total";
     recorder
         .render()
         .replacen(&format!("{cpu_time} gauge"), &format!("{cpu_time} counter"), 1)
 }
 
-/// One of several that are at it: a gauge counts them while this lives.
+/// An operation in progress, counted in a gauge until this value is dropped.
 #[derive(Debug)]
 pub struct InHand(Gauge);
 
 impl InHand {
-    /// One more.
+    /// Adds one to the gauge.
     pub fn new(gauge: Gauge) -> Self {
         gauge.increment(1.0);
         Self(gauge)
@@ -81,8 +83,8 @@ mod tests {
         recorder();
         let first = render();
         assert!(first.contains("# TYPE process_cpu_seconds_total counter\n"), "{first}");
-        // The kernel counts in hundredths of a second. This work moves the count, and less than a
-        // second of it does.
+        // The kernel counts in hundredths of a second. Rendering repeatedly uses enough CPU time to
+        // move the count, and the first change is far below a second.
         let grown = std::iter::repeat_with(render).find(|text| cpu_seconds(text) > cpu_seconds(&first));
         assert!(cpu_seconds(&grown.expect("it grows")) - cpu_seconds(&first) < 1.0);
     }

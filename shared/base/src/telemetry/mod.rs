@@ -1,7 +1,7 @@
 //! Logs, [metrics] and [traces].
 //!
-//! Logs are written with `tracing` to standard error, as text or as JSON. Standard output is for
-//! the results of commands.
+//! Logs are written with `tracing` to standard error, as text or as JSON. Standard output is
+//! reserved for the results of commands.
 //!
 //! Ids, names of RPCs, codes, durations and addresses may be logged. Tokens, passwords, keys,
 //! e-mail addresses and whole requests must not.
@@ -42,7 +42,7 @@ pub struct TelemetrySettings {
     pub traces: TraceSettings,
 }
 
-/// A checked filter for logs.
+/// A log filter whose syntax has been checked.
 #[derive(Clone, Debug)]
 pub struct LogFilter(String);
 
@@ -55,14 +55,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logs and traces for this process, which others know as `service`. Calling it again
-/// changes nothing. Needs a runtime.
+/// Initializes logs and traces for this process, under the service name `service`. Later calls
+/// change nothing. Must be called within a Tokio runtime.
 pub fn init(settings: &TelemetrySettings, service: &'static str) -> Result<(), StartError> {
-    // h2 warns of each connection that it ends for what its client does, which may be without end.
+    // h2 warns whenever it closes a connection because of its client, and a client can cause any
+    // number of such warnings.
     let filter = EnvFilter::new(format!("h2=error,{},{}=off", settings.log_level.0, traces::SQL));
     let registry = tracing_subscriber::registry();
     let started = match traces::layer(&settings.traces, service)? {
-        // One filter for everything costs a call less than one for each layer.
+        // A single filter for all layers costs each call less than one filter per layer.
         None => registry.with(filter).with(lines(settings.log_format)).try_init(),
         Some(spans) => {
             let lines = lines(settings.log_format).with_filter(filter);
@@ -98,7 +99,8 @@ where
     lines.fmt_fields(HumanSpans).event_format(HumanEvents).boxed()
 }
 
-/// Writes the span of the call as `span`. The list of all spans would repeat it.
+/// Returns the layer that writes JSON lines. The call's span is written as `span`. The list of all
+/// spans is left out because it would repeat that span.
 fn json_lines<S, W>(writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -109,7 +111,8 @@ where
 }
 
 fn parse_filter(text: &str) -> Result<LogFilter, String> {
-    // A word that is no level would be taken for a module, and silence everything else.
+    // Without this check, a misspelled level would count as a module name and silence everything
+    // else.
     let level = |part: &str| {
         part.contains(['=', '[']) || part.trim().parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
     };

@@ -1,8 +1,8 @@
-//! Traces: the spans of `tracing`, sent by OTLP to a collector where there is one.
+//! Traces: `tracing` spans, exported over OTLP if a collector is configured.
 //!
-//! A call is a span of kind `server` that continues its caller's trace (W3C Trace Context), and
-//! every statement of SQL in it one of kind `client`. A statement is named for the function that
-//! makes it; its text and its values stay here.
+//! A call is a span of kind `server` that continues its caller's trace (W3C Trace Context). Each
+//! SQL statement in it is a span of kind `client`, named after the function that runs the
+//! statement. The text of statements and their values are never exported.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -25,12 +25,12 @@ use url::Url;
 
 use crate::{StartError, tls::tls_for};
 
-/// The target of the spans of statements. They are for traces alone.
+/// Target of the spans of SQL statements, which appear in traces only.
 pub const SQL: &str = "sql";
-/// The target of the spans of health checks and reflection. They are for logs alone.
+/// Target of the spans of health checks and reflection, which appear in logs only.
 pub const INFRASTRUCTURE: &str = "infrastructure";
 
-/// How long the last spans may take to leave.
+/// Time limit for sending the last spans at exit.
 const FLUSH: Duration = Duration::from_secs(3);
 
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
@@ -54,7 +54,7 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
     ratio.ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
 
-/// A layer that sends spans to the collector, if there is one.
+/// Returns a layer that sends spans to the collector, or `None` if no collector is configured.
 pub(super) fn layer<S>(settings: &TraceSettings, service: &'static str) -> Result<Option<impl Layer<S>>, StartError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -84,7 +84,7 @@ where
         .with_default(tracing::Level::INFO)
         .with_target(SQL, tracing::Level::DEBUG)
         .with_target(INFRASTRUCTURE, tracing::level_filters::LevelFilter::OFF)
-        // What the exporter itself does.
+        // Leaves out the exporter's own activity.
         .with_target("opentelemetry", tracing::level_filters::LevelFilter::OFF)
         .with_target("h2", tracing::level_filters::LevelFilter::OFF);
     let layer = tracing_opentelemetry::layer()
@@ -96,15 +96,15 @@ where
     Ok(Some(layer.with_filter(spans)))
 }
 
-/// Makes the span part of its caller's trace, and notes the trace in the field `trace_id`. Before
-/// the span is entered.
+/// Makes the span part of its caller's trace, and records the trace id in the field `trace_id`.
+/// Must be called before the span is entered.
 pub fn continue_trace(span: &Span, headers: &HeaderMap) {
     if PROVIDER.get().is_none() {
         return;
     }
     let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-    // A caller who is not traced, such as a gateway that leaves it to the services, decides
-    // nothing.
+    // A caller that is not traced has no say: a gateway may leave the sampling decision to the
+    // services.
     if caller.span().span_context().is_sampled() && span.set_parent(caller).is_err() {
         return;
     }
@@ -112,7 +112,7 @@ pub fn continue_trace(span: &Span, headers: &HeaderMap) {
     span.record("trace_id", tracing::field::display(trace_id));
 }
 
-/// Sends what is still here.
+/// Sends the spans that have not been sent yet.
 pub(crate) async fn flush() {
     let Some(provider) = PROVIDER.get() else { return };
     let shutdown = tokio::task::spawn_blocking(|| provider.shutdown_with_timeout(FLUSH));

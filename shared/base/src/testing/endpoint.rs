@@ -1,4 +1,4 @@
-//! A TCP address that leads to a server, and later to another: what a fail-over moves.
+//! A TCP address that forwards to one server and can later be moved to another, as in a fail-over.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// An address in front of one server at a time.
+/// An address that forwards to one server at a time.
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
@@ -20,7 +20,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Leads to this server.
+    /// Opens an address on a free port that forwards to this server.
     pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -36,7 +36,7 @@ impl Endpoint {
                 cut.mark_unchanged();
                 tokio::spawn(async move {
                     let carry = async {
-                        // If nothing listens there, the client's connection is closed.
+                        // If nothing listens at the target, the client's connection is closed.
                         if let Ok(mut server) = TcpStream::connect(target).await {
                             let _ = copy_bidirectional(&mut client, &mut server).await;
                         }
@@ -57,22 +57,22 @@ impl Endpoint {
         }
     }
 
-    /// The address.
+    /// Returns the address.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Leads new connections to another server. Those that are open stay where they are.
+    /// Forwards new connections to another server. Open connections stay with the old one.
     pub fn move_to(&self, target: SocketAddr) {
         self.target.send_replace(target);
     }
 
-    /// Cuts every connection that is open.
+    /// Cuts all open connections.
     pub fn cut(&self) {
         self.cuts.send_replace(());
     }
 
-    /// Waits until so many more connections were made to it.
+    /// Waits until `more` further connections have been accepted.
     pub async fn accepts(&self, more: usize) {
         let mut accepted = self.accepted.clone();
         let wanted = *accepted.borrow() + more;
@@ -80,7 +80,7 @@ impl Endpoint {
         reached.expect("it accepts for as long as it lives");
     }
 
-    /// The URL of a database, by way of this address.
+    /// Returns the URL of a PostgreSQL database that is reached through this address.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@{}/{database}", self.address)
     }

@@ -1,18 +1,18 @@
-//! A wall clock that a test sets under a running program, by libfaketime. Its monotonic clock goes
-//! on as it does.
+//! A wall clock that a test changes under a running program, using libfaketime. The program's
+//! monotonic clock is unaffected.
 
 use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
-/// Paths at which Debian's package installs it.
+/// Paths at which Debian's package installs libfaketime.
 const LIBRARIES: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/faketime/libfaketime.so.1",
 ];
 
-/// The wall clock of programs that are started with its [environment](Self::environment).
+/// Wall clock of the programs that are started with its [environment](Self::environment).
 #[derive(Debug)]
 pub struct WallClock {
     folder: TempDir,
@@ -26,7 +26,7 @@ impl Default for WallClock {
 }
 
 impl WallClock {
-    /// A clock that is right.
+    /// Creates a clock that shows the correct time.
     pub fn new() -> Self {
         let library = LIBRARIES.into_iter().find(|library| Path::new(library).exists());
         let clock = Self {
@@ -37,15 +37,16 @@ impl WallClock {
         clock
     }
 
-    /// Sets it this many seconds ahead of the right time, or back. Programs see it at once.
+    /// Sets the clock this many seconds ahead of the correct time, or behind it if negative.
+    /// Running programs see the change at once.
     pub fn set(&self, seconds: i64) {
-        // In one step: a program never reads half of it.
+        // Renaming is atomic, so a program never reads a half-written file.
         let new = self.folder.path().join("new");
         fs::write(&new, format!("{seconds:+}\n")).expect("write a file");
         fs::rename(new, self.file()).expect("rename a file");
     }
 
-    /// Environment that makes a program go by this clock.
+    /// Returns the environment variables that make a program use this clock.
     pub fn environment(&self) -> Vec<(String, String)> {
         [
             ("LD_PRELOAD", self.library),

@@ -19,32 +19,32 @@ use proptest::{
     test_runner::{Config, TestError, TestRunner},
 };
 
-/// Most alterations of one input.
+/// Maximum number of alterations of one input.
 const MAX_ALTERATIONS: usize = 6;
-/// Most pieces of an input that is built from scratch.
+/// Upper bound (exclusive) of the number of pieces in an input that is built from scratch.
 const MAX_PIECES: usize = 40;
 
 /// The inputs of one fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// The corpus: one input a line, escaped as by `<[u8]>::escape_ascii`. `{0}` to `{9}` stand for
+    /// Corpus: one input per line, escaped as by `<[u8]>::escape_ascii`. `{0}` to `{9}` stand for
     /// the genuine inputs with that index, and lines that begin with `#` are comments.
     pub kept: &'a str,
     /// Inputs that the parser accepts, or refuses for a single reason. Altered inputs are made from
     /// them.
     pub genuine: &'a [&'a [u8]],
-    /// Texts that have a meaning for the parser: separators, keywords, limits.
+    /// Texts with a meaning for the parser: separators, keywords, limits.
     pub pieces: &'a [&'a str],
 }
 
 impl Target<'_> {
-    /// Runs a check that panics on a fault, for inputs that may be any bytes.
+    /// Runs a check on inputs of arbitrary bytes. The check panics if it finds a fault.
     #[track_caller]
     pub fn bytes(&self, check: impl Fn(&[u8])) {
         self.run(|units: &[u8]| check(units));
     }
 
-    /// Runs a check that panics on a fault, for inputs that are UTF-8.
+    /// Runs a check on inputs that are UTF-8. The check panics if it finds a fault.
     #[track_caller]
     pub fn texts(&self, check: impl Fn(&str)) {
         self.run(|units: &[char]| check(&units.iter().collect::<String>()));
@@ -154,12 +154,13 @@ impl Target<'_> {
     }
 }
 
-/// A unit of an input: a byte, or a character of a text.
+/// Unit of an input: a byte, or a character of a text.
 trait Unit: Copy + Debug + 'static {
     fn arbitrary_unit() -> BoxedStrategy<Self>;
     fn all(bytes: &[u8]) -> Vec<Self>;
     fn to_bytes(units: &[Self]) -> Vec<u8>;
-    /// The unit with one bit changed, or unchanged if the result would not be valid.
+    /// Returns the unit with one bit flipped, or the unchanged unit if the result would not be
+    /// valid.
     fn flipped(self, bit: u8) -> Self;
 }
 
@@ -208,7 +209,8 @@ enum Alteration<U> {
     Cut(Index),
     /// Position, number of units, and how many times they are repeated.
     Repeat(Index, usize, usize),
-    /// Continues with another genuine input: which one, the position here, and the position there.
+    /// Continues with another genuine input: its index, the position in this input, and the
+    /// position in the other one.
     Splice(Index, Index, Index),
 }
 
@@ -227,7 +229,7 @@ fn alteration<U: Unit>(piece: BoxedStrategy<Vec<U>>) -> impl Strategy<Value = Al
 
 impl<U: Unit> Alteration<U> {
     fn apply(self, mut input: Vec<U>, genuine: &[Vec<U>]) -> Vec<U> {
-        // One position more than there are units, because the end counts too.
+        // There is one more position than there are units, because the end counts too.
         let place = |at: Index, input: &[U]| at.index(input.len() + 1);
         match self {
             Self::Flip(at, bit) => {

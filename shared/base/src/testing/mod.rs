@@ -1,4 +1,4 @@
-//! What tests are built from. Behind the feature `testing`, and never part of a service.
+//! Building blocks for tests. Behind the feature `testing`, and never part of a service.
 
 use std::{fs::File, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
@@ -19,8 +19,8 @@ pub fn write_secret(path: impl AsRef<Path>, text: &str) {
         .expect("write a file");
 }
 
-/// How often a test goes round that can go on for long: so often as this environment variable says,
-/// and otherwise a few times.
+/// Returns the number of rounds for a test that can run for any length of time: the value of this
+/// environment variable, or `otherwise` if it is unset or not a number.
 pub fn rounds(variable: &str, otherwise: usize) -> usize {
     #[expect(clippy::disallowed_methods, reason = "a test has no settings")]
     let given = std::env::var(variable);

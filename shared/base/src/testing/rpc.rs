@@ -1,4 +1,4 @@
-//! Calls as a client that is not well-behaved makes them: any bytes in any frames, over plain
+//! Calls as a misbehaving client makes them: arbitrary bytes in arbitrary frames, over plain
 //! HTTP/2.
 
 use std::{net::SocketAddr, time::Duration};
@@ -13,20 +13,20 @@ use uuid::Uuid;
 
 use crate::listen::Listener;
 
-/// A socket on a free port of the loopback interface.
+/// Binds a socket on a free port of the loopback interface.
 pub async fn listener() -> Listener {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     Listener::bind(any, "a test").await.expect("a free port")
 }
 
-/// A channel to a server on this machine, that connects when it is first used.
+/// Returns a channel to a server on this machine. It connects on first use.
 pub fn channel(address: SocketAddr) -> Channel {
     Channel::from_shared(format!("http://{address}"))
         .expect("a URI")
         .connect_lazy()
 }
 
-/// A request with a bearer token.
+/// Creates a request with a bearer token.
 pub fn with_token<T>(message: T, token: &str) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     let value = format!("Bearer {token}").parse().expect("a token is ASCII");
@@ -34,12 +34,12 @@ pub fn with_token<T>(message: T, token: &str) -> tonic::Request<T> {
     request
 }
 
-/// A new id for a request that may be sent more than once.
+/// Returns a new request id, which lets a request be sent more than once.
 pub fn request_id() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// `ErrorInfo.reason` of an error; empty where there is none.
+/// Returns the `ErrorInfo.reason` of an error, or an empty text if it has none.
 pub fn reason(status: &Status) -> String {
     status
         .get_details_error_info()
@@ -47,35 +47,35 @@ pub fn reason(status: &Status) -> String {
         .unwrap_or_default()
 }
 
-/// How long the answer says to wait before another try.
+/// Returns the delay before a retry that the error suggests.
 pub fn retry_after(status: &Status) -> Option<Duration> {
     status.get_error_details().retry_info()?.retry_delay
 }
 
-/// The bad fields that an error names.
+/// Returns the bad fields that an error names.
 pub fn bad_fields(status: &Status) -> Vec<String> {
     let violations = status.get_details_bad_request().map(|bad| bad.field_violations);
     let violations = violations.unwrap_or_default().into_iter();
     violations.map(|violation| violation.field).collect()
 }
 
-/// One HTTP/2 connection, spoken to directly.
+/// An HTTP/2 connection without a gRPC client on top.
 #[derive(Clone, Debug)]
 pub struct RawConnection(SendRequest<Bytes>);
 
-/// What came back.
+/// Answer to a call.
 #[derive(Debug)]
 pub struct Answer {
-    /// The HTTP status.
+    /// HTTP status.
     pub http_status: u16,
-    /// The gRPC status, from the headers or the trailers.
+    /// gRPC status, from the headers or the trailers.
     pub status: Status,
-    /// The headers.
+    /// Headers.
     pub headers: HeaderMap,
 }
 
 impl Answer {
-    /// The gRPC code and `ErrorInfo.reason`.
+    /// Returns the gRPC code and `ErrorInfo.reason`.
     pub fn code_and_reason(&self) -> (Code, String) {
         (self.status.code(), reason(&self.status))
     }
@@ -90,7 +90,8 @@ impl RawConnection {
         Self(send)
     }
 
-    /// Sends the headers of a call and nothing after them, for as long as what it gives is kept.
+    /// Sends the headers of a call and nothing else. The call stays open until the returned stream
+    /// is dropped.
     pub async fn leave_open(&self, path: &str) -> h2::SendStream<Bytes> {
         let request = Request::post(format!("http://localhost{path}")).header("content-type", "application/grpc");
         let mut send = self.0.clone().ready().await.expect("a connection");
@@ -98,8 +99,8 @@ impl RawConnection {
         send.send_request(request, false).expect("a stream").1
     }
 
-    /// Begins a call, sends these bytes and leaves it open. Gives the answer that comes
-    /// nevertheless, and what keeps the call open.
+    /// Begins a call, sends these bytes and leaves the call open. Returns the future of an answer
+    /// that may come nevertheless, and the stream that keeps the call open.
     pub async fn begin_and_stall(
         &self,
         path: &str,
@@ -117,8 +118,9 @@ impl RawConnection {
         (response, stream)
     }
 
-    /// Calls an RPC with this body, and reads no further than the headers of the answer, of which a
-    /// stream may have no end. Code and reason are OK and empty where there is more to come.
+    /// Calls an RPC with this body, and reads only the headers of the answer, since a server stream
+    /// may never end. Returns `OK` and an empty reason if the headers contain no status, so that
+    /// more follows.
     pub async fn begin(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (Code, String) {
         let mut request = Request::post(format!("http://localhost{path}"))
             .header("content-type", "application/grpc")
@@ -137,7 +139,7 @@ impl RawConnection {
         }
     }
 
-    /// Calls an RPC with this body, and reads the answer to its end.
+    /// Calls an RPC with this body, and reads the whole answer.
     pub async fn call(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<Answer, h2::Error> {
         let mut request = Request::post(format!("http://localhost{path}"))
             .header("content-type", "application/grpc")
@@ -147,7 +149,7 @@ impl RawConnection {
         }
         let mut send = self.0.clone().ready().await?;
         let (response, mut stream) = send.send_request(request.body(()).expect("a request"), false)?;
-        // The server may have answered and closed the stream before it has read everything.
+        // Fails if the server has answered and closed the stream before it has read everything.
         let _ = stream.send_data(body.into(), true);
         let response = response.await?;
         let http_status = response.status().as_u16();
@@ -166,12 +168,12 @@ impl RawConnection {
     }
 }
 
-/// A message as it goes over the wire: uncompressed, and its length before it.
+/// Returns the gRPC frame of a message: a flag for "uncompressed", its length, and the message.
 pub fn frame(message: &[u8]) -> Vec<u8> {
     frame_declaring(false, message.len(), message)
 }
 
-/// The same with a flag and a length that need not be true.
+/// Returns a gRPC frame whose flag and length need not be true.
 pub fn frame_declaring(compressed: bool, len: usize, message: &[u8]) -> Vec<u8> {
     let mut frame = BytesMut::with_capacity(5 + message.len());
     frame.put_u8(u8::from(compressed));

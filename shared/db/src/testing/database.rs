@@ -11,12 +11,11 @@ use uuid::Uuid;
 use super::postgres;
 use crate::{Backend, DatabaseSettings, Db, Migrations, migrate, query, write_tx};
 
-/// Names of the PostgreSQL databases that tests are copied from, by the address of their
-/// migrations.
+/// Names of the PostgreSQL databases that serve as templates, by the address of their migrations.
 static TEMPLATES: Mutex<Option<HashMap<usize, String>>> = Mutex::const_new(None);
 
-/// A database of one test: a file that goes with it, or a PostgreSQL database that goes with its
-/// cluster.
+/// A database for one test: a file that is deleted with this value, or a PostgreSQL database that
+/// is deleted with its cluster.
 pub struct TestDatabase {
     db: Db,
     settings: DatabaseSettings,
@@ -25,7 +24,7 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// A new database with these migrations applied.
+    /// Creates a database, and applies these migrations.
     pub async fn create(backend: Backend, migrations: &'static Migrations) -> Self {
         let database = Self::empty(backend, Some(migrations)).await;
         if backend == Backend::Sqlite {
@@ -34,7 +33,7 @@ impl TestDatabase {
         database
     }
 
-    /// A new database with nothing in it.
+    /// Creates an empty database.
     pub async fn create_empty(backend: Backend) -> Self {
         Self::empty(backend, None).await
     }
@@ -57,7 +56,7 @@ impl TestDatabase {
         Self::at(url, directory).await
     }
 
-    /// A new PostgreSQL database with nothing in it, in this encoding.
+    /// Creates an empty PostgreSQL database with this encoding.
     pub async fn create_encoded(encoding: &str) -> Self {
         let template = format!("template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'");
         Self::at(postgres::url(&copy_of(&template).await), None).await
@@ -74,28 +73,28 @@ impl TestDatabase {
         }
     }
 
-    /// Its connections.
+    /// Returns the handle to the database.
     pub const fn db(&self) -> &Db {
         &self.db
     }
 
-    /// Its URL, with the password where there is one.
+    /// Returns the URL, including the password if it has one.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Settings with which it can be connected to, with a small pool.
+    /// Returns settings for connecting to the database, with a small pool.
     pub const fn settings(&self) -> &DatabaseSettings {
         &self.settings
     }
 
-    /// Which backend it is on.
+    /// Returns the backend of the database.
     pub const fn backend(&self) -> Backend {
         self.db.backend()
     }
 
-    /// Connections of their own to the same database, as a second replica has them. On SQLite,
-    /// whose file one process serves, these are the same connections.
+    /// Returns a second handle with its own connections, as another replica has. A SQLite file is
+    /// served by one process, so on SQLite this is the same handle.
     pub async fn replica(&self) -> Db {
         match self.backend() {
             Backend::Sqlite => self.db.clone(),
@@ -105,18 +104,18 @@ impl TestDatabase {
 }
 
 impl TestDatabase {
-    /// As on a full disk: an SQLite file may have no more pages than it has.
+    /// Simulates a full disk: the SQLite file may not grow any more.
     pub async fn fill_up(&self) {
         self.limit_pages(1).await;
     }
 
-    /// There is room again.
+    /// Lifts the limit of [`Self::fill_up`].
     pub async fn make_room(&self) {
         self.limit_pages(u32::MAX - 1).await;
     }
 
-    /// A limit below the size of the file is the size of the file. It is the connection's own, and
-    /// there is one that writes.
+    /// Limits the number of pages. SQLite raises a limit below the current size to that size. The
+    /// limit belongs to a connection, and there is only one that writes.
     async fn limit_pages(&self, pages: u32) {
         assert_eq!(self.backend(), Backend::Sqlite, "PostgreSQL has a disk of its own");
         let limited: crate::Result<()> = write_tx!(self.db, |tx| {
@@ -137,7 +136,8 @@ fn settings(url: &str) -> DatabaseSettings {
     }
 }
 
-/// Migrating once and copying afterwards is several times as fast as migrating for every test.
+/// Returns a migrated database to copy. Migrating once and copying it is several times faster than
+/// migrating for every test.
 async fn template_with(migrations: &'static Migrations) -> String {
     let key = ptr::from_ref(migrations).addr();
     let mut templates = TEMPLATES.lock().await;
@@ -163,8 +163,8 @@ async fn copy_of(template: &str) -> String {
     name
 }
 
-/// Runs a test on a new database. The attribute [`on_both_backends`](super::on_both_backends) calls
-/// it.
+/// Runs a test on a new database. Called by the attribute
+/// [`on_both_backends`](super::on_both_backends).
 #[doc(hidden)]
 pub fn run_test<F: Future<Output = ()>>(
     backend: Backend,

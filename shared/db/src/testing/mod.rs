@@ -1,4 +1,4 @@
-//! The testing kit for databases. Behind the feature `testing`, and never part of a service.
+//! Test support for databases. Behind the feature `testing`, and never part of a service.
 
 mod database;
 pub mod postgres;

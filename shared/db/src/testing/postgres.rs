@@ -1,10 +1,10 @@
-//! A PostgreSQL for tests: the one that `TEST_POSTGRES_URL` names, else a throw-away cluster, once
-//! per test process, made with the programs that are installed or fetched. The one that is named
-//! must let its user make databases; a few tests need a superuser.
+//! PostgreSQL for tests. `TEST_POSTGRES_URL` can name a server, whose user must be allowed to
+//! create databases; a few tests need a superuser. Otherwise, each test process starts a throw-away
+//! cluster once, with programs that are installed or fetched.
 //!
-//! Nothing tears down after `cargo test`, so a supervisor does: a shell whose standard input is a
-//! pipe from this process. When the pipe closes, in whatever way this process ended, it stops the
-//! server and removes the directory.
+//! `cargo test` has no hook for tearing down, so a supervisor does it: a shell whose standard input
+//! is a pipe from this process. When the process ends in whatever way, the pipe closes, and the
+//! shell stops the server and removes its directory.
 
 use std::{
     env, fs,
@@ -27,22 +27,23 @@ use url::Url;
 use super::postgres_programs;
 use crate::{DatabaseSettings, Db, query};
 
-/// Takes commands, one a line, and answers each with one line.
+/// Script that reads commands, one per line, and answers each with one line.
 const SUPERVISOR: &str = include_str!("postgres-supervisor.sh");
 
-/// Durability is for data that somebody wants to keep.
+/// Options of a throw-away server, which needs no durability.
 const THROW_AWAY: &str = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off";
 
-/// Commits wait for the standby where there is one that they must wait for, but not for the disk.
+/// Options of a replicated server. Commits wait for a synchronous standby if there is one, but not
+/// for the disk.
 const REPLICATED: &str = "-c fsync=off -c full_page_writes=off -c wal_receiver_status_interval=1s";
 
-/// Used up only by a test that fails.
+/// Time limit that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Another process may take the port between its choice and the server's start.
+/// Number of ports to try, since another process may take a port before the server binds it.
 const PORT_ATTEMPTS: usize = 5;
 
-/// A private PostgreSQL that ends with this process, or when it is dropped.
+/// A private PostgreSQL server that stops when this value is dropped, or when the process ends.
 pub struct Cluster {
     port: u16,
     directory: PathBuf,
@@ -51,20 +52,20 @@ pub struct Cluster {
 
 struct Supervisor {
     process: Child,
-    /// `None` once it shall end.
+    /// `None` once the supervisor has to end.
     commands: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
-/// The certificate and key, in PEM, of a server that offers TLS.
+/// Certificate and private key, in PEM, of a server that offers TLS.
 pub struct ServerIdentity<'a> {
-    /// The certificate chain.
+    /// Certificate chain.
     pub certificate: &'a str,
-    /// Its private key.
+    /// Private key of the certificate.
     pub key: &'a str,
 }
 
-/// The URL of a database on the PostgreSQL that all tests of this process share.
+/// Returns the URL of a database on the PostgreSQL server that all tests of this process share.
 pub fn url(database: &str) -> String {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     #[expect(clippy::disallowed_methods, reason = "a test has no command line to take this from")]
@@ -78,13 +79,12 @@ pub fn url(database: &str) -> String {
 }
 
 impl Cluster {
-    /// Starts a cluster. It has the superuser `postgres`, who needs no password.
+    /// Starts a cluster. Its superuser `postgres` needs no password.
     pub fn start(identity: Option<&ServerIdentity<'_>>) -> Self {
         Self::start_with(identity, THROW_AWAY)
     }
 
-    /// Starts a cluster that writes as one does whose data somebody wants to keep: for what is
-    /// measured.
+    /// Starts a cluster with PostgreSQL's default durability, for measurements.
     pub fn start_durable() -> Self {
         Self::start_with(None, "")
     }
@@ -109,7 +109,7 @@ impl Cluster {
         cluster
     }
 
-    /// Makes a directory for a cluster, and the supervisor that removes it again.
+    /// Creates the directory of a cluster, and the supervisor that will remove it.
     fn prepare(options: &str) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("test-postgres-")
@@ -160,17 +160,17 @@ impl Cluster {
         panic!("PostgreSQL does not start:\n{}", self.log());
     }
 
-    /// Where it listens.
+    /// Returns the address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// The URL of one of its databases.
+    /// Returns the URL of a database of this cluster.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Makes an empty database.
+    /// Creates an empty database.
     pub async fn create_database(&self, name: &str) {
         let settings = DatabaseSettings::new(self.url("postgres").parse().expect("a URL"));
         let db = Db::connect(&settings).await.expect("a pool");
@@ -179,7 +179,7 @@ impl Cluster {
         query!(&mut conn, |c| c.batch_execute(&sql).await).expect("created");
     }
 
-    /// Waits until this standby has a database.
+    /// Waits until this standby has received a database.
     pub async fn has_database(&self, name: &str) {
         let url = format!("{}?target_session_attrs=any", self.url(name));
         let settings = DatabaseSettings::new(url.parse().expect("a URL"));
@@ -192,29 +192,29 @@ impl Cluster {
         tokio::time::timeout(PATIENCE, has).await.expect("it follows");
     }
 
-    /// Ends the server, and every connection with it.
+    /// Stops the server, which closes every connection.
     pub fn stop(&self) {
         assert!(self.command("stop"), "PostgreSQL does not stop:\n{}", self.log());
     }
 
-    /// Starts the server again on the port that it had.
+    /// Starts the server again on the same port.
     pub fn start_again(&self) {
         let started = self.command(&format!("start {}", self.port));
         assert!(started, "PostgreSQL does not start again:\n{}", self.log());
     }
 
-    /// Ends every process of the server as a loss of power does: nothing more is written, and
-    /// nobody is told.
+    /// Kills every process of the server, as a power failure would: nothing more is written, and
+    /// clients are not told.
     pub fn kill(&self) {
         assert!(self.command("kill"), "PostgreSQL cannot be killed:\n{}", self.log());
     }
 
-    /// Makes a standby a primary. Returns when it takes writes.
+    /// Promotes a standby to primary. Returns once it accepts writes.
     pub fn promote(&self) {
         assert!(self.command("promote"), "PostgreSQL is not promoted:\n{}", self.log());
     }
 
-    /// Lets every commit from now on wait until a standby has it.
+    /// Makes every later commit wait until a standby has received it.
     pub fn make_synchronous(&self) {
         assert!(
             self.command("synchronous"),
@@ -223,12 +223,12 @@ impl Cluster {
         );
     }
 
-    /// Lets every process of the server stand still, so that it neither answers nor hangs up.
+    /// Suspends every process of the server, so that it neither answers nor closes connections.
     pub fn pause(&self) {
         assert!(self.command("pause"), "PostgreSQL cannot be paused");
     }
 
-    /// Lets them go on.
+    /// Resumes the processes after [`Self::pause`].
     pub fn resume(&self) {
         assert!(self.command("resume"), "PostgreSQL cannot be resumed");
     }
@@ -257,7 +257,7 @@ impl Cluster {
         );
     }
 
-    /// The log of the server.
+    /// Returns the server's log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
@@ -267,7 +267,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         let supervisor = self.supervisor.get_mut();
         drop(supervisor.commands.take());
-        // It ends by itself, whether or not somebody waits for it.
+        // Waiting only reaps the process; it ends by itself.
         let _ended = supervisor.process.wait();
     }
 }
@@ -277,7 +277,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("its address").port()
 }
 
-/// The user and group of `postgres`, else of `nobody`.
+/// Returns the user and group ids of `postgres`, or else of `nobody`.
 fn unprivileged_user() -> (u32, u32) {
     let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
     let ids = |name: &str| {

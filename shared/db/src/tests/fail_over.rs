@@ -1,5 +1,5 @@
-//! Two real servers, a primary and its hot standby: what becomes of connections when an address
-//! leads from one to the other and back.
+//! Tests with two real servers, a primary and its hot standby. They check what happens to
+//! connections when an address moves from one to the other and back.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use super::*;
 use crate::{DatabaseSettings, Db, MigrateError, MigrationLock, migrate, notify, testing::postgres::Cluster, write_tx};
 
 const CHANNEL: &str = "news";
-/// Used up only by a test that fails.
+/// Time limit that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Writes succeed within this time once they can.
+/// Time within which writes must succeed again once they can.
 const SOON: Duration = Duration::from_secs(5);
 
 async fn connect(url: &str) -> Db {
@@ -31,7 +31,7 @@ async fn write(db: &Db) -> Result<()> {
     })
 }
 
-/// Tries until it works, which it must within this time.
+/// Repeats an attempt until it succeeds, which must happen within this time.
 async fn works_within(limit: Duration, mut attempt: impl AsyncFnMut() -> Result<()>) {
     let tries = async {
         while let Err(error) = attempt().await {
@@ -42,7 +42,7 @@ async fn works_within(limit: Duration, mut attempt: impl AsyncFnMut() -> Result<
     tokio::time::timeout(limit, tries).await.expect("it works in time");
 }
 
-/// Opens as many connections as the pool has, and gives them back.
+/// Opens as many connections as the pool may have, and returns them to the pool.
 async fn fill(db: &Db) {
     let held = [db.read().await, db.read().await, db.read().await, db.read().await];
     for mut conn in held.map(Result::unwrap) {
@@ -118,7 +118,7 @@ fn writes_come_back_when_the_address_leads_to_the_primary_again() {
         db.ping().await.unwrap();
         assert!(db.try_lease(7).await.unwrap().is_some());
         MigrationLock::acquire(&db).await.unwrap();
-        // Commits of other processes are announced again.
+        // Notifications of commits by other processes arrive again.
         while tokio::time::timeout(Duration::from_millis(300), news.notified())
             .await
             .is_ok()
@@ -138,8 +138,8 @@ fn writes_come_back_when_the_address_leads_to_the_primary_again() {
     });
 }
 
-/// As by a pooler, or with `target_session_attrs=any`: the connections lead to a standby without
-/// being made anew.
+/// Covers poolers and `target_session_attrs=any`: connections can lead to a standby without having
+/// been made anew.
 #[test]
 fn a_connection_that_cannot_write_is_not_reused() {
     block_on(async {
@@ -155,7 +155,7 @@ fn a_connection_that_cannot_write_is_not_reused() {
                 _ => db.ping().await,
             };
             assert!(matches!(outcome, Err(Error::ReadOnly(_))), "{finds_out}: {outcome:?}");
-            // The connections to the standby stay open, unless they are closed here.
+            // The connections to the standby would stay open if they were not closed here.
             endpoint.move_to(primary.address());
             for _ in 0..30 {
                 write(&db).await.unwrap_or_else(|error| panic!("{finds_out}: {error}"));
@@ -194,7 +194,7 @@ fn of_several_hosts_the_one_that_takes_writes_is_used() {
     });
 }
 
-/// As a machine that is gone: it neither answers nor hangs up.
+/// Simulates a machine that is gone: it neither answers nor closes connections.
 #[test]
 fn a_host_that_says_nothing_does_not_keep_the_others_from_being_asked() {
     block_on(async {
@@ -203,7 +203,7 @@ fn a_host_that_says_nothing_does_not_keep_the_others_from_being_asked() {
         standby.promote();
         let hosts = format!("{},{}", primary.address(), standby.address());
         let db = connect(&format!("postgres://postgres@{hosts}/postgres")).await;
-        // A probe has a second, which is over before the first host has given up.
+        // A probe has one second, which is less time than the first host takes to time out.
         works_within(PATIENCE, async || db.ping().await).await;
         fill(&db).await;
         write(&db).await.unwrap();

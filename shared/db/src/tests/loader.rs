@@ -12,7 +12,7 @@ use crate::{
     write_tx,
 };
 
-/// Those that [`counted`] has made, on SQLite and on PostgreSQL.
+/// Numbers of statements that [`counted`] has run, on SQLite and on PostgreSQL.
 static STATEMENTS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
 fn statements(backend: Backend) -> &'static AtomicUsize {
@@ -63,7 +63,7 @@ async fn many_calls_are_answered_by_few_statements(database: TestDatabase) {
         Backend::Postgres => assert!(statements < 100, "{statements}"),
     }
     assert_eq!(loader.get(UserId::generate()).await.expect("read"), None);
-    // What was written before a call came is seen by it.
+    // A call sees everything that was written before it.
     for number in 0..50 {
         let person = Account::new(&format!("late-{number}"));
         insert(database.db(), &person).await;
@@ -86,7 +86,7 @@ async fn a_call_that_is_cancelled_takes_nobody_along(database: TestDatabase) {
     insert(database.db(), &person).await;
     let loader = Loader::new(database.db().clone(), logins);
     for _ in 0..50 {
-        // The first one starts the reader, and is gone.
+        // The first call starts the reader, and is then cancelled.
         let cancelled = async {
             tokio::select! {
                 biased;

@@ -7,7 +7,7 @@ use crate::{
     testing::{TestDatabase, on_both_backends},
 };
 
-/// What an older version of the same program has.
+/// Migrations of an older version of the same program.
 static OLDER: Migrations = Migrations {
     sqlite: embed_migrations!("src/tests/older/sqlite"),
     postgres: embed_migrations!("src/tests/older/postgres"),

@@ -1,4 +1,4 @@
-//! A small store, written as a service writes its own, and what it shows of both databases.
+//! A small store, written like that of a service, and tests that use it on both backends.
 
 mod announcements;
 mod fail_over;

@@ -10,7 +10,7 @@ use crate::{
 };
 
 const CHANNEL: &str = "news";
-/// Used up only by a test that fails.
+/// Time limit that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn announce(db: &Db) -> Result<()> {
@@ -23,8 +23,8 @@ async fn hears(news: &mut Notifications) {
         .expect("it is woken");
 }
 
-/// Waits until nothing is left of what came before. A listener may wake its subscribers when it has
-/// connected.
+/// Waits until no earlier notification is left. A listener may also wake its subscribers when it
+/// has connected.
 async fn settled(db: &Db, news: &mut Notifications) {
     hears(news).await;
     let marked = async {
@@ -51,7 +51,7 @@ async fn a_commit_waits_for_what_settles_it(database: TestDatabase) {
     let (numbers, mut settled) = tokio::sync::mpsc::unbounded_channel();
     database.db().settle_commits(CHANNEL, move |number| {
         let numbers = numbers.clone();
-        // Not at once, so that a commit that does not wait is seen.
+        // Finishes with a delay, so that a commit that does not wait is caught.
         async move {
             for _ in 0..10 {
                 tokio::task::yield_now().await;
@@ -129,7 +129,7 @@ fn a_commit_wakes_the_other_processes() {
         let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
         let other = database.replica().await;
         let mut news = other.subscribe(CHANNEL);
-        // Until it listens, only what comes before its first word can be missed.
+        // The first wake-up says that the connection listens, so nothing is missed after it.
         hears(&mut news).await;
         announce(database.db()).await.unwrap();
         hears(&mut news).await;
@@ -150,7 +150,8 @@ fn a_listener_comes_back_with_the_server() {
         settled(&db, &mut news).await;
         cluster.stop();
         cluster.start_again();
-        // It says so when it listens again, since something may have been missed.
+        // The listener wakes its subscribers when it listens again, since something may have been
+        // missed.
         hears(&mut news).await;
         let announced = async {
             while announce(&db).await.is_err() {

@@ -1,5 +1,5 @@
-//! A service that reaches its database through a pooler and past it. Here both ways lead to the
-//! server itself; what PgBouncer makes of them is tested in `deploy/tests/test_poolers.py`.
+//! Access to a database both through a pooler and past it. Here both URLs lead to the server
+//! itself; `deploy/tests/test_poolers.py` tests PgBouncer.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ struct Limit {
     limit: String,
 }
 
-/// The time limit of statements, as the server has it.
+/// Returns the server's current limit on statements.
 async fn limit(conn: &mut Conn) -> String {
     let row: Result<Limit> = query!(conn, |c| diesel::sql_query(
         "SELECT current_setting('statement_timeout') AS limit"
@@ -76,8 +76,8 @@ fn the_two_urls_must_lead_to_one_database() {
     });
 }
 
-/// A limit is set for the role or the database if the service is behind a pooler; migrations may
-/// take longer.
+/// Behind a pooler, the limit on statements is set for the role or the database. Migrations may
+/// take longer than that.
 #[test]
 fn limits_of_the_database_do_not_hold_for_migrations() {
     block_on(async {

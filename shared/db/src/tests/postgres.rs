@@ -29,7 +29,7 @@ pub(super) async fn execute(conn: &mut Conn, sql: &str) -> Result<()> {
     query!(conn, |c| c.batch_execute(sql).await)
 }
 
-/// One connection, and little patience.
+/// Returns settings with one connection and short time limits.
 fn impatient(url: &str) -> DatabaseSettings {
     DatabaseSettings {
         max_connections: 1,
@@ -198,7 +198,7 @@ fn a_moment_is_what_the_server_takes_it_for() {
     });
 }
 
-/// A role that may have two connections, of which somebody else has one.
+/// Uses a role that may have only two connections.
 #[test]
 fn at_the_limit_of_the_server_a_call_waits_for_a_connection() {
     async fn work(db: Db) -> Result<()> {
@@ -226,14 +226,14 @@ fn at_the_limit_of_the_server_a_call_waits_for_a_connection() {
         for call in calls {
             call.await.unwrap().expect("it waits for a connection");
         }
-        // Not every call asks the server again and again: once in 50 ms together, and all that a
-        // pool may ask at once at first.
+        // The calls do not all keep asking the server. Together they ask at most once every 50 ms,
+        // after an initial burst of as many attempts as the pool has connections.
         let refused = cluster.log().matches("too many connections for role").count();
         let most = start.elapsed().as_millis() / 50 + 40;
         assert!(refused > 0 && (refused as u128) < most, "{refused}, {most}");
         let held = [db.read().await.unwrap(), db.read().await.unwrap()];
-        // Another process gets one only once one of the two is given up, and waits for as long as
-        // it was told to.
+        // Another process gets a connection only once the others give one up. Until then it waits
+        // for as long as its settings say.
         let other = Db::connect(&settings(1)).await.unwrap();
         let start = Instant::now();
         for outcome in [other.read().await.map(drop), other.try_lease(7).await.map(drop)] {

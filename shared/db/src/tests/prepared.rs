@@ -1,4 +1,4 @@
-//! Statements that are prepared once.
+//! Tests of statements that are prepared once.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ async fn a_text_is_prepared_once_for_all_its_values(database: TestDatabase) {
         assert_eq!(rows.expect("a row"), [(number + 1, "what is bound".to_owned())]);
     }
     assert_eq!(cached.lock().len(), 1);
-    // As an expression in a query too.
+    // A prepared text also works as an expression within a query.
     for login in ["ann", "bob"] {
         let found: crate::Result<Option<(String, i64)>> = query!(conn, |c| {
             accounts::table

@@ -97,7 +97,7 @@ fn every_connection_has_its_pragmas() {
         let mut transaction = database.db().begin().await.unwrap();
         let mut reader = database.db().read().await.unwrap();
         for conn in [transaction.conn(), &mut reader] {
-            // 2 is FULL.
+            // The value 2 means FULL.
             assert_eq!(pragma(conn, "synchronous").await, 2);
             assert_eq!(pragma(conn, "foreign_keys").await, 1);
         }
@@ -161,11 +161,11 @@ fn what_reads_much_leaves_a_thread_to_the_others() {
             let sum: Result<i64> = query!(conn, |c| sum.get_result(c).await);
             sum.unwrap()
         };
-        // As many as the runtime has threads.
+        // There are as many reads as the runtime has threads.
         let reads = [(); 2].map(|()| tokio::spawn(long(database.db().clone())));
         let mut turns = 0;
         while !reads.iter().all(tokio::task::JoinHandle::is_finished) {
-            // On whichever thread is free.
+            // This task runs on whichever thread is free.
             tokio::spawn(std::future::ready(())).await.unwrap();
             turns += 1;
             tokio::task::yield_now().await;

@@ -32,7 +32,7 @@ struct Encrypted {
     ssl: bool,
 }
 
-/// Whether the connection is encrypted, if it was made.
+/// Returns whether a connection is encrypted, or why it could not be made.
 async fn connection(url: &str) -> Result<bool> {
     let db = Db::connect(&DatabaseSettings::new(url.parse().unwrap())).await.unwrap();
     let mut conn = db.read().await?;
@@ -110,7 +110,7 @@ fn a_server_without_tls_is_told_nothing_where_tls_is_required() {
             );
             let server = async {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                // SSLRequest, and the answer of a server that has no TLS.
+                // The client sends SSLRequest, and a server without TLS answers "N".
                 stream.read_exact(&mut [0; 8]).await.unwrap();
                 stream.write_all(b"N").await.unwrap();
                 stream.read(&mut [0; 8]).await.unwrap()

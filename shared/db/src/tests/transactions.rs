@@ -7,7 +7,7 @@ use crate::{
     write_tx,
 };
 
-/// As a service's own error is.
+/// An error like that of a service.
 #[derive(Debug)]
 enum Refusal {
     TooMany(i64),
@@ -35,7 +35,7 @@ async fn count(database: &TestDatabase) -> i64 {
     account_count(&mut database.db().read().await.unwrap()).await.unwrap()
 }
 
-/// Polls it once.
+/// Polls a future once, then drops it.
 async fn begun_and_cancelled(future: impl Future) {
     tokio::select! {
         biased;
@@ -91,7 +91,7 @@ async fn a_transaction_dropped_midway_leaves_nothing(database: TestDatabase) {
     let mut transaction = db.begin().await.unwrap();
     account_insert(transaction.conn(), &account).await.unwrap();
     drop(transaction);
-    // The pool has one connection for writing: this is the one that held the transaction.
+    // The pool has only one connection for writing, which held the transaction.
     assert_eq!(register(&db, &account, 1).await.unwrap(), 1);
 }
 
@@ -100,7 +100,7 @@ async fn a_transaction_cancelled_at_any_point_is_all_or_nothing(database: TestDa
     for index in 0..20_u32 {
         let account = Account::new(&format!("login-{index}"));
         let mut call = Box::pin(register(database.db(), &account, 100));
-        // Each round gets a little further.
+        // Each round polls the call once more before cancelling it.
         for _ in 0..index {
             tokio::select! {
                 biased;
@@ -109,7 +109,8 @@ async fn a_transaction_cancelled_at_any_point_is_all_or_nothing(database: TestDa
             }
         }
         drop(call);
-        // Waits for what the cancelled call still holds, and then either finds the row or makes it.
+        // This call waits until the cancelled one has released everything, and then either finds
+        // its row or inserts it.
         match register(database.db(), &account, 100).await {
             Ok(_) | Err(Refusal::Database(Error::Unique { .. })) => {}
             Err(error) => panic!("{error:?}"),
@@ -124,7 +125,7 @@ async fn a_commit_goes_on_without_its_caller(database: TestDatabase) {
     let mut transaction = database.db().begin().await.unwrap();
     account_insert(transaction.conn(), &account).await.unwrap();
     begun_and_cancelled(transaction.commit()).await;
-    // Waits for the end of the transaction that holds the login.
+    // This call waits for the end of the transaction that holds the login.
     let second = register(database.db(), &Account::new("kim"), 9).await;
     assert!(
         matches!(second, Err(Refusal::Database(Error::Unique { .. }))),

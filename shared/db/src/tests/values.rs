@@ -73,7 +73,7 @@ async fn a_broken_reference_is_no_unique_violation(database: TestDatabase) {
     let mut account = Account::new("kim");
     account.inviter = Some(UserId::generate());
     let outcome: Result<()> = write_tx!(database.db(), |tx| account_insert(tx, &account).await);
-    // What it refers to was looked up before, so somebody else has deleted it.
+    // References are looked up first, so someone else must have deleted the row.
     assert!(matches!(outcome, Err(Error::Conflict(_))), "{outcome:?}");
 }
 

@@ -1,4 +1,4 @@
-//! How a moment is stored: `timestamptz` on PostgreSQL, an INTEGER of microseconds on SQLite.
+//! Storage of moments: `timestamptz` on PostgreSQL, an INTEGER of microseconds on SQLite.
 
 use std::io::Write as _;
 
@@ -14,7 +14,7 @@ use diesel::{
 use super::Timestamp;
 use crate::sql_types;
 
-/// PostgreSQL counts from 2000-01-01T00:00:00Z.
+/// Epoch of PostgreSQL, 2000-01-01T00:00:00Z, in microseconds since 1970.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800 * 1_000_000;
 
 impl FromSql<sql_types::Timestamp, Pg> for Timestamp {
