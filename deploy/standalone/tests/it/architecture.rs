@@ -169,7 +169,7 @@ fn service(file: &str) -> bool {
     file.starts_with("auth-service/src/") || file.starts_with("game-service/src/")
 }
 
-/// Whether the file belongs to this layer of a service.
+/// Returns whether the file belongs to this layer of a service.
 fn layer(file: &str, name: &str) -> bool {
     let inside = file.split_once("/src/").map_or("", |(_, inside)| inside);
     let rest = inside.strip_prefix(name);
