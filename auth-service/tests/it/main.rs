@@ -1,7 +1,7 @@
-//! auth-service as its clients see it, on both databases.
+//! Tests of auth-service through its public interfaces, on both databases.
 //!
-//! The folders mirror those of `src/domain`. Beside them stand [`grpc`] for what every RPC has in
-//! common, [`jobs`], and [`program`] for the binary as an operator meets it.
+//! The folders mirror those of `src/domain`. In addition, [`grpc`] tests what all RPCs have in
+//! common, [`jobs`] tests scheduled jobs, and [`program`] tests the binary as an operator runs it.
 #![allow(clippy::too_many_lines, reason = "a test tells one story, in order")]
 
 mod audit;

@@ -1,11 +1,12 @@
-//! Compiles the proto of this service, which takes its policies from ours: the Rust types, and the
-//! descriptor set that says who may call what.
+//! Compiles the proto of this service into Rust types and a descriptor set. The descriptor set
+//! contains the access policy of each RPC, which the proto declares with our options.
 
 use std::{env, error::Error, fs, path::Path};
 
 use protox::Compiler;
 
-/// A service elsewhere has a copy of `authz/v1/options.proto`, or of the whole folder.
+/// Folders with protos. A service in another repository has a copy of `authz/v1/options.proto`, or
+/// of the whole folder, in place of the second one.
 const PROTOS: [&str; 2] = ["proto", "../../../proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -15,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut compiler = Compiler::new(PROTOS)?;
     compiler.include_imports(true).include_source_info(true);
     compiler.open_file("clock/v1/clock_service.proto")?;
-    // As it is encoded here; the typed set would lose the policies.
+    // Write the set as the compiler encodes it. The typed set would lose the policies.
     #[expect(clippy::disallowed_methods, reason = "how cargo speaks to a build script")]
     let out = env::var("OUT_DIR")?;
     fs::write(

@@ -1,8 +1,8 @@
-//! Comments of the protos, as texts in Markdown.
+//! Comments of the protos, as Markdown.
 
 use prost_reflect::FileDescriptor;
 
-/// The comment on what is at this path of its file; empty where there is none.
+/// Returns the comment on the element at this path of a file, or an empty text if there is none.
 pub(crate) fn comment(file: &FileDescriptor, path: &[i32]) -> String {
     let source = file.file_descriptor_proto().source_code_info.as_ref();
     let mut locations = source.into_iter().flat_map(|source| &source.location);
@@ -16,12 +16,12 @@ pub(crate) fn comment(file: &FileDescriptor, path: &[i32]) -> String {
     lines.collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
-/// Its first sentence, on one line and without the full stop.
+/// Returns the first sentence of a comment, on one line and without the full stop.
 pub(crate) fn summary(comment: &str) -> String {
     let paragraph = comment.split("\n\n").next().unwrap_or_default();
     let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-    // A full stop ends a sentence where a space or nothing follows; `games:read.` and `4.4` have
-    // none.
+    // A full stop ends a sentence only before a space or at the end of the text. The one in `4.4`
+    // does not.
     let end = line.find(". ").unwrap_or(line.len());
     line[..end].trim_end_matches(['.', ':']).to_owned()
 }

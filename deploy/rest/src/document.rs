@@ -1,4 +1,4 @@
-//! The OpenAPI document: everything that a client outside may call.
+//! The OpenAPI document, which describes every RPC that outside clients may call.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,8 @@ reports.
 **Web pages** send `x-token-transport: cookie`, so that the refresh token stays in an HttpOnly cookie that scripts \
 cannot read.";
 
-/// Services that a newcomer calls first. The others follow in the order of the protos.
+/// Services that a newcomer calls first, so they are listed first. The others follow in the order
+/// of the protos.
 const FIRST: [&str; 5] = [
     "AuthService",
     "AccountService",
@@ -64,7 +65,7 @@ fn services(pool: &DescriptorPool) -> Vec<ServiceDescriptor> {
     services
 }
 
-/// The document.
+/// Builds the document. Fails if the lists in this crate name RPCs or operations that do not exist.
 #[expect(clippy::too_many_lines, reason = "one document")]
 pub(crate) fn document(api: &Api) -> Result<Value, String> {
     let pool = &api.pool;

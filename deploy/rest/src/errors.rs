@@ -1,19 +1,19 @@
-//! Errors in the document: a `google.rpc.Status` with the details that our services give.
+//! Errors in the document: a `google.rpc.Status` with the details that our services send.
 //!
-//! Written by hand: the comments of Google's protos speak of Google's services, and the reasons are
-//! an enum here.
+//! Written by hand, because the comments in Google's protos are about Google's services, and
+//! because the reasons are listed as enums here.
 
 use prost_reflect::DescriptorPool;
 use serde_json::{Value, json};
 
 use crate::schema::{Schemas, enumeration};
 
-/// Enums of reasons, each with what the services call its domain.
+/// Packages of the enums of reasons. The services send the package as the `domain` of an error.
 const REASONS: [&str; 3] = ["authz.v1", "auth.v1", "game.v1"];
-/// Prefix of the reasons in the protos. Errors go without.
+/// Prefix of the reasons in the protos. Errors are sent without it.
 const PREFIX: &str = "ERROR_REASON_";
 
-/// A reference to the schema of errors, which is there from now on.
+/// Adds the schema of errors, and returns a reference to it.
 #[expect(clippy::too_many_lines, reason = "one document")]
 pub(crate) fn schema(pool: &DescriptorPool, schemas: &mut Schemas) -> Result<Value, String> {
     let mut reasons = Vec::new();
@@ -131,7 +131,7 @@ pub(crate) fn schema(pool: &DescriptorPool, schemas: &mut Schemas) -> Result<Val
     ))
 }
 
-/// The example of an error.
+/// Returns an example of an error.
 pub(crate) fn example() -> Value {
     json!({
         "code": 3,

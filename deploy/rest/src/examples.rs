@@ -1,4 +1,4 @@
-//! Examples of requests and responses, made of one example value per field.
+//! Examples of requests and responses, built from one example value per field.
 
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
@@ -12,8 +12,8 @@ const TIME: &str = "2026-05-04T12:30:00Z";
 const ACCESS_TOKEN: &str = "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFZERTQSJ9.eyJpc3MiOiJhdXRoLXNlcnZpY2UifQ.c2lnbmF0dXJl";
 const REFRESH_TOKEN: &str = "v1.0190b6e4-a0b1-7c55-b1d2-3e4f5a6b7c8d.1.q3VnY2p6bXR0d2k0c2E5dW1hZ2p4b2VrZ3J5bTRqN2I";
 
-/// Optional fields that the example of a request has, by operation: without them the call would do
-/// nothing.
+/// Optional fields that the example of a request contains, by operation. Without them, the call
+/// would do nothing.
 pub(crate) const INCLUDED: &[(&str, &[&str])] = &[
     ("AccountService_UpdateMe", &["first_name"]),
     (
@@ -33,8 +33,8 @@ pub(crate) const INCLUDED: &[(&str, &[&str])] = &[
     ("UserService_UpdateUser", &["first_name"]),
 ];
 
-/// The example of a request's body: its required fields, and those that [`INCLUDED`] names for the
-/// operation.
+/// Returns the example of a request's body: its required fields, and those that [`INCLUDED`] names
+/// for the operation.
 pub(crate) fn request(operation: &str, message: &MessageDescriptor, without: &[&str]) -> Result<Value, String> {
     let included = INCLUDED.iter().find(|(name, _)| *name == operation);
     let included = included.map_or(&[][..], |(_, fields)| *fields);
@@ -43,17 +43,17 @@ pub(crate) fn request(operation: &str, message: &MessageDescriptor, without: &[&
     })
 }
 
-/// The example of a response: all fields but those that such a response leaves empty.
+/// Returns the example of a response: all fields but those in [`LEFT_OUT`].
 pub(crate) fn response(message: &MessageDescriptor) -> Result<Value, String> {
     of_message(message, "", &|_, _| true)
 }
 
-/// The example of a field by itself, as in a path.
+/// Returns the example of a single field, as in a path. Fails if examples leave the field out.
 pub(crate) fn field(field: &FieldDescriptor) -> Result<Value, String> {
     single(field, "", &|_, _| true)?.ok_or_else(|| format!("{} is left out of examples", field.full_name()))
 }
 
-/// Tells by its path in the example, and by itself, whether a field is shown.
+/// Decides whether a field is shown, by its path in the example and its descriptor.
 type Shown<'a> = &'a dyn Fn(&str, &FieldDescriptor) -> bool;
 
 fn of_message(message: &MessageDescriptor, path: &str, shown: Shown<'_>) -> Result<Value, String> {
@@ -76,7 +76,7 @@ fn of_message(message: &MessageDescriptor, path: &str, shown: Shown<'_>) -> Resu
     Ok(object.into())
 }
 
-/// The example of a value of the field; `None` if examples leave the field out.
+/// Returns an example value of the field, or `None` if examples leave the field out.
 fn single(field: &FieldDescriptor, path: &str, shown: Shown<'_>) -> Result<Option<Value>, String> {
     let name = field.full_name();
     if LEFT_OUT.iter().any(|suffix| name.ends_with(suffix)) {
@@ -101,14 +101,14 @@ fn single(field: &FieldDescriptor, path: &str, shown: Shown<'_>) -> Result<Optio
             let value = TEXTS.iter().find(|(name, _)| *name == field.name());
             json!(value.ok_or_else(missing)?.1)
         }
-        // As JSON writes 64-bit numbers.
+        // JSON writes 64-bit numbers as strings.
         Kind::Int64 | Kind::Uint64 => json!(number(field).ok_or_else(missing)?.to_string()),
         Kind::Double | Kind::Float => json!(2.5),
         _ => json!(number(field).ok_or_else(missing)?),
     }))
 }
 
-/// The first value that says something.
+/// Returns the name of the first value other than 0, which is UNSPECIFIED.
 fn of_enum(values: &EnumDescriptor) -> Option<String> {
     let mut said = values.values().filter(|value| value.number() != 0);
     said.next().map(|value| value.name().to_owned())
@@ -119,7 +119,7 @@ fn number(field: &FieldDescriptor) -> Option<i64> {
     found.map(|(_, number)| *number)
 }
 
-/// Fields that the usual response leaves out: what has not happened, and the next page.
+/// Fields that examples leave out, because they describe something that has usually not happened.
 const LEFT_OUT: &[&str] = &[
     "Game.finish_time",
     "Session.end_time",
@@ -128,7 +128,8 @@ const LEFT_OUT: &[&str] = &[
     "User.force_logout_time",
 ];
 
-/// Fields whose example depends on the message that they are in, by the end of their full name.
+/// Examples that depend on the message that contains the field, by the end of the field's full
+/// name.
 const OF_FIELD: &[(&str, &str)] = &[
     ("Action.code_name", "approve"),
     ("Action.name", "Approve"),

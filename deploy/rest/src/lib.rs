@@ -25,7 +25,7 @@ use protox::Compiler;
 
 pub use self::rpc::{HttpRule, Rpc};
 
-/// Messages of errors, which no RPC mentions but every RPC can return.
+/// Protos of the error messages, which no RPC mentions but every RPC can return.
 const ERRORS: [&str; 3] = [
     "authz/v1/error_reason.proto",
     "google/rpc/error_details.proto",
@@ -77,7 +77,7 @@ pub fn rpcs() -> Result<Vec<Rpc>, Box<dyn Error>> {
     Ok(rpcs)
 }
 
-/// Root folder of the workspace.
+/// Returns the root folder of the workspace.
 pub fn root() -> PathBuf {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_folder.ancestors().nth(2).unwrap_or(crate_folder).to_owned()
@@ -91,7 +91,8 @@ impl Api {
             compiler.open_files(proto::API_FILES)?.open_files(ERRORS)?;
             Ok::<_, protox::Error>(compiler)
         };
-        // Not the typed set, which would lose the extensions and with them the HTTP rules.
+        // Encoded by the compiler: the typed set would lose the extensions, and with them the HTTP
+        // rules.
         let encoded = compile(false)?.encode_file_descriptor_set();
         Ok(Self {
             pool: compile(true)?.descriptor_pool(),
@@ -100,7 +101,7 @@ impl Api {
         })
     }
 
-    /// The RPCs of a service.
+    /// Returns the RPCs of a service.
     fn rpcs(&self, service: &ServiceDescriptor) -> Result<Vec<Rpc>, String> {
         service
             .methods()

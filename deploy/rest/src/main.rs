@@ -1,5 +1,5 @@
-//! `cargo run -p rest`: writes the OpenAPI document and the descriptor set that are made of the
-//! protos.
+//! `cargo run -p rest`: writes the OpenAPI document and the descriptor set, which are generated
+//! from the protos.
 
 use std::{error::Error, fs};
 

@@ -1,7 +1,7 @@
-//! Names in the document that its parts refer to.
+//! Names by which parts of the document refer to each other.
 
 pub(crate) const BEARER: &str = "bearer";
 pub(crate) const COOKIE: &str = "cookie";
 pub(crate) const ERROR: &str = "error";
-/// A parameter, and the header of that name.
+/// Name of the parameter and of its header.
 pub(crate) const TRANSPORT: &str = "x-token-transport";

@@ -1,4 +1,4 @@
-//! An RPC as an operation of OpenAPI.
+//! Converts an RPC to an OpenAPI operation.
 
 use access::policy::Policy;
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
@@ -30,7 +30,7 @@ const TAKES_COOKIE: [&str; 4] = [
 /// RPCs that delete the cookie.
 const CLEARS_COOKIE: [&str; 2] = ["auth.v1.AuthService.RevokeAllTokens", "auth.v1.AccountService.DeleteMe"];
 
-/// Fails if a list above names an RPC that does not exist, as after a renaming.
+/// Fails if a list above names an RPC that does not exist, for example after it was renamed.
 pub(crate) fn ensure_known(pool: &DescriptorPool) -> Result<(), String> {
     let known = |name: &str| {
         let methods = pool
@@ -45,7 +45,7 @@ pub(crate) fn ensure_known(pool: &DescriptorPool) -> Result<(), String> {
     }
 }
 
-/// The path of a rule with the names that JSON has.
+/// Returns the path of a rule, with the names of its fields as in JSON.
 pub(crate) fn path(rpc: &Rpc, rule: &HttpRule) -> String {
     let mut path = rule.path.clone();
     for name in rule.path_fields() {
@@ -55,7 +55,7 @@ pub(crate) fn path(rpc: &Rpc, rule: &HttpRule) -> String {
     path
 }
 
-/// The operation.
+/// Builds the operation of one HTTP rule of an RPC.
 pub(crate) fn operation(api: &Api, rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Result<Value, String> {
     let method = &rpc.method;
     let service = method.parent_service();
@@ -109,8 +109,8 @@ pub(crate) fn operation(api: &Api, rpc: &Rpc, rule: &HttpRule, schemas: &mut Sch
     Ok(operation.into())
 }
 
-/// Service and method, and for an additional binding also its verb, such as
-/// `AccountService_UpdateMe_update`.
+/// Returns the id of an operation: service and method, and the verb for an additional binding, such
+/// as `AccountService_UpdateMe_update`.
 pub(crate) fn operation_id(rpc: &Rpc, rule: &HttpRule) -> String {
     let id = format!("{}_{}", rpc.method.parent_service().name(), rpc.method.name());
     let is_usual = rpc.http.first().is_some_and(|usual| usual.path == rule.path);
@@ -213,7 +213,7 @@ fn parameter(place: &str, name: &str, fields: &[FieldDescriptor], schemas: &mut 
     parameter
 }
 
-/// The schema of the body and its example.
+/// Returns the schema of the body and its example, or `None` if the rule has no body.
 fn body(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Result<Option<(Value, Value)>, String> {
     let input = rpc.method.input();
     let in_path = rule.path_fields();
@@ -239,7 +239,7 @@ fn body(rpc: &Rpc, rule: &HttpRule, schemas: &mut Schemas) -> Result<Option<(Val
     Ok(Some((schema, examples::request(&operation, &message, &without)?)))
 }
 
-/// The fields on the way to `role.code_name`.
+/// Returns the fields along a path such as `role.code_name`. Panics if one of them does not exist.
 fn resolve(message: &MessageDescriptor, path: &str) -> Vec<FieldDescriptor> {
     let mut fields: Vec<FieldDescriptor> = Vec::new();
     let mut next = Some(message.clone());
@@ -255,8 +255,9 @@ fn resolve(message: &MessageDescriptor, path: &str) -> Vec<FieldDescriptor> {
     fields
 }
 
-/// Name of the field in a path or query. `role.code_name` is `codeName`, as in the path that reads
-/// a role: two templates that differ only in their names are the same path.
+/// Returns the name of a field in a path or query. `role.code_name` becomes `codeName`, as in the
+/// path that reads a role: templates that differ only in the names of their fields must be the same
+/// path.
 fn label(fields: &[FieldDescriptor]) -> String {
     fields
         .last()

@@ -11,7 +11,7 @@ const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 pub struct Rpc {
     /// Descriptor in the protos.
     pub method: MethodDescriptor,
-    /// HTTP routes to it, the primary one first. Empty if outside clients may not call it.
+    /// HTTP routes to the RPC, the primary one first. Empty if outside clients may not call it.
     pub http: Vec<HttpRule>,
     /// Access policy.
     pub(crate) policy: Policy,
@@ -20,11 +20,11 @@ pub struct Rpc {
 /// A `google.api.http` rule.
 #[derive(Clone, Debug)]
 pub struct HttpRule {
-    /// In lower case.
+    /// HTTP method in lower case, such as `post`.
     pub method: &'static str,
-    /// Such as `/v1/games/{game_id}:move`.
+    /// Path template, such as `/v1/games/{game_id}:move`.
     pub path: String,
-    /// The field that is the body, `*` for whatever the path has not, or empty for none.
+    /// Field that is the body, `*` for all fields that are not in the path, or empty for no body.
     pub body: String,
 }
 
@@ -44,7 +44,7 @@ impl Rpc {
         Ok(rpc)
     }
 
-    /// `/package.Service/Method`, which is what every request for it is routed by.
+    /// Returns `/package.Service/Method`, the path of the RPC's gRPC requests.
     pub fn grpc_path(&self) -> String {
         let service = self.method.parent_service();
         format!("/{}/{}", service.full_name(), self.method.name())
@@ -61,7 +61,7 @@ impl HttpRule {
         })
     }
 
-    /// Paths of the fields that are in the path, such as `game_id` or `role.code_name`.
+    /// Returns the fields that are in the path, such as `game_id` or `role.code_name`.
     pub fn path_fields(&self) -> Vec<&str> {
         let parts = self.path.split('{').skip(1);
         parts.filter_map(|part| Some(part.split_once('}')?.0)).collect()
@@ -78,7 +78,7 @@ fn http_rule(pool: &DescriptorPool, method: &MethodDescriptor) -> Option<Dynamic
     Some(value.as_message()?.clone())
 }
 
-/// The rule itself, followed by its additional bindings.
+/// Returns the rule itself, followed by its additional bindings.
 fn with_additional_bindings(rule: &DynamicMessage) -> Vec<DynamicMessage> {
     let additional = rule.get_field_by_name("additional_bindings");
     let additional = additional.as_ref().and_then(|bindings| bindings.as_list());

@@ -1,4 +1,4 @@
-//! Messages and enums as JSON Schema: what proto3's JSON mapping makes of them.
+//! JSON Schema of messages and enums, in the form of proto3's JSON mapping.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::comments::comment;
 
-/// How a client treats a field (`google.api.field_behavior`).
+/// Behaviour of a field towards clients (`google.api.field_behavior`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Behavior {
     Required = 2,
@@ -15,7 +15,7 @@ pub(crate) enum Behavior {
 }
 
 impl Behavior {
-    /// Whether the field is annotated with it.
+    /// Returns whether the field is annotated with this behaviour.
     pub(crate) fn is_of(self, field: &FieldDescriptor) -> bool {
         let extension = field
             .parent_pool()
@@ -28,19 +28,21 @@ impl Behavior {
     }
 }
 
-/// The schemas that something refers to, by the full name of the message or enum.
+/// Schemas that the document refers to, by the full name of the message or enum.
 #[derive(Debug, Default)]
 pub(crate) struct Schemas(BTreeMap<String, Value>);
 
 impl Schemas {
-    /// A reference to a message's schema, which is there from now on.
+    /// Returns a reference to the schema of a message, and adds the schema if it is missing. The
+    /// schema of a well-known type is returned itself.
     pub(crate) fn message(&mut self, message: &MessageDescriptor) -> Value {
         if let Some(schema) = well_known(message.full_name()) {
             return schema;
         }
         let name = message.full_name();
         if !self.0.contains_key(name) {
-            // First a place, so that a message that holds its own kind ends.
+            // Reserve the name first, so that a message that contains its own type does not recurse
+            // for ever.
             self.0.insert(name.to_owned(), Value::Null);
             let schema = self.object(message, &[]);
             self.0.insert(name.to_owned(), schema);
@@ -48,7 +50,7 @@ impl Schemas {
         reference(name)
     }
 
-    /// The schema of a message without some of its fields.
+    /// Returns the schema of a message without these fields.
     pub(crate) fn object(&mut self, message: &MessageDescriptor, without: &[&str]) -> Value {
         let fields = || message.fields().filter(|field| !without.contains(&field.name()));
         let properties: Map<_, _> = fields()
@@ -68,7 +70,7 @@ impl Schemas {
         schema.into()
     }
 
-    /// The schema of a field's value.
+    /// Returns the schema of a field's value, and adds the schemas that it refers to.
     pub(crate) fn field(&mut self, field: &FieldDescriptor) -> Value {
         let mut schema = match field.cardinality() {
             Cardinality::Repeated if field.is_map() => {
@@ -91,13 +93,14 @@ impl Schemas {
         schema
     }
 
-    /// Adds a schema that is not made of a message of the protos.
+    /// Adds a schema that is not generated from a message of the protos, and returns a reference to
+    /// it.
     pub(crate) fn insert(&mut self, name: &str, schema: Value) -> Value {
         self.0.insert(name.to_owned(), schema);
         reference(name)
     }
 
-    /// All of them.
+    /// Returns all schemas, as the section `schemas` of the document's components.
     pub(crate) fn into_components(self) -> Value {
         self.0.into_iter().collect::<Map<_, _>>().into()
     }
@@ -129,7 +132,8 @@ impl Schemas {
     }
 }
 
-/// The schema of an enum. `label` is what its values are called, or `None` to leave one out.
+/// Returns the schema of an enum. `label` returns the name of a value, or `None` to leave the value
+/// out.
 pub(crate) fn enumeration(values: &EnumDescriptor, label: impl Fn(&str) -> Option<String>) -> Value {
     let file = values.parent_file();
     let mut lines = vec![comment(&file, values.path()), String::new()];
@@ -145,7 +149,7 @@ pub(crate) fn enumeration(values: &EnumDescriptor, label: impl Fn(&str) -> Optio
     json!({"type": "string", "description": lines.join("\n"), "enum": names})
 }
 
-/// Whether the field is marked `debug_redact`.
+/// Returns whether the field is marked `debug_redact`.
 pub(crate) fn is_secret(field: &FieldDescriptor) -> bool {
     let options = field.options();
     options
@@ -163,7 +167,7 @@ fn describe(schema: &mut Map<String, Value>, comment: &str) {
     }
 }
 
-/// Messages that JSON writes in a way of their own.
+/// Returns the schema of a message that has a JSON form of its own, or `None` for other messages.
 fn well_known(name: &str) -> Option<Value> {
     Some(match name {
         "google.protobuf.Timestamp" => json!({"type": "string", "format": "date-time"}),

@@ -1,4 +1,5 @@
-//! The committed files match the protos, and the OpenAPI document makes sense to its readers.
+//! Checks that the committed files match the protos, and that the OpenAPI document makes sense to
+//! its readers.
 
 use std::{fs, str};
 
@@ -28,8 +29,9 @@ fn every_rpc_with_an_http_rule_is_in_the_document() {
     }
 }
 
-/// Envoy 1.40 ends when it makes JSON of a map with an empty value (protobuf issue 26885), so
-/// whoever fills one leaves empty values out.
+/// Lists the map fields of our protos. Envoy 1.40 crashes when it converts a map with an empty
+/// value to JSON (protobuf issue 26885), so the code that fills a map has to leave empty values
+/// out.
 #[test]
 fn a_map_is_filled_in_places_that_leave_empty_values_out() {
     let mut maps: Vec<String> = Vec::new();
@@ -44,7 +46,7 @@ fn a_map_is_filled_in_places_that_leave_empty_values_out() {
     }
     maps.sort();
     maps.dedup();
-    // `grpc::audit`; that of errors is `base::error`.
+    // This map is filled in `grpc::audit`. The map in errors is filled in `base::error`.
     assert_eq!(maps, ["auth.v1.AuditEvent.details"]);
 }
 
@@ -68,7 +70,7 @@ fn required_fields_are_in_the_schema_and_in_the_example() {
             "passwordConfirmation": "correct horse battery",
         })
     );
-    // What is in the path is not in the body.
+    // A field in the path is not in the body.
     let update = &document["paths"]["/v1/roles/{codeName}"]["patch"];
     let body = &update["requestBody"]["content"]["application/json"];
     assert_eq!(body["example"], json!({"name": "Moderators"}));
@@ -122,14 +124,14 @@ fn every_text_stands_on_its_own() {
     }
 }
 
-/// Collects all descriptions.
+/// Collects all descriptions in the document.
 fn collect<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
     match value {
         Value::Object(object) => {
             for (name, value) in object {
                 match value {
                     Value::String(text) if name == "description" => texts.push(text),
-                    // Examples have fields of that name.
+                    // Examples can have a field with the name `description`.
                     _ if name == "example" => {}
                     _ => collect(value, texts),
                 }

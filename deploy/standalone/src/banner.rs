@@ -6,20 +6,20 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{demo::Demo, endpoints::Endpoints};
 
-/// Login of the user that the banner suggests to register.
+/// Login of the user that the banner suggests registering.
 const NEWCOMER: &str = "dana";
 
 /// An administrator who was just created.
 pub(crate) struct FirstAdmin {
-    /// `None` if it must not be shown.
+    /// The password. `None` if it must not be shown.
     pub(crate) password: Option<SecretString>,
     /// The file that holds the password.
     pub(crate) file: PathBuf,
-    /// Whether the first login must change it.
+    /// Whether the first login must change the password.
     pub(crate) must_change: bool,
 }
 
-/// The banner.
+/// Content of the banner.
 pub(crate) struct Banner<'a> {
     pub(crate) places: &'a Endpoints,
     pub(crate) first_admin: Option<FirstAdmin>,
@@ -27,9 +27,9 @@ pub(crate) struct Banner<'a> {
 }
 
 impl Banner<'_> {
-    /// Prints it on standard output.
+    /// Prints the banner to standard output.
     pub(crate) fn print(&self) {
-        // If standard output is closed, there is nobody to read it.
+        // An error means that standard output is closed, so nobody could read the banner.
         let _ = write!(std::io::stdout(), "{self}");
     }
 }

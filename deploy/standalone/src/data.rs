@@ -1,5 +1,5 @@
-//! The data folder: databases, the server secret, the first administrator's password. One process
-//! at a time.
+//! The data folder: the databases, the server secret and the first administrator's password. Only
+//! one process at a time can use it.
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 const SECRET: &str = "server-secret";
 const PASSWORD: &str = "admin-password";
 
-/// An open data folder. Others are kept out while it lives.
+/// An open data folder. Its lock keeps other processes out until it is dropped.
 #[derive(Debug)]
 pub(crate) struct DataFolder {
     path: PathBuf,
@@ -25,7 +25,7 @@ pub(crate) struct DataFolder {
 }
 
 impl DataFolder {
-    /// Opens the folder, and makes it if it is not there.
+    /// Opens the folder, and creates it if it does not exist. Fails if another process uses it.
     pub(crate) fn open(path: &Path) -> Result<Self, StartError> {
         let failed = |error: io::Error| {
             StartError::Failed(format!(
@@ -69,18 +69,19 @@ impl DataFolder {
         &self.path
     }
 
-    /// The settings of the database with this name.
+    /// Returns the settings of the database with this name.
     pub(crate) fn database(&self, name: &str) -> Result<DatabaseSettings, StartError> {
         let url = DatabaseUrl::file(&self.database_file(name)).map_err(StartError::failed)?;
         Ok(DatabaseSettings::new(url))
     }
 
-    /// The server secret; made at the first start.
+    /// Returns the server secret, and creates it at the first start. Fails if the secret is missing
+    /// but the database exists.
     pub(crate) fn server_secret(&self) -> Result<ServerSecrets, StartError> {
         let file = self.path.join(SECRET);
         let text = match read(&file)? {
             Some(text) => text,
-            // A new secret could not read what the old one has encrypted.
+            // A new secret could not decrypt what the old one has encrypted.
             None if self.database_file("auth").exists() => {
                 return Err(StartError::Failed(format!(
                     "{} is missing; put it back",
@@ -93,8 +94,8 @@ impl DataFolder {
         secrets.map_err(|error| StartError::Failed(format!("{}: {error}", file.display())))
     }
 
-    /// The password for the first administrator: kept before there is one, so that it cannot be
-    /// lost.
+    /// Returns the password for the first administrator. It is stored before the administrator is
+    /// created, so that it cannot be lost.
     pub(crate) fn admin_password(&self) -> Result<SecretString, StartError> {
         let file = self.admin_password_file();
         match read(&file)? {
@@ -138,7 +139,8 @@ impl DataFolder {
         self.path.join(format!("{name}.db"))
     }
 
-    /// Writes a file, readable by its owner alone, whole or not at all.
+    /// Writes a file that only its owner can read, either completely or not at all. Fails if the
+    /// file exists.
     fn keep(&self, file: &Path, text: SecretString) -> Result<SecretString, StartError> {
         let write = || {
             let mut temporary = NamedTempFile::new_in(&self.path)?;

@@ -1,5 +1,5 @@
-//! `--demo`: a few players who have played each other, made by the same calls that any client
-//! makes.
+//! `--demo`: adds a few players and finished games between them, through the same RPCs that any
+//! client calls.
 
 use std::net::SocketAddr;
 
@@ -14,15 +14,15 @@ use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::endpoints::Endpoints;
 
-/// The login of the known account.
+/// Login of the demo account that the banner shows.
 pub(crate) const LOGIN: &str = "demo";
-/// The password of every demo account.
+/// Password of every demo account.
 pub(crate) const PASSWORD: &str = "demo-password";
 
 const PLAYERS: [&str; 4] = [LOGIN, "ada", "grace", "edsger"];
 
-/// Games: the player of X, the player of O, and the cells in the order of the moves. Either side
-/// wins some, and some are draws.
+/// Games: the index of the player of X, that of the player of O, and the cells in the order of the
+/// moves. X wins some, O wins some, and some are draws.
 const GAMES: [(usize, usize, &[i32]); 6] = [
     (0, 1, &[0, 3, 1, 4, 2]),
     (1, 2, &[0, 4, 8, 2, 6, 3, 5, 7, 1]),
@@ -37,14 +37,14 @@ const GAMES: [(usize, usize, &[i32]); 6] = [
 pub(crate) enum Demo {
     /// Players and games were added.
     Added { players: usize, games: usize },
-    /// They were added by an earlier start.
+    /// The players and games were added by an earlier start.
     ThereAlready,
     /// Adding them failed, for this reason.
     Failed(String),
 }
 
-/// Adds the demo's players and games, unless they are there. The services run whatever becomes of
-/// it.
+/// Adds the demo's players and games, unless they exist. The services keep running even if this
+/// fails.
 pub(crate) async fn play(places: &Endpoints) -> Demo {
     match add(places).await {
         Ok(demo) => demo,
@@ -60,7 +60,7 @@ async fn add(places: &Endpoints) -> Result<Demo, Status> {
     }
     let mut client = GameServiceClient::new(channel(places.game_grpc)?);
     let mut histories = HistoryServiceClient::new(channel(places.game_grpc)?);
-    // What an earlier start has played stays as it is.
+    // Games from an earlier start stay as they are.
     let known = histories
         .list_finished_games(with_token(ListFinishedGamesRequest::default(), &tokens[0])?)
         .await?;
@@ -106,7 +106,7 @@ async fn add(places: &Endpoints) -> Result<Demo, Status> {
     })
 }
 
-/// The access token of a demo account, which is registered where it cannot log in.
+/// Returns an access token of a demo account. Registers the account if its login is refused.
 async fn sign_in(auth: &mut AuthServiceClient<Channel>, login: &str) -> Result<String, Status> {
     let credentials = LoginRequest {
         identifier: login.to_owned(),
@@ -131,7 +131,7 @@ async fn sign_in(auth: &mut AuthServiceClient<Channel>, login: &str) -> Result<S
 }
 
 fn channel(address: SocketAddr) -> Result<Channel, Status> {
-    // A server that listens everywhere is reached on this machine.
+    // A server that listens on all addresses is reached through the loopback address.
     let host = if address.ip().is_unspecified() {
         [127, 0, 0, 1].into()
     } else {

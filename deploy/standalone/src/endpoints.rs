@@ -1,8 +1,8 @@
-//! The addresses at which everything is served, and the folder in which it is stored.
+//! Addresses of the services, and the folder of their data.
 
 use std::{net::SocketAddr, path::PathBuf};
 
-/// The addresses and folders of everything.
+/// Addresses of both services, and the folder of their data.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
     pub(crate) auth_grpc: SocketAddr,

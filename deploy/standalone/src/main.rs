@@ -1,4 +1,4 @@
-//! Both services in one process, on SQLite: what `cargo run` starts.
+//! Both services in one process, on SQLite. This is what `cargo run` starts.
 
 mod banner;
 mod data;
@@ -38,7 +38,7 @@ use crate::{
     endpoints::Endpoints,
 };
 
-/// As whom game-service follows the access feed.
+/// Client id with which game-service follows the access feed.
 const GAME_CLIENT_ID: &str = "game-service";
 
 /// auth-service and game-service in one process, on SQLite. The first start creates everything that
@@ -73,7 +73,7 @@ impl Cli {
     async fn run(mut self) -> Result<(), StartError> {
         self.service.begin("standalone", self.auth.secret_files())?;
         self.auth.cookies.cookie_origins.get_or_insert_with(local_gateway);
-        // The ports before the data: a start that fails leaves nothing behind.
+        // Bind the ports before opening the data, so that a failed start leaves nothing behind.
         let auth_grpc = Listener::bind(self.auth.auth_listen, "--auth-listen").await?;
         let auth_http = Listener::bind(self.auth.auth_http_listen, "--auth-http-listen").await?;
         let game_grpc = Listener::bind(self.game.game_listen, "--game-listen").await?;
@@ -94,12 +94,12 @@ impl Cli {
         let clock = Clock::system();
         let auth_db = Db::connect(&data.database("auth")?).await?;
         let game_db = Db::connect(&data.database("game")?).await?;
-        // Before anybody can register: the login `admin` is for the administrator.
+        // Migrate before anybody can register, because the login `admin` is for the administrator.
         db::migrate(&auth_db, &auth_service::MIGRATIONS)
             .await
             .map_err(StartError::failed)?;
-        // Before auth-service writes anything: a start that fails for the other's sake changes
-        // nothing.
+        // Migrate this database before auth-service writes anything, so that a start that fails
+        // because of game-service changes nothing.
         db::migrate(&game_db, &game_service::MIGRATIONS)
             .await
             .map_err(StartError::failed)?;
@@ -141,7 +141,8 @@ impl Cli {
         let banner = Banner {
             places: &places,
             first_admin: first_admin.map(|password| FirstAdmin {
-                // Output that does not go to a terminal may be stored.
+                // Output that does not go to a terminal may be stored, so it must not contain the
+                // password.
                 password: io::stdout().is_terminal().then_some(password),
                 file: data.admin_password_file(),
                 must_change: self.auth.first_admin_must_change_password,
@@ -161,14 +162,14 @@ impl Cli {
     }
 }
 
-/// The pages behind the gateway that is started beside this process for development.
+/// Returns the origins of the pages that the local development gateway serves.
 fn local_gateway() -> Vec<CookieOrigin> {
     let origins = ["http://127.0.0.1:8080", "http://localhost:8080"].into_iter();
     origins.filter_map(|origin| origin.parse().ok()).collect()
 }
 
 /// Returns the service account of game-service and its credentials. The secret is generated at each
-/// start and kept in memory only. If an administrator rotates it, it is restored.
+/// start and kept in memory only. If an administrator rotates the secret, it is restored.
 fn game_account(auth_db: &Db, clock: &Clock) -> Result<(ServiceAccountSpec, ServiceCredentials), StartError> {
     let secret = generate_client_secret();
     let account = ServiceAccountSpec::new(GAME_CLIENT_ID, &secret, &["service"]).map_err(StartError::failed)?;

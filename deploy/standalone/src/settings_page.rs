@@ -1,6 +1,6 @@
-//! Makes `deploy/docs/settings.md` from the definitions behind `--help`.
+//! Generates `deploy/docs/settings.md` from the definitions behind `--help`.
 //!
-//! A setting is listed once, in the section for the programs that have it with the same text.
+//! A setting is listed once, in the section of the programs that share it with the same text.
 
 use std::{
     collections::BTreeSet,
@@ -52,7 +52,7 @@ const SECTIONS: [(&str, &[Program]); 7] = [
     ("Every program", &[Standalone, AuthService, GameService]),
 ];
 
-/// What is said of a setting, in Markdown.
+/// Description of a setting, in Markdown.
 #[derive(Clone, PartialEq, Eq)]
 struct Setting {
     heading: String,
@@ -105,7 +105,7 @@ impl fmt::Display for Setting {
     }
 }
 
-/// Text as code, or a dash where there is none.
+/// Formats text as code. Returns a dash for an empty text.
 fn code(text: &str) -> String {
     if text.is_empty() {
         "-".to_owned()
@@ -114,7 +114,7 @@ fn code(text: &str) -> String {
     }
 }
 
-/// Text in one cell of a table.
+/// Formats text for one cell of a table.
 fn cell(text: &str) -> String {
     text.split_whitespace()
         .collect::<Vec<_>>()
@@ -122,7 +122,7 @@ fn cell(text: &str) -> String {
         .replace('|', "\\|")
 }
 
-/// The settings that a command shows in its help.
+/// Returns the settings that a command shows in its help.
 fn settings(command: &Command) -> Vec<Setting> {
     let is_shown = |arg: &&Arg| !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str());
     command
@@ -139,7 +139,8 @@ fn table<'a>(page: &mut String, settings: impl IntoIterator<Item = &'a Setting>)
     }
 }
 
-/// The standalone, auth-service and game-service, with everything in them that clap derives.
+/// Returns the commands of the standalone, auth-service and game-service, complete with what clap
+/// derives.
 fn commands() -> [Command; 3] {
     let commands = [
         super::Cli::command(),
@@ -202,8 +203,8 @@ fn section(page: &mut String, title: &str, settings: &[&Setting]) {
     }
 }
 
-/// Adds the commands beside `serve`, with the flags that are not `listed` yet. One that two
-/// programs share is described once.
+/// Adds the commands other than `serve`, with the flags that are not `listed` yet. A command that
+/// two programs share is described once.
 fn subcommands(page: &mut String, listed: &[Setting], programs: &[&Command]) {
     page.push_str(COMMANDS);
     let mut described: Vec<(Vec<String>, String)> = Vec::new();

@@ -1,4 +1,5 @@
-//! What the audit log tells, and what nothing ever does.
+//! The audit log: which events it records, how they are filtered, and the guarantee that no secret
+//! is stored. Also tests the password rules.
 
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ async fn list(server: &Server, token: &str, request: ListAuditEventsRequest) -> 
     }
 }
 
-/// Actions with how they went, the oldest first.
+/// Returns the action and reason of each event, oldest first. The reason of a success is empty.
 fn told(events: &[AuditEvent]) -> Vec<(&str, &str)> {
     let told = events.iter().rev();
     told.map(|event| (event.action.as_str(), event.reason.as_str()))
@@ -118,7 +119,7 @@ async fn events_carry_logins_and_the_true_reason_of_a_refused_login(database: Te
     assert!(events.iter().all(|event| event.subject_login == "ann"));
     let deactivation = events.iter().find(|event| event.action == "user.deactivate");
     assert_eq!(deactivation.expect("an event").actor_login, "root");
-    // A deleted user has no login any more.
+    // A deleted user no longer has a login.
     let delete = DeleteUserRequest { user_id: ann };
     admin.delete_user(with_token(delete, &token)).await.expect("deleted");
     let events = list(&server, &token, of_ann).await.expect("listed");
@@ -155,7 +156,7 @@ async fn one_event_tells_that_an_account_is_blocked(database: TestDatabase) {
         (10, 1),
         "{blocked:?}"
     );
-    // An administrator lets the user in again, which is told as well.
+    // An administrator unlocks the account, which is recorded as well.
     let mut users = UserServiceClient::new(channel(server.grpc));
     users
         .unlock_user(with_token(UnlockUserRequest { user_id: ann.clone() }, &token))

@@ -1,5 +1,5 @@
-//! A standby is promoted that had not got the last commits: what was revoked by them stays revoked,
-//! by those who knew of it.
+//! Promotion of a standby that lacks the last commits. Revocations in those commits stay in force:
+//! processes that saw them keep enforcing them, and write them to the new primary.
 
 use db::{query, write_tx};
 use diesel_async::SimpleAsyncConnection as _;
@@ -14,7 +14,7 @@ use testing::{
 
 use crate::support::{Server, callers::eventually, count, rotate};
 
-/// Tables that the standby has as they were.
+/// Tables that the simulated standby has a copy of.
 const TABLES: [&str; 6] = [
     "users",
     "sessions",
@@ -29,18 +29,19 @@ async fn run(database: &TestDatabase, sql: &str) {
     done.expect("run");
 }
 
-/// The last commit that reaches the standby.
+/// Copies the tables. The copies are the state that the standby has received.
 async fn replicate(database: &TestDatabase) {
     let copies = TABLES.map(|table| format!("CREATE TABLE standby_{table} AS SELECT * FROM {table};"));
     run(database, &copies.concat()).await;
 }
 
-/// From one moment to the next the database is what the standby has.
+/// Replaces the content of the database with that of the standby, in one transaction.
 async fn promote(database: &TestDatabase) {
     promote_and(database, "").await;
 }
 
-/// The same, with what has happened there already.
+/// Promotes the standby, and runs `happened` in the same transaction: SQL of changes that were made
+/// on the new primary before any replica reads it.
 async fn promote_and(database: &TestDatabase, happened: &str) {
     let whole = ["access_feed", "signing_keys", "audit_events", "feed_head"];
     let mut sql: String = whole.map(|table| format!("DELETE FROM {table};")).concat();
@@ -85,7 +86,7 @@ async fn logouts_that_a_promoted_standby_lacks_are_written_anew(database: TestDa
         })
         .await
         .expect("logged out");
-    // Twice, so that the version is two behind.
+    // Revoke twice, so that the standby's token version is two behind.
     server
         .auth()
         .revoke_all_tokens(with_token(RevokeAllTokensRequest {}, &everywhere.access_token))
@@ -109,7 +110,7 @@ async fn logouts_that_a_promoted_standby_lacks_are_written_anew(database: TestDa
     promote(&server.database).await;
     let live = "sessions WHERE end_time IS NULL";
     let written = eventually(|| async {
-        // All the while.
+        // The tokens are refused the whole time.
         for (token, reason) in refused {
             assert_eq!(me(&server, token).await, Err(reason.to_owned()));
         }
@@ -124,7 +125,7 @@ async fn logouts_that_a_promoted_standby_lacks_are_written_anew(database: TestDa
     for pair in [&out, &everywhere] {
         assert_eq!(refreshed(&server, pair).await, Err("SESSION_ENDED".to_owned()));
     }
-    // A replica that starts now and remembers nothing refuses them as well.
+    // A replica that starts now never saw the revocations, and refuses the sessions as well.
     let (_running, replica) = server.replica().await;
     for pair in [&out, &everywhere] {
         let refused = rotate(&mut replica.clone(), &pair.refresh_token, "")
@@ -136,7 +137,7 @@ async fn logouts_that_a_promoted_standby_lacks_are_written_anew(database: TestDa
         count(server.database.db(), "users WHERE login = 'bob' AND token_version >= 3").await,
         1
     );
-    // The user is not locked out, and no other user was logged out.
+    // Bob can log in again, and no other user was logged out.
     server.clock.advance(std::time::Duration::from_secs(30));
     let back = server.login("bob").await;
     eventually(|| async { me(&server, &back.access_token).await.ok() }).await;
@@ -159,8 +160,8 @@ async fn a_new_history_that_has_come_as_far_as_the_old_one_is_told_from_it(datab
         .expect("logged out");
     assert_eq!(me(&server, &out.access_token).await, Err("TOKEN_REVOKED".to_owned()));
 
-    // In the new history something else has the number of the logout, before any replica has looked
-    // at it.
+    // In the new history, another event takes the sequence number of the logout before any replica
+    // reads the feed.
     let overtake = "
         UPDATE access_feed SET sequence = (SELECT MAX(sequence) + 1 FROM standby_access_feed)
             WHERE sequence = (SELECT MAX(sequence) FROM standby_access_feed);
@@ -172,7 +173,7 @@ async fn a_new_history_that_has_come_as_far_as_the_old_one_is_told_from_it(datab
     })
     .await;
     refreshed(&server, &later).await.expect("bob's session lives");
-    // Later revocations are heard.
+    // Later revocations take effect as usual.
     server
         .auth()
         .logout(LogoutRequest {
@@ -210,7 +211,7 @@ async fn a_key_whose_withdrawal_a_promoted_standby_lacks_is_withdrawn_anew(datab
 
     promote(&server.database).await;
     eventually(|| async {
-        // While no other key counts, nobody is let in at all.
+        // While there is no valid key, every call is refused as STARTING.
         let refused = me(&server, &leaked.access_token).await.expect_err("refused");
         assert!(["TOKEN_INVALID", "STARTING"].contains(&refused.as_str()), "{refused}");
         let sql = format!("signing_keys WHERE kid = '{kid}'");

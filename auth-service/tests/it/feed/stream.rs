@@ -1,3 +1,5 @@
+//! The access feed as its consumers read it: snapshots, changes, and how a stream ends.
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -21,22 +23,23 @@ use tonic::{Code, Status, Streaming};
 
 use crate::support::{PASSWORD, Server, mask, settings};
 
-/// Used up only by a test that fails.
+/// Timeout that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const SECRET: &str = "a secret of at least thirty-two characters";
 
-/// A server with the service account `game-service`.
+/// Starts a server with the service account `game-service`.
 async fn server(database: TestDatabase) -> Server {
     let (_file, settings) = game_service_account();
     Server::start_with(database, &settings).await
 }
 
-/// Settings with the service account `game-service`, in a file.
+/// Returns settings with the service account `game-service`, and the file that defines it. Keep the
+/// file until the server has started.
 fn game_service_account() -> (NamedTempFile, AuthSettings) {
     game_service_account_with(&[])
 }
 
-/// The same with more options.
+/// Returns the same settings with more command-line options.
 fn game_service_account_with(more: &[&str]) -> (NamedTempFile, AuthSettings) {
     let file = NamedTempFile::new().expect("a temporary file");
     let accounts = format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#);
@@ -90,7 +93,7 @@ pub(crate) async fn message(stream: &mut Streaming<WatchResponse>) -> WatchRespo
     next.expect("a message").expect("it goes on")
 }
 
-/// How the stream ends.
+/// Reads the stream to its end, and returns the status that ends it.
 pub(crate) async fn end(stream: &mut Streaming<WatchResponse>) -> Status {
     let end = async {
         loop {
@@ -102,7 +105,7 @@ pub(crate) async fn end(stream: &mut Streaming<WatchResponse>) -> Status {
     tokio::time::timeout(PATIENCE, end).await.expect("in time")
 }
 
-/// The whole snapshot as one message.
+/// Reads the whole snapshot, and returns it as one message.
 pub(crate) async fn snapshot(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
     let mut whole = WatchResponse::default();
     loop {
@@ -116,7 +119,7 @@ pub(crate) async fn snapshot(stream: &mut Streaming<WatchResponse>) -> WatchResp
     }
 }
 
-/// What the feed says that each role holds.
+/// Returns the permissions of each role, as the feed reports them.
 pub(crate) async fn roles(at: std::net::SocketAddr, token: &str) -> BTreeMap<String, Vec<String>> {
     let snapshot = snapshot(&mut watch_with(at, token, "", 0).await).await;
     let roles = snapshot.events.into_iter().filter_map(|event| match event.event {
@@ -126,7 +129,7 @@ pub(crate) async fn roles(at: std::net::SocketAddr, token: &str) -> BTreeMap<Str
     roles.collect()
 }
 
-/// How far the feed has come.
+/// Returns the epoch and the last sequence number of the feed.
 pub(crate) async fn position(at: std::net::SocketAddr, token: &str) -> (String, i64) {
     let snapshot = snapshot(&mut watch_with(at, token, "", 0).await).await;
     (snapshot.epoch, snapshot.sequence)
@@ -199,7 +202,7 @@ async fn one_account_does_not_take_the_streams_of_the_others(database: TestDatab
     let server = Server::start_with(database, &settings).await;
     let token = service_token(&mut server.auth()).await;
     let first = watch_with(server.grpc, &token, "", 0).await;
-    // Another token of the same account.
+    // This stream uses another token of the same account.
     let _second = watch(server.grpc, "", 0).await;
     let another = async || {
         let mut client = AccessFeedServiceClient::new(channel(server.grpc));
@@ -276,14 +279,13 @@ async fn names_come_once_to_a_consumer_that_keeps_its_place(database: TestDataba
     for (epoch, after, expected) in [
         (first.epoch.as_str(), first.sequence, 0),
         (&first.epoch, 0, 1),
-        // The position is of another life of the database, or of one that went further than this:
-        // it does not count.
+        // The position belongs to another epoch, or lies beyond the end of the feed. It is ignored.
         (other_epoch, first.sequence, 1),
         (&first.epoch, first.sequence + 1, 1),
     ] {
         let again = snapshot(&mut watch(server.grpc, epoch, after).await).await;
         assert_eq!(renamed(&again).len(), expected, "{epoch} {after}");
-        // The rest is always whole.
+        // Everything else is always sent in full.
         assert_eq!(
             (again.epoch.as_str(), again.sequence),
             (first.epoch.as_str(), first.sequence)
@@ -353,7 +355,7 @@ async fn a_feed_that_has_lost_its_end_is_read_anew(database: TestDatabase) {
             break revoked;
         }
     };
-    // As after a fail-over to a server that had not heard of the last commits.
+    // Simulates a fail-over to a server that lacks the last commits.
     let lost = format!(
         "DELETE FROM access_feed WHERE sequence > {0}; UPDATE feed_head SET sequence = {0}",
         before.sequence
@@ -389,7 +391,7 @@ async fn a_stream_does_not_outlive_its_token(database: TestDatabase) {
         .into_inner();
     let mut stream = watch_with(server.grpc, &issued.access_token, "", 0).await;
     snapshot(&mut stream).await;
-    // With the leeway that it is given.
+    // The stream ends after the token's lifetime and 30 s of leeway.
     let life = Duration::from_secs(u64::try_from(issued.access_expires_in).expect("positive"));
     server.clock.advance(life + Duration::from_secs(30));
     let ended = end(&mut stream).await;
@@ -405,7 +407,7 @@ async fn a_change_arrives_after_the_snapshot_and_once(database: TestDatabase) {
     let mut stream = watch(server.grpc, "", 0).await;
     let begun = snapshot(&mut stream).await;
     assert!(sessions(&begun.events).is_empty());
-    // 20 logins that end at the same time, each with a transaction of its own.
+    // End 20 sessions at the same time, each in its own transaction.
     let mut logins = Vec::new();
     for index in 0..20 {
         logins.push(server.register(&format!("user-{index}")).await.tokens.expect("tokens"));
@@ -427,7 +429,7 @@ async fn a_change_arrives_after_the_snapshot_and_once(database: TestDatabase) {
         }
         seen.extend(sessions(&news.events));
     }
-    // Later streams get the same in their snapshot.
+    // A later stream gets the same revocations in its snapshot.
     let later = snapshot(&mut watch(server.grpc, &begun.epoch, begun.sequence).await).await;
     assert_eq!(sessions(&later.events), seen);
     assert_eq!((later.epoch, later.sequence), (begun.epoch, at));

@@ -1,3 +1,6 @@
+//! Requirements that every gRPC server of the workspace meets: authentication, health, reflection
+//! and deadlines.
+
 use proto::auth::v1::{FILE_DESCRIPTOR_SET, LoginRequest};
 use testing::{
     TestDatabase, contract, on_both_backends,
@@ -24,7 +27,7 @@ async fn health_and_reflection_are_served(database: TestDatabase) {
 async fn crooked_requests_are_refused(database: TestDatabase) {
     let server = Server::start(database).await;
     contract::crooked_requests_are_refused(server.grpc, "/auth.v1.AuthService/Login", &[]).await;
-    // And the server is as well as before.
+    // The server still works afterwards.
     server.register("ann").await;
 }
 
@@ -36,7 +39,7 @@ async fn deadlines_are_honoured(database: TestDatabase) {
 
 #[on_both_backends]
 async fn a_deadline_ends_a_call_that_takes_longer(database: TestDatabase) {
-    // A hash that takes seconds, so that a deadline of 50 ms is over long before.
+    // Hashing takes seconds, so a deadline of 50 ms expires long before it ends.
     let slow = settings(&["--hashing-memory-kib", "262144", "--hashing-passes", "10"]);
     let server = Server::start_with(database, &slow).await;
     let login = LoginRequest {

@@ -1,5 +1,5 @@
-//! The refresh token in a cookie: who gets one, what is in it, and that nothing else can read or
-//! use it.
+//! The refresh token in a cookie: which callers get one, its attributes, and the protection against
+//! other origins and planted cookies.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::{PASSWORD, Server, credentials, registration, settings};
 const PAGE: &str = "https://play.example.com";
 const LOCAL_PAGE: &str = "http://localhost:8080";
 const COOKIE: &str = "__Host-refresh_token";
-/// Its name in versions before.
+/// Name of the cookie in earlier versions. The server still reads and clears it.
 const LEGACY_COOKIE: &str = "__Secure-refresh_token";
 
 async fn start(database: TestDatabase) -> Server {
@@ -26,7 +26,7 @@ async fn start(database: TestDatabase) -> Server {
     Server::start_with(database, &settings(&["--cookie-origins", &origins])).await
 }
 
-/// A call as a page of this origin makes it, with the cookies of its browser.
+/// Builds a call as a page of this origin sends it, with these browser cookies.
 fn from_page<T>(message: T, origin: &str, cookies: &[&str]) -> Request<T> {
     let mut request = Request::new(message);
     let metadata = request.metadata_mut();
@@ -46,7 +46,7 @@ fn signed_in<T>(mut request: Request<T>, tokens: &TokenPair) -> Request<T> {
     request
 }
 
-/// Every cookie that an answer sets or clears: `name=value`, and its attributes in order.
+/// Returns every cookie that a response sets or clears: `name=value` and its sorted attributes.
 fn set_cookies(metadata: &MetadataMap) -> Vec<(String, Vec<String>)> {
     let set = metadata.get_all("set-cookie").iter();
     set.map(|header| {
@@ -63,7 +63,7 @@ fn is_removal(attributes: &[String]) -> bool {
     attributes.contains(&"Max-Age=0".to_owned())
 }
 
-/// The one cookie that an answer sets.
+/// Returns the cookie that a response sets, if any. Fails if it sets more than one.
 fn set_cookie(metadata: &MetadataMap) -> Option<(String, Vec<String>)> {
     let mut set = set_cookies(metadata);
     set.retain(|(_, attributes)| !is_removal(attributes));
@@ -71,7 +71,7 @@ fn set_cookie(metadata: &MetadataMap) -> Option<(String, Vec<String>)> {
     set.pop()
 }
 
-/// Whether an answer clears the cookie of this name with these attributes.
+/// Returns whether a response clears the cookie with this name and these attributes.
 fn clears(metadata: &MetadataMap, name: &str, attributes: &[&str]) -> bool {
     let pair = format!("{name}=");
     let is_it = |(cleared, with): &(String, Vec<String>)| {
@@ -84,7 +84,7 @@ fn takes_the_cookie_away(metadata: &MetadataMap) -> bool {
     clears(metadata, COOKIE, &["Path=/", "Secure"]) && clears(metadata, LEGACY_COOKIE, &["Path=/v1/auth", "Secure"])
 }
 
-/// A user who registered on the page: the cookie, and the tokens that script can see.
+/// Registers a user from the page. Returns the cookie, and the tokens that scripts can see.
 async fn registered(server: &Server) -> (String, TokenPair) {
     let answer = server.auth().register(from_page(registration("ann"), PAGE, &[])).await;
     let answer = answer.expect("registered");
@@ -132,7 +132,7 @@ async fn without_tls_the_cookie_is_another_and_not_secure(database: TestDatabase
         attributes,
         ["HttpOnly", "Max-Age=604800", "Path=/v1/auth", "SameSite=Strict"]
     );
-    // Neither is taken for the other.
+    // The two cookies are not interchangeable.
     let as_secure = cookie.replace("refresh_token", COOKIE);
     let refused = server
         .auth()
@@ -180,7 +180,7 @@ async fn a_page_stays_logged_in_by_its_cookie(database: TestDatabase) {
         .await
         .expect("rotated again");
 
-    // The first one comes back: the session ends, and the cookie goes.
+    // Reusing the first cookie ends the session and clears the cookie.
     let reused = server
         .auth()
         .rotate_tokens(from_page(rotation(), PAGE, &[&cookie]))
@@ -330,7 +330,7 @@ async fn another_origin_gets_no_cookie_and_uses_none(database: TestDatabase) {
         .append("origin", "https://evil.example".parse().expect("ASCII"));
     let refused = server.auth().rotate_tokens(twice).await.expect_err("two origins");
     assert_eq!(reason(&refused), "ORIGIN_NOT_ALLOWED");
-    // Nothing of that has touched the session.
+    // None of these calls affected the session.
     server
         .auth()
         .rotate_tokens(from_page(rotation(), PAGE, &[&cookie]))
@@ -342,7 +342,8 @@ async fn another_origin_gets_no_cookie_and_uses_none(database: TestDatabase) {
 async fn a_cookie_counts_only_where_it_is_asked_for(database: TestDatabase) {
     let server = start(database).await;
     let (cookie, _) = registered(&server).await;
-    // As the form of another site would send it.
+    // A form on another site would send the call like this: with the cookie, but without the
+    // header.
     let mut plain = from_page(rotation(), PAGE, &[&cookie]);
     plain.metadata_mut().remove("x-token-transport");
     let refused = server.auth().rotate_tokens(plain).await.expect_err("no token");
@@ -362,7 +363,7 @@ async fn a_cookie_counts_only_where_it_is_asked_for(database: TestDatabase) {
         (Code::InvalidArgument, vec!["x-token-transport".to_owned()])
     );
 
-    // A field that is filled counts before the cookie.
+    // A token in the request field takes precedence over the cookie.
     let named = RotateTokensRequest {
         refresh_token: "v1.x".to_owned(),
         ..rotation()
@@ -385,7 +386,8 @@ async fn a_cookie_counts_only_where_it_is_asked_for(database: TestDatabase) {
 async fn a_planted_cookie_locks_nobody_out(database: TestDatabase) {
     let server = start(database).await;
     let (mut cookie, _) = registered(&server).await;
-    // Whatever the prefix promises.
+    // Browsers should not let another site plant a `__Host-` cookie. The server does not rely on
+    // that.
     let planted = format!("{COOKIE}=v1.planted");
     let many: Vec<String> = (0..100).map(|number| format!("{COOKIE}=v1.{number}")).collect();
     let many = many.join("; ");
@@ -414,7 +416,7 @@ async fn a_cookie_of_another_page_may_hold_any_text(database: TestDatabase) {
         .await
         .expect("rotated");
     let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
-    // A space that is not ASCII is part of the name.
+    // A non-ASCII space is part of the name, so this is a different cookie.
     let planted = format!("\u{a0}{COOKIE}=v1.planted");
     let refused = server
         .auth()
@@ -483,7 +485,7 @@ async fn the_cookie_of_the_version_before_is_read_and_replaced(database: TestDat
     let (cookie, _) = set_cookie(rotated.metadata()).expect("a cookie");
     assert!(cookie.starts_with(COOKIE), "{cookie}");
     assert!(clears(rotated.metadata(), LEGACY_COOKIE, &["Path=/v1/auth", "Secure"]));
-    // The old cookie would be a reuse; it is ignored, since there is a new one.
+    // The old cookie alone would count as reuse. It is ignored because the new cookie is present.
     server
         .auth()
         .rotate_tokens(from_page(rotation(), PAGE, &[&before, &cookie]))
@@ -525,7 +527,7 @@ async fn nobody_is_made_to_act_in_the_account_of_a_neighbour(database: TestDatab
         .expect("registered");
     let (planted, _) = set_cookie(answer.metadata()).expect("a cookie");
     let planted = planted.replace(COOKIE, LEGACY_COOKIE);
-    // A neighbour cannot plant one of the other name.
+    // A neighbouring site cannot plant a cookie with the `__Host-` prefix, so that cookie wins.
     let rotated = server
         .auth()
         .rotate_tokens(from_page(rotation(), PAGE, &[&planted, &cookie]))
@@ -544,7 +546,7 @@ async fn nobody_is_made_to_act_in_the_account_of_a_neighbour(database: TestDatab
         (Code::Unauthenticated, "REFRESH_TOKEN_INVALID")
     );
     assert!(takes_the_cookie_away(refused.metadata()));
-    // Neither session has ended, and with a new login the planted one counts no more.
+    // Neither session has ended. After a new login, the planted cookie is ignored.
     server
         .auth()
         .rotate_tokens(from_page(rotation(), PAGE, &[&cookie]))

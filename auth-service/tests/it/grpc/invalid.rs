@@ -1,4 +1,4 @@
-//! Calls that are refused as invalid: they cost little, and have a limit of their own.
+//! Invalid calls: they are refused before any expensive work, and have a rate limit of their own.
 
 use proto::auth::v1::{FILE_DESCRIPTOR_SET, LoginRequest, RegisterRequest};
 use server::ServerSettings;
@@ -12,26 +12,26 @@ use crate::support::{PASSWORD, Server, callers::server_with_root, credentials, r
 
 const LOGIN: &str = "/auth.v1.AuthService/Login";
 
-/// Texts that are not refused as invalid where they are too long.
+/// Text fields that are not refused as invalid if they are too long.
 const UNREAD: [&str; 11] = [
-    // Tokens are refused as such.
+    // A token that is too long is treated like any other invalid token. The hint is ignored.
     "refresh_token",
     "token",
     "token_type_hint",
     "device_token",
-    // No setting changes these.
+    // These requests cannot change these fields, and ignore them.
     "user.user_id",
     "resource.owner",
     "UpdatePermission permission.resource",
     "UpdatePermission permission.action",
     "UpdateRole role.permissions",
-    // Nor is the mask read where there is nothing to change.
+    // The mask is not read if the request contains no user.
     "UpdateMe update_mask.paths",
     "UpdateUser update_mask.paths",
 ];
 
-/// A server behind a proxy that says where calls come from, at which this many invalid calls a
-/// minute are answered.
+/// Starts a server behind a trusted proxy that reports client addresses. The server answers this
+/// many invalid calls per minute and client.
 async fn behind_a_proxy(database: TestDatabase, arguments: &[&str], invalid_calls_per_minute: u32) -> Server {
     let server = ServerSettings {
         trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")],
@@ -67,7 +67,7 @@ async fn invalid_calls_have_a_limit_that_valid_ones_do_not_feel(database: TestDa
     let token = ann.tokens.expect("tokens").access_token;
     for (address, token) in [
         ("192.0.2.1", None),
-        // Signed-in users are counted apart, from whichever address they call.
+        // Signed-in users are counted separately, whichever address they call from.
         ("192.0.2.1", Some(token.as_str())),
         ("192.0.2.2", None),
         ("2001:db8:1:1::1", None),

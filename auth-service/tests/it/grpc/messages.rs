@@ -1,4 +1,4 @@
-//! Messages of errors that tell a caller what to do next.
+//! Error messages that tell the caller what to do next.
 
 use proto::auth::v1::{
     DeleteActionRequest, GetActionRequest, GetMeRequest, GetResourceRequest, Resource, RevokeAllTokensRequest,
@@ -13,7 +13,7 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{Server, callers::server_with_root};
 
-/// Asserts that the error names this object, in words and in its details.
+/// Asserts that the error names this object, both in its message and in its details.
 fn assert_names(status: &Status, kind: &str, name: &str) {
     assert_eq!(status.code(), Code::NotFound);
     assert_eq!(status.message(), format!("there is no {kind} {name}"));
@@ -61,7 +61,7 @@ async fn a_stale_token_is_told_to_log_in_if_refreshing_does_not_help(database: T
             .ends_with("refresh it, or log in again if that is refused, too"),
         "{refused}"
     );
-    // The first advice does not help here, so the second one has to.
+    // Refreshing does not help here, so the error of the refresh has to say what does.
     let refused = server.rotate(&pair.refresh_token, "").await.expect_err("refused");
     assert_eq!(
         (reason(&refused).as_str(), refused.message()),

@@ -1,4 +1,4 @@
-//! What all RPCs have in common: policies, limits, cookies, TLS.
+//! Rules that all RPCs share: policies, limits, cookies, TLS.
 
 mod contract;
 mod cookies;

@@ -1,8 +1,8 @@
-//! Every RPC, called by every kind of caller: the layer answers what the protos say, and nothing
-//! more is allowed.
+//! Calls every RPC as every kind of caller. The policy layer must decide as the protos say, and
+//! must not let anyone else through.
 //!
-//! The calls carry a message that nobody can decode: whoever gets past the layer is told so, and
-//! nothing is done.
+//! The calls carry a message that cannot be decoded. A caller who passes the layer gets a decoding
+//! error, so the call has no effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +16,11 @@ use tonic::Code;
 
 use crate::support::callers::{Caller, server_with_root};
 
-/// A field key that ends in the middle.
+/// Truncated field key, which cannot be decoded as any message.
 const UNDECODABLE: [u8; 1] = [0xff];
 
-/// A caller: what to call it, its token, its reserved roles, and what it was granted beyond them.
+/// A kind of caller: its display name, its token, its reserved role (empty for none), and the
+/// permissions that it was granted beyond that role.
 struct Kind {
     name: String,
     token: String,
@@ -53,7 +54,7 @@ async fn call(connection: &RawConnection, path: &str, token: &str) -> (Code, Str
 }
 
 fn is_past_the_layer((code, reason): &(Code, String)) -> bool {
-    // Behind the layer is the decoder, which nobody gets past.
+    // The decoder follows the layer, and refuses every one of these calls with another error.
     !matches!(code, Code::Ok | Code::Unauthenticated | Code::Unimplemented)
         && reason != "PERMISSION_DENIED"
         && reason != "POLICY_MISSING"
@@ -93,7 +94,7 @@ async fn every_rpc_is_for_whom_the_protos_say(database: TestDatabase) {
     ];
     let mut resources = BTreeMap::new();
     for (number, (name, permission)) in policies.permissions().into_iter().enumerate() {
-        // Half of them hold it by a role, half directly.
+        // Half of the callers hold their permission through a role, the other half directly.
         let client_id = format!("one-{number}");
         let caller = if number % 2 == 0 {
             let role = format!("role_{number}");

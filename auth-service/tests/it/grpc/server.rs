@@ -1,4 +1,4 @@
-//! The server around the RPCs: load, TLS, a database that goes and comes back.
+//! The server around the RPCs: overload, TLS, and database outages.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -112,7 +112,8 @@ async fn calls_without_a_message_take_no_places(database: TestDatabase) {
     for _ in 0..100 {
         left_open.push(connection.leave_open("/auth.v1.AuthService/Login").await);
     }
-    // On the same connection, and so after the headers of those.
+    // This call uses the same connection, so the server has received the headers of the open calls
+    // before it.
     let answer = connection
         .call("/auth.v1.KeyService/GetJwks", &[], frame(&[]))
         .await
@@ -222,7 +223,7 @@ fn a_database_that_goes_is_unavailable_and_comes_back() {
             (Code::Unavailable, "DATABASE_UNAVAILABLE")
         );
         assert!(down.get_details_retry_info().is_some());
-        // The keys are in memory, and so tokens verify as ever.
+        // The keys are in memory, so tokens are still verified.
         let mut keys = KeyServiceClient::new(channel(grpc));
         keys.get_jwks(GetJwksRequest {}).await.expect("keys");
         let forged = account_refusal(grpc).await;
@@ -335,7 +336,7 @@ async fn account_refusal(grpc: SocketAddr) -> String {
     )
 }
 
-/// An authority, and files with what it has issued.
+/// A certificate authority, and a folder for certificate files.
 struct Pki {
     authority: CertifiedIssuer<'static, KeyPair>,
     directory: tempfile::TempDir,
@@ -353,7 +354,7 @@ impl Pki {
         }
     }
 
-    /// A certificate for localhost and its key, in PEM.
+    /// Issues a certificate for localhost. Returns the certificate and its key in PEM.
     fn issue(&self) -> (String, String) {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(["localhost".to_owned()]).expect("parameters");

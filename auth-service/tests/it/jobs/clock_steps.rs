@@ -1,4 +1,5 @@
-//! The clock is set back by five minutes: what was dead stays dead.
+//! Wall clocks that are set back, run ahead, or differ between replicas. Tokens and sessions that
+//! have expired or were revoked stay so, and a clock that is wrong for a while ends nothing.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::support::{
 };
 
 const STEP: Duration = Duration::from_mins(5);
-/// Seconds.
+/// Seconds in an hour.
 const HOUR: i64 = 3600;
 const YEAR: i64 = 365 * 24 * HOUR;
 const ACCESS_TOKEN_LIFE: Duration = Duration::from_mins(30);
@@ -77,7 +78,8 @@ async fn an_access_token_from_the_future_is_told_to_wait(database: TestDatabase)
         (refused.code(), reason(&refused).as_str()),
         (Code::Unauthenticated, "TOKEN_NOT_YET_VALID")
     );
-    // Once the leeway reaches it.
+    // The token becomes valid 30 s (the leeway) before its issue time. The wait is rounded up to
+    // the next second.
     assert_eq!(retry_after(&refused), Some(Duration::from_secs(300 - 30 + 1)));
     server.clock.set(START);
     assert_eq!(me(&server, &token).await, Ok(()));
@@ -102,12 +104,13 @@ async fn a_clock_two_hours_ahead_for_a_moment_forgets_no_logout(database: TestDa
         .revoke_all_tokens(with_token(RevokeAllTokensRequest {}, &everywhere.access_token))
         .await
         .expect("revoked");
-    // Each replica starts with a purge, and this one purges again, all of them two hours ahead.
+    // Every replica purges when it starts, and this one purges again later. All clocks are two
+    // hours ahead.
     server.clock.set(START.plus(Duration::from_hours(2)));
     let (_running, replica) = server.replica().await;
     let wrong = server.restarted_unsettled_after(Duration::from_hours(2)).await;
     server.clock.advance(Duration::from_mins(11));
-    // A change goes through the feed of all of them.
+    // Log in, so that the service writes to the database while all clocks are ahead.
     server.login("ann").await;
     server.clock.set(START.plus(Duration::from_mins(11)));
     wrong.stop_token().cancel();
@@ -124,7 +127,7 @@ async fn a_clock_two_hours_ahead_for_a_moment_forgets_no_logout(database: TestDa
         reason(&replica.clone().refresh_access_token(request).await.expect_err("ended")),
         "SESSION_ENDED"
     );
-    // A follower that starts now still learns of both.
+    // A follower that starts now still learns of both revocations.
     assert_eq!(
         crate::support::count(
             server.database.db(),
@@ -162,7 +165,7 @@ async fn a_clock_a_year_ahead_for_a_minute_loses_nothing(database: TestDatabase)
     };
     let before = rows().await;
     server.clock.set(START.plus(Duration::from_hours(366 * 24)));
-    // Refused at once, by every way to use it, and ended by none.
+    // Every use of the refresh token is refused at once, but no use ends the session.
     let request = RefreshAccessTokenRequest {
         refresh_token: pair.refresh_token.clone(),
         ..RefreshAccessTokenRequest::default()
@@ -175,7 +178,7 @@ async fn a_clock_a_year_ahead_for_a_minute_loses_nothing(database: TestDatabase)
         reason(&server.rotate(&pair.refresh_token, "").await.expect_err("over")),
         "REFRESH_TOKEN_EXPIRED"
     );
-    // Every purge passes by, here and at another replica.
+    // All purges run in the meantime, both here and at another replica.
     let wrong = server.restarted_unsettled_after(Duration::from_hours(366 * 24)).await;
     for _ in 0..3 {
         server.clock.advance(Duration::from_mins(4));
@@ -229,7 +232,7 @@ async fn nobody_is_called_a_thief_by_a_wrong_clock(database: TestDatabase) {
     let server = Server::start(database).await;
     let first = server.register("ann").await.tokens.expect("tokens");
     let second = server.rotate(&first.refresh_token, "").await.expect("rotated");
-    // An hour ahead: that the answer was lost a moment ago is not to be seen any more.
+    // The clock jumps an hour ahead, so the rotation no longer looks recent.
     server.clock.set(START.plus(Duration::from_hours(1)));
     assert_eq!(
         reason(&server.rotate(&first.refresh_token, "").await.expect_err("overlap")),
@@ -240,7 +243,7 @@ async fn nobody_is_called_a_thief_by_a_wrong_clock(database: TestDatabase) {
         .rotate(&second.refresh_token, "")
         .await
         .expect("the session lives");
-    // A logout works also with the token before.
+    // Logout also accepts the previous token.
     let third = server.register("bob").await.tokens.expect("tokens");
     let fourth = server.rotate(&third.refresh_token, "").await.expect("rotated");
     server.clock.set(START.plus(Duration::from_hours(1)));
@@ -309,7 +312,7 @@ async fn what_was_revoked_stays_refused_until_its_last_token_is_over(database: T
         })
         .await
         .expect("logged out");
-    // Ahead to the last moment at which the token is valid, and then back.
+    // Move the clock to the last second at which the token is valid, and then back.
     server
         .clock
         .set(START.plus(ACCESS_TOKEN_LIFE + Duration::from_secs(29)));
@@ -376,7 +379,7 @@ async fn what_was_said_to_have_expired_stays_so(database: TestDatabase) {
         .await
         .expect("an answer");
     assert!(!answer.into_inner().active);
-    // One that nobody asked about is found by the next round of the purge.
+    // The other session was not used or introspected. The next purge ends it.
     let running = server
         .restarted_after(IDLE + Duration::from_secs(30), &settings(&[]))
         .await;
@@ -433,7 +436,8 @@ async fn a_secret_whose_time_was_over_stays_so(database: TestDatabase) {
     assert_eq!(token().await, Ok(()));
     server.clock.advance(Duration::from_secs(60));
     assert_eq!(token().await, Err("CLIENT_CREDENTIALS_INVALID".to_owned()));
-    // Not before it is over by every clock.
+    // The end of the old secret becomes permanent 30 s later, when it has passed by every correct
+    // clock.
     server.clock.advance(Duration::from_secs(30));
     assert_eq!(token().await, Err("CLIENT_CREDENTIALS_INVALID".to_owned()));
     server.clock.set(START.minus(STEP));
@@ -543,7 +547,7 @@ async fn a_start_ends_the_waits_that_a_clock_ahead_has_left(database: TestDataba
         try_login(&mut server.auth(), "wrong horse").await,
         Err("CREDENTIALS_INVALID".to_owned())
     );
-    // The database's time as it would be if the server's clock had been a year ahead.
+    // Simulates rows that were written while the clock of the database server was a year ahead.
     let sql = "UPDATE login_throttle SET blocked_until = expire_time, expire_time = expire_time + ";
     let year = match server.database.backend() {
         Backend::Sqlite => "31536000000000",
@@ -559,7 +563,7 @@ async fn a_start_ends_the_waits_that_a_clock_ahead_has_left(database: TestDataba
     assert_eq!(moved.expect("moved"), 2);
     let (running, mut replica) = server.replica_ahead(0, &few).await;
     assert_eq!(try_login(&mut replica, PASSWORD).await, Ok(()));
-    // The login has ended what was counted for the account, and a purge may have deleted its row.
+    // The login reset the counter of the account, and a purge may have deleted its row.
     let blocked = match server.database.backend() {
         Backend::Sqlite => "login_throttle WHERE blocked_until <> 0",
         Backend::Postgres => "login_throttle WHERE blocked_until <> to_timestamp(0)",

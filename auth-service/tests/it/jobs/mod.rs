@@ -1,4 +1,4 @@
-//! Work that the clock starts, and clocks that are wrong.
+//! Scheduled jobs, and wrong clocks.
 
 mod clock_steps;
 mod purges;

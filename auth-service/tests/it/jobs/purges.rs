@@ -1,4 +1,4 @@
-//! What is long dead goes, and nothing sooner.
+//! Purges of expired data: everything is kept for its full time, and deleted afterwards.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use testing::{
 use crate::support::{START, Server, callers::eventually, count, credentials, settings};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// How much later than it says something goes, as the clock of the process that said so may differ.
+/// Delay of a purge beyond the stored expiry, because the clock of the process that stored it may
+/// differ.
 const ALLOWANCE: Duration = Duration::from_secs(30);
 const DAY: Duration = Duration::from_hours(24);
-/// At least as long as from one purge to the next.
+/// Upper bound of the time from one purge to the next.
 const PURGE_INTERVAL: Duration = Duration::from_mins(11);
 
-/// Starts the service again after this time, and waits until this many are left.
+/// Starts the service again this much later, and waits until this many rows are left.
 async fn left_after(server: &Server, time: Duration, what: &str, expected: i64) {
     let running = server
         .restarted_after(time + ALLOWANCE, &settings(&["--audit-retention-days", "30"]))
@@ -48,8 +49,8 @@ async fn a_session_that_has_ended_is_kept_for_a_while(database: TestDatabase) {
         .await
         .expect("logged out");
     assert_eq!(count(server.database.db(), "sessions").await, 3);
-    // Those that end earlier go earlier; the one that nobody ended expired a week after its last
-    // use.
+    // Sessions that ended earlier are deleted earlier. The session that was never ended expired a
+    // week after its last use.
     for (time, left) in [
         (30 * DAY + SECOND, 2),
         (30 * DAY + 3 * SECOND, 1),
@@ -61,7 +62,7 @@ async fn a_session_that_has_ended_is_kept_for_a_while(database: TestDatabase) {
 
 #[on_both_backends]
 async fn revocations_go_when_no_token_can_be_good_any_more(database: TestDatabase) {
-    // A life of tokens that is shorter since does not count for those that are out.
+    // Shortening the token lifetime later does not affect tokens that were already issued.
     let server = Server::start_with(database, &settings(&["--access-token-seconds", "7200"])).await;
     let admin = server.superuser().await;
     let pair = server.register("ann").await.tokens.expect("tokens");
@@ -85,9 +86,9 @@ async fn revocations_go_when_no_token_can_be_good_any_more(database: TestDatabas
     let revocations = "access_feed WHERE kind IN ('session_revoked', 'user_tokens_revoked')";
     assert_eq!(count(server.database.db(), revocations).await, 2);
     let rest = count(server.database.db(), "access_feed").await - 2;
-    // The longest life of a token, the leeway of those who verify, and a margin; from the first
-    // purge that saw them, which this advance lets happen. One that has just started knows nothing
-    // of that.
+    // Revocations are kept for the longest token lifetime, the verifiers' leeway and a margin. The
+    // time counts from the first purge that saw them, which the first advance below triggers. A
+    // process that has just started has seen none of them yet.
     let dead = Duration::from_secs(7200 + 30 + 300);
     let running = server.restarted_after(dead + ALLOWANCE, &settings(&[])).await;
     server.clock.advance(PURGE_INTERVAL);

@@ -1,3 +1,5 @@
+//! Signing keys: publication, rotation and withdrawal.
+
 use std::{collections::BTreeSet, time::Duration};
 
 use access::token::{Jwks, KeySource};
@@ -43,7 +45,8 @@ async fn the_server_secret_can_be_replaced(database: TestDatabase) {
         .into_inner();
     let new = secrecy::ExposeSecret::expose_secret(&auth_service::ServerSecrets::generate()).to_owned();
     let both = format!("{new}{}", server.secret);
-    // With both, what was made before is good; afterwards the new one is enough for what is stored.
+    // With both secrets, everything made with the old one stays valid. Afterwards, the new secret
+    // alone can read everything that is stored.
     let (_running, mut other) = server.replica_with(&both).await;
     let next = rotate(&mut other, &token, "").await.expect("rotated").refresh_token;
     let (_running, mut other) = server.replica_with(&new).await;
@@ -69,7 +72,7 @@ async fn the_first_key_is_made_once(database: TestDatabase) {
         .expect("keys")
         .into_inner();
     let token = server.register("ann").await.tokens.expect("tokens").refresh_token;
-    // Another replica, or the same one after a restart, has the same keys and knows the same
+    // Another replica, or the same one after a restart, has the same keys and accepts the same
     // sessions.
     let (_running, mut other) = server.replica().await;
     rotate(&mut other, &token, "").await.expect("rotated");
@@ -111,8 +114,8 @@ async fn a_rotated_key_is_published_then_signs_and_then_goes(database: TestDatab
         "what the old one signed is still good"
     );
 
-    // The life of its last token, and what is added to be sure; by a clock that is set ahead it
-    // stays, and by one that is right it goes.
+    // The old key is kept for the lifetime of its last token plus a margin. A clock that jumps
+    // ahead does not delete it, but the passage of real time does.
     server.clock.advance(Duration::from_mins(15));
     server.clock.set(START.plus(Duration::from_hours(100)));
     server.clock.advance(Duration::from_mins(16));
@@ -140,8 +143,8 @@ async fn nobody_is_refused_while_keys_are_rotated(database: TestDatabase) {
             .rotate_signing_key(&server.login("root").await.access_token)
             .await;
         server.clock.advance(Duration::from_secs(3600));
-        // Tokens are got and used at either replica, all the while that one after the other begins
-        // to sign with the next key.
+        // Tokens are issued and used at both replicas, while one after the other begins to sign
+        // with the next key.
         let signed = eventually(async || {
             let here = server.login("root").await;
             let there = rotate(&mut replica.clone(), &here.refresh_token, "")
@@ -175,7 +178,7 @@ async fn a_withdrawn_key_is_worth_nothing_at_once(database: TestDatabase) {
         (refused.code(), reason(&refused).as_str()),
         (Code::Unauthenticated, "TOKEN_INVALID")
     );
-    // The session lives, and another replica knows of the new key as well.
+    // The session is still alive, and another replica also uses the new key.
     let fresh = eventually(async || {
         let request = RefreshAccessTokenRequest {
             refresh_token: session.refresh_token.clone(),
@@ -241,7 +244,7 @@ async fn the_key_set_over_http_can_be_cached(database: TestDatabase) {
     assert!(!text.contains("\"d\""), "{text}");
 }
 
-/// The key that signed the token.
+/// Returns the id of the key that signed the token.
 fn kid(token: &str) -> String {
     let header = token.split('.').next().expect("a header");
     let header = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, header).expect("base64url");
@@ -258,7 +261,7 @@ impl Server {
         answer.expect("rotated").into_inner().signing_key.expect("a key")
     }
 
-    /// The names of the published keys.
+    /// Returns the ids of the published keys.
     async fn kids(&self) -> BTreeSet<String> {
         let keys = self
             .keys()

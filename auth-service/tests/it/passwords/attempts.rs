@@ -1,4 +1,4 @@
-//! How guessing is bounded.
+//! Limits on guessing passwords.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::support::{PASSWORD, Server, credentials, dump, registration, settings
 
 const WRONG: &str = "wrong horse";
 
-/// Settings under which addresses have no limit of calls.
+/// Returns settings without a limit of calls per address.
 fn no_address_limit(arguments: &[&str]) -> AuthSettings {
     let unlimited = ["--login-rate-per-minute", "0", "--hashing-queue", "1000"];
     settings(&[unlimited.as_slice(), arguments].concat())
@@ -35,7 +35,7 @@ async fn try_login(
     Ok(client.login(credentials(identifier, password)).await?.into_inner())
 }
 
-/// Which reasons, how often.
+/// Makes this many wrong guesses, and counts the refusals by reason.
 async fn guesses(server: &Server, identifier: &str, count: usize) -> BTreeMap<String, usize> {
     let mut reasons = BTreeMap::new();
     for _ in 0..count {
@@ -47,7 +47,7 @@ async fn guesses(server: &Server, identifier: &str, count: usize) -> BTreeMap<St
     reasons
 }
 
-/// How long to wait, as a refusal says.
+/// Returns the wait that a refusal asks for. Fails if its reason is not TOO_MANY_ATTEMPTS.
 fn wait(refused: &Status) -> Duration {
     assert_eq!(
         (refused.code(), reason(refused)),
@@ -96,7 +96,7 @@ async fn a_blocked_account_refuses_the_right_password_until_the_time_is_over(dat
     }
     server.clock.advance(Duration::from_secs(16));
     try_login(&mut server.auth(), "ann", PASSWORD).await.expect("let in");
-    // Nothing counts any more.
+    // The successful login has reset the counter.
     assert_eq!(
         guesses(&server, "ann", 10).await,
         BTreeMap::from([("CREDENTIALS_INVALID".to_owned(), 10)])
@@ -117,7 +117,8 @@ async fn nobody_keeps_a_user_out_of_their_own_device(database: TestDatabase) {
         };
         server.auth().login(request).await.map(drop)
     };
-    // Guesses from elsewhere: without a device, with an invented one, and with the guesser's own.
+    // Guesses from elsewhere block every login that comes without the user's own device: without a
+    // device token, with an invented one, or with another user's.
     guesses(&server, "ann", 50).await;
     for foreign in ["", "x", &bobs] {
         wait(&from(foreign, PASSWORD).await.expect_err("blocked"));
@@ -126,7 +127,7 @@ async fn nobody_keeps_a_user_out_of_their_own_device(database: TestDatabase) {
         from(&device, PASSWORD).await.expect("let in on the known device");
     }
     wait(&from("", PASSWORD).await.expect_err("elsewhere it is still blocked"));
-    // The device has a counter of its own, which an administrator clears with the others.
+    // The device has a counter of its own, which an administrator clears together with the others.
     for _ in 0..10 {
         assert_eq!(
             reason(&from(&device, WRONG).await.expect_err("wrong")),
@@ -160,7 +161,7 @@ async fn who_once_knew_a_password_has_no_stock_of_devices(database: TestDatabase
         devices.push(login("", PASSWORD).await.expect("logged in"));
     }
     guesses(&server, "ann", 10).await;
-    // Only as many as there may be sessions have attempts of their own.
+    // Only as many devices have a counter of their own as the user may have sessions.
     for (index, device) in devices.iter().enumerate() {
         let refused = reason(&login(&device.device_token, WRONG).await.expect_err("wrong"));
         assert_eq!(
@@ -173,7 +174,7 @@ async fn who_once_knew_a_password_has_no_stock_of_devices(database: TestDatabase
             "{index}"
         );
     }
-    // With the password the devices of before go, too; the one in use stays.
+    // A password change makes the earlier devices unknown, except for the one in use.
     let current = devices.last().expect("six");
     let change = ChangePasswordRequest {
         current_password: PASSWORD.to_owned(),
@@ -270,7 +271,8 @@ async fn who_does_not_exist_is_blocked_like_who_does(database: TestDatabase) {
     server.register("ann").await;
     let mut answers = Vec::new();
     for identifier in ["ann", "ann@example.test", "nobody", "nobody@example.test"] {
-        // Each has attempts of its own: that two belong together would tell that both exist.
+        // Each identifier has a counter of its own. A shared counter would reveal that a login and
+        // an address belong to the same user.
         assert_eq!(guesses(&server, identifier, 10).await.len(), 1, "{identifier}");
         let refused = try_login(&mut server.auth(), identifier, WRONG)
             .await
@@ -298,13 +300,13 @@ async fn an_address_has_more_failures_than_an_account_and_gets_back_what_was_rig
     );
     server.clock.advance(Duration::from_secs(1));
     try_login(&mut server.auth(), "ann", PASSWORD).await.expect("let in");
-    // It had only that one attempt more, and has it back.
+    // The address had only one attempt left, and got it back after the successful login.
     try_login(&mut server.auth(), "ann", PASSWORD).await.expect("let in");
     for number in 0..9 {
         guesses(&server, &format!("somebody-{number}"), 1).await;
         server.clock.advance(Duration::from_mins(1));
     }
-    // However many there were, it never waits longer than a minute.
+    // An address never waits for longer than a minute, however many failures there were.
     try_login(&mut server.auth(), "ann", PASSWORD).await.expect("let in");
 }
 
@@ -342,7 +344,7 @@ async fn an_address_may_call_only_so_often(database: TestDatabase) {
         ("2001:db8:1:2::2", "CREDENTIALS_INVALID"),
         ("2001:db8:1:2:ffff::3", "TOO_MANY_ATTEMPTS"),
         ("2001:db8:1:3::1", "CREDENTIALS_INVALID"),
-        // Behind NAT64 the IPv4 address inside counts.
+        // Behind NAT64, the embedded IPv4 address is counted.
         ("64:ff9b::192.0.2.1", "TOO_MANY_ATTEMPTS"),
         ("64:ff9b::192.0.2.3", "CREDENTIALS_INVALID"),
     ] {
@@ -378,8 +380,8 @@ async fn a_network_of_many_addresses_has_an_end_and_known_devices_in_it_have_non
         let answer = server.auth().login(from(address, credentials)).await;
         answer.map_or_else(|status| reason(&status), |_| "OK".to_owned())
     };
-    // Guesses at once from more networks /56 than the /48 has calls for, and returns as soon as one
-    // is refused.
+    // Guesses concurrently from more /56 networks than the /48 has calls for. Returns as soon as
+    // one guess is refused.
     let exhaust = async |round: u32| {
         let mut guesses = JoinSet::new();
         for number in 0..40 {
@@ -394,7 +396,7 @@ async fn a_network_of_many_addresses_has_an_end_and_known_devices_in_it_have_non
         }
         while let Some(refused) = guesses.join_next().await {
             if reason(&refused.expect("joined")) == "TOO_MANY_ATTEMPTS" {
-                // The others go on, and take what calls there are.
+                // The other guesses go on, and use up the remaining calls.
                 return guesses.detach_all();
             }
         }
@@ -411,7 +413,7 @@ async fn a_network_of_many_addresses_has_an_end_and_known_devices_in_it_have_non
         ..credentials("ann", PASSWORD)
     };
     assert_eq!(try_from(&inside(2), with(&devices[0])).await, "OK");
-    // A second device of the same user is not kept out by what the first one does.
+    // The calls of the first device do not lock out a second device of the same user.
     let second = server
         .auth()
         .login(from("198.51.100.3", credentials("ann", PASSWORD)))
@@ -419,8 +421,8 @@ async fn a_network_of_many_addresses_has_an_end_and_known_devices_in_it_have_non
         .expect("let in")
         .into_inner();
     assert_eq!(try_from(&inside(2), with(&second.device_token)).await, "OK");
-    // The device has a limit of its own, and somebody else's token spares nobody the limits of the
-    // network.
+    // The device has a limit of its own. The device token of another user does not bypass the
+    // limits of the network.
     assert_eq!(try_from(&inside(3), with(&devices[0])).await, "TOO_MANY_ATTEMPTS");
     exhaust(1).await;
     assert_eq!(try_from(&inside(4), with(&devices[1])).await, "TOO_MANY_ATTEMPTS");
@@ -429,8 +431,8 @@ async fn a_network_of_many_addresses_has_an_end_and_known_devices_in_it_have_non
 
 #[on_both_backends]
 async fn guessers_of_one_network_keep_nobody_else_out_of_the_queue(database: TestDatabase) {
-    // A hash that takes some milliseconds, one at a time, and a queue that the guessers fill many
-    // times over.
+    // A hash takes some milliseconds, and only one is computed at a time. The guessers fill the
+    // queue many times over.
     let small = [
         "--login-rate-per-minute",
         "0",

@@ -1,4 +1,4 @@
-//! Changes of passwords, by their users and by administrators, and what they end.
+//! Password changes by users and administrators, and the sessions and tokens that they end.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ async fn a_temporary_password_is_good_for_changing_it(database: TestDatabase) {
         refusal(login(&server, "ann", TEMPORARY).await),
         is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED")
     );
-    // The answer reveals nothing to callers without the secret.
+    // Callers without the right credentials do not learn that a password must be changed.
     for (identifier, password) in [("ann", "wrong horse"), ("nobody", TEMPORARY)] {
         let refused = first_login(&server, identifier, password, NEW).await;
         assert_eq!(refusal(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
@@ -69,7 +69,7 @@ async fn a_temporary_password_is_good_for_changing_it(database: TestDatabase) {
         refusal(login(&server, "ann", TEMPORARY).await),
         is(Code::Unauthenticated, "CREDENTIALS_INVALID")
     );
-    // Once more, because one wants to: the session before ends.
+    // A user may change the password at any login. The earlier session ends.
     let again = first_login(&server, "ann", NEW, "third horse")
         .await
         .expect("logged in");

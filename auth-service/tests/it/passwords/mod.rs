@@ -1,4 +1,4 @@
-//! Changes of passwords, and guessing.
+//! Password changes, and limits on guessing.
 
 mod attempts;
 mod changes;

@@ -1,5 +1,4 @@
-//! What the program makes of its database: a new one, a newer one, one that is in use, one that is
-//! not there.
+//! The program with databases in various states: new, of a newer version, in use, or out of reach.
 
 use std::{fs, time::Duration};
 
@@ -46,7 +45,7 @@ struct Count {
     count: i64,
 }
 
-/// How many there are.
+/// Returns the number of migrations.
 fn migrations() -> i64 {
     let folders = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite"));
     i64::try_from(folders.expect("the migrations").count()).expect("few")
@@ -121,7 +120,7 @@ fn a_database_of_another_server_secret_is_left_alone() {
                 "{line}"
             );
 
-            // With the secret from before on its second line, the new one will do.
+            // With the previous secret on the second line, the new secret is accepted.
             place.write("secret", &format!("{}{first}", other.expose_secret()));
             let program = place.serve(&[]);
             let at = program.addresses().await;
@@ -163,7 +162,7 @@ fn a_migration_waits_for_its_database_where_it_is_told_to() {
         let carry = tokio::spawn(async move {
             for turned_away in 0.. {
                 let (mut client, _) = door.accept().await.expect("a connection");
-                // As a database that is being started.
+                // The first two connections are closed, as by a database that is still starting.
                 if turned_away < 2 {
                     continue;
                 }
@@ -218,7 +217,7 @@ fn a_database_that_cannot_be_opened_is_named_with_the_reason() {
     });
 }
 
-/// One is killed in the middle of the first migration; then eight start at the same moment.
+/// Kills a process in the middle of the first migration, and then starts eight at the same time.
 #[test]
 fn of_eight_that_start_together_one_prepares_the_database() {
     block_on(async {

@@ -1,4 +1,4 @@
-//! The program, whose database moves from a primary to its hot standby and back.
+//! The program while its database moves from a primary to a hot standby and back.
 
 use std::time::{Duration, Instant};
 
@@ -19,13 +19,14 @@ use crate::{
     support::registration,
 };
 
-/// Used up only by a test that fails.
+/// Timeout that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Writes succeed within this time after they can.
+/// Time within which writes succeed once the database accepts them again.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Databases, and what their URLs say of the server: as usual, and as a pooler that leads to a
-/// standby without saying so.
+/// Database names, and the parameters of their URLs. `usual` accepts only a writable server, which
+/// is the default. `pooled` accepts any server, as behind a pooler that silently leads to a
+/// standby.
 const CONNECTIONS: [(&str, &str); 2] = [("usual", ""), ("pooled", "?target_session_attrs=any")];
 
 async fn try_register(at: Addresses, login: &str) -> Result<(), Status> {
@@ -75,7 +76,7 @@ fn readiness_streams_and_writes_follow_the_database() {
                 );
             }
             if name == "pooled" {
-                // A standby can be read, and what it says may be old.
+                // A standby can be read, but its data may be stale, so the stream ends.
                 assert_eq!(end(&mut feed).await.code(), Code::Unavailable);
             }
 

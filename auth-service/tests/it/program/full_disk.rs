@@ -1,5 +1,5 @@
-//! A disk that is full: what cannot be written is refused whole, what can be read is read, and with
-//! room it goes on by itself.
+//! A full disk: writes that do not fit are refused as a whole, reads go on, and writes succeed
+//! again once there is room.
 
 use db::Backend;
 use proto::auth::v1::{GetMeRequest, IntrospectTokenRequest};
@@ -29,7 +29,7 @@ fn nothing_is_half_written_on_a_full_disk() {
         let ann = server.register("ann").await.tokens.expect("tokens");
         server.database.fill_up().await;
 
-        // The pages that there are have some room left.
+        // The existing database pages still have some room.
         let mut registered = Vec::new();
         let (refused, login) = loop {
             let login = format!("user{}", registered.len());
@@ -41,7 +41,7 @@ fn nothing_is_half_written_on_a_full_disk() {
         };
         assert_unavailable(&refused);
 
-        // Reading goes on, and so do tokens.
+        // Reads go on, and tokens are still verified.
         let me = server
             .account()
             .get_me(with_token(GetMeRequest {}, &ann.access_token))
@@ -55,7 +55,7 @@ fn nothing_is_half_written_on_a_full_disk() {
             .introspect_token(with_token(forbidden, &ann.access_token))
             .await;
         assert_eq!(forbidden.expect_err("no right").code(), Code::PermissionDenied);
-        // Until nothing can be written any more: not a session either.
+        // Log in until the disk is so full that not even a session can be written.
         let full = loop {
             if let Err(status) = server.auth().login(credentials("ann", PASSWORD)).await {
                 break status;
@@ -64,7 +64,7 @@ fn nothing_is_half_written_on_a_full_disk() {
         assert_unavailable(&full);
 
         server.database.make_room().await;
-        // What was refused has left nothing behind that would be in the way.
+        // The refused registration left nothing behind, so the same login can be registered now.
         server.auth().register(registration(&login)).await.expect("registered");
         server.rotate(&ann.refresh_token, "").await.expect("rotated");
         for login in registered {

@@ -1,4 +1,4 @@
-//! The program as its operator meets it: start, settings, databases, outages.
+//! The program as an operator runs it: start, settings, databases, outages.
 
 mod database;
 mod fail_over;

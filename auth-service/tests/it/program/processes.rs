@@ -1,5 +1,5 @@
-//! Two auth-service processes on one PostgreSQL: what the one decides, the other goes by, also
-//! after one of them was killed.
+//! Two auth-service processes on one PostgreSQL database. A decision of one process binds the
+//! other, also after one of them was killed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 const TEMPORARY: &str = "temporary horse";
-/// In which everybody refuses what was taken away.
+/// Time within which both processes refuse a revoked token.
 const SOON: Duration = Duration::from_secs(1);
 const NO_LIMITS: [&str; 6] = [
     "--login-rate-per-minute",
@@ -50,7 +50,7 @@ async fn serve(place: &Place) -> (Program, Addresses) {
 }
 
 impl Pair {
-    /// Both start at once, on an empty database.
+    /// Starts both processes at the same time, on an empty database.
     async fn start() -> Self {
         let place = Place::new(Backend::Postgres).await;
         let ((one, at_one), (other, at_other)) = tokio::join!(serve(&place), serve(&place));
@@ -74,7 +74,7 @@ impl Pair {
         Ok(answer.into_inner().tokens.expect("tokens"))
     }
 
-    /// The administrator's access token, after the first login.
+    /// Logs the administrator in for the first time, and returns the access token.
     async fn admin(&self) -> String {
         let request = LoginRequest {
             new_password: PASSWORD.to_owned(),
@@ -94,7 +94,7 @@ impl Pair {
         answer.expect("listed").into_inner().users
     }
 
-    /// Ends a process as a power cut does, and starts another in its place.
+    /// Kills a process, as a power cut would, and starts another in its place.
     async fn kill_and_restart(&mut self, index: usize) {
         self.programs[index].signal(Signal::Kill);
         let (program, at) = serve(&self.place).await;
@@ -129,7 +129,7 @@ fn of_fifty_racers_over_two_processes_one_rotates() {
             }
         }
         assert_eq!(won.len(), 1);
-        // Nobody was logged out, wherever the winner goes on.
+        // The session survives: the winner can rotate again, also at the other process.
         rotate(&mut pair.auth(1), &won[0].refresh_token, "")
             .await
             .expect("rotated");
@@ -215,7 +215,7 @@ fn what_is_in_flight_at_one_process_does_not_outlive_a_deactivation_at_the_other
                 dead.push(tokens);
             }
         }
-        // Nor does it come back to life with another process.
+        // A new process refuses the dead tokens as well.
         pair.kill_and_restart(0).await;
         for tokens in dead {
             let refused = rotate(&mut pair.auth(0), &tokens.refresh_token, "")
@@ -245,13 +245,13 @@ fn guesses_are_counted_over_both_processes_and_after_a_kill() {
                 other => panic!("{other}: {refused}"),
             }
         }
-        // Ten are free. The wait after them begins at a second, in which the rest may be still on
-        // their way.
+        // Ten attempts are free. The wait after them starts at one second, so late guesses may
+        // still be let through.
         assert!((1..=13).contains(&looked_at), "{looked_at}");
         pair.kill_and_restart(0).await;
         pair.kill_and_restart(1).await;
-        // The wait may be over by now. Were nothing known of before, ten more guesses would be
-        // looked at.
+        // The wait may be over by now. If the counters were lost, ten more guesses would be let
+        // through.
         let mut looked_at = 0;
         loop {
             let refused = pair.login(0, "ann", "wrong horse").await.expect_err("wrong");
@@ -272,7 +272,7 @@ fn guesses_are_counted_over_both_processes_and_after_a_kill() {
 #[test]
 fn there_is_one_first_administrator_and_always_a_last_one() {
     block_on(async {
-        // Both made the first administrator, at the same time.
+        // Both processes try to create the first administrator at the same time.
         let pair = Pair::start().await;
         let admin = pair.admin().await;
         let superusers = pair.superusers(&admin).await;
@@ -292,7 +292,7 @@ fn there_is_one_first_administrator_and_always_a_last_one() {
             .await
             .expect("assigned");
         let seconds = pair.login(1, "ann", PASSWORD).await.expect("logged in").access_token;
-        // Each takes the role from the other, at a process of its own.
+        // Each superuser takes the role from the other at the same time, at a different process.
         let barrier = Arc::new(Barrier::new(2));
         let take = |index: usize, token: &str, user_id: &str| {
             let (client, barrier) = (rbac(index), Arc::clone(&barrier));

@@ -1,4 +1,4 @@
-//! The program: how it starts, what it says of bad settings, how it ends.
+//! The program: how it starts, how it reports bad settings, and how it ends.
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
 
 pub(crate) const AUTH_SERVICE: &str = env!("CARGO_BIN_EXE_auth-service");
 
-/// A database that nobody has opened, and a server secret.
+/// The database and the server secret of one program under test, and a folder for its files.
 pub(crate) struct Place {
     pub(crate) folder: TempDir,
     pub(crate) url: String,
@@ -40,7 +40,7 @@ impl Place {
         place
     }
 
-    /// A server secret for a database that is there.
+    /// Returns a place for an existing database, with a new server secret.
     pub(crate) fn at(url: String) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let place = Self {
@@ -58,17 +58,17 @@ impl Place {
         path
     }
 
-    /// Serves, and logs in JSON.
+    /// Starts `serve` with JSON logs and these additional arguments.
     pub(crate) fn serve(&self, more: &[&str]) -> Program {
         self.serve_logging(&["--log-format", "json"], more)
     }
 
-    /// Tries to serve, with a log that only an error is worth.
+    /// Starts `serve` with only errors logged, and waits until it ends.
     pub(crate) async fn refused(&self, more: &[&str]) -> Ended {
         self.serve_logging(&["--log-level", "error"], more).ended().await
     }
 
-    /// Serves, and logs in JSON, in this environment.
+    /// Starts `serve` with JSON logs in this environment.
     pub(crate) fn serve_in(&self, environment: &[(&str, &str)]) -> Program {
         Program::start_in(
             AUTH_SERVICE,
@@ -95,7 +95,7 @@ impl Place {
         [&arguments[..], &cheap, &own, log, more].concat()
     }
 
-    /// Serves with so many file descriptors, and logs in JSON.
+    /// Starts `serve` with JSON logs and at most this many file descriptors.
     fn serve_with_descriptors(&self, limit: u32) -> Program {
         let secret_file = self.secret_file.to_str().expect("UTF-8");
         let limited = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
@@ -166,7 +166,8 @@ fn a_second_start_finds_everything_again_on_postgres() {
     block_on(a_second_start_finds_everything_again(Backend::Postgres));
 }
 
-/// With the settings as they come: a deployment gives it 20 s and then kills it.
+/// Uses the default settings. A deployment kills the program if it has not ended 20 s after the
+/// signal.
 #[test]
 fn it_ends_in_time_while_somebody_watches() {
     block_on(async {
@@ -186,7 +187,7 @@ fn it_ends_in_time_while_somebody_watches() {
     });
 }
 
-/// Followers of the feed are told at once, and not only at the end of the grace period.
+/// Ends streams of the access feed at once, and not only at the end of the grace period.
 #[test]
 fn it_ends_at_once_while_the_feed_is_followed() {
     block_on(async {
@@ -214,7 +215,7 @@ fn it_ends_at_once_while_the_feed_is_followed() {
         assert_eq!(ended.code, Some(0), "{ended:?}");
         let events = ended.stderr.lines();
         let events: Vec<serde_json::Value> = events.map(|line| serde_json::from_str(line).expect(line)).collect();
-        // The stream has ended as it should, so nobody is warned.
+        // A stream that ends at a shutdown is normal, so it is logged as INFO and not as a warning.
         let call = events.iter().find(|event| event["span"]["rpc.method"] == "Watch");
         let call = call.unwrap_or_else(|| panic!("no end of the stream: {ended:?}"));
         assert_eq!(
@@ -238,7 +239,7 @@ fn it_serves_on_when_clients_take_all_descriptors() {
         for _ in 0..300 {
             silent.push(TcpStream::connect(at.grpc).await.expect("connected"));
         }
-        // The port for calls is full; operators still see what goes on, and why.
+        // The gRPC port is full, but operators still get health and metrics over HTTP.
         for _ in 0..10 {
             assert_eq!(get(at.http, "/readyz").await.0, 200);
         }
@@ -351,7 +352,7 @@ fn a_taken_port_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("its address").to_string();
         for setting in ["--auth-listen", "--auth-http-listen"] {
-            // The one that comes later counts nothing: clap takes an option once.
+            // clap accepts each option only once, so each address is given exactly once.
             let other = if setting == "--auth-listen" {
                 "--auth-http-listen"
             } else {
@@ -427,7 +428,7 @@ async fn a_probe_answers_by_its_exit_code(backend: Backend) {
             .await;
         assert_eq!(ended.code, Some(code), "{address} {service}: {ended:?}");
         let said = if code == 0 { &ended.stdout } else { &ended.stderr };
-        // A setting that cannot be read is explained in more than one line.
+        // A setting that cannot be parsed is explained in more than one line.
         let is_short = code == 64 || said.lines().count() == 1;
         assert!(said.contains(words) && is_short, "{ended:?}");
     }
@@ -449,7 +450,7 @@ async fn a_service_account_made_by_the_command_gets_tokens(backend: Backend) {
         let own = ["create-service-account", "--database-url", &place.url];
         Program::start(AUTH_SERVICE, [&own[..], arguments].concat())
     };
-    // The roles and permissions are there once the service has run.
+    // The service creates its roles and permissions when it runs for the first time.
     let program = place.serve(&[]);
     serving(program.addresses().await.grpc).await;
     program.signal(Signal::Terminate);
@@ -493,7 +494,7 @@ async fn of_many_who_make_the_same_administrator_one_does(backend: Backend) {
     let password = password.to_str().expect("UTF-8");
     let create = || {
         let own = ["create-admin", "--database-url", &place.url, "--login", "root"];
-        // On a busy machine ten programs and all other tests share the connections.
+        // On a busy machine, the ten programs share the database connections with all other tests.
         let patient = ["--database-acquire-seconds", "60"];
         let rest = ["--email", "root@example.com", "--password-file", password];
         Program::start(AUTH_SERVICE, [&own[..], &rest, &patient].concat())
@@ -579,7 +580,8 @@ fn a_service_account_made_by_the_command_gets_tokens_on_postgres() {
     block_on(a_service_account_made_by_the_command_gets_tokens(Backend::Postgres));
 }
 
-/// As a template of a deployment leaves variables for which it has nothing to say.
+/// Treats an empty variable as unset, because deployment templates leave variables empty if they
+/// have no value for them.
 #[test]
 fn an_empty_variable_is_one_that_is_not_set() {
     block_on(async {

@@ -1,4 +1,5 @@
-//! Resources, actions, permissions and roles: what there is to be held.
+//! Resources, actions, permissions and roles: how they are created, read, listed, updated and
+//! deleted.
 
 use std::collections::BTreeSet;
 
@@ -83,7 +84,7 @@ async fn a_resource_lives_from_creation_to_deletion(database: TestDatabase) {
         })
     };
     assert_eq!(get().await.expect("it").resource.expect("it"), made);
-    // The permission for every action comes with it.
+    // The permission for all actions is created together with the resource.
     let all = root
         .get_permission(GetPermissionRequest {
             name: "invoices:all".to_owned(),
@@ -217,7 +218,7 @@ async fn an_action_lives_from_creation_to_deletion(database: TestDatabase) {
     delete("approve").await.expect("deleted");
     assert_eq!(refusal(get().await), is(Code::NotFound, "ACTION_NOT_FOUND"));
     assert_eq!(refusal(delete("approve").await), is(Code::NotFound, "ACTION_NOT_FOUND"));
-    // Built in, and what our own RPCs declare.
+    // These are reserved: the built-in action `all`, and the actions that our own RPCs declare.
     for reserved in ["all", "read", "create", "update", "delete", "assign"] {
         assert_eq!(
             refusal(delete(reserved).await),
@@ -591,6 +592,6 @@ async fn lists_are_whole_and_in_order(database: TestDatabase) {
         name
     );
     assert!(every.contains(&"users:all".to_owned()) && every.contains(&"access_feed:read".to_owned()));
-    // Named by nobody, not even in the superuser's role.
+    // The role of superusers lists no permissions, because it implies all of them.
     assert_eq!(root.permissions_of("superuser").await, names(&[]));
 }

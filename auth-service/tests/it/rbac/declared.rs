@@ -1,4 +1,4 @@
-//! Checks of permissions, and the declarations of other services.
+//! Permission checks, and permissions that other services declare.
 
 use std::collections::BTreeSet;
 
@@ -55,7 +55,7 @@ async fn what_one_service_may_own_is_bounded(database: TestDatabase) {
         .await
         .expect("registered");
 
-    // Several services together cannot fill a role that everybody has.
+    // Several services together cannot fill a role that every user has.
     let second = root.service(&server, "second", &["service"], &[]).await;
     register(&second, &many("second", 0, 400, &["player"]))
         .await
@@ -75,7 +75,7 @@ async fn what_one_service_may_own_is_bounded(database: TestDatabase) {
         400
     );
 
-    // A declaration locks what all roles hold, so they are few.
+    // A declaration locks the permissions of all roles, so their number is limited.
     let mut answers = BTreeSet::new();
     for _ in 0..70 {
         answers.insert(
@@ -251,7 +251,7 @@ async fn a_service_declares_its_permissions_once(database: TestDatabase) {
         .expect("it");
     assert_eq!(resource.owner, "the-shop");
     assert!(root.permissions_of("player").await.contains(&"wares:buy".to_owned()));
-    // A permission that was taken away stays away when it is declared again.
+    // A role that lost a permission does not get it back when the permission is declared again.
     root.set("player", &[]).await.expect("set");
     assert_eq!(register(&service, &mine).await.expect("declared"), names(&[]));
     assert_eq!(root.permissions_of("player").await, names(&[]));
@@ -275,7 +275,7 @@ async fn a_declaration_gives_nobody_what_is_there(database: TestDatabase) {
     register(&other, &[declared("others", "read", &[])])
         .await
         .expect("declared");
-    // Ours, another service's, and an administrator's.
+    // These resources belong to auth-service, to another service, and to an administrator.
     for (resource, action) in [
         ("users", "read"),
         ("rbac", "anything"),
@@ -297,7 +297,7 @@ async fn a_declaration_gives_nobody_what_is_there(database: TestDatabase) {
             "{resource}:{action}"
         );
     }
-    // All or nothing.
+    // A declaration takes effect as a whole or not at all, so `wares` does not exist either.
     let wares = root
         .get_resource(GetResourceRequest {
             code_name: "wares".to_owned(),
@@ -345,13 +345,13 @@ async fn a_service_declares_only_so_much_and_leaves_nothing_behind(database: Tes
         .map(|index| declared(&format!("wares_{index}"), "read", &[]))
         .collect();
     register(&shop, &wares).await.expect("declared");
-    // The resource `wares` counts, too.
+    // The resource `wares` counts towards the limit, too.
     register(&shop, &others[..199]).await.expect("declared");
     assert_eq!(
         bad_fields(&register(&shop, &others[199..]).await.expect_err("too many")),
         ["permissions"]
     );
-    // Declared permissions stay until the service is deleted.
+    // A declared resource cannot be deleted before its service is.
     let delete = || DeleteResourceRequest {
         code_name: "wares".to_owned(),
         force: true,
@@ -382,7 +382,7 @@ async fn many_replicas_declare_at_once(database: TestDatabase) {
     let tasks: Vec<_> = (0..20)
         .map(|number| {
             let (service, mut mine) = (service.clone(), mine.clone());
-            // Each in an order of its own.
+            // The replicas declare the permissions in different orders.
             mine.rotate_left(number % 4);
             tokio::spawn(async move { register(&service, &mine).await })
         })

@@ -1,5 +1,5 @@
-//! Roles and direct grants: given, taken away, and asked about. You cannot give or take away what
-//! you do not hold.
+//! Roles and direct grants: how they are given, taken away and listed. You cannot give or take away
+//! what you do not hold.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ use crate::support::{
 
 const NOBODY: &str = "00000000-0000-7000-8000-0000000000ff";
 
-/// Makes sure that this token is refused as stale, at once and from then on: the change is
-/// acknowledged.
+/// Asserts that this token is refused as stale, at once and repeatedly. The change that made it
+/// stale has been acknowledged.
 async fn stale(server: &Server, token: &str) {
     let me = || server.account();
     let get = |mut client: proto::auth::v1::account_service_client::AccountServiceClient<_>| async move {
@@ -40,11 +40,11 @@ async fn a_role_is_given_and_taken(database: TestDatabase) {
     let (id, tokens) = (ann.user.expect("ann").user_id, ann.tokens.expect("tokens"));
     assert_eq!(root.assign(&id, "admin").await.expect("given"), ["admin", "player"]);
     stale(&server, &tokens.access_token).await;
-    // The session lives, and gives tokens that say it.
+    // The session survives, and its new tokens contain the role.
     let rotated = server.rotate(&tokens.refresh_token, "").await.expect("tokens");
     let ann = Caller::with_token(&server, &rotated.access_token, &id);
     assert!(ann.permissions_of("admin").await.contains(&"rbac:update".to_owned()));
-    // Once more changes nothing: the token stays good.
+    // Assigning the role again changes nothing, so the token stays valid.
     assert_eq!(root.assign(&id, "admin").await.expect("given"), ["admin", "player"]);
     assert_eq!(
         root.unassign(&id, "service").await.expect("nothing to take"),
@@ -135,7 +135,7 @@ async fn a_user_holds_at_most_a_hundred_direct_grants(database: TestDatabase) {
 async fn whatever_is_granted_the_token_is_one_that_verifiers_take(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let id = server.register("ann").await.user.expect("ann").user_id;
-    // As long as names can be.
+    // These names are as long as names can be.
     let resource = "r".repeat(64);
     let actions: Vec<String> = (0..60).map(|number| format!("{}{number:02}", "a".repeat(62))).collect();
     root.make_permissions(&resource, &actions.iter().map(String::as_str).collect::<Vec<_>>())
@@ -321,12 +321,12 @@ async fn a_role_editor_cannot_enrich_himself(database: TestDatabase) {
     assert_eq!(refusal(editor.assign(&editor.user_id, "service").await), exceeds);
     assert_eq!(refusal(editor.assign(&editor.user_id, "superuser").await), superuser);
     assert_eq!(refusal(friend.assign(&friend.user_id, "superuser").await), superuser);
-    // Superusers are out of reach.
+    // An editor cannot act on superusers.
     assert_eq!(refusal(editor.unassign(&root.user_id, "superuser").await), superuser);
     assert_eq!(refusal(editor.assign(&root.user_id, "player").await), superuser);
     assert_eq!(refusal(editor.grant(&root.user_id, "rbac:read").await), superuser);
     assert_eq!(refusal(editor.revoke(&root.user_id, "rbac:read").await), superuser);
-    // Nor does a new permission bring anything: it is nobody's.
+    // Creating a permission does not help the editor, because nobody holds the new permission.
     let made = Permission {
         name: "users:approve".to_owned(),
         ..Permission::default()
@@ -344,7 +344,7 @@ async fn a_role_editor_cannot_enrich_himself(database: TestDatabase) {
         refusal(editor.create_action(CreateActionRequest { action: Some(made) }).await),
         superuser
     );
-    // Policies are declared by services that may, which this one may not.
+    // Declaring policies needs a permission that the editor does not hold.
     let declared = DeclaredPermission {
         resource: "mine".to_owned(),
         action: "read".to_owned(),
@@ -357,10 +357,10 @@ async fn a_role_editor_cannot_enrich_himself(database: TestDatabase) {
         .await;
     assert_eq!(refusal(refused), is(Code::PermissionDenied, "PERMISSION_DENIED"));
 
-    // He may give what he holds, and what every player holds.
+    // The editor may give what it holds itself, and what every player holds.
     editor.set("player", &["rbac:read"]).await.expect("set");
     editor.grant(&friend.user_id, "rbac:update").await.expect("granted");
-    // And after all that he holds what he held.
+    // After all these attempts, the editor holds exactly what it held before.
     let held = root
         .list_user_permissions(ListUserPermissionsRequest {
             user_id: editor.user_id.clone(),
@@ -385,7 +385,8 @@ async fn nobody_takes_away_what_they_do_not_hold(database: TestDatabase) {
     let exceeds = is(Code::PermissionDenied, "GRANT_EXCEEDS_OWN");
     let held_by_admins = root.permissions_of("admin").await;
 
-    // First the role of administrators is emptied, then taken: neither is to be had.
+    // Emptying the role of administrators first, so that it can be taken away afterwards, is
+    // refused as well.
     assert_eq!(refusal(janitor.set("admin", &[]).await), exceeds);
     assert_eq!(refusal(janitor.set("clerk", &["invoices:approve"]).await), exceeds);
     assert_eq!(refusal(janitor.set("clerk", &["rbac:read"]).await), exceeds);
@@ -431,7 +432,7 @@ async fn nobody_takes_away_what_they_do_not_hold(database: TestDatabase) {
         update_mask: None,
     };
     assert_eq!(refusal(janitor.update_permission(update).await), exceeds);
-    // A permission that the caller holds is not taken from a user who holds more either.
+    // Even a permission that the caller holds cannot be taken from a user who holds more.
     assert_eq!(refusal(janitor.unassign(&chief.user_id, "admin").await), exceeds);
     assert_eq!(
         refusal(janitor.revoke(&chief.user_id, "invoices:approve").await),
@@ -441,7 +442,7 @@ async fn nobody_takes_away_what_they_do_not_hold(database: TestDatabase) {
     assert_eq!(root.permissions_of("admin").await, held_by_admins);
     assert_eq!(root.permissions_of("clerk").await, ["invoices:approve", "rbac:read"]);
 
-    // A caller may take away what they hold, and give up everything of their own.
+    // Callers may take away what they hold themselves, and give up everything of their own.
     root.make_role("reader", &["rbac:read"]).await;
     let peer = root.service(&server, "the-peer", &["reader"], &["rbac:read"]).await;
     janitor.revoke(&peer.user_id, "rbac:read").await.expect("taken");
@@ -488,7 +489,7 @@ async fn the_last_superuser_stays(database: TestDatabase) {
         refusal(root.unassign(&root.user_id, "superuser").await),
         is(Code::FailedPrecondition, "LAST_ADMIN")
     );
-    // If two leave at once, one stays.
+    // If two superusers give up the role at the same time, one of them keeps it.
     let second = root.service(&server, "second", &["superuser"], &[]).await;
     let (one, other) = tokio::join!(
         root.unassign(&root.user_id, "superuser"),
@@ -530,7 +531,7 @@ async fn the_feed_says_what_the_roles_hold(database: TestDatabase) {
     }
     for task in tasks {
         let done = task.await.expect("joined");
-        // Another change may have been in the way; then nothing was done.
+        // A concurrent change may have aborted this one, which then had no effect.
         assert!(
             done.as_ref().is_ok_and(|()| true) || done.as_ref().is_err_and(|status| status.code() == Code::Aborted),
             "{done:?}"

@@ -1,4 +1,4 @@
-//! Service accounts: their secrets, their tokens, and who may give what to them.
+//! Service accounts: their secrets, their tokens, and the limits on what may be granted to them.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ async fn get(server: &Server, by: &Caller, client_id: &str) -> Result<ServiceAcc
     Ok(answer.into_inner().service_account.expect("an account"))
 }
 
-/// Settings with these accounts in a file.
+/// Returns settings with these accounts, and the file that defines them.
 fn with_file(json: &str) -> (NamedTempFile, AuthSettings) {
     let file = NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), json).expect("written");
@@ -135,8 +135,8 @@ async fn a_secret_is_replaced_while_the_service_goes_on(database: TestDatabase) 
 #[on_both_backends]
 async fn a_secret_that_has_leaked_goes_with_its_tokens(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
-    // An administrator looks after ordinary services, though their role holds what an
-    // administrator's does not.
+    // An administrator may manage ordinary services, although the role `service` holds permissions
+    // that the role `admin` does not.
     let admin = root.service(&server, "the-admin", &["admin"], &[]).await;
     let (_, leaked) = create(&server, &admin, "courses", &[], &[]).await.expect("made");
     let out = token(&server, "courses", &leaked).await.expect("a token");
@@ -175,7 +175,7 @@ async fn nonsense_for_a_client_id_is_refused_like_any_other(database: TestDataba
             (Code::Unauthenticated, "CLIENT_CREDENTIALS_INVALID".to_owned())
         );
     }
-    // No client id is this long, whichever there are.
+    // No client id is this long, so this refusal does not reveal which client ids exist.
     let refused = refusal(token(&server, &"x".repeat(40_000), SECRET).await);
     assert_eq!(refused, (Code::InvalidArgument, "FIELDS_INVALID".to_owned()));
 }
@@ -216,14 +216,14 @@ async fn what_is_deleted_is_refused_everywhere(database: TestDatabase) {
     );
     assert_eq!(refusal(get(&server, &root, "reader").await), not_found);
     assert_eq!(refusal(rotate(&server, &root, "reader", 0).await), not_found);
-    // The name is free, and whoever has it next is somebody else.
+    // The client id is free again. A new account with it gets another user id.
     let (next, _) = create(&server, &root, "reader", &[], &[]).await.expect("made");
     assert_ne!(next.user_id, reader.user_id);
     assert_eq!(
         refusal(create(&server, &root, "reader", &[], &[]).await),
         (Code::AlreadyExists, "SERVICE_ACCOUNT_ALREADY_EXISTS".to_owned())
     );
-    // The last superuser stays, also where it is a service.
+    // The last superuser cannot be deleted, even if it is a service account.
     assert_eq!(
         refusal(accounts(&server).delete_service_account(delete("root")).await),
         (Code::FailedPrecondition, "LAST_ADMIN".to_owned())
@@ -272,7 +272,7 @@ async fn nobody_gets_more_by_a_service(database: TestDatabase) {
     rotate(&server, &keeper, "same", 0)
         .await
         .expect("nothing beyond its own");
-    // A permission that does not exist cannot be granted.
+    // Roles and permissions that do not exist cannot be granted.
     assert_eq!(
         refusal(create(&server, &root, "more", &["nobody"], &[]).await),
         (Code::NotFound, "ROLE_NOT_FOUND".to_owned())
@@ -310,7 +310,7 @@ async fn a_service_has_no_session(database: TestDatabase) {
         .into_inner();
     assert!((60..=3600).contains(&issued.access_expires_in), "{issued:?}");
     let access = &issued.access_token;
-    // Nothing to log out from, and no way to a longer life.
+    // There is no refresh token, so a service cannot extend the life of an access token.
     let refresh = server
         .auth()
         .refresh_access_token(RefreshAccessTokenRequest {
@@ -322,7 +322,7 @@ async fn a_service_has_no_session(database: TestDatabase) {
         refusal(refresh),
         (Code::Unauthenticated, "REFRESH_TOKEN_INVALID".to_owned())
     );
-    // Its tokens are revoked by any of them.
+    // Revoking one token of a service revokes all of its tokens.
     let other = token(&server, "courses", &request.client_secret)
         .await
         .expect("a token");
@@ -433,10 +433,10 @@ async fn a_file_says_what_there_shall_be(database: TestDatabase) {
         .await;
         (running, grpc)
     };
-    // The same file again changes nothing.
+    // A restart with the same file changes nothing.
     let _again = restart(&first).await;
     assert_eq!(get(&server, &root, "courses").await.expect("there"), before);
-    // Another secret and other roles count from the next start on, and the old token is stale.
+    // A new secret and new roles take effect at the next start, and make old tokens stale.
     let (_file, second) = with_file(&json(
         OTHER_SECRET,
         r#", "roles": ["service"], "permissions": ["tokens:read"]"#,

@@ -1,4 +1,5 @@
-//! Sessions as their users and administrators see them, and what devices and too many of them do.
+//! Sessions as users and administrators see them, known devices, and the limit of sessions per
+//! user.
 
 use std::time::Duration;
 
@@ -35,7 +36,8 @@ fn revoke(token: &str) -> RevokeTokenRequest {
     }
 }
 
-/// Makes sure that the access token is refused for this reason, from the acknowledgement on.
+/// Asserts that the access token is refused for this reason, at once and repeatedly. Its revocation
+/// has been acknowledged.
 async fn refused_for(server: &Server, access_token: &str, expected: &str) {
     for _ in 0..3 {
         let answer = server.account().get_me(with_token(GetMeRequest {}, access_token)).await;
@@ -109,7 +111,7 @@ async fn the_last_use_is_exact_to_a_minute(database: TestDatabase) {
         let session = listed(&server, &fresh.access_token).await.remove(0);
         noted.push(session.last_use_time.expect("a time").seconds - session.create_time.expect("a time").seconds);
     }
-    // After 1, 31, 60, 61, 120 and 121 seconds.
+    // The uses are after 1, 31, 60, 61, 120 and 121 seconds.
     assert_eq!(noted, [1, 1, 1, 61, 61, 121]);
 }
 
@@ -162,7 +164,7 @@ async fn a_login_on_a_known_device_replaces_its_session(database: TestDatabase) 
         "SESSION_ENDED"
     );
     refused_for(&server, &first.access_token, "TOKEN_REVOKED").await;
-    // One of another user or forged names no device.
+    // A forged device token, or that of another user, is ignored.
     let bobs = server.register("bob").await.device_token;
     for foreign in [bobs.as_str(), "x", &again.tokens.clone().expect("tokens").refresh_token] {
         assert_ne!(login_on(&server, "ann", foreign).await.device_token, foreign);
@@ -175,7 +177,7 @@ async fn a_login_on_a_known_device_replaces_its_session(database: TestDatabase) 
 
 #[on_both_backends]
 async fn of_too_many_sessions_the_longest_idle_ones_end(database: TestDatabase) {
-    // Logins that run at once count as failures until they are done.
+    // Concurrent logins count as failures until they succeed.
     let server = Server::start_with(database, &settings(&["--login-free-attempts", "100"])).await;
     let first = server.register("ann").await.tokens.expect("tokens");
     server.clock.advance(SECOND);
@@ -204,7 +206,7 @@ async fn of_too_many_sessions_the_longest_idle_ones_end(database: TestDatabase) 
 async fn a_session_that_was_seen_to_expire_stays_over_when_the_clock_is_set_back(database: TestDatabase) {
     let server = Server::start(database).await;
     let pair = server.register("ann").await.tokens.expect("tokens");
-    // And 30 s, so that it is over by every clock.
+    // The extra 30 s make sure that the session has expired by every correct clock.
     server.clock.advance((7 * 24 * 3600 + 30) * SECOND);
     assert_eq!(
         reason(&server.rotate(&pair.refresh_token, "").await.expect_err("expired")),
@@ -303,7 +305,8 @@ async fn a_token_is_looked_into_without_being_used_up(database: TestDatabase) {
     );
     assert_eq!(access.roles, ["player"]);
     let second = server.rotate(&first.refresh_token, "").await.expect("rotated");
-    // Neither does an old one end the session, nor is the current one marked as used.
+    // Introspecting an old token does not end the session, and introspecting the current token does
+    // not mark it as used.
     assert!(!ask(&first.refresh_token).await.active);
     let refresh = ask(&second.refresh_token).await;
     assert_eq!(

@@ -1,4 +1,5 @@
-//! What is on its way while tokens are taken away does not outlive the acknowledgement.
+//! Rotations that are in flight while their session is ended. The tokens that they return are
+//! worthless once the end is acknowledged.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use tonic::Status;
 
 use crate::support::{Server, rotate};
 
-/// How a session can be ended.
+/// Ways to end a session.
 #[derive(Clone, Copy, Debug)]
 enum End {
     LogoutByRefreshToken,
@@ -41,7 +42,8 @@ const ENDS: [End; 7] = [
     End::RevokeUserTokens,
 ];
 
-/// A user, one of their sessions, and another from which it is ended.
+/// A user, one of their sessions, another session from which the first one is ended, and the access
+/// token of an administrator.
 struct Target<'a> {
     user_id: &'a str,
     session_id: &'a str,
@@ -96,8 +98,8 @@ async fn a_rotation_in_flight_does_not_outlive_the_end_of_its_session(database: 
     let server = Server::start(database).await;
     let (_running, replica) = match server.database.db().backend() {
         Backend::Postgres => server.replica().await,
-        // One process has the file, and says that a change is made once it goes by it: that is this
-        // server.
+        // On SQLite a deployment has only one process. It acknowledges a change once it enforces
+        // the change itself, so this server takes the place of the replica.
         Backend::Sqlite => (Running::new(CancellationToken::new(), Duration::ZERO), server.auth()),
     };
     let admin = server.superuser().await;

@@ -1,3 +1,5 @@
+//! Logout, by refresh token and by access token.
+
 use proto::auth::v1::{GetMeRequest, LogoutRequest};
 use testing::{
     TestDatabase, on_both_backends,
@@ -43,7 +45,7 @@ async fn a_session_that_the_database_has_lost_is_out_nevertheless(database: Test
             .expect_err("refused");
         assert_eq!(reason(&refused), "TOKEN_REVOKED");
     }
-    // Once more is a success, and makes nothing known a second time.
+    // A second logout succeeds, and publishes no second event.
     let events = crate::support::count(server.database.db(), "access_feed").await;
     server
         .auth()
@@ -59,7 +61,7 @@ async fn a_refresh_token_ends_its_session_and_no_other(database: TestDatabase) {
     let here = server.register("ann").await.tokens.expect("tokens");
     let there = server.login("ann").await;
     for _ in 0..2 {
-        // The second time it has ended already, which is what was asked for.
+        // The second logout succeeds as well, because its goal is already reached.
         server
             .auth()
             .logout(by_refresh_token(&here.refresh_token))

@@ -1,4 +1,4 @@
-//! The life of a session.
+//! The life of a session, from login to logout.
 
 mod devices;
 mod interleavings;

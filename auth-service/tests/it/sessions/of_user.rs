@@ -1,4 +1,4 @@
-//! Sessions of others, as administrators see and end them.
+//! Sessions of other users, as administrators list and end them.
 
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ async fn they_are_listed_in_pages_and_ended_one_by_one(database: TestDatabase) {
             .all(|session| session.user_id == ann && !session.is_current && session.end_time.is_none())
     );
 
-    // The first that ann got is the last in the list.
+    // The list begins with the most recently used session, so ann's first session is last.
     for _ in 0..2 {
         revoke(&server, &admin, &ann, &sessions[4].session_id)
             .await
@@ -166,7 +166,7 @@ async fn those_of_nobody_and_of_others_are_not_found(database: TestDatabase) {
     let no_session = (Code::NotFound, "SESSION_NOT_FOUND".to_owned());
     assert_eq!(refusal(revoke(&server, &root.token, &bob, &session).await), no_session);
     assert_eq!(refusal(revoke(&server, &root.token, &ann, NOBODY).await), no_session);
-    // A service has no sessions, and is no user.
+    // A service account has no sessions, and does not count as a user.
     for user_id in [NOBODY, root.user_id.as_str()] {
         assert_eq!(refusal(revoke(&server, &root.token, user_id, &session).await), no_user);
         assert_eq!(refusal(revoke_all(&server, &root.token, user_id).await), no_user);

@@ -1,4 +1,4 @@
-//! A database that was put back from a back-up: nothing that was issued before is good.
+//! A database that was restored from a back-up: no token from before the restore is accepted.
 
 use db::Backend;
 use proto::auth::v1::{
@@ -68,7 +68,7 @@ fn nothing_from_before_a_restore_is_good_after_it() {
             let rotated = rotate(&mut auth, &tokens.refresh_token, "").await;
             assert_eq!(reason(&rotated.expect_err("refused")), "SESSION_ENDED");
             auth.login(credentials("ann", PASSWORD)).await.expect("logged in");
-            // Of the feed's life before stays who is gone: consumers may have been away.
+            // Deletions of users stay in the feed, because consumers may have missed them.
             let snapshot = snapshot(&mut watch(at.grpc, "", 0).await).await;
             let deleted = |event: &AccessEvent| matches!(event.event, Some(Event::UserDeleted(_)));
             assert_eq!(snapshot.events.iter().filter(|event| deleted(event)).count(), 1);

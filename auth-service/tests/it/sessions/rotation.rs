@@ -1,3 +1,5 @@
+//! Rotation and use of refresh tokens.
+
 use std::time::Duration;
 
 use proto::auth::v1::{GetMeRequest, LogoutRequest, RefreshAccessTokenRequest, RefreshAccessTokenResponse, TokenPair};
@@ -63,7 +65,7 @@ async fn reused_refresh_token_ends_the_session(database: TestDatabase) {
         refused(server.rotate(&first.refresh_token, "").await),
         unauthenticated("REFRESH_TOKEN_REUSED")
     );
-    // It is over for the thief and for the owner, also after a restart.
+    // The session is over for the thief and for the owner, also at another replica.
     assert_eq!(
         refused(server.rotate(&third.refresh_token, "").await),
         unauthenticated("SESSION_ENDED")
@@ -73,7 +75,7 @@ async fn reused_refresh_token_ends_the_session(database: TestDatabase) {
         refused(rotate(&mut other, &third.refresh_token, "").await),
         unauthenticated("SESSION_ENDED")
     );
-    // Other sessions live.
+    // Other sessions are not affected.
     let elsewhere = server.login("ann").await;
     server
         .rotate(&elsewhere.refresh_token, "")
@@ -111,7 +113,7 @@ async fn a_lost_answer_is_given_again(database: TestDatabase) {
         .expect("again");
     assert_eq!(answer.refresh_token, again.refresh_token);
     assert_ne!(answer.access_token, again.access_token);
-    // By another clock it may be less: nobody is called a thief for that.
+    // By another clock, less time may have passed, so this is not treated as reuse yet.
     server.clock.advance(30 * SECOND);
     assert_eq!(
         refused(server.rotate(&first.refresh_token, &request_id).await),
@@ -246,7 +248,7 @@ async fn what_is_not_a_refresh_token_is_refused(database: TestDatabase) {
             unauthenticated("REFRESH_TOKEN_INVALID")
         );
     }
-    // And as an access token it is none.
+    // A refresh token is not accepted as an access token.
     let me = server
         .account()
         .get_me(with_token(GetMeRequest {}, &pair.refresh_token))

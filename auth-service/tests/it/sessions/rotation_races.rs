@@ -1,5 +1,5 @@
-//! Fifty clients rotate one refresh token at once, again and again: what the rules of rotation
-//! promise, counted.
+//! Races of fifty clients that rotate the same refresh token at once. Counts how often the rules of
+//! rotation are broken.
 //!
 //! `RACE_ROUNDS=200 cargo test --workspace -- rotation_races --nocapture` prints a line per
 //! database.
@@ -14,17 +14,17 @@ use crate::support::{Server, rotate, settings};
 const RACERS: usize = 50;
 const DEFAULT_ROUNDS: usize = 5;
 
-/// What came of the rounds.
+/// Outcomes of the rounds.
 #[derive(Debug, Default)]
 struct Count {
     rounds: usize,
-    /// Races of which more than one caller got a pair.
+    /// Races in which more than one caller got a pair.
     double_spends: usize,
-    /// Races that left more than one refresh token that is good.
+    /// Races that left more than one valid refresh token.
     forks: usize,
     /// Races after which the winner's token was refused.
     false_logouts: usize,
-    /// Old tokens, sent after their successor was used, that ended the session.
+    /// Old tokens that ended the session when they were sent after a use of their successor.
     reuses_caught: usize,
 }
 
@@ -58,7 +58,7 @@ async fn one_of_fifty_wins_nobody_is_logged_out_and_reuse_is_caught(database: Te
     for _ in 0..count.rounds {
         let first = server.login("ann").await;
         let racers = (0..RACERS).map(|index| {
-            // Half of them at another replica.
+            // Half of the racers call another replica.
             let mut client = if index % 2 == 0 { server.auth() } else { replica.clone() };
             let token = first.refresh_token.clone();
             tokio::spawn(async move { rotate(&mut client, &token, "").await })
@@ -77,7 +77,7 @@ async fn one_of_fifty_wins_nobody_is_logged_out_and_reuse_is_caught(database: Te
         }
         count.forks += usize::from(good.len() > 1);
         count.false_logouts += usize::from(good.is_empty());
-        // The token of the race has had a successor, and that one too.
+        // The token of the race was replaced, and so was its successor. Sending it is a reuse.
         let reused = server.rotate(&first.refresh_token, "").await.err();
         let caught = reused.is_some_and(|status| reason(&status) == "REFRESH_TOKEN_REUSED");
         let mut dead = true;

@@ -1,5 +1,5 @@
-//! Callers of every kind at a running auth-service: a superuser, and service accounts that hold
-//! what a test wants.
+//! Callers of a running auth-service: a superuser, and service accounts that hold what a test
+//! needs.
 
 use std::{future::Future, time::Duration};
 
@@ -30,7 +30,7 @@ use crate::support::{Server, settings};
 
 const ROOT_SECRET: &str = "the secret of a superuser, 32 characters or more";
 
-/// Used up only by a test that fails.
+/// Timeout that only a failing test reaches.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Client of `RbacService` with an access token.
@@ -43,7 +43,7 @@ pub(crate) struct Caller {
     pub(crate) user_id: String,
 }
 
-/// A server with the superuser `root`.
+/// Starts a server with the superuser `root`, which is a service account.
 pub(crate) async fn server_with_root(database: TestDatabase) -> (Server, Caller) {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let accounts = format!(r#"[{{"client_id": "root", "secret": "{ROOT_SECRET}", "roles": ["superuser"]}}]"#);
@@ -72,8 +72,8 @@ pub(crate) async fn server_with_root(database: TestDatabase) -> (Server, Caller)
     (server, root)
 }
 
-/// Asks again until the answer is one that is wanted; an answer that comes later than at once has
-/// no event to wait for.
+/// Calls `ask` every 50 ms until it returns a value, and returns that value. Fails after
+/// [`PATIENCE`]. Use it for changes that no event announces.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> T {
     let asking = async {
         loop {
@@ -88,13 +88,13 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(mut ask: impl F
         .expect("it never became so")
 }
 
-/// Code and reason of a refusal.
+/// Returns the code and reason of a refusal.
 pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String) {
     let status = result.expect_err("refused");
     (status.code(), reason(&status))
 }
 
-/// What [`refusal`] is to be.
+/// Returns a code and reason to compare with the result of [`refusal`].
 pub(crate) fn is(code: Code, reason: &str) -> (Code, String) {
     (code, reason.to_owned())
 }
@@ -111,7 +111,8 @@ impl Caller {
         }
     }
 
-    /// A new service account with exactly these roles and permissions, which this superuser makes.
+    /// Creates a service account with exactly these roles and permissions, and signs it in. The
+    /// caller must be a superuser.
     pub(crate) async fn service(&self, server: &Server, client_id: &str, roles: &[&str], permissions: &[&str]) -> Self {
         let request = CreateServiceAccountRequest {
             client_id: client_id.to_owned(),
@@ -124,7 +125,7 @@ impl Caller {
         let made = made.expect("made").into_inner();
         let user_id = made.service_account.expect("it").user_id;
         if roles.is_empty() {
-            // An account that is made without roles gets the usual one.
+            // An account that is created without roles gets the role `service`.
             let unassign = UnassignRoleRequest {
                 user_id: user_id.clone(),
                 role: "service".to_owned(),
@@ -145,7 +146,7 @@ impl Caller {
         caller
     }
 
-    /// Gets a new token, which says what is true now.
+    /// Gets a new token, which reflects the roles and permissions that the caller holds now.
     pub(crate) async fn sign_in(&mut self, server: &Server) {
         let request = IssueServiceTokenRequest {
             client_id: self.client_id.clone(),
@@ -156,7 +157,7 @@ impl Caller {
         self.token = issued.expect("a token").into_inner().access_token;
     }
 
-    /// Makes a role.
+    /// Creates a role with these permissions.
     pub(crate) async fn make_role(&self, code_name: &str, permissions: &[&str]) -> Role {
         let role = Role {
             code_name: code_name.to_owned(),
@@ -167,7 +168,8 @@ impl Caller {
         made.expect("a role").role.expect("it")
     }
 
-    /// Makes a resource with these actions, which are made where they are missing.
+    /// Creates a resource with a permission for each of these actions. Creates the actions that do
+    /// not exist yet.
     pub(crate) async fn make_permissions(&self, resource: &str, actions: &[&str]) {
         use proto::auth::v1::{Action, Permission, Resource};
         let made = Resource {
@@ -181,7 +183,7 @@ impl Caller {
                 code_name: (*action).to_owned(),
                 ..Action::default()
             };
-            // There may be one.
+            // The action may exist already.
             let _ = self.create_action(CreateActionRequest { action: Some(made) }).await;
             let made = Permission {
                 name: format!("{resource}:{action}"),
@@ -245,7 +247,7 @@ impl Caller {
     }
 }
 
-/// Owned.
+/// Converts names to owned strings.
 pub(crate) fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }

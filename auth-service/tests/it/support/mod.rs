@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 
-/// 2026-11-21T00:00:00Z
+/// Time at which the clocks of the tests start: 2026-11-21T00:00:00Z.
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
 
 pub(crate) const PASSWORD: &str = "correct horse";
@@ -48,7 +48,7 @@ struct Cli {
     settings: AuthSettings,
 }
 
-/// Settings under which a password costs next to nothing.
+/// Returns settings from these arguments, with password hashing that costs next to nothing.
 pub(crate) fn settings(arguments: &[&str]) -> AuthSettings {
     let cheap = ["test", "--hashing-memory-kib", "8", "--hashing-passes", "1"];
     Cli::try_parse_from(cheap.iter().chain(arguments))
@@ -75,7 +75,7 @@ impl Server {
         Self::start_by(database, settings, server, (clock, hand)).await
     }
 
-    /// A server that does not rely on its clock yet, as after every start.
+    /// Starts a server that does not trust its clock yet, as after every real start.
     pub(crate) async fn start_unsettled(database: TestDatabase, settings: &AuthSettings) -> Self {
         Self::start_by(database, settings, &ServerSettings::default(), Clock::manual(START)).await
     }
@@ -99,13 +99,14 @@ impl Server {
         }
     }
 
-    /// The same service once more, on the same database: what a client finds after a restart, or at
-    /// another replica. It goes by the same clock.
+    /// Starts the service once more on the same database, as a restart or another replica would. It
+    /// shares this server's clock.
     pub(crate) async fn replica(&self) -> (Running, AuthServiceClient<Channel>) {
         self.replica_with(&self.secret).await
     }
 
-    /// The same with a clock that is this many seconds ahead, or behind, and with these settings.
+    /// Starts a replica with these settings. Its clock is ahead by this many seconds, or behind if
+    /// the number is negative.
     pub(crate) async fn replica_ahead(
         &self,
         seconds: i64,
@@ -117,7 +118,7 @@ impl Server {
         (running, AuthServiceClient::new(channel(grpc)))
     }
 
-    /// The same with this secret.
+    /// Starts a replica with this server secret.
     pub(crate) async fn replica_with(&self, secret: &str) -> (Running, AuthServiceClient<Channel>) {
         let db = self.database.replica().await;
         let (running, grpc, _) = spawn(
@@ -131,7 +132,8 @@ impl Server {
         (running, AuthServiceClient::new(channel(grpc)))
     }
 
-    /// The same with these settings, after this much time.
+    /// Starts a replica with these settings and a trusted clock of its own, this long after
+    /// [`START`].
     pub(crate) async fn restarted_after(&self, time: Duration, settings: &AuthSettings) -> Running {
         let (clock, hand) = Clock::manual(START.plus(time));
         hand.settle();
@@ -141,7 +143,8 @@ impl Server {
             .0
     }
 
-    /// The same as a process that does not rely on its clock yet.
+    /// Starts a replica with a clock of its own, this long after [`START`], which it does not trust
+    /// yet.
     pub(crate) async fn restarted_unsettled_after(&self, time: Duration) -> Running {
         let clock = Clock::manual(START.plus(time)).0;
         let db = self.database.replica().await;
@@ -177,8 +180,8 @@ impl Server {
         answer.expect("logged in").into_inner().tokens.expect("tokens")
     }
 
-    /// Two logins at once at a server that has room for one: what the one was refused with, and the
-    /// other, which is at its hash. The settings are to make a hash take long.
+    /// Makes two logins at once at a server that has room for one. Returns the refusal of one
+    /// login, and the other login, which is still being hashed. The settings must make a hash slow.
     pub(crate) async fn one_of_two_logins(&self) -> (Status, JoinHandle<Status>) {
         one_of_two(|| {
             let mut client = self.auth();
@@ -192,7 +195,8 @@ impl Server {
     }
 }
 
-/// A change of one's own account, with the password that all test users have.
+/// Returns a request to change the caller's own account, with the password that all test users
+/// have.
 pub(crate) fn with_password(user: User) -> UpdateMeRequest {
     UpdateMeRequest {
         user: Some(user),
@@ -216,7 +220,7 @@ where
         if first.code() == Code::ResourceExhausted {
             return (first, other);
         }
-        // They ran one after the other.
+        // The calls did not overlap, so try again.
         other.await.expect("joined");
     }
 }
@@ -284,7 +288,8 @@ pub(crate) fn credentials(identifier: &str, password: &str) -> LoginRequest {
     }
 }
 
-/// Everything in the database, as text.
+/// Returns the content of the database as text: the database files on SQLite, and every table that
+/// could contain a secret on PostgreSQL.
 pub(crate) async fn dump(database: &TestDatabase) -> String {
     match database.backend() {
         db::Backend::Sqlite => {
@@ -329,7 +334,7 @@ struct Row {
 }
 
 impl Server {
-    /// The access token of a new superuser.
+    /// Registers the superuser `root` and returns an access token.
     pub(crate) async fn superuser(&self) -> String {
         let user = self.register("root").await.user.expect("a user");
         let sql = "INSERT INTO user_roles (user_id, role_id) \

@@ -1,4 +1,4 @@
-//! Access tokens for one service alone, and the calls that require them.
+//! Access tokens that are limited to one service, and the calls that require such a token.
 
 use std::collections::BTreeSet;
 
@@ -27,11 +27,11 @@ const ACCOUNTS: &str = r#"[
     {"client_id": "root", "secret": "0123456789abcdef0123456789abcdef", "roles": ["superuser"]}
 ]"#;
 
-/// Settings of a strict server, which insists on tokens for itself alone where an RPC asks for
-/// them.
+/// Arguments of a strict server. It refuses a token for the whole deployment where an RPC requires
+/// a token for auth-service alone.
 const STRICT: [&str; 2] = ["--admit-deployment-tokens", "false"];
 
-/// A server that knows game-service.
+/// Starts a server with service accounts for game-service and for the superuser `root`.
 async fn server(database: TestDatabase, more: &[&str]) -> Server {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), ACCOUNTS).expect("written");
@@ -43,7 +43,7 @@ async fn server(database: TestDatabase, more: &[&str]) -> Server {
     .await
 }
 
-/// The `aud` of an access token.
+/// Returns the `aud` claim of an access token.
 fn audience(access_token: &str) -> Audience {
     let claims = access_token.split('.').nth(1).expect("claims");
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64url");
@@ -201,7 +201,8 @@ async fn what_matters_wants_a_token_for_auth_service_alone(database: TestDatabas
     );
     let info = refused.get_details_error_info().expect("an ErrorInfo");
     assert_eq!(info.metadata.get("audience").map(String::as_str), Some(AUTH_SERVICE));
-    // A service that has seen a token for itself can do nothing with it here.
+    // A token for game-service is worthless here, so a service cannot misuse the tokens that users
+    // send it.
     let for_games = refresh(&server, &tokens.refresh_token, "game-service")
         .await
         .expect("refreshed");
@@ -232,7 +233,8 @@ async fn tokens_for_the_deployment_do_for_one_release(database: TestDatabase) {
     let tokens = server.register("ann").await.tokens.expect("tokens");
     rename(&server, &tokens.access_token).await.expect("renamed");
     let for_games = refresh(&server, &tokens.refresh_token, "game-service").await;
-    // The new login has made older access tokens stale, and this is a new one.
+    // The new login has made older access tokens stale. This token is new, and is refused because
+    // of its audience alone.
     assert_eq!(
         refusal(rename(&server, &for_games.expect("refreshed")).await).1,
         "TOKEN_INVALID"
@@ -336,7 +338,8 @@ async fn a_token_for_one_service_is_introspected_by_it_and_ends_no_session(datab
     let found = introspect(&for_games).await;
     assert!(found.active);
     assert_eq!(found.audiences, ["game-service"]);
-    // The service that was sent it cannot end the session with it, and nobody else accepts it.
+    // The service that received the token cannot end the session with it, and no other service
+    // accepts it.
     let revoke = |token: &str| RevokeTokenRequest {
         token: token.to_owned(),
         ..RevokeTokenRequest::default()

@@ -1,4 +1,4 @@
-//! Users as administrators create, find, deactivate and delete them.
+//! User administration: how users are created, found, deactivated and deleted.
 
 use std::time::Duration;
 

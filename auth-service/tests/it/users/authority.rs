@@ -1,4 +1,4 @@
-//! Limits of what an administrator may do to others, and the last superuser.
+//! Limits on what an administrator may do to other users, and the protection of the last superuser.
 
 use std::sync::Arc;
 
@@ -171,7 +171,7 @@ async fn nobody_gets_at_those_who_hold_more(database: TestDatabase) {
     ] {
         assert!(tried.contains(&(action, reason)), "{action} {reason}: {tried:?}");
     }
-    // Those who hold no more than every player are theirs to look after.
+    // The helper may manage users who hold no more than every player does.
     set_password(&server, &helper, &ann).await.expect("set");
     rename(&ann, email("ann2@example.test")).await.expect("changed");
     deactivate(&server, &helper, &ann).await.expect("deactivated");
@@ -192,7 +192,7 @@ async fn the_last_superuser_stays(database: TestDatabase) {
         last
     );
     me(&server, &admin).await.expect("nothing happened");
-    // One who is not active does not count.
+    // A deactivated superuser does not count.
     let other = create(&server, &admin, "other", &["superuser"]).await;
     deactivate(&server, &admin, &other).await.expect("deactivated");
     assert_eq!(refusal(deactivate(&server, &admin, &root).await), last);
@@ -271,7 +271,8 @@ async fn an_administrator_who_is_out_does_nothing_more(database: TestDatabase) {
     rbac.assign_role(with_token(assign, &admin)).await.expect("assigned");
     let anns = login(&server, "ann", PASSWORD).await.expect("logged in").access_token;
     let bob = server.register("bob").await.user.expect("a user").user_id;
-    // What a replica has not heard of yet stands in the database: here nobody tells the feed.
+    // The database has the change already, but the replica has not heard of it: this update
+    // bypasses the feed.
     let quietly = "UPDATE users SET token_version = token_version + 1 WHERE login = 'ann'";
     let done: db::Result<usize> = db::write_tx!(server.database.db(), |tx| db::query!(tx, |c| {
         diesel_async::RunQueryDsl::execute(diesel::sql_query(quietly), c).await
@@ -348,7 +349,7 @@ async fn of_many_first_administrators_there_is_one(database: TestDatabase) {
         ..ListUsersRequest::default()
     };
     assert_eq!(list(&server, &admin, superusers).await, ["admin"]);
-    // Once there is one, the setting is ignored.
+    // Once there is an administrator, the setting is ignored.
     let db = server.database.replica().await;
     let (_running, ..) = spawn(
         &settings(&["--bootstrap-admin-password", "x"]),

@@ -1,4 +1,4 @@
-//! Calls that the tests of users and passwords have in common.
+//! Calls that the tests of users and of passwords share.
 
 use proto::auth::v1::{
     ChangePasswordRequest, CreateUserRequest, DeactivateUserRequest, DeleteUserRequest, GetMeRequest, ListUsersRequest,
@@ -16,7 +16,8 @@ use crate::support::{PASSWORD, Server, credentials, settings};
 pub(crate) const TEMPORARY: &str = "temporary horse";
 pub(crate) const NEW: &str = "another horse";
 
-/// A service with the administrator `admin`, and the administrator's access token.
+/// Starts a server with the administrator `admin`. Returns it with the administrator's access
+/// token.
 pub(crate) async fn administered(database: TestDatabase) -> (Server, String) {
     let server = Server::start_with(database, &settings(&["--bootstrap-admin-password", TEMPORARY])).await;
     let tokens = first_login(&server, "admin", TEMPORARY, PASSWORD)
@@ -25,7 +26,7 @@ pub(crate) async fn administered(database: TestDatabase) -> (Server, String) {
     (server, tokens.access_token)
 }
 
-/// A login that changes the password.
+/// Logs in and changes the password.
 pub(crate) async fn first_login(server: &Server, login: &str, old: &str, new: &str) -> Result<TokenPair, Status> {
     let request = LoginRequest {
         new_password: new.to_owned(),
@@ -58,7 +59,8 @@ pub(crate) async fn me(server: &Server, token: &str) -> Result<User, Status> {
     Ok(answer.into_inner().user.expect("a user"))
 }
 
-/// Makes sure that an access token is refused where its end was acknowledged, from then on.
+/// Asserts that an access token is refused, at once and repeatedly, by the server that acknowledged
+/// its end.
 pub(crate) async fn refused_from_now_on(server: &Server, token: &str) {
     for _ in 0..5 {
         me(server, token).await.expect_err("refused");

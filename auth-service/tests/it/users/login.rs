@@ -1,3 +1,5 @@
+//! Logins: identifiers, credentials, and the queue for password hashing.
+
 use db::{query, write_tx};
 use proto::auth::v1::LoginRequest;
 use testing::{
@@ -83,7 +85,7 @@ async fn a_user_who_is_not_active_is_like_one_who_does_not_exist(database: TestD
 
 #[on_both_backends]
 async fn bad_credentials_are_named_without_hashing(database: TestDatabase) {
-    // Nothing can be hashed while the one worker is busy and none may wait.
+    // Nothing can be hashed while the only worker is busy and the queue has no room.
     let slow = [
         "--hashing-workers",
         "1",

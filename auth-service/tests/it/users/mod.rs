@@ -1,4 +1,4 @@
-//! Registration, login, profile, and what administrators do to users.
+//! Registration, login, profiles, and user administration.
 
 pub(crate) mod calls;
 pub(crate) mod login;

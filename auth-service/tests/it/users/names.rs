@@ -1,4 +1,5 @@
-//! Logins and addresses in all their spellings, and the keys that an older version has stored.
+//! Logins and e-mail addresses in all their spellings, and lookup keys that an older version
+//! stored.
 
 use std::time::Duration;
 
@@ -60,8 +61,8 @@ async fn execute(server: &Server, sql: &str) {
     done.expect(sql);
 }
 
-/// Rewrites the row of a user as the previous version would have: the address, with the key that it
-/// had there.
+/// Rewrites the row of a user as the previous version would have written it: with this address, and
+/// with the lookup key that it computed for the address.
 async fn as_written_before(server: &Server, login: &str, email: &str, key: &str) {
     let sql = format!(
         "UPDATE users SET email = '{email}', email_folded = '{key}', search_folded = '{login}' || '\n' || '{key}' || \
@@ -70,14 +71,14 @@ async fn as_written_before(server: &Server, login: &str, email: &str, key: &str)
     execute(server, &sql).await;
 }
 
-/// Starts the service once more, on the same database.
+/// Starts the service once more on the same database, and stops it once it has started.
 async fn start_again(server: &Server) {
     let (running, _) = server.replica().await;
     running.stop().await.expect("ended");
 }
 
-/// Returns the users with an audit event about their taken address, each with the owner, oldest
-/// event first.
+/// Returns the audit events about taken addresses, oldest first: the user, and the owner of the
+/// address.
 async fn told_taken(server: &Server, token: &str) -> Vec<(String, String)> {
     let request = ListAuditEventsRequest {
         action: "user.email_taken".to_owned(),
@@ -91,7 +92,7 @@ async fn told_taken(server: &Server, token: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// At least as long as from one recomputation of keys to the next.
+/// Upper bound of the time from one recomputation of stale keys to the next.
 const JOB_INTERVAL: Duration = Duration::from_secs(70);
 
 const NIKOS: [&str; 2] = ["νίκος@example.test", "ΝΊΚΟΣ@Example.TEST"];
@@ -117,12 +118,12 @@ async fn who_registers_in_one_spelling_logs_in_with_another(database: TestDataba
                 (refused.code(), bad_fields(&refused)),
                 (Code::AlreadyExists, vec!["email".to_owned()])
             );
-            // For the other way round.
+            // Make room for the other way round.
             execute(&server, "DELETE FROM sessions").await;
             execute(&server, &format!("DELETE FROM users WHERE login = '{name}'")).await;
         }
     }
-    // A domain is never folded first.
+    // A domain is not case-folded before it is encoded, so `faß.de` is not `fass.de`.
     register(&server, "sharp", "ann@faß.de").await.expect("registered");
     register(&server, "plain", "ann@fass.de")
         .await
@@ -288,7 +289,7 @@ async fn a_search_finds_every_spelling(database: TestDatabase) {
     ] {
         assert_eq!(list(&server, &token, query(text)).await, found, "{text}");
     }
-    // The names of a person are searched too.
+    // The search also covers personal names.
     let user = User {
         last_name: "Großmann".to_owned(),
         ..User::default()
@@ -338,7 +339,7 @@ async fn keys_of_an_older_version_are_recomputed_at_the_start(database: TestData
     start_again(&server).await;
     check().await;
 
-    // A replica of the older version goes on writing: a change that leaves `key_time` behind, and a
+    // A replica of the older version keeps writing: an update that leaves `key_time` behind, and a
     // new row without it.
     let sql = format!(
         "UPDATE users SET email = '{0}', email_folded = '{0}', update_time = {1} WHERE login = 'plain'",
@@ -378,7 +379,7 @@ async fn of_two_accounts_with_one_address_the_oldest_has_it(database: TestDataba
         server.clock.advance(Duration::from_secs(1));
         ids.push(server.register(name).await.user.expect("a user").user_id);
     }
-    // The keys of all of them change to the same one.
+    // In this version, all three addresses have the same key.
     let [one, other, third] = [
         "straße@bücher.example",
         "STRASSE@bücher.example",
@@ -393,10 +394,10 @@ async fn of_two_accounts_with_one_address_the_oldest_has_it(database: TestDataba
         for identifier in [one, other, third, "oldest"] {
             assert_eq!(login(&server, identifier).await.expect(identifier), "oldest");
         }
-        // The others log in by login.
+        // The other users can still log in with their login.
         assert_eq!(login(&server, "second").await.expect("logged in"), "second");
         assert_eq!(login(&server, "third").await.expect("logged in"), "third");
-        // Administrators are told, once.
+        // Administrators are informed, but only once.
         assert_eq!(list(&server, &token, taken()).await, ["third", "second"]);
         assert_eq!(told_taken(&server, &token).await, told);
         assert_eq!(
@@ -405,8 +406,8 @@ async fn of_two_accounts_with_one_address_the_oldest_has_it(database: TestDataba
         );
     }
 
-    // One of them takes another address, and is listed no more. A change of something else changes
-    // nothing about it.
+    // A user who takes another address is no longer listed. A change of another field does not
+    // affect the address.
     let second = server
         .auth()
         .login(credentials("second", PASSWORD))
@@ -449,7 +450,7 @@ async fn of_two_accounts_with_one_address_the_oldest_has_it(database: TestDataba
         "second"
     );
 
-    // The oldest leaves, and the address is free for the third at the next start.
+    // Deleting the oldest user frees the address. The third user gets it at the next start.
     let mut users = UserServiceClient::new(channel(server.grpc));
     let delete = DeleteUserRequest {
         user_id: ids[0].clone(),
@@ -468,7 +469,7 @@ async fn an_account_of_this_version_keeps_its_address(database: TestDatabase) {
     let older = server.register("older").await.user.expect("a user").user_id;
     as_written_before(&server, "older", STRASSE[0], STRASSE[0]).await;
     server.clock.advance(Duration::from_secs(1));
-    // No user has this key yet.
+    // The key of `older` is stale, so no user has this key yet.
     let younger = register(&server, "younger", STRASSE[1])
         .await
         .expect("registered")
@@ -498,8 +499,8 @@ async fn no_account_claims_an_address_by_a_new_spelling(database: TestDatabase) 
             .expect("registered");
         told.push((older, younger.user.expect("a user").user_id));
     }
-    // A replica of the older version writes them. It has also written one of the victims, whose key
-    // stays as it is.
+    // A replica of the older version writes the rows of both attackers. It has also written the row
+    // of one victim, whose key stays the same.
     as_written_before(&server, "mallory", "jeßica@x.test", "jeßica@x.test").await;
     as_written_before(&server, "mallet", "teßa@x.test", "teßa@x.test").await;
     as_written_before(&server, "tessa", "Tessa@x.test", "tessa@x.test").await;
@@ -528,7 +529,8 @@ async fn a_key_that_is_another_addresss_by_the_old_rule_alone_is_given_up(databa
     server.clock.advance(Duration::from_secs(1));
     server.register("younger").await;
     as_written_before(&server, "older", "ß@x1.test", "ß@x1.test").await;
-    // The older version took this for `ss@x1.test`. UTS #46 knows no such domain.
+    // The older version stored `ss@x1.test` as the key of this address. UTS #46 does not allow its
+    // domain.
     as_written_before(&server, "younger", "ss@x\u{2488}test", "ss@x1.test").await;
     start_again(&server).await;
     for (identifier, name) in [
@@ -561,7 +563,7 @@ async fn keys_that_an_older_replica_writes_are_recomputed_without_a_start(databa
         "older"
     );
 
-    // One of them claims the address of the other, and gets it once it is free.
+    // `older` claims the address of `street`, and gets it once the address is free.
     as_written_before(&server, "older", "Straße@example.test", "straßen@example.test").await;
     eventually(|| async {
         server.clock.advance(JOB_INTERVAL);
@@ -647,7 +649,7 @@ async fn keys_that_cannot_change_are_current_after_the_migration(database: TestD
         ("a@-b.test", "a@-b.test"),
         ("a@b-.test", "a@b-.test"),
         ("a@b.test-", "a@b.test-"),
-        // Not what the older version makes of it.
+        // The older version would not compute this key for this address.
         ("a@other.test", "another@other.test"),
     ];
     let names: Vec<String> = (0..current.len() + stale.len())
@@ -680,7 +682,7 @@ async fn keys_that_cannot_change_are_current_after_the_migration(database: TestD
     for (name, (email, _)) in names.iter().zip(current) {
         assert_eq!(login(&server, email).await.expect(email), *name);
     }
-    // An address with a domain that UTS #46 refuses still logs in.
+    // A user can still log in with an address whose domain UTS #46 refuses.
     assert_eq!(login(&server, "A@b_C.test").await.expect("logged in"), "user8");
 }
 
@@ -689,8 +691,8 @@ async fn many_keys_are_recomputed_in_one_start(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.superuser().await;
     server.register("one").await;
-    // More than two batches, of which many have the same time, and a pair with one address in
-    // different batches.
+    // More than two batches of users, of whom many have the same creation time. Two users in
+    // different batches have the same address.
     for index in 0..450 {
         let id = match server.database.backend() {
             db::Backend::Sqlite => format!("x'{index:032x}'"),

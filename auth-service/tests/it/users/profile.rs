@@ -1,3 +1,5 @@
+//! A user's own account: access tokens, profile, password, deletion.
+
 use std::time::Duration;
 
 use proto::auth::v1::{ChangePasswordRequest, DeleteMeRequest, GetMeRequest, UpdateMeRequest, User};
@@ -30,7 +32,7 @@ async fn an_access_token_is_good_for_half_an_hour(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.register("ann").await.tokens.expect("tokens").access_token;
     let me = async || server.account().get_me(with_token(GetMeRequest {}, &token)).await;
-    // 30 minutes, and the leeway of 30 seconds.
+    // The lifetime is 30 minutes, and the leeway 30 seconds.
     server.clock.advance(Duration::from_secs(1829));
     me().await.expect("still good");
     server.clock.advance(Duration::from_secs(1));
@@ -101,7 +103,7 @@ async fn a_profile_changes_where_the_mask_says_so(database: TestDatabase) {
         (changed.email.as_str(), changed.first_name.as_str()),
         ("b@example.test", "")
     );
-    // Nothing of this touched a token.
+    // None of these changes has invalidated the token.
     assert_eq!(me(&server, &tokens.access_token).await.expect("me"), changed);
 
     let unknown = update_me(update(User::default(), &["is_active"]))
@@ -147,7 +149,7 @@ async fn names_of_others_are_taken_and_all_of_them_named(database: TestDatabase)
         (Code::AlreadyExists, "USER_ALREADY_EXISTS")
     );
     assert_eq!(bad_fields(&refused), ["login", "email"]);
-    // One's own in other letters is free.
+    // Users may change the case of their own address.
     let own = User {
         email: "ANN@example.test".to_owned(),
         ..User::default()
@@ -204,8 +206,8 @@ async fn an_access_token_alone_changes_neither_login_nor_address(database: TestD
         ("ann", ""),
         "nothing has changed"
     );
-    // Sending the current login and address changes nothing, and the names of a person are no
-    // credentials.
+    // Sending the current login and address changes nothing, and personal names are no credentials.
+    // No password is needed.
     let present = User {
         first_name: "Ann".to_owned(),
         email: found.email.clone(),
@@ -406,7 +408,7 @@ async fn whoever_leaves_is_gone_and_the_names_are_free(database: TestDatabase) {
     if server.database.backend() == db::Backend::Postgres {
         assert!(!dump.contains("ann@example.test"));
     }
-    // Another user has the names now, but not the tokens.
+    // Another user can take over the login and address, but not the tokens.
     let other = server.register("ann").await.user.expect("a user");
     assert_ne!(other.user_id, id);
     assert_eq!(

@@ -1,3 +1,5 @@
+//! Registration.
+
 use proto::auth::v1::{GetMeRequest, RegisterRequest};
 use testing::{
     TestDatabase, on_both_backends,

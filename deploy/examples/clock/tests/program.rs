@@ -1,4 +1,4 @@
-//! The program beside an auth-service, as its users meet it.
+//! The program beside a fake auth-service, as its callers see it.
 
 use testing::{
     block_on, contract,

@@ -1,4 +1,4 @@
-//! The courses, on SQLite or PostgreSQL.
+//! The catalogue of courses, on SQLite or PostgreSQL.
 
 use db::{Migrations, prelude::*};
 use diesel_migrations::embed_migrations;
@@ -26,7 +26,7 @@ pub(crate) struct CourseRow {
     pub(crate) duration_minutes: i32,
 }
 
-/// All of them, by title.
+/// Returns all courses, sorted by title.
 pub(crate) async fn courses_list(conn: &mut Conn) -> db::Result<Vec<CourseRow>> {
     query!(conn, |c| courses::table
         .order(courses::title)
@@ -35,7 +35,7 @@ pub(crate) async fn courses_list(conn: &mut Conn) -> db::Result<Vec<CourseRow>> 
         .await)
 }
 
-/// The one with this id.
+/// Returns the course with this id.
 pub(crate) async fn course_by_id(conn: &mut Conn, id: &str) -> db::Result<Option<CourseRow>> {
     query!(conn, |c| courses::table
         .find(id)

@@ -1,5 +1,5 @@
-//! `courses`: a third service, and how little it takes to protect one. [`Courses::serve`] is the
-//! part to copy.
+//! `courses`: a third service. It shows how little code it takes to protect one: copy
+//! [`Courses::serve`].
 
 mod catalogue;
 mod rpc;
@@ -60,21 +60,20 @@ impl Courses {
     async fn serve(self) -> Result<(), StartError> {
         let files = [self.verifier.secret_file(), self.database.secret_file()];
         self.service.begin("courses", files)?;
-        // As whom this service is known to auth-service.
+        // Account with which this service signs in to auth-service.
         let follower = self.verifier.follower()?;
         let follower = follower.ok_or_else(|| StartError::setting("--auth-client-id is required"))?;
         let db = Db::connect(&self.database.settings()?).await?;
         let clock = Clock::system();
 
-        // The protection. What is known of tokens and roles: nothing yet, and so nobody may do
-        // anything.
+        // Protection starts here. No keys and roles are known yet, so every call is refused.
         let keys = KeySet::empty();
         let access = AccessView::following(keys.clone(), clock.clone()).with_silence(self.silence.rule());
         let service = Service {
             settings: &self.service.server,
-            // Who may call what: as the .proto says.
+            // Authorization: the policy of each RPC, as the .proto declares it.
             descriptor_set: proto::FILE_DESCRIPTOR_SET,
-            // Who calls: tokens are verified here, without a call to anybody.
+            // Authentication: tokens are verified locally, without a call to another service.
             verifier: self.verifier.verifier("courses", keys, clock.clone()),
             access: access.clone(),
             backing: db.clone(),
@@ -84,9 +83,9 @@ impl Courses {
         };
         let running = self.service.running()?;
         let service = service.start(&running).await?;
-        // Keys, logouts and roles come by the access feed, at once and for as long as this runs.
-        // The permissions of the .proto are made known at the start, so that administrators can
-        // give them to others.
+        // Keys, logouts and role changes arrive through the access feed for as long as this process
+        // runs. At the start, the permissions in the .proto are registered with auth-service, so
+        // that administrators can grant them.
         follower.spawn(access, service.policies(), &running);
         let migrate = || async { Ok(db::migrate(&db, &catalogue::MIGRATIONS).await?) };
         if service.prepare(migrate).await?.is_some() {

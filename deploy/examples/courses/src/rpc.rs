@@ -1,4 +1,4 @@
-//! `courses.v1.CoursesService`. Whoever gets here may.
+//! Implementation of `courses.v1.CoursesService`. Calls are authorized before they get here.
 
 use base::{
     error::{ErrorReply, Reason},
@@ -13,7 +13,7 @@ use self::proto::{
 };
 use crate::catalogue::{self, CourseRow};
 
-/// What `build.rs` makes of the proto.
+/// The code that `build.rs` generates from the proto.
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic)]
 pub(crate) mod proto {
     tonic::include_proto!("courses.v1");

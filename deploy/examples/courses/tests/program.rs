@@ -1,4 +1,4 @@
-//! The program as its user meets it first. What it does beside auth-service is tested through the
+//! The program on its own: settings and help. Its work with auth-service is tested through the
 //! gateway (`deploy/tests/test_courses.py`).
 
 use std::process::{Command, Output};

@@ -1,5 +1,5 @@
-//! auth-service and game-service as two programs: what the one decides, the other knows, whichever
-//! of them was started again.
+//! auth-service and game-service as two programs. game-service learns of each decision of
+//! auth-service, whichever of the two was restarted.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -27,7 +27,7 @@ pub(crate) const PASSWORD: &str = "correct horse";
 const FIRST_PASSWORD: &str = "the first of the administrator";
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789a";
 
-/// Room for the databases and secrets of both programs.
+/// Databases, secret files and the address of auth-service for both programs.
 pub(crate) struct ServiceFiles {
     folder: TempDir,
     pub(crate) auth: SocketAddr,
@@ -41,7 +41,7 @@ impl ServiceFiles {
         Self::on(folder, databases).await
     }
 
-    /// On two empty databases of a PostgreSQL server.
+    /// Prepares both programs on two empty databases of a PostgreSQL server.
     pub(crate) async fn on_postgres() -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let auth = TestDatabase::create_empty(Backend::Postgres).await;
@@ -53,7 +53,8 @@ impl ServiceFiles {
         let files = Self {
             folder,
             databases,
-            // Free when it was looked for; auth-service must come back to where it was.
+            // The port was free when it was chosen. It is fixed, because a restarted auth-service
+            // must have the same address.
             auth: listener().await.address(),
         };
         let accounts = format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#);
@@ -78,7 +79,7 @@ impl ServiceFiles {
         self.auth_service_at(self.auth, &[]).await
     }
 
-    /// auth-service at this address, in this environment.
+    /// Starts auth-service at this address and in this environment, and waits until it serves.
     pub(crate) async fn auth_service_at(&self, address: SocketAddr, environment: &[(String, String)]) -> Program {
         let arguments = [
             "serve".to_owned(),
@@ -104,7 +105,7 @@ impl ServiceFiles {
         (program, at.grpc)
     }
 
-    /// game-service that follows the auth-service at this address, in this environment.
+    /// Starts game-service in this environment. It follows the auth-service at this address.
     pub(crate) async fn game_service_of(
         &self,
         auth: SocketAddr,
@@ -141,7 +142,7 @@ impl ServiceFiles {
         client.register(request).await.expect("registered").into_inner()
     }
 
-    /// The token of the administrator, who changes the first password by the first login.
+    /// Returns an access token of the administrator. The first login changes the initial password.
     async fn admin(&self) -> String {
         let mut client = AuthServiceClient::new(channel(self.auth));
         let mut login = async |password: &str, new_password: &str| {
@@ -174,7 +175,7 @@ impl ServiceFiles {
     }
 }
 
-/// A user, and the access token of before whatever happens.
+/// A user, and the access token that the user got at the registration.
 struct Person {
     id: String,
     token: String,
@@ -196,11 +197,11 @@ impl Person {
         client.get_leaderboard(request).await.map(drop)
     }
 
-    /// How long it takes until this person is refused.
+    /// Waits until this person is refused, and returns how long it took. Fails after 20 s.
     async fn time_until_refused_at(&self, game: SocketAddr) -> Duration {
         let start = Instant::now();
         let refused = async {
-            // Nothing tells when the news has come.
+            // No event announces that the change has arrived, so poll for it.
             while self.reads_at(game).await.is_ok() {
                 sleep(Duration::from_millis(2)).await;
             }
@@ -226,7 +227,7 @@ fn start(name: &str, arguments: Vec<String>, environment: &[(String, String)]) -
     Program::start_in(&executable(name), arguments, &environment)
 }
 
-/// Another program of the workspace. `cargo test --workspace` builds them all.
+/// Returns the path of another program of the workspace. `cargo test --workspace` builds them all.
 pub(crate) fn executable(name: &str) -> String {
     let path = Path::new(env!("CARGO_BIN_EXE_standalone")).with_file_name(name);
     assert!(path.exists(), "{} is not there: build the workspace", path.display());
@@ -255,7 +256,7 @@ fn a_deactivation_counts_at_once_and_whichever_program_is_started_again() {
         assert!(took < Duration::from_secs(5), "{took:?}");
         bob.reads_at(at).await.expect("still let in");
 
-        // A new process knows it from its first answer on.
+        // A new process refuses the user from its first answer on.
         end(game).await;
         let (game, at) = files.game_service().await;
         let first = async {
@@ -271,7 +272,8 @@ fn a_deactivation_counts_at_once_and_whichever_program_is_started_again() {
         ann.is_refused_at(at).await;
         bob.reads_at(at).await.expect("let in");
 
-        // While auth-service is away, what was known counts on; when it is back, the feed goes on.
+        // While auth-service is down, game-service goes by what it knows. Once auth-service is
+        // back, the feed continues.
         end(auth).await;
         ann.is_refused_at(at).await;
         bob.reads_at(at).await.expect("reads go on");

@@ -1,5 +1,5 @@
-//! Rules about which module may use which. They are data: each has a reason, and code that breaks
-//! it.
+//! Rules about which module may use which. The rules are data: each has a reason, and an example of
+//! code that breaks it.
 
 mod circles;
 mod names;
@@ -9,14 +9,14 @@ use std::fs;
 
 use self::names::{Named, named_in, sources, workspace};
 
-/// What some files may not name.
+/// A rule about paths that some files must not name.
 struct Rule {
-    /// Whether it is for the file at this path in the workspace.
+    /// Whether the rule applies to the file at this path in the workspace.
     holds_in: fn(&str) -> bool,
-    /// Whether it forbids this path.
+    /// Whether the rule forbids naming this path.
     forbids: fn(&[&str]) -> bool,
     because: &'static str,
-    /// A file that it is for, and a line that it forbids there.
+    /// A file to which the rule applies, and a line that it forbids there.
     broken_by: (&'static str, &'static str),
 }
 
@@ -58,7 +58,7 @@ const RULES: &[Rule] = &[
         holds_in: |file| layer(file, "rules"),
         forbids: |path| match path {
             ["std" | "core" | "alloc", ..] | ["crate", "rules", ..] => false,
-            // What begins with a small letter and is not alone is a module or a crate.
+            // A path whose first name of several is in lower case begins with a module or a crate.
             [first, _, ..] => first.starts_with(char::is_lowercase) && !PRIMITIVES.contains(first),
             _ => false,
         },
@@ -86,7 +86,7 @@ const RULES: &[Rule] = &[
     Rule {
         holds_in: |file| {
             let elsewhere = [
-                // What the services are measured against is without anything of ours.
+                // The baseline of the benchmarks uses nothing of ours.
                 "deploy/bench/src/",
                 "shared/db/src/",
                 "shared/base/src/sql_types.rs",
@@ -169,7 +169,7 @@ fn service(file: &str) -> bool {
     file.starts_with("auth-service/src/") || file.starts_with("game-service/src/")
 }
 
-/// Whether the file belongs to this layer of a service.
+/// Returns whether the file belongs to this layer of a service.
 fn layer(file: &str, name: &str) -> bool {
     let inside = file.split_once("/src/").map_or("", |(_, inside)| inside);
     let rest = inside.strip_prefix(name);
@@ -210,8 +210,8 @@ fn every_rule_can_be_broken() {
     }
 }
 
-/// The crates that each crate in `shared/` may depend on. Tests may use the testing kits of all of
-/// them.
+/// Crates of the workspace that each crate in `shared/` depends on. Its tests may depend on the
+/// same crates, including their testing kits.
 const SHARED: [(&str, &[&str]); 7] = [
     ("access", &["base", "proto"]),
     ("base", &["proto"]),
@@ -249,7 +249,7 @@ fn no_crate_depends_on_one_above_it() {
             below,
             "{member}"
         );
-        // For the sake of its testing kit, a crate depends on itself.
+        // A crate depends on itself for its tests, to enable its own testing kit.
         let mut tests = ours(&member, &["dev-dependencies"]);
         tests.retain(|other| other != name);
         assert!(
@@ -271,7 +271,7 @@ fn no_crate_depends_on_one_above_it() {
     assert_eq!(dependencies(table, &["dev-dependencies"]), ["tokio"]);
 }
 
-/// The names of all crates of the workspace.
+/// Returns the names of all crates of the workspace, sorted.
 fn members() -> Vec<String> {
     let root = fs::read_to_string(workspace().join("Cargo.toml")).expect("a manifest");
     let (_, listed) = root.split_once("members = [").expect("the members");
@@ -292,7 +292,7 @@ fn members() -> Vec<String> {
     members
 }
 
-/// The names in these dependency tables of a manifest, sorted.
+/// Returns the names in these dependency tables of a manifest, sorted.
 fn dependencies(manifest: &str, tables: &[&str]) -> Vec<String> {
     let mut names = Vec::new();
     let mut inside = false;

@@ -1,4 +1,4 @@
-//! Both services as real programs, under wall clocks that are wrong for a while.
+//! Both services as real programs, whose wall clocks are wrong for a while.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -21,7 +21,7 @@ use tonic::Status;
 use crate::access_feed::{PASSWORD, ServiceFiles, end};
 
 const AHEAD: i64 = 2 * 3600;
-/// Used up only by a test that fails.
+/// Timeout that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn eventually(is_so: impl AsyncFn() -> bool) {
@@ -33,7 +33,7 @@ async fn eventually(is_so: impl AsyncFn() -> bool) {
     timeout(PATIENCE, wait).await.expect("it never became so");
 }
 
-/// Two users of whom nothing may be accepted any more, and one who is still logged in.
+/// Two users whose tokens must be refused, and one who is still logged in.
 struct People {
     out: TokenPair,
     everywhere: TokenPair,
@@ -117,7 +117,7 @@ impl People {
         people
     }
 
-    /// Those who logged out are refused by both services, and nobody else is.
+    /// Asserts that both services refuse the users who logged out, and accept the other one.
     async fn are_as_they_were(&self, auth: SocketAddr, game: SocketAddr) {
         assert_eq!(why(at_auth(auth, &self.out).await), "TOKEN_REVOKED");
         assert_eq!(why(at_auth(auth, &self.everywhere).await), "TOKEN_STALE");
@@ -146,8 +146,8 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
         eventually(async || at_game(game, &people.everywhere).await.is_err()).await;
         people.are_as_they_were(auth, game).await;
 
-        // Long enough that what is said by the wrong clocks has gone through both: a session that
-        // begins and ends by them.
+        // A session begins and ends while the clocks are wrong, so both services have exchanged
+        // changes in that time.
         clock.set(AHEAD);
         let later = register(auth, "ida").await;
         eventually(async || at_game(game, &later).await.is_ok()).await;
@@ -155,13 +155,13 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
         logout(auth, &later).await;
         eventually(async || at_game(game, &later).await.is_err()).await;
         for _ in 0..3 {
-            // A sign of life each.
+            // Wait for the next sample of the silence.
             let heard = access_feed_messages(at.http).await;
             eventually(async || access_feed_messages(at.http).await != heard).await;
         }
         clock.set(0);
         people.are_as_they_were(auth, game).await;
-        // A token issued by the wrong clocks is not valid before its time.
+        // A token that was issued under the wrong clocks is not valid before its time.
         let early = at_game(game, &later).await.expect_err("from the future");
         assert_eq!(reason(&early), "TOKEN_NOT_YET_VALID");
         assert!(
@@ -169,8 +169,8 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
             "{early:?}"
         );
 
-        // auth-service starts with its purges, two hours ahead, and so does game-service with its
-        // snapshot.
+        // Both services restart under clocks that are two hours ahead: auth-service runs its
+        // purges, and game-service reads its snapshot.
         end(auth_program).await;
         clock.set(AHEAD);
         let auth_program = files.auth_service_at(auth, &clock.environment()).await;
@@ -180,7 +180,7 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
         testing::program::serving(at.grpc).await;
         clock.set(0);
         people.are_as_they_were(auth, at.grpc).await;
-        // An operator is told of the steps once each.
+        // Operators are told of each step of the clock once.
         let metrics = get(at.http, "/metrics").await.1;
         assert!(metrics.contains("clock_settled 0"), "{metrics}");
         eventually(async || get(at.http, "/metrics").await.1.contains("clock_steps_total 1")).await;
@@ -193,7 +193,8 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
     });
 }
 
-/// For how long the follower has heard nothing: another number after each message.
+/// Returns the metric of how long the follower has heard nothing. It is sampled every 500 ms, and
+/// differs from sample to sample.
 async fn access_feed_messages(http: SocketAddr) -> String {
     let metrics = get(http, "/metrics").await.1;
     let line = metrics
@@ -212,9 +213,9 @@ fn one_replica_with_a_wrong_clock_makes_nobody_forget() {
         wrong.set(AHEAD);
         let other = listener().await.address();
         let people = People::new(auth).await;
-        // It starts with its purges.
+        // The replica with the wrong clock runs its purges at the start.
         let wrong_program = files.auth_service_at(other, &wrong.environment()).await;
-        // And this one follows it, by messages with a wrong time.
+        // game-service follows this replica, whose messages have the wrong time.
         let (game_program, at) = files.game_service_of(other, &right.environment()).await;
         testing::program::serving(at.grpc).await;
         people.are_as_they_were(auth, at.grpc).await;
@@ -227,7 +228,8 @@ fn one_replica_with_a_wrong_clock_makes_nobody_forget() {
             eventually(async || access_feed_messages(at.http).await != heard).await;
         }
         people.are_as_they_were(auth, at.grpc).await;
-        // A service with the wrong database is refused, and the database is unchanged.
+        // A clock that is 400 days ahead makes the replica refuse the refresh token, but the
+        // session goes on.
         assert_eq!(why(refreshed(other, &people.in_peace).await), "accepted");
         wrong.set(400 * 24 * 3600);
         assert_eq!(why(refreshed(other, &people.in_peace).await), "REFRESH_TOKEN_EXPIRED");
@@ -253,7 +255,7 @@ fn a_wrong_password_blocks_no_login_by_a_clock_that_is_behind() {
             assert_eq!(why(login(auth, "ann", "not it").await), "CREDENTIALS_INVALID");
             assert_eq!(why(login(other, "ann", PASSWORD).await), "accepted", "{seconds} s");
         }
-        // The same in one process, whose clock is set back between the two calls.
+        // Repeat this in one process, whose clock is set back between the two calls.
         behind.set(0);
         assert_eq!(why(login(other, "ann", "not it").await), "CREDENTIALS_INVALID");
         behind.set(-3600);

@@ -1,4 +1,4 @@
-//! Both programs under load, whose primary is killed and whose hot standby is promoted.
+//! Both programs under load, while the primary database is killed and its hot standby is promoted.
 
 use std::{
     sync::{
@@ -27,17 +27,18 @@ use tonic::{Code, Status, transport::Channel};
 
 use crate::access_feed::ServiceFiles;
 
-/// Used up only by a test that fails.
+/// Timeout that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PLAYERS: usize = 6;
-/// Moves acknowledged before the primary is killed, and after the standby is promoted.
+/// Results that are acknowledged before the primary is killed, and again after the standby is
+/// promoted.
 const MOVES: usize = 300;
-/// Commits younger than this may be lost by an asynchronous standby.
+/// Age up to which an asynchronous standby may lose a commit.
 const LAG: Duration = Duration::from_secs(2);
-/// A retry of a call that was not acknowledged comes this much later.
+/// Delay before a call that was not acknowledged is retried.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A version of a game that the player was told of.
+/// A version of a game that was acknowledged to the player.
 struct Acknowledged {
     player: usize,
     game: Game,
@@ -73,7 +74,7 @@ impl Record {
     }
 }
 
-/// Plays one game after the other against the computer. A game whose call failed is given up.
+/// Plays one game after the other against the computer. Gives up a game if one of its calls fails.
 async fn play(mut client: GameServiceClient<Channel>, token: String, player: usize, record: Arc<Record>) {
     while !record.is_over.load(Ordering::SeqCst) {
         let request = CreateGameRequest {
@@ -111,8 +112,8 @@ fn is_outage(status: &Status) {
     );
 }
 
-/// Rotates one session time and again, as a careful client does: what was not answered is asked
-/// again with the same request id.
+/// Rotates one session again and again, as a careful client does: a call without an answer is
+/// repeated with the same request id.
 async fn rotate(mut client: AuthServiceClient<Channel>, mut tokens: TokenPair, record: Arc<Record>) -> TokenPair {
     while !record.is_over.load(Ordering::SeqCst) {
         let request = RotateTokensRequest {
@@ -222,7 +223,7 @@ async fn survives(is_synchronous: bool) {
     }
     assert!(first < Duration::from_secs(5), "{first:?}");
 
-    // Sessions that were there before go on, also those that were rotated meanwhile.
+    // Existing sessions go on, including those that were rotated during the outage.
     for session in rotating {
         people.push(session.await.expect("no rotation failed but by the outage"));
     }

@@ -1,4 +1,4 @@
-//! The program that `cargo run` starts, and what holds for the workspace as a whole.
+//! Tests of the program that `cargo run` starts, and of rules for the workspace as a whole.
 #![allow(clippy::too_many_lines, reason = "a test tells one story, in order")]
 
 mod access_feed;

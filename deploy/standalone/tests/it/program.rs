@@ -1,4 +1,4 @@
-//! The program: what its first start makes, what later starts find, what stops it from starting.
+//! The program: what the first start creates, what later starts find, and what prevents a start.
 
 use std::{
     collections::BTreeMap,
@@ -46,12 +46,12 @@ const ANY_PORTS: [&str; 8] = [
     "127.0.0.1:0",
 ];
 
-/// Where a data folder may be made.
+/// A temporary folder in which the program creates its data folder.
 struct DataFolder {
     parent: TempDir,
 }
 
-/// What the banner tells.
+/// The banner, and the addresses in it.
 struct Banner {
     text: String,
     auth_grpc: SocketAddr,
@@ -76,7 +76,7 @@ impl DataFolder {
         self.start_attended(&[&unattended[..], more].concat())
     }
 
-    /// Starts it so that the first login of the administrator has to change the password.
+    /// Starts the program so that the first login of the administrator has to change the password.
     fn start_attended(&self, more: &[&str]) -> Program {
         let data = self.data();
         let own = ["--log-level", "error", "--data-dir", data.to_str().expect("UTF-8")];
@@ -94,7 +94,7 @@ impl DataFolder {
         self.start(&[]).ended().await
     }
 
-    /// Starts it once, and ends it.
+    /// Creates the data folder by starting the program once and ending it.
     async fn with_data() -> Self {
         let folder = Self::new();
         let program = folder.start(&[]);
@@ -103,7 +103,7 @@ impl DataFolder {
         folder
     }
 
-    /// The files in the data folder. SQLite's companion files come and go.
+    /// Reads the files in the data folder, but for SQLite's companion files, which come and go.
     fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let entries = fs::read_dir(self.data()).expect("the data folder");
         entries
@@ -174,7 +174,7 @@ impl Banner {
         client.login(request).await.expect("logged in");
     }
 
-    /// Logs in as the first administrator, and asks who that is. Gives the user id.
+    /// Logs in as the first administrator, and returns the user id of that account.
     async fn admin(&self, password: &str) -> String {
         let tokens = self.login("admin", password).await.expect("logged in").tokens;
         let request = with_token(GetMeRequest {}, &tokens.expect("tokens").access_token);
@@ -192,7 +192,7 @@ async fn end(program: Program) -> Ended {
     ended
 }
 
-/// Waits until the file is gone.
+/// Waits until the file is gone. Fails after 20 s.
 async fn until_gone(path: &Path) {
     let gone = async {
         while path.exists() {
@@ -377,7 +377,7 @@ fn games_go_on_when_the_secret_of_game_service_is_rotated() {
             mark: Mark::X.into(),
             ..CreateGameRequest::default()
         };
-        // Until the feed is heard again.
+        // Games cannot be created until game-service hears the feed again.
         let created = async {
             while let Err(status) = games.create_game(with_token(create(), &token)).await {
                 assert_eq!(reason(&status), "ACCESS_FEED_SILENT", "{status}");

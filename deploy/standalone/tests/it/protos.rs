@@ -1,12 +1,12 @@
-//! The protos are the reference of the API: everything in them has a comment, and every RPC has its
-//! HTTP form.
+//! Checks the protos as the reference of the API: everything in them has a comment, and every RPC
+//! for outside clients has an HTTP form.
 
 use std::collections::HashSet;
 
 use prost_reflect::{DescriptorPool, EnumDescriptor, FileDescriptor, MessageDescriptor};
 use proto::{auth, game};
 
-/// The packages that are ours.
+/// Packages of our own protos.
 const OURS: [&str; 3] = ["auth.v1", "authz.v1", "game.v1"];
 
 fn pools() -> [DescriptorPool; 2] {
@@ -66,7 +66,7 @@ fn everything_has_a_comment() {
     assert!(bare.is_empty(), "without a comment:\n{}", bare.join("\n"));
 }
 
-/// What services alone call, over gRPC.
+/// RPCs that only services call, over gRPC.
 const FOR_SERVICES: [&str; 6] = [
     "auth.v1.AccessFeedService.Watch",
     "auth.v1.AuthService.IntrospectToken",
@@ -102,7 +102,7 @@ fn every_rpc_for_clients_outside_has_its_http_form() {
     assert_eq!(without, FOR_SERVICES);
 }
 
-/// Where in the file there is a comment, right above what it is about.
+/// Returns the paths of the elements of the file that have a comment right above them.
 fn commented(file: &FileDescriptor) -> HashSet<Vec<i32>> {
     let file = file.file_descriptor_proto();
     let info = file.source_code_info.as_ref().expect("the comments are compiled in");

@@ -1,7 +1,8 @@
-//! No circles: the files of a crate form layers, so that each can be read without those above it.
+//! Finds circles of dependencies. The files of a crate must form layers, so that each can be read
+//! without those above it.
 //!
-//! What a file passes on by `pub use` counts for whoever names it, and not for the file that passes
-//! it on.
+//! A `pub use` counts as a dependency of the files that name the re-exported item, and not of the
+//! file that re-exports it.
 
 use std::{collections::HashMap, fmt::Write as _, fs};
 
@@ -16,7 +17,7 @@ struct SourceFile {
 #[derive(Default)]
 struct Crate {
     files: Vec<SourceFile>,
-    /// The index of the file of each module.
+    /// Index in `files` of the file of each module.
     modules: HashMap<Vec<String>, usize>,
 }
 
@@ -30,7 +31,7 @@ fn no_files_stand_on_each_other_in_a_circle() {
         let text = fs::read_to_string(workspace().join(&file)).expect("a file");
         let inside = inside.to_owned();
         let (root, named) = (root.to_owned(), named_in(&file, &text));
-        // A program that stands beside a library is a crate of its own.
+        // A program beside a library is a crate of its own.
         let is_program = inside == "main.rs" && workspace().join(&root).join("src/lib.rs").exists();
         let root = if is_program { format!("{root}/main.rs") } else { root };
         crates.entry(root).or_default().add(&inside, file, named);
@@ -81,7 +82,7 @@ impl Crate {
         self.files.push(SourceFile { path, named });
     }
 
-    /// Each circle of files, with the arrows in it.
+    /// Returns a description of each circle of files, with the references in it.
     fn circles(&self) -> Vec<String> {
         let arrows: Vec<Vec<(usize, &Named)>> = (0..self.files.len()).map(|file| self.arrows(file)).collect();
         let below: Vec<Vec<bool>> = (0..arrows.len()).map(|file| reachable(&arrows, file)).collect();
@@ -108,7 +109,7 @@ impl Crate {
         circles
     }
 
-    /// The other files that a file stands on.
+    /// Returns the other files that a file depends on, each with the path that it names.
     fn arrows(&self, file: usize) -> Vec<(usize, &Named)> {
         let named = self.files[file].named.iter();
         named
@@ -118,7 +119,8 @@ impl Crate {
             .collect()
     }
 
-    /// The file that defines what a path names.
+    /// Returns the file that defines the item at a path, and follows re-exports to it. Returns
+    /// `None` if the item is from another crate.
     fn file_of(&self, path: &[String], depth: usize) -> Option<usize> {
         let [first, inside @ ..] = path else { return None };
         if first != "crate" || depth > 8 {
@@ -132,7 +134,7 @@ impl Crate {
         match passed_on.find(|named| named.passed_on_as.as_ref() == Some(name)) {
             Some(named) => {
                 let full = [&named.path[..], &inside[len + 1..]].concat();
-                // From another crate.
+                // This is `None` if the re-exported item is from another crate.
                 self.file_of(&full, depth + 1)
             }
             None => Some(file),
@@ -140,7 +142,7 @@ impl Crate {
     }
 }
 
-/// Which files are reached from this one by one arrow or more.
+/// Returns for each file whether it can be reached from this one by one or more references.
 fn reachable(arrows: &[Vec<(usize, &Named)>], from: usize) -> Vec<bool> {
     let mut reached = vec![false; arrows.len()];
     let mut next = vec![from];

@@ -1,7 +1,7 @@
-//! Reads which paths a source file names.
+//! Finds the paths that a source file names.
 //!
-//! A file is read as tokens, so that paths in macros count like any others and comments and strings
-//! do not.
+//! A file is read as tokens. Paths in macros count like any others, and comments and strings are
+//! skipped.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ pub(super) fn workspace() -> PathBuf {
         .to_owned()
 }
 
-/// Every file of the programs, by its path in the workspace.
+/// Returns every source file of the programs and shared crates, by its path in the workspace.
 pub(super) fn sources() -> Vec<String> {
     let root = workspace();
     let mut folders = vec![root.join("auth-service/src"), root.join("game-service/src")];
@@ -44,16 +44,16 @@ pub(super) fn sources() -> Vec<String> {
     files
 }
 
-/// A path that a file names, from the crate's root where it is the crate's own.
+/// A path that a file names. A path within the file's own crate begins with `crate`.
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) path: Vec<String>,
     pub(super) line: usize,
-    /// Whether it stands in tests within the file.
+    /// Whether the path is named in a `tests` module within the file.
     pub(super) is_in_tests: bool,
-    /// The name under which a `pub use` passes it on.
+    /// Name under which a `pub use` re-exports the path.
     pub(super) passed_on_as: Option<String>,
-    /// Whether an `impl` block is for it.
+    /// Whether an `impl` block is for the path.
     pub(super) is_implemented: bool,
 }
 
@@ -93,14 +93,15 @@ pub(super) fn named_in(file: &str, text: &str) -> Vec<Named> {
 }
 
 struct Reader {
-    /// Where in the crate the tokens are.
+    /// Module of the tokens that are being read.
     module: Vec<String>,
-    /// Length of `module` for what stands in no inner module.
+    /// Length of `module` outside of the file's inner modules.
     own_depth: usize,
-    /// Whether the tokens are a `pub use`.
+    /// Whether the tokens belong to a `pub use`.
     passes_on: bool,
     named: Vec<Named>,
-    /// What the file's `use` items bind names to. In which module of the file does not matter here.
+    /// Full paths of the names that the file's `use` items bind. The inner module of an item does
+    /// not matter here.
     imported: HashMap<String, Vec<String>>,
 }
 
@@ -146,7 +147,8 @@ impl Reader {
         }
     }
 
-    /// A tree of a `use`: every path in it is one that is named.
+    /// Reads one tree of a `use` item, and records every path in it. Returns the index after the
+    /// tree.
     fn tree(&mut self, tokens: &[TokenTree], at: usize, prefix: &[String]) -> usize {
         let (names, mut next) = path(tokens, at);
         let full = [prefix, &names].concat();
@@ -161,7 +163,7 @@ impl Reader {
             }
             _ => self.import(full, &tokens[at..], next - at),
         }
-        // `as name`, `*`, and what separates this tree from the next.
+        // Skip `as name`, `*`, and the separator before the next tree.
         while let Some(token) = tokens.get(next) {
             next += 1;
             if matches!(token, TokenTree::Punct(mark) if [',', ';'].contains(&mark.as_char())) {
@@ -171,7 +173,8 @@ impl Reader {
         next
     }
 
-    /// `tokens` begin with the end of the path, of which this many are its own.
+    /// Records an imported path. `tokens` begin with the last part of the path, which is `own`
+    /// tokens long.
     fn import(&mut self, path: Vec<String>, tokens: &[TokenTree], own: usize) {
         let name = match &tokens[own..] {
             [TokenTree::Ident(keyword), TokenTree::Ident(name), ..] if keyword == "as" => Some(name.to_string()),
@@ -215,7 +218,7 @@ impl Reader {
     }
 }
 
-/// The names from here that `::` joins, and where they end.
+/// Reads the names that `::` joins from this index on. Returns them and the index after them.
 fn path(tokens: &[TokenTree], mut at: usize) -> (Vec<String>, usize) {
     let mut names = Vec::new();
     let joined = |at: usize| {
@@ -236,22 +239,22 @@ fn path(tokens: &[TokenTree], mut at: usize) -> (Vec<String>, usize) {
     (names, at)
 }
 
-/// As in `impl Trait + use<'a>`.
+/// Returns whether this token opens generics, as after the `use` of `impl Trait + use<'a>`.
 fn opens_generics(token: Option<&TokenTree>) -> bool {
     matches!(token, Some(TokenTree::Punct(mark)) if mark.as_char() == '<')
 }
 
-/// Whether these tokens end with `impl` or with `impl Trait for`, without generics.
+/// Returns whether these tokens end with `impl` or with `impl Trait for`, without generics.
 fn opens_impl(before: &[TokenTree]) -> bool {
     matches!(before, [.., TokenTree::Ident(keyword)] if keyword == "impl" || keyword == "for")
 }
 
-/// Whether an item that follows these tokens is `pub`, `pub(crate)` or the like.
+/// Returns whether an item that follows these tokens is `pub`, `pub(crate)` or the like.
 fn is_public(before: &[TokenTree]) -> bool {
     matches!(before, [.., TokenTree::Ident(keyword)] if keyword == "pub") || is_visibility(before)
 }
 
-/// Whether these tokens end with `pub(crate)` or the like.
+/// Returns whether these tokens end with `pub(crate)` or the like.
 fn is_visibility(tokens: &[TokenTree]) -> bool {
     matches!(
         tokens,
@@ -260,7 +263,7 @@ fn is_visibility(tokens: &[TokenTree]) -> bool {
     )
 }
 
-/// Whether what follows these tokens is a field, a method or a lifetime.
+/// Returns whether the name after these tokens is a field, a method or a lifetime.
 fn is_member(before: &[TokenTree]) -> bool {
     let mark = |token: &TokenTree| match token {
         TokenTree::Punct(mark) => Some(mark.as_char()),

@@ -1,5 +1,5 @@
-//! Rows stay in `store`: above it nobody passes its types on or adds rules to them. The rules are
-//! for the types of `domain` and `model`.
+//! Row types stay in `store`. Code above it must not re-export them or implement anything for them:
+//! rules are implemented for the types of `domain` and `model`.
 
 use std::fs;
 
@@ -39,8 +39,8 @@ fn a_leak_is_found() {
     }
 }
 
-/// The names of `store` that a file passes on or adds code to. A library passes its migrations on
-/// to its programs.
+/// Returns the paths in `store` that a file re-exports or has an `impl` for. `MIGRATIONS` are
+/// allowed, because a library re-exports them to its programs.
 fn leaks(file: &str, text: &str) -> Vec<Named> {
     let mut named = named_in(file, text);
     named.retain(|named| {
