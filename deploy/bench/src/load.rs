@@ -211,7 +211,7 @@ impl Slice {
 }
 
 impl Cpu {
-    /// Returns the time of service and database together.
+    /// Returns the processor time of service and database together.
     pub(crate) fn server(self) -> f64 {
         self.service + self.database
     }

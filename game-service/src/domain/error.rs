@@ -56,7 +56,7 @@ pub(crate) enum Error {
     /// The caller's account has been deleted.
     #[error("the user has been deleted")]
     UserDeleted,
-    /// The caller already watches this many games, which is the limit.
+    /// The caller already has this many streams of games open, which is the limit.
     #[error("the caller already watches {0} games")]
     TooManyWatched(usize),
     /// The caller already has this many unfinished games, which is the limit.

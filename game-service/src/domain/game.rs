@@ -165,8 +165,8 @@ impl Game {
         match self.state {
             State::Waiting if self.is_overdue(moment) => return Err(Error::GameNotFound(self.id)),
             State::Waiting => {}
-            // Cancelled before any move: there is nothing left to join, and usually nobody else has
-            // joined.
+            // Cancelled before any move, usually while it still waited. The game is reported as
+            // gone, not as taken by another player.
             State::Cancelled if self.moves.is_empty() => return Err(Error::GameNotFound(self.id)),
             State::Turn(_) | State::Won(_) | State::Draw | State::Cancelled => return Err(Error::GameTaken),
         }

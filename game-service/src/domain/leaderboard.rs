@@ -39,7 +39,7 @@ pub(crate) struct Leaderboard {
     memory: Arc<Memory>,
 }
 
-/// Player whose place on the leaderboard is asked for.
+/// Player whose place on the leaderboard is requested.
 #[derive(Clone, Debug)]
 pub(crate) enum Whose {
     /// The caller, who may not have played yet.

@@ -17,7 +17,7 @@ use crate::store;
 /// Number of changes per transaction. It is limited because other writers wait for the transaction.
 const CHUNK: usize = 200;
 
-/// Applier of renames and deletions of users.
+/// Job that applies renames and deletions of users to the players.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     pub(crate) games: Games,

@@ -46,7 +46,7 @@ pub(crate) struct PlayRules {
     pub(crate) max_running: u32,
 }
 
-/// Player, as named by their access token.
+/// Player, as identified by an access token.
 #[derive(Clone, Debug)]
 pub(crate) struct Player {
     pub(crate) id: UserId,

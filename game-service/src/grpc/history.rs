@@ -1,4 +1,4 @@
-//! `game.v1.HistoryService`.
+//! The RPCs of `game.v1.HistoryService`.
 
 use ::proto::game::v1::{
     self as proto, GetHeadToHeadRequest, GetHeadToHeadResponse, ListFinishedGamesRequest, ListFinishedGamesResponse,

@@ -32,7 +32,7 @@ pub enum Outcome {
     Draw,
 }
 
-/// Rows, columns, diagonals.
+/// The lines: rows, columns and diagonals.
 const LINES: [[usize; 3]; 8] = [
     [0, 1, 2],
     [3, 4, 5],

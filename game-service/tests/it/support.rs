@@ -1,4 +1,4 @@
-//! A running game-service with a database and ports of its own, and players who call it.
+//! A running game-service with its own database and ports, and players who call it.
 
 use std::{net::SocketAddr, time::Duration};
 
