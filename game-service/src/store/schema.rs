@@ -4,7 +4,7 @@ diesel::table! {
     use base::sql_types::Uuid;
     use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
-    // The column `revision` is left out: only triggers write it.
+    // The column `revision` is left out here. Triggers write it.
     players (id) {
         id -> Uuid,
         login -> Text,
@@ -70,7 +70,7 @@ diesel::table! {
     use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::BigInt;
 
-    // The column `revision` is left out: only triggers write it.
+    // The column `revision` is left out here. Triggers write it.
     player_stats (user_id) {
         user_id -> Uuid,
         wins -> BigInt,
