@@ -1,4 +1,4 @@
-//! What a question about the leaderboard takes, with few players and with many.
+//! Cost of queries and updates of the leaderboard, with few players and with many.
 
 use base::{clock::Timestamp, ids::UserId};
 use divan::{Bencher, black_box};
@@ -11,7 +11,7 @@ fn main() {
 
 const PLAYERS: [usize; 3] = [1_000, 100_000, 1_000_000];
 
-/// Players who have played up to a hundred games, the same ones each time.
+/// Creates players with up to a hundred games each. Their results are the same in every run.
 fn leaderboard(players: usize) -> (Ranks, Vec<UserId>, StdRng) {
     let (mut ranks, mut random) = (Ranks::new(1), StdRng::seed_from_u64(7));
     let ids: Vec<UserId> = (0..players).map(|_| UserId::generate()).collect();

@@ -1,4 +1,4 @@
-//! What a move takes: its legality and meaning, and the computer's answer.
+//! Cost of a move: judging the board, and the computer's reply.
 
 use divan::{Bencher, black_box};
 use game_service::rules::{Board, best_move};
@@ -7,7 +7,7 @@ fn main() {
     divan::main();
 }
 
-/// Early, in the middle, and over.
+/// Boards early in a game, in the middle, and after its end.
 const BOARDS: [&str; 3] = ["X...O....", "XO.XO....", "XXXOO...."];
 
 #[divan::bench(args = BOARDS)]

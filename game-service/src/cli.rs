@@ -1,4 +1,4 @@
-//! The command line: serves, and the commands around it.
+//! The command line of game-service: `serve` and the maintenance commands.
 
 use access::{settings::VerifierSettings, token::KeySource, view::SilenceSettings};
 use base::{StartError, clock::Clock, listen::Listener};

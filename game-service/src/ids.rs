@@ -1,8 +1,8 @@
-//! The ids that are game-service's own.
+//! Id types of game-service.
 
 use base::ids::{Id, Kind};
 
-/// Names a game.
+/// Kind of the ids of games.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum GameKind {}
 
@@ -10,10 +10,10 @@ impl Kind for GameKind {
     const NAME: &'static str = "game";
 }
 
-/// Names a game.
+/// Id of a game.
 pub(crate) type GameId = Id<GameKind>;
 
-/// Names a request that makes something, so that it makes it once.
+/// Kind of the ids of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum RequestKind {}
 
@@ -21,5 +21,5 @@ impl Kind for RequestKind {
     const NAME: &'static str = "request";
 }
 
-/// Names a request that makes something, so that it makes it once.
+/// Idempotency key of a request that creates something. A repeated request creates nothing new.
 pub(crate) type RequestId = Id<RequestKind>;

@@ -1,4 +1,4 @@
-//! What game-service does by itself.
+//! Background jobs of game-service.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use tokio::sync::mpsc;
 
 use crate::domain::{Games, Leaderboard, Names};
 
-/// Games whose time has run out are looked for this often.
+/// Interval at which the service looks for games whose time has run out.
 const OVERDUE: Duration = Duration::from_secs(1);
-/// The leaderboard in memory follows the database this often where nobody asks for it, so that
-/// whoever does finds little to catch up on.
+/// Interval at which the leaderboard in memory is updated even without requests. A request then
+/// finds little to catch up on.
 const CATCH_UP: Duration = Duration::from_secs(1);
-/// Before what the feed has said is tried again.
+/// Pause before a failed change from the feed is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Starts what ends games whose time has run out, what wakes those who watch a game, and what keeps
-/// the leaderboard in memory. They end with the service.
+/// Starts the jobs that wake the watchers of games, end overdue games and keep the leaderboard in
+/// memory up to date. They end with the service.
 pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running) {
     running.follow("watched games", games.watchers.clone().wake(games.db.clone()));
     let games = games.clone();
@@ -33,7 +33,7 @@ pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running)
     });
 }
 
-/// Starts what takes in the renames and deletions of users after this position.
+/// Starts the job that applies the renames and deletions of users after this feed position.
 pub(crate) fn follow_names(
     games: &Games,
     after: Option<FeedPosition>,

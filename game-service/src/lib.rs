@@ -1,9 +1,9 @@
 //! game-service: plays tic-tac-toe, keeps every finished game and ranks the players. It verifies
-//! access tokens by itself, with auth-service's public keys.
+//! access tokens by itself, with the public keys of auth-service.
 //!
-//! A request goes `grpc` (parse, one call) -> `domain` (the rules, one transaction) -> `store`
-//! (SQL); nothing comes back up but a value or a domain error. [`rules`] and [`ranks`] know of
-//! nothing but themselves.
+//! A request passes through three layers: `grpc` parses it and makes one call, `domain` applies the
+//! rules in at most one transaction, and `store` runs the SQL. Each layer returns either a value or
+//! an error of the domain. [`rules`] and [`ranks`] depend on no other module of this crate.
 
 pub mod cli;
 pub mod commands;
@@ -41,45 +41,46 @@ use self::{
     grpc::{GameRpc, HistoryRpc, LeaderboardRpc},
 };
 
-/// Where the keys come from that verify access tokens.
+/// Source of the keys that verify access tokens.
 #[derive(Debug)]
 pub enum VerificationKeys {
-    /// From this source, again each time that this much time has passed. Nothing else is known:
-    /// roles hold what the RPCs declare, and a token is good until it expires.
+    /// This source, read again at this interval. Revocations and role changes are not known. Roles
+    /// hold the permissions that the RPCs declare, and a token is valid until it expires.
     From(KeySource, Duration),
-    /// From the access feed, and with them revocations and roles.
+    /// The access feed, which also provides revocations and roles.
     Follow(Box<Follower>, SilenceRule),
 }
 
-/// What game-service needs to run. The caller has bound the sockets and connected the database.
+/// Everything that game-service needs to run. The caller has bound the sockets and connected the
+/// database.
 #[derive(Debug)]
 pub struct GameService<'a> {
-    /// Its own settings.
+    /// Settings of game-service.
     pub settings: &'a GameSettings,
-    /// The settings of its gRPC server.
+    /// Settings of the gRPC server.
     pub server: &'a ServerSettings,
-    /// Issuer (`iss`) of the access tokens that it accepts.
+    /// Issuer (`iss`) of the access tokens that are accepted.
     pub token_issuer: &'a str,
-    /// Audiences (`aud`) of the access tokens that it accepts.
+    /// Audiences (`aud`) of the access tokens that are accepted.
     pub token_audiences: AcceptedAudiences,
-    /// The keys that verify them.
+    /// Source of the keys that verify access tokens.
     pub keys: VerificationKeys,
-    /// Its database.
+    /// Database of the service.
     pub db: Db,
-    /// What time it is.
+    /// Clock of the service.
     pub clock: Clock,
-    /// The socket on which it serves gRPC.
+    /// Socket on which gRPC is served.
     pub grpc: Listener,
-    /// The socket on which it serves HTTP.
+    /// Socket on which HTTP is served.
     pub http: Listener,
 }
 
 impl GameService<'_> {
-    /// Prepares the database, and serves until the stop token of `running` is cancelled. Returns
-    /// when it is ready: when the database and the keys are there, and where it follows the access
-    /// feed, all that is known of revocations and roles.
+    /// Prepares the database and starts to serve. Returns once the service is ready: the database
+    /// and the keys are available and, if it follows the access feed, revocations and roles are
+    /// loaded. The service runs until the stop token of `running` is cancelled.
     ///
-    /// `migrate` applies the migrations that are pending; without it they are an error.
+    /// If `migrate` is true, pending migrations are applied. Otherwise they are an error.
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<(), StartError> {
         let keys = KeySet::empty();
         let (access, follower) = self.keys.open(&keys, &self.clock, running).await?;
@@ -149,8 +150,9 @@ impl GameService<'_> {
 }
 
 impl VerificationKeys {
-    /// Lets a task keep the keys up to date. Gives what else is known about tokens, and who is yet
-    /// to fill it in.
+    /// Returns the view of revocations and roles. If the service follows the access feed, also
+    /// returns the follower that will keep the view and the keys up to date. Otherwise, starts a
+    /// task that keeps the keys up to date.
     async fn open(
         self,
         keys: &KeySet,
@@ -164,8 +166,8 @@ impl VerificationKeys {
                      role changes \
                      take effect only when access tokens expire, and roles hold only their default permissions"
                 );
-                // A file that cannot be used is a mistake in the settings; a service that cannot be
-                // reached may come.
+                // An unusable key file is a mistake in the settings. A key service that cannot be
+                // reached may still come up.
                 source.prepare(keys).await.map_err(StartError::setting)?;
                 let (followed, stop) = (keys.clone(), running.stop_token().clone());
                 running.follow("verification keys", async move {

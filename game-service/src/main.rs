@@ -1,4 +1,4 @@
-//! `game-service`: its command line is in the library.
+//! The program `game-service`. Its command line is in the library.
 
 use std::{env, process::ExitCode};
 

@@ -1,5 +1,5 @@
-//! The program: where it takes its keys from, how it starts, what it says of bad settings, how it
-//! ends.
+//! Tests of the program: its sources of keys, its start, its errors for bad settings, its commands
+//! and its exit.
 
 use std::{fs, net::SocketAddr, time::Duration};
 
@@ -33,7 +33,7 @@ const KEYS_ALONE: &str = "the service does not follow the access feed (no --auth
                           take effect only when access tokens expire, and roles hold only their default permissions";
 const GAME_SERVICE: &str = env!("CARGO_BIN_EXE_game-service");
 
-/// A database that nobody has opened, and room for files.
+/// URL of a database that has not been opened yet, and a folder for files.
 struct ProgramFiles {
     folder: TempDir,
     url: String,
@@ -52,12 +52,12 @@ impl ProgramFiles {
         path.to_str().expect("UTF-8").to_owned()
     }
 
-    /// Serves, and logs in JSON.
+    /// Starts `serve` with a log in JSON.
     fn serve(&self, more: &[&str]) -> Program {
         self.serve_logging(&["--log-format", "json"], more)
     }
 
-    /// Tries to serve, with a log that only an error is worth.
+    /// Runs `serve` with settings that it refuses, and a log of errors only.
     async fn refused(&self, more: &[&str]) -> Ended {
         self.serve_logging(&["--log-level", "error"], more).ended().await
     }
@@ -75,7 +75,7 @@ impl ProgramFiles {
     }
 }
 
-/// auth-service, as far as a verifier knows it.
+/// The part of auth-service that a verifier needs: its keys.
 struct Keys(GetJwksResponse);
 
 #[tonic::async_trait]
@@ -127,7 +127,7 @@ fn jwks_json(mint: &TokenMint) -> String {
     serde_json::to_string(&mint.jwks()).expect("a key set is JSON")
 }
 
-/// Waits until it serves, and makes a call with a token of this mint.
+/// Waits until the service is ready, and asserts that it accepts tokens of this mint only.
 async fn believes(at: Addresses, mint: &TokenMint) {
     serving(at.grpc).await;
     assert_eq!(get(at.http, "/readyz").await.0, 200);
@@ -145,7 +145,7 @@ async fn believes(at: Addresses, mint: &TokenMint) {
 fn it_serves_once_auth_service_has_given_it_the_keys() {
     block_on(async {
         let (files, mint) = (ProgramFiles::new(), TokenMint::random());
-        // Bound, and so nobody else's; but it refuses connections until it listens.
+        // The bound socket reserves the port, but refuses connections until it listens.
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
         let auth = socket.local_addr().expect("its address");
@@ -205,7 +205,7 @@ fn with_a_service_account_it_follows_the_access_feed() {
                 if let Err(status) = client.get_leaderboard(request).await {
                     return status;
                 }
-                // Nothing tells when the news has come.
+                // Nothing signals when the revocation has arrived.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -213,7 +213,7 @@ fn with_a_service_account_it_follows_the_access_feed() {
             .await
             .expect("refused");
         assert_eq!(reason(&refused), "TOKEN_STALE");
-        // The stream is open, and holds nothing up.
+        // The open stream of the feed does not delay the shutdown.
         program.signal(Signal::Terminate);
         let ended = program.ended_within(Duration::from_secs(5)).await;
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
@@ -385,12 +385,12 @@ fn help_names_every_setting() {
     });
 }
 
-/// What a command printed that was to end with this exit code.
+/// Runs a command, asserts its exit code and returns its output.
 async fn ran(files: &ProgramFiles, code: i32, arguments: &[&str]) -> String {
     let program = Program::start(GAME_SERVICE, [arguments, &["--database-url", &files.url]].concat());
     let ended = program.ended().await;
     assert_eq!(ended.code, Some(code), "{ended:?}");
-    // Nobody draws a bar for what is no terminal.
+    // There is no progress bar, since the output is not a terminal.
     assert!(!ended.stderr.contains("games and players"), "{ended:?}");
     ended.stdout + &ended.stderr
 }
@@ -418,7 +418,7 @@ async fn drift_is_found_and_repaired(files: &ProgramFiles) {
     let at = program.addresses().await;
     believes(at, &mint).await;
 
-    // Both while the service runs.
+    // Both commands run while the service does.
     let ids = files.write("ids", "");
     let seeded = ran(
         files,
@@ -480,7 +480,7 @@ async fn drift_is_found_and_repaired(files: &ProgramFiles) {
 fn drift_of_the_leaderboard_is_found_and_repaired_on_sqlite() {
     block_on(async {
         let files = ProgramFiles::new();
-        // Nothing is made where there is nothing.
+        // A missing database is not created.
         assert!(
             ran(&files, 1, &["recompute-leaderboard"])
                 .await

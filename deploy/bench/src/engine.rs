@@ -1,4 +1,4 @@
-//! The database to measure on.
+//! The database system to measure with.
 
 use std::path::Path;
 
@@ -11,17 +11,17 @@ use uuid::Uuid;
 
 use crate::process::Processes;
 
-/// A database system. What is made on it goes with [`clean_up`](Self::clean_up), or with its
-/// cluster.
+/// Database system. The databases on it are removed by [`clean_up`](Self::clean_up), or together
+/// with the private server.
 pub(crate) enum Engine {
     Sqlite,
-    /// A private PostgreSQL, which ends with this program.
+    /// A private PostgreSQL server, which ends with this program.
     Private(Cluster),
-    /// One that is there already.
+    /// An existing PostgreSQL server, and the names of the databases that were created on it.
     Given(Url, Mutex<Vec<String>>),
 }
 
-/// A database, and whose processor time it uses.
+/// Database, and the processes whose processor time it uses.
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     pub(crate) url: String,
@@ -36,7 +36,7 @@ impl Engine {
         }
     }
 
-    /// A new, empty database. A file is made in this folder.
+    /// Creates a new, empty database. A SQLite file is created in this folder.
     pub(crate) async fn database(&self, folder: &Path) -> Database {
         let name = format!("bench_{}", Uuid::new_v4().simple());
         let url = match self {
@@ -64,7 +64,7 @@ impl Engine {
         }
     }
 
-    /// Removes what was made on a server that stays.
+    /// Drops the databases that were created on an existing server.
     pub(crate) async fn clean_up(&self) {
         let Self::Given(server, made) = self else { return };
         let made = std::mem::take(&mut *made.lock());

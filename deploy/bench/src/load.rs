@@ -1,4 +1,4 @@
-//! Load in a closed loop: each connection has one call in hand, and makes the next one when it is
+//! Closed-loop load: each connection has one call in flight, and makes the next one when that is
 //! answered.
 
 use std::{
@@ -22,18 +22,19 @@ enum Phase {
     Over,
 }
 
-/// One who calls.
+/// Client that makes one call after the other.
 pub(crate) trait Caller: Send + 'static {
     /// Makes the next call.
     fn call(&mut self) -> impl Future<Output = Result<(), Status>> + Send;
 
-    /// How long to wait after this refusal before the next call.
+    /// Returns how long to wait after this refusal before the next call. By default there is no
+    /// wait.
     fn pause(&self, _refusal: &Status) -> Duration {
         Duration::ZERO
     }
 }
 
-/// Waits as long as the server asks for before it tries again.
+/// Caller that waits as long as the server asks for before it tries again.
 pub(crate) struct Patient<C>(pub(crate) C);
 
 impl<C: Caller> Caller for Patient<C> {
@@ -47,10 +48,10 @@ impl<C: Caller> Caller for Patient<C> {
     }
 }
 
-/// How long a measurement takes.
+/// Durations of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Time {
-    /// Before anything counts.
+    /// Time before anything counts.
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
 }
@@ -62,7 +63,7 @@ pub(crate) struct Processors {
     pub(crate) database: Processes,
 }
 
-/// What came of it.
+/// Results of one measurement.
 #[derive(Clone, Debug)]
 pub(crate) struct Slice {
     pub(crate) seconds: f64,
@@ -77,7 +78,7 @@ pub(crate) struct Slice {
     pub(crate) peak_memory: f64,
 }
 
-/// Processor time in microseconds: in all, or of a call.
+/// Processor time in microseconds, in total or per call.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub(crate) struct Cpu {
     pub(crate) service: f64,
@@ -111,7 +112,8 @@ impl Processors {
 }
 
 impl Time {
-    /// Lets them all call, and gives them back.
+    /// Runs all callers at the same time, for the warm-up and for the measurement. Puts them back
+    /// into `callers` afterwards.
     pub(crate) async fn drive<C: Caller>(self, callers: &mut Vec<C>, processors: &Processors) -> Slice {
         let (phase, now) = watch::channel(Phase::WarmUp);
         let mut tasks = JoinSet::new();
@@ -182,12 +184,12 @@ impl Seen {
 }
 
 impl Slice {
-    /// Calls that were answered OK.
+    /// Returns the number of calls that were answered with OK.
     pub(crate) fn good(&self) -> f64 {
         as_f64(self.times.len())
     }
 
-    /// Those in a second.
+    /// Returns the number of calls per second that were answered with OK.
     pub(crate) fn goodput(&self) -> f64 {
         self.good() / self.seconds
     }
@@ -209,7 +211,7 @@ impl Slice {
 }
 
 impl Cpu {
-    /// Returns the time of service and database together.
+    /// Returns the processor time of service and database together.
     pub(crate) fn server(self) -> f64 {
         self.service + self.database
     }

@@ -1,6 +1,9 @@
-//! Measures the services from outside: it builds and starts them as separate processes, drives them
-//! by gRPC over loopback, and sets each figure beside a baseline that is taken in the same run, in
-//! turns. Nothing here fails because a machine is slow; what is never allowed to happen does fail.
+//! Benchmarks of the services from outside. They build the services, start them as separate
+//! processes and drive them by gRPC over loopback. Each figure is compared with a baseline that is
+//! measured in the same run, alternating with the service.
+//!
+//! A benchmark does not fail because a machine is slow. It does fail on results that must never
+//! occur.
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 
 mod baseline;
@@ -39,10 +42,10 @@ use crate::{
     },
 };
 
-/// Before anything counts: connections are made, statements are prepared.
+/// Time before anything counts, in which connections are opened and statements prepared.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Exit code after Ctrl-C, as of shells.
+/// Exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
 
 /// Benchmarks of auth-service and game-service. Every scenario starts them anew, on databases of
@@ -222,7 +225,7 @@ fn main() -> ExitCode {
         block_on(async {
             let stop = shutdown_signal().expect("signals can be heard");
             let run = AssertUnwindSafe(cli.scenario.run(&setup, number == 0, &mut report)).catch_unwind();
-            // What was started ends with what started it.
+            // A cancelled run is dropped, which ends the processes that it has started.
             let ran = stop.run_until_cancelled(run).await;
             engine.clean_up().await;
             is_interrupted = ran.is_none();
@@ -234,7 +237,7 @@ fn main() -> ExitCode {
     }
     report.print();
     let code = cli.write(&report);
-    // What was measured until then is told all the same.
+    // The report was printed and written above even if the run panicked or was interrupted.
     match panicked {
         Some(panic) => resume_unwind(panic),
         None if is_interrupted => ExitCode::from(INTERRUPTED),
@@ -274,7 +277,8 @@ impl Cli {
 }
 
 impl Scenario {
-    /// What no database takes part in is measured once.
+    /// Runs the scenario. A scenario without a database runs only if `is_first`, for the first
+    /// database.
     async fn run(&self, setup: &Setup<'_>, is_first: bool, report: &mut Report) {
         match self {
             Self::All => {
@@ -312,7 +316,7 @@ impl Scenario {
         }
     }
 
-    /// Every one, as it is without further words on the command line.
+    /// Returns all scenarios except `soak`, with their default options.
     fn all() -> Vec<Self> {
         let names = Cli::command_names();
         names
@@ -343,7 +347,7 @@ mod tests {
         Cli::command().debug_assert();
         let shown = Cli::command_names();
         assert_eq!(Scenario::all().len() + 2, shown.len());
-        // What a default does not fit is refused only when it is taken out.
+        // A default that is not valid is refused only when the arguments are parsed.
         for name in shown {
             Cli::try_parse_from(["bench", &name]).expect("it needs nothing more");
         }

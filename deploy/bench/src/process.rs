@@ -1,28 +1,28 @@
-//! What processes use, as Linux tells: processor time and memory.
+//! Resources that processes use, as reported by Linux: processor time, memory and descriptors.
 
 use std::fs;
 
-/// Ticks of `/proc/<id>/stat` in a second: the kernel's `USER_HZ`, which is 100 everywhere.
+/// Ticks per second in `/proc/<id>/stat`: the kernel's `USER_HZ`, which is 100 everywhere.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Which processes are meant.
+/// Processes to measure.
 #[derive(Clone, Debug)]
 pub(crate) enum Processes {
-    /// This one.
+    /// The process with this id.
     One(u32),
-    /// PostgreSQL's, one a connection, to this database.
+    /// The PostgreSQL backends of this database, one per connection.
     Backends(String),
-    /// None: what would be there is part of another process.
+    /// No process, since the work is done inside another process.
     None,
 }
 
 impl Processes {
-    /// This program.
+    /// Returns the process of this program.
     pub(crate) fn own() -> Self {
         Self::One(std::process::id())
     }
 
-    /// The processor time used so far, in microseconds.
+    /// Returns the processor time used so far, in microseconds.
     pub(crate) fn micros(&self) -> f64 {
         match self {
             Self::One(id) => micros(*id).unwrap_or(0.0),
@@ -41,17 +41,17 @@ impl Processes {
         }
     }
 
-    /// The memory that the one process has now, in MiB.
+    /// Returns the current memory of a single process, in MiB.
     pub(crate) fn memory(&self) -> f64 {
         self.status("VmRSS")
     }
 
-    /// The most that it has had so far, in MiB.
+    /// Returns the peak memory of a single process so far, in MiB.
     pub(crate) fn peak_memory(&self) -> f64 {
         self.status("VmHWM")
     }
 
-    /// The descriptors that the one process has open.
+    /// Returns the number of open descriptors of a single process.
     pub(crate) fn descriptors(&self) -> f64 {
         let Self::One(id) = self else { return 0.0 };
         let open = fs::read_dir(format!("/proc/{id}/fd")).expect("Linux tells").count();
@@ -71,8 +71,8 @@ impl Processes {
 
 fn micros(id: u32) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name in parentheses may hold spaces; utime and stime are the 12th and 13th field after
-    // it.
+    // The name in parentheses may contain spaces. After it, utime and stime are the 12th and 13th
+    // field.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
     Some((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND * 1e6)

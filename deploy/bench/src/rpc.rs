@@ -1,5 +1,4 @@
-//! One who calls one RPC again and again: the same client for the service and for what it is
-//! measured against.
+//! Caller of one RPC. The service and its baseline are measured with this same client.
 
 use std::marker::PhantomData;
 
@@ -15,11 +14,11 @@ use tonic_prost::ProstCodec;
 
 use crate::load::Caller;
 
-/// Calls an RPC with these types.
+/// Caller of an RPC with these message types.
 pub(crate) struct Rpc<Req, Res> {
     client: Grpc<Channel>,
     path: PathAndQuery,
-    /// One after the other.
+    /// Access tokens, used in turn.
     tokens: Vec<MetadataValue<Ascii>>,
     calls: usize,
     request: Req,
@@ -31,7 +30,8 @@ where
     Req: Message + Clone + Default + 'static,
     Res: Message + Default + 'static,
 {
-    /// `path` is like `/auth.v1.AccountService/GetMe`; each call bears the next of these tokens.
+    /// Creates a caller. `path` has the form `/auth.v1.AccountService/GetMe`. Each call carries the
+    /// next of these tokens.
     pub(crate) fn new(channel: Channel, path: &'static str, tokens: &[String], request: Req) -> Self {
         let tokens = tokens
             .iter()
@@ -46,7 +46,7 @@ where
         }
     }
 
-    /// The answer to one call.
+    /// Makes one call and returns its response.
     pub(crate) async fn answer(&mut self) -> Result<Res, Status> {
         let mut request = Request::new(self.request.clone());
         if !self.tokens.is_empty() {

@@ -1,13 +1,13 @@
-//! Figures out of samples.
+//! Statistics of samples.
 
 use std::{fmt, time::Duration};
 
 use hdrhistogram::Histogram;
 
-/// Significant digits of a time.
+/// Number of significant digits of a time.
 const DIGITS: u8 = 3;
 
-/// How long things took, to three digits.
+/// Distribution of durations, to three significant digits.
 #[derive(Clone, Debug)]
 pub(crate) struct Times(Histogram<u64>);
 
@@ -39,7 +39,7 @@ impl Times {
         self.0.len()
     }
 
-    /// The smallest time that this share of the samples does not exceed. `share` is 0 to 1.
+    /// Returns the smallest time that this share of the samples does not exceed. `share` is 0 to 1.
     pub(crate) fn percentile(&self, share: f64) -> Duration {
         Duration::from_nanos(self.0.value_at_quantile(share))
     }
@@ -66,8 +66,9 @@ pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// The chance that a random sample of `b` is longer than one of `a`; ties count half. 0.5 where the
-/// two cannot be told apart: the area under the ROC curve of whoever guesses by the time.
+/// Returns the probability that a random sample of `b` is longer than one of `a`. Ties count half.
+/// This is the area under the ROC curve of a guess by the time: 0.5 means that the two cannot be
+/// told apart.
 #[expect(clippy::cast_precision_loss, reason = "there are not that many samples")]
 pub(crate) fn area_under_curve(a: &[Duration], b: &[Duration]) -> f64 {
     let wins: f64 = b

@@ -1,4 +1,4 @@
-//! What the program does besides serving: one file a command.
+//! The commands other than `serve`, one file each.
 
 mod recompute_leaderboard;
 mod seed;
@@ -12,7 +12,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub use self::{recompute_leaderboard::RecomputeLeaderboard, seed::SeedPlayers};
 use crate::MIGRATIONS;
 
-/// A database that a command works on beside the service: it is there, and up to date.
+/// Opens the database for a command that may run beside the service. Fails if the database does not
+/// exist or if migrations are pending.
 async fn open(database: &DatabaseArgs, secret_files: SecretFiles) -> Result<Db, StartError> {
     secret_files.check([database.secret_file()])?;
     let db = Db::connect_beside(&database.settings()?)
@@ -23,7 +24,7 @@ async fn open(database: &DatabaseArgs, secret_files: SecretFiles) -> Result<Db, 
     Ok(db)
 }
 
-/// Shows on standard error how far something is. Where that is no terminal it shows nothing.
+/// Creates a progress bar on standard error. It stays hidden if standard error is not a terminal.
 fn progress_bar(length: u64) -> Result<ProgressBar, StartError> {
     let style = ProgressStyle::with_template("{msg} [{bar:40}] {human_pos}/{human_len} {per_sec} {eta} left");
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(5))

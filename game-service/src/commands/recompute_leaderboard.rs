@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 
 use crate::domain::{Drift, Progress, Recompute};
 
-/// What does not agree is printed up to this many times, and then counted.
+/// Maximum number of differences that are printed. Further ones are only counted.
 const SHOWN: u64 = 100;
 
 /// The command `recompute-leaderboard`.
@@ -30,8 +30,8 @@ struct Report {
 }
 
 impl RecomputeLeaderboard {
-    /// Compares history and stats with the finished games, and repairs them. The service may run
-    /// meanwhile.
+    /// Compares history and stats with the finished games. Repairs the differences unless `--check`
+    /// is given. The service can keep running meanwhile.
     pub async fn run(self) -> Result<(), StartError> {
         let recompute = Recompute {
             db: super::open(&self.database, self.secret_files).await?,

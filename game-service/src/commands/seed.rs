@@ -37,8 +37,8 @@ pub struct SeedPlayers {
 }
 
 impl SeedPlayers {
-    /// Adds players and finished games. The players have no accounts. The service may run
-    /// meanwhile.
+    /// Adds players and finished games. The players have no accounts in auth-service. The service
+    /// can keep running meanwhile.
     pub async fn run(self) -> Result<(), StartError> {
         let random_seed = self.random_seed.unwrap_or_else(rand::random);
         let seed = Seed {

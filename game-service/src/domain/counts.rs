@@ -1,5 +1,5 @@
-//! What is counted for operators, where it is written: a game whose transaction fails afterwards
-//! counts too.
+//! Metrics about games. A new game is counted before its transaction commits, so one whose commit
+//! fails is counted too.
 
 use base::telemetry::metrics::InHand;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
@@ -11,7 +11,7 @@ const FINISHED: &str = "games_finished_total";
 const MOVES: &str = "games_moves_total";
 const WATCHERS: &str = "games_watchers";
 
-/// Says what they mean.
+/// Registers the descriptions of the metrics.
 pub(crate) fn describe() {
     describe_counter!(CREATED, "Games that were created, by opponent.");
     describe_counter!(FINISHED, "Games that ended, by opponent and reason.");

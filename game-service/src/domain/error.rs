@@ -1,11 +1,11 @@
-//! What can go wrong in game-service, in its own terms. `grpc::error` says what a caller is told of
-//! it.
+//! Errors of game-service in terms of its domain. `grpc::error` converts them into replies to
+//! callers.
 
 use base::{ids::UserId, validate::InvalidFields};
 
 use crate::ids::GameId;
 
-/// Why a use case did not do what was asked.
+/// Reason why a use case failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Some fields of the request are invalid.
@@ -17,7 +17,7 @@ pub(crate) enum Error {
     /// Another player has joined first.
     #[error("another player has joined the game")]
     GameTaken,
-    /// The caller made the game.
+    /// The caller created the game and cannot join it.
     #[error("the game is the caller's own")]
     GameIsOwn,
     /// The game is waiting for a second player.
@@ -32,19 +32,19 @@ pub(crate) enum Error {
     /// It is the opponent's turn.
     #[error("not the caller's turn")]
     NotYourTurn,
-    /// The cell holds a mark.
+    /// The cell already holds a mark.
     #[error("the cell already holds a mark")]
     CellTaken,
-    /// The game has another version than the caller expects.
+    /// The game is not at the version that the caller expects.
     #[error("the game is at version {version}")]
     VersionMismatch {
         /// Current version.
         version: i64,
     },
-    /// Another player created the game.
+    /// Another player created the game, so the caller cannot cancel it.
     #[error("the game is not the caller's own")]
     GameNotOwn,
-    /// The game has started.
+    /// The game has started and can no longer be cancelled.
     #[error("the game has started")]
     GameStarted,
     /// The request id was used for a game with other parameters.
@@ -56,7 +56,7 @@ pub(crate) enum Error {
     /// The caller's account has been deleted.
     #[error("the user has been deleted")]
     UserDeleted,
-    /// The caller already watches this many games, which is the limit.
+    /// The caller already has this many streams of games open, which is the limit.
     #[error("the caller already watches {0} games")]
     TooManyWatched(usize),
     /// The caller already has this many unfinished games, which is the limit.
@@ -65,7 +65,7 @@ pub(crate) enum Error {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),
-    /// A bug or failure in the server. The text is for the log.
+    /// A bug or failure in the server. The text goes to the log, not to the caller.
     #[error("{0}")]
     Internal(String),
 }

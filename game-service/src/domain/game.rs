@@ -1,4 +1,4 @@
-//! A game and what may be done to it. Pure; the transactions are in `play`.
+//! The state machine of a game. Pure: the transactions are in `play`.
 
 use std::time::Duration;
 
@@ -19,55 +19,55 @@ pub(crate) struct Game {
     pub(crate) id: GameId,
     pub(crate) opponent: Opponent,
     pub(crate) creator: UserId,
-    /// Player of X. `None` if nobody has joined yet, and for the computer.
+    /// Player of X. `None` while the side is free, and if the computer plays it.
     pub(crate) x: Option<UserId>,
-    /// Player of O. `None` if nobody has joined yet, and for the computer.
+    /// Player of O. `None` while the side is free, and if the computer plays it.
     pub(crate) o: Option<UserId>,
     pub(crate) board: Board,
     pub(crate) state: State,
-    /// Grows by one with every change.
+    /// Version, starting at 1. Each change adds one.
     pub(crate) version: i64,
     pub(crate) moves: Vec<Move>,
     pub(crate) create_time: Timestamp,
     pub(crate) update_time: Timestamp,
     pub(crate) finish_time: Option<Timestamp>,
-    /// Why it is over.
+    /// Reason why the game is over. `None` until then.
     pub(crate) end: Option<End>,
-    /// When it ends by itself; nothing once it is over.
+    /// Time at which the game ends by itself. `None` once it is over.
     pub(crate) expire_time: Option<Timestamp>,
 }
 
-/// When something happens to a game, and how long the game may lie from then on.
+/// Time of an action on a game, and the time limits that apply to the game afterwards.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) now: Timestamp,
-    /// Until nobody can join any more.
+    /// How long a game can be joined after its creation.
     pub(crate) open_for: Duration,
-    /// Until whose turn it is has lost.
+    /// How long a player may take for a move.
     pub(crate) turn_for: Duration,
 }
 
-/// Whom a game is played against.
+/// Kind of opponent: the computer or another player.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opponent {
     Computer,
     Player,
 }
 
-/// Where a game stands.
+/// State of a game.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// For a second player.
+    /// The game waits for a second player.
     Waiting,
     /// This mark moves next.
     Turn(Mark),
     Won(Mark),
     Draw,
-    /// Over before it counted.
+    /// The game ended without a result and counts for neither player.
     Cancelled,
 }
 
-/// Why a game is over.
+/// Reason why a game is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Line,
@@ -78,30 +78,31 @@ pub(crate) enum End {
     Expiry,
 }
 
-/// One mark on the board.
+/// Move: one mark put on the board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Move {
     pub(crate) cell: Cell,
     pub(crate) mark: Mark,
-    /// `None` for the computer.
+    /// Player who moved. `None` for the computer.
     pub(crate) player: Option<UserId>,
-    /// The version of the game that the move made.
+    /// Version of the game after this move.
     pub(crate) version: i64,
     pub(crate) time: Timestamp,
 }
 
-/// What became of a move.
+/// Outcome of a request to move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Played {
-    /// It was made now.
+    /// The move was made now.
     Now,
-    /// It had been made before: its answer was lost, or it came twice.
+    /// The move had already been made. The request is a retry after a lost response, or a
+    /// duplicate.
     Before,
 }
 
 impl Game {
-    /// A new game in which its creator plays this mark. The computer's first move is made where it
-    /// plays X.
+    /// Creates a game in which the creator plays this mark. If the computer plays X, its first move
+    /// is made at once.
     pub(crate) fn new(id: GameId, opponent: Opponent, creator: UserId, mark: Mark, moment: Moment) -> Self {
         let mine = |other: Mark| (mark == other).then_some(creator);
         let mut game = Self {
@@ -128,7 +129,8 @@ impl Game {
         game
     }
 
-    /// Returns the player of this mark. `None` if nobody has joined yet, and for the computer.
+    /// Returns the player of this mark. `None` while the side is free, and if the computer plays
+    /// it.
     pub(crate) const fn player(&self, mark: Mark) -> Option<UserId> {
         match mark {
             Mark::X => self.x,
@@ -136,7 +138,7 @@ impl Game {
         }
     }
 
-    /// The mark that this user plays.
+    /// Returns the mark that this user plays, if any.
     pub(crate) fn mark_of(&self, user: UserId) -> Option<Mark> {
         [Mark::X, Mark::O]
             .into_iter()
@@ -147,8 +149,8 @@ impl Game {
         matches!(self.state, State::Won(_) | State::Draw | State::Cancelled)
     }
 
-    /// Takes the free side for this user. Says whether anything changed: not where they had joined
-    /// before.
+    /// Takes the free side for this user. Returns false, and changes nothing, if the user already
+    /// plays in this game.
     pub(crate) fn join(&mut self, user: UserId, moment: Moment) -> Result<bool, Error> {
         if user == self.creator {
             return Err(if self.is_over() {
@@ -163,7 +165,8 @@ impl Game {
         match self.state {
             State::Waiting if self.is_overdue(moment) => return Err(Error::GameNotFound(self.id)),
             State::Waiting => {}
-            // Nobody else was faster: there is nothing to join any more.
+            // Cancelled before any move, usually while it still waited. The game is reported as
+            // gone, not as taken by another player.
             State::Cancelled if self.moves.is_empty() => return Err(Error::GameNotFound(self.id)),
             State::Turn(_) | State::Won(_) | State::Draw | State::Cancelled => return Err(Error::GameTaken),
         }
@@ -176,8 +179,8 @@ impl Game {
         Ok(true)
     }
 
-    /// Puts the user's mark on a cell of the game as they saw it at `expected_version`, and lets
-    /// the computer answer.
+    /// Puts the user's mark on a cell and lets the computer reply. Fails if the game is not at
+    /// `expected_version`, the version that the user saw. A repeated request changes nothing.
     pub(crate) fn play(
         &mut self,
         user: UserId,
@@ -213,8 +216,8 @@ impl Game {
         Ok(Played::Now)
     }
 
-    /// Gives the game up for this user. Says whether anything changed: not where they had given it
-    /// up before.
+    /// Resigns the game for this user. Returns false, and changes nothing, if the user had already
+    /// resigned.
     pub(crate) fn resign(&mut self, user: UserId, moment: Moment) -> Result<bool, Error> {
         let Some(mark) = self.mark_of(user) else {
             return Err(Error::GameNotFound(self.id));
@@ -226,15 +229,15 @@ impl Game {
                 self.give_to(mark.other(), End::Resignation, moment);
                 Ok(true)
             }
-            // Who has won did not resign; of a game that counts for nobody nobody asks who did.
+            // In a won game, only the loser can have resigned. A cancelled game does not record who
+            // resigned, so a repeat by either player is accepted.
             State::Won(winner) if self.end == Some(End::Resignation) && winner != mark => Ok(false),
             State::Cancelled if self.end == Some(End::Resignation) => Ok(false),
             State::Won(_) | State::Draw | State::Cancelled => Err(Error::GameFinished),
         }
     }
 
-    /// Calls a game off that waits. Says whether anything changed: not where it was called off
-    /// before.
+    /// Cancels a waiting game. Returns false, and changes nothing, if it was already cancelled.
     pub(crate) fn cancel(&mut self, user: UserId, moment: Moment) -> Result<bool, Error> {
         if user != self.creator {
             return Err(Error::GameNotOwn);
@@ -250,20 +253,23 @@ impl Game {
         }
     }
 
-    /// Whether the game's time has run out. Nothing can be done in it from then on, which can be
-    /// taken back if the clock was wrong.
+    /// Checks whether the game's time has run out. From then on, the game can be neither joined nor
+    /// played nor resigned. This is reversible: if the clock was wrong, play goes on once it is
+    /// right again.
     fn is_overdue(&self, moment: Moment) -> bool {
         self.expire_time.is_some_and(|time| moment.now >= time)
     }
 
-    /// Whether the game's time has run out by every right clock: another process may have said when
-    /// it does. It ends as soon as the clock can be relied on.
+    /// Checks whether the game's time has run out even by a clock that is [`ALLOWANCE`] behind this
+    /// one. Such a margin is needed because another process may have set the expiry time. The game
+    /// ends as soon as the clock can be relied on.
     pub(crate) fn has_run_out(&self, moment: Moment) -> bool {
         self.expire_time.is_some_and(|time| moment.now.minus(ALLOWANCE) >= time)
     }
 
-    /// Ends the game if its time has run out: nobody has joined, or who had to move did not. Says
-    /// whether anything changed. The caller has seen that the clock can be relied on.
+    /// Ends the game if its time has run out. A waiting game is cancelled. In a running game, the
+    /// player whose turn it is loses. Returns whether anything changed. The caller must have
+    /// checked that the clock can be relied on.
     pub(crate) fn run_out(&mut self, moment: Moment) -> bool {
         if !self.has_run_out(moment) {
             return false;
@@ -276,8 +282,8 @@ impl Game {
         true
     }
 
-    /// Ends the game of a user who is no more, as if they had called it off or given it up. Says
-    /// whether anything changed.
+    /// Ends a game of a deleted user, as if the user had cancelled or resigned it. Returns whether
+    /// anything changed.
     pub(crate) fn abandon(&mut self, user: UserId, moment: Moment) -> bool {
         match (self.state, self.mark_of(user)) {
             (State::Waiting, Some(_)) => self.finish(State::Cancelled, End::Cancellation, moment),
@@ -287,7 +293,8 @@ impl Game {
         true
     }
 
-    /// Ends the game in favour of this mark. Before both have moved it counts for nobody.
+    /// Ends the game in favour of this mark. If fewer than two moves were made, the game is
+    /// cancelled instead and counts for neither player.
     fn give_to(&mut self, winner: Mark, end: End, moment: Moment) {
         let state = if self.moves.len() < 2 {
             State::Cancelled
@@ -304,7 +311,7 @@ impl Game {
         self.change(moment);
     }
 
-    /// When the last move was made.
+    /// Returns the time of the last move.
     pub(crate) fn last_move_time(&self) -> Option<Timestamp> {
         self.moves.last().map(|made| made.time)
     }

@@ -1,4 +1,4 @@
-//! Looking back at finished games.
+//! The history: a user's finished games.
 
 use std::{collections::HashMap, fmt::Write as _};
 
@@ -29,13 +29,13 @@ pub(crate) struct HistoryQuery {
     pub(crate) opponent: Option<Opponent>,
     pub(crate) opponent_id: Option<UserId>,
     pub(crate) end: Option<End>,
-    /// Finished then or later.
+    /// Lower bound of the finish time, inclusive.
     pub(crate) from: Option<Timestamp>,
-    /// Finished earlier than that.
+    /// Upper bound of the finish time, exclusive.
     pub(crate) before: Option<Timestamp>,
 }
 
-/// What two users' games against each other add up to.
+/// Totals of a user's games against one opponent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeadToHead {
     pub(crate) wins: i64,
@@ -45,7 +45,7 @@ pub(crate) struct HeadToHead {
 }
 
 impl HistoryQuery {
-    /// What the page tokens of this list are good for.
+    /// Returns the name of the query, to which its page tokens are bound.
     pub(crate) fn name(&self) -> String {
         let mut name = format!("game.v1.HistoryService/ListFinishedGames {}", self.user);
         let filters = (
@@ -63,7 +63,7 @@ impl HistoryQuery {
 }
 
 impl History {
-    /// Finished games, newest first, and the token of the next page.
+    /// Returns finished games, newest first, and the token of the next page.
     pub(crate) async fn list(
         &self,
         query: &HistoryQuery,
@@ -91,7 +91,7 @@ impl History {
         Ok((GameView::of_rows(conn, in_order).await?, next))
     }
 
-    /// How a user's games against another one went.
+    /// Adds up the results of a user's games against one opponent.
     pub(crate) async fn head_to_head(&self, user: UserId, opponent: UserId) -> Result<HeadToHead, Error> {
         let conn = &mut self.db.read().await?;
         let mut sum = HeadToHead::default();
@@ -107,7 +107,7 @@ impl History {
         Ok(sum)
     }
 
-    /// Makes sure that this user has played.
+    /// Checks that game-service knows this user. Fails with [`Error::UserNotFound`] otherwise.
     pub(crate) async fn ensure_known(&self, user: UserId) -> Result<(), Error> {
         let known = store::players_by_ids(&mut self.db.read().await?, &[user]).await?;
         if known.is_empty() {

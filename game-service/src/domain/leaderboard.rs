@@ -1,9 +1,10 @@
 //! The leaderboard.
 //!
-//! Each process keeps the ranks in memory, and before it answers asks the database what has changed
-//! since it last asked. So an answer has every game in it that was over when the question came,
-//! whichever process it ended at. Those who come while somebody else asks the database wait for the
-//! next one who does, and share what that one brings.
+//! Each process keeps the ranks in memory. Before it answers, it asks the database what has changed
+//! since the last query. An answer therefore includes every game that had ended when the request
+//! came, no matter which process served that game.
+//!
+//! Requests that arrive during such a query wait for the next one and share its result.
 
 use std::{
     sync::{
@@ -24,9 +25,9 @@ use crate::{
     store::{self, Horizon},
 };
 
-/// Players that are read at a time.
+/// Number of players that are read in one query.
 const BATCH: i64 = 20_000;
-/// Where more than so many have changed, all are read anew.
+/// Number of changed players from which on all players are read again.
 const MAX_CHANGES: i64 = 20_000;
 
 /// The use cases of the leaderboard.
@@ -38,29 +39,29 @@ pub(crate) struct Leaderboard {
     memory: Arc<Memory>,
 }
 
-/// Player whose place on the leaderboard is asked for.
+/// Player whose place on the leaderboard is requested.
 #[derive(Clone, Debug)]
 pub(crate) enum Whose {
-    /// The caller's, who need not have played.
+    /// The caller, who may not have played yet.
     Own(Player),
-    /// Another user's.
+    /// Another user.
     Of(UserId),
 }
 
 #[derive(Debug)]
 struct Memory {
     ranks: RwLock<Ranks>,
-    /// State of the reader that asks the database.
+    /// Progress of the queries. Only the holder of this lock queries the database.
     known: Mutex<Progress>,
-    /// How often somebody has begun to ask.
+    /// Number of queries that have begun.
     begun: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// `None` until everybody has been read.
+    /// Changes that are known so far. `None` until all players have been read.
     horizon: Option<Horizon>,
-    /// Which time of asking, counted from 1, brought what is in memory.
+    /// Number of the query, counted from 1, that brought the present state.
     asked: u64,
 }
 
@@ -78,13 +79,14 @@ impl Leaderboard {
         }
     }
 
-    /// The best players.
+    /// Returns the best players, at most `limit`.
     pub(crate) async fn top(&self, limit: usize) -> Result<Vec<RankedPlayer>, Error> {
         self.catch_up().await?;
         Ok(self.ranks().top(limit))
     }
 
-    /// A player's place, and how many games they have to finish until they have one.
+    /// Returns a player's place, and the number of games that the player still has to finish to be
+    /// ranked.
     pub(crate) async fn place(&self, whose: Whose) -> Result<(RankedPlayer, i64), Error> {
         self.catch_up().await?;
         if let Some(found) = self.ranks().player(whose.user()) {
@@ -97,28 +99,29 @@ impl Leaderboard {
         Ok((RankedPlayer::new(id, login), self.min_games))
     }
 
-    /// A player and their neighbours, so many in all. Nobody where the player is not ranked.
+    /// Returns a player and the neighbours, `limit` entries in all. Empty if the player is not
+    /// ranked.
     pub(crate) async fn around(&self, whose: Whose, limit: usize) -> Result<Vec<RankedPlayer>, Error> {
         self.catch_up().await?;
         let around = self.ranks().around(whose.user(), limit);
         if around.is_empty()
             && let Whose::Of(user) = whose
         {
-            // Somebody at least.
+            // An unknown user is an error, while an unranked one is not.
             self.player(user).await?;
         }
         Ok(around)
     }
 
-    /// Takes in what the database has now.
+    /// Brings the ranks in memory up to date with the database.
     pub(crate) async fn catch_up(&self) -> Result<(), Error> {
-        // Whoever begins to ask from now on sees what this caller is to see.
+        // Any query that begins from now on sees everything that this caller must see.
         let begun = self.memory.begun.load(Ordering::SeqCst);
         let mut known = self.memory.known.lock().await;
         if known.asked > begun {
             return Ok(());
         }
-        // Whoever is about to come has no need of a question of their own.
+        // Lets callers that are just arriving share this query instead of each making one.
         tokio::task::yield_now().await;
         let asked = self.memory.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let changed = match &known.horizon {
@@ -136,7 +139,7 @@ impl Leaderboard {
         Ok(())
     }
 
-    /// Reads everybody, and then what has changed meanwhile.
+    /// Reads all players, and then the changes that were made meanwhile.
     async fn load(&self, known: &mut Progress) -> Result<(), Error> {
         let start = Instant::now();
         known.horizon = None;
@@ -155,8 +158,8 @@ impl Leaderboard {
             }
             let players = ranks.len();
             *self.memory.ranks.write() = ranks;
-            // However many that are. It is another database by now where one has taken the place of
-            // the other.
+            // Any number of changes is accepted here. `None` means that another database has
+            // replaced this one, so everything is read again.
             let changed = store::standings_changed(&mut self.db.scan().await?, &horizon, i64::MAX).await?;
             if let Some((horizon, rows)) = changed {
                 self.take_in(rows);
@@ -184,7 +187,7 @@ impl Leaderboard {
         self.memory.ranks.read()
     }
 
-    /// Returns a known player, who may not have finished any game.
+    /// Returns the id and login of a known player, who may not have finished any game.
     async fn player(&self, user: UserId) -> Result<(UserId, String), Error> {
         let mut known = store::players_by_ids(&mut self.db.read().await?, &[user]).await?;
         known.pop().ok_or(Error::UserNotFound(user))

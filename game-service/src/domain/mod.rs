@@ -1,5 +1,5 @@
-//! What game-service does. A use case is one method of [`Games`], [`History`] or [`Leaderboard`],
-//! and at most one transaction.
+//! The use cases of game-service. Each is one method of [`Games`], [`History`] or [`Leaderboard`],
+//! and takes at most one transaction.
 
 pub(crate) mod counts;
 mod error;

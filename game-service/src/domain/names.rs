@@ -1,4 +1,4 @@
-//! The names of players, as the access feed tells of them.
+//! Logins of players, kept up to date from the access feed.
 
 use access::{
     feed::{NameChange, NameChanges},
@@ -14,23 +14,24 @@ use tokio::sync::mpsc;
 use super::{Error, Games};
 use crate::store;
 
-/// Changes of one transaction: others wait for it.
+/// Number of changes per transaction. It is limited because other writers wait for the transaction.
 const CHUNK: usize = 200;
 
-/// Keeps the names of players.
+/// Job that applies renames and deletions of users to the players.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     pub(crate) games: Games,
 }
 
 impl Names {
-    /// Up to where the names are known.
+    /// Returns the feed position up to which the names are known.
     pub(crate) async fn position(db: &Db) -> Result<Option<FeedPosition>, Error> {
         Ok(store::feed_cursor_get(&mut db.read().await?).await?)
     }
 
-    /// Takes in what comes, from this position on, until nothing does. What fails is tried again
-    /// until it is done, since nobody says it a second time.
+    /// Applies changes until the channel closes, except those that `known` already covers. A failed
+    /// change is retried, with a pause of `wait`, until it succeeds, since the feed does not send
+    /// it again.
     pub(crate) async fn follow(
         self,
         mut known: Option<FeedPosition>,
@@ -38,8 +39,8 @@ impl Names {
         wait: std::time::Duration,
     ) {
         while let Some(mut next) = changes.recv().await {
-            // Two streams overlap when one takes the place of the other: what the later one has
-            // said is not undone.
+            // Streams overlap while a new one replaces an old one. A late change from the old
+            // stream must not undo a newer one.
             if let Some(known) = known.filter(|known| known.epoch == next.position.epoch) {
                 next.changes.retain(|(sequence, _)| *sequence > known.sequence);
             }
@@ -55,13 +56,13 @@ impl Names {
         }
     }
 
-    /// A renamed player has another name; a deleted one has none, and gives up every game. To do it
-    /// twice changes nothing.
+    /// Applies renames and deletions. A deleted player loses the name and gives up every game.
+    /// Applying the same changes twice has no further effect.
     async fn apply(&self, next: &NameChanges) -> Result<(), Error> {
         let db = &self.games.db;
         let epoch = next.position.epoch;
         for changes in next.changes.chunks(CHUNK) {
-            // First the rows, so that nobody who is deleted begins another game.
+            // The rows come first, so that a deleted user cannot begin another game.
             let written: Result<(), Error> = write_tx!(db, |tx| {
                 for (sequence, change) in changes {
                     let sequence = *sequence;
@@ -96,7 +97,7 @@ impl Names {
             for game in running {
                 match self.games.abandon(user, game.id).await {
                     Err(error @ Error::Database(_)) => return Err(error),
-                    // What is wrong with one game keeps nobody else from a name.
+                    // A fault in one game must not hold up the other changes.
                     Err(error) => tracing::error!(game = %game.id, %error, "cannot end a game of a deleted user"),
                     Ok(()) => {}
                 }

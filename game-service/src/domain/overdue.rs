@@ -1,19 +1,20 @@
 //! Games whose time has run out.
 //!
-//! Whoever touches such a game ends it; this ends those that nobody touches.
+//! A request that touches such a game ends it. This job ends the games that no request touches.
 
 use super::{Error, Games};
 use crate::store;
 
-/// "overdue" in ASCII.
+/// Key of the lease for this job: "overdue" in ASCII.
 const LEASE: i64 = i64::from_be_bytes(*b"\0overdue");
-/// Games that are read at a time.
+/// Number of games that are read in one query.
 const BATCH: i64 = 100;
 
 impl Games {
-    /// Ends every game whose time has run out, unless another replica is at it. A game that cannot
-    /// be ended does not keep the others from it. Waits while the clock cannot be relied on: a game
-    /// that was ended by a wrong one is lost for good.
+    /// Ends every game whose time has run out, unless another replica holds the lease. A game that
+    /// cannot be ended does not stop the others, and its error is returned at the end. Does nothing
+    /// while the clock cannot be relied on, since a game that was ended by mistake cannot be
+    /// restored.
     pub(crate) async fn end_all_overdue(&self) -> Result<(), Error> {
         let (mut lease, mut after, mut failed) = (None, None, None);
         let Some(settled) = self.db.settled(&self.clock).await? else {

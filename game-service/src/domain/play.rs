@@ -1,4 +1,4 @@
-//! The use cases of a game: create, look, join, move, give up.
+//! Use cases of games: create, read, list, join, move, resign and cancel.
 
 use std::time::Duration;
 
@@ -28,11 +28,11 @@ pub(crate) struct Games {
     pub(crate) clock: Clock,
     pub(crate) watchers: Watchers,
     pub(crate) rules: PlayRules,
-    /// Games as they are read by themselves.
+    /// Loader of single games. On PostgreSQL it combines concurrent reads into one statement.
     pub(crate) played: Loader<ViewRequest, PlayedRows>,
 }
 
-/// What the settings say about games.
+/// Rules of play, from the settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlayRules {
     /// How long a game waits for a second player.
@@ -41,26 +41,27 @@ pub(crate) struct PlayRules {
     pub(crate) turn_for: Duration,
     /// Whether the logins of players come from the access feed, and not from their tokens.
     pub(crate) hears_of_names: bool,
-    /// How many games of one player may be running, or wait for a second player.
+    /// Maximum number of a player's unfinished games, including those that wait for a second
+    /// player.
     pub(crate) max_running: u32,
 }
 
-/// Player, as named by their access token.
+/// Player, as identified by an access token.
 #[derive(Clone, Debug)]
 pub(crate) struct Player {
     pub(crate) id: UserId,
     pub(crate) login: String,
 }
 
-/// How often a change is tried that others forestall.
+/// Attempts at a change before it fails because others keep changing the game first.
 const TRIES: usize = 10;
 
 /// Query that page tokens of open games are bound to. It is the same for all callers.
 const OPEN_GAMES: &str = "game.v1.GameService/ListOpenGames";
 
 impl Games {
-    /// Starts a game. Without a mark, the players' marks are drawn by lot. A request of the same id
-    /// once more gives its game as it is now.
+    /// Creates a game. Without a mark, the creator's mark is chosen at random. A repeated request
+    /// id returns the game that it created, in its current state.
     pub(crate) async fn create(
         &self,
         player: &Player,
@@ -72,8 +73,8 @@ impl Games {
         let mark = mark.unwrap_or_else(|| if rand::random() { Mark::X } else { Mark::O });
         let game = Game::new(GameId::generate(), opponent, player.id, mark, self.moment());
         write_tx!(self.db, |tx| {
-            // First, and locked by that: of two requests with one id the second finds the first
-            // one's game.
+            // This comes first because it locks the player's row. Of two concurrent requests with
+            // the same id, the second one then finds the game of the first.
             let login = self.admit(tx, player).await?;
             if let Some(request) = request
                 && let Some(id) = store::game_by_request(tx, player.id, request).await?
@@ -96,7 +97,7 @@ impl Games {
         })
     }
 
-    /// A game that the player may see.
+    /// Returns a game. Fails with [`Error::GameNotFound`] if the player may not see it.
     pub(crate) async fn get(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
         let found = self
             .played
@@ -108,7 +109,8 @@ impl Games {
         GameView::of_played(found.ok_or(Error::GameNotFound(id))?)
     }
 
-    /// The games that wait for a player, oldest first, and the token of the next page.
+    /// Returns the games that wait for a second player, oldest first, and the token of the next
+    /// page.
     pub(crate) async fn list_open(&self, page: &PageRequest<GameKind>) -> Result<(Vec<GameView>, String), Error> {
         let conn = &mut self.db.read().await?;
         let mut rows = store::games_waiting(conn, self.clock.now(), page.after, page.limit()).await?;
@@ -120,12 +122,12 @@ impl Games {
         Ok((GameView::of_rows(conn, rows).await?, next))
     }
 
-    /// What the page tokens of [`list_open`](Self::list_open) are good for.
+    /// Returns the query that the page tokens of [`list_open`](Self::list_open) are bound to.
     pub(crate) const fn open_games_query() -> &'static str {
         OPEN_GAMES
     }
 
-    /// The player's games that are not over, the newest first, and the token of the next page.
+    /// Returns the player's unfinished games, newest first, and the token of the next page.
     pub(crate) async fn list_mine(
         &self,
         player: UserId,
@@ -141,24 +143,24 @@ impl Games {
         Ok((GameView::of_rows(conn, rows).await?, next))
     }
 
-    /// What the page tokens of [`list_mine`](Self::list_mine) are good for.
+    /// Returns the query that the page tokens of [`list_mine`](Self::list_mine) are bound to.
     pub(crate) fn my_games_query(player: UserId) -> String {
         format!("game.v1.GameService/ListMyGames {player}")
     }
 
-    /// Gives a game up.
+    /// Resigns a game.
     pub(crate) async fn resign(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
         let resign = |game: &mut Game, moment| game.resign(player, moment).map(drop);
         self.change(id, Some(player), None, resign).await
     }
 
-    /// Calls a game off that waits.
+    /// Cancels a game that waits for a second player.
     pub(crate) async fn cancel(&self, player: UserId, id: GameId) -> Result<GameView, Error> {
         let cancel = |game: &mut Game, moment| game.cancel(player, moment).map(drop);
         self.change(id, Some(player), None, cancel).await
     }
 
-    /// Makes a move, and the computer's answer.
+    /// Makes a move, and the computer's reply if the computer is the opponent.
     pub(crate) async fn make_move(
         &self,
         player: UserId,
@@ -170,18 +172,18 @@ impl Games {
         self.change(id, Some(player), None, play).await
     }
 
-    /// Takes the free side of a game.
+    /// Joins a game by taking its free side.
     pub(crate) async fn join(&self, player: &Player, id: GameId) -> Result<GameView, Error> {
         let join = |game: &mut Game, moment| game.join(player.id, moment).map(drop);
         self.change(id, Some(player.id), Some(player), join).await
     }
 
-    /// Ends a game whose time has run out, unless it has changed meanwhile.
+    /// Ends a game if its time has run out.
     pub(super) async fn end_overdue(&self, id: GameId) -> Result<(), Error> {
         self.change(id, None, None, |_, _| Ok(())).await.map(drop)
     }
 
-    /// Ends a game of a user who is no more.
+    /// Ends an unfinished game of a deleted user.
     pub(super) async fn abandon(&self, user: UserId, id: GameId) -> Result<(), Error> {
         let abandon = |game: &mut Game, moment| {
             game.abandon(user, moment);
@@ -190,12 +192,15 @@ impl Games {
         self.change(id, None, None, abandon).await.map(drop)
     }
 
-    /// Reads a game, ends it if its time has run out and the clock can be relied on, lets `act`
-    /// change it, and writes what has changed if nobody else has changed the game meanwhile; else
-    /// all of it again. What `act` refuses does not undo that the time has run out.
+    /// Reads a game, lets `act` change it and writes the result. If the game was changed by others
+    /// meanwhile, all of this is repeated, up to [`TRIES`] times.
     ///
-    /// For whoever may not see the game there is none. They are asked once: who comes after a game
-    /// has started must not learn that there was one, who saw it wait and lost the race may.
+    /// A game whose time has run out is ended first if the clock can be relied on. That end is
+    /// written even if `act` then fails.
+    ///
+    /// A game that the user `seen_by` may not see is reported as not found. This is checked on the
+    /// first attempt only. A user who arrives after the start of a game must not learn that it
+    /// exists, but one who saw it waiting and lost the race for it may.
     async fn change(
         &self,
         id: GameId,
@@ -231,8 +236,9 @@ impl Games {
         Err(db::Error::Conflict(format!("game {id} was changed by others again and again")).into())
     }
 
-    /// Writes a game that had this version and so many moves, and counts it once it is over. False
-    /// where it has another version by now.
+    /// Writes a changed game, given its previous version and number of moves. Also counts the
+    /// result if the game is over. Returns false, and writes nothing, if the game no longer has
+    /// that version.
     async fn write(
         &self,
         view: &mut GameView,
@@ -289,11 +295,12 @@ impl Games {
         Ok(written)
     }
 
-    /// Lets a user play, whose row stays locked until the transaction ends. Gives the login that
-    /// they are known by.
+    /// Admits a user as a player and returns the player's current login. The row of the player
+    /// stays locked until the transaction ends. Fails with [`Error::UserDeleted`] if the user was
+    /// deleted.
     async fn admit(&self, tx: &mut Conn, player: &Player) -> Result<String, Error> {
         if self.rules.hears_of_names {
-            // The login of the token may be older than what the feed has said.
+            // The login in the token may be older than the one from the feed.
             store::player_insert(tx, player.id, &player.login).await?;
         } else {
             store::player_called(tx, player.id, &player.login).await?;
@@ -305,11 +312,11 @@ impl Games {
         Ok(login)
     }
 
-    /// Refuses one more game of a player who has as many as they may. Their row is locked, so that
-    /// of many calls at once none slips through.
+    /// Fails with [`Error::TooManyGames`] if the player has reached the limit. The player's row
+    /// must be locked, so that concurrent calls cannot exceed the limit.
     async fn ensure_may_play_another(&self, tx: &mut Conn, player: UserId) -> Result<(), Error> {
         let most = self.rules.max_running;
-        // Overdue games are as good as over, though nobody can end them yet.
+        // Overdue games do not count, even if they cannot be ended yet.
         if store::games_running_count(tx, player, self.clock.now()).await? >= i64::from(most) {
             return Err(Error::TooManyGames(most));
         }

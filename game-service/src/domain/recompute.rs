@@ -1,8 +1,8 @@
-//! Whether the history is what the finished games say, and the stats what the history says; and
-//! making it so.
+//! Comparison, and repair, of derived data: the history with the finished games, and the stats with
+//! the history.
 //!
-//! It works while the service does. What is compared is read in one snapshot, so a game that
-//! finishes meanwhile is no drift. What does not agree is looked at once more under the lock that a
+//! The service can keep running. Each comparison reads one snapshot, so a game that finishes
+//! meanwhile does not look like drift. A difference is checked again under the lock that a
 //! finishing game takes, and then repaired.
 
 use std::{
@@ -19,38 +19,38 @@ use crate::{
     store::{self, ResultRow, StatsRow},
 };
 
-/// Games or players that are compared at a time.
+/// Number of games or players that are compared at a time.
 const BATCH: i64 = 1000;
 
-/// Compares what is derived with what it is derived from.
+/// Comparison of history and stats with the data that they are derived from.
 #[derive(Clone, Debug)]
 pub(crate) struct Recompute {
     pub(crate) db: Db,
-    /// Whether it is repaired as well.
+    /// Whether differences are repaired as well.
     pub(crate) repairs: bool,
 }
 
-/// What does not agree.
+/// Difference between derived data and its source.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Drift {
-    /// The history of a game: what it is, and what it should be.
+    /// The history of a game: as stored, and as expected.
     History(GameId, Vec<ResultRow>, Vec<ResultRow>),
-    /// The stats of a player: what they are, and what they should be.
+    /// The stats of a player: as stored, and as expected.
     Stats(UserId, Option<StatsRow>, Option<StatsRow>),
 }
 
-/// Receiver of the progress and of the differences that are found.
+/// Receiver of the progress and of the differences found.
 pub(crate) trait Progress {
-    /// So much is to be done in all.
+    /// Reports the total numbers of games and players to compare.
     fn begins(&mut self, games: u64, players: u64);
-    /// So many more were compared.
+    /// Reports that this many more games or players were compared.
     fn compared(&mut self, more: u64);
-    /// This does not agree.
+    /// Reports a difference.
     fn found(&mut self, drift: &Drift);
 }
 
 impl Recompute {
-    /// Goes through everything.
+    /// Compares all games and then all players.
     pub(crate) async fn run(&self, progress: &mut impl Progress) -> Result<(), Error> {
         let (games, players) = store::counts(&mut self.db.scan().await?).await?;
         let size = |count: i64| u64::try_from(count).unwrap_or(0);
@@ -134,7 +134,7 @@ impl Recompute {
     }
 }
 
-/// Which of these games have another history than they should.
+/// Returns the games among these whose history is not as expected.
 async fn histories_of(conn: &mut Conn, ids: &[GameId]) -> Result<Vec<Drift>, Error> {
     let rows = store::games_by_ids(conn, ids).await?;
     let mut noted: HashMap<GameId, Vec<ResultRow>> = HashMap::new();
@@ -152,7 +152,7 @@ async fn histories_of(conn: &mut Conn, ids: &[GameId]) -> Result<Vec<Drift>, Err
     Ok(drifts)
 }
 
-/// What the history of these players adds up to.
+/// Adds up the history of these players.
 async fn sums(conn: &mut Conn, ids: &[UserId]) -> Result<HashMap<UserId, StatsRow>, Error> {
     let mut sums: HashMap<UserId, StatsRow> = HashMap::new();
     for (user, result, games, last) in store::results_summed(conn, ids).await? {

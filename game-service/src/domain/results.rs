@@ -1,8 +1,8 @@
-//! What the end of a game does to its players: a row of history each, and their stats, in the
-//! transaction of the last move.
+//! The effect of a finished game on its players: a history row for each, and their stats. Both are
+//! written in the transaction that ends the game.
 //!
-//! Locks are taken in one order everywhere, so that games that end at once wait for each other and
-//! never in a circle: the game, then the players' stats by user id.
+//! Locks are always taken in the same order: first the game, then the players' stats by user id.
+//! Games that end at the same time therefore wait for each other and never deadlock.
 
 use base::{clock::Timestamp, ids::UserId};
 use db::Conn;
@@ -13,7 +13,7 @@ use crate::{
     store::{self, ResultRow, StatsRow},
 };
 
-/// How a game went for one player.
+/// Result of a game for one player.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GameResult {
     Won,
@@ -21,8 +21,8 @@ pub(crate) enum GameResult {
     Drawn,
 }
 
-/// Counts a finished game for each of its players. The computer has no stats. A second time would
-/// violate the primary key of the history, and so undo the transaction.
+/// Counts a finished game for each of its players, but not for the computer, which has no stats.
+/// Counting a game twice violates the primary key of the history and rolls back the transaction.
 pub(super) async fn count(tx: &mut Conn, game: &Game) -> Result<(), Error> {
     for row in results(game)? {
         store::results_insert(tx, &row).await?;
@@ -31,14 +31,14 @@ pub(super) async fn count(tx: &mut Conn, game: &Game) -> Result<(), Error> {
     Ok(())
 }
 
-/// What one row of history alone adds up to.
+/// Returns the stats of one history row alone.
 pub(super) fn stats_of(row: &ResultRow) -> Result<StatsRow, Error> {
     let result = GameResult::parse(&row.result);
     let result = result.ok_or_else(|| Error::Internal(format!("{} is no result", row.result)))?;
     Ok(result.stats(row.user_id, row.finish_time))
 }
 
-/// Adds the stats of so many games like one to a sum.
+/// Adds the stats of `games` games like `one` to a sum.
 pub(super) fn add_games(sum: &mut StatsRow, one: &StatsRow, games: i64) {
     sum.wins += one.wins * games;
     sum.losses += one.losses * games;
@@ -46,8 +46,8 @@ pub(super) fn add_games(sum: &mut StatsRow, one: &StatsRow, games: i64) {
     sum.last_finish_time = sum.last_finish_time.max(one.last_finish_time);
 }
 
-/// The rows of history that a game makes, by user id: none where it is not over or counts for
-/// nobody.
+/// Returns the history rows of a game, sorted by user id. There are none if the game is not over or
+/// was cancelled.
 pub(super) fn results(game: &Game) -> Result<Vec<ResultRow>, Error> {
     let result = |mark: Mark| match game.state {
         State::Won(winner) if winner == mark => Some(GameResult::Won),
@@ -94,7 +94,7 @@ impl GameResult {
             .find(|result| result.as_str() == text)
     }
 
-    /// The stats of somebody who has finished nothing but one game.
+    /// Returns the stats of a player whose only game had this result.
     pub(super) fn stats(self, user_id: UserId, finish_time: Timestamp) -> StatsRow {
         let is = |result| i64::from(self == result);
         let [wins, losses, draws] = [Self::Won, Self::Lost, Self::Drawn].map(is);

@@ -1,4 +1,4 @@
-//! Games as rows, and back.
+//! Conversion of games to database rows and back.
 
 use super::{End, Error, Game, Opponent, State, game::Move};
 use crate::{
@@ -8,8 +8,8 @@ use crate::{
 };
 
 impl Game {
-    /// The game in this row, with these moves of it, in order. Moves that were made after the row
-    /// was read belong to a later version of the game, and are left out.
+    /// Builds a game from its row and its moves, which must be in order. Moves that were made after
+    /// the row was read belong to a later version of the game and are left out.
     pub(super) fn from_rows(row: &GameRow, moves: &[MoveRow]) -> Result<Self, Error> {
         let broken = |what: &str| Error::Internal(format!("game {}: {what} is not readable", row.id));
         let board: Board = row.board.parse().map_err(|_| broken("board"))?;
@@ -59,7 +59,8 @@ impl Game {
         })
     }
 
-    /// The row of a new game, made by this request.
+    /// Returns the row of a new game. `request` is the id of the request that created it, if it had
+    /// one.
     pub(super) fn to_row(&self, request: Option<RequestId>) -> GameRow {
         let update = self.to_update();
         GameRow {
@@ -107,7 +108,7 @@ impl Game {
         }
     }
 
-    /// The moves from the one with this index on.
+    /// Returns the rows of the moves from index `from` on.
     pub(super) fn move_rows(&self, from: usize) -> Vec<MoveRow> {
         let row = |(index, made): (usize, &Move)| MoveRow {
             game_id: self.id,

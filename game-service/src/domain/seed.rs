@@ -1,8 +1,8 @@
-//! Players and finished games that nobody has played: for demonstrations and for measurements.
+//! Generated players and finished games, for demonstrations and measurements.
 //!
-//! Every game goes by the same rules as one that is played. Players are made in cohorts, who play
-//! each other. Their games are written with everything that they count for, some in each
-//! transaction, so that at any moment what is there is whole.
+//! Every game follows the same rules as a real one. Players are created in cohorts and play within
+//! their cohort. Games are written in batches, together with their results and stats, so the
+//! database is consistent after every transaction.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -23,15 +23,15 @@ use crate::{
     store::{self, GameRow, MoveRow, PlayerRow, ResultRow, StatsRow},
 };
 
-/// Games of a transaction: others wait for it.
+/// Number of games per transaction. It is limited because other writers wait for the transaction.
 const GAMES: u64 = 2000;
-/// Players of a cohort, at most.
+/// Maximum number of players in a cohort.
 const PLAYERS: u64 = 2000;
-/// The time in which the games were played, up to now.
+/// Length of the period, up to now, in which the games were played.
 const PAST: Duration = Duration::from_hours(30 * 24);
-/// From one move to the next.
+/// Time from one move to the next.
 const THINKING: Duration = Duration::from_secs(8);
-/// As the settings have it by default.
+/// Time limit for joining and for each move. This is the default of the settings.
 const LIE: Duration = Duration::from_hours(24);
 
 const FIRST: [&str; 16] = [
@@ -43,7 +43,7 @@ const SECOND: [&str; 16] = [
     "seal", "stork", "wolf",
 ];
 
-/// Makes players and games.
+/// Generator of players and games.
 #[derive(Debug)]
 pub(crate) struct Seed<R> {
     pub(crate) db: Db,
@@ -57,7 +57,7 @@ pub(crate) struct Seed<R> {
 struct Person {
     id: UserId,
     login: String,
-    /// How often they see what a move would do, 0 to 1.
+    /// Probability, 0 to 1, that this player notices a winning or saving move.
     skill: f64,
 }
 
@@ -72,17 +72,18 @@ struct Block {
 }
 
 impl<R: Rng> Seed<R> {
-    /// Writes everything, and says after each transaction which players and how many games it has
-    /// added.
+    /// Writes everything. After each transaction, calls `progress` with the new players and the
+    /// number of new games.
     pub(crate) async fn run(mut self, mut progress: impl FnMut(&[UserId], u64)) -> Result<(), Error> {
-        // Nobody plays alone.
+        // Each cohort has at least two players.
         let cohorts = self.players.div_ceil(PLAYERS).min(self.players / 2).max(1);
-        // Each cohort has a part of the time, so that ids grow as they do in life, which keeps an
-        // index small and fast. The last game is over by now even if a turn lies for a day in it.
+        // Each cohort plays in its own part of the period. Ids, which are ordered by time, then
+        // grow as they do in production, which keeps the indexes small and fast. The period ends
+        // two days before now, so that the last game is over by now even if it ends by a timeout.
         let span = PAST.saturating_sub(2 * LIE) / u32::try_from(cohorts).unwrap_or(u32::MAX);
         let (mut start, mut first) = (self.now.minus(PAST), 0);
         for index in 0..cohorts {
-            // What does not divide goes to the first ones.
+            // The remainder goes to the first cohorts.
             let share = |all: u64| all / cohorts + u64::from(index < all % cohorts);
             let (players, mut games) = (share(self.players), share(self.games));
             let people: Vec<Person> = (first..first + players)
@@ -138,15 +139,16 @@ impl<R: Rng> Seed<R> {
         }
     }
 
-    /// An id as it would have been made at this time (RFC 9562, version 7).
+    /// Creates an id as it would have been generated at this time (RFC 9562, version 7).
     fn id<K: Kind>(&mut self, time: Timestamp) -> Id<K> {
         let millis = u64::try_from(time.as_micros() / 1000).unwrap_or(0);
         Id::from_uuid(Builder::from_unix_timestamp_millis(millis, &self.random.random()).into_uuid())
     }
 
-    /// A game that two of these people, or one and the computer, have played to its end.
+    /// Plays a game to its end, between two of these people or between one of them and the
+    /// computer.
     fn game(&mut self, people: &[Person], time: Timestamp) -> Result<Game, Error> {
-        // Some play much more than others.
+        // The choice is skewed, so that some play much more than others.
         let mut somebody = |people: usize| {
             let most = self.random.random_range(0..people);
             self.random.random_range(0..=most)
@@ -198,7 +200,8 @@ impl<R: Rng> Seed<R> {
         Ok(game)
     }
 
-    /// A move on a board that is not full: one that wins or saves, where it is seen, or any.
+    /// Chooses a move on a board that is not full. This is a winning or saving move if the player
+    /// notices one, and otherwise a random move.
     fn choose(&mut self, board: &Board, mark: Mark, skill: f64) -> Cell {
         let cells: Vec<Cell> = board.empty_cells().collect();
         if self.random.random_bool(skill) {
@@ -223,7 +226,7 @@ impl<R: Rng> Seed<R> {
                     store::stats_add(tx, more).await?;
                 }
             } else {
-                // Nobody of them has any yet.
+                // None of these players has stats yet.
                 let stats: Vec<StatsRow> = block.stats.values().cloned().collect();
                 store::stats_insert(tx, &stats).await?;
             }

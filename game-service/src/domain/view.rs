@@ -1,4 +1,4 @@
-//! A game as its players see it: with their logins.
+//! Games as clients see them: with the logins of the players.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,14 +15,16 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct GameView {
     pub(crate) game: Game,
-    /// Empty where nobody plays X yet, and for the computer.
+    /// Login of X. Empty while the side is free, if the computer plays it, or if the user was
+    /// deleted.
     pub(crate) x_login: String,
-    /// Empty where nobody plays O yet, and for the computer.
+    /// Login of O. Empty while the side is free, if the computer plays it, or if the user was
+    /// deleted.
     pub(crate) o_login: String,
 }
 
 impl GameView {
-    /// These games as they are seen, in the same order.
+    /// Adds the logins of the players to these games, in the same order.
     pub(super) async fn of_games(conn: &mut Conn, games: Vec<Game>) -> Result<Vec<Self>, Error> {
         let players: BTreeSet<UserId> = games.iter().flat_map(|game| [game.x, game.o]).flatten().collect();
         let players: Vec<UserId> = players.into_iter().collect();
@@ -36,7 +38,7 @@ impl GameView {
         Ok(games.into_iter().map(view).collect())
     }
 
-    /// The game in these rows as it is seen.
+    /// Builds the view of a game from its rows.
     pub(super) fn of_played(rows: PlayedRows) -> Result<Self, Error> {
         Ok(Self {
             game: Game::from_rows(&rows.game, &rows.moves)?,
@@ -45,7 +47,8 @@ impl GameView {
         })
     }
 
-    /// The games in these rows, in the same order, read in two queries however many they are.
+    /// Builds the views of these games, in the same order. This takes two queries, however many
+    /// games there are.
     pub(super) async fn of_rows(conn: &mut Conn, rows: Vec<GameRow>) -> Result<Vec<Self>, Error> {
         let ids: Vec<GameId> = rows.iter().map(|row| row.id).collect();
         let mut moves: BTreeMap<GameId, Vec<MoveRow>> = BTreeMap::new();

@@ -1,9 +1,9 @@
-//! Watching a game: who waits for its next state, and what they are sent.
+//! Watching a game: a stream of its states.
 //!
-//! A state is read when it is sent, so whoever reads slowly is sent the latest one and nothing
-//! gathers. That a game has changed is announced with the commit, here and to the other replicas.
-//! An announcement can be lost, so every replica also looks now and then whether one of the games
-//! that are watched there has another version, for all its watchers at once.
+//! A state is read when it is sent. A slow reader therefore gets the latest state, and nothing
+//! queues up. A change is announced on commit, in this process and to the other replicas. An
+//! announcement can be lost, so every replica also checks the versions of its watched games every
+//! few seconds, once for all watchers.
 
 use std::time::Duration;
 
@@ -13,25 +13,26 @@ use tokio::time::{Instant, timeout_at};
 use super::{Error, GameView, Games, watchers::Watcher};
 use crate::ids::GameId;
 
-/// How often a game is sent that has not changed.
+/// Interval at which a game is sent again if it has not changed.
 const REPEAT: Duration = Duration::from_secs(30);
 
-/// A game as it goes on, for one who may see it.
+/// Stream of the states of a game, for a user who may see it.
 #[derive(Debug)]
 pub(crate) struct GameWatch {
     games: Games,
     watcher: Watcher,
-    /// What was read last.
+    /// State that was read last.
     latest: GameView,
-    /// When it was sent.
+    /// Time at which a state was last sent. `None` before the first one.
     sent: Option<Instant>,
     has_ended: bool,
 }
 
 impl Games {
-    /// A game from now on.
+    /// Starts to watch a game. Fails if the user may not see it or has too many streams of games
+    /// open.
     pub(crate) async fn watch(&self, user: UserId, id: GameId) -> Result<GameWatch, Error> {
-        // Before the first look, so that no change is missed after it.
+        // Registered before the first read, so that no later change is missed.
         let watcher = self.watchers.add(user, id)?;
         let latest = self.get(user, id).await?;
         watcher.knows(latest.game.version);
@@ -46,8 +47,8 @@ impl Games {
 }
 
 impl GameWatch {
-    /// The game when it is worth to be sent again; `None` once it is over and was sent, or could
-    /// not be read.
+    /// Waits until the game has changed or is due to be sent again, and returns it. Returns `None`
+    /// after the final state and after an error.
     pub(crate) async fn next(&mut self) -> Option<Result<GameView, Error>> {
         if self.has_ended {
             return None;

@@ -1,4 +1,4 @@
-//! The watchers of games in this process, and how they hear that a game has changed.
+//! Watchers of games in this process, and how they learn of changes.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -13,15 +13,15 @@ use tokio::{
 use super::{Error, counts};
 use crate::{ids::GameId, store};
 
-/// On which games that have changed are announced.
+/// Channel on which changed games are announced.
 pub(super) const CHANNEL: &str = "games";
 
-/// How often the versions of watched games are looked at, announced or not.
+/// Interval at which the versions of watched games are checked, in case an announcement was lost.
 const LOOK: Duration = Duration::from_secs(5);
-/// Versions that are looked at in one query.
+/// Number of versions that are read in one query.
 const BATCH: usize = 1000;
-/// Games that one user may watch at a time, at each replica: streams have a bound that all users
-/// share.
+/// Maximum number of game streams that one user has open at a replica. Otherwise one user could
+/// take up the limit on streams that all users share.
 const GAMES_PER_USER: usize = 20;
 
 /// The watchers of games in this process.
@@ -30,25 +30,25 @@ pub(crate) struct Watchers(Arc<Mutex<Watched>>);
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// The last version of each game that is known to be there.
+    /// Last known version of each watched game.
     games: HashMap<GameId, watch::Sender<i64>>,
-    /// How many games each user watches.
+    /// Number of open game streams of each user.
     users: HashMap<UserId, usize>,
 }
 
-/// A user who watches a game.
+/// One stream of a game to a user.
 #[derive(Debug)]
 pub(super) struct Watcher {
     watchers: Watchers,
     pub(super) user: UserId,
     pub(super) id: GameId,
     _counted: InHand,
-    /// `None` only while it is dropped.
+    /// `None` only while the watcher is being dropped.
     changed: Option<watch::Receiver<i64>>,
 }
 
 impl Watchers {
-    /// Wakes watchers, for as long as the service runs.
+    /// Wakes the watchers of changed games for as long as the service runs.
     pub(crate) async fn wake(self, db: Db) {
         let mut announcements = db.announcements(CHANNEL);
         let mut look_at = Instant::now() + LOOK;
@@ -69,7 +69,7 @@ impl Watchers {
         }
     }
 
-    /// Wakes who watches a game that has another version than is known.
+    /// Wakes the watchers of games whose version is newer than the last known one.
     async fn look(&self, db: &Db) -> Result<(), Error> {
         let ids: Vec<GameId> = self.watched().games.keys().copied().collect();
         for ids in ids.chunks(BATCH) {
@@ -101,7 +101,7 @@ impl Watchers {
         })
     }
 
-    // Nothing in here is left half written by a panic.
+    // A panic cannot leave this state half updated, so the lock needs no poisoning.
     fn watched(&self) -> MutexGuard<'_, Watched> {
         self.0.lock()
     }
@@ -113,13 +113,13 @@ impl Watcher {
             Some(changed) => changed.changed().await.is_ok(),
             None => false,
         };
-        // The sender stays while somebody watches.
+        // The sender lives as long as there is a watcher, so this is not expected.
         if !changed {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Notes that this version was read, and wakes nobody.
+    /// Records that this version was read, without waking any watcher.
     pub(super) fn knows(&self, version: i64) {
         if let Some(changed) = self.watchers.watched().games.get(&self.id) {
             changed.send_if_modified(|known| {
@@ -133,7 +133,8 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         let mut watched = self.watchers.watched();
-        // Under the lock, so that of two who leave at once the second one sees that it is the last.
+        // Dropped under the lock. If two watchers leave at once, the second one sees that it is the
+        // last.
         drop(self.changed.take());
         if watched
             .games

@@ -1,4 +1,4 @@
-//! Domain values as messages.
+//! Conversion of domain values to protobuf messages.
 
 use ::proto::game::v1 as proto;
 use access::token::Principal;

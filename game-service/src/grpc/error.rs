@@ -1,4 +1,4 @@
-//! Converts errors of the domain into replies for callers.
+//! Conversion of domain errors to replies for callers.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `game.v1.GameService`.
+//! The RPCs of `game.v1.GameService`.
 
 use std::pin::Pin;
 

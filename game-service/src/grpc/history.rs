@@ -1,4 +1,4 @@
-//! `game.v1.HistoryService`.
+//! The RPCs of `game.v1.HistoryService`.
 
 use ::proto::game::v1::{
     self as proto, GetHeadToHeadRequest, GetHeadToHeadResponse, ListFinishedGamesRequest, ListFinishedGamesResponse,
@@ -63,8 +63,9 @@ impl HistoryService for HistoryRpc {
 }
 
 impl HistoryRpc {
-    /// Returns the user that this field names, or the caller if it is empty. Without the
-    /// permission, other users are reported as unknown.
+    /// Returns the user that this field names, or the caller if it is empty. An invalid id is
+    /// recorded in `fields` and gives `None`. Without the permission `history:read_all`, other
+    /// users are reported as unknown.
     async fn whose(&self, fields: &mut Fields, caller: &Principal, user_id: &str) -> Result<Option<UserId>, Error> {
         if user_id.is_empty() {
             return Ok(Some(caller.user_id()));
@@ -86,7 +87,7 @@ impl HistoryRpc {
     }
 }
 
-/// Which games are asked for. Bad filters are left out, and noted.
+/// Builds the query from the request. Invalid filters are recorded in `fields` and left out.
 fn filters(fields: &mut Fields, user: UserId, request: &ListFinishedGamesRequest) -> HistoryQuery {
     let result = match proto::GameResult::try_from(request.result) {
         Ok(proto::GameResult::Unspecified) => Ok(None),

@@ -1,4 +1,4 @@
-//! `game.v1.LeaderboardService`.
+//! The RPCs of `game.v1.LeaderboardService`.
 
 use access::{authz, token::Principal};
 use base::validate::{Fields, InvalidFields};

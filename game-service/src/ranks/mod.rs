@@ -1,9 +1,11 @@
 //! Order of the leaderboard, in memory.
 //!
-//! The order is by ratio of wins, then by wins, then by who was there first, then by id. A rank is
-//! one more than the number of players above; players of equal ratio and wins share it (1, 1, 3).
-//! Each question takes time that grows with the logarithm of the number of players, and with the
-//! number of those who are named in the answer.
+//! Players are ordered by win ratio, then by wins, then by the time of their last game, earliest
+//! first, then by id. A rank is one more than the number of players above. Players with equal ratio
+//! and wins share a rank (1, 1, 3).
+//!
+//! A query takes time logarithmic in the number of players and linear in the number of players in
+//! the answer.
 
 mod sorted;
 
@@ -13,24 +15,25 @@ use base::{clock::Timestamp, ids::UserId};
 
 use self::sorted::Sorted;
 
-/// Everybody who has finished a game, and the order of those who have finished enough.
+/// All players who have finished a game, and the order of those who have finished enough to be
+/// ranked.
 #[derive(Debug)]
 pub struct Ranks {
     players: HashMap<UserId, Standing>,
     places: Sorted<RankKey>,
-    /// Finished games that a player needs to be ranked, at least 1.
+    /// Number of finished games that a player needs to be ranked, at least 1.
     min_games: i64,
 }
 
 /// A player and their rank.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RankedPlayer {
-    /// From 1; players equal in ratio and wins share one (1, 1, 3). 0 where the player is not
-    /// ranked.
+    /// Rank, from 1. Players with equal ratio and wins share a rank (1, 1, 3). 0 if the player is
+    /// not ranked.
     pub rank: i64,
     /// Id of the player.
     pub user_id: UserId,
-    /// What others know the player by; empty where the user is deleted.
+    /// Login of the player. Empty if the user was deleted.
     pub login: String,
     /// Games won.
     pub wins: i64,
@@ -40,10 +43,10 @@ pub struct RankedPlayer {
     pub draws: i64,
 }
 
-/// How a player stands.
+/// Results of a player.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// What others know the player by; empty where the user is deleted.
+    /// Login of the player. Empty if the user was deleted.
     pub login: Box<str>,
     /// Games won.
     pub wins: i64,
@@ -51,14 +54,14 @@ pub struct Standing {
     pub losses: i64,
     /// Games drawn.
     pub draws: i64,
-    /// When the last of them was over.
+    /// Time at which the last of these games ended.
     pub last_finish_time: Timestamp,
 }
 
-/// Where a player stands: the better, the less.
+/// Sort key of a player. A better player has a smaller key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RankKey {
-    /// The bits of the ratio, which are in the order of the ratios: none is negative.
+    /// Bits of the ratio. They sort like the ratios themselves, since none is negative.
     win_ratio: Reverse<u64>,
     wins: Reverse<i64>,
     last_finish_time: Timestamp,
@@ -66,8 +69,8 @@ struct RankKey {
 }
 
 impl Ranks {
-    /// Creates an empty leaderboard that ranks players who have finished at least this many games,
-    /// at least 1.
+    /// Creates an empty leaderboard. Players are ranked once they have finished `min_games` games,
+    /// which must be at least 1.
     pub fn new(min_games: i64) -> Self {
         Self {
             players: HashMap::new(),
@@ -76,13 +79,13 @@ impl Ranks {
         }
     }
 
-    /// How many players have finished a game.
+    /// Returns the number of players who have finished a game.
     #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
         self.players.len()
     }
 
-    /// Takes in how a player stands now. Who has finished nothing stands nowhere.
+    /// Sets the current results of a player. A player without finished games is removed.
     pub fn set(&mut self, id: UserId, now: Standing) {
         let place = self.place_of(id, &now);
         let before = if now.games() > 0 {
@@ -102,12 +105,13 @@ impl Ranks {
         }
     }
 
-    /// The best players.
+    /// Returns the best players, at most `limit`.
     pub fn top(&self, limit: usize) -> Vec<RankedPlayer> {
         self.range(0, limit.min(self.places.len()))
     }
 
-    /// A player who has finished a game, and how many they have to finish until they are ranked.
+    /// Returns a player and the number of games that the player still has to finish to be ranked.
+    /// `None` if the player has not finished any game.
     pub fn player(&self, id: UserId) -> Option<(RankedPlayer, i64)> {
         let standing = self.players.get(&id)?;
         let rank = self.place_of(id, standing).map_or(0, |place| self.rank(&place));
@@ -115,8 +119,9 @@ impl Ranks {
         Some((standing.ranked(id, rank), needed))
     }
 
-    /// A player and their neighbours, so many in all; as many above as below, and where there are
-    /// too few on one side more on the other. Nobody where the player is not ranked.
+    /// Returns a player and the neighbours, `limit` entries in all. There are as many above as
+    /// below, or one more below if `limit` is even. If one side has too few, the other side shows
+    /// more. Empty if the player is not ranked.
     pub fn around(&self, id: UserId, limit: usize) -> Vec<RankedPlayer> {
         let place = self.players.get(&id).and_then(|standing| self.place_of(id, standing));
         let Some(place) = place else { return Vec::new() };
@@ -128,7 +133,7 @@ impl Ranks {
         self.range(above - shown_above, above + shown_below + 1)
     }
 
-    /// Those from one place in the order to before another one.
+    /// Returns the players from place `from` up to, but not including, place `to`.
     fn range(&self, from: usize, to: usize) -> Vec<RankedPlayer> {
         let mut before: Option<(RankKey, i64)> = None;
         let mut ranked = Vec::with_capacity(to - from);
@@ -155,7 +160,8 @@ impl Ranks {
         i64::try_from(self.places.rank(&first)).unwrap_or(i64::MAX) + 1
     }
 
-    /// Where somebody stands who stands like this. `None` where they are not ranked.
+    /// Returns the sort key of a player with these results. `None` if the player has not finished
+    /// enough games to be ranked.
     fn place_of(&self, user_id: UserId, standing: &Standing) -> Option<RankKey> {
         (standing.games() >= self.min_games).then(|| RankKey {
             win_ratio: Reverse(win_ratio(standing.wins, standing.losses, standing.draws).to_bits()),
@@ -190,7 +196,7 @@ impl RankKey {
 }
 
 impl RankedPlayer {
-    /// Creates the standing of a player who has not finished any game.
+    /// Creates the entry of a player who has not finished any game.
     pub(crate) const fn new(user_id: UserId, login: String) -> Self {
         Self {
             rank: 0,
@@ -202,17 +208,17 @@ impl RankedPlayer {
         }
     }
 
-    /// `wins / max(1, losses + draws)`.
+    /// Returns `wins / max(1, losses + draws)`.
     pub fn win_ratio(&self) -> f64 {
         win_ratio(self.wins, self.losses, self.draws)
     }
 }
 
-/// `wins / max(1, losses + draws)`.
+/// Returns `wins / max(1, losses + draws)`.
 ///
-/// As a double this orders players exactly: the quotient is rounded correctly, so equal ratios are
-/// equal, and two different ratios of counts below 2^26 differ by more than one unit in the last of
-/// the 53 bits.
+/// An `f64` orders players exactly. The quotient is correctly rounded, so equal ratios are equal.
+/// Two different ratios of counts below 2^26 differ by more than one unit in the last of the 53
+/// bits.
 #[expect(clippy::cast_precision_loss, reason = "nobody plays 2^53 games")]
 fn win_ratio(wins: i64, losses: i64, draws: i64) -> f64 {
     wins as f64 / (losses + draws).max(1) as f64
@@ -261,7 +267,7 @@ mod tests {
         ranked.iter().map(|ranked| ranked.rank).collect()
     }
 
-    /// By ratio and wins as they are defined, in whole numbers.
+    /// Compares by ratio and wins as they are defined, in integer arithmetic.
     fn by_results(a: &Row, b: &Row) -> Ordering {
         let others = |row: &Row| (row.losses + row.draws).max(1);
         (b.wins * others(a))
@@ -275,7 +281,7 @@ mod tests {
             .then(a.user_id.cmp(&b.user_id))
     }
 
-    /// All who are ranked, sorted, and the rank of each counted.
+    /// Returns all ranked players in order, with ranks found by counting.
     fn whole(rows: &HashMap<UserId, Row>, min_games: i64) -> Vec<RankedPlayer> {
         let enough = |row: &&Row| row.wins + row.losses + row.draws >= min_games;
         let mut sorted: Vec<&Row> = rows.values().filter(enough).collect();
@@ -360,7 +366,7 @@ mod tests {
                 prop_assert_eq!(around.len(), limit.min(all.len()));
                 let first = all.iter().position(|other| *other == around[0]).expect("there");
                 prop_assert_eq!(&around[..], &all[first..first + around.len()]);
-                // In the middle, where there are enough on both sides.
+                // The player is in the middle if there are enough others on both sides.
                 let above = place - first;
                 let is_middle = above == (limit - 1) / 2;
                 prop_assert!(is_middle || first == 0 || first + around.len() == all.len());

@@ -1,24 +1,25 @@
 //! A sorted set that knows the place of each of its elements.
 //!
-//! The elements lie in blocks of bounded size, and beside the blocks the number of elements before
-//! each. So a place is found by two binary searches, and a change moves a part of one block and
-//! counts anew for the blocks behind it, which are few.
+//! The elements are kept in blocks of bounded size, along with the number of elements before each
+//! block. A place is found by two binary searches. A change moves part of one block and updates the
+//! counts of the blocks after it, of which there are few.
 
-/// See the module.
+/// Sorted set, as described in the module documentation.
 #[derive(Clone, Debug)]
 pub(super) struct Sorted<T> {
-    /// None is empty.
+    /// Blocks in order, none of them empty.
     blocks: Vec<Vec<T>>,
-    /// How many elements there are before each block.
+    /// Number of elements before each block.
     starts: Vec<usize>,
     len: usize,
-    /// Elements of a block, at least 2.
+    /// Maximum number of elements in a block, at least 2.
     max_block: usize,
 }
 
 impl<T: Ord> Sorted<T> {
     pub(super) const fn new() -> Self {
-        // A change moves a few pages at most, and a million elements have a few thousand blocks.
+        // With this size, a change moves a few memory pages at most, and a million elements take a
+        // few thousand blocks.
         Self::with_max_block(512)
     }
 
@@ -35,7 +36,7 @@ impl<T: Ord> Sorted<T> {
         self.len
     }
 
-    /// How many elements come before this one, which need not be in the set.
+    /// Returns the number of elements before this one, which need not be in the set.
     pub(super) fn rank(&self, element: &T) -> usize {
         let block = self.block_of(element);
         let Some(elements) = self.blocks.get(block) else {
@@ -44,7 +45,7 @@ impl<T: Ord> Sorted<T> {
         self.starts[block] + elements.partition_point(|other| other < element)
     }
 
-    /// Those from this place on, in order.
+    /// Returns the elements from this place on, in order.
     pub(super) fn from(&self, place: usize) -> impl Iterator<Item = &T> {
         let block = self.starts.partition_point(|start| *start <= place).saturating_sub(1);
         let skipped = place - self.starts.get(block).copied().unwrap_or(place);
@@ -54,7 +55,7 @@ impl<T: Ord> Sorted<T> {
             .skip(skipped)
     }
 
-    /// Says whether it was not there yet.
+    /// Inserts an element. Returns false if it was already there.
     pub(super) fn insert(&mut self, element: T) -> bool {
         let block = self.block_of(&element);
         if self.blocks.is_empty() {
@@ -76,7 +77,7 @@ impl<T: Ord> Sorted<T> {
         true
     }
 
-    /// Says whether it was there.
+    /// Removes an element. Returns whether it was there.
     pub(super) fn remove(&mut self, element: &T) -> bool {
         let block = self.block_of(element);
         let Some(Ok(place)) = self.blocks.get(block).map(|elements| elements.binary_search(element)) else {
@@ -89,7 +90,7 @@ impl<T: Ord> Sorted<T> {
             self.starts.remove(block);
             return true;
         }
-        // Neighbours that have become small are one again.
+        // Neighbouring blocks that have become small are merged.
         for first in [block, block.saturating_sub(1)] {
             if let Some([one, next]) = self.blocks.get(first..first + 2)
                 && one.len() + next.len() <= self.max_block / 2
@@ -103,7 +104,7 @@ impl<T: Ord> Sorted<T> {
         true
     }
 
-    /// The block in which an element is, or would be.
+    /// Returns the index of the block that holds the element or would hold it.
     fn block_of(&self, element: &T) -> usize {
         let after = self
             .blocks
@@ -150,7 +151,7 @@ mod tests {
                 let is_bounded = |block: &Vec<u8>| (1..=max_block).contains(&block.len());
                 prop_assert!(ours.blocks.iter().all(is_bounded), "{:?}", ours.blocks);
             }
-            // What has become small does not lie in many pieces.
+            // No two neighbouring blocks are small enough to be merged.
             let is_large = |pair: &[Vec<u8>]| pair[0].len() + pair[1].len() > max_block / 2;
             prop_assert!(ours.blocks.windows(2).all(is_large), "{:?}", ours.blocks);
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// What a player puts on the board. X moves first.
+/// Mark that a player puts on the board. X moves first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mark {
     /// Mark of the player who moves first.
@@ -15,13 +15,13 @@ pub enum Mark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cell(u8);
 
-/// A position: what each cell holds.
+/// Position: the content of each cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Board {
     cells: [Option<Mark>; 9],
 }
 
-/// What a position means.
+/// Meaning of a position: whose turn it is, or how the game ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// This mark moves next.
@@ -32,7 +32,7 @@ pub enum Outcome {
     Draw,
 }
 
-/// Rows, columns, diagonals.
+/// The lines: rows, columns and diagonals.
 const LINES: [[usize; 3]; 8] = [
     [0, 1, 2],
     [3, 4, 5],
@@ -45,7 +45,7 @@ const LINES: [[usize; 3]; 8] = [
 ];
 
 impl Mark {
-    /// The opponent's.
+    /// Returns the opponent's mark.
     pub const fn other(self) -> Self {
         match self {
             Self::X => Self::O,
@@ -53,7 +53,7 @@ impl Mark {
         }
     }
 
-    /// `X` or `O`.
+    /// Returns `X` or `O`.
     pub const fn as_char(self) -> char {
         match self {
             Self::X => 'X',
@@ -63,12 +63,12 @@ impl Mark {
 }
 
 impl Cell {
-    /// The cell with this number; `None` outside the board.
+    /// Returns the cell with this number, 0 to 8. `None` for any other number.
     pub fn new(number: i32) -> Option<Self> {
         u8::try_from(number).ok().filter(|number| *number < 9).map(Self)
     }
 
-    /// 0 to 8.
+    /// Returns the number of the cell, 0 to 8.
     pub fn number(self) -> i32 {
         self.0.into()
     }
@@ -84,13 +84,13 @@ impl Board {
         self.cells[cell.index()]
     }
 
-    /// The board with this mark on this cell, which the caller knows to be empty.
+    /// Returns the board with this mark on this cell. The caller must know that the cell is empty.
     pub fn with(mut self, cell: Cell, mark: Mark) -> Self {
         self.cells[cell.index()] = Some(mark);
         self
     }
 
-    /// The cells that are empty, in order.
+    /// Returns the empty cells, in order.
     pub fn empty_cells(&self) -> impl Iterator<Item = Cell> + use<> {
         let cells = self.cells;
         (0..9).map(Cell).filter(move |cell| cells[cell.index()].is_none())
@@ -106,7 +106,7 @@ impl Board {
         }
         match self.empty_cells().count() {
             0 => Outcome::Draw,
-            // X has moved as often as O where an odd number of cells is empty.
+            // If the number of empty cells is odd, both have moved equally often.
             empty if empty % 2 == 1 => Outcome::Turn(Mark::X),
             _ => Outcome::Turn(Mark::O),
         }
@@ -114,7 +114,7 @@ impl Board {
 }
 
 impl fmt::Display for Board {
-    /// Nine characters, row by row: `X`, `O`, or `.` for empty.
+    /// Writes nine characters, row by row: `X`, `O`, or `.` for empty.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cells
             .iter()
@@ -122,7 +122,7 @@ impl fmt::Display for Board {
     }
 }
 
-/// The text is not nine of `X`, `O` and `.`.
+/// Error for a text other than nine of `X`, `O` and `.`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseBoardError;
 
@@ -178,7 +178,7 @@ mod tests {
             ("X........", Outcome::Turn(Mark::O)),
             ("XO.......", Outcome::Turn(Mark::X)),
             ("XOXXOOOXX", Outcome::Draw),
-            // The last cell decides.
+            // The last cell completes a line.
             ("XOXOXOOXX", Outcome::Won(Mark::X)),
         ] {
             assert_eq!(outcome(board), expected, "{board}");

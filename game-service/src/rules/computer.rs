@@ -1,18 +1,20 @@
-//! The computer: minimax over the whole game, which is small enough to search to its end.
+//! The computer player: a minimax search of the whole game, which is small enough to search to its
+//! end.
 //!
-//! It takes the fastest win and, where it is lost, the slowest loss; among equals the first cell.
-//! The root with the most to search has 8 empty cells after X's first move: under a millisecond;
-//! the first move of all is known without a search.
+//! The computer takes the fastest win or, if it is lost, the slowest loss. Of equally good cells it
+//! takes the first. The largest search follows X's first move, with 8 empty cells, and takes under
+//! a millisecond. The very first move is known without a search.
 
 use super::{Board, Cell, Mark, Outcome};
 
-/// The best cell for the mark whose turn it is; `None` where the game is over.
+/// Returns the best cell for the mark whose turn it is. `None` if the game is over.
 pub fn best_move(board: &Board) -> Option<Cell> {
     let Outcome::Turn(mark) = board.outcome() else {
         return None;
     };
     if *board == Board::default() {
-        // Every first move draws against good play; a corner leaves the most ways to go wrong.
+        // Every first move leads to a draw against good play. A corner leaves the opponent the most
+        // ways to go wrong.
         return Cell::new(0);
     }
     let mut best: Option<(i32, Cell)> = None;
@@ -33,8 +35,8 @@ pub fn best_move(board: &Board) -> Option<Cell> {
 /// More than the value of any position.
 const MAX: i32 = 100;
 
-/// What the position is worth to the mark that moves next, by negamax with alpha-beta pruning: more
-/// for a faster win, less for a faster loss, 0 for a draw.
+/// Returns the value of the position for the mark that moves next, by negamax with alpha-beta
+/// pruning. It is higher for a faster win, lower for a faster loss, and 0 for a draw.
 fn value(board: &Board, mark: Mark, mut alpha: i32, beta: i32) -> i32 {
     let empty = i32::try_from(board.empty_cells().count()).unwrap_or(0);
     match board.outcome() {
@@ -59,15 +61,15 @@ mod tests {
 
     use super::*;
 
-    /// Plain minimax without pruning, to judge the computer by: plies to the end and who wins, with
-    /// best play.
+    /// Evaluates a position by plain minimax without pruning, to check the computer against. The
+    /// value says who wins with best play, and how soon.
     fn judge(board: &Board, seen: &mut HashMap<Board, i32>) -> i32 {
         if let Some(value) = seen.get(board) {
             return *value;
         }
         let empty = i32::try_from(board.empty_cells().count()).expect("nine cells");
         let value = match board.outcome() {
-            // Whoever moves next has lost: the line was just made.
+            // The player to move has lost: the opponent has just completed a line.
             Outcome::Won(_) => -1 - empty,
             Outcome::Draw => 0,
             Outcome::Turn(mark) => board

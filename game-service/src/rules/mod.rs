@@ -1,5 +1,5 @@
-//! The rules of tic-tac-toe, and the computer that never loses. Pure: no clock, no database, no
-//! randomness.
+//! The rules of tic-tac-toe, and a computer player that never loses. Pure: no clock, no database,
+//! no randomness.
 
 mod board;
 mod computer;

@@ -1,11 +1,11 @@
-//! `feed_cursor`.
+//! The table `feed_cursor`.
 
 use access::view::{Epoch, FeedPosition};
 use db::prelude::*;
 
 use super::schema::feed_cursor;
 
-/// Up to where the names of the access feed are known; `None` at the beginning.
+/// Returns the position of the access feed up to which names are known. `None` at the beginning.
 pub(crate) async fn feed_cursor_get(conn: &mut Conn) -> db::Result<Option<FeedPosition>> {
     let found: Option<(Epoch, i64)> = query!(conn, |c| feed_cursor::table
         .select((feed_cursor::epoch, feed_cursor::sequence))
@@ -15,7 +15,8 @@ pub(crate) async fn feed_cursor_get(conn: &mut Conn) -> db::Result<Option<FeedPo
     Ok(found.map(|(epoch, sequence)| FeedPosition { epoch, sequence }))
 }
 
-/// Notes up to where they are known. Within one life of the feed it never goes back.
+/// Stores the position of the access feed up to which names are known. Within one epoch of the
+/// feed, the position never goes back.
 pub(crate) async fn feed_cursor_set(conn: &mut Conn, position: FeedPosition) -> db::Result<()> {
     use diesel::query_dsl::methods::FilterDsl as _;
     let FeedPosition { epoch, sequence } = position;

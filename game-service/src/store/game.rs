@@ -1,4 +1,4 @@
-//! `games` and `moves`.
+//! The tables `games` and `moves`.
 
 use base::{clock::Timestamp, ids::UserId, page::Position, sql_types};
 use db::{Backend, Db, Raw, prelude::*, prepared, write_tx};
@@ -29,7 +29,7 @@ pub(crate) struct GameRow {
     pub(crate) expire_time: Option<Timestamp>,
 }
 
-/// What changes in a game.
+/// Columns of a game that can change.
 #[derive(Debug, AsChangeset)]
 #[diesel(table_name = games, treat_none_as_null = true)]
 pub(crate) struct GameUpdate {
@@ -65,7 +65,7 @@ pub(crate) async fn game_insert(conn: &mut Conn, row: &GameRow) -> db::Result<()
     query!(conn, |c| diesel::insert_into(games::table).values(row).execute(c).await).map(|_| ())
 }
 
-/// The game that this user has made by this request.
+/// Returns the game that this user created with this request id, if any.
 pub(crate) async fn game_by_request(
     conn: &mut Conn,
     creator: UserId,
@@ -80,7 +80,7 @@ pub(crate) async fn game_by_request(
         .optional())
 }
 
-/// The games of this user that are not over, the newest first.
+/// Returns the unfinished games of this user, newest first.
 pub(crate) async fn games_running(
     conn: &mut Conn,
     user: UserId,
@@ -88,7 +88,7 @@ pub(crate) async fn games_running(
     limit: i64,
 ) -> db::Result<Vec<GameRow>> {
     let mut running = Vec::new();
-    // One side after the other: each has an index.
+    // One query per side, since each side has its own index.
     for is_x in [true, false] {
         let rows: Vec<GameRow> = query!(conn, |c| {
             let mut side = games::table
@@ -116,9 +116,9 @@ pub(crate) async fn games_running(
     Ok(running)
 }
 
-/// How many games of this user are not over.
+/// Returns the number of this user's unfinished games, except those whose time has run out.
 pub(crate) async fn games_running_count(conn: &mut Conn, user: UserId, now: Timestamp) -> db::Result<i64> {
-    // One side after the other: each has an index.
+    // Each side is counted separately, since each has its own index.
     let count = prepared::<BigInt>("SELECT (SELECT count(*) FROM games WHERE finish_time IS NULL AND expire_time > ")
         .bind::<sql_types::Timestamp, _>(now)
         .text(" AND x_player_id = ")
@@ -137,21 +137,21 @@ pub(crate) async fn game_lock(conn: &mut Conn, id: GameId) -> db::Result<Option<
     lock_row!(conn, games::table.find(id).select(GameRow::as_select()))
 }
 
-/// A change of a game, and the moves that made it.
+/// Change of a game, and the moves that it consists of.
 #[derive(Debug)]
 pub(crate) struct GameChange {
     pub(crate) id: GameId,
-    /// The version that it changes.
+    /// Version of the game before the change.
     pub(crate) version: i64,
     pub(crate) update: GameUpdate,
     pub(crate) made: Vec<MoveRow>,
 }
 
-/// Writes a change after which the game goes on, if the game is still at its version; says whether
-/// it was. Announces it on `channel`.
+/// Writes a change after which the game goes on, and announces it on `channel`. Returns false, and
+/// writes nothing, if the game is no longer at the expected version.
 ///
-/// On PostgreSQL this is one statement instead of a transaction of four: a move then takes half of
-/// the database's time (`cargo run --release -p bench -- moves`).
+/// On PostgreSQL this is one statement instead of a transaction of four, which halves the database
+/// time of a move (`cargo run --release -p bench -- moves`).
 pub(crate) async fn game_go_on(db: &Db, change: GameChange, channel: &'static str) -> db::Result<bool> {
     if db.backend() == Backend::Sqlite {
         return write_tx!(db, |tx| {
@@ -164,7 +164,8 @@ pub(crate) async fn game_go_on(db: &Db, change: GameChange, channel: &'static st
         });
     }
     let (db, mut conn) = (db.clone(), db.write().await?);
-    // In a task of its own: what was written is announced, also when the caller is gone meanwhile.
+    // Runs in its own task, so that a committed change is announced even if the caller goes away
+    // meanwhile.
     let write = async move {
         let written = game_go_on_at_once(&mut conn, &change).await?;
         if written {
@@ -221,7 +222,7 @@ async fn game_go_on_at_once(conn: &mut Conn, change: &GameChange) -> db::Result<
     statement.end(result).map(|rows| rows == made.len() && !made.is_empty())
 }
 
-/// Writes the change if the game is still at `version`; says whether it was.
+/// Writes the change if the game is still at `version`. Returns whether it was.
 pub(crate) async fn game_update(conn: &mut Conn, id: GameId, version: i64, update: &GameUpdate) -> db::Result<bool> {
     let at_version = games::table.find(id).filter(games::version.eq(version));
     query!(conn, |c| diesel::update(at_version)
@@ -232,7 +233,8 @@ pub(crate) async fn game_update(conn: &mut Conn, id: GameId, version: i64, updat
     .map(|rows| rows == 1)
 }
 
-/// Games whose time had run out by now, and when it did, the longest first.
+/// Returns games whose time had run out by `now`, each with the time when it did. The longest
+/// overdue games come first.
 pub(crate) async fn games_overdue(
     conn: &mut Conn,
     now: Timestamp,
@@ -257,7 +259,7 @@ pub(crate) async fn games_overdue(
     })
 }
 
-/// The versions of these games.
+/// Returns the versions of these games.
 pub(crate) async fn game_versions(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<(GameId, i64)>> {
     query!(conn, |c| games::table
         .filter(games::id.eq_any(ids))
@@ -266,7 +268,7 @@ pub(crate) async fn game_versions(conn: &mut Conn, ids: &[GameId]) -> db::Result
         .await)
 }
 
-/// Games that wait for a player and still do so now, oldest first.
+/// Returns the games that wait for a second player and have time left at `now`, oldest first.
 pub(crate) async fn games_waiting(
     conn: &mut Conn,
     now: Timestamp,
@@ -280,8 +282,7 @@ pub(crate) async fn games_waiting(
             .select(GameRow::as_select())
             .into_boxed();
         if let Some(after) = after {
-            // The first condition is where the scan of the index begins; the second one breaks
-            // ties.
+            // The first condition sets the start of the index scan. The second one breaks ties.
             let tie = games::create_time.gt(after.time).or(games::id.gt(after.id));
             waiting = waiting.filter(games::create_time.ge(after.time)).filter(tie);
         }
@@ -308,7 +309,7 @@ pub(crate) async fn moves_insert(conn: &mut Conn, rows: &[MoveRow]) -> db::Resul
     Ok(())
 }
 
-/// The moves of these games, each game's in order.
+/// Returns the moves of these games, those of each game in order.
 pub(crate) async fn moves_by_games(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<MoveRow>> {
     query!(conn, |c| {
         moves::table

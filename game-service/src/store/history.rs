@@ -1,4 +1,4 @@
-//! `game_results`.
+//! The table `game_results`.
 
 use base::{clock::Timestamp, ids::UserId, page::Position};
 use db::prelude::*;
@@ -6,7 +6,7 @@ use db::prelude::*;
 use super::schema::game_results;
 use crate::ids::{GameId, GameKind};
 
-/// How a finished game went for one of its players.
+/// Result of a finished game for one of its players.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = game_results, treat_none_as_default_value = false)]
 pub(crate) struct ResultRow {
@@ -18,17 +18,17 @@ pub(crate) struct ResultRow {
     pub(crate) end_reason: String,
 }
 
-/// Which of a user's results are wanted; what is `None` does not matter.
+/// Filter for the results of a user. Fields that are `None` do not apply.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ResultFilter<'a> {
     pub(crate) result: Option<&'a str>,
-    /// Against the computer, or not.
+    /// Whether the opponent is the computer.
     pub(crate) is_against_computer: Option<bool>,
     pub(crate) opponent_id: Option<UserId>,
     pub(crate) end_reason: Option<&'a str>,
-    /// Then or later.
+    /// Lower bound of the finish time, inclusive.
     pub(crate) from: Option<Timestamp>,
-    /// Earlier than that.
+    /// Upper bound of the finish time, exclusive.
     pub(crate) before: Option<Timestamp>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) async fn results_insert(conn: &mut Conn, row: &ResultRow) -> db::Resu
     .map(|_| ())
 }
 
-/// A user's results, newest first.
+/// Returns a user's results, newest first.
 pub(crate) async fn results_list(
     conn: &mut Conn,
     user_id: UserId,
@@ -72,8 +72,7 @@ pub(crate) async fn results_list(
             mine = mine.filter(game_results::finish_time.lt(before));
         }
         if let Some(after) = after {
-            // The first condition is where the scan of the index begins; the second one breaks
-            // ties.
+            // The first condition sets the start of the index scan. The second one breaks ties.
             let tie = game_results::finish_time
                 .lt(after.time)
                 .or(game_results::game_id.lt(after.id));
@@ -86,7 +85,7 @@ pub(crate) async fn results_list(
     })
 }
 
-/// How often a user had each result against another one, and when last.
+/// Returns each result that a user had against an opponent, how often, and when last.
 pub(crate) async fn results_against(
     conn: &mut Conn,
     user_id: UserId,

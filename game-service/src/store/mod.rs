@@ -1,4 +1,4 @@
-//! SQL: one file a table, every query written once for both backends.
+//! SQL, one file per table. Nearly every query is written once for both backends.
 
 mod feed_cursor;
 mod game;

@@ -1,7 +1,7 @@
-//! Games as their players see them: with their moves and the players' logins, by one statement.
+//! Games as clients see them: with their moves and the players' logins, read in one statement.
 //!
-//! Everybody may see a game that waits, its two players any other. What is not seen is not read, so
-//! that the time it takes does not tell that there is something.
+//! Anyone may see a waiting game. Any other game is visible only to its two players. A hidden game
+//! is not even read, so that the response time does not reveal that it exists.
 
 use base::{ids::UserId, sql_types};
 use db::{Backend, Prepared, Raw, Sql, prelude::*, prepared};
@@ -14,19 +14,21 @@ use super::{
 };
 use crate::ids::GameId;
 
-/// A game as its players see it.
+/// Rows of a game, of its moves and of its players' logins.
 #[derive(Clone, Debug)]
 pub(crate) struct PlayedRows {
     pub(crate) game: GameRow,
-    /// In order.
+    /// Moves of the game, in order.
     pub(crate) moves: Vec<MoveRow>,
-    /// Empty where nobody plays X, and for the computer.
+    /// Login of X. Empty while the side is free, if the computer plays it, or if the user was
+    /// deleted.
     pub(crate) x_login: String,
-    /// Empty where nobody plays O, and for the computer.
+    /// Login of O. Empty while the side is free, if the computer plays it, or if the user was
+    /// deleted.
     pub(crate) o_login: String,
 }
 
-/// Which game, and who is to see it: where nobody is named, whoever asks may.
+/// Request to read a game on behalf of a user. Without a user, every game is visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ViewRequest {
     pub(crate) game: GameId,
@@ -47,7 +49,7 @@ macro_rules! columns {
     };
 }
 
-/// The game, if it is there and may be seen.
+/// Returns the game if it exists and is visible.
 pub(crate) async fn game_with_moves(conn: &mut Conn, request: ViewRequest) -> db::Result<Option<PlayedRows>> {
     // No player has the nil id.
     let user = request.user.unwrap_or(UserId::from_uuid(uuid::Uuid::nil()));
@@ -63,7 +65,8 @@ pub(crate) async fn game_with_moves(conn: &mut Conn, request: ViewRequest) -> db
     Ok(by_game(rows).pop())
 }
 
-/// Those of these games that are there and may be seen. PostgreSQL reads many by one statement.
+/// Returns the requested games that exist and are visible. PostgreSQL reads several of them in one
+/// statement.
 pub(crate) async fn games_with_moves(
     conn: &mut Conn,
     requests: &[ViewRequest],
@@ -84,7 +87,8 @@ pub(crate) async fn games_with_moves(
     Ok(found)
 }
 
-/// All games of these that somebody who asks for them may see. SQLite has no arrays.
+/// Reads those games that at least one of their requests may see. PostgreSQL only: SQLite has no
+/// arrays.
 async fn games_of_many(conn: &mut Conn, requests: &[ViewRequest]) -> db::Result<Vec<PlayedRows>> {
     let games: Vec<GameId> = requests.iter().map(|request| request.game).collect();
     let users: Vec<Option<UserId>> = requests.iter().map(|request| request.user).collect();
@@ -118,7 +122,7 @@ fn login(text: &'static str) -> Prepared<Nullable<Text>, Sql> {
     prepared(text)
 }
 
-/// Rows of one game follow each other.
+/// Groups rows by game. The rows of one game must follow each other.
 fn by_game(rows: Vec<Row>) -> Vec<PlayedRows> {
     let mut all: Vec<PlayedRows> = Vec::new();
     for (game, made, x_login, o_login) in rows {
@@ -136,7 +140,7 @@ fn by_game(rows: Vec<Row>) -> Vec<PlayedRows> {
 }
 
 impl ViewRequest {
-    /// Whether this is the game, and may be seen.
+    /// Checks whether this is the requested game, and visible to the user.
     fn sees(&self, game: &GameRow) -> bool {
         let is_player = |user| [game.x_player_id, game.o_player_id].contains(&Some(user));
         self.game == game.id && (game.state == WAITING || self.user.is_none_or(is_player))

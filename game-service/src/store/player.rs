@@ -1,4 +1,4 @@
-//! `players`.
+//! The table `players`.
 
 use access::view::FeedPosition;
 use base::ids::UserId;
@@ -6,7 +6,7 @@ use db::prelude::*;
 
 use super::schema::players;
 
-/// Notes that this user plays. What is known of them stays as it is.
+/// Inserts a player. An existing row stays as it is.
 pub(crate) async fn player_insert(conn: &mut Conn, id: UserId, login: &str) -> db::Result<()> {
     query!(conn, |c| {
         diesel::insert_into(players::table)
@@ -18,9 +18,10 @@ pub(crate) async fn player_insert(conn: &mut Conn, id: UserId, login: &str) -> d
     .map(|_| ())
 }
 
-/// Notes that this user has this login, as their token says, unless they are deleted.
+/// Inserts a player or updates the login, as given in an access token. A deleted player stays as it
+/// is.
 pub(crate) async fn player_called(conn: &mut Conn, id: UserId, login: &str) -> db::Result<()> {
-    // The WHERE of an upsert: what has not changed is not written again.
+    // For the WHERE of the upsert, so that an unchanged login is not written again.
     use diesel::query_dsl::methods::FilterDsl as _;
     query!(conn, |c| {
         diesel::insert_into(players::table)
@@ -36,8 +37,8 @@ pub(crate) async fn player_called(conn: &mut Conn, id: UserId, login: &str) -> d
     .map(|_| ())
 }
 
-/// Notes that this user has this login, as the access feed has said at this position, unless they
-/// are deleted or it has said another one since.
+/// Inserts a player or updates the login, as received from the access feed at this position. A
+/// deleted player stays as it is, and so does one whose login came from a later position.
 pub(crate) async fn player_rename(conn: &mut Conn, id: UserId, login: &str, at: FeedPosition) -> db::Result<()> {
     use diesel::query_dsl::methods::FilterDsl as _;
     let said = (
@@ -63,7 +64,7 @@ pub(crate) async fn player_rename(conn: &mut Conn, id: UserId, login: &str, at: 
     .map(|_| ())
 }
 
-/// Notes that this user is no more.
+/// Marks a user as deleted and clears the login. Inserts the row if there is none.
 pub(crate) async fn player_delete(conn: &mut Conn, id: UserId) -> db::Result<()> {
     let gone = (players::login.eq(""), players::is_deleted.eq(true));
     query!(conn, |c| {
@@ -79,7 +80,7 @@ pub(crate) async fn player_delete(conn: &mut Conn, id: UserId) -> db::Result<()>
     .map(|_| ())
 }
 
-/// Locks the player's row until the transaction ends. Gives the login, and whether the user is
+/// Locks the player's row until the transaction ends. Returns the login, and whether the user was
 /// deleted.
 pub(crate) async fn player_lock(conn: &mut Conn, id: UserId) -> db::Result<(String, bool)> {
     let player = players::table.find(id).select((players::login, players::is_deleted));
@@ -87,7 +88,7 @@ pub(crate) async fn player_lock(conn: &mut Conn, id: UserId) -> db::Result<(Stri
     locked.ok_or(db::Error::NotFound)
 }
 
-/// Ids and logins of those of these users who have played.
+/// Returns the ids and logins of those users among these who have a row.
 pub(crate) async fn players_by_ids(conn: &mut Conn, ids: &[UserId]) -> db::Result<Vec<(UserId, String)>> {
     query!(conn, |c| {
         players::table

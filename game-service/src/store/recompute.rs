@@ -1,4 +1,4 @@
-//! What `recompute-leaderboard` reads and repairs.
+//! Queries of `recompute-leaderboard`.
 
 use base::{clock::Timestamp, ids::UserId};
 use db::prelude::*;
@@ -9,14 +9,14 @@ use super::{
 };
 use crate::ids::GameId;
 
-/// How many games and players there are.
+/// Returns the numbers of games and of players.
 pub(crate) async fn counts(conn: &mut Conn) -> db::Result<(i64, i64)> {
     let games = query!(conn, |c| games::table.count().get_result(c).await)?;
     let players = query!(conn, |c| players::table.count().get_result(c).await)?;
     Ok((games, players))
 }
 
-/// Ids of games, in order.
+/// Returns up to `limit` ids of games after this one, in order.
 pub(crate) async fn game_ids_after(conn: &mut Conn, after: Option<GameId>, limit: i64) -> db::Result<Vec<GameId>> {
     query!(conn, |c| {
         let mut ids = games::table
@@ -31,7 +31,7 @@ pub(crate) async fn game_ids_after(conn: &mut Conn, after: Option<GameId>, limit
     })
 }
 
-/// Every row of history of these games, by user id.
+/// Returns all history rows of these games, by game and user id.
 pub(crate) async fn results_by_games(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<ResultRow>> {
     query!(conn, |c| game_results::table
         .filter(game_results::game_id.eq_any(ids))
@@ -46,7 +46,7 @@ pub(crate) async fn result_delete(conn: &mut Conn, row: &ResultRow) -> db::Resul
     query!(conn, |c| diesel::delete(row).execute(c).await).map(|_| ())
 }
 
-/// Ids of players, in order.
+/// Returns up to `limit` ids of players after this one, in order.
 pub(crate) async fn player_ids_after(conn: &mut Conn, after: Option<UserId>, limit: i64) -> db::Result<Vec<UserId>> {
     query!(conn, |c| {
         let mut ids = players::table
@@ -61,7 +61,7 @@ pub(crate) async fn player_ids_after(conn: &mut Conn, after: Option<UserId>, lim
     })
 }
 
-/// How often each of these users had each result, and when last.
+/// Returns each result that these users had, how often, and when last.
 pub(crate) async fn results_summed(
     conn: &mut Conn,
     ids: &[UserId],
@@ -88,7 +88,7 @@ pub(crate) async fn stats_by_ids(conn: &mut Conn, ids: &[UserId]) -> db::Result<
         .await)
 }
 
-/// Reads a player's stats and locks them until the transaction ends; makes them, all zero, where
+/// Reads a player's stats and locks them until the transaction ends. Creates them with zeros if
 /// there are none.
 pub(crate) async fn stats_lock(conn: &mut Conn, user_id: UserId) -> db::Result<StatsRow> {
     let none = StatsRow {

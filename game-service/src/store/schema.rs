@@ -1,10 +1,10 @@
-//! The tables, as `migrations/` makes them.
+//! The tables, as created by `migrations/`.
 
 diesel::table! {
     use base::sql_types::Uuid;
     use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
-    // `revision` is written by triggers.
+    // The column `revision` is left out here. Triggers write it.
     players (id) {
         id -> Uuid,
         login -> Text,
@@ -70,7 +70,7 @@ diesel::table! {
     use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::BigInt;
 
-    // `revision` is written by triggers.
+    // The column `revision` is left out here. Triggers write it.
     player_stats (user_id) {
         user_id -> Uuid,
         wins -> BigInt,

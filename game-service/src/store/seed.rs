@@ -1,4 +1,4 @@
-//! Many rows at once: for a few, a statement a row is faster, since it is prepared once.
+//! Bulk inserts. For a few rows, one statement per row is faster, since it is prepared only once.
 
 use base::ids::UserId;
 use db::{insert_rows, prelude::*};
@@ -8,7 +8,7 @@ use super::{
     schema::{game_results, games, moves, player_stats, players},
 };
 
-/// A player who is new.
+/// Row of a new player.
 #[derive(Clone, Debug, Insertable)]
 #[diesel(table_name = players, treat_none_as_default_value = false)]
 pub(crate) struct PlayerRow {

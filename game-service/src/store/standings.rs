@@ -1,9 +1,9 @@
-//! Standings of all players, as the leaderboard reads them: all of them once, and then only
-//! what has changed.
+//! Standings of all players, as the leaderboard reads them: once completely, and then only the
+//! changes.
 //!
 //! Every change of `players` and `player_stats` carries a revision. A [`Horizon`] says up to which
-//! revision the reader has seen the changes. This exists for speed: each process keeps the
-//! leaderboard in memory, and reading the changes costs a look into two indexes, however many
+//! revision the reader has seen the changes. This exists for speed. Each process keeps the
+//! leaderboard in memory, and reading the changes takes a lookup in two indexes, however many
 //! players there are (`cargo run --release -p bench -- leaderboard`).
 
 use base::{clock::Timestamp, ids::UserId, sql_types};
@@ -23,11 +23,12 @@ const POSTGRES_HORIZON: &str = "SELECT CAST(pg_postmaster_start_time() AS text) 
 const SQLITE_CHANGED: &str = include_str!("standings/changed.sqlite.sql");
 const POSTGRES_CHANGED: &str = include_str!("standings/changed.postgres.sql");
 
-/// How far the changes of a database are known.
+/// Point up to which the changes in a database are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Horizon {
-    /// Names the database, since another one may lack what this one has. On PostgreSQL, the table's
-    /// file and the start of the server; empty on SQLite, whose file one process serves.
+    /// Identity of the database, since another database may lack changes that this one has. On
+    /// PostgreSQL, the start time of the server and the file of the table. Empty on SQLite, where
+    /// one process serves the file.
     database: String,
     /// The last revision on SQLite, a snapshot on PostgreSQL.
     seen: String,
@@ -41,7 +42,8 @@ impl Horizon {
     }
 }
 
-/// A row of `standings/changed.*.sql`: the new horizon, and beside it a player, if one has changed.
+/// Row of `standings/changed.*.sql`: the new horizon and, if any player has changed, one such
+/// player.
 #[derive(QueryableByName)]
 struct ChangedRow {
     #[diesel(sql_type = Text)]
@@ -63,7 +65,8 @@ struct ChangedRow {
 }
 
 impl ChangedRow {
-    /// The player's standing. A player without statistics has played nothing.
+    /// Returns the player's standing, if the row has a player. Missing statistics count as no
+    /// games.
     fn standing(self) -> Option<(UserId, Standing)> {
         let standing = Standing {
             login: self.login?.into(),
@@ -76,7 +79,7 @@ impl ChangedRow {
     }
 }
 
-/// The horizon of everything that is read from now on.
+/// Returns the current horizon. Everything that is read afterwards includes the changes up to it.
 pub(crate) async fn standings_horizon(conn: &mut Conn) -> db::Result<Horizon> {
     let horizon = prepared::<(Text, Text)>(match conn.backend() {
         Backend::Sqlite => SQLITE_HORIZON,
@@ -86,7 +89,8 @@ pub(crate) async fn standings_horizon(conn: &mut Conn) -> db::Result<Horizon> {
     Ok(Horizon { database, seen })
 }
 
-/// The standings of all players who have finished a game, by id.
+/// Returns up to `limit` standings of players who have finished a game, by id, from the one after
+/// `after` on.
 pub(crate) async fn standings_list(
     conn: &mut Conn,
     after: Option<UserId>,
@@ -108,7 +112,7 @@ pub(crate) async fn standings_list(
             ))
             .into_boxed();
         if let Some(after) = after {
-            // The second condition follows from the first, which PostgreSQL does not see.
+            // The second condition follows from the first, but PostgreSQL does not infer it.
             standings = standings
                 .filter(player_stats::user_id.gt(after))
                 .filter(players::id.gt(after));
@@ -129,11 +133,11 @@ pub(crate) async fn standings_list(
     Ok(rows.into_iter().map(standing).collect())
 }
 
-/// Players whose statistics or login changed since that horizon, with their standings now, and the
-/// new horizon.
+/// Returns the players whose statistics or login changed since that horizon, with their current
+/// standings. Also returns the new horizon.
 ///
 /// Returns `None` if the horizon belongs to another database, or if `limit` players or more may
-/// have changed: then everything has to be read again.
+/// have changed. In both cases everything has to be read again.
 pub(crate) async fn standings_changed(
     conn: &mut Conn,
     since: &Horizon,
@@ -161,8 +165,8 @@ pub(crate) async fn standings_changed(
 }
 
 /// Renews revisions that claim to come from future transactions, as after a restore from another
-/// server's dump: each of these rows would be read again and again until those transactions come.
-/// Changes at most `limit` rows and returns how many.
+/// server's dump. Each such row would otherwise be read again and again until those transactions
+/// come. Changes at most `limit` rows of each table and returns the number of changed rows.
 pub(crate) async fn standings_settle(conn: &mut Conn, limit: i64) -> db::Result<usize> {
     if conn.backend() == Backend::Sqlite {
         return Ok(0);

@@ -1,11 +1,11 @@
-//! `player_stats`: what a player's results add up to.
+//! The table `player_stats`: totals of each player's results.
 
 use base::{clock::Timestamp, ids::UserId, sql_types};
 use db::{prelude::*, prepared};
 
 use super::schema::player_stats;
 
-/// A player's results, added up.
+/// Totals of a player's results.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = player_stats, treat_none_as_default_value = false)]
 pub(crate) struct StatsRow {

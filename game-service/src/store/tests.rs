@@ -1,5 +1,5 @@
-//! The constraints of the tables: rows that make no sense cannot be written, whatever the code
-//! above does.
+//! Tests of the store. The constraints of the tables keep out rows that make no sense, whatever the
+//! code above does.
 
 use access::view::{Epoch, FeedPosition};
 use base::{clock::Timestamp, ids::UserId};
@@ -12,7 +12,7 @@ use crate::ids::GameId;
 
 const NOW: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
 
-/// What is wrong, and how a row that makes sense becomes so.
+/// Name of a fault, and a function that adds the fault to a valid row.
 type Wrong<Row> = (&'static str, fn(&mut Row));
 
 struct Seed {
@@ -21,7 +21,7 @@ struct Seed {
     game: GameRow,
 }
 
-/// Two players who play each other.
+/// Inserts two players and a running game between them.
 async fn seed(database: &TestDatabase) -> Seed {
     let [ann, bob] = [(); 2].map(|()| UserId::generate());
     let game = GameRow {
@@ -83,7 +83,7 @@ fn stats_of_ann(seed: &Seed) -> StatsRow {
     }
 }
 
-/// The sum.
+/// Adds a row to a player's stats and returns the sum.
 async fn add_stats(database: &TestDatabase, row: &StatsRow) -> db::Result<StatsRow> {
     write_tx!(database.db(), |tx| {
         stats_add(tx, row).await?;
@@ -225,7 +225,7 @@ async fn stats_that_make_no_sense_cannot_be_written(database: TestDatabase) {
         assert!(add_stats(&database, &row).await.is_err(), "{what}");
     }
     assert_eq!(add_stats(&database, &stats).await.expect("stats that add up"), stats);
-    // More wins, no loss, and later.
+    // More wins, no further loss, and a later time.
     let more = StatsRow {
         wins: 3,
         losses: 0,
@@ -239,7 +239,7 @@ async fn stats_that_make_no_sense_cannot_be_written(database: TestDatabase) {
         ..stats.clone()
     };
     assert_eq!(add_stats(&database, &more).await.expect("the sum"), sum);
-    // A game that is counted late does not turn the time back.
+    // A game that is counted late does not set the time back.
     let late = StatsRow {
         last_finish_time: NOW,
         ..more
@@ -330,7 +330,7 @@ async fn every_change_of_a_standing_is_seen_once(database: TestDatabase) {
             .map(|(_, standing)| (standing.login.to_string(), standing.wins))
             .collect::<Vec<_>>()
     };
-    // A player without stats stands nowhere.
+    // Nothing has changed since the horizon was taken.
     assert_eq!(changes().await, []);
     add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
     assert_eq!(changes().await, [ann(1, "ann")]);
@@ -338,12 +338,12 @@ async fn every_change_of_a_standing_is_seen_once(database: TestDatabase) {
     add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
     let renamed: db::Result<()> = write_tx!(db, |tx| {
         player_called(tx, seed.ann, "anna").await?;
-        // What is as it was is not written.
+        // An unchanged login is not written.
         player_called(tx, seed.bob, "bob").await
     });
     renamed.expect("renamed");
     assert_eq!(changes().await, [ann(2, "anna")]);
-    // By hand.
+    // Changes by hand are seen as well.
     run("UPDATE player_stats SET wins = 7").await;
     assert_eq!(changes().await, [ann(7, "anna")]);
     run("DELETE FROM player_stats").await;
@@ -381,7 +381,7 @@ async fn what_is_not_yet_committed_is_seen_once_it_is(database: TestDatabase) {
     let before = horizon().await;
     let written: db::Result<Horizon> = write_tx!(db, |tx| {
         stats_add(tx, &stats_of_ann(&seed)).await?;
-        // On PostgreSQL another one begins later and commits earlier.
+        // On PostgreSQL, another transaction begins later and commits earlier.
         if tx.backend() == Backend::Postgres {
             add_stats(&database, &bob).await?;
         }
@@ -405,7 +405,7 @@ async fn what_is_not_yet_committed_is_seen_once_it_is(database: TestDatabase) {
 async fn what_was_restored_from_another_server_is_not_read_again_and_again(database: TestDatabase) {
     let db = database.db();
     if db.backend() == Backend::Sqlite {
-        // A file has its own revisions wherever it is.
+        // A SQLite file carries its own revisions, so there is nothing to renew.
         let settled: db::Result<usize> = write_tx!(db, |tx| standings_settle(tx, 1).await);
         assert_eq!(settled.expect("settled"), 0);
         return;
@@ -541,7 +541,7 @@ async fn many_games_are_seen_as_each_alone(database: TestDatabase) {
                 .map(|played| shown(*request, played)),
         );
     }
-    // Two of the three see a running game, and everybody one that waits.
+    // A running game is visible to two of the three users, and a waiting one to all three.
     assert_eq!(alone.len(), 2 + 2 + 3);
     let together = games_with_moves(conn, &requests).await.expect("read");
     assert_eq!(
@@ -583,7 +583,7 @@ fn what_has_changed_is_planned_once_on_postgres() {
     block_on(async {
         let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
         let db = database.db();
-        // Enough for a plan for one horizon to look cheaper than a plan for any.
+        // Enough rows to make a custom plan look cheaper than a generic one.
         let many = [
             "INSERT INTO players (id, login) SELECT gen_random_uuid(), 'player' || n FROM generate_series(1, 20000) \
             AS n",
@@ -606,7 +606,7 @@ fn what_has_changed_is_planned_once_on_postgres() {
              AND statement NOT LIKE '%pg_prepared_statements%'",
         );
         let plans: db::Result<i64> = query!(conn, |c| plans.get_result(c).await);
-        // PostgreSQL tries five before it makes one for any.
+        // PostgreSQL makes five custom plans before it considers a generic one.
         assert_eq!(plans.expect("the only one"), 5);
     });
 }

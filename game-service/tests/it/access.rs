@@ -1,5 +1,5 @@
-//! What counts as soon as auth-service says it: logouts, deactivations, roles, keys; and what
-//! happens when it says nothing.
+//! Logouts, deactivations, role changes and key changes take effect as soon as auth-service reports
+//! them. Also the behaviour while the feed is silent.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use crate::support::{Player, START, Server};
 
-/// A player whose token the test writes itself.
+/// A player with a token that the test writes itself.
 struct Caller {
     player: Player,
     claims: Claims,
@@ -36,7 +36,7 @@ impl Caller {
     }
 }
 
-/// An auth-service that publishes the mint's key and the roles as they are declared.
+/// Creates a fake auth-service that publishes the mint's key and the roles as declared.
 pub(crate) fn auth(mint: &TokenMint) -> FakeAuth {
     let auth = FakeAuth::new();
     auth.set_time(START);
@@ -65,8 +65,8 @@ pub(crate) async fn following(database: TestDatabase) -> (FakeAuth, Server) {
     (auth, server)
 }
 
-/// Calls until the answer is this one. The news takes its way of a few milliseconds, and nothing
-/// tells when it is there.
+/// Repeats the call until it has this result. News takes a few milliseconds to arrive, and nothing
+/// signals its arrival.
 pub(crate) async fn becomes(code: Code, why: &str, call: impl AsyncFn() -> Result<(), Status>) {
     let until = async {
         loop {
@@ -77,8 +77,8 @@ pub(crate) async fn becomes(code: Code, why: &str, call: impl AsyncFn() -> Resul
             if got == (code, why.to_owned()) {
                 return;
             }
-            // Each call may make a game, of which a player may have 100: the wait for a silent feed
-            // is a second or two.
+            // Not more often: each call may create a game, of which a player may have 100. The feed
+            // counts as silent only after a second or two.
             sleep(Duration::from_millis(50)).await;
         }
     };
@@ -104,7 +104,7 @@ async fn a_deactivated_user_is_refused(database: TestDatabase) {
     ann.write().await.expect("good");
     auth.revoke_user(ann.player.id, 1);
     becomes(Code::Unauthenticated, "TOKEN_STALE", async || ann.write().await).await;
-    // Activated again, and logged in anew.
+    // The user is activated again and logs in anew.
     ann.claims.ver = 1;
     ann.player.token = server.mint.sign(&ann.claims);
     ann.write().await.expect("good");
@@ -144,7 +144,8 @@ async fn a_restart_forgets_nothing(database: TestDatabase) {
     becomes(Code::Unauthenticated, "TOKEN_REVOKED", async || bob.read().await).await;
     let (database, mint) = server.stop().await;
 
-    // It comes back while auth-service is away: nobody is let in on what keys alone would say.
+    // The service restarts while auth-service is down. The keys alone must not be enough to let
+    // anyone in.
     auth.set_down(true);
     let server = Server::following(database, &auth, mint, SilenceRule::default()).await;
     for before in [&ann, &bob] {
@@ -187,7 +188,7 @@ async fn while_the_feed_is_silent_reads_go_on_and_writes_wait(database: TestData
     becomes(Code::Unavailable, "ACCESS_FEED_SILENT", async || ann.write().await).await;
     ann.read().await.expect("reads go on");
     contract::serving(server.grpc).await;
-    // A missing token is reported, silent feed or not.
+    // An invalid token is reported as such, silent feed or not.
     let mut nobody = Caller::of(&server);
     "none".clone_into(&mut nobody.player.token);
     assert_eq!(nobody.write().await.expect_err("refused").code(), Code::Unauthenticated);

@@ -54,7 +54,7 @@ async fn invalid_calls_have_a_limit_that_nobody_else_feels(database: TestDatabas
                 break;
             }
         }
-        // There are five more with each second.
+        // The limit grows by five calls per second.
         assert!(answered < 3000, "there is no limit");
     }
     assert!(answered >= 300, "{answered}");
@@ -98,7 +98,7 @@ async fn a_role_without_the_permission_is_refused_before_the_request_is_read(dat
         };
         assert_eq!(answer.code_and_reason(), expected, "{roles:?}");
     }
-    // A permission granted to the user directly counts as well.
+    // A permission that is granted to the user directly counts as well.
     let mut claims = server.mint.claims_for(UserId::generate(), "ann", &[], START);
     for (permission, allowed) in [
         ("games:update", true),
@@ -122,8 +122,7 @@ async fn stopping_drains_and_ends(database: TestDatabase) {
     let ann = server.player("ann");
     ann.open_games(0, "").await.expect("served");
     server.running.stop().await.expect("ended");
-    // By a connection of its own: what becomes of a call on one that is being closed is up to the
-    // client.
+    // Uses a new connection: the outcome of a call on a closing one depends on the client.
     let anew = ann.calling(server.grpc);
     assert_eq!(
         anew.open_games(0, "").await.expect_err("gone").code(),

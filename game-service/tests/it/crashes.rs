@@ -1,5 +1,5 @@
-//! game-service is killed in the middle of whatever it does, again and again. `KILL_ROUNDS` says
-//! how often (6 for each backend).
+//! Kills game-service again and again in the middle of its work. `KILL_ROUNDS` sets the number of
+//! kills for each backend (default 6).
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ use crate::{
 const PLAYERS: usize = 4;
 const CLIENTS: usize = 6;
 
-/// Where the program finds what it needs.
+/// Folder, database and key of the program.
 struct ProgramFiles {
     folder: TempDir,
     url: String,
@@ -59,7 +59,7 @@ impl ProgramFiles {
     }
 }
 
-/// Whether this is what a client sees when the server dies.
+/// Checks whether a client may see this error when the server dies.
 fn is_cut_off(status: &Status) -> bool {
     matches!(
         status.code(),
@@ -71,7 +71,8 @@ fn is_cut_off(status: &Status) -> bool {
 async fn nothing_that_was_acknowledged_is_lost_and_nothing_counts_twice(database: TestDatabase) {
     let rounds = rounds("KILL_ROUNDS", 6);
     let folder = tempfile::tempdir().expect("a temporary directory");
-    // A file has one process, and a server may have two, of which one is killed at a time.
+    // A SQLite file is served by one process. A PostgreSQL database is served by two here, of which
+    // one is killed at a time.
     let url = match database.backend() {
         Backend::Sqlite => format!("sqlite:{}/game.db", folder.path().display()),
         Backend::Postgres => database.url().to_owned(),
@@ -112,8 +113,8 @@ async fn nothing_that_was_acknowledged_is_lost_and_nothing_counts_twice(database
                 }
             });
         }
-        // When it dies is up to chance: after so many steps of one client, in the middle of a step
-        // of every other.
+        // The moment of the kill is random: after this many steps of all clients together, while
+        // other clients are in the middle of a step.
         let enough = steps.acquire_many(random.random_range(20..150));
         drop(
             tokio::time::timeout(Duration::from_secs(60), enough)
@@ -128,7 +129,7 @@ async fn nothing_that_was_acknowledged_is_lost_and_nothing_counts_twice(database
         }
         (victim, grpc) = files.serve().await;
         if let Some((second, address)) = other.take() {
-            // The next one to die is the other one.
+            // The other process is killed next.
             other = Some((
                 std::mem::replace(&mut victim, second),
                 std::mem::replace(&mut grpc, address),

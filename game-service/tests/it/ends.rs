@@ -1,4 +1,5 @@
-//! How games end before the board says so, and what a player still has to play.
+//! Games that end by resignation or cancellation, the list of a player's unfinished games, and
+//! repeated requests to create a game.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ async fn who_resigns_has_lost(database: TestDatabase) {
     let (ann, bob, cy) = (server.player("ann"), server.player("bob"), server.player("cy"));
     let game = server.play(&ann, &bob, &[0, 1]).await;
     server.clock.advance(SECOND);
-    // Whosever turn it is.
+    // Bob resigns although it is not his turn.
     let over = bob.resign(&game.game_id).await.expect("resigned");
     assert_eq!(
         (over.state(), over.end_reason(), over.winner_user_id.as_str()),
@@ -45,7 +46,7 @@ async fn who_resigns_has_lost(database: TestDatabase) {
         server.standings(&ann).await,
         [("ann".to_owned(), 1, 0), ("bob".to_owned(), 0, 1)]
     );
-    // Against the computer, too.
+    // The same holds against the computer.
     let game = ann.create(Opponent::Computer, Mark::X).await.expect("created");
     let game = ann.make_move(&game, 0).await.expect("moved");
     let over = ann.resign(&game.game_id).await.expect("resigned");
@@ -184,7 +185,8 @@ async fn a_request_makes_one_game(database: TestDatabase) {
         made.push(game.await.expect("joined").expect("created"));
     }
     assert!(made.iter().all(|game| *game == made[0]), "{made:?}");
-    // What has happened to the game since is seen, and the same id of somebody else is another one.
+    // A repeat shows what has happened to the game since. The same id from another user is a
+    // different request.
     let joined = bob.join(&made[0].game_id).await.expect("joined");
     assert_eq!(
         ann.create_once(Opponent::Player, Mark::Unspecified, &id)

@@ -1,5 +1,5 @@
-//! A disk that is full: what cannot be written is refused whole, what can be read is read, and with
-//! room it goes on by itself.
+//! A full disk: writes are refused as a whole, reads still work, and the service recovers by itself
+//! once there is room.
 
 use db::Backend;
 use proto::game::v1::{EndReason, Mark, Opponent};

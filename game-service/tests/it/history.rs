@@ -14,7 +14,7 @@ const X_WINS: &[i32] = &[0, 3, 1, 4, 2];
 const O_WINS: &[i32] = &[0, 4, 1, 2, 3, 6];
 const DRAW: &[i32] = &[0, 4, 8, 2, 6, 3, 5, 7, 1];
 
-/// Every game that the filter lets through, by small pages.
+/// Lists all games that pass the filter, in small pages.
 async fn all(player: &Player, filter: &ListFinishedGamesRequest) -> Vec<Game> {
     let (mut games, mut page_token) = (Vec::new(), String::new());
     loop {
@@ -41,7 +41,7 @@ async fn head_to_head(player: &Player, user_id: &str, opponent: &str) -> Result<
     Ok(answer.into_inner())
 }
 
-/// So many seconds after the start.
+/// Returns the time this many seconds after the start.
 fn at(seconds: i64) -> prost_types::Timestamp {
     let mut time = prost_types::Timestamp::from(START);
     time.seconds += seconds;
@@ -57,7 +57,7 @@ async fn finished_games_are_kept_newest_first_with_their_moves(database: TestDat
         server.clock.advance(Duration::from_secs(60));
         finished.push(server.play(&ann, &bob, cells).await);
     }
-    // Neither a running game nor one of others.
+    // Neither a running game nor a waiting one is listed.
     server.start_game(&ann, &bob).await;
     ann.create(Opponent::Player, Mark::X).await.expect("created");
     finished.reverse();
@@ -74,7 +74,7 @@ async fn pages_stay_right_while_games_finish(database: TestDatabase) {
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let mut finished = Vec::new();
     for _ in 0..5 {
-        // All at one moment: the id breaks the tie.
+        // All finish at the same time, so the id breaks the tie.
         finished.push(server.play(&ann, &bob, X_WINS).await.game_id);
     }
     finished.sort();
@@ -349,7 +349,8 @@ async fn anothers_history_is_seen_with_the_permission_alone(database: TestDataba
     };
     let unknown = UserId::generate().to_string();
     let not_found = is(Code::NotFound, "USER_NOT_FOUND");
-    // In the words of one who does not exist, and before anything is said about the other fields.
+    // The reply is the same as for a user who does not exist, and comes before any other field is
+    // checked.
     for id in [ann.id(), unknown.clone()] {
         assert_eq!(kind(eve.history(of(&id)).await), not_found);
         assert_eq!(

@@ -1,5 +1,5 @@
-//! Many clients at two replicas do whatever they like at the same time, and send it again.
-//! `MODEL_ROUNDS` says how often (3).
+//! Many clients act at random on two replicas at the same time, and repeat some of their requests.
+//! `MODEL_ROUNDS` sets the number of rounds (default 3).
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ pub(crate) struct Client {
     pub(crate) ledger: Arc<Ledger>,
 }
 
-/// What a client may be told instead of a game. Anything else is a fault.
+/// Checks whether a client may get this error instead of a game. Any other error is a fault.
 fn is_expected(status: &Status) -> bool {
     matches!(
         status.code(),
@@ -35,10 +35,10 @@ fn is_expected(status: &Status) -> bool {
 }
 
 impl Client {
-    /// Does something. Gives the error that was not to be expected.
+    /// Takes one random step. Returns an error only if it is not an expected one.
     pub(crate) async fn step(&mut self) -> Result<(), Status> {
         let own = self.here.my_games(100, "").await?.games;
-        // Whoever has much to play plays, so that games come to an end.
+        // A client with many unfinished games plays them, so that games come to an end.
         let result = match self.random.random_range(0..100) {
             0..30 if own.len() < 4 => self.create().await,
             30..60 if own.len() < 8 => self.join().await,
@@ -47,7 +47,8 @@ impl Client {
         result.or_else(|status| if is_expected(&status) { Ok(()) } else { Err(status) })
     }
 
-    /// Once or twice, the second time somewhere else, one after the other or at the same time.
+    /// Makes a call once or twice. The second call goes to the other replica, after the first one
+    /// or at the same time.
     async fn perhaps_again<T>(&mut self, call: impl AsyncFn(&Player) -> Result<T, Status>) -> Vec<Result<T, Status>> {
         match self.random.random_range(0..10) {
             0..6 => vec![call(&self.here).await],
@@ -93,7 +94,7 @@ impl Client {
         for game in &own {
             self.ledger.told(game);
         }
-        // Mostly where it is one's turn.
+        // Mostly chooses a game in which it is the player's turn.
         if self.random.random_bool(0.8) && own.iter().any(|game| game.turn_user_id == self.here.id()) {
             own.retain(|game| game.turn_user_id == self.here.id());
         }
@@ -119,7 +120,8 @@ impl Client {
         Ok(())
     }
 
-    /// A move on a free cell of the game as it was seen, or any move at all.
+    /// Moves on a free cell of the game as it was seen or, if not `is_sensible`, on any cell and at
+    /// a random version.
     async fn make_move(&mut self, seen: &Game, is_sensible: bool) -> Result<(), Status> {
         let latest = seen.version;
         let mut seen = seen.clone();
@@ -137,9 +139,9 @@ impl Client {
         let answers = self
             .perhaps_again(async move |player| player.make_move(&asked, cell).await)
             .await;
-        // Of two that are the same either none is legal, or whoever is answered is told that it is
-        // made, however late. (For a version that is yet to come it may be too early for the first
-        // one.)
+        // Two identical moves are either both illegal, or every answer says that the move was made,
+        // however late it comes. A move at a future version is an exception, since the first of the
+        // two may come too early.
         let is_refused = |answer: &Result<Game, Status>| answer.as_ref().is_err_and(is_expected);
         let is_made = answers.iter().any(Result::is_ok);
         assert!(
@@ -188,7 +190,7 @@ async fn whatever_clients_do_at_once_agrees_with_the_rules(database: TestDatabas
             clients.spawn(async move {
                 for step in 0..STEPS {
                     client.step().await.expect("an answer that is to be expected");
-                    // Now and then time passes, and sometimes so much that turns and waiting games
+                    // Time passes now and then, and sometimes so much that turns and waiting games
                     // run out.
                     if step % 10 == index {
                         clock.advance(Duration::from_secs(if client.random.random_bool(0.2) { 90 } else { 1 }));
@@ -200,11 +202,11 @@ async fn whatever_clients_do_at_once_agrees_with_the_rules(database: TestDatabas
             ended.expect("a client to the end");
         }
     }
-    // Nothing changes any more once all that is open has run out.
+    // Nothing changes any more once every unfinished game has run out of time.
     server.clock.advance(Duration::from_secs(90));
     for player in &players {
         for game in player.my_games(100, "").await.expect("a page").games {
-            // Whoever touches it ends it.
+            // A request that touches the game ends it.
             let refused = player.resign(&game.game_id).await.expect_err("its time has run out");
             assert!(is_expected(&refused), "{refused}");
         }

@@ -45,7 +45,7 @@ async fn players_are_ranked_by_ratio_then_wins_then_who_was_first(database: Test
         server.clock.advance(Duration::from_secs(1));
         server.play(x, o, cells).await;
     }
-    // A running game counts for nobody.
+    // A running game counts for neither player.
     server.start_game(&ann, &bob).await;
     let all = top(&eve, 0).await;
     assert_eq!(
@@ -105,8 +105,8 @@ async fn a_limit_is_one_to_a_thousand(database: TestDatabase) {
 async fn everybodys_place_is_the_one_that_the_whole_leaderboard_says(database: TestDatabase) {
     let server = Server::start_with(database, &["--leaderboard-min-games", "2"]).await;
     let players: Vec<Player> = (0..9).map(|index| server.player(&format!("player{index}"))).collect();
-    // Each plays some others, so that there are equals in the middle and at both ends; the last one
-    // plays once, and is not ranked.
+    // The results give ties in the middle and at both ends. The last player plays only one game and
+    // is not ranked.
     for (x, o, cells) in [
         (0, 1, X_WINS),
         (0, 2, X_WINS),
@@ -121,7 +121,7 @@ async fn everybodys_place_is_the_one_that_the_whole_leaderboard_says(database: T
         (3, 6, X_WINS),
         (2, 8, X_WINS),
     ] {
-        // Some at the same moment.
+        // Some games end at the same moment.
         if x % 2 == 0 {
             server.clock.advance(Duration::from_secs(1));
         }
@@ -144,8 +144,7 @@ async fn everybodys_place_is_the_one_that_the_whole_leaderboard_says(database: T
             let rank = asker.rank(&id).await.expect("a rank");
             assert_eq!((rank.entry.as_ref(), rank.games_needed), (Some(expected), 0));
             for limit in 1..=10_usize {
-                // As many above as below, and where there are too few on one side more on the
-                // other.
+                // As many above as below. If one side has too few, the other side shows more.
                 let others = limit - 1;
                 let above = place.min((others / 2).max(others.saturating_sub(all.len() - place - 1)));
                 let below = (all.len() - place - 1).min(others - above);
@@ -157,7 +156,7 @@ async fn everybodys_place_is_the_one_that_the_whole_leaderboard_says(database: T
             }
         }
     }
-    // Who is not ranked has a place to come.
+    // An unranked player has rank 0 and is told how many games are missing.
     let rank = players[8].rank("").await.expect("a rank");
     let entry = rank.entry.expect("an entry");
     assert_eq!(
@@ -189,7 +188,7 @@ async fn a_player_who_is_not_there_is_not_found(database: TestDatabase) {
             ["user_id", "limit"]
         );
     }
-    // Who waits for an opponent has an id that is known, and no place yet.
+    // A user who waits for an opponent is known, but has no place yet.
     let bob = server.player("bob");
     bob.create(Opponent::Player, Mark::X).await.expect("created");
     let rank = ann.rank(&bob.id()).await.expect("a rank");

@@ -1,8 +1,8 @@
-//! What everybody was told, and whether the service keeps to it.
+//! A record of everything that clients were told, and checks that the service keeps to it.
 //!
-//! The rules are written down here once more, on their own: from a game's moves and its end follow
-//! its board, its state and its version, and every state of it that anybody was ever told of. From
-//! all games follow everybody's history and the leaderboard.
+//! The rules are implemented here a second time, independently. A game's moves and its end
+//! determine its board, its state and its version, and every earlier state that a client was told.
+//! All games together determine every player's history and the leaderboard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,21 +25,21 @@ const LINES: [[usize; 3]; 8] = [
     [2, 4, 6],
 ];
 
-/// What was acknowledged, by anybody, at whichever replica.
+/// Everything that any client was told, by either replica.
 #[derive(Default)]
 pub(crate) struct Ledger(Mutex<Told>);
 
 #[derive(Default)]
 struct Told {
-    /// Every state of every game, as it was told.
+    /// Every state of every game that a client was told, by game id.
     states: BTreeMap<String, Vec<Game>>,
-    /// Moves: the game, the version that the player had seen, the player, the cell.
+    /// Acknowledged moves: the game, the version that the player had seen, the player and the cell.
     moves: Vec<(String, i64, String, i32)>,
-    /// The games that requests have made.
+    /// The game that each request id has created.
     created: BTreeMap<String, String>,
 }
 
-/// How a game went, as far as it counts.
+/// Result of a game that counts.
 struct Counted {
     x: String,
     o: String,
@@ -54,14 +54,15 @@ impl Ledger {
         told.states.entry(game.game_id.clone()).or_default().push(game.clone());
     }
 
-    /// Records a move that a client was told is made.
+    /// Records a move that was acknowledged to a client.
     pub(crate) fn moved(&self, player: &Player, seen: &Game, cell: i32, now: &Game) {
         self.told(now);
         let mut told = self.0.lock();
         told.moves.push((seen.game_id.clone(), seen.version, player.id(), cell));
     }
 
-    /// Records that a client was told that this request has made this game.
+    /// Records that this request id has created this game. Panics if it has also created another
+    /// one.
     pub(crate) fn created(&self, request_id: &str, game: &Game) {
         self.told(game);
         let mut told = self.0.lock();
@@ -72,14 +73,14 @@ impl Ledger {
         assert_eq!(*made, game.game_id, "one request has made two games");
     }
 
-    /// The games that anybody was told of.
+    /// Returns the ids of all games that any client was told of.
     pub(crate) fn games(&self) -> Vec<String> {
         let told = self.0.lock();
         told.states.keys().cloned().collect()
     }
 
-    /// Compares everything that can be seen with everything that was told. Gives how many games
-    /// have ended and count.
+    /// Asserts that the service agrees with everything that clients were told. Returns the number
+    /// of games that have ended and count.
     pub(crate) async fn verify(&self, players: &[Player]) -> usize {
         let mut games = BTreeMap::new();
         for id in self.games() {
@@ -90,7 +91,7 @@ impl Ledger {
                 }
             }
         }
-        // What nobody was told of, since the answer was lost, counts all the same.
+        // A game counts even if every response that mentioned it was lost.
         for player in players {
             for game in history(player).await {
                 games.entry(game.game_id.clone()).or_insert(game);
@@ -154,7 +155,7 @@ impl Ledger {
     }
 }
 
-/// Whether the leaderboard has no drift, as the program itself sees it.
+/// Asserts that the leaderboard has no drift, by running `recompute-leaderboard --check`.
 pub(crate) fn has_no_drift(database_url: &str) {
     let mut check = Command::new(env!("CARGO_BIN_EXE_game-service"));
     check.args(["recompute-leaderboard", "--check", "--database-url", database_url]);
@@ -174,7 +175,7 @@ async fn history(player: &Player) -> Vec<Game> {
     }
 }
 
-/// The version before the first move.
+/// Returns the version before the first move.
 fn base(game: &Game) -> i64 {
     match game.opponent() {
         Opponent::Computer => 1,
@@ -182,7 +183,8 @@ fn base(game: &Game) -> i64 {
     }
 }
 
-/// Follows a game from its first move to where it is. Says how it went where it counts.
+/// Replays a game from its first move and asserts that the rest of it follows from its moves.
+/// Returns the result if the game counts.
 fn legal(game: &Game) -> Option<Counted> {
     let mut board = ['.'; 9];
     let mut outcome = (GameState::Turn, None);
@@ -218,7 +220,7 @@ fn legal(game: &Game) -> Option<Counted> {
     };
     let is_over = game.finish_time.is_some();
     if outcome.0 == GameState::Turn && is_over {
-        // Ended by something else than a move.
+        // The game was ended by something other than a move.
         assert_eq!(game.version, by_moves + 1, "{game:?}");
         let (state, ends) = match (is_joined, moves) {
             (false, _) => (GameState::Cancelled, [EndReason::Cancellation, EndReason::Expiry]),
@@ -268,7 +270,7 @@ fn legal(game: &Game) -> Option<Counted> {
     })
 }
 
-/// Whether the game was once in this state.
+/// Asserts that the game was once in this state.
 fn was(game: &Game, state: &Game) {
     assert!(state.version <= game.version, "{state:?} came back from {game:?}");
     legal(state);
@@ -285,7 +287,7 @@ fn was(game: &Game, state: &Game) {
     assert_eq!((&state.create_time, state.opponent), (&game.create_time, game.opponent));
 }
 
-/// Compares the leaderboard, and everybody's place on it, with what the games say.
+/// Asserts that the leaderboard, and every player's place on it, follows from the games.
 async fn leaderboard_is(players: &[Player], stats: BTreeMap<String, (i64, i64, i64, (i64, i32))>) {
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let ratio = |(wins, losses, draws, _): &(i64, i64, i64, _)| *wins as f64 / (losses + draws).max(1) as f64;

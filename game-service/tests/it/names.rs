@@ -1,4 +1,4 @@
-//! Renames and deletions of users, as the access feed tells of them.
+//! Renames and deletions of users, as received from the access feed.
 
 use access::view::SilenceRule;
 use base::ids::UserId;
@@ -32,7 +32,7 @@ async fn login_of(asker: &Player, of: &Player) -> Option<String> {
     Some(rank.entry.expect("an entry").login)
 }
 
-/// Waits for what comes by the feed, of which nothing tells when it is there.
+/// Waits until a player has this login. Nothing signals the arrival of a change from the feed.
 async fn login_becomes(asker: &Player, of: &Player, login: &str) {
     let becomes = async {
         while login_of(asker, of).await.as_deref() != Some(login) {
@@ -65,10 +65,10 @@ async fn a_renamed_player_has_the_new_name_everywhere(database: TestDatabase) {
         server.standings(&bob).await,
         [("anna".to_owned(), 1, 0), ("bob".to_owned(), 0, 1)]
     );
-    // A token of before, which is still good here, does not bring the old name back.
+    // An older token, which is still valid here, does not bring the old name back.
     ann.create(Opponent::Computer, Mark::X).await.expect("created");
     assert_eq!(login_of(&bob, &ann).await.as_deref(), Some("anna"));
-    // Nor does it bring an old name of one who has not played yet.
+    // The same holds for a user who had not played before the rename.
     let cy = server.player("cy");
     rename(&auth, cy.id, "cyrus");
     login_becomes(&bob, &cy, "cyrus").await;
@@ -105,7 +105,7 @@ async fn a_deleted_player_has_no_name_and_gives_up_every_game(database: TestData
     tokio::time::timeout(std::time::Duration::from_secs(10), gone)
         .await
         .expect("called off");
-    // What was played is whole, and counts.
+    // Finished games stay complete and still count.
     let history = bob.finished_games(0, "").await.expect("a page").games;
     assert_eq!(
         history.iter().map(|game| game.game_id.as_str()).collect::<Vec<_>>(),
@@ -115,11 +115,11 @@ async fn a_deleted_player_has_no_name_and_gives_up_every_game(database: TestData
         (history[1].moves.as_slice(), history[1].x_login.as_str()),
         (over.moves.as_slice(), "")
     );
-    // Which of the two equals is named first, their ids decide.
+    // The two are tied, so their ids decide on the order.
     let mut standings = server.standings(&bob).await;
     standings.sort();
     assert_eq!(standings, [(String::new(), 1, 1), ("bob".to_owned(), 1, 1)]);
-    // Neither a late name nor a token of before brings them back.
+    // Neither a late rename nor an older token brings the user back.
     rename(&auth, ann.id, "ann");
     rename(&auth, bob.id, "bert");
     login_becomes(&bob, &bob, "bert").await;
@@ -146,7 +146,7 @@ async fn a_restart_asks_for_what_is_new_alone(database: TestDatabase) {
     rename(&auth, ann.id, "anna");
     login_becomes(&bob, &ann, "anna").await;
     let (database, mint) = server.stop().await;
-    // While it is away ...
+    // A rename while the service is down ...
     rename(&auth, ann.id, "annie");
     let known = auth.watches().len();
     let server = Server::following(database, &auth, mint, SilenceRule::default()).await;
@@ -157,7 +157,7 @@ async fn a_restart_asks_for_what_is_new_alone(database: TestDatabase) {
     let (ann, bob) = (ann.anew(&server), bob.anew(&server));
     login_becomes(&bob, &ann, "annie").await;
     assert_eq!(login_of(&ann, &bob).await.as_deref(), Some("bert"));
-    // ... and in another life of the feed, whose numbers begin anew.
+    // ... and one in a new epoch of the feed, whose sequence numbers start again.
     auth.begin_another_epoch();
     crate::access::publish(&auth, &server.mint);
     rename(&auth, ann.id, "ann2");

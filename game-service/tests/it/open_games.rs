@@ -11,7 +11,7 @@ async fn games_that_wait_are_listed_oldest_first_in_pages(database: TestDatabase
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let mut created = Vec::new();
     for index in 0..5 {
-        // Two of each moment, so that the id has to break ties.
+        // Some games share a creation time, so that the id has to break ties.
         server.clock.advance(Duration::from_secs(index % 2));
         created.push(ann.create(Opponent::Player, Mark::X).await.expect("created"));
     }
@@ -36,7 +36,7 @@ async fn games_that_wait_are_listed_oldest_first_in_pages(database: TestDatabase
     }
     assert_eq!(listed, created);
 
-    // A game that is joined meanwhile is gone, and no other is lost or comes twice.
+    // A game that is joined between two pages disappears. No other game is skipped or repeated.
     let first = bob.open_games(2, "").await.expect("a page");
     bob.join(&created[1].game_id).await.expect("joined");
     let second = bob.open_games(2, &first.next_page_token).await.expect("a page");
@@ -62,7 +62,7 @@ async fn bad_pages_are_refused(database: TestDatabase) {
             ["page_token"]
         );
     }
-    // Of another list.
+    // A token of another list is refused.
     assert_eq!(
         bad_fields(&ann.finished_games(1, &token).await.expect_err("refused")),
         ["page_token"]

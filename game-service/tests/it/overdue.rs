@@ -14,10 +14,10 @@ use crate::support::{Player, START, Server, is, kind};
 
 const DAY: Duration = Duration::from_hours(24);
 const SECOND: Duration = Duration::from_secs(1);
-/// How much later than it says a game ends, as the clock of the process that said so may differ.
+/// Delay between the expiry time and the end of a game, since the clocks of processes may differ.
 const ALLOWANCE: Duration = Duration::from_secs(30);
 
-/// How the game ends that nobody touches meanwhile.
+/// Watches a game that no request touches, and returns how it ends.
 async fn end(player: &Player, game_id: &str) -> (GameState, EndReason) {
     let game = player.watch_to_the_end(game_id).await;
     (game.state(), game.end_reason())
@@ -49,7 +49,7 @@ async fn nobody_joins_and_nobody_moves(database: TestDatabase) {
     assert_eq!(end(&ann, &computer.game_id).await, (GameState::Won, EndReason::Timeout));
     let over = bob.get(&moved.game_id).await.expect("one's own");
     assert_eq!((over.winner_user_id, over.expire_time), (bob.id(), None));
-    // What counts is counted once, for both; what does not is not.
+    // Games that count are counted once for each player. Cancelled games are not counted.
     assert_eq!(
         server.standings(&ann).await,
         [("bob".to_owned(), 1, 0), ("ann".to_owned(), 0, 2)]
@@ -81,7 +81,7 @@ async fn a_move_begins_the_time_anew(database: TestDatabase) {
 async fn who_comes_too_late_is_told_so_at_once(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
-    // Many times, so that often nobody else has ended the game before.
+    // Repeated, so that in some rounds the background job has not ended the game yet.
     for _ in 0..5 {
         let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
         let game = server.play(&ann, &bob, &[0, 1]).await;
@@ -133,7 +133,7 @@ async fn many_replicas_end_each_game_once(database: TestDatabase) {
         games.push(server.play(&ann, &bob, &[0, 1]).await.game_id);
     }
     server.clock.advance(DAY + ALLOWANCE);
-    // The players, too, come at the same moment.
+    // The requests of the players come at the same moment as well.
     let late = games.iter().enumerate().map(|(index, id)| {
         let (player, id) = (ann.at(&replicas[index % 2]), id.clone());
         tokio::spawn(async move { player.resign(&id).await })
@@ -163,7 +163,7 @@ async fn a_clock_that_is_wrong_for_a_minute_ends_no_game(database: TestDatabase)
     let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
     let game = server.play(&ann, &bob, &[0, 1]).await;
     server.clock.set(START.plus(300 * DAY));
-    // Refused steps can be done later.
+    // Refused requests succeed once the clock is right again.
     assert_eq!(
         kind(ann.make_move(&game, 2).await),
         is(Code::FailedPrecondition, "GAME_OVERDUE")

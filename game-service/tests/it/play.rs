@@ -87,7 +87,7 @@ async fn the_computer_answers_and_wins_against_a_careless_player(database: TestD
     let mut game = ann.create(Opponent::Computer, Mark::O).await.expect("created");
     assert_eq!((game.moves.len(), game.version, &game.turn_user_id), (1, 2, &ann.id()));
     while game.state() == GameState::Turn {
-        // Always the last empty cell.
+        // Ann always takes the last empty cell.
         let cell = game.board.rfind('.').expect("an empty cell");
         game = ann
             .make_move(&game, i32::try_from(cell).expect("small"))
@@ -203,7 +203,7 @@ async fn a_repeated_request_gets_the_same_game(database: TestDatabase) {
     assert_eq!(bob.join(&game.game_id).await.expect("joined before"), game);
     let moved = ann.make_move(&game, 4).await.expect("a legal move");
     assert_eq!(ann.make_move(&game, 4).await.expect("the same again"), moved);
-    // Against the computer, whose answer is not made twice either.
+    // The same holds against the computer, whose reply is not made twice either.
     let created = ann.create(Opponent::Computer, Mark::X).await.expect("created");
     let answered = ann.make_move(&created, 0).await.expect("a legal move");
     assert_eq!(ann.make_move(&created, 0).await.expect("the same again"), answered);
@@ -216,7 +216,7 @@ async fn anothers_game_is_like_one_that_does_not_exist(database: TestDatabase) {
     let (ann, bob, eve) = (server.player("ann"), server.player("bob"), server.player("eve"));
     let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
     assert_eq!(eve.get(&waiting.game_id).await.expect("open to all"), waiting);
-    // But to see it is not to play it.
+    // A user who can see a game still cannot play it.
     assert_eq!(refused(eve.make_move(&waiting, 0).await), failed("GAME_NOT_STARTED"));
     let mine = [
         bob.join(&waiting.game_id).await.expect("joined"),

@@ -1,4 +1,4 @@
-//! Many clients at once, and sequences that nobody thought of.
+//! Concurrent clients, and random sequences of calls.
 
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ async fn fifty_games_at_once_do_not_pass_the_quota(database: TestDatabase) {
         }
     }
     assert_eq!(created.len(), 10);
-    // Games of others count where the player joins them, and a request that was answered before is
-    // answered again.
+    // A joined game counts towards the limit as well. A repeated request is answered even at the
+    // limit.
     is_too_many(&ann.join(&waiting.game_id).await.expect_err("too many"));
     assert_eq!(ann.my_games(100, "").await.expect("a page").games.len(), 10);
     let request = uuid::Uuid::new_v4().to_string();
@@ -82,7 +82,7 @@ async fn fifty_games_at_once_do_not_pass_the_quota(database: TestDatabase) {
         .await
         .expect("the same game");
     assert_eq!(again.game_id, first.game_id);
-    // One that is over makes room for one other.
+    // A game that is over makes room for one more.
     let over = created
         .iter()
         .find(|game| game.state() == GameState::WaitingForPlayer)
@@ -99,7 +99,8 @@ async fn overdue_games_count_for_no_quota(database: TestDatabase) {
     let ann = server.player("ann");
     ann.create(Opponent::Player, Mark::X).await.expect("created");
     is_too_many(&ann.create(Opponent::Player, Mark::X).await.expect_err("too many"));
-    // A jump of the clock ends no game for a quarter of an hour, though it can no longer be played.
+    // After a jump of the clock, no game is ended for 15 minutes, although an overdue game can no
+    // longer be played.
     server.clock.set(START.plus(Duration::from_hours(25)));
     let ann = server.player("ann");
     ann.create(Opponent::Player, Mark::X).await.expect("created");
@@ -251,7 +252,7 @@ async fn whatever_is_tried_boards_histories_and_stats_agree(database: TestDataba
             1 | 2 => player.join(&latest.game_id).await,
             3 => player.make_move(&latest, cell).await,
             4 => player.move_at(&latest.game_id, cell, latest.version + off).await,
-            // Whoever's turn it is plays on, so that games come to an end.
+            // The player whose turn it is moves, so that games come to an end.
             _ => in_turn(&players, &latest, cell).await,
         };
         if let Ok(game) = outcome {

@@ -1,4 +1,4 @@
-//! A running game-service with a database and ports of its own, and players who call it.
+//! A running game-service with its own database and ports, and players who call it.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -45,13 +45,13 @@ pub(crate) struct Server {
     arguments: Vec<String>,
 }
 
-/// One more process that serves the same database.
+/// Another server on the same database.
 pub(crate) struct Replica {
     pub(crate) running: Running,
     pub(crate) grpc: SocketAddr,
 }
 
-/// A player at a server.
+/// A player with a token, and a channel to a server.
 #[derive(Clone)]
 pub(crate) struct Player {
     pub(crate) id: UserId,
@@ -76,7 +76,7 @@ impl Server {
         server
     }
 
-    /// A server that does not rely on its clock yet, as after every start.
+    /// Starts a server that does not rely on its clock yet, as after every start.
     pub(crate) async fn start_unsettled(database: TestDatabase, arguments: &[&str]) -> Self {
         let mint = TokenMint::random();
         let folder = tempfile::tempdir().expect("a temporary directory");
@@ -88,15 +88,16 @@ impl Server {
         server
     }
 
-    /// Follows the access feed, by which the mint's key and the roles come.
+    /// Starts a server that follows the access feed, from which it gets the mint's key and the
+    /// roles. Returns before the server is ready.
     pub(crate) async fn following(database: TestDatabase, auth: &FakeAuth, mint: TokenMint, rule: SilenceRule) -> Self {
         let keys = VerificationKeys::Follow(Box::new(auth.follower()), rule);
         Self::spawn(database, &[], keys, mint).await
     }
 
-    /// Another process that serves the same database, or on SQLite, which has one process, another
-    /// server in the same one. It has the same settings, goes by the same clock and takes the same
-    /// tokens.
+    /// Starts another server on the same database. It has the same settings, uses the same clock
+    /// and accepts the same tokens. On PostgreSQL it has connections of its own, as another process
+    /// does. On SQLite, where one process serves the file, it shares the connections.
     pub(crate) async fn replica(&self) -> Replica {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let public_key = folder.path().join("public.pem");
@@ -109,13 +110,13 @@ impl Server {
         Replica { running, grpc }
     }
 
-    /// Ends, and gives the database back.
+    /// Stops the server and returns its database and its mint.
     pub(crate) async fn stop(self) -> (TestDatabase, TokenMint) {
         self.running.stop().await.expect("ended");
         (self.database, self.mint)
     }
 
-    /// Starts it. When it is ready, health tells.
+    /// Starts a server and returns before it is ready. The health service says when it is.
     async fn spawn(database: TestDatabase, arguments: &[&str], keys: VerificationKeys, mint: TokenMint) -> Self {
         let (clock, hand) = Clock::manual(START);
         let (running, grpc) = serve(database.db().clone(), clock, arguments, keys).await;
@@ -129,12 +130,12 @@ impl Server {
         }
     }
 
-    /// A new player with this login.
+    /// Creates a player with this login.
     pub(crate) fn player(&self, login: &str) -> Player {
         Player::new(&self.mint, login, START, self.grpc)
     }
 
-    /// Login, wins and losses of everybody on the leaderboard.
+    /// Returns login, wins and losses of the players at the top of the leaderboard.
     pub(crate) async fn standings(&self, player: &Player) -> Vec<(String, i64, i64)> {
         let request = player.ask(GetLeaderboardRequest { limit: 0 });
         let board = player
@@ -146,7 +147,7 @@ impl Server {
         entries.map(|entry| (entry.login, entry.wins, entry.losses)).collect()
     }
 
-    /// Plays a whole game between two players, X first.
+    /// Starts a game between two players and plays these moves, X first.
     pub(crate) async fn play(&self, x: &Player, o: &Player, cells: &[i32]) -> Game {
         let mut game = self.start_game(x, o).await;
         for (player, cell) in [x, o].into_iter().cycle().zip(cells) {
@@ -155,14 +156,14 @@ impl Server {
         game
     }
 
-    /// A game between two players that waits for X's first move.
+    /// Starts a game between two players, in which X is to move.
     pub(crate) async fn start_game(&self, x: &Player, o: &Player) -> Game {
         let game = x.create(Opponent::Player, Mark::X).await.expect("created");
         o.join(&game.game_id).await.expect("joined")
     }
 }
 
-/// Starts to serve. When it is ready, health tells.
+/// Starts a service and returns before it is ready. The health service says when it is.
 async fn serve(db: Db, clock: Clock, arguments: &[&str], keys: VerificationKeys) -> (Running, SocketAddr) {
     let settings = Cli::try_parse_from(["test"].iter().chain(arguments))
         .expect("good arguments")
@@ -189,11 +190,11 @@ async fn serve(db: Db, clock: Clock, arguments: &[&str], keys: VerificationKeys)
 }
 
 impl Player {
-    /// A new player with a token of this mint, issued now.
+    /// Creates a player with a token of this mint, issued at `now`.
     pub(crate) fn new(mint: &TokenMint, login: &str, now: Timestamp, at: SocketAddr) -> Self {
         let id = UserId::generate();
         let mut claims = mint.claims_for(id, login, &["player"], now);
-        // Turns may lie for days.
+        // Long-lived, since tests advance the clock by days.
         claims.exp += 365 * 24 * 3600;
         Self {
             id,
@@ -202,7 +203,7 @@ impl Player {
         }
     }
 
-    /// The same player, who calls by this channel.
+    /// Returns the same player, calling through this channel.
     pub(crate) fn through(&self, channel: Channel) -> Self {
         Self {
             channel,
@@ -210,7 +211,7 @@ impl Player {
         }
     }
 
-    /// The same player, who calls this address.
+    /// Returns the same player, calling this address.
     pub(crate) fn calling(&self, at: SocketAddr) -> Self {
         Self {
             channel: channel(at),
@@ -218,12 +219,12 @@ impl Player {
         }
     }
 
-    /// The same player, who calls a server that was started again.
+    /// Returns the same player, calling a server that was started again.
     pub(crate) fn anew(&self, server: &Server) -> Self {
         self.calling(server.grpc)
     }
 
-    /// The same player, who calls another server.
+    /// Returns the same player, calling this replica.
     pub(crate) fn at(&self, replica: &Replica) -> Self {
         self.calling(replica.grpc)
     }
@@ -244,7 +245,7 @@ impl Player {
         LeaderboardServiceClient::new(self.channel.clone())
     }
 
-    /// A request with the player's token.
+    /// Creates a request with the player's token.
     pub(crate) fn ask<T>(&self, message: T) -> tonic::Request<T> {
         with_token(message, &self.token)
     }
@@ -253,7 +254,7 @@ impl Player {
         self.create_once(opponent, mark, "").await
     }
 
-    /// A game that is made once for this request id.
+    /// Creates a game, at most once per request id.
     pub(crate) async fn create_once(&self, opponent: Opponent, mark: Mark, request_id: &str) -> Result<Game, Status> {
         let request = CreateGameRequest {
             opponent: opponent.into(),
@@ -319,7 +320,7 @@ impl Player {
         Ok(self.games().list_my_games(self.ask(request)).await?.into_inner())
     }
 
-    /// Moves in a game as the player has seen it.
+    /// Makes a move in the game as the player has seen it.
     pub(crate) async fn make_move(&self, seen: &Game, cell: i32) -> Result<Game, Status> {
         self.move_at(&seen.game_id, cell, seen.version).await
     }
@@ -347,7 +348,7 @@ impl Player {
         Ok(self.games().list_open_games(self.ask(request)).await?.into_inner())
     }
 
-    /// Watches a game. An error of the call comes here, one of the stream by the stream.
+    /// Watches a game. Returns errors of the call itself. Later errors arrive in the stream.
     pub(crate) async fn watch(&self, game_id: &str) -> Result<Streaming<WatchGameResponse>, Status> {
         let request = WatchGameRequest {
             game_id: game_id.to_owned(),
@@ -355,7 +356,7 @@ impl Player {
         Ok(self.games().watch_game(self.ask(request)).await?.into_inner())
     }
 
-    /// Watches a game until it is over.
+    /// Watches a game until it is over, and returns its final state. Panics after 30 seconds.
     pub(crate) async fn watch_to_the_end(&self, game_id: &str) -> Game {
         let watching = async {
             let (mut states, mut last) = (self.watch(game_id).await.expect("watched"), None);
@@ -415,13 +416,13 @@ impl Player {
     }
 }
 
-/// Why a call was refused.
+/// Returns the code and the reason of a refused call.
 pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String) {
     let status = result.expect_err("refused");
     (status.code(), reason(&status))
 }
 
-/// What [`kind`] is compared with.
+/// Returns a value to compare the result of [`kind`] with.
 pub(crate) fn is(code: Code, reason: &str) -> (Code, String) {
     (code, reason.to_owned())
 }

@@ -1,4 +1,4 @@
-//! Watching a game go on.
+//! Watching a game.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
     support::{Player, Server},
 };
 
-/// Long enough for an announcement, and too short for a watcher to have looked by itself.
+/// Longer than an announcement takes, and shorter than the interval of the periodic check.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
-/// The next state, which must come at once.
+/// Returns the next state, which must arrive at once.
 async fn next(states: &mut Streaming<WatchGameResponse>) -> Result<Option<Game>, Status> {
     let next = timeout(AT_ONCE, states.message()).await.expect("a message in time");
     Ok(next?.map(|message| message.game.expect("a game")))
@@ -32,8 +32,8 @@ async fn ended_with(states: &mut Streaming<WatchGameResponse>) -> (Code, String)
     (status.code(), reason(&status))
 }
 
-/// Watches until this version has come; versions in between may be left out, and none comes twice
-/// or late.
+/// Watches until this version has arrived. Versions in between may be left out, but none may arrive
+/// twice or out of order.
 async fn until(states: &mut Streaming<WatchGameResponse>, version: i64) -> Game {
     let mut last = 0;
     loop {
@@ -46,7 +46,7 @@ async fn until(states: &mut Streaming<WatchGameResponse>, version: i64) -> Game 
     }
 }
 
-/// A connection that takes in little before somebody reads.
+/// Creates a connection that buffers little before the client reads.
 fn narrow_channel(at: SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{at}")).expect("a URL");
     endpoint.initial_stream_window_size(600).connect_lazy()
@@ -69,7 +69,7 @@ async fn both_players_and_every_replica_see_each_state_until_the_end(database: T
         assert_eq!(until(states, latest.version).await, latest);
     }
     for (player, cell) in [&ann, &bob].into_iter().cycle().zip([0, 3, 1, 4, 2]) {
-        // Now at one replica, now at the other.
+        // The moves go to the two replicas in turn.
         let player = if cell % 2 == 0 {
             player.clone()
         } else {
@@ -84,7 +84,7 @@ async fn both_players_and_every_replica_see_each_state_until_the_end(database: T
     for states in [&mut here, &mut there, &mut of_bob] {
         assert_eq!(next(states).await.expect("the end"), None);
     }
-    // Who comes afterwards is shown the end, and that it is one.
+    // A late watcher gets the final state, and then the end of the stream.
     let mut late = ann.watch(&game.game_id).await.expect("watched");
     assert_eq!(next(&mut late).await.expect("a state"), Some(latest));
     assert_eq!(next(&mut late).await.expect("the end"), None);
@@ -97,7 +97,7 @@ async fn who_reads_slowly_is_spared_the_states_between(database: TestDatabase) {
     let slow = ann.through(narrow_channel(server.grpc));
     let mut game = server.start_game(&ann, &bob).await;
     let mut states = slow.watch(&game.game_id).await.expect("watched");
-    // Nobody reads while the game is played, and there is room for a message or two.
+    // The stream is not read while the game is played, and has room for a message or two.
     for (player, cell) in [&ann, &bob].into_iter().cycle().zip([0, 4, 8, 2, 6, 3, 5, 7, 1]) {
         game = player.make_move(&game, cell).await.expect("a legal move");
     }
@@ -115,7 +115,7 @@ async fn only_its_players_watch_a_game_that_has_started(database: TestDatabase) 
     let server = Server::start(database).await;
     let (ann, bob, eve) = (server.player("ann"), server.player("bob"), server.player("eve"));
     let game = ann.create(Opponent::Player, Mark::X).await.expect("created");
-    // Everybody may see a game that waits, and nobody else what becomes of it.
+    // Anyone may watch a waiting game, but only its players see how it goes on.
     let mut of_eve = eve.watch(&game.game_id).await.expect("watched");
     assert_eq!(next(&mut of_eve).await.expect("a state"), Some(game.clone()));
     bob.join(&game.game_id).await.expect("joined");
@@ -155,7 +155,7 @@ async fn a_lost_announcement_is_made_up_for(database: TestDatabase) {
     let game = server.start_game(&ann, &bob).await;
     let mut states = ann.watch(&game.game_id).await.expect("watched");
     next(&mut states).await.expect("a state");
-    // Somebody who says nothing changes the game.
+    // The game is changed without an announcement.
     let quietly = "UPDATE games SET version = version + 1";
     let done: db::Result<usize> = db::write_tx!(server.database.db(), |tx| db::query!(tx, |c| {
         diesel_async::RunQueryDsl::execute(diesel::sql_query(quietly), c).await
@@ -211,7 +211,7 @@ async fn a_game_that_ends_by_itself_is_seen_to_end(database: TestDatabase) {
 }
 
 impl Player {
-    /// Whether the player's game is over, and how.
+    /// Returns the state of the player's game, and the reason if it is over.
     pub(crate) async fn end_of(&self, game_id: &str) -> (GameState, EndReason) {
         let game = self.get(game_id).await.expect("one's own game");
         (game.state(), game.end_reason())

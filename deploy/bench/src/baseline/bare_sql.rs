@@ -1,4 +1,4 @@
-//! A loop around statements of SQL, by diesel-async alone.
+//! Baseline: SQL statements in a loop, by diesel-async alone.
 
 use diesel::{Connection as _, SqliteConnection};
 use diesel_async::{
@@ -11,7 +11,7 @@ pub(crate) enum BareConn {
     Postgres(Box<AsyncPgConnection>),
 }
 
-/// Runs a statement that is written once.
+/// Runs a statement, which is written once, on either database.
 macro_rules! on {
     ($conn:expr, |$c:ident| $statement:expr $(,)?) => {
         match $conn {
@@ -30,7 +30,8 @@ macro_rules! on {
 pub(crate) use on;
 
 impl BareConn {
-    /// Connects to a database by its URL; to a file as a service does that must lose nothing.
+    /// Connects to a database by its URL. A SQLite file is opened with the settings of a service
+    /// that must not lose any data.
     pub(crate) async fn open(url: &str) -> Self {
         if let Some(path) = url.strip_prefix("sqlite:") {
             let conn = SqliteConnection::establish(path).expect("open the file");

@@ -1,4 +1,4 @@
-//! game-service alone, whose tokens are made here.
+//! game-service alone, without auth-service. The benchmark signs the access tokens.
 
 use std::{
     fs,
@@ -21,18 +21,18 @@ use crate::{
     process::Processes,
 };
 
-/// Players that are made at a time.
+/// Number of players that are inserted at a time.
 const BATCH: u32 = 50_000;
 
-/// The name of the file with the key that tokens are verified with.
+/// Name of the file with the key that verifies tokens.
 const KEY: &str = "key.pem";
 
-/// game-service alone.
+/// A running game-service. It ends when this value is dropped.
 pub(crate) struct Game {
     program: Program,
     pub(crate) database: Database,
     mint: TokenMint,
-    /// Ids of the players that were there from the start.
+    /// Ids of up to 5000 of the players that were there from the start.
     players: Vec<UserId>,
     address: SocketAddr,
     pub(crate) seeding: Duration,
@@ -44,7 +44,7 @@ impl Game {
         Self::start_as(engine, &[]).await
     }
 
-    /// With these options beside those that it needs.
+    /// Starts game-service with these options in addition to those that it needs.
     pub(crate) async fn start_as(engine: &Engine, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let database = engine.database(folder.path()).await;
@@ -69,9 +69,9 @@ impl Game {
         serve_game(&database.url, &options).await
     }
 
-    /// With so many players whose stats are as if they had played, 1 to 100 games each. The games
-    /// are not there: nothing that ranks them reads games, and to write them would take longer than
-    /// everything else.
+    /// Starts game-service with this many players. Their stats look as if each had played 1 to 100
+    /// games, but the games do not exist. The ranking does not read games, and writing them would
+    /// take longer than everything else.
     pub(crate) async fn start_ranked(engine: &Engine, players: u32, options: &[&str]) -> Self {
         let mut game = Self::start_as(engine, options).await;
         let start = Instant::now();
@@ -95,7 +95,8 @@ impl Game {
             bar.inc((last - first + 1).into());
             first = last + 1;
         }
-        // Up to so many, by lot; the time of the last game; and an id.
+        // SQL for a random number below a limit, for the time of the last game, and for an id as
+        // text.
         let (lot, time, id) = match engine.backend() {
             Backend::Sqlite => (
                 "abs(random() % (",
@@ -108,7 +109,7 @@ impl Game {
                 "upper(CAST(id AS text))",
             ),
         };
-        // By the first digit of their ids.
+        // The rows are inserted in 16 parts, by the first digit of their ids.
         for digit in "0123456789ABCDEF".chars() {
             let insert = format!(
                 "WITH played AS MATERIALIZED (SELECT id, CAST(1 + {lot}100)) AS BIGINT) AS games FROM players WHERE \
@@ -120,8 +121,8 @@ impl Game {
             on!(&mut conn, |c| c.batch_execute(&insert).await).expect("stats");
             bar.inc(u64::from(players) / 16);
         }
-        // What PostgreSQL would do by itself within a minute, in the midst of the measurement, and
-        // then plan all statements anew.
+        // PostgreSQL would do this by itself within a minute, in the middle of the measurement, and
+        // then plan all statements again.
         let analyze = match engine.backend() {
             Backend::Sqlite => "ANALYZE",
             Backend::Postgres => "VACUUM (ANALYZE)",
@@ -131,24 +132,24 @@ impl Game {
         game.seeding = start.elapsed();
         let ids = prepared::<sql_types::Uuid>("SELECT id FROM players ORDER BY id LIMIT 5000");
         game.players = on!(&mut conn, |c| ids.load(c).await).expect("the players");
-        // PostgreSQL keeps what it thought of a plan when it was first made, which must not be when
-        // the tables were half full.
+        // The service is restarted, because PostgreSQL keeps the plans of its connections. They
+        // must not date from when the tables were half full.
         drop(game.program);
         (game.program, game.address) = Self::serve(&game.database, &game.folder, options).await;
         game
     }
 
-    /// A connection of its own.
+    /// Creates a new connection.
     pub(crate) fn channel(&self) -> Channel {
         channel(self.address)
     }
 
-    /// The token of a new player.
+    /// Creates a token for a new player.
     pub(crate) fn newcomer(&self, login: &str) -> String {
         self.token(UserId::generate(), login)
     }
 
-    /// The token of the player that a call of this number is about.
+    /// Creates a token for the player that the call with this number is about.
     pub(crate) fn player(&self, number: usize) -> String {
         // A stride that shares no factor with most sizes, so that the calls are spread over all
         // players.

@@ -44,7 +44,7 @@ use crate::{
 
 pub(crate) const PASSWORD: &str = "a long enough password";
 
-/// Argon2 parameters that cost next to nothing, for what is not about passwords.
+/// Argon2 parameters that cost next to nothing, for scenarios that are not about passwords.
 pub(crate) const CHEAP_HASHING: [&str; 4] = ["--hashing-memory-kib", "8", "--hashing-passes", "1"];
 
 /// Limits that no scenario reaches.
@@ -59,7 +59,8 @@ pub(crate) const NO_LIMITS: [&str; 8] = [
     "1000000",
 ];
 
-/// Both services, which end with it. The one follows the other's feed.
+/// Both services, which end when this value is dropped. game-service follows the access feed of
+/// auth-service.
 pub(crate) struct Deployment {
     auth: Program,
     game: Verifier,
@@ -75,10 +76,10 @@ pub(crate) struct Deployment {
     pub(crate) admin: String,
 }
 
-/// Where the programs are.
+/// Folder of the programs.
 static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
 
-/// Builds the services as they are released, into the folder of this program.
+/// Builds the services in release mode, into the folder of this program.
 pub(crate) fn build(own: &Path) {
     let folder = own.parent().unwrap_or(Path::new(".")).to_owned();
     let _ = PROGRAMS.set(folder);
@@ -172,7 +173,7 @@ impl Deployment {
         self.game.leaderboard()
     }
 
-    /// So many game-services beside the one that is there.
+    /// Starts this many more game-services, each with a database of its own.
     pub(crate) async fn verifiers(&self, engine: &Engine, count: usize) -> Vec<Verifier> {
         let mut verifiers = Vec::new();
         for _ in 0..count {
@@ -182,12 +183,12 @@ impl Deployment {
         verifiers
     }
 
-    /// A connection to game-service.
+    /// Returns the connection to game-service.
     pub(crate) fn game_channel(&self) -> Channel {
         self.game.channel.clone()
     }
 
-    /// game-service and its database.
+    /// Returns the processes of game-service and of its database.
     pub(crate) fn game_processors(&self) -> Processors {
         Processors {
             service: Processes::One(self.game.program.id()),
@@ -195,7 +196,7 @@ impl Deployment {
         }
     }
 
-    /// auth-service and its database.
+    /// Returns the processes of auth-service and of its database.
     pub(crate) fn auth_processors(&self) -> Processors {
         Processors {
             service: Processes::One(self.auth.id()),
@@ -204,7 +205,7 @@ impl Deployment {
     }
 }
 
-/// A game-service that follows the feed.
+/// A game-service that follows the access feed.
 pub(crate) struct Verifier {
     program: Program,
     channel: Channel,
@@ -233,7 +234,7 @@ async fn start_game(database_url: &str, auth: SocketAddr, client_secret_file: &s
     }
 }
 
-/// Starts game-service, and gives it with the address at which it serves.
+/// Starts game-service, waits until it serves and returns it with its gRPC address.
 async fn serve_game(database_url: &str, options: &[&str]) -> (Program, SocketAddr) {
     let [grpc, http] = [(); 2].map(|()| free_address());
     let (at, http) = (grpc.to_string(), http.to_string());
@@ -252,31 +253,31 @@ async fn serve_game(database_url: &str, options: &[&str]) -> (Program, SocketAdd
     (program, grpc)
 }
 
-/// Starts a program in a session of its own, as whatever manages services does. Where Linux shares
-/// the processors out by sessions (autogroup), the services and those who call them would else be
-/// as one.
+/// Starts a program in a session of its own, as a service manager does. If Linux shares processor
+/// time out by session (autogroup), the services would otherwise be in one group with their
+/// callers.
 pub(crate) fn start_apart(name: &str, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Program {
     let arguments = arguments.into_iter().map(|argument| argument.as_ref().to_owned());
     Program::start("setsid", iter::once(executable(name).into()).chain(arguments))
 }
 
-/// A bar that grows to so many of these, where somebody watches.
+/// Creates a progress bar of this length, which is hidden if standard error is not a terminal.
 fn progress(what: &'static str, length: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("       {msg} [{bar:40}] {human_pos}/{human_len} {eta} left");
     let bar = ProgressBar::new(length).with_message(what);
     bar.with_style(style.expect("a template").progress_chars("=> "))
 }
 
-/// Returns once the service at this address serves.
+/// Waits until the service at this address serves.
 pub(crate) async fn started(grpc: SocketAddr) {
     listening(grpc).await;
     serving(grpc).await;
 }
 
-/// Returns once somebody listens at this address.
+/// Waits until a process listens at this address. Panics after a minute.
 pub(crate) async fn listening(address: SocketAddr) {
     let listens = async {
-        // Nothing tells when it does.
+        // Nothing signals this, so it has to be tried.
         while TcpStream::connect(address).await.is_err() {
             sleep(Duration::from_millis(1)).await;
         }
@@ -292,13 +293,13 @@ fn random() -> [u8; 32] {
     bytes
 }
 
-/// An address that nobody listens on at this moment.
+/// Returns a local address at which no process listens at this moment.
 pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address")
 }
 
-/// A program in the folder of this one.
+/// Returns the path of a program in the folder of this one.
 pub(crate) fn executable(name: &str) -> String {
     let path: PathBuf = PROGRAMS.get().map_or(Path::new("."), PathBuf::as_path).join(name);
     path.to_str().expect("UTF-8").to_owned()

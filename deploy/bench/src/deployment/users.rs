@@ -1,4 +1,4 @@
-//! Those who have an account.
+//! Users with an account.
 
 use proto::auth::v1::{RegisterRequest, RegisterResponse, auth_service_client::AuthServiceClient};
 use testing::rpc::channel;
@@ -13,7 +13,7 @@ pub(crate) struct User {
     pub(crate) login: String,
     pub(crate) access_token: String,
     pub(crate) refresh_token: String,
-    /// To auth-service.
+    /// Connection to auth-service.
     pub(crate) channel: Channel,
 }
 
@@ -29,7 +29,7 @@ impl Deployment {
         self.auth().register(request).await.expect("registered").into_inner()
     }
 
-    /// So many of them.
+    /// Registers this many users.
     pub(crate) async fn register_users(&self, count: usize) -> Vec<User> {
         let mut users = Vec::new();
         let bar = super::progress("users", u64::try_from(count).unwrap_or(0));

@@ -1,4 +1,4 @@
-//! How far each figure is from its goal, as a picture.
+//! Chart of all figures relative to their goals.
 
 use std::{error::Error, path::Path};
 
@@ -25,7 +25,7 @@ const MISSED: RGBColor = RGBColor(200, 90, 40);
 const INK: RGBColor = RGBColor(60, 60, 60);
 const PAPER: RGBColor = RGBColor(255, 255, 255);
 
-/// Writes it as SVG.
+/// Writes the chart as SVG.
 pub(super) fn write(report: &Report, path: &Path) -> Result<(), Box<dyn Error>> {
     let lines = i32::try_from(report.rows.len())?;
     let bottom = TOP + lines * LINE + 8;
@@ -73,7 +73,7 @@ pub(super) fn write(report: &Report, path: &Path) -> Result<(), Box<dyn Error>> 
     Ok(())
 }
 
-/// The figure as a share of its goal: up to 1 it is met.
+/// Returns the figure as a share of its goal, which is met up to 1.
 fn share(row: &Row) -> f64 {
     match row.goal {
         Goal::AtMost(limit) => row.figure.median / limit,

@@ -1,4 +1,4 @@
-//! What was measured, for people and for machines.
+//! Report of the results, for people and for machines.
 
 mod chart;
 mod table;
@@ -14,14 +14,14 @@ use db::Backend;
 
 use crate::load::{Cpu, Slice};
 
-/// All rows, and where they were measured.
+/// All results, and the machine on which they were measured.
 #[derive(Debug, serde::Serialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) rows: Vec<Row>,
 }
 
-/// Where it was measured.
+/// Machine and command of the measurement.
 #[derive(Debug, serde::Serialize)]
 pub(crate) struct Machine {
     processor: String,
@@ -31,23 +31,23 @@ pub(crate) struct Machine {
     command: String,
 }
 
-/// One figure, its goal, and what it was made of.
+/// One figure, its goal, and the loads that it was computed from.
 #[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Row {
     pub(crate) scenario: String,
-    /// Empty where no database takes part.
+    /// Name of the database. Empty if none takes part.
     pub(crate) database: &'static str,
     pub(crate) figure: Spread,
     pub(crate) unit: Unit,
     pub(crate) goal: Goal,
     pub(crate) is_met: bool,
-    /// What the figure is, and what it is compared with.
+    /// Description of the figure and of its baseline.
     pub(crate) what: String,
-    /// The loads, ours first.
+    /// Loads that were measured, ours first.
     pub(crate) loads: Vec<Load>,
 }
 
-/// Over the rounds.
+/// Median and range of a figure over the rounds.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -58,7 +58,7 @@ pub(crate) struct Spread {
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
-    /// So many times the baseline.
+    /// Multiple of the baseline.
     Times,
     /// Fraction, from 0 to 1.
     Share,
@@ -76,7 +76,7 @@ pub(crate) enum Goal {
     AtLeast(f64),
 }
 
-/// What a load came to: medians over the rounds.
+/// Results of a load: medians over the rounds.
 #[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Load {
     pub(crate) name: String,
@@ -86,14 +86,14 @@ pub(crate) struct Load {
     pub(crate) p999_ms: f64,
     /// Processor time per call, in microseconds.
     pub(crate) cpu: Cpu,
-    /// At the end of the rounds, in MiB.
+    /// Memory of the service after the last round, in MiB.
     pub(crate) memory_mib: f64,
     pub(crate) peak_memory_mib: f64,
-    /// In all rounds, by gRPC code.
+    /// Number of calls in all rounds, by gRPC code.
     pub(crate) codes: BTreeMap<String, u64>,
 }
 
-/// Slices of one side, one a round.
+/// Measurements of one side, one per round.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds(Vec<Slice>);
 
@@ -106,13 +106,13 @@ impl Report {
         }
     }
 
-    /// Adds a row, and shows it.
+    /// Adds a row and prints it.
     pub(crate) fn add(&mut self, row: Row) {
         println!("{}", table::line(&row));
         self.rows.push(row);
     }
 
-    /// Shows everything as a table.
+    /// Prints all rows as a table.
     pub(crate) fn print(&self) {
         println!("{}", table::table(self));
     }
@@ -179,14 +179,14 @@ impl Row {
         }
     }
 
-    /// With what one side did.
+    /// Adds the load of one side.
     pub(crate) fn with(mut self, name: &str, rounds: &Rounds) -> Self {
         self.loads.extend(rounds.load(name));
         self
     }
 }
 
-/// The database as its makers spell it.
+/// Returns the name of the database as its makers spell it.
 pub(crate) const fn name(backend: Backend) -> &'static str {
     match backend {
         Backend::Sqlite => "SQLite",
@@ -255,7 +255,7 @@ impl Rounds {
         self.0.push(slice);
     }
 
-    /// A figure of each round.
+    /// Returns a figure of each round.
     pub(crate) fn each(&self, of: impl Fn(&Slice) -> f64) -> Vec<f64> {
         self.0.iter().map(of).collect()
     }
@@ -264,7 +264,7 @@ impl Rounds {
         self.0.last().expect("there was a round")
     }
 
-    /// Codes that were answered.
+    /// Returns the gRPC codes that occurred.
     pub(crate) fn codes(&self) -> Vec<String> {
         let codes: BTreeSet<&String> = self.0.iter().flat_map(|slice| slice.codes.keys()).collect();
         codes.into_iter().cloned().collect()
@@ -316,7 +316,7 @@ mod tests {
     fn a_goal_is_met_on_its_side() {
         assert!(Goal::AtMost(3.0).is_met(3.0) && !Goal::AtMost(3.0).is_met(3.1));
         assert!(Goal::AtLeast(0.9).is_met(0.9) && !Goal::AtLeast(0.9).is_met(0.8));
-        // What could not be measured is no success.
+        // A figure that could not be measured does not meet its goal.
         assert!(!Goal::AtMost(3.0).is_met(f64::NAN));
     }
 }

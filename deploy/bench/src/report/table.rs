@@ -1,4 +1,4 @@
-//! For people.
+//! Text and tables for people.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use db::Backend;
 
 use super::{Goal, Load, Report, Row, name};
 
-/// One row as soon as it is there.
+/// Formats one row, to be printed as soon as it is available.
 pub(super) fn line(row: &Row) -> String {
     let mut line = format!(
         "{} {}{}: {} ({}), goal {}: {}",
@@ -53,7 +53,7 @@ fn describe(load: &Load) -> String {
     )
 }
 
-/// All of it, as Markdown.
+/// Formats all rows as a Markdown table.
 pub(super) fn table(report: &Report) -> String {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN).set_header([
@@ -110,7 +110,7 @@ pub(super) fn table(report: &Report) -> String {
     )
 }
 
-/// The figures alone, those that miss their goals in bold.
+/// Formats the figures alone as a Markdown table. Those that miss their goals are in bold.
 pub(super) fn short(report: &Report) -> String {
     let mut table = Table::new();
     let [sqlite, postgres] = [Backend::Sqlite, Backend::Postgres].map(name);
@@ -160,7 +160,7 @@ fn goal(row: &Row) -> String {
     format!("{sign} {}{}", number(row.goal.limit()), row.unit.text())
 }
 
-/// With as many digits as mean something.
+/// Formats a number with as many digits as are meaningful.
 pub(super) fn number(value: f64) -> String {
     match value.abs() {
         10.0.. => format!("{value:.0}"),

@@ -1,4 +1,4 @@
-//! Clients that are there and say nothing.
+//! Idle clients.
 
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ pub(crate) struct Clients {
     pub(crate) clients: u32,
 }
 
-/// What a call takes for good, such as a thread's memory, is there before it is measured.
+/// Number of clients that call before the measurement. By then, allocations that last are made,
+/// such as a thread's memory.
 const WARM_UP: u32 = 200;
 
 pub(crate) async fn run(setup: &Setup<'_>, clients: &Clients, report: &mut Report) {
@@ -31,7 +32,7 @@ pub(crate) async fn run(setup: &Setup<'_>, clients: &Clients, report: &mut Repor
     let mut open = connect(&deployment, WARM_UP).await;
     let before = service.memory();
     open.extend(connect(&deployment, clients.clients).await);
-    // What is only for the beginning of a connection is gone by then.
+    // Memory that is needed only at the beginning of a connection is free again by then.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let kib = (service.memory() - before) * 1024.0 / f64::from(clients.clients);
     let what = format!(

@@ -1,4 +1,4 @@
-//! Whether the time that a failed login takes tells that the user exists.
+//! Whether the duration of a failed login reveals that the user exists.
 
 use std::time::{Duration, Instant};
 
@@ -43,8 +43,8 @@ pub(crate) async fn run(setup: &Setup<'_>, samples: &Samples, report: &mut Repor
     }
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for sample in 0..samples.samples {
-        // In turns, and each as often first as second, so that what the machine does meanwhile
-        // falls on both.
+        // The two alternate, and each is first as often as second. So other activity of the machine
+        // affects both alike.
         if sample % 2 == 0 {
             known.push(fail("known").await);
             unknown.push(fail("nobody").await);

@@ -1,4 +1,4 @@
-//! Many revocations, and many services that know of them.
+//! Cost of many revocations in many verifiers.
 
 use std::{io::Write as _, time::Duration};
 
@@ -42,13 +42,13 @@ pub(crate) struct Amount {
     pub(crate) verifiers: u32,
 }
 
-/// For how long a revocation says something.
+/// How long a revocation stays in force.
 const LIFE: Duration = Duration::from_hours(1);
 
 pub(crate) async fn run(setup: &Setup<'_>, amount: &Amount, report: &mut Report) {
     let deployment = Deployment::start(setup.engine, &[&CHEAP_HASHING[..], &NO_LIMITS].concat()).await;
     let service = deployment.auth_processors().service;
-    // With nothing but what is there from the start, and with everything.
+    // Measured with only the events from the start, and then with all revocations.
     let empty = follow(&deployment, amount.verifiers).await;
     let memory_before = service.memory();
     let head = revoke(&deployment, amount.revocations).await;
@@ -76,11 +76,11 @@ pub(crate) async fn run(setup: &Setup<'_>, amount: &Amount, report: &mut Report)
     ));
 }
 
-/// What verifiers have used when they know everything.
+/// Resources that verifiers have used once they are up to date.
 struct Followed {
     memory: f64,
     cpu: f64,
-    /// How far they have come.
+    /// Sequence number of the feed that they have reached.
     sequence: i64,
 }
 
@@ -101,7 +101,7 @@ async fn follow(deployment: &Deployment, verifiers: u32) -> Followed {
     }
 }
 
-/// So many verifiers in this process, until it is killed.
+/// Runs this many verifiers in this process, until it is killed.
 pub(crate) fn verifiers(auth: &str, count: u32, client_secret: &str) {
     block_on(async {
         let running = Running::new(tokio_util::sync::CancellationToken::new(), Duration::ZERO);
@@ -128,8 +128,8 @@ pub(crate) fn verifiers(auth: &str, count: u32, client_secret: &str) {
     });
 }
 
-/// Ends sessions as a statement beside the service, which is quicker than to begin them first.
-/// Gives the head of the amount.
+/// Inserts revocations directly into the database, which is quicker than to begin sessions and end
+/// them. Returns the new head of the feed.
 async fn revoke(deployment: &Deployment, count: u32) -> i64 {
     let mut conn = BareConn::open(&deployment.auth_database.url).await;
     let now = Clock::system().now();

@@ -1,4 +1,4 @@
-//! How soon it serves, and how little it needs.
+//! Start time, memory at rest and binary size of both services in one process.
 
 use std::{
     fs,
@@ -16,13 +16,13 @@ use crate::{
     report::{Goal, Report, Row, Spread, Unit},
 };
 
-/// After which it is at rest.
+/// Time after which a started program is at rest.
 const IDLE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("data");
-    // The first start makes everything.
+    // The first start creates the data, so it is not measured.
     stop(start(&data).await.0).await;
     let (mut starts, mut memory) = (Vec::new(), Vec::new());
     for _ in 0..2 * setup.rounds {

@@ -34,17 +34,17 @@ pub(crate) struct Attack {
     guessers: u16,
 }
 
-/// Correct logins in each round, and the time from one to the next.
+/// Number of correct logins in each round, and the time from one to the next.
 const LOGINS: u32 = 100;
 const PACE: Duration = Duration::from_millis(200);
 /// A login counts if it succeeds within this time.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Users who log in, each from an address of their own.
+/// Number of users who log in, each from an address of their own.
 const USERS: u32 = 20;
-/// Until the burst that one network is allowed is used up and the queue is full.
+/// Time until the burst that one network is allowed is used up and the queue is full.
 const WARM_UP: Duration = Duration::from_secs(3);
 
-/// The service believes the addresses that this program sends.
+/// Options that make the service trust the addresses that this program sends.
 const BEHIND_A_PROXY: [&str; 2] = ["--trusted-proxies", "127.0.0.0/8"];
 
 pub(crate) async fn run(setup: &Setup<'_>, attack: &Attack, report: &mut Report) {
@@ -96,7 +96,7 @@ pub(crate) async fn run(setup: &Setup<'_>, attack: &Attack, report: &mut Report)
     report.add(Row::new(scenario, backend, what, figure, Goal::AtLeast(0.9)));
 }
 
-/// Guesses that were hashed, and those that were refused before.
+/// Numbers of guesses that were hashed, and of guesses that were refused before that.
 #[derive(Debug, Default)]
 struct Guesses([AtomicU64; 2]);
 
@@ -106,7 +106,7 @@ impl Guesses {
     }
 }
 
-/// Guesses for ever, each time from another /64 and at another account.
+/// Guesses until stopped, each time from another /64 and for another account.
 async fn guess(
     mut client: AuthServiceClient<tonic::transport::Channel>,
     guesses: Arc<Guesses>,
@@ -126,7 +126,7 @@ async fn guess(
     }
 }
 
-/// Logs users in one after the other. Gives the times of those who got in.
+/// Logs users in at a steady pace. Returns the times of the successful logins.
 async fn logins(deployment: &Deployment) -> Times {
     let mut pace = interval(PACE);
     let mut calls = JoinSet::new();
@@ -149,7 +149,8 @@ async fn logins(deployment: &Deployment) -> Times {
     times.into_iter().flatten().collect()
 }
 
-/// Every other user has an IPv6 network, and the others an IPv4 address.
+/// Returns the address of a user: IPv4 for even numbers, and one in an IPv6 network for odd
+/// numbers.
 fn address(user: u32) -> String {
     if user.is_multiple_of(2) {
         format!("198.51.100.{user}")

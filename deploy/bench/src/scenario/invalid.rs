@@ -1,4 +1,4 @@
-//! Calls that are refused as invalid, and what they do to the calls beside them.
+//! Calls that are refused as invalid, and their effect on the calls beside them.
 
 use proto::auth::v1::{GetMeRequest, GetMeResponse, RegisterRequest, auth_service_client::AuthServiceClient};
 use testing::rpc::channel;
@@ -13,15 +13,15 @@ use crate::{
     rpc::Rpc,
 };
 
-/// A character that NFKC turns into eighteen.
+/// Character that NFKC expands to eighteen.
 const EXPANDING: &str = "\u{fdfa}";
-/// Bytes of the e-mail address: what fits into one message.
+/// Length of the e-mail address in bytes, about as much as fits into one message.
 const LEN: usize = 60_000;
-/// Connections beside the flood: enough to be a load, and not so many that they wait for each
-/// other.
+/// Number of connections beside the flood: enough to be a load, but not so many that they wait for
+/// each other.
 const BESIDE: usize = 2;
 
-/// Registers with an e-mail address that is far too long, again and again.
+/// Caller that registers with an e-mail address that is far too long.
 struct Flood {
     client: AuthServiceClient<Channel>,
     email: String,

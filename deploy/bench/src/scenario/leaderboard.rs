@@ -1,4 +1,4 @@
-//! The leaderboard with many players and with very many.
+//! The leaderboard with many and with very many players.
 
 use std::time::{Duration, Instant};
 
@@ -22,10 +22,10 @@ use crate::{
     rpc::Rpc,
 };
 
-/// Players that each connection calls for, in turns.
+/// Number of players that each connection calls for, in turn.
 const PLAYERS: usize = 64;
 
-/// For the first answer.
+/// Longest wait for the first response.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How much of it.
@@ -36,7 +36,7 @@ pub(crate) struct Size {
     pub(crate) players: Vec<u32>,
 }
 
-/// What one RPC takes with the smallest number of players.
+/// Cost of each RPC with the first number of players, which the others are compared with.
 struct Before {
     players: u32,
     micros: [f64; 3],
@@ -113,7 +113,8 @@ where
         }
     }
 
-    /// Microseconds of a call.
+    /// Measures the RPC against the bare server. Returns the processor time of a call in
+    /// microseconds.
     async fn measure(self, setup: &Setup<'_>, game: &Game, players: u32, nakama: Nakama, report: &mut Report) -> f64 {
         let mut ours: Vec<Rpc<Req, Res>> = Vec::new();
         for number in 0..setup.connections {
@@ -144,7 +145,7 @@ where
             Goal::AtMost(3.0),
         );
         report.add(row.with("ours", &us).with("bare tonic", &them));
-        // What it is set beside had so many.
+        // The figures of Nakama are for this number of players.
         if backend == Backend::Postgres && players == 100_000 {
             report.add(nakama.beside(self.name, Some(Backend::Postgres), &us));
         }
@@ -152,7 +153,7 @@ where
     }
 }
 
-/// As soon as there is one: first the service reads everybody who was seeded.
+/// Returns the first response. Retries while the service is still reading the players.
 async fn first_answer<Req, Res>(rpc: &mut Rpc<Req, Res>) -> Res
 where
     Req: Message + Clone + Default + 'static,

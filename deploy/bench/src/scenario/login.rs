@@ -1,4 +1,4 @@
-//! Logins, which are nothing but a hash.
+//! Logins, which cost little more than a password hash.
 
 use std::{
     thread,
@@ -18,11 +18,11 @@ use crate::{
     report::{Goal, Report, Rounds, Row, Spread, Unit},
 };
 
-/// The service's own: KiB of memory and passes over them.
+/// The service's own Argon2 parameters: KiB of memory, and passes over it.
 const MEMORY: u32 = 19_456;
 const PASSES: u32 = 2;
 
-/// Logs in again and again.
+/// Caller that logs in again and again.
 pub(crate) struct Login {
     client: AuthServiceClient<Channel>,
     login: String,
@@ -74,7 +74,7 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     }
 }
 
-/// On all cores, each with memory of its own that it keeps.
+/// Measures the hashes per second on all cores. Each core keeps using the same memory.
 fn hashes_per_second(time: Duration) -> f64 {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let params = Params::new(MEMORY, PASSES, 1, None).expect("parameters");

@@ -1,4 +1,4 @@
-//! Many logins at once, and what they do to the calls beside them.
+//! Many logins at the same time, and their effect on the calls beside them.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ pub(crate) struct Storm {
     pub(crate) logins: u32,
 }
 
-/// Until those who were turned away at the beginning have spread themselves.
+/// Time until the callers that were refused at the beginning have spread out.
 const WARM_UP: Duration = Duration::from_secs(4);
 
-/// Connections of each kind of call beside the storm: enough to be a load, and not so many that
-/// they wait for each other.
+/// Number of connections of each kind of call beside the storm: enough to be a load, but not so
+/// many that they wait for each other.
 const BESIDE: usize = 2;
 
 struct Beside {

@@ -1,4 +1,4 @@
-//! What is measured.
+//! The scenarios that are measured.
 
 pub(crate) mod connections;
 pub(crate) mod enumeration;
@@ -21,12 +21,12 @@ pub(crate) mod verification;
 
 use crate::{engine::Engine, load::Time};
 
-/// On what, how long and how often.
+/// Database, durations and repetitions of a scenario.
 pub(crate) struct Setup<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) time: Time,
-    /// Each with one call in hand.
+    /// Number of connections, each with one call in flight.
     pub(crate) connections: usize,
-    /// One is ours and the baseline, one after the other.
+    /// Number of rounds. In each, the service and the baseline are measured one after the other.
     pub(crate) rounds: usize,
 }

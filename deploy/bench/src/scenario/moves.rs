@@ -1,4 +1,4 @@
-//! Whole games: made, joined, and played to the end.
+//! Whole games: created, joined, and played to the end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,19 +25,19 @@ use crate::{
     report::{Goal, Report, Rounds, Row, Spread, Unit},
 };
 
-/// X has the diagonal with the last one.
+/// Cells of the moves, in order. X completes a diagonal with the last one.
 const CELLS: [i32; 7] = [0, 1, 2, 3, 4, 5, 6];
 
-/// As long as a turn may lie.
+/// Time limit of a turn, as in the default settings.
 const A_DAY: Duration = Duration::from_hours(24);
 
-/// A game that goes on, and the token of one who sees it.
+/// A running game, and the token of one of its players.
 pub(crate) struct Played {
     pub(crate) game_id: String,
     pub(crate) token: String,
 }
 
-/// Two who play each other, one call after the other.
+/// Two players who play each other, one call after the other.
 pub(crate) struct Pair {
     client: GameServiceClient<Channel>,
     tokens: [String; 2],
@@ -50,7 +50,7 @@ impl Pair {
         Self::on(game.channel(), game, number)
     }
 
-    /// On a connection that there is.
+    /// Creates a pair on an existing connection.
     pub(crate) fn on(channel: Channel, game: &Game, number: usize) -> Self {
         Self {
             client: GameServiceClient::new(channel),
@@ -102,7 +102,7 @@ impl Caller for Pair {
     }
 }
 
-/// A game of four moves.
+/// Plays the first four moves of a game.
 pub(crate) async fn play_half(game: &Game, number: usize) -> Played {
     let mut pair = Pair::new(game, number);
     for _ in 0..6 {
@@ -122,7 +122,7 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     let writer = Arc::new(Mutex::new(BareConn::open(&game.database.url).await));
     for _ in 0..setup.connections {
         let conn = match setup.engine.backend() {
-            // One writes at a time, whoever it is.
+            // SQLite has one writer at a time, so all callers share one connection.
             Backend::Sqlite => Arc::clone(&writer),
             Backend::Postgres => Arc::new(Mutex::new(BareConn::open(&game.database.url).await)),
         };
@@ -150,12 +150,12 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     }
 }
 
-/// The same without a service: one transaction a call, which writes what a game has to leave
-/// behind.
+/// The same work without a service: one transaction per call, which writes the rows that a game
+/// leaves behind.
 struct BarePair {
     conn: Arc<Mutex<BareConn>>,
     players: [UserId; 2],
-    /// Whatever it names.
+    /// Id of the game. The type of the id does not matter here.
     game: UserId,
     step: usize,
 }
@@ -214,7 +214,7 @@ impl BarePair {
         );
     }
 
-    /// Reads the game, and locks its row.
+    /// Reads the game and, on PostgreSQL, locks its row.
     async fn lock(&self, conn: &mut BareConn) {
         let game = self.game;
         macro_rules! select {
@@ -307,7 +307,7 @@ impl BarePair {
         }
     }
 
-    /// Two rows of history and two sums.
+    /// Writes two rows of history and adds to the stats of both players.
     async fn count(&self, conn: &mut BareConn, now: Timestamp) {
         for place in [0, 1] {
             let (user, opponent) = (self.players[place], self.players[1 - place]);

@@ -1,14 +1,13 @@
-//! What Nakama takes for calls of the same kind.
+//! Cost of similar calls in Nakama, for comparison.
 //!
-//! Measured of Nakama 3.40 once, on a machine like the one that this was written on: 2 cores,
-//! PostgreSQL 15, gRPC, 32 connections. They are constants here, so compare them on another machine
-//! with care.
+//! The figures were measured once, with Nakama 3.40, 2 cores, PostgreSQL 15, gRPC and 32
+//! connections. They are constants, so compare them with care on another machine.
 
 use db::Backend;
 
 use crate::report::{Goal, Rounds, Row, Spread, Unit};
 
-/// Microseconds of processor time of a call, of the server and of PostgreSQL.
+/// Processor time of a call in microseconds, of the server and of PostgreSQL.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Nakama {
     what: &'static str,
@@ -30,7 +29,7 @@ pub(crate) const SCORE: Nakama = nakama("score write", 270.0, 206.0);
 pub(crate) const LOGIN: Nakama = nakama("e-mail login, bcrypt of cost 13", 450_000.0, 0.0);
 
 impl Nakama {
-    /// The row that sets our calls beside it: at most half of its sum.
+    /// Creates a row that compares our calls with this figure. The goal is half of Nakama's total.
     pub(crate) fn beside(self, scenario: &str, backend: Option<Backend>, rounds: &Rounds) -> Row {
         let figure = Spread::of(rounds.each(|slice| slice.cpu_per_call().server()));
         let what = format!(

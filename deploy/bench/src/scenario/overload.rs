@@ -1,4 +1,4 @@
-//! Ten times as many callers as there are places.
+//! Ten times as many callers as the service admits at a time.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use crate::{
 
 const PLAYERS: u32 = 10_000;
 
-/// Until those who were turned away at the beginning have spread themselves.
+/// Time until the callers that were refused at the beginning have spread out.
 const WARM_UP: Duration = Duration::from_secs(4);
 
-/// The service has as many places as the peak needs: with more of them, those who call take more of
-/// the machine than it does.
+/// Measures overload with a limit of concurrent calls that is just enough for the peak. With a
+/// higher limit, the callers would take more of the machine than the service does.
 pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     let places = setup.connections.to_string();
     let game = Game::start_ranked(setup.engine, PLAYERS, &["--max-concurrent-requests", &places]).await;
@@ -57,8 +57,8 @@ async fn compare<C: Caller>(
     let (mut ratios, mut refusals) = (Vec::new(), Vec::new());
     peak.push(setup.time.drive(&mut few, &game.processors()).await);
     for _ in 0..setup.rounds {
-        // The peak before and the one after: the seconds in between are many enough for the machine
-        // to become another.
+        // Compared with the peaks before and after, since the machine may become slower or faster
+        // in the seconds between.
         let before = peak.last().goodput();
         overload.push(time.drive(&mut many, &game.processors()).await);
         peak.push(setup.time.drive(&mut few, &game.processors()).await);

@@ -1,4 +1,4 @@
-//! RPCs that read: without a database, a profile, a game.
+//! RPCs that read: one without a database, a profile, and a game.
 
 use base::{clock::Timestamp, ids::UserId, sql_types};
 use db::{Backend, prepared};
@@ -25,7 +25,7 @@ use crate::{
     rpc::Rpc,
 };
 
-/// What the layers of our server cost.
+/// Measures the cost of our server's layers.
 pub(crate) async fn without_database(setup: &Setup<'_>, report: &mut Report) {
     let deployment = Deployment::start(setup.engine, &[&CHEAP_HASHING[..], &NO_LIMITS].concat()).await;
     let users = deployment.register_users(setup.connections).await;
@@ -64,7 +64,7 @@ pub(crate) async fn without_database(setup: &Setup<'_>, report: &mut Report) {
     report.add(nakama::HEALTH.beside("RPC without a database", None, &us));
 }
 
-/// What it costs to read one's own profile.
+/// Measures the cost of reading one's own profile.
 pub(crate) async fn get_me(setup: &Setup<'_>, report: &mut Report) {
     let deployment = Deployment::start(setup.engine, &[&CHEAP_HASHING[..], &NO_LIMITS].concat()).await;
     let users = deployment.register_users(setup.connections).await;
@@ -107,7 +107,7 @@ pub(crate) async fn get_me(setup: &Setup<'_>, report: &mut Report) {
     }
 }
 
-/// What it costs to read a game.
+/// Measures the cost of reading a game.
 pub(crate) async fn get_game(setup: &Setup<'_>, report: &mut Report) {
     let game = Game::start(setup.engine).await;
     let mut ours: Vec<Rpc<GetGameRequest, GetGameResponse>> = Vec::new();
@@ -198,7 +198,7 @@ struct SelectProfile {
     id: UserId,
 }
 
-/// The columns of a profile that are of the user, and roles and permissions as texts.
+/// Columns of a user's profile, with roles and permissions as texts.
 type Profile = (
     (sql_types::Uuid, Text, Text, Text, Text, Text),
     (
@@ -238,7 +238,7 @@ impl Caller for SelectProfile {
 
 struct SelectGame {
     conn: BareConn,
-    /// Whatever it names.
+    /// Id of the game. The type of the id does not matter here.
     id: UserId,
 }
 

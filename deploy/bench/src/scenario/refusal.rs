@@ -1,5 +1,4 @@
-//! How long a token that is already out is still accepted after the call that makes it worthless
-//! was acknowledged.
+//! How long an issued token is still accepted after the call that invalidates it was acknowledged.
 
 use std::time::{Duration, Instant};
 
@@ -19,9 +18,9 @@ use crate::{
     statistics::{Times, millis},
 };
 
-/// Services that verify tokens, each a process.
+/// Number of services that verify tokens, each a separate process.
 const VERIFIERS: usize = 10;
-/// Calls that are made after the first refusal. None of them may be accepted.
+/// Number of calls after the first refusal. None of them may be accepted.
 const CALLS_AFTER: usize = 20;
 const ROLE: &str = "player";
 const PERMISSION: &str = "leaderboard:read";
@@ -34,7 +33,7 @@ pub(crate) struct Repeats {
     repeats: u32,
 }
 
-/// What a caller saw who called as fast as it was answered.
+/// Observations of a caller that calls without a pause.
 struct Seen {
     refused: Instant,
     code: Code,
@@ -106,7 +105,8 @@ pub(crate) async fn role_change(setup: &Setup<'_>, repeats: &Repeats, out: &mut 
     report("change of a role", "SetRolePermissions", setup, times, accepted, out);
 }
 
-/// Calls time and again from when this returns, and says when it was first refused.
+/// Starts a caller that calls without a pause until it is refused. Returns once its first call was
+/// accepted.
 async fn call_until_refused(
     mut client: LeaderboardServiceClient<Channel>,
     token: String,

@@ -1,4 +1,4 @@
-//! New tokens for a refresh token.
+//! Rotation and refresh of tokens.
 
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ use crate::{
     report::{Goal, Report, Rounds, Row, Spread, Unit},
 };
 
-/// Rotates, with the token that it was given last.
+/// Caller that rotates its tokens, each time with the latest refresh token.
 pub(crate) struct Rotate(pub(crate) User);
 
-/// Takes a new access token for a refresh token that stays.
+/// Caller that gets new access tokens for a refresh token that stays the same.
 struct Refresh(User);
 
 impl Rotate {
@@ -65,11 +65,11 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     let mut loops = Vec::new();
     for user in of_loops {
         let conn = match setup.engine.backend() {
-            // One writes at a time, whoever it is.
+            // SQLite has one writer at a time, so all callers share one connection.
             Backend::Sqlite => Arc::clone(&writer),
             Backend::Postgres => Arc::new(Mutex::new(BareConn::open(url).await)),
         };
-        // As the documentation says of them: `v1.<session id>.<counter>.<MAC>`.
+        // The documented form of a refresh token is `v1.<session id>.<counter>.<MAC>`.
         let session = user.refresh_token.split('.').nth(1).expect("a session");
         loops.push(BareRotation {
             conn,
@@ -109,7 +109,7 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     }
 }
 
-/// The same without a service: who the session is of, the user with what goes into the token, and
+/// The same work without a service: reads the session and the user's data for the token, and writes
 /// the next counter.
 struct BareRotation {
     conn: Arc<Mutex<BareConn>>,

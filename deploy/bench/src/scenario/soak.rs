@@ -1,5 +1,5 @@
-//! Mixed calls at a steady rate for an hour or more: do memory, descriptors and response times stay
-//! where they are?
+//! Mixed calls at a steady rate, for an hour by default. Memory, descriptors and response times
+//! should stay where they are.
 
 use std::{
     collections::BTreeMap,
@@ -49,11 +49,11 @@ pub(crate) struct Length {
     rate: u16,
 }
 
-/// Pairs of players who call beside each other.
+/// Number of pairs of players that call at the same time.
 const PAIRS: u16 = 8;
-/// Visits of a pair between two new accounts.
+/// Number of visits of a pair from one failed login to the next.
 const VISITS_PER_ACCOUNT: u64 = 20;
-/// X has the diagonal with the last one.
+/// Cells of the moves, in order. X completes a diagonal with the last one.
 const CELLS: [i32; 7] = [0, 1, 2, 3, 4, 5, 6];
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -75,16 +75,16 @@ struct Soak {
     accounts: AtomicU64,
 }
 
-/// Two who come, play each other and go, again and again.
+/// Two players who log in, play each other and log out, again and again.
 struct Pair {
     soak: Arc<Soak>,
     logins: [String; 2],
     visits: u64,
-    /// Gives the time for the next call.
+    /// Timer for the next call.
     pace: Interval,
 }
 
-/// How everything stood at the end of a minute.
+/// State of the services at the end of a minute.
 struct Minute {
     /// Memory of auth-service and of game-service, in MiB.
     memory: [f64; 2],
@@ -114,7 +114,7 @@ pub(crate) async fn run(setup: &Setup<'_>, length: &Length, report: &mut Report)
         };
         pairs.spawn(async move {
             loop {
-                // Failures are counted; the next visit begins anew.
+                // Failures are counted. The next visit starts from the beginning.
                 let _ = pair.visit().await;
             }
         });
@@ -139,7 +139,7 @@ pub(crate) async fn run(setup: &Setup<'_>, length: &Length, report: &mut Report)
     rows(setup, &minutes, report);
 }
 
-/// Compares the last quarter with the second: the first one fills caches and pools.
+/// Compares the last quarter with the second, since caches and pools fill up in the first.
 fn rows(setup: &Setup<'_>, minutes: &[Minute], report: &mut Report) {
     let quarter = minutes.len() / 4;
     let growth = |of: &dyn Fn(&Minute) -> f64| {
@@ -178,21 +178,21 @@ fn rows(setup: &Setup<'_>, minutes: &[Minute], report: &mut Report) {
     }
 }
 
-/// Processor time of both services with their databases.
+/// Returns the processor time of both services and their databases, in microseconds.
 fn micros(both: &[Processors]) -> f64 {
     let each = both.iter().flat_map(|each| [&each.service, &each.database]);
     each.map(Processes::micros).sum()
 }
 
 impl Soak {
-    /// Makes an account, and gives its login.
+    /// Registers an account and returns its login.
     async fn register(&self, deployment: &Deployment) -> String {
         let login = format!("soak-{}", self.accounts.fetch_add(1, Ordering::Relaxed));
         deployment.register(&login).await;
         login
     }
 
-    /// Prints how everything stands, and begins to count anew.
+    /// Prints the figures of a minute and resets the counts.
     fn minute(&self, number: u16, seconds: f64, used: f64, both: &[Processors; 2]) -> Minute {
         let seen = std::mem::take(&mut *self.seen.lock());
         let memory = [&both[0], &both[1]].map(|each| each.service.memory());
@@ -235,7 +235,7 @@ impl Soak {
 }
 
 impl Pair {
-    /// Makes a call when its time has come, and counts it.
+    /// Waits until the next call is due, makes it and counts it.
     async fn call<T>(&mut self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
         self.pace.tick().await;
         let start = Instant::now();
@@ -258,7 +258,7 @@ impl Pair {
         Ok(answer?.into_inner().tokens.unwrap_or_default())
     }
 
-    /// Both log in, look around, play a game and log out: 27 calls.
+    /// Logs both players in, looks around, plays a game and logs them out: 26 calls.
     async fn visit(&mut self) -> Result<(), Status> {
         self.visits += 1;
         let mut auth = AuthServiceClient::new(self.soak.auth.clone());
@@ -309,7 +309,7 @@ impl Pair {
         Ok(())
     }
 
-    /// A whole game, which the second player watches.
+    /// Plays a whole game, which the second player watches.
     async fn play(&mut self, access: [&String; 2]) -> Result<(), Status> {
         let mut game = GameServiceClient::new(self.soak.game.clone());
         let create = CreateGameRequest {

@@ -1,4 +1,4 @@
-//! Calls whose message never arrives completely, and what they do to memory and to the calls beside
+//! Calls whose message never arrives completely, and their effect on memory and on the calls beside
 //! them.
 
 use std::{
@@ -29,11 +29,12 @@ pub(crate) struct Attack {
 }
 
 const CALLS_PER_CONNECTION: usize = 125;
-/// Bytes of its message that each call sends, of 64 KiB that are allowed.
+/// Number of bytes that each call sends of its message. 64 KiB are allowed.
 const SENT: usize = 60_000;
-/// Addresses of this machine that they come from.
+/// Numbers of addresses of this machine that the attack comes from.
 const ADDRESSES: [u8; 2] = [1, 50];
-/// Connections that read beside the attack: a load, but not so many that they wait for each other.
+/// Number of connections that read beside the attack: enough to be a load, but not so many that
+/// they wait for each other.
 const BESIDE: usize = 2;
 /// Memory that the attack may take, in MiB.
 const GOAL: f64 = 96.0;
@@ -65,7 +66,7 @@ pub(crate) async fn run(setup: &Setup<'_>, attack: &Attack, report: &mut Report)
             ratios.push(attacked.last().percentile(0.99) / calm.last().percentile(0.99));
             memory.push(processors.service.peak_memory() - idle);
             drop(open);
-            // The attack has gone once its connections are closed.
+            // Gives the service time to close the connections of the attack.
             sleep(Duration::from_secs(1)).await;
         }
         let from = if addresses == 1 {
@@ -88,8 +89,7 @@ pub(crate) async fn run(setup: &Setup<'_>, attack: &Attack, report: &mut Report)
     }
 }
 
-/// Opens the connections and begins the calls, which stay open for as long as what this gives is
-/// kept.
+/// Opens the connections and begins the calls. They stay open until the returned value is dropped.
 async fn stall(server: SocketAddr, attack: Attack, addresses: u8) -> JoinSet<Vec<SendStream<Bytes>>> {
     let mut attackers = JoinSet::new();
     for number in 0..attack.attackers {
@@ -97,7 +97,7 @@ async fn stall(server: SocketAddr, attack: Attack, addresses: u8) -> JoinSet<Vec
         let from = IpAddr::V4(Ipv4Addr::new(127, 0, 1, address));
         attackers.spawn(async move {
             let streams = stalled_calls(server, from).await;
-            // Whatever becomes of the calls: nothing more is sent.
+            // The streams stay open, and nothing more is sent.
             std::future::pending::<()>().await;
             streams
         });

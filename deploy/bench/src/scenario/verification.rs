@@ -1,4 +1,4 @@
-//! What it costs to know who calls, without a server around it.
+//! Cost of verifying an access token, without a server around it.
 
 use std::{
     hint::black_box,
@@ -13,7 +13,7 @@ use testing::tokens::TokenMint;
 use super::Setup;
 use crate::report::{Goal, Report, Row, Spread, Unit};
 
-/// Tokens of a round: each is verified once where nothing may be known of it.
+/// Number of tokens per round. Each is first verified when it cannot be in the cache yet.
 const TOKENS: usize = 2000;
 
 pub(crate) fn run(setup: &Setup<'_>, report: &mut Report) {
