@@ -1,4 +1,4 @@
-//! Queries on `resources`, `actions` and `roles`, which have the same columns.
+//! Queries on `resources`, `actions` and `roles`, which share most of their columns.
 
 use base::{
     clock::Timestamp,

@@ -124,8 +124,7 @@ pub(crate) async fn service_user_insert(
     client_id: &str,
     now: Timestamp,
 ) -> db::Result<()> {
-    // No login and no e-mail address key can contain this text, so it never takes the name of a
-    // person.
+    // Neither a login nor the key of an address contains a colon, so this takes no person's name.
     let folded = format!("service:{client_id}:{id}");
     let values = (
         users::id.eq(id),

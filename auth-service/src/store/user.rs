@@ -169,7 +169,7 @@ pub(crate) async fn user_set_force_logout_time(conn: &mut Conn, id: UserId, now:
 /// Makes the user anonymous forever. The login and the address become free for others. The row
 /// remains, so that the id is never used again.
 pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
-    // No login and no e-mail address key can equal this text.
+    // Neither a login nor the key of an address contains a colon.
     let folded = format!("deleted:{id}");
     let update = diesel::update(users::table.find(id)).set((
         users::login.eq(""),

@@ -94,7 +94,7 @@ pub(crate) async fn user_release_email_key(conn: &mut Conn, id: UserId, key: &st
         .find(id)
         .filter(users::email_folded.eq(key))
         .filter(stale!());
-    // No login and no e-mail address key can equal this text.
+    // The key of an address does not contain a colon.
     let update = diesel::update(holder).set(users::email_folded.eq(format!("taken:{id}")));
     query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
