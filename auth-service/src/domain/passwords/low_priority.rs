@@ -27,7 +27,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// its caller had gone.
 const SHORTEST_JOB: Duration = Duration::from_millis(1);
 
-/// The current thread, which has a low priority from its creation on.
+/// Handle to the current thread. Its creation lowers the priority of the thread for good.
 ///
 /// The priority alone is not enough. If Linux divides the processors by containers or sessions, the
 /// thread takes its time from the share of the calls beside it, and each call that wakes waits for
