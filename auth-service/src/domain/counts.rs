@@ -19,7 +19,7 @@ pub(super) const HASH_DURATION: &str = "auth_hash_duration_seconds";
 const FEED_HEAD: &str = "access_feed_head";
 const FEED_FOLLOWERS: &str = "access_feed_followers";
 
-/// Describes the metrics. Those whose first change matters are created with the value zero.
+/// Describes the metrics. Metrics whose first change matters are created with the value zero.
 pub(crate) fn describe() {
     describe_counter!(LOGINS, "Logins, by outcome.");
     describe_counter!(REFRESHES, "Uses of refresh tokens, by RPC and outcome.");

@@ -105,8 +105,8 @@ pub(super) fn permission_names(fields: &mut Fields, field: &'static str, texts: 
     }
 }
 
-/// Returns those of the changeable fields that the request changes (AIP-161): the fields in the
-/// mask, or without a mask the fields that are not empty.
+/// Returns the changeable fields that the request changes (AIP-161): the fields in the mask, or
+/// without a mask the fields that are not empty.
 pub(super) fn update_mask<'a>(
     fields: &mut Fields,
     mask: Option<&FieldMask>,

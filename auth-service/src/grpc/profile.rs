@@ -7,8 +7,8 @@ use proto::auth::v1::User;
 use super::fields;
 use crate::domain::ProfileChanges;
 
-/// Reads the changes: the fields of `user` that the mask names, or without a mask those that are
-/// not empty. `fields` holds the earlier checks of the same request.
+/// Reads the changes: the fields of `user` in the mask, or without a mask the fields that are not
+/// empty. `fields` holds the earlier checks of the same request.
 pub(super) fn changes(
     mut fields: Fields,
     user: Option<&User>,

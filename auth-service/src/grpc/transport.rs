@@ -36,8 +36,8 @@ const SET_COOKIE: &str = "set-cookie";
 /// Name of the cookie without TLS, for development.
 const NAME: &str = "refresh_token";
 /// Name of the cookie over TLS. Browsers accept a cookie with this prefix only from the host
-/// itself, and only with `Path=/` (RFC 6265bis, section 4.1.3.2). The gateway passes it on only to
-/// [`PATH`].
+/// itself, and only with `Path=/` (RFC 6265bis, section 4.1.3.2). The gateway passes it on only
+/// with calls under [`PATH`].
 const HOST_NAME: &str = "__Host-refresh_token";
 /// Former name of the cookie over TLS, before [`HOST_NAME`]. It is read if the cookie with the new
 /// name is missing, and cleared when that one is set.

@@ -45,7 +45,7 @@ pub(crate) struct Permission {
     /// Name, in the form `resource:action`.
     pub(crate) name: String,
     pub(crate) description: String,
-    /// Whether a service has declared it.
+    /// Whether a service has declared the permission.
     pub(crate) is_declared: bool,
     pub(crate) create_time: Timestamp,
 }

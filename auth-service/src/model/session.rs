@@ -142,7 +142,7 @@ impl Session {
     }
 
     /// Decides on a rotation of the token with this counter. `request` is the digest of the call's
-    /// `request_id`, and `at` is the time of its arrival and the present time.
+    /// `request_id`, and `at` holds the time of its arrival and the present time.
     pub(crate) fn rotation(&self, counter: i64, request: Option<&[u8]>, at: (Timestamp, Timestamp)) -> Rotation {
         match self.token_state(counter, at) {
             TokenState::Current => Rotation::Rotate,
@@ -233,7 +233,8 @@ mod tests {
             (&unused, 4, same, 1090, Rotation::Overlap),
             (&unused, 4, same, 1091, Rotation::LateReuse),
             (&used, 4, same, 1001, Rotation::Reuse),
-            // Overlap: any other request, within 10 s, the successor unused.
+            // Overlap: any other request, within 10 s and the allowance of 30 s, the successor
+            // unused.
             (&unused, 4, other, 1010, Rotation::Overlap),
             (&unused, 4, None, 1040, Rotation::Overlap),
             (&unused, 4, other, 1041, Rotation::LateReuse),

@@ -146,7 +146,7 @@ mod tests {
         let active = || row(KeyState::Active, 0, None);
         let next = || row(KeyState::Next, 1000, None);
         let retired = || row(KeyState::Retired, 0, Some(3000));
-        // Steps are due 30 s after their times, because another process may have written those.
+        // Steps are due 30 s after their times, because another process may have written the times.
         for (rows, now, expected) in [
             (vec![active()], 929, vec![]),
             (vec![active()], 930, vec![Due::Publish]),

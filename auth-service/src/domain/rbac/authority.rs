@@ -182,7 +182,7 @@ pub(in crate::domain) async fn ensure_may_act_on(
     ensure_may_give_beyond(conn, context, &permissions, usual).await
 }
 
-/// Fails if this user is the last active superuser. To be called before the user is deactivated,
+/// Fails if this user is the last active superuser. Must be called before the user is deactivated,
 /// deleted or loses the role. Concurrent callers wait for each other here.
 pub(in crate::domain) async fn ensure_superuser_remains_without(tx: &mut Conn, user_id: UserId) -> Result<(), Error> {
     let roles = store::user_role_names(tx, user_id).await?;

@@ -8,7 +8,7 @@ use crate::{model::ReservedRole, store};
 pub(crate) const MAX_ROLE_PERMISSIONS: i64 = 1000;
 
 /// Locks the catalogue and the permissions of all roles until the transaction ends, so that events
-/// of the feed about a role match the tables. To be called after the rows of users are locked.
+/// of the feed about a role match the tables. Must be called after the rows of users are locked.
 pub(in crate::domain) async fn lock_policies(tx: &mut Conn) -> db::Result<()> {
     store::role_lock(tx, ReservedRole::Service).await
 }

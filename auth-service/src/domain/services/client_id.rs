@@ -2,7 +2,7 @@
 
 use access::token::{AUTH_SERVICE, DEFAULT_AUDIENCE, FIRST_PARTY_CLIENT_ID};
 
-/// Names that stand for other actors in the audit log, or for other audiences of tokens.
+/// Names that stand for other actors in the audit log, or for other audiences in tokens.
 const RESERVED: [&str; 4] = [FIRST_PARTY_CLIENT_ID, "command-line", AUTH_SERVICE, DEFAULT_AUDIENCE];
 
 /// The client id of a service: 3 to 32 of the characters `a-z 0-9 _ -`.
