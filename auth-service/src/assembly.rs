@@ -1,4 +1,4 @@
-//! Puts the use cases together, and the RPCs on top of them.
+//! Assembles the use cases, and the gRPC services on top of them.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::{
     store,
 };
 
-/// The parts that the use cases are made of.
+/// The parts from which the use cases are assembled.
 pub(crate) struct Assembly<'a> {
     pub(crate) settings: &'a AuthSettings,
     pub(crate) secrets: &'a ServerSecrets,
@@ -28,13 +28,13 @@ pub(crate) struct Assembly<'a> {
     pub(crate) keys: KeyRing,
     pub(crate) tail: FeedTail,
     pub(crate) hashing: HashingPool,
-    /// Verifies tokens for whatever audience.
+    /// Verifier that accepts tokens for any audience.
     pub(crate) any_audience: Verifier,
-    /// The most streams of the access feed that one account may have, whatever the settings say.
+    /// Upper limit of access feed streams for each account. The settings cannot exceed it.
     pub(crate) max_feed_streams: u32,
 }
 
-/// The RPCs of each service.
+/// The gRPC services, and the jobs that run in the background.
 pub(crate) struct Domain {
     pub(crate) auth: AuthRpc,
     pub(crate) account: AccountRpc,
@@ -55,7 +55,7 @@ impl Domain {
 }
 
 impl Assembly<'_> {
-    /// Puts everything together.
+    /// Assembles the services and the jobs.
     pub(crate) fn assemble(self) -> Domain {
         let sessions = self.sessions();
         let rules = self.settings.attempts.rules();

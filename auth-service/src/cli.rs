@@ -1,4 +1,4 @@
-//! The command line: serves, and the commands around it.
+//! Command line: `serve`, and the commands for operators.
 
 use base::{StartError, clock::Clock, listen::Listener};
 use clap::{Args, Parser, Subcommand};

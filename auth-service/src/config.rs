@@ -319,7 +319,7 @@ pub struct SecretSettings {
 }
 
 impl AuthSettings {
-    /// Files that hold secrets, each with the setting that names it.
+    /// Returns the files that hold secrets, each with the flag that names it.
     pub fn secret_files(&self) -> [(&'static str, Option<&Path>); 2] {
         [
             ("--service-accounts-file", self.service_accounts_file.as_deref()),
@@ -330,7 +330,7 @@ impl AuthSettings {
         ]
     }
 
-    /// The accounts in the file that is given.
+    /// Reads the service accounts from the configured file. Without a file, there are none.
     pub fn service_accounts(&self) -> Result<Vec<ServiceAccountSpec>, StartError> {
         let Some(path) = &self.service_accounts_file else {
             return Ok(Vec::new());
@@ -347,7 +347,7 @@ impl AuthSettings {
         self.bootstrap_admin_password.is_some() || self.bootstrap_admin_password_file.is_some()
     }
 
-    /// The password of the first administrator.
+    /// Returns the password for the first administrator.
     pub(crate) fn bootstrap_password(&self) -> Result<SecretString, StartError> {
         match (&self.bootstrap_admin_password, &self.bootstrap_admin_password_file) {
             (Some(password), _) => Ok(password.clone()),
@@ -383,7 +383,7 @@ impl AuthSettings {
         }
     }
 
-    /// How long the audit log keeps events; `None`: for ever.
+    /// Returns how long the audit log keeps events, or `None` if it keeps them forever.
     pub(crate) fn audit_retention(&self) -> Option<Duration> {
         (self.audit_retention_days > 0).then(|| Duration::from_hours(24 * u64::from(self.audit_retention_days)))
     }
@@ -404,19 +404,20 @@ impl AuthSettings {
         }
     }
 
-    /// Returns the lifetime of the tokens that live longest.
+    /// Returns the longest lifetime that an access token can have.
     pub(crate) fn longest_token_life(&self) -> Duration {
         self.access_token_life().max(self.service_token_life())
     }
 }
 
 impl SecretSettings {
-    /// The file that holds the secret, with the setting that names it.
+    /// Returns the file that holds the server secret, with the flag that names it.
     pub fn secret_file(&self) -> (&'static str, Option<&Path>) {
         ("--auth-secret-file", self.auth_secret_file.as_deref())
     }
 
-    /// Reads the secret. Says which setting is wrong, and nothing of what it holds.
+    /// Reads the server secret. An error names the setting that is wrong, but never quotes its
+    /// value.
     pub fn read(&self) -> Result<ServerSecrets, StartError> {
         if let Some(text) = &self.auth_secret {
             let secrets = text.expose_secret().parse();
@@ -436,13 +437,13 @@ impl SecretSettings {
     }
 }
 
-/// The password in a file, without the end of its line.
+/// Reads a password from a file, without the line break at its end.
 pub(crate) fn read_password(path: &Path) -> io::Result<SecretString> {
     let text = SecretString::from(fs::read_to_string(path)?);
     Ok(SecretString::from(first_line(text.expose_secret())))
 }
 
-/// Text without the end of the line that an editor or a shell puts there.
+/// Removes the line break that an editor or a shell leaves at the end of a text.
 pub(crate) fn first_line(text: &str) -> &str {
     let text = text.strip_suffix('\n').unwrap_or(text);
     text.strip_suffix('\r').unwrap_or(text)

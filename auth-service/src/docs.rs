@@ -1,5 +1,5 @@
-//! Pages about the REST API on the HTTP port: the OpenAPI document, and two that show it. They need
-//! no other host.
+//! Pages about the REST API on the HTTP port: the OpenAPI document, and two pages that display it.
+//! They load nothing from other hosts.
 
 use std::sync::LazyLock;
 
@@ -19,10 +19,12 @@ use url::Url;
 
 const TITLE: &str = "Identity and games: API";
 const DOCUMENT_PATH: &str = "/openapi.json";
-/// Written by every proxy, and by nobody else.
+/// Header by which requests through a proxy are recognized. Every proxy sets it; direct clients do
+/// not.
 const FORWARDED: &str = "x-forwarded-proto";
 
-/// Headers of every page: it is what its type says, and other sites do not learn its address.
+/// Headers of every page. Browsers must not guess its content type, nor reveal its address to other
+/// sites.
 const PROTECTION: [(HeaderName, HeaderValue); 2] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
@@ -32,7 +34,7 @@ static DOCUMENT: &str = include_str!("../../proto/openapi.json");
 static SWAGGER: LazyLock<Bytes> = LazyLock::new(|| Swagger::new(DOCUMENT_PATH).with_title(TITLE).html().into());
 static REDOC: LazyLock<Bytes> = LazyLock::new(|| Redoc::new(DOCUMENT_PATH).with_title(TITLE).html().into());
 
-/// `/openapi.json`, `/docs` (Swagger UI, to try calls) and `/redoc` (to read).
+/// Serves `/openapi.json`, `/docs` (Swagger UI, for trying calls) and `/redoc` (for reading).
 pub(crate) fn router(gateway: &Url) -> Router {
     let elsewhere = Bytes::from(naming(gateway));
     let policy = HeaderValue::try_from(policy(gateway)).expect("a URL is ASCII");
@@ -46,8 +48,8 @@ pub(crate) fn router(gateway: &Url) -> Router {
         })
     };
     let document = async move |headers: HeaderMap| {
-        // Behind the gateway the document's own server, `/`, is right: it is where the document
-        // came from. Here REST is somewhere else.
+        // The document's own server is `/`. Behind the gateway this is right, since the gateway
+        // serves both the document and REST. On this port, the document must name the gateway.
         let text = if headers.contains_key(FORWARDED) {
             Bytes::from_static(DOCUMENT.as_bytes())
         } else {
@@ -61,7 +63,8 @@ pub(crate) fn router(gateway: &Url) -> Router {
         .route("/redoc", page(&REDOC))
 }
 
-/// The pages bring their scripts and styles with them, and call nobody but the API.
+/// Returns the content security policy. The pages bring their own scripts and styles, and call only
+/// the API.
 fn policy(gateway: &Url) -> String {
     let gateway = gateway.origin().ascii_serialization();
     format!(
@@ -71,7 +74,7 @@ fn policy(gateway: &Url) -> String {
     )
 }
 
-/// The document with this server.
+/// Returns the OpenAPI document with the gateway as its server.
 fn naming(gateway: &Url) -> String {
     let mut document: Value =
         serde_json::from_str(DOCUMENT).expect("the document is JSON; a test of its crate says so");

@@ -2,8 +2,8 @@
 
 use axum::http::{HeaderMap, header::IF_NONE_MATCH};
 
-/// Whether `If-None-Match` says that the client has the content with this entity tag already. Such
-/// a request is answered with 304.
+/// Returns whether `If-None-Match` shows that the client already has the content with this entity
+/// tag. If so, the request is answered with 304.
 pub(crate) fn is_known(request: &HeaderMap, tag: &str) -> bool {
     let values = request.get_all(IF_NONE_MATCH).iter();
     values
@@ -11,8 +11,8 @@ pub(crate) fn is_known(request: &HeaderMap, tag: &str) -> bool {
         .any(|list| names(list, tag))
 }
 
-/// Whether the list is `*` or has the tag. A weak tag matches as well: the comparison is the weak
-/// one (RFC 9110, section 8.8.3.2).
+/// Returns whether the list is `*` or contains the tag. A weak tag matches too, because the
+/// comparison is the weak one (RFC 9110, section 8.8.3.2).
 fn names(list: &str, tag: &str) -> bool {
     if list.trim() == "*" {
         return true;
@@ -21,7 +21,8 @@ fn names(list: &str, tag: &str) -> bool {
     entity_tags(list).any(|listed| opaque(listed) == opaque(tag))
 }
 
-/// The tags of a list, as far as it is well-formed. A tag may have commas in its quotes.
+/// Iterates over the tags of a list, up to the first malformed one. A tag can contain commas inside
+/// its quotes.
 fn entity_tags(list: &str) -> impl Iterator<Item = &str> {
     let mut rest = list;
     std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! The ids that only auth-service knows.
+//! Ids that only auth-service uses.
 
 use base::ids::{Id, Kind};
 
@@ -18,16 +18,16 @@ macro_rules! ids {
 }
 
 ids! {
-    /// Names an event of the audit log.
+    /// Id of an event of the audit log.
     AuditEventId, AuditEventKind = "audit_event";
-    /// Names a device that has logged in.
+    /// Id of a device that has logged in.
     DeviceId, DeviceKind = "device";
-    /// Names a resource.
+    /// Id of a resource.
     ResourceId, ResourceKind = "resource";
-    /// Names an action.
+    /// Id of an action.
     ActionId, ActionKind = "action";
-    /// Names a permission.
+    /// Id of a permission.
     PermissionId, PermissionKind = "permission";
-    /// Names a role.
+    /// Id of a role.
     RoleId, RoleKind = "role";
 }

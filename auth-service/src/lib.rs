@@ -1,7 +1,8 @@
 //! auth-service: issues and rotates tokens; owns users and sessions. It alone holds private keys.
 //!
-//! A request goes `grpc` (parse, one call) -> `domain` (rules, one transaction) -> `store` (SQL);
-//! nothing comes back up but a value of `model` or a domain error.
+//! A request passes through three layers. `grpc` parses it and makes one call into `domain`.
+//! `domain` applies the rules in a transaction and uses the SQL of `store`. The way back carries
+//! only plain values and domain errors.
 
 mod assembly;
 pub mod cli;
@@ -45,32 +46,33 @@ pub use self::{
     store::MIGRATIONS,
 };
 
-/// What auth-service needs to run. The caller has bound the sockets and connected the database.
+/// The parts from which auth-service is started. The caller has already bound the sockets and
+/// connected the database.
 #[derive(Debug)]
 pub struct AuthService<'a> {
-    /// Its own settings.
+    /// Settings of auth-service itself.
     pub settings: &'a AuthSettings,
-    /// The settings of its gRPC server.
+    /// Settings of the gRPC server.
     pub server: &'a ServerSettings,
-    /// Its database.
+    /// Database of auth-service.
     pub db: Db,
-    /// The server secret.
+    /// Current server secret, and the previous one while it is being replaced.
     pub secrets: ServerSecrets,
-    /// Service accounts that there shall be.
+    /// Service accounts to create or update at the start.
     pub service_accounts: Vec<ServiceAccountSpec>,
-    /// What time it is.
+    /// Clock of the service.
     pub clock: Clock,
-    /// The socket on which it serves gRPC.
+    /// Socket on which gRPC is served.
     pub grpc: Listener,
-    /// The socket on which it serves HTTP.
+    /// Socket on which HTTP is served.
     pub http: Listener,
 }
 
 impl AuthService<'_> {
-    /// Waits for the database, prepares it, and serves until the stop token of `running` is
-    /// cancelled. Gives the keys that verify its tokens.
+    /// Waits for the database, prepares it and starts to serve. The service runs until the stop
+    /// token of `running` is cancelled. Returns the keys that verify its access tokens.
     ///
-    /// `migrate` applies the migrations that are pending; without it they are an error.
+    /// With `migrate`, pending migrations are applied. Without it, they are an error.
     #[expect(clippy::too_many_lines, reason = "the steps of a start, in order")]
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
         for origin in self.settings.cookies.exposed() {
@@ -83,7 +85,8 @@ impl AuthService<'_> {
         }
         let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
         let key_set = KeySet::empty();
-        // Where its own database is silent, auth-service says so itself.
+        // auth-service reads the feed from its own database. If that fails, the calls fail with the
+        // database's error, so this rule need not refuse them.
         let access = AccessView::following(key_set.clone(), self.clock.clone()).with_silence(SilenceRule {
             writes: OnSilence::Allow,
             ..SilenceRule::default()
@@ -95,7 +98,7 @@ impl AuthService<'_> {
             let issuer = &self.settings.token_issuer;
             Verifier::new(issuer, audiences, key_set.clone(), self.clock.clone())
         };
-        // Tokens for other services can be introspected and revoked too.
+        // Introspection and revocation also accept tokens for other services.
         let any_audience = verifier(audiences.clone().or_any());
         let service = Service {
             settings: self.server,
@@ -159,7 +162,7 @@ impl AuthService<'_> {
     }
 }
 
-/// The RPCs of all services.
+/// Returns the routes of all gRPC services.
 fn routes(domain: Domain) -> Routes {
     Routes::new(AuthServiceServer::new(domain.auth))
         .add_service(AccountServiceServer::new(domain.account))
@@ -171,8 +174,8 @@ fn routes(domain: Domain) -> Routes {
         .add_service(ServiceAccountServiceServer::new(domain.service_accounts))
 }
 
-/// Brings the database up to date, and opens the keys. Of many replicas that start at once, one
-/// does what has to be done and the others wait for it.
+/// Brings the database up to date and opens the signing keys. If several replicas start at once,
+/// one does the work and the others wait for it.
 async fn prepare(
     (db, secrets, settings, clock): (&Db, &ServerSecrets, &AuthSettings, &Clock),
     service_accounts: &[ServiceAccountSpec],

@@ -1,4 +1,4 @@
-//! `auth-service`: its command line is in the library.
+//! The `auth-service` program. Its command line is defined in the library.
 
 use std::{env, process::ExitCode};
 

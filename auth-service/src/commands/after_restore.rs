@@ -1,5 +1,5 @@
-//! `auth-service after-restore`: what has to be done once a database was put back from a back-up,
-//! before anything serves it.
+//! `auth-service after-restore`: secures a database that was restored from a backup, before any
+//! service uses it.
 
 use base::{StartError, clock::Clock, secret_files::SecretFiles};
 use db::DatabaseArgs;
@@ -18,13 +18,13 @@ pub struct AfterRestore {
 }
 
 impl AfterRestore {
-    /// Ends every session and makes every access token worthless that was issued before.
+    /// Ends every session and invalidates every access token that was issued before.
     pub async fn run(self) -> Result<(), StartError> {
         self.secret_files.check([self.secret.secret_file()])?;
         let secrets = self.secret.read()?;
         let (db, lock) = super::open(&self.database, self.secret_files).await?;
         let restored = after_restore(&db, &secrets, &Clock::system()).await;
-        // A replica that starts at this moment waits until now, and finds the new keys.
+        // Replicas that are starting wait for this lock, and then find the new keys.
         drop(lock);
         let restored = restored.map_err(|error| {
             StartError::Failed(format!(

@@ -1,5 +1,5 @@
-//! `auth-service create-admin`: an administrator made by whoever can reach the database, such as
-//! the first one.
+//! `auth-service create-admin`: creates an administrator, such as the first one. It needs access to
+//! the database, but no account.
 
 use std::{io, path::PathBuf};
 
@@ -34,8 +34,8 @@ pub struct CreateAdmin {
 }
 
 impl CreateAdmin {
-    /// Makes the user, who holds `superuser`, `admin` and `player`, and says which id it got. Works
-    /// beside services that run on the same PostgreSQL.
+    /// Creates the user with the roles `superuser`, `admin` and `player`, and prints its id. Can
+    /// run while services use the same PostgreSQL database.
     pub async fn run(self) -> Result<(), StartError> {
         let file = self.password_file.as_deref();
         self.secret_files.check([("--password-file", file)])?;
@@ -70,7 +70,7 @@ impl CreateAdmin {
         Ok(())
     }
 
-    /// The password, and whether it was made here.
+    /// Returns the password, and whether it was generated here.
     fn password(&self) -> Result<(SecretString, bool), StartError> {
         let Some(path) = &self.password_file else {
             return Ok((generate_password(), true));

@@ -1,5 +1,5 @@
-//! `auth-service create-service-account`: an account for another service, made by whoever can reach
-//! the database.
+//! `auth-service create-service-account`: creates an account for another service. It needs access
+//! to the database, but no account.
 
 use base::{StartError, clock::Clock, secret_files::SecretFiles};
 use db::DatabaseArgs;
@@ -32,8 +32,8 @@ pub struct CreateServiceAccount {
 }
 
 impl CreateServiceAccount {
-    /// Makes the account, and prints its secret, which is kept nowhere. Works beside services that
-    /// run on the same PostgreSQL.
+    /// Creates the account and prints its secret, of which only a digest is stored. Can run while
+    /// services use the same PostgreSQL database.
     pub async fn run(self) -> Result<(), StartError> {
         let new = self.account()?;
         let (db, _) = super::open(&self.database, self.secret_files).await?;

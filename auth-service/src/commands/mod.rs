@@ -1,4 +1,4 @@
-//! What the program does besides serving: one file a command.
+//! Commands other than `serve` and `probe`. Each has its own file, except the short `migrate`.
 
 mod after_restore;
 mod create_admin;
@@ -12,15 +12,14 @@ use db::{DatabaseArgs, Db, Migrate, MigrationLock, bring_up_to_date};
 pub use self::{after_restore::AfterRestore, create_admin::CreateAdmin, create_service_account::CreateServiceAccount};
 use crate::{MIGRATIONS, domain::recompute_stale_keys};
 
-/// Migrates the tables, and then recomputes the keys that an older version of this program has
-/// stored.
+/// Migrates the schema, then recomputes the keys that an older version of this program has stored.
 pub async fn migrate(command: Migrate) -> Result<(), StartError> {
     let finish = async |db: &Db| Ok(recompute_stale_keys(db, &Clock::system()).await?);
     command.run_with(&MIGRATIONS, finish).await
 }
 
-/// A database that a command may write to: it is there, and up to date. Whoever migrates or starts
-/// waits for the lock.
+/// Opens the database for a command that writes to it. Fails if migrations are pending. While the
+/// returned lock is held, migrations and starting services wait.
 async fn open(database: &DatabaseArgs, secret_files: SecretFiles) -> Result<(Db, MigrationLock), StartError> {
     secret_files.check([database.secret_file()])?;
     let db = Db::connect_when_free(&database.settings()?)
@@ -31,7 +30,7 @@ async fn open(database: &DatabaseArgs, secret_files: SecretFiles) -> Result<(Db,
     Ok((db, lock))
 }
 
-/// An argument that cannot be used.
+/// Returns the error for an argument that cannot be used.
 fn bad(what: &str, error: &dyn fmt::Display) -> StartError {
     StartError::Setting(format!("{what}: {error}"))
 }

@@ -1,4 +1,4 @@
-//! The settings that bound how often passwords are guessed.
+//! Settings that limit how often passwords can be guessed.
 
 use std::time::Duration;
 

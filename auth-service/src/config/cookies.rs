@@ -1,4 +1,4 @@
-//! The setting that says whose pages get their refresh tokens in a cookie.
+//! Setting for the origins whose pages keep their refresh token in a cookie.
 
 use std::{fmt, str::FromStr};
 
@@ -16,19 +16,19 @@ pub struct CookieSettings {
     pub cookie_origins: Option<Vec<CookieOrigin>>,
 }
 
-/// An origin as browsers write it: scheme, host, and the port where it is not the scheme's own.
+/// An origin as browsers write it: scheme, host, and the port unless it is the scheme's default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieOrigin(String);
 
 impl CookieSettings {
-    /// Whether pages of this origin get cookies.
+    /// Returns whether pages of this origin may keep their refresh token in a cookie.
     pub(crate) fn allows(&self, origin: &str) -> bool {
         let mut allowed = self.cookie_origins.iter().flatten();
         allowed.any(|CookieOrigin(allowed)| allowed == origin)
     }
 
-    /// Origins over plain HTTP that are not this machine: what is sent there can be read on the
-    /// way.
+    /// Returns the origins that use plain HTTP and are not on this machine. Their traffic can be
+    /// read on the way.
     pub(crate) fn exposed(&self) -> impl Iterator<Item = &CookieOrigin> {
         let is_exposed = |CookieOrigin(origin): &&CookieOrigin| {
             Url::parse(origin).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url))

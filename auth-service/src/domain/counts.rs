@@ -1,5 +1,5 @@
-//! Metrics for operators. Sessions are counted where they are written: one whose
-//! transaction fails afterwards counts too.
+//! Metrics for operators. Sessions are counted when they are written. A session counts even if its
+//! transaction fails afterwards.
 
 use base::telemetry::metrics::InHand;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
@@ -14,12 +14,12 @@ const SESSIONS: &str = "auth_sessions";
 const HASHES_WAITING: &str = "auth_hashes_waiting";
 const HASHES_RUNNING: &str = "auth_hashes_running";
 const HASHES_REFUSED: &str = "auth_hashes_refused_total";
-/// From the place in the queue to the hash.
+/// Time from entering the queue to the finished hash.
 pub(super) const HASH_DURATION: &str = "auth_hash_duration_seconds";
 const FEED_HEAD: &str = "access_feed_head";
 const FEED_FOLLOWERS: &str = "access_feed_followers";
 
-/// Says what they mean, and starts those at zero that are watched for their first change.
+/// Describes the metrics. Metrics whose first change matters are created with the value zero.
 pub(crate) fn describe() {
     describe_counter!(LOGINS, "Logins, by outcome.");
     describe_counter!(REFRESHES, "Uses of refresh tokens, by RPC and outcome.");
@@ -55,7 +55,7 @@ pub(super) fn login<T>(result: &Result<T, Error>) {
     counter!(LOGINS, "outcome" => result.as_ref().map_or_else(outcome, |_| "ok")).increment(1);
 }
 
-/// `ok`: what a use that succeeded is called.
+/// Counts a use of a refresh token. `ok` is the outcome that is recorded for a success.
 pub(super) fn refresh<T>(rpc: &'static str, ok: &'static str, result: &Result<T, Error>) {
     counter!(REFRESHES, "rpc" => rpc, "outcome" => result.as_ref().map_or_else(outcome, |_| ok)).increment(1);
 }
@@ -88,7 +88,7 @@ pub(super) fn feed_head(sequence: i64) {
     gauge!(FEED_HEAD).set(number(sequence));
 }
 
-/// A follower for as long as this lives.
+/// Counts a follower of the access feed until the returned value is dropped.
 pub(crate) fn feed_follower() -> InHand {
     InHand::new(gauge!(FEED_FOLLOWERS))
 }
@@ -98,7 +98,7 @@ const fn number(count: i64) -> f64 {
     count as f64
 }
 
-/// Name of an error among the outcomes: one of a bounded set.
+/// Returns the name of an error as an outcome. The set of names is bounded.
 const fn outcome(error: &Error) -> &'static str {
     match error {
         Error::CredentialsInvalid => "credentials_invalid",

@@ -26,7 +26,7 @@ pub(crate) enum Error {
     /// The refresh token was not rotated in time.
     #[error("expired refresh token")]
     RefreshTokenExpired,
-    /// An old refresh token came back; its session has been ended.
+    /// An old refresh token was used again, so its session was ended.
     #[error("reused refresh token")]
     RefreshTokenReused,
     /// The session has ended.

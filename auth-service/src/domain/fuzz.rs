@@ -139,7 +139,7 @@ fn fuzz_logins() {
             assert_eq!(login.as_str(), trimmed);
             assert_eq!(login.folded(), trimmed.to_ascii_lowercase());
             assert_eq!(login.folded(), fold(trimmed));
-            // Nothing that is a login is an address.
+            // No login is an e-mail address.
             assert!(text.parse::<Email>().is_err());
         }
     });
@@ -279,7 +279,7 @@ fn fuzz_folding() {
         if text.is_ascii() {
             assert_eq!(folded, text.to_ascii_lowercase());
         }
-        // Longer by a known factor: one character becomes eighteen.
+        // The length grows by a bounded factor: one character becomes at most eighteen.
         assert!(folded.chars().count() <= 18 * text.chars().count());
     });
 }

@@ -1,5 +1,5 @@
-//! The rules of auth-service. A use case is one method of [`Accounts`] or [`Sessions`], and at most
-//! one transaction.
+//! The rules of auth-service. A use case is a method of a type such as [`Accounts`], [`Sessions`]
+//! or [`Rbac`]. Its change is made in one transaction.
 
 mod audit;
 pub(crate) mod counts;

@@ -1,5 +1,5 @@
-//! The context of a request: the actor and the origin, by which a use case is allowed or refused
-//! and which the audit log keeps.
+//! The request context: the actor and the origin of a request. Use cases authorize the actor, and
+//! the audit log records both.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -32,19 +32,19 @@ pub(crate) enum Actor {
     Itself,
 }
 
-/// The origin of a request. What is not known is empty.
+/// The origin of a request. Unknown values are empty.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
     pub(crate) address: Option<IpAddr>,
     /// Network under which failures from this address are counted.
     pub(crate) bucket: Option<IpNet>,
-    /// At most 256 characters.
+    /// User agent, at most 256 characters.
     pub(crate) user_agent: String,
     pub(crate) request_id: String,
 }
 
 impl RequestContext {
-    /// Context of a command.
+    /// Returns the context of a command.
     pub(crate) fn command_line() -> Self {
         Self {
             actor: Actor::CommandLine,
@@ -52,7 +52,7 @@ impl RequestContext {
         }
     }
 
-    /// Context of work that auth-service does by itself.
+    /// Returns the context of work that auth-service does by itself.
     pub(crate) fn itself() -> Self {
         Self {
             actor: Actor::Itself,
@@ -60,7 +60,7 @@ impl RequestContext {
         }
     }
 
-    /// The principal, if somebody is signed in.
+    /// Returns the principal, if the actor is signed in.
     pub(crate) fn principal(&self) -> Option<&Arc<Principal>> {
         match &self.actor {
             Actor::Principal(principal) => Some(principal),
@@ -68,24 +68,24 @@ impl RequestContext {
         }
     }
 
-    /// The user who acts.
+    /// Returns the user who acts, if the actor is signed in.
     pub(crate) fn user_id(&self) -> Option<UserId> {
         self.principal().map(|principal| principal.user_id())
     }
 
-    /// The session in which the user acts.
+    /// Returns the session in which the user acts, if any.
     pub(crate) fn session_id(&self) -> Option<SessionId> {
         self.principal().and_then(|principal| principal.session_id())
     }
 }
 
 impl Origin {
-    /// The address as text; empty where it is not known.
+    /// Returns the address as text, which is empty if the address is unknown.
     pub(crate) fn address_text(&self) -> String {
         self.address.map(|address| address.to_string()).unwrap_or_default()
     }
 
-    /// A session is used from here now.
+    /// Returns the record of a session that is used from this origin now.
     pub(crate) fn session_use(&self, now: Timestamp) -> SessionUse {
         SessionUse {
             last_use_time: now,

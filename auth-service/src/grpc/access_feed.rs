@@ -14,7 +14,7 @@ use crate::domain::{Error, FeedEnded, FeedStream, FeedTail, counts, feed_positio
 #[derive(Clone, Debug)]
 pub(crate) struct AccessFeedRpc {
     pub(crate) tail: FeedTail,
-    /// Open streams by account, so that none takes the places of the others.
+    /// Open streams of each account, so that no account takes the places of the others.
     pub(crate) streams: Arc<Shares<UserId>>,
 }
 

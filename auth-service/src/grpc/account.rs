@@ -102,7 +102,7 @@ impl AccountService for AccountRpc {
     }
 }
 
-/// A network of one address is that address.
+/// Returns the network as text. A network of one address is written as that address.
 fn bucket(network: IpNet) -> String {
     if network.prefix_len() == network.max_prefix_len() {
         network.addr().to_string()
@@ -111,7 +111,7 @@ fn bucket(network: IpNet) -> String {
     }
 }
 
-/// Empty where there is none.
+/// Returns the address as text, which is empty if there is none.
 fn text(address: Option<impl ToString>) -> String {
     address.map(|address| address.to_string()).unwrap_or_default()
 }

@@ -42,7 +42,7 @@ impl AuditService for AuditRpc {
     }
 }
 
-/// The page, the filter, and the list that the page is of.
+/// Returns the page, the filter, and the query that page tokens are bound to.
 fn listing(
     request: &ListAuditEventsRequest,
 ) -> Result<(PageRequest<AuditEventKind>, AuditFilter, String), InvalidFields> {
@@ -110,7 +110,7 @@ fn event(entry: AuditEntry, logins: &HashMap<UserId, String>) -> AuditEvent {
         ip_address: entry.ip_address,
         user_agent: entry.user_agent,
         request_id: entry.request_id,
-        // An empty one says nothing, and would be the end of a gateway: see `ErrorReply`.
+        // An empty value says nothing, and would make a gateway crash: see `ErrorReply`.
         details: entry
             .details
             .into_iter()

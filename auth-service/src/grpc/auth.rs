@@ -21,7 +21,7 @@ use crate::domain::{
     ServiceAccounts, Sessions,
 };
 
-/// Bytes of a client id or a client secret, at most.
+/// Maximum size of a client id or a client secret, in bytes.
 const MAX_CLIENT_CREDENTIAL_BYTES: usize = 1024;
 
 /// Serves `auth.v1.AuthService`.
@@ -113,14 +113,14 @@ impl AuthService for AuthRpc {
         transport.fill(&mut token, &self.sessions).await?;
         if token.is_empty() {
             if let Some(Caller::Refused(TokenError::Revoked)) = request.extensions().get::<Caller>() {
-                // It has ended already, which is what was asked for.
+                // The session has already ended, as the caller wants.
                 return Ok(transport.clear(LogoutResponse {}));
             }
-            // Public, because a refresh token alone will do; without one the access token has to be
-            // good.
+            // The RPC is public, because a refresh token is enough. Without one, it requires a
+            // valid access token.
             let principal = authz::principal(&request)?;
             if principal.wanted_audience().is_some() {
-                // Another service may have it, and that one must not log the user out.
+                // Another service may have this token, and must not log the user out with it.
                 return Err(Error::AudienceRequired.into());
             }
             match principal.session_id() {
@@ -140,7 +140,7 @@ impl AuthService for AuthRpc {
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         let context = request_context(&request);
         let mut transport = self.transports.of(&request)?;
-        // The hint is not needed: neither kind of token can be taken for the other.
+        // The hint is not needed, because neither kind of token can be mistaken for the other.
         let mut token = request.into_inner().token;
         let is_own = token.is_empty();
         transport.fill(&mut token, &self.sessions).await?;

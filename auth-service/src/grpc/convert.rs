@@ -1,5 +1,5 @@
-//! Domain values as messages. Secrets are exposed here, where they leave for the client that they
-//! belong to.
+//! Converts domain values to messages. Secrets are exposed here, on their way to the client that
+//! they belong to.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ pub(super) fn service_token(access: &AccessToken) -> proto::IssueServiceTokenRes
     }
 }
 
-/// `current`: the session of the caller.
+/// Converts a session. `current` is the session of the caller.
 pub(super) fn session(session: Session, current: Option<SessionId>) -> proto::Session {
     proto::Session {
         session_id: session.id.to_string(),

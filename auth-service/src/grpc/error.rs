@@ -192,7 +192,7 @@ impl From<Error> for ErrorReply {
     }
 }
 
-/// The reply to a caller who names an object that does not exist.
+/// Returns the reply to a caller who names an object that does not exist.
 fn not_found(reason: ErrorReason, kind: &'static str, name: String) -> ErrorReply {
     ErrorReply::new(Code::NotFound, reason, format!("there is no {kind} {name}")).with_resource(kind, name)
 }

@@ -1,4 +1,4 @@
-//! Checks of fields that several requests have.
+//! Checks of fields that occur in several requests.
 
 use base::validate::Fields;
 use prost_types::FieldMask;
@@ -7,13 +7,13 @@ use crate::domain::{CodeName, PermissionName};
 
 const MAX_NAME_LEN: usize = 100;
 const MAX_DESCRIPTION_LEN: usize = 1000;
-/// Bytes of a character in UTF-8, at most.
+/// Maximum size of a character in UTF-8, in bytes.
 const MAX_CHAR_LEN: usize = 4;
-/// Values of a repeated field, at most, whatever they are. The limits of each field are lower, and
+/// Maximum number of values in any repeated field. The limits of the single fields are lower, and
 /// count distinct values.
 const MAX_VALUES: usize = 1000;
 
-/// A description for people: at most 1000 characters.
+/// Checks a description for people: at most 1000 characters.
 pub(super) fn description(fields: &mut Fields, field: &'static str, text: &str) -> Option<String> {
     let is_long = text.len() > MAX_DESCRIPTION_LEN * MAX_CHAR_LEN;
     let text = text.trim();
@@ -24,7 +24,7 @@ pub(super) fn description(fields: &mut Fields, field: &'static str, text: &str) 
     Some(text.to_owned())
 }
 
-/// A name for people: at most 100 characters.
+/// Checks a name for people: at most 100 characters.
 pub(super) fn name(fields: &mut Fields, field: &'static str, text: &str) -> Option<String> {
     let is_long = text.len() > MAX_NAME_LEN * MAX_CHAR_LEN;
     let text = text.trim();
@@ -38,7 +38,7 @@ pub(super) fn name(fields: &mut Fields, field: &'static str, text: &str) -> Opti
     Some(text.to_owned())
 }
 
-/// The code name in a required field.
+/// Checks the code name in a required field.
 pub(super) fn code_name(fields: &mut Fields, field: &'static str, text: &str) -> Option<String> {
     if text.is_empty() {
         fields.reject(field, "is required");
@@ -47,7 +47,7 @@ pub(super) fn code_name(fields: &mut Fields, field: &'static str, text: &str) ->
     fields.check(field, text.parse::<CodeName>()).map(CodeName::into_string)
 }
 
-/// Code names in a repeated field. The bad ones are named by their index.
+/// Checks the code names in a repeated field. Errors name the invalid ones by their index.
 pub(super) fn code_names(fields: &mut Fields, field: &'static str, texts: &[String]) {
     if is_too_many(fields, field, texts.len()) {
         return;
@@ -59,7 +59,7 @@ pub(super) fn code_names(fields: &mut Fields, field: &'static str, texts: &[Stri
     }
 }
 
-/// Rejects a repeated field that holds more values than any may.
+/// Rejects a repeated field that holds more values than any field may.
 fn is_too_many(fields: &mut Fields, field: &'static str, count: usize) -> bool {
     let is_too_many = count > MAX_VALUES;
     if is_too_many {
@@ -68,10 +68,10 @@ fn is_too_many(fields: &mut Fields, field: &'static str, count: usize) -> bool {
     is_too_many
 }
 
-/// The same, at most this many, each once and sorted.
+/// Sorts the values and drops duplicates. Rejects the field if there are then more than `max`.
 pub(super) fn distinct(fields: &mut Fields, field: &'static str, mut texts: Vec<String>, max: usize) -> Vec<String> {
     if texts.len() > MAX_VALUES {
-        // It was rejected when the values were looked at.
+        // The field was rejected when its values were checked.
         return Vec::new();
     }
     texts.sort();
@@ -83,7 +83,7 @@ pub(super) fn distinct(fields: &mut Fields, field: &'static str, mut texts: Vec<
     texts
 }
 
-/// The name of a permission in a required field.
+/// Checks the name of a permission in a required field.
 pub(super) fn permission_name(fields: &mut Fields, field: &'static str, text: &str) -> Option<PermissionName> {
     if text.is_empty() {
         fields.reject(field, "is required");
@@ -92,7 +92,8 @@ pub(super) fn permission_name(fields: &mut Fields, field: &'static str, text: &s
     fields.check(field, text.parse())
 }
 
-/// Names of permissions in a repeated field. The bad ones are named by their index.
+/// Checks the names of permissions in a repeated field. Errors name the invalid ones by their
+/// index.
 pub(super) fn permission_names(fields: &mut Fields, field: &'static str, texts: &[String]) {
     if is_too_many(fields, field, texts.len()) {
         return;
@@ -104,8 +105,8 @@ pub(super) fn permission_names(fields: &mut Fields, field: &'static str, texts: 
     }
 }
 
-/// Which of the fields that may change do (AIP-161): those in the mask, or without one those that
-/// are not empty.
+/// Returns the changeable fields that the request changes (AIP-161): the fields in the mask, or
+/// without a mask the fields that are not empty.
 pub(super) fn update_mask<'a>(
     fields: &mut Fields,
     mask: Option<&FieldMask>,

@@ -18,7 +18,7 @@ use crate::{config::CookieSettings, domain::CodeName};
 
 const PAGE: &str = "https://play.example.com";
 const COOKIE: &str = "__Host-refresh_token";
-/// The name that the cookie had before.
+/// Former name of the cookie.
 const LEGACY: &str = "__Secure-refresh_token";
 
 fn transports() -> Transports {
@@ -27,7 +27,7 @@ fn transports() -> Transports {
     })
 }
 
-/// A call from a page that asks for its token in a cookie.
+/// Returns a call from a page that asks for its token in a cookie.
 fn from_page(origin: &MetadataValue<Ascii>, cookies: &[&MetadataValue<Ascii>]) -> Request<()> {
     let mut request = Request::new(());
     let metadata = request.metadata_mut();

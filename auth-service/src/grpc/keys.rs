@@ -26,11 +26,11 @@ use crate::{
     model::{KeyState, SigningKeyRecord},
 };
 
-/// Where verifiers look for the keys (RFC 8414, `jwks_uri`).
+/// Path at which verifiers find the keys (RFC 8414, `jwks_uri`).
 const JWKS_PATH: &str = "/.well-known/jwks.json";
-/// Bytes of a key id, at most. Ours have 43.
+/// Maximum length of a key id, in bytes. Ours have 43.
 const MAX_KID_LEN: usize = 128;
-/// RFC 7517, section 8.5.2.
+/// Media type of a set of keys (RFC 7517, section 8.5.2).
 const MEDIA_TYPE: &str = "application/jwk-set+json";
 
 /// Serves `auth.v1.KeyService`.
@@ -85,7 +85,7 @@ impl KeyService for KeyRpc {
 }
 
 impl KeyRpc {
-    /// The key set over HTTP.
+    /// Serves the set of keys over HTTP.
     pub(crate) fn router(self) -> Router {
         let document = async move |request: HeaderMap| {
             let body = serde_json::to_vec(&self.keys.jwks()).unwrap_or_default();

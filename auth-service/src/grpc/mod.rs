@@ -1,5 +1,5 @@
-//! The RPCs: one file a service. Each parses its request, makes one call into the domain and
-//! converts the answer.
+//! The gRPC services, one file each. Each RPC parses its request, makes one call into the domain
+//! and converts the result.
 
 mod access_feed;
 mod account;

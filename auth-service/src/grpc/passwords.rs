@@ -4,7 +4,8 @@ use base::validate::Fields;
 
 use crate::domain::{Password, PasswordRules};
 
-/// A new password that is given twice: the names of the two fields, and what is in them.
+/// Checks a new password that is given twice. The arrays hold the names of the two fields, and
+/// their contents.
 pub(super) fn confirmed(
     fields: &mut Fields,
     rules: PasswordRules,
@@ -20,7 +21,8 @@ pub(super) fn confirmed(
     password
 }
 
-/// The fields `new_password` and `new_password_confirmation`, which replace the present password.
+/// Checks the fields `new_password` and `new_password_confirmation`. The new password must differ
+/// from the present one.
 pub(super) fn replacing(
     fields: &mut Fields,
     rules: PasswordRules,

@@ -1,4 +1,4 @@
-//! What a request changes in a profile.
+//! Changes of a profile in a request.
 
 use base::validate::{Fields, InvalidFields};
 use prost_types::FieldMask;
@@ -7,8 +7,8 @@ use proto::auth::v1::User;
 use super::fields;
 use crate::domain::ProfileChanges;
 
-/// What the mask names of `user`; without a mask, what is not empty. `fields` are those of the
-/// request that were looked at before.
+/// Reads the changes: the fields of `user` in the mask, or without a mask the fields that are not
+/// empty. `fields` holds the earlier checks of the same request.
 pub(super) fn changes(
     mut fields: Fields,
     user: Option<&User>,

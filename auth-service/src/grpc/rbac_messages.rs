@@ -1,4 +1,4 @@
-//! Roles, permissions and decisions as messages.
+//! Converts roles, permissions and decisions to messages.
 
 use ::proto::auth::v1::{self as proto, permission_decision::Reason};
 

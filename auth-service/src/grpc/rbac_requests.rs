@@ -1,4 +1,4 @@
-//! What the requests of `auth.v1.RbacService` ask for: every bad field is named at once.
+//! Parses the requests of `auth.v1.RbacService`. An error names all invalid fields at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,7 +82,7 @@ pub(super) fn names<M: EntryMessage + Default>(message: Option<M>) -> Result<Ent
     bad.finish(|| names)
 }
 
-/// Reads the code name of an entry, and what changes in it.
+/// Reads the code name of an entry, and the changes to it.
 pub(super) fn change<M: EntryMessage + Default>(
     message: Option<M>,
     mask: Option<&prost_types::FieldMask>,
@@ -189,7 +189,8 @@ pub(super) fn declared(permissions: Vec<proto::DeclaredPermission>) -> Result<Ve
         bad.reject("permissions", "must have 1 to 500 elements");
         return bad.finish(|| None);
     }
-    // Of an RPC each: several may need the same permission, and each may say who has it at first.
+    // Each element belongs to an RPC. Several RPCs may need the same permission, and each may name
+    // roles that hold it from the start.
     let mut parsed: BTreeMap<String, Declared> = BTreeMap::new();
     for (index, declared) in permissions.into_iter().enumerate() {
         let mut check = |field: &str, text: &str| {

@@ -6,11 +6,12 @@ use tonic::Request;
 
 use crate::domain::{Actor, Origin, RequestContext, is_unseen};
 
-/// Most characters of a user agent that are kept.
+/// Maximum number of characters of a user agent that are kept.
 const MAX_USER_AGENT_LEN: usize = 256;
-/// Most bytes of a user agent that are read: a UTF-8 character has at most four.
+/// Maximum number of bytes of a user agent that are read. A UTF-8 character has at most four.
 const MAX_USER_AGENT_BYTES: usize = 4 * MAX_USER_AGENT_LEN;
-/// A browser cannot set `user-agent`; gRPC-Web has this instead.
+/// Headers with the user agent, by precedence. A browser cannot set `user-agent`, so gRPC-Web has a
+/// header of its own.
 const USER_AGENTS: [&str; 2] = ["x-user-agent", "user-agent"];
 
 /// Returns the context of a request: the caller, and the address, user agent and id of the request.
@@ -56,7 +57,7 @@ mod tests {
         for (bytes, shown) in [
             (&b"Mozilla/5.0 (X11)"[..], "Mozilla/5.0 (X11)"),
             ("Spiel für Müller/1.0 🎲".as_bytes(), "Spiel für Müller/1.0 🎲"),
-            // Latin-1.
+            // Latin-1 is not valid UTF-8.
             (b"M\xfcller/1.0", "M\u{fffd}ller/1.0"),
             ("a\u{202e}b\u{200b}c".as_bytes(), "a\u{fffd}b\u{fffd}c"),
             (b"a\tb\x7fc\xc2\x85d", "abcd"),

@@ -18,11 +18,11 @@ use tonic::{Request, Response, Status};
 use super::{fields, request_context::request_context};
 use crate::domain::{AccountWithHoldings, ClientId, NewServiceAccount, ServiceAccounts};
 
-/// What a page token of the list belongs to.
+/// Query that page tokens of the list are bound to.
 const LIST: &str = "ListServiceAccounts";
-/// Roles of a new account.
+/// Maximum number of roles of a new account.
 const MAX_ROLES: usize = 50;
-/// Direct grants of a new account.
+/// Maximum number of direct grants of a new account.
 const MAX_PERMISSIONS: usize = 100;
 const MAX_OVERLAP_SECONDS: i32 = 604_800;
 

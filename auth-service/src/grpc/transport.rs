@@ -1,12 +1,12 @@
-//! How a refresh token travels: in messages, or for a page in a browser in a cookie that no script
-//! can read.
+//! Transport of the refresh token: in messages, or for pages in a browser, in a cookie that no
+//! script can read.
 //!
-//! A page asks for the cookie with the header `x-token-transport: cookie`. Without it cookies are
-//! ignored: they come along with every request that a browser makes, whoever made it. With it the
-//! browser's `origin` must be an allowed one, which another site's page cannot be: the header makes
-//! its request one that asks first (CORS), and the origin is not its to choose. The attributes are
-//! those of RFC 6265bis for a credential: HttpOnly, Secure, SameSite=Strict, and the prefix
-//! `__Host-`.
+//! A page asks for the cookie with the header `x-token-transport: cookie`. Without it, cookies are
+//! ignored, because a browser adds them to every request, whichever page makes it. With it, the
+//! browser's `origin` must be an allowed one. The page of another site cannot meet this: the header
+//! makes the browser ask the server first (CORS), and a page cannot choose its origin. The cookie
+//! has the attributes of RFC 6265bis for a credential: HttpOnly, Secure, SameSite=Strict, and the
+//! prefix `__Host-`.
 //!
 //! A site with a neighbouring name can plant a cookie of the same name, unless the name has that
 //! prefix. Planted cookies must not lock anyone out, so all values are read and the genuine one is
@@ -33,20 +33,21 @@ const ORIGIN: &str = "origin";
 const COOKIE: &str = "cookie";
 const SET_COOKIE: &str = "set-cookie";
 
-/// The cookie without TLS, for development.
+/// Name of the cookie without TLS, for development.
 const NAME: &str = "refresh_token";
-/// The cookie over TLS. Browsers take one of such a name only from the host itself, and only with
-/// `Path=/` (RFC 6265bis, 4.1.3.2). The gateway keeps it from everything but [`PATH`].
+/// Name of the cookie over TLS. Browsers accept a cookie with this prefix only from the host
+/// itself, and only with `Path=/` (RFC 6265bis, section 4.1.3.2). The gateway passes it on only
+/// with calls under [`PATH`].
 const HOST_NAME: &str = "__Host-refresh_token";
-/// The cookie over TLS before there was [`HOST_NAME`]. It is read where that one is missing, and
-/// cleared when that one is set.
+/// Former name of the cookie over TLS, before [`HOST_NAME`]. It is read if the cookie with the new
+/// name is missing, and cleared when that one is set.
 ///
-/// A session lives for at most 90 days, so this may go 90 days after the first release that sets
-/// [`HOST_NAME`]: in March 2027.
+/// By default, a session lives for at most 90 days. So this name can be removed 90 days after the
+/// first release that sets [`HOST_NAME`]: in March 2027.
 const LEGACY_NAME: &str = "__Secure-refresh_token";
-/// The calls that read it (refresh, rotate, logout, revoke), and a few beside them.
+/// Path of the calls that read the cookie (refresh, rotate, logout, revoke), and of a few others.
 const PATH: &str = "/v1/auth";
-/// Every path by which a planted cookie reaches one of those calls.
+/// Paths with which a planted cookie reaches one of those calls.
 const PLANTED_PATHS: [&str; 9] = [
     "/",
     "/v1",
@@ -58,11 +59,11 @@ const PLANTED_PATHS: [&str; 9] = [
     "/v1/auth/logout",
     "/v1/auth/revoke",
 ];
-/// Domains for which a planted cookie is cleared, beside the host itself. More would make the
-/// answer too large for proxies.
+/// Maximum number of domains for which planted cookies are cleared, besides the host itself. More
+/// would make the response too large for proxies.
 const MAX_PLANTED_DOMAINS: usize = 2;
 
-/// Which transports there are.
+/// Transports that the settings allow.
 #[derive(Clone, Debug)]
 pub(crate) struct Transports(Arc<CookieSettings>);
 
@@ -71,14 +72,15 @@ pub(crate) struct Transports(Arc<CookieSettings>);
 pub(super) enum Transport {
     /// The refresh token is a field of the messages.
     Message,
-    /// It is in a cookie.
+    /// The refresh token is in a cookie.
     Cookie {
+        /// Whether the page was loaded over TLS.
         secure: bool,
-        /// The values that the browser sent, each once.
+        /// Values of the cookie that the browser sent, each once.
         presented: Vec<String>,
-        /// Whether the call goes by one of them.
+        /// Whether the call uses one of these values.
         used: bool,
-        /// Set-Cookie headers that clear the cookies that were sent beside ours.
+        /// `Set-Cookie` headers that clear planted cookies. Empty unless the browser sent several.
         clear_planted: Vec<MetadataValue<Ascii>>,
     },
 }
@@ -88,7 +90,10 @@ impl Transports {
         Self(Arc::new(settings))
     }
 
-    /// Errors: INVALID_ARGUMENT; PERMISSION_DENIED (ORIGIN_NOT_ALLOWED).
+    /// Returns the transport that the request asks for.
+    ///
+    /// Errors: INVALID_ARGUMENT if there is no such transport; PERMISSION_DENIED
+    /// (ORIGIN_NOT_ALLOWED).
     pub(super) fn of<T>(&self, request: &Request<T>) -> Result<Transport, Status> {
         let metadata = request.metadata();
         let Some(transport) = metadata.get(TRANSPORT) else {
@@ -134,7 +139,7 @@ impl Transport {
         }
     }
 
-    /// Puts the genuine one of the presented cookies where the message has no token.
+    /// Fills in the genuine one of the presented cookies if the message has no token.
     ///
     /// Errors: UNAUTHENTICATED (REFRESH_TOKEN_INVALID) if there are several and none can be used.
     pub(super) async fn fill(&mut self, token: &mut String, sessions: &Sessions) -> Result<(), Status> {
@@ -149,7 +154,7 @@ impl Transport {
         Ok(())
     }
 
-    /// The answer that brings these tokens.
+    /// Returns the response that delivers these tokens.
     pub(super) fn deliver<T>(&self, mut tokens: TokenPair, message: impl FnOnce(TokenPair) -> T) -> Response<T> {
         let Self::Cookie { secure, .. } = *self else {
             return Response::new(message(tokens));
@@ -163,15 +168,14 @@ impl Transport {
         response
     }
 
-    /// The answer after which there is no session.
+    /// Returns the response to a call that has ended the session. It clears the cookie.
     pub(super) fn clear<T>(&self, message: T) -> Response<T> {
         let mut response = Response::new(message);
         self.forget(response.metadata_mut());
         response
     }
 
-    /// The error; where it means that the cookie is worth nothing any more, it takes the cookie
-    /// away.
+    /// Converts the error. If the cookie is no longer valid, the response also clears it.
     pub(super) fn refuse(&self, error: Error) -> Status {
         let is_dead = matches!(
             error,
@@ -191,7 +195,7 @@ impl Transport {
         }
     }
 
-    /// Clears what is not the cookie that this version sets.
+    /// Clears the legacy cookie and planted cookies, but not the cookie that this version sets.
     fn forget_others(&self, metadata: &mut MetadataMap) {
         if let Self::Cookie {
             secure, clear_planted, ..
@@ -207,14 +211,14 @@ impl Transport {
     }
 }
 
-/// The values of all cookies of this name that are not empty. The header as a whole is at most 16
+/// Returns the non-empty values of all cookies with this name. The header as a whole is at most 16
 /// KiB.
 fn values(metadata: &MetadataMap, name: &str) -> Vec<String> {
     // HTTP/2 may split the header (RFC 9113, 8.2.3).
     let headers = metadata.get_all(COOKIE).into_iter();
     headers
         .flat_map(|header| header.as_bytes().split(|byte| *byte == b';'))
-        // Cookies of other pages may hold any bytes. Ours is ASCII.
+        // Cookies of other pages may contain any bytes. Ours is ASCII.
         .filter_map(|pair| str::from_utf8(pair).ok().filter(|pair| pair.is_ascii()))
         .filter_map(|pair| Cookie::parse(pair).ok())
         .filter(|cookie| cookie.name() == name && !cookie.value().is_empty())
@@ -234,8 +238,8 @@ fn set_cookie(secure: bool, value: &str, life: Duration) -> MetadataValue<Ascii>
     header(&cookie.build())
 }
 
-/// Clears the cookies of this name that a page of this origin may have been planted, wherever they
-/// are in reach of this server. The browser ignores those for other domains.
+/// Returns headers that clear cookies with this name that may have been planted for a page of this
+/// origin, as far as this server can reach them. The browser ignores those for other domains.
 fn clear_planted(name: &'static str, origin: &str) -> Vec<MetadataValue<Ascii>> {
     let host = Url::parse(origin).ok().and_then(|url| url.domain().map(str::to_owned));
     let domains = host.iter().flat_map(|host| parents(host)).map(Some);
@@ -256,7 +260,8 @@ fn clear_planted(name: &'static str, origin: &str) -> Vec<MetadataValue<Ascii>> 
     headers
 }
 
-/// The domain and those above it, from the shortest, but for top-level domains.
+/// Returns the domain and the domains above it, shortest first, without top-level domains. There
+/// are at most [`MAX_PLANTED_DOMAINS`].
 fn parents(host: &str) -> impl Iterator<Item = &str> {
     let dots = host.rmatch_indices('.').skip(1);
     let above = dots.map(|(dot, _)| &host[dot + 1..]);
@@ -272,7 +277,7 @@ fn removal(name: &'static str) -> CookieBuilder<'static> {
 
 fn header(cookie: &Cookie<'_>) -> MetadataValue<Ascii> {
     let mut header: MetadataValue<Ascii> = cookie.to_string().parse().expect("a refresh token is ASCII");
-    // Kept out of HPACK's tables, and out of `Debug`.
+    // Keeps the value out of HPACK's tables and of `Debug`.
     header.set_sensitive(true);
     header
 }

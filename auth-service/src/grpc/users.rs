@@ -22,7 +22,7 @@ use crate::{
     model::UserFilter,
 };
 
-/// Roles of a new user.
+/// Maximum number of roles of a new user.
 const MAX_ROLES: usize = 50;
 const MAX_QUERY_LEN: usize = 100;
 
@@ -213,10 +213,10 @@ fn new_account(request: CreateUserRequest, rules: PasswordRules) -> Result<NewAc
     })
 }
 
-/// The page, the filter, and what the list depends on.
+/// Returns the page, the filter, and the query that page tokens are bound to.
 fn listing(request: &ListUsersRequest) -> Result<(PageRequest<UserKind>, UserFilter, String), InvalidFields> {
     let mut fields = Fields::new();
-    // By its bytes first: folding a long text is expensive.
+    // The size is checked first, because folding a long text is expensive.
     let is_long = request.query.len() > 4 * MAX_QUERY_LEN || request.query.chars().count() > MAX_QUERY_LEN;
     let is_good = !is_long && !request.query.chars().any(char::is_control);
     if !is_good {

@@ -1,7 +1,7 @@
-//! What auth-service does by itself, now and then.
+//! Background jobs of auth-service.
 //!
-//! A job is one use case of the domain, called again and again. To add one: a method in the domain,
-//! a field of [`Jobs`] and a line in [`Jobs::spawn`].
+//! A job calls one use case of the domain periodically. To add one, write a method in the domain,
+//! add a field to [`Jobs`] and start it in [`Jobs::spawn`].
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use futures_util::FutureExt as _;
 
 use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Sessions, recheck_stale_keys};
 
-/// Keys are looked after this often: read, and written where something is due.
+/// Interval at which the signing keys are checked and due steps are taken.
 const KEYS: Duration = Duration::from_secs(5);
-/// What is long dead is deleted this often.
+/// Interval at which expired data is deleted.
 const PURGE: Duration = Duration::from_mins(10);
 
-/// Keys of addresses that replicas of an older version write during an upgrade are recomputed this
-/// often.
+/// Interval at which the keys of e-mail addresses are recomputed that replicas of an older version
+/// write during an upgrade.
 const STALE_KEYS: Duration = Duration::from_mins(1);
 
-/// What operators are told that has to be counted in the database.
+/// Interval at which metrics are updated that have to be counted in the database.
 const REPORT: Duration = Duration::from_secs(30);
 
-/// What the jobs work on.
+/// The parts that the jobs work on.
 #[derive(Clone, Debug)]
 pub(crate) struct Jobs {
     pub(crate) keys: KeyRing,
@@ -32,12 +32,12 @@ pub(crate) struct Jobs {
     pub(crate) audit_log: AuditLog,
     pub(crate) sessions: Sessions,
     pub(crate) db: Db,
-    /// By which the time between two purges passes.
+    /// Clock that measures the intervals of the purges.
     pub(crate) clock: Clock,
 }
 
 impl Jobs {
-    /// Starts every job. They end with the service.
+    /// Starts all jobs. They stop with the service.
     pub(crate) fn spawn(self, running: &Running) {
         let keys = self.keys.clone();
         let follower = keys.clone();

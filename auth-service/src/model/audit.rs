@@ -7,15 +7,15 @@ use db::text_enum;
 
 use crate::ids::AuditEventId;
 
-/// An entry of the audit log. A text that is not known is empty.
+/// An entry of the audit log. Unknown texts are empty.
 #[derive(Clone, Debug)]
 pub(crate) struct AuditEntry {
     pub(crate) id: AuditEventId,
     pub(crate) event_time: Timestamp,
-    /// `<subject>.<verb>`.
+    /// Name of the action, in the form `<subject>.<verb>`.
     pub(crate) action: String,
     pub(crate) outcome: AuditOutcome,
-    /// Reason of a refusal, from `ErrorReason`.
+    /// Reason of a refusal: the name of an `ErrorReason` without its prefix, or `USER_DEACTIVATED`.
     pub(crate) reason: String,
     pub(crate) actor_user_id: Option<UserId>,
     pub(crate) actor_client_id: String,
@@ -29,26 +29,26 @@ pub(crate) struct AuditEntry {
 }
 
 text_enum! {
-    /// Whether the action was done.
+    /// Outcome of an action.
     pub(crate) enum AuditOutcome {
-        /// It was done.
+        /// The action was carried out.
         Success = "success",
-        /// It was refused.
+        /// The action was refused.
         Failure = "failure",
     }
 }
 
-/// Entries to list. A field that is `None` or empty matches every entry.
+/// Filter for entries of the audit log. A field that is `None` or empty matches every entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuditFilter {
     pub(crate) actor_user_id: Option<UserId>,
     pub(crate) subject_user_id: Option<UserId>,
-    /// An action, or the beginning of one and a `*`.
+    /// Name of an action, or a prefix followed by `*`.
     pub(crate) action: String,
     pub(crate) outcome: Option<AuditOutcome>,
-    /// Inclusive.
+    /// Start of the time range, inclusive.
     pub(crate) start: Option<Timestamp>,
-    /// Exclusive.
+    /// End of the time range, exclusive.
     pub(crate) end: Option<Timestamp>,
     pub(crate) ip_address: String,
 }

@@ -1,4 +1,4 @@
-//! The catalogue of what can be held: resources, actions, permissions and roles.
+//! The catalogue of resources, actions, permissions and roles.
 
 use base::clock::Timestamp;
 
@@ -11,7 +11,7 @@ pub(crate) struct Resource {
     pub(crate) code_name: String,
     pub(crate) name: String,
     pub(crate) description: String,
-    /// Service that declared it.
+    /// Name of the service that declared the resource, if any.
     pub(crate) owner: Option<String>,
     pub(crate) create_time: Timestamp,
 }
@@ -42,15 +42,15 @@ pub(crate) struct Permission {
     pub(crate) id: PermissionId,
     pub(crate) resource_id: ResourceId,
     pub(crate) action_id: ActionId,
-    /// `resource:action`.
+    /// Name, in the form `resource:action`.
     pub(crate) name: String,
     pub(crate) description: String,
-    /// Whether a service has declared it.
+    /// Whether a service has declared the permission.
     pub(crate) is_declared: bool,
     pub(crate) create_time: Timestamp,
 }
 
-/// The names of a new resource, action or role: one for policies, one for people.
+/// Names of a new resource, action or role. The code name is for policies, the name for people.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EntryNames {
     pub(crate) code_name: String,

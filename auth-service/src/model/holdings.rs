@@ -5,20 +5,20 @@ use super::{ReservedAction, ReservedRole};
 /// Roles and permissions of a user, sorted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holdings {
-    /// Code names.
+    /// Code names of the roles.
     pub(crate) roles: Vec<String>,
-    /// Role and permission.
+    /// Pairs of a role and a permission that it holds.
     pub(crate) by_role: Vec<(String, String)>,
-    /// Granted directly.
+    /// Names of the permissions that are granted directly.
     pub(crate) direct: Vec<String>,
 }
 
 /// The part of a user's holdings that an access token carries, sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenHoldings {
-    /// Code names.
+    /// Code names of the roles.
     pub(crate) roles: Vec<String>,
-    /// Granted directly.
+    /// Names of the permissions that are granted directly.
     pub(crate) direct: Vec<String>,
 }
 
@@ -33,7 +33,8 @@ impl Holdings {
         self.is_superuser() || self.names().any(|held| covers(held, permission))
     }
 
-    /// Iterates over the permissions. One that is held in several ways comes several times.
+    /// Iterates over the permissions. A permission that is held in several ways appears several
+    /// times.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let by_role = self.by_role.iter().map(|(_, permission)| permission);
         by_role.chain(&self.direct).map(String::as_str)

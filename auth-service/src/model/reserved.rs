@@ -1,4 +1,5 @@
-//! The roles and actions that the first migration makes, and that nobody can rename or delete.
+//! Built-in roles and actions. The first migration creates them, and they cannot be renamed or
+//! deleted.
 
 /// Defines a closed set of code names.
 macro_rules! reserved {
@@ -20,12 +21,12 @@ macro_rules! reserved {
                 }
             }
 
-            /// Returns whether this is the one with the code name.
+            /// Returns whether this is the entry with the code name.
             pub(crate) fn is(self, code_name: &str) -> bool {
                 self.code_name() == code_name
             }
 
-            /// Returns the one with the code name, if that is reserved.
+            /// Returns the entry with the code name, if that is reserved.
             pub(crate) fn parse(code_name: &str) -> Option<Self> {
                 [$(Self::$variant),+].into_iter().find(|reserved| reserved.is(code_name))
             }
@@ -40,9 +41,9 @@ reserved! {
         Superuser = access::policy::SUPERUSER,
         /// Administers auth-service.
         Admin = "admin",
-        /// Every registered user.
+        /// Held by every registered user.
         Player = "player",
-        /// Other services.
+        /// Held by other services.
         Service = "service",
     }
 }
@@ -52,7 +53,7 @@ reserved! {
     ReservedAction {
         /// Stands for every action of its resource. No RPC declares it.
         All = "all",
-        /// Makes something.
+        /// Creates something.
         Create = "create",
         /// Reads something.
         Read = "read",

@@ -6,7 +6,7 @@ use base::{clock::Timestamp, ids::UserId};
 /// The account of a service.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceAccount {
-    /// User that stands for the service.
+    /// User that represents the service.
     pub(crate) user_id: UserId,
     pub(crate) client_id: String,
     pub(crate) description: String,
@@ -19,8 +19,8 @@ pub(crate) struct ServiceAccount {
 }
 
 impl ServiceAccount {
-    /// Returns whether this is the digest of the secret, or of the previous one as long as that is
-    /// good.
+    /// Returns whether this is the digest of the current secret, or of the previous one while that
+    /// is still accepted.
     pub(crate) fn accepts(&self, digest: &[u8], now: Timestamp) -> bool {
         let is = |stored: &[u8]| verify_slices_are_equal(stored, digest).is_ok();
         let previous = self.previous_secret_hash.as_deref().zip(self.previous_expire_time);

@@ -1,4 +1,4 @@
-//! A session, and the worth of a refresh token of it at a moment.
+//! A session, and the state of its refresh tokens.
 
 use std::time::Duration;
 
@@ -8,10 +8,11 @@ use base::{
 };
 use db::text_enum;
 
-/// A retry with the same `request_id` gets the same pair for this long.
+/// How long after a rotation a retry with the same `request_id` gets the response again.
 const RETRY_WINDOW: Duration = Duration::from_mins(1);
-/// A second call with a token that was just rotated counts as a race, not as theft, for this long,
-/// and for the [`ALLOWANCE`] by which the clock of the process that rotated it may differ.
+/// How long after a rotation a second call with the old token counts as a race, not as theft. The
+/// [`ALLOWANCE`] is added, because the token may have been rotated by a process with a different
+/// clock.
 const OVERLAP_WINDOW: Duration = Duration::from_secs(10);
 
 /// A session: one device on which a user is logged in.
@@ -28,7 +29,7 @@ pub(crate) struct Session {
     pub(crate) rotate_time: Timestamp,
     pub(crate) expire_time: Timestamp,
     pub(crate) absolute_expire_time: Timestamp,
-    /// The end; `None` while the session lives.
+    /// End of the session; `None` while it is live.
     pub(crate) ended: Option<Ended>,
     pub(crate) create_time: Timestamp,
     pub(crate) ip_address: String,
@@ -44,13 +45,13 @@ pub(crate) struct Ended {
 }
 
 text_enum! {
-    /// Why a session ended.
+    /// Reason why a session ended.
     pub(crate) enum SessionEnd {
         /// The user logged out.
         Logout = "logout",
-        /// An old refresh token came back.
+        /// An old refresh token was used again.
         RefreshTokenReused = "refresh_token_reused",
-        /// It was not rotated in time.
+        /// The refresh token was not rotated in time.
         Expired = "expired",
         /// The user, or an administrator, ended it from elsewhere.
         Revoked = "revoked",
@@ -60,11 +61,11 @@ text_enum! {
         UserDeactivated = "user_deactivated",
         /// The user was deleted.
         UserDeleted = "user_deleted",
-        /// The user had too many.
+        /// The user had too many sessions.
         SessionLimit = "session_limit",
         /// The same device logged in again.
         DeviceReplaced = "device_replaced",
-        /// The database was put back from a back-up.
+        /// The database was restored from a backup, or lost the end of the session in a fail-over.
         Restored = "restored",
     }
 }
@@ -72,39 +73,41 @@ text_enum! {
 /// The state of a genuine refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenState {
-    /// It is the current one.
+    /// The token is the current one.
     Current,
-    /// It was replaced this long ago, and its successor has not been used: the answer may have been
-    /// lost, or two calls may have met.
+    /// The token was replaced this long ago, and its successor has not been used. The response may
+    /// have been lost, or two calls may have raced.
     JustReplaced(Duration),
-    /// It is an old one: whoever sends it is not whoever holds the current one.
+    /// The token is an old one. Its sender is not the holder of the current token.
     Reused,
-    /// The session was not rotated in time. Once that was seen it stays so, whatever the clock says
-    /// later.
+    /// The session was not rotated in time. Once this has been recorded, the session stays expired,
+    /// whatever the clock says later.
     Expired,
     /// The session has ended.
     Ended,
 }
 
-/// The treatment of a refresh token that was used.
+/// Decision about a refresh token that was presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rotation {
-    /// It is current, and a rotation replaces it.
+    /// The token is current, and its successor replaces it.
     Rotate,
-    /// It is current, and stays so: the use is not a rotation.
+    /// The token is current and stays so, because the call is not a rotation.
     Keep,
-    /// The answer that was lost is given again.
+    /// The call is a retry, and gets the response again that was lost.
     Repeat,
-    /// Nothing is done: another call has just rotated it.
+    /// The call is refused, because another call has just rotated the token.
     Overlap,
-    /// The session ends.
+    /// The session is ended, because an old token was used.
     Reuse,
-    /// The session ends as well, but only the time says so: the successor was not used. It was
-    /// rotated by another process, perhaps, whose clock may differ, or before the clock was set.
+    /// The session is ended, because an old token was used, although its successor was not. Only
+    /// the time that has passed tells this from a race, so it requires a clock that can be relied
+    /// on. Another process with a different clock may have rotated the token, or the clock may have
+    /// been set since.
     LateReuse,
-    /// Nothing is done: the session has expired.
+    /// The call is refused, because the session has expired.
     Expired,
-    /// Nothing is done: the session has ended.
+    /// The call is refused, because the session has ended.
     Ended,
 }
 
@@ -114,13 +117,14 @@ impl Session {
         (self.id, self.user_id)
     }
 
-    /// Returns whether the session has ended. One that has expired ends once that is seen.
+    /// Returns whether the session has ended. An expired session ends once its expiry is recorded.
     pub(crate) const fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
 
-    /// Returns the state of the refresh token with this counter. Its age counts up to when the call
-    /// arrived: a call that had to wait for the database is no theft.
+    /// Returns the state of the refresh token with this counter. The time since the rotation is
+    /// measured up to the arrival of the call, so that a wait for the database does not look like
+    /// theft.
     pub(crate) fn token_state(&self, counter: i64, (arrival, now): (Timestamp, Timestamp)) -> TokenState {
         match self.ended {
             Some(Ended {
@@ -137,8 +141,8 @@ impl Session {
         }
     }
 
-    /// Decides on a rotation of the token with this counter. `request` is the digest of its
-    /// `request_id`.
+    /// Decides on a rotation of the token with this counter. `request` is the digest of the call's
+    /// `request_id`, and `at` holds the time of its arrival and the present time.
     pub(crate) fn rotation(&self, counter: i64, request: Option<&[u8]>, at: (Timestamp, Timestamp)) -> Rotation {
         match self.token_state(counter, at) {
             TokenState::Current => Rotation::Rotate,
@@ -159,8 +163,8 @@ impl Session {
         }
     }
 
-    /// Decides on a use of the token with this counter that is not a rotation, and so never a retry
-    /// of one.
+    /// Decides on a use of the token with this counter that is not a rotation, and so cannot be the
+    /// retry of one.
     pub(crate) fn use_without_rotation(&self, counter: i64, at: (Timestamp, Timestamp)) -> Rotation {
         match self.rotation(counter, None, at) {
             Rotation::Rotate => Rotation::Keep,
@@ -177,7 +181,7 @@ mod tests {
         Timestamp::from_micros(0).plus(Duration::from_secs(seconds))
     }
 
-    /// Rotated at 1000 s from counter 4 to 5, with the request `abc`.
+    /// Returns a session that was rotated at 1000 s from counter 4 to 5, with the request `abc`.
     fn session() -> Session {
         Session {
             id: SessionId::generate(),
@@ -198,7 +202,7 @@ mod tests {
 
     #[test]
     fn who_had_to_wait_for_the_database_is_no_thief() {
-        // It arrived within the time, and its turn came long after.
+        // The call arrived in time, but waited long for the database.
         assert_eq!(session().rotation(4, None, (at(1001), at(1500))), Rotation::Overlap);
         assert_eq!(session().rotation(4, None, (at(990), at(1500))), Rotation::Overlap);
         assert_eq!(
@@ -206,7 +210,7 @@ mod tests {
             Rotation::Repeat
         );
         assert_eq!(session().rotation(4, None, (at(1041), at(1500))), Rotation::LateReuse);
-        // What has expired meanwhile is over.
+        // A session that expired in the meantime is over.
         assert_eq!(session().rotation(5, None, (at(1999), at(2000))), Rotation::Expired);
     }
 
@@ -229,14 +233,15 @@ mod tests {
             (&unused, 4, same, 1090, Rotation::Overlap),
             (&unused, 4, same, 1091, Rotation::LateReuse),
             (&used, 4, same, 1001, Rotation::Reuse),
-            // Overlap: any other request, within 10 s, the successor unused.
+            // Overlap: any other request, within 10 s and the allowance of 30 s, the successor
+            // unused.
             (&unused, 4, other, 1010, Rotation::Overlap),
             (&unused, 4, None, 1040, Rotation::Overlap),
             (&unused, 4, other, 1041, Rotation::LateReuse),
             (&used, 4, None, 1001, Rotation::Reuse),
-            // The clock was set back, or the racer read it first.
+            // The clock was set back, or the racing call read it before the rotation.
             (&unused, 4, None, 990, Rotation::Overlap),
-            // Older, or from a database that was put back.
+            // An older token, or one from before the database was restored from a backup.
             (&unused, 3, same, 1000, Rotation::Reuse),
             (&unused, 6, same, 1000, Rotation::Reuse),
             (&unused, 5, same, 2000, Rotation::Expired),

@@ -11,20 +11,20 @@ pub(crate) struct SigningKeyRecord {
     pub(crate) public_key: Vec<u8>,
     pub(crate) encrypted_private_key: Vec<u8>,
     pub(crate) create_time: Timestamp,
-    /// When it begins to sign, or when that is planned.
+    /// Time at which the key began to sign, or is planned to.
     pub(crate) activate_time: Timestamp,
     pub(crate) retire_time: Option<Timestamp>,
     pub(crate) expire_time: Option<Timestamp>,
 }
 
 text_enum! {
-    /// The present use of a key.
+    /// State of a key.
     pub(crate) enum KeyState {
-        /// It is published and does not sign yet.
+        /// The key is published but does not sign yet.
         Next = "next",
-        /// It signs.
+        /// The key signs.
         Active = "active",
-        /// It signs no more.
+        /// The key no longer signs.
         Retired = "retired",
     }
 }

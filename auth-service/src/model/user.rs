@@ -21,11 +21,11 @@ pub(crate) struct User {
     pub(crate) update_time: Timestamp,
     pub(crate) last_login_time: Option<Timestamp>,
     pub(crate) must_change_password: bool,
-    /// Whether this stands for a service.
+    /// Whether the user represents a service.
     pub(crate) is_service: bool,
     pub(crate) force_logout_time: Option<Timestamp>,
     pub(crate) delete_time: Option<Timestamp>,
-    /// Another user has the key of this address.
+    /// Whether another user has the key of this address.
     pub(crate) email_is_taken: bool,
     /// Equals `update_time` if the key of the address and the search text are current. An older
     /// version of this program does not write this column, so rows that it changes become stale.
@@ -33,25 +33,25 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Returns whether this is a person, and not deleted.
+    /// Returns whether the user is a person and has not been deleted.
     pub(crate) const fn is_person(&self) -> bool {
         !self.is_service && !self.is_deleted()
     }
 
-    /// Returns whether the user was deleted.
+    /// Returns whether the user has been deleted.
     pub(crate) const fn is_deleted(&self) -> bool {
         self.delete_time.is_some()
     }
 }
 
-/// Users to list.
+/// Filter for users.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UserFilter {
     /// Folded text that the login, the address or the name contains. Empty matches everyone.
     pub(crate) query: String,
-    /// Includes users who are not active.
+    /// Whether to include users who are not active.
     pub(crate) show_inactive: bool,
-    /// Restricts the list to users whose address belongs to another account.
+    /// Whether to list only users whose address belongs to another account.
     pub(crate) email_is_taken: bool,
     /// Code name of a role that the users have. Empty matches everyone.
     pub(crate) role: String,

@@ -1,4 +1,4 @@
-//! `audit_events`.
+//! Queries on `audit_events`.
 
 use base::{clock::Timestamp, ids::UserId, page::PageRequest};
 use db::prelude::*;
@@ -9,7 +9,7 @@ use crate::{
     model::{AuditEntry, AuditFilter, AuditOutcome},
 };
 
-/// An entry as it is stored.
+/// A row of the table. Its details are JSON.
 #[derive(Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit_events, treat_none_as_default_value = false)]
 struct AuditRow {
@@ -26,7 +26,7 @@ struct AuditRow {
     ip_address: String,
     user_agent: String,
     request_id: String,
-    /// A JSON object of texts.
+    /// A JSON object whose values are texts.
     details: String,
 }
 
@@ -79,6 +79,7 @@ impl TryFrom<AuditRow> for AuditEntry {
     }
 }
 
+/// Inserts an entry.
 pub(crate) async fn audit_insert(conn: &mut Conn, entry: AuditEntry) -> db::Result<()> {
     let row = AuditRow::from(entry);
     query!(conn, |c| diesel::insert_into(audit_events::table)
@@ -88,7 +89,7 @@ pub(crate) async fn audit_insert(conn: &mut Conn, entry: AuditEntry) -> db::Resu
     .map(|_| ())
 }
 
-/// Events, the newest first.
+/// Lists a page of entries, newest first.
 pub(crate) async fn audit_list(
     conn: &mut Conn,
     page: &PageRequest<AuditEventKind>,
@@ -139,7 +140,7 @@ pub(crate) async fn audit_list(
     Ok(rows.into_iter().map(AuditEntry::try_from).collect::<Result<_, _>>()?)
 }
 
-/// Deletes at most `limit` events from before this time. How many.
+/// Deletes at most `limit` entries from before this time. Returns how many.
 pub(crate) async fn audit_delete_before(conn: &mut Conn, before: Timestamp, limit: i64) -> db::Result<usize> {
     let old: Vec<AuditEventId> = query!(conn, |c| audit_events::table
         .filter(audit_events::event_time.lt(before))

@@ -1,4 +1,4 @@
-//! `resources`, `actions` and `roles`.
+//! Queries on `resources`, `actions` and `roles`, which share most of their columns.
 
 use base::{
     clock::Timestamp,
@@ -16,15 +16,16 @@ use crate::{
     model::{Action, EntryNames, Resource, Role},
 };
 
-/// An entry that has a code name for policies and a name for people, with its table.
+/// An entry of the catalogue with its queries. Each entry has a code name for policies and a name
+/// for people.
 pub(crate) trait Entry: Sized + Send + Sync {
-    /// Kind of its id.
+    /// Kind of the entry's id.
     type Kind: Kind;
 
-    /// Makes an entry, which is not stored yet.
+    /// Makes an entry without storing it.
     fn new(id: Id<Self::Kind>, names: EntryNames, now: Timestamp) -> Self;
 
-    /// Returns the position in lists, which begin with the oldest.
+    /// Returns the position of the entry in lists, which begin with the oldest.
     fn position(&self) -> Position<Self::Kind>;
 
     fn entry_insert(&self, conn: &mut Conn) -> impl Future<Output = db::Result<()>> + Send;
@@ -38,7 +39,7 @@ pub(crate) trait Entry: Sized + Send + Sync {
         page: &PageRequest<Self::Kind>,
     ) -> impl Future<Output = db::Result<Vec<Self>>> + Send;
 
-    /// Changes the name and the description. `None` leaves them as they are.
+    /// Changes the name and the description. A value that is `None` stays as it is.
     fn entry_describe(
         &self,
         conn: &mut Conn,
@@ -46,7 +47,7 @@ pub(crate) trait Entry: Sized + Send + Sync {
         description: Option<&str>,
     ) -> impl Future<Output = db::Result<()>> + Send;
 
-    /// Deletes it with what belongs to it.
+    /// Deletes the entry, and the rows that belong to it.
     fn entry_delete(&self, conn: &mut Conn) -> impl Future<Output = db::Result<()>> + Send;
 }
 
@@ -156,7 +157,7 @@ pub(crate) async fn resource_set_owner(conn: &mut Conn, id: ResourceId, owner: &
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// How many resources this owner has declared.
+/// Counts the resources that this owner has declared.
 pub(crate) async fn resources_count_of(conn: &mut Conn, owner: &str) -> db::Result<i64> {
     query!(conn, |c| resources::table
         .filter(resources::owner.eq(owner))
@@ -165,7 +166,8 @@ pub(crate) async fn resources_count_of(conn: &mut Conn, owner: &str) -> db::Resu
         .await)
 }
 
-/// What this owner has declared is nobody's.
+/// Removes the owner from the resources that it has declared. Their permissions no longer count as
+/// declared.
 pub(crate) async fn resources_release(conn: &mut Conn, owner: &str) -> db::Result<()> {
     let owned: Vec<ResourceId> = query!(conn, |c| resources::table
         .filter(resources::owner.eq(owner))
@@ -180,7 +182,7 @@ pub(crate) async fn resources_release(conn: &mut Conn, owner: &str) -> db::Resul
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Code names of all roles, sorted.
+/// Returns the code names of all roles, sorted.
 pub(crate) async fn role_code_names(conn: &mut Conn) -> db::Result<Vec<String>> {
     query!(conn, |c| roles::table
         .order(roles::code_name)

@@ -1,4 +1,4 @@
-//! Lets diesel read and write the plain types of `model`, which name no table.
+//! Lets diesel read and write the plain types of `model`, which do not depend on tables.
 
 /// Maps the fields of a plain type to the columns of the same names, so that a query can select it
 /// with `as_select()` and, with `insertable`, insert a reference to it.
@@ -46,7 +46,7 @@ macro_rules! columns {
 
 pub(super) use columns;
 
-/// A row that contradicts itself.
+/// The error for a row whose columns contradict each other or cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the row {id} of {table} is corrupt: {what}")]
 pub(super) struct CorruptRow {

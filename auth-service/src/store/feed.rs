@@ -1,4 +1,4 @@
-//! `feed_head` and `access_feed`.
+//! Queries on `feed_head` and `access_feed`.
 
 use access::view::Epoch;
 use base::clock::Timestamp;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{FeedHead, FeedKind};
 
-/// The one row.
+/// Id of the only row of `feed_head`.
 const HEAD: i16 = 1;
 
 columns!(FeedHead in feed_head {
@@ -20,7 +20,7 @@ columns!(FeedHead in feed_head {
     max_access_token_seconds: i64,
 });
 
-/// An event as it is stored. It replaces the one before it of the same kind and subject.
+/// An event as it is stored. It replaces the earlier event of the same kind and subject.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = access_feed, treat_none_as_default_value = false)]
 pub(crate) struct FeedRow {
@@ -32,15 +32,15 @@ pub(crate) struct FeedRow {
 }
 
 impl FeedRow {
-    /// Returns whether the event is of this kind. The text of a later version is none that we know,
-    /// and no error: the other events are to be read all the same.
+    /// Returns whether the event is of this kind. A kind that only a later version knows matches
+    /// none of ours, and is not an error, so that the other events can still be read.
     pub(crate) fn is(&self, kind: FeedKind) -> bool {
         self.kind == kind.as_str()
     }
 }
 
-/// Reads how far the feed has come. On a server in recovery this is an error: it may lag behind,
-/// and nobody can publish there.
+/// Reads the end of the feed. Fails on a server in recovery: it may lag behind, and nothing can be
+/// published there.
 pub(crate) async fn feed_head(conn: &mut Conn) -> db::Result<Option<FeedHead>> {
     let is_in_recovery = match conn.backend() {
         Backend::Sqlite => "FALSE",
@@ -77,8 +77,8 @@ pub(crate) async fn feed_head_set_max_access_token_seconds(conn: &mut Conn, seco
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Takes this many numbers; the last of them is the new head's. Nobody else gets one before this
-/// transaction ends.
+/// Reserves this many sequence numbers and returns the new head, which has the last of them. Other
+/// transactions wait for this one before they get theirs.
 pub(crate) async fn feed_head_advance(conn: &mut Conn, count: i64) -> db::Result<FeedHead> {
     let update = diesel::update(feed_head::table.find(HEAD)).set(feed_head::sequence.eq(feed_head::sequence + count));
     query!(conn, |c| update
@@ -88,7 +88,7 @@ pub(crate) async fn feed_head_advance(conn: &mut Conn, count: i64) -> db::Result
         .await)
 }
 
-/// Gives the feed another epoch.
+/// Replaces the epoch of the feed.
 pub(crate) async fn feed_head_set_epoch(conn: &mut Conn, epoch: Epoch) -> db::Result<FeedHead> {
     let update = diesel::update(feed_head::table.find(HEAD)).set(feed_head::epoch.eq(epoch));
     query!(conn, |c| update
@@ -114,7 +114,7 @@ pub(crate) async fn feed_upsert(conn: &mut Conn, row: &FeedRow) -> db::Result<()
     .map(|_| ())
 }
 
-/// At most `limit` events after this one, in order.
+/// Returns at most `limit` events after this sequence number, in order.
 pub(crate) async fn feed_after(conn: &mut Conn, sequence: i64, limit: i64) -> db::Result<Vec<FeedRow>> {
     query!(conn, |c| access_feed::table
         .filter(access_feed::sequence.gt(sequence))
@@ -125,7 +125,7 @@ pub(crate) async fn feed_after(conn: &mut Conn, sequence: i64, limit: i64) -> db
         .await)
 }
 
-/// The event of this kind about this subject.
+/// Returns the event of this kind about this subject.
 pub(crate) async fn feed_event(conn: &mut Conn, kind: FeedKind, subject: &str) -> db::Result<Option<Vec<u8>>> {
     query!(conn, |c| access_feed::table
         .filter(access_feed::kind.eq(kind))
@@ -136,13 +136,14 @@ pub(crate) async fn feed_event(conn: &mut Conn, kind: FeedKind, subject: &str) -
         .optional())
 }
 
-/// Reads the head and locks it until the transaction ends: nobody else publishes meanwhile.
+/// Reads the head and locks it until the transaction ends. Nothing else is published in the
+/// meantime.
 pub(crate) async fn feed_head_lock(conn: &mut Conn) -> db::Result<FeedHead> {
     let head = lock_row!(conn, feed_head::table.find(HEAD).select(FeedHead::as_select()))?;
     head.ok_or(db::Error::NotFound)
 }
 
-/// Begins a new life of the feed. Of the one before stays only what this kind of events says.
+/// Starts a new epoch of the feed. Only the events of the kind `kept` remain, renumbered from 1.
 pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch, kept: FeedKind) -> db::Result<()> {
     query!(conn, |c| diesel::delete(
         access_feed::table.filter(access_feed::kind.ne(kept))
@@ -156,7 +157,7 @@ pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch, kept: FeedKind) 
         .await)?;
     let mut head = 0;
     for sequence in sequences {
-        // Never above what it was, so no two meet.
+        // The new number is never above the old one, so no two rows collide.
         head += 1;
         let row = access_feed::table.filter(access_feed::sequence.eq(sequence));
         let update = diesel::update(row).set(access_feed::sequence.eq(head));
@@ -167,7 +168,8 @@ pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch, kept: FeedKind) 
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Deletes events up to this one that say nothing more at this time. How many.
+/// Deletes the events up to this sequence number that have expired by the time `past`. Returns how
+/// many.
 pub(crate) async fn feed_purge(conn: &mut Conn, past: Timestamp, up_to: i64) -> db::Result<usize> {
     query!(conn, |c| diesel::delete(
         access_feed::table

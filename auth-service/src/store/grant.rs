@@ -1,4 +1,4 @@
-//! `role_permissions` and `user_permissions`: who holds which permission.
+//! Queries on `role_permissions`, `user_permissions` and `user_roles`: who holds what.
 
 use base::ids::UserId;
 use db::prelude::*;
@@ -9,7 +9,7 @@ use crate::{
     model::ReservedRole,
 };
 
-/// Names of the role's permissions, sorted.
+/// Returns the names of the role's permissions, sorted.
 pub(crate) async fn role_permission_names(conn: &mut Conn, code_name: &str) -> db::Result<Vec<String>> {
     query!(conn, |c| role_permissions::table
         .inner_join(roles::table)
@@ -21,7 +21,7 @@ pub(crate) async fn role_permission_names(conn: &mut Conn, code_name: &str) -> d
         .await)
 }
 
-/// Names of all permissions, sorted.
+/// Returns the names of all permissions, sorted.
 pub(crate) async fn permission_names(conn: &mut Conn) -> db::Result<Vec<String>> {
     query!(conn, |c| permissions::table
         .order(permissions::name)
@@ -41,7 +41,7 @@ pub(crate) async fn role_lock(conn: &mut Conn, role: ReservedRole) -> db::Result
     row.map(|_: String| ()).ok_or(db::Error::NotFound)
 }
 
-/// Whether an active user other than this one has the role.
+/// Returns whether an active user other than this one has the role.
 pub(crate) async fn other_active_user_has_role(
     conn: &mut Conn,
     user_id: UserId,
@@ -58,7 +58,7 @@ pub(crate) async fn other_active_user_has_role(
     })
 }
 
-/// Gives the user the role. False where there is no such role. Once more changes nothing.
+/// Gives the user the role, unless they have it already. Returns false if there is no such role.
 pub(crate) async fn user_role_assign(conn: &mut Conn, user_id: UserId, code_name: &str) -> db::Result<bool> {
     let Some(role_id) = role_id(conn, code_name).await? else {
         return Ok(false);
@@ -72,7 +72,7 @@ pub(crate) async fn user_role_assign(conn: &mut Conn, user_id: UserId, code_name
     Ok(true)
 }
 
-/// Takes the role from the user. Whether they had it.
+/// Takes the role from the user. Returns whether they had it.
 pub(crate) async fn user_role_unassign(conn: &mut Conn, user_id: UserId, code_name: &str) -> db::Result<bool> {
     let role = roles::table.filter(roles::code_name.eq(code_name)).select(roles::id);
     let delete = diesel::delete(
@@ -83,8 +83,8 @@ pub(crate) async fn user_role_unassign(conn: &mut Conn, user_id: UserId, code_na
     query!(conn, |c| delete.execute(c).await).map(|rows| rows > 0)
 }
 
-/// Grants the permission to the user. False where there is no such permission. Once more changes
-/// nothing.
+/// Grants the permission to the user directly, unless they have it already. Returns false if there
+/// is no such permission.
 pub(crate) async fn user_permission_grant(conn: &mut Conn, user_id: UserId, name: &str) -> db::Result<bool> {
     let Some(permission_id) = permission_id(conn, name).await? else {
         return Ok(false);
@@ -101,7 +101,7 @@ pub(crate) async fn user_permission_grant(conn: &mut Conn, user_id: UserId, name
     Ok(true)
 }
 
-/// Takes the grant back. Whether there was one.
+/// Revokes a direct grant. Returns whether there was one.
 pub(crate) async fn user_permission_revoke(conn: &mut Conn, user_id: UserId, name: &str) -> db::Result<bool> {
     let permission = permissions::table
         .filter(permissions::name.eq(name))
@@ -114,7 +114,7 @@ pub(crate) async fn user_permission_revoke(conn: &mut Conn, user_id: UserId, nam
     query!(conn, |c| delete.execute(c).await).map(|rows| rows > 0)
 }
 
-/// Takes every role and grant from the user.
+/// Takes every role and every direct grant from the user.
 pub(crate) async fn user_holdings_delete(conn: &mut Conn, user_id: UserId) -> db::Result<()> {
     query!(conn, |c| diesel::delete(
         user_roles::table.filter(user_roles::user_id.eq(user_id))
@@ -129,7 +129,7 @@ pub(crate) async fn user_holdings_delete(conn: &mut Conn, user_id: UserId) -> db
     .map(|_| ())
 }
 
-/// Users who have the role, in the order of their ids.
+/// Returns the users who have the role, ordered by id.
 pub(crate) async fn users_with_role(conn: &mut Conn, code_name: &str) -> db::Result<Vec<UserId>> {
     query!(conn, |c| user_roles::table
         .inner_join(roles::table)
@@ -140,7 +140,7 @@ pub(crate) async fn users_with_role(conn: &mut Conn, code_name: &str) -> db::Res
         .await)
 }
 
-/// Users to whom one of these permissions is granted directly, in the order of their ids.
+/// Returns the users to whom any of these permissions is granted directly, ordered by id.
 pub(crate) async fn users_with_permissions(conn: &mut Conn, names: &[String]) -> db::Result<Vec<UserId>> {
     query!(conn, |c| user_permissions::table
         .inner_join(permissions::table)
@@ -152,7 +152,7 @@ pub(crate) async fn users_with_permissions(conn: &mut Conn, names: &[String]) ->
         .await)
 }
 
-/// Code names of the roles that hold one of these permissions, sorted.
+/// Returns the code names of the roles that hold any of these permissions, sorted.
 pub(crate) async fn roles_with_permissions(conn: &mut Conn, names: &[String]) -> db::Result<Vec<String>> {
     query!(conn, |c| role_permissions::table
         .inner_join(permissions::table)
@@ -215,7 +215,7 @@ pub(crate) async fn permission_id(conn: &mut Conn, name: &str) -> db::Result<Opt
         .optional())
 }
 
-/// Locks the role's row until the transaction ends. False where there is no such role.
+/// Locks the role's row until the transaction ends. Returns false if there is no such role.
 pub(crate) async fn role_lock_by_code_name(conn: &mut Conn, code_name: &str) -> db::Result<bool> {
     let row = lock_row!(
         conn,
@@ -226,7 +226,7 @@ pub(crate) async fn role_lock_by_code_name(conn: &mut Conn, code_name: &str) -> 
     Ok(row.is_some_and(|_: String| true))
 }
 
-/// Takes the role from everybody.
+/// Takes the role from all users.
 pub(crate) async fn role_holders_delete(conn: &mut Conn, role: RoleId) -> db::Result<()> {
     query!(conn, |c| diesel::delete(
         user_roles::table.filter(user_roles::role_id.eq(role))

@@ -1,5 +1,5 @@
-//! What a user holds, beside what else is asked of them: one statement, and one line of text for
-//! each list.
+//! Queries for what a user holds. Each reads the user or session and the holdings in one statement,
+//! with one text for each list.
 
 use base::ids::{SessionId, UserId};
 use db::{Prepared, prelude::*, prepared};
@@ -12,13 +12,13 @@ use super::{
 };
 use crate::model::{Holdings, Session, TokenHoldings, User};
 
-/// Separator of names. No code name of a role and no name of a permission contains it.
+/// Separator of the names in a list. No name of a role or permission contains it.
 const SEPARATOR: char = ',';
 
-/// A list in one text; `None` where it is empty.
+/// A list as one text; `None` if it is empty.
 type List = Prepared<Nullable<Text>, db::Sql>;
 
-/// The roles of the user in this column.
+/// Selects the roles of the user whose id is in this column.
 macro_rules! roles_of {
     ($user_id:literal) => {
         prepared(concat!(
@@ -30,7 +30,7 @@ macro_rules! roles_of {
     };
 }
 
-/// The permissions that are granted directly to the user in this column.
+/// Selects the permissions that are granted directly to the user whose id is in this column.
 macro_rules! direct_of {
     ($user_id:literal) => {
         prepared(concat!(
@@ -42,12 +42,13 @@ macro_rules! direct_of {
     };
 }
 
-/// The roles of the row of `users` beside which this is selected.
+/// Selects the roles of the user in the current row of `users`.
 fn roles() -> List {
     roles_of!("users.id")
 }
 
-/// Each of them with each of its permissions: `role permission`, or `role ` where it has none.
+/// Selects the roles of that user, each with each of its permissions: `role permission`, or `role `
+/// if the role has none.
 fn by_role() -> List {
     prepared(
         "(SELECT string_agg(roles.code_name || ' ' || COALESCE(permissions.name, ''), ',') FROM user_roles \
@@ -58,18 +59,18 @@ fn by_role() -> List {
     )
 }
 
-/// The permissions that are granted to the user directly.
+/// Selects the permissions that are granted to that user directly.
 fn direct() -> List {
     direct_of!("users.id")
 }
 
-/// A user, and what they hold.
+/// A user and what they hold.
 pub(crate) type UserWithHoldings = (User, Holdings);
 
-/// A session, its user, and what a token says that they hold.
+/// A session, its user, and the holdings that go into an access token.
 pub(crate) type SessionWithHoldings = (Session, User, TokenHoldings);
 
-/// These users, and what they hold.
+/// Reads these users and what they hold.
 pub(crate) async fn users_with_holdings(
     conn: &mut Conn,
     ids: &[UserId],
@@ -87,7 +88,7 @@ pub(crate) async fn users_with_holdings(
     Ok(parsed.collect())
 }
 
-/// What this user holds; nothing where there is no such user.
+/// Reads what the user holds: nothing if there is no such user.
 pub(crate) async fn holdings(conn: &mut Conn, id: UserId) -> db::Result<Holdings> {
     let found: Option<(Option<String>, Option<String>)> = query!(conn, |c| users::table
         .find(id)
@@ -99,7 +100,7 @@ pub(crate) async fn holdings(conn: &mut Conn, id: UserId) -> db::Result<Holdings
     Ok(parse_holdings(by_role.as_deref(), direct.as_deref()))
 }
 
-/// What a token says that this user holds; nothing where there is no such user.
+/// Reads the holdings that go into the user's access tokens: nothing if there is no such user.
 pub(crate) async fn token_holdings(conn: &mut Conn, id: UserId) -> db::Result<TokenHoldings> {
     let found: Option<(Option<String>, Option<String>)> = query!(conn, |c| users::table
         .find(id)
@@ -111,7 +112,7 @@ pub(crate) async fn token_holdings(conn: &mut Conn, id: UserId) -> db::Result<To
     Ok(parse_token_holdings(roles.as_deref(), direct.as_deref()))
 }
 
-/// Begins a session: what a token says that its user holds.
+/// Inserts a session. Returns the holdings that go into its access tokens.
 pub(crate) async fn session_insert(conn: &mut Conn, new: &NewSession) -> db::Result<TokenHoldings> {
     let held_roles: List = roles_of!("sessions.user_id");
     let held_directly: List = direct_of!("sessions.user_id");
@@ -124,7 +125,8 @@ pub(crate) async fn session_insert(conn: &mut Conn, new: &NewSession) -> db::Res
     Ok(parse_token_holdings(roles.as_deref(), direct.as_deref()))
 }
 
-/// These sessions, their users, and what a token says that they hold: all as of one moment.
+/// Reads these sessions, their users and the holdings that go into access tokens, all in one
+/// statement and so from one moment.
 pub(crate) async fn sessions_with_holdings(
     conn: &mut Conn,
     ids: &[SessionId],

@@ -1,4 +1,5 @@
-//! SQL: one file a table, every query written once for both backends.
+//! The SQL of auth-service. There is one file for each table or subject, and each query serves both
+//! backends.
 
 mod audit;
 mod catalog;
@@ -74,7 +75,7 @@ pub(crate) use self::{
     },
 };
 
-/// The migrations of auth-service's database.
+/// Migrations of auth-service's database.
 pub static MIGRATIONS: Migrations = Migrations {
     sqlite: embed_migrations!("migrations/sqlite"),
     postgres: embed_migrations!("migrations/postgres"),

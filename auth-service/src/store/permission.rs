@@ -1,4 +1,4 @@
-//! `permissions`.
+//! Queries on `permissions`.
 
 use base::{clock::Timestamp, page::PageRequest};
 use db::prelude::*;
@@ -39,7 +39,7 @@ pub(crate) async fn permission_by_name(conn: &mut Conn, name: &str) -> db::Resul
         .optional())
 }
 
-/// The oldest first; of one resource where it is given.
+/// Lists a page of permissions, oldest first, of all resources or of one.
 pub(crate) async fn permissions_list(
     conn: &mut Conn,
     page: &PageRequest<PermissionKind>,
@@ -79,7 +79,7 @@ pub(crate) async fn permission_delete(conn: &mut Conn, id: PermissionId) -> db::
     query!(conn, |c| diesel::delete(permissions::table.find(id)).execute(c).await).map(|_| ())
 }
 
-/// The permissions of a resource or of an action, by name.
+/// Returns the permissions of a resource or of an action, ordered by name.
 pub(crate) async fn permissions_of(
     conn: &mut Conn,
     resource: Option<ResourceId>,
@@ -100,7 +100,7 @@ pub(crate) async fn permissions_of(
     })
 }
 
-/// Counts the permissions of the resources that this owner has, without those for the action `all`.
+/// Counts the permissions on the resources of this owner, except those for the action `all`.
 pub(crate) async fn permissions_count_of(conn: &mut Conn, owner: &str, all: &str) -> db::Result<i64> {
     query!(conn, |c| permissions::table
         .inner_join(resources::table)

@@ -1,4 +1,4 @@
-//! `users`, as they change and as they are listed.
+//! Queries on `users` that change or list them.
 
 use base::{
     clock::Timestamp,
@@ -11,21 +11,22 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::schema::{roles, user_roles, users};
 use crate::model::{User, UserFilter};
 
-/// Stands before a wildcard of LIKE that is meant as it is written.
+/// Character that makes the next wildcard of LIKE stand for itself.
 const ESCAPE: char = '\\';
 
-/// What a profile holds, all of it.
+/// New values of all columns that belong to a profile.
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = users)]
 pub(crate) struct ProfileValues {
     pub(crate) login: String,
     pub(crate) login_folded: String,
     pub(crate) email: String,
-    /// Key of the address; `None` leaves it as it is.
+    /// Key of the address. `None` leaves the column as it is.
     pub(crate) email_folded: Option<String>,
-    /// Whether an older account has the address; `None` leaves it as it is.
+    /// Whether another account has the key of the address. `None` leaves the column as it is.
     pub(crate) email_is_taken: Option<bool>,
-    /// `None`: it stays, so that the keys are recomputed soon.
+    /// Equals `update_time` if the keys are current. `None` leaves the column as it is, so that the
+    /// keys are recomputed soon.
     pub(crate) key_time: Option<Timestamp>,
     pub(crate) first_name: String,
     pub(crate) last_name: String,
@@ -43,7 +44,7 @@ pub(crate) async fn user_set_profile(conn: &mut Conn, id: UserId, values: &Profi
         .await)
 }
 
-/// Stores another password. `is_temporary`: the next login has to change it.
+/// Stores another password. If `is_temporary` is set, the user must change it at the next login.
 pub(crate) async fn user_set_password(
     conn: &mut Conn,
     id: UserId,
@@ -66,7 +67,8 @@ pub(crate) async fn user_set_active(conn: &mut Conn, id: UserId, is_active: bool
         .await)
 }
 
-/// Users, the newest first. Never those who were deleted, and those who stand for services.
+/// Lists a page of users, newest first. Deleted users and users that represent services are left
+/// out.
 pub(crate) async fn users_list(
     conn: &mut Conn,
     page: &PageRequest<UserKind>,
@@ -107,7 +109,7 @@ pub(crate) async fn users_list(
     })
 }
 
-/// The pattern of texts that contain this one.
+/// Returns the LIKE pattern of texts that contain this one.
 fn contains(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');

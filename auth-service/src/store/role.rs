@@ -1,4 +1,4 @@
-//! `roles` and `user_roles`.
+//! Queries on `roles` and `user_roles`.
 
 use base::{ids::UserId, sql_types::Uuid};
 use db::prelude::*;
@@ -21,7 +21,7 @@ pub(crate) async fn user_role_insert(conn: &mut Conn, user_id: UserId, role: Res
     .map(|_| ())
 }
 
-/// Code names of the user's roles, sorted.
+/// Returns the code names of the user's roles, sorted.
 pub(crate) async fn user_role_names(conn: &mut Conn, user_id: UserId) -> db::Result<Vec<String>> {
     query!(conn, |c| {
         user_roles::table

@@ -1,4 +1,4 @@
-//! The tables, as `migrations/` makes them.
+//! The tables, as the scripts in `migrations/` create them.
 
 diesel::table! {
     use base::sql_types::{Timestamp, Uuid};

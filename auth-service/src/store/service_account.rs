@@ -1,4 +1,4 @@
-//! `service_accounts`.
+//! Queries on `service_accounts`.
 
 use base::{
     clock::Timestamp,
@@ -33,7 +33,7 @@ pub(crate) async fn service_account_insert(conn: &mut Conn, account: &ServiceAcc
     .map(|_| ())
 }
 
-/// The account of a service that was not deleted.
+/// Finds a service account. Deleted accounts have no row.
 pub(crate) async fn service_account_by_client_id(
     conn: &mut Conn,
     client_id: &str,
@@ -46,7 +46,7 @@ pub(crate) async fn service_account_by_client_id(
         .optional())
 }
 
-/// The newest first.
+/// Lists a page of accounts, newest first.
 pub(crate) async fn service_accounts_list(
     conn: &mut Conn,
     page: &PageRequest<UserKind>,
@@ -70,7 +70,8 @@ pub(crate) async fn service_accounts_list(
     })
 }
 
-/// A new secret. The one before stays good until `previous_expire_time`.
+/// Stores a new secret. `previous` is the digest of the old secret and the time until which it is
+/// accepted.
 pub(crate) async fn service_account_set_secret(
     conn: &mut Conn,
     user_id: UserId,
@@ -87,7 +88,7 @@ pub(crate) async fn service_account_set_secret(
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Forgets the secret before the present one where its time is over.
+/// Deletes the digest of the previous secret if that is no longer accepted.
 pub(crate) async fn service_account_forget_previous(
     conn: &mut Conn,
     client_id: &str,
@@ -108,7 +109,7 @@ pub(crate) async fn service_account_record_token(conn: &mut Conn, user_id: UserI
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Deletes the account. The user that stood for it stays, as the audit log knows it.
+/// Deletes the account. The user that represents it remains, because the audit log refers to it.
 pub(crate) async fn service_account_delete(conn: &mut Conn, user_id: UserId) -> db::Result<()> {
     query!(conn, |c| diesel::delete(service_accounts::table.find(user_id))
         .execute(c)
@@ -116,14 +117,14 @@ pub(crate) async fn service_account_delete(conn: &mut Conn, user_id: UserId) -> 
     .map(|_| ())
 }
 
-/// Makes the user who stands for a service. Nobody can log in as it.
+/// Inserts the user that represents a service. Nobody can log in as this user.
 pub(crate) async fn service_user_insert(
     conn: &mut Conn,
     id: UserId,
     client_id: &str,
     now: Timestamp,
 ) -> db::Result<()> {
-    // A colon is in no login and stands in no address, so that no person's name is taken by it.
+    // Neither a login nor the key of an address contains a colon, so this takes no person's name.
     let folded = format!("service:{client_id}:{id}");
     let values = (
         users::id.eq(id),

@@ -1,4 +1,4 @@
-//! `sessions`.
+//! Queries on `sessions`.
 
 use base::{
     clock::Timestamp,
@@ -13,10 +13,10 @@ use crate::{
     model::{Ended, Session, SessionEnd},
 };
 
-/// Ended sessions that one login deletes.
+/// Maximum number of ended sessions that one login deletes.
 const FORGOTTEN: i64 = 100;
 
-/// A session as it is stored.
+/// A row of the table.
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = sessions)]
 pub(super) struct SessionRow {
@@ -68,7 +68,7 @@ impl TryFrom<SessionRow> for Session {
     }
 }
 
-/// A session to be. Its first refresh token has the counter 1.
+/// A session to insert. Its first refresh token has the counter 1.
 #[derive(Debug, Insertable)]
 #[diesel(table_name = sessions, treat_none_as_default_value = false)]
 pub(crate) struct NewSession {
@@ -111,8 +111,8 @@ pub(crate) async fn session_lock(conn: &mut Conn, id: SessionId) -> db::Result<O
     Ok(row.map(Session::try_from).transpose()?)
 }
 
-/// Replaces the refresh token of `session.counter` by its successor. False where the session has
-/// moved on since it was read.
+/// Replaces the refresh token with the counter `session.counter` by its successor. Returns false if
+/// the session was rotated or ended since it was read.
 pub(crate) async fn session_rotate(
     conn: &mut Conn,
     session: &Session,
@@ -135,14 +135,15 @@ pub(crate) async fn session_rotate(
     query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
 
-/// The session's current refresh token was used, and stays. False where the session has ended.
+/// Records a use of the current refresh token, which stays current. Returns false if the session
+/// has ended.
 pub(crate) async fn session_record_use(conn: &mut Conn, id: SessionId, by: &SessionUse) -> db::Result<bool> {
     let live = sessions::table.find(id).filter(sessions::end_time.is_null());
     let update = diesel::update(live).set((sessions::is_used.eq(true), by));
     query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
 
-/// How many sessions have not ended.
+/// Counts the sessions that have not ended.
 pub(crate) async fn sessions_count_unended(conn: &mut Conn) -> db::Result<i64> {
     query!(conn, |c| sessions::table
         .filter(sessions::end_time.is_null())
@@ -151,14 +152,14 @@ pub(crate) async fn sessions_count_unended(conn: &mut Conn) -> db::Result<i64> {
         .await)
 }
 
-/// Ends a session; one that has already ended keeps its first reason.
+/// Ends a session. A session that has already ended keeps its first reason.
 pub(crate) async fn session_end(conn: &mut Conn, id: SessionId, end: SessionEnd, now: Timestamp) -> db::Result<()> {
     let live = sessions::table.find(id).filter(sessions::end_time.is_null());
     let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end)));
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Ends every live session of the user but `keep`. How many.
+/// Ends every live session of the user except `keep`. Returns how many.
 pub(crate) async fn sessions_end_all(
     conn: &mut Conn,
     user_id: UserId,
@@ -176,7 +177,7 @@ pub(crate) async fn sessions_end_all(
     query!(conn, |c| update.cached().execute(c).await)
 }
 
-/// Forgets where the user's sessions were used, and by which devices.
+/// Clears the addresses, user agents and devices of the user's sessions.
 pub(crate) async fn sessions_forget_origins(conn: &mut Conn, user_id: UserId) -> db::Result<()> {
     let update = diesel::update(sessions::table.filter(sessions::user_id.eq(user_id))).set((
         sessions::device_id.eq(None::<DeviceId>),
@@ -186,7 +187,7 @@ pub(crate) async fn sessions_forget_origins(conn: &mut Conn, user_id: UserId) ->
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// A session, as far as it says that its user has logged in from a device.
+/// A session as evidence that its user has logged in from a device.
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = sessions)]
 pub(crate) struct DeviceUse {
@@ -195,7 +196,7 @@ pub(crate) struct DeviceUse {
     pub(crate) end_reason: Option<SessionEnd>,
 }
 
-/// At most `limit` sessions of the user, the one used last first.
+/// Returns at most `limit` sessions of the user that have a device, the most recently used first.
 pub(crate) async fn device_uses(conn: &mut Conn, user_id: UserId, limit: i64) -> db::Result<Vec<DeviceUse>> {
     query!(conn, |c| sessions::table
         .filter(sessions::user_id.eq(user_id))
@@ -207,7 +208,8 @@ pub(crate) async fn device_uses(conn: &mut Conn, user_id: UserId, limit: i64) ->
         .await)
 }
 
-/// The devices from which the user has logged in, as long as their sessions are kept.
+/// Returns the devices from which the user has logged in, as far as their sessions are still
+/// stored.
 pub(crate) async fn devices_of_user(conn: &mut Conn, user_id: UserId) -> db::Result<Vec<DeviceId>> {
     let devices: Vec<Option<DeviceId>> = query!(conn, |c| sessions::table
         .filter(sessions::user_id.eq(user_id))
@@ -219,15 +221,15 @@ pub(crate) async fn devices_of_user(conn: &mut Conn, user_id: UserId) -> db::Res
     Ok(devices.into_iter().flatten().collect())
 }
 
-/// Ends every live session of everybody. How many.
+/// Ends every live session of all users. Returns how many.
 pub(crate) async fn sessions_end_everybodys(conn: &mut Conn, end: SessionEnd, now: Timestamp) -> db::Result<usize> {
     let live = sessions::table.filter(sessions::end_time.is_null());
     let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end)));
     query!(conn, |c| update.cached().execute(c).await)
 }
 
-/// The sessions of the user that have not ended, the longest idle one first: which they are, their
-/// devices, and when they expire.
+/// Returns the id, the device and the expiry of each session of the user that has not ended, the
+/// longest idle one first.
 pub(crate) async fn sessions_unended(
     conn: &mut Conn,
     user_id: UserId,
@@ -241,7 +243,8 @@ pub(crate) async fn sessions_unended(
         .await)
 }
 
-/// Deletes the sessions of the user that ended before the last `kept` ones.
+/// Deletes ended sessions of the user beyond the `kept` most recent ones, at most [`FORGOTTEN`] in
+/// one call.
 pub(crate) async fn sessions_forget_ended(conn: &mut Conn, user_id: UserId, kept: i64) -> db::Result<()> {
     let ended: Vec<SessionId> = query!(conn, |c| sessions::table
         .filter(sessions::user_id.eq(user_id))
@@ -258,7 +261,8 @@ pub(crate) async fn sessions_forget_ended(conn: &mut Conn, user_id: UserId, kept
     Ok(())
 }
 
-/// A page of the user's sessions, the one used last first: those that live at this moment, or all.
+/// Lists a page of the user's sessions, the most recently used first: those that are live at
+/// `live_at`, or all if it is `None`.
 pub(crate) async fn sessions_list(
     conn: &mut Conn,
     user_id: UserId,
@@ -289,7 +293,7 @@ pub(crate) async fn sessions_list(
     Ok(rows.into_iter().map(Session::try_from).collect::<Result<_, _>>()?)
 }
 
-/// At most `limit` sessions that have expired, and of which nobody has said so.
+/// Returns at most `limit` sessions that have expired but are not recorded as ended.
 pub(crate) async fn sessions_expired(conn: &mut Conn, now: Timestamp, limit: i64) -> db::Result<Vec<SessionId>> {
     query!(conn, |c| sessions::table
         .filter(sessions::expire_time.le(now))
@@ -300,9 +304,9 @@ pub(crate) async fn sessions_expired(conn: &mut Conn, now: Timestamp, limit: i64
         .await)
 }
 
-/// At most `limit` sessions that ended or expired before this moment.
+/// Returns at most `limit` sessions that ended or expired before this time.
 pub(crate) async fn sessions_dead(conn: &mut Conn, dead_before: Timestamp, limit: i64) -> db::Result<Vec<SessionId>> {
-    // One after the other: each has an index.
+    // Two queries, because each can use an index of its own.
     let mut dead: Vec<SessionId> = query!(conn, |c| sessions::table
         .filter(sessions::end_time.lt(dead_before))
         .order(sessions::id)

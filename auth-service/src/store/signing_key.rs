@@ -1,4 +1,4 @@
-//! `signing_keys`.
+//! Queries on `signing_keys`.
 
 use base::clock::Timestamp;
 use db::prelude::*;
@@ -17,7 +17,7 @@ columns!(insertable SigningKeyRecord in signing_keys {
     expire_time: Option<Timestamp>,
 });
 
-/// The oldest first.
+/// Lists all keys, oldest first.
 pub(crate) async fn signing_keys_list(conn: &mut Conn) -> db::Result<Vec<SigningKeyRecord>> {
     query!(conn, |c| {
         signing_keys::table
@@ -28,7 +28,7 @@ pub(crate) async fn signing_keys_list(conn: &mut Conn) -> db::Result<Vec<Signing
     })
 }
 
-/// Stores the same private key under another encryption.
+/// Replaces the encrypted form of the private key. The key itself stays the same.
 pub(crate) async fn signing_key_reencrypt(conn: &mut Conn, kid: &str, encrypted: &[u8]) -> db::Result<()> {
     let update = diesel::update(signing_keys::table.find(kid)).set(signing_keys::encrypted_private_key.eq(encrypted));
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
@@ -46,7 +46,7 @@ pub(crate) async fn signing_key_delete(conn: &mut Conn, kid: &str) -> db::Result
     query!(conn, |c| diesel::delete(signing_keys::table.find(kid)).execute(c).await).map(|_| ())
 }
 
-/// Lets the key sign. No other may at that moment.
+/// Makes this the active key. There must not be another active key at that time.
 pub(crate) async fn signing_key_activate(conn: &mut Conn, kid: &str, now: Timestamp) -> db::Result<()> {
     let update = diesel::update(signing_keys::table.find(kid)).set((
         signing_keys::state.eq(KeyState::Active),
@@ -55,7 +55,7 @@ pub(crate) async fn signing_key_activate(conn: &mut Conn, kid: &str, now: Timest
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Lets the key sign no more. It is published until its last token is dead.
+/// Retires the key. It remains published until `expire_time`, when its last token has expired.
 pub(crate) async fn signing_key_retire(
     conn: &mut Conn,
     kid: &str,

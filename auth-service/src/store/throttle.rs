@@ -1,4 +1,4 @@
-//! `login_throttle`.
+//! Queries on `login_throttle`.
 
 use base::clock::Timestamp;
 use db::prelude::*;
@@ -6,24 +6,25 @@ use diesel::upsert::excluded;
 
 use super::schema::login_throttle;
 
-/// Failures that were counted under a key.
+/// The failures that were counted under a key.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = login_throttle)]
 pub(crate) struct Throttle {
-    /// An HMAC of what is counted.
+    /// HMAC of the identifier, device, user or network whose failures are counted.
     pub(crate) key: Vec<u8>,
     pub(crate) failures: i64,
-    /// No attempt is let in before; [`UNBLOCKED`] while failures bring no wait.
+    /// Time before which no attempt is admitted, or [`UNBLOCKED`] while the failures require no
+    /// wait.
     pub(crate) blocked_until: Timestamp,
-    /// From then on nothing counts.
+    /// Time from which the failures no longer count.
     pub(crate) expire_time: Timestamp,
 }
 
-/// `blocked_until` of a row that blocks nothing: a time that is over by every clock.
+/// Value of `blocked_until` in a row that blocks nothing: a time that is past by every clock.
 pub(crate) const UNBLOCKED: Timestamp = Timestamp::from_micros(0);
 
-/// What is counted under one key or two. For a list of them PostgreSQL would plan the statement
-/// anew at each execution.
+/// Reads the rows of one or two keys. With a list of keys, PostgreSQL would plan the statement anew
+/// at each execution.
 pub(crate) async fn throttles_by_keys(conn: &mut Conn, keys: &[Vec<u8>]) -> db::Result<Vec<Throttle>> {
     let [one, other @ ..] = keys else {
         return Ok(Vec::new());
@@ -36,7 +37,7 @@ pub(crate) async fn throttles_by_keys(conn: &mut Conn, keys: &[Vec<u8>]) -> db::
         .await)
 }
 
-/// Reads the row of this key, which is made where there is none, and locks it.
+/// Reads the row of this key and locks it. Inserts the row if there is none.
 pub(crate) async fn throttle_lock(conn: &mut Conn, key: &[u8], now: Timestamp) -> db::Result<Throttle> {
     let none = Throttle {
         key: key.to_vec(),
@@ -48,7 +49,7 @@ pub(crate) async fn throttle_lock(conn: &mut Conn, key: &[u8], now: Timestamp) -
         .values(&none)
         .on_conflict(login_throttle::key)
         .do_update()
-        // Changes nothing: it is what locks the row.
+        // This assignment changes nothing. It locks the row.
         .set(login_throttle::key.eq(excluded(login_throttle::key)))
         .returning(Throttle::as_returning())
         .cached()
@@ -65,7 +66,7 @@ pub(crate) async fn throttle_update(conn: &mut Conn, row: &Throttle) -> db::Resu
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Takes back a failure that brought no wait.
+/// Takes back a counted failure that required no wait.
 pub(crate) async fn throttle_take_back(conn: &mut Conn, key: &[u8]) -> db::Result<()> {
     let counted = login_throttle::table.find(key).filter(login_throttle::failures.gt(0));
     let update = diesel::update(counted).set(login_throttle::failures.eq(login_throttle::failures - 1));
@@ -77,7 +78,7 @@ pub(crate) async fn throttle_delete(conn: &mut Conn, key: &[u8]) -> db::Result<(
     query!(conn, |c| delete.execute(c).await).map(|_| ())
 }
 
-/// Whether a row counts until after `latest`, as none does by the present clock.
+/// Returns whether a row expires after `latest`. By the present clock, no row can.
 pub(crate) async fn throttles_outlast(conn: &mut Conn, latest: Timestamp) -> db::Result<bool> {
     let row: Option<i64> = query!(conn, |c| login_throttle::table
         .filter(login_throttle::expire_time.gt(latest))
@@ -88,8 +89,8 @@ pub(crate) async fn throttles_outlast(conn: &mut Conn, latest: Timestamp) -> db:
     Ok(row.is_some())
 }
 
-/// Keys after this one of rows that block or count until after these moments, at most `limit`,
-/// sorted.
+/// Returns at most `limit` keys after this one, sorted, of rows that block until after `blocked` or
+/// expire after `expire`.
 pub(crate) async fn throttles_beyond(
     conn: &mut Conn,
     blocked: Timestamp,
@@ -111,7 +112,7 @@ pub(crate) async fn throttles_beyond(
         .await)
 }
 
-/// Ends the block under this key, and lets the row count until `expire` at most.
+/// Ends the block under this key, and makes the row expire at `expire` at the latest.
 pub(crate) async fn throttle_unblock(conn: &mut Conn, key: &[u8], expire: Timestamp) -> db::Result<()> {
     let row = login_throttle::table.find(key);
     let unblock = diesel::update(row).set(login_throttle::blocked_until.eq(UNBLOCKED));
@@ -121,7 +122,7 @@ pub(crate) async fn throttle_unblock(conn: &mut Conn, key: &[u8], expire: Timest
     query!(conn, |c| shorten.execute(c).await).map(|_| ())
 }
 
-/// Keys of rows that count no longer, at most `limit`, sorted.
+/// Returns the keys of at most `limit` expired rows, sorted.
 pub(crate) async fn throttles_expired(conn: &mut Conn, now: Timestamp, limit: i64) -> db::Result<Vec<Vec<u8>>> {
     query!(conn, |c| login_throttle::table
         .filter(login_throttle::expire_time.le(now))
@@ -132,7 +133,7 @@ pub(crate) async fn throttles_expired(conn: &mut Conn, now: Timestamp, limit: i6
         .await)
 }
 
-/// Deletes the row of this key where it counts no longer.
+/// Deletes the row of this key if it has expired.
 pub(crate) async fn throttle_delete_expired(conn: &mut Conn, key: &[u8], now: Timestamp) -> db::Result<()> {
     let delete = diesel::delete(
         login_throttle::table

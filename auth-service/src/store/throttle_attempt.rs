@@ -1,9 +1,9 @@
-//! `login_throttle`, as an attempt to log in counts and is settled: one statement each.
+//! Queries on `login_throttle` that count and settle an attempt to log in, each in one statement.
 //!
-//! This is raw SQL because diesel has no conditional upsert of a `SELECT`. For the two rows of a
-//! login, its account's and its address's, it counts by one statement instead of four (lock and
-//! update each) and settles by one instead of two. `cargo run --release -p bench -- login` measures
-//! what a login costs.
+//! They are raw SQL, because diesel has no conditional upsert from a `SELECT`. A login counts in
+//! two rows, for its account and its address. Counting them takes one statement here instead of
+//! four (a lock and an update each), and settling takes one instead of two. `cargo run --release -p
+//! bench -- login` measures the cost of a login.
 
 use base::{clock::Timestamp, sql_types};
 use db::{prelude::*, prepared};
@@ -11,16 +11,16 @@ use diesel::sql_types::{BigInt, Binary, Nullable};
 
 use super::throttle::UNBLOCKED;
 
-/// One more failure under a key, which brings no wait as long as fewer than so many are counted
-/// there with it.
+/// A failure to count under a key. It requires no wait while the count, with this failure, is below
+/// `free`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failure<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) free: i64,
 }
 
-/// Counts one or two failures, each where it brings no wait. Returns the keys that were counted
-/// under; the others are as they were.
+/// Counts one or two failures, as far as they require no wait. Returns the keys whose failures were
+/// counted; the other rows are unchanged.
 pub(crate) async fn throttles_count(
     conn: &mut Conn,
     failures: &[Failure<'_>],
@@ -31,7 +31,7 @@ pub(crate) async fn throttles_count(
         return Ok(Vec::new());
     };
     let other = other.first();
-    // In the order of the keys, in which everybody locks them.
+    // Rows are locked in the order of their keys, as everywhere.
     let count =
         prepared::<Binary>("INSERT INTO login_throttle (key, failures, blocked_until, expire_time) SELECT key, 1, ")
             .bind::<sql_types::Timestamp, _>(UNBLOCKED)
@@ -62,14 +62,14 @@ pub(crate) async fn throttles_count(
     query!(conn, |c| count.load(c).await)
 }
 
-/// Takes back one failure under the one key, and the wait that it brought, and forgets all under
-/// the other.
+/// Takes back one failure under the key `taken_back`, with the wait that it required, and clears
+/// everything under the key `forgotten`.
 pub(crate) async fn throttles_settle(conn: &mut Conn, taken_back: &[u8], forgotten: &[u8]) -> db::Result<()> {
     let settle =
         prepared::<()>("INSERT INTO login_throttle (key, failures, blocked_until, expire_time) SELECT key, 0, ")
             .bind::<sql_types::Timestamp, _>(UNBLOCKED)
             .text(", ")
-            // Such a row is over from the start.
+            // A row that is inserted here has already expired.
             .bind::<sql_types::Timestamp, _>(UNBLOCKED)
             .text(" FROM (SELECT ")
             .bind::<Binary, _>(taken_back)

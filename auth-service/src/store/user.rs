@@ -1,4 +1,4 @@
-//! `users`.
+//! Queries on `users`.
 
 use base::{clock::Timestamp, ids::UserId};
 use db::prelude::*;
@@ -28,7 +28,7 @@ columns!(User in users {
     key_time: Option<Timestamp>,
 });
 
-/// A user to be.
+/// A user to insert.
 #[derive(Debug)]
 pub(crate) struct NewUser<'a> {
     pub(crate) id: UserId,
@@ -40,7 +40,7 @@ pub(crate) struct NewUser<'a> {
     pub(crate) first_name: &'a str,
     pub(crate) last_name: &'a str,
     pub(crate) middle_name: &'a str,
-    /// What a search finds the user by.
+    /// Text in which searches find the user.
     pub(crate) search_folded: &'a str,
     pub(crate) must_change_password: bool,
     pub(crate) create_time: Timestamp,
@@ -92,7 +92,7 @@ pub(crate) async fn user_by_login(conn: &mut Conn, folded: &str) -> db::Result<O
     })
 }
 
-/// The logins of these users, but for deleted ones.
+/// Returns the logins of these users, except deleted ones.
 pub(crate) async fn user_logins(conn: &mut Conn, ids: Vec<UserId>) -> db::Result<Vec<(UserId, String)>> {
     query!(conn, |c| users::table
         .filter(users::id.eq_any(&ids))
@@ -113,16 +113,17 @@ pub(crate) async fn user_by_email(conn: &mut Conn, folded: &str) -> db::Result<O
     })
 }
 
-/// Reads the user and locks the row. Whatever creates, rotates or ends sessions does this first, so
-/// that none of it can pass another by.
+/// Reads the user and locks the row. Transactions that begin, rotate or end sessions of a user do
+/// this first, so that they run one after the other. The exception is a rotation that needs no
+/// transaction; see `Sessions::rotate_current`.
 pub(crate) async fn user_lock(conn: &mut Conn, id: UserId) -> db::Result<Option<User>> {
     lock_row!(conn, users::table.find(id).select(User::as_select()))
 }
 
-/// Notes a login of the user, and locks the row against whoever else [locks](user_lock) it. Returns
-/// `None` if the user is not active, or has another password than when it was verified.
+/// Records a login of the user, and locks the row against transactions that [lock](user_lock) it.
+/// Returns `None` if the user is not active, or if the password has changed since it was verified.
 pub(crate) async fn user_record_login(conn: &mut Conn, verified: &User, now: Timestamp) -> db::Result<Option<User>> {
-    // Another password raises the version, while another hash of the same password does not.
+    // A new password raises the version, but a new hash of the same password does not.
     let is_same_hash = users::password_hash.eq(verified.password_hash.expose_secret());
     let is_same_version = users::token_version.eq(verified.token_version);
     let unchanged = users::table
@@ -138,19 +139,19 @@ pub(crate) async fn user_record_login(conn: &mut Conn, verified: &User, now: Tim
         .optional())
 }
 
-/// Stores the same password under newer parameters, which changes nothing that a token depends on.
+/// Stores a new hash of the same password, with newer parameters. Tokens are not affected.
 pub(crate) async fn user_password_rehash(conn: &mut Conn, id: UserId, hash: &SecretString) -> db::Result<()> {
     let update = diesel::update(users::table.find(id)).set(users::password_hash.eq(hash.expose_secret()));
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Sets the version to this one.
+/// Sets the token version.
 pub(crate) async fn user_set_token_version(conn: &mut Conn, id: UserId, version: i64) -> db::Result<()> {
     let update = diesel::update(users::table.find(id)).set(users::token_version.eq(version));
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// The new version.
+/// Raises the token version by one, and returns it.
 pub(crate) async fn user_raise_token_version(conn: &mut Conn, id: UserId) -> db::Result<i64> {
     let update = diesel::update(users::table.find(id)).set(users::token_version.eq(users::token_version + 1));
     query!(conn, |c| update
@@ -165,10 +166,10 @@ pub(crate) async fn user_set_force_logout_time(conn: &mut Conn, id: UserId, now:
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Makes the user anonymous for good. Login and address are free for others; the row stays, so that
-/// nobody gets its id.
+/// Makes the user anonymous forever. The login and the address become free for others. The row
+/// remains, so that the id is never used again.
 pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
-    // A colon is in no login and stands in no address.
+    // Neither a login nor the key of an address contains a colon.
     let folded = format!("deleted:{id}");
     let update = diesel::update(users::table.find(id)).set((
         users::login.eq(""),

@@ -26,7 +26,7 @@ pub(crate) struct StoredKeys {
     pub(crate) key_time: Option<Timestamp>,
 }
 
-/// Selects users whose keys are stale, or whose address is taken. It is the condition of the index
+/// Selects users whose keys are stale or whose address is taken. This is the condition of the index
 /// `users_stale_keys_idx`.
 macro_rules! stale {
     () => {
@@ -37,7 +37,7 @@ macro_rules! stale {
     };
 }
 
-/// Returns at most `limit` users whose keys are to be recomputed, oldest first, starting after
+/// Returns at most `limit` users whose keys may have to be recomputed, oldest first, starting after
 /// `after`.
 pub(crate) async fn users_with_stale_keys(
     conn: &mut Conn,
@@ -59,7 +59,7 @@ pub(crate) async fn users_with_stale_keys(
     })
 }
 
-/// Reads the user again if the keys are still to be recomputed.
+/// Reads the user again, if the keys may still have to be recomputed.
 pub(crate) async fn user_stale_keys(conn: &mut Conn, id: UserId) -> db::Result<Option<StoredKeys>> {
     query!(conn, |c| users::table
         .find(id)
@@ -70,7 +70,8 @@ pub(crate) async fn user_stale_keys(conn: &mut Conn, id: UserId) -> db::Result<O
         .optional())
 }
 
-/// Stores the keys of `new` unless the row has changed since `read`. Returns whether it did.
+/// Stores the keys of `new`, unless the row has changed since `read`. Returns whether they were
+/// stored.
 pub(crate) async fn user_set_keys(conn: &mut Conn, read: &StoredKeys, new: &StoredKeys) -> db::Result<bool> {
     let unchanged = users::table
         .find(read.id)
@@ -86,14 +87,14 @@ pub(crate) async fn user_set_keys(conn: &mut Conn, read: &StoredKeys, new: &Stor
     query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
 
-/// Takes a key from a stale user to whose address it does not belong any more. The row stays stale.
+/// Takes a key from a stale user whose address it no longer belongs to. The row stays stale.
 /// Returns whether the user still had the key.
 pub(crate) async fn user_release_email_key(conn: &mut Conn, id: UserId, key: &str) -> db::Result<bool> {
     let holder = users::table
         .find(id)
         .filter(users::email_folded.eq(key))
         .filter(stale!());
-    // A colon is in no login and stands in no address.
+    // The key of an address does not contain a colon.
     let update = diesel::update(holder).set(users::email_folded.eq(format!("taken:{id}")));
     query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }

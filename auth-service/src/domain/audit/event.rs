@@ -1,5 +1,6 @@
-//! The audit log: who did what to whom, when, from where, with which outcome. An event is written
-//! in the transaction of what it tells of, and never holds a secret.
+//! Events of the audit log: who did what to whom, when, from where and with which outcome. An event
+//! is written in the transaction of the change that it records, or in its own if the change is
+//! refused. It never holds a secret.
 
 use std::fmt::Display;
 
@@ -19,12 +20,12 @@ use crate::{
     store,
 };
 
-/// Something that was done, or refused.
+/// An event to write: an action that was carried out or refused.
 #[derive(Clone, Debug)]
 pub(crate) struct AuditEvent {
-    /// `<subject>.<verb>`.
+    /// Name of the action, in the form `<subject>.<verb>`.
     action: &'static str,
-    /// The reason of the refusal; `None` where it was done.
+    /// Reason of the refusal; `None` if the action was carried out.
     refused: Option<&'static str>,
     target_type: &'static str,
     target_id: String,
@@ -33,7 +34,7 @@ pub(crate) struct AuditEvent {
 }
 
 impl AuditEvent {
-    /// Something that was done to the deployment.
+    /// Creates an event for an action that was carried out on the deployment.
     pub(crate) const fn new(action: &'static str) -> Self {
         Self {
             action,
@@ -45,37 +46,38 @@ impl AuditEvent {
         }
     }
 
-    /// It was done to this thing.
+    /// Sets the object on which the action was carried out.
     pub(crate) fn target(mut self, target_type: &'static str, id: impl Display) -> Self {
         self.target_type = target_type;
         self.target_id = format!("{id}");
         self
     }
 
-    /// It was done to this user.
+    /// Sets this user as the object of the action, and as the user concerned.
     pub(crate) fn user(self, id: UserId) -> Self {
         self.target("user", id).concerning(id)
     }
 
-    /// It concerns this user.
+    /// Sets the user whom the event concerns.
     pub(crate) const fn concerning(mut self, id: UserId) -> Self {
         self.subject = Some(id);
         self
     }
 
-    /// It was refused, for this reason of `ErrorReason`.
+    /// Marks the action as refused. The reason is the name of an `ErrorReason` without its prefix,
+    /// or `USER_DEACTIVATED`.
     pub(crate) const fn refused(mut self, reason: &'static str) -> Self {
         self.refused = Some(reason);
         self
     }
 
-    /// Adds a detail. Never a secret.
+    /// Adds a detail, which must not be a secret.
     pub(crate) fn detail(mut self, key: &'static str, value: impl Display) -> Self {
         self.details.push((key, format!("{value}")));
         self
     }
 
-    /// Writes it in the act's own transaction.
+    /// Writes the event in the transaction of the action.
     pub(crate) async fn record(self, tx: &mut Conn, context: &RequestContext, now: Timestamp) -> db::Result<()> {
         let client_id = match &context.actor {
             Actor::Anonymous => "",
@@ -110,14 +112,14 @@ impl AuditEvent {
     }
 }
 
-/// Use cases that write refusals to the audit log.
+/// Use cases whose refusals are written to the audit log.
 pub(in crate::domain) trait Records {
     fn db(&self) -> &Db;
     fn clock(&self) -> &Clock;
 }
 
-/// Writes the event down where the use case was refused for want of authority. What it had done is
-/// rolled back by then.
+/// Runs the use case. If it is refused for lack of authority, or because no superuser would be
+/// left, writes the event as a refusal. The changes of the use case have been rolled back by then.
 pub(in crate::domain) async fn recording_refusals<T>(
     of: &impl Records,
     context: &RequestContext,

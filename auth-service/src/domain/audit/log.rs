@@ -1,4 +1,4 @@
-//! Reads the audit log, and lets what is too old go.
+//! Reads the audit log, and deletes its old entries.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,7 +19,7 @@ use crate::{
     store,
 };
 
-/// Events that are deleted in one transaction.
+/// Number of entries that are deleted in one transaction.
 const PURGE_BATCH: i64 = 500;
 
 /// The use cases of the audit log.
@@ -27,7 +27,7 @@ const PURGE_BATCH: i64 = 500;
 pub(crate) struct AuditLog {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
-    /// How long events are kept; `None`: for ever.
+    /// How long entries are kept; `None` means forever.
     pub(crate) retention: Option<Duration>,
 }
 
@@ -53,7 +53,7 @@ impl AuditLog {
         Ok((events, logins.into_iter().collect(), next))
     }
 
-    /// Deletes what is older than the retention, batch by batch.
+    /// Deletes the entries that are older than the retention, batch by batch.
     pub(crate) async fn purge(&self) -> Result<(), Error> {
         let Some(retention) = self.retention else {
             return Ok(());
@@ -70,8 +70,8 @@ impl AuditLog {
             if deleted? == 0 {
                 return Ok(());
             }
-            // A quick disk is waited for in place: without this, nothing else had this thread until
-            // the last batch.
+            // With a fast disk, the queries never suspend this task. Yielding lets others run
+            // between batches.
             tokio::task::yield_now().await;
         }
     }

@@ -1,5 +1,5 @@
-//! Changes that verifiers of access tokens have to know of: written in the transaction of the
-//! change, as its last act.
+//! Changes that verifiers of access tokens must learn of. They are published in the transaction of
+//! the change, as its last step.
 
 use std::time::Duration;
 
@@ -21,19 +21,19 @@ use crate::{
     store::{self, FeedRow},
 };
 
-/// Woken after every commit that has published something.
+/// Notification channel that is signalled after every commit that publishes changes.
 pub(crate) const CHANNEL: &str = "access_feed";
 
-/// How long a revocation is kept beyond the life and the leeway of the tokens that it is about.
+/// How long a revocation is kept beyond the lifetime and the leeway of the tokens that it refuses.
 const MARGIN: Duration = Duration::from_mins(5);
 
-/// How long a revocation is kept: by then every token that it refuses is dead.
+/// Returns how long a revocation is kept. By then, every token that it refuses has expired.
 pub(in crate::domain) fn revocation_life(head: &FeedHead) -> Duration {
     Duration::from_secs(u64::try_from(head.max_access_token_seconds).unwrap_or(0)) + LEEWAY + MARGIN
 }
 
-/// Something that changed. It replaces what was published before about the same session, user,
-/// role, or the keys.
+/// A change to publish. It replaces what was published before about the same session, user or role,
+/// or about the keys.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     /// A session ended: its access tokens are refused.
@@ -45,23 +45,24 @@ pub(crate) enum Change {
         code_name: String,
         permissions: Vec<String>,
     },
-    /// A role is no more.
+    /// A role was deleted.
     RoleDeleted { code_name: String },
-    /// A user has another login.
+    /// The login of a user changed.
     UserRenamed { user_id: UserId, login: String },
-    /// A user is no more.
+    /// A user was deleted.
     UserDeleted(UserId),
-    /// Exactly these keys count.
+    /// Exactly these keys verify access tokens.
     KeysChanged(Jwks),
 }
 
-/// Makes the feed where there is none, and notes how long access tokens live. Run under the
-/// migration lock.
+/// Creates the feed if there is none, and records the longest lifetime of access tokens. The caller
+/// holds the migration lock.
 pub(crate) async fn prepare(tx: &mut Conn, access_token_life: Duration) -> db::Result<()> {
     let seconds = i64::try_from(access_token_life.as_secs()).unwrap_or(i64::MAX);
     match store::feed_head(tx).await? {
         None => store::feed_head_insert(tx, Epoch::generate(), seconds).await,
-        // A shorter life does not shorten that of tokens which are out.
+        // A shorter lifetime is not recorded, because tokens with the longer one may still be in
+        // use.
         Some(head) if head.max_access_token_seconds < seconds => {
             store::feed_head_set_max_access_token_seconds(tx, seconds).await
         }
@@ -69,17 +70,16 @@ pub(crate) async fn prepare(tx: &mut Conn, access_token_life: Duration) -> db::R
     }
 }
 
-/// Keeps others from changing what roles hold, and from publishing anything, until this transaction
-/// ends. So what it reads from here on is what [`sync`] publishes, and not something that a replica
-/// has just withdrawn.
+/// Keeps other transactions from changing roles and from publishing until this one ends. So
+/// [`sync`] publishes what is current, and not a state that another replica has just replaced.
 pub(crate) async fn hold(tx: &mut Conn) -> db::Result<()> {
     lock_policies(tx).await?;
     store::feed_head_lock(tx).await.map(|_| ())
 }
 
-/// Publishes every role and the keys where the feed does not have them as they are. At the start:
-/// what was changed by other means, such as a migration, is made known. The caller [holds](hold)
-/// the feed.
+/// Publishes the roles and the keys for which the feed is out of date. This is called at the start
+/// and after a restore, to publish what was changed by other means, such as a migration. The caller
+/// [holds](hold) the feed.
 pub(crate) async fn sync(tx: &mut Conn, keys: &Jwks, now: Timestamp) -> db::Result<()> {
     let mut changes = vec![Change::KeysChanged(keys.clone())];
     for code_name in store::role_code_names(tx).await? {
@@ -98,15 +98,15 @@ pub(crate) async fn sync(tx: &mut Conn, keys: &Jwks, now: Timestamp) -> db::Resu
     publish(tx, missing, now).await
 }
 
-/// Whether the feed has an event of this kind about this subject.
+/// Returns whether the feed has an event of the same kind about the same subject.
 pub(crate) async fn is_published(tx: &mut Conn, change: &Change) -> db::Result<bool> {
     let (kind, subject, _) = change.clone().into_parts();
     Ok(store::feed_event(tx, kind, &subject).await?.is_some())
 }
 
-/// Publishes the changes, in this order, when the transaction commits. It is the last that a
-/// transaction does: from here on every other one that publishes waits for its end, which makes the
-/// order of the numbers that of the commits.
+/// Publishes the changes, in this order, when the transaction commits. This is the last step of a
+/// transaction. From here on, other transactions that publish wait for this one to end, so that
+/// sequence numbers follow the order of the commits.
 pub(crate) async fn publish(tx: &mut Conn, changes: Vec<Change>, now: Timestamp) -> db::Result<()> {
     if changes.is_empty() {
         return Ok(());
@@ -135,12 +135,12 @@ pub(crate) async fn publish(tx: &mut Conn, changes: Vec<Change>, now: Timestamp)
 }
 
 impl Change {
-    /// Whether it says nothing more once every token from before is dead.
+    /// Returns whether the change is irrelevant once every token from before has expired.
     const fn expires(&self) -> bool {
         matches!(self, Self::SessionRevoked(_) | Self::UserTokensRevoked { .. })
     }
 
-    /// Kind, subject and message. The kinds are stored.
+    /// Returns the kind, the subject and the message of the change.
     fn into_parts(self) -> (FeedKind, String, proto::access_event::Event) {
         use proto::access_event::Event;
         match self {

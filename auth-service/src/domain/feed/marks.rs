@@ -1,25 +1,26 @@
-//! Limits on purging the feed: only what this process has seen for long enough may go.
+//! Limits on purging the feed: an event is deleted only once this process has seen it for long
+//! enough.
 
 use std::{collections::VecDeque, time::Duration};
 
 use access::view::FeedPosition;
 
-/// How far the log had come at the last passes of the purge, and when by the monotonic clock: the
-/// oldest first. What a clock says once deletes nothing: an event goes only once this process
-/// itself has seen it for as long as it has to be kept.
+/// Ends of the log at recent passes of the purge, oldest first, with their monotonic times. They
+/// keep a wrong wall clock from deleting anything: an event is deleted only once this process
+/// itself has seen it for as long as it must be kept.
 #[derive(Debug, Default)]
 pub(super) struct Marks(VecDeque<Mark>);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     pub(super) position: FeedPosition,
-    /// Life of the log.
+    /// Value of `Tail::lives` at that time.
     pub(super) life: u64,
     pub(super) at: Duration,
 }
 
 impl Marks {
-    /// Notes where the log stands. Gives the latest point that this process has seen for this long.
+    /// Records the present end of the log. Returns the latest mark that is at least `kept` old.
     pub(super) fn pass(&mut self, mark: Mark, kept: Duration) -> Option<Mark> {
         if (self.0.back()).is_some_and(|last| !last.goes_on_in(mark.position, mark.life)) {
             self.0.clear();
@@ -27,15 +28,16 @@ impl Marks {
         self.0.push_back(mark);
         let is_old = |seen: &&Mark| mark.at.saturating_sub(seen.at) >= kept;
         let old = self.0.iter().take_while(is_old).count();
-        // The one that counts is kept: a pass that deletes nothing, as the clock is not settled, is
-        // made up for.
+        // The returned mark is kept. If this pass deletes nothing because the clock is not settled,
+        // the next one makes up for it.
         self.0.drain(..old.saturating_sub(1));
         self.0.front().filter(is_old).copied()
     }
 }
 
 impl Mark {
-    /// Whether the log that stands here now is the one that was seen, and has lost nothing since.
+    /// Returns whether the log that ends at `now` continues the one that was seen, and has lost
+    /// nothing since.
     pub(super) fn goes_on_in(&self, now: FeedPosition, life: u64) -> bool {
         self.life == life && self.position.epoch == now.epoch && self.position.sequence <= now.sequence
     }
@@ -71,7 +73,7 @@ mod tests {
             (35, 9, Some(5)),
             (44, 9, Some(5)),
             (45, 9, Some(7)),
-            // Long after, when passes in between have failed.
+            // Much later, after passes in between have failed.
             (200, 9, Some(9)),
         ] {
             assert_eq!(up_to(&mut marks, mark(epoch, sequence, minutes)), gone, "{minutes}");
@@ -88,7 +90,7 @@ mod tests {
         };
         for other in [
             mark(Epoch::generate(), 9, 10),
-            // It went back, and came as far again or not.
+            // The log went back.
             mark(epoch, 4, 10),
             Mark {
                 life: 1,

@@ -1,7 +1,7 @@
-//! The access feed: changes that services which verify tokens must hear of.
+//! The access feed: changes that services which verify tokens must learn of.
 //!
 //! A use case publishes its [`Change`]s as the last step of its transaction. [`stream`] sends them
-//! to those who follow the feed. This module does not know why something changed.
+//! to the followers of the feed. This module does not know why something changed.
 
 mod changes;
 mod marks;

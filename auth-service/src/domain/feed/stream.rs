@@ -1,7 +1,7 @@
-//! Reads the access feed: first everything that is known, then every change.
+//! Streams of the access feed: first a snapshot, then every change.
 //!
-//! The log is compacted (one row a subject, the latest), so everything that is known is the log
-//! from its beginning.
+//! The log is compacted: only the latest event of each kind and subject is kept. So the snapshot is
+//! the log from its beginning.
 
 use std::time::Duration;
 
@@ -18,45 +18,47 @@ use crate::{
     store::{self, FeedRow},
 };
 
-/// Before a reading that has ended begins anew.
+/// Pause before this process reads the feed again after its stream has ended.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Events of one message.
+/// Maximum number of events in one message.
 const PAGE: usize = 500;
-/// Bytes of the events of one message, but for a single one that is longer. Followers take 16 MiB.
+/// Maximum size of the events in one message, in bytes, except for a single event that is larger.
+/// Followers accept messages of 16 MiB.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// One consumer's reading of the feed.
+/// A stream of the feed for one follower.
 #[derive(Debug)]
 pub(crate) struct FeedStream {
     tail: FeedTail,
     changes: watch::Receiver<Tail>,
-    /// Renames and deletions up to here are known to the consumer.
+    /// Position up to which the follower knows the renames and deletions of users.
     known_names: Option<FeedPosition>,
     stage: Stage,
-    /// The life of the log in which the reading began.
+    /// Value of `Tail::lives` when the stream began.
     life: u64,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// Everything up to here was sent.
+    /// The snapshot is being sent, and is complete up to this position; `None` at its beginning.
     Snapshot(Option<FeedPosition>),
+    /// Changes are being sent, and are complete up to this position.
     Live(FeedPosition),
 }
 
-/// Why a reading ends. The consumer asks again.
+/// Reason why a stream ends. The follower then starts a new one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FeedEnded {
-    /// The database does not answer.
+    /// The database cannot be read.
     #[error(transparent)]
     Database(#[from] db::Error),
-    /// The feed has begun a new life, or has lost its end.
+    /// The feed has a new epoch, or has lost its last events.
     #[error("the access feed has a new epoch")]
     NewEpoch,
 }
 
 impl FeedTail {
-    /// A reading for a consumer that stands here.
+    /// Starts a stream for a follower that knows the feed up to this position.
     pub(crate) fn stream(&self, known: Option<FeedPosition>) -> FeedStream {
         let changes = self.state.subscribe();
         let life = changes.borrow().lives;
@@ -69,7 +71,7 @@ impl FeedTail {
         }
     }
 
-    /// Lets this process's own view follow the log, for ever.
+    /// Keeps this process's own view up to date, forever.
     pub(crate) async fn fill(self, view: AccessView) {
         loop {
             let mut stream = self.stream(view.position());
@@ -91,7 +93,7 @@ impl FeedTail {
 }
 
 impl FeedStream {
-    /// The next message. Returns within about a second.
+    /// Waits for the next message. While the database answers, there is one about every second.
     pub(crate) async fn next(&mut self) -> Result<WatchResponse, FeedEnded> {
         match self.stage {
             Stage::Snapshot(sent) => self.snapshot(sent).await,
@@ -116,7 +118,7 @@ impl FeedStream {
         let is_caught_up = !cut(&mut rows) && !is_full;
         let mut at = rows.last().map_or(sent.sequence, |row| row.sequence);
         if is_caught_up {
-            // The numbers in between are of events that others have replaced.
+            // The numbers in between belonged to events that later ones have replaced.
             at = at.max(head.sequence);
         }
         let at = FeedPosition {
@@ -124,12 +126,12 @@ impl FeedStream {
             sequence: at,
         };
         let now = self.tail.clock.now();
-        // A cursor past the end is of another life of the database.
+        // A cursor past the end belongs to another history of the database.
         let known_names = self
             .known_names
             .filter(|known| known.epoch == at.epoch && known.sequence <= head.sequence);
-        // Whatever the clock says of an event, it is sent as long as it is there: the purge knows
-        // when it is over.
+        // An event is sent as long as it is stored, even if it has expired by this clock. Only the
+        // purge decides when an event is over.
         let is_news = |row: &FeedRow| {
             !(row.is(FeedKind::UserChanged) && known_names.is_some_and(|known| row.sequence <= known.sequence))
         };
@@ -150,8 +152,7 @@ impl FeedStream {
     }
 
     async fn live(&mut self, sent: FeedPosition) -> Result<WatchResponse, FeedEnded> {
-        // The task that sends lives as long as the process; should it end, there is nothing more to
-        // say.
+        // The sending task lives as long as the process. If it ends, there is nothing more to send.
         if self.changes.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -179,7 +180,7 @@ impl FeedStream {
             let is_full = rows.len() == PAGE;
             if cut(&mut rows) || is_full {
                 is_caught_up = false;
-                // What follows is there already.
+                // The following events are already stored, so the next call does not wait.
                 self.changes.mark_changed();
                 at.sequence = rows.last().map_or(sent.sequence, |row| row.sequence);
             } else {
@@ -204,21 +205,21 @@ fn whole_seconds(time: Duration) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Leaves out the last rows where they are too much for one message. Whether it did.
+/// Drops the last rows if they are too large for one message. Returns whether any were dropped.
 fn cut(rows: &mut Vec<FeedRow>) -> bool {
     let mut bytes = 0;
     let fits = rows.iter().take_while(|row| {
         bytes += row.event.len();
         bytes <= PAGE_BYTES
     });
-    // One at least, or it never ends.
+    // At least one row is sent, so that the stream makes progress.
     let kept = fits.count().max(1);
     let is_cut = kept < rows.len();
     rows.truncate(kept);
     is_cut
 }
 
-/// The place that a consumer names, if it is one.
+/// Parses the position that a follower sends. Without an epoch there is none.
 pub(crate) fn position(epoch: &str, sequence: i64) -> Result<Option<FeedPosition>, base::ids::ParseIdError> {
     if epoch.is_empty() {
         return Ok(None);

@@ -1,6 +1,6 @@
-//! The end of the access feed: one task a process reads what is new and how far the log has come.
-//! The streams wait for it, and read the log themselves only where they are further behind than
-//! what it remembers.
+//! The tail of the access feed. In each process, one task reads the new events and the end of the
+//! log. Streams wait for this task. They read the log themselves only if they are further behind
+//! than the events that the task remembers.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -26,17 +26,19 @@ use crate::{
     store::{self, FeedRow},
 };
 
-/// How long the feed is silent at most. Also how soon a change is seen whose notification was lost.
+/// Longest time for which the feed is silent. A change whose notification was lost is noticed
+/// within this time, too.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How long a change waits to be seen by this process before it is acknowledged nevertheless.
+/// Longest time for which the acknowledgement of a change waits for this process to apply the
+/// change.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Events that the task remembers.
+/// Maximum number of events that the task remembers.
 const RECENT: usize = 2048;
-/// Numbers whose events are read again each time. If one of them is another event than before, the
-/// database has another history.
+/// Number of sequence numbers that are read again each time. If one of them has another event than
+/// before, the database has another history.
 const OVERLAP: i64 = 8;
 
-/// How far the log has come, and its last events. Clones share it.
+/// The end of the log and its last events. Clones share one state.
 #[derive(Clone, Debug)]
 pub(crate) struct FeedTail {
     pub(super) state: watch::Sender<Tail>,
@@ -48,15 +50,15 @@ pub(crate) struct FeedTail {
 /// The end of the log, as far as this process has read it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tail {
-    /// `None` until the database has answered, and while it takes no writes.
+    /// End of the log. `None` until the database has answered, and while it takes no writes.
     pub(super) head: Option<Head>,
-    /// How far the log was read. Stays while the database takes no writes.
+    /// Position up to which the log was read. It is kept while the database takes no writes.
     known: Option<FeedPosition>,
     pub(super) recent: Arc<VecDeque<AccessEvent>>,
-    /// Every event after this one is in `recent`.
+    /// Sequence number after which `recent` has every event.
     pub(super) complete_after: i64,
-    /// Counts how often the log was found to have begun anew, or to have lost its end, as by a
-    /// fail-over.
+    /// Counts how often streams had to end: because the log had a new epoch or had lost its last
+    /// events, as in a fail-over, or because the database took no writes.
     pub(super) lives: u64,
 }
 
@@ -68,7 +70,7 @@ pub(super) struct Head {
 }
 
 impl FeedTail {
-    /// Knows nothing yet.
+    /// Creates a tail that has not read the log yet.
     pub(crate) fn new(db: Db, clock: Clock) -> Self {
         Self {
             state: watch::Sender::new(Tail::default()),
@@ -78,7 +80,7 @@ impl FeedTail {
         }
     }
 
-    /// Follows the end of the log, for ever.
+    /// Follows the end of the log, forever.
     pub(crate) async fn follow(self) {
         let mut news = self.db.subscribe(CHANNEL);
         loop {
@@ -87,7 +89,7 @@ impl FeedTail {
                     counts::feed_head(tail.head.map_or(0, |head| head.position.sequence));
                     self.state.send_replace(tail);
                 }
-                // A standby may lag, and its history may be replaced after a promotion: the streams
+                // A standby may lag behind, and a promotion may replace its history, so the streams
                 // end.
                 Err(error @ db::Error::ReadOnly(_)) => {
                     tracing::warn!(%error, "cannot read the access feed; trying again");
@@ -96,15 +98,16 @@ impl FeedTail {
                         tail.head = None;
                     });
                 }
-                // The streams fall silent, which tells their consumers, and go on where they were.
+                // The streams fall silent, which their followers notice, and later continue where
+                // they were.
                 Err(error) => tracing::warn!(%error, "cannot read the access feed; trying again"),
             }
             news.notified_within(HEARTBEAT).await;
         }
     }
 
-    /// Notes how far the log has come, and deletes what says nothing more of what this process has
-    /// seen for as long as it has to be kept.
+    /// Records the end of the log. Deletes expired events that this process has seen for as long as
+    /// they must be kept.
     pub(crate) async fn purge(&self) -> Result<(), Error> {
         let life = self.state.borrow().lives;
         let head = store::feed_head(&mut self.db.read().await?).await?;
@@ -122,7 +125,7 @@ impl FeedTail {
             return Ok(());
         };
         write_tx!(self.db, |tx| {
-            // First the head, as whoever publishes.
+            // The head is locked first, as in transactions that publish.
             let head = store::feed_head_lock(tx).await?;
             if seen.goes_on_in(position_of(&head), self.state.borrow().lives) {
                 store::feed_purge(tx, settled.past(), seen.position.sequence).await?;
@@ -134,7 +137,7 @@ impl FeedTail {
     async fn read(&self) -> db::Result<Tail> {
         let before = self.state.borrow().clone();
         let mut conn = self.db.scan().await?;
-        // First the head: whatever it counts can be read afterwards.
+        // The head is read first, so that the events up to it can be read afterwards.
         let mut head = store::feed_head(&mut conn).await?.ok_or(db::Error::NotFound)?;
         let known = before.known.filter(|known| known.epoch == head.epoch);
         let after = known.map_or(head.sequence, |known| known.sequence) - OVERLAP;
@@ -178,7 +181,7 @@ impl FeedTail {
                     }
                 }
             } else {
-                // Too much at once: whoever is behind reads the log.
+                // There are too many events at once. Streams that are behind read the log.
                 recent.clear();
                 tail.complete_after = at.sequence;
             }
@@ -192,10 +195,10 @@ impl FeedTail {
         Ok(tail)
     }
 
-    /// Gives the log another epoch if it has this one, whose history is not that of the database
-    /// any more: a database was put back, or a standby was promoted that lacked the last commits.
-    /// All who follow the log then read it from its beginning, also those who cannot tell one
-    /// history from the other.
+    /// Replaces the epoch of the log, if it still is `epoch`, because the database no longer has
+    /// that history. The database was restored from a backup, or a standby was promoted that lacked
+    /// the last commits. All followers then read the log from its beginning, even those that cannot
+    /// tell the two histories apart.
     async fn begin_history(&self, epoch: Epoch) -> db::Result<FeedHead> {
         write_tx!(self.db, |tx| {
             let head = store::feed_head_lock(tx).await?;
@@ -207,14 +210,14 @@ impl FeedTail {
         })
     }
 
-    /// From now on a change is acknowledged once this process goes by it: whoever was told that a
-    /// token is worthless shall not see it accepted here.
+    /// Makes the acknowledgement of each change wait until this process has applied it. So this
+    /// process does not accept a token whose revocation has been acknowledged.
     pub(crate) fn settle_commits(&self, view: &AccessView) {
         let view = view.clone();
         self.db.settle_commits(CHANNEL, move |sequence| {
             let view = view.clone();
             async move {
-                // A view that is stuck says so itself, and the change is made.
+                // A view that is stuck reports it itself, and the change is committed all the same.
                 let _ = tokio::time::timeout(SETTLE_TIMEOUT, view.reached(sequence)).await;
             }
         });
@@ -222,8 +225,8 @@ impl FeedTail {
 }
 
 impl Tail {
-    /// Whether the log that ends here, and begins with these rows after [`OVERLAP`], contains
-    /// everything up to `known`.
+    /// Returns whether the log with this head still contains everything up to `known`. `rows` are
+    /// its events from [`OVERLAP`] numbers before `known` on.
     fn goes_on_in(&self, head: &FeedHead, rows: &[FeedRow], known: i64) -> bool {
         let is_known = |row: &FeedRow| {
             row.sequence > known
@@ -241,8 +244,8 @@ const fn position_of(head: &FeedHead) -> FeedPosition {
     }
 }
 
-/// The event of a row. One that cannot be read is left out, rather than that nobody hears of
-/// anything any more.
+/// Decodes the event of a row. An unreadable event is logged and left out, so that followers still
+/// receive the others.
 pub(super) fn event(row: &FeedRow) -> Option<AccessEvent> {
     match AccessEvent::decode(row.event.as_slice()) {
         Ok(event) => Some(AccessEvent {

@@ -1,5 +1,5 @@
-//! Tokens that only this deployment can have made: a body, and its HMAC under a key that is outside
-//! the database.
+//! Tokens that only this deployment can make: a body and its HMAC. The key is derived from the
+//! server secret, which is not in the database.
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -7,10 +7,10 @@ use secrecy::SecretString;
 
 use crate::domain::keys::secret::{Purpose, ServerSecrets};
 
-/// Longer than any token that we make.
+/// Maximum length of a token, in bytes. Every token that we make is shorter.
 pub(in crate::domain) const MAX_LEN: usize = 128;
 
-/// The keys of one kind of token: the current one first; never empty.
+/// Keys for one kind of token, the current one first. There is at least one.
 #[derive(Clone, Debug)]
 pub(in crate::domain) struct MacKeys(Vec<Key>);
 
@@ -20,13 +20,13 @@ impl MacKeys {
         Self(keys.iter().map(|key| Key::new(HMAC_SHA256, key)).collect())
     }
 
-    /// `<body>.<HMAC>`.
+    /// Returns the token for this body: `<body>.<HMAC>`.
     pub(in crate::domain) fn seal(&self, body: &str) -> SecretString {
         let mac = hmac::sign(&self.0[0], body.as_bytes());
         SecretString::from(format!("{body}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac)))
     }
 
-    /// The body, if we sealed it. It is looked at only after that.
+    /// Returns the body if we sealed the token. The body is not parsed before that is verified.
     pub(in crate::domain) fn open<'a>(&self, token: &'a str) -> Option<&'a str> {
         if token.len() > MAX_LEN {
             return None;

@@ -1,12 +1,12 @@
-//! The signing keys in use, and how one follows the other: next, active, retired, gone.
+//! The signing keys in use. A key is first next, then active, then retired, and then deleted.
 //!
-//! A key is published before it signs, so that every verifier knows it by then, and stays published
-//! after it has signed until its last token is dead. So a rotation makes no good token bad. Where a
-//! key has come into other hands, it goes at once.
+//! A key is published before it signs, so that every verifier knows it by then. After it has
+//! signed, it stays published until its last token has expired. So a rotation invalidates no token.
+//! A compromised key can be withdrawn at once.
 //!
-//! A wrong clock moves no key: a retired one is deleted only once this process itself has seen it
-//! retired for as long as its tokens may live, and the next one signs once this process has seen it
-//! published for long enough.
+//! A wrong clock moves no key. A retired key is deleted only once this process itself has seen it
+//! retired for as long as its tokens may live. The next key signs only once this process has seen
+//! it published for long enough.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -34,7 +34,8 @@ use crate::{
     store,
 };
 
-/// What was changed elsewhere is seen within this time, also where the word of it was lost.
+/// Interval at which the keys are read again, so that changes made elsewhere are noticed even if
+/// the notification was lost.
 const POLL: Duration = Duration::from_secs(5);
 
 /// The keys in use. Clones share them.
@@ -49,7 +50,7 @@ pub(crate) struct KeyRing {
     clock: Clock,
 }
 
-/// The keys at one moment.
+/// A snapshot of the keys.
 struct Keys {
     rows: Vec<SigningKeyRecord>,
     active: Arc<SigningKey>,
@@ -57,8 +58,8 @@ struct Keys {
 }
 
 impl KeyRing {
-    /// Reads the keys; makes the first one where there is none. Run under the migration lock, so
-    /// that of many replicas on a new database one makes it.
+    /// Reads the keys, and creates the first one if there is none. The caller holds the migration
+    /// lock, so that only one of several replicas creates it.
     pub(crate) async fn open(
         tx: &mut Conn,
         (db, clock): (Db, Clock),
@@ -76,7 +77,7 @@ impl KeyRing {
         for row in &rows {
             let (private, is_current) = decrypt(secrets, row)?;
             if !is_current {
-                // So that the secret before can be given up once this has run.
+                // Encrypted again, so that the previous secret can be removed once this has run.
                 let encrypted = encrypt(secrets, &row.kid, &private)?;
                 store::signing_key_reencrypt(tx, &row.kid, &encrypted).await?;
                 tracing::info!(kid = row.kid, "encrypted a signing key with the current server secret");
@@ -93,29 +94,29 @@ impl KeyRing {
         })
     }
 
-    /// The key that signs.
+    /// Returns the key that signs.
     pub(in crate::domain) fn active(&self) -> Arc<SigningKey> {
         Arc::clone(&self.keys.borrow().active)
     }
 
-    /// The public keys of every token that may still be good.
+    /// Returns the public keys of all tokens that may still be valid, and of the next key.
     pub(crate) fn jwks(&self) -> Jwks {
         self.keys.borrow().jwks.clone()
     }
 
-    /// How long verifiers and caches may keep the public keys without asking again.
+    /// Returns how long verifiers and caches may keep the public keys without asking again.
     pub(crate) fn cache_time(&self) -> Duration {
         self.schedule.cache_time()
     }
 
-    /// Every key, the newest first.
+    /// Lists all keys, newest first.
     pub(crate) async fn list(&self) -> Result<Vec<SigningKeyRecord>, Error> {
         let mut rows = store::signing_keys_list(&mut self.db.read().await?).await?;
         rows.reverse();
         Ok(rows)
     }
 
-    /// Publishes the next key, or gives the one that is published already.
+    /// Publishes the next key, unless one is published already. Returns the next key.
     pub(crate) async fn rotate(&self, context: &RequestContext) -> Result<SigningKeyRecord, Error> {
         let row = write_tx!(self.db, |tx| {
             store::feed_head_lock(tx).await?;
@@ -133,7 +134,7 @@ impl KeyRing {
         row
     }
 
-    /// Withdraws a key at once. Gives the one that signs from now on.
+    /// Withdraws a key at once. Returns the key that signs from now on.
     pub(crate) async fn retire(&self, context: &RequestContext, kid: &str) -> Result<SigningKeyRecord, Error> {
         let active: Result<_, Error> = write_tx!(self.db, |tx| {
             store::feed_head_lock(tx).await?;
@@ -152,7 +153,7 @@ impl KeyRing {
         active
     }
 
-    /// Withdraws a key that was withdrawn before, if the database has it again: it has lost that.
+    /// Withdraws a key again, if the database has lost its withdrawal and so has the key.
     pub(crate) async fn withdraw_again(&self, kid: &str) -> Result<(), Error> {
         let context = RequestContext::itself();
         let withdrawn: Result<(), Error> = write_tx!(self.db, |tx| {
@@ -167,8 +168,8 @@ impl KeyRing {
         self.reload().await
     }
 
-    /// Deletes a key and lets another one sign if it did. The last act of the transaction, which
-    /// holds the feed.
+    /// Deletes a key. If it was active, activates another one. This is the last step of the
+    /// transaction, which has locked the head of the feed.
     async fn withdraw(
         &self,
         tx: &mut Conn,
@@ -208,7 +209,7 @@ impl KeyRing {
             let head = store::feed_head_lock(tx).await?;
             let rows = store::signing_keys_list(tx).await?;
             let now = self.clock.now();
-            // Again, since another replica may have done it before the lock was ours.
+            // Checked again, because another replica may have acted before this one got the lock.
             let due = self.due(&rows, settled, &head);
             for due in &due {
                 match due {
@@ -217,7 +218,8 @@ impl KeyRing {
                     }
                     Due::Activate => {
                         let longest = Duration::from_secs(u64::try_from(head.max_access_token_seconds).unwrap_or(0));
-                        // Another replica may sign with it until it has heard of this.
+                        // Another replica may sign with the old key until it has noticed the
+                        // change.
                         let dead = now.plus(longest + LEEWAY + POLL * 2);
                         activate_next(tx, &context, &rows, now, dead).await?;
                     }
@@ -239,7 +241,7 @@ impl KeyRing {
         self.reload().await
     }
 
-    /// Uses the keys as they are in the database, whoever has changed them, for ever.
+    /// Keeps the keys in use the same as those in the database, forever.
     pub(crate) async fn follow(&self) {
         let mut news = self.db.subscribe(CHANNEL);
         loop {
@@ -258,14 +260,14 @@ impl KeyRing {
             settled,
             monotonic,
             sightings: &sightings,
-            // Another replica may sign with it until it has heard of this.
+            // Another replica may sign with a retired key until it has noticed the change.
             kept: feed::revocation_life(head) + POLL * 2,
         };
         self.schedule.due(rows, time)
     }
 
     async fn reload(&self) -> Result<(), Error> {
-        // One after the other: what was read later is not replaced by what was read before.
+        // Reloads run one after the other, so that an older read never replaces a newer one.
         let _turn = self.reloading.lock().await;
         let rows = store::signing_keys_list(&mut self.db.read().await?).await?;
         let sightings = || self.sightings.lock();
@@ -306,7 +308,7 @@ impl KeyRing {
         Ok(row)
     }
 
-    /// Tells every verifier which keys count. The last act of the transaction.
+    /// Publishes the current keys for all verifiers. This is the last step of the transaction.
     async fn announce(&self, tx: &mut Conn, now: Timestamp) -> Result<(), Error> {
         let rows = store::signing_keys_list(tx).await?;
         let keys = jwks_of(&rows).map_err(internal)?;
@@ -336,8 +338,8 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// Replaces every key by a new one that signs at once. For a database that was put back: whatever
-/// tokens were issued, none is good any more.
+/// Replaces all keys by a new one that signs at once, so that no earlier token is accepted. This is
+/// for a database that was restored from a backup.
 pub(in crate::domain) async fn replace_all(
     tx: &mut Conn,
     secrets: &ServerSecrets,
@@ -362,8 +364,8 @@ async fn activate_next(
         store::signing_key_retire(tx, &row.kid, now, dead).await?;
     }
     for row in rows.iter().filter(|row| row.state == KeyState::Next) {
-        // As planned where the clock is ahead of that: the time of the next rotation is counted
-        // from here.
+        // If the clock is past the planned time, the planned time is stored, since the next
+        // rotation is counted from it.
         store::signing_key_activate(tx, &row.kid, now.min(row.activate_time)).await?;
         AuditEvent::new("signing_key.activate")
             .target("signing_key", &row.kid)

@@ -1,4 +1,5 @@
-//! Schedule of the signing keys: when the next step is due. Pure; the transactions are in `ring`.
+//! Schedule of the signing keys: when each step is due. The functions here are pure; the
+//! transactions are in `ring`.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,38 +7,38 @@ use base::clock::{Settled, Timestamp};
 
 use crate::model::{KeyState, SigningKeyRecord};
 
-/// How keys follow each other.
+/// Times of the rotation of keys.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeySchedule {
     /// How long a key is published before it signs.
     pub(crate) prepublish: Duration,
-    /// How long a key signs; `None`: until somebody rotates it.
+    /// How long a key signs; `None` means until it is rotated on request.
     pub(crate) rotation: Option<Duration>,
 }
 
-/// Since when, by the monotonic clock, this process has seen each key in its present state.
+/// Monotonic times since which this process has seen each key in its present state.
 #[derive(Debug, Default)]
 pub(super) struct Sightings(HashMap<(String, KeyState), Duration>);
 
-/// The time, as far as keys go by it.
+/// The times by which steps are due.
 #[derive(Clone, Copy)]
 pub(super) struct KeyTime<'a> {
-    /// `None` while the wall clock cannot be relied on.
+    /// Time by the wall clock; `None` while that cannot be relied on.
     pub(super) settled: Option<Settled>,
     pub(super) monotonic: Duration,
     pub(super) sightings: &'a Sightings,
-    /// How long a key is kept that signs no more.
+    /// How long a retired key is kept.
     pub(super) kept: Duration,
 }
 
-/// Something that is due.
+/// A step that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Make the next key.
+    /// Create and publish the next key.
     Publish,
-    /// Let the next key sign.
+    /// Activate the next key.
     Activate,
-    /// Delete the retired key of this name.
+    /// Delete the retired key with this id.
     Expire(String),
 }
 
@@ -54,8 +55,8 @@ impl KeySchedule {
         let is_past = |at: Timestamp| time.settled.is_some_and(|settled| settled.past() >= at);
         let mut due = Vec::new();
         if let Some(next) = of(KeyState::Next).next() {
-            // The time may be of a replica whose clock was behind. By now every cache has the key
-            // in any case.
+            // The planned time may come from a replica whose clock was behind. After the cache
+            // time, every cache has the key in any case.
             let is_due = is_past(next.activate_time) && time.seen(next) >= self.cache_time();
             if is_due || time.seen(next) >= self.prepublish {
                 due.push(Due::Activate);
@@ -77,7 +78,7 @@ impl KeySchedule {
 }
 
 impl Sightings {
-    /// Notes the keys that are there now, and forgets others.
+    /// Records the present keys and their states, and forgets others.
     pub(super) fn note(&mut self, rows: &[SigningKeyRecord], monotonic: Duration) {
         let name = |row: &SigningKeyRecord| (row.kid.clone(), row.state);
         let seen = |row: &SigningKeyRecord| self.0.get(&name(row)).copied().unwrap_or(monotonic);
@@ -86,7 +87,7 @@ impl Sightings {
 }
 
 impl KeyTime<'_> {
-    /// For how long this process has seen the key in its state.
+    /// Returns how long this process has seen the key in its state.
     fn seen(&self, row: &SigningKeyRecord) -> Duration {
         let since = self.sightings.0.get(&(row.kid.clone(), row.state));
         since.map_or(Duration::ZERO, |since| self.monotonic.saturating_sub(*since))
@@ -121,8 +122,8 @@ mod tests {
         }
     }
 
-    /// Lists the steps that are due at this second, for keys that this process has seen for so
-    /// long.
+    /// Returns the steps that are due at the second `now`, for keys that this process has seen for
+    /// `seen` seconds.
     fn due(schedule: KeySchedule, rows: &[SigningKeyRecord], now: u64, seen: u64) -> Vec<Due> {
         due_by(Some(now), schedule, rows, seen)
     }
@@ -145,7 +146,7 @@ mod tests {
         let active = || row(KeyState::Active, 0, None);
         let next = || row(KeyState::Next, 1000, None);
         let retired = || row(KeyState::Retired, 0, Some(3000));
-        // 30 s later than the times say, which another process wrote.
+        // Steps are due 30 s after their times, because another process may have written the times.
         for (rows, now, expected) in [
             (vec![active()], 929, vec![]),
             (vec![active()], 930, vec![Due::Publish]),
@@ -171,19 +172,19 @@ mod tests {
             ..SCHEDULE
         };
         assert_eq!(due(never, &[active()], 1_000_000, 0), []);
-        // One that was asked for signs all the same.
+        // A next key that was requested is activated all the same.
         assert_eq!(due(never, &[active(), next()], 1030, 50), [Due::Activate]);
     }
 
     #[test]
     fn a_wrong_clock_moves_no_key() {
         let rows = [row(KeyState::Active, 2500, None), row(KeyState::Retired, 0, Some(3000))];
-        // A year ahead for a moment: nothing is settled. Once it is, the process has to have seen
-        // the key itself.
+        // While the clock is not settled, nothing expires. Once it is, the process must have seen
+        // the key itself for long enough.
         assert_eq!(due_by(None, SCHEDULE, &rows, 1_000_000), []);
         assert_eq!(due(SCHEDULE, &rows, 3400, 499), []);
         assert_eq!(due(SCHEDULE, &rows, 3400, 500), [Due::Expire("Retired".to_owned())]);
-        // Published by a replica whose clock was behind: caches may not have it yet.
+        // The key was published by a replica whose clock was behind, so caches may not have it yet.
         let rows = [row(KeyState::Active, 2500, None), row(KeyState::Next, 1000, None)];
         assert_eq!(due(SCHEDULE, &rows, 2600, 49), []);
         assert_eq!(due(SCHEDULE, &rows, 2600, 50), [Due::Activate]);

@@ -1,6 +1,5 @@
-//! The server secret: the one thing that is not in the database, and without which nothing in the
-//! database is a token or a key. What is needed is derived from it (HKDF-SHA-256, RFC 5869), one
-//! key a purpose.
+//! The server secret, which is not in the database. Without it, nothing in the database can be used
+//! as a token or a key. One key is derived from it for each purpose (HKDF-SHA-256, RFC 5869).
 
 use std::{fmt, str::FromStr};
 
@@ -11,17 +10,17 @@ use aws_lc_rs::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
-/// Bytes of a secret, at least.
+/// Minimum length of a secret, in bytes.
 const MIN_LEN: usize = 32;
 
-/// The current secret, and the one before it while something made with it lives.
+/// The current secret, and the previous one while values made with it are in use.
 #[derive(Clone)]
 pub struct ServerSecrets {
     current: SecretSlice<u8>,
     previous: Option<SecretSlice<u8>>,
 }
 
-/// The text is not a server secret. Says nothing of what it is.
+/// The error for a text that is not a server secret. It does not quote the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a server secret is one line of base64 of at least 32 random bytes, and optionally a second line with the secret \
@@ -29,7 +28,7 @@ pub struct ServerSecrets {
 )]
 pub struct SecretError;
 
-/// Purpose of a derived key. A key for one purpose says nothing about that for another.
+/// Purpose of a derived key. A key for one purpose reveals nothing about the others.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::domain) enum Purpose {
     /// The MAC of refresh tokens.
@@ -38,20 +37,20 @@ pub(in crate::domain) enum Purpose {
     DeviceTokens,
     /// The encryption of signing keys at rest.
     SigningKeys,
-    /// The keys of counted attempts.
+    /// The keys under which attempts are counted.
     Attempts,
 }
 
 impl ServerSecrets {
-    /// A new random secret, as the text of a secret file.
+    /// Returns a new random secret, as the text of a secret file.
     pub fn generate() -> SecretString {
         let mut bytes = [0; MIN_LEN];
         rand::fill(&mut bytes).expect("the operating system gives random bytes");
         SecretString::from(format!("{}\n", BASE64_STANDARD.encode(bytes)))
     }
 
-    /// The keys for a purpose: the current one, which makes, and all that are accepted, the current
-    /// one first.
+    /// Returns the keys for a purpose, the current one first. All are accepted, but only the
+    /// current one is used to make something new.
     pub(in crate::domain) fn derive(&self, purpose: Purpose) -> Vec<[u8; 32]> {
         [Some(&self.current), self.previous.as_ref()]
             .into_iter()

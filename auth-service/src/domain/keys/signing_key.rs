@@ -1,5 +1,5 @@
-//! The key that signs, Ed25519 (RFC 8037), and how private keys lie in the database: in PKCS#8,
-//! encrypted with a key that is not in it.
+//! The key that signs (Ed25519, RFC 8037), and the encryption of private keys in the database. They
+//! are stored in PKCS#8, encrypted with a key that is not in the database.
 
 use access::token::{Claims, KeyError, TOKEN_TYPE};
 use aws_lc_rs::{
@@ -15,7 +15,7 @@ use crate::{
     model::SigningKeyRecord,
 };
 
-/// The keys cannot be made or read.
+/// Reason why the keys cannot be created or read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyRingError {
     /// The database failed.
@@ -24,16 +24,16 @@ pub(crate) enum KeyRingError {
     /// The keys were encrypted with another secret.
     #[error("cannot decrypt the signing key {0}: the server secret is not the one that it was stored with")]
     WrongSecret(String),
-    /// There is none that signs.
+    /// No key is active.
     #[error("the database has no active signing key")]
     NoneActive,
-    /// A stored private key is none that signs.
+    /// A stored private key is not an Ed25519 key.
     #[error("the stored signing key {0} is not an Ed25519 key in PKCS#8")]
     NotPrivate(String),
-    /// A stored public key is not one.
+    /// A stored public key cannot be used.
     #[error("a stored signing key cannot be used: {0}")]
     Unusable(#[from] KeyError),
-    /// The library failed.
+    /// The cryptography library failed.
     #[error("cannot create a signing key")]
     Crypto,
 }
@@ -41,15 +41,15 @@ pub(crate) enum KeyRingError {
 /// The key that signs.
 pub(in crate::domain) struct SigningKey {
     kid: String,
-    /// The encoded header of every token that it signs.
+    /// Encoded header of the tokens that the key signs.
     header: String,
-    /// `jsonwebtoken` would read it anew for each token, and compute its public key, for as long as
-    /// the signature takes.
+    /// Parsed key. `jsonwebtoken` would parse it for each token and compute its public key, which
+    /// takes as long as the signature.
     pair: Ed25519KeyPair,
 }
 
 impl SigningKey {
-    /// The key of this name, out of its PKCS#8.
+    /// Reads the key with this id from its PKCS#8 form.
     pub(in crate::domain) fn new(kid: &str, private: &[u8]) -> Result<Self, KeyRingError> {
         let pair = Ed25519KeyPair::from_pkcs8(private).map_err(|_| KeyRingError::NotPrivate(kid.to_owned()))?;
         let mut header = Header::new(Algorithm::EdDSA);
@@ -67,7 +67,7 @@ impl SigningKey {
         &self.kid
     }
 
-    /// The token that says this: a JWS in its compact form (RFC 7515).
+    /// Returns the token with these claims: a JWS in its compact form (RFC 7515).
     pub(in crate::domain) fn sign(&self, claims: &Claims) -> serde_json::Result<SecretString> {
         let mut token = self.header.clone();
         token.push('.');
@@ -79,8 +79,8 @@ impl SigningKey {
     }
 }
 
-/// AES-256-GCM: the nonce, then the ciphertext. The key id is authenticated with it, so that no row
-/// can pass for another.
+/// Encrypts a private key with AES-256-GCM. Returns the nonce followed by the ciphertext. The key
+/// id is authenticated as well, so that no row can pass for another.
 pub(in crate::domain) fn encrypt(secrets: &ServerSecrets, kid: &str, private: &[u8]) -> Result<Vec<u8>, KeyRingError> {
     let keys = secrets.derive(Purpose::SigningKeys);
     let key = RandomizedNonceKey::new(&AES_256_GCM, &keys[0]).map_err(|_| KeyRingError::Crypto)?;
@@ -91,7 +91,7 @@ pub(in crate::domain) fn encrypt(secrets: &ServerSecrets, kid: &str, private: &[
     Ok([nonce.as_ref().as_slice(), &sealed].concat())
 }
 
-/// The private key, and whether it was encrypted with the current secret.
+/// Returns the private key, and whether it was encrypted with the current secret.
 pub(in crate::domain) fn decrypt(
     secrets: &ServerSecrets,
     row: &SigningKeyRecord,

@@ -1,20 +1,21 @@
-//! Bounds how often passwords are guessed.
+//! Limits how often passwords can be guessed.
 //!
-//! First an address has only so many calls ([`AddressLimit`]), or in its place a device that is
-//! known. Then failures are counted, in the database and so over restarts and replicas, and before
-//! the password is looked at, so that of many guesses at once no more get in than one after the
-//! other: per account and per address, or in place of both per device where the call comes from a
-//! device that the user has logged in from. So nobody who guesses at somebody's password keeps them
-//! out of their own device. Some failures are free; then each doubles the wait until the next
-//! attempt is let in.
+//! First, each address may make only so many calls ([`AddressLimit`]). A call from a known device
+//! counts for the device instead. Then failures are counted in the database, so that they survive
+//! restarts and apply to all replicas. An attempt is counted as a failure before the password is
+//! checked, so that many guesses at once get no further than guesses one after the other. A failure
+//! counts for the account and the address. If the call comes from a device that the user has logged
+//! in from, it counts for the device alone. So guesses at a user's password do not lock the user
+//! out of their own device. Some failures are free. Each further one doubles the wait before the
+//! next attempt is admitted.
 //!
-//! The counters are kept for an *identifier*, not for a user: a login and the address of one user
-//! count apart, and so does what is nobody's. Counting them as one would tell that both exist. A
-//! key is an HMAC, so the table names nobody.
+//! The counters are kept for an *identifier*, not for a user. The login and the address of one user
+//! count separately, and so does an identifier that no user has. A common counter would reveal that
+//! both exist. A key is an HMAC, so the table contains no names.
 //!
-//! Times in the table are the database's ([`DatabaseTime`]), so that neither replicas whose clocks
-//! differ nor a clock that is set wrong makes a wait longer. A row blocks only while its failures
-//! bring a wait, and never for longer than that wait.
+//! Times in the table are the database's ([`DatabaseTime`]). So a wait does not become longer if
+//! the clocks of replicas differ or a clock is set wrong. A row blocks only while its failures
+//! require a wait, and never for longer than that wait.
 //!
 //! OWASP Authentication Cheat Sheet, "Login Throttling"; NIST SP 800-63B, section 3.2.2.
 
@@ -46,47 +47,47 @@ use crate::{
     store::{self, Failure, Throttle, UNBLOCKED},
 };
 
-/// How long failures count.
+/// How long failures count after the latest one.
 const MEMORY: Duration = Duration::from_hours(24);
-/// The longest that an address has to wait: others may be behind it, who did nothing.
+/// Longest wait for an address. It is short, because other users may share the address.
 const MAX_DELAY_OF_ADDRESS: Duration = Duration::from_mins(1);
-/// Rows that a purge deletes in one transaction.
+/// Number of rows that a purge deletes in one transaction.
 const PURGE_BATCH: i64 = 500;
-/// How far replicas may differ in what they take for the database's time.
+/// How far replicas may differ in their estimates of the database's time.
 const ALLOWANCE: Duration = Duration::from_secs(1);
 
-/// How many attempts there are.
+/// Limits on attempts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AttemptRules {
-    /// Logins and other proofs of a secret, of an address.
+    /// Rate of logins and other proofs of a secret, for each address or known device.
     pub(crate) logins: RateRule,
-    /// Registrations of an address.
+    /// Rate of registrations, for each address.
     pub(crate) registrations: RateRule,
-    /// Failures of an account or a device that bring no wait.
+    /// Number of failures of an account or a device after which the next attempt must wait.
     pub(crate) free: i64,
-    /// The longest wait of an account or a device.
+    /// Longest wait for an account or a device.
     pub(crate) max_delay: Duration,
-    /// Failures of an address that bring no wait.
+    /// Number of failures of an address after which the next attempt must wait.
     pub(crate) free_of_address: i64,
 }
 
-/// Counts attempts.
+/// Counts attempts, and refuses those that have to wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempts {
     db: Db,
     clock: Clock,
     time: Arc<DatabaseTime>,
-    /// No row is from the future by the clock that this process started with.
+    /// Whether this process has already looked for rows from the future, as it does at its start.
     is_past: Arc<AtomicBool>,
     key: Key,
     rules: AttemptRules,
     logins: AddressLimit,
     registrations: AddressLimit,
-    /// Logins that bring the token of a device.
+    /// Limit of logins with a device token, by device.
     device_logins: KeyedLimit<DeviceId>,
 }
 
-/// A guess of a password, by what it is counted under.
+/// A guess at a password. The variant says what a failure is counted for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Guess<'a> {
     /// A guess for the login or address with this key, whether or not a user has it.
@@ -101,15 +102,15 @@ pub(crate) enum Guess<'a> {
 #[derive(Debug)]
 pub(in crate::domain) struct Uncounted {
     counters: Vec<Counter>,
-    /// Counters as they were read when the attempt was let through.
+    /// Rows of the counters as they were read when the attempt was let through.
     rows: Vec<Throttle>,
 }
 
-/// An attempt that was let in and counted as a failure, until [`Attempts::succeeded`] takes it
+/// An attempt that was admitted and counted as a failure. [`Attempts::succeeded`] takes the failure
 /// back.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    /// Sorted by key, in which order rows are locked.
+    /// Counters, sorted by key, which is the order in which rows are locked.
     counters: Vec<Counter>,
 }
 
@@ -130,7 +131,7 @@ enum Scope {
 
 impl Attempts {
     pub(crate) fn new(db: Db, clock: Clock, secrets: &ServerSecrets, rules: AttemptRules) -> Self {
-        // Counters made under an older secret are forgotten with it.
+        // Only the current secret is used. Counters made with an older one are lost.
         let key = Key::new(HMAC_SHA256, &secrets.derive(Purpose::Attempts)[0]);
         Self {
             time: Arc::new(DatabaseTime::new(db.clone(), clock.clone())),
@@ -145,32 +146,32 @@ impl Attempts {
         }
     }
 
-    /// Lets a login, or another proof of a secret, in by its address.
+    /// Admits a login, or another proof of a secret, within the limit of its address.
     pub(crate) fn admit_login(&self, context: &RequestContext) -> Result<(), Error> {
         self.logins.admit(context.origin.bucket).map_err(Error::TooManyAttempts)
     }
 
-    /// Whether a login is let in by the device token that it brings, and not by its address: a
-    /// flood from the user's network does not lock the user out, nor does one with the token of
-    /// another device of theirs.
+    /// Returns whether a login is admitted within the limit of the device whose token it carries.
+    /// Its address does not count then. So a flood from the user's network does not lock the user
+    /// out, nor does a flood with the token of another of the user's devices.
     pub(in crate::domain) fn admits_device_login(&self, device: DeviceId) -> bool {
         self.device_logins.admit(&device).is_ok()
     }
 
-    /// Lets a registration in by its address.
+    /// Admits a registration within the limit of its address.
     pub(crate) fn admit_registration(&self, context: &RequestContext) -> Result<(), Error> {
         self.registrations
             .admit(context.origin.bucket)
             .map_err(Error::TooManyAttempts)
     }
 
-    /// Refuses a guess that has to wait, and says how long. It is not counted.
+    /// Refuses a guess that has to wait, and says for how long. Does not count the guess.
     pub(in crate::domain) async fn look(&self, context: &RequestContext, guess: Guess<'_>) -> Result<Uncounted, Error> {
         let counters = self.counters(context, guess);
         let keys: Vec<Vec<u8>> = counters.iter().map(|counter| counter.key.clone()).collect();
         self.time.refresh().await?;
         self.end_blocks_of_the_future().await?;
-        // Those who have to wait take no turn at writing.
+        // A read connection, so that guesses that have to wait do not compete for writing.
         let mut conn = self.db.read().await?;
         let rows = store::throttles_by_keys(&mut conn, &keys).await?;
         drop(conn);
@@ -178,8 +179,8 @@ impl Attempts {
         Ok(Uncounted { counters, rows })
     }
 
-    /// Lets a guess in and counts it, or says how long to wait. One that has to wait is not
-    /// counted.
+    /// Admits a guess and counts it as a failure, or says how long to wait. A guess that has to
+    /// wait is not counted.
     pub(in crate::domain) async fn count(&self, guess: Uncounted) -> Result<Attempt, Error> {
         let Uncounted { mut counters, rows } = guess;
         if self.count_freely(&counters, &rows).await? {
@@ -212,15 +213,15 @@ impl Attempts {
         })
     }
 
-    /// Ends all blocks if the database's clock was set back, or if at the start there are rows from
-    /// the future: by the present time they would last for longer than their delay. What was
-    /// counted stays.
+    /// Ends all blocks if the database's clock was set back, or if there are rows from the future
+    /// at the start. By the present time, they would last longer than their delay. The counts
+    /// remain.
     async fn end_blocks_of_the_future(&self) -> Result<(), Error> {
         let (went_back, is_past) = (self.time.take_went_back(), self.is_past.swap(true, Ordering::SeqCst));
         if is_past && !went_back {
             return Ok(());
         }
-        // The call may be cancelled in the middle. Then the next one does it.
+        // If this call fails or is cancelled, the next one tries again.
         let again = scopeguard::guard((), |()| {
             self.is_past.store(false, Ordering::SeqCst);
             if went_back {
@@ -234,7 +235,7 @@ impl Attempts {
 
     async fn try_end_blocks_of_the_future(&self, went_back: bool) -> Result<(), Error> {
         let now = self.time.now();
-        // Every row counts for this long after it was written.
+        // Rows written until now expire by this time at the latest.
         let latest = now.plus(MEMORY);
         let mut conn = self.db.read().await?;
         if !went_back && !store::throttles_outlast(&mut conn, latest.plus(ALLOWANCE)).await? {
@@ -260,11 +261,12 @@ impl Attempts {
         }
     }
 
-    /// Counts an attempt by one statement, where its failure brings no wait by these rows. False
-    /// where it is not counted: others have counted since the rows were read.
+    /// Counts an attempt in one statement, if a failure requires no wait. Returns false if the
+    /// attempt was not counted, because by these rows a failure requires a wait, or because other
+    /// attempts have been counted since the rows were read.
     async fn count_freely(&self, counters: &[Counter], rows: &[Throttle]) -> Result<bool, Error> {
         let mut conn = self.db.write().await?;
-        // Only now: there may have been others before this one.
+        // The time is read only now, because other writers may have come first.
         let now = self.time.now();
         let mut failures = Vec::with_capacity(counters.len());
         for counter in counters {
@@ -288,8 +290,9 @@ impl Attempts {
         Ok(false)
     }
 
-    /// The password was right: nothing counts against the account or the device any more, and the
-    /// address has its attempt back. In the transaction of what the password was for.
+    /// Records that the password was right. Clears the counter of the account or the device, and
+    /// takes back the failure of the address. Runs in the transaction for which the password was
+    /// needed.
     pub(in crate::domain) async fn succeeded(&self, tx: &mut Conn, attempt: &Attempt) -> db::Result<()> {
         let is_address = |counter: &&Counter| counter.scope == Scope::Address;
         let (address, own): (Vec<_>, Vec<_>) = attempt.counters.iter().partition(is_address);
@@ -302,13 +305,14 @@ impl Attempts {
         Ok(())
     }
 
-    /// The same in a transaction of its own, where the password was right and nothing came of it.
+    /// Does the same as [`succeeded`](Self::succeeded) in its own transaction, if the password was
+    /// right but the call goes no further.
     pub(in crate::domain) async fn settle(&self, attempt: &Attempt) -> Result<(), Error> {
         write_tx!(self.db, |tx| Ok(self.succeeded(tx, attempt).await?))
     }
 
-    /// Forgets what was counted for the identifiers of a user, for their devices, and for their
-    /// present password.
+    /// Clears the counters for the identifiers of a user, for their devices, and for checks of
+    /// their current password.
     pub(in crate::domain) async fn forget(&self, tx: &mut Conn, user: &User) -> db::Result<()> {
         let login = crate::domain::users::names::identifier_key(&user.login);
         let email = crate::domain::users::names::identifier_key(&user.email);
@@ -316,7 +320,7 @@ impl Attempts {
             self.key_of("identifier", login.as_bytes()),
             self.key_of("current", user.id.as_uuid().as_bytes()),
         ];
-        // Failures with a taken address count against the older account.
+        // Failures with a taken address count for the account that has its key.
         if !user.email_is_taken {
             keys.push(self.key_of("identifier", email.as_bytes()));
         }
@@ -333,7 +337,7 @@ impl Attempts {
         Ok(())
     }
 
-    /// Deletes what counts no longer, batch by batch.
+    /// Deletes expired counters, batch by batch.
     pub(crate) async fn purge(&self) -> Result<(), Error> {
         loop {
             let Some(settled) = self.db.settled(&self.clock).await? else {
@@ -353,8 +357,8 @@ impl Attempts {
                 Ok(())
             });
             deleted?;
-            // A quick disk is waited for in place: without this, nothing else had this thread until
-            // the last batch.
+            // With a fast disk, the queries never suspend this task. Yielding lets others run
+            // between batches.
             tokio::task::yield_now().await;
         }
     }
@@ -389,7 +393,7 @@ impl Attempts {
         context.sign().as_ref().to_vec()
     }
 
-    /// Failures that bring no wait, and the longest wait.
+    /// Returns the number of failures after which the next attempt must wait, and the longest wait.
     const fn limits(&self, scope: Scope) -> (i64, Duration) {
         match scope {
             Scope::Account | Scope::Device => (self.rules.free, self.rules.max_delay),
@@ -402,14 +406,15 @@ impl Attempts {
         delay(failures, free, max)
     }
 
-    /// Refuses an attempt under one of these rows that has to wait: for the delay of its failures
-    /// at most, whatever the row says.
+    /// Refuses an attempt if one of these rows requires it to wait. The wait is never longer than
+    /// the delay for the row's failures, whatever the row says.
     fn refuse_blocked(&self, counters: &[Counter], rows: &[Throttle], now: Timestamp) -> Result<(), Error> {
         let waits = rows.iter().filter(|row| now < row.expire_time).filter_map(|row| {
             let counter = counters.iter().find(|counter| counter.key == row.key)?;
             let delay = self.delay(counter.scope, row.failures);
             let left = row.blocked_until.since(now);
-            // A block that has not begun is of a clock that was ahead.
+            // A block that ends later than its delay from now was written by a clock that was
+            // ahead.
             (left <= delay.saturating_add(ALLOWANCE)).then_some(left.min(delay))
         });
         match waits.max() {
@@ -420,7 +425,7 @@ impl Attempts {
 }
 
 impl Attempt {
-    /// Adds to the event of a failure how long the next attempt has to wait for it.
+    /// Adds the waits that a failure causes to its audit event.
     pub(in crate::domain) fn note(&self, event: AuditEvent) -> AuditEvent {
         let blocked = self.counters.iter().filter(|counter| !counter.delay.is_zero());
         blocked.fold(event, |event, counter| {
@@ -434,13 +439,13 @@ impl Attempt {
     }
 }
 
-/// Number of the next failure under the key of this row.
+/// Returns the number of the next failure in this row.
 fn next_failure(row: Option<&Throttle>, now: Timestamp) -> i64 {
     let counted = row.filter(|row| now < row.expire_time);
     counted.map_or(0, |row| row.failures) + 1
 }
 
-/// How long the next attempt waits after this many failures.
+/// Returns how long the next attempt must wait after this many failures.
 fn delay(failures: i64, free: i64, max: Duration) -> Duration {
     if failures < free {
         return Duration::ZERO;

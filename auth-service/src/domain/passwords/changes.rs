@@ -1,8 +1,8 @@
-//! Passwords as they change: by their owner, who knows the present one, or by an administrator, for
-//! one login.
+//! Changes of passwords: by their owner, who knows the current one, or by an administrator, who
+//! sets a temporary one.
 //!
-//! A hash takes long, so it is made outside of the transaction, which then looks whether what was
-//! verified is still so.
+//! Hashing takes long, so it is done outside of the transaction. The transaction then checks that
+//! the verified password is still the current one.
 
 use base::{clock::Timestamp, ids::UserId, validate::InvalidFields};
 use db::{Conn, write_tx};
@@ -23,7 +23,7 @@ use crate::{
     store,
 };
 
-/// The present password and the next one.
+/// The current password and the new one.
 #[derive(Debug)]
 pub(crate) struct PasswordChange {
     pub(crate) current: Password,
@@ -31,7 +31,8 @@ pub(crate) struct PasswordChange {
 }
 
 impl Accounts {
-    /// Changes the actor's password, ends the other sessions, and gives this one new tokens.
+    /// Changes the actor's password, ends the other sessions, and replaces the tokens of this
+    /// session.
     pub(crate) async fn change_password(
         &self,
         context: &RequestContext,
@@ -61,7 +62,8 @@ impl Accounts {
         })
     }
 
-    /// Sets a password that the next login has to change, and ends every session of the user.
+    /// Sets a temporary password, which the user must change at the next login. Ends every session
+    /// of the user.
     pub(crate) async fn set_password(
         &self,
         context: &RequestContext,
@@ -76,7 +78,7 @@ impl Accounts {
             if context.user_id() == Some(id) {
                 return Err(Error::OwnAccount);
             }
-            // Before the hash, which is dear; and once more below, where it counts.
+            // Checked before the hash, which is expensive, and again below in the transaction.
             authority::ensure_may_act_on(&mut conn, context, id).await?;
             drop(conn);
             ensure_fit(&password, &found, "password")?;
@@ -97,8 +99,8 @@ impl Accounts {
         .await
     }
 
-    /// The actor, whose password this is. Guesses are bounded as at a login. A wrong one is kept in
-    /// the audit log as a refusal of `action`.
+    /// Verifies the actor's current password, and returns the actor. Guesses are limited as at a
+    /// login. A wrong password is recorded in the audit log as a refusal of `action`.
     pub(in crate::domain) async fn verify_actor(
         &self,
         context: &RequestContext,
@@ -130,8 +132,8 @@ impl Accounts {
         Err(Error::CurrentPasswordWrong)
     }
 
-    /// The actor, whose row is locked, and the session in which they act. A token outlives both;
-    /// what is done here is not to.
+    /// Locks the actor's row. Returns the actor and the session in which they act. Fails if either
+    /// has ended, because an access token may outlive both.
     pub(in crate::domain) async fn lock_actor(
         &self,
         tx: &mut Conn,
@@ -154,8 +156,8 @@ impl Accounts {
 /// Fails if the password has changed since it was verified. `verified` is the user as read at that
 /// time.
 ///
-/// A login stores another hash of the same password if the parameters of hashing have changed.
-/// Another password also raises the token version.
+/// A login stores a new hash of the same password if the hashing parameters have changed. A new
+/// password also raises the token version.
 pub(in crate::domain) fn ensure_still_verified(user: &User, verified: &User) -> Result<(), Error> {
     let is_same_hash = user.password_hash.expose_secret() == verified.password_hash.expose_secret();
     if is_same_hash || user.token_version == verified.token_version {
@@ -165,8 +167,8 @@ pub(in crate::domain) fn ensure_still_verified(user: &User, verified: &User) -> 
     }
 }
 
-/// Replaces the password at a login whose old password was verified, in its transaction. Every
-/// session and token from before ends; the change is for the caller to publish.
+/// Replaces the password during a login, after the old one was verified, in the transaction of the
+/// login. Ends every earlier session and token. The caller publishes the returned change.
 pub(in crate::domain) async fn replace_at_login(
     tx: &mut Conn,
     context: &RequestContext,

@@ -1,5 +1,4 @@
-//! The turns that networks, names and users have had lately, by which the queue decides who is
-//! next.
+//! Recent turns of networks, names and users, by which the queue decides which client is next.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,48 +6,48 @@ use base::ids::UserId;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-/// How fast turns are forgotten: after this time they count for 1/e.
+/// Time constant with which turns are forgotten: after this time, a turn counts for 1/e.
 pub(super) const MEMORY: Duration = Duration::from_secs(10);
-/// Weight of a turn for the narrower prefixes of an IPv6 address, beside 1 for the widest: it
-/// orders those of one network, and weighs little against others.
+/// Weight of a turn for the narrower prefixes of an IPv6 address. For the widest prefix it is 1.
+/// The narrower ones order the clients of one network, and weigh little against other networks.
 const NARROW_SHARE: f64 = 1.0 / 16.0;
-/// After this many entries, groups that have had next to nothing lately are dropped.
+/// Number of charges after which groups with almost no recent turns are dropped.
 const FORGET_EVERY: u32 = 1024;
-/// Turns below which a group is dropped.
+/// Number of recent turns below which a group is dropped.
 const NEXT_TO_NOTHING: f64 = 0.05;
 
 /// Clients that are charged together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Group {
     Network(IpNet),
-    /// The hash of a name: names that share one share their turns, which harms nobody.
+    /// Hash of a name. Names with the same hash share their turns, which does no harm.
     Name(u64),
     User(UserId),
 }
 
-/// Turns that a group has had lately.
+/// Recent turns of a group, as of the time `since`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attained {
     pub(super) turns: f64,
     pub(super) since: Instant,
 }
 
-/// The turns of every group that has had some lately.
+/// Recent turns of all groups that have had any.
 #[derive(Debug, Default)]
 pub(super) struct Charges {
     attained: HashMap<Group, Attained>,
-    /// Entries since groups were last dropped.
+    /// Number of charges since groups were last dropped.
     entries: u32,
 }
 
 impl Charges {
-    /// Turns that these groups have taken lately, plus `more`.
+    /// Returns the weighted sum of the recent turns of these groups, with `more` added to each.
     pub(super) fn score(&self, groups: &[Group], now: Instant, more: f64) -> f64 {
         let of = |group: &Group| self.attained.get(group).map_or(0.0, |attained| attained.at(now)) + more;
         weighted(groups).map(|(group, weight)| weight * of(group)).sum()
     }
 
-    /// Charges these groups for so many turns, or gives them back.
+    /// Charges these groups for this many turns. A negative number gives turns back.
     pub(super) fn charge(&mut self, groups: &[Group], now: Instant, turns: f64) {
         for group in groups {
             let entry = self
@@ -74,19 +73,20 @@ impl Charges {
 }
 
 impl Attained {
-    /// Returns the turns that still count.
+    /// Returns the turns that still count at this time.
     pub(super) fn at(&self, now: Instant) -> f64 {
         self.turns * self.decay(now)
     }
 
-    /// Fraction of a turn from that time that still counts.
+    /// Returns the fraction of each turn that still counts at this time.
     pub(super) fn decay(&self, now: Instant) -> f64 {
         let age = now.saturating_duration_since(self.since);
         (-age.div_duration_f64(MEMORY)).exp()
     }
 }
 
-/// Groups with what a turn counts for each: 1 for the widest network and for a name or a user.
+/// Pairs each group with the weight of a turn: 1 for the widest network and for a name or a user,
+/// and [`NARROW_SHARE`] for narrower networks.
 fn weighted(groups: &[Group]) -> impl Iterator<Item = (&Group, f64)> {
     let mut has_network = false;
     groups.iter().map(move |group| {

@@ -1,9 +1,9 @@
-//! Passwords that everybody tries first (NIST SP 800-63B, section 3.1.1.2).
+//! Common passwords, which guessers try first (NIST SP 800-63B, section 3.1.1.2).
 //!
-//! The 20,000 most common ones of a compilation by Royce Williams
+//! The list is taken from the 20,000 most common passwords of a compilation by Royce Williams
 //! (<https://gist.github.com/roycewilliams/226886fd01572964e1431ac8afc999ce>), as Django 5.2 ships
-//! them (BSD-3-Clause, Copyright (c) Django Software Foundation and individual contributors): those
-//! of at least 8 characters, folded as [`fold`] does, sorted.
+//! them (BSD-3-Clause, Copyright (c) Django Software Foundation and individual contributors). It
+//! contains those of at least 8 characters, folded as [`fold`] does, and sorted.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use crate::domain::users::names::fold;
 
 static COMMON: LazyLock<Vec<&'static str>> = LazyLock::new(|| include_str!("common_passwords.txt").lines().collect());
 
-/// Whether the password is a common one, in any case.
+/// Returns whether the password is a common one, in any case.
 pub(in crate::domain) fn is_common(password: &str) -> bool {
     COMMON.binary_search(&fold(password).as_str()).is_ok()
 }

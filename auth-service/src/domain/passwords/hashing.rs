@@ -1,10 +1,12 @@
-//! Hashes passwords on a bounded pool with a bounded queue, so that a storm of logins costs a
-//! bounded amount of memory and takes no more than a fair share from the other RPCs.
+//! Hashes passwords on a bounded pool of threads with a bounded queue. So a flood of logins costs a
+//! bounded amount of memory, and takes no more than a fair share of the processors from the other
+//! RPCs.
 //!
-//! The threads that hash are their own, with a [low priority](LowPriorityThread). Each keeps its
-//! memory for the next hash: giving it back each time costs the pages anew.
+//! The pool has its own threads, with a [low priority](LowPriorityThread). Each thread keeps its
+//! memory for the next hash. If it gave the memory back, the next hash would have to page it in
+//! again.
 //!
-//! argon2id with m = 19 MiB, t = 2, p = 1: the first of OWASP's recommended parameters (Password
+//! The default is argon2id with m = 19 MiB, t = 2, p = 1: OWASP's minimum configuration (Password
 //! Storage Cheat Sheet).
 
 use std::{
@@ -37,36 +39,36 @@ use crate::domain::{
     },
 };
 
-/// Bytes of a hash.
+/// Length of a hash, in bytes.
 const OUTPUT_LEN: usize = 32;
 
-/// Hashes that a thread has before it: the one it works at, and the next, so that it need not wait
-/// for anybody to hand it over.
+/// Number of hashes that each thread has been given: the one that it works on, and the next. So a
+/// thread does not wait for its next hash to be handed over.
 const IN_HAND: usize = 2;
 
-/// Those in a second who are told that there is no place, before they are told to wait for longer:
-/// a fiftieth of a processor, at about 100 us each.
+/// Refusals per second before the suggested back-off grows. At about 100 us each, they take a
+/// fiftieth of a processor.
 const REFUSALS: u32 = 200;
 
-/// Something to do with the memory of a thread.
+/// A job for a thread, which lends it its memory.
 type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
 
-/// How many hashes run and wait, and what each costs.
+/// How many hashes run and wait, and how much each costs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HashingSettings {
-    /// At once. Each takes a core, and the memory of the parameters.
+    /// Number of hashes that run at once. Each takes a core and the memory below.
     pub(crate) workers: usize,
-    /// More than these are refused.
+    /// Number of hashes that may wait. Further ones are refused.
     pub(crate) queue: usize,
-    /// argon2's memory in KiB.
+    /// Memory of argon2 (m), in KiB.
     pub(crate) memory_kib: u32,
-    /// argon2's passes over it.
+    /// Passes of argon2 over its memory (t).
     pub(crate) passes: u32,
 }
 
 impl Default for HashingSettings {
-    /// For one hash at a time. Where a service has other parameters, it hashes the password anew at
-    /// the next login.
+    /// Returns settings for one hash at a time. If the service has other parameters, it hashes the
+    /// password again at the next login.
     fn default() -> Self {
         Self {
             workers: 1,
@@ -82,21 +84,21 @@ impl Default for HashingSettings {
 pub(crate) struct HashingPool {
     argon2: Argon2<'static>,
     threads: mpsc::Sender<Job>,
-    /// Has [`IN_HAND`] turns for each thread.
+    /// Queue of clients, with [`IN_HAND`] turns for each thread.
     queue: FairQueue,
     refusals: Refusals,
-    /// Verified in place of the hash of a user who does not exist.
+    /// PHC string that is verified in place of that of a user who does not exist.
     dummy: Arc<SecretString>,
 }
 
-/// Whether a password was right.
+/// Result of the verification of a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It was not.
+    /// The password was wrong.
     Wrong,
-    /// It was.
+    /// The password was right.
     Right,
-    /// It was, and its hash has parameters that are no longer ours.
+    /// The password was right, but its hash does not have the current parameters.
     RightButOutdated,
 }
 
@@ -109,13 +111,14 @@ pub(crate) struct Permit {
 }
 
 impl HashingPool {
-    /// A pool with these settings, or the text of what is wrong with them.
+    /// Creates a pool with these settings. Fails if argon2 does not accept them, or if a thread
+    /// cannot be started.
     pub(crate) fn new(settings: HashingSettings) -> Result<Self, Error> {
         let bad = |error: &dyn std::fmt::Display| Error::Internal(format!("argon2: {error}"));
         let params = Params::new(settings.memory_kib, settings.passes, 1, None).map_err(|error| bad(&error))?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let dummy = dummy(&argon2).map_err(|error| bad(&error))?;
-        // Those who have their turn and those who wait together.
+        // Clients that have their turn and clients that wait, together.
         let places = settings.workers + settings.queue;
         let turns = places.min(IN_HAND * settings.workers);
         Ok(Self {
@@ -127,7 +130,7 @@ impl HashingPool {
         })
     }
 
-    /// The PHC string of a password, with a new salt.
+    /// Hashes a password with a new salt. Returns the PHC string.
     pub(crate) async fn hash(&self, client: &Client<'_>, password: Password) -> Result<SecretString, Error> {
         let permit = self.permit(client).await?;
         let hash = self.run(permit, move |argon2, memory| {
@@ -138,8 +141,8 @@ impl HashingPool {
         hash.await?.map_err(internal)
     }
 
-    /// Refuses as [`permit`](Self::permit) does where there is no place now: for those who are
-    /// turned away before they cost anything.
+    /// Fails as [`permit`](Self::permit) does if there is no place at present. Called early, so
+    /// that calls that will be refused cost nothing else.
     pub(crate) fn ensure_room(&self, client: &Client<'_>) -> Result<(), Error> {
         if self.queue.has_place(client) {
             return Ok(());
@@ -147,8 +150,8 @@ impl HashingPool {
         Err(self.refuse(Full))
     }
 
-    /// Waits for the turn to hash. Who counts attempts waits first, so that one which is refused
-    /// for want of a place does not count.
+    /// Waits for a turn to hash. Callers that count attempts do so afterwards, so that an attempt
+    /// is not counted if it is refused for lack of a place.
     pub(crate) async fn permit(&self, client: &Client<'_>) -> Result<Permit, Error> {
         let since = Instant::now();
         let waiting = counts::hash_waiting();
@@ -163,8 +166,8 @@ impl HashingPool {
         Error::HashingQueueFull(self.refusals.refuse())
     }
 
-    /// Whether the password is the one of this PHC string. `None` stands for a user who does not
-    /// exist: always wrong, after the same work.
+    /// Verifies the password against this PHC string. `None` stands for a user who does not exist:
+    /// the password is always wrong, after the same work.
     pub(crate) async fn verify(
         &self,
         permit: Permit,
@@ -182,7 +185,7 @@ impl HashingPool {
             let costs = |params: &Params| (params.m_cost(), params.t_cost(), params.p_cost());
             let current = costs(&params) == costs(ours.params());
             let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-            // Compared in constant time.
+            // The comparison takes constant time.
             Ok(if digest(&argon2, &password, &salt, output.len(), memory)? != output {
                 Verdict::Wrong
             } else if current {
@@ -202,7 +205,7 @@ impl HashingPool {
     ) -> Result<Result<T, argon2::password_hash::Error>, Error> {
         let argon2 = self.argon2.clone();
         let (answer, answered) = oneshot::channel();
-        // The permit goes with the work: a call that is cancelled does not stop its hash.
+        // The permit moves into the job, because a cancelled call does not stop a running hash.
         let job = Box::new(move |memory: &mut Vec<Block>| {
             if answer.is_closed() {
                 return;
@@ -211,7 +214,7 @@ impl HashingPool {
             let result = work(&argon2, memory);
             histogram!(counts::HASH_DURATION).record(permit.since.elapsed().as_secs_f64());
             drop((running, permit.turn));
-            // Whoever waited for it may be gone.
+            // The caller may have gone.
             let _ = answer.send(result);
         });
         let gone = || Error::Internal("a thread that hashes has ended".to_owned());
@@ -220,7 +223,7 @@ impl HashingPool {
     }
 }
 
-/// The hash itself, in memory that is kept.
+/// Computes a hash, in memory that is kept for the next one.
 fn digest(
     argon2: &Argon2<'_>,
     password: &Password,
@@ -238,7 +241,7 @@ fn digest(
     Ok(Output::new(output)?)
 }
 
-/// The PHC string.
+/// Returns the PHC string of a hash.
 fn phc(argon2: &Argon2<'_>, salt: &[u8], output: Output) -> Result<String, argon2::password_hash::Error> {
     let hash = PasswordHash {
         algorithm: Algorithm::Argon2id.ident(),
@@ -250,14 +253,14 @@ fn phc(argon2: &Argon2<'_>, salt: &[u8], output: Output) -> Result<String, argon
     Ok(hash.to_string())
 }
 
-/// The PHC string of no password that anybody will ever find: its hash is drawn by lot.
+/// Returns a PHC string for which nobody knows a password: its hash is random.
 fn dummy(argon2: &Argon2<'_>) -> Result<String, argon2::password_hash::Error> {
     let mut output = [0; OUTPUT_LEN];
     rand::fill(&mut output[..]);
     phc(argon2, &generate_salt(), Output::new(&output)?)
 }
 
-/// So many threads that do what is sent, until nobody can send any more.
+/// Starts this many threads. They run the jobs that are sent, until the sender is dropped.
 fn spawn(threads: usize) -> io::Result<mpsc::Sender<Job>> {
     let (sender, jobs) = mpsc::channel::<Job>();
     let jobs = Arc::new(Mutex::new(jobs));
@@ -268,7 +271,8 @@ fn spawn(threads: usize) -> io::Result<mpsc::Sender<Job>> {
             let mut low_priority = LowPriorityThread::enter(number >= threads.div_ceil(2));
             let mut memory = Vec::new();
             loop {
-                // What it guards is whole whatever panicked.
+                // The lock is held only while a job is received, so a panic in a job cannot affect
+                // it.
                 let job = jobs.lock().recv();
                 let Ok(job) = job else { return };
                 low_priority.run(|| job(&mut memory));
@@ -364,12 +368,12 @@ mod tests {
         let mut running = Box::pin(pool.run(permit().await, move |_, _| Ok(ended.recv().is_err())));
         let (hashed, mut has_hashed) = oneshot::channel();
         let hash = pool.run(permit().await, move |_, _| Ok(hashed.send(())));
-        // Both are with the thread now.
+        // Both jobs have been sent to the thread now.
         assert!(futures_util::poll!(&mut running).is_pending());
         assert!(tokio::time::timeout(Duration::ZERO, hash).await.is_err());
         drop(end);
         running.await.expect("no panic").expect("ended");
-        // The thread is there for the next one, and so are both places.
+        // The thread and both places are free for the next hash.
         pool.hash(&Client::Own, password("correct horse"))
             .await
             .expect("hashed");

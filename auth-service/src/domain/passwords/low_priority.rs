@@ -1,8 +1,9 @@
 //! Threads that leave the processors to the rest of the process.
 //!
-//! The niceness is chosen by measurement. Beside 120 guessers, `cargo run --release -p bench --
-//! guessing` (SQLite) found that 89 of 100 correct logins succeeded within 3 s with niceness 19,
-//! and 100 of 100 with niceness 10. The pauses do what no niceness does: see [`LowPriorityThread`].
+//! The niceness was chosen by measurement. With 120 guessers at work, `cargo run --release -p bench
+//! -- guessing` (SQLite) found that 89 of 100 correct logins succeeded within 3 s at niceness 19,
+//! and 100 of 100 at niceness 10. The pauses achieve what no niceness can: see
+//! [`LowPriorityThread`].
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,25 +13,25 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Niceness of the threads that hash (0 to 19). By Linux's weights (110 to 1024) a thread gets a
-/// tenth of a processor that the rest of the process wants as well, and all of one that is idle.
-/// With 19 it got a hundredth, so that a flood of refused guesses kept correct logins waiting for
-/// seconds. Where Linux divides the processors by containers or sessions, this applies within the
+/// Niceness of the threads that hash (0 to 19). By Linux's weights (110 to 1024), a thread gets a
+/// tenth of a processor that the rest of the process wants as well, and all of an idle one. At
+/// niceness 19 it got a hundredth, so that a flood of refused guesses delayed correct logins by
+/// seconds. If Linux divides the processors by containers or sessions, this applies within the
 /// service's own share.
 pub(super) const NICENESS: i32 = 10;
 
-/// The first pause of a thread that yields, and the longest: each is twice as long as the one
-/// before.
+/// First and longest pause of a thread that yields. Each pause is twice as long as the one before.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(3200));
 
-/// A job that took less says nothing of the processors: its answer was no longer waited for.
+/// Shortest job that shows whether others want the processor. A shorter one did no work, because
+/// its caller had gone.
 const SHORTEST_JOB: Duration = Duration::from_millis(1);
 
-/// The thread that it is made on, which has a low priority from then on.
+/// Handle to the current thread. Its creation lowers the priority of the thread for good.
 ///
-/// The priority alone does not do it: where Linux shares the processors out by containers or
-/// sessions, a thread takes its time from the share of the calls beside it, and each of them that
-/// wakes waits for its turn. So a thread that yields pauses while others want its processor.
+/// The priority alone is not enough. If Linux divides the processors by containers or sessions, the
+/// thread takes its time from the share of the calls beside it, and each call that wakes waits for
+/// its turn. So a thread that yields pauses while others want its processor.
 #[derive(Debug)]
 pub(super) struct LowPriorityThread {
     yields: bool,
@@ -38,7 +39,8 @@ pub(super) struct LowPriorityThread {
 }
 
 impl LowPriorityThread {
-    /// Lowers the priority of this thread. Where that is not allowed, it competes with the others.
+    /// Lowers the priority of the current thread. If that is not allowed, the thread competes with
+    /// the others.
     pub(super) fn enter(yields: bool) -> Self {
         let _ = rustix::process::nice(NICENESS);
         Self {
@@ -47,10 +49,10 @@ impl LowPriorityThread {
         }
     }
 
-    /// Runs a job, also if that panics, and pauses afterwards if others wanted the processor.
+    /// Runs a job, catches its panic if any, and pauses afterwards if others wanted the processor.
     pub(super) fn run(&mut self, job: impl FnOnce()) {
         let (start, before) = (Instant::now(), processor_time());
-        // Whoever waits for the job sees that there is no answer.
+        // After a panic, the caller sees that there is no answer.
         let _ = catch_unwind(AssertUnwindSafe(job));
         if self.yields {
             let worked = processor_time().saturating_sub(before);
@@ -58,8 +60,8 @@ impl LowPriorityThread {
         }
     }
 
-    /// Returns the pause after a job that took so long, and had a processor for so much of it.
-    /// There is none if it had one for half of the time.
+    /// Returns the pause after a job that took the time `elapsed` and had a processor for `worked`
+    /// of it. There is no pause if it had one for at least half of the time.
     fn pause(&mut self, elapsed: Duration, worked: Duration) -> Duration {
         let (first, longest) = PAUSES;
         self.last_pause = if elapsed < SHORTEST_JOB || elapsed <= 2 * worked {

@@ -1,5 +1,6 @@
-//! Rules for passwords (NIST SP 800-63B, section 3.1.1): long enough, not a common one, and not
-//! the name of its owner. No rules of composition, which make passwords worse.
+//! Rules for passwords (NIST SP 800-63B, section 3.1.1): long enough, not a common one, and not the
+//! login or address of its owner. There are no rules of composition, because they make passwords
+//! worse.
 
 use std::borrow::Cow;
 
@@ -11,17 +12,18 @@ use crate::domain::{
     users::names::{Email, Login, identifier_key},
 };
 
-/// Code points, after normalisation.
+/// Smallest permitted minimum length of a new password, in code points after normalization.
+/// [`MAX_LEN`] counts likewise.
 pub(crate) const MIN_LEN: usize = 8;
 const MAX_LEN: usize = 128;
-/// Bytes as sent: bounds what normalisation and hashing have to read.
+/// Maximum size of a password as sent, in bytes. It bounds the work of normalization and hashing.
 const MAX_BYTES: usize = 512;
 
 /// A password as it is hashed: in NFKC, so that it is the same from every keyboard.
 #[derive(Clone, Debug)]
 pub(crate) struct Password(SecretString);
 
-/// The text cannot be a password. The message completes "the field ...".
+/// The error for a text that cannot be a password. The message completes "the field ...".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct InvalidPassword(Cow<'static, str>);
@@ -29,7 +31,7 @@ pub(crate) struct InvalidPassword(Cow<'static, str>);
 /// Rules for a new password.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PasswordRules {
-    /// Code points, [`MIN_LEN`] to 64.
+    /// Minimum length in code points, from [`MIN_LEN`] to 64.
     pub(crate) min_len: usize,
 }
 
@@ -40,8 +42,8 @@ impl Default for PasswordRules {
 }
 
 impl Password {
-    /// A password that somebody logs in with: one that could have been set, whatever the present
-    /// rules are.
+    /// Checks a password with which a user logs in. Any password that could have been set is
+    /// accepted, whatever the present rules are.
     pub(crate) fn presented(text: &str) -> Result<Self, InvalidPassword> {
         if text.is_empty() {
             return Err(InvalidPassword("is required".into()));
@@ -55,12 +57,13 @@ impl Password {
         Ok(Self(SecretString::from(text.nfkc().collect::<String>())))
     }
 
-    /// A password that somebody sets: also long enough, and not a common one.
+    /// Checks a password that is being set. It must also be long enough, and not a common one.
     pub(crate) fn chosen(text: &str, rules: PasswordRules) -> Result<Self, InvalidPassword> {
         let password = Self::presented(text)?;
         let len = password.0.expose_secret().chars().count();
         let min_len = rules.min_len;
-        // Also as given: one character can stand for many that nobody chose.
+        // The length is also checked before normalization, because one character can become many
+        // that the user did not choose.
         if text.chars().count() < min_len || !(min_len..=MAX_LEN).contains(&len) {
             let text = format!("must be {min_len} to {MAX_LEN} characters");
             return Err(InvalidPassword(text.into()));
@@ -71,13 +74,13 @@ impl Password {
         Ok(password)
     }
 
-    /// Whether the password is the login or the address of its owner, in any spelling.
+    /// Returns whether the password is this login or address, in any spelling.
     pub(crate) fn names(&self, login: Option<&Login>, email: Option<&Email>) -> bool {
         let key = self.key();
         login.is_some_and(|login| login.folded() == key) || email.is_some_and(|email| email.key() == key)
     }
 
-    /// Whether the password is a login or an address with one of these keys.
+    /// Returns whether the password is a login or an address with one of these keys.
     pub(in crate::domain) fn is_one_of(&self, keys: &[String]) -> bool {
         keys.contains(&self.key())
     }
@@ -88,7 +91,7 @@ impl Password {
         identifier_key(self.0.expose_secret().trim())
     }
 
-    /// Whether it is the same password.
+    /// Returns whether both are the same password.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.as_bytes() == other.as_bytes()
     }

@@ -1,14 +1,15 @@
-//! The queue in front of the threads that hash: whose turn comes next, and who is turned away when
-//! it is full.
+//! The queue in front of the threads that hash. It decides which client is next, and which client
+//! is turned away when it is full.
 //!
-//! Turns are shared by network and by account. Each is charged for its turns, and forgets them
-//! within seconds. The next turn goes to those who have had the least, and when the queue is full,
-//! somebody who has had less takes the place of who has had the most. So whoever floods the queue,
-//! from however many addresses of one network or at one account, waits behind everybody else.
+//! Turns are shared by network and by account. Each network and account is charged for its turns,
+//! and the charges are forgotten within seconds. The next turn goes to the client whose groups have
+//! had the fewest. When the queue is full, a client that has had fewer turns takes the place of the
+//! one that has had the most. So a flood waits behind everybody else, whether it comes from many
+//! addresses of one network or targets one account.
 //!
 //! Users who are recognized, by an access token or by the token of one of their devices, have
-//! places and turns of their own: a share of the queue that nobody else can take, and every other
-//! turn while both kinds wait.
+//! places and turns of their own: a share of the queue that no other client can take, and every
+//! other turn while both kinds wait.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -22,9 +23,9 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::charges::{Attained, Charges, Group};
 
-/// Fraction of the places that recognized clients have to themselves.
+/// Divisor for the share of the places that recognized clients have to themselves: a quarter.
 const RECOGNIZED_SHARE: usize = 4;
-/// The one for whom a password is hashed.
+/// The client for which a password is hashed.
 #[derive(Clone, Debug)]
 pub(crate) enum Client<'a> {
     /// A user who is signed in, or whose device is recognized.
@@ -35,14 +36,14 @@ pub(crate) enum Client<'a> {
     Own,
 }
 
-/// Places to wait, and turns to hash.
+/// A queue with places to wait and turns to hash. Clones share it.
 #[derive(Clone, Debug)]
 pub(in crate::domain) struct FairQueue(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     hasher: RandomState,
-    /// How many may wait.
+    /// Number of clients that may wait.
     places: usize,
     state: Mutex<State>,
 }
@@ -52,7 +53,7 @@ struct State {
     free_turns: usize,
     waiting: Vec<Waiting>,
     next_number: u64,
-    /// The last turn that both kinds waited for went to a recognized client.
+    /// Whether the last turn for which both kinds waited went to a recognized client.
     was_recognized: bool,
     charges: Charges,
 }
@@ -62,12 +63,12 @@ struct Waiting {
     number: u64,
     is_recognized: bool,
     groups: Vec<Group>,
-    /// Turns that its groups had taken when it came, this one included.
+    /// Turns that the client's groups had taken when it entered, including this one.
     attained: Attained,
     turn: oneshot::Sender<Turn>,
 }
 
-/// A place in the queue; its turn may have come already.
+/// A place in the queue. Its turn may have come already.
 #[derive(Debug)]
 pub(in crate::domain) struct Ticket {
     queue: FairQueue,
@@ -79,12 +80,12 @@ pub(in crate::domain) struct Ticket {
 #[derive(Debug)]
 pub(in crate::domain) struct Turn(Option<FairQueue>);
 
-/// The queue is full, and nobody in it has had more.
+/// The error if the queue is full and no client in it has had more turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::domain) struct Full;
 
 impl FairQueue {
-    /// Creates a queue in which so many have their turn at once, and so many wait.
+    /// Creates a queue in which `turns` clients have their turn at once, and `places` clients wait.
     pub(in crate::domain) fn new(turns: usize, places: usize) -> Self {
         Self(Arc::new(Shared {
             hasher: RandomState::new(),
@@ -99,7 +100,7 @@ impl FairQueue {
         }))
     }
 
-    /// Whether this client would find a place now.
+    /// Returns whether this client would find a place now.
     pub(in crate::domain) fn has_place(&self, client: &Client<'_>) -> bool {
         let (is_recognized, groups) = self.groups(client);
         let state = self.state();
@@ -111,7 +112,8 @@ impl FairQueue {
         self.displaced(&state, is_recognized, attained, now).is_some()
     }
 
-    /// Takes a place for this client.
+    /// Takes a place for this client. If the queue is full, displaces a client that has had more
+    /// turns, or fails.
     pub(in crate::domain) fn enter(&self, client: &Client<'_>) -> Result<Ticket, Full> {
         let (is_recognized, groups) = self.groups(client);
         let now = Instant::now();
@@ -120,7 +122,7 @@ impl FairQueue {
         if state.free_turns == 0 && state.waiting.len() >= self.0.places {
             let displaced = self.displaced(&state, is_recognized, attained, now).ok_or(Full)?;
             let displaced = state.waiting.swap_remove(displaced);
-            // Its sender is dropped: it learns that it has lost its place.
+            // Dropping its sender tells the client that it has lost its place.
             state
                 .charges
                 .charge(&displaced.groups, now, -displaced.attained.decay(now));
@@ -154,12 +156,12 @@ impl FairQueue {
         state.free_turns + self.0.places - state.waiting.len()
     }
 
-    /// The one of those who wait that a client whose groups have had this much may displace.
+    /// Returns the index of the waiting client that a client with this many turns may displace.
     fn displaced(&self, state: &State, is_recognized: bool, attained: f64, now: Instant) -> Option<usize> {
         let recognized = state.waiting.iter().filter(|waiting| waiting.is_recognized).count();
         let share = self.0.places.div_ceil(RECOGNIZED_SHARE);
-        // Recognized clients may take places from the others up to their share, whatever they have
-        // had.
+        // Recognized clients may displace others until they have their share, however many turns
+        // they have had.
         let takes_share = is_recognized && recognized < share;
         let spares_recognized = !is_recognized && recognized <= share;
         let most = state
@@ -178,7 +180,7 @@ impl FairQueue {
         (takes_share || most.1 > attained).then_some(most.0)
     }
 
-    /// Gives free turns to those who wait.
+    /// Gives free turns to clients that wait.
     fn give_turns(&self) {
         loop {
             let mut state = self.state();
@@ -206,7 +208,7 @@ impl FairQueue {
                     .flatten()
                     .map(Group::Network)
                     .collect();
-                // The widest first, which counts most.
+                // The widest network comes first, because it counts most.
                 groups.reverse();
                 groups.push(Group::Name(self.0.hasher.hash_one(name)));
                 (false, groups)
@@ -215,14 +217,14 @@ impl FairQueue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic leaves nothing half written in here.
+        // A panic while the lock is held leaves the state consistent.
         self.0.state.lock()
     }
 }
 
 impl State {
-    /// Takes those who have had the least out of the queue; while both kinds wait, in turns the
-    /// recognized and the others.
+    /// Takes the client that has had the fewest turns out of the queue. While both kinds wait,
+    /// recognized clients and others alternate.
     fn take_next(&mut self, now: Instant) -> Option<Waiting> {
         let waits = |is_recognized: bool| {
             self.waiting
@@ -247,14 +249,14 @@ impl State {
 }
 
 impl Ticket {
-    /// Waits for the turn. Fails if somebody who has had less takes the place.
+    /// Waits for the turn. Fails if a client that has had fewer turns takes the place.
     pub(in crate::domain) async fn turn(mut self) -> Result<Turn, Full> {
         (&mut self.turn).await.map_err(|_| Full)
     }
 }
 
 impl Drop for Ticket {
-    /// Leaves the queue, where the turn has not come.
+    /// Leaves the queue if the turn has not come yet.
     fn drop(&mut self) {
         let mut state = self.queue.state();
         if let Some(index) = state.waiting.iter().position(|waiting| waiting.number == self.number) {
@@ -292,8 +294,8 @@ mod tests {
         queue.enter(client)
     }
 
-    /// Takes the only turn, and lets one after the other have it: the order in which these clients,
-    /// who enter in this order, had theirs.
+    /// Lets these clients enter in this order while the only turn is taken. Returns the order in
+    /// which they then get their turns.
     async fn order(clients: &[Client<'_>]) -> Vec<usize> {
         let queue = FairQueue::new(1, clients.len());
         let first = enter(&queue, &Client::Own)
@@ -336,7 +338,7 @@ mod tests {
         clients.push(stranger("2001:db8:1:1::/64", "ann"));
         clients.push(stranger("198.51.100.1/32", "bob"));
         let order = order(&clients).await;
-        // The first of the guessers came first, and nobody had had more then.
+        // The first guesser may come before them: when it entered, its network had had no turns.
         let position = |client: usize| order.iter().position(|other| *other == client).expect("a turn");
         assert!(position(8) <= 2 && position(9) <= 2, "{order:?}");
     }
@@ -378,13 +380,13 @@ mod tests {
             .iter()
             .map(|name| enter(&queue, &stranger("2001:db8:bad:1::/64", name)).expect("a place"))
             .collect();
-        // The same network has had as much.
+        // This client's network has had as many turns.
         assert!(!queue.has_place(&stranger("2001:db8:bad:2::/64", "e")));
         assert_eq!(
             enter(&queue, &stranger("2001:db8:bad:2::/64", "e")).map(drop),
             Err(Full)
         );
-        // Others have had nothing: the last of the network goes.
+        // Another network has had no turns, so the last client of the first network is displaced.
         let other = stranger("198.51.100.1/32", "ann");
         assert!(queue.has_place(&other));
         let ann = enter(&queue, &other).expect("a place");
@@ -411,7 +413,7 @@ mod tests {
         let recognized: Vec<_> = (0..2)
             .map(|_| enter(&queue, &Client::Recognized(UserId::generate())).expect("a place of the share"))
             .collect();
-        // And nobody takes it from them.
+        // Other clients do not take these places.
         assert_eq!(enter(&queue, &stranger("203.0.113.1/32", "new")).map(drop), Err(Full));
         drop(turn);
         drop(others);
@@ -451,7 +453,7 @@ mod tests {
         let gone = enter(&queue, &Client::Own).expect("a place");
         drop(gone);
         drop(turn);
-        // The turn has come, and nobody takes it.
+        // The turn has come, but is not taken.
         drop(waits);
         assert_eq!(queue.free_places(), 3);
         enter(&queue, &Client::Own)

@@ -20,12 +20,12 @@ use crate::{
     store,
 };
 
-/// Bytes of the names of roles and direct grants in an access token: in base64 and with all else
-/// that it says, less than verifiers take ([`MAX_TOKEN_LEN`]).
+/// Maximum size of the names of roles and direct grants in an access token, in bytes. In base64 and
+/// with all other claims, the token is then shorter than verifiers accept ([`MAX_TOKEN_LEN`]).
 const MAX_HOLDINGS_LEN: usize = MAX_TOKEN_LEN * 5 / 8;
 
-/// Refuses an actor whose token has become worthless since the call was let in: this replica may
-/// not have heard of it yet, or it happened while the call waited.
+/// Refuses an actor whose token was revoked after the call was admitted. This replica may not have
+/// noticed the revocation yet, or it happened while the call waited.
 pub(in crate::domain) async fn ensure_still_good(conn: &mut Conn, context: &RequestContext) -> Result<(), Error> {
     let Some(principal) = context.principal() else {
         return Ok(());
@@ -44,8 +44,8 @@ pub(in crate::domain) async fn ensure_still_good(conn: &mut Conn, context: &Requ
     Ok(())
 }
 
-/// Permissions of the actor; `None` for actors without limits: the command line, and the service
-/// itself.
+/// Returns what the actor holds, or `None` for actors without limits: the command line, and the
+/// service itself.
 async fn holdings_of_actor(conn: &mut Conn, context: &RequestContext) -> Result<Option<Holdings>, Error> {
     ensure_still_good(conn, context).await?;
     match &context.actor {
@@ -55,15 +55,16 @@ async fn holdings_of_actor(conn: &mut Conn, context: &RequestContext) -> Result<
     }
 }
 
-/// Refuses roles and direct grants whose names no access token has room for: it carries them all,
-/// and verifiers refuse a long one. `field` is what the request calls the last of them.
+/// Refuses a user whose roles and direct grants do not fit into an access token. A token carries
+/// all their names, and verifiers refuse a token that is too long. `field` is the field of the
+/// request that the error names.
 pub(in crate::domain) async fn ensure_fits_token(
     tx: &mut Conn,
     user_id: UserId,
     field: &'static str,
 ) -> Result<(), Error> {
     let holdings = store::holdings(tx, user_id).await?;
-    // Each stands in quotes and is followed by a comma.
+    // Each name is quoted and followed by a comma.
     let len: usize = holdings
         .roles
         .iter()
@@ -77,7 +78,7 @@ pub(in crate::domain) async fn ensure_fits_token(
     Ok(())
 }
 
-/// Refuses everybody but superusers.
+/// Refuses users who are not superusers.
 pub(in crate::domain) async fn ensure_superuser(conn: &mut Conn, context: &RequestContext) -> Result<(), Error> {
     match holdings_of_actor(conn, context).await? {
         Some(holdings) if !holdings.is_superuser() => Err(Error::SuperuserRequired),
@@ -85,7 +86,7 @@ pub(in crate::domain) async fn ensure_superuser(conn: &mut Conn, context: &Reque
     }
 }
 
-/// Refuses to act on a superuser to everybody but superusers. Users may act on themselves.
+/// Lets only superusers act on a superuser. Users may act on themselves.
 pub(in crate::domain) async fn ensure_may_touch(
     conn: &mut Conn,
     context: &RequestContext,
@@ -99,8 +100,8 @@ pub(in crate::domain) async fn ensure_may_touch(
     ensure_superuser(conn, context).await
 }
 
-/// Refuses to give away permissions that the actor lacks, beyond those that every registered user
-/// holds.
+/// Refuses to give away permissions that the actor does not hold, except those that every
+/// registered user holds.
 pub(in crate::domain) async fn ensure_may_give(
     conn: &mut Conn,
     context: &RequestContext,
@@ -109,7 +110,7 @@ pub(in crate::domain) async fn ensure_may_give(
     ensure_may_give_beyond(conn, context, permissions, ReservedRole::Player).await
 }
 
-/// Refuses to give away permissions that the actor lacks, beyond those of this role.
+/// Refuses to give away permissions that the actor does not hold, except those of the role `usual`.
 pub(in crate::domain) async fn ensure_may_give_beyond(
     conn: &mut Conn,
     context: &RequestContext,
@@ -132,8 +133,8 @@ pub(in crate::domain) async fn ensure_may_give_beyond(
     }
 }
 
-/// Refuses to give away a role that holds what the actor lacks; the role of superusers to everybody
-/// but superusers.
+/// Refuses to give away a role with permissions that the actor does not hold. Only superusers may
+/// give away their own role.
 pub(in crate::domain) async fn ensure_may_give_role(
     conn: &mut Conn,
     context: &RequestContext,
@@ -146,7 +147,7 @@ pub(in crate::domain) async fn ensure_may_give_role(
     ensure_may_give(conn, context, &permissions).await
 }
 
-/// Refuses to change a role that holds what the actor lacks.
+/// Refuses to change a role with permissions that the actor does not hold.
 pub(in crate::domain) async fn ensure_may_change_role(
     conn: &mut Conn,
     context: &RequestContext,
@@ -155,9 +156,9 @@ pub(in crate::domain) async fn ensure_may_change_role(
     ensure_may_give_role(conn, context, code_name).await
 }
 
-/// Refuses to act on a user or a service account that holds what the actor lacks: to set a password
-/// or a secret, to edit, deactivate, delete or log out, or to take a role or permission away. Users
-/// may act on themselves.
+/// Refuses to act on a user or a service account that has permissions that the actor does not hold.
+/// To act means to set a password or a secret, to edit, deactivate, delete or log out, or to take
+/// away a role or permission. Users may act on themselves.
 pub(in crate::domain) async fn ensure_may_act_on(
     conn: &mut Conn,
     context: &RequestContext,
@@ -181,8 +182,8 @@ pub(in crate::domain) async fn ensure_may_act_on(
     ensure_may_give_beyond(conn, context, &permissions, usual).await
 }
 
-/// Refuses to go on where no active superuser but this one is left. To be called before the user is
-/// deactivated, deleted or stripped of the role; those who do so at once wait for each other here.
+/// Fails if this user is the last active superuser. Must be called before the user is deactivated,
+/// deleted or loses the role. Concurrent callers wait for each other here.
 pub(in crate::domain) async fn ensure_superuser_remains_without(tx: &mut Conn, user_id: UserId) -> Result<(), Error> {
     let roles = store::user_role_names(tx, user_id).await?;
     if !roles.iter().any(|role| ReservedRole::Superuser.is(role)) {

@@ -1,5 +1,5 @@
-//! The catalogue: which resources, actions, permissions and roles exist. Who holds them is for
-//! `grants`.
+//! The catalogue: which resources, actions, permissions and roles exist. `grants` manages who holds
+//! them.
 
 use base::{
     clock::{Clock, Timestamp},
@@ -22,7 +22,8 @@ use crate::{
     store::{self, Entry},
 };
 
-/// The rate at which one service may declare its permissions: each replica does it at its start.
+/// Rate at which one service may declare its permissions. Each of its replicas does so at its
+/// start.
 pub(crate) const DECLARATIONS: RateRule = RateRule {
     per_minute: 60,
     burst: 60,
@@ -33,24 +34,25 @@ pub(crate) const DECLARATIONS: RateRule = RateRule {
 pub(crate) struct Rbac {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
-    /// Declarations of each service.
+    /// Limit of declarations, by service.
     pub(crate) declarations: KeyedLimit<UserId>,
 }
 
 /// A change of the name and the description of an entry. A value that is `None` stays as it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EntryChange {
-    /// Empty: the code name.
+    /// New name. An empty one stands for the code name.
     pub(crate) name: Option<String>,
     pub(crate) description: Option<String>,
 }
 
 /// A resource, an action or a role.
 pub(crate) trait CatalogEntry: Entry {
-    /// Type of the target of its audit events.
+    /// Target type in audit events about such an entry.
     const TYPE: &'static str;
-    /// Names of its audit events.
+    /// Name of the audit event for a new entry.
     const CREATE: &'static str;
+    /// Name of the audit event for a changed entry.
     const UPDATE: &'static str;
 
     /// Returns the error for a code name that no entry has.
@@ -190,7 +192,7 @@ pub(super) async fn page_of<T: CatalogEntry>(
     Ok((entries, next))
 }
 
-/// Adds an entry. Without a name for people it goes by its code name.
+/// Adds an entry. If it has no name for people, its code name is used.
 pub(super) async fn add<T: CatalogEntry>(tx: &mut Conn, mut names: EntryNames, now: Timestamp) -> Result<T, Error> {
     if names.name.is_empty() {
         names.name.clone_from(&names.code_name);

@@ -5,23 +5,23 @@ use std::str::FromStr;
 const MIN_LEN: usize = 2;
 const MAX_LEN: usize = 64;
 
-/// 2 to 64 of `a-z 0-9 _`, beginning with a letter.
+/// A code name: 2 to 64 of the characters `a-z 0-9 _`, beginning with a letter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CodeName(String);
 
-/// `resource:action`.
+/// The name of a permission: `resource:action`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PermissionName {
     pub(crate) resource: String,
     pub(crate) action: String,
 }
 
-/// The text is no code name.
+/// The error for a text that is not a code name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 2 to 64 of the characters a-z 0-9 _ and begin with a letter")]
 pub(crate) struct InvalidCodeName;
 
-/// The text is no name of a permission.
+/// The error for a text that is not the name of a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be resource:action, such as games:create, each 2 to 64 of the characters a-z 0-9 _")]
 pub(crate) struct InvalidPermissionName;

@@ -16,12 +16,12 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     Superuser,
-    /// The role, and the permission that it holds.
+    /// A role gives the permission. `via` is the permission that the role holds.
     Role {
         role: String,
         via: String,
     },
-    /// The permission that is granted.
+    /// A direct grant gives the permission. `via` is the permission that is granted.
     DirectGrant {
         via: String,
     },
@@ -31,16 +31,16 @@ pub(crate) enum Decision {
     UserInactive,
 }
 
-/// Decisions, all of the same moment.
+/// Decisions from one snapshot of the database.
 #[derive(Debug)]
 pub(crate) struct Decisions {
     pub(crate) decisions: Vec<Decision>,
-    /// How far the feed had come at that moment.
+    /// End of the access feed in that snapshot.
     pub(crate) head: FeedHead,
 }
 
 impl Rbac {
-    /// Whether users may do things, all as of one moment.
+    /// Decides whether users may do things, all in one snapshot of the database.
     pub(crate) async fn check(&self, checks: &[(UserId, PermissionName)]) -> Result<Decisions, Error> {
         let mut snapshot = self.db.snapshot().await?;
         let conn = snapshot.conn();
@@ -72,7 +72,7 @@ async fn decide(conn: &mut Conn, user_id: UserId, permission: &str) -> Result<De
     if holdings.is_superuser() {
         return Ok(Decision::Superuser);
     }
-    // The permission itself says more than the one for everything.
+    // The permission itself explains more than the one for every action.
     let exact_first = |held: &&str| *held != permission;
     let mut by_role: Vec<_> = holdings
         .by_role

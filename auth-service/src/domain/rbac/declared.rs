@@ -1,6 +1,6 @@
-//! The permissions that the RPCs of a service declare (`authz.v1.policy`): made where they are not
-//! there, and given to their default roles once, so that what an administrator took away stays
-//! away.
+//! The permissions that the RPCs of a service declare (`authz.v1.policy`). Missing permissions are
+//! created and given to their default roles once. So a permission that an administrator has taken
+//! from a role stays away.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,36 +26,36 @@ use crate::{
     store::{self, Entry},
 };
 
-/// The owner of what auth-service declares itself.
+/// Owner of the resources that auth-service itself declares.
 pub(crate) const ITSELF: &str = "auth-service";
 /// A permission that an RPC needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Declared {
     pub(crate) permission: PermissionName,
-    /// Code names of the roles that hold it from the start.
+    /// Code names of the roles that receive the permission when it is created.
     pub(crate) default_roles: BTreeSet<String>,
 }
 
-/// Resources that one service may own.
+/// Maximum number of resources that one service may own.
 const MAX_RESOURCES: i64 = 200;
-/// Permissions of all resources that one service owns, without those for every action. As many as
-/// one declaration may name.
+/// Maximum number of permissions on all resources of one service, except those for every action.
+/// One declaration may name as many.
 const MAX_PERMISSIONS: i64 = 500;
 
 /// Changes that a declaration has made.
 #[derive(Debug, Default)]
 pub(in crate::domain) struct Declaration {
-    /// Names of the permissions that were new.
+    /// Names of the permissions that were created.
     pub(in crate::domain) created: BTreeSet<String>,
-    /// Code names of the roles that got something.
+    /// Code names of the roles that received a permission.
     pub(in crate::domain) changed_roles: BTreeSet<String>,
-    /// Code names of the resources that were there and nobody's.
+    /// Code names of existing resources without an owner that the service has adopted.
     pub(in crate::domain) adopted: BTreeSet<String>,
 }
 
 impl Rbac {
-    /// Declares what the RPCs of the calling service need. Gives the names of the permissions that
-    /// were new, sorted.
+    /// Declares the permissions that the RPCs of the calling service need. Returns the names of
+    /// those that were created, sorted.
     pub(crate) async fn register_policies(
         &self,
         context: &RequestContext,
@@ -105,7 +105,7 @@ impl Rbac {
     }
 }
 
-/// Declares what auth-service's own RPCs need. Run under the migration lock.
+/// Declares the permissions that auth-service's own RPCs need. The caller holds the migration lock.
 pub(crate) async fn declare_own(tx: &mut Conn, descriptor_set: &[u8], now: Timestamp) -> Result<(), Error> {
     let policies = Policies::from_descriptor_set(descriptor_set).map_err(|error| Error::Internal(error.to_string()))?;
     let mut declared: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -133,10 +133,10 @@ pub(crate) async fn declare_own(tx: &mut Conn, descriptor_set: &[u8], now: Times
     declare(tx, ITSELF, &own, now).await.map(|_| ())
 }
 
-/// Makes what is declared and not there. All that declare wait for each other.
+/// Creates the declared permissions that are missing. Concurrent declarations wait for each other.
 ///
-/// An existing permission is granted to nobody by a declaration, and a resource stays with the
-/// service that declared it first. So a declaration gives nobody access to anything existing.
+/// An existing permission is not given to anyone by a declaration, and a resource stays with the
+/// service that declared it first. So a declaration gives nobody access to anything that exists.
 pub(in crate::domain) async fn declare(
     tx: &mut Conn,
     owner: &str,
@@ -152,7 +152,7 @@ pub(in crate::domain) async fn declare(
     {
         let resource = resource(tx, owner, &permission.resource, &mut declaration, now).await?;
         let action = action(tx, &permission.action, now).await?;
-        // Comes with every resource, and is given to nobody.
+        // This permission comes with every resource, and is not given to any role.
         let every = self::action(tx, ReservedAction::All.code_name(), now).await?;
         let all = PermissionName {
             resource: permission.resource.clone(),
@@ -193,14 +193,14 @@ async fn resource(
         return match resource.owner.as_deref() {
             Some(theirs) if theirs != owner => Err(Error::ResourceOwned(code_name.to_owned())),
             Some(_) => Ok(resource.id),
-            // An administrator made it.
+            // An administrator created the resource.
             None if !(store::permissions_of(tx, Some(resource.id), None).await?)
                 .iter()
                 .any(|permission| permission.is_declared) =>
             {
                 Err(Error::ResourceOwned(code_name.to_owned()))
             }
-            // The account that declared it was deleted.
+            // The account that declared the resource was deleted.
             None => {
                 store::resource_set_owner(tx, resource.id, owner).await?;
                 declaration.adopted.insert(code_name.to_owned());
@@ -226,7 +226,8 @@ async fn action(tx: &mut Conn, code_name: &str, now: Timestamp) -> Result<Action
     Ok(action.id)
 }
 
-/// Makes an entry that goes by its code name, or by its id if another one has that name for people.
+/// Makes an entry without storing it. Its name is its code name, or its id if another entry already
+/// has that name.
 async fn new_entry<T: Entry>(tx: &mut Conn, code_name: &str, now: Timestamp) -> db::Result<T> {
     let id = Id::generate();
     let is_taken = T::entry_by_name(tx, code_name).await?.is_some();
@@ -238,7 +239,7 @@ async fn new_entry<T: Entry>(tx: &mut Conn, code_name: &str, now: Timestamp) -> 
     Ok(T::new(id, names, now))
 }
 
-/// The permission, where it is new.
+/// Creates a permission and returns its id. If it exists, marks it as declared and returns `None`.
 async fn permission(
     tx: &mut Conn,
     name: &PermissionName,

@@ -1,9 +1,10 @@
-//! The end of resources, actions, permissions and roles. What a service has declared, or what is
-//! built in, stays; with force the others are taken from everybody who has them.
+//! Deletion of resources, actions, permissions and roles. An entry that is built in or was declared
+//! by a service cannot be deleted. With `force`, the others are also taken from everyone who holds
+//! them.
 //!
-//! Users come first in the order of locks, and who they are is only known once everything is
-//! locked: so what was found is looked at again, and the call may be repeated where it has changed
-//! meanwhile.
+//! The rows of users are locked before anything else, but their holdings are certain only once
+//! everything is locked. So the holders are read again under the locks. If they have changed, the
+//! call fails with a conflict, and can be repeated.
 
 use base::{clock::Timestamp, ids::UserId};
 use db::{Conn, write_tx};
@@ -26,20 +27,20 @@ use crate::{
     store::{self, Entry},
 };
 
-/// Something that is deleted together with permissions.
+/// An object that is deleted together with its permissions.
 pub(crate) trait Deletable: Sized + Send {
     /// Name of the object in the audit log.
     const TYPE: &'static str;
     /// Name of the audit event.
     const DELETED: &'static str;
-    /// Whether only superusers may delete it. In any case the actor must hold the permissions that
-    /// go with it.
+    /// Whether only superusers may delete the object. In any case, the actor must hold the
+    /// permissions that go with it.
     const IS_FOR_SUPERUSERS: bool;
 
-    /// Finds one that may be deleted, and the permissions that go with it.
+    /// Finds an object that may be deleted, and the permissions that go with it.
     fn find(tx: &mut Conn, name: &str) -> impl Future<Output = Result<(Self, Vec<Permission>), Error>> + Send;
 
-    /// Deletes it with its permissions.
+    /// Deletes the object with its permissions.
     fn remove(self, tx: &mut Conn) -> impl Future<Output = db::Result<()>> + Send;
 }
 
@@ -108,8 +109,8 @@ impl Deletable for Permission {
 }
 
 impl Rbac {
-    /// Deletes a resource, an action or a permission. With `force` its permissions are taken from
-    /// everybody who holds them.
+    /// Deletes a resource, an action or a permission. With `force`, its permissions are also taken
+    /// from everyone who holds them.
     pub(crate) async fn delete<T: Deletable>(
         &self,
         context: &RequestContext,
@@ -133,7 +134,7 @@ impl Rbac {
         .await
     }
 
-    /// Deletes a role. With `force` it is taken from everybody who has it.
+    /// Deletes a role. With `force`, it is also taken from everyone who has it.
     pub(crate) async fn delete_role(
         &self,
         context: &RequestContext,
@@ -153,7 +154,7 @@ impl Rbac {
                     store::user_lock(tx, *holder).await?;
                 }
                 lock_policies(tx).await?;
-                // Whoever gives the role to somebody waits here.
+                // Calls that give the role to a user wait for this lock.
                 if !store::role_lock_by_code_name(tx, code_name).await?
                     || store::users_with_role(tx, code_name).await? != holders
                 {
@@ -182,15 +183,15 @@ impl Rbac {
     }
 }
 
-/// The holders that lose something when permissions are deleted.
+/// The loss of users and roles when permissions are deleted.
 struct Loss {
     changes: Vec<Change>,
     roles: Vec<String>,
 }
 
 impl Loss {
-    /// Makes the tokens of those stale who hold one of them directly: these users, whose rows are
-    /// locked.
+    /// Checks that the permissions may be deleted, and makes the tokens of `holders` stale. These
+    /// users hold some of the permissions directly, and their rows are locked.
     async fn prepare(
         tx: &mut Conn,
         context: &RequestContext,
@@ -208,7 +209,7 @@ impl Loss {
             return Err(Error::InUse);
         }
         let mut changes = Vec::new();
-        // Every check comes first: the actor may be one of the holders.
+        // All checks come first, because the actor may be one of the holders.
         for holder in &holders {
             authority::ensure_may_act_on(tx, context, *holder).await?;
         }
@@ -222,7 +223,7 @@ impl Loss {
         Ok(Self { changes, roles })
     }
 
-    /// After the deletion.
+    /// Writes the audit event and publishes the changes, after the deletion.
     async fn finish(
         mut self,
         tx: &mut Conn,
@@ -243,8 +244,8 @@ impl Loss {
     }
 }
 
-/// Locks the users who hold one of these directly, in the order of their ids, and then what roles
-/// hold. Gives those users.
+/// Locks the users who hold any of these permissions directly, ordered by id, and then the
+/// policies. Returns those users.
 async fn lock(tx: &mut Conn, permissions: &[Permission]) -> Result<Vec<UserId>, Error> {
     let holders = store::users_with_permissions(tx, &names(permissions)).await?;
     for holder in &holders {

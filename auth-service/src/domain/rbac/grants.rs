@@ -18,7 +18,8 @@ use crate::{
     store,
 };
 
-/// Permissions that are granted to one user directly, at most: an access token carries them.
+/// Maximum number of permissions that are granted to one user directly. An access token carries all
+/// of them.
 const MAX_DIRECT_GRANTS: usize = 100;
 
 /// A role or a permission that users are given.
@@ -35,7 +36,7 @@ pub(crate) enum Grant {
 pub(crate) struct PermissionSources {
     /// Code names of roles, sorted.
     pub(crate) roles: Vec<String>,
-    /// Whether it is granted to the user.
+    /// Whether the permission is granted to the user directly.
     pub(crate) is_direct: bool,
 }
 
@@ -52,8 +53,9 @@ impl Rbac {
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let mut held = grant.of_kind(lock(tx, user_id).await?);
-                // So that it is not deleted and does not grow meanwhile, which would leave the
-                // user's tokens good.
+                // The lock keeps the role or permission from being deleted in the meantime, which
+                // would leave the user's tokens valid. It also keeps the role from gaining
+                // permissions after the check below.
                 lock_policies(tx).await?;
                 authority::ensure_may_touch(tx, context, user_id).await?;
                 grant.ensure_exists(tx).await?;
@@ -96,7 +98,7 @@ impl Rbac {
         .await
     }
 
-    /// Holdings of a user, with their sources: the user's roles, and each permission by its name.
+    /// Returns what a user holds: the roles, and the sources of each permission by its name.
     pub(crate) async fn user_permissions(
         &self,
         user_id: UserId,
@@ -115,7 +117,7 @@ impl Rbac {
         Ok((holdings.roles, sources))
     }
 
-    /// The user's tokens say what is no longer true.
+    /// Makes the user's tokens stale, because the user's holdings have changed. Writes the event.
     async fn changed(
         &self,
         tx: &mut Conn,
@@ -179,7 +181,7 @@ impl Grant {
         }
     }
 
-    /// Inserts it. `count`: how many of the kind the user holds already.
+    /// Stores the grant. `count` is the number of the same kind that the user already holds.
     async fn insert(&self, tx: &mut Conn, user_id: UserId, count: usize) -> Result<(), Error> {
         match self {
             Self::Role(name) => store::user_role_assign(tx, user_id, name).await?,
@@ -206,7 +208,7 @@ impl Grant {
     }
 }
 
-/// Locks the user's row, and says what the user holds.
+/// Locks the user's row, and returns what the user holds.
 async fn lock(tx: &mut Conn, user_id: UserId) -> Result<Holdings, Error> {
     let user = store::user_lock(tx, user_id).await?;
     user.filter(|user| !user.is_deleted()).ok_or(Error::UserNotFound)?;

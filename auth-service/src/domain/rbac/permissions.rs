@@ -51,8 +51,7 @@ impl Rbac {
         permission.ok_or(Error::PermissionNotFound(name))
     }
 
-    /// Lists a page of permissions, of one resource if it is given, with the token of the next
-    /// page.
+    /// Lists a page of permissions, of all resources or of one, with the token of the next page.
     pub(crate) async fn permissions(
         &self,
         page: &PageRequest<PermissionKind>,

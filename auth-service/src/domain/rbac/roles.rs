@@ -24,7 +24,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct RoleWithPermissions {
     pub(crate) role: Role,
-    /// Names, sorted.
+    /// Names of the permissions, sorted.
     pub(crate) permissions: Vec<String>,
 }
 
@@ -94,7 +94,7 @@ impl Rbac {
         })
     }
 
-    /// Lets a role hold exactly these permissions.
+    /// Replaces the permissions of a role by exactly these.
     pub(crate) async fn set_role_permissions(
         &self,
         context: &RequestContext,

@@ -1,8 +1,8 @@
-//! The accounts of other services: a client id, and a secret for which a service gets access tokens
-//! (RFC 6749, 4.4).
+//! The accounts of other services: a client id, and a secret with which a service gets access
+//! tokens (RFC 6749, section 4.4).
 //!
-//! A secret is 256 random bits, which nobody guesses, so a plain digest keeps it: a slow hash would
-//! protect nothing more, and let anybody keep the hashing pool busy.
+//! A secret has 256 random bits and cannot be guessed, so only a plain digest is stored. A slow
+//! hash would not protect it better, and would let anyone keep the hashing pool busy.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -37,7 +37,8 @@ use crate::{
 };
 
 const SECRET_BYTES: usize = 32;
-/// The time of the last token is kept as exactly as this, so that not every token costs a write.
+/// Precision with which the time of the last token is stored, so that not every token costs a
+/// write.
 const LAST_TOKEN_PRECISION: Duration = Duration::from_mins(1);
 /// The use cases of service accounts.
 #[derive(Clone, Debug)]
@@ -48,17 +49,17 @@ pub(crate) struct ServiceAccounts {
     pub(crate) attempts: Attempts,
 }
 
-/// An account, and what it holds.
+/// An account and what it holds.
 #[derive(Debug)]
 pub(crate) struct AccountWithHoldings {
     pub(crate) account: ServiceAccount,
-    /// Code names, sorted.
+    /// Code names of the roles, sorted.
     pub(crate) roles: Vec<String>,
-    /// Granted directly, sorted.
+    /// Names of the permissions that are granted directly, sorted.
     pub(crate) permissions: Vec<String>,
 }
 
-/// An account to be.
+/// An account to create.
 #[derive(Clone, Debug)]
 pub(crate) struct NewServiceAccount {
     pub(crate) client_id: ClientId,
@@ -68,20 +69,20 @@ pub(crate) struct NewServiceAccount {
 }
 
 impl NewServiceAccount {
-    /// Default roles of an account.
+    /// Returns the default roles of an account.
     pub(crate) fn default_roles() -> Vec<String> {
         vec![ReservedRole::Service.code_name().to_owned()]
     }
 }
 
-/// A new secret.
+/// Returns a new random secret.
 pub fn generate_client_secret() -> SecretString {
     let mut bytes = [0; SECRET_BYTES];
     rand::fill(&mut bytes).expect("the operating system gives random bytes");
     SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Stored form of a secret.
+/// Returns the stored form of a secret: its SHA-256.
 pub(in crate::domain) fn digest_of(secret: &str) -> Vec<u8> {
     digest(&SHA256, secret.as_bytes()).as_ref().to_vec()
 }
@@ -97,14 +98,14 @@ impl Records for ServiceAccounts {
 }
 
 impl ServiceAccounts {
-    /// An access token for the service with this secret.
+    /// Issues an access token to the service with this secret.
     pub(crate) async fn issue_token(
         &self,
         context: &RequestContext,
         (client_id, secret): (&str, &str),
         audience: &RequestedAudience,
     ) -> Result<AccessToken, Error> {
-        // Nobody guesses a secret. What is bounded is the work.
+        // A secret cannot be guessed. This limits the work.
         self.attempts.admit_login(context)?;
         let Ok(client_id) = client_id.parse::<ClientId>() else {
             return self.refuse(context, None).await;
@@ -141,14 +142,16 @@ impl ServiceAccounts {
         issuer.issue(&user, &holdings, Bearer::Service(&account.client_id))
     }
 
-    /// Refuses whoever is not the service of this client id; `None` where it is none.
+    /// Refuses a caller who is not the service with this client id, and records that in the audit
+    /// log. The client id is `None` if it is malformed.
     async fn refuse<T>(&self, context: &RequestContext, client_id: Option<&str>) -> Result<T, Error> {
         let audited: Result<(), Error> = write_tx!(self.db, |tx| {
             let now = self.clock.now();
             if let Some(client_id) = client_id
                 && let Some(settled) = tx.settled(&self.clock).await?
             {
-                // Of a secret whose time is over nothing is kept: the clock may be set back.
+                // The previous secret is deleted once it has expired, so that it is not accepted
+                // again if the clock is set back.
                 store::service_account_forget_previous(tx, client_id, settled.past()).await?;
             }
             AuditEvent::new("service_account.token")
@@ -162,7 +165,7 @@ impl ServiceAccounts {
         Err(Error::ClientCredentialsInvalid)
     }
 
-    /// Creates an account, and gives its secret, which is kept nowhere.
+    /// Creates an account. Returns it with its secret, of which only a digest is stored.
     pub(crate) async fn create(
         &self,
         context: &RequestContext,
@@ -179,14 +182,14 @@ impl ServiceAccounts {
         .await
     }
 
-    /// An account by its client id.
+    /// Finds an account by its client id.
     pub(crate) async fn get(&self, client_id: &str) -> Result<AccountWithHoldings, Error> {
         let mut conn = self.db.read().await?;
         let account = store::service_account_by_client_id(&mut conn, client_id).await?;
         describe(&mut conn, account.ok_or(Error::ServiceAccountNotFound)?).await
     }
 
-    /// A page of accounts and the token of the next one.
+    /// Lists a page of accounts, with the token of the next page.
     pub(crate) async fn list(
         &self,
         page: &PageRequest<UserKind>,
@@ -205,7 +208,8 @@ impl ServiceAccounts {
         Ok((described, next))
     }
 
-    /// A new secret; the present one stays good for a while.
+    /// Replaces the secret. The old one is accepted for the time `overlap`. If that is zero, the
+    /// tokens of the service are refused as well.
     pub(crate) async fn rotate_secret(
         &self,
         context: &RequestContext,
@@ -231,7 +235,7 @@ impl ServiceAccounts {
                 let account = store::service_account_by_client_id(tx, client_id).await?;
                 let described = describe(tx, account.ok_or(Error::ServiceAccountNotFound)?).await?;
                 if overlap.is_zero() {
-                    // Whoever knew the secret has tokens, too.
+                    // Anyone who knew the secret has tokens, too.
                     let (_, stale) = revocation::make_stale(tx, user_id).await?;
                     feed::publish(tx, vec![stale], now).await?;
                 }
@@ -252,7 +256,7 @@ impl ServiceAccounts {
                 authority::ensure_superuser_remains_without(tx, account.user_id).await?;
                 lock_policies(tx).await?;
                 let now = self.clock.now();
-                // Whoever has the name next did not declare what this one did.
+                // A later account with this client id did not declare these resources.
                 store::resources_release(tx, client_id).await?;
                 store::service_account_delete(tx, account.user_id).await?;
                 store::user_anonymize(tx, account.user_id, now).await?;
@@ -265,18 +269,18 @@ impl ServiceAccounts {
         .await
     }
 
-    /// The account, whose user's row is locked.
+    /// Locks the row of the account's user, and returns the account.
     async fn lock(&self, tx: &mut Conn, client_id: &str) -> Result<ServiceAccount, Error> {
         let account = store::service_account_by_client_id(tx, client_id).await?;
         let user_id = account.ok_or(Error::ServiceAccountNotFound)?.user_id;
         store::user_lock(tx, user_id).await?;
-        // Again, since it may have changed before the lock was ours.
+        // Read again, because it may have changed before the lock was taken.
         let account = store::service_account_by_client_id(tx, client_id).await?;
         account.ok_or(Error::ServiceAccountNotFound)
     }
 }
 
-/// Creates an account, and gives its secret, which is kept nowhere.
+/// Creates an account. Returns it with its secret, of which only a digest is stored.
 async fn create(
     db: &Db,
     clock: &Clock,
@@ -285,7 +289,7 @@ async fn create(
 ) -> Result<(AccountWithHoldings, SecretString), Error> {
     let secret = generate_client_secret();
     let described = write_tx!(db, |tx| {
-        // Nobody makes, changes or deletes the roles and permissions meanwhile.
+        // The lock keeps roles and permissions from changing in the meantime.
         lock_policies(tx).await?;
         if store::service_account_by_client_id(tx, new.client_id.as_str())
             .await?
@@ -305,7 +309,7 @@ async fn create(
     Ok((described?, secret))
 }
 
-/// Creates an account from the command line, and gives its secret.
+/// Creates an account from the command line. Returns its secret.
 pub(crate) async fn create_service_account(
     db: &Db,
     clock: &Clock,
@@ -315,7 +319,7 @@ pub(crate) async fn create_service_account(
     create(db, clock, context, new).await.map(|(_, secret)| secret)
 }
 
-/// Writes an account with this digest of its secret, and the user that stands for it.
+/// Stores an account with this digest of its secret, and the user that represents it.
 pub(in crate::domain) async fn service_account_create(
     tx: &mut Conn,
     context: &RequestContext,
@@ -353,7 +357,7 @@ pub(in crate::domain) async fn service_account_create(
     describe(tx, account).await
 }
 
-/// Gives the service exactly these roles and permissions. Whether anything changed.
+/// Gives the service exactly these roles and permissions. Returns whether anything changed.
 pub(in crate::domain) async fn set_holdings(
     tx: &mut Conn,
     user_id: UserId,

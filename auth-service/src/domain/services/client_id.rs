@@ -2,14 +2,14 @@
 
 use access::token::{AUTH_SERVICE, DEFAULT_AUDIENCE, FIRST_PARTY_CLIENT_ID};
 
-/// Names that the audit log uses for other actors.
+/// Names that stand for other actors in the audit log, or for other audiences in tokens.
 const RESERVED: [&str; 4] = [FIRST_PARTY_CLIENT_ID, "command-line", AUTH_SERVICE, DEFAULT_AUDIENCE];
 
-/// The name of a service: 3 to 32 of `a-z 0-9 _ -`.
+/// The client id of a service: 3 to 32 of the characters `a-z 0-9 _ -`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientId(String);
 
-/// The text is no client id.
+/// The error for a text that is not a client id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "must be 3 to 32 of the characters a-z 0-9 _ -, and not first-party, command-line, auth-service or game-backend"
@@ -30,7 +30,7 @@ impl std::str::FromStr for ClientId {
 }
 
 impl ClientId {
-    /// As it is written.
+    /// Returns the client id as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

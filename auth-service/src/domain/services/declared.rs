@@ -1,4 +1,5 @@
-//! Service accounts that are declared in a file: made at the start, and kept as the file has them.
+//! Service accounts that are declared in a file. They are created or updated at the start, so that
+//! they match the file.
 
 use std::fmt;
 
@@ -26,18 +27,19 @@ use crate::{
     store,
 };
 
-/// Characters of a secret, at least: 256 random bits in base64.
+/// Minimum length of a secret, in bytes.
 const MIN_SECRET_LEN: usize = 32;
 const DIGEST_LEN: usize = 32;
 
-/// A service account as it shall be.
+/// A service account as it is declared.
 #[derive(Clone, Debug)]
 pub struct ServiceAccountSpec {
     account: NewServiceAccount,
     secret_hash: Vec<u8>,
 }
 
-/// A file of service accounts cannot be used. Names every bad entry, and no secret.
+/// The error for a file of service accounts that cannot be used. It names every bad entry, but no
+/// secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 pub struct InvalidServiceAccounts(Vec<String>);
@@ -49,9 +51,9 @@ struct Entry {
     client_id: String,
     #[serde(default)]
     description: String,
-    /// The secret itself ...
+    /// Secret. Either this or `secret_sha256` is required.
     secret: Option<SecretString>,
-    /// ... or its SHA-256, in hexadecimal digits.
+    /// SHA-256 of the secret, in hexadecimal digits.
     secret_sha256: Option<String>,
     roles: Option<Vec<String>>,
     #[serde(default)]
@@ -59,11 +61,11 @@ struct Entry {
 }
 
 impl ServiceAccountSpec {
-    /// An account with this secret and these roles.
+    /// Declares an account with this secret and these roles.
     ///
     /// # Errors
     ///
-    /// The client id is none.
+    /// Fails if the client id is not valid.
     pub fn new(client_id: &str, secret: &SecretString, roles: &[&str]) -> Result<Self, impl fmt::Display + use<>> {
         client_id.parse::<ClientId>().map(|client_id| Self {
             account: NewServiceAccount {
@@ -76,10 +78,10 @@ impl ServiceAccountSpec {
         })
     }
 
-    /// The accounts in a JSON array of `{"client_id", "secret" or "secret_sha256", "description",
-    /// "roles", "permissions"}`.
+    /// Reads the accounts from a JSON array of `{"client_id", "secret" or "secret_sha256",
+    /// "description", "roles", "permissions"}`.
     pub fn parse_all(json: &str) -> Result<Vec<Self>, InvalidServiceAccounts> {
-        // Only where it is wrong, and not what stands there: it may be a secret.
+        // The error gives only the position, because the text there may be a secret.
         let entries: Vec<Entry> = serde_json::from_str(json).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             let what = "it must be a JSON array of objects each with client_id, either secret or \
@@ -108,8 +110,8 @@ impl ServiceAccountSpec {
         }
     }
 
-    /// Makes the account, or brings it to what it shall be. Where it is so already, nothing is
-    /// written.
+    /// Creates the account, or updates its secret, roles and permissions as declared. Writes
+    /// nothing if they are already so.
     pub(crate) async fn ensure(&self, tx: &mut Conn, context: &RequestContext, now: Timestamp) -> Result<(), Error> {
         let client_id = self.account.client_id.as_str();
         let Some(account) = store::service_account_by_client_id(tx, client_id).await? else {

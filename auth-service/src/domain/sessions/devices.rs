@@ -1,4 +1,4 @@
-//! The devices of a user: which are known, and how many sessions they may have.
+//! The devices of a user: which of them are known, and how many sessions a user may have.
 
 use base::{
     clock::{ALLOWANCE, Timestamp},
@@ -17,15 +17,18 @@ use crate::{
     store,
 };
 
-/// Sessions that are looked at for the device that a login comes from.
+/// Number of recent sessions in which the device of a login is looked for.
 const DEVICE_USES: i64 = 200;
-/// Ended sessions of a user that are kept at most. Each login reads them.
+/// Maximum number of ended sessions of a user that are kept. Each login reads them.
 const MAX_ENDED: i64 = 500;
 
 impl Sessions {
-    /// The device that this token names, if the user is known to use it: a session from there lives
-    /// or was ended in peace, and since the user was last logged out everywhere. So whoever has
-    /// once known a password does not keep any number of devices with attempts of their own.
+    /// Returns the device that this token names, if the user is known to use it. A session on it
+    /// must be live, or must have ended normally and been used since the user was last logged out
+    /// everywhere.
+    ///
+    /// Only as many devices are known as a user may have sessions. So someone who once knew a
+    /// password cannot keep any number of devices, each with attempts of its own.
     pub(in crate::domain) async fn known_device(&self, user: &User, token: &str) -> db::Result<Option<DeviceId>> {
         let Some(device) = self.device_tokens.read(token, user.id) else {
             return Ok(None);
@@ -48,8 +51,8 @@ impl Sessions {
         Ok(known.contains(&Some(device)).then_some(device))
     }
 
-    /// Makes room for a new session on this device: ends the one that the device had, those that
-    /// were found to have expired, and of too many the longest idle ones.
+    /// Makes room for a new session on this device. Ends the session that the device had, sessions
+    /// that are found to have expired, and the longest idle ones if there are too many.
     pub(in crate::domain) async fn make_room(
         &self,
         tx: &mut Conn,

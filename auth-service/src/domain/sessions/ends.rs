@@ -1,6 +1,6 @@
-//! How sessions end: each end is written, kept in the audit log and made known to those who verify
-//! the session's access tokens. The caller has locked the user's row, and publishes the change that
-//! it gets as the last of its transaction.
+//! The end of sessions. Each end is stored, recorded in the audit log, and published to the
+//! services that verify the session's access tokens. The caller has locked the user's row, and
+//! publishes the returned change as the last step of its transaction.
 
 use base::{
     clock::Timestamp,
@@ -14,7 +14,7 @@ use crate::{
     store,
 };
 
-/// Ends a live session of this user's.
+/// Ends a live session of this user.
 pub(in crate::domain) async fn end(
     tx: &mut Conn,
     context: &RequestContext,

@@ -1,5 +1,4 @@
-//! Tokens of either kind, by trial: what one is worth at this moment (RFC 7662), and its end (RFC
-//! 7009).
+//! Introspection (RFC 7662) and revocation (RFC 7009) of refresh tokens and access tokens.
 
 use access::token::{FIRST_PARTY_CLIENT_ID, Principal};
 use base::{
@@ -21,18 +20,18 @@ use crate::{
     store,
 };
 
-/// A token that could be used now.
+/// A token that can be used now.
 #[derive(Debug)]
 pub(crate) struct Introspection {
-    /// `None`: a refresh token, which does not tell.
+    /// Time of issue; `None` for a refresh token, which does not contain it.
     pub(crate) issue_time: Option<Timestamp>,
     pub(crate) user_id: UserId,
     pub(crate) login: String,
     pub(crate) client_id: String,
-    /// `None`: a service's.
+    /// Session of the token; `None` for the token of a service.
     pub(crate) session_id: Option<SessionId>,
     pub(crate) roles: Vec<String>,
-    /// Granted directly.
+    /// Names of the permissions that are granted directly.
     pub(crate) permissions: Vec<String>,
     pub(crate) expire_time: Timestamp,
     /// Services that accept the token, or the deployment. Empty for a refresh token.
@@ -40,17 +39,17 @@ pub(crate) struct Introspection {
 }
 
 impl Sessions {
-    /// State of the token, by what the database says now; `None` where it could not be used.
-    /// Nothing is used up by it, and nothing ends but what has expired: that was said now, and
-    /// stays true when the clock is set back.
+    /// Returns the state of the token by what the database says now, or `None` if it cannot be
+    /// used. Does not use up the token. Ends only a session that has expired, so that it stays
+    /// expired if the clock is set back.
     pub(crate) async fn introspect(&self, token: &str, caller: &Principal) -> Result<Option<Introspection>, Error> {
         let refresh = self.refresh_tokens.read(token).ok();
         let access = match refresh {
             Some(_) => None,
             None => self.verifier.verify(token).ok(),
         };
-        // A service asks whether to accept a token. One for another service is not (RFC 7662,
-        // section 4).
+        // A service asks whether to accept a token. A token for another service is not active to it
+        // (RFC 7662, section 4).
         let access = access.filter(|principal| {
             let is_for_caller = |name: &String| name == caller.client_id() || *name == self.issuer.audience;
             !caller.is_service() || principal.audiences().iter().any(is_for_caller)
@@ -76,8 +75,8 @@ impl Sessions {
         Ok(found?)
     }
 
-    /// Ends the session of the token. A token of which no session lives is no error: there is
-    /// nothing left to revoke.
+    /// Ends the session of the token. A token without a live session is not an error, because there
+    /// is nothing left to revoke.
     pub(crate) async fn revoke_token(&self, context: &RequestContext, token: &str) -> Result<(), Error> {
         if self.refresh_tokens.read(token).is_ok() {
             return self.end_by_refresh_token(context, token, SessionEnd::Revoked).await;
@@ -97,7 +96,7 @@ impl Sessions {
                 Err(Error::SessionEnded) => return Ok(()),
                 locked => locked?,
             };
-            // One that is dead is nobody's to log somebody out with.
+            // A token that is no longer accepted cannot log the user out.
             if !session.has_ended() && principal.token_version() >= user.token_version {
                 let now = self.clock.now();
                 let change = ends::end(tx, context, session.key(), SessionEnd::Revoked, now).await?;
@@ -107,7 +106,8 @@ impl Sessions {
         })
     }
 
-    /// The token of a service belongs to no session: with it go the others that the service has.
+    /// Revokes all tokens of a service. They belong to no session, so one cannot be revoked without
+    /// the others.
     pub(crate) async fn revoke_service_tokens(
         &self,
         context: &RequestContext,

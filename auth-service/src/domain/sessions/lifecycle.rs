@@ -1,5 +1,5 @@
-//! Sessions: how they begin, and what their other use cases share. Each transaction locks the
-//! user's row first.
+//! Sessions: how they begin, and the parts that their other use cases share. Each transaction locks
+//! the user's row first.
 
 use std::borrow::Cow;
 
@@ -43,9 +43,9 @@ pub(crate) struct Sessions {
     pub(crate) device_tokens: DeviceTokens,
     pub(crate) verifier: Verifier,
     pub(crate) lives: SessionLives,
-    /// Sessions with their users and what they hold.
+    /// Loader of sessions with their users and what they hold.
     pub(crate) live: Loader<SessionId, SessionWithHoldings>,
-    /// Live sessions of a user, at most.
+    /// Maximum number of live sessions of a user.
     pub(crate) max_per_user: usize,
 }
 
@@ -59,7 +59,8 @@ pub(in crate::domain) struct Begun {
     pub(in crate::domain) changes: Vec<Change>,
 }
 
-/// Outcome of a transaction. An `Err` would roll back, and the end of a session has to stay.
+/// Outcome of a transaction that is committed. A refusal is not an `Err`, which would roll back the
+/// end of the session.
 pub(super) enum Outcome<T> {
     Done(T),
     Refused(Error),
@@ -76,7 +77,7 @@ impl Records for Sessions {
 }
 
 impl Sessions {
-    /// Returns these sessions with an issuer of access tokens for the requested audience.
+    /// Returns these use cases with an issuer of access tokens for the requested audience.
     pub(crate) async fn for_audience(&self, audience: &RequestedAudience) -> Result<Cow<'_, Self>, Error> {
         Ok(match self.issuer.for_audience(&self.db, audience).await? {
             Cow::Borrowed(_) => Cow::Borrowed(self),
@@ -84,8 +85,8 @@ impl Sessions {
         })
     }
 
-    /// Returns these sessions with an issuer of access tokens that reach as far as the one that the
-    /// actor has used.
+    /// Returns these use cases with an issuer of access tokens that have the same audience as the
+    /// actor's token.
     pub(in crate::domain) fn for_audience_of(&self, context: &RequestContext) -> Cow<'_, Self> {
         match context.principal().map(|principal| principal.audiences()) {
             Some([audience]) if *audience != self.issuer.audience => {
@@ -99,8 +100,8 @@ impl Sessions {
         }
     }
 
-    /// Begins a session in the caller's transaction, which has locked the user's row or made it.
-    /// `device` has a genuine token of this user's.
+    /// Begins a session in the caller's transaction, which has locked or created the user's row.
+    /// `device` is from a genuine device token of this user.
     pub(in crate::domain) async fn begin(
         &self,
         tx: &mut Conn,
@@ -127,7 +128,7 @@ impl Sessions {
         })
     }
 
-    /// Replaces the tokens of a live session, whichever of them are out, in the caller's
+    /// Replaces the tokens of a live session, whatever the current ones are. Runs in the caller's
     /// transaction, which has locked the user's row.
     pub(in crate::domain) async fn replace_tokens(
         &self,
@@ -148,29 +149,29 @@ impl Sessions {
         self.pair(tx, user, claim, expire_time, now).await
     }
 
-    /// Notes how many sessions have not ended.
+    /// Updates the metric of sessions that have not ended.
     pub(crate) async fn report(&self) -> Result<(), Error> {
         counts::sessions(store::sessions_count_unended(&mut self.db.scan().await?).await?);
         Ok(())
     }
 
-    /// The session with its user and what they hold, all as of one moment; `None` where the user is
-    /// not active.
+    /// Reads the session with its user and what they hold, all from one moment. Returns `None` if
+    /// the user is not active.
     pub(super) async fn read(&self, id: SessionId) -> Result<Option<SessionWithHoldings>, Error> {
         let found = self.live.get(id).await?;
         Ok(found.filter(|(_, user, _)| user.is_active))
     }
 
-    /// The session and its user, whose row is locked. A session that is not there has ended: it was
-    /// once issued a token.
+    /// Locks the user's row and the session's row, and returns both. A session that is not stored
+    /// has ended, because a token was once issued for it.
     pub(in crate::domain) async fn lock(&self, tx: &mut Conn, id: SessionId) -> Result<(User, Session), Error> {
         let user_id = store::session_by_id(tx, id).await?.ok_or(Error::SessionEnded)?.user_id;
         let user = store::user_lock(tx, user_id)
             .await?
             .filter(|user| user.is_active)
             .ok_or(Error::SessionEnded)?;
-        // Again, since it may have changed before the lock was ours; and locked, since a rotation
-        // may go without the user's row.
+        // Read again, because it may have changed before the lock was taken. Its own row is locked
+        // as well, because a rotation may do without the lock of the user's row.
         let session = store::session_lock(tx, id).await?.ok_or(Error::SessionEnded)?;
         Ok((user, session))
     }
@@ -187,7 +188,7 @@ impl Sessions {
     ) -> Result<Outcome<T>, Error> {
         let is_reuse = match rotation {
             Rotation::Reuse => true,
-            // By a clock that may be wrong, nobody is called a thief.
+            // A clock that may be wrong does not prove theft.
             Rotation::LateReuse => tx.settled(&self.clock).await?.is_some(),
             _ => false,
         };
@@ -216,8 +217,9 @@ impl Sessions {
         }
     }
 
-    /// Ends a session that has expired for good, so that it stays over when the clock is set back.
-    /// Waits until the clock can be relied on. Says whether the session has ended, now or before.
+    /// Ends a session that has expired, so that it stays expired if the clock is set back. Does
+    /// nothing while the clock cannot be relied on. Returns whether the session has ended, now or
+    /// before.
     pub(super) async fn expire(
         &self,
         tx: &mut Conn,
@@ -251,7 +253,7 @@ impl Sessions {
         Ok(self.pair_with(access, claim, expire_time, now))
     }
 
-    /// Makes the tokens of a session around an access token.
+    /// Makes the tokens of a session from an access token and the claim of its refresh token.
     pub(super) fn pair_with(
         &self,
         access: AccessToken,

@@ -1,4 +1,4 @@
-//! How long sessions live.
+//! Lifetimes of sessions.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ use crate::{
 /// The lifetimes of sessions and their tokens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SessionLives {
-    /// A refresh token, unless it is rotated.
+    /// Lifetime of a refresh token that is not rotated.
     pub(crate) idle: Duration,
-    /// A session, however often it is rotated.
+    /// Maximum lifetime of a session, however often it is rotated.
     pub(crate) absolute: Duration,
-    /// How long after a rotation a refresh token gives access tokens without being rotated.
+    /// How long after a rotation a refresh token can issue access tokens before it must be rotated.
     pub(crate) unrotated: Duration,
-    /// How long a session is kept once it has ended or expired.
+    /// How long a session is kept after it has ended or expired.
     pub(crate) kept: Duration,
 }
 
-/// The tokens that a client keeps of a session.
+/// The tokens of a session, which its client keeps.
 #[derive(Debug)]
 pub(crate) struct TokenPair {
     pub(crate) access: AccessToken,
@@ -36,7 +36,7 @@ pub(crate) struct TokenPair {
 }
 
 impl SessionLives {
-    /// Makes a session that begins now.
+    /// Makes a session that begins now, without storing it.
     pub(crate) fn begin(&self, user_id: UserId, device: DeviceId, origin: &Origin, now: Timestamp) -> NewSession {
         let absolute_expire_time = now.plus(self.absolute);
         NewSession {
@@ -55,8 +55,7 @@ impl SessionLives {
         }
     }
 
-    /// Returns when a session expires that is rotated now, and that lives no longer than
-    /// `absolute_expire_time`.
+    /// Returns the expiry of a session that is rotated now. It is at most `absolute_expire_time`.
     pub(crate) fn renewed(&self, absolute_expire_time: Timestamp, now: Timestamp) -> Timestamp {
         now.plus(self.idle).min(absolute_expire_time)
     }

@@ -1,4 +1,4 @@
-//! Logout, and other ends of one session by one of its tokens.
+//! Logout, and other ways to end one session with one of its tokens.
 
 use base::ids::SessionId;
 use db::{Conn, write_tx};
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Sessions {
-    /// Logs out by a refresh token.
+    /// Logs out with a refresh token.
     pub(crate) async fn logout_by_refresh_token(
         &self,
         context: &RequestContext,
@@ -28,8 +28,8 @@ impl Sessions {
             .await
     }
 
-    /// Ends the session of a refresh token. Whoever brings a token that was just rotated, or of a
-    /// session that is over, gets what they want; only an old token is still a reuse.
+    /// Ends the session of a refresh token. A token that was just rotated ends it too, and a
+    /// session that is already over is not an error. Only an older token still counts as reuse.
     pub(in crate::domain) async fn end_by_refresh_token(
         &self,
         context: &RequestContext,
@@ -55,7 +55,8 @@ impl Sessions {
                 }
                 Rotation::Ended => Ok(Outcome::Done(())),
                 Rotation::Expired => {
-                    // Out is out, also if the clock is wrong and the session would have lived on.
+                    // The user wants to be logged out, so the session ends even if the clock is
+                    // wrong and it has not expired.
                     if !self.expire(tx, context, &session).await? {
                         let change = ends::end(tx, context, session.key(), end, now).await?;
                         feed::publish(tx, vec![change], now).await?;
@@ -89,8 +90,8 @@ impl Sessions {
         })
     }
 
-    /// Makes the end of a session known that is not there, though one of its tokens was verified: a
-    /// fail-over may have lost it, and verifiers would go on accepting its access tokens.
+    /// Publishes the end of a session that is not stored, although one of its tokens was verified.
+    /// A fail-over may have lost it, and verifiers would go on accepting its access tokens.
     async fn end_lost(&self, tx: &mut Conn, id: SessionId) -> Result<(), Error> {
         let change = Change::SessionRevoked(id);
         if store::session_by_id(tx, id).await?.is_none() && !feed::is_published(tx, &change).await? {
@@ -99,7 +100,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends the session if it has expired, as soon as the clock can be relied on.
+    /// Ends the session if it has expired, unless the clock cannot be relied on.
     pub(in crate::domain) async fn end_if_expired(&self, context: &RequestContext, id: SessionId) -> Result<(), Error> {
         write_tx!(self.db, |tx| {
             let (_, session) = match self.lock(tx, id).await {

@@ -1,10 +1,10 @@
-//! Writes revocations into the database that it has lost.
+//! Restores revocations that the database has lost.
 //!
-//! After an asynchronous standby was promoted that lacked the last commits, the database knows
-//! nothing of logouts that were acknowledged. A process that followed the access feed before does:
-//! it goes on refusing those tokens by itself, and writes what it knows into the new history, so
-//! that the sessions are over there too and everybody else learns of it. Every replica that knows
-//! does it; what is there already is left alone.
+//! If an asynchronous standby is promoted that lacks the last commits, the database has lost
+//! logouts that were acknowledged. A process that followed the access feed before still knows them.
+//! It goes on refusing those tokens itself. It also writes the revocations into the new history, so
+//! that the sessions end there and all followers learn of it. Every replica that knows them does
+//! so, and skips those that are already there.
 
 use std::time::Duration;
 
@@ -31,10 +31,10 @@ use crate::{
     store,
 };
 
-/// Before what failed is tried again.
+/// Pause before a failed attempt is repeated.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Writes what this process knows and the database has lost.
+/// Restores revocations that this process knows and the database has lost.
 #[derive(Clone, Debug)]
 pub(crate) struct LostRevocations {
     pub(crate) db: Db,
@@ -44,12 +44,12 @@ pub(crate) struct LostRevocations {
 }
 
 impl LostRevocations {
-    /// Waits for the feed to go back to before what the view knows, and writes what is lost;
-    /// forever.
+    /// Waits until the feed goes back to before what the view knows, and restores what is lost.
+    /// Runs forever.
     pub(crate) async fn follow(self) {
         let mut went_back = self.access.went_back();
         loop {
-            // An error would mean that the sender is gone, and the view holds it.
+            // This cannot fail, because the view holds the sender.
             let _ = went_back.changed().await;
             while let Err(error) = self.write().await {
                 tracing::warn!(%error, "cannot restore revocations that the database has lost; trying again");
@@ -78,15 +78,15 @@ impl LostRevocations {
         Ok(())
     }
 
-    /// Ends a session that had ended, and makes it known.
+    /// Ends a session whose end was lost, and publishes the end.
     async fn write_session(&self, id: SessionId) -> Result<(), Error> {
         let context = RequestContext::itself();
         write_tx!(self.db, |tx| {
             if let Some(session) = store::session_by_id(tx, id).await? {
                 store::user_lock(tx, session.user_id).await?;
             }
-            // Again, since it may have changed before the lock was ours. One that began in what was
-            // lost is not there at all.
+            // Read again, because it may have changed before the lock was taken. A session that
+            // began in the lost part of the history is not stored at all.
             let session = store::session_lock(tx, id).await?;
             let live = session.filter(|session| !session.has_ended());
             let now = self.clock.now();
@@ -105,8 +105,8 @@ impl LostRevocations {
         })
     }
 
-    /// Refuses every token of a user from before, as it was, and ends their sessions: which of them
-    /// were meant to go on is lost as well.
+    /// Refuses all earlier tokens of a user again, and ends the user's sessions. The database has
+    /// also lost which of them were meant to go on.
     async fn write_user(&self, id: UserId, min_version: i64) -> Result<(), Error> {
         let context = RequestContext::itself();
         write_tx!(self.db, |tx| {
@@ -121,7 +121,8 @@ impl LostRevocations {
             if user.token_version >= min_version && published_version(tx, id).await? >= Some(min_version) {
                 return Ok(());
             }
-            // Above both histories: a token of either may carry their last version.
+            // The new version is above those of both histories, because tokens from either may
+            // carry its last version.
             let min_version = min_version.max(user.token_version + 1);
             store::user_set_token_version(tx, id, min_version).await?;
             let sessions = store::sessions_end_all(tx, id, None, SessionEnd::Restored, now).await?;
@@ -139,14 +140,14 @@ impl LostRevocations {
     }
 }
 
-/// Reads the event of this kind that the feed has about this subject.
+/// Reads the event of this kind about this subject from the feed.
 async fn published(tx: &mut Conn, kind: FeedKind, subject: &str) -> db::Result<Option<proto::access_event::Event>> {
     let stored = store::feed_event(tx, kind, subject).await?;
     let stored = stored.and_then(|event| proto::AccessEvent::decode(event.as_slice()).ok());
     Ok(stored.and_then(|stored| stored.event))
 }
 
-/// The least version that the feed demands of a user's tokens.
+/// Returns the lowest token version of a user that is accepted according to the feed.
 async fn published_version(tx: &mut Conn, id: UserId) -> db::Result<Option<i64>> {
     let event = published(tx, FeedKind::UserTokensRevoked, &id.to_string()).await?;
     Ok(match event {

@@ -1,5 +1,5 @@
-//! What users see of their sessions and end of them from elsewhere, and administrators of other
-//! people's.
+//! Lists and ends sessions, for their users and for administrators. Also ends and purges expired
+//! sessions.
 
 use base::{
     clock::Timestamp,
@@ -21,12 +21,12 @@ use crate::{
     store,
 };
 
-/// Sessions that a purge deletes in one transaction.
+/// Number of sessions that a purge deletes in one transaction.
 const PURGE_BATCH: i64 = 100;
 
 impl Sessions {
-    /// A page of the user's sessions, the one used last first, and the token of the next page.
-    /// `query` is what the list depends on.
+    /// Lists a page of the user's sessions, the most recently used first, with the token of the
+    /// next page. `query` identifies the list to which page tokens belong.
     pub(crate) async fn list(
         &self,
         user_id: UserId,
@@ -44,7 +44,7 @@ impl Sessions {
         Ok((sessions, next))
     }
 
-    /// The same of a user who has to be there.
+    /// Does the same as [`list`](Self::list), but fails if there is no such user.
     pub(crate) async fn list_of_user(
         &self,
         user_id: UserId,
@@ -59,7 +59,7 @@ impl Sessions {
         self.list(user_id, page, show_ended, query).await
     }
 
-    /// Ends a session of the actor's.
+    /// Ends a session of the actor.
     pub(crate) async fn revoke_own(&self, context: &RequestContext, id: SessionId) -> Result<(), Error> {
         let user_id = context.user_id().ok_or(Error::SessionNotFound)?;
         write_tx!(self.db, |tx| {
@@ -68,7 +68,7 @@ impl Sessions {
         })
     }
 
-    /// Ends a session of a user's.
+    /// Ends a session of a user.
     pub(crate) async fn revoke_of_user(
         &self,
         context: &RequestContext,
@@ -89,7 +89,7 @@ impl Sessions {
         .await
     }
 
-    /// Logs the actor out everywhere. How many sessions ended.
+    /// Logs the actor out everywhere. Returns how many sessions ended.
     pub(crate) async fn revoke_all_own(&self, context: &RequestContext) -> Result<usize, Error> {
         let user_id = context.user_id().ok_or(Error::UserNotFound)?;
         write_tx!(self.db, |tx| {
@@ -98,7 +98,7 @@ impl Sessions {
         })
     }
 
-    /// Logs a user out everywhere. How many sessions ended.
+    /// Logs a user out everywhere. Returns how many sessions ended.
     pub(crate) async fn revoke_all_of_user(&self, context: &RequestContext, user_id: UserId) -> Result<usize, Error> {
         let event = AuditEvent::new("session.revoke_all").user(user_id);
         recording_refusals(self, context, event, async {
@@ -112,7 +112,7 @@ impl Sessions {
         .await
     }
 
-    /// Ends the sessions that have expired, so that they stay over when the clock is set back.
+    /// Ends the sessions that have expired, so that they stay expired if the clock is set back.
     pub(crate) async fn end_expired(&self) -> Result<(), Error> {
         let mut before = Vec::new();
         loop {
@@ -122,8 +122,7 @@ impl Sessions {
             };
             let expired = store::sessions_expired(&mut conn, settled.past(), PURGE_BATCH).await?;
             drop(conn);
-            // Some may be ended by others at the same time; those that stay are tried again the
-            // next time.
+            // If the same sessions come again, they could not be ended. The next run tries again.
             if expired.is_empty() || expired == before {
                 return Ok(());
             }
@@ -134,7 +133,7 @@ impl Sessions {
         }
     }
 
-    /// Deletes the sessions that have been dead for as long as they are kept. How many.
+    /// Deletes the sessions that ended or expired longer ago than they are kept. Returns how many.
     pub(crate) async fn purge(&self) -> Result<usize, Error> {
         let mut purged = 0;
         loop {
@@ -153,8 +152,8 @@ impl Sessions {
                 0 => return Ok(purged),
                 batch => purged += batch,
             }
-            // A quick disk is waited for in place: without this, nothing else had this thread until
-            // the last batch.
+            // With a fast disk, the queries never suspend this task. Yielding lets others run
+            // between batches.
             tokio::task::yield_now().await;
         }
     }

@@ -1,5 +1,5 @@
-//! Uses of refresh tokens: a rotation replaces one by its successor, once; a refresh gives an
-//! access token alone.
+//! Uses of refresh tokens. A rotation replaces a token by its successor, once. A refresh issues
+//! only an access token.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -26,22 +26,22 @@ use crate::{
     store,
 };
 
-/// How exact the time of a session's last use is where nothing else changes.
+/// Precision of the time of a session's last use if nothing else changes.
 const LAST_USE_PRECISION: Duration = Duration::from_mins(1);
 
-/// Sessions whose refresh tokens may come together in one call.
+/// Maximum number of sessions whose refresh tokens may come together in one call.
 const MAX_SESSIONS_TOLD_APART: usize = 8;
 
 impl Sessions {
-    /// Picks the refresh token to use out of several that came together. Uses none of them: neither
-    /// a forged token nor an old one does any harm here.
+    /// Picks the refresh token to use out of several that came in one call. Uses none of them, so
+    /// neither a forged token nor an old one does any harm here.
     ///
-    /// A neighbouring site can plant a genuine token of its own user, to have others act in that
-    /// account. Nothing tells whose browser it is, so of the tokens of different users none is
-    /// used.
+    /// A neighbouring site can plant a genuine token of its own user, to make others act in that
+    /// account. The server cannot tell whose browser it is. So if the tokens belong to different
+    /// users, none is used.
     pub(crate) async fn genuine_of(&self, mut tokens: Vec<String>) -> Result<String, Error> {
         if tokens.len() == 1 {
-            // Its use verifies it in any case.
+            // A single token is verified when it is used.
             return tokens.pop().ok_or(Error::RefreshTokenInvalid);
         }
         let mut newest: HashMap<SessionId, (i64, String)> = HashMap::new();
@@ -108,7 +108,8 @@ impl Sessions {
         }
         let outcome = write_tx!(self.db, |tx| {
             let (user, session) = self.lock(tx, claim.session_id).await?;
-            // Only now: racers queue for the lock, and the last of them may have waited long.
+            // The time is read only now. Racing calls queue for the lock, and the last of them may
+            // have waited long.
             let now = self.clock.now();
             let successor = RefreshClaim {
                 counter: session.counter + 1,
@@ -143,12 +144,13 @@ impl Sessions {
         outcome?.into_result()
     }
 
-    /// Rotates the current token of a live session by one statement beside the one that reads it;
-    /// `None` where it is not that simple.
+    /// Rotates the current token of a live session with one read and one update. Returns `None` if
+    /// the case is not that simple.
     ///
-    /// It takes no lock on the user's row. What is published of the user meanwhile has another
-    /// token version than the one that was read, or ends this session, and both make the new access
-    /// token worthless; and the session's row takes one rotation or end after the other.
+    /// This takes no lock on the user's row. A change to the user that is published in the meantime
+    /// either raises the token version above the one that was read, or ends this session. Both make
+    /// the new access token invalid. Rotations and ends of the session run one after the other,
+    /// because they update the same row.
     async fn rotate_current(
         &self,
         context: &RequestContext,
@@ -177,7 +179,7 @@ impl Sessions {
         Ok(Some(self.pair_with(access, successor, expire_time, now)))
     }
 
-    /// A new access token for the current refresh token, which stays.
+    /// Issues a new access token for the current refresh token, which stays current.
     pub(crate) async fn refresh_access_token(
         &self,
         context: &RequestContext,
@@ -219,9 +221,9 @@ impl Sessions {
         outcome?.into_result()
     }
 
-    /// The same for a session that has noted a use like this one a moment ago, which takes no more
-    /// than a look; `None` where it is not that simple. It takes no lock, for the reason that
-    /// [`rotate_current`](Self::rotate_current) takes none.
+    /// Issues an access token for a session that has recorded a similar use a moment ago, which
+    /// takes only a read. Returns `None` if the case is not that simple. Takes no lock, for the
+    /// same reason as [`rotate_current`](Self::rotate_current).
     async fn refresh_current(
         &self,
         context: &RequestContext,

@@ -1,5 +1,5 @@
-//! After a database was put back from a back-up: what has happened since the back-up is not in it,
-//! such as logouts and rotations, so nothing that was issued before is trusted.
+//! Secures a database that was restored from a backup. The database lacks what has happened since
+//! the backup, such as logouts and rotations, so nothing that was issued before is trusted.
 
 use std::time::Duration;
 
@@ -19,20 +19,20 @@ use crate::{
     store,
 };
 
-/// Counts of what was ended.
+/// Counts of what a restore has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Restored {
-    /// How many sessions ended.
+    /// Number of sessions that ended.
     pub(crate) sessions: usize,
 }
 
-/// Begins a new life of the access feed, ends every session, and replaces the signing keys, so that
-/// no access token from before is good whatever it says. All of it, or nothing.
+/// Starts a new epoch of the access feed, ends every session, and replaces the signing keys, so
+/// that no earlier access token is accepted, whatever its content. Does all of this or nothing.
 pub(crate) async fn after_restore(db: &Db, secrets: &ServerSecrets, clock: &Clock) -> Result<Restored, Error> {
     let context = RequestContext::command_line();
     write_tx!(db, |tx| {
-        // Also where nothing has served this database yet. How long tokens live is for whoever
-        // serves it to say.
+        // The feed is created if no service has used this database yet. A service records the
+        // lifetime of its tokens when it starts.
         feed::prepare(tx, Duration::ZERO).await?;
         feed::hold(tx).await?;
         let now = clock.now();

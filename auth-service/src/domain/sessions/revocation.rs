@@ -1,5 +1,5 @@
-//! What makes tokens that are out worth nothing. The caller has locked the user's row, and
-//! publishes the change that it gets.
+//! Revocation of the tokens of a user. The caller has locked the user's row, and publishes the
+//! returned change.
 
 use base::{
     clock::Timestamp,
@@ -13,17 +13,17 @@ use crate::{
     store,
 };
 
-/// A user whose older tokens are refused.
+/// Result of a logout everywhere.
 #[derive(Debug)]
 pub(in crate::domain) struct Revoked {
-    /// What the user's next tokens carry.
+    /// Version that the user's next tokens carry.
     pub(in crate::domain) token_version: i64,
-    /// How many sessions ended.
+    /// Number of sessions that ended.
     pub(in crate::domain) sessions: usize,
     pub(in crate::domain) change: Change,
 }
 
-/// Ends every session of the user but `keep`, and refuses every access token from before.
+/// Ends every session of the user except `keep`, and refuses every earlier access token.
 pub(in crate::domain) async fn log_out_everywhere(
     tx: &mut Conn,
     user_id: UserId,
@@ -42,8 +42,9 @@ pub(in crate::domain) async fn log_out_everywhere(
     })
 }
 
-/// Refuses every access token from before, because it says something that is no longer true of the
-/// user. The sessions live, and give new ones.
+/// Refuses every earlier access token, because its content is no longer true of the user. The
+/// sessions stay live, and issue new tokens. Returns the new token version, and the change to
+/// publish.
 pub(in crate::domain) async fn make_stale(tx: &mut Conn, user_id: UserId) -> db::Result<(i64, Change)> {
     let min_version = store::user_raise_token_version(tx, user_id).await?;
     Ok((min_version, Change::UserTokensRevoked { user_id, min_version }))

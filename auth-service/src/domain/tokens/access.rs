@@ -1,4 +1,4 @@
-//! Issues access tokens: JWTs of the profile RFC 9068.
+//! Issues access tokens: JWTs with the profile of RFC 9068.
 
 use std::{borrow::Cow, str::FromStr, time::Duration};
 
@@ -66,13 +66,13 @@ impl FromStr for RequestedAudience {
 #[derive(Clone, Debug)]
 pub(crate) struct Issuer {
     pub(crate) keys: KeyRing,
-    /// `iss`.
+    /// Issuer (`iss`) of the tokens.
     pub(crate) name: String,
-    /// The `aud` of its tokens: the deployment, or one service.
+    /// Audience (`aud`) of the tokens: the deployment, or one service.
     pub(crate) audience: String,
-    /// Life of people's tokens.
+    /// Lifetime of the tokens of people.
     pub(crate) life: Duration,
-    /// Life of services' tokens.
+    /// Lifetime of the tokens of services.
     pub(crate) service_life: Duration,
     pub(crate) clock: Clock,
 }
@@ -96,7 +96,7 @@ impl Issuer {
         }))
     }
 
-    /// A token for this user, who holds this.
+    /// Issues a token for this user with these holdings.
     pub(crate) fn issue(
         &self,
         user: &User,

@@ -1,9 +1,10 @@
 //! Device tokens: `d1.<device id>.<user id>.<HMAC>`.
 //!
-//! Names a device that its user has logged in from before. It logs nobody in: it says which session
-//! a login replaces, and under which counter failures of this device count, so that nobody else can
-//! lock it out. Like a refresh token it is keyed by a secret outside the database, so that a stolen
-//! database gives none, and the same device and user always give the same token.
+//! A device token names a device that its user has logged in from before. It cannot log anyone in.
+//! It tells which session a login replaces, and under which counter failures of this device count,
+//! so that nobody else can lock the device out. Like a refresh token, it is keyed by a secret
+//! outside the database, so that a stolen database yields none. The same device and user always
+//! give the same token.
 
 use base::ids::UserId;
 use secrecy::SecretString;
@@ -31,18 +32,19 @@ impl DeviceTokens {
         }
     }
 
-    /// The token of this device of this user.
+    /// Returns the token of this device of this user.
     pub(in crate::domain) fn make(&self, device_id: DeviceId, user_id: UserId) -> SecretString {
         self.keys.seal(&format!("{VERSION}.{device_id}.{user_id}"))
     }
 
-    /// The device, if we made the token, and for this user.
+    /// Returns the device, if we made the token for this user.
     pub(in crate::domain) fn read(&self, token: &str, user_id: UserId) -> Option<DeviceId> {
         let (device, owner) = self.open(token)?;
         (owner == user_id).then_some(device)
     }
 
-    /// The device and the user for whom we made the token. It may not be good any more.
+    /// Returns the device and the user for whom we made the token. The device may no longer be
+    /// known.
     pub(in crate::domain) fn open(&self, token: &str) -> Option<(DeviceId, UserId)> {
         let mut parts = self.keys.open(token)?.split('.');
         let (VERSION, device, owner, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {

@@ -1,7 +1,7 @@
 //! Tokens in text form: access tokens are signed, refresh and device tokens carry a MAC.
 //!
-//! Whether a refresh token is still good is decided in `sessions`. Access tokens are verified by
-//! the crate `access`.
+//! `sessions` decides whether a refresh token is still valid. The crate `access` verifies access
+//! tokens.
 
 pub(super) mod access;
 pub(super) mod device;

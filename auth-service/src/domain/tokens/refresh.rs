@@ -1,8 +1,8 @@
 //! Refresh tokens: `v1.<session id>.<counter>.<HMAC>`.
 //!
-//! Opaque to everybody else. The MAC is keyed by a secret outside the database and checked before
-//! any look-up, so that a stolen database gives no token and a forged token costs no query. The
-//! same session and counter always give the same token, which is how a lost answer can be given
+//! They are opaque to everybody else. The MAC is keyed by a secret outside the database and checked
+//! before any look-up, so that a stolen database yields no token and a forged token costs no query.
+//! The same session and counter always give the same token, so that a lost response can be given
 //! again.
 
 use base::ids::SessionId;
@@ -24,7 +24,7 @@ pub(crate) struct RefreshTokens {
     keys: MacKeys,
 }
 
-/// Content of a genuine refresh token. Its session decides whether it is still good.
+/// Content of a genuine refresh token. Its session decides whether it is still valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RefreshClaim {
     pub(crate) session_id: SessionId,
@@ -38,13 +38,13 @@ impl RefreshTokens {
         }
     }
 
-    /// The token of this session and counter.
+    /// Returns the token of this session and counter.
     pub(crate) fn make(&self, claim: RefreshClaim) -> SecretString {
         self.keys
             .seal(&format!("{VERSION}.{}.{}", claim.session_id, claim.counter))
     }
 
-    /// Reads the token, if we made it.
+    /// Reads the token. Fails if we did not make it.
     pub(crate) fn read(&self, token: &str) -> Result<RefreshClaim, Error> {
         self.parse(token).ok_or(Error::RefreshTokenInvalid)
     }

@@ -16,14 +16,14 @@ use crate::{
     store::{self, UserWithHoldings},
 };
 
-/// The use cases of accounts; `registration` and `login` have some of them.
+/// The use cases of accounts. The modules beside this one implement most of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Accounts {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
     pub(crate) hashing: HashingPool,
     pub(crate) sessions: Sessions,
-    /// Users and what they hold.
+    /// Loader of users and what they hold.
     pub(crate) profiles: Loader<UserId, UserWithHoldings>,
     pub(crate) attempts: Attempts,
     /// Rules for passwords.
@@ -32,14 +32,14 @@ pub(crate) struct Accounts {
     pub(crate) registration_open: bool,
 }
 
-/// A user and what they are.
+/// A user with their roles and permissions.
 #[derive(Debug)]
 pub(crate) struct Profile {
     pub(crate) user: User,
-    /// Code names, sorted.
+    /// Code names of the roles, sorted.
     pub(crate) roles: Vec<String>,
     pub(crate) is_admin: bool,
-    /// Everything that the user holds, sorted.
+    /// Names of all permissions that the user holds, sorted.
     pub(crate) permissions: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ impl Records for Accounts {
 }
 
 impl Accounts {
-    /// The profile of a user.
+    /// Returns the profile of an active user.
     pub(crate) async fn profile(&self, user_id: UserId) -> Result<Profile, Error> {
         let found = self.profiles.get(user_id).await?;
         let found = found.filter(|(user, _)| user.is_active);

@@ -28,13 +28,13 @@ use crate::{
 /// A user to create.
 #[derive(Debug)]
 pub(crate) struct NewAccount {
-    /// The password in it is temporary.
+    /// Data of the user. The password is temporary.
     pub(crate) registration: Registration,
-    /// Code names. Empty: `player`.
+    /// Code names of the roles. If there are none, the user gets the role `player`.
     pub(crate) roles: Vec<String>,
 }
 
-/// A user as an administrator names one.
+/// A reference by which an administrator names a user.
 #[derive(Clone, Debug)]
 pub(crate) enum UserReference {
     /// The user with this id.
@@ -61,7 +61,7 @@ impl Accounts {
                 new.roles
             };
             let mut conn = self.db.read().await?;
-            // Before the hash, which is dear; and once more below, where it counts.
+            // Checked before the hash, which is expensive, and again below in the transaction.
             for role in &roles {
                 authority::ensure_may_give_role(&mut conn, context, role).await?;
             }
@@ -75,7 +75,7 @@ impl Accounts {
                     is_temporary: true,
                 };
                 let user = user_create(tx, &new.registration, password, now).await?;
-                // Nobody makes, changes or deletes the roles meanwhile.
+                // The lock keeps roles and permissions from changing in the meantime.
                 lock_policies(tx).await?;
                 for role in &roles {
                     authority::ensure_may_give_role(tx, context, role).await?;
@@ -108,8 +108,8 @@ impl Accounts {
         Ok(UserWithRoles { user, roles })
     }
 
-    /// A page of users, the newest first, and the token of the next page. `query` is what the list
-    /// depends on.
+    /// Lists a page of users, newest first, with the token of the next page. `query` identifies the
+    /// list to which page tokens belong.
     pub(crate) async fn users(
         &self,
         page: &PageRequest<UserKind>,
@@ -125,14 +125,14 @@ impl Accounts {
         Ok((users, next))
     }
 
-    /// Lets the next login of a user in, whatever was counted against them.
+    /// Clears the failures that were counted for a user, so that the next login need not wait.
     pub(crate) async fn unlock_user(&self, context: &RequestContext, id: UserId) -> Result<(), Error> {
         let event = AuditEvent::new("user.unlock").user(id);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
-                // Whoever may clear the counters may guess on: that is a step towards being this
-                // user.
+                // Clearing the counters allows further guesses, which is a step towards acting as
+                // this user.
                 authority::ensure_may_act_on(tx, context, id).await?;
                 self.attempts.forget(tx, &user).await?;
                 event.record(tx, context, self.clock.now()).await?;
@@ -142,7 +142,7 @@ impl Accounts {
         .await
     }
 
-    /// Ends every session of the user, and refuses every token and login.
+    /// Deactivates the user: ends every session, and refuses every token and login.
     pub(crate) async fn deactivate_user(&self, context: &RequestContext, id: UserId) -> Result<User, Error> {
         let event = AuditEvent::new("user.deactivate").user(id);
         recording_refusals(self, context, event.clone(), async {
@@ -164,7 +164,7 @@ impl Accounts {
         .await
     }
 
-    /// Lets the user log in again. Tokens and sessions from before stay dead.
+    /// Reactivates the user, who can then log in again. Earlier tokens and sessions stay invalid.
     pub(crate) async fn reactivate_user(&self, context: &RequestContext, id: UserId) -> Result<User, Error> {
         let event = AuditEvent::new("user.reactivate").user(id);
         recording_refusals(self, context, event.clone(), async {

@@ -1,7 +1,7 @@
-//! The end of a user: the row stays, anonymous, so that nobody ever gets its id; login and address
-//! are free for others.
+//! Deletion of users. The row stays, anonymous, so that its id is never used again. The login and
+//! the address become free for others.
 //!
-//! Other services hear of it by the access feed and make what the user did there anonymous.
+//! Other services learn of it through the access feed, and make what the user did there anonymous.
 
 use base::ids::UserId;
 use db::{Conn, write_tx};
@@ -24,7 +24,7 @@ use crate::{
 const ACTION: &str = "user.delete";
 
 impl Accounts {
-    /// Deletes the actor, whose password this is to be.
+    /// Deletes the actor, after a check of their password.
     pub(crate) async fn delete_me(&self, context: &RequestContext, password: Password) -> Result<(), Error> {
         let found = self.verify_actor(context, password, ACTION).await?;
         write_tx!(self.db, |tx| {

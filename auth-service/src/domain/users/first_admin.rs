@@ -1,4 +1,4 @@
-//! The first administrator. Never whoever registers first.
+//! The first administrator. It is never simply the user who registers first.
 
 use std::time::Duration;
 
@@ -31,23 +31,24 @@ use crate::{
 
 const LOGIN: &str = "admin";
 const EMAIL: &str = "admin@localhost";
-/// Random bytes in the password: too many to guess, whatever the limits.
+/// Number of random bytes in the password: too many to guess, whatever the limits on attempts are.
 const PASSWORD_BYTES: usize = 15;
 /// Interval of checks of the stored password if no notification arrives.
 const LOOK: Duration = Duration::from_mins(1);
 
-/// A random password, and one that nobody guesses.
+/// Returns a random password that cannot be guessed.
 pub fn generate_password() -> SecretString {
     let mut bytes = [0; PASSWORD_BYTES];
     rand::fill(&mut bytes).expect("the operating system gives random bytes");
     SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Makes the user `admin`, a superuser, unless there is a superuser, and returns the password if it
-/// made one. `password` is called before anything is written, so that the password can be kept in
-/// time. The first login has to change it, unless the settings say otherwise.
+/// Creates the user `admin`, a superuser, unless there is a superuser. Returns the password if it
+/// created the user. `password` is called before anything is written, so that the caller can store
+/// the password first. The user must change it at the first login, unless the settings say
+/// otherwise.
 ///
-/// Does nothing if the settings have a password: then the service itself makes the user at its
+/// Does nothing if the settings contain a password. Then the service itself creates the user at its
 /// start.
 pub async fn ensure_first_admin(
     db: &Db,
@@ -86,7 +87,7 @@ pub async fn first_admin_password_changed(
     }
     loop {
         news.notified_within(LOOK).await;
-        // If the database fails, the next look finds out.
+        // If the database fails, the next check tries again.
         let Ok(mut conn) = db.read().await else { continue };
         let Ok(now) = store::user_by_id(&mut conn, user.id).await else {
             continue;
@@ -96,8 +97,7 @@ pub async fn first_admin_password_changed(
         if now.password_hash.expose_secret() == user.password_hash.expose_secret() {
             continue;
         }
-        // A login stores another hash of the same password if the parameters of hashing have
-        // changed.
+        // A login stores a new hash of the same password if the hashing parameters have changed.
         if !is_password_of(&now, settings, password).await? {
             return Ok(());
         }
@@ -140,7 +140,7 @@ pub(crate) async fn bootstrap(
     Ok(())
 }
 
-/// Makes a superuser of this login, whatever others there are.
+/// Creates a superuser with this login, whatever other superusers there are.
 pub(crate) async fn create_admin(
     db: &Db,
     hashing: &HashingPool,
@@ -166,7 +166,8 @@ async fn superuser_exists(db: &Db) -> Result<bool, StartError> {
     Ok(store::users_with_role_exist(&mut conn, ReservedRole::Superuser).await?)
 }
 
-/// Makes the user `admin` unless there is a superuser. Of many who do so at once, one makes it.
+/// Creates the user `admin` unless there is a superuser. Returns whether it did. If several callers
+/// do so at once, only one creates the user.
 async fn make_first(
     db: &Db,
     hashing: &HashingPool,

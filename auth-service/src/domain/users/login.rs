@@ -37,11 +37,11 @@ pub(crate) struct Credentials {
     /// The login or the e-mail address, as typed.
     pub(crate) identifier: String,
     pub(crate) password: Password,
-    /// Replaces the password.
+    /// New password, which replaces the present one.
     pub(crate) new_password: Option<Password>,
     /// Device token from an earlier login on this device; empty if there is none.
     pub(crate) device_token: String,
-    /// Names whom the access token is for.
+    /// Audience of the access token.
     pub(crate) audience: RequestedAudience,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Credentials {
 pub(crate) struct LoggedIn {
     pub(crate) user: User,
     pub(crate) tokens: TokenPair,
-    /// For later logins on the same device.
+    /// Token for later logins on the same device.
     pub(crate) device_token: SecretString,
 }
 
@@ -58,13 +58,13 @@ pub(crate) struct LoggedIn {
 struct Hashes {
     /// Hash of the new password.
     new: Option<SecretString>,
-    /// Hash of the same password with today's parameters.
+    /// Hash of the same password with the current parameters.
     rehash: Option<SecretString>,
 }
 
 impl Accounts {
-    /// Starts a session. Who does not exist, who is not active and whose password is wrong get the
-    /// same answer after the same work.
+    /// Starts a session. An unknown user, an inactive user and a wrong password get the same answer
+    /// after the same work.
     pub(crate) async fn login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoggedIn, Error> {
         let outcome = self.attempt_login(context, credentials).await;
         counts::login(&outcome);
@@ -73,7 +73,8 @@ impl Accounts {
 
     #[expect(clippy::too_many_lines, reason = "the steps of a login, whose order matters")]
     async fn attempt_login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoggedIn, Error> {
-        // Made by us, for this user or for another one: that is seen once the user is read.
+        // The token is genuine, but may belong to another user. That is checked once the user has
+        // been read.
         let named = self.sessions.device_tokens.open(&credentials.device_token);
         let is_by_device = named.is_some_and(|(device, _)| self.attempts.admits_device_login(device));
         if !is_by_device {
@@ -84,13 +85,13 @@ impl Accounts {
             bucket: context.origin.bucket,
             name: &key,
         };
-        // A refusal here costs no statement. The turn itself is taken once the user has been read.
+        // A refusal here costs no query. The turn itself is taken once the user has been read.
         self.hashing
             .ensure_room(&named.map_or_else(|| unknown.clone(), |(_, owner)| Client::Recognized(owner)))?;
         let mut conn = self.db.read().await?;
-        // Service accounts log in elsewhere.
+        // Service accounts are not found here; they get their tokens elsewhere.
         let found = person_by_identifier(&mut conn, &key).await?;
-        // Hashing takes long; somebody else can use the connection meanwhile.
+        // Hashing takes long, so the connection is released for others.
         drop(conn);
 
         let device = match &found {
@@ -119,7 +120,7 @@ impl Accounts {
                 return Err(self.refuse_login(context, found.as_ref(), reason, &attempt).await);
             }
         };
-        // Whoever has got here knows the password, and may learn more.
+        // From here on, the caller knows the password and may learn more.
         let prepared = async {
             let sessions = self.sessions.for_audience(&credentials.audience).await?;
             let hashes = self.hashes_to_store(found, verdict, credentials.password, credentials.new_password);
@@ -138,7 +139,7 @@ impl Accounts {
             let Some(mut user) = recorded else {
                 return Ok(None);
             };
-            // Anew: somebody else may have held the row for long.
+            // The time is read again, because another transaction may have held the row for long.
             let now = self.clock.now();
             let mut published = Vec::new();
             if let Some(hash) = &new_hash {
@@ -187,7 +188,7 @@ impl Accounts {
         }
         let rehash = match verdict {
             Verdict::RightButOutdated => match self.hashing.hash(&Client::Recognized(found.id), password).await {
-                // There will be another login.
+                // The next login tries again.
                 Err(Error::HashingQueueFull(_)) => None,
                 hash => Some(hash?),
             },
@@ -196,8 +197,9 @@ impl Accounts {
         Ok(Hashes { new: None, rehash })
     }
 
-    /// Keeps a failed login in the audit log, in a transaction that is the same whoever was meant.
-    /// What was typed as identifier is not kept: it may be a password.
+    /// Records a failed login in the audit log, in a transaction that is the same for every
+    /// identifier. The identifier itself is not recorded, because it may be a password that was
+    /// typed into the wrong field.
     async fn refuse_login(
         &self,
         context: &RequestContext,

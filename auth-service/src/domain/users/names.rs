@@ -13,20 +13,21 @@ use icu_casemap::CaseMapper;
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use unicode_normalization::UnicodeNormalization as _;
 
-/// Characters of a login, at most.
+/// Maximum length of a login, in characters.
 const MAX_LOGIN_LEN: usize = 32;
 const MIN_LOGIN_LEN: usize = 3;
-/// Characters of an e-mail address, at most (RFC 5321, section 4.5.3.1.3, less the brackets).
+/// Maximum length of an e-mail address, in characters (RFC 5321, section 4.5.3.1.3, less the
+/// brackets).
 const MAX_EMAIL_LEN: usize = 254;
-/// Characters of a name of a person, at most.
+/// Maximum length of a name of a person, in characters.
 const MAX_PERSON_NAME_LEN: usize = 100;
-/// Bytes of a character in UTF-8, at most. A text of more bytes than its characters can have is
-/// refused before it is folded: a character may become 18 of them.
+/// Maximum size of a character in UTF-8, in bytes. A text that is too long by its bytes alone is
+/// refused before it is folded, because folding may turn one character into 18.
 const MAX_CHAR_LEN: usize = 4;
-/// Bytes of what may be folded: a password of 512 bytes may have become 18 times as many
-/// characters.
+/// Maximum size of a text to be folded, in bytes. A password of 512 bytes may have become 18 times
+/// as many characters.
 const MAX_FOLDED_BYTES: usize = 32 * 1024;
-/// Bytes of a login or an e-mail address, at most.
+/// Maximum size of a login or an e-mail address, in bytes.
 pub(crate) const MAX_IDENTIFIER_BYTES: usize = MAX_EMAIL_LEN * MAX_CHAR_LEN;
 
 /// A login: 3 to 32 of `A-Z a-z 0-9 _ . -`.
@@ -47,7 +48,7 @@ pub(crate) struct Email {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PersonName(String);
 
-/// The text is not such a name. The message completes "the field ...".
+/// The error for a text that is not a valid name. The message completes "the field ...".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct InvalidName(&'static str);
@@ -86,8 +87,8 @@ impl FromStr for Email {
         let key = address_key(text).ok_or(bad)?;
         let options = Options::default().without_display_text().without_domain_literal();
         let harmless = |c: char| !c.is_control() && !c.is_whitespace() && !is_unseen(c);
-        // A quoted local part is another spelling of the same address. Folding turns other
-        // characters into quotes.
+        // A quoted local part is refused, because it is another spelling of the same address. The
+        // key is checked, because folding turns other characters into quotes.
         let is_quoted = key.contains('"');
         let short = text.chars().count() <= MAX_EMAIL_LEN && key.chars().count() <= MAX_EMAIL_LEN;
         // Validates the key, because the grammar does not cover every spelling that the given text
@@ -125,46 +126,47 @@ impl FromStr for PersonName {
 }
 
 impl Login {
-    /// The text as given, without the white space around it.
+    /// Returns the text as given, without the white space around it.
     pub(crate) fn as_str(&self) -> &str {
         &self.given
     }
 
-    /// As compared.
+    /// Returns the folded form, by which logins are compared.
     pub(crate) fn folded(&self) -> &str {
         &self.folded
     }
 }
 
 impl Email {
-    /// The text as given, without the white space around it.
+    /// Returns the text as given, without the white space around it.
     pub(crate) fn as_str(&self) -> &str {
         &self.given
     }
 
-    /// The key, which is the same for every spelling of the address.
+    /// Returns the key, which is the same for every spelling of the address.
     pub(crate) fn key(&self) -> &str {
         &self.key
     }
 }
 
 impl std::fmt::Debug for Email {
-    /// An address is personal: it does not belong in a log.
+    /// Hides the address, which is personal and does not belong in a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Email(..)")
     }
 }
 
 impl PersonName {
-    /// The name, without the space around it.
+    /// Returns the name, without the white space around it.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Characters that show nothing, or turn what follows around: fillers, marks of direction, tags,
-/// line separators (UAX #44, `Default_Ignorable_Code_Point` and `Bidi_Control`; the joiners U+200C
-/// and U+200D, which names in some scripts need, aside).
+/// Returns whether a character is invisible or changes the direction of the text. These are
+/// fillers, marks of direction, tags and line separators (UAX #44, `Default_Ignorable_Code_Point`
+/// and `Bidi_Control`). The joiners U+200C and U+200D are left out, because names in some scripts
+/// need them.
 pub(crate) const fn is_unseen(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -173,7 +175,7 @@ pub(crate) const fn is_unseen(c: char) -> bool {
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Characters that NFKC turns into an `@`, and the `@` itself.
+/// Returns whether a character is an `@` or becomes one by NFKC.
 const fn is_at(c: char) -> bool {
     matches!(c, '@' | '\u{fe6b}' | '\u{ff20}')
 }
@@ -199,9 +201,9 @@ pub(crate) fn fold(text: &str) -> String {
 
 /// Returns the key of the address or login that a user typed.
 ///
-/// A text with an `@` and a domain that UTS #46 refuses is folded as a whole behind a colon. No
-/// login and no address that could be registered begins with one. Without it the text could equal
-/// such an address, as folding removes joiners.
+/// A text with an `@` and a domain that UTS #46 refuses is folded as a whole and put behind a
+/// colon. No login and no address that can be registered begins with a colon. Without it, the text
+/// could equal such an address, because folding removes joiners.
 pub(crate) fn identifier_key(text: &str) -> String {
     address_key(text).unwrap_or_else(|| {
         let folded = fold(text);
@@ -342,7 +344,7 @@ mod tests {
             assert!(address.parse::<Email>().is_err(), "{domain}");
             assert_eq!(identifier_key(&address), format!(":{}", fold(&address)), "{domain}");
         }
-        // Folded, this is an address.
+        // Folding turns this text into an address.
         assert_eq!(fold("x@b\u{200d}c.test"), key("x@bc.test"));
         assert_ne!(identifier_key("x@b\u{200d}c.test"), key("x@bc.test"));
         assert!(":x@bc.test".parse::<Email>().is_err());

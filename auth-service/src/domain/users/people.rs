@@ -1,12 +1,12 @@
-//! Users who are people, and not the accounts of services.
+//! Users who are people, as opposed to service accounts.
 
 use base::ids::UserId;
 use db::Conn;
 
 use crate::{domain::error::Error, model::User, store};
 
-/// A person who is not deleted, whose row is locked. Users who stand for services are looked after
-/// elsewhere.
+/// Locks the row of a person who has not been deleted, and returns the user. Other use cases handle
+/// users that represent services.
 pub(in crate::domain) async fn user_lock_person(tx: &mut Conn, id: UserId) -> Result<User, Error> {
     let user = store::user_lock(tx, id).await?.filter(User::is_person);
     user.ok_or(Error::UserNotFound)

@@ -200,7 +200,7 @@ pub(in crate::domain) fn search_folded(login_folded: &str, email: &str, person_n
     format!("{login_folded}\n{email_forms}\n{}", names::fold(&given.join(" ")))
 }
 
-/// Refuses names that another user than this one has, and says which.
+/// Refuses a login or address that another user has, and says which of them is taken.
 pub(in crate::domain) async fn ensure_free(
     tx: &mut Conn,
     owner: Option<UserId>,
@@ -231,7 +231,8 @@ pub(in crate::domain) async fn ensure_free(
     }
 }
 
-/// Another transaction may have taken a name since [`ensure_free`]; then the constraint says which.
+/// Converts the error of an update. If another transaction has taken a name since [`ensure_free`],
+/// the violated constraint says which.
 pub(in crate::domain) fn taken(error: db::Error) -> Error {
     if error.is_unique_violation_of("users", "login_folded") {
         Error::UserAlreadyExists(vec![taken_field("login")])

@@ -38,7 +38,7 @@ pub(crate) struct Registration {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::domain) struct NewPassword<'a> {
     pub(in crate::domain) hash: &'a SecretString,
-    /// The first login has to change it.
+    /// Whether the user must change it at the first login.
     pub(in crate::domain) is_temporary: bool,
 }
 
@@ -55,7 +55,8 @@ impl Accounts {
             return Err(Error::RegistrationClosed);
         }
         let sessions = self.sessions.for_audience(audience).await?;
-        // Before the look-up, so that a taken name costs as long to find out as a free one.
+        // Hashed before the look-up, so that it takes as long to find out that a name is taken as
+        // that it is free.
         let client = Client::Unrecognized {
             bucket: context.origin.bucket,
             name: registration.login.folded(),
@@ -86,7 +87,7 @@ impl Accounts {
     }
 }
 
-/// Inserts the user, without any role, or says which names are taken.
+/// Inserts the user without any role. Fails if names are taken, and says which.
 pub(in crate::domain) async fn user_create(
     tx: &mut Conn,
     registration: &Registration,

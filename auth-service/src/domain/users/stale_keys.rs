@@ -1,13 +1,13 @@
 //! Recomputes the keys that an older version of this program stored.
 //!
 //! An older version folded addresses in another way. Its rows are recognised by `key_time`, which
-//! it does not write, also where it serves beside this version during an upgrade. Two addresses
-//! that it held apart may have one key now.
+//! it does not write, even if it serves beside this version during an upgrade. Two addresses that
+//! it told apart may now have the same key.
 //!
-//! A user who has that key already, and by right, keeps it, so that no account can claim the
-//! address of another by a new spelling. If no user has it, the oldest of those whose keys change
-//! gets it. The others keep what they have, log in with their login, and are marked for
-//! administrators. They are tried again, as the key may be free later.
+//! A user who already has that key, and by right, keeps it, so that nobody can claim the address of
+//! another account by a new spelling. If no user has it, the oldest of those whose keys change gets
+//! it. The others keep their old key, can log in with their login, and are marked for
+//! administrators. They are tried again, because the key may become free later.
 
 use base::{
     clock::{Clock, Timestamp},
@@ -26,27 +26,27 @@ use crate::{
     store::{self, StoredKeys},
 };
 
-/// Users per transaction.
+/// Number of users in one transaction.
 const BATCH: i64 = 200;
-/// Most user ids that one log line names.
+/// Maximum number of user ids in one log line.
 const LOGGED: i64 = 20;
-/// Attempts for a user whose row or address is being changed at the same time.
+/// Number of attempts for a user whose row or address is being changed at the same time.
 const TRIES: usize = 5;
-/// "stalekey" in ASCII.
+/// Id of the lease: "stalekey" in ASCII.
 const LEASE: i64 = i64::from_be_bytes(*b"stalekey");
 
-/// How the recomputation keeps other replicas from the same work. It would be safe without: each
-/// update is conditional.
+/// How the recomputation keeps other replicas from doing the same work. It would be safe without,
+/// because each update is conditional.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Exclusion {
     /// The caller holds the migration lock.
     MigrationLock,
-    /// A lease, taken once there is something to do.
+    /// The recomputation takes a lease once there is something to do.
     Lease,
 }
 
-/// Recomputes the keys of users that are stale, and logs whose addresses are taken. The caller
-/// holds the migration lock.
+/// Recomputes stale keys, and logs the users whose addresses are taken. The caller holds the
+/// migration lock.
 ///
 /// Fails only if the database is out of reach. A user who cannot be brought up to date is logged,
 /// and tried again by [`recheck_stale_keys`].
@@ -56,7 +56,7 @@ pub(crate) async fn recompute_stale_keys(db: &Db, clock: &Clock) -> db::Result<(
 }
 
 /// Does the same while the service runs, for rows that replicas of an older version go on writing.
-/// Leaves it to another replica that is at it already.
+/// Leaves the work to another replica that is already doing it.
 pub(crate) async fn recheck_stale_keys(db: &Db, clock: &Clock) -> db::Result<()> {
     if recompute_all(db, clock, Exclusion::Lease).await? > 0 {
         log_taken(db).await?;
@@ -92,7 +92,7 @@ async fn recompute_all(db: &Db, clock: &Clock, exclusion: Exclusion) -> db::Resu
         let together = recompute(db, clock, &due).await;
         let Err(error) = together else { continue };
         pass_on_outage(error)?;
-        // One by one, so that one of them does not keep the others from it.
+        // Users are retried one by one, so that a failure of one does not affect the others.
         for user in &due {
             recompute_alone(db, clock, user).await?;
         }
@@ -106,7 +106,7 @@ async fn recompute_all(db: &Db, clock: &Clock, exclusion: Exclusion) -> db::Resu
     Ok(users)
 }
 
-/// Returns whether there is something to do: always for a stale row, and for a taken address once
+/// Returns whether there is something to do. A stale row is always due, and a taken address once
 /// its key is free.
 async fn is_due(conn: &mut Conn, user: &StoredKeys) -> db::Result<bool> {
     if user.key_time != Some(user.update_time) {
@@ -205,8 +205,8 @@ async fn recompute_one(tx: &mut Conn, user: &StoredKeys, now: Timestamp) -> db::
             }
             return Ok(is_unchanged);
         }
-        // It is the key of another address by the old rule alone. That user gets a new one when its
-        // turn comes.
+        // The holder has this key only by the old rule, for another address, and gets a new one
+        // when its turn comes.
         if !store::user_release_email_key(tx, holder.id, &key).await? {
             return Ok(false);
         }
@@ -215,7 +215,7 @@ async fn recompute_one(tx: &mut Conn, user: &StoredKeys, now: Timestamp) -> db::
     store::user_set_keys(tx, user, &new).await
 }
 
-/// Tells in the audit log that the address of a user belongs to another account.
+/// Records in the audit log that the address of a user belongs to another account.
 async fn record(tx: &mut Conn, user: UserId, owner: UserId, now: Timestamp) -> db::Result<()> {
     AuditEvent::new("user.email_taken")
         .user(user)
