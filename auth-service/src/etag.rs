@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_names_what_it_has_as_rfc_9110_says() {
+    fn if_none_match_is_compared_as_rfc_9110_says() {
         for (values, expected) in [
             (&[][..], false),
             (&[r#""a""#], true),

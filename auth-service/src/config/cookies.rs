@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_written_as_browsers_write_it() {
+    fn origins_are_normalized_as_browsers_write_them() {
         for (text, origin) in [
             ("https://play.example.com", "https://play.example.com"),
             ("https://Play.Example.com:443/", "https://play.example.com"),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_to_another_machine_is_exposed() {
+    fn plain_http_origins_of_other_machines_count_as_exposed() {
         let origins = [
             "http://localhost:8080",
             "http://127.0.0.1",

@@ -57,7 +57,7 @@ fn fuzz_refresh_tokens() {
 
 /// Seals each body with the genuine key, so that it gets past the MAC and reaches the parser.
 #[test]
-fn fuzz_bodies_of_refresh_tokens() {
+fn fuzz_refresh_token_bodies() {
     let secrets = secrets();
     let (tokens, keys) = (
         RefreshTokens::new(&secrets),
@@ -176,7 +176,7 @@ const UNICODE: [&str; 24] = [
 ];
 
 #[test]
-fn fuzz_addresses() {
+fn fuzz_email_addresses() {
     let pieces = [
         &UNICODE[..],
         &[
@@ -225,7 +225,7 @@ fn fuzz_addresses() {
 }
 
 #[test]
-fn fuzz_names_of_persons() {
+fn fuzz_person_names() {
     let pieces = [
         &UNICODE[..],
         &[" ", "  ", "\t", "\n", "\0", "\u{85}", "\u{2028}", "e\u{301}", "O'"],
@@ -257,7 +257,7 @@ fn fuzz_names_of_persons() {
 }
 
 #[test]
-fn fuzz_folding() {
+fn fuzz_case_folding() {
     let pieces = [&UNICODE[..], &["a", "Z", "@", " "]].concat();
     Target {
         kept: include_str!("fuzz/names.txt"),
@@ -344,7 +344,7 @@ fn fuzz_code_names() {
 }
 
 #[test]
-fn fuzz_cursors_of_the_access_feed() {
+fn fuzz_access_feed_cursors() {
     Target {
         kept: include_str!("fuzz/names.txt"),
         genuine: &[

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_user_agent_is_cut() {
+    fn a_long_user_agent_is_truncated() {
         assert_eq!(printable("x".repeat(2000).as_bytes()), "x".repeat(256));
         assert_eq!(printable("🎲".repeat(2000).as_bytes()), "🎲".repeat(256));
     }

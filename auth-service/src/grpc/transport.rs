@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cookie_can_be_planted_by_the_sites_above() {
+    fn parent_domains_that_could_plant_a_cookie_are_listed() {
         for (host, expected) in [
             ("localhost", &[][..]),
             ("example.com", &["example.com"]),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_a_planted_cookie_fits_into_the_buffer_of_a_proxy() {
+    fn headers_that_clear_planted_cookies_fit_into_a_proxy_buffer() {
         let headers = clear_planted(LEGACY_NAME, "https://play.example.com");
         let size: usize = headers
             .iter()

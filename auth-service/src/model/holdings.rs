@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_stands_for_every_action_of_its_resource() {
+    fn the_action_all_covers_every_action_of_its_resource() {
         for (held, wanted, expected) in [
             ("games:read", "games:read", true),
             ("games:all", "games:read", true),

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn who_had_to_wait_for_the_database_is_no_thief() {
+    fn a_call_that_waited_for_the_database_is_judged_by_its_arrival() {
         // The call arrived in time, but waited long for the database.
         assert_eq!(session().rotation(4, None, (at(1001), at(1500))), Rotation::Overlap);
         assert_eq!(session().rotation(4, None, (at(990), at(1500))), Rotation::Overlap);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_cases_of_an_old_token_are_told_apart() {
+    fn retry_overlap_and_reuse_are_distinguished() {
         let unused = session();
         let used = Session {
             is_used: true,
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_was_seen_to_have_expired_stays_so() {
+    fn a_session_recorded_as_expired_stays_expired() {
         let session = Session {
             ended: Some(Ended {
                 time: at(2000),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_without_a_request_id_knows_no_retry() {
+    fn a_rotation_without_a_request_id_cannot_be_retried() {
         let session = Session {
             rotation_request: None,
             ..session()
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_without_rotation_keeps_a_current_token_and_is_no_retry() {
+    fn a_use_without_rotation_keeps_the_current_token_and_is_never_a_retry() {
         let now = (at(1001), at(1001));
         assert_eq!(session().use_without_rotation(5, now), Rotation::Keep);
         assert_eq!(session().use_without_rotation(4, now), Rotation::Overlap);

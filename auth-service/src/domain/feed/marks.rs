@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_goes_once_this_process_has_seen_it_for_as_long_as_it_is_kept() {
+    fn events_are_purged_only_after_this_process_has_known_them_for_the_retention_time() {
         let (mut marks, epoch) = (Marks::default(), Epoch::generate());
         for (minutes, sequence, gone) in [
             (0, 5, None),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_of_another_history_counts_for_nothing() {
+    fn marks_of_another_history_are_discarded() {
         let epoch = Epoch::generate();
         let later = |mark: Mark| Mark {
             at: mark.at + KEPT,

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_is_due_in_its_time_and_not_before() {
+    fn each_step_is_due_at_its_time_and_not_before() {
         let active = || row(KeyState::Active, 0, None);
         let next = || row(KeyState::Next, 1000, None);
         let retired = || row(KeyState::Retired, 0, Some(3000));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_clock_moves_no_key() {
+    fn a_wrong_clock_neither_activates_nor_expires_a_key() {
         let rows = [row(KeyState::Active, 2500, None), row(KeyState::Retired, 0, Some(3000))];
         // While the clock is not settled, nothing expires. Once it is, the process must have seen
         // the key itself for long enough.
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_key_signs_once_it_was_seen_for_long_enough_whatever_the_clock_says() {
+    fn with_an_unsettled_clock_the_next_key_is_activated_by_monotonic_time() {
         let rows = [row(KeyState::Active, 0, None), row(KeyState::Next, 1000, None)];
         assert_eq!(due_by(None, SCHEDULE, &rows, 99), []);
         assert_eq!(due_by(None, SCHEDULE, &rows, 100), [Due::Activate]);

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generated_secret_is_one() {
+    fn a_generated_secret_can_be_parsed() {
         let text = ServerSecrets::generate();
         let secrets: ServerSecrets = text.expose_secret().parse().expect("a secret");
         let (refresh, signing) = (
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_before_is_accepted_second() {
+    fn the_previous_secret_is_accepted_on_the_second_line() {
         let (new, old) = (ServerSecrets::generate(), ServerSecrets::generate());
         let both: ServerSecrets = format!("{}{}", new.expose_secret(), old.expose_secret())
             .parse()

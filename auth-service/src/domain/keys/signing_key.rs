@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_with_its_secret_alone() {
+    fn a_private_key_is_decrypted_only_with_its_own_secret() {
         let (mine, other) = (secrets(), secrets());
         let row = row(&mine);
         let (private, is_current) = decrypt(&mine, &row).expect("the right secret");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_what_other_libraries_take_for_one() {
+    fn tokens_can_be_verified_with_the_jsonwebtoken_library() {
         let pair = Ed25519KeyPair::generate().expect("a key");
         let key = SigningKey::new("a name", pair.to_pkcs8().expect("PKCS#8").as_ref()).expect("a key that signs");
         let claims = TokenMint::fixed(1).claims_for(UserId::generate(), "ann", &["player"], Clock::system().now());
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_bound_to_its_id() {
+    fn an_encrypted_key_is_bound_to_its_id() {
         let mine = secrets();
         let moved = SigningKeyRecord {
             kid: "another".to_owned(),

@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_as_the_search_needs_it() {
+    fn the_list_is_sorted_and_folded() {
         assert!(COMMON.is_sorted());
         assert!(COMMON.len() > 5000);
         let bad = COMMON

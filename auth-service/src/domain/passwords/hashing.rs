@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_right_password_is_told_from_a_wrong_one() {
+    async fn right_and_wrong_passwords_are_distinguished() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
         let hash = pool
             .hash(&Client::Own, password("correct horse"))
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_threads_leave_the_processors_to_others() {
+    async fn hashing_threads_run_at_low_priority() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
         let niceness = || -> i32 {
             let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux tells");
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_that_panics_takes_no_thread_along() {
+    async fn a_panicking_job_does_not_end_its_thread() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
         let permit = pool.permit(&Client::Own).await.expect("a turn");
         let panicked = pool.run::<()>(permit, |_, _| panic!("on purpose")).await;
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_of_other_parameters_is_outdated() {
+    async fn a_hash_with_other_parameters_is_outdated() {
         let old = HashingPool::new(CHEAP).expect("good settings");
         let new = HashingPool::new(HashingSettings { passes: 2, ..CHEAP }).expect("good settings");
         let hash = old.hash(&Client::Own, password("correct horse")).await.expect("hashed");
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_hashed_for_who_has_gone() {
+    async fn a_cancelled_call_is_not_hashed() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
         let (end, ended) = mpsc::channel::<()>();
         let permit = async || pool.permit(&Client::Own).await.expect("a turn");
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_the_queue_holds_is_refused() {
+    async fn a_hash_is_refused_if_the_queue_is_full() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
         let (end, ended) = mpsc::channel::<()>();
         let running = tokio::spawn({

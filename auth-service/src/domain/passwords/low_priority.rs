@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_pauses_for_longer_and_longer_while_others_want_its_processor() {
+    fn pauses_grow_while_other_threads_want_the_processor() {
         let mut thread = LowPriorityThread {
             yields: true,
             last_pause: Duration::ZERO,

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn length_counts_in_characters_and_is_bounded_in_bytes() {
+    fn length_is_counted_in_characters_and_limited_in_bytes() {
         for good in ["1234567é", "пароль-из-букв", &"x".repeat(128), &"字".repeat(128)] {
             assert!(Password::chosen(good, PasswordRules::default()).is_ok(), "{good}");
         }
@@ -124,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn composed_and_decomposed_are_the_same() {
+    fn composed_and_decomposed_passwords_are_equal() {
         let composed = Password::chosen("caf\u{e9}-caf\u{e9}", PasswordRules::default()).expect("good");
         let decomposed = Password::chosen("cafe\u{301}-cafe\u{301}", PasswordRules::default()).expect("good");
         assert_eq!(composed.as_bytes(), decomposed.as_bytes());
     }
 
     #[test]
-    fn an_owners_name_is_recognised() {
+    fn the_owners_login_and_address_are_recognized() {
         let (login, email) = (
             "Ann.Smith".parse().expect("good"),
             "ann@example.test".parse().expect("good"),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_not_shown() {
+    fn debug_output_hides_the_password() {
         assert!(
             !format!(
                 "{:?}",

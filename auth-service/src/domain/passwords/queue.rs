@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_network_waits_behind_another_however_many_addresses_it_has() {
+    async fn a_network_with_many_addresses_waits_behind_other_networks() {
         let networks: Vec<String> = (0..8).map(|number| format!("2001:db8:bad:{number:x}::/64")).collect();
         let names: Vec<String> = (0..8).map(|number| format!("guessed-{number}")).collect();
         let mut clients: Vec<_> = networks
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_guesses_at_one_account_waits_behind_others() {
+    async fn guesses_at_one_account_wait_behind_other_logins() {
         let addresses: Vec<String> = (0..8).map(|number| format!("198.51.100.{number}/32")).collect();
         let mut clients: Vec<_> = addresses.iter().map(|address| stranger(address, "victim")).collect();
         clients.push(stranger("203.0.113.1/32", "ann"));
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn recognized_clients_have_every_other_turn() {
+    async fn recognized_clients_get_every_other_turn() {
         let users = [UserId::generate(), UserId::generate()];
         let clients = [
             stranger("198.51.100.1/32", "a"),
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn in_a_full_queue_who_has_had_least_takes_the_place_of_who_has_had_most() {
+    async fn a_full_queue_displaces_the_client_with_the_most_turns() {
         let queue = FairQueue::new(1, 4);
         let turn = enter(&queue, &Client::Own)
             .expect("a place")
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn recognized_clients_find_a_place_whoever_waits() {
+    async fn recognized_clients_have_reserved_places_in_a_full_queue() {
         let queue = FairQueue::new(1, 8);
         let turn = enter(&queue, &Client::Own)
             .expect("a place")
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn turns_are_forgotten_and_so_are_those_who_had_them() {
+    async fn past_turns_are_forgotten_and_memory_is_bounded() {
         let queue = FairQueue::new(1, 1);
         for number in 0..5000_u32 {
             let network = format!("2001:db8:{number:x}::/64");
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_leaves_takes_no_turn_along() {
+    async fn a_client_that_leaves_the_queue_gives_up_its_turn() {
         let queue = FairQueue::new(1, 2);
         let turn = enter(&queue, &Client::Own)
             .expect("a place")

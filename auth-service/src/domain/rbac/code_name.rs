@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_names_are_checked() {
+    fn code_names_are_validated() {
         for good in ["ab", "games", "a_1", &"x".repeat(64)] {
             assert!(good.parse::<CodeName>().is_ok(), "{good}");
         }

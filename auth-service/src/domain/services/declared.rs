@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_read() {
+    fn a_service_accounts_file_is_parsed() {
         let secret = "s".repeat(32);
         let json = format!(
             r#"[{{"client_id": "game-service", "secret": "{secret}"}},
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_entry_is_named_and_no_secret() {
+    fn every_bad_entry_is_reported_without_its_secret() {
         let json = r#"[{"client_id": "Game", "secret": "hunter2hunter2"}, {"client_id": "abc"},
             {"client_id": "abc", "secret_sha256": "xyz", "roles": ["A"], "permissions": ["b"]}]"#;
         let text = ServiceAccountSpec::parse_all(json).expect_err("bad").to_string();

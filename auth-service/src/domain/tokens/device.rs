@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_names_its_device_to_its_user_alone() {
+    fn a_token_is_valid_only_for_its_own_user() {
         let tokens = DeviceTokens::new(&secrets(ServerSecrets::generate().expose_secret()));
         let (device, user) = (DeviceId::generate(), UserId::generate());
         let token = tokens.make(device, user);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_token_is_no_device_token_and_the_other_way_round() {
+    fn refresh_and_device_tokens_are_not_interchangeable() {
         let secrets = secrets(ServerSecrets::generate().expose_secret());
         let (devices, refresh) = (DeviceTokens::new(&secrets), RefreshTokens::new(&secrets));
         let user = UserId::generate();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_before_still_reads_and_no_longer_makes() {
+    fn the_previous_secret_verifies_tokens_but_signs_none() {
         let (new, old) = (ServerSecrets::generate(), ServerSecrets::generate());
         let before = DeviceTokens::new(&secrets(old.expose_secret()));
         let after = DeviceTokens::new(&secrets(&format!("{}{}", new.expose_secret(), old.expose_secret())));

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_what_was_put_in() {
+    fn a_token_carries_the_claim_it_was_made_from() {
         let tokens = RefreshTokens::new(&secrets(ServerSecrets::generate().expose_secret()));
         let claim = RefreshClaim {
             session_id: SessionId::generate(),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_before_still_reads_and_no_longer_makes() {
+    fn the_previous_secret_verifies_tokens_but_signs_none() {
         let (new, old) = (ServerSecrets::generate(), ServerSecrets::generate());
         let before = RefreshTokens::new(&secrets(old.expose_secret()));
         let after = RefreshTokens::new(&secrets(&format!("{}{}", new.expose_secret(), old.expose_secret())));

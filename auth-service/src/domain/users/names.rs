@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn logins_are_checked() {
+    fn logins_are_validated() {
         for good in ["abc", "A.b-c_9", &"x".repeat(32)] {
             assert!(good.parse::<Login>().is_ok(), "{good}");
         }
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_checked() {
+    fn addresses_are_validated() {
         for good in [
             "a@b.example",
             "admin@localhost",
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_look_the_same_are_the_same() {
+    fn equivalent_spellings_of_an_address_have_the_same_key() {
         for (one, other) in [
             ("Ann@Example.TEST", "ann@example.test"),
             // Composed and decomposed, full width and narrow.
@@ -320,14 +320,14 @@ mod tests {
     }
 
     #[test]
-    fn domains_are_not_folded_first() {
+    fn domains_are_not_case_folded_before_they_are_encoded() {
         assert_ne!(key("a@faß.de"), key("a@fass.de"));
         assert_eq!(key("ẞ@FASS.de"), "ss@fass.de");
         assert_ne!(key("a@βόλος.example"), key("a@βόλοσ.example"));
     }
 
     #[test]
-    fn a_domain_that_uts_46_refuses_is_no_domain() {
+    fn domains_that_uts_46_refuses_are_invalid() {
         for domain in [
             "xn--a",
             "xn--\u{fc}",
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_around_a_name_is_not_part_of_it() {
+    fn white_space_around_a_name_is_trimmed() {
         let email: Email = "\t a@b.test\u{a0}\n".parse().expect("good");
         assert_eq!((email.as_str(), email.key()), ("a@b.test", "a@b.test"));
         let login: Login = " Ann\u{3000}".parse().expect("good");
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn folding_once_more_changes_nothing() {
+    fn folding_is_idempotent() {
         let case = CaseMapper::new();
         let is_at_folded = |c: char| fold(&c.to_string()).contains('@');
         for c in '\0'..=char::MAX {
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_knows_both_spellings_of_a_domain() {
+    fn a_search_covers_both_spellings_of_a_domain() {
         assert_eq!(searched_forms("Ann@Example.test"), ["ann@example.test"]);
         for spelling in ["Straße@BÜCHER.example", "strasse@xn--bcher-kva.example"] {
             assert_eq!(
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_persons_are_trimmed() {
+    fn person_names_are_trimmed_and_validated() {
         assert_eq!("  Ann ".parse::<PersonName>().expect("good").as_str(), "Ann");
         for bad in ["a\nb", "a\u{202e}b", "\u{200b}", "a\u{2028}b", "\u{e0041}"] {
             assert!(bad.parse::<PersonName>().is_err(), "{bad:?}");
