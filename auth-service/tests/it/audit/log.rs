@@ -38,14 +38,14 @@ async fn list(server: &Server, token: &str, request: ListAuditEventsRequest) -> 
 }
 
 /// Returns the action and reason of each event, oldest first. The reason of a success is empty.
-fn told(events: &[AuditEvent]) -> Vec<(&str, &str)> {
+fn actions_and_reasons(events: &[AuditEvent]) -> Vec<(&str, &str)> {
     let told = events.iter().rev();
     told.map(|event| (event.action.as_str(), event.reason.as_str()))
         .collect()
 }
 
 #[on_both_backends]
-async fn logins_are_told_with_who_and_whether(database: TestDatabase) {
+async fn logins_are_recorded_with_their_user_and_outcome(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.superuser().await;
     let ann = server.register("ann").await.user.expect("a user").user_id;
@@ -64,7 +64,7 @@ async fn logins_are_told_with_who_and_whether(database: TestDatabase) {
     };
     let events = list(&server, &token, of_ann).await.expect("listed");
     assert_eq!(
-        told(&events),
+        actions_and_reasons(&events),
         [("session.login", "CREDENTIALS_INVALID"), ("session.login", "")]
     );
     assert!(
@@ -89,7 +89,7 @@ async fn logins_are_told_with_who_and_whether(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn events_carry_logins_and_the_true_reason_of_a_refused_login(database: TestDatabase) {
+async fn events_name_the_login_and_the_true_reason_of_a_refusal(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.superuser().await;
     let ann = server.register("ann").await.user.expect("a user").user_id;
@@ -109,7 +109,7 @@ async fn events_carry_logins_and_the_true_reason_of_a_refused_login(database: Te
     };
     let events = list(&server, &token, of_ann.clone()).await.expect("listed");
     assert_eq!(
-        told(&events)[1..],
+        actions_and_reasons(&events)[1..],
         [
             ("user.deactivate", ""),
             ("session.login", "USER_DEACTIVATED"),
@@ -127,7 +127,7 @@ async fn events_carry_logins_and_the_true_reason_of_a_refused_login(database: Te
 }
 
 #[on_both_backends]
-async fn one_event_tells_that_an_account_is_blocked(database: TestDatabase) {
+async fn blocking_an_account_is_recorded_once(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.superuser().await;
     let ann = server.register("ann").await.user.expect("a user").user_id;
@@ -171,7 +171,7 @@ async fn one_event_tells_that_an_account_is_blocked(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn events_are_filtered_by_time_and_address_and_bad_filters_are_named(database: TestDatabase) {
+async fn events_are_filtered_by_time_and_address_and_bad_filters_are_reported(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.superuser().await;
     server.register("ann").await;
@@ -225,7 +225,7 @@ async fn events_are_filtered_by_time_and_address_and_bad_filters_are_named(datab
 }
 
 #[on_both_backends]
-async fn common_and_short_passwords_are_refused_by_name(database: TestDatabase) {
+async fn common_and_short_passwords_are_refused_with_the_reason(database: TestDatabase) {
     let server = Server::start_with(database, &settings(&["--password-min-length", "10"])).await;
     for (password, words) in [("PassWord123", "common"), ("horse 123", "10 to 128")] {
         let mut request = registration("ann");
@@ -238,7 +238,7 @@ async fn common_and_short_passwords_are_refused_by_name(database: TestDatabase) 
 }
 
 #[on_both_backends]
-async fn a_present_password_is_guessed_no_more_often_than_at_a_login(database: TestDatabase) {
+async fn guesses_at_the_current_password_are_limited_like_logins(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.register("ann").await.tokens.expect("tokens").access_token;
     let change = |current: &str| ChangePasswordRequest {

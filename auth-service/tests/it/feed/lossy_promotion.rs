@@ -73,7 +73,7 @@ async fn refreshed(server: &Server, pair: &TokenPair) -> Result<String, String> 
 }
 
 #[on_both_backends]
-async fn logouts_that_a_promoted_standby_lacks_are_written_anew(database: TestDatabase) {
+async fn logouts_missing_on_a_promoted_standby_are_written_again(database: TestDatabase) {
     let server = Server::start(database).await;
     let out = server.register("ann").await.tokens.expect("tokens");
     let everywhere = server.register("bob").await.tokens.expect("tokens");
@@ -146,7 +146,7 @@ async fn logouts_that_a_promoted_standby_lacks_are_written_anew(database: TestDa
 }
 
 #[on_both_backends]
-async fn a_new_history_that_has_come_as_far_as_the_old_one_is_told_from_it(database: TestDatabase) {
+async fn a_promoted_standby_is_detected_even_at_the_same_sequence_number(database: TestDatabase) {
     let server = Server::start(database).await;
     let out = server.register("ann").await.tokens.expect("tokens");
     let later = server.register("bob").await.tokens.expect("tokens");
@@ -185,7 +185,7 @@ async fn a_new_history_that_has_come_as_far_as_the_old_one_is_told_from_it(datab
 }
 
 #[on_both_backends]
-async fn a_key_whose_withdrawal_a_promoted_standby_lacks_is_withdrawn_anew(database: TestDatabase) {
+async fn a_key_withdrawal_missing_on_a_promoted_standby_is_repeated(database: TestDatabase) {
     let server = Server::start(database).await;
     let admin = server.superuser().await;
     let leaked = server.register("ann").await.tokens.expect("tokens");

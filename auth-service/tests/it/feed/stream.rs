@@ -170,7 +170,7 @@ async fn a_snapshot_has_every_role_and_the_keys(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn who_reads_the_reflection_takes_no_place_from_the_feed(database: TestDatabase) {
+async fn reflection_streams_take_no_place_from_the_feed(database: TestDatabase) {
     let few = server::ServerSettings {
         max_concurrent_streams: 1,
         ..server::ServerSettings::default()
@@ -182,7 +182,7 @@ async fn who_reads_the_reflection_takes_no_place_from_the_feed(database: TestDat
 }
 
 #[on_both_backends]
-async fn a_person_may_not_watch(database: TestDatabase) {
+async fn an_ordinary_user_may_not_watch_the_feed(database: TestDatabase) {
     let server = server(database).await;
     let token = server.register("ann").await.tokens.expect("tokens").access_token;
     let mut client = AccessFeedServiceClient::new(channel(server.grpc));
@@ -197,7 +197,7 @@ async fn a_person_may_not_watch(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn one_account_does_not_take_the_streams_of_the_others(database: TestDatabase) {
+async fn feed_streams_are_limited_per_account(database: TestDatabase) {
     let (_file, settings) = game_service_account_with(&["--max-feed-streams-per-account", "2"]);
     let server = Server::start_with(database, &settings).await;
     let token = service_token(&mut server.auth()).await;
@@ -225,7 +225,7 @@ async fn one_account_does_not_take_the_streams_of_the_others(database: TestDatab
 }
 
 #[on_both_backends]
-async fn a_quiet_feed_gives_signs_of_life(database: TestDatabase) {
+async fn an_idle_feed_sends_heartbeats(database: TestDatabase) {
     let server = server(database).await;
     let mut stream = watch(server.grpc, "", 0).await;
     let snapshot = snapshot(&mut stream).await;
@@ -237,7 +237,7 @@ async fn a_quiet_feed_gives_signs_of_life(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_crooked_position_is_refused(database: TestDatabase) {
+async fn a_malformed_position_is_refused(database: TestDatabase) {
     let server = server(database).await;
     let token = service_token(&mut server.auth()).await;
     let mut client = AccessFeedServiceClient::new(channel(server.grpc));
@@ -250,7 +250,7 @@ async fn a_crooked_position_is_refused(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn names_come_once_to_a_consumer_that_keeps_its_place(database: TestDatabase) {
+async fn renames_are_sent_once_to_a_consumer_that_keeps_its_position(database: TestDatabase) {
     let server = server(database).await;
     let token = server.register("ann").await.tokens.expect("tokens").access_token;
     let rename = UpdateMeRequest {
@@ -295,7 +295,7 @@ async fn names_come_once_to_a_consumer_that_keeps_its_place(database: TestDataba
 }
 
 #[on_both_backends]
-async fn a_stream_ends_when_its_caller_is_refused(database: TestDatabase) {
+async fn a_stream_ends_when_its_service_account_is_deleted(database: TestDatabase) {
     let server = server(database).await;
     let admin = server.superuser().await;
     let mut stream = watch(server.grpc, "", 0).await;
@@ -316,7 +316,7 @@ async fn a_stream_ends_when_its_caller_is_refused(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_stream_ends_with_the_permission_to_watch(database: TestDatabase) {
+async fn a_stream_ends_when_the_permission_to_watch_is_taken_away(database: TestDatabase) {
     let server = server(database).await;
     let admin = server.superuser().await;
     let mut stream = watch(server.grpc, "", 0).await;
@@ -337,7 +337,7 @@ async fn a_stream_ends_with_the_permission_to_watch(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_feed_that_has_lost_its_end_is_read_anew(database: TestDatabase) {
+async fn a_feed_that_lost_its_last_events_ends_streams_and_restores_revocations(database: TestDatabase) {
     let server = server(database).await;
     let token = server.register("ann").await.tokens.expect("tokens");
     let mut stream = watch(server.grpc, "", 0).await;
@@ -402,7 +402,7 @@ async fn a_stream_does_not_outlive_its_token(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_change_arrives_after_the_snapshot_and_once(database: TestDatabase) {
+async fn changes_after_the_snapshot_arrive_once_and_in_order(database: TestDatabase) {
     let server = server(database).await;
     let mut stream = watch(server.grpc, "", 0).await;
     let begun = snapshot(&mut stream).await;

@@ -24,7 +24,7 @@ async fn health_and_reflection_are_served(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn crooked_requests_are_refused(database: TestDatabase) {
+async fn malformed_requests_are_refused(database: TestDatabase) {
     let server = Server::start(database).await;
     contract::crooked_requests_are_refused(server.grpc, "/auth.v1.AuthService/Login", &[]).await;
     // The server still works afterwards.

@@ -80,7 +80,7 @@ fn clears(metadata: &MetadataMap, name: &str, attributes: &[&str]) -> bool {
     set_cookies(metadata).iter().any(is_it)
 }
 
-fn takes_the_cookie_away(metadata: &MetadataMap) -> bool {
+fn clears_the_cookie(metadata: &MetadataMap) -> bool {
     clears(metadata, COOKIE, &["Path=/", "Secure"]) && clears(metadata, LEGACY_COOKIE, &["Path=/v1/auth", "Secure"])
 }
 
@@ -97,7 +97,7 @@ fn rotation() -> RotateTokensRequest {
 }
 
 #[on_both_backends]
-async fn the_refresh_token_of_a_page_is_in_its_cookie_alone(database: TestDatabase) {
+async fn the_refresh_token_of_a_page_is_only_in_its_cookie(database: TestDatabase) {
     let server = start(database).await;
     let (cookie, tokens) = registered(&server).await;
     assert_eq!(tokens.refresh_token, "");
@@ -119,7 +119,7 @@ async fn the_refresh_token_of_a_page_is_in_its_cookie_alone(database: TestDataba
 }
 
 #[on_both_backends]
-async fn without_tls_the_cookie_is_another_and_not_secure(database: TestDatabase) {
+async fn without_tls_the_cookie_has_another_name_and_is_not_secure(database: TestDatabase) {
     let server = start(database).await;
     let answer = server
         .auth()
@@ -190,11 +190,11 @@ async fn a_page_stays_logged_in_by_its_cookie(database: TestDatabase) {
         (reused.code(), reason(&reused).as_str()),
         (Code::Unauthenticated, "REFRESH_TOKEN_REUSED")
     );
-    assert!(takes_the_cookie_away(reused.metadata()), "{reused:?}");
+    assert!(clears_the_cookie(reused.metadata()), "{reused:?}");
 }
 
 #[on_both_backends]
-async fn an_overlap_leaves_the_cookie_alone(database: TestDatabase) {
+async fn an_overlapping_rotation_leaves_the_cookie_unchanged(database: TestDatabase) {
     let server = start(database).await;
     let (cookie, _) = registered(&server).await;
     server
@@ -215,7 +215,7 @@ async fn an_overlap_leaves_the_cookie_alone(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn logging_out_takes_the_cookie_away(database: TestDatabase) {
+async fn logging_out_clears_the_cookie(database: TestDatabase) {
     let server = start(database).await;
     let (cookie, _) = registered(&server).await;
     let ended = server
@@ -223,14 +223,14 @@ async fn logging_out_takes_the_cookie_away(database: TestDatabase) {
         .logout(from_page(LogoutRequest::default(), PAGE, &[&cookie]))
         .await
         .expect("logged out");
-    assert!(takes_the_cookie_away(ended.metadata()));
+    assert!(clears_the_cookie(ended.metadata()));
     let refused = server
         .auth()
         .rotate_tokens(from_page(rotation(), PAGE, &[&cookie]))
         .await
         .expect_err("ended");
     assert_eq!(reason(&refused), "SESSION_ENDED");
-    assert!(takes_the_cookie_away(refused.metadata()));
+    assert!(clears_the_cookie(refused.metadata()));
 
     let page = || from_page(credentials("ann", PASSWORD), PAGE, &[]);
     let login = server.auth().login(page()).await.expect("logged in");
@@ -240,7 +240,7 @@ async fn logging_out_takes_the_cookie_away(database: TestDatabase) {
         .revoke_token(from_page(RevokeTokenRequest::default(), PAGE, &[&cookie]))
         .await
         .expect("revoked");
-    assert!(takes_the_cookie_away(revoked.metadata()));
+    assert!(clears_the_cookie(revoked.metadata()));
 
     let tokens = server
         .auth()
@@ -252,7 +252,7 @@ async fn logging_out_takes_the_cookie_away(database: TestDatabase) {
         .expect("tokens");
     let request = signed_in(from_page(RevokeAllTokensRequest {}, PAGE, &[]), &tokens);
     let ended = server.auth().revoke_all_tokens(request).await.expect("revoked");
-    assert!(takes_the_cookie_away(ended.metadata()));
+    assert!(clears_the_cookie(ended.metadata()));
 
     let tokens = server
         .auth()
@@ -267,11 +267,11 @@ async fn logging_out_takes_the_cookie_away(database: TestDatabase) {
     };
     let request = signed_in(from_page(request, PAGE, &[]), &tokens);
     let deleted = server.account().delete_me(request).await.expect("deleted");
-    assert!(takes_the_cookie_away(deleted.metadata()));
+    assert!(clears_the_cookie(deleted.metadata()));
 }
 
 #[on_both_backends]
-async fn a_changed_password_comes_with_a_new_cookie(database: TestDatabase) {
+async fn changing_the_password_sets_a_new_cookie(database: TestDatabase) {
     let server = start(database).await;
     let (cookie, tokens) = registered(&server).await;
     let request = ChangePasswordRequest {
@@ -292,7 +292,7 @@ async fn a_changed_password_comes_with_a_new_cookie(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn another_origin_gets_no_cookie_and_uses_none(database: TestDatabase) {
+async fn other_origins_can_neither_get_nor_use_a_cookie(database: TestDatabase) {
     let server = start(database).await;
     let (cookie, _) = registered(&server).await;
     for origin in [
@@ -339,7 +339,7 @@ async fn another_origin_gets_no_cookie_and_uses_none(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_cookie_counts_only_where_it_is_asked_for(database: TestDatabase) {
+async fn a_cookie_is_ignored_without_the_token_transport_header(database: TestDatabase) {
     let server = start(database).await;
     let (cookie, _) = registered(&server).await;
     // A form on another site would send the call like this: with the cookie, but without the
@@ -383,7 +383,7 @@ async fn a_cookie_counts_only_where_it_is_asked_for(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_planted_cookie_locks_nobody_out(database: TestDatabase) {
+async fn a_planted_cookie_does_not_lock_the_user_out(database: TestDatabase) {
     let server = start(database).await;
     let (mut cookie, _) = registered(&server).await;
     // Browsers should not let another site plant a `__Host-` cookie. The server does not rely on
@@ -406,7 +406,7 @@ async fn a_planted_cookie_locks_nobody_out(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_cookie_of_another_page_may_hold_any_text(database: TestDatabase) {
+async fn unrelated_cookies_may_hold_any_text(database: TestDatabase) {
     let server = start(database).await;
     let (cookie, _) = registered(&server).await;
     let between = format!("n=ü; {cookie}; größe=1");
@@ -429,7 +429,7 @@ async fn a_cookie_of_another_page_may_hold_any_text(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_cookie_that_a_neighbour_planted_is_cleared(database: TestDatabase) {
+async fn cookies_planted_by_a_neighbouring_site_are_cleared(database: TestDatabase) {
     let server = start(database).await;
     let (cookie, _) = registered(&server).await;
     let own = cookie.replace(COOKIE, LEGACY_COOKIE);
@@ -467,7 +467,7 @@ async fn a_cookie_that_a_neighbour_planted_is_cleared(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn the_cookie_of_the_version_before_is_read_and_replaced(database: TestDatabase) {
+async fn the_cookie_of_the_previous_version_is_read_and_replaced(database: TestDatabase) {
     let server = start(database).await;
     let (cookie, _) = registered(&server).await;
     let before = cookie.replace(COOKIE, LEGACY_COOKIE);
@@ -494,7 +494,7 @@ async fn the_cookie_of_the_version_before_is_read_and_replaced(database: TestDat
 }
 
 #[on_both_backends]
-async fn an_old_token_beside_the_current_one_is_no_reuse(database: TestDatabase) {
+async fn an_old_cookie_beside_the_current_one_is_not_a_reuse(database: TestDatabase) {
     let server = start(database).await;
     let (first, _) = registered(&server).await;
     let mut cookie = first.clone();
@@ -517,7 +517,7 @@ async fn an_old_token_beside_the_current_one_is_no_reuse(database: TestDatabase)
 }
 
 #[on_both_backends]
-async fn nobody_is_made_to_act_in_the_account_of_a_neighbour(database: TestDatabase) {
+async fn a_planted_cookie_cannot_switch_the_user_to_another_account(database: TestDatabase) {
     let server = start(database).await;
     let (cookie, _) = registered(&server).await;
     let answer = server
@@ -545,7 +545,7 @@ async fn nobody_is_made_to_act_in_the_account_of_a_neighbour(database: TestDatab
         (refused.code(), reason(&refused).as_str()),
         (Code::Unauthenticated, "REFRESH_TOKEN_INVALID")
     );
-    assert!(takes_the_cookie_away(refused.metadata()));
+    assert!(clears_the_cookie(refused.metadata()));
     // Neither session has ended. After a new login, the planted cookie is ignored.
     server
         .auth()
@@ -571,7 +571,7 @@ async fn nobody_is_made_to_act_in_the_account_of_a_neighbour(database: TestDatab
 }
 
 #[on_both_backends]
-async fn nobody_gets_a_cookie_unless_a_setting_says_so(database: TestDatabase) {
+async fn cookies_are_refused_unless_an_origin_is_configured(database: TestDatabase) {
     let server = Server::start(database).await;
     let refused = server
         .auth()

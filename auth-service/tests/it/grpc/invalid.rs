@@ -50,13 +50,13 @@ fn from<T>(address: &str, message: T) -> Request<T> {
 }
 
 #[on_both_backends]
-async fn a_text_that_is_too_long_is_refused_before_anything_is_done_with_it(database: TestDatabase) {
+async fn overlong_texts_are_refused_before_they_are_processed(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     invalid::long_texts_are_refused(server.grpc, FILE_DESCRIPTOR_SET, &root.token, &UNREAD).await;
 }
 
 #[on_both_backends]
-async fn invalid_calls_have_a_limit_that_valid_ones_do_not_feel(database: TestDatabase) {
+async fn the_limit_on_invalid_calls_does_not_affect_valid_ones(database: TestDatabase) {
     let server = behind_a_proxy(database, &[], 5).await;
     let ann = server
         .auth()
@@ -96,7 +96,7 @@ async fn invalid_calls_have_a_limit_that_valid_ones_do_not_feel(database: TestDa
 }
 
 #[on_both_backends]
-async fn typing_errors_use_up_no_logins(database: TestDatabase) {
+async fn invalid_requests_do_not_count_as_attempts(database: TestDatabase) {
     let server = behind_a_proxy(
         database,
         &[

@@ -22,7 +22,7 @@ fn assert_names(status: &Status, kind: &str, name: &str) {
 }
 
 #[on_both_backends]
-async fn a_refresh_token_as_bearer_is_recognized(database: TestDatabase) {
+async fn a_refresh_token_sent_as_bearer_is_explained(database: TestDatabase) {
     let server = Server::start(database).await;
     let pair = server.register("ann").await.tokens.expect("tokens");
     let refused = server
@@ -41,7 +41,7 @@ async fn a_refresh_token_as_bearer_is_recognized(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_stale_token_is_told_to_log_in_if_refreshing_does_not_help(database: TestDatabase) {
+async fn the_stale_token_error_says_to_refresh_or_log_in(database: TestDatabase) {
     let server = Server::start(database).await;
     let pair = server.register("ann").await.tokens.expect("tokens");
     server
@@ -70,7 +70,7 @@ async fn a_stale_token_is_told_to_log_in_if_refreshing_does_not_help(database: T
 }
 
 #[on_both_backends]
-async fn what_does_not_exist_is_named(database: TestDatabase) {
+async fn not_found_errors_name_the_resource(database: TestDatabase) {
     let (_server, root) = server_with_root(database).await;
     let missing = || "invoices".to_owned();
     let get = root.get_resource(GetResourceRequest { code_name: missing() });
@@ -94,7 +94,7 @@ async fn what_does_not_exist_is_named(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn the_last_administrator_is_told_which_role_is_needed(database: TestDatabase) {
+async fn the_last_admin_error_names_the_role(database: TestDatabase) {
     let (_server, root) = server_with_root(database).await;
     let refused = root.unassign(&root.user_id, "superuser").await.expect_err("refused");
     assert_eq!(

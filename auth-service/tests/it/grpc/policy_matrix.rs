@@ -70,7 +70,7 @@ fn kind(name: &str, caller: &Caller, role: &'static str, granted: &[&str]) -> Ki
 }
 
 #[on_both_backends]
-async fn every_rpc_is_for_whom_the_protos_say(database: TestDatabase) {
+async fn every_rpc_is_allowed_exactly_as_its_proto_declares(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let policies = Policies::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("a descriptor set");
     let player = server.register("ann").await.tokens.expect("tokens").access_token;
@@ -134,7 +134,7 @@ async fn every_rpc_is_for_whom_the_protos_say(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn what_is_not_declared_is_not_served(database: TestDatabase) {
+async fn undeclared_methods_are_not_served(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let connection = RawConnection::open(server.grpc).await;
     for path in [

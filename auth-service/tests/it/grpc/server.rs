@@ -25,7 +25,7 @@ use tonic_types::StatusExt as _;
 use crate::support::{START, Server, one_of_two, registration, settings, spawn};
 
 #[on_both_backends]
-async fn what_is_too_much_is_refused_at_once_and_health_is_not(database: TestDatabase) {
+async fn calls_over_the_limit_are_refused_but_health_is_served(database: TestDatabase) {
     let slow = settings(&[
         "--hashing-workers",
         "1",
@@ -56,7 +56,7 @@ async fn what_is_too_much_is_refused_at_once_and_health_is_not(database: TestDat
 }
 
 #[on_both_backends]
-async fn a_user_may_have_only_so_many_calls_in_hand(database: TestDatabase) {
+async fn concurrent_calls_are_limited_per_user(database: TestDatabase) {
     let slow = settings(&[
         "--hashing-workers",
         "1",
@@ -101,7 +101,7 @@ async fn a_user_may_have_only_so_many_calls_in_hand(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn calls_without_a_message_take_no_places(database: TestDatabase) {
+async fn calls_without_a_message_do_not_count_as_concurrent(database: TestDatabase) {
     let one = ServerSettings {
         max_concurrent_requests: 1,
         ..ServerSettings::default()
@@ -122,7 +122,7 @@ async fn calls_without_a_message_take_no_places(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_call_in_hand_ends_before_the_server_does(database: TestDatabase) {
+async fn calls_in_flight_are_answered_before_the_server_stops(database: TestDatabase) {
     let slow = [
         "--hashing-workers",
         "1",
@@ -141,7 +141,7 @@ async fn a_call_in_hand_ends_before_the_server_does(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn with_a_certificate_the_port_speaks_tls_alone(database: TestDatabase) {
+async fn with_a_certificate_only_tls_is_served(database: TestDatabase) {
     let pki = Pki::new();
     let server = Server::start_limited(database, &settings(&[]), &pki.server(false)).await;
     let trusting = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pki.authority.pem()));
@@ -162,7 +162,7 @@ async fn with_a_certificate_the_port_speaks_tls_alone(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn with_a_client_authority_clients_must_bring_a_certificate(database: TestDatabase) {
+async fn with_a_client_ca_clients_need_a_certificate(database: TestDatabase) {
     let pki = Pki::new();
     let server = Server::start_limited(database, &settings(&[]), &pki.server(true)).await;
     let trusting = || ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pki.authority.pem()));
@@ -175,7 +175,7 @@ async fn with_a_client_authority_clients_must_bring_a_certificate(database: Test
 }
 
 #[test]
-fn a_database_that_goes_is_unavailable_and_comes_back() {
+fn a_database_outage_is_reported_and_recovered_from() {
     block_on(async {
         let cluster = Cluster::start(None);
         let url = cluster.url("postgres").parse().expect("a URL");
@@ -236,7 +236,7 @@ fn a_database_that_goes_is_unavailable_and_comes_back() {
 }
 
 #[test]
-fn a_service_starts_before_its_database_and_says_so() {
+fn a_service_started_before_its_database_reports_starting() {
     block_on(async {
         let cluster = Cluster::start(None);
         let url = cluster.url("postgres").parse().expect("a URL");

@@ -39,7 +39,7 @@ async fn try_login(client: &mut AuthServiceClient<Channel>, password: &str) -> R
 }
 
 #[on_both_backends]
-async fn an_access_token_that_was_over_stays_over(database: TestDatabase) {
+async fn an_expired_access_token_stays_expired_when_the_clock_is_set_back(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.register("ann").await.tokens.expect("tokens").access_token;
     assert_eq!(me(&server, &token).await, Ok(()));
@@ -52,7 +52,7 @@ async fn an_access_token_that_was_over_stays_over(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn an_access_token_that_was_looked_at_by_a_wrong_clock_is_good_again_by_a_right_one(database: TestDatabase) {
+async fn an_access_token_is_valid_again_once_a_wrong_clock_is_corrected(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.register("ann").await.tokens.expect("tokens").access_token;
     assert_eq!(me(&server, &token).await, Ok(()));
@@ -63,7 +63,7 @@ async fn an_access_token_that_was_looked_at_by_a_wrong_clock_is_good_again_by_a_
 }
 
 #[on_both_backends]
-async fn an_access_token_from_the_future_is_told_to_wait(database: TestDatabase) {
+async fn an_access_token_from_the_future_is_refused_with_a_time_to_wait(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.register("ann").await.tokens.expect("tokens").access_token;
     server.clock.set(START.minus(Duration::from_secs(30)));
@@ -86,7 +86,7 @@ async fn an_access_token_from_the_future_is_told_to_wait(database: TestDatabase)
 }
 
 #[on_both_backends]
-async fn a_clock_two_hours_ahead_for_a_moment_forgets_no_logout(database: TestDatabase) {
+async fn a_clock_two_hours_ahead_for_a_moment_loses_no_logout(database: TestDatabase) {
     let server = Server::start(database).await;
     let (out, everywhere) = (
         server.register("ann").await.tokens.expect("tokens"),
@@ -198,7 +198,7 @@ async fn a_clock_a_year_ahead_for_a_minute_loses_nothing(database: TestDatabase)
 }
 
 #[on_both_backends]
-async fn who_logs_out_by_a_wrong_clock_is_out_by_a_right_one(database: TestDatabase) {
+async fn a_logout_under_a_wrong_clock_holds_after_the_correction(database: TestDatabase) {
     let server = Server::start(database).await;
     let pair = server.register("ann").await.tokens.expect("tokens");
     server.clock.set(START.plus(Duration::from_hours(366 * 24)));
@@ -218,7 +218,7 @@ async fn who_logs_out_by_a_wrong_clock_is_out_by_a_right_one(database: TestDatab
 }
 
 #[on_both_backends]
-async fn a_login_by_a_wrong_clock_ends_no_session_that_only_it_calls_expired(database: TestDatabase) {
+async fn a_login_under_a_wrong_clock_does_not_end_sessions_as_expired(database: TestDatabase) {
     let server = Server::start(database).await;
     let pair = server.register("ann").await.tokens.expect("tokens");
     server.clock.set(START.plus(Duration::from_hours(366 * 24)));
@@ -228,7 +228,7 @@ async fn a_login_by_a_wrong_clock_ends_no_session_that_only_it_calls_expired(dat
 }
 
 #[on_both_backends]
-async fn nobody_is_called_a_thief_by_a_wrong_clock(database: TestDatabase) {
+async fn a_wrong_clock_does_not_turn_an_overlap_into_a_reuse(database: TestDatabase) {
     let server = Server::start(database).await;
     let first = server.register("ann").await.tokens.expect("tokens");
     let second = server.rotate(&first.refresh_token, "").await.expect("rotated");
@@ -262,7 +262,7 @@ async fn nobody_is_called_a_thief_by_a_wrong_clock(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn after_a_start_nothing_ends_by_time_for_a_quarter_of_an_hour(database: TestDatabase) {
+async fn sessions_do_not_end_as_expired_within_15_minutes_of_a_start(database: TestDatabase) {
     let server = Server::start_unsettled(database, &settings(&["--refresh-token-seconds", "300"])).await;
     let pair = server.register("ann").await.tokens.expect("tokens");
     server.clock.advance(Duration::from_mins(14));
@@ -281,7 +281,7 @@ async fn after_a_start_nothing_ends_by_time_for_a_quarter_of_an_hour(database: T
 }
 
 #[on_both_backends]
-async fn where_the_database_server_has_another_time_nothing_ends(database: TestDatabase) {
+async fn sessions_do_not_end_as_expired_if_the_database_server_clock_differs(database: TestDatabase) {
     let server = Server::start_with(database, &settings(&["--refresh-token-seconds", "300"])).await;
     let pair = server.register("ann").await.tokens.expect("tokens");
     let is_postgres = server.database.backend() == Backend::Postgres;
@@ -302,7 +302,7 @@ async fn where_the_database_server_has_another_time_nothing_ends(database: TestD
 }
 
 #[on_both_backends]
-async fn what_was_revoked_stays_refused_until_its_last_token_is_over(database: TestDatabase) {
+async fn a_revoked_token_stays_refused_until_it_expires(database: TestDatabase) {
     let server = Server::start(database).await;
     let ended = server.register("ann").await.tokens.expect("tokens");
     server
@@ -326,7 +326,7 @@ async fn what_was_revoked_stays_refused_until_its_last_token_is_over(database: T
 }
 
 #[on_both_backends]
-async fn who_had_the_right_password_waits_for_nothing(database: TestDatabase) {
+async fn a_successful_login_causes_no_wait_when_the_clock_is_set_back(database: TestDatabase) {
     let server = Server::start(database).await;
     server.register("ann").await;
     server.clock.advance(STEP);
@@ -336,7 +336,7 @@ async fn who_had_the_right_password_waits_for_nothing(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_reuse_stays_a_reuse(database: TestDatabase) {
+async fn a_reuse_is_detected_even_if_the_clock_is_set_back(database: TestDatabase) {
     let server = Server::start(database).await;
     let first = server.register("ann").await.tokens.expect("tokens");
     let second = server.rotate(&first.refresh_token, "").await.expect("rotated");
@@ -362,7 +362,7 @@ async fn a_reuse_stays_a_reuse(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn what_was_said_to_have_expired_stays_so(database: TestDatabase) {
+async fn a_session_reported_as_expired_stays_expired_when_the_clock_is_set_back(database: TestDatabase) {
     const IDLE: Duration = Duration::from_hours(7 * 24);
     let (server, root) = server_with_root(database).await;
     let pair = server.register("ann").await.tokens.expect("tokens");
@@ -399,7 +399,7 @@ async fn what_was_said_to_have_expired_stays_so(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_secret_whose_time_was_over_stays_so(database: TestDatabase) {
+async fn an_expired_client_secret_stays_expired_when_the_clock_is_set_back(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let mut accounts = ServiceAccountServiceClient::new(channel(server.grpc));
     let create = CreateServiceAccountRequest {
@@ -445,7 +445,7 @@ async fn a_secret_whose_time_was_over_stays_so(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_wait_is_as_long_as_it_was_when_it_began(database: TestDatabase) {
+async fn clock_steps_do_not_change_the_length_of_a_wait(database: TestDatabase) {
     let server = Server::start_with(database, &settings(&["--login-free-attempts", "1"])).await;
     server.register("ann").await;
     let from_now = |seconds: i64| Timestamp::from_micros(START.as_micros() + seconds * 1_000_000);
@@ -477,7 +477,7 @@ async fn a_wait_is_as_long_as_it_was_when_it_began(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_wrong_password_blocks_nobody_whatever_the_clock_does_next(database: TestDatabase) {
+async fn clock_steps_do_not_turn_free_failures_into_a_block(database: TestDatabase) {
     let server = Server::start(database).await;
     server.register("ann").await;
     let mut now = START;
@@ -539,7 +539,7 @@ async fn replicas_whose_clocks_differ_agree_on_every_wait(database: TestDatabase
 }
 
 #[on_both_backends]
-async fn a_start_ends_the_waits_that_a_clock_ahead_has_left(database: TestDatabase) {
+async fn a_start_clears_waits_written_while_the_clock_was_ahead(database: TestDatabase) {
     let few = settings(&["--login-free-attempts", "1"]);
     let server = Server::start_with(database, &few).await;
     server.register("ann").await;

@@ -28,7 +28,7 @@ async fn left_after(server: &Server, time: Duration, what: &str, expected: i64) 
 }
 
 #[on_both_backends]
-async fn a_session_that_has_ended_is_kept_for_a_while(database: TestDatabase) {
+async fn ended_sessions_are_deleted_30_days_after_their_end(database: TestDatabase) {
     let server = Server::start(database).await;
     let first = server.register("ann").await.tokens.expect("tokens");
     let second = server.login("ann").await;
@@ -61,7 +61,7 @@ async fn a_session_that_has_ended_is_kept_for_a_while(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn revocations_go_when_no_token_can_be_good_any_more(database: TestDatabase) {
+async fn revocations_are_purged_once_no_token_can_still_be_valid(database: TestDatabase) {
     // Shortening the token lifetime later does not affect tokens that were already issued.
     let server = Server::start_with(database, &settings(&["--access-token-seconds", "7200"])).await;
     let admin = server.superuser().await;
@@ -103,7 +103,7 @@ async fn revocations_go_when_no_token_can_be_good_any_more(database: TestDatabas
 }
 
 #[on_both_backends]
-async fn counters_and_audit_events_go_with_their_time(database: TestDatabase) {
+async fn old_counters_and_audit_events_are_purged(database: TestDatabase) {
     let server = Server::start(database).await;
     server.register("ann").await;
     server

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use crate::support::{START, Server, callers::eventually, rotate, settings};
 
 #[on_both_backends]
-async fn the_key_set_is_the_same_by_rpc_and_by_http(database: TestDatabase) {
+async fn the_key_set_is_the_same_over_grpc_and_http(database: TestDatabase) {
     let server = Server::start(database).await;
     let by_rpc = server
         .keys()
@@ -63,7 +63,7 @@ async fn the_server_secret_can_be_replaced(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn the_first_key_is_made_once(database: TestDatabase) {
+async fn the_first_signing_key_is_created_once(database: TestDatabase) {
     let server = Server::start(database).await;
     let before = server
         .keys()
@@ -86,7 +86,7 @@ async fn the_first_key_is_made_once(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_rotated_key_is_published_then_signs_and_then_goes(database: TestDatabase) {
+async fn key_rotation_publishes_then_activates_the_next_key_and_removes_the_old_one(database: TestDatabase) {
     let server = Server::start(database).await;
     let admin = server.superuser().await;
     let old = kid(&admin);
@@ -133,7 +133,7 @@ async fn a_rotated_key_is_published_then_signs_and_then_goes(database: TestDatab
 }
 
 #[on_both_backends]
-async fn nobody_is_refused_while_keys_are_rotated(database: TestDatabase) {
+async fn no_token_is_refused_during_key_rotations(database: TestDatabase) {
     let server = Server::start_with(database, &settings(&["--login-rate-per-minute", "0"])).await;
     let (_running, replica) = server.replica().await;
     let admin = server.superuser().await;
@@ -164,7 +164,7 @@ async fn nobody_is_refused_while_keys_are_rotated(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_withdrawn_key_is_worth_nothing_at_once(database: TestDatabase) {
+async fn tokens_of_a_withdrawn_key_are_refused_at_once(database: TestDatabase) {
     let server = Server::start(database).await;
     let admin = server.superuser().await;
     let session = server.login("root").await;

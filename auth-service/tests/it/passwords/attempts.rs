@@ -73,7 +73,7 @@ fn from<T>(address: &str, message: T) -> Request<T> {
 }
 
 #[on_both_backends]
-async fn a_blocked_account_refuses_the_right_password_until_the_time_is_over(database: TestDatabase) {
+async fn a_blocked_account_refuses_even_the_right_password_until_the_wait_is_over(database: TestDatabase) {
     let server = Server::start_with(database, &no_address_limit(&[])).await;
     server.register("ann").await;
     assert_eq!(
@@ -104,7 +104,7 @@ async fn a_blocked_account_refuses_the_right_password_until_the_time_is_over(dat
 }
 
 #[on_both_backends]
-async fn nobody_keeps_a_user_out_of_their_own_device(database: TestDatabase) {
+async fn guesses_from_elsewhere_do_not_block_a_known_device(database: TestDatabase) {
     let server = Server::start_with(database, &no_address_limit(&[])).await;
     let admin = server.superuser().await;
     let registered = server.register("ann").await;
@@ -145,7 +145,7 @@ async fn nobody_keeps_a_user_out_of_their_own_device(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn who_once_knew_a_password_has_no_stock_of_devices(database: TestDatabase) {
+async fn known_devices_are_limited_and_forgotten_on_a_password_change(database: TestDatabase) {
     let server = Server::start_with(database, &no_address_limit(&["--max-sessions-per-user", "3"])).await;
     server.register("ann").await;
     let login = async |device_token: &str, password: &str| {
@@ -198,7 +198,7 @@ async fn who_once_knew_a_password_has_no_stock_of_devices(database: TestDatabase
 }
 
 #[on_both_backends]
-async fn the_wait_has_an_end(database: TestDatabase) {
+async fn the_wait_has_an_upper_limit(database: TestDatabase) {
     let server = Server::start_with(
         database,
         &no_address_limit(&["--login-free-attempts", "1", "--login-max-delay-seconds", "3"]),
@@ -228,7 +228,7 @@ async fn failures_are_forgotten_after_a_day(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn of_many_guesses_at_once_no_more_get_in_than_one_after_the_other(database: TestDatabase) {
+async fn concurrent_guesses_get_no_more_attempts_than_sequential_ones(database: TestDatabase) {
     let server = Server::start_with(database, &no_address_limit(&[])).await;
     server.register("ann").await;
     let storm: Vec<_> = (0..200)
@@ -249,7 +249,7 @@ async fn of_many_guesses_at_once_no_more_get_in_than_one_after_the_other(databas
 }
 
 #[on_both_backends]
-async fn failures_count_over_a_restart_and_over_replicas(database: TestDatabase) {
+async fn failures_are_counted_across_restarts_and_replicas(database: TestDatabase) {
     let server = Server::start_with(database, &no_address_limit(&[])).await;
     server.register("ann").await;
     guesses(&server, "ann", 5).await;
@@ -266,7 +266,7 @@ async fn failures_count_over_a_restart_and_over_replicas(database: TestDatabase)
 }
 
 #[on_both_backends]
-async fn who_does_not_exist_is_blocked_like_who_does(database: TestDatabase) {
+async fn unknown_accounts_are_blocked_like_existing_ones(database: TestDatabase) {
     let server = Server::start_with(database, &no_address_limit(&[])).await;
     server.register("ann").await;
     let mut answers = Vec::new();
@@ -284,7 +284,7 @@ async fn who_does_not_exist_is_blocked_like_who_does(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn an_address_has_more_failures_than_an_account_and_gets_back_what_was_right(database: TestDatabase) {
+async fn an_address_has_more_free_failures_than_an_account_and_successes_do_not_count(database: TestDatabase) {
     let server = Server::start_with(database, &no_address_limit(&["--login-address-free-attempts", "12"])).await;
     server.register("ann").await;
     for _ in 0..20 {
@@ -311,7 +311,7 @@ async fn an_address_has_more_failures_than_an_account_and_gets_back_what_was_rig
 }
 
 #[on_both_backends]
-async fn an_address_may_call_only_so_often(database: TestDatabase) {
+async fn logins_and_registrations_are_limited_per_address(database: TestDatabase) {
     let narrow = settings(&[
         "--login-rate-per-minute",
         "1",
@@ -357,7 +357,7 @@ async fn an_address_may_call_only_so_often(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_network_of_many_addresses_has_an_end_and_known_devices_in_it_have_none(database: TestDatabase) {
+async fn ipv6_networks_are_limited_without_locking_out_known_devices(database: TestDatabase) {
     let narrow = settings(&[
         "--login-rate-per-minute",
         "1",
@@ -430,7 +430,7 @@ async fn a_network_of_many_addresses_has_an_end_and_known_devices_in_it_have_non
 }
 
 #[on_both_backends]
-async fn guessers_of_one_network_keep_nobody_else_out_of_the_queue(database: TestDatabase) {
+async fn guesses_from_one_network_do_not_keep_others_out_of_the_queue(database: TestDatabase) {
     // A hash takes some milliseconds, and only one is computed at a time. The guessers fill the
     // queue many times over.
     let small = [
@@ -495,7 +495,7 @@ async fn guessers_of_one_network_keep_nobody_else_out_of_the_queue(database: Tes
 }
 
 #[on_both_backends]
-async fn a_forged_address_is_ignored_where_no_proxy_is_trusted(database: TestDatabase) {
+async fn forwarded_addresses_are_ignored_without_a_trusted_proxy(database: TestDatabase) {
     let server = Server::start_with(
         database,
         &settings(&["--login-rate-per-minute", "1", "--login-burst", "2"]),
@@ -513,7 +513,7 @@ async fn a_forged_address_is_ignored_where_no_proxy_is_trusted(database: TestDat
 }
 
 #[on_both_backends]
-async fn what_is_counted_names_nobody(database: TestDatabase) {
+async fn attempt_counters_do_not_store_identifiers(database: TestDatabase) {
     let server = Server::start_with(database, &settings(&[])).await;
     guesses(&server, "somebody.else", 3).await;
     let dump = dump(&server.database).await;
@@ -522,7 +522,7 @@ async fn what_is_counted_names_nobody(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_caller_learns_what_address_it_has(database: TestDatabase) {
+async fn get_client_address_returns_the_address_of_the_caller(database: TestDatabase) {
     let behind = ServerSettings {
         trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")],
         ..ServerSettings::default()

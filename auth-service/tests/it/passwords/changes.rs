@@ -22,7 +22,7 @@ use crate::users::calls::{
 };
 
 #[on_both_backends]
-async fn a_temporary_password_is_good_for_changing_it(database: TestDatabase) {
+async fn a_temporary_password_must_be_changed_at_login(database: TestDatabase) {
     let (server, admin) = administered(database).await;
     create(&server, &admin, "ann", &[]).await;
     assert_eq!(
@@ -81,7 +81,7 @@ async fn a_temporary_password_is_good_for_changing_it(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_set_password_logs_out_and_is_temporary(database: TestDatabase) {
+async fn a_password_set_by_an_administrator_ends_sessions_and_is_temporary(database: TestDatabase) {
     let (server, admin) = administered(database).await;
     let registered = server.register("ann").await;
     let (tokens, id) = (
@@ -106,7 +106,7 @@ async fn a_set_password_logs_out_and_is_temporary(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn nothing_from_before_outlives_a_changed_password_or_a_deactivation(database: TestDatabase) {
+async fn calls_in_flight_do_not_outlive_a_password_change_or_deactivation(database: TestDatabase) {
     let (server, admin) = administered(database).await;
     let (_running, replica) = server.replica().await;
     for round in 0..6 {

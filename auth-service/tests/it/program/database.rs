@@ -59,7 +59,7 @@ async fn execute(db: &Db, sql: &str) {
 }
 
 #[test]
-fn migrate_says_what_it_did() {
+fn migrate_reports_what_it_applied() {
     block_on(async {
         for backend in [Backend::Sqlite, Backend::Postgres] {
             let place = Place::new(backend).await;
@@ -78,7 +78,7 @@ fn migrate_says_what_it_did() {
 }
 
 #[test]
-fn a_database_of_a_newer_version_is_left_alone() {
+fn a_database_of_a_newer_version_is_refused_unchanged() {
     block_on(async {
         for backend in [Backend::Sqlite, Backend::Postgres] {
             let place = Place::new(backend).await;
@@ -99,7 +99,7 @@ fn a_database_of_a_newer_version_is_left_alone() {
 }
 
 #[test]
-fn a_database_of_another_server_secret_is_left_alone() {
+fn a_database_of_another_server_secret_is_refused_unchanged() {
     block_on(async {
         for backend in [Backend::Sqlite, Backend::Postgres] {
             let place = Place::new(backend).await;
@@ -131,7 +131,7 @@ fn a_database_of_another_server_secret_is_left_alone() {
 }
 
 #[test]
-fn a_file_that_another_process_serves_is_named() {
+fn a_database_file_in_use_by_another_process_is_reported() {
     block_on(async {
         let place = Place::new(Backend::Sqlite).await;
         let program = place.serve(&[]);
@@ -146,7 +146,7 @@ fn a_file_that_another_process_serves_is_named() {
 }
 
 #[test]
-fn a_migration_waits_for_its_database_where_it_is_told_to() {
+fn migrate_waits_for_its_database_if_asked_to() {
     block_on(async {
         let place = Place::new(Backend::Postgres).await;
         let database: url::Url = place.url.parse().expect("a URL");
@@ -185,7 +185,7 @@ fn a_migration_waits_for_its_database_where_it_is_told_to() {
 }
 
 #[test]
-fn a_database_that_cannot_be_opened_is_named_with_the_reason() {
+fn an_unusable_database_is_reported_with_the_reason() {
     block_on(async {
         let place = Place::new(Backend::Sqlite).await;
         let folder = place.folder.path().display();
@@ -219,7 +219,7 @@ fn a_database_that_cannot_be_opened_is_named_with_the_reason() {
 
 /// Kills a process in the middle of the first migration, and then starts eight at the same time.
 #[test]
-fn of_eight_that_start_together_one_prepares_the_database() {
+fn one_of_eight_starting_replicas_prepares_the_database() {
     block_on(async {
         let place = Place::new(Backend::Postgres).await;
         let db = place.database().await;

@@ -48,7 +48,7 @@ fn serve(place: &Place) -> Program {
 }
 
 #[test]
-fn readiness_streams_and_writes_follow_the_database() {
+fn readiness_streams_and_writes_follow_a_fail_over() {
     block_on(async {
         let (primary, standby) = Cluster::start_with_standby();
         let endpoint = Endpoint::to(primary.address()).await;

@@ -110,7 +110,7 @@ async fn me(at: Addresses, token: &str) -> Result<User, Status> {
 }
 
 #[test]
-fn of_fifty_racers_over_two_processes_one_rotates() {
+fn one_of_fifty_racers_at_two_processes_rotates() {
     block_on(async {
         let pair = Pair::start().await;
         let first = register(pair.at[0], "ann").await.tokens.expect("tokens");
@@ -168,7 +168,7 @@ fn reuse_is_caught_by_the_other_process_and_after_a_kill() {
 }
 
 #[test]
-fn what_is_in_flight_at_one_process_does_not_outlive_a_deactivation_at_the_other() {
+fn calls_in_flight_do_not_outlive_a_deactivation_at_another_process() {
     block_on(async {
         let mut pair = Pair::start().await;
         let admin = pair.admin().await;
@@ -228,7 +228,7 @@ fn what_is_in_flight_at_one_process_does_not_outlive_a_deactivation_at_the_other
 }
 
 #[test]
-fn guesses_are_counted_over_both_processes_and_after_a_kill() {
+fn guesses_are_counted_across_both_processes_and_after_a_kill() {
     block_on(async {
         let mut pair = Pair::start().await;
         register(pair.at[0], "ann").await;
@@ -270,7 +270,7 @@ fn guesses_are_counted_over_both_processes_and_after_a_kill() {
 }
 
 #[test]
-fn there_is_one_first_administrator_and_always_a_last_one() {
+fn one_first_administrator_is_created_and_the_last_one_stays() {
     block_on(async {
         // Both processes try to create the first administrator at the same time.
         let pair = Pair::start().await;

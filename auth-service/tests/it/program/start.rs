@@ -131,7 +131,7 @@ pub(crate) async fn jwks(at: Addresses) -> String {
     body
 }
 
-async fn a_second_start_finds_everything_again(backend: Backend) {
+async fn a_restart_keeps_all_data(backend: Backend) {
     let place = Place::new(backend).await;
     let program = place.serve(&[]);
     let at = program.addresses().await;
@@ -157,19 +157,19 @@ async fn a_second_start_finds_everything_again(backend: Backend) {
 }
 
 #[test]
-fn a_second_start_finds_everything_again_on_sqlite() {
-    block_on(a_second_start_finds_everything_again(Backend::Sqlite));
+fn a_restart_keeps_all_data_on_sqlite() {
+    block_on(a_restart_keeps_all_data(Backend::Sqlite));
 }
 
 #[test]
-fn a_second_start_finds_everything_again_on_postgres() {
-    block_on(a_second_start_finds_everything_again(Backend::Postgres));
+fn a_restart_keeps_all_data_on_postgres() {
+    block_on(a_restart_keeps_all_data(Backend::Postgres));
 }
 
 /// Uses the default settings. A deployment kills the program if it has not ended 20 s after the
 /// signal.
 #[test]
-fn it_ends_in_time_while_somebody_watches() {
+fn it_stops_in_time_while_a_client_watches_health() {
     block_on(async {
         let place = Place::new(Backend::Sqlite).await;
         let program = place.serve(&[]);
@@ -189,7 +189,7 @@ fn it_ends_in_time_while_somebody_watches() {
 
 /// Ends streams of the access feed at once, and not only at the end of the grace period.
 #[test]
-fn it_ends_at_once_while_the_feed_is_followed() {
+fn it_stops_at_once_while_the_access_feed_is_followed() {
     block_on(async {
         let place = Place::new(Backend::Sqlite).await;
         let accounts = format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#);
@@ -229,7 +229,7 @@ fn it_ends_at_once_while_the_feed_is_followed() {
 }
 
 #[test]
-fn it_serves_on_when_clients_take_all_descriptors() {
+fn it_keeps_serving_when_clients_take_all_descriptors() {
     block_on(async {
         let place = Place::new(Backend::Sqlite).await;
         let program = place.serve_with_descriptors(256);
@@ -257,7 +257,7 @@ fn it_serves_on_when_clients_take_all_descriptors() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_stops_it_at_once() {
     block_on(async {
         let place = Place::new(Backend::Sqlite).await;
         let program = place.serve(&["--drain-timeout-seconds", "600"]);
@@ -275,7 +275,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn a_bad_setting_ends_it_with_64_and_a_clear_line() {
+fn a_bad_setting_exits_with_64_and_a_clear_message() {
     const HIDDEN: &str = "hunter2";
     block_on(async {
         let place = Place::new(Backend::Sqlite).await;
@@ -346,7 +346,7 @@ fn a_bad_setting_ends_it_with_64_and_a_clear_line() {
 }
 
 #[test]
-fn a_taken_port_is_named() {
+fn a_port_in_use_is_reported() {
     block_on(async {
         let place = Place::new(Backend::Sqlite).await;
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -385,7 +385,7 @@ fn a_taken_port_is_named() {
 }
 
 #[test]
-fn help_names_every_setting_and_tells_no_secret() {
+fn help_lists_every_setting_and_reveals_no_secret() {
     block_on(async {
         let environment = [
             ("DATABASE_URL", "postgres://kim:hunter2@db/auth"),
@@ -410,7 +410,7 @@ fn help_names_every_setting_and_tells_no_secret() {
     });
 }
 
-async fn a_probe_answers_by_its_exit_code(backend: Backend) {
+async fn the_probe_command_reports_health_by_its_exit_code(backend: Backend) {
     let place = Place::new(backend).await;
     let program = place.serve(&[]);
     let at = program.addresses().await;
@@ -444,7 +444,7 @@ async fn a_probe_answers_by_its_exit_code(backend: Backend) {
     assert!(ended.only_line(4).contains("not serving"));
 }
 
-async fn a_service_account_made_by_the_command_gets_tokens(backend: Backend) {
+async fn a_service_account_created_by_the_command_gets_tokens(backend: Backend) {
     let place = Place::new(backend).await;
     let create = |arguments: &[&str]| {
         let own = ["create-service-account", "--database-url", &place.url];
@@ -486,7 +486,7 @@ async fn a_service_account_made_by_the_command_gets_tokens(backend: Backend) {
     assert!(!token.expect("a token").into_inner().access_token.is_empty());
 }
 
-async fn of_many_who_make_the_same_administrator_one_does(backend: Backend) {
+async fn one_of_many_concurrent_create_admin_commands_succeeds(backend: Backend) {
     let place = Place::new(backend).await;
     let migrated = Program::start(AUTH_SERVICE, ["migrate", "--database-url", &place.url]);
     assert_eq!(migrated.ended().await.code, Some(0));
@@ -514,17 +514,17 @@ async fn of_many_who_make_the_same_administrator_one_does(backend: Backend) {
 }
 
 #[test]
-fn of_many_who_make_the_same_administrator_one_does_on_sqlite() {
-    block_on(of_many_who_make_the_same_administrator_one_does(Backend::Sqlite));
+fn one_of_many_concurrent_create_admin_commands_succeeds_on_sqlite() {
+    block_on(one_of_many_concurrent_create_admin_commands_succeeds(Backend::Sqlite));
 }
 
 #[test]
-fn of_many_who_make_the_same_administrator_one_does_on_postgres() {
-    block_on(of_many_who_make_the_same_administrator_one_does(Backend::Postgres));
+fn one_of_many_concurrent_create_admin_commands_succeeds_on_postgres() {
+    block_on(one_of_many_concurrent_create_admin_commands_succeeds(Backend::Postgres));
 }
 
 #[test]
-fn every_file_with_a_secret_that_others_can_read_is_named() {
+fn secret_files_that_others_can_read_are_reported() {
     block_on(async {
         let place = Place::new(Backend::Sqlite).await;
         let open = |name: &str| {
@@ -566,24 +566,24 @@ fn every_file_with_a_secret_that_others_can_read_is_named() {
 }
 
 #[test]
-fn a_probe_answers_by_its_exit_code_on_sqlite() {
-    block_on(a_probe_answers_by_its_exit_code(Backend::Sqlite));
+fn the_probe_command_reports_health_by_its_exit_code_on_sqlite() {
+    block_on(the_probe_command_reports_health_by_its_exit_code(Backend::Sqlite));
 }
 
 #[test]
-fn a_service_account_made_by_the_command_gets_tokens_on_sqlite() {
-    block_on(a_service_account_made_by_the_command_gets_tokens(Backend::Sqlite));
+fn a_service_account_created_by_the_command_gets_tokens_on_sqlite() {
+    block_on(a_service_account_created_by_the_command_gets_tokens(Backend::Sqlite));
 }
 
 #[test]
-fn a_service_account_made_by_the_command_gets_tokens_on_postgres() {
-    block_on(a_service_account_made_by_the_command_gets_tokens(Backend::Postgres));
+fn a_service_account_created_by_the_command_gets_tokens_on_postgres() {
+    block_on(a_service_account_created_by_the_command_gets_tokens(Backend::Postgres));
 }
 
 /// Treats an empty variable as unset, because deployment templates leave variables empty if they
 /// have no value for them.
 #[test]
-fn an_empty_variable_is_one_that_is_not_set() {
+fn empty_environment_variables_count_as_unset() {
     block_on(async {
         let help = Program::start(AUTH_SERVICE, ["serve", "--help"]).ended().await.stdout;
         let names = help

@@ -66,7 +66,7 @@ fn role(code_name: &str, name: &str) -> CreateRoleRequest {
 }
 
 #[on_both_backends]
-async fn a_resource_lives_from_creation_to_deletion(database: TestDatabase) {
+async fn resources_are_created_read_updated_and_deleted(database: TestDatabase) {
     let (_server, root) = server_with_root(database).await;
     let made = root
         .create_resource(resource("invoices", ""))
@@ -176,7 +176,7 @@ async fn a_resource_lives_from_creation_to_deletion(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn an_action_lives_from_creation_to_deletion(database: TestDatabase) {
+async fn actions_are_created_read_updated_and_deleted(database: TestDatabase) {
     let (_server, root) = server_with_root(database).await;
     let made = root
         .create_action(action("approve", ""))
@@ -229,7 +229,7 @@ async fn an_action_lives_from_creation_to_deletion(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_permission_lives_from_creation_to_deletion(database: TestDatabase) {
+async fn permissions_are_created_read_updated_and_deleted(database: TestDatabase) {
     let (_server, root) = server_with_root(database).await;
     root.make_permissions("invoices", &["approve"]).await;
     let get = || {
@@ -305,7 +305,7 @@ async fn a_permission_lives_from_creation_to_deletion(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_role_lives_from_creation_to_deletion(database: TestDatabase) {
+async fn roles_are_created_read_updated_and_deleted(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let made = root
         .make_role("clerk", &["users:read", "audit:read", "users:read"])
@@ -383,7 +383,7 @@ async fn a_role_lives_from_creation_to_deletion(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn only_superusers_act_on_resources_and_actions(database: TestDatabase) {
+async fn only_superusers_change_resources_and_actions(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let admin = root.service(&server, "the-admin", &["admin"], &[]).await;
     root.make_permissions("invoices", &["approve"]).await;
@@ -521,7 +521,7 @@ async fn every_bad_field_is_named(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn lists_are_whole_and_in_order(database: TestDatabase) {
+async fn lists_are_complete_and_in_order(database: TestDatabase) {
     let (_server, root) = server_with_root(database).await;
     root.make_permissions("invoices", &["approve", "read"]).await;
     root.make_role("clerk", &["invoices:read"]).await;

@@ -34,7 +34,7 @@ async fn register(service: &Caller, permissions: &[DeclaredPermission]) -> Resul
 }
 
 #[on_both_backends]
-async fn what_one_service_may_own_is_bounded(database: TestDatabase) {
+async fn declared_permissions_are_limited_per_service_and_role(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let rogue = root.service(&server, "rogue", &["service"], &[]).await;
     let many = |resource: &str, from: usize, count: usize, roles: &[&str]| {
@@ -89,7 +89,7 @@ async fn what_one_service_may_own_is_bounded(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn what_an_administrator_made_becomes_no_services(database: TestDatabase) {
+async fn a_service_cannot_take_over_a_resource_of_an_administrator(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     root.make_permissions("invoices", &["approve"]).await;
     let rogue = root.service(&server, "rogue", &["service"], &[]).await;
@@ -111,7 +111,7 @@ async fn what_an_administrator_made_becomes_no_services(database: TestDatabase) 
 }
 
 #[on_both_backends]
-async fn a_check_says_why(database: TestDatabase) {
+async fn a_check_explains_its_decision(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     root.make_permissions("invoices", &["read", "approve"]).await;
     root.make_role("clerk", &["invoices:read"]).await;
@@ -182,7 +182,7 @@ async fn a_check_says_why(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_check_is_of_a_moment_of_the_feed(database: TestDatabase) {
+async fn a_check_names_its_position_in_the_feed(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let before = root.check(NOBODY, "users:read").await;
     root.make_role("clerk", &["users:read"]).await;
@@ -199,7 +199,7 @@ async fn a_check_is_of_a_moment_of_the_feed(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn crooked_checks_are_refused(database: TestDatabase) {
+async fn malformed_checks_are_refused(database: TestDatabase) {
     let (_server, root) = server_with_root(database).await;
     let check = |user_id: &str, permission: &str| PermissionCheck {
         user_id: user_id.to_owned(),
@@ -230,7 +230,7 @@ async fn crooked_checks_are_refused(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_service_declares_its_permissions_once(database: TestDatabase) {
+async fn a_declared_permission_goes_to_its_default_roles_only_once(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let service = root.service(&server, "the-shop", &["service"], &[]).await;
     let mine = [
@@ -266,7 +266,7 @@ async fn a_service_declares_its_permissions_once(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_declaration_gives_nobody_what_is_there(database: TestDatabase) {
+async fn a_declaration_cannot_grant_existing_permissions(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let service = root.service(&server, "the-shop", &["service"], &[]).await;
     let other = root.service(&server, "the-other", &["service"], &[]).await;
@@ -335,7 +335,7 @@ async fn a_declaration_gives_nobody_what_is_there(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_service_declares_only_so_much_and_leaves_nothing_behind(database: TestDatabase) {
+async fn declarations_are_limited_and_can_be_deleted_after_their_service(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let shop = root.service(&server, "the-shop", &["service"], &[]).await;
     let wares: Vec<_> = (0..200)
@@ -372,7 +372,7 @@ async fn a_service_declares_only_so_much_and_leaves_nothing_behind(database: Tes
 }
 
 #[on_both_backends]
-async fn many_replicas_declare_at_once(database: TestDatabase) {
+async fn replicas_can_declare_the_same_permissions_concurrently(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let service = root.service(&server, "the-shop", &["service"], &[]).await;
     let mine: Vec<_> = ["read", "buy", "sell", "return"]

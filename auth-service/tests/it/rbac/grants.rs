@@ -34,7 +34,7 @@ async fn stale(server: &Server, token: &str) {
 }
 
 #[on_both_backends]
-async fn a_role_is_given_and_taken(database: TestDatabase) {
+async fn roles_are_assigned_and_unassigned(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let ann = server.register("ann").await;
     let (id, tokens) = (ann.user.expect("ann").user_id, ann.tokens.expect("tokens"));
@@ -66,7 +66,7 @@ async fn a_role_is_given_and_taken(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_permission_is_granted_and_revoked(database: TestDatabase) {
+async fn permissions_are_granted_and_revoked(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let ann = server.register("ann").await;
     let (id, tokens) = (ann.user.expect("ann").user_id, ann.tokens.expect("tokens"));
@@ -132,7 +132,7 @@ async fn a_user_holds_at_most_a_hundred_direct_grants(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn whatever_is_granted_the_token_is_one_that_verifiers_take(database: TestDatabase) {
+async fn direct_grants_never_make_a_token_too_long(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let id = server.register("ann").await.user.expect("ann").user_id;
     // These names are as long as names can be.
@@ -159,7 +159,7 @@ async fn whatever_is_granted_the_token_is_one_that_verifiers_take(database: Test
 }
 
 #[on_both_backends]
-async fn what_a_role_holds_acts_on_tokens_already_out(database: TestDatabase) {
+async fn role_changes_apply_to_tokens_already_issued(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     root.make_role("clerk", &["rbac:read"]).await;
     let clerk = root.service(&server, "the-clerk", &["clerk"], &[]).await;
@@ -185,7 +185,7 @@ async fn what_a_role_holds_acts_on_tokens_already_out(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn what_a_role_holds_acts_at_every_replica(database: TestDatabase) {
+async fn role_changes_apply_at_every_replica(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let (_running, replica) = server.replica().await;
     root.make_role("clerk", &["tokens:read"]).await;
@@ -206,7 +206,7 @@ async fn what_a_role_holds_acts_at_every_replica(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn nothing_is_taken_from_superusers_by_force_but_by_superusers(database: TestDatabase) {
+async fn only_superusers_force_deletions_that_affect_superusers(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     root.make_role("editor", &["rbac:update"]).await;
     root.make_role("clerk", &["rbac:update"]).await;
@@ -234,7 +234,7 @@ async fn nothing_is_taken_from_superusers_by_force_but_by_superusers(database: T
 }
 
 #[on_both_backends]
-async fn who_had_a_deleted_permission_directly_has_a_stale_token(database: TestDatabase) {
+async fn deleting_a_permission_makes_tokens_with_a_direct_grant_stale(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     root.make_permissions("invoices", &["approve"]).await;
     let ann = server.register("ann").await;
@@ -253,7 +253,7 @@ async fn who_had_a_deleted_permission_directly_has_a_stale_token(database: TestD
 }
 
 #[on_both_backends]
-async fn setting_a_role_is_checked(database: TestDatabase) {
+async fn set_role_permissions_validates_its_request(database: TestDatabase) {
     let (_server, root) = server_with_root(database).await;
     assert_eq!(
         refusal(root.set("superuser", &[]).await),
@@ -280,7 +280,7 @@ async fn setting_a_role_is_checked(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_role_editor_cannot_enrich_himself(database: TestDatabase) {
+async fn a_role_editor_cannot_gain_permissions(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     root.make_role("editor", &["rbac:update", "rbac:assign", "rbac:read"])
         .await;
@@ -372,7 +372,7 @@ async fn a_role_editor_cannot_enrich_himself(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn nobody_takes_away_what_they_do_not_hold(database: TestDatabase) {
+async fn permissions_that_you_do_not_hold_cannot_be_taken_away(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let own = ["rbac:all"];
     root.make_role("janitor", &own).await;
@@ -483,7 +483,7 @@ async fn refusals_and_successes_are_in_the_audit_log(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn the_last_superuser_stays(database: TestDatabase) {
+async fn the_last_superuser_cannot_be_unassigned(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     assert_eq!(
         refusal(root.unassign(&root.user_id, "superuser").await),
@@ -503,7 +503,7 @@ async fn the_last_superuser_stays(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn the_feed_says_what_the_roles_hold(database: TestDatabase) {
+async fn the_feed_matches_the_roles_after_concurrent_changes(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     root.make_role("clerk", &["rbac:read", "users:read"]).await;
     let declarer = Arc::new(root.service(&server, "declarer", &["service"], &[]).await);

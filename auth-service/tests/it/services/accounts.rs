@@ -90,7 +90,7 @@ fn with_file(json: &str) -> (NamedTempFile, AuthSettings) {
 }
 
 #[on_both_backends]
-async fn a_secret_is_replaced_while_the_service_goes_on(database: TestDatabase) {
+async fn a_secret_can_be_rotated_without_interruption(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let (made, first) = create(&server, &root, "courses", &[], &[]).await.expect("made");
     assert_eq!(
@@ -133,7 +133,7 @@ async fn a_secret_is_replaced_while_the_service_goes_on(database: TestDatabase) 
 }
 
 #[on_both_backends]
-async fn a_secret_that_has_leaked_goes_with_its_tokens(database: TestDatabase) {
+async fn rotation_without_overlap_revokes_a_leaked_secret_and_its_tokens(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     // An administrator may manage ordinary services, although the role `service` holds permissions
     // that the role `admin` does not.
@@ -166,7 +166,7 @@ async fn a_secret_that_has_leaked_goes_with_its_tokens(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn nonsense_for_a_client_id_is_refused_like_any_other(database: TestDatabase) {
+async fn malformed_client_ids_are_refused_like_unknown_ones(database: TestDatabase) {
     let server = Server::start(database).await;
     for nonsense in ["a\0b", "A B"] {
         let refused = refusal(token(&server, nonsense, SECRET).await);
@@ -181,7 +181,7 @@ async fn nonsense_for_a_client_id_is_refused_like_any_other(database: TestDataba
 }
 
 #[on_both_backends]
-async fn what_is_deleted_is_refused_everywhere(database: TestDatabase) {
+async fn deleted_service_accounts_are_refused_everywhere(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let reader = root.service(&server, "reader", &[], &["tokens:read"]).await;
     let introspect = async || {
@@ -231,7 +231,7 @@ async fn what_is_deleted_is_refused_everywhere(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn nobody_gets_more_by_a_service(database: TestDatabase) {
+async fn service_accounts_cannot_be_used_to_gain_permissions(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     root.make_role("keeper", &["service_accounts:all"]).await;
     let keeper = root.service(&server, "the-keeper", &["keeper"], &[]).await;
@@ -294,7 +294,7 @@ async fn nobody_gets_more_by_a_service(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_service_has_no_session(database: TestDatabase) {
+async fn a_service_account_has_no_session(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let (_, secret) = create(&server, &root, "courses", &[], &[]).await.expect("made");
     let request = IssueServiceTokenRequest {
@@ -375,7 +375,7 @@ async fn a_service_has_no_session(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn they_are_listed_in_pages(database: TestDatabase) {
+async fn service_accounts_are_listed_in_pages(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     for number in 0..5 {
         server.clock.advance(Duration::from_secs(1));
@@ -409,7 +409,7 @@ async fn they_are_listed_in_pages(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_file_says_what_there_shall_be(database: TestDatabase) {
+async fn the_service_accounts_file_is_applied_at_each_start(database: TestDatabase) {
     let json = |secret: &str, more: &str| {
         format!(
             r#"[{{"client_id": "root", "secret": "{SECRET}", "roles": ["superuser"]}},

@@ -116,7 +116,7 @@ async fn the_last_use_is_exact_to_a_minute(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_session_is_revoked_by_its_user_alone(database: TestDatabase) {
+async fn only_its_own_user_can_revoke_a_session(database: TestDatabase) {
     let server = Server::start(database).await;
     let here = server.register("ann").await.tokens.expect("tokens");
     let there = server.login("ann").await;
@@ -176,7 +176,7 @@ async fn a_login_on_a_known_device_replaces_its_session(database: TestDatabase) 
 }
 
 #[on_both_backends]
-async fn of_too_many_sessions_the_longest_idle_ones_end(database: TestDatabase) {
+async fn over_the_limit_the_longest_idle_sessions_end(database: TestDatabase) {
     // Concurrent logins count as failures until they succeed.
     let server = Server::start_with(database, &settings(&["--login-free-attempts", "100"])).await;
     let first = server.register("ann").await.tokens.expect("tokens");
@@ -203,7 +203,7 @@ async fn of_too_many_sessions_the_longest_idle_ones_end(database: TestDatabase) 
 }
 
 #[on_both_backends]
-async fn a_session_that_was_seen_to_expire_stays_over_when_the_clock_is_set_back(database: TestDatabase) {
+async fn an_expired_session_stays_expired_when_the_clock_is_set_back(database: TestDatabase) {
     let server = Server::start(database).await;
     let pair = server.register("ann").await.tokens.expect("tokens");
     // The extra 30 s make sure that the session has expired by every correct clock.
@@ -221,7 +221,7 @@ async fn a_session_that_was_seen_to_expire_stays_over_when_the_clock_is_set_back
 }
 
 #[on_both_backends]
-async fn either_token_revokes_its_session(database: TestDatabase) {
+async fn a_session_is_revoked_by_its_refresh_or_access_token(database: TestDatabase) {
     let server = Server::start(database).await;
     let one = server.register("ann").await.tokens.expect("tokens");
     let two = server.login("ann").await;
@@ -258,7 +258,7 @@ async fn either_token_revokes_its_session(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn everything_of_a_user_is_revoked_at_once(database: TestDatabase) {
+async fn revoke_all_tokens_ends_every_session_of_the_user(database: TestDatabase) {
     let server = Server::start(database).await;
     let here = server.register("ann").await.tokens.expect("tokens");
     let there = server.login("ann").await;
@@ -278,7 +278,7 @@ async fn everything_of_a_user_is_revoked_at_once(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_token_is_looked_into_without_being_used_up(database: TestDatabase) {
+async fn introspection_does_not_use_up_a_token(database: TestDatabase) {
     let server = Server::start(database).await;
     let first = server.register("ann").await.tokens.expect("tokens");
     let admin = server.superuser().await;
@@ -328,7 +328,7 @@ async fn a_token_is_looked_into_without_being_used_up(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn an_old_token_is_a_reuse_after_a_restart_too(database: TestDatabase) {
+async fn reuse_is_detected_after_a_restart(database: TestDatabase) {
     let server = Server::start(database).await;
     let first = server.register("ann").await.tokens.expect("tokens");
     let second = server.rotate(&first.refresh_token, "").await.expect("rotated");

@@ -16,7 +16,7 @@ fn by_refresh_token(token: &str) -> LogoutRequest {
 }
 
 #[on_both_backends]
-async fn a_session_that_the_database_has_lost_is_out_nevertheless(database: TestDatabase) {
+async fn logout_works_for_a_session_that_the_database_has_lost(database: TestDatabase) {
     use diesel_async::SimpleAsyncConnection as _;
     let server = Server::start(database).await;
     let (ann, bob) = (
@@ -56,7 +56,7 @@ async fn a_session_that_the_database_has_lost_is_out_nevertheless(database: Test
 }
 
 #[on_both_backends]
-async fn a_refresh_token_ends_its_session_and_no_other(database: TestDatabase) {
+async fn logout_by_refresh_token_ends_only_its_session(database: TestDatabase) {
     let server = Server::start(database).await;
     let here = server.register("ann").await.tokens.expect("tokens");
     let there = server.login("ann").await;
@@ -74,7 +74,7 @@ async fn a_refresh_token_ends_its_session_and_no_other(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn an_access_token_ends_its_session(database: TestDatabase) {
+async fn logout_by_access_token_ends_its_session(database: TestDatabase) {
     let server = Server::start(database).await;
     let pair = server.register("ann").await.tokens.expect("tokens");
     for _ in 0..2 {
@@ -89,7 +89,7 @@ async fn an_access_token_ends_its_session(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn nobody_is_logged_out_without_a_token(database: TestDatabase) {
+async fn logout_without_a_valid_token_is_refused(database: TestDatabase) {
     let server = Server::start(database).await;
     let refused = server
         .auth()
@@ -109,7 +109,7 @@ async fn nobody_is_logged_out_without_a_token(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn an_old_refresh_token_is_a_reuse_here_too(database: TestDatabase) {
+async fn logout_with_an_old_refresh_token_is_a_reuse(database: TestDatabase) {
     let server = Server::start(database).await;
     let first = server.register("ann").await.tokens.expect("tokens");
     let second = server.rotate(&first.refresh_token, "").await.expect("rotated");

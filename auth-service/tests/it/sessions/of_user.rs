@@ -63,7 +63,7 @@ async fn revoke_all(server: &Server, token: &str, user_id: &str) -> Result<i32, 
 }
 
 #[on_both_backends]
-async fn they_are_listed_in_pages_and_ended_one_by_one(database: TestDatabase) {
+async fn an_administrator_lists_and_ends_the_sessions_of_a_user(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let admin = root.service(&server, "the-admin", &["admin"], &[]).await.token;
     let registered = server.register("ann").await;
@@ -156,7 +156,7 @@ async fn they_are_listed_in_pages_and_ended_one_by_one(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn those_of_nobody_and_of_others_are_not_found(database: TestDatabase) {
+async fn sessions_of_unknown_or_other_users_are_not_found(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let registered = server.register("ann").await;
     let ann = registered.user.expect("a user").user_id;
@@ -192,7 +192,7 @@ async fn those_of_nobody_and_of_others_are_not_found(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn those_of_superusers_are_theirs_to_end(database: TestDatabase) {
+async fn only_superusers_end_sessions_of_superusers(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     let admin = root.service(&server, "the-admin", &["admin"], &[]).await.token;
     let ann = server.register("ann").await.user.expect("a user").user_id;

@@ -32,7 +32,7 @@ fn after_restore(place: &Place) -> Program {
 }
 
 #[test]
-fn nothing_from_before_a_restore_is_good_after_it() {
+fn after_restore_ends_all_sessions_and_invalidates_all_tokens() {
     block_on(async {
         for backend in [Backend::Sqlite, Backend::Postgres] {
             let place = Place::new(backend).await;
@@ -81,7 +81,7 @@ fn nothing_from_before_a_restore_is_good_after_it() {
 }
 
 #[test]
-fn a_database_that_is_served_is_not_touched() {
+fn after_restore_refuses_a_database_in_use() {
     block_on(async {
         let place = Place::new(Backend::Sqlite).await;
         let service = place.serve(&[]);

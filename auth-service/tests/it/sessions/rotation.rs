@@ -41,7 +41,7 @@ fn unauthenticated(reason: &str) -> (Code, String) {
 }
 
 #[on_both_backends]
-async fn a_rotated_pair_is_new_and_good(database: TestDatabase) {
+async fn rotation_returns_a_new_valid_pair(database: TestDatabase) {
     let server = Server::start(database).await;
     let first = first_pair(&server).await;
     let second = server.rotate(&first.refresh_token, "").await.expect("rotated");
@@ -56,7 +56,7 @@ async fn a_rotated_pair_is_new_and_good(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn reused_refresh_token_ends_the_session(database: TestDatabase) {
+async fn a_reused_refresh_token_ends_the_session(database: TestDatabase) {
     let server = Server::start(database).await;
     let first = first_pair(&server).await;
     let second = server.rotate(&first.refresh_token, "").await.expect("rotated");
@@ -101,7 +101,7 @@ async fn a_token_whose_successor_was_used_is_a_reuse_at_once(database: TestDatab
 }
 
 #[on_both_backends]
-async fn a_lost_answer_is_given_again(database: TestDatabase) {
+async fn a_retry_within_60_seconds_returns_the_same_refresh_token(database: TestDatabase) {
     let server = Server::start(database).await;
     let first = first_pair(&server).await;
     let request_id = Uuid::new_v4().to_string();
@@ -127,7 +127,7 @@ async fn a_lost_answer_is_given_again(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn two_calls_that_meet_do_not_end_the_session(database: TestDatabase) {
+async fn overlapping_rotations_do_not_end_the_session(database: TestDatabase) {
     let server = Server::start(database).await;
     let first = first_pair(&server).await;
     let request_id = Uuid::new_v4().to_string();
@@ -147,7 +147,7 @@ async fn two_calls_that_meet_do_not_end_the_session(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn of_fifty_racers_one_rotates(database: TestDatabase) {
+async fn one_of_fifty_racers_rotates(database: TestDatabase) {
     let server = Server::start(database).await;
     let (_running, replica) = server.replica().await;
     let first = first_pair(&server).await;
@@ -195,7 +195,7 @@ async fn a_refresh_token_gives_access_tokens_until_it_must_be_rotated(database: 
 }
 
 #[on_both_backends]
-async fn a_session_ends_idle_after_seven_days_and_in_any_case_after_ninety(database: TestDatabase) {
+async fn a_session_expires_after_7_idle_days_or_90_days_in_all(database: TestDatabase) {
     let server = Server::start(database).await;
     let idle = first_pair(&server).await;
     server.clock.advance(7 * 24 * HOUR);
@@ -222,7 +222,7 @@ async fn a_session_ends_idle_after_seven_days_and_in_any_case_after_ninety(datab
 }
 
 #[on_both_backends]
-async fn what_is_not_a_refresh_token_is_refused(database: TestDatabase) {
+async fn invalid_refresh_tokens_are_refused(database: TestDatabase) {
     let server = Server::start(database).await;
     let pair = first_pair(&server).await;
     let altered = pair.refresh_token.replacen(".1.", ".2.", 1);
@@ -285,7 +285,7 @@ async fn a_deactivated_user_gets_no_tokens(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn no_token_is_in_the_database(database: TestDatabase) {
+async fn no_token_is_stored_in_the_database(database: TestDatabase) {
     let server = Server::start(database).await;
     let pair = first_pair(&server).await;
     let next = server

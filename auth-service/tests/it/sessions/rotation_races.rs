@@ -46,7 +46,7 @@ impl fmt::Display for Count {
 }
 
 #[on_both_backends]
-async fn one_of_fifty_wins_nobody_is_logged_out_and_reuse_is_caught(database: TestDatabase) {
+async fn rotation_races_have_one_winner_and_every_reuse_is_caught(database: TestDatabase) {
     let backend = database.backend();
     let server = Server::start_with(database, &settings(&["--login-burst", "10000"])).await;
     let (_running, replica) = server.replica().await;

@@ -78,7 +78,7 @@ fn refusal<T: std::fmt::Debug>(outcome: Result<T, Status>) -> (Code, String) {
 }
 
 #[on_both_backends]
-async fn each_way_to_a_token_gives_one_for_the_service_that_is_asked_for(database: TestDatabase) {
+async fn every_token_rpc_issues_the_requested_audience(database: TestDatabase) {
     let server = server(database, &[]).await;
     let ann = RegisterRequest {
         audience: "game-service".to_owned(),
@@ -139,7 +139,7 @@ async fn each_way_to_a_token_gives_one_for_the_service_that_is_asked_for(databas
 }
 
 #[on_both_backends]
-async fn a_service_that_nobody_knows_is_no_audience_and_nothing_is_used_up(database: TestDatabase) {
+async fn an_unknown_audience_is_refused_without_using_up_the_refresh_token(database: TestDatabase) {
     let server = server(database, &[]).await;
     let tokens = server.register("ann").await.tokens.expect("tokens");
     for unknown in [
@@ -189,7 +189,7 @@ async fn a_service_that_nobody_knows_is_no_audience_and_nothing_is_used_up(datab
 }
 
 #[on_both_backends]
-async fn what_matters_wants_a_token_for_auth_service_alone(database: TestDatabase) {
+async fn sensitive_rpcs_need_a_token_for_auth_service_alone(database: TestDatabase) {
     let server = server(database, &STRICT).await;
     let tokens = server.register("ann").await.tokens.expect("tokens");
     let refused = rename(&server, &tokens.access_token)
@@ -228,7 +228,7 @@ async fn what_matters_wants_a_token_for_auth_service_alone(database: TestDatabas
 }
 
 #[on_both_backends]
-async fn tokens_for_the_deployment_do_for_one_release(database: TestDatabase) {
+async fn deployment_tokens_are_still_accepted_by_default(database: TestDatabase) {
     let server = server(database, &[]).await;
     let tokens = server.register("ann").await.tokens.expect("tokens");
     rename(&server, &tokens.access_token).await.expect("renamed");
@@ -242,7 +242,7 @@ async fn tokens_for_the_deployment_do_for_one_release(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn all_of_administration_wants_the_exact_audience(database: TestDatabase) {
+async fn all_administrative_rpcs_need_the_exact_audience(database: TestDatabase) {
     let server = server(database, &STRICT).await;
     let token = async |audience: &str| {
         let issue = IssueServiceTokenRequest {
@@ -303,7 +303,7 @@ async fn all_of_administration_wants_the_exact_audience(database: TestDatabase) 
 }
 
 #[on_both_backends]
-async fn a_token_for_one_service_is_introspected_by_it_and_ends_no_session(database: TestDatabase) {
+async fn a_service_can_introspect_but_not_revoke_the_tokens_it_receives(database: TestDatabase) {
     let server = server(database, &[]).await;
     let tokens = server.register("ann").await.tokens.expect("tokens");
     let for_games = refresh(&server, &tokens.refresh_token, "game-service")
@@ -363,7 +363,7 @@ async fn a_token_for_one_service_is_introspected_by_it_and_ends_no_session(datab
 }
 
 #[on_both_backends]
-async fn a_changed_password_gives_a_token_that_reaches_no_further(database: TestDatabase) {
+async fn a_password_change_keeps_the_audience_of_the_token(database: TestDatabase) {
     let server = server(database, &[]).await;
     let tokens = server.register("ann").await.tokens.expect("tokens");
     let own = refresh(&server, &tokens.refresh_token, AUTH_SERVICE)
@@ -384,7 +384,7 @@ async fn a_changed_password_gives_a_token_that_reaches_no_further(database: Test
 }
 
 #[on_both_backends]
-async fn strangers_do_not_learn_which_services_there_are(database: TestDatabase) {
+async fn refused_logins_do_not_reveal_which_services_exist(database: TestDatabase) {
     let server = server(database, &[]).await;
     server.register("ann").await;
     for service in ["game-service", "no-such-service"] {

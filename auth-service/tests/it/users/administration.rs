@@ -192,7 +192,7 @@ async fn users_are_created_found_and_listed(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_deactivated_user_has_nothing_that_works_and_reactivation_revives_none_of_it(database: TestDatabase) {
+async fn deactivation_invalidates_all_tokens_and_reactivation_restores_none(database: TestDatabase) {
     let (server, admin) = administered(database).await;
     let registered = server.register("ann").await;
     let (tokens, id) = (
@@ -222,7 +222,7 @@ async fn a_deactivated_user_has_nothing_that_works_and_reactivation_revives_none
 }
 
 #[on_both_backends]
-async fn names_are_tried_no_faster_than_by_registering(database: TestDatabase) {
+async fn renaming_counts_against_the_registration_limit(database: TestDatabase) {
     let server = Server::start_with(
         database,
         &settings(&["--registration-rate-per-minute", "1", "--registration-burst", "3"]),
@@ -248,7 +248,7 @@ async fn names_are_tried_no_faster_than_by_registering(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn those_who_stand_for_services_are_no_users(database: TestDatabase) {
+async fn service_accounts_are_not_treated_as_users(database: TestDatabase) {
     let (server, admin) = administered(database).await;
     let mut accounts =
         proto::auth::v1::service_account_service_client::ServiceAccountServiceClient::new(channel(server.grpc));

@@ -27,7 +27,7 @@ use super::calls::{
 };
 
 #[on_both_backends]
-async fn nobody_gets_at_those_who_hold_more(database: TestDatabase) {
+async fn you_cannot_act_on_users_who_hold_more(database: TestDatabase) {
     let (server, admin) = administered(database).await;
     let mut rbac = RbacServiceClient::new(channel(server.grpc));
     let role = Role {
@@ -179,7 +179,7 @@ async fn nobody_gets_at_those_who_hold_more(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn the_last_superuser_stays(database: TestDatabase) {
+async fn the_last_superuser_can_neither_be_deactivated_nor_deleted(database: TestDatabase) {
     let (server, admin) = administered(database).await;
     let root = me(&server, &admin).await.expect("me").user_id;
     let last = is(Code::FailedPrecondition, "LAST_ADMIN");
@@ -257,7 +257,7 @@ async fn two_superusers_who_remove_each_other_at_once_leave_one(database: TestDa
 }
 
 #[on_both_backends]
-async fn an_administrator_who_is_out_does_nothing_more(database: TestDatabase) {
+async fn an_administrator_with_revoked_tokens_is_refused_before_the_feed_arrives(database: TestDatabase) {
     let (server, admin) = administered(database).await;
     let (_running, replica) = server.replica().await;
     drop(replica);
@@ -296,7 +296,7 @@ async fn an_administrator_who_is_out_does_nothing_more(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn one_is_not_an_administrator_to_oneself(database: TestDatabase) {
+async fn administrative_rpcs_are_refused_on_your_own_account(database: TestDatabase) {
     let (server, admin) = administered(database).await;
     let id = me(&server, &admin).await.expect("me").user_id;
     let own = is(Code::FailedPrecondition, "OWN_ACCOUNT");
@@ -315,7 +315,7 @@ async fn one_is_not_an_administrator_to_oneself(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn of_many_first_administrators_there_is_one(database: TestDatabase) {
+async fn concurrent_starts_create_one_first_administrator(database: TestDatabase) {
     let server = Server::start(database).await;
     let bootstrap = Arc::new(settings(&["--bootstrap-admin-password", TEMPORARY]));
     let starts = (0..20).map(|_| {

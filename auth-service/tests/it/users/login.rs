@@ -11,7 +11,7 @@ use tonic::Code;
 use crate::support::{PASSWORD, Server, credentials, settings};
 
 #[on_both_backends]
-async fn login_and_address_identify_in_any_case(database: TestDatabase) {
+async fn login_and_address_are_accepted_in_any_case(database: TestDatabase) {
     let server = Server::start(database).await;
     let registered = server.register("Ann").await.user.expect("a user");
     for identifier in ["Ann", "ann", " ANN ", "ann@example.test", "ANN@EXAMPLE.TEST"] {
@@ -44,7 +44,7 @@ async fn a_password_is_the_same_in_every_unicode_form(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn nobody_learns_whether_a_user_exists(database: TestDatabase) {
+async fn a_refused_login_does_not_reveal_whether_the_user_exists(database: TestDatabase) {
     let server = Server::start(database).await;
     server.register("ann").await;
     let mut answers = Vec::new();
@@ -71,7 +71,7 @@ async fn nobody_learns_whether_a_user_exists(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_user_who_is_not_active_is_like_one_who_does_not_exist(database: TestDatabase) {
+async fn an_inactive_user_is_refused_like_an_unknown_one(database: TestDatabase) {
     let server = Server::start(database).await;
     server.register("ann").await;
     deactivate_all(&server).await;
@@ -84,7 +84,7 @@ async fn a_user_who_is_not_active_is_like_one_who_does_not_exist(database: TestD
 }
 
 #[on_both_backends]
-async fn bad_credentials_are_named_without_hashing(database: TestDatabase) {
+async fn malformed_credentials_are_refused_without_hashing(database: TestDatabase) {
     // Nothing can be hashed while the only worker is busy and the queue has no room.
     let slow = [
         "--hashing-workers",
@@ -123,7 +123,7 @@ async fn bad_credentials_are_named_without_hashing(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn who_finds_no_place_costs_no_statement(database: TestDatabase) {
+async fn a_login_refused_by_the_full_queue_runs_no_statement(database: TestDatabase) {
     let slow = [
         "--hashing-workers",
         "1",
@@ -155,7 +155,7 @@ async fn who_finds_no_place_costs_no_statement(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn logins_at_the_same_time_all_succeed_though_one_of_them_stores_another_hash(database: TestDatabase) {
+async fn concurrent_logins_all_succeed_while_one_of_them_upgrades_the_hash(database: TestDatabase) {
     let server = Server::start(database).await;
     server.register("ann").await;
     let dearer = settings(&["--hashing-memory-kib", "4096", "--hashing-workers", "4"]);
@@ -170,7 +170,7 @@ async fn logins_at_the_same_time_all_succeed_though_one_of_them_stores_another_h
 }
 
 #[on_both_backends]
-async fn a_full_hashing_queue_says_when_to_come_back(database: TestDatabase) {
+async fn a_full_hashing_queue_says_when_to_retry(database: TestDatabase) {
     let narrow = settings(&[
         "--hashing-workers",
         "1",

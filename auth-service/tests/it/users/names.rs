@@ -47,7 +47,7 @@ fn query(text: &str) -> ListUsersRequest {
     }
 }
 
-fn taken() -> ListUsersRequest {
+fn users_whose_email_is_taken() -> ListUsersRequest {
     ListUsersRequest {
         email_is_taken: true,
         ..ListUsersRequest::default()
@@ -63,7 +63,7 @@ async fn execute(server: &Server, sql: &str) {
 
 /// Rewrites the row of a user as the previous version would have written it: with this address, and
 /// with the lookup key that it computed for the address.
-async fn as_written_before(server: &Server, login: &str, email: &str, key: &str) {
+async fn rewrite_as_previous_version(server: &Server, login: &str, email: &str, key: &str) {
     let sql = format!(
         "UPDATE users SET email = '{email}', email_folded = '{key}', search_folded = '{login}' || '\n' || '{key}' || \
          '\n', key_time = NULL WHERE login = '{login}'"
@@ -72,14 +72,14 @@ async fn as_written_before(server: &Server, login: &str, email: &str, key: &str)
 }
 
 /// Starts the service once more on the same database, and stops it once it has started.
-async fn start_again(server: &Server) {
+async fn restart(server: &Server) {
     let (running, _) = server.replica().await;
     running.stop().await.expect("ended");
 }
 
 /// Returns the audit events about taken addresses, oldest first: the user, and the owner of the
 /// address.
-async fn told_taken(server: &Server, token: &str) -> Vec<(String, String)> {
+async fn email_taken_events(server: &Server, token: &str) -> Vec<(String, String)> {
     let request = ListAuditEventsRequest {
         action: "user.email_taken".to_owned(),
         ..ListAuditEventsRequest::default()
@@ -100,7 +100,7 @@ const STRASSE: [&str; 2] = ["straße@example.test", "STRASSE@example.test"];
 const BUCHER: [&str; 2] = ["ann@bücher.example", "Ann@XN--BCHER-KVA.example"];
 
 #[on_both_backends]
-async fn who_registers_in_one_spelling_logs_in_with_another(database: TestDatabase) {
+async fn a_user_can_log_in_with_another_spelling_of_the_address(database: TestDatabase) {
     let server = Server::start(database).await;
     for (index, [one, other]) in [NIKOS, STRASSE, BUCHER].into_iter().enumerate() {
         for (given, typed) in [(one, other), (other, one)] {
@@ -138,7 +138,7 @@ async fn who_registers_in_one_spelling_logs_in_with_another(database: TestDataba
 }
 
 #[on_both_backends]
-async fn a_domain_that_cannot_be_is_refused_and_nobodys(database: TestDatabase) {
+async fn addresses_with_an_invalid_domain_are_refused_and_match_no_user(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.superuser().await;
     let ann = server.register("ann").await;
@@ -186,7 +186,7 @@ async fn a_domain_that_cannot_be_is_refused_and_nobodys(database: TestDatabase) 
 }
 
 #[on_both_backends]
-async fn blanks_around_a_name_are_not_part_of_it(database: TestDatabase) {
+async fn white_space_around_a_name_is_trimmed(database: TestDatabase) {
     let server = Server::start(database).await;
     let registered = register(&server, " ann\u{a0}", "\tAnn@example.test \n")
         .await
@@ -313,11 +313,11 @@ async fn keys_of_an_older_version_are_recomputed_at_the_start(database: TestData
     for name in ["street", "ulabel", "plain"] {
         server.register(name).await;
     }
-    as_written_before(&server, "street", STRASSE[0], STRASSE[0]).await;
-    as_written_before(&server, "ulabel", BUCHER[0], BUCHER[0]).await;
-    as_written_before(&server, "plain", "Plain@example.test", "plain@example.test").await;
+    rewrite_as_previous_version(&server, "street", STRASSE[0], STRASSE[0]).await;
+    rewrite_as_previous_version(&server, "ulabel", BUCHER[0], BUCHER[0]).await;
+    rewrite_as_previous_version(&server, "plain", "Plain@example.test", "plain@example.test").await;
     login(&server, STRASSE[1]).await.expect_err("not yet");
-    start_again(&server).await;
+    restart(&server).await;
     let check = async || {
         for (identifier, name) in [
             (STRASSE[0], "street"),
@@ -330,13 +330,13 @@ async fn keys_of_an_older_version_are_recomputed_at_the_start(database: TestData
         }
         assert_eq!(list(&server, &token, query("strasse@")).await, ["street"]);
         assert_eq!(list(&server, &token, query("@xn--bcher")).await, ["ulabel"]);
-        assert_eq!(list(&server, &token, taken()).await, [""; 0]);
-        assert_eq!(told_taken(&server, &token).await, []);
+        assert_eq!(list(&server, &token, users_whose_email_is_taken()).await, [""; 0]);
+        assert_eq!(email_taken_events(&server, &token).await, []);
         let refused = register(&server, "another", STRASSE[1]).await.expect_err("taken");
         assert_eq!(bad_fields(&refused), ["email"]);
     };
     check().await;
-    start_again(&server).await;
+    restart(&server).await;
     check().await;
 
     // A replica of the older version keeps writing: an update that leaves `key_time` behind, and a
@@ -344,21 +344,21 @@ async fn keys_of_an_older_version_are_recomputed_at_the_start(database: TestData
     let sql = format!(
         "UPDATE users SET email = '{0}', email_folded = '{0}', update_time = {1} WHERE login = 'plain'",
         NIKOS[0],
-        moment(&server)
+        now_in_sql(&server)
     );
     execute(&server, &sql).await;
     server.register("new").await;
-    as_written_before(&server, "new", "ẞ@bücher.example", "ß@bücher.example").await;
-    start_again(&server).await;
+    rewrite_as_previous_version(&server, "new", "ẞ@bücher.example", "ß@bücher.example").await;
+    restart(&server).await;
     assert_eq!(login(&server, NIKOS[1]).await.expect("recomputed"), "plain");
     assert_eq!(login(&server, "SS@BÜCHER.example").await.expect("recomputed"), "new");
 }
 
 #[on_both_backends]
-async fn a_changed_name_leaves_a_stale_key_stale(database: TestDatabase) {
+async fn changing_the_first_name_does_not_mark_a_stale_key_as_current(database: TestDatabase) {
     let server = Server::start(database).await;
     let tokens = server.register("street").await.tokens.expect("tokens");
-    as_written_before(&server, "street", STRASSE[0], STRASSE[0]).await;
+    rewrite_as_previous_version(&server, "street", STRASSE[0], STRASSE[0]).await;
     server.clock.advance(Duration::from_secs(1));
     let user = User {
         first_name: "Ann".to_owned(),
@@ -366,12 +366,12 @@ async fn a_changed_name_leaves_a_stale_key_stale(database: TestDatabase) {
     };
     let update = with_token(with_password(user), &tokens.access_token);
     server.account().update_me(update).await.expect("changed");
-    start_again(&server).await;
+    restart(&server).await;
     assert_eq!(login(&server, STRASSE[1]).await.expect("recomputed"), "street");
 }
 
 #[on_both_backends]
-async fn of_two_accounts_with_one_address_the_oldest_has_it(database: TestDatabase) {
+async fn the_oldest_of_several_accounts_keeps_their_common_address(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.superuser().await;
     let mut ids = Vec::new();
@@ -385,12 +385,12 @@ async fn of_two_accounts_with_one_address_the_oldest_has_it(database: TestDataba
         "STRASSE@bücher.example",
         "Straße@XN--BCHER-KVA.example",
     ];
-    as_written_before(&server, "oldest", one, one).await;
-    as_written_before(&server, "second", other, "strasse@bücher.example").await;
-    as_written_before(&server, "third", third, "straße@xn--bcher-kva.example").await;
+    rewrite_as_previous_version(&server, "oldest", one, one).await;
+    rewrite_as_previous_version(&server, "second", other, "strasse@bücher.example").await;
+    rewrite_as_previous_version(&server, "third", third, "straße@xn--bcher-kva.example").await;
     let told = vec![(ids[1].clone(), ids[0].clone()), (ids[2].clone(), ids[0].clone())];
     for _ in 0..2 {
-        start_again(&server).await;
+        restart(&server).await;
         for identifier in [one, other, third, "oldest"] {
             assert_eq!(login(&server, identifier).await.expect(identifier), "oldest");
         }
@@ -398,8 +398,11 @@ async fn of_two_accounts_with_one_address_the_oldest_has_it(database: TestDataba
         assert_eq!(login(&server, "second").await.expect("logged in"), "second");
         assert_eq!(login(&server, "third").await.expect("logged in"), "third");
         // Administrators are informed, but only once.
-        assert_eq!(list(&server, &token, taken()).await, ["third", "second"]);
-        assert_eq!(told_taken(&server, &token).await, told);
+        assert_eq!(
+            list(&server, &token, users_whose_email_is_taken()).await,
+            ["third", "second"]
+        );
+        assert_eq!(email_taken_events(&server, &token).await, told);
         assert_eq!(
             list(&server, &token, query("STRASSE@")).await,
             ["third", "second", "oldest"]
@@ -430,7 +433,10 @@ async fn of_two_accounts_with_one_address_the_oldest_has_it(database: TestDataba
     .await
     .expect("changed");
     assert_eq!(changed.email, other);
-    assert_eq!(list(&server, &token, taken()).await, ["third", "second"]);
+    assert_eq!(
+        list(&server, &token, users_whose_email_is_taken()).await,
+        ["third", "second"]
+    );
     for email in [one, other] {
         let user = User {
             email: email.to_owned(),
@@ -444,7 +450,7 @@ async fn of_two_accounts_with_one_address_the_oldest_has_it(database: TestDataba
     })
     .await
     .expect("changed");
-    assert_eq!(list(&server, &token, taken()).await, ["third"]);
+    assert_eq!(list(&server, &token, users_whose_email_is_taken()).await, ["third"]);
     assert_eq!(
         login(&server, "SECOND@example.test").await.expect("logged in"),
         "second"
@@ -456,18 +462,18 @@ async fn of_two_accounts_with_one_address_the_oldest_has_it(database: TestDataba
         user_id: ids[0].clone(),
     };
     users.delete_user(with_token(delete, &token)).await.expect("deleted");
-    start_again(&server).await;
+    restart(&server).await;
     assert_eq!(login(&server, other).await.expect("logged in"), "third");
-    assert_eq!(list(&server, &token, taken()).await, [""; 0]);
-    assert_eq!(told_taken(&server, &token).await, told);
+    assert_eq!(list(&server, &token, users_whose_email_is_taken()).await, [""; 0]);
+    assert_eq!(email_taken_events(&server, &token).await, told);
 }
 
 #[on_both_backends]
-async fn an_account_of_this_version_keeps_its_address(database: TestDatabase) {
+async fn an_account_written_by_this_version_keeps_its_address(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.superuser().await;
     let older = server.register("older").await.user.expect("a user").user_id;
-    as_written_before(&server, "older", STRASSE[0], STRASSE[0]).await;
+    rewrite_as_previous_version(&server, "older", STRASSE[0], STRASSE[0]).await;
     server.clock.advance(Duration::from_secs(1));
     // The key of `older` is stale, so no user has this key yet.
     let younger = register(&server, "younger", STRASSE[1])
@@ -476,17 +482,17 @@ async fn an_account_of_this_version_keeps_its_address(database: TestDatabase) {
         .user
         .expect("a user")
         .user_id;
-    start_again(&server).await;
+    restart(&server).await;
     for identifier in [STRASSE[0], STRASSE[1], "younger"] {
         assert_eq!(login(&server, identifier).await.expect(identifier), "younger");
     }
     assert_eq!(login(&server, "older").await.expect("logged in"), "older");
-    assert_eq!(list(&server, &token, taken()).await, ["older"]);
-    assert_eq!(told_taken(&server, &token).await, [(older, younger)]);
+    assert_eq!(list(&server, &token, users_whose_email_is_taken()).await, ["older"]);
+    assert_eq!(email_taken_events(&server, &token).await, [(older, younger)]);
 }
 
 #[on_both_backends]
-async fn no_account_claims_an_address_by_a_new_spelling(database: TestDatabase) {
+async fn an_older_account_cannot_claim_an_address_by_another_spelling(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.superuser().await;
     let mut told = Vec::new();
@@ -501,11 +507,11 @@ async fn no_account_claims_an_address_by_a_new_spelling(database: TestDatabase) 
     }
     // A replica of the older version writes the rows of both attackers. It has also written the row
     // of one victim, whose key stays the same.
-    as_written_before(&server, "mallory", "jeßica@x.test", "jeßica@x.test").await;
-    as_written_before(&server, "mallet", "teßa@x.test", "teßa@x.test").await;
-    as_written_before(&server, "tessa", "Tessa@x.test", "tessa@x.test").await;
+    rewrite_as_previous_version(&server, "mallory", "jeßica@x.test", "jeßica@x.test").await;
+    rewrite_as_previous_version(&server, "mallet", "teßa@x.test", "teßa@x.test").await;
+    rewrite_as_previous_version(&server, "tessa", "Tessa@x.test", "tessa@x.test").await;
     for _ in 0..2 {
-        start_again(&server).await;
+        restart(&server).await;
         for (identifier, name) in [
             ("Jessica@x.test", "jessica"),
             ("jeßica@x.test", "jessica"),
@@ -516,23 +522,26 @@ async fn no_account_claims_an_address_by_a_new_spelling(database: TestDatabase) 
         ] {
             assert_eq!(login(&server, identifier).await.expect(identifier), name);
         }
-        assert_eq!(list(&server, &token, taken()).await, ["mallet", "mallory"]);
-        assert_eq!(told_taken(&server, &token).await, told);
+        assert_eq!(
+            list(&server, &token, users_whose_email_is_taken()).await,
+            ["mallet", "mallory"]
+        );
+        assert_eq!(email_taken_events(&server, &token).await, told);
     }
 }
 
 #[on_both_backends]
-async fn a_key_that_is_another_addresss_by_the_old_rule_alone_is_given_up(database: TestDatabase) {
+async fn a_key_that_collides_only_by_the_old_rule_is_given_up(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.superuser().await;
     server.register("older").await;
     server.clock.advance(Duration::from_secs(1));
     server.register("younger").await;
-    as_written_before(&server, "older", "ß@x1.test", "ß@x1.test").await;
+    rewrite_as_previous_version(&server, "older", "ß@x1.test", "ß@x1.test").await;
     // The older version stored `ss@x1.test` as the key of this address. UTS #46 does not allow its
     // domain.
-    as_written_before(&server, "younger", "ss@x\u{2488}test", "ss@x1.test").await;
-    start_again(&server).await;
+    rewrite_as_previous_version(&server, "younger", "ss@x\u{2488}test", "ss@x1.test").await;
+    restart(&server).await;
     for (identifier, name) in [
         ("ss@x1.test", "older"),
         ("ß@x1.test", "older"),
@@ -540,17 +549,17 @@ async fn a_key_that_is_another_addresss_by_the_old_rule_alone_is_given_up(databa
     ] {
         assert_eq!(login(&server, identifier).await.expect(identifier), name);
     }
-    assert_eq!(list(&server, &token, taken()).await, [""; 0]);
+    assert_eq!(list(&server, &token, users_whose_email_is_taken()).await, [""; 0]);
 }
 
 #[on_both_backends]
-async fn keys_that_an_older_replica_writes_are_recomputed_without_a_start(database: TestDatabase) {
+async fn keys_that_an_older_replica_writes_are_recomputed_without_a_restart(database: TestDatabase) {
     let server = Server::start(database).await;
     server.register("older").await;
     server.clock.advance(Duration::from_secs(1));
     server.register("street").await;
-    as_written_before(&server, "older", "straßen@example.test", "straßen@example.test").await;
-    as_written_before(&server, "street", STRASSE[0], STRASSE[0]).await;
+    rewrite_as_previous_version(&server, "older", "straßen@example.test", "straßen@example.test").await;
+    rewrite_as_previous_version(&server, "street", STRASSE[0], STRASSE[0]).await;
     let stale = "users WHERE key_time IS NULL OR key_time <> update_time";
     eventually(|| async {
         server.clock.advance(JOB_INTERVAL);
@@ -564,7 +573,7 @@ async fn keys_that_an_older_replica_writes_are_recomputed_without_a_start(databa
     );
 
     // `older` claims the address of `street`, and gets it once the address is free.
-    as_written_before(&server, "older", "Straße@example.test", "straßen@example.test").await;
+    rewrite_as_previous_version(&server, "older", "Straße@example.test", "straßen@example.test").await;
     eventually(|| async {
         server.clock.advance(JOB_INTERVAL);
         (count(server.database.db(), "users WHERE login = 'older' AND email_is_taken").await == 1).then_some(())
@@ -596,8 +605,8 @@ async fn a_taken_address_can_be_set_again_once_it_is_free(database: TestDatabase
         .user_id;
     server.clock.advance(Duration::from_secs(1));
     let user_id = server.register("other").await.user.expect("a user").user_id;
-    as_written_before(&server, "other", STRASSE[0], STRASSE[0]).await;
-    start_again(&server).await;
+    rewrite_as_previous_version(&server, "other", STRASSE[0], STRASSE[0]).await;
+    restart(&server).await;
     let mut users = UserServiceClient::new(channel(server.grpc));
     let user = User {
         email: STRASSE[0].to_owned(),
@@ -621,7 +630,7 @@ async fn a_taken_address_can_be_set_again_once_it_is_free(database: TestDatabase
         .await
         .expect("deleted");
     users.update_user(with_token(update, &token)).await.expect("changed");
-    assert_eq!(list(&server, &token, taken()).await, [""; 0]);
+    assert_eq!(list(&server, &token, users_whose_email_is_taken()).await, [""; 0]);
     assert_eq!(login(&server, STRASSE[1]).await.expect("logged in"), "other");
 }
 
@@ -657,7 +666,7 @@ async fn keys_that_cannot_change_are_current_after_the_migration(database: TestD
         .collect();
     for (name, (email, key)) in names.iter().zip(current.into_iter().chain(stale)) {
         server.register(name).await;
-        as_written_before(&server, name, &email.replace('\'', "''"), &key.replace('\'', "''")).await;
+        rewrite_as_previous_version(&server, name, &email.replace('\'', "''"), &key.replace('\'', "''")).await;
     }
     server.register("person").await;
     execute(
@@ -677,7 +686,7 @@ async fn keys_that_cannot_change_are_current_after_the_migration(database: TestD
     }
     let stale = "users WHERE key_time IS NULL OR key_time <> update_time";
     assert_eq!(count(server.database.db(), stale).await, 10);
-    start_again(&server).await;
+    restart(&server).await;
     assert_eq!(count(server.database.db(), stale).await, 0);
     for (name, (email, _)) in names.iter().zip(current) {
         assert_eq!(login(&server, email).await.expect(email), *name);
@@ -711,8 +720,8 @@ async fn many_keys_are_recomputed_in_one_start(database: TestDatabase) {
         );
         execute(&server, &sql).await;
     }
-    start_again(&server).await;
-    assert_eq!(list(&server, &token, taken()).await, ["l400"]);
+    restart(&server).await;
+    assert_eq!(list(&server, &token, users_whose_email_is_taken()).await, ["l400"]);
     for index in [0, 7, 199, 200, 201, 399, 449] {
         assert_eq!(
             login(&server, &format!("SS{index}@b.test")).await.expect("logged in"),
@@ -722,7 +731,7 @@ async fn many_keys_are_recomputed_in_one_start(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_user_agent_with_letters_beyond_ascii_is_kept(database: TestDatabase) {
+async fn a_non_ascii_user_agent_is_kept(database: TestDatabase) {
     let server = Server::start(database).await;
     let ann = server.register("ann").await;
     let connection = RawConnection::open(server.grpc).await;
@@ -751,7 +760,7 @@ async fn a_user_agent_with_letters_beyond_ascii_is_kept(database: TestDatabase) 
 }
 
 /// Returns a time, as SQL, that is later than all changes so far.
-fn moment(server: &Server) -> String {
+fn now_in_sql(server: &Server) -> String {
     let later = START.plus(Duration::from_secs(60));
     match server.database.backend() {
         db::Backend::Sqlite => later.as_micros().to_string(),

@@ -28,7 +28,7 @@ fn update(user: User, paths: &[&str]) -> UpdateMeRequest {
 }
 
 #[on_both_backends]
-async fn an_access_token_is_good_for_half_an_hour(database: TestDatabase) {
+async fn an_access_token_expires_after_half_an_hour(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.register("ann").await.tokens.expect("tokens").access_token;
     let me = async || server.account().get_me(with_token(GetMeRequest {}, &token)).await;
@@ -40,7 +40,7 @@ async fn an_access_token_is_good_for_half_an_hour(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_token_of_a_foreign_key_is_refused(database: TestDatabase) {
+async fn a_token_signed_with_an_unknown_key_is_refused(database: TestDatabase) {
     let server = Server::start(database).await;
     let user = server.register("ann").await.user.expect("a user");
     let mint = TokenMint::random();
@@ -54,7 +54,7 @@ async fn a_token_of_a_foreign_key_is_refused(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_profile_changes_where_the_mask_says_so(database: TestDatabase) {
+async fn a_profile_update_follows_its_mask(database: TestDatabase) {
     let server = Server::start(database).await;
     let tokens = server.register("ann").await.tokens.expect("tokens");
     let update_me = async |request: UpdateMeRequest| {
@@ -133,7 +133,7 @@ async fn a_profile_changes_where_the_mask_says_so(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn names_of_others_are_taken_and_all_of_them_named(database: TestDatabase) {
+async fn a_profile_update_reports_every_taken_name(database: TestDatabase) {
     let server = Server::start(database).await;
     server.register("bob").await;
     let tokens = server.register("ann").await.tokens.expect("tokens");
@@ -159,7 +159,7 @@ async fn names_of_others_are_taken_and_all_of_them_named(database: TestDatabase)
 }
 
 #[on_both_backends]
-async fn an_access_token_alone_changes_neither_login_nor_address(database: TestDatabase) {
+async fn changing_login_or_address_needs_the_password(database: TestDatabase) {
     let server = Server::start(database).await;
     server.register("bob").await;
     let tokens = server.register("ann").await.tokens.expect("tokens");
@@ -221,7 +221,7 @@ async fn an_access_token_alone_changes_neither_login_nor_address(database: TestD
 }
 
 #[on_both_backends]
-async fn neither_login_nor_address_can_become_the_password(database: TestDatabase) {
+async fn login_and_address_cannot_be_set_to_the_password(database: TestDatabase) {
     let server = Server::start(database).await;
     for (password, user, field) in [
         (
@@ -273,7 +273,7 @@ async fn neither_login_nor_address_can_become_the_password(database: TestDatabas
 }
 
 #[on_both_backends]
-async fn another_login_makes_older_access_tokens_stale(database: TestDatabase) {
+async fn a_login_change_makes_older_access_tokens_stale(database: TestDatabase) {
     let server = Server::start(database).await;
     let tokens = server.register("ann").await.tokens.expect("tokens");
     let user = User {
@@ -299,7 +299,7 @@ async fn another_login_makes_older_access_tokens_stale(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_changed_password_ends_the_other_sessions_and_renews_this_one(database: TestDatabase) {
+async fn a_password_change_ends_the_other_sessions_and_renews_this_one(database: TestDatabase) {
     let server = Server::start(database).await;
     let tokens = server.register("ann").await.tokens.expect("tokens");
     let other = server.login("ann").await;
@@ -361,7 +361,7 @@ async fn a_changed_password_ends_the_other_sessions_and_renews_this_one(database
 }
 
 #[on_both_backends]
-async fn whoever_leaves_is_gone_and_the_names_are_free(database: TestDatabase) {
+async fn deleting_an_account_ends_its_sessions_and_frees_its_names(database: TestDatabase) {
     let server = Server::start(database).await;
     let registered = server.register("ann").await;
     let (tokens, id) = (

@@ -163,7 +163,7 @@ async fn a_taken_name_is_taken_in_every_spelling(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn of_many_who_want_a_name_one_gets_it(database: TestDatabase) {
+async fn one_of_many_concurrent_registrations_gets_the_name(database: TestDatabase) {
     let server = Server::start(database).await;
     let racers = (0..10).map(|_| {
         let mut client = server.auth();
@@ -180,7 +180,7 @@ async fn of_many_who_want_a_name_one_gets_it(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_closed_registration_is_closed(database: TestDatabase) {
+async fn registration_is_refused_while_it_is_closed(database: TestDatabase) {
     let server = Server::start_with(database, &settings(&["--registration-open", "false"])).await;
     let refused = server.auth().register(registration("ann")).await.expect_err("closed");
     assert_eq!(
