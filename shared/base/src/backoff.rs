@@ -65,7 +65,7 @@ mod tests {
     const LONGEST: Duration = Duration::from_secs(2);
 
     #[test]
-    fn pauses_double_up_to_the_longest_and_vary_by_half() {
+    fn pauses_double_up_to_a_limit_and_vary_by_half() {
         let mut backoff = Backoff::new(FIRST, LONGEST);
         for nominal in [100, 200, 400, 800, 1600, 2000, 2000, 2000].map(Duration::from_millis) {
             let pause = backoff.next_pause();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn two_clients_that_fail_together_come_back_apart() {
+    fn clients_that_fail_together_retry_at_different_times() {
         let pauses = || {
             let mut backoff = Backoff::new(FIRST, LONGEST);
             std::iter::repeat_with(|| backoff.next_pause())

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_ahead_stays_so_and_true_time_does_not_jump() {
+    fn setting_the_clock_changes_neither_its_lead_nor_true_time() {
         let (clock, hand) = Clock::manual(Timestamp::from_micros(60_000_000));
         let behind = hand.clock_ahead(-5);
         hand.set(Timestamp::from_micros(10_000_000));

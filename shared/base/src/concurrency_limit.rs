@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_who_wait_come_back_a_few_at_a_time() {
+    async fn many_waiting_callers_retry_a_few_at_a_time() {
         // Refusals up to the target do not lengthen the back-off.
         assert!((49.0..=51.0).contains(&refused_in_the_end(50.0).await));
         assert!((25.0..=75.0).contains(&refused_in_the_end(1000.0).await));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn when_it_is_over_the_wait_is_short_again() {
+    async fn the_suggested_wait_is_short_again_after_the_overload() {
         let places = ConcurrencyLimit::new(1, 1);
         let _place = places.take().expect("a place");
         for _ in 0..1000 {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_refused_together_does_not_come_back_together() {
+    async fn callers_refused_together_get_different_waits() {
         let places = ConcurrencyLimit::new(1, 1);
         let _place = places.take().expect("a place");
         let mut waits: Vec<_> = (0..100).map(|_| places.take().expect_err("no place")).collect();

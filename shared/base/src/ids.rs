@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_hyphenated_form_is_an_id() {
+    fn only_the_hyphenated_form_is_accepted_as_an_id() {
         let id = UserId::generate();
         assert_eq!(id.to_string().parse::<UserId>(), Ok(id));
         assert_eq!(id.to_string().to_uppercase().parse::<UserId>(), Ok(id));

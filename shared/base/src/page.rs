@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_bounded() {
+    fn page_sizes_are_bounded() {
         for (asked, given) in [(0, 50), (1, 1), (100, 100), (101, 100), (i32::MAX, 100)] {
             assert_eq!(parse(asked, "", "q").expect("good").size, given);
         }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_its_own_query_alone() {
+    fn a_page_token_is_valid_only_for_its_own_query() {
         let position = Position {
             time: Timestamp::from_micros(1_700_000_000_000_001),
             id: UserId::generate(),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_no_database_takes_is_refused() {
+    fn times_that_a_database_cannot_store_are_refused() {
         for (micros, good) in [
             (i64::MIN, false),
             (-1, false),

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_its_burst_and_no_other_pays_for_it() {
+    fn each_address_has_a_burst_of_its_own() {
         let limit = AddressLimit::new(RateRule {
             per_minute: 1,
             burst: 2,
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_networks_around_an_ipv6_network_have_4_and_16_times_its_calls() {
+    fn ipv6_networks_of_56_and_48_bits_have_4_and_16_times_the_calls_of_a_64() {
         let rule = RateRule {
             per_minute: 1,
             burst: 1,
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_has_no_calls_left_takes_none_from_its_neighbours() {
+    fn refused_calls_of_a_network_do_not_count_against_its_neighbours() {
         let limit = AddressLimit::new(RateRule {
             per_minute: 1,
             burst: 1,
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_no_limit() {
+    fn a_rate_of_zero_means_no_limit() {
         let limit = AddressLimit::new(RateRule {
             per_minute: 0,
             burst: 1,
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_are_gone_are_forgotten() {
+    fn idle_addresses_are_forgotten() {
         let limit = KeyedLimit::new(RateRule {
             per_minute: u32::MAX,
             burst: 1,

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_bad_fields_the_first_are_named() {
+    fn only_the_first_50_bad_fields_are_named() {
         let mut fields = Fields::new();
         for index in 0..500 {
             fields.reject(format!("names[{index}]"), "must not be empty");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn good_fields_are_built() {
+    fn valid_fields_build_the_value() {
         let id = UserId::generate();
         let mut fields = Fields::new();
         let user = fields.id::<crate::ids::UserKind>("user_id", &id.to_string());

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timeouts_have_the_grpc_form() {
+    fn timeouts_are_parsed_in_the_grpc_format() {
         for (text, expected) in [
             ("0n", Some(Duration::ZERO)),
             ("1H", Some(Duration::from_secs(3600))),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shorter_bound_counts() {
+    fn the_shorter_timeout_applies() {
         let server = Duration::from_secs(10);
         let bound = |value: &'static str| {
             let mut headers = HeaderMap::new();

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_trusted_proxies_wrote_counts() {
+    fn only_addresses_written_by_trusted_proxies_are_believed() {
         for (peer, forwarded, trusted, client) in [
             ("9.9.9.9", ["1.1.1.1"].as_slice(), "", "9.9.9.9"),
             ("9.9.9.9", &["1.1.1.1"], "10.0.0.0/8", "9.9.9.9"),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_network_is_one_client() {
+    fn an_ipv6_64_counts_as_one_client() {
         let bucket = |address: &str| {
             let client = Some(address.parse().expect("an address"));
             ClientAddress { client, peer: client }

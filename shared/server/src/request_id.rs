@@ -69,14 +69,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_that_never_comes_again_is_kept_in_no_table() {
+    fn generated_ids_are_kept_out_of_the_header_compression_table() {
         let id = RequestId::of(&HeaderMap::new());
         assert!(id.header_value().is_sensitive());
         assert_eq!(id.header_value(), id.as_str());
     }
 
     #[test]
-    fn only_a_harmless_id_is_taken_over() {
+    fn only_harmless_request_ids_are_adopted() {
         let of = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, HeaderValue::from_str(value).expect("a header value"));

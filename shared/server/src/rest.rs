@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gateway_marks_what_it_has_transcoded() {
+    fn transcoded_requests_are_recognized_by_their_header() {
         let mut headers = HeaderMap::new();
         assert_eq!(Dialect::of(&headers), Dialect::Grpc);
         headers.insert(TRANSCODED, HeaderValue::from_static("/v1/me"));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_named_as_json_names_them() {
+    fn field_names_are_translated_to_json_names() {
         for (text, expected) in [
             ("", ""),
             ("new_password", "newPassword"),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn rest_has_the_names_of_json_and_grpc_its_own() {
+    fn errors_use_json_names_over_rest_and_proto_names_over_grpc() {
         let reply = || {
             ErrorReply::from(InvalidFields::one(
                 "new_password",
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_an_error_quotes_stays_as_it_is() {
+    fn values_quoted_in_an_error_are_not_translated() {
         let mut details = ErrorDetails::new();
         let reworded = Dialect::Rest.reword("there is no role game_master", &mut details);
         assert_eq!(reworded, "there is no role game_master");
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_to_wait_is_in_whole_seconds_rounded_up() {
+    fn retry_after_is_in_whole_seconds_rounded_up() {
         for (delay, expected) in [(0, "0"), (1, "1"), (999, "1"), (1000, "1"), (1001, "2"), (90_000, "90")] {
             let reply = ErrorReply::internal().with_retry_after(Duration::from_millis(delay));
             assert_eq!(headers(Dialect::Grpc, reply)[RETRY_AFTER], expected, "{delay} ms");

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_a_network_or_an_address() {
+    fn trusted_proxies_are_networks_or_addresses() {
         for (text, networks) in [
             ("10.0.0.0/8,fd00::/8", vec!["10.0.0.0/8", "fd00::/8"]),
             ("10.0.0.1", vec!["10.0.0.1/32"]),

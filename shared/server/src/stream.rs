@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_takes_nothing_in_keeps_no_place_once_it_is_over() {
+    async fn an_unread_stream_frees_its_place_once_it_ends() {
         let shares = Shares::new(1);
         let place = CallPermit::of_test(shares.take(1).expect("a place"));
         let (end, ended) = oneshot::channel();

@@ -63,7 +63,7 @@ async fn first_answers(
 }
 
 #[tokio::test]
-async fn unfinished_messages_make_room_for_others() {
+async fn stalled_calls_are_refused_to_make_room_for_others() {
     let (address, _running) = spawn(&behind_a_proxy()).await;
     // One address may hold 128 KiB of the 1 MiB budget, which is enough for one such call but not
     // for two.
@@ -91,7 +91,7 @@ async fn unfinished_messages_make_room_for_others() {
 }
 
 #[tokio::test]
-async fn many_small_headers_count_by_the_memory_that_they_take() {
+async fn headers_are_counted_by_the_memory_that_they_take() {
     let (address, _running) = spawn(&behind_a_proxy()).await;
     let connection = RawConnection::open(address).await;
     let names: Vec<String> = (0..400).map(|number| format!("x{number}")).collect();
@@ -111,7 +111,7 @@ async fn many_small_headers_count_by_the_memory_that_they_take() {
 }
 
 #[tokio::test]
-async fn many_addresses_share_the_budget() {
+async fn all_addresses_share_the_budget() {
     let (address, _running) = spawn(&behind_a_proxy()).await;
     let connection = RawConnection::open(address).await;
     let (mut answers, mut streams) = (FuturesUnordered::new(), Vec::new());
@@ -149,7 +149,7 @@ async fn a_message_in_many_frames_arrives_whole() {
 }
 
 #[tokio::test]
-async fn streams_that_anybody_may_open_are_shared_out() {
+async fn public_streams_are_limited_per_connection_and_address() {
     let (address, _running) = spawn(&ServerSettings::default()).await;
     let _held = take_every_place_of_reflection(address).await;
     let mut watching = Vec::new();
@@ -182,7 +182,7 @@ async fn streams_that_anybody_may_open_are_shared_out() {
 }
 
 #[tokio::test]
-async fn the_process_itself_needs_no_tls_and_no_certificate() {
+async fn in_process_channels_need_neither_tls_nor_a_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let write = |name: &str, text: String| {

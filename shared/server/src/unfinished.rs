@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_call_that_has_stalled_longest_makes_room() {
+    fn the_longest_stalled_call_is_refused_to_make_room() {
         let budget = Unfinished::new(160 * KIB);
         let mut claims: Vec<_> = (0..8)
             .map(|number| claim(&budget, &format!("192.0.2.{number}/32"), 20 * KIB).expect("room"))
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_goes_at_once_while_too_many_are_on_their_way_out() {
+    fn new_calls_are_refused_while_too_many_are_still_leaving() {
         let budget = Unfinished::new(160 * KIB);
         let claims: Vec<_> = (0..20)
             .map(|number| claim(&budget, &format!("192.0.2.{number}/32"), 10 * KIB))
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_holds_no_more_than_an_eighth() {
+    fn an_address_holds_at_most_an_eighth_of_the_budget() {
         let budget = Unfinished::new(160 * KIB);
         let one = "192.0.2.1/32";
         let first = claim(&budget, one, 12 * KIB).expect("room");

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rpc_that_declares_nothing_is_refused_to_everybody() {
+    fn an_rpc_without_a_policy_is_refused_to_every_caller() {
         // Decoding into the types of `prost_types` drops extensions, and the policies with them.
         let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("a descriptor set");
         let set = set.encode_to_vec();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_snapshot_a_token_is_told_to_wait() {
+    fn calls_with_a_token_are_refused_as_starting_before_the_first_snapshot() {
         let starting = || AccessView::following(KeySet::empty(), Clock::system());
         for path in [UNARY, STREAM] {
             for caller in [superuser(), Caller::Refused(crate::token::TokenError::Invalid)] {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn in_silence_what_changes_something_is_refused_and_public_rpcs_are_not() {
+    async fn while_the_feed_is_silent_only_writes_are_refused() {
         let view = following();
         tokio::time::sleep(Duration::from_secs(6)).await;
         let decide = |path| decide(declared(), view.clone(), path, &superuser());

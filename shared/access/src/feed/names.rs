@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_passed_on_once_it_is_whole() {
+    fn names_of_a_snapshot_are_passed_on_once_it_is_complete() {
         let (feed, mut changes) = NameFeed::new(None);
         let (ann, bob, epoch) = (UserId::generate(), UserId::generate(), Epoch::generate());
         let renamed = UserRenamed {

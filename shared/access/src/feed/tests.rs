@@ -82,7 +82,7 @@ async fn eventually(is_so: impl Fn() -> bool) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_come_in_order_after_the_snapshot() {
+async fn events_are_applied_in_order_after_the_snapshot() {
     let following = Following::start().await;
     let bench = &following.bench;
     let claims = bench.claims();
@@ -98,7 +98,7 @@ async fn events_come_in_order_after_the_snapshot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_view_waits_for_auth_service_and_ends_with_the_service() {
+async fn the_follower_waits_for_auth_service_and_stops_with_its_service() {
     let auth = FakeAuth::new();
     auth.set_down(true);
     let following = Following::of(auth);
@@ -112,7 +112,7 @@ async fn the_view_waits_for_auth_service_and_ends_with_the_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_stream_is_taken_up_where_it_was() {
+async fn a_cut_stream_is_resumed_at_its_position() {
     let following = Following::start().await;
     let last = following.auth.revoke_session(SessionId::generate());
     following.reached(last).await;
@@ -134,7 +134,7 @@ async fn a_cut_stream_is_taken_up_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_says_nothing_is_left_for_a_new_one() {
+async fn a_silent_stream_is_replaced_by_a_new_one() {
     let following = Following::start().await;
     following.auth.set_silent(true);
     sleep(Duration::from_secs(10)).await;
@@ -147,7 +147,7 @@ async fn a_stream_that_says_nothing_is_left_for_a_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_epoch_brings_other_roles_and_drops_no_revocation() {
+async fn another_epoch_replaces_roles_and_keeps_revocations() {
     let following = Following::start().await;
     let bench = &following.bench;
     let claims = bench.claims();
@@ -195,7 +195,7 @@ async fn a_token_that_was_revoked_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_secret_is_not_tried_often() {
+async fn a_wrong_secret_is_retried_with_a_back_off() {
     let auth = FakeAuth::new();
     let bench = Bench::new();
     publish(&auth, &bench.mint);

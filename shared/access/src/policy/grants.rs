@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_holds_from_the_start_what_rpcs_declare_for_it() {
+    fn roles_initially_hold_the_permissions_declared_for_them() {
         let grants = Grants::from_descriptor_set(FILE_DESCRIPTOR_SET).expect("readable");
         let player = &grants.by_role["player"];
         let permission = |resource: &str, action: &str| Permission {

@@ -254,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn an_rpc_whose_answer_is_a_stream_is_known_as_one() {
+    fn server_streaming_rpcs_are_recognized() {
         let policies = Policies::from_descriptor_set(auth::v1::FILE_DESCRIPTOR_SET).expect("readable");
         assert!(policies.is_stream("/auth.v1.AccessFeedService/Watch"));
         assert!(!policies.is_stream("/auth.v1.AccountService/GetMe"));
     }
 
     #[test]
-    fn an_rpc_that_changes_nothing_is_a_read() {
+    fn read_only_rpcs_are_recognized() {
         let auth = Policies::from_descriptor_set(auth::v1::FILE_DESCRIPTOR_SET).expect("readable");
         let game = Policies::from_descriptor_set(game::v1::FILE_DESCRIPTOR_SET).expect("readable");
         for path in [

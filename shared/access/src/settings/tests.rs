@@ -50,7 +50,7 @@ fn keys_come_from_the_local_auth_service_unless_set_otherwise() {
 }
 
 #[test]
-fn one_source_at_a_time() {
+fn only_one_key_source_may_be_set() {
     let (grpc, url, file) = (
         ["--auth-grpc-url", "http://auth:50051"],
         ["--auth-jwks-url", "http://auth/jwks.json"],
@@ -62,7 +62,7 @@ fn one_source_at_a_time() {
 }
 
 #[test]
-fn credentials_come_whole_and_with_auth_service_alone() {
+fn credentials_must_be_complete_and_need_auth_service_as_the_source() {
     let (id, secret, file) = (
         ["--auth-client-id", "game-service"],
         ["--auth-client-secret", "s3cret"],
@@ -91,7 +91,7 @@ fn credentials_come_whole_and_with_auth_service_alone() {
 }
 
 #[tokio::test]
-async fn the_secret_must_be_there_at_the_start() {
+async fn the_client_secret_must_be_readable_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");
     let name = path.to_str().unwrap();

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_reaches_as_far_as_its_audience() {
+    fn the_audience_decides_the_reach_of_a_token() {
         let strict = AcceptedAudiences::deployment("shop").or_service("auth-service");
         let lenient = strict.clone().admitting_deployment_as_own(true);
         let (alone, others) = (Some(Reach::ThisServiceAlone), Some(Reach::Others));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn one_name_is_a_string_and_several_are_a_list() {
+    fn one_audience_is_written_as_a_string_and_several_as_a_list() {
         let text = |audience: &Audience| serde_json::to_string(audience).unwrap();
         assert_eq!(text(&"shop".into()), r#""shop""#);
         assert_eq!(text(&many(&["a", "b"])), r#"["a","b"]"#);

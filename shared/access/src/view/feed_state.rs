@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_more_is_forgotten_and_nothing_else() {
+    fn only_expired_revocations_are_forgotten() {
         let mut known = FeedState::default();
         let id = SessionId::generate();
         revoke(&mut known, session(SessionId::generate()), Some(10));
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_does_not_shorten_what_was_known() {
+    fn a_snapshot_does_not_shorten_known_revocations() {
         let (mut before, mut snapshot) = (FeedState::default(), FeedState::default());
         let (id, user_id) = (SessionId::generate(), UserId::generate());
         let user = || {
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_say_how_long_is_believed_only_where_that_is_longer() {
+    fn without_a_stated_retention_only_a_longer_expiry_is_believed() {
         let event = |seconds: i64| AccessEvent {
             expire_time: Some(Timestamp::from_micros(seconds * 1_000_000).into()),
             ..AccessEvent::default()

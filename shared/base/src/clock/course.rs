@@ -155,7 +155,7 @@ mod tests {
     const ALMOST: Duration = Duration::from_secs(15 * 60 - 1);
 
     #[test]
-    fn nothing_is_settled_within_fifteen_minutes_of_the_start() {
+    fn the_clock_is_unsettled_for_15_minutes_after_the_start() {
         let (clock, hand) = Clock::manual(START);
         hand.advance(ALMOST);
         assert_eq!(clock.steady(), None);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_correction_within_the_allowance_is_no_jump_but_many_add_up() {
+    fn corrections_within_the_allowance_are_no_jump_but_add_up() {
         let (clock, hand) = Clock::manual(START);
         hand.advance(SETTLING);
         for is_steady in [true, true, true, false] {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_past_is_past_by_every_right_clock() {
+    fn a_moment_is_past_only_after_the_allowance() {
         let (clock, hand) = Clock::manual(START);
         hand.settle();
         let settled = clock.steady().expect("settled");

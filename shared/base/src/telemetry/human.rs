@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_one_line_with_its_reason() {
+    fn a_call_is_logged_as_one_line_with_its_reason() {
         let lines = logged(|| call("Login", "203.0.113.7", "abc", Some("CREDENTIALS_INVALID")));
         assert_eq!(
             lines,
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_call_loses_its_address_and_keeps_its_id() {
+    fn a_long_line_omits_the_address_but_keeps_the_request_id() {
         let id = "0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42";
         let ip = "2001:db8:1111:2222:3333:4444:5555:6666";
         let lines = logged(|| call("RotateServiceAccountSecret", ip, id, Some("TOO_MANY_CONCURRENT_CALLS")));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn events_outside_calls_are_their_message_and_fields() {
+    fn events_outside_calls_show_their_message_and_fields() {
         let lines = logged(|| tracing::info!(grpc = %"127.0.0.1:1", text = "a b", "starting"));
         assert_eq!(
             lines,

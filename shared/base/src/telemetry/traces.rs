@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ratio_is_from_0_to_1() {
+    fn the_sampling_ratio_must_be_between_0_and_1() {
         for (text, ratio) in [
             ("0", Some(0.0)),
             ("1", Some(1.0)),

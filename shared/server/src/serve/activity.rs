@@ -195,14 +195,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_is_not_set_up_ends_soon() {
+    async fn a_connection_that_is_not_set_up_in_time_is_closed() {
         let activity = Activity::new();
         assert_eq!(after(&activity, 0).await, Verdict::LookIn(OPENING));
         assert!(matches!(after(&activity, 5).await, Verdict::Close(_)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_without_a_call_is_asked_to_go() {
+    async fn an_idle_connection_is_asked_to_leave() {
         let activity = Arc::new(Activity::new());
         activity.open();
         assert_eq!(after(&activity, 299).await, Verdict::LookIn(Duration::from_secs(1)));

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_calls_are_no_control_frames() {
+    fn frames_that_carry_calls_are_not_control_frames() {
         for (frame, control) in [
             (frame(DATA, 0, 1), false),
             (frame(DATA, END_STREAM, 0), true),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_is_refused_and_a_keepalive_never() {
+    async fn floods_are_refused_but_keepalives_never_are() {
         let ping = frame(PING, 0, 8);
         let mut control = ControlFrames::new();
         let burst = std::iter::repeat_with(|| control.received(ping))

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_bounded_in_total_and_for_each_address() {
+    fn connections_are_limited_in_total_and_per_address() {
         let limits = limits();
         let admit = |address: &str| limits.admit(SocketAddr::new(address.parse().expect("an address"), 1));
         let _first = admit("2001:db8:0:1::1").expect("the first");

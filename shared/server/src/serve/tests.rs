@@ -107,7 +107,7 @@ async fn connections_that_are_not_set_up_in_time_are_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_trickles_in_after_another_is_closed() {
+async fn a_connection_with_a_slow_second_request_is_closed() {
     let (mut client, socket) = duplex(1 << 16);
     let connection = Connection::new(None);
     tokio::spawn(serve(socket, connection, answering(1), rules(Protocol::Http)));
@@ -161,7 +161,7 @@ async fn a_flood_of_control_frames_ends_in_goaway() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_nobody_reads_is_given_up() {
+async fn an_unread_response_is_cancelled() {
     let (mut send, connection) = h2::client::Builder::new()
         .initial_window_size(20_000)
         .handshake::<_, Bytes>(served(1 << 20))
@@ -189,7 +189,7 @@ async fn an_answer_that_nobody_reads_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn little_is_queued_for_a_client_with_a_window_that_reads_nothing() {
+async fn little_is_queued_for_a_client_that_reads_nothing() {
     const PIECE: usize = 16 * 1024;
     static ASKED_FOR: AtomicUsize = AtomicUsize::new(0);
     let endless = service_fn(|_| async {
@@ -221,7 +221,7 @@ async fn little_is_queued_for_a_client_with_a_window_that_reads_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_that_closes_its_side_is_answered() {
+async fn a_client_that_closes_its_sending_side_is_answered() {
     for _ in 0..50 {
         let (mut client, socket) = duplex(1 << 16);
         client
@@ -238,7 +238,7 @@ async fn a_client_that_closes_its_side_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_connection_does_not_hold_up_the_end() {
+async fn a_dead_connection_does_not_delay_the_shutdown() {
     let (mut client, socket) = duplex(1 << 16);
     let connection = Connection::new(None);
     let rules = rules(Protocol::Grpc);
@@ -258,7 +258,7 @@ async fn a_dead_connection_does_not_hold_up_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_arrives_whole_however_slowly_it_is_read() {
+async fn a_slowly_read_response_arrives_complete() {
     const LEN: usize = 300_001;
     for len in [0, 1, 2048, 2049, 16_384, 18_432, 18_433, LEN] {
         let (mut send, connection) = h2::client::Builder::new()
@@ -281,7 +281,7 @@ async fn an_answer_arrives_whole_however_slowly_it_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_without_calls_is_told_to_go() {
+async fn an_idle_connection_gets_a_goaway() {
     let (mut send, connection) = h2::client::handshake(served(1)).await.expect("a connection");
     let connection = tokio::spawn(connection);
     let (response, _): (_, h2::SendStream<Bytes>) = send.send_request(get(), true).expect("a stream");
@@ -295,7 +295,7 @@ async fn a_connection_without_calls_is_told_to_go() {
 }
 
 #[tokio::test]
-async fn answers_are_copied_out_of_the_buffers_they_came_in() {
+async fn responses_are_copied_out_of_their_larger_buffers() {
     let mut large = BytesMut::with_capacity(8192);
     large.put_slice(b"small");
     let address = large.as_ptr();

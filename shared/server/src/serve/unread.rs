@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_client_takes_the_room_of_the_others_and_what_is_read_makes_room() {
+    fn unread_bytes_are_limited_per_client_and_freed_when_read() {
         let unread = Unread::default();
         let client = |address: &str| unread.of(Some(address.parse().expect("a network")));
         let fill = |of: &UnreadOf| std::iter::from_fn(|| of.take(90 * 1024)).collect::<Vec<_>>();

@@ -28,7 +28,7 @@ const REQUIRED: [&str; 13] = [
 ];
 
 #[test]
-fn every_claim_must_be_there_once_and_hold_a_value() {
+fn every_claim_is_required_exactly_once_with_a_value() {
     let bench = Bench::new();
     assert_eq!(bench.members().len(), REQUIRED.len());
     for claim in REQUIRED {
@@ -49,7 +49,7 @@ fn every_claim_must_be_there_once_and_hold_a_value() {
 }
 
 #[test]
-fn a_principal_says_what_its_token_says() {
+fn a_principal_has_the_claims_of_its_token() {
     let mut bench = Bench::new();
     let accepted = AcceptedAudiences::deployment("shop").or_service("orders");
     let (clock, _) = Clock::manual(second(NOW));
@@ -69,7 +69,7 @@ fn a_principal_says_what_its_token_says() {
 }
 
 #[test]
-fn unknown_claims_are_passed_over_unless_one_stands_twice() {
+fn unknown_claims_are_ignored_unless_one_is_repeated() {
     let bench = Bench::new();
     let claims = object(&bench.members());
     let (rest, _) = claims.rsplit_once('}').unwrap();
@@ -83,7 +83,7 @@ fn unknown_claims_are_passed_over_unless_one_stands_twice() {
 }
 
 #[test]
-fn each_claim_has_its_type_and_value() {
+fn claims_of_a_wrong_type_or_value_are_refused() {
     let bench = Bench::new();
     for (claim, values) in [
         (
@@ -221,7 +221,7 @@ fn a_cached_token_expires_like_any_other() {
 }
 
 #[test]
-fn a_token_that_was_looked_at_while_the_clock_was_ahead_is_good_again_afterwards() {
+fn a_token_is_valid_again_once_a_clock_that_was_ahead_is_corrected() {
     let bench = Bench::new();
     let (token, unseen) = (bench.good_token(), bench.another_token());
     bench.verify(&token).unwrap();
@@ -236,7 +236,7 @@ fn a_token_that_was_looked_at_while_the_clock_was_ahead_is_good_again_afterwards
 }
 
 #[test]
-fn a_token_whose_life_has_passed_stays_over_when_the_clock_is_set_back() {
+fn an_expired_token_stays_expired_when_the_clock_is_set_back() {
     let bench = Bench::new();
     let token = bench.good_token();
     let before = second(bench.claims.exp).minus(Duration::from_mins(2));
@@ -263,7 +263,7 @@ fn a_token_whose_life_has_passed_stays_over_when_the_clock_is_set_back() {
 }
 
 #[test]
-fn expired_is_said_only_of_a_token_that_is_good_otherwise() {
+fn only_an_otherwise_valid_token_is_reported_as_expired() {
     let bench = Bench::new();
     bench.hand.set(second(bench.claims.exp + 60));
     let token = bench.good_token();
@@ -279,7 +279,7 @@ fn expired_is_said_only_of_a_token_that_is_good_otherwise() {
 }
 
 #[test]
-fn claims_are_one_object_in_utf_8() {
+fn claims_must_be_one_json_object_in_utf_8() {
     let bench = Bench::new();
     let good = object(&bench.members());
     for claims in [
@@ -311,7 +311,7 @@ fn claims_are_one_object_in_utf_8() {
 }
 
 #[test]
-fn a_service_needs_no_session() {
+fn a_service_token_needs_no_session() {
     let mut bench = Bench::new();
     bench.claims.client_id = "game-service".to_owned();
     bench.claims.sid = None;
@@ -321,7 +321,7 @@ fn a_service_needs_no_session() {
 }
 
 #[test]
-fn a_token_dies_with_its_key() {
+fn a_token_is_refused_once_its_key_is_removed() {
     let bench = Bench::new();
     let keys = bench.mint.key_set();
     let (clock, _hand) = Clock::manual(second(NOW));
@@ -339,7 +339,7 @@ fn a_token_dies_with_its_key() {
 }
 
 #[test]
-fn another_key_under_the_same_kid_is_another_key() {
+fn replacing_a_key_under_the_same_kid_invalidates_its_tokens() {
     let bench = Bench::new();
     let named = |mint: &TokenMint| {
         let jwk = serde_json::to_string(mint.jwk()).unwrap();

@@ -77,7 +77,7 @@ impl Follower {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_loaded_as_soon_as_they_are_there() {
+async fn keys_are_loaded_as_soon_as_they_are_available() {
     let follower = Follower::start();
     sleep(Duration::from_mins(10)).await;
     assert!(follower.keys.is_empty());
@@ -87,7 +87,7 @@ async fn keys_are_loaded_as_soon_as_they_are_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_refreshed_and_outlive_failures() {
+async fn keys_are_refreshed_and_kept_while_refreshes_fail() {
     let (old, new) = (TokenMint::fixed(1), TokenMint::fixed(2));
     let follower = Follower::loaded(&old).await;
     fs::remove_file(&follower.path).unwrap();
@@ -129,7 +129,7 @@ async fn an_unknown_kid_loads_the_keys_early_and_at_most_once_in_30_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelling_ends_it() {
+async fn cancelling_stops_the_follower() {
     for follower in [Follower::start(), Follower::loaded(&TokenMint::fixed(1)).await] {
         follower.cancel.cancel();
         timeout(Duration::from_secs(1), follower.task).await.unwrap().unwrap();

@@ -13,7 +13,7 @@ use super::{super::MAX_TOKEN_LEN, Bench, keys::pem, object};
 use crate::testing::tokens::TokenMint;
 
 #[test]
-fn a_good_token_says_who_calls() {
+fn a_valid_token_identifies_the_caller() {
     let bench = Bench::new();
     let principal = bench.verify(&bench.good_token()).unwrap();
     assert_eq!(principal.user_id(), bench.claims.sub);
@@ -24,7 +24,7 @@ fn a_good_token_says_who_calls() {
 }
 
 #[test]
-fn another_algorithm_is_refused_though_the_signature_is_right() {
+fn another_algorithm_is_refused_even_with_a_valid_signature() {
     let bench = Bench::new();
     let kid = bench.mint.jwk().kid();
     for alg in [
@@ -50,7 +50,7 @@ fn another_algorithm_is_refused_though_the_signature_is_right() {
 }
 
 #[test]
-fn the_public_key_is_no_mac_secret() {
+fn a_mac_under_the_public_key_is_refused() {
     let bench = Bench::new();
     let jwk = bench.mint.jwk();
     let (pem, der) = pem(jwk.public_key());
@@ -85,7 +85,7 @@ fn the_public_key_is_no_mac_secret() {
 }
 
 #[test]
-fn a_key_in_the_header_counts_for_nothing_and_is_not_fetched() {
+fn keys_in_the_header_are_neither_used_nor_fetched() {
     let bench = Bench::new();
     let attacker = TokenMint::fixed(2);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -125,7 +125,7 @@ fn a_key_in_the_header_counts_for_nothing_and_is_not_fetched() {
 }
 
 #[test]
-fn a_kid_is_the_name_of_a_known_key_or_nothing() {
+fn a_kid_that_names_no_known_key_is_refused() {
     let bench = Bench::new();
     let long = format!("\"{}\"", "k".repeat(4096));
     let unknown = format!("{:?}", TokenMint::fixed(2).jwk().kid());
@@ -156,7 +156,7 @@ fn a_kid_is_the_name_of_a_known_key_or_nothing() {
 }
 
 #[test]
-fn only_an_access_token_is_one() {
+fn tokens_of_other_types_are_refused() {
     let bench = Bench::new();
     let kid = bench.mint.jwk().kid();
     for typ in [
@@ -193,7 +193,7 @@ fn only_an_access_token_is_one() {
 }
 
 #[test]
-fn a_token_has_one_spelling() {
+fn other_spellings_of_a_token_are_refused() {
     let bench = Bench::new();
     let good = bench.good_token();
     bench.verify(&good).unwrap();
@@ -237,7 +237,7 @@ fn a_token_has_one_spelling() {
 }
 
 #[test]
-fn base64_other_than_the_canonical_is_refused_though_the_signature_is_right() {
+fn non_canonical_base64_is_refused_even_with_a_valid_signature() {
     let bench = Bench::new();
     let header = bench.mint.header();
     let claims = bench.with("padding", "\">>>???>>>???\"");
@@ -290,7 +290,7 @@ fn stray_bits(segment: &str) -> String {
 }
 
 #[test]
-fn a_token_has_at_most_8_kib() {
+fn tokens_over_8_kib_are_refused() {
     let bench = Bench::new();
     let (mut accepted, mut refused) = (0, 0);
     for padding in 5_000..6_144 {
@@ -313,7 +313,7 @@ fn a_token_has_at_most_8_kib() {
 }
 
 #[test]
-fn no_bit_of_a_token_can_be_flipped() {
+fn flipping_any_bit_invalidates_a_token() {
     let bench = Bench::new();
     let good = bench.good_token();
     bench.verify(&good).unwrap();
@@ -329,7 +329,7 @@ fn no_bit_of_a_token_can_be_flipped() {
 }
 
 #[test]
-fn a_signature_has_one_form() {
+fn non_canonical_signatures_are_refused() {
     /// Order of the group, little-endian (RFC 8032, section 5.1).
     const ORDER: [u8; 32] = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0,

@@ -54,7 +54,7 @@ fn weak_keys() -> Vec<[u8; 32]> {
 }
 
 #[test]
-fn a_kid_is_the_thumbprint() {
+fn the_kid_is_the_thumbprint_of_the_key() {
     // Example of RFC 8037, appendix A.3.
     let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
     let public_key = BASE64_URL_SAFE_NO_PAD.decode(x).unwrap().try_into().unwrap();
@@ -65,7 +65,7 @@ fn a_kid_is_the_thumbprint() {
 }
 
 #[test]
-fn a_set_reads_back_as_it_was_written() {
+fn a_key_set_survives_encoding_and_decoding() {
     let set = Jwks::new(vec![
         TokenMint::fixed(1).jwk().clone(),
         TokenMint::fixed(2).jwk().clone(),
@@ -103,7 +103,7 @@ fn weak_keys_are_refused_in_every_form() {
 }
 
 #[test]
-fn keys_for_others_are_passed_over() {
+fn keys_for_other_uses_are_ignored() {
     let mint = TokenMint::fixed(1);
     let ours = serde_json::to_string(mint.jwk()).unwrap();
     for other in [
@@ -130,7 +130,7 @@ fn keys_for_others_are_passed_over() {
 }
 
 #[test]
-fn a_set_with_a_private_key_is_refused() {
+fn a_key_set_with_a_private_key_is_refused() {
     let ours = serde_json::to_string(TokenMint::fixed(1).jwk()).unwrap();
     for private in [
         ours.replace("\"kty\"", "\"d\":\"AA\",\"kty\""),
@@ -149,7 +149,7 @@ fn a_set_with_a_private_key_is_refused() {
 }
 
 #[test]
-fn a_set_names_each_key_once() {
+fn a_key_set_with_a_repeated_kid_is_refused() {
     let key = TokenMint::fixed(1).jwk().clone();
     let twice = KeyError::DuplicateKid(key.kid().to_owned());
     assert_eq!(Jwks::new(vec![key.clone(), key.clone()]), Err(twice.clone()));
@@ -167,7 +167,7 @@ fn a_set_names_each_key_once() {
 }
 
 #[test]
-fn what_is_no_set_is_refused() {
+fn malformed_key_sets_are_refused() {
     for json in [
         "",
         "{}",

@@ -89,7 +89,7 @@ fn unusable(error: &KeySourceError) -> Option<&KeyError> {
 }
 
 #[tokio::test]
-async fn a_url_gives_a_key_set() {
+async fn keys_are_loaded_from_a_url() {
     let address = http_server().await;
     let source = |path: &str| KeySource::JwksUrl(format!("http://{address}{path}").parse().unwrap());
     assert_eq!(source("/set").load().await.unwrap(), TokenMint::fixed(1).jwks());
@@ -111,7 +111,7 @@ async fn a_url_gives_a_key_set() {
 }
 
 #[tokio::test]
-async fn auth_service_gives_a_key_set() {
+async fn keys_are_loaded_from_auth_service() {
     let set = TokenMint::fixed(1).jwks();
     assert_eq!(auth_service(Ok((&set).into())).await.load().await.unwrap(), set);
 
@@ -158,7 +158,7 @@ async fn an_error_names_the_address_and_no_secret() {
 }
 
 #[tokio::test]
-async fn a_file_holds_pem_or_a_key_set() {
+async fn keys_are_loaded_from_a_pem_or_jwks_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys");
     let source = KeySource::File(path.clone());
@@ -196,7 +196,7 @@ async fn a_file_holds_pem_or_a_key_set() {
 }
 
 #[tokio::test]
-async fn a_source_on_the_network_may_come_up_after_the_start() {
+async fn a_network_source_may_be_unavailable_at_the_start() {
     let address = nobody_listens().await;
     let source = KeySource::JwksUrl(format!("http://{address}/").parse().unwrap());
     let keys = KeySet::empty();

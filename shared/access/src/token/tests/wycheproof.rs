@@ -95,7 +95,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 #[test]
-fn ed25519_signatures_are_judged_as_wycheproof_says() {
+fn ed25519_signatures_are_verified_as_wycheproof_expects() {
     let file = eddsa();
     let (mut checked, mut valid) = (0, 0);
     for group in file.test_groups {
@@ -132,7 +132,7 @@ fn a_wycheproof_key_is_the_same_in_every_form() {
 /// with a key that the verifier knows under the vector's `kid`, so only the header is left as a
 /// reason to refuse it.
 #[test]
-fn no_wycheproof_jws_is_an_access_token() {
+fn no_wycheproof_jws_is_accepted_as_an_access_token() {
     let file = jws();
     let mint = TokenMint::fixed(1);
     let (clock, _) = Clock::manual(second(NOW));
@@ -160,7 +160,7 @@ fn no_wycheproof_jws_is_an_access_token() {
 /// test above would say little about the parser. Malformed vectors must be refused before the
 /// header is read.
 #[test]
-fn the_form_of_a_wycheproof_jws_is_judged_before_its_algorithm() {
+fn malformed_wycheproof_jws_are_refused_before_the_algorithm_is_checked() {
     /// Vectors with missing, empty or surplus segments; with the JSON serialization; with spaces,
     /// characters outside the alphabet or stray bits.
     const BAD_FORM: [u32; 47] = [
@@ -194,7 +194,7 @@ fn the_form_of_a_wycheproof_jws_is_judged_before_its_algorithm() {
 /// A set that holds a private key is an error. A set that holds only a public key for another
 /// algorithm has no key to verify with.
 #[test]
-fn no_key_of_a_wycheproof_jws_is_taken() {
+fn no_key_of_a_wycheproof_jws_is_accepted() {
     for group in jws().test_groups {
         let read = |key: &Value| Jwks::from_json(serde_json::json!({ "keys": [key] }).to_string().as_bytes());
         assert_eq!(read(&group.private), Err(KeyError::PrivateKey));

@@ -18,7 +18,7 @@ fn rule(arguments: &[&str]) -> SilenceRule {
 }
 
 #[test]
-fn reads_go_on_and_the_rest_is_refused_unless_set_otherwise() {
+fn by_default_silence_refuses_writes_but_not_reads() {
     assert_eq!(rule(&[]), SilenceRule::default());
     let (short, long) = (Duration::from_secs(5), Duration::from_millis(5_001));
     let default = SilenceRule::default();

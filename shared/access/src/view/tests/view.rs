@@ -108,7 +108,7 @@ fn loaded() -> (Bench, Feed, AccessIntake) {
 }
 
 #[test]
-fn nothing_is_allowed_before_the_whole_snapshot() {
+fn nothing_is_allowed_before_the_snapshot_is_complete() {
     let (bench, feed) = (Bench::new(), Feed::new());
     let claims = bench.claims();
     let mut intake = bench.view.intake();
@@ -156,7 +156,7 @@ fn an_ended_session_is_refused_and_others_are_not() {
 }
 
 #[test]
-fn tokens_of_before_a_change_of_their_user_are_stale() {
+fn tokens_from_before_a_change_of_their_user_are_stale() {
     let (bench, feed, mut intake) = loaded();
     let mut claims = bench.claims();
     taken(&mut intake, feed.at(3, NOW, vec![event(3, user(claims.sub, 2))]));
@@ -177,7 +177,7 @@ fn tokens_of_before_a_change_of_their_user_are_stale() {
 }
 
 #[test]
-fn a_role_holds_what_the_last_event_says() {
+fn the_latest_event_decides_what_a_role_holds() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     assert!(bench.may(&claims, "games:read"));
@@ -209,7 +209,7 @@ fn direct_grants_and_superusers_need_no_role_in_the_view() {
 }
 
 #[test]
-fn tokens_of_a_withdrawn_key_are_refused_also_from_the_cache() {
+fn cached_tokens_of_a_withdrawn_key_are_refused() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     assert_eq!(bench.verify(&claims), Ok(()));
@@ -220,7 +220,7 @@ fn tokens_of_a_withdrawn_key_are_refused_also_from_the_cache() {
 }
 
 #[test]
-fn a_revocation_is_kept_for_its_time_by_the_monotonic_clock_whatever_any_clock_says() {
+fn revocations_expire_by_the_monotonic_clock_only() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     let both = vec![event(3, session(sid(&claims))), event(4, user(claims.sub, 1))];
@@ -243,7 +243,7 @@ fn a_revocation_is_kept_for_its_time_by_the_monotonic_clock_whatever_any_clock_s
 }
 
 #[test]
-fn a_later_revocation_of_the_same_user_lives_to_its_own_end() {
+fn a_later_revocation_of_the_same_user_is_kept_for_its_own_time() {
     let (bench, feed, mut intake) = loaded();
     let mut claims = bench.claims();
     claims.exp += 2 * LIFE.as_secs();
@@ -259,7 +259,7 @@ fn a_later_revocation_of_the_same_user_lives_to_its_own_end() {
 }
 
 #[test]
-fn a_revocation_that_a_new_history_lacks_refuses_the_tokens_from_before_it() {
+fn a_revocation_missing_from_a_new_history_still_refuses_older_tokens() {
     let (bench, feed, mut intake) = loaded();
     let (mut ended, mut stale) = (bench.claims(), bench.claims());
     stale.ver = 6;
@@ -313,7 +313,7 @@ fn a_revocation_that_a_new_history_lacks_refuses_the_tokens_from_before_it() {
 }
 
 #[test]
-fn what_a_new_history_lacks_is_forgotten_in_its_time() {
+fn revocations_missing_from_a_new_history_still_expire() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     let both = vec![event(3, session(sid(&claims))), event(4, user(claims.sub, 1))];
@@ -355,7 +355,7 @@ fn a_withdrawn_key_stays_withdrawn_whatever_a_snapshot_says() {
 }
 
 #[test]
-fn an_event_that_comes_again_changes_nothing() {
+fn a_repeated_event_changes_nothing() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     taken(
@@ -392,7 +392,7 @@ fn a_snapshot_replaces_roles_and_adds_to_revocations() {
 }
 
 #[test]
-fn a_slow_second_stream_undoes_nothing_that_the_first_has_said() {
+fn a_slower_second_stream_does_not_undo_newer_changes() {
     let (bench, feed, mut first) = loaded();
     let claims = bench.claims();
     let mut second = bench.view.intake();
@@ -411,7 +411,7 @@ fn a_slow_second_stream_undoes_nothing_that_the_first_has_said() {
 }
 
 #[test]
-fn a_database_that_was_put_back_in_the_same_epoch_is_believed() {
+fn a_restored_database_with_the_same_epoch_is_accepted() {
     let (bench, feed, mut intake) = loaded();
     taken(&mut intake, feed.at(9, NOW, Vec::new()));
     let mut intake = bench.view.intake();
@@ -420,7 +420,7 @@ fn a_database_that_was_put_back_in_the_same_epoch_is_believed() {
 }
 
 #[test]
-fn a_stream_that_makes_no_sense_is_left_and_the_view_stays() {
+fn invalid_messages_end_the_stream_and_keep_the_view() {
     let claims = Bench::new().claims();
     let bad_id = Event::SessionRevoked(SessionRevoked {
         session_id: "7".to_owned(),
@@ -456,7 +456,7 @@ fn a_stream_that_makes_no_sense_is_left_and_the_view_stays() {
 }
 
 #[test]
-fn what_a_verifier_need_not_know_is_passed_over() {
+fn events_that_a_verifier_need_not_know_are_skipped() {
     let (bench, feed, mut intake) = loaded();
     let deleted = Event::UserDeleted(UserDeleted {
         user_id: UserId::generate().to_string(),
@@ -470,7 +470,7 @@ fn what_a_verifier_need_not_know_is_passed_over() {
 }
 
 #[tokio::test]
-async fn an_open_stream_hears_that_its_caller_is_refused() {
+async fn an_open_stream_is_told_when_its_session_is_revoked() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     let principal = bench.principal(&claims);
@@ -490,7 +490,7 @@ async fn an_open_stream_hears_that_its_caller_is_refused() {
 }
 
 #[tokio::test]
-async fn an_open_stream_ends_with_the_permission_and_with_the_key() {
+async fn an_open_stream_ends_when_its_permission_or_key_is_withdrawn() {
     let (bench, feed, mut intake) = loaded();
     let principal = bench.principal(&bench.claims());
     let role = |permissions: &[&str]| {
@@ -524,7 +524,7 @@ async fn an_open_stream_ends_with_the_permission_and_with_the_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_is_the_time_since_the_view_was_right() {
+async fn silence_is_the_time_since_the_view_was_last_complete() {
     let (bench, feed, mut intake) = loaded();
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(bench.view.silence(), Some(Duration::from_secs(4)));
@@ -537,7 +537,7 @@ async fn silence_is_the_time_since_the_view_was_right() {
 }
 
 #[test]
-fn an_offline_view_goes_by_its_grants_and_is_never_silent() {
+fn an_offline_view_uses_its_grants_and_is_never_silent() {
     let bench = Bench::new();
     let mut grants = Grants::default();
     grants.set("player", ["games:read"]);
