@@ -343,7 +343,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound_and_all_is_everything() {
+    fn the_command_line_is_valid_and_all_runs_every_scenario() {
         Cli::command().debug_assert();
         let shown = Cli::command_names();
         assert_eq!(Scenario::all().len() + 2, shown.len());

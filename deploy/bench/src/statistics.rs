@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_those_of_the_samples() {
+    fn percentiles_are_taken_from_the_samples() {
         let times: Times = ms(&[5, 1, 4, 2, 3]).into_iter().collect();
         for (share, median) in [(0.5, 3.0), (0.99, 5.0), (0.0, 1.0)] {
             assert!((millis(times.percentile(share)) / median - 1.0).abs() < 1e-3);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_apart_has_an_area_of_one_half() {
+    fn equal_samples_have_an_area_under_the_curve_of_one_half() {
         assert!((area_under_curve(&ms(&[1, 2, 3]), &ms(&[1, 2, 3])) - 0.5).abs() < 1e-9);
         assert!((area_under_curve(&ms(&[1, 2]), &ms(&[3, 4])) - 1.0).abs() < 1e-9);
         assert!(area_under_curve(&ms(&[3, 4]), &ms(&[1, 2])).abs() < 1e-9);

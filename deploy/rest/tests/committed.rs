@@ -33,7 +33,7 @@ fn every_rpc_with_an_http_rule_is_in_the_document() {
 /// value to JSON (protobuf issue 26885), so the code that fills a map has to leave empty values
 /// out.
 #[test]
-fn a_map_is_filled_in_places_that_leave_empty_values_out() {
+fn every_map_field_is_known_to_omit_empty_values() {
     let mut maps: Vec<String> = Vec::new();
     for rpc in rest::rpcs().unwrap() {
         let fields = rpc
@@ -80,7 +80,7 @@ fn required_fields_are_in_the_schema_and_in_the_example() {
 }
 
 #[test]
-fn reasons_are_enums() {
+fn error_reasons_are_enums() {
     let document = document();
     let schemas = &document["components"]["schemas"];
     let reason = &schemas["google.rpc.ErrorInfo"]["properties"]["reason"]["anyOf"];
@@ -101,7 +101,7 @@ fn reasons_are_enums() {
 }
 
 #[test]
-fn every_text_stands_on_its_own() {
+fn every_description_and_summary_is_well_formed() {
     let document = document();
     let mut texts = Vec::new();
     collect(&document, &mut texts);

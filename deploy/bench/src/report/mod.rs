@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_median_is_in_the_middle() {
+    fn the_median_is_the_middle_value() {
         for (values, median) in [
             (vec![3.0, 1.0, 2.0], 2.0),
             (vec![4.0, 1.0, 2.0, 3.0], 2.5),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_is_met_on_its_side() {
+    fn goals_are_met_up_to_their_bound() {
         assert!(Goal::AtMost(3.0).is_met(3.0) && !Goal::AtMost(3.0).is_met(3.1));
         assert!(Goal::AtLeast(0.9).is_met(0.9) && !Goal::AtLeast(0.9).is_met(0.8));
         // A figure that could not be measured does not meet its goal.

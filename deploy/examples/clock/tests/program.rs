@@ -16,7 +16,7 @@ const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/clo
 const ANY_PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
 
 #[test]
-fn it_tells_the_time_to_those_who_may_know_it() {
+fn it_tells_the_time_only_to_callers_with_the_permission() {
     block_on(async {
         let mint = TokenMint::random();
         let auth = FakeAuth::new();

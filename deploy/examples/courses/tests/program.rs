@@ -12,7 +12,7 @@ fn courses(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn without_credentials_it_says_what_is_missing_and_leaves_nothing_open() {
+fn a_start_without_credentials_says_what_is_missing() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("courses.db").display());
     let output = courses(&[
@@ -29,7 +29,7 @@ fn without_credentials_it_says_what_is_missing_and_leaves_nothing_open() {
 }
 
 #[test]
-fn help_is_the_reference_of_the_settings() {
+fn help_lists_the_settings() {
     let output = courses(&["--help"]);
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
     for setting in [

@@ -241,7 +241,7 @@ pub(crate) async fn end(program: Program) {
 }
 
 #[test]
-fn a_deactivation_counts_at_once_and_whichever_program_is_started_again() {
+fn a_deactivation_applies_at_once_and_survives_restarts() {
     block_on(async {
         let files = ServiceFiles::new().await;
         let auth = files.auth_service().await;

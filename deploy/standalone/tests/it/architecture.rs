@@ -177,7 +177,7 @@ fn layer(file: &str, name: &str) -> bool {
 }
 
 #[test]
-fn nobody_names_what_is_not_theirs() {
+fn no_module_breaks_the_layering_rules() {
     let mut broken = Vec::new();
     let mut files = 0;
     for file in sources() {
@@ -195,7 +195,7 @@ fn nobody_names_what_is_not_theirs() {
 }
 
 #[test]
-fn every_rule_can_be_broken() {
+fn every_layering_rule_finds_a_violation() {
     for rule in RULES {
         let (file, line) = rule.broken_by;
         assert!((rule.holds_in)(file), "{file}: {}", rule.because);

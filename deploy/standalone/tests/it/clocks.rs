@@ -133,7 +133,7 @@ impl People {
 }
 
 #[test]
-fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
+fn clocks_two_hours_ahead_for_some_seconds_lose_no_logout() {
     block_on(async {
         let files = ServiceFiles::new().await;
         let clock = WallClock::new();
@@ -156,8 +156,8 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
         eventually(async || at_game(game, &later).await.is_err()).await;
         for _ in 0..3 {
             // Wait for the next sample of the silence.
-            let heard = access_feed_messages(at.http).await;
-            eventually(async || access_feed_messages(at.http).await != heard).await;
+            let heard = feed_silence_metric(at.http).await;
+            eventually(async || feed_silence_metric(at.http).await != heard).await;
         }
         clock.set(0);
         people.are_as_they_were(auth, game).await;
@@ -195,7 +195,7 @@ fn clocks_two_hours_ahead_for_some_seconds_forget_no_logout() {
 
 /// Returns the metric of how long the follower has heard nothing. It is sampled every 500 ms, and
 /// differs from sample to sample.
-async fn access_feed_messages(http: SocketAddr) -> String {
+async fn feed_silence_metric(http: SocketAddr) -> String {
     let metrics = get(http, "/metrics").await.1;
     let line = metrics
         .lines()
@@ -204,7 +204,7 @@ async fn access_feed_messages(http: SocketAddr) -> String {
 }
 
 #[test]
-fn one_replica_with_a_wrong_clock_makes_nobody_forget() {
+fn one_replica_with_a_wrong_clock_loses_no_revocation() {
     block_on(async {
         let files = ServiceFiles::on_postgres().await;
         let (right, wrong) = (WallClock::new(), WallClock::new());
@@ -224,8 +224,8 @@ fn one_replica_with_a_wrong_clock_makes_nobody_forget() {
         logout(auth, &later).await;
         eventually(async || at_game(at.grpc, &later).await.is_err()).await;
         for _ in 0..3 {
-            let heard = access_feed_messages(at.http).await;
-            eventually(async || access_feed_messages(at.http).await != heard).await;
+            let heard = feed_silence_metric(at.http).await;
+            eventually(async || feed_silence_metric(at.http).await != heard).await;
         }
         people.are_as_they_were(auth, at.grpc).await;
         // A clock that is 400 days ahead makes the replica refuse the refresh token, but the
@@ -241,7 +241,7 @@ fn one_replica_with_a_wrong_clock_makes_nobody_forget() {
 }
 
 #[test]
-fn a_wrong_password_blocks_no_login_by_a_clock_that_is_behind() {
+fn one_wrong_password_blocks_no_login_at_a_replica_whose_clock_is_behind() {
     block_on(async {
         let files = ServiceFiles::on_postgres().await;
         let (right, behind) = (WallClock::new(), WallClock::new());

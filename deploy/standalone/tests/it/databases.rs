@@ -11,7 +11,7 @@ async fn migrate(program: &str, url: &str) -> testing::program::Ended {
 }
 
 #[test]
-fn two_services_cannot_have_one_database() {
+fn two_services_cannot_share_a_database() {
     block_on(async {
         for [first, second] in [["auth-service", "game-service"], ["game-service", "auth-service"]] {
             for backend in [Backend::Sqlite, Backend::Postgres] {

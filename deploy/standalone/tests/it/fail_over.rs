@@ -135,7 +135,7 @@ async fn rotate(mut client: AuthServiceClient<Channel>, mut tokens: TokenPair, r
     tokens
 }
 
-async fn survives(is_synchronous: bool) {
+async fn fails_over_under_load(is_synchronous: bool) {
     let (primary, standby) = Cluster::start_with_standby();
     for name in ["auth", "game"] {
         primary.create_database(name).await;
@@ -241,11 +241,11 @@ async fn survives(is_synchronous: bool) {
 }
 
 #[test]
-fn nothing_that_was_acknowledged_is_lost_with_a_synchronous_standby() {
-    block_on(survives(true));
+fn a_synchronous_standby_loses_nothing_that_was_acknowledged() {
+    block_on(fails_over_under_load(true));
 }
 
 #[test]
-fn the_last_moments_alone_are_lost_with_an_asynchronous_standby() {
-    block_on(survives(false));
+fn an_asynchronous_standby_loses_only_the_last_moments() {
+    block_on(fails_over_under_load(false));
 }

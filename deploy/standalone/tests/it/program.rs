@@ -216,7 +216,7 @@ async fn execute(db: &Db, sql: &str) {
 }
 
 #[test]
-fn the_first_start_makes_everything_and_the_second_finds_it() {
+fn the_first_start_creates_all_files_and_the_second_reuses_them() {
     block_on(async {
         let folder = DataFolder::new();
         let program = folder.start(&[]);
@@ -255,7 +255,7 @@ fn the_first_start_makes_everything_and_the_second_finds_it() {
 }
 
 #[test]
-fn a_given_password_is_the_first_administrators() {
+fn a_given_password_is_used_for_the_first_administrator() {
     block_on(async {
         let folder = DataFolder::new();
         let program = folder.start(&["--bootstrap-admin-password", NEW_PASSWORD]);
@@ -268,7 +268,7 @@ fn a_given_password_is_the_first_administrators() {
 }
 
 #[test]
-fn the_first_login_changes_the_password_and_the_kept_one_is_deleted_at_once() {
+fn the_password_file_is_deleted_once_the_password_is_changed() {
     block_on(async {
         let folder = DataFolder::new();
         let program = folder.start_attended(&[]);
@@ -292,7 +292,7 @@ fn the_first_login_changes_the_password_and_the_kept_one_is_deleted_at_once() {
 }
 
 #[test]
-fn a_kept_password_that_was_changed_meanwhile_is_deleted_at_the_next_start() {
+fn an_outdated_password_file_is_deleted_at_the_next_start() {
     block_on(async {
         let folder = DataFolder::new();
         let program = folder.start(&["--demo"]);
@@ -317,7 +317,7 @@ fn a_kept_password_that_was_changed_meanwhile_is_deleted_at_the_next_start() {
 }
 
 #[test]
-fn secrets_that_others_can_read_or_have_put_there_are_refused() {
+fn secret_files_that_others_can_read_or_that_are_links_are_refused() {
     block_on(async {
         let folder = DataFolder::with_data().await;
         let file = folder.data().join("server-secret");
@@ -390,7 +390,7 @@ fn games_go_on_when_the_secret_of_game_service_is_rotated() {
 }
 
 #[test]
-fn the_demo_is_added_once() {
+fn the_demo_data_is_added_once() {
     block_on(async {
         let folder = DataFolder::new();
         let mut leaderboards = Vec::new();
@@ -417,7 +417,7 @@ fn the_demo_is_added_once() {
 }
 
 #[test]
-fn a_taken_port_is_named_and_nothing_is_made() {
+fn a_port_in_use_is_reported_before_anything_is_created() {
     block_on(async {
         let folder = DataFolder::new();
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -446,7 +446,7 @@ fn a_taken_port_is_named_and_nothing_is_made() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
+fn an_unusable_data_folder_is_reported() {
     block_on(async {
         let folder = DataFolder::new();
         fs::write(folder.data(), "a file").expect("write a file");
@@ -461,7 +461,7 @@ fn a_folder_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn a_folder_serves_one_process() {
+fn a_data_folder_serves_only_one_process() {
     block_on(async {
         let folder = DataFolder::new();
         let program = folder.start(&[]);
@@ -477,7 +477,7 @@ fn a_folder_serves_one_process() {
 }
 
 #[test]
-fn databases_of_a_newer_version_are_left_alone() {
+fn databases_of_a_newer_version_are_refused_unchanged() {
     block_on(async {
         for name in ["auth", "game"] {
             let folder = DataFolder::with_data().await;
@@ -527,7 +527,7 @@ fn a_lost_server_secret_is_not_replaced() {
 }
 
 #[test]
-fn bad_settings_end_it_with_64() {
+fn bad_settings_exit_with_64() {
     block_on(async {
         let folder = DataFolder::new();
         for arguments in [

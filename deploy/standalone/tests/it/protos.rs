@@ -15,7 +15,7 @@ fn pools() -> [DescriptorPool; 2] {
 }
 
 #[test]
-fn everything_has_a_comment() {
+fn every_element_of_the_protos_has_a_comment() {
     let mut bare = Vec::new();
     let mut seen = HashSet::new();
     for file in pools().iter().flat_map(DescriptorPool::files) {
@@ -77,7 +77,7 @@ const FOR_SERVICES: [&str; 6] = [
 ];
 
 #[test]
-fn every_rpc_for_clients_outside_has_its_http_form() {
+fn every_rpc_for_outside_clients_has_its_own_http_rule() {
     let (mut forms, mut without) = (HashSet::new(), Vec::new());
     for pool in pools() {
         let http = pool.get_extension_by_name("google.api.http").expect("the extension");

@@ -22,7 +22,7 @@ struct Crate {
 }
 
 #[test]
-fn no_files_stand_on_each_other_in_a_circle() {
+fn no_files_import_each_other_in_a_circle() {
     let mut crates: HashMap<String, Crate> = HashMap::new();
     for file in sources() {
         let Some((root, inside)) = file.split_once("/src/").filter(|(_, inside)| !is_test(inside)) else {
@@ -42,7 +42,7 @@ fn no_files_stand_on_each_other_in_a_circle() {
 }
 
 #[test]
-fn a_circle_is_found_through_what_is_passed_on() {
+fn a_circle_through_a_reexport_is_found() {
     let files = |child: &str, other: &str| {
         let mut sample = Crate::default();
         for (inside, text) in [

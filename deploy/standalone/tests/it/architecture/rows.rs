@@ -10,7 +10,7 @@ use super::{
 };
 
 #[test]
-fn store_alone_has_its_types() {
+fn row_types_do_not_leave_the_store() {
     let mut broken = Vec::new();
     for file in sources().iter().filter(|file| service(file) && !layer(file, "store")) {
         let text = fs::read_to_string(workspace().join(file)).expect("a file");
@@ -20,7 +20,7 @@ fn store_alone_has_its_types() {
 }
 
 #[test]
-fn a_leak_is_found() {
+fn a_leaked_row_type_is_found() {
     let file = "auth-service/src/domain/mod.rs";
     for bad in [
         "pub(crate) use crate::store::UserRow;",
