@@ -31,7 +31,7 @@ def refusal(answer):
 EVERYWHERE = ["/v1/me", "/v1/leaderboard"]
 
 
-def test_a_deactivated_user_is_out_everywhere(two):
+def test_a_deactivated_user_is_refused_everywhere(two):
     root = two.administrator()
     user = two.register()
     token, refresh = user["tokens"]["accessToken"], user["tokens"]["refreshToken"]
@@ -57,7 +57,7 @@ def test_a_changed_password_ends_the_other_sessions_everywhere(two):
         assert two.rest(changed.json()["tokens"]["accessToken"]).get(path).status_code == 200
 
 
-def test_a_permission_that_a_role_loses_is_refused_on_tokens_that_are_out(two):
+def test_a_permission_taken_from_a_role_is_refused_on_issued_tokens(two):
     root = two.administrator()
     token = two.register()["tokens"]["accessToken"]
     assert two.rest(token).get("/v1/leaderboard").status_code == 200
@@ -71,7 +71,7 @@ def test_a_permission_that_a_role_loses_is_refused_on_tokens_that_are_out(two):
     until(lambda: two.rest(token).get("/v1/leaderboard").status_code == 200, "and given back", AT_ONCE)
 
 
-def test_a_role_that_a_user_loses_makes_the_token_stale(two):
+def test_taking_a_role_from_a_user_makes_the_token_stale(two):
     root = two.administrator()
     user = two.register()
     token = user["tokens"]["accessToken"]
@@ -82,7 +82,7 @@ def test_a_role_that_a_user_loses_makes_the_token_stale(two):
     assert refusal(two.rest(token).get("/v1/leaderboard")) == (403, "PERMISSION_DENIED")
 
 
-def test_while_the_feed_is_cut_reads_go_on_and_writes_wait(two):
+def test_while_the_feed_is_cut_reads_are_served_and_writes_refused(two):
     [auth], [game] = two.auth, two.game
     player = two.rest(two.register()["tokens"]["accessToken"])
     new_game = {"opponent": "OPPONENT_COMPUTER", "requestId": str(uuid.uuid4())}
@@ -97,7 +97,7 @@ def test_while_the_feed_is_cut_reads_go_on_and_writes_wait(two):
     until(lambda: player.post("/v1/games", json=new_game).status_code == 200, "writes go on", 10)
 
 
-def test_a_restart_forgets_no_logout_and_waits_for_the_feed(two):
+def test_a_restart_keeps_logouts_and_waits_for_the_feed(two):
     [auth], [game] = two.auth, two.game
     user = two.register()
     token = user["tokens"]["accessToken"]

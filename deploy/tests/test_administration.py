@@ -40,7 +40,7 @@ def test_a_grant_acts_on_the_next_token_and_the_check_says_why(services, adminis
     assert check_permission(services, administrator, bob) == "REASON_DIRECT_GRANT"
 
 
-def test_a_deactivated_user_cannot_log_in_until_reactivated_and_it_is_written_down(services, administrator, bob):
+def test_a_deactivated_user_cannot_log_in_until_reactivated_and_both_are_audited(services, administrator, bob):
     user, credentials = {"userId": bob["user"]["userId"]}, {"identifier": bob["user"]["login"], "password": PASSWORD}
     services.auth.call(f"{USERS}/DeactivateUser", user, administrator)
     refusal = services.auth.refusal(f"{AUTH}/Login", credentials)

@@ -84,7 +84,7 @@ def refresh_cookie(page):
     return cookie
 
 
-def everything_that_script_can_see(page):
+def visible_to_scripts(page):
     stored = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, document.documentElement.outerHTML])")
     databases = page.evaluate("indexedDB.databases()")
     assert databases == []
@@ -121,13 +121,13 @@ def test_the_refresh_token_is_never_visible_to_script(person):
     cookie = refresh_cookie(page)
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/v1/auth")
     assert cookie["value"].startswith("v1.")
-    seen = everything_that_script_can_see(page) + "".join(response.text() for response in bodies)
+    seen = visible_to_scripts(page) + "".join(response.text() for response in bodies)
     assert "accessToken" in seen
     assert cookie["value"] not in seen
     assert "v1." + cookie["value"].split(".")[1] not in seen
 
 
-def test_each_service_gets_a_token_that_is_good_for_nothing_else(person, gateway):
+def test_each_service_gets_a_token_that_is_valid_nowhere_else(person, gateway):
     page = person()
     used = {}
 
@@ -160,7 +160,7 @@ def test_a_reload_logs_in_by_the_cookie_and_replaces_it(person):
     page.reload()
     expect(page.locator("#login-name")).to_have_text(login)
     assert refresh_cookie(page)["value"] != before
-    assert "eyJ" not in everything_that_script_can_see(page), "no access token outlives the page"
+    assert "eyJ" not in visible_to_scripts(page), "no access token outlives the page"
 
 
 def test_many_tabs_renew_one_at_a_time_and_log_out_together(person):
@@ -204,7 +204,7 @@ def test_many_tabs_renew_one_at_a_time_and_log_out_together(person):
     expect(page.locator("#entry")).to_be_visible()
 
 
-def test_an_access_token_that_has_expired_is_renewed_without_a_word(person, gateway):
+def test_a_stale_access_token_is_renewed_silently(person, gateway):
     page = person()
     register(page)
     answers = []
@@ -226,7 +226,7 @@ def find(gateway, login):
 
 
 @pytest.mark.parametrize("at", ["the lobby", "a game", "the end of a game"])
-def test_who_is_logged_out_elsewhere_is_thrown_out_within_a_second(person, gateway, at):
+def test_a_user_logged_out_elsewhere_sees_the_login_within_a_second(person, gateway, at):
     page = person()
     user_id = find(gateway, register(page))
     if at != "the lobby":
@@ -245,7 +245,7 @@ def test_who_is_logged_out_elsewhere_is_thrown_out_within_a_second(person, gatew
     assert page.evaluate("window.thrownOut") - acknowledged < 1000
 
 
-def test_a_logout_that_did_not_happen_is_not_said_to_have(person):
+def test_a_failed_logout_is_not_reported_as_done(person):
     page = person()
     login = register(page)
     page.route("**/v1/auth/logout", lambda route: route.abort())
@@ -259,7 +259,7 @@ def test_a_logout_that_did_not_happen_is_not_said_to_have(person):
     expect(page.locator("#entry")).to_be_visible()
 
 
-def test_a_rotation_whose_answer_is_lost_is_made_again_with_the_same_id(person):
+def test_a_rotation_with_a_lost_answer_is_retried_with_the_same_id(person):
     """Also where the next answer is that there are too many: the session would end as a theft otherwise."""
     page = person()
     login = register(page)
@@ -285,7 +285,7 @@ def test_a_rotation_whose_answer_is_lost_is_made_again_with_the_same_id(person):
     assert len(ids) == 3 and len(set(ids)) == 1
 
 
-def test_another_user_in_another_tab_ends_this_one(person):
+def test_a_login_as_another_user_in_another_tab_ends_this_one(person):
     page = person()
     login = register(page)
     other = page.context.new_page()
@@ -303,7 +303,7 @@ def test_another_user_in_another_tab_ends_this_one(person):
     assert second != login
 
 
-def test_all_of_it_works_by_keyboard_on_a_narrow_screen(person):
+def test_the_page_works_by_keyboard_on_a_narrow_screen(person):
     page = person(viewport={"width": 320, "height": 640})
     login = f"k{uuid.uuid4().hex[:8]}"
     page.locator("#register-form [name=login]").focus()
@@ -350,7 +350,7 @@ def press_until_focused(page, selector):
     raise AssertionError(f"{selector} is not reached by the Tab key")
 
 
-def test_what_is_wrong_is_said_at_its_field_with_its_label(person):
+def test_invalid_fields_are_explained_below_each_field(person):
     page = person()
     form = page.locator("#register-form")
     form.get_by_label("Login").fill("a")
@@ -372,7 +372,7 @@ def test_what_is_wrong_is_said_at_its_field_with_its_label(person):
     expect(form.get_by_label("Login")).not_to_have_attribute("aria-invalid", "true")
 
 
-def test_a_refused_login_is_explained_in_words_of_the_page(person):
+def test_a_refused_login_is_explained_in_plain_words(person):
     page = person()
     log_in(page, "nobody", "wrong password")
     expect(page.locator("#message")).to_have_text("The login or the password is wrong.")
@@ -384,7 +384,7 @@ def test_a_refused_login_is_explained_in_words_of_the_page(person):
     expect(page.locator("#message")).to_have_text("Too many attempts. Try again in 42 seconds.")
 
 
-def test_a_problem_is_seen_wherever_the_page_is_scrolled_to(person):
+def test_an_error_is_visible_wherever_the_page_is_scrolled_to(person):
     page = person(viewport={"width": 375, "height": 300})
     other = person()
     register(page)
@@ -431,7 +431,7 @@ def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
     expect(page.locator("#login-name")).to_have_text(login)
 
 
-def test_a_password_that_is_chosen_can_be_seen(person):
+def test_a_new_password_can_be_shown_while_typing(person):
     page = person()
     password = page.locator("#register-password")
     for is_shown, kind in [(True, "text"), (False, "password")]:
@@ -444,7 +444,7 @@ def test_a_password_that_is_chosen_can_be_seen(person):
 
 
 @pytest.mark.parametrize("at", ["the lobby", "a game"])
-def test_a_lost_connection_is_told_until_it_is_back(person, own_gateway, at):
+def test_a_lost_connection_is_shown_until_it_is_back(person, own_gateway, at):
     gateway = own_gateway()
     page = person(gateway=gateway)
     register(page)
@@ -462,7 +462,7 @@ def test_a_lost_connection_is_told_until_it_is_back(person, own_gateway, at):
     expect(page.locator("#message")).to_be_empty()
 
 
-def test_a_call_that_nobody_answers_counts_as_lost(person):
+def test_an_unanswered_call_counts_as_a_lost_connection(person):
     page = person(clock_is_ours=True)
     register(page)
     with page.expect_request("**/v1/open-games*"):
@@ -475,7 +475,7 @@ def test_a_call_that_nobody_answers_counts_as_lost(person):
     expect(page.locator("#offline")).to_be_empty()
 
 
-def test_a_rotation_that_nobody_answers_keeps_no_tab_waiting(person):
+def test_an_unanswered_rotation_does_not_block_the_page(person):
     page = person(clock_is_ours=True)
     register(page)
     page.reload()
@@ -489,7 +489,7 @@ def test_a_rotation_that_nobody_answers_keeps_no_tab_waiting(person):
     until(lambda: page.clock.run_for("00:15") or page.locator("#lobby").is_visible(), "the lobby")
 
 
-def test_a_stream_without_a_word_counts_as_lost(person):
+def test_a_silent_stream_counts_as_a_lost_connection(person):
     page = person(clock_is_ours=True)
     register(page)
     # Nothing answers.
@@ -504,7 +504,7 @@ def test_a_stream_without_a_word_counts_as_lost(person):
     expect(page.locator("#offline")).to_be_empty()
 
 
-def test_who_may_not_play_is_told_so(person, gateway):
+def test_a_user_without_permission_to_play_is_told_so(person, gateway):
     page = person()
     user_id = find(gateway, register(page))
     root = gateway.rest(gateway.administrator())
@@ -514,7 +514,7 @@ def test_who_may_not_play_is_told_so(person, gateway):
     expect(page.locator("#message")).to_be_empty()
 
 
-def test_rows_tell_games_apart(person):
+def test_each_listed_game_shows_its_board_and_start(person):
     page = person()
     register(page)
     for moves in [0, 1]:
@@ -534,7 +534,7 @@ def test_rows_tell_games_apart(person):
         expect(row.get_by_role("button")).to_have_accessible_name(re.compile(r"^Continue: You \([XO]\) against the computer$"))
 
 
-def test_the_history_says_how_each_game_went_in_words_that_are_apart(person):
+def test_the_history_says_how_each_game_ended(person):
     ann, bob = person(), person()
     ann_login, bob_login = register(ann), register(bob)
     first, second = begin(ann, ann_login, bob)
@@ -567,7 +567,7 @@ def begin(one, login, other):
     return (one, other) if "(X)" in one.locator("#game-title").text_content() else (other, one)
 
 
-def test_an_opponent_who_is_gone_is_called_so(person, gateway):
+def test_a_deleted_opponent_is_shown_as_a_deleted_player(person, gateway):
     page = person()
     login = register(page)
     page.get_by_role("button", name="Open a game for another player").click()
@@ -584,7 +584,7 @@ def test_an_opponent_who_is_gone_is_called_so(person, gateway):
     expect(page.locator("#game-title")).to_contain_text("against a deleted player")
 
 
-def test_the_title_says_whose_turn_it_is_also_in_the_background(person):
+def test_the_title_says_whose_turn_it_is_even_in_the_background(person):
     ann, bob = person(clock_is_ours=True), person(clock_is_ours=True)
     register(bob)
     first, second = begin(ann, register(ann), bob)
@@ -616,7 +616,7 @@ def show(page):
     hide(page, "false")
 
 
-def test_an_idle_lobby_is_quiet_and_one_in_the_background_silent(person, gateway):
+def test_an_idle_lobby_polls_rarely_and_a_hidden_one_never(person, gateway):
     page = person(clock_is_ours=True)
     register(page)
     expect(page.locator("#history")).to_contain_text("You have not finished")
@@ -643,7 +643,7 @@ def test_an_idle_lobby_is_quiet_and_one_in_the_background_silent(person, gateway
     assert wait(60) == []
 
 
-def test_two_clicks_on_a_button_make_one_game(person):
+def test_a_double_click_creates_one_game(person):
     page = person()
     register(page)
     made = []
@@ -653,7 +653,7 @@ def test_two_clicks_on_a_button_make_one_game(person):
     assert len(made) == 1
 
 
-def test_after_a_game_with_the_computer_one_plays_again(person):
+def test_a_game_with_the_computer_can_be_played_again(person):
     page = person()
     register(page)
     page.get_by_role("button", name="Play the computer").click()
@@ -667,7 +667,7 @@ def test_after_a_game_with_the_computer_one_plays_again(person):
     expect(page.locator("#game-title")).to_be_focused()
 
 
-def test_the_focus_goes_to_the_heading_of_what_is_shown(person):
+def test_the_focus_moves_to_the_heading_of_each_view(person):
     page = person()
     # Not where nobody has done anything yet.
     assert page.evaluate("document.activeElement === document.body")
@@ -681,7 +681,7 @@ def test_the_focus_goes_to_the_heading_of_what_is_shown(person):
     expect(page.locator("#entry-title")).to_be_focused()
 
 
-def test_on_a_phone_no_two_buttons_touch_and_each_is_large_enough(person):
+def test_on_a_phone_buttons_are_apart_and_large_enough(person):
     page = person(viewport={"width": 375, "height": 667}, has_touch=True)
     register(page)
     expect(page.locator("#my-games li")).to_have_count(1)
@@ -715,7 +715,7 @@ def bottom(locator):
     return box["y"] + box["height"]
 
 
-def test_in_swagger_ui_one_authorizes_and_then_tries_a_call(person, gateway):
+def test_swagger_ui_authorizes_and_makes_a_call(person, gateway):
     page = person("/docs")
     login = gateway.register()
     page.get_by_role("button", name="Authorize").first.click()

@@ -39,7 +39,7 @@ def test_behind_another_proxy_the_last_hop_before_it_counts(own_gateway):
     assert (seen["ipAddress"], seen["limiterBucket"]) == ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64")
 
 
-def test_an_account_of_an_address_is_what_the_session_shows(gateway):
+def test_a_session_shows_the_address_and_user_agent_of_its_client(gateway):
     registered = gateway.rest().post(
         "/v1/auth/register",
         json={"login": (login := f"p{uuid.uuid4().hex[:10]}"), "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD},
@@ -74,7 +74,7 @@ def echo(gateway, tmp_path_factory):
     server.shutdown()
 
 
-def test_headers_that_a_client_must_not_set_do_not_arrive(echo):
+def test_headers_that_a_client_must_not_set_are_removed(echo):
     forged = {
         "x-request-id": "mine",
         "x-forwarded-proto": "https",
@@ -110,7 +110,7 @@ def test_headers_that_a_client_must_not_set_do_not_arrive(echo):
         (["a__Host-refresh_token=1; __Host-refresh_token2=2"], "a__Host-refresh_token=1; __Host-refresh_token2=2"),
     ],
 )
-def test_the_refresh_token_of_a_cookie_arrives_nowhere_else(echo, sent, arrived):
+def test_the_refresh_cookie_is_removed_outside_its_path(echo, sent, arrived):
     headers = [("cookie", value) for value in sent]
     assert httpx.get(f"{echo}/docs", headers=headers).json().get("cookie") == arrived
 
@@ -118,7 +118,7 @@ def test_the_refresh_token_of_a_cookie_arrives_nowhere_else(echo, sent, arrived)
 SECURE_PAGE = "https://play.example.com"
 
 
-def test_over_tls_the_cookie_is_for_this_host_alone(own_gateway):
+def test_over_tls_the_cookie_is_bound_to_this_host(own_gateway):
     gateway = own_gateway(standalone=["--cookie-origins", SECURE_PAGE])
     page = {"origin": SECURE_PAGE, "x-token-transport": "cookie"}
     login = gateway.register(**page)["user"]["login"]
@@ -139,7 +139,7 @@ def test_over_tls_the_cookie_is_for_this_host_alone(own_gateway):
     assert "refresh_token is required" in urllib.parse.unquote(answer.headers["grpc-message"])
 
 
-def test_hsts_is_told_over_tls_alone_and_where_it_is_set(own_gateway, gateway):
+def test_hsts_is_sent_only_over_tls_and_only_if_configured(own_gateway, gateway):
     machine = client_address(gateway)["ipAddress"]
     options = ["--hsts-max-age", "86400", "--trusted-hops", "1"]
     told = own_gateway(gateway=options, standalone=["--trusted-proxies", f"{machine}/32"])
@@ -151,7 +151,7 @@ def test_hsts_is_told_over_tls_alone_and_where_it_is_set(own_gateway, gateway):
     assert "strict-transport-security" not in gateway.rest().get("/", headers={"x-forwarded-proto": "https"}).headers
 
 
-def test_pages_are_what_their_type_says_and_send_no_address_elsewhere(gateway):
+def test_pages_have_nosniff_and_referrer_policy_headers(gateway):
     for page in ["/", "/app.js", "/session.js", "/style.css", "/docs", "/redoc", "/openapi.json"]:
         answer = gateway.rest().get(page)
         assert answer.status_code == 200
@@ -180,7 +180,7 @@ def preflight(gateway, origin, path="/v1/auth/login", method="POST", headers="co
 
 
 @pytest.mark.parametrize("path", ["/v1/auth/login", "/v1/games/x:watch", "/game.v1.GameService/GetGame", "/nowhere"])
-def test_pages_of_allowed_origins_may_call_and_no_others(gateway, path):
+def test_only_pages_of_allowed_origins_may_call(gateway, path):
     allowed = preflight(gateway, PAGE, path).headers
     assert allowed["access-control-allow-origin"] == PAGE
     assert allowed["access-control-allow-credentials"] == "true"
@@ -190,7 +190,7 @@ def test_pages_of_allowed_origins_may_call_and_no_others(gateway, path):
         assert "access-control-allow-origin" not in preflight(gateway, origin, path).headers, origin
 
 
-def test_answers_and_errors_tell_the_page_that_it_may_read_them(gateway):
+def test_responses_and_errors_have_cors_headers(gateway):
     for path, status in [("/v1/client-address", 200), ("/v1/me", 401), ("/nowhere", 404)]:
         answer = gateway.rest().get(path, headers={"origin": PAGE})
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, PAGE), path
@@ -239,7 +239,7 @@ def test_a_page_stays_logged_in_by_a_cookie_that_it_never_sees(gateway):
     until(lambda: gateway.rest(token).get("/v1/leaderboard").status_code == 401, "game-service refuses", seconds=1)
 
 
-def test_a_reused_cookie_ends_the_session_and_goes(gateway):
+def test_a_reused_cookie_ends_the_session_and_is_cleared(gateway):
     browser = Browser(gateway)
     register(browser)
     first = browser.cookie().value
@@ -267,7 +267,7 @@ def test_the_page_of_another_site_cannot_use_the_cookie(gateway):
     assert browser.post("/v1/auth/rotate", json={}).status_code == 200
 
 
-def test_nothing_that_is_somebodys_own_is_kept_by_a_cache(gateway):
+def test_private_responses_are_not_cached(gateway):
     token = gateway.player()
     for path in ["/v1/me", "/v1/leaderboard", "/nowhere"]:
         answer = gateway.rest(token).get(path)
@@ -277,7 +277,7 @@ def test_nothing_that_is_somebodys_own_is_kept_by_a_cache(gateway):
     assert "public" in gateway.rest().get("/.well-known/jwks.json").headers["cache-control"]
 
 
-def test_the_pages_about_the_api_are_there(gateway):
+def test_the_pages_about_the_api_are_served(gateway):
     document = gateway.rest().get("/openapi.json")
     assert document.json()["servers"] == [{"url": "/"}], "REST is where the document came from"
     elsewhere = httpx.get(f"http://{gateway.at('auth_http')}/openapi.json").json()
@@ -289,7 +289,7 @@ def test_the_pages_about_the_api_are_there(gateway):
         assert "default-src 'self'" in page.headers["content-security-policy"], "no other host"
 
 
-def test_jwt_authn_refuses_first_what_the_services_would_refuse(own_gateway):
+def test_with_jwt_authn_the_gateway_refuses_bad_tokens_itself(own_gateway):
     gateway = own_gateway(gateway=["--jwt-authn"])
     token = gateway.player()
     assert gateway.rest(token).get("/v1/leaderboard").status_code == 200

@@ -47,7 +47,7 @@ def courses(gateway, tmp_path):
         program.stop()
 
 
-def test_who_is_logged_in_learns_and_who_is_not_does_not(gateway, courses):
+def test_courses_follows_tokens_permissions_and_logouts(gateway, courses):
     token = gateway.player()
     listed = courses.call("ListCourses", token=token)["courses"]
     assert [each["courseId"] for each in listed] == ["forks", "openings", "perfect-play"]

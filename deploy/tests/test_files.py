@@ -35,11 +35,11 @@ def pods():
     return {name: each["spec"]["template"] for name, each in {**of_kind("Deployment"), **of_kind("Job")}.items()}
 
 
-def test_the_dockerfile_has_no_flaw_that_is_known():
+def test_the_dockerfile_passes_its_linter():
     run(BIN / "hadolint", DEPLOY / "Dockerfile")
 
 
-def test_compose_kubernetes_and_grafana_files_have_the_right_form():
+def test_compose_kubernetes_and_grafana_files_match_their_schemas():
     run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml")
     run(BIN / "kubernetes-validate", "--strict", "--quiet", *MANIFESTS)
     for file in (DEPLOY / "grafana").rglob("*.y*ml"):
@@ -55,7 +55,7 @@ def environment_of(program):
 
 
 @pytest.mark.parametrize("program", ["auth-service", "game-service"])
-def test_every_variable_is_one_that_the_program_reads(program):
+def test_every_configured_variable_is_read_by_its_program(program):
     known = environment_of(program)
     assert "DATABASE_URL" in known
     compose = set(COMPOSE["services"][program]["environment"])
@@ -71,7 +71,7 @@ def test_every_variable_is_one_that_the_program_reads(program):
         assert source <= known, source - known
 
 
-def test_a_container_writes_nowhere_and_has_no_rights():
+def test_containers_are_read_only_and_unprivileged():
     for name, pod in pods().items():
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] and spec["automountServiceAccountToken"] is False, name
@@ -86,7 +86,7 @@ def test_a_container_writes_nowhere_and_has_no_rights():
             assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
 
 
-def test_names_that_files_have_for_each_other_are_there():
+def test_references_between_the_files_are_valid():
     kustomization = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())
     assert {DEPLOY / each for each in kustomization["resources"]} == set(MANIFESTS)
     generated = {}
@@ -129,7 +129,7 @@ def test_names_that_files_have_for_each_other_are_there():
         assert source in COMPOSE["volumes"] or (DEPLOY / source).exists(), volume
 
 
-def test_the_addresses_are_those_that_the_others_look_for():
+def test_addresses_and_versions_agree_between_the_files():
     text = (DEPLOY / "envoy" / "envoy.yaml").read_text()
     for name, service in of_kind("Service").items():
         for port in service["spec"]["ports"]:
@@ -144,14 +144,14 @@ def test_the_addresses_are_those_that_the_others_look_for():
     assert set(images) == {f"envoyproxy/envoy:v{version}"}
 
 
-def test_the_page_is_small_and_needs_nothing_else():
+def test_the_page_is_small_and_has_no_dependencies():
     page = DEPLOY / "examples" / "web"
     assert sum(len(file.read_text().splitlines()) for file in page.iterdir()) < 950
     for file in page.iterdir():
         assert not re.search(r"(src|href)=\"https?:|@import|from \"(?!\./)", file.read_text()), file
 
 
-def test_secrets_are_made_once_and_for_their_owner_alone(tmp_path):
+def test_secrets_are_made_once_and_only_for_their_owner(tmp_path):
     script = tmp_path / "make-secrets"
     script.write_text((DEPLOY / "make-secrets").read_text())
     run("bash", script)
@@ -165,7 +165,7 @@ def test_secrets_are_made_once_and_for_their_owner_alone(tmp_path):
     assert {file.name: file.read_text() for file in folder.iterdir()} == before
 
 
-def test_every_file_is_checked_by_something():
+def test_every_file_has_a_check():
     """A file that nobody knows here has no check."""
     known = {
         "CHANGELOG.md", "Dockerfile", "compose.yaml", "kustomization.yaml", "make-secrets", "RUNBOOK.md", "postgres/init.sh",
@@ -185,7 +185,7 @@ def test_every_file_is_checked_by_something():
     assert known <= files
 
 
-def test_the_image_is_built_of_a_whole_workspace(tmp_path):
+def test_the_image_is_built_from_a_complete_workspace(tmp_path):
     """What .dockerignore lets through is all that cargo asks for, and all that the sources include."""
     let_in = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     tracked = run("git", "ls-files", cwd=ROOT).split()

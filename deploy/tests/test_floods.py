@@ -141,7 +141,7 @@ class Unread(threading.Thread):
 
 
 @pytest.mark.parametrize("addresses", [1, 50])
-def test_answers_that_nobody_reads_take_bounded_memory(own_gateway, addresses):
+def test_unread_responses_take_bounded_memory(own_gateway, addresses):
     deployment = own_gateway()
     token = deployment.player()
     process = deployment.standalone.process

@@ -122,11 +122,11 @@ def known(feed):
     return feed
 
 
-def test_the_back_off_has_an_end(follower):
+def test_the_back_off_has_an_upper_limit(follower):
     assert [follower.backoff(failures) for failures in [0, 1, 2, 5, 2_000]] == [0.1, 0.2, 0.4, 2, 2]
 
 
-def test_before_the_first_snapshot_is_whole_nothing_is_allowed(feed):
+def test_nothing_is_allowed_before_the_first_snapshot_is_complete(feed):
     assert feed.refusal(feed.token()) == "STARTING"
     feed.snapshot(feed.keys_changed("k1"), is_caught_up=False)
     assert feed.refusal(feed.token()) == "STARTING"
@@ -134,7 +134,7 @@ def test_before_the_first_snapshot_is_whole_nothing_is_allowed(feed):
     assert feed.refusal(feed.token(), "courses:read") is None
 
 
-def test_only_an_access_token_for_this_service_is_one(known):
+def test_only_access_tokens_for_this_service_are_accepted(known):
     now = int(time.time())
     for bad in [
         known.token({"typ": "JWT"}),
@@ -170,7 +170,7 @@ def test_only_an_access_token_for_this_service_is_one(known):
         (["unknown"], [], ["courses:read"], False),
     ],
 )
-def test_a_permission_comes_by_a_role_directly_or_from_being_superuser(known, roles, direct, held, allowed):
+def test_a_permission_is_held_through_a_role_directly_or_as_superuser(known, roles, direct, held, allowed):
     known.says(known.role("player", *held))
     refusal = known.refusal(known.token(roles=roles, permissions=direct), "courses:read")
     assert refusal == (None if allowed else "PERMISSION_DENIED")
@@ -181,7 +181,7 @@ def test_a_deleted_role_holds_nothing(known):
     assert known.refusal(known.token(), "courses:read") == "PERMISSION_DENIED"
 
 
-def test_a_revocation_is_kept_as_long_as_the_server_says_by_a_clock_that_nobody_sets(known):
+def test_a_revocation_is_kept_for_the_stated_time_by_the_monotonic_clock(known):
     session, user = str(uuid.uuid4()), str(uuid.uuid4())
     ended, stale, fresh = known.token(sid=session), known.token(sub=user, ver=1), known.token(sub=user, ver=2)
     known.says(known.session_revoked(session), known.user_revoked(user, 2))
@@ -220,7 +220,7 @@ def test_a_withdrawn_key_never_comes_back(known):
         assert known.refusal(token) == "TOKEN_INVALID"
 
 
-def test_a_stream_that_makes_no_sense_is_left(known):
+def test_invalid_messages_end_the_stream(known):
     for wrong in [
         known.message(is_snapshot=True),
         known.message(epoch=str(uuid.uuid4())),
@@ -234,7 +234,7 @@ def test_a_stream_that_makes_no_sense_is_left(known):
     assert known.refusal(known.token(), "courses:read") is None
 
 
-def test_in_silence_reads_go_on_and_writes_are_refused(known):
+def test_while_the_feed_is_silent_only_writes_are_refused(known):
     known.now = 5
     assert known.refusal(known.token(), "courses:read") is None
     known.now = 5.1
@@ -282,7 +282,7 @@ def following(follower, account):
         loop.close()
 
 
-def test_tokens_logouts_and_roles_of_a_real_service(following):
+def test_it_follows_tokens_logouts_and_roles_of_a_real_service(following):
     gateway, root, refusal = following
     user = gateway.register()
     token = user["tokens"]["accessToken"]
@@ -310,7 +310,7 @@ def test_tokens_logouts_and_roles_of_a_real_service(following):
     until(lambda: refusal(tokens["accessToken"]) == "TOKEN_REVOKED", "the logout", AT_ONCE)
 
 
-def test_a_real_service_that_falls_silent_and_comes_back(following):
+def test_writes_are_refused_while_a_real_service_is_silent(following):
     gateway, _, refusal = following
     token = gateway.player()
     assert refusal(token) is None
@@ -323,7 +323,7 @@ def test_a_real_service_that_falls_silent_and_comes_back(following):
     until(lambda: refusal(token) is None, "and go on", 10)
 
 
-def test_the_program_answers_each_token(account, generated):
+def test_the_program_prints_a_verdict_on_each_token(account, generated):
     gateway, _, secret = account
     user = gateway.register()
     token = user["tokens"]["accessToken"]

@@ -33,7 +33,7 @@ def refused_move(player, game, cell, version=None):
     return refusal
 
 
-def test_a_game_without_an_opponent_is_not_made(alice):
+def test_a_game_without_an_opponent_is_refused(alice):
     refusal = alice.refusal(f"{GAME}/CreateGame")
     assert refusal == ("INVALID_ARGUMENT", "authz.v1/FIELDS_INVALID", ["opponent"])
 
@@ -58,7 +58,7 @@ def test_a_player_cannot_join_a_game_of_their_own(alice):
     assert refusal == ("FAILED_PRECONDITION", "game.v1/GAME_IS_OWN", [])
 
 
-def test_a_game_that_others_play_and_one_that_does_not_exist_are_the_same_to_a_stranger(services, joined):
+def test_a_game_of_others_looks_like_one_that_does_not_exist(services, joined):
     stranger = Player(services)
     for game_id in [joined["gameId"], str(uuid.uuid4())]:
         refusal = stranger.refusal(f"{GAME}/GetGame", {"gameId": game_id})

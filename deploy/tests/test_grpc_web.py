@@ -88,7 +88,7 @@ def test_a_stream_comes_message_by_message(gateway):
     assert (states, trailers["grpc-status"]) == (["GAME_STATE_WAITING_FOR_PLAYER", "GAME_STATE_CANCELLED"], "0")
 
 
-def test_what_the_gateway_refuses_is_a_grpc_status_too(gateway):
+def test_refusals_by_the_gateway_are_grpc_statuses_too(gateway):
     for path, status in [("/auth.v1.AuthService/IssueServiceToken", "12"), ("/nothing/AtAll", "12")]:
         headers = {"content-type": BINARY}
         answer = httpx.post(f"{gateway.origin}{path}", content=b"\0\0\0\0\0", headers=headers)

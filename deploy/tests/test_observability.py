@@ -86,7 +86,7 @@ def query(client, expression):
     return answer.json()["data"]["result"]
 
 
-def test_every_panel_shows_something(prometheus):
+def test_every_panel_shows_data(prometheus):
     empty = []
     count = 0
     for panel in DASHBOARD["panels"]:
@@ -99,7 +99,7 @@ def test_every_panel_shows_something(prometheus):
     assert empty == []
 
 
-def test_every_label_that_a_panel_names_is_there(prometheus):
+def test_every_label_that_a_panel_uses_exists(prometheus):
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", []):
             series = query(prometheus, target["expr"].replace("$__rate_interval", "5s"))
@@ -107,7 +107,7 @@ def test_every_label_that_a_panel_names_is_there(prometheus):
                 assert all(label in each["metric"] for each in series), (panel["title"], label)
 
 
-def test_every_rule_is_evaluated_over_metrics_that_are_there(prometheus):
+def test_every_alert_rule_uses_metrics_that_exist(prometheus):
     def groups():
         found = prometheus.get("/rules").json()["data"]["groups"]
         return all(rule["health"] != "unknown" for group in found for rule in group["rules"]) and found
@@ -123,7 +123,7 @@ def test_every_rule_is_evaluated_over_metrics_that_are_there(prometheus):
             assert query(prometheus, f"count({name})"), f"{rule['name']}: nobody has {name}"
 
 
-def test_nothing_is_wrong_while_nothing_is_wrong(prometheus):
+def test_no_alert_pages_while_all_is_well(prometheus):
     pages = [each for each in prometheus.get("/alerts").json()["data"]["alerts"] if each["labels"]["severity"] == "page"]
     assert pages == []
 
@@ -135,7 +135,7 @@ def test_every_alert_has_its_section_in_the_runbook():
             assert f'<a id="{rule["annotations"]["runbook"]}"></a>' in text, rule["alert"]
 
 
-def test_the_rules_fire_when_they_should():
+def test_the_alert_rules_fire_when_they_should():
     promtool = executable("promtool", "prometheus")
     for command in [["check", "config", "prometheus.yml"], ["test", "rules", "alerts_test.yml"]]:
         done = subprocess.run([promtool, *command], cwd=PROMETHEUS, capture_output=True, text=True)
@@ -180,7 +180,7 @@ class Collector:
             return [span for _, span in self.spans if span.name == name]
 
 
-def test_a_trace_goes_from_the_gateway_through_the_service_into_its_sql(own_gateway):
+def test_a_trace_spans_the_gateway_the_service_and_its_sql(own_gateway):
     collector = Collector()
     otlp = f"127.0.0.1:{collector.port}"
     gateway = own_gateway(
@@ -224,7 +224,7 @@ def test_a_trace_goes_from_the_gateway_through_the_service_into_its_sql(own_gate
         collector.server.stop(None)
 
 
-def test_traces_reach_a_collector_behind_tls_which_the_gateway_leaves_to_the_services(own_gateway, tmp_path):
+def test_services_send_traces_to_a_collector_behind_tls(own_gateway, tmp_path):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     # A server's own certificate, not an authority's, is what rustls takes for one.
@@ -247,7 +247,7 @@ def test_traces_reach_a_collector_behind_tls_which_the_gateway_leaves_to_the_ser
         collector.server.stop(None)
 
 
-def test_without_a_collector_calls_are_served_all_the_same(own_gateway):
+def test_calls_are_served_without_a_collector(own_gateway):
     [nobody] = free_ports(1)
     gateway = own_gateway(standalone=["--otlp-endpoint", f"http://127.0.0.1:{nobody}"], gateway=["--otlp", f"127.0.0.1:{nobody}", "--trace-percent", "100"])
     assert gateway.rest(gateway.player()).get("/v1/leaderboard").status_code == 200

@@ -141,7 +141,7 @@ def test_transaction_mode_carries_both_services(postgres, pooler, deployed):
     no_internal_errors(deployment)
 
 
-def test_a_role_without_a_time_limit_is_named(postgres, pooler):
+def test_a_database_role_without_a_statement_timeout_is_reported(postgres, pooler):
     direct = postgres.database("auth_limits")
     bouncer = pooler(current(), pool_mode="transaction")
     arguments = ["--database-url", bouncer.url("auth_limits"), "--database-direct-url", direct]
@@ -162,7 +162,7 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
-def test_a_pooler_that_loses_something_is_refused(postgres, pooler):
+def test_a_pooler_that_loses_session_state_is_refused(postgres, pooler):
     direct, other = postgres.database("auth_refused"), postgres.database("auth_other")
     sharing = pooler(current(), pool_mode="transaction").url("auth_refused")
     forgetful = pooler(current(), pool_mode="transaction", max_prepared_statements=0).url("auth_refused")

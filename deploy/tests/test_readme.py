@@ -118,12 +118,12 @@ def test_the_terminal_shows_what_the_document_shows(own_gateway, name):
         shell.end()
 
 
-def test_enough_is_shown_that_can_be_tried():
+def test_the_documents_show_enough_commands():
     count = sum(len(block) for name in WALKS for block in blocks(DOCUMENTS[name]))
     assert count > 30
 
 
-def test_a_client_is_checked_as_the_documents_say(tmp_path):
+def test_a_request_is_validated_as_the_documents_say(tmp_path):
     scripts = re.findall(r"^```sh\n(.*?)^```$", "\n".join(DOCUMENTS.values()), re.MULTILINE | re.DOTALL)
     [commands] = [script for script in scripts if "check-jsonschema" in script]
     (tmp_path / "proto").symlink_to(ROOT / "proto")

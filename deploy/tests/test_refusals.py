@@ -37,12 +37,12 @@ def refused(answer, http_status, code, reason):
         ('{"login": "a" "b"}', ""),
     ],
 )
-def test_a_body_that_cannot_be_read(gateway, body, word):
+def test_a_malformed_body_is_refused(gateway, body, word):
     message = refused(gateway.rest().post(REGISTER, content=body), 400, 3, "BAD_REQUEST")
     assert word in message
 
 
-def test_a_value_of_the_wrong_type(gateway):
+def test_a_value_of_the_wrong_type_is_refused(gateway):
     token = gateway.player()
     refused(gateway.rest(token).get("/v1/leaderboard", params={"limit": "many"}), 400, 3, "BAD_REQUEST")
     refused(gateway.rest(token).post("/v1/games", json={"opponent": "OPPONENT_NOBODY"}), 400, 3, "BAD_REQUEST")
@@ -59,7 +59,7 @@ def test_a_value_of_the_wrong_type(gateway):
         ("POST", "/game.v1.GameService/GetGame"),
     ],
 )
-def test_a_path_that_is_not_there(gateway, method, path):
+def test_an_unknown_path_is_not_found(gateway, method, path):
     refused(gateway.rest().request(method, path), 404, 5, "ROUTE_NOT_FOUND")
 
 
@@ -77,7 +77,7 @@ def test_a_path_that_is_not_there(gateway, method, path):
         ("POST", "/", "GET, HEAD"),
     ],
 )
-def test_a_method_that_the_path_does_not_have(gateway, method, path, allow):
+def test_another_method_is_refused_with_the_allowed_ones(gateway, method, path, allow):
     page = "http://127.0.0.1:8081"
     answer = gateway.rest().request(method, path, headers={"origin": page})
     assert (answer.status_code, answer.headers["allow"]) == (405, allow)
@@ -86,7 +86,7 @@ def test_a_method_that_the_path_does_not_have(gateway, method, path, allow):
         assert refused(answer, 405, 12, "METHOD_NOT_ALLOWED") == f"this path has other methods: {allow}"
 
 
-def test_more_than_a_message_may_be(gateway):
+def test_an_oversized_body_is_refused(gateway):
     refused(gateway.rest().post(REGISTER, json={"login": "a" * 1_000_000}), 413, 3, "BODY_TOO_LARGE")
     by_service = gateway.rest().post(REGISTER, json={"login": "a" * 66_000})
     assert by_service.status_code in (400, 413), "whose limit is met first depends on how the body comes"
@@ -94,7 +94,7 @@ def test_more_than_a_message_may_be(gateway):
     assert error.code() == grpc.StatusCode.OUT_OF_RANGE, "by the service itself"
 
 
-def test_more_than_headers_may_be(gateway):
+def test_oversized_headers_and_escaped_slashes_are_refused(gateway):
     answer = gateway.rest().get("/v1/client-address", headers={"x-long": "a" * 20_000})
     assert (answer.status_code, answer.json()["code"], api.reason(answer.json()["details"])) == (431, 3, "HEADERS_TOO_LARGE")
     answer = gateway.rest().get("/v1/client%2Faddress")
@@ -112,7 +112,7 @@ def test_http_1_0_is_served(gateway, head):
     assert json.loads(body)["ipAddress"]
 
 
-def test_what_is_no_request_of_ours(gateway):
+def test_a_protocol_upgrade_is_refused(gateway):
     def answer(text):
         with socket.create_connection(("127.0.0.1", gateway.ports["port"]), timeout=10) as connection:
             connection.sendall(text.encode())
@@ -129,7 +129,7 @@ def test_what_is_no_request_of_ours(gateway):
     assert (status, body["code"], body["message"], api.reason(body["details"])) == (403, 7, "this is not allowed", "FORBIDDEN")
 
 
-def test_too_many_requests_of_one_address(own_gateway):
+def test_requests_are_limited_per_address(own_gateway):
     gateway = own_gateway()
     rest, grpc_client = gateway.rest(), gateway.grpc()
 
@@ -170,7 +170,7 @@ def test_too_many_requests_of_one_address(own_gateway):
         assert other.get("/v1/client-address").status_code == 200
 
 
-def test_passwords_have_a_limit_of_their_own(own_gateway):
+def test_password_routes_have_a_limit_of_their_own(own_gateway):
     gateway = own_gateway()
     attempt = {"identifier": "nobody", "password": "correct horse"}
     answers = [gateway.rest().post("/v1/auth/login", json=attempt) for _ in range(60)]
@@ -181,7 +181,7 @@ def test_passwords_have_a_limit_of_their_own(own_gateway):
     assert gateway.rest().get("/v1/client-address").status_code == 200
 
 
-def test_no_answer_ends_the_gateway(gateway):
+def test_empty_map_values_do_not_crash_the_gateway(gateway):
     """Envoy 1.40 does not survive a map with an empty value, which audit events have where there is nothing to tell of."""
     root = gateway.rest(gateway.administrator())
     token = ""
@@ -194,7 +194,7 @@ def test_no_answer_ends_the_gateway(gateway):
     assert gateway.envoy.is_running()
 
 
-def test_a_query_does_not_take_the_place_of_the_path(gateway):
+def test_a_query_parameter_cannot_override_the_path(gateway):
     """Envoy's transcoder would let it, whatever it is told about unknown parameters."""
     root = gateway.rest(gateway.administrator())
     victims = [gateway.register()["user"]["userId"] for _ in range(2)]

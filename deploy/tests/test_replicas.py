@@ -163,7 +163,7 @@ def load(deployment, clients=4, watchers=2):
     assert checked.returncode == 0, checked.stdout
 
 
-def test_a_rolling_restart_and_a_key_rotation_under_load(deployment, record_property):
+def test_no_call_fails_during_a_rolling_restart_and_a_key_rotation(deployment, record_property):
     root = deployment.administrator()
     with load(deployment) as (players, watching):
         streams = [each.streams for each in watching]
@@ -207,15 +207,15 @@ def unready_and_back(deployment, postgres, away, back):
         assert time.monotonic() - returned < 10
 
 
-def test_a_database_that_is_stopped_and_started_under_load(deployment, postgres):
+def test_a_database_restart_under_load_loses_nothing(deployment, postgres):
     unready_and_back(deployment, postgres, lambda: postgres.command("stop"), postgres.start)
 
 
-def test_a_database_that_hangs_under_load(deployment, postgres):
+def test_a_hanging_database_under_load_loses_nothing(deployment, postgres):
     unready_and_back(deployment, postgres, lambda: postgres.command("pause"), lambda: postgres.command("resume"))
 
 
-def test_what_a_service_itself_says_while_its_database_is_away(deployment, postgres):
+def test_services_report_a_database_outage_themselves(deployment, postgres):
     """Past the gateway, which would choose a healthy one."""
     import grpc
 
@@ -234,7 +234,7 @@ def test_what_a_service_itself_says_while_its_database_is_away(deployment, postg
     until(lambda: deployment.login("root").status_code == 200, "back", 15)
 
 
-def test_a_replica_that_is_killed_takes_no_call_with_it(deployment):
+def test_killing_a_replica_loses_no_call(deployment):
     with load(deployment) as (players, _):
         for replica in [deployment.game[1], deployment.auth[1]]:
             replica.stop(signal.SIGKILL)
@@ -243,7 +243,7 @@ def test_a_replica_that_is_killed_takes_no_call_with_it(deployment):
             replica.start()
 
 
-def test_a_change_at_one_replica_counts_at_the_others(deployment):
+def test_a_logout_at_one_replica_applies_at_the_others(deployment):
     user = deployment.register()
     token = user["tokens"]["accessToken"]
     import grpc

@@ -256,7 +256,7 @@ def test_the_first_examples_work_as_they_are(own_gateway, openapi):
         assert answer.status_code == status, answer.text
 
 
-def test_the_keys_are_those_of_the_rpc(gateway):
+def test_the_key_set_is_that_of_the_rpc(gateway):
     answer = gateway.rest().get("/.well-known/jwks.json")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/jwk-set+json")
     assert "max-age" in answer.headers["cache-control"]
@@ -281,7 +281,7 @@ def test_grpc_web_names_fields_as_the_protos_do(gateway):
     assert "password_confirmation" in answer.headers["grpc-message"]
 
 
-def test_an_error_speaks_of_headers_and_not_of_metadata(gateway):
+def test_rest_errors_mention_headers_instead_of_metadata(gateway):
     for headers in [{}, {"authorization": "Bearer x"}, {"grpc-timeout": "1x"}, {"x-token-transport": "header"}]:
         for method, path in [("GET", "/v1/me"), ("POST", "/v1/auth/rotate")]:
             answer = gateway.rest().request(method, path, headers=headers, json={})

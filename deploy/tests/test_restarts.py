@@ -38,7 +38,7 @@ def test_the_leaderboard_ranks_everybody_who_has_played(league):
     assert lines(league.carol.call(BOARD, {"limit": 1})) == STANDING[:1]
 
 
-def test_a_leaderboard_of_too_many_is_refused(league):
+def test_a_leaderboard_of_too_many_entries_is_refused(league):
     assert league.carol.refusal(BOARD, {"limit": 1001}) == ("INVALID_ARGUMENT", "authz.v1/FIELDS_INVALID", ["limit"])
 
 
@@ -49,7 +49,7 @@ def test_players_see_their_own_rank_and_who_is_around_them(league):
         assert player.call(f"{LEADERBOARD}/ListAroundPlayer", {"limit": 2})["entries"] == entries
 
 
-def test_a_second_start_finds_everything_again_after_one_that_ended_with_open_streams(own_services, league):
+def test_a_restart_with_open_streams_keeps_all_data(own_services, league):
     clients = [own_services.auth, own_services.game]
     streams = [client.stream(f"{HEALTH}/Watch", {}, token=None) for client in clients]
     for stream in streams:

@@ -40,7 +40,7 @@ def operations(openapi):
     return found
 
 
-def test_what_a_client_outside_may_call_is_routed_and_nothing_else(openapi):
+def test_only_rpcs_for_outside_clients_are_routed(openapi):
     outside = operations(openapi)
     routes = manager()["route_config"]["virtual_hosts"][0]["routes"]
     assert len(outside) > 70
@@ -59,7 +59,7 @@ def test_every_service_with_a_route_is_transcoded(openapi):
     assert set(http_filter("envoy.filters.http.grpc_json_transcoder")["services"]) == services
 
 
-def test_jwt_authn_asks_a_token_of_all_but_the_public_rpcs(openapi):
+def test_jwt_authn_requires_a_token_for_all_but_public_rpcs(openapi):
     rules = http_filter("envoy.filters.http.jwt_authn")["rules"]
     for path, operation in operations(openapi).items():
         rule = next(each for each in rules if matches(each["match"], path))
@@ -68,13 +68,13 @@ def test_jwt_authn_asks_a_token_of_all_but_the_public_rpcs(openapi):
 
 
 @pytest.mark.parametrize("path", ["/auth.v1.AuthService/IssueServiceToken", "/auth.v1.AuthService/IntrospectToken", "/auth.v1.RbacService/RegisterPolicies"])
-def test_what_is_for_services_is_not_there(gateway, path):
+def test_rpcs_for_services_are_not_routed(gateway, path):
     error = gateway.grpc().refused(path, {}, token=gateway.player())
     assert error.code() == grpc.StatusCode.UNIMPLEMENTED
     assert gateway.rest().post(path, json={}).status_code == 404
 
 
-def test_neither_feed_nor_reflection_nor_health_nor_metrics_are_there(gateway):
+def test_feed_reflection_health_and_metrics_are_not_routed(gateway):
     with pytest.raises(grpc.RpcError) as refused:
         next(gateway.grpc().stream("/auth.v1.AccessFeedService/Watch", {}, gateway.player()))
     assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
@@ -150,7 +150,7 @@ def test_a_known_path_refuses_every_other_method_and_lists_its_own(openapi):
     assert set(allowed_methods("PUT", "/v1/permissions/games:read")) == {"GET", "PATCH", "DELETE"}
 
 
-def test_the_gateway_knows_what_to_list_for_each_of_its_policies():
+def test_the_gateway_lists_the_methods_of_each_of_its_policies():
     text = (ROOT / "deploy" / "envoy" / "envoy.yaml").read_text()
     [table] = re.findall(r"key: allow, value: \"%CEL\((\{.*\})\[response\.code_details\]\)%\"", text)
     names = [name for name in policies() if name != "query"]
@@ -171,7 +171,7 @@ def query_is_let_through(method, path):
     return False
 
 
-def test_a_query_may_hold_what_the_openapi_document_lists_and_nothing_else(openapi):
+def test_only_query_parameters_of_the_openapi_document_are_accepted(openapi):
     def spellings(name):
         return {name, re.sub("([A-Z])", lambda letter: f"_{letter[1].lower()}", name)}
 

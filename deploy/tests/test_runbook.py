@@ -145,7 +145,7 @@ def test_postgres_is_backed_up_while_it_serves_and_restored(tmp_path, postgres):
         assert file.stat().st_mode & 0o077 == 0, f"{file} is open to others"
 
 
-def test_a_deployment_begins_and_goes_on_as_the_runbook_says(tmp_path, postgres):
+def test_a_deployment_is_set_up_upgraded_and_rescued_as_the_runbook_says(tmp_path, postgres):
     urls = [postgres.database("auth_begun"), postgres.database("game_begun")]
     variables = {"AUTH_URL": urls[0], "GAME_URL": urls[1]}
     run("begin", tmp_path, **variables)
@@ -221,5 +221,5 @@ def test_a_leaked_server_secret_is_replaced_without_the_old_one(tmp_path):
         deployment.stop()
 
 
-def test_every_command_of_the_runbook_was_run():
+def test_every_runbook_command_is_run_by_a_test():
     assert set(BLOCKS) == RUN

@@ -38,14 +38,14 @@ def refresh(services, token):
     return services.auth.call(f"{AUTH}/RefreshAccessToken", {"refreshToken": token})["accessToken"]
 
 
-def test_a_rotation_replaces_the_refresh_token_and_a_lost_answer_is_had_again(tokens, rotate):
+def test_a_rotation_replaces_the_refresh_token_and_can_be_retried(tokens, rotate):
     request_id = str(uuid.uuid4())
     new = rotate(tokens["refreshToken"], request_id)["refreshToken"]
     assert new != tokens["refreshToken"]
     assert rotate(tokens["refreshToken"], request_id)["refreshToken"] == new
 
 
-def test_two_rotations_that_meet_end_no_session(services, tokens, rotate, refusal):
+def test_overlapping_rotations_do_not_end_the_session(services, tokens, rotate, refusal):
     new = rotate(tokens["refreshToken"])["refreshToken"]
     met = refusal(tokens["refreshToken"], requestId=str(uuid.uuid4()))
     assert met == ("ABORTED", "auth.v1/ROTATION_OVERLAP")
@@ -57,7 +57,7 @@ def test_a_refresh_token_gives_an_access_token_without_a_rotation(services, toke
         assert services.auth.call(f"{ACCOUNT}/GetMe", token=refresh(services, tokens["refreshToken"]))
 
 
-def test_a_token_that_comes_back_after_its_successor_was_used_ends_the_session(services, tokens, rotate, refusal):
+def test_an_old_token_whose_successor_was_used_ends_the_session(services, tokens, rotate, refusal):
     old, request_id = tokens["refreshToken"], str(uuid.uuid4())
     new = rotate(old, request_id)["refreshToken"]
     refresh(services, new)
@@ -70,7 +70,7 @@ def test_a_malformed_refresh_token_is_refused(refusal):
     assert refusal("v1.nonsense") == ("UNAUTHENTICATED", "auth.v1/REFRESH_TOKEN_INVALID")
 
 
-def test_a_logout_ends_the_session_by_either_token_and_can_be_said_twice(services, tokens, refusal):
+def test_a_logout_accepts_either_token_and_can_be_repeated(services, tokens, refusal):
     other = services.register()["tokens"]
     ways = [(tokens, {"fields": {"refreshToken": tokens["refreshToken"]}}), (other, {"token": other["accessToken"]})]
     for each, way in ways:
@@ -88,7 +88,7 @@ def test_a_login_replaces_the_session_of_its_device(services, refusal):
     assert ended == ("UNAUTHENTICATED", "auth.v1/SESSION_ENDED")
 
 
-def test_a_user_sees_from_where_and_with_what_each_session_is_used(services):
+def test_a_user_sees_the_address_and_user_agent_of_each_session(services):
     login = services.register()["user"]["login"]
     token = services.login(login)["tokens"]["accessToken"]
     sessions = services.auth.call(f"{ACCOUNT}/ListMySessions", token=token)["sessions"]

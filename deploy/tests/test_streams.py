@@ -54,7 +54,7 @@ def test_a_game_is_watched_by_server_sent_events(gateway, http2):
         assert list(watched) == [], "the stream ends with the game"
 
 
-def test_what_cannot_be_watched_is_an_error_in_json(gateway):
+def test_watching_an_unknown_game_is_an_error_in_json(gateway):
     answer = gateway.rest(gateway.player()).get("/v1/games/01a1fc2d-0afd-7001-abc5-eae560e12287:watch")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
     assert api.reason(answer.json()["details"]) == "GAME_NOT_FOUND"
@@ -82,7 +82,7 @@ def test_over_grpc_the_status_says_why_a_stream_ended(gateway):
     assert api.reason(api.status_of(ended.value)["details"]) == "TOKEN_REVOKED"
 
 
-def test_a_reader_who_goes_away_gives_its_place_back(gateway):
+def test_a_closed_stream_gives_its_place_back(gateway):
     """Twenty games are what a user may watch."""
     token = gateway.player()
     ids = [gateway.rest(token).post("/v1/games", json={"opponent": "OPPONENT_PLAYER"}).json()["game"]["gameId"] for _ in range(20)]
@@ -104,7 +104,7 @@ def test_a_reader_who_goes_away_gives_its_place_back(gateway):
         stream.__exit__(None, None, None)
 
 
-def test_a_service_that_is_cut_off_ends_its_streams_and_comes_back(own_gateway):
+def test_streams_end_when_the_service_is_killed_and_calls_recover(own_gateway):
     gateway = own_gateway()
     x, o, game_id = game_of_two(gateway)
     begun, ended = threading.Event(), threading.Event()

@@ -48,5 +48,5 @@ def test_the_page_names_the_versions_that_are_tested():
     assert [pinned[name] for name, _ in named] == [version for _, version in named]
 
 
-def test_every_block_is_used():
+def test_every_code_block_of_the_page_is_used():
     assert set(BLOCKS) == {name for client, (files, _) in CLIENTS.items() for name in [client, f"{client}-run", *files]}
