@@ -1,19 +1,20 @@
-//! Password changes by users and administrators, and the sessions and tokens that they end.
+//! Rules for passwords, password changes by users and administrators, and the sessions and tokens
+//! that they end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use proto::auth::v1::{LoginRequest, account_service_client::AccountServiceClient};
 use testing::{
     TestDatabase, on_both_backends,
-    rpc::{bad_fields, channel, with_token},
+    rpc::{bad_fields, channel, reason, with_token},
 };
 use tokio::sync::Barrier;
 use tonic::Code;
 
 use crate::support::{
-    PASSWORD,
+    PASSWORD, Server,
     callers::{is, refusal},
-    credentials, rotate,
+    credentials, registration, rotate, settings,
 };
 
 use crate::users::calls::{
@@ -163,4 +164,43 @@ async fn calls_in_flight_do_not_outlive_a_password_change_or_deactivation(databa
             is(Code::Unauthenticated, "SESSION_ENDED")
         );
     }
+}
+
+#[on_both_backends]
+async fn common_and_short_passwords_are_refused_with_the_reason(database: TestDatabase) {
+    let server = Server::start_with(database, &settings(&["--password-min-length", "10"])).await;
+    for (password, words) in [("PassWord123", "common"), ("horse 123", "10 to 128")] {
+        let mut request = registration("ann");
+        request.password = password.to_owned();
+        request.password_confirmation = password.to_owned();
+        let refused = server.auth().register(request).await.expect_err("refused");
+        assert_eq!(bad_fields(&refused), ["password"]);
+        assert!(refused.message().contains(words), "{refused:?}");
+    }
+}
+
+#[on_both_backends]
+async fn guesses_at_the_current_password_are_limited_like_logins(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let token = server.register("ann").await.tokens.expect("tokens").access_token;
+    for _ in 0..10 {
+        let refused = server
+            .account()
+            .change_password(with_token(change("wrong horse", NEW), &token))
+            .await
+            .expect_err("wrong");
+        assert_eq!(reason(&refused), "CURRENT_PASSWORD_WRONG");
+    }
+    let refused = server
+        .account()
+        .change_password(with_token(change(PASSWORD, NEW), &token))
+        .await
+        .expect_err("blocked");
+    assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS");
+    server.clock.advance(Duration::from_secs(1));
+    server
+        .account()
+        .change_password(with_token(change(PASSWORD, NEW), &token))
+        .await
+        .expect("changed");
 }

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use proto::auth::v1::{
     GetMeRequest, IntrospectTokenRequest, ListMySessionsRequest, LoginResponse, RefreshAccessTokenRequest,
     RevokeAllTokensRequest, RevokeMySessionRequest, RevokeTokenRequest, Session,
 };
 use testing::{
     TestDatabase, on_both_backends,
-    rpc::{bad_fields, reason, with_token},
+    rpc::{RawConnection, bad_fields, frame, reason, with_token},
 };
 use tonic::Code;
 
@@ -342,4 +343,23 @@ async fn reuse_is_detected_after_a_restart(database: TestDatabase) {
         reason(&rotate(&mut other, &third.refresh_token, "").await.expect_err("ended")),
         "SESSION_ENDED"
     );
+}
+
+#[on_both_backends]
+async fn a_non_ascii_user_agent_is_kept(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let ann = server.register("ann").await;
+    let connection = RawConnection::open(server.grpc).await;
+    let login = frame(&credentials("ann", PASSWORD).encode_to_vec());
+    for user_agent in ["Spielwelt für Ελλάδα/1.0\u{202e}", "x"] {
+        let headers = [("user-agent", user_agent)];
+        let answer = connection
+            .call("/auth.v1.AuthService/Login", &headers, login.clone())
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status.code(), Code::Ok);
+    }
+    let sessions = listed(&server, &ann.tokens.expect("tokens").access_token).await;
+    let agents: Vec<&str> = sessions.iter().map(|session| session.user_agent.as_str()).collect();
+    assert!(agents.contains(&"Spielwelt für Ελλάδα/1.0\u{fffd}"), "{agents:?}");
 }

@@ -4,15 +4,13 @@
 use std::time::Duration;
 
 use db::{query, write_tx};
-use prost::Message as _;
 use proto::auth::v1::{
-    CreateUserRequest, DeleteUserRequest, ListAuditEventsRequest, ListMySessionsRequest, ListUsersRequest,
-    RegisterRequest, RegisterResponse, UpdateUserRequest, User, audit_service_client::AuditServiceClient,
-    user_service_client::UserServiceClient,
+    CreateUserRequest, DeleteUserRequest, ListAuditEventsRequest, ListUsersRequest, RegisterRequest, RegisterResponse,
+    UpdateUserRequest, User, audit_service_client::AuditServiceClient, user_service_client::UserServiceClient,
 };
 use testing::{
     TestDatabase, on_both_backends,
-    rpc::{RawConnection, bad_fields, channel, frame, reason, with_token},
+    rpc::{bad_fields, channel, reason, with_token},
 };
 use tonic::{Code, Status};
 
@@ -728,35 +726,6 @@ async fn many_keys_are_recomputed_in_one_start(database: TestDatabase) {
             format!("l{index}")
         );
     }
-}
-
-#[on_both_backends]
-async fn a_non_ascii_user_agent_is_kept(database: TestDatabase) {
-    let server = Server::start(database).await;
-    let ann = server.register("ann").await;
-    let connection = RawConnection::open(server.grpc).await;
-    let login = frame(&credentials("ann", PASSWORD).encode_to_vec());
-    for user_agent in ["Spielwelt für Ελλάδα/1.0\u{202e}", "x"] {
-        let headers = [("user-agent", user_agent)];
-        let answer = connection
-            .call("/auth.v1.AuthService/Login", &headers, login.clone())
-            .await
-            .expect("an answer");
-        assert_eq!(answer.status.code(), Code::Ok);
-    }
-    let request = with_token(
-        ListMySessionsRequest::default(),
-        &ann.tokens.expect("tokens").access_token,
-    );
-    let sessions = server
-        .account()
-        .list_my_sessions(request)
-        .await
-        .expect("a list")
-        .into_inner()
-        .sessions;
-    let agents: Vec<&str> = sessions.iter().map(|session| session.user_agent.as_str()).collect();
-    assert!(agents.contains(&"Spielwelt für Ελλάδα/1.0\u{fffd}"), "{agents:?}");
 }
 
 /// Returns a time, as SQL, that is later than all changes so far.
