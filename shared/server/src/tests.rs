@@ -16,7 +16,7 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{GrpcServer, ServerSettings};
-use crate::testing::contract::take_every_place_of_reflection;
+use crate::testing::contract::open_all_reflection_streams;
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
@@ -151,7 +151,7 @@ async fn a_message_in_many_frames_arrives_whole() {
 #[tokio::test]
 async fn public_streams_are_limited_per_connection_and_address() {
     let (address, _running) = spawn(&ServerSettings::default()).await;
-    let _held = take_every_place_of_reflection(address).await;
+    let _held = open_all_reflection_streams(address).await;
     let mut watching = Vec::new();
     let mut refused = 0;
     for _ in 0..5 {

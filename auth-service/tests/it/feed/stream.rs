@@ -177,7 +177,7 @@ async fn reflection_streams_take_no_place_from_the_feed(database: TestDatabase) 
     };
     let (_file, settings) = game_service_account();
     let server = Server::start_limited(database, &settings, &few).await;
-    let _held = testing::contract::take_every_place_of_reflection(server.grpc).await;
+    let _held = testing::contract::open_all_reflection_streams(server.grpc).await;
     snapshot(&mut watch(server.grpc, "", 0).await).await;
 }
 

@@ -73,7 +73,7 @@ async fn the_limit_on_invalid_calls_does_not_affect_valid_ones(database: TestDat
         ("2001:db8:1:1::1", None),
         ("2001:db8:1:2::1", None),
     ] {
-        invalid::so_many_invalid_calls_are_answered(server.grpc, LOGIN, token, address, 5).await;
+        invalid::invalid_calls_are_limited_to(server.grpc, LOGIN, token, address, 5).await;
     }
     let refused = server
         .auth()

@@ -22,7 +22,7 @@ use tonic::{
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
-use crate::support::{START, Server, one_of_two, registration, settings, spawn};
+use crate::support::{START, Server, refuse_one_of_two_calls, registration, settings, spawn};
 
 #[on_both_backends]
 async fn calls_over_the_limit_are_refused_but_health_is_served(database: TestDatabase) {
@@ -40,7 +40,7 @@ async fn calls_over_the_limit_are_refused_but_health_is_served(database: TestDat
     };
     let server = Server::start_limited(database, &slow, &one).await;
     contract::serving(server.grpc).await;
-    let (overloaded, hashing) = server.one_of_two_logins().await;
+    let (overloaded, hashing) = server.refuse_one_of_two_logins().await;
     assert_eq!(
         (overloaded.code(), reason(&overloaded).as_str()),
         (Code::ResourceExhausted, "OVERLOADED")
@@ -73,7 +73,7 @@ async fn concurrent_calls_are_limited_per_user(database: TestDatabase) {
     let tokens = server.register("ann").await.tokens.expect("tokens");
     let others = server.register("bob").await.tokens.expect("tokens");
     let me = async |token: &str| server.account().get_me(with_token(GetMeRequest {}, token)).await;
-    let (refused, hashing) = one_of_two(|| {
+    let (refused, hashing) = refuse_one_of_two_calls(|| {
         let (mut account, token) = (server.account(), tokens.access_token.clone());
         let change = ChangePasswordRequest {
             current_password: "not hers".to_owned(),
@@ -134,7 +134,7 @@ async fn calls_in_flight_are_answered_before_the_server_stops(database: TestData
         "4",
     ];
     let server = Server::start_with(database, &settings(&slow)).await;
-    let (_, hashing) = server.one_of_two_logins().await;
+    let (_, hashing) = server.refuse_one_of_two_logins().await;
     server.running.stop().await.expect("ended");
     let answer = hashing.await.expect("joined");
     assert_eq!(reason(&answer), "CREDENTIALS_INVALID", "{answer}");

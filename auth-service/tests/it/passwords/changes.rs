@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 use crate::users::calls::{
-    NEW, TEMPORARY, administered, change, create, deactivate, first_login, login, me, refresh, refused_from_now_on,
+    NEW, TEMPORARY, administered, assert_refused, change, create, deactivate, first_login, login, me, refresh,
     set_password,
 };
 
@@ -94,7 +94,7 @@ async fn a_password_set_by_an_administrator_ends_sessions_and_is_temporary(datab
         refusal(refresh(&server, &tokens.refresh_token).await),
         is(Code::Unauthenticated, "SESSION_ENDED")
     );
-    refused_from_now_on(&server, &tokens.access_token).await;
+    assert_refused(&server, &tokens.access_token).await;
     assert_eq!(
         refusal(login(&server, "ann", PASSWORD).await),
         is(Code::Unauthenticated, "CREDENTIALS_INVALID")
@@ -157,7 +157,7 @@ async fn calls_in_flight_do_not_outlive_a_password_change_or_deactivation(databa
                 refusal(refresh(&server, &got.refresh_token).await),
                 is(Code::Unauthenticated, "SESSION_ENDED")
             );
-            refused_from_now_on(&server, &got.access_token).await;
+            assert_refused(&server, &got.access_token).await;
         }
         assert_eq!(
             refusal(refresh(&server, &tokens.refresh_token).await),

@@ -39,7 +39,7 @@ fn revoke(token: &str) -> RevokeTokenRequest {
 
 /// Asserts that the access token is refused for this reason, at once and repeatedly. Its revocation
 /// has been acknowledged.
-async fn refused_for(server: &Server, access_token: &str, expected: &str) {
+async fn assert_refused_as(server: &Server, access_token: &str, expected: &str) {
     for _ in 0..3 {
         let answer = server.account().get_me(with_token(GetMeRequest {}, access_token)).await;
         assert_eq!(reason(&answer.expect_err("refused")), expected);
@@ -145,7 +145,7 @@ async fn only_its_own_user_can_revoke_a_session(database: TestDatabase) {
             .await
             .expect("revoked");
     }
-    refused_for(&server, &there.access_token, "TOKEN_REVOKED").await;
+    assert_refused_as(&server, &there.access_token, "TOKEN_REVOKED").await;
     assert_eq!(
         reason(&server.rotate(&there.refresh_token, "").await.expect_err("ended")),
         "SESSION_ENDED"
@@ -164,7 +164,7 @@ async fn a_login_on_a_known_device_replaces_its_session(database: TestDatabase) 
         reason(&server.rotate(&first.refresh_token, "").await.expect_err("replaced")),
         "SESSION_ENDED"
     );
-    refused_for(&server, &first.access_token, "TOKEN_REVOKED").await;
+    assert_refused_as(&server, &first.access_token, "TOKEN_REVOKED").await;
     // A forged device token, or that of another user, is ignored.
     let bobs = server.register("bob").await.device_token;
     for foreign in [bobs.as_str(), "x", &again.tokens.clone().expect("tokens").refresh_token] {
@@ -199,7 +199,7 @@ async fn over_the_limit_the_longest_idle_sessions_end(database: TestDatabase) {
             reason(&server.rotate(&gone.refresh_token, "").await.expect_err("gone")),
             "SESSION_ENDED"
         );
-        refused_for(&server, &gone.access_token, "TOKEN_REVOKED").await;
+        assert_refused_as(&server, &gone.access_token, "TOKEN_REVOKED").await;
     }
 }
 
@@ -218,7 +218,7 @@ async fn an_expired_session_stays_expired_when_the_clock_is_set_back(database: T
         reason(&server.rotate(&pair.refresh_token, "").await.expect_err("still")),
         "REFRESH_TOKEN_EXPIRED"
     );
-    refused_for(&server, &pair.access_token, "TOKEN_REVOKED").await;
+    assert_refused_as(&server, &pair.access_token, "TOKEN_REVOKED").await;
 }
 
 #[on_both_backends]
@@ -234,7 +234,7 @@ async fn a_session_is_revoked_by_its_refresh_or_access_token(database: TestDatab
             reason(&server.rotate(&pair.refresh_token, "").await.expect_err("ended")),
             "SESSION_ENDED"
         );
-        refused_for(&server, &pair.access_token, "TOKEN_REVOKED").await;
+        assert_refused_as(&server, &pair.access_token, "TOKEN_REVOKED").await;
     }
     let first = server.login("ann").await;
     let second = server.rotate(&first.refresh_token, "").await.expect("rotated");
@@ -273,7 +273,7 @@ async fn revoke_all_tokens_ends_every_session_of_the_user(database: TestDatabase
             reason(&server.rotate(&pair.refresh_token, "").await.expect_err("ended")),
             "SESSION_ENDED"
         );
-        refused_for(&server, &pair.access_token, "TOKEN_STALE").await;
+        assert_refused_as(&server, &pair.access_token, "TOKEN_STALE").await;
     }
     server.login("ann").await;
 }

@@ -182,8 +182,8 @@ impl Server {
 
     /// Makes two logins at once at a server that has room for one. Returns the refusal of one
     /// login, and the other login, which is still being hashed. The settings must make a hash slow.
-    pub(crate) async fn one_of_two_logins(&self) -> (Status, JoinHandle<Status>) {
-        one_of_two(|| {
+    pub(crate) async fn refuse_one_of_two_logins(&self) -> (Status, JoinHandle<Status>) {
+        refuse_one_of_two_calls(|| {
             let mut client = self.auth();
             async move { client.login(credentials("nobody", PASSWORD)).await.expect_err("nobody") }
         })
@@ -207,7 +207,7 @@ pub(crate) fn with_password(user: User) -> UpdateMeRequest {
 
 /// Makes two calls at once, until one of them is refused while the other is in flight. Returns the
 /// refusal and the other call.
-pub(crate) async fn one_of_two<F>(call: impl Fn() -> F) -> (Status, JoinHandle<Status>)
+pub(crate) async fn refuse_one_of_two_calls<F>(call: impl Fn() -> F) -> (Status, JoinHandle<Status>)
 where
     F: Future<Output = Status> + Send + 'static,
 {

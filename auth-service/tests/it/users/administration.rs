@@ -16,8 +16,8 @@ use crate::support::{
 };
 
 use super::calls::{
-    administered, deactivate, delete, list, login, me, new_user, reactivate, refresh, refused_from_now_on,
-    set_password, users,
+    administered, assert_refused, deactivate, delete, list, login, me, new_user, reactivate, refresh, set_password,
+    users,
 };
 
 #[on_both_backends]
@@ -207,7 +207,7 @@ async fn deactivation_invalidates_all_tokens_and_reactivation_restores_none(data
     );
     assert_eq!(refusal(refresh(&server, &tokens.refresh_token).await), ended);
     assert_eq!(refusal(server.rotate(&tokens.refresh_token, "").await), ended);
-    refused_from_now_on(&server, &tokens.access_token).await;
+    assert_refused(&server, &tokens.access_token).await;
     let once_more = deactivate(&server, &admin, &id).await.expect("the same");
     assert!(reactivate(&server, &admin, &id).await.expect("reactivated").is_active);
     let again = reactivate(&server, &admin, &id).await.expect("the same");

@@ -61,7 +61,7 @@ pub(crate) async fn me(server: &Server, token: &str) -> Result<User, Status> {
 
 /// Asserts that an access token is refused, at once and repeatedly, by the server that acknowledged
 /// its end.
-pub(crate) async fn refused_from_now_on(server: &Server, token: &str) {
+pub(crate) async fn assert_refused(server: &Server, token: &str) {
     for _ in 0..5 {
         me(server, token).await.expect_err("refused");
     }

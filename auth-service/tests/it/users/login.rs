@@ -97,7 +97,7 @@ async fn malformed_credentials_are_refused_without_hashing(database: TestDatabas
         "8",
     ];
     let server = Server::start_with(database, &settings(&slow)).await;
-    let (_, hashing) = server.one_of_two_logins().await;
+    let (_, hashing) = server.refuse_one_of_two_logins().await;
     let refused = server
         .auth()
         .login(credentials("ann\0", "correct horse"))
@@ -135,7 +135,7 @@ async fn a_login_refused_by_the_full_queue_runs_no_statement(database: TestDatab
         "8",
     ];
     let server = Server::start_with(database, &settings(&slow)).await;
-    let (_, hashing) = server.one_of_two_logins().await;
+    let (_, hashing) = server.refuse_one_of_two_logins().await;
     let hidden: db::Result<()> = write_tx!(server.database.db(), |tx| {
         query!(tx, |c| diesel_async::SimpleAsyncConnection::batch_execute(
             c,

@@ -16,7 +16,7 @@ use crate::{
         callers::{is, refusal},
         mask, rotate, with_password,
     },
-    users::calls::{NEW, change, login, me, refresh, refused_from_now_on},
+    users::calls::{NEW, assert_refused, change, login, me, refresh},
 };
 
 fn update(user: User, paths: &[&str]) -> UpdateMeRequest {
@@ -282,7 +282,7 @@ async fn a_login_change_makes_older_access_tokens_stale(database: TestDatabase) 
     };
     let request = with_token(with_password(user), &tokens.access_token);
     server.account().update_me(request).await.expect("changed");
-    refused_from_now_on(&server, &tokens.access_token).await;
+    assert_refused(&server, &tokens.access_token).await;
     assert_eq!(
         refusal(me(&server, &tokens.access_token).await),
         is(Code::Unauthenticated, "TOKEN_STALE")
@@ -345,8 +345,8 @@ async fn a_password_change_ends_the_other_sessions_and_renews_this_one(database:
         refusal(refresh(&server, &tokens.refresh_token).await),
         is(Code::Aborted, "ROTATION_OVERLAP")
     );
-    refused_from_now_on(&server, &other.access_token).await;
-    refused_from_now_on(&server, &tokens.access_token).await;
+    assert_refused(&server, &other.access_token).await;
+    assert_refused(&server, &tokens.access_token).await;
     me(&server, &new.access_token).await.expect("the new one is good");
     assert_eq!(
         refusal(login(&server, "ann", PASSWORD).await),
@@ -390,7 +390,7 @@ async fn deleting_an_account_ends_its_sessions_and_frees_its_names(database: Tes
         refusal(refresh(&server, &tokens.refresh_token).await),
         is(Code::Unauthenticated, "SESSION_ENDED")
     );
-    refused_from_now_on(&server, &tokens.access_token).await;
+    assert_refused(&server, &tokens.access_token).await;
     for identifier in [
         "ann".to_owned(),
         "ann@example.test".to_owned(),

@@ -95,7 +95,7 @@ async fn login(auth: SocketAddr, login: &str, password: &str) -> Result<(), Stat
     AuthServiceClient::new(channel(auth)).login(request).await.map(drop)
 }
 
-fn why(answer: Result<(), Status>) -> String {
+fn outcome(answer: Result<(), Status>) -> String {
     answer
         .err()
         .map_or_else(|| "accepted".to_owned(), |status| reason(&status))
@@ -118,17 +118,17 @@ impl People {
     }
 
     /// Asserts that both services refuse the users who logged out, and accept the other one.
-    async fn are_as_they_were(&self, auth: SocketAddr, game: SocketAddr) {
-        assert_eq!(why(at_auth(auth, &self.out).await), "TOKEN_REVOKED");
-        assert_eq!(why(at_auth(auth, &self.everywhere).await), "TOKEN_STALE");
-        assert_eq!(why(at_game(game, &self.out).await), "TOKEN_REVOKED");
-        assert_eq!(why(at_game(game, &self.everywhere).await), "TOKEN_STALE");
+    async fn assert_logouts_hold(&self, auth: SocketAddr, game: SocketAddr) {
+        assert_eq!(outcome(at_auth(auth, &self.out).await), "TOKEN_REVOKED");
+        assert_eq!(outcome(at_auth(auth, &self.everywhere).await), "TOKEN_STALE");
+        assert_eq!(outcome(at_game(game, &self.out).await), "TOKEN_REVOKED");
+        assert_eq!(outcome(at_game(game, &self.everywhere).await), "TOKEN_STALE");
         for pair in [&self.out, &self.everywhere] {
-            assert_eq!(why(refreshed(auth, pair).await), "SESSION_ENDED");
+            assert_eq!(outcome(refreshed(auth, pair).await), "SESSION_ENDED");
         }
-        assert_eq!(why(at_auth(auth, &self.in_peace).await), "accepted");
-        assert_eq!(why(at_game(game, &self.in_peace).await), "accepted");
-        assert_eq!(why(refreshed(auth, &self.in_peace).await), "accepted");
+        assert_eq!(outcome(at_auth(auth, &self.in_peace).await), "accepted");
+        assert_eq!(outcome(at_game(game, &self.in_peace).await), "accepted");
+        assert_eq!(outcome(refreshed(auth, &self.in_peace).await), "accepted");
     }
 }
 
@@ -144,14 +144,14 @@ fn clocks_two_hours_ahead_for_some_seconds_lose_no_logout() {
         testing::program::serving(game).await;
         let people = People::new(auth).await;
         eventually(async || at_game(game, &people.everywhere).await.is_err()).await;
-        people.are_as_they_were(auth, game).await;
+        people.assert_logouts_hold(auth, game).await;
 
         // A session begins and ends while the clocks are wrong, so both services have exchanged
         // changes in that time.
         clock.set(AHEAD);
         let later = register(auth, "ida").await;
         eventually(async || at_game(game, &later).await.is_ok()).await;
-        assert_eq!(why(at_game(game, &people.in_peace).await), "TOKEN_EXPIRED");
+        assert_eq!(outcome(at_game(game, &people.in_peace).await), "TOKEN_EXPIRED");
         logout(auth, &later).await;
         eventually(async || at_game(game, &later).await.is_err()).await;
         for _ in 0..3 {
@@ -160,7 +160,7 @@ fn clocks_two_hours_ahead_for_some_seconds_lose_no_logout() {
             eventually(async || feed_silence_metric(at.http).await != heard).await;
         }
         clock.set(0);
-        people.are_as_they_were(auth, game).await;
+        people.assert_logouts_hold(auth, game).await;
         // A token that was issued under the wrong clocks is not valid before its time.
         let early = at_game(game, &later).await.expect_err("from the future");
         assert_eq!(reason(&early), "TOKEN_NOT_YET_VALID");
@@ -179,7 +179,7 @@ fn clocks_two_hours_ahead_for_some_seconds_lose_no_logout() {
         let (game_program, at) = files.game_service_of(auth, &clock.environment()).await;
         testing::program::serving(at.grpc).await;
         clock.set(0);
-        people.are_as_they_were(auth, at.grpc).await;
+        people.assert_logouts_hold(auth, at.grpc).await;
         // Operators are told of each step of the clock once.
         let metrics = get(at.http, "/metrics").await.1;
         assert!(metrics.contains("clock_settled 0"), "{metrics}");
@@ -218,7 +218,7 @@ fn one_replica_with_a_wrong_clock_loses_no_revocation() {
         // game-service follows this replica, whose messages have the wrong time.
         let (game_program, at) = files.game_service_of(other, &right.environment()).await;
         testing::program::serving(at.grpc).await;
-        people.are_as_they_were(auth, at.grpc).await;
+        people.assert_logouts_hold(auth, at.grpc).await;
         let later = register(auth, "ida").await;
         eventually(async || at_game(at.grpc, &later).await.is_ok()).await;
         logout(auth, &later).await;
@@ -227,14 +227,17 @@ fn one_replica_with_a_wrong_clock_loses_no_revocation() {
             let heard = feed_silence_metric(at.http).await;
             eventually(async || feed_silence_metric(at.http).await != heard).await;
         }
-        people.are_as_they_were(auth, at.grpc).await;
+        people.assert_logouts_hold(auth, at.grpc).await;
         // A clock that is 400 days ahead makes the replica refuse the refresh token, but the
         // session goes on.
-        assert_eq!(why(refreshed(other, &people.in_peace).await), "accepted");
+        assert_eq!(outcome(refreshed(other, &people.in_peace).await), "accepted");
         wrong.set(400 * 24 * 3600);
-        assert_eq!(why(refreshed(other, &people.in_peace).await), "REFRESH_TOKEN_EXPIRED");
+        assert_eq!(
+            outcome(refreshed(other, &people.in_peace).await),
+            "REFRESH_TOKEN_EXPIRED"
+        );
         end(wrong_program).await;
-        people.are_as_they_were(auth, at.grpc).await;
+        people.assert_logouts_hold(auth, at.grpc).await;
         end(game_program).await;
         end(auth_program).await;
     });
@@ -252,14 +255,14 @@ fn one_wrong_password_blocks_no_login_at_a_replica_whose_clock_is_behind() {
         register(auth, "ann").await;
         for seconds in [-5, -3600] {
             behind.set(seconds);
-            assert_eq!(why(login(auth, "ann", "not it").await), "CREDENTIALS_INVALID");
-            assert_eq!(why(login(other, "ann", PASSWORD).await), "accepted", "{seconds} s");
+            assert_eq!(outcome(login(auth, "ann", "not it").await), "CREDENTIALS_INVALID");
+            assert_eq!(outcome(login(other, "ann", PASSWORD).await), "accepted", "{seconds} s");
         }
         // Repeat this in one process, whose clock is set back between the two calls.
         behind.set(0);
-        assert_eq!(why(login(other, "ann", "not it").await), "CREDENTIALS_INVALID");
+        assert_eq!(outcome(login(other, "ann", "not it").await), "CREDENTIALS_INVALID");
         behind.set(-3600);
-        assert_eq!(why(login(other, "ann", PASSWORD).await), "accepted");
+        assert_eq!(outcome(login(other, "ann", PASSWORD).await), "accepted");
         end(behind_program).await;
         end(auth_program).await;
     });

@@ -441,7 +441,7 @@ pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_se
 
 /// Opens as many reflection streams as this machine may have, and asserts that neither a connection
 /// nor an address may take all of the server's. The streams end when the result is dropped.
-pub async fn take_every_place_of_reflection(address: SocketAddr) -> Vec<Streaming<v1::ServerReflectionResponse>> {
+pub async fn open_all_reflection_streams(address: SocketAddr) -> Vec<Streaming<v1::ServerReflectionResponse>> {
     let mut taken = Vec::new();
     loop {
         let before = taken.len();

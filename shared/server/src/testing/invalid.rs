@@ -119,7 +119,7 @@ fn with_text(message: &MessageDescriptor, way: &[FieldDescriptor]) -> DynamicMes
 /// Sends a malformed message to an RPC that the caller may use. Asserts that `limit` calls are
 /// answered with INVALID_ARGUMENT, and that the next one is refused with a time to wait. `from` is
 /// the `x-forwarded-for` of the calls.
-pub async fn so_many_invalid_calls_are_answered(
+pub async fn invalid_calls_are_limited_to(
     address: SocketAddr,
     path: &str,
     token: Option<&str>,

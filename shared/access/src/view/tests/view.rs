@@ -94,7 +94,7 @@ fn keys(mint: &TokenMint) -> Event {
     Event::KeysChanged(KeysChanged { keys })
 }
 
-fn taken(intake: &mut AccessIntake, message: WatchResponse) {
+fn assert_applied(intake: &mut AccessIntake, message: WatchResponse) {
     assert_eq!(intake.apply(message), Ok(true));
 }
 
@@ -103,7 +103,7 @@ fn loaded() -> (Bench, Feed, AccessIntake) {
     let (bench, feed) = (Bench::new(), Feed::new());
     let mut intake = bench.view.intake();
     let known = vec![event(1, keys(&bench.mint)), event(2, role("player", &["games:read"]))];
-    taken(&mut intake, feed.snapshot(2, known));
+    assert_applied(&mut intake, feed.snapshot(2, known));
     (bench, feed, intake)
 }
 
@@ -124,7 +124,7 @@ fn nothing_is_allowed_before_the_snapshot_is_complete() {
         assert!(!bench.may(&claims, "games:read"));
         assert_eq!(bench.view.position(), None);
     }
-    taken(
+    assert_applied(
         &mut intake,
         feed.snapshot(3, vec![event(3, session(SessionId::generate()))]),
     );
@@ -150,7 +150,7 @@ fn even_a_superuser_waits_for_the_snapshot() {
 fn an_ended_session_is_refused_and_others_are_not() {
     let (bench, feed, mut intake) = loaded();
     let (one, other) = (bench.claims(), bench.claims());
-    taken(&mut intake, feed.at(3, NOW, vec![event(3, session(sid(&one)))]));
+    assert_applied(&mut intake, feed.at(3, NOW, vec![event(3, session(sid(&one)))]));
     assert_eq!(bench.verify(&one), Err(TokenError::Revoked));
     assert_eq!(bench.verify(&other), Ok(()));
 }
@@ -159,7 +159,7 @@ fn an_ended_session_is_refused_and_others_are_not() {
 fn tokens_from_before_a_change_of_their_user_are_stale() {
     let (bench, feed, mut intake) = loaded();
     let mut claims = bench.claims();
-    taken(&mut intake, feed.at(3, NOW, vec![event(3, user(claims.sub, 2))]));
+    assert_applied(&mut intake, feed.at(3, NOW, vec![event(3, user(claims.sub, 2))]));
     for (version, answer) in [
         (0, Err(TokenError::Stale)),
         (1, Err(TokenError::Stale)),
@@ -171,7 +171,7 @@ fn tokens_from_before_a_change_of_their_user_are_stale() {
     }
     assert_eq!(bench.verify(&bench.claims()), Ok(()));
     // A lower version that arrives later changes nothing, because versions only rise.
-    taken(&mut intake, feed.at(4, NOW, vec![event(4, user(claims.sub, 1))]));
+    assert_applied(&mut intake, feed.at(4, NOW, vec![event(4, user(claims.sub, 1))]));
     claims.ver = 1;
     assert_eq!(bench.verify(&claims), Err(TokenError::Stale));
 }
@@ -181,7 +181,7 @@ fn the_latest_event_decides_what_a_role_holds() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     assert!(bench.may(&claims, "games:read"));
-    taken(
+    assert_applied(
         &mut intake,
         feed.at(3, NOW, vec![event(3, role("player", &["history:all", "nonsense"]))]),
     );
@@ -192,7 +192,7 @@ fn the_latest_event_decides_what_a_role_holds() {
         permissions: vec!["games:read".to_owned()],
         is_deleted: true,
     });
-    taken(&mut intake, feed.at(4, NOW, vec![event(4, deleted)]));
+    assert_applied(&mut intake, feed.at(4, NOW, vec![event(4, deleted)]));
     assert!(!bench.may(&claims, "games:read") && !bench.may(&claims, "history:read"));
 }
 
@@ -214,7 +214,7 @@ fn cached_tokens_of_a_withdrawn_key_are_refused() {
     let claims = bench.claims();
     assert_eq!(bench.verify(&claims), Ok(()));
     let other = TokenMint::fixed(2);
-    taken(&mut intake, feed.at(3, NOW, vec![event(3, keys(&other))]));
+    assert_applied(&mut intake, feed.at(3, NOW, vec![event(3, keys(&other))]));
     assert_eq!(bench.verify(&claims), Err(TokenError::Invalid));
     assert!(bench.verifier.verify(&other.sign(&claims)).is_ok());
 }
@@ -224,20 +224,20 @@ fn revocations_expire_by_the_monotonic_clock_only() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     let both = vec![event(3, session(sid(&claims))), event(4, user(claims.sub, 1))];
-    taken(&mut intake, feed.at(4, NOW, both));
+    assert_applied(&mut intake, feed.at(4, NOW, both));
     // The clock of auth-service, and then that of the follower, is a year ahead for a while.
     let year = Duration::from_hours(365 * 24);
-    taken(&mut intake, feed.at(4, NOW.plus(year), Vec::new()));
+    assert_applied(&mut intake, feed.at(4, NOW.plus(year), Vec::new()));
     bench.hand.set(NOW.plus(year));
-    taken(&mut intake, feed.at(4, NOW, Vec::new()));
+    assert_applied(&mut intake, feed.at(4, NOW, Vec::new()));
     bench.hand.set(NOW);
     assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
 
     bench.hand.advance(Duration::from_micros(30 * 60 * 1_000_000 - 1));
-    taken(&mut intake, feed.at(4, NOW, Vec::new()));
+    assert_applied(&mut intake, feed.at(4, NOW, Vec::new()));
     assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
     bench.hand.advance(Duration::from_micros(1));
-    taken(&mut intake, feed.at(4, NOW, Vec::new()));
+    assert_applied(&mut intake, feed.at(4, NOW, Vec::new()));
     assert_eq!(bench.verify(&claims), Ok(()));
     assert!(format!("{:?}", bench.view).contains("revocations: 0"));
 }
@@ -247,14 +247,14 @@ fn a_later_revocation_of_the_same_user_is_kept_for_its_own_time() {
     let (bench, feed, mut intake) = loaded();
     let mut claims = bench.claims();
     claims.exp += 2 * LIFE.as_secs();
-    taken(&mut intake, feed.at(3, NOW, vec![event(3, user(claims.sub, 1))]));
+    assert_applied(&mut intake, feed.at(3, NOW, vec![event(3, user(claims.sub, 1))]));
     bench.hand.advance(LIFE / 2);
-    taken(&mut intake, feed.at(4, NOW, vec![event(4, user(claims.sub, 2))]));
+    assert_applied(&mut intake, feed.at(4, NOW, vec![event(4, user(claims.sub, 2))]));
     bench.hand.advance(LIFE / 2);
-    taken(&mut intake, feed.at(4, NOW, Vec::new()));
+    assert_applied(&mut intake, feed.at(4, NOW, Vec::new()));
     assert_eq!(bench.verify(&claims), Err(TokenError::Stale));
     bench.hand.advance(LIFE / 2);
-    taken(&mut intake, feed.at(4, NOW, Vec::new()));
+    assert_applied(&mut intake, feed.at(4, NOW, Vec::new()));
     assert_eq!(bench.verify(&claims), Ok(()));
 }
 
@@ -264,13 +264,13 @@ fn a_revocation_missing_from_a_new_history_still_refuses_older_tokens() {
     let (mut ended, mut stale) = (bench.claims(), bench.claims());
     stale.ver = 6;
     let both = vec![event(3, session(sid(&ended))), event(4, user(stale.sub, 7))];
-    taken(&mut intake, feed.at(4, NOW, both));
+    assert_applied(&mut intake, feed.at(4, NOW, both));
     let mut went_back = bench.view.went_back();
     went_back.mark_unchanged();
     // A promoted standby lacks both revocations.
     let known = || vec![event(1, keys(&bench.mint)), event(2, role("player", &["games:read"]))];
     let mut intake = bench.view.intake();
-    taken(&mut intake, feed.snapshot(2, known()));
+    assert_applied(&mut intake, feed.snapshot(2, known()));
     assert!(went_back.has_changed().expect("a view"));
     assert_eq!(bench.view.position().map(|at| at.sequence), Some(2));
     assert_eq!(bench.verify(&ended), Err(TokenError::Revoked));
@@ -296,13 +296,13 @@ fn a_revocation_missing_from_a_new_history_still_refuses_older_tokens() {
 
     // A snapshot of yet another history does not forget anything either.
     let (other, mut third) = (Feed::new(), bench.view.intake());
-    taken(&mut third, other.snapshot(2, known()));
+    assert_applied(&mut third, other.snapshot(2, known()));
     assert_eq!(bench.verify(&ended), Err(TokenError::Revoked));
 
     // Once the new history has both revocations too, nothing is lost, and they apply to every
     // token.
     let both = vec![event(3, session(sid(&ended))), event(4, user(stale.sub, 7))];
-    taken(&mut third, other.at(4, NOW, both));
+    assert_applied(&mut third, other.at(4, NOW, both));
     assert!(bench.view.lost().is_empty());
     for claims in [&mut ended, &mut stale] {
         claims.iat += 1;
@@ -317,12 +317,12 @@ fn revocations_missing_from_a_new_history_still_expire() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     let both = vec![event(3, session(sid(&claims))), event(4, user(claims.sub, 1))];
-    taken(&mut intake, feed.at(4, NOW, both));
+    assert_applied(&mut intake, feed.at(4, NOW, both));
     bench.hand.advance(LIFE / 2);
     let mut intake = bench.view.intake();
-    taken(&mut intake, feed.snapshot(1, vec![event(1, keys(&bench.mint))]));
+    assert_applied(&mut intake, feed.snapshot(1, vec![event(1, keys(&bench.mint))]));
     bench.hand.advance(LIFE / 2);
-    taken(&mut intake, feed.at(1, NOW, Vec::new()));
+    assert_applied(&mut intake, feed.at(1, NOW, Vec::new()));
     assert!(bench.view.lost().is_empty());
     assert!(format!("{:?}", bench.view).contains("revocations: 0"));
 }
@@ -332,7 +332,7 @@ fn a_withdrawn_key_stays_withdrawn_whatever_a_snapshot_says() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
     let other = TokenMint::fixed(2);
-    taken(&mut intake, feed.at(3, NOW, vec![event(3, keys(&other))]));
+    assert_applied(&mut intake, feed.at(3, NOW, vec![event(3, keys(&other))]));
     assert_eq!(bench.verify(&claims), Err(TokenError::Invalid));
     // The new history offers the leaked key again, together with the new one or alone.
     let again = [bench.mint.jwk().clone(), other.jwk().clone()];
@@ -341,12 +341,12 @@ fn a_withdrawn_key_stays_withdrawn_whatever_a_snapshot_says() {
     };
     for offered in [Event::KeysChanged(both), keys(&bench.mint)] {
         let mut intake = bench.view.intake();
-        taken(&mut intake, Feed::new().snapshot(1, vec![event(1, offered)]));
+        assert_applied(&mut intake, Feed::new().snapshot(1, vec![event(1, offered)]));
         assert_eq!(bench.verify(&claims), Err(TokenError::Invalid));
         assert_eq!(bench.view.lost().keys, [bench.mint.jwk().kid()]);
     }
     let mut intake = bench.view.intake();
-    taken(
+    assert_applied(
         &mut intake,
         Feed::new().snapshot(1, vec![event(1, keys(&TokenMint::fixed(3)))]),
     );
@@ -358,7 +358,7 @@ fn a_withdrawn_key_stays_withdrawn_whatever_a_snapshot_says() {
 fn a_repeated_event_changes_nothing() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
-    taken(
+    assert_applied(
         &mut intake,
         feed.at(3, NOW, vec![event(3, role("player", &["games:create"]))]),
     );
@@ -366,7 +366,7 @@ fn a_repeated_event_changes_nothing() {
         event(2, role("player", &["games:read"])),
         event(3, role("player", &["games:create"])),
     ];
-    taken(&mut intake, feed.at(3, NOW, again));
+    assert_applied(&mut intake, feed.at(3, NOW, again));
     assert!(bench.may(&claims, "games:create") && !bench.may(&claims, "games:read"));
 }
 
@@ -374,7 +374,7 @@ fn a_repeated_event_changes_nothing() {
 fn a_snapshot_replaces_roles_and_adds_to_revocations() {
     let (bench, feed, mut intake) = loaded();
     let claims = bench.claims();
-    taken(&mut intake, feed.at(3, NOW, vec![event(3, session(sid(&claims)))]));
+    assert_applied(&mut intake, feed.at(3, NOW, vec![event(3, session(sid(&claims)))]));
     // Another epoch, without the revocation and with another role.
     let (other, mut intake) = (Feed::new(), bench.view.intake());
     assert_eq!(
@@ -382,7 +382,7 @@ fn a_snapshot_replaces_roles_and_adds_to_revocations() {
         Ok(false)
     );
     assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
-    taken(
+    assert_applied(
         &mut intake,
         other.snapshot(1, vec![event(1, role("player", &["games:create"]))]),
     );
@@ -401,11 +401,11 @@ fn a_slower_second_stream_does_not_undo_newer_changes() {
         2,
         vec![event(1, keys(&bench.mint)), event(2, role("player", &["games:read"]))],
     );
-    taken(&mut first, feed.at(3, NOW, vec![event(3, session(sid(&claims)))]));
+    assert_applied(&mut first, feed.at(3, NOW, vec![event(3, session(sid(&claims)))]));
     assert_eq!(second.apply(old), Ok(false));
     assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
     assert!(bench.view.is_loaded());
-    taken(&mut second, feed.at(3, NOW, vec![event(3, session(sid(&claims)))]));
+    assert_applied(&mut second, feed.at(3, NOW, vec![event(3, session(sid(&claims)))]));
     assert_eq!(bench.verify(&claims), Err(TokenError::Revoked));
     assert!(bench.may(&claims, "games:read"));
 }
@@ -413,9 +413,9 @@ fn a_slower_second_stream_does_not_undo_newer_changes() {
 #[test]
 fn a_restored_database_with_the_same_epoch_is_accepted() {
     let (bench, feed, mut intake) = loaded();
-    taken(&mut intake, feed.at(9, NOW, Vec::new()));
+    assert_applied(&mut intake, feed.at(9, NOW, Vec::new()));
     let mut intake = bench.view.intake();
-    taken(&mut intake, feed.snapshot(1, vec![event(1, keys(&bench.mint))]));
+    assert_applied(&mut intake, feed.snapshot(1, vec![event(1, keys(&bench.mint))]));
     assert_eq!(bench.view.position().map(|at| at.sequence), Some(1));
 }
 
@@ -465,7 +465,7 @@ fn events_that_a_verifier_need_not_know_are_skipped() {
         event: None,
         ..event(4, deleted.clone())
     };
-    taken(&mut intake, feed.at(4, NOW, vec![event(3, deleted), unknown]));
+    assert_applied(&mut intake, feed.at(4, NOW, vec![event(3, deleted), unknown]));
     assert_eq!(bench.view.position().map(|at| at.sequence), Some(4));
 }
 
@@ -476,12 +476,12 @@ async fn an_open_stream_is_told_when_its_session_is_revoked() {
     let principal = bench.principal(&claims);
     let mut refused = std::pin::pin!(bench.view.refused(&principal, None));
     assert_eq!(refused.as_mut().now_or_never(), None);
-    taken(
+    assert_applied(
         &mut intake,
         feed.at(3, NOW, vec![event(3, session(SessionId::generate()))]),
     );
     assert_eq!(refused.as_mut().now_or_never(), None);
-    taken(&mut intake, feed.at(4, NOW, vec![event(4, session(sid(&claims)))]));
+    assert_applied(&mut intake, feed.at(4, NOW, vec![event(4, session(sid(&claims)))]));
     assert_eq!(refused.await, Refused::Token(TokenError::Revoked));
     assert_eq!(
         bench.view.refused(&principal, None).await,
@@ -500,11 +500,11 @@ async fn an_open_stream_ends_when_its_permission_or_key_is_withdrawn() {
             is_deleted: false,
         })
     };
-    taken(&mut intake, feed.at(3, NOW, vec![event(3, role(&["games:read"]))]));
+    assert_applied(&mut intake, feed.at(3, NOW, vec![event(3, role(&["games:read"]))]));
     let needed = named("games:read");
     let mut refused = std::pin::pin!(bench.view.refused(&principal, Some(&needed)));
     assert_eq!(refused.as_mut().now_or_never(), None);
-    taken(&mut intake, feed.at(4, NOW, vec![event(4, role(&[]))]));
+    assert_applied(&mut intake, feed.at(4, NOW, vec![event(4, role(&[]))]));
     assert_eq!(refused.as_mut().now_or_never(), Some(Refused::Permission));
 
     let mut refused = std::pin::pin!(bench.view.refused(&principal, None));
@@ -513,7 +513,7 @@ async fn an_open_stream_ends_when_its_permission_or_key_is_withdrawn() {
     let changed = KeysChanged {
         keys: GetJwksResponse::from(&other).keys,
     };
-    taken(
+    assert_applied(
         &mut intake,
         feed.at(5, NOW, vec![event(5, Event::KeysChanged(changed))]),
     );
@@ -528,7 +528,7 @@ async fn silence_is_the_time_since_the_view_was_last_complete() {
     let (bench, feed, mut intake) = loaded();
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(bench.view.silence(), Some(Duration::from_secs(4)));
-    taken(&mut intake, feed.at(2, NOW, Vec::new()));
+    assert_applied(&mut intake, feed.at(2, NOW, Vec::new()));
     assert_eq!(bench.view.silence(), Some(Duration::ZERO));
     tokio::time::sleep(Duration::from_secs(4)).await;
     // An incomplete snapshot does not end the silence.
