@@ -1,7 +1,7 @@
 //! Metrics for operators. Sessions are counted when they are written. A session counts even if its
 //! transaction fails afterwards.
 
-use base::telemetry::metrics::InHand;
+use base::telemetry::metrics::InFlight;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 
 use crate::{domain::error::Error, model::SessionEnd};
@@ -72,12 +72,12 @@ pub(super) fn sessions(count: i64) {
     gauge!(SESSIONS).set(number(count));
 }
 
-pub(super) fn hash_waiting() -> InHand {
-    InHand::new(gauge!(HASHES_WAITING))
+pub(super) fn hash_waiting() -> InFlight {
+    InFlight::new(gauge!(HASHES_WAITING))
 }
 
-pub(super) fn hash_running() -> InHand {
-    InHand::new(gauge!(HASHES_RUNNING))
+pub(super) fn hash_running() -> InFlight {
+    InFlight::new(gauge!(HASHES_RUNNING))
 }
 
 pub(super) fn hash_refused() {
@@ -89,8 +89,8 @@ pub(super) fn feed_head(sequence: i64) {
 }
 
 /// Counts a follower of the access feed until the returned value is dropped.
-pub(crate) fn feed_follower() -> InHand {
-    InHand::new(gauge!(FEED_FOLLOWERS))
+pub(crate) fn feed_follower() -> InFlight {
+    InFlight::new(gauge!(FEED_FOLLOWERS))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is an f64, exact up to 2^53")]

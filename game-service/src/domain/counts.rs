@@ -1,7 +1,7 @@
 //! Metrics about games. A new game is counted before its transaction commits, so one whose commit
 //! fails is counted too.
 
-use base::telemetry::metrics::InHand;
+use base::telemetry::metrics::InFlight;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 use super::{Game, Opponent};
@@ -33,8 +33,8 @@ pub(super) fn moved(count: usize) {
     counter!(MOVES).increment(u64::try_from(count).unwrap_or(u64::MAX));
 }
 
-pub(super) fn watcher() -> InHand {
-    InHand::new(gauge!(WATCHERS))
+pub(super) fn watcher() -> InFlight {
+    InFlight::new(gauge!(WATCHERS))
 }
 
 const fn opponent(game: &Game) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use base::{ids::UserId, telemetry::metrics::InHand};
+use base::{ids::UserId, telemetry::metrics::InFlight};
 use db::{Announced, Db};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{
@@ -42,7 +42,7 @@ pub(super) struct Watcher {
     watchers: Watchers,
     pub(super) user: UserId,
     pub(super) id: GameId,
-    _counted: InHand,
+    _counted: InFlight,
     /// `None` only while the watcher is being dropped.
     changed: Option<watch::Receiver<i64>>,
 }

@@ -8,7 +8,7 @@ use std::{
 
 use base::{
     error::Reason as _,
-    telemetry::{CALL, metrics::InHand},
+    telemetry::{CALL, metrics::InFlight},
 };
 use proto::authz::v1::ErrorReason;
 use tonic::Code;
@@ -29,7 +29,7 @@ pub(super) struct Record {
     /// Whether the caller may be anonymous. A call that ends with UNAUTHENTICATED counts as
     /// anonymous too.
     pub(super) is_anonymous: bool,
-    pub(super) _in_hand: InHand,
+    pub(super) _in_flight: InFlight,
 }
 
 #[cfg(test)]
@@ -44,7 +44,7 @@ impl Record {
             span: Span::none(),
             refusals: Arc::new(Refusals::new(Arc::new(crate::rpcs::Rpcs::of_test()))),
             is_anonymous: true,
-            _in_hand: InHand::new(metrics::Gauge::noop()),
+            _in_flight: InFlight::new(metrics::Gauge::noop()),
         }
     }
 }

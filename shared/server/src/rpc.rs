@@ -17,7 +17,7 @@ use access::{authz::StreamCaller, policy::Policies};
 use base::{
     error::ErrorReply,
     running::Running,
-    telemetry::{self, metrics::InHand, traces},
+    telemetry::{self, metrics::InFlight, traces},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Request, Response};
@@ -49,13 +49,13 @@ use super::{
 };
 
 /// Gauge of calls and streams in flight.
-const IN_HAND: &str = "rpc_server_in_hand";
+const IN_FLIGHT: &str = "rpc_server_in_hand";
 /// Longest duration of a reflection stream. Clients need one only for a moment.
 const REFLECTION_LIFE: Duration = Duration::from_secs(30);
 
 /// Describes the metrics of calls.
 fn describe_metrics() {
-    metrics::describe_gauge!(IN_HAND, "Calls and streams that are being served.");
+    metrics::describe_gauge!(IN_FLIGHT, "Calls and streams that are being served.");
 }
 
 /// Layer that wraps a service in an [`RpcService`].
@@ -73,7 +73,7 @@ struct Shared {
     timeout: Duration,
     trusted_proxies: Vec<IpNet>,
     streams: StreamRules,
-    in_hand: Gauge,
+    in_flight: Gauge,
 }
 
 impl RpcLayer {
@@ -95,7 +95,7 @@ impl RpcLayer {
                 timeout: settings.request_timeout(),
                 trusted_proxies: settings.trusted_proxies.clone(),
                 streams,
-                in_hand: metrics::gauge!(IN_HAND),
+                in_flight: metrics::gauge!(IN_FLIGHT),
             }),
         }
     }
@@ -175,7 +175,7 @@ where
             span: span.clone(),
             refusals: Arc::clone(&self.shared.refusals),
             is_anonymous: true,
-            _in_hand: InHand::new(self.shared.in_hand.clone()),
+            _in_flight: InFlight::new(self.shared.in_flight.clone()),
         };
         let shared = Arc::clone(&self.shared);
         // Only the instance on which `poll_ready` was called is known to be ready. Use that one,

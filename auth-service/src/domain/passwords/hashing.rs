@@ -44,7 +44,7 @@ const OUTPUT_LEN: usize = 32;
 
 /// Number of hashes that each thread has been given: the one that it works on, and the next. So a
 /// thread does not wait for its next hash to be handed over.
-const IN_HAND: usize = 2;
+const HASHES_PER_THREAD: usize = 2;
 
 /// Refusals per second before the suggested back-off grows. At about 100 us each, they take a
 /// fiftieth of a processor.
@@ -84,7 +84,7 @@ impl Default for HashingSettings {
 pub(crate) struct HashingPool {
     argon2: Argon2<'static>,
     threads: mpsc::Sender<Job>,
-    /// Queue of clients, with [`IN_HAND`] turns for each thread.
+    /// Queue of clients, with [`HASHES_PER_THREAD`] turns for each thread.
     queue: FairQueue,
     refusals: Refusals,
     /// PHC string that is verified in place of that of a user who does not exist.
@@ -120,7 +120,7 @@ impl HashingPool {
         let dummy = dummy(&argon2).map_err(|error| bad(&error))?;
         // Clients that have their turn and clients that wait, together.
         let places = settings.workers + settings.queue;
-        let turns = places.min(IN_HAND * settings.workers);
+        let turns = places.min(HASHES_PER_THREAD * settings.workers);
         Ok(Self {
             argon2,
             threads: spawn(settings.workers).map_err(|error| bad(&error))?,

@@ -51,9 +51,9 @@ pub fn render() -> String {
 
 /// An operation in progress, counted in a gauge until this value is dropped.
 #[derive(Debug)]
-pub struct InHand(Gauge);
+pub struct InFlight(Gauge);
 
-impl InHand {
+impl InFlight {
     /// Adds one to the gauge.
     pub fn new(gauge: Gauge) -> Self {
         gauge.increment(1.0);
@@ -61,7 +61,7 @@ impl InHand {
     }
 }
 
-impl Drop for InHand {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.decrement(1.0);
     }

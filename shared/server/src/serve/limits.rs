@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use base::{
     concurrency_limit::ConcurrencyLimit,
     shares::{Share, Shares},
-    telemetry::metrics::InHand,
+    telemetry::metrics::InFlight,
 };
 use ipnet::IpNet;
 use metrics::Gauge;
@@ -33,7 +33,7 @@ pub(crate) struct ConnectionLimits {
 pub(super) struct Admitted {
     _total: Option<OwnedSemaphorePermit>,
     _share: Option<Share<IpNet>>,
-    _open: InHand,
+    _open: InFlight,
 }
 
 impl ConnectionLimits {
@@ -73,7 +73,7 @@ impl ConnectionLimits {
         Some(Admitted {
             _total: total,
             _share: share,
-            _open: InHand::new(self.open.clone()),
+            _open: InFlight::new(self.open.clone()),
         })
     }
 
