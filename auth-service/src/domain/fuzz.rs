@@ -44,7 +44,7 @@ fn fuzz_refresh_tokens() {
     let good = claims.map(|claim| tokens.make(claim));
     let good = good.each_ref().map(ExposeSecret::expose_secret);
     Target {
-        kept: include_str!("fuzz/refresh_tokens.txt"),
+        corpus: include_str!("fuzz/refresh_tokens.txt"),
         genuine: &good.map(str::as_bytes),
         pieces: &SEPARATORS,
     }
@@ -64,7 +64,7 @@ fn fuzz_refresh_token_bodies() {
         MacKeys::new(&secrets, Purpose::RefreshTokens),
     );
     Target {
-        kept: include_str!("fuzz/bodies.txt"),
+        corpus: include_str!("fuzz/bodies.txt"),
         genuine: &[
             b"v1.0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42.1",
             b"v1.0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42.9223372036854775807",
@@ -109,7 +109,7 @@ fn fuzz_device_tokens() {
         counter: 1,
     });
     Target {
-        kept: include_str!("fuzz/device_tokens.txt"),
+        corpus: include_str!("fuzz/device_tokens.txt"),
         genuine: &[&good, &foreign, &refresh].map(|token| token.expose_secret().as_bytes()),
         pieces: &SEPARATORS,
     }
@@ -123,7 +123,7 @@ fn fuzz_device_tokens() {
 #[test]
 fn fuzz_logins() {
     Target {
-        kept: include_str!("fuzz/names.txt"),
+        corpus: include_str!("fuzz/names.txt"),
         genuine: &[b"ann", b"A.b-c_9", b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"],
         pieces: &[
             "_", ".", "-", "@", "a", "Z", "9", " ", "\0", "\u{e4}", "\u{ff41}", "\u{430}", "\u{200b}",
@@ -196,7 +196,7 @@ fn fuzz_email_addresses() {
     ]
     .concat();
     Target {
-        kept: include_str!("fuzz/names.txt"),
+        corpus: include_str!("fuzz/names.txt"),
         genuine: &[
             b"ann@example.com",
             b"admin@localhost",
@@ -232,7 +232,7 @@ fn fuzz_person_names() {
     ]
     .concat();
     Target {
-        kept: include_str!("fuzz/names.txt"),
+        corpus: include_str!("fuzz/names.txt"),
         genuine: &[
             b"Ann",
             "Zo\u{eb}".as_bytes(),
@@ -260,7 +260,7 @@ fn fuzz_person_names() {
 fn fuzz_case_folding() {
     let pieces = [&UNICODE[..], &["a", "Z", "@", " "]].concat();
     Target {
-        kept: include_str!("fuzz/names.txt"),
+        corpus: include_str!("fuzz/names.txt"),
         genuine: &[
             b"Ann",
             "\u{39d}\u{3a3}".as_bytes(),
@@ -289,7 +289,7 @@ fn fuzz_passwords() {
     let long = "p".repeat(128);
     let pieces = [&UNICODE[..], &[" ", "\0", "\n", "password", "12345678"]].concat();
     Target {
-        kept: include_str!("fuzz/names.txt"),
+        corpus: include_str!("fuzz/names.txt"),
         genuine: &[b"correct horse", "pa\u{df}wort \u{e4}".as_bytes(), long.as_bytes()],
         pieces: &pieces,
     }
@@ -316,7 +316,7 @@ fn fuzz_passwords() {
 #[test]
 fn fuzz_code_names() {
     Target {
-        kept: include_str!("fuzz/names.txt"),
+        corpus: include_str!("fuzz/names.txt"),
         genuine: &[b"games", b"games:create", b"a_1:b_2"],
         pieces: &[
             ":", "_", "a", "9", "A", "-", " ", "*", "all", "\0", "\u{e4}", "\u{ff41}",
@@ -346,7 +346,7 @@ fn fuzz_code_names() {
 #[test]
 fn fuzz_access_feed_cursors() {
     Target {
-        kept: include_str!("fuzz/names.txt"),
+        corpus: include_str!("fuzz/names.txt"),
         genuine: &[
             b"0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42",
             b"00000000-0000-0000-0000-000000000000",

@@ -52,7 +52,7 @@ fn presented(cookies: &[&MetadataValue<Ascii>]) -> Vec<String> {
 fn fuzz_cookies() {
     let genuine = MetadataValue::from_static("__Host-refresh_token=v1.genuine");
     Target {
-        kept: include_str!("fuzz/cookies.txt"),
+        corpus: include_str!("fuzz/cookies.txt"),
         genuine: &[
             b"__Host-refresh_token=v1.0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42.1.AAAA",
             b"theme=dark; __Host-refresh_token=v1.a; lang=en; __Host-refresh_token=v1.b",
@@ -114,7 +114,7 @@ fn fuzz_cookies() {
 fn fuzz_origins() {
     let transports = transports();
     Target {
-        kept: include_str!("fuzz/origins.txt"),
+        corpus: include_str!("fuzz/origins.txt"),
         genuine: &[
             PAGE.as_bytes(),
             b"http://play.example.com",
@@ -142,7 +142,7 @@ fn fuzz_origins() {
 fn fuzz_user_agents() {
     let long = "x".repeat(300);
     Target {
-        kept: include_str!("fuzz/user_agents.txt"),
+        corpus: include_str!("fuzz/user_agents.txt"),
         genuine: &[
             b"grpc-rust/1.0 tonic/0.14",
             b"Mozilla/5.0 (X11; Linux x86_64)",
@@ -186,7 +186,7 @@ fn fuzz_user_agents() {
 #[test]
 fn fuzz_declared_policies() {
     Target {
-        kept: include_str!("fuzz/declared_policies.txt"),
+        corpus: include_str!("fuzz/declared_policies.txt"),
         genuine: &[
             b"games:create player\ngames:read player admin\nhistory:read_all",
             b"games:create\ngames:create player",

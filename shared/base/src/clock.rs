@@ -7,7 +7,7 @@
 //!   clock. They take their time from a [`Settled`], which is never used to refuse anything.
 //!   Refusals by time, in contrast, take effect at once, because they can be undone.
 
-mod course;
+mod monitor;
 mod timestamp;
 
 use std::{
@@ -20,9 +20,9 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::{course::Course, timestamp::micros};
+use self::{monitor::WallClockMonitor, timestamp::micros};
 pub use self::{
-    course::{ALLOWANCE, SETTLING, Settled},
+    monitor::{ALLOWANCE, SETTLING, Settled},
     timestamp::Timestamp,
 };
 
@@ -31,7 +31,7 @@ pub use self::{
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     source: Source,
-    course: Arc<Course>,
+    monitor: Arc<WallClockMonitor>,
 }
 
 #[derive(Clone, Debug)]
@@ -149,15 +149,15 @@ impl Clock {
             Source::System(_) => false,
             Source::Manual { hands, .. } => hands.is_settled.load(Ordering::SeqCst),
         };
-        let (now, is_steady) = self.course.read(|| (self.now(), self.monotonic()), is_settled_by_hand);
+        let (now, is_steady) = self.monitor.read(|| (self.now(), self.monotonic()), is_settled_by_hand);
         is_steady.then(|| Settled::new(now))
     }
 
     /// Checks the wall clock for a new jump, and warns of one. Returns the number of jumps seen so
     /// far.
     pub fn steps(&self) -> u64 {
-        self.course.read(|| (self.now(), self.monotonic()), false);
-        self.course.steps()
+        self.monitor.read(|| (self.now(), self.monotonic()), false);
+        self.monitor.steps()
     }
 
     /// Returns the time of a simulated database server. Only tests set one.
@@ -174,15 +174,15 @@ impl Clock {
     /// Records by how many microseconds the database server's clock is ahead of the wall clock, or
     /// `None` if they agree. Warns when they begin to disagree.
     pub fn note_server_time(&self, disagreement: Option<i64>) {
-        self.course.compare(disagreement);
+        self.monitor.compare(disagreement);
     }
 
     fn with_source(source: Source) -> Self {
         let clock = Self {
             source,
-            course: Arc::default(),
+            monitor: Arc::default(),
         };
-        clock.course.begin(clock.now(), clock.monotonic());
+        clock.monitor.begin(clock.now(), clock.monotonic());
         clock
     }
 }

@@ -28,7 +28,7 @@ fn fuzz_page_tokens() {
     ]
     .map(|position| encode(&position, QUERY));
     Target {
-        kept: include_str!("fuzz/page_tokens.txt"),
+        corpus: include_str!("fuzz/page_tokens.txt"),
         genuine: &good.each_ref().map(String::as_bytes),
         pieces: &["A", "_", "-", "=", "+", "/", ".", " ", "\0", "AAAAAAAAAAA", "\u{e9}"],
     }
@@ -49,7 +49,7 @@ fn fuzz_positions() {
     let bad = [i64::MIN, -1, LATEST_MICROS + 1, i64::MAX].map(|micros| [&micros.to_be_bytes()[..], &[7; 16]].concat());
     let all: Vec<&[u8]> = good.iter().chain(&bad).map(Vec::as_slice).collect();
     Target {
-        kept: "",
+        corpus: "",
         genuine: &all,
         pieces: &["\0", "\x7f"],
     }

@@ -29,7 +29,7 @@ const MAX_PIECES: usize = 40;
 pub struct Target<'a> {
     /// Corpus: one input per line, escaped as by `<[u8]>::escape_ascii`. `{0}` to `{9}` stand for
     /// the genuine inputs with that index, and lines that begin with `#` are comments.
-    pub kept: &'a str,
+    pub corpus: &'a str,
     /// Inputs that the parser accepts, or refuses for a single reason. Altered inputs are made from
     /// them.
     pub genuine: &'a [&'a [u8]],
@@ -57,13 +57,13 @@ impl Target<'_> {
             check(&U::all(input));
         }
         for line in self
-            .kept
+            .corpus
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
         {
             #[expect(clippy::print_stdout, reason = "says which line it was, should the check panic")]
             {
-                println!("kept input: {line}");
+                println!("corpus input: {line}");
             }
             check(&U::all(&self.unescape(line)));
         }

@@ -15,7 +15,7 @@ const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 fn fuzz_forwarded_headers() {
     let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a network"));
     Target {
-        kept: include_str!("fuzz/forwarded_for.txt"),
+        corpus: include_str!("fuzz/forwarded_for.txt"),
         genuine: &[
             b"192.0.2.7",
             b"6.6.6.6, 192.0.2.7",

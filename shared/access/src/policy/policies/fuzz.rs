@@ -91,7 +91,7 @@ fn fuzz_descriptor_policies() {
         .encode_to_vec()
     });
     Target {
-        kept: include_str!("fuzz/policies.txt"),
+        corpus: include_str!("fuzz/policies.txt"),
         genuine: &encoded.each_ref().map(Vec::as_slice),
         pieces: &[
             "\0",
@@ -145,7 +145,7 @@ fn fuzz_descriptor_sets() {
     let genuine = Policies::from_descriptor_set(&small).expect("readable");
     assert!(genuine.iter().count() >= 2);
     Target {
-        kept: include_str!("fuzz/descriptor_sets.txt"),
+        corpus: include_str!("fuzz/descriptor_sets.txt"),
         genuine: &[&small],
         pieces: &[
             "\0",

@@ -19,7 +19,7 @@ fn fuzz_access_tokens() {
     let (good, other) = (bench.good_token(), bench.another_token());
     let segments = Segments::split(&good).unwrap();
     Target {
-        kept: include_str!("fuzz/access_tokens.txt"),
+        corpus: include_str!("fuzz/access_tokens.txt"),
         genuine: &[
             good.as_bytes(),
             other.as_bytes(),
@@ -58,7 +58,7 @@ fn fuzz_headers() {
     let inner = &good[1..good.len() - 1];
     let members: BTreeMap<String, Value> = serde_json::from_str(&good).unwrap();
     Target {
-        kept: include_str!("fuzz/headers.txt"),
+        corpus: include_str!("fuzz/headers.txt"),
         genuine: &[good.as_bytes(), inner.as_bytes()],
         pieces: &[
             "{",
@@ -118,7 +118,7 @@ fn fuzz_claims() {
         .chain(others.iter().map(String::as_bytes))
         .collect();
     Target {
-        kept: include_str!("fuzz/claims.txt"),
+        corpus: include_str!("fuzz/claims.txt"),
         genuine: &genuine,
         pieces: &[
             "{",

@@ -40,7 +40,7 @@ impl Settled {
 
 /// Observed course of the wall clock compared with the monotonic clock.
 #[derive(Debug, Default)]
-pub(crate) struct Course {
+pub(crate) struct WallClockMonitor {
     state: Mutex<State>,
     /// Whether the database server's clock disagreed when it was last checked.
     is_disputed: AtomicBool,
@@ -57,7 +57,7 @@ struct State {
     has_begun: bool,
 }
 
-impl Course {
+impl WallClockMonitor {
     /// Starts observing, from the current readings of the clocks.
     pub(super) fn begin(&self, now: Timestamp, monotonic: Duration) {
         *self.lock() = State {
