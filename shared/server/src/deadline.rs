@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// # Errors
 ///
 /// INVALID_ARGUMENT if `grpc-timeout` is malformed or given more than once.
-pub(super) fn of(headers: &HeaderMap, server: Duration) -> Result<Duration, ErrorReply> {
+pub(super) fn effective_timeout(headers: &HeaderMap, server: Duration) -> Result<Duration, ErrorReply> {
     let mut values = headers.get_all(GRPC_TIMEOUT).iter();
     let Some(value) = values.next() else {
         return Ok(server);
@@ -44,7 +44,7 @@ pub(super) fn of(headers: &HeaderMap, server: Duration) -> Result<Duration, Erro
 }
 
 /// Returns the caller's timeout, or `None` if there is none or it is malformed.
-pub(super) fn given(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn caller_timeout(headers: &HeaderMap) -> Option<Duration> {
     headers.get(GRPC_TIMEOUT).and_then(|value| parse(value.as_bytes()))
 }
 
@@ -107,13 +107,13 @@ mod tests {
         let bound = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(GRPC_TIMEOUT, value.parse().expect("a header value"));
-            of(&headers, server).expect("well-formed")
+            effective_timeout(&headers, server).expect("well-formed")
         };
         assert_eq!(bound("1H"), server);
         assert_eq!(bound("1S"), Duration::from_secs(1));
         assert_eq!(bound("0m"), Duration::ZERO);
         assert_eq!(bound("999u"), Duration::ZERO);
         assert_eq!(bound("1m"), Duration::from_millis(1));
-        assert_eq!(of(&HeaderMap::new(), server).expect("absent"), server);
+        assert_eq!(effective_timeout(&HeaderMap::new(), server).expect("absent"), server);
     }
 }

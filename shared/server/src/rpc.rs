@@ -186,12 +186,12 @@ where
         if is_stream {
             request.extensions_mut().insert(caller.clone());
         }
-        let mut deadline = deadline::given(request.headers());
+        let mut deadline = deadline::caller_timeout(request.headers());
         if request.uri().path().ends_with(REFLECTION) {
             deadline = Some(deadline.map_or(REFLECTION_LIFE, |given| given.min(REFLECTION_LIFE)));
         }
         let of_span = span.clone();
-        let timeout = deadline::of(request.headers(), shared.timeout);
+        let timeout = deadline::effective_timeout(request.headers(), shared.timeout);
         let patience = timeout.as_ref().copied().unwrap_or_default();
         // Only reflection takes a stream of messages. A malformed deadline is refused without the
         // message.
@@ -220,7 +220,7 @@ where
                 // as cancelled.
                 record.code = Code::Cancelled;
                 let left = deadline.map(|deadline| deadline.saturating_sub(record.start.elapsed()));
-                let end = shared.streams.end(&caller, left, record.rpc.is_infrastructure);
+                let end = shared.streams.until_end(&caller, left, record.rpc.is_infrastructure);
                 return Ok(response.map(|body| Body::new(StreamBody::new(body, end, (id, record, of_span), place))));
             }
             drop((record, place));

@@ -82,7 +82,7 @@ struct Live {
 
 impl StreamRules {
     /// Waits until the stream has to end although its RPC has not ended it, and returns the reason.
-    pub(super) fn end(
+    pub(super) fn until_end(
         &self,
         caller: &StreamCaller,
         deadline: Option<Duration>,

@@ -24,11 +24,11 @@ use tower::Service;
 
 use super::{
     activity::OPENING,
-    answer::Answer,
+    answer::ResponseBody,
     connection::{self, Connection, Rules},
     limits::{Admitted, ConnectionLimits},
     protocol::Protocol,
-    unread::Unread,
+    unread::UnreadBudget,
 };
 
 /// Pause while the system has no descriptor or memory for another connection.
@@ -141,13 +141,13 @@ where
     S::Future: Send,
 {
     fn new(service: S, protocol: Protocol, idle: Duration, running: &Running) -> Self {
-        Answer::describe_metrics();
+        ResponseBody::describe_metrics();
         Self {
             service,
             rules: Rules {
                 protocol,
                 idle,
-                unread: Unread::default(),
+                unread: UnreadBudget::default(),
                 stop: running.stop_token().clone(),
                 kill: CancellationToken::new(),
             },

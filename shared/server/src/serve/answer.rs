@@ -29,7 +29,7 @@ use tonic::{
 
 use super::{
     activity::OpenCall,
-    unread::{Room, UnreadOf},
+    unread::{ClientUnreadBudget, Reservation},
 };
 
 /// How long a client may take to make room for the next piece.
@@ -61,7 +61,7 @@ struct Progress {
 
 /// Executor that spawns the calls of an HTTP/2 connection.
 #[derive(Clone, Debug)]
-pub(super) struct Calls(pub(super) UnreadOf);
+pub(super) struct Calls(pub(super) ClientUnreadBudget);
 
 impl<F> Executor<F> for Calls
 where
@@ -69,29 +69,29 @@ where
 {
     fn execute(&self, call: F) {
         let progress = Arc::new(Progress::default());
-        tokio::spawn(Answering {
+        tokio::spawn(CallTask {
             call: ANSWER.scope(Arc::clone(&progress), call),
             progress,
             timer: None,
             unread: self.0.clone(),
-            room: None,
+            reservation: None,
         });
     }
 }
 
 pin_project! {
     /// Task of a call, which ends if the response stays unread for too long.
-    struct Answering<F> {
+    struct CallTask<F> {
         #[pin]
         call: TaskLocalFuture<Arc<Progress>, F>,
         progress: Arc<Progress>,
         timer: Option<(u32, Pin<Box<Sleep>>)>,
-        unread: UnreadOf,
-        room: Option<Room>,
+        unread: ClientUnreadBudget,
+        reservation: Option<Reservation>,
     }
 }
 
-impl<F: Future<Output = ()>> Future for Answering<F> {
+impl<F: Future<Output = ()>> Future for CallTask<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -102,13 +102,13 @@ impl<F: Future<Output = ()>> Future for Answering<F> {
         let piece = this.progress.piece.load(Relaxed);
         if piece == 0 {
             *this.timer = None;
-            *this.room = None;
+            *this.reservation = None;
             return Poll::Pending;
         }
-        if this.room.is_none() {
-            *this.room = this.unread.take(this.progress.rest.load(Relaxed));
+        if this.reservation.is_none() {
+            *this.reservation = this.unread.take(this.progress.rest.load(Relaxed));
         }
-        if this.room.is_none() {
+        if this.reservation.is_none() {
             metrics::counter!(UNREAD_ANSWERS).increment(1);
             tracing::debug!("dropped a response: too many responses are unread");
             return Poll::Ready(());
@@ -126,7 +126,7 @@ impl<F: Future<Output = ()>> Future for Answering<F> {
 
 /// Body of a response.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     body: Body,
     /// Rest of a message of which a part has been sent.
     rest: Bytes,
@@ -134,7 +134,7 @@ pub(super) struct Answer {
     _call: OpenCall,
 }
 
-impl Answer {
+impl ResponseBody {
     /// Creates a response with this body. The call counts as in flight until the response is
     /// dropped.
     pub(super) fn new(body: Body, call: OpenCall) -> Self {
@@ -167,7 +167,7 @@ impl Answer {
     }
 }
 
-impl HttpBody for Answer {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = Status;
 

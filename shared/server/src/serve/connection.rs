@@ -20,10 +20,10 @@ use tower::Service;
 
 use super::{
     activity::{Activity, Asked, LEAVING, STOPPING, Verdict},
-    answer::{Answer, Calls, LAST_PIECE_LEN},
+    answer::{Calls, LAST_PIECE_LEN, ResponseBody},
     guard::Guarded,
     protocol::Protocol,
-    unread::Unread,
+    unread::UnreadBudget,
 };
 
 /// Largest number of calls in flight on one connection.
@@ -66,7 +66,7 @@ pub(super) struct Rules {
     /// Longest time without a call.
     pub(super) idle: Duration,
     /// Memory budget of unread responses.
-    pub(super) unread: Unread,
+    pub(super) unread: UnreadBudget,
     /// Cancelled when clients must be asked to go.
     pub(super) stop: CancellationToken,
     /// Cancelled when all connections must end at once.
@@ -172,9 +172,9 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    type Response = Response<Answer>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Answer>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Response<ResponseBody>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let call = self.activity.call();
@@ -186,7 +186,7 @@ where
         let answered = self.service.clone().call(request);
         Box::pin(async move {
             let response = answered.await?;
-            Ok(response.map(|body| Answer::new(body, call)))
+            Ok(response.map(|body| ResponseBody::new(body, call)))
         })
     }
 }

@@ -44,7 +44,7 @@ fn rules(protocol: Protocol) -> Rules {
     Rules {
         protocol,
         idle: IDLE,
-        unread: super::unread::Unread::default(),
+        unread: super::unread::UnreadBudget::default(),
         stop: CancellationToken::new(),
         kill: CancellationToken::new(),
     }
@@ -301,7 +301,7 @@ async fn responses_are_copied_out_of_their_larger_buffers() {
     let address = large.as_ptr();
     let activity = std::sync::Arc::new(super::activity::Activity::new());
     let body = Body::new(Full::new(large.freeze()));
-    let answer = super::answer::Answer::new(body, activity.call());
+    let answer = super::answer::ResponseBody::new(body, activity.call());
     let sent = answer.collect().await.expect("a body").to_bytes();
     assert_eq!(&sent[..], b"small");
     assert_ne!(sent.as_ptr(), address);

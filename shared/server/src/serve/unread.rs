@@ -20,7 +20,7 @@ const OF_STREAM: usize = 10 * 1024;
 
 /// Budget of a port. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Unread(Arc<Mutex<Usage>>);
+pub(super) struct UnreadBudget(Arc<Mutex<Usage>>);
 
 #[derive(Debug, Default)]
 struct Usage {
@@ -30,23 +30,23 @@ struct Usage {
 
 /// Budget from the point of view of one connection.
 #[derive(Clone, Debug)]
-pub(super) struct UnreadOf {
-    unread: Unread,
+pub(super) struct ClientUnreadBudget {
+    unread: UnreadBudget,
     client: Option<IpNet>,
 }
 
-/// Room for a response, which is reserved until this is dropped.
+/// Memory for a response, which is reserved until this is dropped.
 #[derive(Debug)]
-pub(super) struct Room {
-    of: UnreadOf,
+pub(super) struct Reservation {
+    of: ClientUnreadBudget,
     bytes: usize,
 }
 
-impl Unread {
+impl UnreadBudget {
     /// Returns the budget for a connection of this client. `client` is `None` for a trusted proxy
     /// and for a connection from within the process.
-    pub(super) fn of(&self, client: Option<IpNet>) -> UnreadOf {
-        UnreadOf {
+    pub(super) fn of(&self, client: Option<IpNet>) -> ClientUnreadBudget {
+        ClientUnreadBudget {
             unread: self.clone(),
             client,
         }
@@ -58,10 +58,10 @@ impl Unread {
     }
 }
 
-impl UnreadOf {
+impl ClientUnreadBudget {
     /// Reserves room for a response with this many bytes left, or returns `None` if there is no
     /// room.
-    pub(super) fn take(&self, rest: usize) -> Option<Room> {
+    pub(super) fn take(&self, rest: usize) -> Option<Reservation> {
         let bytes = OF_STREAM + rest;
         let mut held = self.unread.held();
         let of_client = self.client.and_then(|client| held.by_client.get(&client)).copied();
@@ -72,14 +72,14 @@ impl UnreadOf {
         if let Some(client) = self.client {
             *held.by_client.entry(client).or_default() += bytes;
         }
-        Some(Room {
+        Some(Reservation {
             of: self.clone(),
             bytes,
         })
     }
 }
 
-impl Drop for Room {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let mut held = self.of.unread.held();
         held.total -= self.bytes;
@@ -100,9 +100,9 @@ mod tests {
 
     #[test]
     fn unread_bytes_are_limited_per_client_and_freed_when_read() {
-        let unread = Unread::default();
+        let unread = UnreadBudget::default();
         let client = |address: &str| unread.of(Some(address.parse().expect("a network")));
-        let fill = |of: &UnreadOf| std::iter::from_fn(|| of.take(90 * 1024)).collect::<Vec<_>>();
+        let fill = |of: &ClientUnreadBudget| std::iter::from_fn(|| of.take(90 * 1024)).collect::<Vec<_>>();
         let (ann, bob) = (client("192.0.2.1/32"), client("192.0.2.2/32"));
         let anns = fill(&ann);
         assert!((160..=165).contains(&anns.len()), "{}", anns.len());
