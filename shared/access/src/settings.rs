@@ -48,12 +48,12 @@ pub struct VerifierSettings {
 
     /// gRPC URL of auth-service, from which the verification keys come [default:
     /// http://127.0.0.1:50051, unless --auth-jwks-url or --auth-keys-file is set].
-    #[arg(long, env = "AUTH_GRPC_URL", value_name = "URL", value_parser = Unrepeated(grpc_url))]
+    #[arg(long, env = "AUTH_GRPC_URL", value_name = "URL", value_parser = ParserWithoutEcho(grpc_url))]
     #[arg(conflicts_with_all = ["auth_jwks_url", "auth_keys_file"])]
     pub auth_grpc_url: Option<Uri>,
 
     /// URL of a JSON Web Key Set with the verification keys, as an alternative to --auth-grpc-url.
-    #[arg(long, env = "AUTH_JWKS_URL", value_name = "URL", value_parser = Unrepeated(jwks_url))]
+    #[arg(long, env = "AUTH_JWKS_URL", value_name = "URL", value_parser = ParserWithoutEcho(jwks_url))]
     #[arg(conflicts_with = "auth_keys_file")]
     pub auth_jwks_url: Option<Url>,
 
@@ -175,9 +175,9 @@ impl From<&VerifierSettings> for KeySource {
 /// Parser for a URL whose errors do not repeat the text. The text may contain a password by
 /// mistake, and the errors of clap's own parsers would print it.
 #[derive(Clone)]
-struct Unrepeated<T>(fn(&str) -> Result<T, String>);
+struct ParserWithoutEcho<T>(fn(&str) -> Result<T, String>);
 
-impl<T: Clone + Send + Sync + 'static> TypedValueParser for Unrepeated<T> {
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for ParserWithoutEcho<T> {
     type Value = T;
 
     fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {

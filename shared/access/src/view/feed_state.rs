@@ -26,7 +26,7 @@ pub(super) struct FeedState {
     /// Ended sessions, each with the time until which its tokens are refused.
     sessions: HashMap<SessionId, Duration>,
     users: HashMap<UserId, MinVersion>,
-    lost: Lost,
+    lost: LostState,
     /// Time before which there is no sweep for expired revocations.
     next_sweep: Duration,
 }
@@ -38,7 +38,7 @@ impl Default for FeedState {
             position: None,
             sessions: HashMap::new(),
             users: HashMap::new(),
-            lost: Lost::default(),
+            lost: LostState::default(),
             next_sweep: NEVER,
         }
     }
@@ -57,7 +57,7 @@ struct MinVersion {
 /// They remain in force for tokens that are older than that snapshot. Newer tokens belong to the
 /// new history, in which the user's token version may be lower than before.
 #[derive(Clone, Debug, Default)]
-struct Lost {
+struct LostState {
     sessions: HashMap<SessionId, Ended>,
     users: HashMap<UserId, Outdated>,
 }
@@ -199,7 +199,7 @@ impl FeedState {
 
     /// Carries over the revocations that were known before this snapshot. A revocation that the
     /// snapshot lacks then applies only to tokens that were issued before this time.
-    pub(super) fn keep_all(&mut self, before: Self, issued_before: Timestamp) {
+    pub(super) fn carry_over_revocations(&mut self, before: Self, issued_before: Timestamp) {
         let lost = before.lost;
         for (id, until) in before.sessions {
             self.keep_session(id, Ended { until, issued_before });
@@ -392,7 +392,7 @@ mod tests {
             revoke(known, session(id), Some(seconds));
             revoke(known, user(), Some(seconds));
         }
-        snapshot.keep_all(before, Timestamp::from_micros(0));
+        snapshot.carry_over_revocations(before, Timestamp::from_micros(0));
         snapshot.forget_before(at(499));
         assert_eq!(snapshot.revocations(), 2);
         snapshot.forget_before(at(600));

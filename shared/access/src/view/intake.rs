@@ -110,12 +110,12 @@ impl AccessIntake {
             went_back = before
                 .position
                 .is_some_and(|position| !state.known.goes_on_from(position));
-            state.known.keep_all(before, taken.plus(ALLOWANCE));
+            state.known.carry_over_revocations(before, taken.plus(ALLOWANCE));
             state.known.forget_before(self.shared.clock.monotonic());
             state.heard = tokio::time::Instant::now();
         }
         if went_back {
-            self.shared.set_back();
+            self.shared.record_went_back();
         }
         self.shared.set_loaded();
         self.shared.set_revoked();

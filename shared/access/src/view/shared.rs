@@ -93,7 +93,7 @@ impl Shared {
     }
 
     /// Records that the feed went back.
-    pub(super) fn set_back(&self) {
+    pub(super) fn record_went_back(&self) {
         self.back.send_modify(|times| *times += 1);
         metrics::counter!(WENT_BACK).increment(1);
         tracing::error!(
