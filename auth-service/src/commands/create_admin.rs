@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::bad;
 use crate::{
-    config::{first_line, read_password},
+    config::{read_password, without_final_newline},
     domain::{Email, Error, HashingPool, HashingSettings, Login, Password, PasswordRules, create_admin},
     generate_password,
 };
@@ -44,7 +44,7 @@ impl CreateAdmin {
         let (text, is_generated) = self.password()?;
         let password = Password::chosen(text.expose_secret(), PasswordRules::default())
             .map_err(|error| bad("the password", &error))?;
-        if password.names(Some(&login), Some(&email)) {
+        if password.is_login_or_email(Some(&login), Some(&email)) {
             return Err(bad("the password", &"must not be the login or the e-mail address"));
         }
         let (db, _) = super::open(&self.database, self.secret_files).await?;
@@ -77,7 +77,7 @@ impl CreateAdmin {
         };
         let text = if path.as_os_str() == "-" {
             let text = io::read_to_string(io::stdin()).map(SecretString::from);
-            text.map(|text| SecretString::from(first_line(text.expose_secret())))
+            text.map(|text| SecretString::from(without_final_newline(text.expose_secret())))
         } else {
             read_password(path)
         };

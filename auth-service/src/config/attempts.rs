@@ -54,9 +54,9 @@ impl AttemptSettings {
                 per_minute: self.registration_rate_per_minute,
                 burst: self.registration_burst,
             },
-            free: self.login_free_attempts.into(),
+            free_failures: self.login_free_attempts.into(),
             max_delay: Duration::from_secs(self.login_max_delay_seconds.into()),
-            free_of_address: self.login_address_free_attempts.into(),
+            free_failures_of_address: self.login_address_free_attempts.into(),
         }
     }
 }

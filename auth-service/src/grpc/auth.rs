@@ -221,7 +221,7 @@ fn registration(
     );
     if password
         .as_ref()
-        .is_some_and(|password| password.names(login.as_ref(), email.as_ref()))
+        .is_some_and(|password| password.is_login_or_email(login.as_ref(), email.as_ref()))
     {
         fields.reject("password", "must not be the login or the e-mail address");
     }

@@ -14,15 +14,15 @@ pub(super) struct Marks(VecDeque<Mark>);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     pub(super) position: FeedPosition,
-    /// Value of `Tail::lives` at that time.
-    pub(super) life: u64,
+    /// Value of `Tail::generations` at that time.
+    pub(super) generation: u64,
     pub(super) at: Duration,
 }
 
 impl Marks {
     /// Records the present end of the log. Returns the latest mark that is at least `kept` old.
     pub(super) fn pass(&mut self, mark: Mark, kept: Duration) -> Option<Mark> {
-        if (self.0.back()).is_some_and(|last| !last.goes_on_in(mark.position, mark.life)) {
+        if (self.0.back()).is_some_and(|last| !last.goes_on_in(mark.position, mark.generation)) {
             self.0.clear();
         }
         self.0.push_back(mark);
@@ -38,8 +38,8 @@ impl Marks {
 impl Mark {
     /// Returns whether the log that ends at `now` continues the one that was seen, and has lost
     /// nothing since.
-    pub(super) fn goes_on_in(&self, now: FeedPosition, life: u64) -> bool {
-        self.life == life && self.position.epoch == now.epoch && self.position.sequence <= now.sequence
+    pub(super) fn goes_on_in(&self, now: FeedPosition, generation: u64) -> bool {
+        self.generation == generation && self.position.epoch == now.epoch && self.position.sequence <= now.sequence
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
     fn mark(epoch: Epoch, sequence: i64, minutes: u64) -> Mark {
         Mark {
             position: FeedPosition { epoch, sequence },
-            life: 0,
+            generation: 0,
             at: Duration::from_mins(minutes),
         }
     }
@@ -93,7 +93,7 @@ mod tests {
             // The log went back.
             mark(epoch, 4, 10),
             Mark {
-                life: 1,
+                generation: 1,
                 ..mark(epoch, 9, 10)
             },
         ] {

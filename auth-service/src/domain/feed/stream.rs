@@ -34,8 +34,8 @@ pub(crate) struct FeedStream {
     /// Position up to which the follower knows the renames and deletions of users.
     known_names: Option<FeedPosition>,
     stage: Stage,
-    /// Value of `Tail::lives` when the stream began.
-    life: u64,
+    /// Value of `Tail::generations` when the stream began.
+    generation: u64,
 }
 
 #[derive(Debug)]
@@ -61,13 +61,13 @@ impl FeedTail {
     /// Starts a stream for a follower that knows the feed up to this position.
     pub(crate) fn stream(&self, known: Option<FeedPosition>) -> FeedStream {
         let changes = self.state.subscribe();
-        let life = changes.borrow().lives;
+        let generation = changes.borrow().generations;
         FeedStream {
             changes,
             tail: self.clone(),
             known_names: known,
             stage: Stage::Snapshot(None),
-            life,
+            generation,
         }
     }
 
@@ -160,7 +160,7 @@ impl FeedStream {
         let Some(head) = tail.head else {
             return Err(db::Error::Unavailable("the access feed cannot be read".to_owned()).into());
         };
-        if tail.lives != self.life || head.position.epoch != sent.epoch {
+        if tail.generations != self.generation || head.position.epoch != sent.epoch {
             return Err(FeedEnded::NewEpoch);
         }
         let mut at = head.position;

@@ -59,7 +59,7 @@ pub(super) struct Tail {
     pub(super) complete_after: i64,
     /// Counts how often streams had to end: because the log had a new epoch or had lost its last
     /// events, as in a fail-over, or because the database took no writes.
-    pub(super) lives: u64,
+    pub(super) generations: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ impl FeedTail {
                 Err(error @ db::Error::ReadOnly(_)) => {
                     tracing::warn!(%error, "cannot read the access feed; trying again");
                     self.state.send_modify(|tail| {
-                        tail.lives += u64::from(tail.head.is_some());
+                        tail.generations += u64::from(tail.head.is_some());
                         tail.head = None;
                     });
                 }
@@ -109,12 +109,12 @@ impl FeedTail {
     /// Records the end of the log. Deletes expired events that this process has seen for as long as
     /// they must be kept.
     pub(crate) async fn purge(&self) -> Result<(), Error> {
-        let life = self.state.borrow().lives;
+        let generation = self.state.borrow().generations;
         let head = store::feed_head(&mut self.db.read().await?).await?;
         let head = head.ok_or(db::Error::NotFound)?;
         let mark = Mark {
             position: position_of(&head),
-            life,
+            generation,
             at: self.clock.monotonic(),
         };
         let marks = || self.marks.lock();
@@ -127,7 +127,7 @@ impl FeedTail {
         write_tx!(self.db, |tx| {
             // The head is locked first, as in transactions that publish.
             let head = store::feed_head_lock(tx).await?;
-            if seen.goes_on_in(position_of(&head), self.state.borrow().lives) {
+            if seen.goes_on_in(position_of(&head), self.state.borrow().generations) {
                 store::feed_purge(tx, settled.past(), seen.position.sequence).await?;
             }
             Ok(())
@@ -162,7 +162,7 @@ impl FeedTail {
                 known: Some(at),
                 recent: Arc::new(rows.iter().filter_map(event).collect()),
                 complete_after: head.sequence - OVERLAP,
-                lives: before.lives + u64::from(before.known.is_some()),
+                generations: before.generations + u64::from(before.known.is_some()),
             });
         };
         let mut tail = Tail { head: None, ..before };

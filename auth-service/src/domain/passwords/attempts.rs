@@ -64,11 +64,11 @@ pub(crate) struct AttemptRules {
     /// Rate of registrations, for each address.
     pub(crate) registrations: RateRule,
     /// Number of failures of an account or a device after which the next attempt must wait.
-    pub(crate) free: i64,
+    pub(crate) free_failures: i64,
     /// Longest wait for an account or a device.
     pub(crate) max_delay: Duration,
     /// Number of failures of an address after which the next attempt must wait.
-    pub(crate) free_of_address: i64,
+    pub(crate) free_failures_of_address: i64,
 }
 
 /// Counts attempts, and refuses those that have to wait.
@@ -78,7 +78,7 @@ pub(crate) struct Attempts {
     clock: Clock,
     time: Arc<DatabaseTime>,
     /// Whether this process has already looked for rows from the future, as it does at its start.
-    is_past: Arc<AtomicBool>,
+    has_checked_future_rows: Arc<AtomicBool>,
     key: Key,
     rules: AttemptRules,
     logins: AddressLimit,
@@ -136,7 +136,7 @@ impl Attempts {
         Self {
             time: Arc::new(DatabaseTime::new(db.clone(), clock.clone())),
             clock,
-            is_past: Arc::default(),
+            has_checked_future_rows: Arc::default(),
             db,
             key,
             rules,
@@ -166,7 +166,11 @@ impl Attempts {
     }
 
     /// Refuses a guess that has to wait, and says for how long. Does not count the guess.
-    pub(in crate::domain) async fn look(&self, context: &RequestContext, guess: Guess<'_>) -> Result<Uncounted, Error> {
+    pub(in crate::domain) async fn check_wait(
+        &self,
+        context: &RequestContext,
+        guess: Guess<'_>,
+    ) -> Result<Uncounted, Error> {
         let counters = self.counters(context, guess);
         let keys: Vec<Vec<u8>> = counters.iter().map(|counter| counter.key.clone()).collect();
         self.time.refresh().await?;
@@ -217,13 +221,16 @@ impl Attempts {
     /// at the start. By the present time, they would last longer than their delay. The counts
     /// remain.
     async fn end_blocks_of_the_future(&self) -> Result<(), Error> {
-        let (went_back, is_past) = (self.time.take_went_back(), self.is_past.swap(true, Ordering::SeqCst));
-        if is_past && !went_back {
+        let (went_back, has_checked_future_rows) = (
+            self.time.take_went_back(),
+            self.has_checked_future_rows.swap(true, Ordering::SeqCst),
+        );
+        if has_checked_future_rows && !went_back {
             return Ok(());
         }
         // If this call fails or is cancelled, the next one tries again.
         let again = scopeguard::guard((), |()| {
-            self.is_past.store(false, Ordering::SeqCst);
+            self.has_checked_future_rows.store(false, Ordering::SeqCst);
             if went_back {
                 self.time.put_went_back();
             }
@@ -396,8 +403,8 @@ impl Attempts {
     /// Returns the number of failures after which the next attempt must wait, and the longest wait.
     const fn limits(&self, scope: Scope) -> (i64, Duration) {
         match scope {
-            Scope::Account | Scope::Device => (self.rules.free, self.rules.max_delay),
-            Scope::Address => (self.rules.free_of_address, MAX_DELAY_OF_ADDRESS),
+            Scope::Account | Scope::Device => (self.rules.free_failures, self.rules.max_delay),
+            Scope::Address => (self.rules.free_failures_of_address, MAX_DELAY_OF_ADDRESS),
         }
     }
 

@@ -115,7 +115,7 @@ impl Accounts {
         let found = found.filter(|user| user.is_active && user.is_person());
         let found = found.ok_or(Error::UserNotFound)?;
         drop(conn);
-        let guess = self.attempts.look(context, Guess::Current(id)).await?;
+        let guess = self.attempts.check_wait(context, Guess::Current(id)).await?;
         let permit = self.hashing.permit(&Client::Recognized(id)).await?;
         let attempt = self.attempts.count(guess).await?;
         let hash = Some(found.password_hash.clone());

@@ -75,7 +75,7 @@ impl Password {
     }
 
     /// Returns whether the password is this login or address, in any spelling.
-    pub(crate) fn names(&self, login: Option<&Login>, email: Option<&Email>) -> bool {
+    pub(crate) fn is_login_or_email(&self, login: Option<&Login>, email: Option<&Email>) -> bool {
         let key = self.key();
         login.is_some_and(|login| login.folded() == key) || email.is_some_and(|email| email.key() == key)
     }
@@ -145,7 +145,7 @@ mod tests {
             assert_eq!(
                 Password::chosen(text, PasswordRules::default())
                     .expect("good")
-                    .names(Some(&login), Some(&email)),
+                    .is_login_or_email(Some(&login), Some(&email)),
                 named,
                 "{text}"
             );

@@ -87,7 +87,7 @@ pub(in crate::domain) async fn ensure_superuser(conn: &mut Conn, context: &Reque
 }
 
 /// Lets only superusers act on a superuser. Users may act on themselves.
-pub(in crate::domain) async fn ensure_may_touch(
+pub(in crate::domain) async fn ensure_superuser_to_act_on_superuser(
     conn: &mut Conn,
     context: &RequestContext,
     target: UserId,
@@ -184,7 +184,7 @@ pub(in crate::domain) async fn ensure_may_act_on(
 
 /// Fails if this user is the last active superuser. Must be called before the user is deactivated,
 /// deleted or loses the role. Concurrent callers wait for each other here.
-pub(in crate::domain) async fn ensure_superuser_remains_without(tx: &mut Conn, user_id: UserId) -> Result<(), Error> {
+pub(in crate::domain) async fn ensure_not_last_superuser(tx: &mut Conn, user_id: UserId) -> Result<(), Error> {
     let roles = store::user_role_names(tx, user_id).await?;
     if !roles.iter().any(|role| ReservedRole::Superuser.is(role)) {
         return Ok(());

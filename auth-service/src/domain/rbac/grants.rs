@@ -57,7 +57,7 @@ impl Rbac {
                 // would leave the user's tokens valid. It also keeps the role from gaining
                 // permissions after the check below.
                 lock_policies(tx).await?;
-                authority::ensure_may_touch(tx, context, user_id).await?;
+                authority::ensure_superuser_to_act_on_superuser(tx, context, user_id).await?;
                 grant.ensure_exists(tx).await?;
                 grant.ensure_may_give(tx, context).await?;
                 if !held.contains(grant.name()) {
@@ -198,7 +198,7 @@ impl Grant {
         match self {
             Self::Role(name) => {
                 if ReservedRole::Superuser.is(name) {
-                    authority::ensure_superuser_remains_without(tx, user_id).await?;
+                    authority::ensure_not_last_superuser(tx, user_id).await?;
                 }
                 store::user_role_unassign(tx, user_id, name).await?
             }

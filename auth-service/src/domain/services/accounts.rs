@@ -253,7 +253,7 @@ impl ServiceAccounts {
             write_tx!(self.db, |tx| {
                 let account = self.lock(tx, client_id).await?;
                 authority::ensure_may_act_on(tx, context, account.user_id).await?;
-                authority::ensure_superuser_remains_without(tx, account.user_id).await?;
+                authority::ensure_not_last_superuser(tx, account.user_id).await?;
                 lock_policies(tx).await?;
                 let now = self.clock.now();
                 // A later account with this client id did not declare these resources.
@@ -369,7 +369,7 @@ pub(in crate::domain) async fn set_holdings(
     let held_roles: BTreeSet<&str> = held.roles.iter().map(String::as_str).collect();
     let held_permissions: BTreeSet<&str> = held.direct.iter().map(String::as_str).collect();
     if held.is_superuser() && !roles.contains(ReservedRole::Superuser.code_name()) {
-        authority::ensure_superuser_remains_without(tx, user_id).await?;
+        authority::ensure_not_last_superuser(tx, user_id).await?;
     }
     for role in roles.difference(&held_roles) {
         if !store::user_role_assign(tx, user_id, role).await? {

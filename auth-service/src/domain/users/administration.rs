@@ -152,7 +152,7 @@ impl Accounts {
                 if !user.is_active {
                     return Ok(user);
                 }
-                authority::ensure_superuser_remains_without(tx, id).await?;
+                authority::ensure_not_last_superuser(tx, id).await?;
                 let now = self.clock.now();
                 let revoked = revocation::log_out_everywhere(tx, id, None, SessionEnd::UserDeactivated, now).await?;
                 let user = store::user_set_active(tx, id, false).await?;

@@ -52,7 +52,7 @@ impl Accounts {
 
     /// Deletes a user whose row is locked.
     async fn delete(&self, tx: &mut Conn, context: &RequestContext, id: UserId) -> Result<(), Error> {
-        authority::ensure_superuser_remains_without(tx, id).await?;
+        authority::ensure_not_last_superuser(tx, id).await?;
         let now = self.clock.now();
         let revoked = revocation::log_out_everywhere(tx, id, None, SessionEnd::UserDeleted, now).await?;
         store::sessions_forget_origins(tx, id).await?;

@@ -184,7 +184,7 @@ async fn make_first(
     let email: Email = EMAIL.parse().map_err(|error| failed(&error))?;
     let password = Password::chosen(password.expose_secret(), rules)
         .map_err(|error| StartError::Setting(format!("the password of the first administrator {error}")))?;
-    if password.names(Some(&login), Some(&email)) {
+    if password.is_login_or_email(Some(&login), Some(&email)) {
         return Err(StartError::setting(
             "the password of the first administrator must not be the login",
         ));

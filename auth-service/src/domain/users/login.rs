@@ -107,7 +107,7 @@ impl Accounts {
             (Some(device), Some(user)) => (Guess::Device(device), Client::Recognized(user.id)),
             _ => (Guess::Identifier(&key), unknown),
         };
-        let guess = self.attempts.look(context, guess).await?;
+        let guess = self.attempts.check_wait(context, guess).await?;
         let permit = self.hashing.permit(&client).await?;
         let attempt = self.attempts.count(guess).await?;
         let hash = found.as_ref().map(|user| user.password_hash.clone());

@@ -61,8 +61,8 @@ impl ProfileChanges {
         let (login, email) = self.identifiers_other_than(user);
         let mut fields = Fields::new();
         for (field, is_password) in [
-            ("login", password.names(login, None)),
-            ("email", password.names(None, email)),
+            ("login", password.is_login_or_email(login, None)),
+            ("email", password.is_login_or_email(None, email)),
         ] {
             if is_password {
                 fields.reject(field, "must not be the password");
