@@ -11,9 +11,9 @@ use testing::{
     program::{Program, Signal, serving},
 };
 
-use crate::program::start::{AUTH_SERVICE, Place, jwks, register};
+use crate::program::start::{AUTH_SERVICE, ProgramSetup, jwks, register};
 
-impl Place {
+impl ProgramSetup {
     fn migrate(&self) -> Program {
         Program::start(
             AUTH_SERVICE,
@@ -62,13 +62,13 @@ async fn execute(db: &Db, sql: &str) {
 fn migrate_reports_what_it_applied() {
     block_on(async {
         for backend in [Backend::Sqlite, Backend::Postgres] {
-            let place = Place::new(backend).await;
-            let refused = place.refused(&["--migrate", "false"]).await;
+            let setup = ProgramSetup::new(backend).await;
+            let refused = setup.refused(&["--migrate", "false"]).await;
             let line = refused.only_line(1);
             assert!(line.starts_with("the database lacks the migrations 2"), "{line}");
             assert!(line.ends_with("; apply them with the command `migrate`"), "{line}");
             for expected in ["applied 20261121000000", "the database is up to date"] {
-                let ended = place.migrate().ended().await;
+                let ended = setup.migrate().ended().await;
                 assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
                 assert!(ended.stdout.starts_with(expected), "{ended:?}");
                 assert_eq!(ended.stdout.lines().count(), 1, "{ended:?}");
@@ -81,19 +81,19 @@ fn migrate_reports_what_it_applied() {
 fn a_database_of_a_newer_version_is_refused_unchanged() {
     block_on(async {
         for backend in [Backend::Sqlite, Backend::Postgres] {
-            let place = Place::new(backend).await;
-            assert_eq!(place.migrate().ended().await.code, Some(0));
+            let setup = ProgramSetup::new(backend).await;
+            assert_eq!(setup.migrate().ended().await.code, Some(0));
             let later = "INSERT INTO __diesel_schema_migrations (version) VALUES ('29990101000000')";
-            execute(&place.database().await, later).await;
-            for ended in [place.refused(&[]).await, place.migrate().ended().await] {
+            execute(&setup.database().await, later).await;
+            for ended in [setup.refused(&[]).await, setup.migrate().ended().await] {
                 let line = ended.only_line(1);
                 assert!(
                     line.starts_with("the database was made by a newer version of this program"),
                     "{line}"
                 );
             }
-            assert_eq!(place.count("__diesel_schema_migrations").await, migrations() + 1);
-            assert_eq!(place.count("signing_keys").await, 0);
+            assert_eq!(setup.count("__diesel_schema_migrations").await, migrations() + 1);
+            assert_eq!(setup.count("signing_keys").await, 0);
         }
     });
 }
@@ -102,18 +102,18 @@ fn a_database_of_a_newer_version_is_refused_unchanged() {
 fn a_database_of_another_server_secret_is_refused_unchanged() {
     block_on(async {
         for backend in [Backend::Sqlite, Backend::Postgres] {
-            let place = Place::new(backend).await;
-            let program = place.serve(&[]);
+            let setup = ProgramSetup::new(backend).await;
+            let program = setup.serve(&[]);
             let at = program.addresses().await;
             serving(at.grpc).await;
             let keys = jwks(at).await;
             program.signal(Signal::Terminate);
             assert_eq!(program.ended().await.code, Some(0));
 
-            let first = fs::read_to_string(&place.secret_file).expect("the secret");
+            let first = fs::read_to_string(&setup.secret_file).expect("the secret");
             let other = ServerSecrets::generate();
-            place.write("secret", other.expose_secret());
-            let refused = place.refused(&[]).await;
+            setup.write("secret", other.expose_secret());
+            let refused = setup.refused(&[]).await;
             let line = refused.only_line(1);
             assert!(
                 line.contains("the server secret is not the one that it was stored with"),
@@ -121,8 +121,8 @@ fn a_database_of_another_server_secret_is_refused_unchanged() {
             );
 
             // With the previous secret on the second line, the new secret is accepted.
-            place.write("secret", &format!("{}{first}", other.expose_secret()));
-            let program = place.serve(&[]);
+            setup.write("secret", &format!("{}{first}", other.expose_secret()));
+            let program = setup.serve(&[]);
             let at = program.addresses().await;
             serving(at.grpc).await;
             assert_eq!(jwks(at).await, keys);
@@ -133,11 +133,11 @@ fn a_database_of_another_server_secret_is_refused_unchanged() {
 #[test]
 fn a_database_file_in_use_by_another_process_is_reported() {
     block_on(async {
-        let place = Place::new(Backend::Sqlite).await;
-        let program = place.serve(&[]);
+        let setup = ProgramSetup::new(Backend::Sqlite).await;
+        let program = setup.serve(&[]);
         let at = program.addresses().await;
         serving(at.grpc).await;
-        for ended in [place.refused(&[]).await, place.migrate().ended().await] {
+        for ended in [setup.refused(&[]).await, setup.migrate().ended().await] {
             let line = ended.only_line(1);
             assert!(line.contains("auth.db is in use by another process"), "{line}");
         }
@@ -148,8 +148,8 @@ fn a_database_file_in_use_by_another_process_is_reported() {
 #[test]
 fn migrate_waits_for_its_database_if_asked_to() {
     block_on(async {
-        let place = Place::new(Backend::Postgres).await;
-        let database: url::Url = place.url.parse().expect("a URL");
+        let setup = ProgramSetup::new(Backend::Postgres).await;
+        let database: url::Url = setup.url.parse().expect("a URL");
         let target = (
             database.host_str().expect("a host").to_owned(),
             database.port().expect("a port"),
@@ -187,15 +187,15 @@ fn migrate_waits_for_its_database_if_asked_to() {
 #[test]
 fn an_unusable_database_is_reported_with_the_reason() {
     block_on(async {
-        let place = Place::new(Backend::Sqlite).await;
-        let folder = place.folder.path().display();
+        let setup = ProgramSetup::new(Backend::Sqlite).await;
+        let folder = setup.folder.path().display();
         for (url, words) in [
             (format!("sqlite:{folder}/nowhere/auth.db"), "No such file or directory"),
             (format!("sqlite:{folder}"), "Is a directory"),
             (
                 format!(
                     "sqlite:{}",
-                    place.write("text.db", &"not a database ".repeat(99)).display()
+                    setup.write("text.db", &"not a database ".repeat(99)).display()
                 ),
                 "not a database",
             ),
@@ -221,12 +221,12 @@ fn an_unusable_database_is_reported_with_the_reason() {
 #[test]
 fn one_of_eight_starting_replicas_prepares_the_database() {
     block_on(async {
-        let place = Place::new(Backend::Postgres).await;
-        let db = place.database().await;
+        let setup = ProgramSetup::new(Backend::Postgres).await;
+        let db = setup.database().await;
         let mut tx = db.begin().await.expect("a transaction");
         let blocked: db::Result<()> = query!(tx.conn(), |c| c.batch_execute("CREATE TABLE users (id int)").await);
         blocked.expect("a table of that name, not committed");
-        let victim = place.serve(&[]);
+        let victim = setup.serve(&[]);
         let migrating = "SELECT 1 FROM pg_stat_activity \
             WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%CREATE TABLE users%'";
         let in_mid_migration = async {
@@ -249,7 +249,7 @@ fn one_of_eight_starting_replicas_prepares_the_database() {
         assert_eq!(victim.ended().await.code, None);
         tx.rollback().await;
 
-        let replicas: Vec<Program> = (0..8).map(|_| place.serve(&[])).collect();
+        let replicas: Vec<Program> = (0..8).map(|_| setup.serve(&[])).collect();
         let mut keys = Vec::new();
         for replica in &replicas {
             let at = replica.addresses().await;
@@ -258,8 +258,8 @@ fn one_of_eight_starting_replicas_prepares_the_database() {
         }
         keys.dedup();
         assert_eq!(keys.len(), 1, "{keys:?}");
-        assert_eq!(place.count("__diesel_schema_migrations").await, migrations());
-        assert_eq!(place.count("signing_keys").await, 1);
+        assert_eq!(setup.count("__diesel_schema_migrations").await, migrations());
+        assert_eq!(setup.count("signing_keys").await, 1);
         let lock = MigrationLock::acquire(&db).await;
         let pending = lock.expect("free").pending(&MIGRATIONS).await.expect("an answer");
         assert_eq!(pending, Vec::<String>::new());

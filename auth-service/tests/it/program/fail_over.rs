@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use crate::{
     feed::stream::{SECRET, end, message, watch},
-    program::start::Place,
+    program::start::ProgramSetup,
     support::registration,
 };
 
@@ -34,11 +34,11 @@ async fn try_register(at: Addresses, login: &str) -> Result<(), Status> {
     client.register(registration(login)).await.map(drop)
 }
 
-fn serve(place: &Place) -> Program {
+fn serve(setup: &ProgramSetup) -> Program {
     let accounts = format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#);
-    let accounts = place.write("accounts.json", &accounts);
+    let accounts = setup.write("accounts.json", &accounts);
     let unlimited = ["--registration-rate-per-minute", "0"];
-    place.serve(
+    setup.serve(
         &[
             &unlimited[..],
             &["--service-accounts-file", accounts.to_str().expect("UTF-8")],
@@ -56,8 +56,8 @@ fn readiness_streams_and_writes_follow_a_fail_over() {
             endpoint.move_to(primary.address());
             primary.create_database(name).await;
             standby.has_database(name).await;
-            let place = Place::at(format!("{}{attributes}", endpoint.url(name)));
-            let program = serve(&place);
+            let setup = ProgramSetup::at(format!("{}{attributes}", endpoint.url(name)));
+            let program = serve(&setup);
             let at = program.addresses().await;
             serving(at.grpc).await;
             try_register(at, "ann").await.expect("registered");
@@ -109,8 +109,8 @@ fn a_start_against_a_standby_waits_and_says_why() {
             primary.create_database(name).await;
             standby.has_database(name).await;
             let endpoint = Endpoint::to(standby.address()).await;
-            let place = Place::at(format!("{}{attributes}", endpoint.url(name)));
-            let program = serve(&place);
+            let setup = ProgramSetup::at(format!("{}{attributes}", endpoint.url(name)));
+            let program = serve(&setup);
             let at = program.addresses().await;
             let waiting = program.logged("waiting for the database").await;
             let why = waiting["error"].as_str().expect("why");

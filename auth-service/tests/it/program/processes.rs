@@ -19,7 +19,7 @@ use tokio::{sync::Barrier, time::timeout};
 use tonic::{Code, Status, transport::Channel};
 
 use crate::{
-    program::start::{Place, register},
+    program::start::{ProgramSetup, register},
     support::{PASSWORD, credentials, rotate},
 };
 
@@ -37,13 +37,13 @@ const NO_LIMITS: [&str; 6] = [
 
 /// Two processes, and the database that they share.
 struct Pair {
-    place: Place,
+    setup: ProgramSetup,
     programs: [Program; 2],
     at: [Addresses; 2],
 }
 
-async fn serve(place: &Place) -> (Program, Addresses) {
-    let program = place.serve(&[&NO_LIMITS[..], &["--bootstrap-admin-password", TEMPORARY]].concat());
+async fn serve(setup: &ProgramSetup) -> (Program, Addresses) {
+    let program = setup.serve(&[&NO_LIMITS[..], &["--bootstrap-admin-password", TEMPORARY]].concat());
     let at = program.addresses().await;
     serving(at.grpc).await;
     (program, at)
@@ -52,10 +52,10 @@ async fn serve(place: &Place) -> (Program, Addresses) {
 impl Pair {
     /// Starts both processes at the same time, on an empty database.
     async fn start() -> Self {
-        let place = Place::new(Backend::Postgres).await;
-        let ((one, at_one), (other, at_other)) = tokio::join!(serve(&place), serve(&place));
+        let setup = ProgramSetup::new(Backend::Postgres).await;
+        let ((one, at_one), (other, at_other)) = tokio::join!(serve(&setup), serve(&setup));
         Self {
-            place,
+            setup,
             programs: [one, other],
             at: [at_one, at_other],
         }
@@ -94,10 +94,10 @@ impl Pair {
         answer.expect("listed").into_inner().users
     }
 
-    /// Kills a process, as a power cut would, and starts another in its place.
+    /// Kills a process, as a power cut would, and starts another in its setup.
     async fn kill_and_restart(&mut self, index: usize) {
         self.programs[index].signal(Signal::Kill);
-        let (program, at) = serve(&self.place).await;
+        let (program, at) = serve(&self.setup).await;
         self.programs[index] = program;
         self.at[index] = at;
     }

@@ -24,32 +24,32 @@ use crate::{
 pub(crate) const AUTH_SERVICE: &str = env!("CARGO_BIN_EXE_auth-service");
 
 /// The database and the server secret of one program under test, and a folder for its files.
-pub(crate) struct Place {
+pub(crate) struct ProgramSetup {
     pub(crate) folder: TempDir,
     pub(crate) url: String,
     pub(crate) secret_file: PathBuf,
 }
 
-impl Place {
+impl ProgramSetup {
     pub(crate) async fn new(backend: Backend) -> Self {
-        let mut place = Self::at(String::new());
-        place.url = match backend {
-            Backend::Sqlite => format!("sqlite:{}/auth.db", place.folder.path().display()),
+        let mut setup = Self::at(String::new());
+        setup.url = match backend {
+            Backend::Sqlite => format!("sqlite:{}/auth.db", setup.folder.path().display()),
             Backend::Postgres => TestDatabase::create_empty(backend).await.url().to_owned(),
         };
-        place
+        setup
     }
 
-    /// Returns a place for an existing database, with a new server secret.
+    /// Returns a setup for an existing database, with a new server secret.
     pub(crate) fn at(url: String) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let place = Self {
+        let setup = Self {
             url,
             secret_file: folder.path().join("secret"),
             folder,
         };
-        place.write("secret", ServerSecrets::generate().expose_secret());
-        place
+        setup.write("secret", ServerSecrets::generate().expose_secret());
+        setup
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
@@ -132,8 +132,8 @@ pub(crate) async fn jwks(at: Addresses) -> String {
 }
 
 async fn a_restart_keeps_all_data(backend: Backend) {
-    let place = Place::new(backend).await;
-    let program = place.serve(&[]);
+    let setup = ProgramSetup::new(backend).await;
+    let program = setup.serve(&[]);
     let at = program.addresses().await;
     serving(at.grpc).await;
     assert_eq!(get(at.http, "/readyz").await, (200, "serving\n".to_owned()));
@@ -147,7 +147,7 @@ async fn a_restart_keeps_all_data(backend: Backend) {
         "{ended:?}"
     );
 
-    let program = place.serve(&["--migrate", "false"]);
+    let program = setup.serve(&["--migrate", "false"]);
     let at = program.addresses().await;
     serving(at.grpc).await;
     assert_eq!(jwks(at).await, keys);
@@ -171,8 +171,8 @@ fn a_restart_keeps_all_data_on_postgres() {
 #[test]
 fn it_stops_in_time_while_a_client_watches_health() {
     block_on(async {
-        let place = Place::new(Backend::Sqlite).await;
-        let program = place.serve(&[]);
+        let setup = ProgramSetup::new(Backend::Sqlite).await;
+        let program = setup.serve(&[]);
         let at = program.addresses().await;
         serving(at.grpc).await;
         let mut client = HealthClient::new(channel(at.grpc));
@@ -191,11 +191,11 @@ fn it_stops_in_time_while_a_client_watches_health() {
 #[test]
 fn it_stops_at_once_while_the_access_feed_is_followed() {
     block_on(async {
-        let place = Place::new(Backend::Sqlite).await;
+        let setup = ProgramSetup::new(Backend::Sqlite).await;
         let accounts = format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#);
-        let accounts = place.write("accounts", &accounts);
+        let accounts = setup.write("accounts", &accounts);
         let arguments = ["--service-accounts-file", accounts.to_str().expect("UTF-8")];
-        let program = place.serve(&[&arguments[..], &["--drain-timeout-seconds", "600"]].concat());
+        let program = setup.serve(&[&arguments[..], &["--drain-timeout-seconds", "600"]].concat());
         let at = program.addresses().await;
         serving(at.grpc).await;
         let mut stream = crate::feed::stream::watch(at.grpc, "", 0).await;
@@ -231,8 +231,8 @@ fn it_stops_at_once_while_the_access_feed_is_followed() {
 #[test]
 fn it_keeps_serving_when_clients_take_all_descriptors() {
     block_on(async {
-        let place = Place::new(Backend::Sqlite).await;
-        let program = place.serve_with_descriptors(256);
+        let setup = ProgramSetup::new(Backend::Sqlite).await;
+        let program = setup.serve_with_descriptors(256);
         let at = program.addresses().await;
         serving(at.grpc).await;
         let mut silent = Vec::new();
@@ -259,8 +259,8 @@ fn it_keeps_serving_when_clients_take_all_descriptors() {
 #[test]
 fn a_second_signal_stops_it_at_once() {
     block_on(async {
-        let place = Place::new(Backend::Sqlite).await;
-        let program = place.serve(&["--drain-timeout-seconds", "600"]);
+        let setup = ProgramSetup::new(Backend::Sqlite).await;
+        let program = setup.serve(&["--drain-timeout-seconds", "600"]);
         let at = program.addresses().await;
         serving(at.grpc).await;
         let mut client = HealthClient::new(channel(at.grpc));
@@ -278,12 +278,12 @@ fn a_second_signal_stops_it_at_once() {
 fn a_bad_setting_exits_with_64_and_a_clear_message() {
     const HIDDEN: &str = "hunter2";
     block_on(async {
-        let place = Place::new(Backend::Sqlite).await;
-        let short = place.write("short", &format!("{HIDDEN}="));
+        let setup = ProgramSetup::new(Backend::Sqlite).await;
+        let short = setup.write("short", &format!("{HIDDEN}="));
         let short = short.to_str().expect("UTF-8");
-        let secret = place.secret_file.to_str().expect("UTF-8");
+        let secret = setup.secret_file.to_str().expect("UTF-8");
         let with = |name: &'static str, value: &str| vec![name.to_owned(), value.to_owned()];
-        let without_secret = || with("--database-url", &place.url);
+        let without_secret = || with("--database-url", &setup.url);
         let with_secret = || [without_secret(), with("--auth-secret-file", secret)].concat();
         let with_database = |url: &str| [with("--database-url", url), with("--auth-secret-file", secret)].concat();
         let bad = |name: &'static str, value: &str| [with_secret(), with(name, value)].concat();
@@ -341,14 +341,14 @@ fn a_bad_setting_exits_with_64_and_a_clear_message() {
             assert!(ended.stderr.contains(words), "{arguments:?}: {ended:?}");
             assert!(!ended.stderr.contains(HIDDEN), "{arguments:?}: {ended:?}");
         }
-        assert!(!place.folder.path().join("auth.db").exists());
+        assert!(!setup.folder.path().join("auth.db").exists());
     });
 }
 
 #[test]
 fn a_port_in_use_is_reported() {
     block_on(async {
-        let place = Place::new(Backend::Sqlite).await;
+        let setup = ProgramSetup::new(Backend::Sqlite).await;
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("its address").to_string();
         for setting in ["--auth-listen", "--auth-http-listen"] {
@@ -358,11 +358,11 @@ fn a_port_in_use_is_reported() {
             } else {
                 "--auth-listen"
             };
-            let secret = place.secret_file.to_str().expect("UTF-8");
+            let secret = setup.secret_file.to_str().expect("UTF-8");
             let arguments = [
                 "serve",
                 "--database-url",
-                &place.url,
+                &setup.url,
                 "--auth-secret-file",
                 secret,
                 "--log-level",
@@ -380,7 +380,7 @@ fn a_port_in_use_is_reported() {
                 "{line}"
             );
         }
-        assert!(!place.folder.path().join("auth.db").exists());
+        assert!(!setup.folder.path().join("auth.db").exists());
     });
 }
 
@@ -411,8 +411,8 @@ fn help_lists_every_setting_and_reveals_no_secret() {
 }
 
 async fn the_probe_command_reports_health_by_its_exit_code(backend: Backend) {
-    let place = Place::new(backend).await;
-    let program = place.serve(&[]);
+    let setup = ProgramSetup::new(backend).await;
+    let program = setup.serve(&[]);
     let at = program.addresses().await;
     serving(at.grpc).await;
     let url = format!("http://{}", at.grpc);
@@ -432,9 +432,9 @@ async fn the_probe_command_reports_health_by_its_exit_code(backend: Backend) {
         let is_short = code == 64 || said.lines().count() == 1;
         assert!(said.contains(words) && is_short, "{ended:?}");
     }
-    let unreachable = Place {
+    let unreachable = ProgramSetup {
         url: "postgres://nobody@127.0.0.1:1/none".to_owned(),
-        ..place
+        ..setup
     };
     let waiting = unreachable.serve(&[]);
     let address = format!("http://{}", waiting.addresses().await.grpc);
@@ -445,13 +445,13 @@ async fn the_probe_command_reports_health_by_its_exit_code(backend: Backend) {
 }
 
 async fn a_service_account_created_by_the_command_gets_tokens(backend: Backend) {
-    let place = Place::new(backend).await;
+    let setup = ProgramSetup::new(backend).await;
     let create = |arguments: &[&str]| {
-        let own = ["create-service-account", "--database-url", &place.url];
+        let own = ["create-service-account", "--database-url", &setup.url];
         Program::start(AUTH_SERVICE, [&own[..], arguments].concat())
     };
     // The service creates its roles and permissions when it runs for the first time.
-    let program = place.serve(&[]);
+    let program = setup.serve(&[]);
     serving(program.addresses().await.grpc).await;
     program.signal(Signal::Terminate);
     program.ended().await;
@@ -472,7 +472,7 @@ async fn a_service_account_created_by_the_command_gets_tokens(backend: Backend) 
         let ended = create(&arguments).ended().await;
         assert!(ended.only_line(code).contains(words), "{ended:?}");
     }
-    let program = place.serve(&[]);
+    let program = setup.serve(&[]);
     let at = program.addresses().await;
     serving(at.grpc).await;
     let request = IssueServiceTokenRequest {
@@ -487,13 +487,13 @@ async fn a_service_account_created_by_the_command_gets_tokens(backend: Backend) 
 }
 
 async fn one_of_many_concurrent_create_admin_commands_succeeds(backend: Backend) {
-    let place = Place::new(backend).await;
-    let migrated = Program::start(AUTH_SERVICE, ["migrate", "--database-url", &place.url]);
+    let setup = ProgramSetup::new(backend).await;
+    let migrated = Program::start(AUTH_SERVICE, ["migrate", "--database-url", &setup.url]);
     assert_eq!(migrated.ended().await.code, Some(0));
-    let password = place.write("password", "correct horse battery");
+    let password = setup.write("password", "correct horse battery");
     let password = password.to_str().expect("UTF-8");
     let create = || {
-        let own = ["create-admin", "--database-url", &place.url, "--login", "root"];
+        let own = ["create-admin", "--database-url", &setup.url, "--login", "root"];
         // On a busy machine, the ten programs share the database connections with all other tests.
         let patient = ["--database-acquire-seconds", "60"];
         let rest = ["--email", "root@example.com", "--password-file", password];
@@ -526,9 +526,9 @@ fn one_of_many_concurrent_create_admin_commands_succeeds_on_postgres() {
 #[test]
 fn secret_files_that_others_can_read_are_reported() {
     block_on(async {
-        let place = Place::new(Backend::Sqlite).await;
+        let setup = ProgramSetup::new(Backend::Sqlite).await;
         let open = |name: &str| {
-            let path = place.write(name, "x");
+            let path = setup.write(name, "x");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("its mode");
             path.to_str().expect("UTF-8").to_owned()
         };
@@ -541,7 +541,7 @@ fn secret_files_that_others_can_read_are_reported() {
             "--tls-cert-file",
         ];
         let files = settings.map(open);
-        let mut arguments = vec!["serve", "--database-url", &place.url];
+        let mut arguments = vec!["serve", "--database-url", &setup.url];
         for (setting, file) in settings.iter().zip(&files) {
             arguments.extend([*setting, file]);
         }
@@ -595,8 +595,8 @@ fn empty_environment_variables_count_as_unset() {
             empty.len() > 50 && empty.contains(&("TRUSTED_PROXIES", "")),
             "{empty:?}"
         );
-        let place = Place::new(Backend::Sqlite).await;
-        let program = place.serve_in(&empty);
+        let setup = ProgramSetup::new(Backend::Sqlite).await;
+        let program = setup.serve_in(&empty);
         serving(program.addresses().await.grpc).await;
         let ended = Program::start_in(AUTH_SERVICE, ["serve"], &empty).ended().await;
         assert!(ended.bad_setting().contains("required"), "{ended:?}");

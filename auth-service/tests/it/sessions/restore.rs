@@ -13,18 +13,18 @@ use testing::{
 
 use crate::{
     feed::stream::{SECRET, snapshot, watch},
-    program::start::{AUTH_SERVICE, Place, register},
+    program::start::{AUTH_SERVICE, ProgramSetup, register},
     support::{PASSWORD, credentials, rotate},
 };
 
-fn after_restore(place: &Place) -> Program {
-    let secret_file = place.secret_file.to_str().expect("UTF-8");
+fn after_restore(setup: &ProgramSetup) -> Program {
+    let secret_file = setup.secret_file.to_str().expect("UTF-8");
     Program::start(
         AUTH_SERVICE,
         [
             "after-restore",
             "--database-url",
-            &place.url,
+            &setup.url,
             "--auth-secret-file",
             secret_file,
         ],
@@ -35,13 +35,13 @@ fn after_restore(place: &Place) -> Program {
 fn after_restore_ends_all_sessions_and_invalidates_all_tokens() {
     block_on(async {
         for backend in [Backend::Sqlite, Backend::Postgres] {
-            let place = Place::new(backend).await;
-            let accounts = place.write(
+            let setup = ProgramSetup::new(backend).await;
+            let accounts = setup.write(
                 "accounts",
                 &format!(r#"[{{"client_id": "game-service", "secret": "{SECRET}"}}]"#),
             );
             let accounts = ["--service-accounts-file", accounts.to_str().expect("UTF-8")];
-            let service = place.serve(&accounts);
+            let service = setup.serve(&accounts);
             let at = service.addresses().await;
             serving(at.grpc).await;
             let tokens = register(at, "ann").await.tokens.expect("tokens");
@@ -54,11 +54,11 @@ fn after_restore_ends_all_sessions_and_invalidates_all_tokens() {
             service.signal(Signal::Terminate);
             assert_eq!(service.ended().await.code, Some(0));
 
-            let restored = after_restore(&place).ended().await;
+            let restored = after_restore(&setup).ended().await;
             assert_eq!((restored.code, restored.stderr.as_str()), (Some(0), ""));
             assert!(restored.stdout.starts_with("ended 1 sessions\n"), "{}", restored.stdout);
 
-            let service = place.serve(&accounts);
+            let service = setup.serve(&accounts);
             let at = service.addresses().await;
             serving(at.grpc).await;
             let mut account = AccountServiceClient::new(channel(at.grpc));
@@ -83,12 +83,12 @@ fn after_restore_ends_all_sessions_and_invalidates_all_tokens() {
 #[test]
 fn after_restore_refuses_a_database_in_use() {
     block_on(async {
-        let place = Place::new(Backend::Sqlite).await;
-        let service = place.serve(&[]);
+        let setup = ProgramSetup::new(Backend::Sqlite).await;
+        let service = setup.serve(&[]);
         let at = service.addresses().await;
         serving(at.grpc).await;
         let tokens = register(at, "ann").await.tokens.expect("tokens");
-        let refused = after_restore(&place).ended().await;
+        let refused = after_restore(&setup).ended().await;
         assert!(
             refused.only_line(1).contains("in use by another process"),
             "{refused:?}"
