@@ -18,7 +18,7 @@ const TOP: i32 = 56;
 const LEFT: i32 = 400;
 const RIGHT: i32 = 880;
 /// Range of the logarithmic scale: from a sixteenth of the goal to sixteen times the goal.
-const DECADES: f64 = 4.0;
+const OCTAVES: f64 = 4.0;
 
 const MET: RGBColor = RGBColor(46, 125, 80);
 const MISSED: RGBColor = RGBColor(200, 90, 40);
@@ -83,6 +83,6 @@ fn share(row: &Row) -> f64 {
 
 #[expect(clippy::cast_possible_truncation, reason = "a place on the picture")]
 fn place(share: f64) -> i32 {
-    let along = (share.log2().clamp(-DECADES, DECADES) + DECADES) / (2.0 * DECADES);
+    let along = (share.log2().clamp(-OCTAVES, OCTAVES) + OCTAVES) / (2.0 * OCTAVES);
     LEFT + (along * f64::from(RIGHT - LEFT)) as i32
 }

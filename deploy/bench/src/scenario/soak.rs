@@ -52,7 +52,7 @@ pub(crate) struct Length {
 /// Number of pairs of players that call at the same time.
 const PAIRS: u16 = 8;
 /// Number of visits of a pair from one failed login to the next.
-const VISITS_PER_ACCOUNT: u64 = 20;
+const VISITS_PER_FAILED_LOGIN: u64 = 20;
 /// Cells of the moves, in order. X completes a diagonal with the last one.
 const CELLS: [i32; 7] = [0, 1, 2, 3, 4, 5, 6];
 
@@ -262,7 +262,7 @@ impl Pair {
     async fn visit(&mut self) -> Result<(), Status> {
         self.visits += 1;
         let mut auth = AuthServiceClient::new(self.soak.auth.clone());
-        if self.visits.is_multiple_of(VISITS_PER_ACCOUNT) {
+        if self.visits.is_multiple_of(VISITS_PER_FAILED_LOGIN) {
             let wrong = LoginRequest {
                 identifier: self.logins[0].clone(),
                 password: "not the password".to_owned(),

@@ -7,7 +7,7 @@ mod rows;
 
 use std::fs;
 
-use self::names::{Named, named_in, sources, workspace};
+use self::names::{PathUse, named_in, sources, workspace};
 
 /// A rule about paths that some files must not name.
 struct Rule {
@@ -154,7 +154,7 @@ const RULES: &[Rule] = &[
 ];
 
 impl Rule {
-    fn is_broken_by(&self, named: &Named) -> bool {
+    fn is_broken_by(&self, named: &PathUse) -> bool {
         let path: Vec<&str> = named.path.iter().map(String::as_str).collect();
         (self.forbids)(&path)
     }

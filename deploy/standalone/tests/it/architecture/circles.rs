@@ -6,11 +6,11 @@
 
 use std::{collections::HashMap, fmt::Write as _, fs};
 
-use super::names::{Named, named_in, sources, workspace};
+use super::names::{PathUse, named_in, sources, workspace};
 
 struct SourceFile {
     path: String,
-    named: Vec<Named>,
+    named: Vec<PathUse>,
 }
 
 /// The files of one crate.
@@ -72,7 +72,7 @@ fn is_test(inside: &str) -> bool {
 }
 
 impl Crate {
-    fn add(&mut self, inside: &str, path: String, named: Vec<Named>) {
+    fn add(&mut self, inside: &str, path: String, named: Vec<PathUse>) {
         let modules = inside.trim_end_matches(".rs").split('/');
         let module = modules
             .filter(|name| !["lib", "main", "mod"].contains(name))
@@ -84,7 +84,7 @@ impl Crate {
 
     /// Returns a description of each circle of files, with the references in it.
     fn circles(&self) -> Vec<String> {
-        let arrows: Vec<Vec<(usize, &Named)>> = (0..self.files.len()).map(|file| self.arrows(file)).collect();
+        let arrows: Vec<Vec<(usize, &PathUse)>> = (0..self.files.len()).map(|file| self.arrows(file)).collect();
         let below: Vec<Vec<bool>> = (0..arrows.len()).map(|file| reachable(&arrows, file)).collect();
         let mut told = vec![false; arrows.len()];
         let mut circles = Vec::new();
@@ -110,10 +110,10 @@ impl Crate {
     }
 
     /// Returns the other files that a file depends on, each with the path that it names.
-    fn arrows(&self, file: usize) -> Vec<(usize, &Named)> {
+    fn arrows(&self, file: usize) -> Vec<(usize, &PathUse)> {
         let named = self.files[file].named.iter();
         named
-            .filter(|named| !named.is_in_tests && named.passed_on_as.is_none())
+            .filter(|named| !named.is_in_tests && named.reexported_as.is_none())
             .filter_map(|named| Some((self.file_of(&named.path, 0)?, named)))
             .filter(|(to, _)| *to != file)
             .collect()
@@ -131,7 +131,7 @@ impl Crate {
             .find_map(|len| Some((len, *self.modules.get(&inside[..len])?)))?;
         let Some(name) = inside.get(len) else { return Some(file) };
         let mut passed_on = self.files[file].named.iter();
-        match passed_on.find(|named| named.passed_on_as.as_ref() == Some(name)) {
+        match passed_on.find(|named| named.reexported_as.as_ref() == Some(name)) {
             Some(named) => {
                 let full = [&named.path[..], &inside[len + 1..]].concat();
                 // This is `None` if the re-exported item is from another crate.
@@ -143,7 +143,7 @@ impl Crate {
 }
 
 /// Returns for each file whether it can be reached from this one by one or more references.
-fn reachable(arrows: &[Vec<(usize, &Named)>], from: usize) -> Vec<bool> {
+fn reachable(arrows: &[Vec<(usize, &PathUse)>], from: usize) -> Vec<bool> {
     let mut reached = vec![false; arrows.len()];
     let mut next = vec![from];
     while let Some(file) = next.pop() {

@@ -46,24 +46,24 @@ pub(super) fn sources() -> Vec<String> {
 
 /// A path that a file names. A path within the file's own crate begins with `crate`.
 #[derive(Debug)]
-pub(super) struct Named {
+pub(super) struct PathUse {
     pub(super) path: Vec<String>,
     pub(super) line: usize,
     /// Whether the path is named in a `tests` module within the file.
     pub(super) is_in_tests: bool,
     /// Name under which a `pub use` re-exports the path.
-    pub(super) passed_on_as: Option<String>,
+    pub(super) reexported_as: Option<String>,
     /// Whether an `impl` block is for the path.
-    pub(super) is_implemented: bool,
+    pub(super) has_impl: bool,
 }
 
-impl fmt::Display for Named {
+impl fmt::Display for PathUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: names {}", self.line, self.path.join("::"))
     }
 }
 
-pub(super) fn named_in(file: &str, text: &str) -> Vec<Named> {
+pub(super) fn named_in(file: &str, text: &str) -> Vec<PathUse> {
     let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{file}: {error}"));
     let inside = file
         .split_once("/src/")
@@ -84,7 +84,7 @@ pub(super) fn named_in(file: &str, text: &str) -> Vec<Named> {
     let Reader {
         mut named, imported, ..
     } = reader;
-    for Named { path, .. } in &mut named {
+    for PathUse { path, .. } in &mut named {
         if let Some(full) = imported.get(&path[0]) {
             path.splice(..1, full.iter().cloned());
         }
@@ -99,7 +99,7 @@ struct Reader {
     own_depth: usize,
     /// Whether the tokens belong to a `pub use`.
     passes_on: bool,
-    named: Vec<Named>,
+    named: Vec<PathUse>,
     /// Full paths of the names that the file's `use` items bind. The inner module of an item does
     /// not matter here.
     imported: HashMap<String, Vec<String>>,
@@ -138,7 +138,7 @@ impl Reader {
                     let before = self.named.len();
                     self.name(path, &tokens[at]);
                     if let Some(named) = self.named.get_mut(before) {
-                        named.is_implemented = opens_impl(&tokens[..at]);
+                        named.has_impl = opens_impl(&tokens[..at]);
                     }
                     at = next;
                 }
@@ -185,7 +185,7 @@ impl Reader {
         self.name(path, &tokens[0]);
         if let (Some(name), Some(named)) = (name, self.named.get_mut(before)) {
             self.imported.insert(name.clone(), named.path.clone());
-            named.passed_on_as = Some(name).filter(|_| self.passes_on);
+            named.reexported_as = Some(name).filter(|_| self.passes_on);
         }
     }
 
@@ -207,12 +207,12 @@ impl Reader {
         if !resolved.is_empty() {
             let line = token.span().start().line;
             let inner = &self.module[self.own_depth..];
-            self.named.push(Named {
+            self.named.push(PathUse {
                 path: resolved,
                 line,
                 is_in_tests: inner.iter().any(|module| module == "tests"),
-                passed_on_as: None,
-                is_implemented: false,
+                reexported_as: None,
+                has_impl: false,
             });
         }
     }

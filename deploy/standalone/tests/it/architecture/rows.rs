@@ -5,7 +5,7 @@ use std::fs;
 
 use super::{
     layer,
-    names::{Named, named_in, sources, workspace},
+    names::{PathUse, named_in, sources, workspace},
     service,
 };
 
@@ -41,12 +41,12 @@ fn a_leaked_row_type_is_found() {
 
 /// Returns the paths in `store` that a file re-exports or has an `impl` for. `MIGRATIONS` are
 /// allowed, because a library re-exports them to its programs.
-fn leaks(file: &str, text: &str) -> Vec<Named> {
+fn leaks(file: &str, text: &str) -> Vec<PathUse> {
     let mut named = named_in(file, text);
     named.retain(|named| {
         let is_of_store = named.path.starts_with(&["crate".to_owned(), "store".to_owned()]);
         let is_for_all = named.path.last().is_some_and(|name| name == "MIGRATIONS");
-        is_of_store && !is_for_all && (named.passed_on_as.is_some() || named.is_implemented)
+        is_of_store && !is_for_all && (named.reexported_as.is_some() || named.has_impl)
     });
     named
 }
