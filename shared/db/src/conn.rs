@@ -290,6 +290,13 @@ fn function(path: &'static str) -> &'static str {
     outer.rsplit("::").next().unwrap_or(outer)
 }
 
+/// The error of a query that only PostgreSQL understands; for
+/// [`query_postgres!`](crate::query_postgres).
+#[doc(hidden)]
+pub fn not_on_sqlite() -> DieselError {
+    DieselError::QueryBuilderError("SQLite does not understand this query".into())
+}
+
 /// Bounds the time of a statement; `None` means no limit. This is not an `async fn`, which would
 /// store the statement's future twice.
 pub(super) fn bounded<T, F: Future<Output = QueryResult<T>>>(

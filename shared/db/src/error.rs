@@ -34,6 +34,9 @@ pub enum Error {
     /// not granted in time. The call may be repeated.
     #[error("the transaction conflicted with another one: {0}")]
     Conflict(String),
+    /// Too many writes wait for their turn. The same call may work later.
+    #[error("the database is busy: {0}")]
+    Overloaded(String),
     /// Another row already has these values.
     #[error("the unique constraint {constraint} is violated")]
     Unique {
@@ -72,6 +75,7 @@ impl Error {
             Self::ReadOnly(text) => Self::ReadOnly(text.clone()),
             Self::StatementLost(text) => Self::StatementLost(text.clone()),
             Self::Conflict(text) => Self::Conflict(text.clone()),
+            Self::Overloaded(text) => Self::Overloaded(text.clone()),
             Self::Unique { constraint } => Self::Unique {
                 constraint: constraint.clone(),
             },
@@ -149,6 +153,15 @@ impl From<&Error> for ErrorReply {
                     ErrorReason::TransactionConflict,
                     "the change conflicted with another one at the same moment; try again",
                 )
+            }
+            Error::Overloaded(_) => {
+                tracing::warn!(%error, "refused a write");
+                Self::new(
+                    Code::ResourceExhausted,
+                    ErrorReason::Overloaded,
+                    "the server has too many changes to make at the moment; try again in a moment",
+                )
+                .with_retry_about(RETRY_AFTER)
             }
             Error::Unique { .. } | Error::NotFound | Error::Internal(_) => {
                 tracing::error!(%error, "database error");
@@ -255,6 +268,7 @@ mod tests {
             Error::Unavailable("inner".to_owned()),
             Error::ReadOnly("inner".to_owned()),
             Error::Conflict("inner".to_owned()),
+            Error::Overloaded("inner".to_owned()),
             Error::Unique {
                 constraint: "inner".to_owned(),
             },
@@ -272,6 +286,7 @@ mod tests {
                 (Code::Unavailable, true),
                 (Code::Unavailable, true),
                 (Code::Aborted, false),
+                (Code::ResourceExhausted, true),
                 (Code::Internal, false),
                 (Code::Internal, false),
                 (Code::Internal, false),

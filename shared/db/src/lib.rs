@@ -17,6 +17,7 @@ mod connector;
 mod database;
 mod error;
 mod fail_over;
+mod group_commit;
 mod in_place;
 mod lease;
 mod loader;
@@ -57,9 +58,10 @@ pub use self::{
     args::DatabaseArgs,
     backend::Backend,
     command::Migrate,
-    conn::{Conn, Raw, Statement},
+    conn::{Conn, Raw, Statement, not_on_sqlite},
     database::Db,
     error::{Error, Result},
+    group_commit::{GroupCommit, GroupOutcome, GroupWriter},
     lease::Lease,
     loader::Loader,
     migrate::{MigrationLock, Migrations, bring_up_to_date, migrate, pending},

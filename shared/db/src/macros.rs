@@ -21,6 +21,23 @@ macro_rules! query {
     }};
 }
 
+/// Runs a query that only PostgreSQL understands, such as one with arrays. On SQLite it is an error.
+///
+/// ```text
+/// query_postgres!(conn, |c| prepared::<Text>("SELECT version()").load(c).await)
+/// ```
+#[macro_export]
+macro_rules! query_postgres {
+    ($conn:expr, |$c:ident| $body:expr $(,)?) => {{
+        let (raw, statement) = $crate::Conn::start($conn, $crate::here!());
+        let result = match raw {
+            $crate::Raw::Sqlite(_) => ::core::result::Result::Err($crate::not_on_sqlite()),
+            $crate::Raw::Postgres($c) => statement.run(async { $body }).await,
+        };
+        statement.end(result)
+    }};
+}
+
 /// Evaluates to a closure that names the enclosing function, by a path that ends in `::here`.
 #[doc(hidden)]
 #[macro_export]
@@ -51,6 +68,26 @@ macro_rules! lock_row {
             $crate::Raw::Postgres(c) => {
                 statement
                     .run(async { $query.for_update().first(c).await.optional() })
+                    .await
+            }
+        };
+        statement.end(result)
+    }};
+}
+
+/// Locks the first row of a query like [`lock_row!`](crate::lock_row), but lets others insert rows
+/// that refer to it meanwhile: `SELECT ... FOR NO KEY UPDATE` on PostgreSQL. For rows that are never
+/// deleted and keep their keys.
+#[macro_export]
+macro_rules! lock_row_but_its_key {
+    ($conn:expr, $query:expr $(,)?) => {{
+        use $crate::prelude::{OptionalExtension as _, QueryDsl as _, RunQueryDsl as _};
+        let (raw, statement) = $crate::Conn::start($conn, $crate::here!());
+        let result = match raw {
+            $crate::Raw::Sqlite(c) => statement.run(async { $query.first(c).await.optional() }).await,
+            $crate::Raw::Postgres(c) => {
+                statement
+                    .run(async { $query.for_no_key_update().first(c).await.optional() })
                     .await
             }
         };

@@ -7,4 +7,4 @@ pub use diesel_async::RunQueryDsl;
 /// Provides `.cached()`, which updates and inserts that may update need: diesel would prepare them
 /// again each time.
 pub use super::CachedDsl as _;
-pub use super::{Conn, lock_row, query};
+pub use super::{Conn, lock_row, lock_row_but_its_key, query, query_postgres};

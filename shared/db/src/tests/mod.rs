@@ -2,6 +2,7 @@
 
 mod announcements;
 mod fail_over;
+mod group_commit;
 mod loader;
 mod migrations;
 mod notifications;
