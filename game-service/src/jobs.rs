@@ -14,6 +14,9 @@ const OVERDUE: Duration = Duration::from_secs(1);
 /// Interval at which the leaderboard in memory is updated even without requests. A request then
 /// finds little to catch up on.
 const CATCH_UP: Duration = Duration::from_secs(1);
+/// Pause between the games whose moves are taken over, a batch at a time, so that players do not
+/// notice.
+const TAKE_OVER: Duration = Duration::from_secs(1);
 /// Pause before a failed change from the feed is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -21,11 +24,12 @@ const RETRY: Duration = Duration::from_secs(1);
 /// memory up to date. They end with the service.
 pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running) {
     running.follow("watched games", games.watchers.clone().wake(games.db.clone()));
-    let games = games.clone();
+    let (games, take_over) = (games.clone(), games.clone());
     running.every(OVERDUE, "overdue games", move || {
         let games = games.clone();
         async move { games.end_all_overdue().await }.boxed()
     });
+    running.follow("moves of the version before", take_over.take_over_moves(TAKE_OVER));
     let leaderboard = leaderboard.clone();
     running.every(CATCH_UP, "leaderboard", move || {
         let leaderboard = leaderboard.clone();

@@ -25,8 +25,7 @@ use access::{
     view::{AccessView, SilenceRule},
 };
 use base::{StartError, clock::Clock, listen::Listener, running::Running};
-use db::{Db, Loader, MigrationLock};
-use futures_util::FutureExt as _;
+use db::{Db, MigrationLock};
 use proto::game::v1::{
     FILE_DESCRIPTOR_SET, game_service_server::GameServiceServer, history_service_server::HistoryServiceServer,
     leaderboard_service_server::LeaderboardServiceServer,
@@ -37,7 +36,7 @@ use tonic::service::Routes;
 pub use self::store::MIGRATIONS;
 use self::{
     config::GameSettings,
-    domain::{Error, Games, History, Leaderboard, Names, PlayRules, Watchers},
+    domain::{Error, Games, History, Leaderboard, Names, PlayRules},
     grpc::{GameRpc, HistoryRpc, LeaderboardRpc},
 };
 
@@ -111,20 +110,13 @@ impl GameService<'_> {
         };
 
         let settings = self.settings;
-        let games = Games {
-            db: self.db.clone(),
-            clock: self.clock,
-            watchers: Watchers::default(),
-            rules: PlayRules {
-                open_for: Duration::from_secs(settings.open_game_seconds.into()),
-                turn_for: Duration::from_secs(settings.turn_seconds.into()),
-                hears_of_names: follower.is_some(),
-                max_running: settings.max_running_games,
-            },
-            played: Loader::new(self.db.clone(), |conn, requests| {
-                store::games_with_moves(conn, requests).boxed()
-            }),
+        let rules = PlayRules {
+            open_for: Duration::from_secs(settings.open_game_seconds.into()),
+            turn_for: Duration::from_secs(settings.turn_seconds.into()),
+            hears_of_names: follower.is_some(),
+            max_running: settings.max_running_games,
         };
+        let games = Games::new(&self.db, self.clock, rules);
         let leaderboard = Leaderboard::new(self.db.clone(), settings.leaderboard_min_games.into());
         jobs::spawn(&games, &leaderboard, running);
         if let Some(follower) = follower {

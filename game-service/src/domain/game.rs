@@ -35,6 +35,9 @@ pub(crate) struct Game {
     pub(crate) end: Option<End>,
     /// Time at which the game ends by itself. `None` once it is over.
     pub(crate) expire_time: Option<Timestamp>,
+    /// When to look whether its time has run out: no later than it does. A move leaves this as it
+    /// is, so that no index changes.
+    pub(crate) sweep_time: Timestamp,
 }
 
 /// Time of an action on a game, and the time limits that apply to the game afterwards.
@@ -123,8 +126,10 @@ impl Game {
             finish_time: None,
             end: None,
             expire_time: None,
+            sweep_time: moment.now,
         };
         game.expire_time = game.expires(moment);
+        game.sweep_time = game.expire_time.unwrap_or(moment.now);
         game.let_the_computer_move(moment);
         game
     }
@@ -353,6 +358,9 @@ impl Game {
         self.version += 1;
         self.update_time = moment.now;
         self.expire_time = self.expires(moment);
+        if let Some(time) = self.expire_time {
+            self.sweep_time = self.sweep_time.min(time);
+        }
     }
 
     fn expires(&self, moment: Moment) -> Option<Timestamp> {

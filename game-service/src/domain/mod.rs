@@ -1,7 +1,10 @@
 //! The use cases of game-service. Each is one method of [`Games`], [`History`] or [`Leaderboard`],
 //! and takes at most one transaction.
 
+mod admission;
+mod changes;
 pub(crate) mod counts;
+mod creation;
 mod error;
 mod game;
 mod history;
@@ -13,6 +16,7 @@ mod recompute;
 mod results;
 mod row;
 mod seed;
+mod take_over;
 mod view;
 mod watch;
 mod watchers;
@@ -29,5 +33,4 @@ pub(crate) use self::{
     seed::Seed,
     view::GameView,
     watch::GameWatch,
-    watchers::Watchers,
 };

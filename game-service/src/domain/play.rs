@@ -7,18 +7,22 @@ use base::{
     ids::UserId,
     page::{PageRequest, Position},
 };
-use db::{Conn, Db, Loader, write_tx};
+use db::{Db, GroupCommit, Loader};
+use futures_util::FutureExt as _;
 
 use super::{
-    Error, Game, GameView, Opponent, counts,
+    Error, Game, GameView, Opponent,
+    admission::Admission,
+    changes::{Change, ChangeWriter, Changed},
+    counts,
+    creation::{Creation, CreationWriter},
     game::{Moment, Played},
-    results,
-    watchers::{CHANNEL, Watchers},
+    watchers::Watchers,
 };
 use crate::{
     ids::{GameId, GameKind, RequestId},
     rules::{Cell, Mark},
-    store::{self, GameChange, GameRow, PlayedRows, ViewRequest},
+    store::{self, GameRow, PlayedRows, ViewRequest},
 };
 
 /// The use cases of games.
@@ -29,7 +33,9 @@ pub(crate) struct Games {
     pub(crate) watchers: Watchers,
     pub(crate) rules: PlayRules,
     /// Loader of single games. On PostgreSQL it combines concurrent reads into one statement.
-    pub(crate) played: Loader<ViewRequest, PlayedRows>,
+    played: Loader<ViewRequest, PlayedRows>,
+    creations: GroupCommit<CreationWriter>,
+    changes: GroupCommit<ChangeWriter>,
 }
 
 /// Rules of play, from the settings.
@@ -60,6 +66,33 @@ const TRIES: usize = 10;
 const OPEN_GAMES: &str = "game.v1.GameService/ListOpenGames";
 
 impl Games {
+    /// Returns the games in this database.
+    pub(crate) fn new(db: &Db, clock: Clock, rules: PlayRules) -> Self {
+        let admission = Admission {
+            clock: clock.clone(),
+            rules,
+        };
+        let creations = CreationWriter {
+            db: db.clone(),
+            admission: admission.clone(),
+        };
+        let changes = ChangeWriter {
+            db: db.clone(),
+            admission,
+        };
+        Self {
+            db: db.clone(),
+            clock,
+            watchers: Watchers::default(),
+            rules,
+            played: Loader::new(db.clone(), |conn, requests| {
+                store::games_with_moves(conn, requests).boxed()
+            }),
+            creations: GroupCommit::new(db, "creations", creations),
+            changes: GroupCommit::new(db, "changes", changes),
+        }
+    }
+
     /// Creates a game. Without a mark, the creator's mark is chosen at random. A repeated request
     /// id returns the game that it created, in its current state.
     pub(crate) async fn create(
@@ -69,32 +102,20 @@ impl Games {
         mark: Option<Mark>,
         request: Option<RequestId>,
     ) -> Result<GameView, Error> {
-        let wanted = mark;
-        let mark = mark.unwrap_or_else(|| if rand::random() { Mark::X } else { Mark::O });
-        let game = Game::new(GameId::generate(), opponent, player.id, mark, self.moment());
-        write_tx!(self.db, |tx| {
-            // This comes first because it locks the player's row. Of two concurrent requests with
-            // the same id, the second one then finds the game of the first.
-            let login = self.admit(tx, player).await?;
-            if let Some(request) = request
-                && let Some(id) = store::game_by_request(tx, player.id, request).await?
-            {
-                let found = store::game_with_moves(tx, ViewRequest { game: id, user: None }).await?;
-                let made = GameView::of_played(found.ok_or(Error::GameNotFound(id))?)?;
-                let is_other = wanted.is_some_and(|mark| made.game.mark_of(player.id) != Some(mark));
-                if made.game.opponent != opponent || is_other {
-                    return Err(Error::RequestIdReused);
-                }
-                return Ok(made);
-            }
-            self.ensure_may_play_another(tx, player.id).await?;
-            store::game_insert(tx, &game.to_row(request)).await?;
-            store::moves_insert(tx, &game.move_rows(0)).await?;
-            let login_of = |side: Option<UserId>| if side.is_some() { login.clone() } else { String::new() };
-            let (x_login, o_login) = (login_of(game.x), login_of(game.o));
-            counts::created(&game);
-            Ok(GameView { game, x_login, o_login })
-        })
+        let drawn = mark.unwrap_or_else(|| if rand::random() { Mark::X } else { Mark::O });
+        let game = Game::new(GameId::generate(), opponent, player.id, drawn, self.moment());
+        let id = game.id;
+        let creation = Creation {
+            game,
+            creator: player.clone(),
+            mark,
+            request,
+        };
+        let view = self.creations.write(creation).await?;
+        if view.game.id == id {
+            counts::created(&view.game);
+        }
+        Ok(view)
     }
 
     /// Returns a game. Fails with [`Error::GameNotFound`] if the player may not see it.
@@ -236,91 +257,31 @@ impl Games {
         Err(db::Error::Conflict(format!("game {id} was changed by others again and again")).into())
     }
 
-    /// Writes a changed game, given its previous version and number of moves. Also counts the
-    /// result if the game is over. Returns false, and writes nothing, if the game no longer has
-    /// that version.
+    /// Writes a changed game, given its previous version and number of moves. Returns false, and
+    /// writes nothing, if the game no longer has that version.
     async fn write(
         &self,
         view: &mut GameView,
         (version, moves): (i64, usize),
         joining: Option<&Player>,
     ) -> Result<bool, Error> {
-        let game = &view.game;
-        let (update, made) = (game.to_update(), game.move_rows(moves));
-        let written = if joining.is_none() && !game.is_over() && !made.is_empty() {
-            let change = GameChange {
-                id: game.id,
-                version,
-                update,
-                made: made.clone(),
-            };
-            store::game_go_on(&self.db, change, CHANNEL).await?
-        } else {
-            let login: Result<Option<String>, Error> = write_tx!(self.db, |tx| {
-                let login = match joining {
-                    None => String::new(),
-                    Some(player) => {
-                        let login = self.admit(tx, player).await?;
-                        self.ensure_may_play_another(tx, player.id).await?;
-                        login
-                    }
-                };
-                if !store::game_update(tx, game.id, version, &update).await? {
-                    return Ok(None);
-                }
-                store::moves_insert(tx, &made).await?;
-                if game.is_over() {
-                    results::count(tx, game).await?;
-                }
-                db::announce(tx, CHANNEL, *game.id.as_uuid());
-                Ok(Some(login))
-            });
-            let login = login?;
-            if let (Some(login), Some(player)) = (&login, joining) {
-                let side = if game.x == Some(player.id) {
-                    &mut view.x_login
-                } else {
-                    &mut view.o_login
-                };
-                side.clone_from(login);
-            }
-            login.is_some()
+        let change = Change {
+            game: view.game.clone(),
+            version,
+            joining: joining.cloned(),
         };
-        if written {
-            if view.game.is_over() {
-                counts::finished(&view.game);
-            }
-            counts::moved(made.len());
+        let Changed::Written { joined_as } = self.changes.write(change).await? else {
+            return Ok(false);
+        };
+        if let (Some(login), Some(player)) = (joined_as, joining) {
+            let is_x = view.game.x == Some(player.id);
+            *(if is_x { &mut view.x_login } else { &mut view.o_login }) = login;
         }
-        Ok(written)
-    }
-
-    /// Admits a user as a player and returns the player's current login. The row of the player
-    /// stays locked until the transaction ends. Fails with [`Error::UserDeleted`] if the user was
-    /// deleted.
-    async fn admit(&self, tx: &mut Conn, player: &Player) -> Result<String, Error> {
-        if self.rules.hears_of_names {
-            // The login in the token may be older than the one from the feed.
-            store::player_insert(tx, player.id, &player.login).await?;
-        } else {
-            store::player_called(tx, player.id, &player.login).await?;
+        if view.game.is_over() {
+            counts::finished(&view.game);
         }
-        let (login, is_deleted) = store::player_lock(tx, player.id).await?;
-        if is_deleted {
-            return Err(Error::UserDeleted);
-        }
-        Ok(login)
-    }
-
-    /// Fails with [`Error::TooManyGames`] if the player has reached the limit. The player's row
-    /// must be locked, so that concurrent calls cannot exceed the limit.
-    async fn ensure_may_play_another(&self, tx: &mut Conn, player: UserId) -> Result<(), Error> {
-        let most = self.rules.max_running;
-        // Overdue games do not count, even if they cannot be ended yet.
-        if store::games_running_count(tx, player, self.clock.now()).await? >= i64::from(most) {
-            return Err(Error::TooManyGames(most));
-        }
-        Ok(())
+        counts::moved(view.game.moves.len().saturating_sub(moves));
+        Ok(true)
     }
 
     fn moment(&self) -> Moment {

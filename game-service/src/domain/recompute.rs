@@ -143,7 +143,7 @@ async fn histories_of(conn: &mut Conn, ids: &[GameId]) -> Result<Vec<Drift>, Err
     }
     let mut drifts = Vec::new();
     for row in rows {
-        let expected = results::results(&Game::from_rows(&row, &[])?)?;
+        let expected = results::results(&Game::from_row(&row)?)?;
         let noted = noted.remove(&row.id).unwrap_or_default();
         if noted != expected {
             drifts.push(Drift::History(row.id, noted, expected));

@@ -4,13 +4,12 @@ use super::{End, Error, Game, Opponent, State, game::Move};
 use crate::{
     ids::RequestId,
     rules::{Board, Cell, Mark, Outcome},
-    store::{GameRow, GameUpdate, MoveRow},
+    store::{GameRow, GameUpdate, Moves, StoredMove},
 };
 
 impl Game {
-    /// Builds a game from its row and its moves, which must be in order. Moves that were made after
-    /// the row was read belong to a later version of the game and are left out.
-    pub(super) fn from_rows(row: &GameRow, moves: &[MoveRow]) -> Result<Self, Error> {
+    /// The game in this row.
+    pub(super) fn from_row(row: &GameRow) -> Result<Self, Error> {
         let broken = |what: &str| Error::Internal(format!("game {}: {what} is not readable", row.id));
         let board: Board = row.board.parse().map_err(|_| broken("board"))?;
         let state = match (row.state.as_str(), row.winner.as_deref()) {
@@ -24,14 +23,21 @@ impl Game {
             ("cancelled", None) => State::Cancelled,
             _ => return Err(broken("state")),
         };
-        let moves = moves.iter().filter(|made| made.version <= row.version);
-        let moves = moves.map(|made| {
+        let moves = row
+            .moves
+            .iter()
+            .flat_map(|moves| &moves.0)
+            .zip([Mark::X, Mark::O].into_iter().cycle());
+        let moves = moves.map(|(made, mark)| {
             Some(Move {
                 cell: Cell::new(made.cell)?,
-                mark: mark(&made.mark)?,
-                player: made.player_id,
+                mark,
+                player: match mark {
+                    Mark::X => row.x_player_id,
+                    Mark::O => row.o_player_id,
+                },
                 version: made.version,
-                time: made.create_time,
+                time: made.time,
             })
         });
         Ok(Self {
@@ -56,6 +62,7 @@ impl Game {
                 Some(text) => Some(End::parse(text).ok_or_else(|| broken("end reason"))?),
             },
             expire_time: row.expire_time,
+            sweep_time: row.sweep_time,
         })
     }
 
@@ -83,6 +90,8 @@ impl Game {
             end_reason: update.end_reason,
             create_request: request,
             expire_time: update.expire_time,
+            sweep_time: update.sweep_time,
+            moves: update.moves,
         }
     }
 
@@ -105,21 +114,9 @@ impl Game {
             finish_time: self.finish_time,
             end_reason: self.end.map(|end| end.as_str().to_owned()),
             expire_time: self.expire_time,
+            sweep_time: self.sweep_time,
+            moves: Some(Moves(self.moves.iter().map(stored).collect())),
         }
-    }
-
-    /// Returns the rows of the moves from index `from` on.
-    pub(super) fn move_rows(&self, from: usize) -> Vec<MoveRow> {
-        let row = |(index, made): (usize, &Move)| MoveRow {
-            game_id: self.id,
-            ply: i32::try_from(index).unwrap_or(i32::MAX),
-            cell: made.cell.number(),
-            mark: made.mark.as_char().to_string(),
-            player_id: made.player,
-            version: made.version,
-            create_time: made.time,
-        };
-        self.moves.iter().enumerate().skip(from).map(row).collect()
     }
 }
 
@@ -146,6 +143,14 @@ impl End {
 
     fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|end| end.as_str() == text)
+    }
+}
+
+fn stored(made: &Move) -> StoredMove {
+    StoredMove {
+        cell: made.cell.number(),
+        version: made.version,
+        time: made.time,
     }
 }
 

@@ -20,7 +20,7 @@ use uuid::Builder;
 use super::{Error, Game, Opponent, game::Moment, results};
 use crate::{
     rules::{Board, Cell, Mark, Outcome},
-    store::{self, GameRow, MoveRow, PlayerRow, ResultRow, StatsRow},
+    store::{self, GameRow, PlayerRow, ResultRow, StatsRow},
 };
 
 /// Number of games per transaction. It is limited because other writers wait for the transaction.
@@ -66,7 +66,6 @@ struct Person {
 struct Block {
     players: Vec<PlayerRow>,
     games: Vec<GameRow>,
-    moves: Vec<MoveRow>,
     results: Vec<ResultRow>,
     stats: BTreeMap<UserId, StatsRow>,
 }
@@ -115,7 +114,6 @@ impl<R: Rng> Seed<R> {
             let time = start.plus(span.mul_f64(self.random.random()));
             let game = self.game(people, time)?;
             block.games.push(game.to_row(None));
-            block.moves.extend(game.move_rows(0));
             for row in results::results(&game)? {
                 let one = results::stats_of(&row)?;
                 match block.stats.entry(row.user_id) {
@@ -219,7 +217,6 @@ impl<R: Rng> Seed<R> {
         write_tx!(self.db, |tx| {
             store::players_insert(tx, &block.players).await?;
             store::games_insert(tx, &block.games).await?;
-            store::many_moves_insert(tx, &block.moves).await?;
             store::many_results_insert(tx, &block.results).await?;
             if block.players.is_empty() {
                 for more in block.stats.values() {

@@ -1,15 +1,12 @@
 //! Games as clients see them: with the logins of the players.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use base::ids::UserId;
 use db::Conn;
 
 use super::{Error, Game};
-use crate::{
-    ids::GameId,
-    store::{self, GameRow, MoveRow, PlayedRows},
-};
+use crate::store::{self, GameRow, PlayedRows};
 
 /// A game and the logins of its players.
 #[derive(Clone, Debug)]
@@ -41,24 +38,15 @@ impl GameView {
     /// Builds the view of a game from its rows.
     pub(super) fn of_played(rows: PlayedRows) -> Result<Self, Error> {
         Ok(Self {
-            game: Game::from_rows(&rows.game, &rows.moves)?,
+            game: Game::from_row(&rows.game)?,
             x_login: rows.x_login,
             o_login: rows.o_login,
         })
     }
 
-    /// Builds the views of these games, in the same order. This takes two queries, however many
-    /// games there are.
+    /// The games in these rows as they are seen, in the same order.
     pub(super) async fn of_rows(conn: &mut Conn, rows: Vec<GameRow>) -> Result<Vec<Self>, Error> {
-        let ids: Vec<GameId> = rows.iter().map(|row| row.id).collect();
-        let mut moves: BTreeMap<GameId, Vec<MoveRow>> = BTreeMap::new();
-        for made in store::moves_by_games(conn, &ids).await? {
-            moves.entry(made.game_id).or_default().push(made);
-        }
-        let games = rows.into_iter().map(|row| {
-            let moves = moves.remove(&row.id).unwrap_or_default();
-            Game::from_rows(&row, &moves)
-        });
-        Self::of_games(conn, games.collect::<Result<_, _>>()?).await
+        let games: Result<Vec<Game>, Error> = rows.iter().map(Game::from_row).collect();
+        Self::of_games(conn, games?).await
     }
 }

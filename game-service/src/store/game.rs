@@ -1,14 +1,19 @@
-//! The tables `games` and `moves`.
+//! The table `games`.
 
 use base::{clock::Timestamp, ids::UserId, page::Position, sql_types};
-use db::{Backend, Db, Raw, prelude::*, prepared, write_tx};
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
-use tracing::Instrument as _;
+use db::{Backend, prelude::*, prepared};
+use diesel::{
+    dsl::sql,
+    sql_types::{Array, BigInt, Bool},
+};
 
-use super::schema::{games, moves};
+use super::{
+    moves::{Moves, fill_in_moves},
+    schema::games,
+};
 use crate::ids::{GameId, GameKind, RequestId};
 
-/// A game, without its moves.
+/// A game.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = games, treat_none_as_default_value = false)]
 pub(crate) struct GameRow {
@@ -27,6 +32,10 @@ pub(crate) struct GameRow {
     pub(crate) end_reason: Option<String>,
     pub(crate) create_request: Option<RequestId>,
     pub(crate) expire_time: Option<Timestamp>,
+    /// When to look whether the time of the game has run out.
+    pub(crate) sweep_time: Timestamp,
+    /// Filled in by every function here that reads a game.
+    pub(crate) moves: Option<Moves>,
 }
 
 /// Columns of a game that can change.
@@ -43,19 +52,8 @@ pub(crate) struct GameUpdate {
     pub(crate) finish_time: Option<Timestamp>,
     pub(crate) end_reason: Option<String>,
     pub(crate) expire_time: Option<Timestamp>,
-}
-
-/// A move.
-#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
-#[diesel(table_name = moves, treat_none_as_default_value = false)]
-pub(crate) struct MoveRow {
-    pub(crate) game_id: GameId,
-    pub(crate) ply: i32,
-    pub(crate) cell: i32,
-    pub(crate) mark: String,
-    pub(crate) player_id: Option<UserId>,
-    pub(crate) version: i64,
-    pub(crate) create_time: Timestamp,
+    pub(crate) sweep_time: Timestamp,
+    pub(crate) moves: Option<Moves>,
 }
 
 /// The state of a game that waits for a player.
@@ -113,113 +111,46 @@ pub(crate) async fn games_running(
     }
     running.sort_unstable_by_key(|row| std::cmp::Reverse((row.create_time, row.id)));
     running.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    fill_in_moves(conn, &mut running).await?;
     Ok(running)
 }
 
-/// Returns the number of this user's unfinished games, except those whose time has run out.
-pub(crate) async fn games_running_count(conn: &mut Conn, user: UserId, now: Timestamp) -> db::Result<i64> {
-    // Each side is counted separately, since each has its own index.
-    let count = prepared::<BigInt>("SELECT (SELECT count(*) FROM games WHERE finish_time IS NULL AND expire_time > ")
-        .bind::<sql_types::Timestamp, _>(now)
-        .text(" AND x_player_id = ")
+/// Appends to a query how many unfinished games `player.id` has on one side, of at most `limit`.
+/// Each side has its own index. The order is that of the index: without it, PostgreSQL would take
+/// any index of unfinished games while the table is new.
+macro_rules! running_on {
+    ($query:expr, $side:literal, $now:expr, $limit:expr) => {
+        $query
+            .text(concat!(
+                "(SELECT count(*) FROM (SELECT 1 FROM games WHERE finish_time IS NULL AND ",
+                $side,
+                " = player.id AND expire_time > "
+            ))
+            .bind::<sql_types::Timestamp, _>($now)
+            .text(" ORDER BY create_time DESC, id DESC LIMIT ")
+            .bind::<BigInt, _>($limit)
+            .text(") AS running)")
+    };
+}
+pub(super) use running_on;
+
+/// Returns the number of this user's unfinished games whose time has not run out, counting at most
+/// `limit` on either side.
+pub(crate) async fn games_running_count(conn: &mut Conn, user: UserId, now: Timestamp, limit: i64) -> db::Result<i64> {
+    let count = running_on!(prepared::<BigInt>("SELECT "), "x_player_id", now, limit).text(" + ");
+    let count = running_on!(count, "o_player_id", now, limit)
+        .text(" FROM (SELECT ")
         .bind::<sql_types::Uuid, _>(user)
-        .text(") + (SELECT count(*) FROM games WHERE finish_time IS NULL AND expire_time > ")
-        .bind::<sql_types::Timestamp, _>(now)
-        .text(" AND o_player_id = ")
-        .bind::<sql_types::Uuid, _>(user)
-        .text(")");
+        .text(" AS id) AS player");
     let rows: Vec<i64> = query!(conn, |c| count.load(c).await)?;
     Ok(rows.into_iter().next().unwrap_or(0))
 }
 
 /// Reads the game and locks its row until the transaction ends.
 pub(crate) async fn game_lock(conn: &mut Conn, id: GameId) -> db::Result<Option<GameRow>> {
-    lock_row!(conn, games::table.find(id).select(GameRow::as_select()))
-}
-
-/// Change of a game, and the moves that it consists of.
-#[derive(Debug)]
-pub(crate) struct GameChange {
-    pub(crate) id: GameId,
-    /// Version of the game before the change.
-    pub(crate) version: i64,
-    pub(crate) update: GameUpdate,
-    pub(crate) made: Vec<MoveRow>,
-}
-
-/// Writes a change after which the game goes on, and announces it on `channel`. Returns false, and
-/// writes nothing, if the game is no longer at the expected version.
-///
-/// On PostgreSQL this is one statement instead of a transaction of four, which halves the database
-/// time of a move (`cargo run --release -p bench -- moves`).
-pub(crate) async fn game_go_on(db: &Db, change: GameChange, channel: &'static str) -> db::Result<bool> {
-    if db.backend() == Backend::Sqlite {
-        return write_tx!(db, |tx| {
-            if !game_update(tx, change.id, change.version, &change.update).await? {
-                return Ok(false);
-            }
-            moves_insert(tx, &change.made).await?;
-            db::announce(tx, channel, *change.id.as_uuid());
-            Ok(true)
-        });
-    }
-    let (db, mut conn) = (db.clone(), db.write().await?);
-    // Runs in its own task, so that a committed change is announced even if the caller goes away
-    // meanwhile.
-    let write = async move {
-        let written = game_go_on_at_once(&mut conn, &change).await?;
-        if written {
-            db.announce(channel, *change.id.as_uuid());
-        }
-        Ok(written)
-    };
-    let written = tokio::spawn(write.in_current_span()).await;
-    written.unwrap_or_else(|error| Err(db::Error::Internal(Box::new(error))))
-}
-
-async fn game_go_on_at_once(conn: &mut Conn, change: &GameChange) -> db::Result<bool> {
-    let GameChange {
-        id,
-        version,
-        update,
-        made,
-    } = change;
-    let column = |of: fn(&MoveRow) -> i32| -> Vec<i32> { made.iter().map(of).collect() };
-    let write = prepared::<()>("WITH changed AS (UPDATE games SET board = ")
-        .bind::<Text, _>(&update.board)
-        .text(", version = ")
-        .bind::<BigInt, _>(update.version)
-        .text(", update_time = ")
-        .bind::<sql_types::Timestamp, _>(update.update_time)
-        .text(", expire_time = ")
-        .bind::<Nullable<sql_types::Timestamp>, _>(update.expire_time)
-        .text(" WHERE id = ")
-        .bind::<sql_types::Uuid, _>(*id)
-        .text(" AND version = ")
-        .bind::<BigInt, _>(*version)
-        .text(
-            " RETURNING id) INSERT INTO moves (game_id, ply, cell, mark, player_id, version, create_time) \
-             SELECT changed.id, made.ply, made.cell, made.mark, made.player_id, made.version, made.time \
-             FROM changed CROSS JOIN unnest(",
-        )
-        .bind::<Array<Integer>, _>(column(|made| made.ply))
-        .text(", ")
-        .bind::<Array<Integer>, _>(column(|made| made.cell))
-        .text(", ")
-        .bind::<Array<Text>, _>(made.iter().map(|made| &made.mark).collect::<Vec<_>>())
-        .text(", ")
-        .bind::<Array<Nullable<sql_types::Uuid>>, _>(made.iter().map(|made| made.player_id).collect::<Vec<_>>())
-        .text(", ")
-        .bind::<Array<BigInt>, _>(made.iter().map(|made| made.version).collect::<Vec<_>>())
-        .text(", ")
-        .bind::<Array<sql_types::Timestamp>, _>(made.iter().map(|made| made.create_time).collect::<Vec<_>>())
-        .text(") AS made (ply, cell, mark, player_id, version, time)");
-    let (raw, statement) = conn.start(|| "game_go_on");
-    let result = match raw {
-        Raw::Sqlite(_) => Ok(0),
-        Raw::Postgres(c) => statement.run(write.execute(c)).await,
-    };
-    statement.end(result).map(|rows| rows == made.len() && !made.is_empty())
+    let mut row: Option<GameRow> = lock_row!(conn, games::table.find(id).select(GameRow::as_select()))?;
+    fill_in_moves(conn, &mut row).await?;
+    Ok(row)
 }
 
 /// Writes the change if the game is still at `version`. Returns whether it was.
@@ -233,30 +164,48 @@ pub(crate) async fn game_update(conn: &mut Conn, id: GameId, version: i64, updat
     .map(|rows| rows == 1)
 }
 
-/// Returns games whose time had run out by `now`, each with the time when it did. The longest
-/// overdue games come first.
-pub(crate) async fn games_overdue(
+/// A game that is to be looked at.
+pub(crate) type Due = (Timestamp, GameId, Option<Timestamp>);
+
+/// Games that are to be looked at by now: when, which, and when their time runs out. Those that
+/// were due first come first.
+pub(crate) async fn games_due(
     conn: &mut Conn,
     now: Timestamp,
     after: Option<(Timestamp, GameId)>,
     limit: i64,
-) -> db::Result<Vec<(Timestamp, GameId)>> {
+) -> db::Result<Vec<Due>> {
     query!(conn, |c| {
-        let mut overdue = games::table
+        let mut due = games::table
             .filter(games::finish_time.is_null())
-            .filter(games::expire_time.le(now))
-            .select((games::expire_time.assume_not_null(), games::id))
+            .filter(games::sweep_time.le(now))
+            .select((games::sweep_time, games::id, games::expire_time))
             .into_boxed();
         if let Some((time, id)) = after {
-            let tie = games::expire_time.gt(time).or(games::id.gt(id).nullable());
-            overdue = overdue.filter(games::expire_time.ge(time)).filter(tie);
+            let tie = games::sweep_time.gt(time).or(games::id.gt(id));
+            due = due.filter(games::sweep_time.ge(time)).filter(tie);
         }
-        overdue
-            .order((games::expire_time, games::id))
-            .limit(limit)
-            .load(c)
-            .await
+        due.order((games::sweep_time, games::id)).limit(limit).load(c).await
     })
+}
+
+/// Lets these games be looked at again when their time runs out, unless they are over. PostgreSQL
+/// leaves out those that are being changed.
+pub(crate) async fn games_postpone(conn: &mut Conn, ids: &[GameId]) -> db::Result<()> {
+    if conn.backend() == Backend::Postgres {
+        let update = prepared::<()>(
+            "UPDATE games SET sweep_time = expire_time WHERE id IN \
+             (SELECT id FROM games WHERE finish_time IS NULL AND id = ANY(",
+        )
+        .bind::<Array<sql_types::Uuid>, _>(ids)
+        .text(") ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)");
+        return query_postgres!(conn, |c| update.execute(c).await).map(drop);
+    }
+    let running = games::table
+        .filter(games::id.eq_any(ids))
+        .filter(games::finish_time.is_null());
+    let update = diesel::update(running).set(games::sweep_time.eq(games::expire_time.assume_not_null()));
+    query!(conn, |c| update.execute(c).await).map(drop)
 }
 
 /// Returns the versions of these games.
@@ -275,9 +224,10 @@ pub(crate) async fn games_waiting(
     after: Option<Position<GameKind>>,
     limit: i64,
 ) -> db::Result<Vec<GameRow>> {
-    query!(conn, |c| {
+    let mut rows: Vec<GameRow> = query!(conn, |c| {
         let mut waiting = games::table
-            .filter(games::state.eq(WAITING))
+            // Written out, or the index of these games could not be used.
+            .filter(sql::<Bool>("games.state = 'waiting'"))
             .filter(games::expire_time.gt(now))
             .select(GameRow::as_select())
             .into_boxed();
@@ -291,32 +241,17 @@ pub(crate) async fn games_waiting(
             .limit(limit)
             .load(c)
             .await
-    })
+    })?;
+    fill_in_moves(conn, &mut rows).await?;
+    Ok(rows)
 }
 
 pub(crate) async fn games_by_ids(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<GameRow>> {
-    query!(conn, |c| games::table
+    let mut rows: Vec<GameRow> = query!(conn, |c| games::table
         .filter(games::id.eq_any(ids))
         .select(GameRow::as_select())
         .load(c)
-        .await)
-}
-
-pub(crate) async fn moves_insert(conn: &mut Conn, rows: &[MoveRow]) -> db::Result<()> {
-    for row in rows {
-        query!(conn, |c| diesel::insert_into(moves::table).values(row).execute(c).await)?;
-    }
-    Ok(())
-}
-
-/// Returns the moves of these games, those of each game in order.
-pub(crate) async fn moves_by_games(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<MoveRow>> {
-    query!(conn, |c| {
-        moves::table
-            .filter(moves::game_id.eq_any(ids))
-            .order((moves::game_id, moves::ply))
-            .select(MoveRow::as_select())
-            .load(c)
-            .await
-    })
+        .await)?;
+    fill_in_moves(conn, &mut rows).await?;
+    Ok(rows)
 }

@@ -2,7 +2,9 @@
 
 mod feed_cursor;
 mod game;
+mod groups;
 mod history;
+mod moves;
 mod played;
 mod player;
 mod recompute;
@@ -19,18 +21,22 @@ use diesel_migrations::embed_migrations;
 pub(crate) use self::{
     feed_cursor::{feed_cursor_get, feed_cursor_set},
     game::{
-        GameChange, GameRow, GameUpdate, MoveRow, game_by_request, game_go_on, game_insert, game_lock, game_update,
-        game_versions, games_by_ids, games_overdue, games_running, games_running_count, games_waiting, moves_by_games,
-        moves_insert,
+        GameRow, GameUpdate, game_by_request, game_insert, game_lock, game_update, game_versions, games_by_ids,
+        games_due, games_postpone, games_running, games_running_count, games_waiting,
+    },
+    groups::{
+        GameChange, games_change, games_insert_together, games_running_counts, players_lock_together,
+        players_set_logins, requests_known, results_insert_together, stats_add_together,
     },
     history::{ResultFilter, ResultRow, results_against, results_insert, results_list},
+    moves::{Moves, StoredMove, moves_take_over},
     played::{PlayedRows, ViewRequest, game_with_moves, games_with_moves},
     player::{player_called, player_delete, player_insert, player_lock, player_rename, players_by_ids},
     recompute::{
         counts, game_ids_after, player_ids_after, result_delete, results_by_games, results_summed, stats_by_ids,
         stats_delete, stats_lock, stats_replace,
     },
-    seed::{PlayerRow, games_insert, many_moves_insert, many_results_insert, players_insert, stats_insert},
+    seed::{PlayerRow, games_insert, many_results_insert, players_insert, stats_insert},
     standings::{Horizon, standings_changed, standings_horizon, standings_list, standings_settle},
     stats::{StatsRow, stats_add},
 };

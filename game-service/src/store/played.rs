@@ -4,22 +4,16 @@
 //! is not even read, so that the response time does not reveal that it exists.
 
 use base::{ids::UserId, sql_types};
-use db::{Backend, Prepared, Raw, Sql, prelude::*, prepared};
+use db::{Backend, Prepared, Sql, prelude::*, prepared};
 use diesel::sql_types::{Array, Bool, Nullable, Text};
 
-use super::{
-    GameRow, MoveRow,
-    game::WAITING,
-    schema::{games, moves},
-};
+use super::{GameRow, game::WAITING, moves::fill_in_moves, schema::games};
 use crate::ids::GameId;
 
-/// Rows of a game, of its moves and of its players' logins.
+/// Row of a game, and the logins of its players.
 #[derive(Clone, Debug)]
 pub(crate) struct PlayedRows {
     pub(crate) game: GameRow,
-    /// Moves of the game, in order.
-    pub(crate) moves: Vec<MoveRow>,
     /// Login of X. Empty while the side is free, if the computer plays it, or if the user was
     /// deleted.
     pub(crate) x_login: String,
@@ -35,14 +29,13 @@ pub(crate) struct ViewRequest {
     pub(crate) user: Option<UserId>,
 }
 
-type Row = (GameRow, Option<MoveRow>, Option<String>, Option<String>);
+type Row = (GameRow, Option<String>, Option<String>);
 
 /// The columns of a [`Row`].
 macro_rules! columns {
     () => {
         (
             GameRow::as_select(),
-            Option::<MoveRow>::as_select(),
             login("(SELECT login FROM players WHERE players.id = games.x_player_id)"),
             login("(SELECT login FROM players WHERE players.id = games.o_player_id)"),
         )
@@ -55,14 +48,12 @@ pub(crate) async fn game_with_moves(conn: &mut Conn, request: ViewRequest) -> db
     let user = request.user.unwrap_or(UserId::from_uuid(uuid::Uuid::nil()));
     let is_seen = request.user.is_none().into_sql::<Bool>().or(games::state.eq(WAITING));
     let rows: Vec<Row> = query!(conn, |c| games::table
-        .left_join(moves::table)
         .filter(games::id.eq(request.game))
         .filter(is_seen.or(games::x_player_id.eq(user)).or(games::o_player_id.eq(user)))
-        .order(moves::ply)
         .select(columns!())
         .load(c)
         .await)?;
-    Ok(by_game(rows).pop())
+    Ok(played(conn, rows).await?.pop())
 }
 
 /// Returns the requested games that exist and are visible. PostgreSQL reads several of them in one
@@ -100,43 +91,29 @@ async fn games_of_many(conn: &mut Conn, requests: &[ViewRequest]) -> db::Result<
             ") AS request (game_id, user_id) WHERE request.game_id = games.id AND (request.user_id IS NULL \
              OR games.state = 'waiting' OR request.user_id IN (games.x_player_id, games.o_player_id)))",
         );
-    let (raw, statement) = conn.start(|| "games_with_moves");
-    let result: QueryResult<Vec<Row>> = match raw {
-        Raw::Sqlite(_) => Ok(Vec::new()),
-        Raw::Postgres(c) => {
-            let query = games::table
-                .left_join(moves::table)
-                .filter(games::id.eq_any(&games))
-                .filter(is_seen)
-                .order((games::id, moves::ply))
-                .select(columns!())
-                .cached()
-                .load(c);
-            statement.run(query).await
-        }
-    };
-    statement.end(result).map(by_game)
+    let rows: Vec<Row> = query_postgres!(conn, |c| games::table
+        .filter(games::id.eq_any(&games))
+        .filter(is_seen)
+        .select(columns!())
+        .cached()
+        .load(c)
+        .await)?;
+    played(conn, rows).await
 }
 
 fn login(text: &'static str) -> Prepared<Nullable<Text>, Sql> {
     prepared(text)
 }
 
-/// Groups rows by game. The rows of one game must follow each other.
-fn by_game(rows: Vec<Row>) -> Vec<PlayedRows> {
-    let mut all: Vec<PlayedRows> = Vec::new();
-    for (game, made, x_login, o_login) in rows {
-        match all.last_mut() {
-            Some(played) if played.game.id == game.id => played.moves.extend(made),
-            _ => all.push(PlayedRows {
-                game,
-                moves: made.into_iter().collect(),
-                x_login: x_login.unwrap_or_default(),
-                o_login: o_login.unwrap_or_default(),
-            }),
-        }
-    }
-    all
+async fn played(conn: &mut Conn, rows: Vec<Row>) -> db::Result<Vec<PlayedRows>> {
+    let played = rows.into_iter().map(|(game, x_login, o_login)| PlayedRows {
+        game,
+        x_login: x_login.unwrap_or_default(),
+        o_login: o_login.unwrap_or_default(),
+    });
+    let mut played: Vec<PlayedRows> = played.collect();
+    fill_in_moves(conn, played.iter_mut().map(|played| &mut played.game)).await?;
+    Ok(played)
 }
 
 impl ViewRequest {

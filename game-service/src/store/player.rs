@@ -84,7 +84,7 @@ pub(crate) async fn player_delete(conn: &mut Conn, id: UserId) -> db::Result<()>
 /// deleted.
 pub(crate) async fn player_lock(conn: &mut Conn, id: UserId) -> db::Result<(String, bool)> {
     let player = players::table.find(id).select((players::login, players::is_deleted));
-    let locked: Option<(String, bool)> = lock_row!(conn, player)?;
+    let locked: Option<(String, bool)> = lock_row_but_its_key!(conn, player)?;
     locked.ok_or(db::Error::NotFound)
 }
 

@@ -34,21 +34,8 @@ diesel::table! {
         end_reason -> Nullable<Text>,
         create_request -> Nullable<Uuid>,
         expire_time -> Nullable<Timestamp>,
-    }
-}
-
-diesel::table! {
-    use base::sql_types::{Timestamp, Uuid};
-    use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-
-    moves (game_id, ply) {
-        game_id -> Uuid,
-        ply -> Integer,
-        cell -> Integer,
-        mark -> Text,
-        player_id -> Nullable<Uuid>,
-        version -> BigInt,
-        create_time -> Timestamp,
+        sweep_time -> Timestamp,
+        moves -> Nullable<Text>,
     }
 }
 
@@ -92,6 +79,4 @@ diesel::table! {
 }
 
 diesel::joinable!(player_stats -> players (user_id));
-diesel::joinable!(moves -> games (game_id));
 diesel::allow_tables_to_appear_in_same_query!(players, player_stats);
-diesel::allow_tables_to_appear_in_same_query!(games, moves);

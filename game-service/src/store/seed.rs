@@ -4,8 +4,8 @@ use base::ids::UserId;
 use db::{insert_rows, prelude::*};
 
 use super::{
-    GameRow, MoveRow, ResultRow, StatsRow,
-    schema::{game_results, games, moves, player_stats, players},
+    GameRow, ResultRow, StatsRow,
+    schema::{game_results, games, player_stats, players},
 };
 
 /// Row of a new player.
@@ -22,10 +22,6 @@ pub(crate) async fn players_insert(conn: &mut Conn, rows: &[PlayerRow]) -> db::R
 
 pub(crate) async fn games_insert(conn: &mut Conn, rows: &[GameRow]) -> db::Result<()> {
     insert_rows!(conn, games::table, rows)
-}
-
-pub(crate) async fn many_moves_insert(conn: &mut Conn, rows: &[MoveRow]) -> db::Result<()> {
-    insert_rows!(conn, moves::table, rows)
 }
 
 pub(crate) async fn many_results_insert(conn: &mut Conn, rows: &[ResultRow]) -> db::Result<()> {

@@ -40,6 +40,8 @@ async fn seed(database: &TestDatabase) -> Seed {
         end_reason: None,
         create_request: None,
         expire_time: Some(NOW),
+        sweep_time: NOW,
+        moves: Some(Moves::default()),
     };
     let seeded: db::Result<()> = write_tx!(database.db(), |tx| {
         player_insert(tx, ann, "ann").await?;
@@ -50,16 +52,12 @@ async fn seed(database: &TestDatabase) -> Seed {
     Seed { ann, bob, game }
 }
 
-fn first_move(seed: &Seed) -> MoveRow {
-    MoveRow {
-        game_id: seed.game.id,
-        ply: 0,
+fn first_move() -> Moves {
+    Moves(vec![StoredMove {
         cell: 4,
-        mark: "X".to_owned(),
-        player_id: Some(seed.ann),
         version: 3,
-        create_time: NOW,
-    }
+        time: NOW,
+    }])
 }
 
 fn won_by_ann(seed: &Seed) -> ResultRow {
@@ -146,49 +144,6 @@ async fn a_game_that_makes_no_sense_cannot_be_written(database: TestDatabase) {
     };
     let written: db::Result<()> = write_tx!(database.db(), |tx| game_insert(tx, &row).await);
     written.expect("a game that makes sense");
-}
-
-#[on_both_backends]
-async fn a_move_that_makes_no_sense_cannot_be_written(database: TestDatabase) {
-    let seed = seed(&database).await;
-    let first = first_move(&seed);
-    let written: db::Result<()> = write_tx!(database.db(), |tx| moves_insert(tx, std::slice::from_ref(&first)).await);
-    written.expect("a move that makes sense");
-    let wrong: [Wrong<MoveRow>; 9] = [
-        ("another first move", |row| {
-            row.ply = 0;
-            row.mark = "X".to_owned();
-        }),
-        ("a cell twice", |row| row.cell = 4),
-        ("a version twice", |row| row.version = 3),
-        ("no such cell", |row| row.cell = 9),
-        ("an early version", |row| row.version = 2),
-        ("a tenth move", |row| {
-            row.ply = 9;
-            row.mark = "O".to_owned();
-            row.version = 12;
-        }),
-        ("out of turn", |row| row.mark = "X".to_owned()),
-        ("an unknown player", |row| row.player_id = Some(UserId::generate())),
-        ("an unknown game", |row| row.game_id = GameId::generate()),
-    ];
-    let second = MoveRow {
-        ply: 1,
-        cell: 0,
-        mark: "O".to_owned(),
-        player_id: Some(seed.bob),
-        version: 4,
-        ..first
-    };
-    for (what, change) in wrong {
-        let mut row = second.clone();
-        change(&mut row);
-        let written: db::Result<()> = write_tx!(database.db(), |tx| moves_insert(tx, std::slice::from_ref(&row)).await);
-        assert!(written.is_err(), "{what}");
-    }
-    let written: db::Result<()> = write_tx!(database.db(), |tx| moves_insert(tx, std::slice::from_ref(&second))
-        .await);
-    written.expect("a move that makes sense");
 }
 
 #[on_both_backends]
@@ -509,12 +464,12 @@ async fn many_games_are_seen_as_each_alone(database: TestDatabase) {
     };
     let other = GameRow {
         id: GameId::generate(),
+        moves: Some(first_move()),
         ..seed.game.clone()
     };
     let written: db::Result<()> = write_tx!(database.db(), |tx| {
         game_insert(tx, &waiting).await?;
-        game_insert(tx, &other).await?;
-        moves_insert(tx, &[first_move(&seed)]).await
+        game_insert(tx, &other).await
     });
     written.expect("games");
     let (stranger, gone) = (UserId::generate(), GameId::generate());
@@ -527,7 +482,7 @@ async fn many_games_are_seen_as_each_alone(database: TestDatabase) {
         (
             request,
             played.game.id,
-            played.moves.len(),
+            played.game.moves.map(|moves| moves.0.len()),
             played.x_login,
             played.o_login,
         )
@@ -567,6 +522,8 @@ async fn a_change_of_a_version_that_has_passed_is_not_written(database: TestData
         finish_time: None,
         end_reason: None,
         expire_time: Some(NOW),
+        sweep_time: NOW,
+        moves: Some(first_move()),
     };
     let id = seed.game.id;
     let written: db::Result<(bool, bool)> = write_tx!(database.db(), |tx| {

@@ -13,7 +13,7 @@ use crate::support::Server;
 fn nothing_is_half_written_on_a_full_disk() {
     block_on(async {
         let database = TestDatabase::create(Backend::Sqlite, &game_service::MIGRATIONS).await;
-        let server = Server::start(database).await;
+        let server = Server::start_with(database, &["--max-running-games", "2000"]).await;
         let (ann, bob) = (server.player("ann"), server.player("bob"));
         let begun = server.start_game(&ann, &bob).await;
         server.play(&ann, &bob, &[0, 3, 1, 4, 2]).await;

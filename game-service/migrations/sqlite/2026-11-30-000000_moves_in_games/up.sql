@@ -1,0 +1,22 @@
+-- The moves, in order: cell, version of the game that the move made, and time in microseconds since 1970, as in '4 3 1795219200000000,0 4 …'.
+-- X has made every other one, beginning with the first.
+ALTER TABLE games ADD COLUMN moves TEXT NOT NULL DEFAULT '';
+UPDATE games SET moves = made.moves
+    FROM (
+        SELECT game_id, group_concat(cell || ' ' || version || ' ' || create_time, ',') AS moves
+        FROM (SELECT game_id, cell, version, create_time FROM moves ORDER BY game_id, ply)
+        GROUP BY game_id
+    ) AS made
+    WHERE made.game_id = games.id;
+DROP TABLE moves;
+
+-- When to look whether the time of the game has run out, at the latest when it has. A move postpones expire_time and leaves this as it is, and
+-- with it the index.
+ALTER TABLE games ADD COLUMN sweep_time INTEGER NOT NULL DEFAULT 0;
+UPDATE games SET sweep_time = coalesce(expire_time, 0);
+CREATE INDEX games_sweep_idx ON games (sweep_time, id) WHERE finish_time IS NULL;
+DROP INDEX games_expire_idx;
+
+-- No other state is ever searched for.
+CREATE INDEX games_waiting_idx ON games (create_time, id) WHERE state = 'waiting';
+DROP INDEX games_state_idx;

@@ -1,0 +1,243 @@
+use std::fmt::Write as _;
+
+use base::ids::UserId;
+use db::write_tx;
+use diesel_async::SimpleAsyncConnection as _;
+use testing::{TestDatabase, block_on, on_both_backends};
+
+use super::*;
+use crate::store::{GameUpdate, MIGRATIONS, ViewRequest, game_update, game_with_moves, games_insert, player_insert};
+
+const START: i64 = 1_795_219_200_000_000;
+
+fn made(cell: i32, version: i64) -> StoredMove {
+    StoredMove {
+        cell,
+        version,
+        time: Timestamp::from_micros(START + version),
+    }
+}
+
+#[test]
+fn moves_are_read_as_they_were_written() {
+    for moves in [vec![], vec![made(4, 3)], vec![made(4, 3), made(0, 4), made(8, 5)]] {
+        let moves = Moves(moves);
+        assert_eq!(Moves::parse(&moves.text()), Some(moves));
+    }
+}
+
+#[test]
+fn anything_else_is_not_read() {
+    for text in [" ", "4", "4 3", "4 3 5 6", "4 3 x", "4 3 5,,0 4 6", ",", "4 3 5 ,0 4 6"] {
+        assert_eq!(Moves::parse(text), None, "{text:?}");
+    }
+}
+
+/// The last migration, by which the moves came into the games' rows.
+fn migration(backend: Backend) -> (&'static str, &'static str) {
+    macro_rules! sql {
+        ($backend:literal, $way:literal) => {
+            include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/migrations/",
+                $backend,
+                "/2026-11-30-000000_moves_in_games/",
+                $way,
+                ".sql"
+            ))
+        };
+    }
+    match backend {
+        Backend::Sqlite => (sql!("sqlite", "up"), sql!("sqlite", "down")),
+        Backend::Postgres => (sql!("postgres", "up"), sql!("postgres", "down")),
+    }
+}
+
+async fn run(db: &Db, statements: &str) {
+    let ran: db::Result<()> = write_tx!(db, |tx| query!(tx, |c| c.batch_execute(statements).await));
+    ran.unwrap_or_else(|error| panic!("{error}: {statements}"));
+}
+
+/// A game of `x` and `o` as the version before wrote it, with these moves.
+async fn play_as_before(db: &Db, game: GameId, (x, o): (UserId, UserId), moves: &[StoredMove]) {
+    let id = |uuid: &uuid::Uuid| match db.backend() {
+        Backend::Sqlite => format!("x'{}'", uuid.simple()),
+        Backend::Postgres => format!("'{uuid}'"),
+    };
+    let time = |time: Timestamp| match db.backend() {
+        Backend::Sqlite => time.as_micros().to_string(),
+        Backend::Postgres => format!("timestamptz 'epoch' + {} * interval '1 microsecond'", time.as_micros()),
+    };
+    let [game, x, o] = [game.as_uuid(), x.as_uuid(), o.as_uuid()].map(id);
+    let now = time(Timestamp::from_micros(START));
+    let mut statements = format!(
+        "INSERT INTO players (id, login) VALUES ({x}, 'ann'), ({o}, 'bob') ON CONFLICT DO NOTHING;
+         INSERT INTO games (id, opponent, creator_id, x_player_id, o_player_id, board, state, version, create_time, \
+         update_time, expire_time) VALUES ({game}, 'player', {x}, {x}, {o}, '.........', 'turn', 9, {now}, {now}, {now});"
+    );
+    for (ply, made) in moves.iter().enumerate() {
+        let (mark, player) = if ply % 2 == 0 { ('X', &x) } else { ('O', &o) };
+        let _ = write!(
+            statements,
+            "INSERT INTO moves (game_id, ply, cell, mark, player_id, version, create_time) \
+             VALUES ({game}, {ply}, {}, '{mark}', {player}, {}, {});",
+            made.cell,
+            made.version,
+            time(made.time)
+        );
+    }
+    run(db, &statements).await;
+}
+
+async fn moves_of(db: &Db, game: GameId) -> Vec<StoredMove> {
+    let conn = &mut db.read().await.expect("a connection");
+    let found = game_with_moves(conn, ViewRequest { game, user: None }).await;
+    let moves = found.expect("read").expect("the game").game.moves;
+    moves.expect("filled in").0
+}
+
+/// How many moves the version before sees.
+async fn count_moves(db: &Db) -> i64 {
+    let conn = &mut db.read().await.expect("a connection");
+    let count = prepared::<BigInt>("SELECT count(*) FROM moves");
+    let count: db::Result<i64> = query!(conn, |c| count.get_result(c).await);
+    count.expect("counted")
+}
+
+#[on_both_backends]
+async fn games_of_the_version_before_keep_their_moves(database: TestDatabase) {
+    let db = database.db();
+    let (up, down) = migration(database.backend());
+    run(db, down).await;
+    let players = (UserId::generate(), UserId::generate());
+    let games = [
+        [made(4, 3), made(0, 4), made(8, 5)].to_vec(),
+        [made(2, 3)].to_vec(),
+        vec![],
+    ];
+    let games = games.map(|moves| (GameId::generate(), moves));
+    for (game, moves) in &games {
+        play_as_before(db, *game, players, moves).await;
+    }
+    run(db, up).await;
+    for (game, moves) in &games {
+        assert_eq!(&moves_of(db, *game).await, moves);
+    }
+    // Taken over, they are the same.
+    let mut after = None;
+    while let Some(last) = moves_take_over(db, after, 1).await.expect("taken over") {
+        after = Some(last);
+    }
+    for (game, moves) in &games {
+        assert_eq!(&moves_of(db, *game).await, moves);
+    }
+    // And so are they after a way back and forth.
+    run(db, down).await;
+    assert_eq!(count_moves(db).await, 4);
+    run(db, up).await;
+    for (game, moves) in &games {
+        assert_eq!(&moves_of(db, *game).await, moves);
+    }
+}
+
+#[test]
+fn a_replica_of_the_version_before_reads_and_writes_moves_beside_this_one() {
+    block_on(async {
+        let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
+        let (db, (up, down)) = (database.db(), migration(Backend::Postgres));
+        run(db, down).await;
+        let players = (UserId::generate(), UserId::generate());
+        let (old, new) = (GameId::generate(), GameId::generate());
+        play_as_before(db, old, players, &[made(4, 3), made(0, 4)]).await;
+        run(db, up).await;
+        // A game of before goes on, and another one begins there.
+        let insert = format!(
+            "INSERT INTO moves (game_id, ply, cell, mark, player_id, version, create_time) VALUES ('{old}', 2, 8, \
+             'X', '{}', 5, timestamptz 'epoch' + {} * interval '1 microsecond')",
+            players.0,
+            START + 5
+        );
+        run(db, &insert).await;
+        play_as_before(db, new, players, &[made(1, 3), made(2, 4)]).await;
+        assert_eq!(moves_of(db, old).await, [made(4, 3), made(0, 4), made(8, 5)]);
+        assert_eq!(moves_of(db, new).await, [made(1, 3), made(2, 4)]);
+        assert_eq!(count_moves(db).await, 5);
+        let players_match = prepared::<BigInt>(
+            "SELECT count(*) FROM moves JOIN games ON games.id = game_id \
+             WHERE player_id = CASE mark WHEN 'X' THEN x_player_id ELSE o_player_id END",
+        );
+        let conn = &mut db.read().await.expect("a connection");
+        let matching: db::Result<i64> = query!(conn, |c| players_match.get_result(c).await);
+        assert_eq!(matching.expect("counted"), 5);
+    });
+}
+
+#[test]
+fn a_move_changes_no_index_of_postgres() {
+    block_on(async {
+        let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
+        let players = (UserId::generate(), UserId::generate());
+        let start = Timestamp::from_micros(START);
+        let rows = (0..50).map(|_| GameRow {
+            id: GameId::generate(),
+            opponent: "player".to_owned(),
+            creator_id: players.0,
+            x_player_id: Some(players.0),
+            o_player_id: Some(players.1),
+            board: ".........".to_owned(),
+            state: "turn".to_owned(),
+            winner: None,
+            version: 9,
+            create_time: start,
+            update_time: start,
+            finish_time: None,
+            end_reason: None,
+            create_request: None,
+            expire_time: Some(start),
+            sweep_time: start,
+            moves: Some(Moves::default()),
+        });
+        let rows: Vec<GameRow> = rows.collect();
+        let inserted: db::Result<()> = write_tx!(database.db(), |tx| {
+            player_insert(tx, players.0, "ann").await?;
+            player_insert(tx, players.1, "bob").await?;
+            games_insert(tx, &rows).await
+        });
+        inserted.expect("inserted");
+        let games: Vec<GameId> = rows.iter().map(|row| row.id).collect();
+        let conn = &mut database.db().write().await.expect("a connection");
+        for ply in 0..8_i32 {
+            let version = i64::from(ply) + 10;
+            let now = Timestamp::from_micros(START + version);
+            let update = GameUpdate {
+                x_player_id: Some(players.0),
+                o_player_id: Some(players.1),
+                board: "X........".to_owned(),
+                state: "turn".to_owned(),
+                winner: None,
+                version,
+                update_time: now,
+                finish_time: None,
+                end_reason: None,
+                expire_time: Some(now),
+                sweep_time: Timestamp::from_micros(START),
+                moves: Some(Moves((0..=ply).map(|cell| made(cell, version)).collect())),
+            };
+            for game in &games {
+                assert!(game_update(conn, *game, version - 1, &update).await.expect("updated"));
+            }
+        }
+        let flush = prepared::<Text>("SELECT pg_stat_force_next_flush()::text");
+        let flushed: db::Result<Vec<String>> = query!(conn, |c| flush.load(c).await);
+        flushed.expect("flushed");
+        let counts = prepared::<(BigInt, BigInt)>(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'games'",
+        );
+        let counts: db::Result<(i64, i64)> = query!(conn, |c| counts.get_result(c).await);
+        let (all, heap_only) = counts.expect("counted");
+        assert_eq!(all, 400);
+        // A page has no room for another version of a row while transactions of other tests may
+        // still see the old ones. If a move changed an index, there would be none at all.
+        assert!(heap_only > 100, "{heap_only}");
+    });
+}
