@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use access::token::Verifier;
 use base::{clock::Clock, rate::KeyedLimit, shares::Shares};
-use db::{Db, Loader};
+use db::{Db, GroupCommit, Loader};
 use futures_util::FutureExt as _;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     config::AuthSettings,
     domain::{
         Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, FeedTail, HashingPool, Issuer, KeyRing, Rbac,
-        RefreshTokens, ServiceAccounts, Sessions,
+        RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
@@ -144,6 +144,7 @@ impl Assembly<'_> {
             live: Loader::new(self.db.clone(), |conn, ids| {
                 store::sessions_with_holdings(conn, ids).boxed()
             }),
+            token_uses: GroupCommit::new(&self.db, "token_uses", TokenUseWriter(self.db.clone())),
             max_per_user: self.settings.max_sessions_per_user.into(),
         }
     }

@@ -50,6 +50,7 @@ pub(crate) use self::{
         lives::{SessionLives, TokenPair},
         lost_revocations::LostRevocations,
         restore::after_restore,
+        token_uses::TokenUseWriter,
     },
     tokens::{
         access::{AccessToken, Issuer, RequestedAudience},

@@ -49,6 +49,7 @@ diesel::table! {
         ip_address -> Text,
         user_agent -> Text,
         last_use_time -> Timestamp,
+        sweep_time -> Timestamp,
     }
 }
 

@@ -4,8 +4,10 @@ use base::{
     clock::Timestamp,
     ids::{SessionId, SessionKind, UserId},
     page::PageRequest,
+    sql_types,
 };
-use db::prelude::*;
+use db::{Backend, prelude::*, prepared};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text};
 
 use super::{columns::CorruptRow, schema::sessions};
 use crate::{
@@ -84,12 +86,30 @@ pub(crate) struct NewSession {
     pub(crate) ip_address: String,
     pub(crate) user_agent: String,
     pub(crate) last_use_time: Timestamp,
+    /// Time at which to check whether the session has expired.
+    pub(crate) sweep_time: Timestamp,
 }
 
 /// The last use of a session.
-#[derive(Debug, AsChangeset)]
-#[diesel(table_name = sessions)]
+#[derive(Clone, Debug)]
 pub(crate) struct SessionUse {
+    pub(crate) last_use_time: Timestamp,
+    pub(crate) ip_address: String,
+    pub(crate) user_agent: String,
+}
+
+/// Columns that a use of a session's current refresh token writes. `sweep_time` stays as it is, so
+/// that no index changes.
+#[derive(Debug, AsChangeset)]
+#[diesel(table_name = sessions, treat_none_as_null = true)]
+pub(crate) struct TokenUse {
+    /// Counter of the current refresh token from now on.
+    pub(crate) counter: i64,
+    /// Whether that token has been used.
+    pub(crate) is_used: bool,
+    pub(crate) rotation_request: Option<Vec<u8>>,
+    pub(crate) rotate_time: Timestamp,
+    pub(crate) expire_time: Timestamp,
     pub(crate) last_use_time: Timestamp,
     pub(crate) ip_address: String,
     pub(crate) user_agent: String,
@@ -111,36 +131,74 @@ pub(crate) async fn session_lock(conn: &mut Conn, id: SessionId) -> db::Result<O
     Ok(row.map(Session::try_from).transpose()?)
 }
 
-/// Replaces the refresh token with the counter `session.counter` by its successor. Returns false if
-/// the session was rotated or ended since it was read.
-pub(crate) async fn session_rotate(
+/// Writes a use of the refresh token with this counter. Returns false, and writes nothing, if the
+/// session has ended or its token was replaced meanwhile.
+pub(crate) async fn session_use_token(
     conn: &mut Conn,
-    session: &Session,
-    request: Option<&[u8]>,
-    expire_time: Timestamp,
-    by: &SessionUse,
+    id: SessionId,
+    counter: i64,
+    token_use: &TokenUse,
 ) -> db::Result<bool> {
     let current = sessions::table
-        .find(session.id)
-        .filter(sessions::counter.eq(session.counter))
+        .find(id)
+        .filter(sessions::counter.eq(counter))
         .filter(sessions::end_time.is_null());
-    let update = diesel::update(current).set((
-        sessions::counter.eq(session.counter + 1),
-        sessions::is_used.eq(false),
-        sessions::rotation_request.eq(request),
-        sessions::rotate_time.eq(by.last_use_time),
-        sessions::expire_time.eq(expire_time),
-        by,
-    ));
+    let update = diesel::update(current).set(token_use);
     query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
 
-/// Records a use of the current refresh token, which stays current. Returns false if the session
-/// has ended.
-pub(crate) async fn session_record_use(conn: &mut Conn, id: SessionId, by: &SessionUse) -> db::Result<bool> {
-    let live = sessions::table.find(id).filter(sessions::end_time.is_null());
-    let update = diesel::update(live).set((sessions::is_used.eq(true), by));
-    query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
+/// Writes uses of refresh tokens of different sessions, each given by the session, the token's
+/// counter and the use. Returns the sessions that were still at their counters and not locked.
+///
+/// On PostgreSQL only. The statement is planned once, however many sessions there are. PostgreSQL
+/// takes the condition on `at_counter`, which always holds, for rare, and so looks the sessions up
+/// one by one in an index, however small the table was when it planned.
+pub(crate) async fn sessions_use_tokens(
+    conn: &mut Conn,
+    uses: &[(SessionId, i64, TokenUse)],
+) -> db::Result<Vec<SessionId>> {
+    type Timestamps = Array<sql_types::Timestamp>;
+    let column =
+        |time: fn(&TokenUse) -> Timestamp| -> Vec<Timestamp> { uses.iter().map(|(.., it)| time(it)).collect() };
+    let write = prepared::<sql_types::Uuid>("WITH token_use AS MATERIALIZED (SELECT * FROM unnest(")
+        .bind::<Array<sql_types::Uuid>, _>(uses.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
+        .text(", ")
+        .bind::<Array<BigInt>, _>(uses.iter().map(|(_, counter, _)| *counter).collect::<Vec<_>>())
+        .text(", ")
+        .bind::<Array<BigInt>, _>(uses.iter().map(|(.., it)| it.counter).collect::<Vec<_>>())
+        .text(", ")
+        .bind::<Array<Bool>, _>(uses.iter().map(|(.., it)| it.is_used).collect::<Vec<_>>())
+        .text(", ")
+        .bind::<Array<Nullable<Binary>>, _>(
+            uses.iter()
+                .map(|(.., it)| it.rotation_request.as_deref())
+                .collect::<Vec<_>>(),
+        )
+        .text(", ")
+        .bind::<Timestamps, _>(column(|it| it.rotate_time))
+        .text(", ")
+        .bind::<Timestamps, _>(column(|it| it.expire_time))
+        .text(", ")
+        .bind::<Timestamps, _>(column(|it| it.last_use_time))
+        .text(", ")
+        .bind::<Array<Text>, _>(uses.iter().map(|(.., it)| it.ip_address.as_str()).collect::<Vec<_>>())
+        .text(", ")
+        .bind::<Array<Text>, _>(uses.iter().map(|(.., it)| it.user_agent.as_str()).collect::<Vec<_>>())
+        .text(
+            ") AS token_use (id, at_counter, counter, is_used, rotation_request, rotate_time, expire_time, \
+             last_use_time, ip_address, user_agent) WHERE at_counter BETWEEN 1 AND 9223372036854775807), \
+             locked AS MATERIALIZED (SELECT sessions.id FROM sessions JOIN token_use \
+             ON sessions.id = token_use.id AND sessions.counter = token_use.at_counter AND sessions.end_time IS NULL \
+             ORDER BY sessions.id FOR NO KEY UPDATE OF sessions SKIP LOCKED) \
+             UPDATE sessions SET counter = token_use.counter, is_used = token_use.is_used, \
+             rotation_request = token_use.rotation_request, rotate_time = token_use.rotate_time, \
+             expire_time = token_use.expire_time, last_use_time = token_use.last_use_time, \
+             ip_address = token_use.ip_address, user_agent = token_use.user_agent \
+             FROM token_use JOIN locked ON locked.id = token_use.id \
+             WHERE sessions.id = token_use.id AND sessions.counter = token_use.at_counter \
+             AND sessions.end_time IS NULL RETURNING sessions.id",
+        );
+    query_postgres!(conn, |c| write.load(c).await)
 }
 
 /// Counts the sessions that have not ended.
@@ -293,20 +351,45 @@ pub(crate) async fn sessions_list(
     Ok(rows.into_iter().map(Session::try_from).collect::<Result<_, _>>()?)
 }
 
-/// Returns at most `limit` sessions that have expired but are not recorded as ended.
-pub(crate) async fn sessions_expired(conn: &mut Conn, now: Timestamp, limit: i64) -> db::Result<Vec<SessionId>> {
+/// Returns at most `limit` unended sessions that are due for a check of their expiry, each with the
+/// time when it expires.
+pub(crate) async fn sessions_due(
+    conn: &mut Conn,
+    now: Timestamp,
+    limit: i64,
+) -> db::Result<Vec<(SessionId, Timestamp)>> {
     query!(conn, |c| sessions::table
-        .filter(sessions::expire_time.le(now))
+        .filter(sessions::sweep_time.le(now))
         .filter(sessions::end_time.is_null())
-        .select(sessions::id)
+        .order(sessions::sweep_time)
+        .select((sessions::id, sessions::expire_time))
         .limit(limit)
         .load(c)
         .await)
 }
 
-/// Returns at most `limit` sessions that ended or expired before this time.
+/// Postpones the check of these sessions until they expire.
+pub(crate) async fn sessions_postpone(conn: &mut Conn, ids: &[SessionId]) -> db::Result<()> {
+    if conn.backend() == Backend::Postgres {
+        // Sessions that are locked come again.
+        let update = prepared::<()>(
+            "UPDATE sessions SET sweep_time = expire_time WHERE id IN \
+             (SELECT id FROM sessions WHERE end_time IS NULL AND id = ANY(",
+        )
+        .bind::<Array<sql_types::Uuid>, _>(ids)
+        .text(") ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)");
+        return query_postgres!(conn, |c| update.execute(c).await).map(drop);
+    }
+    let unended = sessions::table
+        .filter(sessions::id.eq_any(ids))
+        .filter(sessions::end_time.is_null());
+    let update = diesel::update(unended).set(sessions::sweep_time.eq(sessions::expire_time));
+    query!(conn, |c| update.execute(c).await).map(drop)
+}
+
+/// Returns at most `limit` sessions that ended or expired before this moment.
 pub(crate) async fn sessions_dead(conn: &mut Conn, dead_before: Timestamp, limit: i64) -> db::Result<Vec<SessionId>> {
-    // Two queries, because each can use an index of its own.
+    // Two queries, because each of them has an index.
     let mut dead: Vec<SessionId> = query!(conn, |c| sessions::table
         .filter(sessions::end_time.lt(dead_before))
         .order(sessions::id)
@@ -316,6 +399,8 @@ pub(crate) async fn sessions_dead(conn: &mut Conn, dead_before: Timestamp, limit
         .await)?;
     if dead.is_empty() {
         dead = query!(conn, |c| sessions::table
+            // This has the index, and is no later than the expiry.
+            .filter(sessions::sweep_time.lt(dead_before))
             .filter(sessions::expire_time.lt(dead_before))
             .order(sessions::id)
             .select(sessions::id)

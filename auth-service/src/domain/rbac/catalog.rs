@@ -23,10 +23,10 @@ use crate::{
 };
 
 /// Rate at which one service may declare its permissions. Each of its replicas does so at its
-/// start.
+/// start, and hundreds of them may start at once.
 pub(crate) const DECLARATIONS: RateRule = RateRule {
-    per_minute: 60,
-    burst: 60,
+    per_minute: 300,
+    burst: 300,
 };
 
 /// The use cases of roles and permissions.

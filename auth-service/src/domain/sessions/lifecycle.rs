@@ -8,7 +8,7 @@ use base::{
     clock::{Clock, Timestamp},
     ids::SessionId,
 };
-use db::{Conn, Db, Loader};
+use db::{Conn, Db, GroupCommit, Loader};
 use secrecy::SecretString;
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
         sessions::{
             ends,
             lives::{SessionLives, TokenPair},
+            token_uses::{self, TokenUseWriter},
         },
         tokens::{
             access::{AccessToken, Bearer, Issuer, RequestedAudience},
@@ -45,6 +46,7 @@ pub(crate) struct Sessions {
     pub(crate) lives: SessionLives,
     /// Loader of sessions with their users and what they hold.
     pub(crate) live: Loader<SessionId, SessionWithHoldings>,
+    pub(crate) token_uses: GroupCommit<TokenUseWriter>,
     /// Maximum number of live sessions of a user.
     pub(crate) max_per_user: usize,
 }
@@ -139,7 +141,8 @@ impl Sessions {
         now: Timestamp,
     ) -> Result<TokenPair, Error> {
         let expire_time = self.lives.renewed(session.absolute_expire_time, now);
-        if !store::session_rotate(tx, session, None, expire_time, &context.origin.session_use(now)).await? {
+        let rotation = token_uses::rotation(session, None, expire_time, context.origin.session_use(now));
+        if !store::session_use_token(tx, session.id, session.counter, &rotation).await? {
             return Err(Error::SessionEnded);
         }
         let claim = RefreshClaim {

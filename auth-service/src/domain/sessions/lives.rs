@@ -39,6 +39,7 @@ impl SessionLives {
     /// Makes a session that begins now, without storing it.
     pub(crate) fn begin(&self, user_id: UserId, device: DeviceId, origin: &Origin, now: Timestamp) -> NewSession {
         let absolute_expire_time = now.plus(self.absolute);
+        let expire_time = self.renewed(absolute_expire_time, now);
         NewSession {
             id: SessionId::generate(),
             user_id,
@@ -46,12 +47,13 @@ impl SessionLives {
             is_used: false,
             create_time: now,
             rotate_time: now,
-            expire_time: self.renewed(absolute_expire_time, now),
+            expire_time,
             absolute_expire_time,
             device_id: Some(device),
             ip_address: origin.address_text(),
             user_agent: origin.user_agent.clone(),
             last_use_time: now,
+            sweep_time: expire_time,
         }
     }
 

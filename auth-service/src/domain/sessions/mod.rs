@@ -15,3 +15,4 @@ pub(super) mod of_user;
 pub(super) mod refresh;
 pub(super) mod restore;
 pub(super) mod revocation;
+pub(super) mod token_uses;

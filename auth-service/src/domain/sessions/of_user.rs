@@ -120,16 +120,24 @@ impl Sessions {
             let Some(settled) = conn.settled(&self.clock).await? else {
                 return Ok(());
             };
-            let expired = store::sessions_expired(&mut conn, settled.past(), PURGE_BATCH).await?;
+            let due = store::sessions_due(&mut conn, settled.past(), PURGE_BATCH).await?;
             drop(conn);
             // If the same sessions come again, they could not be ended. The next run tries again.
-            if expired.is_empty() || expired == before {
+            if due.is_empty() || due == before {
                 return Ok(());
             }
-            for id in &expired {
-                self.end_if_expired(&RequestContext::itself(), *id).await?;
+            let (expired, renewed): (Vec<_>, Vec<_>) = due
+                .iter()
+                .copied()
+                .partition(|(_, expire_time)| *expire_time <= settled.past());
+            if !renewed.is_empty() {
+                let renewed: Vec<SessionId> = renewed.into_iter().map(|(id, _)| id).collect();
+                store::sessions_postpone(&mut self.db.write().await?, &renewed).await?;
             }
-            before = expired;
+            for (id, _) in expired {
+                self.end_if_expired(&RequestContext::itself(), id).await?;
+            }
+            before = due;
         }
     }
 

@@ -16,6 +16,7 @@ use crate::{
         sessions::{
             lifecycle::{Outcome, Sessions},
             lives::TokenPair,
+            token_uses,
         },
         tokens::{
             access::{AccessToken, Bearer, RequestedAudience},
@@ -119,7 +120,8 @@ impl Sessions {
                 Rotation::Rotate => {
                     let expire_time = self.lives.renewed(session.absolute_expire_time, now);
                     let by = context.origin.session_use(now);
-                    if !store::session_rotate(tx, &session, request.as_deref(), expire_time, &by).await? {
+                    let rotation = token_uses::rotation(&session, request.as_deref(), expire_time, by);
+                    if !store::session_use_token(tx, session.id, session.counter, &rotation).await? {
                         return Err(Error::RotationOverlap);
                     }
                     self.pair(tx, &user, successor, expire_time, now).await?
@@ -166,11 +168,10 @@ impl Sessions {
         }
         let expire_time = self.lives.renewed(session.absolute_expire_time, now);
         let by = context.origin.session_use(now);
-        let mut conn = self.db.write().await?;
-        if !store::session_rotate(&mut conn, &session, request, expire_time, &by).await? {
+        let rotation = token_uses::rotation(&session, request, expire_time, by);
+        if !self.token_uses.write((session.id, session.counter, rotation)).await? {
             return Ok(None);
         }
-        drop(conn);
         let successor = RefreshClaim {
             counter: session.counter + 1,
             ..claim
@@ -208,7 +209,8 @@ impl Sessions {
                     Err(Error::RotationRequired)
                 }
                 Rotation::Keep => {
-                    if !store::session_record_use(tx, session.id, &context.origin.session_use(now)).await? {
+                    let refresh = token_uses::refresh(&session, context.origin.session_use(now));
+                    if !store::session_use_token(tx, session.id, session.counter, &refresh).await? {
                         return Err(Error::SessionEnded);
                     }
                     let holdings = store::token_holdings(tx, user.id).await?;
@@ -234,12 +236,18 @@ impl Sessions {
         };
         let now = self.clock.now();
         let by = context.origin.session_use(now);
+        let is_current = session.use_without_rotation(claim.counter, (now, now)) == Rotation::Keep;
+        if !is_current || now.since(session.rotate_time) >= self.lives.unrotated {
+            return Ok(None);
+        }
         let is_noted = session.is_used
             && now.since(session.last_use_time) < LAST_USE_PRECISION
             && (session.ip_address == by.ip_address && session.user_agent == by.user_agent);
-        let is_current = session.use_without_rotation(claim.counter, (now, now)) == Rotation::Keep;
-        if !is_noted || !is_current || now.since(session.rotate_time) >= self.lives.unrotated {
-            return Ok(None);
+        if !is_noted {
+            let refresh = token_uses::refresh(&session, by);
+            if !self.token_uses.write((session.id, session.counter, refresh)).await? {
+                return Ok(None);
+            }
         }
         let access = self.issuer.issue(&user, &holdings, Bearer::Session(session.id))?;
         Ok(Some(access))

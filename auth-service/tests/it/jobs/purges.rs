@@ -61,6 +61,24 @@ async fn ended_sessions_are_deleted_30_days_after_their_end(database: TestDataba
 }
 
 #[on_both_backends]
+async fn a_rotated_session_is_ended_when_it_expires_and_no_sooner(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let pair = server.register("ann").await.tokens.expect("tokens");
+    let idle = server.login("ann").await;
+    server.clock.advance(6 * DAY);
+    let pair = server.rotate(&pair.refresh_token, "").await.expect("rotated");
+    // By now the first refresh token would have expired, and so does the session that is idle.
+    let ended = "sessions WHERE end_reason = 'expired'";
+    left_after(&server, 8 * DAY, ended, 1).await;
+    assert_eq!(count(server.database.db(), "sessions WHERE end_time IS NULL").await, 1);
+    server.clock.advance(2 * DAY);
+    let pair = server.rotate(&pair.refresh_token, "").await.expect("still there");
+    assert!(server.rotate(&idle.refresh_token, "").await.is_err());
+    left_after(&server, 16 * DAY, ended, 2).await;
+    assert!(server.rotate(&pair.refresh_token, "").await.is_err());
+}
+
+#[on_both_backends]
 async fn revocations_are_purged_once_no_token_can_still_be_valid(database: TestDatabase) {
     // Shortening the token lifetime later does not affect tokens that were already issued.
     let server = Server::start_with(database, &settings(&["--access-token-seconds", "7200"])).await;

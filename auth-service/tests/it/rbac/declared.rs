@@ -76,15 +76,16 @@ async fn declared_permissions_are_limited_per_service_and_role(database: TestDat
     );
 
     // A declaration locks the permissions of all roles, so their number is limited.
-    let mut answers = BTreeSet::new();
-    for _ in 0..70 {
-        answers.insert(
-            register(&third, &many("third", 0, 1, &[]))
-                .await
-                .map_or_else(|status| reason(&status), |_| "OK".to_owned()),
-        );
-    }
-    assert_eq!(answers.into_iter().collect::<Vec<_>>(), ["OK", "TOO_MANY_ATTEMPTS"]);
+    let mut accepted = 0;
+    let refused = loop {
+        match register(&third, &many("third", 0, 1, &[])).await {
+            Ok(_) => accepted += 1,
+            Err(status) => break reason(&status),
+        }
+        assert!(accepted < 3000, "there is no limit");
+    };
+    assert_eq!(refused, "TOO_MANY_ATTEMPTS");
+    assert!(accepted > 200, "hundreds of replicas may start at once: {accepted}");
     register(&second, &many("second", 0, 1, &[])).await.expect("registered");
 }
 
