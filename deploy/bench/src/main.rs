@@ -37,8 +37,8 @@ use crate::{
     load::Time,
     report::Report,
     scenario::{
-        Setup, connections, enumeration, feed, footprint, guessing, invalid, leaderboard, login, login_storm, moves,
-        overload, reads, refusal, rotation, soak, unfinished, verification,
+        Setup, connections, creation, enumeration, feed, footprint, gateway, guessing, invalid, leaderboard, login,
+        login_storm, moves, overload, reads, refusal, rotation, soak, unfinished, verification,
     },
 };
 
@@ -122,6 +122,10 @@ enum Scenario {
     Rotation,
     /// Measure whole games, compared with their transactions in a loop.
     Moves,
+    /// Measure GetMe by REST through Envoy, which is installed under target/ if it is not there.
+    Gateway,
+    /// Measure CreateGame, and short games: create, join, two moves, resign.
+    Creation,
     /// Measure GetMe, RotateTokens and MakeMove during many logins, compared with the same calls
     /// alone.
     LoginStorm {
@@ -294,6 +298,8 @@ impl Scenario {
             Self::Login => login::run(setup, report).await,
             Self::Rotation => rotation::run(setup, report).await,
             Self::Moves => moves::run(setup, report).await,
+            Self::Gateway => gateway::run(setup, report).await,
+            Self::Creation => creation::run(setup, report).await,
             Self::LoginStorm { storm } => login_storm::run(setup, storm, report).await,
             Self::Revocation { repeats } => refusal::deactivation(setup, repeats, report).await,
             Self::RoleChange { repeats } => refusal::role_change(setup, repeats, report).await,

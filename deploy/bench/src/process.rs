@@ -12,6 +12,8 @@ pub(crate) enum Processes {
     One(u32),
     /// The PostgreSQL backends of this database, one per connection.
     Backends(String),
+    /// All of these.
+    All(Vec<Processes>),
     /// No process, since the work is done inside another process.
     None,
 }
@@ -37,6 +39,7 @@ impl Processes {
                 };
                 ids.filter(is_meant).filter_map(micros).sum()
             }
+            Self::All(processes) => processes.iter().map(Self::micros).sum(),
             Self::None => 0.0,
         }
     }

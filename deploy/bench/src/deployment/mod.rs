@@ -69,6 +69,7 @@ pub(crate) struct Deployment {
     client_secret_file: String,
     pub(crate) auth_database: Database,
     pub(crate) auth_address: SocketAddr,
+    pub(crate) auth_http_address: SocketAddr,
     pub(crate) auth_channel: Channel,
     /// The secret of the service account `game-service`.
     pub(crate) client_secret: String,
@@ -151,6 +152,7 @@ impl Deployment {
             client_secret_file,
             auth_database,
             auth_address: auth_grpc,
+            auth_http_address: auth_http,
             auth_channel,
             client_secret,
             admin: tokens.expect("tokens").access_token,
@@ -183,6 +185,11 @@ impl Deployment {
         verifiers
     }
 
+    /// Returns the address at which game-service serves gRPC.
+    pub(crate) const fn game_address(&self) -> SocketAddr {
+        self.game.address
+    }
+
     /// Returns the connection to game-service.
     pub(crate) fn game_channel(&self) -> Channel {
         self.game.channel.clone()
@@ -208,6 +215,7 @@ impl Deployment {
 /// A game-service that follows the access feed.
 pub(crate) struct Verifier {
     program: Program,
+    address: SocketAddr,
     channel: Channel,
 }
 
@@ -230,6 +238,7 @@ async fn start_game(database_url: &str, auth: SocketAddr, client_secret_file: &s
     let (program, grpc) = serve_game(database_url, &follow).await;
     Verifier {
         program,
+        address: grpc,
         channel: channel(grpc),
     }
 }
@@ -276,14 +285,19 @@ pub(crate) async fn started(grpc: SocketAddr) {
 
 /// Waits until a process listens at this address. Panics after a minute.
 pub(crate) async fn listening(address: SocketAddr) {
+    listening_within(Duration::from_secs(60), address).await;
+}
+
+/// Waits until a process listens at this address. Panics after this time.
+pub(crate) async fn listening_within(patience: Duration, address: SocketAddr) {
     let listens = async {
         // Nothing signals this, so it has to be tried.
         while TcpStream::connect(address).await.is_err() {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    let listens = timeout(Duration::from_secs(60), listens).await;
-    listens.expect("nobody has opened the port within a minute");
+    let listens = timeout(patience, listens).await;
+    listens.expect("nobody has opened the port in time");
 }
 
 fn random() -> [u8; 32] {

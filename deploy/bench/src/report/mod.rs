@@ -67,6 +67,7 @@ pub(crate) enum Unit {
     Bytes,
     Kib,
     Mib,
+    PerSecond,
 }
 
 #[derive(Clone, Copy, Debug, serde::Serialize)]
@@ -231,6 +232,7 @@ impl Unit {
             Self::Bytes => " B",
             Self::Kib => " KiB",
             Self::Mib => " MiB",
+            Self::PerSecond => " /s",
         }
     }
 }

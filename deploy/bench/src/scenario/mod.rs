@@ -1,9 +1,11 @@
 //! The scenarios that are measured.
 
 pub(crate) mod connections;
+pub(crate) mod creation;
 pub(crate) mod enumeration;
 pub(crate) mod feed;
 pub(crate) mod footprint;
+pub(crate) mod gateway;
 pub(crate) mod guessing;
 pub(crate) mod invalid;
 pub(crate) mod leaderboard;

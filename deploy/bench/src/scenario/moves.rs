@@ -8,7 +8,7 @@ use base::{
     sql_types,
 };
 use db::{Backend, prepared};
-use diesel::sql_types::{BigInt, Integer, Text};
+use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl as _;
 use proto::game::v1::{
     CreateGameRequest, JoinGameRequest, MakeMoveRequest, Mark, Opponent, game_service_client::GameServiceClient,
@@ -197,7 +197,7 @@ impl BarePair {
             conn,
             prepared::<()>(
                 "INSERT INTO games (id, opponent, creator_id, x_player_id, board, state, version, create_time, \
-                 update_time, expire_time) VALUES ("
+                 update_time, sweep_time, expire_time) VALUES ("
             )
             .bind::<sql_types::Uuid, _>(self.game)
             .text(", 'player', ")
@@ -208,6 +208,8 @@ impl BarePair {
             .bind::<sql_types::Timestamp, _>(now)
             .text(", ")
             .bind::<sql_types::Timestamp, _>(now)
+            .text(", ")
+            .bind::<sql_types::Timestamp, _>(now.plus(A_DAY))
             .text(", ")
             .bind::<sql_types::Timestamp, _>(now.plus(A_DAY))
             .text(")")
@@ -251,17 +253,15 @@ impl BarePair {
 
     async fn make_move(&mut self, conn: &mut BareConn, now: Timestamp) {
         self.lock(conn).await;
-        let select = prepared::<(Integer, Integer)>("SELECT ply, cell FROM moves WHERE game_id = ")
-            .bind::<sql_types::Uuid, _>(self.game)
-            .text(" ORDER BY ply");
-        let made: Vec<(i32, i32)> = on!(conn, |c| select.load(c).await).expect("the moves");
-        let ply = made.len();
-        assert_eq!(ply, self.step - 2);
+        let ply = self.step - 2;
         let is_last = ply + 1 == CELLS.len();
         let board: String = (0..9)
             .map(|cell| if cell > ply { '.' } else { ['X', 'O'][cell % 2] })
             .collect();
         let version = i64::try_from(self.step + 1).unwrap_or(0);
+        let moves: Vec<String> = (0..=ply)
+            .map(|ply| format!("{} {} {}", CELLS[ply], ply + 3, now.as_micros()))
+            .collect();
         let (state, winner) = if is_last { ("won", Some("X")) } else { ("turn", None) };
         run!(
             conn,
@@ -281,26 +281,10 @@ impl BarePair {
                 .bind::<diesel::sql_types::Nullable<sql_types::Timestamp>, _>(is_last.then_some(now))
                 .text(", end_reason = ")
                 .bind::<diesel::sql_types::Nullable<Text>, _>(is_last.then_some("line"))
+                .text(", moves = ")
+                .bind::<Text, _>(moves.join(","))
                 .text(" WHERE id = ")
                 .bind::<sql_types::Uuid, _>(self.game)
-        );
-        run!(
-            conn,
-            prepared::<()>("INSERT INTO moves (game_id, ply, cell, mark, player_id, version, create_time) VALUES (")
-                .bind::<sql_types::Uuid, _>(self.game)
-                .text(", ")
-                .bind::<Integer, _>(i32::try_from(ply).unwrap_or(0))
-                .text(", ")
-                .bind::<Integer, _>(CELLS[ply])
-                .text(", ")
-                .bind::<Text, _>(["X", "O"][ply % 2])
-                .text(", ")
-                .bind::<sql_types::Uuid, _>(self.players[ply % 2])
-                .text(", ")
-                .bind::<BigInt, _>(version)
-                .text(", ")
-                .bind::<sql_types::Timestamp, _>(now)
-                .text(")")
         );
         if is_last {
             self.count(conn, now).await;

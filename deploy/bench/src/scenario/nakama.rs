@@ -1,7 +1,8 @@
 //! Cost of similar calls in Nakama, for comparison.
 //!
-//! The figures were measured once, with Nakama 3.40, 2 cores, PostgreSQL 15, gRPC and 32
-//! connections. They are constants, so compare them with care on another machine.
+//! The figures were measured once, side by side with these services, on 2026-11-26: Nakama at commit
+//! 73ad9c15, 2 cores, PostgreSQL 15 with fsync, gRPC, 32 connections, medians of 5 turns. They are
+//! constants, so compare them with care on another machine.
 
 use db::Backend;
 
@@ -19,13 +20,16 @@ const fn nakama(what: &'static str, server: f64, database: f64) -> Nakama {
     Nakama { what, server, database }
 }
 
-pub(crate) const HEALTH: Nakama = nakama("health", 44.0, 0.0);
-pub(crate) const SESSION_REFRESH: Nakama = nakama("session refresh, which writes nothing", 147.0, 45.0);
-pub(crate) const ACCOUNT: Nakama = nakama("account", 146.0, 57.0);
-pub(crate) const TOP: Nakama = nakama("top 10 of 10^5", 157.0, 99.0);
-pub(crate) const RANK: Nakama = nakama("one owner's rank", 133.0, 83.0);
-pub(crate) const AROUND: Nakama = nakama("ten around an owner", 281.0, 205.0);
-pub(crate) const SCORE: Nakama = nakama("score write", 270.0, 206.0);
+pub(crate) const HEALTH: Nakama = nakama("health", 35.0, 0.0);
+pub(crate) const SESSION_REFRESH: Nakama = nakama("session refresh, which writes nothing", 89.0, 26.0);
+pub(crate) const ACCOUNT: Nakama = nakama("account", 90.0, 32.0);
+pub(crate) const TOP: Nakama = nakama("top 10 of 10^5", 111.0, 68.0);
+pub(crate) const RANK: Nakama = nakama("one owner's rank", 130.0, 107.0);
+pub(crate) const AROUND: Nakama = nakama("ten around an owner", 192.0, 169.0);
+pub(crate) const WRITE: Nakama = nakama("one durable write, of a score", 162.0, 192.0);
+/// From an earlier run.
+pub(crate) const SCORE: Nakama = nakama("score write, in an earlier run", 270.0, 206.0);
+pub(crate) const REST_ACCOUNT: Nakama = nakama("account by REST", 146.0, 31.0);
 pub(crate) const LOGIN: Nakama = nakama("e-mail login, bcrypt of cost 13", 450_000.0, 0.0);
 
 impl Nakama {
