@@ -98,8 +98,8 @@ pub(crate) struct SessionUse {
     pub(crate) user_agent: String,
 }
 
-/// Columns that a use of a session's current refresh token writes. `sweep_time` stays as it is, so
-/// that no index changes.
+/// Columns that a use of a session's current refresh token writes. `sweep_time` stays as it is
+/// unless the session now expires sooner, so that no index changes.
 #[derive(Debug, AsChangeset)]
 #[diesel(table_name = sessions, treat_none_as_null = true)]
 pub(crate) struct TokenUse {
@@ -143,7 +143,13 @@ pub(crate) async fn session_use_token(
         .find(id)
         .filter(sessions::counter.eq(counter))
         .filter(sessions::end_time.is_null());
-    let update = diesel::update(current).set(token_use);
+    // Unchanged but for a shorter life in the settings.
+    let sweep_time = prepared::<sql_types::Timestamp>("CASE WHEN sweep_time < ")
+        .bind::<sql_types::Timestamp, _>(token_use.expire_time)
+        .text(" THEN sweep_time ELSE ")
+        .bind::<sql_types::Timestamp, _>(token_use.expire_time)
+        .text(" END");
+    let update = diesel::update(current).set((token_use, sessions::sweep_time.eq(sweep_time)));
     query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
 
@@ -192,7 +198,9 @@ pub(crate) async fn sessions_use_tokens(
              ORDER BY sessions.id FOR NO KEY UPDATE OF sessions SKIP LOCKED) \
              UPDATE sessions SET counter = token_use.counter, is_used = token_use.is_used, \
              rotation_request = token_use.rotation_request, rotate_time = token_use.rotate_time, \
-             expire_time = token_use.expire_time, last_use_time = token_use.last_use_time, \
+             expire_time = token_use.expire_time, \
+             sweep_time = least(sessions.sweep_time, token_use.expire_time), \
+             last_use_time = token_use.last_use_time, \
              ip_address = token_use.ip_address, user_agent = token_use.user_agent \
              FROM token_use JOIN locked ON locked.id = token_use.id \
              WHERE sessions.id = token_use.id AND sessions.counter = token_use.at_counter \

@@ -1,8 +1,8 @@
 //! Changes of games: moves, joins and ends. On PostgreSQL, changes that are made at the same time
 //! are written together.
 //!
-//! Locks are always taken in the same order: players who join, then games, then the stats of the
-//! players of games that end, each by id.
+//! Locks are taken in one order: players who join, then games, then the stats of the players of games
+//! that end, each by id. What is written together takes no lock that it would have to wait for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -110,10 +110,11 @@ impl ChangeWriter {
     async fn write_all(&self, tx: &mut Conn, changes: &[Change]) -> db::Result<Vec<Option<GroupOutcome<Self>>>> {
         let joining = changes.iter().filter_map(|change| change.joining.as_ref());
         let mut joining = self.admission.admit_together(tx, joining).await?;
-        let prepared: Vec<_> = changes
+        let mut prepared: Vec<_> = changes
             .iter()
             .map(|change| self.prepare(change, &mut joining))
             .collect();
+        self.skip_locked_stats(tx, &mut prepared).await?;
         let rows = changes.iter().zip(&prepared);
         let rows: Vec<GameChange> = rows
             .filter(|(_, prepared)| matches!(prepared, Some(Ok(_))))
@@ -152,6 +153,30 @@ impl ChangeWriter {
             store::stats_add_together(tx, &stats).await?;
         }
         Ok(outcomes)
+    }
+
+    /// Leaves out changes that end games of players whose stats are locked, so that the others need
+    /// not wait for them.
+    async fn skip_locked_stats(
+        &self,
+        tx: &mut Conn,
+        prepared: &mut [Option<Result<Prepared, Error>>],
+    ) -> db::Result<()> {
+        let ready = prepared.iter().filter_map(|it| it.as_ref()?.as_ref().ok());
+        let mut users: Vec<UserId> = ready.flat_map(|it| &it.stats).map(|row| row.user_id).collect();
+        if users.is_empty() {
+            return Ok(());
+        }
+        users.sort_unstable();
+        let locked = store::stats_lock_together(tx, &users).await?;
+        for change in prepared {
+            if let Some(Ok(ready)) = change
+                && ready.stats.iter().any(|row| locked.contains(&row.user_id))
+            {
+                *change = None;
+            }
+        }
+        Ok(())
     }
 
     /// What is written with a change. `None` if the player's row is locked.

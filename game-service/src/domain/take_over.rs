@@ -26,7 +26,9 @@ impl Games {
                 }
             };
             match taken.await {
-                Ok(Some(None)) => return,
+                Ok(Some(None)) if after.is_none() => return,
+                // Once more from the beginning, for games that were being changed.
+                Ok(Some(None)) => after = None,
                 Ok(Some(last)) => after = last,
                 // Another replica does it. It may end before it is done.
                 Ok(None) => {}

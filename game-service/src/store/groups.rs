@@ -227,6 +227,23 @@ pub(crate) async fn results_insert_together(conn: &mut Conn, rows: &[ResultRow])
     query_postgres!(conn, |c| insert.execute(c).await).map(drop)
 }
 
+/// Locks the stats of these players until the transaction ends, and returns the players whose stats
+/// another transaction has locked.
+pub(crate) async fn stats_lock_together(conn: &mut Conn, users: &[UserId]) -> db::Result<Vec<UserId>> {
+    let lock = prepared::<sql_types::Uuid>("WITH wanted AS MATERIALIZED (SELECT * FROM unnest(")
+        .bind::<Uuids, _>(users)
+        .text(
+            ") AS wanted (id) \
+             WHERE id BETWEEN '00000000-0000-0000-0000-000000000000' AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'), \
+             locked AS MATERIALIZED (SELECT player_stats.user_id FROM player_stats \
+             JOIN wanted ON player_stats.user_id = wanted.id \
+             ORDER BY player_stats.user_id FOR NO KEY UPDATE OF player_stats SKIP LOCKED) \
+             SELECT player_stats.user_id FROM player_stats JOIN wanted ON player_stats.user_id = wanted.id \
+             WHERE player_stats.user_id NOT IN (SELECT user_id FROM locked)",
+        );
+    query_postgres!(conn, |c| lock.load(c).await)
+}
+
 /// Adds each row to its player's stats, and creates them for new players. No player may come twice,
 /// and they must be sorted by id: in that order their rows are locked until the transaction ends.
 pub(crate) async fn stats_add_together(conn: &mut Conn, rows: &[StatsRow]) -> db::Result<()> {

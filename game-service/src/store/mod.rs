@@ -26,7 +26,7 @@ pub(crate) use self::{
     },
     groups::{
         GameChange, games_change, games_insert_together, games_running_counts, players_lock_together,
-        players_set_logins, requests_known, results_insert_together, stats_add_together,
+        players_set_logins, requests_known, results_insert_together, stats_add_together, stats_lock_together,
     },
     history::{ResultFilter, ResultRow, results_against, results_insert, results_list},
     moves::{Moves, StoredMove, moves_take_over},

@@ -105,26 +105,31 @@ pub(super) async fn fill_in_moves<'a>(
         return Ok(());
     }
     let ids: Vec<GameId> = lacking.iter().map(|row| row.id).collect();
-    let found = moves_before(conn, &ids).await?;
+    let found = moves_now(conn, &ids).await?;
     for row in &mut lacking {
-        let moves = found
-            .iter()
-            .find(|(id, _)| *id == row.id)
-            .map(|(_, moves)| moves.clone());
-        row.moves = Some(moves.unwrap_or_default());
+        let moves = found.iter().find(|(id, _)| *id == row.id);
+        let mut moves = moves.map(|(_, moves)| moves.clone()).unwrap_or_default();
+        // The game may have gone on since its row was read.
+        moves.0.retain(|made| made.version <= row.version);
+        row.moves = Some(moves);
     }
     Ok(())
 }
 
-async fn moves_before(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<(GameId, Moves)>> {
-    let select = prepared::<(sql_types::Uuid, Text)>("SELECT id, moves_before_of(id) FROM unnest(")
-        .bind::<Array<sql_types::Uuid>, _>(ids)
-        .text(") AS game (id)");
+/// Returns the moves of these games, wherever they are at this moment.
+async fn moves_now(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<(GameId, Moves)>> {
+    // One statement: between two, the moves could be taken over.
+    let select = prepared::<(sql_types::Uuid, Text)>(
+        "SELECT id, coalesce(moves, moves_before_of(id)) FROM games WHERE id = ANY(",
+    )
+    .bind::<Array<sql_types::Uuid>, _>(ids)
+    .text(")");
     query_postgres!(conn, |c| select.load(c).await)
 }
 
 /// Takes the moves of some games over that were made before their rows held them. Returns the last
-/// game that was looked at, or `None` if there are no more.
+/// game that was looked at, or `None` if there are no more after this one. Leaves out games that are
+/// being changed.
 ///
 /// On SQLite the migration has done it: there no replica of the version before serves beside this
 /// one.

@@ -567,3 +567,16 @@ fn what_has_changed_is_planned_once_on_postgres() {
         assert_eq!(plans.expect("the only one"), 5);
     });
 }
+
+#[on_both_backends]
+async fn more_games_than_one_statement_takes_are_inserted(database: TestDatabase) {
+    let seed = seed(&database).await;
+    let rows: Vec<GameRow> = (0..2_500)
+        .map(|_| GameRow {
+            id: GameId::generate(),
+            ..seed.game.clone()
+        })
+        .collect();
+    let inserted: db::Result<()> = write_tx!(database.db(), |tx| games_insert(tx, &rows).await);
+    inserted.expect("inserted");
+}

@@ -68,6 +68,12 @@ impl Error {
         matches!(self, Self::Unavailable(_) | Self::ReadOnly(_))
     }
 
+    /// Returns whether the server ended a statement that took too long, for example because it
+    /// waited for a locked row.
+    pub(super) fn is_statement_timeout(&self) -> bool {
+        matches!(self, Self::Unavailable(text) if text.contains("statement timeout"))
+    }
+
     /// Returns a copy of the error, for another call that it affects.
     pub(super) fn repeated(&self) -> Self {
         match self {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use base::telemetry::traces;
-use metrics::{Histogram, describe_histogram, histogram};
+use metrics::{Counter, counter, describe_counter};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::oneshot};
 use tracing::{Instrument as _, Span};
@@ -26,7 +26,8 @@ use super::{Backend, Db, Error, Result};
 const MAX_GROUP: usize = 32;
 /// Writes that may wait, at most. A further one is refused.
 const MAX_WAITING: usize = 4096;
-const GROUP_SIZE: &str = "db_group_commit_writes";
+const GROUPS: &str = "db_group_commits_total";
+const WRITES: &str = "db_group_commit_writes_total";
 
 /// One kind of write that is done for many calls at once.
 pub trait GroupWriter: Send + Sync + 'static {
@@ -37,8 +38,8 @@ pub trait GroupWriter: Send + Sync + 'static {
     /// Error for the caller.
     type Error: From<Error> + Send + 'static;
 
-    /// Ids of the rows that the write locks. No two writes of a group have one in common: the later
-    /// one goes in a later group.
+    /// Ids of the rows that the write locks. No two writes that are under way have one in common:
+    /// the later one goes in a later group.
     fn rows(&self, write: &Self::Write) -> Vec<Uuid>;
 
     /// Does one write in a transaction of its own. It may wait for rows that others have locked.
@@ -49,7 +50,7 @@ pub trait GroupWriter: Send + Sync + 'static {
 
     /// Does several writes in one transaction, and returns an outcome for each, in the same order:
     /// `None` for a write that is to be done alone, for example because its row is locked. An
-    /// outcome that is an error must leave nothing written.
+    /// outcome that is an error must leave nothing written that matters.
     ///
     /// Locks rows in the order of their ids, so that two groups never wait for each other.
     fn write_together(
@@ -68,12 +69,16 @@ struct Shared<W: GroupWriter> {
     backend: Backend,
     writer: W,
     queue: Mutex<Queue<W>>,
-    group_size: Histogram,
+    groups: Counter,
+    writes: Counter,
 }
 
 struct Queue<W: GroupWriter> {
     waiting: VecDeque<Waiting<W>>,
-    /// Tasks that write. There are as many as there may be whenever a write waits.
+    /// Rows of the groups that are under way.
+    busy: HashSet<Uuid>,
+    /// Tasks that write. While a write waits, there are as many as there may be, or its row belongs
+    /// to a group that is under way.
     tasks: usize,
     max_tasks: usize,
 }
@@ -93,21 +98,26 @@ struct Caller<W: GroupWriter> {
 impl<W: GroupWriter> GroupCommit<W> {
     /// Creates the queue of one kind of write. `kind` names it in the metrics.
     pub fn new(db: &Db, kind: &'static str, writer: W) -> Self {
-        describe_histogram!(
-            GROUP_SIZE,
-            "Writes that were committed by one transaction, by kind of write."
+        describe_counter!(
+            GROUPS,
+            "Transactions that did the writes of one or more calls, by kind of write."
         );
-        // A transaction keeps about one processor busy, on one side or the other.
+        describe_counter!(WRITES, "Writes that were done by these transactions, by kind of write.");
+        // A transaction keeps about one processor busy, on one side or the other. A second one goes
+        // on while the first waits for the disk.
         let max_tasks = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        let max_tasks = max_tasks.max(2);
         Self(Arc::new(Shared {
             backend: db.backend(),
             writer,
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
+                busy: HashSet::new(),
                 tasks: 0,
                 max_tasks,
             }),
-            group_size: histogram!(GROUP_SIZE, "kind" => kind),
+            groups: counter!(GROUPS, "kind" => kind),
+            writes: counter!(WRITES, "kind" => kind),
         }))
     }
 
@@ -148,15 +158,19 @@ impl<W: GroupWriter> GroupCommit<W> {
     async fn write_waiting(self) {
         let mut task = Task {
             commit: self.clone(),
+            rows: Vec::new(),
             is_counted: true,
         };
         while let Some(group) = task.next() {
             let (writes, callers): (Vec<_>, Vec<_>) = group.into_iter().map(|it| (it.write, it.caller)).unzip();
             let span = group_span(callers.iter().map(|caller| &caller.span), writes.len());
-            self.0
-                .group_size
-                .record(f64::from(u32::try_from(writes.len()).unwrap_or(u32::MAX)));
             let outcomes = self.0.writer.write_together(&writes).instrument(span).await;
+            task.release();
+            if let Ok(outcomes) = &outcomes {
+                let done = outcomes.iter().filter(|outcome| matches!(outcome, Some(Ok(_)))).count();
+                self.0.groups.increment(1);
+                self.0.writes.increment(u64::try_from(done).unwrap_or(u64::MAX));
+            }
             self.answer(writes, callers, outcomes);
         }
     }
@@ -180,8 +194,9 @@ impl<W: GroupWriter> GroupCommit<W> {
                     tokio::spawn(self.clone().write_one(write, caller));
                 }
             }
-            // The same would happen again.
-            Err(error) if is_alone || error.is_outage() => {
+            // The same would happen again. Not so if one statement took too long, which may have
+            // waited for the row of a single write.
+            Err(error) if is_alone || (error.is_outage() && !error.is_statement_timeout()) => {
                 for caller in callers {
                     caller.tell(Err(error.repeated().into()));
                 }
@@ -193,7 +208,8 @@ impl<W: GroupWriter> GroupCommit<W> {
                 let commit = self.clone();
                 tokio::spawn(async move {
                     for (write, caller) in writes.into_iter().zip(callers) {
-                        commit.clone().write_one(write, caller).await;
+                        // In a task of its own, so that a panic takes no other write along.
+                        let _ = tokio::spawn(commit.clone().write_one(write, caller)).await;
                     }
                 });
             }
@@ -249,26 +265,30 @@ impl<W: GroupWriter> Queue<W> {
     /// writes to the same row in their order.
     fn take_group(&mut self) -> Vec<Waiting<W>> {
         let mut group: Vec<Waiting<W>> = Vec::new();
-        let mut rows = HashSet::new();
+        let mut taken = HashSet::new();
         let mut later = VecDeque::new();
-        while let Some(next) = self.waiting.pop_front() {
+        while group.len() < MAX_GROUP
+            && let Some(next) = self.waiting.pop_front()
+        {
             if next.caller.outcome.is_closed() {
                 continue;
             }
-            let is_free = !next.rows.iter().any(|row| rows.contains(row));
+            let is_free = !next
+                .rows
+                .iter()
+                .any(|row| taken.contains(row) || self.busy.contains(row));
             // Also those of a write that has to wait: what comes after it does not overtake it.
-            rows.extend(next.rows.iter().copied());
+            taken.extend(next.rows.iter().copied());
             if is_free {
                 group.push(next);
             } else {
                 later.push_back(next);
             }
-            if group.len() == MAX_GROUP {
-                break;
-            }
         }
         later.append(&mut self.waiting);
         self.waiting = later;
+        self.busy
+            .extend(group.iter().flat_map(|write| write.rows.iter().copied()));
         group
     }
 }
@@ -276,12 +296,14 @@ impl<W: GroupWriter> Queue<W> {
 /// A task that writes.
 struct Task<W: GroupWriter> {
     commit: GroupCommit<W>,
+    /// Rows of the group that is under way.
+    rows: Vec<Uuid>,
     is_counted: bool,
 }
 
 impl<W: GroupWriter> Task<W> {
-    /// Returns the next group. If no write waits, this task is done, and the next write starts
-    /// another one.
+    /// Returns the next group. If no write waits, or only for groups of other tasks, this task is
+    /// done. The next write, or the end of those groups, goes on.
     fn next(&mut self) -> Option<Vec<Waiting<W>>> {
         let mut queue = self.commit.0.queue.lock();
         let group = queue.take_group();
@@ -290,12 +312,22 @@ impl<W: GroupWriter> Task<W> {
             self.is_counted = false;
             return None;
         }
+        self.rows = group.iter().flat_map(|write| write.rows.iter().copied()).collect();
         Some(group)
+    }
+
+    /// Frees the rows of the group that was under way.
+    fn release(&mut self) {
+        let mut queue = self.commit.0.queue.lock();
+        for row in self.rows.drain(..) {
+            queue.busy.remove(&row);
+        }
     }
 }
 
 impl<W: GroupWriter> Drop for Task<W> {
     fn drop(&mut self) {
+        self.release();
         if !self.is_counted {
             return;
         }

@@ -223,9 +223,9 @@ impl Sessions {
         outcome?.into_result()
     }
 
-    /// Issues an access token for a session that has recorded a similar use a moment ago, which
-    /// takes only a read. Returns `None` if the case is not that simple. Takes no lock, for the
-    /// same reason as [`rotate_current`](Self::rotate_current).
+    /// Issues an access token for a session whose token is current. Records the use first, unless a
+    /// similar one was recorded a moment ago. Returns `None` if the case is not that simple. Takes no
+    /// lock, for the same reason as [`rotate_current`](Self::rotate_current).
     async fn refresh_current(
         &self,
         context: &RequestContext,

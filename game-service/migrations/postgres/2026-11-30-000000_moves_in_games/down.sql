@@ -1,3 +1,4 @@
+LOCK TABLE games, moves_before IN ACCESS EXCLUSIVE MODE;
 CREATE TEMPORARY TABLE moves_after ON COMMIT DROP AS SELECT * FROM moves;
 DROP VIEW moves;
 DROP FUNCTION moves_insert();

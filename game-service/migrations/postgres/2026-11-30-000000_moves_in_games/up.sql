@@ -1,3 +1,21 @@
+-- Both tables at first, in the order in which the version before takes them, so that neither waits for the other: that version's
+-- statements may hold one and want the other.
+DO $$
+BEGIN
+    FOR attempt IN 1..100 LOOP
+        BEGIN
+            SET LOCAL lock_timeout = '300ms';
+            LOCK TABLE moves, games IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+    SET LOCAL lock_timeout = 0;
+    LOCK TABLE moves, games IN ACCESS EXCLUSIVE MODE;
+END
+$$;
+
 -- A move changes one row and no index: PostgreSQL then writes the new version of the row beside the old one (a heap-only tuple), and the pages
 -- keep room for that: with its moves a game takes about twice the room that it takes at first.
 ALTER TABLE games SET (fillfactor = 50);
@@ -22,19 +40,19 @@ CREATE FUNCTION moves_before_of(game uuid) RETURNS text STABLE LANGUAGE sql AS $
     SELECT coalesce(string_agg(format('%s %s %s', cell, version, (extract(epoch FROM create_time) * 1000000)::bigint), ',' ORDER BY ply), '')
     FROM moves_before WHERE game_id = game
 $$;
+-- One arm alone: a UNION with a join could not be asked for single games, only read as a whole.
 CREATE VIEW moves AS
-    SELECT games.id AS game_id,
-        (made.number - 1)::integer AS ply,
-        split_part(made.text, ' ', 1)::integer AS cell,
-        CASE made.number % 2 WHEN 1 THEN 'X' ELSE 'O' END AS mark,
-        CASE made.number % 2 WHEN 1 THEN games.x_player_id ELSE games.o_player_id END AS player_id,
-        split_part(made.text, ' ', 2)::bigint AS version,
-        timestamptz 'epoch' + split_part(made.text, ' ', 3)::bigint * interval '1 microsecond' AS create_time
-    FROM games CROSS JOIN string_to_table(games.moves, ',') WITH ORDINALITY AS made (text, number)
-    WHERE games.moves <> ''
-    UNION ALL
-    SELECT game_id, ply, cell, mark, player_id, moves_before.version, moves_before.create_time
-    FROM moves_before JOIN games ON games.id = game_id AND games.moves IS NULL;
+    SELECT games.id AS game_id, made.*
+    FROM games CROSS JOIN LATERAL (
+        SELECT (one.number - 1)::integer AS ply,
+            split_part(one.text, ' ', 1)::integer AS cell,
+            CASE one.number % 2 WHEN 1 THEN 'X' ELSE 'O' END AS mark,
+            CASE one.number % 2 WHEN 1 THEN games.x_player_id ELSE games.o_player_id END AS player_id,
+            split_part(one.text, ' ', 2)::bigint AS version,
+            timestamptz 'epoch' + split_part(one.text, ' ', 3)::bigint * interval '1 microsecond' AS create_time
+        FROM string_to_table(coalesce(games.moves, moves_before_of(games.id)), ',') WITH ORDINALITY AS one (text, number)
+        WHERE one.text <> ''
+    ) AS made;
 CREATE FUNCTION moves_insert() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE games

@@ -6,7 +6,9 @@ use diesel_async::SimpleAsyncConnection as _;
 use testing::{TestDatabase, block_on, on_both_backends};
 
 use super::*;
-use crate::store::{GameUpdate, MIGRATIONS, ViewRequest, game_update, game_with_moves, games_insert, player_insert};
+use crate::store::{
+    GameUpdate, MIGRATIONS, ViewRequest, game_update, game_with_moves, games_insert, player_insert, schema::games,
+};
 
 const START: i64 = 1_795_219_200_000_000;
 
@@ -138,6 +140,54 @@ async fn games_of_the_version_before_keep_their_moves(database: TestDatabase) {
     for (game, moves) in &games {
         assert_eq!(&moves_of(db, *game).await, moves);
     }
+}
+
+#[test]
+fn moves_that_are_taken_over_between_two_reads_are_not_lost() {
+    block_on(async {
+        let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
+        let (db, (up, down)) = (database.db(), migration(Backend::Postgres));
+        run(db, down).await;
+        let game = GameId::generate();
+        let players = (UserId::generate(), UserId::generate());
+        play_as_before(db, game, players, &[made(4, 3), made(0, 4)]).await;
+        run(db, up).await;
+        let conn = &mut db.read().await.expect("a connection");
+        let row: db::Result<GameRow> = query!(conn, |c| games::table
+            .find(game)
+            .select(GameRow::as_select())
+            .first(c)
+            .await);
+        let mut row = row.expect("the game");
+        assert_eq!(row.moves, None);
+        assert_eq!(moves_take_over(db, None, 10).await.expect("taken over"), Some(game));
+        // Meanwhile somebody has moved as well, which belongs to a later version.
+        let later = format!("UPDATE games SET version = 10, moves = moves || ',8 10 {START}' WHERE id = '{game}'");
+        run(db, &later).await;
+        fill_in_moves(conn, [&mut row]).await.expect("filled in");
+        assert_eq!(row.moves, Some(Moves(vec![made(4, 3), made(0, 4)])));
+    });
+}
+
+#[test]
+fn a_replica_of_the_version_before_reads_many_games_by_their_index() {
+    block_on(async {
+        let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
+        let many = "INSERT INTO players (id, login) VALUES ('00000000-0000-0000-0000-000000000001', 'ann');
+            INSERT INTO games (id, opponent, creator_id, x_player_id, board, state, version, create_time, update_time)
+            SELECT gen_random_uuid(), 'computer', p.id, p.id, '.........', 'turn', 1, now(), now()
+            FROM players p, generate_series(1, 5000);";
+        run(database.db(), many).await;
+        run(database.db(), "ANALYZE games").await;
+        let plan = prepared::<Text>(
+            "EXPLAIN SELECT * FROM games LEFT JOIN moves ON moves.game_id = games.id \
+             WHERE games.id = ANY('{00000000-0000-0000-0000-000000000002,00000000-0000-0000-0000-000000000003}')",
+        );
+        let conn = &mut database.db().read().await.expect("a connection");
+        let plan: db::Result<Vec<String>> = query!(conn, |c| plan.load(c).await);
+        let plan = plan.expect("a plan").join("\n");
+        assert!(!plan.contains("Seq Scan on games"), "{plan}");
+    });
 }
 
 #[test]

@@ -68,7 +68,8 @@ impl Write {
                 0
             }
         };
-        let update = diesel::update(pairs::table.find(self.id())).set(pairs::a.eq(pairs::a + amount));
+        let pair = pairs::table.find(self.id());
+        let update = diesel::update(pair).set((pairs::a.eq(pairs::a + amount), pairs::b.eq(amount)));
         query!(tx, |c| update.execute(c).await)?;
         Ok(amount)
     }
@@ -175,6 +176,9 @@ async fn writes_to_one_row_keep_their_order(database: TestDatabase) {
         assert_eq!(outcome.expect("written"), number);
     }
     assert_eq!(sums(db, &ids).await[0], before + 50 * 51 / 2);
+    let conn = &mut db.read().await.expect("a connection");
+    let last: Result<i64> = query!(conn, |c| pairs::table.find(ids[0]).select(pairs::b).first(c).await);
+    assert_eq!(last.expect("the pair"), 50, "the last write is the last one");
 }
 
 #[on_both_backends]
@@ -224,7 +228,9 @@ async fn a_caller_who_is_gone_takes_the_write_back_before_its_group_begins_and_n
         tokio::spawn(async move { commit.write(Write::Add(id, 1)).await })
     };
     // With few processors one task writes. The first write is in its group, the others wait.
-    let parallel = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+    let parallel = std::thread::available_parallelism()
+        .map_or(1, |cores| cores.get().div_ceil(2))
+        .max(2);
     let first = write(ids[0]);
     while seen.groups.lock().is_empty() {
         tokio::task::yield_now().await;
@@ -235,7 +241,9 @@ async fn a_caller_who_is_gone_takes_the_write_back_before_its_group_begins_and_n
         tokio::task::yield_now().await;
     }
     let last = write(ids[2]);
-    tokio::task::yield_now().await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
     gone.abort();
     let gone = gone.await;
     assert!(gone.is_err_and(|error| error.is_cancelled()));
