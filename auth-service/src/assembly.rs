@@ -140,7 +140,7 @@ impl Assembly<'_> {
             refresh_tokens: RefreshTokens::new(self.secrets),
             device_tokens: DeviceTokens::new(self.secrets),
             verifier: self.any_audience.clone(),
-            lives: self.settings.lives(),
+            lives: self.settings.lifetimes(),
             live: Loader::new(self.db.clone(), |conn, ids| {
                 store::sessions_with_holdings(conn, ids).boxed()
             }),

@@ -28,7 +28,7 @@ enum Command {
     /// Check whether a running service is healthy. Exit codes: 0 serving, 2 not reachable, 3
     /// unknown service, 4 not serving.
     Probe(Probe),
-    /// Create an administrator: the first one, or an additional one.
+    /// Create an administrator with the role superuser: the first one, or an additional one.
     CreateAdmin(CreateAdmin),
     /// Secure a database that was restored from a backup: end all sessions and refuse all earlier
     /// tokens.

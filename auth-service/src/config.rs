@@ -89,8 +89,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(60..=86_400))]
     pub service_token_seconds: u32,
-    /// Lifetime of a refresh token that is not rotated, in seconds [300 to 31536000]. After this
-    /// time without activity, users must log in again.
+    /// Lifetime of a refresh token that is not rotated, in seconds [300 to 31536000]. Users whose
+    /// refresh token is not rotated within this time must log in again.
     #[arg(
         long,
         env = "REFRESH_TOKEN_SECONDS",
@@ -111,8 +111,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(300..=315_360_000))]
     pub session_seconds: u32,
-    /// Seconds after a rotation during which a refresh token can issue access tokens. After that it
-    /// must be rotated first [60 to 31536000].
+    /// Seconds after a login or rotation during which a refresh token can issue access tokens.
+    /// After that it must be rotated first [60 to 31536000].
     #[arg(
         long,
         env = "UNROTATED_SECONDS",
@@ -261,7 +261,8 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
     pub hashing_memory_kib: u32,
-    /// Passes over that memory (the argon2id parameter t) [1 to 100].
+    /// Number of passes over the memory of --hashing-memory-kib (the argon2id parameter t) [1 to
+    /// 100].
     #[arg(
         long,
         env = "HASHING_PASSES",
@@ -308,8 +309,8 @@ pub struct AuthSettings {
 #[group(required = true, multiple = false)]
 pub struct SecretSettings {
     /// File with the server secret, which authenticates refresh and device tokens and encrypts the
-    /// signing keys: one line with at least 32 random bytes in base64, as from `openssl rand
-    /// -base64 32`. While the secret is being replaced, a second line holds the previous one.
+    /// signing keys: one line with at least 32 random bytes in base64, for example from `openssl
+    /// rand -base64 32`. While the secret is being replaced, a second line holds the previous one.
     #[arg(long, env = "AUTH_SECRET_FILE", value_name = "FILE")]
     pub auth_secret_file: Option<PathBuf>,
     /// Server secret, instead of a file. Use the environment variable rather than the flag: other
@@ -368,7 +369,7 @@ impl AuthSettings {
         }
     }
 
-    pub(crate) fn lives(&self) -> SessionLives {
+    pub(crate) fn lifetimes(&self) -> SessionLives {
         SessionLives {
             idle: seconds(self.refresh_token_seconds),
             absolute: seconds(self.session_seconds),

@@ -36,7 +36,7 @@ static REDOC: LazyLock<Bytes> = LazyLock::new(|| Redoc::new(DOCUMENT_PATH).with_
 
 /// Serves `/openapi.json`, `/docs` (Swagger UI, for trying calls) and `/redoc` (for reading).
 pub(crate) fn router(gateway: &Url) -> Router {
-    let elsewhere = Bytes::from(naming(gateway));
+    let elsewhere = Bytes::from(document_for(gateway));
     let policy = HeaderValue::try_from(policy(gateway)).expect("a URL is ASCII");
     let page = move |page: &'static LazyLock<Bytes>| {
         get(async move || {
@@ -75,9 +75,9 @@ fn policy(gateway: &Url) -> String {
 }
 
 /// Returns the OpenAPI document with the gateway as its server.
-fn naming(gateway: &Url) -> String {
+fn document_for(gateway: &Url) -> String {
     let mut document: Value =
-        serde_json::from_str(DOCUMENT).expect("the document is JSON; a test of its crate says so");
+        serde_json::from_str(DOCUMENT).expect("openapi.json is valid JSON, as tested in the crate `rest`");
     document["servers"] = json!([{"url": gateway.as_str().trim_end_matches('/'), "description": "the gateway"}]);
     document.to_string()
 }

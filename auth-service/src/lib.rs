@@ -80,7 +80,7 @@ impl AuthService<'_> {
         }
         if self.settings.token_audience == AUTH_SERVICE {
             return Err(StartError::setting(
-                "--token-audience must not be auth-service: that is the audience of tokens for this service alone",
+                "--token-audience must not be auth-service: that is the audience of tokens for this service only",
             ));
         }
         let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
@@ -183,7 +183,7 @@ async fn prepare(
 ) -> Result<KeyRing, StartError> {
     let mut lock = MigrationLock::acquire(db).await?;
     db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await?;
-    domain::recompute_stale_keys(db, clock).await?;
+    domain::recompute_stale_name_keys(db, clock).await?;
     let declared: Result<(), Error> = write_tx!(db, |tx| {
         domain::feed::prepare(tx, settings.longest_token_life()).await?;
         domain::declare_own(tx, FILE_DESCRIPTOR_SET, clock.now()).await

@@ -1,4 +1,4 @@
-"""Reflection, health and metrics: what a service tells a client that knows its address alone."""
+"""Reflection, health and metrics: what a service tells a client that knows only its address."""
 
 import pytest
 from conftest import get

@@ -66,7 +66,7 @@ def restored(deployment, back_up, restore):
     for replica in [*deployment.game, *deployment.auth]:
         replica.stop()
     output = restore()
-    assert "the leaderboard is what the finished games say" in output
+    assert "the leaderboard matches the finished games" in output
     for replica in [*deployment.auth, *deployment.game]:
         replica.start()
     deployment.wait_for_gateway()

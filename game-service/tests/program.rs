@@ -429,8 +429,8 @@ async fn drift_is_found_and_repaired(files: &ProgramFiles) {
     assert!(seeded.starts_with("added 50 players and 400 games in "), "{seeded}");
     let ids = fs::read_to_string(ids).expect("the ids");
     assert_eq!(ids.lines().filter(|id| id.parse::<UserId>().is_ok()).count(), 50);
-    let sound = "compared 400 games and 50 players: 0 games whose history and 0 players whose stats did not agree\n\
-                 the leaderboard is what the finished games say\n";
+    let sound = "compared 400 games and 50 players: the histories of 0 games and the statistics of 0 players differ\n\
+                 the leaderboard matches the finished games\n";
     assert_eq!(ran(files, 0, &check).await, sound);
 
     // One fault of every kind.
@@ -451,7 +451,7 @@ async fn drift_is_found_and_repaired(files: &ProgramFiles) {
         "the history says nothing",
         "the stats say nothing",
         " won, ",
-        "nothing was changed",
+        "changed nothing",
     ] {
         assert!(found.contains(words), "{words} is not in {found}");
     }
@@ -460,7 +460,7 @@ async fn drift_is_found_and_repaired(files: &ProgramFiles) {
     assert!(
         ran(files, 0, &["recompute-leaderboard"])
             .await
-            .ends_with("repaired: the leaderboard is what the finished games say\n")
+            .ends_with("repaired: the leaderboard matches the finished games\n")
     );
     assert_eq!(ran(files, 0, &check).await, sound);
     for (arguments, words) in [

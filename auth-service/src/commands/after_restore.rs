@@ -31,7 +31,7 @@ impl AfterRestore {
                 "nothing was changed, because the command could not be completed: {error}"
             ))
         })?;
-        #[expect(clippy::print_stdout, reason = "what the command answers")]
+        #[expect(clippy::print_stdout, reason = "the output of the command")]
         {
             println!("ended {} sessions", restored.sessions);
             println!("replaced the signing keys: every access token from before is refused");

@@ -57,15 +57,15 @@ impl CreateAdmin {
             }
             error => StartError::Failed(format!("cannot create the administrator: {error}")),
         })?;
-        #[expect(clippy::print_stdout, reason = "what the command answers")]
+        #[expect(clippy::print_stdout, reason = "the output of the command")]
         if is_generated {
             println!(
-                "made {} with the id {id} and the password {}",
+                "created {} with the id {id} and the password {}",
                 self.login,
                 text.expose_secret()
             );
         } else {
-            println!("made {} with the id {id}", self.login);
+            println!("created {} with the id {id}", self.login);
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ impl CreateServiceAccount {
             Error::PermissionNotFound(name) => StartError::Failed(format!("there is no permission {name}")),
             error => StartError::Failed(format!("cannot create the service account: {error}")),
         })?;
-        #[expect(clippy::print_stdout, reason = "what the command answers")]
+        #[expect(clippy::print_stdout, reason = "the output of the command")]
         {
             println!("{}", secret.expose_secret());
         }

@@ -10,11 +10,12 @@ use base::{StartError, clock::Clock, secret_files::SecretFiles};
 use db::{DatabaseArgs, Db, Migrate, MigrationLock, bring_up_to_date};
 
 pub use self::{after_restore::AfterRestore, create_admin::CreateAdmin, create_service_account::CreateServiceAccount};
-use crate::{MIGRATIONS, domain::recompute_stale_keys};
+use crate::{MIGRATIONS, domain::recompute_stale_name_keys};
 
-/// Migrates the schema, then recomputes the keys that an older version of this program has stored.
+/// Migrates the schema, then recomputes the lookup keys of users that an older version of this
+/// program stored.
 pub async fn migrate(command: Migrate) -> Result<(), StartError> {
-    let finish = async |db: &Db| Ok(recompute_stale_keys(db, &Clock::system()).await?);
+    let finish = async |db: &Db| Ok(recompute_stale_name_keys(db, &Clock::system()).await?);
     command.run_with(&MIGRATIONS, finish).await
 }
 

@@ -15,7 +15,8 @@ pub struct AttemptSettings {
     #[arg(long, env = "LOGIN_RATE_PER_MINUTE", default_value_t = 60, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub login_rate_per_minute: u32,
-    /// Number of those requests that an address can make at once [1 to 1000000].
+    /// Number of logins, password confirmations and service token requests that an address can make
+    /// at once [1 to 1000000].
     #[arg(long, env = "LOGIN_BURST", default_value_t = 120, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub login_burst: u32,

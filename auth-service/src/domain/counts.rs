@@ -35,7 +35,7 @@ pub(crate) fn describe() {
     describe_histogram!(
         HASH_DURATION,
         Unit::Seconds,
-        "Time that a password waited and was hashed."
+        "Time from queueing a password to its finished hash."
     );
     describe_gauge!(FEED_HEAD, "Number of the last event of the access feed.");
     describe_gauge!(FEED_FOLLOWERS, "Streams of the access feed that this process serves.");

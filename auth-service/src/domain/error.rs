@@ -57,7 +57,7 @@ pub(crate) enum Error {
     #[error("the password must be changed")]
     PasswordChangeRequired,
     /// The access token is valid for other services, too.
-    #[error("an access token for auth-service alone is required")]
+    #[error("an access token that is only for auth-service is required")]
     AudienceRequired,
     /// The call needs the current password.
     #[error("the current password is required")]
@@ -90,7 +90,7 @@ pub(crate) enum Error {
     #[error("{0}")]
     Reserved(&'static str),
     /// Users or roles still hold the object.
-    #[error("users or roles still hold it")]
+    #[error("users or roles still hold it or one of its permissions")]
     InUse,
     /// No service account has this client id.
     #[error("no such service account")]
@@ -112,7 +112,7 @@ pub(crate) enum Error {
     #[error("the name is taken")]
     NameTaken(Vec<BadField>),
     /// Another service or an administrator owns this resource.
-    #[error("the resource belongs to another service or to the administrators")]
+    #[error("the resource was declared by another service or created by an administrator")]
     ResourceOwned(String),
     /// The account has the maximum number of access feed streams open.
     #[error("too many streams of the access feed")]

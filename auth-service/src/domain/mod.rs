@@ -65,7 +65,7 @@ pub(crate) use self::{
         names::{Email, Login, MAX_IDENTIFIER_BYTES, fold, identifier_key, is_unseen},
         profile::ProfileChanges,
         registration::Registration,
-        stale_keys::{recheck_stale_keys, recompute_stale_keys},
+        stale_keys::{recheck_stale_name_keys, recompute_stale_name_keys},
     },
 };
 pub use self::{

@@ -126,7 +126,7 @@ impl From<Error> for ErrorReply {
             Error::InUse => Self::new(
                 Code::FailedPrecondition,
                 R::InUse,
-                "users or roles still hold it; set `force` to delete it and take it from all of them",
+                "users or roles still hold it or one of its permissions; set `force` to delete it anyway",
             ),
             Error::ServiceAccountNotFound => Self::new(
                 Code::NotFound,
@@ -162,7 +162,8 @@ impl From<Error> for ErrorReply {
                 Self::new(Code::AlreadyExists, R::NameTaken, message).with_fields(fields)
             }
             Error::ResourceOwned(resource) => {
-                let message = format!("the resource {resource} belongs to another service or to the administrators");
+                let message =
+                    format!("the resource {resource} was declared by another service or created by an administrator");
                 Self::new(Code::PermissionDenied, R::ResourceOwned, message).with_metadata("resource", resource)
             }
             Error::TooManyFeedStreams => Self::new(

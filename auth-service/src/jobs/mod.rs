@@ -9,7 +9,7 @@ use base::{clock::Clock, running::Running};
 use db::Db;
 use futures_util::FutureExt as _;
 
-use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Sessions, recheck_stale_keys};
+use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Sessions, recheck_stale_name_keys};
 
 /// Interval at which the signing keys are checked and due steps are taken.
 const KEYS: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ impl Jobs {
         let (db, clock) = (self.db, self.clock.clone());
         running.every_by(&self.clock, STALE_KEYS, "keys of e-mail addresses", move || {
             let (db, clock) = (db.clone(), clock.clone());
-            async move { recheck_stale_keys(&db, &clock).await }.boxed()
+            async move { recheck_stale_name_keys(&db, &clock).await }.boxed()
         });
         let sessions = self.sessions.clone();
         running.every(REPORT, "session count", move || {

@@ -1,8 +1,8 @@
 //! Plain values that `store` reads and writes, `domain` reasons about and `grpc` turns into
 //! messages.
 //!
-//! A type lives here together with the rules that concern it alone. Nothing here depends on a
-//! query, a transaction or a request.
+//! A type lives here together with the rules that concern only it. Nothing here depends on a query,
+//! a transaction or a request.
 
 mod audit;
 mod catalog;

@@ -19,7 +19,7 @@ pub(crate) struct Failure<'a> {
     pub(crate) free: i64,
 }
 
-/// Counts one or two failures, as far as they require no wait. Returns the keys whose failures were
+/// Counts those of one or two failures that require no wait. Returns the keys whose failures were
 /// counted; the other rows are unchanged.
 pub(crate) async fn throttles_count(
     conn: &mut Conn,

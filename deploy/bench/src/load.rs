@@ -94,7 +94,7 @@ struct Seen {
 }
 
 impl Processors {
-    /// Measures this program alone, and the database if it is a separate process.
+    /// Measures only this program, and the database if it is a separate process.
     pub(crate) fn own(database: Processes) -> Self {
         Self {
             service: Processes::own(),

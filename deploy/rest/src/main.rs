@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         if is_new {
             fs::write(&file.path, &file.content)?;
         }
-        #[expect(clippy::print_stdout, reason = "what the command answers")]
+        #[expect(clippy::print_stdout, reason = "the output of the command")]
         {
             let state = if is_new { "written" } else { "up to date" };
             println!("{}: {state}", file.path.display());

@@ -145,7 +145,7 @@ fn description(api: &Api, rpc: &Rpc, text: &str) -> String {
     };
     let grpc = rpc.grpc_path();
     let audience = if api.policies.wants_exact_audience(&grpc) {
-        " A deployment can require an access token for `auth-service` alone: log in or refresh with this `audience`."
+        " A deployment can require an access token for `auth-service` only: log in or refresh with this `audience`."
     } else {
         ""
     };

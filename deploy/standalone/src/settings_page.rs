@@ -21,7 +21,7 @@ Every setting is a flag and an environment variable; the flag wins. An empty var
 A bad setting ends the program with a line that names it, and exit code 64. Ranges are in brackets.
 
 Secrets are best kept in files. The start fails if such a file is readable by other users or writable by its group; the
-error names the command that restricts it. A default of `-` means that there is none.
+error gives the command that corrects its mode. A default of `-` means that there is none.
 ";
 
 const COMMANDS: &str = "
@@ -43,7 +43,7 @@ use Program::{AuthService, GameService, Standalone};
 
 /// The sections for settings, each with the programs that share them.
 const SECTIONS: [(&str, &[Program]); 7] = [
-    ("The standalone alone", &[Standalone]),
+    ("Only the standalone program", &[Standalone]),
     ("auth-service, and the standalone", &[Standalone, AuthService]),
     ("auth-service as a program of its own", &[AuthService]),
     ("game-service, and the standalone", &[Standalone, GameService]),

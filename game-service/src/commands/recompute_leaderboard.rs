@@ -44,19 +44,19 @@ impl RecomputeLeaderboard {
         let (games, players) = report.size;
         let found = report.found();
         print(&format!(
-            "compared {games} games and {players} players: {} games whose history and {} players whose stats did not \
-            agree",
+            "compared {games} games and {players} players: the histories of {} games and the statistics of {} players \
+            differ",
             report.histories, report.stats
         ));
         if found == 0 {
-            print("the leaderboard is what the finished games say");
+            print("the leaderboard matches the finished games");
         } else if self.check {
             return Err(StartError::Failed(format!(
-                "{found} things do not agree; nothing was changed, and recompute-leaderboard without --check repairs \
+                "found {found} differences and changed nothing; run recompute-leaderboard without --check to repair \
                 them"
             )));
         } else {
-            print("repaired: the leaderboard is what the finished games say");
+            print("repaired: the leaderboard matches the finished games");
         }
         Ok(())
     }
@@ -97,7 +97,7 @@ impl Progress for Report {
         let found = Self::found(self);
         let line = match found {
             ..=SHOWN => drift.to_string(),
-            _ if found == SHOWN + 1 => "there is more; it is counted and not shown".to_owned(),
+            _ if found == SHOWN + 1 => "further differences are counted but not shown".to_owned(),
             _ => return,
         };
         match &self.bar {
@@ -107,7 +107,7 @@ impl Progress for Report {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command answers")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn print(line: &str) {
     println!("{line}");
 }

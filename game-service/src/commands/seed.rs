@@ -79,7 +79,7 @@ impl SeedPlayers {
         let elapsed = bar.elapsed();
         bar.finish_and_clear();
         done.map_err(StartError::failed)?;
-        #[expect(clippy::print_stdout, reason = "what the command answers")]
+        #[expect(clippy::print_stdout, reason = "the output of the command")]
         {
             println!(
                 "added {} players and {} games in {:.1} s (--random-seed {random_seed})",

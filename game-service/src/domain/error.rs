@@ -27,7 +27,7 @@ pub(crate) enum Error {
     #[error("the game is over")]
     GameFinished,
     /// The time for the next move has run out. The game ends once the clock can be relied on.
-    #[error("the time of the game has run out")]
+    #[error("the time for the next move has run out")]
     GameOverdue,
     /// It is the opponent's turn.
     #[error("not the caller's turn")]

@@ -57,7 +57,7 @@ pub(crate) struct Seed<R> {
 struct Person {
     id: UserId,
     login: String,
-    /// Probability, 0 to 1, that this player notices a winning or saving move.
+    /// Probability, 0 to 1, that this player notices a winning or blocking move.
     skill: f64,
 }
 
@@ -198,7 +198,7 @@ impl<R: Rng> Seed<R> {
         Ok(game)
     }
 
-    /// Chooses a move on a board that is not full. This is a winning or saving move if the player
+    /// Chooses a move on a board that is not full. This is a winning or blocking move if the player
     /// notices one, and otherwise a random move.
     fn choose(&mut self, board: &Board, mark: Mark, skill: f64) -> Cell {
         let cells: Vec<Cell> = board.empty_cells().collect();

@@ -211,6 +211,6 @@ async fn each_role_may_do_what_the_protos_say_where_keys_are_all_that_is_known(d
 #[on_both_backends]
 async fn a_following_server_keeps_the_contract(database: TestDatabase) {
     let (_auth, server) = following(database).await;
-    contract::every_rpc_wants_a_token(server.grpc, FILE_DESCRIPTOR_SET).await;
-    contract::crooked_tokens_are_refused(server.grpc, "/game.v1.GameService/JoinGame", &server.mint, START).await;
+    contract::every_rpc_needs_a_token(server.grpc, FILE_DESCRIPTOR_SET).await;
+    contract::invalid_tokens_are_refused(server.grpc, "/game.v1.GameService/JoinGame", &server.mint, START).await;
 }

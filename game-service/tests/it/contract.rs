@@ -11,22 +11,22 @@ use crate::support::{START, Server};
 const JOIN: &str = "/game.v1.GameService/JoinGame";
 
 #[on_both_backends]
-async fn every_rpc_wants_a_token(database: TestDatabase) {
+async fn every_rpc_needs_a_token(database: TestDatabase) {
     let server = Server::start(database).await;
-    contract::every_rpc_wants_a_token(server.grpc, FILE_DESCRIPTOR_SET).await;
+    contract::every_rpc_needs_a_token(server.grpc, FILE_DESCRIPTOR_SET).await;
 }
 
 #[on_both_backends]
-async fn crooked_tokens_are_refused(database: TestDatabase) {
+async fn invalid_tokens_are_refused(database: TestDatabase) {
     let server = Server::start(database).await;
-    contract::crooked_tokens_are_refused(server.grpc, JOIN, &server.mint, START).await;
+    contract::invalid_tokens_are_refused(server.grpc, JOIN, &server.mint, START).await;
 }
 
 #[on_both_backends]
-async fn crooked_requests_are_refused(database: TestDatabase) {
+async fn malformed_requests_are_refused(database: TestDatabase) {
     let server = Server::start(database).await;
     let value = format!("Bearer {}", server.player("ann").token);
-    contract::crooked_requests_are_refused(server.grpc, JOIN, &[("authorization", &value)]).await;
+    contract::malformed_requests_are_refused(server.grpc, JOIN, &[("authorization", &value)]).await;
 }
 
 #[on_both_backends]

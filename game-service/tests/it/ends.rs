@@ -75,7 +75,7 @@ async fn before_both_have_moved_a_game_counts_for_nobody(database: TestDatabase)
 }
 
 #[on_both_backends]
-async fn a_game_that_waits_is_called_off_by_its_creator_alone(database: TestDatabase) {
+async fn only_its_creator_can_cancel_a_waiting_game(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let game = ann.create(Opponent::Player, Mark::X).await.expect("created");
@@ -91,7 +91,7 @@ async fn a_game_that_waits_is_called_off_by_its_creator_alone(database: TestData
         kind(bob.resign(&game.game_id).await),
         is(Code::NotFound, "GAME_NOT_FOUND")
     );
-    let over = ann.cancel(&game.game_id).await.expect("called off");
+    let over = ann.cancel(&game.game_id).await.expect("cancelled");
     assert_eq!(
         (over.state(), over.end_reason()),
         (GameState::Cancelled, EndReason::Cancellation)

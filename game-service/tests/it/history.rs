@@ -109,7 +109,7 @@ async fn games_against_the_computer_are_kept(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_page_token_is_good_for_its_owner_alone(database: TestDatabase) {
+async fn a_page_token_is_good_only_for_its_owner(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     for _ in 0..2 {
@@ -216,7 +216,7 @@ async fn filters_leave_what_each_of_them_says(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_page_token_is_good_for_its_filters_alone(database: TestDatabase) {
+async fn a_page_token_is_good_only_for_its_filters(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     for _ in 0..2 {
@@ -339,7 +339,7 @@ async fn games_against_one_opponent_add_up(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn anothers_history_is_seen_with_the_permission_alone(database: TestDatabase) {
+async fn anothers_history_is_seen_only_with_the_permission(database: TestDatabase) {
     let server = Server::start(database).await;
     let [ann, bob, mut eve] = ["ann", "bob", "eve"].map(|login| server.player(login));
     let game = server.play(&ann, &bob, X_WINS).await;

@@ -104,7 +104,7 @@ async fn a_deleted_player_has_no_name_and_gives_up_every_game(database: TestData
     let gone = async { while bob.get(&waiting.game_id).await.is_ok() {} };
     tokio::time::timeout(std::time::Duration::from_secs(10), gone)
         .await
-        .expect("called off");
+        .expect("cancelled");
     // Finished games stay complete and still count.
     let history = bob.finished_games(0, "").await.expect("a page").games;
     assert_eq!(
@@ -137,7 +137,7 @@ async fn a_deleted_player_has_no_name_and_gives_up_every_game(database: TestData
 }
 
 #[on_both_backends]
-async fn a_restart_asks_for_what_is_new_alone(database: TestDatabase) {
+async fn a_restart_asks_only_for_what_is_new(database: TestDatabase) {
     let (auth, server) = following(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     server.play(&ann, &bob, &[0, 3, 1, 4, 2]).await;

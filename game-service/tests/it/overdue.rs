@@ -212,12 +212,12 @@ async fn what_is_overdue_at_the_start_ends_once_the_clock_has_settled(database: 
 }
 
 #[on_both_backends]
-async fn a_game_that_waits_for_its_end_can_be_called_off(database: TestDatabase) {
+async fn a_game_that_waits_for_its_end_can_be_cancelled(database: TestDatabase) {
     let server = Server::start_unsettled(database, &["--open-game-seconds", "60"]).await;
     let ann = server.player("ann");
     let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
     server.clock.advance(Duration::from_mins(2));
-    let over = ann.cancel(&waiting.game_id).await.expect("called off");
+    let over = ann.cancel(&waiting.game_id).await.expect("cancelled");
     assert_eq!(
         (over.state(), over.end_reason()),
         (GameState::Cancelled, EndReason::Cancellation)

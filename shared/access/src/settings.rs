@@ -193,7 +193,7 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for ParserWithoutEcho<T>
 fn grpc_url(text: &str) -> Result<Uri, String> {
     let url = jwks_url(text)?;
     if url.path() != "/" || url.query().is_some() {
-        return Err("must be an address alone, such as http://127.0.0.1:50051".to_owned());
+        return Err("must be only an address, such as http://127.0.0.1:50051".to_owned());
     }
     text.parse().map_err(|error| format!("{error}"))
 }

@@ -60,7 +60,7 @@ impl Migrate {
         let applied = lock.apply(migrations).await?;
         finish(&db).await?;
         drop(lock);
-        #[expect(clippy::print_stdout, reason = "what the command answers")]
+        #[expect(clippy::print_stdout, reason = "the output of the command")]
         if applied.is_empty() {
             println!("the database is up to date");
         } else {

@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// Interval at which a command checks whether another process has released the file.
-const FREE_LOOK: Duration = Duration::from_millis(50);
+const RELEASE_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Longest time that a command waits for the file to be released.
-const FREE_PATIENCE: Duration = Duration::from_secs(30);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Shortest and longest pause between attempts while a service waits for its database.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
@@ -78,8 +78,8 @@ impl Db {
         let start = Instant::now();
         loop {
             match Self::connect(settings).await {
-                Err(OpenError::InUse(_)) if start.elapsed() < FREE_PATIENCE => {
-                    tokio::time::sleep(FREE_LOOK).await;
+                Err(OpenError::InUse(_)) if start.elapsed() < RELEASE_TIMEOUT => {
+                    tokio::time::sleep(RELEASE_POLL_INTERVAL).await;
                 }
                 outcome => return outcome,
             }

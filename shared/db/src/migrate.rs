@@ -33,7 +33,7 @@ pub struct MigrationLock(Holder);
 
 enum Holder {
     Sqlite(sqlite::Pools),
-    /// `None` while a migration runs, and after a run that was cut off.
+    /// `None` while a migration runs, and after a run that was cancelled.
     Postgres(Option<Box<AsyncPgConnection>>),
 }
 

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_given_once_and_to_postgres_alone() {
+    fn a_password_is_given_once_and_only_to_postgres() {
         let mut url = parse("postgres://ann@db/auth").unwrap();
         assert!(url.set_password("").is_err());
         url.set_password("secret").unwrap();

@@ -55,7 +55,7 @@ impl Probe {
             })?;
         match status {
             ServingStatus::Serving => {
-                #[expect(clippy::print_stdout, reason = "what the command answers")]
+                #[expect(clippy::print_stdout, reason = "the output of the command")]
                 {
                     println!("serving");
                 }

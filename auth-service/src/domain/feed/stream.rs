@@ -131,7 +131,7 @@ impl FeedStream {
             .known_names
             .filter(|known| known.epoch == at.epoch && known.sequence <= head.sequence);
         // An event is sent as long as it is stored, even if it has expired by this clock. Only the
-        // purge decides when an event is over.
+        // purge removes events.
         let is_news = |row: &FeedRow| {
             !(row.is(FeedKind::UserChanged) && known_names.is_some_and(|known| row.sequence <= known.sequence))
         };

@@ -5,9 +5,9 @@
 //! restarts and apply to all replicas. An attempt is counted as a failure before the password is
 //! checked, so that many guesses at once get no further than guesses one after the other. A failure
 //! counts for the account and the address. If the call comes from a device that the user has logged
-//! in from, it counts for the device alone. So guesses at a user's password do not lock the user
-//! out of their own device. Some failures are free. Each further one doubles the wait before the
-//! next attempt is admitted.
+//! in from, it counts only for the device. So guesses at a user's password do not lock the user out
+//! of their own device. Some failures are free. Each further one doubles the wait before the next
+//! attempt is admitted.
 //!
 //! The counters are kept for an *identifier*, not for a user. The login and the address of one user
 //! count separately, and so does an identifier that no user has. A common counter would reveal that
@@ -217,9 +217,9 @@ impl Attempts {
         })
     }
 
-    /// Ends all blocks if the database's clock was set back, or if there are rows from the future
-    /// at the start. By the present time, they would last longer than their delay. The counts
-    /// remain.
+    /// Ends all blocks if the database's clock was set back, or if at the start there are rows
+    /// written by a clock that was ahead. By the present time, they would last longer than their
+    /// delay. The counts remain.
     async fn end_blocks_of_the_future(&self) -> Result<(), Error> {
         let (went_back, has_checked_future_rows) = (
             self.time.take_went_back(),
@@ -249,7 +249,7 @@ impl Attempts {
             return Ok(());
         }
         drop(conn);
-        tracing::warn!("the clock of the database server was set back; waits after failed logins are cancelled");
+        tracing::warn!("the database server's clock was set back, so current waits after failed logins are cancelled");
         let mut after = Vec::new();
         loop {
             let mut conn = self.db.read().await?;

@@ -120,10 +120,10 @@ pub(in crate::domain) async fn ensure_may_give_beyond(
     let Some(holdings) = holdings_of_actor(conn, context).await? else {
         return Ok(());
     };
-    let everybodys = store::role_permission_names(conn, usual.code_name()).await?;
+    let excepted = store::role_permission_names(conn, usual.code_name()).await?;
     let lacking: BTreeSet<String> = permissions
         .iter()
-        .filter(|permission| !holdings.holds(permission) && !everybodys.iter().any(|held| covers(held, permission)))
+        .filter(|permission| !holdings.holds(permission) && !excepted.iter().any(|held| covers(held, permission)))
         .cloned()
         .collect();
     if lacking.is_empty() {
@@ -157,8 +157,8 @@ pub(in crate::domain) async fn ensure_may_change_role(
 }
 
 /// Refuses to act on a user or a service account that has permissions that the actor does not hold.
-/// To act means to set a password or a secret, to edit, deactivate, delete or log out, or to take
-/// away a role or permission. Users may act on themselves.
+/// To act on a user means to set their password or secret, edit, deactivate, delete or log them
+/// out, or take a role or permission from them. Users may act on themselves.
 pub(in crate::domain) async fn ensure_may_act_on(
     conn: &mut Conn,
     context: &RequestContext,

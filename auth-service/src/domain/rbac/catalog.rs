@@ -61,7 +61,7 @@ pub(crate) trait CatalogEntry: Entry {
 
 /// An entry that only superusers create, change and delete.
 pub(crate) trait SuperuserEntry: CatalogEntry {
-    /// Adds what belongs to a new entry.
+    /// Creates what every new entry of this kind needs, such as the permission for every action.
     fn complete(&self, _tx: &mut Conn, _now: Timestamp) -> impl Future<Output = Result<(), Error>> + Send {
         async { Ok(()) }
     }
@@ -192,7 +192,7 @@ pub(super) async fn page_of<T: CatalogEntry>(
     Ok((entries, next))
 }
 
-/// Adds an entry. If it has no name for people, its code name is used.
+/// Adds an entry. Uses the code name if there is no display name.
 pub(super) async fn add<T: CatalogEntry>(tx: &mut Conn, mut names: EntryNames, now: Timestamp) -> Result<T, Error> {
     if names.name.is_empty() {
         names.name.clone_from(&names.code_name);

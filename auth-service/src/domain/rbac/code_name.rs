@@ -23,7 +23,10 @@ pub(crate) struct InvalidCodeName;
 
 /// The error for a text that is not the name of a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be resource:action, such as games:create, each 2 to 64 of the characters a-z 0-9 _")]
+#[error(
+    "must be resource:action, such as games:create; each part is 2 to 64 of the characters a-z 0-9 _ and begins with a \
+    letter"
+)]
 pub(crate) struct InvalidPermissionName;
 
 impl FromStr for CodeName {

@@ -200,7 +200,8 @@ async fn resource(
             {
                 Err(Error::ResourceOwned(code_name.to_owned()))
             }
-            // The account that declared the resource was deleted.
+            // The resource has declared permissions but no owner. The deletion of an account does
+            // not leave this behind, because it also clears `is_declared`.
             None => {
                 store::resource_set_owner(tx, resource.id, owner).await?;
                 declaration.adopted.insert(code_name.to_owned());

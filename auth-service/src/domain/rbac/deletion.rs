@@ -1,6 +1,6 @@
-//! Deletion of resources, actions, permissions and roles. An entry that is built in or was declared
-//! by a service cannot be deleted. With `force`, the others are also taken from everyone who holds
-//! them.
+//! Deletion of resources, actions, permissions and roles. An entry that is built in, or declared by
+//! a service that still has an account, cannot be deleted. With `force`, the others are also taken
+//! from everyone who holds them.
 //!
 //! The rows of users are locked before anything else, but their holdings are certain only once
 //! everything is locked. So the holders are read again under the locks. If they have changed, the
@@ -53,7 +53,7 @@ impl Deletable for Resource {
         let resource: Self = existing(tx, code_name).await?;
         if resource.owner.is_some() {
             return Err(Error::Reserved(
-                "a service has declared this resource, so it cannot be deleted",
+                "this resource is built in or declared by a service that still has an account, so it cannot be deleted",
             ));
         }
         let permissions = store::permissions_of(tx, Some(resource.id), None).await?;
@@ -76,7 +76,7 @@ impl Deletable for Action {
         let is_declared = permissions.iter().any(|permission| permission.is_declared);
         if is_declared || ReservedAction::parse(code_name).is_some() {
             return Err(Error::Reserved(
-                "this action is built in or was declared by a service, so it cannot be deleted",
+                "this action is built in or declared by a service that still has an account, so it cannot be deleted",
             ));
         }
         Ok((action, permissions))
@@ -97,7 +97,8 @@ impl Deletable for Permission {
         let permission = permission.ok_or_else(|| Error::PermissionNotFound(name.to_owned()))?;
         if permission.is_declared {
             return Err(Error::Reserved(
-                "a service has declared this permission, so it cannot be deleted",
+                "this permission is built in or declared by a service that still has an account, so it cannot be \
+                deleted",
             ));
         }
         Ok((permission.clone(), vec![permission]))
@@ -158,7 +159,7 @@ impl Rbac {
                 if !store::role_lock_by_code_name(tx, code_name).await?
                     || store::users_with_role(tx, code_name).await? != holders
                 {
-                    return Err(meanwhile());
+                    return Err(holders_changed());
                 }
                 let mut changes = Vec::new();
                 for holder in &holders {
@@ -183,7 +184,7 @@ impl Rbac {
     }
 }
 
-/// The loss of users and roles when permissions are deleted.
+/// What users and roles lose when permissions are deleted.
 struct Loss {
     changes: Vec<Change>,
     roles: Vec<String>,
@@ -201,7 +202,7 @@ impl Loss {
     ) -> Result<Self, Error> {
         let names = names(permissions);
         if store::users_with_permissions(tx, &names).await? != holders {
-            return Err(meanwhile());
+            return Err(holders_changed());
         }
         let roles = store::roles_with_permissions(tx, &names).await?;
         let is_held = !(holders.is_empty() && roles.is_empty());
@@ -259,6 +260,6 @@ fn names(permissions: &[Permission]) -> Vec<String> {
     permissions.iter().map(|permission| permission.name.clone()).collect()
 }
 
-fn meanwhile() -> Error {
-    db::Error::Conflict("its holders changed in the meantime".to_owned()).into()
+fn holders_changed() -> Error {
+    db::Error::Conflict("the users or roles that hold the object changed during the deletion".to_owned()).into()
 }

@@ -173,7 +173,7 @@ impl ServiceAccounts {
     ) -> Result<(AccountWithHoldings, SecretString), Error> {
         let event = AuditEvent::new("service_account.create").target("service_account", new.client_id.as_str());
         recording_refusals(self, context, event, async {
-            // Tokens for the deployment would pass for tokens for this service alone.
+            // Tokens for the deployment would pass for tokens for this service only.
             if new.client_id.as_str() == self.issuer.audience {
                 return Err(InvalidFields::one("client_id", "must not be the name of the deployment").into());
             }

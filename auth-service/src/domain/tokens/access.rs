@@ -39,7 +39,7 @@ pub(crate) enum Bearer<'a> {
 pub(crate) enum RequestedAudience {
     /// Every service of the deployment.
     Deployment,
-    /// auth-service alone.
+    /// Only auth-service.
     AuthService,
     /// Only the service with this client id.
     Service(ClientId),

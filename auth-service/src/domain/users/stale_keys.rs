@@ -49,15 +49,15 @@ enum Exclusion {
 /// migration lock.
 ///
 /// Fails only if the database is out of reach. A user who cannot be brought up to date is logged,
-/// and tried again by [`recheck_stale_keys`].
-pub(crate) async fn recompute_stale_keys(db: &Db, clock: &Clock) -> db::Result<()> {
+/// and tried again by [`recheck_stale_name_keys`].
+pub(crate) async fn recompute_stale_name_keys(db: &Db, clock: &Clock) -> db::Result<()> {
     recompute_all(db, clock, Exclusion::MigrationLock).await?;
     log_taken(db).await
 }
 
 /// Does the same while the service runs, for rows that replicas of an older version go on writing.
 /// Leaves the work to another replica that is already doing it.
-pub(crate) async fn recheck_stale_keys(db: &Db, clock: &Clock) -> db::Result<()> {
+pub(crate) async fn recheck_stale_name_keys(db: &Db, clock: &Clock) -> db::Result<()> {
     if recompute_all(db, clock, Exclusion::Lease).await? > 0 {
         log_taken(db).await?;
     }

@@ -11,9 +11,9 @@ use tonic::Code;
 use crate::support::{Server, settings};
 
 #[on_both_backends]
-async fn every_rpc_wants_a_token(database: TestDatabase) {
+async fn every_rpc_needs_a_token(database: TestDatabase) {
     let server = Server::start(database).await;
-    contract::every_rpc_wants_a_token(server.grpc, FILE_DESCRIPTOR_SET).await;
+    contract::every_rpc_needs_a_token(server.grpc, FILE_DESCRIPTOR_SET).await;
 }
 
 #[on_both_backends]
@@ -26,7 +26,7 @@ async fn health_and_reflection_are_served(database: TestDatabase) {
 #[on_both_backends]
 async fn malformed_requests_are_refused(database: TestDatabase) {
     let server = Server::start(database).await;
-    contract::crooked_requests_are_refused(server.grpc, "/auth.v1.AuthService/Login", &[]).await;
+    contract::malformed_requests_are_refused(server.grpc, "/auth.v1.AuthService/Login", &[]).await;
     // The server still works afterwards.
     server.register("ann").await;
 }

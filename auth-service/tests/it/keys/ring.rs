@@ -52,7 +52,7 @@ async fn the_server_secret_can_be_replaced(database: TestDatabase) {
     let (_running, mut other) = server.replica_with(&new).await;
     rotate(&mut other, &next, "")
         .await
-        .expect("rotated with the new secret alone");
+        .expect("rotated with only the new secret");
     let after = server
         .keys()
         .get_jwks(GetJwksRequest {})

@@ -269,17 +269,17 @@ async fn permissions_are_created_read_updated_and_deleted(database: TestDatabase
             "{name}"
         );
     }
-    let crooked = Permission {
+    let malformed = Permission {
         name: "invoices:read".to_owned(),
         action: "update".to_owned(),
         ..Permission::default()
     };
-    let crooked = root
+    let malformed = root
         .create_permission(CreatePermissionRequest {
-            permission: Some(crooked),
+            permission: Some(malformed),
         })
         .await;
-    assert_eq!(bad_fields(&crooked.expect_err("refused")), ["permission.name"]);
+    assert_eq!(bad_fields(&malformed.expect_err("refused")), ["permission.name"]);
     let delete = |name: &str, force| {
         root.delete_permission(DeletePermissionRequest {
             name: name.to_owned(),

@@ -281,10 +281,10 @@ async fn service_accounts_cannot_be_used_to_gain_permissions(database: TestDatab
         refusal(create(&server, &root, "more", &[], &["no:thing"]).await),
         (Code::NotFound, "PERMISSION_NOT_FOUND".to_owned())
     );
-    let crooked = create(&server, &root, "First-Party", &["A"], &["b"])
+    let invalid = create(&server, &root, "First-Party", &["A"], &["b"])
         .await
         .expect_err("bad");
-    assert_eq!(bad_fields(&crooked), ["client_id", "roles[0]", "permissions[0]"]);
+    assert_eq!(bad_fields(&invalid), ["client_id", "roles[0]", "permissions[0]"]);
     for reserved in ["first-party", "command-line", "auth-service"] {
         assert_eq!(
             bad_fields(&create(&server, &root, reserved, &[], &[]).await.expect_err("reserved")),

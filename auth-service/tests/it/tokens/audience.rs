@@ -28,7 +28,7 @@ const ACCOUNTS: &str = r#"[
 ]"#;
 
 /// Arguments of a strict server. It refuses a token for the whole deployment where an RPC requires
-/// a token for auth-service alone.
+/// a token for auth-service only.
 const STRICT: [&str; 2] = ["--admit-deployment-tokens", "false"];
 
 /// Starts a server with service accounts for game-service and for the superuser `root`.
@@ -189,7 +189,7 @@ async fn an_unknown_audience_is_refused_without_using_up_the_refresh_token(datab
 }
 
 #[on_both_backends]
-async fn sensitive_rpcs_need_a_token_for_auth_service_alone(database: TestDatabase) {
+async fn sensitive_rpcs_need_a_token_for_auth_service_only(database: TestDatabase) {
     let server = server(database, &STRICT).await;
     let tokens = server.register("ann").await.tokens.expect("tokens");
     let refused = rename(&server, &tokens.access_token)
@@ -233,8 +233,8 @@ async fn deployment_tokens_are_still_accepted_by_default(database: TestDatabase)
     let tokens = server.register("ann").await.tokens.expect("tokens");
     rename(&server, &tokens.access_token).await.expect("renamed");
     let for_games = refresh(&server, &tokens.refresh_token, "game-service").await;
-    // The new login has made older access tokens stale. This token is new, and is refused because
-    // of its audience alone.
+    // The new login has made older access tokens stale. This token is new, and is refused only
+    // because of its audience.
     assert_eq!(
         refusal(rename(&server, &for_games.expect("refreshed")).await).1,
         "TOKEN_INVALID"

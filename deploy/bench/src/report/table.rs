@@ -110,7 +110,7 @@ pub(super) fn table(report: &Report) -> String {
     )
 }
 
-/// Formats the figures alone as a Markdown table. Those that miss their goals are in bold.
+/// Formats only the figures as a Markdown table. Those that miss their goals are in bold.
 pub(super) fn short(report: &Report) -> String {
     let mut table = Table::new();
     let [sqlite, postgres] = [Backend::Sqlite, Backend::Postgres].map(name);

@@ -145,7 +145,7 @@ const RULES: &[Rule] = &[
                 .iter()
                 .any(|name| *name == "EncodingKey" || name.ends_with("KeyPair"))
         },
-        because: "auth-service alone signs; whoever verifies has nothing to sign with",
+        because: "only auth-service signs; whoever verifies has nothing to sign with",
         broken_by: (
             "shared/access/src/token/verifier.rs",
             "use aws_lc_rs::{digest, signature::{self, Ed25519KeyPair}};",

@@ -151,7 +151,7 @@ impl Rules {
     ///
     /// UNAVAILABLE if the server has not loaded its keys and revocations yet, or if the access feed
     /// has been silent for too long to admit this RPC. UNAUTHENTICATED if the caller has no valid
-    /// token, or if the RPC requires a token for this service alone and the caller's token is not
+    /// token, or if the RPC requires a token for this service only and the caller's token is not
     /// one.
     fn authenticated<'a>(&self, path: &str, caller: &'a Caller) -> Result<&'a Principal, ErrorReply> {
         let sends_token = !matches!(caller, Caller::Anonymous);
@@ -179,11 +179,11 @@ impl Rules {
     }
 }
 
-/// Returns the error for a token that is not for this service alone. `audience` is the name of this
+/// Returns the error for a token that is not only for this service. `audience` is the name of this
 /// service.
 pub fn audience_required(audience: &str) -> ErrorReply {
     let message = format!(
-        "this call needs an access token for {audience} alone; call RefreshAccessToken with the `audience` {audience}"
+        "this call needs an access token for {audience} only; call RefreshAccessToken with the `audience` {audience}"
     );
     ErrorReply::new(Code::Unauthenticated, ErrorReason::AudienceRequired, message).with_metadata("audience", audience)
 }

@@ -146,8 +146,8 @@ impl Tokens {
         let request = IssueServiceTokenRequest {
             client_id: self.credentials.client_id.clone(),
             client_secret: secret.expose_secret().to_owned(),
-            // The token is for auth-service alone. A version of auth-service that does not know
-            // this field ignores it.
+            // The token is only for auth-service. A version of auth-service that does not know this
+            // field ignores it.
             audience: AUTH_SERVICE.to_owned(),
         };
         let asked = Instant::now();

@@ -120,7 +120,7 @@ impl Policies {
         self.streams.contains(path)
     }
 
-    /// Returns whether the RPC at this path accepts only tokens that are for this service alone.
+    /// Returns whether the RPC at this path accepts only tokens that are for no other service.
     pub fn wants_exact_audience(&self, path: &str) -> bool {
         self.exact_audiences.contains(path)
     }

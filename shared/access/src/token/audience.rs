@@ -39,7 +39,7 @@ impl AcceptedAudiences {
         self
     }
 
-    /// Sets whether a token for the deployment also counts as a token for this service alone.
+    /// Sets whether a token for the deployment also counts as a token for this service only.
     #[must_use]
     pub const fn admitting_deployment_as_own(mut self, admits: bool) -> Self {
         self.admits_deployment_as_own = admits;
@@ -109,7 +109,7 @@ mod tests {
             assert_eq!(strict.reach(&audience), by_strict, "{audience:?}");
             assert_eq!(lenient.reach(&audience), by_lenient, "{audience:?}");
         }
-        // A service without a name of its own never treats a token as one for itself alone.
+        // A service without a name of its own never treats a token as one for itself only.
         let nameless = AcceptedAudiences::deployment("shop");
         assert_eq!(nameless.reach(&"shop".into()), others);
         assert_eq!(nameless.reach(&"auth-service".into()), None);

@@ -19,7 +19,7 @@ pub(super) fn kid(json: &[u8]) -> Result<String, &'static str> {
         return Err("typ");
     }
     if members.len() != 3 {
-        return Err("the header has alg, typ and kid alone");
+        return Err("the header must have only alg, typ and kid");
     }
     match members.remove("kid") {
         Some(serde_json::Value::String(kid)) if (1..=MAX_KID_LEN).contains(&kid.len()) => Ok(kid),

@@ -13,9 +13,7 @@ pub enum KeyError {
     #[error("it is larger than {} KiB", MAX_LEN / 1024)]
     TooLarge,
     /// Contains a private or secret key, which a verifier must never see.
-    #[error(
-        "it holds a private or secret key: give the public key alone, and replace this one if others could read it"
-    )]
+    #[error("it holds a private or secret key: give only the public key, and replace this one if others could read it")]
     PrivateKey,
     /// Two keys have this `kid`.
     #[error("two of its keys have the kid {0:?}")]

@@ -1,5 +1,5 @@
-//! Access tokens: signed JWTs (RFC 7519) of the profile in RFC 9068, verified with public keys
-//! alone.
+//! Access tokens: signed JWTs (RFC 7519) of the profile in RFC 9068, verified with only public
+//! keys.
 //!
 //! There is one algorithm (EdDSA with Ed25519, RFC 8037), one `typ`, and one canonical form of
 //! everything. A token that auth-service would not issue is refused, as RFC 8725 advises. Nothing
@@ -52,7 +52,7 @@ pub const ALGORITHM: &str = "EdDSA";
 /// Default `iss`.
 pub const DEFAULT_ISSUER: &str = "auth-service";
 
-/// `aud` of tokens for auth-service alone.
+/// `aud` of tokens for auth-service only.
 pub const AUTH_SERVICE: &str = "auth-service";
 
 /// Default `aud`.
@@ -64,8 +64,8 @@ pub const LEEWAY: Duration = base::clock::ALLOWANCE;
 /// Longest token, in bytes. A longer one is refused unread.
 pub const MAX_TOKEN_LEN: usize = 8 * 1024;
 
-/// Reason why a token is refused, as far as its bearer may know it. The check that failed is logged
-/// at debug level.
+/// Reason why a token is refused, in as much detail as its bearer may know. The check that failed
+/// is logged at debug level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Forged, damaged, from another issuer, or for another audience.

@@ -16,7 +16,7 @@ pub struct Principal {
     session_id: Option<SessionId>,
     client_id: String,
     audiences: Vec<String>,
-    /// Audience that a token for this service alone would have, or `None` if this token is one.
+    /// Audience that a token for this service only would have, or `None` if this token is one.
     wanted_audience: Option<String>,
     login: String,
     roles: Vec<String>,
@@ -86,7 +86,7 @@ impl Principal {
         &self.audiences
     }
 
-    /// Returns the audience that a token for this service alone would have, or `None` if this token
+    /// Returns the audience that a token for this service only would have, or `None` if this token
     /// is one.
     pub fn wanted_audience(&self) -> Option<&str> {
         self.wanted_audience.as_deref()

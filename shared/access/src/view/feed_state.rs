@@ -44,7 +44,8 @@ impl Default for FeedState {
     }
 }
 
-/// Lowest accepted `ver` of a user's tokens. Tokens with a lower one are refused until this time.
+/// Lowest accepted `ver` of a user's tokens. Tokens with a lower one are refused until the
+/// monotonic time `until`.
 #[derive(Clone, Copy, Debug)]
 struct MinVersion {
     version: i64,
@@ -198,7 +199,7 @@ impl FeedState {
     }
 
     /// Carries over the revocations that were known before this snapshot. A revocation that the
-    /// snapshot lacks then applies only to tokens that were issued before this time.
+    /// snapshot lacks then applies only to tokens issued before `issued_before`.
     pub(super) fn carry_over_revocations(&mut self, before: Self, issued_before: Timestamp) {
         let lost = before.lost;
         for (id, until) in before.sessions {

@@ -10,7 +10,8 @@ impl Kind for EpochKind {
     const NAME: &'static str = "epoch";
 }
 
-/// Id of an epoch of the feed. A database that was restored from a backup begins a new epoch.
+/// Id of an epoch of the feed. A database that was restored from a backup, or lost commits in a
+/// fail-over, begins a new epoch.
 pub type Epoch = Id<EpochKind>;
 
 /// Position that a consumer of the feed has reached.

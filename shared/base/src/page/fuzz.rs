@@ -36,7 +36,11 @@ fn fuzz_page_tokens() {
         Some(position) => {
             assert_eq!(encode(&position, QUERY), text, "a position has one token");
             assert!(good.iter().any(|token| token == text), "only a genuine token is one");
-            assert_eq!(decode::<UserKind>(text, "ListFinishedGames"), None, "of one list alone");
+            assert_eq!(
+                decode::<UserKind>(text, "ListFinishedGames"),
+                None,
+                "valid for only one list"
+            );
         }
         None => assert!(!good.iter().any(|token| token == text)),
     });

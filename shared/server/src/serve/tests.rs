@@ -174,7 +174,7 @@ async fn an_unread_response_is_cancelled() {
     let began = Instant::now();
     let error = loop {
         // The window is never opened again.
-        match body.data().await.expect("it does not end well") {
+        match body.data().await.expect("the body must end with an error") {
             Ok(data) => read += data.len(),
             Err(error) => break error,
         }

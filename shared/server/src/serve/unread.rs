@@ -1,8 +1,8 @@
 //! Limit on the memory of responses that their clients do not read.
 //!
-//! If a client makes no room on its streams, the server must keep the rest of each response, and
-//! the HTTP/2 state of the stream, until the response is dropped. A response for which this budget
-//! has no room is dropped at once.
+//! If a client does not open its flow-control windows, the server must keep the rest of each
+//! response, and the HTTP/2 state of the stream, until the response is dropped. A response for
+//! which this budget has no room is dropped at once.
 
 use std::{collections::HashMap, sync::Arc};
 

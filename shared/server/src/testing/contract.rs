@@ -19,7 +19,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::MAX_MESSAGE_LEN;
 
 /// Asserts that every RPC needs a token, except those that the protos declare public.
-pub async fn every_rpc_wants_a_token(address: SocketAddr, descriptor_set: &[u8]) {
+pub async fn every_rpc_needs_a_token(address: SocketAddr, descriptor_set: &[u8]) {
     let policies = Policies::from_descriptor_set(descriptor_set).expect("a descriptor set");
     let connection = RawConnection::open(address).await;
     for (path, policy) in policies.iter() {
@@ -113,7 +113,7 @@ pub async fn roles_hold_what_the_protos_say(
 
 /// Asserts that faulty tokens are refused by an RPC of a server that trusts the mint's key.
 #[expect(clippy::too_many_lines, reason = "one story, told in order")]
-pub async fn crooked_tokens_are_refused(address: SocketAddr, path: &str, mint: &TokenMint, now: Timestamp) {
+pub async fn invalid_tokens_are_refused(address: SocketAddr, path: &str, mint: &TokenMint, now: Timestamp) {
     let good = mint.claims_for(UserId::generate(), "ann", &["player"], now);
     let connection = RawConnection::open(address).await;
     let call = async |token: &str| {
@@ -219,7 +219,7 @@ pub async fn crooked_tokens_are_refused(address: SocketAddr, path: &str, mint: &
 /// Asserts that malformed requests are refused. `path` is an RPC that `headers` may call and whose
 /// first field is a string.
 #[expect(clippy::too_many_lines, reason = "one story, told in order")]
-pub async fn crooked_requests_are_refused(address: SocketAddr, path: &str, headers: &[(&str, &str)]) {
+pub async fn malformed_requests_are_refused(address: SocketAddr, path: &str, headers: &[(&str, &str)]) {
     let call = async |body: Vec<u8>, more: &[(&str, &str)]| {
         let headers = [headers, more].concat();
         RawConnection::open(address).await.call(path, &headers, body).await
