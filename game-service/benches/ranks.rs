@@ -1,8 +1,9 @@
-//! Cost of queries and updates of the leaderboard, with few players and with many.
+//! Cost of queries and updates of the leaderboard, and of sorting it whole, with few players and
+//! with many.
 
 use base::{clock::Timestamp, ids::UserId};
 use divan::{Bencher, black_box};
-use game_service::ranks::{Ranks, Standing};
+use game_service::ranks::{Ranks, RanksBuilder, Standing};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 fn main() {
@@ -13,12 +14,17 @@ const PLAYERS: [usize; 3] = [1_000, 100_000, 1_000_000];
 
 /// Creates players with up to a hundred games each. Their results are the same in every run.
 fn leaderboard(players: usize) -> (Ranks, Vec<UserId>, StdRng) {
-    let (mut ranks, mut random) = (Ranks::new(1), StdRng::seed_from_u64(7));
+    let (builder, ids, random) = unsorted(players);
+    (builder.finish(), ids, random)
+}
+
+fn unsorted(players: usize) -> (RanksBuilder, Vec<UserId>, StdRng) {
+    let (mut builder, mut random) = (RanksBuilder::new(1), StdRng::seed_from_u64(7));
     let ids: Vec<UserId> = (0..players).map(|_| UserId::generate()).collect();
     for id in &ids {
-        ranks.set(*id, standing(&mut random));
+        builder.add(*id, standing(&mut random));
     }
-    (ranks, ids, random)
+    (builder, ids, random)
 }
 
 fn standing(random: &mut StdRng) -> Standing {
@@ -26,7 +32,6 @@ fn standing(random: &mut StdRng) -> Standing {
     let wins = random.random_range(0..=games);
     let losses = random.random_range(0..=games - wins);
     Standing {
-        login: "somebody".into(),
         wins,
         losses,
         draws: games - wins - losses,
@@ -62,4 +67,11 @@ fn a_finished_game(bencher: Bencher<'_, '_>, players: usize) {
     bencher
         .with_inputs(|| (ids[random.random_range(0..ids.len())], standing(&mut random)))
         .bench_local_values(|(id, standing)| ranks.set(id, standing));
+}
+
+#[divan::bench(args = PLAYERS, sample_count = 3)]
+fn sort_all(bencher: Bencher<'_, '_>, players: usize) {
+    bencher
+        .with_inputs(|| unsorted(players).0)
+        .bench_local_values(RanksBuilder::finish);
 }

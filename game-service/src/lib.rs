@@ -36,7 +36,7 @@ use tonic::service::Routes;
 pub use self::store::MIGRATIONS;
 use self::{
     config::GameSettings,
-    domain::{Error, Games, History, Leaderboard, Names, PlayRules},
+    domain::{Games, History, Leaderboard, Names, PlayRules},
     grpc::{GameRpc, HistoryRpc, LeaderboardRpc},
 };
 
@@ -100,10 +100,7 @@ impl GameService<'_> {
         let prepare = || async move {
             let mut lock = MigrationLock::acquire(db).await?;
             db::bring_up_to_date(&mut lock, &MIGRATIONS, migrate).await?;
-            Names::position(db).await.map_err(|error| match error {
-                Error::Database(error) => error.into(),
-                error => StartError::failed(error),
-            })
+            Ok(Names::position(db).await?)
         };
         let Some(after) = service.prepare(prepare).await? else {
             return Ok(());
@@ -126,7 +123,9 @@ impl GameService<'_> {
                 .with_names(feed)
                 .spawn(access.clone(), service.policies(), running);
         }
-        if !service.wait_for_access().await {
+        // Calls need the whole leaderboard, so the service is not ready before.
+        let load = || async { Ok(leaderboard.catch_up().await?) };
+        if service.prepare(load).await?.is_none() || !service.wait_for_access().await {
             return Ok(());
         }
         let history = HistoryRpc {

@@ -1,7 +1,7 @@
 //! Errors of game-service in terms of its domain. `grpc::error` converts them into replies to
 //! callers.
 
-use base::{ids::UserId, validate::InvalidFields};
+use base::{StartError, ids::UserId, validate::InvalidFields};
 
 use crate::ids::GameId;
 
@@ -73,5 +73,14 @@ pub(crate) enum Error {
 impl From<InvalidFields> for Error {
     fn from(fields: InvalidFields) -> Self {
         Self::Fields(fields)
+    }
+}
+
+impl From<Error> for StartError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Database(error) => error.into(),
+            error => Self::failed(error),
+        }
     }
 }

@@ -4,28 +4,24 @@
 //! since the last query. An answer therefore includes every game that had ended when the request
 //! came, no matter which process served that game.
 //!
+//! The logins of players are not kept. The same query reads those of the players who were in the
+//! answer before the query. They are nearly always the players who are in it afterwards.
+//!
 //! Requests that arrive during such a query wait for the next one and share its result.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use base::ids::UserId;
 use db::Db;
-use parking_lot::{RwLock, RwLockReadGuard};
-use tokio::sync::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::{Error, Player};
 use crate::{
-    ranks::{RankedPlayer, Ranks, Standing},
+    ranks::{RankedPlayer, Ranks, RanksBuilder},
     store::{self, Horizon},
 };
 
-/// Number of players that are read in one query.
+/// Number of rows whose revisions are renewed in one query.
 const BATCH: i64 = 20_000;
 /// Number of changed players from which on all players are read again.
 const MAX_CHANGES: i64 = 20_000;
@@ -48,13 +44,42 @@ pub(crate) enum Whose {
     Of(UserId),
 }
 
-#[derive(Debug)]
+/// Player on the leaderboard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeaderboardEntry {
+    /// Id, rank and results of the player.
+    pub(crate) player: RankedPlayer,
+    /// Login of the player. Empty if the user was deleted.
+    pub(crate) login: String,
+}
+
+#[derive(Debug, Default)]
 struct Memory {
-    ranks: RwLock<Ranks>,
+    board: RwLock<Board>,
+    queue: Mutex<Queue>,
     /// Progress of the queries. Only the holder of this lock queries the database.
-    known: Mutex<Progress>,
+    known: tokio::sync::Mutex<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    /// `None` while all players are being read. The previous ranks are dropped first, so that the
+    /// process never needs the memory of both.
+    ranks: Option<Ranks>,
+    /// Number of times that all players have been read.
+    loads: u64,
+}
+
+/// Version of the board. While it stays the same, so do all answers.
+type Version = (u64, u64);
+
+/// Requests that wait for the next query.
+#[derive(Debug, Default)]
+struct Queue {
     /// Number of queries that have begun.
-    begun: AtomicU64,
+    begun: u64,
+    /// Players whose logins the next query reads.
+    wanted: Vec<UserId>,
 }
 
 #[derive(Debug, Default)]
@@ -63,134 +88,203 @@ struct Progress {
     horizon: Option<Horizon>,
     /// Number of the query, counted from 1, that brought the present state.
     asked: u64,
+    /// Logins that this query has read.
+    logins: Arc<Logins>,
 }
+
+type Logins = HashMap<UserId, String>;
 
 impl Leaderboard {
     pub(crate) fn new(db: Db, min_games: i64) -> Self {
-        let memory = Memory {
-            ranks: RwLock::new(Ranks::new(min_games)),
-            known: Mutex::default(),
-            begun: AtomicU64::new(0),
-        };
         Self {
             db,
             min_games,
-            memory: Arc::new(memory),
+            memory: Arc::default(),
         }
     }
 
     /// Returns the best players, at most `limit`.
-    pub(crate) async fn top(&self, limit: usize) -> Result<Vec<RankedPlayer>, Error> {
-        self.catch_up().await?;
-        Ok(self.ranks().top(limit))
+    pub(crate) async fn top(&self, limit: usize) -> Result<Vec<LeaderboardEntry>, Error> {
+        self.find(|ranks| ranks.top(limit)).await
     }
 
     /// Returns a player's place, and the number of games that the player still has to finish to be
     /// ranked.
-    pub(crate) async fn place(&self, whose: Whose) -> Result<(RankedPlayer, i64), Error> {
-        self.catch_up().await?;
-        if let Some(found) = self.ranks().player(whose.user()) {
-            return Ok(found);
-        }
-        let (id, login) = match whose {
-            Whose::Own(player) => (player.id, player.login),
-            Whose::Of(user) => self.player(user).await?,
+    pub(crate) async fn place(&self, whose: Whose) -> Result<(LeaderboardEntry, i64), Error> {
+        let user = whose.user();
+        let mut found = self.find(|ranks| ranks.player(user).into_iter().collect()).await?;
+        let entry = match (found.pop(), whose) {
+            (Some(entry), _) => entry,
+            (None, Whose::Own(player)) => LeaderboardEntry::newcomer(player.id, player.login),
+            (None, Whose::Of(user)) => self.newcomer(user).await?,
         };
-        Ok((RankedPlayer::new(id, login), self.min_games))
+        let needed = self.min_games - entry.player.standing.games();
+        Ok((entry, needed.max(0)))
     }
 
     /// Returns a player and the neighbours, `limit` entries in all. Empty if the player is not
     /// ranked.
-    pub(crate) async fn around(&self, whose: Whose, limit: usize) -> Result<Vec<RankedPlayer>, Error> {
-        self.catch_up().await?;
-        let around = self.ranks().around(whose.user(), limit);
+    pub(crate) async fn around(&self, whose: Whose, limit: usize) -> Result<Vec<LeaderboardEntry>, Error> {
+        let around = self.find(|ranks| ranks.around(whose.user(), limit)).await?;
         if around.is_empty()
             && let Whose::Of(user) = whose
         {
             // An unknown user is an error, while an unranked one is not.
-            self.player(user).await?;
+            self.newcomer(user).await?;
         }
         Ok(around)
     }
 
     /// Brings the ranks in memory up to date with the database.
     pub(crate) async fn catch_up(&self) -> Result<(), Error> {
+        self.ask(&[]).await.map(drop)
+    }
+
+    /// Returns the players that `find` finds once the ranks are up to date, with their logins.
+    async fn find(&self, find: impl Fn(&Ranks) -> Vec<RankedPlayer>) -> Result<Vec<LeaderboardEntry>, Error> {
+        let look = || {
+            let board = self.memory.board.read();
+            Some((board.version()?, find(board.ranks.as_ref()?)))
+        };
+        let expected = look();
+        let wanted: Vec<UserId> = expected.iter().flat_map(|(_, found)| ids(found)).collect();
+        let logins = self.ask(&wanted).await?;
+        let is_current = |(version, _): &(Version, _)| self.memory.board.read().version() == Some(*version);
+        let mut found = expected.filter(is_current).or_else(look);
+        // Another request may have begun to read all players again.
+        while found.is_none() {
+            self.catch_up().await?;
+            found = look();
+        }
+        let found = found.map(|(_, found)| found).unwrap_or_default();
+        self.with_logins(found, &logins).await
+    }
+
+    /// Adds the logins of players. Reads those that are missing.
+    async fn with_logins(&self, found: Vec<RankedPlayer>, known: &Logins) -> Result<Vec<LeaderboardEntry>, Error> {
+        let missing: Vec<UserId> = ids(&found).filter(|id| !known.contains_key(id)).collect();
+        let read: Logins = if missing.is_empty() {
+            Logins::new()
+        } else {
+            let read = store::players_by_ids(&mut self.db.read().await?, &missing).await?;
+            read.into_iter().collect()
+        };
+        let entry = |player: RankedPlayer| {
+            let login = known.get(&player.user_id).or_else(|| read.get(&player.user_id));
+            LeaderboardEntry {
+                login: login.cloned().unwrap_or_default(),
+                player,
+            }
+        };
+        Ok(found.into_iter().map(entry).collect())
+    }
+
+    /// Brings the ranks up to date. Returns the logins that were read at the same time, which
+    /// nearly always include those of the players in `wanted`.
+    async fn ask(&self, wanted: &[UserId]) -> Result<Arc<Logins>, Error> {
         // Any query that begins from now on sees everything that this caller must see.
-        let begun = self.memory.begun.load(Ordering::SeqCst);
+        let begun = {
+            let mut queue = self.memory.queue.lock();
+            queue.wanted.extend(wanted);
+            queue.begun
+        };
         let mut known = self.memory.known.lock().await;
         if known.asked > begun {
-            return Ok(());
+            return Ok(Arc::clone(&known.logins));
         }
         // Lets callers that are just arriving share this query instead of each making one.
         tokio::task::yield_now().await;
-        let asked = self.memory.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let (asked, mut wanted) = {
+            let mut queue = self.memory.queue.lock();
+            queue.begun += 1;
+            (queue.begun, std::mem::take(&mut queue.wanted))
+        };
+        wanted.sort_unstable();
+        wanted.dedup();
         let changed = match &known.horizon {
-            Some(since) => store::standings_changed(&mut self.db.read().await?, since, MAX_CHANGES).await?,
+            Some(since) => store::standings_changed(&mut self.db.read().await?, since, MAX_CHANGES, &wanted).await?,
             None => None,
         };
-        match changed {
-            Some((horizon, rows)) => {
-                self.take_in(rows);
-                known.horizon = Some(horizon);
+        let logins = match changed {
+            Some(changes) => {
+                if !changes.standings.is_empty()
+                    && let Some(ranks) = &mut self.memory.board.write().ranks
+                {
+                    for (id, standing) in changes.standings {
+                        ranks.set(id, standing);
+                    }
+                }
+                known.horizon = Some(changes.horizon);
+                changes.logins
             }
-            None => self.load(&mut known).await?,
-        }
+            None => {
+                self.load(&mut known).await?;
+                Vec::new()
+            }
+        };
         known.asked = asked;
-        Ok(())
+        known.logins = Arc::new(logins.into_iter().collect());
+        Ok(Arc::clone(&known.logins))
     }
 
     /// Reads all players, and then the changes that were made meanwhile.
     async fn load(&self, known: &mut Progress) -> Result<(), Error> {
         let start = Instant::now();
         known.horizon = None;
+        let before = self.memory.board.write().ranks.take();
+        drop(before);
         while store::standings_settle(&mut self.db.write().await?, BATCH).await? > 0 {}
         loop {
-            let horizon = store::standings_horizon(&mut self.db.read().await?).await?;
-            let mut ranks = Ranks::new(self.min_games);
-            let mut after = None;
-            loop {
-                let rows = store::standings_list(&mut self.db.scan().await?, after, BATCH).await?;
-                let Some((last, _)) = rows.last() else { break };
-                after = Some(*last);
-                for (id, standing) in rows {
-                    ranks.set(id, standing);
-                }
-            }
-            let players = ranks.len();
-            *self.memory.ranks.write() = ranks;
+            let mut snapshot = self.db.long_snapshot().await?;
+            let horizon = store::standings_horizon(snapshot.conn()).await?;
+            let mut builder = RanksBuilder::new(self.min_games);
+            store::standings_scan(&mut snapshot, |id, standing| builder.add(id, standing)).await?;
+            snapshot.end().await;
+            let sorted = tokio::task::spawn_blocking(|| builder.finish()).await;
+            let mut ranks = sorted.map_err(|error| Error::Internal(error.to_string()))?;
             // Any number of changes is accepted here. `None` means that another database has
             // replaced this one, so everything is read again.
-            let changed = store::standings_changed(&mut self.db.scan().await?, &horizon, i64::MAX).await?;
-            if let Some((horizon, rows)) = changed {
-                self.take_in(rows);
-                known.horizon = Some(horizon);
+            let changed = store::standings_changed(&mut self.db.scan().await?, &horizon, i64::MAX, &[]).await?;
+            if let Some(changes) = changed {
+                for (id, standing) in changes.standings {
+                    ranks.set(id, standing);
+                }
                 tracing::info!(
-                    players,
+                    players = ranks.len(),
+                    bytes = ranks.allocated_bytes(),
                     milliseconds = start.elapsed().as_millis(),
                     "read the leaderboard"
                 );
+                known.horizon = Some(changes.horizon);
+                let mut board = self.memory.board.write();
+                board.ranks = Some(ranks);
+                board.loads += 1;
                 return Ok(());
             }
         }
     }
 
-    fn take_in(&self, rows: Vec<(UserId, Standing)>) {
-        if !rows.is_empty() {
-            let mut ranks = self.memory.ranks.write();
-            for (id, standing) in rows {
-                ranks.set(id, standing);
-            }
-        }
-    }
-
-    fn ranks(&self) -> RwLockReadGuard<'_, Ranks> {
-        self.memory.ranks.read()
-    }
-
-    /// Returns the id and login of a known player, who may not have finished any game.
-    async fn player(&self, user: UserId) -> Result<(UserId, String), Error> {
+    /// Returns the entry of a known player who has not finished any game.
+    async fn newcomer(&self, user: UserId) -> Result<LeaderboardEntry, Error> {
         let mut known = store::players_by_ids(&mut self.db.read().await?, &[user]).await?;
-        known.pop().ok_or(Error::UserNotFound(user))
+        let (id, login) = known.pop().ok_or(Error::UserNotFound(user))?;
+        Ok(LeaderboardEntry::newcomer(id, login))
+    }
+}
+
+impl Board {
+    fn version(&self) -> Option<Version> {
+        Some((self.loads, self.ranks.as_ref()?.version()))
+    }
+}
+
+impl LeaderboardEntry {
+    /// Creates the entry of a player who has not finished any game.
+    const fn newcomer(user_id: UserId, login: String) -> Self {
+        Self {
+            player: RankedPlayer::newcomer(user_id),
+            login,
+        }
     }
 }
 
@@ -201,4 +295,8 @@ impl Whose {
             Self::Of(user) => *user,
         }
     }
+}
+
+fn ids(players: &[RankedPlayer]) -> impl Iterator<Item = UserId> {
+    players.iter().map(|player| player.user_id)
 }

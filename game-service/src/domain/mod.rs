@@ -25,7 +25,7 @@ pub(crate) use self::{
     error::Error,
     game::{End, Game, Opponent, State},
     history::{History, HistoryQuery},
-    leaderboard::{Leaderboard, Whose},
+    leaderboard::{Leaderboard, LeaderboardEntry, Whose},
     names::Names,
     play::{Games, PlayRules, Player},
     recompute::{Drift, Progress, Recompute},

@@ -5,8 +5,7 @@ use access::token::Principal;
 use base::ids::UserId;
 
 use crate::{
-    domain::{End, GameView, Opponent, Player, State},
-    ranks::RankedPlayer,
+    domain::{End, GameView, LeaderboardEntry, Opponent, Player, State},
     rules::Mark,
 };
 
@@ -61,15 +60,16 @@ pub(super) fn game(view: GameView) -> proto::Game {
     }
 }
 
-pub(super) fn entry(ranked: RankedPlayer) -> proto::LeaderboardEntry {
+pub(super) fn entry(entry: LeaderboardEntry) -> proto::LeaderboardEntry {
+    let LeaderboardEntry { player, login } = entry;
     proto::LeaderboardEntry {
-        rank: ranked.rank,
-        user_id: ranked.user_id.to_string(),
-        win_ratio: ranked.win_ratio(),
-        login: ranked.login,
-        wins: ranked.wins,
-        losses: ranked.losses,
-        draws: ranked.draws,
+        rank: player.rank,
+        user_id: player.user_id.to_string(),
+        login,
+        wins: player.standing.wins.into(),
+        losses: player.standing.losses.into(),
+        draws: player.standing.draws.into(),
+        win_ratio: player.standing.win_ratio(),
     }
 }
 

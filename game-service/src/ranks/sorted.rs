@@ -1,26 +1,35 @@
-//! A sorted set that knows the place of each of its elements.
+//! A sorted set of indexes that knows the place of each.
 //!
-//! The elements are kept in blocks of bounded size, along with the number of elements before each
+//! The set holds only the indexes, and gets their keys from its caller. No two keys are equal.
+//!
+//! The indexes are kept in blocks of bounded size, along with the number of indexes before each
 //! block. A place is found by two binary searches. A change moves part of one block and updates the
 //! counts of the blocks after it, of which there are few.
 
 /// Sorted set, as described in the module documentation.
 #[derive(Clone, Debug)]
-pub(super) struct Sorted<T> {
+pub(super) struct Sorted {
     /// Blocks in order, none of them empty.
-    blocks: Vec<Vec<T>>,
-    /// Number of elements before each block.
+    blocks: Vec<Vec<u32>>,
+    /// Number of indexes before each block.
     starts: Vec<usize>,
     len: usize,
-    /// Maximum number of elements in a block, at least 2.
+    /// Maximum number of indexes in a block, at least 2.
     max_block: usize,
 }
 
-impl<T: Ord> Sorted<T> {
+impl Sorted {
+    /// Maximum number of indexes in a block. With this size, a change moves one memory page at
+    /// most, and a million indexes take about a thousand blocks.
+    const MAX_BLOCK: usize = 1024;
+
     pub(super) const fn new() -> Self {
-        // With this size, a change moves a few memory pages at most, and a million elements take a
-        // few thousand blocks.
-        Self::with_max_block(512)
+        Self::with_max_block(Self::MAX_BLOCK)
+    }
+
+    /// Creates a set of these indexes, which are in order.
+    pub(super) fn from_sorted(indexes: impl Iterator<Item = u32>) -> Self {
+        Self::new().filled(indexes)
     }
 
     const fn with_max_block(max_block: usize) -> Self {
@@ -32,40 +41,63 @@ impl<T: Ord> Sorted<T> {
         }
     }
 
+    /// Fills an empty set. The blocks get room for insertions, which would otherwise split every
+    /// block.
+    fn filled(mut self, mut indexes: impl Iterator<Item = u32>) -> Self {
+        let size = self.max_block - self.max_block / 4;
+        loop {
+            let mut block = Vec::with_capacity(size);
+            block.extend(indexes.by_ref().take(size));
+            if block.is_empty() {
+                return self;
+            }
+            self.starts.push(self.len);
+            self.len += block.len();
+            self.blocks.push(block);
+        }
+    }
+
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Returns the number of elements before this one, which need not be in the set.
-    pub(super) fn rank(&self, element: &T) -> usize {
-        let block = self.block_of(element);
-        let Some(elements) = self.blocks.get(block) else {
+    /// Returns the number of indexes with smaller keys than this one, which no index needs to have.
+    pub(super) fn rank<K: Ord>(&self, key: &K, key_of: impl Fn(u32) -> K) -> usize {
+        let block = self.block_of(key, &key_of);
+        let Some(indexes) = self.blocks.get(block) else {
             return 0;
         };
-        self.starts[block] + elements.partition_point(|other| other < element)
+        self.starts[block] + indexes.partition_point(|other| key_of(*other) < *key)
     }
 
-    /// Returns the elements from this place on, in order.
-    pub(super) fn from(&self, place: usize) -> impl Iterator<Item = &T> {
+    /// Returns the indexes from this place on, in order.
+    pub(super) fn from(&self, place: usize) -> impl Iterator<Item = u32> {
         let block = self.starts.partition_point(|start| *start <= place).saturating_sub(1);
         let skipped = place - self.starts.get(block).copied().unwrap_or(place);
         self.blocks[block.min(self.blocks.len())..]
             .iter()
             .flatten()
             .skip(skipped)
+            .copied()
     }
 
-    /// Inserts an element. Returns false if it was already there.
-    pub(super) fn insert(&mut self, element: T) -> bool {
-        let block = self.block_of(&element);
+    /// Inserts an index. Returns false if one with the same key was already there.
+    pub(super) fn insert<K: Ord>(&mut self, index: u32, key_of: impl Fn(u32) -> K) -> bool {
+        let key = key_of(index);
+        let block = self.block_of(&key, &key_of);
         if self.blocks.is_empty() {
             self.blocks.push(Vec::new());
             self.starts.push(0);
         }
-        let Err(place) = self.blocks[block].binary_search(&element) else {
+        let indexes = &mut self.blocks[block];
+        let Err(place) = indexes.binary_search_by(|other| key_of(*other).cmp(&key)) else {
             return false;
         };
-        self.blocks[block].insert(place, element);
+        if indexes.len() == indexes.capacity() {
+            // Doubling, as `insert` does by itself, would leave half of the memory unused.
+            indexes.reserve_exact(self.max_block.div_ceil(8));
+        }
+        indexes.insert(place, index);
         self.count(block, 1, 0);
         if self.blocks[block].len() > self.max_block {
             let half = self.blocks[block].len() / 2;
@@ -77,10 +109,11 @@ impl<T: Ord> Sorted<T> {
         true
     }
 
-    /// Removes an element. Returns whether it was there.
-    pub(super) fn remove(&mut self, element: &T) -> bool {
-        let block = self.block_of(element);
-        let Some(Ok(place)) = self.blocks.get(block).map(|elements| elements.binary_search(element)) else {
+    /// Removes the index with this key. Returns whether it was there.
+    pub(super) fn remove<K: Ord>(&mut self, key: &K, key_of: impl Fn(u32) -> K) -> bool {
+        let block = self.block_of(key, &key_of);
+        let find = |indexes: &Vec<u32>| indexes.binary_search_by(|other| key_of(*other).cmp(key));
+        let Some(Ok(place)) = self.blocks.get(block).map(find) else {
             return false;
         };
         self.blocks[block].remove(place);
@@ -95,20 +128,29 @@ impl<T: Ord> Sorted<T> {
             if let Some([one, next]) = self.blocks.get(first..first + 2)
                 && one.len() + next.len() <= self.max_block / 2
             {
-                let mut next = self.blocks.remove(first + 1);
+                let next = self.blocks.remove(first + 1);
                 self.starts.remove(first + 1);
-                self.blocks[first].append(&mut next);
+                self.blocks[first].reserve_exact(next.len());
+                self.blocks[first].extend(next);
                 break;
             }
         }
         true
     }
 
-    /// Returns the index of the block that holds the element or would hold it.
-    fn block_of(&self, element: &T) -> usize {
+    /// Returns the number of bytes allocated.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        let blocks: usize = self.blocks.iter().map(Vec::capacity).sum();
+        blocks * size_of::<u32>()
+            + self.blocks.capacity() * size_of::<Vec<u32>>()
+            + self.starts.capacity() * size_of::<usize>()
+    }
+
+    /// Returns the number of the block that holds the index with this key or would hold it.
+    fn block_of<K: Ord>(&self, key: &K, key_of: &impl Fn(u32) -> K) -> usize {
         let after = self
             .blocks
-            .partition_point(|block| block.first().is_some_and(|first| first <= element));
+            .partition_point(|block| block.first().is_some_and(|first| key_of(*first) <= *key));
         after.saturating_sub(1)
     }
 
@@ -125,34 +167,44 @@ impl<T: Ord> Sorted<T> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use proptest::{collection::vec, prelude::*};
+    use proptest::{
+        collection::{btree_set, vec},
+        prelude::*,
+    };
 
     use super::*;
+
+    /// Sorts indexes in another order than that of the numbers.
+    fn key(index: u32) -> (u32, u32) {
+        (index % 7, index)
+    }
 
     proptest! {
         #[test]
         fn it_is_a_sorted_set(
             max_block in 2..9_usize,
-            changes in vec((any::<bool>(), 0..60_u8), 0..400),
-            shrinking in vec(0..60_u8, 0..120),
+            loaded in btree_set(0..60_u32, 0..60),
+            changes in vec((any::<bool>(), 0..60_u32), 0..400),
+            shrinking in vec(0..60_u32, 0..120),
         ) {
-            let (mut ours, mut model) = (Sorted::with_max_block(max_block), BTreeSet::new());
-            let shrinking = shrinking.into_iter().map(|element| (false, element));
-            for (is_more, element) in changes.into_iter().chain(shrinking) {
+            let mut model: BTreeSet<_> = loaded.into_iter().map(key).collect();
+            let mut ours = Sorted::with_max_block(max_block).filled(model.iter().map(|(_, index)| *index));
+            let shrinking = shrinking.into_iter().map(|index| (false, index));
+            for (is_more, index) in changes.into_iter().chain(shrinking) {
                 if is_more {
-                    prop_assert_eq!(ours.insert(element), model.insert(element));
+                    prop_assert_eq!(ours.insert(index, key), model.insert(key(index)));
                 } else {
-                    prop_assert_eq!(ours.remove(&element), model.remove(&element));
+                    prop_assert_eq!(ours.remove(&key(index), key), model.remove(&key(index)));
                 }
                 prop_assert_eq!(ours.len(), model.len());
-                prop_assert_eq!(ours.rank(&element), model.range(..element).count());
-                let place = usize::from(element) % (model.len() + 2);
-                prop_assert!(ours.from(place).eq(model.iter().skip(place)));
-                let is_bounded = |block: &Vec<u8>| (1..=max_block).contains(&block.len());
+                prop_assert_eq!(ours.rank(&key(index), key), model.range(..key(index)).count());
+                let place = index as usize % (model.len() + 2);
+                prop_assert!(ours.from(place).eq(model.iter().skip(place).map(|(_, index)| *index)));
+                let is_bounded = |block: &Vec<u32>| (1..=max_block).contains(&block.len());
                 prop_assert!(ours.blocks.iter().all(is_bounded), "{:?}", ours.blocks);
             }
             // No two neighbouring blocks are small enough to be merged.
-            let is_large = |pair: &[Vec<u8>]| pair[0].len() + pair[1].len() > max_block / 2;
+            let is_large = |pair: &[Vec<u32>]| pair[0].len() + pair[1].len() > max_block / 2;
             prop_assert!(ours.blocks.windows(2).all(is_large), "{:?}", ours.blocks);
         }
     }

@@ -37,7 +37,7 @@ pub(crate) use self::{
         stats_delete, stats_lock, stats_replace,
     },
     seed::{PlayerRow, games_insert, many_results_insert, players_insert, stats_insert},
-    standings::{Horizon, standings_changed, standings_horizon, standings_list, standings_settle},
+    standings::{Horizon, standings_changed, standings_horizon, standings_scan, standings_settle},
     stats::{StatsRow, stats_add},
 };
 

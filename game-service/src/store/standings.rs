@@ -6,6 +6,8 @@
 //! leaderboard in memory, and reading the changes takes a lookup in two indexes, however many
 //! players there are (`cargo run --release -p bench -- leaderboard`).
 
+mod scan;
+
 use base::{clock::Timestamp, ids::UserId, sql_types};
 use db::{Backend, prelude::*, prepared};
 use diesel::{
@@ -13,7 +15,7 @@ use diesel::{
     sql_types::{BigInt, Nullable, Text},
 };
 
-use super::schema::{player_stats, players};
+pub(crate) use self::scan::standings_scan;
 use crate::ranks::Standing;
 
 const SQLITE_HORIZON: &str = "SELECT '', CAST((SELECT value - 1 FROM next_revision) AS TEXT)";
@@ -34,6 +36,17 @@ pub(crate) struct Horizon {
     seen: String,
 }
 
+/// Changes since a horizon.
+#[derive(Clone, Debug)]
+pub(crate) struct Changes {
+    /// The horizon that includes these changes.
+    pub(crate) horizon: Horizon,
+    /// Players whose statistics may have changed, with their current standings.
+    pub(crate) standings: Vec<(UserId, Standing)>,
+    /// Current logins of the requested players. Empty for a user who was deleted.
+    pub(crate) logins: Vec<(UserId, String)>,
+}
+
 #[cfg(test)]
 impl Horizon {
     pub(super) fn of_another_database(self) -> Self {
@@ -42,14 +55,14 @@ impl Horizon {
     }
 }
 
-/// Row of `standings/changed.*.sql`: the new horizon and, if any player has changed, one such
+/// Row of `standings/changed.*.sql`: the new horizon, the statistics of a player, or the login of a
 /// player.
 #[derive(QueryableByName)]
 struct ChangedRow {
-    #[diesel(sql_type = Text)]
-    database: String,
-    #[diesel(sql_type = Text)]
-    seen: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    database: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    seen: Option<String>,
     #[diesel(sql_type = Nullable<sql_types::Uuid>)]
     user_id: Option<UserId>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -65,17 +78,18 @@ struct ChangedRow {
 }
 
 impl ChangedRow {
-    /// Returns the player's standing, if the row has a player. Missing statistics count as no
-    /// games.
-    fn standing(self) -> Option<(UserId, Standing)> {
-        let standing = Standing {
-            login: self.login?.into(),
-            wins: self.wins.unwrap_or(0),
-            losses: self.losses.unwrap_or(0),
-            draws: self.draws.unwrap_or(0),
-            last_finish_time: self.last_finish_time.unwrap_or(Timestamp::from_micros(0)),
-        };
-        Some((self.user_id?, standing))
+    fn horizon(&self) -> Option<Horizon> {
+        let (database, seen) = (self.database.clone()?, self.seen.clone()?);
+        Some(Horizon { database, seen })
+    }
+
+    fn standing(&self) -> Option<(UserId, Standing)> {
+        let counts = [self.wins?, self.losses?, self.draws?];
+        Some((self.user_id?, standing(counts, self.last_finish_time?)))
+    }
+
+    fn login(self) -> Option<(UserId, String)> {
+        Some((self.user_id?, self.login?))
     }
 }
 
@@ -89,52 +103,8 @@ pub(crate) async fn standings_horizon(conn: &mut Conn) -> db::Result<Horizon> {
     Ok(Horizon { database, seen })
 }
 
-/// Returns up to `limit` standings of players who have finished a game, by id, from the one after
-/// `after` on.
-pub(crate) async fn standings_list(
-    conn: &mut Conn,
-    after: Option<UserId>,
-    limit: i64,
-) -> db::Result<Vec<(UserId, Standing)>> {
-    type Row = (UserId, String, i64, i64, i64, Timestamp);
-    let rows: Vec<Row> = query!(conn, |c| {
-        let mut standings = player_stats::table
-            .inner_join(players::table)
-            .order(player_stats::user_id)
-            .limit(limit)
-            .select((
-                player_stats::user_id,
-                players::login,
-                player_stats::wins,
-                player_stats::losses,
-                player_stats::draws,
-                player_stats::last_finish_time,
-            ))
-            .into_boxed();
-        if let Some(after) = after {
-            // The second condition follows from the first, but PostgreSQL does not infer it.
-            standings = standings
-                .filter(player_stats::user_id.gt(after))
-                .filter(players::id.gt(after));
-        }
-        standings.load(c).await
-    })?;
-    let standing = |(id, login, wins, losses, draws, last_finish_time): Row| {
-        let login = login.into();
-        let standing = Standing {
-            login,
-            wins,
-            losses,
-            draws,
-            last_finish_time,
-        };
-        (id, standing)
-    };
-    Ok(rows.into_iter().map(standing).collect())
-}
-
-/// Returns the players whose statistics or login changed since that horizon, with their current
-/// standings. Also returns the new horizon.
+/// Returns the players whose statistics changed since that horizon, and the logins of the players
+/// in `wanted`.
 ///
 /// Returns `None` if the horizon belongs to another database, or if `limit` players or more may
 /// have changed. In both cases everything has to be read again.
@@ -142,26 +112,28 @@ pub(crate) async fn standings_changed(
     conn: &mut Conn,
     since: &Horizon,
     limit: i64,
-) -> db::Result<Option<(Horizon, Vec<(UserId, Standing)>)>> {
-    let changed = sql_query(match conn.backend() {
+    wanted: &[UserId],
+) -> db::Result<Option<Changes>> {
+    let backend = conn.backend();
+    let changed = sql_query(match backend {
         Backend::Sqlite => SQLITE_CHANGED,
         Backend::Postgres => POSTGRES_CHANGED,
     });
-    let changed = changed.bind::<Text, _>(&since.seen).bind::<BigInt, _>(limit).cached();
-    let mut rows: Vec<ChangedRow> = query!(conn, |c| changed.load(c).await)?;
-    let Some(first) = rows.first_mut() else {
-        return Ok(None);
-    };
-    let horizon = Horizon {
-        database: std::mem::take(&mut first.database),
-        seen: std::mem::take(&mut first.seen),
-    };
-    let is_complete = i64::try_from(rows.len()).is_ok_and(|rows| rows < limit);
-    if horizon.database != since.database || !is_complete {
-        return Ok(None);
-    }
-    let standings = rows.into_iter().filter_map(ChangedRow::standing).collect();
-    Ok(Some((horizon, standings)))
+    let changed = changed
+        .bind::<Text, _>(&since.seen)
+        .bind::<BigInt, _>(limit)
+        .bind::<Text, _>(list(backend, wanted))
+        .cached();
+    let rows: Vec<ChangedRow> = query!(conn, |c| changed.load(c).await)?;
+    let standings: Vec<_> = rows.iter().filter_map(ChangedRow::standing).collect();
+    let is_complete = i64::try_from(standings.len()).is_ok_and(|changed| changed < limit);
+    let horizon = rows.iter().find_map(ChangedRow::horizon);
+    let horizon = horizon.filter(|horizon| is_complete && horizon.database == since.database);
+    Ok(horizon.map(|horizon| Changes {
+        horizon,
+        standings,
+        logins: rows.into_iter().filter_map(ChangedRow::login).collect(),
+    }))
 }
 
 /// Renews revisions that claim to come from future transactions, as after a restore from another
@@ -182,4 +154,35 @@ pub(crate) async fn standings_settle(conn: &mut Conn, limit: i64) -> db::Result<
         settled += query!(conn, |c| settle.execute(c).await)?;
     }
     Ok(settled)
+}
+
+/// Converts wins, losses and draws. Nobody finishes 2^32 games, so a larger count, which only an
+/// edit of the database can cause, becomes the largest possible one.
+fn standing([wins, losses, draws]: [i64; 3], last_finish_time: Timestamp) -> Standing {
+    let count = |count: i64| u32::try_from(count.max(0)).unwrap_or(u32::MAX);
+    Standing {
+        wins: count(wins),
+        losses: count(losses),
+        draws: count(draws),
+        last_finish_time,
+    }
+}
+
+/// Writes ids as the text of an array, on SQLite in JSON.
+fn list(backend: Backend, ids: &[UserId]) -> String {
+    let (begin, quote, end) = match backend {
+        Backend::Sqlite => ("[", "\"", "]"),
+        Backend::Postgres => ("{", "", "}"),
+    };
+    let mut text = String::with_capacity(2 + 35 * ids.len());
+    text.push_str(begin);
+    for (number, id) in ids.iter().enumerate() {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        text.push_str(if number > 0 { "," } else { "" });
+        text.push_str(quote);
+        text.push_str(id.as_uuid().simple().encode_lower(&mut buffer));
+        text.push_str(quote);
+    }
+    text.push_str(end);
+    text
 }

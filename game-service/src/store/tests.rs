@@ -2,13 +2,13 @@
 //! code above does.
 
 use access::view::{Epoch, FeedPosition};
-use base::{clock::Timestamp, ids::UserId};
+use base::{clock::Timestamp, ids::UserId, sql_types};
 use db::{Backend, prelude::*, prepared, query, write_tx};
 use diesel::sql_types::BigInt;
 use testing::{TestDatabase, block_on, on_both_backends};
 
 use super::*;
-use crate::ids::GameId;
+use crate::{ids::GameId, ranks::Standing};
 
 const NOW: Timestamp = Timestamp::from_micros(1_795_219_200_000_000);
 
@@ -271,24 +271,23 @@ async fn every_change_of_a_standing_is_seen_once(database: TestDatabase) {
     let mut horizon = standings_horizon(&mut db.read().await.expect("a connection"))
         .await
         .expect("a horizon");
-    let ann = |wins, login: &str| (login.to_owned(), wins);
     let run = async |statement: &'static str| {
         let changed: db::Result<usize> =
             write_tx!(db, |tx| query!(tx, |c| diesel::sql_query(statement).execute(c).await));
         assert_eq!(changed.expect("changed"), 1, "{statement}");
     };
     let mut changes = async || {
-        let changed = standings_changed(&mut db.read().await.expect("a connection"), &horizon, 10).await;
-        let (now, rows) = changed.expect("read").expect("the same database");
-        horizon = now;
-        rows.into_iter()
-            .map(|(_, standing)| (standing.login.to_string(), standing.wins))
-            .collect::<Vec<_>>()
+        let changed = standings_changed(&mut db.read().await.expect("a connection"), &horizon, 10, &[]).await;
+        let changes = changed.expect("read").expect("the same database");
+        horizon = changes.horizon;
+        assert_eq!(changes.logins, []);
+        let wins = |(id, standing): (UserId, Standing)| (id, standing.wins);
+        changes.standings.into_iter().map(wins).collect::<Vec<_>>()
     };
     // Nothing has changed since the horizon was taken.
     assert_eq!(changes().await, []);
     add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
-    assert_eq!(changes().await, [ann(1, "ann")]);
+    assert_eq!(changes().await, [(seed.ann, 1)]);
     assert_eq!(changes().await, []);
     add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
     let renamed: db::Result<()> = write_tx!(db, |tx| {
@@ -297,17 +296,87 @@ async fn every_change_of_a_standing_is_seen_once(database: TestDatabase) {
         player_called(tx, seed.bob, "bob").await
     });
     renamed.expect("renamed");
-    assert_eq!(changes().await, [ann(2, "anna")]);
+    assert_eq!(changes().await, [(seed.ann, 2)]);
     // Changes by hand are seen as well.
     run("UPDATE player_stats SET wins = 7").await;
-    assert_eq!(changes().await, [ann(7, "anna")]);
+    assert_eq!(changes().await, [(seed.ann, 7)]);
     run("DELETE FROM player_stats").await;
-    assert_eq!(changes().await, [ann(0, "anna")]);
+    assert_eq!(changes().await, [(seed.ann, 0)]);
     add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
-    assert_eq!(changes().await, [ann(1, "anna")]);
-    run("UPDATE players SET login = 'anne' WHERE login = 'anna'").await;
-    assert_eq!(changes().await, [ann(1, "anne")]);
+    assert_eq!(changes().await, [(seed.ann, 1)]);
     assert_eq!(changes().await, []);
+}
+
+#[on_both_backends]
+async fn logins_are_read_along_with_the_changes(database: TestDatabase) {
+    let seed = seed(&database).await;
+    let db = database.db();
+    let conn = &mut db.read().await.expect("a connection");
+    let horizon = standings_horizon(conn).await.expect("a horizon");
+    let written: db::Result<()> = write_tx!(db, |tx| {
+        stats_add(tx, &stats_of_ann(&seed)).await?;
+        player_delete(tx, seed.bob).await
+    });
+    written.expect("written");
+    let (ann, bob) = ((seed.ann, "ann".to_owned()), (seed.bob, String::new()));
+    let unknown = UserId::generate();
+    for (wanted, expected) in [
+        (vec![], vec![]),
+        (vec![seed.ann], vec![ann.clone()]),
+        (vec![unknown, seed.bob, seed.ann], vec![ann, bob]),
+    ] {
+        let changed = standings_changed(conn, &horizon, 10, &wanted).await.expect("read");
+        let mut changes = changed.expect("the same database");
+        changes.logins.sort_by(|(_, a), (_, b)| b.cmp(a));
+        assert_eq!(changes.logins, expected);
+        assert!(
+            changes
+                .standings
+                .iter()
+                .any(|(id, standing)| (*id, standing.wins) == (seed.ann, 1))
+        );
+    }
+}
+
+#[on_both_backends]
+async fn every_standing_is_read_once(database: TestDatabase) {
+    // Enough for several parts.
+    let stats: Vec<StatsRow> = (0..500)
+        .map(|number| StatsRow {
+            user_id: UserId::generate(),
+            wins: number * 10_000_000,
+            losses: 2,
+            draws: 1,
+            last_finish_time: NOW,
+        })
+        .collect();
+    let player = |row: &StatsRow| PlayerRow {
+        id: row.user_id,
+        login: "somebody".to_owned(),
+    };
+    let players: Vec<PlayerRow> = stats.iter().map(player).collect();
+    let written: db::Result<()> = write_tx!(database.db(), |tx| {
+        players_insert(tx, &players).await?;
+        stats_insert(tx, &stats).await?;
+        stats_delete(tx, stats[7].user_id).await
+    });
+    written.expect("written");
+    let mut snapshot = database.db().snapshot().await.expect("a snapshot");
+    let mut all = Vec::new();
+    let scanned = standings_scan(&mut snapshot, |id, standing| all.push((id, standing))).await;
+    scanned.expect("read");
+    snapshot.end().await;
+    all.sort_unstable_by_key(|(id, _)| *id);
+    let standing = |row: &StatsRow| Standing {
+        // A count that is too large, which no game leads to, becomes the largest possible one.
+        wins: u32::try_from(row.wins).unwrap_or(u32::MAX),
+        losses: 2,
+        draws: 1,
+        last_finish_time: NOW,
+    };
+    let (before, after) = (&stats[..7], &stats[8..]);
+    let expected = before.iter().chain(after).map(|row| (row.user_id, standing(row)));
+    assert_eq!(all, expected.collect::<Vec<_>>());
 }
 
 #[on_both_backends]
@@ -324,14 +393,10 @@ async fn what_is_not_yet_committed_is_seen_once_it_is(database: TestDatabase) {
             .expect("a horizon")
     };
     let changed = async |since: &Horizon| {
-        let changed = standings_changed(&mut db.read().await.expect("a connection"), since, 10).await;
-        let (now, rows) = changed.expect("read").expect("the same database");
-        (
-            now,
-            rows.into_iter()
-                .map(|(_, standing)| standing.login.to_string())
-                .collect::<Vec<_>>(),
-        )
+        let changed = standings_changed(&mut db.read().await.expect("a connection"), since, 10, &[]).await;
+        let changes = changed.expect("read").expect("the same database");
+        let ids: Vec<UserId> = changes.standings.into_iter().map(|(id, _)| id).collect();
+        (changes.horizon, ids)
     };
     let before = horizon().await;
     let written: db::Result<Horizon> = write_tx!(db, |tx| {
@@ -344,7 +409,7 @@ async fn what_is_not_yet_committed_is_seen_once_it_is(database: TestDatabase) {
         assert_eq!(
             seen,
             if tx.backend() == Backend::Postgres {
-                vec!["bob"]
+                vec![seed.bob]
             } else {
                 vec![]
             }
@@ -352,8 +417,8 @@ async fn what_is_not_yet_committed_is_seen_once_it_is(database: TestDatabase) {
         Ok(since)
     });
     let (since, seen) = changed(&written.expect("written")).await;
-    assert_eq!(seen, ["ann"]);
-    assert_eq!(changed(&since).await.1, Vec::<String>::new());
+    assert_eq!(seen, [seed.ann]);
+    assert_eq!(changed(&since).await.1, []);
 }
 
 #[on_both_backends]
@@ -391,11 +456,8 @@ async fn what_was_restored_from_another_server_is_not_read_again_and_again(datab
     assert_eq!(settled, [1, 1, 0]);
     let conn = &mut db.read().await.expect("a connection");
     let horizon = standings_horizon(conn).await.expect("a horizon");
-    let (_, changed) = standings_changed(conn, &horizon, 10)
-        .await
-        .expect("read")
-        .expect("the same database");
-    assert_eq!(changed, []);
+    let changed = standings_changed(conn, &horizon, 10, &[]).await.expect("read");
+    assert_eq!(changed.expect("the same database").standings, []);
 }
 
 #[on_both_backends]
@@ -419,7 +481,10 @@ async fn where_too_much_has_changed_or_it_is_another_database_nothing_is_said(da
     let conn = &mut db.read().await.expect("a connection");
     for (limit, is_said) in [(1, false), (2, false), (3, true)] {
         assert_eq!(
-            standings_changed(conn, &horizon, limit).await.expect("read").is_some(),
+            standings_changed(conn, &horizon, limit, &[seed.ann, seed.bob])
+                .await
+                .expect("read")
+                .is_some(),
             is_said,
             "{limit}"
         );
@@ -430,7 +495,10 @@ async fn where_too_much_has_changed_or_it_is_another_database_nothing_is_said(da
             .await));
         emptied.expect("emptied");
         assert!(
-            standings_changed(conn, &horizon, 10).await.expect("read").is_none(),
+            standings_changed(conn, &horizon, 10, &[])
+                .await
+                .expect("read")
+                .is_none(),
             "no trigger tells of it"
         );
         for user_id in [seed.ann, seed.bob] {
@@ -446,10 +514,8 @@ async fn where_too_much_has_changed_or_it_is_another_database_nothing_is_said(da
         }
     }
     let other = horizon.clone().of_another_database();
-    assert!(standings_changed(conn, &other, 10).await.expect("read").is_none());
-    let all = standings_list(conn, None, 1).await.expect("the first");
-    let rest = standings_list(conn, Some(all[0].0), 10).await.expect("the others");
-    assert_eq!((all.len(), rest.len()), (1, 1));
+    let changed = standings_changed(conn, &other, 10, &[]).await.expect("read");
+    assert!(changed.is_none());
 }
 
 #[on_both_backends]
@@ -555,8 +621,12 @@ fn what_has_changed_is_planned_once_on_postgres() {
         }
         let conn = &mut db.read().await.expect("a connection");
         let horizon = standings_horizon(conn).await.expect("a horizon");
+        let id = prepared::<sql_types::Uuid>("SELECT id FROM players LIMIT 1");
+        let one: db::Result<UserId> = query!(conn, |c| id.get_result(c).await);
+        let one = one.expect("a player");
         for _ in 0..20 {
-            assert!(standings_changed(conn, &horizon, 1_000).await.expect("read").is_some());
+            let changed = standings_changed(conn, &horizon, 1_000, &[one]).await.expect("read");
+            assert!(changed.is_some_and(|changes| changes.logins.len() == 1));
         }
         let plans = prepared::<BigInt>(
             "SELECT custom_plans FROM pg_prepared_statements WHERE statement LIKE '%pg_visible_in_snapshot%' \

@@ -36,7 +36,18 @@ pub(crate) struct Game {
     players: Vec<UserId>,
     address: SocketAddr,
     pub(crate) seeding: Duration,
+    /// The latest start, and the one before, which was on an empty database.
+    pub(crate) starts: [Start; 2],
     folder: TempDir,
+}
+
+/// Start of a service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    /// Time until the service was SERVING.
+    pub(crate) time: Duration,
+    /// Memory of the service at that moment, in MiB.
+    pub(crate) memory: f64,
 }
 
 impl Game {
@@ -50,7 +61,7 @@ impl Game {
         let database = engine.database(folder.path()).await;
         let mint = TokenMint::random();
         fs::write(folder.path().join(KEY), mint.public_pem()).expect("write a file");
-        let (program, address) = Self::serve(&database, &folder, options).await;
+        let (program, address, start) = Self::serve(&database, &folder, options).await;
         Self {
             program,
             database,
@@ -58,15 +69,22 @@ impl Game {
             players: Vec::new(),
             address,
             seeding: Duration::ZERO,
+            starts: [start; 2],
             folder,
         }
     }
 
-    async fn serve(database: &Database, folder: &TempDir, options: &[&str]) -> (Program, SocketAddr) {
+    async fn serve(database: &Database, folder: &TempDir, options: &[&str]) -> (Program, SocketAddr, Start) {
         let key = folder.path().join(KEY);
         let key = key.to_str().expect("UTF-8");
         let options = [&["--auth-keys-file", key], options].concat();
-        serve_game(&database.url, &options).await
+        let begin = Instant::now();
+        let (program, address) = serve_game(&database.url, &options).await;
+        let start = Start {
+            time: begin.elapsed(),
+            memory: Processes::One(program.id()).memory(),
+        };
+        (program, address, start)
     }
 
     /// Starts game-service with this many players. Their stats look as if each had played 1 to 100
@@ -135,7 +153,8 @@ impl Game {
         // The service is restarted, because PostgreSQL keeps the plans of its connections. They
         // must not date from when the tables were half full.
         drop(game.program);
-        (game.program, game.address) = Self::serve(&game.database, &game.folder, options).await;
+        game.starts.swap(0, 1);
+        (game.program, game.address, game.starts[0]) = Self::serve(&game.database, &game.folder, options).await;
         game
     }
 

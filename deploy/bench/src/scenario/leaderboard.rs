@@ -1,14 +1,11 @@
 //! The leaderboard with many and with very many players.
 
-use std::time::{Duration, Instant};
-
 use db::Backend;
 use prost::Message;
 use proto::game::v1::{
     GetLeaderboardRequest, GetLeaderboardResponse, GetPlayerRankRequest, GetPlayerRankResponse,
     ListAroundPlayerRequest, ListAroundPlayerResponse,
 };
-use tonic::Code;
 
 use super::{
     Setup,
@@ -25,8 +22,12 @@ use crate::{
 /// Number of players that each connection calls for, in turn.
 const PLAYERS: usize = 64;
 
-/// Longest wait for the first response.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Number of players from which on their memory stands out from that of everything else.
+const MANY: u32 = 1_000_000;
+/// Goal for the memory of a player, in bytes.
+const PLAYER_BYTES: f64 = 64.0;
+/// Goal for the time that a start takes longer for each player, in milliseconds.
+const PLAYER_MILLIS: f64 = 0.0015;
 
 /// How much of it.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,6 +48,7 @@ pub(crate) async fn run(setup: &Setup<'_>, size: &Size, report: &mut Report) {
     for players in &size.players {
         let game = Game::start_ranked(setup.engine, *players, &[]).await;
         println!("       seeded {players} players in {:.0} s", game.seeding.as_secs_f64());
+        load(setup, &game, *players, report);
         let around = ListAroundPlayerRequest {
             limit: 10,
             ..ListAroundPlayerRequest::default()
@@ -92,6 +94,30 @@ pub(crate) async fn run(setup: &Setup<'_>, size: &Size, report: &mut Report) {
     }
 }
 
+/// Reports what a start with so many players takes beyond one without players.
+fn load(setup: &Setup<'_>, game: &Game, players: u32, report: &mut Report) {
+    let [ranked, empty] = game.starts;
+    let backend = Some(setup.engine.backend());
+    let time = (ranked.time.as_secs_f64() - empty.time.as_secs_f64()) * 1e3;
+    report.add(Row::new(
+        format!("load of {players} players"),
+        backend,
+        "time from the start to SERVING, beyond that without players",
+        (Spread::once(time), Unit::Millis),
+        Goal::AtMost(PLAYER_MILLIS * f64::from(players)),
+    ));
+    if players >= MANY {
+        let bytes = (ranked.memory - empty.memory) * 1024.0 * 1024.0 / f64::from(players);
+        report.add(Row::new(
+            format!("a player of {players}"),
+            backend,
+            "memory once SERVING, beyond that without players",
+            (Spread::once(bytes), Unit::Bytes),
+            Goal::AtMost(PLAYER_BYTES),
+        ));
+    }
+}
+
 struct Board<Req, Res> {
     name: &'static str,
     path: &'static str,
@@ -121,7 +147,7 @@ where
             let tokens = tokens(game, number);
             ours.push(Rpc::new(game.channel(), self.path, &tokens, self.request.clone()));
         }
-        let answer = first_answer(&mut ours[0]).await;
+        let answer = ours[0].answer().await.expect("an answer");
         let bare = BareServer::start(self.path, &answer).await;
         let mut theirs: Vec<Rpc<Req, Res>> = Vec::new();
         for number in 0..setup.connections {
@@ -150,22 +176,6 @@ where
             report.add(nakama.beside(self.name, Some(Backend::Postgres), &us));
         }
         Spread::of(us.each(|slice| slice.cpu_per_call().server())).median
-    }
-}
-
-/// Returns the first response. Retries while the service is still reading the players.
-async fn first_answer<Req, Res>(rpc: &mut Rpc<Req, Res>) -> Res
-where
-    Req: Message + Clone + Default + 'static,
-    Res: Message + Default + 'static,
-{
-    let start = Instant::now();
-    loop {
-        match rpc.answer().await {
-            Ok(answer) => return answer,
-            Err(status) if status.code() == Code::DeadlineExceeded && start.elapsed() < PATIENCE => {}
-            Err(status) => panic!("no answer: {status}"),
-        }
     }
 }
 
