@@ -23,7 +23,9 @@ pub(crate) struct InvalidCodeName;
 
 /// The error for a text that is not the name of a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be resource:action, such as games:create, each 2 to 64 of the characters a-z 0-9 _")]
+#[error(
+    "must be resource:action, such as games:create; each 2 to 64 of the characters a-z 0-9 _, beginning with a letter"
+)]
 pub(crate) struct InvalidPermissionName;
 
 impl FromStr for CodeName {
@@ -92,5 +94,10 @@ mod tests {
         for bad in ["", "games", "games:", ":create", "games:create:all", "games create"] {
             assert!(bad.parse::<PermissionName>().is_err(), "{bad:?}");
         }
+        // The message states the whole rule, as that of a code name does.
+        let refused = "1games:create"
+            .parse::<PermissionName>()
+            .expect_err("begins with a digit");
+        assert!(refused.to_string().ends_with("beginning with a letter"), "{refused}");
     }
 }

@@ -28,7 +28,7 @@ const PLAYERS: usize = 64;
 /// Longest wait for the first response.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How much of it.
+/// Options for the size of the leaderboard.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Size {
     /// Numbers of players to measure with, one after the other.

@@ -105,10 +105,15 @@ impl<F: Future<Output = ()>> Future for Answering<F> {
             *this.room = None;
             return Poll::Pending;
         }
-        if this.room.is_none() {
-            *this.room = this.unread.take(this.progress.rest.load(Relaxed));
-        }
-        if this.room.is_none() {
+        // A later message of a stream may be larger than the one for which room was reserved.
+        let rest = this.progress.rest.load(Relaxed);
+        let has_room = if let Some(room) = this.room {
+            room.fits(rest)
+        } else {
+            *this.room = this.unread.take(rest);
+            this.room.is_some()
+        };
+        if !has_room {
             metrics::counter!(UNREAD_ANSWERS).increment(1);
             tracing::debug!("dropped a response: too many responses are unread");
             return Poll::Ready(());
