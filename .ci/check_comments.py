@@ -2,8 +2,8 @@
 
     check_comments.py [FILE...]
 
-- A doc comment starts with a verb (functions) or a noun (types, fields). Its first line, and that of a comment in a
-  proto, does not begin with Of, Who, Whoever, Whose, That, Nobody or Somebody.
+- A doc comment starts with a verb (functions) or a noun (types, fields). Its first line, and that of any other comment,
+  does not begin with Of, Who, Whoever, Whose, What, Where, When, Which, That, Those, Nobody or Somebody.
 - Comments are at most 100 columns wide, and code 120.
 """
 
@@ -13,9 +13,9 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-RIDDLE = re.compile(r"(Of|Who|Whoever|Whose|That|Nobody|Somebody)\b")
-# Leaves out `////`, which is no documentation.
-RUST = re.compile(r"\s*//(?:/(?!/)|!) ?(.*)")
+RIDDLE = re.compile(r"(Of|Who|Whoever|Whose|What|Where|When|Which|That|Those|Nobody|Somebody)\b")
+# Comments that fill their lines. Those behind code are not looked at.
+RUST = re.compile(r"\s*//[/!]? ?(.*)")
 CODE_WIDTH = 120
 COMMENT_WIDTH = 100
 PROTO = re.compile(r"\s*// ?(.*)")

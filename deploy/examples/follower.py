@@ -3,7 +3,7 @@
     follower.py ADDRESS CLIENT_ID SECRET_FILE
 
 reads lines of `TOKEN [PERMISSION]` and answers each with the user's login, or with the reason why the token is refused.
-`deploy/docs/your-own-service.md` explains the rules, and says how to generate the modules in `auth/`.
+`deploy/docs/your-own-service.md` explains the rules, and how to generate the package `auth` from `proto/auth`.
 """
 
 import asyncio

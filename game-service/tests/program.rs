@@ -395,13 +395,18 @@ async fn ran(files: &ProgramFiles, code: i32, arguments: &[&str]) -> String {
     ended.stdout + &ended.stderr
 }
 
-async fn change(files: &ProgramFiles, statement: &str) {
+/// Executes a statement on the database, and returns how many rows it changed.
+async fn execute(files: &ProgramFiles, statement: &str) -> usize {
     let settings = DatabaseSettings::new(files.url.parse().expect("a URL"));
     let db = Db::connect_beside(&settings).await.expect("connected");
     let changed: db::Result<usize> = db::write_tx!(db, |tx| db::query!(tx, |c| {
         diesel_async::RunQueryDsl::execute(diesel::sql_query(statement), c).await
     }));
-    assert!(changed.expect("changed") > 0, "{statement}");
+    changed.expect("changed")
+}
+
+async fn change(files: &ProgramFiles, statement: &str) {
+    assert!(execute(files, statement).await > 0, "{statement}");
 }
 
 async fn drift_is_found_and_repaired(files: &ProgramFiles) {
@@ -433,13 +438,15 @@ async fn drift_is_found_and_repaired(files: &ProgramFiles) {
                  the leaderboard matches the finished games\n";
     assert_eq!(ran(files, 0, &check).await, sound);
 
-    // One fault of every kind.
+    // Faults of every kind. All but the third concern at most six players, so at least one of its
+    // ten players differs in the time alone.
     for statement in [
         "DELETE FROM game_results WHERE game_id IN (SELECT id FROM games WHERE state = 'draw' LIMIT 1)",
         "UPDATE game_results SET result = 'lost' WHERE game_id IN (SELECT game_id FROM game_results WHERE result = \
         'drawn' LIMIT 1)",
-        "UPDATE player_stats SET last_finish_time = last_finish_time WHERE user_id IN (SELECT user_id FROM \
-        player_stats LIMIT 1)",
+        "UPDATE player_stats SET last_finish_time = (SELECT min(last_finish_time) FROM player_stats) WHERE user_id IN \
+        (SELECT user_id FROM player_stats WHERE last_finish_time > (SELECT min(last_finish_time) FROM player_stats) \
+        ORDER BY user_id LIMIT 10)",
         "DELETE FROM player_stats WHERE user_id IN (SELECT user_id FROM player_stats ORDER BY user_id LIMIT 1)",
         "UPDATE player_stats SET wins = wins + 1 WHERE user_id IN (SELECT user_id FROM player_stats ORDER BY user_id \
         DESC LIMIT 1)",
@@ -451,6 +458,7 @@ async fn drift_is_found_and_repaired(files: &ProgramFiles) {
         "the history says nothing",
         "the stats say nothing",
         " won, ",
+        ", at another time",
         "changed nothing",
     ] {
         assert!(found.contains(words), "{words} is not in {found}");
@@ -474,6 +482,33 @@ async fn drift_is_found_and_repaired(files: &ProgramFiles) {
     }
     program.signal(Signal::Terminate);
     assert_eq!(program.ended().await.code, Some(0));
+}
+
+/// Writes the ids to a full disk, and lets the second transaction of the second run fail.
+#[test]
+fn an_error_of_the_seeding_is_told_even_if_the_ids_cannot_be_written() {
+    block_on(async {
+        let files = ProgramFiles::new();
+        fs::write(files.folder.path().join("game.db"), "").expect("write a file");
+        ran(&files, 0, &["migrate"]).await;
+        let seed = [
+            "seed",
+            "--players",
+            "2",
+            "--games",
+            "4000",
+            "--players-file",
+            "/dev/full",
+        ];
+        let told = ran(&files, 1, &seed).await;
+        assert!(told.contains("cannot write /dev/full"), "{told}");
+        let trigger = "CREATE TRIGGER full BEFORE INSERT ON games WHEN (SELECT count(*) FROM games) >= 7000 \
+            BEGIN SELECT RAISE(ABORT, 'there is room for 7000 games'); END";
+        execute(&files, trigger).await;
+        let told = ran(&files, 1, &seed).await;
+        assert!(told.contains("there is room for 7000 games"), "{told}");
+        assert!(!told.contains("/dev/full"), "{told}");
+    });
 }
 
 #[test]

@@ -42,8 +42,10 @@ const HOST_NAME: &str = "__Host-refresh_token";
 /// Former name of the cookie over TLS, before [`HOST_NAME`]. It is read if the cookie with the new
 /// name is missing, and cleared when that one is set.
 ///
-/// By default, a session lives for at most 90 days. So this name can be removed 90 days after the
-/// first release that sets [`HOST_NAME`]: in March 2027.
+/// The first rotation by this version renames the cookie. So a cookie with the former name lives
+/// for at most `--refresh-token-seconds` after an upgrade: 7 days by default, and never more than a
+/// year. The name can be removed in a release that comes at least a year after 0.2.0, the first one
+/// that sets [`HOST_NAME`].
 const LEGACY_NAME: &str = "__Secure-refresh_token";
 /// Path of the calls that read the cookie (refresh, rotate, logout, revoke), and of a few others.
 const PATH: &str = "/v1/auth";

@@ -46,8 +46,9 @@ pub(crate) use self::{
     profile::{ProfileValues, user_set_active, user_set_password, user_set_profile, users_list},
     role::{user_role_insert, user_role_names, users_with_role_exist},
     service_account::{
-        service_account_by_client_id, service_account_delete, service_account_forget_previous, service_account_insert,
-        service_account_record_token, service_account_set_secret, service_accounts_list, service_user_insert,
+        service_account_by_client_id, service_account_delete, service_account_describe,
+        service_account_forget_previous, service_account_insert, service_account_record_token,
+        service_account_set_secret, service_accounts_list, service_user_insert,
     },
     session::{
         NewSession, SessionUse, TokenUse, device_uses, devices_of_user, session_by_id, session_delete, session_end,

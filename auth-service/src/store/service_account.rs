@@ -88,6 +88,12 @@ pub(crate) async fn service_account_set_secret(
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
+pub(crate) async fn service_account_describe(conn: &mut Conn, user_id: UserId, description: &str) -> db::Result<()> {
+    let update =
+        diesel::update(service_accounts::table.find(user_id)).set(service_accounts::description.eq(description));
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
+}
+
 /// Deletes the digest of the previous secret if that is no longer accepted.
 pub(crate) async fn service_account_forget_previous(
     conn: &mut Conn,

@@ -49,9 +49,18 @@ impl Processes {
         self.status("VmRSS")
     }
 
-    /// Returns the peak memory of a single process so far, in MiB.
+    /// Returns the peak memory of a single process, in MiB, since its start or the last
+    /// [reset](Self::reset_peak_memory).
     pub(crate) fn peak_memory(&self) -> f64 {
         self.status("VmHWM")
+    }
+
+    /// Makes the current memory of a single process its peak.
+    pub(crate) fn reset_peak_memory(&self) {
+        if let Self::One(id) = self {
+            // "5" resets VmHWM, as proc(5) describes.
+            fs::write(format!("/proc/{id}/clear_refs"), "5").expect("Linux allows it to the same user");
+        }
     }
 
     /// Returns the number of open descriptors of a single process.

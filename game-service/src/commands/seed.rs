@@ -70,15 +70,15 @@ impl SeedPlayers {
                 }
             })
             .await;
-        if let (Some(path), Some(mut ids)) = (&self.players_file, ids) {
-            unwritten = unwritten.or(ids.flush().err());
-            if let Some(error) = unwritten {
-                return Err(failed(error, path));
-            }
-        }
         let elapsed = bar.elapsed();
         bar.finish_and_clear();
+        if let Some(ids) = &mut ids {
+            unwritten = unwritten.or(ids.flush().err());
+        }
         done.map_err(StartError::failed)?;
+        if let (Some(path), Some(error)) = (&self.players_file, unwritten) {
+            return Err(failed(error, path));
+        }
         #[expect(clippy::print_stdout, reason = "the output of the command")]
         {
             println!(

@@ -49,7 +49,7 @@ pub async fn when_available<B: Backing, T, F: Future<Output = Result<T, StartErr
         };
         match outcome {
             Err(StartError::Outage(error)) => {
-                tracing::warn!(error, "lost the database during the start");
+                tracing::warn!(error, "a dependency became unavailable during the start; trying again");
                 backoff.pause().await;
             }
             outcome => return outcome.map(Some),

@@ -11,7 +11,7 @@ use crate::StartError;
 /// its group.
 const TOO_OPEN: u32 = 0o027;
 
-/// Whether files with secrets may be readable by others.
+/// Treatment of files with secrets that are readable by others.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct SecretFiles {
     /// Start with a warning, instead of failing, if a file with a secret is readable by other users

@@ -12,8 +12,8 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::oneshot;
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, sync::oneshot};
 use tracing::{Instrument as _, Span};
 
 use super::{Backend, Conn, Db, Error, Result};
@@ -69,7 +69,7 @@ where
         }
         let (sender, answer) = oneshot::channel();
         let is_reader_needed = {
-            let mut queue = lock(&self.queue);
+            let mut queue = self.queue.lock();
             queue.waiting.push((key, Span::current(), sender));
             let is_needed = queue.readers < queue.max_readers;
             queue.readers += usize::from(is_needed);
@@ -88,7 +88,7 @@ where
     /// Reads until no caller is waiting.
     async fn read(self) {
         let mut reader = Reader {
-            queue: Arc::clone(&self.queue),
+            loader: self.clone(),
             is_counted: true,
         };
         while let Some(waiting) = reader.next() {
@@ -132,16 +132,24 @@ impl<K, V> std::fmt::Debug for Loader<K, V> {
 }
 
 /// A reading task, counted in the queue until it ends.
-struct Reader<K, V> {
-    queue: Arc<Mutex<Queue<K, V>>>,
+struct Reader<K, V>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + 'static,
+{
+    loader: Loader<K, V>,
     is_counted: bool,
 }
 
-impl<K, V> Reader<K, V> {
+impl<K, V> Reader<K, V>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + 'static,
+{
     /// Returns the next batch of waiting callers. If there are none, this reader ends, and the next
     /// caller starts another one.
     fn next(&mut self) -> Option<Asked<K, V>> {
-        let mut queue = lock(&self.queue);
+        let mut queue = self.loader.queue.lock();
         if queue.waiting.is_empty() {
             queue.readers -= 1;
             self.is_counted = false;
@@ -152,17 +160,24 @@ impl<K, V> Reader<K, V> {
     }
 }
 
-impl<K, V> Drop for Reader<K, V> {
+impl<K, V> Drop for Reader<K, V>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + 'static,
+{
     fn drop(&mut self) {
-        if self.is_counted {
-            // The task panicked, or the runtime is shutting down. The next caller starts another
-            // reader.
-            lock(&self.queue).readers -= 1;
+        if !self.is_counted {
+            return;
+        }
+        // The task panicked, or the runtime is shutting down. If callers are waiting, another
+        // reader takes the place of this one.
+        let mut queue = self.loader.queue.lock();
+        match Handle::try_current() {
+            Ok(runtime) if !queue.waiting.is_empty() => {
+                drop(queue);
+                runtime.spawn(self.loader.clone().read());
+            }
+            _ => queue.readers -= 1,
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic cannot leave the queue half updated, so nothing has to be repaired.
-    mutex.lock()
 }

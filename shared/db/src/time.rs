@@ -38,9 +38,10 @@ pub struct DatabaseTime {
 struct Estimate {
     /// Difference in microseconds.
     offset: i64,
-    /// Monotonic time of the last answer, or of a later attempt to get one; `None` before the first
-    /// answer.
-    refreshed: Option<Duration>,
+    /// Monotonic time of the last answer; `None` before the first answer.
+    answered: Option<Duration>,
+    /// Monotonic time of the last attempt to get an answer.
+    asked: Duration,
 }
 
 impl DatabaseTime {
@@ -52,7 +53,8 @@ impl DatabaseTime {
             clock,
             estimate: Mutex::new(Estimate {
                 offset,
-                refreshed: None,
+                answered: None,
+                asked: Duration::ZERO,
             }),
             went_back: AtomicBool::new(false),
         }
@@ -117,15 +119,19 @@ impl Estimate {
     /// Returns whether this caller must ask the server. Other callers meanwhile use the last
     /// answer, unless it is stale.
     fn claim_refresh(&mut self, now: Duration) -> bool {
-        let Some(refreshed) = self.refreshed else {
+        let Some(answered) = self.answered else {
             return true;
         };
-        let age = now.saturating_sub(refreshed);
-        if age > SAMPLE_EVERY && age <= STALE {
-            // If this caller is cancelled, another one asks a second later.
-            self.refreshed = Some(now);
+        let age = now.saturating_sub(answered);
+        if age > STALE {
+            return true;
         }
-        age > SAMPLE_EVERY
+        // If this caller fails or is cancelled, another one asks a second later.
+        let is_due = age > SAMPLE_EVERY && now.saturating_sub(self.asked) > SAMPLE_EVERY;
+        if is_due {
+            self.asked = now;
+        }
+        is_due
     }
 
     /// Processes the server's time, which was read between the moments `sent` and `received`. An
@@ -134,14 +140,14 @@ impl Estimate {
     fn learn(&mut self, sent: Duration, received: Duration, server: Timestamp) -> Duration {
         let least = server.as_micros().saturating_sub(micros(received));
         let most = server.as_micros().saturating_sub(micros(sent));
-        let first = self.refreshed.is_none();
+        let first = self.answered.is_none();
         let before = self.offset;
         self.offset = if first {
             least.midpoint(most)
         } else {
             before.clamp(least, most)
         };
-        self.refreshed = Some(received);
+        self.answered = Some(received);
         let went_back = if first { 0 } else { before.saturating_sub(self.offset) };
         Duration::from_micros(u64::try_from(went_back).unwrap_or(0))
     }
@@ -163,12 +169,17 @@ mod tests {
         Timestamp::from_micros(millis * 1000)
     }
 
+    const fn unknown() -> Estimate {
+        Estimate {
+            offset: 0,
+            answered: None,
+            asked: Duration::ZERO,
+        }
+    }
+
     #[test]
     fn an_estimate_moves_only_as_far_as_an_answer_proves_it_wrong() {
-        let mut estimate = Estimate {
-            offset: 0,
-            refreshed: None,
-        };
+        let mut estimate = unknown();
         assert_eq!(estimate.learn(ms(10), ms(20), server(1_015)), Duration::ZERO);
         assert_eq!(estimate.offset, 1_000_000);
         // A slow answer that agrees changes nothing.
@@ -185,10 +196,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_used_for_a_second_and_asked_for_by_one_caller() {
-        let mut estimate = Estimate {
-            offset: 0,
-            refreshed: None,
-        };
+        let mut estimate = unknown();
         assert!(estimate.claim_refresh(ms(0)));
         assert!(estimate.claim_refresh(ms(0)), "there is no answer yet");
         estimate.learn(ms(0), ms(0), server(0));
@@ -197,5 +205,23 @@ mod tests {
         assert!(!estimate.claim_refresh(ms(1001)), "another caller asks");
         assert!(estimate.claim_refresh(ms(8000)));
         assert!(estimate.claim_refresh(ms(8000)), "too old to go by");
+    }
+
+    #[test]
+    fn failed_attempts_leave_an_estimate_as_old_as_it_is() {
+        let mut estimate = unknown();
+        estimate.learn(ms(0), ms(0), server(0));
+        for now in [1001, 2002, 3003, 4004] {
+            assert!(estimate.claim_refresh(ms(now)), "{now}");
+            assert!(!estimate.claim_refresh(ms(now + 1000)), "{now}");
+        }
+        for _ in 0..2 {
+            assert!(estimate.claim_refresh(ms(5001)), "too old to go by");
+        }
+        // The next answer makes it new again.
+        estimate.learn(ms(5001), ms(5002), server(5001));
+        assert!(!estimate.claim_refresh(ms(6002)));
+        assert!(estimate.claim_refresh(ms(6003)));
+        assert!(!estimate.claim_refresh(ms(6003)), "another caller asks");
     }
 }

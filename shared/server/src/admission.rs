@@ -11,7 +11,7 @@ use proto::authz::v1::ErrorReason;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Code;
 
-use super::{ServerSettings, peer::ClientAddress, rpcs::REFLECTION, serve::Connection};
+use super::{ServerSettings, peer::ClientAddress, rpcs::is_reflection, serve::Connection};
 
 /// Counter of calls that were refused because the server was at a limit.
 const OVERLOADED: &str = "rpc_server_overloaded_total";
@@ -84,7 +84,7 @@ impl Admission {
     /// only make matters worse.
     pub(super) fn admit<B>(&self, request: &Request<B>, is_stream: bool) -> Result<CallPermit, ErrorReply> {
         let path = request.uri().path();
-        let admitted = if path.ends_with(REFLECTION) {
+        let admitted = if is_reflection(path) {
             self.reflection.take(request)
         } else if path.starts_with(HEALTH) {
             if !is_stream {
@@ -154,4 +154,28 @@ fn take(places: &ConcurrencyLimit) -> Result<CallPermit, ErrorReply> {
 fn overloaded(message: impl Into<std::borrow::Cow<'static, str>>) -> ErrorReply {
     ErrorReply::new(Code::ResourceExhausted, ErrorReason::Overloaded, message)
         .with_retry_about(std::time::Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_not_reflection_because_of_its_name() {
+        let settings = ServerSettings {
+            max_concurrent_requests: 1,
+            ..ServerSettings::default()
+        };
+        let admission = Admission::new(&settings);
+        let admit = |path: &str, is_stream| {
+            let request = Request::post(path).body(()).expect("a request");
+            admission.admit(&request, is_stream)
+        };
+        let _call = admit("/clock.v1.ClockService/ServerReflectionInfo", false).expect("a place");
+        admit("/clock.v1.ClockService/ServerReflectionInfo", false).expect_err("every place is taken");
+        for version in ["v1", "v1alpha"] {
+            let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+            admit(&path, true).expect("reflection has places of its own");
+        }
+    }
 }

@@ -58,37 +58,39 @@ impl Health {
             .max_decoding_message_size(MAX_MESSAGE_LEN)
     }
 
-    /// Calls `ready` at intervals and reports the result, until the stop token is cancelled. From
-    /// then on, the health is NOT_SERVING.
-    pub fn spawn<F>(self, ready: impl Fn() -> F + Send + Sync + 'static, running: &Running)
+    /// Calls `missing` at intervals, until the stop token is cancelled. It returns a text that says
+    /// why the service cannot serve, or `None` if it can. When the token is cancelled, the health
+    /// becomes NOT_SERVING.
+    pub fn spawn<F>(self, missing: impl Fn() -> F + Send + Sync + 'static, running: &Running)
     where
-        F: Future<Output = bool> + Send,
+        F: Future<Output = Option<&'static str>> + Send,
     {
         let stop = running.stop_token().clone();
         running.spawn("health", async move {
-            self.follow(ready, stop).await;
+            self.follow(missing, stop).await;
             Ok::<_, Infallible>(())
         });
     }
 
-    async fn follow<F: Future<Output = bool>>(self, ready: impl Fn() -> F, stop: CancellationToken) {
+    async fn follow<F>(self, missing: impl Fn() -> F, stop: CancellationToken)
+    where
+        F: Future<Output = Option<&'static str>>,
+    {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut before = false;
+        let mut is_serving = false;
         let watch = async {
             loop {
                 ticks.tick().await;
-                let now = ready().await;
-                if now != before {
-                    self.report(now).await;
-                    if now {
-                        tracing::info!("serving");
-                    } else {
-                        tracing::warn!(
-                            "not serving: the verification keys, the database or another service cannot be reached"
-                        );
-                    }
-                    before = now;
+                let missing = missing().await;
+                if missing.is_none() == is_serving {
+                    continue;
+                }
+                is_serving = missing.is_none();
+                self.report(is_serving).await;
+                match missing {
+                    None => tracing::info!("serving"),
+                    Some(missing) => tracing::warn!("not serving: {missing}"),
                 }
             }
         };

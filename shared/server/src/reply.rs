@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use base::error::ErrorReply;
-use http::{HeaderMap, Response};
+use http::Response;
 use proto::authz::v1::ErrorReason;
 use tonic::{Code, Status, body::Body, metadata::MetadataMap};
 use tonic_types::StatusExt as _;
@@ -47,9 +47,9 @@ pub(super) fn complete(response: Response<Body>, id: &RequestId, dialect: Dialec
     response
 }
 
-/// Returns the `ErrorInfo.reason` of an error in trailers.
-pub(super) fn reason_of(trailers: &HeaderMap) -> Option<Cow<'static, str>> {
-    let info = Status::from_header_map(trailers)?.get_details_error_info()?;
+/// Returns the `ErrorInfo.reason` of an error.
+pub(super) fn reason_of(status: &Status) -> Option<Cow<'static, str>> {
+    let info = status.get_details_error_info()?;
     Some(info.reason.into())
 }
 

@@ -43,7 +43,7 @@ use super::{
     reply::{ReplyReason, complete},
     request_id::RequestId,
     rest::Dialect,
-    rpcs::{REFLECTION, Rpcs},
+    rpcs::{Rpcs, is_reflection},
     stream::{StreamBody, StreamRules},
     unfinished::Unfinished,
 };
@@ -187,7 +187,8 @@ where
             request.extensions_mut().insert(caller.clone());
         }
         let mut deadline = deadline::caller_timeout(request.headers());
-        if request.uri().path().ends_with(REFLECTION) {
+        let is_reflection = is_reflection(request.uri().path());
+        if is_reflection {
             deadline = Some(deadline.map_or(REFLECTION_LIFE, |given| given.min(REFLECTION_LIFE)));
         }
         let of_span = span.clone();
@@ -195,7 +196,7 @@ where
         let patience = timeout.as_ref().copied().unwrap_or_default();
         // Only reflection takes a stream of messages. A malformed deadline is refused without the
         // message.
-        let arrival = if request.uri().path().ends_with(REFLECTION) || timeout.is_err() {
+        let arrival = if is_reflection || timeout.is_err() {
             Arrival::Complete(request)
         } else {
             Arrival::begin(request, &shared.unfinished)

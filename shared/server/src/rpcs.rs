@@ -17,11 +17,18 @@ use super::codes::{CODES, name};
 /// Histogram of the duration of calls in seconds, by service, method and code.
 const DURATION: &str = "rpc_server_call_duration_seconds";
 
-/// Suffix of the paths of reflection.
-pub(super) const REFLECTION: &str = "/ServerReflectionInfo";
+/// Paths of reflection. A service may have a method of the same name.
+const REFLECTION: [&str; 2] = [
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+/// Path of the stream of health.
+const HEALTH_STREAM: &str = "/grpc.health.v1.Health/Watch";
 
-/// Suffixes of the paths of the streams of health and reflection.
-const INFRASTRUCTURE_STREAMS: [&str; 2] = ["grpc.health.v1.Health/Watch", REFLECTION];
+/// Returns whether this is the path of an RPC of reflection.
+pub(super) fn is_reflection(path: &str) -> bool {
+    REFLECTION.contains(&path)
+}
 
 /// All known RPCs. They become labels of metrics, so the set is fixed: anyone who can reach the
 /// port can make up paths.
@@ -143,7 +150,7 @@ impl Rpc {
     /// Returns whether the response to a call of this path is a stream. The path must belong to
     /// this entry.
     pub(super) fn is_stream_at(&self, path: &str) -> bool {
-        self.is_stream || (self.is_infrastructure && INFRASTRUCTURE_STREAMS.iter().any(|stream| path.ends_with(stream)))
+        self.is_stream || path == HEALTH_STREAM || is_reflection(path)
     }
 
     /// Returns the histogram for calls that end with this code.

@@ -111,10 +111,18 @@ impl<B: Backing> Starting<B> {
         // effect if pages are mounted already.
         self.pages.mount(Router::new());
         let (access, backing) = (self.access, self.backing);
-        let ready = move || {
+        let missing = move || {
             let (access, backing) = (access.clone(), backing.clone());
-            async move { access.is_loaded() && backing.check().await }
+            async move {
+                if !access.is_loaded() {
+                    Some("there are no keys that verify access tokens")
+                } else if !backing.check().await {
+                    Some("a dependency, such as the database, cannot be used")
+                } else {
+                    None
+                }
+            }
         };
-        self.health.spawn(ready, &self.running);
+        self.health.spawn(missing, &self.running);
     }
 }

@@ -219,10 +219,15 @@ impl HttpBody for StreamBody {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     live.record.code = super::codes::code_of(trailers);
-                    live.record.reason = super::reply::reason_of(trailers);
+                    live.record.reason = Status::from_header_map(trailers)
+                        .as_ref()
+                        .and_then(super::reply::reason_of);
                 }
             }
-            Poll::Ready(Some(Err(status))) => live.record.code = status.code(),
+            Poll::Ready(Some(Err(status))) => {
+                live.record.code = status.code();
+                live.record.reason = super::reply::reason_of(status);
+            }
             Poll::Ready(None) => {
                 this.watch.abort();
                 stream.state = State::Over;
@@ -287,5 +292,27 @@ mod tests {
             .expect("trailers");
         assert_eq!(super::super::codes::code_of(&trailers), Code::DeadlineExceeded);
         assert!(std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_record_of_a_stream_that_breaks_says_why() {
+        let broken = futures_util::stream::iter([Err::<Frame<Bytes>, Status>(deadline::exceeded().into())]);
+        let broken = Body::new(http_body_util::StreamBody::new(broken));
+        let (id, record) = (RequestId::of(&HeaderMap::new()), Record::of_test());
+        let parts = (id, record, Span::none());
+        let mut body = Box::pin(StreamBody::new(
+            broken,
+            Box::pin(std::future::pending()),
+            parts,
+            CallPermit::default(),
+        ));
+        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        assert!(frame.expect("a frame").is_err());
+        let stream = lock(&body.stream);
+        let State::Live(live) = &stream.state else {
+            panic!("the caller has not read to the end yet");
+        };
+        assert_eq!(live.record.code, Code::DeadlineExceeded);
+        assert_eq!(live.record.reason.as_deref(), Some("DEADLINE_EXCEEDED"));
     }
 }

@@ -95,5 +95,10 @@ mod tests {
         for bad in ["", "games", "games:", ":create", "games:create:all", "games create"] {
             assert!(bad.parse::<PermissionName>().is_err(), "{bad:?}");
         }
+        // The message states the whole rule, as that of a code name does.
+        let refused = "1games:create"
+            .parse::<PermissionName>()
+            .expect_err("begins with a digit");
+        assert!(refused.to_string().ends_with("beginning with a letter"), "{refused}");
     }
 }

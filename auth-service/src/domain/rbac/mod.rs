@@ -1,7 +1,9 @@
 //! Roles and permissions: which ones exist, who holds them, and who may give them to whom.
 //!
 //! Use cases lock the rows of users first, in the order of their ids, and then what [`lock`]
-//! guards. [`authority`] decides whether the caller may act on another user.
+//! guards. Then they check that the caller's token is still good, because it may have been revoked
+//! while the call waited. [`authority`] decides whether the caller may act on another user. A
+//! caller without authority does not learn who holds what.
 
 pub(super) mod authority;
 pub(super) mod catalog;

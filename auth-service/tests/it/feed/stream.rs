@@ -87,9 +87,7 @@ async fn watch_with(
 }
 
 pub(crate) async fn message(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
-    let next = tokio::time::timeout(PATIENCE, stream.message())
-        .await
-        .expect("within a second");
+    let next = tokio::time::timeout(PATIENCE, stream.message()).await.expect("in time");
     next.expect("a message").expect("it goes on")
 }
 

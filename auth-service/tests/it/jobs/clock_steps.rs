@@ -8,8 +8,10 @@ use db::Backend;
 use proto::auth::v1::{
     CreateServiceAccountRequest, GetMeRequest, IntrospectTokenRequest, IssueServiceTokenRequest, LogoutRequest,
     RefreshAccessTokenRequest, RevokeAllTokensRequest, RotateServiceAccountSecretRequest,
-    auth_service_client::AuthServiceClient, service_account_service_client::ServiceAccountServiceClient,
+    account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+    service_account_service_client::ServiceAccountServiceClient,
 };
+use server::ServerSettings;
 use testing::{
     TestDatabase, on_both_backends,
     rpc::{channel, reason, retry_after, with_token},
@@ -19,7 +21,7 @@ use tonic::{Code, transport::Channel};
 use crate::support::{
     PASSWORD, START, Server,
     callers::{eventually, server_with_root},
-    credentials, settings,
+    credentials, settings, spawn,
 };
 
 const STEP: Duration = Duration::from_mins(5);
@@ -107,11 +109,24 @@ async fn a_clock_two_hours_ahead_for_a_moment_loses_no_logout(database: TestData
     // Every replica purges when it starts, and this one purges again later. All clocks are two
     // hours ahead.
     server.clock.set(START.plus(Duration::from_hours(2)));
-    let (_running, replica) = server.replica().await;
+    let db = server.database.replica().await;
+    let (limits, clock) = (ServerSettings::default(), server.clock.clock());
+    let (_running, replica, _) = spawn(&settings(&[]), &limits, db, &server.secret, clock).await;
     let wrong = server.restarted_unsettled_after(Duration::from_hours(2)).await;
     server.clock.advance(Duration::from_mins(11));
-    // Log in, so that the service writes to the database while all clocks are ahead.
-    server.login("ann").await;
+    // A session begins and ends while all clocks are ahead. So the feed is written in that time,
+    // and the replica reads what is new.
+    let later = server.login("ann").await;
+    let request = LogoutRequest {
+        refresh_token: later.refresh_token.clone(),
+    };
+    server.auth().logout(request).await.expect("logged out");
+    eventually(|| async {
+        let request = with_token(GetMeRequest {}, &later.access_token);
+        let answer = AccountServiceClient::new(channel(replica)).get_me(request).await;
+        answer.err().filter(|status| reason(status) == "TOKEN_REVOKED")
+    })
+    .await;
     server.clock.set(START.plus(Duration::from_mins(11)));
     wrong.stop_token().cancel();
     assert_eq!(me(&server, &out.access_token).await, Err("TOKEN_REVOKED".to_owned()));
@@ -124,17 +139,22 @@ async fn a_clock_two_hours_ahead_for_a_moment_loses_no_logout(database: TestData
         ..RefreshAccessTokenRequest::default()
     };
     assert_eq!(
-        reason(&replica.clone().refresh_access_token(request).await.expect_err("ended")),
+        reason(
+            &AuthServiceClient::new(channel(replica))
+                .refresh_access_token(request)
+                .await
+                .expect_err("ended")
+        ),
         "SESSION_ENDED"
     );
-    // A follower that starts now still learns of both revocations.
+    // A follower that starts now still learns of all three revocations.
     assert_eq!(
         crate::support::count(
             server.database.db(),
             "access_feed WHERE kind IN ('session_revoked', 'user_tokens_revoked')"
         )
         .await,
-        2
+        3
     );
 }
 

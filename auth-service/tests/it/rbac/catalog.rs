@@ -501,16 +501,15 @@ async fn every_bad_field_is_named(database: TestDatabase) {
     assert_eq!(bad_fields(&refused), ["permission.resource", "permission.action"]);
     let refused = root.set("role", &["x"; 1001]).await.expect_err("refused");
     assert_eq!(bad_fields(&refused), ["permissions"]);
-    for page_size in [-1, 101] {
-        let refused = root
-            .list_roles(ListRolesRequest {
-                page_size,
-                ..ListRolesRequest::default()
-            })
-            .await;
-        let Err(refused) = refused else { continue };
-        assert_eq!(bad_fields(&refused), ["page_size"]);
-    }
+    let of_size = |page_size| {
+        root.list_roles(ListRolesRequest {
+            page_size,
+            ..ListRolesRequest::default()
+        })
+    };
+    assert_eq!(bad_fields(&of_size(-1).await.expect_err("refused")), ["page_size"]);
+    // A size above the maximum stands for the maximum.
+    of_size(101).await.expect("listed");
     let refused = root
         .list_actions(ListActionsRequest {
             page_token: "x".to_owned(),

@@ -380,7 +380,12 @@ async fn permissions_that_you_do_not_hold_cannot_be_taken_away(database: TestDat
     root.make_role("clerk", &["invoices:approve", "rbac:read"]).await;
     let janitor = root.service(&server, "the-janitor", &["janitor"], &[]).await;
     let chief = root
-        .service(&server, "the-chief", &["admin"], &["invoices:approve", "rbac:read"])
+        .service(
+            &server,
+            "the-chief",
+            &["admin", "clerk"],
+            &["invoices:approve", "rbac:read"],
+        )
         .await;
     let exceeds = is(Code::PermissionDenied, "GRANT_EXCEEDS_OWN");
     let held_by_admins = root.permissions_of("admin").await;
@@ -406,22 +411,20 @@ async fn permissions_that_you_do_not_hold_cannot_be_taken_away(database: TestDat
         ),
         exceeds
     );
-    assert_eq!(
-        refusal(
-            janitor
-                .delete_role(DeleteRoleRequest {
-                    code_name: "clerk".to_owned(),
-                    force: true
-                })
-                .await
-        ),
-        exceeds
-    );
-    let gone = DeletePermissionRequest {
-        name: "invoices:approve".to_owned(),
-        force: true,
-    };
-    assert_eq!(refusal(janitor.delete_permission(gone).await), exceeds);
+    // Without `force` either, the caller does not learn that the role and the permission are held.
+    for force in [true, false] {
+        let role = DeleteRoleRequest {
+            code_name: "clerk".to_owned(),
+            force,
+        };
+        assert_eq!(refusal(janitor.delete_role(role).await), exceeds, "force: {force}");
+        let permission = DeletePermissionRequest {
+            name: "invoices:approve".to_owned(),
+            force,
+        };
+        let refused = refusal(janitor.delete_permission(permission).await);
+        assert_eq!(refused, exceeds, "force: {force}");
+    }
     let described = Permission {
         name: "invoices:approve".to_owned(),
         description: "X".to_owned(),
@@ -467,6 +470,27 @@ async fn refusals_and_successes_are_in_the_audit_log(database: TestDatabase) {
     let _ = admin.assign(&id, "superuser").await.expect_err("refused");
     let _ = admin.grant(&id, "access_feed:read").await.expect_err("refused");
     admin.grant(&id, "users:read").await.expect("granted");
+    root.make_role("follower", &["access_feed:read"]).await;
+    let renamed = Role {
+        code_name: "follower".to_owned(),
+        name: "X".to_owned(),
+        ..Role::default()
+    };
+    let update = UpdateRoleRequest {
+        role: Some(renamed),
+        update_mask: None,
+    };
+    let _ = admin.update_role(update).await.expect_err("refused");
+    let described = Permission {
+        name: "access_feed:read".to_owned(),
+        description: "X".to_owned(),
+        ..Permission::default()
+    };
+    let update = UpdatePermissionRequest {
+        permission: Some(described),
+        update_mask: None,
+    };
+    let _ = admin.update_permission(update).await.expect_err("refused");
     let mut conn = server.database.db().read().await.expect("a connection");
     let sql = "SELECT action || ' ' || outcome || ' ' || reason AS text FROM audit_events WHERE actor_client_id = \
         'the-admin' ORDER BY event_time, id";
@@ -477,7 +501,9 @@ async fn refusals_and_successes_are_in_the_audit_log(database: TestDatabase) {
         [
             "role.assign failure SUPERUSER_REQUIRED",
             "permission.grant failure GRANT_EXCEEDS_OWN",
-            "permission.grant success "
+            "permission.grant success ",
+            "role.update failure GRANT_EXCEEDS_OWN",
+            "permission.update failure GRANT_EXCEEDS_OWN"
         ]
     );
 }

@@ -456,11 +456,34 @@ async fn the_service_accounts_file_is_applied_at_each_start(database: TestDataba
             .map(drop)
     };
     introspect(&new).await.expect("allowed");
-    crate::support::callers::eventually(|| async {
-        introspect(&old)
-            .await
-            .err()
-            .filter(|status| reason(status) == "TOKEN_STALE")
-    })
-    .await;
+    let becomes_stale = async |token: &str| {
+        crate::support::callers::eventually(|| async {
+            let refused = introspect(token).await.err();
+            refused.filter(|status| reason(status) == "TOKEN_STALE")
+        })
+        .await;
+    };
+    becomes_stale(&old).await;
+    // So does a new secret alone, because anyone who knew the old one may have a token.
+    let more = r#", "roles": ["service"], "permissions": ["tokens:read"]"#;
+    let described = format!(r#"{more}, "description": "Courses""#);
+    let (_file, third) = with_file(&json(SECRET, &described));
+    let (_running, _) = restart(&third).await;
+    becomes_stale(&new).await;
+    assert_eq!(
+        get(&server, &root, "courses").await.expect("there").description,
+        "Courses"
+    );
+    // A new description takes effect and leaves the tokens alone. A file without one keeps it.
+    let newest = token(&server, "courses", SECRET).await.expect("a token");
+    let described = format!(r#"{more}, "description": "All courses""#);
+    for (more, description) in [(described.as_str(), "All courses"), (more, "All courses")] {
+        let (_file, settings) = with_file(&json(SECRET, more));
+        let (_running, _) = restart(&settings).await;
+        assert_eq!(
+            get(&server, &root, "courses").await.expect("there").description,
+            description
+        );
+    }
+    introspect(&newest).await.expect("allowed");
 }

@@ -14,7 +14,7 @@ use crate::{
     report::{Goal, Report, Row, Spread, Unit},
 };
 
-/// How many.
+/// Options for the number of idle clients.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Clients {
     /// Number of clients, each with one connection [1 to 10000].

@@ -12,7 +12,7 @@ use crate::{
     statistics::{Times, area_under_curve},
 };
 
-/// How many.
+/// Options for the number of failed logins.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Samples {
     /// Number of failed logins of each kind [10 to 100000].

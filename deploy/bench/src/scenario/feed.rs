@@ -31,7 +31,7 @@ use crate::{
     report::{Goal, Report, Row, Spread, Unit},
 };
 
-/// How much of it.
+/// Options for the size of the feed and the number of its followers.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Amount {
     /// Number of revocations in force [1000 to 1000000].
@@ -42,7 +42,7 @@ pub(crate) struct Amount {
     pub(crate) verifiers: u32,
 }
 
-/// How long a revocation stays in force.
+/// Time for which a revocation stays in force.
 const LIFE: Duration = Duration::from_hours(1);
 
 pub(crate) async fn run(setup: &Setup<'_>, amount: &Amount, report: &mut Report) {

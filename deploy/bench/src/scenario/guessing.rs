@@ -25,7 +25,7 @@ use crate::{
     statistics::as_f64,
 };
 
-/// How much.
+/// Options for the strength of the attack.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Attack {
     /// Number of guessing clients, each of which sends the next guess from a new /64 of one /48 as

@@ -29,7 +29,7 @@ const PLAYER_BYTES: f64 = 64.0;
 /// Goal for the time that a start takes longer for each player, in milliseconds.
 const PLAYER_MILLIS: f64 = 0.0015;
 
-/// How much of it.
+/// Options for the size of the leaderboard.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Size {
     /// Numbers of players to measure with, one after the other.

@@ -13,7 +13,7 @@ use crate::{
     rpc::Rpc,
 };
 
-/// How many.
+/// Options for the number of logins.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Storm {
     /// Number of simultaneous logins, which wait as told if they are refused [1 to 10000].

@@ -1,4 +1,5 @@
-//! How long an issued token is still accepted after the call that invalidates it was acknowledged.
+//! Time for which an issued token is still accepted after the call that invalidates it was
+//! acknowledged.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ const CALLS_AFTER: usize = 20;
 const ROLE: &str = "player";
 const PERMISSION: &str = "leaderboard:read";
 
-/// How often.
+/// Options for the number of measurements.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Repeats {
     /// Number of repetitions [1 to 100000].

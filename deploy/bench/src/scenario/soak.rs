@@ -38,7 +38,7 @@ use crate::{
     statistics::{Times, as_f64, millis},
 };
 
-/// How long, and how much.
+/// Options for the duration and the load.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Length {
     /// Duration in minutes [4 to 1440].

@@ -20,7 +20,7 @@ use crate::{
     rpc::Rpc,
 };
 
-/// The attack.
+/// Options for the strength of the attack.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Attack {
     /// Number of connections, each with 125 calls [1 to 1000].
@@ -61,6 +61,7 @@ pub(crate) async fn run(setup: &Setup<'_>, attack: &Attack, report: &mut Report)
             if round > 0 {
                 calm.push(setup.time.drive(&mut reads, &processors).await);
             }
+            processors.service.reset_peak_memory();
             let open = stall(deployment.auth_address, *attack, addresses).await;
             attacked.push(setup.time.drive(&mut reads, &processors).await);
             ratios.push(attacked.last().percentile(0.99) / calm.last().percentile(0.99));

@@ -24,7 +24,7 @@ const AHEAD: i64 = 2 * 3600;
 /// Timeout that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn eventually(is_so: impl AsyncFn() -> bool) {
+async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !is_so().await {
             sleep(Duration::from_millis(20)).await;
@@ -154,11 +154,7 @@ fn clocks_two_hours_ahead_for_some_seconds_lose_no_logout() {
         assert_eq!(outcome(at_game(game, &people.in_peace).await), "TOKEN_EXPIRED");
         logout(auth, &later).await;
         eventually(async || at_game(game, &later).await.is_err()).await;
-        for _ in 0..3 {
-            // Wait for the next sample of the silence.
-            let heard = feed_silence_metric(at.http).await;
-            eventually(async || feed_silence_metric(at.http).await != heard).await;
-        }
+        heartbeats(at.http, 3).await;
         clock.set(0);
         people.assert_logouts_hold(auth, game).await;
         // A token that was issued under the wrong clocks is not valid before its time.
@@ -193,14 +189,28 @@ fn clocks_two_hours_ahead_for_some_seconds_lose_no_logout() {
     });
 }
 
-/// Returns the metric of how long the follower has heard nothing. It is sampled every 500 ms, and
-/// differs from sample to sample.
-async fn feed_silence_metric(http: SocketAddr) -> String {
+/// Waits until the follower has received this many messages. auth-service sends at least one a
+/// second.
+///
+/// The time since the last message is sampled every 500 ms. It only shrinks when a message arrives.
+async fn heartbeats(http: SocketAddr, count: usize) {
+    let mut before = access_feed_silence(http).await;
+    for _ in 0..count {
+        eventually(async || {
+            let silence = access_feed_silence(http).await;
+            std::mem::replace(&mut before, silence) > silence
+        })
+        .await;
+    }
+}
+
+async fn access_feed_silence(http: SocketAddr) -> f64 {
     let metrics = get(http, "/metrics").await.1;
-    let line = metrics
-        .lines()
-        .find(|line| line.starts_with("access_feed_silence_seconds"));
-    line.unwrap_or_default().to_owned()
+    let samples = metrics.lines().map(|line| line.split_once(' '));
+    let silence = samples
+        .flatten()
+        .find_map(|(name, value)| name.starts_with("access_feed_silence_seconds").then_some(value));
+    silence.expect("a sample").parse().expect("a number")
 }
 
 #[test]
@@ -223,10 +233,7 @@ fn one_replica_with_a_wrong_clock_loses_no_revocation() {
         eventually(async || at_game(at.grpc, &later).await.is_ok()).await;
         logout(auth, &later).await;
         eventually(async || at_game(at.grpc, &later).await.is_err()).await;
-        for _ in 0..3 {
-            let heard = feed_silence_metric(at.http).await;
-            eventually(async || feed_silence_metric(at.http).await != heard).await;
-        }
+        heartbeats(at.http, 3).await;
         people.assert_logouts_hold(auth, at.grpc).await;
         // A clock that is 400 days ahead makes the replica refuse the refresh token, but the
         // session goes on.

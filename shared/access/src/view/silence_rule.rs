@@ -36,8 +36,8 @@ pub struct SilenceSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub access_feed_silence_seconds: u32,
-    /// What to do with read-only calls while the access feed is silent: allow them, or refuse them
-    /// with UNAVAILABLE.
+    /// Action on read-only calls while the access feed is silent: allow them, or refuse them with
+    /// UNAVAILABLE.
     #[arg(
         long,
         env = "ACCESS_FEED_SILENCE_READS",
@@ -45,8 +45,8 @@ pub struct SilenceSettings {
         value_name = "ACTION"
     )]
     pub access_feed_silence_reads: OnSilence,
-    /// What to do with all other calls that need a token while the access feed is silent: allow
-    /// them, or refuse them with UNAVAILABLE.
+    /// Action on all other calls that need a token while the access feed is silent: allow them, or
+    /// refuse them with UNAVAILABLE.
     #[arg(
         long,
         env = "ACCESS_FEED_SILENCE_WRITES",

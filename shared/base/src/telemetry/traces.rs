@@ -35,7 +35,7 @@ const FLUSH: Duration = Duration::from_secs(3);
 
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-/// Where traces go.
+/// Destination and sampling of traces.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Traces")]
 pub struct TraceSettings {

@@ -1,9 +1,15 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 
+use base::testing::block_on;
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, join_all},
 };
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
@@ -97,4 +103,47 @@ async fn a_call_that_is_cancelled_takes_nobody_along(database: TestDatabase) {
         let ((), found) = tokio::join!(cancelled, loader.get(person.id));
         assert_eq!(found.expect("read"), Some("ann".to_owned()));
     }
+}
+
+#[test]
+fn callers_who_wait_while_every_reader_panics_are_answered() {
+    /// Key whose read panics.
+    const BAD: u32 = 0;
+    static BEGUN: Semaphore = Semaphore::const_new(0);
+    static GATE: Semaphore = Semaphore::const_new(0);
+
+    fn panicking<'a>(_: &'a mut Conn, keys: &'a [u32]) -> BoxFuture<'a, Result<Vec<(u32, u32)>>> {
+        async move {
+            if keys.contains(&BAD) {
+                BEGUN.add_permits(1);
+                let _open = GATE.acquire().await;
+                panic!("this read panics");
+            }
+            Ok(keys.iter().map(|key| (*key, *key)).collect())
+        }
+        .boxed()
+    }
+
+    block_on(async {
+        let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
+        let loader = Loader::new(database.db().clone(), panicking);
+        let readers = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        let mut bad = Vec::new();
+        for _ in 0..readers {
+            let loader = loader.clone();
+            bad.push(tokio::spawn(async move { loader.get(BAD).await }));
+            BEGUN.acquire().await.expect("open").forget();
+        }
+        // Every reader is busy, so these callers wait.
+        let mut good = Box::pin(join_all((1..10).map(|key| loader.get(key))));
+        assert!(good.as_mut().now_or_never().is_none());
+        GATE.add_permits(readers);
+        let answers = tokio::time::timeout(Duration::from_secs(30), good).await;
+        for (answer, key) in answers.expect("answered").into_iter().zip(1..) {
+            assert_eq!(answer.expect("read"), Some(key));
+        }
+        for call in bad {
+            assert!(matches!(call.await.expect("joined"), Err(Error::Internal(_))));
+        }
+    });
 }

@@ -167,18 +167,17 @@ fn a_listener_comes_back_with_the_server() {
 
 #[test]
 fn nobody_listens_for_a_database_that_is_closed() {
-    async fn listeners(database: &TestDatabase) -> i64 {
-        #[derive(QueryableByName)]
-        struct Count {
-            #[diesel(sql_type = diesel::sql_types::BigInt)]
-            count: i64,
-        }
-        let sql = "SELECT count(*) AS count FROM pg_stat_activity \
-            WHERE datname = current_database() AND query LIKE 'LISTEN%'
-            OR query = 'SELECT 1' AND datname = current_database()";
+    #[derive(QueryableByName)]
+    struct Listener {
+        #[diesel(sql_type = diesel::sql_types::Integer)]
+        pid: i32,
+    }
+
+    async fn processes(database: &TestDatabase, condition: &str) -> Vec<i32> {
+        let sql = format!("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND {condition}");
         let mut conn = database.db().read().await.unwrap();
-        let row: Result<Count> = query!(&mut conn, |c| diesel::sql_query(sql).get_result(c).await);
-        row.unwrap().count
+        let rows: Result<Vec<Listener>> = query!(&mut conn, |c| diesel::sql_query(&sql).load(c).await);
+        rows.unwrap().into_iter().map(|listener| listener.pid).collect()
     }
 
     block_on(async {
@@ -186,10 +185,13 @@ fn nobody_listens_for_a_database_that_is_closed() {
         let other = database.replica().await;
         let mut news = other.subscribe(CHANNEL);
         hears(&mut news).await;
-        assert_eq!(listeners(&database).await, 1);
+        // Until the first probe, LISTEN is the last statement of the connection.
+        let listeners = processes(&database, "query LIKE 'LISTEN%'").await;
+        assert_eq!(listeners.len(), 1);
+        let is_there = format!("pid = {}", listeners[0]);
         drop((other, news));
         let gone = async {
-            while listeners(&database).await > 0 {
+            while !processes(&database, &is_there).await.is_empty() {
                 tokio::task::yield_now().await;
             }
         };

@@ -105,10 +105,15 @@ impl<F: Future<Output = ()>> Future for CallTask<F> {
             *this.reservation = None;
             return Poll::Pending;
         }
-        if this.reservation.is_none() {
-            *this.reservation = this.unread.take(this.progress.rest.load(Relaxed));
-        }
-        if this.reservation.is_none() {
+        // A later message of a stream may be larger than the one for which room was reserved.
+        let rest = this.progress.rest.load(Relaxed);
+        let has_room = if let Some(reservation) = this.reservation.as_mut() {
+            reservation.fits(rest)
+        } else {
+            *this.reservation = this.unread.take(rest);
+            this.reservation.is_some()
+        };
+        if !has_room {
             metrics::counter!(UNREAD_ANSWERS).increment(1);
             tracing::debug!("dropped a response: too many responses are unread");
             return Poll::Ready(());

@@ -220,6 +220,53 @@ async fn little_is_queued_for_a_client_that_reads_nothing() {
         .expect("no panic");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_later_and_larger_message_of_a_stream_is_counted_at_its_size() {
+    const SMALL: usize = 40 * 1024;
+    const LARGE: usize = 1 << 20;
+    let two = service_fn(|_| async {
+        let messages = [SMALL, LARGE].map(|len| Ok::<_, Infallible>(http_body::Frame::data(Bytes::from(vec![0; len]))));
+        let messages = http_body_util::StreamBody::new(futures_util::stream::iter(messages));
+        Ok(Response::new(Body::new(messages)))
+    });
+    let rules = rules(Protocol::Grpc);
+    let unread = rules.unread.clone();
+    let (client, socket) = duplex(1 << 20);
+    tokio::spawn(serve(socket, Connection::new(None), two, rules));
+    let (mut send, connection) = h2::client::Builder::new()
+        .initial_window_size(20_000)
+        .handshake::<_, Bytes>(client)
+        .await
+        .expect("a connection");
+    tokio::spawn(connection);
+    let becomes = async |counted: std::ops::RangeInclusive<usize>| {
+        let counts = async {
+            while !counted.contains(&unread.bytes()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let counts = timeout(Duration::from_secs(20), counts).await;
+        counts.unwrap_or_else(|_| panic!("{} bytes, not {counted:?}", unread.bytes()));
+    };
+    let (response, _) = send.send_request(get(), true).expect("a stream");
+    let mut body = response.await.expect("an answer").into_body();
+    becomes(1..=SMALL).await;
+    let mut read = 0;
+    while read < SMALL {
+        let data = body.data().await.expect("more").expect("no error");
+        read += data.len();
+        body.flow_control().release_capacity(data.len()).expect("released");
+    }
+    becomes(LARGE - SMALL..=LARGE + SMALL).await;
+    while let Some(data) = body.data().await {
+        let data = data.expect("no error");
+        read += data.len();
+        body.flow_control().release_capacity(data.len()).expect("released");
+    }
+    assert_eq!(read, SMALL + LARGE);
+    becomes(0..=0).await;
+}
+
 #[tokio::test]
 async fn a_client_that_closes_its_sending_side_is_answered() {
     for _ in 0..50 {

@@ -52,6 +52,12 @@ impl UnreadBudget {
         }
     }
 
+    /// Returns the bytes that all responses hold.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.held().total
+    }
+
     fn held(&self) -> MutexGuard<'_, Usage> {
         // A panic leaves nothing half written here.
         self.0.lock()
@@ -62,20 +68,38 @@ impl ClientUnreadBudget {
     /// Reserves room for a response with this many bytes left, or returns `None` if there is no
     /// room.
     pub(super) fn take(&self, rest: usize) -> Option<Reservation> {
-        let bytes = OF_STREAM + rest;
-        let mut held = self.unread.held();
-        let of_client = self.client.and_then(|client| held.by_client.get(&client)).copied();
-        if held.total + bytes > TOTAL || of_client.unwrap_or_default() + bytes > OF_CLIENT && self.client.is_some() {
-            return None;
-        }
-        held.total += bytes;
-        if let Some(client) = self.client {
-            *held.by_client.entry(client).or_default() += bytes;
-        }
-        Some(Reservation {
+        let mut reservation = Reservation {
             of: self.clone(),
-            bytes,
-        })
+            bytes: 0,
+        };
+        reservation.fits(rest).then_some(reservation)
+    }
+}
+
+impl Reservation {
+    /// Reserves room for a response with this many bytes left, instead of what was reserved before.
+    /// Returns false, and changes nothing, if there is no room for more.
+    pub(super) fn fits(&mut self, rest: usize) -> bool {
+        let bytes = OF_STREAM + rest;
+        if bytes == self.bytes {
+            return true;
+        }
+        let mut held = self.of.unread.held();
+        let total = held.total - self.bytes + bytes;
+        let of_client = self.of.client.map(|client| {
+            let before = held.by_client.get(&client).copied().unwrap_or_default();
+            (client, before - self.bytes + bytes)
+        });
+        let is_too_much = total > TOTAL || of_client.is_some_and(|(_, of_client)| of_client > OF_CLIENT);
+        if bytes > self.bytes && is_too_much {
+            return false;
+        }
+        held.total = total;
+        if let Some((client, of_client)) = of_client {
+            held.by_client.insert(client, of_client);
+        }
+        self.bytes = bytes;
+        true
     }
 }
 
@@ -116,6 +140,12 @@ mod tests {
             "nothing is left in all"
         );
         drop(anns);
+        let mut room = ann.take(0).expect("room");
+        // The rest of a response may grow and shrink.
+        assert!(!room.fits(TOTAL));
+        assert!(room.fits(1024) && room.bytes == OF_STREAM + 1024);
+        assert!(room.fits(0) && room.bytes == OF_STREAM);
+        drop(room);
         assert!(ann.take(0).is_some() && bob.take(90 * 1024).is_none());
         drop((bobs, others));
         let held = unread.held();
