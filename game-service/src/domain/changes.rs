@@ -1,8 +1,8 @@
 //! Changes of games: moves, joins and ends. On PostgreSQL, changes that are made at the same time
 //! are written together.
 //!
-//! Locks are taken in one order: players who join, then games, then the stats of the players of games
-//! that end, each by id. What is written together takes no lock that it would have to wait for.
+//! Locks are taken in one order: players who join, then games, then the stats of the players of
+//! games that end, each by id. A group takes no lock that it would have to wait for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -179,7 +179,7 @@ impl ChangeWriter {
         Ok(())
     }
 
-    /// What is written with a change. `None` if the player's row is locked.
+    /// Prepares the rows that are written with a change. Returns `None` if the player's row is locked.
     fn prepare(
         &self,
         change: &Change,

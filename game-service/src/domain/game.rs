@@ -35,8 +35,8 @@ pub(crate) struct Game {
     pub(crate) end: Option<End>,
     /// Time at which the game ends by itself. `None` once it is over.
     pub(crate) expire_time: Option<Timestamp>,
-    /// When to look whether its time has run out: no later than it does. A move leaves this as it
-    /// is, so that no index changes.
+    /// Time of the next check whether its time has run out, no later than it does. A move leaves it
+    /// as it is, so that no index changes.
     pub(crate) sweep_time: Timestamp,
 }
 

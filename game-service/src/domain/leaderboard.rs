@@ -205,22 +205,19 @@ impl Leaderboard {
             Some(since) => store::standings_changed(&mut self.db.read().await?, since, MAX_CHANGES, &wanted).await?,
             None => None,
         };
-        let logins = match changed {
-            Some(changes) => {
-                if !changes.standings.is_empty()
-                    && let Some(ranks) = &mut self.memory.board.write().ranks
-                {
-                    for (id, standing) in changes.standings {
-                        ranks.set(id, standing);
-                    }
+        let logins = if let Some(changes) = changed {
+            if !changes.standings.is_empty()
+                && let Some(ranks) = &mut self.memory.board.write().ranks
+            {
+                for (id, standing) in changes.standings {
+                    ranks.set(id, standing);
                 }
-                known.horizon = Some(changes.horizon);
-                changes.logins
             }
-            None => {
-                self.load(&mut known).await?;
-                Vec::new()
-            }
+            known.horizon = Some(changes.horizon);
+            changes.logins
+        } else {
+            self.load(&mut known).await?;
+            Vec::new()
         };
         known.asked = asked;
         known.logins = Arc::new(logins.into_iter().collect());

@@ -32,7 +32,7 @@ pub(crate) struct GameRow {
     pub(crate) end_reason: Option<String>,
     pub(crate) create_request: Option<RequestId>,
     pub(crate) expire_time: Option<Timestamp>,
-    /// When to look whether the time of the game has run out.
+    /// Time of the next check whether the time of the game has run out.
     pub(crate) sweep_time: Timestamp,
     /// Filled in by every function here that reads a game.
     pub(crate) moves: Option<Moves>,

@@ -5,8 +5,9 @@
 //! instead of waited for; locks are taken in the order of ids.
 //!
 //! Conditions such as `at_version BETWEEN 1 AND 9223372036854775807` hold for every row. PostgreSQL
-//! takes them for rare, and so looks the rows up one by one in an index. Without them, the few pages
-//! of a new table would make it plan to read the whole table, and go on doing so as the table grows.
+//! expects few rows to meet them, and so looks each row up in an index. Without them, the few pages
+//! of a new table would make it plan to read the whole table, and keep that plan as the table
+//! grows.
 
 use base::{clock::Timestamp, ids::UserId, sql_types};
 use db::{prelude::*, prepared};
@@ -128,7 +129,7 @@ pub(crate) async fn games_insert_together(conn: &mut Conn, rows: &[GameRow]) -> 
     query_postgres!(conn, |c| insert.execute(c).await).map(drop)
 }
 
-/// Those of these requests that have made a game.
+/// Returns those of these requests that have made a game.
 pub(crate) async fn requests_known(
     conn: &mut Conn,
     requests: &[(UserId, RequestId)],
@@ -148,8 +149,8 @@ pub(crate) async fn requests_known(
 }
 
 /// Locks the rows of these players until the transaction ends, so that others can still insert rows
-/// that refer to them. Returns ids, logins, and whether the users are deleted, without players whose
-/// row another transaction has locked. Creates the rows of new players.
+/// that refer to them. Returns ids, logins, and whether the users are deleted, without players
+/// whose row another transaction has locked. Creates the rows of new players.
 ///
 /// The players must be sorted by id.
 pub(crate) async fn players_lock_together(

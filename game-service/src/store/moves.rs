@@ -127,9 +127,9 @@ async fn moves_now(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<(GameId, M
     query_postgres!(conn, |c| select.load(c).await)
 }
 
-/// Takes the moves of some games over that were made before their rows held them. Returns the last
-/// game that was looked at, or `None` if there are no more after this one. Leaves out games that are
-/// being changed.
+/// Takes over the moves of some games that were made before their rows held them. Returns the last
+/// game that was looked at, or `None` if there are no more after this one. Leaves out games that
+/// are being changed.
 ///
 /// On SQLite the migration has done it: there no replica of the version before serves beside this
 /// one.

@@ -21,7 +21,8 @@ macro_rules! query {
     }};
 }
 
-/// Runs a query that only PostgreSQL understands, such as one with arrays. On SQLite it is an error.
+/// Runs a query that only PostgreSQL understands, such as one with arrays. On SQLite it is an
+/// error.
 ///
 /// ```text
 /// query_postgres!(conn, |c| prepared::<Text>("SELECT version()").load(c).await)
@@ -76,8 +77,8 @@ macro_rules! lock_row {
 }
 
 /// Locks the first row of a query like [`lock_row!`](crate::lock_row), but lets others insert rows
-/// that refer to it meanwhile: `SELECT ... FOR NO KEY UPDATE` on PostgreSQL. For rows that are never
-/// deleted and keep their keys.
+/// that refer to it meanwhile: `SELECT ... FOR NO KEY UPDATE` on PostgreSQL. For rows that are
+/// never deleted and keep their keys.
 #[macro_export]
 macro_rules! lock_row_but_its_key {
     ($conn:expr, $query:expr $(,)?) => {{

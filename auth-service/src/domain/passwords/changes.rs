@@ -133,7 +133,7 @@ impl Accounts {
     }
 
     /// Locks the actor's row. Returns the actor and the session in which they act. Fails if either
-    /// has ended, because an access token may outlive both.
+    /// has ended, because an access token may outlive both, or if the token has become stale.
     pub(in crate::domain) async fn lock_actor(
         &self,
         tx: &mut Conn,
@@ -149,6 +149,8 @@ impl Accounts {
         let now = self.clock.now();
         let live = |session: &Session| session.user_id == id && !session.has_ended() && now < session.expire_time;
         let session = session.filter(live).ok_or(Error::SessionEnded)?;
+        // A change of the user's password, login or roles makes the token stale as well.
+        authority::ensure_still_good(tx, context).await?;
         Ok((user, session))
     }
 }

@@ -127,8 +127,8 @@ impl Rbac {
         let event = AuditEvent::new(T::CREATE).target(T::TYPE, &names.code_name);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
-                authority::ensure_superuser(tx, context).await?;
                 lock_policies(tx).await?;
+                authority::ensure_superuser(tx, context).await?;
                 let now = self.clock.now();
                 let entry: T = add(tx, names, now).await?;
                 entry.complete(tx, now).await?;
@@ -163,8 +163,8 @@ impl Rbac {
         let event = AuditEvent::new(T::UPDATE).target(T::TYPE, code_name);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
-                authority::ensure_superuser(tx, context).await?;
                 lock_policies(tx).await?;
+                authority::ensure_superuser(tx, context).await?;
                 let entry: T = existing(tx, code_name).await?;
                 describe(tx, &entry, code_name, change).await?;
                 event.record(tx, context, self.clock.now()).await?;

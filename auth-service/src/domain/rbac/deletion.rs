@@ -123,6 +123,8 @@ impl Rbac {
             write_tx!(self.db, |tx| {
                 if T::IS_FOR_SUPERUSERS {
                     authority::ensure_superuser(tx, context).await?;
+                } else {
+                    authority::ensure_still_good(tx, context).await?;
                 }
                 let (_, permissions) = T::find(tx, name).await?;
                 let holders = lock(tx, &permissions).await?;
@@ -145,16 +147,21 @@ impl Rbac {
         let event = AuditEvent::new("role.delete").target("role", code_name);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
+                let holders = store::users_with_role(tx, code_name).await?;
+                if force {
+                    for holder in &holders {
+                        store::user_lock(tx, *holder).await?;
+                    }
+                }
+                lock_policies(tx).await?;
+                authority::ensure_still_good(tx, context).await?;
                 let role: Role = existing(tx, code_name).await?;
                 ensure_not_reserved(code_name)?;
-                let holders = store::users_with_role(tx, code_name).await?;
+                // Checked first: only callers who may delete the role learn whether anyone has it.
+                authority::ensure_may_change_role(tx, context, code_name).await?;
                 if !holders.is_empty() && !force {
                     return Err(Error::InUse);
                 }
-                for holder in &holders {
-                    store::user_lock(tx, *holder).await?;
-                }
-                lock_policies(tx).await?;
                 // Calls that give the role to a user wait for this lock.
                 if !store::role_lock_by_code_name(tx, code_name).await?
                     || store::users_with_role(tx, code_name).await? != holders
@@ -165,7 +172,6 @@ impl Rbac {
                 for holder in &holders {
                     authority::ensure_may_act_on(tx, context, *holder).await?;
                 }
-                authority::ensure_may_change_role(tx, context, code_name).await?;
                 for holder in holders {
                     changes.push(revocation::make_stale(tx, holder).await?.1);
                 }
@@ -201,6 +207,8 @@ impl Loss {
         force: bool,
     ) -> Result<Self, Error> {
         let names = names(permissions);
+        // Checked first: only callers who may delete the permissions learn whether anyone has them.
+        authority::ensure_may_give(tx, context, &names).await?;
         if store::users_with_permissions(tx, &names).await? != holders {
             return Err(holders_changed());
         }
@@ -214,7 +222,6 @@ impl Loss {
         for holder in &holders {
             authority::ensure_may_act_on(tx, context, *holder).await?;
         }
-        authority::ensure_may_give(tx, context, &names).await?;
         for role in &roles {
             authority::ensure_may_change_role(tx, context, role).await?;
         }

@@ -85,6 +85,7 @@ impl Rbac {
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let mut held = grant.of_kind(lock(tx, user_id).await?);
+                lock_policies(tx).await?;
                 authority::ensure_may_act_on(tx, context, user_id).await?;
                 grant.ensure_exists(tx).await?;
                 if held.contains(grant.name()) {

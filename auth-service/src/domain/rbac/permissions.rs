@@ -5,7 +5,7 @@ use db::write_tx;
 
 use crate::{
     domain::{
-        audit::event::AuditEvent,
+        audit::event::{AuditEvent, recording_refusals},
         error::Error,
         rbac::{
             authority,
@@ -30,6 +30,7 @@ impl Rbac {
     ) -> Result<Permission, Error> {
         write_tx!(self.db, |tx| {
             lock_policies(tx).await?;
+            authority::ensure_still_good(tx, context).await?;
             let resource: Resource = existing(tx, &name.resource).await?;
             let action: Action = existing(tx, &name.action).await?;
             let text = name.to_string();
@@ -82,16 +83,21 @@ impl Rbac {
         description: Option<&str>,
     ) -> Result<Permission, Error> {
         let name = name.to_string();
-        write_tx!(self.db, |tx| {
-            let missing = || Error::PermissionNotFound(name.clone());
-            let permission = store::permission_by_name(tx, &name).await?.ok_or_else(missing)?;
-            if let Some(description) = description {
-                authority::ensure_may_give(tx, context, std::slice::from_ref(&name)).await?;
-                store::permission_describe(tx, permission.id, description).await?;
-                let event = AuditEvent::new("permission.update").target("permission", &name);
-                event.record(tx, context, self.clock.now()).await?;
-            }
-            store::permission_by_name(tx, &name).await?.ok_or_else(missing)
+        let event = AuditEvent::new("permission.update").target("permission", &name);
+        recording_refusals(self, context, event.clone(), async {
+            write_tx!(self.db, |tx| {
+                lock_policies(tx).await?;
+                authority::ensure_still_good(tx, context).await?;
+                let missing = || Error::PermissionNotFound(name.clone());
+                let permission = store::permission_by_name(tx, &name).await?.ok_or_else(missing)?;
+                if let Some(description) = description {
+                    authority::ensure_may_give(tx, context, std::slice::from_ref(&name)).await?;
+                    store::permission_describe(tx, permission.id, description).await?;
+                    event.record(tx, context, self.clock.now()).await?;
+                }
+                store::permission_by_name(tx, &name).await?.ok_or_else(missing)
+            })
         })
+        .await
     }
 }

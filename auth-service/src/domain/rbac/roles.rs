@@ -42,9 +42,9 @@ impl Rbac {
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
                 lock_policies(tx).await?;
+                authority::ensure_may_give(tx, context, &permissions).await?;
                 let now = self.clock.now();
                 let role: Role = add(tx, names, now).await?;
-                authority::ensure_may_give(tx, context, &permissions).await?;
                 set_permissions(tx, role.id, &permissions).await?;
                 let role = with_permissions(tx, role).await?;
                 event.record(tx, context, now).await?;
@@ -82,16 +82,20 @@ impl Rbac {
         code_name: &str,
         change: &EntryChange,
     ) -> Result<RoleWithPermissions, Error> {
-        write_tx!(self.db, |tx| {
-            lock_policies(tx).await?;
-            let role: Role = existing(tx, code_name).await?;
-            ensure_not_reserved(code_name)?;
-            authority::ensure_may_change_role(tx, context, code_name).await?;
-            describe(tx, &role, code_name, change).await?;
-            let event = AuditEvent::new(Role::UPDATE).target(Role::TYPE, code_name);
-            event.record(tx, context, self.clock.now()).await?;
-            existing_with_permissions(tx, code_name).await
+        let event = AuditEvent::new(Role::UPDATE).target(Role::TYPE, code_name);
+        recording_refusals(self, context, event.clone(), async {
+            write_tx!(self.db, |tx| {
+                lock_policies(tx).await?;
+                authority::ensure_still_good(tx, context).await?;
+                let role: Role = existing(tx, code_name).await?;
+                ensure_not_reserved(code_name)?;
+                authority::ensure_may_change_role(tx, context, code_name).await?;
+                describe(tx, &role, code_name, change).await?;
+                event.record(tx, context, self.clock.now()).await?;
+                existing_with_permissions(tx, code_name).await
+            })
         })
+        .await
     }
 
     /// Replaces the permissions of a role by exactly these.
@@ -104,12 +108,13 @@ impl Rbac {
         let event = AuditEvent::new("role.set_permissions").target("role", code_name);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
+                lock_policies(tx).await?;
+                authority::ensure_still_good(tx, context).await?;
                 if ReservedRole::Superuser.is(code_name) {
                     return Err(Error::Reserved(
                         "`superuser` holds every permission and cannot be changed",
                     ));
                 }
-                lock_policies(tx).await?;
                 let before = existing_with_permissions(tx, code_name).await?;
                 let gained = difference(&permissions, &before.permissions);
                 let lost = difference(&before.permissions, &permissions);

@@ -252,9 +252,9 @@ impl ServiceAccounts {
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
                 let account = self.lock(tx, client_id).await?;
+                lock_policies(tx).await?;
                 authority::ensure_may_act_on(tx, context, account.user_id).await?;
                 authority::ensure_not_last_superuser(tx, account.user_id).await?;
-                lock_policies(tx).await?;
                 let now = self.clock.now();
                 // A later account with this client id did not declare these resources.
                 store::resources_release(tx, client_id).await?;
@@ -291,6 +291,7 @@ async fn create(
     let described = write_tx!(db, |tx| {
         // The lock keeps roles and permissions from changing in the meantime.
         lock_policies(tx).await?;
+        authority::ensure_still_good(tx, context).await?;
         if store::service_account_by_client_id(tx, new.client_id.as_str())
             .await?
             .is_some()

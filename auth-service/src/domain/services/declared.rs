@@ -36,6 +36,8 @@ const DIGEST_LEN: usize = 32;
 pub struct ServiceAccountSpec {
     account: NewServiceAccount,
     secret_hash: Vec<u8>,
+    /// Whether the description is declared. If not, an existing account keeps its own.
+    has_description: bool,
 }
 
 /// The error for a file of service accounts that cannot be used. It names every bad entry, but no
@@ -49,8 +51,7 @@ pub struct InvalidServiceAccounts(Vec<String>);
 #[serde(deny_unknown_fields)]
 struct Entry {
     client_id: String,
-    #[serde(default)]
-    description: String,
+    description: Option<String>,
     /// Secret. Either this or `secret_sha256` is required.
     secret: Option<SecretString>,
     /// SHA-256 of the secret, in hexadecimal digits.
@@ -75,6 +76,7 @@ impl ServiceAccountSpec {
                 permissions: Vec::new(),
             },
             secret_hash: digest_of(secret.expose_secret()),
+            has_description: false,
         })
     }
 
@@ -110,17 +112,22 @@ impl ServiceAccountSpec {
         }
     }
 
-    /// Creates the account, or updates its secret, roles and permissions as declared. Writes
-    /// nothing if they are already so.
+    /// Creates the account, or updates its secret, description, roles and permissions as declared.
+    /// Writes nothing if they are already so. If the secret, the roles or the permissions change,
+    /// the service's tokens are refused from then on.
     pub(crate) async fn ensure(&self, tx: &mut Conn, context: &RequestContext, now: Timestamp) -> Result<(), Error> {
         let client_id = self.account.client_id.as_str();
+        if let Some(account) = store::service_account_by_client_id(tx, client_id).await? {
+            store::user_lock(tx, account.user_id).await?;
+        }
+        lock_policies(tx).await?;
+        // Read again, because it may have changed before the locks were taken.
         let Some(account) = store::service_account_by_client_id(tx, client_id).await? else {
             service_account_create(tx, context, &self.account, &self.secret_hash, now).await?;
             return Ok(());
         };
-        store::user_lock(tx, account.user_id).await?;
-        lock_policies(tx).await?;
-        if account.secret_hash != self.secret_hash {
+        let is_secret_new = account.secret_hash != self.secret_hash;
+        if is_secret_new {
             store::service_account_set_secret(tx, account.user_id, &self.secret_hash, None, now).await?;
             AuditEvent::new("service_account.rotate_secret")
                 .target("service_account", client_id)
@@ -128,8 +135,12 @@ impl ServiceAccountSpec {
                 .record(tx, context, now)
                 .await?;
         }
-        if set_holdings(tx, account.user_id, &self.account).await? {
-            let (_, stale) = revocation::make_stale(tx, account.user_id).await?;
+        let is_description_new = self.has_description && account.description != self.account.description;
+        if is_description_new {
+            store::service_account_describe(tx, account.user_id, &self.account.description).await?;
+        }
+        let are_holdings_new = set_holdings(tx, account.user_id, &self.account).await?;
+        if is_description_new || are_holdings_new {
             AuditEvent::new("service_account.update")
                 .target("service_account", client_id)
                 .concerning(account.user_id)
@@ -137,6 +148,10 @@ impl ServiceAccountSpec {
                 .detail("permissions", self.account.permissions.join(" "))
                 .record(tx, context, now)
                 .await?;
+        }
+        if is_secret_new || are_holdings_new {
+            // Anyone who knew the old secret has tokens, too.
+            let (_, stale) = revocation::make_stale(tx, account.user_id).await?;
             feed::publish(tx, vec![stale], now).await?;
         }
         Ok(())
@@ -155,7 +170,7 @@ impl Entry {
                 Some(digest_of(secret.expose_secret()))
             }
             (Some(_), None) => {
-                bad.push(format!("secret must be at least {MIN_SECRET_LEN} characters"));
+                bad.push(format!("secret must be at least {MIN_SECRET_LEN} bytes"));
                 None
             }
             (None, Some(hex)) => {
@@ -183,9 +198,10 @@ impl Entry {
         }
         match (client_id, secret_hash) {
             (Ok(client_id), Some(secret_hash)) if bad.is_empty() => Ok(ServiceAccountSpec {
+                has_description: self.description.is_some(),
                 account: NewServiceAccount {
                     client_id,
-                    description: self.description,
+                    description: self.description.unwrap_or_default(),
                     roles,
                     permissions: self.permissions,
                 },
@@ -233,7 +249,7 @@ mod tests {
         let text = ServiceAccountSpec::parse_all(json).expect_err("bad").to_string();
         for part in [
             "entry 1: client_id",
-            "entry 1: secret",
+            "entry 1: secret must be at least 32 bytes",
             "entry 2: needs",
             "entry 3: secret_sha256",
             "entry 3: a role",

@@ -224,8 +224,8 @@ impl Sessions {
     }
 
     /// Issues an access token for a session whose token is current. Records the use first, unless a
-    /// similar one was recorded a moment ago. Returns `None` if the case is not that simple. Takes no
-    /// lock, for the same reason as [`rotate_current`](Self::rotate_current).
+    /// similar one was recorded a moment ago. Returns `None` if the case is not that simple. Takes
+    /// no lock, for the same reason as [`rotate_current`](Self::rotate_current).
     async fn refresh_current(
         &self,
         context: &RequestContext,

@@ -1,5 +1,5 @@
-//! What a use of a refresh token changes in its session. On PostgreSQL, uses that come at the same
-//! time are written together.
+//! Changes that a use of a refresh token makes to its session. On PostgreSQL, uses that come at the
+//! same time are written together.
 
 use base::{clock::Timestamp, ids::SessionId};
 use db::{Db, GroupOutcome, GroupWriter};

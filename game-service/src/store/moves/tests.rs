@@ -75,7 +75,8 @@ async fn play_as_before(db: &Db, game: GameId, (x, o): (UserId, UserId), moves: 
     let mut statements = format!(
         "INSERT INTO players (id, login) VALUES ({x}, 'ann'), ({o}, 'bob') ON CONFLICT DO NOTHING;
          INSERT INTO games (id, opponent, creator_id, x_player_id, o_player_id, board, state, version, create_time, \
-         update_time, expire_time) VALUES ({game}, 'player', {x}, {x}, {o}, '.........', 'turn', 9, {now}, {now}, {now});"
+         update_time, expire_time) \
+         VALUES ({game}, 'player', {x}, {x}, {o}, '.........', 'turn', 9, {now}, {now}, {now});"
     );
     for (ply, made) in moves.iter().enumerate() {
         let (mark, player) = if ply % 2 == 0 { ('X', &x) } else { ('O', &o) };

@@ -57,6 +57,7 @@ async fn scan_rows(conn: &mut Conn, mut take: impl FnMut(Row) + Send) -> db::Res
 }
 
 async fn scan_pages(conn: &mut Conn, mut take: impl FnMut(Row) + Send) -> db::Result<()> {
+    type Columns = (sql_types::Uuid, BigInt, BigInt, BigInt, sql_types::Timestamp);
     let pages =
         prepared::<BigInt>("SELECT pg_relation_size('player_stats') / CAST(current_setting('block_size') AS bigint)");
     let pages: i64 = query!(conn, |c| pages.get_result(c).await)?;
@@ -68,7 +69,6 @@ async fn scan_pages(conn: &mut Conn, mut take: impl FnMut(Row) + Send) -> db::Re
         } else {
             LAST_PAGE
         };
-        type Columns = (sql_types::Uuid, BigInt, BigInt, BigInt, sql_types::Timestamp);
         let rows = prepared::<Columns>(
             "SELECT user_id, wins, losses, draws, last_finish_time FROM player_stats WHERE ctid >= CAST(CAST(",
         );

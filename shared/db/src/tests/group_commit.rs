@@ -18,7 +18,7 @@ struct Sums {
     seen: Arc<Seen>,
 }
 
-/// What the writer has been asked to do.
+/// Calls of the writer.
 #[derive(Default)]
 struct Seen {
     groups: Mutex<Vec<usize>>,
