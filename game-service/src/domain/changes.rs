@@ -179,7 +179,8 @@ impl ChangeWriter {
         Ok(())
     }
 
-    /// Prepares the rows that are written with a change. Returns `None` if the player's row is locked.
+    /// Prepares the rows that are written with a change. Returns `None` if the player's row is
+    /// locked.
     fn prepare(
         &self,
         change: &Change,

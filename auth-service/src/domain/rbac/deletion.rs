@@ -190,7 +190,7 @@ impl Rbac {
     }
 }
 
-/// What users and roles lose when permissions are deleted.
+/// Grants that users and roles lose when permissions are deleted.
 struct Loss {
     changes: Vec<Change>,
     roles: Vec<String>,

@@ -1,8 +1,8 @@
 //! Cost of similar calls in Nakama, for comparison.
 //!
 //! The figures were measured once, side by side with these services, on 2026-11-26: Nakama at
-//! commit 73ad9c15, 2 cores, PostgreSQL 15 with fsync, gRPC, 32 connections, medians of 5 turns. They are
-//! constants, so compare them with care on another machine.
+//! commit 73ad9c15, 2 cores, PostgreSQL 15 with fsync, gRPC, 32 connections, medians of 5 turns.
+//! They are constants, so compare them with care on another machine.
 
 use db::Backend;
 

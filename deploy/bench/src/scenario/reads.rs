@@ -273,7 +273,8 @@ impl Caller for SelectGame {
             "SELECT games.id, games.opponent, games.creator_id, games.x_player_id, games.o_player_id, \
              games.board, games.state, games.winner, games.version, games.end_reason, \
              games.create_time, games.update_time, games.finish_time, games.expire_time, games.moves, x.login, o.login \
-             FROM games LEFT JOIN players x ON x.id = games.x_player_id LEFT JOIN players o ON o.id = games.o_player_id \
+             FROM games LEFT JOIN players x ON x.id = games.x_player_id \
+             LEFT JOIN players o ON o.id = games.o_player_id \
              WHERE games.id = ",
         )
         .bind::<sql_types::Uuid, _>(self.id);
