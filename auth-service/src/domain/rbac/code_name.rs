@@ -99,6 +99,6 @@ mod tests {
         let refused = "1games:create"
             .parse::<PermissionName>()
             .expect_err("begins with a digit");
-        assert!(refused.to_string().ends_with("beginning with a letter"), "{refused}");
+        assert!(refused.to_string().ends_with("begins with a letter"), "{refused}");
     }
 }
