@@ -12,6 +12,7 @@ mod leaderboard;
 mod names;
 mod overdue;
 mod play;
+mod player;
 mod recompute;
 mod results;
 mod row;
@@ -27,7 +28,8 @@ pub(crate) use self::{
     history::{History, HistoryQuery},
     leaderboard::{Leaderboard, LeaderboardEntry, Whose},
     names::Names,
-    play::{Games, PlayRules, Player},
+    play::Games,
+    player::{PlayRules, Player},
     recompute::{Drift, Progress, Recompute},
     results::GameResult,
     seed::Seed,

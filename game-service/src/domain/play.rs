@@ -1,7 +1,5 @@
 //! Use cases of games: create, read, list, join, move, resign and cancel.
 
-use std::time::Duration;
-
 use base::{
     clock::Clock,
     ids::UserId,
@@ -11,7 +9,7 @@ use db::{Db, GroupCommit, Loader};
 use futures_util::FutureExt as _;
 
 use super::{
-    Error, Game, GameView, Opponent,
+    Error, Game, GameView, Opponent, PlayRules, Player,
     admission::Admission,
     changes::{Change, ChangeWriter, Changed},
     counts,
@@ -36,27 +34,6 @@ pub(crate) struct Games {
     played: Loader<ViewRequest, PlayedRows>,
     creations: GroupCommit<CreationWriter>,
     changes: GroupCommit<ChangeWriter>,
-}
-
-/// Rules of play, from the settings.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PlayRules {
-    /// How long a game waits for a second player.
-    pub(crate) open_for: Duration,
-    /// How long a player may take for a move.
-    pub(crate) turn_for: Duration,
-    /// Whether the logins of players come from the access feed, and not from their tokens.
-    pub(crate) hears_of_names: bool,
-    /// Maximum number of a player's unfinished games, including those that wait for a second
-    /// player.
-    pub(crate) max_running: u32,
-}
-
-/// Player, as identified by an access token.
-#[derive(Clone, Debug)]
-pub(crate) struct Player {
-    pub(crate) id: UserId,
-    pub(crate) login: String,
 }
 
 /// Attempts at a change before it fails because others keep changing the game first.

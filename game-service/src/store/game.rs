@@ -59,6 +59,15 @@ pub(crate) struct GameUpdate {
 /// The state of a game that waits for a player.
 pub(super) const WAITING: &str = "waiting";
 
+/// Fills in the moves that rows lack because the games were played before rows held them.
+pub(super) async fn fill_in(conn: &mut Conn, rows: Vec<&mut GameRow>) -> db::Result<()> {
+    let read = rows
+        .into_iter()
+        .map(|row| (row.id, row.version, &mut row.moves))
+        .collect();
+    fill_in_moves(conn, read).await
+}
+
 pub(crate) async fn game_insert(conn: &mut Conn, row: &GameRow) -> db::Result<()> {
     query!(conn, |c| diesel::insert_into(games::table).values(row).execute(c).await).map(|_| ())
 }
@@ -111,7 +120,7 @@ pub(crate) async fn games_running(
     }
     running.sort_unstable_by_key(|row| std::cmp::Reverse((row.create_time, row.id)));
     running.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    fill_in_moves(conn, &mut running).await?;
+    fill_in(conn, running.iter_mut().collect()).await?;
     Ok(running)
 }
 
@@ -149,7 +158,7 @@ pub(crate) async fn games_running_count(conn: &mut Conn, user: UserId, now: Time
 /// Reads the game and locks its row until the transaction ends.
 pub(crate) async fn game_lock(conn: &mut Conn, id: GameId) -> db::Result<Option<GameRow>> {
     let mut row: Option<GameRow> = lock_row!(conn, games::table.find(id).select(GameRow::as_select()))?;
-    fill_in_moves(conn, &mut row).await?;
+    fill_in(conn, row.iter_mut().collect()).await?;
     Ok(row)
 }
 
@@ -242,7 +251,7 @@ pub(crate) async fn games_waiting(
             .load(c)
             .await
     })?;
-    fill_in_moves(conn, &mut rows).await?;
+    fill_in(conn, rows.iter_mut().collect()).await?;
     Ok(rows)
 }
 
@@ -252,6 +261,6 @@ pub(crate) async fn games_by_ids(conn: &mut Conn, ids: &[GameId]) -> db::Result<
         .select(GameRow::as_select())
         .load(c)
         .await)?;
-    fill_in_moves(conn, &mut rows).await?;
+    fill_in(conn, rows.iter_mut().collect()).await?;
     Ok(rows)
 }

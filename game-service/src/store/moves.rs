@@ -17,7 +17,6 @@ use diesel::{
     sql_types::{Array, BigInt, Text},
 };
 
-use super::GameRow;
 use crate::ids::GameId;
 
 /// Moves of a game, in order. X has made every other one, beginning with the first.
@@ -95,23 +94,23 @@ impl ToSql<Text, diesel::sqlite::Sqlite> for Moves {
     }
 }
 
+/// The moves of a game as its row was read, with the game's id and the version in that row.
+pub(super) type ReadMoves<'a> = (GameId, i64, &'a mut Option<Moves>);
+
 /// Fills in the moves of games that were played before their rows held the moves.
-pub(super) async fn fill_in_moves<'a>(
-    conn: &mut Conn,
-    rows: impl IntoIterator<Item = &'a mut GameRow>,
-) -> db::Result<()> {
-    let mut lacking: Vec<&mut GameRow> = rows.into_iter().filter(|row| row.moves.is_none()).collect();
+pub(super) async fn fill_in_moves(conn: &mut Conn, mut lacking: Vec<ReadMoves<'_>>) -> db::Result<()> {
+    lacking.retain(|(.., moves)| moves.is_none());
     if lacking.is_empty() {
         return Ok(());
     }
-    let ids: Vec<GameId> = lacking.iter().map(|row| row.id).collect();
+    let ids: Vec<GameId> = lacking.iter().map(|(id, ..)| *id).collect();
     let found = moves_now(conn, &ids).await?;
-    for row in &mut lacking {
-        let moves = found.iter().find(|(id, _)| *id == row.id);
-        let mut moves = moves.map(|(_, moves)| moves.clone()).unwrap_or_default();
+    for (id, version, moves) in &mut lacking {
+        let now = found.iter().find(|(found, _)| found == id);
+        let mut now = now.map(|(_, moves)| moves.clone()).unwrap_or_default();
         // The game may have gone on since its row was read.
-        moves.0.retain(|made| made.version <= row.version);
-        row.moves = Some(moves);
+        now.0.retain(|made| made.version <= *version);
+        **moves = Some(now);
     }
     Ok(())
 }

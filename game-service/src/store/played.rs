@@ -7,7 +7,11 @@ use base::{ids::UserId, sql_types};
 use db::{Backend, Prepared, Sql, prelude::*, prepared};
 use diesel::sql_types::{Array, Bool, Nullable, Text};
 
-use super::{GameRow, game::WAITING, moves::fill_in_moves, schema::games};
+use super::{
+    GameRow,
+    game::{WAITING, fill_in},
+    schema::games,
+};
 use crate::ids::GameId;
 
 /// Row of a game, and the logins of its players.
@@ -112,7 +116,7 @@ async fn played(conn: &mut Conn, rows: Vec<Row>) -> db::Result<Vec<PlayedRows>> 
         o_login: o_login.unwrap_or_default(),
     });
     let mut played: Vec<PlayedRows> = played.collect();
-    fill_in_moves(conn, played.iter_mut().map(|played| &mut played.game)).await?;
+    fill_in(conn, played.iter_mut().map(|played| &mut played.game).collect()).await?;
     Ok(played)
 }
 

@@ -208,9 +208,9 @@ async fn role_changes_apply_at_every_replica(database: TestDatabase) {
 #[on_both_backends]
 async fn only_superusers_force_deletions_that_affect_superusers(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
-    root.make_role("editor", &["rbac:update"]).await;
-    root.make_role("clerk", &["rbac:update"]).await;
     root.make_permissions("invoices", &["approve"]).await;
+    root.make_role("editor", &["rbac:update", "invoices:approve"]).await;
+    root.make_role("clerk", &["rbac:update"]).await;
     let editor = root.service(&server, "the-editor", &["editor"], &[]).await;
     root.assign(&root.user_id, "clerk").await.expect("assigned");
     let required = is(Code::PermissionDenied, "SUPERUSER_REQUIRED");

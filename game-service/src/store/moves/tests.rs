@@ -7,7 +7,8 @@ use testing::{TestDatabase, block_on, on_both_backends};
 
 use super::*;
 use crate::store::{
-    GameUpdate, MIGRATIONS, ViewRequest, game_update, game_with_moves, games_insert, player_insert, schema::games,
+    GameRow, GameUpdate, MIGRATIONS, ViewRequest, game::fill_in, game_update, game_with_moves, games_insert,
+    player_insert, schema::games,
 };
 
 const START: i64 = 1_795_219_200_000_000;
@@ -165,7 +166,7 @@ fn moves_that_are_taken_over_between_two_reads_are_not_lost() {
         // Meanwhile somebody has moved as well, which belongs to a later version.
         let later = format!("UPDATE games SET version = 10, moves = moves || ',8 10 {START}' WHERE id = '{game}'");
         run(db, &later).await;
-        fill_in_moves(conn, [&mut row]).await.expect("filled in");
+        fill_in(conn, vec![&mut row]).await.expect("filled in");
         assert_eq!(row.moves, Some(Moves(vec![made(4, 3), made(0, 4)])));
     });
 }
