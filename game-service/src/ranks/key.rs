@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use base::{clock::Timestamp, ids::UserId};
 
-use super::Standing;
+use super::standing::Standing;
 
 /// Sort key of a player. A better player has a smaller key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,23 +59,12 @@ impl RankKey {
     }
 }
 
-/// Returns `wins / max(1, losses + draws)`.
-///
-/// An `f64` orders players exactly. The quotient is correctly rounded, so equal ratios are equal.
-/// Two different ratios of counts below 2^26 differ by more than one unit in the last of the 53
-/// bits.
-#[expect(clippy::cast_precision_loss, reason = "the sum of two counts is below 2^53")]
-pub(super) fn win_ratio(wins: u32, losses: u32, draws: u32) -> f64 {
-    let others = u64::from(losses) + u64::from(draws);
-    f64::from(wins) / others.max(1) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
 
-    use super::*;
+    use super::{super::standing::win_ratio, *};
 
     fn key((id, wins, losses, time): (u128, u32, u32, i64)) -> RankKey {
         let standing = Standing {

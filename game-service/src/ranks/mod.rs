@@ -13,12 +13,13 @@ mod index;
 mod key;
 mod players;
 mod sorted;
+mod standing;
 #[cfg(test)]
 mod tests;
 
 use base::{clock::Timestamp, ids::UserId};
 
-pub use self::build::RanksBuilder;
+pub use self::{build::RanksBuilder, standing::Standing};
 use self::{
     index::Index,
     key::RankKey,
@@ -50,19 +51,6 @@ pub struct RankedPlayer {
     pub user_id: UserId,
     /// Results of the player.
     pub standing: Standing,
-}
-
-/// Results of a player.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// Games won.
-    pub wins: u32,
-    /// Games lost.
-    pub losses: u32,
-    /// Games drawn.
-    pub draws: u32,
-    /// Time at which the last of these games ended.
-    pub last_finish_time: Timestamp,
 }
 
 impl Ranks {
@@ -209,18 +197,6 @@ impl RankedPlayer {
                 last_finish_time: Timestamp::from_micros(0),
             },
         }
-    }
-}
-
-impl Standing {
-    /// Returns the number of finished games.
-    pub fn games(&self) -> i64 {
-        [self.wins, self.losses, self.draws].into_iter().map(i64::from).sum()
-    }
-
-    /// Returns `wins / max(1, losses + draws)`.
-    pub fn win_ratio(&self) -> f64 {
-        key::win_ratio(self.wins, self.losses, self.draws)
     }
 }
 

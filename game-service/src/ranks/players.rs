@@ -5,7 +5,7 @@
 
 use base::ids::UserId;
 
-use super::{Standing, key::RankKey};
+use super::{key::RankKey, standing::Standing};
 
 /// Number of players in a chunk.
 const CHUNK: usize = 1 << 13;
