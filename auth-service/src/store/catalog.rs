@@ -9,7 +9,7 @@ use db::prelude::*;
 
 use super::{
     columns::columns,
-    schema::{actions, permissions, resources, roles},
+    schema::{actions, resources, roles},
 };
 use crate::{
     ids::{ActionKind, ResourceId, ResourceKind, RoleKind},
@@ -166,17 +166,8 @@ pub(crate) async fn resources_count_of(conn: &mut Conn, owner: &str) -> db::Resu
         .await)
 }
 
-/// Removes the owner from the resources that it has declared. Their permissions no longer count as
-/// declared.
+/// Removes the owner from the resources that it has declared.
 pub(crate) async fn resources_release(conn: &mut Conn, owner: &str) -> db::Result<()> {
-    let owned: Vec<ResourceId> = query!(conn, |c| resources::table
-        .filter(resources::owner.eq(owner))
-        .select(resources::id)
-        .load(c)
-        .await)?;
-    let permissions = permissions::table.filter(permissions::resource_id.eq_any(&owned));
-    let update = diesel::update(permissions).set(permissions::is_declared.eq(false));
-    query!(conn, |c| update.cached().execute(c).await)?;
     let update =
         diesel::update(resources::table.filter(resources::owner.eq(owner))).set(resources::owner.eq(None::<String>));
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())

@@ -41,7 +41,7 @@ pub(crate) use self::{
     },
     permission::{
         permission_by_name, permission_delete, permission_describe, permission_insert, permission_set_declared,
-        permissions_count_of, permissions_list, permissions_of,
+        permissions_count_of, permissions_have_owner, permissions_list, permissions_of,
     },
     profile::{ProfileValues, user_set_active, user_set_password, user_set_profile, users_list},
     role::{user_role_insert, user_role_names, users_with_role_exist},

@@ -100,6 +100,19 @@ pub(crate) async fn permissions_of(
     })
 }
 
+/// Whether any of these permissions was declared by a service that still owns its resource.
+pub(crate) async fn permissions_have_owner(conn: &mut Conn, ids: &[PermissionId]) -> db::Result<bool> {
+    let declared: i64 = query!(conn, |c| permissions::table
+        .inner_join(resources::table)
+        .filter(permissions::id.eq_any(ids))
+        .filter(permissions::is_declared)
+        .filter(resources::owner.is_not_null())
+        .count()
+        .get_result(c)
+        .await)?;
+    Ok(declared > 0)
+}
+
 /// Counts the permissions on the resources of this owner, except those for the action `all`.
 pub(crate) async fn permissions_count_of(conn: &mut Conn, owner: &str, all: &str) -> db::Result<i64> {
     query!(conn, |c| permissions::table

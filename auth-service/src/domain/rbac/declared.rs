@@ -49,7 +49,7 @@ pub(in crate::domain) struct Declaration {
     pub(in crate::domain) created: BTreeSet<String>,
     /// Code names of the roles that received a permission.
     pub(in crate::domain) changed_roles: BTreeSet<String>,
-    /// Code names of existing resources without an owner that the service has adopted.
+    /// Code names of the resources of deleted accounts that the service has adopted.
     pub(in crate::domain) adopted: BTreeSet<String>,
 }
 
@@ -200,8 +200,7 @@ async fn resource(
             {
                 Err(Error::ResourceOwned(code_name.to_owned()))
             }
-            // The resource has declared permissions but no owner. The deletion of an account does
-            // not leave this behind, because it also clears `is_declared`.
+            // The account of the service that declared the resource was deleted.
             None => {
                 store::resource_set_owner(tx, resource.id, owner).await?;
                 declaration.adopted.insert(code_name.to_owned());

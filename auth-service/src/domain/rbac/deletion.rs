@@ -73,8 +73,7 @@ impl Deletable for Action {
     async fn find(tx: &mut Conn, code_name: &str) -> Result<(Self, Vec<Permission>), Error> {
         let action: Self = existing(tx, code_name).await?;
         let permissions = store::permissions_of(tx, None, Some(action.id)).await?;
-        let is_declared = permissions.iter().any(|permission| permission.is_declared);
-        if is_declared || ReservedAction::parse(code_name).is_some() {
+        if ReservedAction::parse(code_name).is_some() || have_owner(tx, &permissions).await? {
             return Err(Error::Reserved(
                 "this action is built in or declared by a service that still has an account, so it cannot be deleted",
             ));
@@ -94,19 +93,24 @@ impl Deletable for Permission {
 
     async fn find(tx: &mut Conn, name: &str) -> Result<(Self, Vec<Permission>), Error> {
         let permission = store::permission_by_name(tx, name).await?;
-        let permission = permission.ok_or_else(|| Error::PermissionNotFound(name.to_owned()))?;
-        if permission.is_declared {
+        let permissions = vec![permission.ok_or_else(|| Error::PermissionNotFound(name.to_owned()))?];
+        if have_owner(tx, &permissions).await? {
             return Err(Error::Reserved(
                 "this permission is built in or declared by a service that still has an account, so it cannot be \
                 deleted",
             ));
         }
-        Ok((permission.clone(), vec![permission]))
+        Ok((permissions[0].clone(), permissions))
     }
 
     async fn remove(self, tx: &mut Conn) -> db::Result<()> {
         store::permission_delete(tx, self.id).await
     }
+}
+
+async fn have_owner(tx: &mut Conn, permissions: &[Permission]) -> db::Result<bool> {
+    let ids: Vec<_> = permissions.iter().map(|permission| permission.id).collect();
+    store::permissions_have_owner(tx, &ids).await
 }
 
 impl Rbac {

@@ -256,7 +256,7 @@ impl ServiceAccounts {
                 authority::ensure_may_act_on(tx, context, account.user_id).await?;
                 authority::ensure_not_last_superuser(tx, account.user_id).await?;
                 let now = self.clock.now();
-                // A later account with this client id did not declare these resources.
+                // The next service that declares these resources owns them, whatever its client id.
                 store::resources_release(tx, client_id).await?;
                 store::service_account_delete(tx, account.user_id).await?;
                 store::user_anonymize(tx, account.user_id, now).await?;

@@ -64,6 +64,7 @@ impl Sessions {
         let user_id = context.user_id().ok_or(Error::SessionNotFound)?;
         write_tx!(self.db, |tx| {
             store::user_lock(tx, user_id).await?.ok_or(Error::SessionNotFound)?;
+            authority::ensure_still_good(tx, context).await?;
             self.revoke_locked(tx, context, user_id, id).await
         })
     }
@@ -94,6 +95,7 @@ impl Sessions {
         let user_id = context.user_id().ok_or(Error::UserNotFound)?;
         write_tx!(self.db, |tx| {
             store::user_lock(tx, user_id).await?.ok_or(Error::UserNotFound)?;
+            authority::ensure_still_good(tx, context).await?;
             revoke_all_locked(tx, context, user_id, self.clock.now()).await
         })
     }

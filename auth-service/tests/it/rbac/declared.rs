@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use proto::auth::v1::{
-    BatchCheckPermissionsRequest, DeactivateUserRequest, DeclaredPermission, DeleteResourceRequest,
-    DeleteServiceAccountRequest, GetResourceRequest, PermissionCheck, RegisterPoliciesRequest,
-    permission_decision::Reason, service_account_service_client::ServiceAccountServiceClient,
+    BatchCheckPermissionsRequest, DeactivateUserRequest, DeclaredPermission, DeleteActionRequest,
+    DeletePermissionRequest, DeleteResourceRequest, DeleteServiceAccountRequest, GetResourceRequest, PermissionCheck,
+    RegisterPoliciesRequest, permission_decision::Reason, service_account_service_client::ServiceAccountServiceClient,
     user_service_client::UserServiceClient,
 };
 use testing::{
@@ -362,13 +362,44 @@ async fn declarations_are_limited_and_can_be_deleted_after_their_service(databas
         is(Code::FailedPrecondition, "RESERVED")
     );
     let mut accounts = ServiceAccountServiceClient::new(channel(server.grpc));
-    let gone = DeleteServiceAccountRequest {
-        client_id: "the-shop".to_owned(),
+    let mut delete_account = async || {
+        let gone = DeleteServiceAccountRequest {
+            client_id: "the-shop".to_owned(),
+        };
+        accounts
+            .delete_service_account(with_token(gone, &root.token))
+            .await
+            .expect("deleted");
     };
-    accounts
-        .delete_service_account(with_token(gone, &root.token))
-        .await
-        .expect("deleted");
+    delete_account().await;
+
+    // The account is created again. Its service goes on as before, and owns the resource.
+    let shop = root.service(&server, "the-shop", &["service"], &[]).await;
+    assert_eq!(register(&shop, &wares).await.expect("declared"), Vec::<String>::new());
+    let other = root.service(&server, "the-other", &["service"], &[]).await;
+    assert_eq!(
+        refusal(register(&other, &wares).await),
+        is(Code::PermissionDenied, "RESOURCE_OWNED")
+    );
+    let permission = || DeletePermissionRequest {
+        name: "wares:act_0".to_owned(),
+        force: true,
+    };
+    let action = || DeleteActionRequest {
+        code_name: "act_1".to_owned(),
+        force: true,
+    };
+    for refused in [
+        refusal(root.delete_resource(delete()).await),
+        refusal(root.delete_permission(permission()).await),
+        refusal(root.delete_action(action()).await),
+    ] {
+        assert_eq!(refused, is(Code::FailedPrecondition, "RESERVED"));
+    }
+
+    delete_account().await;
+    root.delete_permission(permission()).await.expect("deleted");
+    root.delete_action(action()).await.expect("deleted");
     root.delete_resource(delete()).await.expect("deleted");
 }
 

@@ -270,6 +270,7 @@ fn a_deactivation_applies_at_once_and_survives_restarts() {
         let first = timeout(Duration::from_secs(20), first).await.expect("an answer");
         assert_eq!(first.expect_err("refused").code(), Code::Unauthenticated);
         ann.is_refused_at(at).await;
+        serving(at).await;
         bob.reads_at(at).await.expect("let in");
 
         // While auth-service is down, game-service goes by what it knows. Once auth-service is
