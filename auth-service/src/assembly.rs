@@ -140,8 +140,8 @@ impl Assembly<'_> {
             refresh_tokens: RefreshTokens::new(self.secrets),
             device_tokens: DeviceTokens::new(self.secrets),
             verifier: self.any_audience.clone(),
-            lives: self.settings.lifetimes(),
-            live: Loader::new(self.db.clone(), |conn, ids| {
+            lifetimes: self.settings.lifetimes(),
+            loader: Loader::new(self.db.clone(), |conn, ids| {
                 store::sessions_with_holdings(conn, ids).boxed()
             }),
             token_uses: GroupCommit::new(&self.db, "token_uses", TokenUseWriter(self.db.clone())),

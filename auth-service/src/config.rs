@@ -22,7 +22,7 @@ pub use self::{
     attempts::AttemptSettings,
     cookies::{CookieOrigin, CookieSettings},
 };
-use crate::domain::{HashingSettings, KeySchedule, PasswordRules, ServerSecrets, ServiceAccountSpec, SessionLives};
+use crate::domain::{HashingSettings, KeySchedule, PasswordRules, ServerSecrets, ServiceAccountSpec, SessionLifetimes};
 
 /// Addresses of auth-service and its rules for tokens and passwords.
 #[derive(Clone, Debug, clap::Args)]
@@ -369,12 +369,12 @@ impl AuthSettings {
         }
     }
 
-    pub(crate) fn lifetimes(&self) -> SessionLives {
-        SessionLives {
+    pub(crate) fn lifetimes(&self) -> SessionLifetimes {
+        SessionLifetimes {
             idle: seconds(self.refresh_token_seconds),
             absolute: seconds(self.session_seconds),
             unrotated: seconds(self.unrotated_seconds),
-            kept: Duration::from_hours(24 * u64::from(self.session_retention_days)),
+            retention: Duration::from_hours(24 * u64::from(self.session_retention_days)),
         }
     }
 

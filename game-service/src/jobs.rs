@@ -10,28 +10,31 @@ use tokio::sync::mpsc;
 use crate::domain::{Games, Leaderboard, Names};
 
 /// Interval at which the service looks for games whose time has run out.
-const OVERDUE: Duration = Duration::from_secs(1);
+const OVERDUE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval at which the leaderboard in memory is updated even without requests. A request then
 /// finds little to catch up on.
-const CATCH_UP: Duration = Duration::from_secs(1);
+const CATCH_UP_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause between the games whose moves are taken over, a batch at a time, so that players do not
 /// notice.
-const TAKE_OVER: Duration = Duration::from_secs(1);
+const TAKE_OVER_PAUSE: Duration = Duration::from_secs(1);
 /// Pause before a failed change from the feed is retried.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts the jobs that wake the watchers of games, end overdue games and keep the leaderboard in
 /// memory up to date. They end with the service.
 pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running) {
     running.follow("watched games", games.watchers.clone().wake(games.db.clone()));
     let (games, take_over) = (games.clone(), games.clone());
-    running.every(OVERDUE, "overdue games", move || {
+    running.every(OVERDUE_INTERVAL, "overdue games", move || {
         let games = games.clone();
         async move { games.end_all_overdue().await }.boxed()
     });
-    running.follow("moves of the version before", take_over.take_over_moves(TAKE_OVER));
+    running.follow(
+        "moves of the version before",
+        take_over.take_over_moves(TAKE_OVER_PAUSE),
+    );
     let leaderboard = leaderboard.clone();
-    running.every(CATCH_UP, "leaderboard", move || {
+    running.every(CATCH_UP_INTERVAL, "leaderboard", move || {
         let leaderboard = leaderboard.clone();
         async move { leaderboard.catch_up().await }.boxed()
     });
@@ -45,5 +48,5 @@ pub(crate) fn follow_names(
     running: &Running,
 ) {
     let names = Names { games: games.clone() };
-    running.follow("names of players", names.follow(after, changes, RETRY));
+    running.follow("names of players", names.follow(after, changes, RETRY_PAUSE));
 }

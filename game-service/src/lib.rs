@@ -110,7 +110,7 @@ impl GameService<'_> {
         let rules = PlayRules {
             open_for: Duration::from_secs(settings.open_game_seconds.into()),
             turn_for: Duration::from_secs(settings.turn_seconds.into()),
-            hears_of_names: follower.is_some(),
+            logins_come_from_feed: follower.is_some(),
             max_running: settings.max_running_games,
         };
         let games = Games::new(&self.db, self.clock, rules);

@@ -47,7 +47,7 @@ pub(crate) use self::{
     sessions::{
         introspection::Introspection,
         lifecycle::Sessions,
-        lives::{SessionLives, TokenPair},
+        lifetimes::{SessionLifetimes, TokenPair},
         lost_revocations::LostRevocations,
         restore::after_restore,
         token_uses::TokenUseWriter,

@@ -150,7 +150,7 @@ impl Transport {
             && !presented.is_empty()
         {
             *used = true;
-            let genuine = sessions.genuine_of(std::mem::take(presented)).await;
+            let genuine = sessions.pick_genuine(std::mem::take(presented)).await;
             *token = genuine.map_err(|error| self.refuse(error))?;
         }
         Ok(())

@@ -53,7 +53,7 @@ pub(crate) async fn feed_head(conn: &mut Conn) -> db::Result<Option<FeedHead>> {
         .await
         .optional())?;
     match head {
-        Some((_, true)) => Err(conn.takes_no_writes()),
+        Some((_, true)) => Err(conn.reject_as_read_only()),
         head => Ok(head.map(|(head, _)| head)),
     }
 }

@@ -52,9 +52,9 @@ pub(crate) use self::{
     },
     session::{
         NewSession, SessionUse, TokenUse, device_uses, devices_of_user, session_by_id, session_delete, session_end,
-        session_lock, session_use_token, sessions_count_unended, sessions_dead, sessions_due, sessions_end_all,
-        sessions_end_everybodys, sessions_forget_ended, sessions_forget_origins, sessions_list, sessions_postpone,
-        sessions_unended, sessions_use_tokens,
+        session_lock, session_use_token, sessions_count_unended, sessions_due, sessions_end_all,
+        sessions_end_of_all_users, sessions_forget_ended, sessions_forget_origins, sessions_list, sessions_postpone,
+        sessions_to_purge, sessions_unended, sessions_use_tokens,
     },
     signing_key::{
         signing_key_activate, signing_key_delete, signing_key_insert, signing_key_reencrypt, signing_key_retire,
@@ -64,7 +64,7 @@ pub(crate) use self::{
         Throttle, UNBLOCKED, throttle_delete, throttle_delete_expired, throttle_lock, throttle_take_back,
         throttle_unblock, throttle_update, throttles_beyond, throttles_by_keys, throttles_expired, throttles_outlast,
     },
-    throttle_attempt::{Failure, throttles_count, throttles_settle},
+    throttle_attempt::{Failure, throttles_count, throttles_record_success},
     user::{
         NewUser, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock, user_logins,
         user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,

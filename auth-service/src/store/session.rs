@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Maximum number of ended sessions that one login deletes.
-const FORGOTTEN: i64 = 100;
+const MAX_FORGOTTEN: i64 = 100;
 
 /// A row of the table.
 #[derive(Debug, Queryable, Selectable)]
@@ -288,7 +288,7 @@ pub(crate) async fn devices_of_user(conn: &mut Conn, user_id: UserId) -> db::Res
 }
 
 /// Ends every live session of all users. Returns how many.
-pub(crate) async fn sessions_end_everybodys(conn: &mut Conn, end: SessionEnd, now: Timestamp) -> db::Result<usize> {
+pub(crate) async fn sessions_end_of_all_users(conn: &mut Conn, end: SessionEnd, now: Timestamp) -> db::Result<usize> {
     let live = sessions::table.filter(sessions::end_time.is_null());
     let update = diesel::update(live).set((sessions::end_time.eq(now), sessions::end_reason.eq(end)));
     query!(conn, |c| update.cached().execute(c).await)
@@ -309,8 +309,8 @@ pub(crate) async fn sessions_unended(
         .await)
 }
 
-/// Deletes ended sessions of the user beyond the `kept` most recent ones, at most [`FORGOTTEN`] in
-/// one call.
+/// Deletes ended sessions of the user beyond the `kept` most recent ones, at most [`MAX_FORGOTTEN`]
+/// in one call.
 pub(crate) async fn sessions_forget_ended(conn: &mut Conn, user_id: UserId, kept: i64) -> db::Result<()> {
     let ended: Vec<SessionId> = query!(conn, |c| sessions::table
         .filter(sessions::user_id.eq(user_id))
@@ -318,7 +318,7 @@ pub(crate) async fn sessions_forget_ended(conn: &mut Conn, user_id: UserId, kept
         .order((sessions::end_time.desc(), sessions::id.desc()))
         .select(sessions::id)
         .offset(kept)
-        .limit(FORGOTTEN)
+        .limit(MAX_FORGOTTEN)
         .load(c)
         .await)?;
     for id in ended {
@@ -396,10 +396,14 @@ pub(crate) async fn sessions_postpone(conn: &mut Conn, ids: &[SessionId]) -> db:
 }
 
 /// Returns at most `limit` sessions that ended or expired before this moment.
-pub(crate) async fn sessions_dead(conn: &mut Conn, dead_before: Timestamp, limit: i64) -> db::Result<Vec<SessionId>> {
+pub(crate) async fn sessions_to_purge(
+    conn: &mut Conn,
+    ended_before: Timestamp,
+    limit: i64,
+) -> db::Result<Vec<SessionId>> {
     // Two queries, because each of them has an index.
     let mut dead: Vec<SessionId> = query!(conn, |c| sessions::table
-        .filter(sessions::end_time.lt(dead_before))
+        .filter(sessions::end_time.lt(ended_before))
         .order(sessions::id)
         .select(sessions::id)
         .limit(limit)
@@ -408,8 +412,8 @@ pub(crate) async fn sessions_dead(conn: &mut Conn, dead_before: Timestamp, limit
     if dead.is_empty() {
         dead = query!(conn, |c| sessions::table
             // This has the index, and is no later than the expiry.
-            .filter(sessions::sweep_time.lt(dead_before))
-            .filter(sessions::expire_time.lt(dead_before))
+            .filter(sessions::sweep_time.lt(ended_before))
+            .filter(sessions::expire_time.lt(ended_before))
             .order(sessions::id)
             .select(sessions::id)
             .limit(limit)

@@ -64,7 +64,7 @@ pub(crate) async fn throttles_count(
 
 /// Takes back one failure under the key `taken_back`, with the wait that it required, and clears
 /// everything under the key `forgotten`.
-pub(crate) async fn throttles_settle(conn: &mut Conn, taken_back: &[u8], forgotten: &[u8]) -> db::Result<()> {
+pub(crate) async fn throttles_record_success(conn: &mut Conn, taken_back: &[u8], forgotten: &[u8]) -> db::Result<()> {
     let settle =
         prepared::<()>("INSERT INTO login_throttle (key, failures, blocked_until, expire_time) SELECT key, 0, ")
             .bind::<sql_types::Timestamp, _>(UNBLOCKED)

@@ -28,7 +28,7 @@ pub(crate) struct StoredKeys {
 
 /// Selects users whose keys are stale or whose address is taken. This is the condition of the index
 /// `users_stale_keys_idx`.
-macro_rules! stale {
+macro_rules! has_stale_keys {
     () => {
         users::key_time
             .is_null()
@@ -46,7 +46,7 @@ pub(crate) async fn users_with_stale_keys(
 ) -> db::Result<Vec<StoredKeys>> {
     query!(conn, |c| {
         let mut stale = users::table
-            .filter(stale!())
+            .filter(has_stale_keys!())
             .order((users::create_time, users::id))
             .limit(limit)
             .select(StoredKeys::as_select())
@@ -63,7 +63,7 @@ pub(crate) async fn users_with_stale_keys(
 pub(crate) async fn user_stale_keys(conn: &mut Conn, id: UserId) -> db::Result<Option<StoredKeys>> {
     query!(conn, |c| users::table
         .find(id)
-        .filter(stale!())
+        .filter(has_stale_keys!())
         .select(StoredKeys::as_select())
         .first(c)
         .await
@@ -93,7 +93,7 @@ pub(crate) async fn user_release_email_key(conn: &mut Conn, id: UserId, key: &st
     let holder = users::table
         .find(id)
         .filter(users::email_folded.eq(key))
-        .filter(stale!());
+        .filter(has_stale_keys!());
     // The key of an address does not contain a colon.
     let update = diesel::update(holder).set(users::email_folded.eq(format!("taken:{id}")));
     query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)

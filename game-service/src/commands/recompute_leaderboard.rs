@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use crate::domain::{Drift, Progress, Recompute};
 
 /// Maximum number of differences that are printed. Further ones are only counted.
-const SHOWN: u64 = 100;
+const MAX_PRINTED: u64 = 100;
 
 /// The command `recompute-leaderboard`.
 #[derive(Clone, Debug, clap::Args)]
@@ -96,8 +96,8 @@ impl Progress for Report {
         }
         let found = Self::found(self);
         let line = match found {
-            ..=SHOWN => drift.to_string(),
-            _ if found == SHOWN + 1 => "further differences are counted but not shown".to_owned(),
+            ..=MAX_PRINTED => drift.to_string(),
+            _ if found == MAX_PRINTED + 1 => "further differences are counted but not shown".to_owned(),
             _ => return,
         };
         match &self.bar {

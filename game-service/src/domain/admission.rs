@@ -27,11 +27,11 @@ pub(super) struct Admitted {
 impl Admission {
     /// Registers and locks a player.
     pub(super) async fn admit(&self, tx: &mut Conn, player: &Player) -> Result<Admitted, Error> {
-        if self.rules.hears_of_names {
+        if self.rules.logins_come_from_feed {
             // The login in the token may be older than the one from the feed.
             store::player_insert(tx, player.id, &player.login).await?;
         } else {
-            store::player_called(tx, player.id, &player.login).await?;
+            store::player_upsert(tx, player.id, &player.login).await?;
         }
         let (login, is_deleted) = store::player_lock(tx, player.id).await?;
         if is_deleted {
@@ -59,11 +59,11 @@ impl Admission {
         }
         players.sort_unstable();
         let mut locked = store::players_lock_together(tx, &players).await?;
-        if !self.rules.hears_of_names {
-            let called: HashMap<UserId, &str> = players.into_iter().collect();
+        if !self.rules.logins_come_from_feed {
+            let token_logins: HashMap<UserId, &str> = players.into_iter().collect();
             let mut renamed = Vec::new();
             for (id, login, is_deleted) in &mut locked {
-                if let Some(&token_login) = called.get(id)
+                if let Some(&token_login) = token_logins.get(id)
                     && login.as_str() != token_login
                     && !*is_deleted
                 {

@@ -95,12 +95,12 @@ pub(crate) struct Move {
 
 /// Outcome of a request to move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Played {
+pub(crate) enum MoveOutcome {
     /// The move was made now.
-    Now,
+    Made,
     /// The move had already been made. The request is a retry after a lost response, or a
     /// duplicate.
-    Before,
+    AlreadyMade,
 }
 
 impl Game {
@@ -128,7 +128,7 @@ impl Game {
             expire_time: None,
             sweep_time: moment.now,
         };
-        game.expire_time = game.expires(moment);
+        game.expire_time = game.next_expire_time(moment);
         game.sweep_time = game.expire_time.unwrap_or(moment.now);
         game.let_the_computer_move(moment);
         game
@@ -192,11 +192,11 @@ impl Game {
         cell: Cell,
         expected_version: i64,
         moment: Moment,
-    ) -> Result<Played, Error> {
+    ) -> Result<MoveOutcome, Error> {
         let is_this =
             |made: &Move| made.player == Some(user) && made.cell == cell && made.version - 1 == expected_version;
         if self.moves.iter().any(is_this) {
-            return Ok(Played::Before);
+            return Ok(MoveOutcome::AlreadyMade);
         }
         if self.is_over() {
             return Err(Error::GameFinished);
@@ -218,7 +218,7 @@ impl Game {
         }
         self.put(cell, mark, moment);
         self.let_the_computer_move(moment);
-        Ok(Played::Now)
+        Ok(MoveOutcome::Made)
     }
 
     /// Resigns the game for this user. Returns false, and changes nothing, if the user had already
@@ -231,7 +231,7 @@ impl Game {
             State::Waiting => Err(Error::GameNotStarted),
             State::Turn(_) if self.is_overdue(moment) => Err(Error::GameOverdue),
             State::Turn(_) => {
-                self.give_to(mark.other(), End::Resignation, moment);
+                self.award_to(mark.other(), End::Resignation, moment);
                 Ok(true)
             }
             // In a won game, only the loser can have resigned. A cancelled game does not record who
@@ -268,20 +268,20 @@ impl Game {
     /// Checks whether the game's time has run out even by a clock that is [`ALLOWANCE`] behind this
     /// one. Such a margin is needed because another process may have set the expiry time. The game
     /// ends as soon as the clock can be relied on.
-    pub(crate) fn has_run_out(&self, moment: Moment) -> bool {
+    pub(crate) fn is_overdue_by_any_clock(&self, moment: Moment) -> bool {
         self.expire_time.is_some_and(|time| moment.now.minus(ALLOWANCE) >= time)
     }
 
     /// Ends the game if its time has run out. A waiting game is cancelled. In a running game, the
     /// player whose turn it is loses. Returns whether anything changed. The caller must have
     /// checked that the clock can be relied on.
-    pub(crate) fn run_out(&mut self, moment: Moment) -> bool {
-        if !self.has_run_out(moment) {
+    pub(crate) fn expire(&mut self, moment: Moment) -> bool {
+        if !self.is_overdue_by_any_clock(moment) {
             return false;
         }
         match self.state {
             State::Waiting => self.finish(State::Cancelled, End::Expiry, moment),
-            State::Turn(mark) => self.give_to(mark.other(), End::Timeout, moment),
+            State::Turn(mark) => self.award_to(mark.other(), End::Timeout, moment),
             State::Won(_) | State::Draw | State::Cancelled => return false,
         }
         true
@@ -292,7 +292,7 @@ impl Game {
     pub(crate) fn abandon(&mut self, user: UserId, moment: Moment) -> bool {
         match (self.state, self.mark_of(user)) {
             (State::Waiting, Some(_)) => self.finish(State::Cancelled, End::Cancellation, moment),
-            (State::Turn(_), Some(mark)) => self.give_to(mark.other(), End::Resignation, moment),
+            (State::Turn(_), Some(mark)) => self.award_to(mark.other(), End::Resignation, moment),
             _ => return false,
         }
         true
@@ -300,7 +300,7 @@ impl Game {
 
     /// Ends the game in favour of this mark. If fewer than two moves were made, the game is
     /// cancelled instead and counts for neither player.
-    fn give_to(&mut self, winner: Mark, end: End, moment: Moment) {
+    fn award_to(&mut self, winner: Mark, end: End, moment: Moment) {
         let state = if self.moves.len() < 2 {
             State::Cancelled
         } else {
@@ -357,13 +357,13 @@ impl Game {
     fn change(&mut self, moment: Moment) {
         self.version += 1;
         self.update_time = moment.now;
-        self.expire_time = self.expires(moment);
+        self.expire_time = self.next_expire_time(moment);
         if let Some(time) = self.expire_time {
             self.sweep_time = self.sweep_time.min(time);
         }
     }
 
-    fn expires(&self, moment: Moment) -> Option<Timestamp> {
+    fn next_expire_time(&self, moment: Moment) -> Option<Timestamp> {
         match self.state {
             State::Waiting => Some(self.create_time.plus(moment.open_for)),
             State::Turn(_) => Some(moment.now.plus(moment.turn_for)),
@@ -400,7 +400,7 @@ mod tests {
             let version = game.version;
             assert_eq!(
                 game.play(user, cell(number), version, NOW).expect("a legal move"),
-                Played::Now
+                MoveOutcome::Made
             );
             assert_eq!(game.version, version + 1);
         }
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_legal_move_changes_nothing() {
+    fn illegal_moves_change_nothing() {
         let (mut game, x, o) = started();
         let version = game.version;
         game.play(x, cell(0), version, NOW).expect("a legal move");
@@ -436,13 +436,16 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_move_changes_nothing_also_after_the_answer() {
+    fn a_repeated_move_changes_nothing_even_after_the_reply() {
         let (mut game, x, o) = started();
         let version = game.version;
         game.play(x, cell(0), version, NOW).expect("a legal move");
         game.play(o, cell(1), version + 1, NOW).expect("a legal move");
         let before = game.clone();
-        assert_eq!(game.play(x, cell(0), version, NOW).expect("a repeat"), Played::Before);
+        assert_eq!(
+            game.play(x, cell(0), version, NOW).expect("a repeat"),
+            MoveOutcome::AlreadyMade
+        );
         // The same cell for another version, or another cell for the same version, is not a repeat.
         assert!(matches!(game.play(x, cell(0), version + 2, NOW), Err(Error::CellTaken)));
         assert!(matches!(
@@ -471,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn who_resigns_has_lost_and_before_both_have_moved_nobody_has() {
+    fn resigning_loses_unless_fewer_than_two_moves_were_made() {
         let (mut game, x, o) = started();
         let version = game.version;
         game.play(x, cell(0), version, NOW).expect("a legal move");
@@ -499,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn a_game_that_waits_is_called_off_by_its_creator() {
+    fn only_the_creator_cancels_a_waiting_game() {
         let (x, o) = (UserId::generate(), UserId::generate());
         let mut game = Game::new(GameId::generate(), Opponent::Player, x, Mark::X, NOW);
         assert!(matches!(game.cancel(o, NOW), Err(Error::GameNotOwn)));

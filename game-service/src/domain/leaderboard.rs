@@ -37,11 +37,11 @@ pub(crate) struct Leaderboard {
 
 /// Player whose place on the leaderboard is requested.
 #[derive(Clone, Debug)]
-pub(crate) enum Whose {
+pub(crate) enum RequestedPlayer {
     /// The caller, who may not have played yet.
-    Own(Player),
+    Caller(Player),
     /// Another user.
-    Of(UserId),
+    Other(UserId),
 }
 
 /// Player on the leaderboard.
@@ -87,7 +87,7 @@ struct Progress {
     /// Changes that are known so far. `None` until all players have been read.
     horizon: Option<Horizon>,
     /// Number of the query, counted from 1, that brought the present state.
-    asked: u64,
+    query: u64,
     /// Logins that this query has read.
     logins: Arc<Logins>,
 }
@@ -110,13 +110,13 @@ impl Leaderboard {
 
     /// Returns a player's place, and the number of games that the player still has to finish to be
     /// ranked.
-    pub(crate) async fn place(&self, whose: Whose) -> Result<(LeaderboardEntry, i64), Error> {
-        let user = whose.user();
+    pub(crate) async fn place(&self, requested: RequestedPlayer) -> Result<(LeaderboardEntry, i64), Error> {
+        let user = requested.user();
         let mut found = self.find(|ranks| ranks.player(user).into_iter().collect()).await?;
-        let entry = match (found.pop(), whose) {
+        let entry = match (found.pop(), requested) {
             (Some(entry), _) => entry,
-            (None, Whose::Own(player)) => LeaderboardEntry::newcomer(player.id, player.login),
-            (None, Whose::Of(user)) => self.newcomer(user).await?,
+            (None, RequestedPlayer::Caller(player)) => LeaderboardEntry::newcomer(player.id, player.login),
+            (None, RequestedPlayer::Other(user)) => self.newcomer(user).await?,
         };
         let needed = self.min_games - entry.player.standing.games();
         Ok((entry, needed.max(0)))
@@ -124,10 +124,14 @@ impl Leaderboard {
 
     /// Returns a player and the neighbours, `limit` entries in all. Empty if the player is not
     /// ranked.
-    pub(crate) async fn around(&self, whose: Whose, limit: usize) -> Result<Vec<LeaderboardEntry>, Error> {
-        let around = self.find(|ranks| ranks.around(whose.user(), limit)).await?;
+    pub(crate) async fn around(
+        &self,
+        requested: RequestedPlayer,
+        limit: usize,
+    ) -> Result<Vec<LeaderboardEntry>, Error> {
+        let around = self.find(|ranks| ranks.around(requested.user(), limit)).await?;
         if around.is_empty()
-            && let Whose::Of(user) = whose
+            && let RequestedPlayer::Other(user) = requested
         {
             // An unknown user is an error, while an unranked one is not.
             self.newcomer(user).await?;
@@ -137,7 +141,7 @@ impl Leaderboard {
 
     /// Brings the ranks in memory up to date with the database.
     pub(crate) async fn catch_up(&self) -> Result<(), Error> {
-        self.ask(&[]).await.map(drop)
+        self.refresh(&[]).await.map(drop)
     }
 
     /// Returns the players that `find` finds once the ranks are up to date, with their logins.
@@ -148,7 +152,7 @@ impl Leaderboard {
         };
         let expected = look();
         let wanted: Vec<UserId> = expected.iter().flat_map(|(_, found)| ids(found)).collect();
-        let logins = self.ask(&wanted).await?;
+        let logins = self.refresh(&wanted).await?;
         let is_current = |(version, _): &(Version, _)| self.memory.board.read().version() == Some(*version);
         let mut found = expected.filter(is_current).or_else(look);
         // Another request may have begun to read all players again.
@@ -181,7 +185,7 @@ impl Leaderboard {
 
     /// Brings the ranks up to date. Returns the logins that were read at the same time, which
     /// nearly always include those of the players in `wanted`.
-    async fn ask(&self, wanted: &[UserId]) -> Result<Arc<Logins>, Error> {
+    async fn refresh(&self, wanted: &[UserId]) -> Result<Arc<Logins>, Error> {
         // Any query that begins from now on sees everything that this caller must see.
         let begun = {
             let mut queue = self.memory.queue.lock();
@@ -189,12 +193,12 @@ impl Leaderboard {
             queue.begun
         };
         let mut known = self.memory.known.lock().await;
-        if known.asked > begun {
+        if known.query > begun {
             return Ok(Arc::clone(&known.logins));
         }
         // Lets callers that are just arriving share this query instead of each making one.
         tokio::task::yield_now().await;
-        let (asked, mut wanted) = {
+        let (query, mut wanted) = {
             let mut queue = self.memory.queue.lock();
             queue.begun += 1;
             (queue.begun, std::mem::take(&mut queue.wanted))
@@ -219,7 +223,7 @@ impl Leaderboard {
             self.load(&mut known).await?;
             Vec::new()
         };
-        known.asked = asked;
+        known.query = query;
         known.logins = Arc::new(logins.into_iter().collect());
         Ok(Arc::clone(&known.logins))
     }
@@ -230,7 +234,7 @@ impl Leaderboard {
         known.horizon = None;
         let before = self.memory.board.write().ranks.take();
         drop(before);
-        while store::standings_settle(&mut self.db.write().await?, BATCH).await? > 0 {}
+        while store::standings_renew_revisions(&mut self.db.write().await?, BATCH).await? > 0 {}
         loop {
             let mut snapshot = self.db.long_snapshot().await?;
             let horizon = store::standings_horizon(snapshot.conn()).await?;
@@ -285,11 +289,11 @@ impl LeaderboardEntry {
     }
 }
 
-impl Whose {
+impl RequestedPlayer {
     const fn user(&self) -> UserId {
         match self {
-            Self::Own(player) => player.id,
-            Self::Of(user) => *user,
+            Self::Caller(player) => player.id,
+            Self::Other(user) => *user,
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) use self::{
     error::Error,
     game::{End, Game, Opponent, State},
     history::{History, HistoryQuery},
-    leaderboard::{Leaderboard, LeaderboardEntry, Whose},
+    leaderboard::{Leaderboard, LeaderboardEntry, RequestedPlayer},
     names::Names,
     play::Games,
     player::{PlayRules, Player},

@@ -14,7 +14,7 @@ use super::{
     changes::{Change, ChangeWriter, Changed},
     counts,
     creation::{Creation, CreationWriter},
-    game::{Moment, Played},
+    game::{Moment, MoveOutcome},
     watchers::Watchers,
 };
 use crate::{
@@ -37,7 +37,7 @@ pub(crate) struct Games {
 }
 
 /// Attempts at a change before it fails because others keep changing the game first.
-const TRIES: usize = 10;
+const MAX_ATTEMPTS: usize = 10;
 
 /// Query that page tokens of open games are bound to. It is the same for all callers.
 const OPEN_GAMES: &str = "game.v1.GameService/ListOpenGames";
@@ -166,7 +166,10 @@ impl Games {
         cell: Cell,
         expected_version: i64,
     ) -> Result<GameView, Error> {
-        let play = |game: &mut Game, moment| game.play(player, cell, expected_version, moment).map(|_: Played| ());
+        let play = |game: &mut Game, moment| {
+            game.play(player, cell, expected_version, moment)
+                .map(|_: MoveOutcome| ())
+        };
         self.change(id, Some(player), None, play).await
     }
 
@@ -191,7 +194,7 @@ impl Games {
     }
 
     /// Reads a game, lets `act` change it and writes the result. If the game was changed by others
-    /// meanwhile, all of this is repeated, up to [`TRIES`] times.
+    /// meanwhile, all of this is repeated, up to [`MAX_ATTEMPTS`] times.
     ///
     /// A game whose time has run out is ended first if the clock can be relied on. That end is
     /// written even if `act` then fails.
@@ -206,7 +209,7 @@ impl Games {
         joining: Option<&Player>,
         act: impl Fn(&mut Game, Moment) -> Result<(), Error>,
     ) -> Result<GameView, Error> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let found = self
                 .played
                 .get(ViewRequest {
@@ -217,10 +220,10 @@ impl Games {
             let mut view = GameView::of_played(found.ok_or(Error::GameNotFound(id))?)?;
             let before = (view.game.version, view.game.moves.len());
             let moment = self.moment();
-            if view.game.has_run_out(moment)
+            if view.game.is_overdue_by_any_clock(moment)
                 && let Some(settled) = self.db.settled(&self.clock).await?
             {
-                view.game.run_out(Moment {
+                view.game.expire(Moment {
                     now: settled.now(),
                     ..moment
                 });

@@ -12,7 +12,7 @@ pub(crate) struct PlayRules {
     /// How long a player may take for a move.
     pub(crate) turn_for: Duration,
     /// Whether the logins of players come from the access feed, and not from their tokens.
-    pub(crate) hears_of_names: bool,
+    pub(crate) logins_come_from_feed: bool,
     /// Maximum number of a player's unfinished games, including those that wait for a second
     /// player.
     pub(crate) max_running: u32,

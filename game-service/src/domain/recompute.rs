@@ -64,7 +64,7 @@ impl Recompute {
         loop {
             let mut snapshot = self.db.long_snapshot().await?;
             let ids = store::game_ids_after(snapshot.conn(), after, BATCH).await?;
-            let drifts = histories_of(snapshot.conn(), &ids).await?;
+            let drifts = history_drifts(snapshot.conn(), &ids).await?;
             snapshot.end().await;
             let Some(last) = ids.last() else { return Ok(()) };
             after = Some(*last);
@@ -83,11 +83,11 @@ impl Recompute {
     async fn repair_history(&self, id: GameId) -> Result<(), Error> {
         write_tx!(self.db, |tx| {
             store::game_lock(tx, id).await?;
-            for drift in histories_of(tx, &[id]).await? {
-                let Drift::History(_, noted, expected) = drift else {
+            for drift in history_drifts(tx, &[id]).await? {
+                let Drift::History(_, stored, expected) = drift else {
                     continue;
                 };
-                for row in &noted {
+                for row in &stored {
                     store::result_delete(tx, row).await?;
                 }
                 for row in &expected {
@@ -103,16 +103,16 @@ impl Recompute {
         loop {
             let mut snapshot = self.db.long_snapshot().await?;
             let ids = store::player_ids_after(snapshot.conn(), after, BATCH).await?;
-            let noted = store::stats_by_ids(snapshot.conn(), &ids).await?;
+            let stored = store::stats_by_ids(snapshot.conn(), &ids).await?;
             let mut summed = sums(snapshot.conn(), &ids).await?;
             snapshot.end().await;
             let Some(last) = ids.last() else { return Ok(()) };
             after = Some(*last);
-            let mut noted: HashMap<UserId, StatsRow> = noted.into_iter().map(|row| (row.user_id, row)).collect();
+            let mut stored: HashMap<UserId, StatsRow> = stored.into_iter().map(|row| (row.user_id, row)).collect();
             for id in &ids {
-                let (noted, expected) = (noted.remove(id), summed.remove(id));
-                if noted != expected {
-                    progress.found(&Drift::Stats(*id, noted, expected));
+                let (stored, expected) = (stored.remove(id), summed.remove(id));
+                if stored != expected {
+                    progress.found(&Drift::Stats(*id, stored, expected));
                     if self.repairs {
                         self.repair_stats(*id).await?;
                     }
@@ -135,18 +135,18 @@ impl Recompute {
 }
 
 /// Returns the games among these whose history is not as expected.
-async fn histories_of(conn: &mut Conn, ids: &[GameId]) -> Result<Vec<Drift>, Error> {
+async fn history_drifts(conn: &mut Conn, ids: &[GameId]) -> Result<Vec<Drift>, Error> {
     let rows = store::games_by_ids(conn, ids).await?;
-    let mut noted: HashMap<GameId, Vec<ResultRow>> = HashMap::new();
+    let mut stored: HashMap<GameId, Vec<ResultRow>> = HashMap::new();
     for row in store::results_by_games(conn, ids).await? {
-        noted.entry(row.game_id).or_default().push(row);
+        stored.entry(row.game_id).or_default().push(row);
     }
     let mut drifts = Vec::new();
     for row in rows {
         let expected = results::results(&Game::from_row(&row)?)?;
-        let noted = noted.remove(&row.id).unwrap_or_default();
-        if noted != expected {
-            drifts.push(Drift::History(row.id, noted, expected));
+        let stored = stored.remove(&row.id).unwrap_or_default();
+        if stored != expected {
+            drifts.push(Drift::History(row.id, stored, expected));
         }
     }
     Ok(drifts)
@@ -185,18 +185,18 @@ impl fmt::Display for Drift {
             Some(row) => format!("{} won, {} lost, {} drawn", row.wins, row.losses, row.draws),
         };
         match self {
-            Self::History(id, noted, expected) => {
+            Self::History(id, stored, expected) => {
                 write!(
                     f,
                     "game {id}: the history says {}, the game {}",
-                    history(noted),
+                    history(stored),
                     history(expected)
                 )
             }
-            Self::Stats(id, noted, expected) => {
-                let (noted, expected) = (stats(noted.as_ref()), stats(expected.as_ref()));
-                write!(f, "player {id}: the stats say {noted}, the history {expected}")?;
-                if noted == expected {
+            Self::Stats(id, stored, expected) => {
+                let (stored, expected) = (stats(stored.as_ref()), stats(expected.as_ref()));
+                write!(f, "player {id}: the stats say {stored}, the history {expected}")?;
+                if stored == expected {
                     write!(f, ", at another time")?;
                 }
                 Ok(())

@@ -24,21 +24,21 @@ use crate::{
 };
 
 /// Number of games per transaction. It is limited because other writers wait for the transaction.
-const GAMES: u64 = 2000;
+const GAMES_PER_BATCH: u64 = 2000;
 /// Maximum number of players in a cohort.
-const PLAYERS: u64 = 2000;
+const MAX_COHORT_SIZE: u64 = 2000;
 /// Length of the period, up to now, in which the games were played.
-const PAST: Duration = Duration::from_hours(30 * 24);
+const PERIOD: Duration = Duration::from_hours(30 * 24);
 /// Time from one move to the next.
-const THINKING: Duration = Duration::from_secs(8);
+const MOVE_INTERVAL: Duration = Duration::from_secs(8);
 /// Time limit for joining and for each move. This is the default of the settings.
-const LIE: Duration = Duration::from_hours(24);
+const TIME_LIMIT: Duration = Duration::from_hours(24);
 
-const FIRST: [&str; 16] = [
+const ADJECTIVES: [&str; 16] = [
     "brave", "calm", "clever", "eager", "fair", "gentle", "happy", "keen", "kind", "lucky", "merry", "proud", "quick",
     "quiet", "swift", "wise",
 ];
-const SECOND: [&str; 16] = [
+const ANIMALS: [&str; 16] = [
     "badger", "crane", "falcon", "fox", "hare", "heron", "ibex", "lynx", "marten", "otter", "owl", "raven", "salmon",
     "seal", "stork", "wolf",
 ];
@@ -63,7 +63,7 @@ struct Person {
 
 /// The rows of one transaction.
 #[derive(Default)]
-struct Block {
+struct Batch {
     players: Vec<PlayerRow>,
     games: Vec<GameRow>,
     results: Vec<ResultRow>,
@@ -75,12 +75,12 @@ impl<R: Rng> Seed<R> {
     /// number of new games.
     pub(crate) async fn run(mut self, mut progress: impl FnMut(&[UserId], u64)) -> Result<(), Error> {
         // Each cohort has at least two players.
-        let cohorts = self.players.div_ceil(PLAYERS).min(self.players / 2).max(1);
+        let cohorts = self.players.div_ceil(MAX_COHORT_SIZE).min(self.players / 2).max(1);
         // Each cohort plays in its own part of the period. Ids, which are ordered by time, then
         // grow as they do in production, which keeps the indexes small and fast. The period ends
         // two days before now, so that the last game is over by now even if it ends by a timeout.
-        let span = PAST.saturating_sub(2 * LIE) / u32::try_from(cohorts).unwrap_or(u32::MAX);
-        let (mut start, mut first) = (self.now.minus(PAST), 0);
+        let span = PERIOD.saturating_sub(2 * TIME_LIMIT) / u32::try_from(cohorts).unwrap_or(u32::MAX);
+        let (mut start, mut first) = (self.now.minus(PERIOD), 0);
         for index in 0..cohorts {
             // The remainder goes to the first cohorts.
             let share = |all: u64| all / cohorts + u64::from(index < all % cohorts);
@@ -90,12 +90,12 @@ impl<R: Rng> Seed<R> {
                 .collect();
             let mut ids: Vec<UserId> = people.iter().map(|person| person.id).collect();
             loop {
-                let some = games.min(GAMES);
-                let mut block = self.block(&people, (start, span), some)?;
+                let some = games.min(GAMES_PER_BATCH);
+                let mut batch = self.batch(&people, (start, span), some)?;
                 if !ids.is_empty() {
-                    block.players = people.iter().map(Person::row).collect();
+                    batch.players = people.iter().map(Person::row).collect();
                 }
-                self.write(&block).await?;
+                self.write(&batch).await?;
                 progress(&std::mem::take(&mut ids), some);
                 games -= some;
                 if games == 0 {
@@ -108,31 +108,31 @@ impl<R: Rng> Seed<R> {
         Ok(())
     }
 
-    fn block(&mut self, people: &[Person], (start, span): (Timestamp, Duration), games: u64) -> Result<Block, Error> {
-        let mut block = Block::default();
+    fn batch(&mut self, people: &[Person], (start, span): (Timestamp, Duration), games: u64) -> Result<Batch, Error> {
+        let mut batch = Batch::default();
         for _ in 0..games {
             let time = start.plus(span.mul_f64(self.random.random()));
             let game = self.game(people, time)?;
-            block.games.push(game.to_row(None));
+            batch.games.push(game.to_row(None));
             for row in results::results(&game)? {
                 let one = results::stats_of(&row)?;
-                match block.stats.entry(row.user_id) {
+                match batch.stats.entry(row.user_id) {
                     Entry::Occupied(mut sum) => results::add_games(sum.get_mut(), &one, 1),
                     Entry::Vacant(sum) => {
                         sum.insert(one);
                     }
                 }
-                block.results.push(row);
+                batch.results.push(row);
             }
         }
-        Ok(block)
+        Ok(batch)
     }
 
     fn person(&mut self, time: Timestamp, number: u64) -> Person {
         let word = |words: [&'static str; 16], at: u64| words[usize::try_from(at % 16).unwrap_or(0)];
         Person {
             id: self.id(time),
-            login: format!("{}_{}_{number}", word(FIRST, number), word(SECOND, number / 16)),
+            login: format!("{}_{}_{number}", word(ADJECTIVES, number), word(ANIMALS, number / 16)),
             skill: self.random.random(),
         }
     }
@@ -161,8 +161,8 @@ impl<R: Rng> Seed<R> {
         let mark = if self.random.random() { Mark::X } else { Mark::O };
         let mut moment = Moment {
             now: time,
-            open_for: LIE,
-            turn_for: LIE,
+            open_for: TIME_LIMIT,
+            turn_for: TIME_LIMIT,
         };
         let mut game = Game::new(
             self.id::<crate::ids::GameKind>(time),
@@ -171,14 +171,14 @@ impl<R: Rng> Seed<R> {
             mark,
             moment,
         );
-        moment.now = moment.now.plus(THINKING);
+        moment.now = moment.now.plus(MOVE_INTERVAL);
         if opponent == Opponent::Player {
             game.join(other.id, moment)?;
         }
         while let Outcome::Turn(turn) = game.board.outcome()
             && !game.is_over()
         {
-            moment.now = moment.now.plus(THINKING);
+            moment.now = moment.now.plus(MOVE_INTERVAL);
             let person = if game.player(turn) == Some(creator.id) {
                 creator
             } else {
@@ -188,8 +188,8 @@ impl<R: Rng> Seed<R> {
             if moves >= 2 && chance < 0.01 {
                 game.resign(person.id, moment)?;
             } else if moves >= 2 && chance < 0.012 {
-                moment.now = moment.now.plus(LIE + ALLOWANCE);
-                game.run_out(moment);
+                moment.now = moment.now.plus(TIME_LIMIT + ALLOWANCE);
+                game.expire(moment);
             } else {
                 let cell = self.choose(&game.board, turn, person.skill);
                 game.play(person.id, cell, game.version, moment)?;
@@ -213,18 +213,18 @@ impl<R: Rng> Seed<R> {
         cells[self.random.random_range(0..cells.len())]
     }
 
-    async fn write(&self, block: &Block) -> Result<(), Error> {
+    async fn write(&self, batch: &Batch) -> Result<(), Error> {
         write_tx!(self.db, |tx| {
-            store::players_insert(tx, &block.players).await?;
-            store::games_insert(tx, &block.games).await?;
-            store::many_results_insert(tx, &block.results).await?;
-            if block.players.is_empty() {
-                for more in block.stats.values() {
+            store::players_insert(tx, &batch.players).await?;
+            store::games_insert(tx, &batch.games).await?;
+            store::many_results_insert(tx, &batch.results).await?;
+            if batch.players.is_empty() {
+                for more in batch.stats.values() {
                     store::stats_add(tx, more).await?;
                 }
             } else {
                 // None of these players has stats yet.
-                let stats: Vec<StatsRow> = block.stats.values().cloned().collect();
+                let stats: Vec<StatsRow> = batch.stats.values().cloned().collect();
                 store::stats_insert(tx, &stats).await?;
             }
             Ok(())

@@ -14,7 +14,7 @@ use super::{Error, GameView, Games, watchers::Watcher};
 use crate::ids::GameId;
 
 /// Interval at which a game is sent again if it has not changed.
-const REPEAT: Duration = Duration::from_secs(30);
+const RESEND_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Stream of the states of a game, for a user who may see it.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Games {
         // Registered before the first read, so that no later change is missed.
         let watcher = self.watchers.add(user, id)?;
         let latest = self.get(user, id).await?;
-        watcher.knows(latest.game.version);
+        watcher.record_version(latest.game.version);
         Ok(GameWatch {
             games: self.clone(),
             watcher,
@@ -63,9 +63,9 @@ impl GameWatch {
         let Some(sent) = self.sent else {
             return Ok(self.latest.clone());
         };
-        while timeout_at(sent + REPEAT, self.watcher.changed()).await.is_ok() {
+        while timeout_at(sent + RESEND_INTERVAL, self.watcher.changed()).await.is_ok() {
             let view = self.games.get(self.watcher.user, self.watcher.id).await?;
-            self.watcher.knows(view.game.version);
+            self.watcher.record_version(view.game.version);
             if view.game.version != self.latest.game.version {
                 self.latest = view;
                 break;

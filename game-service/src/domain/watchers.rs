@@ -17,7 +17,7 @@ use crate::{ids::GameId, store};
 pub(super) const CHANNEL: &str = "games";
 
 /// Interval at which the versions of watched games are checked, in case an announcement was lost.
-const LOOK: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Number of versions that are read in one query.
 const BATCH: usize = 1000;
 /// Maximum number of game streams that one user has open at a replica. Otherwise one user could
@@ -51,26 +51,26 @@ impl Watchers {
     /// Wakes the watchers of changed games for as long as the service runs.
     pub(crate) async fn wake(self, db: Db) {
         let mut announcements = db.announcements(CHANNEL);
-        let mut look_at = Instant::now() + LOOK;
+        let mut check_at = Instant::now() + CHECK_INTERVAL;
         loop {
-            match timeout_at(look_at, announcements.next()).await {
+            match timeout_at(check_at, announcements.next()).await {
                 Ok(Announced::About(id)) => {
                     if let Some(changed) = self.watched().games.get(&GameId::from_uuid(id)) {
                         changed.send_modify(|_| {});
                     }
                 }
                 Ok(Announced::Anything) | Err(_) => {
-                    if let Err(error) = self.look(&db).await {
+                    if let Err(error) = self.check_versions(&db).await {
                         tracing::warn!(%error, "cannot read the games that are being watched; trying again later");
                     }
-                    look_at = Instant::now() + LOOK;
+                    check_at = Instant::now() + CHECK_INTERVAL;
                 }
             }
         }
     }
 
     /// Wakes the watchers of games whose version is newer than the last known one.
-    async fn look(&self, db: &Db) -> Result<(), Error> {
+    async fn check_versions(&self, db: &Db) -> Result<(), Error> {
         let ids: Vec<GameId> = self.watched().games.keys().copied().collect();
         for ids in ids.chunks(BATCH) {
             let versions = store::game_versions(&mut db.read().await?, ids).await?;
@@ -120,7 +120,7 @@ impl Watcher {
     }
 
     /// Records that this version was read, without waking any watcher.
-    pub(super) fn knows(&self, version: i64) {
+    pub(super) fn record_version(&self, version: i64) {
         if let Some(changed) = self.watchers.watched().games.get(&self.id) {
             changed.send_if_modified(|known| {
                 *known = version.max(*known);
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_who_have_left_are_forgotten() {
+    fn dropped_watchers_are_removed() {
         let watchers = Watchers::default();
         let (ann, bob, game) = (UserId::generate(), UserId::generate(), GameId::generate());
         let left = || {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_watches_more_games_than_a_few() {
+    fn watched_games_are_limited_per_user() {
         let watchers = Watchers::default();
         let (ann, bob) = (UserId::generate(), UserId::generate());
         let mut watched: Vec<Watcher> = (0..GAMES_PER_USER)

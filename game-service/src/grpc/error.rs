@@ -9,9 +9,9 @@ use tonic::{Code, Status};
 use crate::domain::Error;
 
 /// Time after which a caller should read an overdue game again.
-const LOOK_AGAIN: Duration = Duration::from_mins(1);
+const OVERDUE_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// Time after which a caller should try again to watch a game.
-const WATCH_AGAIN: Duration = Duration::from_secs(1);
+const WATCH_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl From<Error> for ErrorReply {
     fn from(error: Error) -> Self {
@@ -42,7 +42,7 @@ impl From<Error> for ErrorReply {
                 R::GameOverdue,
                 "the time for the next move has run out; the server ends the game as soon as it is sure of its clock",
             )
-            .with_retry_after(LOOK_AGAIN),
+            .with_retry_after(OVERDUE_RETRY_AFTER),
             Error::GameNotOwn => Self::new(
                 Code::PermissionDenied,
                 R::GameNotOwn,
@@ -66,7 +66,7 @@ impl From<Error> for ErrorReply {
                 R::TooManyGamesWatched,
                 format!("you already watch {most} games, which is the limit; close one of the streams"),
             )
-            .with_retry_after(WATCH_AGAIN),
+            .with_retry_after(WATCH_RETRY_AFTER),
             Error::TooManyGames(most) => Self::new(
                 Code::ResourceExhausted,
                 R::TooManyGames,

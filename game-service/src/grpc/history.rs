@@ -27,7 +27,7 @@ impl HistoryService for HistoryRpc {
         let principal = authz::principal(&request)?;
         let request = request.get_ref();
         let mut fields = Fields::new();
-        let user = self.whose(&mut fields, &principal, &request.user_id).await?;
+        let user = self.requested_user(&mut fields, &principal, &request.user_id).await?;
         let query = filters(&mut fields, user.unwrap_or(principal.user_id()), request);
         let page = PageRequest::parse(&mut fields, request.page_size, &request.page_token, &query.name());
         let page = fields.finish(|| page)?;
@@ -43,7 +43,7 @@ impl HistoryService for HistoryRpc {
         let principal = authz::principal(&request)?;
         let request = request.get_ref();
         let mut fields = Fields::new();
-        let user = self.whose(&mut fields, &principal, &request.user_id).await?;
+        let user = self.requested_user(&mut fields, &principal, &request.user_id).await?;
         let opponent = fields.id("opponent_user_id", &request.opponent_user_id);
         if opponent.is_some() && user == opponent {
             fields.reject(
@@ -66,7 +66,12 @@ impl HistoryRpc {
     /// Returns the user that this field names, or the caller if it is empty. An invalid id is
     /// recorded in `fields` and gives `None`. Without the permission `history:read_all`, other
     /// users are reported as unknown.
-    async fn whose(&self, fields: &mut Fields, caller: &Principal, user_id: &str) -> Result<Option<UserId>, Error> {
+    async fn requested_user(
+        &self,
+        fields: &mut Fields,
+        caller: &Principal,
+        user_id: &str,
+    ) -> Result<Option<UserId>, Error> {
         if user_id.is_empty() {
             return Ok(Some(caller.user_id()));
         }

@@ -9,7 +9,7 @@ use proto::game::v1::{
 use tonic::{Request, Response, Status};
 
 use super::convert;
-use crate::domain::{Leaderboard, Whose};
+use crate::domain::{Leaderboard, RequestedPlayer};
 
 const DEFAULT_LIMIT: usize = 10;
 const DEFAULT_AROUND: usize = 10;
@@ -43,9 +43,9 @@ impl LeaderboardService for LeaderboardRpc {
     ) -> Result<Response<GetPlayerRankResponse>, Status> {
         let principal = authz::principal(&request)?;
         let mut fields = Fields::new();
-        let whose = whose(&mut fields, &principal, &request.get_ref().user_id);
-        let whose = fields.finish(|| whose)?;
-        let (entry, games_needed) = self.leaderboard.place(whose).await?;
+        let player = requested_player(&mut fields, &principal, &request.get_ref().user_id);
+        let player = fields.finish(|| player)?;
+        let (entry, games_needed) = self.leaderboard.place(player).await?;
         Ok(Response::new(GetPlayerRankResponse {
             entry: Some(convert::entry(entry)),
             games_needed,
@@ -59,29 +59,29 @@ impl LeaderboardService for LeaderboardRpc {
         let principal = authz::principal(&request)?;
         let request = request.get_ref();
         let mut fields = Fields::new();
-        let whose = whose(&mut fields, &principal, &request.user_id);
+        let player = requested_player(&mut fields, &principal, &request.user_id);
         let limit = match usize::try_from(request.limit) {
             Ok(0) => Ok(DEFAULT_AROUND),
             Ok(limit @ 1..=100) => Ok(limit),
             _ => Err("must be 1 to 100"),
         };
         let limit = fields.check("limit", limit);
-        let (whose, limit) = fields.finish(|| Some((whose?, limit?)))?;
-        let entries = self.leaderboard.around(whose, limit).await?;
+        let (player, limit) = fields.finish(|| Some((player?, limit?)))?;
+        let entries = self.leaderboard.around(player, limit).await?;
         Ok(Response::new(ListAroundPlayerResponse {
             entries: entries.into_iter().map(convert::entry).collect(),
         }))
     }
 }
 
-fn whose(fields: &mut Fields, caller: &Principal, user_id: &str) -> Option<Whose> {
+fn requested_player(fields: &mut Fields, caller: &Principal, user_id: &str) -> Option<RequestedPlayer> {
     if user_id.is_empty() {
-        return Some(Whose::Own(convert::player(caller)));
+        return Some(RequestedPlayer::Caller(convert::player(caller)));
     }
     let user = fields.id("user_id", user_id)?;
     Some(if user == caller.user_id() {
-        Whose::Own(convert::player(caller))
+        RequestedPlayer::Caller(convert::player(caller))
     } else {
-        Whose::Of(user)
+        RequestedPlayer::Other(user)
     })
 }

@@ -121,7 +121,7 @@ fn an_unchanged_player_changes_nothing() {
 
 proptest! {
     #[test]
-    fn everybody_stands_where_counting_says(
+    fn ranks_match_a_plain_count(
         loaded in vec((0..4_u32, 0..3_u32, 0..2_u32), 0..40),
         changes in vec((0..60_u128, (0..5_u32, 0..4_u32, 0..3_u32), 0..4_i64), 0..120),
         min_games in 1..4_i64,

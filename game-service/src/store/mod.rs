@@ -31,13 +31,13 @@ pub(crate) use self::{
     history::{ResultFilter, ResultRow, results_against, results_insert, results_list},
     moves::{Moves, StoredMove, moves_take_over},
     played::{PlayedRows, ViewRequest, game_with_moves, games_with_moves},
-    player::{player_called, player_delete, player_insert, player_lock, player_rename, players_by_ids},
+    player::{player_delete, player_insert, player_lock, player_rename, player_upsert, players_by_ids},
     recompute::{
         counts, game_ids_after, player_ids_after, result_delete, results_by_games, results_summed, stats_by_ids,
         stats_delete, stats_lock, stats_replace,
     },
     seed::{PlayerRow, games_insert, many_results_insert, players_insert, stats_insert},
-    standings::{Horizon, standings_changed, standings_horizon, standings_scan, standings_settle},
+    standings::{Horizon, standings_changed, standings_horizon, standings_renew_revisions, standings_scan},
     stats::{StatsRow, stats_add},
 };
 

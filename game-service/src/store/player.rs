@@ -20,7 +20,7 @@ pub(crate) async fn player_insert(conn: &mut Conn, id: UserId, login: &str) -> d
 
 /// Inserts a player or updates the login, as given in an access token. A deleted player stays as it
 /// is.
-pub(crate) async fn player_called(conn: &mut Conn, id: UserId, login: &str) -> db::Result<()> {
+pub(crate) async fn player_upsert(conn: &mut Conn, id: UserId, login: &str) -> db::Result<()> {
     // For the WHERE of the upsert, so that an unchanged login is not written again.
     use diesel::query_dsl::methods::FilterDsl as _;
     query!(conn, |c| {

@@ -139,21 +139,21 @@ pub(crate) async fn standings_changed(
 /// Renews revisions that claim to come from future transactions, as after a restore from another
 /// server's dump. Each such row would otherwise be read again and again until those transactions
 /// come. Changes at most `limit` rows of each table and returns the number of changed rows.
-pub(crate) async fn standings_settle(conn: &mut Conn, limit: i64) -> db::Result<usize> {
+pub(crate) async fn standings_renew_revisions(conn: &mut Conn, limit: i64) -> db::Result<usize> {
     if conn.backend() == Backend::Sqlite {
         return Ok(0);
     }
-    let mut settled = 0;
+    let mut renewed = 0;
     for (table, id) in [("player_stats", "user_id"), ("players", "id")] {
-        let settle = sql_query(format!(
+        let renew = sql_query(format!(
             "UPDATE {table} SET revision = pg_current_xact_id() WHERE {id} = ANY (ARRAY( \
                 SELECT {id} FROM {table} WHERE revision >= pg_snapshot_xmax(pg_current_snapshot()) \
                 ORDER BY revision LIMIT $1))"
         ));
-        let settle = settle.bind::<BigInt, _>(limit).cached();
-        settled += query!(conn, |c| settle.execute(c).await)?;
+        let renew = renew.bind::<BigInt, _>(limit).cached();
+        renewed += query!(conn, |c| renew.execute(c).await)?;
     }
-    Ok(settled)
+    Ok(renewed)
 }
 
 /// Converts wins, losses and draws. Nobody finishes 2^32 games, so a larger count, which only an

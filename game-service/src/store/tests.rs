@@ -90,7 +90,7 @@ async fn add_stats(database: &TestDatabase, row: &StatsRow) -> db::Result<StatsR
 }
 
 #[on_both_backends]
-async fn a_game_that_makes_no_sense_cannot_be_written(database: TestDatabase) {
+async fn inconsistent_games_are_rejected(database: TestDatabase) {
     let seed = seed(&database).await;
     let wrong: [Wrong<GameRow>; 17] = [
         ("opponent", |row| row.opponent = "nobody".to_owned()),
@@ -166,7 +166,7 @@ async fn a_game_is_counted_once_for_each_player(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn stats_that_make_no_sense_cannot_be_written(database: TestDatabase) {
+async fn inconsistent_stats_are_rejected(database: TestDatabase) {
     let seed = seed(&database).await;
     let stats = stats_of_ann(&seed);
     let wrong: [Wrong<StatsRow>; 3] = [
@@ -241,7 +241,7 @@ async fn an_older_name_does_not_come_back(database: TestDatabase) {
             },
         )
         .await?;
-        player_called(tx, ann, "back").await?;
+        player_upsert(tx, ann, "back").await?;
         Ok((player_lock(tx, ann).await?, players_by_ids(tx, &[ann]).await?))
     });
     assert_eq!(
@@ -291,9 +291,9 @@ async fn every_change_of_a_standing_is_seen_once(database: TestDatabase) {
     assert_eq!(changes().await, []);
     add_stats(&database, &stats_of_ann(&seed)).await.expect("added");
     let renamed: db::Result<()> = write_tx!(db, |tx| {
-        player_called(tx, seed.ann, "anna").await?;
+        player_upsert(tx, seed.ann, "anna").await?;
         // An unchanged login is not written.
-        player_called(tx, seed.bob, "bob").await
+        player_upsert(tx, seed.bob, "bob").await
     });
     renamed.expect("renamed");
     assert_eq!(changes().await, [(seed.ann, 2)]);
@@ -380,7 +380,7 @@ async fn every_standing_is_read_once(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn what_is_not_yet_committed_is_seen_once_it_is(database: TestDatabase) {
+async fn uncommitted_changes_are_seen_after_their_commit(database: TestDatabase) {
     let seed = seed(&database).await;
     let db = database.db();
     let bob = StatsRow {
@@ -422,12 +422,12 @@ async fn what_is_not_yet_committed_is_seen_once_it_is(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn what_was_restored_from_another_server_is_not_read_again_and_again(database: TestDatabase) {
+async fn rows_restored_from_another_server_are_read_only_once(database: TestDatabase) {
     let db = database.db();
     if db.backend() == Backend::Sqlite {
         // A SQLite file carries its own revisions, so there is nothing to renew.
-        let settled: db::Result<usize> = write_tx!(db, |tx| standings_settle(tx, 1).await);
-        assert_eq!(settled.expect("settled"), 0);
+        let renewed: db::Result<usize> = write_tx!(db, |tx| standings_renew_revisions(tx, 1).await);
+        assert_eq!(renewed.expect("renewed"), 0);
         return;
     }
     let seed = seed(&database).await;
@@ -445,15 +445,15 @@ async fn what_was_restored_from_another_server_is_not_read_again_and_again(datab
     let dumped = "UPDATE player_stats SET revision = '9000000000000000000'";
     let restored: db::Result<usize> = write_tx!(db, |tx| query!(tx, |c| diesel::sql_query(dumped).execute(c).await));
     assert_eq!(restored.expect("restored"), 2);
-    let mut settled = Vec::new();
+    let mut renewed = Vec::new();
     for _ in 0..3 {
-        settled.push(
-            standings_settle(&mut db.write().await.expect("a connection"), 1)
+        renewed.push(
+            standings_renew_revisions(&mut db.write().await.expect("a connection"), 1)
                 .await
-                .expect("settled"),
+                .expect("renewed"),
         );
     }
-    assert_eq!(settled, [1, 1, 0]);
+    assert_eq!(renewed, [1, 1, 0]);
     let conn = &mut db.read().await.expect("a connection");
     let horizon = standings_horizon(conn).await.expect("a horizon");
     let changed = standings_changed(conn, &horizon, 10, &[]).await.expect("read");
@@ -461,7 +461,7 @@ async fn what_was_restored_from_another_server_is_not_read_again_and_again(datab
 }
 
 #[on_both_backends]
-async fn where_too_much_has_changed_or_it_is_another_database_nothing_is_said(database: TestDatabase) {
+async fn too_many_changes_or_another_database_yield_none(database: TestDatabase) {
     let seed = seed(&database).await;
     let db = database.db();
     let horizon = standings_horizon(&mut db.read().await.expect("a connection"))
@@ -519,7 +519,7 @@ async fn where_too_much_has_changed_or_it_is_another_database_nothing_is_said(da
 }
 
 #[on_both_backends]
-async fn many_games_are_seen_as_each_alone(database: TestDatabase) {
+async fn a_batched_read_shows_the_same_as_single_reads(database: TestDatabase) {
     let seed = seed(&database).await;
     let waiting = GameRow {
         id: GameId::generate(),
@@ -575,7 +575,7 @@ async fn many_games_are_seen_as_each_alone(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_change_of_a_version_that_has_passed_is_not_written(database: TestDatabase) {
+async fn a_change_of_an_outdated_version_is_not_written(database: TestDatabase) {
     let seed = seed(&database).await;
     let update = GameUpdate {
         x_player_id: Some(seed.ann),
@@ -602,7 +602,7 @@ async fn a_change_of_a_version_that_has_passed_is_not_written(database: TestData
 }
 
 #[test]
-fn what_has_changed_is_planned_once_on_postgres() {
+fn the_query_for_changes_is_planned_once_on_postgres() {
     block_on(async {
         let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
         let db = database.db();

@@ -118,7 +118,7 @@ async fn a_mark_is_drawn_by_lot_where_none_is_chosen(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn what_is_not_a_legal_move_is_refused_with_its_reason(database: TestDatabase) {
+async fn illegal_moves_are_refused_with_their_reason(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");

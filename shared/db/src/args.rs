@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_password_of_a_file_is_that_of_both_urls() {
+    fn the_password_file_applies_to_both_urls() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("password");
         fs::write(&file, "s3cret\n").unwrap();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_nothing_past_a_file() {
+    fn a_sqlite_url_excludes_a_direct_url() {
         let (file, server) = ("sqlite:auth.db", "postgres://kim@db/auth");
         for (url, direct) in [(file, server), (server, file), (file, file)] {
             let error = settings(&["--database-url", url, "--database-direct-url", direct]).unwrap_err();

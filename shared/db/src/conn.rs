@@ -82,7 +82,7 @@ impl Conn {
                 unsettled: false,
                 failed: false,
                 limit,
-                wait: Wait::Nowhere,
+                wait: Wait::Never,
                 wake: Vec::new(),
                 announce: Vec::new(),
                 distrust: None,
@@ -99,7 +99,7 @@ impl Conn {
 
     /// Returns `begin`, followed by the time limits of the transaction if the session itself has
     /// none. All are sent in one round trip.
-    pub(super) fn beginning(&self, begin: &'static str) -> Cow<'static, str> {
+    pub(super) fn begin_statements(&self, begin: &'static str) -> Cow<'static, str> {
         match &self.state.local_limits {
             Some(limits) => Cow::Owned(format!("{begin}; {limits}")),
             None => Cow::Borrowed(begin),
@@ -113,14 +113,14 @@ impl Conn {
     }
 
     /// Prepares the connection for statements that may read a lot.
-    pub(super) fn long(mut self) -> Self {
+    pub(super) fn for_long_reads(mut self) -> Self {
         self.state.wait = Wait::Long;
         self
     }
 
     /// Prepares the connection for statements that write to this disk and end only once the data is
     /// stored.
-    pub(super) fn kept_by(mut self, disk: &Arc<Disk>) -> Self {
+    pub(super) fn writing_to(mut self, disk: &Arc<Disk>) -> Self {
         self.state.wait = Wait::Disk(Arc::clone(disk));
         self
     }
@@ -188,14 +188,14 @@ impl Conn {
             Raw::Postgres(c) => statement.run(read_only(c)).await,
         };
         if statement.end(is_read_only)? {
-            return Err(self.takes_no_writes());
+            return Err(self.reject_as_read_only());
         }
         Ok(())
     }
 
     /// Records that the server is in recovery, as a query of the caller has found out. This
     /// connection and all older ones of its pool are not reused. Returns the error for the caller.
-    pub fn takes_no_writes(&mut self) -> Error {
+    pub fn reject_as_read_only(&mut self) -> Error {
         self.state.mark_read_only();
         Error::ReadOnly(STANDBY.to_owned())
     }

@@ -23,9 +23,9 @@ use super::Error;
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Pause between two attempts while the server is at its connection limit.
-const PACE: Duration = Duration::from_millis(50);
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(50);
 /// Time without a refusal after which a server counts as below its connection limit again.
-const AT_EASE: Duration = Duration::from_secs(1);
+const RECOVERED_AFTER: Duration = Duration::from_secs(1);
 
 /// Message for a server that is at its connection limit.
 const AT_LIMIT: &str = "the server takes no more connections";
@@ -78,11 +78,11 @@ impl Connector {
         {
             let now = Instant::now();
             let before = self.pace().replace(Pace {
-                next: now + PACE,
+                next: now + ATTEMPT_INTERVAL,
                 refused: now,
             });
             if before.is_none() {
-                tracing::warn!(error = words(error), "waiting for a connection");
+                tracing::warn!(error = message_of(error), "waiting for a connection");
             }
         }
         made
@@ -93,12 +93,12 @@ impl Connector {
         let (now, mut pace) = (Instant::now(), self.pace());
         match &mut *pace {
             None => true,
-            Some(at_limit) if now.duration_since(at_limit.refused) >= AT_EASE => {
+            Some(at_limit) if now.duration_since(at_limit.refused) >= RECOVERED_AFTER => {
                 *pace = None;
                 true
             }
             Some(at_limit) if now >= at_limit.next => {
-                at_limit.next = now + PACE;
+                at_limit.next = now + ATTEMPT_INTERVAL;
                 true
             }
             Some(_) => false,
@@ -108,7 +108,8 @@ impl Connector {
     /// Returns whether the server has recently refused a connection because it was at its limit.
     pub(super) fn is_refused(&self) -> bool {
         let pace = self.pace();
-        pace.as_ref().is_some_and(|pace| pace.refused.elapsed() < AT_EASE)
+        pace.as_ref()
+            .is_some_and(|pace| pace.refused.elapsed() < RECOVERED_AFTER)
     }
 
     fn pace(&self) -> MutexGuard<'_, Option<Pace>> {
@@ -172,9 +173,9 @@ impl Connector {
         if self.servers.len() == 1 {
             return error;
         }
-        let mut text = format!("{} ({})", words(&error), self.name(index));
+        let mut text = format!("{} ({})", message_of(&error), self.name(index));
         for (index, error) in refusals {
-            text = format!("{text}; {} ({})", words(&error), self.name(index));
+            text = format!("{text}; {} ({})", message_of(&error), self.name(index));
         }
         match error {
             ConnectionError::CouldntSetupConfiguration(DieselError::DatabaseError(kind, _)) => {
@@ -257,7 +258,7 @@ fn single(config: &Config, index: usize) -> Config {
     one
 }
 
-fn words(error: &ConnectionError) -> String {
+fn message_of(error: &ConnectionError) -> String {
     match error {
         ConnectionError::CouldntSetupConfiguration(DieselError::DatabaseError(_, information)) => {
             information.message().to_owned()

@@ -117,7 +117,7 @@ impl Db {
     pub async fn scan(&self) -> Result<Conn> {
         let conn = self.read().await?;
         Ok(match &self.connections {
-            Connections::Sqlite(_) => conn.long(),
+            Connections::Sqlite(_) => conn.for_long_reads(),
             Connections::Postgres(_) => conn,
         })
     }
@@ -126,7 +126,7 @@ impl Db {
     /// SQLite, this waits until no one else is writing.
     pub async fn write(&self) -> Result<Conn> {
         match &self.connections {
-            Connections::Sqlite(pools) => Ok(pools.writer().await?.kept_by(pools.disk())),
+            Connections::Sqlite(pools) => Ok(pools.writer().await?.writing_to(pools.disk())),
             Connections::Postgres(pool) => pool.get().await,
         }
     }

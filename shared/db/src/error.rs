@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_sqlite_goes_by_its_name() {
+    fn a_sqlite_index_is_reported_by_its_name() {
         let error = of_sqlite(
             DatabaseErrorKind::UniqueViolation,
             "UNIQUE constraint failed: index 'users_email_key'",
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_database_says_decides_whether_a_call_may_be_repeated() {
+    fn error_messages_decide_whether_a_call_may_be_retried() {
         for message in [
             "database is locked",
             "terminating connection due to administrator command",

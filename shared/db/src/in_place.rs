@@ -46,7 +46,7 @@ impl SpawnBlocking for InPlace {
 #[derive(Clone, Debug)]
 pub(super) enum Wait {
     /// None: the statement finds what it needs in memory.
-    Nowhere,
+    Never,
     /// The statement may take long.
     Long,
     /// The statement writes to this disk, and ends once the data is stored.
@@ -74,7 +74,7 @@ impl<F: Future> Future for Waiting<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         match this.wait {
-            Wait::Nowhere => this.statement.poll(cx),
+            Wait::Never => this.statement.poll(cx),
             Wait::Long => waiting(|| this.statement.poll(cx)),
             Wait::Disk(disk) => disk.write(|| this.statement.poll(cx)),
         }
@@ -92,27 +92,27 @@ pub(super) struct Disk(Mutex<Pace>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
-    /// Whether the last complete batch of [`WRITES`] writes was quick.
+    /// Whether the last complete batch of [`WRITES_PER_BATCH`] writes was quick.
     is_quick: bool,
     writes: u32,
     quick_writes: u32,
 }
 
 /// Number of writes that are judged together.
-const WRITES: u32 = 16;
+const WRITES_PER_BATCH: u32 = 16;
 
 /// Number of quick writes in a batch that prove the disk quick: the slower ones may have waited for
 /// a core. Fewer prove nothing, because they may have had nothing to write.
-const ENOUGH: u32 = 4;
+const MIN_QUICK_WRITES: u32 = 4;
 
 /// Longest time that a quick disk may block a thread of the runtime.
-const QUICK: Duration = Duration::from_millis(1);
+const QUICK_WRITE: Duration = Duration::from_millis(1);
 
 impl Disk {
     fn write<R>(&self, write: impl FnOnce() -> R) -> R {
         let begin = Instant::now();
         let result = if self.is_quick() { write() } else { waiting(write) };
-        self.took(begin.elapsed());
+        self.record(begin.elapsed());
         result
     }
 
@@ -121,13 +121,13 @@ impl Disk {
         self.pace().is_quick && Handle::current().metrics().num_workers() > 1
     }
 
-    fn took(&self, time: Duration) {
+    fn record(&self, time: Duration) {
         let mut pace = self.pace();
         pace.writes += 1;
-        pace.quick_writes += u32::from(time <= QUICK);
-        if pace.writes == WRITES {
+        pace.quick_writes += u32::from(time <= QUICK_WRITE);
+        if pace.writes == WRITES_PER_BATCH {
             *pace = Pace {
-                is_quick: pace.quick_writes >= ENOUGH,
+                is_quick: pace.quick_writes >= MIN_QUICK_WRITES,
                 ..Pace::default()
             };
         }
@@ -162,8 +162,8 @@ mod tests {
 
     fn disk(times: [Duration; 2], [quick, slow]: [u32; 2]) -> Arc<Disk> {
         let disk = Arc::<Disk>::default();
-        (0..quick).for_each(|_| disk.took(times[0]));
-        (0..slow).for_each(|_| disk.took(times[1]));
+        (0..quick).for_each(|_| disk.record(times[0]));
+        (0..slow).for_each(|_| disk.record(times[1]));
         disk
     }
 
@@ -200,33 +200,36 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_disk_is_quick_by_a_quarter_of_its_last_writes() {
-        let times = [QUICK, 50 * QUICK];
-        assert!(!disk(times, [WRITES - 1, 0]).is_quick(), "not enough is known of it");
-        assert!(disk(times, [WRITES, 0]).is_quick());
+        let times = [QUICK_WRITE, 50 * QUICK_WRITE];
         assert!(
-            disk(times, [ENOUGH, WRITES - ENOUGH]).is_quick(),
+            !disk(times, [WRITES_PER_BATCH - 1, 0]).is_quick(),
+            "not enough is known of it"
+        );
+        assert!(disk(times, [WRITES_PER_BATCH, 0]).is_quick());
+        assert!(
+            disk(times, [MIN_QUICK_WRITES, WRITES_PER_BATCH - MIN_QUICK_WRITES]).is_quick(),
             "who waits for a processor says nothing of the disk"
         );
         assert!(
-            !disk(times, [ENOUGH - 1, WRITES - ENOUGH + 1]).is_quick(),
+            !disk(times, [MIN_QUICK_WRITES - 1, WRITES_PER_BATCH - MIN_QUICK_WRITES + 1]).is_quick(),
             "nor who has nothing to write"
         );
-        assert!(!disk(times, [WRITES, WRITES]).is_quick());
-        assert!(disk([50 * QUICK, QUICK], [WRITES, WRITES]).is_quick());
+        assert!(!disk(times, [WRITES_PER_BATCH, WRITES_PER_BATCH]).is_quick());
+        assert!(disk([50 * QUICK_WRITE, QUICK_WRITE], [WRITES_PER_BATCH, WRITES_PER_BATCH]).is_quick());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_slow_disk_holds_no_thread() {
-        let slow = disk([2 * QUICK; 2], [WRITES, 0]);
+        let slow = disk([2 * QUICK_WRITE; 2], [WRITES_PER_BATCH, 0]);
         assert!(others_go_on(&slow, 2).await);
-        let quick = disk([QUICK; 2], [WRITES, 0]);
+        let quick = disk([QUICK_WRITE; 2], [WRITES_PER_BATCH, 0]);
         assert!(others_go_on(&quick, 1).await, "on the other thread");
-        (0..WRITES).for_each(|_| quick.write(|| std::thread::sleep(2 * QUICK)));
+        (0..WRITES_PER_BATCH).for_each(|_| quick.write(|| std::thread::sleep(2 * QUICK_WRITE)));
         assert!(!quick.is_quick(), "what is written is timed");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn no_disk_holds_the_only_thread() {
-        assert!(others_go_on(&disk([QUICK; 2], [WRITES, 0]), 1).await);
+        assert!(others_go_on(&disk([QUICK_WRITE; 2], [WRITES_PER_BATCH, 0]), 1).await);
     }
 }

@@ -19,7 +19,7 @@ use tracing::{Instrument as _, Span};
 use super::{Backend, Conn, Db, Error, Result};
 
 /// Maximum number of keys in one statement.
-const KEYS: usize = 64;
+const MAX_KEYS: usize = 64;
 
 /// Function that reads the values of these keys. Keys without a value are left out of the result.
 type Load<K, V> = for<'a> fn(&'a mut Conn, &'a [K]) -> BoxFuture<'a, Result<Vec<(K, V)>>>;
@@ -32,10 +32,10 @@ pub struct Loader<K, V> {
 }
 
 /// Waiting callers, each with the requested key, the span of the call, and a sender for the answer.
-type Asked<K, V> = Vec<(K, Span, oneshot::Sender<Result<Option<V>>>)>;
+type WaitingCallers<K, V> = Vec<(K, Span, oneshot::Sender<Result<Option<V>>>)>;
 
 struct Queue<K, V> {
-    waiting: Asked<K, V>,
+    waiting: WaitingCallers<K, V>,
     /// Number of tasks that are reading.
     readers: usize,
     max_readers: usize,
@@ -148,14 +148,14 @@ where
 {
     /// Returns the next batch of waiting callers. If there are none, this reader ends, and the next
     /// caller starts another one.
-    fn next(&mut self) -> Option<Asked<K, V>> {
+    fn next(&mut self) -> Option<WaitingCallers<K, V>> {
         let mut queue = self.loader.queue.lock();
         if queue.waiting.is_empty() {
             queue.readers -= 1;
             self.is_counted = false;
             return None;
         }
-        let some = queue.waiting.len().min(KEYS);
+        let some = queue.waiting.len().min(MAX_KEYS);
         Some(queue.waiting.drain(..some).collect())
     }
 }

@@ -35,15 +35,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a listening connection may be silent before it is probed. Also the time limit of such a
 /// probe, and of LISTEN.
-const PROBE: Duration = Duration::from_secs(5);
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum number of announcements that wait for one subscriber. A subscriber that falls further
 /// behind receives [`Announced::Anything`].
-const HEARD: usize = 4096;
+const MAX_QUEUED: usize = 4096;
 /// Maximum number of announcements that wait to be sent to other processes. Beyond that, one
 /// announcement about everything replaces them.
-const UNSENT: usize = 4096;
+const MAX_UNSENT: usize = 4096;
 /// Maximum number of keys in one message. A key takes 33 bytes, and a message may have up to 8000.
-const KEYS: usize = 200;
+const MAX_KEYS_PER_MESSAGE: usize = 200;
 
 /// Subscribers in this process, by channel. Clones share them.
 #[derive(Clone)]
@@ -58,7 +58,7 @@ struct Shared {
 
 struct Channel {
     waiting: watch::Sender<()>,
-    heard: broadcast::Sender<Announced>,
+    announced: broadcast::Sender<Announced>,
     /// Whether this process has subscribed to the channel.
     is_listened_to: bool,
     settle: Option<Arc<Settle>>,
@@ -104,7 +104,7 @@ impl Default for Channel {
     fn default() -> Self {
         Self {
             waiting: watch::Sender::new(()),
-            heard: broadcast::Sender::new(HEARD),
+            announced: broadcast::Sender::new(MAX_QUEUED),
             is_listened_to: false,
             settle: None,
             outbox: None,
@@ -174,7 +174,7 @@ impl Hub {
 
     /// Handles a notification from the server. An empty payload wakes the subscribers. Any other
     /// payload is an announcement: the id of its sender, followed by the keys.
-    fn heard(&self, channel: &'static str, payload: &str) {
+    fn handle_payload(&self, channel: &'static str, payload: &str) {
         let channels = self.channels();
         let Some(channel) = channels.get(channel) else { return };
         let mut words = payload.split(' ').map(str::parse::<Uuid>);
@@ -187,16 +187,18 @@ impl Hub {
         }
         for word in words {
             // Fails only if there are no subscribers.
-            let _ = channel.heard.send(word.map_or(Announced::Anything, Announced::About));
+            let _ = channel
+                .announced
+                .send(word.map_or(Announced::Anything, Announced::About));
         }
     }
 
     /// Wakes all subscribers and announces [`Announced::Anything`], because something may have been
     /// missed.
-    fn lost_touch(&self, channel: &'static str) {
+    fn wake_all(&self, channel: &'static str) {
         if let Some(channel) = self.channels().get(channel) {
             channel.waiting.send_replace(());
-            let _ = channel.heard.send(Announced::Anything);
+            let _ = channel.announced.send(Announced::Anything);
         }
     }
 
@@ -213,17 +215,17 @@ impl Hub {
 
     /// See [`Db::announcements`](crate::Db::announcements).
     pub(super) fn announcements(&self, channel: &'static str) -> Announcements {
-        Announcements(self.listen(channel, |channel| channel.heard.subscribe()))
+        Announcements(self.listen(channel, |channel| channel.announced.subscribe()))
     }
 
     /// See [`Db::announce`](crate::Db::announce).
     pub(super) fn announce(&self, channel: &'static str, key: Uuid) {
         let mut channels = self.channels();
         let entry = channels.entry(channel).or_default();
-        let _ = entry.heard.send(Announced::About(key));
+        let _ = entry.announced.send(Announced::About(key));
         if let Some(pool) = &self.0.server {
             let outbox = entry.outbox.get_or_insert_with(|| {
-                let (unsent, queue) = mpsc::channel(UNSENT);
+                let (unsent, queue) = mpsc::channel(MAX_UNSENT);
                 let (origin, overflown) = (Uuid::new_v4(), Arc::<AtomicBool>::default());
                 tokio::spawn(send(channel, origin, pool.clone(), queue, Arc::clone(&overflown)));
                 Outbox {
@@ -296,7 +298,7 @@ async fn send(
     overflown: Arc<AtomicBool>,
 ) {
     let mut keys = Vec::new();
-    while queue.recv_many(&mut keys, KEYS).await > 0 {
+    while queue.recv_many(&mut keys, MAX_KEYS_PER_MESSAGE).await > 0 {
         keys.sort_unstable();
         keys.dedup();
         let mut payload = origin.simple().to_string();
@@ -310,7 +312,7 @@ async fn send(
         }
         keys.clear();
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        while let Err(error) = sent(channel, &pool, &payload).await {
+        while let Err(error) = send_once(channel, &pool, &payload).await {
             if queue.is_closed() {
                 return;
             }
@@ -320,7 +322,7 @@ async fn send(
     }
 }
 
-async fn sent(channel: &'static str, pool: &Pool, payload: &str) -> Result<()> {
+async fn send_once(channel: &'static str, pool: &Pool, payload: &str) -> Result<()> {
     let conn = &mut pool.get().await?;
     let (raw, statement) = conn.start(|| "NOTIFY");
     let result = match raw {
@@ -339,23 +341,23 @@ async fn listen(channel: &'static str, pool: Pool, hub: Weak<Shared>) {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     while let Some(shared) = hub.upgrade() {
         let hub_now = Hub(shared);
-        match listening(channel, &pool).await {
+        match open_listener(channel, &pool).await {
             Ok(mut conn) => {
                 backoff.reset();
-                hub_now.lost_touch(channel);
+                hub_now.wake_all(channel);
                 drop(hub_now);
                 loop {
                     let next = async { pin!(conn.notifications_stream()).next().await };
-                    match tokio::time::timeout(PROBE, next).await {
+                    match tokio::time::timeout(PROBE_INTERVAL, next).await {
                         Ok(Some(Ok(said))) => {
                             let Some(shared) = hub.upgrade() else { return };
-                            Hub(shared).heard(channel, &said.payload);
+                            Hub(shared).handle_payload(channel, &said.payload);
                         }
                         Ok(Some(Err(_)) | None) => break,
                         Err(_elapsed) => {
                             // A server in recovery sends no notifications, because no one can
                             // notify there.
-                            let probe = bounded(Some(PROBE), read_only(&mut conn));
+                            let probe = bounded(Some(PROBE_INTERVAL), read_only(&mut conn));
                             if probe.await.unwrap_or(true) {
                                 break;
                             }
@@ -376,11 +378,11 @@ async fn listen(channel: &'static str, pool: Pool, hub: Weak<Shared>) {
     }
 }
 
-async fn listening(channel: &'static str, pool: &Pool) -> Result<diesel_async::AsyncPgConnection> {
+async fn open_listener(channel: &'static str, pool: &Pool) -> Result<diesel_async::AsyncPgConnection> {
     let mut conn = pool.dedicated().await?;
     // Identifiers cannot be bound. The name is one of our own, so formatting it into the text is
     // safe.
     let listen = diesel::sql_query(format!("LISTEN \"{channel}\""));
-    bounded(Some(PROBE), listen.execute(&mut conn)).await?;
+    bounded(Some(PROBE_INTERVAL), listen.execute(&mut conn)).await?;
     Ok(conn)
 }

@@ -23,9 +23,9 @@ const ATTEMPTS: u32 = 3;
 
 /// Time for a pooler to provide a second session. A pooler that has no second session cannot mix up
 /// sessions.
-const SECOND_SESSION: Duration = Duration::from_secs(1);
+const SECOND_SESSION_TIMEOUT: Duration = Duration::from_secs(1);
 
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Returns a connection with its own session. Refuses a pooler that would lose state tied to a
 /// session.
@@ -89,7 +89,7 @@ async fn share_sessions(first: &mut AsyncPgConnection, second: &mut AsyncPgConne
             continue;
         }
         let mut again = pin!(process(first));
-        let answer = tokio::time::timeout(SECOND_SESSION, &mut again).await;
+        let answer = tokio::time::timeout(SECOND_SESSION_TIMEOUT, &mut again).await;
         second.batch_execute("COMMIT").await?;
         match answer {
             Ok(answer) => answer?,
@@ -105,7 +105,7 @@ async fn share_sessions(first: &mut AsyncPgConnection, second: &mut AsyncPgConne
 /// same name that another process had left behind.
 async fn process(conn: &mut AsyncPgConnection, probe: &str) -> Result<i32, Error> {
     let process = prepared::<(Integer, Text)>(format!("SELECT pg_backend_pid(), '{probe}'"));
-    let (process, answer): (i32, String) = bounded(Some(ANSWER), process.get_result(conn)).await?;
+    let (process, answer): (i32, String) = bounded(Some(ANSWER_TIMEOUT), process.get_result(conn)).await?;
     if answer == probe {
         Ok(process)
     } else {
@@ -118,23 +118,23 @@ async fn process(conn: &mut AsyncPgConnection, probe: &str) -> Result<i32, Error
 /// Returns the role that a connection is logged in as.
 async fn user(conn: &mut AsyncPgConnection) -> QueryResult<String> {
     let user = prepared::<Text>("SELECT current_user::text");
-    bounded(Some(ANSWER), user.get_result(conn)).await
+    bounded(Some(ANSWER_TIMEOUT), user.get_result(conn)).await
 }
 
 /// Checks whether a lock taken on one connection is visible on the other.
 async fn is_same_database(pooled: &mut AsyncPgConnection, dedicated: &mut AsyncPgConnection) -> Result<bool, Error> {
     let key = Uuid::new_v4().as_u64_pair().0.cast_signed();
     let lock = diesel::sql_query("SELECT pg_advisory_lock($1)").bind::<BigInt, _>(key);
-    bounded(Some(ANSWER), lock.execute(dedicated)).await?;
+    bounded(Some(ANSWER_TIMEOUT), lock.execute(dedicated)).await?;
     let held = prepared::<Bool>(
         "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database \
          WHERE datname = current_database() AND locktype = 'advisory' AND objsubid = 1 \
          AND (classid::bigint << 32 | objid::bigint) = ",
     );
     let held = held.bind::<BigInt, _>(key).text(")");
-    let is_held = bounded(Some(ANSWER), held.get_result(pooled)).await?;
+    let is_held = bounded(Some(ANSWER_TIMEOUT), held.get_result(pooled)).await?;
     let unlock = diesel::sql_query("SELECT pg_advisory_unlock($1)").bind::<BigInt, _>(key);
-    bounded(Some(ANSWER), unlock.execute(dedicated)).await?;
+    bounded(Some(ANSWER_TIMEOUT), unlock.execute(dedicated)).await?;
     Ok(is_held)
 }
 
@@ -144,7 +144,7 @@ async fn warn_without_limit(pool: &Pool, pooled: &mut AsyncPgConnection) -> Resu
     let limit = prepared::<(BigInt, Text)>(
         "SELECT setting::bigint, quote_ident(current_user) FROM pg_settings WHERE name = 'statement_timeout'",
     );
-    let (milliseconds, role): (i64, String) = bounded(Some(ANSWER), limit.get_result(pooled)).await?;
+    let (milliseconds, role): (i64, String) = bounded(Some(ANSWER_TIMEOUT), limit.get_result(pooled)).await?;
     let wanted = pool.statement_timeout();
     let is_limited = u128::try_from(milliseconds).is_ok_and(|limit| limit > 0 && limit <= wanted.as_millis());
     if !is_limited {

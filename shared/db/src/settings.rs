@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_without_repeating_it() {
+    fn malformed_urls_are_refused_without_repeating_them() {
         for text in [
             "",
             "mysql://kim:s3cret@db/auth",
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tokio_postgres_does_not_know_is_taken_out() {
+    fn parameters_unknown_to_tokio_postgres_are_removed() {
         let url =
             "postgres://kim@db/auth?application_name=a&sslrootcert=%2Fca+1%20.pem&sslmode=verify-ca&connect_timeout=3";
         let server = postgres_server(url).unwrap();

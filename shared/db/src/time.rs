@@ -14,9 +14,9 @@ use super::{Backend, Db, Result};
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// Age above which an estimate is stale: callers then ask the server themselves, even if another
 /// call is already refreshing the estimate.
-const STALE: Duration = Duration::from_secs(5);
+const STALE_AFTER: Duration = Duration::from_secs(5);
 /// Smaller backward steps of the server's clock are attributed to delayed answers.
-const STEP: Duration = Duration::from_secs(1);
+const MIN_STEP: Duration = Duration::from_secs(1);
 
 /// Clock of the database. On PostgreSQL, it is the server's clock, which all replicas share. On
 /// SQLite, which one process serves, it is the wall clock at the start of the process plus the time
@@ -79,7 +79,7 @@ impl DatabaseTime {
         let mut estimate = self.estimate();
         let went_back = estimate.learn(sent, received, server);
         drop(estimate);
-        if went_back > STEP {
+        if went_back > MIN_STEP {
             tracing::warn!(
                 seconds = went_back.as_secs(),
                 "the clock of the database server was set back"
@@ -123,7 +123,7 @@ impl Estimate {
             return true;
         };
         let age = now.saturating_sub(answered);
-        if age > STALE {
+        if age > STALE_AFTER {
             return true;
         }
         // If this caller fails or is cancelled, another one asks a second later.

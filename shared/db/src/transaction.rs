@@ -27,7 +27,7 @@ pub struct Snapshot(Option<Conn>);
 
 impl Transaction {
     pub(super) async fn begin(mut conn: Conn, hub: Hub, file: Option<Pools>) -> Result<Self> {
-        let begin = conn.beginning("BEGIN");
+        let begin = conn.begin_statements("BEGIN");
         let (raw, statement) = conn.start(|| "BEGIN");
         let result = match raw {
             // A deferred transaction can fail with BUSY when it turns into a write, whatever the
@@ -103,7 +103,7 @@ impl Drop for Transaction {
 
 impl Snapshot {
     pub(super) async fn begin(mut conn: Conn) -> Result<Self> {
-        let begin = conn.beginning("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+        let begin = conn.begin_statements("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
         let (raw, statement) = conn.start(|| "BEGIN");
         let result = match raw {
             // On SQLite, the first read determines the moment.
@@ -141,7 +141,7 @@ impl Drop for Snapshot {
 
 async fn commit(conn: Conn, hub: &Hub, file: Option<&Pools>) -> Result<()> {
     let mut conn = match file {
-        Some(file) => conn.kept_by(file.disk()),
+        Some(file) => conn.writing_to(file.disk()),
         None => conn,
     };
     let (wake, announcements) = (conn.take_wake(), conn.take_announcements());

@@ -57,7 +57,7 @@ pub(super) struct CallPermit {
 #[cfg(test)]
 impl CallPermit {
     /// Creates a permit that holds only this share.
-    pub(super) fn of_test(share: Share<u64>) -> Self {
+    pub(super) fn for_test(share: Share<u64>) -> Self {
         Self {
             _of_connection: Some(share),
             ..Self::default()

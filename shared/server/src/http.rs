@@ -21,7 +21,7 @@ use super::{
 
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Server of the HTTP port.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl HttpServer {
         let stop = running.stop_token().clone();
         running.spawn("metrics upkeep", async move {
             let upkeep = async {
-                let mut ticks = tokio::time::interval(UPKEEP);
+                let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
                 loop {
                     ticks.tick().await;
                     metrics::recorder().run_upkeep();

@@ -35,14 +35,14 @@ pub(super) struct Record {
 #[cfg(test)]
 impl Record {
     /// Returns the record of a call that no client has made.
-    pub(super) fn of_test() -> Self {
+    pub(super) fn for_test() -> Self {
         Self {
             rpc: Arc::new(Rpc::infrastructure("/test/")),
             start: Instant::now(),
             code: Code::Cancelled,
             reason: None,
             span: Span::none(),
-            refusals: Arc::new(Refusals::new(Arc::new(crate::rpcs::Rpcs::of_test()))),
+            refusals: Arc::new(Refusals::new(Arc::new(crate::rpcs::Rpcs::for_test()))),
             is_anonymous: true,
             _in_flight: InFlight::new(metrics::Gauge::noop()),
         }

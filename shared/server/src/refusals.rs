@@ -25,11 +25,11 @@ use super::{
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Refusals of anonymous calls that are logged one by one in each interval: for one RPC and code,
 /// and in total.
-const OF_A_KIND: u32 = 10;
-const IN_ALL: u32 = 100;
+const MAX_LOGGED_PER_KIND: u32 = 10;
+const MAX_LOGGED_IN_TOTAL: u32 = 100;
 /// Anonymous calls that succeed, and refusals of logged-in callers, that are logged one by one in
 /// each interval: for one RPC and code.
-const OF_A_COMMON_KIND: u32 = 1000;
+const MAX_LOGGED_PER_COMMON_KIND: u32 = 1000;
 
 /// Refusals of a server.
 #[derive(Debug)]
@@ -52,9 +52,12 @@ impl Refusals {
         let is_logged = match (code == Code::Ok, is_anonymous) {
             (true, false) => return true,
             (false, true) => {
-                counts.logged[index].fetch_add(1, Relaxed) < OF_A_KIND && self.logged.fetch_add(1, Relaxed) < IN_ALL
+                counts.logged[index].fetch_add(1, Relaxed) < MAX_LOGGED_PER_KIND
+                    && self.logged.fetch_add(1, Relaxed) < MAX_LOGGED_IN_TOTAL
             }
-            (true, true) | (false, false) => counts.logged_common[index].fetch_add(1, Relaxed) < OF_A_COMMON_KIND,
+            (true, true) | (false, false) => {
+                counts.logged_common[index].fetch_add(1, Relaxed) < MAX_LOGGED_PER_COMMON_KIND
+            }
         };
         if !is_logged {
             counts.unlogged[index].fetch_add(1, Relaxed);

@@ -91,7 +91,7 @@ impl Rpcs {
 
     /// Creates a set without RPCs.
     #[cfg(test)]
-    pub(super) fn of_test() -> Self {
+    pub(super) fn for_test() -> Self {
         Self {
             by_path: HashMap::new(),
             infrastructure: Vec::new(),

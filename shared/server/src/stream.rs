@@ -36,9 +36,9 @@ use tracing::{Instrument as _, Span};
 use super::{admission::CallPermit, deadline, record::Record, request_id::RequestId, rest::Dialect};
 
 /// Longest interval between two checks of a token's expiry. The clock may be set in the meantime.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time in which health watchers still learn that the server is stopping.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const SHUTDOWN_NOTICE: Duration = Duration::from_millis(200);
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Dependencies of every stream.
@@ -98,7 +98,7 @@ impl StreamRules {
                 )
                 .with_retry_about(RETRY_AFTER),
                 reply = rules.refused(caller) => reply,
-                () = passed(deadline) => deadline::exceeded(),
+                () = deadline_passed(deadline) => deadline::exceeded(),
             }
         })
     }
@@ -106,7 +106,7 @@ impl StreamRules {
     async fn stopped(&self, is_infrastructure: bool) {
         self.stop.cancelled().await;
         if is_infrastructure {
-            sleep(LAST_WORDS).await;
+            sleep(SHUTDOWN_NOTICE).await;
         }
     }
 
@@ -118,7 +118,7 @@ impl StreamRules {
         };
         let expired = async {
             while let Some(left) = self.verifier.time_left(&principal) {
-                sleep(left.min(LOOK)).await;
+                sleep(left.min(CHECK_INTERVAL)).await;
             }
         };
         let refused = tokio::select! {
@@ -140,7 +140,7 @@ fn refusal(error: TokenError) -> ErrorReply {
     }
 }
 
-async fn passed(deadline: Option<Duration>) {
+async fn deadline_passed(deadline: Option<Duration>) {
     match deadline {
         Some(deadline) => sleep(deadline).await,
         None => std::future::pending().await,
@@ -265,10 +265,10 @@ mod tests {
     #[tokio::test]
     async fn an_unread_stream_frees_its_place_once_it_ends() {
         let shares = Shares::new(1);
-        let place = CallPermit::of_test(shares.take(1).expect("a place"));
+        let place = CallPermit::for_test(shares.take(1).expect("a place"));
         let (end, ended) = oneshot::channel();
         let ended = async { ended.await.expect("a reply") };
-        let (id, record) = (RequestId::of(&HeaderMap::new()), Record::of_test());
+        let (id, record) = (RequestId::of(&HeaderMap::new()), Record::for_test());
         // This body is never polled until it has ended.
         let body = StreamBody::new(Body::empty(), Box::pin(ended), (id, record, Span::none()), place);
         assert!(shares.take(1).is_none());
@@ -298,7 +298,7 @@ mod tests {
     async fn the_record_of_a_stream_that_breaks_says_why() {
         let broken = futures_util::stream::iter([Err::<Frame<Bytes>, Status>(deadline::exceeded().into())]);
         let broken = Body::new(http_body_util::StreamBody::new(broken));
-        let (id, record) = (RequestId::of(&HeaderMap::new()), Record::of_test());
+        let (id, record) = (RequestId::of(&HeaderMap::new()), Record::for_test());
         let parts = (id, record, Span::none());
         let mut body = Box::pin(StreamBody::new(
             broken,

@@ -166,7 +166,11 @@ impl Budget {
     fn make_room(&self, state: &mut State, address: Option<IpNet>) {
         let share = self.total / ADDRESS_SHARE;
         if let Some(address) = address {
-            while let Some(moment) = state.addresses.get(&address).and_then(|held| held.over(share)) {
+            while let Some(moment) = state
+                .addresses
+                .get(&address)
+                .and_then(|held| held.longest_stalled_over(share))
+            {
                 state.refuse(moment);
             }
         }
@@ -195,7 +199,7 @@ impl Budget {
 
 impl Address {
     /// Returns the call that has stalled longest, if the address holds more than `share`.
-    fn over(&self, share: usize) -> Option<u64> {
+    fn longest_stalled_over(&self, share: usize) -> Option<u64> {
         self.calls.first().copied().filter(|_| self.used > share)
     }
 }

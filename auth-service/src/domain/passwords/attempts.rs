@@ -304,7 +304,7 @@ impl Attempts {
         let is_address = |counter: &&Counter| counter.scope == Scope::Address;
         let (address, own): (Vec<_>, Vec<_>) = attempt.counters.iter().partition(is_address);
         if let ([address], [own]) = (&address[..], &own[..]) {
-            return store::throttles_settle(tx, &address.key, &own.key).await;
+            return store::throttles_record_success(tx, &address.key, &own.key).await;
         }
         for counter in own {
             store::throttle_delete(tx, &counter.key).await?;

@@ -16,7 +16,7 @@ use crate::{
         passwords::{attempts::Guess, hashing::Verdict, password::Password, queue::Client},
         rbac::authority,
         request_context::RequestContext,
-        sessions::{lives::TokenPair, revocation},
+        sessions::{lifetimes::TokenPair, revocation},
         users::{accounts::Accounts, names, people::user_lock_person},
     },
     model::{Session, SessionEnd, User},

@@ -20,7 +20,7 @@ use crate::{
         request_context::RequestContext,
         sessions::{
             ends,
-            lives::{SessionLives, TokenPair},
+            lifetimes::{SessionLifetimes, TokenPair},
             token_uses::{self, TokenUseWriter},
         },
         tokens::{
@@ -43,9 +43,9 @@ pub(crate) struct Sessions {
     pub(crate) refresh_tokens: RefreshTokens,
     pub(crate) device_tokens: DeviceTokens,
     pub(crate) verifier: Verifier,
-    pub(crate) lives: SessionLives,
+    pub(crate) lifetimes: SessionLifetimes,
     /// Loader of sessions with their users and what they hold.
-    pub(crate) live: Loader<SessionId, SessionWithHoldings>,
+    pub(crate) loader: Loader<SessionId, SessionWithHoldings>,
     pub(crate) token_uses: GroupCommit<TokenUseWriter>,
     /// Maximum number of live sessions of a user.
     pub(crate) max_per_user: usize,
@@ -53,7 +53,7 @@ pub(crate) struct Sessions {
 
 /// A session that has begun.
 #[derive(Debug)]
-pub(in crate::domain) struct Begun {
+pub(in crate::domain) struct StartedSession {
     pub(in crate::domain) session_id: SessionId,
     pub(in crate::domain) tokens: TokenPair,
     pub(in crate::domain) device_token: SecretString,
@@ -111,10 +111,10 @@ impl Sessions {
         user: &User,
         device: Option<DeviceId>,
         now: Timestamp,
-    ) -> Result<Begun, Error> {
+    ) -> Result<StartedSession, Error> {
         let device = device.unwrap_or_else(DeviceId::generate);
         let changes = self.make_room(tx, context, user.id, device, now).await?;
-        let session = self.lives.begin(user.id, device, &context.origin, now);
+        let session = self.lifetimes.begin(user.id, device, &context.origin, now);
         let holdings = store::session_insert(tx, &session).await?;
         counts::session_begun();
         let claim = RefreshClaim {
@@ -122,7 +122,7 @@ impl Sessions {
             counter: session.counter,
         };
         let access = self.issuer.issue(user, &holdings, Bearer::Session(session.id))?;
-        Ok(Begun {
+        Ok(StartedSession {
             session_id: session.id,
             tokens: self.pair_with(access, claim, session.expire_time, now),
             device_token: self.device_tokens.make(device, user.id),
@@ -140,7 +140,7 @@ impl Sessions {
         session: &Session,
         now: Timestamp,
     ) -> Result<TokenPair, Error> {
-        let expire_time = self.lives.renewed(session.absolute_expire_time, now);
+        let expire_time = self.lifetimes.renewed(session.absolute_expire_time, now);
         let rotation = token_uses::rotation(session, None, expire_time, context.origin.session_use(now));
         if !store::session_use_token(tx, session.id, session.counter, &rotation).await? {
             return Err(Error::SessionEnded);
@@ -161,7 +161,7 @@ impl Sessions {
     /// Reads the session with its user and what they hold, all from one moment. Returns `None` if
     /// the user is not active.
     pub(super) async fn read(&self, id: SessionId) -> Result<Option<SessionWithHoldings>, Error> {
-        let found = self.live.get(id).await?;
+        let found = self.loader.get(id).await?;
         Ok(found.filter(|(_, user, _)| user.is_active))
     }
 

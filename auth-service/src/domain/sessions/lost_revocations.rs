@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Pause before a failed attempt is repeated.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Restores revocations that this process knows and the database has lost.
 #[derive(Clone, Debug)]
@@ -51,23 +51,23 @@ impl LostRevocations {
         loop {
             // This cannot fail, because the view holds the sender.
             let _ = went_back.changed().await;
-            while let Err(error) = self.write().await {
+            while let Err(error) = self.restore().await {
                 tracing::warn!(%error, "cannot restore revocations that the database has lost; trying again");
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }
 
-    async fn write(&self) -> Result<(), Error> {
+    async fn restore(&self) -> Result<(), Error> {
         let lost = self.access.lost();
         for kid in &lost.keys {
             self.keys.withdraw_again(kid).await?;
         }
         for id in &lost.sessions {
-            self.write_session(*id).await?;
+            self.restore_session_end(*id).await?;
         }
         for (id, min_version) in &lost.users {
-            self.write_user(*id, *min_version).await?;
+            self.restore_user_revocation(*id, *min_version).await?;
         }
         tracing::warn!(
             sessions = lost.sessions.len(),
@@ -79,7 +79,7 @@ impl LostRevocations {
     }
 
     /// Ends a session whose end was lost, and publishes the end.
-    async fn write_session(&self, id: SessionId) -> Result<(), Error> {
+    async fn restore_session_end(&self, id: SessionId) -> Result<(), Error> {
         let context = RequestContext::itself();
         write_tx!(self.db, |tx| {
             if let Some(session) = store::session_by_id(tx, id).await? {
@@ -107,7 +107,7 @@ impl LostRevocations {
 
     /// Refuses all earlier tokens of a user again, and ends the user's sessions. The database has
     /// also lost which of them were meant to go on.
-    async fn write_user(&self, id: UserId, min_version: i64) -> Result<(), Error> {
+    async fn restore_user_revocation(&self, id: UserId, min_version: i64) -> Result<(), Error> {
         let context = RequestContext::itself();
         write_tx!(self.db, |tx| {
             let now = self.clock.now();

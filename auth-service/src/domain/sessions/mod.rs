@@ -8,7 +8,7 @@ pub(super) mod devices;
 pub(super) mod ends;
 pub(super) mod introspection;
 pub(super) mod lifecycle;
-pub(super) mod lives;
+pub(super) mod lifetimes;
 pub(super) mod logout;
 pub(super) mod lost_revocations;
 pub(super) mod of_user;

@@ -150,9 +150,9 @@ impl Sessions {
             let Some(settled) = self.db.settled(&self.clock).await? else {
                 return Ok(purged);
             };
-            let dead_before = settled.past().minus(self.lives.kept);
+            let ended_before = settled.past().minus(self.lifetimes.retention);
             let batch: Result<_, Error> = write_tx!(self.db, |tx| {
-                let dead = store::sessions_dead(tx, dead_before, PURGE_BATCH).await?;
+                let dead = store::sessions_to_purge(tx, ended_before, PURGE_BATCH).await?;
                 for id in &dead {
                     store::session_delete(tx, *id).await?;
                 }

@@ -15,7 +15,7 @@ use crate::{
         request_context::RequestContext,
         sessions::{
             lifecycle::{Outcome, Sessions},
-            lives::TokenPair,
+            lifetimes::TokenPair,
             token_uses,
         },
         tokens::{
@@ -31,7 +31,7 @@ use crate::{
 const LAST_USE_PRECISION: Duration = Duration::from_mins(1);
 
 /// Maximum number of sessions whose refresh tokens may come together in one call.
-const MAX_SESSIONS_TOLD_APART: usize = 8;
+const MAX_SESSIONS_PER_CALL: usize = 8;
 
 impl Sessions {
     /// Picks the refresh token to use out of several that came in one call. Uses none of them, so
@@ -40,7 +40,7 @@ impl Sessions {
     /// A neighbouring site can plant a genuine token of its own user, to make others act in that
     /// account. The server cannot tell whose browser it is. So if the tokens belong to different
     /// users, none is used.
-    pub(crate) async fn genuine_of(&self, mut tokens: Vec<String>) -> Result<String, Error> {
+    pub(crate) async fn pick_genuine(&self, mut tokens: Vec<String>) -> Result<String, Error> {
         if tokens.len() == 1 {
             // A single token is verified when it is used.
             return tokens.pop().ok_or(Error::RefreshTokenInvalid);
@@ -55,12 +55,12 @@ impl Sessions {
                 *known = (claim.counter, token);
             }
         }
-        if newest.len() > MAX_SESSIONS_TOLD_APART {
+        if newest.len() > MAX_SESSIONS_PER_CALL {
             return Err(Error::RefreshTokenInvalid);
         }
         let mut chosen: Option<(Session, String)> = None;
         for (id, (_, token)) in newest {
-            let Some((session, ..)) = self.live.get(id).await? else {
+            let Some((session, ..)) = self.loader.get(id).await? else {
                 continue;
             };
             let is_better =
@@ -118,7 +118,7 @@ impl Sessions {
             };
             let pair = match session.rotation(claim.counter, request.as_deref(), (arrival, now)) {
                 Rotation::Rotate => {
-                    let expire_time = self.lives.renewed(session.absolute_expire_time, now);
+                    let expire_time = self.lifetimes.renewed(session.absolute_expire_time, now);
                     let by = context.origin.session_use(now);
                     let rotation = token_uses::rotation(&session, request.as_deref(), expire_time, by);
                     if !store::session_use_token(tx, session.id, session.counter, &rotation).await? {
@@ -166,7 +166,7 @@ impl Sessions {
         if session.rotation(claim.counter, request, (now, now)) != Rotation::Rotate {
             return Ok(None);
         }
-        let expire_time = self.lives.renewed(session.absolute_expire_time, now);
+        let expire_time = self.lifetimes.renewed(session.absolute_expire_time, now);
         let by = context.origin.session_use(now);
         let rotation = token_uses::rotation(&session, request, expire_time, by);
         if !self.token_uses.write((session.id, session.counter, rotation)).await? {
@@ -205,7 +205,7 @@ impl Sessions {
             let (user, session) = self.lock(tx, claim.session_id).await?;
             let now = self.clock.now();
             match session.use_without_rotation(claim.counter, (arrival, now)) {
-                Rotation::Keep if now.since(session.rotate_time) >= self.lives.unrotated => {
+                Rotation::Keep if now.since(session.rotate_time) >= self.lifetimes.unrotated => {
                     Err(Error::RotationRequired)
                 }
                 Rotation::Keep => {
@@ -237,7 +237,7 @@ impl Sessions {
         let now = self.clock.now();
         let by = context.origin.session_use(now);
         let is_current = session.use_without_rotation(claim.counter, (now, now)) == Rotation::Keep;
-        if !is_current || now.since(session.rotate_time) >= self.lives.unrotated {
+        if !is_current || now.since(session.rotate_time) >= self.lifetimes.unrotated {
             return Ok(None);
         }
         let is_noted = session.is_used

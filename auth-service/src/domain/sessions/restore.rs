@@ -36,7 +36,7 @@ pub(crate) async fn after_restore(db: &Db, secrets: &ServerSecrets, clock: &Cloc
         feed::prepare(tx, Duration::ZERO).await?;
         feed::hold(tx).await?;
         let now = clock.now();
-        let sessions = store::sessions_end_everybodys(tx, SessionEnd::Restored, now).await?;
+        let sessions = store::sessions_end_of_all_users(tx, SessionEnd::Restored, now).await?;
         let keys = ring::replace_all(tx, secrets, now).await?;
         AuditEvent::new("deployment.restore")
             .detail("sessions", sessions)

@@ -34,7 +34,7 @@ const EMAIL: &str = "admin@localhost";
 /// Number of random bytes in the password: too many to guess, whatever the limits on attempts are.
 const PASSWORD_BYTES: usize = 15;
 /// Interval of checks of the stored password if no notification arrives.
-const LOOK: Duration = Duration::from_mins(1);
+const CHECK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Returns a random password that cannot be guessed.
 pub fn generate_password() -> SecretString {
@@ -86,7 +86,7 @@ pub async fn first_admin_password_changed(
         return Ok(());
     }
     loop {
-        news.notified_within(LOOK).await;
+        news.notified_within(CHECK_INTERVAL).await;
         // If the database fails, the next check tries again.
         let Ok(mut conn) = db.read().await else { continue };
         let Ok(now) = store::user_by_id(&mut conn, user.id).await else {

@@ -17,7 +17,7 @@ use crate::{
             queue::Client,
         },
         request_context::RequestContext,
-        sessions::lives::TokenPair,
+        sessions::lifetimes::TokenPair,
         tokens::access::RequestedAudience,
         users::{accounts::Accounts, names, people::person_by_identifier},
     },

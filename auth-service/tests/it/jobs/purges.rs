@@ -19,7 +19,7 @@ const DAY: Duration = Duration::from_hours(24);
 const PURGE_INTERVAL: Duration = Duration::from_mins(11);
 
 /// Starts the service again this much later, and waits until this many rows are left.
-async fn left_after(server: &Server, time: Duration, what: &str, expected: i64) {
+async fn assert_left_after_purge(server: &Server, time: Duration, what: &str, expected: i64) {
     let running = server
         .restarted_after(time + ALLOWANCE, &settings(&["--audit-retention-days", "30"]))
         .await;
@@ -56,7 +56,7 @@ async fn ended_sessions_are_deleted_30_days_after_their_end(database: TestDataba
         (30 * DAY + 3 * SECOND, 1),
         (37 * DAY + SECOND, 0),
     ] {
-        left_after(&server, time, "sessions", left).await;
+        assert_left_after_purge(&server, time, "sessions", left).await;
     }
 }
 
@@ -69,12 +69,12 @@ async fn a_rotated_session_is_ended_when_it_expires_and_no_sooner(database: Test
     let pair = server.rotate(&pair.refresh_token, "").await.expect("rotated");
     // By now the first refresh token would have expired, and so does the session that is idle.
     let ended = "sessions WHERE end_reason = 'expired'";
-    left_after(&server, 8 * DAY, ended, 1).await;
+    assert_left_after_purge(&server, 8 * DAY, ended, 1).await;
     assert_eq!(count(server.database.db(), "sessions WHERE end_time IS NULL").await, 1);
     server.clock.advance(2 * DAY);
     let pair = server.rotate(&pair.refresh_token, "").await.expect("still there");
     assert!(server.rotate(&idle.refresh_token, "").await.is_err());
-    left_after(&server, 16 * DAY, ended, 2).await;
+    assert_left_after_purge(&server, 16 * DAY, ended, 2).await;
     assert!(server.rotate(&pair.refresh_token, "").await.is_err());
 }
 
@@ -130,9 +130,9 @@ async fn old_counters_and_audit_events_are_purged(database: TestDatabase) {
         .await
         .expect_err("wrong");
     assert!(count(server.database.db(), "login_throttle").await > 0);
-    left_after(&server, DAY + SECOND, "login_throttle", 0).await;
+    assert_left_after_purge(&server, DAY + SECOND, "login_throttle", 0).await;
     assert!(count(server.database.db(), "audit_events").await > 0);
-    left_after(
+    assert_left_after_purge(
         &server,
         30 * DAY + SECOND,
         "audit_events WHERE action = 'session.login'",

@@ -55,7 +55,7 @@ fn readiness_streams_and_writes_follow_a_fail_over() {
         for (name, attributes) in CONNECTIONS {
             endpoint.move_to(primary.address());
             primary.create_database(name).await;
-            standby.has_database(name).await;
+            standby.wait_for_database(name).await;
             let setup = ProgramSetup::at(format!("{}{attributes}", endpoint.url(name)));
             let program = serve(&setup);
             let at = program.addresses().await;
@@ -107,7 +107,7 @@ fn a_start_against_a_standby_waits_and_says_why() {
         let (primary, standby) = Cluster::start_with_standby();
         for (name, attributes) in CONNECTIONS {
             primary.create_database(name).await;
-            standby.has_database(name).await;
+            standby.wait_for_database(name).await;
             let endpoint = Endpoint::to(standby.address()).await;
             let setup = ProgramSetup::at(format!("{}{attributes}", endpoint.url(name)));
             let program = serve(&setup);

@@ -23,7 +23,7 @@ const NOBODY: &str = "00000000-0000-7000-8000-0000000000ff";
 
 /// Asserts that this token is refused as stale, at once and repeatedly. The change that made it
 /// stale has been acknowledged.
-async fn stale(server: &Server, token: &str) {
+async fn assert_token_is_stale(server: &Server, token: &str) {
     let me = || server.account();
     let get = |mut client: proto::auth::v1::account_service_client::AccountServiceClient<_>| async move {
         client.get_me(with_token(proto::auth::v1::GetMeRequest {}, token)).await
@@ -39,7 +39,7 @@ async fn roles_are_assigned_and_unassigned(database: TestDatabase) {
     let ann = server.register("ann").await;
     let (id, tokens) = (ann.user.expect("ann").user_id, ann.tokens.expect("tokens"));
     assert_eq!(root.assign(&id, "admin").await.expect("given"), ["admin", "player"]);
-    stale(&server, &tokens.access_token).await;
+    assert_token_is_stale(&server, &tokens.access_token).await;
     // The session survives, and its new tokens contain the role.
     let rotated = server.rotate(&tokens.refresh_token, "").await.expect("tokens");
     let ann = Caller::with_token(&server, &rotated.access_token, &id);
@@ -52,7 +52,7 @@ async fn roles_are_assigned_and_unassigned(database: TestDatabase) {
     );
     ann.permissions_of("admin").await;
     assert_eq!(root.unassign(&id, "admin").await.expect("taken"), ["player"]);
-    stale(&server, &rotated.access_token).await;
+    assert_token_is_stale(&server, &rotated.access_token).await;
     for (id, role, expected) in [
         (NOBODY, "admin", "USER_NOT_FOUND"),
         (id.as_str(), "nothing", "ROLE_NOT_FOUND"),
@@ -71,7 +71,7 @@ async fn permissions_are_granted_and_revoked(database: TestDatabase) {
     let ann = server.register("ann").await;
     let (id, tokens) = (ann.user.expect("ann").user_id, ann.tokens.expect("tokens"));
     assert_eq!(root.grant(&id, "rbac:read").await.expect("given"), ["rbac:read"]);
-    stale(&server, &tokens.access_token).await;
+    assert_token_is_stale(&server, &tokens.access_token).await;
     let rotated = server.rotate(&tokens.refresh_token, "").await.expect("tokens");
     let ann = Caller::with_token(&server, &rotated.access_token, &id);
     ann.permissions_of("player").await;
@@ -93,7 +93,7 @@ async fn permissions_are_granted_and_revoked(database: TestDatabase) {
         .map(|held| held.permission.as_str());
     assert_eq!(direct.collect::<Vec<_>>(), ["rbac:read"]);
     assert_eq!(root.revoke(&id, "rbac:read").await.expect("taken"), names(&[]));
-    stale(&server, &rotated.access_token).await;
+    assert_token_is_stale(&server, &rotated.access_token).await;
     for (id, permission, expected) in [
         (NOBODY, "rbac:read", "USER_NOT_FOUND"),
         (id.as_str(), "rbac:nothing", "PERMISSION_NOT_FOUND"),
@@ -249,7 +249,7 @@ async fn deleting_a_permission_makes_tokens_with_a_direct_grant_stale(database: 
         force: true,
     };
     root.delete_permission(request).await.expect("deleted");
-    stale(&server, &token).await;
+    assert_token_is_stale(&server, &token).await;
 }
 
 #[on_both_backends]

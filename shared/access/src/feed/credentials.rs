@@ -22,7 +22,7 @@ use crate::token::AUTH_SERVICE;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Fraction of its life after which a token is replaced.
-const USED_LIFE: f64 = 0.8;
+const RENEWAL_FRACTION: f64 = 0.8;
 
 /// Client id and secret of a service account.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ impl fmt::Debug for ClientSecret {
 pub(super) struct Tokens {
     channel: Channel,
     credentials: ServiceCredentials,
-    present: Mutex<Option<ServiceToken>>,
+    current: Mutex<Option<ServiceToken>>,
 }
 
 /// Access token for the service's own calls.
@@ -99,27 +99,27 @@ impl Tokens {
         Self {
             channel,
             credentials,
-            present: Mutex::default(),
+            current: Mutex::default(),
         }
     }
 
     /// Returns the current token, or gets a new one if it is time to replace it.
     pub(super) async fn get(&self) -> Result<ServiceToken, FollowError> {
         // The lock is held during the call, so that concurrent callers wait for this token.
-        let mut present = self.present.lock().await;
-        if let Some(token) = &*present
+        let mut current = self.current.lock().await;
+        if let Some(token) = &*current
             && Instant::now() < token.renew_at
         {
             return Ok(token.clone());
         }
         let token = self.issue().await?;
-        *present = Some(token.clone());
+        *current = Some(token.clone());
         Ok(token)
     }
 
     /// Drops the current token, which was refused, so that the next call gets another.
     pub(super) async fn forget(&self) {
-        *self.present.lock().await = None;
+        *self.current.lock().await = None;
     }
 
     async fn issue(&self) -> Result<ServiceToken, FollowError> {
@@ -162,7 +162,7 @@ impl Tokens {
         let life = Duration::from_secs(u64::try_from(token.access_expires_in).unwrap_or(0));
         Ok(ServiceToken {
             authorization,
-            renew_at: asked + life.mul_f64(USED_LIFE),
+            renew_at: asked + life.mul_f64(RENEWAL_FRACTION),
         })
     }
 }

@@ -20,13 +20,13 @@ pub(super) enum FollowError {
     #[error("cannot read the client secret: {0}")]
     Secret(#[source] io::Error),
     /// auth-service issues no access token.
-    #[error("auth-service refuses the client id and secret: {}", told(.0))]
+    #[error("auth-service refuses the client id and secret: {}", describe(.0))]
     Token(#[source] Status),
     /// auth-service refuses or aborts the stream.
-    #[error("auth-service closed the access feed: {}", told(.0))]
+    #[error("auth-service closed the access feed: {}", describe(.0))]
     Stream(#[source] Status),
     /// auth-service refuses the declared permissions.
-    #[error("auth-service refuses the declared permissions: {}", told(.0))]
+    #[error("auth-service refuses the declared permissions: {}", describe(.0))]
     Declaration(#[source] Status),
     /// auth-service ended the stream without an error.
     #[error("auth-service closed the access feed")]
@@ -63,7 +63,7 @@ pub(super) fn backoff() -> Backoff {
 }
 
 /// Formats a status for an operator.
-fn told(status: &Status) -> String {
+fn describe(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }
 

@@ -30,7 +30,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// until that stream is open.
 const HEAD_START: Duration = Duration::from_secs(2);
 /// Age from which a stream counts as a success, so that its failure resets the back-off.
-const STEADY: Duration = Duration::from_secs(10);
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// Largest message of the feed, in bytes. It is larger than a request may be, because a snapshot
 /// has no bound.
 const MAX_MESSAGE_LEN: usize = 16 * 1024 * 1024;
@@ -47,7 +47,7 @@ pub struct Follower {
 }
 
 /// Stream that the view has caught up with.
-struct Live {
+struct LiveStream {
     messages: Streaming<WatchResponse>,
     intake: AccessIntake,
     names: Option<Arc<NameFeed>>,
@@ -79,7 +79,7 @@ impl Follower {
         silence_report::spawn(view.clone(), running);
         let tokens = Arc::new(Tokens::new(self.channel.clone(), self.credentials));
         let declaration = Declaration::new(self.channel.clone(), Arc::clone(&tokens), policies);
-        let following = Following {
+        let task = FollowTask {
             channel: self.channel,
             tokens,
             view,
@@ -88,13 +88,13 @@ impl Follower {
         };
         let stop = running.stop_token().clone();
         running.spawn("access feed", async move {
-            stop.run_until_cancelled(Box::pin(following.run(declaration))).await;
+            stop.run_until_cancelled(Box::pin(task.run(declaration))).await;
             Ok::<_, Infallible>(())
         });
     }
 }
 
-struct Following {
+struct FollowTask {
     channel: Channel,
     tokens: Arc<Tokens>,
     view: AccessView,
@@ -102,7 +102,7 @@ struct Following {
     backoff: Backoff,
 }
 
-impl Following {
+impl FollowTask {
     async fn run(mut self, declaration: Declaration) {
         // If the declaration succeeds in time, the first snapshot already contains the permissions
         // that it grants.
@@ -123,11 +123,11 @@ impl Following {
 
     /// Opens a new stream and follows it until it ends, or until its token must be renewed. In the
     /// latter case, returns the stream, which is followed further while its successor is opened.
-    async fn next(&mut self, present: Option<Live>) -> Option<Live> {
+    async fn next(&mut self, present: Option<LiveStream>) -> Option<LiveStream> {
         let mut live = match present {
-            None => self.open_at_last().await,
+            None => self.open_with_retries().await,
             Some(mut present) => {
-                let mut opening = pin!(self.open_at_last());
+                let mut opening = pin!(self.open_with_retries());
                 tokio::select! {
                     opened = &mut opening => opened,
                     error = present.follow() => {
@@ -144,7 +144,7 @@ impl Following {
                 Some(live)
             }
             Ok(error) => {
-                if live.since.elapsed() >= STEADY {
+                if live.since.elapsed() >= STABLE_AFTER {
                     self.backoff.reset();
                 }
                 self.failed(&error).await;
@@ -153,7 +153,7 @@ impl Following {
         }
     }
 
-    async fn open_at_last(&mut self) -> Live {
+    async fn open_with_retries(&mut self) -> LiveStream {
         loop {
             match self.open().await {
                 Ok(live) => {
@@ -168,7 +168,7 @@ impl Following {
     }
 
     /// Opens a stream, and returns it once the view has caught up with it.
-    async fn open(&mut self) -> Result<Live, FollowError> {
+    async fn open(&mut self) -> Result<LiveStream, FollowError> {
         let intake = self.view.intake();
         let token = self.tokens.get().await?;
         let kept = || self.names.as_ref().and_then(|names| names.after);
@@ -181,7 +181,7 @@ impl Following {
         metrics::counter!(STREAMS).increment(1);
         let answer = timeout(ANSWER_WITHIN, client.watch(token.request(request))).await;
         let answer = answer.map_err(|_| FollowError::Silent(ANSWER_WITHIN))?;
-        let mut live = Live {
+        let mut live = LiveStream {
             messages: answer.map_err(FollowError::Stream)?.into_inner(),
             intake,
             names: self.names.clone(),
@@ -189,7 +189,7 @@ impl Following {
             since: Instant::now(),
             renew_at: token.renew_at,
         };
-        while !live.take_in().await? {}
+        while !live.apply_next().await? {}
         Ok(live)
     }
 
@@ -222,18 +222,18 @@ impl Following {
     }
 }
 
-impl Live {
+impl LiveStream {
     /// Applies messages until one cannot be received or applied, and returns the error.
     async fn follow(&mut self) -> FollowError {
         loop {
-            if let Err(error) = self.take_in().await {
+            if let Err(error) = self.apply_next().await {
                 return error;
             }
         }
     }
 
     /// Applies the next message. Returns whether the view has caught up with the stream.
-    async fn take_in(&mut self) -> Result<bool, FollowError> {
+    async fn apply_next(&mut self) -> Result<bool, FollowError> {
         let message = next(&mut self.messages).await?;
         if let Some(names) = &self.names {
             names.pass_on(&message, &mut self.collected);

@@ -12,7 +12,7 @@ const EXTENSION: &str = "authz.v1.policy";
 const HTTP_RULE: &str = "google.api.http";
 const UNNAMED: &str = "a permission needs a resource and an action";
 /// Prefixes of the actions of RPCs that change nothing.
-const READING: [&str; 2] = ["read_", "check_"];
+const READ_PREFIXES: [&str; 2] = ["read_", "check_"];
 
 /// Access policy of an RPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,7 +193,7 @@ impl Policies {
 fn reads(policy: &Policy) -> bool {
     match policy {
         Policy::Permission(Permission { action, .. }) => {
-            matches!(action.as_str(), "read" | "check") || READING.iter().any(|reading| action.starts_with(reading))
+            matches!(action.as_str(), "read" | "check") || READ_PREFIXES.iter().any(|prefix| action.starts_with(prefix))
         }
         _ => false,
     }

@@ -360,7 +360,7 @@ impl FakeAuth {
         let auth = self.clone();
         tokio::spawn(async move {
             let end = tokio::select! {
-                end = auth.speak(&messages) => end,
+                end = auth.send_messages(&messages) => end,
                 () = sleep_until(ends) => Some(Status::unauthenticated("the token is over")),
             };
             auth.state().open -= 1;
@@ -374,7 +374,7 @@ impl FakeAuth {
 
     /// Sends the snapshot in two parts, and then every new event, with messages without news in
     /// between.
-    async fn speak(&self, messages: &mpsc::Sender<Result<WatchResponse, Status>>) -> Option<Status> {
+    async fn send_messages(&self, messages: &mpsc::Sender<Result<WatchResponse, Status>>) -> Option<Status> {
         let mut changed = self.0.changed.subscribe();
         let mut beats = interval(HEARTBEAT);
         while self.state().is_silent {

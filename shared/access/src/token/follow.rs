@@ -38,7 +38,7 @@ impl KeySource {
             + if keys.is_empty() {
                 Duration::ZERO
             } else {
-                around(refresh)
+                with_jitter(refresh)
             };
         loop {
             let unknown_kid = async {
@@ -61,7 +61,7 @@ impl KeySource {
                 Ok(loaded) => {
                     backoff.reset();
                     keys.replace(loaded);
-                    around(refresh)
+                    with_jitter(refresh)
                 }
                 Err(error) => {
                     let pause = backoff.next_pause();
@@ -81,6 +81,6 @@ impl KeySource {
 
 /// Returns `wait`, give or take up to a tenth. The jitter spreads the requests of replicas that
 /// were started together.
-fn around(wait: Duration) -> Duration {
+fn with_jitter(wait: Duration) -> Duration {
     wait.mul_f64(rand::random_range(0.9..1.1))
 }

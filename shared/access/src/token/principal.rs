@@ -26,7 +26,7 @@ pub struct Principal {
     issued_at: Timestamp,
     expires_at: Timestamp,
     /// End of the token's life by the monotonic clock. Fixed when the token is first accepted.
-    over_at: OnceLock<Duration>,
+    monotonic_expiry: OnceLock<Duration>,
 }
 
 impl Principal {
@@ -50,20 +50,20 @@ impl Principal {
             key_id: key_id.to_owned(),
             issued_at,
             expires_at,
-            over_at: OnceLock::new(),
+            monotonic_expiry: OnceLock::new(),
         }
     }
 
     /// Returns the end of the token's life by the monotonic clock, or `None` until the token is
     /// first accepted. The wall clock alone is not enough: it may be set back to a time at which
     /// the token was valid, after the record of its revocation has been dropped.
-    pub(super) fn over_at(&self) -> Option<Duration> {
-        self.over_at.get().copied()
+    pub(super) fn monotonic_expiry(&self) -> Option<Duration> {
+        self.monotonic_expiry.get().copied()
     }
 
     /// Fixes the end of the token's life. Only the first call has an effect.
-    pub(super) fn set_over_at(&self, over_at: Duration) {
-        let _ = self.over_at.set(over_at);
+    pub(super) fn set_monotonic_expiry(&self, monotonic_expiry: Duration) {
+        let _ = self.monotonic_expiry.set(monotonic_expiry);
     }
 
     /// Returns the id of the user, or of the user that represents a service.

@@ -84,8 +84,8 @@ impl Verifier {
     /// passed by the monotonic clock.
     pub fn time_left(&self, principal: &Principal) -> Option<Duration> {
         let mut left = principal.expires_at().plus(LEEWAY).since(self.0.clock.now());
-        if let Some(over_at) = principal.over_at() {
-            left = left.min(over_at.saturating_sub(self.0.clock.monotonic()));
+        if let Some(monotonic_expiry) = principal.monotonic_expiry() {
+            left = left.min(monotonic_expiry.saturating_sub(self.0.clock.monotonic()));
         }
         (!left.is_zero()).then_some(left)
     }
@@ -169,9 +169,9 @@ impl Inner {
         if claims.client_id == FIRST_PARTY_CLIENT_ID && claims.sid.is_none() {
             return Err("sid");
         }
-        let not_before = moment(claims.nbf).ok_or("nbf")?;
-        let issued_at = moment(claims.iat).ok_or("iat")?;
-        let expires_at = moment(claims.exp).ok_or("exp")?;
+        let not_before = timestamp(claims.nbf).ok_or("nbf")?;
+        let issued_at = timestamp(claims.iat).ok_or("iat")?;
+        let expires_at = timestamp(claims.exp).ok_or("exp")?;
         Ok(Checked {
             principal: Arc::new(Principal::new(claims, wanted, key.kid(), issued_at, expires_at)),
             key,
@@ -183,9 +183,9 @@ impl Inner {
 
 impl Checked {
     fn at(&self, now: Timestamp, monotonic: Duration) -> Result<Arc<Principal>, TokenError> {
-        let over_at = self.principal.over_at();
+        let monotonic_expiry = self.principal.monotonic_expiry();
         let left = self.principal.expires_at().plus(LEEWAY).since(now);
-        if left.is_zero() || over_at.is_some_and(|over_at| monotonic >= over_at) {
+        if left.is_zero() || monotonic_expiry.is_some_and(|monotonic_expiry| monotonic >= monotonic_expiry) {
             tracing::debug!(check = "exp", "access token refused");
             return Err(TokenError::Expired);
         }
@@ -194,8 +194,8 @@ impl Checked {
             tracing::debug!(check = "nbf and iat", "access token refused");
             return Err(TokenError::NotYetValid(begins.since(now)));
         }
-        if over_at.is_none() {
-            self.principal.set_over_at(monotonic.saturating_add(left));
+        if monotonic_expiry.is_none() {
+            self.principal.set_monotonic_expiry(monotonic.saturating_add(left));
         }
         Ok(Arc::clone(&self.principal))
     }
@@ -203,7 +203,7 @@ impl Checked {
 
 /// Converts seconds since 1970, or returns `None` if the time is outside the range of a
 /// [`Timestamp`].
-fn moment(seconds: u64) -> Option<Timestamp> {
+fn timestamp(seconds: u64) -> Option<Timestamp> {
     let micros = i64::try_from(seconds).ok()?.checked_mul(1_000_000)?;
     Some(Timestamp::from_micros(micros))
 }

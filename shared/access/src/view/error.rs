@@ -17,8 +17,8 @@ pub enum FeedError {
     BadKeys(#[source] KeyError),
     /// A stream begins with changes instead of a snapshot, or has a snapshot after changes.
     #[error("the access feed does not begin with a snapshot, or has a second one")]
-    OutOfPlace,
+    OutOfOrder,
     /// The feed continues in another epoch, or at an earlier position.
     #[error("the access feed continues at another position than expected")]
-    OtherPlace,
+    Discontinuous,
 }

@@ -59,18 +59,18 @@ struct MinVersion {
 /// new history, in which the user's token version may be lower than before.
 #[derive(Clone, Debug, Default)]
 struct LostState {
-    sessions: HashMap<SessionId, Ended>,
-    users: HashMap<UserId, Outdated>,
+    sessions: HashMap<SessionId, LostSessionEnd>,
+    users: HashMap<UserId, LostMinVersion>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Ended {
+struct LostSessionEnd {
     until: Duration,
     issued_before: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Outdated {
+struct LostMinVersion {
     min: MinVersion,
     issued_before: Timestamp,
 }
@@ -101,11 +101,11 @@ const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Shortest time that revocations are kept if the server does not say how long: the default life of
 /// an access token, plus a margin.
-const KEPT_BY_DEFAULT: Duration = Duration::from_secs(1800 + 330);
+const DEFAULT_RETENTION: Duration = Duration::from_secs(1800 + 330);
 
 /// Retention of the revocations in one message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Keep {
+pub(super) struct Retention {
     now: Duration,
     life: Option<Duration>,
     server_time: Option<Timestamp>,
@@ -122,7 +122,7 @@ pub(super) enum Effect {
     Keys(Jwks),
 }
 
-impl Keep {
+impl Retention {
     /// Creates the retention for a message that was received at `now` by the monotonic clock.
     /// `revocation_seconds` is the retention that the message states, or 0 if it states none.
     pub(super) fn new(now: Duration, revocation_seconds: i64, server_time: Option<Timestamp>) -> Self {
@@ -141,7 +141,7 @@ impl Keep {
         };
         let life = self.life.unwrap_or_else(|| {
             let left = self.server_time.map(|now| expire_time.since(now));
-            left.unwrap_or_default().max(KEPT_BY_DEFAULT)
+            left.unwrap_or_default().max(DEFAULT_RETENTION)
         });
         self.now.saturating_add(life)
     }
@@ -193,7 +193,7 @@ impl FeedState {
 
     /// Returns whether this state is at the same or a later position than `before`, in the same
     /// epoch.
-    pub(super) fn goes_on_from(&self, before: FeedPosition) -> bool {
+    pub(super) fn continues_from(&self, before: FeedPosition) -> bool {
         self.position
             .is_some_and(|at| at.epoch == before.epoch && at.sequence >= before.sequence)
     }
@@ -203,20 +203,20 @@ impl FeedState {
     pub(super) fn carry_over_revocations(&mut self, before: Self, issued_before: Timestamp) {
         let lost = before.lost;
         for (id, until) in before.sessions {
-            self.keep_session(id, Ended { until, issued_before });
+            self.keep_session(id, LostSessionEnd { until, issued_before });
         }
         for (id, ended) in lost.sessions {
             self.keep_session(id, ended);
         }
         for (id, min) in before.users {
-            self.keep_user(id, Outdated { min, issued_before });
+            self.keep_user(id, LostMinVersion { min, issued_before });
         }
         for (id, outdated) in lost.users {
             self.keep_user(id, outdated);
         }
     }
 
-    fn keep_session(&mut self, id: SessionId, ended: Ended) {
+    fn keep_session(&mut self, id: SessionId, ended: LostSessionEnd) {
         if let Some(until) = self.sessions.get_mut(&id) {
             // The snapshot may come from a database that keeps revocations for a shorter time.
             *until = (*until).max(ended.until);
@@ -228,7 +228,7 @@ impl FeedState {
         }
     }
 
-    fn keep_user(&mut self, id: UserId, outdated: Outdated) {
+    fn keep_user(&mut self, id: UserId, outdated: LostMinVersion) {
         let covers = |min: &&mut MinVersion| min.version >= outdated.min.version;
         if let Some(min) = self.users.get_mut(&id).filter(covers) {
             min.until = min.until.max(outdated.min.until);
@@ -252,8 +252,8 @@ impl FeedState {
         }
     }
 
-    pub(super) fn apply(&mut self, event: AccessEvent, keep: &Keep) -> Result<Effect, FeedError> {
-        let until = keep.until(&event);
+    pub(super) fn apply(&mut self, event: AccessEvent, retention: &Retention) -> Result<Effect, FeedError> {
+        let until = retention.until(&event);
         // An event that this version does not know concerns a feature that it does not have.
         let Some(event) = event.event else {
             return Ok(Effect::None);
@@ -341,8 +341,8 @@ mod tests {
             event: Some(event),
             ..AccessEvent::default()
         };
-        let keep = Keep::new(Duration::ZERO, until.unwrap_or(0), None);
-        assert_eq!(known.apply(event, &keep).expect("applied"), Effect::Revoked);
+        let retention = Retention::new(Duration::ZERO, until.unwrap_or(0), None);
+        assert_eq!(known.apply(event, &retention).expect("applied"), Effect::Revoked);
     }
 
     fn session(id: SessionId) -> Event {
@@ -406,12 +406,12 @@ mod tests {
             expire_time: Some(Timestamp::from_micros(seconds * 1_000_000).into()),
             ..AccessEvent::default()
         };
-        let keep = Keep::new(at(100), 0, Some(Timestamp::from_micros(0)));
-        assert_eq!(keep.until(&event(7200)), at(100 + 7200));
+        let retention = Retention::new(at(100), 0, Some(Timestamp::from_micros(0)));
+        assert_eq!(retention.until(&event(7200)), at(100 + 7200));
         // The server's clock is ahead, or the snapshot is late.
-        assert_eq!(keep.until(&event(-7200)), at(100 + 2130));
-        assert_eq!(keep.until(&event(60)), at(100 + 2130));
-        let told = Keep::new(at(100), 930, Some(Timestamp::from_micros(0)));
-        assert_eq!(told.until(&event(7200)), at(100 + 930));
+        assert_eq!(retention.until(&event(-7200)), at(100 + 2130));
+        assert_eq!(retention.until(&event(60)), at(100 + 2130));
+        let stated = Retention::new(at(100), 930, Some(Timestamp::from_micros(0)));
+        assert_eq!(stated.until(&event(7200)), at(100 + 930));
     }
 }

@@ -15,7 +15,7 @@ use proto::auth::v1::WatchResponse;
 
 use super::{
     error::FeedError,
-    feed_state::{Effect, FeedState, Keep},
+    feed_state::{Effect, FeedState, Retention},
     position::{Epoch, FeedPosition},
     shared::Shared,
 };
@@ -62,19 +62,19 @@ impl AccessIntake {
     pub fn apply(&mut self, message: WatchResponse) -> Result<bool, FeedError> {
         let epoch: Epoch = message.epoch.parse().map_err(|_| FeedError::BadEpoch)?;
         let server_time = message.server_time.map(Timestamp::from);
-        let keep = Keep::new(self.shared.clock.monotonic(), message.revocation_seconds, server_time);
+        let retention = Retention::new(self.shared.clock.monotonic(), message.revocation_seconds, server_time);
         let mut collected = match std::mem::replace(&mut self.stage, Stage::Begun) {
             Stage::Begun if message.is_snapshot => Box::new(Collected::new(epoch)),
             Stage::Collecting(collected) if message.is_snapshot != collected.is_complete => collected,
             Stage::Live if !message.is_snapshot => {
-                self.follow(epoch, message, &keep)?;
+                self.follow(epoch, message, &retention)?;
                 self.stage = Stage::Live;
                 return Ok(true);
             }
-            Stage::Begun | Stage::Collecting(_) | Stage::Live => return Err(FeedError::OutOfPlace),
+            Stage::Begun | Stage::Collecting(_) | Stage::Live => return Err(FeedError::OutOfOrder),
         };
         collected.server_time = server_time;
-        collected.add(epoch, message, &keep)?;
+        collected.add(epoch, message, &retention)?;
         let is_swapped = collected.is_complete && self.swap(&mut collected);
         self.stage = if is_swapped {
             Stage::Live
@@ -109,10 +109,10 @@ impl AccessIntake {
             let taken = collected.server_time.unwrap_or(own).max(own);
             went_back = before
                 .position
-                .is_some_and(|position| !state.known.goes_on_from(position));
+                .is_some_and(|position| !state.known.continues_from(position));
             state.known.carry_over_revocations(before, taken.plus(ALLOWANCE));
             state.known.forget_before(self.shared.clock.monotonic());
-            state.heard = tokio::time::Instant::now();
+            state.last_heard = tokio::time::Instant::now();
         }
         if went_back {
             self.shared.record_went_back();
@@ -123,7 +123,7 @@ impl AccessIntake {
         true
     }
 
-    fn follow(&self, epoch: Epoch, message: WatchResponse, keep: &Keep) -> Result<(), FeedError> {
+    fn follow(&self, epoch: Epoch, message: WatchResponse, retention: &Retention) -> Result<(), FeedError> {
         let mut has_revoked = false;
         let result = {
             let mut state = self.shared.write();
@@ -131,13 +131,13 @@ impl AccessIntake {
             let follow = || {
                 let known = &mut state.known;
                 let position = known.position.filter(|position| position.epoch == epoch);
-                let mut position = position.ok_or(FeedError::OtherPlace)?;
+                let mut position = position.ok_or(FeedError::Discontinuous)?;
                 for event in message.events {
                     let sequence = event.sequence;
                     if sequence <= position.sequence {
                         continue;
                     }
-                    let effect = known.apply(event, keep)?;
+                    let effect = known.apply(event, retention)?;
                     position.sequence = sequence;
                     known.position = Some(position);
                     has_revoked |= effect != Effect::None;
@@ -146,7 +146,7 @@ impl AccessIntake {
                     }
                 }
                 if message.sequence < position.sequence {
-                    return Err(FeedError::OtherPlace);
+                    return Err(FeedError::Discontinuous);
                 }
                 position.sequence = message.sequence;
                 known.position = Some(position);
@@ -155,7 +155,7 @@ impl AccessIntake {
             };
             let result = follow();
             if result.is_ok() {
-                state.heard = tokio::time::Instant::now();
+                state.last_heard = tokio::time::Instant::now();
             }
             result
         };
@@ -177,12 +177,12 @@ impl Collected {
         }
     }
 
-    fn add(&mut self, epoch: Epoch, message: WatchResponse, keep: &Keep) -> Result<(), FeedError> {
+    fn add(&mut self, epoch: Epoch, message: WatchResponse, retention: &Retention) -> Result<(), FeedError> {
         if self.known.position.is_some_and(|position| position.epoch != epoch) {
-            return Err(FeedError::OtherPlace);
+            return Err(FeedError::Discontinuous);
         }
         for event in message.events {
-            if let Effect::Keys(keys) = self.known.apply(event, keep)? {
+            if let Effect::Keys(keys) = self.known.apply(event, retention)? {
                 self.keys = Some(keys);
             }
         }

@@ -27,7 +27,7 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) known: FeedState,
     pub(super) withdrawn: Withdrawn,
-    pub(super) heard: Instant,
+    pub(super) last_heard: Instant,
 }
 
 /// Keys that were in use and were then withdrawn. They are never accepted again, because a database
@@ -56,7 +56,7 @@ impl Shared {
         let state = State {
             known,
             withdrawn: Withdrawn::default(),
-            heard: Instant::now(),
+            last_heard: Instant::now(),
         };
         Self {
             state: RwLock::new(state),

@@ -89,7 +89,7 @@ impl AccessView {
     /// Returns the time since a message of the feed last confirmed that the view is up to date, or
     /// `None` if no feed is followed.
     pub fn silence(&self) -> Option<Duration> {
-        self.shared.follows.then(|| self.shared.read().heard.elapsed())
+        self.shared.follows.then(|| self.shared.read().last_heard.elapsed())
     }
 
     /// Returns whether an RPC is refused because the feed has been silent for too long.

@@ -180,7 +180,7 @@ impl Cluster {
     }
 
     /// Waits until this standby has received a database.
-    pub async fn has_database(&self, name: &str) {
+    pub async fn wait_for_database(&self, name: &str) {
         let url = format!("{}?target_session_attrs=any", self.url(name));
         let settings = DatabaseSettings::new(url.parse().expect("a URL"));
         let db = Db::connect(&settings).await.expect("a pool");

@@ -19,7 +19,7 @@ async fn next(announcements: &mut Announcements) -> Announced {
 }
 
 /// Waits until this key is announced.
-async fn hears_of(announcements: &mut Announcements, key: Uuid) {
+async fn wait_for_key(announcements: &mut Announcements, key: Uuid) {
     while next(announcements).await != Announced::About(key) {}
 }
 
@@ -35,12 +35,12 @@ async fn connected(here: &Db, there: &mut Announcements) {
     };
     tokio::select! {
         () = announcing => {}
-        () = hears_of(there, mark) => {}
+        () = wait_for_key(there, mark) => {}
     }
 }
 
 #[on_both_backends]
-async fn what_is_announced_is_heard_here_once_and_by_others_too(database: TestDatabase) {
+async fn announcements_arrive_once_here_and_in_other_processes(database: TestDatabase) {
     let here = database.db();
     let there = database.replica().await;
     let (mut own, mut others) = (here.announcements(CHANNEL), there.announcements(CHANNEL));
@@ -83,7 +83,7 @@ async fn what_is_announced_is_heard_here_once_and_by_others_too(database: TestDa
 }
 
 #[on_both_backends]
-async fn whoever_falls_behind_is_told_to_look_at_everything(database: TestDatabase) {
+async fn a_lagging_subscriber_is_told_that_anything_may_have_changed(database: TestDatabase) {
     let mut announcements = database.db().announcements(CHANNEL);
     for _ in 0..10_000 {
         database.db().announce(CHANNEL, Uuid::new_v4());
@@ -92,7 +92,7 @@ async fn whoever_falls_behind_is_told_to_look_at_everything(database: TestDataba
 }
 
 #[on_both_backends]
-async fn a_lease_is_one_process_s_at_a_time(database: TestDatabase) {
+async fn only_one_process_at_a_time_holds_a_lease(database: TestDatabase) {
     let other = database.replica().await;
     let held = database.db().try_lease(7).await.expect("an answer").expect("the lease");
     let is_free = database.backend() == Backend::Sqlite;

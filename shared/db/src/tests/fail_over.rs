@@ -166,7 +166,7 @@ fn a_connection_that_cannot_write_is_not_reused() {
 }
 
 #[test]
-fn of_several_hosts_the_one_that_takes_writes_is_used() {
+fn the_writable_one_of_several_hosts_is_used() {
     block_on(async {
         let (primary, standby) = pair().await;
         for order in [[&primary, &standby], [&standby, &primary]] {
@@ -196,7 +196,7 @@ fn of_several_hosts_the_one_that_takes_writes_is_used() {
 
 /// Simulates a machine that is gone: it neither answers nor closes connections.
 #[test]
-fn a_host_that_says_nothing_does_not_keep_the_others_from_being_asked() {
+fn an_unresponsive_host_does_not_delay_the_others() {
     block_on(async {
         let (primary, standby) = pair().await;
         primary.pause();

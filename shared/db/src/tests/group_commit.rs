@@ -182,7 +182,7 @@ async fn writes_to_one_row_keep_their_order(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_refusal_a_lock_and_a_failure_are_each_their_own(database: TestDatabase) {
+async fn refusals_locks_and_failures_affect_only_their_own_write(database: TestDatabase) {
     let db = database.db();
     let ids = pairs_of(db, 40).await;
     let before = sums(db, &ids).await;
@@ -210,7 +210,7 @@ async fn a_refusal_a_lock_and_a_failure_are_each_their_own(database: TestDatabas
 }
 
 #[on_both_backends]
-async fn a_caller_who_is_gone_takes_the_write_back_before_its_group_begins_and_not_after(database: TestDatabase) {
+async fn a_cancelled_write_is_dropped_only_before_its_group_begins(database: TestDatabase) {
     if database.backend() == Backend::Sqlite {
         // There each write is the caller's own transaction.
         return;

@@ -87,7 +87,7 @@ async fn an_error_reaches_everybody_who_waits_for_the_statement(database: TestDa
 }
 
 #[on_both_backends]
-async fn a_call_that_is_cancelled_takes_nobody_along(database: TestDatabase) {
+async fn a_cancelled_call_does_not_cancel_others(database: TestDatabase) {
     let person = Account::new("ann");
     insert(database.db(), &person).await;
     let loader = Loader::new(database.db().clone(), logins);

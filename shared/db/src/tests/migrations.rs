@@ -77,7 +77,7 @@ fn an_empty_database_has_all_migrations_pending() {
 }
 
 #[test]
-fn of_eight_replicas_one_migrates() {
+fn only_one_of_eight_replicas_migrates() {
     block_on(async {
         let database = TestDatabase::create_empty(Backend::Postgres).await;
         let mut replicas = JoinSet::new();

@@ -17,7 +17,7 @@ async fn announce(db: &Db) -> Result<()> {
     write_tx!(db, |tx| notify(tx, CHANNEL, 0).await)
 }
 
-async fn hears(news: &mut Notifications) {
+async fn assert_woken(news: &mut Notifications) {
     tokio::time::timeout(PATIENCE, news.notified())
         .await
         .expect("it is woken");
@@ -26,10 +26,10 @@ async fn hears(news: &mut Notifications) {
 /// Waits until no earlier notification is left. A listener may also wake its subscribers when it
 /// has connected.
 async fn settled(db: &Db, news: &mut Notifications) {
-    hears(news).await;
+    assert_woken(news).await;
     let marked = async {
         announce(db).await.unwrap();
-        hears(news).await;
+        assert_woken(news).await;
     };
     marked.await;
     while tokio::time::timeout(Duration::from_millis(200), news.notified())
@@ -42,8 +42,8 @@ async fn settled(db: &Db, news: &mut Notifications) {
 async fn a_commit_wakes_every_subscriber_of_its_channel(database: TestDatabase) {
     let (mut one, mut two) = (database.db().subscribe(CHANNEL), database.db().subscribe(CHANNEL));
     announce(database.db()).await.unwrap();
-    hears(&mut one).await;
-    hears(&mut two).await;
+    assert_woken(&mut one).await;
+    assert_woken(&mut two).await;
 }
 
 #[on_both_backends]
@@ -75,7 +75,7 @@ async fn a_commit_waits_for_what_settles_it(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn what_was_committed_can_be_read_by_whoever_is_woken(database: TestDatabase) {
+async fn woken_subscribers_see_the_committed_data(database: TestDatabase) {
     let mut news = database.db().subscribe(CHANNEL);
     let account = Account::new("kim");
     let committed: Result<()> = write_tx!(database.db(), |tx| {
@@ -83,7 +83,7 @@ async fn what_was_committed_can_be_read_by_whoever_is_woken(database: TestDataba
         account_insert(tx, &account).await
     });
     committed.unwrap();
-    hears(&mut news).await;
+    assert_woken(&mut news).await;
     let mut conn = database.db().read().await.unwrap();
     assert!(account_by_id(&mut conn, account.id).await.unwrap().is_some());
 }
@@ -130,9 +130,9 @@ fn a_commit_wakes_the_other_processes() {
         let other = database.replica().await;
         let mut news = other.subscribe(CHANNEL);
         // The first wake-up says that the connection listens, so nothing is missed after it.
-        hears(&mut news).await;
+        assert_woken(&mut news).await;
         announce(database.db()).await.unwrap();
-        hears(&mut news).await;
+        assert_woken(&mut news).await;
     });
 }
 
@@ -152,7 +152,7 @@ fn a_listener_comes_back_with_the_server() {
         cluster.start_again();
         // The listener wakes its subscribers when it listens again, since something may have been
         // missed.
-        hears(&mut news).await;
+        assert_woken(&mut news).await;
         let announced = async {
             while announce(&db).await.is_err() {
                 tokio::task::yield_now().await;
@@ -161,7 +161,7 @@ fn a_listener_comes_back_with_the_server() {
         tokio::time::timeout(PATIENCE, announced)
             .await
             .expect("the server is back");
-        hears(&mut news).await;
+        assert_woken(&mut news).await;
     });
 }
 
@@ -184,7 +184,7 @@ fn nobody_listens_for_a_database_that_is_closed() {
         let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
         let other = database.replica().await;
         let mut news = other.subscribe(CHANNEL);
-        hears(&mut news).await;
+        assert_woken(&mut news).await;
         // Until the first probe, LISTEN is the last statement of the connection.
         let listeners = processes(&database, "query LIKE 'LISTEN%'").await;
         assert_eq!(listeners.len(), 1);

@@ -101,7 +101,7 @@ fn limits_of_the_database_do_not_hold_for_migrations() {
 }
 
 #[test]
-fn a_start_waits_until_the_server_is_reached_both_ways() {
+fn a_start_waits_until_both_urls_are_reachable() {
     block_on(async {
         let database = TestDatabase::create_empty(Backend::Postgres).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -62,7 +62,7 @@ fn a_server_that_is_not_there_is_unavailable_at_once() {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_unavailable_in_time() {
+fn an_unresponsive_server_is_unavailable_in_time() {
     block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("postgres://kim@{}/test", listener.local_addr().unwrap());
@@ -169,7 +169,7 @@ fn an_abandoned_transaction_gives_its_connection_back() {
 }
 
 #[test]
-fn a_moment_is_what_the_server_takes_it_for() {
+fn timestamps_mean_the_same_to_the_server() {
     #[derive(QueryableByName)]
     struct Texts {
         #[diesel(sql_type = diesel::sql_types::Text)]
@@ -247,7 +247,7 @@ fn at_the_limit_of_the_server_a_call_waits_for_a_connection() {
 }
 
 #[test]
-fn a_locked_row_is_a_conflict_for_who_does_not_wait() {
+fn a_locked_row_is_a_conflict_without_waiting() {
     block_on(async {
         let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
         let account = Account::new("kim");

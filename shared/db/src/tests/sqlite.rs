@@ -149,7 +149,7 @@ fn a_plan_does_not_depend_on_what_is_bound() {
 }
 
 #[test]
-fn what_reads_much_leaves_a_thread_to_the_others() {
+fn long_reads_leave_threads_to_other_calls() {
     block_on(async {
         let database = TestDatabase::create_empty(Backend::Sqlite).await;
         let long = async |db: Db| {

@@ -86,7 +86,7 @@ text_enum! {
 }
 
 #[on_both_backends]
-async fn a_text_that_is_none_of_a_few_is_an_error_that_names_it(database: TestDatabase) {
+async fn an_unknown_enum_text_is_an_error_that_names_it(database: TestDatabase) {
     let outcome: Result<()> = write_tx!(database.db(), |tx| {
         for login in [Color::Red.as_str(), Color::Blue.as_str(), "green"] {
             account_insert(tx, &Account::new(login)).await?;

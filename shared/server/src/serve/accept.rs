@@ -23,7 +23,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::{
-    activity::OPENING,
+    activity::OPEN_TIMEOUT,
     answer::ResponseBody,
     connection::{self, Connection, Rules},
     limits::{Admitted, ConnectionLimits},
@@ -162,7 +162,7 @@ where
             let Some(tls) = tls else {
                 return connection::serve(socket, connection, service, rules).await;
             };
-            let handshake = timeout(OPENING, tls.accept(socket));
+            let handshake = timeout(OPEN_TIMEOUT, tls.accept(socket));
             match rules.stop.run_until_cancelled(handshake).await {
                 Some(Ok(Ok(socket))) => connection::serve(socket, connection, service, rules).await,
                 Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),

@@ -9,15 +9,15 @@ use tokio::time::{Duration, Instant};
 
 /// How long a client may take for each step of opening a connection: the TLS handshake, the
 /// HTTP/2 preface, the headers of an HTTP/1 request.
-pub(super) const OPENING: Duration = Duration::from_secs(5);
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may leave the data in its socket unread, so that the socket takes no more.
-const UNREAD: Duration = Duration::from_secs(30);
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client that was asked to go may keep its connection without a call: normally, and
 /// while the server is stopping.
-pub(super) const LEAVING: Duration = Duration::from_secs(30);
-pub(super) const STOPPING: Duration = Duration::from_secs(3);
+pub(super) const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest time between two checks of a connection.
-const LOOK: Duration = Duration::from_secs(15);
+const CHECK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// State of one connection, shared by its socket, its calls and the task that ends it.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct OpenCall(std::sync::Arc<Activity>);
 
 /// Request to a client to go.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(super) struct LeaveRequest {
     at: Instant,
     patience: Duration,
 }
@@ -48,9 +48,9 @@ pub(super) struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The connection may continue. Check it again after this time.
-    LookIn(Duration),
+    CheckAfter(Duration),
     /// Ask the client to go (GOAWAY, or `connection: close`).
-    AskToGo,
+    AskToLeave,
     /// Close the connection now, for this reason.
     Close(&'static str),
 }
@@ -106,7 +106,7 @@ impl Activity {
     }
 
     /// Decides what to do with the connection. `idle` is the longest time without a call.
-    pub(super) fn verdict(&self, idle: Duration, asked: Option<Asked>) -> Verdict {
+    pub(super) fn verdict(&self, idle: Duration, asked: Option<LeaveRequest>) -> Verdict {
         let since = |mark: &AtomicU64| match mark.load(Relaxed) {
             0 => None,
             mark => Some(Duration::from_millis(self.mark().saturating_sub(mark))),
@@ -114,29 +114,33 @@ impl Activity {
         if !self.is_open() {
             return within(
                 self.started.elapsed(),
-                OPENING,
+                OPEN_TIMEOUT,
                 Verdict::Close("it was not set up in time"),
             );
         }
-        let mut next = LOOK;
+        let mut next = CHECK_INTERVAL;
         if let Some(blocked) = since(&self.blocked_since) {
-            match within(blocked, UNREAD, Verdict::Close("the client reads nothing")) {
-                Verdict::LookIn(left) => next = next.min(left),
+            match within(blocked, UNREAD_TIMEOUT, Verdict::Close("the client reads nothing")) {
+                Verdict::CheckAfter(left) => next = next.min(left),
                 verdict => return verdict,
             }
         }
         if let Some(arriving) = since(&self.head_since) {
-            match within(arriving, OPENING, Verdict::Close("a request did not arrive in time")) {
-                Verdict::LookIn(left) => next = next.min(left),
+            match within(
+                arriving,
+                OPEN_TIMEOUT,
+                Verdict::Close("a request did not arrive in time"),
+            ) {
+                Verdict::CheckAfter(left) => next = next.min(left),
                 verdict => return verdict,
             }
         }
         if self.calls.load(Acquire) > 0 {
-            return Verdict::LookIn(next);
+            return Verdict::CheckAfter(next);
         }
         let idle_for = since(&self.idle_since).unwrap_or_default();
         let verdict = match asked {
-            None => within(idle_for, idle, Verdict::AskToGo),
+            None => within(idle_for, idle, Verdict::AskToLeave),
             Some(asked) => within(
                 asked.at.elapsed().min(idle_for),
                 asked.patience,
@@ -144,7 +148,7 @@ impl Activity {
             ),
         };
         match verdict {
-            Verdict::LookIn(left) => Verdict::LookIn(next.min(left)),
+            Verdict::CheckAfter(left) => Verdict::CheckAfter(next.min(left)),
             verdict => verdict,
         }
     }
@@ -159,11 +163,11 @@ impl Activity {
 fn within(taken: Duration, limit: Duration, over: Verdict) -> Verdict {
     match limit.checked_sub(taken) {
         None | Some(Duration::ZERO) => over,
-        Some(left) => Verdict::LookIn(left),
+        Some(left) => Verdict::CheckAfter(left),
     }
 }
 
-impl Asked {
+impl LeaveRequest {
     /// Records that the client is asked now, and has this long to go.
     pub(super) fn to_leave_within(patience: Duration) -> Self {
         Self {
@@ -197,7 +201,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_is_not_set_up_in_time_is_closed() {
         let activity = Activity::new();
-        assert_eq!(after(&activity, 0).await, Verdict::LookIn(OPENING));
+        assert_eq!(after(&activity, 0).await, Verdict::CheckAfter(OPEN_TIMEOUT));
         assert!(matches!(after(&activity, 5).await, Verdict::Close(_)));
     }
 
@@ -205,15 +209,15 @@ mod tests {
     async fn an_idle_connection_is_asked_to_leave() {
         let activity = Arc::new(Activity::new());
         activity.open();
-        assert_eq!(after(&activity, 299).await, Verdict::LookIn(Duration::from_secs(1)));
+        assert_eq!(after(&activity, 299).await, Verdict::CheckAfter(Duration::from_secs(1)));
         let call = activity.call();
-        assert_eq!(after(&activity, 3600).await, Verdict::LookIn(LOOK));
+        assert_eq!(after(&activity, 3600).await, Verdict::CheckAfter(CHECK_INTERVAL));
         drop(call);
-        assert_eq!(after(&activity, 299).await, Verdict::LookIn(Duration::from_secs(1)));
-        assert_eq!(after(&activity, 1).await, Verdict::AskToGo);
-        let asked = Some(Asked::to_leave_within(LEAVING));
-        assert!(matches!(activity.verdict(IDLE, asked), Verdict::LookIn(_)));
-        tokio::time::advance(LEAVING).await;
+        assert_eq!(after(&activity, 299).await, Verdict::CheckAfter(Duration::from_secs(1)));
+        assert_eq!(after(&activity, 1).await, Verdict::AskToLeave);
+        let asked = Some(LeaveRequest::to_leave_within(LEAVE_TIMEOUT));
+        assert!(matches!(activity.verdict(IDLE, asked), Verdict::CheckAfter(_)));
+        tokio::time::advance(LEAVE_TIMEOUT).await;
         assert!(matches!(activity.verdict(IDLE, asked), Verdict::Close(_)));
     }
 
@@ -222,17 +226,17 @@ mod tests {
         let activity = Arc::new(Activity::new());
         drop(activity.call());
         activity.head_arrives();
-        assert_eq!(after(&activity, 4).await, Verdict::LookIn(Duration::from_secs(1)));
+        assert_eq!(after(&activity, 4).await, Verdict::CheckAfter(Duration::from_secs(1)));
         activity.head_arrives();
         assert!(matches!(after(&activity, 1).await, Verdict::Close(_)));
         // The request has arrived completely at last.
         let _call = activity.call();
-        assert!(matches!(after(&activity, 0).await, Verdict::LookIn(_)));
+        assert!(matches!(after(&activity, 0).await, Verdict::CheckAfter(_)));
         activity.write_blocked();
-        assert!(matches!(after(&activity, 29).await, Verdict::LookIn(_)));
+        assert!(matches!(after(&activity, 29).await, Verdict::CheckAfter(_)));
         activity.written();
         activity.write_blocked();
-        assert!(matches!(after(&activity, 29).await, Verdict::LookIn(_)));
+        assert!(matches!(after(&activity, 29).await, Verdict::CheckAfter(_)));
         activity.write_blocked();
         assert!(matches!(after(&activity, 1).await, Verdict::Close(_)));
     }

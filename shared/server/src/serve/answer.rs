@@ -33,7 +33,7 @@ use super::{
 };
 
 /// How long a client may take to make room for the next piece.
-const UNREAD: Duration = Duration::from_secs(30);
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Length of a piece, in bytes.
 const PIECE_LEN: usize = 16 * 1024;
 /// Length of a message's last piece, in bytes. hyper queues it and the trailers even if the client
@@ -108,7 +108,7 @@ impl<F: Future<Output = ()>> Future for CallTask<F> {
         // A later message of a stream may be larger than the one for which room was reserved.
         let rest = this.progress.rest.load(Relaxed);
         let has_room = if let Some(reservation) = this.reservation.as_mut() {
-            reservation.fits(rest)
+            reservation.try_resize(rest)
         } else {
             *this.reservation = this.unread.take(rest);
             this.reservation.is_some()
@@ -120,7 +120,7 @@ impl<F: Future<Output = ()>> Future for CallTask<F> {
         }
         let timer = match this.timer {
             Some((timed, timer)) if *timed == piece => timer,
-            timer => &mut timer.insert((piece, Box::pin(sleep(UNREAD)))).1,
+            timer => &mut timer.insert((piece, Box::pin(sleep(UNREAD_TIMEOUT)))).1,
         };
         ready!(timer.as_mut().poll(cx));
         metrics::counter!(UNREAD_ANSWERS).increment(1);

@@ -19,7 +19,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::{
-    activity::{Activity, Asked, LEAVING, STOPPING, Verdict},
+    activity::{Activity, LEAVE_TIMEOUT, LeaveRequest, STOP_TIMEOUT, Verdict},
     answer::{Calls, LAST_PIECE_LEN, ResponseBody},
     guard::Guarded,
     protocol::Protocol,
@@ -130,11 +130,11 @@ where
     let mut served = pin!(served);
     let mut asked = None;
     loop {
-        let look = match activity.verdict(rules.idle, asked) {
-            Verdict::LookIn(time) => time,
-            Verdict::AskToGo => {
+        let check_after = match activity.verdict(rules.idle, asked) {
+            Verdict::CheckAfter(time) => time,
+            Verdict::AskToLeave => {
                 served.as_mut().graceful_shutdown();
-                asked = Some(Asked::to_leave_within(LEAVING));
+                asked = Some(LeaveRequest::to_leave_within(LEAVE_TIMEOUT));
                 continue;
             }
             Verdict::Close(why) => {
@@ -151,10 +151,10 @@ where
             }
             () = rules.stop.cancelled(), if asked.is_none() => {
                 served.as_mut().graceful_shutdown();
-                asked = Some(Asked::to_leave_within(STOPPING));
+                asked = Some(LeaveRequest::to_leave_within(STOP_TIMEOUT));
             }
             () = rules.kill.cancelled() => return,
-            () = sleep(look) => {}
+            () = sleep(check_after) => {}
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{
 
 /// GOAWAY with ENHANCE_YOUR_CALM, on stream 0. It names the highest stream id, because any stream
 /// may have been served.
-const CALM_DOWN: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0x0b];
+const GOAWAY_ENHANCE_YOUR_CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0x0b];
 
 /// Socket that reports its traffic to an [`Activity`], and fails if the client floods it.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<T> {
         }
         if frames.sent.at_boundary() {
             // Send as much as the socket takes. The connection ends in any case.
-            let _ = Pin::new(&mut this.socket).poll_write(cx, &CALM_DOWN);
+            let _ = Pin::new(&mut this.socket).poll_write(cx, &GOAWAY_ENHANCE_YOUR_CALM);
             let _ = Pin::new(&mut this.socket).poll_flush(cx);
         }
         Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, "too many control frames")))

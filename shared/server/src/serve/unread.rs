@@ -13,10 +13,10 @@ use parking_lot::{Mutex, MutexGuard};
 const TOTAL: usize = 64 * 1024 * 1024;
 /// Share of one client network, in bytes. A trusted proxy may use the whole budget, because it may
 /// serve many clients.
-const OF_CLIENT: usize = TOTAL / 4;
+const CLIENT_BUDGET: usize = TOTAL / 4;
 /// Memory that a stream and its task need besides the rest of the response, in bytes (measured: 8
 /// KiB).
-const OF_STREAM: usize = 10 * 1024;
+const STREAM_OVERHEAD: usize = 10 * 1024;
 
 /// Budget of a port. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -72,15 +72,15 @@ impl ClientUnreadBudget {
             of: self.clone(),
             bytes: 0,
         };
-        reservation.fits(rest).then_some(reservation)
+        reservation.try_resize(rest).then_some(reservation)
     }
 }
 
 impl Reservation {
     /// Reserves room for a response with this many bytes left, instead of what was reserved before.
     /// Returns false, and changes nothing, if there is no room for more.
-    pub(super) fn fits(&mut self, rest: usize) -> bool {
-        let bytes = OF_STREAM + rest;
+    pub(super) fn try_resize(&mut self, rest: usize) -> bool {
+        let bytes = STREAM_OVERHEAD + rest;
         if bytes == self.bytes {
             return true;
         }
@@ -90,7 +90,7 @@ impl Reservation {
             let before = held.by_client.get(&client).copied().unwrap_or_default();
             (client, before - self.bytes + bytes)
         });
-        let is_too_much = total > TOTAL || of_client.is_some_and(|(_, of_client)| of_client > OF_CLIENT);
+        let is_too_much = total > TOTAL || of_client.is_some_and(|(_, of_client)| of_client > CLIENT_BUDGET);
         if bytes > self.bytes && is_too_much {
             return false;
         }
@@ -142,9 +142,9 @@ mod tests {
         drop(anns);
         let mut room = ann.take(0).expect("room");
         // The rest of a response may grow and shrink.
-        assert!(!room.fits(TOTAL));
-        assert!(room.fits(1024) && room.bytes == OF_STREAM + 1024);
-        assert!(room.fits(0) && room.bytes == OF_STREAM);
+        assert!(!room.try_resize(TOTAL));
+        assert!(room.try_resize(1024) && room.bytes == STREAM_OVERHEAD + 1024);
+        assert!(room.try_resize(0) && room.bytes == STREAM_OVERHEAD);
         drop(room);
         assert!(ann.take(0).is_some() && bob.take(90 * 1024).is_none());
         drop((bobs, others));

@@ -439,9 +439,9 @@ fn invalid_messages_end_the_stream_and_keep_the_view() {
         assert_eq!(bench.view.position(), before, "{what}");
     }
     let (bench, feed, mut intake) = loaded();
-    assert_eq!(intake.apply(feed.snapshot(3, Vec::new())), Err(FeedError::OutOfPlace));
+    assert_eq!(intake.apply(feed.snapshot(3, Vec::new())), Err(FeedError::OutOfOrder));
     let mut intake = bench.view.intake();
-    assert_eq!(intake.apply(feed.at(3, NOW, Vec::new())), Err(FeedError::OutOfPlace));
+    assert_eq!(intake.apply(feed.at(3, NOW, Vec::new())), Err(FeedError::OutOfOrder));
 
     let (bench, feed, mut intake) = loaded();
     let bad = vec![event(3, session(sid(&claims))), event(4, bad_id)];

@@ -16,7 +16,7 @@ use crate::{
 
 /// The lifetimes of sessions and their tokens.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SessionLives {
+pub(crate) struct SessionLifetimes {
     /// Lifetime of a refresh token that is not rotated.
     pub(crate) idle: Duration,
     /// Maximum lifetime of a session, however often it is rotated.
@@ -24,7 +24,7 @@ pub(crate) struct SessionLives {
     /// How long after a rotation a refresh token can issue access tokens before it must be rotated.
     pub(crate) unrotated: Duration,
     /// How long a session is kept after it has ended or expired.
-    pub(crate) kept: Duration,
+    pub(crate) retention: Duration,
 }
 
 /// The tokens of a session, which its client keeps.
@@ -35,7 +35,7 @@ pub(crate) struct TokenPair {
     pub(crate) refresh_expires_in: Duration,
 }
 
-impl SessionLives {
+impl SessionLifetimes {
     /// Makes a session that begins now, without storing it.
     pub(crate) fn begin(&self, user_id: UserId, device: DeviceId, origin: &Origin, now: Timestamp) -> NewSession {
         let absolute_expire_time = now.plus(self.absolute);
@@ -75,13 +75,13 @@ mod tests {
 
     #[test]
     fn no_rotation_outlives_the_absolute_end() {
-        let lives = SessionLives {
+        let lifetimes = SessionLifetimes {
             idle: 1000 * SECOND,
             absolute: 9000 * SECOND,
             unrotated: SECOND,
-            kept: SECOND,
+            retention: SECOND,
         };
-        assert_eq!(lives.renewed(at(9000), at(1500)), at(2500));
-        assert_eq!(lives.renewed(at(9000), at(8500)), at(9000));
+        assert_eq!(lifetimes.renewed(at(9000), at(1500)), at(2500));
+        assert_eq!(lifetimes.renewed(at(9000), at(8500)), at(9000));
     }
 }
