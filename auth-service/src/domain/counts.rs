@@ -21,24 +21,33 @@ const FEED_FOLLOWERS: &str = "access_feed_followers";
 
 /// Describes the metrics. Metrics whose first change matters are created with the value zero.
 pub(crate) fn describe() {
-    describe_counter!(LOGINS, "Logins, by outcome.");
-    describe_counter!(REFRESHES, "Uses of refresh tokens, by RPC and outcome.");
-    describe_counter!(SESSIONS_BEGUN, "Sessions that began.");
-    describe_counter!(SESSIONS_ENDED, "Sessions that ended, by reason.");
-    describe_gauge!(SESSIONS, "Sessions that have not ended.");
-    describe_gauge!(HASHES_WAITING, "Passwords that wait to be hashed.");
-    describe_gauge!(HASHES_RUNNING, "Passwords that are being hashed.");
+    describe_counter!(
+        LOGINS,
+        "Number of attempts to log in with a password, by `outcome`: ok, or why it failed."
+    );
+    describe_counter!(
+        REFRESHES,
+        "Number of uses of refresh tokens, by `rpc` and `outcome`: ok, repeated, or why it failed."
+    );
+    describe_counter!(SESSIONS_BEGUN, "Number of sessions that began.");
+    describe_counter!(SESSIONS_ENDED, "Number of sessions that ended, by `reason`.");
+    describe_gauge!(SESSIONS, "Number of sessions in the database that have not ended.");
+    describe_gauge!(HASHES_WAITING, "Number of passwords that are waiting to be hashed.");
+    describe_gauge!(HASHES_RUNNING, "Number of passwords that are being hashed.");
     describe_counter!(
         HASHES_REFUSED,
-        "Passwords that were not hashed because the queue was full."
+        "Number of passwords that were not hashed because the queue was full."
     );
     describe_histogram!(
         HASH_DURATION,
         Unit::Seconds,
-        "Time from queueing a password to its finished hash."
+        "Time in seconds from queueing a password until its hash is computed."
     );
-    describe_gauge!(FEED_HEAD, "Number of the last event of the access feed.");
-    describe_gauge!(FEED_FOLLOWERS, "Streams of the access feed that this process serves.");
+    describe_gauge!(FEED_HEAD, "Sequence number of the last event of the access feed.");
+    describe_gauge!(
+        FEED_FOLLOWERS,
+        "Number of streams of the access feed that this process serves."
+    );
     counter!(HASHES_REFUSED).increment(0);
     gauge!(FEED_FOLLOWERS).increment(0.0);
     gauge!(HASHES_WAITING).increment(0.0);

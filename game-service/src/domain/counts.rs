@@ -13,10 +13,19 @@ const WATCHERS: &str = "games_watchers";
 
 /// Registers the descriptions of the metrics.
 pub(crate) fn describe() {
-    describe_counter!(CREATED, "Games that were created, by opponent.");
-    describe_counter!(FINISHED, "Games that ended, by opponent and reason.");
-    describe_counter!(MOVES, "Moves that were made, the computer's too.");
-    describe_gauge!(WATCHERS, "Streams of games that this process serves.");
+    describe_counter!(
+        CREATED,
+        "Number of games that were created, by `opponent` (computer or player)."
+    );
+    describe_counter!(
+        FINISHED,
+        "Number of games that ended, by `opponent` (computer or player) and `end_reason`."
+    );
+    describe_counter!(
+        MOVES,
+        "Number of moves that were made, including those of the computer."
+    );
+    describe_gauge!(WATCHERS, "Number of game streams that this process serves.");
     gauge!(WATCHERS).increment(0.0);
 }
 

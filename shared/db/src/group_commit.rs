@@ -100,9 +100,12 @@ impl<W: GroupWriter> GroupCommit<W> {
     pub fn new(db: &Db, kind: &'static str, writer: W) -> Self {
         describe_counter!(
             GROUPS,
-            "Transactions that did the writes of one or more calls, by kind of write."
+            "Number of transactions that did the writes of one or more calls together, by `kind` of write."
         );
-        describe_counter!(WRITES, "Writes that were done by these transactions, by kind of write.");
+        describe_counter!(
+            WRITES,
+            "Number of writes that were done in group commits, by `kind` of write."
+        );
         // A transaction keeps about one processor busy, on one side or the other. A second one goes
         // on while the first waits for the disk.
         let max_tasks = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));

@@ -33,11 +33,24 @@ impl PoolMetrics {
     pub(super) fn new(pool: &str) -> Self {
         // The recorder must be installed before anything is measured.
         telemetry::metrics::recorder();
-        metrics::describe_gauge!(COUNT, "Connections of a pool, by state: used or idle.");
-        metrics::describe_gauge!(MAX, "Connections that a pool may have.");
-        metrics::describe_gauge!(PENDING, "Tasks that wait for a connection.");
-        metrics::describe_histogram!(WAIT, Unit::Seconds, "Time that a task waited for a connection.");
-        metrics::describe_counter!(TIMEOUTS, "Tasks that got no connection in time.");
+        metrics::describe_gauge!(
+            COUNT,
+            "Number of open database connections, by `pool` and `state` (used or idle)."
+        );
+        metrics::describe_gauge!(MAX, "Maximum number of database connections, by `pool`.");
+        metrics::describe_gauge!(
+            PENDING,
+            "Number of tasks that are waiting for a database connection, by `pool`."
+        );
+        metrics::describe_histogram!(
+            WAIT,
+            Unit::Seconds,
+            "Time in seconds that a task waited for a database connection, by `pool`."
+        );
+        metrics::describe_counter!(
+            TIMEOUTS,
+            "Number of tasks that got no database connection in time, by `pool`."
+        );
         let pool = pool.to_owned();
         Self {
             used: gauge!(COUNT, "pool" => pool.clone(), "state" => "used"),

@@ -91,10 +91,14 @@ impl Db {
         base::telemetry::metrics::recorder();
         describe_gauge!(
             SETTLED,
-            "Whether the clock can be relied on: 0 within 15 minutes of the start or of a jump, and while the database \
-             server's clock differs by more than 30 seconds. Nothing is deleted, ended or forfeited by time meanwhile."
+            "Whether the clock can be relied on: 1 if it can, else 0. It is 0 within 15 minutes after a start or a \
+             jump, and while the database server's clock differs by more than 30 seconds. While it is 0, nothing \
+             is deleted, ended or forfeited by time."
         );
-        describe_counter!(STEPS, "Jumps of the wall clock by more than 30 seconds.");
+        describe_counter!(
+            STEPS,
+            "Number of times that the wall clock jumped by more than 30 seconds."
+        );
         let (db, clock) = (self.clone(), clock.clone());
         running.follow("clock", async move {
             loop {

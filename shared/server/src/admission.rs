@@ -67,7 +67,10 @@ impl CallPermit {
 
 impl Admission {
     pub(super) fn new(settings: &ServerSettings) -> Self {
-        metrics::describe_counter!(OVERLOADED, "Calls that were refused because the server was busy.");
+        metrics::describe_counter!(
+            OVERLOADED,
+            "Number of calls that were refused because the server was at its limit of calls or streams."
+        );
         // Start at zero, so that an alert sees the first refusal.
         metrics::counter!(OVERLOADED).increment(0);
         Self {

@@ -49,7 +49,7 @@ impl ConcurrencyLayer {
     pub(super) fn new(settings: &ServerSettings) -> Self {
         metrics::describe_counter!(
             EXCEEDED,
-            "Calls that were refused because their user had too many calls in flight."
+            "Number of calls that were refused because their user had too many calls in flight."
         );
         let exceeded = metrics::counter!(EXCEEDED);
         exceeded.increment(0);

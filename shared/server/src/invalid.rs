@@ -58,7 +58,7 @@ impl InvalidCallsLayer {
         };
         metrics::describe_counter!(
             EXCEEDED,
-            "Invalid calls that were answered with RESOURCE_EXHAUSTED because too many before them were invalid."
+            "Number of invalid calls that were refused with RESOURCE_EXHAUSTED because their client had made too many."
         );
         let exceeded = metrics::counter!(EXCEEDED);
         exceeded.increment(0);

@@ -55,7 +55,7 @@ const REFLECTION_LIFE: Duration = Duration::from_secs(30);
 
 /// Describes the metrics of calls.
 fn describe_metrics() {
-    metrics::describe_gauge!(IN_FLIGHT, "Calls and streams that are being served.");
+    metrics::describe_gauge!(IN_FLIGHT, "Number of calls and streams that are being served.");
 }
 
 /// Layer that wraps a service in an [`RpcService`].

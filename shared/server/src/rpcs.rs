@@ -67,7 +67,12 @@ pub(super) struct RefusalCounts {
 
 impl Rpcs {
     pub(super) fn new(policies: &Policies) -> Self {
-        metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "Duration of the calls served.");
+        metrics::describe_histogram!(
+            DURATION,
+            metrics::Unit::Seconds,
+            "Duration of finished calls in seconds, by service (`rpc_service`), method (`rpc_method`) and gRPC code \
+             (`rpc_grpc_status_code`)."
+        );
         let by_path = policies.iter().map(|(path, policy)| {
             let rpc = Rpc {
                 is_stream: policies.is_stream(path),

@@ -81,11 +81,11 @@ impl Unfinished {
         metrics::describe_gauge!(
             BYTES,
             metrics::Unit::Bytes,
-            "Bytes held by calls whose message has not arrived completely."
+            "Memory in bytes that is held by calls whose message has not arrived completely."
         );
         metrics::describe_counter!(
             REFUSED,
-            "Calls refused while their message was arriving, to make room for others."
+            "Number of calls that were refused while their message was arriving, to make room for others."
         );
         metrics::counter!(REFUSED).increment(0);
         Self(Arc::new(Budget {

@@ -59,6 +59,10 @@ impl PolicyLayer {
     /// Creates a layer that decides by these policies and by the permissions of each role in the
     /// view.
     pub fn new(policies: Arc<Policies>, access: AccessView) -> Self {
+        metrics::describe_counter!(
+            REFUSED,
+            "Number of calls that were refused because the access feed had been silent for too long."
+        );
         metrics::counter!(REFUSED).increment(0);
         Self {
             rules: Arc::new(Rules { policies, access }),

@@ -77,6 +77,10 @@ impl Follower {
     /// feed, and declares the permissions of the service once.
     pub fn spawn(self, view: AccessView, policies: &Policies, running: &Running) {
         silence_report::spawn(view.clone(), running);
+        metrics::describe_counter!(
+            STREAMS,
+            "Number of attempts to open a stream of the access feed, successful or not."
+        );
         let tokens = Arc::new(Tokens::new(self.channel.clone(), self.credentials));
         let declaration = Declaration::new(self.channel.clone(), Arc::clone(&tokens), policies);
         let task = FollowTask {

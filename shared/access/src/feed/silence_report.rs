@@ -25,13 +25,16 @@ pub fn spawn(view: AccessView, running: &Running) {
     metrics::describe_gauge!(
         SILENCE,
         Unit::Seconds,
-        "Time since something was heard from the access feed."
+        "Time in seconds since the last message of the access feed."
     );
     metrics::describe_gauge!(
         POSITION,
-        "Number of the last event of the access feed that this process goes by."
+        "Sequence number of the last event of the access feed that this process has applied."
     );
-    metrics::describe_counter!(SILENCES, "How often the access feed fell silent for too long.");
+    metrics::describe_counter!(
+        SILENCES,
+        "Number of times that the access feed was silent for longer than the settings allow."
+    );
     let stop = running.stop_token().clone();
     running.spawn("access feed silence", async move {
         stop.run_until_cancelled(report(view)).await;

@@ -45,8 +45,8 @@ pub(super) fn describe_metrics() {
     telemetry::metrics::recorder();
     metrics::describe_counter!(
         WENT_BACK,
-        "How often the access feed went back to before what this process knew: the database was put back, or has lost \
-         its last commits."
+        "Number of times that the access feed went back to an earlier state than this process knew, because the \
+         database was restored from a backup or lost its last commits."
     );
     metrics::counter!(WENT_BACK).increment(0);
 }

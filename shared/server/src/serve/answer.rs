@@ -155,7 +155,7 @@ impl ResponseBody {
     pub(super) fn describe_metrics() {
         metrics::describe_counter!(
             UNREAD_ANSWERS,
-            "Answers that were given up because their client did not read them."
+            "Number of responses that were dropped because their client did not read them."
         );
         metrics::counter!(UNREAD_ANSWERS).increment(0);
     }

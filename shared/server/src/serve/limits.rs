@@ -39,10 +39,11 @@ pub(super) struct Admitted {
 impl ConnectionLimits {
     /// Creates the limits. `port` is the label of their metrics: `grpc` or `http`.
     pub(crate) fn new(port: &'static str, settings: &ServerSettings) -> Self {
-        metrics::describe_gauge!(OPEN, "Connections that are open.");
+        metrics::describe_gauge!(OPEN, "Number of open connections, by `port` (grpc or http).");
         metrics::describe_counter!(
             REFUSED,
-            "Connections that were closed at once because too many were open."
+            "Number of connections that were closed at once, by `port` (grpc or http) and `reason`: too many in total \
+             (total), too many from one client address (address), or no file descriptor left (descriptors)."
         );
         metrics::counter!(REFUSED, "port" => port, "reason" => "total").increment(0);
         Self {
