@@ -184,6 +184,8 @@ fn with_a_service_account_it_follows_the_access_feed() {
         ];
         let program = files.serve(&arguments);
         program.logged("following the access feed").await;
+        let loaded = program.logged("read the leaderboard").await;
+        assert!(loaded["players"].is_u64() && loaded["elapsed_ms"].is_u64(), "{loaded}");
         let at = program.addresses().await;
         believes(at, &mint).await;
         let (_, metrics) = get(at.http, "/metrics").await;

@@ -253,7 +253,7 @@ impl Leaderboard {
                 tracing::info!(
                     players = ranks.len(),
                     bytes = ranks.allocated_bytes(),
-                    milliseconds = start.elapsed().as_millis(),
+                    elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
                     "read the leaderboard"
                 );
                 known.horizon = Some(changes.horizon);

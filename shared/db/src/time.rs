@@ -81,7 +81,7 @@ impl DatabaseTime {
         drop(estimate);
         if went_back > MIN_STEP {
             tracing::warn!(
-                seconds = went_back.as_secs(),
+                set_back_seconds = went_back.as_secs(),
                 "the clock of the database server was set back"
             );
             self.went_back.store(true, Ordering::SeqCst);

@@ -183,7 +183,7 @@ fn clocks_two_hours_ahead_for_some_seconds_lose_no_logout() {
         let warning = game_program
             .logged_containing("this machine's clock was set back")
             .await;
-        assert_eq!(warning["seconds"], -AHEAD);
+        assert_eq!(warning["jump_seconds"], -AHEAD);
         end(game_program).await;
         end(auth_program).await;
     });

@@ -62,7 +62,7 @@ async fn report(view: AccessView) {
         if is_silent && !was_silent {
             metrics::counter!(SILENCES).increment(1);
             tracing::warn!(
-                seconds = silence.as_secs(),
+                silence_seconds = silence.as_secs(),
                 reads = ?rule.reads,
                 writes = ?rule.writes,
                 "the access feed is silent, so logouts and role changes may go unnoticed"

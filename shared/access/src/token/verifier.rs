@@ -129,7 +129,7 @@ impl Inner {
         };
         if is_new {
             tracing::warn!(
-                seconds = (early + LEEWAY).as_secs(),
+                behind_seconds = (early + LEEWAY).as_secs(),
                 "access tokens are refused as TOKEN_NOT_YET_VALID because this machine's clock is behind that of \
                  auth-service; find out which of them is wrong"
             );

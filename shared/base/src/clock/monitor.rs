@@ -91,11 +91,11 @@ impl WallClockMonitor {
             state.since = monotonic;
             state.steps += 1;
             // Rounded to the nearest second, since a moment passes between the two readings.
-            let seconds = i64::try_from((by + by.signum() * 500_000) / 1_000_000).unwrap_or(i64::MAX);
+            let jump_seconds = i64::try_from((by + by.signum() * 500_000) / 1_000_000).unwrap_or(i64::MAX);
             let settling_seconds = SETTLING.as_secs();
             if by > 0 {
                 tracing::warn!(
-                    seconds,
+                    jump_seconds,
                     settling_seconds,
                     "this machine's clock was set forward: tokens expire by the new time at once, but nothing is \
                      deleted, \
@@ -103,7 +103,7 @@ impl WallClockMonitor {
                 );
             } else {
                 tracing::warn!(
-                    seconds,
+                    jump_seconds,
                     settling_seconds,
                     "this machine's clock was set back: access tokens from before are refused as TOKEN_NOT_YET_VALID \
                      until their time comes, and nothing is deleted, ended or forfeited by time for a while; find out \
@@ -125,7 +125,7 @@ impl WallClockMonitor {
         let was_disputed = self.is_disputed.swap(disagreement.is_some(), Ordering::Relaxed);
         match disagreement {
             Some(micros) if !was_disputed => tracing::warn!(
-                seconds = micros / 1_000_000,
+                difference_seconds = micros / 1_000_000,
                 "the clocks of this machine and of the database server differ: until they agree, nothing is deleted, \
                  ended or forfeited by time; find out which of them is wrong"
             ),
