@@ -128,7 +128,6 @@ impl AuthService<'_> {
         let tail = FeedTail::new(self.db.clone(), self.clock.clone());
         running.follow("access feed", tail.clone().follow());
         running.follow("access view", tail.clone().fill(access.clone()));
-        tail.settle_commits(&access);
         service.wait_for_access().await;
         let lost = LostRevocations {
             db: self.db.clone(),

@@ -12,7 +12,7 @@ use crate::{
     conn::Conn,
     connector,
     error::{Error, Result},
-    notify::{Announcements, Hub, Notifications},
+    notify::{Announcements, Hub, Notifications, SettleGuard},
     open_error::OpenError,
     postgres,
     settings::{self, DatabaseSettings, DatabaseUrl},
@@ -173,12 +173,17 @@ impl Db {
     /// Makes every later commit in this process whose transaction has [notified](crate::notify())
     /// the channel also wait for the future that `settle` returns. `settle` receives the number of
     /// that notification. The future must finish by itself, and neither it nor `settle` may hold a
-    /// handle to this database, which would then never be closed.
-    pub fn settle_commits<F>(&self, channel: &'static str, settle: impl Fn(i64) -> F + Send + Sync + 'static)
+    /// handle to this database, which would then never be closed. Commits wait for all that is
+    /// registered, each until its guard is dropped.
+    pub fn settle_commits<F>(
+        &self,
+        channel: &'static str,
+        settle: impl Fn(i64) -> F + Send + Sync + 'static,
+    ) -> SettleGuard
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.hub.settle_commits(channel, settle);
+        self.hub.settle_commits(channel, settle)
     }
 
     pub(super) const fn connections(&self) -> &Connections {

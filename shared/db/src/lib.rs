@@ -66,7 +66,7 @@ pub use self::{
     loader::Loader,
     migrate::{MigrationLock, Migrations, bring_up_to_date, migrate, pending},
     migrate_error::MigrateError,
-    notify::{Announced, Announcements, Notifications, announce, notify},
+    notify::{Announced, Announcements, Notifications, SettleGuard, announce, notify, settle},
     open_error::OpenError,
     pooler_error::PoolerError,
     prepared::{Cached, CachedDsl, Prepared, Sql, prepared},

@@ -23,7 +23,10 @@ use std::{
 use base::backoff::Backoff;
 use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl as _;
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, join_all},
+};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, mpsc, watch};
 use uuid::Uuid;
@@ -61,11 +64,22 @@ struct Channel {
     announced: broadcast::Sender<Announced>,
     /// Whether this process has subscribed to the channel.
     is_listened_to: bool,
-    settle: Option<Arc<Settle>>,
+    settle: Vec<Weak<Settle>>,
     outbox: Option<Outbox>,
 }
 
 type Settle = dyn Fn(i64) -> BoxFuture<'static, ()> + Send + Sync;
+
+/// Registration with [`Db::settle_commits`](crate::Db::settle_commits). It ends when this is
+/// dropped.
+#[must_use]
+pub struct SettleGuard(#[expect(dead_code, reason = "keeps the registration alive")] Arc<Settle>);
+
+impl fmt::Debug for SettleGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SettleGuard").finish_non_exhaustive()
+    }
+}
 
 /// Announcements that have yet to be sent to other processes.
 struct Outbox {
@@ -106,7 +120,7 @@ impl Default for Channel {
             waiting: watch::Sender::new(()),
             announced: broadcast::Sender::new(MAX_QUEUED),
             is_listened_to: false,
-            settle: None,
+            settle: Vec::new(),
             outbox: None,
         }
     }
@@ -164,12 +178,13 @@ impl Hub {
         }
     }
 
-    /// Waits for the future that was registered with [`Self::settle_commits`], if any.
+    /// Waits for the futures that were registered with [`Self::settle_commits`].
     pub(super) async fn settle(&self, channel: &'static str, number: i64) {
-        let settle = self.channels().get(channel).and_then(|channel| channel.settle.clone());
-        if let Some(settle) = settle {
-            settle(number).await;
-        }
+        let settle: Vec<Arc<Settle>> = match self.channels().get(channel) {
+            Some(channel) => channel.settle.iter().filter_map(Weak::upgrade).collect(),
+            None => return,
+        };
+        join_all(settle.iter().map(|settle| settle(number))).await;
     }
 
     /// Handles a notification from the server. An empty payload wakes the subscribers. Any other
@@ -241,12 +256,20 @@ impl Hub {
     }
 
     /// See [`Db::settle_commits`](crate::Db::settle_commits).
-    pub(super) fn settle_commits<F>(&self, channel: &'static str, settle: impl Fn(i64) -> F + Send + Sync + 'static)
+    pub(super) fn settle_commits<F>(
+        &self,
+        channel: &'static str,
+        settle: impl Fn(i64) -> F + Send + Sync + 'static,
+    ) -> SettleGuard
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let settle = move |number| settle(number).boxed();
-        self.channels().entry(channel).or_default().settle = Some(Arc::new(settle));
+        let settle: Arc<Settle> = Arc::new(move |number| settle(number).boxed());
+        let mut channels = self.channels();
+        let registered = &mut channels.entry(channel).or_default().settle;
+        registered.retain(|other| other.strong_count() > 0);
+        registered.push(Arc::downgrade(&settle));
+        SettleGuard(settle)
     }
 
     fn listen<T>(&self, channel: &'static str, subscribe: impl FnOnce(&Channel) -> T) -> T {
@@ -279,6 +302,12 @@ pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Resu
         }
     };
     statement.end(result)
+}
+
+/// Makes the commit of this transaction wait like one that has [notified](notify()) the channel with
+/// this number. No other process is notified.
+pub fn settle(conn: &mut Conn, channel: &'static str, number: i64) {
+    conn.wake_after_commit(channel, number);
 }
 
 /// Announces to the subscribers of this channel, once the transaction has committed, that the thing

@@ -134,6 +134,16 @@ pub(crate) async fn publish(tx: &mut Conn, changes: Vec<Change>, now: Timestamp)
     db::notify(tx, CHANNEL, head.sequence).await
 }
 
+/// Makes the commit wait until this process has applied all that was published so far. For a
+/// transaction that finds its change already made: another one may have made it a moment ago, and
+/// the caller may take the answer for its acknowledgement.
+pub(crate) async fn settle(tx: &mut Conn) -> db::Result<()> {
+    if let Some(head) = store::feed_head(tx).await? {
+        db::settle(tx, CHANNEL, head.sequence);
+    }
+    Ok(())
+}
+
 impl Change {
     /// Returns whether the change is irrelevant once every token from before has expired.
     const fn expires(&self) -> bool {

@@ -9,4 +9,4 @@ pub(super) mod stream;
 pub(super) mod tail;
 
 pub(super) use self::changes::revocation_life;
-pub(crate) use self::changes::{CHANNEL, Change, hold, is_published, prepare, publish, sync};
+pub(crate) use self::changes::{CHANNEL, Change, hold, is_published, prepare, publish, settle, sync};

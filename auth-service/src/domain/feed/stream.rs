@@ -71,8 +71,10 @@ impl FeedTail {
         }
     }
 
-    /// Keeps this process's own view up to date, forever.
+    /// Keeps this process's own view up to date, forever. Meanwhile, the acknowledgement of each
+    /// change waits for the view.
     pub(crate) async fn fill(self, view: AccessView) {
+        let _guard = self.settle_commits(&view);
         loop {
             let mut stream = self.stream(view.position());
             let mut intake = view.intake();

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use access::view::{AccessView, Epoch, FeedPosition};
 use base::clock::{Clock, Timestamp};
-use db::{Db, write_tx};
+use db::{Db, SettleGuard, write_tx};
 use parking_lot::Mutex;
 use prost::Message as _;
 use proto::auth::v1::AccessEvent;
@@ -30,8 +30,8 @@ use crate::{
 /// within this time, too.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Longest time for which the acknowledgement of a change waits for this process to apply the
-/// change.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// change. Only an overloaded machine takes more than some milliseconds.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of events that the task remembers.
 const RECENT: usize = 2048;
 /// Number of sequence numbers that are read again each time. If one of them has another event than
@@ -212,7 +212,7 @@ impl FeedTail {
 
     /// Makes the acknowledgement of each change wait until this process has applied it. So this
     /// process does not accept a token whose revocation has been acknowledged.
-    pub(crate) fn settle_commits(&self, view: &AccessView) {
+    pub(super) fn settle_commits(&self, view: &AccessView) -> SettleGuard {
         let view = view.clone();
         self.db.settle_commits(CHANNEL, move |sequence| {
             let view = view.clone();
@@ -220,7 +220,7 @@ impl FeedTail {
                 // A view that is stuck reports it itself, and the change is committed all the same.
                 let _ = tokio::time::timeout(SETTLE_TIMEOUT, view.reached(sequence)).await;
             }
-        });
+        })
     }
 }
 

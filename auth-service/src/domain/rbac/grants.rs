@@ -92,6 +92,8 @@ impl Rbac {
                     grant.delete(tx, user_id).await?;
                     self.changed(tx, context, user_id, event).await?;
                     held.retain(|name| name != grant.name());
+                } else {
+                    feed::settle(tx).await?;
                 }
                 Ok(held)
             })

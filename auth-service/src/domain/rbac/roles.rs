@@ -119,6 +119,7 @@ impl Rbac {
                 let gained = difference(&permissions, &before.permissions);
                 let lost = difference(&before.permissions, &permissions);
                 if gained.is_empty() && lost.is_empty() {
+                    feed::settle(tx).await?;
                     return Ok(before);
                 }
                 authority::ensure_may_change_role(tx, context, code_name).await?;

@@ -93,16 +93,16 @@ impl Sessions {
         };
         write_tx!(self.db, |tx| {
             let (user, session) = match self.lock(tx, session_id).await {
-                Err(Error::SessionEnded) => return Ok(()),
+                Err(Error::SessionEnded) => return Ok(feed::settle(tx).await?),
                 locked => locked?,
             };
             // A token that is no longer accepted cannot log the user out.
-            if !session.has_ended() && principal.token_version() >= user.token_version {
-                let now = self.clock.now();
-                let change = ends::end(tx, context, session.key(), SessionEnd::Revoked, now).await?;
-                feed::publish(tx, vec![change], now).await?;
+            if session.has_ended() || principal.token_version() < user.token_version {
+                return Ok(feed::settle(tx).await?);
             }
-            Ok(())
+            let now = self.clock.now();
+            let change = ends::end(tx, context, session.key(), SessionEnd::Revoked, now).await?;
+            Ok(feed::publish(tx, vec![change], now).await?)
         })
     }
 
@@ -116,17 +116,17 @@ impl Sessions {
         let user_id = principal.user_id();
         write_tx!(self.db, |tx| {
             let user = store::user_lock(tx, user_id).await?;
-            if user.is_some_and(|user| principal.token_version() >= user.token_version) {
-                let now = self.clock.now();
-                let (_, stale) = revocation::make_stale(tx, user_id).await?;
-                AuditEvent::new("service_account.revoke_tokens")
-                    .target("service_account", principal.client_id())
-                    .concerning(user_id)
-                    .record(tx, context, now)
-                    .await?;
-                feed::publish(tx, vec![stale], now).await?;
+            if user.is_none_or(|user| principal.token_version() < user.token_version) {
+                return Ok(feed::settle(tx).await?);
             }
-            Ok(())
+            let now = self.clock.now();
+            let (_, stale) = revocation::make_stale(tx, user_id).await?;
+            AuditEvent::new("service_account.revoke_tokens")
+                .target("service_account", principal.client_id())
+                .concerning(user_id)
+                .record(tx, context, now)
+                .await?;
+            Ok(feed::publish(tx, vec![stale], now).await?)
         })
     }
 }

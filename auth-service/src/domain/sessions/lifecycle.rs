@@ -230,6 +230,7 @@ impl Sessions {
         session: &Session,
     ) -> Result<bool, Error> {
         if session.has_ended() {
+            feed::settle(tx).await?;
             return Ok(true);
         }
         let settled = tx.settled(&self.clock).await?;

@@ -53,7 +53,10 @@ impl Sessions {
                     feed::publish(tx, vec![change], now).await?;
                     Ok(Outcome::Done(()))
                 }
-                Rotation::Ended => Ok(Outcome::Done(())),
+                Rotation::Ended => {
+                    feed::settle(tx).await?;
+                    Ok(Outcome::Done(()))
+                }
                 Rotation::Expired => {
                     // The user wants to be logged out, so the session ends even if the clock is
                     // wrong and it has not expired.
@@ -81,12 +84,12 @@ impl Sessions {
                 Err(Error::SessionEnded) => return self.end_lost(tx, session_id).await,
                 locked => locked?,
             };
-            if !session.has_ended() {
-                let now = self.clock.now();
-                let change = ends::end(tx, context, session.key(), SessionEnd::Logout, now).await?;
-                feed::publish(tx, vec![change], now).await?;
+            if session.has_ended() {
+                return Ok(feed::settle(tx).await?);
             }
-            Ok(())
+            let now = self.clock.now();
+            let change = ends::end(tx, context, session.key(), SessionEnd::Logout, now).await?;
+            Ok(feed::publish(tx, vec![change], now).await?)
         })
     }
 
@@ -96,6 +99,8 @@ impl Sessions {
         let change = Change::SessionRevoked(id);
         if store::session_by_id(tx, id).await?.is_none() && !feed::is_published(tx, &change).await? {
             feed::publish(tx, vec![change], self.clock.now()).await?;
+        } else {
+            feed::settle(tx).await?;
         }
         Ok(())
     }

@@ -178,12 +178,12 @@ impl Sessions {
         let session = store::session_by_id(tx, id).await?;
         let session = session.filter(|session| session.user_id == user_id);
         let session = session.ok_or(Error::SessionNotFound)?;
-        if !session.has_ended() {
-            let now = self.clock.now();
-            let change = ends::end(tx, context, session.key(), SessionEnd::Revoked, now).await?;
-            feed::publish(tx, vec![change], now).await?;
+        if session.has_ended() {
+            return Ok(feed::settle(tx).await?);
         }
-        Ok(())
+        let now = self.clock.now();
+        let change = ends::end(tx, context, session.key(), SessionEnd::Revoked, now).await?;
+        Ok(feed::publish(tx, vec![change], now).await?)
     }
 }
 

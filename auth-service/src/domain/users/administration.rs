@@ -150,6 +150,7 @@ impl Accounts {
                 let user = user_lock_person(tx, id).await?;
                 authority::ensure_may_act_on(tx, context, id).await?;
                 if !user.is_active {
+                    feed::settle(tx).await?;
                     return Ok(user);
                 }
                 authority::ensure_not_last_superuser(tx, id).await?;

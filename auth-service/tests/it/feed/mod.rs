@@ -1,4 +1,5 @@
 //! The access feed.
 
+mod acknowledgement;
 mod lossy_promotion;
 pub(crate) mod stream;

@@ -49,23 +49,31 @@ async fn a_commit_wakes_every_subscriber_of_its_channel(database: TestDatabase) 
 #[on_both_backends]
 async fn a_commit_waits_for_what_settles_it(database: TestDatabase) {
     let (numbers, mut settled) = tokio::sync::mpsc::unbounded_channel();
-    database.db().settle_commits(CHANNEL, move |number| {
+    let register = || {
         let numbers = numbers.clone();
-        // Finishes with a delay, so that a commit that does not wait is caught.
-        async move {
-            for _ in 0..10 {
-                tokio::task::yield_now().await;
+        database.db().settle_commits(CHANNEL, move |number| {
+            let numbers = numbers.clone();
+            // Finishes with a delay, so that a commit that does not wait is caught.
+            async move {
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                let _ = numbers.send(number);
             }
-            let _ = numbers.send(number);
-        }
-    });
+        })
+    };
+    let (_one, other) = (register(), register());
     let committed: Result<()> = write_tx!(database.db(), |tx| {
         notify(tx, CHANNEL, 1).await?;
         notify(tx, "elsewhere", 3).await?;
         notify(tx, CHANNEL, 2).await
     });
     committed.unwrap();
-    assert_eq!(settled.try_recv(), Ok(2));
+    assert_eq!((settled.try_recv(), settled.try_recv()), (Ok(2), Ok(2)));
+    drop(other);
+    let committed: Result<()> = write_tx!(database.db(), |tx| notify(tx, CHANNEL, 3).await);
+    committed.unwrap();
+    assert_eq!(settled.try_recv(), Ok(3));
     let rolled_back: Result<()> = write_tx!(database.db(), |tx| {
         notify(tx, CHANNEL, 4).await?;
         Err(Error::NotFound)
