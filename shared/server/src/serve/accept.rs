@@ -162,13 +162,17 @@ where
             let Some(tls) = tls else {
                 return connection::serve(socket, connection, service, rules).await;
             };
-            let handshake = timeout(OPEN_TIMEOUT, tls.accept(socket));
-            match rules.stop.run_until_cancelled(handshake).await {
-                Some(Ok(Ok(socket))) => connection::serve(socket, connection, service, rules).await,
-                Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),
-                Some(Err(_elapsed)) => tracing::debug!("a TLS handshake took too long"),
-                None => {}
-            }
+            // Boxed, so that a connection without TLS does not need the memory of one with TLS.
+            Box::pin(async move {
+                let handshake = timeout(OPEN_TIMEOUT, tls.accept(socket));
+                match rules.stop.run_until_cancelled(handshake).await {
+                    Some(Ok(Ok(socket))) => connection::serve(socket, connection, service, rules).await,
+                    Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),
+                    Some(Err(_elapsed)) => tracing::debug!("a TLS handshake took too long"),
+                    None => {}
+                }
+            })
+            .await;
         });
     }
 

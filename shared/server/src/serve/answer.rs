@@ -136,13 +136,13 @@ pub(super) struct ResponseBody {
     /// Rest of a message of which a part has been sent.
     rest: Bytes,
     progress: Option<Arc<Progress>>,
-    _call: OpenCall,
+    _call: Option<OpenCall>,
 }
 
 impl ResponseBody {
     /// Creates a response with this body. The call counts as in flight until the response is
     /// dropped.
-    pub(super) fn new(body: Body, call: OpenCall) -> Self {
+    pub(super) fn new(body: Body, call: Option<OpenCall>) -> Self {
         Self {
             body,
             rest: Bytes::new(),

@@ -1,8 +1,14 @@
 //! Serving of one connection, from its first byte to its last.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
-use futures_util::future::BoxFuture;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use http::{Request, Response};
 use hyper::{body::Incoming, service::Service as HyperService};
 use hyper_util::{
@@ -10,6 +16,7 @@ use hyper_util::{
     server::graceful::GracefulConnection,
 };
 use ipnet::IpNet;
+use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Duration, sleep},
@@ -19,7 +26,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::{
-    activity::{Activity, LEAVE_TIMEOUT, LeaveRequest, STOP_TIMEOUT, Verdict},
+    activity::{Activity, LEAVE_TIMEOUT, LeaveRequest, OpenCall, STOP_TIMEOUT, Verdict},
     answer::{Calls, LAST_PIECE_LEN, ResponseBody},
     guard::Guarded,
     protocol::Protocol,
@@ -104,7 +111,7 @@ where
                 .keep_alive_interval(KEEPALIVE_INTERVAL)
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                 .serve_connection(io, service);
-            drive(served, &activity, rules).await;
+            drive(pin!(served), &activity, &rules).await;
         }
         Protocol::Http => {
             let served = hyper::server::conn::http1::Builder::new()
@@ -116,44 +123,66 @@ where
                 .half_close(true)
                 .max_buf_size(MAX_HEAD_LEN)
                 .serve_connection(io, service);
-            drive(served, &activity, rules).await;
+            drive(pin!(served), &activity, &rules).await;
         }
     }
 }
 
 /// Drives a connection to its end.
-async fn drive<C>(served: C, activity: &Activity, rules: Rules)
+async fn drive<C>(mut served: Pin<&mut C>, activity: &Activity, rules: &Rules)
 where
     C: GracefulConnection,
     C::Error: std::error::Error,
 {
-    let mut served = pin!(served);
-    let mut asked = None;
+    // The connection is polled several times per call. The stream polls the rules only when they
+    // have something to say: it takes no lock, as the tokens of the rules would.
+    let mut commands = FuturesUnordered::new();
+    commands.push(next_command(activity, rules, None));
     loop {
-        let check_after = match activity.verdict(rules.idle, asked) {
-            Verdict::CheckAfter(time) => time,
-            Verdict::AskToLeave => {
-                served.as_mut().graceful_shutdown();
-                asked = Some(LeaveRequest::to_leave_within(LEAVE_TIMEOUT));
-                continue;
-            }
-            Verdict::Close(why) => {
-                tracing::debug!(why, "closing a connection");
-                return;
-            }
-        };
-        tokio::select! {
+        let command = tokio::select! {
+            biased;
             result = &mut served => {
                 if let Err(error) = result {
                     tracing::debug!(%error, "a connection ended");
                 }
                 return;
             }
-            () = rules.stop.cancelled(), if asked.is_none() => {
+            Some(command) = commands.next() => command,
+        };
+        match command {
+            Command::AskToLeave(asked) => {
                 served.as_mut().graceful_shutdown();
-                asked = Some(LeaveRequest::to_leave_within(STOP_TIMEOUT));
+                commands.push(next_command(activity, rules, Some(asked)));
             }
-            () = rules.kill.cancelled() => return,
+            Command::Close(why) => {
+                tracing::debug!(why, "closing a connection");
+                return;
+            }
+        }
+    }
+}
+
+/// What the rules want of a connection.
+enum Command {
+    AskToLeave(LeaveRequest),
+    /// Close the connection now, for this reason.
+    Close(&'static str),
+}
+
+/// Waits until the rules want something of a connection. `asked` says when the client was asked to
+/// go.
+async fn next_command(activity: &Activity, rules: &Rules, asked: Option<LeaveRequest>) -> Command {
+    loop {
+        let check_after = match activity.verdict(rules.idle, asked) {
+            Verdict::CheckAfter(time) => time,
+            Verdict::AskToLeave => return Command::AskToLeave(LeaveRequest::to_leave_within(LEAVE_TIMEOUT)),
+            Verdict::Close(why) => return Command::Close(why),
+        };
+        tokio::select! {
+            () = rules.stop.cancelled(), if asked.is_none() => {
+                return Command::AskToLeave(LeaveRequest::to_leave_within(STOP_TIMEOUT));
+            }
+            () = rules.kill.cancelled() => return Command::Close("the server has stopped"),
             () = sleep(check_after) => {}
         }
     }
@@ -174,7 +203,7 @@ where
 {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<ResponseBody>, Infallible>>;
+    type Future = Answer<S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let call = self.activity.call();
@@ -183,10 +212,32 @@ where
         // Call the service here rather than in the task of the call, so that whatever the call
         // occupies counts from now on. `poll_ready` is not needed: both services, the layers of the
         // RPCs and axum's router, are always ready.
-        let answered = self.service.clone().call(request);
-        Box::pin(async move {
-            let response = answered.await?;
-            Ok(response.map(|body| ResponseBody::new(body, call)))
-        })
+        Answer {
+            answer: self.service.clone().call(request),
+            call: Some(call),
+        }
+    }
+}
+
+pin_project! {
+    /// Response to a call, which counts as in flight until the response has been sent.
+    struct Answer<F> {
+        #[pin]
+        answer: F,
+        call: Option<OpenCall>,
+    }
+}
+
+impl<F> Future for Answer<F>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>>,
+{
+    type Output = Result<Response<ResponseBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(response) = ready!(this.answer.poll(cx));
+        let call = this.call.take();
+        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, call))))
     }
 }

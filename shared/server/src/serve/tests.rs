@@ -348,7 +348,7 @@ async fn responses_are_copied_out_of_their_larger_buffers() {
     let address = large.as_ptr();
     let activity = std::sync::Arc::new(super::activity::Activity::new());
     let body = Body::new(Full::new(large.freeze()));
-    let answer = super::answer::ResponseBody::new(body, activity.call());
+    let answer = super::answer::ResponseBody::new(body, Some(activity.call()));
     let sent = answer.collect().await.expect("a body").to_bytes();
     assert_eq!(&sent[..], b"small");
     assert_ne!(sent.as_ptr(), address);
