@@ -28,7 +28,13 @@ use crate::domain::{HashingSettings, KeySchedule, PasswordRules, ServerSecrets, 
 #[derive(Clone, Debug, clap::Args)]
 pub struct AuthSettings {
     /// Address on which gRPC is served.
-    #[arg(long, env = "AUTH_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "AUTH_LISTEN",
+        default_value = "127.0.0.1:50051",
+        value_name = "ADDRESS",
+        value_parser = base::listen::parse_address
+    )]
     pub auth_listen: SocketAddr,
     /// Address on which HTTP is served: /.well-known/jwks.json, /docs, /redoc, /openapi.json,
     /// /metrics, /livez, /readyz.
@@ -36,7 +42,7 @@ pub struct AuthSettings {
         long,
         env = "AUTH_HTTP_LISTEN",
         default_value = "127.0.0.1:8081",
-        value_name = "ADDRESS"
+        value_name = "ADDRESS", value_parser = base::listen::parse_address
     )]
     pub auth_http_listen: SocketAddr,
     /// Public URL of the REST gateway, which the API pages of the HTTP port call.

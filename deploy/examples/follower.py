@@ -190,7 +190,7 @@ async def follow(view, address, client_id, secret_file):
                 if error.code() in auth_failures and failures:
                     wait = 10
             except (TimeoutError, ValueError, OSError) as error:
-                print(f"cannot follow the access feed: {error!r}", file=sys.stderr)
+                print(f"cannot follow the access feed: {type(error).__name__}: {error}", file=sys.stderr)
             failures += 1
             await asyncio.sleep(wait * random.uniform(0.5, 1))
 
@@ -210,4 +210,6 @@ async def main(address, client_id, secret_file):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit("usage: follower.py ADDRESS CLIENT_ID SECRET_FILE")
     asyncio.run(main(*sys.argv[1:]))

@@ -364,7 +364,7 @@ def test_invalid_fields_are_explained_below_each_field(person):
         expect(field).to_have_accessible_description(re.compile(re.escape(problem)))
         expect(field).to_have_attribute("aria-invalid", "true")
         below = form.get_by_text(problem)
-        assert 0 <= top(below) - bottom(field) < 40, "the problem is below its field"
+        assert 0 <= top(below) - bottom(field) < 60, "the problem is below its field"
     expect(form.get_by_label("Login")).to_be_focused()
     expect(page.locator("#message")).to_be_empty()
     form.get_by_label("Login").fill("ann")
@@ -454,7 +454,7 @@ def test_a_lost_connection_is_shown_until_it_is_back(person, own_gateway, at):
     gateway.envoy.stop()
     # Somebody is there and does something.
     page.keyboard.press("Shift")
-    expect(page.locator("#offline")).to_have_text("The connection is lost. Trying again …")
+    expect(page.locator("#offline")).to_have_text("The server cannot be reached. Trying again …")
     page.get_by_role("button", name="Log out").click()
     expect(page.locator("#message")).to_have_text("The server cannot be reached.")
     gateway.start_envoy()
@@ -469,7 +469,7 @@ def test_an_unanswered_call_counts_as_a_lost_connection(person):
         # Nothing answers.
         page.route("**/v1/open-games*", lambda route: None)
     page.clock.fast_forward("00:46")
-    expect(page.locator("#offline")).to_have_text("The connection is lost. Trying again …")
+    expect(page.locator("#offline")).to_have_text("The server cannot be reached. Trying again …")
     page.unroute("**/v1/open-games*")
     page.clock.fast_forward("00:46")
     expect(page.locator("#offline")).to_be_empty()
@@ -497,7 +497,7 @@ def test_a_silent_stream_counts_as_a_lost_connection(person):
     with page.expect_request("**:watch"):
         page.get_by_role("button", name="Open a game for another player").click()
     page.clock.fast_forward("00:46")
-    expect(page.locator("#offline")).to_have_text("The connection is lost. Trying again …")
+    expect(page.locator("#offline")).to_have_text("The server cannot be reached. Trying again …")
     page.unroute("**:watch")
     # The next try, of those that still get no answer.
     page.clock.fast_forward("00:46")

@@ -1,11 +1,13 @@
 """Which RPCs the gateway lets through: those with an HTTP rule, and nothing else."""
 
+import base64
 import re
 
 import grpc
 import pytest
 import yaml
 from conftest import ROOT
+from google.rpc import error_details_pb2, status_pb2
 
 import api
 
@@ -197,3 +199,22 @@ def test_only_query_parameters_of_the_openapi_document_are_accepted(openapi):
                 for bad in [f"{name}=x&unknown=1", f"%{ord(name[0]):x}{name[1:]}=x", f"{name}.x=1", f"x&{name}=1"]:
                     assert not query_is_let_through(method.upper(), f"{path}?{bad}"), f"{method} {path}?{bad}"
     assert cases > 2000
+
+
+def test_errors_of_the_gateway_say_the_same_in_the_details_as_in_the_headers_of_grpc():
+    mapper = manager()["local_reply_config"]["mappers"][0]
+    headers = {each["header"]["key"]: each["header"]["value"] for each in mapper["headers_to_add"]}
+    by_http_code = {key: dict(re.findall(r"(\d{3}): '([^']*)'", value)) for key, value in headers.items()}
+    details = by_http_code["grpc-status-details-bin"]
+    assert len(details) == 11 and details.keys() == by_http_code["grpc-message"].keys() == by_http_code["grpc-status"].keys()
+    for http_code, text in details.items():
+        status = status_pb2.Status.FromString(base64.b64decode(text + "=="))
+        assert (str(status.code), status.message) == tuple(by_http_code[key][http_code] for key in ["grpc-status", "grpc-message"])
+        info = error_details_pb2.ErrorInfo()
+        assert status.details[0].Unpack(info) and info.domain == "gateway" and info.reason, http_code
+        assert (len(status.details) == 2) == (info.reason == "UPSTREAM_UNAVAILABLE"), http_code
+
+
+def test_errors_of_the_gateway_have_details_over_grpc(gateway):
+    refusal = gateway.grpc().refusal("/auth.v1.AuthService/IssueServiceToken", {})
+    assert refusal == ("UNIMPLEMENTED", "gateway/ROUTE_NOT_FOUND", [])

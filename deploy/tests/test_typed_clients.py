@@ -15,7 +15,7 @@ BLOCKS = dict(re.findall(r"^```\w+ ([\w.-]+)\n(.*?)^```$", PAGE, re.MULTILINE | 
 CLIENTS = {
     "openapi": (["openapi-client.mts"], "........."),
     "connect": (["buf.gen.yaml", "connect-client.mts"], ".........\nAlreadyExists USER_ALREADY_EXISTS"),
-    "python": (["client.py"], "........."),
+    "python": (["client.py"], ".........\nUNAUTHENTICATED TOKEN_MISSING"),
 }
 
 

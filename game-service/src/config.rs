@@ -7,14 +7,20 @@ use std::net::SocketAddr;
 #[command(next_help_heading = "Games")]
 pub struct GameSettings {
     /// Address on which gRPC is served.
-    #[arg(long, env = "GAME_LISTEN", default_value = "127.0.0.1:50052", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "GAME_LISTEN",
+        default_value = "127.0.0.1:50052",
+        value_name = "ADDRESS",
+        value_parser = base::listen::parse_address
+    )]
     pub game_listen: SocketAddr,
     /// Address on which HTTP is served: /metrics, /livez, /readyz.
     #[arg(
         long,
         env = "GAME_HTTP_LISTEN",
         default_value = "127.0.0.1:8082",
-        value_name = "ADDRESS"
+        value_name = "ADDRESS", value_parser = base::listen::parse_address
     )]
     pub game_http_listen: SocketAddr,
     /// Seconds after which an open game that nobody has joined ends [60 to 31536000]. The server

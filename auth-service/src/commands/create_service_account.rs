@@ -39,7 +39,9 @@ impl CreateServiceAccount {
         let (db, _) = super::open(&self.database, self.secret_files).await?;
         let made = create_service_account(&db, &Clock::system(), &RequestContext::command_line(), new).await;
         let secret = made.map_err(|error| match error {
-            Error::ServiceAccountAlreadyExists => StartError::Failed(format!("{} already exists", self.client_id)),
+            Error::ServiceAccountAlreadyExists => {
+                StartError::Failed(format!("the service account {} already exists", self.client_id))
+            }
             Error::RoleNotFound(role) => StartError::Failed(format!("there is no role {role}")),
             Error::PermissionNotFound(name) => StartError::Failed(format!("there is no permission {name}")),
             error => StartError::Failed(format!("cannot create the service account: {error}")),

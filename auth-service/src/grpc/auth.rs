@@ -76,7 +76,7 @@ impl AuthService for AuthRpc {
         transport.fill(&mut token, &self.sessions).await?;
         let mut fields = Fields::new();
         if token.is_empty() {
-            fields.reject("refresh_token", "is required");
+            fields.reject("refresh_token", transport.missing());
         }
         let audience = fields.check("audience", request.audience.parse());
         let audience = fields.finish(|| audience)?;
@@ -93,7 +93,7 @@ impl AuthService for AuthRpc {
         let mut transport = self.transports.of(&request)?;
         let mut request = request.into_inner();
         transport.fill(&mut request.refresh_token, &self.sessions).await?;
-        let (request_id, audience) = rotation(&request)?;
+        let (request_id, audience) = rotation(&request, transport.missing())?;
         let pair = self
             .sessions
             .rotate(&context, &request.refresh_token, request_id.as_deref(), &audience)
@@ -275,11 +275,15 @@ fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<Credential
     })
 }
 
-/// Returns the normalized request id, if there is one, and the requested audience.
-fn rotation(request: &RotateTokensRequest) -> Result<(Option<String>, RequestedAudience), InvalidFields> {
+/// Returns the normalized request id, if there is one, and the requested audience. `missing` says
+/// what is wrong without a refresh token.
+fn rotation(
+    request: &RotateTokensRequest,
+    missing: &'static str,
+) -> Result<(Option<String>, RequestedAudience), InvalidFields> {
     let mut fields = Fields::new();
     if request.refresh_token.is_empty() {
-        fields.reject("refresh_token", "is required");
+        fields.reject("refresh_token", missing);
     }
     let mut request_id = None;
     if !request.request_id.is_empty() {

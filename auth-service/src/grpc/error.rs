@@ -91,7 +91,7 @@ impl From<Error> for ErrorReply {
             Error::PasswordChangeRequired => Self::new(
                 Code::FailedPrecondition,
                 R::PasswordChangeRequired,
-                "the password is temporary; log in again with a `new_password`",
+                "the password is temporary; log in again with a `new_password` and a `new_password_confirmation`",
             ),
             Error::ReauthenticationRequired => Self::new(
                 Code::Unauthenticated,

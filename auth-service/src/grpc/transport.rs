@@ -156,6 +156,14 @@ impl Transport {
         Ok(())
     }
 
+    /// Returns what is wrong with a call that has brought no refresh token.
+    pub(super) const fn missing(&self) -> &'static str {
+        match self {
+            Self::Cookie { .. } => "is required: neither the message nor a cookie has one",
+            Self::Message => "is required",
+        }
+    }
+
     /// Returns the response that delivers these tokens.
     pub(super) fn deliver<T>(&self, mut tokens: TokenPair, message: impl FnOnce(TokenPair) -> T) -> Response<T> {
         let Self::Cookie { secure, .. } = *self else {

@@ -13,6 +13,8 @@ const ATTENTION = 15_000;
 // The same for the leaderboard, which changes by games that the page hears nothing of as well.
 const STANDINGS = 60_000;
 const UNREACHABLE = "The server cannot be reached.";
+// HTTP statuses with which the gateway says so.
+const OUTAGES = [502, 503, 504];
 // The page's words for some errors of the API, by their reason.
 const WORDS = {
   CREDENTIALS_INVALID: "The login or the password is wrong.",
@@ -37,15 +39,18 @@ function write(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text;
 }
 
+let saysOutage = false;
+
 function say(text, isError = false) {
+  saysOutage = false;
   write("message", text);
   $("message").classList.toggle("error", isError);
 }
 
 function sayWhetherOffline(isOffline) {
   const isBack = !isOffline && $("offline").textContent;
-  write("offline", isOffline ? "The connection is lost. Trying again …" : "");
-  if (isBack && $("message").textContent === UNREACHABLE) say("");
+  write("offline", isOffline ? `${UNREACHABLE} Trying again …` : "");
+  if (isBack && saysOutage) say("");
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
@@ -71,9 +76,10 @@ async function attempt(owner, action) {
   try {
     await action();
   } catch (error) {
-    if (!(error instanceof ApiError)) {
+    if (!(error instanceof ApiError) || OUTAGES.includes(error.httpStatus)) {
       console.error(error);
       say(UNREACHABLE, true);
+      saysOutage = true;
     } else if (owner instanceof HTMLFormElement && error.fields.length) {
       pointOut(owner, error.fields);
     } else if (me || owner instanceof HTMLFormElement) {
@@ -190,7 +196,8 @@ $("open-game").onclick = () => attempt($("open-game"), () => create("OPPONENT_PL
 $("again").onclick = () => attempt($("again"), () => create("OPPONENT_COMPUTER"));
 $("give-up").onclick = () => {
   const verb = game.state === "GAME_STATE_WAITING_FOR_PLAYER" ? "cancel" : "resign";
-  if (verb === "resign" && !confirm("Give up this game?")) return;
+  const effect = game.moves.length < 2 ? "It will not count." : "You will lose it.";
+  if (verb === "resign" && !confirm(`Give up this game? ${effect}`)) return;
   attempt($("give-up"), async () => update((await call("POST", `/v1/games/${game.gameId}:${verb}`, {})).game));
 };
 
@@ -282,9 +289,12 @@ function draw(next) {
     });
   }
   $("deadline").replaceChildren(...deadline());
+  const hadFocus = document.activeElement === $("give-up");
   $("again").hidden = !isOver(game) || game.opponent !== "OPPONENT_COMPUTER";
   $("give-up").hidden = isOver(game);
   $("give-up").textContent = game.state === "GAME_STATE_WAITING_FOR_PLAYER" ? "Cancel game" : "Give up";
+  // The button with the focus is gone.
+  if (hadFocus && isOver(game)) ($("again").hidden ? $("game-title") : $("again")).focus();
 }
 
 const canMove = (cell) => isMyTurn(game) && game.board[cell] === ".";
@@ -358,6 +368,11 @@ function leave() {
   game = null;
   entitle("");
   show("lobby");
+  // What was read before the game may no longer be true, and the server may be out of reach.
+  for (const id of ["my-games", "open-games"]) {
+    $(id).replaceChildren();
+    delete $(id).dataset.key;
+  }
   standingsRead = 0;
   look();
 }

@@ -7,6 +7,10 @@
 // device token stays in localStorage. It opens nothing: it only keeps other people's wrong guesses from locking this device out.)
 // Over plain HTTP a browser has six connections for a host, and each open stream takes one: put TLS, and so HTTP/2, in front.
 
+// The address of the API, if the page comes from another origin, for example "https://api.example.com". Such a page needs the two settings of
+// deploy/docs/your-own-page.md, and must belong to the same site: localhost and 127.0.0.1 are two sites.
+const API = "";
+const request = (path, options) => fetch(API + path, { credentials: API ? "include" : "same-origin", ...options });
 const GAMES = "game-service";
 const ACCOUNTS = "auth-service";
 // Milliseconds without a word after which a connection counts as dead. A stream says something every
@@ -51,6 +55,8 @@ export async function login(identifier, password, newPassword) {
 export async function restore() {
   // While the server was out of reach, somebody may have logged in by the form.
   if (userId) return;
+  // Nobody has logged in here, so there is no cookie to ask with.
+  if (!localStorage.getItem("session")) return end("");
   try {
     await renew(GAMES);
     tell((await call("GET", "/v1/me")).user);
@@ -67,6 +73,7 @@ export async function logout() {
     if (!isOver(error)) throw error;
   });
   tabs.postMessage(null);
+  localStorage.removeItem("session");
   end("You are logged out.");
 }
 
@@ -130,7 +137,7 @@ async function send(method, path, body, signal) {
   if (!accessTokens.has(audience)) await renew(audience);
   const used = accessTokens.get(audience);
   const attempt = () =>
-    fetch(path, {
+    request(path, {
       method,
       signal,
       headers: { authorization: `Bearer ${accessTokens.get(audience)}`, "content-type": "application/json" },
@@ -171,6 +178,7 @@ function renew(audience, used) {
       } catch (error) {
         if (isOver(error)) {
           localStorage.removeItem("rotation");
+          localStorage.removeItem("session");
           end("You were logged out.");
           throw error;
         }
@@ -207,7 +215,7 @@ async function post(path, body) {
   const headers = { "content-type": "application/json", "x-token-transport": "cookie" };
   const patience = new Patience();
   try {
-    const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal: patience.signal });
+    const response = await request(path, { method: "POST", headers, body: JSON.stringify(body), signal: patience.signal });
     if (!response.ok) throw await errorOf(response);
     return await response.json();
   } finally {
@@ -225,6 +233,7 @@ function begin({ user, tokens, deviceToken }, identifier = user.login) {
   userId = user.userId;
   tabs.postMessage(userId);
   localStorage.setItem(`device ${identifier}`, deviceToken);
+  localStorage.setItem("session", "begun");
   tell(user);
 }
 

@@ -19,7 +19,8 @@ Users, roles and sessions, and a game backend: the REST interface of two gRPC se
 
 **Log in first.** `POST /v1/auth/register` and `POST /v1/auth/login` return an access token and a refresh token. By \
 default the access token is valid for 30 minutes; `POST /v1/auth/rotate` exchanges the refresh token for new tokens. \
-Send `authorization: Bearer <access token>` with all other calls.
+Send `authorization: Bearer <access token>` with all other calls; in Swagger, press **Authorize** and paste the access \
+token. Names such as `RotateTokens` are those of RPCs: each operation names its own after `gRPC:`.
 
 **JSON** follows the proto3 mapping: field names are in lowerCamelCase, 64-bit integers are strings, times are in RFC \
 3339 format, and enum values are given by name. Requests may also use snake_case field names, as the descriptions \

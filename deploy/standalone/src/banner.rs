@@ -1,6 +1,11 @@
 //! The banner that a person sees after starting the program.
 
-use std::{fmt, io::Write as _, path::PathBuf};
+use std::{
+    fmt,
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -41,6 +46,7 @@ impl fmt::Display for Banner<'_> {
             auth_http,
             game_grpc,
             game_http,
+            gateway,
             tls,
             data,
         } = self.places;
@@ -55,9 +61,14 @@ impl fmt::Display for Banner<'_> {
         )?;
         writeln!(
             f,
-            "  gateway       Run deploy/envoy/run in a second terminal, then open http://127.0.0.1:8080 to play"
+            "  gateway       Run `{}` in a second terminal,",
+            gateway_command(self.places)
         )?;
-        writeln!(f, "                or http://127.0.0.1:8080/docs for the REST API.")?;
+        let gateway = gateway.as_str().trim_end_matches('/');
+        writeln!(
+            f,
+            "                then open {gateway} to play or {gateway}/docs for the REST API."
+        )?;
         writeln!(f, "  data          {}", data.display())?;
         if let Some(admin) = &self.first_admin {
             writeln!(f)?;
@@ -90,6 +101,34 @@ impl fmt::Display for Banner<'_> {
         writeln!(f)?;
         writeln!(f, "  Press Ctrl-C to stop.")?;
         writeln!(f)
+    }
+}
+
+/// Returns the command that starts the gateway in front of these services. Addresses that are its
+/// defaults are left out.
+fn gateway_command(places: &Endpoints) -> String {
+    let mut command = "deploy/envoy/run".to_owned();
+    let gateway = places.gateway.socket_addrs(|| None).unwrap_or_default();
+    let gateway = gateway.first().filter(|address| address.ip().is_loopback());
+    for (option, address, default) in [
+        ("--listen", gateway, 8080),
+        ("--auth", Some(&places.auth_grpc), 50051),
+        ("--auth-http", Some(&places.auth_http), 8081),
+        ("--game", Some(&places.game_grpc), 50052),
+    ] {
+        if let Some(address) = address.filter(|address| address.port() != default) {
+            command += &format!(" {option} {}:{}", loopback_if_any(address.ip()), address.port());
+        }
+    }
+    command
+}
+
+/// Returns the address at which a process of this machine reaches a socket that listens there.
+fn loopback_if_any(ip: IpAddr) -> IpAddr {
+    if ip.is_unspecified() {
+        Ipv4Addr::LOCALHOST.into()
+    } else {
+        ip
     }
 }
 

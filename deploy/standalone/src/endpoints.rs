@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use url::Url;
+
 /// Addresses of both services, and the folder of their data.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
@@ -9,6 +11,8 @@ pub(crate) struct Endpoints {
     pub(crate) auth_http: SocketAddr,
     pub(crate) game_grpc: SocketAddr,
     pub(crate) game_http: SocketAddr,
+    /// Address at which browsers find the gateway.
+    pub(crate) gateway: Url,
     pub(crate) tls: bool,
     pub(crate) data: PathBuf,
 }

@@ -31,6 +31,7 @@ use clap::Parser;
 use db::Db;
 use game_service::{GameService, VerificationKeys, config::GameSettings};
 use server::ServiceArgs;
+use url::Url;
 
 use crate::{
     banner::{Banner, FirstAdmin},
@@ -72,7 +73,11 @@ impl Cli {
     #[expect(clippy::too_many_lines, reason = "the steps of a start, in order")]
     async fn run(mut self) -> Result<(), StartError> {
         self.service.begin("standalone", self.auth.secret_files())?;
-        self.auth.cookies.cookie_origins.get_or_insert_with(local_gateway);
+        let gateway = &self.auth.gateway_url;
+        self.auth
+            .cookies
+            .cookie_origins
+            .get_or_insert_with(|| origins_of(gateway));
         // Bind the ports before opening the data, so that a failed start leaves nothing behind.
         let auth_grpc = Listener::bind(self.auth.auth_listen, "--auth-listen").await?;
         let auth_http = Listener::bind(self.auth.auth_http_listen, "--auth-http-listen").await?;
@@ -83,6 +88,7 @@ impl Cli {
             auth_http: auth_http.address(),
             game_grpc: game_grpc.address(),
             game_http: game_http.address(),
+            gateway: self.auth.gateway_url.clone(),
             tls: self.service.server.tls_cert_file.is_some(),
             data: PathBuf::new(),
         };
@@ -163,8 +169,16 @@ impl Cli {
 }
 
 /// Returns the origins of the pages that the local development gateway serves.
-fn local_gateway() -> Vec<CookieOrigin> {
-    let origins = ["http://127.0.0.1:8080", "http://localhost:8080"].into_iter();
+/// Returns the origin of the pages that the gateway serves. If the gateway is on this machine, its
+/// origin by the other name of the machine is included.
+fn origins_of(gateway: &Url) -> Vec<CookieOrigin> {
+    let origin = gateway.origin().ascii_serialization();
+    let [by_name, by_address] = ["//localhost", "//127.0.0.1"];
+    let twins = [
+        origin.replacen(by_name, by_address, 1),
+        origin.replacen(by_address, by_name, 1),
+    ];
+    let origins = std::iter::once(&origin).chain(twins.iter().filter(|twin| **twin != origin));
     origins.filter_map(|origin| origin.parse().ok()).collect()
 }
 

@@ -76,7 +76,7 @@ impl From<Error> for ErrorReply {
             Error::NotYourTurn => failed(R::NotYourTurn, "it is your opponent's turn"),
             Error::CellTaken => failed(R::CellTaken, "this cell already holds a mark"),
             Error::VersionMismatch { version } => {
-                let message = format!("the game has changed and is now at version {version}; read it again");
+                let message = format!("the game is at another version, {version}; read it again");
                 Self::new(Code::Aborted, R::VersionMismatch, message).with_metadata("version", version.to_string())
             }
         }

@@ -18,6 +18,17 @@ pub struct Listener {
     address: SocketAddr,
 }
 
+/// Parses the setting of an address. Host names are not accepted: they could stand for several
+/// addresses.
+///
+/// # Errors
+///
+/// Fails if the text is anything else.
+pub fn parse_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:50051 or 0.0.0.0:50051")
+}
+
 /// Error for an address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} ({setting}): {source}")]

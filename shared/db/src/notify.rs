@@ -304,8 +304,8 @@ pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Resu
     statement.end(result)
 }
 
-/// Makes the commit of this transaction wait like one that has [notified](notify()) the channel with
-/// this number. No other process is notified.
+/// Makes the commit of this transaction wait like one that has [notified](notify()) the channel
+/// with this number. No other process is notified.
 pub fn settle(conn: &mut Conn, channel: &'static str, number: i64) {
     conn.wake_after_commit(channel, number);
 }

@@ -72,6 +72,12 @@ fn reworded(status: &Status) -> Status {
             ErrorReason::CompressionUnsupported,
             status.message().to_owned(),
         ),
+        // From the health service, about a name that this server does not know.
+        Code::NotFound => (
+            Code::NotFound,
+            ErrorReason::ServiceUnknown,
+            "this server has no gRPC service with this name".to_owned(),
+        ),
         Code::Unimplemented => (
             Code::Unimplemented,
             ErrorReason::MethodUnknown,

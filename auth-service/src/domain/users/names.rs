@@ -76,7 +76,7 @@ impl FromStr for Email {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let bad = InvalidName("must be an e-mail address of at most 254 characters");
+        let bad = InvalidName("must be an e-mail address such as ann@example.com, of at most 254 characters");
         if text.len() > MAX_IDENTIFIER_BYTES {
             return Err(bad);
         }

@@ -34,7 +34,7 @@ struct Cli {
         long,
         env = "CLOCK_LISTEN",
         default_value = "127.0.0.1:50054",
-        value_name = "ADDRESS"
+        value_name = "ADDRESS", value_parser = base::listen::parse_address
     )]
     listen: SocketAddr,
     /// Address on which HTTP is served: /metrics, /livez, /readyz.
@@ -42,7 +42,7 @@ struct Cli {
         long,
         env = "CLOCK_HTTP_LISTEN",
         default_value = "127.0.0.1:8084",
-        value_name = "ADDRESS"
+        value_name = "ADDRESS", value_parser = base::listen::parse_address
     )]
     http_listen: SocketAddr,
     #[command(flatten)]
@@ -67,7 +67,9 @@ impl Cli {
     async fn serve(self) -> Result<(), StartError> {
         self.service.begin("clock", [self.verifier.secret_file()])?;
         let follower = self.verifier.follower()?;
-        let follower = follower.ok_or_else(|| StartError::setting("--auth-client-id is required"))?;
+        let follower = follower.ok_or_else(|| {
+            StartError::setting("this example takes its keys from the access feed, so --auth-client-id is required")
+        })?;
         let clock = Clock::system();
         let grpc = Listener::bind(self.listen, "--listen").await?;
         let http = Listener::bind(self.http_listen, "--http-listen").await?;

@@ -31,7 +31,7 @@ struct Courses {
         long,
         env = "COURSES_LISTEN",
         default_value = "127.0.0.1:50053",
-        value_name = "ADDRESS"
+        value_name = "ADDRESS", value_parser = base::listen::parse_address
     )]
     listen: SocketAddr,
     /// Address on which HTTP is served: /metrics, /livez, /readyz.
@@ -39,7 +39,7 @@ struct Courses {
         long,
         env = "COURSES_HTTP_LISTEN",
         default_value = "127.0.0.1:8083",
-        value_name = "ADDRESS"
+        value_name = "ADDRESS", value_parser = base::listen::parse_address
     )]
     http_listen: SocketAddr,
     #[command(flatten)]

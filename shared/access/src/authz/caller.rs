@@ -63,6 +63,15 @@ impl Caller {
                 ErrorReason::TokenInvalid,
                 "this is a refresh token; send the access token that was issued with it",
             ),
+            Self::Refused(TokenError::NotBearer) => (
+                ErrorReason::TokenInvalid,
+                "the metadata `authorization` must be there once, as `Bearer <access token>`",
+            ),
+            Self::Refused(TokenError::OtherAudience) => (
+                ErrorReason::TokenInvalid,
+                "the access token was issued for another service; get one with the `audience` of this service, or \
+                 without an `audience`",
+            ),
             Self::Refused(TokenError::Invalid) => (
                 ErrorReason::TokenInvalid,
                 "the access token is not one that this service accepts",
@@ -101,7 +110,7 @@ impl Authenticate {
             Some("") => return Caller::Anonymous,
             Some(token) if token.starts_with(REFRESH_TOKEN_PREFIX) => Err(TokenError::RefreshToken),
             Some(token) => self.verifier.verify(token),
-            None => Err(TokenError::Invalid),
+            None => Err(TokenError::NotBearer),
         };
         let principal = principal.and_then(|principal| self.access.check(&principal).map(|()| principal));
         match principal {

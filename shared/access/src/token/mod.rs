@@ -68,9 +68,15 @@ pub const MAX_TOKEN_LEN: usize = 8 * 1024;
 /// is logged at debug level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Forged, damaged, from another issuer, or for another audience.
+    /// Forged, damaged, or from another issuer.
     #[error("the access token is not valid")]
     Invalid,
+    /// Not sent as `Bearer <token>`, or sent twice.
+    #[error("the access token is not sent as a bearer token")]
+    NotBearer,
+    /// Genuine, but issued for another audience.
+    #[error("the access token is for another service")]
+    OtherAudience,
     /// A refresh token. Only auth-service can read it, and it is never accepted as a bearer token.
     #[error("the token is a refresh token")]
     RefreshToken,

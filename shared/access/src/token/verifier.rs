@@ -51,6 +51,9 @@ const EARLY_WARNING_INTERVAL: Duration = Duration::from_hours(1);
 /// Name of the check that failed. It never contains any part of the token.
 type Refusal = &'static str;
 
+/// The check of the audience, which comes after those of the signature and the issuer.
+const AUDIENCE: Refusal = "aud";
+
 impl Verifier {
     /// Creates a verifier for tokens with this issuer and these audiences. It always uses the
     /// current keys of the set.
@@ -70,7 +73,11 @@ impl Verifier {
     pub fn verify(&self, token: &str) -> Result<Arc<Principal>, TokenError> {
         let checked = self.0.checked(token).map_err(|check| {
             tracing::debug!(check, "access token refused");
-            TokenError::Invalid
+            if check == AUDIENCE {
+                TokenError::OtherAudience
+            } else {
+                TokenError::Invalid
+            }
         })?;
         let verdict = checked.at(self.0.clock.now(), self.0.clock.monotonic());
         if let Err(TokenError::NotYetValid(early)) = verdict {
@@ -155,7 +162,7 @@ impl Inner {
         if claims.iss != self.issuer {
             return Err("iss");
         }
-        let reach = self.audiences.reach(&claims.aud).ok_or("aud")?;
+        let reach = self.audiences.reach(&claims.aud).ok_or(AUDIENCE)?;
         let wanted = match reach {
             Reach::ThisServiceAlone => None,
             Reach::Others => Some(self.audiences.own().unwrap_or_default()),

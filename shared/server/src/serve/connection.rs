@@ -162,7 +162,7 @@ where
     }
 }
 
-/// What the rules want of a connection.
+/// Step that the rules want a connection to take.
 enum Command {
     AskToLeave(LeaveRequest),
     /// Close the connection now, for this reason.

@@ -397,7 +397,11 @@ pub async fn health_and_reflection_are_served(address: SocketAddr, descriptor_se
             service: "nothing".to_owned(),
         })
         .await;
-    assert_eq!(unknown.expect_err("unknown").code(), Code::NotFound);
+    let unknown = unknown.expect_err("unknown");
+    assert_eq!(
+        (unknown.code(), reason(&unknown).as_str()),
+        (Code::NotFound, "SERVICE_UNKNOWN")
+    );
 
     // Both versions have the same messages, but as different types.
     macro_rules! check_reflection {
