@@ -140,20 +140,30 @@ pub(crate) async fn audit_list(
     Ok(rows.into_iter().map(AuditEntry::try_from).collect::<Result<_, _>>()?)
 }
 
-/// Deletes at most `limit` entries from before this time. Returns how many.
-pub(crate) async fn audit_delete_before(conn: &mut Conn, before: Timestamp, limit: i64) -> db::Result<usize> {
-    let old: Vec<AuditEventId> = query!(conn, |c| audit_events::table
+/// Deletes at most `limit` entries from before this time, oldest first. Returns the time of the last
+/// one, or `None` if there are none. The scan of the index starts at `from`, so that it does not pass
+/// again over the index entries of what was deleted before.
+pub(crate) async fn audit_delete_before(
+    conn: &mut Conn,
+    from: Timestamp,
+    before: Timestamp,
+    limit: i64,
+) -> db::Result<Option<Timestamp>> {
+    let old: Vec<(AuditEventId, Timestamp)> = query!(conn, |c| audit_events::table
+        .filter(audit_events::event_time.ge(from))
         .filter(audit_events::event_time.lt(before))
         .order((audit_events::event_time, audit_events::id))
         .limit(limit)
-        .select(audit_events::id)
+        .select((audit_events::id, audit_events::event_time))
         .load(c)
         .await)?;
-    if old.is_empty() {
-        return Ok(0);
-    }
-    let delete = diesel::delete(audit_events::table.filter(audit_events::id.eq_any(&old)));
-    query!(conn, |c| delete.execute(c).await)
+    let Some((_, last)) = old.last() else {
+        return Ok(None);
+    };
+    let ids: Vec<AuditEventId> = old.iter().map(|(id, _)| *id).collect();
+    let delete = diesel::delete(audit_events::table.filter(audit_events::id.eq_any(ids)));
+    query!(conn, |c| delete.execute(c).await)?;
+    Ok(Some(*last))
 }
 
 #[cfg(test)]

@@ -168,14 +168,30 @@ pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch, kept: FeedKind) 
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Deletes the events up to this sequence number that have expired by the time `past`. Returns how
-/// many.
-pub(crate) async fn feed_purge(conn: &mut Conn, past: Timestamp, up_to: i64) -> db::Result<usize> {
-    query!(conn, |c| diesel::delete(
-        access_feed::table
-            .filter(access_feed::expire_time.le(past))
-            .filter(access_feed::sequence.le(up_to))
-    )
-    .execute(c)
-    .await)
+/// Deletes at most `limit` events up to this sequence number that have expired by the time `past`,
+/// those that expired first. Returns when the last of them expired, or `None` if there are none. The
+/// scan of the index starts at `from`, so that it does not pass again over what was deleted before.
+pub(crate) async fn feed_purge(
+    conn: &mut Conn,
+    from: Timestamp,
+    past: Timestamp,
+    up_to: i64,
+    limit: i64,
+) -> db::Result<Option<Timestamp>> {
+    let expired: Vec<(i64, Timestamp)> = query!(conn, |c| access_feed::table
+        .filter(access_feed::expire_time.ge(from))
+        .filter(access_feed::expire_time.le(past))
+        .filter(access_feed::sequence.le(up_to))
+        .order(access_feed::expire_time)
+        .limit(limit)
+        .select((access_feed::sequence, access_feed::expire_time.assume_not_null()))
+        .load(c)
+        .await)?;
+    let Some((_, last)) = expired.last() else {
+        return Ok(None);
+    };
+    let sequences: Vec<i64> = expired.iter().map(|(sequence, _)| *sequence).collect();
+    let delete = diesel::delete(access_feed::table.filter(access_feed::sequence.eq_any(sequences)));
+    query!(conn, |c| delete.execute(c).await)?;
+    Ok(Some(*last))
 }

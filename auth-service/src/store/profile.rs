@@ -5,7 +5,8 @@ use base::{
     ids::{UserId, UserKind},
     page::PageRequest,
 };
-use db::prelude::*;
+use db::{Backend, prelude::*, prepared};
+use diesel::sql_types::{BigInt, Bool, Text};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::schema::{roles, user_roles, users};
@@ -75,6 +76,7 @@ pub(crate) async fn users_list(
     filter: &UserFilter,
 ) -> db::Result<Vec<User>> {
     let pattern = contains(&filter.query);
+    let search = Search::best_for(conn, &filter.query, &pattern).await?;
     query!(conn, |c| {
         let mut found = users::table
             .filter(users::is_service.eq(false))
@@ -86,8 +88,22 @@ pub(crate) async fn users_list(
         if filter.email_is_taken {
             found = found.filter(users::email_is_taken);
         }
-        if !filter.query.is_empty() {
-            found = found.filter(users::search_folded.like(&pattern).escape(ESCAPE));
+        match search {
+            Search::None => {}
+            Search::Plain => found = found.filter(users::search_folded.like(&pattern).escape(ESCAPE)),
+            // An expression for which there is no index, so that PostgreSQL goes by the order.
+            Search::ByTime => {
+                let matches = prepared::<Bool>("(users.search_folded || '') LIKE ").bind::<Text, _>(&pattern);
+                found = found.filter(matches);
+            }
+            // All matches are looked up before anything else. Otherwise, the order and the size of
+            // the page could lure PostgreSQL into reading all users until a page is full.
+            Search::ByText => {
+                let matches = prepared::<Bool>("users.id = ANY(ARRAY(SELECT id FROM users AS found WHERE search_folded LIKE ")
+                    .bind::<Text, _>(&pattern)
+                    .text("))");
+                found = found.filter(matches);
+            }
         }
         if !filter.role.is_empty() {
             let holders = user_roles::table
@@ -107,6 +123,51 @@ pub(crate) async fn users_list(
             .load(c)
             .await
     })
+}
+
+/// Ways to find the users whose text contains another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Search {
+    /// Every user is listed.
+    None,
+    /// SQLite has only one way.
+    Plain,
+    /// Users are read newest first until a page is full, which is best if many of them match.
+    ByTime,
+    /// All matches are found by the index of trigrams, which is best if there are few.
+    ByText,
+}
+
+/// Number of the newest users that [`Search::best_for`] looks at.
+const SAMPLE: i64 = 1000;
+/// Number of matches in the sample from which on a text counts as common. If it is, a page of 100
+/// users is full after 20,000 of them.
+const COMMON: i64 = 5;
+/// Length from which on a text has a trigram, in characters.
+const TRIGRAM: usize = 3;
+
+impl Search {
+    /// Chooses the way for this text. PostgreSQL cannot choose by itself: it knows nothing about how
+    /// often texts occur within others.
+    async fn best_for(conn: &mut Conn, query: &str, pattern: &str) -> db::Result<Self> {
+        if query.is_empty() {
+            return Ok(Self::None);
+        }
+        if conn.backend() == Backend::Sqlite {
+            return Ok(Self::Plain);
+        }
+        if query.chars().count() < TRIGRAM {
+            return Ok(Self::ByTime);
+        }
+        let matches = prepared::<BigInt>(
+            "SELECT count(*) FROM (SELECT search_folded FROM users ORDER BY create_time DESC, id DESC LIMIT ",
+        )
+        .bind::<BigInt, _>(SAMPLE)
+        .text(") AS newest WHERE search_folded LIKE ")
+        .bind::<Text, _>(pattern);
+        let matches: i64 = query_postgres!(conn, |c| matches.get_result(c).await)?;
+        Ok(if matches >= COMMON { Self::ByTime } else { Self::ByText })
+    }
 }
 
 /// Returns the LIKE pattern of texts that contain this one.

@@ -18,6 +18,9 @@ use crate::{
 /// Maximum number of ended sessions that one login deletes.
 const MAX_FORGOTTEN: i64 = 100;
 
+/// Number of sessions up to which PostgreSQL counts them exactly.
+const MAX_COUNTED: i64 = 1000;
+
 /// A row of the table.
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = sessions)]
@@ -209,8 +212,24 @@ pub(crate) async fn sessions_use_tokens(
     query_postgres!(conn, |c| write.load(c).await)
 }
 
-/// Counts the sessions that have not ended.
+/// Counts the sessions that have not ended. PostgreSQL would have to read millions of index entries
+/// for that, so beyond [`MAX_COUNTED`] it answers with the estimate that it keeps for its planner.
 pub(crate) async fn sessions_count_unended(conn: &mut Conn) -> db::Result<i64> {
+    if conn.backend() == Backend::Postgres {
+        let count = prepared::<BigInt>(
+            "SELECT count(*) FROM (SELECT 1 FROM sessions WHERE end_time IS NULL ORDER BY sweep_time LIMIT ",
+        )
+        .bind::<BigInt, _>(MAX_COUNTED + 1)
+        .text(") AS counted");
+        let counted: i64 = query_postgres!(conn, |c| count.get_result(c).await)?;
+        if counted <= MAX_COUNTED {
+            return Ok(counted);
+        }
+        // The index holds exactly these sessions.
+        let estimate = prepared::<BigInt>("SELECT reltuples::bigint FROM pg_class WHERE oid = 'sessions_due_idx'::regclass");
+        let estimate: i64 = query_postgres!(conn, |c| estimate.get_result(c).await)?;
+        return Ok(estimate.max(counted));
+    }
     query!(conn, |c| sessions::table
         .filter(sessions::end_time.is_null())
         .count()
@@ -359,18 +378,31 @@ pub(crate) async fn sessions_list(
     Ok(rows.into_iter().map(Session::try_from).collect::<Result<_, _>>()?)
 }
 
-/// Returns at most `limit` unended sessions that are due for a check of their expiry, each with the
-/// time when it expires.
+/// An unended session that is due for a check of its expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = sessions)]
+pub(crate) struct DueSession {
+    pub(crate) id: SessionId,
+    pub(crate) expire_time: Timestamp,
+    /// Time at which the check became due.
+    pub(crate) sweep_time: Timestamp,
+}
+
+/// Returns at most `limit` unended sessions whose check became due at `from` or later, and by now:
+/// those that are due longest first. With `from`, the scan of the index does not pass again over
+/// what was due before and has been dealt with.
 pub(crate) async fn sessions_due(
     conn: &mut Conn,
+    from: Timestamp,
     now: Timestamp,
     limit: i64,
-) -> db::Result<Vec<(SessionId, Timestamp)>> {
+) -> db::Result<Vec<DueSession>> {
     query!(conn, |c| sessions::table
+        .filter(sessions::sweep_time.ge(from))
         .filter(sessions::sweep_time.le(now))
         .filter(sessions::end_time.is_null())
         .order(sessions::sweep_time)
-        .select((sessions::id, sessions::expire_time))
+        .select(DueSession::as_select())
         .limit(limit)
         .load(c)
         .await)
@@ -395,32 +427,45 @@ pub(crate) async fn sessions_postpone(conn: &mut Conn, ids: &[SessionId]) -> db:
     query!(conn, |c| update.execute(c).await).map(drop)
 }
 
-/// Returns at most `limit` sessions that ended or expired before this moment.
-pub(crate) async fn sessions_to_purge(
+/// Reason why a session is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dead {
+    /// It ended.
+    Ended,
+    /// It expired, and was not ended because of that.
+    Expired,
+}
+
+/// Returns at most `limit` sessions that died before this moment, in the order of an index, each
+/// with its place in that order. The scan of the index starts at the place `from`, so that it does
+/// not pass again over the entries of sessions that were deleted before.
+pub(crate) async fn sessions_dead(
     conn: &mut Conn,
-    ended_before: Timestamp,
+    dead: Dead,
+    from: Timestamp,
+    before: Timestamp,
     limit: i64,
-) -> db::Result<Vec<SessionId>> {
-    // Two queries, because each of them has an index.
-    let mut dead: Vec<SessionId> = query!(conn, |c| sessions::table
-        .filter(sessions::end_time.lt(ended_before))
-        .order(sessions::id)
-        .select(sessions::id)
-        .limit(limit)
-        .load(c)
-        .await)?;
-    if dead.is_empty() {
-        dead = query!(conn, |c| sessions::table
-            // This has the index, and is no later than the expiry.
-            .filter(sessions::sweep_time.lt(ended_before))
-            .filter(sessions::expire_time.lt(ended_before))
-            .order(sessions::id)
-            .select(sessions::id)
+) -> db::Result<Vec<(SessionId, Timestamp)>> {
+    match dead {
+        Dead::Ended => query!(conn, |c| sessions::table
+            .filter(sessions::end_time.ge(from))
+            .filter(sessions::end_time.lt(before))
+            .order(sessions::end_time)
+            .select((sessions::id, sessions::end_time.assume_not_null()))
             .limit(limit)
             .load(c)
-            .await)?;
+            .await),
+        Dead::Expired => query!(conn, |c| sessions::table
+            // This has the index, and is no later than the expiry.
+            .filter(sessions::sweep_time.ge(from))
+            .filter(sessions::sweep_time.lt(before))
+            .filter(sessions::expire_time.lt(before))
+            .order(sessions::sweep_time)
+            .select((sessions::id, sessions::sweep_time))
+            .limit(limit)
+            .load(c)
+            .await),
     }
-    Ok(dead)
 }
 
 pub(crate) async fn session_delete(conn: &mut Conn, id: SessionId) -> db::Result<()> {

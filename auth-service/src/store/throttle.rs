@@ -122,13 +122,20 @@ pub(crate) async fn throttle_unblock(conn: &mut Conn, key: &[u8], expire: Timest
     query!(conn, |c| shorten.execute(c).await).map(|_| ())
 }
 
-/// Returns the keys of at most `limit` expired rows, sorted.
-pub(crate) async fn throttles_expired(conn: &mut Conn, now: Timestamp, limit: i64) -> db::Result<Vec<Vec<u8>>> {
+/// Returns the keys of at most `limit` rows that expired at `from` or later, and when they expired:
+/// those that expired first come first.
+pub(crate) async fn throttles_expired(
+    conn: &mut Conn,
+    from: Timestamp,
+    now: Timestamp,
+    limit: i64,
+) -> db::Result<Vec<(Vec<u8>, Timestamp)>> {
     query!(conn, |c| login_throttle::table
+        .filter(login_throttle::expire_time.ge(from))
         .filter(login_throttle::expire_time.le(now))
-        .order(login_throttle::key)
+        .order(login_throttle::expire_time)
         .limit(limit)
-        .select(login_throttle::key)
+        .select((login_throttle::key, login_throttle::expire_time))
         .load(c)
         .await)
 }

@@ -38,7 +38,7 @@ use crate::{
     report::Report,
     scenario::{
         Setup, connections, creation, enumeration, feed, footprint, gateway, guessing, invalid, leaderboard, login,
-        login_storm, moves, overload, reads, refusal, rotation, soak, unfinished, verification,
+        login_storm, moves, overload, reads, refusal, rotation, scale, soak, unfinished, verification,
     },
 };
 
@@ -100,7 +100,7 @@ enum Database {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
-    /// Run all scenarios except `soak`, each with its defaults.
+    /// Run all scenarios except `scale` and `soak`, each with its defaults.
     All,
     /// Measure an RPC without a database, compared with a bare tonic server.
     Rpc,
@@ -175,6 +175,12 @@ enum Scenario {
     },
     /// Measure GetMe during a flood of invalid calls, compared with GetMe alone.
     InvalidFlood,
+    /// Measure how much of a large database a call touches, compared with a small one. PostgreSQL
+    /// only. With 10,000,000 users it takes 40 GB and an hour.
+    Scale {
+        #[command(flatten)]
+        amount: scale::Amount,
+    },
     /// Run mixed calls at a steady rate for an hour, and record memory, descriptors and response
     /// times per minute.
     Soak {
@@ -254,6 +260,9 @@ impl Cli {
         match (database, &self.database_url) {
             (Database::Sqlite, _) => Engine::Sqlite,
             (Database::Postgres, Some(url)) => Engine::Given(url.clone(), Mutex::default()),
+            (Database::Postgres, None) if matches!(self.scenario, Scenario::Scale { .. }) => {
+                Engine::Private(Cluster::start_with_options(scale::SERVER_OPTIONS))
+            }
             (Database::Postgres, None) => Engine::Private(Cluster::start_durable()),
         }
     }
@@ -311,6 +320,7 @@ impl Scenario {
             Self::Enumeration { samples } => enumeration::run(setup, samples, report).await,
             Self::Guessing { attack } => guessing::run(setup, attack, report).await,
             Self::InvalidFlood => invalid::run(setup, report).await,
+            Self::Scale { amount } => scale::run(setup, amount, report).await,
             Self::Soak { length } => soak::run(setup, length, report).await,
             Self::Rpc
             | Self::Verification
@@ -322,12 +332,12 @@ impl Scenario {
         }
     }
 
-    /// Returns all scenarios except `soak`, with their default options.
+    /// Returns all scenarios except `scale` and `soak`, with their default options.
     fn all() -> Vec<Self> {
         let names = Cli::command_names();
         names
             .iter()
-            .filter(|name| !["all", "soak"].contains(&name.as_str()))
+            .filter(|name| !["all", "scale", "soak"].contains(&name.as_str()))
             .map(|name| Cli::parse_from(["bench", name]).scenario)
             .collect()
     }
@@ -352,7 +362,7 @@ mod tests {
     fn the_command_line_is_valid_and_all_runs_every_scenario() {
         Cli::command().debug_assert();
         let shown = Cli::command_names();
-        assert_eq!(Scenario::all().len() + 2, shown.len());
+        assert_eq!(Scenario::all().len() + 3, shown.len());
         // A default that is not valid is refused only when the arguments are parsed.
         for name in shown {
             Cli::try_parse_from(["bench", &name]).expect("it needs nothing more");

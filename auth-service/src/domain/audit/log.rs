@@ -6,7 +6,7 @@ use std::{
 };
 
 use base::{
-    clock::Clock,
+    clock::{Clock, Timestamp},
     ids::UserId,
     page::{PageRequest, Position},
 };
@@ -58,18 +58,20 @@ impl AuditLog {
         let Some(retention) = self.retention else {
             return Ok(());
         };
+        let mut from = Timestamp::EPOCH;
         loop {
             let Some(settled) = self.db.settled(&self.clock).await? else {
                 return Ok(());
             };
             let before = settled.past().minus(retention);
-            let deleted: Result<usize, Error> =
+            let deleted: Result<_, Error> =
                 write_tx!(self.db, |tx| Ok(
-                    store::audit_delete_before(tx, before, PURGE_BATCH).await?
+                    store::audit_delete_before(tx, from, before, PURGE_BATCH).await?
                 ));
-            if deleted? == 0 {
+            let Some(last) = deleted? else {
                 return Ok(());
-            }
+            };
+            from = last;
             // With a fast disk, the queries never suspend this task. Yielding lets others run
             // between batches.
             tokio::task::yield_now().await;

@@ -37,6 +37,8 @@ const RECENT: usize = 2048;
 /// Number of sequence numbers that are read again each time. If one of them has another event than
 /// before, the database has another history.
 const OVERLAP: i64 = 8;
+/// Number of events that a purge deletes in one transaction.
+const PURGE_BATCH: i64 = 500;
 
 /// The end of the log and its last events. Clones share one state.
 #[derive(Clone, Debug)]
@@ -124,14 +126,23 @@ impl FeedTail {
         let Some(settled) = self.db.settled(&self.clock).await? else {
             return Ok(());
         };
-        write_tx!(self.db, |tx| {
-            // The head is locked first, as in transactions that publish.
-            let head = store::feed_head_lock(tx).await?;
-            if seen.goes_on_in(position_of(&head), self.state.borrow().generations) {
-                store::feed_purge(tx, settled.past(), seen.position.sequence).await?;
-            }
-            Ok(())
-        })
+        let mut from = Timestamp::EPOCH;
+        loop {
+            let deleted: Result<_, Error> = write_tx!(self.db, |tx| {
+                // The head is locked first, as in transactions that publish. They wait for this
+                // one, so it is short.
+                let head = store::feed_head_lock(tx).await?;
+                if !seen.goes_on_in(position_of(&head), self.state.borrow().generations) {
+                    return Ok(None);
+                }
+                Ok(store::feed_purge(tx, from, settled.past(), seen.position.sequence, PURGE_BATCH).await?)
+            });
+            let Some(last) = deleted? else {
+                return Ok(());
+            };
+            from = last;
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn read(&self) -> db::Result<Tail> {

@@ -20,6 +20,7 @@
 //! OWASP Authentication Cheat Sheet, "Login Throttling"; NIST SP 800-63B, section 3.2.2.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -346,17 +347,22 @@ impl Attempts {
 
     /// Deletes expired counters, batch by batch.
     pub(crate) async fn purge(&self) -> Result<(), Error> {
+        // The scan of the index does not pass again over the entries of what was deleted before.
+        let mut from = Timestamp::EPOCH;
         loop {
             let Some(settled) = self.db.settled(&self.clock).await? else {
                 return Ok(());
             };
             let now = settled.past();
             let mut conn = self.db.read().await?;
-            let keys = store::throttles_expired(&mut conn, now, PURGE_BATCH).await?;
+            let expired = store::throttles_expired(&mut conn, from, now, PURGE_BATCH).await?;
             drop(conn);
-            if keys.is_empty() {
+            let Some((_, last)) = expired.last() else {
                 return Ok(());
-            }
+            };
+            from = *last;
+            // Rows are locked in the order of their keys, as everywhere.
+            let keys: BTreeSet<Vec<u8>> = expired.into_iter().map(|(key, _)| key).collect();
             let deleted: Result<(), Error> = write_tx!(self.db, |tx| {
                 for key in &keys {
                     store::throttle_delete_expired(tx, key, now).await?;

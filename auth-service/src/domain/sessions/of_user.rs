@@ -1,6 +1,8 @@
 //! Lists and ends sessions, for their users and for administrators. Also ends and purges expired
 //! sessions.
 
+use std::collections::BTreeSet;
+
 use base::{
     clock::Timestamp,
     ids::{SessionId, SessionKind, UserId},
@@ -18,7 +20,7 @@ use crate::{
         sessions::{ends, lifecycle::Sessions, revocation},
     },
     model::{Session, SessionEnd, User},
-    store,
+    store::{self, Dead, DueSession},
 };
 
 /// Number of sessions that a purge deletes in one transaction.
@@ -116,28 +118,27 @@ impl Sessions {
 
     /// Ends the sessions that have expired, so that they stay expired if the clock is set back.
     pub(crate) async fn end_expired(&self) -> Result<(), Error> {
-        let mut before = Vec::new();
+        let (mut from, mut before) = (Timestamp::EPOCH, Vec::new());
         loop {
             let mut conn = self.db.read().await?;
             let Some(settled) = conn.settled(&self.clock).await? else {
                 return Ok(());
             };
-            let due = store::sessions_due(&mut conn, settled.past(), PURGE_BATCH).await?;
+            let due = store::sessions_due(&mut conn, from, settled.past(), PURGE_BATCH).await?;
             drop(conn);
             // If the same sessions come again, they could not be ended. The next run tries again.
-            if due.is_empty() || due == before {
+            let Some(last) = due.last().filter(|_| due != before) else {
                 return Ok(());
-            }
-            let (expired, renewed): (Vec<_>, Vec<_>) = due
-                .iter()
-                .copied()
-                .partition(|(_, expire_time)| *expire_time <= settled.past());
+            };
+            from = last.sweep_time;
+            let is_over = |session: &&DueSession| session.expire_time <= settled.past();
+            let (expired, renewed): (Vec<&DueSession>, Vec<&DueSession>) = due.iter().partition(is_over);
             if !renewed.is_empty() {
-                let renewed: Vec<SessionId> = renewed.into_iter().map(|(id, _)| id).collect();
+                let renewed: Vec<SessionId> = renewed.into_iter().map(|session| session.id).collect();
                 store::sessions_postpone(&mut self.db.write().await?, &renewed).await?;
             }
-            for (id, _) in expired {
-                self.end_if_expired(&RequestContext::itself(), id).await?;
+            for session in expired {
+                self.end_if_expired(&RequestContext::itself(), session.id).await?;
             }
             before = due;
         }
@@ -145,23 +146,30 @@ impl Sessions {
 
     /// Deletes the sessions that ended or expired longer ago than they are kept. Returns how many.
     pub(crate) async fn purge(&self) -> Result<usize, Error> {
-        let mut purged = 0;
+        Ok(self.purge_dead(Dead::Ended).await? + self.purge_dead(Dead::Expired).await?)
+    }
+
+    async fn purge_dead(&self, dead: Dead) -> Result<usize, Error> {
+        let (mut from, mut purged) = (Timestamp::EPOCH, 0);
         loop {
             let Some(settled) = self.db.settled(&self.clock).await? else {
                 return Ok(purged);
             };
-            let ended_before = settled.past().minus(self.lifetimes.retention);
+            let before = settled.past().minus(self.lifetimes.retention);
             let batch: Result<_, Error> = write_tx!(self.db, |tx| {
-                let dead = store::sessions_to_purge(tx, ended_before, PURGE_BATCH).await?;
-                for id in &dead {
-                    store::session_delete(tx, *id).await?;
+                let found = store::sessions_dead(tx, dead, from, before, PURGE_BATCH).await?;
+                // Rows are locked in the order of their ids, as everywhere.
+                let ids: BTreeSet<SessionId> = found.iter().map(|(id, _)| *id).collect();
+                for id in ids {
+                    store::session_delete(tx, id).await?;
                 }
-                Ok(dead.len())
+                Ok(found)
             });
-            match batch? {
-                0 => return Ok(purged),
-                batch => purged += batch,
-            }
+            let batch = batch?;
+            let Some((_, last)) = batch.last() else {
+                return Ok(purged);
+            };
+            (from, purged) = (*last, purged + batch.len());
             // With a fast disk, the queries never suspend this task. Yielding lets others run
             // between batches.
             tokio::task::yield_now().await;

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -158,6 +159,21 @@ impl Game {
         game
     }
 
+    /// Stops the service while this work is done, and starts it again on its database.
+    pub(crate) async fn rest_during(mut self, work: impl Future<Output = ()>) -> Self {
+        drop(self.program);
+        work.await;
+        let start;
+        (self.program, self.address, start) = Self::serve(&self.database, &self.folder, &[]).await;
+        self.starts = [start, self.starts[0]];
+        self
+    }
+
+    /// Returns the path of the file with the key that verifies tokens.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        self.folder.path().join(KEY)
+    }
+
     /// Creates a new connection.
     pub(crate) fn channel(&self) -> Channel {
         channel(self.address)
@@ -175,7 +191,8 @@ impl Game {
         self.token(self.players[number.wrapping_mul(7919) % self.players.len()], "somebody")
     }
 
-    fn token(&self, id: UserId, login: &str) -> String {
+    /// Creates a token for this player.
+    pub(crate) fn token(&self, id: UserId, login: &str) -> String {
         let claims = self.mint.claims_for(id, login, &["player"], Clock::system().now());
         self.mint.sign(&claims)
     }

@@ -5,7 +5,7 @@ mod users;
 
 use std::{
     ffi::OsStr,
-    iter,
+    fs, iter,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
@@ -44,6 +44,12 @@ use crate::{
 
 pub(crate) const PASSWORD: &str = "a long enough password";
 
+/// Password of the administrator, once the first one was changed.
+const ADMIN_PASSWORD: &str = "another long password";
+
+/// Name of the file with the server secret of auth-service.
+const SERVER_SECRET: &str = "server-secret";
+
 /// Argon2 parameters that cost next to nothing, for scenarios that are not about passwords.
 pub(crate) const CHEAP_HASHING: [&str; 4] = ["--hashing-memory-kib", "8", "--hashing-passes", "1"];
 
@@ -67,6 +73,8 @@ pub(crate) struct Deployment {
     game_database: Database,
     folder: TempDir,
     client_secret_file: String,
+    /// Command line of auth-service.
+    auth_arguments: Vec<String>,
     pub(crate) auth_database: Database,
     pub(crate) auth_address: SocketAddr,
     pub(crate) auth_http_address: SocketAddr,
@@ -103,7 +111,7 @@ impl Deployment {
             write_secret(&path, text);
             path.to_str().expect("UTF-8").to_owned()
         };
-        let server_secret = write("server-secret", &BASE64_STANDARD.encode(random()));
+        let server_secret = write(SERVER_SECRET, &BASE64_STANDARD.encode(random()));
         let client_secret = BASE64_STANDARD.encode(random());
         let accounts = serde_json::json!([
             { "client_id": "game-service", "secret": client_secret, "roles": ["service"] }
@@ -130,7 +138,9 @@ impl Deployment {
             "--log-level",
             "warn",
         ];
-        let auth = start_apart("auth-service", own.iter().chain(auth_arguments));
+        let auth_arguments = own.iter().chain(auth_arguments).map(|argument| (*argument).to_owned());
+        let auth_arguments: Vec<String> = auth_arguments.collect();
+        let auth = start_apart("auth-service", &auth_arguments);
         started(auth_grpc).await;
         let game = start_game(&game_database.url, auth_grpc, &client_secret_file).await;
 
@@ -138,8 +148,8 @@ impl Deployment {
         let login = LoginRequest {
             identifier: "admin".to_owned(),
             password: PASSWORD.to_owned(),
-            new_password: "another long password".to_owned(),
-            new_password_confirmation: "another long password".to_owned(),
+            new_password: ADMIN_PASSWORD.to_owned(),
+            new_password_confirmation: ADMIN_PASSWORD.to_owned(),
             ..LoginRequest::default()
         };
         let answer = AuthServiceClient::new(auth_channel.clone()).login(login).await;
@@ -150,6 +160,7 @@ impl Deployment {
             game_database,
             folder,
             client_secret_file,
+            auth_arguments,
             auth_database,
             auth_address: auth_grpc,
             auth_http_address: auth_http,
@@ -157,6 +168,35 @@ impl Deployment {
             client_secret,
             admin: tokens.expect("tokens").access_token,
         }
+    }
+
+    /// Stops both services while this work is done, and starts them again on their databases.
+    pub(crate) async fn rest_during(self, work: impl Future<Output = ()>) -> Self {
+        drop((self.auth, self.game));
+        work.await;
+        let auth = start_apart("auth-service", &self.auth_arguments);
+        started(self.auth_address).await;
+        let game = start_game(&self.game_database.url, self.auth_address, &self.client_secret_file).await;
+        let auth_channel = channel(self.auth_address);
+        let login = LoginRequest {
+            identifier: "admin".to_owned(),
+            password: ADMIN_PASSWORD.to_owned(),
+            ..LoginRequest::default()
+        };
+        let answer = AuthServiceClient::new(auth_channel.clone()).login(login).await;
+        let tokens = answer.expect("the administrator logs in").into_inner().tokens;
+        Self {
+            auth,
+            game,
+            auth_channel,
+            admin: tokens.expect("tokens").access_token,
+            ..self
+        }
+    }
+
+    /// Returns the server secret of auth-service, as text.
+    pub(crate) fn server_secret(&self) -> String {
+        fs::read_to_string(self.folder.path().join(SERVER_SECRET)).expect("the secret's file")
     }
 
     pub(crate) fn auth(&self) -> AuthServiceClient<Channel> {
@@ -271,7 +311,7 @@ pub(crate) fn start_apart(name: &str, arguments: impl IntoIterator<Item: AsRef<O
 }
 
 /// Creates a progress bar of this length, which is hidden if standard error is not a terminal.
-fn progress(what: &'static str, length: u64) -> ProgressBar {
+pub(crate) fn progress(what: &'static str, length: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("       {msg} [{bar:40}] {human_pos}/{human_len} {eta} left");
     let bar = ProgressBar::new(length).with_message(what);
     bar.with_style(style.expect("a template").progress_chars("=> "))

@@ -17,6 +17,7 @@ pub(crate) mod overload;
 pub(crate) mod reads;
 pub(crate) mod refusal;
 pub(crate) mod rotation;
+pub(crate) mod scale;
 pub(crate) mod soak;
 pub(crate) mod unfinished;
 pub(crate) mod verification;

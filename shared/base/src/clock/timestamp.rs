@@ -15,6 +15,9 @@ use std::time::Duration;
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z, which is before every time that is stored.
+    pub const EPOCH: Self = Self(0);
+
     /// Returns the moment this many microseconds after 1970-01-01T00:00:00Z.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)

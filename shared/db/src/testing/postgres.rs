@@ -89,6 +89,11 @@ impl Cluster {
         Self::start_with(None, "")
     }
 
+    /// Starts a cluster whose server has these additional options, such as `-c fsync=off`.
+    pub fn start_with_options(options: &str) -> Self {
+        Self::start_with(None, options)
+    }
+
     /// Starts a server and a hot standby that follows it by streaming replication.
     pub fn start_with_standby() -> (Self, Self) {
         let primary = Self::start_with(None, REPLICATED);

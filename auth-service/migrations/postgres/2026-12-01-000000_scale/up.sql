@@ -1,0 +1,31 @@
+-- A search finds the users whose text contains another by its trigrams, without reading all users.
+-- The extension comes with PostgreSQL, and the owner of a database may create it. Where it is missing,
+-- a search reads all users as before. With millions of users, create the index before the upgrade, with
+-- CREATE INDEX CONCURRENTLY: this one keeps others from writing users while it is built.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm') THEN
+        CREATE EXTENSION IF NOT EXISTS pg_trgm;
+        -- A list of pending entries would be read by every search.
+        CREATE INDEX IF NOT EXISTS users_search_idx ON users USING gin (search_folded gin_trgm_ops)
+            WITH (fastupdate = off);
+    ELSE
+        RAISE NOTICE 'pg_trgm is not installed, so that searches for users will read all of them';
+    END IF;
+EXCEPTION WHEN insufficient_privilege OR undefined_object THEN
+    RAISE NOTICE 'pg_trgm cannot be used, so that searches for users will read all of them: %', SQLERRM;
+END
+$$;
+
+-- A login changes one column and no index: the pages keep room for the next version of the row.
+ALTER TABLE users SET (fillfactor = 90);
+
+-- A purge deletes the oldest rows of a large table. By default, PostgreSQL would wait until a fifth of
+-- the table is dead: its index entries stay in the way of the next purge, and the table grows meanwhile.
+ALTER TABLE sessions SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.02);
+ALTER TABLE audit_events SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.02);
+ALTER TABLE users SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+-- Small tables with many changes, which are cleaned after a fixed number of them.
+ALTER TABLE login_throttle SET (fillfactor = 80,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+ALTER TABLE access_feed SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);

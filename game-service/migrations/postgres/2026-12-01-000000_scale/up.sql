@@ -1,0 +1,6 @@
+-- By default, PostgreSQL would clean a table only when a fifth of it is dead, which is very much of a
+-- large one, and it would look at new rows as seldom.
+ALTER TABLE games SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.02);
+ALTER TABLE player_stats SET (fillfactor = 90,
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+ALTER TABLE game_results SET (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
