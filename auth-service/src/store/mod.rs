@@ -9,6 +9,8 @@ mod grant;
 mod holding;
 mod permission;
 mod profile;
+#[cfg(test)]
+mod reads;
 mod role;
 mod schema;
 mod service_account;
@@ -51,10 +53,10 @@ pub(crate) use self::{
         service_account_set_secret, service_accounts_list, service_user_insert,
     },
     session::{
-        Dead, DueSession, NewSession, SessionUse, TokenUse, device_uses, devices_of_user, session_by_id, session_delete, session_end,
-        session_lock, session_use_token, sessions_count_unended, sessions_dead, sessions_due, sessions_end_all,
-        sessions_end_of_all_users, sessions_forget_ended, sessions_forget_origins, sessions_list, sessions_postpone,
-        sessions_unended, sessions_use_tokens,
+        Dead, DueSession, NewSession, SessionUse, TokenUse, device_uses, devices_of_user, session_by_id,
+        session_delete, session_end, session_lock, session_use_token, sessions_count_unended, sessions_dead,
+        sessions_due, sessions_end_all, sessions_end_of_all_users, sessions_forget_ended, sessions_forget_origins,
+        sessions_list, sessions_postpone, sessions_unended, sessions_use_tokens,
     },
     signing_key::{
         signing_key_activate, signing_key_delete, signing_key_insert, signing_key_reencrypt, signing_key_retire,

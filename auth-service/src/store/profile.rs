@@ -91,17 +91,21 @@ pub(crate) async fn users_list(
         match search {
             Search::None => {}
             Search::Plain => found = found.filter(users::search_folded.like(&pattern).escape(ESCAPE)),
-            // An expression for which there is no index, so that PostgreSQL goes by the order.
+            // There is no index for this, and PostgreSQL takes it for a common condition, so that
+            // it goes by the order and soon has a full page.
             Search::ByTime => {
-                let matches = prepared::<Bool>("(users.search_folded || '') LIKE ").bind::<Text, _>(&pattern);
+                let matches = prepared::<Bool>("strpos(users.search_folded, ")
+                    .bind::<Text, _>(&filter.query)
+                    .text(") > 0");
                 found = found.filter(matches);
             }
             // All matches are looked up before anything else. Otherwise, the order and the size of
             // the page could lure PostgreSQL into reading all users until a page is full.
             Search::ByText => {
-                let matches = prepared::<Bool>("users.id = ANY(ARRAY(SELECT id FROM users AS found WHERE search_folded LIKE ")
-                    .bind::<Text, _>(&pattern)
-                    .text("))");
+                let matches =
+                    prepared::<Bool>("users.id = ANY(ARRAY(SELECT id FROM users AS found WHERE search_folded LIKE ")
+                        .bind::<Text, _>(&pattern)
+                        .text("))");
                 found = found.filter(matches);
             }
         }

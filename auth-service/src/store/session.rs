@@ -226,7 +226,8 @@ pub(crate) async fn sessions_count_unended(conn: &mut Conn) -> db::Result<i64> {
             return Ok(counted);
         }
         // The index holds exactly these sessions.
-        let estimate = prepared::<BigInt>("SELECT reltuples::bigint FROM pg_class WHERE oid = 'sessions_due_idx'::regclass");
+        let estimate =
+            prepared::<BigInt>("SELECT reltuples::bigint FROM pg_class WHERE oid = 'sessions_due_idx'::regclass");
         let estimate: i64 = query_postgres!(conn, |c| estimate.get_result(c).await)?;
         return Ok(estimate.max(counted));
     }

@@ -7,6 +7,8 @@ mod history;
 mod moves;
 mod played;
 mod player;
+#[cfg(test)]
+mod reads;
 mod recompute;
 mod schema;
 mod seed;

@@ -64,10 +64,13 @@ impl AuditLog {
                 return Ok(());
             };
             let before = settled.past().minus(retention);
-            let deleted: Result<_, Error> =
-                write_tx!(self.db, |tx| Ok(
-                    store::audit_delete_before(tx, from, before, PURGE_BATCH).await?
-                ));
+            let deleted: Result<_, Error> = write_tx!(self.db, |tx| Ok(store::audit_delete_before(
+                tx,
+                from,
+                before,
+                PURGE_BATCH
+            )
+            .await?));
             let Some(last) = deleted? else {
                 return Ok(());
             };

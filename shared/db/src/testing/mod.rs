@@ -3,9 +3,13 @@
 mod database;
 pub mod postgres;
 mod postgres_programs;
+mod rows_read;
 
 pub use test_macros::on_both_backends;
 
-pub use self::database::TestDatabase;
 #[doc(hidden)]
 pub use self::database::run_test;
+pub use self::{
+    database::TestDatabase,
+    rows_read::{RowsRead, rows_read},
+};

@@ -37,7 +37,9 @@ impl Meter {
     /// Connects to a database whose server has loaded `pg_stat_statements`.
     pub(super) async fn open(url: &str) -> Self {
         let mut conn = AsyncPgConnection::establish(url).await.expect("connect");
-        let created = conn.batch_execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await;
+        let created = conn
+            .batch_execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+            .await;
         created.expect("PostgreSQL has pg_stat_statements, which comes with it");
         let mut meter = Self { conn };
         meter.reset().await;

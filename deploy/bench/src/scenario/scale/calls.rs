@@ -32,12 +32,7 @@ struct Login {
 }
 
 /// Measures calls to auth-service.
-pub(super) async fn auth(
-    deployment: &Deployment,
-    seed: Seed,
-    calls: u64,
-    touched: &mut Vec<(&'static str, Touched)>,
-) {
+pub(super) async fn auth(deployment: &Deployment, seed: Seed, calls: u64, touched: &mut Vec<(&'static str, Touched)>) {
     let mut meter = Meter::open(&deployment.auth_database.url).await;
     let mut logins = Vec::new();
     for _ in 0..calls + WARM_UP {
@@ -99,23 +94,32 @@ pub(super) async fn auth(
     touched.push(("RotateTokens", meter.each(calls, rotate).await));
 
     let admin = &deployment.admin;
-    let page = async |query: String| {
+    let page = async |query: String, page_size: i32| {
         let list = ListUsersRequest {
             query,
+            page_size,
             ..ListUsersRequest::default()
         };
         let answer = deployment.users().list_users(with_token(list, admin)).await;
         answer.expect("users").into_inner().users
     };
-    let newest = async |_| assert_eq!(page(String::new()).await.len(), 50);
+    // Pages of different sizes, because one that happens to begin a buffer more or less would weigh
+    // too much.
+    let newest = async |number: u64| {
+        let size = 50 + i32::try_from(number % 51).unwrap_or(0);
+        assert_eq!(
+            page(String::new(), size).await.len(),
+            usize::try_from(size).unwrap_or(0)
+        );
+    };
     each(&mut meter, calls, "ListUsers", newest, touched).await;
     let search = async |number: u64| {
         // Part of a login, as somebody would remember it.
         let login = &logins[index(number)];
-        assert!(!page(login[2..10].to_owned()).await.is_empty(), "{login} is found");
+        assert!(!page(login[2..10].to_owned(), 50).await.is_empty(), "{login} is found");
     };
     each(&mut meter, calls, "ListUsers by part of a login", search, touched).await;
-    let common = async |_| assert_eq!(page("mail.ex".to_owned()).await.len(), 50);
+    let common = async |_| assert_eq!(page("mail.ex".to_owned(), 50).await.len(), 50);
     each(&mut meter, calls, "ListUsers by a common text", common, touched).await;
 
     let audit = AuditServiceClient::new(channel.clone());
@@ -175,13 +179,21 @@ pub(super) async fn game(game: &Game, seed: Seed, calls: u64, touched: &mut Vec<
             cell: Some(4),
             expected_version: game.version,
         };
-        games.clone().make_move(with_token(make_move, token)).await.expect("moved");
+        games
+            .clone()
+            .make_move(with_token(make_move, token))
+            .await
+            .expect("moved");
     };
     let resign = async |token: &String, game: &PlayedGame| {
         let resign = ResignGameRequest {
             game_id: game.game_id.clone(),
         };
-        games.clone().resign_game(with_token(resign, token)).await.expect("resigned");
+        games
+            .clone()
+            .resign_game(with_token(resign, token))
+            .await
+            .expect("resigned");
     };
     let (warm_up, tokens) = tokens.split_at(index(WARM_UP));
     for token in warm_up {
@@ -195,18 +207,26 @@ pub(super) async fn game(game: &Game, seed: Seed, calls: u64, touched: &mut Vec<
         .await;
     touched.push(("CreateGame", measured));
     let measured = meter
-        .each(calls, async |number| make_move(&tokens[index(number)], &made[index(number)]).await)
+        .each(calls, async |number| {
+            make_move(&tokens[index(number)], &made[index(number)]).await
+        })
         .await;
     touched.push(("MakeMove", measured));
     let get = async |number: u64| {
         let get = GetGameRequest {
             game_id: made[index(number)].game_id.clone(),
         };
-        games.clone().get_game(with_token(get, &tokens[index(number)])).await.expect("the game");
+        games
+            .clone()
+            .get_game(with_token(get, &tokens[index(number)]))
+            .await
+            .expect("the game");
     };
     each(&mut meter, calls, "GetGame", get, touched).await;
     let measured = meter
-        .each(calls, async |number| resign(&tokens[index(number)], &made[index(number)]).await)
+        .each(calls, async |number| {
+            resign(&tokens[index(number)], &made[index(number)]).await
+        })
         .await;
     touched.push(("ResignGame, with two results", measured));
 }

@@ -133,7 +133,10 @@ const GAME_JOBS: [Job; 1] = [Job {
 /// Runs the jobs of auth-service, and measures whether its tables stay as they are.
 pub(super) async fn auth(url: &str, secret: &str, seed: Seed, measured: &mut Measured) {
     let mut meter = Meter::open(url).await;
-    let before = [size(meter.conn(), "sessions").await, size(meter.conn(), "audit_events").await];
+    let before = [
+        size(meter.conn(), "sessions").await,
+        size(meter.conn(), "audit_events").await,
+    ];
     let arguments = ["auth", "--audit-retention-days", "30"];
     let settings = Auth::parse_from(arguments.iter().chain(&CHEAP_HASHING)).settings;
     let running = Running::new(CancellationToken::new(), Duration::from_secs(5));
@@ -220,9 +223,14 @@ async fn connect(url: &str) -> Db {
 fn note(statements: &[Statement], jobs: &[Job], measured: &mut Measured) {
     for job in jobs {
         let is_own = |beginning: &str, statement: &Statement| statement.query.starts_with(beginning);
-        let rows = statements.iter().filter(|it| is_own(job.statements[0], it)).map(|it| it.rows);
+        let rows = statements
+            .iter()
+            .filter(|it| is_own(job.statements[0], it))
+            .map(|it| it.rows);
         let rows = u64::try_from(rows.sum::<i64>()).unwrap_or(0);
-        let own = statements.iter().filter(|it| job.statements.iter().any(|beginning| is_own(beginning, it)));
+        let own = statements
+            .iter()
+            .filter(|it| job.statements.iter().any(|beginning| is_own(beginning, it)));
         let touched = Touched::of(own.cloned().collect(), f64_of(rows), job.unit);
         measured.touched.push((job.name, touched));
     }

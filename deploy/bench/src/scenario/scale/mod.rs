@@ -21,8 +21,7 @@ use crate::{
 
 /// Options of the private server: it keeps count of the buffers that each statement touches, cleans
 /// tables soon, and writes a lot at once.
-pub(crate) const SERVER_OPTIONS: &str =
-    "-c shared_preload_libraries=pg_stat_statements -c autovacuum_naptime=5s -c fsync=off -c full_page_writes=off \
+pub(crate) const SERVER_OPTIONS: &str = "-c shared_preload_libraries=pg_stat_statements -c autovacuum_naptime=5s -c fsync=off -c full_page_writes=off \
      -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=4GB -c checkpoint_timeout=30min \
      -c shared_buffers=1GB -c maintenance_work_mem=1GB -c max_parallel_maintenance_workers=1";
 

@@ -197,9 +197,7 @@ impl Seed {
     /// Returns the statement for the rows with these numbers.
     pub(super) fn sql(self, insert: &str, first: u64, last: u64, all: u64) -> String {
         let id = |kind: u64, number: &str| {
-            format!(
-                "(lpad(to_hex({kind} + {number}), 12, '0') || '70008000' || lpad(to_hex({number}), 12, '0'))::uuid"
-            )
+            format!("(lpad(to_hex({kind} + {number}), 12, '0') || '70008000' || lpad(to_hex({number}), 12, '0'))::uuid")
         };
         // 12 letters and digits that are different for each seed.
         let word = |seed: &str| {
