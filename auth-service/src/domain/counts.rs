@@ -33,7 +33,7 @@ pub(crate) fn describe() {
     describe_counter!(SESSIONS_ENDED, "Number of sessions that ended, by `reason`.");
     describe_gauge!(
         SESSIONS,
-        "Number of sessions in the database that have not ended. On PostgreSQL, an estimate if there are more than 1000."
+        "Number of sessions in the database that have not ended. On PostgreSQL, an estimate beyond 1000."
     );
     describe_gauge!(HASHES_WAITING, "Number of passwords that are waiting to be hashed.");
     describe_gauge!(HASHES_RUNNING, "Number of passwords that are being hashed.");

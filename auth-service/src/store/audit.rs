@@ -140,9 +140,9 @@ pub(crate) async fn audit_list(
     Ok(rows.into_iter().map(AuditEntry::try_from).collect::<Result<_, _>>()?)
 }
 
-/// Deletes at most `limit` entries from before this time, oldest first. Returns the time of the last
-/// one, or `None` if there are none. The scan of the index starts at `from`, so that it does not pass
-/// again over the index entries of what was deleted before.
+/// Deletes at most `limit` entries from before this time, oldest first. Returns the time of the
+/// last one, or `None` if there are none. The scan of the index starts at `from`, so that it does
+/// not pass again over the index entries of what was deleted before.
 pub(crate) async fn audit_delete_before(
     conn: &mut Conn,
     from: Timestamp,

@@ -169,8 +169,9 @@ pub(crate) async fn feed_restart(conn: &mut Conn, epoch: Epoch, kept: FeedKind) 
 }
 
 /// Deletes at most `limit` events up to this sequence number that have expired by the time `past`,
-/// those that expired first. Returns when the last of them expired, or `None` if there are none. The
-/// scan of the index starts at `from`, so that it does not pass again over what was deleted before.
+/// those that expired first. Returns when the last of them expired, or `None` if there are none.
+/// The scan of the index starts at `from`, so that it does not pass again over what was deleted
+/// before.
 pub(crate) async fn feed_purge(
     conn: &mut Conn,
     from: Timestamp,

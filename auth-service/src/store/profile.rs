@@ -151,8 +151,8 @@ const COMMON: i64 = 5;
 const TRIGRAM: usize = 3;
 
 impl Search {
-    /// Chooses the way for this text. PostgreSQL cannot choose by itself: it knows nothing about how
-    /// often texts occur within others.
+    /// Chooses the way for this text. PostgreSQL cannot choose by itself: it knows nothing about
+    /// how often texts occur within others.
     async fn best_for(conn: &mut Conn, query: &str, pattern: &str) -> db::Result<Self> {
         if query.is_empty() {
             return Ok(Self::None);

@@ -39,13 +39,15 @@ FROM (SELECT n, lpad(to_hex(n), 32, '0')::uuid AS id,
     FROM generate_series(1, 20000) AS n) AS made;
 INSERT INTO audit_events (id, event_time, action, outcome, reason, actor_user_id, actor_client_id, target_type,
     target_id, subject_user_id, ip_address, user_agent, request_id, details)
-SELECT id, now() - random() * interval '60 days', 'session.create', 'success', '', id, '', 'session', '', id, '', '', '',
-    '{}'
+SELECT id, now() - random() * interval '60 days', 'session.create', 'success', '', id, '', 'session', '', id, '', '',
+    '', '{}'
 FROM (SELECT lpad(to_hex(n), 32, '0')::uuid AS id FROM generate_series(1, 20000) AS n) AS made;
 INSERT INTO login_throttle (key, failures, blocked_until, expire_time)
-SELECT sha256(n::text::bytea), 1, now(), now() + (random() - 0.5) * interval '2 days' FROM generate_series(1, 20000) AS n;
+SELECT sha256(n::text::bytea), 1, now(), now() + (random() - 0.5) * interval '2 days'
+FROM generate_series(1, 20000) AS n;
 INSERT INTO access_feed (sequence, kind, subject, event, expire_time)
-SELECT n, 'session_revoked', n::text, '', now() + (random() - 0.5) * interval '2 days' FROM generate_series(1, 20000) AS n;
+SELECT n, 'session_revoked', n::text, '', now() + (random() - 0.5) * interval '2 days'
+FROM generate_series(1, 20000) AS n;
 ANALYZE";
 
 async fn run(db: &Db, statements: &str) {
@@ -94,8 +96,8 @@ macro_rules! most_read {
 /// Rows that PostgreSQL reads while it plans a join: those at both ends of some indexes.
 const PLANNING: i64 = 20;
 
-/// Asserts that a statement reads at most this many rows, but for those that planning reads, and scans
-/// no table.
+/// Asserts that a statement reads at most this many rows, but for those that planning reads, and
+/// scans no table.
 macro_rules! assert_reads {
     ($tx:ident, $limit:expr, $name:literal, |$number:ident| $statement:expr) => {
         let (most, by_scan) = most_read!($tx, $number, $statement);

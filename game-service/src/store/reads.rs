@@ -72,8 +72,8 @@ macro_rules! most_read {
 /// Rows that PostgreSQL reads while it plans a join: those at both ends of some indexes.
 const PLANNING: i64 = 20;
 
-/// Asserts that a statement reads at most this many rows, but for those that planning reads, and scans
-/// no table.
+/// Asserts that a statement reads at most this many rows, but for those that planning reads, and
+/// scans no table.
 macro_rules! assert_reads {
     ($tx:ident, $limit:expr, $name:literal, |$number:ident| $statement:expr) => {
         let (most, by_scan) = most_read!($tx, $number, $statement);

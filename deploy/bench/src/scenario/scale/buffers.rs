@@ -28,7 +28,7 @@ pub(super) struct Statement {
 #[derive(Clone, Debug)]
 pub(super) struct Touched {
     pub(super) buffers: f64,
-    /// What each of which touched so many: "a call", or "a row".
+    /// Name of one of the calls or rows, with its article.
     pub(super) unit: &'static str,
     statements: Vec<Statement>,
 }
@@ -56,7 +56,8 @@ impl Meter {
 
     /// Returns all statements in this database since the last reset.
     pub(super) async fn statements(&mut self) -> Vec<Statement> {
-        let select = "SELECT replace(query, '  ', ' ') AS query, calls, rows, (shared_blks_hit + shared_blks_read)::float8 AS buffers \
+        let select = "SELECT replace(query, '  ', ' ') AS query, calls, rows, \
+                      (shared_blks_hit + shared_blks_read)::float8 AS buffers \
                       FROM pg_stat_statements JOIN pg_database ON pg_database.oid = dbid \
                       WHERE datname = current_database() AND query NOT LIKE '%pg_stat_statements%' \
                       ORDER BY buffers DESC";

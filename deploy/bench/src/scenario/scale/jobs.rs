@@ -1,4 +1,4 @@
-//! What happens by time: sweeps and purges, and whether tables stay as small as they were.
+//! Sweeps and purges, which happen by time, and whether tables stay as small as they were.
 
 use std::{
     path::PathBuf,
@@ -153,7 +153,8 @@ pub(super) async fn auth(url: &str, secret: &str, seed: Seed, measured: &mut Mea
     meter.reset().await;
     service.spawn(true, &running).await.expect("started");
     let done = "SELECT NOT EXISTS (SELECT FROM sessions WHERE end_time < now() - interval '30 days 10 minutes') \
-                AND NOT EXISTS (SELECT FROM sessions WHERE sweep_time < now() - interval '5 minutes' AND end_time IS NULL) \
+                AND NOT EXISTS (SELECT FROM sessions WHERE sweep_time < now() - interval '5 minutes' \
+                AND end_time IS NULL) \
                 AND NOT EXISTS (SELECT FROM audit_events WHERE event_time < now() - interval '30 days 10 minutes') \
                 AND NOT EXISTS (SELECT FROM login_throttle WHERE expire_time < now() - interval '5 minutes' \
                 AND failures > 0) AS answer";
@@ -207,8 +208,8 @@ pub(super) async fn game(url: &str, key_file: PathBuf, measured: &mut Measured) 
     running.stop().await.expect("stopped");
 }
 
-/// Creates a clock that shows the present time and is relied on at once, so that what happens by time
-/// need not wait for 15 minutes.
+/// Creates a clock that shows the present time and is relied on at once, so that what happens by
+/// time need not wait for 15 minutes.
 fn settled_clock() -> Clock {
     let (clock, hand) = Clock::manual(Clock::system().now());
     hand.settle();

@@ -21,9 +21,10 @@ use crate::{
 
 /// Options of the private server: it keeps count of the buffers that each statement touches, cleans
 /// tables soon, and writes a lot at once.
-pub(crate) const SERVER_OPTIONS: &str = "-c shared_preload_libraries=pg_stat_statements -c autovacuum_naptime=5s -c fsync=off -c full_page_writes=off \
-     -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=4GB -c checkpoint_timeout=30min \
-     -c shared_buffers=1GB -c maintenance_work_mem=1GB -c max_parallel_maintenance_workers=1";
+pub(crate) const SERVER_OPTIONS: &str = "-c shared_preload_libraries=pg_stat_statements -c autovacuum_naptime=5s \
+     -c fsync=off -c full_page_writes=off -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=4GB \
+     -c checkpoint_timeout=30min -c shared_buffers=1GB -c maintenance_work_mem=1GB \
+     -c max_parallel_maintenance_workers=1";
 
 /// Number of users in the small database.
 const FEW: u64 = 10_000;
@@ -96,7 +97,7 @@ pub(crate) async fn run(setup: &Setup<'_>, amount: &Amount, report: &mut Report)
     }
 }
 
-/// What was measured with one size.
+/// Results with one size.
 #[derive(Default)]
 struct Measured {
     touched: Vec<(&'static str, Touched)>,

@@ -67,7 +67,8 @@ SELECT gen_random_uuid(), {user}, 3, false, used - interval '20 days', used, use
 FROM (SELECT n, now() - random() * interval '1 day' AS used
     FROM generate_series({first}, {last}) AS n WHERE n % 50 = 7) AS made";
 
-/// Events of the users who are active, in the order of their times. One in 50 is older than 30 days.
+/// Events of the users who are active, in the order of their times. One in 50 is older than 30
+/// days.
 const EVENTS: &str = "
 INSERT INTO audit_events (id, event_time, action, outcome, reason, actor_user_id, actor_client_id, target_type,
     target_id, subject_user_id, ip_address, user_agent, request_id, details)
@@ -93,8 +94,8 @@ FROM generate_series({first}, {last}) AS n WHERE n % 50 = 7";
 const PLAYERS: &str = "
 INSERT INTO players (id, login) SELECT {user}, 'player-' || n FROM generate_series({first}, {last}) AS n";
 
-/// Finished games of a year, ten for each of their players. One in 100 is not finished: half of those
-/// are due for a check, and their time has been extended.
+/// Finished games of a year, ten for each of their players. One in 100 is not finished: half of
+/// those are due for a check, and their time has been extended.
 const GAMES: &str = "
 INSERT INTO games (id, opponent, creator_id, x_player_id, o_player_id, board, state, winner, version, create_time,
     update_time, finish_time, end_reason, create_request, expire_time, sweep_time, moves)
@@ -229,7 +230,8 @@ async fn open(url: &str) -> AsyncPgConnection {
     conn
 }
 
-/// Does at once what PostgreSQL would do by itself within a minute, in the middle of the measurement.
+/// Does at once what PostgreSQL would do by itself within a minute, in the middle of the
+/// measurement.
 async fn clean(conn: &mut AsyncPgConnection) {
     run(conn, "VACUUM (ANALYZE)").await;
 }
