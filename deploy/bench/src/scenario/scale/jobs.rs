@@ -7,7 +7,10 @@ use std::{
 
 use access::token::{AcceptedAudiences, DEFAULT_AUDIENCE, DEFAULT_ISSUER, KeySource};
 use auth_service::{AuthService, config::AuthSettings};
-use base::{clock::Clock, running::Running};
+use base::{
+    clock::{Clock, ClockHand},
+    running::Running,
+};
 use clap::Parser;
 use db::{DatabaseSettings, Db};
 use diesel::{
@@ -115,7 +118,7 @@ const AUTH_JOBS: [Job; 5] = [
         name: "count of sessions",
         unit: "a count",
         statements: &[
-            "SELECT count(*) FROM (SELECT $1 FROM sessions",
+            "SELECT count(*) FROM (SELECT $2 FROM sessions",
             "SELECT reltuples::bigint FROM pg_class",
         ],
     },
@@ -139,6 +142,7 @@ pub(super) async fn auth(url: &str, secret: &str, seed: Seed, measured: &mut Mea
     ];
     let arguments = ["auth", "--audit-retention-days", "30"];
     let settings = Auth::parse_from(arguments.iter().chain(&CHEAP_HASHING)).settings;
+    let (clock, hand) = settled_clock();
     let running = Running::new(CancellationToken::new(), Duration::from_secs(5));
     let service = AuthService {
         settings: &settings,
@@ -146,7 +150,7 @@ pub(super) async fn auth(url: &str, secret: &str, seed: Seed, measured: &mut Mea
         db: connect(url).await,
         secrets: secret.parse().expect("a secret"),
         service_accounts: Vec::new(),
-        clock: settled_clock(),
+        clock,
         grpc: listener().await,
         http: listener().await,
     };
@@ -158,7 +162,7 @@ pub(super) async fn auth(url: &str, secret: &str, seed: Seed, measured: &mut Mea
                 AND NOT EXISTS (SELECT FROM audit_events WHERE event_time < now() - interval '30 days 10 minutes') \
                 AND NOT EXISTS (SELECT FROM login_throttle WHERE expire_time < now() - interval '5 minutes' \
                 AND failures > 0) AS answer";
-    wait_for(meter.conn(), done, PATIENCE).await;
+    wait_for(meter.conn(), done, &hand).await;
     // The metric of sessions is taken every half minute.
     sleep(Duration::from_secs(1)).await;
     let statements = meter.statements().await;
@@ -186,6 +190,7 @@ pub(super) async fn auth(url: &str, secret: &str, seed: Seed, measured: &mut Mea
 /// Runs the jobs of game-service.
 pub(super) async fn game(url: &str, key_file: PathBuf, measured: &mut Measured) {
     let mut meter = Meter::open(url).await;
+    let (clock, hand) = settled_clock();
     let running = Running::new(CancellationToken::new(), Duration::from_secs(5));
     let settings = Games::parse_from(["game"]).settings;
     let service = GameService {
@@ -195,7 +200,7 @@ pub(super) async fn game(url: &str, key_file: PathBuf, measured: &mut Measured) 
         token_audiences: AcceptedAudiences::deployment(DEFAULT_AUDIENCE).or_service("game-service"),
         keys: VerificationKeys::From(KeySource::File(key_file), Duration::from_mins(5)),
         db: connect(url).await,
-        clock: settled_clock(),
+        clock,
         grpc: listener().await,
         http: listener().await,
     };
@@ -203,17 +208,17 @@ pub(super) async fn game(url: &str, key_file: PathBuf, measured: &mut Measured) 
     service.spawn(true, &running).await.expect("started");
     let done = "SELECT NOT EXISTS (SELECT FROM games WHERE sweep_time < now() - interval '5 minutes' \
                 AND finish_time IS NULL) AS answer";
-    wait_for(meter.conn(), done, PATIENCE).await;
+    wait_for(meter.conn(), done, &hand).await;
     note(&meter.statements().await, &GAME_JOBS, measured);
     running.stop().await.expect("stopped");
 }
 
 /// Creates a clock that shows the present time and is relied on at once, so that what happens by
 /// time need not wait for 15 minutes.
-fn settled_clock() -> Clock {
+fn settled_clock() -> (Clock, ClockHand) {
     let (clock, hand) = Clock::manual(Clock::system().now());
     hand.settle();
-    clock
+    (clock, hand)
 }
 
 async fn connect(url: &str) -> Db {
@@ -254,11 +259,14 @@ async fn cleaned(conn: &mut AsyncPgConnection, table: &str) -> String {
     "autovacuum did not clean it".to_owned()
 }
 
-async fn wait_for(conn: &mut AsyncPgConnection, question: &str, patience: Duration) {
+/// Waits until the answer is yes. The clock goes on meanwhile, so that a job that failed is tried
+/// again.
+async fn wait_for(conn: &mut AsyncPgConnection, question: &str, hand: &ClockHand) {
     let start = Instant::now();
     while !ask(conn, question).await {
-        assert!(start.elapsed() < patience, "in vain: {question}");
+        assert!(start.elapsed() < PATIENCE, "in vain: {question}");
         sleep(POLL).await;
+        hand.advance(POLL);
     }
 }
 

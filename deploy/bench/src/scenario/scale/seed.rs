@@ -72,7 +72,7 @@ FROM (SELECT n, now() - random() * interval '1 day' AS used
 const EVENTS: &str = "
 INSERT INTO audit_events (id, event_time, action, outcome, reason, actor_user_id, actor_client_id, target_type,
     target_id, subject_user_id, ip_address, user_agent, request_id, details)
-SELECT {event}, CASE WHEN n <= {all} / 50 THEN now() - interval '31 days'
+SELECT {event}, CASE WHEN n <= {all} / 50 THEN now() - interval '32 days' + n * interval '1 millisecond'
         ELSE now() - interval '29 days' + n * (interval '29 days' / {all}) END,
     'session.create', 'success', '', {active}, '', 'session', {session}::text, {active}, '192.0.2.7',
     'Game/4.2 (Phone; OS 17.5; a user agent as long as they are)', gen_random_uuid()::text, '{}'
