@@ -166,13 +166,6 @@ pub(crate) async fn resources_count_of(conn: &mut Conn, owner: &str) -> db::Resu
         .await)
 }
 
-/// Removes the owner from the resources that it has declared.
-pub(crate) async fn resources_release(conn: &mut Conn, owner: &str) -> db::Result<()> {
-    let update =
-        diesel::update(resources::table.filter(resources::owner.eq(owner))).set(resources::owner.eq(None::<String>));
-    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
-}
-
 /// Returns the code names of all roles, sorted.
 pub(crate) async fn role_code_names(conn: &mut Conn) -> db::Result<Vec<String>> {
     query!(conn, |c| roles::table

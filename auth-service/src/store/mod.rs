@@ -26,7 +26,7 @@ use diesel_migrations::embed_migrations;
 
 pub(crate) use self::{
     audit::{audit_delete_before, audit_insert, audit_list},
-    catalog::{Entry, resource_set_owner, resources_count_of, resources_release, role_code_names},
+    catalog::{Entry, resource_set_owner, resources_count_of, role_code_names},
     feed::{
         FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert, feed_head_lock,
         feed_head_set_epoch, feed_head_set_max_access_token_seconds, feed_purge, feed_restart, feed_upsert,
@@ -43,7 +43,7 @@ pub(crate) use self::{
     },
     permission::{
         permission_by_name, permission_delete, permission_describe, permission_insert, permission_set_declared,
-        permissions_count_of, permissions_have_owner, permissions_list, permissions_of,
+        permissions_count_of, permissions_list, permissions_of, permissions_owners,
     },
     profile::{ProfileValues, user_set_active, user_set_password, user_set_profile, users_list},
     role::{user_role_insert, user_role_names, users_with_role_exist},

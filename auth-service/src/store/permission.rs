@@ -100,17 +100,18 @@ pub(crate) async fn permissions_of(
     })
 }
 
-/// Whether any of these permissions was declared by a service that still owns its resource.
-pub(crate) async fn permissions_have_owner(conn: &mut Conn, ids: &[PermissionId]) -> db::Result<bool> {
-    let declared: i64 = query!(conn, |c| permissions::table
+/// Returns the owners of the resources of those permissions that are declared, each once.
+pub(crate) async fn permissions_owners(conn: &mut Conn, ids: &[PermissionId]) -> db::Result<Vec<String>> {
+    let owners: Vec<Option<String>> = query!(conn, |c| permissions::table
         .inner_join(resources::table)
         .filter(permissions::id.eq_any(ids))
         .filter(permissions::is_declared)
         .filter(resources::owner.is_not_null())
-        .count()
-        .get_result(c)
+        .select(resources::owner)
+        .distinct()
+        .load(c)
         .await)?;
-    Ok(declared > 0)
+    Ok(owners.into_iter().flatten().collect())
 }
 
 /// Counts the permissions on the resources of this owner, except those for the action `all`.

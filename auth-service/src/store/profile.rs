@@ -4,6 +4,7 @@ use base::{
     clock::Timestamp,
     ids::{UserId, UserKind},
     page::PageRequest,
+    sql_types,
 };
 use db::{Backend, prelude::*, prepared};
 use diesel::sql_types::{BigInt, Bool, Text};
@@ -88,7 +89,7 @@ pub(crate) async fn users_list(
         if filter.email_is_taken {
             found = found.filter(users::email_is_taken);
         }
-        match search {
+        match &search {
             Search::None => {}
             Search::Plain => found = found.filter(users::search_folded.like(&pattern).escape(ESCAPE)),
             // There is no index for this, and PostgreSQL takes it for a common condition, so that
@@ -99,15 +100,7 @@ pub(crate) async fn users_list(
                     .text(") > 0");
                 found = found.filter(matches);
             }
-            // All matches are looked up before anything else. Otherwise, the order and the size of
-            // the page could lure PostgreSQL into reading all users until a page is full.
-            Search::ByText => {
-                let matches =
-                    prepared::<Bool>("users.id = ANY(ARRAY(SELECT id FROM users AS found WHERE search_folded LIKE ")
-                        .bind::<Text, _>(&pattern)
-                        .text("))");
-                found = found.filter(matches);
-            }
+            Search::ByText(ids) => found = found.filter(users::id.eq_any(ids)),
         }
         if !filter.role.is_empty() {
             let holders = user_roles::table
@@ -130,7 +123,7 @@ pub(crate) async fn users_list(
 }
 
 /// Ways to find the users whose text contains another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Search {
     /// Every user is listed.
     None,
@@ -138,8 +131,9 @@ enum Search {
     Plain,
     /// Users are read newest first until a page is full, which is best if many of them match.
     ByTime,
-    /// All matches are found by the index of trigrams, which is best if there are few.
-    ByText,
+    /// These are all the matches. They were found by the index of trigrams, which is best if there
+    /// are few.
+    ByText(Vec<UserId>),
 }
 
 /// Number of the newest users that [`Search::best_for`] looks at.
@@ -147,6 +141,9 @@ const SAMPLE: i64 = 1000;
 /// Number of matches in the sample from which on a text counts as common. If it is, a page of 100
 /// users is full after 20,000 of them.
 const COMMON: i64 = 5;
+/// Number of matches up to which they are found by the index of trigrams. Texts that only old users
+/// have can have many more.
+const MAX_MATCHES: i64 = 50_000;
 /// Length from which on a text has a trigram, in characters.
 const TRIGRAM: usize = 3;
 
@@ -170,7 +167,19 @@ impl Search {
         .text(") AS newest WHERE search_folded LIKE ")
         .bind::<Text, _>(pattern);
         let matches: i64 = query_postgres!(conn, |c| matches.get_result(c).await)?;
-        Ok(if matches >= COMMON { Self::ByTime } else { Self::ByText })
+        if matches >= COMMON {
+            return Ok(Self::ByTime);
+        }
+        // The plan of a materialized query does not depend on the limit. It could otherwise lure
+        // PostgreSQL into reading all users until there are as many matches.
+        let found =
+            prepared::<sql_types::Uuid>("WITH found AS MATERIALIZED (SELECT id FROM users WHERE search_folded LIKE ")
+                .bind::<Text, _>(pattern)
+                .text(") SELECT id FROM found LIMIT ")
+                .bind::<BigInt, _>(MAX_MATCHES + 1);
+        let found: Vec<UserId> = query_postgres!(conn, |c| found.load(c).await)?;
+        let is_all = i64::try_from(found.len()).is_ok_and(|found| found <= MAX_MATCHES);
+        Ok(if is_all { Self::ByText(found) } else { Self::ByTime })
     }
 }
 

@@ -55,8 +55,6 @@ export async function login(identifier, password, newPassword) {
 export async function restore() {
   // While the server was out of reach, somebody may have logged in by the form.
   if (userId) return;
-  // Nobody has logged in here, so there is no cookie to ask with.
-  if (!localStorage.getItem("session")) return end("");
   try {
     await renew(GAMES);
     tell((await call("GET", "/v1/me")).user);
@@ -73,7 +71,6 @@ export async function logout() {
     if (!isOver(error)) throw error;
   });
   tabs.postMessage(null);
-  localStorage.removeItem("session");
   end("You are logged out.");
 }
 
@@ -178,7 +175,6 @@ function renew(audience, used) {
       } catch (error) {
         if (isOver(error)) {
           localStorage.removeItem("rotation");
-          localStorage.removeItem("session");
           end("You were logged out.");
           throw error;
         }
@@ -233,7 +229,6 @@ function begin({ user, tokens, deviceToken }, identifier = user.login) {
   userId = user.userId;
   tabs.postMessage(userId);
   localStorage.setItem(`device ${identifier}`, deviceToken);
-  localStorage.setItem("session", "begun");
   tell(user);
 }
 

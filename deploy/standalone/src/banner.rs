@@ -3,11 +3,12 @@
 use std::{
     fmt,
     io::Write as _,
-    net::{IpAddr, Ipv4Addr},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
 
 use secrecy::{ExposeSecret as _, SecretString};
+use url::Host;
 
 use crate::{demo::Demo, endpoints::Endpoints};
 
@@ -105,30 +106,36 @@ impl fmt::Display for Banner<'_> {
 }
 
 /// Returns the command that starts the gateway in front of these services. Addresses that are its
-/// defaults are left out.
+/// defaults are left out, and so is the gateway's own if it has a name in the DNS.
 fn gateway_command(places: &Endpoints) -> String {
+    let port = places.gateway.port_or_known_default().unwrap_or(80);
+    let gateway = match places.gateway.host() {
+        Some(Host::Ipv4(ip)) => Some(SocketAddr::from((ip, port))),
+        Some(Host::Ipv6(ip)) => Some(SocketAddr::from((ip, port))),
+        Some(Host::Domain("localhost")) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        Some(Host::Domain(_)) | None => None,
+    };
     let mut command = "deploy/envoy/run".to_owned();
-    let gateway = places.gateway.socket_addrs(|| None).unwrap_or_default();
-    let gateway = gateway.first().filter(|address| address.ip().is_loopback());
     for (option, address, default) in [
-        ("--listen", gateway, 8080),
-        ("--auth", Some(&places.auth_grpc), 50051),
-        ("--auth-http", Some(&places.auth_http), 8081),
-        ("--game", Some(&places.game_grpc), 50052),
+        ("--listen", gateway, "127.0.0.1:8080"),
+        ("--auth", Some(places.auth_grpc), "127.0.0.1:50051"),
+        ("--auth-http", Some(places.auth_http), "127.0.0.1:8081"),
+        ("--game", Some(places.game_grpc), "127.0.0.1:50052"),
     ] {
-        if let Some(address) = address.filter(|address| address.port() != default) {
-            command += &format!(" {option} {}:{}", loopback_if_any(address.ip()), address.port());
+        let address = address.map(reachable).map(|address| address.to_string());
+        if let Some(address) = address.filter(|address| address != default) {
+            command += &format!(" {option} {address}");
         }
     }
     command
 }
 
 /// Returns the address at which a process of this machine reaches a socket that listens there.
-fn loopback_if_any(ip: IpAddr) -> IpAddr {
-    if ip.is_unspecified() {
-        Ipv4Addr::LOCALHOST.into()
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        (Ipv4Addr::LOCALHOST, address.port()).into()
     } else {
-        ip
+        address
     }
 }
 
@@ -177,4 +184,40 @@ fn describe(demo: &Demo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         crate::demo::LOGIN,
         crate::demo::PASSWORD
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_for_the_gateway_names_what_is_not_its_default() {
+        let command = |gateway: &str, auth_grpc: &str| {
+            gateway_command(&Endpoints {
+                auth_grpc: auth_grpc.parse().expect("an address"),
+                auth_http: "127.0.0.1:8081".parse().expect("an address"),
+                game_grpc: "127.0.0.1:50052".parse().expect("an address"),
+                game_http: "127.0.0.1:8082".parse().expect("an address"),
+                gateway: gateway.parse().expect("a URL"),
+                tls: false,
+                data: PathBuf::new(),
+            })
+        };
+        let usual = "127.0.0.1:50051";
+        for (gateway, auth_grpc, expected) in [
+            ("http://127.0.0.1:8080", usual, ""),
+            ("http://localhost:8080", "0.0.0.0:50051", ""),
+            ("http://localhost:9000", usual, " --listen 127.0.0.1:9000"),
+            ("http://192.168.1.5:8080", usual, " --listen 192.168.1.5:8080"),
+            ("http://[::1]:8080", usual, " --listen [::1]:8080"),
+            ("https://play.example.com", usual, ""),
+            (
+                "http://127.0.0.1:8080",
+                "192.168.1.5:50051",
+                " --auth 192.168.1.5:50051",
+            ),
+        ] {
+            assert_eq!(command(gateway, auth_grpc), format!("deploy/envoy/run{expected}"));
+        }
+    }
 }

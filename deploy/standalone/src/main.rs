@@ -168,18 +168,23 @@ impl Cli {
     }
 }
 
-/// Returns the origins of the pages that the local development gateway serves.
 /// Returns the origin of the pages that the gateway serves. If the gateway is on this machine, its
 /// origin by the other name of the machine is included.
 fn origins_of(gateway: &Url) -> Vec<CookieOrigin> {
-    let origin = gateway.origin().ascii_serialization();
-    let [by_name, by_address] = ["//localhost", "//127.0.0.1"];
-    let twins = [
-        origin.replacen(by_name, by_address, 1),
-        origin.replacen(by_address, by_name, 1),
-    ];
-    let origins = std::iter::once(&origin).chain(twins.iter().filter(|twin| **twin != origin));
-    origins.filter_map(|origin| origin.parse().ok()).collect()
+    let twin = match gateway.host_str() {
+        Some("localhost") => Some("127.0.0.1"),
+        Some("127.0.0.1") => Some("localhost"),
+        _ => None,
+    };
+    let twin = twin.and_then(|host| {
+        let mut twin = gateway.clone();
+        twin.set_host(Some(host)).ok()?;
+        Some(twin)
+    });
+    let origins = std::iter::once(gateway).chain(&twin);
+    origins
+        .filter_map(|url| url.origin().ascii_serialization().parse().ok())
+        .collect()
 }
 
 /// Returns the service account of game-service and its credentials. The secret is generated at each

@@ -52,6 +52,8 @@ struct State {
     /// Channels to wake once the transaction has committed, each with the number of its last
     /// notification.
     wake: Vec<(&'static str, i64)>,
+    /// Channels whose settling the commit waits for, although it notifies nobody.
+    settle: Vec<(&'static str, i64)>,
     /// Channels and keys to announce once the transaction has committed.
     announce: Vec<(&'static str, Uuid)>,
     /// Flag to raise when the server turns out to accept no writes.
@@ -84,6 +86,7 @@ impl Conn {
                 limit,
                 wait: Wait::Never,
                 wake: Vec::new(),
+                settle: Vec::new(),
                 announce: Vec::new(),
                 distrust: None,
                 local_limits: None,
@@ -166,6 +169,10 @@ impl Conn {
         self.state.wake.push((channel, number));
     }
 
+    pub(super) fn settle_after_commit(&mut self, channel: &'static str, number: i64) {
+        self.state.settle.push((channel, number));
+    }
+
     pub(super) fn announce_after_commit(&mut self, channel: &'static str, key: Uuid) {
         self.state.announce.push((channel, key));
     }
@@ -173,6 +180,11 @@ impl Conn {
     /// Takes the channels and keys to announce.
     pub(super) fn take_announcements(&mut self) -> Vec<(&'static str, Uuid)> {
         std::mem::take(&mut self.state.announce)
+    }
+
+    /// Takes the channels to settle without a notification, with their numbers.
+    pub(super) fn take_settle(&mut self) -> Vec<(&'static str, i64)> {
+        std::mem::take(&mut self.state.settle)
     }
 
     /// Takes the channels to wake, with their numbers.

@@ -29,6 +29,7 @@ use futures_util::{
 };
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Conn, Raw, Result, conn::bounded, fail_over::read_only, postgres::Pool, prepared};
@@ -68,12 +69,22 @@ struct Channel {
     outbox: Option<Outbox>,
 }
 
-type Settle = dyn Fn(i64) -> BoxFuture<'static, ()> + Send + Sync;
+/// Future that commits wait for, made from the number of the notification.
+struct Settle {
+    settle: Box<dyn Fn(i64) -> BoxFuture<'static, ()> + Send + Sync>,
+    ended: CancellationToken,
+}
 
 /// Registration with [`Db::settle_commits`](crate::Db::settle_commits). It ends when this is
 /// dropped.
 #[must_use]
-pub struct SettleGuard(#[expect(dead_code, reason = "keeps the registration alive")] Arc<Settle>);
+pub struct SettleGuard(Arc<Settle>);
+
+impl Drop for SettleGuard {
+    fn drop(&mut self) {
+        self.0.ended.cancel();
+    }
+}
 
 impl fmt::Debug for SettleGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,7 +195,10 @@ impl Hub {
             Some(channel) => channel.settle.iter().filter_map(Weak::upgrade).collect(),
             None => return,
         };
-        join_all(settle.iter().map(|settle| settle(number))).await;
+        let waits = settle
+            .iter()
+            .map(|settle| settle.ended.run_until_cancelled((settle.settle)(number)));
+        join_all(waits).await;
     }
 
     /// Handles a notification from the server. An empty payload wakes the subscribers. Any other
@@ -264,7 +278,10 @@ impl Hub {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let settle: Arc<Settle> = Arc::new(move |number| settle(number).boxed());
+        let settle = Arc::new(Settle {
+            settle: Box::new(move |number| settle(number).boxed()),
+            ended: CancellationToken::new(),
+        });
         let mut channels = self.channels();
         let registered = &mut channels.entry(channel).or_default().settle;
         registered.retain(|other| other.strong_count() > 0);
@@ -305,9 +322,9 @@ pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Resu
 }
 
 /// Makes the commit of this transaction wait like one that has [notified](notify()) the channel
-/// with this number. No other process is notified.
+/// with this number. Nobody is notified.
 pub fn settle(conn: &mut Conn, channel: &'static str, number: i64) {
-    conn.wake_after_commit(channel, number);
+    conn.settle_after_commit(channel, number);
 }
 
 /// Announces to the subscribers of this channel, once the transaction has committed, that the thing

@@ -144,7 +144,7 @@ async fn commit(conn: Conn, hub: &Hub, file: Option<&Pools>) -> Result<()> {
         Some(file) => conn.writing_to(file.disk()),
         None => conn,
     };
-    let (wake, announcements) = (conn.take_wake(), conn.take_announcements());
+    let (wake, settle, announcements) = (conn.take_wake(), conn.take_settle(), conn.take_announcements());
     let (raw, statement) = conn.start(|| "COMMIT");
     let result = match raw {
         Raw::Sqlite(c) => {
@@ -163,7 +163,7 @@ async fn commit(conn: Conn, hub: &Hub, file: Option<&Pools>) -> Result<()> {
     for (channel, _) in &wake {
         hub.wake(channel);
     }
-    for (channel, number) in wake {
+    for (channel, number) in wake.into_iter().chain(settle) {
         hub.settle(channel, number).await;
     }
     Ok(())

@@ -123,11 +123,11 @@ impl FeedTail {
         let Some(seen) = marks().pass(mark, revocation_life(&head)) else {
             return Ok(());
         };
-        let Some(settled) = self.db.settled(&self.clock).await? else {
-            return Ok(());
-        };
         let mut from = Timestamp::EPOCH;
         loop {
+            let Some(settled) = self.db.settled(&self.clock).await? else {
+                return Ok(());
+            };
             let deleted: Result<_, Error> = write_tx!(self.db, |tx| {
                 // The head is locked first, as in transactions that publish. They wait for this
                 // one, so it is short.

@@ -49,7 +49,7 @@ pub(in crate::domain) struct Declaration {
     pub(in crate::domain) created: BTreeSet<String>,
     /// Code names of the roles that received a permission.
     pub(in crate::domain) changed_roles: BTreeSet<String>,
-    /// Code names of the resources of deleted accounts that the service has adopted.
+    /// Code names of existing resources without an owner that the service has adopted.
     pub(in crate::domain) adopted: BTreeSet<String>,
 }
 
@@ -136,7 +136,7 @@ pub(crate) async fn declare_own(tx: &mut Conn, descriptor_set: &[u8], now: Times
 /// Creates the declared permissions that are missing. Concurrent declarations wait for each other.
 ///
 /// An existing permission is not given to anyone by a declaration, and a resource stays with the
-/// service that declared it first. So a declaration gives nobody access to anything that exists.
+/// client id that declared it first, even if its account is deleted. So a declaration gives nobody access to anything that exists.
 pub(in crate::domain) async fn declare(
     tx: &mut Conn,
     owner: &str,
@@ -200,7 +200,7 @@ async fn resource(
             {
                 Err(Error::ResourceOwned(code_name.to_owned()))
             }
-            // The account of the service that declared the resource was deleted.
+            // The resource has declared permissions but no owner, because it is older than owners.
             None => {
                 store::resource_set_owner(tx, resource.id, owner).await?;
                 declaration.adopted.insert(code_name.to_owned());

@@ -17,6 +17,7 @@ use crate::{
         rbac::{
             authority,
             catalog::{CatalogEntry, Rbac, existing},
+            declared::ITSELF,
             lock::lock_policies,
             roles::ensure_not_reserved,
         },
@@ -51,7 +52,7 @@ impl Deletable for Resource {
 
     async fn find(tx: &mut Conn, code_name: &str) -> Result<(Self, Vec<Permission>), Error> {
         let resource: Self = existing(tx, code_name).await?;
-        if resource.owner.is_some() {
+        if is_in_use(tx, resource.owner.as_slice()).await? {
             return Err(Error::Reserved(
                 "this resource is built in or declared by a service that still has an account, so it cannot be deleted",
             ));
@@ -73,7 +74,7 @@ impl Deletable for Action {
     async fn find(tx: &mut Conn, code_name: &str) -> Result<(Self, Vec<Permission>), Error> {
         let action: Self = existing(tx, code_name).await?;
         let permissions = store::permissions_of(tx, None, Some(action.id)).await?;
-        if ReservedAction::parse(code_name).is_some() || have_owner(tx, &permissions).await? {
+        if ReservedAction::parse(code_name).is_some() || are_in_use(tx, &permissions).await? {
             return Err(Error::Reserved(
                 "this action is built in or declared by a service that still has an account, so it cannot be deleted",
             ));
@@ -94,7 +95,7 @@ impl Deletable for Permission {
     async fn find(tx: &mut Conn, name: &str) -> Result<(Self, Vec<Permission>), Error> {
         let permission = store::permission_by_name(tx, name).await?;
         let permissions = vec![permission.ok_or_else(|| Error::PermissionNotFound(name.to_owned()))?];
-        if have_owner(tx, &permissions).await? {
+        if are_in_use(tx, &permissions).await? {
             return Err(Error::Reserved(
                 "this permission is built in or declared by a service that still has an account, so it cannot be \
                 deleted",
@@ -108,9 +109,22 @@ impl Deletable for Permission {
     }
 }
 
-async fn have_owner(tx: &mut Conn, permissions: &[Permission]) -> db::Result<bool> {
+/// Returns whether any of these permissions is built in, or declared by a service that still has an
+/// account.
+async fn are_in_use(tx: &mut Conn, permissions: &[Permission]) -> db::Result<bool> {
     let ids: Vec<_> = permissions.iter().map(|permission| permission.id).collect();
-    store::permissions_have_owner(tx, &ids).await
+    let owners = store::permissions_owners(tx, &ids).await?;
+    is_in_use(tx, &owners).await
+}
+
+/// Returns whether any of these owners of resources is auth-service itself or still has an account.
+async fn is_in_use(tx: &mut Conn, owners: &[String]) -> db::Result<bool> {
+    for owner in owners {
+        if owner == ITSELF || store::service_account_by_client_id(tx, owner).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Rbac {

@@ -256,8 +256,8 @@ impl ServiceAccounts {
                 authority::ensure_may_act_on(tx, context, account.user_id).await?;
                 authority::ensure_not_last_superuser(tx, account.user_id).await?;
                 let now = self.clock.now();
-                // The next service that declares these resources owns them, whatever its client id.
-                store::resources_release(tx, client_id).await?;
+                // The resources keep their owner: an account with the same client id may be created
+                // again. Until then, administrators may delete them.
                 store::service_account_delete(tx, account.user_id).await?;
                 store::user_anonymize(tx, account.user_id, now).await?;
                 let (_, stale) = revocation::make_stale(tx, account.user_id).await?;

@@ -373,10 +373,15 @@ async fn declarations_are_limited_and_can_be_deleted_after_their_service(databas
     };
     delete_account().await;
 
-    // The account is created again. Its service goes on as before, and owns the resource.
+    // The account is created again. Its service goes on as before. Another one cannot have the
+    // resource, neither before nor after.
+    let other = root.service(&server, "the-other", &["service"], &[]).await;
+    assert_eq!(
+        refusal(register(&other, &wares).await),
+        is(Code::PermissionDenied, "RESOURCE_OWNED")
+    );
     let shop = root.service(&server, "the-shop", &["service"], &[]).await;
     assert_eq!(register(&shop, &wares).await.expect("declared"), Vec::<String>::new());
-    let other = root.service(&server, "the-other", &["service"], &[]).await;
     assert_eq!(
         refusal(register(&other, &wares).await),
         is(Code::PermissionDenied, "RESOURCE_OWNED")

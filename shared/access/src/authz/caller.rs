@@ -69,8 +69,7 @@ impl Caller {
             ),
             Self::Refused(TokenError::OtherAudience) => (
                 ErrorReason::TokenInvalid,
-                "the access token was issued for another service; get one with the `audience` of this service, or \
-                 without an `audience`",
+                "the access token was issued for another service; get one with this service's name as its `audience`",
             ),
             Self::Refused(TokenError::Invalid) => (
                 ErrorReason::TokenInvalid,

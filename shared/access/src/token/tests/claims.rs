@@ -270,7 +270,7 @@ fn only_an_otherwise_valid_token_is_reported_as_expired() {
     assert_eq!(bench.verify(&token), Err(TokenError::Expired));
     let cut = &token[..token.len() - 8];
     bench.refuses(cut, "damaged");
-    bench.refuses(
+    bench.refuses_audience(
         &bench.sign_claims(&bench.with("aud", "\"another\"")),
         "for another audience",
     );
