@@ -320,7 +320,7 @@ impl Scenario {
             Self::Enumeration { samples } => enumeration::run(setup, samples, report).await,
             Self::Guessing { attack } => guessing::run(setup, attack, report).await,
             Self::InvalidFlood => invalid::run(setup, report).await,
-            Self::Scale { amount } => scale::run(setup, amount, report).await,
+            Self::Scale { amount } => Box::pin(scale::run(setup, amount, report)).await,
             Self::Soak { length } => soak::run(setup, length, report).await,
             Self::Rpc
             | Self::Verification

@@ -32,6 +32,7 @@ struct Login {
 }
 
 /// Measures calls to auth-service.
+#[expect(clippy::too_many_lines, reason = "one call after the other")]
 pub(super) async fn auth(deployment: &Deployment, seed: Seed, calls: u64, touched: &mut Vec<(&'static str, Touched)>) {
     let mut meter = Meter::open(&deployment.auth_database.url).await;
     let mut logins = Vec::new();
@@ -142,6 +143,7 @@ pub(super) async fn auth(deployment: &Deployment, seed: Seed, calls: u64, touche
 }
 
 /// Measures calls to game-service.
+#[expect(clippy::too_many_lines, reason = "one call after the other")]
 pub(super) async fn game(game: &Game, seed: Seed, calls: u64, touched: &mut Vec<(&'static str, Touched)>) {
     let mut meter = Meter::open(&game.database.url).await;
     let channel = game.channel();
@@ -208,7 +210,7 @@ pub(super) async fn game(game: &Game, seed: Seed, calls: u64, touched: &mut Vec<
     touched.push(("CreateGame", measured));
     let measured = meter
         .each(calls, async |number| {
-            make_move(&tokens[index(number)], &made[index(number)]).await
+            make_move(&tokens[index(number)], &made[index(number)]).await;
         })
         .await;
     touched.push(("MakeMove", measured));
@@ -225,7 +227,7 @@ pub(super) async fn game(game: &Game, seed: Seed, calls: u64, touched: &mut Vec<
     each(&mut meter, calls, "GetGame", get, touched).await;
     let measured = meter
         .each(calls, async |number| {
-            resign(&tokens[index(number)], &made[index(number)]).await
+            resign(&tokens[index(number)], &made[index(number)]).await;
         })
         .await;
     touched.push(("ResignGame, with two results", measured));

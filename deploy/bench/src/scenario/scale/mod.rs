@@ -61,8 +61,8 @@ pub(crate) async fn run(setup: &Setup<'_>, amount: &Amount, report: &mut Report)
         users: amount.users,
         games: amount.games.unwrap_or(amount.users / 5),
     };
-    let small = measure(setup, few, amount.calls).await;
-    let large = measure(setup, many, amount.calls).await;
+    let small = Box::pin(measure(setup, few, amount.calls)).await;
+    let large = Box::pin(measure(setup, many, amount.calls)).await;
     for ((name, few), (_, many)) in small.touched.iter().zip(&large.touched) {
         let what = format!(
             "{:.1} buffers {} with {} users, {:.1} with {FEW}",
