@@ -123,10 +123,17 @@ fn claims_of_a_wrong_type_or_value_are_refused() {
         ("preferred_username", &["1", "[\"ada\"]"]),
     ] {
         for value in values {
-            bench.refuses(
-                &bench.sign_claims(&bench.with(claim, value)),
-                &format!("{claim} = {value}"),
+            let (token, what) = (
+                bench.sign_claims(&bench.with(claim, value)),
+                format!("{claim} = {value}"),
             );
+            // A malformed audience is not another one.
+            let is_malformed = value.contains('1') || value.starts_with('{');
+            if claim == "aud" && !is_malformed {
+                bench.refuses_audience(&token, &what);
+            } else {
+                bench.refuses(&token, &what);
+            }
         }
     }
 }
