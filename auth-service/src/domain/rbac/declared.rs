@@ -136,7 +136,8 @@ pub(crate) async fn declare_own(tx: &mut Conn, descriptor_set: &[u8], now: Times
 /// Creates the declared permissions that are missing. Concurrent declarations wait for each other.
 ///
 /// An existing permission is not given to anyone by a declaration, and a resource stays with the
-/// client id that declared it first, even if its account is deleted. So a declaration gives nobody access to anything that exists.
+/// client id that declared it first, even if its account is deleted. So a declaration gives nobody
+/// access to anything that exists.
 pub(in crate::domain) async fn declare(
     tx: &mut Conn,
     owner: &str,
