@@ -73,7 +73,6 @@ impl AuthService<'_> {
     /// token of `running` is cancelled. Returns the keys that verify its access tokens.
     ///
     /// With `migrate`, pending migrations are applied. Without it, they are an error.
-    #[expect(clippy::too_many_lines, reason = "the steps of a start, in order")]
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
         for origin in self.settings.cookies.exposed() {
             tracing::warn!(%origin, "pages of this origin get their refresh tokens in a cookie without TLS");

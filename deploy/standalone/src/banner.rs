@@ -115,19 +115,17 @@ fn gateway_command(places: &Endpoints) -> String {
         Some(Host::Domain("localhost")) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         Some(Host::Domain(_)) | None => None,
     };
-    let mut command = "deploy/envoy/run".to_owned();
-    for (option, address, default) in [
+    let addresses = [
         ("--listen", gateway, "127.0.0.1:8080"),
         ("--auth", Some(places.auth_grpc), "127.0.0.1:50051"),
         ("--auth-http", Some(places.auth_http), "127.0.0.1:8081"),
         ("--game", Some(places.game_grpc), "127.0.0.1:50052"),
-    ] {
-        let address = address.map(reachable).map(|address| address.to_string());
-        if let Some(address) = address.filter(|address| address != default) {
-            command += &format!(" {option} {address}");
-        }
-    }
-    command
+    ];
+    let options = addresses.into_iter().filter_map(|(option, address, default)| {
+        let address = reachable(address?).to_string();
+        (address != default).then(|| format!(" {option} {address}"))
+    });
+    std::iter::once("deploy/envoy/run".to_owned()).chain(options).collect()
 }
 
 /// Returns the address at which a process of this machine reaches a socket that listens there.
