@@ -519,6 +519,8 @@ def test_each_listed_game_shows_its_board_and_start(person):
     register(page)
     for moves in [0, 1]:
         page.get_by_role("button", name="Play the computer").click()
+        # Until then, the board and the text are still those of the game before.
+        expect(page.locator("#game")).to_be_visible()
         expect(page.locator("#turn")).to_have_text("Your turn.")
         for _ in range(moves):
             page.locator("#board button:empty").first.click()
