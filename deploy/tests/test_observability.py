@@ -252,3 +252,13 @@ def test_calls_are_served_without_a_collector(own_gateway):
     gateway = own_gateway(standalone=["--otlp-endpoint", f"http://127.0.0.1:{nobody}"], gateway=["--otlp", f"127.0.0.1:{nobody}", "--trace-percent", "100"])
     assert gateway.rest(gateway.player()).get("/v1/leaderboard").status_code == 200
     gateway.standalone.stop()
+
+
+def test_the_log_of_the_gateway_has_the_method_and_path_of_the_client_and_no_query(gateway):
+    secret = f"secret-{uuid.uuid4()}"
+    gateway.rest(gateway.player()).get(f"/v1/games?access_token={secret}&pageSize=1")
+    gateway.rest(gateway.player()).get(f"/v1/games?pageSize=1&pageToken={secret}")
+    until(lambda: gateway.envoy.log().count('"path":"/v1/games"') >= 2, "the calls are logged")
+    lines = [json.loads(line) for line in gateway.envoy.log().splitlines() if '"path":"/v1/games"' in line]
+    assert {line["method"] for line in lines} == {"GET"}
+    assert secret not in gateway.envoy.log()
