@@ -368,7 +368,7 @@ function leave() {
   game = null;
   entitle("");
   show("lobby");
-  // What was read before the game may no longer be true, and the server may be out of reach.
+  // The lists were read before the game and may be out of date, and the server may be out of reach.
   for (const id of ["my-games", "open-games"]) {
     $(id).replaceChildren();
     delete $(id).dataset.key;

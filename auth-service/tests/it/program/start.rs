@@ -507,7 +507,7 @@ async fn one_of_many_concurrent_create_admin_commands_succeeds(backend: Backend)
             made += 1;
         } else {
             let line = ended.only_line(1);
-            // Of two that insert at the same moment, the later one learns of one name only.
+            // If two insert at the same moment, the later one is told about one of the names only.
             let is_taken = ["login", "email"].map(|name| format!("another user already has this {name}"));
             assert!(is_taken.iter().any(|taken| line.contains(taken)), "{line}");
         }

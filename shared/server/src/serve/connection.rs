@@ -134,8 +134,9 @@ where
     C: GracefulConnection,
     C::Error: std::error::Error,
 {
-    // The connection is polled several times per call. The stream polls the rules only when they
-    // have something to say: it takes no lock, as the tokens of the rules would.
+    // A connection is polled several times per call. Polling the tokens of the rules each time
+    // would take locks that all connections share, so this stream polls them only when they wake
+    // it.
     let mut commands = FuturesUnordered::new();
     commands.push(next_command(activity, rules, None));
     loop {
