@@ -6,5 +6,6 @@
 pub(super) mod mac_keys;
 pub(super) mod ring;
 pub(super) mod schedule;
+pub(super) mod sealing_keys;
 pub(super) mod secret;
 pub(super) mod signing_key;

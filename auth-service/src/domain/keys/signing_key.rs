@@ -2,16 +2,16 @@
 //! are stored in PKCS#8, encrypted with a key that is not in the database.
 
 use access::token::{Claims, KeyError, TOKEN_TYPE};
-use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
-    signature::Ed25519KeyPair,
-};
+use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, Header};
 use secrecy::SecretString;
 
 use crate::{
-    domain::keys::secret::{Purpose, ServerSecrets},
+    domain::keys::{
+        sealing_keys::SealingKeys,
+        secret::{Purpose, ServerSecrets},
+    },
     model::SigningKeyRecord,
 };
 
@@ -79,16 +79,12 @@ impl SigningKey {
     }
 }
 
-/// Encrypts a private key with AES-256-GCM. Returns the nonce followed by the ciphertext. The key
-/// id is authenticated as well, so that no row can pass for another.
+/// Encrypts a private key. The key id is authenticated as well, so that no row can pass for
+/// another.
 pub(in crate::domain) fn encrypt(secrets: &ServerSecrets, kid: &str, private: &[u8]) -> Result<Vec<u8>, KeyRingError> {
-    let keys = secrets.derive(Purpose::SigningKeys);
-    let key = RandomizedNonceKey::new(&AES_256_GCM, &keys[0]).map_err(|_| KeyRingError::Crypto)?;
-    let mut sealed = private.to_vec();
-    let nonce = key
-        .seal_in_place_append_tag(Aad::from(kid.as_bytes()), &mut sealed)
-        .map_err(|_| KeyRingError::Crypto)?;
-    Ok([nonce.as_ref().as_slice(), &sealed].concat())
+    SealingKeys::new(secrets, Purpose::SigningKeys)
+        .seal(kid.as_bytes(), private)
+        .ok_or(KeyRingError::Crypto)
 }
 
 /// Returns the private key, and whether it was encrypted with the current secret.
@@ -96,24 +92,9 @@ pub(in crate::domain) fn decrypt(
     secrets: &ServerSecrets,
     row: &SigningKeyRecord,
 ) -> Result<(Vec<u8>, bool), KeyRingError> {
-    let wrong = || KeyRingError::WrongSecret(row.kid.clone());
-    let (nonce, sealed) = row
-        .encrypted_private_key
-        .split_first_chunk::<NONCE_LEN>()
-        .ok_or_else(wrong)?;
-    secrets
-        .derive(Purpose::SigningKeys)
-        .iter()
-        .enumerate()
-        .find_map(|(index, key)| {
-            let key = RandomizedNonceKey::new(&AES_256_GCM, key).ok()?;
-            let mut buffer = sealed.to_vec();
-            let nonce = Nonce::assume_unique_for_key(*nonce);
-            key.open_in_place(nonce, Aad::from(row.kid.as_bytes()), &mut buffer)
-                .ok()
-                .map(|private| (private.to_vec(), index == 0))
-        })
-        .ok_or_else(wrong)
+    SealingKeys::new(secrets, Purpose::SigningKeys)
+        .open(row.kid.as_bytes(), &row.encrypted_private_key)
+        .ok_or_else(|| KeyRingError::WrongSecret(row.kid.clone()))
 }
 
 #[cfg(test)]
