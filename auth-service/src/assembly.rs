@@ -11,11 +11,12 @@ use crate::{
     ServerSecrets,
     config::AuthSettings,
     domain::{
-        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, FeedTail, HashingPool, Issuer, KeyRing, Rbac,
+        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, FeedTail, HashingPool, Issuer, KeyRing, Mails, Rbac,
         RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
+    mail::Mailer,
     store,
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct Assembly<'a> {
     pub(crate) keys: KeyRing,
     pub(crate) tail: FeedTail,
     pub(crate) hashing: HashingPool,
+    /// Sends mails. `None` if this deployment cannot.
+    pub(crate) mailer: Option<Mailer>,
     /// Verifier that accepts tokens for any audience.
     pub(crate) any_audience: Verifier,
     /// Upper limit of access feed streams for each account. The settings cannot exceed it.
@@ -60,6 +63,7 @@ impl Assembly<'_> {
         let sessions = self.sessions();
         let rules = self.settings.attempts.rules();
         let attempts = Attempts::new(self.db.clone(), self.clock.clone(), self.secrets, rules);
+        let mails = Mails::new(sessions.clone(), self.secrets, self.mailer);
         let audit_log = AuditLog {
             db: self.db.clone(),
             clock: self.clock.clone(),
@@ -71,6 +75,7 @@ impl Assembly<'_> {
             sessions: sessions.clone(),
             attempts: attempts.clone(),
             audit_log: audit_log.clone(),
+            mails: mails.clone(),
             db: self.db.clone(),
             clock: self.clock.clone(),
         };
@@ -94,6 +99,7 @@ impl Assembly<'_> {
             hashing: self.hashing,
             sessions: sessions.clone(),
             attempts,
+            mails,
             password_rules: self.settings.password_rules(),
             registration_open: self.settings.registration_open,
         };

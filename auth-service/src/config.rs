@@ -2,6 +2,8 @@
 
 mod attempts;
 mod cookies;
+mod mail;
+mod password_file;
 
 use std::{
     fs, io,
@@ -18,9 +20,11 @@ use clap::builder::NonEmptyStringValueParser;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
+pub(crate) use self::password_file::{read_password, without_final_newline};
 pub use self::{
     attempts::AttemptSettings,
     cookies::{CookieOrigin, CookieSettings},
+    mail::MailSettings,
 };
 use crate::domain::{HashingSettings, KeySchedule, PasswordRules, ServerSecrets, ServiceAccountSpec, SessionLifetimes};
 
@@ -307,6 +311,9 @@ pub struct AuthSettings {
     /// Origins whose refresh tokens travel in a cookie.
     #[command(flatten)]
     pub cookies: CookieSettings,
+    /// Mails to users.
+    #[command(flatten)]
+    pub mail: MailSettings,
 }
 
 /// Source of the server secret.
@@ -327,8 +334,9 @@ pub struct SecretSettings {
 
 impl AuthSettings {
     /// Returns the files that hold secrets, each with the flag that names it.
-    pub fn secret_files(&self) -> [(&'static str, Option<&Path>); 2] {
+    pub fn secret_files(&self) -> [(&'static str, Option<&Path>); 3] {
         [
+            ("--smtp-password-file", self.mail.smtp_password_file.as_deref()),
             ("--service-accounts-file", self.service_accounts_file.as_deref()),
             (
                 "--bootstrap-admin-password-file",
@@ -442,18 +450,6 @@ impl SecretSettings {
             .parse()
             .map_err(|error| bad(&error))
     }
-}
-
-/// Reads a password from a file, without the line break at its end.
-pub(crate) fn read_password(path: &Path) -> io::Result<SecretString> {
-    let text = SecretString::from(fs::read_to_string(path)?);
-    Ok(SecretString::from(without_final_newline(text.expose_secret())))
-}
-
-/// Removes the line break that an editor or a shell leaves at the end of a text.
-pub(crate) fn without_final_newline(text: &str) -> &str {
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    text.strip_suffix('\r').unwrap_or(text)
 }
 
 fn seconds(count: u32) -> Duration {

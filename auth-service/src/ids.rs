@@ -28,6 +28,10 @@ ids! {
     ActionId, ActionKind = "action";
     /// Id of a permission.
     PermissionId, PermissionKind = "permission";
+    /// Id of a mail to a user.
+    MailId, MailKind = "mail";
+    /// Id of a request for a mail.
+    MailRequestId, MailRequestKind = "mail_request";
     /// Id of a role.
     RoleId, RoleKind = "role";
 }

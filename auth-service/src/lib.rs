@@ -14,6 +14,7 @@ mod etag;
 mod grpc;
 mod ids;
 mod jobs;
+mod mail;
 mod model;
 mod store;
 
@@ -37,6 +38,7 @@ use self::{
     assembly::{Assembly, Domain},
     config::AuthSettings,
     domain::{Error, FeedTail, HashingPool, KeyRing, KeyRingError, LostRevocations, RequestContext},
+    mail::Mailer,
 };
 pub use self::{
     domain::{
@@ -74,14 +76,8 @@ impl AuthService<'_> {
     ///
     /// With `migrate`, pending migrations are applied. Without it, they are an error.
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
-        for origin in self.settings.cookies.exposed() {
-            tracing::warn!(%origin, "pages of this origin get their refresh tokens in a cookie without TLS");
-        }
-        if self.settings.token_audience == AUTH_SERVICE {
-            return Err(StartError::setting(
-                "--token-audience must not be auth-service: that is the audience of tokens for this service only",
-            ));
-        }
+        self.check_settings()?;
+        let mailer = self.mailer()?;
         let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
         let key_set = KeySet::empty();
         // auth-service reads the feed from its own database. If that fails, the calls fail with the
@@ -144,6 +140,7 @@ impl AuthService<'_> {
             keys,
             tail,
             hashing,
+            mailer,
             any_audience,
             max_feed_streams: (self.server.max_concurrent_streams / 2).max(1),
         }
@@ -157,6 +154,30 @@ impl AuthService<'_> {
         service.serve_pages(pages);
         service.serve(routes(domain));
         Ok(key_set)
+    }
+}
+
+impl AuthService<'_> {
+    /// Refuses settings that cannot work together, and warns of those that expose tokens.
+    fn check_settings(&self) -> Result<(), StartError> {
+        for origin in self.settings.cookies.exposed() {
+            tracing::warn!(%origin, "pages of this origin get their refresh tokens in a cookie without TLS");
+        }
+        if self.settings.token_audience == AUTH_SERVICE {
+            return Err(StartError::setting(
+                "--token-audience must not be auth-service: that is the audience of tokens for this service only",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns what sends the mails, or `None` with a warning if nothing does.
+    fn mailer(&self) -> Result<Option<Mailer>, StartError> {
+        let mailer = self.settings.mail.mailer(&self.settings.gateway_url)?;
+        if mailer.is_none() {
+            tracing::warn!("no mail server is configured (--smtp-url), so users cannot reset a forgotten password");
+        }
+        Ok(mailer)
     }
 }
 

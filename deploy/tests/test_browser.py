@@ -407,7 +407,7 @@ def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
     answer = root.post(f"/v1/users/{find(gateway, login)}:setPassword", json={"password": temporary})
     assert answer.status_code == 200, answer.text
     page = person()
-    new_password = page.get_by_label("New password")
+    new_password = page.locator("#new-password")
     expect(new_password).to_be_hidden()
     log_in(page, login, temporary)
     expect(page.locator("#message")).to_have_text("Your password is a temporary one. Choose a new password to log in.")
@@ -429,6 +429,69 @@ def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
     expect(new_password).to_be_hidden()
     log_in(page, login, chosen)
     expect(page.locator("#login-name")).to_have_text(login)
+
+
+def mail_to(gateway, address, count=1):
+    """Waits until there are this many mails to the address, and gives the text of the last one."""
+    folder = gateway.folder / "data" / "mail"
+    return until(lambda: (found := mails_to(folder, address)) and len(found) >= count and found[-1], f"a mail to {address}")
+
+
+def mails_to(folder, address):
+    texts = [file.read_text() for file in sorted(folder.glob("*.eml"))]
+    return [text for text in texts if f"To: {address}\n" in text]
+
+
+def forget(page, login):
+    """Asks for a code for this user, whose login is in the login form."""
+    page.locator("#identifier").fill(login)
+    page.get_by_role("button", name="Forgot your password?").click()
+    expect(page.locator("#recovery-title")).to_be_focused()
+    expect(page.locator("#request-identifier")).to_have_value(login)
+    page.get_by_role("button", name="Send the code").click()
+    expect(page.locator("#message")).to_have_text("If there is such an account, a mail with a code is on its way.")
+    expect(page.locator("#reset-identifier")).to_have_value(login)
+
+
+def test_a_forgotten_password_is_replaced_with_the_code_from_the_mail(person, gateway):
+    page = person()
+    login = register(page)
+    page.get_by_role("button", name="Log out").click()
+    forget(page, login)
+    form = page.locator("#reset-form")
+    form.get_by_label("Code from the mail").fill("2222-2222")
+    form.get_by_label("New password").fill("purple elephants")
+    page.get_by_role("button", name="Set the new password").click()
+    expect(page.locator("#message")).to_have_text("The code is wrong, has expired or was used already. Ask for a new one.")
+    [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", mail_to(gateway, f"{login}@example.com"), re.M)
+    form.get_by_label("Code from the mail").fill(code.lower().replace("-", " "))
+    page.get_by_role("button", name="Set the new password").click()
+    expect(page.locator("#login-name")).to_have_text(login)
+    assert "was changed" in mail_to(gateway, f"{login}@example.com", count=2)
+
+
+def test_a_link_from_a_mail_changes_nothing_by_itself_and_stays_out_of_the_history(person, gateway):
+    page = person()
+    login = register(page)
+    page.get_by_role("button", name="Log out").click()
+    forget(page, login)
+    [link] = re.findall(r"^http\S+$", mail_to(gateway, f"{login}@example.com"), re.M)
+    link = link.replace("http://127.0.0.1:8080", gateway.origin)
+    for _ in range(2):
+        # A scanner of mails opens it as well.
+        other = person(link.removeprefix(gateway.origin))
+        expect(other.locator("#reset-identifier")).to_have_value(login)
+        assert other.evaluate("location.href") == f"{gateway.origin}/"
+    code = link.partition("code=")[2]
+    expect(other.locator("#reset-code")).to_have_value(code)
+    expect(other.locator("#reset-password")).to_be_focused()
+    other.locator("#reset-password").fill("short")
+    other.get_by_role("button", name="Set the new password").click()
+    expect(other.locator("#reset-password-problem")).to_have_text("New password must be 8 to 128 characters.")
+    other.locator("#reset-password").fill("purple elephants")
+    other.get_by_role("button", name="Set the new password").click()
+    expect(other.locator("#login-name")).to_have_text(login)
+    assert code not in visible_to_scripts(other)
 
 
 def test_a_new_password_can_be_shown_while_typing(person):

@@ -37,7 +37,8 @@ impl CookieSettings {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Returns whether the URL names this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(url::Host::Ipv4(address)) => address.is_loopback(),

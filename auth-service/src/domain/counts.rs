@@ -4,7 +4,10 @@
 use base::telemetry::metrics::InFlight;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 
-use crate::{domain::error::Error, model::SessionEnd};
+use crate::{
+    domain::error::Error,
+    model::{MailKind, SessionEnd},
+};
 
 const LOGINS: &str = "auth_logins_total";
 const REFRESHES: &str = "auth_refreshes_total";
@@ -16,6 +19,9 @@ const HASHES_RUNNING: &str = "auth_hashes_running";
 const HASHES_REFUSED: &str = "auth_hashes_refused_total";
 /// Time from entering the queue to the finished hash.
 pub(super) const HASH_DURATION: &str = "auth_hash_duration_seconds";
+const MAILS: &str = "auth_mails_total";
+const MAIL_REQUESTS: &str = "auth_mail_requests_total";
+const MAILS_WAITING: &str = "auth_mails_waiting";
 const FEED_HEAD: &str = "access_feed_head";
 const FEED_FOLLOWERS: &str = "access_feed_followers";
 
@@ -46,6 +52,20 @@ pub(crate) fn describe() {
         Unit::Seconds,
         "Time in seconds from queueing a password until its hash is computed."
     );
+    describe_counter!(
+        MAILS,
+        "Number of attempts to send a mail, by `kind` and `outcome`: sent, failed (another attempt follows), \
+         expired (its code, before it could be sent) or given_up (after 24 hours)."
+    );
+    describe_counter!(
+        MAIL_REQUESTS,
+        "Number of requests for a mail by callers who are not signed in, by `outcome`: answered, unknown_user, \
+         too_many (to this address), unreachable or unreadable."
+    );
+    describe_gauge!(
+        MAILS_WAITING,
+        "Number of mails that wait to be sent, counted up to 100,000."
+    );
     describe_gauge!(FEED_HEAD, "Sequence number of the last event of the access feed.");
     describe_gauge!(
         FEED_FOLLOWERS,
@@ -55,6 +75,12 @@ pub(crate) fn describe() {
     gauge!(FEED_FOLLOWERS).increment(0.0);
     gauge!(HASHES_WAITING).increment(0.0);
     gauge!(HASHES_RUNNING).increment(0.0);
+    gauge!(MAILS_WAITING).increment(0.0);
+    for kind in MailKind::ALL {
+        for outcome in ["sent", "failed", "expired", "given_up"] {
+            counter!(MAILS, "kind" => kind.as_str(), "outcome" => outcome).increment(0);
+        }
+    }
     for outcome in ["ok", outcome(&Error::CredentialsInvalid)] {
         counter!(LOGINS, "outcome" => outcome).increment(0);
     }
@@ -82,6 +108,20 @@ pub(super) fn sessions_ended(end: SessionEnd, count: usize) {
 
 pub(super) fn sessions(count: i64) {
     gauge!(SESSIONS).set(number(count));
+}
+
+/// Counts an attempt to send a mail.
+pub(super) fn mail(kind: MailKind, outcome: &'static str) {
+    counter!(MAILS, "kind" => kind.as_str(), "outcome" => outcome).increment(1);
+}
+
+/// Counts a request for a mail by a caller who is not signed in.
+pub(super) fn mail_request(outcome: &'static str) {
+    counter!(MAIL_REQUESTS, "outcome" => outcome).increment(1);
+}
+
+pub(super) fn mails_waiting(count: i64) {
+    gauge!(MAILS_WAITING).set(number(count));
 }
 
 pub(super) fn hash_waiting() -> InFlight {

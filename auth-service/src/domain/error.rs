@@ -120,6 +120,15 @@ pub(crate) enum Error {
     /// The access feed has a new epoch.
     #[error("the access feed has a new epoch")]
     FeedBegunAnew,
+    /// The deployment cannot send mail.
+    #[error("mail is not configured")]
+    MailNotConfigured,
+    /// Too many mails wait to be sent. The caller should wait for this time.
+    #[error("too many mails wait to be sent")]
+    MailQueueFull(Duration),
+    /// No active user has this identifier and code.
+    #[error("invalid code")]
+    CodeInvalid,
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),

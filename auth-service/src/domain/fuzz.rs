@@ -13,6 +13,7 @@ use crate::{
             mac_keys::{MAX_LEN, MacKeys},
             secret::{Purpose, ServerSecrets},
         },
+        mail::codes::{AccountCodes, Binding, PresentedCode},
         passwords::password::{Password, PasswordRules},
         rbac::code_name::{CodeName, PermissionName},
         tokens::{
@@ -22,6 +23,8 @@ use crate::{
         users::names::{Email, Login, PersonName, fold},
     },
     ids::DeviceId,
+    mail::Locale,
+    model::CodePurpose,
 };
 
 const SEPARATORS: [&str; 12] = [".", "..", "-", "=", "+", "/", "A", "0", " ", "\n", "\0", "\u{e9}"];
@@ -339,6 +342,57 @@ fn fuzz_code_names() {
         );
         if let Ok(permission) = permission {
             assert_eq!(permission.to_string(), text);
+        }
+    });
+}
+
+#[test]
+fn fuzz_mailed_codes() {
+    let codes = AccountCodes::new(&secrets());
+    let seed = AccountCodes::seed();
+    let binding = Binding {
+        purpose: CodePurpose::PasswordReset,
+        user_id: UserId::from_uuid(Uuid::from_u128(7)),
+        address_key: "ann@example.com",
+        seed: &seed,
+    };
+    let good = [codes.typed(binding), codes.linked(binding)];
+    let good = good.each_ref().map(ExposeSecret::expose_secret);
+    let typed = good[0].replace('-', "");
+    Target {
+        corpus: include_str!("fuzz/names.txt"),
+        genuine: &good.map(str::as_bytes),
+        pieces: &SEPARATORS,
+    }
+    .texts(|text| {
+        let is_right = text
+            .parse::<PresentedCode>()
+            .is_ok_and(|presented| codes.is_right(binding, &presented));
+        let plain: String = text.chars().filter(|c| !c.is_whitespace() && *c != '-').collect();
+        let is_genuine = text.trim() == good[1] || plain.eq_ignore_ascii_case(&typed);
+        assert_eq!(is_right, is_genuine, "only a genuine code is one: {text:?}");
+    });
+}
+
+#[test]
+fn fuzz_languages() {
+    Target {
+        corpus: include_str!("fuzz/names.txt"),
+        genuine: &[b"en", b"pt-BR", b"zh-Hant-TW", b"ru-RU,ru;q=0.9,en;q=0.8", b"*"],
+        pieces: &[
+            "-", "_", ",", ";", "q=", "0.5", "en", "EN", "x", " ", "\0", "\r\n", "\u{e9}",
+        ],
+    }
+    .texts(|text| {
+        let accepted = Locale::accepted(text);
+        let parsed = text.parse::<Locale>().unwrap_or_default();
+        for locale in [accepted, parsed] {
+            let tag = locale.as_str();
+            assert!(
+                tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
+                "{tag:?}"
+            );
+            assert_eq!(tag.parse::<Locale>().as_ref(), Ok(&locale), "a tag stays what it is");
         }
     });
 }

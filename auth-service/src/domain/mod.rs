@@ -8,6 +8,7 @@ pub(crate) mod feed;
 #[cfg(test)]
 mod fuzz;
 mod keys;
+mod mail;
 mod passwords;
 mod rbac;
 mod request_context;
@@ -23,12 +24,14 @@ pub(crate) use self::{
         stream::{FeedEnded, FeedStream, position as feed_position},
         tail::FeedTail,
     },
-    keys::{ring::KeyRing, schedule::KeySchedule, signing_key::KeyRingError},
+    keys::{mac_keys::MAX_LEN as MAX_TOKEN_LEN, ring::KeyRing, schedule::KeySchedule, signing_key::KeyRingError},
+    mail::{codes::PresentedCode, outbox::Mails, requests::ResetRequest},
     passwords::{
         attempts::{AttemptRules, Attempts},
         changes::PasswordChange,
         hashing::{HashingPool, HashingSettings},
         password::{Password, PasswordRules},
+        reset::PasswordReset,
     },
     rbac::{
         catalog::{DECLARATIONS, EntryChange, Rbac},

@@ -3,6 +3,7 @@
 use ::proto::auth::v1::{
     self as proto, IntrospectTokenRequest, IntrospectTokenResponse, LoginRequest, LoginResponse, LogoutRequest,
     LogoutResponse, RefreshAccessTokenRequest, RefreshAccessTokenResponse, RegisterRequest, RegisterResponse,
+    RequestPasswordResetRequest, RequestPasswordResetResponse, ResetPasswordRequest, ResetPasswordResponse,
     RevokeAllTokensRequest, RevokeAllTokensResponse, RevokeTokenRequest, RevokeTokenResponse, RotateTokensRequest,
     RotateTokensResponse, auth_service_server::AuthService,
 };
@@ -15,10 +16,13 @@ use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{convert, passwords, request_context::request_context, transport::Transports};
-use crate::domain::{
-    Accounts, Credentials, Error, MAX_IDENTIFIER_BYTES, Password, PasswordRules, Registration, RequestedAudience,
-    ServiceAccounts, Sessions,
+use super::{convert, locale, passwords, request_context::request_context, transport::Transports};
+use crate::{
+    domain::{
+        Accounts, Credentials, Error, MAX_IDENTIFIER_BYTES, MAX_TOKEN_LEN, Password, PasswordReset, PasswordRules,
+        PresentedCode, Registration, RequestedAudience, ResetRequest, ServiceAccounts, Sessions,
+    },
+    mail::Locale,
 };
 
 /// Maximum size of a client id or a client secret, in bytes.
@@ -38,8 +42,9 @@ impl AuthService for AuthRpc {
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
         let context = request_context(&request);
         let transport = self.transports.of(&request)?;
+        let accepted = locale::accepted(&request);
         let request = request.into_inner();
-        let registration = registration(&request, self.accounts.password_rules)?;
+        let registration = registration(&request, &accepted, self.accounts.password_rules)?;
         let (registration, audience) = registration;
         let logged_in = self.accounts.register(&context, registration, &audience).await?;
         Ok(
@@ -58,6 +63,44 @@ impl AuthService for AuthRpc {
         let logged_in = self.accounts.login(&context, credentials).await?;
         Ok(
             transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| LoginResponse {
+                tokens: Some(tokens),
+                user: Some(convert::user(logged_in.user)),
+                device_token: logged_in.device_token.expose_secret().to_owned(),
+            }),
+        )
+    }
+
+    async fn request_password_reset(
+        &self,
+        request: Request<RequestPasswordResetRequest>,
+    ) -> Result<Response<RequestPasswordResetResponse>, Status> {
+        let context = request_context(&request);
+        let locale = locale::accepted(&request);
+        let request = request.into_inner();
+        let mut fields = Fields::new();
+        identifier(&mut fields, &request.identifier);
+        fields.finish(|| Some(()))?;
+        let request = ResetRequest {
+            identifier: request.identifier,
+            device_token: Some(request.device_token)
+                .filter(|token| token.len() <= MAX_TOKEN_LEN)
+                .unwrap_or_default(),
+            locale: locale.as_str().to_owned(),
+        };
+        self.accounts.request_password_reset(&context, &request).await?;
+        Ok(Response::new(RequestPasswordResetResponse {}))
+    }
+
+    async fn reset_password(
+        &self,
+        request: Request<ResetPasswordRequest>,
+    ) -> Result<Response<ResetPasswordResponse>, Status> {
+        let context = request_context(&request);
+        let transport = self.transports.of(&request)?;
+        let reset = password_reset(request.into_inner(), self.accounts.password_rules)?;
+        let logged_in = self.accounts.reset_password(&context, reset).await?;
+        Ok(
+            transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| ResetPasswordResponse {
                 tokens: Some(tokens),
                 user: Some(convert::user(logged_in.user)),
                 device_token: logged_in.device_token.expose_secret().to_owned(),
@@ -208,6 +251,7 @@ impl AuthService for AuthRpc {
 
 fn registration(
     request: &RegisterRequest,
+    accepted: &Locale,
     rules: PasswordRules,
 ) -> Result<(Registration, RequestedAudience), InvalidFields> {
     let mut fields = Fields::new();
@@ -229,7 +273,9 @@ fn registration(
     let last_name = fields.check("last_name", request.last_name.parse());
     let middle_name = fields.check("middle_name", request.middle_name.parse());
     let audience = fields.check("audience", request.audience.parse());
+    let locale = fields.check("locale", request.locale.parse::<Locale>());
     fields.finish(|| {
+        let locale = locale?;
         let registration = Registration {
             email: email?,
             login: login?,
@@ -237,6 +283,11 @@ fn registration(
             first_name: first_name?,
             last_name: last_name?,
             middle_name: middle_name?,
+            locale: if locale.as_str().is_empty() {
+                accepted.clone()
+            } else {
+                locale
+            },
         };
         Some((registration, audience?))
     })
@@ -244,14 +295,7 @@ fn registration(
 
 fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<Credentials, InvalidFields> {
     let mut fields = Fields::new();
-    if request.identifier.is_empty() {
-        fields.reject("identifier", "is required");
-    } else if request.identifier.len() > MAX_IDENTIFIER_BYTES
-        // White space around it is ignored, including tabs and line feeds.
-        || request.identifier.trim().chars().any(char::is_control)
-    {
-        fields.reject("identifier", "must be a login or an e-mail address");
-    }
+    identifier(&mut fields, &request.identifier);
     let password = fields.check("password", Password::presented(&request.password));
     let mut new_password = None;
     if !(request.new_password.is_empty() && request.new_password_confirmation.is_empty()) {
@@ -273,6 +317,44 @@ fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<Credential
             audience: audience?,
         })
     })
+}
+
+fn password_reset(request: ResetPasswordRequest, rules: PasswordRules) -> Result<PasswordReset, InvalidFields> {
+    let mut fields = Fields::new();
+    identifier(&mut fields, &request.identifier);
+    let mut code = None;
+    if request.code.is_empty() {
+        fields.reject("code", "is required");
+    } else {
+        code = fields.check("code", request.code.parse::<PresentedCode>());
+    }
+    let new_password = passwords::confirmed(
+        &mut fields,
+        rules,
+        ["new_password", "new_password_confirmation"],
+        [&request.new_password, &request.new_password_confirmation],
+    );
+    let audience = fields.check("audience", request.audience.parse());
+    fields.finish(|| {
+        Some(PasswordReset {
+            identifier: request.identifier,
+            code: code?,
+            new_password: new_password?,
+            audience: audience?,
+        })
+    })
+}
+
+/// Checks that the required field `identifier` can be a login or an e-mail address.
+fn identifier(fields: &mut Fields, identifier: &str) {
+    if identifier.is_empty() {
+        fields.reject("identifier", "is required");
+    } else if identifier.len() > MAX_IDENTIFIER_BYTES
+        // White space around it is ignored, including tabs and line feeds.
+        || identifier.trim().chars().any(char::is_control)
+    {
+        fields.reject("identifier", "must be a login or an e-mail address");
+    }
 }
 
 /// Returns the normalized request id, if there is one, and the requested audience. `missing` says

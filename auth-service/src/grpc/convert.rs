@@ -28,6 +28,8 @@ pub(super) fn user(user: User) -> proto::User {
         is_active: user.is_active,
         must_change_password: user.must_change_password,
         force_logout_time: user.force_logout_time.map(Into::into),
+        locale: user.locale,
+        email_verify_time: user.email_verify_time.map(Into::into),
     }
 }
 

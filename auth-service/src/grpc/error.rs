@@ -188,6 +188,22 @@ impl From<Error> for ErrorReply {
                 R::OwnAccount,
                 "this is your own account; use AccountService instead, which asks for your password",
             ),
+            Error::MailNotConfigured => Self::new(
+                Code::FailedPrecondition,
+                R::MailNotConfigured,
+                "this deployment cannot send mail; ask an administrator for a new password",
+            ),
+            Error::MailQueueFull(after) => Self::new(
+                Code::ResourceExhausted,
+                R::MailQueueFull,
+                "too many mails are waiting to be sent; try again in a moment",
+            )
+            .with_retry_after(after),
+            Error::CodeInvalid => Self::new(
+                Code::Unauthenticated,
+                R::CodeInvalid,
+                "the code is wrong, has expired or was used already; request a new one",
+            ),
             Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "there is no such user"),
         }
     }

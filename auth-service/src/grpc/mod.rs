@@ -11,6 +11,7 @@ mod fields;
 #[cfg(test)]
 mod fuzz;
 mod keys;
+mod locale;
 mod passwords;
 mod profile;
 mod rbac;

@@ -24,6 +24,7 @@ pub(super) fn changes(
         ("first_name", !user.first_name.is_empty()),
         ("last_name", !user.last_name.is_empty()),
         ("middle_name", !user.middle_name.is_empty()),
+        ("locale", !user.locale.is_empty()),
     ];
     let mut changes = ProfileChanges::default();
     for field in fields::update_mask(&mut fields, mask, &changeable) {
@@ -32,6 +33,7 @@ pub(super) fn changes(
             "login" => changes.login = fields.check(field, user.login.parse()),
             "first_name" => changes.first_name = fields.check(field, user.first_name.parse()),
             "last_name" => changes.last_name = fields.check(field, user.last_name.parse()),
+            "locale" => changes.locale = fields.check(field, user.locale.parse()),
             _ => changes.middle_name = fields.check("middle_name", user.middle_name.parse()),
         }
     }

@@ -19,6 +19,7 @@ use crate::{
         Accounts, Error, MAX_IDENTIFIER_BYTES, NewAccount, Password, PasswordRules, Registration, UserReference, fold,
         identifier_key,
     },
+    mail::Locale,
     model::UserFilter,
 };
 
@@ -201,6 +202,7 @@ fn new_account(request: CreateUserRequest, rules: PasswordRules) -> Result<NewAc
     fields.finish(|| {
         Some(NewAccount {
             registration: Registration {
+                locale: Locale::default(),
                 email: email?,
                 login: login?,
                 password: password?,

@@ -3,13 +3,13 @@
 //! A job calls one use case of the domain periodically. To add one, write a method in the domain,
 //! add a field to [`Jobs`] and start it in [`Jobs::spawn`].
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use base::{clock::Clock, running::Running};
 use db::Db;
 use futures_util::FutureExt as _;
 
-use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Sessions, recheck_stale_name_keys};
+use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Mails, Sessions, recheck_stale_name_keys};
 
 /// Interval at which the signing keys are checked and due steps are taken.
 const KEYS: Duration = Duration::from_secs(5);
@@ -19,6 +19,12 @@ const PURGE: Duration = Duration::from_mins(10);
 /// Interval at which the keys of e-mail addresses are recomputed that replicas of an older version
 /// write during an upgrade.
 const STALE_KEYS: Duration = Duration::from_mins(1);
+
+/// Interval at which requests for mails are answered and mails are sent.
+const MAILS: Duration = Duration::from_secs(1);
+
+/// Number of mails that one replica sends at the same time.
+const MAILS_AT_ONCE: usize = 8;
 
 /// Interval at which metrics are updated that have to be counted in the database.
 const REPORT: Duration = Duration::from_secs(30);
@@ -30,6 +36,7 @@ pub(crate) struct Jobs {
     pub(crate) feed: FeedTail,
     pub(crate) attempts: Attempts,
     pub(crate) audit_log: AuditLog,
+    pub(crate) mails: Mails,
     pub(crate) sessions: Sessions,
     pub(crate) db: Db,
     /// Clock that measures the intervals of the purges.
@@ -56,6 +63,24 @@ impl Jobs {
             let attempts = attempts.clone();
             async move { attempts.purge().await }.boxed()
         });
+        let mails = self.mails.clone();
+        running.every(MAILS, "mail requests", move || {
+            let mails = mails.clone();
+            async move { mails.answer_requests().await }.boxed()
+        });
+        for _ in 0..MAILS_AT_ONCE {
+            running.spawn("mails", send_mails(self.mails.clone(), running.clone()));
+        }
+        let mails = self.mails.clone();
+        running.every(REPORT, "mail count", move || {
+            let mails = mails.clone();
+            async move { mails.report().await }.boxed()
+        });
+        let mails = self.mails;
+        running.every_by(&self.clock, PURGE, "mail purge", move || {
+            let mails = mails.clone();
+            async move { mails.purge().await }.boxed()
+        });
         let audit_log = self.audit_log;
         running.every_by(&self.clock, PURGE, "audit log purge", move || {
             let audit_log = audit_log.clone();
@@ -81,4 +106,34 @@ impl Jobs {
             .boxed()
         });
     }
+}
+
+/// Sends the mails that are due, one after the other. When the service stops, an attempt that has
+/// begun is completed if the drain leaves enough time, so that nobody has to wait until another
+/// replica may try.
+async fn send_mails(mails: Mails, running: Running) -> Result<(), Infallible> {
+    let stop = running.stop_token();
+    let too_late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(running.drain()).await;
+    };
+    let send = async {
+        while stop.run_until_cancelled(tokio::time::sleep(MAILS)).await.is_some() {
+            while !stop.is_cancelled() {
+                match mails.send_next().await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot send mails; trying again later");
+                        break;
+                    }
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = send => {}
+        () = too_late => {}
+    }
+    Ok(())
 }

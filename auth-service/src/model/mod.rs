@@ -8,6 +8,7 @@ mod audit;
 mod catalog;
 mod feed;
 mod holdings;
+mod mail;
 mod reserved;
 mod service_account;
 mod session;
@@ -19,6 +20,7 @@ pub(crate) use self::{
     catalog::{Action, EntryNames, Permission, Resource, Role},
     feed::{FeedHead, FeedKind},
     holdings::{Holdings, TokenHoldings, covers},
+    mail::{AccountCode, CodePurpose, MailKind, OutboxMail},
     reserved::{ReservedAction, ReservedRole},
     service_account::ServiceAccount,
     session::{Ended, Rotation, Session, SessionEnd, TokenState},

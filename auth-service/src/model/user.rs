@@ -30,6 +30,10 @@ pub(crate) struct User {
     /// Equals `update_time` if the key of the address and the search text are current. An older
     /// version of this program does not write this column, so rows that it changes become stale.
     pub(crate) key_time: Option<Timestamp>,
+    /// Language of mails to the user, a BCP 47 tag, or empty.
+    pub(crate) locale: String,
+    /// Time when the user last proved that they receive mail at this address.
+    pub(crate) email_verify_time: Option<Timestamp>,
 }
 
 impl User {

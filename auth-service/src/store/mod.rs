@@ -1,12 +1,14 @@
 //! The SQL of auth-service. There is one file for each table or subject, and each query serves both
 //! backends.
 
+mod account_code;
 mod audit;
 mod catalog;
 mod columns;
 mod feed;
 mod grant;
 mod holding;
+mod mail;
 mod permission;
 mod profile;
 #[cfg(test)]
@@ -25,6 +27,10 @@ use db::Migrations;
 use diesel_migrations::embed_migrations;
 
 pub(crate) use self::{
+    account_code::{
+        account_code, account_code_count_tries, account_code_delete_expired, account_code_replace,
+        account_codes_delete, account_codes_expired,
+    },
     audit::{audit_delete_before, audit_insert, audit_list},
     catalog::{Entry, resource_set_owner, resources_count_of, role_code_names},
     feed::{
@@ -40,6 +46,12 @@ pub(crate) use self::{
     holding::{
         SessionWithHoldings, UserWithHoldings, holdings, session_insert, sessions_with_holdings, token_holdings,
         users_with_holdings,
+    },
+    mail::{
+        StoredRequest, mail_claim, mail_delete, mail_insert, mail_postpone, mail_quota_delete, mail_quota_insert,
+        mail_quota_outside, mail_quota_used, mail_request_insert, mail_request_take, mail_requests_before,
+        mail_requests_delete, mail_requests_exist, mails_count, mails_count_untried, mails_delete_before,
+        mails_delete_of,
     },
     permission::{
         permission_by_name, permission_delete, permission_describe, permission_insert, permission_set_declared,
@@ -70,11 +82,11 @@ pub(crate) use self::{
     user::{
         NewUser, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock, user_logins,
         user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,
-        user_set_token_version,
+        user_set_token_version, user_verify_email,
     },
     user_keys::{
-        StoredKeys, user_release_email_key, user_set_keys, user_stale_keys, users_with_stale_keys,
-        users_with_taken_email,
+        StoredKeys, user_forget_unknown_columns, user_release_email_key, user_set_keys, user_stale_keys,
+        users_with_stale_keys, users_with_taken_email,
     },
 };
 

@@ -34,6 +34,14 @@ pub(crate) struct ProfileValues {
     pub(crate) last_name: String,
     pub(crate) middle_name: String,
     pub(crate) search_folded: String,
+    pub(crate) locale: String,
+    /// Time when the address was verified. `Some(None)` if it no longer is, and `None` leaves the
+    /// column as it is.
+    #[expect(
+        clippy::option_option,
+        reason = "so a changeset tells a NULL from a column that stays"
+    )]
+    pub(crate) email_verify_time: Option<Option<Timestamp>>,
     pub(crate) update_time: Timestamp,
 }
 

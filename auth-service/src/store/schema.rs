@@ -26,6 +26,8 @@ diesel::table! {
         search_folded -> Text,
         email_is_taken -> Bool,
         key_time -> Nullable<Timestamp>,
+        locale -> Text,
+        email_verify_time -> Nullable<Timestamp>,
     }
 }
 
@@ -165,6 +167,59 @@ diesel::table! {
         previous_expire_time -> Nullable<Timestamp>,
         create_time -> Timestamp,
         last_token_time -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
+    use diesel::sql_types::{BigInt, Binary, Text};
+
+    account_codes (user_id, purpose) {
+        user_id -> Uuid,
+        purpose -> Text,
+        seed -> Binary,
+        typed_tries -> BigInt,
+        create_time -> Timestamp,
+        expire_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
+    use diesel::sql_types::Binary;
+
+    mail_requests (id) {
+        id -> Uuid,
+        create_time -> Timestamp,
+        sealed -> Binary,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
+    use diesel::sql_types::{BigInt, Text};
+
+    mail_outbox (id) {
+        id -> Uuid,
+        user_id -> Uuid,
+        kind -> Text,
+        recipient -> Text,
+        locale -> Text,
+        content -> Text,
+        attempts -> BigInt,
+        create_time -> Timestamp,
+        attempt_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
+    use diesel::sql_types::Binary;
+
+    mail_quota (id) {
+        id -> Uuid,
+        recipient -> Binary,
+        create_time -> Timestamp,
     }
 }
 

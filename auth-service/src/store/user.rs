@@ -26,6 +26,8 @@ columns!(User in users {
     delete_time: Option<Timestamp>,
     email_is_taken: bool,
     key_time: Option<Timestamp>,
+    locale: String,
+    email_verify_time: Option<Timestamp>,
 });
 
 /// A user to insert.
@@ -43,6 +45,8 @@ pub(crate) struct NewUser<'a> {
     /// Text in which searches find the user.
     pub(crate) search_folded: &'a str,
     pub(crate) must_change_password: bool,
+    /// Language of mails to the user, a BCP 47 tag, or empty.
+    pub(crate) locale: &'a str,
     pub(crate) create_time: Timestamp,
 }
 
@@ -64,6 +68,7 @@ pub(crate) async fn user_insert(conn: &mut Conn, new: &NewUser<'_>) -> db::Resul
         users::search_folded.eq(new.search_folded),
         users::key_time.eq(new.create_time),
         users::must_change_password.eq(new.must_change_password),
+        users::locale.eq(new.locale),
     );
     query!(conn, |c| diesel::insert_into(users::table)
         .values(values)
@@ -166,6 +171,12 @@ pub(crate) async fn user_set_force_logout_time(conn: &mut Conn, id: UserId, now:
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
+/// Records that the user has just proved that they receive mail at their address.
+pub(crate) async fn user_verify_email(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
+    let update = diesel::update(users::table.find(id)).set(users::email_verify_time.eq(now));
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
+}
+
 /// Makes the user anonymous forever. The login and the address become free for others. The row
 /// remains, so that the id is never used again.
 pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
@@ -187,7 +198,11 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
         users::delete_time.eq(now),
         users::email_is_taken.eq(false),
         users::key_time.eq(now),
+        users::locale.eq(""),
+        users::email_verify_time.eq(None::<Timestamp>),
     ));
     query!(conn, |c| update.cached().execute(c).await)?;
+    super::account_codes_delete(conn, id).await?;
+    super::mails_delete_of(conn, id).await?;
     super::user_holdings_delete(conn, id).await
 }

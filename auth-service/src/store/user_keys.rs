@@ -87,6 +87,20 @@ pub(crate) async fn user_set_keys(conn: &mut Conn, read: &StoredKeys, new: &Stor
     query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
 
+/// Clears what an older version of this program leaves behind when it writes the row, because it
+/// does not know the columns: it may have changed the address, or deleted the user.
+pub(crate) async fn user_forget_unknown_columns(conn: &mut Conn, user: &StoredKeys) -> db::Result<()> {
+    let update = diesel::update(users::table.find(user.id)).set(users::email_verify_time.eq(None::<Timestamp>));
+    query!(conn, |c| update.cached().execute(c).await)?;
+    if user.delete_time.is_some() {
+        let update = diesel::update(users::table.find(user.id)).set(users::locale.eq(""));
+        query!(conn, |c| update.cached().execute(c).await)?;
+        super::account_codes_delete(conn, user.id).await?;
+        super::mails_delete_of(conn, user.id).await?;
+    }
+    Ok(())
+}
+
 /// Takes a key from a stale user whose address it no longer belongs to. The row stays stale.
 /// Returns whether the user still had the key.
 pub(crate) async fn user_release_email_key(conn: &mut Conn, id: UserId, key: &str) -> db::Result<bool> {

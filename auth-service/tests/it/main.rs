@@ -9,6 +9,7 @@ mod feed;
 mod grpc;
 mod jobs;
 mod keys;
+mod mail;
 mod passwords;
 mod program;
 mod rbac;

@@ -163,7 +163,8 @@ enum Scenario {
     },
     /// Measure start time, memory at rest and size.
     Footprint,
-    /// Measure whether the duration of a failed login reveals that a user exists.
+    /// Measure whether the duration of a failed login, of a request for a password reset or of a
+    /// wrong code reveals that a user exists.
     Enumeration {
         #[command(flatten)]
         samples: enumeration::Samples,

@@ -1,6 +1,8 @@
 // The page: what it shows, and what a click does. session.js knows who is logged in.
 
-import { ApiError, call, login, logout, onChange, register, restore, wait, watch } from "./session.js";
+import {
+  ApiError, call, login, logout, onChange, register, requestPasswordReset, resetPassword, restore, wait, watch,
+} from "./session.js";
 
 const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]];
 // Milliseconds between two looks for news. Nothing streams the lobby, so the page asks: often while
@@ -17,6 +19,7 @@ const UNREACHABLE = "The server cannot be reached.";
 const OUTAGES = [502, 503, 504];
 // The page's words for some errors of the API, by their reason.
 const WORDS = {
+  CODE_INVALID: "The code is wrong, has expired or was used already. Ask for a new one.",
   CREDENTIALS_INVALID: "The login or the password is wrong.",
   GAME_NOT_FOUND: "This game is no longer open: another player has joined it, or it was cancelled.",
   GAME_TAKEN: "Another player was quicker and has joined this game.",
@@ -110,10 +113,12 @@ function forgive(input) {
   $(`${input.id}-problem`).textContent = "";
 }
 
+const SECTIONS = ["entry", "recovery", "lobby", "game"];
+
 // Shows one of the sections. Its heading takes the focus, which was in what is hidden now.
 function show(section) {
-  const before = ["entry", "lobby", "game"].find((id) => !$(id).hidden);
-  for (const each of ["entry", "lobby", "game"]) $(each).hidden = each !== section;
+  const before = SECTIONS.find((id) => !$(id).hidden);
+  for (const each of SECTIONS) $(each).hidden = each !== section;
   if (before && before !== section) $(`${section}-title`).focus();
 }
 
@@ -136,17 +141,24 @@ onChange((user, reason) => {
   game = null;
   sayWhetherOffline(false);
   entitle("");
-  show("entry");
+  show($("recovery").hidden ? "entry" : "recovery");
 });
 
 // --- Logging in ---
 
-for (const form of [$("login-form"), $("register-form")]) {
+const ACTIONS = {
+  "login-form": logIn,
+  "register-form": register,
+  "request-form": requestCode,
+  "reset-form": resetPassword,
+};
+
+for (const form of Object.keys(ACTIONS).map($)) {
   const inputs = [...form.elements].filter(({ name }) => name);
   const passwords = inputs.filter(({ type }) => type === "password");
   const reveal = form.querySelector("[type=checkbox]");
   for (const input of inputs) input.oninput = () => forgive(input);
-  reveal.onchange = () => passwords.forEach((each) => { each.type = reveal.checked ? "text" : "password"; });
+  if (reveal) reveal.onchange = () => passwords.forEach((each) => { each.type = reveal.checked ? "text" : "password"; });
   form.onreset = () => {
     inputs.forEach(forgive);
     passwords.forEach((each) => { each.type = "password"; });
@@ -156,7 +168,7 @@ for (const form of [$("login-form"), $("register-form")]) {
     event.preventDefault();
     attempt(form, async () => {
       inputs.forEach(forgive);
-      await (form.id === "login-form" ? logIn : register)(Object.fromEntries(new FormData(form)));
+      await ACTIONS[form.id](Object.fromEntries(new FormData(form)));
       form.reset();
     });
   };
@@ -175,6 +187,48 @@ async function logIn({ identifier, password, newPassword }) {
     throw error;
   }
 }
+
+// --- A forgotten password ---
+
+// Shows one of the two steps: asking for a code, or using it.
+function recover(step, identifier = "", code = "") {
+  say("");
+  show("recovery");
+  for (const id of ["request-form", "reset-form"]) $(id).hidden = id !== step;
+  $("request-identifier").value = identifier;
+  $("reset-identifier").value = identifier;
+  $("reset-code").value = code;
+  [...$(step).elements].find((input) => input.name && !input.value)?.focus();
+}
+
+async function requestCode({ identifier }) {
+  await requestPasswordReset(identifier);
+  $("request-form").reset();
+  recover("reset-form", identifier);
+  say("If there is such an account, a mail with a code is on its way.");
+}
+
+$("forgot").onclick = () => recover("request-form", $("identifier").value);
+$("have-code").onclick = () => recover("reset-form", $("request-identifier").value);
+$("another-code").onclick = () => recover("request-form", $("reset-identifier").value);
+$("back-to-entry").onclick = () => {
+  say("");
+  show("entry");
+  restore();
+};
+
+// A link from a mail. What it holds stands behind the #, which the browser sends to no server, and does not stay in the
+// history. Nothing happens before the user has chosen a password.
+function followLink() {
+  const [action, query] = location.hash.slice(1).split("?");
+  if (action !== "reset-password") return false;
+  history.replaceState(null, "", location.pathname);
+  const values = new URLSearchParams(query);
+  recover("reset-form", values.get("identifier") ?? "", values.get("code") ?? "");
+  return true;
+}
+
+addEventListener("hashchange", followLink);
 
 // The new password is for one account alone.
 $("identifier").addEventListener("input", () => {
@@ -503,4 +557,4 @@ setInterval(async () => {
   looking = false;
 }, BUSY / 4);
 
-restore();
+if (!followLink()) restore();

@@ -51,6 +51,18 @@ export async function login(identifier, password, newPassword) {
   return begin(await post("/v1/auth/login", { identifier, password, deviceToken, audience: GAMES, ...change }), identifier);
 }
 
+// Asks for a mail with a code. The answer does not tell whether there is such a user.
+export async function requestPasswordReset(identifier) {
+  const deviceToken = localStorage.getItem(`device ${identifier}`) ?? "";
+  await post("/v1/auth/request-password-reset", { identifier, deviceToken });
+}
+
+// Replaces a forgotten password with the code from the mail, and logs in.
+export async function resetPassword({ identifier, code, newPassword }) {
+  const reset = { identifier, code, newPassword, newPasswordConfirmation: newPassword, audience: GAMES };
+  return begin(await post("/v1/auth/reset-password", reset), identifier);
+}
+
 // After a reload: the cookie says who is logged in.
 export async function restore() {
   // While the server was out of reach, somebody may have logged in by the form.

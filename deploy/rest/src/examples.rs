@@ -125,6 +125,7 @@ const LEFT_OUT: &[&str] = &[
     "Session.end_time",
     "SigningKey.expire_time",
     "SigningKey.retire_time",
+    "User.email_verify_time",
     "User.force_logout_time",
 ];
 
@@ -181,6 +182,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("board", "....X...."),
     ("client_id", "chat-service"),
     ("client_secret", "pC3wq1V2mJ8nY5tR7uA0bD4fG6hK9lZ1xS2eQ3vN4o"),
+    ("code", "K7PX-3NQA"),
     ("code_name", "games"),
     ("crv", "Ed25519"),
     ("current_password", "correct horse battery"),
@@ -200,6 +202,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("kty", "OKP"),
     ("last_name", "Smith"),
     ("limiter_bucket", "203.0.113.7"),
+    ("locale", "en-GB"),
     ("login", "ann"),
     ("middle_name", ""),
     ("name", "Games"),

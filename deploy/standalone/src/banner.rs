@@ -50,6 +50,7 @@ impl fmt::Display for Banner<'_> {
             gateway,
             tls,
             data,
+            mail,
         } = self.places;
         writeln!(f)?;
         writeln!(
@@ -71,6 +72,13 @@ impl fmt::Display for Banner<'_> {
             "                then open {gateway} to play or {gateway}/docs for the REST API."
         )?;
         writeln!(f, "  data          {}", data.display())?;
+        if let Some(mail) = mail {
+            writeln!(
+                f,
+                "  mail          Without --smtp-url, mails to users are written to {}.",
+                mail.display()
+            )?;
+        }
         if let Some(admin) = &self.first_admin {
             writeln!(f)?;
             admin.fmt(f)?;
@@ -199,6 +207,7 @@ mod tests {
                 gateway: gateway.parse().expect("a URL"),
                 tls: false,
                 data: PathBuf::new(),
+                mail: None,
             })
         };
         let usual = "127.0.0.1:50051";

@@ -1,5 +1,5 @@
-//! The data folder: the databases, the server secret and the first administrator's password. Only
-//! one process at a time can use it.
+//! The data folder: the databases, the server secret, the first administrator's password, and mails
+//! that no mail server takes. Only one process at a time can use it.
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
@@ -16,6 +16,7 @@ use tempfile::NamedTempFile;
 
 const SECRET: &str = "server-secret";
 const PASSWORD: &str = "admin-password";
+const MAIL: &str = "mail";
 
 /// An open data folder. Its lock keeps other processes out until it is dropped.
 #[derive(Debug)]
@@ -133,6 +134,11 @@ impl DataFolder {
 
     pub(crate) fn admin_password_file(&self) -> PathBuf {
         self.path.join(PASSWORD)
+    }
+
+    /// Returns the folder to which mails are written if there is no mail server.
+    pub(crate) fn mail_folder(&self) -> PathBuf {
+        self.path.join(MAIL)
     }
 
     fn database_file(&self, name: &str) -> PathBuf {

@@ -15,4 +15,6 @@ pub(crate) struct Endpoints {
     pub(crate) gateway: Url,
     pub(crate) tls: bool,
     pub(crate) data: PathBuf,
+    /// Folder to which mails are written. `None` if a mail server takes them.
+    pub(crate) mail: Option<PathBuf>,
 }

@@ -91,10 +91,15 @@ impl Cli {
             gateway: self.auth.gateway_url.clone(),
             tls: self.service.server.tls_cert_file.is_some(),
             data: PathBuf::new(),
+            mail: None,
         };
 
         let data = DataFolder::open(&self.data_dir)?;
         places.data = data.path().to_owned();
+        let mail = &mut self.auth.mail;
+        if mail.smtp_url.is_none() {
+            places.mail = Some(mail.mail_folder.get_or_insert_with(|| data.mail_folder()).clone());
+        }
         let secrets = data.server_secret()?;
         let running = self.service.running()?;
         let clock = Clock::system();

@@ -52,6 +52,13 @@ impl Default for Source {
     }
 }
 
+impl From<Timestamp> for SystemTime {
+    /// Returns 1970-01-01T00:00:00Z for a moment before it.
+    fn from(timestamp: Timestamp) -> Self {
+        UNIX_EPOCH + Duration::from_micros(u64::try_from(timestamp.as_micros()).unwrap_or(0))
+    }
+}
+
 /// The state of a manual clock. Times are in microseconds.
 #[derive(Debug)]
 struct Hands {

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use crate::domain::keys::secret::{Purpose, ServerSecrets};
 
 /// Maximum length of a token, in bytes. Every token that we make is shorter.
-pub(in crate::domain) const MAX_LEN: usize = 128;
+pub(crate) const MAX_LEN: usize = 128;
 
 /// Keys for one kind of token, the current one first. There is at least one.
 #[derive(Clone, Debug)]

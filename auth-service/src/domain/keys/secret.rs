@@ -39,6 +39,12 @@ pub(in crate::domain) enum Purpose {
     SigningKeys,
     /// The keys under which attempts are counted.
     Attempts,
+    /// The codes that are mailed to users.
+    AccountCodes,
+    /// The encryption of requests for mails.
+    MailRequests,
+    /// The keys under which mails are counted.
+    MailQuota,
 }
 
 impl ServerSecrets {
@@ -101,6 +107,9 @@ fn derive(secret: &[u8], purpose: Purpose) -> [u8; 32] {
         Purpose::DeviceTokens => b"auth-service device tokens v1".as_slice(),
         Purpose::SigningKeys => b"auth-service signing keys v1".as_slice(),
         Purpose::Attempts => b"auth-service attempts v1".as_slice(),
+        Purpose::AccountCodes => b"auth-service account codes v1".as_slice(),
+        Purpose::MailRequests => b"auth-service mail requests v1".as_slice(),
+        Purpose::MailQuota => b"auth-service mail quota v1".as_slice(),
     };
     let mut key = [0; 32];
     Salt::new(HKDF_SHA256, &[])

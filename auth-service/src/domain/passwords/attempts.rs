@@ -345,6 +345,13 @@ impl Attempts {
         Ok(())
     }
 
+    /// Makes other password resets for this identifier wait until the transaction ends. Without
+    /// this, only those for a user who exists would wait, for the user's row.
+    pub(in crate::domain) async fn lock_reset(&self, tx: &mut Conn, identifier: &str) -> db::Result<()> {
+        let key = self.key_of("reset", identifier.as_bytes());
+        store::throttle_lock(tx, &key, self.time.now()).await.map(drop)
+    }
+
     /// Deletes expired counters, batch by batch.
     pub(crate) async fn purge(&self) -> Result<(), Error> {
         // The scan of the index does not pass again over the entries of what was deleted before.

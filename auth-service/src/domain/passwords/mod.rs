@@ -12,3 +12,4 @@ pub(super) mod hashing;
 mod low_priority;
 pub(super) mod password;
 pub(super) mod queue;
+pub(super) mod reset;

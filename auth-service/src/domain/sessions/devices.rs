@@ -33,7 +33,13 @@ impl Sessions {
         let Some(device) = self.device_tokens.read(token, user.id) else {
             return Ok(None);
         };
-        let uses = store::device_uses(&mut self.db.read().await?, user.id, DEVICE_USES).await?;
+        let is_known = self.is_known(&mut self.db.read().await?, user, device).await?;
+        Ok(is_known.then_some(device))
+    }
+
+    /// Returns whether the user is known to use this device.
+    pub(in crate::domain) async fn is_known(&self, conn: &mut Conn, user: &User, device: DeviceId) -> db::Result<bool> {
+        let uses = store::device_uses(conn, user.id, DEVICE_USES).await?;
         let mut known = Vec::new();
         for used in uses {
             let is_peaceful = match used.end_reason {
@@ -48,7 +54,7 @@ impl Sessions {
             }
         }
         known.truncate(self.max_per_user);
-        Ok(known.contains(&Some(device)).then_some(device))
+        Ok(known.contains(&Some(device)))
     }
 
     /// Makes room for a new session on this device. Ends the session that the device had, sessions

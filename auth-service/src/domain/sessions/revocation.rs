@@ -23,7 +23,8 @@ pub(in crate::domain) struct Revoked {
     pub(in crate::domain) change: Change,
 }
 
-/// Ends every session of the user except `keep`, and refuses every earlier access token.
+/// Ends every session of the user except `keep`, and refuses every earlier access token and every
+/// code that was mailed to the user.
 pub(in crate::domain) async fn log_out_everywhere(
     tx: &mut Conn,
     user_id: UserId,
@@ -34,6 +35,7 @@ pub(in crate::domain) async fn log_out_everywhere(
     let sessions = store::sessions_end_all(tx, user_id, keep, end, now).await?;
     counts::sessions_ended(end, sessions);
     store::user_set_force_logout_time(tx, user_id, now).await?;
+    store::account_codes_delete(tx, user_id).await?;
     let (token_version, change) = make_stale(tx, user_id).await?;
     Ok(Revoked {
         token_version,

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         audit::event::Records,
         error::Error,
+        mail::outbox::Mails,
         passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules},
         sessions::lifecycle::Sessions,
     },
@@ -26,6 +27,7 @@ pub(crate) struct Accounts {
     /// Loader of users and what they hold.
     pub(crate) profiles: Loader<UserId, UserWithHoldings>,
     pub(crate) attempts: Attempts,
+    pub(crate) mails: Mails,
     /// Rules for passwords.
     pub(crate) password_rules: PasswordRules,
     /// Whether users may register themselves.

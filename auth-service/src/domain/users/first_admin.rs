@@ -25,6 +25,7 @@ use crate::{
             registration::{NewPassword, Registration, user_create},
         },
     },
+    mail::Locale,
     model::{ReservedRole, User},
     store,
 };
@@ -211,6 +212,7 @@ async fn make_first(
 
 fn admin(login: Login, email: Email, password: Password) -> Registration {
     Registration {
+        locale: Locale::default(),
         email,
         login,
         password,

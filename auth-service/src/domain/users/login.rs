@@ -144,6 +144,7 @@ impl Accounts {
             let mut published = Vec::new();
             if let Some(hash) = &new_hash {
                 published.push(replace_at_login(tx, context, &mut user, hash, now).await?);
+                self.mails.post_password_changed(tx, context, &user, now).await?;
             }
             if let Some(hash) = &rehash {
                 store::user_password_rehash(tx, user.id, hash).await?;

@@ -6,7 +6,7 @@
 //! non-transitional. A domain is never folded first: `faß.de` is not `fass.de`. A login has no `@`,
 //! so it never equals an address.
 
-use std::str::FromStr;
+use std::{borrow::Cow, str::FromStr};
 
 use email_address::{EmailAddress, Options};
 use icu_casemap::CaseMapper;
@@ -218,14 +218,34 @@ pub(crate) fn identifier_key(text: &str) -> String {
 /// Returns the key of an address, or `None` if the text has no `@` or no valid domain after it.
 fn address_key(text: &str) -> Option<String> {
     let (local, domain) = text.rsplit_once(is_at)?;
-    let domain = Uts46::new().to_ascii(
+    Some(format!("{}@{}", fold(local), ascii_domain(domain)?))
+}
+
+/// Returns the domain in A-labels, or `None` if it is not valid.
+fn ascii_domain(domain: &str) -> Option<String> {
+    let ascii = Uts46::new().to_ascii(
         domain.as_bytes(),
         AsciiDenyList::STD3,
         // Host names often have hyphens in the third and fourth place.
         Hyphens::CheckFirstLast,
         DnsLength::Verify,
     );
-    Some(format!("{}@{}", fold(local), domain.ok()?))
+    ascii.ok().map(Cow::into_owned)
+}
+
+/// Returns the address as a mail server takes it: the local part as given, in NFC, and the domain
+/// in A-labels.
+pub(in crate::domain) fn mail_address(email: &str) -> String {
+    let parts = email
+        .rsplit_once(is_at)
+        .and_then(|(local, domain)| Some((local, ascii_domain(domain)?)));
+    parts.map_or_else(
+        || email.to_owned(),
+        |(local, domain)| {
+            let local: String = local.nfc().collect();
+            format!("{local}@{domain}")
+        },
+    )
 }
 
 /// Returns the folded forms in which a search finds an address: one with the domain in A-labels,
@@ -350,6 +370,19 @@ mod tests {
         assert!(":x@bc.test".parse::<Email>().is_err());
         assert!(":ann".parse::<Login>().is_err());
         assert!("a@r3---sn.test".parse::<Email>().is_ok());
+    }
+
+    #[test]
+    fn mail_goes_to_the_domain_in_a_labels() {
+        for (given, address) in [
+            ("Ann@Example.test", "Ann@example.test"),
+            ("zo\u{eb}@b\u{fc}cher.example", "zo\u{eb}@xn--bcher-kva.example"),
+            ("ann\u{ff20}b.test", "ann@b.test"),
+            ("zoe\u{308}@b.test", "zo\u{eb}@b.test"),
+            ("a@b\u{3002}test", "a@b.test"),
+        ] {
+            assert_eq!(mail_address(given), address);
+        }
     }
 
     #[test]

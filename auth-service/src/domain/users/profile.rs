@@ -22,6 +22,7 @@ use crate::{
             people::user_lock_person,
         },
     },
+    mail::Locale,
     model::User,
     store::{self, ProfileValues},
 };
@@ -37,6 +38,8 @@ pub(crate) struct ProfileChanges {
     pub(crate) first_name: Option<PersonName>,
     pub(crate) last_name: Option<PersonName>,
     pub(crate) middle_name: Option<PersonName>,
+    /// Language of mails to the user.
+    pub(crate) locale: Option<Locale>,
 }
 
 impl ProfileChanges {
@@ -145,6 +148,10 @@ impl Accounts {
         let first_name = name("first_name", &changes.first_name, &user.first_name);
         let last_name = name("last_name", &changes.last_name, &user.last_name);
         let middle_name = name("middle_name", &changes.middle_name, &user.middle_name);
+        let new_locale = changes.locale.as_ref().map(Locale::as_str);
+        let new_locale = new_locale.filter(|locale| *locale != user.locale);
+        fields.extend(new_locale.map(|_| "locale"));
+        let locale = new_locale.unwrap_or(&user.locale).to_owned();
         if fields.is_empty() {
             return Ok(user);
         }
@@ -169,9 +176,16 @@ impl Accounts {
             first_name,
             last_name,
             middle_name,
+            locale,
+            // Another address has not been verified yet.
+            email_verify_time: email.map(|_| None),
             update_time: now,
         };
         let mut user = store::user_set_profile(tx, user.id, &values).await.map_err(taken)?;
+        if email.is_some() {
+            // Codes that were sent to the address before must not come back with it.
+            store::account_codes_delete(tx, user.id).await?;
+        }
         let mut published = Vec::new();
         if login.is_some() {
             let (version, stale) = revocation::make_stale(tx, user.id).await?;

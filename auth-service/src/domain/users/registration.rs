@@ -19,6 +19,7 @@ use crate::{
             profile::{ensure_free, search_folded, taken},
         },
     },
+    mail::Locale,
     model::{ReservedRole, User},
     store::{self, NewUser},
 };
@@ -32,6 +33,8 @@ pub(crate) struct Registration {
     pub(crate) first_name: PersonName,
     pub(crate) last_name: PersonName,
     pub(crate) middle_name: PersonName,
+    /// Language of mails to the user.
+    pub(crate) locale: Locale,
 }
 
 /// A password as it is stored with a new user.
@@ -114,6 +117,7 @@ pub(in crate::domain) async fn user_create(
         middle_name: middle,
         search_folded: &search_folded(login.folded(), email.as_str(), [first, middle, last]),
         must_change_password: password.is_temporary,
+        locale: registration.locale.as_str(),
         create_time: now,
     };
     store::user_insert(tx, &new).await.map_err(taken)

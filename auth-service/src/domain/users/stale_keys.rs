@@ -182,6 +182,9 @@ async fn recompute(db: &Db, clock: &Clock, users: &[StoredKeys]) -> Result<(), E
 /// Recomputes the keys of one user. Returns false, and changes nothing, if the row has changed
 /// since it was read.
 async fn recompute_one(tx: &mut Conn, user: &StoredKeys, now: Timestamp) -> db::Result<bool> {
+    if user.key_time != Some(user.update_time) {
+        store::user_forget_unknown_columns(tx, user).await?;
+    }
     let mut new = user.clone();
     new.email_is_taken = false;
     if user.is_service || user.delete_time.is_some() {

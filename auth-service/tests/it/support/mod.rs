@@ -313,6 +313,9 @@ pub(crate) async fn dump(database: &TestDatabase) -> String {
                 "login_throttle",
                 "access_feed",
                 "audit_events",
+                "account_codes",
+                "mail_requests",
+                "mail_outbox",
             ] {
                 let sql = format!("SELECT coalesce(string_agg(t::text, ' '), '') AS text FROM {table} t");
                 let rows: db::Result<Vec<Row>> = db::query!(&mut conn, |c| diesel_async::RunQueryDsl::load(

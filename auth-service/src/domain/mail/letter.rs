@@ -1,0 +1,56 @@
+//! The contents of mails, as they are stored.
+
+use base::clock::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::MailKind;
+
+/// Content of a mail. It is stored with the mail and holds no secret: a code is derived from its
+/// seed when the mail is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(in crate::domain) enum Letter {
+    /// A code with which the user can replace a forgotten password.
+    PasswordReset {
+        /// Login of the user, as it stands in the link.
+        login: String,
+        /// Seed of the code.
+        seed: Vec<u8>,
+        /// Whether the short code can still be tried.
+        is_typable: bool,
+        /// Time when the code expires, in microseconds since 1970.
+        expire_time: i64,
+    },
+    /// The password has changed.
+    PasswordChanged {
+        /// Time of the change, in microseconds since 1970.
+        time: i64,
+        /// Address from which it was changed; may be empty.
+        ip_address: String,
+    },
+}
+
+impl Letter {
+    /// Creates the notice that the password has changed.
+    pub(in crate::domain) fn password_changed(time: Timestamp, ip_address: String) -> Self {
+        Self::PasswordChanged {
+            time: time.as_micros(),
+            ip_address,
+        }
+    }
+
+    /// Returns the time from which the mail is of no use.
+    pub(in crate::domain) const fn end(&self) -> Option<Timestamp> {
+        match self {
+            Self::PasswordReset { expire_time, .. } => Some(Timestamp::from_micros(*expire_time)),
+            Self::PasswordChanged { .. } => None,
+        }
+    }
+
+    pub(in crate::domain) const fn kind(&self) -> MailKind {
+        match self {
+            Self::PasswordReset { .. } => MailKind::PasswordReset,
+            Self::PasswordChanged { .. } => MailKind::PasswordChanged,
+        }
+    }
+}

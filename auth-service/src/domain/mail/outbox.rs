@@ -1,0 +1,305 @@
+//! The outbox: mails that wait to be sent.
+//!
+//! A mail is written in the transaction of its cause. Each mail is sent by one replica at a time.
+//! If that replica dies, another one tries again once its lease has ended. The mail server may have
+//! accepted the first attempt, so a user may get a mail twice, with the same `Message-ID`.
+//!
+//! Times in the table are the database's ([`DatabaseTime`]), which all replicas share.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
+use base::clock::{ALLOWANCE, Clock, Settled, Timestamp};
+use db::{Conn, DatabaseTime, Db, write_tx};
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        counts,
+        error::Error,
+        keys::{
+            sealing_keys::SealingKeys,
+            secret::{Purpose, ServerSecrets},
+        },
+        mail::{
+            codes::{AccountCodes, Binding},
+            letter::Letter,
+        },
+        request_context::RequestContext,
+        sessions::lifecycle::Sessions,
+        users::names,
+    },
+    ids::MailId,
+    mail::{Contents, MailError, Mailer},
+    model::{CodePurpose, OutboxMail, User},
+    store,
+};
+
+/// How long other replicas leave a mail to the one that has taken it.
+const LEASE: Duration = Duration::from_secs(90);
+/// How long one attempt may take. Shorter than the lease, so that no mail is sent twice at once.
+const ATTEMPT: Duration = Duration::from_secs(45);
+/// Pause after the first failed attempt. It doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+/// Time after which a mail that could not be sent is given up.
+const GIVE_UP: Duration = Duration::from_hours(24);
+/// Number of attempts after which a mail is given up, whatever the time. In 24 hours there are
+/// fewer.
+const MAX_ATTEMPTS: i64 = 100;
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+/// Number of mails of one sort that one address gets in an hour.
+pub(super) const MAX_PER_HOUR: i64 = 5;
+/// Number of mails of one sort that one address gets in a day.
+pub(super) const MAX_PER_DAY: i64 = 20;
+/// Number of waiting mails up to which the metric counts them.
+const MAX_REPORTED: i64 = 100_000;
+
+/// Mails to users.
+#[derive(Clone, Debug)]
+pub(crate) struct Mails {
+    pub(in crate::domain) db: Db,
+    pub(in crate::domain) clock: Clock,
+    pub(in crate::domain) time: Arc<DatabaseTime>,
+    pub(in crate::domain) codes: AccountCodes,
+    /// Keys that encrypt requests.
+    pub(in crate::domain) requests: SealingKeys,
+    /// Key under which mails to an address are counted.
+    pub(in crate::domain) quota: Key,
+    pub(in crate::domain) sessions: Sessions,
+    /// Sends mails. `None` if this deployment cannot.
+    pub(in crate::domain) mailer: Option<Arc<Mailer>>,
+}
+
+impl Mails {
+    pub(crate) fn new(sessions: Sessions, secrets: &ServerSecrets, mailer: Option<Mailer>) -> Self {
+        let (db, clock) = (sessions.db.clone(), sessions.clock.clone());
+        Self {
+            time: Arc::new(DatabaseTime::new(db.clone(), clock.clone())),
+            codes: AccountCodes::new(secrets),
+            requests: SealingKeys::new(secrets, Purpose::MailRequests),
+            // Only the current secret is used. Counts made with an older one are lost.
+            quota: Key::new(HMAC_SHA256, &secrets.derive(Purpose::MailQuota)[0]),
+            sessions,
+            mailer: mailer.map(Arc::new),
+            db,
+            clock,
+        }
+    }
+
+    /// Writes a mail to the user in the transaction of its cause. Returns its id, or `None` if the
+    /// address cannot be reached.
+    async fn post(&self, tx: &mut Conn, user: &User, letter: &Letter) -> Result<Option<MailId>, Error> {
+        self.post_in_language(tx, user, letter, &user.locale).await
+    }
+
+    /// Does the same in another language than the user's.
+    pub(in crate::domain) async fn post_in_language(
+        &self,
+        tx: &mut Conn,
+        user: &User,
+        letter: &Letter,
+        locale: &str,
+    ) -> Result<Option<MailId>, Error> {
+        let recipient = names::mail_address(&user.email);
+        if !self.mailer.as_ref().is_some_and(|mailer| mailer.reaches(&recipient)) {
+            return Ok(None);
+        }
+        // Random, because the recipient sees it. A time in it would tell how long the mails before
+        // it took to write, and with that whether they were for users who exist.
+        let id = MailId::from_uuid(Uuid::new_v4());
+        let mail = OutboxMail {
+            id,
+            user_id: user.id,
+            kind: letter.kind(),
+            recipient,
+            locale: locale.to_owned(),
+            content: serde_json::to_string(letter).map_err(|error| Error::Internal(error.to_string()))?,
+            attempts: 0,
+            create_time: self.time.now(),
+            // Due at once by every clock.
+            attempt_time: Timestamp::EPOCH,
+        };
+        store::mail_insert(tx, &mail).await?;
+        Ok(Some(id))
+    }
+
+    /// Writes the notice that the user's password has changed. Notices to one address are limited,
+    /// because it may belong to somebody else.
+    pub(in crate::domain) async fn post_password_changed(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        user: &User,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        // The address of an administrator is not shown to the user.
+        let is_own = context.user_id().is_none_or(|actor| actor == user.id);
+        let address = if is_own {
+            context.origin.address_text()
+        } else {
+            String::new()
+        };
+        let letter = Letter::password_changed(now, address);
+        let counter = self.counter("notice", user);
+        if !self.has_quota(tx, &counter, [MAX_PER_HOUR, MAX_PER_DAY]).await? {
+            return Ok(());
+        }
+        if let Some(id) = self.post(tx, user, &letter).await? {
+            store::mail_quota_insert(tx, id, &counter, self.time.now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the key under which mails of one sort to the user's address are counted.
+    pub(super) fn counter(&self, sort: &str, user: &User) -> Vec<u8> {
+        let text = format!("{sort}:{}", names::identifier_key(&user.email));
+        hmac::sign(&self.quota, text.as_bytes()).as_ref().to_vec()
+    }
+
+    /// Returns whether fewer mails than these limits were counted in the last hour and the last
+    /// day.
+    pub(super) async fn has_quota(
+        &self,
+        tx: &mut Conn,
+        counter: &[u8],
+        [per_hour, per_day]: [i64; 2],
+    ) -> Result<bool, Error> {
+        let now = self.time.now();
+        // A count from the future was made by a clock that was wrong.
+        let until = now.plus(ALLOWANCE);
+        Ok(
+            store::mail_quota_used(tx, counter, (now.minus(HOUR), until)).await? < per_hour
+                && store::mail_quota_used(tx, counter, (now.minus(DAY), until)).await? < per_day,
+        )
+    }
+
+    /// Makes one attempt to send the mail that has been due for longest. Returns false if none is
+    /// due. Several jobs call this, so that a mail server that hangs over one mail does not stop
+    /// all.
+    pub(crate) async fn send_next(&self) -> Result<bool, Error> {
+        let Some(mailer) = &self.mailer else {
+            return Ok(false);
+        };
+        self.time.refresh().await?;
+        // Taken only when its attempt begins, so that the lease does not end before the attempt.
+        let Some(mail) = self.claim().await? else {
+            return Ok(false);
+        };
+        self.try_to_send(mailer, &mail).await?;
+        Ok(true)
+    }
+
+    /// Updates the metric of mails that wait.
+    pub(crate) async fn report(&self) -> Result<(), Error> {
+        let waiting = store::mails_count(&mut self.db.read().await?, MAX_REPORTED).await?;
+        counts::mails_waiting(waiting);
+        Ok(())
+    }
+
+    /// Takes the mail that has been due for longest.
+    async fn claim(&self) -> Result<Option<OutboxMail>, Error> {
+        // Most of the time there is none, and no transaction is needed to see that.
+        if store::mails_count(&mut self.db.read().await?, 1).await? == 0 {
+            return Ok(None);
+        }
+        write_tx!(self.db, |tx| {
+            let now = self.time.now();
+            let far_ahead = now.plus(LONGEST_PAUSE).plus(LEASE);
+            Ok(store::mail_claim(tx, (now, far_ahead), now.plus(LEASE)).await?)
+        })
+    }
+
+    async fn try_to_send(&self, mailer: &Mailer, mail: &OutboxMail) -> Result<(), Error> {
+        let past = self.db.settled(&self.clock).await?.map(Settled::past);
+        let letter: Result<Letter, _> = serde_json::from_str(&mail.content);
+        let end = letter.as_ref().ok().and_then(Letter::end);
+        if past.zip(end).is_some_and(|(past, end)| past > end) {
+            counts::mail(mail.kind, "expired");
+            // It was never sent, so it does not count for the limits.
+            return write_tx!(self.db, |tx| {
+                store::mail_quota_delete(tx, &[mail.id]).await?;
+                Ok(store::mail_delete(tx, mail).await?)
+            });
+        }
+        let sent = async {
+            let letter = letter.map_err(|error| MailError::Message(format!("its content is corrupt: {error}")))?;
+            let contents = self.contents(mailer, mail, letter);
+            let sent = tokio::time::timeout(ATTEMPT, mailer.send(mail, &contents)).await;
+            sent.unwrap_or(Err(MailError::TimedOut))
+        };
+        let Err(error) = sent.await else {
+            counts::mail(mail.kind, "sent");
+            return write_tx!(self.db, |tx| Ok(store::mail_delete(tx, mail).await?));
+        };
+        let is_old = past.is_some_and(|past| past > mail.create_time.plus(GIVE_UP));
+        if is_old || mail.attempts >= MAX_ATTEMPTS {
+            counts::mail(mail.kind, "given_up");
+            tracing::error!(%error, mail_id = %mail.id, user_id = %mail.user_id, kind = mail.kind.as_str(), "gave up \
+                a mail that could not be sent for 24 hours");
+            return write_tx!(self.db, |tx| Ok(store::mail_delete(tx, mail).await?));
+        }
+        counts::mail(mail.kind, "failed");
+        tracing::warn!(%error, mail_id = %mail.id, kind = mail.kind.as_str(), attempts = mail.attempts, "cannot send \
+            a mail; trying again later");
+        // A refusal that the mail server calls permanent is tried again as well, because its cause
+        // may be a mistake in the settings of either side.
+        let next = self.time.now().plus(pause_after(mail.attempts));
+        write_tx!(self.db, |tx| Ok(store::mail_postpone(tx, mail, next).await?))
+    }
+
+    /// Returns what the templates show. The codes are derived only here.
+    fn contents(&self, mailer: &Mailer, mail: &OutboxMail, letter: Letter) -> Contents {
+        match letter {
+            Letter::PasswordReset {
+                login,
+                seed,
+                is_typable,
+                expire_time,
+            } => {
+                let binding = Binding {
+                    purpose: CodePurpose::PasswordReset,
+                    user_id: mail.user_id,
+                    address_key: &names::identifier_key(&mail.recipient),
+                    seed: &seed,
+                };
+                let left = Timestamp::from_micros(expire_time).since(self.time.now());
+                Contents {
+                    code: is_typable.then(|| self.codes.typed(binding)),
+                    link: Some(mailer.link("reset-password", &login, &self.codes.linked(binding))),
+                    minutes: Some(left.as_secs().div_ceil(60).max(1)),
+                    ..Contents::default()
+                }
+            }
+            Letter::PasswordChanged { time, ip_address } => Contents {
+                time: Some(Timestamp::from_micros(time)),
+                ip_address: Some(ip_address),
+                ..Contents::default()
+            },
+        }
+    }
+}
+
+/// Returns the pause after this number of attempts: one second after the first, then twice as long
+/// each time, up to an hour.
+fn pause_after(attempts: i64) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1).clamp(0, 20)).unwrap_or(0);
+    FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_from_a_second_to_an_hour() {
+        let seconds: Vec<u64> = (0..15).map(|attempts| pause_after(attempts).as_secs()).collect();
+        assert_eq!(
+            seconds,
+            [1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600]
+        );
+        assert_eq!(pause_after(i64::MAX), LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,134 @@
+//! Replacement of a forgotten password, with a code from a mail.
+
+use base::ids::UserId;
+use db::write_tx;
+
+use crate::{
+    domain::{
+        audit::event::AuditEvent,
+        error::Error,
+        feed,
+        mail::{
+            codes::{Binding, PresentedCode},
+            requests::ResetRequest,
+        },
+        passwords::{changes::ensure_fit, password::Password, queue::Client},
+        request_context::RequestContext,
+        sessions::revocation,
+        tokens::access::RequestedAudience,
+        users::{accounts::Accounts, login::LoggedIn, names, people::person_by_identifier},
+    },
+    model::{CodePurpose, SessionEnd},
+    store,
+};
+
+const ACTION: &str = "user.reset_password";
+
+/// A code from a mail, and the password that it sets.
+#[derive(Debug)]
+pub(crate) struct PasswordReset {
+    /// The login or the e-mail address, as typed.
+    pub(crate) identifier: String,
+    pub(crate) code: PresentedCode,
+    pub(crate) new_password: Password,
+    /// Audience of the access token.
+    pub(crate) audience: RequestedAudience,
+}
+
+impl Accounts {
+    /// Asks for a mail with a code that replaces a forgotten password. Does the same whether or not
+    /// the user exists.
+    pub(crate) async fn request_password_reset(
+        &self,
+        context: &RequestContext,
+        request: &ResetRequest,
+    ) -> Result<(), Error> {
+        // A device token does not spare the caller the limit of the address. Only the job finds out
+        // whether it belongs to this user.
+        self.attempts.admit_login(context)?;
+        self.mails.store_request(context, request).await
+    }
+
+    /// Replaces the password of the user to whom the code was mailed, ends every session, and logs
+    /// the user in. An unknown user and a wrong code get the same answer after the same work.
+    pub(crate) async fn reset_password(
+        &self,
+        context: &RequestContext,
+        reset: PasswordReset,
+    ) -> Result<LoggedIn, Error> {
+        self.attempts.admit_login(context)?;
+        let key = names::identifier_key(reset.identifier.trim());
+        let sessions = self.sessions.for_audience(&reset.audience).await?;
+        // Hashed before the code is looked up, so that a wrong code takes as long as the right one.
+        let client = Client::Unrecognized {
+            bucket: context.origin.bucket,
+            name: &key,
+        };
+        self.hashing.ensure_room(&client)?;
+        let hash = self.hashing.hash(&client, reset.new_password.clone()).await?;
+        let mails = &self.mails;
+        mails.time.refresh().await?;
+        let purpose = CodePurpose::PasswordReset;
+        let outcome: Result<Option<LoggedIn>, Error> = write_tx!(self.db, |tx| {
+            // Calls about one identifier run one after the other, whether or not it is a user's.
+            self.attempts.lock_reset(tx, &key).await?;
+            let found = person_by_identifier(tx, &key).await?;
+            // For an unknown user the same statements run, and find nothing.
+            let id = found.map_or_else(UserId::generate, |user| user.id);
+            let user = store::user_lock(tx, id).await?;
+            let user = user.filter(|user| user.is_person() && user.is_active);
+            let tries = reset.code.typed_tries();
+            let code = store::account_code_count_tries(tx, id, purpose, tries).await?;
+            let now = self.clock.now();
+            let is_right = user.as_ref().zip(code).is_some_and(|(user, code)| {
+                let binding = Binding {
+                    purpose,
+                    user_id: user.id,
+                    address_key: &names::identifier_key(&user.email),
+                    seed: &code.seed,
+                };
+                let is_usable = code.is_live(mails.time.now()) && (tries == 0 || code.admits_typed_try());
+                mails.codes.is_right(binding, &reset.code) && is_usable
+            });
+            let known = user.as_ref().map(|user| user.id);
+            let Some(user) = user.filter(|_| is_right) else {
+                let event = AuditEvent::new(ACTION).refused("CODE_INVALID");
+                let event = match known {
+                    Some(id) => event.user(id),
+                    None => event.target("user", ""),
+                };
+                event.record(tx, context, now).await?;
+                // Committed, so that the try counts.
+                return Ok(None);
+            };
+            ensure_fit(&reset.new_password, &user, "new_password")?;
+            let recorded = store::user_record_login(tx, &user, now).await?;
+            let mut user = recorded.ok_or(Error::CodeInvalid)?;
+            let revoked = revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
+            store::user_set_password(tx, user.id, &hash, false).await?;
+            store::user_verify_email(tx, user.id, now).await?;
+            // Guesses at the old password no longer make the owner wait.
+            self.attempts.forget(tx, &user).await?;
+            user.token_version = revoked.token_version;
+            user.must_change_password = false;
+            user.force_logout_time = Some(now);
+            user.email_verify_time = Some(now);
+            let begun = sessions.begin(tx, context, &user, None, now).await?;
+            mails.post_password_changed(tx, context, &user, now).await?;
+            AuditEvent::new(ACTION)
+                .user(user.id)
+                .detail("session_id", begun.session_id)
+                .record(tx, context, now)
+                .await?;
+            let mut published = vec![revoked.change];
+            published.extend(begun.changes);
+            feed::publish(tx, published, now).await?;
+            Ok(Some(LoggedIn {
+                user,
+                tokens: begun.tokens,
+                device_token: begun.device_token,
+            }))
+        });
+        outcome?.ok_or(Error::CodeInvalid)
+    }
+}

@@ -1,0 +1,177 @@
+//! Sends mails by SMTP, or writes them to a folder.
+
+use std::{
+    fmt, fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use base::error::with_causes;
+use lettre::{
+    Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
+    address::AddressError,
+    message::{
+        Body, Mailbox, MultiPart, SinglePart,
+        header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
+    },
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tempfile::NamedTempFile;
+use url::Url;
+
+use super::templates::{Contents, Rendered, Templates};
+use crate::model::OutboxMail;
+
+/// Maximum length of a line of a message, in bytes (RFC 5322, section 2.1.1).
+const MAX_LINE_BYTES: usize = 998;
+
+/// Reason why a mail could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MailError {
+    /// A template failed.
+    #[error("a template failed: {0}")]
+    Template(String),
+    /// The address cannot be mailed to.
+    #[error("the recipient's address cannot be used: {0}")]
+    Address(#[from] AddressError),
+    /// The message could not be built.
+    #[error("the message cannot be built: {0}")]
+    Message(String),
+    /// The mail server did not answer in time.
+    #[error("the mail server did not answer in time")]
+    TimedOut,
+    /// The mail server could not be reached or refused the mail.
+    #[error("{}", smtp_failure(.0))]
+    Smtp(#[from] lettre::transport::smtp::Error),
+    /// The file could not be written.
+    #[error("the file cannot be written: {0}")]
+    File(#[from] io::Error),
+}
+
+/// How mails leave.
+pub(crate) enum Transport {
+    /// A mail server takes them.
+    Smtp(Box<AsyncSmtpTransport<Tokio1Executor>>),
+    /// Each is written to this folder, as `<time>-<id>.eml`.
+    Folder(PathBuf),
+}
+
+/// Sends mails.
+#[derive(Debug)]
+pub(crate) struct Mailer {
+    pub(crate) templates: Templates,
+    pub(crate) transport: Transport,
+    /// Sender of the mails.
+    pub(crate) from: Mailbox,
+    /// URL of the page that the links in mails open.
+    pub(crate) public_url: Url,
+}
+
+impl Mailer {
+    /// Returns a link to the page, with an action and what it needs. All of it stands in the
+    /// fragment, which browsers do not send to a server.
+    pub(crate) fn link(&self, action: &str, login: &str, code: &SecretString) -> SecretString {
+        let mut url = self.public_url.clone();
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("identifier", login)
+            .append_pair("code", code.expose_secret())
+            .finish();
+        url.set_fragment(Some(&format!("{action}?{query}")));
+        SecretString::from(String::from(url))
+    }
+
+    /// Returns whether a mail to this address can arrive anywhere. No mail server knows the host
+    /// `localhost` of the first administrator's address.
+    pub(crate) fn reaches(&self, address: &str) -> bool {
+        match self.transport {
+            Transport::Smtp(_) => !address.ends_with("@localhost"),
+            Transport::Folder(_) => true,
+        }
+    }
+
+    /// Makes one attempt to send a mail.
+    pub(crate) async fn send(&self, mail: &OutboxMail, contents: &Contents) -> Result<(), MailError> {
+        let rendered = self.templates.render(&mail.locale, mail.kind, contents);
+        let rendered = rendered.map_err(MailError::Template)?;
+        match &self.transport {
+            Transport::Smtp(smtp) => {
+                let message = self.message(mail, rendered, Body::new)?;
+                smtp.send(message).await?;
+            }
+            Transport::Folder(folder) => {
+                let message = self.message(mail, rendered, legible)?;
+                let time = prost_types::Timestamp::from(mail.create_time)
+                    .to_string()
+                    .replace(':', "-");
+                write(folder, &format!("{time}-{}.eml", mail.id), &message.formatted())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&self, mail: &OutboxMail, rendered: Rendered, body: fn(String) -> Body) -> Result<Message, MailError> {
+        // No name stands beside the address, so no name of a user can change a header.
+        let recipient = Mailbox::new(None, mail.recipient.parse::<Address>()?);
+        let part =
+            |content_type: ContentType, text: String| SinglePart::builder().header(content_type).body(body(text));
+        let message = Message::builder()
+            .from(self.from.clone())
+            .to(recipient)
+            .subject(rendered.subject)
+            // The same at each attempt, so that a mail server or program recognizes a duplicate.
+            .message_id(Some(format!("<{}@{}>", mail.id, self.from.email.domain())))
+            .date(mail.create_time.into())
+            .raw_header(HeaderValue::new(
+                HeaderName::new_from_ascii_str("Auto-Submitted"),
+                "auto-generated".to_owned(),
+            ))
+            .multipart(
+                MultiPart::alternative()
+                    .singlepart(part(ContentType::TEXT_PLAIN, rendered.text))
+                    .singlepart(part(ContentType::TEXT_HTML, rendered.html)),
+            );
+        message.map_err(|error| MailError::Message(error.to_string()))
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // The transport holds the password.
+            Self::Smtp(_) => f.write_str("Smtp(..)"),
+            Self::Folder(folder) => f.debug_tuple("Folder").field(folder).finish(),
+        }
+    }
+}
+
+/// Encodes a text in eight bits, so that people can read it in a file. A text with lines that are
+/// too long for that is encoded as for a mail server.
+fn legible(text: String) -> Body {
+    let is_plain = text.lines().all(|line| line.len() <= MAX_LINE_BYTES) && !text.contains('\0');
+    if is_plain {
+        let lines = text.lines().flat_map(|line| [line, "\r\n"]).collect::<String>();
+        Body::dangerous_pre_encoded(lines.into_bytes(), ContentTransferEncoding::EightBit)
+    } else {
+        Body::new(text)
+    }
+}
+
+/// Writes a file that only its owner can read, either completely or not at all.
+fn write(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut temporary = NamedTempFile::new_in(folder)?;
+    temporary.write_all(content)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(folder.join(name)).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Says why a mail server did not take a mail. Its own words are left out, because they may quote
+/// the mail, and with it the code.
+fn smtp_failure(error: &lettre::transport::smtp::Error) -> String {
+    match error.status() {
+        Some(code) => format!("the mail server answered {code}"),
+        None if error.is_response() => "the answer of the mail server cannot be read".to_owned(),
+        None => with_causes(error),
+    }
+}

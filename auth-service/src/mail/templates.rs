@@ -1,0 +1,354 @@
+//! The templates of mails.
+//!
+//! Each kind of mail has two templates in each language: `<language>/<kind>.txt`, whose first line
+//! is the subject, and `<language>/<kind>.html`. Those of English and Russian are part of the
+//! program. A folder can replace each of them and add languages. All are checked at the start, so
+//! that no mail fails for a mistake in a template.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use base::{StartError, clock::Timestamp};
+use fluent_langneg::LanguageIdentifier;
+use minijinja::{Environment, UndefinedBehavior, context};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::language;
+use crate::model::MailKind;
+
+/// Language of users whose own is not available.
+const DEFAULT: &str = "en";
+/// Maximum size of a template, in bytes.
+const MAX_TEMPLATE_BYTES: u64 = 256 * 1024;
+
+/// The templates in the program, by name.
+const BUILT_IN: &[(&str, &str)] = &[
+    (
+        "en/password_reset.txt",
+        include_str!("../../mail/en/password_reset.txt"),
+    ),
+    (
+        "en/password_reset.html",
+        include_str!("../../mail/en/password_reset.html"),
+    ),
+    (
+        "en/password_changed.txt",
+        include_str!("../../mail/en/password_changed.txt"),
+    ),
+    (
+        "en/password_changed.html",
+        include_str!("../../mail/en/password_changed.html"),
+    ),
+    (
+        "ru/password_reset.txt",
+        include_str!("../../mail/ru/password_reset.txt"),
+    ),
+    (
+        "ru/password_reset.html",
+        include_str!("../../mail/ru/password_reset.html"),
+    ),
+    (
+        "ru/password_changed.txt",
+        include_str!("../../mail/ru/password_changed.txt"),
+    ),
+    (
+        "ru/password_changed.html",
+        include_str!("../../mail/ru/password_changed.html"),
+    ),
+];
+
+/// Values that a template shows. Values that a kind of mail does not have are empty.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// Code to type. `None` if it was tried too often.
+    pub(crate) code: Option<SecretString>,
+    /// Link to the page on which the user confirms.
+    pub(crate) link: Option<SecretString>,
+    /// Number of minutes for which the code is valid.
+    pub(crate) minutes: Option<u64>,
+    /// Time of the event.
+    pub(crate) time: Option<Timestamp>,
+    /// Address from which it was done; may be empty.
+    pub(crate) ip_address: Option<String>,
+}
+
+/// A mail in one language.
+pub(super) struct Rendered {
+    pub(super) subject: String,
+    pub(super) text: String,
+    pub(super) html: String,
+}
+
+/// The templates in all languages.
+#[derive(Debug)]
+pub(crate) struct Templates {
+    environment: Environment<'static>,
+    /// Available languages, the default first.
+    languages: Vec<LanguageIdentifier>,
+    /// Name of the site in the templates.
+    site: String,
+}
+
+impl Templates {
+    /// Reads the templates of the program, and those in `folder`, which come first. `site` is the
+    /// name under which users know the deployment.
+    pub(crate) fn read(folder: Option<&Path>, site: &str) -> Result<Self, StartError> {
+        let mut sources: BTreeMap<String, String> = BUILT_IN
+            .iter()
+            .map(|(name, source)| ((*name).to_owned(), (*source).to_owned()))
+            .collect();
+        if let Some(folder) = folder {
+            let bad = |error: String| StartError::Setting(format!("--mail-templates {}: {error}", folder.display()));
+            sources.extend(read_folder(folder).map_err(bad)?);
+        }
+        Self::new(sources, site).map_err(|error| StartError::Setting(format!("--mail-templates: {error}")))
+    }
+
+    fn new(sources: BTreeMap<String, String>, site: &str) -> Result<Self, String> {
+        let mut tags = BTreeSet::new();
+        for name in sources.keys() {
+            let (language, file) = name.split_once('/').unwrap_or_default();
+            tags.insert(language.to_owned());
+            if !MailKind::ALL
+                .iter()
+                .any(|kind| names_of(*kind).contains(&file.to_owned()))
+            {
+                return Err(format!("{name} is not a template; the templates are {}", expected()));
+            }
+        }
+        let mut languages = Vec::new();
+        for tag in &tags {
+            let parsed: LanguageIdentifier = tag
+                .parse()
+                .map_err(|_| format!("{tag} is not a BCP 47 language tag such as en or pt-BR"))?;
+            if *tag != parsed.to_string() {
+                return Err(format!("the folder {tag} must be named {parsed}"));
+            }
+            languages.push(parsed);
+        }
+        languages.sort_by_key(|language| language.to_string() != DEFAULT);
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        for (name, source) in sources {
+            environment
+                .add_template_owned(name.clone(), source)
+                .map_err(|error| format!("{name}: {error}"))?;
+        }
+        let templates = Self {
+            environment,
+            languages,
+            site: site.to_owned(),
+        };
+        templates.check()?;
+        Ok(templates)
+    }
+
+    /// Renders each template, with and without the values that a mail may lack.
+    fn check(&self) -> Result<(), String> {
+        for language in &self.languages {
+            for kind in MailKind::ALL {
+                let sample = |is_full: bool| Contents {
+                    code: is_full.then(|| SecretString::from("ABCD-EFGH")),
+                    link: Some(SecretString::from("https://example.com/#reset-password?code=x")),
+                    minutes: Some(10),
+                    time: Some(Timestamp::from_micros(0)),
+                    ip_address: is_full.then(|| "192.0.2.1".to_owned()),
+                };
+                for is_full in [true, false] {
+                    self.render_in(language, kind, &sample(is_full))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Renders a mail in the available language that suits `locale` best.
+    pub(super) fn render(&self, locale: &str, kind: MailKind, contents: &Contents) -> Result<Rendered, String> {
+        let language = language::best(locale, &self.languages, &self.languages[0]);
+        self.render_in(language, kind, contents)
+    }
+
+    fn render_in(
+        &self,
+        language: &LanguageIdentifier,
+        kind: MailKind,
+        contents: &Contents,
+    ) -> Result<Rendered, String> {
+        let exposed = |secret: &Option<SecretString>| {
+            secret
+                .as_ref()
+                .map(|secret| secret.expose_secret().to_owned())
+                .unwrap_or_default()
+        };
+        let context = context! {
+            site => &self.site,
+            code => exposed(&contents.code),
+            link => exposed(&contents.link),
+            minutes => contents.minutes.unwrap_or_default(),
+            time => contents.time.map(minute).unwrap_or_default(),
+            ip_address => contents.ip_address.clone().unwrap_or_default(),
+        };
+        let render = |file: String| {
+            let name = format!("{language}/{file}");
+            let template = self.environment.get_template(&name);
+            let rendered = template.and_then(|template| template.render(&context));
+            rendered.map_err(|error| format!("{name}: {error}"))
+        };
+        let [text_file, html_file] = names_of(kind);
+        let text = render(text_file)?;
+        let (subject, text) = text.split_once('\n').unwrap_or((&text, ""));
+        let subject = subject.trim();
+        if subject.is_empty() || subject.chars().any(char::is_control) {
+            return Err(format!(
+                "{language}/{}.txt: the first line must be the subject",
+                kind.as_str()
+            ));
+        }
+        Ok(Rendered {
+            subject: subject.to_owned(),
+            text: text.trim_start().to_owned(),
+            html: render(html_file)?,
+        })
+    }
+}
+
+/// Returns the names of the files of this kind of mail.
+fn names_of(kind: MailKind) -> [String; 2] {
+    ["txt", "html"].map(|extension| format!("{}.{extension}", kind.as_str()))
+}
+
+fn expected() -> String {
+    MailKind::ALL.map(names_of).concat().join(", ")
+}
+
+/// Returns the time to the minute, in UTC.
+fn minute(time: Timestamp) -> String {
+    let text = prost_types::Timestamp::from(time).to_string();
+    let minute = text.get(..16).unwrap_or(&text).replace('T', " ");
+    format!("{minute} UTC")
+}
+
+/// Reads all templates in the folder, by name.
+fn read_folder(folder: &Path) -> Result<BTreeMap<String, String>, String> {
+    let mut sources = BTreeMap::new();
+    for language in entries(folder)? {
+        let path = folder.join(&language);
+        if !path.is_dir() {
+            return Err(format!("{language} is not a folder named by a language, such as en"));
+        }
+        for file in entries(&path)? {
+            let name = format!("{language}/{file}");
+            let read = || {
+                let path = path.join(&file);
+                if fs::metadata(&path)?.len() > MAX_TEMPLATE_BYTES {
+                    return Err(std::io::Error::other("it is larger than 256 KiB"));
+                }
+                fs::read_to_string(&path)
+            };
+            sources.insert(name.clone(), read().map_err(|error| format!("{name}: {error}"))?);
+        }
+    }
+    Ok(sources)
+}
+
+/// Returns the names in the folder, sorted, without hidden ones.
+fn entries(folder: &Path) -> Result<Vec<String>, String> {
+    let read = || -> std::io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    };
+    read().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents() -> Contents {
+        Contents {
+            code: Some(SecretString::from("ABCD-EFGH")),
+            link: Some(SecretString::from("https://example.com/#reset-password?a=1&code=x")),
+            minutes: Some(7),
+            time: Some(Timestamp::from_micros(1_700_000_000_000_000)),
+            ip_address: Some("<192.0.2.1>".to_owned()),
+        }
+    }
+
+    fn built_in() -> Templates {
+        Templates::read(None, "play.example.com").expect("good templates")
+    }
+
+    #[test]
+    fn every_built_in_template_shows_its_contents() {
+        let templates = built_in();
+        for (locale, word) in [("en", "password"), ("ru-RU", "пароль"), ("de", "password")] {
+            let reset = templates
+                .render(locale, MailKind::PasswordReset, &contents())
+                .expect("a mail");
+            for body in [&reset.text, &reset.html] {
+                assert!(
+                    body.contains("ABCD-EFGH") && body.contains('7') && body.contains(word),
+                    "{body}"
+                );
+            }
+            assert!(
+                reset.text.contains("https://example.com/#reset-password?a=1&code=x"),
+                "{}",
+                reset.text
+            );
+            assert!(reset.html.contains("?a=1&amp;code=x"), "{}", reset.html);
+            assert!(reset.subject.contains("play.example.com"));
+            let changed = templates
+                .render(locale, MailKind::PasswordChanged, &contents())
+                .expect("a mail");
+            assert!(changed.text.contains("2023-11-14 22:13 UTC") && changed.text.contains("<192.0.2.1>"));
+            assert!(changed.html.contains("&lt;192.0.2.1&gt;"), "{}", changed.html);
+        }
+    }
+
+    #[test]
+    fn a_folder_replaces_templates_and_adds_languages() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, text).expect("written");
+        };
+        let read = || Templates::read(Some(folder.path()), "example.com");
+        write("en/password_reset.txt", "Our subject\n\nOur text {{ code }}\n");
+        let mail = read()
+            .expect("good")
+            .render("en", MailKind::PasswordReset, &contents())
+            .expect("a mail");
+        assert_eq!(
+            (mail.subject.as_str(), mail.text.as_str()),
+            ("Our subject", "Our text ABCD-EFGH")
+        );
+        for (name, text, complaint) in [
+            ("en/password_reset.txt", "{{ cod }}", "password_reset.txt"),
+            ("en/password_reset.txt", "{% if %}", "password_reset.txt"),
+            ("en/password_reset.txt", "", "first line must be the subject"),
+            ("en/welcome.txt", "Hello", "en/welcome.txt is not a template"),
+            ("de/password_reset.txt", "Betreff\nText", "de/password_reset.html"),
+            ("english!/password_reset.txt", "x", "not a BCP 47 language tag"),
+            ("pt-br/password_reset.txt", "x", "must be named pt-BR"),
+        ] {
+            write(name, text);
+            let error = read().expect_err(complaint).to_string();
+            assert!(error.contains(complaint), "{error}");
+            fs::remove_file(folder.path().join(name)).expect("removed");
+            let language = folder.path().join(name.split('/').next().expect("a language"));
+            fs::remove_dir(language).expect("removed");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Mails to users, and the codes in them.
+
+use base::{
+    clock::{ALLOWANCE, Timestamp},
+    ids::UserId,
+};
+
+use crate::ids::MailId;
+
+/// Number of times that the short form of a code can be tried.
+const MAX_TYPED_TRIES: i64 = 5;
+
+db::text_enum! {
+    /// Purpose of a mailed code.
+    pub(crate) enum CodePurpose {
+        /// Replacement of a forgotten password.
+        PasswordReset = "password_reset",
+    }
+}
+
+db::text_enum! {
+    /// Kinds of mail.
+    pub(crate) enum MailKind {
+        /// Code that replaces a forgotten password.
+        PasswordReset = "password_reset",
+        /// Notice that the password has changed.
+        PasswordChanged = "password_changed",
+    }
+}
+
+impl MailKind {
+    /// All kinds.
+    pub(crate) const ALL: [Self; 2] = [Self::PasswordReset, Self::PasswordChanged];
+}
+
+/// A code that was mailed to a user. A user has at most one for each purpose.
+#[derive(Clone, Debug)]
+pub(crate) struct AccountCode {
+    pub(crate) user_id: UserId,
+    pub(crate) purpose: CodePurpose,
+    /// Random bytes from which the code is derived, together with the server secret.
+    pub(crate) seed: Vec<u8>,
+    /// Number of times that the short form was tried.
+    pub(crate) typed_tries: i64,
+    pub(crate) create_time: Timestamp,
+    pub(crate) expire_time: Timestamp,
+}
+
+impl AccountCode {
+    /// Returns whether the code can be used. A code from the future was made by a clock that was
+    /// wrong, and would live too long.
+    pub(crate) fn is_live(&self, now: Timestamp) -> bool {
+        now < self.expire_time && self.create_time <= now.plus(ALLOWANCE)
+    }
+
+    /// Returns whether the short form can be tried once more.
+    pub(crate) const fn has_typed_tries(&self) -> bool {
+        self.typed_tries < MAX_TYPED_TRIES
+    }
+
+    /// Returns whether the short form can still be tried, if the present try is counted already.
+    pub(crate) const fn admits_typed_try(&self) -> bool {
+        self.typed_tries <= MAX_TYPED_TRIES
+    }
+}
+
+/// A mail that waits to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct OutboxMail {
+    pub(crate) id: MailId,
+    pub(crate) user_id: UserId,
+    pub(crate) kind: MailKind,
+    /// Address to which it goes.
+    pub(crate) recipient: String,
+    /// Language, a BCP 47 tag, or empty.
+    pub(crate) locale: String,
+    /// Content, as JSON.
+    pub(crate) content: String,
+    /// Number of attempts to send it, including a present one.
+    pub(crate) attempts: i64,
+    pub(crate) create_time: Timestamp,
+    /// Time of the next attempt. During an attempt, the time from which another one may begin.
+    pub(crate) attempt_time: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_code_lives_until_it_expires_and_not_longer_by_a_wrong_clock() {
+        let now = Timestamp::from_micros(1_000_000_000_000);
+        let code = AccountCode {
+            user_id: UserId::generate(),
+            purpose: CodePurpose::PasswordReset,
+            seed: Vec::new(),
+            typed_tries: 5,
+            create_time: now,
+            expire_time: now.plus(Duration::from_mins(10)),
+        };
+        assert!(code.is_live(now) && code.is_live(now.minus(ALLOWANCE)));
+        assert!(code.is_live(code.expire_time.minus(Duration::from_micros(1))));
+        assert!(!code.is_live(code.expire_time));
+        assert!(!code.is_live(now.minus(ALLOWANCE).minus(Duration::from_micros(1))));
+        assert!(code.admits_typed_try());
+        let worn_out = AccountCode { typed_tries: 6, ..code };
+        assert!(!worn_out.admits_typed_try());
+    }
+}
