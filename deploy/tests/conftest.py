@@ -187,6 +187,15 @@ class Deployment:
         """The access token of a new player."""
         return self.register(login)["tokens"]["accessToken"]
 
+    def mail_to(self, address, count=1):
+        """Waits until there are this many mails to the address, and gives the text of the last one."""
+
+        def found():
+            texts = [file.read_text() for file in sorted((self.folder / "data" / "mail").glob("*.eml"))]
+            return [text for text in texts if f"To: {address}\n" in text]
+
+        return until(lambda: len(mails := found()) >= count and mails[-1], f"a mail to {address}")
+
     def administrator(self):
         """The access token of the first administrator."""
         password = (self.folder / "data" / "admin-password").read_text().strip()

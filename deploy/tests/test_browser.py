@@ -431,17 +431,6 @@ def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
     expect(page.locator("#login-name")).to_have_text(login)
 
 
-def mail_to(gateway, address, count=1):
-    """Waits until there are this many mails to the address, and gives the text of the last one."""
-    folder = gateway.folder / "data" / "mail"
-    return until(lambda: (found := mails_to(folder, address)) and len(found) >= count and found[-1], f"a mail to {address}")
-
-
-def mails_to(folder, address):
-    texts = [file.read_text() for file in sorted(folder.glob("*.eml"))]
-    return [text for text in texts if f"To: {address}\n" in text]
-
-
 def forget(page, login):
     """Asks for a code for this user, whose login is in the login form."""
     page.locator("#identifier").fill(login)
@@ -463,11 +452,11 @@ def test_a_forgotten_password_is_replaced_with_the_code_from_the_mail(person, ga
     form.get_by_label("New password").fill("purple elephants")
     page.get_by_role("button", name="Set the new password").click()
     expect(page.locator("#message")).to_have_text("The code is wrong, has expired or was used already. Ask for a new one.")
-    [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", mail_to(gateway, f"{login}@example.com"), re.M)
+    [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", gateway.mail_to(f"{login}@example.com"), re.M)
     form.get_by_label("Code from the mail").fill(code.lower().replace("-", " "))
     page.get_by_role("button", name="Set the new password").click()
     expect(page.locator("#login-name")).to_have_text(login)
-    assert "was changed" in mail_to(gateway, f"{login}@example.com", count=2)
+    assert "was changed" in gateway.mail_to(f"{login}@example.com", count=2)
 
 
 def test_a_link_from_a_mail_changes_nothing_by_itself_and_stays_out_of_the_history(person, gateway):
@@ -475,7 +464,7 @@ def test_a_link_from_a_mail_changes_nothing_by_itself_and_stays_out_of_the_histo
     login = register(page)
     page.get_by_role("button", name="Log out").click()
     forget(page, login)
-    [link] = re.findall(r"^http\S+$", mail_to(gateway, f"{login}@example.com"), re.M)
+    [link] = re.findall(r"^http\S+$", gateway.mail_to(f"{login}@example.com"), re.M)
     link = link.replace("http://127.0.0.1:8080", gateway.origin)
     for _ in range(2):
         # A scanner of mails opens it as well.

@@ -113,7 +113,7 @@ def test_every_alert_rule_uses_metrics_that_exist(prometheus):
         return all(rule["health"] != "unknown" for group in found for rule in group["rules"]) and found
 
     rules = [rule for group in until(groups, "the rules were evaluated") for rule in group["rules"]]
-    assert len(rules) == 19
+    assert len(rules) == 21
     for rule in rules:
         assert rule["health"] == "ok", rule
         names = set(re.findall(r"\b(?:up|[a-z]+(?:_[a-z]+)+)\b(?=[{\[ )]|$)", rule["query"]))

@@ -135,7 +135,14 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     [current] = [each for each in mine if each["isCurrent"]]
     call("AccountService_RevokeMySession", token, path={"sessionId": current["sessionId"]})
     call("AccountService_ChangePassword", token, body={"currentPassword": PASSWORD, "newPassword": "battery staple", "newPasswordConfirmation": "battery staple"})
-    token = call("AuthService_Login", None, body={"identifier": login, "password": "battery staple"})["tokens"]["accessToken"]
+    call("AuthService_RequestPasswordReset", None, body={"identifier": login})
+    # The first mail says that the password has changed.
+    mail = gateway.mail_to(f"2{login}@example.com", count=2)
+    [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", mail, re.MULTILINE)
+    new = {"newPassword": "purple elephants", "newPasswordConfirmation": "purple elephants"}
+    reset = call("AuthService_ResetPassword", None, body={"identifier": login, "code": code, **new})
+    assert reset["user"]["emailVerifyTime"]
+    token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
 
     # Two play.
     other = gateway.register()
@@ -223,10 +230,10 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
 
     # The end.
     call("AuthService_Logout", token, body={})
-    token = call("AuthService_Login", None, body={"identifier": login, "password": "battery staple"})["tokens"]["accessToken"]
+    token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
     call("AuthService_RevokeAllTokens", token, body={})
-    token = call("AuthService_Login", None, body={"identifier": login, "password": "battery staple"})["tokens"]["accessToken"]
-    call("AccountService_DeleteMe", token, body={"currentPassword": "battery staple"})
+    token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
+    call("AccountService_DeleteMe", token, body={"currentPassword": "purple elephants"})
 
     # In other tests: streams, and two answers that say who asked and by which server.
     elsewhere = {"GameService_WatchGame", "AccountService_GetClientAddress", "KeyService_GetJwks"}
