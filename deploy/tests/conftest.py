@@ -16,6 +16,7 @@ import ssl
 import subprocess
 import sys
 import time
+import uuid
 
 import grpc
 import httpx
@@ -111,6 +112,17 @@ class Program:
             self.process.kill()
             self.process.wait()
             raise
+
+
+def make_certificate(folder, name):
+    """The key of a server and its certificate, for a name such as `DNS:localhost`."""
+    key, certificate = (folder / f"{part}-{uuid.uuid4().hex}.pem" for part in ["key", "certificate"])
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", "1", "-subj", "/CN=localhost", "-addext", f"subjectAltName={name}"]
+    # A server's own certificate, not an authority's, is what rustls takes for one.
+    command += ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    return key, certificate
 
 
 class Deployment:

@@ -25,7 +25,7 @@ import grpc
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
-from conftest import CHEAP, PASSWORD, PROGRAMS, STANDALONE, UNLIMITED, free_ports, until
+from conftest import CHEAP, PASSWORD, PROGRAMS, STANDALONE, UNLIMITED, free_ports, make_certificate, until
 from replicas import Replicas, write_secret
 from services import AUTH, Services
 
@@ -212,17 +212,6 @@ def ask(client, count):
     return logins
 
 
-def make_certificate(folder, name):
-    """The key of a mail server and its certificate, for a name such as `DNS:localhost`."""
-    key, certificate = (folder / f"{part}-{uuid.uuid4().hex}.pem" for part in ["key", "certificate"])
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-days", "1", "-subj", "/CN=mail", "-addext", f"subjectAltName={name}"]
-    # A server's own certificate, not an authority's, is what rustls takes for one.
-    command += ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate]
-    subprocess.run([str(part) for part in command], check=True, capture_output=True)
-    return key, certificate
-
-
 def tls_options(way, certificate):
     """The options of a mail server that encrypts in this way."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -292,7 +281,7 @@ def test_the_code_of_a_mail_resets_the_password_by_rest(own_gateway, mail_server
     server = mail_server()
     gateway = own_gateway(standalone=to(server))
     user = gateway.register()["user"]
-    # Nobody gets a mail for a user who does not exist.
+    # A request for a user who does not exist sends no mail.
     for identifier in ["nobody-at-all", user["login"]]:
         asked = gateway.rest().post("/v1/auth/request-password-reset", json={"identifier": identifier})
         assert (asked.status_code, asked.json()) == (200, {})
@@ -633,12 +622,12 @@ def test_no_mail_is_lost_when_the_service_ends_while_it_sends(mailing, mail_serv
         server.hold_after(random.randrange(count))
         ask(services.auth, count)
         until(lambda: server.held, "the server holds a mail")
-        # Nobody looks at this request before the end.
+        # This request still waits when the service ends.
         ask(services.auth, 1)
         ended = services.deployment.standalone.stop(number)
         assert ended == (0 if number == signal.SIGTERM else -number)
         server.release()
-        # The mails that the service had taken are tried again after five minutes.
+        # The mails that the service had taken are tried again once their lease has ended.
         services.deployment.environment = ahead(6 * turn)
         services.start()
         server.gets(turn * (count + 1))
@@ -675,7 +664,7 @@ def test_another_replica_sends_the_mails_of_one_that_was_killed(tmp_path, shared
         assert len(server.accepted) == 7, "none was sent twice"
         killed.stop(signal.SIGKILL)
         server.release()
-        # As if five minutes had passed.
+        # The lease of the killed replica has ended.
         shared_postgres.sql(name, "UPDATE mail_outbox SET attempt_time = attempt_time - interval '5 minutes'")
         server.gets(15)
         assert_duplicates_are_the_same(server)

@@ -11,7 +11,7 @@ import grpc
 import httpx
 import pytest
 import yaml
-from conftest import PASSWORD, ROOT, Program, executable, free_ports, until
+from conftest import PASSWORD, ROOT, Program, executable, free_ports, make_certificate, until
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 import api
@@ -225,11 +225,7 @@ def test_a_trace_spans_the_gateway_the_service_and_its_sql(own_gateway):
 
 
 def test_services_send_traces_to_a_collector_behind_tls(own_gateway, tmp_path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    # A server's own certificate, not an authority's, is what rustls takes for one.
-    request += ["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate]
-    subprocess.run([str(part) for part in request], check=True, capture_output=True)
+    key, certificate = make_certificate(tmp_path, "DNS:localhost")
     collector = Collector((key, certificate))
     trusted = {"SSL_CERT_FILE": str(certificate)}
     gateway = own_gateway(standalone=["--otlp-endpoint", f"https://localhost:{collector.port}"], environment=trusted)

@@ -1,6 +1,6 @@
 //! Setting for the origins whose pages keep their refresh token in a cookie.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use url::{Origin, Url};
 
@@ -40,7 +40,12 @@ impl CookieSettings {
 /// Returns whether the URL names this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        // An IPv4 address is a name in a URL whose scheme is not one of the web's.
+        Some(url::Host::Domain(name)) => {
+            name == "localhost"
+                || name.ends_with(".localhost")
+                || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+        }
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,

@@ -181,6 +181,22 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_sent_only_encrypted_or_within_this_machine() {
+        let is_safe = |text: &str| smtp_url(text).is_ok_and(|url| is_encrypted(&url) || is_loopback(&url));
+        for (url, safe) in [
+            ("smtps://ann@smtp.example.com", true),
+            ("smtp://ann@smtp.example.com?tls=required", true),
+            ("smtp://ann@localhost", true),
+            ("smtp://ann@127.0.0.1:1025", true),
+            ("smtp://ann@smtp.example.com?tls=opportunistic", false),
+            ("smtp://ann@smtp.example.com", false),
+            ("smtp://ann@192.0.2.1", false),
+        ] {
+            assert_eq!(is_safe(url), safe, "{url}");
+        }
+    }
+
+    #[test]
     fn a_sender_is_an_address_with_or_without_a_name() {
         for good in ["no-reply@example.com", "My Game <no-reply@example.com>"] {
             assert!(sender(good).is_ok(), "{good}");

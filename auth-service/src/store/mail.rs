@@ -43,21 +43,38 @@ pub(crate) async fn mail_insert(conn: &mut Conn, mail: &OutboxMail) -> db::Resul
     .map(|_| ())
 }
 
+/// Condition for mails that are due: their next attempt is due, or so far ahead that a wrong clock
+/// must have set it. A newer version may have written kinds that this one does not know, so they
+/// are left out.
+macro_rules! is_due {
+    ($now:expr, $far_ahead:expr) => {
+        mail_outbox::attempt_time
+            .le($now)
+            .or(mail_outbox::attempt_time.gt($far_ahead))
+            .and(mail_outbox::kind.eq_any(MailKind::ALL))
+    };
+}
+
+/// Returns whether a mail is due.
+pub(crate) async fn mail_is_due(conn: &mut Conn, (now, far_ahead): (Timestamp, Timestamp)) -> db::Result<bool> {
+    let id: Option<MailId> = query!(conn, |c| mail_outbox::table
+        .filter(is_due!(now, far_ahead))
+        .select(mail_outbox::id)
+        .first(c)
+        .await
+        .optional())?;
+    Ok(id.is_some())
+}
+
 /// Takes the mail that has been due for longest, and keeps others from taking it before
-/// `lease_end`. A mail is due if its next attempt is due, or so far ahead that a wrong clock must
-/// have set it.
+/// `lease_end`.
 pub(crate) async fn mail_claim(
     conn: &mut Conn,
     (now, far_ahead): (Timestamp, Timestamp),
     lease_end: Timestamp,
 ) -> db::Result<Option<OutboxMail>> {
-    let is_due = mail_outbox::attempt_time
-        .le(now)
-        .or(mail_outbox::attempt_time.gt(far_ahead));
     let due = mail_outbox::table
-        .filter(is_due)
-        // A newer version may have written kinds that this one does not know.
-        .filter(mail_outbox::kind.eq_any(MailKind::ALL))
+        .filter(is_due!(now, far_ahead))
         .order((mail_outbox::attempt_time, mail_outbox::create_time))
         .limit(1);
     let id: Option<MailId> = if conn.backend() == Backend::Postgres {

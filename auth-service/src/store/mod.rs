@@ -48,10 +48,10 @@ pub(crate) use self::{
         users_with_holdings,
     },
     mail::{
-        StoredRequest, mail_claim, mail_delete, mail_insert, mail_postpone, mail_quota_delete, mail_quota_insert,
-        mail_quota_outside, mail_quota_used, mail_request_insert, mail_request_take, mail_requests_before,
-        mail_requests_delete, mail_requests_exist, mails_count, mails_count_untried, mails_delete_before,
-        mails_delete_of,
+        StoredRequest, mail_claim, mail_delete, mail_insert, mail_is_due, mail_postpone, mail_quota_delete,
+        mail_quota_insert, mail_quota_outside, mail_quota_used, mail_request_insert, mail_request_take,
+        mail_requests_before, mail_requests_delete, mail_requests_exist, mails_count, mails_count_untried,
+        mails_delete_before, mails_delete_of,
     },
     permission::{
         permission_by_name, permission_delete, permission_describe, permission_insert, permission_set_declared,

@@ -202,13 +202,13 @@ impl Mails {
     /// Takes the mail that has been due for longest.
     async fn claim(&self) -> Result<Option<OutboxMail>, Error> {
         // Most of the time there is none, and no transaction is needed to see that.
-        if store::mails_count(&mut self.db.read().await?, 1).await? == 0 {
+        let due = |now: Timestamp| (now, now.plus(LONGEST_PAUSE).plus(LEASE));
+        if !store::mail_is_due(&mut self.db.read().await?, due(self.time.now())).await? {
             return Ok(None);
         }
         write_tx!(self.db, |tx| {
             let now = self.time.now();
-            let far_ahead = now.plus(LONGEST_PAUSE).plus(LEASE);
-            Ok(store::mail_claim(tx, (now, far_ahead), now.plus(LEASE)).await?)
+            Ok(store::mail_claim(tx, due(now), now.plus(LEASE)).await?)
         })
     }
 

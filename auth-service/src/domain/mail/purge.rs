@@ -14,7 +14,7 @@ use crate::{
 const BATCH: i64 = 500;
 /// How long a mail waits at most. It is given up before, if mail is still configured.
 const MAIL_MEMORY: Duration = Duration::from_hours(30);
-/// How long a request waits. It is usually answered within a second, but not if mail is no longer
+/// How long a request waits. It is usually answered within seconds, but not if mail is no longer
 /// configured.
 const REQUEST_MEMORY: Duration = Duration::from_hours(24);
 /// How long mails to an address are counted. Longer than the longest limit, because the clocks of

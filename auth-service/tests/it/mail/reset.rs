@@ -273,36 +273,12 @@ async fn a_code_ends_with_the_address_that_it_was_sent_to(database: TestDatabase
     let server = &mails.server;
     let token = server.register("ann").await.tokens.expect("tokens").access_token;
     let mail = mails.request("ann", 0).await;
-    let update = UpdateMeRequest {
-        user: Some(User {
-            email: "new@example.test".to_owned(),
-            ..User::default()
-        }),
-        current_password: PASSWORD.to_owned(),
-        ..UpdateMeRequest::default()
-    };
-    server
-        .account()
-        .update_me(with_token(update, &token))
-        .await
-        .expect("updated");
+    set_email(server, &token, "new@example.test", PASSWORD).await;
     let refused = reset(&mut server.auth(), "ann", &mail.code(), NEW).await;
     assert_eq!(refusal(refused), is(Code::Unauthenticated, "CODE_INVALID"));
     // It does not come back with the address.
     for email in ["ann@example.test", "new@example.test"] {
-        let update = UpdateMeRequest {
-            user: Some(User {
-                email: email.to_owned(),
-                ..User::default()
-            }),
-            current_password: PASSWORD.to_owned(),
-            ..UpdateMeRequest::default()
-        };
-        server
-            .account()
-            .update_me(with_token(update, &token))
-            .await
-            .expect("updated");
+        set_email(server, &token, email, PASSWORD).await;
         let refused = reset(&mut server.auth(), "ann", &mail.code(), NEW).await;
         assert_eq!(refusal(refused), is(Code::Unauthenticated, "CODE_INVALID"));
     }
@@ -320,19 +296,7 @@ async fn a_code_ends_with_the_address_that_it_was_sent_to(database: TestDatabase
         .tokens
         .expect("tokens")
         .access_token;
-    let update = UpdateMeRequest {
-        user: Some(User {
-            email: "third@example.test".to_owned(),
-            ..User::default()
-        }),
-        current_password: NEW.to_owned(),
-        ..UpdateMeRequest::default()
-    };
-    server
-        .account()
-        .update_me(with_token(update, &token))
-        .await
-        .expect("updated");
+    set_email(server, &token, "third@example.test", NEW).await;
     assert_eq!(me(server, &token).await.expect("me").email_verify_time, None);
 }
 
@@ -481,4 +445,18 @@ async fn without_a_mail_server_nothing_is_asked_for(database: TestDatabase) {
         let refused = request_reset(&mut server.auth(), identifier).await;
         assert_eq!(refusal(refused), is(Code::FailedPrecondition, "MAIL_NOT_CONFIGURED"));
     }
+}
+
+/// Changes the user's own e-mail address.
+async fn set_email(server: &Server, token: &str, email: &str, password: &str) {
+    let update = UpdateMeRequest {
+        user: Some(User {
+            email: email.to_owned(),
+            ..User::default()
+        }),
+        current_password: password.to_owned(),
+        ..UpdateMeRequest::default()
+    };
+    let updated = server.account().update_me(with_token(update, token)).await;
+    updated.expect("updated");
 }
