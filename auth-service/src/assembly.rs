@@ -11,8 +11,8 @@ use crate::{
     ServerSecrets,
     config::AuthSettings,
     domain::{
-        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, FeedTail, HashingPool, Issuer, KeyRing, Mails, Rbac,
-        RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
+        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, EmailRequirement, FeedTail, HashingPool, Issuer,
+        KeyRing, Mails, Rbac, RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
@@ -31,6 +31,8 @@ pub(crate) struct Assembly<'a> {
     pub(crate) hashing: HashingPool,
     /// Sends mails. `None` if this deployment cannot.
     pub(crate) mailer: Option<Mailer>,
+    /// The rule that users must verify their address before they log in, if it is on.
+    pub(crate) email_requirement: Option<EmailRequirement>,
     /// Verifier that accepts tokens for any audience.
     pub(crate) any_audience: Verifier,
     /// Upper limit of access feed streams for each account. The settings cannot exceed it.
@@ -101,6 +103,7 @@ impl Assembly<'_> {
             attempts,
             mails,
             password_rules: self.settings.password_rules(),
+            email_requirement: self.email_requirement,
             registration_open: self.settings.registration_open,
         };
         let transports = Transports::new(self.settings.cookies.clone());

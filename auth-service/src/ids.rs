@@ -30,6 +30,8 @@ ids! {
     PermissionId, PermissionKind = "permission";
     /// Id of a mail to a user.
     MailId, MailKind = "mail";
+    /// Id of a former address of a user.
+    EmailUndoId, EmailUndoKind = "email_undo";
     /// Id of a request for a mail.
     MailRequestId, MailRequestKind = "mail_request";
     /// Id of a role.

@@ -37,7 +37,7 @@ use tonic::service::Routes;
 use self::{
     assembly::{Assembly, Domain},
     config::AuthSettings,
-    domain::{Error, FeedTail, HashingPool, KeyRing, KeyRingError, LostRevocations, RequestContext},
+    domain::{EmailRequirement, Error, FeedTail, HashingPool, KeyRing, KeyRingError, LostRevocations, RequestContext},
     mail::Mailer,
 };
 pub use self::{
@@ -114,9 +114,10 @@ impl AuthService<'_> {
             let keys = prepare(parts, service_accounts, migrate).await?;
             let (db, _, settings, clock) = parts;
             domain::bootstrap(db, settings, hashing_pool, clock).await?;
-            Ok(keys)
+            let requirement = EmailRequirement::establish(db, clock, settings.mail.require_verified_email).await?;
+            Ok((keys, requirement))
         };
-        let Some(keys) = service.prepare(prepare).await? else {
+        let Some((keys, email_requirement)) = service.prepare(prepare).await? else {
             return Ok(key_set);
         };
         key_set.replace(keys.jwks());
@@ -141,6 +142,7 @@ impl AuthService<'_> {
             tail,
             hashing,
             mailer,
+            email_requirement,
             any_audience,
             max_feed_streams: (self.server.max_concurrent_streams / 2).max(1),
         }
@@ -175,7 +177,15 @@ impl AuthService<'_> {
     fn mailer(&self) -> Result<Option<Mailer>, StartError> {
         let mailer = self.settings.mail.mailer(&self.settings.gateway_url)?;
         if mailer.is_none() {
-            tracing::warn!("no mail server is configured (--smtp-url), so users cannot reset a forgotten password");
+            if self.settings.mail.require_verified_email {
+                return Err(StartError::setting(
+                    "--require-verified-email needs --smtp-url or --mail-folder: the code is sent by mail",
+                ));
+            }
+            tracing::warn!(
+                "no mail server is configured (--smtp-url), so users can neither reset a forgotten password nor \
+                verify their e-mail address"
+            );
         }
         Ok(mailer)
     }

@@ -483,6 +483,70 @@ def test_a_link_from_a_mail_changes_nothing_by_itself_and_stays_out_of_the_histo
     assert code not in visible_to_scripts(other)
 
 
+def code_in(mail):
+    """The code to type."""
+    [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", mail, re.M)
+    return code
+
+
+def link_in(mail, gateway):
+    """The path of the link in a mail."""
+    [link] = re.findall(r"^http\S+$", mail, re.M)
+    return link.removeprefix("http://127.0.0.1:8080")
+
+
+def confirm(page, code):
+    page.locator("#confirm-code").fill(code)
+    page.get_by_role("button", name="Confirm the address").click()
+
+
+def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
+    page = person()
+    login = register(page)
+    first, second = f"{login}@example.com", f"{login}@example.org"
+    page.get_by_role("button", name="Account").click()
+    expect(page.locator("#account-title")).to_be_focused()
+    expect(page.locator("#account-email")).to_have_text(f"{first}, not confirmed")
+    page.get_by_role("button", name="Confirm this address").click()
+    expect(page.locator("#message")).to_have_text("A mail with a code is on its way.")
+    expect(page.locator("#confirm-code")).to_be_focused()
+    expect(page.locator("#confirm-password")).to_be_hidden()
+    confirm(page, "2222-2222")
+    expect(page.locator("#message")).to_have_text("The code is wrong, has expired or was used already. Ask for a new one.")
+    confirm(page, code_in(gateway.mail_to(first, count=2, is_verification=True)))
+    expect(page.locator("#account-email")).to_have_text(f"{first}, confirmed")
+    page.locator("#new-email").fill("nothing")
+    page.locator("#email-password").fill("wrong horse")
+    page.get_by_role("button", name="Change the address").click()
+    expect(page.locator("#new-email-problem")).to_contain_text("New e-mail address must be an e-mail address")
+    page.locator("#new-email").fill(second)
+    page.locator("#email-password").fill(PASSWORD)
+    page.get_by_role("button", name="Change the address").click()
+    expect(page.locator("#message")).to_have_text(f"A mail with a code is on its way to {second}.")
+    confirm(page, code_in(gateway.mail_to(second)))
+    expect(page.locator("#account-email")).to_have_text(f"{second}, confirmed")
+    # The former address takes it back, in another browser.
+    other = person(link_in(gateway.mail_to(first), gateway))
+    expect(other.locator("#reversal-title")).to_be_visible()
+    assert other.evaluate("location.href") == f"{gateway.origin}/"
+    other.get_by_role("button", name="Take the change back").click()
+    expect(other.locator("#message")).to_contain_text("This is the address of your account again.")
+    expect(page.locator("#message")).to_have_text("You were logged out.")
+
+
+def test_a_link_confirms_an_address_only_with_the_password(person, gateway):
+    login = register(person())
+    other = person(link_in(gateway.mail_to(f"{login}@example.com", is_verification=True), gateway))
+    expect(other.locator("#confirm-identifier")).to_have_value(login)
+    expect(other.locator("#confirm-password")).to_be_focused()
+    other.get_by_role("button", name="Confirm the address").click()
+    expect(other.locator("#confirm-password-problem")).to_have_text("Password is required.")
+    other.locator("#confirm-password").fill(PASSWORD)
+    other.get_by_role("button", name="Confirm the address").click()
+    expect(other.locator("#login-name")).to_have_text(login)
+    expect(other.locator("#message")).to_have_text("Your e-mail address is confirmed.")
+
+
 def test_a_new_password_can_be_shown_while_typing(person):
     page = person()
     password = page.locator("#register-password")

@@ -136,6 +136,9 @@ class MailServer(Controller):
 
     async def handle_DATA(self, server, session, envelope):
         mail = Mail(server, session, envelope)
+        if "#verify-email?" in mail.text:
+            # Every registration sends one.
+            return "250 OK"
         self.received.append(mail)
         if self.room <= 0:
             self.held += 1

@@ -94,6 +94,12 @@ def test_without_a_token_every_route_refuses_as_its_rpc_does(gateway, every):
             assert answer.headers["www-authenticate"] == 'Bearer realm="api"', operation.id
 
 
+def code_in(mail):
+    """The code to type."""
+    [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", mail, re.MULTILINE)
+    return code
+
+
 def test_every_route_does_what_its_rpc_does(gateway, every):
     """A life of everything: made, read, changed and deleted by REST, and whatever is read is read by gRPC too."""
     called = set()
@@ -117,16 +123,23 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     account = {"login": login, "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
     me = call("AuthService_Register", None, body=account)
     user_id, token = me["user"]["userId"], me["tokens"]["accessToken"]
-    second = call("AuthService_Login", None, body={"identifier": login, "password": PASSWORD})
-    call("AuthService_RefreshAccessToken", None, body={"refreshToken": second["tokens"]["refreshToken"]})
-    rotated = call("AuthService_RotateTokens", None, body={"refreshToken": second["tokens"]["refreshToken"], "requestId": str(uuid.uuid4())})
+    again = call("AuthService_Login", None, body={"identifier": login, "password": PASSWORD})
+    call("AuthService_RefreshAccessToken", None, body={"refreshToken": again["tokens"]["refreshToken"]})
+    rotated = call("AuthService_RotateTokens", None, body={"refreshToken": again["tokens"]["refreshToken"], "requestId": str(uuid.uuid4())})
     call("AuthService_RevokeToken", None, body={"token": rotated["tokens"]["refreshToken"], "tokenTypeHint": "refresh_token"})
     call("AccountService_GetMe", token)
     call("AccountService_GetMe", token)
     changed = call("AccountService_UpdateMe", token, query={"updateMask": "firstName,lastName"}, body={"firstName": "Ann", "middleName": "no"})
     assert (changed["user"]["firstName"], changed["user"]["middleName"]) == ("Ann", "")
-    changed = call("AccountService_UpdateMe_update", token, body={"user": {"email": f"2{login}@example.com"}, "currentPassword": PASSWORD})
-    assert changed["user"]["email"] == f"2{login}@example.com"
+    changed = call("AccountService_UpdateMe_update", token, body={"user": {"lastName": "Lee"}, "currentPassword": PASSWORD})
+    assert changed["user"]["lastName"] == "Lee"
+    first, second = f"{login}@example.com", f"2{login}@example.com"
+    call("AccountService_RequestEmailVerification", token, body={})
+    verified = call("AccountService_VerifyEmail", token, body={"code": code_in(gateway.mail_to(first, count=2, is_verification=True))})
+    assert verified["user"]["emailVerifyTime"]
+    call("AccountService_ChangeEmail", token, body={"email": second, "currentPassword": PASSWORD})
+    changed = call("AccountService_ConfirmEmailChange", token, body={"code": code_in(gateway.mail_to(second))})
+    assert changed["user"]["email"] == second
     third = call("AuthService_Login", None, body={"identifier": login, "password": PASSWORD})
     sessions = call("AccountService_ListMySessions", token, query={"pageSize": 1})
     assert len(sessions["sessions"]) == 1 and sessions["nextPageToken"]
@@ -135,10 +148,12 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     [current] = [each for each in mine if each["isCurrent"]]
     call("AccountService_RevokeMySession", token, path={"sessionId": current["sessionId"]})
     call("AccountService_ChangePassword", token, body={"currentPassword": PASSWORD, "newPassword": "battery staple", "newPasswordConfirmation": "battery staple"})
+    link = re.search(r"#revert-email\?user_id=([^&\s]+)&code=(\S+)", gateway.mail_to(first))
+    call("AccountService_RevertEmailChange", None, body={"userId": link[1], "code": link[2]})
+    # Two mails follow: with a code, and that the password has changed.
+    gateway.mail_to(first, count=3)
     call("AuthService_RequestPasswordReset", None, body={"identifier": login})
-    # The first mail says that the password has changed.
-    mail = gateway.mail_to(f"2{login}@example.com", count=2)
-    [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", mail, re.MULTILINE)
+    code = code_in(gateway.mail_to(first, count=4))
     new = {"newPassword": "purple elephants", "newPasswordConfirmation": "purple elephants"}
     reset = call("AuthService_ResetPassword", None, body={"identifier": login, "code": code, **new})
     assert reset["user"]["emailVerifyTime"]

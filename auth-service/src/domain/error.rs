@@ -129,6 +129,21 @@ pub(crate) enum Error {
     /// No active user has this identifier and code.
     #[error("invalid code")]
     CodeInvalid,
+    /// The user must verify their e-mail address before they log in.
+    #[error("the e-mail address is not verified")]
+    EmailNotVerified,
+    /// The caller's account has no such code.
+    #[error("invalid code for an e-mail address")]
+    EmailCodeInvalid,
+    /// A new e-mail address takes effect only after it has been confirmed.
+    #[error("the new e-mail address must be confirmed")]
+    EmailConfirmationRequired,
+    /// No mail can go to the address.
+    #[error("no mail can go to the address")]
+    EmailUnreachable,
+    /// Too many mails have gone to the address. The caller should wait for this time.
+    #[error("too many mails have gone to the address")]
+    TooManyMails(Duration),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),

@@ -3,6 +3,7 @@
 
 mod audit;
 pub(crate) mod counts;
+mod emails;
 mod error;
 pub(crate) mod feed;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod users;
 
 pub(crate) use self::{
     audit::log::AuditLog,
+    emails::{caller::AddressOwner, requirement::EmailRequirement},
     error::Error,
     feed::{
         stream::{FeedEnded, FeedStream, position as feed_position},
@@ -67,7 +69,7 @@ pub(crate) use self::{
         login::Credentials,
         names::{Email, Login, MAX_IDENTIFIER_BYTES, fold, identifier_key, is_unseen},
         profile::ProfileChanges,
-        registration::Registration,
+        registration::{Registered, Registration},
         stale_keys::{recheck_stale_name_keys, recompute_stale_name_keys},
     },
 };

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use server::ClientAddress;
 use tonic::{Request, Response, Status};
 
-use super::{convert, passwords, profile, request_context::request_context, sessions, transport::Transports};
+use super::{convert, emails, passwords, profile, request_context::request_context, sessions, transport::Transports};
 use crate::domain::{Accounts, Password, PasswordChange, PasswordRules};
 
 /// Serves `auth.v1.AccountService`.
@@ -62,6 +62,41 @@ impl AccountService for AccountRpc {
                 tokens: Some(tokens),
             }),
         )
+    }
+
+    async fn request_email_verification(
+        &self,
+        request: Request<proto::RequestEmailVerificationRequest>,
+    ) -> Result<Response<proto::RequestEmailVerificationResponse>, Status> {
+        emails::request_verification(&self.accounts, request).await
+    }
+
+    async fn verify_email(
+        &self,
+        request: Request<proto::VerifyEmailRequest>,
+    ) -> Result<Response<proto::VerifyEmailResponse>, Status> {
+        emails::verify(&self.accounts, request).await
+    }
+
+    async fn change_email(
+        &self,
+        request: Request<proto::ChangeEmailRequest>,
+    ) -> Result<Response<proto::ChangeEmailResponse>, Status> {
+        emails::change(&self.accounts, request).await
+    }
+
+    async fn confirm_email_change(
+        &self,
+        request: Request<proto::ConfirmEmailChangeRequest>,
+    ) -> Result<Response<proto::ConfirmEmailChangeResponse>, Status> {
+        emails::confirm_change(&self.accounts, request).await
+    }
+
+    async fn revert_email_change(
+        &self,
+        request: Request<proto::RevertEmailChangeRequest>,
+    ) -> Result<Response<proto::RevertEmailChangeResponse>, Status> {
+        emails::revert_change(&self.accounts, request).await
     }
 
     async fn delete_me(&self, request: Request<DeleteMeRequest>) -> Result<Response<DeleteMeResponse>, Status> {

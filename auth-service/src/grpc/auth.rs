@@ -16,11 +16,11 @@ use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{convert, locale, passwords, request_context::request_context, transport::Transports};
+use super::{convert, credentials, locale, passwords, request_context::request_context, transport::Transports};
 use crate::{
     domain::{
-        Accounts, Credentials, Error, MAX_IDENTIFIER_BYTES, MAX_TOKEN_LEN, Password, PasswordReset, PasswordRules,
-        PresentedCode, Registration, RequestedAudience, ResetRequest, ServiceAccounts, Sessions,
+        Accounts, Credentials, Error, MAX_TOKEN_LEN, Password, PasswordReset, PasswordRules, Registered, Registration,
+        RequestedAudience, ResetRequest, ServiceAccounts, Sessions,
     },
     mail::Locale,
 };
@@ -46,7 +46,15 @@ impl AuthService for AuthRpc {
         let request = request.into_inner();
         let registration = registration(&request, &accepted, self.accounts.password_rules)?;
         let (registration, audience) = registration;
-        let logged_in = self.accounts.register(&context, registration, &audience).await?;
+        let logged_in = match self.accounts.register(&context, registration, &audience).await? {
+            Registered::LoggedIn(logged_in) => logged_in,
+            Registered::Unverified(user) => {
+                return Ok(Response::new(RegisterResponse {
+                    user: Some(convert::user(*user)),
+                    ..RegisterResponse::default()
+                }));
+            }
+        };
         Ok(
             transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| RegisterResponse {
                 tokens: Some(tokens),
@@ -59,7 +67,7 @@ impl AuthService for AuthRpc {
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
         let context = request_context(&request);
         let transport = self.transports.of(&request)?;
-        let credentials = credentials(request.into_inner(), self.accounts.password_rules)?;
+        let credentials = login(request.into_inner(), self.accounts.password_rules)?;
         let logged_in = self.accounts.login(&context, credentials).await?;
         Ok(
             transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| LoginResponse {
@@ -78,7 +86,7 @@ impl AuthService for AuthRpc {
         let locale = locale::accepted(&request);
         let request = request.into_inner();
         let mut fields = Fields::new();
-        identifier(&mut fields, &request.identifier);
+        credentials::identifier(&mut fields, &request.identifier);
         fields.finish(|| Some(()))?;
         let request = ResetRequest {
             identifier: request.identifier,
@@ -293,9 +301,9 @@ fn registration(
     })
 }
 
-fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<Credentials, InvalidFields> {
+fn login(request: LoginRequest, rules: PasswordRules) -> Result<Credentials, InvalidFields> {
     let mut fields = Fields::new();
-    identifier(&mut fields, &request.identifier);
+    credentials::identifier(&mut fields, &request.identifier);
     let password = fields.check("password", Password::presented(&request.password));
     let mut new_password = None;
     if !(request.new_password.is_empty() && request.new_password_confirmation.is_empty()) {
@@ -321,13 +329,8 @@ fn credentials(request: LoginRequest, rules: PasswordRules) -> Result<Credential
 
 fn password_reset(request: ResetPasswordRequest, rules: PasswordRules) -> Result<PasswordReset, InvalidFields> {
     let mut fields = Fields::new();
-    identifier(&mut fields, &request.identifier);
-    let mut code = None;
-    if request.code.is_empty() {
-        fields.reject("code", "is required");
-    } else {
-        code = fields.check("code", request.code.parse::<PresentedCode>());
-    }
+    credentials::identifier(&mut fields, &request.identifier);
+    let code = credentials::code(&mut fields, &request.code);
     let new_password = passwords::confirmed(
         &mut fields,
         rules,
@@ -343,18 +346,6 @@ fn password_reset(request: ResetPasswordRequest, rules: PasswordRules) -> Result
             audience: audience?,
         })
     })
-}
-
-/// Checks that the required field `identifier` can be a login or an e-mail address.
-fn identifier(fields: &mut Fields, identifier: &str) {
-    if identifier.is_empty() {
-        fields.reject("identifier", "is required");
-    } else if identifier.len() > MAX_IDENTIFIER_BYTES
-        // White space around it is ignored, including tabs and line feeds.
-        || identifier.trim().chars().any(char::is_control)
-    {
-        fields.reject("identifier", "must be a login or an e-mail address");
-    }
 }
 
 /// Returns the normalized request id, if there is one, and the requested audience. `missing` says

@@ -6,7 +6,7 @@ use access::{
     authz::{self, Caller},
     token::AUTH_SERVICE,
 };
-use base::error::ErrorReply;
+use base::{error::ErrorReply, validate::InvalidFields};
 use proto::auth::v1::ErrorReason;
 use tonic::{Code, Status};
 
@@ -204,6 +204,29 @@ impl From<Error> for ErrorReply {
                 R::CodeInvalid,
                 "the code is wrong, has expired or was used already; request a new one",
             ),
+            Error::EmailNotVerified => Self::new(
+                Code::FailedPrecondition,
+                R::EmailNotVerified,
+                "the e-mail address must be verified first: call RequestEmailVerification and VerifyEmail with the \
+                same credentials",
+            ),
+            Error::EmailCodeInvalid => Self::new(
+                Code::PermissionDenied,
+                R::EmailCodeInvalid,
+                "the code is wrong, has expired or was used already; request a new one",
+            ),
+            Error::EmailConfirmationRequired => Self::new(
+                Code::FailedPrecondition,
+                R::EmailConfirmationRequired,
+                "a new e-mail address must be confirmed with a mailed code; call ChangeEmail instead",
+            ),
+            Error::EmailUnreachable => InvalidFields::one("email", "cannot receive mail").into(),
+            Error::TooManyMails(after) => Self::new(
+                Code::ResourceExhausted,
+                R::TooManyMails,
+                "too many mails have gone to this e-mail address; try again later",
+            )
+            .with_retry_after(after),
             Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "there is no such user"),
         }
     }

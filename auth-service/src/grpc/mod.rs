@@ -6,6 +6,8 @@ mod account;
 mod audit;
 mod auth;
 mod convert;
+mod credentials;
+mod emails;
 mod error;
 mod fields;
 #[cfg(test)]

@@ -70,10 +70,10 @@ pub(crate) struct Mailer {
 impl Mailer {
     /// Returns a link to the page, with an action and what it needs. All of it stands in the
     /// fragment, which browsers do not send to a server.
-    pub(crate) fn link(&self, action: &str, login: &str, code: &SecretString) -> SecretString {
+    pub(crate) fn link(&self, action: &str, values: &[(&str, &str)], code: &SecretString) -> SecretString {
         let mut url = self.public_url.clone();
         let query = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("identifier", login)
+            .extend_pairs(values)
             .append_pair("code", code.expose_secret())
             .finish();
         url.set_fragment(Some(&format!("{action}?{query}")));

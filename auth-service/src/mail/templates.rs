@@ -24,40 +24,35 @@ const DEFAULT: &str = "en";
 /// Maximum size of a template, in bytes.
 const MAX_TEMPLATE_BYTES: u64 = 256 * 1024;
 
+/// Returns the name and the text of a template in the program.
+macro_rules! built_in {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../mail/", $name)))
+    };
+}
+
 /// The templates in the program, by name.
 const BUILT_IN: &[(&str, &str)] = &[
-    (
-        "en/password_reset.txt",
-        include_str!("../../mail/en/password_reset.txt"),
-    ),
-    (
-        "en/password_reset.html",
-        include_str!("../../mail/en/password_reset.html"),
-    ),
-    (
-        "en/password_changed.txt",
-        include_str!("../../mail/en/password_changed.txt"),
-    ),
-    (
-        "en/password_changed.html",
-        include_str!("../../mail/en/password_changed.html"),
-    ),
-    (
-        "ru/password_reset.txt",
-        include_str!("../../mail/ru/password_reset.txt"),
-    ),
-    (
-        "ru/password_reset.html",
-        include_str!("../../mail/ru/password_reset.html"),
-    ),
-    (
-        "ru/password_changed.txt",
-        include_str!("../../mail/ru/password_changed.txt"),
-    ),
-    (
-        "ru/password_changed.html",
-        include_str!("../../mail/ru/password_changed.html"),
-    ),
+    built_in!("en/password_reset.txt"),
+    built_in!("en/password_reset.html"),
+    built_in!("en/password_changed.txt"),
+    built_in!("en/password_changed.html"),
+    built_in!("en/email_verification.txt"),
+    built_in!("en/email_verification.html"),
+    built_in!("en/email_change.txt"),
+    built_in!("en/email_change.html"),
+    built_in!("en/email_changed.txt"),
+    built_in!("en/email_changed.html"),
+    built_in!("ru/password_reset.txt"),
+    built_in!("ru/password_reset.html"),
+    built_in!("ru/password_changed.txt"),
+    built_in!("ru/password_changed.html"),
+    built_in!("ru/email_verification.txt"),
+    built_in!("ru/email_verification.html"),
+    built_in!("ru/email_change.txt"),
+    built_in!("ru/email_change.html"),
+    built_in!("ru/email_changed.txt"),
+    built_in!("ru/email_changed.html"),
 ];
 
 /// Values that a template shows. Values that a kind of mail does not have are empty.
@@ -69,6 +64,8 @@ pub(crate) struct Contents {
     pub(crate) link: Option<SecretString>,
     /// Number of minutes for which the code is valid.
     pub(crate) minutes: Option<u64>,
+    /// Number of hours for which the code or the link is valid.
+    pub(crate) hours: Option<u64>,
     /// Time of the event.
     pub(crate) time: Option<Timestamp>,
     /// Address from which it was done; may be empty.
@@ -152,8 +149,11 @@ impl Templates {
             for kind in MailKind::ALL {
                 let sample = |is_full: bool| Contents {
                     code: is_full.then(|| SecretString::from("ABCD-EFGH")),
-                    link: Some(SecretString::from("https://example.com/#reset-password?code=x")),
+                    // A notice of a change may lack the link.
+                    link: (is_full || kind != MailKind::EmailChanged)
+                        .then(|| SecretString::from("https://example.com/#reset-password?code=x")),
                     minutes: Some(10),
+                    hours: Some(24),
                     time: Some(Timestamp::from_micros(0)),
                     ip_address: is_full.then(|| "192.0.2.1".to_owned()),
                 };
@@ -188,6 +188,7 @@ impl Templates {
             code => exposed(&contents.code),
             link => exposed(&contents.link),
             minutes => contents.minutes.unwrap_or_default(),
+            hours => contents.hours.unwrap_or_default(),
             time => contents.time.map(minute).unwrap_or_default(),
             ip_address => contents.ip_address.clone().unwrap_or_default(),
         };
@@ -279,6 +280,7 @@ mod tests {
             code: Some(SecretString::from("ABCD-EFGH")),
             link: Some(SecretString::from("https://example.com/#reset-password?a=1&code=x")),
             minutes: Some(7),
+            hours: Some(7),
             time: Some(Timestamp::from_micros(1_700_000_000_000_000)),
             ip_address: Some("<192.0.2.1>".to_owned()),
         }
@@ -308,6 +310,17 @@ mod tests {
             );
             assert!(reset.html.contains("?a=1&amp;code=x"), "{}", reset.html);
             assert!(reset.subject.contains("play.example.com"));
+            for kind in [MailKind::EmailVerification, MailKind::EmailChange] {
+                let mail = templates.render(locale, kind, &contents()).expect("a mail");
+                for body in [&mail.text, &mail.html] {
+                    assert!(body.contains("ABCD-EFGH") && body.contains('7'), "{body}");
+                }
+                assert!(mail.html.contains("?a=1&amp;code=x"), "{}", mail.html);
+            }
+            let undone = templates
+                .render(locale, MailKind::EmailChanged, &contents())
+                .expect("a mail");
+            assert!(undone.text.contains("?a=1&code=x") && undone.html.contains("?a=1&amp;code=x"));
             let changed = templates
                 .render(locale, MailKind::PasswordChanged, &contents())
                 .expect("a mail");

@@ -5,7 +5,7 @@ use base::{
     ids::UserId,
 };
 
-use crate::ids::MailId;
+use crate::ids::{EmailUndoId, MailId};
 
 /// Number of times that the short form of a code can be tried.
 const MAX_TYPED_TRIES: i64 = 5;
@@ -15,6 +15,12 @@ db::text_enum! {
     pub(crate) enum CodePurpose {
         /// Replacement of a forgotten password.
         PasswordReset = "password_reset",
+        /// Proof that the user receives mail at their address.
+        EmailVerification = "email_verification",
+        /// Proof that the user receives mail at the address that they want to have.
+        EmailChange = "email_change",
+        /// Return to the address that the user had before a change.
+        EmailUndo = "email_undo",
     }
 }
 
@@ -25,12 +31,25 @@ db::text_enum! {
         PasswordReset = "password_reset",
         /// Notice that the password has changed.
         PasswordChanged = "password_changed",
+        /// Code that proves that the user receives mail at their address.
+        EmailVerification = "email_verification",
+        /// Code that proves that the user receives mail at the address that they want to have.
+        EmailChange = "email_change",
+        /// Notice to the former address that the address has changed, with a link that takes the
+        /// change back.
+        EmailChanged = "email_changed",
     }
 }
 
 impl MailKind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 2] = [Self::PasswordReset, Self::PasswordChanged];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::PasswordReset,
+        Self::PasswordChanged,
+        Self::EmailVerification,
+        Self::EmailChange,
+        Self::EmailChanged,
+    ];
 }
 
 /// A code that was mailed to a user. A user has at most one for each purpose.
@@ -44,13 +63,29 @@ pub(crate) struct AccountCode {
     pub(crate) typed_tries: i64,
     pub(crate) create_time: Timestamp,
     pub(crate) expire_time: Timestamp,
+    /// Address to which the code was mailed, if it is not the user's.
+    pub(crate) email: Option<String>,
+}
+
+/// A former address of a user, and the code that makes it the user's address again.
+#[derive(Clone, Debug)]
+pub(crate) struct EmailUndo {
+    pub(crate) id: EmailUndoId,
+    pub(crate) user_id: UserId,
+    /// Address, as it was entered.
+    pub(crate) email: String,
+    /// Key of the address.
+    pub(crate) email_folded: String,
+    /// Random bytes from which the code is derived, together with the server secret.
+    pub(crate) seed: Vec<u8>,
+    pub(crate) create_time: Timestamp,
+    pub(crate) expire_time: Timestamp,
 }
 
 impl AccountCode {
-    /// Returns whether the code can be used. A code from the future was made by a clock that was
-    /// wrong, and would live too long.
+    /// Returns whether the code can be used.
     pub(crate) fn is_live(&self, now: Timestamp) -> bool {
-        now < self.expire_time && self.create_time <= now.plus(ALLOWANCE)
+        is_live(self.create_time, self.expire_time, now)
     }
 
     /// Returns whether the short form can be tried once more.
@@ -62,6 +97,19 @@ impl AccountCode {
     pub(crate) const fn admits_typed_try(&self) -> bool {
         self.typed_tries <= MAX_TYPED_TRIES
     }
+}
+
+impl EmailUndo {
+    /// Returns whether the code can be used.
+    pub(crate) fn is_live(&self, now: Timestamp) -> bool {
+        is_live(self.create_time, self.expire_time, now)
+    }
+}
+
+/// Returns whether a code with these times can be used. A code from the future was made by a clock
+/// that was wrong, and would live too long.
+fn is_live(create_time: Timestamp, expire_time: Timestamp, now: Timestamp) -> bool {
+    now < expire_time && create_time <= now.plus(ALLOWANCE)
 }
 
 /// A mail that waits to be sent.
@@ -99,6 +147,7 @@ mod tests {
             typed_tries: 5,
             create_time: now,
             expire_time: now.plus(Duration::from_mins(10)),
+            email: None,
         };
         assert!(code.is_live(now) && code.is_live(now.minus(ALLOWANCE)));
         assert!(code.is_live(code.expire_time.minus(Duration::from_micros(1))));

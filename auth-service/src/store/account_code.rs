@@ -13,6 +13,7 @@ columns!(insertable AccountCode in account_codes {
     typed_tries: i64,
     create_time: Timestamp,
     expire_time: Timestamp,
+    email: Option<String>,
 });
 
 /// Reads the user's code for this purpose. The caller has locked the user's row.
@@ -40,6 +41,7 @@ pub(crate) async fn account_code_replace(conn: &mut Conn, code: &AccountCode) ->
             account_codes::typed_tries.eq(excluded(account_codes::typed_tries)),
             account_codes::create_time.eq(excluded(account_codes::create_time)),
             account_codes::expire_time.eq(excluded(account_codes::expire_time)),
+            account_codes::email.eq(excluded(account_codes::email)),
         ));
     query!(conn, |c| replace.cached().execute(c).await).map(|_| ())
 }
@@ -59,6 +61,12 @@ pub(crate) async fn account_code_count_tries(
         .get_result(c)
         .await
         .optional())
+}
+
+/// Deletes the user's code for this purpose.
+pub(crate) async fn account_code_delete(conn: &mut Conn, user_id: UserId, purpose: CodePurpose) -> db::Result<()> {
+    let delete = diesel::delete(account_codes::table.find((user_id, purpose)));
+    query!(conn, |c| delete.execute(c).await).map(|_| ())
 }
 
 /// Deletes all codes of the user.

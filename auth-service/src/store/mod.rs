@@ -5,6 +5,7 @@ mod account_code;
 mod audit;
 mod catalog;
 mod columns;
+mod email;
 mod feed;
 mod grant;
 mod holding;
@@ -28,11 +29,17 @@ use diesel_migrations::embed_migrations;
 
 pub(crate) use self::{
     account_code::{
-        account_code, account_code_count_tries, account_code_delete_expired, account_code_replace,
+        account_code, account_code_count_tries, account_code_delete, account_code_delete_expired, account_code_replace,
         account_codes_delete, account_codes_expired,
     },
     audit::{audit_delete_before, audit_insert, audit_list},
     catalog::{Entry, resource_set_owner, resources_count_of, role_code_names},
+    email::{
+        NewEmail, email_reminder, email_reminder_delete, email_reminder_set, email_requirement,
+        email_requirement_delete, email_requirement_set, email_undo_insert, email_undo_is_of_another, email_undos,
+        email_undos_delete, email_undos_delete_before, email_undos_delete_since, taken_key, user_give_up_email,
+        user_record_email_proof, user_set_email, user_verify_email,
+    },
     feed::{
         FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert, feed_head_lock,
         feed_head_set_epoch, feed_head_set_max_access_token_seconds, feed_purge, feed_restart, feed_upsert,
@@ -82,7 +89,7 @@ pub(crate) use self::{
     user::{
         NewUser, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock, user_logins,
         user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,
-        user_set_token_version, user_verify_email,
+        user_set_token_version,
     },
     user_keys::{
         StoredKeys, user_forget_unknown_columns, user_release_email_key, user_set_keys, user_stale_keys,

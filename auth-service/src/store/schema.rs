@@ -172,7 +172,7 @@ diesel::table! {
 
 diesel::table! {
     use base::sql_types::{Timestamp, Uuid};
-    use diesel::sql_types::{BigInt, Binary, Text};
+    use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 
     account_codes (user_id, purpose) {
         user_id -> Uuid,
@@ -181,6 +181,41 @@ diesel::table! {
         typed_tries -> BigInt,
         create_time -> Timestamp,
         expire_time -> Timestamp,
+        email -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
+    use diesel::sql_types::{Binary, Text};
+
+    email_undos (id) {
+        id -> Uuid,
+        user_id -> Uuid,
+        email -> Text,
+        email_folded -> Text,
+        seed -> Binary,
+        create_time -> Timestamp,
+        expire_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::Timestamp;
+    use diesel::sql_types::SmallInt;
+
+    email_requirement (id) {
+        id -> SmallInt,
+        start_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
+
+    email_reminders (user_id) {
+        user_id -> Uuid,
+        remind_time -> Timestamp,
     }
 }
 

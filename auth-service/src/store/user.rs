@@ -38,6 +38,8 @@ pub(crate) struct NewUser<'a> {
     pub(crate) login_folded: &'a str,
     pub(crate) email: &'a str,
     pub(crate) email_folded: &'a str,
+    /// Whether another user has the key of the address.
+    pub(crate) email_is_taken: bool,
     pub(crate) password_hash: &'a SecretString,
     pub(crate) first_name: &'a str,
     pub(crate) last_name: &'a str,
@@ -57,6 +59,7 @@ pub(crate) async fn user_insert(conn: &mut Conn, new: &NewUser<'_>) -> db::Resul
         users::login_folded.eq(new.login_folded),
         users::email.eq(new.email),
         users::email_folded.eq(new.email_folded),
+        users::email_is_taken.eq(new.email_is_taken),
         users::password_hash.eq(new.password_hash.expose_secret()),
         users::first_name.eq(new.first_name),
         users::last_name.eq(new.last_name),
@@ -171,12 +174,6 @@ pub(crate) async fn user_set_force_logout_time(conn: &mut Conn, id: UserId, now:
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
-/// Records that the user has just proved that they receive mail at their address.
-pub(crate) async fn user_verify_email(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
-    let update = diesel::update(users::table.find(id)).set(users::email_verify_time.eq(now));
-    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
-}
-
 /// Makes the user anonymous forever. The login and the address become free for others. The row
 /// remains, so that the id is never used again.
 pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
@@ -203,6 +200,8 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
     ));
     query!(conn, |c| update.cached().execute(c).await)?;
     super::account_codes_delete(conn, id).await?;
+    super::email_undos_delete(conn, id).await?;
+    super::email_reminder_delete(conn, id).await?;
     super::mails_delete_of(conn, id).await?;
     super::user_holdings_delete(conn, id).await
 }

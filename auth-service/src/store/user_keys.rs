@@ -96,6 +96,8 @@ pub(crate) async fn user_forget_unknown_columns(conn: &mut Conn, user: &StoredKe
         let update = diesel::update(users::table.find(user.id)).set(users::locale.eq(""));
         query!(conn, |c| update.cached().execute(c).await)?;
         super::account_codes_delete(conn, user.id).await?;
+        super::email_undos_delete(conn, user.id).await?;
+        super::email_reminder_delete(conn, user.id).await?;
         super::mails_delete_of(conn, user.id).await?;
     }
     Ok(())
@@ -108,8 +110,7 @@ pub(crate) async fn user_release_email_key(conn: &mut Conn, id: UserId, key: &st
         .find(id)
         .filter(users::email_folded.eq(key))
         .filter(has_stale_keys!());
-    // The key of an address does not contain a colon.
-    let update = diesel::update(holder).set(users::email_folded.eq(format!("taken:{id}")));
+    let update = diesel::update(holder).set(users::email_folded.eq(super::taken_key(id)));
     query!(conn, |c| update.cached().execute(c).await).map(|rows| rows == 1)
 }
 

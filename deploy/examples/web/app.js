@@ -1,7 +1,7 @@
 // The page: what it shows, and what a click does. session.js knows who is logged in.
 
 import {
-  ApiError, call, login, logout, onChange, register, requestPasswordReset, resetPassword, restore, wait, watch,
+  ApiError, call, callAboutEmail, login, logout, onChange, register, requestPasswordReset, resetPassword, restore, wait, watch,
 } from "./session.js";
 
 const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]];
@@ -20,6 +20,8 @@ const OUTAGES = [502, 503, 504];
 // The page's words for some errors of the API, by their reason.
 const WORDS = {
   CODE_INVALID: "The code is wrong, has expired or was used already. Ask for a new one.",
+  EMAIL_CODE_INVALID: "The code is wrong, has expired or was used already. Ask for a new one.",
+  EMAIL_NOT_VERIFIED: "Confirm your e-mail address first, with the code from the mail.",
   CREDENTIALS_INVALID: "The login or the password is wrong.",
   GAME_NOT_FOUND: "This game is no longer open: another player has joined it, or it was cancelled.",
   GAME_TAKEN: "Another player was quicker and has joined this game.",
@@ -59,6 +61,7 @@ function sayWhetherOffline(isOffline) {
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
 
 function explain(error) {
+  if (error.reason === "TOO_MANY_MAILS") return `Too many mails. Try again in ${duration(error.retrySeconds)}.`;
   if (error.reason === "TOO_MANY_ATTEMPTS") return `Too many attempts. Try again in ${duration(error.retrySeconds)}.`;
   return WORDS[error.reason] ?? sentence(error.message);
 }
@@ -113,7 +116,7 @@ function forgive(input) {
   $(`${input.id}-problem`).textContent = "";
 }
 
-const SECTIONS = ["entry", "recovery", "lobby", "game"];
+const SECTIONS = ["entry", "recovery", "confirmation", "reversal", "lobby", "account", "game"];
 
 // Shows one of the sections. Its heading takes the focus, which was in what is hidden now.
 function show(section) {
@@ -148,9 +151,11 @@ onChange((user, reason) => {
 
 const ACTIONS = {
   "login-form": logIn,
-  "register-form": register,
+  "register-form": signUp,
   "request-form": requestCode,
   "reset-form": resetPassword,
+  "confirm-form": confirmAddress,
+  "email-form": changeAddress,
 };
 
 for (const form of Object.keys(ACTIONS).map($)) {
@@ -174,6 +179,12 @@ for (const form of Object.keys(ACTIONS).map($)) {
   };
 }
 
+async function signUp(account) {
+  if (await register(account)) return;
+  openConfirmation({ identifier: account.login, password: account.password });
+  say("A mail with a code is on its way. Confirm your address with it, then you are logged in.");
+}
+
 async function logIn({ identifier, password, newPassword }) {
   const changes = !$("change-password").hidden;
   try {
@@ -184,8 +195,70 @@ async function logIn({ identifier, password, newPassword }) {
       $("new-password").focus();
       if (changes) error.fields = [{ field: "newPassword", description: "is required" }];
     }
+    if (error.reason === "EMAIL_NOT_VERIFIED") openConfirmation({ identifier, password });
     throw error;
   }
+}
+
+// --- The e-mail address ---
+
+// Whether the code is for a new address, instead of the present one.
+let isNewAddress = false;
+// What a link holds with which a change of the address is taken back.
+let reversal = null;
+
+function openConfirmation({ identifier = "", password = "", code = "", isNew = false }) {
+  isNewAddress = isNew;
+  show("confirmation");
+  $("confirm-credentials").hidden = Boolean(me);
+  $("confirm-again").hidden = isNew;
+  for (const [id, value] of [["identifier", identifier], ["password", password], ["code", code]]) $(`confirm-${id}`).value = value;
+  [...$("confirm-form").elements].find((input) => input.name && !input.value && (!me || input.id === "confirm-code"))?.focus();
+}
+
+const credentials = ({ identifier, password }) => (me ? {} : { identifier, password });
+
+async function confirmAddress({ identifier, password, code }) {
+  const { user } = await callAboutEmail(isNewAddress ? "/confirm" : "/verify", { code, ...credentials({ identifier, password }) });
+  if (!me) await login(identifier, password);
+  else openAccount(user);
+  say("Your e-mail address is confirmed.");
+}
+
+async function changeAddress({ email, currentPassword }) {
+  await callAboutEmail("", { email, currentPassword });
+  openConfirmation({ isNew: true });
+  say(`A mail with a code is on its way to ${email}.`);
+}
+
+async function openAccount(user) {
+  me = user ?? (await call("GET", "/v1/me")).user;
+  show("account");
+  $("account-email").textContent = `${me.email}, ${me.emailVerifyTime ? "confirmed" : "not confirmed"}`;
+  $("confirm-present").hidden = Boolean(me.emailVerifyTime);
+}
+
+$("open-account").onclick = () => attempt($("open-account"), openAccount);
+$("confirm-present").onclick = () => attempt($("confirm-present"), async () => {
+  await callAboutEmail("/request-verification", {});
+  openConfirmation({});
+  say("A mail with a code is on its way.");
+});
+$("confirm-again").onclick = () => attempt($("confirm-form"), async () => {
+  await callAboutEmail("/request-verification", credentials(Object.fromEntries(new FormData($("confirm-form")))));
+  say("A mail with a code is on its way.");
+});
+$("revert").onclick = () => attempt($("reversal-form"), async () => {
+  await callAboutEmail("/revert", reversal);
+  show("entry");
+  say("This is the address of your account again. A mail with a code is on its way, with which you choose a new password.");
+});
+for (const id of ["leave-account", "leave-confirmation", "leave-reversal"]) {
+  $(id).onclick = () => {
+    say("");
+    if (me) leave();
+    else show("entry");
+  };
 }
 
 // --- A forgotten password ---
@@ -218,17 +291,26 @@ $("back-to-entry").onclick = () => {
 };
 
 // A link from a mail. What it holds stands behind the #, which the browser sends to no server, and does not stay in the
-// history. Nothing happens before the user has chosen a password.
-function followLink() {
+// history. Nothing happens before the user has pressed a button.
+const LINKS = {
+  "reset-password": ({ identifier, code }) => recover("reset-form", identifier, code),
+  "verify-email": openConfirmation,
+  "confirm-email": (values) => openConfirmation({ ...values, isNew: true }),
+  "revert-email": ({ user_id: userId, code }) => {
+    reversal = { userId, code };
+    show("reversal");
+  },
+};
+
+// Returns what shows the link, or null if the address holds none.
+function takeLink() {
   const [action, query] = location.hash.slice(1).split("?");
-  if (action !== "reset-password") return false;
+  if (!Object.hasOwn(LINKS, action)) return null;
   history.replaceState(null, "", location.pathname);
-  const values = new URLSearchParams(query);
-  recover("reset-form", values.get("identifier") ?? "", values.get("code") ?? "");
-  return true;
+  return () => LINKS[action](Object.fromEntries(new URLSearchParams(query)));
 }
 
-addEventListener("hashchange", followLink);
+addEventListener("hashchange", () => takeLink()?.());
 
 // The new password is for one account alone.
 $("identifier").addEventListener("input", () => {
@@ -557,4 +639,6 @@ setInterval(async () => {
   looking = false;
 }, BUSY / 4);
 
-if (!followLink()) restore();
+const showLink = takeLink();
+// Whoever resets a password is not logged in, and stays so.
+restore().then(() => showLink?.());

@@ -39,9 +39,17 @@ export class ApiError extends Error {
 // Calls the listener with the user, or with null and the reason when nobody is logged in any more.
 export const onChange = (listener) => listeners.add(listener);
 
+// Returns whether the user is logged in: a deployment may want the address confirmed first.
 export async function register(account) {
-  return begin(await post("/v1/auth/register", { ...account, passwordConfirmation: account.password, audience: GAMES }));
+  const registered = await post("/v1/auth/register", { ...account, passwordConfirmation: account.password, audience: GAMES });
+  if (registered.tokens) begin(registered);
+  return Boolean(registered.tokens);
 }
+
+// A call about the address of an account, as the user who is logged in, or with an identifier and a password: whoever has
+// not confirmed the address may be unable to log in.
+export const callAboutEmail = (action, body) =>
+  userId ? call("POST", `/v1/me/email${action}`, body) : post(`/v1/me/email${action}`, body);
 
 // A new password replaces the old one. A password that an administrator has set is good for nothing else.
 export async function login(identifier, password, newPassword) {

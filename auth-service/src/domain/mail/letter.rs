@@ -3,7 +3,7 @@
 use base::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::MailKind;
+use crate::model::{AccountCode, CodePurpose, EmailUndo, MailKind};
 
 /// Content of a mail. It is stored with the mail and holds no secret: a code is derived from its
 /// seed when the mail is sent.
@@ -11,16 +11,11 @@ use crate::model::MailKind;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(in crate::domain) enum Letter {
     /// A code with which the user can replace a forgotten password.
-    PasswordReset {
-        /// Login of the user, as it stands in the link.
-        login: String,
-        /// Seed of the code.
-        seed: Vec<u8>,
-        /// Whether the short code can still be tried.
-        is_typable: bool,
-        /// Time when the code expires, in microseconds since 1970.
-        expire_time: i64,
-    },
+    PasswordReset(CodeLetter),
+    /// A code that proves that the user receives mail at their address.
+    EmailVerification(CodeLetter),
+    /// A code that proves that the user receives mail at the address that they want to have.
+    EmailChange(CodeLetter),
     /// The password has changed.
     PasswordChanged {
         /// Time of the change, in microseconds since 1970.
@@ -28,9 +23,56 @@ pub(in crate::domain) enum Letter {
         /// Address from which it was changed; may be empty.
         ip_address: String,
     },
+    /// The e-mail address has changed.
+    EmailChanged {
+        /// Time of the change, in microseconds since 1970.
+        time: i64,
+        /// Address from which it was changed; may be empty.
+        ip_address: String,
+        /// Code that takes the change back, if the user had verified this address.
+        undo: Option<UndoLetter>,
+    },
+}
+
+/// Content of a mail with a code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::domain) struct CodeLetter {
+    /// Login of the user, as it stands in the link.
+    pub(in crate::domain) login: String,
+    /// Seed of the code.
+    pub(in crate::domain) seed: Vec<u8>,
+    /// Whether the short code can still be tried.
+    pub(in crate::domain) is_typable: bool,
+    /// Time when the code expires, in microseconds since 1970.
+    pub(in crate::domain) expire_time: i64,
+}
+
+/// Code that takes back a change of the address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::domain) struct UndoLetter {
+    /// Seed of the code.
+    pub(in crate::domain) seed: Vec<u8>,
+    /// Time when the code expires, in microseconds since 1970.
+    pub(in crate::domain) expire_time: i64,
 }
 
 impl Letter {
+    /// Creates the mail with a code.
+    pub(in crate::domain) fn with_code(login: &str, code: &AccountCode) -> Self {
+        let letter = CodeLetter {
+            login: login.to_owned(),
+            is_typable: code.has_typed_tries(),
+            seed: code.seed.clone(),
+            expire_time: code.expire_time.as_micros(),
+        };
+        match code.purpose {
+            CodePurpose::PasswordReset => Self::PasswordReset(letter),
+            // The code that takes a change back is in the notice of the change.
+            CodePurpose::EmailVerification | CodePurpose::EmailUndo => Self::EmailVerification(letter),
+            CodePurpose::EmailChange => Self::EmailChange(letter),
+        }
+    }
+
     /// Creates the notice that the password has changed.
     pub(in crate::domain) fn password_changed(time: Timestamp, ip_address: String) -> Self {
         Self::PasswordChanged {
@@ -39,18 +81,53 @@ impl Letter {
         }
     }
 
+    /// Creates the notice that the address has changed.
+    pub(in crate::domain) fn email_changed(time: Timestamp, ip_address: String, undo: Option<&EmailUndo>) -> Self {
+        Self::EmailChanged {
+            time: time.as_micros(),
+            ip_address,
+            undo: undo.map(|undo| UndoLetter {
+                seed: undo.seed.clone(),
+                expire_time: undo.expire_time.as_micros(),
+            }),
+        }
+    }
+
     /// Returns the time from which the mail is of no use.
     pub(in crate::domain) const fn end(&self) -> Option<Timestamp> {
         match self {
-            Self::PasswordReset { expire_time, .. } => Some(Timestamp::from_micros(*expire_time)),
-            Self::PasswordChanged { .. } => None,
+            Self::PasswordReset(code) | Self::EmailVerification(code) | Self::EmailChange(code) => {
+                Some(Timestamp::from_micros(code.expire_time))
+            }
+            // A notice is of use without its link.
+            Self::PasswordChanged { .. } | Self::EmailChanged { .. } => None,
         }
     }
 
     pub(in crate::domain) const fn kind(&self) -> MailKind {
         match self {
-            Self::PasswordReset { .. } => MailKind::PasswordReset,
+            Self::PasswordReset(_) => MailKind::PasswordReset,
+            Self::EmailVerification(_) => MailKind::EmailVerification,
+            Self::EmailChange(_) => MailKind::EmailChange,
             Self::PasswordChanged { .. } => MailKind::PasswordChanged,
+            Self::EmailChanged { .. } => MailKind::EmailChanged,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mails that the version before has written, as it stored them.
+    #[test]
+    fn stored_mails_stay_readable() {
+        let reset = r#"{"kind":"password_reset","login":"ann","seed":[1,2],"is_typable":true,"expire_time":5}"#;
+        let changed = r#"{"kind":"password_changed","time":5,"ip_address":"192.0.2.1"}"#;
+        for (text, kind) in [(reset, MailKind::PasswordReset), (changed, MailKind::PasswordChanged)] {
+            let letter: Letter = serde_json::from_str(text).expect("a letter");
+            assert_eq!(letter.kind(), kind);
+            assert_eq!(serde_json::to_string(&letter).expect("a text"), text);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! it. A caller who is not signed in only leaves a request ([`requests`]). The job looks the user
 //! up, so that neither the response nor its time reveals whether the user exists.
 
+pub(super) mod code_mails;
 pub(super) mod codes;
 pub(super) mod letter;
 pub(super) mod outbox;

@@ -9,7 +9,10 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
-use base::clock::{ALLOWANCE, Clock, Settled, Timestamp};
+use base::{
+    clock::{ALLOWANCE, Clock, Settled, Timestamp},
+    ids::UserId,
+};
 use db::{Conn, DatabaseTime, Db, write_tx};
 use uuid::Uuid;
 
@@ -23,7 +26,7 @@ use crate::{
         },
         mail::{
             codes::{AccountCodes, Binding},
-            letter::Letter,
+            letter::{CodeLetter, Letter, UndoLetter},
         },
         request_context::RequestContext,
         sessions::lifecycle::Sessions,
@@ -31,7 +34,7 @@ use crate::{
     },
     ids::MailId,
     mail::{Contents, MailError, Mailer},
-    model::{CodePurpose, OutboxMail, User},
+    model::{CodePurpose, EmailUndo, OutboxMail, User},
     store,
 };
 
@@ -89,22 +92,18 @@ impl Mails {
         }
     }
 
-    /// Writes a mail to the user in the transaction of its cause. Returns its id, or `None` if the
-    /// address cannot be reached.
-    async fn post(&self, tx: &mut Conn, user: &User, letter: &Letter) -> Result<Option<MailId>, Error> {
-        self.post_in_language(tx, user, letter, &user.locale).await
-    }
-
-    /// Does the same in another language than the user's.
-    pub(in crate::domain) async fn post_in_language(
+    /// Writes a mail to a user in the transaction of its cause. `email` is the address as the user
+    /// entered it, and `locale` the language. Returns the id of the mail, or `None` if the address
+    /// cannot be reached.
+    pub(super) async fn post_to(
         &self,
         tx: &mut Conn,
-        user: &User,
+        user_id: UserId,
+        email: &str,
         letter: &Letter,
         locale: &str,
     ) -> Result<Option<MailId>, Error> {
-        let recipient = names::mail_address(&user.email);
-        if !self.mailer.as_ref().is_some_and(|mailer| mailer.reaches(&recipient)) {
+        if !self.reaches(email) {
             return Ok(None);
         }
         // Random, because the recipient sees it. A time in it would tell how long the mails before
@@ -112,9 +111,9 @@ impl Mails {
         let id = MailId::from_uuid(Uuid::new_v4());
         let mail = OutboxMail {
             id,
-            user_id: user.id,
+            user_id,
             kind: letter.kind(),
-            recipient,
+            recipient: names::mail_address(email),
             locale: locale.to_owned(),
             content: serde_json::to_string(letter).map_err(|error| Error::Internal(error.to_string()))?,
             attempts: 0,
@@ -135,27 +134,44 @@ impl Mails {
         user: &User,
         now: Timestamp,
     ) -> Result<(), Error> {
-        // The address of an administrator is not shown to the user.
-        let is_own = context.user_id().is_none_or(|actor| actor == user.id);
-        let address = if is_own {
-            context.origin.address_text()
-        } else {
-            String::new()
-        };
-        let letter = Letter::password_changed(now, address);
-        let counter = self.counter("notice", user);
+        let letter = Letter::password_changed(now, shown_address(context, user.id));
+        self.post_notice(tx, user, &letter).await
+    }
+
+    /// Writes the notice that the user's address has changed, to the address before. `user` is the
+    /// user before the change.
+    pub(in crate::domain) async fn post_email_changed(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        user: &User,
+        undo: Option<&EmailUndo>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let letter = Letter::email_changed(now, shown_address(context, user.id), undo);
+        if undo.is_some() {
+            // The number of links that take a change back is limited, so the mails are as well.
+            self.post_to(tx, user.id, &user.email, &letter, &user.locale).await?;
+            return Ok(());
+        }
+        self.post_notice(tx, user, &letter).await
+    }
+
+    /// Writes a notice to the user, unless too many have gone to the address.
+    async fn post_notice(&self, tx: &mut Conn, user: &User, letter: &Letter) -> Result<(), Error> {
+        let counter = self.counter("notice", &user.email);
         if !self.has_quota(tx, &counter, [MAX_PER_HOUR, MAX_PER_DAY]).await? {
             return Ok(());
         }
-        if let Some(id) = self.post(tx, user, &letter).await? {
+        if let Some(id) = self.post_to(tx, user.id, &user.email, letter, &user.locale).await? {
             store::mail_quota_insert(tx, id, &counter, self.time.now()).await?;
         }
         Ok(())
     }
 
-    /// Returns the key under which mails of one sort to the user's address are counted.
-    pub(super) fn counter(&self, sort: &str, user: &User) -> Vec<u8> {
-        let text = format!("{sort}:{}", names::identifier_key(&user.email));
+    /// Returns the key under which mails of one sort to an address are counted.
+    pub(super) fn counter(&self, sort: &str, email: &str) -> Vec<u8> {
+        let text = format!("{sort}:{}", names::identifier_key(email));
         hmac::sign(&self.quota, text.as_bytes()).as_ref().to_vec()
     }
 
@@ -253,33 +269,90 @@ impl Mails {
     /// Returns what the templates show. The codes are derived only here.
     fn contents(&self, mailer: &Mailer, mail: &OutboxMail, letter: Letter) -> Contents {
         match letter {
-            Letter::PasswordReset {
-                login,
-                seed,
-                is_typable,
-                expire_time,
-            } => {
-                let binding = Binding {
-                    purpose: CodePurpose::PasswordReset,
-                    user_id: mail.user_id,
-                    address_key: &names::identifier_key(&mail.recipient),
-                    seed: &seed,
-                };
-                let left = Timestamp::from_micros(expire_time).since(self.time.now());
-                Contents {
-                    code: is_typable.then(|| self.codes.typed(binding)),
-                    link: Some(mailer.link("reset-password", &login, &self.codes.linked(binding))),
-                    minutes: Some(left.as_secs().div_ceil(60).max(1)),
-                    ..Contents::default()
-                }
+            Letter::PasswordReset(code) => {
+                self.code_contents(mailer, mail, &code, CodePurpose::PasswordReset, "reset-password")
+            }
+            Letter::EmailVerification(code) => {
+                self.code_contents(mailer, mail, &code, CodePurpose::EmailVerification, "verify-email")
+            }
+            Letter::EmailChange(code) => {
+                self.code_contents(mailer, mail, &code, CodePurpose::EmailChange, "confirm-email")
             }
             Letter::PasswordChanged { time, ip_address } => Contents {
                 time: Some(Timestamp::from_micros(time)),
                 ip_address: Some(ip_address),
                 ..Contents::default()
             },
+            Letter::EmailChanged { time, ip_address, undo } => {
+                let now = self.time.now();
+                let end = |undo: &UndoLetter| Timestamp::from_micros(undo.expire_time);
+                let undo = undo.filter(|undo| now < end(undo));
+                let link = undo.as_ref().map(|undo| {
+                    let code = self
+                        .codes
+                        .linked(binding(mail, CodePurpose::EmailUndo, &undo.seed, &key_of(mail)));
+                    mailer.link("revert-email", &[("user_id", &mail.user_id.to_string())], &code)
+                });
+                Contents {
+                    time: Some(Timestamp::from_micros(time)),
+                    ip_address: Some(ip_address),
+                    hours: undo.map(|undo| hours(end(&undo).since(now))),
+                    link,
+                    ..Contents::default()
+                }
+            }
         }
     }
+
+    fn code_contents(
+        &self,
+        mailer: &Mailer,
+        mail: &OutboxMail,
+        letter: &CodeLetter,
+        purpose: CodePurpose,
+        action: &str,
+    ) -> Contents {
+        let key = key_of(mail);
+        let binding = binding(mail, purpose, &letter.seed, &key);
+        let left = Timestamp::from_micros(letter.expire_time).since(self.time.now());
+        let link = mailer.link(action, &[("identifier", &letter.login)], &self.codes.linked(binding));
+        Contents {
+            code: letter.is_typable.then(|| self.codes.typed(binding)),
+            link: Some(link),
+            minutes: Some(left.as_secs().div_ceil(60).max(1)),
+            hours: Some(hours(left)),
+            ..Contents::default()
+        }
+    }
+}
+
+/// Returns the address of the caller for a notice to the user. The address of an administrator is
+/// not shown.
+fn shown_address(context: &RequestContext, user_id: UserId) -> String {
+    if context.user_id().is_none_or(|actor| actor == user_id) {
+        context.origin.address_text()
+    } else {
+        String::new()
+    }
+}
+
+/// Returns the key of the address to which the mail goes.
+fn key_of(mail: &OutboxMail) -> String {
+    names::identifier_key(&mail.recipient)
+}
+
+const fn binding<'a>(mail: &OutboxMail, purpose: CodePurpose, seed: &'a [u8], address_key: &'a str) -> Binding<'a> {
+    Binding {
+        purpose,
+        user_id: mail.user_id,
+        address_key,
+        seed,
+    }
+}
+
+/// Returns the number of hours, rounded up, and at least one.
+fn hours(left: Duration) -> u64 {
+    left.as_secs().div_ceil(3600).max(1)
 }
 
 /// Returns the pause after this number of attempts: one second after the first, then twice as long

@@ -22,7 +22,7 @@ const REQUEST_MEMORY: Duration = Duration::from_hours(24);
 const QUOTA_MEMORY: Duration = Duration::from_hours(25);
 
 impl Mails {
-    /// Deletes expired codes, and old counts and requests, batch by batch.
+    /// Deletes expired codes and former addresses, and old counts and requests, batch by batch.
     pub(crate) async fn purge(&self) -> Result<(), Error> {
         loop {
             let Some(settled) = self.db.settled(&self.clock).await? else {
@@ -38,7 +38,8 @@ impl Mails {
             let deleted: Result<usize, Error> = write_tx!(self.db, |tx| {
                 // A deployment that no longer has a mail server gives up none of them otherwise.
                 let mails = store::mails_delete_before(tx, past.minus(MAIL_MEMORY), BATCH).await?;
-                let rows = codes.len() + counted.len() + requests.len() + mails;
+                let undos = store::email_undos_delete_before(tx, past, BATCH).await?;
+                let rows = codes.len() + counted.len() + requests.len() + mails + undos;
                 for code in codes {
                     store::account_code_delete_expired(tx, code, past).await?;
                 }

@@ -5,7 +5,6 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use base::clock::Timestamp;
 use db::{Conn, write_tx};
 use serde::{Deserialize, Serialize};
 
@@ -15,35 +14,23 @@ use crate::{
         counts,
         error::Error,
         mail::{
-            codes::AccountCodes,
-            letter::Letter,
-            outbox::{MAX_PER_DAY, MAX_PER_HOUR, Mails},
+            code_mails::{MailLimit, Posted},
+            outbox::Mails,
         },
         request_context::{Actor, Origin, RequestContext},
         users::{names, people::person_by_identifier},
     },
     ids::MailRequestId,
-    model::{AccountCode, CodePurpose, User},
+    model::{CodePurpose, User},
     store::{self, StoredRequest},
 };
 
-/// How long a code that replaces a password is valid after the last mail with it.
-const RESET_CODE_LIFE: Duration = Duration::from_mins(10);
-/// How long such a code is valid at most, however often it is sent.
-const MAX_RESET_CODE_LIFE: Duration = Duration::from_mins(30);
-/// How long a code that is mailed must still be valid. A code that cannot be is replaced.
-const MIN_RESET_CODE_LIFE: Duration = Duration::from_mins(5);
 /// Number of requests that can wait. Each is answered within milliseconds.
 const MAX_WAITING: i64 = 1000;
 /// Number of mails that can wait for their first attempt before requests wait as well.
 const MAX_UNTRIED: i64 = 10_000;
 /// Pause suggested to a caller while too many requests wait.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// Number of mails an hour that are reserved for requests from a device of the user.
-const RESERVED_PER_HOUR: i64 = 1;
-/// Number of mails a day that are reserved for requests from a device of the user.
-const RESERVED_PER_DAY: i64 = 4;
 
 /// A request for a mail with a code that replaces a forgotten password.
 #[derive(Serialize, Deserialize)]
@@ -72,9 +59,7 @@ impl Mails {
         context: &RequestContext,
         request: &ResetRequest,
     ) -> Result<(), Error> {
-        if self.mailer.is_none() {
-            return Err(Error::MailNotConfigured);
-        }
+        self.ensure_configured()?;
         let id = MailRequestId::generate();
         let Origin {
             address,
@@ -160,65 +145,31 @@ impl Mails {
             return Ok("unknown_user");
         };
         let locked = store::user_lock(tx, found.id).await?;
-        let Some(user) = locked.filter(|user| user.is_person() && user.is_active) else {
+        let Some(mut user) = locked.filter(|user| user.is_person() && user.is_active) else {
             return Ok("unknown_user");
         };
         let is_own_device = self.is_own_device(tx, &user, &request.device_token).await?;
-        let counter = self.counter("code", &user);
-        let limits = if is_own_device {
-            [MAX_PER_HOUR, MAX_PER_DAY]
+        let limit = if is_own_device {
+            MailLimit::KnownDevice
         } else {
-            [MAX_PER_HOUR - RESERVED_PER_HOUR, MAX_PER_DAY - RESERVED_PER_DAY]
+            MailLimit::Anyone
         };
-        if !self.has_quota(tx, &counter, limits).await? {
-            return Ok("too_many");
+        if user.locale.is_empty() {
+            user.locale = request.locale;
         }
-        let now = self.time.now();
-        let code = self.live_code(tx, &user, now).await?;
-        let letter = Letter::PasswordReset {
-            login: user.login.clone(),
-            is_typable: code.has_typed_tries(),
-            seed: code.seed,
-            expire_time: code.expire_time.as_micros(),
-        };
-        let locale = if user.locale.is_empty() {
-            &request.locale
-        } else {
-            &user.locale
-        };
-        let Some(id) = self.post_in_language(tx, &user, &letter, locale).await? else {
-            return Ok("unreachable");
-        };
-        store::mail_quota_insert(tx, id, &counter, now).await?;
+        match self
+            .post_code(tx, &user, CodePurpose::PasswordReset, None, limit)
+            .await?
+        {
+            Posted::Yes => {}
+            Posted::TooMany => return Ok("too_many"),
+            Posted::Unreachable => return Ok("unreachable"),
+        }
         AuditEvent::new("user.request_password_reset")
             .user(user.id)
             .record(tx, &context, self.clock.now())
             .await?;
         Ok("answered")
-    }
-
-    /// Returns the user's code while it is valid, with a longer life, so that a request does not
-    /// invalidate the code of an earlier one. Otherwise makes a new one.
-    async fn live_code(&self, tx: &mut Conn, user: &User, now: Timestamp) -> Result<AccountCode, Error> {
-        let purpose = CodePurpose::PasswordReset;
-        let present = store::account_code(tx, user.id, purpose).await?;
-        let end = |code: &AccountCode| code.create_time.plus(MAX_RESET_CODE_LIFE);
-        let lasts = |code: &AccountCode| code.is_live(now) && now.plus(MIN_RESET_CODE_LIFE) <= end(code);
-        if let Some(mut code) = present.filter(lasts) {
-            code.expire_time = now.plus(RESET_CODE_LIFE).min(end(&code));
-            store::account_code_replace(tx, &code).await?;
-            return Ok(code);
-        }
-        let code = AccountCode {
-            user_id: user.id,
-            purpose,
-            seed: AccountCodes::seed(),
-            typed_tries: 0,
-            create_time: now,
-            expire_time: now.plus(RESET_CODE_LIFE),
-        };
-        store::account_code_replace(tx, &code).await?;
-        Ok(code)
     }
 
     /// Returns whether the token is from a device on which the user has logged in.

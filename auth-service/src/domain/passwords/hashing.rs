@@ -141,6 +141,11 @@ impl HashingPool {
         hash.await?.map_err(internal)
     }
 
+    /// Returns a hash that no password has, for a user who must set one by mail.
+    pub(crate) fn unusable_hash(&self) -> Result<SecretString, Error> {
+        dummy(&self.argon2).map(SecretString::from).map_err(internal)
+    }
+
     /// Fails as [`permit`](Self::permit) does if there is no place at present. Called early, so
     /// that calls that will be refused cost nothing else.
     pub(crate) fn ensure_room(&self, client: &Client<'_>) -> Result<(), Error> {

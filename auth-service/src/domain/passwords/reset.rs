@@ -106,13 +106,17 @@ impl Accounts {
             let mut user = recorded.ok_or(Error::CodeInvalid)?;
             let revoked = revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
             store::user_set_password(tx, user.id, &hash, false).await?;
-            store::user_verify_email(tx, user.id, now).await?;
+            let is_verified = !user.email_is_taken;
+            if is_verified {
+                store::user_record_email_proof(tx, user.id, now).await?;
+                store::email_reminder_delete(tx, user.id).await?;
+            }
             // Guesses at the old password no longer make the owner wait.
             self.attempts.forget(tx, &user).await?;
             user.token_version = revoked.token_version;
             user.must_change_password = false;
             user.force_logout_time = Some(now);
-            user.email_verify_time = Some(now);
+            user.email_verify_time = is_verified.then_some(now).or(user.email_verify_time);
             let begun = sessions.begin(tx, context, &user, None, now).await?;
             mails.post_password_changed(tx, context, &user, now).await?;
             AuditEvent::new(ACTION)

@@ -8,6 +8,7 @@ use db::{Db, Loader};
 use crate::{
     domain::{
         audit::event::Records,
+        emails::requirement::EmailRequirement,
         error::Error,
         mail::outbox::Mails,
         passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules},
@@ -30,6 +31,8 @@ pub(crate) struct Accounts {
     pub(crate) mails: Mails,
     /// Rules for passwords.
     pub(crate) password_rules: PasswordRules,
+    /// The rule that users must verify their address before they log in, if it is on.
+    pub(crate) email_requirement: Option<EmailRequirement>,
     /// Whether users may register themselves.
     pub(crate) registration_open: bool,
 }

@@ -233,6 +233,8 @@ async fn make(
     let now = clock.now();
     let password = NewPassword { hash, is_temporary };
     let user = user_create(tx, registration, password, now).await?;
+    // The operator vouches for the address, so that nobody has to verify it before the first login.
+    store::user_record_email_proof(tx, user.id, now).await?;
     for role in [ReservedRole::Superuser, ReservedRole::Admin, ReservedRole::Player] {
         store::user_role_insert(tx, user.id, role).await?;
     }

@@ -25,6 +25,7 @@ use crate::{
     store,
 };
 
+const ACTION: &str = "session.login";
 /// Reason in the audit log if there is no such user, or the password is wrong.
 const WRONG: &str = "CREDENTIALS_INVALID";
 /// Reason in the audit log if the password is right and the user is deactivated. The caller is told
@@ -107,22 +108,22 @@ impl Accounts {
             (Some(device), Some(user)) => (Guess::Device(device), Client::Recognized(user.id)),
             _ => (Guess::Identifier(&key), unknown),
         };
-        let guess = self.attempts.check_wait(context, guess).await?;
-        let permit = self.hashing.permit(&client).await?;
-        let attempt = self.attempts.count(guess).await?;
-        let hash = found.as_ref().map(|user| user.password_hash.clone());
-        let verdict = self.hashing.verify(permit, credentials.password.clone(), hash).await?;
-        let found = match (&found, verdict) {
-            (Some(found), Verdict::Right | Verdict::RightButOutdated) if found.is_active => found,
-            (found, verdict) => {
-                let is_right = found.is_some() && verdict != Verdict::Wrong;
-                let reason = if is_right { DEACTIVATED } else { WRONG };
-                return Err(self.refuse_login(context, found.as_ref(), reason, &attempt).await);
+        let given = credentials.password.clone();
+        let (verdict, attempt) = self
+            .try_password(context, (guess, &client), found.as_ref(), given)
+            .await?;
+        let found = match &found {
+            Some(found) if found.is_active && verdict != Verdict::Wrong => found,
+            found => {
+                return Err(self
+                    .refuse_login(context, ACTION, (found.as_ref(), verdict), &attempt)
+                    .await);
             }
         };
         // From here on, the caller knows the password and may learn more.
         let prepared = async {
             let sessions = self.sessions.for_audience(&credentials.audience).await?;
+            self.ensure_email_verified(found).await?;
             let hashes = self.hashes_to_store(found, verdict, credentials.password, credentials.new_password);
             Ok((sessions, hashes.await?))
         };
@@ -151,8 +152,9 @@ impl Accounts {
             }
             let begun = sessions.begin(tx, context, &user, device, now).await?;
             published.extend(begun.changes);
+            self.remind_to_verify(tx, &user).await?;
             self.attempts.succeeded(tx, &attempt).await?;
-            AuditEvent::new("session.login")
+            AuditEvent::new(ACTION)
                 .user(user.id)
                 .detail("session_id", begun.session_id)
                 .record(tx, context, now)
@@ -166,7 +168,9 @@ impl Accounts {
         });
         match logged_in? {
             Some(logged_in) => Ok(logged_in),
-            None => Err(self.refuse_login(context, Some(found), WRONG, &attempt).await),
+            None => Err(self
+                .refuse_login(context, ACTION, (Some(found), Verdict::Wrong), &attempt)
+                .await),
         }
     }
 
@@ -198,18 +202,69 @@ impl Accounts {
         Ok(Hashes { new: None, rehash })
     }
 
+    /// Returns the active user with this identifier and password, for a caller who does not log in.
+    /// Guesses are limited, counted and refused as at a login, and recorded in the audit log as
+    /// refusals of `action`.
+    pub(in crate::domain) async fn verify_identified(
+        &self,
+        context: &RequestContext,
+        identifier: &str,
+        password: Password,
+        action: &'static str,
+    ) -> Result<User, Error> {
+        self.attempts.admit_login(context)?;
+        let key = names::identifier_key(identifier.trim());
+        let client = Client::Unrecognized {
+            bucket: context.origin.bucket,
+            name: &key,
+        };
+        self.hashing.ensure_room(&client)?;
+        let found = person_by_identifier(&mut self.db.read().await?, &key).await?;
+        let guess = Guess::Identifier(&key);
+        let (verdict, attempt) = self
+            .try_password(context, (guess, &client), found.as_ref(), password)
+            .await?;
+        match found {
+            Some(found) if found.is_active && verdict != Verdict::Wrong => {
+                self.attempts.settle(&attempt).await?;
+                Ok(found)
+            }
+            found => Err(self
+                .refuse_login(context, action, (found.as_ref(), verdict), &attempt)
+                .await),
+        }
+    }
+
+    /// Verifies a password, after the guess has been counted. A user who does not exist costs the same
+    /// work.
+    async fn try_password(
+        &self,
+        context: &RequestContext,
+        (guess, client): (Guess<'_>, &Client<'_>),
+        found: Option<&User>,
+        password: Password,
+    ) -> Result<(Verdict, Attempt), Error> {
+        let guess = self.attempts.check_wait(context, guess).await?;
+        let permit = self.hashing.permit(client).await?;
+        let attempt = self.attempts.count(guess).await?;
+        let hash = found.map(|user| user.password_hash.clone());
+        Ok((self.hashing.verify(permit, password, hash).await?, attempt))
+    }
+
     /// Records a failed login in the audit log, in a transaction that is the same for every
     /// identifier. The identifier itself is not recorded, because it may be a password that was
     /// typed into the wrong field.
     async fn refuse_login(
         &self,
         context: &RequestContext,
-        found: Option<&User>,
-        reason: &'static str,
+        action: &'static str,
+        (found, verdict): (Option<&User>, Verdict),
         attempt: &Attempt,
     ) -> Error {
+        let is_right = found.is_some() && verdict != Verdict::Wrong;
+        let reason = if is_right { DEACTIVATED } else { WRONG };
         let audited: Result<(), Error> = write_tx!(self.db, |tx| {
-            let event = AuditEvent::new("session.login").refused(reason);
+            let event = AuditEvent::new(action).refused(reason);
             let event = match found {
                 Some(user) => event.user(user.id),
                 None => event.target("user", ""),

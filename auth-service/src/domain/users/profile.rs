@@ -88,6 +88,9 @@ impl Accounts {
             let id = context.user_id().ok_or(Error::UserNotFound)?;
             let present = store::user_by_id(&mut self.db.read().await?, id).await?;
             let present = present.filter(User::is_person).ok_or(Error::UserNotFound)?;
+            if changes.identifiers_other_than(&present).1.is_some() && self.mails.is_configured() {
+                return Err(Error::EmailConfirmationRequired);
+            }
             if changes.changes_identifier_of(&present) {
                 let password = password.ok_or(Error::ReauthenticationRequired)?;
                 changes.ensure_unlike(&password, &present)?;
@@ -158,6 +161,9 @@ impl Accounts {
         let login_folded = login.map_or_else(|| names::fold(&user.login), |login| login.folded().to_owned());
         ensure_free(tx, Some(user.id), login.map(Login::folded), email.map(Email::key)).await?;
         let now = self.clock.now();
+        if email.is_some() {
+            self.mails.post_email_changed(tx, context, &user, None, now).await?;
+        }
         let search_folded = search_folded(
             &login_folded,
             email.map_or(&user.email, Email::as_str),
@@ -214,7 +220,14 @@ pub(in crate::domain) fn search_folded(login_folded: &str, email: &str, person_n
     format!("{login_folded}\n{email_forms}\n{}", names::fold(&given.join(" ")))
 }
 
-/// Refuses a login or address that another user has, and says which of them is taken.
+/// Returns the text that searches look through for a user with this address.
+pub(in crate::domain) fn search_text(user: &User, email: &str) -> String {
+    let names = [&user.first_name, &user.middle_name, &user.last_name].map(String::as_str);
+    search_folded(&names::fold(&user.login), email, names)
+}
+
+/// Refuses a login or address that another user has, and says which of them is taken. An address
+/// that another user can still get back is taken as well.
 pub(in crate::domain) async fn ensure_free(
     tx: &mut Conn,
     owner: Option<UserId>,
@@ -232,11 +245,10 @@ pub(in crate::domain) async fn ensure_free(
     }
     if let Some(key) = email_key {
         let found = store::user_by_email(tx, key).await?;
-        fields.extend(
-            found
-                .filter(|found| owner != Some(found.id))
-                .map(|_| taken_field("email")),
-        );
+        // Read last: if that user has just given it up, the former address is there.
+        let is_taken = found.is_some_and(|found| owner != Some(found.id))
+            || store::email_undo_is_of_another(tx, key, owner).await?;
+        fields.extend(is_taken.then(|| taken_field("email")));
     }
     if fields.is_empty() {
         Ok(())

@@ -9,6 +9,7 @@ use crate::{
         audit::event::AuditEvent,
         error::Error,
         feed,
+        mail::code_mails::MailLimit,
         passwords::{password::Password, queue::Client},
         request_context::RequestContext,
         tokens::access::RequestedAudience,
@@ -20,7 +21,7 @@ use crate::{
         },
     },
     mail::Locale,
-    model::{ReservedRole, User},
+    model::{CodePurpose, ReservedRole, User},
     store::{self, NewUser},
 };
 
@@ -37,6 +38,22 @@ pub(crate) struct Registration {
     pub(crate) locale: Locale,
 }
 
+/// A user who has registered.
+#[derive(Debug)]
+pub(crate) enum Registered {
+    LoggedIn(Box<LoggedIn>),
+    /// The user must verify the address before they log in.
+    Unverified(Box<User>),
+}
+
+/// Whether a new user has the key of the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EmailKey {
+    Own,
+    /// Another user has it, and gives it up once the new one has verified the address.
+    Taken,
+}
+
 /// A password as it is stored with a new user.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::domain) struct NewPassword<'a> {
@@ -46,16 +63,20 @@ pub(in crate::domain) struct NewPassword<'a> {
 }
 
 impl Accounts {
-    /// Creates a user with the role `player`, and logs them in.
+    /// Creates a user with the role `player`, and logs them in. A user who must verify the address
+    /// first gets no session yet.
     pub(crate) async fn register(
         &self,
         context: &RequestContext,
         registration: Registration,
         audience: &RequestedAudience,
-    ) -> Result<LoggedIn, Error> {
+    ) -> Result<Registered, Error> {
         self.attempts.admit_registration(context)?;
         if !self.registration_open {
             return Err(Error::RegistrationClosed);
+        }
+        if self.email_requirement.is_some() && !self.mails.reaches(registration.email.as_str()) {
+            return Err(Error::EmailUnreachable);
         }
         let sessions = self.sessions.for_audience(audience).await?;
         // Hashed before the look-up, so that it takes as long to find out that a name is taken as
@@ -66,13 +87,31 @@ impl Accounts {
         };
         let hash = self.hashing.hash(&client, registration.password.clone()).await?;
         let now = self.clock.now();
+        if self.mails.is_configured() {
+            self.mails.time.refresh().await?;
+        }
         write_tx!(self.db, |tx| {
             let password = NewPassword {
                 hash: &hash,
                 is_temporary: false,
             };
-            let user = user_create(tx, &registration, password, now).await?;
+            let key = registration.email.key();
+            let user = if self.holder_gives_up_email(tx, None, key).await? {
+                ensure_free(tx, None, Some(registration.login.folded()), None).await?;
+                insert(tx, &registration, password, EmailKey::Taken, now).await?
+            } else {
+                user_create(tx, &registration, password, now).await?
+            };
             store::user_role_insert(tx, user.id, ReservedRole::Player).await?;
+            let (purpose, limit) = (CodePurpose::EmailVerification, MailLimit::Unverified);
+            self.mails.post_code(tx, &user, purpose, None, limit).await?;
+            if self.email_requirement.is_some() {
+                AuditEvent::new("user.register")
+                    .user(user.id)
+                    .record(tx, context, now)
+                    .await?;
+                return Ok(Registered::Unverified(Box::new(user)));
+            }
             let begun = sessions.begin(tx, context, &user, None, now).await?;
             let recorded = store::user_record_login(tx, &user, now).await?;
             let user = recorded.ok_or(Error::UserNotFound)?;
@@ -81,11 +120,11 @@ impl Accounts {
                 .record(tx, context, now)
                 .await?;
             feed::publish(tx, begun.changes, now).await?;
-            Ok(LoggedIn {
+            Ok(Registered::LoggedIn(Box::new(LoggedIn {
                 user,
                 tokens: begun.tokens,
                 device_token: begun.device_token,
-            })
+            })))
         })
     }
 }
@@ -97,8 +136,20 @@ pub(in crate::domain) async fn user_create(
     password: NewPassword<'_>,
     now: Timestamp,
 ) -> Result<User, Error> {
+    let (login, email) = (registration.login.folded(), registration.email.key());
+    ensure_free(tx, None, Some(login), Some(email)).await?;
+    insert(tx, registration, password, EmailKey::Own, now).await
+}
+
+async fn insert(
+    tx: &mut Conn,
+    registration: &Registration,
+    password: NewPassword<'_>,
+    key: EmailKey,
+    now: Timestamp,
+) -> Result<User, Error> {
     let (login, email) = (&registration.login, &registration.email);
-    ensure_free(tx, None, Some(login.folded()), Some(email.key())).await?;
+    let id = UserId::generate();
     let [first, middle, last] = [
         &registration.first_name,
         &registration.middle_name,
@@ -106,11 +157,15 @@ pub(in crate::domain) async fn user_create(
     ]
     .map(PersonName::as_str);
     let new = NewUser {
-        id: UserId::generate(),
+        id,
         login: login.as_str(),
         login_folded: login.folded(),
         email: email.as_str(),
-        email_folded: email.key(),
+        email_folded: match key {
+            EmailKey::Own => email.key(),
+            EmailKey::Taken => &store::taken_key(id),
+        },
+        email_is_taken: key == EmailKey::Taken,
         password_hash: password.hash,
         first_name: first,
         last_name: last,

@@ -1,20 +1,23 @@
 //! Mails to users, read as files from the folder to which the service writes them.
 
+mod change;
 mod outbox;
 mod reset;
+mod verification;
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use proto::auth::v1::{
-    LoginResponse, RequestPasswordResetRequest, ResetPasswordRequest, ResetPasswordResponse,
-    auth_service_client::AuthServiceClient,
+    ChangeEmailRequest, ConfirmEmailChangeRequest, LoginResponse, RegisterResponse, RequestPasswordResetRequest,
+    ResetPasswordRequest, ResetPasswordResponse, User, VerifyEmailRequest, auth_service_client::AuthServiceClient,
 };
 use tempfile::TempDir;
-use testing::TestDatabase;
+use testing::{TestDatabase, rpc::with_token};
 use tonic::{Status, transport::Channel};
 
 use crate::support::{Server, callers::eventually, credentials, settings};
@@ -38,8 +41,13 @@ struct Mail {
 
 impl MailServer {
     async fn start(database: TestDatabase) -> Self {
+        Self::start_with(database, &[]).await
+    }
+
+    async fn start_with(database: TestDatabase, further: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let arguments = vec!["--mail-folder".to_owned(), folder.path().display().to_string()];
+        let mut arguments = vec!["--mail-folder".to_owned(), folder.path().display().to_string()];
+        arguments.extend(further.iter().map(|argument| (*argument).to_owned()));
         let server = Server::start_with(database, &settings_of(&arguments)).await;
         Self {
             server,
@@ -53,11 +61,43 @@ impl MailServer {
         self.server.replica_ahead(0, &settings_of(&self.arguments)).await.1
     }
 
-    /// Waits until there are this many mails, and returns them. Several are sent at the same time,
-    /// so only those that were waited for one after the other are in order.
+    /// Waits until there are this many mails besides those about e-mail addresses, and returns them.
+    /// Several are sent at the same time, so only those that were waited for one after the other are
+    /// in order.
     async fn mails(&self, count: usize) -> Vec<Mail> {
-        becomes_true(async || read(self.folder.path()).len() >= count).await;
-        let mails = read(self.folder.path());
+        self.wait(count, |mail| !mail.is_about_email()).await
+    }
+
+    /// Waits until there are this many mails about the e-mail address of a user at this address, and
+    /// returns the last.
+    async fn about_email(&self, address: &str, count: usize) -> Mail {
+        let is_wanted = |mail: &Mail| mail.is_about_email() && mail.recipient() == address;
+        self.wait(count, is_wanted).await.pop().expect("a mail")
+    }
+
+    /// Registers a user so long ago that the mail of the registration no longer counts for the limits.
+    async fn register_earlier(&self, login: &str) -> RegisterResponse {
+        let registered = self.server.register(login).await;
+        self.server.clock.advance(Duration::from_secs(3601));
+        registered
+    }
+
+    /// Registers a user and verifies their address. Returns the access token.
+    async fn register_verified(&self, login: &str) -> String {
+        let token = self.server.register(login).await.tokens.expect("tokens").access_token;
+        let mail = self.about_email(&format!("{login}@example.test"), 1).await;
+        verify(&self.server, &token, &mail.code()).await.expect("verified");
+        token
+    }
+
+    async fn wait(&self, count: usize, is_wanted: impl Fn(&Mail) -> bool) -> Vec<Mail> {
+        let wanted = || {
+            let mut mails = read(self.folder.path());
+            mails.retain(&is_wanted);
+            mails
+        };
+        becomes_true(async || wanted().len() >= count).await;
+        let mails = wanted();
         assert_eq!(mails.len(), count, "{mails:?}");
         mails
     }
@@ -91,6 +131,12 @@ impl Mail {
 
     fn recipient(&self) -> String {
         self.header("To")
+    }
+
+    /// Returns whether the mail is about the user's e-mail address.
+    fn is_about_email(&self) -> bool {
+        let has = |part: &str| self.text.contains(part);
+        has("#verify-email?") || has("#confirm-email?") || self.header("Subject").contains("e-mail address")
     }
 
     /// Returns the code to type.
@@ -166,6 +212,43 @@ async fn reset(
         ..ResetPasswordRequest::default()
     };
     Ok(client.reset_password(request).await?.into_inner())
+}
+
+/// Verifies the address of the bearer of the token.
+async fn verify(server: &Server, token: &str, code: &str) -> Result<User, Status> {
+    let request = VerifyEmailRequest {
+        code: code.to_owned(),
+        ..VerifyEmailRequest::default()
+    };
+    let verified = server.account().verify_email(with_token(request, token)).await?;
+    Ok(verified.into_inner().user.expect("a user"))
+}
+
+/// Asks for another address of the bearer of the token.
+async fn change_email(server: &Server, token: &str, email: &str, password: &str) -> Result<(), Status> {
+    let request = ChangeEmailRequest {
+        email: email.to_owned(),
+        current_password: password.to_owned(),
+        ..ChangeEmailRequest::default()
+    };
+    server
+        .account()
+        .change_email(with_token(request, token))
+        .await
+        .map(|_| ())
+}
+
+/// Confirms another address of the bearer of the token.
+async fn confirm(server: &Server, token: &str, code: &str) -> Result<User, Status> {
+    let request = ConfirmEmailChangeRequest {
+        code: code.to_owned(),
+        ..ConfirmEmailChangeRequest::default()
+    };
+    let confirmed = server
+        .account()
+        .confirm_email_change(with_token(request, token))
+        .await?;
+    Ok(confirmed.into_inner().user.expect("a user"))
 }
 
 async fn login(server: &Server, identifier: &str, password: &str) -> Result<LoginResponse, Status> {

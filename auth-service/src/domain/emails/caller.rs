@@ -1,0 +1,82 @@
+//! Callers who act on the address of their own account. Those who cannot log in before they have
+//! verified it prove who they are with their password.
+
+use base::ids::UserId;
+use db::Conn;
+
+use crate::{
+    domain::{
+        error::Error,
+        passwords::{changes::ensure_still_verified, password::Password},
+        request_context::RequestContext,
+        users::{accounts::Accounts, people::user_lock_person},
+    },
+    model::User,
+};
+
+/// Caller who acts on the address of their own account.
+#[derive(Debug)]
+pub(crate) enum AddressOwner {
+    /// The bearer of the access token.
+    Bearer,
+    /// The user with this login or e-mail address, as typed, and this password.
+    Credentials { identifier: String, password: Password },
+}
+
+/// A caller whose credentials are right.
+#[derive(Debug)]
+pub(super) enum ProvenOwner {
+    Bearer,
+    /// The user, as read when the password was verified.
+    Verified(Box<User>),
+}
+
+impl Accounts {
+    /// Verifies the caller's password, if there is one. A refusal is recorded in the audit log as one
+    /// of `action`.
+    pub(super) async fn prove_owner(
+        &self,
+        context: &RequestContext,
+        owner: AddressOwner,
+        action: &'static str,
+    ) -> Result<ProvenOwner, Error> {
+        Ok(match owner {
+            AddressOwner::Bearer => {
+                self.attempts.admit_login(context)?;
+                ProvenOwner::Bearer
+            }
+            AddressOwner::Credentials { identifier, password } => {
+                let user = self.verify_identified(context, &identifier, password, action).await?;
+                ProvenOwner::Verified(Box::new(user))
+            }
+        })
+    }
+
+    /// Returns the id of the caller.
+    pub(super) fn id_of(context: &RequestContext, owner: &ProvenOwner) -> Result<UserId, Error> {
+        match owner {
+            ProvenOwner::Bearer => context.user_id().ok_or(Error::UserNotFound),
+            ProvenOwner::Verified(user) => Ok(user.id),
+        }
+    }
+
+    /// Locks the caller's row. Fails if the session has ended, or if the password has changed since it
+    /// was verified.
+    pub(super) async fn lock_owner(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        owner: &ProvenOwner,
+    ) -> Result<User, Error> {
+        match owner {
+            ProvenOwner::Bearer => Ok(self.lock_actor(tx, context).await?.0),
+            ProvenOwner::Verified(verified) => {
+                let user = user_lock_person(tx, verified.id).await?;
+                if !user.is_active || ensure_still_verified(&user, verified).is_err() {
+                    return Err(Error::CredentialsInvalid);
+                }
+                Ok(user)
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Changes of a user's address. The new address must prove itself, and the one before is told.
+
+use base::validate::InvalidFields;
+use db::write_tx;
+
+use crate::{
+    domain::{
+        audit::event::AuditEvent,
+        emails::caller::{AddressOwner, ProvenOwner},
+        error::Error,
+        mail::{code_mails::MailLimit, codes::PresentedCode},
+        passwords::password::Password,
+        request_context::RequestContext,
+        users::{
+            accounts::Accounts,
+            names::{self, Email},
+            profile::{ensure_free, search_text, taken},
+        },
+    },
+    model::{CodePurpose, User},
+    store::{self, NewEmail},
+};
+
+/// Audit action of a change of the address.
+const ACTION: &str = "user.change_email";
+const PURPOSE: CodePurpose = CodePurpose::EmailChange;
+
+impl Accounts {
+    /// Mails a code to the address that the caller wants to have. Without an `identifier`, the caller
+    /// is the bearer of the access token.
+    pub(crate) async fn change_email(
+        &self,
+        context: &RequestContext,
+        identifier: Option<String>,
+        password: Password,
+        email: Email,
+    ) -> Result<(), Error> {
+        const ACTION: &str = "user.request_email_change";
+        self.mails.ensure_configured()?;
+        if !self.mails.reaches(email.as_str()) {
+            return Err(Error::EmailUnreachable);
+        }
+        let verified = match &identifier {
+            Some(identifier) => {
+                self.verify_identified(context, identifier, password.clone(), ACTION)
+                    .await?
+            }
+            None => self.verify_actor(context, password.clone(), ACTION).await?,
+        };
+        if password.is_login_or_email(None, Some(&email)) {
+            return Err(InvalidFields::one("email", "must not be the password").into());
+        }
+        // Like a registration, the answer reveals whether an address is taken.
+        self.attempts.admit_registration(context)?;
+        self.mails.time.refresh().await?;
+        let is_bearer = identifier.is_none();
+        let owner = ProvenOwner::Verified(Box::new(verified));
+        write_tx!(self.db, |tx| {
+            if is_bearer {
+                // The session may have ended meanwhile.
+                self.lock_actor(tx, context).await?;
+            }
+            let user = self.lock_owner(tx, context, &owner).await?;
+            if user.email == email.as_str() && !user.email_is_taken {
+                return Err(InvalidFields::one("email", "is the present address").into());
+            }
+            if !self.holder_gives_up_email(tx, Some(user.id), email.key()).await? {
+                ensure_free(tx, Some(user.id), None, Some(email.key())).await?;
+            }
+            let posted = self
+                .mails
+                .post_code(tx, &user, PURPOSE, Some(&email), MailLimit::Unverified)
+                .await?;
+            posted.or_refuse()?;
+            AuditEvent::new(ACTION)
+                .user(user.id)
+                .record(tx, context, self.clock.now())
+                .await?;
+            Ok(())
+        })
+    }
+
+    /// Makes the address to which the code was mailed the caller's. The address before gets a notice,
+    /// and a link that takes the change back if it was verified.
+    pub(crate) async fn confirm_email_change(
+        &self,
+        context: &RequestContext,
+        owner: AddressOwner,
+        code: PresentedCode,
+    ) -> Result<User, Error> {
+        let owner = self.prove_owner(context, owner, ACTION).await?;
+        self.mails.time.refresh().await?;
+        let id = Self::id_of(context, &owner)?;
+        let outcome: Result<Option<User>, Error> = write_tx!(self.db, |tx| {
+            let pending = store::account_code(tx, id, PURPOSE).await?;
+            if let Some(email) = pending.and_then(|code| code.email) {
+                self.lock_holder_first(tx, id, &names::identifier_key(&email)).await?;
+            }
+            let user = self.lock_owner(tx, context, &owner).await?;
+            let now = self.clock.now();
+            let event = AuditEvent::new(ACTION).user(user.id);
+            let right = self.mails.try_code(tx, &user, PURPOSE, &code).await?;
+            let Some(email) = right.and_then(|code| code.email) else {
+                event.refused("EMAIL_CODE_INVALID").record(tx, context, now).await?;
+                // Committed, so that the try counts.
+                return Ok(None);
+            };
+            let key = names::identifier_key(&email);
+            self.take_from_holder(tx, context, &user, &key).await?;
+            ensure_free(tx, Some(user.id), None, Some(&key)).await?;
+            let undo = self.keep_undo(tx, &user).await?;
+            self.mails
+                .post_email_changed(tx, context, &user, undo.as_ref(), now)
+                .await?;
+            let values = NewEmail {
+                search_folded: search_text(&user, &email),
+                email,
+                email_folded: key,
+            };
+            let changed = store::user_set_email(tx, user.id, &values, now).await.map_err(taken)?;
+            // Codes that were sent to the address before must not come back with it.
+            store::account_codes_delete(tx, user.id).await?;
+            store::email_reminder_delete(tx, user.id).await?;
+            event.record(tx, context, now).await?;
+            Ok(Some(changed))
+        });
+        outcome?.ok_or(Error::EmailCodeInvalid)
+    }
+}

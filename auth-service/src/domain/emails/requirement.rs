@@ -1,0 +1,134 @@
+//! The setting by which users must verify their address before they log in.
+//!
+//! Users who registered before it was turned on have 30 days for that, and are reminded by mail.
+//! Nobody else can get their address. A newer user who has not verified the address within 24 hours
+//! gives it up to the first user who does.
+
+use std::time::Duration;
+
+use base::{
+    clock::{ALLOWANCE, Clock, Settled, Timestamp},
+    ids::UserId,
+};
+use db::{Conn, Db, write_tx};
+
+use crate::{
+    domain::{error::Error, mail::code_mails::MailLimit, users::accounts::Accounts},
+    model::{CodePurpose, User},
+    store,
+};
+
+/// Time that users from before have to verify their address.
+const GRACE: Duration = Duration::from_hours(30 * 24);
+/// Time between two reminders to a user.
+const REMINDER_PAUSE: Duration = Duration::from_hours(7 * 24);
+/// Time after which an address that was not verified is given up.
+const HELD_UNVERIFIED: Duration = Duration::from_hours(24);
+
+/// The rule that users must verify their address before they log in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EmailRequirement {
+    /// Time when the rule was turned on.
+    since: Timestamp,
+}
+
+impl EmailRequirement {
+    /// Reads when the rule was turned on, and stores it the first time. Forgets it if the rule is
+    /// off. All replicas must have the same setting.
+    pub(crate) async fn establish(db: &Db, clock: &Clock, is_on: bool) -> db::Result<Option<Self>> {
+        let stored = store::email_requirement(&mut db.read().await?).await?;
+        if !is_on {
+            if stored.is_some() {
+                let forgotten: db::Result<()> = write_tx!(db, |tx| store::email_requirement_delete(tx).await);
+                forgotten?;
+            }
+            return Ok(None);
+        }
+        let since: db::Result<Timestamp> = write_tx!(db, |tx| {
+            let now = clock.now();
+            // A time in the future was stored by a clock that was wrong.
+            let stored = store::email_requirement(tx).await?;
+            if let Some(since) = stored.filter(|since| *since <= now.plus(ALLOWANCE)) {
+                return Ok(since);
+            }
+            store::email_requirement_set(tx, now).await?;
+            Ok(now)
+        });
+        Ok(Some(Self { since: since? }))
+    }
+
+    /// Returns whether the user registered before the rule was turned on.
+    fn is_from_before(self, user: &User) -> bool {
+        user.create_time < self.since
+    }
+}
+
+impl Accounts {
+    /// Refuses the login of a user who must verify the address first.
+    pub(in crate::domain) async fn ensure_email_verified(&self, user: &User) -> Result<(), Error> {
+        let Some(rule) = self.unmet_requirement(user) else {
+            return Ok(());
+        };
+        if rule.is_from_before(user) {
+            let past = self.db.settled(&self.clock).await?.map(Settled::past);
+            if past.is_none_or(|past| past < rule.since.plus(GRACE)) {
+                return Ok(());
+            }
+        }
+        Err(Error::EmailNotVerified)
+    }
+
+    /// Returns the rule, if it applies to the user and the address is not verified. It does not apply
+    /// to an address that no mail can go to.
+    pub(in crate::domain) fn unmet_requirement(&self, user: &User) -> Option<EmailRequirement> {
+        self.email_requirement
+            .filter(|_| user.email_verify_time.is_none() && self.mails.reaches(&user.email))
+    }
+
+    /// Reminds a user from before, who has just logged in, to verify the address.
+    pub(in crate::domain) async fn remind_to_verify(&self, tx: &mut Conn, user: &User) -> Result<(), Error> {
+        if self.unmet_requirement(user).is_none() {
+            return Ok(());
+        }
+        let now = self.mails.time.now();
+        let last = store::email_reminder(tx, user.id).await?;
+        // A reminder from the future was recorded by a clock that was wrong.
+        if last.is_some_and(|last| last <= now.plus(ALLOWANCE) && now < last.plus(REMINDER_PAUSE)) {
+            return Ok(());
+        }
+        store::email_reminder_set(tx, user.id, now).await?;
+        let (purpose, limit) = (CodePurpose::EmailVerification, MailLimit::Unverified);
+        self.mails.post_code(tx, user, purpose, None, limit).await?;
+        Ok(())
+    }
+
+    /// Returns whether a user other than `owner` has the address with this key, and must give it up to
+    /// a user who verifies it.
+    pub(in crate::domain) async fn holder_gives_up_email(
+        &self,
+        tx: &mut Conn,
+        owner: Option<UserId>,
+        key: &str,
+    ) -> Result<bool, Error> {
+        if self.email_requirement.is_none() {
+            return Ok(false);
+        }
+        match store::user_by_email(tx, key).await? {
+            Some(holder) if owner != Some(holder.id) => self.gives_up_email(tx, &holder).await,
+            _ => Ok(false),
+        }
+    }
+
+    /// Returns whether the holder of an address must give it up to a user who verifies it.
+    pub(super) async fn gives_up_email(&self, tx: &mut Conn, holder: &User) -> Result<bool, Error> {
+        let Some(rule) = self.unmet_requirement(holder) else {
+            return Ok(false);
+        };
+        if rule.is_from_before(holder) {
+            return Ok(false);
+        }
+        let settled = tx.settled(&self.clock).await?;
+        // The address may have been set after the registration.
+        Ok(settled.is_some_and(|settled| settled.past() >= holder.update_time.plus(HELD_UNVERIFIED)))
+    }
+}

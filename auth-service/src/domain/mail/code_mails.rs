@@ -1,0 +1,208 @@
+//! Mails with codes: how long a code lives, and how many mails one address gets.
+
+use std::time::Duration;
+
+use base::{clock::Timestamp, ids::UserId};
+use db::Conn;
+
+use crate::{
+    domain::{
+        error::Error,
+        mail::{
+            codes::{AccountCodes, Binding, PresentedCode},
+            letter::Letter,
+            outbox::{MAX_PER_DAY, MAX_PER_HOUR, Mails},
+        },
+        users::names::{self, Email},
+    },
+    model::{AccountCode, CodePurpose, User},
+    store,
+};
+
+/// Pause suggested to a caller if too many mails have gone to an address.
+const RETRY: Duration = Duration::from_hours(1);
+
+/// Life of a mailed code.
+struct CodeLife {
+    /// How long the code is valid after the last mail with it.
+    after_mail: Duration,
+    /// How long the code is valid at most, however often it is sent.
+    at_most: Duration,
+    /// How long a code that is mailed must still be valid. A code that cannot be is replaced.
+    at_least: Duration,
+}
+
+/// The largest numbers of mails with codes to one address for which one more is sent, in an hour
+/// and in a day.
+///
+/// They are in steps. Whoever has an account with somebody else's address cannot use up the mails
+/// with which the owner resets its password, and a stranger cannot use up those of a device of the
+/// user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::domain) enum MailLimit {
+    /// For a device on which the user has logged in.
+    KnownDevice,
+    /// For a caller who may not be the user.
+    Anyone,
+    /// For a new address, or one that was never verified.
+    Unverified,
+}
+
+/// Whether a mail was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::domain) enum Posted {
+    Yes,
+    /// Too many mails have gone to this address.
+    TooMany,
+    /// No mail can go to this address.
+    Unreachable,
+}
+
+impl MailLimit {
+    const fn numbers(self) -> [i64; 2] {
+        match self {
+            Self::KnownDevice => [MAX_PER_HOUR, MAX_PER_DAY],
+            Self::Anyone => [MAX_PER_HOUR - 1, MAX_PER_DAY - 4],
+            Self::Unverified => [MAX_PER_HOUR - 2, MAX_PER_DAY - 8],
+        }
+    }
+}
+
+impl Posted {
+    /// Turns a mail that was not written into an error, for a caller who may know why.
+    pub(in crate::domain) fn or_refuse(self) -> Result<(), Error> {
+        match self {
+            Self::Yes => Ok(()),
+            Self::TooMany => Err(Error::TooManyMails(RETRY)),
+            Self::Unreachable => Err(Error::EmailUnreachable),
+        }
+    }
+}
+
+impl Mails {
+    /// Fails if this deployment cannot send mail.
+    pub(in crate::domain) fn ensure_configured(&self) -> Result<(), Error> {
+        if self.is_configured() {
+            Ok(())
+        } else {
+            Err(Error::MailNotConfigured)
+        }
+    }
+
+    /// Returns whether this deployment can send mail.
+    pub(in crate::domain) const fn is_configured(&self) -> bool {
+        self.mailer.is_some()
+    }
+
+    /// Returns whether a mail to this address, as a user entered it, can arrive anywhere.
+    pub(in crate::domain) fn reaches(&self, email: &str) -> bool {
+        let address = names::mail_address(email);
+        self.mailer.as_ref().is_some_and(|mailer| mailer.reaches(&address))
+    }
+
+    /// Mails the user a code, in the transaction of its cause. The caller has locked the user's row.
+    /// The mail goes to the user's address, or to `new`. While an earlier code for the same purpose
+    /// and address is valid, it is sent again.
+    pub(in crate::domain) async fn post_code(
+        &self,
+        tx: &mut Conn,
+        user: &User,
+        purpose: CodePurpose,
+        new: Option<&Email>,
+        limit: MailLimit,
+    ) -> Result<Posted, Error> {
+        let recipient = new.map_or(user.email.as_str(), Email::as_str);
+        if !self.reaches(recipient) {
+            return Ok(Posted::Unreachable);
+        }
+        let counter = self.counter("code", recipient);
+        if !self.has_quota(tx, &counter, limit.numbers()).await? {
+            return Ok(Posted::TooMany);
+        }
+        let now = self.time.now();
+        let code = self.live_code(tx, user.id, purpose, new, now).await?;
+        let letter = Letter::with_code(&user.login, &code);
+        let Some(id) = self.post_to(tx, user.id, recipient, &letter, &user.locale).await? else {
+            return Ok(Posted::Unreachable);
+        };
+        store::mail_quota_insert(tx, id, &counter, now).await?;
+        Ok(Posted::Yes)
+    }
+
+    /// Counts a try of the user's code, and returns the code if it is right. The caller has locked
+    /// the user's row, and commits in either case.
+    pub(in crate::domain) async fn try_code(
+        &self,
+        tx: &mut Conn,
+        user: &User,
+        purpose: CodePurpose,
+        presented: &PresentedCode,
+    ) -> Result<Option<AccountCode>, Error> {
+        let tries = presented.typed_tries();
+        let code = store::account_code_count_tries(tx, user.id, purpose, tries).await?;
+        Ok(code.filter(|code| {
+            let address = code.email.as_deref().unwrap_or(&user.email);
+            let binding = Binding {
+                purpose,
+                user_id: user.id,
+                address_key: &names::identifier_key(address),
+                seed: &code.seed,
+            };
+            let is_usable = code.is_live(self.time.now()) && (tries == 0 || code.admits_typed_try());
+            self.codes.is_right(binding, presented) && is_usable
+        }))
+    }
+
+    /// Returns the user's code while it is valid, with a longer life, so that a request does not
+    /// invalidate the code of an earlier one. Otherwise makes a new one.
+    async fn live_code(
+        &self,
+        tx: &mut Conn,
+        user_id: UserId,
+        purpose: CodePurpose,
+        new: Option<&Email>,
+        now: Timestamp,
+    ) -> Result<AccountCode, Error> {
+        let CodeLife {
+            after_mail,
+            at_most,
+            at_least,
+        } = life(purpose);
+        let email = new.map(|email| email.as_str().to_owned());
+        let present = store::account_code(tx, user_id, purpose).await?;
+        let end = |code: &AccountCode| code.create_time.plus(at_most);
+        let lasts = |code: &AccountCode| code.is_live(now) && now.plus(at_least) <= end(code);
+        let code = match present.filter(|code| code.email == email && lasts(code)) {
+            Some(code) => AccountCode {
+                expire_time: now.plus(after_mail).min(end(&code)),
+                ..code
+            },
+            None => AccountCode {
+                user_id,
+                purpose,
+                seed: AccountCodes::seed(),
+                typed_tries: 0,
+                create_time: now,
+                expire_time: now.plus(after_mail),
+                email,
+            },
+        };
+        store::account_code_replace(tx, &code).await?;
+        Ok(code)
+    }
+}
+
+const fn life(purpose: CodePurpose) -> CodeLife {
+    match purpose {
+        CodePurpose::PasswordReset => CodeLife {
+            after_mail: Duration::from_mins(10),
+            at_most: Duration::from_mins(30),
+            at_least: Duration::from_mins(5),
+        },
+        CodePurpose::EmailVerification | CodePurpose::EmailChange | CodePurpose::EmailUndo => CodeLife {
+            after_mail: Duration::from_hours(24),
+            at_most: Duration::from_hours(48),
+            at_least: Duration::from_hours(12),
+        },
+    }
+}

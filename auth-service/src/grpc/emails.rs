@@ -1,0 +1,118 @@
+//! The calls of `auth.v1.AccountService` about the caller's e-mail address. They are public, because
+//! users who have not verified their address may not be able to log in. Each checks by itself who
+//! calls.
+
+use ::proto::auth::v1 as proto;
+use access::authz;
+use base::validate::Fields;
+use tonic::{Request, Response, Status};
+
+use super::{convert, credentials, request_context::request_context};
+use crate::domain::{Accounts, AddressOwner, Email, Error, Password};
+
+pub(super) async fn request_verification(
+    accounts: &Accounts,
+    request: Request<proto::RequestEmailVerificationRequest>,
+) -> Result<Response<proto::RequestEmailVerificationResponse>, Status> {
+    let context = request_context(&request);
+    let body = request.get_ref();
+    let mut fields = Fields::new();
+    let owner = address_owner(&request, &mut fields, [&body.identifier, &body.password])?;
+    let owner = fields.finish(|| owner)?;
+    accounts.request_email_verification(&context, owner).await?;
+    Ok(Response::new(proto::RequestEmailVerificationResponse {}))
+}
+
+pub(super) async fn verify(
+    accounts: &Accounts,
+    request: Request<proto::VerifyEmailRequest>,
+) -> Result<Response<proto::VerifyEmailResponse>, Status> {
+    let context = request_context(&request);
+    let body = request.get_ref();
+    let mut fields = Fields::new();
+    let owner = address_owner(&request, &mut fields, [&body.identifier, &body.password])?;
+    let code = credentials::code(&mut fields, &body.code);
+    let (owner, code) = fields.finish(|| Some((owner?, code?)))?;
+    let user = accounts.verify_email(&context, owner, code).await?;
+    Ok(Response::new(proto::VerifyEmailResponse {
+        user: Some(convert::user(user)),
+    }))
+}
+
+pub(super) async fn change(
+    accounts: &Accounts,
+    request: Request<proto::ChangeEmailRequest>,
+) -> Result<Response<proto::ChangeEmailResponse>, Status> {
+    let context = request_context(&request);
+    let body = request.get_ref();
+    let mut fields = Fields::new();
+    let identifier = Some(body.identifier.clone()).filter(|identifier| !identifier.is_empty());
+    match &identifier {
+        Some(identifier) => credentials::identifier(&mut fields, identifier),
+        None => ensure_bearer(&request)?,
+    }
+    let email = fields.check("email", body.email.parse::<Email>());
+    let password = fields.check("current_password", Password::presented(&body.current_password));
+    let (email, password) = fields.finish(|| Some((email?, password?)))?;
+    accounts.change_email(&context, identifier, password, email).await?;
+    Ok(Response::new(proto::ChangeEmailResponse {}))
+}
+
+pub(super) async fn confirm_change(
+    accounts: &Accounts,
+    request: Request<proto::ConfirmEmailChangeRequest>,
+) -> Result<Response<proto::ConfirmEmailChangeResponse>, Status> {
+    let context = request_context(&request);
+    let body = request.get_ref();
+    let mut fields = Fields::new();
+    let owner = address_owner(&request, &mut fields, [&body.identifier, &body.password])?;
+    let code = credentials::code(&mut fields, &body.code);
+    let (owner, code) = fields.finish(|| Some((owner?, code?)))?;
+    let user = accounts.confirm_email_change(&context, owner, code).await?;
+    Ok(Response::new(proto::ConfirmEmailChangeResponse {
+        user: Some(convert::user(user)),
+    }))
+}
+
+pub(super) async fn revert_change(
+    accounts: &Accounts,
+    request: Request<proto::RevertEmailChangeRequest>,
+) -> Result<Response<proto::RevertEmailChangeResponse>, Status> {
+    let context = request_context(&request);
+    let body = request.get_ref();
+    let mut fields = Fields::new();
+    let user_id = fields.check("user_id", body.user_id.parse());
+    let code = credentials::code(&mut fields, &body.code);
+    let (user_id, code) = fields.finish(|| Some((user_id?, code?)))?;
+    accounts.revert_email_change(&context, user_id, code).await?;
+    Ok(Response::new(proto::RevertEmailChangeResponse {}))
+}
+
+/// Reads the optional fields `identifier` and `password`. Without both, the caller is the bearer of
+/// the access token.
+fn address_owner<T>(
+    request: &Request<T>,
+    fields: &mut Fields,
+    [identifier, password]: [&String; 2],
+) -> Result<Option<AddressOwner>, Status> {
+    if identifier.is_empty() && password.is_empty() {
+        ensure_bearer(request)?;
+        return Ok(Some(AddressOwner::Bearer));
+    }
+    credentials::identifier(fields, identifier);
+    let password = fields.check("password", Password::presented(password));
+    Ok(password.map(|password| AddressOwner::Credentials {
+        identifier: identifier.clone(),
+        password,
+    }))
+}
+
+/// Refuses a caller without a valid access token for this service.
+fn ensure_bearer<T>(request: &Request<T>) -> Result<(), Status> {
+    let principal = authz::principal(request)?;
+    if principal.wanted_audience().is_some() {
+        // Another service may have this token, and must not act on the account with it.
+        return Err(Error::AudienceRequired.into());
+    }
+    Ok(())
+}
