@@ -4,9 +4,9 @@
 //! since the last query. An answer therefore includes every game that had ended when the request
 //! came, no matter which process served that game.
 //!
-//! Only the logins of the players who are shown most are kept. The same query brings those that have
-//! changed. It also reads those that are missing from the answer as it is before the query. They
-//! are nearly always the ones that are missing from it afterwards.
+//! Only the logins of the players who are shown most are kept. The same query brings those that
+//! have changed. It also reads those that are missing from the answer as it is before the query.
+//! They are nearly always the ones that are missing from it afterwards.
 //!
 //! Requests that arrive during such a query wait for the next one and share its result.
 

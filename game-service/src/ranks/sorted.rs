@@ -4,10 +4,10 @@
 //! the key of an index stays the same while it is in the set.
 //!
 //! The indexes are kept in blocks of bounded size, along with the first key of each block and the
-//! number of indexes before it. A place is found by two binary searches. The first one reads nothing
-//! but the first keys, which lie side by side. Each step of the second one reads a key from anywhere
-//! in memory. A change moves part of one block and updates the counts of the blocks after it, of
-//! which there are few.
+//! number of indexes before it. A place is found by two binary searches. The first one reads
+//! nothing but the first keys, which lie side by side. Each step of the second one reads a key from
+//! anywhere in memory. A change moves part of one block and updates the counts of the blocks after
+//! it, of which there are few.
 
 /// Sorted set, as described in the module documentation.
 #[derive(Clone, Debug)]
