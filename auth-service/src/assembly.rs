@@ -11,8 +11,8 @@ use crate::{
     ServerSecrets,
     config::AuthSettings,
     domain::{
-        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, FeedTail, HashingPool, Issuer, KeyRing, Mails, Rbac,
-        RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
+        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, FeedTail, HashingPool, Issuer, KeyRing, KnownDevices,
+        Mails, Rbac, RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
@@ -59,11 +59,16 @@ impl Domain {
 
 impl Assembly<'_> {
     /// Assembles the services and the jobs.
-    pub(crate) fn assemble(self) -> Domain {
-        let sessions = self.sessions();
+    pub(crate) fn assemble(mut self) -> Domain {
+        let devices = KnownDevices {
+            db: self.db.clone(),
+            tokens: DeviceTokens::new(self.secrets),
+            max_per_user: self.settings.max_sessions_per_user.into(),
+        };
+        let mails = Mails::new(devices.clone(), self.clock.clone(), self.secrets, self.mailer.take());
+        let sessions = self.sessions(devices, mails.clone());
         let rules = self.settings.attempts.rules();
         let attempts = Attempts::new(self.db.clone(), self.clock.clone(), self.secrets, rules);
-        let mails = Mails::new(sessions.clone(), self.secrets, self.mailer);
         let audit_log = AuditLog {
             db: self.db.clone(),
             clock: self.clock.clone(),
@@ -131,7 +136,7 @@ impl Assembly<'_> {
         }
     }
 
-    fn sessions(&self) -> Sessions {
+    fn sessions(&self, devices: KnownDevices, mails: Mails) -> Sessions {
         Sessions {
             db: self.db.clone(),
             clock: self.clock.clone(),
@@ -144,14 +149,14 @@ impl Assembly<'_> {
                 clock: self.clock.clone(),
             },
             refresh_tokens: RefreshTokens::new(self.secrets),
-            device_tokens: DeviceTokens::new(self.secrets),
+            devices,
+            mails: Arc::new(mails),
             verifier: self.any_audience.clone(),
             lifetimes: self.settings.lifetimes(),
             loader: Loader::new(self.db.clone(), |conn, ids| {
                 store::sessions_with_holdings(conn, ids).boxed()
             }),
             token_uses: GroupCommit::new(&self.db, "token_uses", TokenUseWriter(self.db.clone())),
-            max_per_user: self.settings.max_sessions_per_user.into(),
         }
     }
 }

@@ -49,6 +49,7 @@ pub(crate) use self::{
     },
     sessions::{
         introspection::Introspection,
+        known_devices::KnownDevices,
         lifecycle::Sessions,
         lifetimes::{SessionLifetimes, TokenPair},
         lost_revocations::LostRevocations,

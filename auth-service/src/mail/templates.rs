@@ -24,40 +24,35 @@ const DEFAULT: &str = "en";
 /// Maximum size of a template, in bytes.
 const MAX_TEMPLATE_BYTES: u64 = 256 * 1024;
 
+/// Names a template in the program, with its content.
+macro_rules! built_in {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../mail/", $name)))
+    };
+}
+
 /// The templates in the program, by name.
 const BUILT_IN: &[(&str, &str)] = &[
-    (
-        "en/password_reset.txt",
-        include_str!("../../mail/en/password_reset.txt"),
-    ),
-    (
-        "en/password_reset.html",
-        include_str!("../../mail/en/password_reset.html"),
-    ),
-    (
-        "en/password_changed.txt",
-        include_str!("../../mail/en/password_changed.txt"),
-    ),
-    (
-        "en/password_changed.html",
-        include_str!("../../mail/en/password_changed.html"),
-    ),
-    (
-        "ru/password_reset.txt",
-        include_str!("../../mail/ru/password_reset.txt"),
-    ),
-    (
-        "ru/password_reset.html",
-        include_str!("../../mail/ru/password_reset.html"),
-    ),
-    (
-        "ru/password_changed.txt",
-        include_str!("../../mail/ru/password_changed.txt"),
-    ),
-    (
-        "ru/password_changed.html",
-        include_str!("../../mail/ru/password_changed.html"),
-    ),
+    built_in!("en/password_reset.txt"),
+    built_in!("en/password_reset.html"),
+    built_in!("en/password_changed.txt"),
+    built_in!("en/password_changed.html"),
+    built_in!("en/login_changed.txt"),
+    built_in!("en/login_changed.html"),
+    built_in!("en/device_login.txt"),
+    built_in!("en/device_login.html"),
+    built_in!("en/refresh_token_reused.txt"),
+    built_in!("en/refresh_token_reused.html"),
+    built_in!("ru/password_reset.txt"),
+    built_in!("ru/password_reset.html"),
+    built_in!("ru/password_changed.txt"),
+    built_in!("ru/password_changed.html"),
+    built_in!("ru/login_changed.txt"),
+    built_in!("ru/login_changed.html"),
+    built_in!("ru/device_login.txt"),
+    built_in!("ru/device_login.html"),
+    built_in!("ru/refresh_token_reused.txt"),
+    built_in!("ru/refresh_token_reused.html"),
 ];
 
 /// Values that a template shows. Values that a kind of mail does not have are empty.
@@ -73,6 +68,12 @@ pub(crate) struct Contents {
     pub(crate) time: Option<Timestamp>,
     /// Address from which it was done; may be empty.
     pub(crate) ip_address: Option<String>,
+    /// Login before a change.
+    pub(crate) old_login: Option<String>,
+    /// Login after a change.
+    pub(crate) new_login: Option<String>,
+    /// User agent of the device; may be empty.
+    pub(crate) user_agent: Option<String>,
 }
 
 /// A mail in one language.
@@ -156,6 +157,9 @@ impl Templates {
                     minutes: Some(10),
                     time: Some(Timestamp::from_micros(0)),
                     ip_address: is_full.then(|| "192.0.2.1".to_owned()),
+                    old_login: Some("ann".to_owned()),
+                    new_login: Some("bob".to_owned()),
+                    user_agent: is_full.then(|| "Firefox/120.0".to_owned()),
                 };
                 for is_full in [true, false] {
                     self.render_in(language, kind, &sample(is_full))?;
@@ -189,7 +193,10 @@ impl Templates {
             link => exposed(&contents.link),
             minutes => contents.minutes.unwrap_or_default(),
             time => contents.time.map(minute).unwrap_or_default(),
-            ip_address => contents.ip_address.clone().unwrap_or_default(),
+            ip_address => contents.ip_address.as_deref().unwrap_or_default(),
+            old_login => contents.old_login.as_deref().unwrap_or_default(),
+            new_login => contents.new_login.as_deref().unwrap_or_default(),
+            user_agent => contents.user_agent.as_deref().unwrap_or_default(),
         };
         let render = |file: String| {
             let name = format!("{language}/{file}");
@@ -281,6 +288,9 @@ mod tests {
             minutes: Some(7),
             time: Some(Timestamp::from_micros(1_700_000_000_000_000)),
             ip_address: Some("<192.0.2.1>".to_owned()),
+            old_login: Some("ann".to_owned()),
+            new_login: Some("ann.new".to_owned()),
+            user_agent: Some("Firefox 120".to_owned()),
         }
     }
 
@@ -313,6 +323,15 @@ mod tests {
                 .expect("a mail");
             assert!(changed.text.contains("2023-11-14 22:13 UTC") && changed.text.contains("<192.0.2.1>"));
             assert!(changed.html.contains("&lt;192.0.2.1&gt;"), "{}", changed.html);
+            for (kind, shown) in [
+                (MailKind::LoginChanged, "ann.new"),
+                (MailKind::DeviceLogin, "Firefox 120"),
+                (MailKind::RefreshTokenReused, "play.example.com"),
+            ] {
+                let mail = templates.render(locale, kind, &contents()).expect("a mail");
+                assert!(mail.text.contains(shown) && mail.text.contains("2023-11-14 22:13 UTC"));
+                assert!(mail.html.contains(shown) && mail.html.contains("&lt;192.0.2.1&gt;"));
+            }
         }
     }
 

@@ -25,12 +25,24 @@ db::text_enum! {
         PasswordReset = "password_reset",
         /// Notice that the password has changed.
         PasswordChanged = "password_changed",
+        /// Notice that the login has changed.
+        LoginChanged = "login_changed",
+        /// Notice of a login from a device that is not known.
+        DeviceLogin = "device_login",
+        /// Notice that an old refresh token was used again.
+        RefreshTokenReused = "refresh_token_reused",
     }
 }
 
 impl MailKind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 2] = [Self::PasswordReset, Self::PasswordChanged];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::PasswordReset,
+        Self::PasswordChanged,
+        Self::LoginChanged,
+        Self::DeviceLogin,
+        Self::RefreshTokenReused,
+    ];
 }
 
 /// A code that was mailed to a user. A user has at most one for each purpose.

@@ -28,22 +28,44 @@ pub(in crate::domain) enum Letter {
         /// Address from which it was changed; may be empty.
         ip_address: String,
     },
+    /// The login has changed.
+    LoginChanged {
+        /// Login before the change.
+        old_login: String,
+        /// Login after the change.
+        new_login: String,
+        /// Time of the change, in microseconds since 1970.
+        time: i64,
+        /// Address from which it was changed; may be empty.
+        ip_address: String,
+    },
+    /// Someone has logged in from a device that is not known.
+    DeviceLogin {
+        /// User agent of the device, as the mail shows it; may be empty.
+        user_agent: String,
+        /// Time of the login, in microseconds since 1970.
+        time: i64,
+        /// Address of the device; may be empty.
+        ip_address: String,
+    },
+    /// An old refresh token was used again, so its session was ended.
+    RefreshTokenReused {
+        /// Time of the use, in microseconds since 1970.
+        time: i64,
+        /// Address from which it was used; may be empty.
+        ip_address: String,
+    },
 }
 
 impl Letter {
-    /// Creates the notice that the password has changed.
-    pub(in crate::domain) fn password_changed(time: Timestamp, ip_address: String) -> Self {
-        Self::PasswordChanged {
-            time: time.as_micros(),
-            ip_address,
-        }
-    }
-
     /// Returns the time from which the mail is of no use.
     pub(in crate::domain) const fn end(&self) -> Option<Timestamp> {
         match self {
             Self::PasswordReset { expire_time, .. } => Some(Timestamp::from_micros(*expire_time)),
-            Self::PasswordChanged { .. } => None,
+            Self::PasswordChanged { .. }
+            | Self::LoginChanged { .. }
+            | Self::DeviceLogin { .. }
+            | Self::RefreshTokenReused { .. } => None,
         }
     }
 
@@ -51,6 +73,9 @@ impl Letter {
         match self {
             Self::PasswordReset { .. } => MailKind::PasswordReset,
             Self::PasswordChanged { .. } => MailKind::PasswordChanged,
+            Self::LoginChanged { .. } => MailKind::LoginChanged,
+            Self::DeviceLogin { .. } => MailKind::DeviceLogin,
+            Self::RefreshTokenReused { .. } => MailKind::RefreshTokenReused,
         }
     }
 }

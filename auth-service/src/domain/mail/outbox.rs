@@ -25,8 +25,7 @@ use crate::{
             codes::{AccountCodes, Binding},
             letter::Letter,
         },
-        request_context::RequestContext,
-        sessions::lifecycle::Sessions,
+        sessions::known_devices::KnownDevices,
         users::names,
     },
     ids::MailId,
@@ -68,21 +67,21 @@ pub(crate) struct Mails {
     pub(in crate::domain) requests: SealingKeys,
     /// Key under which mails to an address are counted.
     pub(in crate::domain) quota: Key,
-    pub(in crate::domain) sessions: Sessions,
+    pub(in crate::domain) devices: KnownDevices,
     /// Sends mails. `None` if this deployment cannot.
     pub(in crate::domain) mailer: Option<Arc<Mailer>>,
 }
 
 impl Mails {
-    pub(crate) fn new(sessions: Sessions, secrets: &ServerSecrets, mailer: Option<Mailer>) -> Self {
-        let (db, clock) = (sessions.db.clone(), sessions.clock.clone());
+    pub(crate) fn new(devices: KnownDevices, clock: Clock, secrets: &ServerSecrets, mailer: Option<Mailer>) -> Self {
+        let db = devices.db.clone();
         Self {
             time: Arc::new(DatabaseTime::new(db.clone(), clock.clone())),
             codes: AccountCodes::new(secrets),
             requests: SealingKeys::new(secrets, Purpose::MailRequests),
             // Only the current secret is used. Counts made with an older one are lost.
             quota: Key::new(HMAC_SHA256, &secrets.derive(Purpose::MailQuota)[0]),
-            sessions,
+            devices,
             mailer: mailer.map(Arc::new),
             db,
             clock,
@@ -91,7 +90,7 @@ impl Mails {
 
     /// Writes a mail to the user in the transaction of its cause. Returns its id, or `None` if the
     /// address cannot be reached.
-    async fn post(&self, tx: &mut Conn, user: &User, letter: &Letter) -> Result<Option<MailId>, Error> {
+    pub(super) async fn post(&self, tx: &mut Conn, user: &User, letter: &Letter) -> Result<Option<MailId>, Error> {
         self.post_in_language(tx, user, letter, &user.locale).await
     }
 
@@ -103,10 +102,10 @@ impl Mails {
         letter: &Letter,
         locale: &str,
     ) -> Result<Option<MailId>, Error> {
-        let recipient = names::mail_address(&user.email);
-        if !self.mailer.as_ref().is_some_and(|mailer| mailer.reaches(&recipient)) {
+        if !self.reaches(user) {
             return Ok(None);
         }
+        let recipient = names::mail_address(&user.email);
         // Random, because the recipient sees it. A time in it would tell how long the mails before
         // it took to write, and with that whether they were for users who exist.
         let id = MailId::from_uuid(Uuid::new_v4());
@@ -126,31 +125,10 @@ impl Mails {
         Ok(Some(id))
     }
 
-    /// Writes the notice that the user's password has changed. Notices to one address are limited,
-    /// because it may belong to somebody else.
-    pub(in crate::domain) async fn post_password_changed(
-        &self,
-        tx: &mut Conn,
-        context: &RequestContext,
-        user: &User,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        // The address of an administrator is not shown to the user.
-        let is_own = context.user_id().is_none_or(|actor| actor == user.id);
-        let address = if is_own {
-            context.origin.address_text()
-        } else {
-            String::new()
-        };
-        let letter = Letter::password_changed(now, address);
-        let counter = self.counter("notice", user);
-        if !self.has_quota(tx, &counter, [MAX_PER_HOUR, MAX_PER_DAY]).await? {
-            return Ok(());
-        }
-        if let Some(id) = self.post(tx, user, &letter).await? {
-            store::mail_quota_insert(tx, id, &counter, self.time.now()).await?;
-        }
-        Ok(())
+    /// Returns whether a mail to this user can arrive.
+    pub(in crate::domain) fn reaches(&self, user: &User) -> bool {
+        let mailer = self.mailer.as_ref();
+        mailer.is_some_and(|mailer| mailer.reaches(&names::mail_address(&user.email)))
     }
 
     /// Returns the key under which mails of one sort to the user's address are counted.
@@ -273,12 +251,37 @@ impl Mails {
                     ..Contents::default()
                 }
             }
-            Letter::PasswordChanged { time, ip_address } => Contents {
-                time: Some(Timestamp::from_micros(time)),
-                ip_address: Some(ip_address),
-                ..Contents::default()
+            Letter::PasswordChanged { time, ip_address } | Letter::RefreshTokenReused { time, ip_address } => {
+                event(time, ip_address)
+            }
+            Letter::LoginChanged {
+                old_login,
+                new_login,
+                time,
+                ip_address,
+            } => Contents {
+                old_login: Some(old_login),
+                new_login: Some(new_login),
+                ..event(time, ip_address)
+            },
+            Letter::DeviceLogin {
+                user_agent,
+                time,
+                ip_address,
+            } => Contents {
+                user_agent: Some(user_agent),
+                ..event(time, ip_address)
             },
         }
+    }
+}
+
+/// Returns what every notice shows.
+fn event(time: i64, ip_address: String) -> Contents {
+    Contents {
+        time: Some(Timestamp::from_micros(time)),
+        ip_address: Some(ip_address),
+        ..Contents::default()
     }
 }
 

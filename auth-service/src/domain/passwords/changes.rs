@@ -13,6 +13,7 @@ use crate::{
         audit::event::{AuditEvent, recording_refusals},
         error::Error,
         feed::{self, Change},
+        mail::notices::Notice,
         passwords::{attempts::Guess, hashing::Verdict, password::Password, queue::Client},
         rbac::authority,
         request_context::RequestContext,
@@ -53,7 +54,8 @@ impl Accounts {
             store::user_set_password(tx, user.id, &hash, false).await?;
             user.token_version = revoked.token_version;
             let tokens = sessions.replace_tokens(tx, context, &user, &session, now).await?;
-            self.mails.post_password_changed(tx, context, &user, now).await?;
+            let notice = Notice::PasswordChanged;
+            self.mails.post_notice(tx, context, &user, notice, now).await?;
             AuditEvent::new("user.change_password")
                 .user(user.id)
                 .record(tx, context, now)
@@ -92,7 +94,8 @@ impl Accounts {
                 let revoked =
                     revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
                 store::user_set_password(tx, user.id, &hash, true).await?;
-                self.mails.post_password_changed(tx, context, &user, now).await?;
+                let notice = Notice::PasswordChanged;
+                self.mails.post_notice(tx, context, &user, notice, now).await?;
                 event.record(tx, context, now).await?;
                 feed::publish(tx, vec![revoked.change], now).await?;
                 Ok(())

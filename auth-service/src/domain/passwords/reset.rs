@@ -10,6 +10,7 @@ use crate::{
         feed,
         mail::{
             codes::{Binding, PresentedCode},
+            notices::Notice,
             requests::ResetRequest,
         },
         passwords::{changes::ensure_fit, password::Password, queue::Client},
@@ -114,7 +115,8 @@ impl Accounts {
             user.force_logout_time = Some(now);
             user.email_verify_time = Some(now);
             let begun = sessions.begin(tx, context, &user, None, now).await?;
-            mails.post_password_changed(tx, context, &user, now).await?;
+            let notice = Notice::PasswordChanged;
+            mails.post_notice(tx, context, &user, notice, now).await?;
             AuditEvent::new(ACTION)
                 .user(user.id)
                 .detail("session_id", begun.session_id)

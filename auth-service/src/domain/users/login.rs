@@ -9,6 +9,7 @@ use crate::{
         counts,
         error::Error,
         feed,
+        mail::notices::Notice,
         passwords::{
             attempts::{Attempt, Guess},
             changes::{ensure_fit, replace_at_login},
@@ -75,7 +76,7 @@ impl Accounts {
     async fn attempt_login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoggedIn, Error> {
         // The token is genuine, but may belong to another user. That is checked once the user has
         // been read.
-        let named = self.sessions.device_tokens.open(&credentials.device_token);
+        let named = self.sessions.devices.tokens.open(&credentials.device_token);
         let is_by_device = named.is_some_and(|(device, _)| self.attempts.admits_device_login(device));
         if !is_by_device {
             self.attempts.admit_login(context)?;
@@ -95,7 +96,10 @@ impl Accounts {
         drop(conn);
 
         let device = match &found {
-            Some(user) => self.sessions.known_device(user, &credentials.device_token).await?,
+            Some(user) => {
+                let devices = &self.sessions.devices;
+                devices.known_device(user, &credentials.device_token).await?
+            }
             None => None,
         };
         if is_by_device && device.is_none() {
@@ -144,7 +148,12 @@ impl Accounts {
             let mut published = Vec::new();
             if let Some(hash) = &new_hash {
                 published.push(replace_at_login(tx, context, &mut user, hash, now).await?);
-                self.mails.post_password_changed(tx, context, &user, now).await?;
+                let notice = Notice::PasswordChanged;
+                self.mails.post_notice(tx, context, &user, notice, now).await?;
+            }
+            if device.is_none() && found.last_login_time.is_some() {
+                let notice = Notice::DeviceLogin;
+                self.mails.post_notice(tx, context, &user, notice, now).await?;
             }
             if let Some(hash) = &rehash {
                 store::user_password_rehash(tx, user.id, hash).await?;
