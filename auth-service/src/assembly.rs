@@ -106,6 +106,7 @@ impl Assembly<'_> {
             attempts,
             mails,
             password_rules: self.settings.password_rules(),
+            temporary_password_life: self.settings.temporary_password_life(),
             registration_open: self.settings.registration_open,
         };
         let transports = Transports::new(self.settings.cookies.clone());

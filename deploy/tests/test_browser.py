@@ -459,6 +459,21 @@ def test_a_forgotten_password_is_replaced_with_the_code_from_the_mail(person, ga
     assert "was changed" in gateway.mail_to(f"{login}@example.com", count=2)
 
 
+def test_an_invited_user_chooses_a_password(person, gateway):
+    login = f"i{uuid.uuid4().hex[:12]}"
+    account = {"login": login, "email": f"{login}@example.com"}
+    invited = gateway.rest(gateway.administrator()).post("/v1/users:invite", json=account)
+    assert invited.status_code == 200, invited.text
+    [link] = re.findall(r"^http\S+$", gateway.mail_to(f"{login}@example.com"), re.M)
+    page = person(link.replace("http://127.0.0.1:8080", ""))
+    expect(page.get_by_role("heading", name="Choose a password")).to_be_visible()
+    expect(page.locator("#reset-identifier")).to_have_value(login)
+    assert page.evaluate("location.href") == f"{gateway.origin}/"
+    page.locator("#reset-form").get_by_label("Password", exact=True).fill("purple elephants")
+    page.get_by_role("button", name="Choose this password").click()
+    expect(page.locator("#login-name")).to_have_text(login)
+
+
 def test_a_link_from_a_mail_changes_nothing_by_itself_and_stays_out_of_the_history(person, gateway):
     page = person()
     login = register(page)

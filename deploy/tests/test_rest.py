@@ -136,13 +136,18 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     call("AccountService_RevokeMySession", token, path={"sessionId": current["sessionId"]})
     call("AccountService_ChangePassword", token, body={"currentPassword": PASSWORD, "newPassword": "battery staple", "newPasswordConfirmation": "battery staple"})
     call("AuthService_RequestPasswordReset", None, body={"identifier": login})
-    # The first mail says that the password has changed.
-    mail = gateway.mail_to(f"2{login}@example.com", count=2)
+    # Other mails say that the password has changed, and that there was a login from a new device.
+    mail = gateway.mail_to(f"2{login}@example.com", count=3)
     [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", mail, re.MULTILINE)
     new = {"newPassword": "purple elephants", "newPasswordConfirmation": "purple elephants"}
     reset = call("AuthService_ResetPassword", None, body={"identifier": login, "code": code, **new})
     assert reset["user"]["emailVerifyTime"]
     token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
+    # Each call of an export is recorded, so its twin over gRPC tells of one more.
+    exported = gateway.rest(token).get("/v1/me:export", params={"pageSize": 40})
+    called.add("AccountService_ExportMe")
+    every["AccountService_ExportMe"].validate(exported.json())
+    assert exported.json()["user"]["login"] == login and exported.json()["sessions"] and exported.json()["auditEvents"]
 
     # Two play.
     other = gateway.register()
@@ -209,6 +214,12 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     call("UserService_ListUsers", root, query={"query": name})
     call("UserService_UpdateUser", root, path={"userId": made_id}, query={"updateMask": "lastName"}, body={"lastName": "New"})
     call("UserService_SetPassword", root, path={"userId": made_id}, body={"password": "another password"})
+    call("UserService_SendPasswordReset", root, path={"userId": made_id}, body={"invalidatePassword": True})
+    guest = f"{name}_invited"
+    guest_id = call("UserService_InviteUser", root, body={"login": guest, "email": f"{guest}@example.com", "roles": ["player"]})["user"]["userId"]
+    [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", gateway.mail_to(f"{guest}@example.com"), re.MULTILINE)
+    accepted = call("AuthService_ResetPassword", None, body={"identifier": guest, "code": code, **new})
+    assert accepted["user"]["userId"] == guest_id
     call("UserService_UnlockUser", root, path={"userId": made_id}, body={})
     sessions = call("UserService_ListUserSessions", root, path={"userId": other_id}, query={"showEnded": True})["sessions"]
     call("UserService_RevokeUserSession", root, path={"userId": other_id, "sessionId": sessions[0]["sessionId"]})

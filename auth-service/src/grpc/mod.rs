@@ -7,6 +7,7 @@ mod audit;
 mod auth;
 mod convert;
 mod error;
+mod export;
 mod fields;
 #[cfg(test)]
 mod fuzz;

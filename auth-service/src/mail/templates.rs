@@ -35,6 +35,10 @@ macro_rules! built_in {
 const BUILT_IN: &[(&str, &str)] = &[
     built_in!("en/password_reset.txt"),
     built_in!("en/password_reset.html"),
+    built_in!("en/administrator_reset.txt"),
+    built_in!("en/administrator_reset.html"),
+    built_in!("en/invitation.txt"),
+    built_in!("en/invitation.html"),
     built_in!("en/password_changed.txt"),
     built_in!("en/password_changed.html"),
     built_in!("en/login_changed.txt"),
@@ -45,6 +49,10 @@ const BUILT_IN: &[(&str, &str)] = &[
     built_in!("en/refresh_token_reused.html"),
     built_in!("ru/password_reset.txt"),
     built_in!("ru/password_reset.html"),
+    built_in!("ru/administrator_reset.txt"),
+    built_in!("ru/administrator_reset.html"),
+    built_in!("ru/invitation.txt"),
+    built_in!("ru/invitation.html"),
     built_in!("ru/password_changed.txt"),
     built_in!("ru/password_changed.html"),
     built_in!("ru/login_changed.txt"),
@@ -74,6 +82,8 @@ pub(crate) struct Contents {
     pub(crate) new_login: Option<String>,
     /// User agent of the device; may be empty.
     pub(crate) user_agent: Option<String>,
+    /// Whether the present password no longer works.
+    pub(crate) is_invalidated: bool,
 }
 
 /// A mail in one language.
@@ -160,6 +170,7 @@ impl Templates {
                     old_login: Some("ann".to_owned()),
                     new_login: Some("bob".to_owned()),
                     user_agent: is_full.then(|| "Firefox/120.0".to_owned()),
+                    is_invalidated: is_full,
                 };
                 for is_full in [true, false] {
                     self.render_in(language, kind, &sample(is_full))?;
@@ -192,11 +203,14 @@ impl Templates {
             code => exposed(&contents.code),
             link => exposed(&contents.link),
             minutes => contents.minutes.unwrap_or_default(),
+            hours => contents.minutes.unwrap_or_default().div_ceil(60),
+            days => contents.minutes.unwrap_or_default().div_ceil(24 * 60),
             time => contents.time.map(minute).unwrap_or_default(),
             ip_address => contents.ip_address.as_deref().unwrap_or_default(),
             old_login => contents.old_login.as_deref().unwrap_or_default(),
             new_login => contents.new_login.as_deref().unwrap_or_default(),
             user_agent => contents.user_agent.as_deref().unwrap_or_default(),
+            is_invalidated => contents.is_invalidated,
         };
         let render = |file: String| {
             let name = format!("{language}/{file}");
@@ -291,6 +305,7 @@ mod tests {
             old_login: Some("ann".to_owned()),
             new_login: Some("ann.new".to_owned()),
             user_agent: Some("Firefox 120".to_owned()),
+            is_invalidated: true,
         }
     }
 
@@ -323,6 +338,12 @@ mod tests {
                 .expect("a mail");
             assert!(changed.text.contains("2023-11-14 22:13 UTC") && changed.text.contains("<192.0.2.1>"));
             assert!(changed.html.contains("&lt;192.0.2.1&gt;"), "{}", changed.html);
+            for kind in [MailKind::AdministratorReset, MailKind::Invitation] {
+                let mail = templates.render(locale, kind, &contents()).expect("a mail");
+                for body in [&mail.text, &mail.html] {
+                    assert!(body.contains("ABCD-EFGH") && body.contains("#reset-password?a=1&"));
+                }
+            }
             for (kind, shown) in [
                 (MailKind::LoginChanged, "ann.new"),
                 (MailKind::DeviceLogin, "Firefox 120"),

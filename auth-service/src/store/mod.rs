@@ -5,6 +5,7 @@ mod account_code;
 mod audit;
 mod catalog;
 mod columns;
+mod export;
 mod feed;
 mod grant;
 mod holding;
@@ -33,6 +34,7 @@ pub(crate) use self::{
     },
     audit::{audit_delete_before, audit_insert, audit_list},
     catalog::{Entry, resource_set_owner, resources_count_of, role_code_names},
+    export::{devices_of_sessions, mailed_codes_of_user, mails_of_user},
     feed::{
         FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert, feed_head_lock,
         feed_head_set_epoch, feed_head_set_max_access_token_seconds, feed_purge, feed_restart, feed_upsert,
@@ -82,7 +84,7 @@ pub(crate) use self::{
     user::{
         NewUser, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock, user_logins,
         user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,
-        user_set_token_version, user_verify_email,
+        user_set_invite_time, user_set_token_version, user_verify_email,
     },
     user_keys::{
         StoredKeys, user_forget_unknown_columns, user_release_email_key, user_set_keys, user_stale_keys,

@@ -23,6 +23,7 @@ const WORDS = {
   CREDENTIALS_INVALID: "The login or the password is wrong.",
   GAME_NOT_FOUND: "This game is no longer open: another player has joined it, or it was cancelled.",
   GAME_TAKEN: "Another player was quicker and has joined this game.",
+  PASSWORD_EXPIRED: "Your temporary password has expired. Ask an administrator for a new one, or choose a new password by mail.",
   PASSWORD_CHANGE_REQUIRED: "Your password is a temporary one. Choose a new password to log in.",
 };
 
@@ -190,9 +191,12 @@ async function logIn({ identifier, password, newPassword }) {
 
 // --- A forgotten password ---
 
-// Shows one of the two steps: asking for a code, or using it.
-function recover(step, identifier = "", code = "") {
+// Shows one of the two steps: asking for a code, or using it. An invited user has forgotten nothing.
+function recover(step, identifier = "", code = "", isInvited = false) {
   say("");
+  $("recovery-title").textContent = isInvited ? "Choose a password" : "Forgot your password?";
+  $("reset-password-label").textContent = isInvited ? "Password" : "New password";
+  $("set-password").textContent = isInvited ? "Choose this password" : "Set the new password";
   show("recovery");
   for (const id of ["request-form", "reset-form"]) $(id).hidden = id !== step;
   $("request-identifier").value = identifier;
@@ -221,10 +225,11 @@ $("back-to-entry").onclick = () => {
 // history. Nothing happens before the user has chosen a password.
 function followLink() {
   const [action, query] = location.hash.slice(1).split("?");
-  if (action !== "reset-password") return false;
+  const isInvited = action === "accept-invitation";
+  if (action !== "reset-password" && !isInvited) return false;
   history.replaceState(null, "", location.pathname);
   const values = new URLSearchParams(query);
-  recover("reset-form", values.get("identifier") ?? "", values.get("code") ?? "");
+  recover("reset-form", values.get("identifier") ?? "", values.get("code") ?? "", isInvited);
   return true;
 }
 

@@ -21,6 +21,30 @@ pub(in crate::domain) enum Letter {
         /// Time when the code expires, in microseconds since 1970.
         expire_time: i64,
     },
+    /// A code with which the user replaces the password, because an administrator wishes it.
+    AdministratorReset {
+        /// Login of the user, as it stands in the link.
+        login: String,
+        /// Seed of the code.
+        seed: Vec<u8>,
+        /// Whether the short code can still be tried.
+        is_typable: bool,
+        /// Time when the code expires, in microseconds since 1970.
+        expire_time: i64,
+        /// Whether the present password no longer works.
+        is_invalidated: bool,
+    },
+    /// A code with which an invited user chooses the first password.
+    Invitation {
+        /// Login of the user, as it stands in the link.
+        login: String,
+        /// Seed of the code.
+        seed: Vec<u8>,
+        /// Whether the short code can still be tried.
+        is_typable: bool,
+        /// Time when the code expires, in microseconds since 1970.
+        expire_time: i64,
+    },
     /// The password has changed.
     PasswordChanged {
         /// Time of the change, in microseconds since 1970.
@@ -61,7 +85,9 @@ impl Letter {
     /// Returns the time from which the mail is of no use.
     pub(in crate::domain) const fn end(&self) -> Option<Timestamp> {
         match self {
-            Self::PasswordReset { expire_time, .. } => Some(Timestamp::from_micros(*expire_time)),
+            Self::PasswordReset { expire_time, .. }
+            | Self::AdministratorReset { expire_time, .. }
+            | Self::Invitation { expire_time, .. } => Some(Timestamp::from_micros(*expire_time)),
             Self::PasswordChanged { .. }
             | Self::LoginChanged { .. }
             | Self::DeviceLogin { .. }
@@ -72,6 +98,8 @@ impl Letter {
     pub(in crate::domain) const fn kind(&self) -> MailKind {
         match self {
             Self::PasswordReset { .. } => MailKind::PasswordReset,
+            Self::AdministratorReset { .. } => MailKind::AdministratorReset,
+            Self::Invitation { .. } => MailKind::Invitation,
             Self::PasswordChanged { .. } => MailKind::PasswordChanged,
             Self::LoginChanged { .. } => MailKind::LoginChanged,
             Self::DeviceLogin { .. } => MailKind::DeviceLogin,

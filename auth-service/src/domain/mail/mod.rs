@@ -7,7 +7,9 @@
 //! up, so that neither the response nor its time reveals whether the user exists. Users are told of
 //! changes to their account by [`notices`].
 
+pub(super) mod administration;
 pub(super) mod codes;
+pub(super) mod counted;
 pub(super) mod letter;
 pub(super) mod notices;
 pub(super) mod outbox;

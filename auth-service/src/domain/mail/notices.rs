@@ -15,7 +15,7 @@ use crate::{
         },
         request_context::RequestContext,
     },
-    model::User,
+    model::{MailKind, User},
     store,
 };
 
@@ -55,7 +55,7 @@ impl Mails {
             return Ok(());
         }
         let letter = notice.letter(context, user, now);
-        let counter = self.counter(&format!("notice:{}", letter.kind().as_str()), user);
+        let counter = self.counter(&counted_as(letter.kind()), user);
         if !self.has_quota(tx, &counter, [MAX_PER_HOUR, MAX_PER_DAY]).await? {
             return Ok(());
         }
@@ -64,6 +64,11 @@ impl Mails {
         }
         Ok(())
     }
+}
+
+/// Returns the sort under which notices of this kind are counted.
+pub(super) fn counted_as(kind: MailKind) -> String {
+    format!("notice:{}", kind.as_str())
 }
 
 impl Notice<'_> {

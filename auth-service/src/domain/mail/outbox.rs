@@ -237,19 +237,30 @@ impl Mails {
                 is_typable,
                 expire_time,
             } => {
-                let binding = Binding {
-                    purpose: CodePurpose::PasswordReset,
-                    user_id: mail.user_id,
-                    address_key: &names::identifier_key(&mail.recipient),
-                    seed: &seed,
-                };
-                let left = Timestamp::from_micros(expire_time).since(self.time.now());
+                let code = (CodePurpose::PasswordReset, seed, is_typable, expire_time);
+                self.code_contents(mailer, mail, ("reset-password", &login), code)
+            }
+            Letter::AdministratorReset {
+                login,
+                seed,
+                is_typable,
+                expire_time,
+                is_invalidated,
+            } => {
+                let code = (CodePurpose::AdministratorReset, seed, is_typable, expire_time);
                 Contents {
-                    code: is_typable.then(|| self.codes.typed(binding)),
-                    link: Some(mailer.link("reset-password", &login, &self.codes.linked(binding))),
-                    minutes: Some(left.as_secs().div_ceil(60).max(1)),
-                    ..Contents::default()
+                    is_invalidated,
+                    ..self.code_contents(mailer, mail, ("reset-password", &login), code)
                 }
+            }
+            Letter::Invitation {
+                login,
+                seed,
+                is_typable,
+                expire_time,
+            } => {
+                let code = (CodePurpose::Invitation, seed, is_typable, expire_time);
+                self.code_contents(mailer, mail, ("accept-invitation", &login), code)
             }
             Letter::PasswordChanged { time, ip_address } | Letter::RefreshTokenReused { time, ip_address } => {
                 event(time, ip_address)
@@ -272,6 +283,29 @@ impl Mails {
                 user_agent: Some(user_agent),
                 ..event(time, ip_address)
             },
+        }
+    }
+
+    /// Returns what a mail with a code shows. `action` and `login` stand in its link.
+    fn code_contents(
+        &self,
+        mailer: &Mailer,
+        mail: &OutboxMail,
+        (action, login): (&str, &str),
+        (purpose, seed, is_typable, expire_time): (CodePurpose, Vec<u8>, bool, i64),
+    ) -> Contents {
+        let binding = Binding {
+            purpose,
+            user_id: mail.user_id,
+            address_key: &names::identifier_key(&mail.recipient),
+            seed: &seed,
+        };
+        let left = Timestamp::from_micros(expire_time).since(self.time.now());
+        Contents {
+            code: is_typable.then(|| self.codes.typed(binding)),
+            link: Some(mailer.link(action, login, &self.codes.linked(binding))),
+            minutes: Some(left.as_secs().div_ceil(60).max(1)),
+            ..Contents::default()
         }
     }
 }

@@ -27,19 +27,17 @@ use crate::{
     store::{self, StoredRequest},
 };
 
-/// How long a code that replaces a password is valid after the last mail with it.
-const RESET_CODE_LIFE: Duration = Duration::from_mins(10);
-/// How long such a code is valid at most, however often it is sent.
-const MAX_RESET_CODE_LIFE: Duration = Duration::from_mins(30);
-/// How long a code that is mailed must still be valid. A code that cannot be is replaced.
-const MIN_RESET_CODE_LIFE: Duration = Duration::from_mins(5);
 /// Number of requests that can wait. Each is answered within milliseconds.
 const MAX_WAITING: i64 = 1000;
 /// Number of mails that can wait for their first attempt before requests wait as well.
 const MAX_UNTRIED: i64 = 10_000;
 /// Pause suggested to a caller while too many requests wait.
 const RETRY: Duration = Duration::from_secs(5);
+/// Number of lives for which a code is valid at most, however often it is sent.
+const MAX_LIVES: u32 = 3;
 
+/// Sort of mails that are counted: those that anyone can ask for.
+pub(super) const COUNTED: &str = "code";
 /// Number of mails an hour that are reserved for requests from a device of the user.
 const RESERVED_PER_HOUR: i64 = 1;
 /// Number of mails a day that are reserved for requests from a device of the user.
@@ -164,7 +162,7 @@ impl Mails {
             return Ok("unknown_user");
         };
         let is_own_device = self.is_own_device(tx, &user, &request.device_token).await?;
-        let counter = self.counter("code", &user);
+        let counter = self.counter(COUNTED, &user);
         let limits = if is_own_device {
             [MAX_PER_HOUR, MAX_PER_DAY]
         } else {
@@ -174,7 +172,7 @@ impl Mails {
             return Ok("too_many");
         }
         let now = self.time.now();
-        let code = self.live_code(tx, &user, now).await?;
+        let code = self.live_code(tx, &user, CodePurpose::PasswordReset, now).await?;
         let letter = Letter::PasswordReset {
             login: user.login.clone(),
             is_typable: code.has_typed_tries(),
@@ -199,13 +197,19 @@ impl Mails {
 
     /// Returns the user's code while it is valid, with a longer life, so that a request does not
     /// invalidate the code of an earlier one. Otherwise makes a new one.
-    async fn live_code(&self, tx: &mut Conn, user: &User, now: Timestamp) -> Result<AccountCode, Error> {
-        let purpose = CodePurpose::PasswordReset;
+    pub(super) async fn live_code(
+        &self,
+        tx: &mut Conn,
+        user: &User,
+        purpose: CodePurpose,
+        now: Timestamp,
+    ) -> Result<AccountCode, Error> {
+        let life = life(purpose);
         let present = store::account_code(tx, user.id, purpose).await?;
-        let end = |code: &AccountCode| code.create_time.plus(MAX_RESET_CODE_LIFE);
-        let lasts = |code: &AccountCode| code.is_live(now) && now.plus(MIN_RESET_CODE_LIFE) <= end(code);
+        let end = |code: &AccountCode| code.create_time.plus(MAX_LIVES * life);
+        let lasts = |code: &AccountCode| code.is_live(now) && now.plus(life / 2) <= end(code);
         if let Some(mut code) = present.filter(lasts) {
-            code.expire_time = now.plus(RESET_CODE_LIFE).min(end(&code));
+            code.expire_time = now.plus(life).min(end(&code));
             store::account_code_replace(tx, &code).await?;
             return Ok(code);
         }
@@ -215,7 +219,7 @@ impl Mails {
             seed: AccountCodes::seed(),
             typed_tries: 0,
             create_time: now,
-            expire_time: now.plus(RESET_CODE_LIFE),
+            expire_time: now.plus(life),
         };
         store::account_code_replace(tx, &code).await?;
         Ok(code)
@@ -227,5 +231,16 @@ impl Mails {
             Some(device) => Ok(self.devices.is_known(tx, user, device).await?),
             None => Ok(false),
         }
+    }
+}
+
+/// Returns how long a code is valid after the last mail with it. If it can no longer be valid for
+/// half of this, the next mail has a new one.
+const fn life(purpose: CodePurpose) -> Duration {
+    match purpose {
+        CodePurpose::PasswordReset => Duration::from_mins(10),
+        // A user does not wait for a mail that an administrator has sent.
+        CodePurpose::AdministratorReset => Duration::from_hours(24),
+        CodePurpose::Invitation => Duration::from_hours(7 * 24),
     }
 }

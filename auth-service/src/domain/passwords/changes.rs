@@ -66,13 +66,13 @@ impl Accounts {
     }
 
     /// Sets a temporary password, which the user must change at the next login. Ends every session
-    /// of the user.
+    /// of the user. Returns the time when the password expires.
     pub(crate) async fn set_password(
         &self,
         context: &RequestContext,
         id: UserId,
         password: Password,
-    ) -> Result<(), Error> {
+    ) -> Result<Timestamp, Error> {
         let event = AuditEvent::new("user.set_password").user(id);
         recording_refusals(self, context, event.clone(), async {
             let mut conn = self.db.read().await?;
@@ -98,7 +98,7 @@ impl Accounts {
                 self.mails.post_notice(tx, context, &user, notice, now).await?;
                 event.record(tx, context, now).await?;
                 feed::publish(tx, vec![revoked.change], now).await?;
-                Ok(())
+                Ok(now.plus(self.temporary_password_life))
             })
         })
         .await

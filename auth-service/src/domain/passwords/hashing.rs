@@ -141,6 +141,12 @@ impl HashingPool {
         hash.await?.map_err(internal)
     }
 
+    /// Returns the PHC string of no password: nobody knows one that it verifies. It costs a login
+    /// as much as any other.
+    pub(crate) fn unusable(&self) -> Result<SecretString, Error> {
+        dummy(&self.argon2).map(SecretString::from).map_err(internal)
+    }
+
     /// Fails as [`permit`](Self::permit) does if there is no place at present. Called early, so
     /// that calls that will be refused cost nothing else.
     pub(crate) fn ensure_room(&self, client: &Client<'_>) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! Use cases of accounts.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use base::{clock::Clock, ids::UserId};
 use db::{Db, Loader};
@@ -30,6 +30,8 @@ pub(crate) struct Accounts {
     pub(crate) mails: Mails,
     /// Rules for passwords.
     pub(crate) password_rules: PasswordRules,
+    /// Lifetime of a password that an administrator has set.
+    pub(crate) temporary_password_life: Duration,
     /// Whether users may register themselves.
     pub(crate) registration_open: bool,
 }

@@ -1,5 +1,6 @@
 //! Login.
 
+use base::clock::ALLOWANCE;
 use db::write_tx;
 use secrecy::SecretString;
 
@@ -31,6 +32,8 @@ const WRONG: &str = "CREDENTIALS_INVALID";
 /// Reason in the audit log if the password is right and the user is deactivated. The caller is told
 /// [`WRONG`].
 const DEACTIVATED: &str = "USER_DEACTIVATED";
+/// Reason in the audit log if the password is right, but temporary and expired.
+const EXPIRED: &str = "PASSWORD_EXPIRED";
 
 /// A request to log in.
 #[derive(Debug)]
@@ -125,6 +128,9 @@ impl Accounts {
             }
         };
         // From here on, the caller knows the password and may learn more.
+        if self.has_expired(found) {
+            return Err(self.refuse_expired(context, found, &attempt).await);
+        }
         let prepared = async {
             let sessions = self.sessions.for_audience(&credentials.audience).await?;
             let hashes = self.hashes_to_store(found, verdict, credentials.password, credentials.new_password);
@@ -177,6 +183,23 @@ impl Accounts {
             Some(logged_in) => Ok(logged_in),
             None => Err(self.refuse_login(context, Some(found), WRONG, &attempt).await),
         }
+    }
+
+    /// Returns whether the password is a temporary one that has expired. Another process may have
+    /// set it, by a clock of its own.
+    fn has_expired(&self, user: &User) -> bool {
+        let expire_time = user.password_expire_time(self.temporary_password_life);
+        expire_time.is_some_and(|time| self.clock.now() >= time.plus(ALLOWANCE))
+    }
+
+    /// Records a login that is refused although the password is right, because it has expired.
+    async fn refuse_expired(&self, context: &RequestContext, user: &User, attempt: &Attempt) -> Error {
+        let audited: Result<(), Error> = write_tx!(self.db, |tx| {
+            self.attempts.succeeded(tx, attempt).await?;
+            let event = AuditEvent::new("session.login").user(user.id).refused(EXPIRED);
+            Ok(event.record(tx, context, self.clock.now()).await?)
+        });
+        audited.err().unwrap_or(Error::PasswordExpired)
     }
 
     async fn hashes_to_store(

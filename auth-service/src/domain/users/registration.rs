@@ -43,6 +43,20 @@ pub(in crate::domain) struct NewPassword<'a> {
     pub(in crate::domain) hash: &'a SecretString,
     /// Whether the user must change it at the first login.
     pub(in crate::domain) is_temporary: bool,
+    /// Time before which a temporary password does not expire, whatever its age.
+    pub(in crate::domain) min_expire_time: Option<Timestamp>,
+}
+
+/// A user to create, whatever the password is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::domain) struct NewPerson<'a> {
+    pub(in crate::domain) email: &'a Email,
+    pub(in crate::domain) login: &'a Login,
+    pub(in crate::domain) first_name: &'a PersonName,
+    pub(in crate::domain) last_name: &'a PersonName,
+    pub(in crate::domain) middle_name: &'a PersonName,
+    /// Language of mails to the user.
+    pub(in crate::domain) locale: &'a Locale,
 }
 
 impl Accounts {
@@ -70,6 +84,7 @@ impl Accounts {
             let password = NewPassword {
                 hash: &hash,
                 is_temporary: false,
+                min_expire_time: None,
             };
             let user = user_create(tx, &registration, password, now).await?;
             store::user_role_insert(tx, user.id, ReservedRole::Player).await?;
@@ -97,14 +112,27 @@ pub(in crate::domain) async fn user_create(
     password: NewPassword<'_>,
     now: Timestamp,
 ) -> Result<User, Error> {
-    let (login, email) = (&registration.login, &registration.email);
+    let person = NewPerson {
+        email: &registration.email,
+        login: &registration.login,
+        first_name: &registration.first_name,
+        last_name: &registration.last_name,
+        middle_name: &registration.middle_name,
+        locale: &registration.locale,
+    };
+    person_create(tx, &person, password, now).await
+}
+
+/// Does the same for a user who did not choose the password.
+pub(in crate::domain) async fn person_create(
+    tx: &mut Conn,
+    person: &NewPerson<'_>,
+    password: NewPassword<'_>,
+    now: Timestamp,
+) -> Result<User, Error> {
+    let (login, email) = (person.login, person.email);
     ensure_free(tx, None, Some(login.folded()), Some(email.key())).await?;
-    let [first, middle, last] = [
-        &registration.first_name,
-        &registration.middle_name,
-        &registration.last_name,
-    ]
-    .map(PersonName::as_str);
+    let [first, middle, last] = [person.first_name, person.middle_name, person.last_name].map(PersonName::as_str);
     let new = NewUser {
         id: UserId::generate(),
         login: login.as_str(),
@@ -117,7 +145,8 @@ pub(in crate::domain) async fn user_create(
         middle_name: middle,
         search_folded: &search_folded(login.folded(), email.as_str(), [first, middle, last]),
         must_change_password: password.is_temporary,
-        locale: registration.locale.as_str(),
+        min_password_expire_time: password.min_expire_time,
+        locale: person.locale.as_str(),
         create_time: now,
     };
     store::user_insert(tx, &new).await.map_err(taken)

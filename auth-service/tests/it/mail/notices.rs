@@ -4,7 +4,7 @@ use proto::auth::v1::{LoginRequest, UpdateMeRequest, UpdateUserRequest, User};
 use testing::{TestDatabase, on_both_backends, rpc::with_token};
 use tonic::Code;
 
-use super::{Mail, MailServer, NEW, login};
+use super::{Mail, MailServer, NEW, login, to};
 use crate::{
     support::{
         PASSWORD, Server,
@@ -21,12 +21,6 @@ async fn login_on(server: &Server, identifier: &str, device_token: &str) {
         ..credentials(identifier, PASSWORD)
     };
     server.auth().login(request).await.expect("logged in");
-}
-
-/// Returns the mails to the user with this login.
-fn to(login: &str, mails: Vec<Mail>) -> Vec<Mail> {
-    let recipient = format!("{login}@example.test");
-    mails.into_iter().filter(|mail| mail.recipient() == recipient).collect()
 }
 
 fn subjects(mails: &[Mail]) -> Vec<String> {
