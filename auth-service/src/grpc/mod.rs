@@ -10,6 +10,7 @@ mod error;
 mod fields;
 #[cfg(test)]
 mod fuzz;
+mod guests;
 mod keys;
 mod locale;
 mod passwords;

@@ -16,8 +16,8 @@ use tonic::{Request, Response, Status};
 use super::{convert, fields, profile, request_context::request_context, sessions};
 use crate::{
     domain::{
-        Accounts, Error, MAX_IDENTIFIER_BYTES, NewAccount, Password, PasswordRules, Registration, UserReference, fold,
-        identifier_key,
+        Accounts, Error, MAX_IDENTIFIER_BYTES, NewAccount, Password, PasswordRules, Registration, UserReference,
+        ensure_not_reserved, fold, identifier_key,
     },
     mail::Locale,
     model::UserFilter,
@@ -187,6 +187,7 @@ fn new_account(request: CreateUserRequest, rules: PasswordRules) -> Result<NewAc
     let mut fields = Fields::new();
     let email = fields.check("email", request.email.parse());
     let login = fields.check("login", request.login.parse());
+    ensure_not_reserved(&mut fields, login.as_ref(), email.as_ref());
     let password = fields.check("password", Password::chosen(&request.password, rules));
     if password
         .as_ref()

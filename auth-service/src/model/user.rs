@@ -34,6 +34,9 @@ pub(crate) struct User {
     pub(crate) locale: String,
     /// Time when the user last proved that they receive mail at this address.
     pub(crate) email_verify_time: Option<Timestamp>,
+    /// Whether the user is a guest. A guest has a login and an address that were generated, and no
+    /// password.
+    pub(crate) is_guest: bool,
 }
 
 impl User {

@@ -28,6 +28,7 @@ diesel::table! {
         key_time -> Nullable<Timestamp>,
         locale -> Text,
         email_verify_time -> Nullable<Timestamp>,
+        is_guest -> Bool,
     }
 }
 
@@ -172,6 +173,28 @@ diesel::table! {
 
 diesel::table! {
     use base::sql_types::{Timestamp, Uuid};
+    use diesel::sql_types::Binary;
+
+    guest_credentials (user_id) {
+        user_id -> Uuid,
+        mac -> Binary,
+        create_time -> Timestamp,
+        use_time -> Timestamp,
+        sweep_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::Uuid;
+
+    new_role_permissions (role_id, permission_id) {
+        role_id -> Uuid,
+        permission_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
     use diesel::sql_types::{BigInt, Binary, Text};
 
     account_codes (user_id, purpose) {
@@ -294,6 +317,7 @@ diesel::joinable!(user_roles -> roles (role_id));
 diesel::joinable!(user_roles -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(
     actions,
+    new_role_permissions,
     permissions,
     resources,
     role_permissions,

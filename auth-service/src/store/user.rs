@@ -28,6 +28,7 @@ columns!(User in users {
     key_time: Option<Timestamp>,
     locale: String,
     email_verify_time: Option<Timestamp>,
+    is_guest: bool,
 });
 
 /// A user to insert.
@@ -47,6 +48,7 @@ pub(crate) struct NewUser<'a> {
     pub(crate) must_change_password: bool,
     /// Language of mails to the user, a BCP 47 tag, or empty.
     pub(crate) locale: &'a str,
+    pub(crate) is_guest: bool,
     pub(crate) create_time: Timestamp,
 }
 
@@ -69,6 +71,7 @@ pub(crate) async fn user_insert(conn: &mut Conn, new: &NewUser<'_>) -> db::Resul
         users::key_time.eq(new.create_time),
         users::must_change_password.eq(new.must_change_password),
         users::locale.eq(new.locale),
+        users::is_guest.eq(new.is_guest),
     );
     query!(conn, |c| diesel::insert_into(users::table)
         .values(values)
@@ -200,8 +203,10 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
         users::key_time.eq(now),
         users::locale.eq(""),
         users::email_verify_time.eq(None::<Timestamp>),
+        users::is_guest.eq(false),
     ));
     query!(conn, |c| update.cached().execute(c).await)?;
+    super::guest_credential_delete(conn, id).await?;
     super::account_codes_delete(conn, id).await?;
     super::mails_delete_of(conn, id).await?;
     super::user_holdings_delete(conn, id).await

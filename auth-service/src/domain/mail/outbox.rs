@@ -104,7 +104,8 @@ impl Mails {
         locale: &str,
     ) -> Result<Option<MailId>, Error> {
         let recipient = names::mail_address(&user.email);
-        if !self.mailer.as_ref().is_some_and(|mailer| mailer.reaches(&recipient)) {
+        let is_reached = !names::is_unreachable(&recipient);
+        if !is_reached || !self.mailer.as_ref().is_some_and(|mailer| mailer.reaches(&recipient)) {
             return Ok(None);
         }
         // Random, because the recipient sees it. A time in it would tell how long the mails before

@@ -16,7 +16,7 @@ use crate::{
         request_context::RequestContext,
         sessions::revocation,
         tokens::access::RequestedAudience,
-        users::{accounts::Accounts, login::LoggedIn, names, people::person_by_identifier},
+        users::{accounts::Accounts, login::LoggedIn, names, people::person_with_password},
     },
     model::{CodePurpose, SessionEnd},
     store,
@@ -72,11 +72,11 @@ impl Accounts {
         let outcome: Result<Option<LoggedIn>, Error> = write_tx!(self.db, |tx| {
             // Calls about one identifier run one after the other, whether or not it is a user's.
             self.attempts.lock_reset(tx, &key).await?;
-            let found = person_by_identifier(tx, &key).await?;
+            let found = person_with_password(tx, &key).await?;
             // For an unknown user the same statements run, and find nothing.
             let id = found.map_or_else(UserId::generate, |user| user.id);
             let user = store::user_lock(tx, id).await?;
-            let user = user.filter(|user| user.is_person() && user.is_active);
+            let user = user.filter(|user| user.is_person() && user.is_active && !user.is_guest);
             let tries = reset.code.typed_tries();
             let code = store::account_code_count_tries(tx, id, purpose, tries).await?;
             let now = self.clock.now();

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         audit::event::Records,
         error::Error,
+        guests::registration::Guests,
         mail::outbox::Mails,
         passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules},
         sessions::lifecycle::Sessions,
@@ -32,6 +33,7 @@ pub(crate) struct Accounts {
     pub(crate) password_rules: PasswordRules,
     /// Whether users may register themselves.
     pub(crate) registration_open: bool,
+    pub(crate) guests: Guests,
 }
 
 /// A user with their roles and permissions.

@@ -12,7 +12,7 @@ use crate::{
         error::Error,
         feed,
         passwords::queue::Client,
-        rbac::{authority, lock::lock_policies},
+        rbac::{authority, grants::ensure_not_of_guests, lock::lock_policies},
         request_context::RequestContext,
         sessions::revocation,
         users::{
@@ -60,6 +60,9 @@ impl Accounts {
             } else {
                 new.roles
             };
+            for role in &roles {
+                ensure_not_of_guests(role)?;
+            }
             let mut conn = self.db.read().await?;
             // Checked before the hash, which is expensive, and again below in the transaction.
             for role in &roles {

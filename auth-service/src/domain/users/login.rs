@@ -19,7 +19,7 @@ use crate::{
         request_context::RequestContext,
         sessions::lifetimes::TokenPair,
         tokens::access::RequestedAudience,
-        users::{accounts::Accounts, names, people::person_by_identifier},
+        users::{accounts::Accounts, names, people::person_with_password},
     },
     model::User,
     store,
@@ -89,8 +89,8 @@ impl Accounts {
         self.hashing
             .ensure_room(&named.map_or_else(|| unknown.clone(), |(_, owner)| Client::Recognized(owner)))?;
         let mut conn = self.db.read().await?;
-        // Service accounts are not found here; they get their tokens elsewhere.
-        let found = person_by_identifier(&mut conn, &key).await?;
+        // Service accounts and guests are not found here; they get their tokens elsewhere.
+        let found = person_with_password(&mut conn, &key).await?;
         // Hashing takes long, so the connection is released for others.
         drop(conn);
 

@@ -89,6 +89,9 @@ impl Accounts {
             let present = store::user_by_id(&mut self.db.read().await?, id).await?;
             let present = present.filter(User::is_person).ok_or(Error::UserNotFound)?;
             if changes.changes_identifier_of(&present) {
+                if present.is_guest {
+                    return Err(Error::GuestAccount);
+                }
                 let password = password.ok_or(Error::ReauthenticationRequired)?;
                 changes.ensure_unlike(&password, &present)?;
                 verified = Some(self.verify_actor(context, password, UPDATE).await?);
@@ -155,6 +158,12 @@ impl Accounts {
         if fields.is_empty() {
             return Ok(user);
         }
+        if user.is_guest && (login.is_some() || email.is_some()) {
+            return Err(Error::GuestAccount);
+        }
+        let mut reserved = Fields::new();
+        names::ensure_not_reserved(&mut reserved, login, email);
+        reserved.finish(|| Some(()))?;
         let login_folded = login.map_or_else(|| names::fold(&user.login), |login| login.folded().to_owned());
         ensure_free(tx, Some(user.id), login.map(Login::folded), email.map(Email::key)).await?;
         let now = self.clock.now();

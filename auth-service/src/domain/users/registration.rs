@@ -118,6 +118,7 @@ pub(in crate::domain) async fn user_create(
         search_folded: &search_folded(login.folded(), email.as_str(), [first, middle, last]),
         must_change_password: password.is_temporary,
         locale: registration.locale.as_str(),
+        is_guest: false,
         create_time: now,
     };
     store::user_insert(tx, &new).await.map_err(taken)

@@ -1,5 +1,6 @@
 //! Mails to users, read as files from the folder to which the service writes them.
 
+mod guests;
 mod outbox;
 mod reset;
 
