@@ -8,8 +8,8 @@ use base::rate::RateRule;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Guests")]
 pub struct GuestSettings {
-    /// Whether guests can register, who have neither a password nor an e-mail address. Has no effect
-    /// if --registration-open is false. Guests who exist can go on in either case.
+    /// Whether guests can register, who have neither a password nor an e-mail address. Has no
+    /// effect if --registration-open is false. Guests who exist can go on in either case.
     #[arg(long, env = "GUESTS_OPEN", default_value_t = true, value_name = "BOOL")]
     #[arg(action = clap::ArgAction::Set)]
     pub guests_open: bool,

@@ -26,10 +26,7 @@ pub(crate) use self::{
         tail::FeedTail,
     },
     guests::{
-        credential::GuestCredentials,
-        login::GuestLogin,
-        registration::{Guests, NewGuest},
-        upgrade::Upgrade,
+        credential::GuestCredentials, login::GuestLogin, registration::NewGuest, rules::Guests, upgrade::Upgrade,
     },
     keys::{mac_keys::MAX_LEN as MAX_TOKEN_LEN, ring::KeyRing, schedule::KeySchedule, signing_key::KeyRingError},
     mail::{codes::PresentedCode, outbox::Mails, requests::ResetRequest},

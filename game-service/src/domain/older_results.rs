@@ -1,5 +1,5 @@
-//! Results that a replica of the version before has written during an upgrade. It counts every game,
-//! also those of guests.
+//! Results that a replica of the version before has written during an upgrade. It counts every
+//! game, also those of guests.
 
 use base::ids::UserId;
 use db::write_tx;
@@ -50,7 +50,8 @@ impl Games {
                 for player in players {
                     renew_stats(tx, player).await?;
                 }
-                tracing::info!(game = %id, "took a game of a guest off the leaderboard that an older version had counted");
+                tracing::info!(game = %id, "took a game of a guest off the leaderboard, which an older \
+                    version had counted");
             }
             Ok(())
         })

@@ -1,5 +1,6 @@
-//! What guests log in with: `g1.<user id>.<256 random bits>`. Only an HMAC of it is stored, with a key
-//! that is derived from the server secret. It stays valid until the account is upgraded or deleted.
+//! Credentials with which guests log in: `g1.<user id>.<256 random bits>`. Only an HMAC of it is
+//! stored, with a key that is derived from the server secret. It stays valid until the account is
+//! upgraded or deleted.
 
 use aws_lc_rs::{
     hmac::{self, HMAC_SHA256, Key},

@@ -91,8 +91,8 @@ impl Accounts {
         Ok(is_deleted)
     }
 
-    /// Returns the time of the next check of a guest whose account was last used at `used`. It comes
-    /// before a session that ends now is deleted, because the session tells of its last use.
+    /// Returns the time of the next check of a guest whose account was last used at `used`. It
+    /// comes before a session that ends now is deleted, because the session tells of its last use.
     pub(in crate::domain) fn next_guest_check(&self, used: Timestamp, now: Timestamp) -> Timestamp {
         let seen = now.plus(self.sessions.lifetimes.retention);
         match self.guests.max_idle {

@@ -1,7 +1,5 @@
 //! Registration of guests.
 
-use std::time::Duration;
-
 use access::policy::{GUEST_LOGIN_ALPHABET, GUEST_LOGIN_PREFIX, GUEST_LOGIN_RANDOM_LEN};
 use base::ids::UserId;
 use db::write_tx;
@@ -13,7 +11,6 @@ use crate::{
         counts,
         error::Error,
         feed,
-        guests::credential::GuestCredentials,
         request_context::RequestContext,
         tokens::access::RequestedAudience,
         users::{
@@ -27,16 +24,6 @@ use crate::{
     model::{GuestCredential, ReservedRole},
     store::{self, NewUser},
 };
-
-/// Rules for guests, and their credentials.
-#[derive(Clone, Debug)]
-pub(crate) struct Guests {
-    pub(crate) credentials: GuestCredentials,
-    /// Whether guests may register.
-    pub(crate) is_open: bool,
-    /// How long a guest may be idle before the account is deleted. `None` if it never is.
-    pub(crate) max_idle: Option<Duration>,
-}
 
 /// A guest with a session.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ use crate::{
 
 const ACTION: &str = "user.upgrade";
 
-/// What turns a guest into a user. Names that are `None` stay as they are.
+/// Values that turn a guest into a user. Names that are `None` stay as they are.
 #[derive(Debug)]
 pub(crate) struct Upgrade {
     pub(crate) login: Login,

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         audit::event::Records,
         error::Error,
-        guests::registration::Guests,
+        guests::rules::Guests,
         mail::outbox::Mails,
         passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules},
         sessions::lifecycle::Sessions,

@@ -1,4 +1,4 @@
-//! What administrators can do to guests.
+//! Administration of guests, and the role that they have.
 
 use proto::auth::v1::{UpdateUserRequest, User};
 use testing::{TestDatabase, on_both_backends, rpc::with_token};
@@ -64,8 +64,7 @@ async fn support_staff_can_act_on_guests(database: TestDatabase) {
     let (server, root) = server_with_root(database).await;
     root.make_permissions("games", &["create"]).await;
     root.set("guest", &["games:create"]).await.expect("set");
-    root.make_role("support", &["users:update", "users:delete", "users:set_password"])
-        .await;
+    root.make_role("support", &["users:update", "users:delete"]).await;
     let staff: Caller = root.service(&server, "staff", &["support"], &[]).await;
     let guest = guest(&server).await;
     let update = |user: User| UpdateUserRequest {
