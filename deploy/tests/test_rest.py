@@ -73,7 +73,7 @@ def without_request_id(status):
 def test_without_a_token_every_route_refuses_as_its_rpc_does(gateway, every):
     nobody = str(uuid.uuid4())
     for operation in every.values():
-        if operation.id in ("KeyService_GetJwks", "AccountService_GetClientAddress"):
+        if operation.id in ("KeyService_GetJwks", "AccountService_GetClientAddress", "AuthService_RegisterGuest"):
             continue
         names = re.findall(r"\{([^}]+)\}", operation.path)
         url = operation.url(dict.fromkeys(names, nobody))
