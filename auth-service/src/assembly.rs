@@ -11,8 +11,9 @@ use crate::{
     ServerSecrets,
     config::AuthSettings,
     domain::{
-        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, EmailRequirement, FeedTail, HashingPool, Issuer,
-        KeyRing, KnownDevices, Mails, Rbac, RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
+        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, EmailRequirement, FeedTail, GuestCredentials, Guests,
+        HashingPool, Issuer, KeyRing, KnownDevices, Mails, Rbac, RefreshTokens, ServiceAccounts, Sessions,
+        TokenUseWriter,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
@@ -61,6 +62,7 @@ impl Domain {
 
 impl Assembly<'_> {
     /// Assembles the services and the jobs.
+    #[expect(clippy::too_many_lines, reason = "a list of the parts, each made once")]
     pub(crate) fn assemble(mut self) -> Domain {
         let devices = KnownDevices {
             db: self.db.clone(),
@@ -69,22 +71,12 @@ impl Assembly<'_> {
         };
         let mails = Mails::new(devices.clone(), self.clock.clone(), self.secrets, self.mailer.take());
         let sessions = self.sessions(devices, mails.clone());
-        let rules = self.settings.attempts.rules();
+        let rules = self.settings.attempts.rules(self.settings.guests.rate());
         let attempts = Attempts::new(self.db.clone(), self.clock.clone(), self.secrets, rules);
         let audit_log = AuditLog {
             db: self.db.clone(),
             clock: self.clock.clone(),
             retention: self.settings.audit_retention(),
-        };
-        let jobs = Jobs {
-            keys: self.keys.clone(),
-            feed: self.tail.clone(),
-            sessions: sessions.clone(),
-            attempts: attempts.clone(),
-            audit_log: audit_log.clone(),
-            mails: mails.clone(),
-            db: self.db.clone(),
-            clock: self.clock.clone(),
         };
         let service_accounts = ServiceAccounts {
             db: self.db.clone(),
@@ -97,20 +89,37 @@ impl Assembly<'_> {
             clock: self.clock.clone(),
             declarations: KeyedLimit::new(DECLARATIONS),
         };
+        let guests = Guests {
+            credentials: GuestCredentials::new(self.secrets),
+            is_open: self.settings.guests.guests_open,
+            max_idle: self.settings.guests.max_idle(),
+        };
         let accounts = Accounts {
             profiles: Loader::new(self.db.clone(), |conn, ids| {
                 store::users_with_holdings(conn, ids).boxed()
             }),
-            db: self.db,
-            clock: self.clock,
+            db: self.db.clone(),
+            clock: self.clock.clone(),
             hashing: self.hashing,
             sessions: sessions.clone(),
-            attempts,
-            mails,
+            attempts: attempts.clone(),
+            mails: mails.clone(),
             password_rules: self.settings.password_rules(),
             email_requirement: self.email_requirement,
             temporary_password_life: self.settings.temporary_password_life(),
             registration_open: self.settings.registration_open,
+            guests,
+        };
+        let jobs = Jobs {
+            keys: self.keys.clone(),
+            feed: self.tail.clone(),
+            sessions: sessions.clone(),
+            attempts,
+            audit_log: audit_log.clone(),
+            accounts: accounts.clone(),
+            mails,
+            db: self.db,
+            clock: self.clock,
         };
         let transports = Transports::new(self.settings.cookies.clone());
         let streams = self.settings.max_feed_streams_per_account.min(self.max_feed_streams);

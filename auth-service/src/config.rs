@@ -2,6 +2,7 @@
 
 mod attempts;
 mod cookies;
+mod guests;
 mod mail;
 mod password_file;
 
@@ -24,6 +25,7 @@ pub(crate) use self::password_file::{read_password, without_final_newline};
 pub use self::{
     attempts::AttemptSettings,
     cookies::{CookieOrigin, CookieSettings},
+    guests::GuestSettings,
     mail::MailSettings,
 };
 use crate::domain::{HashingSettings, KeySchedule, PasswordRules, ServerSecrets, ServiceAccountSpec, SessionLifetimes};
@@ -321,6 +323,9 @@ pub struct AuthSettings {
     /// Limits for guessing passwords.
     #[command(flatten)]
     pub attempts: AttemptSettings,
+    /// Rules for guests.
+    #[command(flatten)]
+    pub guests: GuestSettings,
     /// Origins whose refresh tokens travel in a cookie.
     #[command(flatten)]
     pub cookies: CookieSettings,

@@ -887,3 +887,65 @@ def test_on_the_http_port_swagger_ui_calls_the_gateway(chromium, own_gateway):
     operation.get_by_role("button", name="Execute").click()
     expect(operation.locator(".live-responses-table td.response-col_status").last).to_contain_text("200")
     page.close()
+
+
+def play_as_guest(page):
+    page.get_by_role("button", name="Play as a guest").click()
+    expect(page.locator("#login-name")).to_have_text(re.compile("^guest-[2-9a-km-z]{16}$"))
+    return page.locator("#login-name").text_content()
+
+
+def test_a_guest_plays_comes_back_and_keeps_the_account(person, gateway):
+    page = person()
+    guest = play_as_guest(page)
+    page.get_by_role("button", name="Play the computer").click()
+    expect(page.locator("#deadline")).to_contain_text("does not count on the leaderboard")
+    page.get_by_role("button", name="Back to the games").click()
+    # The page asks before a logout, because nothing but this browser brings the guest back.
+    questions = []
+    page.once("dialog", lambda dialog: (questions.append(dialog.message), dialog.dismiss()))
+    page.get_by_role("button", name="Log out").click()
+    until(lambda: questions, "the question")
+    assert "Only this browser" in questions[0]
+    expect(page.locator("#login-name")).to_have_text(guest)
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Log out").click()
+    expect(page.locator("#entry")).to_be_visible()
+    # The session is over and its cookie is gone, and the credential logs in.
+    page.reload()
+    page.get_by_role("button", name=f"Continue as {guest}").click()
+    expect(page.locator("#login-name")).to_have_text(guest)
+    expect(page.locator("#my-games li")).to_have_count(1)
+    # A name that somebody has is named at its field, and nothing changes.
+    page.get_by_text("Keep this account").first.click()
+    form = page.locator("#upgrade-form")
+    login = f"b{uuid.uuid4().hex[:8]}"
+    form.get_by_label("Login").fill(gateway.register()["user"]["login"])
+    form.get_by_label("E-mail address").fill(f"{login}@example.com")
+    form.get_by_label("Password", exact=True).fill(PASSWORD)
+    form.get_by_role("button").click()
+    expect(page.locator("#upgrade-login-problem")).to_contain_text("is taken")
+    expect(page.locator("#login-name")).to_have_text(guest)
+    form.get_by_label("Login").fill(login)
+    form.get_by_role("button").click()
+    expect(page.locator("#login-name")).to_have_text(login)
+    expect(page.locator("#keep")).to_be_hidden()
+    expect(page.locator("#message")).to_contain_text(login)
+    expect(page.locator("#my-games li")).to_have_count(1)
+    # The session goes on after the cookie was replaced, and the credential is gone.
+    page.reload()
+    expect(page.locator("#login-name")).to_have_text(login)
+    assert page.evaluate("localStorage.getItem('guest')") is None
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("button", name="Play as a guest")).to_be_visible()
+    log_in(page, login)
+    expect(page.locator("#login-name")).to_have_text(login)
+
+
+def test_only_the_credential_of_a_guest_is_visible_to_scripts(person):
+    page = person()
+    guest = play_as_guest(page)
+    stored = visible_to_scripts(page)
+    assert refresh_cookie(page)["value"] not in stored
+    kept = json.loads(page.evaluate("localStorage.getItem('guest')"))
+    assert kept["login"] == guest and kept["credential"].startswith("g1.")

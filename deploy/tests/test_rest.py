@@ -73,7 +73,7 @@ def without_request_id(status):
 def test_without_a_token_every_route_refuses_as_its_rpc_does(gateway, every):
     nobody = str(uuid.uuid4())
     for operation in every.values():
-        if operation.id in ("KeyService_GetJwks", "AccountService_GetClientAddress"):
+        if operation.id in ("KeyService_GetJwks", "AccountService_GetClientAddress", "AuthService_RegisterGuest"):
             continue
         names = re.findall(r"\{([^}]+)\}", operation.path)
         url = operation.url(dict.fromkeys(names, nobody))
@@ -259,6 +259,15 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     call("AuthService_RevokeAllTokens", token, body={})
     token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
     call("AccountService_DeleteMe", token, body={"currentPassword": "purple elephants"})
+
+    # A guest comes back, and becomes a user.
+    guest = call("AuthService_RegisterGuest", None, body={})
+    again = call("AuthService_LoginGuest", None, body={"guestCredential": guest["guestCredential"], "deviceToken": guest["deviceToken"]})
+    assert again["user"]["userId"] == guest["user"]["userId"] and again["user"]["isGuest"]
+    login = f"g{uuid.uuid4().hex[:10]}"
+    account = {"login": login, "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
+    upgraded = call("AccountService_UpgradeAccount", again["tokens"]["accessToken"], body=account)
+    assert upgraded["user"]["userId"] == guest["user"]["userId"] and not upgraded["user"]["isGuest"]
 
     # In other tests: streams, and two answers that say who asked and by which server.
     elsewhere = {"GameService_WatchGame", "AccountService_GetClientAddress", "KeyService_GetJwks"}

@@ -136,6 +136,66 @@ class Remembered:
         assert self.deployment.login("zoë.gross@xn--bcher-kva.EXAMPLE").status_code == 200
 
 
+class Guests:
+    """A guest who plays while replicas of both versions serve. None of the games counts."""
+
+    def __init__(self, deployment):
+        self.deployment = deployment
+        self.guest = self.player = None
+
+    def play(self, is_new):
+        """Plays a game at each game-service, and looks at the guest by each auth-service."""
+        if not is_new["auth"]:
+            return
+        if not self.guest:
+            new = client(self.deployment.auth[is_new["auth"][0]].grpc)
+            self.guest = new.call("/auth.v1.AuthService/RegisterGuest", {})
+            self.player = self.deployment.register("vic")
+        token, player = (each["tokens"]["accessToken"] for each in [self.guest, self.player])
+        for replica in self.deployment.auth:
+            # The earlier version reads the row as that of any user, and refuses a password for it.
+            me = client(replica.grpc).call("/auth.v1.AccountService/GetMe", {}, token)
+            assert (me["user"]["login"], me["roles"]) == (self.guest["user"]["login"], ["guest"])
+            client(replica.grpc).call("/auth.v1.AuthService/RefreshAccessToken", {"refreshToken": self.guest["tokens"]["refreshToken"]})
+            error = client(replica.grpc).refused("/auth.v1.AuthService/Login", {"identifier": me["user"]["login"], "password": PASSWORD})
+            assert error.code() == grpc.StatusCode.UNAUTHENTICATED
+        if not is_new["game"]:
+            # Nothing has given the role a permission yet.
+            for replica in self.deployment.game:
+                error = client(replica.grpc).refused("/game.v1.GameService/CreateGame", {"opponent": "OPPONENT_COMPUTER"}, token)
+                assert error.code() == grpc.StatusCode.PERMISSION_DENIED
+            return
+        for replica in self.deployment.game:
+            lobby = client(replica.grpc)
+            game = until(lambda lobby=lobby: self.created(lobby, token), "a game of the guest")
+            lobby.call("/game.v1.GameService/JoinGame", {"gameId": game["gameId"]}, player)
+            for mover, cell, version in [(token, 0, 2), (player, 3, 3), (token, 1, 4), (player, 4, 5), (player, None, None)]:
+                if cell is None:
+                    lobby.call("/game.v1.GameService/ResignGame", {"gameId": game["gameId"]}, token)
+                else:
+                    lobby.call("/game.v1.GameService/MakeMove", {"gameId": game["gameId"], "cell": cell, "expectedVersion": version}, mover)
+
+    def created(self, lobby, token):
+        try:
+            return lobby.call("/game.v1.GameService/CreateGame", {"opponent": "OPPONENT_PLAYER", "mark": "MARK_X"}, token)["game"]
+        except grpc.RpcError as error:
+            # The permission is on its way by the access feed.
+            assert error.code() == grpc.StatusCode.PERMISSION_DENIED
+            return None
+
+    def count_for_nobody(self):
+        """What an earlier replica has counted is taken back."""
+        rest = self.deployment.rest(self.player["tokens"]["accessToken"])
+        until(lambda: ok(rest.get("/v1/leaderboard/rank"))["entry"]["wins"] == "0", "no wins", 15)
+        games = ok(rest.get("/v1/finished-games"))["games"]
+        assert games and not any(game["isRanked"] for game in games)
+        credential = {"guestCredential": self.guest["guestCredential"]}
+        again = ok(self.deployment.rest().post("/v1/auth/login-guest", json=credential))
+        account = {"login": "wes", "email": "wes@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
+        upgraded = ok(self.deployment.rest(again["tokens"]["accessToken"]).post("/v1/me:upgrade", json=account))
+        assert upgraded["user"]["userId"] == self.guest["user"]["userId"]
+
+
 def ok(answer):
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -148,18 +208,22 @@ def client(address):
 def upgrade(deployment):
     remembered = Remembered(deployment)
     remembered.holds()
+    guests, is_new = Guests(deployment), {"auth": [], "game": []}
     with load(deployment):
         deployment.programs = PROGRAMS
         for replica in [*deployment.auth, *deployment.game]:
             assert replica.stop(signal.SIGTERM) == 0
             replica.start()
+            is_new[replica.service.split("-")[0]].append(replica.number)
             if len(deployment.auth) == 1:
                 # Nothing serves while the only replica is replaced. The gateway looks every second.
                 until(remembered.is_reachable, "both services behind the gateway", 10)
             # Old and new side by side.
             remembered.holds()
             remembered.changes_are_heard()
+            guests.play(is_new)
     remembered.go_on()
+    guests.count_for_nobody()
 
 
 def test_replicas_on_postgres_are_replaced_one_by_one(tmp_path, previous):

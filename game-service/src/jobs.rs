@@ -14,6 +14,8 @@ const OVERDUE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval at which the leaderboard in memory is updated even without requests. A request then
 /// finds little to catch up on.
 const CATCH_UP_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which the results that replicas of the version before write are checked.
+const OLDER_RESULTS_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause between the games whose moves are taken over, a batch at a time, so that players do not
 /// notice.
 const TAKE_OVER_PAUSE: Duration = Duration::from_secs(1);
@@ -24,7 +26,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// memory up to date. They end with the service.
 pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running) {
     running.follow("watched games", games.watchers.clone().wake(games.db.clone()));
-    let (games, take_over) = (games.clone(), games.clone());
+    let (games, take_over, older) = (games.clone(), games.clone(), games.clone());
     running.every(OVERDUE_INTERVAL, "overdue games", move || {
         let games = games.clone();
         async move { games.end_all_overdue().await }.boxed()
@@ -33,6 +35,10 @@ pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running)
         "moves of the version before",
         take_over.take_over_moves(TAKE_OVER_PAUSE),
     );
+    running.every(OLDER_RESULTS_INTERVAL, "results of the version before", move || {
+        let games = older.clone();
+        async move { games.settle_older_results().await }.boxed()
+    });
     let leaderboard = leaderboard.clone();
     running.every(CATCH_UP_INTERVAL, "leaderboard", move || {
         let leaderboard = leaderboard.clone();

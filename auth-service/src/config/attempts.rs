@@ -45,7 +45,8 @@ pub struct AttemptSettings {
 }
 
 impl AttemptSettings {
-    pub(crate) fn rules(&self) -> AttemptRules {
+    /// Returns the limits. The one for guests comes with the other settings for them.
+    pub(crate) fn rules(&self, guests: RateRule) -> AttemptRules {
         AttemptRules {
             logins: RateRule {
                 per_minute: self.login_rate_per_minute,
@@ -55,6 +56,7 @@ impl AttemptSettings {
                 per_minute: self.registration_rate_per_minute,
                 burst: self.registration_burst,
             },
+            guests,
             free_failures: self.login_free_attempts.into(),
             max_delay: Duration::from_secs(self.login_max_delay_seconds.into()),
             free_failures_of_address: self.login_address_free_attempts.into(),

@@ -22,6 +22,7 @@ pub(super) const HASH_DURATION: &str = "auth_hash_duration_seconds";
 const MAILS: &str = "auth_mails_total";
 const MAIL_REQUESTS: &str = "auth_mail_requests_total";
 const MAILS_WAITING: &str = "auth_mails_waiting";
+const GUESTS: &str = "auth_guests_total";
 const FEED_HEAD: &str = "access_feed_head";
 const FEED_FOLLOWERS: &str = "access_feed_followers";
 
@@ -66,6 +67,10 @@ pub(crate) fn describe() {
         MAILS_WAITING,
         "Number of mails that wait to be sent, counted up to 100,000."
     );
+    describe_counter!(
+        GUESTS,
+        "Number of guests, by `event`: registered, logged_in, refused (a wrong credential), upgraded or deleted_idle."
+    );
     describe_gauge!(FEED_HEAD, "Sequence number of the last event of the access feed.");
     describe_gauge!(
         FEED_FOLLOWERS,
@@ -76,6 +81,9 @@ pub(crate) fn describe() {
     gauge!(HASHES_WAITING).increment(0.0);
     gauge!(HASHES_RUNNING).increment(0.0);
     gauge!(MAILS_WAITING).increment(0.0);
+    for event in ["registered", "logged_in", "refused", "upgraded", "deleted_idle"] {
+        counter!(GUESTS, "event" => event).increment(0);
+    }
     for kind in MailKind::ALL {
         for outcome in ["sent", "failed", "expired", "given_up"] {
             counter!(MAILS, "kind" => kind.as_str(), "outcome" => outcome).increment(0);
@@ -118,6 +126,11 @@ pub(super) fn mail(kind: MailKind, outcome: &'static str) {
 /// Counts a request for a mail by a caller who is not signed in.
 pub(super) fn mail_request(outcome: &'static str) {
     counter!(MAIL_REQUESTS, "outcome" => outcome).increment(1);
+}
+
+/// Counts an event in the life of a guest.
+pub(super) fn guest(event: &'static str) {
+    counter!(GUESTS, "event" => event).increment(1);
 }
 
 pub(super) fn mails_waiting(count: i64) {

@@ -135,6 +135,12 @@ pub(crate) enum Error {
     /// Too many mails wait to be sent. The caller should wait for this time.
     #[error("too many mails wait to be sent")]
     MailQueueFull(Duration),
+    /// The user is a guest, for whom this is not possible.
+    #[error("the user is a guest")]
+    GuestAccount,
+    /// The user is not a guest.
+    #[error("the user is not a guest")]
+    NotAGuest,
     /// No active user has this identifier and code.
     #[error("invalid code")]
     CodeInvalid,

@@ -8,6 +8,7 @@ mod error;
 pub(crate) mod feed;
 #[cfg(test)]
 mod fuzz;
+mod guests;
 mod keys;
 mod mail;
 mod passwords;
@@ -25,6 +26,9 @@ pub(crate) use self::{
     feed::{
         stream::{FeedEnded, FeedStream, position as feed_position},
         tail::FeedTail,
+    },
+    guests::{
+        credential::GuestCredentials, login::GuestLogin, registration::NewGuest, rules::Guests, upgrade::Upgrade,
     },
     keys::{mac_keys::MAX_LEN as MAX_TOKEN_LEN, ring::KeyRing, schedule::KeySchedule, signing_key::KeyRingError},
     mail::{codes::PresentedCode, outbox::Mails, requests::ResetRequest},
@@ -70,7 +74,7 @@ pub(crate) use self::{
         first_admin::{bootstrap, create_admin},
         invitations::Invitation,
         login::Credentials,
-        names::{Email, Login, MAX_IDENTIFIER_BYTES, fold, identifier_key, is_unseen},
+        names::{Email, Login, MAX_IDENTIFIER_BYTES, PersonName, ensure_not_reserved, fold, identifier_key, is_unseen},
         profile::ProfileChanges,
         registration::{Registered, Registration},
         stale_keys::{recheck_stale_name_keys, recompute_stale_name_keys},

@@ -2,7 +2,8 @@
 
 use ::proto::auth::v1::{
     self as proto, ChangePasswordRequest, ChangePasswordResponse, DeleteMeRequest, DeleteMeResponse, GetMeRequest,
-    GetMeResponse, UpdateMeRequest, UpdateMeResponse, account_service_server::AccountService,
+    GetMeResponse, UpdateMeRequest, UpdateMeResponse, UpgradeAccountRequest, UpgradeAccountResponse,
+    account_service_server::AccountService,
 };
 use access::authz;
 use base::validate::{Fields, InvalidFields};
@@ -11,7 +12,8 @@ use server::ClientAddress;
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert, emails, export, passwords, profile, request_context::request_context, sessions, transport::Transports,
+    convert, emails, export, guests, passwords, profile, request_context::request_context, sessions,
+    transport::Transports,
 };
 use crate::domain::{Accounts, Password, PasswordChange, PasswordRules};
 
@@ -101,14 +103,40 @@ impl AccountService for AccountRpc {
         emails::revert_change(&self.accounts, request).await
     }
 
+    async fn upgrade_account(
+        &self,
+        request: Request<UpgradeAccountRequest>,
+    ) -> Result<Response<UpgradeAccountResponse>, Status> {
+        let context = request_context(&request);
+        let transport = self.transports.of(&request)?;
+        let upgrade = guests::upgrade(&request.into_inner(), self.accounts.password_rules)?;
+        let (user, tokens) = self.accounts.upgrade(&context, upgrade).await?;
+        Ok(
+            transport.deliver(convert::token_pair(&tokens), |tokens| UpgradeAccountResponse {
+                user: Some(convert::user(user)),
+                tokens: Some(tokens),
+            }),
+        )
+    }
+
     async fn delete_me(&self, request: Request<DeleteMeRequest>) -> Result<Response<DeleteMeResponse>, Status> {
         let context = request_context(&request);
         let transport = self.transports.of(&request)?;
+        let request = request.into_inner();
         let mut fields = Fields::new();
-        let presented = Password::presented(&request.into_inner().current_password);
-        let password = fields.check("current_password", presented);
-        let password = fields.finish(|| password)?;
-        self.accounts.delete_me(&context, password).await?;
+        if request.guest_credential.is_empty() {
+            let password = fields.check("current_password", Password::presented(&request.current_password));
+            let password = fields.finish(|| password)?;
+            self.accounts.delete_me(&context, password).await?;
+        } else {
+            guests::credential(&mut fields, &request.guest_credential);
+            if !request.current_password.is_empty() {
+                fields.reject("current_password", "must be empty with a guest_credential");
+            }
+            fields.finish(|| Some(()))?;
+            let deleted = self.accounts.delete_me_as_guest(&context, &request.guest_credential);
+            deleted.await?;
+        }
         Ok(transport.clear(DeleteMeResponse {}))
     }
 

@@ -1,11 +1,12 @@
 //! `auth.v1.AuthService`.
 
 use ::proto::auth::v1::{
-    self as proto, IntrospectTokenRequest, IntrospectTokenResponse, LoginRequest, LoginResponse, LogoutRequest,
-    LogoutResponse, RefreshAccessTokenRequest, RefreshAccessTokenResponse, RegisterRequest, RegisterResponse,
-    RequestPasswordResetRequest, RequestPasswordResetResponse, ResetPasswordRequest, ResetPasswordResponse,
-    RevokeAllTokensRequest, RevokeAllTokensResponse, RevokeTokenRequest, RevokeTokenResponse, RotateTokensRequest,
-    RotateTokensResponse, auth_service_server::AuthService,
+    self as proto, IntrospectTokenRequest, IntrospectTokenResponse, LoginGuestRequest, LoginGuestResponse,
+    LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RefreshAccessTokenRequest, RefreshAccessTokenResponse,
+    RegisterGuestRequest, RegisterGuestResponse, RegisterRequest, RegisterResponse, RequestPasswordResetRequest,
+    RequestPasswordResetResponse, ResetPasswordRequest, ResetPasswordResponse, RevokeAllTokensRequest,
+    RevokeAllTokensResponse, RevokeTokenRequest, RevokeTokenResponse, RotateTokensRequest, RotateTokensResponse,
+    auth_service_server::AuthService,
 };
 use access::{
     authz::{self, Caller},
@@ -16,11 +17,11 @@ use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{convert, credentials, locale, passwords, request_context::request_context, transport::Transports};
+use super::{convert, credentials, guests, locale, passwords, request_context::request_context, transport::Transports};
 use crate::{
     domain::{
-        Accounts, Credentials, Error, MAX_TOKEN_LEN, Password, PasswordReset, PasswordRules, Registered, Registration,
-        RequestedAudience, ResetRequest, ServiceAccounts, Sessions,
+        Accounts, Credentials, Error, MAX_TOKEN_LEN, NewGuest, Password, PasswordReset, PasswordRules, Registered,
+        Registration, RequestedAudience, ResetRequest, ServiceAccounts, Sessions, ensure_not_reserved,
     },
     mail::Locale,
 };
@@ -57,6 +58,39 @@ impl AuthService for AuthRpc {
         };
         Ok(
             transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| RegisterResponse {
+                tokens: Some(tokens),
+                user: Some(convert::user(logged_in.user)),
+                device_token: logged_in.device_token.expose_secret().to_owned(),
+            }),
+        )
+    }
+
+    async fn register_guest(
+        &self,
+        request: Request<RegisterGuestRequest>,
+    ) -> Result<Response<RegisterGuestResponse>, Status> {
+        let context = request_context(&request);
+        let transport = self.transports.of(&request)?;
+        let accepted = locale::accepted(&request);
+        let (locale, audience) = guests::registration(&request.into_inner(), &accepted)?;
+        let NewGuest { logged_in, credential } = self.accounts.register_guest(&context, &locale, &audience).await?;
+        Ok(
+            transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| RegisterGuestResponse {
+                tokens: Some(tokens),
+                user: Some(convert::user(logged_in.user)),
+                device_token: logged_in.device_token.expose_secret().to_owned(),
+                guest_credential: credential.expose_secret().to_owned(),
+            }),
+        )
+    }
+
+    async fn login_guest(&self, request: Request<LoginGuestRequest>) -> Result<Response<LoginGuestResponse>, Status> {
+        let context = request_context(&request);
+        let transport = self.transports.of(&request)?;
+        let login = guests::login(request.into_inner())?;
+        let logged_in = self.accounts.login_guest(&context, &login).await?;
+        Ok(
+            transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| LoginGuestResponse {
                 tokens: Some(tokens),
                 user: Some(convert::user(logged_in.user)),
                 device_token: logged_in.device_token.expose_secret().to_owned(),
@@ -265,6 +299,7 @@ fn registration(
     let mut fields = Fields::new();
     let email = fields.check("email", request.email.parse());
     let login = fields.check("login", request.login.parse());
+    ensure_not_reserved(&mut fields, login.as_ref(), email.as_ref());
     let password = passwords::confirmed(
         &mut fields,
         rules,

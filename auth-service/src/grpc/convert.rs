@@ -17,7 +17,8 @@ const TOKEN_TYPE: &str = "Bearer";
 pub(super) fn user(user: User) -> proto::User {
     proto::User {
         user_id: user.id.to_string(),
-        email: user.email,
+        // The address of a guest is generated, and nobody receives mail there.
+        email: if user.is_guest { String::new() } else { user.email },
         login: user.login,
         first_name: user.first_name,
         last_name: user.last_name,
@@ -31,6 +32,7 @@ pub(super) fn user(user: User) -> proto::User {
         locale: user.locale,
         email_verify_time: user.email_verify_time.map(Into::into),
         invite_time: user.invite_time.map(Into::into),
+        is_guest: user.is_guest,
     }
 }
 

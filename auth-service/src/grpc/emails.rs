@@ -8,7 +8,7 @@ use base::validate::Fields;
 use tonic::{Request, Response, Status};
 
 use super::{convert, credentials, request_context::request_context};
-use crate::domain::{Accounts, AddressOwner, Email, Error, Password};
+use crate::domain::{Accounts, AddressOwner, Email, Error, Password, ensure_not_reserved};
 
 pub(super) async fn request_verification(
     accounts: &Accounts,
@@ -53,6 +53,7 @@ pub(super) async fn change(
     }
     let email = fields.check("email", body.email.parse::<Email>());
     let password = fields.check("current_password", Password::presented(&body.current_password));
+    ensure_not_reserved(&mut fields, None, email.as_ref());
     let (email, password) = fields.finish(|| Some((email?, password?)))?;
     accounts.change_email(&context, identifier, password, email).await?;
     Ok(Response::new(proto::ChangeEmailResponse {}))

@@ -33,7 +33,7 @@ impl From<Error> for ErrorReply {
             Error::CredentialsInvalid => Self::new(
                 Code::Unauthenticated,
                 R::CredentialsInvalid,
-                "the login, e-mail address or password is wrong",
+                "the login, e-mail address, password or guest credential is wrong",
             ),
             Error::UserAlreadyExists(fields) => {
                 let names: Vec<&str> = fields.iter().map(|taken| taken.field.as_ref()).collect();
@@ -117,7 +117,7 @@ impl From<Error> for ErrorReply {
             Error::CurrentPasswordWrong => Self::new(
                 Code::PermissionDenied,
                 R::CurrentPasswordWrong,
-                "the current password is wrong",
+                "the current password or guest credential is wrong",
             ),
             Error::SessionNotFound => Self::new(
                 Code::NotFound,
@@ -215,6 +215,16 @@ impl From<Error> for ErrorReply {
                 "too many mails are waiting to be sent; try again in a moment",
             )
             .with_retry_after(after),
+            Error::GuestAccount => Self::new(
+                Code::FailedPrecondition,
+                R::GuestAccount,
+                "this is a guest account without a password; it must be upgraded with UpgradeAccount first",
+            ),
+            Error::NotAGuest => Self::new(
+                Code::FailedPrecondition,
+                R::NotAGuest,
+                "this account is not a guest account, so it cannot be upgraded",
+            ),
             Error::CodeInvalid => Self::new(
                 Code::Unauthenticated,
                 R::CodeInvalid,

@@ -13,6 +13,7 @@ mod export;
 mod fields;
 #[cfg(test)]
 mod fuzz;
+mod guests;
 mod keys;
 mod locale;
 mod passwords;

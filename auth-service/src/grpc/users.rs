@@ -18,7 +18,7 @@ use super::{convert, fields, profile, request_context::request_context, sessions
 use crate::{
     domain::{
         Accounts, Error, Invitation, MAX_IDENTIFIER_BYTES, NewAccount, Password, PasswordRules, Registration,
-        UserReference, fold, identifier_key,
+        UserReference, ensure_not_reserved, fold, identifier_key,
     },
     mail::Locale,
     model::UserFilter,
@@ -213,6 +213,7 @@ fn new_account(request: CreateUserRequest, rules: PasswordRules) -> Result<NewAc
     let mut fields = Fields::new();
     let email = fields.check("email", request.email.parse());
     let login = fields.check("login", request.login.parse());
+    ensure_not_reserved(&mut fields, login.as_ref(), email.as_ref());
     let password = fields.check("password", Password::chosen(&request.password, rules));
     if password
         .as_ref()
@@ -245,6 +246,7 @@ fn invitation(request: InviteUserRequest) -> Result<Invitation, InvalidFields> {
     let mut fields = Fields::new();
     let email = fields.check("email", request.email.parse());
     let login = fields.check("login", request.login.parse());
+    ensure_not_reserved(&mut fields, login.as_ref(), email.as_ref());
     let first_name = fields.check("first_name", request.first_name.parse());
     let last_name = fields.check("last_name", request.last_name.parse());
     let middle_name = fields.check("middle_name", request.middle_name.parse());

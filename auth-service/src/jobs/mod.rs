@@ -9,7 +9,7 @@ use base::{clock::Clock, running::Running};
 use db::Db;
 use futures_util::FutureExt as _;
 
-use crate::domain::{Attempts, AuditLog, FeedTail, KeyRing, Mails, Sessions, recheck_stale_name_keys};
+use crate::domain::{Accounts, Attempts, AuditLog, FeedTail, KeyRing, Mails, Sessions, recheck_stale_name_keys};
 
 /// Interval at which the signing keys are checked and due steps are taken.
 const KEYS: Duration = Duration::from_secs(5);
@@ -36,6 +36,7 @@ pub(crate) struct Jobs {
     pub(crate) feed: FeedTail,
     pub(crate) attempts: Attempts,
     pub(crate) audit_log: AuditLog,
+    pub(crate) accounts: Accounts,
     pub(crate) mails: Mails,
     pub(crate) sessions: Sessions,
     pub(crate) db: Db,
@@ -85,6 +86,11 @@ impl Jobs {
         running.every_by(&self.clock, PURGE, "audit log purge", move || {
             let audit_log = audit_log.clone();
             async move { audit_log.purge().await }.boxed()
+        });
+        let accounts = self.accounts;
+        running.every_by(&self.clock, PURGE, "idle guests", move || {
+            let accounts = accounts.clone();
+            async move { accounts.delete_idle_guests().await }.boxed()
         });
         let (db, clock) = (self.db, self.clock.clone());
         running.every_by(&self.clock, STALE_KEYS, "keys of e-mail addresses", move || {

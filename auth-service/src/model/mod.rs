@@ -7,6 +7,7 @@
 mod audit;
 mod catalog;
 mod feed;
+mod guest;
 mod holdings;
 mod mail;
 mod reserved;
@@ -19,6 +20,7 @@ pub(crate) use self::{
     audit::{AuditEntry, AuditFilter, AuditOutcome},
     catalog::{Action, EntryNames, Permission, Resource, Role},
     feed::{FeedHead, FeedKind},
+    guest::GuestCredential,
     holdings::{Holdings, TokenHoldings, covers},
     mail::{AccountCode, CodePurpose, EmailUndo, MailKind, MailedCode, OutboxMail, WaitingMail},
     reserved::{ReservedAction, ReservedRole},

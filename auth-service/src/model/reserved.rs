@@ -1,5 +1,4 @@
-//! Built-in roles and actions. The first migration creates them, and they cannot be renamed or
-//! deleted.
+//! Built-in roles and actions. Migrations create them, and they cannot be renamed or deleted.
 
 /// Defines a closed set of code names.
 macro_rules! reserved {
@@ -45,6 +44,8 @@ reserved! {
         Player = "player",
         /// Held by other services.
         Service = "service",
+        /// Held by every guest, and by nobody else.
+        Guest = access::policy::GUEST,
     }
 }
 

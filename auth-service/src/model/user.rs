@@ -40,6 +40,9 @@ pub(crate) struct User {
     pub(crate) invite_time: Option<Timestamp>,
     /// Time before which a temporary password does not expire, whatever its age.
     pub(crate) min_password_expire_time: Option<Timestamp>,
+    /// Whether the user is a guest. A guest has a login and an address that were generated, and no
+    /// password.
+    pub(crate) is_guest: bool,
 }
 
 impl User {

@@ -9,8 +9,10 @@ mod email;
 mod export;
 mod feed;
 mod grant;
+mod guest;
 mod holding;
 mod mail;
+mod new_role;
 mod permission;
 mod profile;
 #[cfg(test)]
@@ -52,6 +54,10 @@ pub(crate) use self::{
         role_permissions_delete, roles_with_permissions, user_holdings_delete, user_permission_grant,
         user_permission_revoke, user_role_assign, user_role_unassign, users_with_permissions, users_with_role,
     },
+    guest::{
+        guest_credential, guest_credential_delete, guest_credential_insert, guest_credential_renew, guest_postpone,
+        guests_due, sessions_last_use_time,
+    },
     holding::{
         SessionWithHoldings, UserWithHoldings, holdings, session_insert, sessions_with_holdings, token_holdings,
         users_with_holdings,
@@ -62,11 +68,12 @@ pub(crate) use self::{
         mail_requests_before, mail_requests_delete, mail_requests_exist, mails_count, mails_count_untried,
         mails_delete_before, mails_delete_of,
     },
+    new_role::{new_role_permission_take, new_role_permissions_clear, new_role_permissions_clear_of},
     permission::{
         permission_by_name, permission_delete, permission_describe, permission_insert, permission_set_declared,
         permissions_count_of, permissions_list, permissions_of, permissions_owners,
     },
-    profile::{ProfileValues, user_set_active, user_set_password, user_set_profile, users_list},
+    profile::{ProfileValues, user_set_active, user_set_password, user_set_profile, user_upgrade, users_list},
     role::{user_role_insert, user_role_names, users_with_role_exist},
     service_account::{
         service_account_by_client_id, service_account_delete, service_account_describe,

@@ -71,6 +71,16 @@ pub(crate) async fn user_set_password(
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
+/// Turns a guest into a user with a password.
+pub(crate) async fn user_upgrade(conn: &mut Conn, id: UserId, hash: &SecretString) -> db::Result<()> {
+    let update = diesel::update(users::table.find(id)).set((
+        users::password_hash.eq(hash.expose_secret()),
+        users::must_change_password.eq(false),
+        users::is_guest.eq(false),
+    ));
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
+}
+
 pub(crate) async fn user_set_active(conn: &mut Conn, id: UserId, is_active: bool) -> db::Result<User> {
     query!(conn, |c| diesel::update(users::table.find(id))
         .set(users::is_active.eq(is_active))

@@ -30,6 +30,7 @@ diesel::table! {
         email_verify_time -> Nullable<Timestamp>,
         invite_time -> Nullable<Timestamp>,
         min_password_expire_time -> Nullable<Timestamp>,
+        is_guest -> Bool,
     }
 }
 
@@ -169,6 +170,28 @@ diesel::table! {
         previous_expire_time -> Nullable<Timestamp>,
         create_time -> Timestamp,
         last_token_time -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
+    use diesel::sql_types::Binary;
+
+    guest_credentials (user_id) {
+        user_id -> Uuid,
+        mac -> Binary,
+        create_time -> Timestamp,
+        use_time -> Timestamp,
+        sweep_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::Uuid;
+
+    new_role_permissions (role_id, permission_id) {
+        role_id -> Uuid,
+        permission_id -> Uuid,
     }
 }
 
@@ -331,6 +354,7 @@ diesel::joinable!(user_roles -> roles (role_id));
 diesel::joinable!(user_roles -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(
     actions,
+    new_role_permissions,
     permissions,
     resources,
     role_permissions,

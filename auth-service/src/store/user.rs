@@ -30,6 +30,7 @@ columns!(User in users {
     email_verify_time: Option<Timestamp>,
     invite_time: Option<Timestamp>,
     min_password_expire_time: Option<Timestamp>,
+    is_guest: bool,
 });
 
 /// A user to insert.
@@ -52,6 +53,7 @@ pub(crate) struct NewUser<'a> {
     pub(crate) min_password_expire_time: Option<Timestamp>,
     /// Language of mails to the user, a BCP 47 tag, or empty.
     pub(crate) locale: &'a str,
+    pub(crate) is_guest: bool,
     pub(crate) create_time: Timestamp,
 }
 
@@ -76,6 +78,7 @@ pub(crate) async fn user_insert(conn: &mut Conn, new: &NewUser<'_>) -> db::Resul
         users::must_change_password.eq(new.must_change_password),
         users::min_password_expire_time.eq(new.min_password_expire_time),
         users::locale.eq(new.locale),
+        users::is_guest.eq(new.is_guest),
     );
     query!(conn, |c| diesel::insert_into(users::table)
         .values(values)
@@ -213,8 +216,10 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
         users::email_verify_time.eq(None::<Timestamp>),
         users::invite_time.eq(None::<Timestamp>),
         users::min_password_expire_time.eq(None::<Timestamp>),
+        users::is_guest.eq(false),
     ));
     query!(conn, |c| update.cached().execute(c).await)?;
+    super::guest_credential_delete(conn, id).await?;
     super::account_codes_delete(conn, id).await?;
     super::email_undos_delete(conn, id).await?;
     super::email_reminder_delete(conn, id).await?;

@@ -97,8 +97,10 @@ pub(crate) async fn user_forget_unknown_columns(conn: &mut Conn, user: &StoredKe
             users::locale.eq(""),
             users::invite_time.eq(None::<Timestamp>),
             users::min_password_expire_time.eq(None::<Timestamp>),
+            users::is_guest.eq(false),
         ));
         query!(conn, |c| update.cached().execute(c).await)?;
+        super::guest_credential_delete(conn, user.id).await?;
         super::account_codes_delete(conn, user.id).await?;
         super::email_undos_delete(conn, user.id).await?;
         super::email_reminder_delete(conn, user.id).await?;

@@ -7,6 +7,7 @@
 mod audit;
 mod feed;
 mod grpc;
+mod guests;
 mod jobs;
 mod keys;
 mod mail;

@@ -1,7 +1,8 @@
 // The page: what it shows, and what a click does. session.js knows who is logged in.
 
 import {
-  ApiError, call, callAboutEmail, login, logout, onChange, register, requestPasswordReset, resetPassword, restore, wait, watch,
+  ApiError, call, callAboutEmail, knownGuest, login, logout, onChange, playAsGuest, register, requestPasswordReset, resetPassword, restore,
+  upgrade, wait, watch,
 } from "./session.js";
 
 const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]];
@@ -89,7 +90,7 @@ async function attempt(owner, action) {
       saysOutage = true;
     } else if (owner instanceof HTMLFormElement && error.fields.length) {
       pointOut(owner, error.fields);
-    } else if (me || owner instanceof HTMLFormElement) {
+    } else if (me || owner instanceof HTMLFormElement || owner === $("entry")) {
       // Otherwise it was the error that ended the session, and that has been said.
       say(explain(error), true);
     }
@@ -134,6 +135,10 @@ onChange((user, reason) => {
   me = user;
   $("who").hidden = !user;
   $("login-name").textContent = user?.login ?? "";
+  $("keep").hidden = !user?.isGuest;
+  // A guest has no address that could be confirmed or changed.
+  $("open-account").hidden = Boolean(user?.isGuest);
+  $("play-as-guest").textContent = knownGuest() ? `Continue as ${knownGuest().login}` : "Play as a guest";
   // Nothing of one user is left for the next.
   for (const id of ["my-games", "open-games", "history", "leaderboard"]) {
     $(id).replaceChildren();
@@ -153,6 +158,7 @@ onChange((user, reason) => {
 const ACTIONS = {
   "login-form": logIn,
   "register-form": signUp,
+  "upgrade-form": keepAccount,
   "request-form": requestCode,
   "reset-form": resetPassword,
   "confirm-form": confirmAddress,
@@ -262,6 +268,17 @@ for (const id of ["leave-account", "leave-confirmation", "leave-reversal"]) {
   };
 }
 
+// --- Guests ---
+
+$("play-as-guest").onclick = () => attempt($("entry"), playAsGuest);
+
+async function keepAccount(account) {
+  await upgrade(account);
+  $("keep").open = false;
+  $("lobby-title").focus();
+  say(`The account is yours. Your name is ${me.login} from now on.`);
+}
+
 // --- A forgotten password ---
 
 // Shows one of the two steps: asking for a code, or using it. An invited user has forgotten nothing.
@@ -323,7 +340,11 @@ $("identifier").addEventListener("input", () => {
   $("new-password").value = "";
 });
 
+const LOGOUT_OF_GUEST =
+  "You are a guest without a password. Only this browser can log you in again, and not if its data is cleared. Log out?";
+
 $("logout").onclick = () => attempt($("logout"), async () => {
+  if (me?.isGuest && !confirm(LOGOUT_OF_GUEST)) return;
   // The logout would end the stream, as one that was made elsewhere does.
   watching?.abort();
   await logout().finally(resume);
@@ -465,9 +486,12 @@ function why(each) {
 }
 
 function deadline() {
+  const uncounted = game.isRanked === false ? " A guest plays, so it does not count on the leaderboard." : "";
   if (isOver(game) || !game.expireTime) return [];
-  if (game.state === "GAME_STATE_WAITING_FOR_PLAYER") return ["It stays open until ", time(game.expireTime), "."];
-  return [isMyTurn(game) ? "You have until " : "They have until ", time(game.expireTime), " to move."];
+  if (game.state === "GAME_STATE_WAITING_FOR_PLAYER") {
+    return ["It stays open until ", time(game.expireTime), ".", uncounted];
+  }
+  return [isMyTurn(game) ? "You have until " : "They have until ", time(game.expireTime), " to move.", uncounted];
 }
 
 function time(text) {

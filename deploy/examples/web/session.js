@@ -5,6 +5,8 @@
 // can read: with `x-token-transport: cookie` the server sets it at the login, replaces it at each rotation and takes it away at the logout.
 // So whatever is injected into a page can act while the page is open, and carries away no token that is good for longer than half an hour. (The
 // device token stays in localStorage. It opens nothing: it only keeps other people's wrong guesses from locking this device out.)
+// A guest has no password, but a credential that logs in for good. It is in localStorage, because only that is still there after the cookie has
+// expired. A script in the page can read it, and act as the guest until the account is upgraded.
 // Over plain HTTP a browser has six connections for a host, and each open stream takes one: put TLS, and so HTTP/2, in front.
 
 // The address of the API, if the page comes from another origin, for example "https://api.example.com". Such a page needs the two settings of
@@ -57,6 +59,39 @@ export async function login(identifier, password, newPassword) {
   const deviceToken = localStorage.getItem(`device ${identifier}`) ?? "";
   const change = newPassword ? { newPassword, newPasswordConfirmation: newPassword } : {};
   return begin(await post("/v1/auth/login", { identifier, password, deviceToken, audience: GAMES, ...change }), identifier);
+}
+
+// The guest whom this browser can log in: the login and the credential, or null.
+export const knownGuest = () => JSON.parse(localStorage.getItem("guest") ?? "null");
+
+// Logs the known guest in, or registers a new one.
+export async function playAsGuest() {
+  const known = knownGuest();
+  if (known) {
+    const deviceToken = localStorage.getItem(`device ${known.login}`) ?? "";
+    try {
+      return begin(await post("/v1/auth/login-guest", { guestCredential: known.credential, deviceToken, audience: GAMES }));
+    } catch (error) {
+      if (error.reason !== "CREDENTIALS_INVALID") throw error;
+      // Idle for too long, or upgraded elsewhere.
+      localStorage.removeItem("guest");
+    }
+  }
+  const registered = await post("/v1/auth/register-guest", { audience: GAMES });
+  const guest = { login: registered.user.login, credential: registered.guestCredential };
+  localStorage.setItem("guest", JSON.stringify(guest));
+  return begin(registered);
+}
+
+// Turns the guest who is logged in into a user with a password.
+export async function upgrade(account) {
+  const body = { ...account, passwordConfirmation: account.password };
+  const { user, tokens } = await replaceTokens("/v1/me:upgrade", body);
+  localStorage.removeItem(`device ${knownGuest()?.login}`);
+  localStorage.removeItem("guest");
+  accessTokens.clear();
+  accessTokens.set(ACCOUNTS, tokens.accessToken);
+  tell(user);
 }
 
 // Asks for a mail with a code. The answer does not tell whether there is such a user.
@@ -227,8 +262,23 @@ async function refresh(audience) {
   }
 }
 
-async function post(path, body) {
-  const headers = { "content-type": "application/json", "x-token-transport": "cookie" };
+// Makes a call that gives the session a new refresh token, in the cookie. No rotation may come in between.
+async function replaceTokens(path, body) {
+  if (!accessTokens.has(ACCOUNTS)) await renew(ACCOUNTS);
+  const used = accessTokens.get(ACCOUNTS);
+  const attempt = () =>
+    navigator.locks.request("rotate", () => post(path, body, { authorization: `Bearer ${accessTokens.get(ACCOUNTS)}` }));
+  try {
+    return await attempt();
+  } catch (error) {
+    if (!["TOKEN_EXPIRED", "TOKEN_STALE"].includes(error.reason)) throw error;
+    await renew(ACCOUNTS, used);
+    return attempt();
+  }
+}
+
+async function post(path, body, more = {}) {
+  const headers = { "content-type": "application/json", "x-token-transport": "cookie", ...more };
   const patience = new Patience();
   try {
     const response = await request(path, { method: "POST", headers, body: JSON.stringify(body), signal: patience.signal });

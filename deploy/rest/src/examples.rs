@@ -15,6 +15,7 @@ const REFRESH_TOKEN: &str = "v1.0190b6e4-a0b1-7c55-b1d2-3e4f5a6b7c8d.1.q3VnY2p6b
 /// Optional fields that the example of a request contains, by operation. Without them, the call
 /// would do nothing.
 pub(crate) const INCLUDED: &[(&str, &[&str])] = &[
+    ("AccountService_DeleteMe", &["current_password"]),
     ("AccountService_UpdateMe", &["first_name"]),
     (
         "AccountService_UpdateMe_update",
@@ -156,7 +157,7 @@ const OF_FIELD: &[(&str, &str)] = &[
 ];
 
 /// Flags that are true in examples.
-const TRUE: &[&str] = &["is_active", "is_current", "is_declared", "allowed"];
+const TRUE: &[&str] = &["is_active", "is_current", "is_declared", "is_ranked", "allowed"];
 
 const NUMBERS: &[(&str, i64)] = &[
     ("access_expires_in", 1800),
@@ -201,6 +202,10 @@ const TEXTS: &[(&str, &str)] = &[
     ("event_id", "0190b6e6-7a10-7b22-8c33-9d44ae55bf66"),
     ("first_name", "Ann"),
     ("game_id", "0190b6e7-2b30-7c41-8d52-9e63af74b085"),
+    (
+        "guest_credential",
+        "g1.0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42.c2VjcmV0LW9mLWEtZ3Vlc3QtaW4tMjU2LWJpdHMtMDA",
+    ),
     ("identifier", "user@example.com"),
     ("ip_address", "203.0.113.7"),
     ("kid", KID),

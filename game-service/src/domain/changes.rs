@@ -148,6 +148,8 @@ impl ChangeWriter {
         }
         if !history.is_empty() {
             store::results_insert_together(tx, &history).await?;
+        }
+        if !stats.is_empty() {
             // No player is in two of these changes.
             let stats: Vec<StatsRow> = stats.into_values().collect();
             store::stats_add_together(tx, &stats).await?;
@@ -202,11 +204,12 @@ impl ChangeWriter {
             Ok(Vec::new())
         };
         let prepared = history.and_then(|history| {
-            let stats: Result<_, Error> = history.iter().map(results::stats_of).collect();
+            let stats = history.iter().filter_map(|row| results::stats_of(row).transpose());
+            let stats: Result<_, Error> = stats.collect();
             Ok(Prepared {
                 joined_as,
-                history,
                 stats: stats?,
+                history,
             })
         });
         Some(prepared)

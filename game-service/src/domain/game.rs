@@ -38,6 +38,8 @@ pub(crate) struct Game {
     /// Time of the next check whether its time has run out, no later than it does. A move leaves it
     /// as it is, so that no index changes.
     pub(crate) sweep_time: Timestamp,
+    /// Whether the game counts on the leaderboard. False for good once a guest plays in it.
+    pub(crate) is_ranked: bool,
 }
 
 /// Time of an action on a game, and the time limits that apply to the game afterwards.
@@ -127,6 +129,7 @@ impl Game {
             end: None,
             expire_time: None,
             sweep_time: moment.now,
+            is_ranked: true,
         };
         game.expire_time = game.next_expire_time(moment);
         game.sweep_time = game.expire_time.unwrap_or(moment.now);
@@ -148,6 +151,12 @@ impl Game {
         [Mark::X, Mark::O]
             .into_iter()
             .find(|mark| self.player(*mark) == Some(user))
+    }
+
+    /// Takes the game off the leaderboard, because a guest plays in it. Otherwise, wins against
+    /// one's own guests would count.
+    pub(crate) const fn unrank(&mut self) {
+        self.is_ranked = false;
     }
 
     pub(crate) const fn is_over(&self) -> bool {

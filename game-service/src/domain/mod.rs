@@ -10,6 +10,7 @@ mod game;
 mod history;
 mod leaderboard;
 mod names;
+mod older_results;
 mod overdue;
 mod play;
 mod player;

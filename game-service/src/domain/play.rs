@@ -80,7 +80,10 @@ impl Games {
         request: Option<RequestId>,
     ) -> Result<GameView, Error> {
         let drawn = mark.unwrap_or_else(|| if rand::random() { Mark::X } else { Mark::O });
-        let game = Game::new(GameId::generate(), opponent, player.id, drawn, self.moment());
+        let mut game = Game::new(GameId::generate(), opponent, player.id, drawn, self.moment());
+        if player.is_guest {
+            game.unrank();
+        }
         let id = game.id;
         let creation = Creation {
             game,
@@ -175,7 +178,12 @@ impl Games {
 
     /// Joins a game by taking its free side.
     pub(crate) async fn join(&self, player: &Player, id: GameId) -> Result<GameView, Error> {
-        let join = |game: &mut Game, moment| game.join(player.id, moment).map(drop);
+        let join = |game: &mut Game, moment| {
+            if game.join(player.id, moment)? && player.is_guest {
+                game.unrank();
+            }
+            Ok(())
+        };
         self.change(id, Some(player.id), Some(player), join).await
     }
 

@@ -23,4 +23,6 @@ pub(crate) struct PlayRules {
 pub(crate) struct Player {
     pub(crate) id: UserId,
     pub(crate) login: String,
+    /// Whether the player is a guest.
+    pub(crate) is_guest: bool,
 }

@@ -123,15 +123,18 @@ impl Recompute {
     }
 
     async fn repair_stats(&self, id: UserId) -> Result<(), Error> {
-        write_tx!(self.db, |tx| {
-            store::stats_lock(tx, id).await?;
-            match sums(tx, &[id]).await?.remove(&id) {
-                None => store::stats_delete(tx, id).await?,
-                Some(expected) => store::stats_replace(tx, &expected).await?,
-            }
-            Ok(())
-        })
+        write_tx!(self.db, |tx| renew_stats(tx, id).await)
     }
+}
+
+/// Replaces a player's stats by what the history adds up to.
+pub(super) async fn renew_stats(tx: &mut Conn, id: UserId) -> Result<(), Error> {
+    store::stats_lock(tx, id).await?;
+    match sums(tx, &[id]).await?.remove(&id) {
+        None => store::stats_delete(tx, id).await?,
+        Some(expected) => store::stats_replace(tx, &expected).await?,
+    }
+    Ok(())
 }
 
 /// Returns the games among these whose history is not as expected.
@@ -176,7 +179,10 @@ impl fmt::Display for Drift {
             [] => "nothing".to_owned(),
             rows => rows
                 .iter()
-                .map(|row| format!("{} {} ({})", row.user_id, row.result, row.end_reason))
+                .map(|row| {
+                    let uncounted = if row.counts == Some(false) { ", uncounted" } else { "" };
+                    format!("{} {} ({}{uncounted})", row.user_id, row.result, row.end_reason)
+                })
                 .collect::<Vec<_>>()
                 .join(", "),
         };

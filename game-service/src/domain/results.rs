@@ -21,21 +21,25 @@ pub(crate) enum GameResult {
     Drawn,
 }
 
-/// Counts a finished game for each of its players, but not for the computer, which has no stats.
+/// Writes the history of a finished game for each of its players, but not for the computer, and
+/// adds it to their stats if the game is ranked.
 /// Counting a game twice violates the primary key of the history and rolls back the transaction.
 pub(super) async fn count(tx: &mut Conn, game: &Game) -> Result<(), Error> {
     for row in results(game)? {
         store::results_insert(tx, &row).await?;
-        store::stats_add(tx, &stats_of(&row)?).await?;
+        if let Some(stats) = stats_of(&row)? {
+            store::stats_add(tx, &stats).await?;
+        }
     }
     Ok(())
 }
 
-/// Returns the stats of one history row alone.
-pub(super) fn stats_of(row: &ResultRow) -> Result<StatsRow, Error> {
+/// Returns the stats of one history row alone, or `None` if the row does not count.
+pub(super) fn stats_of(row: &ResultRow) -> Result<Option<StatsRow>, Error> {
     let result = GameResult::parse(&row.result);
     let result = result.ok_or_else(|| Error::Internal(format!("{} is no result", row.result)))?;
-    Ok(result.stats(row.user_id, row.finish_time))
+    let counts = row.counts != Some(false);
+    Ok(counts.then(|| result.stats(row.user_id, row.finish_time)))
 }
 
 /// Adds the stats of `games` games like `one` to a sum.
@@ -73,6 +77,7 @@ pub(super) fn results(game: &Game) -> Result<Vec<ResultRow>, Error> {
             opponent_id: game.player(mark.other()),
             finish_time,
             end_reason: end.as_str().to_owned(),
+            counts: Some(game.is_ranked),
         });
     }
     rows.sort_unstable_by_key(|row| row.user_id);

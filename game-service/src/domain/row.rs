@@ -63,6 +63,7 @@ impl Game {
             },
             expire_time: row.expire_time,
             sweep_time: row.sweep_time,
+            is_ranked: row.is_ranked,
         })
     }
 
@@ -92,6 +93,7 @@ impl Game {
             expire_time: update.expire_time,
             sweep_time: update.sweep_time,
             moves: update.moves,
+            is_ranked: update.is_ranked,
         }
     }
 
@@ -116,6 +118,7 @@ impl Game {
             expire_time: self.expire_time,
             sweep_time: self.sweep_time,
             moves: Some(Moves(self.moves.iter().map(stored).collect())),
+            is_ranked: self.is_ranked,
         }
     }
 }

@@ -115,11 +115,12 @@ impl<R: Rng> Seed<R> {
             let game = self.game(people, time)?;
             batch.games.push(game.to_row(None));
             for row in results::results(&game)? {
-                let one = results::stats_of(&row)?;
-                match batch.stats.entry(row.user_id) {
-                    Entry::Occupied(mut sum) => results::add_games(sum.get_mut(), &one, 1),
-                    Entry::Vacant(sum) => {
-                        sum.insert(one);
+                if let Some(one) = results::stats_of(&row)? {
+                    match batch.stats.entry(row.user_id) {
+                        Entry::Occupied(mut sum) => results::add_games(sum.get_mut(), &one, 1),
+                        Entry::Vacant(sum) => {
+                            sum.insert(one);
+                        }
                     }
                 }
                 batch.results.push(row);

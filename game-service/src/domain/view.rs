@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use access::policy::is_guest_login;
 use base::ids::UserId;
 use db::Conn;
 
@@ -21,27 +22,27 @@ pub(crate) struct GameView {
 }
 
 impl GameView {
+    fn new(x_login: String, o_login: String, mut game: Game) -> Self {
+        // A replica of the version before lets guests in without a note of it in the game.
+        if is_guest_login(&x_login) || is_guest_login(&o_login) {
+            game.unrank();
+        }
+        Self { game, x_login, o_login }
+    }
+
     /// Adds the logins of the players to these games, in the same order.
     pub(super) async fn of_games(conn: &mut Conn, games: Vec<Game>) -> Result<Vec<Self>, Error> {
         let players: BTreeSet<UserId> = games.iter().flat_map(|game| [game.x, game.o]).flatten().collect();
         let players: Vec<UserId> = players.into_iter().collect();
         let logins: HashMap<UserId, String> = store::players_by_ids(conn, &players).await?.into_iter().collect();
         let login = |player: Option<UserId>| player.and_then(|id| logins.get(&id).cloned()).unwrap_or_default();
-        let view = |game: Game| Self {
-            x_login: login(game.x),
-            o_login: login(game.o),
-            game,
-        };
+        let view = |game: Game| Self::new(login(game.x), login(game.o), game);
         Ok(games.into_iter().map(view).collect())
     }
 
     /// Builds the view of a game from its rows.
     pub(super) fn of_played(rows: PlayedRows) -> Result<Self, Error> {
-        Ok(Self {
-            game: Game::from_row(&rows.game)?,
-            x_login: rows.x_login,
-            o_login: rows.o_login,
-        })
+        Ok(Self::new(rows.x_login, rows.o_login, Game::from_row(&rows.game)?))
     }
 
     /// The games in these rows as they are seen, in the same order.

@@ -1,7 +1,7 @@
 //! Conversion of domain values to protobuf messages.
 
 use ::proto::game::v1 as proto;
-use access::token::Principal;
+use access::{policy::GUEST, token::Principal};
 use base::ids::UserId;
 
 use crate::{
@@ -13,6 +13,7 @@ pub(super) fn player(principal: &Principal) -> Player {
     Player {
         id: principal.user_id(),
         login: principal.login().to_owned(),
+        is_guest: principal.has_role(GUEST),
     }
 }
 
@@ -57,6 +58,7 @@ pub(super) fn game(view: GameView) -> proto::Game {
         last_move_time: game.last_move_time().map(Into::into),
         end_reason: game.end.map_or(proto::EndReason::Unspecified, end_reason).into(),
         expire_time: game.expire_time.map(Into::into),
+        is_ranked: game.is_ranked,
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct GameRow {
     pub(crate) sweep_time: Timestamp,
     /// Filled in by every function here that reads a game.
     pub(crate) moves: Option<Moves>,
+    /// Whether the game counts on the leaderboard.
+    pub(crate) is_ranked: bool,
 }
 
 /// Columns of a game that can change.
@@ -54,6 +56,7 @@ pub(crate) struct GameUpdate {
     pub(crate) expire_time: Option<Timestamp>,
     pub(crate) sweep_time: Timestamp,
     pub(crate) moves: Option<Moves>,
+    pub(crate) is_ranked: bool,
 }
 
 /// The state of a game that waits for a player.

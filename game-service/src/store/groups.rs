@@ -21,6 +21,7 @@ type OptionalUuids = Array<Nullable<sql_types::Uuid>>;
 type Texts = Array<Text>;
 type OptionalTexts = Array<Nullable<Text>>;
 type BigInts = Array<BigInt>;
+type Bools = Array<Bool>;
 type Timestamps = Array<sql_types::Timestamp>;
 type OptionalTimestamps = Array<Nullable<sql_types::Timestamp>>;
 
@@ -69,9 +70,11 @@ pub(crate) async fn games_change(conn: &mut Conn, changes: &[GameChange]) -> db:
         .bind::<Timestamps, _>(column(changes, |change| change.update.sweep_time))
         .text(", ")
         .bind::<OptionalTexts, _>(column(changes, |change| change.update.moves.as_ref().map(Moves::text)))
+        .text(", ")
+        .bind::<Bools, _>(column(changes, |change| change.update.is_ranked))
         .text(
             ") AS change (id, at_version, x_player_id, o_player_id, board, state, winner, version, update_time, \
-             finish_time, end_reason, expire_time, sweep_time, moves) \
+             finish_time, end_reason, expire_time, sweep_time, moves, is_ranked) \
              WHERE at_version BETWEEN 1 AND 9223372036854775807), \
              locked AS MATERIALIZED (SELECT games.id FROM games JOIN change \
              ON games.id = change.id AND games.version = change.at_version \
@@ -79,7 +82,8 @@ pub(crate) async fn games_change(conn: &mut Conn, changes: &[GameChange]) -> db:
              UPDATE games SET x_player_id = change.x_player_id, o_player_id = change.o_player_id, \
              board = change.board, state = change.state, winner = change.winner, version = change.version, \
              update_time = change.update_time, finish_time = change.finish_time, end_reason = change.end_reason, \
-             expire_time = change.expire_time, sweep_time = change.sweep_time, moves = change.moves \
+             expire_time = change.expire_time, sweep_time = change.sweep_time, moves = change.moves, \
+             is_ranked = change.is_ranked \
              FROM change JOIN locked ON locked.id = change.id \
              WHERE games.id = change.id AND games.version = change.at_version RETURNING games.id",
         );
@@ -89,7 +93,7 @@ pub(crate) async fn games_change(conn: &mut Conn, changes: &[GameChange]) -> db:
 pub(crate) async fn games_insert_together(conn: &mut Conn, rows: &[GameRow]) -> db::Result<()> {
     let insert = prepared::<()>(
         "INSERT INTO games (id, opponent, creator_id, x_player_id, o_player_id, board, state, winner, version, \
-         create_time, update_time, finish_time, end_reason, create_request, expire_time, sweep_time, moves) \
+         create_time, update_time, finish_time, end_reason, create_request, expire_time, sweep_time, moves, is_ranked) \
          SELECT * FROM unnest(",
     )
     .bind::<Uuids, _>(column(rows, |row| row.id))
@@ -125,6 +129,8 @@ pub(crate) async fn games_insert_together(conn: &mut Conn, rows: &[GameRow]) -> 
     .bind::<Timestamps, _>(column(rows, |row| row.sweep_time))
     .text(", ")
     .bind::<OptionalTexts, _>(column(rows, |row| row.moves.as_ref().map(Moves::text)))
+    .text(", ")
+    .bind::<Bools, _>(column(rows, |row| row.is_ranked))
     .text(")");
     query_postgres!(conn, |c| insert.execute(c).await).map(drop)
 }
@@ -210,7 +216,7 @@ pub(crate) async fn games_running_counts(
 
 pub(crate) async fn results_insert_together(conn: &mut Conn, rows: &[ResultRow]) -> db::Result<()> {
     let insert = prepared::<()>(
-        "INSERT INTO game_results (user_id, game_id, result, opponent_id, finish_time, end_reason) \
+        "INSERT INTO game_results (user_id, game_id, result, opponent_id, finish_time, end_reason, counts) \
          SELECT * FROM unnest(",
     )
     .bind::<Uuids, _>(column(rows, |row| row.user_id))
@@ -224,6 +230,8 @@ pub(crate) async fn results_insert_together(conn: &mut Conn, rows: &[ResultRow])
     .bind::<Timestamps, _>(column(rows, |row| row.finish_time))
     .text(", ")
     .bind::<Texts, _>(column(rows, |row| row.end_reason.as_str()))
+    .text(", ")
+    .bind::<Array<Nullable<Bool>>, _>(column(rows, |row| row.counts))
     .text(")");
     query_postgres!(conn, |c| insert.execute(c).await).map(drop)
 }

@@ -16,6 +16,9 @@ pub(crate) struct ResultRow {
     pub(crate) opponent_id: Option<UserId>,
     pub(crate) finish_time: Timestamp,
     pub(crate) end_reason: String,
+    /// Whether the result counts in the stats. `None` if a replica of the version before wrote it,
+    /// which counts every game.
+    pub(crate) counts: Option<bool>,
 }
 
 /// Filter for the results of a user. Fields that are `None` do not apply.

@@ -61,7 +61,7 @@ pub(crate) async fn player_ids_after(conn: &mut Conn, after: Option<UserId>, lim
     })
 }
 
-/// Returns each result that these users had, how often, and when last.
+/// Returns each result that these users had and that counts, how often, and when last.
 pub(crate) async fn results_summed(
     conn: &mut Conn,
     ids: &[UserId],
@@ -69,6 +69,7 @@ pub(crate) async fn results_summed(
     use diesel::dsl::{count_star, max};
     query!(conn, |c| game_results::table
         .filter(game_results::user_id.eq_any(ids))
+        .filter(game_results::counts.is_null().or(game_results::counts.eq(true)))
         .group_by((game_results::user_id, game_results::result))
         .select((
             game_results::user_id,

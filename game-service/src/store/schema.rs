@@ -16,7 +16,7 @@ diesel::table! {
 
 diesel::table! {
     use base::sql_types::{Timestamp, Uuid};
-    use diesel::sql_types::{BigInt, Nullable, Text};
+    use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
     games (id) {
         id -> Uuid,
@@ -36,12 +36,13 @@ diesel::table! {
         expire_time -> Nullable<Timestamp>,
         sweep_time -> Timestamp,
         moves -> Nullable<Text>,
+        is_ranked -> Bool,
     }
 }
 
 diesel::table! {
     use base::sql_types::{Timestamp, Uuid};
-    use diesel::sql_types::{Nullable, Text};
+    use diesel::sql_types::{Bool, Nullable, Text};
 
     game_results (user_id, game_id) {
         user_id -> Uuid,
@@ -50,6 +51,15 @@ diesel::table! {
         opponent_id -> Nullable<Uuid>,
         finish_time -> Timestamp,
         end_reason -> Text,
+        counts -> Nullable<Bool>,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::Uuid;
+
+    older_results (game_id) {
+        game_id -> Uuid,
     }
 }
 

@@ -42,6 +42,7 @@ async fn seed(database: &TestDatabase) -> Seed {
         expire_time: Some(NOW),
         sweep_time: NOW,
         moves: Some(Moves::default()),
+        is_ranked: true,
     };
     let seeded: db::Result<()> = write_tx!(database.db(), |tx| {
         player_insert(tx, ann, "ann").await?;
@@ -68,6 +69,7 @@ fn won_by_ann(seed: &Seed) -> ResultRow {
         opponent_id: Some(seed.bob),
         finish_time: NOW,
         end_reason: "line".to_owned(),
+        counts: Some(true),
     }
 }
 
@@ -607,6 +609,7 @@ async fn a_change_of_an_outdated_version_is_not_written(database: TestDatabase) 
         expire_time: Some(NOW),
         sweep_time: NOW,
         moves: Some(first_move()),
+        is_ranked: true,
     };
     let id = seed.game.id;
     let written: db::Result<(bool, bool)> = write_tx!(database.db(), |tx| {

@@ -192,8 +192,18 @@ async fn serve(db: Db, clock: Clock, arguments: &[&str], keys: VerificationKeys)
 impl Player {
     /// Creates a player with a token of this mint, issued at `now`.
     pub(crate) fn new(mint: &TokenMint, login: &str, now: Timestamp, at: SocketAddr) -> Self {
-        let id = UserId::generate();
-        let mut claims = mint.claims_for(id, login, &["player"], now);
+        Self::with_roles(mint, (UserId::generate(), login), &["player"], now, at)
+    }
+
+    /// Creates a player with this id, login and these roles.
+    pub(crate) fn with_roles(
+        mint: &TokenMint,
+        (id, login): (UserId, &str),
+        roles: &[&str],
+        now: Timestamp,
+        at: SocketAddr,
+    ) -> Self {
+        let mut claims = mint.claims_for(id, login, roles, now);
         // Long-lived, since tests advance the clock by days.
         claims.exp += 365 * 24 * 3600;
         Self {

@@ -79,4 +79,4 @@ pub use self::{
 /// Maximum number of rows that one statement inserts. SQLite accepts 32,766 values per statement
 /// and PostgreSQL 65,535.
 #[doc(hidden)]
-pub const MAX_ROWS: usize = 1900;
+pub const MAX_ROWS: usize = 1800;

@@ -98,7 +98,7 @@ macro_rules! lock_row_but_its_key {
 
 /// Inserts rows with as few statements as the backends' limits allow.
 ///
-/// `rows` is a slice of a type of at most 17 columns that derives `Insertable` with
+/// `rows` is a slice of a type of at most 18 columns that derives `Insertable` with
 /// `treat_none_as_default_value = false`. Evaluates to `db::Result<()>`.
 ///
 /// ```text

@@ -69,7 +69,13 @@ impl Accounts {
         owner: &ProvenOwner,
     ) -> Result<User, Error> {
         match owner {
-            ProvenOwner::Bearer => Ok(self.lock_actor(tx, context).await?.0),
+            ProvenOwner::Bearer => {
+                let (user, _) = self.lock_actor(tx, context).await?;
+                if user.is_guest {
+                    return Err(Error::GuestAccount);
+                }
+                Ok(user)
+            }
             ProvenOwner::Verified(verified) => {
                 let user = user_lock_person(tx, verified.id).await?;
                 if !user.is_active || ensure_still_verified(&user, verified).is_err() {

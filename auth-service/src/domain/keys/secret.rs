@@ -45,6 +45,8 @@ pub(in crate::domain) enum Purpose {
     MailRequests,
     /// The keys under which mails are counted.
     MailQuota,
+    /// The HMAC of what guests log in with.
+    GuestCredentials,
 }
 
 impl ServerSecrets {
@@ -110,6 +112,7 @@ fn derive(secret: &[u8], purpose: Purpose) -> [u8; 32] {
         Purpose::AccountCodes => b"auth-service account codes v1".as_slice(),
         Purpose::MailRequests => b"auth-service mail requests v1".as_slice(),
         Purpose::MailQuota => b"auth-service mail quota v1".as_slice(),
+        Purpose::GuestCredentials => b"auth-service guest credentials v1".as_slice(),
     };
     let mut key = [0; 32];
     Salt::new(HKDF_SHA256, &[])

@@ -7,7 +7,6 @@ use crate::{
     domain::{
         error::Error,
         mail::{code_mails::MailLimit, letter::Letter, outbox::Mails},
-        users::names,
     },
     model::{AccountCode, CodePurpose, User},
 };
@@ -28,8 +27,8 @@ impl Mails {
     /// Refuses an address that no mail from this deployment reaches. `field` is the field of the
     /// request that the error names.
     pub(in crate::domain) fn ensure_reaches(&self, email: &str, field: &'static str) -> Result<(), Error> {
-        let mailer = self.mailer.as_ref().ok_or(Error::MailNotConfigured)?;
-        if mailer.reaches(&names::mail_address(email)) {
+        self.ensure_configured()?;
+        if self.reaches(email) {
             Ok(())
         } else {
             Err(InvalidFields::one(field, "has an e-mail address that no mail can reach").into())

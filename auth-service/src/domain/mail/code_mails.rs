@@ -104,7 +104,7 @@ impl Mails {
     /// Returns whether a mail to this address, as a user entered it, can arrive anywhere.
     pub(in crate::domain) fn reaches(&self, email: &str) -> bool {
         let address = names::mail_address(email);
-        self.mailer.as_ref().is_some_and(|mailer| mailer.reaches(&address))
+        !names::is_unreachable(&address) && self.mailer.as_ref().is_some_and(|mailer| mailer.reaches(&address))
     }
 
     /// Mails the user a code, in the transaction of its cause. The caller has locked the user's

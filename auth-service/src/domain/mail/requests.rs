@@ -18,7 +18,7 @@ use crate::{
             outbox::Mails,
         },
         request_context::{Actor, Origin, RequestContext},
-        users::{names, people::person_by_identifier},
+        users::{names, people::person_with_password},
     },
     ids::MailRequestId,
     model::{CodePurpose, User},
@@ -141,11 +141,11 @@ impl Mails {
             },
         };
         let key = names::identifier_key(request.identifier.trim());
-        let Some(found) = person_by_identifier(tx, &key).await? else {
+        let Some(found) = person_with_password(tx, &key).await? else {
             return Ok("unknown_user");
         };
         let locked = store::user_lock(tx, found.id).await?;
-        let Some(mut user) = locked.filter(|user| user.is_person() && user.is_active) else {
+        let Some(mut user) = locked.filter(|user| user.is_person() && user.is_active && !user.is_guest) else {
             return Ok("unknown_user");
         };
         let is_own_device = self.is_own_device(tx, &user, &request.device_token).await?;

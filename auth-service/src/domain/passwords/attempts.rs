@@ -64,6 +64,8 @@ pub(crate) struct AttemptRules {
     pub(crate) logins: RateRule,
     /// Rate of registrations, for each address.
     pub(crate) registrations: RateRule,
+    /// Rate of registrations of guests, for each address.
+    pub(crate) guests: RateRule,
     /// Number of failures of an account or a device after which the next attempt must wait.
     pub(crate) free_failures: i64,
     /// Longest wait for an account or a device.
@@ -84,6 +86,7 @@ pub(crate) struct Attempts {
     rules: AttemptRules,
     logins: AddressLimit,
     registrations: AddressLimit,
+    guests: AddressLimit,
     /// Limit of logins with a device token, by device.
     device_logins: KeyedLimit<DeviceId>,
 }
@@ -143,6 +146,7 @@ impl Attempts {
             rules,
             logins: AddressLimit::new(rules.logins),
             registrations: AddressLimit::new(rules.registrations),
+            guests: AddressLimit::new(rules.guests),
             device_logins: KeyedLimit::new(rules.logins),
         }
     }
@@ -164,6 +168,11 @@ impl Attempts {
         self.registrations
             .admit(context.origin.bucket)
             .map_err(Error::TooManyAttempts)
+    }
+
+    /// Admits a registration of a guest within the limit of its address.
+    pub(in crate::domain) fn admit_guest(&self, context: &RequestContext) -> Result<(), Error> {
+        self.guests.admit(context.origin.bucket).map_err(Error::TooManyAttempts)
     }
 
     /// Refuses a guess that has to wait, and says for how long. Does not count the guess.

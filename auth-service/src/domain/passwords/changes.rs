@@ -83,6 +83,9 @@ impl Accounts {
             }
             // Checked before the hash, which is expensive, and again below in the transaction.
             authority::ensure_may_act_on(&mut conn, context, id).await?;
+            if found.is_guest {
+                return Err(Error::GuestAccount);
+            }
             drop(conn);
             ensure_fit(&password, &found, "password")?;
             let client = context.user_id().map_or(Client::Own, Client::Recognized);
@@ -120,6 +123,9 @@ impl Accounts {
         let found = found.filter(|user| user.is_active && user.is_person());
         let found = found.ok_or(Error::UserNotFound)?;
         drop(conn);
+        if found.is_guest {
+            return Err(Error::GuestAccount);
+        }
         let guess = self.attempts.check_wait(context, Guess::Current(id)).await?;
         let permit = self.hashing.permit(&Client::Recognized(id)).await?;
         let attempt = self.attempts.count(guess).await?;

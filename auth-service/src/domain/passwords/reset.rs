@@ -14,7 +14,7 @@ use crate::{
         request_context::RequestContext,
         sessions::revocation,
         tokens::access::RequestedAudience,
-        users::{accounts::Accounts, login::LoggedIn, names, people::person_by_identifier},
+        users::{accounts::Accounts, login::LoggedIn, names, people::person_with_password},
     },
     model::{CodePurpose, SessionEnd},
     store,
@@ -70,11 +70,11 @@ impl Accounts {
         let outcome: Result<Option<LoggedIn>, Error> = write_tx!(self.db, |tx| {
             // Calls about one identifier run one after the other, whether or not it is a user's.
             self.attempts.lock_reset(tx, &key).await?;
-            let found = person_by_identifier(tx, &key).await?;
+            let found = person_with_password(tx, &key).await?;
             // For an unknown user the same statements run, and find nothing.
             let id = found.map_or_else(UserId::generate, |user| user.id);
             let user = store::user_lock(tx, id).await?;
-            let user = user.filter(|user| user.is_person() && user.is_active);
+            let user = user.filter(|user| user.is_person() && user.is_active && !user.is_guest);
             let used = mails.try_password_codes(tx, id, user.as_ref(), &reset.code).await?;
             let now = self.clock.now();
             let known = user.as_ref().map(|user| user.id);

@@ -2,8 +2,8 @@
 //! do not hold, nor act on a user or a role that holds more than you do. Only superusers act on
 //! superusers.
 //!
-//! Permissions that every registered user holds are left out of the comparison, so that support
-//! staff can act on players. The database decides, not the caller's token.
+//! Permissions that every registered user or every guest holds are left out of the comparison, so
+//! that support staff can act on players. The database decides, not the caller's token.
 
 use std::collections::BTreeSet;
 
@@ -23,6 +23,9 @@ use crate::{
 /// Maximum size of the names of roles and direct grants in an access token, in bytes. In base64 and
 /// with all other claims, the token is then shorter than verifiers accept ([`MAX_TOKEN_LEN`]).
 const MAX_HOLDINGS_LEN: usize = MAX_TOKEN_LEN * 5 / 8;
+
+/// Roles that users get by themselves, whose permissions need no authority.
+const EVERYBODY: &[ReservedRole] = &[ReservedRole::Player, ReservedRole::Guest];
 
 /// Refuses an actor whose token was revoked after the call was admitted. This replica may not have
 /// noticed the revocation yet, or it happened while the call waited.
@@ -107,20 +110,24 @@ pub(in crate::domain) async fn ensure_may_give(
     context: &RequestContext,
     permissions: &[String],
 ) -> Result<(), Error> {
-    ensure_may_give_beyond(conn, context, permissions, ReservedRole::Player).await
+    ensure_may_give_beyond(conn, context, permissions, EVERYBODY).await
 }
 
-/// Refuses to give away permissions that the actor does not hold, except those of the role `usual`.
+/// Refuses to give away permissions that the actor does not hold, except those of the roles
+/// `usual`.
 pub(in crate::domain) async fn ensure_may_give_beyond(
     conn: &mut Conn,
     context: &RequestContext,
     permissions: &[String],
-    usual: ReservedRole,
+    usual: &[ReservedRole],
 ) -> Result<(), Error> {
     let Some(holdings) = holdings_of_actor(conn, context).await? else {
         return Ok(());
     };
-    let excepted = store::role_permission_names(conn, usual.code_name()).await?;
+    let mut excepted = Vec::new();
+    for role in usual {
+        excepted.extend(store::role_permission_names(conn, role.code_name()).await?);
+    }
     let lacking: BTreeSet<String> = permissions
         .iter()
         .filter(|permission| !holdings.holds(permission) && !excepted.iter().any(|held| covers(held, permission)))
@@ -170,9 +177,9 @@ pub(in crate::domain) async fn ensure_may_act_on(
     }
     let user = store::user_by_id(conn, target).await?;
     let usual = if user.is_some_and(|user| user.is_service) {
-        ReservedRole::Service
+        &[ReservedRole::Service][..]
     } else {
-        ReservedRole::Player
+        EVERYBODY
     };
     let holdings = store::holdings(conn, target).await?;
     if holdings.is_superuser() {

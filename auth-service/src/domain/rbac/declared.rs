@@ -1,6 +1,9 @@
 //! The permissions that the RPCs of a service declare (`authz.v1.policy`). Missing permissions are
 //! created and given to their default roles once. So a permission that an administrator has taken
 //! from a role stays away.
+//!
+//! A built-in role that is newer than a permission is given it by the next declaration that names
+//! the role, once. The migration that creates the role marks the permissions that existed before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +24,7 @@ use crate::{
         },
         request_context::RequestContext,
     },
-    ids::{ActionId, PermissionId, ResourceId},
+    ids::{ActionId, PermissionId, ResourceId, RoleId},
     model::{Action, EntryNames, Permission, ReservedAction, Resource},
     store::{self, Entry},
 };
@@ -85,13 +88,15 @@ impl Rbac {
                     .record(tx, context, now)
                     .await?;
             }
-            if declaration.created.is_empty() {
+            if declaration.created.is_empty() && declaration.changed_roles.is_empty() {
                 return Ok(Vec::new());
             }
             let created: Vec<String> = declaration.created.into_iter().collect();
+            let roles: Vec<String> = declaration.changed_roles.iter().cloned().collect();
             AuditEvent::new("policies.register")
                 .target("service_account", owner)
                 .detail("permissions", created.join(" "))
+                .detail("roles", roles.join(" "))
                 .record(tx, context, now)
                 .await?;
             let mut changes = Vec::new();
@@ -135,9 +140,9 @@ pub(crate) async fn declare_own(tx: &mut Conn, descriptor_set: &[u8], now: Times
 
 /// Creates the declared permissions that are missing. Concurrent declarations wait for each other.
 ///
-/// An existing permission is not given to anyone by a declaration, and a resource stays with the
-/// client id that declared it first, even if its account is deleted. So a declaration gives nobody
-/// access to anything that exists.
+/// An existing permission is not given to anyone by a declaration, except to a new built-in role,
+/// and a resource stays with the client id that declared it first, even if its account is deleted.
+/// So a declaration gives nobody access to anything that exists.
 pub(in crate::domain) async fn declare(
     tx: &mut Conn,
     owner: &str,
@@ -161,8 +166,12 @@ pub(in crate::domain) async fn declare(
         };
         self::permission(tx, &all, resource, every, now).await?;
         let name = permission.to_string();
-        let Some(id) = self::permission(tx, permission, resource, action, now).await? else {
-            continue;
+        let id = match self::permission(tx, permission, resource, action, now).await? {
+            Stored::New(id) => id,
+            Stored::Known(id) => {
+                fill_new_roles(tx, id, default_roles, &mut declaration).await?;
+                continue;
+            }
         };
         if store::permissions_count_of(tx, owner, ReservedAction::All.code_name()).await? > MAX_PERMISSIONS {
             let why = "would exceed the 500 permissions that a service can own";
@@ -171,16 +180,54 @@ pub(in crate::domain) async fn declare(
         for role in default_roles {
             let role_id = store::role_id(tx, role).await?;
             let role_id = role_id.ok_or_else(|| Error::RoleNotFound(role.clone()))?;
-            store::role_permission_insert(tx, role_id, id).await?;
-            if store::role_permissions_count(tx, role_id).await? > MAX_ROLE_PERMISSIONS {
-                let why = format!("would exceed the {MAX_ROLE_PERMISSIONS} permissions that the role {role} can hold");
-                return Err(InvalidFields::one("permissions", why).into());
-            }
-            declaration.changed_roles.insert(role.clone());
+            give(tx, (role, role_id), id, &mut declaration).await?;
         }
         declaration.created.insert(name);
     }
+    // A declaration that names a new role is of a version that knows it. From now on,
+    // administrators decide what the role may do with the resources of this service.
+    let named: BTreeSet<&String> = declared.iter().flat_map(|it| &it.default_roles).collect();
+    for role in named {
+        if let Some(role_id) = store::role_id(tx, role).await? {
+            store::new_role_permissions_clear_of(tx, role_id, owner).await?;
+        }
+    }
     Ok(declaration)
+}
+
+/// Gives a permission to a default role.
+async fn give(
+    tx: &mut Conn,
+    (role, role_id): (&str, RoleId),
+    permission: PermissionId,
+    declaration: &mut Declaration,
+) -> Result<(), Error> {
+    store::role_permission_insert(tx, role_id, permission).await?;
+    if store::role_permissions_count(tx, role_id).await? > MAX_ROLE_PERMISSIONS {
+        let why = format!("would exceed the {MAX_ROLE_PERMISSIONS} permissions that the role {role} can hold");
+        return Err(InvalidFields::one("permissions", why).into());
+    }
+    declaration.changed_roles.insert(role.to_owned());
+    Ok(())
+}
+
+/// Gives an existing permission to those of its default roles that are new built-in ones and have
+/// not been given it yet.
+async fn fill_new_roles(
+    tx: &mut Conn,
+    permission: PermissionId,
+    default_roles: &BTreeSet<String>,
+    declaration: &mut Declaration,
+) -> Result<(), Error> {
+    for role in default_roles {
+        let Some(role_id) = store::role_id(tx, role).await? else {
+            continue;
+        };
+        if store::new_role_permission_take(tx, role_id, permission).await? {
+            give(tx, (role, role_id), permission, declaration).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn resource(
@@ -240,19 +287,25 @@ async fn new_entry<T: Entry>(tx: &mut Conn, code_name: &str, now: Timestamp) -> 
     Ok(T::new(id, names, now))
 }
 
-/// Creates a permission and returns its id. If it exists, marks it as declared and returns `None`.
+/// A permission that is stored now.
+enum Stored {
+    New(PermissionId),
+    Known(PermissionId),
+}
+
+/// Creates a permission. If it exists, marks it as declared.
 async fn permission(
     tx: &mut Conn,
     name: &PermissionName,
     resource_id: ResourceId,
     action_id: ActionId,
     now: Timestamp,
-) -> Result<Option<PermissionId>, Error> {
+) -> Result<Stored, Error> {
     if let Some(row) = store::permission_by_name(tx, &name.to_string()).await? {
         if !row.is_declared {
             store::permission_set_declared(tx, row.id).await?;
         }
-        return Ok(None);
+        return Ok(Stored::Known(row.id));
     }
     let row = Permission {
         id: PermissionId::generate(),
@@ -264,5 +317,5 @@ async fn permission(
         create_time: now,
     };
     store::permission_insert(tx, &row).await?;
-    Ok(Some(row.id))
+    Ok(Stored::New(row.id))
 }

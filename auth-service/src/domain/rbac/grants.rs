@@ -14,7 +14,7 @@ use crate::{
         request_context::RequestContext,
         sessions::revocation,
     },
-    model::{Holdings, ReservedRole},
+    model::{Holdings, ReservedRole, User},
     store,
 };
 
@@ -52,7 +52,8 @@ impl Rbac {
         let event = grant.event("role.assign", "permission.grant", user_id);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
-                let mut held = grant.of_kind(lock(tx, user_id).await?);
+                let (user, held) = lock(tx, user_id).await?;
+                let mut held = grant.of_kind(held);
                 // The lock keeps the role or permission from being deleted in the meantime, which
                 // would leave the user's tokens valid. It also keeps the role from gaining
                 // permissions after the check below.
@@ -60,6 +61,10 @@ impl Rbac {
                 authority::ensure_superuser_to_act_on_superuser(tx, context, user_id).await?;
                 grant.ensure_exists(tx).await?;
                 grant.ensure_may_give(tx, context).await?;
+                grant.ensure_not_of_guests()?;
+                if user.is_guest {
+                    return Err(Error::GuestAccount);
+                }
                 if !held.contains(grant.name()) {
                     grant.insert(tx, user_id, held.len()).await?;
                     authority::ensure_fits_token(tx, user_id, grant.field()).await?;
@@ -84,10 +89,14 @@ impl Rbac {
         let event = grant.event("role.unassign", "permission.revoke", user_id);
         recording_refusals(self, context, event.clone(), async {
             write_tx!(self.db, |tx| {
-                let mut held = grant.of_kind(lock(tx, user_id).await?);
+                let (user, held) = lock(tx, user_id).await?;
+                let mut held = grant.of_kind(held);
                 lock_policies(tx).await?;
                 authority::ensure_may_act_on(tx, context, user_id).await?;
                 grant.ensure_exists(tx).await?;
+                if user.is_guest {
+                    grant.ensure_not_of_guests()?;
+                }
                 if held.contains(grant.name()) {
                     grant.delete(tx, user_id).await?;
                     self.changed(tx, context, user_id, event).await?;
@@ -177,6 +186,14 @@ impl Grant {
         }
     }
 
+    /// Refuses the role that exactly the guests hold.
+    fn ensure_not_of_guests(&self) -> Result<(), Error> {
+        match self {
+            Self::Role(name) => ensure_not_of_guests(name),
+            Self::Permission(_) => Ok(()),
+        }
+    }
+
     async fn ensure_may_give(&self, tx: &mut Conn, context: &RequestContext) -> Result<(), Error> {
         match self {
             Self::Role(name) => authority::ensure_may_give_role(tx, context, name).await,
@@ -211,9 +228,19 @@ impl Grant {
     }
 }
 
-/// Locks the user's row, and returns what the user holds.
-async fn lock(tx: &mut Conn, user_id: UserId) -> Result<Holdings, Error> {
+/// Refuses to give or take the role that exactly the guests hold.
+pub(in crate::domain) fn ensure_not_of_guests(role: &str) -> Result<(), Error> {
+    if ReservedRole::Guest.is(role) {
+        return Err(Error::Reserved(
+            "exactly the guests hold this role: RegisterGuest gives it, and UpgradeAccount takes it",
+        ));
+    }
+    Ok(())
+}
+
+/// Locks the user's row, and returns the user and what they hold.
+async fn lock(tx: &mut Conn, user_id: UserId) -> Result<(User, Holdings), Error> {
     let user = store::user_lock(tx, user_id).await?;
-    user.filter(|user| !user.is_deleted()).ok_or(Error::UserNotFound)?;
-    Ok(store::holdings(tx, user_id).await?)
+    let user = user.filter(|user| !user.is_deleted()).ok_or(Error::UserNotFound)?;
+    Ok((user, store::holdings(tx, user_id).await?))
 }

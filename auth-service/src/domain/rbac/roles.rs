@@ -124,6 +124,8 @@ impl Rbac {
                 }
                 authority::ensure_may_change_role(tx, context, code_name).await?;
                 authority::ensure_may_give(tx, context, &gained).await?;
+                // From now on, declarations leave the role as it is.
+                store::new_role_permissions_clear(tx, before.role.id).await?;
                 set_permissions(tx, before.role.id, &permissions).await?;
                 let after = with_permissions(tx, before.role).await?;
                 let now = self.clock.now();

@@ -26,7 +26,7 @@ use crate::{
         error::Error,
         feed::{self, Change},
         passwords::attempts::Attempts,
-        rbac::{authority, lock::lock_policies},
+        rbac::{authority, grants::ensure_not_of_guests, lock::lock_policies},
         request_context::RequestContext,
         services::client_id::ClientId,
         sessions::revocation,
@@ -299,11 +299,12 @@ async fn create(
             return Err(Error::ServiceAccountAlreadyExists);
         }
         for role in &new.roles {
+            ensure_not_of_guests(role)?;
             if !ReservedRole::Service.is(role) {
                 authority::ensure_may_give_role(tx, context, role).await?;
             }
         }
-        authority::ensure_may_give_beyond(tx, context, &new.permissions, ReservedRole::Service).await?;
+        authority::ensure_may_give_beyond(tx, context, &new.permissions, &[ReservedRole::Service]).await?;
         let hash = digest_of(secret.expose_secret());
         service_account_create(tx, context, &new, &hash, clock.now()).await
     });

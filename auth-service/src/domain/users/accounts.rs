@@ -10,6 +10,7 @@ use crate::{
         audit::event::Records,
         emails::requirement::EmailRequirement,
         error::Error,
+        guests::rules::Guests,
         mail::outbox::Mails,
         passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules},
         sessions::lifecycle::Sessions,
@@ -37,6 +38,7 @@ pub(crate) struct Accounts {
     pub(crate) temporary_password_life: Duration,
     /// Whether users may register themselves.
     pub(crate) registration_open: bool,
+    pub(crate) guests: Guests,
 }
 
 /// A user with their roles and permissions.

@@ -13,7 +13,7 @@ use crate::{
         error::Error,
         feed,
         passwords::queue::Client,
-        rbac::{authority, lock::lock_policies},
+        rbac::{authority, grants::ensure_not_of_guests, lock::lock_policies},
         request_context::RequestContext,
         sessions::revocation,
         users::{
@@ -62,6 +62,9 @@ impl Accounts {
         let event = AuditEvent::new("user.create").target("user", "");
         recording_refusals(self, context, event, async {
             let roles = or_player(&new.roles);
+            for role in &roles {
+                ensure_not_of_guests(role)?;
+            }
             let mut conn = self.db.read().await?;
             // Checked before the hash, which is expensive, and again below in the transaction.
             ensure_may_give_roles(&mut conn, context, &roles).await?;

@@ -21,7 +21,7 @@ use crate::{
     store,
 };
 
-const ACTION: &str = "user.delete";
+pub(in crate::domain) const ACTION: &str = "user.delete";
 
 impl Accounts {
     /// Deletes the actor, after a check of their password.
@@ -51,7 +51,12 @@ impl Accounts {
     }
 
     /// Deletes a user whose row is locked.
-    async fn delete(&self, tx: &mut Conn, context: &RequestContext, id: UserId) -> Result<(), Error> {
+    pub(in crate::domain) async fn delete(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        id: UserId,
+    ) -> Result<(), Error> {
         authority::ensure_not_last_superuser(tx, id).await?;
         let now = self.clock.now();
         let revoked = revocation::log_out_everywhere(tx, id, None, SessionEnd::UserDeleted, now).await?;

@@ -280,6 +280,11 @@ mod tests {
             "mail_requests",
             "it is encrypted, answered within seconds, and names no user before that",
         ),
+        (
+            "guest_credentials",
+            "it is an HMAC of a secret that only the guest's device has, and times of its use that sessions tell as well",
+        ),
+        ("new_role_permissions", "it is about no user"),
         ("signing_keys", "it is about no user"),
         ("email_requirement", "it is about no user"),
         ("roles", "it is about no user"),

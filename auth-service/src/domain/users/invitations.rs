@@ -10,7 +10,7 @@ use crate::{
         error::Error,
         feed,
         mail::administration::PasswordLink,
-        rbac::authority,
+        rbac::{authority, grants::ensure_not_of_guests},
         request_context::RequestContext,
         sessions::revocation,
         users::{
@@ -51,6 +51,9 @@ impl Accounts {
         recording_refusals(self, context, event, async {
             self.mails.ensure_reaches(invitation.email.as_str(), "email")?;
             let roles = or_player(&invitation.roles);
+            for role in &roles {
+                ensure_not_of_guests(role)?;
+            }
             let mut conn = self.db.read().await?;
             ensure_may_give_roles(&mut conn, context, &roles).await?;
             drop(conn);
@@ -99,6 +102,9 @@ impl Accounts {
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
                 authority::ensure_may_act_on(tx, context, id).await?;
+                if user.is_guest {
+                    return Err(Error::GuestAccount);
+                }
                 self.mails.ensure_reaches(&user.email, "user_id")?;
                 if !user.is_active {
                     return Err(Error::UserDeactivated);

@@ -21,7 +21,7 @@ use crate::{
         request_context::RequestContext,
         sessions::lifetimes::TokenPair,
         tokens::access::RequestedAudience,
-        users::{accounts::Accounts, names, people::person_by_identifier},
+        users::{accounts::Accounts, names, people::person_with_password},
     },
     model::User,
     store,
@@ -94,8 +94,8 @@ impl Accounts {
         self.hashing
             .ensure_room(&named.map_or_else(|| unknown.clone(), |(_, owner)| Client::Recognized(owner)))?;
         let mut conn = self.db.read().await?;
-        // Service accounts are not found here; they get their tokens elsewhere.
-        let found = person_by_identifier(&mut conn, &key).await?;
+        // Service accounts and guests are not found here; they get their tokens elsewhere.
+        let found = person_with_password(&mut conn, &key).await?;
         // Hashing takes long, so the connection is released for others.
         drop(conn);
 
@@ -251,7 +251,7 @@ impl Accounts {
             name: &key,
         };
         self.hashing.ensure_room(&client)?;
-        let found = person_by_identifier(&mut self.db.read().await?, &key).await?;
+        let found = person_with_password(&mut self.db.read().await?, &key).await?;
         let guess = Guess::Identifier(&key);
         let (verdict, attempt) = self
             .try_password(context, (guess, &client), found.as_ref(), password)

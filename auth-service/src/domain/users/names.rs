@@ -8,6 +8,8 @@
 
 use std::{borrow::Cow, str::FromStr};
 
+use access::policy::GUEST_LOGIN_PREFIX;
+use base::{ids::UserId, validate::Fields};
 use email_address::{EmailAddress, Options};
 use icu_casemap::CaseMapper;
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
@@ -126,6 +128,12 @@ impl FromStr for PersonName {
 }
 
 impl Login {
+    /// Returns whether the login has the prefix of the logins that are generated for guests. Users
+    /// from before there were guests may have one.
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.folded.starts_with(GUEST_LOGIN_PREFIX)
+    }
+
     /// Returns the text as given, without the white space around it.
     pub(crate) fn as_str(&self) -> &str {
         &self.given
@@ -138,6 +146,12 @@ impl Login {
 }
 
 impl Email {
+    /// Returns whether no mail can be sent to the address (RFC 6761, section 6.4). Guests have such
+    /// addresses.
+    pub(crate) fn is_reserved(&self) -> bool {
+        is_unreachable(&self.key)
+    }
+
     /// Returns the text as given, without the white space around it.
     pub(crate) fn as_str(&self) -> &str {
         &self.given
@@ -160,6 +174,32 @@ impl PersonName {
     /// Returns the name, without the white space around it.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Returns the address that is stored for a guest, who has none.
+pub(in crate::domain) fn guest_address(id: UserId) -> String {
+    format!("{id}@guest.invalid")
+}
+
+/// Returns whether an address, given by its key or as mail servers take it, is in the domain
+/// `invalid`, which does not exist.
+pub(in crate::domain) fn is_unreachable(address: &str) -> bool {
+    let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let domain = domain.strip_suffix('.').unwrap_or(domain);
+    domain
+        .rsplit('.')
+        .next()
+        .is_some_and(|top| top.eq_ignore_ascii_case("invalid"))
+}
+
+/// Refuses a new login or a new address that is reserved for guests.
+pub(crate) fn ensure_not_reserved(fields: &mut Fields, login: Option<&Login>, email: Option<&Email>) {
+    if login.is_some_and(Login::is_reserved) {
+        fields.reject("login", "must not begin with guest-");
+    }
+    if email.is_some_and(Email::is_reserved) {
+        fields.reject("email", "must be an address that can receive mail");
     }
 }
 

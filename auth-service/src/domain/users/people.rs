@@ -22,3 +22,9 @@ pub(in crate::domain) async fn person_by_identifier(conn: &mut Conn, key: &str) 
     };
     Ok(found.filter(User::is_person))
 }
+
+/// Finds a person who has a password, by the key of a login or e-mail address. A guest has none.
+pub(in crate::domain) async fn person_with_password(conn: &mut Conn, key: &str) -> db::Result<Option<User>> {
+    let found = person_by_identifier(conn, key).await?;
+    Ok(found.filter(|user| !user.is_guest))
+}

@@ -1,6 +1,7 @@
 //! Profiles of users, and how they change.
 
 use base::{
+    clock::Timestamp,
     error::BadField,
     ids::UserId,
     validate::{Fields, InvalidFields},
@@ -93,6 +94,9 @@ impl Accounts {
                 return Err(Error::EmailConfirmationRequired);
             }
             if changes.changes_identifier_of(&present) {
+                if present.is_guest {
+                    return Err(Error::GuestAccount);
+                }
                 let password = password.ok_or(Error::ReauthenticationRequired)?;
                 changes.ensure_unlike(&password, &present)?;
                 verified = Some(self.verify_actor(context, password, UPDATE).await?);
@@ -159,26 +163,21 @@ impl Accounts {
         if fields.is_empty() {
             return Ok(user);
         }
+        if user.is_guest && (login.is_some() || email.is_some()) {
+            return Err(Error::GuestAccount);
+        }
+        let mut reserved = Fields::new();
+        names::ensure_not_reserved(&mut reserved, login, email);
+        reserved.finish(|| Some(()))?;
         let login_folded = login.map_or_else(|| names::fold(&user.login), |login| login.folded().to_owned());
         ensure_free(tx, Some(user.id), login.map(Login::folded), email.map(Email::key)).await?;
         let now = self.clock.now();
-        if email.is_some() {
-            let notice = Notice::EmailChanged { undo: None };
-            self.mails.post_notice(tx, context, &user, notice, now).await?;
-        }
+        self.tell_of_changes(tx, context, &user, changes, now).await?;
         let search_folded = search_folded(
             &login_folded,
             email.map_or(&user.email, Email::as_str),
             [&first_name, &middle_name, &last_name],
         );
-        if let Some(new) = login {
-            // Goes to the present address, even if that changes as well.
-            let notice = Notice::LoginChanged {
-                old: &user.login,
-                new: new.as_str(),
-            };
-            self.mails.post_notice(tx, context, &user, notice, now).await?;
-        }
         // An address that does not change keeps its key, even if that is stale.
         let is_keyed = email.is_some() || user.key_time == Some(user.update_time);
         let values = ProfileValues {
@@ -219,6 +218,32 @@ impl Accounts {
             .await?;
         feed::publish(tx, published, now).await?;
         Ok(user)
+    }
+}
+
+impl Accounts {
+    /// Tells a user, at the present address, that the login or the address is about to change.
+    async fn tell_of_changes(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        user: &User,
+        changes: &ProfileChanges,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let (login, email) = changes.identifiers_other_than(user);
+        if email.is_some() {
+            let notice = Notice::EmailChanged { undo: None };
+            self.mails.post_notice(tx, context, user, notice, now).await?;
+        }
+        if let Some(new) = login {
+            let notice = Notice::LoginChanged {
+                old: &user.login,
+                new: new.as_str(),
+            };
+            self.mails.post_notice(tx, context, user, notice, now).await?;
+        }
+        Ok(())
     }
 }
 

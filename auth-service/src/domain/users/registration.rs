@@ -206,6 +206,7 @@ async fn insert(
         must_change_password: password.is_temporary,
         min_password_expire_time: password.min_expire_time,
         locale: person.locale.as_str(),
+        is_guest: false,
         create_time: now,
     };
     store::user_insert(tx, &new).await.map_err(taken)

@@ -162,7 +162,7 @@ async fn a_snapshot_has_every_role_and_the_keys(database: TestDatabase) {
     }
     assert_eq!(
         roles.into_iter().collect::<Vec<_>>(),
-        ["admin", "player", "service", "superuser"]
+        ["admin", "guest", "player", "service", "superuser"]
     );
     assert_eq!(keys, 1);
 }

@@ -264,6 +264,7 @@ async fn logging_out_clears_the_cookie(database: TestDatabase) {
         .expect("tokens");
     let request = DeleteMeRequest {
         current_password: PASSWORD.to_owned(),
+        ..DeleteMeRequest::default()
     };
     let request = signed_in(from_page(request, PAGE, &[]), &tokens);
     let deleted = server.account().delete_me(request).await.expect("deleted");

@@ -17,7 +17,7 @@ use proto::auth::v1::{
     RevokeUserTokensRequest, Role, RotateServiceAccountSecretRequest, RotateSigningKeyRequest,
     SendPasswordResetRequest, SetPasswordRequest, SetRolePermissionsRequest, UnassignRoleRequest, UnlockUserRequest,
     UpdateActionRequest, UpdateMeRequest, UpdatePermissionRequest, UpdateResourceRequest, UpdateRoleRequest,
-    UpdateUserRequest, User,
+    UpdateUserRequest, UpgradeAccountRequest, User,
 };
 use testing::{
     TestDatabase, on_both_backends,
@@ -95,6 +95,7 @@ async fn a_token_that_is_revoked_while_the_call_waits_changes_nothing(database: 
     let token = server.superuser().await;
     let root = Caller::with_token(&server, &token, &me(&server, &token).await.expect("me").user_id);
     let ann = server.register("ann").await.user.expect("a user").user_id;
+    let guest = crate::guests::guest(&server).await;
     let service = root.service(&server, "courses", &["service"], &[]).await;
     root.make_permissions("invoices", &["approve"]).await;
     root.make_role("clerk", &["users:read"]).await;
@@ -407,9 +408,21 @@ async fn a_token_that_is_revoked_while_the_call_waits_changes_nothing(database: 
         call!("AccountService/RevokeMySession", RevokeMySessionRequest { session_id }),
         call!("AuthService/RevokeAllTokens", RevokeAllTokensRequest {}),
         call!(
+            "AccountService/UpgradeAccount",
+            UpgradeAccountRequest {
+                login: "another".to_owned(),
+                email: "another@example.test".to_owned(),
+                password: NEW.to_owned(),
+                password_confirmation: NEW.to_owned(),
+                ..UpgradeAccountRequest::default()
+            },
+            &guest.access
+        ),
+        call!(
             "AccountService/DeleteMe",
             DeleteMeRequest {
-                current_password: PASSWORD.to_owned()
+                current_password: PASSWORD.to_owned(),
+                ..DeleteMeRequest::default()
             }
         ),
     ];

@@ -360,6 +360,7 @@ async fn a_deletion_ends_codes_and_waiting_mails(database: TestDatabase) {
     delete(server, &root, &invited.user_id).await.expect("deleted");
     let request = DeleteMeRequest {
         current_password: PASSWORD.to_owned(),
+        ..DeleteMeRequest::default()
     };
     let deleted = server.account().delete_me(with_token(request, &bob)).await;
     deleted.expect("deleted");

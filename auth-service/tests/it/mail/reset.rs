@@ -218,6 +218,7 @@ async fn no_mail_goes_to_somebody_who_cannot_log_in(database: TestDatabase) {
     let token = ann.tokens.expect("tokens").access_token;
     let delete = proto::auth::v1::DeleteMeRequest {
         current_password: PASSWORD.to_owned(),
+        ..proto::auth::v1::DeleteMeRequest::default()
     };
     server
         .account()

@@ -571,7 +571,7 @@ async fn lists_are_complete_and_in_order(database: TestDatabase) {
         roles,
         code_name
     );
-    assert_eq!(roles.iter().collect::<BTreeSet<_>>().len(), 5, "{roles:?}");
+    assert_eq!(roles.iter().collect::<BTreeSet<_>>().len(), 6, "{roles:?}");
     assert!(roles.contains(&"clerk".to_owned()));
     let of_it = ListPermissionsRequest {
         page_size: 2,

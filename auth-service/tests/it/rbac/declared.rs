@@ -14,7 +14,10 @@ use testing::{
 };
 use tonic::Code;
 
-use crate::support::callers::{Caller, is, names, refusal, server_with_root};
+use crate::support::{
+    callers::{Caller, is, names, refusal, server_with_root},
+    count, execute,
+};
 
 const NOBODY: &str = "00000000-0000-7000-8000-0000000000ff";
 
@@ -429,4 +432,69 @@ async fn replicas_can_declare_the_same_permissions_concurrently(database: TestDa
         created.extend(task.await.expect("joined").expect("declared"));
     }
     assert_eq!(created, ["wares:buy", "wares:read", "wares:return", "wares:sell"]);
+}
+
+#[on_both_backends]
+async fn a_new_built_in_role_is_given_existing_permissions_once(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    let chess = root.service(&server, "chess", &["service"], &[]).await;
+    let other = root.service(&server, "other", &["service"], &[]).await;
+    // Both services declared their permissions before there was a role `guest`, as the migration
+    // found them.
+    let before = [
+        declared("boards", "read", &["player"]),
+        declared("boards", "write", &["player"]),
+    ];
+    register(&chess, &before).await.expect("registered");
+    register(&other, &[declared("cards", "read", &["player"])])
+        .await
+        .expect("registered");
+    let mark = "INSERT INTO new_role_permissions (role_id, permission_id) SELECT roles.id, permissions.id \
+        FROM roles CROSS JOIN permissions WHERE roles.code_name = 'guest' AND permissions.is_declared";
+    execute(&server, mark).await;
+    // A replica of the version before starts again, and knows nothing of guests.
+    register(&chess, &before).await.expect("registered");
+    assert_eq!(root.permissions_of("guest").await, Vec::<String>::new());
+    // The new version does. A permission that is new as well needs no mark.
+    let after = [
+        declared("boards", "read", &["player", "guest"]),
+        declared("boards", "write", &["player"]),
+        declared("boards", "watch", &["player", "guest"]),
+    ];
+    assert_eq!(register(&chess, &after).await.expect("registered"), ["boards:watch"]);
+    assert_eq!(root.permissions_of("guest").await, ["boards:read", "boards:watch"]);
+    let filled = "audit_events WHERE action = 'policies.register' AND details LIKE '%guest%'";
+    assert_eq!(count(server.database.db(), filled).await, 1);
+    // From then on, administrators decide.
+    root.set("guest", &["boards:watch"]).await.expect("set");
+    let more = [
+        declared("boards", "read", &["player", "guest"]),
+        declared("boards", "write", &["player", "guest"]),
+    ];
+    register(&chess, &more).await.expect("registered");
+    assert_eq!(root.permissions_of("guest").await, ["boards:watch"]);
+    // An administrator who has decided before the service declares is respected as well.
+    register(&other, &[declared("cards", "read", &["player", "guest"])])
+        .await
+        .expect("registered");
+    assert_eq!(root.permissions_of("guest").await, ["boards:watch"]);
+    // No service can fill the role with the permissions of another.
+    execute(&server, mark).await;
+    let refused = register(&other, &[declared("boards", "write", &["guest"])]).await;
+    assert_eq!(refusal(refused), is(Code::PermissionDenied, "RESOURCE_OWNED"));
+    // Followers learn of a role that is filled without a new permission.
+    assert_eq!(
+        register(&other, &[declared("cards", "read", &["guest"])])
+            .await
+            .expect("registered"),
+        Vec::<String>::new()
+    );
+    let guest = crate::guests::guest(&server).await;
+    assert!(
+        root.check(&guest.user_id, "cards:read")
+            .await
+            .decision
+            .expect("a decision")
+            .allowed
+    );
 }

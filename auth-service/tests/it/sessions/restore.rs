@@ -48,6 +48,7 @@ fn after_restore_ends_all_sessions_and_invalidates_all_tokens() {
             let bob = register(at, "bob").await.tokens.expect("tokens").access_token;
             let request = DeleteMeRequest {
                 current_password: PASSWORD.to_owned(),
+                ..DeleteMeRequest::default()
             };
             let mut account = AccountServiceClient::new(channel(at.grpc));
             account.delete_me(with_token(request, &bob)).await.expect("deleted");

@@ -316,6 +316,7 @@ pub(crate) async fn dump(database: &TestDatabase) -> String {
                 "account_codes",
                 "mail_requests",
                 "mail_outbox",
+                "guest_credentials",
             ] {
                 let sql = format!("SELECT coalesce(string_agg(t::text, ' '), '') AS text FROM {table} t");
                 let rows: db::Result<Vec<Row>> = db::query!(&mut conn, |c| diesel_async::RunQueryDsl::load(
@@ -357,6 +358,15 @@ pub(crate) fn mask(paths: &[&str]) -> prost_types::FieldMask {
     prost_types::FieldMask {
         paths: paths.iter().map(|&path| path.to_owned()).collect(),
     }
+}
+
+/// Runs a statement.
+pub(crate) async fn execute(server: &Server, sql: &str) {
+    let ran: db::Result<usize> = db::write_tx!(server.database.db(), |tx| {
+        db::query!(tx, |c| diesel_async::RunQueryDsl::execute(diesel::sql_query(sql), c)
+            .await)
+    });
+    ran.expect(sql);
 }
 
 #[derive(diesel::QueryableByName)]

@@ -186,6 +186,7 @@ async fn the_last_superuser_can_neither_be_deactivated_nor_deleted(database: Tes
     assert_eq!(refusal(deactivate(&server, &admin, &root).await), last);
     let request = DeleteMeRequest {
         current_password: PASSWORD.to_owned(),
+        ..DeleteMeRequest::default()
     };
     assert_eq!(
         refusal(server.account().delete_me(with_token(request, &admin)).await),

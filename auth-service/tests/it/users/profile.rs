@@ -371,6 +371,7 @@ async fn deleting_an_account_ends_its_sessions_and_frees_its_names(database: Tes
     let delete_me = async |password: &str| {
         let request = DeleteMeRequest {
             current_password: password.to_owned(),
+            ..DeleteMeRequest::default()
         };
         server
             .account()

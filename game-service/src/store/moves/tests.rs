@@ -248,6 +248,7 @@ fn a_move_changes_no_index_of_postgres() {
             expire_time: Some(start),
             sweep_time: start,
             moves: Some(Moves::default()),
+            is_ranked: true,
         });
         let rows: Vec<GameRow> = rows.collect();
         let inserted: db::Result<()> = write_tx!(database.db(), |tx| {
@@ -274,6 +275,7 @@ fn a_move_changes_no_index_of_postgres() {
                 expire_time: Some(now),
                 sweep_time: Timestamp::from_micros(START),
                 moves: Some(Moves((0..=ply).map(|cell| made(cell, version)).collect())),
+                is_ranked: true,
             };
             for game in &games {
                 assert!(game_update(conn, *game, version - 1, &update).await.expect("updated"));

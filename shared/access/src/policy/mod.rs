@@ -2,9 +2,11 @@
 //! permissions that each role holds.
 
 mod grants;
+mod guest;
 mod policies;
 
 pub use self::{
     grants::{Grants, SUPERUSER},
+    guest::{GUEST, GUEST_LOGIN_ALPHABET, GUEST_LOGIN_PREFIX, GUEST_LOGIN_RANDOM_LEN, is_guest_login},
     policies::{Permission, Policies, Policy, PolicyError},
 };

@@ -1,0 +1,5 @@
+DROP TABLE new_role_permissions;
+DELETE FROM user_roles WHERE role_id = '00000000-0000-7000-8000-000000000005';
+DELETE FROM roles WHERE id = '00000000-0000-7000-8000-000000000005';
+DROP TABLE guest_credentials;
+ALTER TABLE users DROP COLUMN is_guest;
