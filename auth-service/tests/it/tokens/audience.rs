@@ -285,6 +285,7 @@ async fn all_administrative_rpcs_need_the_exact_audience(database: TestDatabase)
             "/auth.v1.AccountService/ChangePassword",
             "/auth.v1.AccountService/UpgradeAccount",
             "/auth.v1.AccountService/DeleteMe",
+            "/auth.v1.AccountService/ExportMe",
             "/auth.v1.AccountService/RevokeMySession",
             "/auth.v1.AuthService/RevokeAllTokens",
             "/auth.v1.AuthService/IntrospectToken",
