@@ -141,8 +141,8 @@ impl ChangeWriter {
                     }))
                 }
                 Some(Err(error)) => Some(Err(error)),
-                // Locked, or changed meanwhile: alone, the one is waited for and the other found
-                // out.
+                // The game is locked or has changed. Retried alone, the change waits for the lock
+                // or fails.
                 None | Some(Ok(_)) => None,
             });
         }

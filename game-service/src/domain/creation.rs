@@ -85,7 +85,7 @@ impl GroupWriter for CreationWriter {
                         Some(room.map(|()| creation.view(&creator)))
                     }
                     Some(Err(error)) => Some(Err(error)),
-                    // Locked, or a repeated request, which makes no game.
+                    // The player is locked, or the request is a repeat that creates no game.
                     None | Some(Ok(_)) => None,
                 });
             }

@@ -34,7 +34,7 @@ pub(super) async fn count(tx: &mut Conn, game: &Game) -> Result<(), Error> {
 /// Returns the stats of one history row alone.
 pub(super) fn stats_of(row: &ResultRow) -> Result<StatsRow, Error> {
     let result = GameResult::parse(&row.result);
-    let result = result.ok_or_else(|| Error::Internal(format!("{} is no result", row.result)))?;
+    let result = result.ok_or_else(|| Error::Internal(format!("unknown result {}", row.result)))?;
     Ok(result.stats(row.user_id, row.finish_time))
 }
 

@@ -192,7 +192,7 @@ pub(crate) async fn players_set_logins(conn: &mut Conn, logins: &[(UserId, &str)
     query_postgres!(conn, |c| update.execute(c).await).map(drop)
 }
 
-/// How many unfinished games each of these users has on either side, of at most `limit` a side.
+/// Counts the unfinished games of each user, up to `limit` on each side.
 pub(crate) async fn games_running_counts(
     conn: &mut Conn,
     users: &[UserId],

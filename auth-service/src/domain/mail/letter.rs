@@ -119,7 +119,7 @@ impl Letter {
 mod tests {
     use super::*;
 
-    /// Mails that the version before has written, as it stored them.
+    /// Mails as the previous version stored them.
     #[test]
     fn stored_mails_stay_readable() {
         let reset = r#"{"kind":"password_reset","login":"ann","seed":[1,2],"is_typable":true,"expire_time":5}"#;
