@@ -49,10 +49,10 @@ pub struct MailSettings {
     /// email_changed.
     #[arg(long, env = "MAIL_TEMPLATES", value_name = "FOLDER")]
     pub mail_templates: Option<PathBuf>,
-    /// Whether users must verify their e-mail address before they log in. A new user who has not done
-    /// so within 24 hours gives the address up to the first user who does. Users who registered before
-    /// this was set have 30 days, are reminded by mail, and keep their address. Set the same value for
-    /// all replicas. Needs --smtp-url or --mail-folder.
+    /// Whether users must verify their e-mail address before they log in. A new user who has not
+    /// done so within 24 hours gives the address up to the first user who does. Users who
+    /// registered before this was set have 30 days, are reminded by mail, and keep their address.
+    /// Set the same value for all replicas. Needs --smtp-url or --mail-folder.
     #[arg(long, env = "REQUIRE_VERIFIED_EMAIL", default_value_t = false, value_name = "BOOL")]
     #[arg(action = clap::ArgAction::Set, default_missing_value = "true", num_args = 0..=1)]
     pub require_verified_email: bool,

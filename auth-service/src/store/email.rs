@@ -75,8 +75,8 @@ pub(crate) async fn user_give_up_email(conn: &mut Conn, id: UserId) -> db::Resul
     query!(conn, |c| update.execute(c).await).map(|_| ())
 }
 
-/// Returns what stands in place of the key of an address that another user has. The key of an address
-/// does not contain a colon.
+/// Returns what stands in place of the key of an address that another user has. The key of an
+/// address does not contain a colon.
 pub(crate) fn taken_key(id: UserId) -> String {
     format!("taken:{id}")
 }

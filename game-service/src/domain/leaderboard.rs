@@ -4,10 +4,15 @@
 //! since the last query. An answer therefore includes every game that had ended when the request
 //! came, no matter which process served that game.
 //!
-//! The logins of players are not kept. The same query reads those of the players who were in the
-//! answer before the query. They are nearly always the players who are in it afterwards.
+//! Only the logins of the players who are shown most are kept. The same query brings those that
+//! have changed. It also reads those that are missing from the answer as it is before the query.
+//! They are nearly always the ones that are missing from it afterwards.
 //!
 //! Requests that arrive during such a query wait for the next one and share its result.
+
+mod logins;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -15,16 +20,17 @@ use base::ids::UserId;
 use db::Db;
 use parking_lot::{Mutex, RwLock};
 
+use self::logins::LoginCache;
 use super::{Error, Player};
 use crate::{
     ranks::{RankedPlayer, Ranks, RanksBuilder},
-    store::{self, Horizon},
+    store::{self, Changes, Horizon},
 };
 
 /// Number of rows whose revisions are renewed in one query.
 const BATCH: i64 = 20_000;
-/// Number of changed players from which on all players are read again.
-const MAX_CHANGES: i64 = 20_000;
+/// Number of changed players from which on all players are read again. Tests change fewer.
+const MAX_CHANGES: i64 = if cfg!(test) { 20 } else { 20_000 };
 
 /// The use cases of the leaderboard.
 #[derive(Clone, Debug)]
@@ -53,25 +59,34 @@ pub(crate) struct LeaderboardEntry {
     pub(crate) login: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Memory {
     board: RwLock<Board>,
     queue: Mutex<Queue>,
-    /// Progress of the queries. Only the holder of this lock queries the database.
+    /// Progress of the queries. Only the holder of this lock queries the database and changes the
+    /// board.
     known: tokio::sync::Mutex<Progress>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Board {
     /// `None` while all players are being read. The previous ranks are dropped first, so that the
     /// process never needs the memory of both.
     ranks: Option<Ranks>,
+    /// As current as the ranks.
+    logins: LoginCache,
     /// Number of times that all players have been read.
     loads: u64,
 }
 
 /// Version of the board. While it stays the same, so do all answers.
-type Version = (u64, u64);
+type Version = (u64, u64, u64);
+
+/// Players found on the board, with their logins if these are known.
+struct Found {
+    version: Version,
+    players: Vec<(RankedPlayer, Option<String>)>,
+}
 
 /// Requests that wait for the next query.
 #[derive(Debug, Default)]
@@ -96,10 +111,24 @@ type Logins = HashMap<UserId, String>;
 
 impl Leaderboard {
     pub(crate) fn new(db: Db, min_games: i64) -> Self {
+        Self::with_logins(db, min_games, logins::MAX_BYTES)
+    }
+
+    fn with_logins(db: Db, min_games: i64, max_bytes: u64) -> Self {
+        let board = Board {
+            ranks: None,
+            logins: LoginCache::new(max_bytes),
+            loads: 0,
+        };
+        let memory = Memory {
+            board: RwLock::new(board),
+            queue: Mutex::default(),
+            known: tokio::sync::Mutex::default(),
+        };
         Self {
             db,
             min_games,
-            memory: Arc::default(),
+            memory: Arc::new(memory),
         }
     }
 
@@ -141,51 +170,52 @@ impl Leaderboard {
 
     /// Brings the ranks in memory up to date with the database.
     pub(crate) async fn catch_up(&self) -> Result<(), Error> {
-        self.refresh(&[]).await.map(drop)
+        self.refresh(Vec::new()).await.map(drop)
     }
 
     /// Returns the players that `find` finds once the ranks are up to date, with their logins.
     async fn find(&self, find: impl Fn(&Ranks) -> Vec<RankedPlayer>) -> Result<Vec<LeaderboardEntry>, Error> {
-        let look = || {
-            let board = self.memory.board.read();
-            Some((board.version()?, find(board.ranks.as_ref()?)))
-        };
+        let look = || self.memory.board.read().look(&find);
         let expected = look();
-        let wanted: Vec<UserId> = expected.iter().flat_map(|(_, found)| ids(found)).collect();
-        let logins = self.refresh(&wanted).await?;
-        let is_current = |(version, _): &(Version, _)| self.memory.board.read().version() == Some(*version);
+        let missing = expected.iter().flat_map(Found::missing).collect();
+        let logins = self.refresh(missing).await?;
+        let is_current = |found: &Found| self.memory.board.read().version() == Some(found.version);
         let mut found = expected.filter(is_current).or_else(look);
         // Another request may have begun to read all players again.
         while found.is_none() {
             self.catch_up().await?;
             found = look();
         }
-        let found = found.map(|(_, found)| found).unwrap_or_default();
-        self.with_logins(found, &logins).await
+        match found {
+            Some(found) => self.complete(found, &logins).await,
+            None => Ok(Vec::new()),
+        }
     }
 
-    /// Adds the logins of players. Reads those that are missing.
-    async fn with_logins(&self, found: Vec<RankedPlayer>, known: &Logins) -> Result<Vec<LeaderboardEntry>, Error> {
-        let missing: Vec<UserId> = ids(&found).filter(|id| !known.contains_key(id)).collect();
-        let read: Logins = if missing.is_empty() {
+    /// Adds the logins that are missing. Reads those that were not read with the last query.
+    async fn complete(&self, found: Found, logins: &Logins) -> Result<Vec<LeaderboardEntry>, Error> {
+        let unread: Vec<UserId> = found.missing().filter(|id| !logins.contains_key(id)).collect();
+        let read: Logins = if unread.is_empty() {
             Logins::new()
         } else {
-            let read = store::players_by_ids(&mut self.db.read().await?, &missing).await?;
+            // These are not cached. A later query may already have looked for changes of them.
+            let read = store::players_by_ids(&mut self.db.read().await?, &unread).await?;
             read.into_iter().collect()
         };
-        let entry = |player: RankedPlayer| {
-            let login = known.get(&player.user_id).or_else(|| read.get(&player.user_id));
+        let entry = |(player, known): (RankedPlayer, Option<String>)| {
+            let id = &player.user_id;
+            let login = known.or_else(|| logins.get(id).or_else(|| read.get(id)).cloned());
             LeaderboardEntry {
-                login: login.cloned().unwrap_or_default(),
                 player,
+                login: login.unwrap_or_default(),
             }
         };
-        Ok(found.into_iter().map(entry).collect())
+        Ok(found.players.into_iter().map(entry).collect())
     }
 
-    /// Brings the ranks up to date. Returns the logins that were read at the same time, which
+    /// Brings the board up to date. Returns the logins that were read at the same time, which
     /// nearly always include those of the players in `wanted`.
-    async fn refresh(&self, wanted: &[UserId]) -> Result<Arc<Logins>, Error> {
+    async fn refresh(&self, wanted: Vec<UserId>) -> Result<Arc<Logins>, Error> {
         // Any query that begins from now on sees everything that this caller must see.
         let begun = {
             let mut queue = self.memory.queue.lock();
@@ -205,26 +235,21 @@ impl Leaderboard {
         };
         wanted.sort_unstable();
         wanted.dedup();
-        let changed = match &known.horizon {
+        let changes = match &known.horizon {
             Some(since) => store::standings_changed(&mut self.db.read().await?, since, MAX_CHANGES, &wanted).await?,
             None => None,
         };
-        let logins = if let Some(changes) = changed {
-            if !changes.standings.is_empty()
-                && let Some(ranks) = &mut self.memory.board.write().ranks
-            {
-                for (id, standing) in changes.standings {
-                    ranks.set(id, standing);
-                }
+        if let Some(changes) = changes {
+            if !changes.is_empty() {
+                self.memory.board.write().apply(&changes);
             }
             known.horizon = Some(changes.horizon);
-            changes.logins
+            known.logins = Arc::new(changes.logins.into_iter().collect());
         } else {
             self.load(&mut known).await?;
-            Vec::new()
-        };
+            known.logins = Arc::default();
+        }
         known.query = query;
-        known.logins = Arc::new(logins.into_iter().collect());
         Ok(Arc::clone(&known.logins))
     }
 
@@ -232,7 +257,12 @@ impl Leaderboard {
     async fn load(&self, known: &mut Progress) -> Result<(), Error> {
         let start = Instant::now();
         known.horizon = None;
-        let before = self.memory.board.write().ranks.take();
+        let before = {
+            let mut board = self.memory.board.write();
+            // Changes of logins are about to be skipped, or belong to another database.
+            board.logins.clear();
+            board.ranks.take()
+        };
         drop(before);
         while store::standings_renew_revisions(&mut self.db.write().await?, BATCH).await? > 0 {}
         loop {
@@ -247,8 +277,8 @@ impl Leaderboard {
             // replaced this one, so everything is read again.
             let changed = store::standings_changed(&mut self.db.scan().await?, &horizon, i64::MAX, &[]).await?;
             if let Some(changes) = changed {
-                for (id, standing) in changes.standings {
-                    ranks.set(id, standing);
+                for player in changes.players {
+                    ranks.set(player.id, player.standing);
                 }
                 tracing::info!(
                     players = ranks.len(),
@@ -275,7 +305,38 @@ impl Leaderboard {
 
 impl Board {
     fn version(&self) -> Option<Version> {
-        Some((self.loads, self.ranks.as_ref()?.version()))
+        Some((self.loads, self.ranks.as_ref()?.version(), self.logins.version()))
+    }
+
+    /// Returns the players that `find` finds. `None` while all players are being read.
+    fn look(&self, find: impl Fn(&Ranks) -> Vec<RankedPlayer>) -> Option<Found> {
+        let login = |player: RankedPlayer| (player, self.logins.get(player.user_id).map(str::to_owned));
+        Some(Found {
+            version: self.version()?,
+            players: find(self.ranks.as_ref()?).into_iter().map(login).collect(),
+        })
+    }
+
+    /// Applies changes since the last ones, and keeps the logins that were read with them.
+    fn apply(&mut self, changes: &Changes) {
+        let Some(ranks) = &mut self.ranks else { return };
+        for player in &changes.players {
+            ranks.set(player.id, player.standing);
+            self.logins.update(player.id, &player.login);
+        }
+        for (id, login) in &changes.logins {
+            self.logins.insert(*id, login);
+        }
+    }
+}
+
+impl Found {
+    /// Returns the players whose logins are not known.
+    fn missing(&self) -> impl Iterator<Item = UserId> {
+        self.players
+            .iter()
+            .filter(|(_, login)| login.is_none())
+            .map(|(player, _)| player.user_id)
     }
 }
 
@@ -296,8 +357,4 @@ impl RequestedPlayer {
             Self::Other(user) => *user,
         }
     }
-}
-
-fn ids(players: &[RankedPlayer]) -> impl Iterator<Item = UserId> {
-    players.iter().map(|player| player.user_id)
 }

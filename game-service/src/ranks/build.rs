@@ -52,7 +52,7 @@ impl RanksBuilder {
             let mut slots = Vec::with_capacity(count as usize);
             slots.extend((0..count).filter(is_ranked).map(|index| Slot { part: 0, index }));
             sort(&mut slots, 0, &players);
-            Sorted::from_sorted(slots.iter().map(|slot| slot.index))
+            Sorted::from_sorted(slots.iter().map(|slot| slot.index), |index| players.key(index))
         };
         let mut index = Index::with_capacity(count as usize);
         for player in 0..count {

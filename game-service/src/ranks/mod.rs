@@ -35,7 +35,7 @@ pub struct Ranks {
     /// Index of each player, by id.
     index: Index,
     /// Order of the ranked players, by index.
-    places: Sorted,
+    places: Sorted<RankKey>,
     /// Number of finished games that a player needs to be ranked, at least 1.
     min_games: i64,
     version: u64,

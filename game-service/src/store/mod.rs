@@ -39,7 +39,7 @@ pub(crate) use self::{
         stats_delete, stats_lock, stats_replace,
     },
     seed::{PlayerRow, games_insert, many_results_insert, players_insert, stats_insert},
-    standings::{Horizon, standings_changed, standings_horizon, standings_renew_revisions, standings_scan},
+    standings::{Changes, Horizon, standings_changed, standings_horizon, standings_renew_revisions, standings_scan},
     stats::{StatsRow, stats_add},
 };
 

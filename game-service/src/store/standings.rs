@@ -6,6 +6,7 @@
 //! leaderboard in memory, and reading the changes takes a lookup in two indexes, however many
 //! players there are (`cargo run --release -p bench -- leaderboard`).
 
+mod changed;
 mod scan;
 
 use base::{clock::Timestamp, ids::UserId, sql_types};
@@ -15,15 +16,12 @@ use diesel::{
     sql_types::{BigInt, Nullable, Text},
 };
 
+use self::changed::{
+    POSTGRES_CHANGED, POSTGRES_CHANGED_AND_LOGINS, POSTGRES_HORIZON, SQLITE_CHANGED, SQLITE_CHANGED_AND_LOGINS,
+    SQLITE_HORIZON,
+};
 pub(crate) use self::scan::standings_scan;
 use crate::ranks::Standing;
-
-const SQLITE_HORIZON: &str = "SELECT '', CAST((SELECT value - 1 FROM next_revision) AS TEXT)";
-const POSTGRES_HORIZON: &str = "SELECT CAST(pg_postmaster_start_time() AS text) || ' ' || \
-    pg_relation_filenode('player_stats'), CAST(pg_current_snapshot() AS text)";
-
-const SQLITE_CHANGED: &str = include_str!("standings/changed.sqlite.sql");
-const POSTGRES_CHANGED: &str = include_str!("standings/changed.postgres.sql");
 
 /// Point up to which the changes in a database are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +39,26 @@ pub(crate) struct Horizon {
 pub(crate) struct Changes {
     /// The horizon that includes these changes.
     pub(crate) horizon: Horizon,
-    /// Players whose statistics may have changed, with their current standings.
-    pub(crate) standings: Vec<(UserId, Standing)>,
+    /// Players whose statistics or login may have changed.
+    pub(crate) players: Vec<ChangedPlayer>,
     /// Current logins of the requested players. Empty for a user who was deleted.
     pub(crate) logins: Vec<(UserId, String)>,
+}
+
+impl Changes {
+    /// Returns whether nothing has changed, and no login was read.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.players.is_empty() && self.logins.is_empty()
+    }
+}
+
+/// Current state of a player who may have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChangedPlayer {
+    pub(crate) id: UserId,
+    /// Empty if the user was deleted.
+    pub(crate) login: String,
+    pub(crate) standing: Standing,
 }
 
 #[cfg(test)]
@@ -55,8 +69,8 @@ impl Horizon {
     }
 }
 
-/// Row of `standings/changed.*.sql`: the new horizon, the statistics of a player, or the login of a
-/// player.
+/// Row of a query for changes. A row without a horizon is a requested login. A row without a player
+/// is a horizon since which nothing has changed.
 #[derive(QueryableByName)]
 struct ChangedRow {
     #[diesel(sql_type = Nullable<Text>)]
@@ -78,18 +92,10 @@ struct ChangedRow {
 }
 
 impl ChangedRow {
-    fn horizon(&self) -> Option<Horizon> {
-        let (database, seen) = (self.database.clone()?, self.seen.clone()?);
-        Some(Horizon { database, seen })
-    }
-
-    fn standing(&self) -> Option<(UserId, Standing)> {
-        let counts = [self.wins?, self.losses?, self.draws?];
-        Some((self.user_id?, standing(counts, self.last_finish_time?)))
-    }
-
-    fn login(self) -> Option<(UserId, String)> {
-        Some((self.user_id?, self.login?))
+    /// Returns the results of the player. A player without statistics has not finished any game.
+    fn standing(&self) -> Standing {
+        let counts = [self.wins, self.losses, self.draws].map(|count| count.unwrap_or(0));
+        standing(counts, self.last_finish_time.unwrap_or(Timestamp::from_micros(0)))
     }
 }
 
@@ -103,8 +109,8 @@ pub(crate) async fn standings_horizon(conn: &mut Conn) -> db::Result<Horizon> {
     Ok(Horizon { database, seen })
 }
 
-/// Returns the players whose statistics changed since that horizon, and the logins of the players
-/// in `wanted`.
+/// Returns the players whose statistics or login changed since that horizon, and the logins of the
+/// players in `wanted`.
 ///
 /// Returns `None` if the horizon belongs to another database, or if `limit` players or more may
 /// have changed. In both cases everything has to be read again.
@@ -114,26 +120,53 @@ pub(crate) async fn standings_changed(
     limit: i64,
     wanted: &[UserId],
 ) -> db::Result<Option<Changes>> {
+    let rows: Vec<ChangedRow> = if wanted.is_empty() {
+        let changed = sql_query(match conn.backend() {
+            Backend::Sqlite => SQLITE_CHANGED,
+            Backend::Postgres => POSTGRES_CHANGED,
+        });
+        let changed = changed.bind::<Text, _>(&since.seen).bind::<BigInt, _>(limit).cached();
+        query!(conn, |c| changed.load(c).await)?
+    } else {
+        changed_and_logins(conn, since, limit, wanted).await?
+    };
+    let (mut horizon, mut players, mut logins) = (None, Vec::new(), Vec::new());
+    for row in rows {
+        let standing = row.standing();
+        let player = row.user_id.zip(row.login);
+        if let Some((database, seen)) = row.database.zip(row.seen) {
+            horizon = Some(Horizon { database, seen });
+            players.extend(player.map(|(id, login)| ChangedPlayer { id, login, standing }));
+        } else {
+            logins.extend(player);
+        }
+    }
+    let is_complete = i64::try_from(players.len()).is_ok_and(|changed| changed < limit);
+    let horizon = horizon.filter(|horizon| is_complete && horizon.database == since.database);
+    Ok(horizon.map(|horizon| Changes {
+        horizon,
+        players,
+        logins,
+    }))
+}
+
+async fn changed_and_logins(
+    conn: &mut Conn,
+    since: &Horizon,
+    limit: i64,
+    wanted: &[UserId],
+) -> db::Result<Vec<ChangedRow>> {
     let backend = conn.backend();
     let changed = sql_query(match backend {
-        Backend::Sqlite => SQLITE_CHANGED,
-        Backend::Postgres => POSTGRES_CHANGED,
+        Backend::Sqlite => SQLITE_CHANGED_AND_LOGINS,
+        Backend::Postgres => POSTGRES_CHANGED_AND_LOGINS,
     });
     let changed = changed
         .bind::<Text, _>(&since.seen)
         .bind::<BigInt, _>(limit)
         .bind::<Text, _>(list(backend, wanted))
         .cached();
-    let rows: Vec<ChangedRow> = query!(conn, |c| changed.load(c).await)?;
-    let standings: Vec<_> = rows.iter().filter_map(ChangedRow::standing).collect();
-    let is_complete = i64::try_from(standings.len()).is_ok_and(|changed| changed < limit);
-    let horizon = rows.iter().find_map(ChangedRow::horizon);
-    let horizon = horizon.filter(|horizon| is_complete && horizon.database == since.database);
-    Ok(horizon.map(|horizon| Changes {
-        horizon,
-        standings,
-        logins: rows.into_iter().filter_map(ChangedRow::login).collect(),
-    }))
+    query!(conn, |c| changed.load(c).await)
 }
 
 /// Renews revisions that claim to come from future transactions, as after a restore from another

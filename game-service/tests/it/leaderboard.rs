@@ -7,7 +7,11 @@ use testing::{
 };
 use uuid::Uuid;
 
-use crate::support::{Player, Server};
+use crate::{
+    access::following,
+    names::{delete, login_becomes, rename},
+    support::{Player, START, Server},
+};
 
 const X_WINS: &[i32] = &[0, 3, 1, 4, 2];
 const DRAW: &[i32] = &[0, 4, 8, 2, 6, 3, 5, 7, 1];
@@ -197,4 +201,63 @@ async fn an_unknown_player_is_not_found(database: TestDatabase) {
         ("bob", 1)
     );
     assert_eq!(ann.around(&bob.id(), 1).await.expect("nobody"), []);
+}
+
+/// Returns the login of a player, which each RPC of the leaderboard must show alike.
+async fn shown_login(asker: &Player, of: &Player) -> String {
+    let rank = asker.rank(&of.id()).await.expect("a rank").entry.expect("an entry");
+    let around = asker.around(&of.id(), 2).await.expect("a part");
+    for entries in [top(asker, 0).await, around] {
+        assert!(entries.contains(&rank), "{rank:?} is not in {entries:?}");
+    }
+    rank.login
+}
+
+#[on_both_backends]
+async fn a_rename_by_a_token_is_in_the_next_answer_of_every_replica(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let replica = server.replica().await;
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    server.play(&ann, &bob, X_WINS).await;
+    let (here, there) = (bob.clone(), bob.at(&replica));
+    for asker in [&here, &there] {
+        assert_eq!(shown_login(asker, &ann).await, "ann");
+    }
+    for (login, at, then) in [
+        ("anna", &here, &there),
+        ("annie", &there, &here),
+        ("ann", &here, &there),
+    ] {
+        // Creating a game takes over the login in the token.
+        let mut claims = server.mint.claims_for(ann.id, login, &["player"], START);
+        claims.exp += 24 * 3600;
+        let mut renamed = at.clone();
+        renamed.token = server.mint.sign(&claims);
+        renamed.create(Opponent::Computer, Mark::X).await.expect("created");
+        for asker in [then, at] {
+            assert_eq!(shown_login(asker, &ann).await, login);
+        }
+    }
+    replica.running.stop().await.expect("ended");
+}
+
+#[on_both_backends]
+async fn a_rename_or_deletion_by_the_feed_is_in_the_next_answer_of_every_replica(database: TestDatabase) {
+    let (auth, server) = following(database).await;
+    let replica = server.replica().await;
+    let (ann, bob) = (server.player("ann"), server.player("bob"));
+    server.play(&ann, &bob, X_WINS).await;
+    let there = bob.at(&replica);
+    assert_eq!(shown_login(&there, &ann).await, "ann");
+    for login in ["anna", "annie", ""] {
+        if login.is_empty() {
+            delete(&auth, ann.id);
+        } else {
+            rename(&auth, ann.id, login);
+        }
+        // Once the replica that follows the feed shows it, so does the other.
+        login_becomes(&bob, &ann, login).await;
+        assert_eq!(shown_login(&there, &ann).await, login);
+    }
+    replica.running.stop().await.expect("ended");
 }

@@ -14,14 +14,14 @@ use crate::{
     support::{Player, Server},
 };
 
-fn rename(auth: &FakeAuth, user: UserId, login: &str) {
+pub(crate) fn rename(auth: &FakeAuth, user: UserId, login: &str) {
     auth.publish(Event::UserRenamed(UserRenamed {
         user_id: user.to_string(),
         login: login.to_owned(),
     }));
 }
 
-fn delete(auth: &FakeAuth, user: UserId) {
+pub(crate) fn delete(auth: &FakeAuth, user: UserId) {
     auth.publish(Event::UserDeleted(UserDeleted {
         user_id: user.to_string(),
     }));
@@ -33,7 +33,7 @@ async fn login_of(asker: &Player, of: &Player) -> Option<String> {
 }
 
 /// Waits until a player has this login. Nothing signals the arrival of a change from the feed.
-async fn login_becomes(asker: &Player, of: &Player, login: &str) {
+pub(crate) async fn login_becomes(asker: &Player, of: &Player, login: &str) {
     let becomes = async {
         while login_of(asker, of).await.as_deref() != Some(login) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

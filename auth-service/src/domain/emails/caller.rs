@@ -32,8 +32,8 @@ pub(super) enum ProvenOwner {
 }
 
 impl Accounts {
-    /// Verifies the caller's password, if there is one. A refusal is recorded in the audit log as one
-    /// of `action`.
+    /// Verifies the caller's password, if there is one. A refusal is recorded in the audit log as
+    /// one of `action`.
     pub(super) async fn prove_owner(
         &self,
         context: &RequestContext,
@@ -60,8 +60,8 @@ impl Accounts {
         }
     }
 
-    /// Locks the caller's row. Fails if the session has ended, or if the password has changed since it
-    /// was verified.
+    /// Locks the caller's row. Fails if the session has ended, or if the password has changed since
+    /// it was verified.
     pub(super) async fn lock_owner(
         &self,
         tx: &mut Conn,

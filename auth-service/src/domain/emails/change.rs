@@ -26,8 +26,8 @@ const ACTION: &str = "user.change_email";
 const PURPOSE: CodePurpose = CodePurpose::EmailChange;
 
 impl Accounts {
-    /// Mails a code to the address that the caller wants to have. Without an `identifier`, the caller
-    /// is the bearer of the access token.
+    /// Mails a code to the address that the caller wants to have. Without an `identifier`, the
+    /// caller is the bearer of the access token.
     pub(crate) async fn change_email(
         &self,
         context: &RequestContext,
@@ -80,8 +80,8 @@ impl Accounts {
         })
     }
 
-    /// Makes the address to which the code was mailed the caller's. The address before gets a notice,
-    /// and a link that takes the change back if it was verified.
+    /// Makes the address to which the code was mailed the caller's. The address before gets a
+    /// notice, and a link that takes the change back if it was verified.
     pub(crate) async fn confirm_email_change(
         &self,
         context: &RequestContext,

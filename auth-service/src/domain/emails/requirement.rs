@@ -78,8 +78,8 @@ impl Accounts {
         Err(Error::EmailNotVerified)
     }
 
-    /// Returns the rule, if it applies to the user and the address is not verified. It does not apply
-    /// to an address that no mail can go to.
+    /// Returns the rule, if it applies to the user and the address is not verified. It does not
+    /// apply to an address that no mail can go to.
     pub(in crate::domain) fn unmet_requirement(&self, user: &User) -> Option<EmailRequirement> {
         self.email_requirement
             .filter(|_| user.email_verify_time.is_none() && self.mails.reaches(&user.email))
@@ -102,8 +102,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Returns whether a user other than `owner` has the address with this key, and must give it up to
-    /// a user who verifies it.
+    /// Returns whether a user other than `owner` has the address with this key, and must give it up
+    /// to a user who verifies it.
     pub(in crate::domain) async fn holder_gives_up_email(
         &self,
         tx: &mut Conn,

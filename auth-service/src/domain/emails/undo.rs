@@ -1,5 +1,5 @@
-//! Return to a former address, with the link in the notice of a change. It helps a user whose account
-//! somebody else has taken over.
+//! Return to a former address, with the link in the notice of a change. It helps a user whose
+//! account somebody else has taken over.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ use crate::{
 
 /// How long a change can be taken back.
 const UNDO_LIFE: Duration = Duration::from_hours(72);
-/// Number of changes that can be taken back. Further changes are refused, so that nobody can push the
-/// first one out.
+/// Number of changes that can be taken back. Further changes are refused, so that nobody can push
+/// the first one out.
 const MAX_UNDOS: usize = 5;
 /// Pause suggested to a caller who has changed the address too often.
 const RETRY: Duration = Duration::from_hours(1);
@@ -39,8 +39,8 @@ const RETRY: Duration = Duration::from_hours(1);
 const ACTION: &str = "user.revert_email_change";
 
 impl Accounts {
-    /// Keeps the present address of the user, so that a change can be taken back. Does nothing if the
-    /// user has not verified it: it may be somebody else's.
+    /// Keeps the present address of the user, so that a change can be taken back. Does nothing if
+    /// the user has not verified it: it may be somebody else's.
     pub(super) async fn keep_undo(&self, tx: &mut Conn, user: &User) -> Result<Option<EmailUndo>, Error> {
         if user.email_verify_time.is_none() || user.email_is_taken || !self.mails.reaches(&user.email) {
             return Ok(None);
@@ -106,8 +106,8 @@ impl Accounts {
         code.typed_tries() == 0 && self.mails.codes.is_right(binding, code) && undo.is_live(self.mails.time.now())
     }
 
-    /// Makes the former address the user's again. The row is locked. The caller publishes the returned
-    /// change.
+    /// Makes the former address the user's again. The row is locked. The caller publishes the
+    /// returned change.
     async fn return_to(
         &self,
         tx: &mut Conn,

@@ -94,8 +94,8 @@ impl Accounts {
         outcome?.ok_or(Error::EmailCodeInvalid)
     }
 
-    /// Locks the row of the user who has the address with this key, if that row comes before the one
-    /// with this id in the order of locks.
+    /// Locks the row of the user who has the address with this key, if that row comes before the
+    /// one with this id in the order of locks.
     pub(super) async fn lock_holder_first(&self, tx: &mut Conn, id: UserId, key: &str) -> Result<(), Error> {
         let holder = store::user_by_email(tx, key).await?;
         if let Some(holder) = holder.filter(|holder| holder.id < id) {

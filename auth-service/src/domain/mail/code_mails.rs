@@ -100,9 +100,9 @@ impl Mails {
         self.mailer.as_ref().is_some_and(|mailer| mailer.reaches(&address))
     }
 
-    /// Mails the user a code, in the transaction of its cause. The caller has locked the user's row.
-    /// The mail goes to the user's address, or to `new`. While an earlier code for the same purpose
-    /// and address is valid, it is sent again.
+    /// Mails the user a code, in the transaction of its cause. The caller has locked the user's
+    /// row. The mail goes to the user's address, or to `new`. While an earlier code for the same
+    /// purpose and address is valid, it is sent again.
     pub(in crate::domain) async fn post_code(
         &self,
         tx: &mut Conn,

@@ -235,8 +235,8 @@ impl Accounts {
         }
     }
 
-    /// Verifies a password, after the guess has been counted. A user who does not exist costs the same
-    /// work.
+    /// Verifies a password, after the guess has been counted. A user who does not exist costs the
+    /// same work.
     async fn try_password(
         &self,
         context: &RequestContext,

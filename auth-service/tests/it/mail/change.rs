@@ -39,8 +39,8 @@ async fn revert_with(server: &Server, user_id: &str, code: &str) -> Result<(), S
     server.account().revert_email_change(request).await.map(|_| ())
 }
 
-/// Changes the address and confirms it. `earlier` is the number of mails about addresses that the new
-/// one has got so far.
+/// Changes the address and confirms it. `earlier` is the number of mails about addresses that the
+/// new one has got so far.
 async fn move_to(mails: &MailServer, token: &str, email: &str, password: &str, earlier: usize) -> User {
     change_email(&mails.server, token, email, password)
         .await
@@ -88,7 +88,8 @@ async fn a_change_that_was_not_the_owners_is_taken_back(database: TestDatabase) 
     let thief = stolen.tokens.expect("tokens");
     move_to(&mails, &thief.access_token, THIEF, PASSWORD, 0).await;
     let notice = mails.about_email(OLD, 2).await;
-    // Whatever the thief does next, the link works: another password, another login, another address.
+    // Whatever the thief does next, the link works: another password, another login, another
+    // address.
     let changed = server
         .account()
         .change_password(with_token(change(PASSWORD, NEW), &thief.access_token))
@@ -110,7 +111,7 @@ async fn a_change_that_was_not_the_owners_is_taken_back(database: TestDatabase) 
     let token = refresh(server, &thief.refresh_token).await.expect("a token");
     move_to(&mails, &token, "second@example.test", NEW, 0).await;
     let of_thief = mails.about_email(THIEF, 2).await;
-    // Nobody else gets the address meanwhile.
+    // Meanwhile the address stays reserved.
     let other = RegisterRequest {
         email: OLD.to_owned(),
         ..registration("eve")

@@ -61,21 +61,22 @@ impl MailServer {
         self.server.replica_ahead(0, &settings_of(&self.arguments)).await.1
     }
 
-    /// Waits until there are this many mails besides those about e-mail addresses, and returns them.
-    /// Several are sent at the same time, so only those that were waited for one after the other are
-    /// in order.
+    /// Waits until there are this many mails besides those about e-mail addresses, and returns
+    /// them. Several are sent at the same time, so only those that were waited for one after the
+    /// other are in order.
     async fn mails(&self, count: usize) -> Vec<Mail> {
         self.wait(count, |mail| !mail.is_about_email()).await
     }
 
-    /// Waits until there are this many mails about the e-mail address of a user at this address, and
-    /// returns the last.
+    /// Waits until there are this many mails about the e-mail address of a user at this address,
+    /// and returns the last.
     async fn about_email(&self, address: &str, count: usize) -> Mail {
         let is_wanted = |mail: &Mail| mail.is_about_email() && mail.recipient() == address;
         self.wait(count, is_wanted).await.pop().expect("a mail")
     }
 
-    /// Registers a user so long ago that the mail of the registration no longer counts for the limits.
+    /// Registers a user so long ago that the mail of the registration no longer counts for the
+    /// limits.
     async fn register_earlier(&self, login: &str) -> RegisterResponse {
         let registered = self.server.register(login).await;
         self.server.clock.advance(Duration::from_secs(3601));

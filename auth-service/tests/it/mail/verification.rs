@@ -199,7 +199,7 @@ async fn where_it_is_required_users_verify_before_they_log_in(database: TestData
     assert_eq!(registered.user.expect("a user").login, "ann");
     let refused = login(server, "ann", PASSWORD).await;
     assert_eq!(refusal(refused), is(Code::FailedPrecondition, "EMAIL_NOT_VERIFIED"));
-    // Whoever does not know the password learns nothing.
+    // A caller without the password learns nothing.
     for (identifier, password) in [("ann", "wrong horse"), ("nobody", PASSWORD)] {
         let refused = login(server, identifier, password).await;
         assert_eq!(refusal(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
