@@ -12,7 +12,7 @@ use crate::{
     config::AuthSettings,
     domain::{
         Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, EmailRequirement, FeedTail, HashingPool, Issuer,
-        KeyRing, Mails, Rbac, RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
+        KeyRing, KnownDevices, Mails, Rbac, RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
@@ -61,11 +61,16 @@ impl Domain {
 
 impl Assembly<'_> {
     /// Assembles the services and the jobs.
-    pub(crate) fn assemble(self) -> Domain {
-        let sessions = self.sessions();
+    pub(crate) fn assemble(mut self) -> Domain {
+        let devices = KnownDevices {
+            db: self.db.clone(),
+            tokens: DeviceTokens::new(self.secrets),
+            max_per_user: self.settings.max_sessions_per_user.into(),
+        };
+        let mails = Mails::new(devices.clone(), self.clock.clone(), self.secrets, self.mailer.take());
+        let sessions = self.sessions(devices, mails.clone());
         let rules = self.settings.attempts.rules();
         let attempts = Attempts::new(self.db.clone(), self.clock.clone(), self.secrets, rules);
-        let mails = Mails::new(sessions.clone(), self.secrets, self.mailer);
         let audit_log = AuditLog {
             db: self.db.clone(),
             clock: self.clock.clone(),
@@ -104,6 +109,7 @@ impl Assembly<'_> {
             mails,
             password_rules: self.settings.password_rules(),
             email_requirement: self.email_requirement,
+            temporary_password_life: self.settings.temporary_password_life(),
             registration_open: self.settings.registration_open,
         };
         let transports = Transports::new(self.settings.cookies.clone());
@@ -134,7 +140,7 @@ impl Assembly<'_> {
         }
     }
 
-    fn sessions(&self) -> Sessions {
+    fn sessions(&self, devices: KnownDevices, mails: Mails) -> Sessions {
         Sessions {
             db: self.db.clone(),
             clock: self.clock.clone(),
@@ -147,14 +153,14 @@ impl Assembly<'_> {
                 clock: self.clock.clone(),
             },
             refresh_tokens: RefreshTokens::new(self.secrets),
-            device_tokens: DeviceTokens::new(self.secrets),
+            devices,
+            mails: Arc::new(mails),
             verifier: self.any_audience.clone(),
             lifetimes: self.settings.lifetimes(),
             loader: Loader::new(self.db.clone(), |conn, ids| {
                 store::sessions_with_holdings(conn, ids).boxed()
             }),
             token_uses: GroupCommit::new(&self.db, "token_uses", TokenUseWriter(self.db.clone())),
-            max_per_user: self.settings.max_sessions_per_user.into(),
         }
     }
 }

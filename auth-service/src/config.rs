@@ -293,6 +293,19 @@ pub struct AuthSettings {
     #[arg(value_parser = clap::value_parser!(u8).range(8..=64))]
     pub password_min_length: u8,
 
+    /// Seconds for which a password that an administrator has set is valid [3600 to 7776000]. The
+    /// user must replace it within this time. The password of the first administrator does not
+    /// expire.
+    #[arg(
+        long,
+        env = "TEMPORARY_PASSWORD_SECONDS",
+        default_value_t = 604_800,
+        value_name = "SECONDS",
+        help_heading = "Passwords"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(3600..=7_776_000))]
+    pub temporary_password_seconds: u32,
+
     /// Days for which events of the audit log are kept, or 0 to keep them forever [0 to 36500].
     /// Nothing is deleted within 15 minutes after a start or a jump of the clock.
     #[arg(
@@ -396,6 +409,10 @@ impl AuthSettings {
         PasswordRules {
             min_len: self.password_min_length.into(),
         }
+    }
+
+    pub(crate) fn temporary_password_life(&self) -> Duration {
+        seconds(self.temporary_password_seconds)
     }
 
     /// Returns how long the audit log keeps events, or `None` if it keeps them forever.

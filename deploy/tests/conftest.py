@@ -199,15 +199,18 @@ class Deployment:
         """Returns the access token of a new player."""
         return self.register(login)["tokens"]["accessToken"]
 
-    def mail_to(self, address, count=1, is_verification=False):
+    def mail_to(self, address, count=1, containing=None):
         """Waits until there are this many mails to the address, and returns the text of the last one.
 
-        Skips mails that verify the address, which every registration sends, unless they are asked for.
+        Without `containing`, skips mails that verify the address, which every registration sends.
         """
+
+        def is_wanted(text):
+            return containing in text if containing else "#verify-email?" not in text
 
         def found():
             texts = [file.read_text() for file in sorted((self.folder / "data" / "mail").glob("*.eml"))]
-            return [text for text in texts if f"To: {address}\n" in text and ("#verify-email?" in text) == is_verification]
+            return [text for text in texts if f"To: {address}\n" in text and is_wanted(text)]
 
         return until(lambda: len(mails := found()) >= count and mails[-1], f"a mail to {address}")
 

@@ -459,6 +459,21 @@ def test_a_forgotten_password_is_replaced_with_the_code_from_the_mail(person, ga
     assert "was changed" in gateway.mail_to(f"{login}@example.com", count=2)
 
 
+def test_an_invited_user_chooses_a_password(person, gateway):
+    login = f"i{uuid.uuid4().hex[:12]}"
+    account = {"login": login, "email": f"{login}@example.com"}
+    invited = gateway.rest(gateway.administrator()).post("/v1/users:invite", json=account)
+    assert invited.status_code == 200, invited.text
+    [link] = re.findall(r"^http\S+$", gateway.mail_to(f"{login}@example.com"), re.M)
+    page = person(link.replace("http://127.0.0.1:8080", ""))
+    expect(page.get_by_role("heading", name="Choose a password")).to_be_visible()
+    expect(page.locator("#reset-identifier")).to_have_value(login)
+    assert page.evaluate("location.href") == f"{gateway.origin}/"
+    page.locator("#reset-form").get_by_label("Password", exact=True).fill("purple elephants")
+    page.get_by_role("button", name="Choose this password").click()
+    expect(page.locator("#login-name")).to_have_text(login)
+
+
 def test_a_link_from_a_mail_changes_nothing_by_itself_and_stays_out_of_the_history(person, gateway):
     page = person()
     login = register(page)
@@ -513,7 +528,7 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     expect(page.locator("#confirm-password")).to_be_hidden()
     confirm(page, "2222-2222")
     expect(page.locator("#message")).to_have_text("The code is wrong, has expired or was used already. Ask for a new one.")
-    confirm(page, code_in(gateway.mail_to(first, count=2, is_verification=True)))
+    confirm(page, code_in(gateway.mail_to(first, count=2, containing="#verify-email?")))
     expect(page.locator("#account-email")).to_have_text(f"{first}, confirmed")
     page.locator("#new-email").fill("nothing")
     page.locator("#email-password").fill("wrong horse")
@@ -526,7 +541,7 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     confirm(page, code_in(gateway.mail_to(second)))
     expect(page.locator("#account-email")).to_have_text(f"{second}, confirmed")
     # The link to the former address takes the change back, in another browser.
-    other = person(link_in(gateway.mail_to(first), gateway))
+    other = person(link_in(gateway.mail_to(first, containing="#revert-email?"), gateway))
     expect(other.locator("#reversal-title")).to_be_visible()
     assert other.evaluate("location.href") == f"{gateway.origin}/"
     other.get_by_role("button", name="Take the change back").click()
@@ -536,7 +551,7 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
 
 def test_a_link_confirms_an_address_only_with_the_password(person, gateway):
     login = register(person())
-    other = person(link_in(gateway.mail_to(f"{login}@example.com", is_verification=True), gateway))
+    other = person(link_in(gateway.mail_to(f"{login}@example.com", containing="#verify-email?"), gateway))
     expect(other.locator("#confirm-identifier")).to_have_value(login)
     expect(other.locator("#confirm-password")).to_be_focused()
     other.get_by_role("button", name="Confirm the address").click()

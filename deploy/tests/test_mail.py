@@ -312,9 +312,13 @@ def test_the_code_of_a_mail_resets_the_password_by_rest(own_gateway, mail_server
         assert gateway.rest().post("/v1/auth/login", json=credentials).status_code == status
     again = gateway.rest().post("/v1/auth/reset-password", json=fields)
     assert (again.status_code, api.reason(again.json()["details"])) == (401, "CODE_INVALID")
-    notice = server.gets(2)[1]
-    assert notice["Subject"] == "Your password for play.example.com has changed"
-    assert notice.recipients == [user["email"]]
+    # Users are told of the new password and of the login from a new device.
+    mails = server.gets(3)
+    assert all(mail.recipients == [user["email"]] for mail in mails)
+    assert {mail["Subject"] for mail in mails[1:]} == {
+        "Your password for play.example.com has changed",
+        "New login to your account at play.example.com",
+    }
 
 
 def test_the_link_of_a_mail_resets_the_password_by_grpc(mailing, mail_server):
@@ -494,7 +498,8 @@ def test_no_call_waits_for_a_slow_server(mailing, mail_server):
     # All of this was answered while the server still held the first mail.
     assert (server.accepted, server.released.is_set()) == ([], False)
     server.release()
-    assert len(server.gets(3)) == 3
+    # The login from a new device was announced as well.
+    assert len(server.gets(4)) == 4
 
 
 def test_a_slow_mail_holds_up_no_other_mail(mailing, mail_server):

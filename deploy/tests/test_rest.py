@@ -135,10 +135,10 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     assert changed["user"]["lastName"] == "Lee"
     first, second = f"{login}@example.com", f"2{login}@example.com"
     call("AccountService_RequestEmailVerification", token, body={})
-    verified = call("AccountService_VerifyEmail", token, body={"code": code_in(gateway.mail_to(first, count=2, is_verification=True))})
+    verified = call("AccountService_VerifyEmail", token, body={"code": code_in(gateway.mail_to(first, count=2, containing="#verify-email?"))})
     assert verified["user"]["emailVerifyTime"]
     call("AccountService_ChangeEmail", token, body={"email": second, "currentPassword": PASSWORD})
-    changed = call("AccountService_ConfirmEmailChange", token, body={"code": code_in(gateway.mail_to(second))})
+    changed = call("AccountService_ConfirmEmailChange", token, body={"code": code_in(gateway.mail_to(second, containing="#confirm-email?"))})
     assert changed["user"]["email"] == second
     third = call("AuthService_Login", None, body={"identifier": login, "password": PASSWORD})
     sessions = call("AccountService_ListMySessions", token, query={"pageSize": 1})
@@ -148,16 +148,20 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     [current] = [each for each in mine if each["isCurrent"]]
     call("AccountService_RevokeMySession", token, path={"sessionId": current["sessionId"]})
     call("AccountService_ChangePassword", token, body={"currentPassword": PASSWORD, "newPassword": "battery staple", "newPasswordConfirmation": "battery staple"})
-    link = re.search(r"#revert-email\?user_id=([^&\s]+)&code=(\S+)", gateway.mail_to(first))
+    link = re.search(r"#revert-email\?user_id=([^&\s]+)&code=(\S+)", gateway.mail_to(first, containing="#revert-email?"))
     call("AccountService_RevertEmailChange", None, body={"userId": link[1], "code": link[2]})
-    # Two mails follow: one with a code, and a notice that the password has changed.
-    gateway.mail_to(first, count=3)
+    gateway.mail_to(first, containing="#reset-password?")
     call("AuthService_RequestPasswordReset", None, body={"identifier": login})
-    code = code_in(gateway.mail_to(first, count=4))
+    code = code_in(gateway.mail_to(first, count=2, containing="#reset-password?"))
     new = {"newPassword": "purple elephants", "newPasswordConfirmation": "purple elephants"}
     reset = call("AuthService_ResetPassword", None, body={"identifier": login, "code": code, **new})
     assert reset["user"]["emailVerifyTime"]
     token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
+    # Each export is recorded, so a second one over gRPC would contain one more event.
+    exported = gateway.rest(token).get("/v1/me:export", params={"pageSize": 40})
+    called.add("AccountService_ExportMe")
+    every["AccountService_ExportMe"].validate(exported.json())
+    assert exported.json()["user"]["login"] == login and exported.json()["sessions"] and exported.json()["auditEvents"]
 
     # Two players play.
     other = gateway.register()
@@ -224,6 +228,12 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     call("UserService_ListUsers", root, query={"query": name})
     call("UserService_UpdateUser", root, path={"userId": made_id}, query={"updateMask": "lastName"}, body={"lastName": "New"})
     call("UserService_SetPassword", root, path={"userId": made_id}, body={"password": "another password"})
+    call("UserService_SendPasswordReset", root, path={"userId": made_id}, body={"invalidatePassword": True})
+    guest = f"{name}_invited"
+    guest_id = call("UserService_InviteUser", root, body={"login": guest, "email": f"{guest}@example.com", "roles": ["player"]})["user"]["userId"]
+    [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", gateway.mail_to(f"{guest}@example.com"), re.MULTILINE)
+    accepted = call("AuthService_ResetPassword", None, body={"identifier": guest, "code": code, **new})
+    assert accepted["user"]["userId"] == guest_id
     call("UserService_UnlockUser", root, path={"userId": made_id}, body={})
     sessions = call("UserService_ListUserSessions", root, path={"userId": other_id}, query={"showEnded": True})["sessions"]
     call("UserService_RevokeUserSession", root, path={"userId": other_id, "sessionId": sessions[0]["sessionId"]})

@@ -157,6 +157,7 @@ const fn outcome(error: &Error) -> &'static str {
         Error::TooManyAttempts(_) => "too_many_attempts",
         Error::HashingQueueFull(_) => "hashing_queue_full",
         Error::PasswordChangeRequired => "password_change_required",
+        Error::PasswordExpired => "password_expired",
         Error::RefreshTokenInvalid => "invalid",
         Error::RefreshTokenExpired => "expired",
         Error::RefreshTokenReused => "reused",

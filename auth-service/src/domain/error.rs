@@ -53,6 +53,15 @@ pub(crate) enum Error {
     /// Too many attempts. The caller should wait for this time.
     #[error("too many attempts")]
     TooManyAttempts(Duration),
+    /// The password is correct, but it was temporary and has expired.
+    #[error("the temporary password has expired")]
+    PasswordExpired,
+    /// The user is deactivated.
+    #[error("the user is deactivated")]
+    UserDeactivated,
+    /// The address has got as many mails as it may. The caller should wait for this time.
+    #[error("too many mails to this address")]
+    TooManyMails(Duration),
     /// The password is correct but temporary.
     #[error("the password must be changed")]
     PasswordChangeRequired,
@@ -141,9 +150,6 @@ pub(crate) enum Error {
     /// No mail can go to the address.
     #[error("no mail can go to the address")]
     EmailUnreachable,
-    /// Too many mails have gone to the address. The caller should wait for this time.
-    #[error("too many mails have gone to the address")]
-    TooManyMails(Duration),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),

@@ -51,6 +51,7 @@ pub(crate) use self::{
     },
     sessions::{
         introspection::Introspection,
+        known_devices::KnownDevices,
         lifecycle::Sessions,
         lifetimes::{SessionLifetimes, TokenPair},
         lost_revocations::LostRevocations,
@@ -65,7 +66,9 @@ pub(crate) use self::{
     users::{
         accounts::Accounts,
         administration::{NewAccount, UserReference},
+        export::{ExportLists, ExportPage, ExportPart, ExportedAccount, LimitCount},
         first_admin::{bootstrap, create_admin},
+        invitations::Invitation,
         login::Credentials,
         names::{Email, Login, MAX_IDENTIFIER_BYTES, fold, identifier_key, is_unseen},
         profile::ProfileChanges,

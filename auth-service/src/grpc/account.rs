@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use server::ClientAddress;
 use tonic::{Request, Response, Status};
 
-use super::{convert, emails, passwords, profile, request_context::request_context, sessions, transport::Transports};
+use super::{
+    convert, emails, export, passwords, profile, request_context::request_context, sessions, transport::Transports,
+};
 use crate::domain::{Accounts, Password, PasswordChange, PasswordRules};
 
 /// Serves `auth.v1.AccountService`.
@@ -108,6 +110,13 @@ impl AccountService for AccountRpc {
         let password = fields.finish(|| password)?;
         self.accounts.delete_me(&context, password).await?;
         Ok(transport.clear(DeleteMeResponse {}))
+    }
+
+    async fn export_me(
+        &self,
+        request: Request<proto::ExportMeRequest>,
+    ) -> Result<Response<proto::ExportMeResponse>, Status> {
+        export::export_me(&self.accounts, request).await
     }
 
     async fn list_my_sessions(

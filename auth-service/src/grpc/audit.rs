@@ -87,7 +87,8 @@ fn listing(
     fields.finish(|| Some((page?, filter, query)))
 }
 
-fn event(entry: AuditEntry, logins: &HashMap<UserId, String>) -> AuditEvent {
+/// Converts an entry. `logins` are the logins of the users in it.
+pub(super) fn event(entry: AuditEntry, logins: &HashMap<UserId, String>) -> AuditEvent {
     let login = |id: Option<UserId>| id.and_then(|id| logins.get(&id)).cloned().unwrap_or_default();
     let text = |id: Option<UserId>| id.map(|id| id.to_string()).unwrap_or_default();
     let outcome = match entry.outcome {

@@ -30,6 +30,7 @@ pub(super) fn user(user: User) -> proto::User {
         force_logout_time: user.force_logout_time.map(Into::into),
         locale: user.locale,
         email_verify_time: user.email_verify_time.map(Into::into),
+        invite_time: user.invite_time.map(Into::into),
     }
 }
 

@@ -93,6 +93,22 @@ impl From<Error> for ErrorReply {
                 R::PasswordChangeRequired,
                 "the password is temporary; log in again with a `new_password` and a `new_password_confirmation`",
             ),
+            Error::PasswordExpired => Self::new(
+                Code::FailedPrecondition,
+                R::PasswordExpired,
+                "the temporary password has expired; ask an administrator for a new one, or reset it by mail",
+            ),
+            Error::UserDeactivated => Self::new(
+                Code::FailedPrecondition,
+                R::UserDeactivated,
+                "the user is deactivated; reactivate them first",
+            ),
+            Error::TooManyMails(after) => Self::new(
+                Code::ResourceExhausted,
+                R::TooManyMails,
+                "this address has got as many mails as it may; at most 5 an hour and 20 a day are sent to it",
+            )
+            .with_retry_after(after),
             Error::ReauthenticationRequired => Self::new(
                 Code::Unauthenticated,
                 R::ReauthenticationRequired,
@@ -191,7 +207,7 @@ impl From<Error> for ErrorReply {
             Error::MailNotConfigured => Self::new(
                 Code::FailedPrecondition,
                 R::MailNotConfigured,
-                "this deployment cannot send mail; ask an administrator for a new password",
+                "this deployment cannot send mail; an administrator can set a temporary password instead",
             ),
             Error::MailQueueFull(after) => Self::new(
                 Code::ResourceExhausted,
@@ -221,12 +237,6 @@ impl From<Error> for ErrorReply {
                 "a new e-mail address must be confirmed with a mailed code; call ChangeEmail instead",
             ),
             Error::EmailUnreachable => InvalidFields::one("email", "cannot receive mail").into(),
-            Error::TooManyMails(after) => Self::new(
-                Code::ResourceExhausted,
-                R::TooManyMails,
-                "too many mails have gone to this e-mail address; try again later",
-            )
-            .with_retry_after(after),
             Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "there is no such user"),
         }
     }

@@ -9,6 +9,7 @@ mod convert;
 mod credentials;
 mod emails;
 mod error;
+mod export;
 mod fields;
 #[cfg(test)]
 mod fuzz;

@@ -2,9 +2,10 @@
 
 use ::proto::auth::v1::{
     self as proto, CreateUserRequest, CreateUserResponse, DeactivateUserRequest, DeactivateUserResponse,
-    DeleteUserRequest, DeleteUserResponse, GetUserRequest, GetUserResponse, ListUsersRequest, ListUsersResponse,
-    ReactivateUserRequest, ReactivateUserResponse, SetPasswordRequest, SetPasswordResponse, UpdateUserRequest,
-    UpdateUserResponse, user_service_server::UserService,
+    DeleteUserRequest, DeleteUserResponse, GetUserRequest, GetUserResponse, InviteUserRequest, InviteUserResponse,
+    ListUsersRequest, ListUsersResponse, ReactivateUserRequest, ReactivateUserResponse, SendPasswordResetRequest,
+    SendPasswordResetResponse, SetPasswordRequest, SetPasswordResponse, UpdateUserRequest, UpdateUserResponse,
+    user_service_server::UserService,
 };
 use base::{
     ids::{UserId, UserKind},
@@ -16,8 +17,8 @@ use tonic::{Request, Response, Status};
 use super::{convert, fields, profile, request_context::request_context, sessions};
 use crate::{
     domain::{
-        Accounts, Error, MAX_IDENTIFIER_BYTES, NewAccount, Password, PasswordRules, Registration, UserReference, fold,
-        identifier_key,
+        Accounts, Error, Invitation, MAX_IDENTIFIER_BYTES, NewAccount, Password, PasswordRules, Registration,
+        UserReference, fold, identifier_key,
     },
     mail::Locale,
     model::UserFilter,
@@ -38,11 +39,34 @@ impl UserService for UserRpc {
     async fn create_user(&self, request: Request<CreateUserRequest>) -> Result<Response<CreateUserResponse>, Status> {
         let context = request_context(&request);
         let new = new_account(request.into_inner(), self.accounts.password_rules)?;
-        let created = self.accounts.create_user(&context, new).await?;
+        let (created, password_expire_time) = self.accounts.create_user(&context, new).await?;
         Ok(Response::new(CreateUserResponse {
             user: Some(convert::user(created.user)),
             roles: created.roles,
+            password_expire_time: Some(password_expire_time.into()),
         }))
+    }
+
+    async fn invite_user(&self, request: Request<InviteUserRequest>) -> Result<Response<InviteUserResponse>, Status> {
+        let context = request_context(&request);
+        let invitation = invitation(request.into_inner())?;
+        let invited = self.accounts.invite_user(&context, invitation).await?;
+        Ok(Response::new(InviteUserResponse {
+            user: Some(convert::user(invited.user)),
+            roles: invited.roles,
+        }))
+    }
+
+    async fn send_password_reset(
+        &self,
+        request: Request<SendPasswordResetRequest>,
+    ) -> Result<Response<SendPasswordResetResponse>, Status> {
+        let context = request_context(&request);
+        let request = request.into_inner();
+        let id = user_id(&request.user_id)?;
+        let invalidate = request.invalidate_password;
+        self.accounts.send_password_reset(&context, id, invalidate).await?;
+        Ok(Response::new(SendPasswordResetResponse {}))
     }
 
     async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<GetUserResponse>, Status> {
@@ -92,8 +116,10 @@ impl UserService for UserRpc {
             Password::chosen(&request.password, self.accounts.password_rules),
         );
         let (id, password) = fields.finish(|| Some((id?, password?)))?;
-        self.accounts.set_password(&context, id, password).await?;
-        Ok(Response::new(SetPasswordResponse {}))
+        let expire_time = self.accounts.set_password(&context, id, password).await?;
+        Ok(Response::new(SetPasswordResponse {
+            password_expire_time: Some(expire_time.into()),
+        }))
     }
 
     async fn deactivate_user(
@@ -210,6 +236,29 @@ fn new_account(request: CreateUserRequest, rules: PasswordRules) -> Result<NewAc
                 last_name: last_name?,
                 middle_name: middle_name?,
             },
+            roles,
+        })
+    })
+}
+
+fn invitation(request: InviteUserRequest) -> Result<Invitation, InvalidFields> {
+    let mut fields = Fields::new();
+    let email = fields.check("email", request.email.parse());
+    let login = fields.check("login", request.login.parse());
+    let first_name = fields.check("first_name", request.first_name.parse());
+    let last_name = fields.check("last_name", request.last_name.parse());
+    let middle_name = fields.check("middle_name", request.middle_name.parse());
+    fields::code_names(&mut fields, "roles", &request.roles);
+    let roles = fields::distinct(&mut fields, "roles", request.roles, MAX_ROLES);
+    let locale = fields.check("locale", request.locale.parse());
+    fields.finish(|| {
+        Some(Invitation {
+            email: email?,
+            login: login?,
+            first_name: first_name?,
+            last_name: last_name?,
+            middle_name: middle_name?,
+            locale: locale?,
             roles,
         })
     })

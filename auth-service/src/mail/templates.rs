@@ -24,7 +24,7 @@ const DEFAULT: &str = "en";
 /// Maximum size of a template, in bytes.
 const MAX_TEMPLATE_BYTES: u64 = 256 * 1024;
 
-/// Returns the name and the text of a template in the program.
+/// Names a template in the program, with its content.
 macro_rules! built_in {
     ($name:literal) => {
         ($name, include_str!(concat!("../../mail/", $name)))
@@ -35,24 +35,44 @@ macro_rules! built_in {
 const BUILT_IN: &[(&str, &str)] = &[
     built_in!("en/password_reset.txt"),
     built_in!("en/password_reset.html"),
-    built_in!("en/password_changed.txt"),
-    built_in!("en/password_changed.html"),
+    built_in!("en/administrator_reset.txt"),
+    built_in!("en/administrator_reset.html"),
+    built_in!("en/invitation.txt"),
+    built_in!("en/invitation.html"),
     built_in!("en/email_verification.txt"),
     built_in!("en/email_verification.html"),
     built_in!("en/email_change.txt"),
     built_in!("en/email_change.html"),
+    built_in!("en/password_changed.txt"),
+    built_in!("en/password_changed.html"),
+    built_in!("en/login_changed.txt"),
+    built_in!("en/login_changed.html"),
     built_in!("en/email_changed.txt"),
     built_in!("en/email_changed.html"),
+    built_in!("en/device_login.txt"),
+    built_in!("en/device_login.html"),
+    built_in!("en/refresh_token_reused.txt"),
+    built_in!("en/refresh_token_reused.html"),
     built_in!("ru/password_reset.txt"),
     built_in!("ru/password_reset.html"),
-    built_in!("ru/password_changed.txt"),
-    built_in!("ru/password_changed.html"),
+    built_in!("ru/administrator_reset.txt"),
+    built_in!("ru/administrator_reset.html"),
+    built_in!("ru/invitation.txt"),
+    built_in!("ru/invitation.html"),
     built_in!("ru/email_verification.txt"),
     built_in!("ru/email_verification.html"),
     built_in!("ru/email_change.txt"),
     built_in!("ru/email_change.html"),
+    built_in!("ru/password_changed.txt"),
+    built_in!("ru/password_changed.html"),
+    built_in!("ru/login_changed.txt"),
+    built_in!("ru/login_changed.html"),
     built_in!("ru/email_changed.txt"),
     built_in!("ru/email_changed.html"),
+    built_in!("ru/device_login.txt"),
+    built_in!("ru/device_login.html"),
+    built_in!("ru/refresh_token_reused.txt"),
+    built_in!("ru/refresh_token_reused.html"),
 ];
 
 /// Values that a template shows. Values that a kind of mail does not have are empty.
@@ -64,12 +84,18 @@ pub(crate) struct Contents {
     pub(crate) link: Option<SecretString>,
     /// Number of minutes for which the code is valid.
     pub(crate) minutes: Option<u64>,
-    /// Number of hours for which the code or the link is valid.
-    pub(crate) hours: Option<u64>,
     /// Time of the event.
     pub(crate) time: Option<Timestamp>,
     /// Address from which it was done; may be empty.
     pub(crate) ip_address: Option<String>,
+    /// Login before a change.
+    pub(crate) old_login: Option<String>,
+    /// Login after a change.
+    pub(crate) new_login: Option<String>,
+    /// User agent of the device; may be empty.
+    pub(crate) user_agent: Option<String>,
+    /// Whether the present password no longer works.
+    pub(crate) is_invalidated: bool,
 }
 
 /// A mail in one language.
@@ -153,9 +179,12 @@ impl Templates {
                     link: (is_full || kind != MailKind::EmailChanged)
                         .then(|| SecretString::from("https://example.com/#reset-password?code=x")),
                     minutes: Some(10),
-                    hours: Some(24),
                     time: Some(Timestamp::from_micros(0)),
                     ip_address: is_full.then(|| "192.0.2.1".to_owned()),
+                    old_login: Some("ann".to_owned()),
+                    new_login: Some("bob".to_owned()),
+                    user_agent: is_full.then(|| "Firefox/120.0".to_owned()),
+                    is_invalidated: is_full,
                 };
                 for is_full in [true, false] {
                     self.render_in(language, kind, &sample(is_full))?;
@@ -188,9 +217,14 @@ impl Templates {
             code => exposed(&contents.code),
             link => exposed(&contents.link),
             minutes => contents.minutes.unwrap_or_default(),
-            hours => contents.hours.unwrap_or_default(),
+            hours => contents.minutes.unwrap_or_default().div_ceil(60),
+            days => contents.minutes.unwrap_or_default().div_ceil(24 * 60),
             time => contents.time.map(minute).unwrap_or_default(),
-            ip_address => contents.ip_address.clone().unwrap_or_default(),
+            ip_address => contents.ip_address.as_deref().unwrap_or_default(),
+            old_login => contents.old_login.as_deref().unwrap_or_default(),
+            new_login => contents.new_login.as_deref().unwrap_or_default(),
+            user_agent => contents.user_agent.as_deref().unwrap_or_default(),
+            is_invalidated => contents.is_invalidated,
         };
         let render = |file: String| {
             let name = format!("{language}/{file}");
@@ -280,9 +314,12 @@ mod tests {
             code: Some(SecretString::from("ABCD-EFGH")),
             link: Some(SecretString::from("https://example.com/#reset-password?a=1&code=x")),
             minutes: Some(7),
-            hours: Some(7),
             time: Some(Timestamp::from_micros(1_700_000_000_000_000)),
             ip_address: Some("<192.0.2.1>".to_owned()),
+            old_login: Some("ann".to_owned()),
+            new_login: Some("ann.new".to_owned()),
+            user_agent: Some("Firefox 120".to_owned()),
+            is_invalidated: true,
         }
     }
 
@@ -326,6 +363,21 @@ mod tests {
                 .expect("a mail");
             assert!(changed.text.contains("2023-11-14 22:13 UTC") && changed.text.contains("<192.0.2.1>"));
             assert!(changed.html.contains("&lt;192.0.2.1&gt;"), "{}", changed.html);
+            for kind in [MailKind::AdministratorReset, MailKind::Invitation] {
+                let mail = templates.render(locale, kind, &contents()).expect("a mail");
+                for body in [&mail.text, &mail.html] {
+                    assert!(body.contains("ABCD-EFGH") && body.contains("#reset-password?a=1&"));
+                }
+            }
+            for (kind, shown) in [
+                (MailKind::LoginChanged, "ann.new"),
+                (MailKind::DeviceLogin, "Firefox 120"),
+                (MailKind::RefreshTokenReused, "play.example.com"),
+            ] {
+                let mail = templates.render(locale, kind, &contents()).expect("a mail");
+                assert!(mail.text.contains(shown) && mail.text.contains("2023-11-14 22:13 UTC"));
+                assert!(mail.html.contains(shown) && mail.html.contains("&lt;192.0.2.1&gt;"));
+            }
         }
     }
 

@@ -15,6 +15,10 @@ db::text_enum! {
     pub(crate) enum CodePurpose {
         /// Replacement of a forgotten password.
         PasswordReset = "password_reset",
+        /// Replacement of a password at the wish of an administrator.
+        AdministratorReset = "administrator_reset",
+        /// Choice of the first password.
+        Invitation = "invitation",
         /// Proof that the user receives mail at their address.
         EmailVerification = "email_verification",
         /// Proof that the user receives mail at the address that they want to have.
@@ -24,13 +28,28 @@ db::text_enum! {
     }
 }
 
+impl CodePurpose {
+    /// Purposes of the codes with which a user chooses a password.
+    pub(crate) const OF_PASSWORDS: [Self; 3] = [Self::PasswordReset, Self::AdministratorReset, Self::Invitation];
+}
+
 db::text_enum! {
     /// Kinds of mail.
     pub(crate) enum MailKind {
         /// Code that replaces a forgotten password.
         PasswordReset = "password_reset",
+        /// Code that replaces a password at the wish of an administrator.
+        AdministratorReset = "administrator_reset",
+        /// Code with which the user chooses the first password.
+        Invitation = "invitation",
         /// Notice that the password has changed.
         PasswordChanged = "password_changed",
+        /// Notice that the login has changed.
+        LoginChanged = "login_changed",
+        /// Notice of a login from a device that is not known.
+        DeviceLogin = "device_login",
+        /// Notice that an old refresh token was used again.
+        RefreshTokenReused = "refresh_token_reused",
         /// Code that proves that the user receives mail at their address.
         EmailVerification = "email_verification",
         /// Code that proves that the user receives mail at the address that they want to have.
@@ -43,12 +62,17 @@ db::text_enum! {
 
 impl MailKind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::PasswordReset,
-        Self::PasswordChanged,
+        Self::AdministratorReset,
+        Self::Invitation,
         Self::EmailVerification,
         Self::EmailChange,
+        Self::PasswordChanged,
+        Self::LoginChanged,
         Self::EmailChanged,
+        Self::DeviceLogin,
+        Self::RefreshTokenReused,
     ];
 }
 
@@ -129,6 +153,33 @@ pub(crate) struct OutboxMail {
     pub(crate) create_time: Timestamp,
     /// Time of the next attempt. During an attempt, the time from which another one may begin.
     pub(crate) attempt_time: Timestamp,
+}
+
+/// A code that was mailed to a user, without what it is derived from. A newer version may have
+/// written a purpose that this one does not know.
+#[derive(Clone, Debug)]
+pub(crate) struct MailedCode {
+    pub(crate) purpose: String,
+    /// Number of times that the short form was tried.
+    pub(crate) typed_tries: i64,
+    pub(crate) create_time: Timestamp,
+    pub(crate) expire_time: Timestamp,
+    /// Address to which the code was mailed, if it is not the user's.
+    pub(crate) email: Option<String>,
+}
+
+/// A mail that waits to be sent, without its content. A newer version may have written a kind that
+/// this one does not know.
+#[derive(Clone, Debug)]
+pub(crate) struct WaitingMail {
+    pub(crate) kind: String,
+    /// Address to which it goes.
+    pub(crate) recipient: String,
+    /// Language, a BCP 47 tag, or empty.
+    pub(crate) locale: String,
+    /// Number of attempts to send it, including a present one.
+    pub(crate) attempts: i64,
+    pub(crate) create_time: Timestamp,
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(crate) use self::{
     catalog::{Action, EntryNames, Permission, Resource, Role},
     feed::{FeedHead, FeedKind},
     holdings::{Holdings, TokenHoldings, covers},
-    mail::{AccountCode, CodePurpose, EmailUndo, MailKind, OutboxMail},
+    mail::{AccountCode, CodePurpose, EmailUndo, MailKind, MailedCode, OutboxMail, WaitingMail},
     reserved::{ReservedAction, ReservedRole},
     service_account::ServiceAccount,
     session::{Ended, Rotation, Session, SessionEnd, TokenState},

@@ -1,5 +1,7 @@
 //! Users.
 
+use std::time::Duration;
+
 use base::{clock::Timestamp, ids::UserId};
 use secrecy::SecretString;
 
@@ -34,12 +36,26 @@ pub(crate) struct User {
     pub(crate) locale: String,
     /// Time when the user last proved that they receive mail at this address.
     pub(crate) email_verify_time: Option<Timestamp>,
+    /// Time when the user was last invited to choose a password; `None` once they have one.
+    pub(crate) invite_time: Option<Timestamp>,
+    /// Time before which a temporary password does not expire, whatever its age.
+    pub(crate) min_password_expire_time: Option<Timestamp>,
 }
 
 impl User {
     /// Returns whether the user is a person and has not been deleted.
     pub(crate) const fn is_person(&self) -> bool {
         !self.is_service && !self.is_deleted()
+    }
+
+    /// Returns the time when the password expires if it is temporary. `life` is the lifetime of a
+    /// temporary password.
+    pub(crate) fn password_expire_time(&self, life: Duration) -> Option<Timestamp> {
+        // A temporary password also logs the user out everywhere, even if an older version of this
+        // program sets it, which knows nothing of expiry.
+        let set_time = self.force_logout_time.unwrap_or(Timestamp::EPOCH).max(self.create_time);
+        let least = self.min_password_expire_time.unwrap_or(Timestamp::EPOCH);
+        self.must_change_password.then(|| set_time.plus(life).max(least))
     }
 
     /// Returns whether the user has been deleted.

@@ -6,6 +6,7 @@ mod audit;
 mod catalog;
 mod columns;
 mod email;
+mod export;
 mod feed;
 mod grant;
 mod holding;
@@ -40,6 +41,7 @@ pub(crate) use self::{
         email_undos_delete, email_undos_delete_before, email_undos_delete_since, taken_key, user_give_up_email,
         user_record_email_proof, user_set_email, user_verify_email,
     },
+    export::{devices_of_sessions, mailed_codes_of_user, mails_of_user},
     feed::{
         FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert, feed_head_lock,
         feed_head_set_epoch, feed_head_set_max_access_token_seconds, feed_purge, feed_restart, feed_upsert,
@@ -89,7 +91,7 @@ pub(crate) use self::{
     user::{
         NewUser, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock, user_logins,
         user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,
-        user_set_token_version,
+        user_set_invite_time, user_set_token_version,
     },
     user_keys::{
         StoredKeys, user_forget_unknown_columns, user_release_email_key, user_set_keys, user_stale_keys,

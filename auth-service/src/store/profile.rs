@@ -54,7 +54,8 @@ pub(crate) async fn user_set_profile(conn: &mut Conn, id: UserId, values: &Profi
         .await)
 }
 
-/// Stores another password. If `is_temporary` is set, the user must change it at the next login.
+/// Stores another password. If `is_temporary` is set, the user must change it at the next login. An
+/// invitation to choose a password is settled by it.
 pub(crate) async fn user_set_password(
     conn: &mut Conn,
     id: UserId,
@@ -64,6 +65,8 @@ pub(crate) async fn user_set_password(
     let update = diesel::update(users::table.find(id)).set((
         users::password_hash.eq(hash.expose_secret()),
         users::must_change_password.eq(is_temporary),
+        users::min_password_expire_time.eq(None::<Timestamp>),
+        users::invite_time.eq(None::<Timestamp>),
     ));
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }

@@ -28,6 +28,8 @@ diesel::table! {
         key_time -> Nullable<Timestamp>,
         locale -> Text,
         email_verify_time -> Nullable<Timestamp>,
+        invite_time -> Nullable<Timestamp>,
+        min_password_expire_time -> Nullable<Timestamp>,
     }
 }
 

@@ -28,6 +28,8 @@ columns!(User in users {
     key_time: Option<Timestamp>,
     locale: String,
     email_verify_time: Option<Timestamp>,
+    invite_time: Option<Timestamp>,
+    min_password_expire_time: Option<Timestamp>,
 });
 
 /// A user to insert.
@@ -47,6 +49,7 @@ pub(crate) struct NewUser<'a> {
     /// Text in which searches find the user.
     pub(crate) search_folded: &'a str,
     pub(crate) must_change_password: bool,
+    pub(crate) min_password_expire_time: Option<Timestamp>,
     /// Language of mails to the user, a BCP 47 tag, or empty.
     pub(crate) locale: &'a str,
     pub(crate) create_time: Timestamp,
@@ -71,6 +74,7 @@ pub(crate) async fn user_insert(conn: &mut Conn, new: &NewUser<'_>) -> db::Resul
         users::search_folded.eq(new.search_folded),
         users::key_time.eq(new.create_time),
         users::must_change_password.eq(new.must_change_password),
+        users::min_password_expire_time.eq(new.min_password_expire_time),
         users::locale.eq(new.locale),
     );
     query!(conn, |c| diesel::insert_into(users::table)
@@ -174,6 +178,16 @@ pub(crate) async fn user_set_force_logout_time(conn: &mut Conn, id: UserId, now:
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
+/// Records that the user has just been invited to choose a password.
+pub(crate) async fn user_set_invite_time(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<User> {
+    let update = diesel::update(users::table.find(id)).set(users::invite_time.eq(now));
+    query!(conn, |c| update
+        .returning(User::as_returning())
+        .cached()
+        .get_result(c)
+        .await)
+}
+
 /// Makes the user anonymous forever. The login and the address become free for others. The row
 /// remains, so that the id is never used again.
 pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<()> {
@@ -197,6 +211,8 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
         users::key_time.eq(now),
         users::locale.eq(""),
         users::email_verify_time.eq(None::<Timestamp>),
+        users::invite_time.eq(None::<Timestamp>),
+        users::min_password_expire_time.eq(None::<Timestamp>),
     ));
     query!(conn, |c| update.cached().execute(c).await)?;
     super::account_codes_delete(conn, id).await?;

@@ -93,7 +93,11 @@ pub(crate) async fn user_forget_unknown_columns(conn: &mut Conn, user: &StoredKe
     let update = diesel::update(users::table.find(user.id)).set(users::email_verify_time.eq(None::<Timestamp>));
     query!(conn, |c| update.cached().execute(c).await)?;
     if user.delete_time.is_some() {
-        let update = diesel::update(users::table.find(user.id)).set(users::locale.eq(""));
+        let update = diesel::update(users::table.find(user.id)).set((
+            users::locale.eq(""),
+            users::invite_time.eq(None::<Timestamp>),
+            users::min_password_expire_time.eq(None::<Timestamp>),
+        ));
         query!(conn, |c| update.cached().execute(c).await)?;
         super::account_codes_delete(conn, user.id).await?;
         super::email_undos_delete(conn, user.id).await?;

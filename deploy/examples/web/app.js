@@ -25,6 +25,7 @@ const WORDS = {
   CREDENTIALS_INVALID: "The login or the password is wrong.",
   GAME_NOT_FOUND: "This game is no longer open: another player has joined it, or it was cancelled.",
   GAME_TAKEN: "Another player was quicker and has joined this game.",
+  PASSWORD_EXPIRED: "Your temporary password has expired. Ask an administrator for a new one, or choose a new password by mail.",
   PASSWORD_CHANGE_REQUIRED: "Your password is a temporary one. Choose a new password to log in.",
 };
 
@@ -263,9 +264,12 @@ for (const id of ["leave-account", "leave-confirmation", "leave-reversal"]) {
 
 // --- A forgotten password ---
 
-// Shows one of the two steps: asking for a code, or using it.
-function recover(step, identifier = "", code = "") {
+// Shows one of the two steps: asking for a code, or using it. An invited user chooses a first password in the second.
+function recover(step, identifier = "", code = "", isInvited = false) {
   say("");
+  $("recovery-title").textContent = isInvited ? "Choose a password" : "Forgot your password?";
+  $("reset-password-label").textContent = isInvited ? "Password" : "New password";
+  $("set-password").textContent = isInvited ? "Choose this password" : "Set the new password";
   show("recovery");
   for (const id of ["request-form", "reset-form"]) $(id).hidden = id !== step;
   $("request-identifier").value = identifier;
@@ -294,6 +298,7 @@ $("back-to-entry").onclick = () => {
 // removed from the history. Nothing happens before the user presses a button.
 const LINKS = {
   "reset-password": ({ identifier, code }) => recover("reset-form", identifier, code),
+  "accept-invitation": ({ identifier, code }) => recover("reset-form", identifier, code, true),
   "verify-email": openConfirmation,
   "confirm-email": (values) => openConfirmation({ ...values, isNew: true }),
   "revert-email": ({ user_id: userId, code }) => {

@@ -127,6 +127,7 @@ const LEFT_OUT: &[&str] = &[
     "SigningKey.retire_time",
     "User.email_verify_time",
     "User.force_logout_time",
+    "User.invite_time",
 ];
 
 /// Examples that depend on the message that contains the field, by the end of the field's full
@@ -159,7 +160,9 @@ const TRUE: &[&str] = &["is_active", "is_current", "is_declared", "allowed"];
 
 const NUMBERS: &[(&str, i64)] = &[
     ("access_expires_in", 1800),
+    ("attempts", 1),
     ("cell", 4),
+    ("count", 2),
     ("draws", 1),
     ("expected_version", 3),
     ("games_needed", 0),
@@ -168,6 +171,7 @@ const NUMBERS: &[(&str, i64)] = &[
     ("rank", 1),
     ("refresh_expires_in", 604_800),
     ("session_count", 2),
+    ("typed_tries", 0),
     ("version", 3),
     ("wins", 5),
 ];
@@ -192,6 +196,7 @@ const TEXTS: &[(&str, &str)] = &[
         "d1.0190b6e4-b2c3-7d66-a1e2-4f5a6b7c8d9e.0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42.\
          bXR0d2k0c2E5dW1hZ2p4b2VrZ3J5bTRqN2JxM1ZuWTJ",
     ),
+    ("device_id", "0190b6e4-b2c3-7d66-a1e2-4f5a6b7c8d9e"),
     ("email", "user@example.com"),
     ("event_id", "0190b6e6-7a10-7b22-8c33-9d44ae55bf66"),
     ("first_name", "Ann"),
@@ -199,8 +204,10 @@ const TEXTS: &[(&str, &str)] = &[
     ("identifier", "user@example.com"),
     ("ip_address", "203.0.113.7"),
     ("kid", KID),
+    ("kind", "password_changed"),
     ("kty", "OKP"),
     ("last_name", "Smith"),
+    ("limit", "failed_logins.login"),
     ("limiter_bucket", "203.0.113.7"),
     ("locale", "en-GB"),
     ("login", "ann"),
@@ -218,6 +225,8 @@ const TEXTS: &[(&str, &str)] = &[
     ("peer_address", "203.0.113.7"),
     ("permission", "games:create"),
     ("permissions", "games:create"),
+    ("purpose", "password_reset"),
+    ("recipient", "user@example.com"),
     ("refresh_token", REFRESH_TOKEN),
     ("request_id", "5f0c6c1e-8f4b-4c27-9d0e-3a1b2c4d5e6f"),
     ("resource", "games"),

@@ -8,7 +8,7 @@ use crate::{
         audit::event::AuditEvent,
         emails::caller::{AddressOwner, ProvenOwner},
         error::Error,
-        mail::{code_mails::MailLimit, codes::PresentedCode},
+        mail::{code_mails::MailLimit, codes::PresentedCode, notices::Notice},
         passwords::password::Password,
         request_context::RequestContext,
         users::{
@@ -109,9 +109,8 @@ impl Accounts {
             self.take_from_holder(tx, context, &user, &key).await?;
             ensure_free(tx, Some(user.id), None, Some(&key)).await?;
             let undo = self.keep_undo(tx, &user).await?;
-            self.mails
-                .post_email_changed(tx, context, &user, undo.as_ref(), now)
-                .await?;
+            let notice = Notice::EmailChanged { undo: undo.as_ref() };
+            self.mails.post_notice(tx, context, &user, notice, now).await?;
             let values = NewEmail {
                 search_folded: search_text(&user, &email),
                 email,

@@ -124,7 +124,8 @@ impl Accounts {
         let Some(rule) = self.unmet_requirement(holder) else {
             return Ok(false);
         };
-        if rule.is_from_before(holder) {
+        // An administrator has given an invited user the address.
+        if rule.is_from_before(holder) || holder.invite_time.is_some() {
             return Ok(false);
         }
         let settled = tx.settled(&self.clock).await?;

@@ -14,6 +14,7 @@ use crate::{
         mail::{
             code_mails::MailLimit,
             codes::{AccountCodes, Binding, PresentedCode},
+            notices::Notice,
         },
         request_context::RequestContext,
         sessions::revocation,
@@ -118,7 +119,7 @@ impl Accounts {
         let now = self.clock.now();
         ensure_free(tx, Some(user.id), None, Some(&undo.email_folded)).await?;
         let revoked = revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
-        store::user_set_password(tx, user.id, &self.hashing.unusable_hash()?, false).await?;
+        store::user_set_password(tx, user.id, &self.hashing.unusable()?, false).await?;
         let values = NewEmail {
             search_folded: search_text(&user, &undo.email),
             email: undo.email.clone(),
@@ -130,7 +131,8 @@ impl Accounts {
         self.attempts.forget(tx, &user).await?;
         let (purpose, limit) = (CodePurpose::PasswordReset, MailLimit::KnownDevice);
         self.mails.post_code(tx, &user, purpose, None, limit).await?;
-        self.mails.post_password_changed(tx, context, &user, now).await?;
+        let notice = Notice::PasswordChanged;
+        self.mails.post_notice(tx, context, &user, notice, now).await?;
         Ok(revoked.change)
     }
 }

@@ -22,15 +22,13 @@ use crate::{
 /// Pause suggested to a caller if too many mails have gone to an address.
 const RETRY: Duration = Duration::from_hours(1);
 
-/// Life of a mailed code.
-struct CodeLife {
-    /// How long the code is valid after the last mail with it.
-    after_mail: Duration,
-    /// How long the code is valid at most, however often it is sent.
-    at_most: Duration,
-    /// How long a code that is mailed must still be valid. A code that cannot be is replaced.
-    at_least: Duration,
-}
+/// Sort of mails that are counted: those that anyone can ask for.
+pub(super) const COUNTED: &str = "code";
+/// Sort of mails that administrators send. They have a count of their own, so that nobody can keep
+/// an administrator from sending one.
+pub(super) const COUNTED_OF_ADMINISTRATORS: &str = "administration";
+/// Number of lives for which a code is valid at most, however often it is sent.
+const MAX_LIVES: u32 = 3;
 
 /// The largest numbers of mails with codes to one address for which one more is sent, in an hour
 /// and in a day.
@@ -46,6 +44,8 @@ pub(in crate::domain) enum MailLimit {
     Anyone,
     /// For a new address, or one that was never verified.
     Unverified,
+    /// For an administrator. These mails are counted apart from all others.
+    Administrator,
 }
 
 /// Whether a mail was written.
@@ -61,9 +61,16 @@ pub(in crate::domain) enum Posted {
 impl MailLimit {
     const fn numbers(self) -> [i64; 2] {
         match self {
-            Self::KnownDevice => [MAX_PER_HOUR, MAX_PER_DAY],
+            Self::KnownDevice | Self::Administrator => [MAX_PER_HOUR, MAX_PER_DAY],
             Self::Anyone => [MAX_PER_HOUR - 1, MAX_PER_DAY - 4],
             Self::Unverified => [MAX_PER_HOUR - 2, MAX_PER_DAY - 8],
+        }
+    }
+
+    const fn counted_as(self) -> &'static str {
+        match self {
+            Self::Administrator => COUNTED_OF_ADMINISTRATORS,
+            Self::KnownDevice | Self::Anyone | Self::Unverified => COUNTED,
         }
     }
 }
@@ -111,17 +118,30 @@ impl Mails {
         new: Option<&Email>,
         limit: MailLimit,
     ) -> Result<Posted, Error> {
+        self.post_code_in(tx, user, (purpose, new), limit, Letter::with_code)
+            .await
+    }
+
+    /// Does the same with a letter that `letter` makes of the user's login and the code.
+    pub(super) async fn post_code_in(
+        &self,
+        tx: &mut Conn,
+        user: &User,
+        (purpose, new): (CodePurpose, Option<&Email>),
+        limit: MailLimit,
+        letter: impl Fn(&str, &AccountCode) -> Letter,
+    ) -> Result<Posted, Error> {
         let recipient = new.map_or(user.email.as_str(), Email::as_str);
         if !self.reaches(recipient) {
             return Ok(Posted::Unreachable);
         }
-        let counter = self.counter("code", recipient);
+        let counter = self.counter(limit.counted_as(), recipient);
         if !self.has_quota(tx, &counter, limit.numbers()).await? {
             return Ok(Posted::TooMany);
         }
         let now = self.time.now();
         let code = self.live_code(tx, user.id, purpose, new, now).await?;
-        let letter = Letter::with_code(&user.login, &code);
+        let letter = letter(&user.login, &code);
         let Some(id) = self.post_to(tx, user.id, recipient, &letter, &user.locale).await? else {
             return Ok(Posted::Unreachable);
         };
@@ -138,19 +158,41 @@ impl Mails {
         purpose: CodePurpose,
         presented: &PresentedCode,
     ) -> Result<Option<AccountCode>, Error> {
-        let tries = presented.typed_tries();
-        let code = store::account_code_count_tries(tx, user.id, purpose, tries).await?;
-        Ok(code.filter(|code| {
-            let address = code.email.as_deref().unwrap_or(&user.email);
-            let binding = Binding {
-                purpose,
-                user_id: user.id,
-                address_key: &names::identifier_key(address),
-                seed: &code.seed,
-            };
-            let is_usable = code.is_live(self.time.now()) && (tries == 0 || code.admits_typed_try());
-            self.codes.is_right(binding, presented) && is_usable
-        }))
+        let code = store::account_code_count_tries(tx, user.id, purpose, presented.typed_tries()).await?;
+        Ok(code.filter(|code| self.is_right(user, code, presented)))
+    }
+
+    /// Counts a try of each code of a user that sets a password. Returns the purpose of the one
+    /// that is right. Runs the same statements if there is no such user.
+    pub(in crate::domain) async fn try_password_codes(
+        &self,
+        tx: &mut Conn,
+        id: UserId,
+        user: Option<&User>,
+        presented: &PresentedCode,
+    ) -> Result<Option<CodePurpose>, Error> {
+        let mut used = None;
+        for purpose in CodePurpose::OF_PASSWORDS {
+            let code = store::account_code_count_tries(tx, id, purpose, presented.typed_tries()).await?;
+            let is_right = user
+                .zip(code)
+                .is_some_and(|(user, code)| self.is_right(user, &code, presented));
+            used = used.or(is_right.then_some(purpose));
+        }
+        Ok(used)
+    }
+
+    /// Returns whether this is the user's code and can still be used. The try is counted already.
+    fn is_right(&self, user: &User, code: &AccountCode, presented: &PresentedCode) -> bool {
+        let address = code.email.as_deref().unwrap_or(&user.email);
+        let binding = Binding {
+            purpose: code.purpose,
+            user_id: user.id,
+            address_key: &names::identifier_key(address),
+            seed: &code.seed,
+        };
+        let is_usable = code.is_live(self.time.now()) && (presented.typed_tries() == 0 || code.admits_typed_try());
+        self.codes.is_right(binding, presented) && is_usable
     }
 
     /// Returns the user's code while it is valid, with a longer life, so that a request does not
@@ -163,18 +205,14 @@ impl Mails {
         new: Option<&Email>,
         now: Timestamp,
     ) -> Result<AccountCode, Error> {
-        let CodeLife {
-            after_mail,
-            at_most,
-            at_least,
-        } = life(purpose);
+        let life = life(purpose);
         let email = new.map(|email| email.as_str().to_owned());
         let present = store::account_code(tx, user_id, purpose).await?;
-        let end = |code: &AccountCode| code.create_time.plus(at_most);
-        let lasts = |code: &AccountCode| code.is_live(now) && now.plus(at_least) <= end(code);
+        let end = |code: &AccountCode| code.create_time.plus(MAX_LIVES * life);
+        let lasts = |code: &AccountCode| code.is_live(now) && now.plus(life / 2) <= end(code);
         let code = match present.filter(|code| code.email == email && lasts(code)) {
             Some(code) => AccountCode {
-                expire_time: now.plus(after_mail).min(end(&code)),
+                expire_time: now.plus(life).min(end(&code)),
                 ..code
             },
             None => AccountCode {
@@ -183,7 +221,7 @@ impl Mails {
                 seed: AccountCodes::seed(),
                 typed_tries: 0,
                 create_time: now,
-                expire_time: now.plus(after_mail),
+                expire_time: now.plus(life),
                 email,
             },
         };
@@ -192,17 +230,16 @@ impl Mails {
     }
 }
 
-const fn life(purpose: CodePurpose) -> CodeLife {
+/// Returns how long a code is valid after the last mail with it. If it can no longer be valid for
+/// half of this, the next mail has a new one.
+const fn life(purpose: CodePurpose) -> Duration {
     match purpose {
-        CodePurpose::PasswordReset => CodeLife {
-            after_mail: Duration::from_mins(10),
-            at_most: Duration::from_mins(30),
-            at_least: Duration::from_mins(5),
-        },
-        CodePurpose::EmailVerification | CodePurpose::EmailChange | CodePurpose::EmailUndo => CodeLife {
-            after_mail: Duration::from_hours(24),
-            at_most: Duration::from_hours(48),
-            at_least: Duration::from_hours(12),
-        },
+        CodePurpose::PasswordReset => Duration::from_mins(10),
+        // A user does not wait for a mail that an administrator has sent.
+        CodePurpose::AdministratorReset
+        | CodePurpose::EmailVerification
+        | CodePurpose::EmailChange
+        | CodePurpose::EmailUndo => Duration::from_hours(24),
+        CodePurpose::Invitation => Duration::from_hours(7 * 24),
     }
 }

@@ -12,12 +12,32 @@ use crate::model::{AccountCode, CodePurpose, EmailUndo, MailKind};
 pub(in crate::domain) enum Letter {
     /// A code with which the user can replace a forgotten password.
     PasswordReset(CodeLetter),
+    /// A code with which the user replaces the password, because an administrator wishes it.
+    AdministratorReset {
+        #[serde(flatten)]
+        code: CodeLetter,
+        /// Whether the present password no longer works.
+        is_invalidated: bool,
+    },
+    /// A code with which an invited user chooses the first password.
+    Invitation(CodeLetter),
     /// A code that proves that the user receives mail at their address.
     EmailVerification(CodeLetter),
     /// A code that proves that the user receives mail at the address that they want to have.
     EmailChange(CodeLetter),
     /// The password has changed.
     PasswordChanged {
+        /// Time of the change, in microseconds since 1970.
+        time: i64,
+        /// Address from which it was changed; may be empty.
+        ip_address: String,
+    },
+    /// The login has changed.
+    LoginChanged {
+        /// Login before the change.
+        old_login: String,
+        /// Login after the change.
+        new_login: String,
         /// Time of the change, in microseconds since 1970.
         time: i64,
         /// Address from which it was changed; may be empty.
@@ -31,6 +51,22 @@ pub(in crate::domain) enum Letter {
         ip_address: String,
         /// Code that takes the change back, if the user had verified this address.
         undo: Option<UndoLetter>,
+    },
+    /// Someone has logged in from a device that is not known.
+    DeviceLogin {
+        /// User agent of the device, as the mail shows it; may be empty.
+        user_agent: String,
+        /// Time of the login, in microseconds since 1970.
+        time: i64,
+        /// Address of the device; may be empty.
+        ip_address: String,
+    },
+    /// An old refresh token was used again, so its session was ended.
+    RefreshTokenReused {
+        /// Time of the use, in microseconds since 1970.
+        time: i64,
+        /// Address from which it was used; may be empty.
+        ip_address: String,
     },
 }
 
@@ -57,7 +93,7 @@ pub(in crate::domain) struct UndoLetter {
 }
 
 impl Letter {
-    /// Creates the mail with a code.
+    /// Creates the mail with a code of this user.
     pub(in crate::domain) fn with_code(login: &str, code: &AccountCode) -> Self {
         let letter = CodeLetter {
             login: login.to_owned(),
@@ -67,51 +103,60 @@ impl Letter {
         };
         match code.purpose {
             CodePurpose::PasswordReset => Self::PasswordReset(letter),
+            CodePurpose::AdministratorReset => Self::AdministratorReset {
+                code: letter,
+                is_invalidated: false,
+            },
+            CodePurpose::Invitation => Self::Invitation(letter),
             // The code that takes a change back is in the notice of the change.
             CodePurpose::EmailVerification | CodePurpose::EmailUndo => Self::EmailVerification(letter),
             CodePurpose::EmailChange => Self::EmailChange(letter),
         }
     }
 
-    /// Creates the notice that the password has changed.
-    pub(in crate::domain) fn password_changed(time: Timestamp, ip_address: String) -> Self {
-        Self::PasswordChanged {
-            time: time.as_micros(),
-            ip_address,
-        }
-    }
-
-    /// Creates the notice that the address has changed.
-    pub(in crate::domain) fn email_changed(time: Timestamp, ip_address: String, undo: Option<&EmailUndo>) -> Self {
-        Self::EmailChanged {
-            time: time.as_micros(),
-            ip_address,
-            undo: undo.map(|undo| UndoLetter {
-                seed: undo.seed.clone(),
-                expire_time: undo.expire_time.as_micros(),
-            }),
-        }
-    }
-
     /// Returns the time from which the mail is of no use.
     pub(in crate::domain) const fn end(&self) -> Option<Timestamp> {
         match self {
-            Self::PasswordReset(code) | Self::EmailVerification(code) | Self::EmailChange(code) => {
-                Some(Timestamp::from_micros(code.expire_time))
-            }
+            Self::PasswordReset(code)
+            | Self::AdministratorReset { code, .. }
+            | Self::Invitation(code)
+            | Self::EmailVerification(code)
+            | Self::EmailChange(code) => Some(Timestamp::from_micros(code.expire_time)),
             // A notice is of use without its link.
-            Self::PasswordChanged { .. } | Self::EmailChanged { .. } => None,
+            Self::PasswordChanged { .. }
+            | Self::LoginChanged { .. }
+            | Self::EmailChanged { .. }
+            | Self::DeviceLogin { .. }
+            | Self::RefreshTokenReused { .. } => None,
         }
     }
 
     pub(in crate::domain) const fn kind(&self) -> MailKind {
         match self {
             Self::PasswordReset(_) => MailKind::PasswordReset,
+            Self::AdministratorReset { .. } => MailKind::AdministratorReset,
+            Self::Invitation(_) => MailKind::Invitation,
             Self::EmailVerification(_) => MailKind::EmailVerification,
             Self::EmailChange(_) => MailKind::EmailChange,
             Self::PasswordChanged { .. } => MailKind::PasswordChanged,
+            Self::LoginChanged { .. } => MailKind::LoginChanged,
             Self::EmailChanged { .. } => MailKind::EmailChanged,
+            Self::DeviceLogin { .. } => MailKind::DeviceLogin,
+            Self::RefreshTokenReused { .. } => MailKind::RefreshTokenReused,
         }
+    }
+}
+
+impl UndoLetter {
+    pub(in crate::domain) fn new(undo: &EmailUndo) -> Self {
+        Self {
+            seed: undo.seed.clone(),
+            expire_time: undo.expire_time.as_micros(),
+        }
+    }
+
+    pub(in crate::domain) const fn end(&self) -> Timestamp {
+        Timestamp::from_micros(self.expire_time)
     }
 }
 
@@ -128,6 +173,36 @@ mod tests {
             let letter: Letter = serde_json::from_str(text).expect("a letter");
             assert_eq!(letter.kind(), kind);
             assert_eq!(serde_json::to_string(&letter).expect("a text"), text);
+        }
+    }
+
+    #[test]
+    fn every_mail_can_be_stored_and_read_again() {
+        let code = CodeLetter {
+            login: "ann".to_owned(),
+            seed: vec![1, 2],
+            is_typable: false,
+            expire_time: 5,
+        };
+        for letter in [
+            Letter::AdministratorReset {
+                code: code.clone(),
+                is_invalidated: true,
+            },
+            Letter::Invitation(code.clone()),
+            Letter::EmailVerification(code.clone()),
+            Letter::EmailChange(code),
+            Letter::EmailChanged {
+                time: 5,
+                ip_address: String::new(),
+                undo: Some(UndoLetter {
+                    seed: vec![3],
+                    expire_time: 6,
+                }),
+            },
+        ] {
+            let text = serde_json::to_string(&letter).expect("a text");
+            assert_eq!(serde_json::from_str::<Letter>(&text).expect("a letter"), letter);
         }
     }
 }

@@ -24,17 +24,13 @@ use crate::{
             sealing_keys::SealingKeys,
             secret::{Purpose, ServerSecrets},
         },
-        mail::{
-            codes::{AccountCodes, Binding},
-            letter::{CodeLetter, Letter, UndoLetter},
-        },
-        request_context::RequestContext,
-        sessions::lifecycle::Sessions,
+        mail::{codes::AccountCodes, letter::Letter},
+        sessions::known_devices::KnownDevices,
         users::names,
     },
     ids::MailId,
-    mail::{Contents, MailError, Mailer},
-    model::{CodePurpose, EmailUndo, OutboxMail, User},
+    mail::{MailError, Mailer},
+    model::OutboxMail,
     store,
 };
 
@@ -71,21 +67,21 @@ pub(crate) struct Mails {
     pub(in crate::domain) requests: SealingKeys,
     /// Key under which mails to an address are counted.
     pub(in crate::domain) quota: Key,
-    pub(in crate::domain) sessions: Sessions,
+    pub(in crate::domain) devices: KnownDevices,
     /// Sends mails. `None` if this deployment cannot.
     pub(in crate::domain) mailer: Option<Arc<Mailer>>,
 }
 
 impl Mails {
-    pub(crate) fn new(sessions: Sessions, secrets: &ServerSecrets, mailer: Option<Mailer>) -> Self {
-        let (db, clock) = (sessions.db.clone(), sessions.clock.clone());
+    pub(crate) fn new(devices: KnownDevices, clock: Clock, secrets: &ServerSecrets, mailer: Option<Mailer>) -> Self {
+        let db = devices.db.clone();
         Self {
             time: Arc::new(DatabaseTime::new(db.clone(), clock.clone())),
             codes: AccountCodes::new(secrets),
             requests: SealingKeys::new(secrets, Purpose::MailRequests),
             // Only the current secret is used. Counts made with an older one are lost.
             quota: Key::new(HMAC_SHA256, &secrets.derive(Purpose::MailQuota)[0]),
-            sessions,
+            devices,
             mailer: mailer.map(Arc::new),
             db,
             clock,
@@ -123,50 +119,6 @@ impl Mails {
         };
         store::mail_insert(tx, &mail).await?;
         Ok(Some(id))
-    }
-
-    /// Writes the notice that the user's password has changed. Notices to one address are limited,
-    /// because it may belong to somebody else.
-    pub(in crate::domain) async fn post_password_changed(
-        &self,
-        tx: &mut Conn,
-        context: &RequestContext,
-        user: &User,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let letter = Letter::password_changed(now, shown_address(context, user.id));
-        self.post_notice(tx, user, &letter).await
-    }
-
-    /// Writes the notice that the user's address has changed, to the address before. `user` is the
-    /// user before the change.
-    pub(in crate::domain) async fn post_email_changed(
-        &self,
-        tx: &mut Conn,
-        context: &RequestContext,
-        user: &User,
-        undo: Option<&EmailUndo>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let letter = Letter::email_changed(now, shown_address(context, user.id), undo);
-        if undo.is_some() {
-            // The number of links that take a change back is limited, so the mails are as well.
-            self.post_to(tx, user.id, &user.email, &letter, &user.locale).await?;
-            return Ok(());
-        }
-        self.post_notice(tx, user, &letter).await
-    }
-
-    /// Writes a notice to the user, unless too many have gone to the address.
-    async fn post_notice(&self, tx: &mut Conn, user: &User, letter: &Letter) -> Result<(), Error> {
-        let counter = self.counter("notice", &user.email);
-        if !self.has_quota(tx, &counter, [MAX_PER_HOUR, MAX_PER_DAY]).await? {
-            return Ok(());
-        }
-        if let Some(id) = self.post_to(tx, user.id, &user.email, letter, &user.locale).await? {
-            store::mail_quota_insert(tx, id, &counter, self.time.now()).await?;
-        }
-        Ok(())
     }
 
     /// Returns the key under which mails of one sort to an address are counted.
@@ -265,94 +217,6 @@ impl Mails {
         let next = self.time.now().plus(pause_after(mail.attempts));
         write_tx!(self.db, |tx| Ok(store::mail_postpone(tx, mail, next).await?))
     }
-
-    /// Returns what the templates show. The codes are derived only here.
-    fn contents(&self, mailer: &Mailer, mail: &OutboxMail, letter: Letter) -> Contents {
-        match letter {
-            Letter::PasswordReset(code) => {
-                self.code_contents(mailer, mail, &code, CodePurpose::PasswordReset, "reset-password")
-            }
-            Letter::EmailVerification(code) => {
-                self.code_contents(mailer, mail, &code, CodePurpose::EmailVerification, "verify-email")
-            }
-            Letter::EmailChange(code) => {
-                self.code_contents(mailer, mail, &code, CodePurpose::EmailChange, "confirm-email")
-            }
-            Letter::PasswordChanged { time, ip_address } => Contents {
-                time: Some(Timestamp::from_micros(time)),
-                ip_address: Some(ip_address),
-                ..Contents::default()
-            },
-            Letter::EmailChanged { time, ip_address, undo } => {
-                let now = self.time.now();
-                let end = |undo: &UndoLetter| Timestamp::from_micros(undo.expire_time);
-                let undo = undo.filter(|undo| now < end(undo));
-                let link = undo.as_ref().map(|undo| {
-                    let code = self
-                        .codes
-                        .linked(binding(mail, CodePurpose::EmailUndo, &undo.seed, &key_of(mail)));
-                    mailer.link("revert-email", &[("user_id", &mail.user_id.to_string())], &code)
-                });
-                Contents {
-                    time: Some(Timestamp::from_micros(time)),
-                    ip_address: Some(ip_address),
-                    hours: undo.map(|undo| hours(end(&undo).since(now))),
-                    link,
-                    ..Contents::default()
-                }
-            }
-        }
-    }
-
-    fn code_contents(
-        &self,
-        mailer: &Mailer,
-        mail: &OutboxMail,
-        letter: &CodeLetter,
-        purpose: CodePurpose,
-        action: &str,
-    ) -> Contents {
-        let key = key_of(mail);
-        let binding = binding(mail, purpose, &letter.seed, &key);
-        let left = Timestamp::from_micros(letter.expire_time).since(self.time.now());
-        let link = mailer.link(action, &[("identifier", &letter.login)], &self.codes.linked(binding));
-        Contents {
-            code: letter.is_typable.then(|| self.codes.typed(binding)),
-            link: Some(link),
-            minutes: Some(left.as_secs().div_ceil(60).max(1)),
-            hours: Some(hours(left)),
-            ..Contents::default()
-        }
-    }
-}
-
-/// Returns the address of the caller for a notice to the user. The address of an administrator is
-/// not shown.
-fn shown_address(context: &RequestContext, user_id: UserId) -> String {
-    if context.user_id().is_none_or(|actor| actor == user_id) {
-        context.origin.address_text()
-    } else {
-        String::new()
-    }
-}
-
-/// Returns the key of the address to which the mail goes.
-fn key_of(mail: &OutboxMail) -> String {
-    names::identifier_key(&mail.recipient)
-}
-
-const fn binding<'a>(mail: &OutboxMail, purpose: CodePurpose, seed: &'a [u8], address_key: &'a str) -> Binding<'a> {
-    Binding {
-        purpose,
-        user_id: mail.user_id,
-        address_key,
-        seed,
-    }
-}
-
-/// Returns the number of hours, rounded up, and at least one.
-fn hours(left: Duration) -> u64 {
-    left.as_secs().div_ceil(3600).max(1)
 }
 
 /// Returns the pause after this number of attempts: one second after the first, then twice as long

@@ -19,7 +19,7 @@ const MAIL_MEMORY: Duration = Duration::from_hours(30);
 const REQUEST_MEMORY: Duration = Duration::from_hours(24);
 /// How long mails to an address are counted. Longer than the longest limit, because the clocks of
 /// replicas differ.
-const QUOTA_MEMORY: Duration = Duration::from_hours(25);
+pub(super) const QUOTA_MEMORY: Duration = Duration::from_hours(25);
 
 impl Mails {
     /// Deletes expired codes and former addresses, and old counts and requests, batch by batch.

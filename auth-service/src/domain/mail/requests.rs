@@ -174,8 +174,8 @@ impl Mails {
 
     /// Returns whether the token is from a device on which the user has logged in.
     async fn is_own_device(&self, tx: &mut Conn, user: &User, device_token: &str) -> Result<bool, Error> {
-        match self.sessions.device_tokens.read(device_token, user.id) {
-            Some(device) => Ok(self.sessions.is_known(tx, user, device).await?),
+        match self.devices.tokens.read(device_token, user.id) {
+            Some(device) => Ok(self.devices.is_known(tx, user, device).await?),
             None => Ok(false),
         }
     }

@@ -322,27 +322,46 @@ impl Attempts {
     /// Clears the counters for the identifiers of a user, for their devices, and for checks of
     /// their current password.
     pub(in crate::domain) async fn forget(&self, tx: &mut Conn, user: &User) -> db::Result<()> {
-        let login = crate::domain::users::names::identifier_key(&user.login);
-        let email = crate::domain::users::names::identifier_key(&user.email);
-        let mut keys = vec![
-            self.key_of("identifier", login.as_bytes()),
-            self.key_of("current", user.id.as_uuid().as_bytes()),
-        ];
-        // Failures with a taken address count for the account that has its key.
-        if !user.email_is_taken {
-            keys.push(self.key_of("identifier", email.as_bytes()));
-        }
-        let devices = store::devices_of_user(tx, user.id).await?;
-        keys.extend(
-            devices
-                .iter()
-                .map(|device| self.key_of("device", device.as_uuid().as_bytes())),
-        );
-        keys.sort_unstable();
-        for key in &keys {
+        let mut keys = self.keys_of_user(tx, user).await?;
+        keys.sort_unstable_by(|(_, key), (_, other)| key.cmp(other));
+        for (_, key) in &keys {
             store::throttle_delete(tx, key).await?;
         }
         Ok(())
+    }
+
+    /// Returns the failures that are counted for a user, with what they are counted for.
+    pub(in crate::domain) async fn counted(
+        &self,
+        conn: &mut Conn,
+        user: &User,
+    ) -> db::Result<Vec<(&'static str, Throttle)>> {
+        let mut counted = Vec::new();
+        for (what, key) in self.keys_of_user(conn, user).await? {
+            let rows = store::throttles_by_keys(conn, &[key]).await?;
+            counted.extend(rows.into_iter().map(|row| (what, row)));
+        }
+        Ok(counted)
+    }
+
+    /// Returns the keys of the counters of a user, with what each counts.
+    async fn keys_of_user(&self, conn: &mut Conn, user: &User) -> db::Result<Vec<(&'static str, Vec<u8>)>> {
+        let login = crate::domain::users::names::identifier_key(&user.login);
+        let email = crate::domain::users::names::identifier_key(&user.email);
+        let mut keys = vec![
+            ("login", self.key_of("identifier", login.as_bytes())),
+            ("current_password", self.key_of("current", user.id.as_uuid().as_bytes())),
+        ];
+        // Failures with a taken address count for the account that has its key.
+        if !user.email_is_taken {
+            keys.push(("email", self.key_of("identifier", email.as_bytes())));
+        }
+        let devices = store::devices_of_user(conn, user.id).await?;
+        keys.extend(devices.iter().map(|device| {
+            let key = self.key_of("device", device.as_uuid().as_bytes());
+            ("device", key)
+        }));
+        Ok(keys)
     }
 
     /// Makes other password resets for this identifier wait until the transaction ends. Without

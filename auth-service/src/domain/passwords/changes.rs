@@ -13,6 +13,7 @@ use crate::{
         audit::event::{AuditEvent, recording_refusals},
         error::Error,
         feed::{self, Change},
+        mail::notices::Notice,
         passwords::{attempts::Guess, hashing::Verdict, password::Password, queue::Client},
         rbac::authority,
         request_context::RequestContext,
@@ -53,7 +54,8 @@ impl Accounts {
             store::user_set_password(tx, user.id, &hash, false).await?;
             user.token_version = revoked.token_version;
             let tokens = sessions.replace_tokens(tx, context, &user, &session, now).await?;
-            self.mails.post_password_changed(tx, context, &user, now).await?;
+            let notice = Notice::PasswordChanged;
+            self.mails.post_notice(tx, context, &user, notice, now).await?;
             AuditEvent::new("user.change_password")
                 .user(user.id)
                 .record(tx, context, now)
@@ -64,13 +66,13 @@ impl Accounts {
     }
 
     /// Sets a temporary password, which the user must change at the next login. Ends every session
-    /// of the user.
+    /// of the user. Returns the time when the password expires.
     pub(crate) async fn set_password(
         &self,
         context: &RequestContext,
         id: UserId,
         password: Password,
-    ) -> Result<(), Error> {
+    ) -> Result<Timestamp, Error> {
         let event = AuditEvent::new("user.set_password").user(id);
         recording_refusals(self, context, event.clone(), async {
             let mut conn = self.db.read().await?;
@@ -92,10 +94,11 @@ impl Accounts {
                 let revoked =
                     revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
                 store::user_set_password(tx, user.id, &hash, true).await?;
-                self.mails.post_password_changed(tx, context, &user, now).await?;
+                let notice = Notice::PasswordChanged;
+                self.mails.post_notice(tx, context, &user, notice, now).await?;
                 event.record(tx, context, now).await?;
                 feed::publish(tx, vec![revoked.change], now).await?;
-                Ok(())
+                Ok(now.plus(self.temporary_password_life))
             })
         })
         .await

@@ -141,8 +141,9 @@ impl HashingPool {
         hash.await?.map_err(internal)
     }
 
-    /// Returns a hash that no password has, for a user who must set one by mail.
-    pub(crate) fn unusable_hash(&self) -> Result<SecretString, Error> {
+    /// Returns the PHC string of no password: nobody knows one that it verifies. It costs a login
+    /// as much as any other.
+    pub(crate) fn unusable(&self) -> Result<SecretString, Error> {
         dummy(&self.argon2).map(SecretString::from).map_err(internal)
     }
 

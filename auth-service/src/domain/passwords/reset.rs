@@ -1,4 +1,5 @@
-//! Replacement of a forgotten password, with a code from a mail.
+//! The choice of a password with a code from a mail: by a user who has forgotten the old one, or by
+//! one who was invited and has none.
 
 use base::ids::UserId;
 use db::write_tx;
@@ -8,10 +9,7 @@ use crate::{
         audit::event::AuditEvent,
         error::Error,
         feed,
-        mail::{
-            codes::{Binding, PresentedCode},
-            requests::ResetRequest,
-        },
+        mail::{codes::PresentedCode, notices::Notice, requests::ResetRequest},
         passwords::{changes::ensure_fit, password::Password, queue::Client},
         request_context::RequestContext,
         sessions::revocation,
@@ -49,8 +47,9 @@ impl Accounts {
         self.mails.store_request(context, request).await
     }
 
-    /// Replaces the password of the user to whom the code was mailed, ends every session, and logs
-    /// the user in. An unknown user and a wrong code get the same answer after the same work.
+    /// Replaces the password of the user to whom the code was mailed, or sets the first one of an
+    /// invited user. Ends every session, and logs the user in. An unknown user and a wrong code get
+    /// the same answer after the same work.
     pub(crate) async fn reset_password(
         &self,
         context: &RequestContext,
@@ -68,7 +67,6 @@ impl Accounts {
         let hash = self.hashing.hash(&client, reset.new_password.clone()).await?;
         let mails = &self.mails;
         mails.time.refresh().await?;
-        let purpose = CodePurpose::PasswordReset;
         let outcome: Result<Option<LoggedIn>, Error> = write_tx!(self.db, |tx| {
             // Calls about one identifier run one after the other, whether or not it is a user's.
             self.attempts.lock_reset(tx, &key).await?;
@@ -77,21 +75,10 @@ impl Accounts {
             let id = found.map_or_else(UserId::generate, |user| user.id);
             let user = store::user_lock(tx, id).await?;
             let user = user.filter(|user| user.is_person() && user.is_active);
-            let tries = reset.code.typed_tries();
-            let code = store::account_code_count_tries(tx, id, purpose, tries).await?;
+            let used = mails.try_password_codes(tx, id, user.as_ref(), &reset.code).await?;
             let now = self.clock.now();
-            let is_right = user.as_ref().zip(code).is_some_and(|(user, code)| {
-                let binding = Binding {
-                    purpose,
-                    user_id: user.id,
-                    address_key: &names::identifier_key(&user.email),
-                    seed: &code.seed,
-                };
-                let is_usable = code.is_live(mails.time.now()) && (tries == 0 || code.admits_typed_try());
-                mails.codes.is_right(binding, &reset.code) && is_usable
-            });
             let known = user.as_ref().map(|user| user.id);
-            let Some(user) = user.filter(|_| is_right) else {
+            let Some((user, purpose)) = user.zip(used) else {
                 let event = AuditEvent::new(ACTION).refused("CODE_INVALID");
                 let event = match known {
                     Some(id) => event.user(id),
@@ -115,12 +102,17 @@ impl Accounts {
             self.attempts.forget(tx, &user).await?;
             user.token_version = revoked.token_version;
             user.must_change_password = false;
+            user.invite_time = None;
             user.force_logout_time = Some(now);
             user.email_verify_time = is_verified.then_some(now).or(user.email_verify_time);
             let begun = sessions.begin(tx, context, &user, None, now).await?;
-            mails.post_password_changed(tx, context, &user, now).await?;
+            if purpose != CodePurpose::Invitation {
+                let notice = Notice::PasswordChanged;
+                mails.post_notice(tx, context, &user, notice, now).await?;
+            }
             AuditEvent::new(ACTION)
                 .user(user.id)
+                .detail("code", purpose.as_str())
                 .detail("session_id", begun.session_id)
                 .record(tx, context, now)
                 .await?;

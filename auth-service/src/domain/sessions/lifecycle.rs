@@ -1,7 +1,7 @@
 //! Sessions: how they begin, and the parts that their other use cases share. Each transaction locks
 //! the user's row first.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use access::token::Verifier;
 use base::{
@@ -17,15 +17,16 @@ use crate::{
         counts,
         error::Error,
         feed::{self, Change},
+        mail::{notices::Notice, outbox::Mails},
         request_context::RequestContext,
         sessions::{
             ends,
+            known_devices::KnownDevices,
             lifetimes::{SessionLifetimes, TokenPair},
             token_uses::{self, TokenUseWriter},
         },
         tokens::{
             access::{AccessToken, Bearer, Issuer, RequestedAudience},
-            device::DeviceTokens,
             refresh::{RefreshClaim, RefreshTokens},
         },
     },
@@ -41,14 +42,13 @@ pub(crate) struct Sessions {
     pub(crate) clock: Clock,
     pub(crate) issuer: Issuer,
     pub(crate) refresh_tokens: RefreshTokens,
-    pub(crate) device_tokens: DeviceTokens,
+    pub(crate) devices: KnownDevices,
     pub(crate) verifier: Verifier,
     pub(crate) lifetimes: SessionLifetimes,
     /// Loader of sessions with their users and what they hold.
     pub(crate) loader: Loader<SessionId, SessionWithHoldings>,
     pub(crate) token_uses: GroupCommit<TokenUseWriter>,
-    /// Maximum number of live sessions of a user.
-    pub(crate) max_per_user: usize,
+    pub(crate) mails: Arc<Mails>,
 }
 
 /// A session that has begun.
@@ -125,7 +125,7 @@ impl Sessions {
         Ok(StartedSession {
             session_id: session.id,
             tokens: self.pair_with(access, claim, session.expire_time, now),
-            device_token: self.device_tokens.make(device, user.id),
+            device_token: self.devices.tokens.make(device, user.id),
             changes,
         })
     }
@@ -180,12 +180,12 @@ impl Sessions {
     }
 
     /// Refuses a token that is not current. Ends the session if the token was reused or has
-    /// expired.
+    /// expired. The user is told by mail of a reuse, once, because the session ends with it.
     pub(super) async fn refuse<T>(
         &self,
         tx: &mut Conn,
         context: &RequestContext,
-        session: &Session,
+        (user, session): (&User, &Session),
         rotation: Rotation,
         now: Timestamp,
     ) -> Result<Outcome<T>, Error> {
@@ -197,6 +197,8 @@ impl Sessions {
         };
         if is_reuse {
             let change = ends::end(tx, context, session.key(), SessionEnd::RefreshTokenReused, now).await?;
+            let notice = Notice::RefreshTokenReused;
+            self.mails.post_notice(tx, context, user, notice, now).await?;
             feed::publish(tx, vec![change], now).await?;
             tracing::warn!(session_id = %session.id, user_id = %session.user_id, "a refresh token was reused, so the \
                 session was ended");

@@ -39,7 +39,7 @@ impl Sessions {
         let claim = self.refresh_tokens.read(token)?;
         let arrival = self.clock.now();
         let outcome = write_tx!(self.db, |tx| {
-            let (_, session) = match self.lock(tx, claim.session_id).await {
+            let (user, session) = match self.lock(tx, claim.session_id).await {
                 Err(Error::SessionEnded) => {
                     self.end_lost(tx, claim.session_id).await?;
                     return Ok(Outcome::Done(()));
@@ -71,7 +71,9 @@ impl Sessions {
                     feed::publish(tx, vec![change], now).await?;
                     Ok(Outcome::Done(()))
                 }
-                reuse @ (Rotation::Reuse | Rotation::LateReuse) => self.refuse(tx, context, &session, reuse, now).await,
+                reuse @ (Rotation::Reuse | Rotation::LateReuse) => {
+                    self.refuse(tx, context, (&user, &session), reuse, now).await
+                }
             }
         });
         outcome?.into_result()

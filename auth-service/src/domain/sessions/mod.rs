@@ -7,6 +7,7 @@
 pub(super) mod devices;
 pub(super) mod ends;
 pub(super) mod introspection;
+pub(super) mod known_devices;
 pub(super) mod lifecycle;
 pub(super) mod lifetimes;
 pub(super) mod logout;

@@ -139,7 +139,7 @@ impl Sessions {
                         .await?;
                     self.pair(tx, &user, current, session.expire_time, now).await?
                 }
-                refused => return self.refuse(tx, context, &session, refused, now).await,
+                refused => return self.refuse(tx, context, (&user, &session), refused, now).await,
             };
             Ok(Outcome::Done(pair))
         });
@@ -217,7 +217,7 @@ impl Sessions {
                     let bearer = Bearer::Session(session.id);
                     Ok(Outcome::Done(self.issuer.issue(&user, &holdings, bearer)?))
                 }
-                refused => self.refuse(tx, context, &session, refused, now).await,
+                refused => self.refuse(tx, context, (&user, &session), refused, now).await,
             }
         });
         outcome?.into_result()

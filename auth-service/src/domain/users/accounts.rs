@@ -1,6 +1,6 @@
 //! Use cases of accounts.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use base::{clock::Clock, ids::UserId};
 use db::{Db, Loader};
@@ -33,6 +33,8 @@ pub(crate) struct Accounts {
     pub(crate) password_rules: PasswordRules,
     /// The rule that users must verify their address before they log in, if it is on.
     pub(crate) email_requirement: Option<EmailRequirement>,
+    /// Lifetime of a password that an administrator has set.
+    pub(crate) temporary_password_life: Duration,
     /// Whether users may register themselves.
     pub(crate) registration_open: bool,
 }

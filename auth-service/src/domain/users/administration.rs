@@ -1,10 +1,11 @@
 //! Administration of users.
 
 use base::{
+    clock::Timestamp,
     ids::{UserId, UserKind},
     page::{PageRequest, Position},
 };
-use db::write_tx;
+use db::{Conn, write_tx};
 
 use crate::{
     domain::{
@@ -51,20 +52,19 @@ pub(crate) struct UserWithRoles {
 }
 
 impl Accounts {
-    /// Creates a user with a temporary password.
-    pub(crate) async fn create_user(&self, context: &RequestContext, new: NewAccount) -> Result<UserWithRoles, Error> {
+    /// Creates a user with a temporary password. Returns the user, and the time when the password
+    /// expires.
+    pub(crate) async fn create_user(
+        &self,
+        context: &RequestContext,
+        new: NewAccount,
+    ) -> Result<(UserWithRoles, Timestamp), Error> {
         let event = AuditEvent::new("user.create").target("user", "");
         recording_refusals(self, context, event, async {
-            let roles = if new.roles.is_empty() {
-                vec![ReservedRole::Player.code_name().to_owned()]
-            } else {
-                new.roles
-            };
+            let roles = or_player(&new.roles);
             let mut conn = self.db.read().await?;
             // Checked before the hash, which is expensive, and again below in the transaction.
-            for role in &roles {
-                authority::ensure_may_give_role(&mut conn, context, role).await?;
-            }
+            ensure_may_give_roles(&mut conn, context, &roles).await?;
             drop(conn);
             let client = context.user_id().map_or(Client::Own, Client::Recognized);
             let hash = self.hashing.hash(&client, new.registration.password.clone()).await?;
@@ -73,24 +73,16 @@ impl Accounts {
                 let password = NewPassword {
                     hash: &hash,
                     is_temporary: true,
+                    min_expire_time: None,
                 };
                 let user = user_create(tx, &new.registration, password, now).await?;
-                // The lock keeps roles and permissions from changing in the meantime.
-                lock_policies(tx).await?;
-                for role in &roles {
-                    authority::ensure_may_give_role(tx, context, role).await?;
-                    if !store::user_role_assign(tx, user.id, role).await? {
-                        return Err(Error::RoleNotFound(role.clone()));
-                    }
-                }
-                authority::ensure_fits_token(tx, user.id, "roles").await?;
-                let roles = store::user_role_names(tx, user.id).await?;
+                let roles = assign_roles(tx, context, user.id, &roles).await?;
                 AuditEvent::new("user.create")
                     .user(user.id)
                     .detail("roles", roles.join(", "))
                     .record(tx, context, now)
                     .await?;
-                Ok(UserWithRoles { user, roles })
+                Ok((UserWithRoles { user, roles }, now.plus(self.temporary_password_life)))
             })
         })
         .await
@@ -182,4 +174,44 @@ impl Accounts {
         })
         .await
     }
+}
+
+/// Returns the roles of a new user: these, or else the role `player`.
+pub(super) fn or_player(roles: &[String]) -> Vec<String> {
+    if roles.is_empty() {
+        vec![ReservedRole::Player.code_name().to_owned()]
+    } else {
+        roles.to_vec()
+    }
+}
+
+/// Refuses to give away roles with permissions that the actor does not hold.
+pub(super) async fn ensure_may_give_roles(
+    conn: &mut Conn,
+    context: &RequestContext,
+    roles: &[String],
+) -> Result<(), Error> {
+    for role in roles {
+        authority::ensure_may_give_role(conn, context, role).await?;
+    }
+    Ok(())
+}
+
+/// Gives a new user these roles, if the actor may. Returns their code names, sorted.
+pub(super) async fn assign_roles(
+    tx: &mut Conn,
+    context: &RequestContext,
+    user_id: UserId,
+    roles: &[String],
+) -> Result<Vec<String>, Error> {
+    // The lock keeps roles and permissions from changing in the meantime.
+    lock_policies(tx).await?;
+    for role in roles {
+        authority::ensure_may_give_role(tx, context, role).await?;
+        if !store::user_role_assign(tx, user_id, role).await? {
+            return Err(Error::RoleNotFound(role.clone()));
+        }
+    }
+    authority::ensure_fits_token(tx, user_id, "roles").await?;
+    Ok(store::user_role_names(tx, user_id).await?)
 }

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use base::{StartError, clock::Clock, ids::UserId};
+use base::{
+    StartError,
+    clock::{Clock, Timestamp},
+    ids::UserId,
+};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use db::{Conn, Db, write_tx};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -29,6 +33,11 @@ use crate::{
     model::{ReservedRole, User},
     store,
 };
+
+/// Time before which the password of the first administrator does not expire: the end of the year
+/// 9999. It lies beside the server secret, or in the settings, and nobody else could set another
+/// one.
+const NEVER: Timestamp = Timestamp::from_micros(253_402_300_799_999_999);
 
 const LOGIN: &str = "admin";
 const EMAIL: &str = "admin@localhost";
@@ -231,7 +240,11 @@ async fn make(
     clock: &Clock,
 ) -> Result<UserId, Error> {
     let now = clock.now();
-    let password = NewPassword { hash, is_temporary };
+    let password = NewPassword {
+        hash,
+        is_temporary,
+        min_expire_time: Some(NEVER),
+    };
     let user = user_create(tx, registration, password, now).await?;
     // The operator vouches for the address, so that nobody has to verify it before the first login.
     store::user_record_email_proof(tx, user.id, now).await?;

@@ -1,5 +1,6 @@
 //! Login.
 
+use base::clock::ALLOWANCE;
 use db::write_tx;
 use secrecy::SecretString;
 
@@ -9,6 +10,7 @@ use crate::{
         counts,
         error::Error,
         feed,
+        mail::notices::Notice,
         passwords::{
             attempts::{Attempt, Guess},
             changes::{ensure_fit, replace_at_login},
@@ -31,6 +33,8 @@ const WRONG: &str = "CREDENTIALS_INVALID";
 /// Reason in the audit log if the password is right and the user is deactivated. The caller is told
 /// [`WRONG`].
 const DEACTIVATED: &str = "USER_DEACTIVATED";
+/// Reason in the audit log if the password is right, but temporary and expired.
+const EXPIRED: &str = "PASSWORD_EXPIRED";
 
 /// A request to log in.
 #[derive(Debug)]
@@ -76,7 +80,7 @@ impl Accounts {
     async fn attempt_login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoggedIn, Error> {
         // The token is genuine, but may belong to another user. That is checked once the user has
         // been read.
-        let named = self.sessions.device_tokens.open(&credentials.device_token);
+        let named = self.sessions.devices.tokens.open(&credentials.device_token);
         let is_by_device = named.is_some_and(|(device, _)| self.attempts.admits_device_login(device));
         if !is_by_device {
             self.attempts.admit_login(context)?;
@@ -96,7 +100,10 @@ impl Accounts {
         drop(conn);
 
         let device = match &found {
-            Some(user) => self.sessions.known_device(user, &credentials.device_token).await?,
+            Some(user) => {
+                let devices = &self.sessions.devices;
+                devices.known_device(user, &credentials.device_token).await?
+            }
             None => None,
         };
         if is_by_device && device.is_none() {
@@ -121,6 +128,9 @@ impl Accounts {
             }
         };
         // From here on, the caller knows the password and may learn more.
+        if self.has_expired(found) {
+            return Err(self.refuse_expired(context, found, &attempt).await);
+        }
         let prepared = async {
             let sessions = self.sessions.for_audience(&credentials.audience).await?;
             self.ensure_email_verified(found).await?;
@@ -145,7 +155,12 @@ impl Accounts {
             let mut published = Vec::new();
             if let Some(hash) = &new_hash {
                 published.push(replace_at_login(tx, context, &mut user, hash, now).await?);
-                self.mails.post_password_changed(tx, context, &user, now).await?;
+                let notice = Notice::PasswordChanged;
+                self.mails.post_notice(tx, context, &user, notice, now).await?;
+            }
+            if device.is_none() && found.last_login_time.is_some() {
+                let notice = Notice::DeviceLogin;
+                self.mails.post_notice(tx, context, &user, notice, now).await?;
             }
             if let Some(hash) = &rehash {
                 store::user_password_rehash(tx, user.id, hash).await?;
@@ -172,6 +187,23 @@ impl Accounts {
                 .refuse_login(context, ACTION, (Some(found), Verdict::Wrong), &attempt)
                 .await),
         }
+    }
+
+    /// Returns whether the password is a temporary one that has expired. Another process may have
+    /// set it, by a clock of its own.
+    fn has_expired(&self, user: &User) -> bool {
+        let expire_time = user.password_expire_time(self.temporary_password_life);
+        expire_time.is_some_and(|time| self.clock.now() >= time.plus(ALLOWANCE))
+    }
+
+    /// Records a login that is refused although the password is right, because it has expired.
+    async fn refuse_expired(&self, context: &RequestContext, user: &User, attempt: &Attempt) -> Error {
+        let audited: Result<(), Error> = write_tx!(self.db, |tx| {
+            self.attempts.succeeded(tx, attempt).await?;
+            let event = AuditEvent::new("session.login").user(user.id).refused(EXPIRED);
+            Ok(event.record(tx, context, self.clock.now()).await?)
+        });
+        audited.err().unwrap_or(Error::PasswordExpired)
     }
 
     async fn hashes_to_store(

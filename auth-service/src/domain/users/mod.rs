@@ -5,7 +5,9 @@
 pub(super) mod accounts;
 pub(super) mod administration;
 pub(super) mod deletion;
+pub(super) mod export;
 pub(super) mod first_admin;
+pub(super) mod invitations;
 pub(super) mod login;
 pub(super) mod names;
 pub(super) mod people;

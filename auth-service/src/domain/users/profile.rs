@@ -12,6 +12,7 @@ use crate::{
         audit::event::{AuditEvent, recording_refusals},
         error::Error,
         feed::{self, Change},
+        mail::notices::Notice,
         passwords::{changes::ensure_still_verified, password::Password},
         rbac::authority,
         request_context::RequestContext,
@@ -162,13 +163,22 @@ impl Accounts {
         ensure_free(tx, Some(user.id), login.map(Login::folded), email.map(Email::key)).await?;
         let now = self.clock.now();
         if email.is_some() {
-            self.mails.post_email_changed(tx, context, &user, None, now).await?;
+            let notice = Notice::EmailChanged { undo: None };
+            self.mails.post_notice(tx, context, &user, notice, now).await?;
         }
         let search_folded = search_folded(
             &login_folded,
             email.map_or(&user.email, Email::as_str),
             [&first_name, &middle_name, &last_name],
         );
+        if let Some(new) = login {
+            // Goes to the present address, even if that changes as well.
+            let notice = Notice::LoginChanged {
+                old: &user.login,
+                new: new.as_str(),
+            };
+            self.mails.post_notice(tx, context, &user, notice, now).await?;
+        }
         // An address that does not change keeps its key, even if that is stale.
         let is_keyed = email.is_some() || user.key_time == Some(user.update_time);
         let values = ProfileValues {

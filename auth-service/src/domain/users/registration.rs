@@ -60,6 +60,20 @@ pub(in crate::domain) struct NewPassword<'a> {
     pub(in crate::domain) hash: &'a SecretString,
     /// Whether the user must change it at the first login.
     pub(in crate::domain) is_temporary: bool,
+    /// Time before which a temporary password does not expire, whatever its age.
+    pub(in crate::domain) min_expire_time: Option<Timestamp>,
+}
+
+/// A user to create, whatever the password is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::domain) struct NewPerson<'a> {
+    pub(in crate::domain) email: &'a Email,
+    pub(in crate::domain) login: &'a Login,
+    pub(in crate::domain) first_name: &'a PersonName,
+    pub(in crate::domain) last_name: &'a PersonName,
+    pub(in crate::domain) middle_name: &'a PersonName,
+    /// Language of mails to the user.
+    pub(in crate::domain) locale: &'a Locale,
 }
 
 impl Accounts {
@@ -94,11 +108,12 @@ impl Accounts {
             let password = NewPassword {
                 hash: &hash,
                 is_temporary: false,
+                min_expire_time: None,
             };
             let key = registration.email.key();
             let user = if self.holder_gives_up_email(tx, None, key).await? {
                 ensure_free(tx, None, Some(registration.login.folded()), None).await?;
-                insert(tx, &registration, password, EmailKey::Taken, now).await?
+                insert(tx, &registration.person(), password, EmailKey::Taken, now).await?
             } else {
                 user_create(tx, &registration, password, now).await?
             };
@@ -129,6 +144,19 @@ impl Accounts {
     }
 }
 
+impl Registration {
+    fn person(&self) -> NewPerson<'_> {
+        NewPerson {
+            email: &self.email,
+            login: &self.login,
+            first_name: &self.first_name,
+            last_name: &self.last_name,
+            middle_name: &self.middle_name,
+            locale: &self.locale,
+        }
+    }
+}
+
 /// Inserts the user without any role. Fails if names are taken, and says which.
 pub(in crate::domain) async fn user_create(
     tx: &mut Conn,
@@ -136,26 +164,30 @@ pub(in crate::domain) async fn user_create(
     password: NewPassword<'_>,
     now: Timestamp,
 ) -> Result<User, Error> {
-    let (login, email) = (registration.login.folded(), registration.email.key());
-    ensure_free(tx, None, Some(login), Some(email)).await?;
-    insert(tx, registration, password, EmailKey::Own, now).await
+    person_create(tx, &registration.person(), password, now).await
+}
+
+/// Does the same for a user who did not choose the password.
+pub(in crate::domain) async fn person_create(
+    tx: &mut Conn,
+    person: &NewPerson<'_>,
+    password: NewPassword<'_>,
+    now: Timestamp,
+) -> Result<User, Error> {
+    ensure_free(tx, None, Some(person.login.folded()), Some(person.email.key())).await?;
+    insert(tx, person, password, EmailKey::Own, now).await
 }
 
 async fn insert(
     tx: &mut Conn,
-    registration: &Registration,
+    person: &NewPerson<'_>,
     password: NewPassword<'_>,
     key: EmailKey,
     now: Timestamp,
 ) -> Result<User, Error> {
-    let (login, email) = (&registration.login, &registration.email);
+    let (login, email) = (person.login, person.email);
     let id = UserId::generate();
-    let [first, middle, last] = [
-        &registration.first_name,
-        &registration.middle_name,
-        &registration.last_name,
-    ]
-    .map(PersonName::as_str);
+    let [first, middle, last] = [person.first_name, person.middle_name, person.last_name].map(PersonName::as_str);
     let new = NewUser {
         id,
         login: login.as_str(),
@@ -172,7 +204,8 @@ async fn insert(
         middle_name: middle,
         search_folded: &search_folded(login.folded(), email.as_str(), [first, middle, last]),
         must_change_password: password.is_temporary,
-        locale: registration.locale.as_str(),
+        min_password_expire_time: password.min_expire_time,
+        locale: person.locale.as_str(),
         create_time: now,
     };
     store::user_insert(tx, &new).await.map_err(taken)

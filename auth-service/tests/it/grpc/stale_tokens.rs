@@ -11,12 +11,13 @@ use proto::auth::v1::{
     Action, AssignRoleRequest, CreateActionRequest, CreatePermissionRequest, CreateResourceRequest, CreateRoleRequest,
     CreateServiceAccountRequest, DeactivateUserRequest, DeclaredPermission, DeleteActionRequest, DeleteMeRequest,
     DeletePermissionRequest, DeleteResourceRequest, DeleteRoleRequest, DeleteServiceAccountRequest, DeleteUserRequest,
-    FILE_DESCRIPTOR_SET, GrantPermissionRequest, ListUserSessionsRequest, Permission, ReactivateUserRequest,
-    RegisterPoliciesRequest, Resource, RetireSigningKeyRequest, RevokeAllTokensRequest, RevokeMySessionRequest,
-    RevokePermissionRequest, RevokeUserSessionRequest, RevokeUserTokensRequest, Role,
-    RotateServiceAccountSecretRequest, RotateSigningKeyRequest, SetPasswordRequest, SetRolePermissionsRequest,
-    UnassignRoleRequest, UnlockUserRequest, UpdateActionRequest, UpdateMeRequest, UpdatePermissionRequest,
-    UpdateResourceRequest, UpdateRoleRequest, UpdateUserRequest, User,
+    ExportMeRequest, FILE_DESCRIPTOR_SET, GrantPermissionRequest, InviteUserRequest, ListUserSessionsRequest,
+    Permission, ReactivateUserRequest, RegisterPoliciesRequest, Resource, RetireSigningKeyRequest,
+    RevokeAllTokensRequest, RevokeMySessionRequest, RevokePermissionRequest, RevokeUserSessionRequest,
+    RevokeUserTokensRequest, Role, RotateServiceAccountSecretRequest, RotateSigningKeyRequest,
+    SendPasswordResetRequest, SetPasswordRequest, SetRolePermissionsRequest, UnassignRoleRequest, UnlockUserRequest,
+    UpdateActionRequest, UpdateMeRequest, UpdatePermissionRequest, UpdateResourceRequest, UpdateRoleRequest,
+    UpdateUserRequest, User,
 };
 use testing::{
     TestDatabase, on_both_backends,
@@ -28,7 +29,7 @@ use crate::{
     support::{
         PASSWORD, Server,
         callers::{Caller, is, names},
-        mask, with_password,
+        mask, settings, with_password,
     },
     users::calls::{NEW, TEMPORARY, change, me, new_user, users},
 };
@@ -88,7 +89,9 @@ async fn waits<T>(database: &TestDatabase, call: &tokio::task::JoinHandle<T>) {
 
 #[on_both_backends]
 async fn a_token_that_is_revoked_while_the_call_waits_changes_nothing(database: TestDatabase) {
-    let server = Server::start(database).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mail = ["--mail-folder", folder.path().to_str().expect("UTF-8")];
+    let server = Server::start_with(database, &settings(&mail)).await;
     let token = server.superuser().await;
     let root = Caller::with_token(&server, &token, &me(&server, &token).await.expect("me").user_id);
     let ann = server.register("ann").await.user.expect("a user").user_id;
@@ -330,6 +333,21 @@ async fn a_token_that_is_revoked_while_the_call_waits_changes_nothing(database: 
             }
         ),
         call!(
+            "UserService/InviteUser",
+            InviteUserRequest {
+                email: "eva@example.test".to_owned(),
+                login: "eva".to_owned(),
+                ..InviteUserRequest::default()
+            }
+        ),
+        call!(
+            "UserService/SendPasswordReset",
+            SendPasswordResetRequest {
+                user_id: ann.clone(),
+                invalidate_password: true
+            }
+        ),
+        call!(
             "UserService/SetPassword",
             SetPasswordRequest {
                 user_id: ann.clone(),
@@ -384,6 +402,7 @@ async fn a_token_that_is_revoked_while_the_call_waits_changes_nothing(database: 
                 ..with_password(renamed)
             }
         ),
+        call!("AccountService/ExportMe", ExportMeRequest::default()),
         call!("AccountService/ChangePassword", change(PASSWORD, NEW)),
         call!("AccountService/RevokeMySession", RevokeMySessionRequest { session_id }),
         call!("AuthService/RevokeAllTokens", RevokeAllTokensRequest {}),

@@ -1,6 +1,8 @@
 //! Mails to users, read as files from the folder to which the service writes them.
 
 mod change;
+mod invitations;
+mod notices;
 mod outbox;
 mod reset;
 mod verification;
@@ -103,6 +105,15 @@ impl MailServer {
         mails
     }
 
+    /// Waits until the user with this login has got this many mails, and returns them, the oldest
+    /// first.
+    async fn to(&self, login: &str, count: usize) -> Vec<Mail> {
+        becomes_true(async || to(login, read(self.folder.path())).len() >= count).await;
+        let mails = to(login, read(self.folder.path()));
+        assert_eq!(mails.len(), count, "{mails:?}");
+        mails
+    }
+
     /// Asks for a code and returns the mail with it. `earlier` is the number of mails so far.
     async fn request(&self, identifier: &str, earlier: usize) -> Mail {
         let known: Vec<PathBuf> = self.mails(earlier).await.into_iter().map(|mail| mail.path).collect();
@@ -156,6 +167,12 @@ impl Mail {
         let values = values.map(|(name, value)| (name.to_owned(), value.to_owned()));
         (action.to_owned(), values.collect())
     }
+}
+
+/// Returns the mails to the user with this login.
+fn to(login: &str, mails: Vec<Mail>) -> Vec<Mail> {
+    let recipient = format!("{login}@example.test");
+    mails.into_iter().filter(|mail| mail.recipient() == recipient).collect()
 }
 
 /// Waits until the condition holds.

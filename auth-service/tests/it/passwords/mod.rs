@@ -2,3 +2,4 @@
 
 mod attempts;
 mod changes;
+mod temporary;

@@ -5,6 +5,7 @@ pub(crate) mod login;
 
 mod administration;
 mod authority;
+mod export;
 mod names;
 mod profile;
 mod registration;

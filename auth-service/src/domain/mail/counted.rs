@@ -1,0 +1,32 @@
+//! The counts of mails to a user, for the user.
+
+use base::clock::ALLOWANCE;
+use db::Conn;
+
+use crate::{
+    domain::{
+        error::Error,
+        mail::{code_mails, notices, outbox::Mails, purge::QUOTA_MEMORY},
+    },
+    model::{MailKind, User},
+    store,
+};
+
+impl Mails {
+    /// Returns the number of mails to the user's address that are counted, by their sort. Sorts of
+    /// which there are none are left out.
+    pub(in crate::domain) async fn counted(&self, conn: &mut Conn, user: &User) -> Result<Vec<(String, i64)>, Error> {
+        let now = self.time.now();
+        let remembered = (now.minus(QUOTA_MEMORY), now.plus(ALLOWANCE));
+        let sorts = [code_mails::COUNTED, code_mails::COUNTED_OF_ADMINISTRATORS].map(str::to_owned);
+        let notices = MailKind::ALL.map(notices::counted_as);
+        let mut counted = Vec::new();
+        for sort in sorts.into_iter().chain(notices) {
+            let count = store::mail_quota_used(conn, &self.counter(&sort, &user.email), remembered).await?;
+            if count > 0 {
+                counted.push((sort, count));
+            }
+        }
+        Ok(counted)
+    }
+}

@@ -1,0 +1,207 @@
+//! Users export all that is known of them.
+
+use std::collections::BTreeSet;
+
+use proto::auth::v1::{AuditEvent, ExportMeRequest, ExportMeResponse, ExportedSession, UpdateUserRequest, User};
+use testing::{
+    TestDatabase, on_both_backends,
+    rpc::{bad_fields, with_token},
+};
+use tonic::{Code, Status};
+
+use super::calls::{change, users};
+use crate::support::{
+    PASSWORD, Server,
+    callers::{eventually, is, refusal, server_with_root},
+    count, credentials, settings,
+};
+
+async fn export(server: &Server, token: &str, page_size: i32, page_token: &str) -> Result<ExportMeResponse, Status> {
+    let request = ExportMeRequest {
+        page_size,
+        page_token: page_token.to_owned(),
+    };
+    Ok(server
+        .account()
+        .export_me(with_token(request, token))
+        .await?
+        .into_inner())
+}
+
+/// Exports everything, page by page.
+async fn all(
+    server: &Server,
+    token: &str,
+    page_size: i32,
+) -> (ExportMeResponse, Vec<ExportedSession>, Vec<AuditEvent>) {
+    let first = export(server, token, page_size, "").await.expect("a page");
+    let (mut sessions, mut events) = (first.sessions.clone(), first.audit_events.clone());
+    let mut next = first.next_page_token.clone();
+    while !next.is_empty() {
+        let page = export(server, token, page_size, &next).await.expect("a page");
+        assert!(page.user.is_none() && page.roles.is_empty() && page.limit_counts.is_empty());
+        assert!(page.sessions.len() + page.audit_events.len() <= usize::try_from(page_size).expect("a size") + 1);
+        sessions.extend(page.sessions);
+        events.extend(page.audit_events);
+        next = page.next_page_token;
+    }
+    (first, sessions, events)
+}
+
+#[on_both_backends]
+async fn a_user_exports_all_that_is_known(database: TestDatabase) {
+    // Mails wait, because nothing listens there.
+    let arguments = ["--smtp-url", "smtp://127.0.0.1:1", "--mail-from", "game@example.com"];
+    let server = Server::start_with(database, &settings(&arguments)).await;
+    let ann = server.register("ann").await;
+    server.register("bob").await;
+    let token = ann.tokens.expect("tokens").access_token;
+    server.login("ann").await;
+    let wrong = server.auth().login(credentials("ann", "wrong horse")).await;
+    wrong.expect_err("refused");
+    let request = proto::auth::v1::RequestPasswordResetRequest {
+        identifier: "ann".to_owned(),
+        ..proto::auth::v1::RequestPasswordResetRequest::default()
+    };
+    server.auth().request_password_reset(request).await.expect("asked");
+    eventually(async || (count(server.database.db(), "account_codes").await == 1).then_some(())).await;
+
+    let (first, sessions, events) = all(&server, &token, 40).await;
+    let (exported, user) = (first.user.as_ref().expect("a user"), ann.user.expect("a user"));
+    assert_eq!((&exported.user_id, &exported.email), (&user.user_id, &user.email));
+    assert_eq!(first.roles, ["player"]);
+    let purposes: Vec<&str> = first.codes.iter().map(|code| code.purpose.as_str()).collect();
+    assert_eq!(purposes, ["password_reset"]);
+    let kinds: BTreeSet<&str> = first.waiting_mails.iter().map(|mail| mail.kind.as_str()).collect();
+    assert_eq!(kinds, BTreeSet::from(["device_login", "password_reset"]));
+    let limits: BTreeSet<&str> = first.limit_counts.iter().map(|count| count.limit.as_str()).collect();
+    assert_eq!(
+        limits,
+        BTreeSet::from(["failed_logins.login", "mails.code", "mails.notice:device_login"])
+    );
+    assert_eq!(sessions.len(), 2);
+    assert!(sessions.iter().all(|session| session.device_id.len() == 36));
+    assert_eq!(sessions.iter().filter(|session| is_current(session)).count(), 1);
+    let actions: BTreeSet<&str> = events.iter().map(|event| event.action.as_str()).collect();
+    assert_eq!(
+        actions,
+        BTreeSet::from([
+            "session.login",
+            "user.export",
+            "user.register",
+            "user.request_password_reset"
+        ])
+    );
+    let text = format!("{first:?} {sessions:?} {events:?}");
+    for secret in ["$argon2", "seed", "bob"] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+}
+
+fn is_current(session: &ExportedSession) -> bool {
+    session.session.as_ref().is_some_and(|session| session.is_current)
+}
+
+#[on_both_backends]
+async fn the_pages_of_an_export_hold_everything_once(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let token = server.register("ann").await.tokens.expect("tokens").access_token;
+    for _ in 0..5 {
+        server.login("ann").await;
+    }
+    for page_size in [1, 2, 3, 5, 6, 7, 100] {
+        let before = count(server.database.db(), "audit_events WHERE subject_user_id IS NOT NULL").await;
+        let (_, sessions, events) = all(&server, &token, page_size).await;
+        let ids: BTreeSet<_> = sessions
+            .iter()
+            .filter_map(|each| each.session.as_ref())
+            .map(|each| &each.session_id)
+            .collect();
+        assert_eq!((sessions.len(), ids.len()), (6, 6), "{page_size}");
+        let ids: BTreeSet<_> = events.iter().map(|event| &event.event_id).collect();
+        let expected = usize::try_from(before).expect("a count") + 1;
+        assert_eq!((events.len(), ids.len()), (expected, expected), "{page_size}");
+        assert!(events.is_sorted_by_key(|event| {
+            let time = event.event_time.expect("a time");
+            std::cmp::Reverse((time.seconds, time.nanos))
+        }));
+    }
+    let bob = server.register("bob").await.tokens.expect("tokens").access_token;
+    let page = export(&server, &token, 1, "").await.expect("a page").next_page_token;
+    for (token, page_size, page_token, field) in [
+        (&token, -1, "", "page_size"),
+        (&token, 1, "x", "page_token"),
+        (&bob, 1, page.as_str(), "page_token"),
+    ] {
+        let refused = export(&server, token, page_size, page_token)
+            .await
+            .expect_err("refused");
+        assert_eq!(bad_fields(&refused), [field]);
+    }
+}
+
+#[on_both_backends]
+async fn an_export_names_nobody_else(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let root = server.superuser().await;
+    let ann = server.register("ann").await;
+    let update = UpdateUserRequest {
+        user_id: ann.user.expect("a user").user_id,
+        user: Some(User {
+            first_name: "Ann".to_owned(),
+            ..User::default()
+        }),
+        ..UpdateUserRequest::default()
+    };
+    let updated = users(&server).update_user(with_token(update, &root)).await;
+    updated.expect("updated");
+    let token = ann.tokens.expect("tokens").access_token;
+    let (_, _, events) = all(&server, &token, 40).await;
+    let update = events
+        .iter()
+        .find(|event| event.action == "user.update")
+        .expect("an event");
+    assert_eq!(update.details["fields"], "first_name");
+    assert_eq!(update.subject_login, "ann");
+    for nothing in [
+        &update.actor_user_id,
+        &update.actor_login,
+        &update.ip_address,
+        &update.user_agent,
+        &update.request_id,
+    ] {
+        assert_eq!(nothing, "");
+    }
+    // The user's own events have it all.
+    let own = events
+        .iter()
+        .find(|event| event.action == "user.export")
+        .expect("an event");
+    assert_eq!(
+        (own.actor_login.as_str(), own.ip_address.as_str()),
+        ("ann", "127.0.0.1")
+    );
+}
+
+#[on_both_backends]
+async fn only_a_user_with_a_live_session_exports(database: TestDatabase) {
+    let (server, root) = server_with_root(database).await;
+    assert_eq!(
+        refusal(export(&server, &root.token, 0, "").await),
+        is(Code::NotFound, "USER_NOT_FOUND")
+    );
+    let token = server.register("ann").await.tokens.expect("tokens").access_token;
+    let page = export(&server, &token, 1, "").await.expect("a page").next_page_token;
+    let changed = change(PASSWORD, "another horse");
+    let changed = server.account().change_password(with_token(changed, &token)).await;
+    let new = changed
+        .expect("changed")
+        .into_inner()
+        .tokens
+        .expect("tokens")
+        .access_token;
+    for page_token in ["", &page] {
+        export(&server, &token, 1, page_token).await.expect_err("refused");
+        export(&server, &new, 1, page_token).await.expect("a page");
+    }
+}
