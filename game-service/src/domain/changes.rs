@@ -28,7 +28,7 @@ pub(super) struct Change {
     pub(super) game: Game,
     /// Version of the game before the change.
     pub(super) version: i64,
-    /// The player who joins the game by the change.
+    /// Player who joins the game in this change.
     pub(super) joining: Option<Player>,
 }
 
@@ -86,7 +86,7 @@ impl GroupWriter for ChangeWriter {
     }
 
     async fn write_together(&self, changes: &[Change]) -> db::Result<Vec<Option<GroupOutcome<Self>>>> {
-        // The usual case: moves after which the games go on need one statement alone.
+        // Usually all changes are moves that end no game. They need only one statement.
         if changes
             .iter()
             .all(|change| change.joining.is_none() && !change.game.is_over())
@@ -148,7 +148,7 @@ impl ChangeWriter {
         }
         if !history.is_empty() {
             store::results_insert_together(tx, &history).await?;
-            // No player is in two of these changes.
+            // Each player's stats are in one row, as `stats_add_together` requires.
             let stats: Vec<StatsRow> = stats.into_values().collect();
             store::stats_add_together(tx, &stats).await?;
         }

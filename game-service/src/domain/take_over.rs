@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Games;
 use crate::store;
 
-/// "moves" in ASCII.
+/// Key of the lease for this job: "moves" in ASCII.
 const LEASE: i64 = i64::from_be_bytes(*b"\0\0\0moves");
 /// Number of games whose moves are migrated at a time.
 const BATCH: i64 = 500;

@@ -233,7 +233,7 @@ pub(crate) async fn games_waiting(
 ) -> db::Result<Vec<GameRow>> {
     let mut rows: Vec<GameRow> = query!(conn, |c| {
         let mut waiting = games::table
-            // Written out, or the index of these games could not be used.
+            // A literal instead of a bound value, so that the partial index of these games is used.
             .filter(sql::<Bool>("games.state = 'waiting'"))
             .filter(games::expire_time.gt(now))
             .select(GameRow::as_select())

@@ -29,7 +29,7 @@ pub(crate) struct Moves(pub(crate) Vec<StoredMove>);
 pub(crate) struct StoredMove {
     /// Number of the cell, 0 to 8.
     pub(crate) cell: i32,
-    /// Version of the game that the move made.
+    /// Version of the game after the move.
     pub(crate) version: i64,
     pub(crate) time: Timestamp,
 }
@@ -108,7 +108,7 @@ pub(super) async fn fill_in_moves(conn: &mut Conn, mut lacking: Vec<ReadMoves<'_
     for (id, version, moves) in &mut lacking {
         let now = found.iter().find(|(found, _)| found == id);
         let mut now = now.map(|(_, moves)| moves.clone()).unwrap_or_default();
-        // The game may have gone on since its row was read.
+        // More moves may have been made since the row was read.
         now.0.retain(|made| made.version <= *version);
         **moves = Some(now);
     }

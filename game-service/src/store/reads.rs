@@ -53,8 +53,8 @@ fn game(number: u128) -> GameId {
     GameId::from_uuid(uuid::Uuid::from_u128(number))
 }
 
-/// Runs a statement again and again, and returns the most rows that it read, and how many of them
-/// it read by scanning a whole table.
+/// Runs a statement repeatedly. Returns the largest number of rows that it read, and how many of
+/// them by scanning a whole table.
 macro_rules! most_read {
     ($tx:ident, $number:ident, $statement:expr) => {{
         let tables = ["games", "game_results"];
@@ -70,11 +70,11 @@ macro_rules! most_read {
     }};
 }
 
-/// Rows that PostgreSQL reads while it plans a join: those at both ends of some indexes.
+/// Number of rows that PostgreSQL reads while it plans a join: those at both ends of some indexes.
 const PLANNING: i64 = 20;
 
-/// Asserts that a statement reads at most this many rows, but for those that planning reads, and
-/// scans no table.
+/// Asserts that a statement reads at most this many rows, not counting those that planning reads,
+/// and scans no table.
 macro_rules! assert_reads {
     ($tx:ident, $limit:expr, $name:literal, |$number:ident| $statement:expr) => {
         let (most, by_scan) = most_read!($tx, $number, $statement);

@@ -302,7 +302,7 @@ fn function(path: &'static str) -> &'static str {
     outer.rsplit("::").next().unwrap_or(outer)
 }
 
-/// The error of a query that only PostgreSQL understands; for
+/// Returns the error of a query that only PostgreSQL understands; for
 /// [`query_postgres!`](crate::query_postgres).
 #[doc(hidden)]
 pub fn not_on_sqlite() -> DieselError {

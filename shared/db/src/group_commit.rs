@@ -31,7 +31,7 @@ const WRITES: &str = "db_group_commit_writes_total";
 
 /// One kind of write, done alone or for many calls at once.
 pub trait GroupWriter: Send + Sync + 'static {
-    /// A write, with all that it needs.
+    /// Write, with all the data that it needs.
     type Write: Send + Sync + 'static;
     /// Value for the caller once the write is committed.
     type Output: Send + 'static;
@@ -138,7 +138,7 @@ impl<W: GroupWriter> GroupCommit<W> {
         let is_task_needed = {
             let mut queue = self.0.queue.lock();
             if queue.waiting.len() >= MAX_WAITING {
-                return Err(Error::Overloaded("too many writes wait for their turn".to_owned()).into());
+                return Err(Error::Overloaded("too many writes are waiting".to_owned()).into());
             }
             queue.waiting.push_back(Waiting {
                 write,

@@ -61,7 +61,7 @@ async fn run(db: &Db, statements: &str) {
     ran.unwrap_or_else(|error| panic!("{error}: {statements}"));
 }
 
-/// A game of `x` and `o` as the previous version wrote it, with these moves.
+/// Inserts a game of `x` and `o` with these moves, as the previous version writes it.
 async fn play_as_before(db: &Db, game: GameId, (x, o): (UserId, UserId), moves: &[StoredMove]) {
     let id = |uuid: &uuid::Uuid| match db.backend() {
         Backend::Sqlite => format!("x'{}'", uuid.simple()),

@@ -218,7 +218,7 @@ fn waiting_ends_only_once_a_standby_is_promoted() {
         let db = connect(&standby.url("postgres")).await;
         let stop = CancellationToken::new();
         let waits = tokio::time::timeout(Duration::from_secs(1), db.wait_until_available(&stop)).await;
-        assert!(waits.is_err(), "a standby will not do");
+        assert!(waits.is_err(), "a standby does not accept writes");
         primary.kill();
         standby.promote();
         let waits = tokio::time::timeout(PATIENCE, db.wait_until_available(&stop)).await;

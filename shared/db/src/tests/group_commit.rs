@@ -178,7 +178,7 @@ async fn writes_to_one_row_keep_their_order(database: TestDatabase) {
     assert_eq!(sums(db, &ids).await[0], before + 50 * 51 / 2);
     let conn = &mut db.read().await.expect("a connection");
     let last: Result<i64> = query!(conn, |c| pairs::table.find(ids[0]).select(pairs::b).first(c).await);
-    assert_eq!(last.expect("the pair"), 50, "the last write is the last one");
+    assert_eq!(last.expect("the pair"), 50, "writes are done in the order of the calls");
 }
 
 #[on_both_backends]

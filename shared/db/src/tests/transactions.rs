@@ -7,7 +7,7 @@ use crate::{
     write_tx,
 };
 
-/// An error like that of a service.
+/// Error like that of a service.
 #[derive(Debug)]
 enum Refusal {
     TooMany(i64),
