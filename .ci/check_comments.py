@@ -1,10 +1,11 @@
-"""Checks the comments of Rust and of our protos, by default in all tracked files.
+"""Checks the comments of our sources, by default in all tracked files.
 
     check_comments.py [FILE...]
 
 - A doc comment starts with a verb (functions) or a noun (types, fields). Its first line, and that of any other comment,
-  does not begin with Of, Who, Whoever, Whose, What, Where, When, Which, That, Those, Nobody or Somebody.
-- Comments are at most 100 columns wide, and code 120.
+  does not begin with Of, Who, Whoever, Whose, What, Where, When, Which, That, Those, Nobody or Somebody. This holds for
+  Rust, protos, SQL, JavaScript, Python with its docstrings, YAML, and programs that begin with `#!`.
+- In Rust and protos, comments are at most 100 columns wide, and code 120.
 """
 
 import pathlib
@@ -19,6 +20,9 @@ RUST = re.compile(r"\s*//[/!]? ?(.*)")
 CODE_WIDTH = 120
 COMMENT_WIDTH = 100
 PROTO = re.compile(r"\s*// ?(.*)")
+SQL = re.compile(r"\s*-- ?(.*)")
+HASH = re.compile(r"\s*# ?(.*)")
+DOCSTRING = re.compile(r'\s*"""(.*)')
 
 
 def riddles(text, comment):
@@ -39,20 +43,28 @@ def too_wide(text):
             yield number, f"{len(line)} columns, of at most {limit}"
 
 
+def comments_of(name):
+    """Returns the patterns of a file's comments; none if the file is not checked."""
+    suffix = pathlib.PurePosixPath(name).suffix
+    if name.startswith("proto/google/"):
+        return []
+    if not suffix and (ROOT / name).is_file():
+        return [HASH] if (ROOT / name).read_bytes().startswith(b"#!") else []
+    by_suffix = {".rs": [RUST], ".proto": [PROTO], ".js": [PROTO], ".sql": [SQL], ".py": [HASH, DOCSTRING]}
+    return by_suffix.get(suffix, [HASH] if suffix in (".sh", ".toml", ".yaml", ".yml") else [])
+
+
 def check(names):
     wrong, count = [], 0
     for name in names:
-        path = pathlib.PurePosixPath(name)
-        if path.suffix == ".rs":
-            comment = RUST
-        elif path.suffix == ".proto" and not name.startswith("proto/google/"):
-            comment = PROTO
-        else:
+        if not (comments := comments_of(name)):
             continue
         count += 1
         text = (ROOT / name).read_text(encoding="utf-8")
-        wrong += [f"{name}:{number}: begins with a riddle: {line}" for number, line in riddles(text, comment)]
-        wrong += [f"{name}:{number}: {width}" for number, width in too_wide(text)]
+        for comment in comments:
+            wrong += [f"{name}:{number}: begins with a riddle: {line}" for number, line in riddles(text, comment)]
+        if name.endswith((".rs", ".proto")):
+            wrong += [f"{name}:{number}: {width}" for number, width in too_wide(text)]
     return wrong, count
 
 

@@ -1,4 +1,4 @@
-"""Checks Markdown files against the repository: their links, anchors, the paths that they name, two commands.
+"""Checks Markdown files against the repository: links, anchors, the paths that they name, commands, error reasons.
 
     check_readme.py [README.md deploy/docs/sessions.md ...]
 
@@ -9,6 +9,9 @@ machine alone hides a mistake. Checked are
 - every `path/like/this` whose first part is a top-level folder of the repository, and the dotfiles at the top;
 - under a heading that says "map", "where" or "to change": every `path`, which every service has where it does not begin
   at the top, every `file.ext`, wherever that is, and the folders that the lines of a drawn tree begin with.
+
+Without arguments it also checks that one file has each command to start and to test, and that sessions.md has every
+reason of `proto/*/v1/error_reason.proto`.
 
 A path may hold `*`, `{a,b}` and `<name>`, which stands for any one name.
 """
@@ -21,6 +24,8 @@ import subprocess
 import sys
 
 COMMANDS = ("cargo run --release", "cargo test --workspace")
+REASONS = "deploy/docs/sessions.md"
+REASON = re.compile(r"^  ERROR_REASON_(\w+) = [1-9]", re.MULTILINE)
 
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
@@ -175,6 +180,16 @@ def check(page, repository):
     return wrong, links, paths
 
 
+def missing_reasons(root):
+    """Returns a line for every error reason that the table of what a client does on each reason lacks."""
+    text = (root / REASONS).read_text(encoding="utf-8")
+    protos = sorted(root.glob("proto/*/v1/error_reason.proto"))
+    found = [reason for proto in protos for reason in REASON.findall(proto.read_text(encoding="utf-8"))]
+    if not found:
+        return ["no proto has an error reason"]
+    return [f"{REASONS}: the reason `{reason}` is missing" for reason in found if f"`{reason}`" not in text]
+
+
 def main():
     repository = Repository(pathlib.Path(__file__).resolve().parent.parent)
     files = [pathlib.Path(name).resolve() for name in sys.argv[1:]]
@@ -189,6 +204,7 @@ def main():
     if not sys.argv[1:]:
         text = "\n".join(page.text for page in pages)
         wrong += [f"no file has the command `{command}`" for command in COMMANDS if command not in text]
+        wrong += missing_reasons(repository.root)
     if not sum(paths):
         wrong.append("no path of the repository is named, so there is no map")
     if wrong:

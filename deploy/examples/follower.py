@@ -34,7 +34,7 @@ class Refused(Exception):
 
 @dataclasses.dataclass
 class Known:
-    """What the feed has said."""
+    """State learned from the feed."""
 
     keys: dict = dataclasses.field(default_factory=dict)
     roles: dict = dataclasses.field(default_factory=dict)

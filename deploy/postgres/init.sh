@@ -1,5 +1,5 @@
 #!/bin/sh
-# A database and a user for each service, when the container's volume is empty.
+# Creates a database and a user for each service. Runs when the container's volume is empty.
 set -eu
 for name in auth game; do
     password=$(cat "/run/secrets/$name-database-password")

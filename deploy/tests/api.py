@@ -1,4 +1,4 @@
-"""gRPC without generated code: every message and RPC out of the descriptor set that the gateway has too."""
+"""gRPC without generated code: messages and RPCs come from the descriptor set that the gateway also uses."""
 
 import math
 import pathlib
@@ -20,7 +20,7 @@ POOL = _pool()
 
 
 def rpcs():
-    """`/package.Service/Method` of every RPC, and its descriptor."""
+    """Returns the descriptor of every RPC by its path, `/package.Service/Method`."""
     found = {}
     for file in descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTOR_SET.read_bytes()).file:
         for service in file.service:
@@ -34,12 +34,12 @@ RPCS = rpcs()
 
 
 def message(descriptor, fields):
-    """A message out of JSON."""
+    """Makes a message from JSON."""
     return json_format.ParseDict(fields, message_factory.GetMessageClass(descriptor)(), descriptor_pool=POOL)
 
 
 def to_json(value):
-    """JSON out of a message, in the way of the gateway: with every field."""
+    """Returns a message as JSON with every field, as the gateway writes it."""
     return json_format.MessageToDict(value, always_print_fields_with_no_presence=True, descriptor_pool=POOL)
 
 
@@ -50,7 +50,7 @@ class Client:
         self.channel = channel
 
     def method(self, path):
-        """The descriptor of an RPC."""
+        """Returns the descriptor of an RPC."""
         return RPCS[path]
 
     def call(self, path, fields=None, token=None, metadata=(), timeout=20):
@@ -64,7 +64,7 @@ class Client:
         return to_json(answer)
 
     def stream(self, path, fields, token, timeout=60):
-        """The call, whose messages are JSON."""
+        """Makes a call with JSON messages."""
         method = self.method(path)
         stream = self.channel.unary_stream(
             path,
@@ -74,7 +74,7 @@ class Client:
         return stream(message(method.input_type, fields), metadata=_metadata(token, ()), timeout=timeout)
 
     def refused(self, *call, **options):
-        """The error that a call ends with."""
+        """Returns the error with which a call ends."""
         try:
             answer = self.call(*call, **options)
         except grpc.RpcError as error:
@@ -82,7 +82,7 @@ class Client:
         raise AssertionError(f"not refused: {answer}")
 
     def refusal(self, *call, **options):
-        """The code of a refused call, `domain/REASON`, and the names of the fields that are wrong."""
+        """Returns the code of a refused call, `domain/REASON`, and the names of the invalid fields."""
         error = self.refused(*call, **options)
         status = status_of(error)
         assert status["code"] == error.code().value[0], error
@@ -97,12 +97,12 @@ def _metadata(token, more):
 
 
 def reason(details):
-    """`ErrorInfo.reason` among the details of an error in JSON."""
+    """Returns `ErrorInfo.reason` from the details of an error in JSON."""
     return next((each["reason"] for each in details if each["@type"].endswith("/google.rpc.ErrorInfo")), None)
 
 
 def status_of(error):
-    """The google.rpc.Status that a gRPC error carries, as JSON."""
+    """Returns the google.rpc.Status of a gRPC error as JSON."""
     for key, value in error.trailing_metadata():
         if key == "grpc-status-details-bin":
             status = message_factory.GetMessageClass(POOL.FindMessageTypeByName("google.rpc.Status")).FromString(value)
@@ -111,7 +111,7 @@ def status_of(error):
 
 
 def retry_says_the_same_twice(answer):
-    """`retry-after` is the `retryDelay` of the body in whole seconds, rounded up."""
+    """Checks that `retry-after` is the `retryDelay` of the body, rounded up to whole seconds."""
     [retry] = [each for each in answer.json()["details"] if each["@type"].endswith("/google.rpc.RetryInfo")]
     delay = float(retry["retryDelay"].removesuffix("s"))
     assert int(answer.headers["retry-after"]) == math.ceil(delay)

@@ -1,4 +1,4 @@
-"""The deployment as clients outside meet it: the programs, each with free ports and a folder of its own, and a real Envoy in front.
+"""Deployments as outside clients see them: the programs, with free ports and folders of their own, and a real Envoy in front.
 
     cargo build --workspace && target/ci-venv/bin/python -m pytest deploy/tests
 
@@ -31,27 +31,27 @@ from ports import free_ports  # noqa: E402
 from postgres import Postgres  # noqa: E402
 
 PROGRAMS = pathlib.Path(os.environ.get("PROGRAMS", ROOT / "target" / "debug"))
-# Seconds that a program may take to start and to end.
+# Seconds within which a program must start or stop.
 START_SECONDS = 60
 STOP_SECONDS = 25
-# Passwords that cost next to nothing, and no limits but those that are tested.
+# Settings for cheap password hashes and no rate limits.
 CHEAP = ["--hashing-memory-kib", "8", "--hashing-passes", "1"]
 UNLIMITED = ["--login-rate-per-minute", "0", "--registration-rate-per-minute", "0"]
 PASSWORD = "correct horse"
-# How both services are run without a gateway: as one process, or as two, whose game-service gets
-# its keys in one of three ways.
+# Ways to run both services without a gateway: as one process, or as two, with one of three sources of keys for
+# game-service.
 STANDALONE, KEYS_BY_GRPC, KEYS_BY_HTTP = "standalone", "keys by gRPC", "keys by HTTP"
 FEED_ON_POSTGRES = "access feed, on PostgreSQL"
 WAYS = [STANDALONE, KEYS_BY_GRPC, KEYS_BY_HTTP, FEED_ON_POSTGRES]
 WAYS_WITH_FEED = [STANDALONE, FEED_ON_POSTGRES]
-# Trusts no authority: to load those of the system takes 50 ms, and the services speak no TLS here.
+# Trusts no authority: loading those of the system takes 50 ms, and the services use no TLS here.
 NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-# Loopback is never reached through a proxy, whatever the environment says.
+# Do not use a proxy for loopback, whatever the environment says.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1"
 
 
 def until(condition, what, seconds=START_SECONDS):
-    """Waits for a condition, and gives what it gave."""
+    """Waits until a condition is true, and returns its value."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
@@ -60,12 +60,12 @@ def until(condition, what, seconds=START_SECONDS):
 
 
 def get(url, **options):
-    """Calls GET by HTTP, on a connection of its own."""
+    """Sends an HTTP GET on a new connection."""
     return httpx.get(url, verify=NO_AUTHORITIES, **options)
 
 
 def answers(url):
-    """Whether something answers there with 200."""
+    """Returns whether the URL answers with 200."""
     try:
         return get(url, timeout=1).status_code == 200
     except httpx.TransportError:
@@ -73,9 +73,9 @@ def answers(url):
 
 
 class Program:
-    """A process that is ended with the test.
+    """Process that is stopped when the test ends.
 
-    Nothing of the surrounding environment is a setting of it by accident.
+    Settings in the environment of the tests do not reach it.
     """
 
     def __init__(self, command, log, **environment):
@@ -94,7 +94,7 @@ class Program:
         return self.process.poll() is None
 
     def ready(self, url):
-        """Waits until it answers."""
+        """Waits until the URL answers."""
         until(lambda: not self.is_running() or answers(url), f"{url} answers\n{self.log()}")
         assert self.is_running(), self.log()
         return self
@@ -115,11 +115,11 @@ class Program:
 
 
 def make_certificate(folder, name):
-    """The key of a server and its certificate, for a name such as `DNS:localhost`."""
+    """Makes the key and certificate of a server, for a name such as `DNS:localhost`."""
     key, certificate = (folder / f"{part}-{uuid.uuid4().hex}.pem" for part in ["key", "certificate"])
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     command += ["-days", "1", "-subj", "/CN=localhost", "-addext", f"subjectAltName={name}"]
-    # A server's own certificate, not an authority's, is what rustls takes for one.
+    # rustls accepts a self-signed server certificate only if it is not that of an authority.
     command += ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     return key, certificate
@@ -154,7 +154,7 @@ class Deployment:
                 *[PROGRAMS / "standalone", "--data-dir", self.folder / "data", "--cookie-origins", self.origin],
                 *["--auth-listen", self.at("auth"), "--auth-http-listen", self.at("auth_http")],
                 *["--game-listen", self.at("game"), "--game-http-listen", self.at("game_http")],
-                # Where the gateway's requests come from; its clients' addresses are written down as those of this machine's interface.
+                # The gateway calls from loopback. It reports loopback clients with the address of this machine's interface.
                 *["--trusted-proxies", "127.0.0.0/8"],
                 *self.arguments,
             ],
@@ -173,7 +173,7 @@ class Deployment:
             self.gateway_arguments,
         )
         self.programs.append(self.envoy)
-        # Both services were found to be well.
+        # The gateway's health checks of both services have passed.
         until(lambda: answers(f"{self.origin}/v1/client-address"), f"auth-service\n{self.envoy.log()}")
         until(lambda: self.rest().get("/v1/leaderboard").status_code == 401, "game-service")
 
@@ -183,12 +183,12 @@ class Deployment:
                 program.stop()
 
     def rest(self, token=None, **options):
-        """A client of the gateway, with an access token."""
+        """Returns a client of the gateway, with an access token if one is given."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
         return httpx.Client(base_url=self.origin, headers=headers, timeout=20, **options)
 
     def register(self, login=None, **headers):
-        """A new player: what the registration answered."""
+        """Registers a new player, and returns the response."""
         login = login or f"p{secrets.token_hex(6)}"
         account = {"login": login, "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
         answer = self.rest().post("/v1/auth/register", json=account, headers=headers)
@@ -196,13 +196,13 @@ class Deployment:
         return answer.json()
 
     def player(self, login=None):
-        """The access token of a new player."""
+        """Returns the access token of a new player."""
         return self.register(login)["tokens"]["accessToken"]
 
     def mail_to(self, address, count=1, containing=None):
-        """Waits until there are this many mails to the address, and gives the text of the last one.
+        """Waits until there are this many mails to the address, and returns the text of the last one.
 
-        Without `containing`, mails that verify the address, as every registration sends one, are left out.
+        Without `containing`, skips mails that verify the address, which every registration sends.
         """
 
         def is_wanted(text):
@@ -215,19 +215,19 @@ class Deployment:
         return until(lambda: len(mails := found()) >= count and mails[-1], f"a mail to {address}")
 
     def administrator(self):
-        """The access token of the first administrator."""
+        """Returns the access token of the first administrator."""
         password = (self.folder / "data" / "admin-password").read_text().strip()
         answer = self.rest().post("/v1/auth/login", json={"identifier": "admin", "password": password})
         assert answer.status_code == 200, answer.text
         return answer.json()["tokens"]["accessToken"]
 
     def grpc(self, path=None):
-        """A gRPC client: of the gateway, or of a service itself."""
+        """Returns a gRPC client of the gateway, or of a service itself."""
         return api.Client(grpc.insecure_channel(self.at(path or "port")))
 
 
 def start_envoy(folder, ports, upstreams, more=()):
-    """A real Envoy with the file that is deployed."""
+    """Starts a real Envoy with the deployed configuration."""
     import envoy
 
     program = Program(
@@ -243,7 +243,7 @@ def start_envoy(folder, ports, upstreams, more=()):
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory):
-    """One that the tests share. Whoever stops something starts its own."""
+    """Deployment that the tests share. A test that stops something uses `own_gateway`."""
     deployment = Deployment(tmp_path_factory.mktemp("gateway"))
     try:
         yield deployment.start()
@@ -275,7 +275,7 @@ def services(request, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=WAYS)
 def own_services(request, tmp_path_factory):
-    """The same for the tests of one file, with empty databases and every setting as it comes."""
+    """The same for the tests of one file, with empty databases and default settings."""
     yield from _services(request, tmp_path_factory, [])
 
 
@@ -293,20 +293,20 @@ def _services(request, tmp_path_factory, settings):
 
 @pytest.fixture(scope="session")
 def first_login(services):
-    """The refusal of the first administrator's temporary password, and a token for a new one."""
+    """Refusal of the first administrator's temporary password, and an access token from the login with a new one."""
     return services.first_login()
 
 
 @pytest.fixture(scope="session")
 def administrator(first_login):
-    """The access token of an administrator."""
+    """Access token of an administrator."""
     _, token = first_login
     return token
 
 
 @pytest.fixture(scope="session")
 def shared_postgres():
-    """One for tests that own databases and not the server."""
+    """PostgreSQL server for tests that create their own databases in it."""
     server = Postgres()
     yield server
     server.end()
@@ -314,7 +314,7 @@ def shared_postgres():
 
 @pytest.fixture(scope="module")
 def postgres():
-    """One that the tests of a file share."""
+    """PostgreSQL server that the tests of a file share."""
     server = Postgres()
     yield server
     server.end()
@@ -326,5 +326,5 @@ def openapi():
 
 
 def executable(name, package):
-    """A program of Debian's."""
+    """Returns the path of a program from a Debian package."""
     return shutil.which(name) or pytest.fail(f"{name} is missing: apt-get install -y --no-install-recommends {package}")

@@ -1,4 +1,4 @@
-"""Players of game-service, who check what every move must leave behind, and can play perfectly."""
+"""Players of game-service, who check the effect of each move and can play perfectly."""
 
 import functools
 
@@ -26,7 +26,7 @@ def free_cells(board):
 
 
 class Player:
-    """A new user, who calls game-service."""
+    """New user who calls game-service."""
 
     def __init__(self, services, login=None):
         registered = services.register(login)
@@ -41,14 +41,14 @@ class Player:
         return self.server.refusal(path, fields, self.token)
 
     def create(self):
-        """A game that waits for another player."""
+        """Creates a game that waits for another player."""
         return self.call(f"{GAME}/CreateGame", AGAINST_A_PERSON)["game"]
 
     def join(self, game):
         return self.call(f"{GAME}/JoinGame", {"gameId": game["gameId"]})["game"]
 
     def move(self, game, cell):
-        """Moves, and moves once more, which changes nothing."""
+        """Makes a move, and checks that repeating it changes nothing."""
         move = {"gameId": game["gameId"], "cell": cell, "expectedVersion": game["version"]}
         after = self.call(f"{GAME}/MakeMove", move)["game"]
         mark = "X" if after["xUserId"] == self.user_id else "O"

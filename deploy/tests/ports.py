@@ -4,13 +4,13 @@ import contextlib
 import random
 import socket
 
-# Below those that Linux gives to whoever connects (ip_local_port_range), so that no client takes one before its program does.
+# Below Linux's range for outgoing connections (ip_local_port_range), so that no client takes a port before its program does.
 RANGE = range(15_000, 32_000)
 _given = set()
 
 
 def free_ports(count):
-    """Ports that nobody has, and that are given to nobody else here."""
+    """Returns free ports, each of them only once."""
     ports = []
     while len(ports) < count:
         port = random.choice(RANGE)

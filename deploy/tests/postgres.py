@@ -1,4 +1,4 @@
-"""A private PostgreSQL, run by the script that runs those of the Rust tests; it ends with this process."""
+"""Private PostgreSQL server, run by the same script as in the Rust tests. It ends with this process."""
 
 import os
 import pathlib
@@ -50,7 +50,7 @@ class Postgres:
         self.command(f"start {self.port}")
 
     def database(self, name):
-        """The URL of a new database."""
+        """Creates a database, and returns its URL."""
         where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
         subprocess.run([self.binaries / "createdb", *where, name], check=True)
         return f"postgres://postgres@127.0.0.1:{self.port}/{name}?sslmode=disable"
@@ -61,6 +61,6 @@ class Postgres:
         subprocess.run([self.binaries / "psql", *where, "-q", "-d", name, "-c", statement], check=True)
 
     def end(self):
-        """The server and its data are gone afterwards."""
+        """Stops the server and deletes its data."""
         self.process.stdin.close()
         self.process.wait()

@@ -1,4 +1,4 @@
-"""Clients that have no .proto: they learn by server reflection what they can call."""
+"""Clients without .proto files, which discover RPCs by server reflection."""
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -16,7 +16,7 @@ class ReflectionV1(grpc.StreamStreamClientInterceptor):
 
 
 class ReflectedClient(api.Client):
-    """Calls the services behind an address, as reflection of this version describes them."""
+    """Calls the services at an address as this version of reflection describes them."""
 
     def __init__(self, address, version="v1"):
         super().__init__(grpc.insecure_channel(address))
@@ -32,5 +32,5 @@ class ReflectedClient(api.Client):
         return sorted(name for name in self.database.get_services() if not name.startswith("grpc.reflection."))
 
     def file_of(self, service):
-        """The serialized description of the file that declares a service."""
+        """Returns the serialized descriptor of the file that declares a service."""
         return self.pool.FindServiceByName(service).file.serialized_pb

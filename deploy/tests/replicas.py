@@ -1,4 +1,4 @@
-"""Replicas of both services as programs of their own, begun as the runbook says, and the gateway in front of them."""
+"""Replicas of both services as separate programs, set up as in the runbook, and the gateway in front of them."""
 
 import contextlib
 import secrets
@@ -18,7 +18,7 @@ def write_secret(path, text):
 
 
 class Replica:
-    """One process of one service, which can be stopped and started again at its addresses."""
+    """Process of one service, which can be stopped and restarted at the same addresses."""
 
     def __init__(self, deployment, service, number):
         self.deployment, self.service, self.number = deployment, service, number
@@ -65,12 +65,12 @@ class Replicas:
     def arguments(self, service):
         if service == "auth-service":
             return [*CHEAP, *UNLIMITED, "--auth-secret-file", self.secret_file, "--cookie-origins", self.origin, *self.more[service]]
-        # The first one for as long as it lives: the others serve the same.
+        # All follow the first replica of auth-service. The others serve the same feed.
         follow = ["--auth-grpc-url", f"http://{self.auth[0].grpc}", "--auth-client-id", "game-service"]
         return [*follow, "--auth-client-secret-file", self.game_secret_file, *self.more[service]]
 
     def database(self, service):
-        """The options that name a service's database."""
+        """Returns the options that name a service's database."""
         direct = self.direct_urls[service]
         return ["--database-url", self.urls[service], *(["--database-direct-url", direct] if direct else [])]
 
@@ -80,7 +80,7 @@ class Replicas:
         return done.stdout
 
     def begin(self):
-        """What an operator does once."""
+        """Does what an operator does once: creates the secrets, the service account and the administrator."""
         import base64
 
         write_secret(self.secret_file, base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
@@ -99,7 +99,7 @@ class Replicas:
         return self
 
     def start_services(self):
-        """Starts every replica, and nothing in front of them."""
+        """Starts every replica, but not the gateway."""
         if not self.secret_file.exists():
             self.begin()
         for replica in [*self.auth, *self.game]:
@@ -108,7 +108,7 @@ class Replicas:
             replica.wait()
 
     def wait_for_gateway(self):
-        """Waits until the gateway, which checks its services periodically, has noticed that they are ready."""
+        """Waits until the gateway's health checks have noticed that the services are ready."""
         until(lambda: answers(f"{self.origin}/v1/client-address"), "auth-service behind the gateway")
         until(lambda: self.rest().get("/v1/leaderboard").status_code == 401, "game-service behind the gateway")
 
@@ -119,7 +119,7 @@ class Replicas:
                     program.stop()
 
     def rest(self, token=None, address=None, **options):
-        """A client of the gateway; from this address, which has its own limits."""
+        """Returns a client of the gateway. An address of its own has limits of its own."""
         if address:
             options["transport"] = httpx.HTTPTransport(local_address=address)
         headers = {"authorization": f"Bearer {token}"} if token else {}
@@ -139,5 +139,5 @@ class Replicas:
         return self.rest().post("/v1/auth/login", json={"identifier": identifier, "password": PASSWORD})
 
     def administrator(self):
-        """A client with the rights of an administrator."""
+        """Returns a client with an administrator's access token."""
         return self.rest(self.login("root").json()["tokens"]["accessToken"])

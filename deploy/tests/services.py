@@ -1,4 +1,4 @@
-"""Both services without a gateway, and clients that know nothing of them but their addresses."""
+"""Both services without a gateway, and clients that know only their addresses."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ HEALTH = "/grpc.health.v1.Health"
 
 
 class TwoPrograms(Replicas):
-    """One process of each service, which no command has prepared.
+    """One process of each service, without preparation by commands.
 
     Files hold the service account and the first administrator's password.
     """
@@ -51,7 +51,7 @@ class TwoPrograms(Replicas):
 
 
 class Services:
-    """Both services, run in one of the WAYS. Ports and data outlive a restart."""
+    """Both services, run in one of the WAYS. They keep ports and data across a restart."""
 
     def __init__(self, folder, way, settings, postgres):
         self.is_standalone = way == STANDALONE
@@ -80,7 +80,7 @@ class Services:
         return self
 
     def stop(self):
-        """Ends the programs as an init system does, and returns their exit codes."""
+        """Stops the programs as an init system does, and returns their exit codes."""
         if self.is_standalone:
             return [self.deployment.standalone.stop()]
         return [replica.stop() for replica in [*self.deployment.game, *self.deployment.auth]]

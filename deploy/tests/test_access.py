@@ -1,4 +1,4 @@
-"""What is taken away is refused everywhere at once, and nothing that is dead lives again: through the gateway, by both services."""
+"""Revoked sessions and permissions are refused at once by both services, through the gateway, and stay refused."""
 
 import signal
 import uuid
@@ -9,13 +9,13 @@ from replicas import Replicas
 
 import api
 
-# Seconds within which every service refuses.
+# Seconds within which every service must refuse.
 AT_ONCE = 1
 
 
 @pytest.fixture
 def two(tmp_path):
-    """Both services as programs of their own, on SQLite."""
+    """Both services as separate programs on SQLite."""
     folder = tmp_path
     deployment = Replicas(folder, [f"sqlite:{folder / 'auth.db'}", f"sqlite:{folder / 'game.db'}"], count=1)
     try:
@@ -52,7 +52,7 @@ def test_a_changed_password_ends_the_other_sessions_everywhere(two):
     for path in EVERYWHERE:
         until(lambda path=path: two.rest(other["accessToken"]).get(path).status_code == 401, path, AT_ONCE)
     assert refusal(two.rest().post("/v1/auth/rotate", json={"refreshToken": other["refreshToken"]})) == (401, "SESSION_ENDED")
-    # This one goes on.
+    # This session continues.
     for path in EVERYWHERE:
         assert two.rest(changed.json()["tokens"]["accessToken"]).get(path).status_code == 200
 

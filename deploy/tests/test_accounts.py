@@ -1,4 +1,4 @@
-"""Accounts: how one is made, how its owner logs in, and what the owner reads of it."""
+"""Accounts: registration, login, and reading one's own account."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""Calls of an administrator, and how soon both services go by them."""
+"""Calls of an administrator, and how soon they take effect in both services."""
 
 import grpc
 import pytest

@@ -13,7 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 import api
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-# Milliseconds.
+# Milliseconds for which an assertion waits.
 EXPECT = 10_000
 ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 
@@ -29,7 +29,7 @@ def chromium():
 
 @pytest.fixture
 def person(chromium, gateway):
-    """Makes people: each with a browser of their own, at the page. What a page calls elsewhere, or logs as an error, fails the test."""
+    """Opens the page in a browser context per person. A request to another site or an error in the console fails the test."""
     contexts, faults = [], []
 
     def make(path="/", gateway=gateway, clock_is_ours=False, **options):
@@ -41,13 +41,13 @@ def person(chromium, gateway):
         watch(page, gateway)
         page.goto(gateway.origin + path)
         if path == "/":
-            # It asks first whether somebody is logged in.
+            # The page first finds out whether a user is logged in.
             expect(page.locator("#entry")).to_be_visible()
         return page
 
     def watch(page, gateway=gateway):
         page.on("pageerror", lambda error: faults.append(str(error)))
-        # One that the page's content security policy stops has no response.
+        # A request that the content security policy blocks has no response.
         page.on("response", lambda response: response.url.startswith((gateway.origin, "data:", "blob:")) or faults.append(response.url))
 
     make.watch = watch
@@ -97,7 +97,7 @@ def test_two_people_play_each_other_to_the_end(person):
     ann.get_by_role("button", name="Open a game for another player").click()
     expect(ann.locator("#turn")).to_have_text("Waiting for another player …")
     bob.locator("#open-games li", has_text=ann_login).get_by_role("button", name="Join").click()
-    # The marks are drawn by lot.
+    # The marks are random.
     expect(ann.locator("#game-title")).to_contain_text(f"against {bob_login}")
     first, second = (ann, bob) if "(X)" in ann.locator("#game-title").text_content() else (bob, ann)
     for turn, number in enumerate([0, 3, 1, 4, 2]):
@@ -177,8 +177,8 @@ def test_many_tabs_renew_one_at_a_time_and_log_out_together(person):
         under_way.add(route)
         at_once.append(len(under_way))
         answer = route.fetch()
-        # Before a tab has the answer. That a request has finished is told by each tab on a channel of its own, and may
-        # come after the next tab's word that it has begun one.
+        # Removed before the tab has the answer. Each tab reports its events on a channel of its own, so "request finished"
+        # of one tab may arrive after "request started" of the next one.
         under_way.remove(route)
         route.fulfill(response=answer)
 
@@ -186,7 +186,7 @@ def test_many_tabs_renew_one_at_a_time_and_log_out_together(person):
     for tab in tabs:
         tab.on("response", lambda response: response.status >= 400 and refused.append((response.url, response.status)))
     for _ in range(3):
-        # All at once: nobody waits for the load of the one before.
+        # Reload all tabs at once, without waiting for each other.
         for tab in tabs:
             tab.evaluate(f"setTimeout(() => location.href = '{page.url}?{uuid.uuid4()}')")
         for tab in tabs:
@@ -197,7 +197,7 @@ def test_many_tabs_renew_one_at_a_time_and_log_out_together(person):
     tabs[2].get_by_role("button", name="Log out").click()
     for tab in tabs:
         expect(tab.locator("#entry")).to_be_visible()
-        # By word from the other tab, not by being refused.
+        # Told by the other tab, not by a refused call.
         expect(tab.locator("#message")).to_have_text("You are logged out.")
     assert [each for each in page.context.cookies() if each["name"].endswith("refresh_token")] == []
     page.reload()
@@ -209,7 +209,7 @@ def test_a_stale_access_token_is_renewed_silently(person, gateway):
     register(page)
     answers = []
     page.on("response", lambda response: answers.append((response.url.removeprefix(gateway.origin), response.status)))
-    # Roles change, so the token is stale; the session lives.
+    # Changed roles make the token stale; the session continues.
     user_id = find(gateway, page.locator("#login-name").text_content())
     root = gateway.rest(gateway.administrator())
     role = f"role_{uuid.uuid4().hex[:8]}"
@@ -236,7 +236,7 @@ def test_a_user_logged_out_elsewhere_sees_the_login_within_a_second(person, gate
         page.get_by_role("button", name="Cancel game").click()
         expect(page.locator("#turn")).to_have_text("The game was cancelled.")
     root = gateway.rest(gateway.administrator())
-    # On the page's own clock, since this one's polling takes time as well.
+    # Measure with the page's own clock, because polling from here takes time too.
     page.evaluate("new MutationObserver(() => { window.thrownOut ??= document.querySelector('#entry').hidden ? undefined : Date.now() }).observe(document.body, {subtree: true, attributes: true})")
     assert root.post(f"/v1/users/{user_id}:deactivate", json={}).status_code == 200
     acknowledged = time.time() * 1000
@@ -260,7 +260,7 @@ def test_a_failed_logout_is_not_reported_as_done(person):
 
 
 def test_a_rotation_with_a_lost_answer_is_retried_with_the_same_id(person):
-    """Also where the next answer is that there are too many: the session would end as a theft otherwise."""
+    """The same id is also used after a refusal by a rate limit. With a new id the session would end as stolen."""
     page = person()
     login = register(page)
     ids = []
@@ -268,7 +268,7 @@ def test_a_rotation_with_a_lost_answer_is_retried_with_the_same_id(person):
     def lose(route):
         ids.append(route.request.post_data_json["requestId"])
         if len(ids) == 1:
-            # Made, but the answer does not arrive: the cookie stays the old one.
+            # The rotation is done, but its response is lost, so the old cookie stays.
             cookies = page.context.cookies()
             route.fetch()
             page.context.clear_cookies()
@@ -296,7 +296,7 @@ def test_a_login_as_another_user_in_another_tab_ends_this_one(person):
     expect(page.locator("#entry")).to_be_visible()
     second = register(other)
     expect(other.locator("#history")).to_have_text("You have not finished a game yet.")
-    # The first tab logs the first one in again: the second tab is out.
+    # The first tab logs the first user in again, which ends the session in the second tab.
     log_in(page, login)
     expect(page.locator("#login-name")).to_have_text(login)
     expect(other.locator("#message")).to_have_text("Another user has logged in in this browser.")
@@ -319,7 +319,7 @@ def test_the_page_works_by_keyboard_on_a_narrow_screen(person):
     assert fits(page)
     press_until_focused(page, "#board button")
     while page.locator("#turn").text_content() == "Your turn.":
-        # The first free cell, by the arrow keys alone.
+        # Go to the first free cell with only the arrow keys.
         at = int(page.evaluate("[...document.querySelectorAll('#board button')].indexOf(document.activeElement)"))
         free = [each.text_content() for each in page.locator("#board button").all()].index("")
         while at != free:
@@ -417,7 +417,7 @@ def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
     new_password.fill("short")
     page.keyboard.press("Enter")
     expect(new_password).to_have_accessible_description(re.compile("New password must be 8 to 128 characters."))
-    # A new password is for the account that it was asked of.
+    # A new password is only for the account that it was requested for.
     page.get_by_label("Login or e-mail address").fill("another")
     expect(new_password).to_be_hidden()
     expect(new_password).to_have_value("")
@@ -432,7 +432,7 @@ def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
 
 
 def forget(page, login):
-    """Asks for a code for this user, whose login is in the login form."""
+    """Requests a code for the user whose login is in the login form."""
     page.locator("#identifier").fill(login)
     page.get_by_role("button", name="Forgot your password?").click()
     expect(page.locator("#recovery-title")).to_be_focused()
@@ -482,7 +482,7 @@ def test_a_link_from_a_mail_changes_nothing_by_itself_and_stays_out_of_the_histo
     [link] = re.findall(r"^http\S+$", gateway.mail_to(f"{login}@example.com"), re.M)
     link = link.replace("http://127.0.0.1:8080", gateway.origin)
     for _ in range(2):
-        # A scanner of mails opens it as well.
+        # A mail scanner opens the link too.
         other = person(link.removeprefix(gateway.origin))
         expect(other.locator("#reset-identifier")).to_have_value(login)
         assert other.evaluate("location.href") == f"{gateway.origin}/"
@@ -499,13 +499,13 @@ def test_a_link_from_a_mail_changes_nothing_by_itself_and_stays_out_of_the_histo
 
 
 def code_in(mail):
-    """The code to type."""
+    """Returns the short code of a mail."""
     [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", mail, re.M)
     return code
 
 
 def link_in(mail, gateway):
-    """The path of the link in a mail."""
+    """Returns the path of the link in a mail."""
     [link] = re.findall(r"^http\S+$", mail, re.M)
     return link.removeprefix("http://127.0.0.1:8080")
 
@@ -540,7 +540,7 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     expect(page.locator("#message")).to_have_text(f"A mail with a code is on its way to {second}.")
     confirm(page, code_in(gateway.mail_to(second)))
     expect(page.locator("#account-email")).to_have_text(f"{second}, confirmed")
-    # The former address takes it back, in another browser.
+    # The link to the former address takes the change back, in another browser.
     other = person(link_in(gateway.mail_to(first, containing="#revert-email?"), gateway))
     expect(other.locator("#reversal-title")).to_be_visible()
     assert other.evaluate("location.href") == f"{gateway.origin}/"
@@ -570,7 +570,7 @@ def test_a_new_password_can_be_shown_while_typing(person):
         expect(password).to_have_attribute("type", kind)
     page.locator("#register-form").get_by_label("Show what I type").check()
     register(page)
-    # Not shown to whoever uses the form next.
+    # The password is not shown to the next user of the form.
     expect(password).to_have_attribute("type", "password")
 
 
@@ -583,7 +583,7 @@ def test_a_lost_connection_is_shown_until_it_is_back(person, own_gateway, at):
         page.get_by_role("button", name="Open a game for another player").click()
         expect(page.locator("#turn")).to_have_text("Waiting for another player …")
     gateway.envoy.stop()
-    # Somebody is there and does something.
+    # The user is active.
     page.keyboard.press("Shift")
     expect(page.locator("#offline")).to_have_text("The server cannot be reached. Trying again …")
     page.get_by_role("button", name="Log out").click()
@@ -597,7 +597,7 @@ def test_an_unanswered_call_counts_as_a_lost_connection(person):
     page = person(clock_is_ours=True)
     register(page)
     with page.expect_request("**/v1/open-games*"):
-        # Nothing answers.
+        # No request gets a response.
         page.route("**/v1/open-games*", lambda route: None)
     page.clock.fast_forward("00:46")
     expect(page.locator("#offline")).to_have_text("The server cannot be reached. Trying again …")
@@ -613,7 +613,7 @@ def test_an_unanswered_rotation_does_not_block_the_page(person):
     page.route("**/v1/auth/rotate", lambda route: None)
     with page.expect_request("**/v1/auth/rotate"):
         page.reload()
-    # Three tries of 45 seconds, and the pauses between them.
+    # Three attempts of 45 seconds, and the pauses between them.
     until(lambda: page.clock.run_for("00:15") or page.locator("#message").inner_text(), "the page gives up")
     expect(page.locator("#message")).to_have_text("The server cannot be reached. Trying again …")
     page.unroute("**/v1/auth/rotate")
@@ -623,14 +623,14 @@ def test_an_unanswered_rotation_does_not_block_the_page(person):
 def test_a_silent_stream_counts_as_a_lost_connection(person):
     page = person(clock_is_ours=True)
     register(page)
-    # Nothing answers.
+    # No request gets a response.
     page.route("**:watch", lambda route: None)
     with page.expect_request("**:watch"):
         page.get_by_role("button", name="Open a game for another player").click()
     page.clock.fast_forward("00:46")
     expect(page.locator("#offline")).to_have_text("The server cannot be reached. Trying again …")
     page.unroute("**:watch")
-    # The next try, of those that still get no answer.
+    # The next attempt also gets no response.
     page.clock.fast_forward("00:46")
     expect(page.locator("#offline")).to_be_empty()
 
@@ -650,12 +650,12 @@ def test_each_listed_game_shows_its_board_and_start(person):
     register(page)
     for moves in [0, 1]:
         page.get_by_role("button", name="Play the computer").click()
-        # Until then, the board and the text are still those of the game before.
+        # Before that, the board and the text are still those of the previous game.
         expect(page.locator("#game")).to_be_visible()
         expect(page.locator("#turn")).to_have_text("Your turn.")
         for _ in range(moves):
             page.locator("#board button:empty").first.click()
-            # Mine and the computer's, which may have begun.
+            # The player's move and the computer's, which may have made the first one.
             expect(page.locator("#board button:not(:empty)")).to_have_count(2 if "(X)" in page.locator("#game-title").text_content() else 3)
         page.get_by_role("button", name="Back to the games").click()
     rows = page.locator("#my-games li")
@@ -675,7 +675,7 @@ def test_the_history_says_how_each_game_ended(person):
     for mover in [first, second]:
         expect(mover.locator("#turn")).to_have_text("Your turn.")
         mover.locator("#board button:empty").first.click()
-    # One is asked first, and may think better of it.
+    # Giving up needs a confirmation, which can be declined.
     second.once("dialog", lambda dialog: dialog.dismiss())
     second.get_by_role("button", name="Give up").click()
     expect(second.locator("#turn")).to_contain_text("Waiting for")
@@ -687,13 +687,13 @@ def test_the_history_says_how_each_game_ended(person):
         page.get_by_role("button", name="Back to the games").click()
         row = page.locator("#history li").first.locator("div:not(.mini)")
         expect(row).to_contain_text(f"You {how} against {logins[other]}")
-        # The words and what follows them are lines of their own.
+        # The text and the details are on separate lines.
         assert f"You {how} against {logins[other]}" in row.inner_text().splitlines()
         expect(row.locator("small")).to_contain_text("gave up")
 
 
 def begin(one, login, other):
-    """A game of two: whoever plays X, and whoever plays O."""
+    """Starts a game of two people, and returns first the page of X and then that of O."""
     one.get_by_role("button", name="Open a game for another player").click()
     other.locator("#open-games li", has_text=login).get_by_role("button", name="Join").click()
     expect(one.locator("#turn")).not_to_have_text("Waiting for another player …")
@@ -730,7 +730,7 @@ def test_the_title_says_whose_turn_it_is_even_in_the_background(person):
     expect(first).to_have_title("Tic-tac-toe")
     second.clock.fast_forward("00:11")
     expect(second).to_have_title("Your turn – Tic-tac-toe")
-    # Now nobody else is to do anything, so there is nothing to ask for.
+    # Now no opponent is to move, so the page does not poll.
     del asked[:]
     second.clock.run_for(60_000)
     assert asked == []
@@ -741,7 +741,7 @@ def test_the_title_says_whose_turn_it_is_even_in_the_background(person):
 
 
 def hide(page, is_hidden="true"):
-    """As if another tab were in front, which a headless browser does not tell."""
+    """Hides or shows the page as if another tab were in front, which a headless browser cannot do."""
     page.evaluate(f"Object.defineProperty(document, 'hidden', {{ value: {is_hidden}, configurable: true }}); document.dispatchEvent(new Event('visibilitychange'))")
 
 
@@ -757,7 +757,7 @@ def test_an_idle_lobby_polls_rarely_and_a_hidden_one_never(person, gateway):
     page.on("request", lambda request: asked.append(request.url))
 
     def wait(seconds):
-        """So that each answer comes before the next timer."""
+        """Advances the clock second by second, so that each response arrives before the next timer."""
         del asked[:]
         for _ in range(seconds):
             page.clock.run_for(1000)
@@ -765,9 +765,9 @@ def test_an_idle_lobby_polls_rarely_and_a_hidden_one_never(person, gateway):
         return [url for url in asked if "/v1/" in url]
 
     wait(20)
-    # Three a second it was.
+    # An active page polls about three times a second; this one is idle.
     assert 0 < len(wait(60)) <= 30
-    # Whoever does something sees at once what there is.
+    # An active user sees changes at once.
     page.keyboard.press("Shift")
     with page.expect_response("**/v1/open-games*"):
         page.clock.run_for(1000)
@@ -802,7 +802,7 @@ def test_a_game_with_the_computer_can_be_played_again(person):
 
 def test_the_focus_moves_to_the_heading_of_each_view(person):
     page = person()
-    # Not where nobody has done anything yet.
+    # The focus does not move before the user has done anything.
     assert page.evaluate("document.activeElement === document.body")
     register(page)
     expect(page.locator("#lobby-title")).to_be_focused()
@@ -872,7 +872,7 @@ def test_redoc_shows_the_document_and_calls_no_other_host(person):
 
 
 def test_on_the_http_port_swagger_ui_calls_the_gateway(chromium, own_gateway):
-    """As after `cargo run` with the gateway beside it, but for the ports."""
+    """Serves the API pages as `cargo run` does with the gateway beside it, on other ports."""
     gateway = own_gateway()
     gateway.standalone.stop()
     gateway.arguments += ["--gateway-url", gateway.origin]

@@ -1,4 +1,4 @@
-"""Who calls: what a client can say of itself, from which pages it may call, and the cookie of a page."""
+"""Clients of the gateway: their addresses, the origins of pages, and the cookie of a page."""
 
 import http.server
 import json
@@ -30,7 +30,7 @@ def test_a_forged_forwarded_for_changes_nothing(gateway):
 
 
 def test_behind_another_proxy_the_last_hop_before_it_counts(own_gateway):
-    # This machine is proxy and gateway at once. The gateway writes a peer on the loopback interface as another address of it.
+    # This machine is proxy and gateway at once. The gateway reports loopback peers with another address of this machine.
     machine = client_address(own_gateway())["ipAddress"]
     gateway = own_gateway(gateway=["--trusted-hops", "1"], standalone=["--trusted-proxies", f"{machine}/32"])
     seen = client_address(gateway, **{"x-forwarded-for": "6.6.6.6, 203.0.113.9"})
@@ -51,7 +51,7 @@ def test_a_session_shows_the_address_and_user_agent_of_its_client(gateway):
 
 @pytest.fixture(scope="module")
 def echo(gateway, tmp_path_factory):
-    """The origin of a gateway before an upstream that says what it got."""
+    """Origin of a gateway whose upstream returns the headers that it received."""
 
     class Echo(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -129,11 +129,11 @@ def test_over_tls_the_cookie_is_bound_to_this_host(own_gateway):
     assert pair.startswith("__Host-refresh_token=v1.")
     assert {"Path=/", "Secure", "HttpOnly", "SameSite=Strict"} < set(attributes)
     assert "__Secure-refresh_token=; " in legacy
-    # A neighbour's cookie of the old name, and junk of the new one.
+    # A cookie planted by a neighbouring site under the old name, and an invalid one under the new name.
     cookies = f"__Secure-refresh_token=v1.planted; __Host-refresh_token=junk; {pair}"
     rotated = gateway.rest().post("/v1/auth/rotate", json={}, headers={**page, "cookie": cookies})
     assert rotated.status_code == 200, rotated.text
-    # Over gRPC-Web, whose paths the cookie is not for, it does not count.
+    # Over gRPC-Web the cookie is ignored, because it is not meant for those paths.
     by_grpc_web = {**page, "cookie": pair, "content-type": "application/grpc-web+proto"}
     answer = gateway.rest().post("/auth.v1.AuthService/RotateTokens", content=bytes(5), headers=by_grpc_web)
     assert "refresh_token is required" in urllib.parse.unquote(answer.headers["grpc-message"])
@@ -200,14 +200,14 @@ def test_responses_and_errors_have_cors_headers(gateway):
 
 
 class Browser(httpx.Client):
-    """Keeps cookies, and says where its page is from."""
+    """Client that keeps cookies and sends the origin of its page."""
 
     def __init__(self, gateway, origin=None):
         headers = {"origin": origin or gateway.origin, "x-token-transport": "cookie"}
         super().__init__(base_url=gateway.origin, headers=headers, timeout=20)
 
     def cookie(self):
-        """The refresh token; None where there is none."""
+        """Returns the cookie of the refresh token, or None."""
         return next((each for each in self.cookies.jar if each.name.endswith("refresh_token")), None)
 
 
@@ -261,7 +261,7 @@ def test_the_page_of_another_site_cannot_use_the_cookie(gateway):
     evil = Browser(gateway, origin="http://evil.example")
     refused = evil.post("/v1/auth/logout", json={}, headers={"cookie": f"refresh_token={cookie}"})
     assert (refused.status_code, api.reason(refused.json()["details"])) == (403, "ORIGIN_NOT_ALLOWED")
-    # Without the header, as a form would send it, nothing is read from a cookie.
+    # Without the header, as a form would send it, cookies are ignored.
     form = httpx.post(f"{gateway.origin}/v1/auth/rotate", content="{}", headers={"cookie": f"refresh_token={cookie}", "origin": gateway.origin})
     assert form.status_code == 400
     assert browser.post("/v1/auth/rotate", json={}).status_code == 200
@@ -300,7 +300,7 @@ def test_with_jwt_authn_the_gateway_refuses_bad_tokens_itself(own_gateway):
         assert "invalid_token" in answer.headers["www-authenticate"]
         refusal = gateway.grpc().refusal("/auth.v1.AccountService/GetMe", {}, token=wrong)
         assert refusal == ("UNAUTHENTICATED", "gateway/TOKEN_INVALID", [])
-    # The service says what else is wrong, with the reasons by which clients go.
+    # Other faults of a token are reported by the service, with reasons on which clients rely.
     assert gateway.grpc().refusal("/auth.v1.AccountService/GetMe", {}) == ("UNAUTHENTICATED", "authz.v1/TOKEN_MISSING", [])
     answer = gateway.rest().get("/v1/leaderboard")
     assert (answer.status_code, api.reason(answer.json()["details"])) == (401, "TOKEN_MISSING")

@@ -10,13 +10,13 @@ import api
 
 
 class Courses(ReflectedClient):
-    """A client that learns by reflection what there is."""
+    """Client that discovers the service by reflection."""
 
     def call(self, name, fields=None, token=None):
         return super().call(f"/courses.v1.CoursesService/{name}", fields, token)
 
     def refused_with(self, *call, **options):
-        """The code and the reason of a refusal; None if the call succeeds."""
+        """Returns the code and the reason of a refusal, or None if the call succeeds."""
         try:
             self.call(*call, **options)
         except grpc.RpcError as error:
@@ -57,7 +57,7 @@ def test_courses_follows_tokens_permissions_and_logouts(gateway, courses):
     assert courses.refused_with("ListCourses") == ("UNAUTHENTICATED", "TOKEN_MISSING")
     assert courses.refused_with("ListCourses", token=token[:-4] + "AAAA") == ("UNAUTHENTICATED", "TOKEN_INVALID")
 
-    # Its permission is known, and an administrator decides who has it.
+    # auth-service knows the permission, and an administrator decides who holds it.
     root = gateway.rest(gateway.administrator())
     permission = root.get("/v1/permissions/courses:read").json()["permission"]
     assert permission["isDeclared"] is True

@@ -1,4 +1,4 @@
-"""The files that deploy: read by the validators that need no engine, and by each other."""
+"""Deployment files: checked by validators that need no container engine, and compared with each other."""
 
 import json
 import pathlib
@@ -31,7 +31,7 @@ def of_kind(kind):
 
 
 def pods():
-    """Every pod's template, by the name of what makes it."""
+    """Returns every pod template by the name of its Deployment or Job."""
     return {name: each["spec"]["template"] for name, each in {**of_kind("Deployment"), **of_kind("Job")}.items()}
 
 
@@ -47,7 +47,7 @@ def test_compose_kubernetes_and_grafana_files_match_their_schemas():
 
 
 def environment_of(program):
-    """The variables that a program reads."""
+    """Returns the environment variables that a program reads."""
     from conftest import PROGRAMS
 
     helps = "".join(run(PROGRAMS / program, *command, "--help") for command in (["serve"], ["migrate"], ["probe"]))
@@ -67,7 +67,7 @@ def test_every_configured_variable_is_read_by_its_program(program):
             if container["name"] == program:
                 kubernetes |= {each["name"] for each in container.get("env", [])}
     for source in (compose, image, kubernetes):
-        # A command reads what it needs; `serve` knows them all.
+        # Each variable must be read by at least one command of the program.
         assert source <= known, source - known
 
 
@@ -119,7 +119,7 @@ def test_references_between_the_files_are_valid():
                 if variable["name"].endswith("_FILE"):
                     _, _, owner, key = variable["value"].strip("/").split("/")
                     assert key in secrets[owner], (name, variable)
-    # Whatever the gateway reads is mounted where it looks for it.
+    # Every file that the gateway reads is mounted at its path.
     text = (DEPLOY / "envoy" / "envoy.yaml").read_text()
     read = {pathlib.Path(file) for file in re.findall(r"/etc/envoy/[\w./]+", text)}
     assert {file.name for file in read if file.parent.name == "web"} == generated["web"]
@@ -166,7 +166,7 @@ def test_secrets_are_made_once_and_only_for_their_owner(tmp_path):
 
 
 def test_every_file_has_a_check():
-    """A file that nobody knows here has no check."""
+    """Every deployed file has a check, or this test fails."""
     known = {
         "CHANGELOG.md", "Dockerfile", "compose.yaml", "kustomization.yaml", "make-secrets", "RUNBOOK.md", "postgres/init.sh",
         "docs/api-walk.md", "docs/architecture.md", "docs/decisions.md", "docs/scale.md", "docs/sessions.md", "docs/settings.md", "docs/threat-model.md",
@@ -186,7 +186,7 @@ def test_every_file_has_a_check():
 
 
 def test_the_image_is_built_from_a_complete_workspace(tmp_path):
-    """What .dockerignore lets through is all that cargo asks for, and all that the sources include."""
+    """The files that .dockerignore lets through are those that cargo needs and the sources include."""
     let_in = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     tracked = run("git", "ls-files", cwd=ROOT).split()
     for file in tracked:
@@ -199,5 +199,5 @@ def test_the_image_is_built_from_a_complete_workspace(tmp_path):
     for source in tmp_path.rglob("*.rs"):
         for included in re.findall(r'include_(?:str|bytes)!\("([^"]+)"\)', source.read_text()):
             assert (source.parent / included).exists(), (source, included)
-    # The user's data and secrets stay outside.
+    # The user's data and secrets do not get into the image.
     assert not {"data", "deploy/secrets", "target"} & set(let_in)

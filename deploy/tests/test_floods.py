@@ -1,4 +1,4 @@
-"""Clients that take what they can before they have signed in, at a service and through the gateway."""
+"""Clients that use as much as they can before signing in, at a service and through the gateway."""
 
 import contextlib
 import pathlib
@@ -16,13 +16,13 @@ from conftest import until
 
 CONNECTIONS = 40
 CALLS = 100
-# Bytes of its message that each call sends, of the 64 KiB that it may have.
+# Bytes that each call sends of its message, which may have up to 64 KiB.
 SENT = 60_000
 MEMORY_MIB = 96
 
 
 class Stalled(threading.Thread):
-    """A connection with calls whose messages never arrive completely."""
+    """Connection with calls whose messages never arrive completely."""
 
     def __init__(self, address, source):
         super().__init__(daemon=True)
@@ -70,7 +70,7 @@ class Stalled(threading.Thread):
 
 
 def peak_memory(process):
-    """The most memory that a process has had, in MiB."""
+    """Returns the peak memory of a process in MiB."""
     status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
     [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) / 1024
@@ -102,7 +102,7 @@ def test_unfinished_messages_take_bounded_memory(own_gateway, path, addresses):
 
 
 class Unread(threading.Thread):
-    """A connection with as many complete calls as it may have, which gives no room for the answers."""
+    """Connection with the maximum number of complete calls, whose client never reads the answers."""
 
     def __init__(self, address, source):
         super().__init__(daemon=True)
@@ -149,7 +149,7 @@ def test_unread_responses_take_bounded_memory(own_gateway, addresses):
     attackers = [Unread(deployment.at("auth"), f"127.0.1.{1 + number % addresses}") for number in range(150)]
     for attacker in attackers:
         attacker.start()
-    # An address has room for 1,600 such answers, and all together for 6,500; the others are given up at once, and the rest in 30 s.
+    # The limits allow 1,600 such unread answers per address and 6,500 in all. Further calls are cancelled at once, the rest after 30 s.
     until(lambda: sum(attacker.given_up for attacker in attackers) >= 150 * CALLS - 7000, "answers are given up", seconds=25)
     assert deployment.rest(token).get("/v1/me").status_code == 200
     assert peak_memory(process) < idle + MEMORY_MIB, f"{peak_memory(process) - idle:.0f} MiB above idle"

@@ -1,4 +1,4 @@
-"""The example in Python that verifies tokens and follows the access feed: its rules one by one, and the whole of it beside a real auth-service."""
+"""The Python example that verifies tokens and follows the access feed: each rule alone, and the whole with a real auth-service."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ from conftest import ROOT, until
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from replicas import write_secret
 
-# Seconds within which a change has to be seen.
+# Seconds within which a change must take effect.
 AT_ONCE = 1
 
 
@@ -26,7 +26,7 @@ FOLLOWER = ROOT / "deploy" / "examples" / "follower.py"
 
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory):
-    """The code that the example needs, generated as the guide says."""
+    """Folder with the code that the example needs, generated as in the guide."""
     generated = tmp_path_factory.mktemp("generated")
     protos = sorted((ROOT / "proto").glob("auth*/v1/*.proto"))
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I", ROOT / "proto", f"--python_out={generated}", f"--grpc_python_out={generated}", *protos]
@@ -47,7 +47,7 @@ def follower(generated):
 
 
 class Feed:
-    """A view, the messages of a feed for it, and tokens of that feed's key."""
+    """View, with messages of a feed for it and tokens signed by that feed's key."""
 
     def __init__(self, follower):
         from auth.v1 import access_feed_service_pb2, key_service_pb2
@@ -84,7 +84,7 @@ class Feed:
         return message
 
     def snapshot(self, *events, **fields):
-        """Another stream, which begins with this snapshot."""
+        """Starts another stream with this snapshot."""
         self.intake = self.follower.Intake(self.view)
         self.intake.apply(self.message(*events, is_snapshot=True, **fields))
 
@@ -117,7 +117,7 @@ def feed(follower):
 
 @pytest.fixture
 def known(feed):
-    """A feed whose first snapshot is there."""
+    """Feed whose first snapshot has arrived."""
     feed.snapshot(feed.keys_changed("k1"), feed.role("player", "courses:read"))
     return feed
 
@@ -198,7 +198,7 @@ def test_a_snapshot_replaces_roles_and_keys_and_keeps_revocations_for_older_toke
     session, user, long_ago = str(uuid.uuid4()), str(uuid.uuid4()), int(time.time()) - 100
     ended, stale = known.token(sid=session, iat=long_ago), known.token(sub=user, ver=1, iat=long_ago)
     known.says(known.session_revoked(session), known.user_revoked(user, 2), known.role("tutor", "courses:update"))
-    # A database that lost all of this begins another life of the feed, a minute ago.
+    # A minute ago, a database that lost all of this began a new epoch of the feed.
     monkeypatch.setattr(known.follower, "time", types.SimpleNamespace(time=lambda: long_ago + 40))
     known.epoch, known.sequence = str(uuid.uuid4()), 0
     known.snapshot(known.keys_changed("k1"), known.role("player"), is_caught_up=False)
@@ -246,7 +246,7 @@ def test_while_the_feed_is_silent_only_writes_are_refused(known):
 
 @pytest.fixture
 def account(own_gateway, tmp_path):
-    """A deployment, an administrator of it, and the file with the secret of a service account."""
+    """Deployment, a client of its administrator, and the file with the secret of a service account."""
     gateway = own_gateway()
     root = gateway.rest(gateway.administrator())
     made = root.post("/v1/service-accounts", json={"clientId": "lessons", "roles": ["service"]})

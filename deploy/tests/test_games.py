@@ -1,4 +1,4 @@
-"""Games from the first call to the last: against a person, against the computer, and watched."""
+"""Whole games: against a person, against the computer, and watched."""
 
 import uuid
 
@@ -19,12 +19,12 @@ def bob(services):
 
 @pytest.fixture
 def joined(alice, bob):
-    """A game of alice, who has X and the first move, and bob."""
+    """Game of alice, who has X and the first move, against bob."""
     return bob.join(alice.create())
 
 
 def refused_move(player, game, cell, version=None):
-    """Tries a move, and returns the refusal, which leaves the game as it was."""
+    """Tries a move, checks that the refusal leaves the game unchanged, and returns the refusal."""
     asked = {"gameId": game["gameId"]}
     before = player.call(f"{GAME}/GetGame", asked)
     move = {**asked, "cell": cell, "expectedVersion": game["version"] if version is None else version}
@@ -119,7 +119,7 @@ def test_a_game_is_watched_from_its_first_state_to_its_last(services, alice, bob
     states = services.game.stream(f"{GAME}/WatchGame", {"gameId": created["gameId"]}, bob.token)
     assert next(states)["game"] == created
     won = win(alice, bob, bob.join(created))
-    # The stream ends by itself, as a call that succeeded.
+    # The stream ends by itself with OK.
     seen = [created, *(state["game"] for state in states)]
     assert seen[-1] == won
     versions = [int(game["version"]) for game in seen]

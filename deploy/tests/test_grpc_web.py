@@ -1,4 +1,4 @@
-"""gRPC-Web, spoken by hand: what a browser's client sends and gets."""
+"""gRPC-Web without a library: the requests and responses of a browser's client."""
 
 import base64
 import struct
@@ -15,7 +15,7 @@ TEXT = "application/grpc-web-text"
 
 
 def frames(data):
-    """The messages, and the trailers as a dictionary."""
+    """Returns the messages, and the trailers as a dictionary."""
     messages, trailers = [], {}
     while data:
         flag, length = struct.unpack(">BI", data[:5])
@@ -28,7 +28,7 @@ def frames(data):
 
 
 def call(gateway, path, fields, token=None, content_type=BINARY):
-    """The answers as JSON, the trailers, and the HTTP answer."""
+    """Returns the messages as JSON, the trailers, and the HTTP response."""
     method = api.RPCS[path]
     request = api.message(method.input_type, fields).SerializeToString()
     body = struct.pack(">BI", 0, len(request)) + request

@@ -1,4 +1,4 @@
-"""The history of a player: whose games are in it, in which order, and what its filters find."""
+"""The history of a player: its games, their order, and its filters."""
 
 import types
 

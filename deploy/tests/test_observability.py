@@ -1,4 +1,4 @@
-"""What operators see: every panel and every rule against a real Prometheus that scraped real load, and a trace from the gateway to the SQL."""
+"""Observability: every panel and rule against a real Prometheus under real load, and a trace from the gateway to the SQL."""
 
 import json
 import re
@@ -21,7 +21,7 @@ DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "dashboard.json").read_tex
 
 
 def load(gateway):
-    """Something of everything that is counted."""
+    """Makes calls of every kind that is counted."""
     login = gateway.register()
     rest = gateway.rest(login["tokens"]["accessToken"])
     name = login["user"]["login"]
@@ -45,7 +45,7 @@ def load(gateway):
 
 @pytest.fixture(scope="module")
 def prometheus(gateway, tmp_path_factory):
-    """A Prometheus with the files that are deployed, but for the addresses, which has seen some load."""
+    """Prometheus with the deployed files, except for the addresses, after some load."""
     folder = tmp_path_factory.mktemp("prometheus")
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
@@ -71,7 +71,7 @@ def prometheus(gateway, tmp_path_factory):
             [series] = query(client, 'count_over_time(up{job="game-service"}[1h])') or [{"value": [0, "0"]}]
             return int(series["value"][1])
 
-        # A little between one scrape and the next: a rate needs two.
+        # Pause between two scrapes: a rate needs two samples.
         for count in range(1, 7):
             load(gateway)
             until(lambda: scrapes() > count, "the next scrape")
@@ -143,7 +143,7 @@ def test_the_alert_rules_fire_when_they_should():
 
 
 class Collector:
-    """Takes spans by OTLP."""
+    """Collector of OTLP spans."""
 
     def __init__(self, certificate=None):
         self.spans = []
@@ -213,9 +213,9 @@ def test_a_trace_spans_the_gateway_the_service_and_its_sql(own_gateway):
         assert call.kind == call.SPAN_KIND_SERVER
         assert {span.kind for span in statements} == {call.SPAN_KIND_CLIENT}
 
-        # In the log the call says which trace it is.
+        # The call's log line has its trace id.
         assert f'"trace_id":"{call.trace_id.hex()}"' in gateway.standalone.log()
-        # And nothing in a span is the caller's secret.
+        # No span contains a secret of the caller.
         everything = b"".join(span.SerializeToString() for _, span in collector.spans) + gateway.standalone.log().encode()
         for value in [secret, token, registered.json()["tokens"]["refreshToken"]]:
             assert value.encode() not in everything
@@ -234,7 +234,7 @@ def test_services_send_traces_to_a_collector_behind_tls(own_gateway, tmp_path):
         [call] = until(lambda: collector.named("game.v1.LeaderboardService/GetPlayerRank"), "the span of the call", seconds=20)
         assert call.parent_span_id == b"", "the gateway traces nothing, and decides nothing"
         gateway.standalone.stop()
-        # Neither jobs nor health checks are calls.
+        # Jobs and health checks have no spans of their own.
         with collector.lock:
             roots = {span.name for _, span in collector.spans if not span.parent_span_id}
         assert {name.split(".")[0] for name in roots} <= {"auth", "game"}, roots
@@ -251,7 +251,7 @@ def test_calls_are_served_without_a_collector(own_gateway):
 
 
 def test_the_log_of_the_gateway_has_the_method_and_path_of_the_client_and_no_query(gateway):
-    # Other tests share this gateway, so the calls are found by an id of their own.
+    # Other tests share this gateway, so each call has a unique id by which it is found.
     secret, [first, second] = f"secret-{uuid.uuid4()}", [str(uuid.uuid4()) for _ in range(2)]
     rest = gateway.rest(gateway.player())
     rest.get(f"/v1/games/{first}?access_token={secret}")

@@ -1,4 +1,4 @@
-"""The commands of deploy/docs/your-own-service.md, run as they stand there, in the folder that holds the `data/` of a standalone."""
+"""Runs the commands of deploy/docs/your-own-service.md exactly as written, in the folder with the `data/` of a standalone."""
 
 import os
 import pathlib
@@ -17,7 +17,7 @@ RUN = set()
 
 
 class Reader:
-    """A reader of the guide, in front of a terminal beside a standalone."""
+    """Reader of the guide, with a terminal and a running standalone."""
 
     def __init__(self, gateway):
         self.gateway = gateway
@@ -33,7 +33,7 @@ class Reader:
             (gateway.folder / folder).symlink_to(ROOT / folder)
 
     def here(self, commands):
-        """The commands, with the ports of this deployment."""
+        """Returns the commands with the ports of this deployment."""
         ports = {"50051": self.gateway.ports["auth"], "50053": self.courses_port, "8080": self.gateway.ports["port"]}
         for said, real in ports.items():
             commands = commands.replace(f"127.0.0.1:{said}", f"127.0.0.1:{real}")
@@ -50,7 +50,7 @@ class Reader:
         return done.stdout
 
     def make_account(self):
-        """Makes the account `courses` as an administrator, who is the one of the walk."""
+        """Creates the account `courses` as the administrator from api-walk.md."""
         [administrator] = re.findall(r"^\$ (ADMIN=.*?)^\$ (admin\(\) .*?)^\$ ", WALK, re.MULTILINE | re.DOTALL)
         assert self.run("account-of-the-standalone", "".join(administrator)) == ""
 
@@ -88,7 +88,7 @@ def test_the_example_serves_who_is_logged_in(reader):
 
 def test_the_follower_answers_each_token(reader):
     reader.make_account()
-    # Python's packages are there already, at the versions that are pinned for the tests.
+    # Python's packages are installed already, at the versions pinned for the tests.
     RUN.add("follower")
     commands, count = re.subn(r"^pip install.*\n", "", BLOCKS["follower"])
     assert count == 1

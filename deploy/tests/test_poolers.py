@@ -1,4 +1,4 @@
-"""Both services behind PgBouncer, in the modes that carry them, and what is said where one does not."""
+"""Both services behind PgBouncer, in the supported modes, and the errors in unsupported ones."""
 
 import concurrent.futures
 import os
@@ -17,12 +17,12 @@ def installed():
 
 
 def current():
-    """A version that carries prepared statements over: 1.21 or newer."""
+    """PgBouncer with support for prepared statements: 1.21 or newer."""
     return os.environ.get("PGBOUNCER") or pytest.fail("PGBOUNCER must name a PgBouncer of at least 1.21, which .ci/run builds in target/ci-tools/bin")
 
 
 class PgBouncer:
-    """A pooler in front of a server. It passes on any user and database."""
+    """Pooler in front of a server, for any user and database."""
 
     def __init__(self, program, folder, postgres, **settings):
         self.program, self.folder = program, folder / f"pgbouncer-{uuid.uuid4()}"
@@ -52,7 +52,7 @@ class PgBouncer:
         until(lambda: "process up" in self.process.log(), f"PgBouncer\n{self.process.log()}")
 
     def stop(self):
-        # SIGTERM would wait for the clients, and SIGQUIT is ignored where a shell runs the tests in the background.
+        # SIGTERM would wait for the clients, and SIGQUIT is ignored if a shell runs the tests in the background.
         self.process.stop(signal.SIGKILL)
 
     def url(self, name):
@@ -88,7 +88,7 @@ def deployed(tmp_path):
 
 
 def play(deployment, address=None):
-    """A new player at this address finishes games, and logs out; the other service hears of it by LISTEN."""
+    """Finishes games as a new player at this address, and logs out, of which the other service learns by LISTEN."""
     user = deployment.register(address=address)
     rest = deployment.rest(user["tokens"]["accessToken"], address)
     for _ in range(3):
@@ -122,16 +122,16 @@ def test_session_mode_carries_both_services(postgres, pooler, deployed):
 
 def test_transaction_mode_carries_both_services(postgres, pooler, deployed):
     direct = [postgres.database(name) for name in ["auth_transaction", "game_transaction"]]
-    # Far fewer than the replicas' pools have, so that every transaction may get another one.
+    # Far fewer connections than the replicas' pools have, so that each transaction may get another one.
     bouncer = pooler(current(), pool_mode="transaction", default_pool_size=4)
     deployment = deployed([bouncer.url("auth_transaction"), bouncer.url("game_transaction")], direct)
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
-        # Each at an address of its own: the gateway limits the calls of one.
+        # Each has its own address, because the gateway limits calls per address.
         for each in [threads.submit(play, deployment, f"127.0.1.{number}") for number in range(1, 41)]:
             each.result()
     no_internal_errors(deployment)
 
-    # While the pooler is away calls fail as during any other outage, and afterwards they work again.
+    # Without the pooler, calls fail as during any other outage, and afterwards they work again.
     bouncer.stop()
     assert deployment.login("root").status_code == 503
     bouncer.start()

@@ -1,4 +1,4 @@
-"""Runs what the README and the documents show in a terminal, and compares what a reader sees.
+"""Runs the terminal sessions of the README and the documents, and compares the output.
 
 The ```console blocks of a file are one walk: they run one after the other in one bash, beside a
 deployment of their own, in the folder that holds its `data/`.
@@ -28,7 +28,7 @@ WALKS = sorted(name for name, text in DOCUMENTS.items() if "```console" in text)
 
 
 def blocks(text):
-    """The commands of every block, each with the lines that it is said to print."""
+    """Returns the commands of every block, each with its expected output."""
     found = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert len(found) == text.count("```console"), "a block is indented, or not closed"
     for block in found:
@@ -51,10 +51,10 @@ def is_whole(command):
 
 
 def seen(text):
-    """Without what differs from one run to the next, and however the lines are broken."""
+    """Removes values that differ between runs, and line breaks."""
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<uuid>", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>", text)
-    # Versions of grpcurl differ in how they print a message without fields.
+    # Versions of grpcurl print a message without fields differently.
     return re.sub(r"\{ \}", "{}", " ".join(text.split()))
 
 
@@ -64,7 +64,7 @@ def matches(shown, printed):
 
 
 class Shell:
-    """A bash that keeps its variables and functions from one command to the next."""
+    """Shell that keeps its variables and functions between commands."""
 
     def __init__(self, folder, path):
         self.process = subprocess.Popen(
@@ -79,7 +79,7 @@ class Shell:
         )
 
     def run(self, command):
-        """Runs a command, and returns what it prints and its exit code."""
+        """Runs a command, and returns its output and exit code."""
         self.process.stdin.write(f'{command}\necho "--- end $?"\n')
         self.process.stdin.flush()
         lines = []

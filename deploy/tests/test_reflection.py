@@ -1,4 +1,4 @@
-"""Reflection, health and metrics: what a service tells a client that knows only its address."""
+"""Reflection, health and metrics, for a client that knows only a service's address."""
 
 import pytest
 from conftest import get

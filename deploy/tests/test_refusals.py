@@ -1,4 +1,4 @@
-"""What the gateway itself refuses, and in which words: those of every other error, with a reason and a request id."""
+"""Refusals of the gateway itself, which look like the services' errors: with a reason and a request id."""
 
 import json
 import socket
@@ -103,7 +103,7 @@ def test_oversized_headers_and_escaped_slashes_are_refused(gateway):
 
 @pytest.mark.parametrize("head", ["", "host: play.example.com\r\nconnection: close\r\n"])
 def test_http_1_0_is_served(gateway, head):
-    """It is what nginx speaks to its upstreams by default."""
+    """HTTP/1.0, which nginx speaks to its upstreams by default."""
     with socket.create_connection(("127.0.0.1", gateway.ports["port"]), timeout=10) as connection:
         connection.sendall(f"GET /v1/client-address HTTP/1.0\r\n{head}\r\n".encode())
         received = b"".join(iter(lambda: connection.recv(65536), b""))
@@ -145,7 +145,7 @@ def test_requests_are_limited_per_address(own_gateway):
         return answer if answer.status_code != 200 else None
 
     limited = until_limited(by_rest)
-    # At once, and for each second since then.
+    # The burst, plus the refill since then.
     assert 200 <= served <= 200 + 100 * (time.monotonic() - started + 1)
     refused(limited, 429, 8, "RATE_LIMITED")
     retry_says_the_same_twice(limited)
@@ -165,7 +165,7 @@ def test_requests_are_limited_per_address(own_gateway):
 
     limited = until_limited(by_grpc_web)
     assert (limited.status_code, limited.headers["grpc-status"]) == (200, "8")
-    # Somebody else is not limited.
+    # Another address is not limited.
     with httpx.Client(base_url=gateway.origin, transport=httpx.HTTPTransport(local_address="127.0.0.2")) as other:
         assert other.get("/v1/client-address").status_code == 200
 
@@ -182,7 +182,7 @@ def test_password_routes_have_a_limit_of_their_own(own_gateway):
 
 
 def test_empty_map_values_do_not_crash_the_gateway(gateway):
-    """Envoy 1.40 does not survive a map with an empty value, which audit events have where there is nothing to tell of."""
+    """Envoy 1.40 crashes on a map with an empty value, which audit events without details would have."""
     root = gateway.rest(gateway.administrator())
     token = ""
     while True:
@@ -195,7 +195,7 @@ def test_empty_map_values_do_not_crash_the_gateway(gateway):
 
 
 def test_a_query_parameter_cannot_override_the_path(gateway):
-    """Envoy's transcoder would let it, whatever it is told about unknown parameters."""
+    """Without a filter, Envoy's transcoder would allow it, whatever its settings for unknown parameters."""
     root = gateway.rest(gateway.administrator())
     victims = [gateway.register()["user"]["userId"] for _ in range(2)]
     for name in ["user_id", "userId", "user%5Fid", "%75serId"]:

@@ -1,4 +1,4 @@
-"""Two of each service on one PostgreSQL behind the gateway: restarts, a key rotation and a database that goes away, under load, and no call of a retrying client fails."""
+"""Two replicas of each service under load: restarts, a key rotation and a lost database fail no call of a retrying client."""
 
 import contextlib
 import signal
@@ -15,9 +15,9 @@ from replicas import Replicas
 
 import api
 
-# What says that the same call may be made again.
+# HTTP statuses that allow a retry.
 AGAIN = {502, 503, 504, 429}
-# How long a client goes on trying.
+# Seconds for which a client retries.
 PATIENCE = 30
 
 
@@ -45,7 +45,7 @@ def deployment(tmp_path, postgres):
 
 
 class Client(threading.Thread):
-    """A player who goes on and on: plays, looks, keeps the tokens fresh, and tries again whatever may be tried again."""
+    """Player who plays, reads and refreshes tokens without end, and retries every call that can be retried."""
 
     def __init__(self, deployment, number, stop):
         super().__init__(daemon=True)
@@ -61,7 +61,7 @@ class Client(threading.Thread):
                 self.play()
                 self.rotate()
                 self.look()
-        except Exception as error:  # told by whoever waits for this thread
+        except Exception as error:  # raised by the thread that joins this one
             self.failure = error
 
     def call(self, method, path, body=None, token=True):
@@ -89,7 +89,7 @@ class Client(threading.Thread):
         self.games += 1
 
     def rotate(self):
-        # The same id at every try: a rotation whose answer was lost gives the same token.
+        # The same id in every attempt: if a response was lost, the repeated rotation returns the same token.
         body = {"refreshToken": self.tokens["refreshToken"], "requestId": str(uuid.uuid4())}
         self.tokens = self.call("POST", "/v1/auth/rotate", body, token=False)["tokens"]
 
@@ -99,7 +99,7 @@ class Client(threading.Thread):
 
 
 class Watcher(threading.Thread):
-    """Watches a game for as long as it goes on, and calls again when a stream ends."""
+    """Watcher of a game until it is over. Calls again when a stream ends."""
 
     def __init__(self, deployment, stop):
         super().__init__(daemon=True)
@@ -129,7 +129,7 @@ class Watcher(threading.Thread):
 
 @contextlib.contextmanager
 def load(deployment, clients=4, watchers=2):
-    """Clients at work meanwhile. Afterwards nothing has failed, and everything that was acknowledged is there, once."""
+    """Runs clients meanwhile. Afterwards checks that no call failed, and that each acknowledged change happened exactly once."""
     stop = threading.Event()
     players = [Client(deployment, number, stop) for number in range(clients)]
     watching = [Watcher(deployment, stop) for _ in range(watchers)]
@@ -196,7 +196,7 @@ def unready_and_back(deployment, postgres, away, back):
         away()
         gone = time.monotonic()
         until(lambda: not any(each.is_ready() for each in replicas), "nobody is ready")
-        # Two seconds, and what this machine is busy with.
+        # Two seconds, plus time for a busy machine.
         assert time.monotonic() - gone < 6
         answer = deployment.rest(players[0].tokens["accessToken"]).get("/v1/me")
         assert answer.status_code == 503, answer.text
@@ -216,7 +216,7 @@ def test_a_hanging_database_under_load_loses_nothing(deployment, postgres):
 
 
 def test_services_report_a_database_outage_themselves(deployment, postgres):
-    """Past the gateway, which would choose a healthy one."""
+    """Calls the service directly, because the gateway would choose a healthy one."""
     import grpc
 
     token = deployment.login(deployment.register()["user"]["login"]).json()["tokens"]["accessToken"]
@@ -227,7 +227,7 @@ def test_services_report_a_database_outage_themselves(deployment, postgres):
         status = api.status_of(error)
         assert (error.code(), api.reason(status["details"])) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
         assert [each for each in status["details"] if each["@type"].endswith("RetryInfo")]
-        # Who calls is still known.
+        # Callers are still authenticated.
         error = client.refused(path, {}, token=token[:-4] + "AAAA")
         assert error.code() == grpc.StatusCode.UNAUTHENTICATED
     postgres.start()
@@ -258,6 +258,6 @@ def test_a_logout_at_one_replica_applies_at_the_others(deployment):
 def _code(client, path, token):
     try:
         client.call(path, {}, token)
-    except Exception as error:  # grpc.RpcError is what it is
+    except Exception as error:  # a grpc.RpcError
         return error.code().name
     return "OK"

@@ -1,4 +1,4 @@
-"""Every REST route of the OpenAPI document against its gRPC twin: the same answers, the same errors, and the schemas that are promised."""
+"""Every REST route of the OpenAPI document compared with its RPC: same responses, same errors, and valid against the schemas."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from conftest import PASSWORD
 
 import api
 
-# As the OpenAPI document tells clients.
+# HTTP status by gRPC code, as in the OpenAPI document.
 HTTP_STATUS = {3: 400, 9: 400, 11: 400, 16: 401, 7: 403, 5: 404, 6: 409, 10: 409, 8: 429, 13: 500, 12: 501, 14: 503, 4: 504}
 
 
@@ -31,7 +31,7 @@ class Operation:
         return re.sub(r"\{([^}]+)\}", lambda found: str(fields[found[1]]), self.path)
 
     def validate(self, answer):
-        """Against the schema, with no field that it does not have."""
+        """Checks a response against its schema, which must have all of its fields."""
         schema = self.operation["responses"]["200"]["content"]["application/json"]["schema"]
         jsonschema.validate(answer, {**schema, "components": self.document["components"]})
         api.message(api.RPCS[self.rpc].output_type, answer)
@@ -59,7 +59,7 @@ def json_name(name):
 
 
 def as_rest_says_it(status):
-    """The status of a gRPC call, with the fields named as JSON names them."""
+    """Returns the status of a gRPC call with field names as in JSON."""
     if any(each["@type"].endswith("/google.rpc.BadRequest") for each in status["details"]):
         return json.loads(re.sub("[a-z][a-z0-9]*(_[a-z0-9]+)+", lambda found: json_name(found[0]), json.dumps(status)))
     return status
@@ -95,13 +95,13 @@ def test_without_a_token_every_route_refuses_as_its_rpc_does(gateway, every):
 
 
 def code_in(mail):
-    """The code to type."""
+    """Returns the short code of a mail."""
     [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", mail, re.MULTILINE)
     return code
 
 
 def test_every_route_does_what_its_rpc_does(gateway, every):
-    """A life of everything: made, read, changed and deleted by REST, and whatever is read is read by gRPC too."""
+    """Creates, reads, changes and deletes objects of every kind by REST, and compares every read with gRPC."""
     called = set()
 
     def call(operation_id, token, path=None, query=None, body=None):
@@ -118,7 +118,7 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     root = gateway.administrator()
     name = f"rest_{uuid.uuid4().hex[:8]}"
 
-    # Somebody registers, and looks after the account.
+    # A user registers and manages the account.
     login = f"r{uuid.uuid4().hex[:10]}"
     account = {"login": login, "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
     me = call("AuthService_Register", None, body=account)
@@ -157,13 +157,13 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     reset = call("AuthService_ResetPassword", None, body={"identifier": login, "code": code, **new})
     assert reset["user"]["emailVerifyTime"]
     token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
-    # Each call of an export is recorded, so its twin over gRPC tells of one more.
+    # Each export is recorded, so a second one over gRPC would contain one more event.
     exported = gateway.rest(token).get("/v1/me:export", params={"pageSize": 40})
     called.add("AccountService_ExportMe")
     every["AccountService_ExportMe"].validate(exported.json())
     assert exported.json()["user"]["login"] == login and exported.json()["sessions"] and exported.json()["auditEvents"]
 
-    # Two play.
+    # Two players play.
     other = gateway.register()
     other_id, other_token = other["user"]["userId"], other["tokens"]["accessToken"]
     game = call("GameService_CreateGame", token, body={"opponent": "OPPONENT_PLAYER", "mark": "MARK_X"})["game"]
@@ -190,7 +190,7 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     game_id = call("GameService_CreateGame", token, body={"opponent": "OPPONENT_PLAYER"})["game"]["gameId"]
     call("GameService_CancelGame", token, path={"gameId": game_id}, body={})
 
-    # An administrator makes roles.
+    # An administrator creates roles.
     call("RbacService_CreateResource", root, body={"codeName": name, "name": f"Resource {name}"})
     call("RbacService_GetResource", root, path={"codeName": name})
     call("RbacService_ListResources", root)
@@ -221,7 +221,7 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     call("RbacService_DeleteAction", root, path={"codeName": name})
     call("RbacService_DeleteResource", root, path={"codeName": name}, query={"force": True})
 
-    # And looks after users, services and keys.
+    # The administrator manages users, services and keys.
     made = call("UserService_CreateUser", root, body={"login": name, "email": f"{name}@example.com", "password": PASSWORD, "roles": ["player"]})
     made_id = made["user"]["userId"]
     call("UserService_GetUser", root, path={"userId": made_id})
@@ -253,7 +253,7 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     [kid] = [each["kid"] for each in call("KeyService_ListSigningKeys", root)["signingKeys"] if each["state"] == "STATE_NEXT"]
     call("KeyService_RetireSigningKey", root, path={"kid": kid}, body={})
 
-    # The end.
+    # The sessions end.
     call("AuthService_Logout", token, body={})
     token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
     call("AuthService_RevokeAllTokens", token, body={})
@@ -269,13 +269,13 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     upgraded = call("AccountService_UpgradeAccount", again["tokens"]["accessToken"], body=account)
     assert upgraded["user"]["userId"] == guest["user"]["userId"] and not upgraded["user"]["isGuest"]
 
-    # In other tests: streams, and two answers that say who asked and by which server.
+    # Other tests call these: the stream, and two whose responses depend on the caller's address or the server.
     elsewhere = {"GameService_WatchGame", "AccountService_GetClientAddress", "KeyService_GetJwks"}
     assert set(every) - called == elsewhere
 
 
 def test_examples_follow_their_schemas(openapi):
-    """The document's examples of requests, responses and errors."""
+    """Validates the document's examples of requests, responses and errors."""
     components = {"components": openapi["components"]}
     contents = [openapi["components"]["responses"]["error"]["content"]]
     for item in openapi["paths"].values():
@@ -315,7 +315,7 @@ def test_bad_fields_are_all_named(gateway):
 
 
 def test_grpc_web_names_fields_as_the_protos_do(gateway):
-    """Its clients are made of the protos."""
+    """gRPC-Web clients are generated from the protos, so fields keep their names."""
     body = api.message(api.RPCS["/auth.v1.AuthService/Register"].input_type, {"login": "a"}).SerializeToString()
     headers = {"content-type": "application/grpc-web+proto", "x-envoy-original-path": "/v1/auth/register"}
     answer = gateway.rest().post("/auth.v1.AuthService/Register", content=struct.pack(">BI", 0, len(body)) + body, headers=headers)
@@ -338,7 +338,7 @@ def test_a_401_says_how_to_authenticate(gateway):
     assert challenge(gateway.rest().get("/v1/me")) == 'Bearer realm="api"'
     refusal = 'error="invalid_token", error_description="the access token is not one that this service accepts"'
     assert challenge(gateway.rest("x.y.z").get("/v1/leaderboard")) == f'Bearer realm="api", {refusal}'
-    # Nothing is said of an access token where none was refused.
+    # The challenge does not mention the access token unless one was refused.
     credentials = {"identifier": "nobody", "password": "correct horse"}
     assert challenge(gateway.rest().post("/v1/auth/login", json=credentials)) == 'Bearer realm="api"'
     assert challenge(gateway.rest().post("/v1/auth/rotate", json={"refreshToken": "v1.x"})) == 'Bearer realm="api"'
@@ -353,7 +353,7 @@ def test_retry_after_comes_with_retry_info(own_gateway):
     limited = next(answer for answer in answers if answer.status_code == 429)
     assert api.reason(limited.json()["details"]) == "TOO_MANY_ATTEMPTS"
     assert retry_says_the_same_twice(limited) > 0
-    # The gateway answers for a service that is gone.
+    # The gateway answers if the service is down.
     gateway.standalone.stop()
     gone = gateway.rest().get("/v1/client-address")
     assert gone.status_code == 503

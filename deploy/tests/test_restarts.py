@@ -1,6 +1,6 @@
-"""The whole leaderboard of services on which only two users have played, and what a restart finds again.
+"""Persistence across a restart: the whole leaderboard of services on which two users have played.
 
-Every setting is as it comes.
+All settings have their defaults.
 """
 
 import types
@@ -55,7 +55,7 @@ def test_a_restart_with_open_streams_keeps_all_data(own_services, league):
     for stream in streams:
         assert next(stream)["status"] == "SERVING"
     assert set(own_services.stop()) == {0}, "the exit codes after SIGTERM"
-    # The other way round than before: each service is asked by the other version of reflection.
+    # Each service is now read through the other version of reflection.
     own_services.start(auth_reflection="v1", game_reflection="v1alpha")
     token = own_services.login("carol")["tokens"]["accessToken"]
     assert lines(own_services.game.call(BOARD, token=token)) == STANDING

@@ -1,4 +1,4 @@
-"""Which RPCs the gateway lets through: those with an HTTP rule, and nothing else."""
+"""Routes of the gateway: it lets through the RPCs with an HTTP rule, and nothing else."""
 
 import base64
 import re
@@ -33,7 +33,7 @@ def matches(match, path):
 
 
 def operations(openapi):
-    """What the OpenAPI document says of each RPC, by its gRPC path."""
+    """Returns the operation of each RPC in the OpenAPI document, by its gRPC path."""
     found = {}
     for item in openapi["paths"].values():
         for operation in item.values():
@@ -91,7 +91,7 @@ def test_feed_reflection_health_and_metrics_are_not_routed(gateway):
 
 
 def password_fields(message):
-    """Fields of a message that hold a password."""
+    """Returns the fields of a message that hold a password."""
     return [field.name for field in message.fields if re.search(r"(^|_)password$", field.name)]
 
 
@@ -116,7 +116,7 @@ def policies():
 
 
 def allowed_methods(method, path):
-    """The methods that a 405 answer to this request lists; None where it is let through."""
+    """Returns the methods that a 405 response to this request lists, or None if the request is let through."""
     for name, policy in policies().items():
         if name == "query":
             continue
@@ -135,7 +135,7 @@ PAGES = ["/", "/docs", "/redoc", "/openapi.json", "/.well-known/jwks.json", "/ap
 
 
 def methods_by_path(openapi):
-    """The methods of every path, with a value in place of each parameter."""
+    """Returns the methods of every path, with a value in place of each parameter."""
     found = {}
     for template, item in openapi["paths"].items():
         found[re.sub(r"\{[^}]*\}", "an-id", template)] = {method.upper() for method in item}
@@ -164,7 +164,7 @@ def test_the_gateway_lists_the_methods_of_each_of_its_policies():
 
 
 def query_is_let_through(method, path):
-    """What the filter in front of the transcoder says, by its configuration."""
+    """Returns whether the filter in front of the transcoder allows this request, according to its configuration."""
     [rules] = [each["and_rules"]["rules"] for each in policies()["query"]["permissions"]]
     has_query, allowed = rules[0]["header"]["string_match"], rules[1]["not_rule"]["or_rules"]["rules"]
     if not re.fullmatch(has_query["safe_regex"]["regex"], path):
@@ -181,7 +181,7 @@ def test_only_query_parameters_of_the_openapi_document_are_accepted(openapi):
         return {name, re.sub("([A-Z])", lambda letter: f"_{letter[1].lower()}", name)}
 
     def named(operation):
-        # Those that are referred to are headers.
+        # Parameters without a name are references to headers.
         return [each for each in operation.get("parameters", []) if "name" in each]
 
     every = {each["name"] for item in openapi["paths"].values() for operation in item.values() for each in named(operation)}

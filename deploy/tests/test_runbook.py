@@ -1,4 +1,4 @@
-"""The commands of the runbook, run as they stand there."""
+"""Runs the commands of the runbook exactly as written."""
 
 import re
 import sqlite3
@@ -36,7 +36,7 @@ def refusal(answer):
 
 
 class Life:
-    """A user with a session and a finished game."""
+    """User with a session and a finished game."""
 
     def __init__(self, deployment):
         self.deployment = deployment
@@ -56,7 +56,7 @@ class Life:
 
 
 def restored(deployment, back_up, restore):
-    """What happened before the back-up is there, what happened after it is not, and nothing from before is good any more."""
+    """Restores a back-up. Checks that changes before it exist, that later ones do not, and that old tokens are refused."""
     before = Life(deployment)
     back_up()
     before.play()
@@ -85,7 +85,7 @@ def restored(deployment, back_up, restore):
 
 
 class Standalone(Deployment):
-    """The standalone behind the gateway, stopped and started again as a replica is."""
+    """Standalone behind the gateway, which is stopped and restarted like a replica."""
 
     auth = ()
 
@@ -161,7 +161,7 @@ def test_a_deployment_is_set_up_upgraded_and_rescued_as_the_runbook_says(tmp_pat
         assert root.get("/v1/me").json()["isAdmin"] is True
         run("upgrade", tmp_path, AUTH_ADDRESS=f"http://{deployment.auth[0].grpc}", **variables)
 
-        # Nobody can log in as administrator: beside the running service another one is made.
+        # No administrator can log in, so another one is created while the service runs.
         run("lock-out", tmp_path, **variables)
         rescue = deployment.rest(deployment.login("rescue").json()["tokens"]["accessToken"])
         assert rescue.get("/v1/me").json()["isAdmin"] is True
@@ -181,7 +181,7 @@ def test_the_server_secret_is_replaced_replica_by_replica_and_nobody_is_logged_o
         tokens = [user["tokens"]["refreshToken"] for user in users]
 
         def everybody_goes_on():
-            # More often than there are replicas, so that each is asked for what the other has made.
+            # More often than there are replicas, so that each gets tokens that the other issued.
             for _ in range(4):
                 for number, token in enumerate(tokens):
                     rotated = deployment.rest().post("/v1/auth/rotate", json={"refreshToken": token})

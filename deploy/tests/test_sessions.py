@@ -1,4 +1,4 @@
-"""Sessions: what a refresh token goes through, what ends a session, and what its owner sees of it."""
+"""Sessions: rotations of the refresh token, ends of sessions, and the list that a user sees."""
 
 import uuid
 
@@ -8,13 +8,13 @@ from services import ACCOUNT, AUTH
 
 @pytest.fixture
 def tokens(services):
-    """The tokens of a new session."""
+    """Tokens of a new session."""
     return services.register()["tokens"]
 
 
 @pytest.fixture
 def rotate(services):
-    """Rotates a refresh token under an id, which is a new one unless it is given."""
+    """Rotates a refresh token with the given request id, or with a new one."""
 
     def rotate(token, request_id=None):
         fields = {"refreshToken": token, "requestId": request_id or str(uuid.uuid4())}
@@ -61,7 +61,7 @@ def test_an_old_token_whose_successor_was_used_ends_the_session(services, tokens
     old, request_id = tokens["refreshToken"], str(uuid.uuid4())
     new = rotate(old, request_id)["refreshToken"]
     refresh(services, new)
-    # Even under the id of the rotation: its client has its answer, so this is somebody else.
+    # Even with the id of the rotation: its client has received the response, so this is another client.
     assert refusal(old, requestId=request_id) == ("UNAUTHENTICATED", "auth.v1/REFRESH_TOKEN_REUSED")
     assert refusal(new) == ("UNAUTHENTICATED", "auth.v1/SESSION_ENDED")
 

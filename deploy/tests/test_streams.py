@@ -13,7 +13,7 @@ import api
 
 
 def game_of_two(gateway):
-    """Two players in the middle of nothing: their tokens, and the game's id."""
+    """A running game between two players: their tokens, and the game's id."""
     x, o = gateway.player(), gateway.player()
     game = gateway.rest(x).post("/v1/games", json={"opponent": "OPPONENT_PLAYER", "mark": "MARK_X"}).json()["game"]
     joined = gateway.rest(o).post(f"/v1/games/{game['gameId']}:join", json={})
@@ -28,7 +28,7 @@ def move(gateway, token, game_id, cell, version):
 
 
 def events(answer):
-    """The data of server-sent events, as they come."""
+    """Yields the data of server-sent events as they arrive."""
     for line in answer.iter_lines():
         if line.startswith("data:"):
             yield json.loads(line.removeprefix("data:"))
@@ -44,7 +44,7 @@ def test_a_game_is_watched_by_server_sent_events(gateway, http2):
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
         assert answer.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
         watched = events(answer)
-        # Each comes before the next move is made: nothing waits for more to fill a buffer.
+        # Each event arrives before the next move is made, so no buffer holds it back.
         version = int(next(watched)["game"]["version"])
         for turn, cell in enumerate([0, 3, 1, 4, 2]):
             move(gateway, [x, o][turn % 2], game_id, cell, version)
@@ -83,12 +83,12 @@ def test_over_grpc_the_status_says_why_a_stream_ended(gateway):
 
 
 def test_a_closed_stream_gives_its_place_back(gateway):
-    """Twenty games are what a user may watch."""
+    """A user may watch twenty games."""
     token = gateway.player()
     ids = [gateway.rest(token).post("/v1/games", json={"opponent": "OPPONENT_PLAYER"}).json()["game"]["gameId"] for _ in range(20)]
     url = f"/v1/games/{ids[0]}:watch"
     streams = [gateway.rest(token).stream("GET", f"/v1/games/{game_id}:watch") for game_id in ids]
-    # Kept: one that is forgotten is closed.
+    # Keep references, because a stream without one is closed.
     watched = [events(stream.__enter__()) for stream in streams]
     assert [next(each)["game"]["gameId"] for each in watched] == ids
     refused = gateway.rest(token).get(url)
@@ -117,7 +117,7 @@ def test_streams_end_when_the_service_is_killed_and_calls_recover(own_gateway):
             try:
                 list(watched)
             except httpx.RemoteProtocolError:
-                pass  # the end of the stream is missing, which is how it is known to be cut
+                pass  # the stream has no proper end, which shows that it was cut off
         ended.set()
 
     reader = threading.Thread(target=watch, daemon=True)

@@ -1,4 +1,4 @@
-"""Access tokens, genuine and forged, at both services and at verifiers that are not ours."""
+"""Access tokens, genuine and forged, at both services and at independent verifiers."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from players import AGAINST_A_PERSON, Player
 from services import ACCOUNT, GAME, KEYS
 
-# The filter jwt_authn in front of an answer of Envoy's own.
+# Envoy that verifies tokens with jwt_authn and then responds itself.
 ENVOY = string.Template("""
 admin: {address: {socket_address: {address: 127.0.0.1, port_value: $admin}}}
 static_resources:
@@ -54,7 +54,7 @@ static_resources:
 
 @pytest.fixture(scope="module")
 def registered(services):
-    """The answer to the registration of a user, whose tokens nobody ends."""
+    """Response to the registration of a user whose tokens no test revokes."""
     return services.register()
 
 
@@ -154,7 +154,7 @@ def test_the_published_keys_are_the_same_over_http_and_grpc_and_none_is_private(
 
 @pytest.fixture(scope="module")
 def verifying_envoy(services, tmp_path_factory):
-    """The address of an Envoy that lets through what it can verify with the published keys."""
+    """Address of an Envoy that accepts tokens which it can verify with the published keys."""
     folder = tmp_path_factory.mktemp("envoy")
     port, admin = free_ports(2)
     host, jwks = services.auth_http.split(":")

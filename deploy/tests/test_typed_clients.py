@@ -1,4 +1,4 @@
-"""The typed clients of deploy/docs/your-own-page.md: generated, type-checked and run as the page says, in a folder of their own."""
+"""Typed clients of deploy/docs/your-own-page.md, generated, type-checked and run as described there."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ from conftest import ROOT
 
 PAGE = (ROOT / "deploy" / "docs" / "your-own-page.md").read_text()
 BLOCKS = dict(re.findall(r"^```\w+ ([\w.-]+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-# By the name of their commands: the files that they need, and what the program prints.
+# By the name of the block of commands: the files that it needs, and the output of the program.
 CLIENTS = {
     "openapi": (["openapi-client.mts"], "........."),
     "connect": (["buf.gen.yaml", "connect-client.mts"], ".........\nAlreadyExists USER_ALREADY_EXISTS"),
@@ -30,7 +30,7 @@ def test_a_typed_client_works_as_the_page_says(name, gateway, tmp_path):
     environment["npm_config_update_notifier"] = "false"
 
     def run(block):
-        # Python's packages are there already, at the versions that are pinned for the tests.
+        # Python's packages are installed already, at the versions pinned for the tests.
         commands = re.sub(r"^pip install.*\n", "", BLOCKS[block])
         command = ["bash", "-euo", "pipefail", "-c", commands]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)

@@ -51,7 +51,7 @@ class Remembered:
         # One user logs out and one is deactivated, so their tokens are refused.
         ok(self.rest(self.bob).post("/v1/auth/logout", json={"refreshToken": self.bob["tokens"]["refreshToken"]}))
         ok(root.post(f"/v1/users/{self.cyd['user']['userId']}:deactivate", json={}))
-        # An address that this version compares in another way.
+        # An address that this version compares differently.
         self.deployment.register("zoe", email="Zoë.Groß@bücher.example")
         self.won = self.play_out(self.ann)
         self.game = ok(self.rest(self.ann).post("/v1/games", json={"opponent": "OPPONENT_COMPUTER", "mark": "MARK_X"}))["game"]
@@ -99,7 +99,7 @@ class Remembered:
         assert {name: rank[name] for name in rank if name != "rank"} == {name: self.rank[name] for name in rank if name != "rank"}
 
     def changes_are_heard(self):
-        """A logout at any auth-service is heard by every process, whichever version either is of."""
+        """Checks that a logout at any auth-service reaches every process, whatever their versions."""
         everywhere = {
             "/auth.v1.AccountService/GetMe": [each.grpc for each in self.deployment.auth],
             "/game.v1.LeaderboardService/GetLeaderboard": [each.grpc for each in self.deployment.game],
@@ -132,7 +132,7 @@ class Remembered:
         answer = self.rest(self.ann).get("/v1/me")
         assert answer.status_code == 401, "the password has changed"
         assert self.deployment.login("ann").status_code == 401
-        # Found in every spelling now.
+        # The address is now found in every spelling.
         assert self.deployment.login("zoë.gross@xn--bcher-kva.EXAMPLE").status_code == 200
 
 
@@ -216,9 +216,9 @@ def upgrade(deployment):
             replica.start()
             is_new[replica.service.split("-")[0]].append(replica.number)
             if len(deployment.auth) == 1:
-                # Nothing serves while the only replica is replaced. The gateway looks every second.
+                # No replica serves while the only one is replaced. The gateway checks every second.
                 until(remembered.is_reachable, "both services behind the gateway", 10)
-            # Old and new side by side.
+            # The old and the new version run side by side.
             remembered.holds()
             remembered.changes_are_heard()
             guests.play(is_new)

@@ -14,10 +14,9 @@ const OVERDUE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval at which the leaderboard in memory is updated even without requests. A request then
 /// finds little to catch up on.
 const CATCH_UP_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval at which the results that replicas of the version before write are checked.
+/// Interval at which the results that replicas of the previous version write are checked.
 const OLDER_RESULTS_INTERVAL: Duration = Duration::from_secs(1);
-/// Pause between the games whose moves are taken over, a batch at a time, so that players do not
-/// notice.
+/// Pause between two batches of games whose moves are migrated, so that players do not notice.
 const TAKE_OVER_PAUSE: Duration = Duration::from_secs(1);
 /// Pause before a failed change from the feed is retried.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -32,7 +31,7 @@ pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running)
         async move { games.end_all_overdue().await }.boxed()
     });
     running.follow(
-        "moves of the version before",
+        "moves that the previous version stored",
         take_over.take_over_moves(TAKE_OVER_PAUSE),
     );
     running.every(OLDER_RESULTS_INTERVAL, "results of the version before", move || {

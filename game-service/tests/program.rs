@@ -223,7 +223,7 @@ fn with_a_service_account_it_follows_the_access_feed() {
 }
 
 #[test]
-fn a_wrong_secret_is_said_and_nothing_is_served() {
+fn a_wrong_secret_is_reported_and_nothing_is_served() {
     block_on(async {
         let files = ProgramFiles::new();
         let auth = FakeAuth::new();
@@ -273,7 +273,7 @@ fn it_takes_its_keys_from_a_url_or_a_file() {
 }
 
 #[test]
-fn a_bad_key_source_ends_it_with_64_and_a_clear_line() {
+fn a_bad_key_source_exits_with_64_and_a_clear_message() {
     block_on(async {
         let (files, mint) = (ProgramFiles::new(), TokenMint::random());
         let good = files.write("good.json", &jwks_json(&mint));
@@ -356,7 +356,7 @@ fn a_bad_key_source_ends_it_with_64_and_a_clear_line() {
 }
 
 #[test]
-fn of_eight_that_start_together_one_migrates() {
+fn one_of_eight_starting_replicas_migrates() {
     block_on(async {
         let database = TestDatabase::create_empty(Backend::Postgres).await;
         let arguments = ["migrate", "--log-level", "error", "--database-url", database.url()];
@@ -488,7 +488,7 @@ async fn drift_is_found_and_repaired(files: &ProgramFiles) {
 
 /// Writes the ids to a full disk, and lets the second transaction of the second run fail.
 #[test]
-fn an_error_of_the_seeding_is_told_even_if_the_ids_cannot_be_written() {
+fn a_seeding_error_is_reported_even_if_the_ids_cannot_be_written() {
     block_on(async {
         let files = ProgramFiles::new();
         fs::write(files.folder.path().join("game.db"), "").expect("write a file");

@@ -40,7 +40,7 @@ impl CookieSettings {
 /// Returns whether the URL names this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        // An IPv4 address is a name in a URL whose scheme is not one of the web's.
+        // For schemes other than http(s), `url` parses an IPv4 address as a name.
         Some(url::Host::Domain(name)) => {
             name == "localhost"
                 || name.ends_with(".localhost")

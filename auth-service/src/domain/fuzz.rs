@@ -216,14 +216,14 @@ fn fuzz_email_addresses() {
         assert!(given.chars().count() <= 254 && text.contains(given));
         assert!(
             !given.chars().any(|c| c.is_control() || c.is_whitespace()),
-            "a header could be made of {given:?}"
+            "{given:?} could inject a header"
         );
         assert!(fold(given).contains('@'));
         assert!(
             given.parse::<Email>().is_ok_and(|again| again == email),
-            "an address is the same when it comes again"
+            "parsing an address again yields the same address"
         );
-        assert!(!format!("{email:?}").contains(given), "an address is personal");
+        assert!(!format!("{email:?}").contains(given), "Debug must not show the address");
     });
 }
 
@@ -392,7 +392,11 @@ fn fuzz_languages() {
                 tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
                 "{tag:?}"
             );
-            assert_eq!(tag.parse::<Locale>().as_ref(), Ok(&locale), "a tag stays what it is");
+            assert_eq!(
+                tag.parse::<Locale>().as_ref(),
+                Ok(&locale),
+                "parsing a tag again yields the same tag"
+            );
         }
     });
 }

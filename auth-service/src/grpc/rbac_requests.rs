@@ -212,7 +212,7 @@ pub(super) fn declared(permissions: Vec<proto::DeclaredPermission>) -> Result<Ve
         if ReservedAction::All.is(&declared.action) {
             bad.reject(
                 format!("permissions[{index}].action"),
-                "must be a single action: all stands for every action",
+                "must not be `all`, which stands for every action",
             );
         }
         if declared

@@ -113,8 +113,8 @@ pub(crate) async fn users_list(
         match &search {
             Search::None => {}
             Search::Plain => found = found.filter(users::search_folded.like(&pattern).escape(ESCAPE)),
-            // There is no index for this, and PostgreSQL takes it for a common condition, so that
-            // it goes by the order and soon has a full page.
+            // No index serves this condition. PostgreSQL assumes that it matches often, so it scans
+            // in list order and fills a page quickly.
             Search::ByTime => {
                 let matches = prepared::<Bool>("strpos(users.search_folded, ")
                     .bind::<Text, _>(&filter.query)

@@ -17,7 +17,7 @@ use crate::model::{AuditFilter, UserFilter};
 
 /// Number of rows in each table. With fewer, reading a whole table would be a good plan.
 const ROWS: i64 = 20_000;
-/// Executions of each statement. After five of them, PostgreSQL may plan without the values.
+/// Executions of each statement. After five of them, PostgreSQL may switch to a generic plan.
 const EXECUTIONS: usize = 7;
 
 /// Users, each with a session and an event. A tenth of the sessions has ended, a tenth is due.
@@ -126,7 +126,7 @@ async fn has_trigrams(tx: &mut Conn) -> bool {
 }
 
 #[test]
-fn calls_read_little_of_large_tables() {
+fn calls_read_few_rows_of_large_tables() {
     block_on(async {
         let database = filled().await;
         let now = Clock::system().now();
@@ -179,7 +179,7 @@ fn calls_read_little_of_large_tables() {
 }
 
 #[test]
-fn searches_read_little_of_many_users() {
+fn searches_read_few_of_many_users() {
     block_on(async {
         let database = filled().await;
         let done: db::Result<()> = write_tx!(database.db(), |tx| {
@@ -216,7 +216,7 @@ fn searches_read_little_of_many_users() {
 }
 
 #[test]
-fn purges_and_sweeps_read_little_but_what_they_deal_with() {
+fn sweeps_read_only_the_rows_they_process() {
     block_on(async {
         let database = filled().await;
         let now = Clock::system().now();

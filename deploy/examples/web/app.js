@@ -1,4 +1,4 @@
-// The page: what it shows, and what a click does. session.js knows who is logged in.
+// The page: its sections, forms and buttons. session.js holds the logged-in user and the tokens.
 
 import {
   ApiError, call, callAboutEmail, knownGuest, login, logout, onChange, playAsGuest, register, requestPasswordReset, resetPassword, restore,
@@ -6,19 +6,19 @@ import {
 } from "./session.js";
 
 const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]];
-// Milliseconds between two looks for news. Nothing streams the lobby, so the page asks: often while
-// its user does something, seldom otherwise, and in the background only while an opponent is to move.
+// Milliseconds between two polls. The lobby has no stream, so the page polls: often while its user is
+// active, seldom otherwise, and in the background only while an opponent is to move.
 const BUSY = 800;
 const IDLE = 5_000;
 const HIDDEN = 10_000;
-// Milliseconds for which a movement of the mouse or the press of a key counts as doing something.
+// Milliseconds for which the user counts as active after moving the mouse or pressing a key.
 const ATTENTION = 15_000;
-// The same for the leaderboard, which changes by games that the page hears nothing of as well.
+// Milliseconds between two reads of the leaderboard, which games of others change too.
 const STANDINGS = 60_000;
 const UNREACHABLE = "The server cannot be reached.";
-// HTTP statuses with which the gateway says so.
+// HTTP statuses with which the gateway reports that a service is out of reach.
 const OUTAGES = [502, 503, 504];
-// The page's words for some errors of the API, by their reason.
+// The page's messages for some errors of the API, by their reason.
 const WORDS = {
   CODE_INVALID: "The code is wrong, has expired or was used already. Ask for a new one.",
   EMAIL_CODE_INVALID: "The code is wrong, has expired or was used already. Ask for a new one.",
@@ -41,7 +41,7 @@ function element(tag, properties, ...children) {
   return made;
 }
 
-// Writes text that is read aloud. The same text again would be read aloud again.
+// Writes text that screen readers announce. Writing the same text again would repeat the announcement.
 function write(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text;
 }
@@ -76,7 +76,7 @@ function duration(seconds) {
 
 const underWay = new Set();
 
-// Does what a form or a button asks for, once at a time, and says what went wrong.
+// Runs the action of a form or a button, unless it is still running, and shows errors.
 async function attempt(owner, action) {
   if (underWay.has(owner)) return;
   underWay.add(owner);
@@ -91,7 +91,7 @@ async function attempt(owner, action) {
     } else if (owner instanceof HTMLFormElement && error.fields.length) {
       pointOut(owner, error.fields);
     } else if (me || owner instanceof HTMLFormElement || owner === $("entry")) {
-      // Otherwise it was the error that ended the session, and that has been said.
+      // Otherwise the error ended the session, which is already shown.
       say(explain(error), true);
     }
   } finally {
@@ -99,10 +99,10 @@ async function attempt(owner, action) {
   }
 }
 
-// Says what is wrong with a field below it, by the name that its label gives it.
+// Shows the error of each field below it, under the name in its label.
 function pointOut(form, fields) {
   for (const { field, description } of fields) {
-    // The page asks for no password twice, so a wrong confirmation is a wrong password.
+    // The page has one password field, so show confirmation errors there.
     const input = form.elements[field.replace(/Confirmation$/, "")];
     if (!input) say(sentence(`${field} ${description}`), true);
     else if (!input.ariaInvalid) {
@@ -120,7 +120,7 @@ function forgive(input) {
 
 const SECTIONS = ["entry", "recovery", "confirmation", "reversal", "lobby", "account", "game"];
 
-// Shows one of the sections. Its heading takes the focus, which was in what is hidden now.
+// Shows one of the sections. The focus moves to its heading, because it was in a section that is now hidden.
 function show(section) {
   const before = SECTIONS.find((id) => !$(id).hidden);
   for (const each of SECTIONS) $(each).hidden = each !== section;
@@ -139,7 +139,7 @@ onChange((user, reason) => {
   // A guest has no address that could be confirmed or changed.
   $("open-account").hidden = Boolean(user?.isGuest);
   $("play-as-guest").textContent = knownGuest() ? `Continue as ${knownGuest().login}` : "Play as a guest";
-  // Nothing of one user is left for the next.
+  // Remove the lists of the previous user.
   for (const id of ["my-games", "open-games", "history", "leaderboard"]) {
     $(id).replaceChildren();
     delete $(id).dataset.key;
@@ -209,9 +209,9 @@ async function logIn({ identifier, password, newPassword }) {
 
 // --- The e-mail address ---
 
-// Whether the code is for a new address, instead of the present one.
+// True if the code is for a new address instead of the present one.
 let isNewAddress = false;
-// What a link holds with which a change of the address is taken back.
+// Parameters of a link that takes a change of the address back.
 let reversal = null;
 
 function openConfirmation({ identifier = "", password = "", code = "", isNew = false }) {
@@ -281,7 +281,7 @@ async function keepAccount(account) {
 
 // --- A forgotten password ---
 
-// Shows one of the two steps: asking for a code, or using it. An invited user has forgotten nothing.
+// Shows one of the two steps: asking for a code, or using it. An invited user chooses a first password in the second.
 function recover(step, identifier = "", code = "", isInvited = false) {
   say("");
   $("recovery-title").textContent = isInvited ? "Choose a password" : "Forgot your password?";
@@ -311,8 +311,8 @@ $("back-to-entry").onclick = () => {
   restore();
 };
 
-// A link from a mail. What it holds stands behind the #, which the browser sends to no server, and does not stay in the
-// history. Nothing happens before the user has pressed a button.
+// Links from mails, by action. The parameters are behind the #, so the browser sends them to no server, and they are
+// removed from the history. Nothing happens before the user presses a button.
 const LINKS = {
   "reset-password": ({ identifier, code }) => recover("reset-form", identifier, code),
   "accept-invitation": ({ identifier, code }) => recover("reset-form", identifier, code, true),
@@ -324,7 +324,7 @@ const LINKS = {
   },
 };
 
-// Returns what shows the link, or null if the address holds none.
+// Returns a function that shows the section of the link, or null if the address has no link.
 function takeLink() {
   const [action, query] = location.hash.slice(1).split("?");
   if (!Object.hasOwn(LINKS, action)) return null;
@@ -334,7 +334,7 @@ function takeLink() {
 
 addEventListener("hashchange", () => takeLink()?.());
 
-// The new password is for one account alone.
+// A new password must not be sent for another account.
 $("identifier").addEventListener("input", () => {
   $("change-password").hidden = true;
   $("new-password").value = "";
@@ -345,7 +345,7 @@ const LOGOUT_OF_GUEST =
 
 $("logout").onclick = () => attempt($("logout"), async () => {
   if (me?.isGuest && !confirm(LOGOUT_OF_GUEST)) return;
-  // The logout would end the stream, as one that was made elsewhere does.
+  // End the stream first. Otherwise the logout would end it with an error, as a logout elsewhere does.
   watching?.abort();
   await logout().finally(resume);
 });
@@ -364,7 +364,7 @@ $("give-up").onclick = () => {
 };
 
 async function create(opponent) {
-  // With an id the same request sent twice makes one game.
+  // Because of the id, sending the request twice creates one game.
   play((await call("POST", "/v1/games", { opponent, requestId: crypto.randomUUID() })).game);
 }
 
@@ -378,14 +378,14 @@ function play(opened) {
   follow(opened.gameId);
 }
 
-// Watches a game to its end. A stream that is cut begins again; every message is the whole game, so
+// Watches a game to its end. A broken stream is opened again; each message holds the whole game, so
 // nothing is missed.
 async function follow(id) {
   watching?.abort();
   watching = new AbortController();
   const { signal } = watching;
   for (let began = 0; !signal.aborted && me && !isOver(game); ) {
-    // At once, for it may be a logout that ended it; but not again and again.
+    // Retry at once, because a logout may have ended the stream, but not in a tight loop.
     if (Date.now() - began < 1000) await wait(400 + 200 * Math.random());
     if (signal.aborted) return;
     began = Date.now();
@@ -406,7 +406,7 @@ async function follow(id) {
   }
 }
 
-// A page in the background has no stream: over HTTP/1.1 each takes one of the browser's six connections.
+// A page in the background closes its stream: over HTTP/1.1 each takes one of the browser's six connections.
 document.onvisibilitychange = () => (document.hidden ? watching?.abort() : resume());
 
 function resume() {
@@ -425,8 +425,7 @@ function opponentOf({ opponent, xUserId, xLogin, oUserId, oLogin }) {
 
 const against = (each) => `You (${markOf(each)}) against ${opponentOf(each) || "whoever joins"}`;
 
-// Takes over an answer, or a message of the stream, about the game that is shown. An old one changes
-// nothing, nor does one about another game.
+// Draws the game from a response or a message of the stream. Ignores older versions and other games.
 function update(next) {
   if (me && game?.gameId === next.gameId && Number(next.version) >= Number(game.version)) draw(next);
 }
@@ -445,7 +444,7 @@ function draw(next) {
     Object.assign($("board").children[cell], {
       textContent: mark === "." ? "" : mark,
       ariaLabel: `${place(cell)}: ${mark === "." ? "free" : mark}`,
-      // Not disabled, so that the focus can go there.
+      // Not disabled, so that the cell can have the focus.
       ariaDisabled: canMove(cell) ? null : "true",
       className: line.includes(cell) ? "line" : cell === last?.cell ? "last" : "",
     });
@@ -455,7 +454,7 @@ function draw(next) {
   $("again").hidden = !isOver(game) || game.opponent !== "OPPONENT_COMPUTER";
   $("give-up").hidden = isOver(game);
   $("give-up").textContent = game.state === "GAME_STATE_WAITING_FOR_PLAYER" ? "Cancel game" : "Give up";
-  // The button with the focus is gone.
+  // The button that had the focus is now hidden.
   if (hadFocus && isOver(game)) ($("again").hidden ? $("game-title") : $("again")).focus();
 }
 
@@ -503,7 +502,7 @@ async function move(cell) {
   try {
     update((await call("POST", `/v1/games/${game.gameId}:move`, { cell, expectedVersion: game.version })).game);
   } catch (error) {
-    // The opponent was quicker, or another tab: the stream brings what is true now.
+    // The opponent or another tab was quicker. The stream brings the current state.
     if (error.reason !== "VERSION_MISMATCH") throw error;
   }
 }
@@ -514,7 +513,7 @@ $("board").append(...Array.from({ length: 9 }, (_, cell) => element("button", {
   onkeydown: (event) => step(event, cell),
 })));
 
-// Arrow keys go from cell to cell.
+// Moves the focus from cell to cell with the arrow keys.
 function step(event, cell) {
   const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -3, ArrowDown: 3 }[event.key];
   if (!by) return;
@@ -546,7 +545,7 @@ async function readLobby() {
   const user = me;
   const paths = ["/v1/games?pageSize=100", "/v1/open-games?pageSize=20"];
   const [mine, open] = await Promise.all(paths.map((path) => call("GET", path)));
-  // The user may have gone elsewhere, or be another one.
+  // Meanwhile the user may have opened a game, or another user may have logged in.
   if (me !== user || game) return;
   const others = open.games.filter(({ xUserId, oUserId }) => ![xUserId, oUserId].includes(me.userId));
   fill("my-games", mine.games, (each) => [
@@ -592,7 +591,7 @@ async function readStandings(user) {
 
 const about = (text, ...details) => element("div", {}, text, element("small", {}, ...details));
 
-// The board in small, which tells apart two games against the same opponent.
+// Creates a small board, which distinguishes games against the same opponent.
 function miniature({ board }) {
   const cells = [...board].map((mark) => element("span", { textContent: mark === "." ? "" : mark }));
   return element("div", { className: "mini", ariaHidden: "true" }, ...cells);
@@ -607,14 +606,14 @@ async function join(id) {
   play((await call("POST", `/v1/games/${id}:join`, {})).game);
 }
 
-// Many rows have the same button, so that its name goes on where its text ends.
+// Creates a button of a row. Its accessible name is longer than its text, because many rows have the same button.
 function button(text, more, action) {
   const made = element("button", { type: "button", textContent: text, ariaLabel: text + more });
   made.onclick = () => attempt(made, async () => action());
   return made;
 }
 
-// A list is made anew only where it has changed, and the button that has the focus keeps it.
+// Fills a list if it has changed. The button that has the focus keeps it.
 function fill(id, rows, parts, none) {
   const key = JSON.stringify(rows.map(({ gameId, version }) => [gameId, version]));
   if ($(id).dataset.key === key) return;
@@ -625,12 +624,12 @@ function fill(id, rows, parts, none) {
   if (focused) ($(focused)?.querySelector("button") ?? $("lobby-title")).focus();
 }
 
-// --- News ---
+// --- Polling ---
 
 let lookedAt = 0;
 let complaint = "";
 
-// Asks for what has changed, and so notices as well that the user was logged out elsewhere.
+// Polls for changes, and so also notices a logout elsewhere.
 async function look() {
   lookedAt = Date.now();
   try {
@@ -669,5 +668,5 @@ setInterval(async () => {
 }, BUSY / 4);
 
 const showLink = takeLink();
-// Whoever resets a password is not logged in, and stays so.
+// Shows the link last, because restore() shows the lobby or the login form.
 restore().then(() => showLink?.());

@@ -1,13 +1,14 @@
-// A session of a page: who is logged in, and calls that go on working while the access token is renewed.
+// Session of the page: the logged-in user, and API calls that renew the access token.
 //
-// The access tokens live in one variable alone and are gone with the page. Each service gets a token of its own, which
-// the other service does not accept. The refresh token is in an HttpOnly cookie that no script
-// can read: with `x-token-transport: cookie` the server sets it at the login, replaces it at each rotation and takes it away at the logout.
-// So whatever is injected into a page can act while the page is open, and carries away no token that is good for longer than half an hour. (The
-// device token stays in localStorage. It opens nothing: it only keeps other people's wrong guesses from locking this device out.)
-// A guest has no password, but a credential that logs in for good. It is in localStorage, because only that is still there after the cookie has
-// expired. A script in the page can read it, and act as the guest until the account is upgraded.
-// Over plain HTTP a browser has six connections for a host, and each open stream takes one: put TLS, and so HTTP/2, in front.
+// The access tokens are only in one variable and are gone when the page closes. Each service gets a token of its own, which
+// the other service does not accept. The refresh token is in an HttpOnly cookie that no script can read: with
+// `x-token-transport: cookie` the server sets it at the login, replaces it at each rotation and deletes it at the logout. An
+// injected script can therefore act while the page is open, but cannot steal a token that is valid for longer than half an
+// hour. (The device token stays in localStorage. It grants no access: it only prevents wrong guesses elsewhere from locking
+// this device out.)
+// A guest has no password, but a credential that logs in for good. It is in localStorage, because only that is still there after the
+// cookie has expired. A script in the page can read it, and act as the guest until the account is upgraded.
+// Over plain HTTP a browser opens six connections to a host, and each open stream takes one. Use TLS, and so HTTP/2, in front.
 
 // The address of the API, if the page comes from another origin, for example "https://api.example.com". Such a page needs the two settings of
 // deploy/docs/your-own-page.md, and must belong to the same site: localhost and 127.0.0.1 are two sites.
@@ -15,17 +16,17 @@ const API = "";
 const request = (path, options) => fetch(API + path, { credentials: API ? "include" : "same-origin", ...options });
 const GAMES = "game-service";
 const ACCOUNTS = "auth-service";
-// Milliseconds without a word after which a connection counts as dead. A stream says something every
-// 30 seconds, and the gateway ends any other call after 30.
+// Milliseconds of silence after which a connection counts as dead. A stream sends a message at least every
+// 30 seconds, and the gateway ends any other call after 30 seconds.
 const SILENCE = 45_000;
 const audienceOf = (path) => (/^\/v1\/(games|open-games|finished-games|head-to-head|leaderboard)\b/.test(path) ? GAMES : ACCOUNTS);
 const accessTokens = new Map();
-// The user they belong to. Another tab may log in as a different user, and all tabs share the cookie.
+// User of the access tokens. Another tab may log in as a different user, and all tabs share the cookie.
 let userId = null;
 const listeners = new Set();
 const tabs = new BroadcastChannel("session");
 
-// An error of the API: a google.rpc.Status, with the reason that the code can go by.
+// An error of the API: a google.rpc.Status, with the reason by which code decides.
 export class ApiError extends Error {
   constructor(httpStatus, status) {
     super(status?.message || `HTTP ${httpStatus}`);
@@ -38,7 +39,7 @@ export class ApiError extends Error {
   }
 }
 
-// Calls the listener with the user, or with null and the reason when nobody is logged in any more.
+// Calls the listener with the user after a login, and with null and a message after the session has ended.
 export const onChange = (listener) => listeners.add(listener);
 
 // Returns whether the user is logged in: a deployment may want the address confirmed first.
@@ -48,14 +49,14 @@ export async function register(account) {
   return Boolean(registered.tokens);
 }
 
-// A call about the address of an account, as the user who is logged in, or with an identifier and a password: whoever has
-// not confirmed the address may be unable to log in.
+// Makes a call about an account's e-mail address: as the logged-in user, or with an identifier and a password, because a
+// user who has not confirmed the address may be unable to log in.
 export const callAboutEmail = (action, body) =>
   userId ? call("POST", `/v1/me/email${action}`, body) : post(`/v1/me/email${action}`, body);
 
-// A new password replaces the old one. A password that an administrator has set is good for nothing else.
+// Logs in, and sets a new password if one is given. A password set by an administrator must be replaced at the login.
 export async function login(identifier, password, newPassword) {
-  // What this device got at an earlier login: it replaces that session, and nobody else's wrong guesses lock it out.
+  // The token from this device's earlier login replaces that session, and wrong guesses elsewhere do not lock this device out.
   const deviceToken = localStorage.getItem(`device ${identifier}`) ?? "";
   const change = newPassword ? { newPassword, newPasswordConfirmation: newPassword } : {};
   return begin(await post("/v1/auth/login", { identifier, password, deviceToken, audience: GAMES, ...change }), identifier);
@@ -106,9 +107,9 @@ export async function resetPassword({ identifier, code, newPassword }) {
   return begin(await post("/v1/auth/reset-password", reset), identifier);
 }
 
-// After a reload: the cookie says who is logged in.
+// Restores the session after a reload. The cookie identifies the user.
 export async function restore() {
-  // While the server was out of reach, somebody may have logged in by the form.
+  // A user may have logged in with the form while the server was out of reach.
   if (userId) return;
   try {
     await renew(GAMES);
@@ -120,7 +121,7 @@ export async function restore() {
   }
 }
 
-// Rejects where the server could not be told: the session lives on then, and so does its cookie.
+// Rejects if the server cannot be reached, because the session and its cookie still exist then.
 export async function logout() {
   await post("/v1/auth/logout", {}).catch((error) => {
     if (!isOver(error)) throw error;
@@ -129,12 +130,13 @@ export async function logout() {
   end("You are logged out.");
 }
 
-// Whether an error says that there is no session: anything else may be tried again, also a token that is not valid yet by a wrong clock.
+// Returns whether an error means that the session has ended. Other errors can be retried, even a token that is not valid yet
+// because a clock is wrong.
 const isOver = (error) =>
   error instanceof ApiError && [400, 401].includes(error.httpStatus) && error.reason !== "TOKEN_NOT_YET_VALID";
 export const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-// Calls the API as the user who is logged in.
+// Calls the API as the logged-in user.
 export async function call(method, path, body) {
   const patience = new Patience();
   try {
@@ -144,7 +146,8 @@ export async function call(method, path, body) {
   }
 }
 
-// Gives each message of a stream to the listener until it ends. EventSource cannot send an access token, fetch can.
+// Passes each message of a stream to the listener until the stream ends. Uses fetch, because EventSource cannot send an
+// access token.
 export async function watch(path, listener, signal) {
   const patience = new Patience();
   try {
@@ -163,7 +166,7 @@ export async function watch(path, listener, signal) {
   }
 }
 
-// Gives a request up that hears nothing for too long.
+// Aborts a request that receives nothing for too long.
 class Patience {
   #silence = new AbortController();
   #timer;
@@ -199,10 +202,10 @@ async function send(method, path, body, signal) {
   if (response.status === 401) {
     const error = await errorOf(response);
     if (!isOver(error)) throw error;
-    // The token is too old, was issued before the roles changed, or by a version that did not know of audiences: the
-    // session lives. Anything else says that it is over.
+    // The token has expired, was issued before the roles changed, or lacks the audience: the session continues. For any
+    // other reason it has ended.
     if (!["TOKEN_EXPIRED", "TOKEN_STALE", "AUDIENCE_REQUIRED"].includes(error.reason)) {
-      // A late answer says nothing of whoever has logged in since.
+      // A late response must not end the session of a user who has logged in since.
       if (accessTokens.get(audience) === used) end("You were logged out.");
       throw error;
     }
@@ -233,7 +236,7 @@ function renew(audience, used) {
           end("You were logged out.");
           throw error;
         }
-        // Busy, out of reach, or the answer was lost: the same again, with the same id.
+        // The server is busy or out of reach, or the response was lost. Repeat the request with the same id.
         if (tries === 3) throw error;
         await wait(1000 * tries);
       }
@@ -312,7 +315,7 @@ function tell(user, reason = "") {
   for (const listener of listeners) listener(user, reason);
 }
 
-// Another tab has logged out, or somebody in.
+// Another tab has logged out or in.
 tabs.onmessage = ({ data }) => {
   if (!data) end("You are logged out.");
   else if (userId && data !== userId) end("Another user has logged in in this browser.");

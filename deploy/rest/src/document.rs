@@ -71,6 +71,7 @@ fn services(pool: &DescriptorPool) -> Vec<ServiceDescriptor> {
 pub(crate) fn document(api: &Api) -> Result<Value, String> {
     let pool = &api.pool;
     ensure_known(pool)?;
+    examples::ensure_known(pool)?;
     let mut schemas = Schemas::default();
     let mut tags = Vec::new();
     let mut paths: Map<String, Value> = Map::new();

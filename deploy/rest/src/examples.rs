@@ -1,6 +1,9 @@
-//! Examples of requests and responses, built from one example value per field.
+//! Examples of requests and responses, built from one example value per field. Values that would
+//! contradict the RPC are replaced.
 
-use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+mod replaced;
+
+use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
 use crate::schema::Behavior;
@@ -25,12 +28,24 @@ pub(crate) const INCLUDED: &[(&str, &[&str])] = &[
     ("AuthService_RefreshAccessToken", &["refresh_token"]),
     ("AuthService_RevokeToken", &["token"]),
     ("AuthService_RotateTokens", &["refresh_token"]),
-    ("RbacService_CreatePermission", &["resource", "action"]),
+    ("RbacService_CreateAction", &["name", "description"]),
+    ("RbacService_CreatePermission", &["resource", "action", "description"]),
+    ("RbacService_CreateResource", &["name", "description"]),
+    ("RbacService_CreateRole", &["name", "description", "permissions"]),
     ("RbacService_SetRolePermissions", &["permissions"]),
     ("RbacService_UpdateAction", &["name"]),
     ("RbacService_UpdatePermission", &["description"]),
     ("RbacService_UpdateResource", &["name"]),
     ("RbacService_UpdateRole", &["name"]),
+    (
+        "ServiceAccountService_CreateServiceAccount",
+        &["description", "roles", "permissions"],
+    ),
+    ("UserService_CreateUser", &["first_name", "last_name", "roles"]),
+    (
+        "UserService_InviteUser",
+        &["first_name", "last_name", "roles", "locale"],
+    ),
     ("UserService_UpdateUser", &["first_name"]),
 ];
 
@@ -39,25 +54,54 @@ pub(crate) const INCLUDED: &[(&str, &[&str])] = &[
 pub(crate) fn request(operation: &str, message: &MessageDescriptor, without: &[&str]) -> Result<Value, String> {
     let included = INCLUDED.iter().find(|(name, _)| *name == operation);
     let included = included.map_or(&[][..], |(_, fields)| *fields);
-    of_message(message, "", &|path, field| {
+    let is_shown = |path: &str, field: &FieldDescriptor| {
         !without.contains(&path) && (Behavior::Required.is_of(field) || included.contains(&path))
-    })
+    };
+    of_message(message.name(), message, "", &is_shown)
 }
 
 /// Returns the example of a response: all fields but those in [`LEFT_OUT`].
 pub(crate) fn response(message: &MessageDescriptor) -> Result<Value, String> {
-    of_message(message, "", &|_, _| true)
+    of_message(message.name(), message, "", &|_, _| true)
 }
 
 /// Returns the example of a single field, as in a path. Fails if examples leave the field out.
 pub(crate) fn field(field: &FieldDescriptor) -> Result<Value, String> {
-    single(field, "", &|_, _| true)?.ok_or_else(|| format!("{} is left out of examples", field.full_name()))
+    let value = single("", field, "", &|_, _| true)?;
+    value.ok_or_else(|| format!("{} is left out of examples", field.full_name()))
+}
+
+/// Fails if a replaced value belongs to a field that does not exist.
+pub(crate) fn ensure_known(pool: &DescriptorPool) -> Result<(), String> {
+    let mut keys = replaced::VALUES.iter().map(|(key, _)| *key);
+    match keys.find(|key| !is_known(pool, key)) {
+        None => Ok(()),
+        Some(key) => Err(format!("there is no field {key}")),
+    }
+}
+
+fn is_known(pool: &DescriptorPool, key: &str) -> bool {
+    let mut parts = key.split('.');
+    let name = parts.next().unwrap_or_default();
+    let mut message = pool.all_messages().find(|message| message.name() == name);
+    for part in parts {
+        let Some(field) = message.and_then(|message| message.get_field_by_name(part)) else {
+            return false;
+        };
+        message = match field.kind() {
+            Kind::Message(inner) => Some(inner),
+            _ => None,
+        };
+    }
+    true
 }
 
 /// Decides whether a field is shown, by its path in the example and its descriptor.
 type Shown<'a> = &'a dyn Fn(&str, &FieldDescriptor) -> bool;
 
-fn of_message(message: &MessageDescriptor, path: &str, shown: Shown<'_>) -> Result<Value, String> {
+/// Returns the example of a message. `root` is the name of the whole request or response, and
+/// `path` leads from there to the message.
+fn of_message(root: &str, message: &MessageDescriptor, path: &str, shown: Shown<'_>) -> Result<Value, String> {
     let mut object = Map::new();
     for field in message.fields() {
         let path = if path.is_empty() {
@@ -68,17 +112,24 @@ fn of_message(message: &MessageDescriptor, path: &str, shown: Shown<'_>) -> Resu
         if !shown(&path, &field) {
             continue;
         }
-        let Some(value) = single(&field, &path, shown)? else {
-            continue;
+        let key = format!("{root}.{path}");
+        let value = match replaced::VALUES.iter().find(|(replaced, _)| *replaced == key) {
+            Some((_, replaced::NOT_SET)) => None,
+            Some((_, text)) => Some(serde_json::from_str::<Value>(text).map_err(|error| format!("{key}: {error}"))?),
+            None => {
+                let value = single(root, &field, &path, shown)?;
+                value.map(|value| if field.is_list() { json!([value]) } else { value })
+            }
         };
-        let value = if field.is_list() { json!([value]) } else { value };
-        object.insert(field.json_name().to_owned(), value);
+        if let Some(value) = value {
+            object.insert(field.json_name().to_owned(), value);
+        }
     }
     Ok(object.into())
 }
 
 /// Returns an example value of the field, or `None` if examples leave the field out.
-fn single(field: &FieldDescriptor, path: &str, shown: Shown<'_>) -> Result<Option<Value>, String> {
+fn single(root: &str, field: &FieldDescriptor, path: &str, shown: Shown<'_>) -> Result<Option<Value>, String> {
     let name = field.full_name();
     if LEFT_OUT.iter().any(|suffix| name.ends_with(suffix)) {
         return Ok(None);
@@ -87,14 +138,14 @@ fn single(field: &FieldDescriptor, path: &str, shown: Shown<'_>) -> Result<Optio
         return Ok(Some((*value).into()));
     }
     if field.is_map() {
-        return Ok(Some(json!({"role": "player"})));
+        return Ok(Some(json!({"role": "moderator"})));
     }
     let missing = || format!("{name} has no example");
     Ok(Some(match field.kind() {
         Kind::Message(message) => match message.full_name() {
             "google.protobuf.Timestamp" => json!(TIME),
             "google.protobuf.FieldMask" => json!("firstName,lastName"),
-            _ => of_message(&message, path, shown)?,
+            _ => of_message(root, &message, path, shown)?,
         },
         Kind::Enum(values) => json!(of_enum(&values).ok_or_else(missing)?),
         Kind::Bool => json!(TRUE.contains(&field.name())),
@@ -135,24 +186,45 @@ const LEFT_OUT: &[&str] = &[
 /// name.
 const OF_FIELD: &[(&str, &str)] = &[
     ("Action.code_name", "approve"),
+    ("Action.description", "Approve what others have proposed."),
     ("Action.name", "Approve"),
-    ("AuditEvent.action", "user.deactivate"),
+    ("AuditEvent.action", "role.assign"),
     ("AuditEvent.reason", ""),
+    ("ChangeEmailRequest.email", "ann@example.org"),
+    ("CreateServiceAccountRequest.description", "Chat between players."),
+    ("CreateServiceAccountRequest.roles", "service"),
+    ("CreateUserResponse.password_expire_time", "2026-05-11T12:30:00Z"),
+    ("FormerEmail.email", "ann@example.org"),
+    ("FormerEmail.expire_time", "2026-05-07T12:30:00Z"),
     ("Game.end_reason", "END_REASON_UNSPECIFIED"),
+    ("Game.expire_time", "2026-05-05T12:31:10Z"),
+    ("Game.last_move_time", "2026-05-04T12:31:10Z"),
     ("Game.state", "GAME_STATE_TURN"),
     ("Game.winner_mark", "MARK_UNSPECIFIED"),
     ("Game.winner_user_id", ""),
     ("Game.opponent", "OPPONENT_PLAYER"),
     ("GetActionRequest.code_name", "approve"),
     ("DeleteActionRequest.code_name", "approve"),
+    ("MailedCode.expire_time", "2026-05-04T12:40:00Z"),
+    ("Move.create_time", "2026-05-04T12:31:10Z"),
+    ("Permission.description", "Create and join games."),
     ("Permission.name", "games:create"),
     ("GetPermissionRequest.name", "games:create"),
     ("DeletePermissionRequest.name", "games:create"),
     ("GetRoleRequest.code_name", "moderator"),
     ("DeleteRoleRequest.code_name", "moderator"),
     ("Role.code_name", "moderator"),
+    ("Role.description", "Look after the players."),
     ("Role.name", "Moderators"),
+    ("ServiceAccount.description", "Chat between players."),
+    ("ServiceAccount.last_token_time", "2026-05-04T12:45:00Z"),
+    ("ServiceAccount.roles", "service"),
+    ("Session.absolute_expire_time", "2026-08-02T12:30:00Z"),
     ("Session.end_reason", ""),
+    ("Session.expire_time", "2026-05-11T13:00:00Z"),
+    ("Session.last_use_time", "2026-05-04T13:10:00Z"),
+    ("SetPasswordResponse.password_expire_time", "2026-05-11T12:30:00Z"),
+    ("SigningKey.activate_time", "2026-05-04T13:30:00Z"),
     ("SigningKey.state", "STATE_ACTIVE"),
 ];
 
@@ -165,7 +237,7 @@ const NUMBERS: &[(&str, i64)] = &[
     ("cell", 4),
     ("count", 2),
     ("draws", 1),
-    ("expected_version", 3),
+    ("expected_version", 2),
     ("games_needed", 0),
     ("losses", 1),
     ("overlap_seconds", 86_400),

@@ -3,5 +3,5 @@
 pub(crate) const BEARER: &str = "bearer";
 pub(crate) const COOKIE: &str = "cookie";
 pub(crate) const ERROR: &str = "error";
-/// Name of the parameter and of its header.
+/// Header with which a page asks for the cookie, and its parameter.
 pub(crate) const TRANSPORT: &str = "x-token-transport";

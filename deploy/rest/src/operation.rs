@@ -86,7 +86,7 @@ pub(crate) fn operation(api: &Api, rpc: &Rpc, rule: &HttpRule, schemas: &mut Sch
     let example = examples::response(&method.output())?;
     let success = if method.is_server_streaming() {
         json!({
-            "description": "Success. The `data` of each server-sent event is a message as JSON, as in `x-event-data`.",
+            "description": "Success. Each event's `data` is one JSON message with the schema in `x-event-data`.",
             "content": {"text/event-stream": {
                 "schema": {"type": "string"},
                 "x-event-data": answer,

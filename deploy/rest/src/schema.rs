@@ -33,8 +33,8 @@ impl Behavior {
 pub(crate) struct Schemas(BTreeMap<String, Value>);
 
 impl Schemas {
-    /// Returns a reference to the schema of a message, and adds the schema if it is missing. The
-    /// schema of a well-known type is returned itself.
+    /// Returns a reference to the schema of a message, and adds the schema if it is missing. A
+    /// well-known type is inlined.
     pub(crate) fn message(&mut self, message: &MessageDescriptor) -> Value {
         if let Some(schema) = well_known(message.full_name()) {
             return schema;

@@ -80,6 +80,28 @@ fn required_fields_are_in_the_schema_and_in_the_example() {
 }
 
 #[test]
+fn examples_of_responses_agree_with_their_rpcs() {
+    let document = document();
+    let example = |method: &str, path: &str| {
+        let operation = &document["paths"][path][method];
+        operation["responses"]["200"]["content"]["application/json"]["example"].clone()
+    };
+    let deactivated = example("post", "/v1/users/{userId}:deactivate");
+    assert_eq!(deactivated["user"]["isActive"], false);
+    let assigned = example("post", "/v1/users/{userId}:assignRole");
+    assert_eq!(assigned["roles"], json!(["moderator", "player"]));
+    let cancelled = example("post", "/v1/games/{gameId}:cancel");
+    assert_eq!(cancelled["game"]["state"], "GAME_STATE_CANCELLED");
+    assert_eq!(cancelled["game"]["expireTime"], Value::Null);
+    let finished = example("get", "/v1/finished-games");
+    assert_eq!(finished["games"][0]["endReason"], "END_REASON_RESIGNATION");
+    assert_eq!(finished["games"][0]["moves"].as_array().map(Vec::len), Some(2));
+    let rotated = example("post", "/v1/auth/rotate");
+    let sent = &document["paths"]["/v1/auth/rotate"]["post"]["requestBody"]["content"]["application/json"]["example"];
+    assert_ne!(rotated["tokens"]["refreshToken"], sent["refreshToken"]);
+}
+
+#[test]
 fn error_reasons_are_enums() {
     let document = document();
     let schemas = &document["components"]["schemas"];

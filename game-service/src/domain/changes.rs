@@ -28,7 +28,7 @@ pub(super) struct Change {
     pub(super) game: Game,
     /// Version of the game before the change.
     pub(super) version: i64,
-    /// The player who joins the game by the change.
+    /// Player who joins the game in this change.
     pub(super) joining: Option<Player>,
 }
 
@@ -86,7 +86,7 @@ impl GroupWriter for ChangeWriter {
     }
 
     async fn write_together(&self, changes: &[Change]) -> db::Result<Vec<Option<GroupOutcome<Self>>>> {
-        // The usual case: moves after which the games go on need one statement alone.
+        // Usually all changes are moves that end no game. They need only one statement.
         if changes
             .iter()
             .all(|change| change.joining.is_none() && !change.game.is_over())
@@ -141,8 +141,8 @@ impl ChangeWriter {
                     }))
                 }
                 Some(Err(error)) => Some(Err(error)),
-                // Locked, or changed meanwhile: alone, the one is waited for and the other found
-                // out.
+                // The game is locked or has changed. Retried alone, the change waits for the lock
+                // or fails.
                 None | Some(Ok(_)) => None,
             });
         }
@@ -150,7 +150,7 @@ impl ChangeWriter {
             store::results_insert_together(tx, &history).await?;
         }
         if !stats.is_empty() {
-            // No player is in two of these changes.
+            // Each player's stats are in one row, as `stats_add_together` requires.
             let stats: Vec<StatsRow> = stats.into_values().collect();
             store::stats_add_together(tx, &stats).await?;
         }

@@ -14,12 +14,12 @@ use crate::{
     store::{self, ViewRequest},
 };
 
-/// A game that is to be created.
+/// Game to be created.
 #[derive(Debug)]
 pub(super) struct Creation {
     pub(super) game: Game,
     pub(super) creator: Player,
-    /// The mark that the creator asked for.
+    /// Mark that the creator asked for.
     pub(super) mark: Option<Mark>,
     pub(super) request: Option<RequestId>,
 }
@@ -85,7 +85,7 @@ impl GroupWriter for CreationWriter {
                         Some(room.map(|()| creation.view(&creator)))
                     }
                     Some(Err(error)) => Some(Err(error)),
-                    // Locked, or a repeated request, which makes no game.
+                    // The player is locked, or the request is a repeat that creates no game.
                     None | Some(Ok(_)) => None,
                 });
             }
@@ -98,7 +98,7 @@ impl GroupWriter for CreationWriter {
 }
 
 impl Creation {
-    /// The new game as its creator sees it.
+    /// Returns the new game as its creator sees it.
     fn view(&self, creator: &Admitted) -> GameView {
         let login_of = |side: Option<UserId>| side.map(|_| creator.login.clone()).unwrap_or_default();
         GameView {

@@ -100,7 +100,7 @@ impl History {
                 Some(GameResult::Won) => sum.wins = games,
                 Some(GameResult::Lost) => sum.losses = games,
                 Some(GameResult::Drawn) => sum.draws = games,
-                None => return Err(Error::Internal(format!("{result} is no result"))),
+                None => return Err(Error::Internal(format!("unknown result {result}"))),
             }
             sum.last_finish_time = sum.last_finish_time.max(last);
         }

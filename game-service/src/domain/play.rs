@@ -36,7 +36,7 @@ pub(crate) struct Games {
     changes: GroupCommit<ChangeWriter>,
 }
 
-/// Attempts at a change before it fails because others keep changing the game first.
+/// Maximum number of attempts at a change while others keep changing the game first.
 const MAX_ATTEMPTS: usize = 10;
 
 /// Query that page tokens of open games are bound to. It is the same for all callers.

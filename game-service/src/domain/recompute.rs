@@ -161,7 +161,7 @@ async fn sums(conn: &mut Conn, ids: &[UserId]) -> Result<HashMap<UserId, StatsRo
     for (user, result, games, last) in store::results_summed(conn, ids).await? {
         let (Some(result), Some(last)) = (GameResult::parse(&result), last) else {
             return Err(Error::Internal(format!(
-                "the history of {user} has a result that is none"
+                "the history of {user} contains an unknown result"
             )));
         };
         let one = result.stats(user, last);

@@ -37,7 +37,7 @@ pub(super) async fn count(tx: &mut Conn, game: &Game) -> Result<(), Error> {
 /// Returns the stats of one history row alone, or `None` if the row does not count.
 pub(super) fn stats_of(row: &ResultRow) -> Result<Option<StatsRow>, Error> {
     let result = GameResult::parse(&row.result);
-    let result = result.ok_or_else(|| Error::Internal(format!("{} is no result", row.result)))?;
+    let result = result.ok_or_else(|| Error::Internal(format!("unknown result {}", row.result)))?;
     let counts = row.counts != Some(false);
     Ok(counts.then(|| result.stats(row.user_id, row.finish_time)))
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Game {
-    /// The game in this row.
+    /// Returns the game in this row.
     pub(super) fn from_row(row: &GameRow) -> Result<Self, Error> {
         let broken = |what: &str| Error::Internal(format!("game {}: {what} is not readable", row.id));
         let board: Board = row.board.parse().map_err(|_| broken("board"))?;

@@ -1,18 +1,18 @@
-//! Moves that the version before kept in a table of their own.
+//! Migration of moves that the previous version stored in a table of their own.
 
 use std::time::Duration;
 
 use super::Games;
 use crate::store;
 
-/// "moves" in ASCII.
+/// Key of the lease for this job: "moves" in ASCII.
 const LEASE: i64 = i64::from_be_bytes(*b"\0\0\0moves");
-/// Games whose moves are taken over at a time.
+/// Number of games whose moves are migrated at a time.
 const BATCH: i64 = 500;
 
 impl Games {
-    /// Moves the moves of all games into the games' rows, one batch after the other with a pause in
-    /// between. Returns when none are left. Games work before as well as after it.
+    /// Migrates the moves of all games into the games' rows, in batches with a pause in between.
+    /// Returns when none are left. Games can be played meanwhile.
     pub(crate) async fn take_over_moves(self, pause: Duration) {
         let (mut lease, mut after) = (None, None);
         loop {
@@ -27,12 +27,14 @@ impl Games {
             };
             match taken.await {
                 Ok(Some(None)) if after.is_none() => return,
-                // Once more from the beginning, for games that were being changed.
+                // Start again from the beginning, for games that were being changed.
                 Ok(Some(None)) => after = None,
                 Ok(Some(last)) => after = last,
-                // Another replica does it. It may end before it is done.
+                // Another replica holds the lease. It may stop before it has finished.
                 Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "cannot take over moves of the version before"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot migrate moves that the previous version stored; trying again")
+                }
             }
             tokio::time::sleep(pause).await;
         }

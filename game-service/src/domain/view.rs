@@ -45,7 +45,7 @@ impl GameView {
         Ok(Self::new(rows.x_login, rows.o_login, Game::from_row(&rows.game)?))
     }
 
-    /// The games in these rows as they are seen, in the same order.
+    /// Returns the views of the games in these rows, in the same order.
     pub(super) async fn of_rows(conn: &mut Conn, rows: Vec<GameRow>) -> Result<Vec<Self>, Error> {
         let games: Result<Vec<Game>, Error> = rows.iter().map(Game::from_row).collect();
         Self::of_games(conn, games?).await

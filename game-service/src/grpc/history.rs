@@ -48,7 +48,7 @@ impl HistoryService for HistoryRpc {
         if opponent.is_some() && user == opponent {
             fields.reject(
                 "opponent_user_id",
-                "must be another user than user_id, which defaults to you",
+                "must differ from user_id, which defaults to the caller",
             );
         }
         let (user, opponent) = fields.finish(|| Some((user?, opponent?)))?;

@@ -194,7 +194,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_sorted_set(
+        fn it_behaves_like_a_sorted_set(
             max_block in 2..9_usize,
             loaded in btree_set(0..60_u32, 0..60),
             changes in vec((any::<bool>(), 0..60_u32), 0..400),

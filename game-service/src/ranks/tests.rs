@@ -96,7 +96,7 @@ fn check(ours: &Ranks, rows: &Rows, min_games: i64, limit: usize) -> Result<(), 
 }
 
 #[test]
-fn equals_share_a_rank_and_leave_a_gap() {
+fn equal_players_share_a_rank_and_leave_a_gap() {
     let mut all = Ranks::new(1);
     for (id, results) in [(4, 2, 0), (4, 1, 1), (2, 1, 0), (2, 2, 0), (2, 0, 2), (0, 1, 0)]
         .into_iter()
@@ -162,7 +162,7 @@ fn fits(ours: &Ranks) {
 }
 
 #[test]
-fn a_player_takes_at_most_64_bytes_also_after_growth_and_changes() {
+fn a_player_takes_at_most_64_bytes_even_after_growth_and_changes() {
     // The shards of the hash table are nearly full with 28,500 players, and half empty with 32,000.
     for count in [28_500, 32_000] {
         let mut builder = RanksBuilder::new(1);

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_board_is_its_text() {
+    fn a_board_round_trips_through_its_text() {
         for text in [".........", "XOX.O...X"] {
             assert_eq!(text.parse::<Board>().expect("a board").to_string(), text);
         }

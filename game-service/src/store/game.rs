@@ -127,9 +127,8 @@ pub(crate) async fn games_running(
     Ok(running)
 }
 
-/// Appends to a query how many unfinished games `player.id` has on one side, of at most `limit`.
-/// Each side has its own index. The order is that of the index: without it, PostgreSQL would take
-/// any index of unfinished games while the table is new.
+/// Appends a count of the player's unfinished games on one side, up to `limit`. Each side has its
+/// own index. The ORDER BY makes PostgreSQL use this side's index even while the table is small.
 macro_rules! running_on {
     ($query:expr, $side:literal, $now:expr, $limit:expr) => {
         $query
@@ -176,11 +175,10 @@ pub(crate) async fn game_update(conn: &mut Conn, id: GameId, version: i64, updat
     .map(|rows| rows == 1)
 }
 
-/// A game that is to be looked at.
+/// Game that is due for a check: due time, id, deadline.
 pub(crate) type Due = (Timestamp, GameId, Option<Timestamp>);
 
-/// Games that are to be looked at by now: when, which, and when their time runs out. Those that
-/// were due first come first.
+/// Returns the games due for a check: due time, id, deadline. Oldest first.
 pub(crate) async fn games_due(
     conn: &mut Conn,
     now: Timestamp,
@@ -201,8 +199,8 @@ pub(crate) async fn games_due(
     })
 }
 
-/// Lets these games be looked at again when their time runs out, unless they are over. PostgreSQL
-/// leaves out those that are being changed.
+/// Postpones the check of these games to their deadline, unless they are over. PostgreSQL skips
+/// those that are being changed.
 pub(crate) async fn games_postpone(conn: &mut Conn, ids: &[GameId]) -> db::Result<()> {
     if conn.backend() == Backend::Postgres {
         let update = prepared::<()>(
@@ -238,7 +236,7 @@ pub(crate) async fn games_waiting(
 ) -> db::Result<Vec<GameRow>> {
     let mut rows: Vec<GameRow> = query!(conn, |c| {
         let mut waiting = games::table
-            // Written out, or the index of these games could not be used.
+            // A literal instead of a bound value, so that the partial index of these games is used.
             .filter(sql::<Bool>("games.state = 'waiting'"))
             .filter(games::expire_time.gt(now))
             .select(GameRow::as_select())

@@ -135,7 +135,7 @@ pub(crate) async fn games_insert_together(conn: &mut Conn, rows: &[GameRow]) -> 
     query_postgres!(conn, |c| insert.execute(c).await).map(drop)
 }
 
-/// Returns those of these requests that have made a game.
+/// Returns the requests among these that have created a game.
 pub(crate) async fn requests_known(
     conn: &mut Conn,
     requests: &[(UserId, RequestId)],
@@ -176,7 +176,7 @@ pub(crate) async fn players_lock_together(
     if locked.len() < wanted.len() {
         let is_missing = |(id, _): &&(UserId, &str)| !locked.iter().any(|(known, ..)| known == id);
         let missing: Vec<(UserId, &str)> = wanted.iter().filter(is_missing).copied().collect();
-        // A row that is there, and so locked by others, stays as it is.
+        // An existing row stays as it is: another transaction has locked it.
         let insert = prepared::<(sql_types::Uuid, Text, Bool)>("INSERT INTO players (id, login) SELECT * FROM unnest(")
             .bind::<Uuids, _>(column(&missing, |(id, _)| *id))
             .text(", ")
@@ -198,7 +198,7 @@ pub(crate) async fn players_set_logins(conn: &mut Conn, logins: &[(UserId, &str)
     query_postgres!(conn, |c| update.execute(c).await).map(drop)
 }
 
-/// How many unfinished games each of these users has on either side, of at most `limit` a side.
+/// Counts the unfinished games of each user, up to `limit` on each side.
 pub(crate) async fn games_running_counts(
     conn: &mut Conn,
     users: &[UserId],
@@ -253,8 +253,9 @@ pub(crate) async fn stats_lock_together(conn: &mut Conn, users: &[UserId]) -> db
     query_postgres!(conn, |c| lock.load(c).await)
 }
 
-/// Adds each row to its player's stats, and creates them for new players. No player may come twice,
-/// and they must be sorted by id: in that order their rows are locked until the transaction ends.
+/// Adds each row to its player's stats, and creates them for new players. Each player may occur
+/// only once. Rows must be sorted by id, because in that order they are locked until the
+/// transaction ends.
 pub(crate) async fn stats_add_together(conn: &mut Conn, rows: &[StatsRow]) -> db::Result<()> {
     let upsert = prepared::<()>(
         "INSERT INTO player_stats (user_id, wins, losses, draws, last_finish_time) SELECT * FROM unnest(",

@@ -19,7 +19,7 @@ use diesel::{
 
 use crate::ids::GameId;
 
-/// Moves of a game, in order. X has made every other one, beginning with the first.
+/// Moves of a game, in order. X and O alternate, beginning with X.
 #[derive(Clone, Debug, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
 pub(crate) struct Moves(pub(crate) Vec<StoredMove>);
@@ -29,12 +29,12 @@ pub(crate) struct Moves(pub(crate) Vec<StoredMove>);
 pub(crate) struct StoredMove {
     /// Number of the cell, 0 to 8.
     pub(crate) cell: i32,
-    /// Version of the game that the move made.
+    /// Version of the game after the move.
     pub(crate) version: i64,
     pub(crate) time: Timestamp,
 }
 
-/// The column holds something else than moves.
+/// Error for a column whose text is not a list of moves.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} are not the moves of a game")]
 pub(crate) struct UnreadableMoves(String);
@@ -56,7 +56,7 @@ impl Moves {
         moves.map(Self)
     }
 
-    /// The text that [`parse`](Self::parse) reads.
+    /// Returns the text that [`parse`](Self::parse) reads.
     pub(super) fn text(&self) -> String {
         let mut text = String::with_capacity(24 * self.0.len());
         for made in &self.0 {
@@ -94,7 +94,7 @@ impl ToSql<Text, diesel::sqlite::Sqlite> for Moves {
     }
 }
 
-/// The moves of a game as its row was read, with the game's id and the version in that row.
+/// Moves of a game as its row was read, with the game's id and the version in that row.
 pub(super) type ReadMoves<'a> = (GameId, i64, &'a mut Option<Moves>);
 
 /// Fills in the moves of games that were played before their rows held the moves.
@@ -108,16 +108,16 @@ pub(super) async fn fill_in_moves(conn: &mut Conn, mut lacking: Vec<ReadMoves<'_
     for (id, version, moves) in &mut lacking {
         let now = found.iter().find(|(found, _)| found == id);
         let mut now = now.map(|(_, moves)| moves.clone()).unwrap_or_default();
-        // The game may have gone on since its row was read.
+        // More moves may have been made since the row was read.
         now.0.retain(|made| made.version <= *version);
         **moves = Some(now);
     }
     Ok(())
 }
 
-/// Returns the moves of these games, wherever they are at this moment.
+/// Returns the moves of these games, migrated or not.
 async fn moves_now(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<(GameId, Moves)>> {
-    // One statement: between two, the moves could be taken over.
+    // One statement, because the moves could be migrated between two.
     let select = prepared::<(sql_types::Uuid, Text)>(
         "SELECT id, coalesce(moves, moves_before_of(id)) FROM games WHERE id = ANY(",
     )
@@ -126,12 +126,12 @@ async fn moves_now(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<(GameId, M
     query_postgres!(conn, |c| select.load(c).await)
 }
 
-/// Takes over the moves of some games that were made before their rows held them. Returns the last
-/// game that was looked at, or `None` if there are no more after this one. Leaves out games that
+/// Migrates the moves of up to `limit` games that the previous version stored in a table of their
+/// own. Returns the last game it looked at, or `None` if no more follow `after`. Skips games that
 /// are being changed.
 ///
-/// On SQLite the migration has done it: there no replica of the version before serves beside this
-/// one.
+/// Does nothing on SQLite, where the migration has done it: no older replica can serve the same
+/// file.
 pub(crate) async fn moves_take_over(db: &Db, after: Option<GameId>, limit: i64) -> db::Result<Option<GameId>> {
     if db.backend() == Backend::Sqlite {
         return Ok(None);
@@ -146,7 +146,7 @@ pub(crate) async fn moves_take_over(db: &Db, after: Option<GameId>, limit: i64) 
         let Some(last) = ids.last() else {
             return Ok(None);
         };
-        // A game that is being changed takes its moves over by that.
+        // A game that is being changed is skipped: the change itself migrates its moves.
         let update = prepared::<()>(
             "UPDATE games SET moves = moves_before_of(id) WHERE id IN \
              (SELECT id FROM games WHERE moves IS NULL AND id = ANY(",

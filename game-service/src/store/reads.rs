@@ -11,10 +11,11 @@ use testing::{TestDatabase, block_on, rows_read};
 use super::*;
 use crate::ids::{GameId, RequestId};
 
-/// Executions of each statement. After five of them, PostgreSQL may plan without the values.
+/// Executions of each statement. After five of them, PostgreSQL may switch to a generic plan.
 const EXECUTIONS: u128 = 7;
 
-/// Games of 1000 players, 20 of each. A tenth goes on, and a tenth of these is due for a check.
+/// 20 games of each of 1000 players. A tenth is unfinished, and a tenth of those is due for a
+/// check.
 const FILL: &str = "
 INSERT INTO players (id, login) SELECT lpad(to_hex(n), 32, '0')::uuid, 'player-' || n FROM generate_series(0, 999) AS n;
 INSERT INTO games (id, opponent, creator_id, x_player_id, o_player_id, board, state, winner, version, create_time,
@@ -52,8 +53,8 @@ fn game(number: u128) -> GameId {
     GameId::from_uuid(uuid::Uuid::from_u128(number))
 }
 
-/// Runs a statement again and again, and returns the most rows that it read, and how many of them
-/// it read by scanning a whole table.
+/// Runs a statement repeatedly. Returns the largest number of rows that it read, and how many of
+/// them by scanning a whole table.
 macro_rules! most_read {
     ($tx:ident, $number:ident, $statement:expr) => {{
         let tables = ["games", "game_results"];
@@ -69,11 +70,11 @@ macro_rules! most_read {
     }};
 }
 
-/// Rows that PostgreSQL reads while it plans a join: those at both ends of some indexes.
+/// Number of rows that PostgreSQL reads while it plans a join: those at both ends of some indexes.
 const PLANNING: i64 = 20;
 
-/// Asserts that a statement reads at most this many rows, but for those that planning reads, and
-/// scans no table.
+/// Asserts that a statement reads at most this many rows, not counting those that planning reads,
+/// and scans no table.
 macro_rules! assert_reads {
     ($tx:ident, $limit:expr, $name:literal, |$number:ident| $statement:expr) => {
         let (most, by_scan) = most_read!($tx, $number, $statement);
@@ -83,7 +84,7 @@ macro_rules! assert_reads {
 }
 
 #[test]
-fn calls_read_little_of_many_games() {
+fn calls_read_few_of_many_games() {
     block_on(async {
         let database = filled().await;
         let now = Clock::system().now();
@@ -115,7 +116,7 @@ fn calls_read_little_of_many_games() {
                 let request = RequestId::from_uuid(uuid::Uuid::from_u128(n));
                 requests_known(tx, &[(player(0), request), (player(1), request)]).await
             });
-            // A player has two games on each side that go on.
+            // Each player has two unfinished games on each side.
             assert_reads!(tx, 4, "games_running", |n| games_running(tx, player(n), None, 50).await);
             assert_reads!(tx, 4, "games_running_count", |n| games_running_count(
                 tx,
@@ -156,7 +157,7 @@ fn calls_read_little_of_many_games() {
 }
 
 #[test]
-fn sweeps_read_little_but_what_they_deal_with() {
+fn sweeps_read_only_the_rows_they_process() {
     block_on(async {
         let database = filled().await;
         let now = Clock::system().now();

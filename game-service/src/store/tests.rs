@@ -213,7 +213,7 @@ async fn inconsistent_stats_are_rejected(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn an_older_name_does_not_come_back(database: TestDatabase) {
+async fn an_older_login_does_not_replace_a_newer_one(database: TestDatabase) {
     let ann = UserId::generate();
     let (one, other) = (Epoch::generate(), Epoch::generate());
     let mut names = Vec::new();
@@ -253,7 +253,7 @@ async fn an_older_name_does_not_come_back(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn the_cursor_of_the_feed_goes_forward(database: TestDatabase) {
+async fn the_feed_cursor_only_moves_forward(database: TestDatabase) {
     let (one, other) = (Epoch::generate(), Epoch::generate());
     let mut known = Vec::new();
     for (epoch, sequence) in [(one, 5), (one, 4), (one, 6), (other, 1)] {

@@ -111,7 +111,7 @@ async fn a_deactivated_user_is_refused(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_permission_that_a_role_lost_is_refused_to_a_token_of_before(database: TestDatabase) {
+async fn issued_tokens_lose_a_permission_that_their_role_loses(database: TestDatabase) {
     let (auth, server) = following(database).await;
     let ann = Caller::of(&server);
     ann.write().await.expect("allowed");
@@ -173,7 +173,7 @@ async fn a_restart_forgets_nothing(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn while_the_feed_is_silent_reads_go_on_and_writes_wait(database: TestDatabase) {
+async fn while_the_feed_is_silent_reads_are_served_and_writes_refused(database: TestDatabase) {
     let mint = TokenMint::random();
     let auth = auth(&mint);
     let rule = SilenceRule {
@@ -203,7 +203,7 @@ async fn each_role_may_do_what_the_protos_say(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn each_role_may_do_what_the_protos_say_where_keys_are_all_that_is_known(database: TestDatabase) {
+async fn without_the_feed_each_role_may_do_what_the_protos_say(database: TestDatabase) {
     let server = Server::start(database).await;
     contract::roles_hold_what_the_protos_say(server.grpc, FILE_DESCRIPTOR_SET, &server.mint, START).await;
 }

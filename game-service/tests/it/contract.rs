@@ -30,14 +30,14 @@ async fn malformed_requests_are_refused(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_text_that_is_too_long_is_refused_before_anything_is_done_with_it(database: TestDatabase) {
+async fn overlong_texts_are_refused_before_they_are_processed(database: TestDatabase) {
     let server = Server::start(database).await;
     let token = server.player("ann").token;
     invalid::long_texts_are_refused(server.grpc, FILE_DESCRIPTOR_SET, &token, &[]).await;
 }
 
 #[on_both_backends]
-async fn invalid_calls_have_a_limit_that_nobody_else_feels(database: TestDatabase) {
+async fn the_limit_on_invalid_calls_does_not_affect_other_users(database: TestDatabase) {
     let server = Server::start(database).await;
     let value = format!("Bearer {}", server.player("ann").token);
     let connection = RawConnection::open(server.grpc).await;

@@ -139,7 +139,7 @@ async fn nothing_that_was_acknowledged_is_lost_and_nothing_counts_twice(database
     let players: Vec<Player> = players.iter().map(|player| player.calling(grpc)).collect();
     let counted = ledger.verify(&players).await;
     report(&format!(
-        "{:?}: killed {rounds} times; {} games were told of, and {counted} count",
+        "{:?}: killed {rounds} times; {} games were reported to clients, and {counted} count",
         database.backend(),
         ledger.games().len()
     ));

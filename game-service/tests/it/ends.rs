@@ -13,7 +13,7 @@ use crate::support::{Server, is, kind};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[on_both_backends]
-async fn who_resigns_has_lost(database: TestDatabase) {
+async fn a_player_who_resigns_loses(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob, cy) = (server.player("ann"), server.player("bob"), server.player("cy"));
     let game = server.play(&ann, &bob, &[0, 1]).await;
@@ -58,7 +58,7 @@ async fn who_resigns_has_lost(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn before_both_have_moved_a_game_counts_for_nobody(database: TestDatabase) {
+async fn a_game_that_ends_before_both_have_moved_does_not_count(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     for cells in [&[][..], &[4]] {
@@ -116,7 +116,7 @@ async fn only_its_creator_can_cancel_a_waiting_game(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn of_a_join_and_a_cancellation_at_once_one_counts(database: TestDatabase) {
+async fn a_concurrent_join_and_cancellation_have_one_winner(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     for _ in 0..10 {
@@ -134,7 +134,7 @@ async fn of_a_join_and_a_cancellation_at_once_one_counts(database: TestDatabase)
 }
 
 #[on_both_backends]
-async fn my_games_are_those_that_are_not_over(database: TestDatabase) {
+async fn my_games_are_the_unfinished_ones(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let mut expected = Vec::new();
@@ -172,7 +172,7 @@ async fn my_games_are_those_that_are_not_over(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_request_makes_one_game(database: TestDatabase) {
+async fn a_request_id_creates_one_game(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let id = Uuid::new_v4().to_string();

@@ -69,7 +69,7 @@ async fn finished_games_are_kept_newest_first_with_their_moves(database: TestDat
 }
 
 #[on_both_backends]
-async fn pages_stay_right_while_games_finish(database: TestDatabase) {
+async fn pages_stay_consistent_while_games_finish(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let mut finished = Vec::new();
@@ -109,7 +109,7 @@ async fn games_against_the_computer_are_kept(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_page_token_is_good_only_for_its_owner(database: TestDatabase) {
+async fn a_page_token_is_valid_only_for_its_owner(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     for _ in 0..2 {
@@ -124,7 +124,7 @@ async fn a_page_token_is_good_only_for_its_owner(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn filters_leave_what_each_of_them_says(database: TestDatabase) {
+async fn each_filter_selects_the_games_it_describes(database: TestDatabase) {
     let server = Server::start(database).await;
     let [ann, bob, cy] = ["ann", "bob", "cy"].map(|login| server.player(login));
     // One game every ten seconds.
@@ -216,7 +216,7 @@ async fn filters_leave_what_each_of_them_says(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_page_token_is_good_only_for_its_filters(database: TestDatabase) {
+async fn a_page_token_is_valid_only_for_its_filters(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     for _ in 0..2 {
@@ -339,7 +339,7 @@ async fn games_against_one_opponent_add_up(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn anothers_history_is_seen_only_with_the_permission(database: TestDatabase) {
+async fn another_players_history_needs_the_permission(database: TestDatabase) {
     let server = Server::start(database).await;
     let [ann, bob, mut eve] = ["ann", "bob", "eve"].map(|login| server.player(login));
     let game = server.play(&ann, &bob, X_WINS).await;

@@ -164,7 +164,7 @@ pub(crate) fn report(line: &str) {
 }
 
 #[on_both_backends]
-async fn whatever_clients_do_at_once_agrees_with_the_rules(database: TestDatabase) {
+async fn concurrent_clients_always_see_the_rules_kept(database: TestDatabase) {
     let rounds = rounds("MODEL_ROUNDS", 3);
     let server = Server::start_with(database, &["--turn-seconds", "60", "--open-game-seconds", "60"]).await;
     let replica = server.replica().await;
@@ -213,7 +213,7 @@ async fn whatever_clients_do_at_once_agrees_with_the_rules(database: TestDatabas
     }
     let counted = ledger.verify(&players).await;
     report(&format!(
-        "{:?}: {} games were told of, and {counted} count",
+        "{:?}: {} games were reported to clients, and {counted} count",
         server.database.backend(),
         ledger.games().len()
     ));

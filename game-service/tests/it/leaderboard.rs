@@ -67,7 +67,7 @@ async fn players_are_ranked_by_ratio_then_wins_then_who_was_first(database: Test
 }
 
 #[on_both_backends]
-async fn the_computer_counts_for_the_human_and_is_not_ranked(database: TestDatabase) {
+async fn games_against_the_computer_count_for_the_human_only(database: TestDatabase) {
     let server = Server::start(database).await;
     let ann = server.player("ann");
     let mut game = ann.create(Opponent::Computer, Mark::O).await.expect("created");
@@ -106,7 +106,7 @@ async fn a_limit_is_one_to_a_thousand(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn everybodys_place_is_the_one_that_the_whole_leaderboard_says(database: TestDatabase) {
+async fn single_ranks_agree_with_the_whole_leaderboard(database: TestDatabase) {
     let server = Server::start_with(database, &["--leaderboard-min-games", "2"]).await;
     let players: Vec<Player> = (0..9).map(|index| server.player(&format!("player{index}"))).collect();
     // The results give ties in the middle and at both ends. The last player plays only one game and
@@ -176,7 +176,7 @@ async fn everybodys_place_is_the_one_that_the_whole_leaderboard_says(database: T
 }
 
 #[on_both_backends]
-async fn a_player_who_is_not_there_is_not_found(database: TestDatabase) {
+async fn an_unknown_player_is_not_found(database: TestDatabase) {
     let server = Server::start(database).await;
     let ann = server.player("ann");
     let unknown = Uuid::new_v4().to_string();

@@ -137,7 +137,7 @@ async fn a_deleted_player_has_no_name_and_gives_up_every_game(database: TestData
 }
 
 #[on_both_backends]
-async fn a_restart_asks_only_for_what_is_new(database: TestDatabase) {
+async fn after_a_restart_only_new_changes_are_requested(database: TestDatabase) {
     let (auth, server) = following(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     server.play(&ann, &bob, &[0, 3, 1, 4, 2]).await;

@@ -6,7 +6,7 @@ use testing::{TestDatabase, on_both_backends, rpc::bad_fields};
 use crate::support::Server;
 
 #[on_both_backends]
-async fn games_that_wait_are_listed_oldest_first_in_pages(database: TestDatabase) {
+async fn waiting_games_are_listed_oldest_first_in_pages(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let mut created = Vec::new();

@@ -24,7 +24,7 @@ async fn end(player: &Player, game_id: &str) -> (GameState, EndReason) {
 }
 
 #[on_both_backends]
-async fn nobody_joins_and_nobody_moves(database: TestDatabase) {
+async fn unjoined_and_unmoved_games_end_by_themselves(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
@@ -58,7 +58,7 @@ async fn nobody_joins_and_nobody_moves(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_move_begins_the_time_anew(database: TestDatabase) {
+async fn a_move_restarts_the_turn_timer(database: TestDatabase) {
     let server = Server::start_with(database, &["--turn-seconds", "60", "--open-game-seconds", "120"]).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let mut game = ann.create(Opponent::Player, Mark::X).await.expect("created");
@@ -78,7 +78,7 @@ async fn a_move_begins_the_time_anew(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn who_comes_too_late_is_told_so_at_once(database: TestDatabase) {
+async fn late_moves_are_refused_at_once(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     // Repeated, so that in some rounds the background job has not ended the game yet.
@@ -112,7 +112,7 @@ async fn who_comes_too_late_is_told_so_at_once(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_move_made_in_time_is_the_same_when_it_is_sent_again_late(database: TestDatabase) {
+async fn a_repeat_of_a_timely_move_succeeds_after_the_deadline(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let game = server.play(&ann, &bob, &[0, 1]).await;
@@ -188,7 +188,7 @@ async fn a_clock_that_is_wrong_for_a_minute_ends_no_game(database: TestDatabase)
 }
 
 #[on_both_backends]
-async fn what_is_overdue_at_the_start_ends_once_the_clock_has_settled(database: TestDatabase) {
+async fn overdue_games_end_once_the_clock_has_settled_after_a_start(database: TestDatabase) {
     let server = Server::start_unsettled(database, &["--turn-seconds", "60"]).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let game = server.play(&ann, &bob, &[0, 1]).await;
@@ -212,7 +212,7 @@ async fn what_is_overdue_at_the_start_ends_once_the_clock_has_settled(database: 
 }
 
 #[on_both_backends]
-async fn a_game_that_waits_for_its_end_can_be_cancelled(database: TestDatabase) {
+async fn an_overdue_waiting_game_can_be_cancelled(database: TestDatabase) {
     let server = Server::start_unsettled(database, &["--open-game-seconds", "60"]).await;
     let ann = server.player("ann");
     let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
@@ -225,7 +225,7 @@ async fn a_game_that_waits_for_its_end_can_be_cancelled(database: TestDatabase) 
 }
 
 #[on_both_backends]
-async fn where_the_database_server_has_another_time_nothing_is_ended(database: TestDatabase) {
+async fn no_game_ends_while_the_database_server_clock_differs(database: TestDatabase) {
     let server = Server::start_with(database, &["--turn-seconds", "60"]).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let game = server.play(&ann, &bob, &[0, 1]).await;

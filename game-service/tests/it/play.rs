@@ -105,7 +105,7 @@ async fn the_computer_answers_and_wins_against_a_careless_player(database: TestD
 }
 
 #[on_both_backends]
-async fn a_mark_is_drawn_by_lot_where_none_is_chosen(database: TestDatabase) {
+async fn the_mark_is_random_if_none_is_chosen(database: TestDatabase) {
     let server = Server::start(database).await;
     let ann = server.player("ann");
     let mut as_x = 0;
@@ -211,7 +211,7 @@ async fn a_repeated_request_gets_the_same_game(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn anothers_game_is_like_one_that_does_not_exist(database: TestDatabase) {
+async fn another_players_game_looks_like_a_missing_one(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob, eve) = (server.player("ann"), server.player("bob"), server.player("eve"));
     let waiting = ann.create(Opponent::Player, Mark::X).await.expect("created");
@@ -248,7 +248,7 @@ async fn anothers_game_is_like_one_that_does_not_exist(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_login_that_changed_is_seen(database: TestDatabase) {
+async fn a_changed_login_is_shown(database: TestDatabase) {
     let server = Server::start(database).await;
     let ann = server.player("ann");
     let game = ann.create(Opponent::Player, Mark::X).await.expect("created");

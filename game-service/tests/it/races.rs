@@ -21,7 +21,7 @@ fn is_too_many(refused: &Status) {
 }
 
 #[on_both_backends]
-async fn of_twenty_joiners_one_wins(database: TestDatabase) {
+async fn one_of_twenty_joiners_wins(database: TestDatabase) {
     let server = Server::start(database).await;
     let game = server
         .player("ann")
@@ -43,7 +43,7 @@ async fn of_twenty_joiners_one_wins(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn fifty_games_at_once_do_not_pass_the_quota(database: TestDatabase) {
+async fn fifty_concurrent_games_do_not_exceed_the_quota(database: TestDatabase) {
     let server = Server::start_with(database, &["--max-running-games", "10"]).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let waiting = bob.create(Opponent::Player, Mark::X).await.expect("created");
@@ -94,7 +94,7 @@ async fn fifty_games_at_once_do_not_pass_the_quota(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn overdue_games_count_for_no_quota(database: TestDatabase) {
+async fn overdue_games_do_not_count_against_the_quota(database: TestDatabase) {
     let server = Server::start_with(database, &["--max-running-games", "1"]).await;
     let ann = server.player("ann");
     ann.create(Opponent::Player, Mark::X).await.expect("created");
@@ -107,7 +107,7 @@ async fn overdue_games_count_for_no_quota(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn twenty_games_joined_at_once_do_not_pass_the_quota(database: TestDatabase) {
+async fn twenty_concurrent_joins_do_not_exceed_the_quota(database: TestDatabase) {
     let server = Server::start_with(database, &["--max-running-games", "5"]).await;
     let mut open = Vec::new();
     for index in 0..20 {
@@ -163,7 +163,7 @@ async fn a_finishing_move_sent_twenty_times_counts_once(database: TestDatabase) 
 }
 
 #[on_both_backends]
-async fn of_two_moves_at_once_one_is_made(database: TestDatabase) {
+async fn one_of_two_concurrent_moves_is_made(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     for _ in 0..10 {
@@ -181,7 +181,7 @@ async fn of_two_moves_at_once_one_is_made(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_game_that_is_read_while_it_is_played_agrees_with_itself(database: TestDatabase) {
+async fn concurrent_reads_of_a_game_are_consistent(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     for _ in 0..10 {
@@ -212,7 +212,7 @@ async fn a_game_that_is_read_while_it_is_played_agrees_with_itself(database: Tes
 }
 
 #[on_both_backends]
-async fn games_that_finish_at_once_count_for_the_same_players_without_a_deadlock(database: TestDatabase) {
+async fn games_of_the_same_players_finish_concurrently_without_a_deadlock(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let mut last_moves = Vec::new();
@@ -237,7 +237,7 @@ async fn games_that_finish_at_once_count_for_the_same_players_without_a_deadlock
 }
 
 #[on_both_backends]
-async fn whatever_is_tried_boards_histories_and_stats_agree(database: TestDatabase) {
+async fn random_calls_keep_boards_histories_and_stats_consistent(database: TestDatabase) {
     let server = Server::start(database).await;
     let players = ["ann", "bob", "cy"].map(|login| server.player(login));
     let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));

@@ -91,7 +91,7 @@ async fn both_players_and_every_replica_see_each_state_until_the_end(database: T
 }
 
 #[on_both_backends]
-async fn who_reads_slowly_is_spared_the_states_between(database: TestDatabase) {
+async fn a_slow_reader_skips_intermediate_states(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let slow = ann.through(narrow_channel(server.grpc));
@@ -129,7 +129,7 @@ async fn only_its_players_watch_a_game_that_has_started(database: TestDatabase) 
 }
 
 #[on_both_backends]
-async fn one_user_watches_a_few_games_at_a_time(database: TestDatabase) {
+async fn a_user_watches_a_limited_number_of_games(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let game = server.start_game(&ann, &bob).await;
@@ -145,11 +145,13 @@ async fn one_user_watches_a_few_games_at_a_time(database: TestDatabase) {
     bob.watch(&game.game_id).await.expect("another's");
     open.pop();
     let again = async { while ann.watch(&game.game_id).await.is_err() {} };
-    timeout(Duration::from_secs(10), again).await.expect("one has left");
+    timeout(Duration::from_secs(10), again)
+        .await
+        .expect("a closed stream frees its slot");
 }
 
 #[on_both_backends]
-async fn a_lost_announcement_is_made_up_for(database: TestDatabase) {
+async fn a_lost_announcement_is_noticed_by_polling(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let game = server.start_game(&ann, &bob).await;
@@ -195,7 +197,7 @@ async fn a_stream_ends_with_the_session_and_with_the_server(database: TestDataba
 }
 
 #[on_both_backends]
-async fn a_game_that_ends_by_itself_is_seen_to_end(database: TestDatabase) {
+async fn watchers_see_a_game_end_by_timeout(database: TestDatabase) {
     let server = Server::start(database).await;
     let (ann, bob) = (server.player("ann"), server.player("bob"));
     let game = server.play(&ann, &bob, &[0, 1]).await;

@@ -52,7 +52,7 @@ struct State {
     /// Channels to wake once the transaction has committed, each with the number of its last
     /// notification.
     wake: Vec<(&'static str, i64)>,
-    /// Channels whose settling the commit waits for, although it notifies nobody.
+    /// Channels on whose settling the commit waits, although the transaction does not notify them.
     settle: Vec<(&'static str, i64)>,
     /// Channels and keys to announce once the transaction has committed.
     announce: Vec<(&'static str, Uuid)>,
@@ -302,7 +302,7 @@ fn function(path: &'static str) -> &'static str {
     outer.rsplit("::").next().unwrap_or(outer)
 }
 
-/// The error of a query that only PostgreSQL understands; for
+/// Returns the error of a query that only PostgreSQL understands; for
 /// [`query_postgres!`](crate::query_postgres).
 #[doc(hidden)]
 pub fn not_on_sqlite() -> DieselError {

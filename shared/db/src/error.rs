@@ -34,7 +34,7 @@ pub enum Error {
     /// not granted in time. The call may be repeated.
     #[error("the transaction conflicted with another one: {0}")]
     Conflict(String),
-    /// Too many writes wait for their turn. The same call may work later.
+    /// Too many writes are waiting. The same call may succeed later.
     #[error("the database is busy: {0}")]
     Overloaded(String),
     /// Another row already has these values.

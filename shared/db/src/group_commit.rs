@@ -1,9 +1,9 @@
 //! Group commit: writes of many calls in one transaction.
 //!
-//! A small transaction costs PostgreSQL several times what its rows cost. A write that comes while
-//! none is under way goes at once. Writes that come meanwhile wait, and go together in the next
-//! transaction. So a call alone waits for nobody, and the more calls there are, the less each one
-//! costs. SQLite commits cheaply and has a single writer, so there each write goes by itself.
+//! A small transaction costs PostgreSQL several times what its rows cost. A write that arrives
+//! while no transaction is running starts at once. Later ones wait and share the next transaction.
+//! So a single call does not wait, and the more calls there are, the less each one costs. SQLite
+//! commits cheaply and has a single writer, so there each write has its own transaction.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -22,35 +22,35 @@ use uuid::Uuid;
 
 use super::{Backend, Db, Error, Result};
 
-/// Writes of one transaction, at most.
+/// Maximum number of writes in one transaction.
 const MAX_GROUP: usize = 32;
-/// Writes that may wait, at most. A further one is refused.
+/// Maximum number of waiting writes. A further one is refused.
 const MAX_WAITING: usize = 4096;
 const GROUPS: &str = "db_group_commits_total";
 const WRITES: &str = "db_group_commit_writes_total";
 
-/// One kind of write that is done for many calls at once.
+/// One kind of write, done alone or for many calls at once.
 pub trait GroupWriter: Send + Sync + 'static {
-    /// A write, with all that it needs.
+    /// Write, with all the data that it needs.
     type Write: Send + Sync + 'static;
     /// Value for the caller once the write is committed.
     type Output: Send + 'static;
     /// Error for the caller.
     type Error: From<Error> + Send + 'static;
 
-    /// Ids of the rows that the write locks. No two writes that are under way have one in common:
-    /// the later one goes in a later group.
+    /// Returns the ids of the rows that the write locks. Running groups never share a row: a write
+    /// to a row of a running group waits for a later group.
     fn rows(&self, write: &Self::Write) -> Vec<Uuid>;
 
-    /// Does one write in a transaction of its own. It may wait for rows that others have locked.
+    /// Does one write in its own transaction. It may wait for rows that others have locked.
     fn write_alone(
         &self,
         write: &Self::Write,
     ) -> impl Future<Output = std::result::Result<Self::Output, Self::Error>> + Send;
 
     /// Does several writes in one transaction, and returns an outcome for each, in the same order:
-    /// `None` for a write that is to be done alone, for example because its row is locked. An
-    /// outcome that is an error must leave nothing written that matters.
+    /// `None` for a write that must be retried alone, for example because its row is locked. A
+    /// write whose outcome is an error must not have changed anything that matters.
     ///
     /// Locks rows in the order of their ids, so that two groups never wait for each other.
     fn write_together(
@@ -75,10 +75,10 @@ struct Shared<W: GroupWriter> {
 
 struct Queue<W: GroupWriter> {
     waiting: VecDeque<Waiting<W>>,
-    /// Rows of the groups that are under way.
+    /// Rows of the running groups.
     busy: HashSet<Uuid>,
-    /// Tasks that write. While a write waits, there are as many as there may be, or its row belongs
-    /// to a group that is under way.
+    /// Running writer tasks. If writes wait, either the maximum number of tasks is running, or the
+    /// rows of those writes are locked by a running group.
     tasks: usize,
     max_tasks: usize,
 }
@@ -106,8 +106,8 @@ impl<W: GroupWriter> GroupCommit<W> {
             WRITES,
             "Number of writes that were done in group commits, by `kind` of write."
         );
-        // A transaction keeps about one processor busy, on one side or the other. A second one goes
-        // on while the first waits for the disk.
+        // A transaction keeps about one core busy, here or in PostgreSQL. A second one can run
+        // while the first waits for the disk.
         let max_tasks = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         let max_tasks = max_tasks.max(2);
         Self(Arc::new(Shared {
@@ -124,10 +124,10 @@ impl<W: GroupWriter> GroupCommit<W> {
         }))
     }
 
-    /// Does a write, together with others if several come at once.
+    /// Does a write, together with others if several arrive at once.
     ///
-    /// A caller that is cancelled before its group begins takes the write back. Later on the write
-    /// goes through in any case.
+    /// If the caller is cancelled before its group begins, the write is dropped. Later, it is done
+    /// in any case.
     pub async fn write(&self, write: W::Write) -> GroupOutcome<W> {
         if self.0.backend == Backend::Sqlite {
             return self.0.writer.write_alone(&write).await;
@@ -138,7 +138,7 @@ impl<W: GroupWriter> GroupCommit<W> {
         let is_task_needed = {
             let mut queue = self.0.queue.lock();
             if queue.waiting.len() >= MAX_WAITING {
-                return Err(Error::Overloaded("too many writes wait for their turn".to_owned()).into());
+                return Err(Error::Overloaded("too many writes are waiting".to_owned()).into());
             }
             queue.waiting.push_back(Waiting {
                 write,
@@ -178,8 +178,8 @@ impl<W: GroupWriter> GroupCommit<W> {
         }
     }
 
-    /// Tells each caller of a group the outcome, or does its write once more by itself: without
-    /// keeping the next group waiting.
+    /// Tells each caller the outcome, or retries its write alone in another task, so that the next
+    /// group does not wait.
     fn answer(&self, writes: Vec<W::Write>, callers: Vec<Caller<W>>, outcomes: Result<Vec<Option<GroupOutcome<W>>>>) {
         let is_alone = writes.len() == 1;
         let mut once_more = Vec::new();
@@ -192,26 +192,26 @@ impl<W: GroupWriter> GroupCommit<W> {
                         None => once_more.push((write, caller)),
                     }
                 }
-                // Nothing keeps these from each other.
+                // These writes do not depend on each other.
                 for (write, caller) in once_more {
                     tokio::spawn(self.clone().write_one(write, caller));
                 }
             }
-            // The same would happen again. Not so if one statement took too long, which may have
-            // waited for the row of a single write.
+            // A retry would fail in the same way, unless a statement timed out because it waited
+            // for one write's row.
             Err(error) if is_alone || (error.is_outage() && !error.is_statement_timeout()) => {
                 for caller in callers {
                     caller.tell(Err(error.repeated().into()));
                 }
             }
-            // One write may have failed all of them, so each is tried by itself. One after the
-            // other, because they may have failed each other.
+            // One write may have failed the group. They are retried one at a time, because they
+            // may conflict.
             Err(error) => {
-                tracing::debug!(%error, writes = writes.len(), "a group of writes failed; each is tried by itself");
+                tracing::debug!(%error, writes = writes.len(), "a group of writes failed; each is retried alone");
                 let commit = self.clone();
                 tokio::spawn(async move {
                     for (write, caller) in writes.into_iter().zip(callers) {
-                        // In a task of its own, so that a panic takes no other write along.
+                        // In its own task, so that a panic does not affect the other writes.
                         let _ = tokio::spawn(commit.clone().write_one(write, caller)).await;
                     }
                 });
@@ -228,8 +228,8 @@ impl<W: GroupWriter> GroupCommit<W> {
     }
 }
 
-/// The span of a transaction for several calls. It belongs to the first call's trace, and links to
-/// the other calls.
+/// Creates the span of a transaction for several calls. It belongs to the first call's trace, and
+/// links to the other calls.
 fn group_span<'a>(mut callers: impl Iterator<Item = &'a Span>, writes: usize) -> Span {
     let Some(first) = callers.next() else {
         return Span::none();
@@ -280,7 +280,8 @@ impl<W: GroupWriter> Queue<W> {
                 .rows
                 .iter()
                 .any(|row| taken.contains(row) || self.busy.contains(row));
-            // Also those of a write that has to wait: what comes after it does not overtake it.
+            // Also reserve the rows of a write that must wait, so that later writes do not overtake
+            // it.
             taken.extend(next.rows.iter().copied());
             if is_free {
                 group.push(next);
@@ -296,17 +297,17 @@ impl<W: GroupWriter> Queue<W> {
     }
 }
 
-/// A task that writes.
+/// Task that writes groups.
 struct Task<W: GroupWriter> {
     commit: GroupCommit<W>,
-    /// Rows of the group that is under way.
+    /// Rows of the running group.
     rows: Vec<Uuid>,
     is_counted: bool,
 }
 
 impl<W: GroupWriter> Task<W> {
-    /// Returns the next group. If no write waits, or only for groups of other tasks, this task is
-    /// done. The next write, or the end of those groups, goes on.
+    /// Returns the next group. If no write can start, this task ends; the next write or the end of
+    /// another group continues.
     fn next(&mut self) -> Option<Vec<Waiting<W>>> {
         let mut queue = self.commit.0.queue.lock();
         let group = queue.take_group();
@@ -319,7 +320,7 @@ impl<W: GroupWriter> Task<W> {
         Some(group)
     }
 
-    /// Frees the rows of the group that was under way.
+    /// Frees the rows of the group that has ended.
     fn release(&mut self) {
         let mut queue = self.commit.0.queue.lock();
         for row in self.rows.drain(..) {
@@ -334,7 +335,7 @@ impl<W: GroupWriter> Drop for Task<W> {
         if !self.is_counted {
             return;
         }
-        // It panicked, or the runtime ends.
+        // The task panicked, or the runtime is shutting down.
         let mut queue = self.commit.0.queue.lock();
         match Handle::try_current() {
             Ok(runtime) if !queue.waiting.is_empty() => {

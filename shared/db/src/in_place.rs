@@ -101,8 +101,8 @@ struct Pace {
 /// Number of writes that are judged together.
 const WRITES_PER_BATCH: u32 = 16;
 
-/// Number of quick writes in a batch that prove the disk quick: the slower ones may have waited for
-/// a core. Fewer prove nothing, because they may have had nothing to write.
+/// Quick writes in a batch that prove the disk quick. Slower writes may have waited for a core; a
+/// few quick ones may have had nothing to write.
 const MIN_QUICK_WRITES: u32 = 4;
 
 /// Longest time that a quick disk may block a thread of the runtime.
@@ -208,11 +208,11 @@ mod tests {
         assert!(disk(times, [WRITES_PER_BATCH, 0]).is_quick());
         assert!(
             disk(times, [MIN_QUICK_WRITES, WRITES_PER_BATCH - MIN_QUICK_WRITES]).is_quick(),
-            "who waits for a processor says nothing of the disk"
+            "slow writes may have waited for a core"
         );
         assert!(
             !disk(times, [MIN_QUICK_WRITES - 1, WRITES_PER_BATCH - MIN_QUICK_WRITES + 1]).is_quick(),
-            "nor who has nothing to write"
+            "a few quick writes may have been empty"
         );
         assert!(!disk(times, [WRITES_PER_BATCH, WRITES_PER_BATCH]).is_quick());
         assert!(disk([50 * QUICK_WRITE, QUICK_WRITE], [WRITES_PER_BATCH, WRITES_PER_BATCH]).is_quick());

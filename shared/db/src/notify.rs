@@ -322,7 +322,7 @@ pub async fn notify(conn: &mut Conn, channel: &'static str, number: i64) -> Resu
 }
 
 /// Makes the commit of this transaction wait like one that has [notified](notify()) the channel
-/// with this number. Nobody is notified.
+/// with this number. No subscriber is notified.
 pub fn settle(conn: &mut Conn, channel: &'static str, number: i64) {
     conn.settle_after_commit(channel, number);
 }

@@ -4,7 +4,7 @@
 pub use diesel::{prelude::*, upsert::excluded};
 pub use diesel_async::RunQueryDsl;
 
-/// Provides `.cached()`, which updates and inserts that may update need: diesel would prepare them
-/// again each time.
+/// Provides `.cached()`. Use it for updates and upserts, which diesel would otherwise prepare again
+/// each time.
 pub use super::CachedDsl as _;
 pub use super::{Conn, lock_row, lock_row_but_its_key, query, query_postgres};

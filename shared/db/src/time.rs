@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_attempts_leave_an_estimate_as_old_as_it_is() {
+    fn failed_attempts_do_not_refresh_an_estimate() {
         let mut estimate = unknown();
         estimate.learn(ms(0), ms(0), server(0));
         for now in [1001, 2002, 3003] {

@@ -129,7 +129,7 @@ fn network(text: &str) -> Result<IpNet, &'static str> {
     let whole = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse().or_else(|_| whole()).map_err(|_| {
         if text.is_empty() {
-            "there is nothing between two commas, or nothing at all; without the option nobody is trusted"
+            "must not contain an empty entry; leave the option out to trust no proxy"
         } else {
             "must be a network, such as 10.0.0.0/8 or fd00::/8, or an address, such as 10.0.0.1"
         }

@@ -1,7 +1,7 @@
 CREATE TABLE users (
     id              uuid        PRIMARY KEY,
     login           text        NOT NULL,
-    -- The login and the e-mail address as they are compared: in one case and one Unicode form.
+    -- Login and e-mail address in the form in which they are compared: one case and one Unicode form.
     login_folded    text        NOT NULL CONSTRAINT users_login_folded_key UNIQUE,
     email           text        NOT NULL,
     email_folded    text        NOT NULL CONSTRAINT users_email_folded_key UNIQUE,
@@ -11,26 +11,26 @@ CREATE TABLE users (
     last_name       text        NOT NULL,
     middle_name     text        NOT NULL,
     is_active       boolean     NOT NULL,
-    -- Every change of what the user may do, or as whom, raises it; tokens carry it.
+    -- Increases with every change of the user's rights or identity. Tokens carry it.
     token_version   bigint      NOT NULL CHECK (token_version >= 1),
     create_time     timestamptz NOT NULL,
     update_time     timestamptz NOT NULL,
     last_login_time timestamptz
 );
 
--- One row a device: the session, and the counter of its one current refresh token.
+-- One row per session, with the counter of its current refresh token.
 CREATE TABLE sessions (
     id                   uuid        PRIMARY KEY,
     user_id              uuid        NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     counter              bigint      NOT NULL CHECK (counter >= 1),
-    -- Whether the refresh token of this counter has been used for anything.
+    -- True if the refresh token with this counter has been used.
     is_used              boolean     NOT NULL,
     -- SHA-256 of the request_id of the last rotation.
     rotation_request     bytea,
     create_time          timestamptz NOT NULL,
     rotate_time          timestamptz NOT NULL,
     expire_time          timestamptz NOT NULL,
-    -- No rotation moves expire_time past this.
+    -- A rotation never sets expire_time later than this.
     absolute_expire_time timestamptz NOT NULL,
     end_time             timestamptz,
     end_reason           text        CHECK (end_reason IN ('logout', 'refresh_token_reused')),
@@ -47,7 +47,7 @@ CREATE TABLE signing_keys (
     encrypted_private_key bytea       NOT NULL,
     create_time           timestamptz NOT NULL
 );
--- One key signs.
+-- At most one key is in state active.
 CREATE UNIQUE INDEX signing_keys_active_key ON signing_keys (state) WHERE state = 'active';
 
 CREATE TABLE roles (

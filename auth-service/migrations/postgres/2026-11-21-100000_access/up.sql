@@ -1,17 +1,17 @@
--- What a user is beyond a name and a password.
+-- Further properties of users.
 ALTER TABLE users
     ADD COLUMN must_change_password boolean NOT NULL DEFAULT false,
-    -- Stands for a service, and never logs in.
+    -- The user represents a service and cannot log in.
     ADD COLUMN is_service boolean NOT NULL DEFAULT false,
     ADD COLUMN force_logout_time timestamptz,
     ADD COLUMN delete_time timestamptz,
     ADD COLUMN search_folded text NOT NULL DEFAULT '';
--- Login, address and name as they are searched, a line each.
+-- Login, address and name in the form in which they are searched, one per line.
 UPDATE users SET search_folded = login_folded || chr(10) || email_folded || chr(10)
     || lower(trim(replace(first_name || ' ' || middle_name || ' ' || last_name, '  ', ' ')));
 CREATE INDEX users_create_time_idx ON users (create_time, id);
 
--- Sessions know their device, and where they were used. Why a session ended is for the service to name.
+-- Device of a session and where it was last used. The service defines the possible values of end_reason.
 ALTER TABLE sessions DROP CONSTRAINT sessions_end_reason_check;
 ALTER TABLE sessions
     ADD COLUMN device_id uuid,
@@ -24,32 +24,32 @@ ALTER TABLE sessions ALTER COLUMN last_use_time SET NOT NULL;
 DROP INDEX sessions_user_id_idx;
 CREATE INDEX sessions_user_id_idx ON sessions (user_id);
 CREATE INDEX sessions_unended_user_id_idx ON sessions (user_id) WHERE end_time IS NULL;
--- Sessions that are long dead are deleted.
+-- For the purge of sessions that ended long ago.
 CREATE INDEX sessions_end_time_idx ON sessions (end_time);
 CREATE INDEX sessions_expire_time_idx ON sessions (expire_time);
 
--- Keys are published before they sign, and stay for as long as what they signed.
+-- Keys are published before they sign, and until the last token that they signed has expired.
 ALTER TABLE signing_keys
-    -- From when on it signs.
+    -- Time at which the key begins to sign.
     ADD COLUMN activate_time timestamptz,
     ADD COLUMN retire_time timestamptz,
-    -- Its last token is dead.
+    -- Time at which the last token has expired.
     ADD COLUMN expire_time timestamptz;
 UPDATE signing_keys SET activate_time = create_time;
 ALTER TABLE signing_keys ALTER COLUMN activate_time SET NOT NULL;
--- One key waits.
+-- At most one key is in state next.
 CREATE UNIQUE INDEX signing_keys_next_key ON signing_keys (state) WHERE state = 'next';
 
 ALTER TABLE roles ADD COLUMN create_time timestamptz NOT NULL DEFAULT now();
 ALTER TABLE roles ALTER COLUMN create_time DROP DEFAULT;
 
--- What can be acted on, what can be done to it, and the two together.
+-- Resources, actions, and permissions that combine the two.
 CREATE TABLE resources (
     id          uuid PRIMARY KEY,
     code_name   text NOT NULL CONSTRAINT resources_code_name_key UNIQUE,
     name        text NOT NULL CONSTRAINT resources_name_key UNIQUE,
     description text NOT NULL,
-    -- The client id of the service that declared it; NULL where an administrator made it.
+    -- Client id of the service that declared it; NULL if an administrator created it.
     owner       text,
     create_time timestamptz NOT NULL
 );
@@ -75,7 +75,7 @@ CREATE TABLE permissions (
     -- `resource:action`.
     name        text NOT NULL CONSTRAINT permissions_name_key UNIQUE,
     description text NOT NULL,
-    -- Whether the RPC of a service needs it.
+    -- True if an RPC of a service requires it.
     is_declared boolean NOT NULL,
     create_time timestamptz NOT NULL,
     CONSTRAINT permissions_resource_id_action_id_key UNIQUE (resource_id, action_id)
@@ -89,7 +89,7 @@ CREATE TABLE role_permissions (
 );
 CREATE INDEX role_permissions_permission_id_idx ON role_permissions (permission_id);
 
--- Direct grants.
+-- Permissions granted directly to users.
 CREATE TABLE user_permissions (
     user_id       uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     permission_id uuid NOT NULL REFERENCES permissions (id) ON DELETE CASCADE,
@@ -97,7 +97,7 @@ CREATE TABLE user_permissions (
 );
 CREATE INDEX user_permissions_permission_id_idx ON user_permissions (permission_id);
 
--- To every account belongs a user that stands for the service. Secrets are random, so that a plain digest keeps them.
+-- Accounts of services, each with a user that represents the service. Secrets are random, so a plain digest protects them.
 CREATE TABLE service_accounts (
     user_id              uuid PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
     client_id            text NOT NULL CONSTRAINT service_accounts_client_id_key UNIQUE,
@@ -105,7 +105,7 @@ CREATE TABLE service_accounts (
     -- SHA-256.
     secret_hash          bytea NOT NULL,
     secret_time          timestamptz NOT NULL,
-    -- The secret before, while it is still good.
+    -- Previous secret, while it is still valid.
     previous_secret_hash bytea,
     previous_expire_time timestamptz,
     create_time          timestamptz NOT NULL,
@@ -113,41 +113,41 @@ CREATE TABLE service_accounts (
     CHECK ((previous_secret_hash IS NULL) = (previous_expire_time IS NULL))
 );
 
--- Failures at accounts, from addresses and by devices. The keys are MACs: the table names nobody.
+-- Failed logins by account, address and device. The keys are MACs, so the table identifies no user.
 CREATE TABLE login_throttle (
     key         bytea PRIMARY KEY,
     failures    bigint NOT NULL CHECK (failures >= 0),
-    -- No attempt is let in before.
+    -- No attempt is allowed before this time.
     blocked_until timestamptz NOT NULL,
     expire_time timestamptz NOT NULL
 );
 CREATE INDEX login_throttle_expire_time_idx ON login_throttle (expire_time);
 
--- The one row of the feed. Whoever writes an event takes its number here last of all, so that numbers are given in the
--- order of commits, and without gaps.
+-- State of the feed, in one row. A transaction that writes an event takes its number here as its last act, so numbers
+-- are in the order of commits and without gaps.
 CREATE TABLE feed_head (
     id       smallint PRIMARY KEY CHECK (id = 1),
     epoch    uuid NOT NULL,
     sequence bigint NOT NULL CHECK (sequence >= 0),
-    -- The longest that any access token was ever issued for.
+    -- Longest lifetime of any access token issued so far.
     max_access_token_seconds bigint NOT NULL
 );
 
--- What verifiers have to know. An event replaces the one before it about the same subject.
+-- Events for the verifiers of tokens. An event replaces the previous one of the same kind and subject.
 CREATE TABLE access_feed (
     sequence    bigint PRIMARY KEY,
     kind        text NOT NULL,
-    -- The session, user or role that it is about; empty where there is but one.
+    -- Session, user or role that the event is about; empty for kinds with a single event.
     subject     text NOT NULL,
-    -- auth.v1.AccessEvent, without its sequence.
+    -- Encoded auth.v1.AccessEvent without its sequence.
     event       bytea NOT NULL,
-    -- NULL: it stays true.
+    -- NULL if the event never expires.
     expire_time timestamptz,
     CONSTRAINT access_feed_kind_subject_key UNIQUE (kind, subject)
 );
 CREATE INDEX access_feed_expire_time_idx ON access_feed (expire_time);
 
--- Who did what. No row refers to another table: it outlives what it tells of.
+-- Audit log. Rows have no foreign keys, because they outlive the objects that they are about.
 CREATE TABLE audit_events (
     id              uuid PRIMARY KEY,
     event_time      timestamptz NOT NULL,
@@ -162,7 +162,7 @@ CREATE TABLE audit_events (
     ip_address      text NOT NULL,
     user_agent      text NOT NULL,
     request_id      text NOT NULL,
-    -- A JSON object of texts.
+    -- JSON object whose values are strings.
     details         text NOT NULL
 );
 CREATE INDEX audit_events_event_time_idx ON audit_events (event_time, id);

@@ -1,12 +1,12 @@
--- A login changes one column and no index: the pages keep room for the next version of the row.
+-- A login changes one column and no index. The pages keep free space for the next version of the row.
 ALTER TABLE users SET (fillfactor = 90);
 
--- A purge deletes the oldest rows of a large table. By default, PostgreSQL would wait until a fifth of
--- the table is dead: its index entries stay in the way of the next purge, and the table grows meanwhile.
+-- A purge deletes the oldest rows of a large table. By default, PostgreSQL would vacuum only when a fifth of
+-- the table is dead. Until then the dead index entries slow the next purge, and the table grows.
 ALTER TABLE sessions SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.02);
 ALTER TABLE audit_events SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.02);
 ALTER TABLE users SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
--- Small tables with many changes, which are cleaned after a fixed number of them.
+-- Small tables with many changes are vacuumed after a fixed number of them.
 ALTER TABLE login_throttle SET (fillfactor = 80,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 ALTER TABLE access_feed SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
@@ -14,13 +14,13 @@ ALTER TABLE access_feed SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacu
 -- A search finds the users whose text contains another by its trigrams, without reading all users.
 -- The extension comes with PostgreSQL, and the owner of a database may create it. Where it is missing,
 -- a search reads all users as before. With millions of users, create the index before the upgrade, with
--- CREATE INDEX CONCURRENTLY: this one keeps others from writing users while it is built.
+-- CREATE INDEX CONCURRENTLY: the statement below blocks writes to users while it builds the index.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm') THEN
         CREATE EXTENSION IF NOT EXISTS pg_trgm;
-        -- A list of pending entries would be read by every search.
-        -- An index that is there already is not even locked.
+        -- No list of pending entries, because every search would read it.
+        -- An index that exists already is not locked.
         IF to_regclass('users_search_idx') IS NULL THEN
             CREATE INDEX users_search_idx ON users USING gin (search_folded gin_trgm_ops) WITH (fastupdate = off);
         ELSIF NOT (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('users_search_idx')) THEN

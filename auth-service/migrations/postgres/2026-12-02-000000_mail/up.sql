@@ -5,7 +5,7 @@ ALTER TABLE users
     ADD COLUMN email_verify_time timestamptz;
 
 -- Codes that were mailed to users. The code itself is derived from the seed and the server secret, so
--- that nobody can read it here.
+-- that it cannot be read from the database.
 CREATE TABLE account_codes (
     user_id     uuid        NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     purpose     text        NOT NULL,
@@ -27,7 +27,7 @@ CREATE TABLE mail_requests (
     sealed      bytea       NOT NULL
 );
 
--- Mails that wait to be sent.
+-- Mails waiting to be sent.
 CREATE TABLE mail_outbox (
     id           uuid        PRIMARY KEY,
     user_id      uuid        NOT NULL,

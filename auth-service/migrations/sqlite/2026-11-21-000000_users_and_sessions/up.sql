@@ -1,7 +1,7 @@
 CREATE TABLE users (
     id              BLOB    PRIMARY KEY NOT NULL CHECK (length(id) = 16),
     login           TEXT    NOT NULL,
-    -- The login and the e-mail address as they are compared: in one case and one Unicode form.
+    -- Login and e-mail address in the form in which they are compared: one case and one Unicode form.
     login_folded    TEXT    NOT NULL UNIQUE,
     email           TEXT    NOT NULL,
     email_folded    TEXT    NOT NULL UNIQUE,
@@ -11,26 +11,26 @@ CREATE TABLE users (
     last_name       TEXT    NOT NULL,
     middle_name     TEXT    NOT NULL,
     is_active       INTEGER NOT NULL CHECK (is_active IN (0, 1)),
-    -- Every change of what the user may do, or as whom, raises it; tokens carry it.
+    -- Increases with every change of the user's rights or identity. Tokens carry it.
     token_version   INTEGER NOT NULL CHECK (token_version >= 1),
     create_time     INTEGER NOT NULL,
     update_time     INTEGER NOT NULL,
     last_login_time INTEGER
 ) STRICT;
 
--- One row a device: the session, and the counter of its one current refresh token.
+-- One row per session, with the counter of its current refresh token.
 CREATE TABLE sessions (
     id                   BLOB    PRIMARY KEY NOT NULL CHECK (length(id) = 16),
     user_id              BLOB    NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     counter              INTEGER NOT NULL CHECK (counter >= 1),
-    -- Whether the refresh token of this counter has been used for anything.
+    -- True if the refresh token with this counter has been used.
     is_used              INTEGER NOT NULL CHECK (is_used IN (0, 1)),
     -- SHA-256 of the request_id of the last rotation.
     rotation_request     BLOB,
     create_time          INTEGER NOT NULL,
     rotate_time          INTEGER NOT NULL,
     expire_time          INTEGER NOT NULL,
-    -- No rotation moves expire_time past this.
+    -- A rotation never sets expire_time later than this.
     absolute_expire_time INTEGER NOT NULL,
     end_time             INTEGER,
     end_reason           TEXT    CHECK (end_reason IN ('logout', 'refresh_token_reused')),
@@ -47,7 +47,7 @@ CREATE TABLE signing_keys (
     encrypted_private_key BLOB    NOT NULL,
     create_time           INTEGER NOT NULL
 ) STRICT;
--- One key signs.
+-- At most one key is in state active.
 CREATE UNIQUE INDEX signing_keys_active_key ON signing_keys (state) WHERE state = 'active';
 
 CREATE TABLE roles (

@@ -1,28 +1,28 @@
--- What a user is beyond a name and a password.
+-- Further properties of users.
 ALTER TABLE users ADD COLUMN must_change_password INTEGER NOT NULL DEFAULT 0 CHECK (must_change_password IN (0, 1));
--- Stands for a service, and never logs in.
+-- The user represents a service and cannot log in.
 ALTER TABLE users ADD COLUMN is_service INTEGER NOT NULL DEFAULT 0 CHECK (is_service IN (0, 1));
 ALTER TABLE users ADD COLUMN force_logout_time INTEGER;
 ALTER TABLE users ADD COLUMN delete_time INTEGER;
 ALTER TABLE users ADD COLUMN search_folded TEXT NOT NULL DEFAULT '';
--- Login, address and name as they are searched, a line each.
+-- Login, address and name in the form in which they are searched, one per line.
 UPDATE users SET search_folded = login_folded || char(10) || email_folded || char(10)
     || lower(trim(replace(first_name || ' ' || middle_name || ' ' || last_name, '  ', ' ')));
 CREATE INDEX users_create_time_idx ON users (create_time, id);
 
--- Sessions know their device, and where they were used. Why a session ended is for the service to name.
+-- Device of a session and where it was last used. The service defines the possible values of end_reason.
 CREATE TABLE sessions_new (
     id                   BLOB    PRIMARY KEY NOT NULL CHECK (length(id) = 16),
     user_id              BLOB    NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     counter              INTEGER NOT NULL CHECK (counter >= 1),
-    -- Whether the refresh token of this counter has been used for anything.
+    -- True if the refresh token with this counter has been used.
     is_used              INTEGER NOT NULL CHECK (is_used IN (0, 1)),
     -- SHA-256 of the request_id of the last rotation.
     rotation_request     BLOB,
     create_time          INTEGER NOT NULL,
     rotate_time          INTEGER NOT NULL,
     expire_time          INTEGER NOT NULL,
-    -- No rotation moves expire_time past this.
+    -- A rotation never sets expire_time later than this.
     absolute_expire_time INTEGER NOT NULL,
     end_time             INTEGER,
     end_reason           TEXT,
@@ -41,30 +41,30 @@ DROP TABLE sessions;
 ALTER TABLE sessions_new RENAME TO sessions;
 CREATE INDEX sessions_user_id_idx ON sessions (user_id);
 CREATE INDEX sessions_unended_user_id_idx ON sessions (user_id) WHERE end_time IS NULL;
--- Sessions that are long dead are deleted.
+-- For the purge of sessions that ended long ago.
 CREATE INDEX sessions_end_time_idx ON sessions (end_time);
 CREATE INDEX sessions_expire_time_idx ON sessions (expire_time);
 
--- Keys are published before they sign, and stay for as long as what they signed.
--- From when on it signs.
+-- Keys are published before they sign, and until the last token that they signed has expired.
+-- Time at which the key begins to sign.
 ALTER TABLE signing_keys ADD COLUMN activate_time INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE signing_keys ADD COLUMN retire_time INTEGER;
--- Its last token is dead.
+-- Time at which the last token has expired.
 ALTER TABLE signing_keys ADD COLUMN expire_time INTEGER;
 UPDATE signing_keys SET activate_time = create_time;
--- One key waits.
+-- At most one key is in state next.
 CREATE UNIQUE INDEX signing_keys_next_key ON signing_keys (state) WHERE state = 'next';
 
 ALTER TABLE roles ADD COLUMN create_time INTEGER NOT NULL DEFAULT 0;
 UPDATE roles SET create_time = CAST(strftime('%s', 'now') AS INTEGER) * 1000000;
 
--- What can be acted on, what can be done to it, and the two together.
+-- Resources, actions, and permissions that combine the two.
 CREATE TABLE resources (
     id          BLOB PRIMARY KEY NOT NULL CHECK (length(id) = 16),
     code_name   TEXT NOT NULL UNIQUE,
     name        TEXT NOT NULL UNIQUE,
     description TEXT NOT NULL,
-    -- The client id of the service that declared it; NULL where an administrator made it.
+    -- Client id of the service that declared it; NULL if an administrator created it.
     owner       TEXT,
     create_time INTEGER NOT NULL
 ) STRICT;
@@ -90,7 +90,7 @@ CREATE TABLE permissions (
     -- `resource:action`.
     name        TEXT NOT NULL UNIQUE,
     description TEXT NOT NULL,
-    -- Whether the RPC of a service needs it.
+    -- True if an RPC of a service requires it.
     is_declared INTEGER CHECK (is_declared IN (0, 1)) NOT NULL,
     create_time INTEGER NOT NULL,
     UNIQUE (resource_id, action_id)
@@ -104,7 +104,7 @@ CREATE TABLE role_permissions (
 ) STRICT;
 CREATE INDEX role_permissions_permission_id_idx ON role_permissions (permission_id);
 
--- Direct grants.
+-- Permissions granted directly to users.
 CREATE TABLE user_permissions (
     user_id       BLOB NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     permission_id BLOB NOT NULL REFERENCES permissions (id) ON DELETE CASCADE,
@@ -112,7 +112,7 @@ CREATE TABLE user_permissions (
 ) STRICT;
 CREATE INDEX user_permissions_permission_id_idx ON user_permissions (permission_id);
 
--- To every account belongs a user that stands for the service. Secrets are random, so that a plain digest keeps them.
+-- Accounts of services, each with a user that represents the service. Secrets are random, so a plain digest protects them.
 CREATE TABLE service_accounts (
     user_id              BLOB PRIMARY KEY NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     client_id            TEXT NOT NULL UNIQUE,
@@ -120,7 +120,7 @@ CREATE TABLE service_accounts (
     -- SHA-256.
     secret_hash          BLOB NOT NULL,
     secret_time          INTEGER NOT NULL,
-    -- The secret before, while it is still good.
+    -- Previous secret, while it is still valid.
     previous_secret_hash BLOB,
     previous_expire_time INTEGER,
     create_time          INTEGER NOT NULL,
@@ -128,41 +128,41 @@ CREATE TABLE service_accounts (
     CHECK ((previous_secret_hash IS NULL) = (previous_expire_time IS NULL))
 ) STRICT;
 
--- Failures at accounts, from addresses and by devices. The keys are MACs: the table names nobody.
+-- Failed logins by account, address and device. The keys are MACs, so the table identifies no user.
 CREATE TABLE login_throttle (
     key         BLOB PRIMARY KEY NOT NULL,
     failures    INTEGER NOT NULL CHECK (failures >= 0),
-    -- No attempt is let in before.
+    -- No attempt is allowed before this time.
     blocked_until INTEGER NOT NULL,
     expire_time INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX login_throttle_expire_time_idx ON login_throttle (expire_time);
 
--- The one row of the feed. Whoever writes an event takes its number here last of all, so that numbers are given in the
--- order of commits, and without gaps.
+-- State of the feed, in one row. A transaction that writes an event takes its number here as its last act, so numbers
+-- are in the order of commits and without gaps.
 CREATE TABLE feed_head (
     id       INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
     epoch    BLOB NOT NULL,
     sequence INTEGER NOT NULL CHECK (sequence >= 0),
-    -- The longest that any access token was ever issued for.
+    -- Longest lifetime of any access token issued so far.
     max_access_token_seconds INTEGER NOT NULL
 ) STRICT;
 
--- What verifiers have to know. An event replaces the one before it about the same subject.
+-- Events for the verifiers of tokens. An event replaces the previous one of the same kind and subject.
 CREATE TABLE access_feed (
     sequence    INTEGER PRIMARY KEY NOT NULL,
     kind        TEXT NOT NULL,
-    -- The session, user or role that it is about; empty where there is but one.
+    -- Session, user or role that the event is about; empty for kinds with a single event.
     subject     TEXT NOT NULL,
-    -- auth.v1.AccessEvent, without its sequence.
+    -- Encoded auth.v1.AccessEvent without its sequence.
     event       BLOB NOT NULL,
-    -- NULL: it stays true.
+    -- NULL if the event never expires.
     expire_time INTEGER,
     UNIQUE (kind, subject)
 ) STRICT;
 CREATE INDEX access_feed_expire_time_idx ON access_feed (expire_time);
 
--- Who did what. No row refers to another table: it outlives what it tells of.
+-- Audit log. Rows have no foreign keys, because they outlive the objects that they are about.
 CREATE TABLE audit_events (
     id              BLOB PRIMARY KEY NOT NULL CHECK (length(id) = 16),
     event_time      INTEGER NOT NULL,
@@ -177,7 +177,7 @@ CREATE TABLE audit_events (
     ip_address      TEXT NOT NULL,
     user_agent      TEXT NOT NULL,
     request_id      TEXT NOT NULL,
-    -- A JSON object of texts.
+    -- JSON object whose values are strings.
     details         TEXT NOT NULL
 ) STRICT;
 CREATE INDEX audit_events_event_time_idx ON audit_events (event_time, id);

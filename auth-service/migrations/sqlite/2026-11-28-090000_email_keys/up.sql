@@ -7,7 +7,7 @@ ALTER TABLE users ADD COLUMN key_time INTEGER;
 -- and hyphens that has no A-label. Users who are deleted or stand for services have keys of another kind.
 UPDATE users SET key_time = update_time
 WHERE is_service OR delete_time IS NOT NULL OR (
-    -- lower() changes ASCII alone.
+    -- lower() changes only ASCII.
     email_folded = lower(email)
     AND email_folded GLOB '?*@?*'
     AND NOT email_folded GLOB '*[^!-~]*'

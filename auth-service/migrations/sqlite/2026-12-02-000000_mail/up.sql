@@ -4,7 +4,7 @@ ALTER TABLE users ADD COLUMN locale TEXT NOT NULL DEFAULT '';
 ALTER TABLE users ADD COLUMN email_verify_time INTEGER;
 
 -- Codes that were mailed to users. The code itself is derived from the seed and the server secret, so
--- that nobody can read it here.
+-- that it cannot be read from the database.
 CREATE TABLE account_codes (
     user_id     BLOB    NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     purpose     TEXT    NOT NULL,
@@ -26,7 +26,7 @@ CREATE TABLE mail_requests (
     sealed      BLOB    NOT NULL
 ) STRICT;
 
--- Mails that wait to be sent.
+-- Mails waiting to be sent.
 CREATE TABLE mail_outbox (
     id           BLOB    PRIMARY KEY NOT NULL CHECK (length(id) = 16),
     user_id      BLOB    NOT NULL,

@@ -162,8 +162,8 @@ impl Mails {
         Ok(code.filter(|code| self.is_right(user, code, presented)))
     }
 
-    /// Counts a try of each code of a user that sets a password. Returns the purpose of the one that
-    /// is right. Runs the same statements if there is no such user.
+    /// Counts a try of each code of a user that sets a password. Returns the purpose of the one
+    /// that is right. Runs the same statements if there is no such user.
     pub(in crate::domain) async fn try_password_codes(
         &self,
         tx: &mut Conn,

@@ -92,7 +92,7 @@ impl AccountCodes {
         SecretString::from(linked(&self.keys[0], binding))
     }
 
-    /// Returns whether this is the code. Takes as long if it is not.
+    /// Returns whether this is the code, in constant time.
     pub(in crate::domain) fn is_right(&self, binding: Binding<'_>, presented: &PresentedCode) -> bool {
         let (make, presented): (fn(&Key, Binding<'_>) -> String, _) = match presented {
             PresentedCode::Typed(code) => (typed, code),
@@ -108,7 +108,7 @@ impl AccountCodes {
 }
 
 impl PresentedCode {
-    /// Returns the number of tries of the short form that this is.
+    /// Returns how many tries of the short form this counts as: 1 or 0.
     pub(in crate::domain) const fn typed_tries(&self) -> i64 {
         match self {
             Self::Typed(_) => 1,

@@ -1,4 +1,4 @@
-//! What the templates of mails show. Codes are derived only here, when a mail is sent.
+//! Values that the templates of mails show. Codes are derived only here, when a mail is sent.
 
 use base::clock::Timestamp;
 

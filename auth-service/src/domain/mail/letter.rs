@@ -164,7 +164,7 @@ impl UndoLetter {
 mod tests {
     use super::*;
 
-    /// Mails that the previous version has written, as it stored them.
+    /// Mails as the previous version stored them.
     #[test]
     fn stored_mails_stay_readable() {
         let reset = r#"{"kind":"password_reset","login":"ann","seed":[1,2],"is_typable":true,"expire_time":5}"#;

@@ -12,10 +12,10 @@ use crate::{
 
 /// Number of rows that one transaction deletes.
 const BATCH: i64 = 500;
-/// How long a mail waits at most. It is given up before, if mail is still configured.
+/// Age at which an unsent mail is deleted if nothing gave it up before.
 const MAIL_MEMORY: Duration = Duration::from_hours(30);
-/// How long a request waits. It is usually answered within seconds, but not if mail is no longer
-/// configured.
+/// Age at which an unanswered request is deleted. It is usually answered within seconds, but not if
+/// mail is no longer configured.
 const REQUEST_MEMORY: Duration = Duration::from_hours(24);
 /// How long mails to an address are counted. Longer than the longest limit, because the clocks of
 /// replicas differ.
@@ -36,7 +36,7 @@ impl Mails {
             let requests = store::mail_requests_before(&mut conn, past.minus(REQUEST_MEMORY), BATCH).await?;
             drop(conn);
             let deleted: Result<usize, Error> = write_tx!(self.db, |tx| {
-                // A deployment that no longer has a mail server gives up none of them otherwise.
+                // Without a mail server, no job gives these mails up.
                 let mails = store::mails_delete_before(tx, past.minus(MAIL_MEMORY), BATCH).await?;
                 let undos = store::email_undos_delete_before(tx, past, BATCH).await?;
                 let rows = codes.len() + counted.len() + requests.len() + mails + undos;

@@ -206,7 +206,7 @@ impl Grant {
         match self {
             Self::Role(name) => store::user_role_assign(tx, user_id, name).await?,
             Self::Permission(_) if count >= MAX_DIRECT_GRANTS => {
-                let why = "would be more than the 100 that are granted to one user directly; use a role";
+                let why = "would exceed the limit of 100 direct grants for each user; use a role";
                 return Err(InvalidFields::one(self.field(), why).into());
             }
             Self::Permission(name) => store::user_permission_grant(tx, user_id, name).await?,

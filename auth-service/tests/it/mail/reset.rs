@@ -211,7 +211,7 @@ async fn a_code_is_used_by_exactly_one_of_fifty_callers(database: TestDatabase) 
 }
 
 #[on_both_backends]
-async fn no_mail_goes_to_somebody_who_cannot_log_in(database: TestDatabase) {
+async fn no_mail_is_sent_to_users_who_cannot_log_in(database: TestDatabase) {
     let mails = MailServer::start(database).await;
     let server = &mails.server;
     let ann = server.register("ann").await;
@@ -391,7 +391,7 @@ async fn the_database_holds_no_code_and_no_identifier_that_was_typed(database: T
 }
 
 #[on_both_backends]
-async fn bad_requests_name_every_bad_field_and_use_nothing_up(database: TestDatabase) {
+async fn invalid_requests_name_every_bad_field_and_use_up_no_try(database: TestDatabase) {
     let mails = MailServer::start(database).await;
     let server = &mails.server;
     server.register("ann").await;
@@ -433,7 +433,7 @@ async fn bad_requests_name_every_bad_field_and_use_nothing_up(database: TestData
 }
 
 #[on_both_backends]
-async fn without_a_mail_server_nothing_is_asked_for(database: TestDatabase) {
+async fn without_a_mail_server_resets_are_refused(database: TestDatabase) {
     let server = Server::start(database).await;
     server.register("ann").await;
     for identifier in ["ann", "nobody"] {

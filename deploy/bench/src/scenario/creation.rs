@@ -119,7 +119,7 @@ pub(crate) async fn run(setup: &Setup<'_>, report: &mut Report) {
     let mut pairs: Vec<ShortGames> = (0..setup.connections)
         .map(|number| ShortGames::new(&game, number))
         .collect();
-    // Everybody's first game, so that what is measured is not the registration of players.
+    // Each player's first game, so that the measurement does not include their registration.
     let first = creators.iter_mut().map(async |creator| {
         for _ in 0..PLAYERS {
             creator.call().await.expect("created");

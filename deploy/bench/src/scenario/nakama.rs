@@ -27,7 +27,7 @@ pub(crate) const TOP: Nakama = nakama("top 10 of 10^5", 111.0, 68.0);
 pub(crate) const RANK: Nakama = nakama("one owner's rank", 130.0, 107.0);
 pub(crate) const AROUND: Nakama = nakama("ten around an owner", 192.0, 169.0);
 pub(crate) const WRITE: Nakama = nakama("one durable write, of a score", 162.0, 192.0);
-/// From an earlier run.
+/// Figures from an earlier run.
 pub(crate) const SCORE: Nakama = nakama("score write, in an earlier run", 270.0, 206.0);
 pub(crate) const REST_ACCOUNT: Nakama = nakama("account by REST", 146.0, 31.0);
 pub(crate) const LOGIN: Nakama = nakama("e-mail login, bcrypt of cost 13", 450_000.0, 0.0);

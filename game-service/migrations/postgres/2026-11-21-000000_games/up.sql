@@ -1,4 +1,4 @@
--- Whoever has played, by the login that their last token named.
+-- Players, with the login from their last token.
 CREATE TABLE players (
     id    uuid PRIMARY KEY,
     login text NOT NULL
@@ -8,21 +8,21 @@ CREATE TABLE games (
     id          uuid        PRIMARY KEY,
     opponent    text        NOT NULL CHECK (opponent IN ('computer', 'player')),
     creator_id  uuid        NOT NULL REFERENCES players (id),
-    -- NULL while nobody plays this mark, and for the computer.
+    -- NULL for the computer, and while no player has this mark.
     x_player_id uuid        REFERENCES players (id),
     o_player_id uuid        REFERENCES players (id),
-    -- Row by row: X, O, or a dot.
+    -- Cells row by row: X, O, or a dot for a free one.
     board       text        NOT NULL CHECK (board ~ '^[XO.]{9}$'),
     state       text        NOT NULL CHECK (state IN ('waiting', 'turn', 'won', 'draw', 'cancelled')),
     winner      text        CHECK (winner IN ('X', 'O')),
-    -- Grows by one with every change.
+    -- Increases by one with every change.
     version     bigint      NOT NULL CHECK (version >= 1),
     create_time timestamptz NOT NULL,
     update_time timestamptz NOT NULL,
     finish_time timestamptz,
     CHECK (creator_id IS NOT DISTINCT FROM x_player_id OR creator_id IS NOT DISTINCT FROM o_player_id),
     CHECK (x_player_id <> o_player_id),
-    -- The computer plays one side, and nobody the free one; in any other game both are taken.
+    -- One player is NULL against the computer and in a waiting game; otherwise both are set.
     CHECK (CASE
         WHEN opponent = 'computer' OR state = 'waiting' THEN (x_player_id IS NULL) <> (o_player_id IS NULL)
         WHEN state = 'cancelled' THEN true
@@ -36,23 +36,23 @@ CREATE INDEX games_state_idx ON games (state, create_time, id);
 
 CREATE TABLE moves (
     game_id     uuid        NOT NULL REFERENCES games (id) ON DELETE CASCADE,
-    -- 0 for the first.
+    -- Number of the move, from 0.
     ply         integer     NOT NULL CHECK (ply BETWEEN 0 AND 8),
     cell        integer     NOT NULL CHECK (cell BETWEEN 0 AND 8),
     mark        text        NOT NULL CHECK (mark IN ('X', 'O')),
     -- NULL for the computer.
     player_id   uuid        REFERENCES players (id),
-    -- The version of the game that the move made.
+    -- Version of the game after the move.
     version     bigint      NOT NULL CHECK (version > ply + 1),
     create_time timestamptz NOT NULL,
     PRIMARY KEY (game_id, ply),
     UNIQUE (game_id, cell),
     UNIQUE (game_id, version),
-    -- X has the even ones.
+    -- X makes the even moves.
     CHECK ((ply % 2 = 0) = (mark = 'X'))
 );
 
--- The history: a row for each player of each finished game that counts.
+-- History: a row for each player of each finished game that counts.
 CREATE TABLE game_results (
     user_id     uuid        NOT NULL REFERENCES players (id),
     game_id     uuid        NOT NULL REFERENCES games (id),
@@ -65,7 +65,7 @@ CREATE TABLE game_results (
 );
 CREATE INDEX game_results_newest_idx ON game_results (user_id, finish_time DESC, game_id DESC);
 
--- What game_results add up to.
+-- Totals of game_results.
 CREATE TABLE player_stats (
     user_id          uuid             PRIMARY KEY REFERENCES players (id),
     wins             bigint           NOT NULL CHECK (wins >= 0),

@@ -1,19 +1,19 @@
--- Ranks are counted in memory, from what has changed here since it was last looked at. So nothing that follows from wins, losses and draws is kept,
--- nor how many players stand where, which made finishing games wait for each other.
+-- Ranks are now computed in memory, from the rows that have changed since the last look. Columns derived from wins, losses and draws are therefore
+-- dropped, and so are the numbers of players by result, whose rows made finishing games wait for each other.
 DROP TABLE rank_groups;
 DROP TABLE rank_bands;
 
--- The indexes that a rank was read by go with the column that they are on.
+-- Dropping the columns also drops the indexes by which ranks were read.
 ALTER TABLE player_stats DROP COLUMN games_played, DROP COLUMN win_ratio;
 
--- The transaction that last changed the row. A snapshot says of which transactions it has seen everything, so what a later one sees and it did not
--- is found without a row that all of them would have to write.
+-- Transaction that last changed the row. A snapshot knows which transactions it sees completely, so the rows that a later snapshot sees changed are
+-- found without a counter that every transaction would have to update.
 ALTER TABLE player_stats ADD COLUMN revision xid8 NOT NULL DEFAULT '0';
 ALTER TABLE players ADD COLUMN revision xid8 NOT NULL DEFAULT '0';
 CREATE INDEX player_stats_revision_idx ON player_stats (revision);
 CREATE INDEX players_revision_idx ON players (revision);
 
--- Whoever writes: this service, its commands, or somebody by hand.
+-- Triggers, so that every writer sets the revision: this service, its commands, and operators by hand.
 CREATE FUNCTION revision_set() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.revision := pg_current_xact_id();

@@ -1,5 +1,5 @@
--- Both tables at first, in the order in which the version before takes them, so that neither waits for the other: that version's
--- statements may hold one and want the other.
+-- Locks both tables first, in the order in which the previous version locks them, so that the two cannot deadlock: a statement of that
+-- version may hold a lock on one and wait for the other.
 DO $$
 BEGIN
     FOR attempt IN 1..100 LOOP
@@ -16,31 +16,31 @@ BEGIN
 END
 $$;
 
--- A move changes one row and no index: PostgreSQL then writes the new version of the row beside the old one (a heap-only tuple), and the pages
--- keep room for that: with its moves a game takes about twice the room that it takes at first.
+-- A move changes one row and no index. PostgreSQL then writes the new version of the row beside the old one (a heap-only tuple) if the page has
+-- free space. Half of each page is kept free, because a game grows to about twice its size as moves are made.
 ALTER TABLE games SET (fillfactor = 50);
 
--- The moves, in order: cell, version of the game that the move made, and time in microseconds since 1970, as in '4 3 1795219200000000,0 4 …'.
--- X has made every other one, beginning with the first. NULL: they are still in moves_before, from where a job takes them over.
+-- Moves in order: cell, version of the game after the move, and time in microseconds since 1970, as in '4 3 1795219200000000,0 4 …'.
+-- X and O alternate, beginning with X. NULL if they are still in moves_before, from which a job migrates them.
 ALTER TABLE games ADD COLUMN moves text;
 ALTER TABLE games ALTER COLUMN moves SET DEFAULT '';
 
--- When to look whether the time of the game has run out, at the latest when it has. A move postpones expire_time and leaves this as it is.
+-- Time of the next check for the deadline, not later than the deadline. A move postpones expire_time without changing this indexed column.
 ALTER TABLE games ADD COLUMN sweep_time timestamptz NOT NULL DEFAULT now();
 CREATE INDEX games_sweep_idx ON games (sweep_time, id) WHERE finish_time IS NULL;
 DROP INDEX games_expire_idx;
 
--- No other state is ever searched for.
+-- Only waiting games are searched for by state.
 CREATE INDEX games_waiting_idx ON games (create_time, id) WHERE state = 'waiting';
 DROP INDEX games_state_idx;
 
--- Replicas of the version before read and write moves by this name. A later version drops it, and moves_before with it.
+-- View under the old name, through which replicas of the previous version read and write moves. A later version drops it and moves_before.
 ALTER TABLE moves RENAME TO moves_before;
 CREATE FUNCTION moves_before_of(game uuid) RETURNS text STABLE LANGUAGE sql AS $$
     SELECT coalesce(string_agg(format('%s %s %s', cell, version, (extract(epoch FROM create_time) * 1000000)::bigint), ',' ORDER BY ply), '')
     FROM moves_before WHERE game_id = game
 $$;
--- One arm alone: a UNION with a join could not be asked for single games, only read as a whole.
+-- Not a UNION of both places: PostgreSQL would read it as a whole for a single game.
 CREATE VIEW moves AS
     SELECT games.id AS game_id, made.*
     FROM games CROSS JOIN LATERAL (

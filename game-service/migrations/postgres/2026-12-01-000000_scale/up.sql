@@ -1,5 +1,5 @@
--- By default, PostgreSQL would clean a table only when a fifth of it is dead, which is very much of a
--- large one, and it would look at new rows as seldom.
+-- By default, PostgreSQL would vacuum a table only when a fifth of it is dead, and update its statistics when a
+-- tenth has changed. Both are too seldom for a large table.
 ALTER TABLE games SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.02);
 ALTER TABLE player_stats SET (fillfactor = 90,
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);

@@ -1,4 +1,4 @@
--- Whoever has played, by the login that their last token named.
+-- Players, with the login from their last token.
 CREATE TABLE players (
     id    BLOB    PRIMARY KEY NOT NULL CHECK (length(id) = 16),
     login TEXT    NOT NULL
@@ -8,21 +8,21 @@ CREATE TABLE games (
     id          BLOB    PRIMARY KEY NOT NULL CHECK (length(id) = 16),
     opponent    TEXT    NOT NULL CHECK (opponent IN ('computer', 'player')),
     creator_id  BLOB    NOT NULL REFERENCES players (id),
-    -- NULL while nobody plays this mark, and for the computer.
+    -- NULL for the computer, and while no player has this mark.
     x_player_id BLOB    REFERENCES players (id),
     o_player_id BLOB    REFERENCES players (id),
-    -- Row by row: X, O, or a dot.
+    -- Cells row by row: X, O, or a dot for a free one.
     board       TEXT    NOT NULL CHECK (length(board) = 9 AND board NOT GLOB '*[^XO.]*'),
     state       TEXT    NOT NULL CHECK (state IN ('waiting', 'turn', 'won', 'draw', 'cancelled')),
     winner      TEXT    CHECK (winner IN ('X', 'O')),
-    -- Grows by one with every change.
+    -- Increases by one with every change.
     version     INTEGER NOT NULL CHECK (version >= 1),
     create_time INTEGER NOT NULL,
     update_time INTEGER NOT NULL,
     finish_time INTEGER,
     CHECK (creator_id IS x_player_id OR creator_id IS o_player_id),
     CHECK (x_player_id <> o_player_id),
-    -- The computer plays one side, and nobody the free one; in any other game both are taken.
+    -- One player is NULL against the computer and in a waiting game; otherwise both are set.
     CHECK (CASE
         WHEN opponent = 'computer' OR state = 'waiting' THEN (x_player_id IS NULL) <> (o_player_id IS NULL)
         WHEN state = 'cancelled' THEN 1
@@ -36,23 +36,23 @@ CREATE INDEX games_state_idx ON games (state, create_time, id);
 
 CREATE TABLE moves (
     game_id     BLOB    NOT NULL REFERENCES games (id) ON DELETE CASCADE,
-    -- 0 for the first.
+    -- Number of the move, from 0.
     ply         INTEGER NOT NULL CHECK (ply BETWEEN 0 AND 8),
     cell        INTEGER NOT NULL CHECK (cell BETWEEN 0 AND 8),
     mark        TEXT    NOT NULL CHECK (mark IN ('X', 'O')),
     -- NULL for the computer.
     player_id   BLOB    REFERENCES players (id),
-    -- The version of the game that the move made.
+    -- Version of the game after the move.
     version     INTEGER NOT NULL CHECK (version > ply + 1),
     create_time INTEGER NOT NULL,
     PRIMARY KEY (game_id, ply),
     UNIQUE (game_id, cell),
     UNIQUE (game_id, version),
-    -- X has the even ones.
+    -- X makes the even moves.
     CHECK ((ply % 2 = 0) = (mark = 'X'))
 ) STRICT;
 
--- The history: a row for each player of each finished game that counts.
+-- History: a row for each player of each finished game that counts.
 CREATE TABLE game_results (
     user_id     BLOB    NOT NULL REFERENCES players (id),
     game_id     BLOB    NOT NULL REFERENCES games (id),
@@ -65,7 +65,7 @@ CREATE TABLE game_results (
 ) STRICT;
 CREATE INDEX game_results_newest_idx ON game_results (user_id, finish_time DESC, game_id DESC);
 
--- What game_results add up to.
+-- Totals of game_results.
 CREATE TABLE player_stats (
     user_id          BLOB    PRIMARY KEY NOT NULL REFERENCES players (id),
     wins             INTEGER NOT NULL CHECK (wins >= 0),

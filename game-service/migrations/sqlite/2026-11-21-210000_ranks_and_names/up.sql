@@ -1,18 +1,18 @@
--- A deleted user stays as somebody without a name: the games of the others are whole.
+-- A deleted user keeps a row without a login, so that the opponents' games stay complete.
 ALTER TABLE players ADD COLUMN is_deleted INTEGER NOT NULL DEFAULT 0 CHECK (is_deleted IN (0, 1));
 
--- Which event of the access feed has said the login; NULL where a token did.
+-- Event of the access feed that the login comes from; NULL if it comes from a token.
 ALTER TABLE players ADD COLUMN name_epoch BLOB CHECK (length(name_epoch) = 16);
 ALTER TABLE players ADD COLUMN name_sequence INTEGER;
 
--- How far the renames and deletions of the access feed are known here.
+-- Position in the access feed up to which renames and deletions have been applied.
 CREATE TABLE feed_cursor (
     id       INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
     epoch    BLOB    NOT NULL CHECK (length(epoch) = 16),
     sequence INTEGER NOT NULL CHECK (sequence >= 0)
 ) STRICT;
 
--- When a game ends by itself; NULL once it is over.
+-- Deadline after which the game ends by itself; NULL once it is over.
 ALTER TABLE games ADD COLUMN expire_time INTEGER;
 UPDATE games SET expire_time = update_time + 24 * 3600 * 1000000 WHERE finish_time IS NULL;
 CREATE INDEX games_expire_idx ON games (expire_time, id) WHERE finish_time IS NULL;
@@ -22,8 +22,8 @@ ALTER TABLE game_results ADD COLUMN end_reason TEXT NOT NULL DEFAULT 'line'
 UPDATE game_results SET end_reason = (SELECT games.end_reason FROM games WHERE games.id = game_results.game_id);
 CREATE INDEX game_results_opponent_idx ON game_results (user_id, opponent_id, finish_time DESC, game_id DESC);
 
--- How many players stand where. A rank is a sum: over the bands above, and over the groups above in a band of its own. A band is a range of
--- ratios, so that neither sum is over many rows, however many players there are.
+-- Number of players by result. A rank is a sum over the higher bands, and over the higher groups in the player's own band. A band is a range of
+-- ratios, so neither sum is over many rows, however many players there are.
 CREATE TABLE rank_groups (
     band         INTEGER NOT NULL,
     win_ratio    REAL    NOT NULL,
@@ -31,10 +31,10 @@ CREATE TABLE rank_groups (
     games_played INTEGER NOT NULL,
     players      INTEGER NOT NULL CHECK (players >= 0),
     PRIMARY KEY (band, win_ratio, wins, games_played),
-    -- The band is how many of 512 games were won, where the first loss or draw counts from the start.
+    -- Games won of 512, as if the player had lost or drawn at least one game.
     CHECK (band = 512 * wins / (wins + max(1, games_played - wins)))
 ) STRICT, WITHOUT ROWID;
--- For those who have not finished enough games to be ranked.
+-- For the number of players who have not finished enough games to be ranked.
 CREATE INDEX rank_groups_games_idx ON rank_groups (games_played);
 CREATE TABLE rank_bands (
     band    INTEGER PRIMARY KEY NOT NULL,

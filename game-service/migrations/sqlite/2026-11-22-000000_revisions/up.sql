@@ -1,5 +1,5 @@
--- Ranks are counted in memory, from what has changed here since it was last looked at. So nothing that follows from wins, losses and draws is kept,
--- nor how many players stand where, which made finishing games wait for each other.
+-- Ranks are now computed in memory, from the rows that have changed since the last look. Columns derived from wins, losses and draws are therefore
+-- dropped, and so are the numbers of players by result, whose rows made finishing games wait for each other.
 DROP TABLE rank_groups;
 DROP TABLE rank_bands;
 
@@ -9,7 +9,7 @@ CREATE TABLE player_stats_next (
     losses           INTEGER NOT NULL CHECK (losses >= 0),
     draws            INTEGER NOT NULL CHECK (draws >= 0),
     last_finish_time INTEGER NOT NULL,
-    -- Grows with each change of any player's stats or login, in the order of the commits, since one transaction writes at a time.
+    -- Increases with each change of any player's stats or login, in commit order, because only one transaction writes at a time.
     revision         INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 INSERT INTO player_stats_next (user_id, wins, losses, draws, last_finish_time)
@@ -24,7 +24,7 @@ CREATE INDEX players_revision_idx ON players (revision);
 CREATE VIEW next_revision (value) AS
     SELECT 1 + max((SELECT coalesce(max(revision), 0) FROM player_stats), (SELECT coalesce(max(revision), 0) FROM players));
 
--- Whoever writes: this service, its commands, or somebody by hand.
+-- Triggers, so that every writer sets the revision: this service, its commands, and operators by hand.
 CREATE TRIGGER player_stats_inserted AFTER INSERT ON player_stats BEGIN
     UPDATE player_stats SET revision = (SELECT value FROM next_revision) WHERE user_id = new.user_id;
 END;
@@ -32,7 +32,7 @@ CREATE TRIGGER player_stats_updated AFTER UPDATE OF user_id, wins, losses, draws
     UPDATE player_stats SET revision = (SELECT value FROM next_revision) WHERE user_id = new.user_id;
 END;
 CREATE TRIGGER player_stats_deleted AFTER DELETE ON player_stats BEGIN
-    -- The last revision of all may have been that of the row which is gone.
+    -- The deleted row may have had the highest revision.
     UPDATE players SET revision = max((SELECT value FROM next_revision), old.revision + 1) WHERE id = old.user_id;
 END;
 CREATE TRIGGER players_renamed AFTER UPDATE OF login ON players BEGIN

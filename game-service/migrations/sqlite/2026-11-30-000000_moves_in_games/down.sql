@@ -11,7 +11,7 @@ CREATE TABLE moves (
     UNIQUE (game_id, version),
     CHECK ((ply % 2 = 0) = (mark = 'X'))
 ) STRICT;
--- One move after the other: cell is all before the first space, version all before the second.
+-- Splits the text move by move: the cell is before the first space, the version before the second.
 INSERT INTO moves (game_id, ply, cell, mark, player_id, version, create_time)
     WITH RECURSIVE made (game_id, x_player_id, o_player_id, ply, text, rest) AS (
         SELECT id, x_player_id, o_player_id, -1, '', moves || ',' FROM games WHERE moves <> ''

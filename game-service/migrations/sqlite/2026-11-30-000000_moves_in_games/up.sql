@@ -1,5 +1,5 @@
--- The moves, in order: cell, version of the game that the move made, and time in microseconds since 1970, as in '4 3 1795219200000000,0 4 …'.
--- X has made every other one, beginning with the first.
+-- Moves in order: cell, version of the game after the move, and time in microseconds since 1970, as in '4 3 1795219200000000,0 4 …'.
+-- X and O alternate, beginning with X.
 ALTER TABLE games ADD COLUMN moves TEXT NOT NULL DEFAULT '';
 UPDATE games SET moves = made.moves
     FROM (
@@ -10,13 +10,12 @@ UPDATE games SET moves = made.moves
     WHERE made.game_id = games.id;
 DROP TABLE moves;
 
--- When to look whether the time of the game has run out, at the latest when it has. A move postpones expire_time and leaves this as it is, and
--- with it the index.
+-- Time of the next check for the deadline, not later than the deadline. A move postpones expire_time without changing this indexed column.
 ALTER TABLE games ADD COLUMN sweep_time INTEGER NOT NULL DEFAULT 0;
 UPDATE games SET sweep_time = coalesce(expire_time, 0);
 CREATE INDEX games_sweep_idx ON games (sweep_time, id) WHERE finish_time IS NULL;
 DROP INDEX games_expire_idx;
 
--- No other state is ever searched for.
+-- Only waiting games are searched for by state.
 CREATE INDEX games_waiting_idx ON games (create_time, id) WHERE state = 'waiting';
 DROP INDEX games_state_idx;

@@ -1,2 +1,2 @@
--- Both databases have the same migrations. This one is for PostgreSQL alone.
+-- Both databases have migrations of the same names. This one changes only PostgreSQL.
 SELECT 1;

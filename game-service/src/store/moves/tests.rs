@@ -30,13 +30,13 @@ fn moves_are_read_as_they_were_written() {
 }
 
 #[test]
-fn anything_else_is_not_read() {
+fn malformed_moves_are_rejected() {
     for text in [" ", "4", "4 3", "4 3 5 6", "4 3 x", "4 3 5,,0 4 6", ",", "4 3 5 ,0 4 6"] {
         assert_eq!(Moves::parse(text), None, "{text:?}");
     }
 }
 
-/// The last migration, by which the moves came into the games' rows.
+/// Returns both scripts of the migration that copies moves into the games' rows: up and down.
 fn migration(backend: Backend) -> (&'static str, &'static str) {
     macro_rules! sql {
         ($backend:literal, $way:literal) => {
@@ -61,7 +61,7 @@ async fn run(db: &Db, statements: &str) {
     ran.unwrap_or_else(|error| panic!("{error}: {statements}"));
 }
 
-/// A game of `x` and `o` as the version before wrote it, with these moves.
+/// Inserts a game of `x` and `o` with these moves, as the previous version writes it.
 async fn play_as_before(db: &Db, game: GameId, (x, o): (UserId, UserId), moves: &[StoredMove]) {
     let id = |uuid: &uuid::Uuid| match db.backend() {
         Backend::Sqlite => format!("x'{}'", uuid.simple()),
@@ -100,7 +100,7 @@ async fn moves_of(db: &Db, game: GameId) -> Vec<StoredMove> {
     moves.expect("filled in").0
 }
 
-/// How many moves the version before sees.
+/// Returns the number of moves that the previous version sees.
 async fn count_moves(db: &Db) -> i64 {
     let conn = &mut db.read().await.expect("a connection");
     let count = prepared::<BigInt>("SELECT count(*) FROM moves");
@@ -109,7 +109,7 @@ async fn count_moves(db: &Db) -> i64 {
 }
 
 #[on_both_backends]
-async fn games_of_the_version_before_keep_their_moves(database: TestDatabase) {
+async fn games_of_the_previous_version_keep_their_moves(database: TestDatabase) {
     let db = database.db();
     let (up, down) = migration(database.backend());
     run(db, down).await;
@@ -127,7 +127,7 @@ async fn games_of_the_version_before_keep_their_moves(database: TestDatabase) {
     for (game, moves) in &games {
         assert_eq!(&moves_of(db, *game).await, moves);
     }
-    // Taken over, they are the same.
+    // Migrated moves are the same.
     let mut after = None;
     while let Some(last) = moves_take_over(db, after, 1).await.expect("taken over") {
         after = Some(last);
@@ -135,7 +135,7 @@ async fn games_of_the_version_before_keep_their_moves(database: TestDatabase) {
     for (game, moves) in &games {
         assert_eq!(&moves_of(db, *game).await, moves);
     }
-    // And so are they after a way back and forth.
+    // They are also the same after the migration was reverted and applied again.
     run(db, down).await;
     assert_eq!(count_moves(db).await, 4);
     run(db, up).await;
@@ -145,7 +145,7 @@ async fn games_of_the_version_before_keep_their_moves(database: TestDatabase) {
 }
 
 #[test]
-fn moves_that_are_taken_over_between_two_reads_are_not_lost() {
+fn moves_migrated_between_two_reads_are_not_lost() {
     block_on(async {
         let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
         let (db, (up, down)) = (database.db(), migration(Backend::Postgres));
@@ -163,7 +163,7 @@ fn moves_that_are_taken_over_between_two_reads_are_not_lost() {
         let mut row = row.expect("the game");
         assert_eq!(row.moves, None);
         assert_eq!(moves_take_over(db, None, 10).await.expect("taken over"), Some(game));
-        // Meanwhile somebody has moved as well, which belongs to a later version.
+        // Meanwhile another move is made, at a later version.
         let later = format!("UPDATE games SET version = 10, moves = moves || ',8 10 {START}' WHERE id = '{game}'");
         run(db, &later).await;
         fill_in(conn, vec![&mut row]).await.expect("filled in");
@@ -172,7 +172,7 @@ fn moves_that_are_taken_over_between_two_reads_are_not_lost() {
 }
 
 #[test]
-fn a_replica_of_the_version_before_reads_many_games_by_their_index() {
+fn a_replica_of_the_previous_version_reads_many_games_by_their_index() {
     block_on(async {
         let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
         let many = "INSERT INTO players (id, login) VALUES ('00000000-0000-0000-0000-000000000001', 'ann');
@@ -193,7 +193,7 @@ fn a_replica_of_the_version_before_reads_many_games_by_their_index() {
 }
 
 #[test]
-fn a_replica_of_the_version_before_reads_and_writes_moves_beside_this_one() {
+fn a_replica_of_the_previous_version_reads_and_writes_moves_beside_this_one() {
     block_on(async {
         let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
         let (db, (up, down)) = (database.db(), migration(Backend::Postgres));
@@ -202,7 +202,7 @@ fn a_replica_of_the_version_before_reads_and_writes_moves_beside_this_one() {
         let (old, new) = (GameId::generate(), GameId::generate());
         play_as_before(db, old, players, &[made(4, 3), made(0, 4)]).await;
         run(db, up).await;
-        // A game of before goes on, and another one begins there.
+        // The older replica continues an old game and begins another.
         let insert = format!(
             "INSERT INTO moves (game_id, ply, cell, mark, player_id, version, create_time) VALUES ('{old}', 2, 8, \
              'X', '{}', 5, timestamptz 'epoch' + {} * interval '1 microsecond')",

@@ -62,8 +62,11 @@ impl AccessView {
     }
 
     /// Checks that the token of this principal has not been revoked.
-    /// # Errors [`TokenError::Revoked`] if its session has ended, and [`TokenError::Stale`] if its
-    /// user has changed since it was issued.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::Revoked`] if its session has ended, and [`TokenError::Stale`] if its user has
+    /// changed since it was issued.
     pub fn check(&self, principal: &Principal) -> Result<(), TokenError> {
         self.shared.read().known.check(principal)
     }

@@ -75,7 +75,7 @@ async fn pair() -> (Cluster, Cluster) {
 }
 
 #[test]
-fn writes_come_back_when_the_address_leads_to_the_primary_again() {
+fn writes_resume_when_the_address_leads_to_the_primary_again() {
     block_on(async {
         let (primary, standby) = pair().await;
         let endpoint = Endpoint::to(primary.address()).await;
@@ -212,13 +212,13 @@ fn an_unresponsive_host_does_not_delay_the_others() {
 }
 
 #[test]
-fn a_standby_is_waited_for_until_it_takes_writes() {
+fn waiting_ends_only_once_a_standby_is_promoted() {
     block_on(async {
         let (primary, standby) = pair().await;
         let db = connect(&standby.url("postgres")).await;
         let stop = CancellationToken::new();
         let waits = tokio::time::timeout(Duration::from_secs(1), db.wait_until_available(&stop)).await;
-        assert!(waits.is_err(), "a standby will not do");
+        assert!(waits.is_err(), "a standby does not accept writes");
         primary.kill();
         standby.promote();
         let waits = tokio::time::timeout(PATIENCE, db.wait_until_available(&stop)).await;

@@ -12,18 +12,18 @@ use crate::{
     write_tx,
 };
 
-/// Adds to the first numbers of pairs.
+/// Writer that adds to the first number of a pair.
 struct Sums {
     db: Db,
     seen: Arc<Seen>,
 }
 
-/// Calls of the writer.
+/// Groups and single writes that the writer was asked for.
 #[derive(Default)]
 struct Seen {
     groups: Mutex<Vec<usize>>,
     alone: Mutex<usize>,
-    /// Each group waits for this, if there is one.
+    /// If set, each group waits for this before it writes.
     gate: Option<Notify>,
 }
 
@@ -137,7 +137,7 @@ fn commit(db: &Db, seen: &Arc<Seen>) -> GroupCommit<Sums> {
 }
 
 #[on_both_backends]
-async fn writes_that_come_at_once_go_together_and_each_has_its_outcome(database: TestDatabase) {
+async fn concurrent_writes_share_a_transaction_and_each_gets_its_outcome(database: TestDatabase) {
     let db = database.db();
     let ids = pairs_of(db, 100).await;
     let seen = Arc::new(Seen::default());
@@ -178,7 +178,7 @@ async fn writes_to_one_row_keep_their_order(database: TestDatabase) {
     assert_eq!(sums(db, &ids).await[0], before + 50 * 51 / 2);
     let conn = &mut db.read().await.expect("a connection");
     let last: Result<i64> = query!(conn, |c| pairs::table.find(ids[0]).select(pairs::b).first(c).await);
-    assert_eq!(last.expect("the pair"), 50, "the last write is the last one");
+    assert_eq!(last.expect("the pair"), 50, "writes are done in the order of the calls");
 }
 
 #[on_both_backends]
@@ -212,7 +212,7 @@ async fn refusals_locks_and_failures_affect_only_their_own_write(database: TestD
 #[on_both_backends]
 async fn a_cancelled_write_is_dropped_only_before_its_group_begins(database: TestDatabase) {
     if database.backend() == Backend::Sqlite {
-        // There each write is the caller's own transaction.
+        // On SQLite each write runs in its caller's own transaction.
         return;
     }
     let db = database.db();

@@ -79,7 +79,7 @@ async fn many_calls_are_answered_by_few_statements(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn an_error_reaches_everybody_who_waits_for_the_statement(database: TestDatabase) {
+async fn an_error_reaches_every_caller_of_the_statement(database: TestDatabase) {
     let loader = Loader::new(database.db().clone(), broken);
     for found in join_all((0..20).map(|_| loader.get(UserId::generate()))).await {
         assert!(matches!(found, Err(Error::Internal(_))), "{found:?}");

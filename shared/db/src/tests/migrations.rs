@@ -96,7 +96,7 @@ fn only_one_of_eight_replicas_migrates() {
 }
 
 #[test]
-fn the_lock_of_a_replica_that_died_is_free() {
+fn a_dead_replica_does_not_keep_the_migration_lock() {
     block_on(async {
         let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
         let held = MigrationLock::acquire(database.db()).await.unwrap();

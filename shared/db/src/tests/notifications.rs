@@ -97,7 +97,7 @@ async fn woken_subscribers_see_the_committed_data(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_rollback_and_another_channel_wake_nobody(database: TestDatabase) {
+async fn a_rollback_or_another_channel_wakes_no_subscriber(database: TestDatabase) {
     let mut news = database.db().subscribe(CHANNEL);
     announce(database.db()).await.unwrap();
     settled(database.db(), &mut news).await;
@@ -113,7 +113,7 @@ async fn a_rollback_and_another_channel_wake_nobody(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn a_snapshot_stays_at_its_moment(database: TestDatabase) {
+async fn a_snapshot_does_not_see_later_commits(database: TestDatabase) {
     let mut snapshot = database.db().snapshot().await.unwrap();
     assert_eq!(account_count(snapshot.conn()).await.unwrap(), 0);
     let account = Account::new("kim");
@@ -174,7 +174,7 @@ fn a_listener_comes_back_with_the_server() {
 }
 
 #[test]
-fn nobody_listens_for_a_database_that_is_closed() {
+fn listening_stops_when_the_database_is_closed() {
     #[derive(QueryableByName)]
     struct Listener {
         #[diesel(sql_type = diesel::sql_types::Integer)]

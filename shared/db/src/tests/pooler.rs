@@ -39,7 +39,7 @@ fn pooled(url: &str, direct: &str) -> DatabaseSettings {
 }
 
 #[test]
-fn a_transaction_brings_its_limits_and_leaves_none_on_the_session() {
+fn transaction_limits_do_not_leak_into_the_session() {
     block_on(async {
         let database = TestDatabase::create_empty(Backend::Postgres).await;
         let db = Db::connect(&pooled(database.url(), database.url())).await.unwrap();

@@ -75,7 +75,7 @@ fn an_unresponsive_server_is_unavailable_in_time() {
 }
 
 #[test]
-fn a_pause_and_a_restart_of_the_server_are_survived() {
+fn calls_work_again_after_a_pause_or_restart_of_the_server() {
     block_on(async {
         let cluster = Cluster::start(None);
         let db = Db::connect(&impatient(&cluster.url("postgres"))).await.unwrap();
@@ -136,7 +136,7 @@ fn a_connection_cut_off_in_a_statement_is_not_reused() {
 }
 
 #[test]
-fn the_connection_that_was_given_back_last_is_taken_first() {
+fn the_most_recently_returned_connection_is_used_first() {
     block_on(async {
         let database = TestDatabase::create_empty(Backend::Postgres).await;
         let db = database.db();
@@ -152,7 +152,7 @@ fn the_connection_that_was_given_back_last_is_taken_first() {
 }
 
 #[test]
-fn an_abandoned_transaction_gives_its_connection_back() {
+fn an_abandoned_transaction_returns_its_connection() {
     block_on(async {
         let database = TestDatabase::create(Backend::Postgres, &MIGRATIONS).await;
         let mut settings = database.settings().clone();

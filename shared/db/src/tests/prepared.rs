@@ -16,7 +16,7 @@ use super::{
 use crate::testing::{TestDatabase, on_both_backends};
 
 #[on_both_backends]
-async fn a_text_is_prepared_once_for_all_its_values(database: TestDatabase) {
+async fn a_statement_is_prepared_once_for_all_values(database: TestDatabase) {
     let conn = &mut database.db().read().await.expect("a connection");
     let cached = Arc::new(Mutex::new(Vec::new()));
     let note = {

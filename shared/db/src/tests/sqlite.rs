@@ -134,7 +134,7 @@ fn a_full_disk_is_unavailable() {
 }
 
 #[test]
-fn a_plan_does_not_depend_on_what_is_bound() {
+fn plans_do_not_depend_on_bound_values() {
     block_on(async {
         let database = TestDatabase::create_empty(Backend::Sqlite).await;
         let conn = &mut database.db().read().await.unwrap();

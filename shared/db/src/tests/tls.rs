@@ -45,7 +45,7 @@ async fn connection(url: &str) -> Result<bool> {
 }
 
 #[test]
-fn every_sslmode_asks_what_libpq_asks() {
+fn every_sslmode_behaves_as_in_libpq() {
     let (trusted, other) = (authority(), authority());
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(["127.0.0.1".to_owned()])
@@ -100,7 +100,7 @@ fn every_sslmode_asks_what_libpq_asks() {
 }
 
 #[test]
-fn a_server_without_tls_is_told_nothing_where_tls_is_required() {
+fn no_credentials_are_sent_without_the_required_tls() {
     block_on(async {
         for mode in ["require", "verify-ca", "verify-full"] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -7,7 +7,7 @@ use crate::{
     write_tx,
 };
 
-/// An error like that of a service.
+/// Error like that of a service.
 #[derive(Debug)]
 enum Refusal {
     TooMany(i64),
@@ -120,7 +120,7 @@ async fn a_transaction_cancelled_at_any_point_is_all_or_nothing(database: TestDa
 }
 
 #[on_both_backends]
-async fn a_commit_goes_on_without_its_caller(database: TestDatabase) {
+async fn a_commit_continues_when_its_caller_is_cancelled(database: TestDatabase) {
     let account = Account::new("kim");
     let mut transaction = database.db().begin().await.unwrap();
     account_insert(transaction.conn(), &account).await.unwrap();
@@ -145,7 +145,7 @@ async fn a_swallowed_error_cannot_be_committed(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn writers_beside_each_other_lose_no_update(database: TestDatabase) {
+async fn concurrent_writers_lose_no_update(database: TestDatabase) {
     let account = Account::new("");
     register(database.db(), &account, 1).await.unwrap();
     let replica = database.replica().await;

@@ -9,7 +9,7 @@ use crate::{
 const LAST: Timestamp = Timestamp::from_micros(253_402_300_799_999_999);
 
 #[on_both_backends]
-async fn ids_and_moments_come_back_as_they_were(database: TestDatabase) {
+async fn ids_and_timestamps_round_trip(database: TestDatabase) {
     let moments = [0, 1, -1, 946_684_799_999_999, 946_684_800_000_000, LAST.as_micros()];
     let mut written = Vec::new();
     for (index, micros) in moments.into_iter().enumerate() {
@@ -34,7 +34,7 @@ async fn ids_and_moments_come_back_as_they_were(database: TestDatabase) {
 }
 
 #[on_both_backends]
-async fn moments_compare_in_the_database(database: TestDatabase) {
+async fn timestamps_compare_in_the_database(database: TestDatabase) {
     let mut account = Account::new("kim");
     account.created = LAST;
     let outcome: Result<()> = write_tx!(database.db(), |tx| account_insert(tx, &account).await);
@@ -69,7 +69,7 @@ async fn a_second_row_of_the_same_login_names_the_constraint(database: TestDatab
 }
 
 #[on_both_backends]
-async fn a_broken_reference_is_no_unique_violation(database: TestDatabase) {
+async fn a_foreign_key_violation_is_not_a_unique_violation(database: TestDatabase) {
     let mut account = Account::new("kim");
     account.inviter = Some(UserId::generate());
     let outcome: Result<()> = write_tx!(database.db(), |tx| account_insert(tx, &account).await);

@@ -115,7 +115,7 @@ pub(super) async fn auth(deployment: &Deployment, seed: Seed, calls: u64, touche
     };
     each(&mut meter, calls, "ListUsers", newest, touched).await;
     let search = async |number: u64| {
-        // Part of a login, as somebody would remember it.
+        // Part of a login, as a person would remember it.
         let login = &logins[index(number)];
         assert!(!page(login[2..10].to_owned(), 50).await.is_empty(), "{login} is found");
     };

@@ -1,4 +1,4 @@
-//! Sweeps and purges, which happen by time, and whether tables stay as small as they were.
+//! Sweeps and purges, which jobs run on a timer, and whether tables stay as small as they were.
 
 use std::{
     path::PathBuf,
@@ -33,7 +33,7 @@ use crate::deployment::CHEAP_HASHING;
 
 /// Longest time to wait for the jobs.
 const PATIENCE: Duration = Duration::from_mins(30);
-/// Longest time to wait for PostgreSQL to clean a table by itself.
+/// Longest time to wait for PostgreSQL to vacuum a table by itself.
 const CLEANING: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_millis(200);
 
@@ -44,7 +44,7 @@ pub(super) struct Growth {
     pub(super) mib_before: f64,
     /// Size with all indexes, as a multiple of before.
     pub(super) ratio: f64,
-    /// Whether PostgreSQL has cleaned the table by itself.
+    /// Whether PostgreSQL has vacuumed the table by itself.
     pub(super) cleaned: String,
 }
 
@@ -72,11 +72,11 @@ struct Number {
     number: i64,
 }
 
-/// A job, by the statements that are its own.
+/// A job, identified by its statements.
 struct Job {
     name: &'static str,
     unit: &'static str,
-    /// Beginnings of the statements. The rows of the first one are those that the job is about.
+    /// Beginnings of the statements. The first one reads or changes the rows that the job handles.
     statements: &'static [&'static str],
 }
 
@@ -213,8 +213,8 @@ pub(super) async fn game(url: &str, key_file: PathBuf, measured: &mut Measured) 
     running.stop().await.expect("stopped");
 }
 
-/// Creates a clock that shows the present time and is relied on at once, so that what happens by
-/// time need not wait for 15 minutes.
+/// Creates a clock that shows the present time and counts as settled, so that jobs need not wait
+/// for 15 minutes.
 fn settled_clock() -> (Clock, ClockHand) {
     let (clock, hand) = Clock::manual(Clock::system().now());
     hand.settle();
@@ -242,7 +242,7 @@ fn note(statements: &[Statement], jobs: &[Job], measured: &mut Measured) {
     }
 }
 
-/// Waits until PostgreSQL has removed what is dead from a table, or cleans it as an operator would.
+/// Waits until PostgreSQL has removed a table's dead rows, or vacuums it as an operator would.
 async fn cleaned(conn: &mut AsyncPgConnection, table: &str) -> String {
     let start = Instant::now();
     let is_clean = format!(
@@ -259,8 +259,8 @@ async fn cleaned(conn: &mut AsyncPgConnection, table: &str) -> String {
     "autovacuum did not clean it".to_owned()
 }
 
-/// Waits until the answer is yes. The clock goes on meanwhile, so that a job that failed is tried
-/// again.
+/// Waits until the condition is true. Advances the clock meanwhile, so that a failed job is
+/// retried.
 async fn wait_for(conn: &mut AsyncPgConnection, question: &str, hand: &ClockHand) {
     let start = Instant::now();
     while !ask(conn, question).await {

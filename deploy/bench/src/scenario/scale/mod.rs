@@ -1,8 +1,8 @@
 //! Much data: how much of a large database a call touches, compared with a small one.
 //!
-//! Both databases are filled by SQL, with a user in five active. The calls go to the services as
-//! their operators run them. What happens by time waits for 15 minutes after every start, so for
-//! that the services run within this program, by a clock that is set.
+//! Both databases are filled by SQL, with one user in five active. The calls go to the services as
+//! their operators run them. Jobs wait for 15 minutes after every start, so to measure them the
+//! services run within this program, with a clock that it controls.
 
 mod buffers;
 mod calls;
@@ -19,8 +19,8 @@ use crate::{
     report::{Goal, Report, Row, Spread, Unit},
 };
 
-/// Options of the private server: it keeps count of the buffers that each statement touches, cleans
-/// tables soon, and writes a lot at once.
+/// Options of the private server: it counts the buffers that each statement touches, vacuums tables
+/// soon, and writes checkpoints seldom.
 pub(crate) const SERVER_OPTIONS: &str = "-c shared_preload_libraries=pg_stat_statements -c autovacuum_naptime=5s \
      -c fsync=off -c full_page_writes=off -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=4GB \
      -c checkpoint_timeout=30min -c shared_buffers=1GB -c maintenance_work_mem=1GB \
@@ -116,7 +116,7 @@ async fn auth(setup: &Setup<'_>, seed: Seed, calls: u64, bars: &MultiProgress) -
     let mut measured = Measured::default();
     let options = [NO_LIMITS.as_slice(), &CHEAP_HASHING].concat();
     let deployment = Deployment::start(setup.engine, &options).await;
-    // Everybody's password is that of this user.
+    // All users have this user's password.
     deployment.register("pattern").await;
     let url = deployment.auth_database.url.clone();
     let deployment = deployment.rest_during(seed.fill_auth(&url, bars)).await;

@@ -57,7 +57,7 @@ FROM (SELECT n, now() - CASE WHEN n % 5 = 0 THEN random() * interval '1 day'
         WHEN n % 5 = 1 THEN now() - random() * interval '29 days' END AS ended
     FROM generate_series({first}, {last}) AS n) AS made";
 
-/// As many ended sessions as are to be purged.
+/// Further ended sessions, as many as are to be purged.
 pub(super) const NEW_SESSIONS: &str = "
 INSERT INTO sessions (id, user_id, counter, is_used, create_time, rotate_time, expire_time, absolute_expire_time,
     end_time, end_reason, device_id, ip_address, user_agent, last_use_time, sweep_time)
@@ -85,7 +85,7 @@ SELECT gen_random_uuid(), now(), 'session.create', 'success', '', {active}, '', 
     '192.0.2.7', 'Game/4.2 (Phone; OS 17.5; a user agent as long as they are)', gen_random_uuid()::text, '{}'
 FROM generate_series({first}, {last}) AS n WHERE n % 50 = 7";
 
-/// One attempt of 50 users, which counts no more.
+/// A failed login of one user in 50, which no longer counts.
 const ATTEMPTS: &str = "
 INSERT INTO login_throttle (key, failures, blocked_until, expire_time)
 SELECT sha256(n::text::bytea), 1, timestamptz 'epoch', now() - random() * interval '1 hour' - interval '10 minutes'
@@ -200,7 +200,7 @@ impl Seed {
         let id = |kind: u64, number: &str| {
             format!("(lpad(to_hex({kind} + {number}), 12, '0') || '70008000' || lpad(to_hex({number}), 12, '0'))::uuid")
         };
-        // 12 letters and digits that are different for each seed.
+        // 12 letters and digits that differ for each seed.
         let word = |seed: &str| {
             format!("lower(translate(substr(encode(decode(md5({seed}), 'hex'), 'base64'), 1, 12), '+/', 'xy'))")
         };
