@@ -2,6 +2,7 @@
 
 use base::validate::{Fields, InvalidFields};
 use proto::auth::v1::{LoginGuestRequest, RegisterGuestRequest, UpgradeAccountRequest};
+use secrecy::SecretString;
 
 use super::passwords;
 use crate::{
@@ -35,7 +36,7 @@ pub(super) fn login(request: LoginGuestRequest) -> Result<GuestLogin, InvalidFie
     let audience = fields.check("audience", request.audience.parse());
     fields.finish(|| {
         Some(GuestLogin {
-            credential: request.guest_credential,
+            credential: SecretString::from(request.guest_credential),
             device_token: Some(request.device_token)
                 .filter(|token| token.len() <= MAX_TOKEN_LEN)
                 .unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! Login of guests, who present the credential that their device keeps.
 
 use db::write_tx;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     domain::{
@@ -28,7 +29,7 @@ const DEACTIVATED: &str = "USER_DEACTIVATED";
 #[derive(Debug)]
 pub(crate) struct GuestLogin {
     /// The credential, as presented.
-    pub(crate) credential: String,
+    pub(crate) credential: SecretString,
     /// Device token from an earlier login on this device; empty if there is none.
     pub(crate) device_token: String,
     /// Audience of the access token.
@@ -41,7 +42,7 @@ impl Accounts {
     pub(crate) async fn login_guest(&self, context: &RequestContext, login: &GuestLogin) -> Result<LoggedIn, Error> {
         // A credential cannot be guessed. This limits the work.
         self.attempts.admit_login(context)?;
-        let presented = PresentedCredential::parse(&login.credential);
+        let presented = PresentedCredential::parse(login.credential.expose_secret());
         let (found, verdict) = self.verify_guest(presented.as_ref()).await?;
         let user = match (found, &verdict) {
             (Some(user), CredentialVerdict::Right | CredentialVerdict::RightButOutdated(_)) if user.is_active => user,
