@@ -262,6 +262,8 @@ mod tests {
         ("sessions", "sessions"),
         ("account_codes", "codes"),
         ("mail_outbox", "waiting_mails"),
+        ("email_undos", "former_emails"),
+        ("email_reminders", "email_remind_time"),
         ("audit_events", "audit_events"),
         // By the HMAC of the address, or of what failed.
         ("mail_quota", "limit_counts"),
@@ -279,6 +281,7 @@ mod tests {
             "it is encrypted, answered within seconds, and names no user before that",
         ),
         ("signing_keys", "it is about no user"),
+        ("email_requirement", "it is about no user"),
         ("roles", "it is about no user"),
         ("resources", "it is about no user"),
         ("actions", "it is about no user"),

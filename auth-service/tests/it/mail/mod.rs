@@ -77,6 +77,14 @@ impl MailServer {
         self.wait(count, is_wanted).await.pop().expect("a mail")
     }
 
+    /// Waits until there are this many mails to the address with a link to this action, and returns
+    /// the last.
+    async fn with_link(&self, address: &str, action: &str, count: usize) -> Mail {
+        let link = format!("#{action}?");
+        let is_wanted = |mail: &Mail| mail.text.contains(&link) && mail.recipient() == address;
+        self.wait(count, is_wanted).await.pop().expect("a mail")
+    }
+
     /// Registers a user so long ago that the mail of the registration no longer counts for the
     /// limits.
     async fn register_earlier(&self, login: &str) -> RegisterResponse {
@@ -105,8 +113,8 @@ impl MailServer {
         mails
     }
 
-    /// Waits until the user with this login has got this many mails, and returns them, the oldest
-    /// first.
+    /// Waits until the user with this login has got this many mails, besides those about the e-mail
+    /// address, and returns them, the oldest first.
     async fn to(&self, login: &str, count: usize) -> Vec<Mail> {
         becomes_true(async || to(login, read(self.folder.path())).len() >= count).await;
         let mails = to(login, read(self.folder.path()));
@@ -169,10 +177,11 @@ impl Mail {
     }
 }
 
-/// Returns the mails to the user with this login.
+/// Returns the mails to the user with this login, besides those about the e-mail address.
 fn to(login: &str, mails: Vec<Mail>) -> Vec<Mail> {
     let recipient = format!("{login}@example.test");
-    mails.into_iter().filter(|mail| mail.recipient() == recipient).collect()
+    let is_wanted = |mail: &Mail| mail.recipient() == recipient && !mail.is_about_email();
+    mails.into_iter().filter(is_wanted).collect()
 }
 
 /// Waits until the condition holds.

@@ -64,16 +64,19 @@ async fn a_user_exports_all_that_is_known(database: TestDatabase) {
         ..proto::auth::v1::RequestPasswordResetRequest::default()
     };
     server.auth().request_password_reset(request).await.expect("asked");
-    eventually(async || (count(server.database.db(), "account_codes").await == 1).then_some(())).await;
+    eventually(async || (count(server.database.db(), "account_codes").await == 3).then_some(())).await;
 
     let (first, sessions, events) = all(&server, &token, 40).await;
     let (exported, user) = (first.user.as_ref().expect("a user"), ann.user.expect("a user"));
     assert_eq!((&exported.user_id, &exported.email), (&user.user_id, &user.email));
     assert_eq!(first.roles, ["player"]);
     let purposes: Vec<&str> = first.codes.iter().map(|code| code.purpose.as_str()).collect();
-    assert_eq!(purposes, ["password_reset"]);
+    assert_eq!(purposes, ["email_verification", "password_reset"]);
     let kinds: BTreeSet<&str> = first.waiting_mails.iter().map(|mail| mail.kind.as_str()).collect();
-    assert_eq!(kinds, BTreeSet::from(["device_login", "password_reset"]));
+    assert_eq!(
+        kinds,
+        BTreeSet::from(["device_login", "email_verification", "password_reset"])
+    );
     let limits: BTreeSet<&str> = first.limit_counts.iter().map(|count| count.limit.as_str()).collect();
     assert_eq!(
         limits,
