@@ -184,7 +184,7 @@ class Guests:
             return None
 
     def count_for_nobody(self):
-        """What an earlier replica has counted is taken back."""
+        """Results that an earlier replica has counted are taken back."""
         rest = self.deployment.rest(self.player["tokens"]["accessToken"])
         until(lambda: ok(rest.get("/v1/leaderboard/rank"))["entry"]["wins"] == "0", "no wins", 15)
         games = ok(rest.get("/v1/finished-games"))["games"]

@@ -21,7 +21,7 @@ mod users;
 
 pub(crate) use self::{
     audit::log::AuditLog,
-    emails::{caller::AddressOwner, requirement::EmailRequirement},
+    emails::{caller::AddressOwner, rule::EmailRequirement},
     error::Error,
     feed::{
         stream::{FeedEnded, FeedStream, position as feed_position},

@@ -245,8 +245,8 @@ mod tests {
             assert_eq!(trusted(text).expect(text), networks);
         }
         for (text, words) in [
-            ("", "nothing at all"),
-            ("10.0.0.0/8,", "between two commas"),
+            ("", "leave the option out"),
+            ("10.0.0.0/8,", "an empty entry"),
             ("10.0.0.0/33", "10.0.0.0/33"),
             ("proxy.example.com", "or an address, such as 10.0.0.1"),
             ("10.0.0.1:8080", "or an address"),

@@ -1,7 +1,7 @@
 -- Whether the user is a guest: without a password and an e-mail address of their own.
 ALTER TABLE users ADD COLUMN is_guest boolean NOT NULL DEFAULT false;
 
--- What guests log in with. The secret itself is not stored.
+-- Credentials with which guests log in. The secret itself is not stored.
 CREATE TABLE guest_credentials (
     user_id     uuid PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
     -- HMAC of the credential, with a key that is not in the database.

@@ -1,7 +1,7 @@
 -- Whether the user is a guest: without a password and an e-mail address of their own.
 ALTER TABLE users ADD COLUMN is_guest INTEGER NOT NULL DEFAULT 0 CHECK (is_guest IN (0, 1));
 
--- What guests log in with. The secret itself is not stored.
+-- Credentials with which guests log in. The secret itself is not stored.
 CREATE TABLE guest_credentials (
     user_id     BLOB PRIMARY KEY NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     -- HMAC of the credential, with a key that is not in the database.

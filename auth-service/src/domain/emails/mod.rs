@@ -5,5 +5,6 @@
 pub(super) mod caller;
 pub(super) mod change;
 pub(super) mod requirement;
+pub(super) mod rule;
 pub(super) mod undo;
 pub(super) mod verification;

@@ -1,4 +1,4 @@
-//! The setting by which users must verify their address before they log in.
+//! What follows from the rule that users must verify their address before they log in.
 //!
 //! Users who registered before it was turned on have 30 days for that, and are reminded by mail.
 //! Nobody else can get their address. A newer user who has not verified the address within 24 hours
@@ -7,13 +7,13 @@
 use std::time::Duration;
 
 use base::{
-    clock::{ALLOWANCE, Clock, Settled, Timestamp},
+    clock::{ALLOWANCE, Settled},
     ids::UserId,
 };
-use db::{Conn, Db, write_tx};
+use db::Conn;
 
 use crate::{
-    domain::{error::Error, mail::code_mails::MailLimit, users::accounts::Accounts},
+    domain::{emails::rule::EmailRequirement, error::Error, mail::code_mails::MailLimit, users::accounts::Accounts},
     model::{CodePurpose, User},
     store,
 };
@@ -24,44 +24,6 @@ const GRACE: Duration = Duration::from_hours(30 * 24);
 const REMINDER_PAUSE: Duration = Duration::from_hours(7 * 24);
 /// Time after which an address that was not verified is given up.
 const HELD_UNVERIFIED: Duration = Duration::from_hours(24);
-
-/// The rule that users must verify their address before they log in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct EmailRequirement {
-    /// Time when the rule was turned on.
-    since: Timestamp,
-}
-
-impl EmailRequirement {
-    /// Reads when the rule was turned on, and stores it the first time. Forgets it if the rule is
-    /// off. All replicas must have the same setting.
-    pub(crate) async fn establish(db: &Db, clock: &Clock, is_on: bool) -> db::Result<Option<Self>> {
-        let stored = store::email_requirement(&mut db.read().await?).await?;
-        if !is_on {
-            if stored.is_some() {
-                let forgotten: db::Result<()> = write_tx!(db, |tx| store::email_requirement_delete(tx).await);
-                forgotten?;
-            }
-            return Ok(None);
-        }
-        let since: db::Result<Timestamp> = write_tx!(db, |tx| {
-            let now = clock.now();
-            // A time in the future was stored by a clock that was wrong.
-            let stored = store::email_requirement(tx).await?;
-            if let Some(since) = stored.filter(|since| *since <= now.plus(ALLOWANCE)) {
-                return Ok(since);
-            }
-            store::email_requirement_set(tx, now).await?;
-            Ok(now)
-        });
-        Ok(Some(Self { since: since? }))
-    }
-
-    /// Returns whether the user registered before the rule was turned on.
-    fn is_from_before(self, user: &User) -> bool {
-        user.create_time < self.since
-    }
-}
 
 impl Accounts {
     /// Refuses the login of a user who must verify the address first.

@@ -8,7 +8,7 @@ use db::{Db, Loader};
 use crate::{
     domain::{
         audit::event::Records,
-        emails::requirement::EmailRequirement,
+        emails::rule::EmailRequirement,
         error::Error,
         guests::rules::Guests,
         mail::outbox::Mails,

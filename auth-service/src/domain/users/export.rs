@@ -282,7 +282,7 @@ mod tests {
         ),
         (
             "guest_credentials",
-            "it is an HMAC of a secret that only the guest's device has, and times of its use that sessions tell as well",
+            "it is an HMAC of a secret that only the guest's device has, and times that sessions tell as well",
         ),
         ("new_role_permissions", "it is about no user"),
         ("signing_keys", "it is about no user"),

@@ -18,6 +18,15 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::MAX_MESSAGE_LEN;
 
+/// Public RPCs that require an access token if the request is empty.
+const TOKEN_OR_FIELDS: [&str; 5] = [
+    "/Logout",
+    "/RequestEmailVerification",
+    "/VerifyEmail",
+    "/ChangeEmail",
+    "/ConfirmEmailChange",
+];
+
 /// Asserts that every RPC needs a token, except those that the protos declare public.
 pub async fn every_rpc_needs_a_token(address: SocketAddr, descriptor_set: &[u8]) {
     let policies = Policies::from_descriptor_set(descriptor_set).expect("a descriptor set");
@@ -31,8 +40,7 @@ pub async fn every_rpc_needs_a_token(address: SocketAddr, descriptor_set: &[u8])
                 .code_and_reason()
         };
         let (code, reason) = call(&[]).await;
-        if *policy == Policy::Public && path.ends_with("/Logout") {
-            // If the request is empty, Logout requires an access token.
+        if *policy == Policy::Public && TOKEN_OR_FIELDS.iter().any(|name| path.ends_with(name)) {
             assert_eq!(reason, "TOKEN_MISSING");
             continue;
         }
