@@ -46,7 +46,8 @@ pub struct MailSettings {
     /// Folder with templates that replace those of the program, and with further languages:
     /// `<language>/<kind>.txt`, whose first line is the subject, and `<language>/<kind>.html`. The
     /// kinds are password_reset, administrator_reset, invitation, email_verification, email_change,
-    /// password_changed, login_changed, email_changed, device_login and refresh_token_reused.
+    /// password_changed, login_changed, email_changed, email_reverted, device_login and
+    /// refresh_token_reused.
     #[arg(long, env = "MAIL_TEMPLATES", value_name = "FOLDER")]
     pub mail_templates: Option<PathBuf>,
     /// Whether users must verify their e-mail address before they log in. A new user who has not

@@ -156,6 +156,9 @@ pub(crate) enum Error {
     /// No mail can go to the address.
     #[error("no mail can go to the address")]
     EmailUnreachable,
+    /// This deployment admits no guests.
+    #[error("guests are not admitted")]
+    GuestsNotAdmitted,
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),

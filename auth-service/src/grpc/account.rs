@@ -111,9 +111,13 @@ impl AccountService for AccountRpc {
         let transport = self.transports.of(&request)?;
         let upgrade = guests::upgrade(&request.into_inner(), self.accounts.password_rules)?;
         let (user, tokens) = self.accounts.upgrade(&context, upgrade).await?;
+        let user = Some(convert::user(user));
+        let Some(tokens) = tokens else {
+            return Ok(transport.clear(UpgradeAccountResponse { user, tokens: None }));
+        };
         Ok(
             transport.deliver(convert::token_pair(&tokens), |tokens| UpgradeAccountResponse {
-                user: Some(convert::user(user)),
+                user,
                 tokens: Some(tokens),
             }),
         )

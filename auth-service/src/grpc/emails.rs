@@ -8,14 +8,14 @@ use base::validate::Fields;
 use tonic::{Request, Response, Status};
 
 use super::{convert, credentials, request_context::request_context};
-use crate::domain::{Accounts, AddressOwner, Email, Error, Password, ensure_not_reserved};
+use crate::domain::{Accounts, Actor, AddressOwner, Email, Error, Password, RequestContext, ensure_not_reserved};
 
 pub(super) async fn request_verification(
     accounts: &Accounts,
     request: Request<proto::RequestEmailVerificationRequest>,
 ) -> Result<Response<proto::RequestEmailVerificationResponse>, Status> {
-    let context = request_context(&request);
     let body = request.get_ref();
+    let context = context_of(&request, &body.identifier);
     let mut fields = Fields::new();
     let owner = address_owner(&request, &mut fields, [&body.identifier, &body.password])?;
     let owner = fields.finish(|| owner)?;
@@ -27,8 +27,8 @@ pub(super) async fn verify(
     accounts: &Accounts,
     request: Request<proto::VerifyEmailRequest>,
 ) -> Result<Response<proto::VerifyEmailResponse>, Status> {
-    let context = request_context(&request);
     let body = request.get_ref();
+    let context = context_of(&request, &body.identifier);
     let mut fields = Fields::new();
     let owner = address_owner(&request, &mut fields, [&body.identifier, &body.password])?;
     let code = credentials::code(&mut fields, &body.code);
@@ -43,8 +43,8 @@ pub(super) async fn change(
     accounts: &Accounts,
     request: Request<proto::ChangeEmailRequest>,
 ) -> Result<Response<proto::ChangeEmailResponse>, Status> {
-    let context = request_context(&request);
     let body = request.get_ref();
+    let context = context_of(&request, &body.identifier);
     let mut fields = Fields::new();
     let identifier = Some(body.identifier.clone()).filter(|identifier| !identifier.is_empty());
     match &identifier {
@@ -63,8 +63,8 @@ pub(super) async fn confirm_change(
     accounts: &Accounts,
     request: Request<proto::ConfirmEmailChangeRequest>,
 ) -> Result<Response<proto::ConfirmEmailChangeResponse>, Status> {
-    let context = request_context(&request);
     let body = request.get_ref();
+    let context = context_of(&request, &body.identifier);
     let mut fields = Fields::new();
     let owner = address_owner(&request, &mut fields, [&body.identifier, &body.password])?;
     let code = credentials::code(&mut fields, &body.code);
@@ -116,4 +116,14 @@ fn ensure_bearer<T>(request: &Request<T>) -> Result<(), Status> {
         return Err(Error::AudienceRequired.into());
     }
     Ok(())
+}
+
+/// Returns the context of the request. A caller who gives an `identifier` is not the bearer of the
+/// access token, which is ignored.
+fn context_of<T>(request: &Request<T>, identifier: &str) -> RequestContext {
+    let mut context = request_context(request);
+    if !identifier.is_empty() {
+        context.actor = Actor::Anonymous;
+    }
+    context
 }

@@ -218,7 +218,13 @@ impl From<Error> for ErrorReply {
             Error::GuestAccount => Self::new(
                 Code::FailedPrecondition,
                 R::GuestAccount,
-                "this is a guest account without a password; it must be upgraded with UpgradeAccount first",
+                "this is a guest account, which has no password, login or e-mail address of its own; call UpgradeAccount first, or \
+                send the `guest_credential` where the call takes one",
+            ),
+            Error::GuestsNotAdmitted => Self::new(
+                Code::FailedPrecondition,
+                R::GuestsNotAdmitted,
+                "this deployment admits no guests; create an account with Register",
             ),
             Error::NotAGuest => Self::new(
                 Code::FailedPrecondition,

@@ -1,8 +1,11 @@
 //! Sends mails by SMTP, or writes them to a folder.
 
 use std::{
-    fmt, fs, io,
+    fmt,
+    fs::DirBuilder,
+    io,
     io::Write as _,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -158,7 +161,8 @@ fn legible(text: String) -> Body {
 
 /// Writes a file that only its owner can read, either completely or not at all.
 fn write(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    // Mails hold codes, so only the user of the service can read a folder that it makes.
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut temporary = NamedTempFile::new_in(folder)?;
     temporary.write_all(content)?;
     temporary.as_file().sync_all()?;

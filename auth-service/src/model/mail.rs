@@ -46,6 +46,8 @@ db::text_enum! {
         PasswordChanged = "password_changed",
         /// Notice that the login has changed.
         LoginChanged = "login_changed",
+        /// Code that sets a password after a change of the address was taken back.
+        EmailReverted = "email_reverted",
         /// Notice of a login from a device that is not known.
         DeviceLogin = "device_login",
         /// Notice that an old refresh token was used again.
@@ -62,7 +64,7 @@ db::text_enum! {
 
 impl MailKind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::PasswordReset,
         Self::AdministratorReset,
         Self::Invitation,
@@ -71,6 +73,7 @@ impl MailKind {
         Self::PasswordChanged,
         Self::LoginChanged,
         Self::EmailChanged,
+        Self::EmailReverted,
         Self::DeviceLogin,
         Self::RefreshTokenReused,
     ];

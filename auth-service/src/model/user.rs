@@ -36,6 +36,8 @@ pub(crate) struct User {
     pub(crate) locale: String,
     /// Time when the user last proved that they receive mail at this address.
     pub(crate) email_verify_time: Option<Timestamp>,
+    /// Time when the user got the address, if that was after the registration and not by a code.
+    pub(crate) email_set_time: Option<Timestamp>,
     /// Time when the user was last invited to choose a password; `None` once they have one.
     pub(crate) invite_time: Option<Timestamp>,
     /// Time before which a temporary password does not expire, whatever its age.

@@ -150,11 +150,12 @@ pub(crate) async fn email_undos_delete_before(conn: &mut Conn, now: Timestamp, l
     query!(conn, |c| delete.execute(c).await)
 }
 
-/// Returns the time since when users must verify their address before they log in.
-pub(crate) async fn email_requirement(conn: &mut Conn) -> db::Result<Option<Timestamp>> {
+/// Returns the time since when users must verify their address before they log in, and the time
+/// when a replica was started without this rule.
+pub(crate) async fn email_requirement(conn: &mut Conn) -> db::Result<Option<(Timestamp, Option<Timestamp>)>> {
     query!(conn, |c| email_requirement::table
         .find(ONLY)
-        .select(email_requirement::start_time)
+        .select((email_requirement::start_time, email_requirement::off_time))
         .first(c)
         .await
         .optional())
@@ -166,13 +167,18 @@ pub(crate) async fn email_requirement_set(conn: &mut Conn, start: Timestamp) -> 
         .values((email_requirement::id.eq(ONLY), email_requirement::start_time.eq(start)))
         .on_conflict(email_requirement::id)
         .do_update()
-        .set(email_requirement::start_time.eq(excluded(email_requirement::start_time)));
+        .set((
+            email_requirement::start_time.eq(excluded(email_requirement::start_time)),
+            email_requirement::off_time.eq(None::<Timestamp>),
+        ));
     query!(conn, |c| set.execute(c).await).map(|_| ())
 }
 
-/// Forgets that users must verify their address.
-pub(crate) async fn email_requirement_delete(conn: &mut Conn) -> db::Result<()> {
-    query!(conn, |c| diesel::delete(email_requirement::table).execute(c).await).map(|_| ())
+/// Records that a replica was started without the rule, unless one was before.
+pub(crate) async fn email_requirement_turn_off(conn: &mut Conn, now: Timestamp) -> db::Result<()> {
+    let on = email_requirement::table.filter(email_requirement::off_time.is_null());
+    let update = diesel::update(on).set(email_requirement::off_time.eq(now));
+    query!(conn, |c| update.execute(c).await).map(|_| ())
 }
 
 /// Returns the time when the user was last reminded to verify their address.

@@ -38,10 +38,10 @@ pub(crate) use self::{
     audit::{audit_delete_before, audit_insert, audit_list},
     catalog::{Entry, resource_set_owner, resources_count_of, role_code_names},
     email::{
-        NewEmail, email_reminder, email_reminder_delete, email_reminder_set, email_requirement,
-        email_requirement_delete, email_requirement_set, email_undo_insert, email_undo_is_of_another, email_undos,
-        email_undos_delete, email_undos_delete_before, email_undos_delete_since, taken_key, user_give_up_email,
-        user_record_email_proof, user_set_email, user_verify_email,
+        NewEmail, email_reminder, email_reminder_delete, email_reminder_set, email_requirement, email_requirement_set,
+        email_requirement_turn_off, email_undo_insert, email_undo_is_of_another, email_undos, email_undos_delete,
+        email_undos_delete_before, email_undos_delete_since, taken_key, user_give_up_email, user_record_email_proof,
+        user_set_email, user_verify_email,
     },
     export::{devices_of_sessions, mailed_codes_of_user, mails_of_user},
     feed::{

@@ -42,6 +42,8 @@ pub(crate) struct ProfileValues {
         reason = "so a changeset tells a NULL from a column that stays"
     )]
     pub(crate) email_verify_time: Option<Option<Timestamp>>,
+    /// Time when the user gets the address. `None` leaves the column as it is.
+    pub(crate) email_set_time: Option<Timestamp>,
     pub(crate) update_time: Timestamp,
 }
 

@@ -28,6 +28,7 @@ diesel::table! {
         key_time -> Nullable<Timestamp>,
         locale -> Text,
         email_verify_time -> Nullable<Timestamp>,
+        email_set_time -> Nullable<Timestamp>,
         invite_time -> Nullable<Timestamp>,
         min_password_expire_time -> Nullable<Timestamp>,
         is_guest -> Bool,
@@ -227,11 +228,12 @@ diesel::table! {
 
 diesel::table! {
     use base::sql_types::Timestamp;
-    use diesel::sql_types::SmallInt;
+    use diesel::sql_types::{Nullable, SmallInt};
 
     email_requirement (id) {
         id -> SmallInt,
         start_time -> Timestamp,
+        off_time -> Nullable<Timestamp>,
     }
 }
 

@@ -22,6 +22,7 @@ const OUTAGES = [502, 503, 504];
 const WORDS = {
   CODE_INVALID: "The code is wrong, has expired or was used already. Ask for a new one.",
   EMAIL_CODE_INVALID: "The code is wrong, has expired or was used already. Ask for a new one.",
+  GUESTS_NOT_ADMITTED: "Guests cannot play here. Create an account.",
   EMAIL_NOT_VERIFIED: "Confirm your e-mail address first, with the code from the mail.",
   CREDENTIALS_INVALID: "The login or the password is wrong.",
   GAME_NOT_FOUND: "This game is no longer open: another player has joined it, or it was cancelled.",
@@ -211,23 +212,27 @@ async function logIn({ identifier, password, newPassword }) {
 
 // True if the code is for a new address instead of the present one.
 let isNewAddress = false;
+// Whether the form asks who the user is: nobody is logged in, or somebody else than the one whom a link is for.
+let asksWho = false;
 // Parameters of a link that takes a change of the address back.
 let reversal = null;
 
 function openConfirmation({ identifier = "", password = "", code = "", isNew = false }) {
   isNewAddress = isNew;
+  asksWho = !me || Boolean(identifier && identifier !== me.login);
   show("confirmation");
-  $("confirm-credentials").hidden = Boolean(me);
+  if (me && asksWho) say(`You are logged in as ${me.login}. This link is for ${identifier}.`);
+  $("confirm-credentials").hidden = !asksWho;
   $("confirm-again").hidden = isNew;
   for (const [id, value] of [["identifier", identifier], ["password", password], ["code", code]]) $(`confirm-${id}`).value = value;
-  [...$("confirm-form").elements].find((input) => input.name && !input.value && (!me || input.id === "confirm-code"))?.focus();
+  [...$("confirm-form").elements].find((input) => input.name && !input.value && (asksWho || input.id === "confirm-code"))?.focus();
 }
 
-const credentials = ({ identifier, password }) => (me ? {} : { identifier, password });
+const credentials = ({ identifier, password }) => (asksWho ? { identifier, password } : {});
 
 async function confirmAddress({ identifier, password, code }) {
   const { user } = await callAboutEmail(isNewAddress ? "/confirm" : "/verify", { code, ...credentials({ identifier, password }) });
-  if (!me) await login(identifier, password);
+  if (asksWho) await login(identifier, password);
   else openAccount(user);
   say("Your e-mail address is confirmed.");
 }
@@ -257,8 +262,8 @@ $("confirm-again").onclick = () => attempt($("confirm-form"), async () => {
 });
 $("revert").onclick = () => attempt($("reversal-form"), async () => {
   await callAboutEmail("/revert", reversal);
-  show("entry");
-  say("This is the address of your account again. A mail with a code is on its way, with which you choose a new password.");
+  recover("reset-form");
+  say("This is the address of your account again. A mail with a code is on its way: choose a new password with it.");
 });
 for (const id of ["leave-account", "leave-confirmation", "leave-reversal"]) {
   $(id).onclick = () => {
@@ -273,7 +278,7 @@ for (const id of ["leave-account", "leave-confirmation", "leave-reversal"]) {
 $("play-as-guest").onclick = () => attempt($("entry"), playAsGuest);
 
 async function keepAccount(account) {
-  await upgrade(account);
+  if (!(await upgrade(account))) return openConfirmation({ identifier: account.login, password: account.password });
   $("keep").open = false;
   $("lobby-title").focus();
   say(`The account is yours. Your name is ${me.login} from now on.`);

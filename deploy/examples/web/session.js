@@ -84,15 +84,20 @@ export async function playAsGuest() {
   return begin(registered);
 }
 
-// Turns the guest who is logged in into a user with a password.
+// Turns the guest who is logged in into a user with a password. Returns whether the user is still logged in.
 export async function upgrade(account) {
   const body = { ...account, passwordConfirmation: account.password };
   const { user, tokens } = await replaceTokens("/v1/me:upgrade", body);
   localStorage.removeItem(`device ${knownGuest()?.login}`);
   localStorage.removeItem("guest");
+  if (!tokens) {
+    end("");
+    return false;
+  }
   accessTokens.clear();
   accessTokens.set(ACCOUNTS, tokens.accessToken);
   tell(user);
+  return true;
 }
 
 // Asks for a mail with a code. The answer does not tell whether there is such a user.

@@ -28,8 +28,15 @@ impl Games {
             if lease.is_none() {
                 return Ok(());
             }
+            let mut failed = None;
             for id in games {
-                self.settle_older_result(id).await?;
+                // One unreadable game must not keep the others from being settled.
+                if let Err(error) = self.settle_older_result(id).await {
+                    failed = Some(error);
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error);
             }
         }
     }

@@ -33,7 +33,7 @@ impl Games {
                 // Another replica holds the lease. It may stop before it has finished.
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot migrate moves that the previous version stored; trying again")
+                    tracing::warn!(%error, "cannot migrate moves that the previous version stored; trying again");
                 }
             }
             tokio::time::sleep(pause).await;

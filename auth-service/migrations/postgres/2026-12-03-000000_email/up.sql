@@ -1,3 +1,6 @@
+-- Time when the user got the address, if that was after the registration and not by a code.
+ALTER TABLE users ADD COLUMN email_set_time timestamptz;
+
 -- Address to which the code was mailed, if it is not the user's: a new one that the user wants to have.
 ALTER TABLE account_codes ADD COLUMN email text;
 
@@ -19,7 +22,9 @@ CREATE INDEX email_undos_expire_time_idx ON email_undos (expire_time);
 -- Time since when users must verify their address before they log in. At most one row.
 CREATE TABLE email_requirement (
     id         smallint    PRIMARY KEY CHECK (id = 1),
-    start_time timestamptz NOT NULL
+    start_time timestamptz NOT NULL,
+    -- Time when a replica was started without the rule; NULL if none was.
+    off_time   timestamptz
 );
 
 -- Users who registered before that time and still have to verify their address: when they were last

@@ -60,6 +60,21 @@ impl Accounts {
         }
     }
 
+    /// Locks the caller's row, for a change of the address. Fails as [`Self::lock_owner`] does, and
+    /// if the password is temporary: somebody else has chosen it.
+    pub(super) async fn lock_changing_owner(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        owner: &ProvenOwner,
+    ) -> Result<User, Error> {
+        let user = self.lock_owner(tx, context, owner).await?;
+        if user.must_change_password {
+            return Err(Error::PasswordChangeRequired);
+        }
+        Ok(user)
+    }
+
     /// Locks the caller's row. Fails if the session has ended, or if the password has changed since
     /// it was verified.
     pub(super) async fn lock_owner(

@@ -60,7 +60,7 @@ impl Accounts {
                 // The session may have ended meanwhile.
                 self.lock_actor(tx, context).await?;
             }
-            let user = self.lock_owner(tx, context, &owner).await?;
+            let user = self.lock_changing_owner(tx, context, &owner).await?;
             if user.email == email.as_str() && !user.email_is_taken {
                 return Err(InvalidFields::one("email", "is the present address").into());
             }
@@ -96,7 +96,7 @@ impl Accounts {
             if let Some(email) = pending.and_then(|code| code.email) {
                 self.lock_holder_first(tx, id, &names::identifier_key(&email)).await?;
             }
-            let user = self.lock_owner(tx, context, &owner).await?;
+            let user = self.lock_changing_owner(tx, context, &owner).await?;
             let now = self.clock.now();
             let event = AuditEvent::new(ACTION).user(user.id);
             let right = self.mails.try_code(tx, &user, PURPOSE, &code).await?;
@@ -106,9 +106,14 @@ impl Accounts {
                 return Ok(None);
             };
             let key = names::identifier_key(&email);
-            self.take_from_holder(tx, context, &user, &key).await?;
+            self.take_from_holder(tx, &user, &key).await?;
             ensure_free(tx, Some(user.id), None, Some(&key)).await?;
-            let undo = self.keep_undo(tx, &user).await?;
+            let undo = if self.is_return(tx, &user, &key).await? {
+                // The address that is left may be that of whoever took the account over.
+                None
+            } else {
+                self.keep_undo(tx, &user).await?
+            };
             let notice = Notice::EmailChanged { undo: undo.as_ref() };
             self.mails.post_notice(tx, context, &user, notice, now).await?;
             let values = NewEmail {

@@ -13,7 +13,12 @@ use base::{
 use db::Conn;
 
 use crate::{
-    domain::{emails::rule::EmailRequirement, error::Error, mail::code_mails::MailLimit, users::accounts::Accounts},
+    domain::{
+        emails::rule::{EmailRequirement, email_time},
+        error::Error,
+        mail::code_mails::{MailLimit, Posted},
+        users::accounts::Accounts,
+    },
     model::{CodePurpose, User},
     store,
 };
@@ -58,9 +63,10 @@ impl Accounts {
         if last.is_some_and(|last| last <= now.plus(ALLOWANCE) && now < last.plus(REMINDER_PAUSE)) {
             return Ok(());
         }
-        store::email_reminder_set(tx, user.id, now).await?;
         let (purpose, limit) = (CodePurpose::EmailVerification, MailLimit::Unverified);
-        self.mails.post_code(tx, user, purpose, None, limit).await?;
+        if self.mails.post_code(tx, user, purpose, None, limit).await? == Posted::Yes {
+            store::email_reminder_set(tx, user.id, now).await?;
+        }
         Ok(())
     }
 
@@ -91,7 +97,6 @@ impl Accounts {
             return Ok(false);
         }
         let settled = tx.settled(&self.clock).await?;
-        // The address may have been set after the registration.
-        Ok(settled.is_some_and(|settled| settled.past() >= holder.update_time.plus(HELD_UNVERIFIED)))
+        Ok(settled.is_some_and(|settled| settled.past() >= email_time(holder).plus(HELD_UNVERIFIED)))
     }
 }

@@ -1,9 +1,15 @@
 //! The rule that users must verify their address before they log in, and since when it has been on.
 
+use std::time::Duration;
+
 use base::clock::{ALLOWANCE, Clock, Timestamp};
 use db::{Db, write_tx};
 
 use crate::{model::User, store};
+
+/// Time for which the rule may be off, as while replicas are started one by one, without starting
+/// anew.
+const SHORT_BREAK: Duration = Duration::from_hours(1);
 
 /// The rule that users must verify their address before they log in.
 #[derive(Clone, Copy, Debug)]
@@ -13,23 +19,25 @@ pub(crate) struct EmailRequirement {
 }
 
 impl EmailRequirement {
-    /// Reads when the rule was turned on, and stores it the first time. Forgets it if the rule is
-    /// off. All replicas must have the same setting.
+    /// Reads when the rule was turned on, and stores it the first time, or after the rule was off
+    /// for more than an hour. All replicas must have the same setting.
     pub(crate) async fn establish(db: &Db, clock: &Clock, is_on: bool) -> db::Result<Option<Self>> {
-        let stored = store::email_requirement(&mut db.read().await?).await?;
+        let now = clock.now();
         if !is_on {
-            if stored.is_some() {
-                let forgotten: db::Result<()> = write_tx!(db, |tx| store::email_requirement_delete(tx).await);
-                forgotten?;
-            }
+            let turned_off: db::Result<()> = write_tx!(db, |tx| store::email_requirement_turn_off(tx, now).await);
+            turned_off?;
             return Ok(None);
         }
         let since: db::Result<Timestamp> = write_tx!(db, |tx| {
-            let now = clock.now();
-            // A time in the future was stored by a clock that was wrong.
-            let stored = store::email_requirement(tx).await?;
-            if let Some(since) = stored.filter(|since| *since <= now.plus(ALLOWANCE)) {
-                return Ok(since);
+            if let Some((since, off)) = store::email_requirement(tx).await? {
+                // A time in the future was stored by a clock that was wrong. A replica that was
+                // started without the rule for a short time was a mistake, or one of an older
+                // version.
+                let was_off = off.is_some_and(|off| off.plus(SHORT_BREAK) < now);
+                if since <= now.plus(ALLOWANCE) && !was_off {
+                    store::email_requirement_set(tx, since).await?;
+                    return Ok(since);
+                }
             }
             store::email_requirement_set(tx, now).await?;
             Ok(now)
@@ -37,8 +45,13 @@ impl EmailRequirement {
         Ok(Some(Self { since: since? }))
     }
 
-    /// Returns whether the user registered before the rule was turned on.
+    /// Returns whether the user had the address before the rule was turned on.
     pub(super) fn is_from_before(self, user: &User) -> bool {
-        user.create_time < self.since
+        email_time(user) < self.since
     }
+}
+
+/// Returns the time since when an address that is not verified has been the user's.
+pub(super) fn email_time(user: &User) -> Timestamp {
+    user.email_set_time.unwrap_or(user.create_time)
 }

@@ -14,7 +14,7 @@ use crate::{
         mail::{
             code_mails::MailLimit,
             codes::{AccountCodes, Binding, PresentedCode},
-            notices::Notice,
+            letter::Letter,
         },
         request_context::RequestContext,
         sessions::revocation,
@@ -25,7 +25,7 @@ use crate::{
         },
     },
     ids::EmailUndoId,
-    model::{CodePurpose, EmailUndo, SessionEnd, User},
+    model::{AccountCode, CodePurpose, EmailUndo, SessionEnd, User},
     store::{self, NewEmail},
 };
 
@@ -63,6 +63,21 @@ impl Accounts {
         Ok(Some(undo))
     }
 
+    /// Returns whether the address with this key is a former one to which the user can still
+    /// return. If so, the addresses since then can no longer be returned to.
+    pub(super) async fn is_return(&self, tx: &mut Conn, user: &User, key: &str) -> Result<bool, Error> {
+        let former = store::email_undos(tx, user.id).await?;
+        let found = former
+            .into_iter()
+            .filter(|undo| undo.email_folded == key && undo.is_live(self.mails.time.now()))
+            .map(|undo| undo.create_time)
+            .min();
+        if let Some(time) = found {
+            store::email_undos_delete_since(tx, user.id, time).await?;
+        }
+        Ok(found.is_some())
+    }
+
     /// Gives the user the address back to which the code was mailed, ends every session, makes the
     /// password invalid, and mails a code that sets a new one. An unknown user and a wrong code get
     /// the same answer.
@@ -75,6 +90,9 @@ impl Accounts {
         self.attempts.admit_login(context)?;
         self.mails.time.refresh().await?;
         let outcome: Result<bool, Error> = write_tx!(self.db, |tx| {
+            for undo in store::email_undos(tx, id).await? {
+                self.lock_holder_first(tx, id, &undo.email_folded).await?;
+            }
             let user = store::user_lock(tx, id).await?.filter(User::is_person);
             let undos = store::email_undos(tx, id).await?;
             let now = self.clock.now();
@@ -88,7 +106,7 @@ impl Accounts {
                 event.refused("CODE_INVALID").record(tx, context, now).await?;
                 return Ok(false);
             };
-            let change = self.return_to(tx, context, user, &undo).await?;
+            let change = self.return_to(tx, user, &undo).await?;
             event.record(tx, context, now).await?;
             feed::publish(tx, vec![change], now).await?;
             Ok(true)
@@ -109,14 +127,16 @@ impl Accounts {
 
     /// Makes the former address the user's again. The row is locked. The caller publishes the
     /// returned change.
-    async fn return_to(
-        &self,
-        tx: &mut Conn,
-        context: &RequestContext,
-        user: User,
-        undo: &EmailUndo,
-    ) -> Result<Change, Error> {
+    async fn return_to(&self, tx: &mut Conn, user: User, undo: &EmailUndo) -> Result<Change, Error> {
         let now = self.clock.now();
+        // An older version of this program may have given the address to somebody else, who has
+        // never verified it.
+        if let Some(holder) = store::user_by_email(tx, &undo.email_folded).await?
+            && holder.id != user.id
+            && holder.email_verify_time.is_none()
+        {
+            store::user_give_up_email(tx, holder.id).await?;
+        }
         ensure_free(tx, Some(user.id), None, Some(&undo.email_folded)).await?;
         let revoked = revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
         store::user_set_password(tx, user.id, &self.hashing.unusable()?, false).await?;
@@ -129,10 +149,15 @@ impl Accounts {
         // Later addresses may be those of whoever took the account over.
         store::email_undos_delete_since(tx, user.id, undo.create_time).await?;
         self.attempts.forget(tx, &user).await?;
-        let (purpose, limit) = (CodePurpose::PasswordReset, MailLimit::KnownDevice);
-        self.mails.post_code(tx, &user, purpose, None, limit).await?;
-        let notice = Notice::PasswordChanged;
-        self.mails.post_notice(tx, context, &user, notice, now).await?;
+        // Counted apart from the mails that anyone can ask for, so that it is sent in any case.
+        let (purpose, limit) = (CodePurpose::PasswordReset, MailLimit::Administrator);
+        let letter = |login: &str, code: &AccountCode| match Letter::with_code(login, code) {
+            Letter::PasswordReset(code) => Letter::EmailReverted(code),
+            letter => letter,
+        };
+        self.mails
+            .post_code_in(tx, &user, (purpose, None), limit, letter)
+            .await?;
         Ok(revoked.change)
     }
 }

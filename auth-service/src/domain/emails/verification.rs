@@ -76,7 +76,7 @@ impl Accounts {
                 return Ok(None);
             }
             let key = names::identifier_key(&user.email);
-            self.take_from_holder(tx, context, &user, &key).await?;
+            self.take_from_holder(tx, &user, &key).await?;
             ensure_free(tx, Some(user.id), None, Some(&key)).await?;
             let values = NewEmail {
                 search_folded: search_text(&user, &user.email),
@@ -106,13 +106,7 @@ impl Accounts {
 
     /// Takes the address with this key from the user who has it, if that user must give it up.
     /// Otherwise leaves it. The caller's row is locked.
-    pub(super) async fn take_from_holder(
-        &self,
-        tx: &mut Conn,
-        context: &RequestContext,
-        user: &User,
-        key: &str,
-    ) -> Result<(), Error> {
+    pub(super) async fn take_from_holder(&self, tx: &mut Conn, user: &User, key: &str) -> Result<(), Error> {
         let Some(found) = store::user_by_email(tx, key).await? else {
             return Ok(());
         };
@@ -128,7 +122,7 @@ impl Accounts {
             store::account_codes_delete(tx, holder.id).await?;
             AuditEvent::new("user.lose_email")
                 .user(holder.id)
-                .record(tx, context, self.clock.now())
+                .record(tx, &RequestContext::itself(), self.clock.now())
                 .await?;
         }
         Ok(())

@@ -42,14 +42,17 @@ impl Accounts {
         audience: &RequestedAudience,
     ) -> Result<NewGuest, Error> {
         self.attempts.admit_guest(context)?;
-        if !self.registration_open || !self.guests.is_open {
+        if !self.registration_open {
             return Err(Error::RegistrationClosed);
+        }
+        if !self.guests.is_open {
+            return Err(Error::GuestsNotAdmitted);
         }
         let sessions = self.sessions.for_audience(audience).await?;
         let id = UserId::generate();
         let (credential, mac) = self.guests.credentials.generate(id);
         let (login, email) = (generated_login(), names::guest_address(id));
-        let password_hash = self.hashing.hash_of_no_password()?;
+        let password_hash = self.hashing.unusable()?;
         let registered: Result<LoggedIn, Error> = write_tx!(self.db, |tx| {
             let now = self.clock.now();
             let new = NewUser {

@@ -42,7 +42,15 @@ pub(crate) struct Upgrade {
 impl Accounts {
     /// Upgrades the actor, ends the other sessions, and replaces the tokens of this session. The
     /// credential of the guest is no longer valid.
-    pub(crate) async fn upgrade(&self, context: &RequestContext, upgrade: Upgrade) -> Result<(User, TokenPair), Error> {
+    pub(crate) async fn upgrade(
+        &self,
+        context: &RequestContext,
+        upgrade: Upgrade,
+    ) -> Result<(User, Option<TokenPair>), Error> {
+        let must_verify = self.email_requirement.is_some();
+        if must_verify && !self.mails.reaches(upgrade.email.as_str()) {
+            return Err(Error::EmailUnreachable);
+        }
         // Like a registration, the answer reveals whether a name is taken.
         self.attempts.admit_registration(context)?;
         let id = context.user_id().ok_or(Error::UserNotFound)?;
@@ -61,17 +69,21 @@ impl Accounts {
         if self.mails.is_configured() {
             self.mails.time.refresh().await?;
         }
-        let upgraded: Result<(User, TokenPair), Error> = write_tx!(self.db, |tx| {
+        let upgraded: Result<(User, Option<TokenPair>), Error> = write_tx!(self.db, |tx| {
             let (user, session) = self.lock_actor(tx, context).await?;
             if !user.is_guest {
                 return Err(Error::NotAGuest);
             }
             let (login, email) = (&upgrade.login, &upgrade.email);
-            ensure_free(tx, Some(id), Some(login.folded()), Some(email.key())).await?;
+            let is_taken = self.holder_gives_up_email(tx, Some(id), email.key()).await?;
+            let key = (!is_taken).then_some(email.key());
+            ensure_free(tx, Some(id), Some(login.folded()), key).await?;
             let now = self.clock.now();
             let end = SessionEnd::PasswordChanged;
-            let revoked = revocation::log_out_everywhere(tx, id, Some(session.id), end, now).await?;
-            let values = upgrade.values(&user, now);
+            // A user who must verify the address first has no session.
+            let kept = (!must_verify).then_some(session.id);
+            let revoked = revocation::log_out_everywhere(tx, id, kept, end, now).await?;
+            let values = upgrade.values(&user, is_taken, now);
             let mut user = store::user_set_profile(tx, id, &values).await.map_err(taken)?;
             store::user_upgrade(tx, id, &hash).await?;
             let (purpose, limit) = (CodePurpose::EmailVerification, MailLimit::Unverified);
@@ -83,7 +95,11 @@ impl Accounts {
             user.must_change_password = false;
             user.token_version = revoked.token_version;
             user.force_logout_time = Some(now);
-            let tokens = sessions.replace_tokens(tx, context, &user, &session, now).await?;
+            let tokens = if must_verify {
+                None
+            } else {
+                Some(sessions.replace_tokens(tx, context, &user, &session, now).await?)
+            };
             AuditEvent::new(ACTION).user(id).record(tx, context, now).await?;
             let renamed = Change::UserRenamed {
                 user_id: id,
@@ -101,7 +117,7 @@ impl Accounts {
 
 impl Upgrade {
     /// Returns the new values of the profile of a user.
-    fn values(&self, user: &User, now: base::clock::Timestamp) -> ProfileValues {
+    fn values(&self, user: &User, is_taken: bool, now: base::clock::Timestamp) -> ProfileValues {
         let name =
             |given: &Option<PersonName>, present: &str| given.as_ref().map_or(present, PersonName::as_str).to_owned();
         let first_name = name(&self.first_name, &user.first_name);
@@ -113,14 +129,19 @@ impl Upgrade {
             login: self.login.as_str().to_owned(),
             login_folded: self.login.folded().to_owned(),
             email: self.email.as_str().to_owned(),
-            email_folded: Some(self.email.key().to_owned()),
-            email_is_taken: Some(false),
+            email_folded: Some(if is_taken {
+                store::taken_key(user.id)
+            } else {
+                self.email.key().to_owned()
+            }),
+            email_is_taken: Some(is_taken),
             key_time: Some(now),
             first_name,
             last_name,
             middle_name,
             locale: self.locale.as_ref().map_or(&*user.locale, Locale::as_str).to_owned(),
             email_verify_time: Some(None),
+            email_set_time: Some(now),
             update_time: now,
         }
     }

@@ -44,7 +44,8 @@ pub(in crate::domain) enum MailLimit {
     Anyone,
     /// For a new address, or one that was never verified.
     Unverified,
-    /// For an administrator. These mails are counted apart from all others.
+    /// For an administrator, or for a user who takes a change back. These mails are counted apart
+    /// from all others.
     Administrator,
 }
 
@@ -123,7 +124,7 @@ impl Mails {
     }
 
     /// Does the same with a letter that `letter` makes of the user's login and the code.
-    pub(super) async fn post_code_in(
+    pub(in crate::domain) async fn post_code_in(
         &self,
         tx: &mut Conn,
         user: &User,

@@ -20,7 +20,9 @@ impl Mails {
     pub(super) fn contents(&self, mailer: &Mailer, mail: &OutboxMail, letter: Letter) -> Contents {
         let with_code = |code: &CodeLetter, purpose, action| self.with_code(mailer, mail, code, purpose, action);
         match letter {
-            Letter::PasswordReset(code) => with_code(&code, CodePurpose::PasswordReset, "reset-password"),
+            Letter::PasswordReset(code) | Letter::EmailReverted(code) => {
+                with_code(&code, CodePurpose::PasswordReset, "reset-password")
+            }
             Letter::AdministratorReset { code, is_invalidated } => Contents {
                 is_invalidated,
                 ..with_code(&code, CodePurpose::AdministratorReset, "reset-password")

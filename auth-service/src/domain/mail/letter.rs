@@ -52,6 +52,8 @@ pub(in crate::domain) enum Letter {
         /// Code that takes the change back, if the user had verified this address.
         undo: Option<UndoLetter>,
     },
+    /// A code that sets a password after a change of the address was taken back.
+    EmailReverted(CodeLetter),
     /// Someone has logged in from a device that is not known.
     DeviceLogin {
         /// User agent of the device, as the mail shows it; may be empty.
@@ -121,7 +123,8 @@ impl Letter {
             | Self::AdministratorReset { code, .. }
             | Self::Invitation(code)
             | Self::EmailVerification(code)
-            | Self::EmailChange(code) => Some(Timestamp::from_micros(code.expire_time)),
+            | Self::EmailChange(code)
+            | Self::EmailReverted(code) => Some(Timestamp::from_micros(code.expire_time)),
             // A notice is of use without its link.
             Self::PasswordChanged { .. }
             | Self::LoginChanged { .. }
@@ -141,6 +144,7 @@ impl Letter {
             Self::PasswordChanged { .. } => MailKind::PasswordChanged,
             Self::LoginChanged { .. } => MailKind::LoginChanged,
             Self::EmailChanged { .. } => MailKind::EmailChanged,
+            Self::EmailReverted(_) => MailKind::EmailReverted,
             Self::DeviceLogin { .. } => MailKind::DeviceLogin,
             Self::RefreshTokenReused { .. } => MailKind::RefreshTokenReused,
         }

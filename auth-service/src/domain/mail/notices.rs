@@ -1,7 +1,8 @@
 //! Notices: mails that tell users what was done to their account. Users cannot turn them off.
 //!
-//! Notices to one address are limited, because the address may belong to somebody else. Each kind
-//! has a limit of its own, so that a flood of one kind does not suppress the others.
+//! Notices to one address are limited, because the address may belong to somebody else. If the user
+//! has verified it, each kind has a limit of its own, so that a flood of one kind does not suppress
+//! the others.
 
 use base::clock::Timestamp;
 use db::Conn;
@@ -56,7 +57,8 @@ impl Mails {
         notice: Notice<'_>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        if !self.reaches(&user.email) {
+        // A taken address is another user's.
+        if user.email_is_taken || !self.reaches(&user.email) {
             return Ok(());
         }
         let letter = notice.letter(context, user, now);
@@ -65,7 +67,7 @@ impl Mails {
             self.post_to(tx, user.id, &user.email, &letter, &user.locale).await?;
             return Ok(());
         }
-        let counter = self.counter(&counted_as(letter.kind()), &user.email);
+        let counter = self.counter(&counted_as(letter.kind(), user), &user.email);
         if !self.has_quota(tx, &counter, [MAX_PER_HOUR, MAX_PER_DAY]).await? {
             return Ok(());
         }
@@ -76,9 +78,14 @@ impl Mails {
     }
 }
 
-/// Returns the sort under which notices of this kind are counted.
-pub(super) fn counted_as(kind: MailKind) -> String {
-    format!("notice:{}", kind.as_str())
+/// Returns the sort under which notices of this kind to the user are counted. If the address was
+/// never verified, it may be a stranger's, so all notices to it are counted together, whoever the
+/// user is.
+pub(super) fn counted_as(kind: MailKind, user: &User) -> String {
+    if user.email_verify_time.is_none() {
+        return "notice".to_owned();
+    }
+    format!("notice:{}:{}", kind.as_str(), user.id)
 }
 
 impl Notice<'_> {

@@ -204,11 +204,6 @@ impl HashingPool {
         Ok(if exists { verdict } else { Verdict::Wrong })
     }
 
-    /// Returns a PHC string for which nobody knows a password.
-    pub(in crate::domain) fn hash_of_no_password(&self) -> Result<SecretString, Error> {
-        dummy(&self.argon2).map(SecretString::from).map_err(internal)
-    }
-
     async fn run<T: Send + 'static>(
         &self,
         permit: Permit,

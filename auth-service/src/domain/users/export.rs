@@ -245,6 +245,7 @@ fn leave_out_others(event: &mut AuditEntry, user: UserId) {
         event.user_agent.clear();
         event.request_id.clear();
     }
+    event.details.retain(|key, _| key != "owner_user_id");
 }
 
 #[cfg(test)]

@@ -111,17 +111,18 @@ impl Accounts {
                 }
                 let now = self.clock.now();
                 let mut published = Vec::new();
+                if invalidate {
+                    // Also done for an invited user: a replica of an older version may have set a
+                    // password, and does not know of invitations.
+                    let end = SessionEnd::PasswordChanged;
+                    let revoked = revocation::log_out_everywhere(tx, id, None, end, now).await?;
+                    published.push(revoked.change);
+                    store::user_set_password(tx, id, &hash, false).await?;
+                }
                 let link = if user.invite_time.is_some() {
-                    // There is no password that could be made invalid.
                     store::user_set_invite_time(tx, id, now).await?;
                     PasswordLink::Invitation
                 } else {
-                    if invalidate {
-                        let end = SessionEnd::PasswordChanged;
-                        let revoked = revocation::log_out_everywhere(tx, id, None, end, now).await?;
-                        published.push(revoked.change);
-                        store::user_set_password(tx, id, &hash, false).await?;
-                    }
                     PasswordLink::Reset {
                         is_invalidated: invalidate,
                     }

@@ -1,6 +1,6 @@
 //! Login.
 
-use base::clock::ALLOWANCE;
+use base::clock::Settled;
 use db::write_tx;
 use secrecy::SecretString;
 
@@ -128,8 +128,8 @@ impl Accounts {
             }
         };
         // From here on, the caller knows the password and may learn more.
-        if self.has_expired(found) {
-            return Err(self.refuse_expired(context, found, &attempt).await);
+        if self.has_expired(found).await? {
+            return Err(self.refuse_expired(context, ACTION, found, &attempt).await);
         }
         let prepared = async {
             let sessions = self.sessions.for_audience(&credentials.audience).await?;
@@ -191,16 +191,26 @@ impl Accounts {
 
     /// Returns whether the password is a temporary one that has expired. Another process may have
     /// set it, by a clock of its own.
-    fn has_expired(&self, user: &User) -> bool {
-        let expire_time = user.password_expire_time(self.temporary_password_life);
-        expire_time.is_some_and(|time| self.clock.now() >= time.plus(ALLOWANCE))
+    async fn has_expired(&self, user: &User) -> Result<bool, Error> {
+        let Some(time) = user.password_expire_time(self.temporary_password_life) else {
+            return Ok(false);
+        };
+        // A clock that may be wrong ends no password.
+        let past = self.db.settled(&self.clock).await?.map(Settled::past);
+        Ok(past.is_some_and(|past| past >= time))
     }
 
     /// Records a login that is refused although the password is right, because it has expired.
-    async fn refuse_expired(&self, context: &RequestContext, user: &User, attempt: &Attempt) -> Error {
+    async fn refuse_expired(
+        &self,
+        context: &RequestContext,
+        action: &'static str,
+        user: &User,
+        attempt: &Attempt,
+    ) -> Error {
         let audited: Result<(), Error> = write_tx!(self.db, |tx| {
             self.attempts.succeeded(tx, attempt).await?;
-            let event = AuditEvent::new("session.login").user(user.id).refused(EXPIRED);
+            let event = AuditEvent::new(action).user(user.id).refused(EXPIRED);
             Ok(event.record(tx, context, self.clock.now()).await?)
         });
         audited.err().unwrap_or(Error::PasswordExpired)
@@ -258,6 +268,9 @@ impl Accounts {
             .await?;
         match found {
             Some(found) if found.is_active && verdict != Verdict::Wrong => {
+                if self.has_expired(&found).await? {
+                    return Err(self.refuse_expired(context, action, &found, &attempt).await);
+                }
                 self.attempts.settle(&attempt).await?;
                 Ok(found)
             }

@@ -90,6 +90,9 @@ impl Accounts {
             let id = context.user_id().ok_or(Error::UserNotFound)?;
             let present = store::user_by_id(&mut self.db.read().await?, id).await?;
             let present = present.filter(User::is_person).ok_or(Error::UserNotFound)?;
+            if present.is_guest && changes.changes_identifier_of(&present) {
+                return Err(Error::GuestAccount);
+            }
             if changes.identifiers_other_than(&present).1.is_some() && self.mails.is_configured() {
                 return Err(Error::EmailConfirmationRequired);
             }
@@ -194,12 +197,15 @@ impl Accounts {
             locale,
             // Another address has not been verified yet.
             email_verify_time: email.map(|_| None),
+            email_set_time: email.map(|_| now),
             update_time: now,
         };
         let mut user = store::user_set_profile(tx, user.id, &values).await.map_err(taken)?;
         if email.is_some() {
-            // Codes that were sent to the address before must not come back with it.
+            // Codes that were sent to the address before must not come back with it, and a former
+            // address may be that of somebody who had taken the account over.
             store::account_codes_delete(tx, user.id).await?;
+            store::email_undos_delete(tx, user.id).await?;
         }
         let mut published = Vec::new();
         if login.is_some() {

@@ -113,6 +113,10 @@ async fn is_due(conn: &mut Conn, user: &StoredKeys) -> db::Result<bool> {
         return Ok(true);
     }
     let key = identifier_key(&user.email);
+    if store::email_undo_is_of_another(conn, &key, Some(user.id)).await? {
+        // Its former holder may still take a change back.
+        return Ok(false);
+    }
     let holder = store::user_by_email(conn, &key).await?;
     Ok(!holder.is_some_and(|holder| holder.id != user.id && has_by_right(&holder, &key)))
 }
@@ -213,6 +217,10 @@ async fn recompute_one(tx: &mut Conn, user: &StoredKeys, now: Timestamp) -> db::
         if !store::user_release_email_key(tx, holder.id, &key).await? {
             return Ok(false);
         }
+    }
+    if store::email_undo_is_of_another(tx, &key, Some(user.id)).await? {
+        new.email_is_taken = true;
+        return store::user_set_keys(tx, user, &new).await;
     }
     new.email_folded = key;
     store::user_set_keys(tx, user, &new).await

@@ -121,10 +121,13 @@ async fn guests_by_the_thousand_from_one_prefix_are_refused(database: TestDataba
 async fn guests_register_only_if_the_deployment_is_open_for_them(database: TestDatabase) {
     let server = Server::start(database).await;
     let earlier = guest(&server).await;
-    for closed in [["--guests-open", "false"], ["--registration-open", "false"]] {
+    for (closed, reason) in [
+        (["--guests-open", "false"], "GUESTS_NOT_ADMITTED"),
+        (["--registration-open", "false"], "REGISTRATION_CLOSED"),
+    ] {
         let (running, mut client) = server.replica_ahead(0, &settings(&closed)).await;
         let refused = client.register_guest(RegisterGuestRequest::default()).await;
-        assert_eq!(refusal(refused), is(Code::FailedPrecondition, "REGISTRATION_CLOSED"));
+        assert_eq!(refusal(refused), is(Code::FailedPrecondition, reason));
         // Guests who exist go on.
         let request = proto::auth::v1::LoginGuestRequest {
             guest_credential: earlier.credential.clone(),

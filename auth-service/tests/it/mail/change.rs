@@ -18,7 +18,7 @@ use crate::{
         callers::{is, refusal},
         registration,
     },
-    users::calls::{assert_refused, change, me, refresh},
+    users::calls::{assert_refused, change, me, refresh, users},
 };
 
 const OLD: &str = "ann@example.test";
@@ -313,4 +313,64 @@ async fn a_thief_cannot_push_the_owners_address_out_with_further_changes(databas
     revert(server, &mails.about_email(OLD, 2).await)
         .await
         .expect("taken back");
+}
+
+#[on_both_backends]
+async fn a_temporary_password_changes_no_address_and_an_expired_one_asks_for_no_mail(database: TestDatabase) {
+    let mails = MailServer::start(database).await;
+    let server = &mails.server;
+    let root = server.superuser().await;
+    let user_id = server.register("ann").await.user.expect("a user").user_id;
+    let set = proto::auth::v1::SetPasswordRequest {
+        user_id,
+        password: "temporary horse".to_owned(),
+    };
+    users(server).set_password(with_token(set, &root)).await.expect("set");
+    let request = ChangeEmailRequest {
+        email: THIEF.to_owned(),
+        current_password: "temporary horse".to_owned(),
+        identifier: "ann".to_owned(),
+    };
+    let refused = server.account().change_email(request.clone()).await;
+    assert_eq!(
+        refusal(refused),
+        is(Code::FailedPrecondition, "PASSWORD_CHANGE_REQUIRED")
+    );
+    server.clock.advance(Duration::from_hours(7 * 24 + 1));
+    server.clock.settle();
+    let refused = server.account().change_email(request).await;
+    assert_eq!(refusal(refused), is(Code::FailedPrecondition, "PASSWORD_EXPIRED"));
+}
+
+#[on_both_backends]
+async fn an_owner_who_changes_the_address_back_leaves_the_thief_nothing(database: TestDatabase) {
+    let mails = MailServer::start(database).await;
+    let server = &mails.server;
+    let root = server.superuser().await;
+    let token = mails.register_verified("ann").await;
+    let user_id = me(server, &token).await.expect("me").user_id;
+    // The thief changes the address, and the owner changes it back.
+    move_to(&mails, &token, THIEF, PASSWORD, 0).await;
+    move_to(&mails, &token, OLD, PASSWORD, 2).await;
+    let to_thief = mails.about_email(THIEF, 2).await;
+    assert!(!to_thief.text.contains("http"), "{}", to_thief.text);
+    // Or an administrator does.
+    let by_thief = "other@example.test";
+    move_to(&mails, &token, THIEF, PASSWORD, 2).await;
+    move_to(&mails, &token, by_thief, PASSWORD, 0).await;
+    let to_thief = mails.about_email(THIEF, 4).await;
+    let update = proto::auth::v1::UpdateUserRequest {
+        user_id,
+        user: Some(User {
+            email: OLD.to_owned(),
+            ..User::default()
+        }),
+        ..proto::auth::v1::UpdateUserRequest::default()
+    };
+    users(server)
+        .update_user(with_token(update, &root))
+        .await
+        .expect("updated");
+    let refused = revert(server, &to_thief).await;
+    assert_eq!(refusal(refused), is(Code::Unauthenticated, "CODE_INVALID"));
 }

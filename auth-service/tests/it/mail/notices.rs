@@ -40,7 +40,11 @@ async fn a_login_from_a_device_never_seen_is_announced(database: TestDatabase) {
     assert_eq!(mails.answered("marker", 0).await.len(), 0);
     login_on(server, "ann", "").await;
     let notice = to("ann", mails.answered("marker-2", 2).await).remove(0);
-    for shown in ["2026-11-21 00:0", "from the address 127.0.0.1", "calls itself: tonic/"] {
+    for shown in [
+        "2026-11-21 00:0",
+        "from the IP address 127.0.0.1",
+        "calls itself: tonic/",
+    ] {
         assert!(notice.text.contains(shown), "{}", notice.text);
     }
     // A device token of another user is none.
@@ -89,7 +93,7 @@ async fn a_change_of_the_login_is_announced(database: TestDatabase) {
     assert_eq!(notice.recipient(), "ann@example.test");
     let shown = "changed from ann to ann.new on 2026-11-21";
     assert!(notice.text.contains(shown), "{}", notice.text);
-    assert!(notice.text.contains("from the address 127.0.0.1"), "{}", notice.text);
+    assert!(notice.text.contains("from the IP address 127.0.0.1"), "{}", notice.text);
 
     // The address of an administrator is not shown.
     let root = server.superuser().await;
@@ -107,7 +111,7 @@ async fn a_change_of_the_login_is_announced(database: TestDatabase) {
     assert_eq!(notices.len(), 2);
     let text = &notices[1].text;
     assert!(
-        text.contains("from ann.new to ann.third") && !text.contains("from the address"),
+        text.contains("from ann.new to ann.third") && !text.contains("from the IP address"),
         "{text}"
     );
 }
@@ -163,7 +167,7 @@ async fn racing_reuses_of_one_token_are_announced_once(database: TestDatabase) {
 async fn a_flood_of_one_kind_does_not_suppress_the_others(database: TestDatabase) {
     let mails = MailServer::start(database).await;
     let server = &mails.server;
-    let token = server.register("ann").await.tokens.expect("tokens").access_token;
+    let token = mails.register_verified("ann").await;
     for _ in 0..8 {
         login_on(server, "ann", "").await;
     }

@@ -27,7 +27,7 @@ async fn a_change_of_the_password_is_announced_in_its_transaction(database: Test
         panic!("one mail")
     };
     assert!(notice.header("Subject").contains("has changed"), "{}", notice.text);
-    assert!(notice.text.contains("from the address 127.0.0.1"), "{}", notice.text);
+    assert!(notice.text.contains("from the IP address 127.0.0.1"), "{}", notice.text);
     assert_eq!(notice.header("Auto-Submitted"), "auto-generated");
     let mode = fs::metadata(&notice.path).expect("a file").permissions().mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");

@@ -11,12 +11,13 @@ use tonic::{Code, Status};
 
 use super::{MailServer, NEW, change_email, login, reset, settings_of, verify};
 use crate::{
+    guests::{guest, upgrade, upgrade_to},
     support::{
         PASSWORD, Server,
         callers::{is, refusal},
         credentials, registration,
     },
-    users::calls::me,
+    users::calls::{assert_refused, me},
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -333,4 +334,25 @@ async fn without_a_mail_server_nothing_can_be_verified(database: TestDatabase) {
     ] {
         assert_eq!(refusal(refused), is(Code::FailedPrecondition, "MAIL_NOT_CONFIGURED"));
     }
+}
+
+#[on_both_backends]
+async fn a_guest_who_upgrades_verifies_the_address_before_playing_on(database: TestDatabase) {
+    let mails = MailServer::start_with(database, &["--require-verified-email"]).await;
+    let server = &mails.server;
+    let guest = guest(server).await;
+    let refused = request(server, &guest.access).await;
+    assert_eq!(refusal(refused), is(Code::FailedPrecondition, "GUEST_ACCOUNT"));
+    let upgraded = upgrade(server, &guest.access, upgrade_to("ann"))
+        .await
+        .expect("upgraded");
+    assert_eq!(upgraded.tokens, None);
+    assert_refused(server, &guest.access).await;
+    let refused = login(server, "ann", PASSWORD).await;
+    assert_eq!(refusal(refused), is(Code::FailedPrecondition, "EMAIL_NOT_VERIFIED"));
+    let mail = mails.about_email("ann@example.test", 1).await;
+    verify_by(server, "ann", PASSWORD, &mail.code())
+        .await
+        .expect("verified");
+    login(server, "ann", PASSWORD).await.expect("logged in");
 }

@@ -80,7 +80,7 @@ async fn a_user_exports_all_that_is_known(database: TestDatabase) {
     let limits: BTreeSet<&str> = first.limit_counts.iter().map(|count| count.limit.as_str()).collect();
     assert_eq!(
         limits,
-        BTreeSet::from(["failed_logins.login", "mails.code", "mails.notice:device_login"])
+        BTreeSet::from(["failed_logins.login", "mails.code", "mails.notice"])
     );
     assert_eq!(sessions.len(), 2);
     assert!(sessions.iter().all(|session| session.device_id.len() == 36));
