@@ -218,8 +218,8 @@ impl From<Error> for ErrorReply {
             Error::GuestAccount => Self::new(
                 Code::FailedPrecondition,
                 R::GuestAccount,
-                "this is a guest account, which has no password, login or e-mail address of its own; call UpgradeAccount first, or \
-                send the `guest_credential` where the call takes one",
+                "this is a guest account, which has no password, login or e-mail address of its own; call \
+                UpgradeAccount first, or send the `guest_credential` where the call takes one",
             ),
             Error::GuestsNotAdmitted => Self::new(
                 Code::FailedPrecondition,

@@ -1,4 +1,4 @@
-//! What follows from the rule that users must verify their address before they log in.
+//! Consequences of the rule that users must verify their address before they log in.
 //!
 //! Users who registered before it was turned on have 30 days for that, and are reminded by mail.
 //! Nobody else can get their address. A newer user who has not verified the address within 24 hours
