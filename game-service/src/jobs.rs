@@ -34,7 +34,7 @@ pub(crate) fn spawn(games: &Games, leaderboard: &Leaderboard, running: &Running)
         "moves that the previous version stored",
         take_over.take_over_moves(TAKE_OVER_PAUSE),
     );
-    running.every(OLDER_RESULTS_INTERVAL, "results of the version before", move || {
+    running.every(OLDER_RESULTS_INTERVAL, "results of the previous version", move || {
         let games = older.clone();
         async move { games.settle_older_results().await }.boxed()
     });

@@ -45,7 +45,7 @@ pub struct AttemptSettings {
 }
 
 impl AttemptSettings {
-    /// Returns the limits. The one for guests comes with the other settings for them.
+    /// Returns the limits. `guests` is among the settings for guests.
     pub(crate) fn rules(&self, guests: RateRule) -> AttemptRules {
         AttemptRules {
             logins: RateRule {

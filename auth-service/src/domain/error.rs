@@ -59,7 +59,7 @@ pub(crate) enum Error {
     /// The user is deactivated.
     #[error("the user is deactivated")]
     UserDeactivated,
-    /// The address has got as many mails as it may. The caller should wait for this time.
+    /// The limit on mails to this address is reached. The caller should wait for this time.
     #[error("too many mails to this address")]
     TooManyMails(Duration),
     /// The password is correct but temporary.

@@ -1,6 +1,6 @@
 //! The calls of `auth.v1.AccountService` about the caller's e-mail address. They are public,
-//! because users who have not verified their address may not be able to log in. Each checks by
-//! itself who calls.
+//! because users who have not verified their address may not be able to log in. Each authenticates
+//! its caller itself.
 
 use ::proto::auth::v1 as proto;
 use access::authz;

@@ -26,7 +26,7 @@ pub(super) async fn export_me(
 }
 
 /// Returns the part that the page begins with, and the lists that page tokens are bound to. A token
-/// of the sessions is none of the events, so it tells which list it continues.
+/// is valid for only one of the two lists, so it shows which one it continues.
 fn paging(user_id: UserId, request: &ExportMeRequest) -> Result<(ExportPart, ExportLists), InvalidFields> {
     let lists = ExportLists {
         sessions: format!("ExportMe\nsessions\n{user_id}"),

@@ -1,4 +1,4 @@
-//! Guests in requests.
+//! Requests about guests, read and validated.
 
 use base::validate::{Fields, InvalidFields};
 use proto::auth::v1::{LoginGuestRequest, RegisterGuestRequest, UpgradeAccountRequest};
@@ -10,8 +10,8 @@ use crate::{
     mail::Locale,
 };
 
-/// Reads the language and the audience of a new guest. `accepted` is the language that the caller
-/// prefers.
+/// Reads the language and the audience of a new guest. `accepted` is the language of the header
+/// `accept-language`, for a request without one.
 pub(super) fn registration(
     request: &RegisterGuestRequest,
     accepted: &Locale,
@@ -45,7 +45,8 @@ pub(super) fn login(request: LoginGuestRequest) -> Result<GuestLogin, InvalidFie
     })
 }
 
-/// Checks that the required field `guest_credential` is not longer than any credential.
+/// Checks that the required field `guest_credential` is set, and not longer than a credential can
+/// be.
 pub(super) fn credential(fields: &mut Fields, text: &str) {
     if text.is_empty() {
         fields.reject("guest_credential", "is required");

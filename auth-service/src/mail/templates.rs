@@ -86,11 +86,11 @@ pub(crate) struct Contents {
     pub(crate) code: Option<SecretString>,
     /// Link to the page on which the user confirms.
     pub(crate) link: Option<SecretString>,
-    /// Number of minutes for which the code is valid.
+    /// Number of minutes for which the code or the link is valid.
     pub(crate) minutes: Option<u64>,
     /// Time of the event.
     pub(crate) time: Option<Timestamp>,
-    /// Address from which it was done; may be empty.
+    /// IP address of the event; may be empty.
     pub(crate) ip_address: Option<String>,
     /// Login before a change.
     pub(crate) old_login: Option<String>,

@@ -2,7 +2,7 @@
 
 use base::{clock::Timestamp, ids::UserId};
 
-/// The stored part of what a guest logs in with.
+/// The stored part of a guest's credential.
 #[derive(Clone, Debug)]
 pub(crate) struct GuestCredential {
     pub(crate) user_id: UserId,

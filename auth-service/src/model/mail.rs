@@ -15,13 +15,13 @@ db::text_enum! {
     pub(crate) enum CodePurpose {
         /// Replacement of a forgotten password.
         PasswordReset = "password_reset",
-        /// Replacement of a password at the wish of an administrator.
+        /// Replacement of a password at the request of an administrator.
         AdministratorReset = "administrator_reset",
         /// Choice of the first password.
         Invitation = "invitation",
         /// Proof that the user receives mail at their address.
         EmailVerification = "email_verification",
-        /// Proof that the user receives mail at the address that they want to have.
+        /// Proof that the user receives mail at a new address.
         EmailChange = "email_change",
         /// Return to the address that the user had before a change.
         EmailUndo = "email_undo",
@@ -38,7 +38,7 @@ db::text_enum! {
     pub(crate) enum MailKind {
         /// Code that replaces a forgotten password.
         PasswordReset = "password_reset",
-        /// Code that replaces a password at the wish of an administrator.
+        /// Code that replaces a password at the request of an administrator.
         AdministratorReset = "administrator_reset",
         /// Code with which the user chooses the first password.
         Invitation = "invitation",
@@ -54,10 +54,10 @@ db::text_enum! {
         RefreshTokenReused = "refresh_token_reused",
         /// Code that proves that the user receives mail at their address.
         EmailVerification = "email_verification",
-        /// Code that proves that the user receives mail at the address that they want to have.
+        /// Code that proves that the user receives mail at a new address.
         EmailChange = "email_change",
-        /// Notice to the former address that the address has changed, with a link that takes the
-        /// change back.
+        /// Notice to the former address that the address has changed. If it was verified, the
+        /// notice has a link that takes the change back.
         EmailChanged = "email_changed",
     }
 }
@@ -90,7 +90,7 @@ pub(crate) struct AccountCode {
     pub(crate) typed_tries: i64,
     pub(crate) create_time: Timestamp,
     pub(crate) expire_time: Timestamp,
-    /// Address to which the code was mailed, if it is not the user's.
+    /// New address to which the code was mailed; `None` if it went to the user's address.
     pub(crate) email: Option<String>,
 }
 
@@ -167,7 +167,7 @@ pub(crate) struct MailedCode {
     pub(crate) typed_tries: i64,
     pub(crate) create_time: Timestamp,
     pub(crate) expire_time: Timestamp,
-    /// Address to which the code was mailed, if it is not the user's.
+    /// New address to which the code was mailed; `None` if it went to the user's address.
     pub(crate) email: Option<String>,
 }
 

@@ -56,8 +56,8 @@ impl User {
     /// Returns the time when the password expires if it is temporary. `life` is the lifetime of a
     /// temporary password.
     pub(crate) fn password_expire_time(&self, life: Duration) -> Option<Timestamp> {
-        // A temporary password also logs the user out everywhere, even if an older version of this
-        // program sets it, which knows nothing of expiry.
+        // Setting a temporary password logs the user out everywhere, even in an older version of
+        // this program, which does not know of expiry.
         let set_time = self.force_logout_time.unwrap_or(Timestamp::EPOCH).max(self.create_time);
         let least = self.min_password_expire_time.unwrap_or(Timestamp::EPOCH);
         self.must_change_password.then(|| set_time.plus(life).max(least))

@@ -174,7 +174,7 @@ pub(crate) async fn email_requirement_set(conn: &mut Conn, start: Timestamp) -> 
     query!(conn, |c| set.execute(c).await).map(|_| ())
 }
 
-/// Records that a replica was started without the rule, unless one was before.
+/// Records that a replica was started without the rule, unless that is recorded already.
 pub(crate) async fn email_requirement_turn_off(conn: &mut Conn, now: Timestamp) -> db::Result<()> {
     let on = email_requirement::table.filter(email_requirement::off_time.is_null());
     let update = diesel::update(on).set(email_requirement::off_time.eq(now));

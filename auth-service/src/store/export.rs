@@ -1,4 +1,4 @@
-//! Queries for what is stored of one user, beside what other files read.
+//! Queries for data of one user that only the export reads.
 //!
 //! Purposes and kinds are read as texts, because a newer version may have written some that this
 //! one does not know.

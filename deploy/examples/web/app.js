@@ -212,7 +212,7 @@ async function logIn({ identifier, password, newPassword }) {
 
 // True if the code is for a new address instead of the present one.
 let isNewAddress = false;
-// Whether the form asks who the user is: nobody is logged in, or somebody else than the one whom a link is for.
+// Whether the form asks for login and password: no user is logged in, or another one than the link is for.
 let asksWho = false;
 // Parameters of a link that takes a change of the address back.
 let reversal = null;

@@ -4,10 +4,10 @@
 // the other service does not accept. The refresh token is in an HttpOnly cookie that no script can read: with
 // `x-token-transport: cookie` the server sets it at the login, replaces it at each rotation and deletes it at the logout. An
 // injected script can therefore act while the page is open, but cannot steal a token that is valid for longer than half an
-// hour. (The device token stays in localStorage. It grants no access: it only prevents wrong guesses elsewhere from locking
+// hour, except the credential of a guest. (The device token stays in localStorage. It grants no access: it only prevents wrong guesses elsewhere from locking
 // this device out.)
-// A guest has no password, but a credential that logs in for good. It is in localStorage, because only that is still there after the
-// cookie has expired. A script in the page can read it, and act as the guest until the account is upgraded.
+// A guest has no password, but a credential that does not expire. It is in localStorage, which outlives the cookie. An injected
+// script can read it, and act as the guest until the account is upgraded.
 // Over plain HTTP a browser opens six connections to a host, and each open stream takes one. Use TLS, and so HTTP/2, in front.
 
 // The address of the API, if the page comes from another origin, for example "https://api.example.com". Such a page needs the two settings of
@@ -74,7 +74,7 @@ export async function playAsGuest() {
       return begin(await post("/v1/auth/login-guest", { guestCredential: known.credential, deviceToken, audience: GAMES }));
     } catch (error) {
       if (error.reason !== "CREDENTIALS_INVALID") throw error;
-      // Idle for too long, or upgraded elsewhere.
+      // The guest was deleted after too long a pause, or upgraded on another device.
       localStorage.removeItem("guest");
     }
   }

@@ -38,7 +38,7 @@ pub(crate) struct Game {
     /// Time of the next check whether its time has run out, no later than it does. A move leaves it
     /// as it is, so that no index changes.
     pub(crate) sweep_time: Timestamp,
-    /// Whether the game counts on the leaderboard. False for good once a guest plays in it.
+    /// Whether the game counts on the leaderboard. Once a guest plays in it, this stays false.
     pub(crate) is_ranked: bool,
 }
 

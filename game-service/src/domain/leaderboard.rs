@@ -4,9 +4,9 @@
 //! since the last query. An answer therefore includes every game that had ended when the request
 //! came, no matter which process served that game.
 //!
-//! Only the logins of the players who are shown most are kept. The same query brings those that
-//! have changed. It also reads those that are missing from the answer as it is before the query.
-//! They are nearly always the ones that are missing from it afterwards.
+//! Only the logins of the players who are shown most are kept in memory. The same query returns the
+//! logins that have changed. It also reads the logins that are not in memory but are needed for the
+//! answer by the ranks before the query. The answer by the new ranks nearly always needs no others.
 //!
 //! Requests that arrive during such a query wait for the next one and share its result.
 
@@ -29,7 +29,7 @@ use crate::{
 
 /// Number of rows whose revisions are renewed in one query.
 const BATCH: i64 = 20_000;
-/// Number of changed players from which on all players are read again. Tests change fewer.
+/// Number of changed players from which on all players are read again. It is small in tests.
 const MAX_CHANGES: i64 = if cfg!(test) { 20 } else { 20_000 };
 
 /// The use cases of the leaderboard.
@@ -73,7 +73,7 @@ struct Board {
     /// `None` while all players are being read. The previous ranks are dropped first, so that the
     /// process never needs the memory of both.
     ranks: Option<Ranks>,
-    /// As current as the ranks.
+    /// Logins in memory, as up to date as the ranks.
     logins: LoginCache,
     /// Number of times that all players have been read.
     loads: u64,
@@ -99,7 +99,7 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// Changes that are known so far. `None` until all players have been read.
+    /// Point up to which changes are known. `None` until all players have been read.
     horizon: Option<Horizon>,
     /// Number of the query, counted from 1, that brought the present state.
     query: u64,
@@ -198,7 +198,7 @@ impl Leaderboard {
         let read: Logins = if unread.is_empty() {
             Logins::new()
         } else {
-            // These are not cached. A later query may already have looked for changes of them.
+            // These are not cached, because a later query may have passed over a change of them.
             let read = store::players_by_ids(&mut self.db.read().await?, &unread).await?;
             read.into_iter().collect()
         };
@@ -259,7 +259,7 @@ impl Leaderboard {
         known.horizon = None;
         let before = {
             let mut board = self.memory.board.write();
-            // Changes of logins are about to be skipped, or belong to another database.
+            // The cached logins may miss changes from now on, or belong to another database.
             board.logins.clear();
             board.ranks.take()
         };

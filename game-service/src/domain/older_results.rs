@@ -1,5 +1,5 @@
-//! Results that a replica of the version before has written during an upgrade. It counts every
-//! game, also those of guests.
+//! Results that a replica of the previous version has written during an upgrade. It counts every
+//! game, even those of guests.
 
 use base::ids::UserId;
 use db::write_tx;
@@ -13,8 +13,8 @@ const LEASE: i64 = i64::from_be_bytes(*b"\0\0guests");
 const BATCH: i64 = 100;
 
 impl Games {
-    /// Takes games of guests off the leaderboard that a replica of the version before has counted,
-    /// unless another replica holds the lease.
+    /// Takes games of guests off the leaderboard that a replica of the previous version has
+    /// counted, unless another replica holds the lease.
     pub(crate) async fn settle_older_results(&self) -> Result<(), Error> {
         let mut lease = None;
         loop {

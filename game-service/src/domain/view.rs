@@ -23,7 +23,7 @@ pub(crate) struct GameView {
 
 impl GameView {
     fn new(x_login: String, o_login: String, mut game: Game) -> Self {
-        // A replica of the version before lets guests in without a note of it in the game.
+        // A replica of the previous version does not record in the game that a guest plays.
         if is_guest_login(&x_login) || is_guest_login(&o_login) {
             game.unrank();
         }

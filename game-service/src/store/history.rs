@@ -16,8 +16,8 @@ pub(crate) struct ResultRow {
     pub(crate) opponent_id: Option<UserId>,
     pub(crate) finish_time: Timestamp,
     pub(crate) end_reason: String,
-    /// Whether the result counts in the stats. `None` if a replica of the version before wrote it,
-    /// which counts every game.
+    /// Whether the result counts in the stats. `None` if a replica of the previous version wrote
+    /// it, which counts every game.
     pub(crate) counts: Option<bool>,
 }
 

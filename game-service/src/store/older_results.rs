@@ -1,5 +1,5 @@
-//! The table `older_results`: games whose results a replica of the version before has written. It
-//! counts every game, also those of guests.
+//! The table `older_results`: games whose results a replica of the previous version has written. It
+//! counts every game, even those of guests.
 
 use db::prelude::*;
 

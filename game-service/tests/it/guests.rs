@@ -17,7 +17,7 @@ fn guest(server: &Server) -> Player {
     with_roles(server, UserId::generate(), "guest-2345678923456789", &["guest"])
 }
 
-/// Runs statements on the database, as a replica of the version before would.
+/// Runs statements on the database, as a replica of the previous version would.
 async fn run(server: &Server, statements: &[&str]) {
     for sql in statements {
         let ran: db::Result<usize> = db::write_tx!(server.database.db(), |tx| {
@@ -123,7 +123,7 @@ async fn games_of_guests_that_the_version_before_has_counted_are_taken_back(data
     let guest = guest(&server);
     server.play(&ann, &guest, X_WINS).await;
     server.play(&ann, &bob, X_WINS).await;
-    // The version before knows neither of the columns, and counts all games.
+    // The previous version knows neither of the columns, and counts all games.
     run(
         &server,
         &[

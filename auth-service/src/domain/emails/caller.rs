@@ -32,8 +32,8 @@ pub(super) enum ProvenOwner {
 }
 
 impl Accounts {
-    /// Verifies the caller's password, if there is one. A refusal is recorded in the audit log as
-    /// one of `action`.
+    /// Verifies the caller's password, if there is one. The audit log records a refusal as a failed
+    /// `action`.
     pub(super) async fn prove_owner(
         &self,
         context: &RequestContext,

@@ -1,4 +1,5 @@
-//! Changes of a user's address. The new address must prove itself, and the one before is told.
+//! Changes of a user's address. A code that is mailed to the new address must confirm the change.
+//! The former address gets a notice.
 
 use base::validate::InvalidFields;
 use db::write_tx;
@@ -50,7 +51,7 @@ impl Accounts {
         if password.is_login_or_email(None, Some(&email)) {
             return Err(InvalidFields::one("email", "must not be the password").into());
         }
-        // Like a registration, the answer reveals whether an address is taken.
+        // Limited like a registration, because the answer also reveals whether an address is taken.
         self.attempts.admit_registration(context)?;
         self.mails.time.refresh().await?;
         let is_bearer = identifier.is_none();
@@ -80,8 +81,8 @@ impl Accounts {
         })
     }
 
-    /// Makes the address to which the code was mailed the caller's. The address before gets a
-    /// notice, and a link that takes the change back if it was verified.
+    /// Makes the address to which the code was mailed the caller's. The former address gets a
+    /// notice. If it was verified, the notice has a link that takes the change back.
     pub(crate) async fn confirm_email_change(
         &self,
         context: &RequestContext,
@@ -109,7 +110,7 @@ impl Accounts {
             self.take_from_holder(tx, &user, &key).await?;
             ensure_free(tx, Some(user.id), None, Some(&key)).await?;
             let undo = if self.is_return(tx, &user, &key).await? {
-                // The address that is left may be that of whoever took the account over.
+                // A thief may have set the present address, so it gets no link.
                 None
             } else {
                 self.keep_undo(tx, &user).await?
@@ -122,7 +123,7 @@ impl Accounts {
                 email_folded: key,
             };
             let changed = store::user_set_email(tx, user.id, &values, now).await.map_err(taken)?;
-            // Codes that were sent to the address before must not come back with it.
+            // Codes for the former address must not be valid again if the user returns to it.
             store::account_codes_delete(tx, user.id).await?;
             store::email_reminder_delete(tx, user.id).await?;
             event.record(tx, context, now).await?;

@@ -1,8 +1,8 @@
 //! Consequences of the rule that users must verify their address before they log in.
 //!
-//! Users who registered before it was turned on have 30 days for that, and are reminded by mail.
-//! Nobody else can get their address. A newer user who has not verified the address within 24 hours
-//! gives it up to the first user who does.
+//! Users who had their address before the rule was turned on have 30 days to verify it, and are
+//! reminded by mail. Nobody else can get their address. A newer user who has not verified the
+//! address within 24 hours gives it up to the first user who does.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::{
     store,
 };
 
-/// Time that users from before have to verify their address.
+/// Time that users from before the rule have to verify their address.
 const GRACE: Duration = Duration::from_hours(30 * 24);
 /// Time between two reminders to a user.
 const REMINDER_PAUSE: Duration = Duration::from_hours(7 * 24);
@@ -52,7 +52,7 @@ impl Accounts {
             .filter(|_| user.email_verify_time.is_none() && self.mails.reaches(&user.email))
     }
 
-    /// Reminds a user from before, who has just logged in, to verify the address.
+    /// Reminds a user who has just logged in without a verified address to verify it.
     pub(in crate::domain) async fn remind_to_verify(&self, tx: &mut Conn, user: &User) -> Result<(), Error> {
         if self.unmet_requirement(user).is_none() {
             return Ok(());
@@ -92,7 +92,7 @@ impl Accounts {
         let Some(rule) = self.unmet_requirement(holder) else {
             return Ok(false);
         };
-        // An administrator has given an invited user the address.
+        // An invited user got the address from an administrator, and keeps it.
         if rule.is_from_before(holder) || holder.invite_time.is_some() {
             return Ok(false);
         }

@@ -7,8 +7,8 @@ use db::{Db, write_tx};
 
 use crate::{model::User, store};
 
-/// Time for which the rule may be off, as while replicas are started one by one, without starting
-/// anew.
+/// Time for which the rule may be off before its start counts anew. It is off for a short time
+/// while replicas are replaced one by one.
 const SHORT_BREAK: Duration = Duration::from_hours(1);
 
 /// The rule that users must verify their address before they log in.
@@ -31,8 +31,7 @@ impl EmailRequirement {
         let since: db::Result<Timestamp> = write_tx!(db, |tx| {
             if let Some((since, off)) = store::email_requirement(tx).await? {
                 // A time in the future was stored by a clock that was wrong. A replica that was
-                // started without the rule for a short time was a mistake, or one of an older
-                // version.
+                // started without the rule for a short time was a mistake, or not yet set up anew.
                 let was_off = off.is_some_and(|off| off.plus(SHORT_BREAK) < now);
                 if since <= now.plus(ALLOWANCE) && !was_off {
                     store::email_requirement_set(tx, since).await?;
@@ -51,7 +50,7 @@ impl EmailRequirement {
     }
 }
 
-/// Returns the time since when an address that is not verified has been the user's.
+/// Returns the time since when the user has had the address, which is not verified.
 pub(super) fn email_time(user: &User) -> Timestamp {
     user.email_set_time.unwrap_or(user.create_time)
 }

@@ -64,7 +64,7 @@ impl Accounts {
     }
 
     /// Returns whether the address with this key is a former one to which the user can still
-    /// return. If so, the addresses since then can no longer be returned to.
+    /// return. If so, deletes it and all later ones: the user can no longer return to those.
     pub(super) async fn is_return(&self, tx: &mut Conn, user: &User, key: &str) -> Result<bool, Error> {
         let former = store::email_undos(tx, user.id).await?;
         let found = former

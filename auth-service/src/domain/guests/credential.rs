@@ -1,6 +1,6 @@
-//! Credentials with which guests log in: `g1.<user id>.<256 random bits>`. Only an HMAC of it is
-//! stored, with a key that is derived from the server secret. It stays valid until the account is
-//! upgraded or deleted.
+//! Credentials with which guests log in: `g1.<user id>.<256 random bits>`. Only the HMAC of a
+//! credential is stored, under a key that is derived from the server secret. A credential is valid
+//! until the account is upgraded or deleted.
 
 use aws_lc_rs::{
     hmac::{self, HMAC_SHA256, Key},
@@ -16,9 +16,9 @@ use crate::domain::keys::{
 };
 
 const VERSION: &str = "g1";
-/// Number of random bytes: too many to guess, whatever the limits on attempts are.
+/// Number of random bytes. They cannot be guessed, even without a limit on attempts.
 const RANDOM_BYTES: usize = 32;
-/// Number of characters of the random bytes.
+/// Length of the random bytes in base64, in characters.
 const RANDOM_LEN: usize = 43;
 
 /// Makes and checks the credentials of guests.
@@ -28,7 +28,7 @@ pub(crate) struct GuestCredentials {
     keys: Vec<Key>,
 }
 
-/// A credential that a caller presents. It may be of no guest.
+/// A credential that a caller presents. It may belong to no guest.
 #[derive(Clone, Debug)]
 pub(in crate::domain) struct PresentedCredential {
     pub(in crate::domain) user_id: UserId,
@@ -40,8 +40,8 @@ pub(in crate::domain) struct PresentedCredential {
 pub(in crate::domain) enum CredentialVerdict {
     Wrong,
     Right,
-    /// The credential is right, but its stored HMAC was made with the previous key. This is the one
-    /// with the current key.
+    /// The credential is right, but its stored HMAC was made with the previous key. Contains the
+    /// HMAC with the current key.
     RightButOutdated(Vec<u8>),
 }
 
@@ -53,7 +53,7 @@ impl GuestCredentials {
         }
     }
 
-    /// Returns a new credential of this user, and the HMAC to store.
+    /// Returns a new credential for this user, and the HMAC to store.
     pub(in crate::domain) fn generate(&self, user_id: UserId) -> (SecretString, Vec<u8>) {
         let mut random = [0; RANDOM_BYTES];
         rand::fill(&mut random).expect("the operating system gives random bytes");

@@ -16,7 +16,7 @@ use crate::{
 impl Accounts {
     /// Deletes the actor, after a check of their credential.
     pub(crate) async fn delete_me_as_guest(&self, context: &RequestContext, credential: &str) -> Result<(), Error> {
-        // A credential cannot be guessed. This limits the work.
+        // Not against guesses, which are hopeless, but to limit the work.
         self.attempts.admit_login(context)?;
         let id = context.user_id().ok_or(Error::UserNotFound)?;
         let presented = PresentedCredential::parse(credential).filter(|presented| presented.user_id == id);

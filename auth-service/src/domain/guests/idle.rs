@@ -1,8 +1,9 @@
 //! Deletion of guests who have been idle for too long.
 //!
-//! A rotation or a refresh writes nothing but its session. So each guest has a time of the next
-//! check. The check looks for the last use in the sessions, which are kept for at least a day after
-//! their end, and deletes the guest or postpones the next check.
+//! A rotation or a refresh writes only to its session, so the guest's own rows do not show the last
+//! use. Instead, each guest has a time of the next check. The check finds the last use in the
+//! sessions, which are kept for at least a day after their end. Then it deletes the guest, or
+//! postpones the next check.
 
 use base::{clock::Timestamp, ids::UserId};
 use db::write_tx;
@@ -91,8 +92,8 @@ impl Accounts {
         Ok(is_deleted)
     }
 
-    /// Returns the time of the next check of a guest whose account was last used at `used`. It
-    /// comes before a session that ends now is deleted, because the session tells of its last use.
+    /// Returns the time of the next check of a guest whose account was last used at `used`. A
+    /// session that ends now is deleted only after that check, which reads its last use.
     pub(in crate::domain) fn next_guest_check(&self, used: Timestamp, now: Timestamp) -> Timestamp {
         let seen = now.plus(self.sessions.lifetimes.retention);
         match self.guests.max_idle {

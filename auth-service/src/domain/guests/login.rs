@@ -40,7 +40,7 @@ impl Accounts {
     /// Starts a session. An unknown guest, an inactive guest and a wrong credential get the same
     /// answer after the same work.
     pub(crate) async fn login_guest(&self, context: &RequestContext, login: &GuestLogin) -> Result<LoggedIn, Error> {
-        // A credential cannot be guessed. This limits the work.
+        // Not against guesses, which are hopeless, but to limit the work.
         self.attempts.admit_login(context)?;
         let presented = PresentedCredential::parse(login.credential.expose_secret());
         let (found, verdict) = self.verify_guest(presented.as_ref()).await?;

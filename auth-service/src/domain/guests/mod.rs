@@ -3,7 +3,7 @@
 //! long.
 //!
 //! The row of a guest looks like that of any user, so that older versions of this program can read
-//! it: the login and the address are generated, and the password hash is that of no password.
+//! it: the login and the address are generated, and no known password matches the password hash.
 
 pub(super) mod credential;
 pub(super) mod deletion;

@@ -51,7 +51,7 @@ impl Accounts {
         if must_verify && !self.mails.reaches(upgrade.email.as_str()) {
             return Err(Error::EmailUnreachable);
         }
-        // Like a registration, the answer reveals whether a name is taken.
+        // Limited like a registration, because the answer also reveals whether a name is taken.
         self.attempts.admit_registration(context)?;
         let id = context.user_id().ok_or(Error::UserNotFound)?;
         let present = store::user_by_id(&mut self.db.read().await?, id).await?;
@@ -59,8 +59,7 @@ impl Accounts {
         if !present.ok_or(Error::UserNotFound)?.is_guest {
             return Err(Error::NotAGuest);
         }
-        // Hashed before the look-up, so that it takes as long to find out that a name is taken as
-        // that it is free.
+        // Hashed before the look-up, so that a taken name takes as long as a free one.
         let hash = self
             .hashing
             .hash(&Client::Recognized(id), upgrade.password.clone())

@@ -4,9 +4,9 @@
 //! signed, it stays published until its last token has expired. So a rotation invalidates no token.
 //! A compromised key can be withdrawn at once.
 //!
-//! A wrong clock moves no key. A retired key is deleted only once this process itself has seen it
-//! retired for as long as its tokens may live. The next key signs only once this process has seen
-//! it published for long enough.
+//! A wrong clock alone neither activates nor deletes a key. A retired key is deleted only once this
+//! process itself has seen it retired for as long as its tokens may live. The next key signs only
+//! once this process has seen it published for long enough.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -153,7 +153,7 @@ impl KeyRing {
         active
     }
 
-    /// Withdraws a key again, if the database has lost its withdrawal and so has the key.
+    /// Withdraws a key again, if the database has lost the withdrawal and contains the key again.
     pub(crate) async fn withdraw_again(&self, kid: &str) -> Result<(), Error> {
         let context = RequestContext::itself();
         let withdrawn: Result<(), Error> = write_tx!(self.db, |tx| {

@@ -45,7 +45,7 @@ pub(in crate::domain) enum Purpose {
     MailRequests,
     /// The keys under which mails are counted.
     MailQuota,
-    /// The HMAC of what guests log in with.
+    /// The HMAC of the credentials of guests.
     GuestCredentials,
 }
 

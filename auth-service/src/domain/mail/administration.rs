@@ -35,8 +35,8 @@ impl Mails {
         }
     }
 
-    /// Writes a mail with a code to a user whose row is locked. The code of an earlier mail stays
-    /// valid.
+    /// Writes a mail with a code to a user whose row is locked. While the code of an earlier mail
+    /// is valid, it is sent again.
     pub(in crate::domain) async fn post_password_link(
         &self,
         tx: &mut Conn,

@@ -22,20 +22,19 @@ use crate::{
 /// Pause suggested to a caller if too many mails have gone to an address.
 const RETRY: Duration = Duration::from_hours(1);
 
-/// Sort of mails that are counted: those that anyone can ask for.
+/// Name of the count of mails that anyone can ask for.
 pub(super) const COUNTED: &str = "code";
-/// Sort of mails that administrators send. They have a count of their own, so that nobody can keep
-/// an administrator from sending one.
+/// Name of the count of mails that administrators send. It is separate, so that nobody can keep an
+/// administrator from sending one.
 pub(super) const COUNTED_OF_ADMINISTRATORS: &str = "administration";
-/// Number of lives for which a code is valid at most, however often it is sent.
+/// Longest validity of a code that is sent repeatedly, as a multiple of its [`life`].
 const MAX_LIVES: u32 = 3;
 
-/// The largest numbers of mails with codes to one address for which one more is sent, in an hour
-/// and in a day.
+/// Limit on the mails with codes to one address, in an hour and in a day.
 ///
-/// They are in steps. Whoever has an account with somebody else's address cannot use up the mails
-/// with which the owner resets its password, and a stranger cannot use up those of a device of the
-/// user.
+/// The limits are in steps. Mails that verify an address leave some for the reset of a password, so
+/// the owner of an address can take over an account that a stranger registered with it. And resets
+/// that strangers ask for leave some for the devices of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::domain) enum MailLimit {
     /// For a device on which the user has logged in.
@@ -123,7 +122,7 @@ impl Mails {
             .await
     }
 
-    /// Does the same with a letter that `letter` makes of the user's login and the code.
+    /// Does the same with the content that `letter` makes from the user's login and the code.
     pub(in crate::domain) async fn post_code_in(
         &self,
         tx: &mut Conn,
@@ -231,12 +230,12 @@ impl Mails {
     }
 }
 
-/// Returns how long a code is valid after the last mail with it. If it can no longer be valid for
-/// half of this, the next mail has a new one.
+/// Returns how long a code is valid after the last mail with it. If an earlier code cannot be valid
+/// for at least half of this, the next mail has a new one.
 const fn life(purpose: CodePurpose) -> Duration {
     match purpose {
         CodePurpose::PasswordReset => Duration::from_mins(10),
-        // A user does not wait for a mail that an administrator has sent.
+        // The user may read these mails much later.
         CodePurpose::AdministratorReset
         | CodePurpose::EmailVerification
         | CodePurpose::EmailChange

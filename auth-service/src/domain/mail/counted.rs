@@ -1,4 +1,4 @@
-//! The counts of mails to a user, for the user.
+//! The counts of mails to a user, for the export of the user's data.
 
 use base::clock::ALLOWANCE;
 use db::Conn;
@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl Mails {
-    /// Returns the number of mails to the user's address that are counted, by their sort. Sorts of
-    /// which there are none are left out.
+    /// Returns the number of counted mails to the user's address, by sort, without sorts that have
+    /// none.
     pub(in crate::domain) async fn counted(&self, conn: &mut Conn, user: &User) -> Result<Vec<(String, i64)>, Error> {
         let now = self.time.now();
         let remembered = (now.minus(QUOTA_MEMORY), now.plus(ALLOWANCE));

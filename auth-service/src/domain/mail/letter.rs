@@ -12,7 +12,7 @@ use crate::model::{AccountCode, CodePurpose, EmailUndo, MailKind};
 pub(in crate::domain) enum Letter {
     /// A code with which the user can replace a forgotten password.
     PasswordReset(CodeLetter),
-    /// A code with which the user replaces the password, because an administrator wishes it.
+    /// A code with which the user replaces the password, at the request of an administrator.
     AdministratorReset {
         #[serde(flatten)]
         code: CodeLetter,
@@ -23,7 +23,7 @@ pub(in crate::domain) enum Letter {
     Invitation(CodeLetter),
     /// A code that proves that the user receives mail at their address.
     EmailVerification(CodeLetter),
-    /// A code that proves that the user receives mail at the address that they want to have.
+    /// A code that proves that the user receives mail at a new address.
     EmailChange(CodeLetter),
     /// The password has changed.
     PasswordChanged {
@@ -125,7 +125,7 @@ impl Letter {
             | Self::EmailVerification(code)
             | Self::EmailChange(code)
             | Self::EmailReverted(code) => Some(Timestamp::from_micros(code.expire_time)),
-            // A notice is of use without its link.
+            // A notice is of use even if its link has expired.
             Self::PasswordChanged { .. }
             | Self::LoginChanged { .. }
             | Self::EmailChanged { .. }

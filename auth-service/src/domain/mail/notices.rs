@@ -2,7 +2,8 @@
 //!
 //! Notices to one address are limited, because the address may belong to somebody else. If the user
 //! has verified it, each kind has a limit of its own, so that a flood of one kind does not suppress
-//! the others.
+//! the others. A notice with a link that takes a change back does not count: such changes are
+//! limited themselves.
 
 use base::clock::Timestamp;
 use db::Conn;
@@ -23,7 +24,7 @@ use crate::{
 /// Maximum number of characters of a user agent in a mail.
 const MAX_USER_AGENT_LEN: usize = 100;
 
-/// An event of which a user is told.
+/// An event that is reported to the user.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::domain) enum Notice<'a> {
     /// The password has changed.
@@ -57,13 +58,13 @@ impl Mails {
         notice: Notice<'_>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        // A taken address is another user's.
+        // The address belongs to another user.
         if user.email_is_taken || !self.reaches(&user.email) {
             return Ok(());
         }
         let letter = notice.letter(context, user, now);
         if let Notice::EmailChanged { undo: Some(_) } = notice {
-            // The number of links that take a change back is limited, so these notices are as well.
+            // The number of changes that can be taken back is limited, and so are these notices.
             self.post_to(tx, user.id, &user.email, &letter, &user.locale).await?;
             return Ok(());
         }
@@ -90,7 +91,7 @@ pub(super) fn counted_as(kind: MailKind, user: &User) -> String {
 
 impl Notice<'_> {
     fn letter(self, context: &RequestContext, user: &User, now: Timestamp) -> Letter {
-        // The address of an administrator is not shown to the user.
+        // The IP address of an administrator is not shown to the user.
         let is_own = context.user_id().is_none_or(|actor| actor == user.id);
         let ip_address = if is_own {
             context.origin.address_text()

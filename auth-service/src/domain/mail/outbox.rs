@@ -49,11 +49,11 @@ const GIVE_UP: Duration = Duration::from_hours(24);
 const MAX_ATTEMPTS: i64 = 100;
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
-/// Number of mails of one sort that one address gets in an hour.
+/// Maximum number of mails of one sort to one address in an hour.
 pub(super) const MAX_PER_HOUR: i64 = 5;
-/// Number of mails of one sort that one address gets in a day.
+/// Maximum number of mails of one sort to one address in a day.
 pub(super) const MAX_PER_DAY: i64 = 20;
-/// Number of waiting mails up to which the metric counts them.
+/// Largest number of waiting mails that the metric shows.
 const MAX_REPORTED: i64 = 100_000;
 
 /// Mails to users.
@@ -63,7 +63,7 @@ pub(crate) struct Mails {
     pub(in crate::domain) clock: Clock,
     pub(in crate::domain) time: Arc<DatabaseTime>,
     pub(in crate::domain) codes: AccountCodes,
-    /// Keys that encrypt requests.
+    /// Keys that encrypt stored requests for mails.
     pub(in crate::domain) requests: SealingKeys,
     /// Key under which mails to an address are counted.
     pub(in crate::domain) quota: Key,
@@ -145,8 +145,7 @@ impl Mails {
     }
 
     /// Makes one attempt to send the mail that has been due for longest. Returns false if none is
-    /// due. Several jobs call this, so that a mail server that hangs over one mail does not stop
-    /// all.
+    /// due. Several jobs call this, so that the others go on while one waits for the mail server.
     pub(crate) async fn send_next(&self) -> Result<bool, Error> {
         let Some(mailer) = &self.mailer else {
             return Ok(false);

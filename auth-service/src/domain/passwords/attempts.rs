@@ -322,8 +322,8 @@ impl Attempts {
         Ok(())
     }
 
-    /// Does the same as [`succeeded`](Self::succeeded) in its own transaction, if the password was
-    /// right but the call goes no further.
+    /// Does the same as [`succeeded`](Self::succeeded) in its own transaction, for a call that
+    /// fails although the password was right, or whose own transaction comes later.
     pub(in crate::domain) async fn settle(&self, attempt: &Attempt) -> Result<(), Error> {
         write_tx!(self.db, |tx| Ok(self.succeeded(tx, attempt).await?))
     }
@@ -353,7 +353,7 @@ impl Attempts {
         Ok(counted)
     }
 
-    /// Returns the keys of the counters of a user, with what each counts.
+    /// Returns the keys of the counters of a user, each with what its failures are counted for.
     async fn keys_of_user(&self, conn: &mut Conn, user: &User) -> db::Result<Vec<(&'static str, Vec<u8>)>> {
         let login = crate::domain::users::names::identifier_key(&user.login);
         let email = crate::domain::users::names::identifier_key(&user.email);
@@ -361,7 +361,7 @@ impl Attempts {
             ("login", self.key_of("identifier", login.as_bytes())),
             ("current_password", self.key_of("current", user.id.as_uuid().as_bytes())),
         ];
-        // Failures with a taken address count for the account that has its key.
+        // Failures with an address that belongs to another account count for that account.
         if !user.email_is_taken {
             keys.push(("email", self.key_of("identifier", email.as_bytes())));
         }
@@ -382,7 +382,7 @@ impl Attempts {
 
     /// Deletes expired counters, batch by batch.
     pub(crate) async fn purge(&self) -> Result<(), Error> {
-        // The scan of the index does not pass again over the entries of what was deleted before.
+        // Each scan starts where the last one ended, and does not pass over its deleted entries.
         let mut from = Timestamp::EPOCH;
         loop {
             let Some(settled) = self.db.settled(&self.clock).await? else {

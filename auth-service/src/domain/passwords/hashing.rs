@@ -42,7 +42,7 @@ use crate::domain::{
 /// Length of a hash, in bytes.
 const OUTPUT_LEN: usize = 32;
 
-/// Number of hashes that each thread has been given: the one that it works on, and the next. So a
+/// Number of turns for each thread: one for the hash that it works on, and one for the next. So a
 /// thread does not wait for its next hash to be handed over.
 const HASHES_PER_THREAD: usize = 2;
 
@@ -67,8 +67,8 @@ pub(crate) struct HashingSettings {
 }
 
 impl Default for HashingSettings {
-    /// Returns settings for one hash at a time. If the service has other parameters, it hashes the
-    /// password again at the next login.
+    /// Returns settings for a command, which hashes one password. If the service has other
+    /// parameters, it hashes the password again at the next login.
     fn default() -> Self {
         Self {
             workers: 1,
@@ -141,8 +141,8 @@ impl HashingPool {
         hash.await?.map_err(internal)
     }
 
-    /// Returns the PHC string of no password: nobody knows one that it verifies. It costs a login
-    /// as much as any other.
+    /// Returns the PHC string of a random hash, which no known password matches. To verify a
+    /// password against it takes as long as against any other.
     pub(crate) fn unusable(&self) -> Result<SecretString, Error> {
         dummy(&self.argon2).map(SecretString::from).map_err(internal)
     }

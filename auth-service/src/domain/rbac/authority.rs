@@ -24,7 +24,7 @@ use crate::{
 /// with all other claims, the token is then shorter than verifiers accept ([`MAX_TOKEN_LEN`]).
 const MAX_HOLDINGS_LEN: usize = MAX_TOKEN_LEN * 5 / 8;
 
-/// Roles that users get by themselves, whose permissions need no authority.
+/// Roles that users get when they register. Their permissions can be given without being held.
 const EVERYBODY: &[ReservedRole] = &[ReservedRole::Player, ReservedRole::Guest];
 
 /// Refuses an actor whose token was revoked after the call was admitted. This replica may not have
@@ -103,8 +103,8 @@ pub(in crate::domain) async fn ensure_superuser_to_act_on_superuser(
     ensure_superuser(conn, context).await
 }
 
-/// Refuses to give away permissions that the actor does not hold, except those that every
-/// registered user holds.
+/// Refuses to give away permissions that the actor does not hold, except those of the roles in
+/// [`EVERYBODY`].
 pub(in crate::domain) async fn ensure_may_give(
     conn: &mut Conn,
     context: &RequestContext,
@@ -113,7 +113,7 @@ pub(in crate::domain) async fn ensure_may_give(
     ensure_may_give_beyond(conn, context, permissions, EVERYBODY).await
 }
 
-/// Refuses to give away permissions that the actor does not hold, except those of the roles
+/// Refuses to give away permissions that the actor does not hold, except those of the roles in
 /// `usual`.
 pub(in crate::domain) async fn ensure_may_give_beyond(
     conn: &mut Conn,

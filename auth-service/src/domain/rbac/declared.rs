@@ -1,9 +1,10 @@
 //! The permissions that the RPCs of a service declare (`authz.v1.policy`). Missing permissions are
 //! created and given to their default roles once. So a permission that an administrator has taken
-//! from a role stays away.
+//! from a role is not given back.
 //!
-//! A built-in role that is newer than a permission is given it by the next declaration that names
-//! the role, once. The migration that creates the role marks the permissions that existed before.
+//! If a built-in role is newer than a permission, the first declaration that names the role gives
+//! it the permission, once. For this, the migration that creates the role marks the permissions
+//! that existed before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -184,7 +185,7 @@ pub(in crate::domain) async fn declare(
         }
         declaration.created.insert(name);
     }
-    // A declaration that names a new role is of a version that knows it. From now on,
+    // A declaration that names a new role comes from a version that knows the role. From now on,
     // administrators decide what the role may do with the resources of this service.
     let named: BTreeSet<&String> = declared.iter().flat_map(|it| &it.default_roles).collect();
     for role in named {

@@ -186,7 +186,7 @@ impl Grant {
         }
     }
 
-    /// Refuses the role that exactly the guests hold.
+    /// Refuses the role `guest`, which all guests and no other users hold.
     fn ensure_not_of_guests(&self) -> Result<(), Error> {
         match self {
             Self::Role(name) => ensure_not_of_guests(name),
@@ -228,11 +228,11 @@ impl Grant {
     }
 }
 
-/// Refuses to give or take the role that exactly the guests hold.
+/// Refuses to give or take the role `guest`, which all guests and no other users hold.
 pub(in crate::domain) fn ensure_not_of_guests(role: &str) -> Result<(), Error> {
     if ReservedRole::Guest.is(role) {
         return Err(Error::Reserved(
-            "exactly the guests hold this role: RegisterGuest gives it, and UpgradeAccount takes it",
+            "all guests and no other users hold this role: RegisterGuest gives it, and UpgradeAccount takes it",
         ));
     }
     Ok(())

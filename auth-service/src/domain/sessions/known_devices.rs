@@ -10,7 +10,7 @@ use crate::{
     store,
 };
 
-/// Number of recent sessions in which the device of a login is looked for.
+/// Number of recent sessions that are searched for the device of a login.
 const DEVICE_USES: i64 = 200;
 
 /// Finds out which devices a user is known to use.

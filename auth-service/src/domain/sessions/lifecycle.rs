@@ -180,7 +180,7 @@ impl Sessions {
     }
 
     /// Refuses a token that is not current. Ends the session if the token was reused or has
-    /// expired. The user is told by mail of a reuse, once, because the session ends with it.
+    /// expired. A reuse is reported to the user by mail, only once, because it ends the session.
     pub(super) async fn refuse<T>(
         &self,
         tx: &mut Conn,

@@ -1,8 +1,8 @@
-//! The export of all that auth-service knows of a user, for the user.
+//! The export of all that auth-service knows of a user, at the user's request.
 //!
 //! It comes in pages, because a user can have hundreds of sessions and any number of events. The
-//! first page has everything else as well. No secret is part of it, nor anything from which one
-//! could be derived, nor what concerns only somebody else.
+//! first page has everything else as well. The export contains no secret, nothing from which a
+//! secret could be derived, and nothing that concerns only somebody else.
 
 use std::collections::HashMap;
 
@@ -80,7 +80,7 @@ pub(crate) struct LimitCount {
     /// Subject of the count, such as `failed_logins.login`.
     pub(crate) name: String,
     pub(crate) count: i64,
-    /// Time from which it no longer counts, if that is one time for all.
+    /// Time from which nothing in the count counts any more, if that is one time.
     pub(crate) expire_time: Option<Timestamp>,
 }
 
@@ -237,7 +237,7 @@ async fn events_page(
     Ok((events, next))
 }
 
-/// Leaves out who else did something to the user, and from where. It is data of that person.
+/// Leaves out other people who acted on the user, and their addresses: those are their data.
 fn leave_out_others(event: &mut AuditEntry, user: UserId) {
     if event.actor_user_id.is_some_and(|actor| actor != user) {
         event.actor_user_id = None;
@@ -283,7 +283,7 @@ mod tests {
         ),
         (
             "guest_credentials",
-            "it is an HMAC of a secret that only the guest's device has, and times that sessions tell as well",
+            "it is an HMAC of a secret that only the guest's device has, and times that sessions show as well",
         ),
         ("new_role_permissions", "it is about no user"),
         ("signing_keys", "it is about no user"),

@@ -35,8 +35,8 @@ use crate::{
 };
 
 /// Time before which the password of the first administrator does not expire: the end of the year
-/// 9999. It lies beside the server secret, or in the settings, and nobody else could set another
-/// one.
+/// 9999. The operator keeps it beside the server secret or in the settings, and there may be no
+/// other administrator who could set a new one.
 const NEVER: Timestamp = Timestamp::from_micros(253_402_300_799_999_999);
 
 const LOGIN: &str = "admin";

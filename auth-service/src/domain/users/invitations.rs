@@ -83,9 +83,9 @@ impl Accounts {
         .await
     }
 
-    /// Mails a user a code with which they choose another password. Users who have been invited and
-    /// have no password yet are invited again. With `invalidate`, the present password stops
-    /// working, and every session ends.
+    /// Mails a user a code with which they choose another password. Users who were invited and have
+    /// no password yet are invited again. With `invalidate`, the present password stops working at
+    /// once, and every session ends.
     pub(crate) async fn send_password_reset(
         &self,
         context: &RequestContext,

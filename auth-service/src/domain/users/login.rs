@@ -244,9 +244,9 @@ impl Accounts {
         Ok(Hashes { new: None, rehash })
     }
 
-    /// Returns the active user with this identifier and password, for a caller who does not log in.
-    /// Guesses are limited, counted and refused as at a login, and recorded in the audit log as
-    /// refusals of `action`.
+    /// Returns the active user with this identifier and password, without a login. Guesses are
+    /// limited, counted and refused as at a login. The audit log records them as failures of
+    /// `action`.
     pub(in crate::domain) async fn verify_identified(
         &self,
         context: &RequestContext,

@@ -103,7 +103,8 @@ impl Accounts {
                 let password = password.ok_or(Error::ReauthenticationRequired)?;
                 changes.ensure_unlike(&password, &present)?;
                 verified = Some(self.verify_actor(context, password, UPDATE).await?);
-                // Like a registration, the answer reveals whether a name is taken.
+                // Limited like a registration, because the answer also reveals whether a name is
+                // taken.
                 self.attempts.admit_registration(context)?;
             }
         }
@@ -202,8 +203,8 @@ impl Accounts {
         };
         let mut user = store::user_set_profile(tx, user.id, &values).await.map_err(taken)?;
         if email.is_some() {
-            // Codes that were sent to the address before must not come back with it, and a former
-            // address may be that of somebody who had taken the account over.
+            // Codes for the former address must not be valid again if the user returns to it. And
+            // an earlier address may be that of a thief, who must not get the account back.
             store::account_codes_delete(tx, user.id).await?;
             store::email_undos_delete(tx, user.id).await?;
         }
@@ -286,7 +287,7 @@ pub(in crate::domain) async fn ensure_free(
     }
     if let Some(key) = email_key {
         let found = store::user_by_email(tx, key).await?;
-        // Read last: if that user has just given it up, the former address is there.
+        // Read last: if that user has just changed the address, it is now a former address.
         let is_taken = found.is_some_and(|found| owner != Some(found.id))
             || store::email_undo_is_of_another(tx, key, owner).await?;
         fields.extend(is_taken.then(|| taken_field("email")));

@@ -46,7 +46,7 @@ pub(crate) enum Registered {
     Unverified(Box<User>),
 }
 
-/// Whether a new user has the key of the address.
+/// Whether a new user owns the key of the address, by which users are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EmailKey {
     Own,
@@ -64,7 +64,7 @@ pub(in crate::domain) struct NewPassword<'a> {
     pub(in crate::domain) min_expire_time: Option<Timestamp>,
 }
 
-/// A user to create, whatever the password is.
+/// A user to create, without the password.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::domain) struct NewPerson<'a> {
     pub(in crate::domain) email: &'a Email,
@@ -93,8 +93,7 @@ impl Accounts {
             return Err(Error::EmailUnreachable);
         }
         let sessions = self.sessions.for_audience(audience).await?;
-        // Hashed before the look-up, so that it takes as long to find out that a name is taken as
-        // that it is free.
+        // Hashed before the look-up, so that a taken name takes as long as a free one.
         let client = Client::Unrecognized {
             bucket: context.origin.bucket,
             name: registration.login.folded(),
@@ -167,7 +166,7 @@ pub(in crate::domain) async fn user_create(
     person_create(tx, &registration.person(), password, now).await
 }
 
-/// Does the same for a user who did not choose the password.
+/// Does the same for an invited user, who brings no password.
 pub(in crate::domain) async fn person_create(
     tx: &mut Conn,
     person: &NewPerson<'_>,

@@ -50,7 +50,7 @@ async fn an_account_that_a_guest_prepared_for_a_victim_is_the_victims_after_a_re
     let device = by_password.device_token.clone();
     let by_password = by_password.tokens.expect("tokens");
     // The victim finds an account there, and resets its password.
-    // One mail has told of the login by password.
+    // One mail has reported the login by password.
     let mail = mails.request("victim@example.test", 1).await;
     let own = reset(&mut server.auth(), "victim@example.test", &mail.code(), NEW).await;
     let own = own.expect("reset").tokens.expect("tokens");

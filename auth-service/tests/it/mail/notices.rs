@@ -47,7 +47,7 @@ async fn a_login_from_a_device_never_seen_is_announced(database: TestDatabase) {
     ] {
         assert!(notice.text.contains(shown), "{}", notice.text);
     }
-    // A device token of another user is none.
+    // A device token of another user does not count.
     login_on(server, "ann", &bob.device_token).await;
     assert_eq!(to("ann", mails.answered("marker-3", 4).await).len(), 2);
 }

@@ -452,7 +452,7 @@ async fn a_new_built_in_role_is_given_existing_permissions_once(database: TestDa
     let mark = "INSERT INTO new_role_permissions (role_id, permission_id) SELECT roles.id, permissions.id \
         FROM roles CROSS JOIN permissions WHERE roles.code_name = 'guest' AND permissions.is_declared";
     execute(&server, mark).await;
-    // A replica of the version before starts again, and knows nothing of guests.
+    // A replica of the previous version restarts, and knows nothing of guests.
     register(&chess, &before).await.expect("registered");
     assert_eq!(root.permissions_of("guest").await, Vec::<String>::new());
     // The new version does. A permission that is new as well needs no mark.

@@ -24,13 +24,13 @@ const RULES: &[Rule] = &[
     Rule {
         holds_in: |file| layer(file, "store"),
         forbids: |path| matches!(path, ["crate", "domain" | "grpc", ..]),
-        because: "grpc -> domain -> store: SQL knows nothing of rules and requests",
+        because: "grpc -> domain -> store: SQL does not depend on rules or requests",
         broken_by: ("auth-service/src/store/user.rs", "use crate::{config, domain::Login};"),
     },
     Rule {
         holds_in: |file| layer(file, "domain"),
         forbids: |path| matches!(path, ["crate", "grpc", ..]),
-        because: "grpc -> domain -> store: rules know nothing of requests",
+        because: "grpc -> domain -> store: rules do not depend on requests",
         broken_by: (
             "game-service/src/domain/play.rs",
             "fn f() { super::super::grpc::convert(1) }",
@@ -39,7 +39,7 @@ const RULES: &[Rule] = &[
     Rule {
         holds_in: |file| layer(file, "grpc"),
         forbids: |path| matches!(path, ["crate", "store", ..]),
-        because: "grpc -> domain -> store: no request reaches the database but through the rules",
+        because: "grpc -> domain -> store: a request reaches the database only through the rules",
         broken_by: (
             "auth-service/src/grpc/auth.rs",
             "mod inner { use super::super::super::store::user_by_id; }",
@@ -51,7 +51,7 @@ const RULES: &[Rule] = &[
             matches!(path, ["crate", "store" | "domain" | "grpc", ..])
                 || matches!(path, ["db", name, ..] if *name != "text_enum")
         },
-        because: "the model is plain values and the rules of one of them: no query, no transaction, no request",
+        because: "the model is plain values and rules about a single value: no query, no transaction, no request",
         broken_by: ("auth-service/src/model/user.rs", "use crate::store::schema::users;"),
     },
     Rule {
@@ -68,7 +68,7 @@ const RULES: &[Rule] = &[
     Rule {
         holds_in: |file| service(file) && !layer(file, "grpc") && !file.ends_with("/src/lib.rs"),
         forbids: |path| path[0].starts_with("tonic"),
-        because: "a Status is made in grpc/ and in shared/, out of a domain error",
+        because: "only grpc/ and shared/ turn a domain error into a Status",
         broken_by: (
             "game-service/src/domain/error.rs",
             "impl From<Error> for tonic::Status {}",
@@ -105,13 +105,13 @@ const RULES: &[Rule] = &[
     Rule {
         holds_in: |file| file.ends_with("/src/main.rs"),
         forbids: |path| matches!(path, ["std", "env", name, ..] if *name != "args_os"),
-        because: "a setting is a clap option, so that --help tells of it; main hands the arguments over",
+        because: "a setting is a clap option, so that --help lists it; main only passes the arguments on",
         broken_by: ("auth-service/src/main.rs", "use std::env; fn f() { env::var(NAME); }"),
     },
     Rule {
         holds_in: |file| file == "shared/base/src/program.rs",
         forbids: |path| matches!(path, ["std", "env", name, ..] if *name != "var_os"),
-        because: "clap reads the environment; all that is looked for besides is whether a variable is empty",
+        because: "clap reads the environment; this file only checks whether a variable is empty",
         broken_by: ("shared/base/src/program.rs", "use std::env; fn f() { env::var(NAME); }"),
     },
     Rule {
@@ -121,13 +121,13 @@ const RULES: &[Rule] = &[
                 && file != "shared/base/src/program.rs"
         },
         forbids: |path| matches!(path, ["std", "env", ..]),
-        because: "what a process is given comes in through main",
+        because: "arguments and environment reach a program only through main",
         broken_by: ("game-service/src/lib.rs", "use std::{env, fs};"),
     },
     Rule {
         holds_in: |file| file != "shared/base/src/clock.rs",
         forbids: |path| path.iter().any(|name| ["SystemTime", "UNIX_EPOCH"].contains(name)),
-        because: "the time comes from base::clock, so that a test can steer it",
+        because: "the time comes from base::clock, so that a test can control it",
         broken_by: (
             "auth-service/src/domain/sessions/lifecycle.rs",
             "let now = std::time::SystemTime::now();",
@@ -145,7 +145,7 @@ const RULES: &[Rule] = &[
                 .iter()
                 .any(|name| *name == "EncodingKey" || name.ends_with("KeyPair"))
         },
-        because: "only auth-service signs; whoever verifies has nothing to sign with",
+        because: "only auth-service signs; code that verifies must not be able to sign",
         broken_by: (
             "shared/access/src/token/verifier.rs",
             "use aws_lc_rs::{digest, signature::{self, Ed25519KeyPair}};",
