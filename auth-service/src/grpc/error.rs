@@ -106,7 +106,7 @@ impl From<Error> for ErrorReply {
             Error::TooManyMails(after) => Self::new(
                 Code::ResourceExhausted,
                 R::TooManyMails,
-                "the limit on mails to this address is reached; at most 5 an hour and 20 a day are sent to it",
+                "the limit on mails to this e-mail address is reached; try again later",
             )
             .with_retry_after(after),
             Error::ReauthenticationRequired => Self::new(

@@ -205,7 +205,7 @@ impl Mails {
         if is_old || mail.attempts >= MAX_ATTEMPTS {
             counts::mail(mail.kind, "given_up");
             tracing::error!(%error, mail_id = %mail.id, user_id = %mail.user_id, kind = mail.kind.as_str(), "gave up \
-                on a mail that could not be sent for 24 hours");
+                on a mail that could not be sent for 24 hours or in 100 attempts");
             return write_tx!(self.db, |tx| Ok(store::mail_delete(tx, mail).await?));
         }
         counts::mail(mail.kind, "failed");

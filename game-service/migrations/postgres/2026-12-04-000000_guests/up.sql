@@ -1,12 +1,12 @@
 -- Whether the game counts on the leaderboard. A game in which a guest plays does not.
 ALTER TABLE games ADD COLUMN is_ranked boolean NOT NULL DEFAULT true;
 
--- Whether the result counts in player_stats. NULL: a replica of the version before wrote it, which
+-- Whether the result counts in player_stats. NULL: a replica of the previous version wrote it, which
 -- counts every game.
 ALTER TABLE game_results ADD COLUMN counts boolean DEFAULT true;
 ALTER TABLE game_results ALTER COLUMN counts DROP DEFAULT;
 
--- Games that a replica of the version before has counted. A job checks whether a guest played.
+-- Games that a replica of the previous version has counted. A job checks whether a guest played.
 CREATE TABLE older_results (
     game_id uuid PRIMARY KEY REFERENCES games (id) ON DELETE CASCADE
 );
