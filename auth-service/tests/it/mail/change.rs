@@ -351,6 +351,7 @@ async fn an_owner_who_changes_the_address_back_leaves_the_thief_nothing(database
     let user_id = me(server, &token).await.expect("me").user_id;
     // The thief changes the address, and the owner changes it back.
     move_to(&mails, &token, THIEF, PASSWORD, 0).await;
+    mails.about_email(OLD, 2).await;
     move_to(&mails, &token, OLD, PASSWORD, 2).await;
     let to_thief = mails.about_email(THIEF, 2).await;
     assert!(!to_thief.text.contains("http"), "{}", to_thief.text);
