@@ -296,8 +296,8 @@ pub struct AuthSettings {
     pub password_min_length: u8,
 
     /// Seconds for which a password that an administrator has set is valid [3600 to 7776000]. The
-    /// user must replace it within this time. The password of the first administrator does not
-    /// expire.
+    /// user must replace it within this time. The passwords of the first administrator and of those
+    /// made with create-admin do not expire.
     #[arg(
         long,
         env = "TEMPORARY_PASSWORD_SECONDS",

@@ -33,8 +33,8 @@ pub struct MailSettings {
     /// File with the password for the mail server.
     #[arg(long, env = "SMTP_PASSWORD_FILE", value_name = "FILE", requires = "smtp_url")]
     pub smtp_password_file: Option<PathBuf>,
-    /// Folder to which mails are written as .eml files, instead of being sent. Meant for trying
-    /// things out [default of the standalone without --smtp-url: the folder `mail` in --data-dir]
+    /// Folder to which mails are written as .eml files, instead of being sent. Created if it does not
+    /// exist. Meant for trying things out [default of the standalone without --smtp-url: the folder `mail` in --data-dir]
     #[arg(long, env = "MAIL_FOLDER", value_name = "FOLDER", conflicts_with = "smtp_url")]
     pub mail_folder: Option<PathBuf>,
     /// Sender of the mails, such as `My Game <no-reply@example.com>`.
@@ -69,7 +69,12 @@ impl MailSettings {
         let templates = Templates::read(self.mail_templates.as_deref(), &site)?;
         let transport = match (&self.smtp_url, &self.mail_folder) {
             (Some(url), _) => Transport::Smtp(Box::new(self.smtp(url.expose_secret())?)),
-            (None, Some(folder)) => Transport::Folder(folder.clone()),
+            (None, Some(folder)) => Transport::folder(folder.clone()).map_err(|error| {
+                StartError::Setting(format!(
+                    "--mail-folder {}: must be a folder in which the service can write: {error}",
+                    folder.display()
+                ))
+            })?,
             (None, None) => return Ok(None),
         };
         let from = match &self.mail_from {
