@@ -161,7 +161,9 @@ impl Templates {
             }
             languages.push(parsed);
         }
-        let names = tags.iter().flat_map(|tag| files.iter().map(move |file| format!("{tag}/{file}")));
+        let names = tags
+            .iter()
+            .flat_map(|tag| files.iter().map(move |file| format!("{tag}/{file}")));
         let missing: Vec<String> = names.filter(|name| !sources.contains_key(name)).collect();
         if !missing.is_empty() {
             return Err(format!(
@@ -215,11 +217,9 @@ impl Templates {
                     is_by_administrator,
                 };
                 let samples = [(true, false), (false, false), (true, true), (false, true)];
-                let mut rendered = samples
-                    .iter()
-                    .map(|(is_full, is_by_administrator)| {
-                        self.render_in(language, kind, &sample(*is_full, *is_by_administrator))
-                    });
+                let mut rendered = samples.iter().map(|(is_full, is_by_administrator)| {
+                    self.render_in(language, kind, &sample(*is_full, *is_by_administrator))
+                });
                 mistakes.extend(rendered.find_map(Result::err));
             }
         }

@@ -164,8 +164,14 @@ mod tests {
     #[test]
     fn an_error_about_a_number_says_what_it_must_be() {
         for (arguments, words) in [
-            (["--rate", "x"], "'x' for '--rate <N>': must be a whole number from 0 to 100\n"),
-            (["--rate", "101"], "'101' for '--rate <N>': must be a whole number from 0 to 100\n"),
+            (
+                ["--rate", "x"],
+                "'x' for '--rate <N>': must be a whole number from 0 to 100\n",
+            ),
+            (
+                ["--rate", "101"],
+                "'101' for '--rate <N>': must be a whole number from 0 to 100\n",
+            ),
             (
                 ["--rate", "99999999999999999999"],
                 "must be a whole number from 0 to 100\n",

@@ -111,11 +111,7 @@ impl Accounts {
             feed::publish(tx, vec![change], now).await?;
             Ok(true)
         });
-        if outcome? {
-            Ok(())
-        } else {
-            Err(Error::UndoCodeInvalid)
-        }
+        if outcome? { Ok(()) } else { Err(Error::UndoCodeInvalid) }
     }
 
     fn is_right_undo(&self, undo: &EmailUndo, code: &PresentedCode) -> bool {

@@ -321,9 +321,7 @@ async fn a_thief_cannot_push_the_owners_address_out_with_further_changes(databas
     let code = mails.about_email("last@example.test", 1).await.code();
     let refused = confirm(server, &token, &code).await;
     assert_eq!(refusal(refused), is(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"));
-    revert(server, &mails.about_email(OLD, 2).await)
-        .await
-        .expect("undone");
+    revert(server, &mails.about_email(OLD, 2).await).await.expect("undone");
 }
 
 #[on_both_backends]

@@ -148,7 +148,11 @@ async fn a_reused_refresh_token_is_announced_once(database: TestDatabase) {
     let notices = mails.answered("marker", 1).await;
     assert_eq!(notices.len(), 1);
     assert_eq!(notices[0].recipient(), "ann@example.test");
-    assert!(notices[0].text.contains("outdated copy of a login"), "{}", notices[0].text);
+    assert!(
+        notices[0].text.contains("outdated copy of a login"),
+        "{}",
+        notices[0].text
+    );
 }
 
 #[on_both_backends]
