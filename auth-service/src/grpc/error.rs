@@ -239,8 +239,8 @@ impl From<Error> for ErrorReply {
             Error::UndoCodeInvalid => Self::new(
                 Code::Unauthenticated,
                 R::CodeInvalid,
-                "the link is wrong, has expired or was used already; if the account has this e-mail address again, call \
-                RequestPasswordReset, and otherwise ask an administrator",
+                "the link is wrong, has expired or was used already; if the account has this e-mail address again, \
+                call RequestPasswordReset, and otherwise ask an administrator",
             ),
             Error::EmailNotVerified => Self::new(
                 Code::FailedPrecondition,

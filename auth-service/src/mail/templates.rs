@@ -195,8 +195,8 @@ impl Templates {
         }
     }
 
-    /// Renders each mail, with and without the values that it may lack. Returns the first mistake of
-    /// each.
+    /// Renders each mail, with and without the values that it may lack. Returns the first mistake
+    /// of each.
     fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
         for language in &self.languages {

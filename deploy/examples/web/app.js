@@ -16,7 +16,7 @@ const ATTENTION = 15_000;
 // Milliseconds between two reads of the leaderboard, which games of others change too.
 const STANDINGS = 60_000;
 const UNREACHABLE = "The server cannot be reached.";
-// What helps if the link that undoes a change of the address does not work.
+// Advice if the link that undoes a change of the address does not work.
 const LINK_INVALID = "This link is wrong, was used already, or is older than 72 hours. If this is the address of your account again, choose a new " +
   "password with “Forgot your password?”. Otherwise ask the operators of this site for help.";
 // HTTP statuses with which the gateway reports that a service is out of reach.

@@ -28,8 +28,8 @@ impl Mails {
                 ..with_code(&code, CodePurpose::AdministratorReset, "reset-password")
             },
             Letter::Invitation(code) => Contents {
-                // An administrator chose it. In mails that anybody can ask for, it would be a text of
-                // a stranger.
+                // Chosen by an administrator. In mails that anybody can ask for, it would be a
+                // text of a stranger.
                 login: Some(code.login.clone()),
                 ..with_code(&code, CodePurpose::Invitation, "accept-invitation")
             },
