@@ -289,7 +289,10 @@ async function changeAddress({ email, currentPassword }) {
 }
 
 async function openAccount(user) {
+  const { userId } = me;
   const [known, listed] = await Promise.all([user ?? call("GET", "/v1/me").then((read) => read.user), readSessions()]);
+  // Meanwhile the user may have logged out in another tab.
+  if (me?.userId !== userId) return;
   me = known;
   // A guest has no address and no password that could be changed.
   for (const id of ["credentials", "delete-credentials"]) $(id).hidden = me.isGuest;
@@ -404,8 +407,8 @@ $("play-as-guest").onclick = () => attempt($("entry"), async () => {
     if (error.reason !== "CREDENTIALS_INVALID") throw error;
     // The user decides, because a deactivated guest may be reactivated.
     $("forget-guest").hidden = false;
-    say(`${knownGuest().login} cannot log in. The account was kept with a login and a password, was deleted after a long pause, or is deactivated. ` +
-      "Log in with the password, or forget this guest to play as a new one.", true);
+    say(`${knownGuest().login} cannot log in. The account was kept with a login and a password, was deleted after a long pause, ` +
+      "or is deactivated. Log in with the password, or forget this guest to play as a new one.", true);
   }
 });
 $("forget-guest").onclick = () => {
@@ -495,8 +498,8 @@ $("identifier").addEventListener("input", () => {
 });
 
 const LOGOUT_OF_GUEST =
-  "You are a guest without a password. Only this browser can log you in again. If its data is cleared, or if you stay away for too long, you lose this " +
-  "account and its games. To prevent that, cancel, and choose a login and a password under “Keep this account”. Log out anyway?";
+  "You are a guest without a password. Only this browser can log you in again. If its data is cleared, or if you stay away for too long, " +
+  "you lose this account and its games. To prevent that, cancel, and choose a login and a password under “Keep this account”. Log out anyway?";
 
 $("logout").onclick = () => attempt($("logout"), async () => {
   if (me?.isGuest && !confirm(LOGOUT_OF_GUEST)) return;

@@ -113,7 +113,8 @@ export async function logoutEverywhere() {
   end("You are logged out everywhere.");
 }
 
-// Deletes the account of the logged-in user. A user confirms that with the password, and a guest, who has none, with the credential.
+// Deletes the account of the logged-in user. A user confirms that with the password, and a guest, who has none, with the
+// credential.
 export async function deleteAccount({ login, email, isGuest }, currentPassword) {
   await changeSession("/v1/me:delete", isGuest ? { guestCredential: knownGuest()?.credential } : { currentPassword });
   if (isGuest) forgetGuest();
