@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn the_pages_have_what_is_added_to_them() {
         let [logo, empty] = LOGO;
-        for (page, lines) in [(&SWAGGER, &[HEAD, NARROW][..]), (&REDOC, &[HEAD, empty])] {
+        for (page, lines) in [(&SWAGGER, &[HEAD, NARROW][..]), (&REDOC, &[HEAD, empty][..])] {
             let text = std::str::from_utf8(page).expect("UTF-8");
             assert!(lines.iter().all(|line| text.contains(line)) && !text.contains(logo));
         }

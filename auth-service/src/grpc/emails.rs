@@ -111,7 +111,7 @@ fn address_owner<T>(
 /// Refuses a caller whose access token is not valid for this service. If there is no token, records
 /// the fields that are required in its place.
 fn ensure_bearer<T>(request: &Request<T>, fields: &mut Fields, instead: &[&'static str]) -> Result<(), Status> {
-    if let None | Some(Caller::Anonymous) = request.extensions().get() {
+    if let None | Some(Caller::Anonymous) = request.extensions().get::<Caller>() {
         for field in instead {
             fields.reject(*field, "is required without an access token");
         }
